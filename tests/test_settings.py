@@ -35,7 +35,7 @@ from textgen.model.config import (
     MAX_UNITS,
     ModelConfig,
 )
-from textgen.settings import UNLIMITED, declared, from_dict, json_schema, read_toml, select, to_dict
+from textgen.settings import UNLIMITED, declared, from_dict, json_schema, read_toml, refuse_unknown, select, to_dict
 from textgen.tokenizer.config import MAX_VOCAB_SIZE, TOKENIZERS, TokenizerConfig
 from textgen.training.config import (
     AVERAGES,
@@ -552,6 +552,13 @@ def test_parameters() -> None:
 def test_parameters_of_every_cell(kind: dict[str, Any], expected: int) -> None:
     config = ModelConfig(100, embedding_dim=5, hidden_units=8, num_layers=1, **kind)
     assert config.num_parameters - (100 * 5 + 8 * 5 + 5 + 100) == expected
+
+
+def test_a_name_that_is_no_setting_is_refused_with_those_that_are() -> None:
+    refuse_unknown(["a", "b"], ["b", "a"])
+    with pytest.raises(ConfigError) as caught:
+        refuse_unknown(["a", "c", "d"], ["b", "a", "b"])
+    assert str(caught.value) == "There is no setting 'c'. There are: b, a."
 
 
 def test_attention_is_for_one_direction() -> None:

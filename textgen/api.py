@@ -6,7 +6,7 @@ They leave the process as it was: see `textgen.runtime`. Whatever a user can put
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,6 @@ from textgen.runtime import load_tensorflow
 from textgen.saved_model.registry import check_name, find_run, free_name, models_folder
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.settings import from_dict, select, to_dict
-from textgen.storage.temporary import temporary_folder
 from textgen.training.observers.observer import Observer, ValidationReport
 from textgen.training.presets import with_preset, with_sizes
 from textgen.training.run_setup import RunOptions
@@ -183,12 +182,11 @@ def evaluate(
     config = from_dict(CorpusConfig, {**to_dict(saved.corpus_config), **settings})
     corpus = Corpus([paths] if isinstance(paths, (str, Path)) else paths, config)
     load_tensorflow()
-    from textgen.dataset.token_cache import encode_corpus
+    from textgen.dataset.token_cache import encoded
     from textgen.evaluation.evaluator import Evaluator
 
     network = saved.network(saved.main_direction if cache or dynamic else None)
-    with temporary_folder() as folder:
-        stream = encode_corpus(corpus, saved.tokenizer, folder / "tokens", label)
+    with encoded(corpus, saved.tokenizer, label) as stream:
         return Evaluator(network, cache, dynamic).scores(stream)
 
 
@@ -253,13 +251,11 @@ class _Job:
     def begin(self, target: Path, options: RunOptions) -> ModelFolder:
         from textgen.training.base_choice import given_start
         from textgen.training.plan import Sources, make_plan
+        from textgen.training.plan_inputs import held_out_text
         from textgen.training.run import train as run
 
         corpus = open_corpus(self.places, from_dict(CorpusConfig, select(CorpusConfig, self.settings)))
-        valid = None
-        if self.valid_file is not None:
-            mode = corpus.documents_mode if isinstance(corpus, Corpus) else corpus.config.documents
-            valid = Corpus([self.valid_file], replace(corpus.config, documents=mode))  # cut like the text to train on
+        valid = None if self.valid_file is None else held_out_text(self.valid_file, corpus)
         start = given_start(self.start, self.models_dir)
         sources = Sources(valid, start, choose_base=self.start is None)
         plan = make_plan(corpus, self.settings, preset=self.preset, sources=sources)

@@ -25,7 +25,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -203,6 +203,22 @@ def from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
 def select(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the flat `values` that are settings of `kind`."""
     return {name: value for name, value in values.items() if name in declared(kind)}
+
+
+def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
+    """Checks names of settings.
+
+    Args:
+        names: The names.
+        known: Names of all settings; one may come twice.
+
+    Raises:
+        ConfigError: A name is not known.
+    """
+    known = list(dict.fromkeys(known))
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"There is no setting {shown(name)}. There are: {', '.join(known)}.")
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from textgen.dataset import parallel_encoding, split, token_cache, token_stream,
 from textgen.dataset.batches import Batches
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.split import hold_out
-from textgen.dataset.token_cache import TokenData, encode_and_split, encode_corpus
+from textgen.dataset.token_cache import TokenData, encode_and_split, encode_corpus, encoded
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import CorpusError, TextgenError, TokenizerError
@@ -131,6 +131,16 @@ def test_a_long_document_is_encoded_in_parts_and_stays_one(
     assert stream.read(0, len(stream)).tolist() == [*tokenizer.encode(text), EOS]
     assert ends_of(stream) == [len(stream)]
     assert stream.summary.words == len(text.split()) + 1
+
+
+def test_a_text_is_encoded_for_the_time_of_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "text.txt").write_text("one\ntwo", encoding="utf-8")
+    with encoded(Corpus([tmp_path / "text.txt"], CorpusConfig(documents="line")), ByteTokenizer()) as stream:
+        assert texts_of(stream, ByteTokenizer()) == ["one", "two"]
+        assert stream.folder.is_relative_to(tmp_path / "temporary")
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 # --- Splits ------------------------------------------------------------------------------------------------

@@ -154,16 +154,14 @@ def _trained_on(
     import numpy as np
 
     from textgen.corpus.corpus import Corpus
-    from textgen.dataset.token_cache import encode_corpus
+    from textgen.dataset.token_cache import encoded
     from textgen.dataset.word_filter import WordFilter, stream_words
     from textgen.model.numpy_model import NumpyModel
     from textgen.runtime import load_tensorflow
-    from textgen.storage.temporary import temporary_folder
 
-    with temporary_folder() as folder:
-        text = Corpus([path], replace(saved.corpus_config, **reading))
-        text.say_skipped(output.note)
-        stream = encode_corpus(text, saved.tokenizer, folder / "tokens", label)
+    text = Corpus([path], replace(saved.corpus_config, **reading))
+    text.say_skipped(output.note)
+    with encoded(text, saved.tokenizer, label) as stream:
         text.say_left_out(output.note)
         load_tensorflow()
         from textgen.evaluation.dynamic_evaluation import Learner

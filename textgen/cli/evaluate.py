@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,6 +102,8 @@ def evaluate(
       textgen evaluate novel other-novel.txt --exact
     """
     from textgen.corpus.corpus import Corpus
+    from textgen.dataset.token_cache import encoded
+    from textgen.runtime import load_tensorflow
 
     cache_config = switched(CacheConfig, cache, "--cache", options)
     dynamic_config = switched(DynamicConfig, dynamic, "--dynamic", options)
@@ -122,7 +123,9 @@ def evaluate(
     if exact:
         _compare(saved, text, label, as_json)
         return
-    with _encoded(saved, text, label) as stream:
+    load_tensorflow()
+    with encoded(text, saved.tokenizer, label) as stream:
+        text.say_left_out(output.note)
         scores = _scores(saved, others, stream, cache_config, dynamic_config)
         copied = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
     _print_scores(scores, copied, as_json)
@@ -130,13 +133,11 @@ def evaluate(
 
 def _compare(saved: ModelFolder, text: Corpus, label: str | None, as_json: bool) -> None:
     """Prints the loss of accuracy from exact arithmetic. Raises `ConfigError` if it is too large."""
-    from textgen.dataset.token_cache import encode_corpus
+    from textgen.dataset.token_cache import encoded
     from textgen.evaluation.exactness import exactness
-    from textgen.storage.temporary import temporary_folder
 
     ordinary, exact = saved.numpy_model(), saved.exact_model()
-    with temporary_folder() as folder:
-        stream = encode_corpus(text, saved.tokenizer, folder / "tokens", label)
+    with encoded(text, saved.tokenizer, label) as stream:
         text.say_left_out(output.note)
         found = exactness(ordinary, exact, stream, saved.tokenizer.pad_id)
     _print_scores(found.to_dict(), None, as_json)
@@ -151,20 +152,6 @@ def _check_vocabularies(saved: ModelFolder, others: Sequence[ModelFolder]) -> No
                 f"{other.name} and {saved.name} have different vocabularies, so their probabilities cannot be "
                 "averaged: train one with --tokenizer-from the other."
             )
-
-
-@contextmanager
-def _encoded(saved: ModelFolder, text: Corpus, label: str | None) -> Iterator[TokenStream]:
-    """The token ids of a text, in a temporary folder. Loads TensorFlow first."""
-    from textgen.dataset.token_cache import encode_corpus
-    from textgen.runtime import load_tensorflow
-    from textgen.storage.temporary import temporary_folder
-
-    load_tensorflow()
-    with temporary_folder() as folder:
-        stream = encode_corpus(text, saved.tokenizer, folder / "tokens", label)
-        text.say_left_out(output.note)
-        yield stream
 
 
 def _scores(

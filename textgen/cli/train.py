@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,6 @@ from textgen.training.config import TrainingConfig
 from textgen.training.presets import RECIPES, SIZES, with_preset, with_sizes
 
 if TYPE_CHECKING:
-    from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
     from textgen.dataset.prepared_corpus import PreparedCorpus
     from textgen.saved_model.saved_model import ModelFolder
@@ -301,10 +300,12 @@ def make_plan(
     from textgen.training import plan
     from textgen.training.base_choice import given_start
     from textgen.training.distribution import Distribution
+    from textgen.training.plan_inputs import held_out_text
 
-    config = corpus_config(settings)
-    text = open_corpus(arguments.paths, config)
-    held_out = _held_out(arguments.valid_file, text, config) if arguments.valid_file is not None else None
+    text = open_corpus(arguments.paths, corpus_config(settings))
+    held_out = None if arguments.valid_file is None else held_out_text(arguments.valid_file, text)
+    if held_out is not None:
+        _check(held_out)
     _check(text)
     joined = join()
     start = given_start(arguments.start, arguments.models_dir)
@@ -318,16 +319,6 @@ def make_plan(
         hardware=plan.Hardware(shares=joined.shares if isinstance(joined, Distribution) else joined),
     )
     return made, joined if isinstance(joined, Distribution) else None
-
-
-def _held_out(path: str, text: Corpus | PreparedCorpus, config: CorpusConfig) -> Corpus:
-    """The text to validate on, cut into documents as the text to train on."""
-    from textgen.corpus.corpus import Corpus
-
-    mode = text.documents_mode if isinstance(text, Corpus) else config.documents
-    held_out = Corpus([path], replace(config, documents=mode))
-    _check(held_out)
-    return held_out
 
 
 def _check(text: Corpus | PreparedCorpus) -> None:

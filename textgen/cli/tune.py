@@ -80,12 +80,10 @@ def tune_state(
 
 def _first_ids(saved: ModelFolder, text: Corpus) -> np.ndarray:
     """The token ids of the beginning of a text. Loads TensorFlow."""
-    from textgen.dataset.token_cache import encode_corpus
+    from textgen.dataset.token_cache import encoded
     from textgen.runtime import load_tensorflow
-    from textgen.storage.temporary import temporary_folder
 
-    with temporary_folder() as folder:
-        stream = encode_corpus(text, saved.tokenizer, folder / "tokens")
+    with encoded(text, saved.tokenizer) as stream:
         text.say_left_out(output.note)
         load_tensorflow()
         from textgen.training.state_tuning import MAX_TOKENS

@@ -39,7 +39,7 @@ from textgen.dataset.token_files import MISSING, SUMMARY, SplitSummary, problem_
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError, TextgenError
-from textgen.settings import from_dict, select, to_dict
+from textgen.settings import from_dict, refuse_unknown, select, to_dict
 from textgen.storage.files import json_bytes, writing
 from textgen.storage.folders import MANIFEST, new_folder, refuse_nameless, sweep
 from textgen.storage.remote import (
@@ -54,7 +54,7 @@ from textgen.storage.remote import (
 )
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
-from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
+from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary, refuse_vocabulary_settings
 from textgen.wording import counted
 
 FORMAT = 2
@@ -359,8 +359,7 @@ def prepare_corpus(
     refuse_remote(str(folder), "a prepared corpus")
     given = {name: value for name, value in (settings or {}).items() if value is not None}
     known = [field.name for kind in (CorpusConfig, TokenizerConfig) for field in fields(kind)] + OWN
-    if unknown := [name for name in given if name not in known]:
-        raise ConfigError(f"There is no setting {unknown[0]!r}. There are: {', '.join(known)}.")
+    refuse_unknown(given, known)
     if shard:
         if not 1 <= shard[0] <= shard[1]:
             raise ConfigError(f"There is no shard {shard[0]} of {shard[1]}: shards are numbered from 1 on.")
@@ -465,9 +464,8 @@ def _begin(
             say(f"Learning a vocabulary ({config.tokenizer}) ...")
         tokenizer = learn_vocabulary(corpus, config)
         say(f"Vocabulary: {counted(tokenizer.vocab_size, 'token')}.")
-    elif clash := select(TokenizerConfig, given):
-        raise ConfigError(f"The vocabulary is taken from another model or file: leave out {' and '.join(clash)}.")
     else:
+        refuse_vocabulary_settings(given)
         tokenizer = add_labels(tokenizer, corpus)
     settings = PreparedSettings(
         paths=[shown(str(path)) for path in paths],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +21,7 @@ from textgen.storage.cache_folder import cache_folder, filling_cache
 from textgen.storage.files import TEMPORARY
 from textgen.storage.folders import sweep_abandoned
 from textgen.storage.locks import Hold
+from textgen.storage.temporary import temporary_folder
 from textgen.tokenizer.tokenizer import Tokenizer
 
 NAMED = 3  # files of a corpus whose names the list of the cache shows
@@ -123,6 +124,25 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, folder: Path, label: str
         parts = (Part(part.text, part.ends_document, label) for part in parts)
     encode_parts((("valid", part) for part in parts), tokenizer, folder)
     return TokenStream(folder, "valid")
+
+
+@contextmanager
+def encoded(corpus: Corpus, tokenizer: Tokenizer, label: str | None = None) -> Iterator[TokenStream]:
+    """Encodes a whole corpus as one stream, into files that are removed after the block.
+
+    Args:
+        corpus: Text to encode.
+        tokenizer: Vocabulary.
+        label: Label of every document, in place of its own.
+
+    Yields:
+        The token ids.
+
+    Raises:
+        ConfigError: The vocabulary has no such label.
+    """
+    with temporary_folder() as folder:
+        yield encode_corpus(corpus, tokenizer, folder / "tokens", label)
 
 
 def _split_parts(corpus: Corpus, split: Corpus | SplitConfig, tokenizer: Tokenizer) -> Iterator[tuple[str, Part]]:

@@ -197,10 +197,7 @@ class Generator:
             ConfigError: `best_of` is less than `num`.
             TokenizerError: A prompt is not valid text.
         """
-        if best_of is not None and best_of < num:
-            raise ConfigError(
-                f"best_of ({best_of}) is less than num ({num}): the best are chosen from at least as many."
-            )
+        require_best_of(num, best_of)
         copies = (
             replace(request, config=later_seed(config, number))
             for request in requests
@@ -450,6 +447,12 @@ def seeded(config: SamplingConfig) -> SamplingConfig:
 def later_seed(config: SamplingConfig, number: int) -> SamplingConfig:
     """Returns the config with its seed plus `number`; after the largest seed comes 0."""
     return replace(config, seed=((config.seed or 0) + number) % (1 << 63))
+
+
+def require_best_of(num: int, best_of: int | None) -> None:
+    """Raises `ConfigError` if `best_of`, unless it is None, is less than `num`."""
+    if best_of is not None and best_of < num:
+        raise ConfigError(f"best_of ({best_of}) is less than num ({num}): the best are chosen from at least as many.")
 
 
 def _with_logprobs(request: Request) -> Request:

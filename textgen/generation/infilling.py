@@ -27,7 +27,7 @@ from textgen.errors import ConfigError
 from textgen.evaluation.scoring import Score, Scorer, ScoringModel
 from textgen.generation.config import SamplingConfig
 from textgen.generation.decoding import Decoder
-from textgen.generation.generator import BATCH_SIZE, later_seed, seeded
+from textgen.generation.generator import BATCH_SIZE, later_seed, require_best_of, seeded
 from textgen.generation.row import Row
 from textgen.generation.stepping import StepModel, read_all
 from textgen.generation.text_state import TextState, join, num_bytes
@@ -158,10 +158,7 @@ class Infiller:
         """
         config = seeded(config or (SamplingConfig(max_tokens=GAP_TOKENS) if prompt else SamplingConfig()))
         self._refuse(prompt, config)
-        if best_of is not None and best_of < num:
-            raise ConfigError(
-                f"best_of ({best_of}) is less than num ({num}): the best are chosen from at least as many."
-            )
+        require_best_of(num, best_of)
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         go_on = partial(_goes_on, wanted, deadline)
         number = num_drafts(prompt, num, best_of)

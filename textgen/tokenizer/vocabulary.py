@@ -14,7 +14,8 @@ import sentencepiece
 
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.labels import worth_learning
-from textgen.errors import TokenizerError
+from textgen.errors import ConfigError, TokenizerError
+from textgen.settings import select
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import (
     EOS,
@@ -264,6 +265,19 @@ def _covering(counts: Mapping[str, int], share: float) -> int:
             return number
         covered += count
     return len(counts)
+
+
+def refuse_vocabulary_settings(given: Mapping[str, Any]) -> None:
+    """Checks the flat settings of a text whose vocabulary is not trained on it.
+
+    Args:
+        given: Settings by name, of any kind.
+
+    Raises:
+        ConfigError: There are settings of `TokenizerConfig` among them.
+    """
+    if clash := select(TokenizerConfig, given):
+        raise ConfigError(f"The vocabulary is taken from another model or file: leave out {' and '.join(clash)}.")
 
 
 def require_coverage(config: TokenizerConfig) -> None:

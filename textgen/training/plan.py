@@ -44,7 +44,7 @@ from textgen.training.plan_checks import (
     refuse_contradictions,
     refuse_fraction,
     refuse_shared,
-    refuse_unknown,
+    refuse_unusable,
     without_prepared,
 )
 from textgen.training.plan_estimates import Estimates, machine_memory, run_seconds, training_seconds
@@ -145,7 +145,7 @@ def make_plan(
         ConfigError: A setting is unknown or out of range, or contradicts another one or the base model.
     """
     given = dict(settings or {})
-    refuse_unknown(given, preset, sources.start)
+    refuse_unusable(given, preset, sources.start)
     from_dict(TrainingConfig, select(TrainingConfig, given))  # checks the values before they are used
     from_dict(ModelConfig, {"vocab_size": MAX_VOCAB_SIZE, **select(ModelConfig, given)})
     if "batch_size" in given:

@@ -13,7 +13,7 @@ from textgen.dataset.subword_sampling import require_sampling
 from textgen.errors import ConfigError, CorpusError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.settings import select, shown
+from textgen.settings import refuse_unknown, select
 from textgen.storage import remote
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.training.base_choice import network_settings
@@ -53,13 +53,10 @@ def refuse_shared(corpus: Corpus, valid: Corpus | None) -> None:
             )
 
 
-def refuse_unknown(settings: Mapping[str, Any], preset: str | None, start: ModelFolder | None) -> None:
+def refuse_unusable(settings: Mapping[str, Any], preset: str | None, start: ModelFolder | None) -> None:
     """Raises `ConfigError` for an unknown setting or preset, and for those that the base model decides."""
     kinds = (CorpusConfig, TokenizerConfig, ModelConfig, TrainingConfig)
-    known = [field.name for kind in kinds for field in fields(kind)]
-    unknown = [name for name in settings if name not in known]
-    if unknown:
-        raise ConfigError(f"There is no setting {shown(unknown[0])}. There are: {', '.join(dict.fromkeys(known))}.")
+    refuse_unknown(settings, [field.name for kind in kinds for field in fields(kind)])
     if preset is not None and preset not in SIZES:
         raise ConfigError(f"There is no preset {preset!r}. There are: {', '.join(SIZES)}.")
     clash = network_settings(settings)

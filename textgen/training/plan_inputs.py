@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from textgen.corpus.corpus import Corpus
+from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.machine import measure_flops, usable_memory
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -46,3 +48,16 @@ class Hardware:
         """The same with a known speed and memory."""
         flops = self.flops or measure_flops(self.shares.replicas, self.shares.machines)
         return replace(self, flops=flops, memory=self.memory or usable_memory())
+
+
+def held_out_text(path: str | Path, corpus: Corpus | PreparedCorpus) -> Corpus:
+    """Opens a text to validate on, which is read and cut into documents as the text to train on.
+
+    Args:
+        path: File with the held-out text.
+        corpus: Text to train on.
+
+    Raises:
+        CorpusError: The file cannot be read.
+    """
+    return Corpus([path], replace(corpus.config, documents=corpus.documents_mode))

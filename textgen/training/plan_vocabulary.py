@@ -15,11 +15,11 @@ from textgen.corpus.statistics import CorpusStats
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.split import share_to_hold_out
 from textgen.dataset.token_files import SplitSummary
-from textgen.errors import ConfigError, CorpusError
+from textgen.errors import CorpusError
 from textgen.settings import from_dict, select
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
-from textgen.tokenizer.vocabulary import choose_vocab_size, require_coverage
+from textgen.tokenizer.vocabulary import choose_vocab_size, refuse_vocabulary_settings, require_coverage
 from textgen.training.config import TrainingConfig
 from textgen.training.plan_inputs import Sources
 from textgen.wording import counted
@@ -115,8 +115,7 @@ def _plan_tokenizer(settings: Mapping[str, Any], tokenizer: Tokenizer | None) ->
         config = from_dict(TokenizerConfig, select(TokenizerConfig, settings))
         require_coverage(config)
         return config
-    if clash := select(TokenizerConfig, settings):
-        raise ConfigError(f"The vocabulary is taken from another model or file: leave out {' and '.join(clash)}.")
+    refuse_vocabulary_settings(settings)
     return TokenizerConfig(tokenizer=tokenizer.tokenizer)
 
 

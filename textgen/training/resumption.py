@@ -26,7 +26,7 @@ from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.ownership import is_signed, sign
 from textgen.schema import check
-from textgen.settings import from_dict, shown, to_dict
+from textgen.settings import from_dict, refuse_unknown, to_dict
 from textgen.storage.files import read_file, sha256
 from textgen.storage.folders import MANIFEST, read_manifest, verified
 from textgen.storage.remote import is_remote, keep_copy
@@ -190,11 +190,10 @@ def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], source
     training = to_dict(from_dict(TrainingConfig, record["training"]))
     known |= {name: [training[name]] for name in FIXED_ON_RESUME}
     free = [field.name for field in fields(TrainingConfig) if field.name not in FIXED_ON_RESUME]
+    refuse_unknown(settings, [*known, *free])
     for name, value in settings.items():
         if name in free:
             continue
-        if name not in known:
-            raise ConfigError(f"There is no setting {shown(name)}. There are: {', '.join([*known, *free])}.")
         repeated = tuple(value) if isinstance(value, list) else value
         if repeated is not None and repeated not in known[name]:  # None leaves the choice to the plan, which was made
             raise _fixed(name, next((value for value in known[name] if value is not None), None))
