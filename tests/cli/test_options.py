@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from click.testing import CliRunner, Result
 from click.types import FloatParamType
 
 from textgen.cli import textgen
+from textgen.errors import ConfigError
+from textgen.settings import Settings, check_bounds, declared
 
 
 def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
@@ -224,22 +227,36 @@ def leaves(group: click.Group, *names: str) -> Iterator[tuple[str, click.Command
 
 
 NUMBERS = {
-    f"{words} {option.opts[0]}": option.type
+    f"{words} {option.opts[0]}": option
     for words, command in leaves(textgen)
     for option in command.params
     if isinstance(option.type, FloatParamType)
 }
 
 
+def settings_below(kind: type[Settings]) -> list[type[Settings]]:
+    """The classes of settings of the program, not those of tests."""
+    found = [each for below in kind.__subclasses__() for each in (below, *settings_below(below))]
+    return [each for each in found if each.__module__.startswith("textgen.")]
+
+
 def test_all_commands_with_numbers_are_found() -> None:
     assert {"train --step-timeout", "score --threshold", "write --temperature", "sample --top-p"} <= NUMBERS.keys()
 
 
-@pytest.mark.parametrize("kind", NUMBERS.values(), ids=NUMBERS)
-@pytest.mark.parametrize("value", ["nan", "-NaN"])
-def test_nan_is_no_number(kind: click.ParamType, value: str) -> None:
-    with pytest.raises(click.BadParameter, match=f"^'{value}' is not a number"):
-        kind.convert(value, None, None)
+@pytest.mark.parametrize("option", NUMBERS.values(), ids=NUMBERS)
+def test_nan_is_no_number(option: click.Parameter) -> None:
+    """By the type of the option or, where it is a setting, by the bounds of that."""
+    if isinstance(option.type, click.FloatRange):
+        with pytest.raises(click.BadParameter, match=r"^'nan' is not a number\.$"):
+            option.type.convert("nan", None, None)
+        return
+    name = str(option.name)
+    bounds = [declared(kind)[name][1] for kind in settings_below(Settings) if name in declared(kind)]
+    assert bounds
+    for facts in bounds:
+        with pytest.raises(ConfigError, match=f"^{name} must be a number .* Received: nan"):
+            check_bounds(name, math.nan, facts)
 
 
 @pytest.mark.parametrize("flag", ["--step-timeout", "--start-timeout"])

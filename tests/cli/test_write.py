@@ -202,7 +202,7 @@ def test_no_terminal_is_one_clear_line(tiny_models: Path) -> None:
         ([], {"TERM": "dumb"}, "textgen write needs a terminal"),
         (["nowhere/a.txt"], {}, "there is no folder nowhere"),
         (["--num", "10"], {}, "10 is not in the range 1<=x<=9"),
-        (["--temperature", "nan"], {}, "temperature must be a number"),
+        (["--temperature", "nan"], {}, "Invalid value for '--temperature': 'nan' is not a number"),
     ],
 )
 def test_mistakes(

@@ -10,18 +10,24 @@ from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
-from click.types import FloatParamType
 
 from textgen.cli.command import INPUT, SectionOption
 from textgen.settings import Setting, declared
 
 Decorator = Callable[[Any], Any]
+SHAPES: dict[str, dict[str, Any]] = {
+    "float": {"type": float, "metavar": "X"},
+    "int": {"type": int, "metavar": "N"},
+    "str": {"type": str, "metavar": "TEXT"},
+    "bool": {"default": None},
+    "tuple[str, ...]": {"multiple": True, "metavar": "TEXT"},
+}
 ESCAPES = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\\\": "\\"}
 WITH_ESCAPES = {character: escape for escape, character in ESCAPES.items()}
 
 
-class Number(FloatParamType):
-    """A number. NaN is refused, which passes every comparison with a bound that it should fail."""
+class NumberRange(click.FloatRange):
+    """A number in a range. NaN is refused, which is neither below the lower bound nor above the upper one."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Returns the number. Anything else is wrong usage."""
@@ -29,10 +35,6 @@ class Number(FloatParamType):
         if math.isnan(number):
             self.fail(f"{value!r} is not a number.", param, ctx)
         return number
-
-
-class NumberRange(click.FloatRange, Number):
-    """A number in a range. NaN is refused; so is infinity, where there is an upper bound."""
 
 
 class OpenChoice(click.ParamType):
@@ -56,15 +58,6 @@ class OpenChoice(click.ParamType):
         """The values, and the beginning of the open one."""
         known = [*self.facts.choices, str(self.facts.open_choice)]
         return [CompletionItem(choice) for choice in known if choice.startswith(incomplete)]
-
-
-SHAPES: dict[str, dict[str, Any]] = {
-    "float": {"type": Number(), "metavar": "X"},
-    "int": {"type": int, "metavar": "N"},
-    "str": {"type": str, "metavar": "TEXT"},
-    "bool": {"default": None},
-    "tuple[str, ...]": {"multiple": True, "metavar": "TEXT"},
-}
 
 
 def option_group(*options: Decorator) -> Decorator:
