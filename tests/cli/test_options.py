@@ -247,7 +247,8 @@ def test_all_commands_with_numbers_are_found() -> None:
 @pytest.mark.parametrize("option", NUMBERS.values(), ids=NUMBERS)
 def test_nan_is_no_number(option: click.Parameter) -> None:
     """By the type of the option or, where it is a setting, by the bounds of that."""
-    if isinstance(option.type, click.FloatRange):
+    is_range = isinstance(option.type, click.FloatRange)
+    if is_range:
         with pytest.raises(click.BadParameter, match=r"^'nan' is not a number\.$"):
             option.type.convert("nan", None, None)
         return
