@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Generator
@@ -62,11 +63,31 @@ def test_an_error_in_another_process_is_told_here(unigram: Tokenizer) -> None:
         list(encode_batches(wrong, unigram, UINT16))
 
 
-def test_a_process_that_dies_is_told(unigram: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_dies_before_it_is_set_up_is_told_and_no_other_stays(
+    unigram: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
     original = subprocess.Popen
 
     def dying(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        return original([sys.executable, "-c", "pass"], **options)
+        program = "import time; time.sleep(600)" if started else "pass"
+        started.append(original([sys.executable, "-c", program], **options))
+        if program == "pass":
+            started[-1].wait()
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", dying)
+    monkeypatch.setattr(parallel_encoding, "num_cores", lambda: 2)
+    with pytest.raises(TokenizerError, match="has ended"):
+        list(encode_batches(batches(20), unigram, UINT16))
+    assert [process.returncode for process in started] == [0, -signal.SIGKILL]
+
+
+def test_a_process_that_dies_at_work_is_told(unigram: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = subprocess.Popen
+
+    def dying(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return original([sys.executable, "-c", "import pickle, sys; pickle.load(sys.stdin.buffer)"], **options)
 
     monkeypatch.setattr(subprocess, "Popen", dying)
     monkeypatch.setattr(parallel_encoding, "num_cores", lambda: 2)

@@ -84,9 +84,13 @@ class _Encoders:
         ]
 
     def __enter__(self) -> _Encoders:
-        for process in self._processes:
-            _send(self._setup, cast(IO[bytes], process.stdin))
-            self._idle.put(process)
+        try:
+            for process in self._processes:
+                _send(self._setup, cast(IO[bytes], process.stdin))
+                self._idle.put(process)
+        except OSError as error:
+            self.__exit__(type(error), error, None)  # which `with` leaves out
+            raise _ended() from None
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -110,14 +114,16 @@ class _Encoders:
             _send(texts, cast(IO[bytes], process.stdin))
             answer = pickle.load(cast(IO[bytes], process.stdout))
         except (OSError, EOFError, pickle.UnpicklingError):
-            raise TokenizerError(
-                "A process that encodes the corpus has ended unexpectedly. There may be too little memory."
-            ) from None
+            raise _ended() from None
         finally:
             self._idle.put(process)
         if isinstance(answer, TokenizerError):
             raise answer
         return cast("list[np.ndarray]", answer)
+
+
+def _ended() -> TokenizerError:
+    return TokenizerError("A process that encodes the corpus has ended unexpectedly. There may be too little memory.")
 
 
 def _send(message: object, pipe: IO[bytes]) -> None:
