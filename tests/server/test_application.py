@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 import socket
 import threading
 import time
@@ -21,6 +22,8 @@ import pytest
 from click.testing import CliRunner
 from conftest import random_weights
 from servers import PATIENCE, Running, running
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
@@ -32,6 +35,8 @@ from textgen.model.clamping import clamped_fingerprint, parse_clamps
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.saved_model import load_model, save_model
+from textgen.server.access import Access
+from textgen.server.application import Gate, make_app
 from textgen.server.config import ServerConfig
 from textgen.server.sse import PING, EventStream
 from textgen.tokenizer.config import TokenizerConfig
@@ -692,6 +697,76 @@ def test_without_a_folder_for_temporary_files_a_state_is_refused_with_the_reason
     assert "No usable temporary directory" in body.decode()
 
 
+# === Keys ===
+
+
+@pytest.fixture(scope="module")
+def guarded(tiny_models: Path) -> Iterator[Running]:
+    """A server that two know a key of."""
+    with running(tiny_models, keys=("a", "b")) as there:
+        yield there
+
+
+def of(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def requests_of(server: Running) -> Iterator[tuple[str, str]]:
+    """Each method and path that a server answers."""
+    gate = make_app(server.resources, Access(server.resources.config))
+    assert isinstance(gate, Gate)
+    assert isinstance(gate._app, Starlette)
+    for route in gate._app.routes:
+        assert isinstance(route, Route)
+        for method in sorted(route.methods or ()):
+            yield method, re.sub(r"{.*?}", "tiny", route.path)
+
+
+def test_all_but_health_and_the_page_needs_a_key(guarded: Running) -> None:
+    asked = list(requests_of(guarded))
+    assert {"GET", "HEAD", "POST", "DELETE"} == {method for method, _ in asked}
+    for method, path in asked:
+        is_open = path in ("/health", "/ready", "/") or path.startswith("/page/")
+        for headers in ({}, of("c"), {"Authorization": "a"}):
+            body = b"{}" if method == "POST" else None
+            assert guarded.request(method, path, body, headers)[0] == (200 if is_open else 401), (method, path, headers)
+    assert guarded.request("GET", "/v1/models", None, of("b"))[0] == 200
+
+
+def test_metrics_may_be_open(tiny_models: Path) -> None:
+    with running(tiny_models, ServerConfig(port=0, open_metrics=True), keys=("a",)) as there:
+        assert there.request("GET", "/metrics")[0] == 200
+        assert there.request("GET", "/v1/models")[0] == 401
+
+
+def test_a_state_belongs_to_the_key_that_made_it(guarded: Running) -> None:
+    made = guarded.post("/v1/states", {"prompt": PROMPT}, of("a"))["id"]
+    written = guarded.post("/v1/completions", {"seed": 4, "max_tokens": 2, "return_state": True}, of("a"))
+    for id in (made, written["choices"][0]["state"]["id"]):
+        goes_on = {"state": id, "max_tokens": 1}
+        for method, path, body in (
+            ("GET", f"/v1/states/{id}", None),
+            ("DELETE", f"/v1/states/{id}", None),
+            ("POST", "/v1/states", {"state": id}),
+            ("POST", "/v1/completions", goes_on),
+            ("POST", "/v1/chat/completions", {**goes_on, "messages": [{"role": "user", "content": "A"}]}),
+        ):
+            status, error = guarded.error(path, body, method, **of("b"))
+            assert (status, error["code"]) == (404, "state_not_found"), (method, path)
+        assert guarded.request("POST", "/v1/completions", goes_on, of("a"))[0] == 200
+        assert guarded.request("DELETE", f"/v1/states/{id}", None, of("a"))[0] == 200
+
+
+@pytest.mark.parametrize(("path", "text"), [("completions", "The cat sat. " * 9), ("states", "The dog saw. " * 9)])
+def test_what_one_key_has_read_is_read_anew_for_another(guarded: Running, path: str, text: str) -> None:
+    """How long an answer takes would tell what others have read."""
+    asked = {"prompt": text, "seed": 4, "max_tokens": 1}
+    guarded.post(f"/v1/{path}", asked, of("a"))
+    for key, is_cached in (("b", False), ("a", True)):
+        usage = guarded.post("/v1/completions", asked, of(key))["usage"]
+        assert (usage["prompt_tokens_details"]["cached_tokens"] > 0) == is_cached, key
+
+
 # === Wrong requests ===
 
 
@@ -773,6 +848,14 @@ def test_a_wrong_request_gets_an_error_with_its_field(
 def test_a_chat_that_is_not_possible(server: Running, body: Any, param: str) -> None:
     status, error = server.error("/v1/chat/completions", body)
     assert (status, error["param"]) == (400, param)
+
+
+def test_a_body_in_chunks_has_its_limit_though_it_does_not_tell_its_length(server: Running) -> None:
+    for size, expected in ((LIMITS.max_body, 200), (LIMITS.max_body + 1, 413)):
+        body = b'{"max_tokens": 1}'.ljust(size)
+        chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:9000], body[9000:], b""))
+        status, _, answer = server.request("POST", "/v1/completions", chunks, {"Transfer-Encoding": "chunked"})
+        assert status == expected, answer
 
 
 def test_paths_and_methods_that_do_not_exist(server: Running) -> None:
