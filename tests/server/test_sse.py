@@ -15,9 +15,17 @@ Sent = list[Message]
 
 
 async def run(
-    events: AsyncGenerator[bytes, None], *, leaves_after: int | None = None, blocks: bool = False, ping: float = 9.0
+    events: AsyncGenerator[bytes, None],
+    *,
+    leaves_after: int | None = None,
+    blocks: bool = False,
+    ping: float = 9.0,
+    pinged: asyncio.Event | None = None,
 ) -> Sent:
-    """What a stream sends to a client that reads `leaves_after` messages and then leaves, or reads nothing."""
+    """What a stream sends to a client that reads `leaves_after` messages and then leaves, or reads nothing.
+
+    `pinged` is set once the client has two comments.
+    """
     sent: Sent = []
     left = asyncio.Event()
 
@@ -29,6 +37,8 @@ async def run(
         sent.append(message)
         if leaves_after is not None and len(sent) >= leaves_after:
             left.set()
+        if pinged and body(sent).count(PING) == 2:
+            pinged.set()
         if blocks:
             await asyncio.sleep(60)
 
@@ -54,12 +64,14 @@ def test_events_are_sent_as_they_are_made() -> None:
 
 
 def test_a_comment_keeps_the_connection_open() -> None:
+    pinged = asyncio.Event()
+
     async def events() -> AsyncGenerator[bytes, None]:
         yield b"1"
-        await asyncio.sleep(0.2)
+        await pinged.wait()
         yield b"2"
 
-    parts = body(asyncio.run(run(events(), ping=0.03))).split(PING)
+    parts = body(asyncio.run(run(events(), ping=0.03, pinged=pinged))).split(PING)
     assert len(parts) > 2
     assert b"".join(parts) == b"12"
 
