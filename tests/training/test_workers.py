@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,17 @@ folder, first, rest = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
 place = json.loads(os.environ["TEXTGEN_WORKER"])
 index = place["worker"]
 assert len(place["links"]) == (1 if index else place["of"] - 1)
-log = folder / f"log-{index}"
-times = log.read_text().count("\\n") if log.exists() else 0
-with log.open("a") as file:
-    file.write(" ".join(rest) + "\\n")
+def log(worker):
+    return folder / f"log-{worker}"
+def starts(worker):
+    return log(worker).read_text().count("\\n") if log(worker).exists() else 0
+times = starts(index)
 print("worker", index, "speaks", file=sys.stderr)
+with log(index).open("a") as file:
+    file.write(" ".join(rest) + "\\n")
+until = time.monotonic() + 60  # the first that fails leaves the others too little time to begin
+while min(map(starts, range(place["of"]))) <= times and time.monotonic() < until:
+    time.sleep(0.01)
 what = first[times][index] if times < len(first) else 0
 if what == "wait":
     time.sleep(60)
@@ -190,13 +197,18 @@ def family(process: subprocess.Popen[str]) -> list[int]:
     found = [process.pid]
     for pid in found:
         for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
-            found += map(int, tasks.read_text(encoding="utf-8").split())
+            with suppress(OSError):  # of a thread that has ended
+                found += map(int, tasks.read_text(encoding="utf-8").split())
     return found
 
 
 def sockets_of(pids: Sequence[int]) -> set[str]:
     """The numbers of the sockets that processes have open."""
-    links = [os.readlink(file) for pid in pids for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_symlink()]
+    links = []
+    for pid in pids:
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                links.append(os.readlink(file))
     return {link.removeprefix("socket:[").rstrip("]") for link in links if link.startswith("socket:[")}
 
 
@@ -205,9 +217,17 @@ def numbers_in(table: str, column: int) -> set[str]:
     return {line.split()[column] for line in lines}
 
 
+def command_line(pid: int) -> bytes:
+    """The words of a process; b"" once it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def wait_for_the_end(pids: Sequence[int]) -> None:
     until = time.monotonic() + 120
-    while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
+    while any(map(command_line, pids)):
         assert time.monotonic() < until, "some go on"
         time_sleep(0.05)
 
