@@ -81,6 +81,21 @@ def shard_on(cores: int, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(f"{module}.num_cores", lambda processes=1: max(1, cores // processes))
 
 
+SETTINGS_OF_THE_USER = (
+    "TEXTGEN_API_KEY", "TEXTGEN_CACHE_LIMIT",
+    "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_settings_of_the_user() -> Iterator[None]:
+    """What the user has set for his terminal and his server does not count, nor for fixtures of a whole module."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in SETTINGS_OF_THE_USER:
+            patch.delenv(name, raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the user's cache nor his models are read or written, and no base is there that a test did not make."""
