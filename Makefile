@@ -1,9 +1,10 @@
 # Everything a person or a machine runs here. Each target makes its own environment in .venv.
-.PHONY: demo test test-slow test-clients test-browsers check readme picture clean
+.PHONY: demo test test-slow test-oracles test-clients test-browsers check readme picture clean
 
 demo: ; scripts/demo
 test: ; scripts/test
 test-slow: ; scripts/test -m slow -n 0
+test-oracles: ; scripts/setup oracles && scripts/test -m oracles -n 0
 test-clients: ; scripts/test -m clients -n 0
 test-browsers: ; scripts/test -m browsers -n 0
 check: ; scripts/check

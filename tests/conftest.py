@@ -61,6 +61,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONG_FILES)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips a test marked `oracles` where what it compares with is missing; fails it if such tests are asked for."""
+    for library in (name for marker in item.iter_markers("oracles") for name in marker.args):
+        try:
+            pytest.importorskip(library, reason="pip install 'textgen[oracles]'")
+        except pytest.skip.Exception as missing:
+            if item.config.option.markexpr == "oracles":
+                pytest.fail(f"{library} is missing: {missing}")
+            raise
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_shard() -> Iterator[None]:
     """A batch stays whole, however many cores there are: TensorFlow then traces and compiles each step once."""

@@ -126,10 +126,12 @@ def test_our_writer_gives_them(printed: dict[str, np.ndarray], layer_weights: di
 # === Beside PyTorch itself ===
 
 
+@pytest.mark.oracles("torch")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_are_pytorch_s_both_ways(kind: str, size: str) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     (name, options), (embedding, hidden, tied) = KINDS[kind], SIZES[size]
     module = torch.nn.ModuleDict(
         {
@@ -165,9 +167,11 @@ def test_logits_are_pytorch_s_both_ways(kind: str, size: str) -> None:
         np.testing.assert_allclose(logits(), expected, atol=1e-5)
 
 
+@pytest.mark.oracles("torch")
 def test_checkpoints_are_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A state dict inside a checkpoint, and the whole module that the word_language_model example saves."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     example = type("RNNModel", (torch.nn.Module,), {"__module__": "model"})
     monkeypatch.setitem(sys.modules, "model", SimpleNamespace(RNNModel=example))
     module = example()

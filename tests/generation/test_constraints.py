@@ -109,10 +109,12 @@ def test_a_banned_text_never_comes_about(ban: tuple[str, ...], prompt: str, seed
         assert (prompt + text).find(banned, max(0, len(prompt) - len(banned) + 1)) < 0
 
 
+@pytest.mark.oracles("torch", "transformers.generation.logits_process")
 def test_bans_equal_transformers_where_a_piece_is_a_byte() -> None:
     """There the last piece is forbidden when the others stand before it."""
-    torch = pytest.importorskip("torch")
-    generation = pytest.importorskip("transformers.generation.logits_process")
+    import torch
+    from transformers.generation import logits_process as generation
+
     ban = ("a", "bc", "cab", "abcabd")
     processor = generation.NoBadWordsLogitsProcessor([ids_of(text) for text in ban], eos_token_id=EOS)
     for text in ("", "b", "ca", "xbca", "abcab", "bbbb", "zzabcabcab"):
@@ -189,9 +191,11 @@ def test_a_bias_of_a_piece_and_of_several() -> None:
     assert applied(config, "x=")[ids_of("=")].tolist() == [0.5]
 
 
+@pytest.mark.oracles("torch", "transformers.generation.logits_process")
 def test_biases_equal_transformers() -> None:
-    torch = pytest.importorskip("torch")
-    generation = pytest.importorskip("transformers.generation.logits_process")
+    import torch
+    from transformers.generation import logits_process as generation
+
     biases = {"a": 1.5, "bc": -2.0, "abc": 4.0, "cc": 0.25}
     processor = generation.SequenceBiasLogitsProcessor({tuple(ids_of(text)): bias for text, bias in biases.items()})
     config = replace(PLAIN, logit_bias=tuple(f"{text}={bias}" for text, bias in biases.items()))
@@ -268,14 +272,18 @@ def test_healing_reads_a_prompt_once_for_all_places_where_it_may_be_cut(monkeypa
     assert len(prompt) < sum(read) < 2.5 * len(prompt)
 
 
-def test_the_document_does_not_end_before_min_tokens() -> None:
-    """Nor does transformers' MinNewTokensLengthLogitsProcessor let it."""
-    torch = pytest.importorskip("torch")
-    generation = pytest.importorskip("transformers.generation.logits_process")
+@pytest.mark.oracles("torch", "transformers.generation.logits_process")
+def test_min_tokens_equals_transformers() -> None:
+    import torch
+    from transformers.generation import logits_process as generation
+
     processor = generation.MinNewTokensLengthLogitsProcessor(2, 3, EOS)
     for drawn in range(6):
         theirs = processor(torch.zeros((1, 2 + drawn), dtype=torch.long), torch.zeros((1, V))).numpy()[0]
         np.testing.assert_array_equal(applied(replace(PLAIN, min_tokens=3), "x" * drawn, prompt="yy"), theirs)
+
+
+def test_the_document_does_not_end_before_min_tokens() -> None:
     wants_to_end = Generator(as_model(CountingModel(after=dict.fromkeys(range(V), EOS))), BYTES)
     for least in (0, 1, 7):
         (generation,) = wants_to_end.generate("", replace(PLAIN, min_tokens=least, max_tokens=9))

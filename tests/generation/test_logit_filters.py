@@ -390,11 +390,14 @@ THEIRS = {
 
 def theirs(name: str, value: float, logits: np.ndarray) -> np.ndarray:
     """What the processor of the same name makes of logits."""
-    torch, generation = pytest.importorskip("torch"), pytest.importorskip("transformers.generation.logits_process")
+    import torch
+    from transformers.generation import logits_process as generation
+
     processor = getattr(generation, THEIRS[name][0])(value, **({"device": "cpu"} if name == "eta_cutoff" else {}))
     return processor(torch.zeros((len(logits), 1), dtype=torch.long), torch.from_numpy(logits.copy())).numpy()
 
 
+@pytest.mark.oracles("torch", "transformers.generation.logits_process")
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, (_, values) in THEIRS.items() for value in values])
 def test_equals_the_processor_of_transformers(name: str, value: float) -> None:
     logits = random_logits(50)
@@ -407,6 +410,7 @@ def test_equals_the_processor_of_transformers(name: str, value: float) -> None:
     np.testing.assert_allclose(ours, theirs(name, value, logits), rtol=1e-6)
 
 
+@pytest.mark.oracles("torch", "transformers.generation.logits_process")
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, (_, values) in THEIRS.items() for value in values])
 def test_equals_the_processor_of_transformers_on_ties(name: str, value: float) -> None:
     """But for top_p at a border within equally likely pieces: all of them stay here, some there."""

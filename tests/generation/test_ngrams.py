@@ -13,10 +13,12 @@ from textgen.generation import ngrams as module
 from textgen.generation.ngrams import NGrams
 
 
+@pytest.mark.oracles("torch", "transformers.generation.logits_process")
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_ngrams_equal_transformers(size: int) -> None:
-    torch = pytest.importorskip("torch")
-    generation = pytest.importorskip("transformers.generation.logits_process")
+    import torch
+    from transformers.generation import logits_process as generation
+
     ids = np.random.default_rng(2).integers(0, 3, 60)
     processor, ngrams = generation.NoRepeatNGramLogitsProcessor(size), NGrams(size)
     for number, piece in enumerate(ids.tolist()):

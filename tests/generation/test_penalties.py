@@ -69,10 +69,12 @@ def test_penalties(
         assert after[row].tolist() == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
+@pytest.mark.oracles("torch", "transformers.generation.logits_process")
 @pytest.mark.parametrize("penalty", [0.5, 1.0, 1.3, 5.0])
 def test_repeat_penalty_equals_transformers(penalty: float) -> None:
-    torch = pytest.importorskip("torch")
-    generation = pytest.importorskip("transformers.generation.logits_process")
+    import torch
+    from transformers.generation import logits_process as generation
+
     rng = np.random.default_rng(1)
     logits, ids = rng.normal(0, 3, (9, 50)).astype(np.float32), rng.integers(0, 50, (9, 40))
     logits[:, 3] = 0.0

@@ -140,9 +140,11 @@ def test_a_tied_table_learns_as_fast_as_the_output_layer_and_an_untied_one_is_th
     assert layer_depths(replace(tied, tie_embeddings=False))["embedding"] == 3
 
 
+@pytest.mark.oracles("torch")
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
 def test_steps_are_pytorch_s(optimizer: str) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     settings = config(optimizer, momentum=0.7 if optimizer == "sgd" else 0.0, epsilon=1e-12)
     adam = {"betas": (settings.beta_1, settings.beta_2), "eps": settings.epsilon}
     kinds: dict[str, tuple[Any, dict[str, Any]]] = {

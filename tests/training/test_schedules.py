@@ -104,9 +104,11 @@ TORCH: dict[str, tuple[TrainingConfig, Callable[[Any, Any], Any]]] = {
 }
 
 
+@pytest.mark.oracles("torch")
 @pytest.mark.parametrize("schedule", TORCH)
 def test_schedules_are_pytorch_s(schedule: str) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     settings, make = TORCH[schedule]
     sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     theirs = make(torch.optim.lr_scheduler, sgd)
