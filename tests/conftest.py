@@ -20,6 +20,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
 from textgen.runtime import XLA_FLAGS_OF, configure_process, load_tensorflow
 from textgen.saved_model.saved_model import save_model
+from textgen.storage import cache_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
@@ -113,6 +114,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEXTGEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TEXTGEN_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("TEXTGEN_BASES", str(tmp_path / "bases"))
+    cache_folder._temporary_cache.cache_clear()  # another test may have made one
 
 
 @pytest.fixture
