@@ -7,6 +7,7 @@ import gzip
 import lzma
 import pkgutil
 import random
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from encodings.aliases import aliases as encoding_aliases
@@ -167,7 +168,7 @@ def test_undecodable_byte(
     with pytest.raises(CorpusError) as info:
         read(path, encoding=encoding)
     assert str(info.value).startswith(f"{path} is not {encoding} text: {where}. ")
-    assert "et encoding to " in str(info.value)
+    assert re.search("et encoding to |is damaged or truncated", str(info.value))
 
 
 # --- Guesses and odd encodings -----------------------------------------------------------------------------
@@ -203,6 +204,20 @@ def test_the_encoding_is_guessed_and_the_guess_can_be_obeyed(tmp_path: Path, enc
 )
 def test_a_few_odd_bytes_are_taken_for_the_commonest_encoding(data: bytes) -> None:
     assert guessed_encoding(data) == "cp1252"
+
+
+@pytest.mark.parametrize("text", ["床前明月光，疑是地上霜。", "Привет, мир!", "It’s “naïve”, they said."])
+@pytest.mark.parametrize("times", [1, 200])
+def test_utf_8_that_is_damaged_is_not_taken_for_another_encoding(tmp_path: Path, text: str, times: int) -> None:
+    data = f"{text}\n".encode() * times
+    odd = data.index(max(data))  # the first byte of a character
+    for damaged in (data[: odd + 1], data[:odd] + data[odd + 1 :], data[:-1] + data[odd : odd + 1]):
+        path = write(tmp_path, "a.txt", "é".encode() * 2 + damaged)
+        for encoding in ("utf-8", "UTF8", "utf-8-sig"):
+            with pytest.raises(CorpusError, match="looks like utf-8 that is damaged or truncated: save or download it"):
+                read(path, encoding=encoding)
+        with pytest.raises(CorpusError, match=r"It looks like utf-8: set encoding to utf-8[,.]"):
+            read(path, encoding="ascii")
 
 
 def test_utf_32_is_not_read_as_utf_16(tmp_path: Path) -> None:

@@ -71,6 +71,8 @@ def _wide_encoding(data: bytes) -> str | None:
 def _by_look(data: bytes) -> str | None:
     from charset_normalizer import from_bytes
 
+    if _is_mostly_utf8(data):
+        return "utf-8"
     data = data[: data.rfind(b"\n") + 1] or data  # a truncated last character would rule out the right encoding
     matches = [match for match in from_bytes(data) if not match.encoding.startswith(("utf_16", "utf_32"))]
     if not matches or _is_sparse(data) or _is_latin(str(matches[0])):
@@ -78,6 +80,12 @@ def _by_look(data: bytes) -> str | None:
         encoding = OF_LANGUAGES.get(matches[0].language, WESTERN) if matches and not _is_sparse(data) else WESTERN
         return encoding if _is_in(data, encoding) else None
     return matches[0].encoding
+
+
+def _is_mostly_utf8(data: bytes) -> bool:
+    """Checks whether more characters outside ASCII are valid UTF-8 than not, as in a damaged or truncated text."""
+    text = data.decode("utf-8", "replace")
+    return sum(not character.isascii() for character in text) > 2 * text.count("\ufffd")
 
 
 def _is_sparse(data: bytes) -> bool:

@@ -358,6 +358,7 @@ class Source:
             decoder = io.IncrementalNewlineDecoder(decoder, True)  # type: ignore[assignment]
         fed = self.start  # bytes passed to the decoder
         start = fed == 0
+        last = b""
         for chunk in itertools.chain(self.chunks(), [b""]):
             if not fed:
                 self._check_mark(chunk, encoding)
@@ -365,7 +366,8 @@ class Source:
             try:
                 text = decoder.decode(chunk, final=not chunk)
             except UnicodeError as error:
-                raise CorpusError(_undecodable(self.name, encoding, error, fed)) from None
+                raise CorpusError(_undecodable(self.name, encoding, error, fed, chunk or last)) from None
+            last = chunk
             if may_be_half and (half := HALVES.search(text)):
                 raise CorpusError(
                     f"{self.name} is not {encoding} text: \\u{ord(half[0]):04x}, half a character, before "
@@ -532,15 +534,28 @@ def _zstandard_chunks(file: BinaryIO) -> Iterator[bytes]:
         raise EOFError
 
 
-def _undecodable(name: str, encoding: str, error: UnicodeError, fed: int) -> str:
-    """Formats the message for a decoding error. `fed` is the number of bytes passed to the decoder so far."""
+def _undecodable(name: str, encoding: str, error: UnicodeError, fed: int, last: bytes) -> str:
+    """Formats the message for a decoding error.
+
+    Args:
+        name: Name of the file.
+        encoding: The encoding it was decoded from.
+        error: The error.
+        fed: Number of bytes passed to the decoder so far.
+        last: The last of them. At the end of a file the error has only those of an unfinished character.
+    """
     where, guess = str(error), None
     if isinstance(error, UnicodeDecodeError) and error.start < len(error.object):  # the last bytes fed
         data = bytes(error.object)
         where = f"byte 0x{data[error.start]:02x} at offset {fed - len(data) + error.start}"
-        line = data.rfind(b"\n", 0, max(0, error.start - GUESS_BYTES // 2)) + 1
-        guess = guessed_encoding(data[line : line + GUESS_BYTES])
-    return f"{name} is not {encoding} text: {where}. {_encoding_hint(guess)}"
+        around = max(data, last, key=len)
+        place = len(around) - len(data) + error.start
+        line = around.rfind(b"\n", 0, max(0, place - GUESS_BYTES // 2)) + 1
+        guess = guessed_encoding(around[line : line + GUESS_BYTES])
+    message = f"{name} is not {encoding} text: {where}."
+    if guess and codecs.lookup(guess).name == codecs.lookup(encoding).name.removesuffix("-sig"):
+        return f"{message} It looks like {guess} that is damaged or truncated: save or download it again."
+    return f"{message} {_encoding_hint(guess)}"
 
 
 def _encoding_hint(guess: str | None) -> str:
