@@ -196,7 +196,20 @@ def test_files_of_text_are_read_in_the_encodings_that_they_have(tmp_path: Path) 
     pairs.append(("龍國 的 㐀 🙂", "gb18030"))
     encoded = [text.encode(encoding) for text, encoding in pairs]
     encoded.append(b"\xfe\xff" + POEM.encode("utf-16-be"))
-    refused = ["für".encode("cp1252"), "déjà vu".encode("latin-1"), "a b".encode("utf-16-le"), b"\xff\xfe\x00", b"\xff"]
+    damaged = [
+        (POEM * 9).encode()[:-2],
+        POEM.encode()[1:],
+        POEM.encode().replace(b"\x98", b"", 1),
+        "床前明".encode()[:-1],
+    ]
+    refused = [
+        *damaged,
+        "für".encode("cp1252"),
+        "déjà vu".encode("latin-1"),
+        "a b".encode("utf-16-le"),
+        b"\xff\xfe\x00",
+        b"\xff",
+    ]
     found = in_page(code, [list(data) for data in encoded + refused], tmp_path, "encodings.js")
     assert found == [*(text for text, _ in pairs), POEM, *["TypeError"] * len(refused)]
 

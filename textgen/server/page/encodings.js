@@ -21,10 +21,20 @@ function inUtf8(bytes) {
 }
 
 // Most Chinese characters are two bytes beyond ASCII. Where most are one beside a letter, the file is in an encoding of
-// Western Europe, which would be read as wrong characters.
+// Western Europe, which would be read as wrong characters, as would UTF-8 that is cut or damaged.
 function inGb18030(bytes) {
+  if (isMostlyUtf8(bytes)) throw new TypeError("damaged");
   const text = inEncoding("gb18030", bytes);
   const beyond = bytes.reduce((sum, byte) => sum + (byte > 0x7f), 0);
   if (beyond < 1.5 * [...text].filter((character) => character > "\x7f").length) throw new TypeError("not Chinese");
   return text;
+}
+
+// Whether more of the characters beyond ASCII are sound in UTF-8 than are not.
+function isMostlyUtf8(bytes) {
+  let sum = 0;
+  for (const character of new TextDecoder().decode(bytes)) {
+    if (character > "\x7f") sum += character === "\ufffd" ? -1 : 1;
+  }
+  return sum > 0;
 }
