@@ -93,6 +93,51 @@ def test_another_text_is_a_change_that_undo_takes_back(tmp_path: Path) -> None:
     assert (found["consistent"], found["end"]) == (True, "")
 
 
+def test_a_token_whose_probabilities_cannot_be_shown_is_left_out(tmp_path: Path) -> None:
+    code = """
+      return given.map((token) => {
+        const story = new Story();
+        story.change(0, 0, [{ text: "a", origin: "model", token, other: 1 }], "writing");
+        const copy = Story.fromJSON(JSON.parse(JSON.stringify(story)));
+        copy.change(0, 1, [], "typing");
+        const spans = [copy.nodes[1].added, Story.fromJSON(JSON.parse(JSON.stringify(copy))).nodes[2].removed];
+        return spans.map(([{ token, ...rest }]) => [JSON.stringify(rest), token ?? null]);
+      });
+    """
+    top = [{"text": "a", "logprob": -1}, {"text": "b", "logprob": -2.5}]
+    good = {"text": "a", "logprob": -1, "top": top, "healed": 2}
+    lacking = [{name: good[name] for name in good if name != left_out} for left_out in ("text", "logprob", "top")]
+    wrong = [
+        {"top": "a"}, {"top": [None]}, {"top": [{"text": "b"}]}, {"top": [{"text": 1, "logprob": -1}]}, {"text": 1},
+        {"logprob": "-1"}, {"healed": -1}, {"healed": 0.5}, {"healed": "1"},
+    ]  # fmt: skip
+    bad = ["a", 1, *lacking, *(good | each for each in wrong)]
+    sound = [good, {"text": "a", "logprob": -1, "top": []}]
+    found = in_page(code, [*sound, *bad], tmp_path, "story.js")
+    span = '{"text":"a","origin":"model"}'
+    assert found == [[[span, token]] * 2 for token in [*sound, *[None] * len(bad)]]
+
+
+def test_a_change_of_a_kept_story_replaces_only_what_is_there(tmp_path: Path) -> None:
+    """Former versions of the page kept changes that begin beyond the text, from which undo did not come back."""
+    code = """
+      const span = (text) => (text ? [{ text, origin: "user" }] : []);
+      const nodes = given.map(([parent, at, removed, added]) => (
+        { parent, at, removed: span(removed), added: span(added), last: -1, kind: "typing", pinned: false }
+      ));
+      const story = Story.fromJSON({ format: "textgen story 1", nodes, current: nodes.length - 1 });
+      const texts = [story.text];
+      while (story.undo()) texts.push(story.text);
+      while (story.redo()) texts.push(story.text);
+      const textsAt = nodes.map((_, node) => story.textAt(node));
+      return [texts, textsAt, nodes.map((_, node) => story.ending(node, 99))];
+    """
+    nodes = [[-1, 0, "", ""], [0, 0, "", "Hello"], [0, 5, "", " world"], [2, 3, "rld and", "n"], [3, 9, "", "!"]]
+    texts, texts_at, endings = in_page(code, nodes, tmp_path, "story.js")
+    assert texts_at == endings == ["", "Hello", " world", " won", " won!"]
+    assert texts == [" won!", " won", " world", "", " world", " won", " won!"]
+
+
 def test_no_change_begins_beyond_the_text(tmp_path: Path) -> None:
     code = """
       const story = new Story();

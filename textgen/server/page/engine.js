@@ -1,6 +1,7 @@
 // The server as the page uses it: models, texts as a stream of spans, scores of a text.
 
 import { beginningOfLast, endOfFirst } from "./story.js";
+import { say } from "./words.js";
 
 const MOST = 10_000; // units of a text that are sent: fewer than 32,768 tokens of any vocabulary
 
@@ -62,6 +63,7 @@ export class HttpEngine {
   }
 
   async fetch(path, options = {}) {
+    if (/[^\x20-\x7e]/.test(this.key)) throw new ServerError(401, say("badKey")); // no header can hold it
     const headers = { "Content-Type": "application/json", ...(this.key && { Authorization: `Bearer ${this.key}` }) };
     const response = await fetch(path, { ...options, headers });
     if (!response.ok) {
