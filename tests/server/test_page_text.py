@@ -63,7 +63,7 @@ def test_another_text_is_a_change_that_undo_takes_back(tmp_path: Path) -> None:
     code = """
       const other = new Story();
       other.change(0, 0, [{ text: "one", origin: "user" }], "typing");
-      other.change(3, 0, [{ text: " two", origin: "model", token: { logprob: -1, top: [] } }], "writing");
+      other.change(3, 0, [{ text: " two", origin: "model", token: { text: " two", logprob: -1, top: [] } }], "writing");
       other.undo();
       other.change(3, 0, [{ text: " three", origin: "user" }], "typing");
       const fresh = new Story();
@@ -321,6 +321,23 @@ def test_what_is_sent_is_cut(tmp_path: Path) -> None:
     for sent in (body["prompt"], body["suffix"]):
         assert 2500 < len(sent) <= 10_000
         assert set(sent.splitlines()) == {"a line"}
+
+
+def test_a_key_that_no_header_can_hold_is_told_as_a_wrong_one(tmp_path: Path) -> None:
+    code = """
+      globalThis.fetch = async (path, { headers }) => Response.json({ data: [{ id: new Headers(headers).get("authorization") }] });
+      const found = [];
+      for (const key of given) {
+        const engine = Object.assign(new HttpEngine(), { key });
+        found.push(await engine.models().catch((error) => [error.status, error.message === say("badKey")]));
+      }
+      return found;
+    """  # noqa: E501 a line of JavaScript
+    files = [FILES[name] for name in ("words.js", "story.js", "engine.js")]
+    before = re.sub("^(export |import .*$)", "", "".join(files), flags=re.MULTILINE)
+    good, bad = ["abc", "a b~!"], ["ａｂｃ", "密钥", "ab\u00a0", "é", "a\tb"]
+    found = in_node(code, ["", *good, *bad], tmp_path, before=before)
+    assert found == [[None], *([f"Bearer {key}"] for key in good), *[[401, True]] * len(bad)]
 
 
 def test_an_error_without_words_is_told_by_its_number(tmp_path: Path) -> None:

@@ -208,8 +208,14 @@ export class Story {
     const story = new Story();
     if (value?.format !== "textgen story 1" || !Array.isArray(value.nodes) || !value.nodes.length) throw new Error("format");
     story.nodes = value.nodes.map((node, number) => checkedNode(node, number));
+    const lengths = [0]; // of the text at each node: what a change replaces is there, or undo would add to the text
     for (const [number, node] of story.nodes.entries()) {
-      if (number) story.nodes[node.parent].children.push(number);
+      if (!number) continue;
+      story.nodes[node.parent].children.push(number);
+      const before = lengths[node.parent];
+      node.at = Math.min(node.at, before);
+      node.removed = cut(node.removed, 0, before - node.at);
+      lengths[number] = before - lengthOf(node.removed) + lengthOf(node.added);
     }
     for (const node of story.nodes) {
       if (!node.children.includes(node.last)) node.last = node.children.at(-1) ?? -1;
@@ -224,12 +230,21 @@ export class Story {
 function checkedNode(node, number) {
   const isCount = (n) => Number.isInteger(n) && n >= 0;
   const isSpan = (s) => typeof s?.text === "string" && ["user", "model"].includes(s.origin);
+  const sound = ({ text, origin, token }) => (isToken(token) ? { text, origin, token } : { text, origin });
   const fits = number === 0 ? node.parent === -1 : isCount(node.parent) && node.parent < number;
   const lists = [node.removed, node.added].every((list) => Array.isArray(list) && list.every(isSpan));
   if (!fits || !isCount(node.at) || !lists) throw new Error(`node ${number}`);
-  const { parent, at, removed, added } = node;
+  const { parent, at } = node;
+  const [removed, added] = [node.removed.map(sound), node.added.map(sound)];
   const last = Number.isInteger(node.last) ? node.last : -1;
   return { parent, at, removed, added, children: [], last, kind: String(node.kind), pinned: Boolean(node.pinned) };
+}
+
+// Whether probabilities can be shown: those of a token, and of what could have come in its place.
+function isToken(token) {
+  const isEach = (each) => typeof each?.text === "string" && Number.isFinite(each.logprob);
+  const isHealed = token?.healed === undefined || (Number.isInteger(token.healed) && token.healed >= 0);
+  return isEach(token) && Array.isArray(token.top) && token.top.every(isEach) && isHealed;
 }
 
 // The spans from one character to another of those given; those that are cut lose their token.
