@@ -8,6 +8,7 @@ import { WordGuard } from "./word_guard.js";
 const PULL = 20; // nats: the bias towards a token that would write all of a required text, after ...
 const PULL_TOKENS = 400; // ... this number of tokens, or max_tokens if that is less; it goes on growing
 const LONGEST_CHARACTER = 4; // bytes
+const HASH_BASE = 0x1b873593; // of the n-grams, modulo 2^32
 
 /** The constraints on one text. */
 export class Constraints {
@@ -212,34 +213,66 @@ class Phrase {
   }
 }
 
-/** The n-grams of a text: all are kept. */
-class NGrams {
+/**
+ * The n-grams of a text. The n - 1 tokens before the next one are looked up by their rolling hash (Karp & Rabin 1987),
+ * and compared where a hash has come before.
+ */
+export class NGrams {
   /** @param {number} size */
   constructor(size) {
-    this.size = size;
-    this.last = []; // tokens, size - 1 at most
-    /** @type {Map<string, number[]>} The tokens that followed others. */
-    this.following = new Map();
+    this.width = size - 1;
+    this.weight = 1; // of the token that leaves the run, in the hash
+    for (let count = 0; count < this.width; count++) this.weight = Math.imul(this.weight, HASH_BASE);
+    this.ids = [];
+    this.hash = 0; // of the last run of n - 1 tokens, as are the next two
+    this.key = 0; // the hash, or that plus a multiple of 2^32 where other runs have the same one
+    this.end = -1; // where it ended when it came first; -1 while the text is too short
+    /** @type {Map<number, number>} Where each run ended when it came first, by key. */
+    this.ends = new Map();
+    /** @type {Map<number, Set<number>>} The tokens that followed a run, but for the first time, by key. */
+    this.others = new Map();
+    if (!this.width) this.find();
   }
 
   append(id) {
-    if (this.last.length === this.size - 1) {
-      const key = this.last.join(" ");
-      this.following.set(key, [...(this.following.get(key) ?? []), id]);
+    const { ids, width, end } = this;
+    if (end >= 0 && end < ids.length && ids[end] !== id) {
+      if (!this.others.has(this.key)) this.others.set(this.key, new Set());
+      this.others.get(this.key).add(id);
     }
-    this.last = this.size > 1 ? [...this.last, id].slice(1 - this.size) : [];
+    ids.push(id);
+    const leaving = ids.length > width ? ids.at(-1 - width) + 1 : 0;
+    this.hash = (Math.imul(this.hash, HASH_BASE) + id + 1 - Math.imul(leaving, this.weight)) | 0;
+    if (ids.length >= width) this.find();
   }
 
   /** @returns {number[]} The tokens that would complete an n-gram of the text for the second time. */
   forbidden() {
-    return this.following.get(this.last.join(" ")) ?? [];
+    const { ids, end } = this;
+    return end < 0 || end === ids.length ? [] : [ids[end], ...(this.others.get(this.key) ?? [])];
   }
 
   fork() {
-    const twin = new NGrams(this.size);
-    twin.last = this.last;
-    twin.following = new Map(this.following);
+    const twin = Object.assign(Object.create(NGrams.prototype), this);
+    twin.ids = [...this.ids];
+    twin.ends = new Map(this.ends);
+    twin.others = new Map(Array.from(this.others, ([key, ids]) => [key, new Set(ids)]));
     return twin;
+  }
+
+  /** @private Finds the key of the last run, and where it came first, which may be here. */
+  find() {
+    this.key = this.hash >>> 0;
+    while (this.ends.has(this.key) && !this.isRun(this.ends.get(this.key))) this.key += 2 ** 32;
+    if (!this.ends.has(this.key)) this.ends.set(this.key, this.ids.length);
+    this.end = this.ends.get(this.key);
+  }
+
+  /** @private Whether the tokens that end at a place are those of the last run. */
+  isRun(end) {
+    const { ids, width } = this;
+    for (let back = 1; back <= width; back++) if (ids[end - back] !== ids[ids.length - back]) return false;
+    return true;
   }
 }
 
