@@ -10,7 +10,7 @@ import numpy as np
 from javascript import in_node, needs_node
 from safetensors.numpy import load as from_safetensors
 
-from textgen.dataset.word_filter import WordFilter, letter_changes, letters_of
+from textgen.dataset.word_filter import LONGEST_WORD, WordFilter, letter_changes, letters_of
 from textgen.export.packing import learned_pieces, learned_scores
 from textgen.generation.word_guard import WordGuard, WordTokens
 from textgen.tokenizer.config import TokenizerConfig
@@ -64,13 +64,15 @@ PROMPTS = [
 
 LETTERS = [4 * code + kind for code, kind in letter_changes()]
 
-WALK = """
-const { vocabulary, scores, words, walks } = given;
+TOKENS = """
+const { vocabulary, scores, words } = given;
 const tokenizer = new Tokenizer(vocabulary, Float32Array.from(scores));
 const arrays = Object.fromEntries(words.bits.map((bits, at) => [`bits_${at}`, { values: Uint8Array.from(bits) }]));
 const filter = new WordFilter({ arrays, about: { "textgen.words": JSON.stringify({ hashes: words.hashes }) } });
 const tokens = new WordTokens(tokenizer, filter, new Letters(Uint32Array.from(given.letters)));
-return walks.map(({ prompt, texts, ids }) => {
+"""
+WALK = """
+return given.walks.map(({ prompt, texts, ids }) => {
   const guard = new WordGuard(tokens, texts);
   guard.read(prompt);
   const told = [];
@@ -121,11 +123,21 @@ def test_the_same_tokens_are_allowed(tmp_path: Path) -> None:
         tokens = WordTokens(tokenizer, words)
         rng = random.Random(kind)
         walks = [walk(tokens, tokenizer, rng) for _ in range(16)]
-        found = in_node(WALK, {**described(tokenizer, words), "walks": [each for each, _ in walks]}, tmp_path)
+        found = in_node(TOKENS + WALK, {**described(tokenizer, words), "walks": [each for each, _ in walks]}, tmp_path)
         for (case, expected), told in zip(walks, found, strict=True):
             for step, (own, other) in enumerate(zip(told, expected, strict=True)):
                 differing = [id for id, pair in enumerate(zip(own, other, strict=True)) if pair[0] != pair[1]]
                 assert not differing, (kind, case, step, differing)
+
+
+def test_a_run_of_letters_that_is_too_long_is_no_word_of_a_text(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer([TEXT * 3], TokenizerConfig("char"))
+    script = "return given.texts.map((text) => [...tokens.unknownIn(tokens.alphabet.of(text))].sort());"
+    longest = ["q" * LONGEST_WORD, "𐐨" * LONGEST_WORD]  # the second one in characters of two units
+    texts = [*longest, *(f"The {word}{word[-2:]} qx's {word}" for word in longest), "q" * 100_000]
+    given = {**described(tokenizer, WordFilter.build(WORDS)), "texts": texts}
+    one, other = longest
+    assert in_node(TOKENS + script, given, tmp_path) == [[one], [other], sorted(["qx", one]), ["qx", other], []]
 
 
 def test_letters_of_every_character(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ function wordsIn(stretch) {
 const isLetters = (letters) => letters !== "" && !/[ 0']/.test(letters);
 const isWord = (word) => word !== "" && word !== APOSTROPHE && word !== FREE; // begun, and not free
 const lead = (letters) => /^[^ 0']*/.exec(letters)[0]; // the letters at the beginning
+const isShort = (word) => [...word].length <= LONGEST_WORD;
 const place = (word) => (isWord(word) ? 1 : word === FREE ? 2 : 0); // in BEFORE
 /** How a word may be known: after an apostrophe as one of its own kind, or as an ordinary one. */
 const asKnown = (word) => (word.startsWith(APOSTROPHE) ? [word, word.slice(1)] : [word]);
@@ -310,9 +311,9 @@ export class WordTokens {
     }
   }
 
-  /** @returns {Set<string>} The words in some letters that are not known. */
+  /** @returns {Set<string>} The words in some letters that are not known; longer runs of letters are no words. */
   unknownIn(letters) {
-    const words = new Set([...new Set(letters.split(SPACE))].flatMap(wordsIn));
+    const words = new Set([...new Set(letters.split(SPACE))].flatMap(wordsIn).filter(isShort));
     const isKnown = (word) => this.words.knows(word) || (word[0] === APOSTROPHE && this.words.knows(word.slice(1)));
     return new Set([...words].filter((word) => !isKnown(word)));
   }
