@@ -100,13 +100,16 @@ HOLD = """(() => {
     return ask(...given);
   };
 })()"""
-# The middle of a character of the text.
+# The middle of a character of the text, or of an empty line.
 POINT = """((at) => {
   const lines = [...document.querySelectorAll("#text .line")];
-  const line = lines.find((each) => at < each.textContent.length || (at -= each.textContent.length + 1) < 0);
+  const line = lines.find((each) => at < (each.textContent.length || 1) || (at -= each.textContent.length + 1) < 0);
   const range = document.createRange();
-  range.setStart(line.firstChild, at);
-  range.setEnd(line.firstChild, at + 1);
+  range.selectNode(line);
+  if (line.textContent) {
+    range.setStart(line.firstChild, at);
+    range.setEnd(line.firstChild, at + 1);
+  }
   const { left, top, height } = range.getBoundingClientRect();
   return [left + 1, top + height / 2];
 })"""
@@ -609,33 +612,38 @@ def test_a_mouse_puts_the_cursor_where_it_points(page: Page) -> None:
     assert page.text == "Xfirst\nsecond"
 
 
-DRAGGED = """(([from, to, isCopied]) => {
-  const text = document.getElementById("text");
+DRAGGED = """(([kind, at, text, ctrlKey]) => {
+  const [clientX, clientY] = POINT(at);
   const data = new DataTransfer();
-  data.setData("text/plain", String(getSelection()));
-  const how = { bubbles: true, cancelable: true, ctrlKey: isCopied, dataTransfer: data };
-  const send = (kind, [clientX, clientY]) => {
-    const event = new DragEvent(kind, { ...how, clientX, clientY });
-    document.elementFromPoint(clientX, clientY).dispatchEvent(event);
-  };
-  send("dragstart", from);
-  send("drop", to);
-  send("dragend", to);
-})"""
+  data.setData("text/plain", text);
+  const how = { bubbles: true, cancelable: true, ctrlKey, dataTransfer: data, clientX, clientY };
+  document.elementFromPoint(clientX, clientY).dispatchEvent(new DragEvent(kind, how));
+})""".replace("POINT", POINT)
 
 
-def drag(page: Page, at: int, length: int, to: int, *, is_copied: bool = False) -> None:
-    """Selects characters by keys and drags them: in Chromium with the mouse, elsewhere by the events of a browser."""
+def send_drag(page: Page, kind: str, at: int, text: str = "", *, is_copied: bool = False) -> None:
+    """Sends an event of the mouse that drags a text."""
+    page.browser.evaluate(f"{DRAGGED}({json.dumps([kind, at, text, is_copied])})")
+
+
+def select(page: Page, at: int, length: int) -> None:
+    """Selects characters by keys."""
     page.press("Control+Home")
     for _ in range(at):
         page.browser.press("ArrowRight")
     for _ in range(length):
         page.browser.press("Shift+ArrowRight")
-    places = [page.browser.evaluate(f"{POINT}({place})") for place in (at, to)]
+
+
+def drag(page: Page, at: int, length: int, to: int, *, is_copied: bool = False) -> None:
+    """Selects characters and drags them: in Chromium with the mouse, elsewhere by the events of a browser."""
+    select(page, at, length)
     if isinstance(page.browser, Chromium) and not is_copied:
+        places = [page.browser.evaluate(f"{POINT}({place})") for place in (at, to)]
         page.browser.drag(places[0], places[1])
-    else:
-        page.browser.evaluate(f"{DRAGGED}({json.dumps([*places, is_copied])})")
+        return
+    for kind, place in (("dragstart", at), ("drop", to), ("dragend", 0)):
+        send_drag(page, kind, place, is_copied=is_copied)
 
 
 def test_what_is_dragged_within_the_text_is_moved_and_undo_takes_it_back(page: Page) -> None:
@@ -653,6 +661,37 @@ def test_what_is_dragged_within_the_text_is_moved_and_undo_takes_it_back(page: P
             page.press("Control+z")
     drag(page, 0, 4, 14, is_copied=True)
     assert page.text == "one two\nthree one four"
+
+
+def test_what_is_dropped_on_an_empty_line_stands_there(page: Page) -> None:
+    page.type("one two\n\nthree")
+    drag(page, 0, 4, 8)
+    assert page.text == "two\none \nthree"
+    page.press("Control+z")
+    page.press("Control+z")
+    assert page.text == "one two\n\nthree"
+    page.press("Control+Home")
+    send_drag(page, "drop", 8, "from\nelsewhere")
+    assert page.text == "one two\nfrom\nelsewhere\nthree"
+
+
+def test_what_is_dragged_or_selected_is_the_same_though_the_model_writes_before_it(page: Page) -> None:
+    for at, dragged in ((8, "three"), (3, " two")):
+        page.type("one two three")
+        select(page, 3, 0)
+        page.browser.evaluate(HOLD)
+        page.press("Control+Enter")
+        select(page, at, len(dragged))
+        send_drag(page, "dragstart", at)
+        page.browser.evaluate("go()")
+        page.browser.until(IS_IDLE)
+        before = page.text
+        assert len(before) > len("one two three")
+        assert page.browser.evaluate("String(getSelection())") == dragged
+        send_drag(page, "drop", 0)
+        place = before.rindex("two three") + at - 4
+        assert page.text == dragged + before[:place] + before[place + len(dragged) :]
+        page.push("empty")
 
 
 def test_undo_comes_back_to_each_text_and_redo_too(page: Page) -> None:

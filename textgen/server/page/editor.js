@@ -59,11 +59,16 @@ export class TextEditor {
   show(text, caret = null) {
     if (text !== this.text) {
       const change = difference(this.text, text, 0);
-      const moved = (at) => (at <= change.at ? at : Math.max(change.at, at + change.added.length - change.length));
+      // What is added where a selection begins comes before it.
+      const moved = (at, isStart = false) => {
+        const stays = at < change.at || (at === change.at && (change.length || !isStart));
+        return stays ? at : Math.max(change.at, at + change.added.length - change.length);
+      };
       const before = this.#isActive && caret === null ? this.selection : null;
+      if (this.#dragged) this.#dragged = { start: moved(this.#dragged.start, true), end: moved(this.#dragged.end) };
       this.#apply(change);
       this.#left = null;
-      if (before) this.#select(moved(before.anchor), moved(before.focus));
+      if (before) this.#select(moved(before.anchor, before.anchor < before.focus), moved(before.focus, before.focus < before.anchor));
       else if (caret === null && this.#last !== null) this.#last = moved(this.#last);
     }
     if (caret !== null) this.caret = caret;
@@ -91,13 +96,10 @@ export class TextEditor {
     if (text) this.#ghosted.dataset.ghost = text;
   }
 
-  // The place in the text that is shown at a point of the window; null if there is none.
+  // The place of the character that is shown at a point of the window; null if there is none.
   offsetAt(x, y) {
-    const place = document.caretPositionFromPoint?.(x, y);
-    const range = place ? null : document.caretRangeFromPoint?.(x, y);
-    const node = place?.offsetNode ?? range?.startContainer;
-    if (node?.nodeType !== Node.TEXT_NODE || !this.#root.contains(node)) return null;
-    return this.#offsetOf(node, place?.offset ?? range.startOffset);
+    const { node, offset } = this.#pointed(x, y);
+    return node?.nodeType === Node.TEXT_NODE ? this.#offsetOf(node, offset) : null;
   }
 
   // The pieces of intervals {name, start, end}, sorted by start, that can be seen: [name, StaticRange].
@@ -159,6 +161,14 @@ export class TextEditor {
   #lineOf(node) {
     const element = node.nodeType === Node.ELEMENT_NODE ? node : node.parentElement;
     return this.#byElement.get(element?.closest(".line"));
+  }
+
+  // {node, offset} where a point of the window is in the page; empty if that is outside of the text.
+  #pointed(x, y) {
+    const place = document.caretPositionFromPoint?.(x, y);
+    const range = place ? null : document.caretRangeFromPoint?.(x, y);
+    const node = place?.offsetNode ?? range?.startContainer;
+    return this.#root.contains(node) ? { node, offset: place?.offset ?? range.startOffset } : {};
   }
 
   #offsetOf(node, offset) {
@@ -364,7 +374,8 @@ export class TextEditor {
 
   // What comes from elsewhere is added. What comes from this text is moved, or copied with the key that says so.
   #dropText(event) {
-    const at = this.offsetAt(event.clientX, event.clientY) ?? this.caret;
+    const { node, offset } = this.#pointed(event.clientX, event.clientY);
+    const at = node ? this.#offsetOf(node, offset) : this.caret; // an empty line has no text node
     const from = this.#dragged;
     this.#dragged = null;
     if (!from) return this.#paste(event, event.dataTransfer, { start: at, end: at });
