@@ -118,6 +118,22 @@ def test_a_token_whose_probabilities_cannot_be_shown_is_left_out(tmp_path: Path)
     assert found == [[[span, token]] * 2 for token in [*sound, *[None] * len(bad)]]
 
 
+def test_a_story_that_was_kept_is_the_same(tmp_path: Path) -> None:
+    """Also where a change has split a text that it replaced nothing of."""
+    code = """
+      const story = new Story();
+      const token = { text: "cd", logprob: -1, top: [], healed: 0 };
+      story.type(0, 0, "ab");
+      story.change(2, 0, [{ text: "cd", origin: "model", token }, { text: "e", origin: "model" }], "writing");
+      story.type(1, 0, "x");
+      story.change(4, 2, [{ text: "y", origin: "model", token: { ...token, top: [token] } }], "choice");
+      const kept = JSON.stringify(story);
+      return [kept, JSON.stringify(Story.fromJSON(JSON.parse(kept))), story.text];
+    """
+    kept, read, text = in_page(code, None, tmp_path, "story.js")
+    assert (read, text) == (kept, "axbcy")
+
+
 def test_a_change_of_a_kept_story_replaces_only_what_is_there(tmp_path: Path) -> None:
     """Former versions of the page kept changes that begin beyond the text, from which undo did not come back."""
     code = """

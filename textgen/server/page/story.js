@@ -253,7 +253,7 @@ function cut(spans, from, to) {
   let start = 0;
   for (const span of spans) {
     const end = start + span.text.length;
-    if (end > from && start < to) {
+    if (Math.max(start, from) < Math.min(end, to)) {
       const whole = start >= from && end <= to;
       found.push(whole ? span : { ...span, token: undefined, text: span.text.slice(Math.max(0, from - start), to - start) });
     }
