@@ -105,9 +105,9 @@ def test_a_token_whose_probabilities_cannot_be_shown_is_left_out(tmp_path: Path)
       });
     """
     top = [{"text": "a", "logprob": -1}, {"text": "b", "logprob": -2.5}]
-    good = {"text": "a", "logprob": -1, "top": top, "healed": 2}
+    good: dict[str, Any] = {"text": "a", "logprob": -1, "top": top, "healed": 2}
     lacking = [{name: good[name] for name in good if name != left_out} for left_out in ("text", "logprob", "top")]
-    wrong = [
+    wrong: list[dict[str, Any]] = [
         {"top": "a"}, {"top": [None]}, {"top": [{"text": "b"}]}, {"top": [{"text": 1, "logprob": -1}]}, {"text": 1},
         {"logprob": "-1"}, {"healed": -1}, {"healed": 0.5}, {"healed": "1"},
     ]  # fmt: skip
