@@ -60,6 +60,8 @@ PROMPTS = [
     "Ἀγαθ",
     "it's o'",
     "qwx" * 20,
+    "qwx" * 20 + " qwx a",
+    "q" * 48 + "\n" + "q" * 49 + " q",
 ]
 
 LETTERS = [4 * code + kind for code, kind in letter_changes()]

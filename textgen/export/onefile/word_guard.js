@@ -437,7 +437,7 @@ export class WordGuard {
     const ended = this.word === FREE ? letters : letters.slice(0, letters.length - this.word.length);
     const before = alphabet.of(text.slice(0, Math.max(0, lineAt - 1)));
     this.addOwn([...this.tokens.unknownIn(before), ...this.tokens.unknownIn(ended)]);
-    this.isFree = [...this.word].length > LONGEST_WORD || !this.begins(this.word);
+    this.isFree = !isShort(this.word) || !this.begins(this.word);
     this.pending = unfinished.flatMap((id) => Array.from(tokenizer.pieceBytes[id]));
     this.now = null;
   }
@@ -482,12 +482,12 @@ export class WordGuard {
   write(letters, wasAllowed) {
     const words = continued(this.word, letters);
     const isNew = words.length > 1 && this.isFree && isWord(words[0]);
-    if (isNew && [...words[0]].length <= LONGEST_WORD) this.addOwn([words[0]]);
+    if (isNew && isShort(words[0])) this.addOwn([words[0]]);
     const goesOn = words.length === 1 && isWord(this.word);
     this.word = words.at(-1);
     if (goesOn && this.isFree) return;
     const isUnknown = (this.isFree || !wasAllowed) && !this.begins(this.word);
-    this.isFree = this.word === FREE || isUnknown || [...this.word].length > LONGEST_WORD;
+    this.isFree = this.word === FREE || isUnknown || !isShort(this.word);
   }
 
   /** @private */
