@@ -633,7 +633,7 @@ def test_what_runs_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert row()["state"] == "unknown"
 
 
-@pytest.mark.parametrize("stopped", ["_index_corpus", "_note_words", "write_training"])
+@pytest.mark.parametrize("stopped", ["_index_corpus", "_save_words", "write_training"])
 def test_a_run_that_is_killed_at_any_stage_of_its_start_can_begin_anew(
     plan: Plan, tmp_path: Path, stopped: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

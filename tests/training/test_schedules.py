@@ -11,7 +11,7 @@ import pytest
 
 from textgen.errors import ConfigError
 from textgen.training.config import SCHEDULES, TrainingConfig
-from textgen.training.schedules import scheduled_learning_rate, total_steps
+from textgen.training.schedules import scheduled_learning_rate, total_steps, warmup_limit
 
 
 def config(schedule: str, **settings: Any) -> TrainingConfig:
@@ -133,6 +133,21 @@ def test_schedules_that_cannot_be(settings: dict[str, Any], word: str) -> None:
 def test_a_run_of_nothing_but_warm_up_only_rises() -> None:
     settings = TrainingConfig(learning_rate=1.0, warmup_fraction=1.0)
     assert [scheduled_learning_rate(settings, p) for p in (0.0, 0.5, 1.0)] == [0.0, 0.5, 1.0]
+
+
+def test_the_warm_up_of_a_run_that_is_limited_by_time_takes_a_number_of_updates() -> None:
+    timed = TrainingConfig(learning_rate=1.0, minutes=1.0, epochs=None)
+    assert [warmup_limit(timed, step, math.inf) for step in (1, 5, 24, 25, 1000)] == [
+        0.04,
+        0.2,
+        0.96,
+        math.inf,
+        math.inf,
+    ]
+    assert [warmup_limit(timed, step, 100) for step in (1, 5, 10)] == [0.1, 0.5, math.inf]  # a tenth of few updates
+    assert warmup_limit(timed, 1, 5) == math.inf
+    assert warmup_limit(replace(timed, warmup_fraction=0.0), 1, math.inf) == math.inf
+    assert warmup_limit(replace(timed, minutes=None, steps=1000), 1, 1000) == math.inf
 
 
 def test_the_budget_in_steps() -> None:

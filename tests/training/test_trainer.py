@@ -69,6 +69,22 @@ def test_one_update_is_adamw_on_the_clipped_mean_gradient(
         np.testing.assert_allclose(array, results[1][name], atol=2e-5)
 
 
+def test_the_time_of_compiling_does_not_end_the_warm_up(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """The first update takes a tenth of the time; the rate still rises over 25 updates."""
+    from textgen.model.config import ModelConfig
+    from textgen.training.trainer import Trainer
+
+    config = TrainingConfig(batch_size=4, sequence_length=5, minutes=1.0, epochs=None, learning_rate=0.01)
+    model = LanguageModel(ModelConfig(tokenizer.vocab_size, 6, 8, 1), pad_id=tokenizer.pad_id)
+    loop = Trainer(model, data_for(tokenizer, tmp_path), config, tmp_path / "checkpoints")
+    rates = []
+    for step in range(30):
+        loop.position.step, loop.position.seconds = step, 0.0 if step == 0 else 6.0
+        rates.append(loop._learning_rate([]))
+    assert rates[:25] == pytest.approx([0.01 * step / 25 for step in (0, *range(2, 26))], rel=0.02, abs=1e-12)
+    assert rates[24:] == pytest.approx([0.01] * 6, rel=0.02)
+
+
 def test_a_window_begins_with_the_state_before_it_or_with_zeros(tokenizer: Tokenizer, tmp_path: Path) -> None:
     """Losses of the first three windows, without learning, against the reference network."""
     from textgen.model.config import ModelConfig

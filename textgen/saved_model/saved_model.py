@@ -64,7 +64,7 @@ from textgen.storage.files import json_bytes, write_own_file
 from textgen.storage.folders import MANIFEST, read_manifest, update_folder, verified
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
-from textgen.wording import shell_word
+from textgen.wording import counted, shell_word
 
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
@@ -384,7 +384,8 @@ def load_model(name: str | None = None, folder: str | Path | None = None) -> Mod
         )
     if tokenizer.vocab_size != model_config.vocab_size:
         raise SavedModelError(
-            f"{path}: the tokenizer has {tokenizer.vocab_size:,} tokens and the model {model_config.vocab_size:,}. "
+            f"{path}: the tokenizer has {counted(tokenizer.vocab_size, 'token')} and the model "
+            f"{model_config.vocab_size:,}. "
             "They do not belong together: copy the whole folder again."
         )
     training = read_training(path) if os.path.lexists(path / TRAINING) else {}

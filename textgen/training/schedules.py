@@ -11,6 +11,8 @@ import math
 
 from textgen.training.config import TrainingConfig
 
+WARMUP_STEPS = 25  # updates of a warm-up, at least, where the length of the run is a time
+WARMUP_SHARE = 0.1  # of the updates of a run, which that may be at most
 ONE_CYCLE_RISE = 0.3  # fraction of the cycle in which the rate rises
 ONE_CYCLE_START = 0.04  # relative to the peak
 
@@ -33,6 +35,32 @@ def scheduled_learning_rate(config: TrainingConfig, progress: float, reductions:
     if config.warmup_fraction and progress <= config.warmup_fraction:
         return config.learning_rate * _share(config, 0.0, 0) * progress / config.warmup_fraction
     return config.learning_rate * _share(config, _done(config, progress), reductions)
+
+
+def warmup_limit(config: TrainingConfig, step: int, steps: float) -> float:
+    """The largest learning rate that an update may have if the length of a run is a time.
+
+    The first update takes seconds, as TensorFlow compiles it. A warm-up that is a fraction of the time would be over
+    then. Without one, the first updates of Adam, which move each weight by the learning rate, can saturate the gates of
+    a network for ever.
+
+    Args:
+        config: Schedule and its settings.
+        step: Updates with this one.
+        steps: Updates within the other limits of the run, as of `total_steps`.
+
+    Returns:
+        The limit; infinity after the warm-up, and for a run without warm-up or without a limit of minutes.
+
+    Example:
+        >>> config = TrainingConfig(learning_rate=0.01, minutes=5.0)
+        >>> warmup_limit(config, 5, 1000), warmup_limit(config, 30, 1000)
+        (0.002, inf)
+    """
+    least = min(WARMUP_STEPS, WARMUP_SHARE * steps)
+    if config.minutes is None or not config.warmup_fraction or step >= least:
+        return math.inf
+    return config.learning_rate * step / least
 
 
 def total_steps(config: TrainingConfig, steps_per_epoch: int) -> float:

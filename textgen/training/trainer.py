@@ -358,7 +358,8 @@ class Trainer:
         position = self.position
         if position.learning_rate is not None:
             return position.learning_rate
-        return scheduled_learning_rate(self.config, self.progress(steps_ahead=1), position.reductions)
+        rate = scheduled_learning_rate(self.config, self.progress(steps_ahead=1), position.reductions)
+        return min(rate, self.reader.warmup_limit(position))
 
     def _take_rate(self, observers: Sequence[Observer]) -> None:
         for observer in observers:

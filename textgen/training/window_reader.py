@@ -12,7 +12,7 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.model.language_model import LanguageModel
 from textgen.training.config import TrainingConfig
 from textgen.training.position import Position
-from textgen.training.schedules import total_steps
+from textgen.training.schedules import total_steps, warmup_limit
 
 
 class WindowReader:
@@ -70,6 +70,10 @@ class WindowReader:
         if self._config.minutes is not None:
             spent = max(spent, position.seconds / (60 * self._config.minutes))
         return min(1.0, spent)
+
+    def warmup_limit(self, position: Position) -> float:
+        """The largest learning rate that the next update may have: see `textgen.training.schedules.warmup_limit`."""
+        return warmup_limit(self._config, position.step + 1, self._total_steps)
 
     def window_fraction(self, inputs: np.ndarray) -> float:
         """Length of the windows inputs [rows, T] relative to full ones.
