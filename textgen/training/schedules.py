@@ -11,8 +11,8 @@ import math
 
 from textgen.training.config import TrainingConfig
 
-WARMUP_STEPS = 25  # updates of a warm-up, at least, where the length of the run is a time
-WARMUP_SHARE = 0.1  # of the updates of a run, which that may be at most
+WARMUP_STEPS = 25  # minimum number of warm-up updates in a run limited by minutes
+WARMUP_SHARE = 0.1  # maximum share of the updates of a run that this minimum may take
 ONE_CYCLE_RISE = 0.3  # fraction of the cycle in which the rate rises
 ONE_CYCLE_START = 0.04  # relative to the peak
 
@@ -38,19 +38,19 @@ def scheduled_learning_rate(config: TrainingConfig, progress: float, reductions:
 
 
 def warmup_limit(config: TrainingConfig, step: int, steps: float) -> float:
-    """The largest learning rate that an update may have if the length of a run is a time.
+    """The maximum learning rate of an update during the warm-up of a run limited by minutes.
 
-    The first update takes seconds, as TensorFlow compiles it. A warm-up that is a fraction of the time would be over
-    then. Without one, the first updates of Adam, which move each weight by the learning rate, can saturate the gates of
-    a network for ever.
+    TensorFlow compiles the first update, which takes seconds. A short run could spend its whole warm-up, a fraction of
+    the time, on that. The rate therefore also rises over a minimum number of updates. Without a warm-up, the first
+    updates of Adam, which move each weight by about the learning rate, can saturate the gates.
 
     Args:
         config: Schedule and its settings.
-        step: Updates with this one.
-        steps: Updates within the other limits of the run, as of `total_steps`.
+        step: Number of the update, from 1.
+        steps: Number of updates that the limits of epochs and steps allow: see `total_steps`.
 
     Returns:
-        The limit; infinity after the warm-up, and for a run without warm-up or without a limit of minutes.
+        The maximum; infinity after the warm-up, without a warm-up, and in runs not limited by minutes.
 
     Example:
         >>> config = TrainingConfig(learning_rate=0.01, minutes=5.0)

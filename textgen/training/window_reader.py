@@ -72,7 +72,7 @@ class WindowReader:
         return min(1.0, spent)
 
     def warmup_limit(self, position: Position) -> float:
-        """The largest learning rate that the next update may have: see `textgen.training.schedules.warmup_limit`."""
+        """The maximum learning rate of the next update: see `textgen.training.schedules.warmup_limit`."""
         return warmup_limit(self._config, position.step + 1, self._total_steps)
 
     def window_fraction(self, inputs: np.ndarray) -> float:
