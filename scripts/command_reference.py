@@ -32,7 +32,8 @@ MODEL is optional, the default is the newest model, unless the command says othe
 | 1 | an error that you can fix |
 | 2 | wrong usage |
 | 75 | a training process was lost |
-| 130, 143, 129 | stopped by Ctrl-C, by SIGTERM or because the terminal closed; everything is saved |
+| 130, 143, 129 | stopped by Ctrl-C, by SIGTERM or because the terminal closed; \
+`train` (except during a trial of two starts) and `write` have saved. `serve` exits with 0 |
 | 141 | the reader of standard output, such as `head`, has closed it |
 
 """

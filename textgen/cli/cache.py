@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 def cache() -> None:
     """List and clear the cache: encoded corpora, networks in 8 bits, copies of files elsewhere, fetched texts.
 
-    Training keeps each corpus as token ids in ~/.cache/textgen, or in the folder that TEXTGEN_CACHE names, and encodes
-    it again if it is missing. The cache may grow to 20 GB, or as many gigabytes as TEXTGEN_CACHE_LIMIT says; then the
-    least recently used corpora are deleted. Networks that ONNX Runtime writes with, and copies of files and models
-    that were read from an address such as s3:// or https://, are kept there too; the limit applies to each kind
-    separately. Fetched texts are kept without a limit.
+    Training keeps each corpus as token ids in the user's cache folder (~/.cache/textgen on Linux,
+    ~/Library/Caches/textgen on macOS) or in the folder that TEXTGEN_CACHE names, and encodes it again if it is
+    missing. The cache may grow to 20 GB, or as many gigabytes as TEXTGEN_CACHE_LIMIT says; then the least recently
+    used corpora are deleted. Networks that ONNX Runtime writes with, and copies of files and models that were read
+    from an address such as s3:// or https://, are kept there too; the limit applies to each kind separately. Fetched
+    texts are kept without a limit.
     """
 
 

@@ -132,8 +132,9 @@ class Arguments:
 def train(**options: Any) -> None:
     """Train a model on a text.
 
-    PATHS are files, folders, globs, or - for standard input: plain text, .jsonl, .csv or .tsv, also compressed;
-    or a folder made by textgen corpus prepare.
+    PATHS are files, folders, globs, addresses such as s3://, or - for standard input: plain text, .jsonl, .json,
+    .csv, .tsv, .parquet, .docx, .odt, .epub, .html, .pdf, .rtf, .srt and .vtt; most of them also compressed. Or
+    a folder made by textgen corpus prepare.
 
     Sizes, vocabulary and length of the run are chosen from the text and the machine unless you set them. The plan
     is printed first. Ctrl-C saves and stops; --resume continues.

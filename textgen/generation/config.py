@@ -161,7 +161,9 @@ class SamplingConfig(Settings):
         low=1, high=MAX_COUNT, section=CONSTRAINTS,
     )  # fmt: skip
     coin_words: bool = setting(
-        False, "Allow words that are neither in the training text nor in the prompt.", section=CONSTRAINTS
+        False,
+        "Allow words that are in none of: the training text, that of its base model, the prompt.",
+        section=CONSTRAINTS,
     )
 
     def check(self) -> None:
