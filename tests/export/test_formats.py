@@ -19,6 +19,7 @@ from textgen.export import formats, pytorch
 from textgen.export.formats import FORMATS, MARK, check_export, export_folder, export_model, format_for
 from textgen.export.verification import STEPS, check_logits, model_logits
 from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.wording import install_command
 
 FOLDER = replace(FORMATS["pytorch"], name="folder", suffix="", folder=True)
 
@@ -81,7 +82,7 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
     needy = replace(FORMATS["pytorch"], modules=("json", "no_such_library"), extra="nothing")
     monkeypatch.setitem(FORMATS, "pytorch", needy)
     result = export(tmp_path / "a.safetensors")
-    expected = "Error: The format pytorch needs no_such_library: run pip install 'textgen[nothing]'.\n"
+    expected = f"Error: The format pytorch needs no_such_library: {install_command('nothing')}.\n"
     assert (result.exit_code, result.stderr) == (1, expected)
 
 

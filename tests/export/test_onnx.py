@@ -190,4 +190,7 @@ def test_without_the_extra(
     result = CliRunner().invoke(textgen, ["export", model_of().name, str(tmp_path / "net.onnx")])
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
-    assert "The format onnx needs onnx, onnxruntime: run pip install 'textgen[onnx]'." in result.stderr
+    assert (
+        "The format onnx needs onnx, onnxruntime: run pip install '.[onnx]' in the folder of textgen's source."
+        in result.stderr
+    )

@@ -87,7 +87,9 @@ def test_without_its_extra(name: str, refused: Callable[..., str], monkeypatch: 
         return None if module == "ai_edge_litert" else ModuleSpec(module, None)
 
     monkeypatch.setattr(formats, "find_spec", find_spec)
-    expected = f"Error: The format {name} needs ai_edge_litert: run pip install 'textgen[litert]'."
+    expected = (
+        f"Error: The format {name} needs ai_edge_litert: run pip install '.[litert]' in the folder of textgen's source."
+    )
     assert refused(name) == expected
 
 

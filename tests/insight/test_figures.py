@@ -26,6 +26,7 @@ from textgen.saved_model.saved_model import load_model, save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 from textgen.training.checkpoints import Checkpoint, save_checkpoint, weights_by_step
+from textgen.wording import install_command
 
 TEXT = "The cat (so black) sat.\nThe dog (so old) ran off.\n\n" * 6
 CONFIG = ModelConfig(259, embedding_dim=6, hidden_units=8, num_layers=2)
@@ -70,7 +71,7 @@ def as_base(run: Path) -> str:
 
 
 def as_copy(run: Path) -> str:
-    pytest.importorskip("fsspec", reason="pip install 'textgen[remote]'")
+    pytest.importorskip("fsspec", reason="pip install '.[remote]'")
     return f"file://{run}"
 
 
@@ -110,12 +111,12 @@ def test_without_matplotlib_one_line_says_what_to_install(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None)
     code, out, err = inspect(run, *flags)
     assert (code, out) == (1, "")
-    assert err == ("Error: Pictures are drawn by matplotlib, which is not installed: pip install 'textgen[figures]'.\n")
+    assert err == (f"Error: Pictures are drawn by matplotlib, which is not installed: {install_command('figures')}.\n")
     assert not (run / LOGS).exists()
 
 
 def test_png_and_tensorboard(run: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="pictures need matplotlib: pip install 'textgen[figures]'")
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib: pip install '.[figures]'")
     folder = tmp_path / "pictures"
     code, _, err = inspect(run, "--png", str(folder), "--tensorboard", "--cell", "L0/1")
     assert code == 0

@@ -16,6 +16,7 @@ from textgen.machine import num_cores
 from textgen.runtime import limit_threads, use_blas_threads
 from textgen.server.config import ServerConfig
 from textgen.settings import from_dict, select
+from textgen.wording import install_command
 
 if TYPE_CHECKING:
     from textgen.server.serving import Server
@@ -35,8 +36,8 @@ def serve(models: tuple[str, ...], models_dir: Path | None, **options: Any) -> N
     the bases that are part of textgen.
 
     Programs that use OpenAI's interface work with it: completions, chats, embeddings. The page is at /, metrics for
-    Prometheus at /metrics. The server listens on this machine only unless --host says otherwise. It needs
-    pip install 'textgen[serve]'.
+    Prometheus at /metrics. The server listens on this machine only unless --host says otherwise. It needs the
+    extra serve: pip install '.[serve]' in the folder of textgen's source.
 
     \b
     Example:
@@ -82,4 +83,4 @@ def _require_extra() -> None:
 
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:
-        raise TextgenError(f"textgen serve needs {', '.join(missing)}: run pip install 'textgen[serve]'.")
+        raise TextgenError(f"textgen serve needs {', '.join(missing)}: {install_command('serve')}.")

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from textgen.errors import CorpusError
+from textgen.wording import install_command
 
 EXTRAS = {  # by the name of the module
     "lxml.etree": "documents",
@@ -61,8 +62,7 @@ def load(module: str, name: str) -> Any:
 
 
 def _advice(module: str) -> str:
-    extra = EXTRAS[module]
-    return f"Such files are read with {module.partition('.')[0]}: pip install 'textgen[{extra}]'."
+    return f"Such files are read with {module.partition('.')[0]}: {install_command(EXTRAS[module])}."
 
 
 @cache

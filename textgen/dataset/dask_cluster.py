@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError, CorpusError
 from textgen.storage.files import random_word
-from textgen.wording import counted
+from textgen.wording import counted, install_command
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -80,7 +80,7 @@ def _connected(address: str) -> Iterator[Client]:
     try:
         from distributed import Client
     except ImportError:
-        raise ConfigError("A Dask cluster is used with distributed: pip install 'textgen[dask]'.") from None
+        raise ConfigError(f"A Dask cluster is used with distributed: {install_command('dask')}.") from None
     try:
         client = Client(address, timeout=CONNECT_SECONDS, name="textgen", set_as_default=False)
     except (OSError, ValueError, RuntimeError) as error:

@@ -16,6 +16,7 @@ from textgen.errors import ConfigError, TextgenError
 from textgen.settings import check_text
 from textgen.storage.files import check_writable, json_bytes, read_file, write_own_file
 from textgen.storage.folders import new_folder, refuse_nameless
+from textgen.wording import install_command
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
@@ -165,9 +166,7 @@ def check_export(format_: Format, path: Path) -> None:
     from textgen.saved_model.registry import refuse_in_model
 
     if missing := [module for module in format_.modules if find_spec(module) is None]:
-        raise TextgenError(
-            f"The format {format_.name} needs {', '.join(missing)}: run pip install 'textgen[{format_.extra}]'."
-        )
+        raise TextgenError(f"The format {format_.name} needs {', '.join(missing)}: {install_command(format_.extra)}.")
     refuse_nameless(path)
     check_writable(path)
     refuse_in_model(path)

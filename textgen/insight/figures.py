@@ -1,4 +1,4 @@
-"""Pictures of an inspection as PNG files. They need matplotlib, which `pip install 'textgen[figures]'` brings."""
+"""Pictures of an inspection as PNG files. They need matplotlib, the extra `figures`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from textgen.errors import TextgenError
 from textgen.insight.history import Moment
 from textgen.insight.inspection import Inspection
+from textgen.wording import install_command
 
 STEPS_SHOWN = 120  # tokens of the text in pictures of gates
 DOTS = 110  # per inch
@@ -25,7 +26,7 @@ def require_matplotlib() -> None:
         TextgenError: matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise TextgenError("Pictures are drawn by matplotlib, which is not installed: pip install 'textgen[figures]'.")
+        raise TextgenError(f"Pictures are drawn by matplotlib, which is not installed: {install_command('figures')}.")
 
 
 def figures(inspection: Inspection) -> dict[str, bytes]:

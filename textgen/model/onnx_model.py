@@ -1,4 +1,4 @@
-"""The network for writing, run by ONNX Runtime: an extra, `textgen[onnx]`."""
+"""The network for writing, run by ONNX Runtime: the extra `onnx`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from textgen.errors import ConfigError
 from textgen.machine import num_cores
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import State, zero_state
+from textgen.wording import install_command
 
 LIBRARIES = ("onnx", "onnxruntime")
 THREADS = 2  # cores for a product; more do not pay for networks of this kind
@@ -31,7 +32,7 @@ def require_onnx() -> None:
     """Raises `ConfigError` if the libraries of the extra are missing."""
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"ONNX Runtime needs {', '.join(missing)}: run pip install 'textgen[onnx]'.")
+        raise ConfigError(f"ONNX Runtime needs {', '.join(missing)}: {install_command('onnx')}.")
 
 
 def session_options() -> Any:
