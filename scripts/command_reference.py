@@ -23,8 +23,8 @@ INTRODUCTION = """\
 This page is generated from the program: `make readme` writes it, and a test compares it. The same text is shown by
 `--help` (the usual options) and `--help-all` (all of them) of each command.
 
-`MODEL` is the name of a model in `saved_models/`, the path of its folder, or a base (`english` or `chinese`). Where
-MODEL is optional, the default is the newest model, unless the command says otherwise.
+`MODEL` is the name of a model in `saved_models/`, the path or the address (`s3://` and others) of its folder, or a base
+(`english` or `chinese`). Where MODEL is optional, the default is the newest model, unless the command says otherwise.
 
 | exit code | meaning |
 |---|---|

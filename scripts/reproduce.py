@@ -1,4 +1,4 @@
-"""Trains a recipe on its well-known text and writes its row of the README's table.
+"""Trains with the preset of a well-known text on it and writes its row of the README's table.
 
     python scripts/reproduce.py tinyshakespeare-char-2x256-100s --data FOLDER
 
@@ -21,7 +21,7 @@ from typing import Any
 from benchmarking import machine, run_script
 
 from textgen.child_processes import child_command
-from textgen.training.presets import RECIPES
+from textgen.training.presets import TEXT_PRESETS
 
 
 @dataclass(frozen=True)
@@ -97,20 +97,20 @@ def textgen(*words: str | Path) -> dict[str, Any]:
 def main() -> None:
     """Trains, scores, prints the row; models stay in the folder of models."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("recipe", choices=RECIPES)
+    parser.add_argument("preset", choices=TEXT_PRESETS)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where the text is")
     parser.add_argument("--models-dir", type=Path, default=Path("saved_models"), help="where the model goes")
     parser.add_argument("--minutes", help="another length of the run")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--with-context", action="store_true", help="also score with the cache and dynamically")
     options = parser.parse_args()
-    task = TASKS[options.recipe.split("-")[0]]
-    name, where = f"{options.recipe}-{options.seed}", ["--models-dir", options.models_dir]
+    task = TASKS[options.preset.split("-")[0]]
+    name, where = f"{options.preset}-{options.seed}", ["--models-dir", options.models_dir]
     with tempfile.TemporaryDirectory() as folder:
         train, *held_out = divide(task, options.data, Path(folder))
         length = ["--minutes", options.minutes] if options.minutes else []
         run = textgen(
-            "train", train, "--valid-file", held_out[0], "--preset", options.recipe, "--name", name,
+            "train", train, "--valid-file", held_out[0], "--preset", options.preset, "--name", name,
             "--seed", options.seed, *length, *where,
         )  # fmt: skip
         ways: dict[str, list[str]] = {"": []}
@@ -123,10 +123,10 @@ def main() -> None:
     progress = run["progress"]
     ours = ", ".join(f"{each[task.score]:.4g}{way}" for way, each in scores.items())
     cells = [
-        options.recipe, task.unit, ours, task.published, f"{run['parameters'] / 1e6:.1f} M",
+        options.preset, task.unit, ours, task.published, f"{run['parameters'] / 1e6:.1f} M",
         f"{progress['epochs']:.1f}", f"{progress['seconds'] / 60:.1f} min", machine(),
     ]  # fmt: skip
-    print("| recipe | measure | ours | published | parameters | epochs | time | machine |\n|" + "---|" * 8)
+    print("| preset | measure | ours | published | parameters | epochs | time | machine |\n|" + "---|" * 8)
     print("| " + " | ".join(cells) + " |")
 
 

@@ -88,7 +88,7 @@ def train(
         paths: Files, folders or globs with the text, or a prepared folder. To resume, only if they were moved.
         name: Name of the saved model. By default it is made from the first path, with a number if it is taken.
         models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
-        preset: Size of the network (tiny, small, ...) or a recipe; see `textgen train --help`.
+        preset: Size of the network (tiny, small, ...) or settings for a well-known text; see `textgen train --help`.
         resume: Name or folder of a run to go on with. `settings` may then change its length.
         start: Model to fine-tune: its name, its folder, a `ModelFolder`, or a base, "english" or "chinese"; "none" to
             start from random weights. By default a base where one suits the text.

@@ -56,7 +56,7 @@ distribution_options = option_group(
         type=click.IntRange(0),
         default=3,
         metavar="N",
-        help="With --workers, restarts after a process is lost, at most [default: 3].",
+        help="With --workers, maximum number of restarts after a process is lost [default: 3].",
     ),
     sectioned(
         DEVICES,

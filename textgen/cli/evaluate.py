@@ -42,7 +42,7 @@ AS_SAVED = "nats_per_token_as_saved"  # score of the model without adaptation
 
 @click.command(cls=SectionCommand)
 @model_argument()
-@paths_argument()
+@paths_argument(metavar="PATHS...")  # which may be what stands for MODEL
 @click.option(
     "--ensemble",
     multiple=True,
@@ -90,8 +90,8 @@ def evaluate(
     not. White space that such a vocabulary loses does not count as bytes.
 
     With --cache or --dynamic the text is read as one stream, in order. This takes longer; the score without
-    adaptation is shown too, and the saved model stays as it is. A model with attention is also scored with it
-    switched off, and a model of both directions as it reads backward; its other scores are those of forward.
+    adaptation is shown too, and the saved model stays as it is. A model with an attention head is also scored with
+    the head switched off. A model of both directions is scored forward; its backward score is printed as well.
 
     \b
     Example:

@@ -84,9 +84,9 @@ def model_argument(*, required: bool = True) -> Decorator:
     return click.argument("model", required=required, shell_complete=completing_models())
 
 
-def paths_argument(*, required: bool = False) -> Decorator:
-    """The PATHS of the texts that a command reads."""
-    return click.argument("paths", nargs=-1, required=required, type=INPUT)
+def paths_argument(*, required: bool = False, metavar: str | None = None) -> Decorator:
+    """The PATHS of the texts that a command reads, shown as `metavar`."""
+    return click.argument("paths", nargs=-1, required=required, metavar=metavar, type=INPUT)
 
 
 def completing_models(*words: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:

@@ -99,8 +99,9 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
 
     PATHS are files, folders, globs, or - for standard input, the default. Each document in them is a text, cut as in
     training unless options say otherwise. Each is scored by itself: its log probability in nats, perplexity per
-    token and bits per byte, as in `textgen evaluate`. With a vocabulary of words, the first and the last include the
-    spelling of unknown words. Labels in the files are not read: without --label the texts have none.
+    token and bits per byte, as in `textgen evaluate`. With a vocabulary of words, the log probability and the bits
+    per byte include the cost of spelling unknown words. Labels in the files are not read: without --label the texts
+    have none.
 
     With --jsonl an object may have other fields, but none with the name of a score: that is an error. If it has all
     of them, it was scored before, and its scores are replaced.

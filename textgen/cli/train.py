@@ -35,7 +35,7 @@ from textgen.model.config import ModelConfig
 from textgen.runtime import limit_threads
 from textgen.settings import read_toml
 from textgen.training.config import TrainingConfig
-from textgen.training.presets import RECIPES, SIZES, with_preset, with_sizes
+from textgen.training.presets import SIZES, TEXT_PRESETS, with_preset, with_sizes
 
 if TYPE_CHECKING:
     from textgen.corpus.corpus import Corpus
@@ -88,10 +88,10 @@ class Arguments:
 @models_dir_option
 @click.option(
     "--preset",
-    type=click.Choice([*SIZES, *RECIPES]),
+    type=click.Choice([*SIZES, *TEXT_PRESETS]),
     metavar="NAME",
-    help=f"Size of the network: {', '.join(SIZES)}; chosen from the text if not given. Or a recipe for a well-known "
-    f"text: {', '.join(RECIPES)}.",
+    help=f"Size of the network: {', '.join(SIZES)}; chosen from the text if not given. Or all settings for a "
+    f"well-known text: {', '.join(TEXT_PRESETS)}.",
 )
 @click.option("--config", "config_file", type=INPUT, metavar="FILE", help="TOML file with settings; flags override it.")
 @click.option(

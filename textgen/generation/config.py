@@ -55,9 +55,10 @@ class SamplingConfig(Settings):
     min_p: float = setting(
         0.05, "Drop tokens less likely than this share of the likeliest; 0 is off.", low=0.0, high=1.0
     )
-    max_tokens: int = setting(500, "Tokens at most, after the prompt.", low=1, high=MAX_COUNT)
-    max_seconds: float | None = setting(None, "Seconds at most for each text, reading the prompt included.",
-        low=0.0, high=1e9)  # fmt: skip
+    max_tokens: int = setting(500, "Maximum number of tokens after the prompt.", low=1, high=MAX_COUNT)
+    max_seconds: float | None = setting(
+        None, "Maximum number of seconds for each text, reading the prompt included.", low=0.0, high=1e9
+    )
     stop: tuple[str, ...] = setting((), "Stop before this text.", escapes=True)
     until: str = setting(
         "document", "Stop at the end of the document, or of the first sentence, line or paragraph.", choices=UNITS
@@ -154,7 +155,7 @@ class SamplingConfig(Settings):
     ban: tuple[str, ...] = setting((), "Never write this text.", section=CONSTRAINTS, escapes=True)
     require: tuple[str, ...] = setting((), "Write this text before the end.", section=CONSTRAINTS, escapes=True)
     min_tokens: int = setting(
-        0, "Tokens at least before the document may end.", low=0, high=MAX_COUNT, section=CONSTRAINTS
+        0, "Minimum number of tokens before the document may end.", low=0, high=MAX_COUNT, section=CONSTRAINTS
     )
     no_copy: int | None = setting(
         None, "Never copy more than N tokens in a row from the training text; the prompt does not count.",

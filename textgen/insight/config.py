@@ -21,7 +21,7 @@ class InspectConfig(Settings):
 
     max_tokens: int | None = setting(
         None,
-        "Tokens of the text to use, at most [default: 5000, or 1500 that the model writes itself].",
+        "Maximum number of tokens of the text to use [default: 5000, or 1500 that the model writes itself].",
         low=64,
         high=20_000,
     )

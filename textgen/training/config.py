@@ -32,6 +32,7 @@ BUDGETS = ("epochs", "steps", "minutes")
 
 SCHEDULE, OPTIMIZER, AVERAGING = "Learning rate schedule", "Optimizer", "Weight averaging"
 REGULARIZATION, WINDOWS, VALIDATION = "Regularization", "Batches and state", "Validation and checkpoints"
+INITIAL_WEIGHTS = "Initial weights"
 FINE_TUNING = "Fine-tuning"
 SAMPLING = "Large vocabularies"
 LARGE = 1 << 20
@@ -60,11 +61,11 @@ class TrainingConfig(SplitConfig):
         True, "Start each window from the state at the end of the one before, not from zeros.", section=WINDOWS
     )
     recurrent_initializer: str = setting(
-        "orthogonal", "Initializer of the recurrent kernels.", choices=INITIALIZERS, section=REGULARIZATION
+        "orthogonal", "Initializer of the recurrent kernels.", choices=INITIALIZERS, section=INITIAL_WEIGHTS
     )
     forget_bias: float = setting(
         1.0, "Initial bias of the forget gates (Jozefowicz et al. 2015).", low=-100.0, high=100.0,
-        section=REGULARIZATION,
+        section=INITIAL_WEIGHTS,
     )  # fmt: skip
     learning_rate: float = setting(3e-3, "Peak learning rate.", low=0.0, high=1e3, planned=True)
     schedule: str = setting("cosine", "Learning rate schedule after the warm-up.", choices=SCHEDULES, planned=True)
@@ -176,11 +177,11 @@ class TrainingConfig(SplitConfig):
         low=0.0, high=1.0, section=REGULARIZATION,
     )  # fmt: skip
     checkpoint_minutes: float = setting(
-        5.0, "Minutes between checkpoints, at most.", low=0.0, high=UNLIMITED, section=VALIDATION
+        5.0, "Maximum minutes between checkpoints.", low=0.0, high=UNLIMITED, section=VALIDATION
     )
     keep_checkpoints: int = setting(2, "Number of checkpoints to keep.", low=1, high=LARGE, section=VALIDATION)
     max_rollbacks: int = setting(
-        3, "Returns to a checkpoint after a diverging loss, at most.", low=0, high=LARGE, section=VALIDATION
+        3, "Maximum number of rollbacks to a checkpoint after the loss diverges.", low=0, high=LARGE, section=VALIDATION
     )
     precision: str = setting(
         "auto",
@@ -224,6 +225,6 @@ class TrainingConfig(SplitConfig):
 class TuningConfig(Settings):
     """Settings for training an initial state; see `textgen.training.state_tuning`."""
 
-    steps: int = setting(500, "Steps at most.", low=1, high=1 << 40)
+    steps: int = setting(500, "Maximum number of steps.", low=1, high=1 << 40)
     learning_rate: float = setting(0.1, "Learning rate of Adam.", low=0.0, high=1e3)
     seed: int = setting(0, "Seed of the order of windows.", low=0, high=(1 << 63) - 1)

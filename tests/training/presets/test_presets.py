@@ -1,4 +1,4 @@
-"""Sizes and recipes: settings that exist, and give way to those that are given."""
+"""Sizes and presets of texts: settings that exist, and give way to those that are given."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from textgen.model.config import ModelConfig
 from textgen.settings import from_dict, select
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.training.config import TrainingConfig
-from textgen.training.presets import RECIPES, SIZES, with_preset
+from textgen.training.presets import SIZES, TEXT_PRESETS, with_preset
 
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_settings_that_exist(name: str) -> None:
+@pytest.mark.parametrize("name", TEXT_PRESETS)
+def test_the_preset_of_a_text_is_settings_that_exist(name: str) -> None:
     size, settings = with_preset(name, {})
     assert size is None
     kinds = CorpusConfig, TokenizerConfig, ModelConfig, TrainingConfig
@@ -33,7 +33,7 @@ def test_a_recipe_is_settings_that_exist(name: str) -> None:
         )
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", TEXT_PRESETS)
 def test_its_name_tells_its_size(name: str) -> None:
     _, settings = with_preset(name, {})
     _, unit, size, _ = name.split("-")
@@ -42,7 +42,7 @@ def test_its_name_tells_its_size(name: str) -> None:
 
 
 def test_what_is_given_wins() -> None:
-    name = RECIPES[0]
+    name = TEXT_PRESETS[0]
     _, settings = with_preset(name, {"hidden_units": 7, "seed": 3})
     assert (settings["hidden_units"], settings["seed"]) == (7, 3)
     assert with_preset("small", {"seed": 3}) == ("small", {"seed": 3})
@@ -61,7 +61,7 @@ def test_sizes_are_settings_of_the_model_and_grow() -> None:
     assert sizes == sorted(sizes)
 
 
-def test_the_program_takes_a_recipe(tmp_path: Path) -> None:
+def test_the_program_takes_the_preset_of_a_text(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("to be or not to be, that is the question. " * 100, encoding="utf-8")
     options = ["--preset", "tinyshakespeare-char-2x256-100s", "--hidden-units", "32", "--dry-run"]
     result = CliRunner().invoke(textgen, ["train", str(tmp_path / "text.txt"), *options])
@@ -71,7 +71,7 @@ def test_the_program_takes_a_recipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_recipe_is_run_scored_and_written_down(tmp_path: Path) -> None:
+def test_the_preset_of_a_text_is_run_scored_and_written_down(tmp_path: Path) -> None:
     text = "to be or not to be, that is the question. " * 500
     (tmp_path / "tinyshakespeare.txt").write_text(text, encoding="utf-8")
     command = ["tinyshakespeare-char-2x256-100s", "--data", tmp_path, "--models-dir", tmp_path, "--minutes", "0.02"]

@@ -1,7 +1,7 @@
-"""Presets: sizes of a network, and recipes for well-known texts.
+"""Presets: sizes of a network, and all settings for well-known texts.
 
-A recipe is a file NAME.toml beside this one with flat settings. Its name gives the text, the unit (word, char or byte),
-the layers and units, and the time that it takes on two processor cores.
+The preset of a text is a file NAME.toml beside this one with flat settings. Its name gives the text, the unit (word,
+char or byte), the layers and units, and the time that it takes on two processor cores.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ SIZES: dict[str, dict[str, Any]] = {
     "large": {"embedding_dim": 768, "hidden_units": 1024, "num_layers": 3},
 }
 MOST_EMBEDDING = 1024  # numbers of an embedding as wide as the layers
-RECIPES = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.toml")))
+TEXT_PRESETS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.toml")))
 
 
 def with_preset(preset: str | None, settings: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
     """Combines a preset with settings.
 
     Args:
-        preset: Name of a size or of a recipe.
-        settings: Flat settings, which override those of a recipe.
+        preset: Name of a size, or of the preset of a text.
+        settings: Flat settings, which override those of the preset of a text.
 
     Returns:
-        The name of the size, None for a recipe; and the settings.
+        The name of the size, None for the preset of a text; and the settings.
 
     Raises:
         ConfigError: There is no such preset.
@@ -40,9 +40,9 @@ def with_preset(preset: str | None, settings: Mapping[str, Any]) -> tuple[str | 
         >>> with_preset("small", {"minutes": 5})
         ('small', {'minutes': 5})
     """
-    if preset is not None and preset not in (*SIZES, *RECIPES):
-        raise ConfigError(f"There is no preset {preset!r}. There are: {', '.join([*SIZES, *RECIPES])}.")
-    if preset not in RECIPES:
+    if preset is not None and preset not in (*SIZES, *TEXT_PRESETS):
+        raise ConfigError(f"There is no preset {preset!r}. There are: {', '.join([*SIZES, *TEXT_PRESETS])}.")
+    if preset not in TEXT_PRESETS:
         return preset, dict(settings)
     return None, {**read_toml(Path(__file__).with_name(f"{preset}.toml")), **settings}
 
