@@ -107,7 +107,7 @@ BAD = {
     "L0/1": "clamp must be CELL=NUMBER",
     "L0/1=nan": "clamp must be CELL=NUMBER",
     "L0/1=1e9": "clamp must be CELL=NUMBER",
-    "L0/1.f=1.5": "clamp must hold a gate from 0 to 1",
+    "L0/1.f=1.5": "clamp must set a gate to a number from 0 to 1",
 }
 
 

@@ -84,8 +84,8 @@ def inspect(
 
     Cells that follow a property of the text (inside quotes, the column, ...) are found on its first half and
     confirmed on its second. Cells are named as in L1/89: layer 1, unit 89, both counted from 0. --track adds a
-    property of your own: places inside the matches of a regular expression. textgen sample --clamp holds such a cell
-    while the model writes.
+    property of your own: places inside the matches of a regular expression. textgen sample --clamp sets such a cell
+    to a number while the model writes.
 
     \b
     Example:

@@ -2,9 +2,9 @@
 
 The logit lens (nostalgebraist 2020) reads the output of a layer as if it were that of the last one: through the
 projection, if there is one, and the output layer. It is fair only where layers use the same directions for the same
-things, as with residual connections. The least-squares lens first maps the output of the layer to the features of the
-whole network, by a linear map that is fitted on the first half of the text and used on the second. Level 0 is the
-embedding of the newest token.
+things, as with residual connections. The tuned lens (after Belrose et al. 2023, arXiv:2303.08112) first maps the output
+of the layer to the features of the whole network, by a linear map that is fitted by least squares on the first half of
+the text and used on the second. Level 0 is the embedding of the newest token.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Level:
     Attributes:
         name: "embedding", or a layer such as "lstm_0".
         logit_lens: Mean loss read by the logit lens, bits a token; None for a level whose width does not fit.
-        fitted_lens: Mean loss read by the least-squares lens, bits a token.
-        guesses: Likeliest next token by the least-squares lens, by the token read, for the places measured, [M].
+        fitted_lens: Mean loss read by the tuned lens, bits a token.
+        guesses: Likeliest next token by the tuned lens, by the token read, for the places measured, [M].
     """
 
     name: str

@@ -26,7 +26,7 @@ GATE_NAMES = {  # in the order of their blocks of columns in the kernel
     "rnn": "h",
 }
 LEAST_SHARE = 1e-12  # of the largest norm, which the charts show as well
-NUM_KEPT = 60  # steps over which the keeping gates are multiplied
+NUM_KEPT = 60  # steps over which the forget gates are multiplied
 
 
 def lesson(inspection: Inspection) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def gate_parts(inspection: Inspection, layer: int, unit: int, t: int) -> list[di
 
 
 def kept_shares(inspection: Inspection, layer: int, unit: int, t: int) -> dict[str, list[float]] | None:
-    """Products of the keeping gates over the last 0, 1, 2, ... steps before t: how much of dc arrives along the memory.
+    """Products of the forget gates over the last 0, 1, 2, ... steps before t: how much of dc arrives along the memory.
 
     Returns:
         The products for this cell, and the median and the 90 % quantile over the cells of its layer; None for a cell

@@ -119,7 +119,7 @@ def parse_clamp(text: str, config: ModelConfig) -> Clamp:
         )
     place = parse_place(place_text, config)
     if place.value in GATES and not 0 <= number <= 1:
-        raise ConfigError(f"clamp must hold a gate from 0 to 1. Received: {text!r}.")
+        raise ConfigError(f"clamp must set a gate to a number from 0 to 1. Received: {text!r}.")
     return Clamp(place, number)
 
 

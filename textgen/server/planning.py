@@ -192,7 +192,7 @@ def check_kept(kept: KeptState | None, model: ServedModel, generator: Generator)
             raise ApiError(400, 'The state was read in exact arithmetic: give "exact": true.', param="exact")
         held = kept.fingerprint.split()[1:]
         raise ApiError(
-            400, f"The state was read with {' '.join(held) or 'no cell'} held: give the same clamp.", param="clamp"
+            400, f"The state was read with {' '.join(held) or 'no cell'} clamped: give the same clamp.", param="clamp"
         )
     raise ApiError(400, f"The state is one of the model {kept.model!r}, not of {model.name!r}.", param="state")
 

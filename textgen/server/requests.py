@@ -28,7 +28,7 @@ TEXTS_LENGTH = 4096  # of all of them together
 MOST_BIASES = 1024
 BIASES_LENGTH = 1 << 14  # characters of all of them together
 MOST_CLAMPS = 64
-CLAMP_HELP = "Cells that are held at a number, such as L1/89=3.8, or L1/89.f=1 for a gate: see textgen inspect."
+CLAMP_HELP = "Cells that are clamped to a number, such as L1/89=3.8, or L1/89.f=1 for a gate: see textgen inspect."
 EXACT_HELP = "Whether to compute in exact arithmetic: the same seed gives the same text on every machine."
 USER, ASSISTANT = "User", "Assistant"
 DIALOGUE_STOPS = (f"\n{USER}:", f"\n{ASSISTANT}:")
@@ -325,7 +325,7 @@ def clamps_of(request: GenerationRequest | StateRequest) -> tuple[str, ...]:
     given = request.clamp or ()
     clamps = (given,) if isinstance(given, str) else tuple(given)
     if len(clamps) > MOST_CLAMPS:
-        raise ApiError(400, f"clamp may hold {MOST_CLAMPS} cells. Received: {len(clamps):,}.", param="clamp")
+        raise ApiError(400, f"clamp must name at most {MOST_CLAMPS} cells. Received: {len(clamps):,}.", param="clamp")
     return clamps
 
 
