@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--models-dir", type=Path)
     parser.add_argument("--texts", type=int, default=64)
-    parser.add_argument("--pieces", type=int, default=500)
+    parser.add_argument("--tokens", type=int, default=500)
     parser.add_argument("--only", default="", help="settings with this in their name")
     options = parser.parse_args()
     corpus = options.corpus.read_text(encoding="utf-8")
@@ -84,14 +84,14 @@ def main() -> None:
     saved = load_model(options.model, options.models_dir)
     generator = Generator(saved.numpy_model(), saved.tokenizer)
     print("| settings | temperature | a line loops | words loop | copied | invented words |\n|---|---|---|---|---|---|")
-    (sample,) = generator.generate("", SamplingConfig(seed=0, max_tokens=options.pieces))
+    (sample,) = generator.generate("", SamplingConfig(seed=0, max_tokens=options.tokens))
     starts = range(0, len(corpus) - len(sample.text), len(corpus) // options.texts)
     print(f"| the corpus | | {loop_shares([corpus[start : start + len(sample.text)] for start in starts])} | | |")
     for name, values in SETTINGS.items():
         if options.only not in name:
             continue
         for temperature in (SamplingConfig.temperature, 0.3):
-            config = replace(SamplingConfig(seed=0, max_tokens=options.pieces), temperature=temperature, **values)
+            config = replace(SamplingConfig(seed=0, max_tokens=options.tokens), temperature=temperature, **values)
             texts = [generation.text for generation in generator.generate("", config, num=options.texts)]
             copied = [stretch in known for text in texts for stretch in stretches(text)]
             invented = [word not in vocabulary for text in texts for word in text.split()]

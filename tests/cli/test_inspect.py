@@ -147,7 +147,7 @@ def test_labelled_documents(tmp_path: Path, tokenizer: Tokenizer, text: str) -> 
     arguments = (text, "--documents", "blank-line", "--json")
     plain = json.loads(inspect(tmp_path, *arguments, model="authors").stdout)
     of_poe = json.loads(inspect(tmp_path, *arguments, "--label", "poe", model="authors").stdout)
-    assert (plain["tokens"]["piece"][1], of_poe["tokens"]["piece"][1]) == ("<no label>", "<label poe>")
+    assert (plain["tokens"]["token"][1], of_poe["tokens"]["token"][1]) == ("<no label>", "<label poe>")
     assert plain["tokens"]["surprisal"][2] != of_poe["tokens"]["surprisal"][2]
 
 

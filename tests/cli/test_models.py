@@ -100,10 +100,10 @@ def test_a_model_without_a_training_is_shown(tiny_models: Path) -> None:
     [
         ["sample", "tiny", "--prompt", "caf\u00e9 \u6708 \u2019", "--max-tokens", "3", "--no-heal", "--seed", "0"],
         ["sample", "tiny", "--prompt", "\u6708", "--max-tokens", "3", "--json", "--seed", "0"],
-        ["tokenizer", "encode", "tiny", "\u6708\u2019", "--pieces"],
-        ["tokenizer", "info", "tiny", "--pieces"],
+        ["tokenizer", "encode", "tiny", "\u6708\u2019", "--tokens"],
+        ["tokenizer", "info", "tiny", "--tokens"],
     ],
-    ids=["text", "json", "pieces", "vocabulary"],
+    ids=["text", "json", "tokens", "vocabulary"],
 )
 def test_what_an_encoding_lacks_is_escaped_and_said(tiny_models: Path, command: list[str]) -> None:
     environment = os.environ | {"TEXTGEN_MODELS": str(tiny_models), "PYTHONIOENCODING": "latin-1"}

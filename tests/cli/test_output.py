@@ -188,7 +188,7 @@ COMMANDS = {
     "score, follow": ["score", "tiny", "-", "--follow", "--all"],
     "embed": ["embed", "tiny", "-", "--search", "cat"],
     "embed, vectors": ["embed", "tiny", "-"],
-    "encode": ["tokenizer", "encode", "byte", HOSTILE, "--pieces"],
+    "encode": ["tokenizer", "encode", "byte", HOSTILE, "--tokens"],
     "decode": ["tokenizer", "decode", "byte", *(str(byte + 3) for byte in HOSTILE.encode())],
     "show": ["models", "show", "tiny"],
     "remove": ["models", "remove", HOSTILE],

@@ -69,26 +69,26 @@ def test_json_says_what_evaluate_says(tiny_models: Path, tmp_path: Path) -> None
     assert found["log_probability"] == pytest.approx(-8 * found["nats_per_token"])
 
 
-def test_pieces(tiny_models: Path) -> None:
+def test_tokens(tiny_models: Path) -> None:
     plain = [line.split() for line in score(tiny_models, "--tokens", stdin="cat\n").stdout.splitlines()]
     assert [label for _, label in plain] == ["c", "a", "t", "<eos>"]
     beginning = score(tiny_models, "--tokens", "--no-end", stdin="cat").stdout.splitlines()
     assert [line.split()[1] for line in beginning] == ["c", "a", "t"]
     found = json.loads(score(tiny_models, "--tokens", "--json", stdin="cat\n").stdout)
-    assert found["pieces"] == ["c", "a", "t", "<eos>"]
+    assert found["token_texts"] == ["c", "a", "t", "<eos>"]
     assert [float(bits) for bits, _ in plain] == pytest.approx(found["surprisal"], abs=0.01)
     assert sum(found["surprisal"]) * math.log(2) == pytest.approx(-found["log_probability"], rel=1e-4)
     assert score(tiny_models, "--tokens", stdin="a\nb\n").stdout.count("\n\n") == 1
 
 
 def test_json_lines_keep_their_other_fields(tiny_models: Path, tmp_path: Path) -> None:
-    lines = '{"id": 7, "body": "The cat"}\n\n{"body": "", "pieces": [1]}\n"The dog"\n'
+    lines = '{"id": 7, "body": "The cat"}\n\n{"body": "", "token_texts": [1]}\n"The dog"\n'
     (tmp_path / "texts").write_text(lines, encoding="utf-8-sig")
     for paths, stdin in (([str(tmp_path / "texts")], None), (["-"], lines), ([], lines)):
         result = score(tiny_models, *paths, "--jsonl", "--text-field", "body", stdin=stdin)
         first, second, third = map(json.loads, result.stdout.splitlines())
         assert (first["id"], first["body"], first["tokens"]) == (7, "The cat", 8)
-        assert (second["body"], second["tokens"], second["pieces"]) == ("", 1, [1])
+        assert (second["body"], second["tokens"], second["token_texts"]) == ("", 1, [1])
         assert (third["body"], third["tokens"]) == ("The dog", 8)
         assert first["log_probability"] == pytest.approx(-scorer(tiny_models).score("The cat").total.nats, rel=1e-5)
 
@@ -144,7 +144,7 @@ def test_a_line_is_scored_while_the_stream_goes_on(tiny_models: Path) -> None:
     [
         ({"text": "a", "tokens": 3}, [], "tokens"),
         ({"text": "a", "id": 1, "model": "gpt-2"}, [], "model"),
-        ({"text": "a", "pieces": ["a"]}, ["--tokens"], "pieces"),
+        ({"text": "a", "token_texts": ["a"]}, ["--tokens"], "token_texts"),
         ({"text": "a", "surprisal": 1}, ["--tokens"], "surprisal"),
         ({"tokens": "a"}, ["--text-field", "tokens"], "tokens"),
     ],
@@ -165,7 +165,9 @@ def test_a_line_that_was_scored_before_is_scored_again(tiny_models: Path) -> Non
     assert score(tiny_models, "--jsonl", "--tokens", stdin=scored).stdout == scored
     stale = json.dumps({**json.loads(scored), "model": "other", "bits_per_byte": 0, "unknown_words": 3})
     without = json.loads(score(tiny_models, "--jsonl", stdin=stale).stdout)
-    assert without == {key: value for key, value in json.loads(scored).items() if key not in ("pieces", "surprisal")}
+    assert without == {
+        key: value for key, value in json.loads(scored).items() if key not in ("token_texts", "surprisal")
+    }
 
 
 def test_many_texts_keep_their_order(tiny_models: Path) -> None:

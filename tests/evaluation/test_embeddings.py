@@ -167,7 +167,7 @@ def test_a_vector_for_each_line_in_every_format(models: Path, tokenizer: Tokeniz
 def test_texts_pieces_and_files(models: Path, tokenizer: Tokenizer, lines: str, tmp_path: Path) -> None:
     (pieces,) = embedder_of(tokenizer).read(["cat"])
     found = json.loads(embed(models, "--text", "cat", "--tokens").stdout)
-    assert found["pieces"] == ["c", "a", "t"]
+    assert found["token_texts"] == ["c", "a", "t"]
     np.testing.assert_allclose(found["vectors"], pieces.pieces, atol=2e-6)
     both = embed(models, lines, "--text", "cat").stdout.splitlines()
     assert [json.loads(line)["text"] for line in both] == ["cat", *TEXTS]

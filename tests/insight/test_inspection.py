@@ -75,7 +75,7 @@ def test_labels_are_read_and_not_scored(tmp_path: Path) -> None:
     assert len(labels) == 6
     for name in ("surprisal", "rank", "entropy"):
         assert [at for at, value in enumerate(found["tokens"][name]) if value is None] == [0, *labels]
-    assert all(entry["piece"] not in map(tokenizer.piece, seen.text.ids[labels]) for entry in found["neighbours"])
+    assert all(entry["token"] not in map(tokenizer.piece, seen.text.ids[labels]) for entry in found["neighbours"])
     assert seen.bits_per_token == pytest.approx(other.bits_per_token, abs=1e-4)
     assert seen.context.full == pytest.approx(other.context.full, abs=1e-4)
     assert seen.context.dropped == pytest.approx(other.context.dropped, abs=1e-4)

@@ -43,7 +43,7 @@ A recurrent language model, trained with textgen 0.1.0 on `poems.txt`
 |---|---|
 | network | 2 LSTM layers of 8 units, embedding of 6 |
 | parameters | 98,765 |
-| vocabulary | 300 pieces (char) |
+| vocabulary | 300 tokens (char) |
 | trained for | 1,000 steps, 2.5 epochs, 1.5 minutes |
 | seed | 7 |
 

@@ -440,7 +440,7 @@ def test_commands_go_round(model: Path) -> None:
     assert invoke("decode", model, input=ids) == text
     assert invoke("decode", model, input=invoke("encode", model, text, "--json")) == text
     assert invoke("decode", model, *ids.split()) == text
-    assert invoke("encode", "byte", "é\n", "--pieces") == "<0xC3> <0xA9> \\n\n"
+    assert invoke("encode", "byte", "é\n", "--tokens") == "<0xC3> <0xA9> \\n\n"
     assert invoke("decode", "byte", "198", "172") == "é"
 
 
@@ -448,7 +448,7 @@ def test_info(model: Path) -> None:
     facts = json.loads(invoke("info", model, "--json"))
     assert (facts["tokenizer"], facts["vocab_size"], facts["eos_id"]) == ("unigram", 310, 2)
     assert facts["bytes"] == model.stat().st_size
-    lines = invoke("info", model, "--pieces").splitlines()
+    lines = invoke("info", model, "--tokens").splitlines()
     assert lines[:4] == ["0\t<pad>", "1\t<unk>", "2\t<eos>", "3\t\\n"]
     assert len(lines) == 310
     assert "vocab_size   310" in invoke("info", model)

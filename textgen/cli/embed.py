@@ -191,7 +191,7 @@ def _formatted(results: Iterable[Result], kind: str, tokens: bool, tokenizer: To
         if kind == "tsv":
             yield "".join("\t".join(f"{number:.6g}" for number in row) + "\n" for row in vectors)
         elif tokens:
-            yield {"text": text, "pieces": [tokenizer.piece(id) for id in ids], "vectors": _rounded(vectors)}
+            yield {"text": text, "token_texts": [tokenizer.piece(id) for id in ids], "vectors": _rounded(vectors)}
         else:
             yield {"text": text, "vector": _rounded(vectors[0])}
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 READ_BY_FOLLOW = ("documents", "encoding")  # settings of the corpus that --follow uses
 READ_BY_JSONL = ("encoding", "newlines", "text_field", "strict")  # and --jsonl
-OF_TOKENS = frozenset(("pieces", "surprisal"))  # fields that --tokens adds
+OF_TOKENS = frozenset(("token_texts", "surprisal"))  # fields that --tokens adds
 LINE_BYTES = 1 << 18  # bytes of a stream that are read at a time
 HEADER = "log probability    perplexity  bits/byte     tokens  text"
 
@@ -287,7 +287,7 @@ def _open(path: str) -> AbstractContextManager[BinaryIO]:
 def _as_dict(saved: ModelFolder, result: TextScore, tokens: bool) -> dict[str, Any]:
     values: dict[str, Any] = result.total.to_dict()
     if tokens:
-        values["pieces"] = [saved.tokenizer.piece(id) for id in result.ids]
+        values["token_texts"] = [saved.tokenizer.piece(id) for id in result.ids]
         values["surprisal"] = [round(bits, 4) for bits in result.surprisal.tolist()]
     return values
 

@@ -27,7 +27,7 @@ from textgen.settings import from_dict, select
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.wording import counted
 
-PIECES_SHOWN = 40
+TOKENS_SHOWN = 40
 
 
 @click.group(cls=CommandGroup)
@@ -72,19 +72,19 @@ def train(paths: tuple[str, ...], out: Path, force: bool, **options: Any) -> Non
 @tokenizer.command()
 @click.argument("tokenizer", shell_complete=completing_tokenizers)
 @click.argument("text", required=False)
-@click.option("--pieces", is_flag=True, help="Print the tokens as text (pieces) instead of their ids.")
+@click.option("--tokens", is_flag=True, help="Print the tokens as text instead of their ids.")
 @json_option
-def encode(tokenizer: str, text: str | None, pieces: bool, as_json: bool) -> None:
+def encode(tokenizer: str, text: str | None, tokens: bool, as_json: bool) -> None:
     """Print the token ids of TEXT, or of standard input.
 
     \b
     Example:
-      textgen tokenizer encode poems.model "The moon" --pieces
+      textgen tokenizer encode poems.model "The moon" --tokens
       textgen tokenizer encode byte < poem.txt
     """
     loaded = find_tokenizer(tokenizer)
     ids = loaded.encode(standard_input() if text is None else text)
-    labels: list[Any] = [loaded.piece(id) for id in ids] if pieces else ids
+    labels: list[Any] = [loaded.piece(id) for id in ids] if tokens else ids
     if as_json:
         output.json_line(labels)
     else:
@@ -112,19 +112,19 @@ def decode(tokenizer: str, ids: tuple[int, ...]) -> None:
 
 @tokenizer.command()
 @click.argument("tokenizer", shell_complete=completing_tokenizers)
-@click.option("--pieces", is_flag=True, help="List each token id and its text (piece).")
+@click.option("--tokens", is_flag=True, help="List each token id and its text.")
 @json_option
-def info(tokenizer: str, pieces: bool, as_json: bool) -> None:
-    """Print the kind and size of the vocabulary TOKENIZER, and some of its pieces.
+def info(tokenizer: str, tokens: bool, as_json: bool) -> None:
+    """Print the kind and size of the vocabulary TOKENIZER, and some of its tokens.
 
     \b
     Example:
       textgen tokenizer info poems.model
-      textgen tokenizer info poems.model --pieces | grep moon
+      textgen tokenizer info poems.model --tokens | grep moon
     """
     loaded = find_tokenizer(tokenizer)
     labels = loaded.pieces()
-    if pieces:
+    if tokens:
         if as_json:
             output.json_line(labels)
         else:
@@ -144,8 +144,8 @@ def info(tokenizer: str, pieces: bool, as_json: bool) -> None:
         output.json_line(facts, indent=2)
         return
     written = [label for label in labels if not re.fullmatch("<0x..>|<pad>|<unk>|<eos>", label)]
-    shown = written[:: -(-len(written) // PIECES_SHOWN)]
-    output.line("\n".join(f"{name:11}  {value}" for name, value in [*facts.items(), ("pieces", " ".join(shown))]))
+    shown = written[:: -(-len(written) // TOKENS_SHOWN)]
+    output.line("\n".join(f"{name:11}  {value}" for name, value in [*facts.items(), ("tokens", " ".join(shown))]))
 
 
 def _ids(text: str) -> list[int]:

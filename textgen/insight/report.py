@@ -65,7 +65,7 @@ def drawn(inspection: Inspection) -> dict[str, Any]:
             "opening": text.opening,
         },
         "top": {
-            "pieces": [tokenizer.piece(id) for id in used.tolist()],
+            "tokens": [tokenizer.piece(id) for id in used.tolist()],
             "number": found.top_ids.shape[1],
             "ids": _packed(place[found.top_ids].astype("<i4")),
             "probabilities": _packed(probabilities.astype("<u2")),
@@ -84,7 +84,7 @@ def _tokens(inspection: Inspection) -> dict[str, Any]:
     text, found = inspection.text, inspection.predictions
     return {
         "text": text.pieces(),
-        "piece": [inspection.saved.tokenizer.piece(id) for id in text.ids.tolist()],
+        "token": [inspection.saved.tokenizer.piece(id) for id in text.ids.tolist()],
         "surprisal": _scored(text, _numbers(found.surprisal, 3)),
         "rank": _scored(text, found.rank.tolist()),
         "entropy": _scored(text, _numbers(found.entropy, 3)),
@@ -148,7 +148,7 @@ def _change(inspection: Inspection, change: Change) -> dict[str, Any]:
     tokenizer = inspection.saved.tokenizer
     moved = {
         name: [
-            {"piece": tokenizer.piece(id), "before": float(f"{before:.3g}"), "after": float(f"{after:.3g}")}
+            {"token": tokenizer.piece(id), "before": float(f"{before:.3g}"), "after": float(f"{after:.3g}")}
             for id, before, after in getattr(change, name)
         ]
         for name in ("rising", "falling")
@@ -194,7 +194,7 @@ def _lenses(inspection: Inspection) -> dict[str, Any]:
 def _neighbours(inspection: Inspection) -> list[dict[str, Any]]:
     return [
         {
-            "piece": inspection.saved.tokenizer.piece(each.id),
+            "token": inspection.saved.tokenizer.piece(each.id),
             "inputs": _pieces(inspection, each.inputs),
             "outputs": None if each.outputs is None else _pieces(inspection, each.outputs),
         }

@@ -28,7 +28,7 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
     facts = {
         "network": _network(model),
         "parameters": f"{record['parameters']:,}",
-        "vocabulary": f"{counted(model['vocab_size'], 'piece')} ({record['tokenizer']['tokenizer']})",
+        "vocabulary": f"{counted(model['vocab_size'], 'token')} ({record['tokenizer']['tokenizer']})",
     }
     if precision := record.get("precision"):
         facts["weights stored as"] = precision

@@ -335,17 +335,17 @@ function colourBar() {
 
 function details() {
   const t = now.token, parts = [];
-  const title = make("p", {}, make("b", { class: "mono" }, shownPiece(D.tokens.piece[t])), ` · ${say("token")} ${count(t + 1)}/${count(N)}`);
+  const title = make("p", {}, make("b", { class: "mono" }, shownPiece(D.tokens.token[t])), ` · ${say("token")} ${count(t + 1)}/${count(N)}`);
   parts.push(title);
   if (D.tokens.surprisal[t] !== null) {
     parts.push(make("p", {}, say("surprise line", { bits: number(D.tokens.surprisal[t], 2), rank: count(D.tokens.rank[t]), entropy: number(D.tokens.entropy[t], 2) })));
     const K = D.top.number, from = (t - 1) * K;
-    const rows = [...Array(K).keys()].map((place) => [D.top.pieces[TOP_IDS[from + place]], TOP_SHARES[from + place] / 10000]);
+    const rows = [...Array(K).keys()].map((place) => [D.top.tokens[TOP_IDS[from + place]], TOP_SHARES[from + place] / 10000]);
     parts.push(make("div", { class: "top", role: "img", "aria-label": say("expected") + ": " + rows.map(([piece, share]) => `${piece} ${percent(share)}`).join(", ") },
       rows.flatMap(([piece, share]) => {
         const bar = make("i");
         bar.style.width = `${100 * share}%`;
-        return [make("span", { class: "mono" }, piece === D.tokens.piece[t] ? make("b", {}, piece) : piece), bar, make("span", { class: "soft" }, percent(share))];
+        return [make("span", { class: "mono" }, piece === D.tokens.token[t] ? make("b", {}, piece) : piece), bar, make("span", { class: "soft" }, percent(share))];
       })));
   }
   parts.push(make("p", {}, make("b", {}, cellName(cellOf(now.cell))), " · ", memoryLine(t)));
@@ -560,7 +560,7 @@ function diagram(cell, t) {
     value === null ? null : draw("text", { x, y: y + 13, "text-anchor": "middle", class: "val" }, number(value, 3))));
   const svg = draw("svg", { viewBox: "0 0 650 285", width: 650, height: 285, role: "img", "aria-label": say("step picture") }, arrow, lines, boxes);
   svg.style.maxWidth = "none";
-  return make("figure", {}, make("div", { class: "wide", tabindex: "0", role: "group", "aria-label": say("step title") }, svg), make("figcaption", {}, say("step caption", { cell: cellName(cell), token: count(t + 1), piece: shownPiece(D.tokens.piece[t]) })));
+  return make("figure", {}, make("div", { class: "wide", tabindex: "0", role: "group", "aria-label": say("step title") }, svg), make("figcaption", {}, say("step caption", { cell: cellName(cell), token: count(t + 1), piece: shownPiece(D.tokens.token[t]) })));
 }
 
 function equations(cell, t) {
@@ -682,7 +682,7 @@ function gradientSection() {
 function changesSection() {
   if (!D.changes.cells.length) return section("changes", "changes title", paragraph("changes none"));
   const moved = (change) => [["↑", change.rising], ["↓", change.falling]].map(([arrow, tokens]) => make("div", { class: "moved" },
-    tokens.slice(0, 3).flatMap(({ piece, before, after }) => [make("span", { class: "mono line" }, `${arrow} ${piece} ${percent(before)} → ${percent(after)}`), " "])));
+    tokens.slice(0, 3).flatMap(({ token, before, after }) => [make("span", { class: "mono line" }, `${arrow} ${token} ${percent(before)} → ${percent(after)}`), " "])));
   const blocks = D.changes.cells.map((cell) => {
     const followed = D.cells.filter((finding) => finding.is_found && indexOf(finding) === indexOf(cell)).map((finding) => propertyName(finding.follows)).join(say("comma"));
     const rows = ["mean", "low", "high"].map((name) => {
@@ -704,8 +704,8 @@ function lensSection() {
   const { levels, model, start } = D.lenses;
   const rows = levels.map((level) => [level.name, level.logit_lens === null ? "–" : number(level.logit_lens, 2), number(level.fitted_lens, 2)]);
   const places = [...Array(Math.min(30, levels[0].guesses.length)).keys()];
-  const guesses = places.map((place) => [D.tokens.piece[start + place], ...levels.map((level) => {
-    const right = level.guesses[place] === D.tokens.piece[start + place + 1];
+  const guesses = places.map((place) => [D.tokens.token[start + place], ...levels.map((level) => {
+    const right = level.guesses[place] === D.tokens.token[start + place + 1];
     return make(right ? "b" : "span", { class: "mono" }, level.guesses[place] + (right ? " ✓" : ""));
   })]);
   return section("layers", "layers title", paragraph("layers help", { model: number(model, 2) }),
@@ -719,7 +719,7 @@ function neighboursSection() {
   const heads = [{ text: say("token") }, { text: say(M.tied ? "both embeddings" : "input embedding") }];
   if (!M.tied) heads.push({ text: say("output embedding") });
   return section("neighbours", "neighbours title", paragraph(M.tied ? "neighbours tied" : "neighbours help"),
-    make("details", { open: true }, make("summary", {}, say("show")), table(heads, D.neighbours.map((one) => [make("span", { class: "mono" }, one.piece), list(one.inputs), one.outputs ? list(one.outputs) : null].slice(0, heads.length)))));
+    make("details", { open: true }, make("summary", {}, say("show")), table(heads, D.neighbours.map((one) => [make("span", { class: "mono" }, one.token), list(one.inputs), one.outputs ? list(one.outputs) : null].slice(0, heads.length)))));
 }
 
 // === The lesson ===
@@ -727,7 +727,7 @@ function neighboursSection() {
 function lessonSection() {
   const L = D.lesson, t = L.step, v = L.values, n = (x) => number(x, 3), cell = cellName(L);
   const gated = M.cell !== "rnn", keep = M.keeping_gate, isLstm = M.memory === "c";
-  const piece = shownPiece(D.tokens.piece[t]);
+  const piece = shownPiece(D.tokens.token[t]);
   const parts = [paragraph("lesson intro", { name: M.name })];
   const block = (title, values, ...children) => parts.push(make("h3", {}, say(title)), ...children.filter((child) => child !== null).map((child) => (typeof child === "string" ? make("p", {}, say(child, values)) : child)));
   const question = (ask, answer, values) => make("details", {}, make("summary", {}, say(ask, values)), make("p", {}, say(answer, values)));
