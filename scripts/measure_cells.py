@@ -1,14 +1,14 @@
-"""What happens to the text when cells that `textgen inspect` found are held while the model writes: a table.
+"""What happens to the text when cells that `textgen inspect` found are clamped while the model writes: a table.
 
     python scripts/measure_cells.py MODEL FILE --models-dir DIRECTORY
 
 The cells are those that `textgen inspect MODEL FILE` finds. The texts are those of `textgen sample MODEL --num 32
---max-tokens 600 --seed 0`, or four times as many with nothing held (free). Held are:
+--max-tokens 600 --seed 0`, or four times as many with nothing clamped (free). Clamped are:
 
-- the cell at its 5 % quantile in FILE (low), or at its 95 % quantile (high);
-- that cell and the next best ones, up to five, each at the quantile that it has where the property is not (five off),
+- the cell to its 5 % quantile in FILE (low), or to its 95 % quantile (high);
+- that cell and the next best ones, up to five, each to the quantile that it has where the property is not (five off),
   or where it is, or is large (five on);
-- cells chosen at random, one or five, at a low or a high quantile, which shows what holding any cells does.
+- cells chosen at random, one or five, to a low or a high quantile, which shows what clamping any cells does.
 
 Each property has a measure, such as the length of a line for the column: the mean over all texts together, with the
 standard deviation of that mean when as many texts are drawn again from them; of random cells the least mean and the

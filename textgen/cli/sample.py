@@ -114,7 +114,7 @@ class Arguments:
 @click.option(
     "--show-probabilities",
     is_flag=True,
-    help="Colour tokens by surprisal: green up to 1 bit, cyan up to 4, yellow up to 8, red above.",
+    help="Color tokens by surprisal: green up to 1 bit, cyan up to 4, yellow up to 8, red above.",
 )
 @novelty_option
 @click.option(
@@ -195,7 +195,7 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any], searc
 
     if "top_logprobs" in settings and not arguments.as_json:
         raise click.UsageError(
-            "--top-logprobs needs --json. To see probabilities as colours, use --show-probabilities."
+            "--top-logprobs needs --json. To see probabilities as colors, use --show-probabilities."
         )
     if arguments.exact and (flag := _inexact(arguments, search)):
         raise click.UsageError(f"--exact cannot be combined with {flag}: leave out one of them.")

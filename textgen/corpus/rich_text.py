@@ -152,7 +152,7 @@ class RichFile:
         if scanned:
             note(
                 f"Skipped {counted(len(scanned), 'page')} without text of the {pages:,} in {self.name}, the first is "
-                f"page {scanned[0]:,}: pictures of text, as a scan has. Recognise their text first, as with ocrmypdf."
+                f"page {scanned[0]:,}: pictures of text, as a scan has. Recognize their text first, as with ocrmypdf."
             )
 
 
