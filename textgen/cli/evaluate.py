@@ -42,7 +42,7 @@ AS_SAVED = "nats_per_token_as_saved"  # score of the model without adaptation
 
 @click.command(cls=SectionCommand)
 @model_argument()
-@paths_argument(metavar="PATHS...")  # which may be what stands for MODEL
+@paths_argument(metavar="PATHS...")  # needed, but where MODEL is left out the first of them is parsed as MODEL
 @click.option(
     "--ensemble",
     multiple=True,

@@ -194,9 +194,7 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any], searc
     from textgen.generation.sampler import DRAWING
 
     if "top_logprobs" in settings and not arguments.as_json:
-        raise click.UsageError(
-            "--top-logprobs needs --json. To see probabilities as colors, use --show-probabilities."
-        )
+        raise click.UsageError("--top-logprobs needs --json. To see probabilities as colors, use --show-probabilities.")
     if arguments.exact and (flag := _inexact(arguments, search)):
         raise click.UsageError(f"--exact cannot be combined with {flag}: leave out one of them.")
     drawing = given({"best_of": arguments.best_of, "batch_size": arguments.batch_size})

@@ -48,6 +48,11 @@ if TYPE_CHECKING:
     from textgen.training.plan import Plan
 
 
+SIZES_HELP = ", ".join(
+    f"{name} ({size['num_layers']} x {size['hidden_units']:,} units)" for name, size in SIZES.items()
+)
+
+
 @dataclass(frozen=True)
 class Arguments:
     """The command line of `textgen train`, without the settings."""
@@ -90,7 +95,7 @@ class Arguments:
     "--preset",
     type=click.Choice([*SIZES, *TEXT_PRESETS]),
     metavar="NAME",
-    help=f"Size of the network: {', '.join(SIZES)}; chosen from the text if not given. Or all settings for a "
+    help=f"Size of the network: {SIZES_HELP}; chosen from the text if not given. Or all settings for a "
     f"well-known text: {', '.join(TEXT_PRESETS)}.",
 )
 @click.option("--config", "config_file", type=INPUT, metavar="FILE", help="TOML file with settings; flags override it.")
