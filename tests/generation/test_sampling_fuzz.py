@@ -17,7 +17,7 @@ from textgen.errors import TextgenError
 from textgen.generation.config import SAMPLERS, SamplingConfig, SearchConfig
 from textgen.generation.generator import Generation, Generator, Request
 from textgen.generation.infilling import Infiller
-from textgen.generation.sampler import DRAWING
+from textgen.generation.sampler_settings import DRAWING
 from textgen.generation.suggestions import Suggester
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer

@@ -19,7 +19,7 @@ from textgen.generation.beam_search import search
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.decoding import Decoder
 from textgen.generation.row import Row, TextRow, Token
-from textgen.generation.sampler import DRAWING
+from textgen.generation.sampler_settings import DRAWING
 from textgen.generation.stepping import RowByRow, StepModel, is_exact, read_all
 from textgen.generation.text_state import RECENT, TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
