@@ -14,7 +14,7 @@ from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.constraints import Constraints
 from textgen.generation.generator import Generation, Generator
-from textgen.tokenizer.tokenizer import StreamDecoder
+from textgen.tokenizer.stream_decoder import StreamDecoder
 
 TOKENIZER = WordsTokenizer([])
 EOS, LETTERS = TOKENIZER.eos_id, TOKENIZER.encode("abcd")

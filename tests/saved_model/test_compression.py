@@ -25,7 +25,8 @@ from textgen.saved_model.saved_model import ModelFolder, load_model, save_model,
 from textgen.storage import files
 from textgen.storage.folders import MANIFEST
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import MODEL_FILE, Tokenizer
+from textgen.tokenizer.model_file import MODEL_FILE
+from textgen.tokenizer.tokenizer import Tokenizer
 
 TRAINING_VALUES: dict[str, Any] = {
     "state": "running",

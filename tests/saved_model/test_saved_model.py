@@ -44,7 +44,8 @@ from textgen.storage.files import json_bytes, write_file
 from textgen.storage.folders import MANIFEST, update_folder
 from textgen.storage.locks import locked
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
+from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
+from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 if TYPE_CHECKING:

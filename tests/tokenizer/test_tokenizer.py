@@ -13,6 +13,7 @@ import sentencepiece
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from vocabularies import AWKWARD, LOSSLESS, TEXT, TRAINED, texts, tokenizer_of
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
@@ -20,39 +21,11 @@ from textgen.corpus.corpus import Corpus
 from textgen.errors import TokenizerError
 from textgen.storage.folders import update_folder
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import (
-    ByteTokenizer,
-    SentencePieceTokenizer,
-    StreamDecoder,
-    Tokenizer,
-    load_tokenizer,
-    read_tokenizer,
-)
+from textgen.tokenizer.model_file import read_tokenizer
+from textgen.tokenizer.tokenizer import SentencePieceTokenizer, Tokenizer, load_tokenizer
 from textgen.tokenizer.vocabulary import choose_vocab_size, learn_vocabulary, train_tokenizer
 
-ENGLISH = "The cat sat on the mat.\nThe dog saw the cat, and the cat saw the dog.\n\n    if x:\treturn 1\n"
-CHINESE = "床前明月光，疑是地上霜。\n舉頭望明月，低頭思故鄉。\n"
 PTB = " no it was n't <unk> N \n the <unk> rose N N in october \n"
-TEXT = (ENGLISH + CHINESE) * 20
-
-LOSSLESS = ("unigram", "bpe", "char", "byte")
-TRAINED = ("unigram", "bpe", "char", "word")
-TOKENIZERS: dict[str, Tokenizer] = {}
-
-AWKWARD = [
-    "", " ", "  ", "\n", "\n\n \n", "\t", "\0", "\ufeff", "\r\n", "\u2028", "\ue000",
-    "\u2581", "a\u2581 \u2581b", "\u2585", "e\u0301", "\U0001f469\u200d\U0001f467", "🀄月",
-    "<unk>", "<s></s><pad><eos>", "<0x41>", "<unknown piece>", "<textgen unigram>",
-    "<end of document>", "The  cat\n sat ", "日本 語",
-]  # fmt: skip
-texts = st.text() | st.text("The cat\u2581\n明月 ") | st.sampled_from(AWKWARD)
-
-
-def tokenizer_of(kind: str) -> Tokenizer:
-    """A small vocabulary of `kind`, trained once."""
-    if kind not in TOKENIZERS:
-        TOKENIZERS[kind] = train_tokenizer([TEXT], TokenizerConfig(kind))
-    return TOKENIZERS[kind]
 
 
 @pytest.fixture(params=LOSSLESS)
@@ -107,37 +80,6 @@ def test_a_batch_is_its_texts(batch: list[str]) -> None:
     tokenizer = tokenizer_of("unigram")
     expected = [tokenizer.encode(text) for text in batch]
     assert tokenizer.encode_batch(batch, num_threads=1) == tokenizer.encode_batch(batch) == expected
-
-
-@pytest.mark.parametrize("kind", [*LOSSLESS, "word"])
-@given(data=st.data())
-def test_a_stream_is_the_whole_in_parts(kind: str, data: st.DataObject) -> None:
-    tokenizer = tokenizer_of(kind)
-    parts = data.draw(st.lists(st.lists(st.integers(0, tokenizer.vocab_size - 1))))
-    decoder = tokenizer.decoder()
-    streamed = "".join([decoder.feed(part) for part in parts]) + decoder.flush()
-    ids = [id for part in parts for id in part]
-    whole = b"".join(tokenizer.piece_bytes[id] for id in ids).decode(errors="replace")
-    if kind == "word":
-        whole = re.sub("^ ", "", whole).replace("\n ", "\n")
-    assert streamed == tokenizer.decode(ids) == whole
-
-
-@given(text=texts)
-def test_a_stream_never_shows_half_a_character(text: str) -> None:
-    tokenizer = ByteTokenizer()
-    decoder = tokenizer.decoder()
-    shown = ""
-    for id in tokenizer.encode(text):
-        shown += decoder.feed([id])
-        assert text.startswith(shown)
-    assert shown == text
-    assert decoder.flush() == ""
-
-
-def test_an_unfinished_character_is_told_at_the_end() -> None:
-    decoder = StreamDecoder([b"\xe6", b"\x9c", b"\x88"])
-    assert [decoder.feed([0]), decoder.feed([1]), decoder.flush()] == ["", "", "\ufffd"]
 
 
 def test_special_ids(lossless: Tokenizer) -> None:
@@ -380,32 +322,6 @@ def test_a_damaged_model_is_refused_or_works(kind: str) -> None:
         except TokenizerError:
             refused += 1
     assert refused > 0
-
-
-def test_a_model_of_another_program(tmp_path: Path) -> None:
-    prefix = tmp_path / "other"
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["the cat"]), model_prefix=str(prefix), vocab_size=270, byte_fallback=True,
-        pad_id=0, unk_id=1, eos_id=2, bos_id=-1, hard_vocab_limit=False, minloglevel=5,
-    )  # fmt: skip
-    with pytest.raises(TokenizerError, match=r"other\.model: .*another program"):
-        read_tokenizer(prefix.with_suffix(".model"))
-
-
-def test_reading_files_and_folders(tmp_path: Path) -> None:
-    tokenizer = tokenizer_of("bpe")
-    tokenizer.save(tmp_path / "tokenizer.model")
-    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.model"]
-    for path in (tmp_path, tmp_path / "tokenizer.model"):
-        assert read_tokenizer(path).fingerprint() == tokenizer.fingerprint()
-    (tmp_path / "tokenizer.model").write_bytes(b"")
-    with pytest.raises(TokenizerError, match="is empty"):
-        read_tokenizer(tmp_path)
-    (tmp_path / "tokenizer.model").unlink()
-    with pytest.raises(TokenizerError, match="No such file"):
-        read_tokenizer(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"tokenizer": {"tokenizer": "byte"}}), encoding="utf-8")
-    assert read_tokenizer(tmp_path).tokenizer == "byte"
 
 
 # commands

@@ -33,7 +33,7 @@ from textgen.storage.cache_folder import cache_folder
 from textgen.storage.files import write_file
 from textgen.storage.folders import MANIFEST, read_manifest
 from textgen.storage.locks import locked
-from textgen.tokenizer.tokenizer import MODEL_FILE
+from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.training import run
 from textgen.training.plan import Hardware, Plan, Sources, make_plan
 from textgen.training.resumption import ResumeSources, read_run
@@ -434,7 +434,8 @@ def test_what_is_no_setting_is_said(folder: Path) -> None:
 
 
 def test_the_same_model_and_vocabulary_again_are_no_error(folder: Path) -> None:
-    from textgen.tokenizer.tokenizer import ByteTokenizer, read_tokenizer
+    from textgen.tokenizer.model_file import read_tokenizer
+    from textgen.tokenizer.tokenizer import ByteTokenizer
 
     assert read(folder, given=ResumeSources(tokenizer=read_tokenizer(folder)))
     with pytest.raises(ConfigError, match="The vocabulary was fixed"):

@@ -184,7 +184,8 @@ def find_tokenizer(name: str, models_dir: Path | None = None) -> Tokenizer:
     A corpus may lie beside the model that was named after it, so models are looked up before paths.
     """
     from textgen.saved_model.registry import find_model
-    from textgen.tokenizer.tokenizer import load_tokenizer, read_tokenizer
+    from textgen.tokenizer.model_file import read_tokenizer
+    from textgen.tokenizer.tokenizer import load_tokenizer
 
     if name == "byte":
         return load_tokenizer(b"")

@@ -53,7 +53,8 @@ from textgen.storage.remote import (
     shown,
 )
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
+from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
+from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary, refuse_vocabulary_settings
 from textgen.wording import counted
 

@@ -13,7 +13,8 @@ import numpy as np
 from textgen.generation.config import SamplingConfig
 from textgen.generation.stopping import Ending
 from textgen.generation.text_state import TextState
-from textgen.tokenizer.tokenizer import Tokenizer, check_ids
+from textgen.tokenizer.stream_decoder import check_ids
+from textgen.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from textgen.storage.folders import (
 )
 from textgen.storage.locks import is_locked, locked
 from textgen.storage.remote import fetch_folder, is_remote, shown
-from textgen.tokenizer.tokenizer import MODEL_FILE, read_tokenizer
+from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 
 OURS = (
     CONFIG,

@@ -63,7 +63,8 @@ from textgen.settings import from_dict, to_dict
 from textgen.storage.files import json_bytes, write_own_file
 from textgen.storage.folders import MANIFEST, read_manifest, update_folder, verified
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
+from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
+from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from textgen.wording import counted, shell_word
 
 if TYPE_CHECKING:

@@ -31,7 +31,8 @@ from textgen.storage.files import read_file, sha256
 from textgen.storage.folders import MANIFEST, read_manifest, verified
 from textgen.storage.remote import is_remote, keep_copy
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
+from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
+from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from textgen.training.base_choice import NONE
 from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
 from textgen.training.plan_validations import plan_patience, validations_in

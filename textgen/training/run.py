@@ -34,7 +34,8 @@ from textgen.settings import to_dict
 from textgen.storage.files import write_own_file
 from textgen.storage.folders import MANIFEST, refuse_links, sweep
 from textgen.storage.locks import locked
-from textgen.tokenizer.tokenizer import MODEL_FILE, Tokenizer
+from textgen.tokenizer.model_file import MODEL_FILE
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint
 from textgen.training.config import TrainingConfig
