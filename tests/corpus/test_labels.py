@@ -24,8 +24,9 @@ from textgen.corpus.corpus import Corpus
 from textgen.corpus.labels import MOST_LABELS, json_label, named, worth_learning
 from textgen.dataset.batches import Batches
 from textgen.dataset.config import SplitConfig
+from textgen.dataset.corpus_preparation import prepare_corpus
 from textgen.dataset.ngram_index import index_stream
-from textgen.dataset.prepared_corpus import PreparedCorpus, prepare_corpus
+from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.token_cache import encode_and_split, encode_corpus
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError, CorpusError, TextgenError, TokenizerError

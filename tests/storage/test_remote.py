@@ -24,7 +24,8 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.walk import RECORDED
-from textgen.dataset.prepared_corpus import is_prepared, open_corpus, prepare_corpus
+from textgen.dataset.corpus_preparation import prepare_corpus
+from textgen.dataset.prepared_corpus import is_prepared, open_corpus
 from textgen.errors import CorpusError, RemoteError, TextgenError
 from textgen.saved_model.registry import find_model
 from textgen.saved_model.saved_model import load_model

@@ -15,7 +15,7 @@ from base_models import FABLES, save_base
 from textgen.cli.plan_report import describe, plan_values
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.prepared_corpus import prepare_corpus
+from textgen.dataset.corpus_preparation import prepare_corpus
 from textgen.errors import ConfigError, CorpusError, SavedModelError
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import WEIGHTS

@@ -22,8 +22,9 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.bloom_filter import BloomFilter
+from textgen.dataset.corpus_preparation import prepare_corpus
 from textgen.dataset.ngram_index import NgramIndex
-from textgen.dataset.prepared_corpus import open_corpus, prepare_corpus
+from textgen.dataset.prepared_corpus import open_corpus
 from textgen.errors import ConfigError, RemoteError, SavedModelError, TextgenError, TrainingError
 from textgen.saved_model import ownership
 from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
