@@ -353,7 +353,7 @@ def _find_learning_rate(
     plan: Plan, say: Callable[[str], None], as_json: bool, distribution: Distribution | None
 ) -> None:
     from textgen.training import lr_finder
-    from textgen.training.run import find_learning_rate
+    from textgen.training.lr_sweep import find_learning_rate
 
     points = find_learning_rate(plan, say=say, distribution=distribution)
     suggested = lr_finder.suggestion(points)
