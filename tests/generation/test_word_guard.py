@@ -16,14 +16,15 @@ from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.dataset import word_filter as module
 from textgen.dataset.word_filter import LONGEST_WORD, WordFilter, count_words, letters_of, words_in
-from textgen.generation import word_guard
+from textgen.generation import word_tokens as tables
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.generator import Generator, Request
 from textgen.generation.infilling import Infiller
 from textgen.generation.sampler import Sampler
 from textgen.generation.suggestions import Suggester
 from textgen.generation.token_healing import Prefixes
-from textgen.generation.word_guard import WordGuard, WordTokens, word_tokens
+from textgen.generation.word_guard import WordGuard
+from textgen.generation.word_tokens import WordTokens, word_tokens
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.tokenizer.config import TokenizerConfig
@@ -225,7 +226,7 @@ def test_texts_with_words_of_their_own_take_little_memory() -> None:
     """What may follow a word is kept once for all texts, since it is hardly ever another for one of them."""
     written = TOKENIZER.encode(ASCII * 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(word_guard, "WORDS_KEPT", 8)  # of more words than are kept for all texts
+        patch.setattr(tables, "WORDS_KEPT", 8)  # of more words than are kept for all texts
         tokens = WordTokens(TOKENIZER, known_words())
 
     def follow(prompt: str) -> WordGuard:

@@ -18,7 +18,8 @@ from textgen.generation.config import SamplingConfig, parse_bias
 from textgen.generation.copy_guard import CopyGuard
 from textgen.generation.ngrams import NGrams, ngrams_of
 from textgen.generation.phrase import Phrase
-from textgen.generation.word_guard import WordGuard, WordTokens
+from textgen.generation.word_guard import WordGuard
+from textgen.generation.word_tokens import WordTokens
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import LONGEST
 from textgen.wording import counted

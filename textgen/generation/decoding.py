@@ -19,7 +19,7 @@ from textgen.generation.sampler import Sampler
 from textgen.generation.stepping import StepModel, Stepper, is_exact, log_probs_of, read_all
 from textgen.generation.text_state import join, pick
 from textgen.generation.token_healing import Prefixes, choose_cut
-from textgen.generation.word_guard import WordTokens
+from textgen.generation.word_tokens import WordTokens
 from textgen.model.probabilities import is_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 

@@ -23,7 +23,7 @@ from textgen.generation.sampler_settings import DRAWING
 from textgen.generation.stepping import RowByRow, StepModel, is_exact, read_all
 from textgen.generation.text_state import RECENT, TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
-from textgen.generation.word_guard import WordTokens, word_tokens
+from textgen.generation.word_tokens import WordTokens, word_tokens
 from textgen.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

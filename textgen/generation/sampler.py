@@ -16,7 +16,7 @@ from textgen.generation.constraints import Constraints
 from textgen.generation.logit_filters import Candidates
 from textgen.generation.sampler_chain import Chain
 from textgen.generation.vocabulary_tables import VocabularyTables
-from textgen.generation.word_guard import WordTokens
+from textgen.generation.word_tokens import WordTokens
 from textgen.model.probabilities import require_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 
