@@ -93,7 +93,7 @@ def test_a_guarded_text_has_no_longer_copy(corpus: list[list[int]], no_copy: int
         if not allowed:
             break  # the end of the document is left
         text.append(int(rng.choice(allowed)))
-        guard.take(text[-1])
+        guard.accept(text[-1])
     for at in range(len(text) - no_copy):
         assert not stands_in(text[at : at + no_copy + 1], corpus)
 

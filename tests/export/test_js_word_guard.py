@@ -81,7 +81,7 @@ return given.walks.map(({ prompt, texts, ids }) => {
   const told = [];
   for (const id of [...ids, null]) {
     told.push(Array.from(guard.fork().allowed()).join(""));
-    if (id !== null) guard.take(id);
+    if (id !== null) guard.accept(id);
   }
   return told;
 });
@@ -115,7 +115,7 @@ def walk(tokens: WordTokens, tokenizer: Tokenizer, rng: random.Random) -> tuple[
             low = tokenizer.first_byte + (0x80 if guard._pending else 0xC3)
             possible = np.arange(low, low + 0x1F)
         ids.append(int(rng.choice(possible.tolist())))
-        guard.take(ids[-1])
+        guard.accept(ids[-1])
     return {"prompt": prompt, "texts": texts, "ids": ids[:-1]}, told
 
 

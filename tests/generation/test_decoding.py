@@ -182,4 +182,4 @@ def test_words_stand_apart_from_what_is_before_them(before: str, prompt: str, ex
     words = train_tokenizer(["the cat sat on the mat\n" * 30], TokenizerConfig("word"))
     start = TextState((), (words.eos_id, *words.encode(before)))
     row = TextRow(prompt, SamplingConfig(max_tokens=2), words, start)
-    assert "".join(row.take(id).text for id in words.encode("the cat")) == expected
+    assert "".join(row.append(id).text for id in words.encode("the cat")) == expected

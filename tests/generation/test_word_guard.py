@@ -101,7 +101,7 @@ def test_what_may_come_next_is_that_of_brute_force(seed: int) -> None:
         if not following:  # only a character in bytes
             break
         id = int(rng.choice(following))
-        guard.take(id)
+        guard.accept(id)
         text += whole[id]
 
 
@@ -128,7 +128,7 @@ def test_a_word_with_an_unknown_beginning_is_free(prompt: str) -> None:
     for character in "ise ":
         (id,) = TOKENIZER.encode(character)
         assert guard.allowed()[[*TOKENIZER.encode("xé "), id]].all()
-        guard.take(id)
+        guard.accept(id)
     plain.words.add("alrtodise")
     plain.beginnings |= {"alrtodise"[:length] for length in range(10)}
     for id, piece in enumerate(TOKENIZER.piece_bytes):
@@ -144,7 +144,7 @@ def test_a_long_run_of_letters_is_no_word(written: str) -> None:
         guard = WordGuard(tokens)
         guard.read(TOKENIZER.encode("The " + "q" * (length - len(written)) + " " * (not written)))
         for id in TOKENIZER.encode(f"{written} " * bool(written)):
-            guard.take(id)
+            guard.accept(id)
         assert guard.allowed()[TOKENIZER.encode("q")] == (length == LONGEST_WORD)
 
 
@@ -198,13 +198,13 @@ def test_a_character_in_bytes_is_judged_by_its_last_byte() -> None:
         guard = WordGuard(tokens)
         for id in BYTES.encode(text + character):
             assert guard.allowed()[id], (text, character)
-            guard.take(id)
+            guard.accept(id)
         for other in others:
             guard = WordGuard(tokens)
             guard.read(BYTES.encode(text))
             *first, last = BYTES.encode(other)
             for id in first:
-                guard.take(id)
+                guard.accept(id)
             assert not guard.allowed()[last], (text, other)
     guard = WordGuard(tokens)
     guard.read(BYTES.encode("ca"))
@@ -216,7 +216,7 @@ def test_a_fork_goes_its_own_way() -> None:
     guard.read(TOKENIZER.encode("zor"))
     twin = guard.fork()
     for id in TOKENIZER.encode("b c"):
-        twin.take(id)
+        twin.accept(id)
     (b,) = TOKENIZER.encode("b")
     assert guard.allowed()[b]
     assert not twin.allowed()[b]
@@ -234,7 +234,7 @@ def test_texts_with_words_of_their_own_take_little_memory() -> None:
         guard.read(TOKENIZER.encode(prompt))
         for id in written:
             guard.allowed()
-            guard.take(id)
+            guard.accept(id)
         return guard
 
     follow("Zorb ")

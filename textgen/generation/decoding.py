@@ -124,7 +124,7 @@ class Decoder:
             log_probs = log_probs_of(self._model, logits[number]) if row.config.top_logprobs is not None else None
             if row.track:
                 row.state = self._stepper.state_of(number)
-            taken.append((row, row.take(id, log_probs, blocked=blocked)))
+            taken.append((row, row.append(id, log_probs, blocked=blocked)))
         self._keep([number for number, row in enumerate(self.rows) if not row.stop_reason])
         return taken
 

@@ -84,7 +84,7 @@ class Row:
         self.start = TextState(memory, (*self.start.ids, *self.prompt_ids[:number]))
         self.prompt_ids = self.prompt_ids[number:]
 
-    def take(self, id: int, log_probs: np.ndarray | None = None, *, blocked: bool = False) -> Token:
+    def append(self, id: int, log_probs: np.ndarray | None = None, *, blocked: bool = False) -> Token:
         """Appends a generated token and decides whether the text ends with it.
 
         Args:
@@ -150,8 +150,8 @@ class TextRow(Row):
         super().set_prompt(ids)
         self.healed = len(self._tokenizer.decode(self.prompt_ids[len(ids) - 1 :]))
 
-    def take(self, id: int, log_probs: np.ndarray | None = None, *, blocked: bool = False) -> Token:
-        """Appends a generated token, decodes it and decides whether the text ends with it: see `Row.take`."""
+    def append(self, id: int, log_probs: np.ndarray | None = None, *, blocked: bool = False) -> Token:
+        """Appends a generated token, decodes it and decides whether the text ends with it: see `Row.append`."""
         text = self._write(id)
         self.stop_reason = self._ending.reason or ("blocked" if blocked else self._limit(id))
         if self.stop_reason:

@@ -194,7 +194,7 @@ class Sampler:
             for rows, chain in self._chains:
                 ids[rows] = chain.draw(Candidates(logits[rows]))
         for row in active:
-            self.constraints[row].take(int(ids[row]))
+            self.constraints[row].accept(int(ids[row]))
         self.states = self._characters.after[self.states, ids]
         return ids
 

@@ -145,7 +145,7 @@ class Suggester:
         guard.read(ids[len(self._opening) : -1])
         known = longer[guard.allowed()[longer]]
         if len(ids) > len(self._opening):
-            guard.take(ids[-1])
+            guard.accept(ids[-1])
         kept = np.where(guard.allowed(), p_next, 0.0)
         return (kept, known) if len(known) or kept.any() else (p_next, longer)
 

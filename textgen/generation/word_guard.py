@@ -66,7 +66,7 @@ class WordGuard:
         if np.max(kept) > -np.inf:
             logits[:] = kept
 
-    def take(self, id: int) -> None:
+    def accept(self, id: int) -> None:
         """Takes a generated token into account."""
         was_allowed = bool(self.allowed()[id])
         letters, self._now = self._tokens.letters[id], None
