@@ -26,7 +26,8 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.copy_guard import CopyGuard
 from textgen.generation.generator import Generator
 from textgen.saved_model.layout import NGRAMS
-from textgen.saved_model.saved_model import load_model, save_ngrams
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_ngrams
 from textgen.storage.folders import MANIFEST
 from textgen.tokenizer.tokenizer import ByteTokenizer
 

@@ -26,7 +26,8 @@ from textgen.generation.sampler import Sampler
 from textgen.generation.suggestions import Suggester
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import WEIGHTS
-from textgen.saved_model.saved_model import load_model, save_model
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_model
 from textgen.storage.folders import update_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer

@@ -10,16 +10,16 @@ import struct
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import small_models
 from safetensors.numpy import save as to_safetensors
+from small_models import CORPUS, TRAINING_VALUES, files_in, save, small, weights_of
 
-from textgen.corpus.config import CorpusConfig
 from textgen.dataset.bloom_filter import BloomFilter
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.dataset.word_filter import word_filter
@@ -39,7 +39,8 @@ from textgen.saved_model.registry import (
     remove_model,
     state_of,
 )
-from textgen.saved_model.saved_model import load_model, save_model, save_ngrams, save_words, write_training
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_model, save_ngrams, save_words, write_training
 from textgen.storage.files import json_bytes, write_file
 from textgen.storage.folders import MANIFEST, update_folder
 from textgen.storage.locks import locked
@@ -51,42 +52,7 @@ from textgen.tokenizer.vocabulary import train_tokenizer
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
 
-CORPUS = CorpusConfig(documents="line", newlines="keep")
-TRAINING_VALUES: dict[str, Any] = {
-    "model": {"num_layers": 2, "hidden_units": 8, "embedding_dim": 6, "vocab_size": 300},
-    "tokenizer": {"tokenizer": "char"},
-    "training": {"seed": 7},
-    "corpus": {"paths": ["/home/me/poems.txt"], "characters": 12345, "documents": 6},
-    "scores": {"bits_per_byte": 1.23456, "perplexity_per_token": 4321.5},
-    "progress": {"step": 1000, "epochs": 2.5, "seconds": 90},
-    "parameters": 98765,
-    "versions": {"textgen": "0.1.0"},
-}
-
-
-def small(vocab_size: int) -> ModelConfig:
-    return ModelConfig(vocab_size, embedding_dim=4, hidden_units=3, num_layers=1)
-
-
-def weights_of(config: ModelConfig) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in config.weight_shapes().items()}
-
-
-def save(folder: Path, tokenizer: Tokenizer, weights: dict[str, np.ndarray] | None = None) -> Path:
-    config = small(tokenizer.vocab_size)
-    kind = TokenizerConfig(tokenizer.tokenizer)
-    save_model(folder, weights_of(config) if weights is None else weights, config, kind, CORPUS, tokenizer)
-    return folder
-
-
-def files_in(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-@pytest.fixture
-def saved(tmp_path: Path, tokenizer: Tokenizer) -> Path:
-    return save(tmp_path / "models" / "songs", tokenizer)
+saved = small_models.saved  # fixture
 
 
 # --- There and back ----------------------------------------------------------------------------------------
@@ -118,35 +84,6 @@ def test_every_tokenizer_comes_back(tmp_path: Path, kind: str) -> None:
     assert found.pieces() == tokenizer.pieces()
     assert found.encode(text + "月") == tokenizer.encode(text + "月")
     assert (tmp_path / "model" / MODEL_FILE).exists() == (kind != "byte")
-
-
-def test_saving_again_replaces_the_model(saved: Path, tokenizer: Tokenizer) -> None:
-    weights = {name: -array for name, array in weights_of(small(tokenizer.vocab_size)).items()}
-    weights["lstm_0/kernel"] = np.asfortranarray(weights["lstm_0/kernel"])  # column by column in memory
-    save(saved, tokenizer, weights)
-    found = load_model("songs").weights()
-    assert all(np.array_equal(found[name], array) for name, array in weights.items())
-    assert sorted(files_in(saved)) == [MANIFEST, CONFIG, WEIGHTS, MODEL_FILE]
-
-
-def test_the_checksum_is_that_of_what_the_file_holds(saved: Path) -> None:
-    """JSON has no infinity, so null stands for it."""
-    write_training(saved, TRAINING_VALUES | {"odd": [float("inf"), (1, float("nan"))]})
-    assert load_model("songs").training == TRAINING_VALUES | {"odd": [None, [1, None]]}
-
-
-def test_training_and_card(saved: Path) -> None:
-    write_training(saved, TRAINING_VALUES)
-    assert load_model("songs").training == TRAINING_VALUES
-    card = (saved / CARD).read_text(encoding="utf-8")
-    assert card.startswith("# songs\n")
-    for words in (
-        "`poems.txt`", "12,345 characters in 6 documents", "textgen sample songs", "2 LSTM layers of 8 units",
-        "| parameters | 98,765 |", "300 pieces (char)", "1,000 steps, 2.5 epochs, 1.5 minutes", "| seed | 7 |",
-        "| bits per byte | 1.235 |",
-    ):  # fmt: skip
-        assert words in card
-    assert "/home/me" not in card
 
 
 # --- Damage ------------------------------------------------------------------------------------------------
@@ -303,31 +240,6 @@ def test_a_vocabulary_beyond_memory_is_not_read(tmp_path: Path) -> None:
         file.truncate(12 << 30)
     with pytest.raises(TextgenError, match="has more than 268,435,456 bytes, the limit"):
         read_tokenizer(tmp_path / "huge.model")
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_weights_that_are_not_finite_are_not_saved_over_good_ones(
-    tmp_path: Path, saved: Path, tokenizer: Tokenizer, value: float
-) -> None:
-    before = files_in(saved)
-    weights = weights_of(small(tokenizer.vocab_size))
-    weights["lstm_0/kernel"][1, 2] = value
-    for folder in (saved, tmp_path / "other"):
-        with pytest.raises(SavedModelError, match="The weights lstm_0/kernel are not finite"):
-            save(folder, tokenizer, weights)
-    assert files_in(saved) == before
-    assert not (tmp_path / "other").exists()
-
-
-def test_a_full_disk_leaves_the_model_as_it_was(
-    saved: Path, tokenizer: Tokenizer, disk_of: Callable[[int], AbstractContextManager[None]]
-) -> None:
-    before = files_in(saved)
-    with disk_of(2000), pytest.raises(TextgenError, match=f"Cannot write {saved}: File too large"):
-        save(saved, tokenizer, {"weights": np.zeros(5000, np.float32)})
-    after = files_in(saved)
-    assert {name: after[name] for name in before} == before
-    load_model("songs").weights()
 
 
 def test_read_json(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from textgen.dataset.corpus_preparation import prepare_corpus
 from textgen.errors import ConfigError, CorpusError, SavedModelError
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import WEIGHTS
-from textgen.saved_model.saved_model import load_model, write_training
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import write_training
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.vocabulary import train_tokenizer
 from textgen.training import base_choice

@@ -29,7 +29,8 @@ from textgen.errors import ConfigError, RemoteError, SavedModelError, TextgenErr
 from textgen.saved_model import ownership
 from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.registry import claimed, state_of
-from textgen.saved_model.saved_model import load_model, save_ngrams, write_training
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_ngrams, write_training
 from textgen.storage.cache_folder import cache_folder
 from textgen.storage.files import write_file
 from textgen.storage.folders import MANIFEST, read_manifest

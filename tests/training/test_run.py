@@ -37,7 +37,8 @@ from textgen.model.config import CELLS
 from textgen.model.language_model import LanguageModel
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.layout import NGRAMS, WORDS, read_training
-from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import write_training
 from textgen.settings import to_dict
 from textgen.storage.files import CannotWrite
 from textgen.storage.folders import MANIFEST
@@ -728,7 +729,7 @@ def test_a_card_that_cannot_be_written_leaves_the_settings_of_the_run_as_they_we
     def no_room(*arguments: Any) -> str:
         raise CannotWrite(folder / "README.md", "no room", "Make room.")
 
-    monkeypatch.setattr("textgen.saved_model.saved_model.model_card", no_room)
+    monkeypatch.setattr("textgen.saved_model.saving.model_card", no_room)
     with pytest.raises(CannotWrite, match="no room"):
         resume(folder, {"steps": 14})
     assert read_training(folder) == before

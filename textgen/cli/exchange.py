@@ -132,7 +132,8 @@ def _import_weights(
     from textgen.errors import SavedModelError
     from textgen.export.pytorch import from_torch, read_activation, read_torch
     from textgen.saved_model.registry import claimed
-    from textgen.saved_model.saved_model import load_model, save_model
+    from textgen.saved_model.saved_model import load_model
+    from textgen.saved_model.saving import save_model
     from textgen.tokenizer.config import TokenizerConfig
 
     config, weights = from_torch(read_torch(file), activation or read_activation(file) or "tanh")

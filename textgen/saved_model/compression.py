@@ -25,7 +25,8 @@ from textgen.saved_model.layout import CARD, FLOAT32, NGRAMS, TRAINING, read_byt
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.registry import check_place
-from textgen.saved_model.saved_model import FILTER_BYTES, ModelFolder, load_model, model_files, save_model
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import FILTER_BYTES, model_files, save_model
 from textgen.storage.files import write_own_file
 from textgen.storage.folders import new_folder, read_manifest, verified
 from textgen.storage.remote import shown

@@ -21,7 +21,8 @@ from textgen.generation.config import SamplingConfig
 from textgen.model.directions import one_way
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.registry import claimed, has_steps
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, write_training
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import save_model, write_training
 from textgen.storage.folders import MANIFEST, refuse_links, sweep
 from textgen.storage.locks import locked
 from textgen.tokenizer.tokenizer import Tokenizer
