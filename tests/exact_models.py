@@ -17,7 +17,7 @@ import numpy as np
 
 from textgen.corpus.config import CorpusConfig
 from textgen.generation.config import SamplingConfig
-from textgen.generation.generator import Request
+from textgen.generation.request import Request
 from textgen.model.config import ModelConfig
 from textgen.model.exact_model import ExactModel, ExactWeights, exact_weights
 from textgen.model.numpy_model import NumpyModel

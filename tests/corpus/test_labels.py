@@ -449,7 +449,7 @@ def test_a_text_goes_on_after_its_label(generator: Generator, model: TableModel)
 
 def test_one_batch_has_texts_of_many_labels(generator: Generator) -> None:
     configs = [SamplingConfig(max_tokens=20, seed=seed, label=label) for seed in range(5) for label in (None, "a", "b")]
-    from textgen.generation.generator import Request
+    from textgen.generation.request import Request
 
     together = list(generator.generate_requests([Request("x", config) for config in configs]))
     assert len({found.text for found in together}) > 10

@@ -13,7 +13,8 @@ from plain_fakes import TableModel, WordsTokenizer
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.constraints import Constraints
-from textgen.generation.generator import Generation, Generator
+from textgen.generation.generated_text import Generation
+from textgen.generation.generator import Generator
 from textgen.tokenizer.stream_decoder import StreamDecoder
 
 TOKENIZER = WordsTokenizer([])

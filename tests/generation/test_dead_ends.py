@@ -20,8 +20,9 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.generation.config import SamplingConfig, SearchConfig
-from textgen.generation.generator import Generator, Request
+from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
+from textgen.generation.request import Request
 from textgen.generation.sampler import Sampler
 from textgen.generation.suggestions import Suggester
 from textgen.model.config import ModelConfig

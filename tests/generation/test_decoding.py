@@ -12,7 +12,9 @@ import pytest
 from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.generator import BATCH_SIZE, Generation, Generator, Request
+from textgen.generation.generated_text import Generation
+from textgen.generation.generator import BATCH_SIZE, Generator
+from textgen.generation.request import Request
 from textgen.generation.row import TextRow, likeliest
 from textgen.generation.stepping import PROMPT_WINDOW
 from textgen.generation.text_state import TextState

@@ -18,8 +18,9 @@ from textgen.dataset import word_filter as module
 from textgen.dataset.word_filter import LONGEST_WORD, WordFilter, count_words, letters_of, words_in
 from textgen.generation import word_tokens as tables
 from textgen.generation.config import SamplingConfig, SearchConfig
-from textgen.generation.generator import Generator, Request
+from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
+from textgen.generation.request import Request
 from textgen.generation.sampler import Sampler
 from textgen.generation.suggestions import Suggester
 from textgen.generation.token_healing import Prefixes

@@ -34,8 +34,10 @@ from textgen.settings import from_dict, select
 from textgen.wording import counted
 
 if TYPE_CHECKING:
-    from textgen.generation.generator import Generation, Generator, Request
+    from textgen.generation.generated_text import Generation
+    from textgen.generation.generator import Generator
     from textgen.generation.infilling import Infill
+    from textgen.generation.request import Request
     from textgen.saved_model.saved_model import ModelFolder
 
 STATE = "State"

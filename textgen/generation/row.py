@@ -23,7 +23,7 @@ class Token:
 
     id: int
     text: str  # that became certain with it, which may be more or less than the text of the token
-    stop_reason: str = ""  # of the last token: see `textgen.generation.generator.Generation`
+    stop_reason: str = ""  # of the last token: see `textgen.generation.generated_text.Generation`
     logprob: float | None = None  # nats, under the model alone, before any setting of the sampler
     top: tuple[tuple[int, float], ...] = ()  # the likeliest ids and their log probabilities, in nats
 
@@ -35,7 +35,7 @@ class Row:
         start: The position in a text before the prompt.
         prompt_ids: Tokens to read after it, before the first one is generated.
         config: Settings of this text.
-        stop_reason: Empty until the text has ended: see `textgen.generation.generator.Generation`.
+        stop_reason: Empty until the text has ended: see `textgen.generation.generated_text.Generation`.
         track: Whether to keep `state` up to date.
         state: With `track`, the model's state before it has read the newest token, a nest of arrays [1, ...].
         ids: The tokens before the first generated one, from `start` on, once a decoder has read them.
