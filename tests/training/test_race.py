@@ -103,6 +103,7 @@ def test_the_better_one_in_bits_a_byte_goes_on_with_its_files(
         "unknown_bytes": None,
         "token_ratio": None,
         "bits_per_byte": {"english": base, "none": none},
+        "relative_loss": None,
     }
     assert f"From random weights: {none:.3f} bits a byte on held-out text." in said
 
