@@ -17,7 +17,7 @@ from textgen.cli.options import json_option, model_argument, models_dir_option, 
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
 from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
-from textgen.storage.remote import is_remote, shown
+from textgen.storage.addresses import is_remote, without_secrets
 from textgen.wording import counted, visible
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def compress(
     if without_index and not out:
         raise click.UsageError("--without-index goes with --out: the index of MODEL stays where it is.")
     if not out and is_remote(model):
-        raise click.UsageError(f"Only a copy of {shown(model)} is here: name a model to make with --out.")
+        raise click.UsageError(f"Only a copy of {without_secrets(model)} is here: name a model to make with --out.")
     reading = settings_of(CorpusConfig, file is not None, "FILE", options)
     target = models_folder(models_dir) / check_name(out) if out else None
     folder = load_model(model, models_dir).folder

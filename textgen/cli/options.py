@@ -16,7 +16,7 @@ from textgen.cli.setting_options import Decorator, flag_of, setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
 from textgen.settings import from_dict, select
-from textgen.storage.remote import refuse_remote
+from textgen.storage.addresses import refuse_remote
 from textgen.tokenizer.config import TokenizerConfig
 
 if TYPE_CHECKING:

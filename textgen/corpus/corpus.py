@@ -36,8 +36,9 @@ from textgen.corpus.source import CHUNK_BYTES, Source, not_binary, reading
 from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.corpus.walk import Walk, prepared_error
 from textgen.errors import CorpusError
+from textgen.storage.addresses import is_remote, may_be_pattern, without_secrets
 from textgen.storage.files import OTHER_TEMPORARY, write_chunks
-from textgen.storage.remote import find_files, is_remote, may_be_pattern, shown
+from textgen.storage.remote_files import find_files
 from textgen.storage.temporary import new_temporary_folder
 from textgen.wording import counted
 
@@ -52,7 +53,7 @@ class Corpus:
     """Reads documents from files, folders, globs or standard input.
 
     Args:
-        paths: Files, folders, glob patterns, addresses such as s3://bucket/folder (see `textgen.storage.remote`), or
+        paths: Files, folders, glob patterns, addresses such as s3://bucket/folder (see `textgen.storage.addresses`), or
             `-` for standard input. Folders are read recursively and links to folders are followed; hidden files are
             ignored.
         config: Settings for reading the files.
@@ -372,7 +373,7 @@ class Corpus:
         """Expands `paths` to a list of files without duplicates."""
         found: dict[Path, Source] = {}
         for name in dict.fromkeys(map(str, paths)):
-            with reading(shown(name)):
+            with reading(without_secrets(name)):
                 for source in self._expand(name):
                     found.setdefault(source.path.resolve(), source)
         if not found and (left_out := next(filter(self._walk.is_left_out, paths), None)) is not None:
@@ -413,14 +414,14 @@ class Corpus:
         everything, passed = find_files(name), len(self.models)
         is_named = everything[0].is_named
         files = everything if is_named else self._walk.elsewhere(everything, are_all=not may_be_pattern(name))
-        found = [replace(self._source(file.local(), shown(file.address)), remote=file) for file in files]
+        found = [replace(self._source(file.local(), without_secrets(file.address)), remote=file) for file in files]
         return [not_binary(found[0])] if is_named else self._readable(name, found, [], self.models[passed:])
 
     def _readable(
         self, name: str, found: list[Source], broken: Sequence[Path], models: Sequence[Path | str]
     ) -> list[Source]:
         """The files of a folder that are text, and remembers the others."""
-        name = shown(name)
+        name = without_secrets(name)
         self.lacking |= {_shown(source): source.missing for source in found if source.missing}
         sources = [source for source in found if not source.missing]
         binary = {_shown(source) for source in sources if source.is_binary()}

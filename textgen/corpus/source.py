@@ -39,7 +39,7 @@ from textgen.corpus.parquet import parquet_columns, parquet_rows
 from textgen.corpus.records import FORMATS, LINE_FORMATS, LeftOut, RecordFile, bounded_lines
 from textgen.corpus.rich_text import RICH, WHOLE, RichFile
 from textgen.errors import CorpusError
-from textgen.storage.remote import RemoteFile
+from textgen.storage.remote_files import RemoteFile
 from textgen.wording import visible
 
 CHUNK_BYTES = 1 << 18  # number of bytes read at a time

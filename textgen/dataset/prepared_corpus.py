@@ -40,18 +40,10 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.settings import from_dict, refuse_unknown, select, to_dict
+from textgen.storage.addresses import is_remote, is_web_address, join_address, refuse_remote, without_secrets
 from textgen.storage.files import json_bytes, writing
 from textgen.storage.folders import MANIFEST, new_folder, refuse_nameless, sweep
-from textgen.storage.remote import (
-    IS_PAGE,
-    fetch_folder,
-    fetch_subfolder,
-    has_file,
-    is_remote,
-    joined,
-    refuse_remote,
-    shown,
-)
+from textgen.storage.remote_folders import fetch_folder, fetch_subfolder, has_file
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary, refuse_vocabulary_settings
@@ -296,7 +288,7 @@ def is_prepared(path: str | Path) -> bool:
 def _is_file(address: str) -> bool:
     """Whether an address is one of files, as it looks: so that nothing is asked of the other side for most of them."""
     suffix = PurePosixPath(address.split("::")[0]).suffix.lower()
-    if IS_PAGE.match(address) and suffix:  # a server may have an answer to everything below a page
+    if is_web_address(address) and suffix:  # a server may have an answer to everything below a page
         return True
     return "*" in address or "?" in address or suffix in FILES
 
@@ -306,7 +298,7 @@ def _fetched(address: str) -> PreparedCorpus:
     prepared = PreparedCorpus(fetch_folder(address), address)
     for number in range(1, prepared.settings.shards + 1):
         name = prepared.shard_name(number)
-        fetch_subfolder(joined(address, name), prepared.folder / name)
+        fetch_subfolder(join_address(address, name), prepared.folder / name)
     return prepared
 
 
@@ -468,7 +460,7 @@ def _begin(
         refuse_vocabulary_settings(given)
         tokenizer = add_labels(tokenizer, corpus)
     settings = PreparedSettings(
-        paths=[shown(str(path)) for path in paths],
+        paths=[without_secrets(str(path)) for path in paths],
         glance=corpus.glance(),
         corpus=to_dict(replace(corpus.config, documents=corpus.documents_mode)),
         tokenizer=to_dict(replace(config, tokenizer=tokenizer.tokenizer, vocab_size=tokenizer.first_label)),

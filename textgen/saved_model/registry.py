@@ -25,6 +25,7 @@ from textgen.saved_model.layout import (
     WEIGHTS,
     WORDS,
 )
+from textgen.storage.addresses import is_remote, without_secrets
 from textgen.storage.files import TEMPORARY, writing
 from textgen.storage.folders import (
     MANIFEST,
@@ -36,7 +37,7 @@ from textgen.storage.folders import (
     sweep_abandoned,
 )
 from textgen.storage.locks import is_locked, locked
-from textgen.storage.remote import fetch_folder, is_remote, shown
+from textgen.storage.remote_folders import fetch_folder
 from textgen.tokenizer.tokenizer import MODEL_FILE, read_tokenizer
 
 OURS = (
@@ -92,7 +93,9 @@ def require_models_folder(folder: str | Path | None) -> None:
 
 def name_from(path: str | Path) -> str:
     """Makes a model name from the path of its corpus; "-" gives "stdin"."""
-    called = "stdin" if str(path) == "-" else Path(os.path.abspath(shown(str(path)))).name.lstrip(".").split(".")[0]
+    called = "stdin"
+    if str(path) != "-":
+        called = Path(os.path.abspath(without_secrets(str(path)))).name.lstrip(".").split(".")[0]
     stem = re.sub(r"[^\w-]+", "-", called).encode()[: NAME_BYTES // 2].decode(errors="ignore")
     return stem.strip("-") or "model"
 
