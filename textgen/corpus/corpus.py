@@ -28,11 +28,12 @@ from typing import Any, BinaryIO
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.conversion import Conversions
+from textgen.corpus.decompression import CHUNK_BYTES, reading
 from textgen.corpus.documents import Part, guess_documents
 from textgen.corpus.encodings import text_decoder
 from textgen.corpus.labels import FOLDER
-from textgen.corpus.records import LeftOut
-from textgen.corpus.source import CHUNK_BYTES, Source, not_binary, reading
+from textgen.corpus.left_out import LeftOut
+from textgen.corpus.source import Source, not_binary
 from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.corpus.walk import Walk, prepared_error
 from textgen.errors import CorpusError

@@ -27,9 +27,9 @@ from typing import Any
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus, Part
+from textgen.corpus.decompression import COMPRESSIONS
 from textgen.corpus.records import FORMATS
 from textgen.corpus.rich_text import RICH
-from textgen.corpus.source import COMPRESSIONS
 from textgen.corpus.walk import PREPARED
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.dask_cluster import make_shards, require_shared
