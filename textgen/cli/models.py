@@ -164,7 +164,8 @@ def compress(
       textgen models compress novel
       textgen models compress novel other-novel.txt --precision float16 --out novel-small
     """
-    from textgen.saved_model.registry import check_name, models_folder
+    from textgen.saved_model.names import check_name
+    from textgen.saved_model.registry import models_folder
     from textgen.saved_model.saved_model import load_model
     from textgen.storage.locks import locked
 
@@ -194,7 +195,8 @@ def _compress(
     from textgen.corpus.corpus import Corpus
     from textgen.saved_model.bases import is_base
     from textgen.saved_model.compression import LIMIT, compress, compressed_copy, cost_of
-    from textgen.saved_model.registry import check_place, has_steps
+    from textgen.saved_model.creation import check_place
+    from textgen.saved_model.folder_contents import has_steps
     from textgen.saved_model.saved_model import load_model
 
     if target is None and is_base(saved.folder):
@@ -252,7 +254,9 @@ def remove(model: str, models_dir: Path | None, yes: bool) -> None:
       textgen models remove novel
     """
     from textgen.saved_model.bases import BASES
-    from textgen.saved_model.registry import check_name, models_folder, remove_model
+    from textgen.saved_model.names import check_name
+    from textgen.saved_model.registry import models_folder
+    from textgen.saved_model.removal import remove_model
 
     path = models_folder(models_dir) / check_name(model)
     if model in BASES and not os.path.lexists(path):

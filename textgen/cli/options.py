@@ -44,7 +44,7 @@ class FilledFolder(OutputFolder):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Returns the path. Raises `TextgenError` if nothing can be written into it."""
-        from textgen.saved_model.registry import refuse_in_model
+        from textgen.saved_model.creation import refuse_in_model
         from textgen.storage.files import check_folder_writable
 
         path = super().convert(value, param, ctx)
@@ -137,7 +137,7 @@ class OutputFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Returns the path. Raises `TextgenError` if nothing can be written there."""
-        from textgen.saved_model.registry import refuse_in_model
+        from textgen.saved_model.creation import refuse_in_model
         from textgen.storage.files import check_writable
 
         path = Path(os.fsdecode(super().convert(value, param, ctx)))

@@ -21,10 +21,10 @@ from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.probabilities import log_softmax
 from textgen.model.rounding import spread
+from textgen.saved_model.creation import check_place
 from textgen.saved_model.layout import CARD, FLOAT32, NGRAMS, TRAINING, read_bytes, training_bytes
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
-from textgen.saved_model.registry import check_place
 from textgen.saved_model.saved_model import FILTER_BYTES, ModelFolder, load_model, model_files, save_model
 from textgen.storage.addresses import without_secrets
 from textgen.storage.files import write_own_file

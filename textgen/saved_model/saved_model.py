@@ -39,6 +39,7 @@ from textgen.model.rounding import Loss
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.arrays import in_c_order, read_integers, read_weights
 from textgen.saved_model.bases import is_base
+from textgen.saved_model.folder_contents import has_file
 from textgen.saved_model.layout import (
     CARD,
     CONFIG,
@@ -58,7 +59,7 @@ from textgen.saved_model.layout import (
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.onnx_cache import Source, int8_writer, known_loss
 from textgen.saved_model.precision import compressed
-from textgen.saved_model.registry import find_model, has_file, models_folder
+from textgen.saved_model.registry import find_model, models_folder
 from textgen.settings import from_dict, to_dict
 from textgen.storage.files import json_bytes, write_own_file
 from textgen.storage.folders import MANIFEST, read_manifest, update_folder, verified

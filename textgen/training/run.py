@@ -27,8 +27,9 @@ from textgen.generation.config import SamplingConfig
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.vocabulary_transfer import carried_over, shared_tokens, spelled_tokens
+from textgen.saved_model.creation import claimed
+from textgen.saved_model.folder_contents import has_steps
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
-from textgen.saved_model.registry import claimed, has_steps
 from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams, save_words, write_training
 from textgen.settings import to_dict
 from textgen.storage.files import write_own_file
