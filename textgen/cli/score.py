@@ -30,7 +30,7 @@ from textgen.cli.setting_options import NumberRange, flag_of
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import CorpusError
 from textgen.settings import select
-from textgen.storage.files import is_stream
+from textgen.storage.streams import is_stream
 from textgen.wording import counted, short
 
 if TYPE_CHECKING:

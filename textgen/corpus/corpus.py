@@ -38,7 +38,7 @@ from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.corpus.walk import Walk, prepared_error
 from textgen.errors import CorpusError
 from textgen.storage.addresses import is_remote, may_be_pattern, without_secrets
-from textgen.storage.files import OTHER_TEMPORARY, write_chunks
+from textgen.storage.files import TMPDIR_ADVICE, write_chunks
 from textgen.storage.remote_files import find_files
 from textgen.storage.temporary import new_temporary_folder
 from textgen.wording import counted
@@ -423,9 +423,9 @@ class Corpus:
     ) -> list[Source]:
         """The files of a folder that are text, and remembers the others."""
         name = without_secrets(name)
-        self.lacking |= {_shown(source): source.missing for source in found if source.missing}
+        self.lacking |= {_path_or_address(source): source.missing for source in found if source.missing}
         sources = [source for source in found if not source.missing]
-        binary = {_shown(source) for source in sources if source.is_binary()}
+        binary = {_path_or_address(source) for source in sources if source.is_binary()}
         self.skipped += sorted(binary.difference(self.skipped), key=str)
         if len(binary) == len(sources):
             if len(found) > len(sources):
@@ -436,7 +436,7 @@ class Corpus:
             reasons += [f"{counted(len(models), 'saved model')}, such as {models[0]}"] if models else []
             why = f"there is nothing but {' and '.join(reasons)}" if reasons else "there are no files"
             raise CorpusError(f"No text in {name}: {why} (hidden files are ignored). Name text files.")
-        return [source for source in sources if _shown(source) not in binary]
+        return [source for source in sources if _path_or_address(source) not in binary]
 
     def _source(self, path: Path, name: str) -> Source:
         return Source(path, name, self.config, conversions=self._conversions)
@@ -452,13 +452,13 @@ class Corpus:
         folder = new_temporary_folder()
         self._temporary.append(weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True))
         path = folder / "text"
-        write_chunks(path, iter(partial(stream.read, CHUNK_BYTES), b""), advice=OTHER_TEMPORARY)
+        write_chunks(path, iter(partial(stream.read, CHUNK_BYTES), b""), advice=TMPDIR_ADVICE)
         if not path.stat().st_size:
             raise CorpusError(f"No text in {name}: it is empty. Pipe a text into it.")
         return not_binary(Source(path, name, self.config, is_copy=True))
 
 
-def _shown(source: Source) -> Path | str:
+def _path_or_address(source: Source) -> Path | str:
     """The path of a file as messages show it: of a file elsewhere its address, not that of the copy."""
     return source.name if source.remote else source.path
 

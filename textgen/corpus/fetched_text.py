@@ -103,7 +103,7 @@ def copy_text(path: Path, target: Path) -> None:
         TextgenError: The target cannot be written.
     """
     with new_file(target) as temporary, _reading(path):
-        write_chunks(temporary, _chunks(open_file(path)), shown=target)
+        write_chunks(temporary, _chunks(open_file(path)), message_path=target)
 
 
 def _cached_record(entry: Entry, path: Path, say: Say = lambda line: None) -> FetchedText | None:
@@ -124,7 +124,7 @@ def _download_and_record(entry: Entry, path: Path, downloads: Path, say: Say, pr
     files = [download_file(url, downloads, entry.checksum, say, progress, _not_found(entry)) for url in entry.urls]
     with new_file(path, follow_link=False) as temporary, _removed_if_invalid(downloads), _reading(downloads):
         chunks, title, author = _make_text(entry, files)
-        write_chunks(temporary, chunks, shown=path)
+        write_chunks(temporary, chunks, message_path=path)
         fetched = _new_record(entry, temporary, title, author)
         _check_first_download(fetched, previous, record)
     write_own_file(record, json_bytes(asdict(fetched)))

@@ -24,7 +24,7 @@ from textgen.errors import RemoteError
 from textgen.storage.addresses import address_of, is_web_address, without_secrets
 from textgen.storage.cache_folder import filling_cache
 from textgen.storage.file_systems import attempts, open_file_system
-from textgen.storage.files import TEMPORARY, random_word, writing
+from textgen.storage.files import TEMPORARY, random_hex, writing
 from textgen.storage.folders import sweep
 from textgen.storage.locks import locked_in_turn
 from textgen.storage.remote_cache import copy_name, entry_folder, make_room, mark_used, record_address
@@ -138,7 +138,7 @@ class RemoteFile:
             RemoteError: The file cannot be read.
             CannotWrite: The copy cannot be written.
         """
-        part = path.with_name(f"{TEMPORARY}{random_word()}")
+        part = path.with_name(f"{TEMPORARY}{random_hex()}")
         try:
             done = 0
             with part.open("xb") as target:
