@@ -80,7 +80,7 @@ def import_(
       textgen import state.safetensors --format pytorch --name novel-torch --tokenizer-from novel
       textgen import novel.html --name novel-again
     """
-    from textgen.saved_model.names import check_name
+    from textgen.saved_model.model_names import check_name
     from textgen.saved_model.registry import models_folder
 
     folder = models_folder(models_dir) / check_name(name)

@@ -164,7 +164,7 @@ def compress(
       textgen models compress novel
       textgen models compress novel other-novel.txt --precision float16 --out novel-small
     """
-    from textgen.saved_model.names import check_name
+    from textgen.saved_model.model_names import check_name
     from textgen.saved_model.registry import models_folder
     from textgen.saved_model.saved_model import load_model
     from textgen.storage.locks import locked
@@ -254,7 +254,7 @@ def remove(model: str, models_dir: Path | None, yes: bool) -> None:
       textgen models remove novel
     """
     from textgen.saved_model.bases import BASES
-    from textgen.saved_model.names import check_name
+    from textgen.saved_model.model_names import check_name
     from textgen.saved_model.registry import models_folder
     from textgen.saved_model.removal import remove_model
 

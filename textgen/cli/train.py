@@ -190,7 +190,7 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any]) -> No
 
 def _models_folder_and_name(arguments: Arguments) -> tuple[Path, str]:
     """The folder of models, and the name of this one: given, or made from the corpus."""
-    from textgen.saved_model.names import check_name, free_name
+    from textgen.saved_model.model_names import check_name, free_name
     from textgen.saved_model.registry import models_folder
 
     folder = models_folder(arguments.models_dir)
@@ -204,7 +204,7 @@ def _models_folder_and_name(arguments: Arguments) -> tuple[Path, str]:
 def _newest_run(folder: Path, paths: tuple[str, ...]) -> str:
     """The name of the run with the newest checkpoint, among those named after the corpus if one is given."""
     from textgen.saved_model.layout import CHECKPOINTS
-    from textgen.saved_model.names import name_from
+    from textgen.saved_model.model_names import name_from
     from textgen.saved_model.registry import list_runs
     from textgen.training.checkpoints import has_checkpoint
 

@@ -18,7 +18,6 @@ from textgen.corpus.boundaries import can_find, end_of_line, end_of_separator
 from textgen.corpus.bounded_lines import bounded_lines
 from textgen.corpus.config import CorpusConfig, separator_of
 from textgen.corpus.conversion import Conversions
-from textgen.corpus.decoding import decoded
 from textgen.corpus.decompression import COMPRESSIONS, decompressed, reading
 from textgen.corpus.documents import (
     Part,
@@ -35,6 +34,7 @@ from textgen.corpus.left_out import LeftOut
 from textgen.corpus.parquet import parquet_columns, parquet_rows
 from textgen.corpus.records import FORMATS, LINE_FORMATS, RecordFile
 from textgen.corpus.rich_text import RICH, WHOLE, RichFile
+from textgen.corpus.text_decoding import decoded
 from textgen.errors import CorpusError
 from textgen.storage.remote_files import RemoteFile
 from textgen.wording import visible

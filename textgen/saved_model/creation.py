@@ -20,7 +20,7 @@ from textgen.saved_model.folder_contents import (
     names_in,
 )
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS
-from textgen.saved_model.names import check_name
+from textgen.saved_model.model_names import check_name
 from textgen.saved_model.removal import REMOVED
 from textgen.storage.files import writing
 from textgen.storage.folders import MANIFEST, PENDING, refuse_links, sweep, sweep_abandoned

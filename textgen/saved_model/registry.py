@@ -11,7 +11,7 @@ from textgen.errors import SavedModelError
 from textgen.saved_model.bases import BASES, base_folder
 from textgen.saved_model.folder_contents import has_file, has_steps, is_model, is_run, saved_at
 from textgen.saved_model.layout import CONFIG, WEIGHTS
-from textgen.saved_model.names import problem_of_name
+from textgen.saved_model.model_names import problem_of_name
 from textgen.storage.addresses import is_remote
 from textgen.storage.folders import MANIFEST, has_name
 from textgen.storage.locks import is_locked

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from textgen.errors import SavedModelError
 from textgen.saved_model.folder_contents import has_own_files, is_own_name, names_in
-from textgen.saved_model.names import check_name
+from textgen.saved_model.model_names import check_name
 from textgen.saved_model.registry import list_runs, no_such_model
 from textgen.storage.files import TEMPORARY
 from textgen.storage.folders import sweep_abandoned

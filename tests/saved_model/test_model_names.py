@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from textgen.errors import SavedModelError
-from textgen.saved_model.names import check_name, free_name
+from textgen.saved_model.model_names import check_name, free_name
 from textgen.saved_model.registry import find_model
 
 
