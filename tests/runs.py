@@ -11,8 +11,8 @@ from conftest import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.saved_model.creation import claimed
 from textgen.saved_model.layout import CHECKPOINTS
-from textgen.saved_model.registry import claimed
 from textgen.saved_model.saving import save_model, write_training
 from textgen.training.checkpoints import Checkpoint, save_checkpoint
 from textgen.training.plan import Hardware, Plan, make_plan

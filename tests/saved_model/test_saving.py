@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import model_folders
 import numpy as np
 import pytest
-import small_models
-from small_models import TRAINING_VALUES, files_in, save, small, weights_of
+from model_folders import TRAINING_VALUES, files_in, save, small, weights_of
 
 from textgen.errors import SavedModelError, TextgenError
 from textgen.saved_model.layout import CARD, CONFIG, WEIGHTS
@@ -19,7 +19,7 @@ from textgen.storage.folders import MANIFEST
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer
 
-saved = small_models.saved  # fixture
+saved = model_folders.saved  # fixture
 
 
 def test_saving_again_replaces_the_model(saved: Path, tokenizer: Tokenizer) -> None:

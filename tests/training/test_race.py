@@ -17,8 +17,8 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import Interrupted, TrainingError
 from textgen.runtime import load_tensorflow
+from textgen.saved_model.creation import claimed
 from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, TRAINING, read_training
-from textgen.saved_model.registry import claimed
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.storage.files import TEMPORARY, CannotWrite
 from textgen.storage.folders import MANIFEST
@@ -104,6 +104,7 @@ def test_the_better_one_in_bits_a_byte_goes_on_with_its_files(
         "unknown_bytes": None,
         "token_ratio": None,
         "bits_per_byte": {"english": base, "none": none},
+        "relative_loss": None,
     }
     assert f"From random weights: {none:.3f} bits a byte on held-out text." in said
 

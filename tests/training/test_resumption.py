@@ -27,8 +27,9 @@ from textgen.dataset.ngram_index import NgramIndex
 from textgen.dataset.prepared_corpus import open_corpus
 from textgen.errors import ConfigError, RemoteError, SavedModelError, TextgenError, TrainingError
 from textgen.saved_model import ownership
+from textgen.saved_model.creation import claimed
 from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
-from textgen.saved_model.registry import claimed, state_of
+from textgen.saved_model.registry import state_of
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_ngrams, write_training
 from textgen.storage.cache_folder import cache_folder

@@ -10,7 +10,7 @@ import runs
 from runs import begun
 
 from textgen.errors import SavedModelError
-from textgen.saved_model.registry import claimed
+from textgen.saved_model.creation import claimed
 from textgen.saved_model.saved_model import load_model
 from textgen.training import run_start
 from textgen.training.plan import Plan

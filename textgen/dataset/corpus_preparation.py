@@ -25,9 +25,9 @@ from textgen.dataset.token_files import MISSING
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.settings import from_dict, refuse_unknown, select, to_dict
+from textgen.storage.addresses import refuse_remote, without_secrets
 from textgen.storage.files import json_bytes, writing
 from textgen.storage.folders import new_folder, refuse_nameless, sweep
-from textgen.storage.remote import refuse_remote, shown
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -198,7 +198,7 @@ def _begin(
         refuse_vocabulary_settings(given)
         tokenizer = add_labels(tokenizer, corpus)
     settings = PreparedSettings(
-        paths=[shown(str(path)) for path in paths],
+        paths=[without_secrets(str(path)) for path in paths],
         glance=corpus.glance(),
         corpus=to_dict(replace(corpus.config, documents=corpus.documents_mode)),
         tokenizer=to_dict(replace(config, tokenizer=tokenizer.tokenizer, vocab_size=tokenizer.first_label)),

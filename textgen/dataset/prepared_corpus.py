@@ -26,9 +26,9 @@ from typing import Any
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.corpus.decompression import COMPRESSIONS
 from textgen.corpus.records import FORMATS
 from textgen.corpus.rich_text import RICH
-from textgen.corpus.source import COMPRESSIONS
 from textgen.corpus.walk import PREPARED
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.token_cache import TokenData
@@ -36,15 +36,9 @@ from textgen.dataset.token_files import SUMMARY, SplitSummary, problem_of, read_
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.settings import from_dict, to_dict
+from textgen.storage.addresses import is_remote, is_web_address, join_address
 from textgen.storage.folders import MANIFEST
-from textgen.storage.remote import (
-    IS_PAGE,
-    fetch_folder,
-    fetch_subfolder,
-    has_file,
-    is_remote,
-    joined,
-)
+from textgen.storage.remote_folders import fetch_folder, fetch_subfolder, has_file
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
@@ -271,7 +265,7 @@ def is_prepared(path: str | Path) -> bool:
 def _is_file(address: str) -> bool:
     """Whether an address is one of files, as it looks: so that nothing is asked of the other side for most of them."""
     suffix = PurePosixPath(address.split("::")[0]).suffix.lower()
-    if IS_PAGE.match(address) and suffix:  # a server may have an answer to everything below a page
+    if is_web_address(address) and suffix:  # a server may have an answer to everything below a page
         return True
     return "*" in address or "?" in address or suffix in FILES
 
@@ -281,7 +275,7 @@ def _fetched(address: str) -> PreparedCorpus:
     prepared = PreparedCorpus(fetch_folder(address), address)
     for number in range(1, prepared.settings.shards + 1):
         name = prepared.shard_name(number)
-        fetch_subfolder(joined(address, name), prepared.folder / name)
+        fetch_subfolder(join_address(address, name), prepared.folder / name)
     return prepared
 
 

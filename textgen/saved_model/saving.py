@@ -12,6 +12,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.arrays import in_c_order
+from textgen.saved_model.folder_contents import has_file
 from textgen.saved_model.layout import (
     CARD,
     CONFIG,
@@ -26,7 +27,6 @@ from textgen.saved_model.layout import (
 )
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed
-from textgen.saved_model.registry import has_file
 from textgen.settings import to_dict
 from textgen.storage.files import json_bytes, write_own_file
 from textgen.storage.folders import MANIFEST, update_folder

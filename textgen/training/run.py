@@ -19,8 +19,9 @@ import numpy as np
 from textgen.errors import SavedModelError, TextgenError
 from textgen.generation.config import SamplingConfig
 from textgen.model.directions import one_way
+from textgen.saved_model.creation import claimed
+from textgen.saved_model.folder_contents import has_steps
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
-from textgen.saved_model.registry import claimed, has_steps
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model, write_training
 from textgen.storage.folders import MANIFEST, refuse_links, sweep

@@ -141,6 +141,7 @@ class Trainer:
         self._ahead = int(self._train_step.can_run_ahead)  # updates whose losses are read after the next one has begun
         self._pending = deque[_PendingUpdate]()
         self._step_seconds = 0.0  # duration of the last step
+        self._compiled: float | None = None  # seconds of the run at the end of this process's first step
 
     # === The loop ===
 
@@ -247,6 +248,8 @@ class Trainer:
         """
         position = self.position
         reason = self._agree(observers)
+        if self._compiled is None:
+            self._compiled = position.seconds
         reason = "the budget is spent" if self.progress() >= 1.0 else reason
         is_due = self.progress() * self.config.num_validations >= position.validations + 1
         timer = self._checkpoint_timer
@@ -326,7 +329,8 @@ class Trainer:
         if position.learning_rate is not None:
             return position.learning_rate
         rate = scheduled_learning_rate(self.config, self.progress(steps_ahead=1), position.reductions)
-        return min(rate, self.reader.warmup_limit(position))
+        compiled = position.seconds if self._compiled is None else self._compiled
+        return min(rate, self.reader.warmup_limit(position, position.seconds - compiled))
 
     def _take_rate(self, observers: Sequence[Observer]) -> None:
         for observer in observers:
