@@ -8,7 +8,7 @@ from conftest import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import save_model
+from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.vocabulary import train_tokenizer
 

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
 from textgen.runtime import XLA_FLAGS_OF, configure_process, load_tensorflow
-from textgen.saved_model.saved_model import save_model
+from textgen.saved_model.saving import save_model
 from textgen.storage import cache_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer

@@ -12,7 +12,8 @@ import numpy as np
 from textgen.corpus.config import CorpusConfig
 from textgen.export.verification import model_logits
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 

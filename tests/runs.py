@@ -11,13 +11,13 @@ from conftest import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.saved_model.creation import claimed
 from textgen.saved_model.layout import CHECKPOINTS
-from textgen.saved_model.registry import claimed
-from textgen.saved_model.saved_model import save_model, write_training
-from textgen.training import run
+from textgen.saved_model.saving import save_model, write_training
 from textgen.training.checkpoints import Checkpoint, save_checkpoint
 from textgen.training.plan import Hardware, Plan, make_plan
 from textgen.training.run_setup import Say, quiet
+from textgen.training.run_start import begin
 
 SETTINGS: dict[str, Any] = {
     "tokenizer": "char", "hidden_units": 8, "embedding_dim": 6, "num_layers": 1, "batch_size": 2,
@@ -41,7 +41,7 @@ def plan(text: Path) -> Plan:
 def begun(plan: Plan, folder: Path, *, saves: bool = True, say: Say = quiet) -> Path:
     """A run that was killed after its first checkpoint, and with `saves` after its first model, without a training."""
     with claimed(folder):
-        made = run.begin(plan, folder, say)
+        made = begin(plan, folder, say)
         made.record["progress"] = {"step": 1, "epochs": 0.1, "seconds": 1.0}
         write_training(folder, made.record)
         save_checkpoint(folder / CHECKPOINTS, 1, Checkpoint({"weights/a": np.zeros(3, np.float32)}, {"step": 1}))

@@ -245,8 +245,7 @@ def test_python_in_a_page_compiles_and_what_it_imports_is_there(page: Path) -> N
 def test_extras_are_installed_from_the_source_since_the_name_on_pypi_belongs_to_another_program() -> None:
     extras = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
     named: set[str] = set()
-    code = [path for path in (ROOT / "textgen").rglob("*.py") if path.parent.name != "storage"]
-    for path in (*PAGES, *code):
+    for path in (*PAGES, *(ROOT / "textgen").rglob("*.py")):
         text = text_of(path).replace("\\[", "[").replace("\\]", "]")
         assert not re.search(r"textgen\[[a-z]+\]", text), name_of(path)
         named |= {extra for group in re.findall(r"'\.\[([a-z,]+)\]'", text) for extra in group.split(",")}

@@ -21,7 +21,8 @@ from textgen.generation.config import AUTO, RuntimeConfig
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.runtime import load_tensorflow
-from textgen.saved_model.registry import check_name, find_run, free_name, models_folder
+from textgen.saved_model.model_names import check_name, free_name
+from textgen.saved_model.registry import find_run, models_folder
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.settings import from_dict, select, to_dict
 from textgen.training.observers.observer import Observer, ValidationReport

@@ -133,13 +133,13 @@ def check_type(name: str, value: object, annotation: str) -> None:
     wrong_item = isinstance(value, (list, tuple)) and any(not isinstance(item, str) for item in value)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds) or wrong_item:
         named = " or ".join(NAMED_TYPES[part] for part in annotation.split(" | "))
-        raise ConfigError(f"{name} must be {named}. Received: {shown(value)}.")
+        raise ConfigError(f"{name} must be {named}. Received: {short_repr(value)}.")
 
 
 def check_bounds(name: str, value: Any, facts: Setting) -> None:
     """Checks a value against its choices and bounds. Raises `ConfigError`."""
     if facts.choices and not facts.allows(value):
-        raise ConfigError(f"{name} must be one of {', '.join(facts.named_choices())}. Received: {shown(value)}.")
+        raise ConfigError(f"{name} must be one of {', '.join(facts.named_choices())}. Received: {short_repr(value)}.")
     if facts.low is None and facts.high is None:
         return
     low, high = -math.inf if facts.low is None else facts.low, math.inf if facts.high is None else facts.high
@@ -148,7 +148,7 @@ def check_bounds(name: str, value: Any, facts: Setting) -> None:
         limits = f"at least {_plain(low)}" if high == math.inf else f"from {_plain(low)} to {_plain(high)}"
         is_unlimited = high == UNLIMITED and is_number and value > high
         advice = f" Without a limit, give a large number, such as {high:g}." if is_unlimited else ""
-        raise ConfigError(f"{name} must be a number {limits}. Received: {shown(value)}.{advice}")
+        raise ConfigError(f"{name} must be a number {limits}. Received: {short_repr(value)}.{advice}")
 
 
 def _plain(number: float) -> str:
@@ -166,7 +166,7 @@ def check_text(name: str, *texts: str) -> None:
             ) from None
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """A wrong value, as far as it fits into a line."""
     try:
         text = repr(value)
@@ -192,7 +192,7 @@ def from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
     fields = declared(kind)
     for name, value in values.items():
         if name not in fields:
-            raise ConfigError(f"{kind.__name__} has no setting {shown(name)}. It has: {', '.join(fields)}.")
+            raise ConfigError(f"{kind.__name__} has no setting {short_repr(name)}. It has: {', '.join(fields)}.")
         check_type(name, value, fields[name][0])
     try:
         return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
@@ -218,7 +218,7 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
     known = list(dict.fromkeys(known))
     for name in names:
         if name not in known:
-            raise ConfigError(f"There is no setting {shown(name)}. There are: {', '.join(known)}.")
+            raise ConfigError(f"There is no setting {short_repr(name)}. There are: {', '.join(known)}.")
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

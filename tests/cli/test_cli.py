@@ -29,7 +29,8 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset.ngram_index import Novelty
 from textgen.errors import ConfigError
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import load_model, save_model
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.distribution import Distribution

@@ -14,7 +14,7 @@ from loaded_modules import modules_after
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import save_model
+from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 

@@ -24,7 +24,7 @@ from textgen.cli import score as cli_score
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.records import LeftOut
+from textgen.corpus.left_out import LeftOut
 from textgen.evaluation import scoring
 from textgen.evaluation.anomalies import WARM_UP
 from textgen.evaluation.scoring import Scorer

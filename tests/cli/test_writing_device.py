@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from textgen.cli import textgen, writing_device
 from textgen.cli.writing_device import is_worth_a_gpu
 from textgen.generation.config import SamplingConfig
-from textgen.generation.generator import Request
+from textgen.generation.request import Request
 
 
 def sample(models: Path, *arguments: str) -> Result:

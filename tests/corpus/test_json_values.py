@@ -30,7 +30,7 @@ POEMS = {
 @pytest.mark.parametrize("kind", POEMS)
 @pytest.mark.parametrize("chunk", [1, 5, 1 << 18])
 def test_a_json_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, chunk: int) -> None:
-    monkeypatch.setattr("textgen.corpus.source.CHUNK_BYTES", chunk)
+    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", chunk)
     monkeypatch.setattr("textgen.corpus.json_values.STEP_CHARS", chunk)
     before = "data." if kind == "wrapper" else ""
     config = CorpusConfig(text_field=f"{before}text", labels=f"{before}by")

@@ -24,8 +24,9 @@ from textgen.corpus.corpus import Corpus
 from textgen.corpus.labels import MOST_LABELS, json_label, named, worth_learning
 from textgen.dataset.batches import Batches
 from textgen.dataset.config import SplitConfig
+from textgen.dataset.corpus_preparation import prepare_corpus
 from textgen.dataset.ngram_index import index_stream
-from textgen.dataset.prepared_corpus import PreparedCorpus, prepare_corpus
+from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.token_cache import encode_and_split, encode_corpus
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError, CorpusError, TextgenError, TokenizerError
@@ -35,7 +36,8 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.suggestions import Suggester
 from textgen.tokenizer.config import TOKENIZERS, TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer, load_tokenizer, read_tokenizer
+from textgen.tokenizer.model_file import read_tokenizer
+from textgen.tokenizer.tokenizer import ByteTokenizer, load_tokenizer
 from textgen.tokenizer.vocabulary import learn_vocabulary, train_tokenizer
 from textgen.training.config import TrainingConfig
 from textgen.training.plan import Hardware, make_plan
@@ -447,7 +449,7 @@ def test_a_text_goes_on_after_its_label(generator: Generator, model: TableModel)
 
 def test_one_batch_has_texts_of_many_labels(generator: Generator) -> None:
     configs = [SamplingConfig(max_tokens=20, seed=seed, label=label) for seed in range(5) for label in (None, "a", "b")]
-    from textgen.generation.generator import Request
+    from textgen.generation.request import Request
 
     together = list(generator.generate_requests([Request("x", config) for config in configs]))
     assert len({found.text for found in together}) > 10

@@ -15,7 +15,7 @@ from files import read, write
 from rich_files import W, docx, epub, odt, paragraphs, pdf, zipped
 
 from textgen.cli import textgen
-from textgen.corpus import extras, markup, records, rich_text
+from textgen.corpus import bounded_lines, extras, markup, rich_text
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import CorpusError
@@ -76,7 +76,7 @@ PAGE = """<!doctype html><html><head><title>No</title><style>p {}</style><script
 @pytest.mark.parametrize("suffix", [".html", ".HTM", ".xhtml", ".html.gz"])
 @pytest.mark.parametrize("size", [1, 7, 1 << 18])
 def test_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, size: int) -> None:
-    monkeypatch.setattr("textgen.corpus.source.CHUNK_BYTES", size)
+    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", size)
     data = gzip.compress(PAGE.encode()) if suffix.endswith("gz") else PAGE.encode()
     assert one(write(tmp_path, f"a{suffix}", data)) == (
         "The cat\n\nOne bold\xa0word,\nthen another.\n\nTwo\n\na\nb\n\n  kept\n as is\n\nx\ny\n\n1 2\n\n月\n"
@@ -152,7 +152,7 @@ def test_characters_in_two_halves(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [1, 5, 1 << 18])
 def test_subtitles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr("textgen.corpus.source.CHUNK_BYTES", size)
+    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", size)
     assert one(write(tmp_path, "a.srt", SRT)) == "Hello,\nyou & I.\n3 < 4\n"
     assert one(write(tmp_path, "a.vtt", VTT)) == "Hi there\n"
     assert read(write(tmp_path, "a.srt", SRT), documents="line") == ["Hello,", "you & I.", "3 < 4"]
@@ -200,7 +200,7 @@ def test_the_fingerprint_is_that_of_the_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".srt", ".vtt"])
 def test_a_line_of_subtitles_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
-    monkeypatch.setattr(records, "MAX_RECORD_CHARS", 1000)
+    monkeypatch.setattr(bounded_lines, "MAX_RECORD_CHARS", 1000)
     path = write(tmp_path, f"a{suffix}", f"00:01 --> 00:02\n{'x' * 1000}\n".encode())
     assert one(path) == "x" * 1000 + "\n"
     with pytest.raises(CorpusError, match=r"line 2: .* more than 1,000 characters"):

@@ -1,31 +1,16 @@
-"""One file -> documents: modes, newlines, formats, encodings."""
+"""One file -> documents: modes, formats, and which files are binary."""
 
 from __future__ import annotations
 
-import encodings
-import gzip
-import lzma
-import pkgutil
 import random
-import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from encodings.aliases import aliases as encoding_aliases
 from pathlib import Path
-from typing import Any
 
 import pytest
-import zstandard
 from files import COMPRESS, read, write
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.encoding_guess import guessed_encoding
-from textgen.corpus.encodings import text_decoder
-from textgen.corpus.source import Source
 from textgen.errors import CorpusError
-
-# --- Modes -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -46,34 +31,11 @@ def test_modes(tmp_path: Path, mode: str, text: str, expected: list[str]) -> Non
     assert read(write(tmp_path, "a.txt", text), other, documents=mode) == [*expected, "other"]
 
 
-@pytest.mark.parametrize(
-    ("newlines", "mode", "expected"),
-    [
-        ("normalize", "file", ["a\nb\nc\n\nd"]),
-        ("keep", "file", ["a\r\nb\rc\n\r\nd"]),
-        ("normalize", "line", ["a", "b", "c", "d"]),
-        ("keep", "line", ["a\r", "b\rc", "d"]),
-        ("normalize", "blank-line", ["a\nb\nc", "d"]),
-        ("keep", "blank-line", ["a\r\nb\rc", "d"]),
-    ],
-)
-@pytest.mark.parametrize("chunk", [1, 2, 3, 1 << 18])
-def test_newlines_across_chunks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newlines: str, mode: str, expected: list[str], chunk: int
-) -> None:
-    monkeypatch.setattr("textgen.corpus.source.CHUNK_BYTES", chunk)
-    path = write(tmp_path, "a.txt", "a\r\nb\rc\n\r\nd")
-    assert read(path, newlines=newlines, documents=mode) == expected
-
-
 @pytest.mark.parametrize("newlines", ["normalize", "keep"])
 def test_newlines_of_records(tmp_path: Path, newlines: str) -> None:
     expected = ["a\nb\nc"] if newlines == "normalize" else ["a\r\nb\rc"]
     assert read(write(tmp_path, "a.jsonl", '{"text": "a\\r\\nb\\rc"}\r\n'), newlines=newlines) == expected
     assert read(write(tmp_path, "a.csv", 'text\r\n"a\r\nb\rc"\r\n'), newlines=newlines) == expected
-
-
-# --- Formats and encodings ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
@@ -103,131 +65,6 @@ def test_long_csv_field(tmp_path: Path) -> None:
     assert read(write(tmp_path, "a.csv", "text\n" + "x" * 200_000)) == ["x" * 200_000]
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
-def test_compressed_streams_follow_one_another(tmp_path: Path, suffix: str) -> None:
-    data = b"".join(COMPRESS[suffix](text) for text in (b"one\n" * 5000, b"two\n", b"three\n"))
-    if suffix == ".zst":
-        data = b"\x50\x2a\x4d\x18\x03\x00\x00\x00abc" + data  # a skippable frame, as pzstd writes
-    text = "one\n" * 5000 + "two\nthree\n"
-    assert read(write(tmp_path, f"a.txt{suffix}", data), documents="file") == [text]
-
-
-@pytest.mark.parametrize(("suffix", "compressed"), [(".gz", gzip.open), (".xz", lzma.open), (".zst", zstandard.open)])
-def test_what_becomes_very_large_is_read_in_small_parts(
-    tmp_path: Path, suffix: str, compressed: Callable[[Path, str], AbstractContextManager[Any]]
-) -> None:
-    """Of a few kilobytes that become 32 MB, less than 10 MB are in memory at once."""
-    path = tmp_path / f"blanks.txt{suffix}"
-    with compressed(path, "wb") as file:
-        for _ in range(32):
-            file.write(b" " * (1 << 20))
-    assert path.stat().st_size < 40_000
-    sizes = [len(chunk) for chunk in Source(path, "blanks", CorpusConfig()).chunks()]
-    assert sum(sizes) == 32 << 20
-    assert max(sizes) < 10 << 20
-
-
-@pytest.mark.parametrize(
-    ("encoding", "data"),
-    [
-        ("utf-8", "诗".encode()),
-        ("utf-8", "诗".encode("utf-8-sig")),
-        ("UTF8", "诗".encode("utf-8-sig")),
-        ("utf-16", "诗".encode("utf-16")),
-        ("utf-16-le", "\ufeff诗".encode("utf-16-le")),
-        ("utf-32", "诗".encode("utf-32")),
-        ("gb18030", "诗".encode("gb18030")),
-        ("big5", "詩".encode("big5")),
-        ("latin-1", b"\xe9"),
-    ],
-)
-@pytest.mark.parametrize("chunk", [1, 1 << 18])
-def test_encodings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, data: bytes, chunk: int) -> None:
-    monkeypatch.setattr("textgen.corpus.source.CHUNK_BYTES", chunk)
-    expected = {"big5": "詩", "latin-1": "é"}.get(encoding, "诗")
-    assert read(write(tmp_path, "a.txt", data), encoding=encoding) == [expected]
-
-
-@pytest.mark.parametrize(
-    ("encoding", "data", "where"),
-    [
-        ("utf-8", b"abc\xff", "byte 0xff at offset 3"),
-        ("utf-8", "诗诗".encode() + b"\xe8\xaf", "byte 0xe8 at offset 6"),
-        ("utf-8", b"x" * 300_000 + b"\xe9 " + b"x" * 300_000, "byte 0xe9 at offset 300000"),
-        ("ascii", "déjà".encode(), "byte 0xc3 at offset 1"),
-        ("gb18030", "诗".encode("gb18030") + b"\xff!", "byte 0xff at offset 2"),
-        ("utf-16-le", b"a\0\x00\xd8a\0", "byte 0x00 at offset 2"),
-    ],
-)
-@pytest.mark.parametrize("chunk", [1, 2, 5, 1 << 18])
-def test_undecodable_byte(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, data: bytes, where: str, chunk: int
-) -> None:
-    monkeypatch.setattr("textgen.corpus.source.CHUNK_BYTES", max(chunk, len(data) // 1000))
-    path = write(tmp_path, "a.txt.gz", gzip.compress(data))
-    with pytest.raises(CorpusError) as info:
-        read(path, encoding=encoding)
-    assert str(info.value).startswith(f"{path} is not {encoding} text: {where}. ")
-    assert re.search("et encoding to |is damaged or truncated", str(info.value))
-
-
-# --- Guesses and odd encodings -----------------------------------------------------------------------------
-
-WRITTEN = {
-    "cp1252": "“It was a café,” she said, naïve as ever… The price was 5 € there.\n",
-    "gb18030": "床前明月光，疑是地上霜。举头望明月，低头思故乡。\n",
-    "big5": "床前明月光，疑是地上霜。舉頭望明月，低頭思故鄉。\n",
-    "cp932": "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n",
-    "koi8_r": "Все счастливые семьи похожи друг на друга, каждая несчастливая по-своему.\n",
-    "cp1251": "Все счастливые семьи похожи друг на друга, каждая несчастливая по-своему.\n",
-    "cp1250": "Příliš žluťoučký kůň úpěl ďábelské ódy.\n",
-    "utf-16": "The 月 cat\n",
-    "utf-32": "The 月 cat\n",
-    "utf-16-le": "The cat sat.\n",
-    "utf-16-be": "The cat sat.\n",
-    "utf-32-be": "The cat sat.\n",
-}
-
-
-@pytest.mark.parametrize("encoding", WRITTEN)
-@pytest.mark.parametrize("times", [1, 200, 5000])
-def test_the_encoding_is_guessed_and_the_guess_can_be_obeyed(tmp_path: Path, encoding: str, times: int) -> None:
-    text = WRITTEN[encoding] * times
-    path = write(tmp_path, "a.txt", text.encode(encoding))
-    with pytest.raises(CorpusError, match=f"set encoding to {encoding}[,.]"):
-        read(path)
-    assert read(path, encoding=encoding, documents="file") == [text]
-
-
-@pytest.mark.parametrize(
-    "data", [b"caf\xe9 au lait\n", b"It was a caf\xe9 there.\n" * 9, b"abc\xff", b"\x93No\x94 \x97 he said."]
-)
-def test_a_few_odd_bytes_are_taken_for_the_commonest_encoding(data: bytes) -> None:
-    assert guessed_encoding(data) == "cp1252"
-
-
-@pytest.mark.parametrize("text", ["床前明月光，疑是地上霜。", "Привет, мир!", "It’s “naïve”, they said."])
-@pytest.mark.parametrize("times", [1, 200])
-def test_utf_8_that_is_damaged_is_not_taken_for_another_encoding(tmp_path: Path, text: str, times: int) -> None:
-    data = f"{text}\n".encode() * times
-    odd = data.index(max(data))  # the first byte of a character
-    for damaged in (data[: odd + 1], data[:odd] + data[odd + 1 :], data[:-1] + data[odd : odd + 1]):
-        path = write(tmp_path, "a.txt", "é".encode() * 2 + damaged)
-        for encoding in ("utf-8", "UTF8", "utf-8-sig"):
-            with pytest.raises(CorpusError, match="looks like utf-8 that is damaged or truncated: save or download it"):
-                read(path, encoding=encoding)
-        with pytest.raises(CorpusError, match=r"It looks like utf-8: set encoding to utf-8[,.]"):
-            read(path, encoding="ascii")
-
-
-def test_utf_32_is_not_read_as_utf_16(tmp_path: Path) -> None:
-    for name in ("utf-16", "UTF16"):
-        path = write(tmp_path, "a.txt", "cat\n".encode("utf-32"))
-        with pytest.raises(CorpusError, match=r"begins with the mark of utf-32.*set encoding to utf-32"):
-            read(path, encoding=name)
-    assert read(write(tmp_path, "b.txt", "\0cat\n".encode("utf-16")), encoding="utf-16") == ["\0cat\n"]
-
-
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "gb18030"])
 def test_a_stray_nul_does_not_make_a_text_binary(tmp_path: Path, encoding: str) -> None:
     text = f"The cat sat\0 on the mat.\nNothing is odd here, é{'' if encoding == 'latin-1' else '月'}.\n"
@@ -247,42 +84,3 @@ def test_what_has_many_nuls_or_is_no_text_is_binary(tmp_path: Path, encoding: st
     }.items():
         with pytest.raises(CorpusError, match="looks like a binary file"):
             read(write(tmp_path, name, data), encoding=encoding)
-
-
-def encodings_there_are() -> list[str]:
-    return sorted({module.name for module in pkgutil.iter_modules(encodings.__path__)} | set(encoding_aliases.values()))
-
-
-def outcome_of(path: Path, encoding: str) -> str:
-    """`read`, once the text can be written in UTF-8, or the message of the `CorpusError`."""
-    try:
-        "".join(read(path, encoding=encoding)).encode()
-    except CorpusError as error:
-        return str(error)
-    return "read"
-
-
-@pytest.mark.parametrize("encoding", [*encodings_there_are(), "utf-9", "a\0b", "é", "", "x" * 300])
-def test_every_encoding_reads_text_or_says_that_it_cannot(tmp_path: Path, encoding: str) -> None:
-    samples = [
-        b"The cat.\n" * 3,
-        b"+2AA- \\ud800 \\x",
-        bytes(range(1, 256)),
-        "caf\xe9 月\n".encode("utf-16"),
-        b"a-\xff-b.c\n",
-    ]
-    for data in samples:
-        path = write(tmp_path, "a.txt", data)
-        outcome = outcome_of(path, encoding)
-        assert outcome == "read" or "ncoding" in outcome or "No text" in outcome
-        assert "\n" not in outcome
-
-
-def test_encodings_that_are_none_are_known(tmp_path: Path) -> None:
-    assert text_decoder("utf-7").decode(b"caf+AOk-") == "café"
-    assert read(write(tmp_path, "a.txt", b"caf+AOk-"), encoding="utf-7") == ["café"]
-    with pytest.raises(CorpusError, match="half a character"):
-        read(write(tmp_path, "b.txt", b"x +2AA- y"), encoding="utf-7")
-    for encoding in ("hex", "rot13", "undefined", "zip"):
-        with pytest.raises(CorpusError, match=f"There is no encoding '{encoding}'"):
-            text_decoder(encoding)

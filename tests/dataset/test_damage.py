@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from textgen.dataset.batches import Batches
-from textgen.dataset.prepared_corpus import PreparedCorpus, prepare_corpus
+from textgen.dataset.corpus_preparation import prepare_corpus
+from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.token_cache import TokenData
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import TextgenError

@@ -15,7 +15,8 @@ from click.testing import CliRunner
 
 from textgen.cli import textgen
 from textgen.dataset import dask_cluster
-from textgen.dataset.prepared_corpus import PreparedCorpus, make_on_worker, prepare_corpus
+from textgen.dataset.corpus_preparation import make_on_worker, prepare_corpus
+from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.errors import ConfigError, CorpusError
 
 SHARDS = 6

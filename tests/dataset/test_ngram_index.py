@@ -26,7 +26,8 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.copy_guard import CopyGuard
 from textgen.generation.generator import Generator
 from textgen.saved_model.layout import NGRAMS
-from textgen.saved_model.saved_model import load_model, save_ngrams
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_ngrams
 from textgen.storage.folders import MANIFEST
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
@@ -93,7 +94,7 @@ def test_a_guarded_text_has_no_longer_copy(corpus: list[list[int]], no_copy: int
         if not allowed:
             break  # the end of the document is left
         text.append(int(rng.choice(allowed)))
-        guard.take(text[-1])
+        guard.accept(text[-1])
     for at in range(len(text) - no_copy):
         assert not stands_in(text[at : at + no_copy + 1], corpus)
 

@@ -1,318 +1,24 @@
-"""A corpus in shards: the same documents as in one, whoever makes them, and what goes wrong is named."""
+"""A prepared folder: what training takes from it, and what is missing or damaged in it."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
-import re
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-from streams import EOS, texts_of
+from prepared import BYTE, files_of, flip, lines_in, make
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.walk import PREPARED
-from textgen.dataset.prepared_corpus import PreparedCorpus, is_prepared, open_corpus, prepare_corpus
-from textgen.dataset.token_cache import encode_and_split, encode_corpus
-from textgen.dataset.token_stream import TokenStream
-from textgen.dataset.token_writer import encode_parts
-from textgen.errors import ConfigError, CorpusError, TextgenError
+from textgen.dataset.prepared_corpus import PreparedCorpus, is_prepared, open_corpus
+from textgen.errors import ConfigError, CorpusError
 from textgen.storage.folders import MANIFEST
-from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
-from textgen.tokenizer.vocabulary import learn_vocabulary, train_tokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.plan import Hardware, Sources, make_plan
-
-BYTE: dict[str, Any] = {"tokenizer": "byte"}
-
-
-def lines_in(folder: Path, number: int = 60, name: str = "text.txt") -> Path:
-    """Documents a line, no two alike."""
-    path = folder / name
-    path.write_text("\n".join(f"document {n}: {'la ' * (n % 7)}月" for n in range(number)), encoding="utf-8")
-    return path
-
-
-def make(path: Path, folder: Path, **options: Any) -> PreparedCorpus:
-    """Three shards in bytes, a document a line, unless told otherwise."""
-    number = {} if "shard" in options else {"shards": 3}
-    values = {"documents": "line", **number, **BYTE, **options.pop("settings", {})}
-    return prepare_corpus([str(path)], folder, values, **options)
-
-
-def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """When each file was written, and what it holds."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
-
-
-# --- Shards ------------------------------------------------------------------------------------------------
-
-words = st.text("ab月 .", min_size=1, max_size=12).filter(lambda text: not text.isspace())
-
-
-@settings(deadline=None, max_examples=10)
-@given(
-    st.lists(st.lists(words, min_size=1, max_size=40), min_size=1, max_size=4),
-    st.sampled_from(["line", "blank-line", "file"]),
-    st.floats(0.05, 0.5),
-)
-@example([[*["a"] * 9, "aaaa", *["a"] * 30]], "line", 0.5)  # a shard of fewer than 20 lines, cut inside one
-def test_shards_together_hold_what_one_holds(files: list[list[str]], documents: str, fraction: float) -> None:
-    tokenizer = ByteTokenizer()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "corpus").mkdir()
-        for number, lines in enumerate(files):
-            text = ("\n\n" if documents == "blank-line" else "\n").join(lines)
-            (folder / "corpus" / f"{number}.txt").write_text(text, encoding="utf-8")
-        corpus = Corpus([folder / "corpus"], CorpusConfig(documents=documents))
-        whole = encode_corpus(corpus, tokenizer, folder / "whole")
-        for shards in (1, 2, 5):
-            prepared = prepare_corpus(
-                [str(folder / "corpus")],
-                folder / str(shards),
-                {"documents": documents, "shards": shards, "valid_fraction": fraction, **BYTE},
-            )
-            names = [prepared.shard_name(number) for number in range(1, shards + 1)]
-            streams = [TokenStream(prepared.folder, split, names) for split in ("train", "valid")]
-            counts = streams[0].counts + streams[1].counts
-            closed = sum(stream.summary.ends - stream.summary.documents for stream in streams)  # cut, not ended
-            assert counts[EOS] == whole.counts[EOS] + closed
-            assert np.array_equal(np.delete(counts, EOS), np.delete(whole.counts, EOS))
-            for field in ("documents", "characters", "bytes"):
-                assert sum(getattr(stream.summary, field) for stream in streams) == getattr(whole.summary, field)
-            assert sum(stream.summary.tokens for stream in streams) == whole.summary.tokens + closed
-            if documents != "file" and len(corpus_lines(corpus)) > 1 and not closed:
-                found = [text for stream in streams for text in texts_of(stream, tokenizer)]
-                assert sorted(found) == sorted(corpus_lines(corpus))
-
-
-def corpus_lines(corpus: Corpus) -> list[str]:
-    return list(corpus.documents())
-
-
-def test_held_out_documents_are_spread_over_the_shards(tmp_path: Path) -> None:
-    prepared = make(lines_in(tmp_path, 300), tmp_path / "out", settings={"valid_fraction": 0.1})
-    tokenizer = prepared.tokenizer
-    train, valid = prepared.data().train, prepared.data().valid
-    assert sorted(texts_of(train, tokenizer) + texts_of(valid, tokenizer)) == sorted(
-        Corpus([tmp_path / "text.txt"], CorpusConfig(documents="line")).documents()
-    )
-    assert abs(valid.summary.documents - 30) <= 3
-    numbers = [int(text.split(":")[0].split()[1]) for text in texts_of(valid, tokenizer)]
-    assert max(np.diff([0, *sorted(numbers), 300])) <= 21, "at least one of each ten"
-    other = make(tmp_path / "text.txt", tmp_path / "other", settings={"valid_fraction": 0.1, "seed": 1})
-    assert texts_of(other.data().valid, tokenizer) != texts_of(valid, tokenizer)
-
-
-def test_one_huge_document_is_cut_into_all_shards(tmp_path: Path) -> None:
-    path = lines_in(tmp_path, 500)
-    prepared = make(path, tmp_path / "out", settings={"documents": "file", "shards": 4})
-    names = [prepared.shard_name(number) for number in range(1, 5)]
-    sizes = [len(TokenStream(prepared.folder, "train", [name])) for name in names]
-    assert max(sizes) < 1.1 * min(sizes)
-    data = prepared.data()
-    assert data.train.summary.documents + data.valid.summary.documents == 1
-    texts = [
-        "".join(tokens_text(TokenStream(prepared.folder, split, [name])) for split in ("train", "valid"))
-        for name in names
-    ]
-    assert "".join(texts) == path.read_text(encoding="utf-8")
-    assert all(text.endswith("\n") for text in texts[:-1]), "cut between lines"
-
-
-def tokens_text(stream: TokenStream) -> str:
-    return ByteTokenizer().decode(stream.read(0, len(stream)).tolist())
-
-
-def test_many_small_and_compressed_files_are_spread(tmp_path: Path) -> None:
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    for number in range(40):
-        text = "".join(f"{number} {line} {line * 7919 % 1000003}\n" for line in range(50)).encode()
-        name = f"{number}.txt.gz" if number % 2 else f"{number}.txt"
-        (folder / name).write_bytes(gzip.compress(text) if number % 2 else text)
-    prepared = make(folder, tmp_path / "out", settings={"shards": 4})
-    sizes = [len(TokenStream(prepared.folder, "train", [prepared.shard_name(n)])) for n in range(1, 5)]
-    assert sum(sizes) == len(prepared.data().train)
-    assert max(sizes) < 2 * min(sizes)
-
-
-# --- Again, and on ----------------------------------------------------------------------------------------
-
-
-def test_again_does_nothing(tmp_path: Path) -> None:
-    path, said = lines_in(tmp_path), list[str]()
-    make(path, tmp_path / "out")
-    before = files_of(tmp_path / "out")
-    prepare_corpus([str(path)], tmp_path / "out", say=said.append)
-    assert files_of(tmp_path / "out") == before
-    assert said == [f"Shard {number} of 3 already exists." for number in (1, 2, 3)]
-
-
-def test_shards_are_the_same_in_any_order_and_on_any_machine(tmp_path: Path) -> None:
-    path = lines_in(tmp_path)
-    make(path, tmp_path / "one")
-    for number in (3, 1, 2):
-        make(path, tmp_path / "two", shard=(number, 3))
-    for number in (1, 2, 3):
-        name = f"shard-{number:05d}-of-00003"
-        assert files_equal(tmp_path / "one" / name, tmp_path / "two" / name)
-
-
-def files_equal(one: Path, other: Path) -> bool:
-    return {k: v[1] for k, v in files_of(one).items()} == {k: v[1] for k, v in files_of(other).items()}
-
-
-def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    path, out = lines_in(tmp_path, 20_000), tmp_path / "out"
-    command = [sys.executable, "-m", "textgen", "corpus", "prepare"]
-    command += [str(path), "--out", str(out), "--documents", "line"]
-    command += ["--tokenizer", "byte"]
-    make(path, out, shard=(1, 12))
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not list(out.glob("shard-00003*")):
-        assert process.poll() is None, "it should take longer"
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    before = files_of(out)
-    done = len(list(out.glob(f"shard-*/{MANIFEST}")))
-    assert 3 <= done < 12
-    said: list[str] = []
-    prepared = prepare_corpus([str(path)], out, say=said.append)
-    assert sum(line.endswith("already exists.") for line in said) == done
-    kept = {name: value for name, value in files_of(out).items() if name in before}
-    assert kept == {name: value for name, value in before.items() if not name.startswith(".tmp-")}
-    assert not list(out.glob(".tmp-*")), "what the kill left is swept"
-    whole = make(path, tmp_path / "whole", settings={"shards": 12})
-    assert np.array_equal(prepared.data().train.counts, whole.data().train.counts)
-
-
-def test_a_second_program_leaves_the_shard_that_the_first_is_making(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, out, seen = lines_in(tmp_path), tmp_path / "out", list[int]()
-    make(path, out, shard=(2, 3))
-
-    def meanwhile(parts: Any, tokenizer: Tokenizer, folder: Path, **options: Any) -> None:
-        def slowly() -> Iterator[Any]:
-            for number, part in enumerate(parts):
-                if number == 5:
-                    monkeypatch.setattr("textgen.dataset.prepared_corpus.encode_parts", encode_parts)
-                    seen.append(len(list(out.glob(".tmp-shard-00001-*"))))
-                    make(path, out, shard=(1, 3))
-                    seen.append(len(list(out.glob(".tmp-shard-00001-*"))))
-                yield part
-
-        encode_parts(slowly(), tokenizer, folder, **options)
-
-    monkeypatch.setattr("textgen.dataset.prepared_corpus.encode_parts", meanwhile)
-    make(path, out)
-    assert seen == [1, 1], "it is still there"
-    assert PreparedCorpus(out).missing() == []
-    assert PreparedCorpus(out).data().train.summary.documents > 50
-    assert not list(out.glob(".tmp-*"))
-
-
-def test_a_shard_of_a_file_that_changes_meanwhile_is_not_kept(tmp_path: Path) -> None:
-    path, out = lines_in(tmp_path), tmp_path / "out"
-    make(path, out, shard=(1, 3))
-
-    def change(line: str) -> None:
-        if line.startswith("Shard 2"):
-            os.utime(path, (1, 1))
-
-    with pytest.raises(CorpusError, match=r"text\.txt changed while it was read"):
-        make(path, out, say=change)
-    assert PreparedCorpus(out).missing() == [3]
-    make(path, out)
-    assert PreparedCorpus(out).missing() == []
-
-
-def test_whoever_begins_second_takes_over_the_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, said = lines_in(tmp_path), list[str]()
-
-    def meanwhile(corpus: Corpus, config: TokenizerConfig) -> Tokenizer:
-        monkeypatch.setattr("textgen.dataset.prepared_corpus.learn_vocabulary", learn_vocabulary)
-        make(path, tmp_path / "out", shard=(1, 3), settings={"tokenizer": "char"})
-        return train_tokenizer(["another vocabulary"], TokenizerConfig("char"))
-
-    monkeypatch.setattr("textgen.dataset.prepared_corpus.learn_vocabulary", meanwhile)
-    prepared = make(path, tmp_path / "out", shard=(2, 3), settings={"tokenizer": "char"}, say=said.append)
-    assert any("started by another process" in line for line in said)
-    assert prepared.missing() == [3]
-    make(path, tmp_path / "out", shard=(3, 3), settings={"tokenizer": "char"})
-    found = texts_of(prepared.data().train, prepared.tokenizer)
-    assert set(found) <= set(Corpus([path], CorpusConfig(documents="line")).documents())
-
-
-def test_whoever_finds_the_folder_begun_while_reading_the_corpus_goes_on_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, said = lines_in(tmp_path), list[str]()
-
-    def slowly(*arguments: Any, **options: Any) -> Corpus:
-        monkeypatch.setattr("textgen.dataset.prepared_corpus.Corpus", Corpus)
-        make(path, tmp_path / "out", shard=(1, 3), settings={"tokenizer": "char"})
-        return Corpus(*arguments, **options)
-
-    monkeypatch.setattr("textgen.dataset.prepared_corpus.Corpus", slowly)
-    prepared = make(path, tmp_path / "out", shard=(2, 3), settings={"tokenizer": "char"}, say=said.append)
-    assert said[0] == f"{tmp_path / 'out'} was started by another process: its vocabulary is used."
-    assert prepared.missing() == [3]
-
-
-@pytest.mark.parametrize("paths", [["news"], ["."], ["news/*"], ["news/**/*.json", "news/a.txt"], ["news", "news/out"]])
-def test_a_folder_within_its_corpus_is_continued(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paths: list[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "news").mkdir()
-    lines_in(tmp_path / "news", name="a.txt")
-    (tmp_path / "news" / "b.json").write_text('["more"]')
-    settings = {"documents": "line", **BYTE}
-    for number in (1, 2, 3):
-        prepare_corpus(
-            [path for path in paths if Path(path).exists() or "*" in path],
-            Path("news/out"),
-            settings,
-            shard=(number, 3),
-        )
-    before = files_of(tmp_path / "news" / "out")
-    prepared = prepare_corpus(paths, tmp_path / "news" / "out")
-    assert prepared.missing() == []
-    assert files_of(tmp_path / "news" / "out") == before
-    with pytest.raises(CorpusError, match=r"^news/out is a prepared corpus"):
-        prepare_corpus(["news/out"], Path("news/out"))
-    (tmp_path / "news" / "out").rename(tmp_path / "news" / "moved")
-    with pytest.raises(CorpusError, match="news/moved is a prepared corpus"):
-        prepare_corpus(paths, Path("news/out"), settings)
-
-
-@pytest.mark.parametrize("kind", ["byte", "char"])
-def test_no_shard_is_made_of_a_corpus_without_text(tmp_path: Path, kind: str) -> None:
-    rows = [json.dumps({"content": f"text {number:06d}"}) for number in range(10_000)]
-    (tmp_path / "texts.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    with pytest.raises(CorpusError, match=r"no field 'text' in any record\. Set text_field to .*: content\."):
-        make(tmp_path / "texts.jsonl", tmp_path / "out", settings={"tokenizer": kind, "sample_bytes": 10_000})
-    assert not (tmp_path / "out").exists()
-
-
-# --- What is wrong is named --------------------------------------------------------------------------------
 
 
 def test_missing_shards_are_named_with_the_command_that_makes_them(tmp_path: Path) -> None:
@@ -328,12 +34,6 @@ def test_missing_shards_are_named_with_the_command_that_makes_them(tmp_path: Pat
     command = f"textgen corpus prepare {path} --out {tmp_path / 'out'}"
     assert f"`{command}`" in str(raised.value)
     assert f"`{command} --shard 1/7`" in str(raised.value)
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 def cut(path: Path) -> None:
@@ -376,86 +76,6 @@ def test_a_shard_of_another_folder_is_refused(tmp_path: Path) -> None:
         PreparedCorpus(tmp_path / "out").data()
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"documents": "blank-line"}, "documents 'line', not 'blank-line'"),
-        ({"tokenizer": "bpe"}, "tokenizer 'byte', not 'bpe'"),
-        ({"vocab_size": 300}, "vocab_size 259, not 300"),
-        ({"valid_fraction": 0.3}, r"valid_fraction 0\.1, not 0\.3"),
-        ({"shards": 4}, "shards 3, not 4"),
-        ({"seed": 1}, "seed 0, not 1"),
-        ({"newlines": "keep"}, "newlines 'normalize', not 'keep'"),
-    ],
-)
-def test_settings_that_contradict_the_folder(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
-    path = lines_in(tmp_path)
-    make(path, tmp_path / "out")
-    before = files_of(tmp_path / "out")
-    with pytest.raises(ConfigError, match=message):
-        prepare_corpus([str(path)], tmp_path / "out", settings)
-    assert files_of(tmp_path / "out") == before
-
-
-def test_another_vocabulary_and_another_corpus_are_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    path = lines_in(tmp_path)
-    make(path, tmp_path / "out")
-    with pytest.raises(ConfigError, match=r"another vocabulary \(259 tokens, byte\) than this one"):
-        prepare_corpus([str(path)], tmp_path / "out", tokenizer=tokenizer)
-    flip(path)
-    with pytest.raises(ConfigError, match="started with another corpus"):
-        prepare_corpus([str(path)], tmp_path / "out")
-
-
-@pytest.mark.parametrize("shards", [0, -1, 100_000, 1_000_000_000])
-def test_shards_are_as_many_as_can_be(tmp_path: Path, shards: int) -> None:
-    with pytest.raises(ConfigError, match=f"shards must be a whole number from 1 to 99,999. Received: {shards}"):
-        make(lines_in(tmp_path), tmp_path / "out", settings={"shards": shards})
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("shard", [(0, 3), (4, 3), (-1, 3), (0, 0)])
-def test_shards_are_counted_from_one(tmp_path: Path, shard: tuple[int, int]) -> None:
-    with pytest.raises(ConfigError, match="numbered from 1"):
-        make(lines_in(tmp_path), tmp_path / "out", shard=shard)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
-    path = lines_in(tmp_path)
-    (tmp_path / "out").mkdir()
-    make(path, tmp_path / "out")  # an empty one will do
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "letter.txt").write_text("dear", encoding="utf-8")
-    with pytest.raises(CorpusError, match="exists and is not a prepared corpus"):
-        make(path, tmp_path / "full")
-    assert [file.name for file in (tmp_path / "full").iterdir()] == ["letter.txt"]
-
-
-@pytest.mark.parametrize(
-    ("path", "out"),
-    [
-        ("poems", "poems"),
-        ("poems/", "poems"),
-        ("link", "poems"),
-        ("poems", "link"),
-        ("poems/text.txt", "poems"),
-        (".", "."),
-    ],
-)
-def test_a_folder_that_holds_the_text_itself_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, out: str
-) -> None:
-    (tmp_path / "poems").mkdir()
-    lines_in(tmp_path / "poems")
-    (tmp_path / "link").symlink_to("poems")
-    monkeypatch.chdir(tmp_path)
-    expected = f"^{re.escape(out)} holds the text itself: name another folder to write\\.$"
-    with pytest.raises(CorpusError, match=expected):
-        prepare_corpus([path], Path(out), {"documents": "line", **BYTE})
-    assert [file.name for file in (tmp_path / "poems").iterdir()] == ["text.txt"]
-
-
 @pytest.mark.parametrize("name", [PREPARED, MANIFEST])
 def test_a_damaged_beginning_is_named(tmp_path: Path, name: str) -> None:
     make(lines_in(tmp_path), tmp_path / "out")
@@ -464,34 +84,11 @@ def test_a_damaged_beginning_is_named(tmp_path: Path, name: str) -> None:
         PreparedCorpus(tmp_path / "out")
 
 
-def test_two_numbers_of_shards_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="Two numbers of shards are given, 8 and 16: leave shards out"):
-        make(lines_in(tmp_path), tmp_path / "out", shard=(3, 16), settings={"shards": 8})
-
-
 def test_a_corpus_too_short_to_hold_anything_out(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("a", encoding="utf-8")
     prepared = make(tmp_path / "text.txt", tmp_path / "out")
     with pytest.raises(CorpusError, match="too short to hold some of it out"):
         prepared.data()
-
-
-# --- Training on it ----------------------------------------------------------------------------------------
-
-
-def test_one_shard_is_what_training_encodes_itself(tmp_path: Path) -> None:
-    path = lines_in(tmp_path)
-    prepared = make(path, tmp_path / "out", settings={"shards": 1, "tokenizer": "char"})
-    corpus = Corpus([path], CorpusConfig(documents="line"))
-    data = encode_and_split(corpus, prepared.tokenizer)
-    for split in ("train", "valid"):
-        ours, others = getattr(prepared.data(), split), getattr(data, split)
-        assert ours.summary.documents == others.summary.documents
-    assert np.array_equal(
-        prepared.data().train.counts + prepared.data().valid.counts, data.train.counts + data.valid.counts
-    )
-    stats, counted = prepared.stats(), corpus.stats()
-    assert (stats.documents, stats.characters, stats.bytes) == (counted.documents, counted.characters, counted.bytes)
 
 
 def test_a_plan_takes_what_the_folder_has_settled(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -540,25 +137,6 @@ def test_a_prepared_folder_is_no_text(tmp_path: Path, monkeypatch: pytest.Monkey
         Corpus(paths)
 
 
-def test_files_that_are_left_out_are_named(tmp_path: Path) -> None:
-    for shard in (1, 2):  # the second goes on in a folder that is there
-        said: list[str] = []
-        (tmp_path / "texts").mkdir(exist_ok=True)
-        lines_in(tmp_path / "texts")
-        (tmp_path / "texts" / "picture.png").write_bytes(b"\x89PNG\0\0")
-        make(tmp_path / "texts", tmp_path / "out", shard=(shard, 2), say=said.append)
-        assert said[0] == f"Skipped {tmp_path / 'texts' / 'picture.png'}: it looks like a binary file."
-
-
-def test_a_prepared_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, said = lines_in(tmp_path), list[str]()
-    (tmp_path / "out").mkdir()
-    monkeypatch.chdir(tmp_path / "out")
-    with pytest.raises(TextgenError, match=r"Cannot write \.: it is a folder that exists\. Choose a name\."):
-        make(path, Path("."), say=said.append)
-    assert (said, list(Path().iterdir())) == ([], [])
-
-
 def test_a_moved_folder_is_the_same_corpus(tmp_path: Path) -> None:
     prepared = make(lines_in(tmp_path), tmp_path / "out")
     fingerprint = prepared.fingerprint()
@@ -568,11 +146,3 @@ def test_a_moved_folder_is_the_same_corpus(tmp_path: Path) -> None:
     assert len(moved.data().train)
     settings = json.loads((tmp_path / "moved" / PREPARED).read_text(encoding="utf-8"))
     assert settings["shards"] == 3
-
-
-@pytest.mark.parametrize("shards", [0, -1, 2.0, "3", True])
-def test_a_number_of_shards_that_cannot_be_is_refused_before_anything_is_made(tmp_path: Path, shards: Any) -> None:
-    (tmp_path / "text.txt").write_text("A line.\n" * 50, encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"shards must be a whole number from 1 to 99,999\. Received: "):
-        prepare_corpus([str(tmp_path / "text.txt")], tmp_path / "out", {"shards": shards, "tokenizer": "byte"})
-    assert not (tmp_path / "out").exists()

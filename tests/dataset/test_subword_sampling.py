@@ -42,7 +42,7 @@ import json, sys
 from pathlib import Path
 from textgen.dataset.subword_sampling import SampledStream
 from textgen.dataset.token_stream import TokenStream
-from textgen.tokenizer.tokenizer import read_tokenizer
+from textgen.tokenizer.model_file import read_tokenizer
 stream = TokenStream(Path(sys.argv[1]), "train")
 sampled = SampledStream(stream, read_tokenizer(sys.argv[2]), 0.2, seed=7)
 epoch = sampled.of_epoch(2)

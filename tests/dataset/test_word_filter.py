@@ -27,7 +27,8 @@ from textgen.dataset.word_filter import (
 )
 from textgen.errors import SavedModelError
 from textgen.saved_model.layout import WORDS as WORDS_FILE
-from textgen.saved_model.saved_model import load_model, save_model, save_words
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_model, save_words
 
 WORDS = ["the", "fox", "café", "don", "'t", "слово"]
 

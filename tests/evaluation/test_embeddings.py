@@ -21,7 +21,7 @@ from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.reference import forward, initial_state, stack_forward, stack_of
-from textgen.saved_model.saved_model import save_model
+from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 

@@ -25,7 +25,8 @@ from textgen.export.packing import packed_model
 from textgen.model.config import ModelConfig
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 

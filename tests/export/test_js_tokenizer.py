@@ -12,7 +12,8 @@ from javascript import in_node, needs_node
 
 from textgen.export.packing import learned_pieces, learned_scores
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import Tokenizer, read_tokenizer
+from textgen.tokenizer.model_file import read_tokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 pytestmark = needs_node

@@ -12,7 +12,8 @@ from safetensors.numpy import load as from_safetensors
 
 from textgen.dataset.word_filter import LONGEST_WORD, WordFilter, letter_changes, letters_of
 from textgen.export.packing import learned_pieces, learned_scores
-from textgen.generation.word_guard import WordGuard, WordTokens
+from textgen.generation.word_guard import WordGuard
+from textgen.generation.word_tokens import WordTokens
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
@@ -80,7 +81,7 @@ return given.walks.map(({ prompt, texts, ids }) => {
   const told = [];
   for (const id of [...ids, null]) {
     told.push(Array.from(guard.fork().allowed()).join(""));
-    if (id !== null) guard.take(id);
+    if (id !== null) guard.accept(id);
   }
   return told;
 });
@@ -114,7 +115,7 @@ def walk(tokens: WordTokens, tokenizer: Tokenizer, rng: random.Random) -> tuple[
             low = tokenizer.first_byte + (0x80 if guard._pending else 0xC3)
             possible = np.arange(low, low + 0x1F)
         ids.append(int(rng.choice(possible.tolist())))
-        guard.take(ids[-1])
+        guard.accept(ids[-1])
     return {"prompt": prompt, "texts": texts, "ids": ids[:-1]}, told
 
 

@@ -19,7 +19,8 @@ from textgen.export import html
 from textgen.export.html import export_html
 from textgen.export.packing import joined
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import FIRST_LEARNED, NEWLINE, Tokenizer
 

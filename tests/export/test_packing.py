@@ -17,7 +17,8 @@ from textgen.export.packing import MAGIC, MODULES, START, engine_script, packed_
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import CARD, CONFIG, TRAINING, WEIGHTS
 from textgen.saved_model.precision import compressed, restored
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_words, write_training
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import save_words, write_training
 from textgen.storage.folders import MANIFEST, update_folder
 
 RECORD = {

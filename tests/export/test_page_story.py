@@ -17,7 +17,8 @@ from textgen.corpus.config import CorpusConfig
 from textgen.export.html import ASSETS
 from textgen.export.packing import engine_script, joined, packed_model
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer

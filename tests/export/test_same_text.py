@@ -17,9 +17,11 @@ from textgen.corpus.config import CorpusConfig
 from textgen.dataset.word_filter import WordFilter
 from textgen.export.packing import packed_model
 from textgen.generation.config import SamplingConfig
-from textgen.generation.generator import Generation, Generator
+from textgen.generation.generated_text import Generation
+from textgen.generation.generator import Generator
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_words
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import save_model, save_words
 from textgen.settings import from_dict
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer

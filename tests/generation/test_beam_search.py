@@ -13,8 +13,9 @@ from plain_fakes import TableModel, WordsTokenizer
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.constraints import Constraints
-from textgen.generation.generator import Generation, Generator
-from textgen.tokenizer.tokenizer import StreamDecoder
+from textgen.generation.generated_text import Generation
+from textgen.generation.generator import Generator
+from textgen.tokenizer.stream_decoder import StreamDecoder
 
 TOKENIZER = WordsTokenizer([])
 EOS, LETTERS = TOKENIZER.eos_id, TOKENIZER.encode("abcd")
@@ -188,18 +189,18 @@ def test_the_time_ends_no_text_before_its_last_token(
 def test_a_token_costs_the_same_wherever_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """No text is decoded from its beginning again, and only the beams that are kept have constraints of their own."""
     decoded, taken = list[int](), list[int]()
-    feed, take = StreamDecoder.feed, Constraints.take
+    feed, accept = StreamDecoder.feed, Constraints.accept
 
     def counted_feed(self: StreamDecoder, ids: Iterable[int]) -> str:
         decoded.append(len(ids := list(ids)))
         return feed(self, ids)
 
-    def counted_take(self: Constraints, id: int) -> None:
+    def counted_accept(self: Constraints, id: int) -> None:
         taken.append(1)
-        take(self, id)
+        accept(self, id)
 
     monkeypatch.setattr(StreamDecoder, "feed", counted_feed)
-    monkeypatch.setattr(Constraints, "take", counted_take)
+    monkeypatch.setattr(Constraints, "accept", counted_accept)
     config = replace(CONFIG, max_tokens=60, stop=("zzz",), until="paragraph", no_repeat_ngram_size=4)
     found = Generator(few_letters(ends=-60.0), TOKENIZER).search("ab", config, SearchConfig(4))
     assert [len(generation.ids) for generation in found] == [60] * 4

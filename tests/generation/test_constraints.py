@@ -38,7 +38,7 @@ def applied(config: SamplingConfig, text: str, prompt: str = "", tokenizer: Toke
     own = Constraints(config, tokenizer, {})
     own.read(ids_of(prompt))
     for piece in ids_of(text):
-        own.take(piece)
+        own.accept(piece)
     logits = np.zeros(tokenizer.vocab_size, np.float32)
     own.apply(logits)
     return logits
@@ -234,7 +234,7 @@ def test_long_ngrams_take_no_more_memory_than_short_ones() -> None:
         with memory() as held:
             text.read(RANDOM_IDS)
             for id in RANDOM_IDS[:100]:
-                text.take(id)
+                text.accept(id)
         assert held[0] < 400 * len(RANDOM_IDS)
 
 
@@ -247,7 +247,7 @@ def test_texts_with_the_same_beginning_share_its_ngrams() -> None:
         forks = [constraints.fork() for constraints in sampler.constraints]
     assert held[0] < 800 * len(RANDOM_IDS)
     for fork, id in zip(forks, RANDOM_IDS, strict=False):
-        fork.take(id)
+        fork.accept(id)
     for number, text in enumerate([*sampler.constraints, *forks]):
         own = [*RANDOM_IDS, *RANDOM_IDS[: max(0, number - 19)][-1:]]
         logits = np.zeros(V, np.float32)

@@ -20,13 +20,15 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.generation.config import SamplingConfig, SearchConfig
-from textgen.generation.generator import Generator, Request
+from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
+from textgen.generation.request import Request
 from textgen.generation.sampler import Sampler
 from textgen.generation.suggestions import Suggester
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import WEIGHTS
-from textgen.saved_model.saved_model import load_model, save_model
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_model
 from textgen.storage.folders import update_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer

@@ -15,7 +15,8 @@ from plain_fakes import TableModel, WordsTokenizer
 from textgen.errors import ConfigError, SavedModelError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.decoding import Decoder
-from textgen.generation.generator import Generation, Generator
+from textgen.generation.generated_text import Generation
+from textgen.generation.generator import Generator
 from textgen.generation.row import Row, TextRow, Token
 from textgen.generation.stepping import StepModel, Stepper
 from textgen.generation.text_state import TextState, join, pick

@@ -12,7 +12,9 @@ import pytest
 from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.generator import BATCH_SIZE, Generation, Generator, Request
+from textgen.generation.generated_text import Generation
+from textgen.generation.generator import BATCH_SIZE, Generator
+from textgen.generation.request import Request
 from textgen.generation.row import TextRow, likeliest
 from textgen.generation.stepping import PROMPT_WINDOW
 from textgen.generation.text_state import TextState
@@ -182,4 +184,4 @@ def test_words_stand_apart_from_what_is_before_them(before: str, prompt: str, ex
     words = train_tokenizer(["the cat sat on the mat\n" * 30], TokenizerConfig("word"))
     start = TextState((), (words.eos_id, *words.encode(before)))
     row = TextRow(prompt, SamplingConfig(max_tokens=2), words, start)
-    assert "".join(row.take(id).text for id in words.encode("the cat")) == expected
+    assert "".join(row.append(id).text for id in words.encode("the cat")) == expected

@@ -14,9 +14,12 @@ from plain_fakes import Recital, WordsTokenizer, writable
 
 from textgen.errors import ConfigError, TokenizerError
 from textgen.generation.config import SamplingConfig
-from textgen.generation.generator import Generator, Request
+from textgen.generation.generator import Generator
 from textgen.generation.logit_filters import Candidates
-from textgen.generation.sampler import draw, row_generator, settings_of, steps_of, transform
+from textgen.generation.random_numbers import row_generator
+from textgen.generation.request import Request
+from textgen.generation.sampler_chain import draw, steps_of, transform
+from textgen.generation.sampler_settings import settings_of
 from textgen.generation.stepping import PROMPT_WINDOW, StepModel
 from textgen.model import reference
 from textgen.model.compiled_model import CompiledModel

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from logits import batches, column, random_logits, softmax
 
-from textgen.generation.config import SAMPLERS, SamplingConfig
+from textgen.generation.config import SamplingConfig
 from textgen.generation.logit_filters import (
     GROUPS,
     Candidates,
@@ -22,7 +22,8 @@ from textgen.generation.logit_filters import (
     top_k,
     xtc,
 )
-from textgen.generation.sampler import TRANSFORMS, draw, settings_of, steps_of, transform
+from textgen.generation.sampler_chain import draw, steps_of, transform
+from textgen.generation.sampler_settings import TRANSFORMS, settings_of
 
 EPS = 1e-5  # float32 may fall on either side of a border this near
 SHARES = (0.0, 1e-6, 0.05, 0.3, 0.5, 0.9, 0.99, 1.0)
@@ -422,7 +423,3 @@ def test_equals_the_processor_of_transformers_on_ties(name: str, value: float) -
         assert (expected[ours == -np.inf] == -np.inf).all()
         expected = np.where(logits == last, logits, expected)
     np.testing.assert_allclose(ours, expected, rtol=1e-6)
-
-
-def test_every_sampler_has_a_transform() -> None:
-    assert set(TRANSFORMS) == set(SAMPLERS)

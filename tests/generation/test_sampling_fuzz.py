@@ -15,9 +15,11 @@ from plain_fakes import TableModel
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import TextgenError
 from textgen.generation.config import SAMPLERS, SamplingConfig, SearchConfig
-from textgen.generation.generator import Generation, Generator, Request
+from textgen.generation.generated_text import Generation
+from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
-from textgen.generation.sampler import DRAWING
+from textgen.generation.request import Request
+from textgen.generation.sampler_settings import DRAWING
 from textgen.generation.suggestions import Suggester
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer

@@ -16,14 +16,16 @@ from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.dataset import word_filter as module
 from textgen.dataset.word_filter import LONGEST_WORD, WordFilter, count_words, letters_of, words_in
-from textgen.generation import word_guard
+from textgen.generation import word_tokens as tables
 from textgen.generation.config import SamplingConfig, SearchConfig
-from textgen.generation.generator import Generator, Request
+from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
+from textgen.generation.request import Request
 from textgen.generation.sampler import Sampler
 from textgen.generation.suggestions import Suggester
 from textgen.generation.token_healing import Prefixes
-from textgen.generation.word_guard import WordGuard, WordTokens, word_tokens
+from textgen.generation.word_guard import WordGuard
+from textgen.generation.word_tokens import WordTokens, word_tokens
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.tokenizer.config import TokenizerConfig
@@ -100,7 +102,7 @@ def test_what_may_come_next_is_that_of_brute_force(seed: int) -> None:
         if not following:  # only a character in bytes
             break
         id = int(rng.choice(following))
-        guard.take(id)
+        guard.accept(id)
         text += whole[id]
 
 
@@ -127,7 +129,7 @@ def test_a_word_with_an_unknown_beginning_is_free(prompt: str) -> None:
     for character in "ise ":
         (id,) = TOKENIZER.encode(character)
         assert guard.allowed()[[*TOKENIZER.encode("xé "), id]].all()
-        guard.take(id)
+        guard.accept(id)
     plain.words.add("alrtodise")
     plain.beginnings |= {"alrtodise"[:length] for length in range(10)}
     for id, piece in enumerate(TOKENIZER.piece_bytes):
@@ -143,7 +145,7 @@ def test_a_long_run_of_letters_is_no_word(written: str) -> None:
         guard = WordGuard(tokens)
         guard.read(TOKENIZER.encode("The " + "q" * (length - len(written)) + " " * (not written)))
         for id in TOKENIZER.encode(f"{written} " * bool(written)):
-            guard.take(id)
+            guard.accept(id)
         assert guard.allowed()[TOKENIZER.encode("q")] == (length == LONGEST_WORD)
 
 
@@ -197,13 +199,13 @@ def test_a_character_in_bytes_is_judged_by_its_last_byte() -> None:
         guard = WordGuard(tokens)
         for id in BYTES.encode(text + character):
             assert guard.allowed()[id], (text, character)
-            guard.take(id)
+            guard.accept(id)
         for other in others:
             guard = WordGuard(tokens)
             guard.read(BYTES.encode(text))
             *first, last = BYTES.encode(other)
             for id in first:
-                guard.take(id)
+                guard.accept(id)
             assert not guard.allowed()[last], (text, other)
     guard = WordGuard(tokens)
     guard.read(BYTES.encode("ca"))
@@ -215,7 +217,7 @@ def test_a_fork_goes_its_own_way() -> None:
     guard.read(TOKENIZER.encode("zor"))
     twin = guard.fork()
     for id in TOKENIZER.encode("b c"):
-        twin.take(id)
+        twin.accept(id)
     (b,) = TOKENIZER.encode("b")
     assert guard.allowed()[b]
     assert not twin.allowed()[b]
@@ -225,7 +227,7 @@ def test_texts_with_words_of_their_own_take_little_memory() -> None:
     """What may follow a word is kept once for all texts, since it is hardly ever another for one of them."""
     written = TOKENIZER.encode(ASCII * 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(word_guard, "WORDS_KEPT", 8)  # of more words than are kept for all texts
+        patch.setattr(tables, "WORDS_KEPT", 8)  # of more words than are kept for all texts
         tokens = WordTokens(TOKENIZER, known_words())
 
     def follow(prompt: str) -> WordGuard:
@@ -233,7 +235,7 @@ def test_texts_with_words_of_their_own_take_little_memory() -> None:
         guard.read(TOKENIZER.encode(prompt))
         for id in written:
             guard.allowed()
-            guard.take(id)
+            guard.accept(id)
         return guard
 
     follow("Zorb ")

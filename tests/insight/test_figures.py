@@ -22,7 +22,8 @@ from textgen.insight.history import through_training
 from textgen.insight.inspection import inspect_model
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import CHECKPOINTS, LOGS
-from textgen.saved_model.saved_model import load_model, save_model
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 from textgen.training.checkpoints import Checkpoint, save_checkpoint, weights_by_step

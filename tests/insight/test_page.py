@@ -25,7 +25,8 @@ from textgen.insight.config import InspectConfig
 from textgen.insight.inspection import Inspection, cell_names, inspect_model
 from textgen.insight.page import ASSETS, filled, page
 from textgen.insight.properties import CHINESE, RULES, Backward
-from textgen.saved_model.saved_model import load_model, save_model
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 
 HOSTILE = "</script><script>alert(1)</script>{{data}}<!--\u2028\"'&amp; "

@@ -21,11 +21,13 @@ from textgen.saved_model.compression import STEPS, Cost, compress, compressed_co
 from textgen.saved_model.layout import CARD, CONFIG, NGRAMS, TRAINING, WEIGHTS
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams, write_training
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import save_model, save_ngrams, write_training
 from textgen.storage import files
 from textgen.storage.folders import MANIFEST
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import MODEL_FILE, Tokenizer
+from textgen.tokenizer.model_file import MODEL_FILE
+from textgen.tokenizer.tokenizer import Tokenizer
 
 TRAINING_VALUES: dict[str, Any] = {
     "state": "running",

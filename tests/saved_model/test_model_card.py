@@ -13,7 +13,8 @@ from textgen.cli.plan_report import summary
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
 from textgen.saved_model.model_card import model_card, renamed_card, sample_command
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import save_model
 from textgen.settings import to_dict
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer

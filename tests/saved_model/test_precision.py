@@ -18,7 +18,8 @@ from textgen.errors import SavedModelError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import CONFIG, FLOAT16, FLOAT32, INT8, WEIGHTS
 from textgen.saved_model.precision import compressed, is_matrix, restored, stored_arrays
-from textgen.saved_model.saved_model import load_model, save_model
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_model
 from textgen.storage.files import json_bytes
 from textgen.storage.folders import update_folder
 from textgen.tokenizer.config import TokenizerConfig

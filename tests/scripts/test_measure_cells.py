@@ -11,7 +11,7 @@ from networks import COLUMN_UNIT, planted, quoted_text
 
 from textgen.corpus.config import CorpusConfig
 from textgen.insight.properties import CHINESE, RULES
-from textgen.saved_model.saved_model import save_model
+from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "measure_cells.py"

@@ -34,7 +34,8 @@ from textgen.generation.infilling import Infiller
 from textgen.model.clamping import clamped_fingerprint, parse_clamps
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
-from textgen.saved_model.saved_model import load_model, save_model
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_model
 from textgen.server.access import Access
 from textgen.server.application import Gate, make_app
 from textgen.server.config import ServerConfig

@@ -15,7 +15,8 @@ from textgen.corpus.config import CorpusConfig
 from textgen.dataset.bloom_filter import BloomFilter
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import save_model, save_ngrams
 from textgen.server.completions import answer
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError

@@ -22,7 +22,8 @@ from textgen.errors import SavedModelError
 from textgen.generation.config import SamplingConfig
 from textgen.model.config import ModelConfig
 from textgen.saved_model import saved_model
-from textgen.saved_model.saved_model import ModelFolder, save_model, save_ngrams
+from textgen.saved_model.saved_model import ModelFolder
+from textgen.saved_model.saving import save_model, save_ngrams
 from textgen.server import completions, endpoints, filling, models, planning, served_model
 from textgen.server.completions import answer, stream
 from textgen.server.config import ServerConfig

@@ -499,7 +499,7 @@ def test_every_temporary_name_is_random() -> None:
     modules = Path(textgen.__file__).parent.rglob("*.py")
     lines = [line for path in modules for line in path.read_text("utf-8").splitlines() if "TEMPORARY" in line]
     made = [line for line in lines if "with_name(" in line or "prefix=" in line or " / f" in line]
-    random = ("random_word()", "token_hex(", "mkdtemp(", "TemporaryDirectory(")
+    random = ("random_hex()", "token_hex(", "mkdtemp(", "TemporaryDirectory(")
     assert len(made) > 3
     assert [line for line in made if not any(word in line for word in random)] == []
 

@@ -218,7 +218,7 @@ def test_every_process_draws_the_same(tokenizer: SentencePieceTokenizer, tmp_pat
     tokenizer.save(model)
     text = (LINE + CHINESE) * 5
     code = (
-        "import json, sys; from textgen.tokenizer.tokenizer import read_tokenizer\n"
+        "import json, sys; from textgen.tokenizer.model_file import read_tokenizer\n"
         "print(json.dumps(read_tokenizer(sys.argv[1]).sample(sys.argv[2], 0.3, 5)))"
     )
     result = subprocess.run([sys.executable, "-c", code, str(model), text], capture_output=True, text=True, check=True)

@@ -22,7 +22,7 @@ from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.model.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
-from textgen.saved_model.saved_model import save_model
+from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.spelling import END, NAT, ORDER, Spelling
 from textgen.tokenizer.tokenizer import Tokenizer

@@ -1,58 +1,19 @@
 from __future__ import annotations
 
-import gzip
-import json
 import random
-import re
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sentencepiece
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from vocabularies import AWKWARD, LOSSLESS, TEXT, TRAINED, texts, tokenizer_of
 
-from textgen.cli import textgen
-from textgen.corpus.config import CorpusConfig
-from textgen.corpus.corpus import Corpus
 from textgen.errors import TokenizerError
-from textgen.storage.folders import update_folder
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import (
-    ByteTokenizer,
-    SentencePieceTokenizer,
-    StreamDecoder,
-    Tokenizer,
-    load_tokenizer,
-    read_tokenizer,
-)
-from textgen.tokenizer.vocabulary import choose_vocab_size, learn_vocabulary, train_tokenizer
+from textgen.tokenizer.tokenizer import SentencePieceTokenizer, Tokenizer, load_tokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
 
-ENGLISH = "The cat sat on the mat.\nThe dog saw the cat, and the cat saw the dog.\n\n    if x:\treturn 1\n"
-CHINESE = "床前明月光，疑是地上霜。\n舉頭望明月，低頭思故鄉。\n"
 PTB = " no it was n't <unk> N \n the <unk> rose N N in october \n"
-TEXT = (ENGLISH + CHINESE) * 20
-
-LOSSLESS = ("unigram", "bpe", "char", "byte")
-TRAINED = ("unigram", "bpe", "char", "word")
-TOKENIZERS: dict[str, Tokenizer] = {}
-
-AWKWARD = [
-    "", " ", "  ", "\n", "\n\n \n", "\t", "\0", "\ufeff", "\r\n", "\u2028", "\ue000",
-    "\u2581", "a\u2581 \u2581b", "\u2585", "e\u0301", "\U0001f469\u200d\U0001f467", "🀄月",
-    "<unk>", "<s></s><pad><eos>", "<0x41>", "<unknown piece>", "<textgen unigram>",
-    "<end of document>", "The  cat\n sat ", "日本 語",
-]  # fmt: skip
-texts = st.text() | st.text("The cat\u2581\n明月 ") | st.sampled_from(AWKWARD)
-
-
-def tokenizer_of(kind: str) -> Tokenizer:
-    """A small vocabulary of `kind`, trained once."""
-    if kind not in TOKENIZERS:
-        TOKENIZERS[kind] = train_tokenizer([TEXT], TokenizerConfig(kind))
-    return TOKENIZERS[kind]
 
 
 @pytest.fixture(params=LOSSLESS)
@@ -107,37 +68,6 @@ def test_a_batch_is_its_texts(batch: list[str]) -> None:
     tokenizer = tokenizer_of("unigram")
     expected = [tokenizer.encode(text) for text in batch]
     assert tokenizer.encode_batch(batch, num_threads=1) == tokenizer.encode_batch(batch) == expected
-
-
-@pytest.mark.parametrize("kind", [*LOSSLESS, "word"])
-@given(data=st.data())
-def test_a_stream_is_the_whole_in_parts(kind: str, data: st.DataObject) -> None:
-    tokenizer = tokenizer_of(kind)
-    parts = data.draw(st.lists(st.lists(st.integers(0, tokenizer.vocab_size - 1))))
-    decoder = tokenizer.decoder()
-    streamed = "".join([decoder.feed(part) for part in parts]) + decoder.flush()
-    ids = [id for part in parts for id in part]
-    whole = b"".join(tokenizer.piece_bytes[id] for id in ids).decode(errors="replace")
-    if kind == "word":
-        whole = re.sub("^ ", "", whole).replace("\n ", "\n")
-    assert streamed == tokenizer.decode(ids) == whole
-
-
-@given(text=texts)
-def test_a_stream_never_shows_half_a_character(text: str) -> None:
-    tokenizer = ByteTokenizer()
-    decoder = tokenizer.decoder()
-    shown = ""
-    for id in tokenizer.encode(text):
-        shown += decoder.feed([id])
-        assert text.startswith(shown)
-    assert shown == text
-    assert decoder.flush() == ""
-
-
-def test_an_unfinished_character_is_told_at_the_end() -> None:
-    decoder = StreamDecoder([b"\xe6", b"\x9c", b"\x88"])
-    assert [decoder.feed([0]), decoder.feed([1]), decoder.flush()] == ["", "", "\ufffd"]
 
 
 def test_special_ids(lossless: Tokenizer) -> None:
@@ -211,142 +141,6 @@ def test_special_names_are_words_like_others() -> None:
     assert tokenizer.decode(ids) == words
 
 
-# training
-
-
-@pytest.mark.parametrize("kind", TRAINED)
-def test_training_again_gives_the_same_bytes(kind: str) -> None:
-    tokenizer = train_tokenizer([TEXT], TokenizerConfig(kind))
-    again = train_tokenizer(TEXT.splitlines(keepends=True), TokenizerConfig(kind))
-    assert tokenizer.serialized == again.serialized
-    assert tokenizer.fingerprint() == again.fingerprint()
-
-
-@pytest.mark.parametrize("kind", TRAINED)
-def test_sentencepiece_is_silent(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
-    tokenizer = train_tokenizer([TEXT, "\0\u2585" + "x" * 10_000], TokenizerConfig(kind))
-    with pytest.raises(TokenizerError):
-        train_tokenizer([TEXT], TokenizerConfig(kind, vocab_size=100_000))
-    with pytest.raises(TokenizerError):
-        load_tokenizer(tokenizer.serialized[:-9])
-    tokenizer.decode(tokenizer.encode("\0 一二三 x"))
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("kind", TRAINED)
-def test_a_vocabulary_larger_than_the_text_allows(kind: str) -> None:
-    with pytest.raises(TokenizerError, match="vocab_size 100000 is more than this text allows") as caught:
-        train_tokenizer([TEXT], TokenizerConfig(kind, vocab_size=100_000))
-    most = int(re.findall(r"at most (\d+)", str(caught.value))[0])
-    assert train_tokenizer([TEXT], TokenizerConfig(kind, vocab_size=most)).vocab_size == most
-
-
-@pytest.mark.parametrize("kind", TRAINED)
-def test_a_vocabulary_too_small_for_the_text(kind: str) -> None:
-    with pytest.raises(TokenizerError, match="vocab_size 4 is too small") as caught:
-        train_tokenizer([TEXT], TokenizerConfig(kind, vocab_size=4))
-    least = int(re.findall(r"at least (\d+)", str(caught.value))[0])
-    assert train_tokenizer([TEXT], TokenizerConfig(kind, vocab_size=least)).vocab_size == least
-    if kind in ("unigram", "bpe"):
-        assert least == 260 + len(set(TEXT) - {"\n", "\t"})
-
-
-@pytest.mark.parametrize("texts", [[], [""], ["\n\n", "\t\0"], ["\u2581\u2585"]])
-def test_nothing_to_learn_from(texts: list[str]) -> None:
-    with pytest.raises(TokenizerError, match="no text to learn"):
-        train_tokenizer(texts, TokenizerConfig())
-
-
-def test_the_first_bytes_are_the_sample() -> None:
-    asked = 0
-
-    def endless() -> Iterator[str]:
-        nonlocal asked
-        while True:
-            asked += 1
-            yield "the cat sat on the mat\n"
-
-    train_tokenizer(endless(), TokenizerConfig(sample_bytes=10_000))
-    assert asked <= 10_000 / 22 + 1
-
-
-@pytest.mark.parametrize(
-    ("line", "compressed"),
-    [("{} word\n", True), ("{} word ", False), pytest.param("{} word ", True, marks=pytest.mark.slow)],
-)
-def test_the_sample_of_a_corpus_is_spread(tmp_path: Path, line: str, compressed: bool) -> None:
-    text = "".join(line.format(number % 10) for number in range(200_000))
-    text += "".join(line.format("tail") for _ in range(200_000))
-    path = tmp_path / ("text.txt.gz" if compressed else "text.txt")
-    path.write_bytes(gzip.compress(text.encode(), 0) if compressed else text.encode())
-    corpus = Corpus([path], CorpusConfig(documents="file"))
-    config = TokenizerConfig("word", sample_bytes=600_000)
-    tokenizer = learn_vocabulary(corpus, config)
-    assert tokenizer.unk_id not in tokenizer.encode("7 tail word")
-    assert tokenizer.serialized == learn_vocabulary(corpus, config).serialized
-    assert tokenizer.unk_id in train_tokenizer([text], config).encode("tail word")
-
-
-def test_long_lines_are_learned_from() -> None:
-    tokenizer = train_tokenizer(["longword " * 10_000], TokenizerConfig("bpe"))
-    assert len(tokenizer.encode(" longword" * 100)) == 100
-
-
-def test_frequent_words_are_unigram_pieces() -> None:
-    # Words apart from the marks, as in the Penn Treebank; none is a part of another.
-    words = ["said", "october", "zebra", "house", "quick"]
-    lines = [" ".join(["so", *random.Random(seed).sample(words, 5), "."]) + "\n" for seed in range(200)]
-    tokenizer = train_tokenizer(lines, TokenizerConfig("unigram"))
-    assert {f"▁{word}" for word in words} <= set(tokenizer.pieces())
-
-
-def test_chosen_sizes() -> None:
-    counts = {chr(97 + number): 1000 for number in range(20)}
-    assert choose_vocab_size("byte", 20_000, counts) == 259
-    assert choose_vocab_size("word", 20_000, counts) == 50_000
-    assert choose_vocab_size("char", 20_000, counts | {"\n": 5}) == 280
-    assert choose_vocab_size("unigram", 20_000, counts) == 992  # 280 + 707, a multiple of 8
-    assert choose_vocab_size("bpe", 10**12, counts) == 32_000
-    rare = {chr(0x4E00 + number): 1_000_000 if number < 2000 else 1 for number in range(5000)}
-    assert choose_vocab_size("char", sum(rare.values()), rare) == 2260
-
-
-def test_rare_characters_of_a_large_script_are_bytes() -> None:
-    generator = random.Random(0)
-    common = "".join(chr(0x4E00 + number) for number in range(1500))
-    text = "\n".join("".join(generator.sample(common, 1500)) for _ in range(20)) + "龜\n"
-    counts = Counter(text)
-    tokenizer = train_tokenizer([text], TokenizerConfig("bpe"), character_counts=counts)
-    assert len(tokenizer.encode(common[7])) == 1
-    assert len(tokenizer.encode("龜")) == 3
-
-
-@pytest.mark.parametrize("kind", ["unigram", "bpe", "char"])
-def test_character_coverage(kind: str) -> None:
-    frequent, rare = "".join(chr(0x4E00 + number) for number in range(50)), "龜鱉"
-    text = "\n".join([frequent] * 20 + list(rare)) + "\n"
-    sizes = {}
-    for coverage in (None, 0.99):
-        config = TokenizerConfig(kind, character_coverage=coverage)
-        tokenizer = train_tokenizer([text], config)
-        assert len(tokenizer.encode(rare)) == (2 if coverage is None else 6)
-        assert tokenizer.decode(tokenizer.encode(text)) == text
-        sizes[coverage] = choose_vocab_size(kind, len(text), Counter(text), coverage)
-    assert sizes[0.99] <= sizes[None]
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        (TokenizerConfig("byte", character_coverage=0.99), "byte tokenizer .* leave character_coverage out"),
-        (TokenizerConfig("char", vocab_size=300, character_coverage=0.99), "Both vocab_size and character_coverage"),
-    ],
-)
-def test_a_coverage_that_decides_nothing_is_refused(config: TokenizerConfig, message: str) -> None:
-    with pytest.raises(TokenizerError, match=message):
-        train_tokenizer([TEXT], config)
-
-
 # loading
 
 
@@ -380,96 +174,3 @@ def test_a_damaged_model_is_refused_or_works(kind: str) -> None:
         except TokenizerError:
             refused += 1
     assert refused > 0
-
-
-def test_a_model_of_another_program(tmp_path: Path) -> None:
-    prefix = tmp_path / "other"
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["the cat"]), model_prefix=str(prefix), vocab_size=270, byte_fallback=True,
-        pad_id=0, unk_id=1, eos_id=2, bos_id=-1, hard_vocab_limit=False, minloglevel=5,
-    )  # fmt: skip
-    with pytest.raises(TokenizerError, match=r"other\.model: .*another program"):
-        read_tokenizer(prefix.with_suffix(".model"))
-
-
-def test_reading_files_and_folders(tmp_path: Path) -> None:
-    tokenizer = tokenizer_of("bpe")
-    tokenizer.save(tmp_path / "tokenizer.model")
-    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.model"]
-    for path in (tmp_path, tmp_path / "tokenizer.model"):
-        assert read_tokenizer(path).fingerprint() == tokenizer.fingerprint()
-    (tmp_path / "tokenizer.model").write_bytes(b"")
-    with pytest.raises(TokenizerError, match="is empty"):
-        read_tokenizer(tmp_path)
-    (tmp_path / "tokenizer.model").unlink()
-    with pytest.raises(TokenizerError, match="No such file"):
-        read_tokenizer(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"tokenizer": {"tokenizer": "byte"}}), encoding="utf-8")
-    assert read_tokenizer(tmp_path).tokenizer == "byte"
-
-
-# commands
-
-
-def invoke(*arguments: str | Path, input: str | bytes | None = None) -> str:
-    result = CliRunner().invoke(textgen, ["tokenizer", *map(str, arguments)], input, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout_bytes.decode()
-
-
-def refusal(*arguments: str | Path, input: bytes | None = None) -> str:
-    """The one line that a mistake is answered with."""
-    result = CliRunner().invoke(textgen, ["tokenizer", *map(str, arguments)], input)
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.count("\n") == 1
-    return result.stderr
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    (tmp_path / "poems.txt").write_text(TEXT, encoding="utf-8")
-    invoke("train", tmp_path / "poems.txt", "--out", tmp_path / "poems.model", "--vocab-size", "310")
-    return tmp_path / "poems.model"
-
-
-def test_commands_go_round(model: Path) -> None:
-    text = " The cat\n\n明月 \r\n"
-    ids = invoke("encode", model, text)
-    assert ids == " ".join(map(str, read_tokenizer(model).encode(text))) + "\n"
-    assert invoke("encode", model, input=text.encode()) == ids
-    assert invoke("decode", model, input=ids) == text
-    assert invoke("decode", model, input=invoke("encode", model, text, "--json")) == text
-    assert invoke("decode", model, *ids.split()) == text
-    assert invoke("encode", "byte", "é\n", "--tokens") == "<0xC3> <0xA9> \\n\n"
-    assert invoke("decode", "byte", "198", "172") == "é"
-
-
-def test_info(model: Path) -> None:
-    facts = json.loads(invoke("info", model, "--json"))
-    assert (facts["tokenizer"], facts["vocab_size"], facts["eos_id"]) == ("unigram", 310, 2)
-    assert facts["bytes"] == model.stat().st_size
-    lines = invoke("info", model, "--tokens").splitlines()
-    assert lines[:4] == ["0\t<pad>", "1\t<unk>", "2\t<eos>", "3\t\\n"]
-    assert len(lines) == 310
-    assert "vocab_size   310" in invoke("info", model)
-    assert "tokenizer    byte" in invoke("info", "byte")
-
-
-def test_commands_find_saved_models_by_name(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = model.parent / "saved_models" / "poems"
-    update_folder(folder, {"config.json": b"{}", "tokenizer.model": model.read_bytes()})
-    monkeypatch.chdir(model.parent)
-    monkeypatch.delenv("TEXTGEN_MODELS", raising=False)
-    assert invoke("decode", "poems", input=invoke("encode", "saved_models/poems", "cat")) == "cat"
-
-
-def test_commands_refuse(model: Path) -> None:
-    before = model.read_bytes()
-    corpus = model.with_suffix(".txt")
-    assert "exists" in refusal("train", corpus, "--out", model)
-    assert "needs no training" in refusal("train", corpus, "--out", model, "--force", "--tokenizer", "byte")
-    assert "not UTF-8" in refusal("encode", "byte", input=b"\xff")
-    assert model.read_bytes() == before
-    invoke("train", corpus, "--out", model, "--force", "--tokenizer", "word")
-    assert read_tokenizer(model).tokenizer == "word"
-    assert CliRunner().invoke(textgen, ["tokenizer", "decode", "byte"], "1 two").exit_code == 2

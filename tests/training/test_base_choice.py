@@ -15,11 +15,12 @@ from base_models import FABLES, save_base
 from textgen.cli.plan_report import describe, plan_values
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.prepared_corpus import prepare_corpus
+from textgen.dataset.corpus_preparation import prepare_corpus
 from textgen.errors import ConfigError, CorpusError, SavedModelError
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import WEIGHTS
-from textgen.saved_model.saved_model import load_model, write_training
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import write_training
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.vocabulary import train_tokenizer
 from textgen.training import base_choice
@@ -27,6 +28,7 @@ from textgen.training.base_choice import SUITABLE_UP_TO, UNSUITABLE_ABOVE, Fit, 
 from textgen.training.distribution import Shares
 from textgen.training.plan import Hardware, Plan, Sources, make_plan
 from textgen.training.plan_estimates import run_seconds
+from textgen.training.relative_loss import relative_loss
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import misfit_texts
@@ -99,6 +101,36 @@ def test_a_base_is_moved_in_one_cycle_unless_a_schedule_is_given(tmp_path: Path)
     assert schedule(schedule="cosine") == ("cosine", 0.02)
     assert schedule(warmup_fraction=0.1) == ("cosine", 0.1)
     assert schedule(tokenizer="char") == ("cosine", 0.02)  # from random weights
+
+
+def test_a_text_that_is_hard_for_a_base_gets_a_higher_learning_rate_and_more_passes(
+    tmp_path: Path, english: Path
+) -> None:
+    """The rate rises with the cube of the relative loss above 1.4, up to three times."""
+    base = load_model(str(english / "english"))
+    start = replace(base, training={**has_read(60_000_000), "scores": {"bits_per_byte": 1.0}})
+    bits = relative_loss(start, corpus_of(tmp_path, TALES).sample)
+    assert bits
+
+    def of_loss(loss: float, **settings: Any) -> Plan:
+        scores = {"bits_per_byte": bits / loss}
+        source = Sources(start=replace(start, training={**start.training, "scores": scores}))
+        return make_plan(corpus_of(tmp_path, TALES), settings, sources=source, hardware=LAPTOP)
+
+    usual = of_loss(1.0).training_config
+    times = {0.5: 1, 1.2: 1, 1.4: 1, 1.75: 1.25**3, 2.5: 3}
+    plans = {loss: of_loss(loss).training_config for loss in times}
+    rates = {loss: plan.learning_rate / usual.learning_rate for loss, plan in plans.items()}
+    assert rates == pytest.approx(times, rel=0.03)
+    assert usual.epochs
+    passes = {loss: (plan.epochs or 0) / usual.epochs for loss, plan in plans.items()}
+    assert passes == pytest.approx({loss: value**0.4 for loss, value in times.items()}, rel=0.03)
+    assert plan_values(of_loss(1.75), tmp_path)["base"]["relative_loss"] == 1.75
+    line = "\nbase        english; loss 1.8 x that on its own text, so a higher learning rate and more epochs\n"
+    assert line in describe(of_loss(1.75), tmp_path)
+    assert "higher learning rate" not in describe(of_loss(1.4), tmp_path)
+    given = of_loss(1.75, learning_rate=1e-3)
+    assert (given.training_config.learning_rate, given.base.relative_loss) == (1e-3, None)
 
 
 def test_a_script_that_no_base_reads_and_a_base_that_is_not_there_are_named(tmp_path: Path) -> None:

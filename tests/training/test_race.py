@@ -17,8 +17,8 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import Interrupted, TrainingError
 from textgen.runtime import load_tensorflow
+from textgen.saved_model.creation import claimed
 from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, TRAINING, read_training
-from textgen.saved_model.registry import claimed
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.storage.files import TEMPORARY, CannotWrite
 from textgen.storage.folders import MANIFEST
@@ -28,6 +28,7 @@ from textgen.training.observers.observer import Observer, RunReport, StepReport,
 from textgen.training.plan import Hardware, Plan, Sources, make_plan
 from textgen.training.race import race
 from textgen.training.run_setup import RunOptions, RunSetup
+from textgen.training.run_start import begin
 
 FABLES_20_KB = FABLES[:20_000]
 SETTINGS: dict[str, Any] = {"steps": 20, "batch_size": 4, "sequence_length": 16, "valid_tokens": 300, "seed": 3}
@@ -103,6 +104,7 @@ def test_the_better_one_in_bits_a_byte_goes_on_with_its_files(
         "unknown_bytes": None,
         "token_ratio": None,
         "bits_per_byte": {"english": base, "none": none},
+        "relative_loss": None,
     }
     assert f"From random weights: {none:.3f} bits a byte on held-out text." in said
 
@@ -237,7 +239,7 @@ def test_contenders_score_the_same_text_whatever_their_vocabularies_make_of_it(t
     shares = list[float]()
     for each in (plan, plan.rival):
         with claimed(tmp_path / each.base_name):
-            setup = run.begin(each, tmp_path / each.base_name)
+            setup = begin(each, tmp_path / each.base_name)
         assert read_training(setup.folder)["training"]["valid_tokens"] == setup.training_config.valid_tokens
         shares.append(setup.training_config.valid_tokens / len(setup.data.valid))
     assert 0.2 < shares[0] < 1
@@ -270,7 +272,7 @@ def test_the_decision_of_a_run_without_a_race_is_recorded(tmp_path: Path) -> Non
     corpus = Corpus([tmp_path / "songs.txt"], CorpusConfig(documents="line"))
     plan = make_plan(corpus, SETTINGS, sources=Sources(choose_base=True), hardware=Hardware(flops=1e11))
     with claimed(tmp_path / "songs"):
-        setup = run.begin(plan, tmp_path / "songs")
+        setup = begin(plan, tmp_path / "songs")
     recorded = json.loads((tmp_path / "songs" / TRAINING).read_text(encoding="utf-8"))
     assert recorded["base"] == setup.record["base"] == plan.base.to_dict()
     assert (recorded["from"], recorded["base"]["name"], recorded["base"]["decided_by"]) == (

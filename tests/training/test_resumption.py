@@ -22,19 +22,22 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.bloom_filter import BloomFilter
+from textgen.dataset.corpus_preparation import prepare_corpus
 from textgen.dataset.ngram_index import NgramIndex
-from textgen.dataset.prepared_corpus import open_corpus, prepare_corpus
+from textgen.dataset.prepared_corpus import open_corpus
 from textgen.errors import ConfigError, RemoteError, SavedModelError, TextgenError, TrainingError
 from textgen.saved_model import ownership
+from textgen.saved_model.creation import claimed
 from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
-from textgen.saved_model.registry import claimed, state_of
-from textgen.saved_model.saved_model import load_model, save_ngrams, write_training
+from textgen.saved_model.registry import state_of
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_ngrams, write_training
 from textgen.storage.cache_folder import cache_folder
 from textgen.storage.files import write_file
 from textgen.storage.folders import MANIFEST, read_manifest
 from textgen.storage.locks import locked
-from textgen.tokenizer.tokenizer import MODEL_FILE
-from textgen.training import run
+from textgen.tokenizer.model_file import MODEL_FILE
+from textgen.training import run, run_start
 from textgen.training.plan import Hardware, Plan, Sources, make_plan
 from textgen.training.resumption import ResumeSources, read_run
 from textgen.training.run_setup import RunSetup
@@ -121,10 +124,10 @@ def test_nothing_of_a_failed_run_is_part_of_the_run_in_its_place(
     """The first was killed before its first checkpoint; the second has no vocabulary in a file, index or filter."""
     folder = tmp_path / "models" / "songs"
     with claimed(folder):
-        run.begin(plan, folder)
+        run_start.begin(plan, folder)
     assert {MODEL_FILE, NGRAMS, WORDS} <= {path.name for path in folder.iterdir()}
-    monkeypatch.setattr(run, "MAX_NGRAMS", 0)
-    monkeypatch.setattr(run, "MAX_TOKENS", 0)
+    monkeypatch.setattr(run_start, "MAX_NGRAMS", 0)
+    monkeypatch.setattr(run_start, "MAX_TOKENS", 0)
     corpus = Corpus([text], CorpusConfig(documents="line"))
     begun(make_plan(corpus, SETTINGS | {"tokenizer": "byte"}, hardware=Hardware(flops=1e11)), folder)
     setup, saved = read(folder), load_model("songs")
@@ -434,7 +437,8 @@ def test_what_is_no_setting_is_said(folder: Path) -> None:
 
 
 def test_the_same_model_and_vocabulary_again_are_no_error(folder: Path) -> None:
-    from textgen.tokenizer.tokenizer import ByteTokenizer, read_tokenizer
+    from textgen.tokenizer.model_file import read_tokenizer
+    from textgen.tokenizer.tokenizer import ByteTokenizer
 
     assert read(folder, given=ResumeSources(tokenizer=read_tokenizer(folder)))
     with pytest.raises(ConfigError, match="The vocabulary was fixed"):
@@ -631,21 +635,3 @@ def test_what_runs_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
         assert row()["state"] == "running"
         assert "resume it" not in row()["problem"]
     assert row()["state"] == "unknown"
-
-
-@pytest.mark.parametrize("stopped", ["_index_corpus", "_save_words", "write_training"])
-def test_a_run_that_is_killed_at_any_stage_of_its_start_can_begin_anew(
-    plan: Plan, tmp_path: Path, stopped: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A vocabulary alone would be taken for somebody's."""
-    folder = tmp_path / "models" / "songs"
-
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run, stopped, stop)
-        with claimed(folder), pytest.raises(KeyboardInterrupt):
-            run.begin(plan, folder)
-    with claimed(folder):
-        assert not list(folder.iterdir())

@@ -22,12 +22,10 @@ import numpy as np
 import pytest
 from events import curves
 from filelock import FileLock
-from runs import begun
 from safetensors.numpy import load_file
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.batches import Batches
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.word_filter import count_words
 from textgen.errors import ConfigError, CorpusError, Interrupted, SavedModelError, TextgenError, TrainingError
@@ -39,7 +37,8 @@ from textgen.model.config import CELLS
 from textgen.model.language_model import LanguageModel
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.layout import NGRAMS, WORDS, read_training
-from textgen.saved_model.saved_model import ModelFolder, load_model, write_training
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import write_training
 from textgen.settings import to_dict
 from textgen.storage.files import CannotWrite
 from textgen.storage.folders import MANIFEST
@@ -730,7 +729,7 @@ def test_a_card_that_cannot_be_written_leaves_the_settings_of_the_run_as_they_we
     def no_room(*arguments: Any) -> str:
         raise CannotWrite(folder / "README.md", "no room", "Make room.")
 
-    monkeypatch.setattr("textgen.saved_model.saved_model.model_card", no_room)
+    monkeypatch.setattr("textgen.saved_model.saving.model_card", no_room)
     with pytest.raises(CannotWrite, match="no room"):
         resume(folder, {"steps": 14})
     assert read_training(folder) == before
@@ -857,18 +856,6 @@ def test_fine_tuning_with_another_vocabulary_carries_over_what_both_know(
     assert f"{known:,} of {size:,} tokens are known to base; 0 begin as the mean of the tokens that spell them." in said
     assert watch.steps[0].nats_per_token < 2.6  # a fresh model starts at about 2.8
     assert {path: path.read_bytes() for path in base.folder.rglob("*") if path.is_file()} == before
-
-
-def test_a_corpus_too_large_for_an_index_is_trained_on_without_one(
-    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("textgen.training.run.MAX_NGRAMS", 100)
-    said = list[str]()
-    saved = load_model(str(begun(plan_for(text), tmp_path / "songs", say=said.append)))
-    assert any("too large for an index" in line for line in said)
-    assert not saved.has_ngrams
-    with pytest.raises(SavedModelError, match="copies of it cannot be detected"):
-        saved.ngrams()
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", pytest.param("sgd", marks=pytest.mark.slow)])
@@ -1290,49 +1277,6 @@ def test_the_speed_of_a_step_counts_neither_validations_nor_checkpoints(
     )
     assert [report.tokens_per_second for report in watch.steps] == pytest.approx([4 * 16.0] * 12)
     assert saved.training["progress"]["seconds"] > 300  # which is all the time that the run took
-
-
-def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Windows, labels, scale of the loss and devices are those of the plan, not of another run."""
-    import tensorflow as tf
-
-    from textgen.training import lr_finder, trainer
-    from textgen.training.distribution import Distribution
-    from textgen.training.run import find_learning_rate
-    from textgen.training.train_step import TrainStep
-
-    seen: list[tuple[Any, ...]] = []
-    gradient = TrainStep.gradient
-
-    def watched(self: TrainStep, inputs: Any, targets: Any, state: Any, step: int, scale: float, *more: Any) -> Any:
-        seen.append((tuple(inputs.shape), scale, self._distribution))
-        return gradient(self, inputs, targets, state, step, scale, *more)
-
-    made: list[trainer.Trainer] = []
-    begin = trainer.Trainer.__init__
-
-    def noted(self: trainer.Trainer, *arguments: Any, **options: Any) -> None:
-        begin(self, *arguments, **options)
-        made.append(self)
-
-    monkeypatch.setattr(lr_finder, "STEPS", 6)
-    monkeypatch.setattr(TrainStep, "gradient", watched)
-    monkeypatch.setattr(trainer.Trainer, "__init__", noted)
-    settings = {"random_bptt": 0.5, "label_dropout": 0.5, "subword_alpha": 0.3, "tokenizer": "unigram"}
-    plan = plan_for(text, precision="float16", vocab_size=290, **settings)
-    distribution = Distribution(tf.distribute.OneDeviceStrategy("/cpu:0"))
-    points = find_learning_rate(plan, distribution=distribution)
-    assert len(points) == 6
-    (used,) = made
-    batches = used.reader.batches
-    assert batches == Batches(batches.stream, 4, 16, 0, plan.training_config.seed, 0.5, 0.5, "forward")
-    assert type(batches.stream).__name__ == "SampledStream"
-    assert {shape[1] for shape, _, _ in seen} > {16}  # short windows, too
-    assert {scale for _, scale, _ in seen} == {LossScale().scale}
-    assert {of for _, _, of in seen} == {distribution}
-    monkeypatch.setattr(distribution, "num_workers", 2)
-    with pytest.raises(ConfigError, match="are tried in one process"):
-        find_learning_rate(plan, distribution=distribution)
 
 
 def test_a_validation_file_is_used_instead_of_a_share(text: Path, tmp_path: Path) -> None:

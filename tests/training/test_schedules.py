@@ -146,6 +146,8 @@ def test_the_warm_up_of_a_run_that_is_limited_by_time_takes_a_number_of_updates(
     ]
     assert [warmup_limit(timed, step, 100) for step in (1, 5, 10)] == [0.1, 0.5, math.inf]  # a tenth of few updates
     assert warmup_limit(timed, 1, 5) == math.inf
+    slow = [warmup_limit(timed, step, math.inf, seconds) for step, seconds in ((1, 0.0), (2, 3.0), (3, 6.0))]
+    assert slow == [0.04, 0.5, math.inf]  # a tenth of the time
     assert warmup_limit(replace(timed, warmup_fraction=0.0), 1, math.inf) == math.inf
     assert warmup_limit(replace(timed, minutes=None, steps=1000), 1, 1000) == math.inf
 

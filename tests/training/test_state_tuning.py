@@ -21,7 +21,8 @@ from textgen.model.directions import one_way
 from textgen.model.language_model import LanguageModel
 from textgen.model.numpy_model import NumpyModel
 from textgen.runtime import load_tensorflow
-from textgen.saved_model.saved_model import load_model, save_model
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.training.config import TuningConfig

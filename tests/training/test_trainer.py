@@ -83,6 +83,12 @@ def test_the_time_of_compiling_does_not_end_the_warm_up(tokenizer: Tokenizer, tm
         rates.append(loop._learning_rate([]))
     assert rates[:25] == pytest.approx([0.01 * step / 25 for step in (0, *range(2, 26))], rel=0.02, abs=1e-12)
     assert rates[24:] == pytest.approx([0.01] * 6, rel=0.02)
+    loop._end_step([])  # of the update that was compiled
+    rates = []
+    for step, seconds in ((1, 6.0), (2, 9.0), (3, 12.0)):  # so slow that 25 of them are more than a tenth of the time
+        loop.position.step, loop.position.seconds = step, seconds
+        rates.append(loop._learning_rate([]))
+    assert rates == pytest.approx([0.01 * 2 / 25, 0.01 / 2, 0.01], rel=0.1)
 
 
 def test_a_window_begins_with_the_state_before_it_or_with_zeros(tokenizer: Tokenizer, tmp_path: Path) -> None:

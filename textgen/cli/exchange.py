@@ -80,7 +80,8 @@ def import_(
       textgen import state.safetensors --format pytorch --name novel-torch --tokenizer-from novel
       textgen import novel.html --name novel-again
     """
-    from textgen.saved_model.registry import check_name, models_folder
+    from textgen.saved_model.model_names import check_name
+    from textgen.saved_model.registry import models_folder
 
     folder = models_folder(models_dir) / check_name(name)
     if kind is None and (found := exported_format(file)) and found.name not in IMPORTS:
@@ -131,8 +132,9 @@ def _import_weights(
     from textgen.corpus.config import CorpusConfig
     from textgen.errors import SavedModelError
     from textgen.export.pytorch import from_torch, read_activation, read_torch
-    from textgen.saved_model.registry import claimed
-    from textgen.saved_model.saved_model import load_model, save_model
+    from textgen.saved_model.creation import claimed
+    from textgen.saved_model.saved_model import load_model
+    from textgen.saved_model.saving import save_model
     from textgen.tokenizer.config import TokenizerConfig
 
     config, weights = from_torch(read_torch(file), activation or read_activation(file) or "tanh")

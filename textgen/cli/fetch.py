@@ -61,27 +61,27 @@ def fetch(name: str, out: Path | None, as_json: bool) -> None:
       textgen corpus fetch gutenberg:1342 --out pride.txt
       textgen train $(textgen corpus fetch tinyshakespeare)
     """
-    from textgen.corpus import download
+    from textgen.corpus import fetched_text
     from textgen.corpus.catalogue import find_entry
     from textgen.errors import TextgenError
 
     entry = find_entry(name)
-    if not out and not download.has_lasting_cache():
+    if not out and not fetched_text.has_lasting_cache():
         raise TextgenError(
             "No cache folder can be written, so the text would be lost: set TEXTGEN_CACHE, or use --out FILE."
         )
     with _progress(entry) as progress:
-        path, fetched = download.fetch(entry, output.note, progress)
+        path, fetched = fetched_text.fetch(entry, output.note, progress)
     if out:
-        download.copy_text(path, out)
-    shown = out or path
+        fetched_text.copy_text(path, out)
+    written = out or path
     output.note(fetched.title + (f", by {fetched.author}" if fetched.author else ""))
     output.note(f"Licence: {fetched.licence}.")
     output.note(f"SHA-256 {fetched.sha256} ({_checked(fetched.checked)}).")
     if as_json:
-        output.json_line(asdict(fetched) | {"path": os.fspath(shown)}, indent=2)
+        output.json_line(asdict(fetched) | {"path": os.fspath(written)}, indent=2)
     else:
-        output.line(os.fspath(shown))
+        output.line(os.fspath(written))
 
 
 def _checked(how: str) -> str:

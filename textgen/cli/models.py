@@ -17,7 +17,7 @@ from textgen.cli.options import json_option, model_argument, models_dir_option, 
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
 from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
-from textgen.storage.remote import is_remote, shown
+from textgen.storage.addresses import is_remote, without_secrets
 from textgen.wording import counted, visible
 
 if TYPE_CHECKING:
@@ -164,14 +164,15 @@ def compress(
       textgen models compress novel
       textgen models compress novel other-novel.txt --precision float16 --out novel-small
     """
-    from textgen.saved_model.registry import check_name, models_folder
+    from textgen.saved_model.model_names import check_name
+    from textgen.saved_model.registry import models_folder
     from textgen.saved_model.saved_model import load_model
     from textgen.storage.locks import locked
 
     if without_index and not out:
         raise click.UsageError("--without-index goes with --out: the index of MODEL stays where it is.")
     if not out and is_remote(model):
-        raise click.UsageError(f"Only a copy of {shown(model)} is here: name a model to make with --out.")
+        raise click.UsageError(f"Only a copy of {without_secrets(model)} is here: name a model to make with --out.")
     reading = settings_of(CorpusConfig, file is not None, "FILE", options)
     target = models_folder(models_dir) / check_name(out) if out else None
     folder = load_model(model, models_dir).folder
@@ -194,7 +195,8 @@ def _compress(
     from textgen.corpus.corpus import Corpus
     from textgen.saved_model.bases import is_base
     from textgen.saved_model.compression import LIMIT, compress, compressed_copy, cost_of
-    from textgen.saved_model.registry import check_place, has_steps
+    from textgen.saved_model.creation import check_place
+    from textgen.saved_model.folder_contents import has_steps
     from textgen.saved_model.saved_model import load_model
 
     if target is None and is_base(saved.folder):
@@ -252,7 +254,9 @@ def remove(model: str, models_dir: Path | None, yes: bool) -> None:
       textgen models remove novel
     """
     from textgen.saved_model.bases import BASES
-    from textgen.saved_model.registry import check_name, models_folder, remove_model
+    from textgen.saved_model.model_names import check_name
+    from textgen.saved_model.registry import models_folder
+    from textgen.saved_model.removal import remove_model
 
     path = models_folder(models_dir) / check_name(model)
     if model in BASES and not os.path.lexists(path):

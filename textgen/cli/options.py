@@ -16,7 +16,7 @@ from textgen.cli.setting_options import Decorator, flag_of, setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
 from textgen.settings import from_dict, select
-from textgen.storage.remote import refuse_remote
+from textgen.storage.addresses import refuse_remote
 from textgen.tokenizer.config import TokenizerConfig
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class FilledFolder(OutputFolder):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Returns the path. Raises `TextgenError` if nothing can be written into it."""
-        from textgen.saved_model.registry import refuse_in_model
+        from textgen.saved_model.creation import refuse_in_model
         from textgen.storage.files import check_folder_writable
 
         path = super().convert(value, param, ctx)
@@ -137,7 +137,7 @@ class OutputFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Returns the path. Raises `TextgenError` if nothing can be written there."""
-        from textgen.saved_model.registry import refuse_in_model
+        from textgen.saved_model.creation import refuse_in_model
         from textgen.storage.files import check_writable
 
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
@@ -184,7 +184,8 @@ def find_tokenizer(name: str, models_dir: Path | None = None) -> Tokenizer:
     A corpus may lie beside the model that was named after it, so models are looked up before paths.
     """
     from textgen.saved_model.registry import find_model
-    from textgen.tokenizer.tokenizer import load_tokenizer, read_tokenizer
+    from textgen.tokenizer.model_file import read_tokenizer
+    from textgen.tokenizer.tokenizer import load_tokenizer
 
     if name == "byte":
         return load_tokenizer(b"")

@@ -55,11 +55,19 @@ def _vocabulary(plan: Plan) -> str:
 
 def _base(plan: Plan) -> str:
     """What the run starts from, and why."""
+    from textgen.training.plan_training import FAR
+
     choice = plan.base
+    is_far = choice.relative_loss is not None and choice.relative_loss > FAR
+    far = (
+        f"; loss {choice.relative_loss:.1f} x that on its own text, so a higher learning rate and more epochs"
+        if is_far
+        else ""
+    )
     if plan.rival:
         other = plan.rival.base_name
-        return f"{plan.base_name} or {other}, whichever does better in a tenth of the run: {choice.reason}"
-    return plan.base_name if choice.decided_by == "given" else f"{plan.base_name}: {choice.reason}"
+        return f"{plan.base_name} or {other}, whichever does better in a tenth of the run: {choice.reason}{far}"
+    return f"{plan.base_name}{far}" if choice.decided_by == "given" else f"{plan.base_name}: {choice.reason}{far}"
 
 
 def _misfit(plan: Plan) -> str:

@@ -78,7 +78,7 @@ def prepare(
       textgen corpus prepare news/ --out news-prepared --shards 64 --dask tcp://10.0.0.1:8786
       textgen train news-prepared
     """
-    from textgen.dataset.prepared_corpus import prepare_corpus
+    from textgen.dataset.corpus_preparation import prepare_corpus
 
     tokenizer = find_tokenizer(tokenizer_from, models_dir) if tokenizer_from else None
     prepared = prepare_corpus(paths, out, settings, shard=shard, dask=dask, tokenizer=tokenizer, say=output.note)

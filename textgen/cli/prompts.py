@@ -12,7 +12,7 @@ from textgen.generation.config import SamplingConfig
 from textgen.settings import from_dict
 
 if TYPE_CHECKING:
-    from textgen.generation.generator import Request
+    from textgen.generation.request import Request
 
 
 def read_requests(
@@ -25,7 +25,7 @@ def read_requests(
     Raises:
         TextgenError: A file cannot be read, or a setting is not allowed; the message names file and line.
     """
-    from textgen.generation.generator import Request, later_seed, seeded
+    from textgen.generation.request import Request, later_seed, seeded
 
     first = seeded(from_dict(SamplingConfig, settings))
     requests: list[Request] = []

@@ -34,8 +34,10 @@ from textgen.settings import from_dict, select
 from textgen.wording import counted
 
 if TYPE_CHECKING:
-    from textgen.generation.generator import Generation, Generator, Request
+    from textgen.generation.generated_text import Generation
+    from textgen.generation.generator import Generator
     from textgen.generation.infilling import Infill
+    from textgen.generation.request import Request
     from textgen.saved_model.saved_model import ModelFolder
 
 STATE = "State"
@@ -191,7 +193,7 @@ def _arguments(options: dict[str, Any]) -> Arguments:
 
 def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any], search: dict[str, Any]) -> None:
     """Raises `click.UsageError` for flags that would have no effect."""
-    from textgen.generation.sampler import DRAWING
+    from textgen.generation.sampler_settings import DRAWING
 
     if "top_logprobs" in settings and not arguments.as_json:
         raise click.UsageError("--top-logprobs needs --json. To see probabilities as colors, use --show-probabilities.")

@@ -30,11 +30,11 @@ from textgen.cli.setting_options import NumberRange, flag_of
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import CorpusError
 from textgen.settings import select
-from textgen.storage.files import is_stream
+from textgen.storage.streams import is_stream
 from textgen.wording import counted, short
 
 if TYPE_CHECKING:
-    from textgen.corpus.records import LeftOut
+    from textgen.corpus.left_out import LeftOut
     from textgen.evaluation.anomalies import LineScore
     from textgen.evaluation.scoring import Score, TextScore
     from textgen.saved_model.saved_model import ModelFolder
@@ -189,7 +189,7 @@ def _print_rows(
 ) -> None:
     """Prints each JSON line of some files, with the scores of its text."""
     from textgen.corpus.corpus import no_text
-    from textgen.corpus.records import LeftOut
+    from textgen.corpus.left_out import LeftOut
 
     left_out, empty = LeftOut(), True
     readers = _row_readers(paths, config)

@@ -15,7 +15,7 @@ from textgen.settings import to_dict
 
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
-    from textgen.generation.generator import Generation
+    from textgen.generation.generated_text import Generation
     from textgen.generation.infilling import Infill
     from textgen.generation.row import Token
     from textgen.saved_model.saved_model import ModelFolder

@@ -196,7 +196,8 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any]) -> No
 
 def _models_folder_and_name(arguments: Arguments) -> tuple[Path, str]:
     """The folder of models, and the name of this one: given, or made from the corpus."""
-    from textgen.saved_model.registry import check_name, free_name, models_folder
+    from textgen.saved_model.model_names import check_name, free_name
+    from textgen.saved_model.registry import models_folder
 
     folder = models_folder(arguments.models_dir)
     if arguments.name is not None:
@@ -209,7 +210,8 @@ def _models_folder_and_name(arguments: Arguments) -> tuple[Path, str]:
 def _newest_run(folder: Path, paths: tuple[str, ...]) -> str:
     """The name of the run with the newest checkpoint, among those named after the corpus if one is given."""
     from textgen.saved_model.layout import CHECKPOINTS
-    from textgen.saved_model.registry import list_runs, name_from
+    from textgen.saved_model.model_names import name_from
+    from textgen.saved_model.registry import list_runs
     from textgen.training.checkpoints import has_checkpoint
 
     runs = [run for run in list_runs(folder) if has_checkpoint(run / CHECKPOINTS)]
@@ -259,7 +261,7 @@ def _resume(arguments: Arguments, target: Path, settings: dict[str, Any]) -> Mod
 
 def _start(arguments: Arguments, target: Path, preset: str | None, settings: dict[str, Any]) -> None:
     """Plans a run; prints the plan, tries learning rates, or trains."""
-    from textgen.saved_model.registry import check_place
+    from textgen.saved_model.creation import check_place
     from textgen.training.distribution import planned_shares
     from textgen.training.run import train as train_run
     from textgen.training.run_setup import RunOptions
@@ -359,7 +361,7 @@ def _find_learning_rate(
     plan: Plan, say: Callable[[str], None], as_json: bool, distribution: Distribution | None
 ) -> None:
     from textgen.training import lr_finder
-    from textgen.training.run import find_learning_rate
+    from textgen.training.lr_sweep import find_learning_rate
 
     points = find_learning_rate(plan, say=say, distribution=distribution)
     suggested = lr_finder.suggestion(points)

@@ -79,7 +79,7 @@ def write(
     from textgen.editor.session import CancellableModel, Session
     from textgen.editor.text_file import free_path
     from textgen.generation.suggestions import Suggester
-    from textgen.saved_model.registry import refuse_in_model
+    from textgen.saved_model.creation import refuse_in_model
 
     model, paths = model_and_paths(model, () if file is None else (str(file),), models_dir)
     if len(paths) > 1:

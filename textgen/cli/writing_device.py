@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from textgen.machine import has_gpu_driver
 
 if TYPE_CHECKING:
-    from textgen.generation.generator import Request
+    from textgen.generation.request import Request
     from textgen.model.compiled_model import CompiledModel
     from textgen.saved_model.saved_model import ModelFolder
 

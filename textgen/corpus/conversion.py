@@ -8,7 +8,7 @@ import weakref
 from pathlib import Path
 
 from textgen.corpus.rich_text import RichFile
-from textgen.storage.files import OTHER_TEMPORARY, write_chunks
+from textgen.storage.files import TMPDIR_ADVICE, write_chunks
 from textgen.storage.temporary import new_temporary_folder
 
 
@@ -48,7 +48,7 @@ class Conversions:
     def _convert(self, file: RichFile) -> tuple[Path, str]:
         path, notes = self._new_path(), list[str]()
         chunks = (text.encode("utf-8", "replace") for text in file.texts(notes.append))
-        write_chunks(path, chunks, advice=OTHER_TEMPORARY)
+        write_chunks(path, chunks, advice=TMPDIR_ADVICE)
         return path, " ".join(notes)
 
     def _new_path(self) -> Path:

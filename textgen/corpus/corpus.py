@@ -28,16 +28,18 @@ from typing import Any, BinaryIO
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.conversion import Conversions
+from textgen.corpus.decompression import CHUNK_BYTES, reading
 from textgen.corpus.documents import Part, guess_documents
 from textgen.corpus.encodings import text_decoder
 from textgen.corpus.labels import FOLDER
-from textgen.corpus.records import LeftOut
-from textgen.corpus.source import CHUNK_BYTES, Source, not_binary, reading
+from textgen.corpus.left_out import LeftOut
+from textgen.corpus.source import Source, not_binary
 from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.corpus.walk import Walk, prepared_error
 from textgen.errors import CorpusError
-from textgen.storage.files import OTHER_TEMPORARY, write_chunks
-from textgen.storage.remote import find_files, is_remote, may_be_pattern, shown
+from textgen.storage.addresses import is_remote, may_be_pattern, without_secrets
+from textgen.storage.files import TMPDIR_ADVICE, write_chunks
+from textgen.storage.remote_files import find_files
 from textgen.storage.temporary import new_temporary_folder
 from textgen.wording import counted
 
@@ -52,7 +54,7 @@ class Corpus:
     """Reads documents from files, folders, globs or standard input.
 
     Args:
-        paths: Files, folders, glob patterns, addresses such as s3://bucket/folder (see `textgen.storage.remote`), or
+        paths: Files, folders, glob patterns, addresses such as s3://bucket/folder (see `textgen.storage.addresses`), or
             `-` for standard input. Folders are read recursively and links to folders are followed; hidden files are
             ignored.
         config: Settings for reading the files.
@@ -372,7 +374,7 @@ class Corpus:
         """Expands `paths` to a list of files without duplicates."""
         found: dict[Path, Source] = {}
         for name in dict.fromkeys(map(str, paths)):
-            with reading(shown(name)):
+            with reading(without_secrets(name)):
                 for source in self._expand(name):
                     found.setdefault(source.path.resolve(), source)
         if not found and (left_out := next(filter(self._walk.is_left_out, paths), None)) is not None:
@@ -413,17 +415,17 @@ class Corpus:
         everything, passed = find_files(name), len(self.models)
         is_named = everything[0].is_named
         files = everything if is_named else self._walk.elsewhere(everything, are_all=not may_be_pattern(name))
-        found = [replace(self._source(file.local(), shown(file.address)), remote=file) for file in files]
+        found = [replace(self._source(file.local(), without_secrets(file.address)), remote=file) for file in files]
         return [not_binary(found[0])] if is_named else self._readable(name, found, [], self.models[passed:])
 
     def _readable(
         self, name: str, found: list[Source], broken: Sequence[Path], models: Sequence[Path | str]
     ) -> list[Source]:
         """The files of a folder that are text, and remembers the others."""
-        name = shown(name)
-        self.lacking |= {_shown(source): source.missing for source in found if source.missing}
+        name = without_secrets(name)
+        self.lacking |= {_path_or_address(source): source.missing for source in found if source.missing}
         sources = [source for source in found if not source.missing]
-        binary = {_shown(source) for source in sources if source.is_binary()}
+        binary = {_path_or_address(source) for source in sources if source.is_binary()}
         self.skipped += sorted(binary.difference(self.skipped), key=str)
         if len(binary) == len(sources):
             if len(found) > len(sources):
@@ -434,7 +436,7 @@ class Corpus:
             reasons += [f"{counted(len(models), 'saved model')}, such as {models[0]}"] if models else []
             why = f"there is nothing but {' and '.join(reasons)}" if reasons else "there are no files"
             raise CorpusError(f"No text in {name}: {why} (hidden files are ignored). Name text files.")
-        return [source for source in sources if _shown(source) not in binary]
+        return [source for source in sources if _path_or_address(source) not in binary]
 
     def _source(self, path: Path, name: str) -> Source:
         return Source(path, name, self.config, conversions=self._conversions)
@@ -450,13 +452,13 @@ class Corpus:
         folder = new_temporary_folder()
         self._temporary.append(weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True))
         path = folder / "text"
-        write_chunks(path, iter(partial(stream.read, CHUNK_BYTES), b""), advice=OTHER_TEMPORARY)
+        write_chunks(path, iter(partial(stream.read, CHUNK_BYTES), b""), advice=TMPDIR_ADVICE)
         if not path.stat().st_size:
             raise CorpusError(f"No text in {name}: it is empty. Pipe a text into it.")
         return not_binary(Source(path, name, self.config, is_copy=True))
 
 
-def _shown(source: Source) -> Path | str:
+def _path_or_address(source: Source) -> Path | str:
     """The path of a file as messages show it: of a file elsewhere its address, not that of the copy."""
     return source.name if source.remote else source.path
 

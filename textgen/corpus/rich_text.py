@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from textgen.corpus.bounded_lines import bounded_lines
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.encoding_guess import marked_encoding
 from textgen.corpus.encodings import text_decoder
 from textgen.corpus.extras import load
 from textgen.corpus.markup import office_text, page_text
-from textgen.corpus.records import bounded_lines
 from textgen.errors import CorpusError
 from textgen.wording import counted
 

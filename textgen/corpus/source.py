@@ -7,23 +7,18 @@ converted to a temporary file once.
 
 from __future__ import annotations
 
-import bz2
 import codecs
-import gzip
 import hashlib
-import io
-import itertools
-import lzma
-import re
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
+from textgen.corpus.boundaries import can_find, end_of_line, end_of_separator
+from textgen.corpus.bounded_lines import bounded_lines
 from textgen.corpus.config import CorpusConfig, separator_of
 from textgen.corpus.conversion import Conversions
+from textgen.corpus.decompression import COMPRESSIONS, decompressed, reading
 from textgen.corpus.documents import (
     Part,
     block_documents,
@@ -31,24 +26,22 @@ from textgen.corpus.documents import (
     separated_documents,
     whole_document,
 )
-from textgen.corpus.encoding_guess import GUESS_BYTES, guessed_encoding, has_controls, marked_encoding
+from textgen.corpus.encoding_guess import guessed_encoding, has_controls, marked_encoding
 from textgen.corpus.encodings import is_plain, text_decoder
 from textgen.corpus.extras import missing_for
 from textgen.corpus.labels import FOLDER, as_label
+from textgen.corpus.left_out import LeftOut
 from textgen.corpus.parquet import parquet_columns, parquet_rows
-from textgen.corpus.records import FORMATS, LINE_FORMATS, LeftOut, RecordFile, bounded_lines
+from textgen.corpus.records import FORMATS, LINE_FORMATS, RecordFile
 from textgen.corpus.rich_text import RICH, WHOLE, RichFile
+from textgen.corpus.text_decoding import decoded
 from textgen.errors import CorpusError
-from textgen.storage.remote import RemoteFile
+from textgen.storage.remote_files import RemoteFile
 from textgen.wording import visible
 
-CHUNK_BYTES = 1 << 18  # number of bytes read at a time
 SAMPLE_CHARS = 1 << 20  # characters per file used to guess the documents mode
 
-COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-ZSTANDARD_BYTES = 1 << 8  # decompressed at a time, since they may become 30,000 times as many
 EXPANSION = 4  # estimated ratio of the size of a text to its compressed size
-HALVES = re.compile("[\ud800-\udfff]")  # unpaired surrogates
 GLANCE_BYTES = 1 << 16  # hashed at the beginning, middle and end of a file by `Source.glance`
 
 
@@ -164,7 +157,7 @@ class Source:
         Raises:
             CorpusError: The file cannot be read.
         """
-        if not self.can_be_entered or not (self.format or _can_find(separator_of(mode), self.config)):
+        if not self.can_be_entered or not (self.format or can_find(separator_of(mode), self.config)):
             if first <= 0:
                 yield self
             return
@@ -183,42 +176,14 @@ class Source:
         known, first, last, start = self.known.border
         if known == mode and first <= offset <= last:
             return start
-        if (separator := separator_of(mode)) and not self.format:
-            start = self._after_separator(offset, separator.encode())
-            last = start
-        else:
-            last, start = self._after_line(offset, is_blank=mode == "blank-line" and not self.format)
+        with reading(self.name), self._fetched().open("rb") as file:
+            if (separator := separator_of(mode)) and not self.format:
+                end = end_of_separator(file, offset, separator.encode())
+                last = start = self.size if end is None else end
+            else:
+                last, start = end_of_line(file, offset, is_blank=mode == "blank-line" and not self.format)
         self.known.border = mode, offset, last, start
         return start
-
-    def _after_line(self, offset: int, is_blank: bool) -> tuple[int, int]:
-        """Finds the first end of a line, or of a blank line, from `offset` bytes on.
-
-        Returns:
-            The last offset from which the same end is found: of a blank line, where it begins. And the end.
-        """
-        with reading(self.name), self._fetched().open("rb") as file:
-            file.seek(offset - 1)
-            _pass_line(file)
-            last = file.tell()
-            while is_blank:
-                last = file.tell()
-                is_blank = not _pass_line(file)
-            return last, file.tell()
-
-    def _after_separator(self, offset: int, separator: bytes) -> int:
-        """Finds the first end of a separator at or after `offset` bytes. The end of the file if there is none."""
-        with reading(self.name), self._fetched().open("rb") as file:
-            start = max(0, offset - len(separator))
-            file.seek(start)
-            held = b""
-            while chunk := file.read(CHUNK_BYTES):
-                held += chunk
-                if (found := held.find(separator)) >= 0:
-                    return start + found + len(separator)
-                cut = max(0, len(held) - len(separator) + 1)
-                start, held = start + cut, held[cut:]
-        return self.size
 
     def fingerprint(self) -> list[str]:
         """Returns everything that determines the documents: compression, format, label, and SHA-256 of the file.
@@ -306,16 +271,7 @@ class Source:
             CorpusError: The file cannot be read or decompressed.
         """
         with reading(self.name, self.compression), self._fetched().open("rb") as file:
-            if self.compression == ".zst":
-                yield from _zstandard_chunks(file)
-                return
-            openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-            stream = openers[self.compression](file) if self.compression else file
-            stream.seek(self.start)
-            place = self.start
-            while chunk := stream.read(CHUNK_BYTES if self.stop is None else min(CHUNK_BYTES, self.stop - place)):
-                yield chunk
-                place += len(chunk)
+            yield from decompressed(file, self.compression, self.start, self.stop)
 
     def texts(self) -> Iterator[str]:
         """Iterates over the text of the section, without a byte-order mark.
@@ -347,43 +303,12 @@ class Source:
         with reading(self.name):
             return self.conversions.converted(file)
 
-    def _beginning(self) -> bytes:
-        return next(self.chunks(), b"")[: 1 << 12]
-
     def _decoded(self, encoding: str) -> Iterator[str]:
         """Iterates over the decoded text of the section."""
-        decoder = text_decoder(encoding)
-        may_be_half = not is_plain(encoding)  # UTF-7, for one, can encode unpaired surrogates
-        if self.config.newlines == "normalize":
-            decoder = io.IncrementalNewlineDecoder(decoder, True)  # type: ignore[assignment]
-        fed = self.start  # bytes passed to the decoder
-        start = fed == 0
-        last = b""
-        for chunk in itertools.chain(self.chunks(), [b""]):
-            if not fed:
-                self._check_mark(chunk, encoding)
-            fed += len(chunk)
-            try:
-                text = decoder.decode(chunk, final=not chunk)
-            except UnicodeError as error:
-                raise CorpusError(_undecodable(self.name, encoding, error, fed, chunk or last)) from None
-            last = chunk
-            if may_be_half and (half := HALVES.search(text)):
-                raise CorpusError(
-                    f"{self.name} is not {encoding} text: \\u{ord(half[0]):04x}, half a character, before "
-                    f"offset {fed}. Set encoding to the one it was written in."
-                )
-            if start and text:
-                text, start = text.removeprefix("\ufeff"), False
-            if text:
-                yield text
+        return decoded(self.chunks(), self.name, encoding, self.config.newlines, self.start)
 
-    def _check_mark(self, data: bytes, encoding: str) -> None:
-        """Raises `CorpusError` for UTF-32 read as UTF-16, since the marks of both begin with the same bytes."""
-        if codecs.lookup(encoding).name == "utf-16" and marked_encoding(data) == "utf-32":
-            raise CorpusError(
-                f"{self.name} is not {encoding} text: it begins with the mark of utf-32. {_encoding_hint('utf-32')}"
-            )
+    def _beginning(self) -> bytes:
+        return next(self.chunks(), b"")[: 1 << 12]
 
     def parts(self, mode: str, left_out: LeftOut | None = None) -> Iterator[Part]:
         """Iterates over the documents in parts.
@@ -483,87 +408,6 @@ class Source:
         return RecordFile(self.name, self.format, self.config, self.folder_label, left_out, is_whole)
 
 
-def _can_find(separator: str | None, config: CorpusConfig) -> bool:
-    """Checks whether a search from the middle of a file finds the separators that reading from its start finds.
-
-    Not where a character may contain the bytes of another, nor for separators with newlines, which may be normalised,
-    or that can overlap themselves.
-    """
-    if separator is None:
-        return True
-    encoding = codecs.lookup(config.encoding).name
-    of_bytes = separator.isascii() and encoding.startswith(("ascii", "iso8859", "cp125", "koi8"))
-    overlaps = any(separator.startswith(separator[start:]) for start in range(1, len(separator)))
-    return (of_bytes or encoding.startswith("utf-8")) and not ("\n" in separator or "\r" in separator or overlaps)
-
-
-def _pass_line(file: BinaryIO) -> bool:
-    """Skips to the end of a line of any length. Returns whether the line was blank, or the last without a newline."""
-    blank = True
-    while chunk := file.readline(CHUNK_BYTES):
-        blank = blank and not chunk.strip()
-        if chunk.endswith(b"\n"):
-            return blank
-    return True
-
-
-def _zstandard_chunks(file: BinaryIO) -> Iterator[bytes]:
-    """Decompresses the frames of a .zst file.
-
-    Does not use zstandard's stream reader, which accepts truncated files.
-
-    Raises:
-        OSError: The file is not in the Zstandard format.
-        EOFError: The file is truncated.
-    """
-    import zstandard
-
-    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)  # largest window, written by zstd --long=31
-    frame = None
-    try:
-        while chunk := file.read(ZSTANDARD_BYTES):
-            while chunk:
-                frame = frame or decompressor.decompressobj()
-                if data := frame.decompress(chunk):
-                    yield data
-                chunk = frame.unused_data if frame.eof else b""
-                frame = None if frame.eof else frame
-    except zstandard.ZstdError as error:
-        raise OSError(str(error)) from None
-    if frame is not None:
-        raise EOFError
-
-
-def _undecodable(name: str, encoding: str, error: UnicodeError, fed: int, last: bytes) -> str:
-    """Formats the message for a decoding error.
-
-    Args:
-        name: Name of the file.
-        encoding: The encoding it was decoded from.
-        error: The error.
-        fed: Number of bytes passed to the decoder so far.
-        last: The last of them. At the end of a file the error has only those of an unfinished character.
-    """
-    where, guess = str(error), None
-    if isinstance(error, UnicodeDecodeError) and error.start < len(error.object):  # the last bytes fed
-        data = bytes(error.object)
-        where = f"byte 0x{data[error.start]:02x} at offset {fed - len(data) + error.start}"
-        around = max(data, last, key=len)
-        place = len(around) - len(data) + error.start
-        line = around.rfind(b"\n", 0, max(0, place - GUESS_BYTES // 2)) + 1
-        guess = guessed_encoding(around[line : line + GUESS_BYTES])
-    message = f"{name} is not {encoding} text: {where}."
-    if guess and codecs.lookup(guess).name == codecs.lookup(encoding).name.removesuffix("-sig"):
-        return f"{message} It looks like {guess} that is damaged or truncated: save or download it again."
-    return f"{message} {_encoding_hint(guess)}"
-
-
-def _encoding_hint(guess: str | None) -> str:
-    if guess is None:
-        return "Set encoding to the one it was written in, such as cp1252, gb18030 or utf-16."
-    return f"It looks like {guess}: set encoding to {guess}, or to the one it was written in."
-
-
 def not_binary(source: Source) -> Source:
     """Checks that a source is text that can be read.
 
@@ -586,28 +430,3 @@ def not_binary(source: Source) -> Source:
             f"Name a text file instead; if it is text, set encoding to {encoding}."
         )
     return source
-
-
-@contextmanager
-def reading(name: str, compression: str = "") -> Iterator[None]:
-    """Converts errors of reading and decompressing in the block to `CorpusError`.
-
-    Args:
-        name: Name of the file, for error messages.
-        compression: One of `COMPRESSIONS`, or "".
-
-    Raises:
-        CorpusError: The block failed to read or decompress the file.
-    """
-    try:
-        yield
-    except PermissionError as error:
-        name = error.filename or name
-        raise CorpusError(f"Cannot read {name}: permission denied. Ask the owner for permission to read it.") from None
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        if compression and getattr(error, "errno", None) is None:
-            raise CorpusError(
-                f"{name} is damaged or truncated: it is not valid {compression} data "
-                f"({str(error) or 'it ends too early'}). Compress or download it again."
-            ) from None
-        raise CorpusError(f"Cannot read {name}: {getattr(error, 'strerror', None) or error}.") from None

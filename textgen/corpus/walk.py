@@ -10,9 +10,10 @@ from functools import cache, partial
 from pathlib import Path
 
 from textgen.errors import CorpusError
+from textgen.storage.addresses import without_secrets
 from textgen.storage.files import read_file
 from textgen.storage.folders import MANIFEST
-from textgen.storage.remote import RemoteFile, shown
+from textgen.storage.remote_files import RemoteFile
 
 PREPARED = "prepared.json"  # marks a folder of token ids, not text: see `textgen.dataset.prepared_corpus`
 CONFIG = "config.json"  # beside a manifest, marks a saved model: see `textgen.saved_model.layout`
@@ -175,7 +176,7 @@ def _candidates(files: Iterable[RemoteFile]) -> dict[str, RemoteFile]:
 
 def _address_of(folder: str, file: RemoteFile) -> str:
     """The address of a folder in which a file is, as messages show it."""
-    first, *links = shown(file.address).split("::")
+    first, *links = without_secrets(file.address).split("::")
     first = first.removesuffix(file.path.removeprefix(folder))
     return "::".join([first if first.endswith("://") else first.rstrip("/"), *links])
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError, CorpusError
-from textgen.storage.files import random_word
+from textgen.storage.files import random_hex
 from textgen.wording import counted, install_command
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _results(client: Client, make: Make, tasks: Sequence[Task]) -> Iterator[list
         while waiting or ahead:
             while waiting and ahead < max(1, len(client.scheduler_info(n_workers=-1)["workers"])):
                 task = waiting.pop()
-                key = f"shard-{task[2]}-of-{task[3]}-{random_word()}"
+                key = f"shard-{task[2]}-of-{task[3]}-{random_hex()}"
                 running.add(client.submit(make, *task, retries=RETRIES, key=key))
                 ahead += 1
             future = next(running)

@@ -10,61 +10,44 @@
 The first three files appear at once. If several programs start the folder at the same time, one of them decides, and
 the others use its vocabulary. A shard too is complete or absent, so preparing resumes by making the shards that are
 missing or damaged. Each shard holds out some of its own documents (`textgen.dataset.split.hold_out`).
+`textgen.dataset.corpus_preparation` writes the folder.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import shlex
-import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from textgen.corpus.config import CorpusConfig
-from textgen.corpus.corpus import Corpus, Part
+from textgen.corpus.corpus import Corpus
+from textgen.corpus.decompression import COMPRESSIONS
 from textgen.corpus.records import FORMATS
 from textgen.corpus.rich_text import RICH
-from textgen.corpus.source import COMPRESSIONS
 from textgen.corpus.walk import PREPARED
 from textgen.dataset.config import SplitConfig
-from textgen.dataset.dask_cluster import make_shards, require_shared
-from textgen.dataset.split import hold_out, share_to_hold_out
 from textgen.dataset.token_cache import TokenData
-from textgen.dataset.token_files import MISSING, SUMMARY, SplitSummary, problem_of, read_object
+from textgen.dataset.token_files import SUMMARY, SplitSummary, problem_of, read_object
 from textgen.dataset.token_stream import TokenStream
-from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError, TextgenError
-from textgen.settings import from_dict, refuse_unknown, select, to_dict
-from textgen.storage.files import json_bytes, writing
-from textgen.storage.folders import MANIFEST, new_folder, refuse_nameless, sweep
-from textgen.storage.remote import (
-    IS_PAGE,
-    fetch_folder,
-    fetch_subfolder,
-    has_file,
-    is_remote,
-    joined,
-    refuse_remote,
-    shown,
-)
+from textgen.settings import from_dict, to_dict
+from textgen.storage.addresses import is_remote, is_web_address, join_address
+from textgen.storage.folders import MANIFEST
+from textgen.storage.remote_folders import fetch_folder, fetch_subfolder, has_file
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import MODEL_FILE, ByteTokenizer, Tokenizer, read_tokenizer
-from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary, refuse_vocabulary_settings
+from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
+from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.wording import counted
 
 FORMAT = 2
-SHARD_BYTES = 1 << 28  # of text in a shard, unless the number of shards is given
 OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
-SEED = 0
 FILES = (".txt", ".md", *FORMATS, *RICH, *COMPRESSIONS)  # suffixes of files; others may be parts of a folder's name
 MAX_SHARDS = 99_999  # their names have five digits
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -156,7 +139,7 @@ class PreparedCorpus:
         try:
             if read_object(folder / SUMMARY).get("prepared") != self.settings.digest():
                 return "it was made with other settings or another vocabulary"
-            if len(self._data([self.shard_name(number)]).train.counts) != self.tokenizer.vocab_size:
+            if len(self.tokens_of([self.shard_name(number)]).train.counts) != self.tokenizer.vocab_size:
                 return "it was made with another vocabulary"
         except CorpusError as error:
             return str(error).rstrip(".")
@@ -183,22 +166,6 @@ class PreparedCorpus:
                 "folder with it."
             )
 
-    def encode_shard(self, corpus: Corpus, number: int) -> TokenData:
-        """Makes one shard of the corpus, numbered from 1. A shard that is already there is replaced."""
-        settings, name = self.settings, self.shard_name(number)
-        sweep(self.folder, f"{name}-")
-
-        def parts() -> Iterator[tuple[str, Part]]:
-            def read() -> Iterator[Part]:
-                return corpus.section(number - 1, settings.shards)
-
-            labels = frozenset(self.tokenizer.labels)
-            yield from hold_out(read, settings.valid_fraction, f"{settings.seed}/{number}", labels)
-            corpus.require_unchanged()
-
-        encode_parts(parts(), self.tokenizer, self.folder / name, facts={"prepared": settings.digest()})
-        return self._data([name])
-
     @cached_property
     def _streams(self) -> TokenData:
         """All shards; their bytes are checked once."""
@@ -206,7 +173,7 @@ class PreparedCorpus:
         problems = {number: problem for number in numbers if (problem := self.problem(number))}
         if problems:
             raise CorpusError(self._incomplete(problems))
-        data = self._data([self.shard_name(number) for number in numbers])
+        data = self.tokens_of([self.shard_name(number) for number in numbers])
         data.require_text()
         return data
 
@@ -226,7 +193,8 @@ class PreparedCorpus:
         """The same for the same corpus, prepared with the same settings."""
         return self.settings.digest()
 
-    def _data(self, names: Sequence[str]) -> TokenData:
+    def tokens_of(self, names: Sequence[str]) -> TokenData:
+        """The token ids of some shards, by the names of their folders."""
         return TokenData(TokenStream(self.folder, "train", names), TokenStream(self.folder, "valid", names))
 
     def _incomplete(self, problems: Mapping[int, str]) -> str:
@@ -259,7 +227,7 @@ def _read_settings(folder: Path) -> PreparedSettings:
             or from_dict(TokenizerConfig, tokenizer).vocab_size is None
         ):
             raise ConfigError("documents and vocab_size must be set.")
-        _require_shards(values["shards"])
+        require_shards(values["shards"])
         from_dict(SplitConfig, {name: values[name] for name in ("valid_fraction", "seed")})
         rest = {name: value for name, value in values.items() if name != "paths"}  # these need not be text
         json.dumps(rest, ensure_ascii=False).encode()
@@ -281,7 +249,8 @@ class _Flat:
     format: int
 
 
-def _require_shards(shards: object) -> None:
+def require_shards(shards: object) -> None:
+    """Checks a number of shards. Raises `ConfigError`."""
     if isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= MAX_SHARDS:
         raise ConfigError(f"shards must be a whole number from 1 to {MAX_SHARDS:,}. Received: {shards!r}.")
 
@@ -296,7 +265,7 @@ def is_prepared(path: str | Path) -> bool:
 def _is_file(address: str) -> bool:
     """Whether an address is one of files, as it looks: so that nothing is asked of the other side for most of them."""
     suffix = PurePosixPath(address.split("::")[0]).suffix.lower()
-    if IS_PAGE.match(address) and suffix:  # a server may have an answer to everything below a page
+    if is_web_address(address) and suffix:  # a server may have an answer to everything below a page
         return True
     return "*" in address or "?" in address or suffix in FILES
 
@@ -306,7 +275,7 @@ def _fetched(address: str) -> PreparedCorpus:
     prepared = PreparedCorpus(fetch_folder(address), address)
     for number in range(1, prepared.settings.shards + 1):
         name = prepared.shard_name(number)
-        fetch_subfolder(joined(address, name), prepared.folder / name)
+        fetch_subfolder(join_address(address, name), prepared.folder / name)
     return prepared
 
 
@@ -325,168 +294,6 @@ def open_corpus(paths: Sequence[str | Path], config: CorpusConfig) -> Corpus | P
             raise CorpusError("A prepared folder cannot be combined with other paths: name it alone.")
         return _fetched(str(paths[0])) if is_remote(paths[0]) else PreparedCorpus(Path(paths[0]))
     return Corpus(paths, config)
-
-
-def prepare_corpus(
-    paths: Sequence[str],
-    folder: Path,
-    settings: Mapping[str, Any] | None = None,
-    *,
-    shard: tuple[int, int] | None = None,
-    dask: str | None = None,
-    tokenizer: Tokenizer | None = None,
-    say: Say = lambda line: None,
-) -> PreparedCorpus:
-    """Encodes a corpus into a folder. Shards that are there already are checked and kept.
-
-    Args:
-        paths: Files, folders and globs. The folder itself is passed over where they lead to it.
-        folder: Folder to create or to continue.
-        settings: Flat settings of `CorpusConfig` and `TokenizerConfig`, and `shards`, `valid_fraction` and `seed`.
-            Those not given are the folder's or, in a new folder, chosen from the corpus.
-        shard: (number, number of shards) to make only one, numbered from 1.
-        dask: Address of the scheduler of a Dask cluster whose workers make the shards.
-        tokenizer: Vocabulary; trained on the corpus if None.
-        say: Called with a line of text for each stage.
-
-    Returns:
-        The prepared corpus.
-
-    Raises:
-        ConfigError: A setting is unknown or contradicts the folder.
-        CorpusError: The text cannot be read, or the folder holds something else.
-    """
-    refuse_remote(str(folder), "a prepared corpus")
-    given = {name: value for name, value in (settings or {}).items() if value is not None}
-    known = [field.name for kind in (CorpusConfig, TokenizerConfig) for field in fields(kind)] + OWN
-    refuse_unknown(given, known)
-    if shard:
-        if not 1 <= shard[0] <= shard[1]:
-            raise ConfigError(f"There is no shard {shard[0]} of {shard[1]}: shards are numbered from 1 on.")
-        if given.get("shards", shard[1]) != shard[1]:
-            raise ConfigError(f"Two numbers of shards are given, {given['shards']} and {shard[1]}: leave shards out.")
-        given["shards"] = shard[1]
-    if dask:
-        if shard:
-            raise ConfigError("dask must make all shards: leave shard out, or make one shard without a cluster.")
-        require_shared(paths)
-    if "shards" in given:
-        _require_shards(given["shards"])
-    is_begun = is_prepared(folder)
-    config = PreparedCorpus(folder).config if is_begun else from_dict(CorpusConfig, select(CorpusConfig, given))
-    corpus = Corpus(paths, config, without=folder)
-    corpus.say_skipped(say)
-    if not is_begun:
-        _begin(corpus, paths, folder, given, tokenizer, say)
-    prepared = PreparedCorpus(folder)
-    prepared.require(given, tokenizer)
-    if corpus.glance() != prepared.settings.glance:
-        raise ConfigError(
-            f"{folder} was started with another corpus ({', '.join(prepared.settings.paths)}), or the corpus has "
-            "changed since: prepare another folder."
-        )
-    missing = _unmade(prepared, [shard[0]] if shard else range(1, prepared.settings.shards + 1), say)
-    if dask and missing:
-        where, count = str(folder.absolute()), prepared.settings.shards
-        make_shards(dask, make_on_worker, [(corpus.places, where, number, count) for number in missing], say)
-    for number in () if dask else missing:
-        _make(prepared, corpus, number, say)
-    return prepared
-
-
-def make_on_worker(paths: list[str], folder: str, number: int, count: int) -> list[str]:
-    """Makes one shard on a machine of a cluster.
-
-    Args:
-        paths: Paths of the corpus.
-        folder: The prepared folder, which has been started.
-        number: Number of the shard, from 1.
-        count: Number of all shards.
-
-    Returns:
-        What there is to say.
-
-    Raises:
-        CorpusError: The folder is not there, or the shard cannot be made.
-    """
-    if not is_prepared(folder):
-        raise CorpusError(
-            f"{socket.gethostname()} does not see {folder}. Choose a folder that all machines of the cluster share."
-        )
-    lines = list[str]()
-    prepare_corpus(paths, Path(folder), shard=(number, count), say=lines.append)
-    return lines
-
-
-def _unmade(prepared: PreparedCorpus, numbers: Iterable[int], say: Say) -> list[int]:
-    """Numbers of the shards that are missing or damaged."""
-    shards, found = prepared.settings.shards, list[int]()
-    for number in numbers:
-        problem = prepared.problem(number)
-        if not problem:
-            say(f"Shard {number} of {shards} already exists.")
-            continue
-        if problem != MISSING:
-            say(f"Shard {number} of {shards} is prepared again: {problem}.")
-        found.append(number)
-    return found
-
-
-def _make(prepared: PreparedCorpus, corpus: Corpus, number: int, say: Say) -> None:
-    data = prepared.encode_shard(corpus, number)
-    corpus.say_left_out(say)
-    documents = data.train.summary.documents + data.valid.summary.documents
-    tokens = len(data.train) + len(data.valid)
-    say(f"Shard {number} of {prepared.settings.shards}: {counted(documents, 'document')}, {counted(tokens, 'token')}.")
-
-
-def _begin(
-    corpus: Corpus,
-    paths: Sequence[str],
-    folder: Path,
-    given: Mapping[str, Any],
-    tokenizer: Tokenizer | None,
-    say: Say,
-) -> None:
-    """Writes the settings of all shards, unless another program has done so meanwhile."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if is_prepared(folder):  # by now
-            say(f"{folder} was started by another process: its vocabulary is used.")
-            return
-        if any(file.resolve().is_relative_to(folder.resolve()) for file in corpus.files):
-            raise CorpusError(f"{folder} holds the text itself: name another folder to write.")
-        raise CorpusError(f"{folder} exists and is not a prepared corpus: choose another name, or remove it.")
-    refuse_nameless(folder)
-    corpus.require_text()
-    config = from_dict(TokenizerConfig, select(TokenizerConfig, given))
-    if tokenizer is None:
-        if config.tokenizer != "byte":
-            say(f"Learning a vocabulary ({config.tokenizer}) ...")
-        tokenizer = learn_vocabulary(corpus, config)
-        say(f"Vocabulary: {counted(tokenizer.vocab_size, 'token')}.")
-    else:
-        refuse_vocabulary_settings(given)
-        tokenizer = add_labels(tokenizer, corpus)
-    settings = PreparedSettings(
-        paths=[shown(str(path)) for path in paths],
-        glance=corpus.glance(),
-        corpus=to_dict(replace(corpus.config, documents=corpus.documents_mode)),
-        tokenizer=to_dict(replace(config, tokenizer=tokenizer.tokenizer, vocab_size=tokenizer.first_label)),
-        fingerprint=tokenizer.fingerprint(),
-        shards=given.get("shards", max(1, math.ceil(corpus.size / SHARD_BYTES))),
-        valid_fraction=given.get("valid_fraction", share_to_hold_out(corpus.size)),
-        seed=given.get("seed", SEED),
-    )
-    from_dict(SplitConfig, {"valid_fraction": settings.valid_fraction, "seed": settings.seed})  # checks the bounds
-    try:
-        with new_folder(folder, replace=False) as temporary, writing(folder):
-            (temporary / PREPARED).write_bytes(json_bytes(asdict(settings)))
-            if tokenizer.serialized:
-                (temporary / MODEL_FILE).write_bytes(tokenizer.serialized)
-    except TextgenError:
-        if not is_prepared(folder):
-            raise
-        say(f"{folder} was started by another process in the meantime: its vocabulary is used.")
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from textgen.corpus.decompression import reading
 from textgen.corpus.scripts import has_words
-from textgen.corpus.source import reading
 from textgen.errors import CorpusError, TextgenError
 from textgen.storage.files import sha256
 from textgen.storage.folders import MANIFEST, read_manifest

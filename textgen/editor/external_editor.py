@@ -12,7 +12,7 @@ import click
 
 from textgen.editor.session import Session
 from textgen.editor.text_file import NEWLINE
-from textgen.storage.files import OTHER_TEMPORARY
+from textgen.storage.files import TMPDIR_ADVICE
 
 
 def open_editor(session: Session) -> None:
@@ -31,7 +31,7 @@ def open_editor(session: Session) -> None:
     try:
         path = _temporary_file(given)
     except OSError as error:
-        session.message = f"Cannot make a file for the editor: {error.strerror or error}. {OTHER_TEMPORARY}"
+        session.message = f"Cannot make a file for the editor: {error.strerror or error}. {TMPDIR_ADVICE}"
         return
     before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the editor would inherit
     try:

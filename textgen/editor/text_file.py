@@ -13,8 +13,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from textgen.errors import TextgenError
-from textgen.storage.files import check_writable, is_stream, sha256, write_file
+from textgen.storage.files import check_writable, sha256, write_file
 from textgen.storage.locks import Gone, InUse, lock
+from textgen.storage.streams import is_stream
 
 NEWLINE = re.compile("\r\n?|\n")
 LOCK_SECONDS = 1.0  # longest wait for another editor that saves at the same moment

@@ -163,7 +163,7 @@ def check_export(format_: Format, path: Path) -> None:
         SavedModelError: The path lies in the folder of a model.
         TextgenError: A library is not installed, or nothing can be written at the path.
     """
-    from textgen.saved_model.registry import refuse_in_model
+    from textgen.saved_model.creation import refuse_in_model
 
     if missing := [module for module in format_.modules if find_spec(module) is None]:
         raise TextgenError(f"The format {format_.name} needs {', '.join(missing)}: {install_command(format_.extra)}.")

@@ -23,10 +23,10 @@ from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.export.packing import engine_script, joined, packed_model, unpacked
 from textgen.export.quality import check_quality
 from textgen.html_page import fill, source_hash
+from textgen.saved_model.creation import check_place
 from textgen.saved_model.layout import CARD, INT8, TRAINING
 from textgen.saved_model.model_card import renamed_card
 from textgen.saved_model.precision import compressed, restored
-from textgen.saved_model.registry import check_place
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.storage.files import read_file, write_file, write_own_file
 from textgen.storage.folders import new_folder

@@ -20,7 +20,7 @@ from textgen import __version__
 from textgen.model.config import ModelConfig
 from textgen.model.reference.cells import cell_of
 from textgen.storage.files import json_bytes
-from textgen.tokenizer.tokenizer import MODEL_FILE
+from textgen.tokenizer.model_file import MODEL_FILE
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder

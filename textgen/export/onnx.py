@@ -23,8 +23,9 @@ from textgen.export.verification import check_logits
 from textgen.model.directions import one_way
 from textgen.model.onnx_graph import state_names, step_graph
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.storage.files import is_stream, write_files, writing
-from textgen.tokenizer.tokenizer import MODEL_FILE
+from textgen.storage.files import write_files, writing
+from textgen.storage.streams import is_stream
+from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.wording import json_text
 
 STEPS = 256  # tokens that are compared

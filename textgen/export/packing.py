@@ -40,11 +40,13 @@ from textgen.saved_model.layout import (
     training_bytes,
 )
 from textgen.saved_model.model_card import model_card
-from textgen.saved_model.saved_model import FILTER_BYTES, ModelFolder, model_files
+from textgen.saved_model.saved_model import ModelFolder
+from textgen.saved_model.saving import FILTER_BYTES, model_files
 from textgen.schema import check
 from textgen.settings import to_dict
 from textgen.storage.folders import read_manifest, verified
-from textgen.tokenizer.tokenizer import FIRST_LEARNED, MODEL_FILE, NEWLINE, SPACE, SentencePieceTokenizer, Tokenizer
+from textgen.tokenizer.model_file import MODEL_FILE
+from textgen.tokenizer.tokenizer import FIRST_LEARNED, NEWLINE, SPACE, SentencePieceTokenizer, Tokenizer
 from textgen.wording import visible
 
 MAGIC = b"textgen\x01"

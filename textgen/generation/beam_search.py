@@ -90,13 +90,13 @@ class Beam:
             blocked: Whether nothing may follow, so that `id` is the end of the document instead.
         """
         row = self.row.fork()
-        step = _Step(self.last, id, logprob, row.take(id, blocked=blocked).text)
+        step = _Step(self.last, id, logprob, row.append(id, blocked=blocked).text)
         return replace(self, row=row, last=step, length=self.length + 1, total=total)
 
     def constrained(self) -> Beam:
         """Returns the beam with constraints that know its last token."""
         constraints = self.constraints.fork()
-        constraints.take(self.last_id)
+        constraints.accept(self.last_id)
         return replace(self, constraints=constraints)
 
     def _steps(self) -> list[_Step]:

@@ -18,7 +18,8 @@ from textgen.generation.config import SamplingConfig, parse_bias
 from textgen.generation.copy_guard import CopyGuard
 from textgen.generation.ngrams import NGrams, ngrams_of
 from textgen.generation.phrase import Phrase
-from textgen.generation.word_guard import WordGuard, WordTokens
+from textgen.generation.word_guard import WordGuard
+from textgen.generation.word_tokens import WordTokens
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import LONGEST
 from textgen.wording import counted
@@ -133,14 +134,14 @@ class Constraints:
         if self._words:
             self._words.read(ids)
 
-    def take(self, id: int) -> None:
+    def accept(self, id: int) -> None:
         """Takes a generated token into account."""
         self._drawn += 1
         self.allowed = []
         if self._guard:
-            self._guard.take(id)
+            self._guard.accept(id)
         if self._words:
-            self._words.take(id)
+            self._words.accept(id)
         if self._bans:
             self._bans = [(phrase, phrase.follow(state, [id])) for phrase, state in self._bans]
         if self._missing:

@@ -56,7 +56,7 @@ class CopyGuard:
         twin._last = self._last.copy()
         return twin
 
-    def take(self, id: int) -> None:
+    def accept(self, id: int) -> None:
         """Takes a generated token into account."""
         self._last.append(id)
         self._run += 1

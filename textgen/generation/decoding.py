@@ -19,7 +19,7 @@ from textgen.generation.sampler import Sampler
 from textgen.generation.stepping import StepModel, Stepper, is_exact, log_probs_of, read_all
 from textgen.generation.text_state import join, pick
 from textgen.generation.token_healing import Prefixes, choose_cut
-from textgen.generation.word_guard import WordTokens
+from textgen.generation.word_tokens import WordTokens
 from textgen.model.probabilities import is_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -124,7 +124,7 @@ class Decoder:
             log_probs = log_probs_of(self._model, logits[number]) if row.config.top_logprobs is not None else None
             if row.track:
                 row.state = self._stepper.state_of(number)
-            taken.append((row, row.take(id, log_probs, blocked=blocked)))
+            taken.append((row, row.append(id, log_probs, blocked=blocked)))
         self._keep([number for number, row in enumerate(self.rows) if not row.stop_reason])
         return taken
 

@@ -312,7 +312,7 @@ def choose_cut_exactly(
     return first_above(weights, uniform)
 
 
-EXACT: Mapping[str, Callable[..., Remaining]] = {  # their inputs are those of `textgen.generation.sampler.TRANSFORMS`
+EXACT: Mapping[str, Callable[..., Remaining]] = {  # their inputs: see `textgen.generation.sampler_settings.TRANSFORMS`
     "penalties": penalties,
     "dry": dry,
     "top_n_sigma": top_n_sigma,

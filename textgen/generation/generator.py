@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import math
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
@@ -18,90 +16,20 @@ from textgen.errors import ConfigError
 from textgen.generation.beam_search import search
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.decoding import Decoder
+from textgen.generation.generated_text import Generation, Stream, generation_of, missing_texts
+from textgen.generation.request import Request, later_seed, require_best_of, seeded
 from textgen.generation.row import Row, TextRow, Token
-from textgen.generation.sampler import DRAWING
+from textgen.generation.sampler_settings import DRAWING
 from textgen.generation.stepping import RowByRow, StepModel, is_exact, read_all
-from textgen.generation.text_state import RECENT, TextState, check_state, load_state, save_state
+from textgen.generation.text_state import TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
-from textgen.generation.word_guard import WordTokens, word_tokens
+from textgen.generation.word_tokens import WordTokens, word_tokens
 from textgen.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
 
 BATCH_SIZE = 64  # texts generated side by side
-
-
-@dataclass(frozen=True)
-class Request:
-    """A prompt and the settings of the text that continues it."""
-
-    prompt: str
-    config: SamplingConfig
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One generated text.
-
-    Attributes:
-        prompt: The prompt.
-        text: The text after it.
-        ids: The generated tokens, including the end of the document and those of a stop text.
-        stop_reason: "end" of the document; "length": `max_tokens` were generated; "stop": a stop text came; "until":
-            the sentence, line or paragraph has ended; "time": `max_seconds` have passed; "blocked": constraints such as
-            `ban` left no token, so the end of the document took its place.
-        seed: The seed that generates this text again.
-        config: Its settings, with the seed.
-        healed: Characters of the prompt that the first token writes again: see `textgen.generation.token_healing`.
-        logprobs: Log probability of each token in nats, under the model alone; None if not asked for.
-        top_logprobs: For each token the likeliest ids and their log probabilities in nats; None if not asked for.
-        missing: Texts of `SamplingConfig.require` that the text lacks.
-    """
-
-    prompt: str
-    text: str
-    ids: tuple[int, ...]
-    stop_reason: str
-    seed: int
-    config: SamplingConfig = field(repr=False, compare=False)
-    healed: int = 0
-    logprobs: tuple[float, ...] | None = None
-    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] | None = None
-    missing: tuple[str, ...] = ()
-
-    @property
-    def mean_logprob(self) -> float:
-        """Mean log probability in nats per token; 0 if log probabilities were not asked for."""
-        return math.fsum(self.logprobs or ()) / max(len(self.ids), 1)
-
-
-class Stream(Iterator[Token]):
-    """One text as it is generated: an iterator over its tokens. Nothing of it is kept, however long it becomes.
-
-    Attributes:
-        row: The text in the decoder.
-        state: The position after the newest token. It may be kept: continuing from it twice forks the text, and
-            continuing from an earlier one takes back the tokens since.
-    """
-
-    def __init__(self, decoder: Decoder, row: TextRow) -> None:
-        """Reads the prompt of a row with `track`."""
-        decoder.join([row])
-        self.row = row
-        self.state = TextState(row.state, tuple(row.ids[-RECENT:]))
-        self._decoder = decoder
-
-    def __next__(self) -> Token:
-        if self.row.stop_reason:
-            raise StopIteration
-        ((_, token),) = self._decoder.step()
-        self.state = self.state.after([token.id], self.row.state)
-        return token
-
-    def result(self, tokens: Sequence[Token]) -> Generation:
-        """Returns the text that all its tokens make."""
-        return _generation(self.row, tokens)
 
 
 class Generator:
@@ -248,7 +176,7 @@ class Generator:
                 config,
                 row.healed,
                 beam.logprobs,
-                missing=_missing(row, beam.text),
+                missing=missing_texts(row, beam.text),
             )
             for beam in search(self.decoder(), row, settings or SearchConfig())
         ]
@@ -436,46 +364,8 @@ class Generator:
                 for row, token in decoder.step():
                     generated[row].append(token)
             for row in rows:
-                yield _generation(row, generated[row])
-
-
-def seeded(config: SamplingConfig) -> SamplingConfig:
-    """Returns the config with a seed: its own, or else one chosen at random."""
-    return config if config.seed is not None else replace(config, seed=secrets.randbits(32))
-
-
-def later_seed(config: SamplingConfig, number: int) -> SamplingConfig:
-    """Returns the config with its seed plus `number`; after the largest seed comes 0."""
-    return replace(config, seed=((config.seed or 0) + number) % (1 << 63))
-
-
-def require_best_of(num: int, best_of: int | None) -> None:
-    """Raises `ConfigError` if `best_of`, unless it is None, is less than `num`."""
-    if best_of is not None and best_of < num:
-        raise ConfigError(f"best_of ({best_of}) is less than num ({num}): the best are chosen from at least as many.")
+                yield generation_of(row, generated[row])
 
 
 def _with_logprobs(request: Request) -> Request:
     return replace(request, config=replace(request.config, top_logprobs=request.config.top_logprobs or 0))
-
-
-def _generation(row: TextRow, tokens: Sequence[Token]) -> Generation:
-    top, text = row.config.top_logprobs, "".join(token.text for token in tokens)
-    return Generation(
-        prompt=row.prompt,
-        text=text,
-        ids=tuple(token.id for token in tokens),
-        stop_reason=row.stop_reason,
-        seed=row.config.seed or 0,
-        config=row.config,
-        healed=row.healed,
-        logprobs=None if top is None else tuple(token.logprob or 0.0 for token in tokens),
-        top_logprobs=tuple(token.top for token in tokens) if top else None,
-        missing=_missing(row, text),
-    )
-
-
-def _missing(row: TextRow, text: str) -> tuple[str, ...]:
-    """The required texts that a generated text lacks; it begins where token healing took the prompt back to."""
-    generated = row.prompt[len(row.prompt) - row.healed :] + text
-    return tuple(required for required in row.config.require if required not in generated)

@@ -13,7 +13,8 @@ import numpy as np
 from textgen.generation.config import SamplingConfig
 from textgen.generation.stopping import Ending
 from textgen.generation.text_state import TextState
-from textgen.tokenizer.tokenizer import Tokenizer, check_ids
+from textgen.tokenizer.stream_decoder import check_ids
+from textgen.tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Token:
 
     id: int
     text: str  # that became certain with it, which may be more or less than the text of the token
-    stop_reason: str = ""  # of the last token: see `textgen.generation.generator.Generation`
+    stop_reason: str = ""  # of the last token: see `textgen.generation.generated_text.Generation`
     logprob: float | None = None  # nats, under the model alone, before any setting of the sampler
     top: tuple[tuple[int, float], ...] = ()  # the likeliest ids and their log probabilities, in nats
 
@@ -34,7 +35,7 @@ class Row:
         start: The position in a text before the prompt.
         prompt_ids: Tokens to read after it, before the first one is generated.
         config: Settings of this text.
-        stop_reason: Empty until the text has ended: see `textgen.generation.generator.Generation`.
+        stop_reason: Empty until the text has ended: see `textgen.generation.generated_text.Generation`.
         track: Whether to keep `state` up to date.
         state: With `track`, the model's state before it has read the newest token, a nest of arrays [1, ...].
         ids: The tokens before the first generated one, from `start` on, once a decoder has read them.
@@ -83,7 +84,7 @@ class Row:
         self.start = TextState(memory, (*self.start.ids, *self.prompt_ids[:number]))
         self.prompt_ids = self.prompt_ids[number:]
 
-    def take(self, id: int, log_probs: np.ndarray | None = None, *, blocked: bool = False) -> Token:
+    def append(self, id: int, log_probs: np.ndarray | None = None, *, blocked: bool = False) -> Token:
         """Appends a generated token and decides whether the text ends with it.
 
         Args:
@@ -149,8 +150,8 @@ class TextRow(Row):
         super().set_prompt(ids)
         self.healed = len(self._tokenizer.decode(self.prompt_ids[len(ids) - 1 :]))
 
-    def take(self, id: int, log_probs: np.ndarray | None = None, *, blocked: bool = False) -> Token:
-        """Appends a generated token, decodes it and decides whether the text ends with it: see `Row.take`."""
+    def append(self, id: int, log_probs: np.ndarray | None = None, *, blocked: bool = False) -> Token:
+        """Appends a generated token, decodes it and decides whether the text ends with it: see `Row.append`."""
         text = self._write(id)
         self.stop_reason = self._ending.reason or ("blocked" if blocked else self._limit(id))
         if self.stop_reason:

@@ -20,7 +20,8 @@ from textgen.generation.decoding import Decoder
 from textgen.generation.row import Row
 from textgen.generation.stepping import StepModel
 from textgen.generation.text_state import TextState, num_bytes
-from textgen.generation.word_guard import WordGuard, WordTokens, word_tokens
+from textgen.generation.word_guard import WordGuard
+from textgen.generation.word_tokens import WordTokens, word_tokens
 from textgen.model.probabilities import require_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
@@ -144,7 +145,7 @@ class Suggester:
         guard.read(ids[len(self._opening) : -1])
         known = longer[guard.allowed()[longer]]
         if len(ids) > len(self._opening):
-            guard.take(ids[-1])
+            guard.accept(ids[-1])
         kept = np.where(guard.allowed(), p_next, 0.0)
         return (kept, known) if len(known) or kept.any() else (p_next, longer)
 

@@ -14,7 +14,7 @@ from textgen.saved_model.bases import is_base
 from textgen.saved_model.layout import LOGS
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.storage.folders import refuse_links
-from textgen.storage.remote import is_copy
+from textgen.storage.remote_cache import is_copy
 from textgen.training.observers.event_file import EventFile
 
 FOLDER = "inspect"  # within the logs of the run: TensorBoard shows it as a run of its own

@@ -12,7 +12,8 @@ import numpy as np
 
 from textgen.errors import ConfigError, CorpusError
 from textgen.generation.config import SamplingConfig
-from textgen.generation.generator import Generation, Generator
+from textgen.generation.generated_text import Generation
+from textgen.generation.generator import Generator
 from textgen.insight.cells import Finding, all_cells, find_cells
 from textgen.insight.config import InspectConfig
 from textgen.insight.gradients import Flow, gradient_flow, untrained_flows

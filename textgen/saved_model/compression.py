@@ -21,14 +21,15 @@ from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.probabilities import log_softmax
 from textgen.model.rounding import spread
+from textgen.saved_model.creation import check_place
 from textgen.saved_model.layout import CARD, FLOAT32, NGRAMS, TRAINING, read_bytes, training_bytes
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
-from textgen.saved_model.registry import check_place
-from textgen.saved_model.saved_model import FILTER_BYTES, ModelFolder, load_model, model_files, save_model
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import FILTER_BYTES, model_files, save_model
+from textgen.storage.addresses import without_secrets
 from textgen.storage.files import write_own_file
 from textgen.storage.folders import new_folder, read_manifest, verified
-from textgen.storage.remote import shown
 
 LIMIT = 0.005  # share of bits that compressing may cost
 ROWS, STEPS = 32, 64  # texts that the model writes, and tokens of each
@@ -209,9 +210,9 @@ def _write_card(folder: Path) -> None:
 def record_of_copy(training: Mapping[str, Any]) -> dict[str, Any]:
     """training.json without what only resuming reads, and without paths."""
     corpus = dict(training["corpus"])
-    corpus["paths"] = [Path(shown(path)).name for path in corpus["paths"]]
+    corpus["paths"] = [Path(without_secrets(path)).name for path in corpus["paths"]]
     if corpus.get("valid"):
-        corpus["valid"] = [Path(shown(path)).name for path in corpus["valid"]]
+        corpus["valid"] = [Path(without_secrets(path)).name for path in corpus["valid"]]
     left = {name: value for name, value in training.items() if name not in ONLY_FOR_RESUMING}
     if not str(training.get("state", "")).startswith("finished"):
         left.pop("state", None)

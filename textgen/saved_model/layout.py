@@ -23,7 +23,7 @@ WORDS = "words.safetensors"
 TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
 JSON_BYTES = 1 << 25  # largest JSON file in bytes; enough for the paths of 300,000 files
 
-RECORD = {  # fields of training.json that commands other than train read; `textgen.training.run` reads more
+RECORD = {  # fields of training.json that commands other than train read; `textgen.training.resumption` reads more
     "corpus": {"paths": [str], "characters": int, "documents": int},
     "model": {"vocab_size": int, "embedding_dim": int, "hidden_units": int, "num_layers": int},
     "tokenizer": {"tokenizer": str},

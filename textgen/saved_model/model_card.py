@@ -9,7 +9,7 @@ from typing import Any
 
 from textgen.corpus.labels import named
 from textgen.model.config import CELLS
-from textgen.storage.remote import shown
+from textgen.storage.addresses import without_secrets
 from textgen.wording import counted, shell_word, visible
 
 
@@ -105,7 +105,7 @@ def _origin(record: Mapping[str, Any]) -> str:
     if "corpus" not in record:
         return "of whose training nothing is known here"
     corpus = record["corpus"]
-    files = ", ".join(f"`{visible(Path(shown(path)).name)}`" for path in corpus["paths"])
+    files = ", ".join(f"`{visible(Path(without_secrets(path)).name)}`" for path in corpus["paths"])
     return (
         f"trained with textgen {record['versions']['textgen']} on {files}\n"
         f"({counted(corpus['characters'], 'character')} in {counted(corpus['documents'], 'document')})"

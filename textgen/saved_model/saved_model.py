@@ -1,4 +1,4 @@
-"""Loading and saving models. A saved model is a self-contained folder:
+"""Saved models, read from their folders. A saved model is a self-contained folder:
 
     config.json        format version, settings of network, tokenizer and corpus
     tokenizer.model    SentencePiece model; for a byte tokenizer its labels, if any
@@ -11,8 +11,9 @@
     logs/              TensorBoard
     checkpoints/       state for resuming; not used for generation
 
-Loading never runs code from the folder. It reads JSON, a SentencePiece model and arrays; names, shapes and total size
-of the arrays are checked against the configuration before memory is allocated. Links are not followed.
+`textgen.saved_model.saving` writes it. Loading never runs code from the folder. It reads JSON, a SentencePiece model
+and arrays; names, shapes and total size of the arrays are checked against the configuration before memory is allocated.
+Links are not followed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors.numpy import save as to_safetensors
 
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
@@ -37,10 +37,9 @@ from textgen.model.numpy_model import NumpyModel
 from textgen.model.onnx_model import is_installed, require_onnx
 from textgen.model.rounding import Loss
 from textgen.runtime import load_tensorflow
-from textgen.saved_model.arrays import in_c_order, read_integers, read_weights
+from textgen.saved_model.arrays import read_integers, read_weights
 from textgen.saved_model.bases import is_base
 from textgen.saved_model.layout import (
-    CARD,
     CONFIG,
     FLOAT32,
     NGRAMS,
@@ -52,18 +51,14 @@ from textgen.saved_model.layout import (
     read_bytes,
     read_training,
     read_verified_json,
-    training_bytes,
-    version_of,
 )
-from textgen.saved_model.model_card import model_card
 from textgen.saved_model.onnx_cache import Source, int8_writer, known_loss
-from textgen.saved_model.precision import compressed
-from textgen.saved_model.registry import find_model, has_file, models_folder
+from textgen.saved_model.registry import find_model, models_folder
 from textgen.settings import from_dict, to_dict
-from textgen.storage.files import json_bytes, write_own_file
-from textgen.storage.folders import MANIFEST, read_manifest, update_folder, verified
+from textgen.storage.folders import read_manifest, verified
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
+from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
+from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from textgen.wording import counted, shell_word
 
 if TYPE_CHECKING:
@@ -77,7 +72,6 @@ if TYPE_CHECKING:
 
 LEAST_WEIGHTS = 1_000_000  # NumPy writes as fast with smaller networks
 EXACT = " exact"  # added to the fingerprint of a model that computes in exact arithmetic
-FILTER_BYTES = 1 << 30  # largest size of the file of n-grams or of words
 
 
 @dataclass(frozen=True)
@@ -391,105 +385,6 @@ def load_model(name: str | None = None, folder: str | Path | None = None) -> Mod
     training = read_training(path) if os.path.lexists(path / TRAINING) else {}
     precision = config.get("precision", FLOAT32)
     return ModelFolder(path, model_config, tokenizer_config, corpus_config, tokenizer, training, precision)
-
-
-def save_model(
-    folder: Path,
-    weights: dict[str, np.ndarray],
-    model_config: ModelConfig,
-    tokenizer_config: TokenizerConfig,
-    corpus_config: CorpusConfig,
-    tokenizer: Tokenizer,
-    precision: str = FLOAT32,
-) -> None:
-    """Writes the files that the manifest covers, atomically: all of them or none.
-
-    Args:
-        folder: Folder of the model.
-        weights: Weights by name, float32.
-        model_config: Settings of the network.
-        tokenizer_config: Settings of the tokenizer.
-        corpus_config: Settings of the corpus.
-        tokenizer: The tokenizer.
-        precision: Precision that the weights are stored in, one of `textgen.saved_model.layout.PRECISIONS`.
-
-    Raises:
-        SavedModelError: A weight is not finite, or too large for float16; the files stay as they were.
-    """
-    bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
-    if bad:
-        raise SavedModelError(
-            f"The weights {', '.join(bad)} are not finite. They were not saved; the last finite ones are kept."
-        )
-    files = model_files(weights, model_config, tokenizer_config, corpus_config, tokenizer, precision)
-    for name in (NGRAMS, WORDS):
-        if has_file(folder, name) and not has_file(folder, MANIFEST):
-            files[name] = read_bytes(folder / name, FILTER_BYTES)
-    update_folder(folder, files)
-
-
-def model_files(
-    weights: dict[str, np.ndarray],
-    model_config: ModelConfig,
-    tokenizer_config: TokenizerConfig,
-    corpus_config: CorpusConfig,
-    tokenizer: Tokenizer,
-    precision: str = FLOAT32,
-) -> dict[str, bytes]:
-    """Returns the files that every saved model has, by name. The arguments are those of `save_model`."""
-    config = {
-        "format_version": version_of(precision),
-        **({} if precision == FLOAT32 else {"precision": precision}),
-        "model": to_dict(model_config),
-        "tokenizer": to_dict(tokenizer_config),
-        "corpus": to_dict(corpus_config),
-    }
-    arrays = in_c_order(compressed(weights, precision))
-    files = {CONFIG: json_bytes(config), WEIGHTS: to_safetensors(arrays)}
-    if tokenizer.serialized:
-        files[MODEL_FILE] = tokenizer.serialized
-    return files
-
-
-def save_ngrams(folder: Path, index: NgramIndex) -> None:
-    """Writes the n-gram index of the training text.
-
-    If the folder holds no model yet, the next `save_model` adds the index to the manifest.
-
-    Args:
-        folder: Folder of the model.
-        index: The index.
-    """
-    _save_beside(folder, NGRAMS, index.to_bytes())
-
-
-def save_words(folder: Path, words: WordFilter) -> None:
-    """Writes the filter of the words of the training text; see `save_ngrams`.
-
-    Args:
-        folder: Folder of the model.
-        words: The filter.
-    """
-    _save_beside(folder, WORDS, words.to_bytes())
-
-
-def _save_beside(folder: Path, name: str, data: bytes) -> None:
-    """Writes a file of a model that may not have been saved yet."""
-    if has_file(folder, MANIFEST):
-        update_folder(folder, {name: data})
-    else:
-        write_own_file(folder / name, data)
-
-
-def write_training(folder: Path, training: dict[str, Any]) -> None:
-    """Writes training.json with a checksum, and the model card built from it.
-
-    Args:
-        folder: Folder of the model.
-        training: Content of training.json. Numbers that JSON does not have become null.
-    """
-    write_own_file(folder / TRAINING, training_bytes(training))
-    write_own_file(folder / CARD, model_card(folder.name, training).encode())
 
 
 def _tokenizer_bytes(path: Path, config: TokenizerConfig) -> bytes:

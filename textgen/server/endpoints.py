@@ -32,7 +32,7 @@ from textgen.server.resources import Resources
 from textgen.server.served_model import ServedModel
 from textgen.storage.files import write_chunks
 from textgen.storage.temporary import temporary_folder
-from textgen.tokenizer.tokenizer import check_ids
+from textgen.tokenizer.stream_decoder import check_ids
 from textgen.wording import counted
 
 STATE_TYPE = "application/octet-stream"

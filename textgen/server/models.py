@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from textgen.errors import SavedModelError, TextgenError
 from textgen.generation.generator import Generator
 from textgen.saved_model.bases import base_folder, base_for, installed_bases
-from textgen.saved_model.registry import list_models, saved_at
+from textgen.saved_model.folder_contents import saved_at
+from textgen.saved_model.registry import list_models
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine

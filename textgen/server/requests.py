@@ -15,7 +15,7 @@ import msgspec
 
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig
-from textgen.generation.generator import later_seed, seeded
+from textgen.generation.request import later_seed, seeded
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError
 from textgen.settings import from_dict, select

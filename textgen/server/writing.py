@@ -26,7 +26,7 @@ class Choice:
         prompt: Number of its prompt.
         job: The job that writes it.
         tokens: The tokens so far.
-        stop_reason: Why it has ended: see `textgen.generation.generator.Generation`; empty before.
+        stop_reason: Why it has ended: see `textgen.generation.generated_text.Generation`; empty before.
     """
 
     index: int

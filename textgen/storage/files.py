@@ -1,8 +1,7 @@
 """Reads and writes single files: a file is written completely or not at all, and links are not followed.
 
 Every write goes to a temporary name next to its target, is flushed to disk, and is then renamed. Temporary names are
-random, and temporary files are created exclusively. Only streams are written into: pipes, devices, and what is open
-already, such as `/dev/stdout`.
+random, and temporary files are created exclusively. Only streams (`textgen.storage.streams`) are written into.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import secrets
 import shutil
 import stat
@@ -23,17 +21,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from textgen.errors import TextgenError
+from textgen.storage.streams import is_stream, open_file_number, open_stream
 from textgen.wording import json_text
 
 TEMPORARY = ".tmp-"  # prefix of temporary names
 SUFFIX_BYTES = 20  # longest suffix in a temporary name: what follows the full stop in "1. A long title" is none
 OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))  # flags that this system has
-DO_NOT_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe returns without waiting for its other end
-OPEN_FILES = r"/dev/fd|/proc/(self|{process})(/task/\d+)?/fd"  # folders of the open files of this process
-MAX_LINKS = 40  # that are followed, as by the system
-_SEEKING = threading.Lock()  # guards seek and read on systems without os.pread
-ELSEWHERE = "Free some space or choose another folder; what was there before is untouched."
-OTHER_TEMPORARY = "Free some space, or set TMPDIR to a folder with more space."
+NONBLOCKING = getattr(os, "O_NONBLOCK", 0)  # opening a pipe returns without waiting for its other end
+_seek_lock = threading.Lock()  # guards seek and read on systems without os.pread
+SPACE_ADVICE = "Free some space or choose another folder; what was there before is untouched."
+TMPDIR_ADVICE = "Free some space, or set TMPDIR to a folder with more space."
 
 
 class CannotWrite(TextgenError):
@@ -49,7 +46,7 @@ class CannotWrite(TextgenError):
         advice: What the user can do, in one sentence.
     """
 
-    def __init__(self, path: Path, reason: str, advice: str = ELSEWHERE) -> None:
+    def __init__(self, path: Path, reason: str, advice: str = SPACE_ADVICE) -> None:
         super().__init__(f"Cannot write {path}: {reason}. {advice}")
         self.path, self.reason = path, reason
 
@@ -80,16 +77,16 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
         TextgenError: A file cannot be written.
     """
     with ExitStack() as stack:
-        last: list[tuple[Path, Callable[[], object]]] = []  # the last step for each path
+        final_steps: list[tuple[Path, Callable[[], object]]] = []
         for path, data in contents.items():
             with writing(path):
                 if is_stream(path):
-                    last.append((path, partial(_write_into, path, data)))
+                    final_steps.append((path, partial(_write_to_stream, path, data)))
                     continue
-                target = _target(path)
+                target = _link_target(path)
                 temporary = stack.enter_context(_temporary_file(target, data))
-                last.append((path, partial(_rename, temporary, target)))
-        for path, finish in last:
+                final_steps.append((path, partial(_rename, temporary, target)))
+        for path, finish in final_steps:
             with writing(path):
                 finish()
 
@@ -128,12 +125,12 @@ def new_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
         TextgenError: The file cannot be written.
     """
     if follow_link and is_stream(path):
-        with _file_for(path) as temporary:
+        with _temporary_for_stream(path) as temporary:
             yield temporary
         return
     with ExitStack() as stack:
         with writing(path):
-            target = _target(path) if follow_link else path
+            target = _link_target(path) if follow_link else path
             temporary = stack.enter_context(_temporary_file(target))
         yield temporary
         with writing(path):
@@ -141,7 +138,9 @@ def new_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
             _rename(temporary, target)
 
 
-def write_chunks(path: Path, chunks: Iterable[bytes], *, shown: Path | None = None, advice: str = ELSEWHERE) -> None:
+def write_chunks(
+    path: Path, chunks: Iterable[bytes], *, message_path: Path | None = None, advice: str = SPACE_ADVICE
+) -> None:
     """Writes the content of a file chunk by chunk. The file may be incomplete after an error.
 
     Errors of writing are converted; those raised by `chunks` are not.
@@ -149,20 +148,20 @@ def write_chunks(path: Path, chunks: Iterable[bytes], *, shown: Path | None = No
     Args:
         path: Path of the file, which is replaced.
         chunks: Its content.
-        shown: Path for the error message; `path` by default.
+        message_path: Path for the error message; `path` by default.
         advice: What the user can do, in one sentence.
 
     Raises:
         CannotWrite: The file cannot be written.
     """
-    shown = shown or path
+    message_path = message_path or path
     with ExitStack() as stack:
-        with writing(shown, advice):
+        with writing(message_path, advice):
             file = stack.enter_context(path.open("wb"))
         for chunk in chunks:
-            with writing(shown, advice):
+            with writing(message_path, advice):
                 file.write(chunk)
-        with writing(shown, advice):
+        with writing(message_path, advice):
             file.flush()
 
 
@@ -180,9 +179,9 @@ def check_writable(path: Path) -> None:
         raise TextgenError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
     with writing(path):
         if not is_stream(path):
-            with tempfile.TemporaryFile(dir=_target(path).parent):
+            with tempfile.TemporaryFile(dir=_link_target(path).parent):
                 return
-        if (number := _open_file_at(path)) is not None:
+        if (number := open_file_number(path)) is not None:
             os.write(number, b"")  # fails unless it is open for writing
         elif not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -202,26 +201,8 @@ def check_folder_writable(path: Path) -> None:
         pass
 
 
-def is_stream(path: Path) -> bool:
-    """Checks whether a path is that of a stream: bytes are written into it, and what is there already stays.
-
-    A pipe and a character device are streams, and so is whatever this process has open, under a path such as
-    `/dev/stdout` or `/dev/fd/3`: even a file, since a shell may have opened it to append to it.
-
-    Args:
-        path: The path; links are followed.
-    """
-    if _open_file_at(path) is not None:
-        return True
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
-
-
 @contextmanager
-def writing(path: Path, advice: str = ELSEWHERE) -> Iterator[None]:
+def writing(path: Path, advice: str = SPACE_ADVICE) -> Iterator[None]:
     """Converts errors of writing in the block, such as a full disk or no permission, to `CannotWrite`.
 
     Args:
@@ -252,7 +233,7 @@ def open_file(path: Path) -> BinaryIO:
         OSError: The file cannot be opened, or is a link, a folder, a pipe or a device. `strerror` is the reason.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | OPEN_FLAGS | DO_NOT_WAIT)
+        descriptor = os.open(path, os.O_RDONLY | OPEN_FLAGS | NONBLOCKING)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
             raise OSError(error.errno, "it is a link, and links in such a folder are not followed", str(path)) from None
@@ -299,7 +280,7 @@ def read_at(descriptor: int, size: int, start: int) -> bytes:
     """
     if hasattr(os, "pread"):
         return os.pread(descriptor, size, start)
-    with _SEEKING:
+    with _seek_lock:
         os.lseek(descriptor, start, os.SEEK_SET)
         data = b""
         while len(data) < size and (part := os.read(descriptor, size - len(data))):
@@ -328,51 +309,31 @@ def json_bytes(value: Any) -> bytes:
     return f"{json_text(value, indent=2)}\n".encode()
 
 
-def _open_file_at(path: Path) -> int | None:
-    """Returns the number of the open file of this process that a path stands for, as `/dev/stdout` does for 1."""
-    for _ in range(MAX_LINKS):
-        folder = os.path.realpath(path.parent)
-        if path.name.isdecimal() and re.fullmatch(OPEN_FILES.format(process=os.getpid()), folder):
-            return int(path.name)
-        try:
-            path = Path(folder, os.readlink(Path(folder, path.name)))
-        except OSError:
-            break
-    return None
-
-
-def _opened_stream(path: Path) -> BinaryIO:
-    """Opens a stream for writing. What is open already is not opened again, which would empty a file."""
-    number = _open_file_at(path)
-    return path.open("wb") if number is None else os.fdopen(os.dup(number), "wb")
-
-
-def _write_into(path: Path, data: bytes) -> None:
-    """Writes bytes into a stream."""
-    with _opened_stream(path) as stream:
-        stream.write(data)
-
-
 @contextmanager
-def _file_for(stream: Path) -> Iterator[Path]:
+def _temporary_for_stream(stream: Path) -> Iterator[Path]:
     """Creates a temporary file, whose content is written into a stream after the block."""
     with ExitStack() as stack:
-        with writing(stream, OTHER_TEMPORARY):
+        with writing(stream, TMPDIR_ADVICE):
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="textgen-"))
             temporary = Path(folder, stream.name)
             temporary.touch()
         yield temporary
-        with writing(stream), temporary.open("rb") as source, _opened_stream(stream) as target:
+        with writing(stream), temporary.open("rb") as source, open_stream(stream) as target:
             shutil.copyfileobj(source, target)
 
 
-def _target(path: Path) -> Path:
+def _link_target(path: Path) -> Path:
     """Returns the file that is replaced: that where links lead. Raises `OSError` if it is of another kind."""
     with suppress(FileNotFoundError, NotADirectoryError):
         mode = path.stat().st_mode
         if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
             raise OSError(errno.EINVAL, "it is a disk or a socket, not a file")
     return Path(os.path.realpath(path))
+
+
+def _write_to_stream(path: Path, data: bytes) -> None:
+    with open_stream(path) as stream:
+        stream.write(data)
 
 
 def _replace(target: Path, data: bytes) -> None:
@@ -385,7 +346,7 @@ def _replace(target: Path, data: bytes) -> None:
 def _temporary_file(target: Path, data: bytes = b"") -> Iterator[Path]:
     """Creates a temporary file next to `target`, and removes it after the block if it is still there."""
     suffix = target.suffix if len(os.fsencode(target.suffix)) <= SUFFIX_BYTES else ""
-    temporary = target.with_name(f"{TEMPORARY}{random_word()}{suffix}")
+    temporary = target.with_name(f"{TEMPORARY}{random_hex()}{suffix}")
     try:
         write_through(temporary, data, 0o666 if _mode(target) is None else 0o600)  # keep private files private
         yield temporary
@@ -457,6 +418,6 @@ def sync_folder(path: Path) -> None:
             os.close(descriptor)
 
 
-def random_word() -> str:
+def random_hex() -> str:
     """Returns an unpredictable part of a temporary name."""
     return secrets.token_hex(8)

@@ -22,7 +22,7 @@ from textgen.storage.files import (
     TEMPORARY,
     json_bytes,
     open_file,
-    random_word,
+    random_hex,
     read_file,
     sha256,
     sync_file,
@@ -297,7 +297,7 @@ def move_aside(path: Path) -> Path:
     Raises:
         OSError: The file or folder cannot be renamed.
     """
-    aside = path.with_name(f"{ASIDE}{random_word()}-{path.name}")
+    aside = path.with_name(f"{ASIDE}{random_hex()}-{path.name}")
     os.rename(path, aside)
     return aside
 
@@ -305,7 +305,7 @@ def move_aside(path: Path) -> Path:
 def _begin_folder(path: Path, stack: ExitStack) -> Path:
     """Creates a temporary folder next to `path`, locked until `stack` is closed."""
     while True:
-        temporary = path.with_name(f"{TEMPORARY}{path.name}-{random_word()}")
+        temporary = path.with_name(f"{TEMPORARY}{path.name}-{random_hex()}")
         temporary.mkdir()
         with suppress(TextgenError, FileNotFoundError):  # removed by `sweep` of another process before it was locked
             stack.enter_context(lock(temporary))

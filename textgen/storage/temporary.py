@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from textgen.storage.files import OTHER_TEMPORARY, CannotWrite, writing
+from textgen.storage.files import TMPDIR_ADVICE, CannotWrite, writing
 
 USUAL_PLACE = "/tmp"  # what an error names if neither TMPDIR nor any of Python's places can be used
 
@@ -27,7 +27,7 @@ def new_temporary_folder(prefix: str = "textgen-") -> Path:
     Raises:
         CannotWrite: No temporary folder of the system can be written to. The message names TMPDIR.
     """
-    with writing(_place(), OTHER_TEMPORARY):
+    with writing(_place(), TMPDIR_ADVICE):
         return Path(tempfile.mkdtemp(prefix=prefix))
 
 
@@ -47,7 +47,7 @@ def temporary_folder() -> Iterator[Path]:
     except CannotWrite as error:
         if not error.path.is_relative_to(folder):
             raise
-        raise CannotWrite(error.path, error.reason, OTHER_TEMPORARY) from None
+        raise CannotWrite(error.path, error.reason, TMPDIR_ADVICE) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -61,11 +61,11 @@ def new_temporary_file() -> IO[bytes]:
     Raises:
         CannotWrite: No temporary folder of the system can be written to. The message names TMPDIR.
     """
-    with writing(_place(), OTHER_TEMPORARY):
+    with writing(_place(), TMPDIR_ADVICE):
         return tempfile.TemporaryFile()
 
 
 def _place() -> Path:
     """The folder of temporary files. Python looks for it at the first call, and raises an error if it finds none."""
-    with writing(Path(os.environ.get("TMPDIR") or USUAL_PLACE), OTHER_TEMPORARY):
+    with writing(Path(os.environ.get("TMPDIR") or USUAL_PLACE), TMPDIR_ADVICE):
         return Path(tempfile.gettempdir())

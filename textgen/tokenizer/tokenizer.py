@@ -30,10 +30,8 @@ SentencePiece's model file.
 from __future__ import annotations
 
 import codecs
-import copy
 import hashlib
 import json
-import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,13 +44,10 @@ import sentencepiece
 
 from textgen.corpus.labels import unknown_label
 from textgen.errors import ConfigError, TokenizerError
-from textgen.storage.files import read_file, write_file
-from textgen.storage.folders import MANIFEST, read_manifest, verified
+from textgen.storage.files import write_file
 from textgen.tokenizer.segmentation import BpeSegmenter, Segmenter, UnigramSegmenter
 from textgen.tokenizer.spelling import Spelling
-
-MODEL_FILE = "tokenizer.model"  # its name in the folder of a saved model
-MODEL_BYTES, CONFIG_BYTES = 1 << 28, 1 << 20  # sizes of this file and of config.json, at most
+from textgen.tokenizer.stream_decoder import StreamDecoder, check_ids
 
 PAD, UNK, EOS, NEWLINE, FIRST_BYTE = range(5)
 FIRST_LEARNED = FIRST_BYTE + 256
@@ -246,51 +241,6 @@ class Tokenizer(ABC):
         write_file(Path(path), self.serialized)
 
 
-class StreamDecoder:
-    """Decodes ids as they arrive, never half a character.
-
-    Example:
-        >>> decoder = ByteTokenizer().decoder()
-        >>> [decoder.feed([byte + 3]) for byte in "é!".encode()], decoder.flush()
-        (['', 'é', '!'], '')
-    """
-
-    def __init__(self, piece_bytes: list[bytes], spaced_words: bool = False, line_start: bool = True) -> None:
-        self._piece_bytes = piece_bytes
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._spaced_words = spaced_words  # every word begins with a space, which is dropped at the start of a line
-        self._line_start = line_start
-
-    def feed(self, ids: Iterable[int]) -> str:
-        """Appends ids and returns the text that is now certain.
-
-        Raises:
-            TokenizerError: There is no such id.
-        """
-        ids = list(ids)
-        check_ids(ids, len(self._piece_bytes))
-        return self._trim(self._decoder.decode(b"".join([self._piece_bytes[id] for id in ids])))
-
-    def flush(self) -> str:
-        """Returns the rest at the end of the text: U+FFFD for a character that was not completed."""
-        return self._trim(self._decoder.decode(b"", final=True))
-
-    def fork(self) -> StreamDecoder:
-        """Returns a decoder that has taken the same ids, and takes others from now on."""
-        twin = copy.copy(self)
-        twin._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        twin._decoder.setstate(self._decoder.getstate())
-        return twin
-
-    def _trim(self, text: str) -> str:
-        if not self._spaced_words or not text:
-            return text
-        if self._line_start:
-            text = text.removeprefix(" ")
-        self._line_start = text.endswith("\n")
-        return text.replace("\n ", "\n")
-
-
 class SentencePieceTokenizer(Tokenizer):
     """unigram, bpe and char: pieces of several characters, and bytes for characters without a piece."""
 
@@ -450,56 +400,6 @@ def load_tokenizer(serialized: bytes) -> Tokenizer:
     return SentencePieceTokenizer(kind, names, serialized, processor, labels)
 
 
-def read_tokenizer(path: str | Path) -> Tokenizer:
-    """Reads a tokenizer from a file.
-
-    Args:
-        path: A SentencePiece model file that textgen wrote, or the folder of a saved model.
-
-    Raises:
-        TokenizerError: The file cannot be read, is damaged, or another program made it.
-    """
-    path = Path(path)
-    file = path / MODEL_FILE if path.is_dir() else path
-    try:
-        if path.is_dir() and not file.exists() and _says_byte(path / "config.json"):
-            return ByteTokenizer()
-        if path.is_dir() and os.path.lexists(path / MANIFEST):
-            file = verified(path, MODEL_FILE, _entry(path))
-        with file.open("rb") as opened:
-            serialized = opened.read(MODEL_BYTES + 1)
-        if len(serialized) > MODEL_BYTES:
-            raise TokenizerError(f"The tokenizer {file} has more than {MODEL_BYTES:,} bytes, the limit.")
-    except OSError as error:
-        raise TokenizerError(
-            f"Cannot read the tokenizer {file}: {error.strerror}. Name a .model file or a saved model."
-        ) from None
-    if not serialized:
-        raise TokenizerError(f"The tokenizer {file} is empty. Train it again, or copy it again.")
-    try:
-        return load_tokenizer(serialized)
-    except TokenizerError as error:
-        raise TokenizerError(f"{file}: {error}") from None
-
-
-def _entry(folder: Path) -> dict[str, Any]:
-    """The entry of the vocabulary in the manifest of a saved model."""
-    if entry := read_manifest(folder)["files"].get(MODEL_FILE):
-        return entry
-    raise TokenizerError(f"{folder / MANIFEST} does not name {MODEL_FILE}. Copy the whole folder again.")
-
-
-def check_ids(ids: Sequence[int], vocab_size: int) -> None:
-    """Checks ids.
-
-    Raises:
-        TokenizerError: An id is not in the vocabulary.
-    """
-    if ids and not (min(ids) >= 0 and max(ids) < vocab_size):
-        wrong = next(id for id in ids if not 0 <= id < vocab_size)
-        raise TokenizerError(f"There is no token {wrong}: ids are from 0 to {vocab_size - 1}.")
-
-
 def _labels_in(serialized: bytes) -> list[str]:
     """The labels of a byte tokenizer."""
     try:
@@ -521,13 +421,6 @@ def _control_pieces(names: Sequence[str]) -> bytes:
 
     kind = ModelProto.SentencePiece.CONTROL
     return ModelProto(pieces=[{"piece": name, "type": kind} for name in names]).SerializeToString()
-
-
-def _says_byte(config_file: Path) -> bool:
-    try:
-        return json.loads(read_file(config_file, CONFIG_BYTES))["tokenizer"]["tokenizer"] == "byte"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
 
 
 def valid_text(text: str) -> str:

@@ -84,6 +84,8 @@ class BaseChoice:
         fit: How the vocabulary of the base, or one that is given, suits the text, if that was looked at.
         is_open: Whether a race is still to decide; `name` is then the likelier winner.
         bits_per_byte: Held-out scores of a race, by name of the base, and "none".
+        relative_loss: How hard the text is for the model: see `textgen.training.relative_loss`. None if it was not
+            measured, as the learning rate does not depend on it.
     """
 
     name: str | None
@@ -92,6 +94,7 @@ class BaseChoice:
     fit: Fit | None = None
     is_open: bool = False
     bits_per_byte: Mapping[str, float] = field(default_factory=dict)
+    relative_loss: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The choice as JSON values, for training.json and for the JSON plan."""
@@ -102,6 +105,7 @@ class BaseChoice:
             "unknown_bytes": self.fit and round(self.fit.unknown_bytes, 5),
             "token_ratio": self.fit and round(self.fit.token_ratio, 4),
             "bits_per_byte": dict(self.bits_per_byte) or None,
+            "relative_loss": self.relative_loss and round(self.relative_loss, 3),
         }
 
 

@@ -239,7 +239,7 @@ def _plan(
 ) -> Plan:
     facts = corpus_facts(corpus, given, sources)
     vocabulary = plan_vocabulary(corpus, facts, given, sources)
-    basis = find_basis(facts, vocabulary, given, sources, hardware)
+    basis = find_basis(corpus, facts, vocabulary, given, sources, hardware)
     if sources.start is None:
         while smaller := _smaller_size(corpus, vocabulary, given, basis, preset):
             vocabulary = plan_vocabulary(corpus, facts, given, sources, smaller)
@@ -265,7 +265,7 @@ def _plan(
         training_config=training,
         preset=size,
         estimates=estimates,
-        base=choice,
+        base=replace(choice, relative_loss=basis.relative_loss),
         is_patience_planned="patience" not in given,
     )
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from textgen.corpus.corpus import Corpus
+from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.machine import best_precision, measure_flops
 from textgen.model.config import ModelConfig
 from textgen.saved_model.bases import is_base
@@ -15,6 +17,7 @@ from textgen.training.distribution import Shares
 from textgen.training.plan_estimates import scoring_speed, tokens_per_second
 from textgen.training.plan_inputs import Hardware, Sources
 from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary
+from textgen.training.relative_loss import relative_loss
 
 SMALL_TEXT = 30_000  # tokens, about 110 KB of English, with which the plan for models trained on much more was chosen
 MUCH_MORE = 10  # times the length of the text to train on
@@ -32,6 +35,7 @@ class Basis:
         shares: Replicas, processes and machines.
         fine_tuning: Whether the run starts from a trained model.
         read_much_more: Whether that model was trained on much more text than there is now, as a base was.
+        relative_loss: How hard the text is for such a model: see `textgen.training.relative_loss`; None if unknown.
         memory: Memory of each machine in bytes; None if it is unknown.
         sampled_softmax: Tokens that stand for the vocabulary in the softmax; 0 for the full one, and until vocabulary
             and network are chosen.
@@ -45,6 +49,7 @@ class Basis:
     fine_tuning: bool
     read_much_more: bool
     memory: int | None
+    relative_loss: float | None = None
     sampled_softmax: int = 0
 
     def scoring_speed(self, model: ModelConfig) -> float:
@@ -65,11 +70,17 @@ class Basis:
 
 
 def find_basis(
-    facts: CorpusFacts, vocabulary: Vocabulary, given: Mapping[str, Any], sources: Sources, hardware: Hardware
+    corpus: Corpus | PreparedCorpus,
+    facts: CorpusFacts,
+    vocabulary: Vocabulary,
+    given: Mapping[str, Any],
+    sources: Sources,
+    hardware: Hardware,
 ) -> Basis:
     """What is known before the network is chosen.
 
     Args:
+        corpus: The text to train on.
         facts: What is known of the corpus.
         vocabulary: The vocabulary, planned.
         given: Settings that were given.
@@ -85,8 +96,20 @@ def find_basis(
     }
     start, tokens = sources.start, vocabulary.tokens
     read_much_more = start is not None and _read_much_more(start, facts.stats.characters)
-    settings = {**given, **settled}
-    return Basis(settings, vocabulary.size, tokens, flops, shares, start is not None, read_much_more, hardware.memory)
+    loss = None
+    if start and read_much_more and "learning_rate" not in given and isinstance(corpus, Corpus):
+        loss = relative_loss(start, corpus.sample)
+    return Basis(
+        settings={**given, **settled},
+        vocab_size=vocabulary.size,
+        tokens=tokens,
+        flops=flops,
+        shares=shares,
+        fine_tuning=start is not None,
+        read_much_more=read_much_more,
+        memory=hardware.memory,
+        relative_loss=loss,
+    )
 
 
 def _read_much_more(start: ModelFolder, characters: int) -> bool:

@@ -14,7 +14,7 @@ from textgen.errors import ConfigError, CorpusError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.settings import refuse_unknown, select
-from textgen.storage import remote
+from textgen.storage.addresses import without_secrets
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.training.base_choice import network_settings
 from textgen.training.config import TrainingConfig
@@ -47,8 +47,8 @@ def refuse_shared(corpus: Corpus, valid: Corpus | None) -> None:
     for file, place in zip(valid.files, valid.places, strict=True) if valid else ():
         if file.resolve() in own:
             raise CorpusError(
-                f"{remote.shown(place)} is held-out text, but it is among the files to train on, too, so every score "
-                "would be one of text that the model has read. Move it out of the folder, or name the files to "
+                f"{without_secrets(place)} is held-out text, but it is among the files to train on, too, so every "
+                "score would be one of text that the model has read. Move it out of the folder, or name the files to "
                 "train on without it."
             )
 

@@ -27,11 +27,13 @@ from textgen.saved_model.layout import NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.ownership import is_signed, sign
 from textgen.schema import check
 from textgen.settings import from_dict, refuse_unknown, to_dict
+from textgen.storage.addresses import is_remote
 from textgen.storage.files import read_file, sha256
 from textgen.storage.folders import MANIFEST, read_manifest, verified
-from textgen.storage.remote import is_remote, keep_copy
+from textgen.storage.remote_cache import keep_copy
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import MODEL_BYTES, MODEL_FILE, Tokenizer, load_tokenizer
+from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
+from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from textgen.training.base_choice import NONE
 from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
 from textgen.training.plan_validations import plan_patience, validations_in

@@ -16,44 +16,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textgen.corpus.labels import named
-from textgen.dataset.ngram_index import MAX_NGRAMS, NgramIndex, index_stream
-from textgen.dataset.prepared_corpus import PreparedCorpus
-from textgen.dataset.subword_sampling import SampledStream
-from textgen.dataset.token_cache import TokenData, encode_and_split
-from textgen.dataset.word_filter import MAX_TOKENS, WordFilter, stream_words, word_filter
-from textgen.errors import ConfigError, SavedModelError, TextgenError
+from textgen.errors import SavedModelError, TextgenError
 from textgen.generation.config import SamplingConfig
-from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
-from textgen.model.vocabulary_transfer import carried_over, shared_tokens, spelled_tokens
+from textgen.saved_model.creation import claimed
+from textgen.saved_model.folder_contents import has_steps
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
-from textgen.saved_model.registry import claimed, has_steps
-from textgen.saved_model.saved_model import ModelFolder, load_model, save_model, save_ngrams, save_words, write_training
-from textgen.settings import to_dict
-from textgen.storage.files import write_own_file
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import save_model, write_training
 from textgen.storage.folders import MANIFEST, refuse_links, sweep
 from textgen.storage.locks import locked
-from textgen.tokenizer.tokenizer import MODEL_FILE, Tokenizer
-from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint
-from textgen.training.config import TrainingConfig
-from textgen.training.lr_finder import Point
 from textgen.training.observers.observer import Observer, RunReport
 from textgen.training.plan import Plan
 from textgen.training.race import race
-from textgen.training.resumption import ResumeSources, read_run, with_origin
-from textgen.training.run_setup import RunOptions, RunSetup, Say, quiet
-from textgen.versions import module_version
-from textgen.wording import counted
+from textgen.training.resumption import ResumeSources, read_run
+from textgen.training.run_setup import RunOptions, RunSetup
+from textgen.training.run_start import begin, initial_model, save_known_words, save_ngram_index, training_data
 
 if TYPE_CHECKING:
     from textgen.evaluation.evaluator import Scores
     from textgen.model.language_model import LanguageModel
-    from textgen.training.distribution import Distribution
 
 SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # of the text written at every validation
-TRANSFER_TOKENS = 4_096  # of the text, at most, that decide how a base model's bias moves to another vocabulary
 FINAL_TOKENS = 1_000_000  # tokens of the held-out text that the final evaluation scores, at most
 LEAST_FINAL_TOKENS = 20_000  # in a run of any length
 FINAL_SHARE = 0.1  # of the tokens that were trained on, in a longer one
@@ -100,43 +86,6 @@ def _contend(plan: Plan, folder: Path, options: RunOptions) -> RunSetup:
         return replace(setup, record=read_training(folder))
 
 
-def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
-    """Encodes the text of a new run and records the run in its folder.
-
-    Args:
-        plan: Corpus and settings.
-        folder: Folder of the new model, locked by the caller.
-        say: Called with a line of text for each stage.
-    """
-    tokenizer, data = _encode(plan, say)
-    plan = plan.for_tokens(len(data.train))
-    say(f"{counted(len(data.train), 'token')} to train on, {len(data.valid):,} held out.")
-    start = plan.sources.start
-    knows_vocabulary = start is not None and start.tokenizer.is_part_of(tokenizer)
-    if plan.training_config.interpolate_base and not knows_vocabulary:
-        raise ConfigError("interpolate_base needs a base model with the same vocabulary: leave one of them out.")
-    _report_vocabulary(start, tokenizer, say)
-    base = start.ngrams() if start and start.has_ngrams and knows_vocabulary else None
-    _index_corpus(folder, tokenizer, data, say, base)
-    _save_words(folder, tokenizer, data, say, start.words() if start else None)
-    if tokenizer.serialized:  # after the others, beside which `claimed` knows that a run has written it
-        write_own_file(folder / MODEL_FILE, tokenizer.serialized)
-    model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
-    record = with_origin(_first_record(plan, model_config, tokenizer, data), folder)
-    write_training(folder, record)
-    return RunSetup(
-        folder=folder,
-        record=record,
-        model_config=model_config,
-        tokenizer_config=plan.tokenizer_config,
-        corpus_config=plan.corpus_config,
-        training_config=plan.training_config,
-        tokenizer=tokenizer,
-        data=data,
-        start=start,
-    )
-
-
 def resume(
     folder: Path,
     settings: Mapping[str, Any] | None = None,
@@ -175,10 +124,10 @@ def resume(
             options.say(f"Skipped a damaged checkpoint: {line}")
         setup = read_run(folder, settings or {}, sources, options.say)
         if not (folder / NGRAMS).is_file():
-            _index_corpus(folder, setup.tokenizer, setup.data, options.say)
+            save_ngram_index(folder, setup.tokenizer, setup.data, options.say)
         if not (folder / WORDS).is_file():
             base = setup.start.words() if setup.start else None
-            _save_words(folder, setup.tokenizer, setup.data, options.say, base)
+            save_known_words(folder, setup.tokenizer, setup.data, options.say, base)
         before = read_training(folder)
         try:
             write_training(folder, setup.record)  # for other processes that join, and for the next time
@@ -225,145 +174,6 @@ def _nothing_to_resume(folder: Path) -> str:
     return f"There is no training to resume in {folder}: train without resuming."
 
 
-def find_learning_rate(plan: Plan, *, say: Say = quiet, distribution: Distribution | None = None) -> list[Point]:
-    """Tries rising learning rates around the planned one, in a short run that saves nothing.
-
-    Everything but the learning rate is as in the planned run.
-
-    Args:
-        plan: Corpus and settings.
-        say: Called with a line of text for each stage.
-        distribution: Devices to train on; one if None.
-
-    Returns:
-        The smoothed loss at each learning rate; see `textgen.training.lr_finder.suggestion`.
-
-    Raises:
-        ConfigError: The planned rate is 0, or several processes would train together.
-    """
-    from textgen.training.distribution import Distribution
-    from textgen.training.trainer import Trainer
-
-    config, distribution = plan.training_config, distribution or Distribution()
-    if not config.learning_rate:
-        raise ConfigError("learning_rate is 0: give one above 0, since the rates to try are chosen around it.")
-    if distribution.num_workers > 1:
-        raise ConfigError("Learning rates are tried in one process: start only one.")
-    distribution.local_rows(config)  # checks the batch size before the slow part
-    tokenizer, data = _encode(plan, say)
-    model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
-    with distribution.strategy.scope():
-        model = _first_model(model_config, config, tokenizer, data, plan.sources.start)
-    data = _resegmented(data, tokenizer, config)
-    trainer = Trainer(model, data, config, Path(), distribution=distribution)
-    say("Trying learning rates ...")
-    return trainer.sweep_learning_rates()
-
-
-def _first_model(
-    config: ModelConfig, training: TrainingConfig, tokenizer: Tokenizer, data: TokenData, start: ModelFolder | None
-) -> LanguageModel:
-    """The network before the first step: with random weights, or with those of a base model."""
-    from textgen.model.language_model import LanguageModel
-    from textgen.training.initializers import initialize
-
-    model = LanguageModel(config, pad_id=tokenizer.pad_id, seed=training.seed, precision=training.precision)
-    initialize(model, training)
-    model.start_bias(data.train.counts)
-    if start:
-        fresh, ids = model.weights_as_arrays(), data.train.read(0, min(len(data.train), TRANSFER_TOKENS))
-        model.assign_weights(carried_over(config, start.weights(), start.tokenizer, tokenizer, fresh, ids))
-    return model
-
-
-def _encode(plan: Plan, say: Say) -> tuple[Tokenizer, TokenData]:
-    """The vocabulary, trained if need be, and the encoded text."""
-    if isinstance(plan.corpus, PreparedCorpus):
-        return plan.corpus.tokenizer, plan.corpus.data()
-    tokenizer = plan.sources.tokenizer
-    if tokenizer is None:
-        if plan.tokenizer_config.tokenizer != "byte":
-            say(f"Learning a vocabulary ({plan.tokenizer_config.tokenizer}) ...")
-        tokenizer = learn_vocabulary(plan.corpus, plan.tokenizer_config)
-    else:
-        tokenizer = add_labels(tokenizer, plan.corpus)
-    say(f"Vocabulary: {counted(tokenizer.vocab_size, 'token')}. Encoding the corpus ...")
-    return tokenizer, encode_and_split(plan.corpus, tokenizer, plan.sources.valid or plan.training_config, say=say)
-
-
-def _report_vocabulary(start: ModelFolder | None, tokenizer: Tokenizer, say: Say) -> None:
-    """Reports which tokens or labels are new to a base model."""
-    if start is None:
-        return
-    if start.tokenizer.is_part_of(tokenizer):
-        if new := [label for label in tokenizer.labels if label not in start.tokenizer.labels]:
-            say(f"Labels that {start.name} does not know: {named(new)}.")
-        return
-    shared = len(shared_tokens(start.tokenizer, tokenizer)[0])
-    spelled = len(spelled_tokens(start.tokenizer, tokenizer))
-    say(
-        f"{shared:,} of {counted(tokenizer.vocab_size, 'token')} are known to {start.name}; {spelled:,} begin as the "
-        "mean of the tokens that spell them."
-    )
-
-
-def _index_corpus(
-    folder: Path, tokenizer: Tokenizer, data: TokenData, say: Say, base: NgramIndex | None = None
-) -> None:
-    """Saves the n-gram index that tells what the model copies, together with the n-grams of its base model."""
-    if len(data.train) > MAX_NGRAMS:
-        say("The corpus is too large for an index of its n-grams, so copies of it cannot be detected.")
-        return
-    save_ngrams(folder, index_stream(data.train, tokenizer.eos_id, base))
-
-
-def _save_words(folder: Path, tokenizer: Tokenizer, data: TokenData, say: Say, base: WordFilter | None = None) -> None:
-    """Saves the words of the text, together with those of its base model, so that the model writes no others."""
-    if tokenizer.tokenizer == "word" or len(data.train) > MAX_TOKENS:
-        return
-    counts = stream_words(data.train, tokenizer)
-    if words := word_filter(counts, base):
-        save_words(folder, words)
-    elif counts:
-        say("Many of the words in the text occur only once, so the model may invent words.")
-
-
-def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, data: TokenData) -> dict[str, Any]:
-    """The contents of training.json before the first step."""
-    return {
-        "state": "running",
-        "corpus": {
-            "paths": plan.corpus.places,
-            "valid": plan.sources.valid.places if plan.sources.valid else None,
-            "valid_fingerprint": plan.sources.valid.fingerprint() if plan.sources.valid else None,
-            "config": to_dict(plan.corpus_config),
-            "fingerprint": plan.corpus.fingerprint(),
-            "characters": plan.facts.stats.characters,
-            "documents": plan.facts.stats.documents,
-            "bytes": plan.facts.stats.bytes,
-        },
-        "tokens": {"folder": str(data.train.folder), "train": len(data.train), "valid": len(data.valid)},
-        "tokenizer": to_dict(plan.tokenizer_config),
-        "labels": list(tokenizer.labels),
-        "model": to_dict(model_config),
-        "training": to_dict(plan.training_config),
-        "is_patience_planned": plan.is_patience_planned,
-        "from": plan.sources.start.name if plan.sources.start else None,
-        "base": plan.base.to_dict(),
-        "parameters": model_config.num_parameters,
-        "versions": {name: module_version(name) for name in ("textgen", "tensorflow", "keras", "sentencepiece")},
-        "progress": {"step": 0, "epochs": 0.0, "seconds": 0.0},
-        "scores": {},
-    }
-
-
-def _resegmented(data: TokenData, tokenizer: Tokenizer, config: TrainingConfig) -> TokenData:
-    """The data, with another segmentation of the training text in each epoch if `subword_alpha` asks for it."""
-    if not config.subword_alpha:
-        return data
-    return replace(data, train=SampledStream(data.train, tokenizer, config.subword_alpha, config.seed))
-
-
 class _Run:
     """A run whose network is built and, if it is resumed, restored. All processes of a run make one together."""
 
@@ -381,7 +191,7 @@ class _Run:
         self._model = self._build()
         self._trainer = Trainer(
             self._model,
-            _resegmented(setup.data, setup.tokenizer, setup.training_config),
+            training_data(setup.data, setup.tokenizer, setup.training_config),
             setup.training_config,
             setup.folder / CHECKPOINTS,
             hooks=Hooks(self._save, _sample_writer(self._model, setup.tokenizer)),
@@ -396,7 +206,7 @@ class _Run:
         """The network, with the same weights in all processes."""
         setup, distribution = self._setup, self._distribution
         with distribution.strategy.scope():
-            model = _first_model(setup.model_config, setup.training_config, setup.tokenizer, setup.data, setup.start)
+            model = initial_model(setup.model_config, setup.training_config, setup.tokenizer, setup.data, setup.start)
         with distribution.together():
             model.assign_weights(distribution.from_chief(model.weights_as_arrays()))
         return model

@@ -12,7 +12,7 @@ import math
 from textgen.training.config import TrainingConfig
 
 WARMUP_STEPS = 25  # minimum number of warm-up updates in a run limited by minutes
-WARMUP_SHARE = 0.1  # maximum share of the updates of a run that this minimum may take
+WARMUP_SHARE = 0.1  # maximum share of the updates of a run, or of its time, that this minimum may take
 ONE_CYCLE_RISE = 0.3  # fraction of the cycle in which the rate rises
 ONE_CYCLE_START = 0.04  # relative to the peak
 
@@ -37,7 +37,7 @@ def scheduled_learning_rate(config: TrainingConfig, progress: float, reductions:
     return config.learning_rate * _share(config, _done(config, progress), reductions)
 
 
-def warmup_limit(config: TrainingConfig, step: int, steps: float) -> float:
+def warmup_limit(config: TrainingConfig, step: int, steps: float, seconds: float = 0.0) -> float:
     """The maximum learning rate of an update during the warm-up of a run limited by minutes.
 
     TensorFlow compiles the first update, which takes seconds. A short run could spend its whole warm-up, a fraction of
@@ -48,6 +48,8 @@ def warmup_limit(config: TrainingConfig, step: int, steps: float) -> float:
         config: Schedule and its settings.
         step: Number of the update, from 1.
         steps: Number of updates that the limits of epochs and steps allow: see `total_steps`.
+        seconds: Duration of the updates so far, without the first one. If updates are slow, the minimum number of them
+            could take most of the run.
 
     Returns:
         The maximum; infinity after the warm-up, without a warm-up, and in runs not limited by minutes.
@@ -57,10 +59,11 @@ def warmup_limit(config: TrainingConfig, step: int, steps: float) -> float:
         >>> warmup_limit(config, 5, 1000), warmup_limit(config, 30, 1000)
         (0.002, inf)
     """
-    least = min(WARMUP_STEPS, WARMUP_SHARE * steps)
-    if config.minutes is None or not config.warmup_fraction or step >= least:
+    if config.minutes is None or not config.warmup_fraction:
         return math.inf
-    return config.learning_rate * step / least
+    by_steps = step / min(WARMUP_STEPS, WARMUP_SHARE * steps)
+    risen = max(by_steps, seconds / (WARMUP_SHARE * 60 * config.minutes))
+    return config.learning_rate * risen if risen < 1 else math.inf
 
 
 def total_steps(config: TrainingConfig, steps_per_epoch: int) -> float:

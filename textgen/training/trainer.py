@@ -16,8 +16,8 @@ import math
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,56 +35,25 @@ from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution, deadline
 from textgen.training.interruption import StopAgreement
 from textgen.training.lr_finder import Point, sweep_learning_rates
-from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
+from textgen.training.observers.observer import (
+    Observer,
+    RunReport,
+    StepReport,
+    ValidationReport,
+    report_fault,
+    started,
+)
 from textgen.training.position import Position
 from textgen.training.schedules import scheduled_learning_rate
+from textgen.training.stopwatch import SpeedMeter, Stopwatch
 from textgen.training.train_step import Gradient, TrainStep
 from textgen.training.weight_averaging import make_averaging
 from textgen.training.window_reader import WindowReader
 from textgen.wording import counted
 
-SPEED_MEMORY = 0.95  # decay rate of the running mean of tokens per second
-
-
-class SpeedMeter:
-    """A running mean of the speed, in tokens per second.
-
-    Example:
-        >>> meter = SpeedMeter()
-        >>> meter.add(1000.0), meter.add(2000.0)
-        (1000.0, 1050.0)
-    """
-
-    def __init__(self) -> None:
-        self._mean = 0.0
-
-    def add(self, tokens_per_second: float) -> float:
-        """Counts the speed of a step. Returns the mean."""
-        memory = SPEED_MEMORY if self._mean else 0.0
-        self._mean = memory * self._mean + (1 - memory) * tokens_per_second
-        return self._mean
-
-
-class Stopwatch:
-    """Measures a run and its current step, in seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        """Starts at the `seconds` that the run has taken so far."""
-        self._step_started = time.perf_counter()
-        self._zero = self._step_started - seconds
-
-    def read(self) -> tuple[float, float]:
-        """Seconds of the run, and of the step."""
-        now = time.perf_counter()
-        return now - self._zero, now - self._step_started
-
-    def start_step(self) -> None:
-        """Starts the next step. Validating and saving before it do not count into its speed."""
-        self._step_started = time.perf_counter()
-
 
 @dataclass(frozen=True)
-class _Launched:
+class _PendingUpdate:
     """An update whose loss may not have been read yet.
 
     Attributes:
@@ -170,8 +139,9 @@ class Trainer:
         self._stop = StopAgreement(self._distribution)
         self._speed = SpeedMeter()
         self._ahead = int(self._train_step.can_run_ahead)  # updates whose losses are read after the next one has begun
-        self._launched = deque[_Launched]()
+        self._pending = deque[_PendingUpdate]()
         self._step_seconds = 0.0  # duration of the last step
+        self._compiled: float | None = None  # seconds of the run at the end of this process's first step
 
     # === The loop ===
 
@@ -191,9 +161,7 @@ class Trainer:
             TrainingError: The run cannot continue. Saved weights and checkpoints stay.
         """
         timeout = step_timeout if self._distribution.num_workers > 1 else None
-        with ExitStack() as started:
-            for observer in observers:
-                started.enter_context(_begun(observer, about))
+        with started(observers, about):
             try:
                 with (
                     self._stop.requests.caught(),
@@ -234,9 +202,9 @@ class Trainer:
             gradient, tokens = self._step(inputs, targets, learning_rate), self.reader.tokens(inputs)
             if self._ahead:
                 gradient = replace(gradient, gradients=None, state=None)  # frees the memory of the device
-            self._launched.append(_Launched(gradient, self.position.step, self.epochs(), learning_rate, tokens))
-            if len(self._launched) > self._ahead:
-                self._launched[0].gradient.nats  # noqa: B018 - waits for the device, which the time of the step includes
+            self._pending.append(_PendingUpdate(gradient, self.position.step, self.epochs(), learning_rate, tokens))
+            if len(self._pending) > self._ahead:
+                self._pending[0].gradient.nats  # noqa: B018 - waits for the device, which the time of the step includes
             self.position.seconds, self._step_seconds = watch.read()
             if self._read_losses(self._ahead, observers):
                 return None
@@ -248,10 +216,10 @@ class Trainer:
 
     def _read_losses(self, all_but: int, observers: Sequence[Observer]) -> bool:
         """Reads and reports losses, except the newest. Returns whether the run has returned to a checkpoint."""
-        while len(self._launched) > all_but:
-            update = self._launched.popleft()
+        while len(self._pending) > all_but:
+            update = self._pending.popleft()
             if self._handle_fault(update.gradient, observers):
-                self._launched.clear()
+                self._pending.clear()
                 return True
             if update.gradient.is_finite:
                 self.position.add_loss(update.gradient.nats)
@@ -266,7 +234,7 @@ class Trainer:
         if fault:
             self._roll_back(fault, observers)
         elif not gradient.is_finite:
-            _report_fault(
+            report_fault(
                 observers,
                 f"Step {self.position.step:,}: the loss or its gradient was not finite; update left out.",
             )
@@ -280,6 +248,8 @@ class Trainer:
         """
         position = self.position
         reason = self._agree(observers)
+        if self._compiled is None:
+            self._compiled = position.seconds
         reason = "the budget is spent" if self.progress() >= 1.0 else reason
         is_due = self.progress() * self.config.num_validations >= position.validations + 1
         timer = self._checkpoint_timer
@@ -359,14 +329,15 @@ class Trainer:
         if position.learning_rate is not None:
             return position.learning_rate
         rate = scheduled_learning_rate(self.config, self.progress(steps_ahead=1), position.reductions)
-        return min(rate, self.reader.warmup_limit(position))
+        compiled = position.seconds if self._compiled is None else self._compiled
+        return min(rate, self.reader.warmup_limit(position, position.seconds - compiled))
 
     def _take_rate(self, observers: Sequence[Observer]) -> None:
         for observer in observers:
             if observer.learning_rate is not None:
                 self.position.learning_rate = observer.learning_rate
 
-    def _report_step(self, update: _Launched, observers: Sequence[Observer]) -> None:
+    def _report_step(self, update: _PendingUpdate, observers: Sequence[Observer]) -> None:
         progress, seconds, gradient = self.progress(), self.position.seconds, update.gradient
         report = StepReport(
             step=update.step,
@@ -543,7 +514,7 @@ class Trainer:
                 "Try a smaller learning_rate or clip_norm."
             )
         position.health.rollbacks += 1
-        _report_fault(
+        report_fault(
             observers,
             f"At step {failed.step:,} {fault}: back to the weights of step {position.step:,}, on with the text after.",
         )
@@ -567,29 +538,11 @@ class Trainer:
         return self._distribution.split(self.model.initial_state(self.reader.num_rows))
 
 
-@contextmanager
-def _begun(observer: Observer, about: RunReport) -> Iterator[None]:
-    """Starts an observer, and ends it after the block, also if its start fails."""
-    try:
-        observer.on_start(about)
-        yield
-    except BaseException:
-        with suppress(Exception):  # the first error tells more
-            observer.on_end()
-        raise
-    observer.on_end()
-
-
 def _kept_weights_message(position: Position) -> str:
     """Returns a sentence on the weights that are left of a run that ends after it has returned to a checkpoint."""
     if position.best_nats_per_token is not None:
         return "The best weights so far are kept."
     return f"The weights of step {position.step:,} are kept." if position.step else "No weights are kept."
-
-
-def _report_fault(observers: Sequence[Observer], line: str) -> None:
-    for observer in observers:
-        observer.on_fault(line)
 
 
 def _section(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

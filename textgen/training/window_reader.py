@@ -71,9 +71,9 @@ class WindowReader:
             spent = max(spent, position.seconds / (60 * self._config.minutes))
         return min(1.0, spent)
 
-    def warmup_limit(self, position: Position) -> float:
+    def warmup_limit(self, position: Position, seconds: float) -> float:
         """The maximum learning rate of the next update: see `textgen.training.schedules.warmup_limit`."""
-        return warmup_limit(self._config, position.step + 1, self._total_steps)
+        return warmup_limit(self._config, position.step + 1, self._total_steps, seconds)
 
     def window_fraction(self, inputs: np.ndarray) -> float:
         """Length of the windows inputs [rows, T] relative to full ones.

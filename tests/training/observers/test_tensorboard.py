@@ -1,8 +1,7 @@
-"""What a run shows: event files for TensorBoard, lines and a bar for the terminal."""
+"""Event files for TensorBoard."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 from events import read, series
 from google.protobuf import text_format  # type: ignore[import-untyped]
-from rich.console import Console
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.plugins.projector import ProjectorConfig
 from tensorboard.util.tensor_util import make_ndarray
@@ -29,7 +27,6 @@ from textgen.runtime import load_tensorflow
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TrainingConfig
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
-from textgen.training.observers.progress import Display
 from textgen.training.observers.tensorboard import Allowance, Monitor
 
 load_tensorflow()
@@ -341,30 +338,3 @@ def test_the_points_of_a_run_are_those_of_the_reference_network(
     table = np.fromfile(tmp_path / "logs" / "embedding.bytes", "<f4").reshape(-1, 6)
     np.testing.assert_array_equal(table, last["embedding/table"])
     assert [at for at, _ in series(events, "cell_norm/gru_0")] == [1, 2]
-
-
-def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    out = io.StringIO()
-    display = Display(Console(file=out, soft_wrap=True))
-    display.on_start(RunReport("fables", {}))
-    monkeypatch.setattr("textgen.training.observers.progress.PLAIN_SECONDS", -1.0)
-    display.on_step(step(50))
-    display.on_validation(validation(50))
-    display.on_end()
-    text = out.getvalue()
-    assert "\x1b" not in text
-    assert " 50 %  step 50  ppl 7.4  loss 2.000  12,345 tokens/s  1:01 left" in text
-    assert "held-out loss 2.1000, perplexity 8.17, 1.500 bits a byte, the best so far" in text
-    assert "  | Once a fox\n  | said nothing." in text
-
-
-@pytest.mark.parametrize("width", [40, 120])
-def test_the_bar_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = io.StringIO()
-    display = Display(Console(file=out, force_terminal=True, width=width, color_system=None))
-    display.on_start(RunReport("fables", {}))
-    monkeypatch.setattr("textgen.training.observers.progress.time.monotonic", lambda: 1e12)
-    display.on_step(step(50))
-    display.on_end()
-    assert "12,345 tokens/s" in out.getvalue()
-    assert ("ppl" in out.getvalue()) == (width == 120)

@@ -51,10 +51,10 @@ export class Constraints {
   }
 
   /** @param {number} id A token that was generated. */
-  take(id) {
+  accept(id) {
     this.drawn++;
     this.allowed = [];
-    this.guard?.take(id);
+    this.guard?.accept(id);
     this.bans = this.bans.map(([phrase, state]) => [phrase, phrase.follow(state, [id])]);
     const after = this.missing.map(([phrase, state]) => [phrase, phrase.after(state)[id]]);
     this.missing = after.filter(([phrase, state]) => state < phrase.length);

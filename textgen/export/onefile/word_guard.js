@@ -465,7 +465,7 @@ export class WordGuard {
   }
 
   /** @param {number} id A token that was generated. */
-  take(id) {
+  accept(id) {
     const wasAllowed = this.allowed()[id] === 1;
     let letters = this.tokens.letters[id];
     this.now = null;

@@ -113,7 +113,7 @@ export class Writer {
     const isBlocked = isActive && !logits.some((logit) => logit > -Infinity);
     if (isBlocked) logits[tokenizer.endOfDocument] = 0;
     const id = this.chain.draw(logits, this.random);
-    if (isActive) constraints.take(id);
+    if (isActive) constraints.accept(id);
     this.character = characters.after(this.character, id);
     this.last = id;
     return { id, ...this.told(id, isBlocked), ...this.probabilities(id) };

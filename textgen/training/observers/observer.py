@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 
 
@@ -110,3 +112,31 @@ class Observer:
 
     def on_end(self) -> None:
         """Called at the end of the run, also after an error or interruption, and if `on_start` failed."""
+
+
+@contextmanager
+def started(observers: Sequence[Observer], about: RunReport) -> Iterator[None]:
+    """Starts observers, and ends those that were started after the block, also if a start fails."""
+    with ExitStack() as stack:
+        for observer in observers:
+            stack.enter_context(_started(observer, about))
+        yield
+
+
+@contextmanager
+def _started(observer: Observer, about: RunReport) -> Iterator[None]:
+    """Starts an observer, and ends it after the block, also if its start fails."""
+    try:
+        observer.on_start(about)
+        yield
+    except BaseException:
+        with suppress(Exception):  # the first error tells more
+            observer.on_end()
+        raise
+    observer.on_end()
+
+
+def report_fault(observers: Sequence[Observer], line: str) -> None:
+    """Tells all observers of a fault; see `Observer.on_fault`."""
+    for observer in observers:
+        observer.on_fault(line)

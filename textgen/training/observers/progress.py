@@ -88,7 +88,7 @@ class Display(Observer):
         about = "about " if report.is_sampled else ""
         text = f"loss {about}{nats:.3f}  {report.tokens_per_second:,.0f} tokens/s  {_clock(report.seconds_left)} left"
         wide = self.console.width >= 90 or not self._bar
-        return f"ppl {about}{math.exp(min(nats, 99.0)):,.1f}  {text}" if wide else text
+        return f"ppl {about}{short(math.exp(min(nats, 99.0)), 1)}  {text}" if wide else text
 
 
 def _clock(seconds: float) -> str:

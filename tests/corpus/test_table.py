@@ -1,0 +1,100 @@
+"""Tables: what separates fields, quotes, and tables without a header."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from files import read, write
+from hypothesis import given
+from hypothesis import strategies as st
+
+from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
+from textgen.corpus.records import RecordFile
+from textgen.corpus.table import DELIMITERS, detected_delimiter
+from textgen.errors import ConfigError, CorpusError
+
+
+def run(*arguments: object, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(textgen, list(map(str, arguments)), input=stdin, prog_name="textgen")
+
+
+def texts(path: Path, **config: object) -> list[str]:
+    return list(Corpus([path], CorpusConfig(**config)).documents())  # type: ignore[arg-type]
+
+
+def test_quotes_of_a_tsv_file_are_text(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv", 'id\ttext\n1\t"Stop\n2\tgo on"\n3\t"He said ""no""."\r\n4\t"\n')
+    assert read(path) == ['"Stop', 'go on"', '"He said ""no""."', '"']
+    assert read(path, newlines="keep") == ['"Stop', 'go on"', '"He said ""no""."', '"']
+
+
+@pytest.mark.parametrize("delimiter", DELIMITERS)
+@pytest.mark.parametrize("is_named", [True, False], ids=["by its header", "by its rows"])
+def test_the_delimiter_of_a_csv_file_is_detected(tmp_path: Path, delimiter: str, is_named: bool) -> None:
+    rows = [["id", "text" if is_named else "poem"], ["1", "Stop, go; on | then\tend"], ["2", 'He said "no", "yes".']]
+    content = "\n".join(delimiter.join('"{}"'.format(f.replace('"', '""')) for f in row) for row in rows)
+    path = write(tmp_path, "a.csv", content)
+    assert read(path, text_column=rows[0][1]) == [rows[1][1], rows[2][1]]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("text\nGood, bad; and | ugly\n", ","),
+        ("text;id\nGood, bad;1\nGood, worse, bad;2\n", ";"),
+        ("id,text\n1,a;b\n2,c;d\n", ","),
+        ("a|b|c\n1|2|3\n1,2|2|3\n", "|"),
+        ("", ","),
+    ],
+)
+def test_what_is_detected(content: str, expected: str) -> None:
+    assert detected_delimiter(content.split("\n"), CorpusConfig()) == expected
+
+
+@given(
+    st.lists(st.text('ab,;|\t é"', min_size=1, max_size=9).filter(str.strip), min_size=1), st.sampled_from(DELIMITERS)
+)
+def test_any_text_comes_back_from_any_table(values: list[str], delimiter: str) -> None:
+    lines = [f'"{value.replace(chr(34), chr(34) * 2)}"{delimiter}7\n' for value in values]
+    about = RecordFile("a.csv", ".csv", CorpusConfig())
+    assert [text for text, _ in about.read([f"text{delimiter}n\n", *lines])] == values
+
+
+def test_a_delimiter_may_be_given(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "text:id\na, b:1\n")
+    assert read(path, delimiter=":") == ["a, b"]
+    assert "1" in run("corpus", "stats", path, "--delimiter", ":").stdout
+    tabs = write(tmp_path, "b.csv", "text,more\tid\na,b\t1\n")
+    assert run("corpus", "stats", tabs, "--delimiter", "\\t", "--text-column", "text,more").exit_code == 0
+    for wrong in ("", "::", '"', "\n"):
+        with pytest.raises(ConfigError, match="delimiter must be one character"):
+            CorpusConfig(delimiter=wrong)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_a_table_without_a_header(tmp_path: Path, suffix: str) -> None:
+    tab = "\t" if suffix == ".tsv" else ","
+    path = write(tmp_path, f"a{suffix}", "".join(f"{tab.join(row)}\n" for row in (["1", "Ann", "x"], ["2", "Bo", "y"])))
+    assert texts(path, no_header=True, text_column="3") == ["x", "y"]
+    found = Corpus([path], CorpusConfig(no_header=True, text_column="3", labels="2"))
+    assert found.labels() == {"Ann": 1, "Bo": 1}
+    for column in ("text", "0", "4", "-1", "²"):
+        with pytest.raises(CorpusError, match="Set text_column to a number from 1 to 3"):
+            texts(path, no_header=True, text_column=column)
+    assert texts(write(tmp_path, "b.csv", "x\ny\n"), no_header=True) == ["x", "y"]
+    with pytest.raises(CorpusError, match=r"No document has a label 'name'.*There are: 1, 2, 3"):
+        Corpus([path], CorpusConfig(no_header=True, text_column="3", labels="name")).labels()
+
+
+def test_the_hint_for_a_table_without_a_header_can_be_obeyed(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "1;first poem\n2;second poem\n")
+    error = run("corpus", "stats", path).stderr
+    assert "Set --text-column to one of: 1, first poem." in error
+    assert "set --no-header, and --text-column to the number of a column" in error
+    obeyed = json.loads(run("corpus", "stats", path, "--no-header", "--text-column", "2", "--json").stdout)
+    assert (obeyed["documents"], obeyed["characters"]) == (2, len("first poemsecond poem"))

@@ -1,0 +1,67 @@
+"""Names of models: made from paths, and which are valid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from textgen.errors import SavedModelError
+from textgen.saved_model.model_names import check_name, free_name
+from textgen.saved_model.registry import find_model
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("poems.txt", "poems"),
+        ("/texts/my poems.tar.gz", "my-poems"),
+        ("texts/poems/", "poems"),
+        ("詩.txt", "詩"),
+        (".notes", "notes"),
+        (".notes.txt", "notes"),
+        (".", "here"),
+        ("..", "work"),
+        ("./texts/..", "here"),
+        ("/", "model"),
+        ("texts/*.txt", "model"),
+        ("-", "stdin"),
+        ("--", "model"),
+        ("taken.txt", "taken-3"),
+    ],
+)
+def test_a_name_made_from_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, expected: str) -> None:
+    (tmp_path / "work" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work" / "here")
+    folder = tmp_path / "models"
+    for name in ("taken", "taken-2"):
+        (folder / name).mkdir(parents=True)
+    assert free_name(folder, path) == free_name(folder, Path(path)) == expected
+
+
+BAD_NAMES = {
+    "": "is empty", ".": "one part of a path", "..": "one part of a path", "a/b": "one part of a path",
+    "../outside": "one part of a path", "/etc": "one part of a path", "a\\b": "one part of a path",
+    ".hidden": "hidden", ".tmp-removed-x": "hidden", "-rf": "look like options", "a\nb": "cannot be shown",
+    "a\x1b]52;c;QQ==\x07": "cannot be shown", "a\0b": "cannot be shown", "caf\udce9": "cannot be shown",
+    " a": "a space at an end", "a ": "a space at an end", "a" * 300: "more than 200 bytes", "月" * 67: "more than 200",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_a_name_is_one_part_of_a_path(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SavedModelError, match=BAD_NAMES[name]) as caught:
+        check_name(name)
+    assert str(caught.value).isprintable()
+    with pytest.raises(SavedModelError, match="There is no model"):
+        find_model(name, tmp_path / "models")
+
+
+@pytest.mark.parametrize("name", ["novel", "poems-2", "詩", "my poems", "a.b", "a" * 200])
+def test_other_names_are_let_be(name: str) -> None:
+    assert check_name(name) == name
+
+
+def test_a_name_made_from_a_long_path_can_be_had(tmp_path: Path) -> None:
+    for path in ("a" * 255, "月" * 85, "é" * 127 + ".txt"):
+        assert check_name(free_name(tmp_path, path))

@@ -1,0 +1,98 @@
+"""A model is removed, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from model_folders import NO_MODELS, everything_in, saved, three
+
+from textgen.errors import SavedModelError, TextgenError
+from textgen.saved_model.layout import CHECKPOINTS, CONFIG, LOGS, WEIGHTS
+from textgen.saved_model.registry import list_models
+from textgen.saved_model.removal import remove_model
+from textgen.storage.folders import MANIFEST
+from textgen.storage.locks import locked
+from textgen.tokenizer.model_file import MODEL_FILE
+
+__all__ = ["saved", "three"]
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def test_list_and_remove(three: Path) -> None:
+    assert list_models() == list_models(three) == [three / "a", three / "b", three / "c"]
+    remove_model(three / "b")
+    assert not (three / "b").exists()
+    assert list_models() == [three / "a", three / "c"]
+    with pytest.raises(SavedModelError, match=r"There is no model 'b' in .*models"):
+        remove_model(three / "b")
+    assert list_models(three / "nowhere") == []
+
+
+def test_what_a_failed_removal_leaves_is_no_model(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError("busy")
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(SavedModelError, match=r"Cannot remove .*b: busy\."):
+        remove_model(three / "b")
+    assert list_models() == [three / "a", three / "c"]
+
+
+@pytest.mark.parametrize("kind", NO_MODELS)
+def test_what_is_no_model_is_not_removed(tmp_path: Path, kind: str) -> None:
+    make, words = NO_MODELS[kind]
+    (tmp_path / "models").mkdir()
+    make(tmp_path / "models" / "x")
+    before = everything_in(tmp_path)
+    with pytest.raises(SavedModelError, match=rf"Cannot remove .*x: {words}"):
+        remove_model(tmp_path / "models" / "x")
+    assert everything_in(tmp_path) == before
+    assert (tmp_path / "models" / "x").is_dir()
+
+
+def test_a_model_that_is_in_use_is_not_removed(three: Path) -> None:
+    before = everything_in(three)
+    for name in ("a", "unfinished"):
+        with locked(three / name), pytest.raises(TextgenError, match="Another process is writing to"):
+            remove_model(three / name)
+    assert everything_in(three) == before
+
+
+@pytest.mark.parametrize("damage", [MANIFEST, CONFIG, WEIGHTS, MODEL_FILE])
+def test_a_damaged_model_can_be_removed(saved: Path, damage: str) -> None:
+    (saved / damage).write_bytes(b"{")
+    (saved / LOGS).mkdir()
+    (saved / ".tmp-123").write_bytes(b"")
+    remove_model(saved)
+    assert list(saved.parent.iterdir()) == []
+
+
+def test_what_a_removal_could_not_delete_is_deleted_later(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda path: os.rmdir(path))
+        with pytest.raises(SavedModelError, match=r"Cannot remove .*b: .* was renamed to .*\.tmp-removed-"):
+            remove_model(three / "b")
+    (left,) = three.glob(".tmp-removed-*")
+    remove_model(three / "a")
+    assert left.exists()  # somebody may be about to
+    os.utime(left, (0, 0))
+    remove_model(three / "c")
+    assert not left.exists()
+
+
+def test_nothing_but_the_model_itself_is_removed_whatever_links_are_in_it(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("mine")
+    (saved / LOGS).symlink_to(tmp_path / "mine")
+    (saved / CHECKPOINTS).mkdir()
+    (saved / CHECKPOINTS / "step-000000001").symlink_to(tmp_path / "mine")
+    remove_model(saved)
+    assert (tmp_path / "mine" / "file").read_text() == "mine"
+    assert not saved.exists()

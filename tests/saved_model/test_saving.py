@@ -1,0 +1,76 @@
+"""What is written of a model: all of it or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import model_folders
+import numpy as np
+import pytest
+from model_folders import TRAINING_VALUES, files_in, save, small, weights_of
+
+from textgen.errors import SavedModelError, TextgenError
+from textgen.saved_model.layout import CARD, CONFIG, WEIGHTS
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import write_training
+from textgen.storage.folders import MANIFEST
+from textgen.tokenizer.model_file import MODEL_FILE
+from textgen.tokenizer.tokenizer import Tokenizer
+
+saved = model_folders.saved  # fixture
+
+
+def test_saving_again_replaces_the_model(saved: Path, tokenizer: Tokenizer) -> None:
+    weights = {name: -array for name, array in weights_of(small(tokenizer.vocab_size)).items()}
+    weights["lstm_0/kernel"] = np.asfortranarray(weights["lstm_0/kernel"])  # column by column in memory
+    save(saved, tokenizer, weights)
+    found = load_model("songs").weights()
+    assert all(np.array_equal(found[name], array) for name, array in weights.items())
+    assert sorted(files_in(saved)) == [MANIFEST, CONFIG, WEIGHTS, MODEL_FILE]
+
+
+def test_the_checksum_is_that_of_what_the_file_holds(saved: Path) -> None:
+    """JSON has no infinity, so null stands for it."""
+    write_training(saved, TRAINING_VALUES | {"odd": [float("inf"), (1, float("nan"))]})
+    assert load_model("songs").training == TRAINING_VALUES | {"odd": [None, [1, None]]}
+
+
+def test_training_and_card(saved: Path) -> None:
+    write_training(saved, TRAINING_VALUES)
+    assert load_model("songs").training == TRAINING_VALUES
+    card = (saved / CARD).read_text(encoding="utf-8")
+    assert card.startswith("# songs\n")
+    for words in (
+        "`poems.txt`", "12,345 characters in 6 documents", "textgen sample songs", "2 LSTM layers of 8 units",
+        "| parameters | 98,765 |", "300 pieces (char)", "1,000 steps, 2.5 epochs, 1.5 minutes", "| seed | 7 |",
+        "| bits per byte | 1.235 |",
+    ):  # fmt: skip
+        assert words in card
+    assert "/home/me" not in card
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_not_saved_over_good_ones(
+    tmp_path: Path, saved: Path, tokenizer: Tokenizer, value: float
+) -> None:
+    before = files_in(saved)
+    weights = weights_of(small(tokenizer.vocab_size))
+    weights["lstm_0/kernel"][1, 2] = value
+    for folder in (saved, tmp_path / "other"):
+        with pytest.raises(SavedModelError, match="The weights lstm_0/kernel are not finite"):
+            save(folder, tokenizer, weights)
+    assert files_in(saved) == before
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_full_disk_leaves_the_model_as_it_was(
+    saved: Path, tokenizer: Tokenizer, disk_of: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    before = files_in(saved)
+    with disk_of(2000), pytest.raises(TextgenError, match=f"Cannot write {saved}: File too large"):
+        save(saved, tokenizer, {"weights": np.zeros(5000, np.float32)})
+    after = files_in(saved)
+    assert {name: after[name] for name in before} == before
+    load_model("songs").weights()

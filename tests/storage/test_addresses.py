@@ -1,0 +1,98 @@
+"""Addresses: what is one, and which parts of it are never shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from file_server import FileServer, server
+from remote_systems import no_retry_delay, read
+
+from textgen.cli import textgen
+from textgen.corpus.corpus import Corpus
+from textgen.errors import CorpusError, RemoteError, TextgenError
+from textgen.storage.addresses import is_remote, refuse_remote, without_secrets
+
+__all__ = ["no_retry_delay", "server"]
+
+
+def test_what_exists_here_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "s3://bucket/a",
+        "https://a.b/c.txt",
+        "zip://a.txt::b.zip",
+        "zip::https://a.b/c.zip",
+        "hf://datasets/a",
+    ):
+        assert is_remote(name)
+    for name in ("C:/a.txt", "C:\\\\a", "c://a", "a:b", "a.txt", "-", "", "x/s3://a", "3d://a"):
+        assert not is_remote(name)
+    (tmp_path / "memory:" / "d").mkdir(parents=True)
+    (tmp_path / "memory:" / "d" / "a.txt").write_text("local", encoding="utf-8")
+    assert not is_remote("memory://d/a.txt")
+    assert read("memory://d/a.txt") == ["local"]
+
+
+def test_what_may_be_secret_is_not_shown() -> None:
+    for address, expected in {
+        "https://user:pass@h/a.txt?X-Signature=1#a": "https://h/a.txt",
+        "HTTP://h?key=1": "HTTP://h",
+        "zip://why?.csv::https://u:p@h/a.zip?key=1": "zip://why?.csv::https://h/a.zip",
+        "sftp://user:p@ss@h/C#.txt": "sftp://h/C#.txt",
+        "abfs://b/a.txt?sv=1&sig=2": "abfs://b/a.txt",
+        "s3://b/a@b/c?.txt": "s3://b/a@b/c?.txt",
+        "github://owner:repo@main/a.txt": "github://owner:repo@main/a.txt",
+        "/home/a?b=c#d.txt": "/home/a?b=c#d.txt",
+        "-": "-",
+    }.items():
+        assert without_secrets(address) == expected
+
+
+def test_messages_hold_no_secret(server: FileServer, tmp_path: Path) -> None:
+    address = f"{server.url.replace('//', '//user:password@')}/a.txt?key=secret"
+    for status in (403, 404, 503):
+        server.status = status
+        with pytest.raises(RemoteError, match=f"{server.url}/a.txt") as info:
+            Corpus([address])
+        assert not any(word in str(info.value) for word in ("secret", "password"))
+    server.files["/a.txt?key=secret"] = b"\x00\x01\x02" * 100
+    with pytest.raises(CorpusError, match=f"^{server.url}/a.txt looks like a binary file"):
+        Corpus([address])
+
+
+def test_a_model_holds_no_secret_but_what_resuming_needs(server: FileServer, tmp_path: Path) -> None:
+    server.files["/novel.txt?key=sec/ret"] = b"The cat sat on the mat. The dog saw the cat.\n" * 50
+    address = f"{server.url.replace('//', '//user:password@')}/novel.txt?key=sec/ret"
+    tiny = ["--tokenizer", "char", "--hidden-units", "4", "--embedding-dim", "4", "--num-layers", "1", "--steps", "1"]
+    models, page = tmp_path / "models", tmp_path / "page.html"
+    for command in (
+        ["train", address, *tiny],
+        ["models", "compress", "novel", "--out", "small", "--force"],
+        ["export", "novel", str(page)],
+    ):
+        result = CliRunner().invoke(textgen, [*command, "--models-dir", str(models)], catch_exceptions=False)
+        assert result.exit_code == 0, result.stderr
+        assert not any(word in result.output for word in ("sec/ret", "password"))
+    record = json.loads((models / "novel" / "training.json").read_bytes())
+    assert record["corpus"]["paths"] == [address]
+    texts = [path.read_bytes() for path in [models / "novel" / "README.md", page, *(models / "small").iterdir()]]
+    assert b"`novel.txt`" in texts[0]
+    assert not any(word in text for text in texts for word in (b"sec/ret", b"key=", b"password"))
+    assert not any(path.startswith("/novel.txt?key=sec/ret/") for path, _ in server.asked), "a file, no prepared folder"
+
+
+def test_nothing_is_written_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text", encoding="utf-8")
+    for arguments in (
+        ["corpus", "prepare", str(tmp_path / "a.txt"), "--out", "s3://bucket/made"],
+        ["train", str(tmp_path / "a.txt"), "--models-dir", "s3://bucket/models"],
+    ):
+        result = CliRunner().invoke(textgen, arguments)
+        assert result.exit_code == 1
+        assert "Cannot write" in result.stderr
+        assert "Write to a folder of this machine" in result.stderr
+    with pytest.raises(TextgenError, match="to s3://a: folders elsewhere cannot be replaced as a whole"):
+        refuse_remote("s3://a", "a model")

@@ -1,0 +1,398 @@
+"""Files elsewhere: in memory, on a server of this machine, in archives, and in stores that are played."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from file_server import FileServer, server
+from object_stores import ObjectStore, object_store
+from remote_systems import TEXT, copied, memory, no_retry_delay, read, while_another_process_holds
+
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
+from textgen.corpus.walk import RECORDED
+from textgen.errors import CorpusError, RemoteError
+from textgen.saved_model.registry import find_model
+from textgen.storage import file_systems, remote_files
+from textgen.storage.files import CannotWrite
+from textgen.storage.remote_files import RemoteFile, find_files
+
+__all__ = ["memory", "no_retry_delay", "server"]
+fsspec = pytest.importorskip("fsspec", reason="pip install '.[remote]'")
+
+
+def test_files_folders_and_patterns(memory: Any, tmp_path: Path) -> None:
+    memory.pipe("/d/a.txt", TEXT.encode())
+    memory.pipe("/d/more/b.jsonl.gz", gzip.compress(b'{"text": "three"}\n'))
+    memory.pipe("/d/.hidden/c.txt", b"no")
+    memory.pipe("/d/d.bin", bytes(100))
+    corpus = Corpus(["memory://d"])
+    assert list(corpus.documents()) == [TEXT, "three"]
+    assert corpus.skipped == ["memory:///d/d.bin"]
+    assert corpus.places == ["memory:///d/a.txt", "memory:///d/more/b.jsonl.gz"]
+    assert read("memory://d/*.txt") == [TEXT]
+    assert read("memory://d/**/*.gz") == ["three"]
+    assert Corpus(["memory://d/more/b.jsonl.gz"], CorpusConfig(labels="folder")).labels() == {"more": 1}
+    local = tmp_path / "a.txt"
+    local.write_text(TEXT, encoding="utf-8")
+    assert Corpus([local]).fingerprint() == Corpus(["memory://d/a.txt"]).fingerprint()
+    with pytest.raises(CorpusError, match=r"memory:///d/d\.bin looks like a binary file"):
+        Corpus(["memory://d/d.bin"])
+
+
+def test_a_file_is_copied_once_and_again_when_it_changes(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = [0]
+    copy_to = RemoteFile.copy_to
+
+    def counted(self: Any, path: Path) -> None:
+        count[0] += 1
+        copy_to(self, path)
+
+    monkeypatch.setattr(RemoteFile, "copy_to", counted)
+    memory.pipe("/a.txt", b"one")
+    first = Corpus(["memory://a.txt"], CorpusConfig(documents="file"))
+    glance = first.glance()
+    assert count == [0]
+    assert [read("memory://a.txt"), list(first.documents()), first.glance()] == [["one"], ["one"], glance]
+    assert count == [1]
+    first.require_unchanged()
+    memory.pipe("/a.txt", b"two")
+    assert read("memory://a.txt") == ["two"]
+    assert count == [2]
+    assert Corpus(["memory://a.txt"], first.config).glance() != glance
+
+
+@pytest.mark.parametrize("has_version", [True, False])
+def test_a_file_that_another_process_copies_is_waited_for(
+    memory: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, has_version: bool
+) -> None:
+    memory.pipe("/a.txt", b"one")
+    monkeypatch.setattr(remote_files, "VERSIONS", remote_files.VERSIONS if has_version else ())
+    (file,) = find_files("memory://a.txt")
+    assert bool(file.version) is has_version
+    path = file.local()
+    while_another_process_holds(path.parent, monkeypatch, lambda: path.write_bytes(b"one, of the other"))
+    assert file.fetch().read_bytes() == b"one, of the other"
+    assert caplog.messages == [f"Another process is writing to {path.parent}: waiting for it to end."]
+
+
+def test_a_file_that_another_process_did_not_finish_is_copied(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory.pipe("/a.txt", b"one")
+    (file,) = find_files("memory://a.txt")
+    while_another_process_holds(file.local().parent, monkeypatch)
+    assert file.fetch().read_bytes() == b"one"
+
+
+def test_a_file_whose_place_is_removed_meanwhile_is_copied(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by another process that makes room."""
+    memory.pipe("/a.txt", b"one")
+    (file,) = find_files("memory://a.txt")
+    place = file.local().parent
+    while_another_process_holds(place, monkeypatch, lambda: place.rename(place.with_name(".tmp-old")))
+    assert file.fetch().read_bytes() == b"one"
+
+
+def test_sections_copy_only_what_they_read(memory: Any) -> None:
+    for name in "abcd":
+        memory.pipe(f"/d/{name}.txt", name.encode() * 100)
+    corpus = Corpus(["memory://d"], CorpusConfig(documents="file"))
+    assert "".join(part.text for part in corpus.section(1, 4)) == "b" * 100
+    assert [path.exists() for path in corpus.files] == [False, True, False, False]
+
+
+def test_a_page_on_a_server(server: FileServer) -> None:
+    server.files["/a.html"] = b"<p>one</p><p>two</p>"
+    server.tags["/a.html"] = '"1"'
+    assert read(f"{server.url}/a.html", documents="file") == ["one\n\ntwo\n"]
+    asked = len(server.asked)
+    assert read(f"{server.url}/a.html", documents="line") == ["one", "two"]
+    assert len(server.asked) == asked + 1, "only whether it has changed"
+
+
+def test_a_server_that_names_no_version_is_asked_for_each_corpus(server: FileServer) -> None:
+    server.files["/a.txt"] = b"one"
+    corpus = Corpus([f"{server.url}/a.txt"])
+    server.files["/a.txt"] = b"two"
+    assert list(corpus.documents()) == ["one"], "one corpus does not change while it is used"
+    assert read(f"{server.url}/a.txt") == ["two"]
+
+
+def test_a_broken_connection_is_tried_again(server: FileServer) -> None:
+    data = bytes(range(32, 127)) * 1000
+    server.files["/a.txt"] = data
+    (file,) = find_files(f"{server.url}/a.txt")
+    server.breaks += [10, 50_000]
+    assert file.fetch().read_bytes() == data
+    server.tags["/a.txt"] = '"2"'
+    (file,) = find_files(f"{server.url}/a.txt")
+    server.breaks += [10] * 5 * file_systems.ATTEMPTS
+    with pytest.raises(RemoteError, match=r"Cannot read http://.*Check the network"):
+        file.fetch()
+    assert not file.local().exists()
+    server.breaks.clear()
+    assert file.fetch().read_bytes() == data
+
+
+def test_a_slow_connection_is_read_to_the_end(server: FileServer) -> None:
+    data = bytes(range(32, 127)) * 20
+    server.files["/a.txt"] = data
+    server.pauses += [10, 500, 1000]
+    (file,) = find_files(f"{server.url}/a.txt")
+    assert file.head(len(data) + 1) == data
+    assert file.head(1200) == data[:1200]
+    assert file.head(0) == b""
+
+
+def test_a_member_of_an_archive(tmp_path: Path, server: FileServer) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("texts/one.txt", "one")
+        archive.writestr("texts/two.csv", "text\ntwo\n")
+    assert read(f"zip://texts/one.txt::{path}") == ["one"]
+    assert read(f"zip://texts::{path}") == ["one", "two"]
+    assert read(f"zip://*/*.csv::{path}") == ["two"]
+    path.write_bytes(b"PK no archive")
+    with pytest.raises(RemoteError, match=r"archive is damaged|There is nothing"):
+        read(f"zip://one.txt::{path}")
+
+
+def test_marks_of_urls_are_parts_of_other_names(memory: Any, tmp_path: Path) -> None:
+    memory.pipe("/C#.jsonl", b'{"text": "one"}\n')
+    memory.pipe("/why?/what?.csv", b"text\ntwo\n")
+    memory.pipe("/.data/a.txt", b"three")
+    memory.pipe("/.data/.hidden/b.txt", b"no")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("why?.csv", "text\nfour\n")
+        archive.writestr("C#.jsonl", '{"text": "five"}\n')
+    for address, texts in {
+        "memory://C#.jsonl": ["one"],
+        "memory://why?": ["two"],
+        "memory://.data/*.txt": ["three"],
+        "memory://.data/**": ["three"],
+        "memory://.data": ["three"],
+        f"zip://why?.csv::{tmp_path / 'a.zip'}": ["four"],
+        f"zip://C#.jsonl::{tmp_path / 'a.zip'}": ["five"],
+        f"zip::{tmp_path / 'a.zip'}": ["five", "four"],
+    }.items():
+        assert read(address) == texts
+
+
+def test_a_pattern_hides_only_names_that_begin_with_a_dot(memory: Any) -> None:
+    for name in ("novel.txt", "novel-2.txt", "v1.5.txt", "v1/.b/c.txt", "v1/d.txt", ".e.txt", ".git/f.txt"):
+        memory.pipe(f"/d/{name}", name.encode())
+    for pattern, names in {
+        "novel*.txt": ["novel-2.txt", "novel.txt"],
+        "v1*": ["v1.5.txt"],
+        "[nv]*.txt": ["novel-2.txt", "novel.txt", "v1.5.txt"],
+        "v1*/**": ["v1/d.txt"],
+        "*/.b/*": ["v1/.b/c.txt"],
+        ".*": [".e.txt"],
+        ".*/*": [".git/f.txt"],
+    }.items():
+        assert [file.path for file in find_files(f"memory://d/{pattern}")] == [f"/d/{name}" for name in names]
+
+
+def test_brackets_may_be_a_part_of_a_name(memory: Any) -> None:
+    for name in ("a[1].txt", "a1.txt", "b[2]/c.txt"):
+        memory.pipe(f"/d/{name}", name.encode())
+    for address, texts in {
+        "memory://d/a[1].txt": ["a[1].txt"],
+        "memory://d/a[12].txt": ["a1.txt"],
+        "memory://d/b[2]": ["b[2]/c.txt"],
+        "memory://d/b[2]/c.txt": ["b[2]/c.txt"],
+    }.items():
+        assert read(address) == texts
+    corpus = Corpus(["memory://d"])
+    assert sorted(Corpus(corpus.places).documents()) == sorted(corpus.documents())
+
+
+def test_models_elsewhere_are_no_text(memory: Any, tiny_models: Path) -> None:
+    copied(tiny_models / "tiny", memory, "/d/models/tiny")
+    memory.pipe("/d/a.txt", b"one")
+    memory.pipe("/d/models/tiny.txt", b"two")
+    corpus = Corpus(["memory://d"], CorpusConfig(documents="file"))
+    assert (list(corpus.documents()), corpus.models) == (["one", "two"], ["memory:///d/models/tiny"])
+    with pytest.raises(CorpusError, match="nothing but 1 saved model, such as memory:///d/models/tiny"):
+        Corpus(["memory://d/models/tiny"])
+    assert len(read("memory://d/models/tiny/config.json", text_field="tokenizer.tokenizer")) == 1
+    memory.pipe("/d/out/prepared.json", b"{}")
+    memory.pipe("/d/out/MANIFEST.json", b"{}")
+    with pytest.raises(CorpusError, match=r"^memory:///d/out is a prepared corpus"):
+        Corpus(["memory://d"])
+
+
+def test_a_pattern_passes_over_models_elsewhere(
+    memory: Any, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(tiny_models / "tiny", memory, "/d/models/tiny")
+    memory.pipe("/d/run/training.json", json.dumps({section: {} for section in RECORDED}).encode())
+    for name in ("models/tiny/README.md", "run/README.md", "run/logs/notes.md"):
+        memory.pipe(f"/d/{name}", b"of a model")
+    memory.pipe("/d/README.md", b"one")
+    memory.pipe("/d/more/a.md", b"two")
+    exists, asked = memory.exists, list[str]()
+
+    def ask(path: str, **options: Any) -> bool:
+        asked.append(path)
+        return bool(exists(path, **options))
+
+    monkeypatch.setattr(memory, "exists", ask)
+    corpus = Corpus(["memory://d/**/*.md"], CorpusConfig(documents="file"))
+    assert list(corpus.documents()) == ["one", "two"]
+    assert sorted(corpus.models) == ["memory:///d/models/tiny", "memory:///d/run"]
+    assert len(asked) == len(set(asked))
+    assert {path.rpartition("/")[0] for path in asked} == {"/d", "/d/models/tiny", "/d/run"}, "a.md costs no request"
+    with pytest.raises(CorpusError, match="nothing but 1 saved model, such as memory:///d/run"):
+        Corpus(["memory://d/run/*.md"])  # which matches a single file
+    assert read("memory://d/run/README.md") == ["of a model"]
+    memory.pipe("/d/out/prepared.json", b"{}")
+    memory.pipe("/d/out/MANIFEST.json", b"{}")
+    memory.pipe("/d/out/shard-00001-of-00001/summary.json", b"{}")
+    with pytest.raises(CorpusError, match=r"^memory:///d/out is a prepared corpus"):
+        Corpus(["memory://d/out/*/*.json"])
+
+
+def test_each_address_has_models_of_its_own(memory: Any, tiny_models: Path, tmp_path: Path) -> None:
+    copied(tiny_models / "tiny", memory, "/d/models/tiny")
+    memory.pipe("/d/models/a.txt", b"one")
+    memory.pipe("/e/a.bin", bytes(100))
+    assert Corpus(["memory://d", "memory://d/models"]).models == ["memory:///d/models/tiny"]
+    with pytest.raises(CorpusError, match=r"No text in memory://e: there is nothing but 1 binary file \("):
+        Corpus(["memory://d", "memory://e"])
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("MANIFEST.json", "config.json"):
+            archive.writestr(name, "{}")
+    with pytest.raises(CorpusError, match=rf"nothing but 1 saved model, such as zip://::{tmp_path}/a\.zip \("):
+        Corpus([f"zip://::{tmp_path}/a.zip"])
+
+
+def test_a_full_disk_is_no_fault_of_the_other_side(memory: Any, disk_of: Any) -> None:
+    memory.pipe("/a.txt", b"x" * 50_000)
+    (file,) = find_files("memory://a.txt")
+    with disk_of(10_000), pytest.raises(CannotWrite, match="TEXTGEN_CACHE"):
+        file.fetch()
+    assert not file.local().exists()
+    assert [path.name for path in file.local().parent.iterdir() if path.name.startswith(".tmp")] == []
+    assert file.fetch().stat().st_size == 50_000
+
+
+# === S3 ===
+
+
+@pytest.mark.slow
+def test_s3(monkeypatch: pytest.MonkeyPatch, tiny_models: Path) -> None:
+    pytest.importorskip("s3fs", reason="pip install s3fs")
+    moto = pytest.importorskip("moto.server", reason="pip install 'moto[s3,server]'")
+    boto3 = pytest.importorskip("boto3", reason="pip install boto3")
+    service = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    service.start()
+    try:
+        url = "http://{}:{}".format(*service.get_host_and_port())
+        for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "DEFAULT_REGION": "us-east-1"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        monkeypatch.setenv("FSSPEC_S3_ENDPOINT_URL", url)
+        client = boto3.client("s3", endpoint_url=url)
+        client.create_bucket(Bucket="bucket")
+        client.put_object(Bucket="bucket", Key="d/a.txt", Body=TEXT.encode() * 200_000)
+        client.put_object(Bucket="bucket", Key="d/b.csv", Body=b"text\nthree\n")
+        fsspec.config.set_conf_env(fsspec.config.conf)
+        corpus = Corpus(["s3://bucket/d"], CorpusConfig(documents="file"))
+        assert list(corpus.documents()) == [TEXT * 200_000, "three"]
+        assert read("s3://bucket/d/*.csv") == ["three"]
+        for path in (tiny_models / "tiny").iterdir():
+            client.put_object(Bucket="bucket", Key=f"tiny/{path.name}", Body=path.read_bytes())
+        assert (find_model("s3://bucket/tiny") / "config.json").read_bytes() == (
+            tiny_models / "tiny" / "config.json"
+        ).read_bytes()
+        for missing in ("s3://bucket/other.txt", "s3://no-such-bucket/a.txt"):
+            with pytest.raises(RemoteError, match=f"There is nothing at {missing}"):
+                Corpus([missing])
+    finally:
+        service.stop()
+
+
+# === Google Cloud Storage and Hugging Face's hub, played by a server of this machine ===
+
+READ = """
+import json, sys
+from textgen.storage import file_systems
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
+from textgen.errors import TextgenError
+from textgen.saved_model.registry import find_model
+
+file_systems.RETRY_DELAY = 0.0
+found = []
+for address in sys.argv[1:]:
+    try:
+        if "model" in address:
+            found.append((find_model(address) / "config.json").read_text())
+        else:
+            found.append(list(Corpus([address], CorpusConfig(documents="file")).documents()))
+    except TextgenError as error:
+        found.append(f"{type(error).__name__}: {error}")
+print(json.dumps(found))
+"""
+
+
+def read_elsewhere(*addresses: str, **environment: str) -> list[Any]:
+    """The documents at each address, or its error, as a process finds them whose environment names the service."""
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "")
+    done = subprocess.run(
+        [sys.executable, "-c", READ, *addresses],
+        env={**os.environ, **proxies, **environment},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture
+def store(tiny_models: Path) -> Iterator[ObjectStore]:
+    with object_store() as there:
+        there.files = {
+            "d/a.txt": TEXT.encode() * 500_000,  # more than a block
+            "d/more/b.csv": b"text\nthree\n",
+            "d/.hidden/c.txt": b"no",
+            "e/later.txt": b"later",
+        }
+        there.files |= {f"model/{path.name}": path.read_bytes() for path in (tiny_models / "tiny").iterdir()}
+        yield there
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("service", "library"), [("gs", "gcsfs"), ("hf", "huggingface_hub")])
+def test_a_store(service: str, library: str, store: ObjectStore, tiny_models: Path) -> None:
+    pytest.importorskip(library, reason=f"pip install {library}")
+    place = "gs://bucket" if service == "gs" else "hf://datasets/owner/name"
+    how = {
+        "gs": {"STORAGE_EMULATOR_HOST": store.url, "FSSPEC_GS_TOKEN": "anon", "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "0"},
+        "hf": {"HF_ENDPOINT": store.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"},
+    }[service]
+    addresses = [f"{place}/d", f"{place}/d/more/*.csv", f"{place}/d/a.txt", f"{place}/model", f"{place}/d/none.txt"]
+    folder, pattern, file, model, nothing = read_elsewhere(*addresses, **how)
+    assert [folder == [TEXT * 500_000, "three"], pattern, file == [TEXT * 500_000]] == [True, ["three"], True]
+    assert model == (tiny_models / "tiny" / "config.json").read_text()
+    assert nothing.startswith(f"RemoteError: There is nothing at {place}/d/none.txt. Check the address.")
+    store.asked.clear()
+    assert read_elsewhere(f"{place}/d/a.txt", **how)[0] == [TEXT * 500_000]
+    assert not [path for path in store.asked if "alt=media" in path or "/resolve/" in path], "it is here already"
+    store.files["d/a.txt"] = b"changed"
+    assert read_elsewhere(f"{place}/d/a.txt", **how) == [["changed"]]
+    store.token = "Bearer other"
+    (refused,) = read_elsewhere(f"{place}/e/later.txt", **how)
+    assert refused.startswith(f"RemoteError: Cannot read {place}/e/later.txt: permission denied")
+    assert "Check the credentials" in refused
+    assert "\n" not in refused

@@ -1,0 +1,113 @@
+"""Folders elsewhere that have a manifest: models and prepared corpora."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from remote_systems import copied, memory, no_retry_delay
+
+from textgen.cli import textgen
+from textgen.corpus.config import CorpusConfig
+from textgen.dataset.corpus_preparation import prepare_corpus
+from textgen.dataset.prepared_corpus import is_prepared, open_corpus
+from textgen.errors import CorpusError, RemoteError
+from textgen.saved_model.registry import find_model
+from textgen.saved_model.saved_model import load_model
+from textgen.storage.remote_files import RemoteFile
+from textgen.storage.remote_folders import fetch_folder
+
+__all__ = ["memory", "no_retry_delay"]
+
+
+def test_a_model(memory: Any, tiny_models: Path) -> None:
+    copied(tiny_models / "tiny", memory, "/models/tiny")
+    result = CliRunner().invoke(textgen, ["sample", "memory://models/tiny", "--seed", "1", "--max-tokens", "5"])
+    local = CliRunner().invoke(
+        textgen, ["sample", "tiny", "--models-dir", str(tiny_models), "--seed", "1", "--max-tokens", "5"]
+    )
+    assert (result.exit_code, result.stdout) == (0, local.stdout)
+    place = find_model("memory://models/tiny")
+    assert place.name == "tiny"
+    memory.pipe("/models/tiny/config.json", b"{}")
+    assert find_model("memory://models/tiny/") == place, "what is complete here is not copied again"
+    with pytest.raises(RemoteError, match=r"There is nothing at memory://models/other/MANIFEST\.json"):
+        find_model("memory://models/other")
+
+
+def test_a_model_that_another_process_has_copied_meanwhile_stays(
+    memory: Any, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be reading it."""
+    copied(tiny_models / "tiny", memory, "/tiny")
+    copy_to, manifests = RemoteFile.copy_to, list[os.stat_result]()
+
+    def meanwhile(self: Any, path: Path) -> None:
+        monkeypatch.setattr(RemoteFile, "copy_to", copy_to)
+        manifests.append((fetch_folder("memory://tiny") / "MANIFEST.json").stat())
+        copy_to(self, path)
+
+    monkeypatch.setattr(RemoteFile, "copy_to", meanwhile)
+    manifests.append((fetch_folder("memory://tiny") / "MANIFEST.json").stat())
+    assert os.path.samestat(*manifests)
+
+
+def test_a_folder_that_differs_from_its_manifest_is_refused(memory: Any, tiny_models: Path) -> None:
+    copied(tiny_models / "tiny", memory, "/tiny")
+    memory.pipe("/tiny/config.json", b"{}")
+    with pytest.raises(RemoteError, match=r"memory:///tiny/config\.json differs from the manifest"):
+        fetch_folder("memory://tiny")
+    for data, message in {
+        b"no": "is damaged",
+        b'{"files": []}': "is damaged",
+        b'{"files": {"a": {"sha256": 1}}}': "is damaged",
+        json.dumps({"files": {"../a": {"sha256": "1", "size": 1}}}).encode(): "outside its folder",
+    }.items():
+        memory.pipe("/tiny/MANIFEST.json", data)
+        with pytest.raises(RemoteError, match=message):
+            fetch_folder("memory://tiny")
+    cache = Path(os.environ["TEXTGEN_CACHE"], "remote")
+    assert not [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_a_prepared_folder(memory: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some words\n" * 200, encoding="utf-8")
+    made = prepare_corpus([str(tmp_path / "a.txt")], tmp_path / "made", {"tokenizer": "byte", "shards": 2})
+    copied(tmp_path / "made", memory, "/made")
+    found = open_corpus(["memory://made"], CorpusConfig())
+    assert found.fingerprint() == made.fingerprint()
+    assert found.stats() == made.stats()
+    assert found.places == ["memory://made"]
+    with pytest.raises(CorpusError, match="cannot be combined"):
+        open_corpus(["memory://made", "b.txt"], CorpusConfig())
+    copied(tmp_path / "made", memory, "/wiki-2024.01")
+    assert open_corpus(["memory://wiki-2024.01"], CorpusConfig()).stats() == made.stats()
+    memory.rm("/made/shard-00002-of-00002", recursive=True)
+    os.rename(tmp_path / "cache", tmp_path / "old-cache")
+    with pytest.raises(RemoteError, match=r"There is nothing at .*shard-00002"):
+        open_corpus(["memory://made"], CorpusConfig())
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.JSONL", "a.txt.gz", "a.html", "a/*", "a.txt?key=1"])
+def test_what_looks_like_a_file_is_not_asked_for(memory: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(memory, "exists", pytest.fail)
+    assert not is_prepared(f"memory://{name}")
+    assert not is_prepared("https://host/page.php")
+
+
+def test_a_model_elsewhere_is_compressed_to_a_copy_only(tiny_models: Path, tmp_path: Path) -> None:
+    """What is in the cache stays the model of that address."""
+    models = ["--models-dir", str(tmp_path / "models"), "--force"]
+    address = (tiny_models / "tiny").as_uri()
+    refused = CliRunner().invoke(textgen, ["models", "compress", address, *models])
+    assert refused.exit_code == 2
+    assert "Only a copy of file://" in refused.stderr
+    assert "--out" in refused.stderr
+    made = CliRunner().invoke(textgen, ["models", "compress", address, "--out", "small", *models])
+    assert made.exit_code == 0, made.stderr
+    assert load_model(address).precision == "float32"
+    assert load_model("small", tmp_path / "models").precision == "int8"

@@ -1,0 +1,51 @@
+"""Lines and a bar for the terminal."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from textgen.training.observers.observer import RunReport, StepReport, ValidationReport
+from textgen.training.observers.progress import Display
+
+STEP = StepReport(50, 0.5, 0.5, 2.0, 1e-3, 0.7, {"head/bias": 0.7}, 12345.0, 61.0)
+VALIDATION = ValidationReport(50, 0.5, 2.0, 2.1, 8.17, 1.5, True, "Once a fox\nsaid nothing.")
+
+
+def plain_lines(report: StepReport, monkeypatch: pytest.MonkeyPatch) -> str:
+    out = io.StringIO()
+    display = Display(Console(file=out, soft_wrap=True))
+    display.on_start(RunReport("fables", {}))
+    monkeypatch.setattr("textgen.training.observers.progress.PLAIN_SECONDS", -1.0)
+    display.on_step(report)
+    display.on_validation(VALIDATION)
+    display.on_end()
+    return out.getvalue()
+
+
+def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = plain_lines(STEP, monkeypatch)
+    assert "\x1b" not in text
+    assert " 50 %  step 50  ppl 7.4  loss 2.000  12,345 tokens/s  1:01 left" in text
+    assert "held-out loss 2.1000, perplexity 8.17, 1.500 bits a byte, the best so far" in text
+    assert "  | Once a fox\n  | said nothing." in text
+
+
+def test_a_huge_perplexity_leaves_room_for_the_rest_of_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = plain_lines(replace(STEP, nats_per_token=1e6), monkeypatch)
+    assert " 50 %  step 50  ppl 9.889e+42  loss 1000000.000  12,345 tokens/s  1:01 left" in text
+
+
+@pytest.mark.parametrize("width", [40, 120])
+def test_the_bar_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    display = Display(Console(file=out, force_terminal=True, width=width, color_system=None))
+    display.on_start(RunReport("fables", {}))
+    monkeypatch.setattr("textgen.training.observers.progress.time.monotonic", lambda: 1e12)
+    display.on_step(STEP)
+    display.on_end()
+    assert "12,345 tokens/s" in out.getvalue()
+    assert ("ppl" in out.getvalue()) == (width == 120)

@@ -1,0 +1,48 @@
+"""The beginning of a run, before its network is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import runs
+from runs import begun
+
+from textgen.errors import SavedModelError
+from textgen.saved_model.creation import claimed
+from textgen.saved_model.saved_model import load_model
+from textgen.training import run_start
+from textgen.training.plan import Plan
+
+plan, text = runs.plan, runs.text  # fixtures
+
+
+@pytest.mark.parametrize("stopped", ["save_ngram_index", "save_known_words", "write_training"])
+def test_a_run_that_is_killed_at_any_stage_of_its_start_can_begin_anew(
+    plan: Plan, tmp_path: Path, stopped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vocabulary alone would be taken for somebody's."""
+    folder = tmp_path / "models" / "songs"
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_start, stopped, stop)
+        with claimed(folder), pytest.raises(KeyboardInterrupt):
+            run_start.begin(plan, folder)
+    with claimed(folder):
+        assert not list(folder.iterdir())
+
+
+def test_a_corpus_too_large_for_an_index_is_trained_on_without_one(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_start, "MAX_NGRAMS", 100)
+    said = list[str]()
+    saved = load_model(str(begun(plan, tmp_path / "songs", say=said.append)))
+    assert any("too large for an index" in line for line in said)
+    assert not saved.has_ngrams
+    with pytest.raises(SavedModelError, match="copies of it cannot be detected"):
+        saved.ngrams()

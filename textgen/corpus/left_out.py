@@ -1,0 +1,51 @@
+"""Parts of a corpus without text, counted for messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from textgen.wording import counted
+
+
+@dataclass
+class LeftOut:
+    """Counts records without text.
+
+    Attributes:
+        counts: Number of records without text by file name.
+        first: Place of the first record without text by file name, such as "line 3".
+        notes: Messages about other parts without text, such as scanned pages, by file name.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, place: str) -> None:
+        """Counts a record without text.
+
+        Args:
+            name: Name of the file.
+            place: Place of the record in the file, such as "line 3".
+        """
+        self.counts[name] = self.counts.get(name, 0) + 1
+        self.first.setdefault(name, place)
+
+    def merge(self, section: LeftOut, name: str) -> None:
+        """Adds the counts of a section of a file.
+
+        Args:
+            section: Counts of the section, whose name begins with that of the file.
+            name: Name of the file.
+        """
+        for part, count in section.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+            self.first.setdefault(name, section.first[part] + part.removeprefix(name))
+        self.notes |= section.notes
+
+    def lines(self) -> Iterator[str]:
+        """Iterates over messages about what was skipped, one line per file."""
+        for name, count in self.counts.items():
+            yield f"Skipped {counted(count, 'record')} without text in {name}, the first in {self.first[name]}."
+        yield from self.notes.values()

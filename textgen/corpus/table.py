@@ -1,0 +1,205 @@
+"""Reads tables of delimited text.
+
+In a .csv file, double quotes enclose fields that contain delimiters or newlines. In a .tsv file every line is a row,
+and quotes are part of the text.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from textgen.corpus.bounded_lines import check_size
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.labels import FOLDER
+from textgen.errors import CorpusError
+from textgen.wording import counted
+
+DELIMITERS = (",", ";", "\t", "|")  # candidates for `detected_delimiter`
+SAMPLE_CHARS = 1 << 16  # approximate length of the sample used to detect the delimiter, in characters
+
+
+@dataclass(frozen=True)
+class Table:
+    """Reads the rows of a .csv or .tsv file.
+
+    Attributes:
+        name: Name of the file in messages.
+        format: ".csv" or ".tsv".
+        config: Settings for reading the file.
+    """
+
+    name: str
+    format: str
+    config: CorpusConfig
+
+    def columns(self, lines: Iterable[str]) -> list[str]:
+        """Lists the columns of the table: names from its header, or numbers, from 1, if it has none."""
+        first = next((row for _, row in self.rows(lines)), [])
+        return [str(number + 1) for number in range(len(first))] if self.config.no_header else first
+
+    def texts(self, lines: Iterable[str]) -> Iterator[tuple[str, str, str | None]]:
+        """Iterates over the texts of the table.
+
+        Args:
+            lines: Lines of the file.
+
+        Yields:
+            Place of the row, such as "line 3"; the text, which may be blank; and the name of the label, or None if
+            there is no column of labels.
+
+        Raises:
+            CorpusError: A row is malformed or too long, or the column of the text does not exist.
+        """
+        rows = self.rows(lines)
+        number, header = next(rows, (0, []))
+        if not header:
+            return
+        width = len(header)
+        column = self._column(header)
+        label_column = self._label_column(header)
+        if self.config.no_header:
+            rows = itertools.chain([(number, header)], rows)
+        for number, row in rows:
+            place = f"line {number}"
+            if len(row) <= column or any(row[width:]):
+                head = f"after a row of {width}" if self.config.no_header else f"under a header of {width}"
+                raise CorpusError(
+                    f"{self.name}, {place}: a row of {counted(len(row), 'field')} {head}. {self._quote_hint()}"
+                )
+            label = None
+            if label_column is not None:
+                label = row[label_column] if len(row) > label_column else ""
+            yield place, row[column], label
+
+    def rows(self, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+        """Iterates over rows that are not empty, as the number of the row's last line and the fields."""
+        if self.format == ".tsv":
+            for number, line in enumerate(lines, 1):
+                if fields := line.removesuffix("\r"):
+                    yield number, fields.split(self.config.delimiter or "\t")
+            return
+        first, lines = _look_ahead(lines)
+        delimiter = self.config.delimiter or detected_delimiter(first, self.config)
+        csv.field_size_limit((1 << 31) - 1)  # the length of records is checked by `_BoundedRows`
+        bounded = _BoundedRows(lines, self.name)
+        # strict, because otherwise an unclosed quote would consume the rest of the file
+        rows = csv.reader(bounded, delimiter=delimiter, strict=True)
+        try:
+            for row in rows:
+                bounded.size = 0
+                if row:
+                    yield rows.line_num, row
+        except csv.Error as error:
+            raise CorpusError(
+                f"{self.name}, line {rows.line_num}: not {self.format[1:].upper()} ({error}). "
+                "Put double quotes around a text that holds quotes, and double the quotes inside."
+            ) from None
+
+    def _quote_hint(self) -> str:
+        if self.format == ".tsv":
+            return "A text in a .tsv file holds no tabs and newlines: write the table as .csv, with double quotes."
+        return "Put double quotes around a text that holds separators or newlines."
+
+    def _column(self, header: Sequence[str]) -> int:
+        """Finds the index of the text column. Raises `CorpusError` if there is no such column."""
+        column = self.config.text_column
+        if self.config.no_header:
+            if column == CorpusConfig.text_column and len(header) == 1:
+                return 0
+            if (index := _as_index(column, header)) is not None:
+                return index
+            raise CorpusError(
+                f"{self.name} is read without a header, so its columns are numbers. "
+                f"Set text_column to a number from 1 to {len(header)}."
+            )
+        if column not in header:
+            raise CorpusError(
+                f"{self.name}: no column {column!r}. Set text_column to one of: {', '.join(header)}. "
+                "If these are not names but the first row, set no_header, and text_column to the number of a column."
+            )
+        return header.index(column)
+
+    def _label_column(self, header: Sequence[str]) -> int | None:
+        labels = self.config.labels
+        if labels is None or labels == FOLDER:
+            return None
+        if self.config.no_header:
+            return _as_index(labels, header)
+        return header.index(labels) if labels in header else None
+
+
+class _BoundedRows:
+    """Iterates over lines for `csv.reader`, and limits the length of rows that span several lines."""
+
+    def __init__(self, lines: Iterable[str], name: str) -> None:
+        self._lines = enumerate(lines, 1)
+        self._name = name
+        self.size = 0  # characters of the current row
+
+    def __iter__(self) -> _BoundedRows:
+        return self
+
+    def __next__(self) -> str:
+        number, line = next(self._lines)
+        self.size += len(line) + 1
+        check_size(self.size - 1, self._name, number)
+        return f"{line}\n"
+
+
+def _look_ahead(lines: Iterable[str]) -> tuple[list[str], Iterator[str]]:
+    """Returns the first lines, and an iterator over all lines."""
+    lines, first, size = iter(lines), list[str](), 0
+    for line in lines:
+        first.append(line)
+        size += len(line)
+        if size > SAMPLE_CHARS:
+            break
+    return first, itertools.chain(first, lines)
+
+
+def detected_delimiter(lines: Sequence[str], config: CorpusConfig) -> str:
+    """Detects the delimiter of a table.
+
+    Prefers a delimiter with which the header contains `config.text_column`, then one that gives most rows the same
+    number of fields.
+
+    Args:
+        lines: First lines of the table.
+        config: Settings for reading the table.
+
+    Returns:
+        One of `DELIMITERS`. A comma if none fits.
+
+    Example:
+        >>> detected_delimiter(["id;text", "1;Yes, and no", "2;No"], CorpusConfig())
+        ';'
+    """
+
+    def fit(delimiter: str) -> tuple[bool, float]:
+        rows = _rows_of(lines, delimiter)
+        width = len(rows[0]) if rows else 0
+        if width < 2:
+            return False, 0.0
+        is_named = not config.no_header and config.text_column in rows[0]
+        return is_named, sum(len(row) == width for row in rows) / len(rows)
+
+    best = max(DELIMITERS, key=fit)
+    is_named, share = fit(best)
+    return best if is_named or share > 0.9 else ","
+
+
+def _rows_of(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    """Parses the rows of a table up to the first syntax error."""
+    rows: list[list[str]] = []
+    with suppress(csv.Error):
+        rows.extend(row for row in csv.reader((f"{line}\n" for line in lines), delimiter=delimiter) if row)
+    return rows
+
+
+def _as_index(number: str, header: Sequence[str]) -> int | None:
+    """Converts a column number, from 1, to an index. None if there is no such column."""
+    return int(number) - 1 if number.isdecimal() and 1 <= int(number) <= len(header) else None

@@ -1,0 +1,219 @@
+"""Encodes a corpus ahead of training: begins a prepared folder, and makes its shards here or on a cluster.
+
+Of several programs that begin a folder at the same time, one decides on the settings, and the others follow it. A shard
+is complete or absent, so preparing goes on with the shards that are missing or damaged.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus, Part
+from textgen.corpus.walk import PREPARED
+from textgen.dataset.config import SplitConfig
+from textgen.dataset.dask_cluster import make_shards, require_shared
+from textgen.dataset.prepared_corpus import OWN, PreparedCorpus, PreparedSettings, is_prepared, require_shards
+from textgen.dataset.split import hold_out, share_to_hold_out
+from textgen.dataset.token_cache import TokenData
+from textgen.dataset.token_files import MISSING
+from textgen.dataset.token_writer import encode_parts
+from textgen.errors import ConfigError, CorpusError, TextgenError
+from textgen.settings import from_dict, refuse_unknown, select, to_dict
+from textgen.storage.addresses import refuse_remote, without_secrets
+from textgen.storage.files import json_bytes, writing
+from textgen.storage.folders import new_folder, refuse_nameless, sweep
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.model_file import MODEL_FILE
+from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary, refuse_vocabulary_settings
+from textgen.wording import counted
+
+SHARD_BYTES = 1 << 28  # of text in a shard, unless the number of shards is given
+SEED = 0
+
+Say = Callable[[str], None]
+
+
+def prepare_corpus(
+    paths: Sequence[str],
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    shard: tuple[int, int] | None = None,
+    dask: str | None = None,
+    tokenizer: Tokenizer | None = None,
+    say: Say = lambda line: None,
+) -> PreparedCorpus:
+    """Encodes a corpus into a folder. Shards that are there already are checked and kept.
+
+    Args:
+        paths: Files, folders and globs. The folder itself is passed over where they lead to it.
+        folder: Folder to create or to continue.
+        settings: Flat settings of `CorpusConfig` and `TokenizerConfig`, and `shards`, `valid_fraction` and `seed`.
+            Those not given are the folder's or, in a new folder, chosen from the corpus.
+        shard: (number, number of shards) to make only one, numbered from 1.
+        dask: Address of the scheduler of a Dask cluster whose workers make the shards.
+        tokenizer: Vocabulary; trained on the corpus if None.
+        say: Called with a line of text for each stage.
+
+    Returns:
+        The prepared corpus.
+
+    Raises:
+        ConfigError: A setting is unknown or contradicts the folder.
+        CorpusError: The text cannot be read, or the folder holds something else.
+    """
+    refuse_remote(str(folder), "a prepared corpus")
+    given = {name: value for name, value in (settings or {}).items() if value is not None}
+    known = [field.name for kind in (CorpusConfig, TokenizerConfig) for field in fields(kind)] + OWN
+    refuse_unknown(given, known)
+    if shard:
+        if not 1 <= shard[0] <= shard[1]:
+            raise ConfigError(f"There is no shard {shard[0]} of {shard[1]}: shards are numbered from 1 on.")
+        if given.get("shards", shard[1]) != shard[1]:
+            raise ConfigError(f"Two numbers of shards are given, {given['shards']} and {shard[1]}: leave shards out.")
+        given["shards"] = shard[1]
+    if dask:
+        if shard:
+            raise ConfigError("dask must make all shards: leave shard out, or make one shard without a cluster.")
+        require_shared(paths)
+    if "shards" in given:
+        require_shards(given["shards"])
+    is_begun = is_prepared(folder)
+    config = PreparedCorpus(folder).config if is_begun else from_dict(CorpusConfig, select(CorpusConfig, given))
+    corpus = Corpus(paths, config, without=folder)
+    corpus.say_skipped(say)
+    if not is_begun:
+        _begin(corpus, paths, folder, given, tokenizer, say)
+    prepared = PreparedCorpus(folder)
+    prepared.require(given, tokenizer)
+    if corpus.glance() != prepared.settings.glance:
+        raise ConfigError(
+            f"{folder} was started with another corpus ({', '.join(prepared.settings.paths)}), or the corpus has "
+            "changed since: prepare another folder."
+        )
+    missing = _unmade(prepared, [shard[0]] if shard else range(1, prepared.settings.shards + 1), say)
+    if dask and missing:
+        where, count = str(folder.absolute()), prepared.settings.shards
+        make_shards(dask, make_on_worker, [(corpus.places, where, number, count) for number in missing], say)
+    for number in () if dask else missing:
+        _make(prepared, corpus, number, say)
+    return prepared
+
+
+def make_on_worker(paths: list[str], folder: str, number: int, count: int) -> list[str]:
+    """Makes one shard on a machine of a cluster.
+
+    Args:
+        paths: Paths of the corpus.
+        folder: The prepared folder, which has been started.
+        number: Number of the shard, from 1.
+        count: Number of all shards.
+
+    Returns:
+        What there is to say.
+
+    Raises:
+        CorpusError: The folder is not there, or the shard cannot be made.
+    """
+    if not is_prepared(folder):
+        raise CorpusError(
+            f"{socket.gethostname()} does not see {folder}. Choose a folder that all machines of the cluster share."
+        )
+    lines = list[str]()
+    prepare_corpus(paths, Path(folder), shard=(number, count), say=lines.append)
+    return lines
+
+
+def _unmade(prepared: PreparedCorpus, numbers: Iterable[int], say: Say) -> list[int]:
+    """Numbers of the shards that are missing or damaged."""
+    shards, found = prepared.settings.shards, list[int]()
+    for number in numbers:
+        problem = prepared.problem(number)
+        if not problem:
+            say(f"Shard {number} of {shards} already exists.")
+            continue
+        if problem != MISSING:
+            say(f"Shard {number} of {shards} is prepared again: {problem}.")
+        found.append(number)
+    return found
+
+
+def _make(prepared: PreparedCorpus, corpus: Corpus, number: int, say: Say) -> None:
+    data = _encode_shard(prepared, corpus, number)
+    corpus.say_left_out(say)
+    documents = data.train.summary.documents + data.valid.summary.documents
+    tokens = len(data.train) + len(data.valid)
+    say(f"Shard {number} of {prepared.settings.shards}: {counted(documents, 'document')}, {counted(tokens, 'token')}.")
+
+
+def _encode_shard(prepared: PreparedCorpus, corpus: Corpus, number: int) -> TokenData:
+    """Makes one shard of the corpus, numbered from 1. A shard that is already there is replaced."""
+    settings, name = prepared.settings, prepared.shard_name(number)
+    sweep(prepared.folder, f"{name}-")
+
+    def parts() -> Iterator[tuple[str, Part]]:
+        def read() -> Iterator[Part]:
+            return corpus.section(number - 1, settings.shards)
+
+        labels = frozenset(prepared.tokenizer.labels)
+        yield from hold_out(read, settings.valid_fraction, f"{settings.seed}/{number}", labels)
+        corpus.require_unchanged()
+
+    encode_parts(parts(), prepared.tokenizer, prepared.folder / name, facts={"prepared": settings.digest()})
+    return prepared.tokens_of([name])
+
+
+def _begin(
+    corpus: Corpus,
+    paths: Sequence[str],
+    folder: Path,
+    given: Mapping[str, Any],
+    tokenizer: Tokenizer | None,
+    say: Say,
+) -> None:
+    """Writes the settings of all shards, unless another program has done so meanwhile."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if is_prepared(folder):  # by now
+            say(f"{folder} was started by another process: its vocabulary is used.")
+            return
+        if any(file.resolve().is_relative_to(folder.resolve()) for file in corpus.files):
+            raise CorpusError(f"{folder} holds the text itself: name another folder to write.")
+        raise CorpusError(f"{folder} exists and is not a prepared corpus: choose another name, or remove it.")
+    refuse_nameless(folder)
+    corpus.require_text()
+    config = from_dict(TokenizerConfig, select(TokenizerConfig, given))
+    if tokenizer is None:
+        if config.tokenizer != "byte":
+            say(f"Learning a vocabulary ({config.tokenizer}) ...")
+        tokenizer = learn_vocabulary(corpus, config)
+        say(f"Vocabulary: {counted(tokenizer.vocab_size, 'token')}.")
+    else:
+        refuse_vocabulary_settings(given)
+        tokenizer = add_labels(tokenizer, corpus)
+    settings = PreparedSettings(
+        paths=[without_secrets(str(path)) for path in paths],
+        glance=corpus.glance(),
+        corpus=to_dict(replace(corpus.config, documents=corpus.documents_mode)),
+        tokenizer=to_dict(replace(config, tokenizer=tokenizer.tokenizer, vocab_size=tokenizer.first_label)),
+        fingerprint=tokenizer.fingerprint(),
+        shards=given.get("shards", max(1, math.ceil(corpus.size / SHARD_BYTES))),
+        valid_fraction=given.get("valid_fraction", share_to_hold_out(corpus.size)),
+        seed=given.get("seed", SEED),
+    )
+    from_dict(SplitConfig, {"valid_fraction": settings.valid_fraction, "seed": settings.seed})  # checks the bounds
+    try:
+        with new_folder(folder, replace=False) as temporary, writing(folder):
+            (temporary / PREPARED).write_bytes(json_bytes(asdict(settings)))
+            if tokenizer.serialized:
+                (temporary / MODEL_FILE).write_bytes(tokenizer.serialized)
+    except TextgenError:
+        if not is_prepared(folder):
+            raise
+        say(f"{folder} was started by another process in the meantime: its vocabulary is used.")

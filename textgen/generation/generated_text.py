@@ -1,0 +1,99 @@
+"""A text that was generated, or is being generated token by token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from textgen.generation.config import SamplingConfig
+from textgen.generation.decoding import Decoder
+from textgen.generation.row import TextRow, Token
+from textgen.generation.text_state import RECENT, TextState
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generated text.
+
+    Attributes:
+        prompt: The prompt.
+        text: The text after it.
+        ids: The generated tokens, including the end of the document and those of a stop text.
+        stop_reason: "end" of the document; "length": `max_tokens` were generated; "stop": a stop text came; "until":
+            the sentence, line or paragraph has ended; "time": `max_seconds` have passed; "blocked": constraints such as
+            `ban` left no token, so the end of the document took its place.
+        seed: The seed that generates this text again.
+        config: Its settings, with the seed.
+        healed: Characters of the prompt that the first token writes again: see `textgen.generation.token_healing`.
+        logprobs: Log probability of each token in nats, under the model alone; None if not asked for.
+        top_logprobs: For each token the likeliest ids and their log probabilities in nats; None if not asked for.
+        missing: Texts of `SamplingConfig.require` that the text lacks.
+    """
+
+    prompt: str
+    text: str
+    ids: tuple[int, ...]
+    stop_reason: str
+    seed: int
+    config: SamplingConfig = field(repr=False, compare=False)
+    healed: int = 0
+    logprobs: tuple[float, ...] | None = None
+    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] | None = None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def mean_logprob(self) -> float:
+        """Mean log probability in nats per token; 0 if log probabilities were not asked for."""
+        return math.fsum(self.logprobs or ()) / max(len(self.ids), 1)
+
+
+class Stream(Iterator[Token]):
+    """One text as it is generated: an iterator over its tokens. Nothing of it is kept, however long it becomes.
+
+    Attributes:
+        row: The text in the decoder.
+        state: The position after the newest token. It may be kept: continuing from it twice forks the text, and
+            continuing from an earlier one takes back the tokens since.
+    """
+
+    def __init__(self, decoder: Decoder, row: TextRow) -> None:
+        """Reads the prompt of a row with `track`."""
+        decoder.join([row])
+        self.row = row
+        self.state = TextState(row.state, tuple(row.ids[-RECENT:]))
+        self._decoder = decoder
+
+    def __next__(self) -> Token:
+        if self.row.stop_reason:
+            raise StopIteration
+        ((_, token),) = self._decoder.step()
+        self.state = self.state.after([token.id], self.row.state)
+        return token
+
+    def result(self, tokens: Sequence[Token]) -> Generation:
+        """Returns the text that all its tokens make."""
+        return generation_of(self.row, tokens)
+
+
+def generation_of(row: TextRow, tokens: Sequence[Token]) -> Generation:
+    """Returns the text that the tokens of a row make."""
+    top, text = row.config.top_logprobs, "".join(token.text for token in tokens)
+    return Generation(
+        prompt=row.prompt,
+        text=text,
+        ids=tuple(token.id for token in tokens),
+        stop_reason=row.stop_reason,
+        seed=row.config.seed or 0,
+        config=row.config,
+        healed=row.healed,
+        logprobs=None if top is None else tuple(token.logprob or 0.0 for token in tokens),
+        top_logprobs=tuple(token.top for token in tokens) if top else None,
+        missing=missing_texts(row, text),
+    )
+
+
+def missing_texts(row: TextRow, text: str) -> tuple[str, ...]:
+    """The required texts that a generated text lacks; it begins where token healing took the prompt back to."""
+    generated = row.prompt[len(row.prompt) - row.healed :] + text
+    return tuple(required for required in row.config.require if required not in generated)

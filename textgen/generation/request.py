@@ -1,0 +1,33 @@
+"""A text that is asked for: its prompt, its settings, its seed."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+
+from textgen.errors import ConfigError
+from textgen.generation.config import SamplingConfig
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt and the settings of the text that continues it."""
+
+    prompt: str
+    config: SamplingConfig
+
+
+def seeded(config: SamplingConfig) -> SamplingConfig:
+    """Returns the config with a seed: its own, or else one chosen at random."""
+    return config if config.seed is not None else replace(config, seed=secrets.randbits(32))
+
+
+def later_seed(config: SamplingConfig, number: int) -> SamplingConfig:
+    """Returns the config with its seed plus `number`; after the largest seed comes 0."""
+    return replace(config, seed=((config.seed or 0) + number) % (1 << 63))
+
+
+def require_best_of(num: int, best_of: int | None) -> None:
+    """Raises `ConfigError` if `best_of`, unless it is None, is less than `num`."""
+    if best_of is not None and best_of < num:
+        raise ConfigError(f"best_of ({best_of}) is less than num ({num}): the best are chosen from at least as many.")

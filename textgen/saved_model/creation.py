@@ -1,0 +1,162 @@
+"""The folder of a new model: where it may be, and how it is claimed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from textgen.corpus.walk import has_record
+from textgen.errors import SavedModelError, TextgenError, TrainingError
+from textgen.saved_model.folder_contents import (
+    OWN_NAMES,
+    has_file,
+    has_own_files,
+    has_steps,
+    holds_model,
+    is_own_name,
+    names_in,
+)
+from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS
+from textgen.saved_model.model_names import check_name
+from textgen.saved_model.removal import REMOVED
+from textgen.storage.files import writing
+from textgen.storage.folders import MANIFEST, PENDING, refuse_links, sweep, sweep_abandoned
+from textgen.storage.locks import locked
+from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
+
+
+def check_place(folder: Path) -> None:
+    """Checks that a new model may have a folder: that its name is valid, and that it is not in that of another model.
+
+    Args:
+        folder: Folder of the new model, which need not exist.
+
+    Raises:
+        SavedModelError: The message gives the reason.
+    """
+    check_name(folder.name)
+    refuse_in_model(folder)
+
+
+def refuse_in_model(path: Path, *, is_filled: bool = False) -> None:
+    """Checks that what is to be written does not lie in the folder of a model, where it could replace its files.
+
+    Args:
+        path: Path of a file or folder to write, which need not exist. Links are followed.
+        is_filled: Whether it is a folder into which files are written, and not replaced as a whole.
+
+    Raises:
+        SavedModelError: It lies in the folder of a model, or of a training that has not saved one yet.
+    """
+    place = Path(os.path.realpath(path)) / ("file" if is_filled else "")
+    for folder in place.parents:
+        inside = place.relative_to(folder).parts
+        if len(inside) > 1 and inside[0] not in (LOGS, CHECKPOINTS) and os.path.lexists(folder / inside[0]):
+            continue  # in a folder that somebody has made there
+        if holds_model(folder) or has_record(folder):
+            raise SavedModelError(
+                f"Cannot write {path}: {folder} is the folder of a model and holds nothing else. Choose another folder."
+            )
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Creates the folder of a new model and locks it within the block.
+
+    The folder may exist if an earlier run saved nothing in it. What that run left, such as its vocabulary, is deleted,
+    so that it does not become part of the new model. If the block raises and the folder is empty, the folder is
+    removed.
+
+    Args:
+        folder: Folder of the new model.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        SavedModelError: The name of the folder is not valid for a model, or it lies in the folder of another model.
+        TrainingError: The folder already holds a model, or files that textgen did not write.
+        TextgenError: The folder cannot be written.
+    """
+    check_place(folder)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    sweep_abandoned(folder.parent, REMOVED)
+    with locked(folder):
+        refuse_links(folder)
+        refuse_other_files(folder)
+        sweep(folder / CHECKPOINTS)  # may restore a checkpoint
+        if has_steps(folder):
+            raise TrainingError(f"{folder} already holds a model: resume it, remove it, or choose another name.")
+        if has_file(folder, MANIFEST):
+            raise TrainingError(f"{folder} already holds a model: remove it, or choose another name.")
+        sweep(folder)
+        _delete_leftovers(folder)
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                folder.rmdir()  # fails unless the folder is empty
+            raise
+
+
+def refuse_other_files(folder: Path) -> None:
+    """Checks that a folder holds only files that textgen wrote.
+
+    Args:
+        folder: Folder of a new model.
+
+    Raises:
+        TrainingError: The folder holds other files.
+    """
+    names = names_in(folder)
+    others = [name for name in names if not is_own_name(name)]
+    if not has_own_files(names):  # files with our names may come from another program or a person
+        others += [name for name in OWN_NAMES if name in names and not _is_early_file(folder, name, names)]
+    elif MANIFEST not in names and not has_steps(folder) and not has_record(folder):
+        others.append(TRAINING)
+    if others:
+        raise TrainingError(
+            f"{folder} is not a model folder: textgen did not write {', '.join(map(repr, others[:3]))} in it. "
+            "Choose another name, or move these files."
+        )
+
+
+def _is_early_file(folder: Path, name: str, names: Sequence[str]) -> bool:
+    """Checks whether textgen wrote a file in a folder without training.json, as a run does before it writes that.
+
+    A vocabulary alone may have been made by `textgen tokenizer`: a run writes it after the index and the words.
+    """
+    from textgen.dataset.ngram_index import read_index
+    from textgen.dataset.word_filter import read_word_filter
+
+    readers: dict[str, Callable[[Path], object]] = {
+        NGRAMS: read_index,
+        WORDS: read_word_filter,
+        MODEL_FILE: read_tokenizer,
+    }
+    if name not in readers or (name == MODEL_FILE and not {NGRAMS, WORDS}.intersection(names)):
+        return False
+    try:
+        readers[name](folder / name)
+    except TextgenError:
+        return False
+    return True
+
+
+def _delete_leftovers(folder: Path) -> None:
+    """Deletes the files and logs of a run that saved no model and no checkpoint."""
+    for name in names_in(folder):
+        path = folder / name
+        if name == CHECKPOINTS:
+            with suppress(OSError):
+                path.rmdir()  # fails if anybody put something there
+        elif name.removesuffix(PENDING) in OWN_NAMES:
+            with writing(path, "Remove it, or choose another name."):
+                if name == LOGS:
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()

@@ -1,0 +1,94 @@
+"""What is in a folder: a model, a training without a model, or something else."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from textgen.errors import SavedModelError
+from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, TRAINING, WEIGHTS, WORDS
+from textgen.storage.files import TEMPORARY
+from textgen.storage.folders import MANIFEST, PENDING, read_manifest
+from textgen.tokenizer.model_file import MODEL_FILE
+
+OWN_NAMES = (CONFIG, MODEL_FILE, WEIGHTS, NGRAMS, WORDS, MANIFEST, TRAINING, CARD, LOGS, CHECKPOINTS)
+"""Everything textgen writes to a model folder."""
+
+
+def is_model(path: Path) -> bool:
+    """Checks whether a folder is that of a saved model; the content of its files is not checked.
+
+    A manifest alone does not make a model: exports and prepared corpora have one, too.
+
+    Args:
+        path: The folder.
+    """
+    own = (f"{name}{suffix}" for name in (CONFIG, WEIGHTS) for suffix in ("", PENDING))
+    return has_file(path, MANIFEST) and any(has_file(path, name) for name in own)
+
+
+def is_run(path: Path) -> bool:
+    """Checks for a model or a training: an imported model lacks training.json, a new training the files of a model."""
+    return is_model(path) or has_file(path, TRAINING)
+
+
+def has_steps(folder: Path) -> bool:
+    """Checks whether a run left checkpoints in the folder; their content is not checked."""
+    return any(name.startswith("step-") for name in names_in(folder / CHECKPOINTS))
+
+
+def saved_at(path: Path) -> float:
+    """Returns when a model was last saved, in seconds since the epoch; 0 if it is gone."""
+    try:
+        return (path / MANIFEST).lstat().st_mtime
+    except OSError:  # removed by another process
+        return 0.0
+
+
+def has_file(folder: Path, name: str) -> bool:
+    """Checks whether a folder has a file of this name.
+
+    A link counts as a file: reading it later raises an error that names it.
+
+    Args:
+        folder: The folder.
+        name: Name of the file.
+    """
+    try:
+        mode = (folder / name).lstat().st_mode
+    except (OSError, ValueError):  # missing, or not a valid path
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
+
+
+def names_in(folder: Path) -> list[str]:
+    """Lists the names in a folder, sorted; none if it cannot be read."""
+    with suppress(OSError):
+        return sorted(os.listdir(folder))
+    return []
+
+
+def is_own_name(name: str) -> bool:
+    """Checks whether textgen uses this name in model folders, for permanent or temporary files."""
+    return name.removesuffix(PENDING) in OWN_NAMES or name.startswith(TEMPORARY)
+
+
+def has_own_files(names: list[str]) -> bool:
+    """Checks whether textgen wrote these names: two that belong together, since others may use a single one."""
+    found = {name.removesuffix(PENDING) for name in names}
+    has_model = MANIFEST in found and bool({CONFIG, WEIGHTS} & found)
+    return has_model or (TRAINING in found and bool({CHECKPOINTS, MODEL_FILE, NGRAMS, WORDS, CARD} & found))
+
+
+def holds_model(folder: Path) -> bool:
+    """Checks whether a folder is that of a model by what its manifest names.
+
+    Unlike `is_model` this is sure on a disk that ignores case, where the manifest.json of another program has the name
+    of ours.
+    """
+    try:
+        return is_model(folder) and not {CONFIG, WEIGHTS}.isdisjoint(read_manifest(folder)["files"])
+    except SavedModelError:
+        return False

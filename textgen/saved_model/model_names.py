@@ -1,0 +1,66 @@
+"""Names of models: made from the path of a corpus, checked."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from textgen.errors import SavedModelError
+from textgen.storage.addresses import without_secrets
+
+NAME_BYTES = 200  # longest name; file systems allow 255 bytes, and temporary names add some
+
+
+def name_from(path: str | Path) -> str:
+    """Makes a model name from the path of its corpus; "-" gives "stdin"."""
+    called = "stdin"
+    if str(path) != "-":
+        called = Path(os.path.abspath(without_secrets(str(path)))).name.lstrip(".").split(".")[0]
+    stem = re.sub(r"[^\w-]+", "-", called).encode()[: NAME_BYTES // 2].decode(errors="ignore")
+    return stem.strip("-") or "model"
+
+
+def free_name(folder: Path, path: str | Path) -> str:
+    """Makes an unused model name from the path of its corpus, with a number appended if the name is taken.
+
+    Args:
+        folder: Folder of models.
+        path: Path of the corpus.
+
+    Returns:
+        A name that no entry of the folder has.
+    """
+    stem = name_from(path)
+    taken = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    return next(name for n in range(1, len(taken) + 3) if (name := stem if n == 1 else f"{stem}-{n}") not in taken)
+
+
+def check_name(name: str) -> str:
+    """Checks that a name is valid for a model: a single path component.
+
+    Args:
+        name: The name to check.
+
+    Returns:
+        The name.
+
+    Raises:
+        SavedModelError: The name is not valid; the message gives the reason.
+    """
+    if problem := problem_of_name(name):
+        raise SavedModelError(f"A model cannot be called {name!r}: {problem}. Choose a name such as novel or poems-2.")
+    return name
+
+
+def problem_of_name(name: str) -> str:
+    """Returns the reason why a name is not valid for a model; empty if it is valid."""
+    if not name:
+        return "the name is empty"
+    if "/" in name or "\\" in name or name in (".", ".."):
+        return "a name is one part of a path"
+    if name[0] in ".-":
+        return "names with a full stop at the beginning are hidden ones, with a hyphen they look like options"
+    if not name.isprintable() or name != name.strip():
+        return "it has characters that cannot be shown, or a space at an end"
+    return f"it has more than {NAME_BYTES} bytes" if len(name.encode()) > NAME_BYTES else ""

@@ -1,0 +1,70 @@
+"""Removes a model, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+from pathlib import Path
+
+from textgen.errors import SavedModelError
+from textgen.saved_model.folder_contents import has_own_files, is_own_name, names_in
+from textgen.saved_model.model_names import check_name
+from textgen.saved_model.registry import list_runs, no_such_model
+from textgen.storage.files import TEMPORARY
+from textgen.storage.folders import sweep_abandoned
+from textgen.storage.locks import locked
+
+REMOVED = f"{TEMPORARY}removed-"  # prefix of the name of a model that is being deleted
+
+
+def remove_model(path: Path) -> None:
+    """Deletes a model, or a training without a model.
+
+    The folder is renamed first, in one atomic step, so that a partly deleted folder is never taken for a model.
+
+    Args:
+        path: Folder of the model.
+
+    Raises:
+        SavedModelError: There is no such folder, or it is a link, holds other files, or cannot be deleted.
+    """
+    try:
+        is_link = stat.S_ISLNK(path.lstat().st_mode)
+    except FileNotFoundError:
+        raise SavedModelError(no_such_model(path.name, path.parent, list_runs(path.parent))) from None
+    except OSError as error:
+        raise SavedModelError(f"Cannot remove {path}: {error.strerror or error}.") from None
+    if is_link:
+        raise SavedModelError(
+            f"Cannot remove {path}: it is a link to {os.path.realpath(path)}. Remove the link yourself, and what it "
+            "leads to if you do not need it."
+        )
+    check_name(path.name)
+    sweep_abandoned(path.parent, REMOVED)
+    with locked(path):
+        _refuse_to_remove(path)
+        aside = path.with_name(f"{REMOVED}{secrets.token_hex(8)}")
+        try:
+            os.rename(path, aside)
+        except OSError as error:
+            raise SavedModelError(f"Cannot remove {path}: {error.strerror or error}.") from None
+        try:
+            shutil.rmtree(aside)
+        except OSError as error:
+            raise SavedModelError(
+                f"Cannot remove {path}: {error.strerror or error}. The folder is incomplete now, and was "
+                f"renamed to {aside}: remove it yourself."
+            ) from None
+
+
+def _refuse_to_remove(path: Path) -> None:
+    """Raises `SavedModelError` unless the folder holds a model or training and nothing else."""
+    names = names_in(path)
+    others = [name for name in names if not is_own_name(name)]
+    if others or not has_own_files(names):
+        why = f"textgen did not write {', '.join(map(repr, others[:3]))} in it" if others else "it has no model in it"
+        raise SavedModelError(
+            f"Cannot remove {path}: {why}. Move the files that you need, and remove the folder yourself."
+        )

@@ -1,0 +1,140 @@
+"""Writes a saved model: the files that the manifest covers, all or none, and those of its training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import save as to_safetensors
+
+from textgen.corpus.config import CorpusConfig
+from textgen.errors import SavedModelError
+from textgen.model.config import ModelConfig
+from textgen.saved_model.arrays import in_c_order
+from textgen.saved_model.folder_contents import has_file
+from textgen.saved_model.layout import (
+    CARD,
+    CONFIG,
+    FLOAT32,
+    NGRAMS,
+    TRAINING,
+    WEIGHTS,
+    WORDS,
+    read_bytes,
+    training_bytes,
+    version_of,
+)
+from textgen.saved_model.model_card import model_card
+from textgen.saved_model.precision import compressed
+from textgen.settings import to_dict
+from textgen.storage.files import json_bytes, write_own_file
+from textgen.storage.folders import MANIFEST, update_folder
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.model_file import MODEL_FILE
+from textgen.tokenizer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from textgen.dataset.ngram_index import NgramIndex
+    from textgen.dataset.word_filter import WordFilter
+
+FILTER_BYTES = 1 << 30  # largest size of the file of n-grams or of words
+
+
+def save_model(
+    folder: Path,
+    weights: dict[str, np.ndarray],
+    model_config: ModelConfig,
+    tokenizer_config: TokenizerConfig,
+    corpus_config: CorpusConfig,
+    tokenizer: Tokenizer,
+    precision: str = FLOAT32,
+) -> None:
+    """Writes the files that the manifest covers, atomically: all of them or none.
+
+    Args:
+        folder: Folder of the model.
+        weights: Weights by name, float32.
+        model_config: Settings of the network.
+        tokenizer_config: Settings of the tokenizer.
+        corpus_config: Settings of the corpus.
+        tokenizer: The tokenizer.
+        precision: Precision that the weights are stored in, one of `textgen.saved_model.layout.PRECISIONS`.
+
+    Raises:
+        SavedModelError: A weight is not finite, or too large for float16; the files stay as they were.
+    """
+    bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
+    if bad:
+        raise SavedModelError(
+            f"The weights {', '.join(bad)} are not finite. They were not saved; the last finite ones are kept."
+        )
+    files = model_files(weights, model_config, tokenizer_config, corpus_config, tokenizer, precision)
+    for name in (NGRAMS, WORDS):
+        if has_file(folder, name) and not has_file(folder, MANIFEST):
+            files[name] = read_bytes(folder / name, FILTER_BYTES)
+    update_folder(folder, files)
+
+
+def model_files(
+    weights: dict[str, np.ndarray],
+    model_config: ModelConfig,
+    tokenizer_config: TokenizerConfig,
+    corpus_config: CorpusConfig,
+    tokenizer: Tokenizer,
+    precision: str = FLOAT32,
+) -> dict[str, bytes]:
+    """Returns the files that every saved model has, by name. The arguments are those of `save_model`."""
+    config = {
+        "format_version": version_of(precision),
+        **({} if precision == FLOAT32 else {"precision": precision}),
+        "model": to_dict(model_config),
+        "tokenizer": to_dict(tokenizer_config),
+        "corpus": to_dict(corpus_config),
+    }
+    arrays = in_c_order(compressed(weights, precision))
+    files = {CONFIG: json_bytes(config), WEIGHTS: to_safetensors(arrays)}
+    if tokenizer.serialized:
+        files[MODEL_FILE] = tokenizer.serialized
+    return files
+
+
+def save_ngrams(folder: Path, index: NgramIndex) -> None:
+    """Writes the n-gram index of the training text.
+
+    If the folder holds no model yet, the next `save_model` adds the index to the manifest.
+
+    Args:
+        folder: Folder of the model.
+        index: The index.
+    """
+    _save_beside(folder, NGRAMS, index.to_bytes())
+
+
+def save_words(folder: Path, words: WordFilter) -> None:
+    """Writes the filter of the words of the training text; see `save_ngrams`.
+
+    Args:
+        folder: Folder of the model.
+        words: The filter.
+    """
+    _save_beside(folder, WORDS, words.to_bytes())
+
+
+def _save_beside(folder: Path, name: str, data: bytes) -> None:
+    """Writes a file of a model that may not have been saved yet."""
+    if has_file(folder, MANIFEST):
+        update_folder(folder, {name: data})
+    else:
+        write_own_file(folder / name, data)
+
+
+def write_training(folder: Path, training: dict[str, Any]) -> None:
+    """Writes training.json with a checksum, and the model card built from it.
+
+    Args:
+        folder: Folder of the model.
+        training: Content of training.json. Numbers that JSON does not have become null.
+    """
+    write_own_file(folder / TRAINING, training_bytes(training))
+    write_own_file(folder / CARD, model_card(folder.name, training).encode())

@@ -1,0 +1,117 @@
+"""Addresses of files elsewhere, as text: what is one, what of it may be shown, how it is joined with a name.
+
+A path that exists on this machine is never taken for an address, nor is one that begins with a drive letter. An address
+may be a chain of links, such as that of a file in an archive: `zip://a.txt::https://host/a.zip`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from textgen.errors import RemoteError
+
+ADDRESS_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z][A-Za-z0-9+.-]+::", re.ASCII)  # two letters: no drive
+ADDRESS_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>()]+", re.ASCII)
+OWNERS = ("github", "git")  # have before an @ who owns the files, or what they are a version of
+
+
+def is_remote(name: str | os.PathLike[str]) -> bool:
+    """Checks whether a name is an address of a file elsewhere.
+
+    Args:
+        name: What the user wrote. Paths that exist on this machine are none.
+
+    Example:
+        >>> [is_remote(name) for name in ("s3://bucket/a.txt", "C:/a.txt", "a:b.txt", "zip://a.txt::b.zip")]
+        [True, False, False, True]
+    """
+    return isinstance(name, str) and bool(ADDRESS_START.match(name)) and not os.path.lexists(name)
+
+
+def is_web_address(address: str) -> bool:
+    """Checks whether an address is one of a web server."""
+    return address.startswith(("http://", "https://"))
+
+
+def may_be_pattern(address: str) -> bool:
+    """Whether an address may be a pattern, at which some files of a folder are found and others are not."""
+    return "*" in address or "[" in address
+
+
+def without_secrets(address: str) -> str:
+    """Returns an address without what may be secret: a user, a password, and a query such as a signature.
+
+    What is no address is returned as it is.
+
+    >>> without_secrets("https://user:password@host/a.txt?signature=1")
+    'https://host/a.txt'
+    >>> without_secrets("zip://b.txt::https://host/a.zip?key=1")
+    'zip://b.txt::https://host/a.zip'
+    """
+    return "::".join(map(_hide_secrets, address.split("::"))) if ADDRESS_START.match(address) else address
+
+
+def text_without_secrets(text: str) -> str:
+    """Returns a text, such as a message, in which all addresses are `without_secrets`.
+
+    >>> text_without_secrets("No answer from https://host/a.txt?signature=1 (timeout)")
+    'No answer from https://host/a.txt (timeout)'
+    """
+    return ADDRESS_IN_TEXT.sub(lambda address: without_secrets(address[0]), text)
+
+
+def _hide_secrets(link: str) -> str:
+    protocol = link.partition("://")[0].lower()
+    if protocol not in OWNERS:
+        link = re.sub(r"(?<=://)[^/?#]*@", "", link)
+    return re.sub("[?#].*" if is_web_address(link.lower()) else r"\?[^?]*=.*", "", link, flags=re.DOTALL)
+
+
+def join_address(address: str, name: str) -> str:
+    """Returns the address of a file in a folder, which may be within an archive.
+
+    >>> join_address("s3://bucket/folder", "a.txt"), join_address("zip://folder::a.zip", "b")
+    ('s3://bucket/folder/a.txt', 'zip://folder/b::a.zip')
+    """
+    first, *chain = address.split("::")
+    return "::".join([f"{first.rstrip('/')}/{name}" if not first.endswith("://") else f"{first}{name}", *chain])
+
+
+def address_of(link: str, path: str, name: str) -> str:
+    """Returns the address of a file of a file system: paths lack the host, or what stands for one.
+
+    Args:
+        link: Address of another file or folder of the same file system.
+        path: Path of that other file or folder.
+        name: Path of the file.
+
+    >>> address_of("sftp://host/data", "/data", "/data/a.txt"), address_of("s3://bucket/", "bucket", "bucket/a.txt")
+    ('sftp://host/data/a.txt', 's3://bucket/a.txt')
+    >>> address_of("github://owner:repo@main", "", "a.txt"), address_of("memory://d", "/d", "/d/a.txt")
+    ('github://owner:repo@main/a.txt', 'memory:///d/a.txt')
+    """
+    link = link.rstrip("/") if path.strip("/") else link
+    before = link.removesuffix(path)
+    if "://" not in before or not link.endswith(path):
+        return f"{link.partition('://')[0]}://{name}"
+    if before.endswith("://"):
+        return before + name
+    return f"{before.removesuffix('/')}/{name.removeprefix('/')}"
+
+
+def refuse_remote(name: str, what: str) -> None:
+    """Refuses an address as a place to write to.
+
+    Args:
+        name: What the user wrote.
+        what: What would be written.
+
+    Raises:
+        RemoteError: The name is an address.
+    """
+    if is_remote(name):
+        raise RemoteError(
+            f"Cannot write {what} to {without_secrets(name)}: folders elsewhere cannot be replaced as a whole, so a "
+            "reader could find half of one. Write to a folder of this machine, and copy it when it is complete."
+        )

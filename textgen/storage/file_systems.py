@@ -1,0 +1,169 @@
+"""File systems elsewhere, by fsspec: how they are opened, which errors are tried again, what errors mean."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from textgen.errors import RemoteError
+from textgen.storage.addresses import text_without_secrets, without_secrets
+from textgen.wording import install_command
+
+HOSTED = ("ftp", "sftp", "ssh", "smb")  # file systems that cannot be made without a host
+LIBRARIES = {
+    "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub", "http": "aiohttp",
+    "https": "aiohttp", "az": "adlfs", "abfs": "adlfs", "adl": "adlfs", "sftp": "paramiko", "ssh": "paramiko",
+    "smb": "smbprotocol", "oss": "ossfs", "gdrive": "gdrive_fsspec", "webdav": "webdav4", "box": "boxfs",
+    "dropbox": "dropboxdrivefs", "hdfs": "pyarrow", "arrow_hdfs": "pyarrow", "git": "pygit2", "github": "requests",
+}  # fmt: skip
+"""What fsspec needs for a protocol."""
+ATTEMPTS = 4
+RETRY_DELAY = 0.5  # seconds before the second attempt; twice as long before each further one
+NOT_RETRIED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError)
+LIBRARY_ERRORS = (
+    "botocore.exceptions.BotoCoreError", "botocore.exceptions.ClientError", "aiohttp.client_exceptions.ClientError",
+    "requests.exceptions.RequestException", "httpx.HTTPError", "httpx2.HTTPError", "gcsfs.retry.HttpError",
+    "google.auth.exceptions.GoogleAuthError", "huggingface_hub.errors.HfHubHTTPError", "zipfile.BadZipFile",
+)  # fmt: skip
+"""What the libraries raise besides errors of the system. Only those of libraries that are loaded can be raised."""
+
+
+def open_file_system(address: str) -> tuple[Any, str]:
+    """Opens the file system of an address.
+
+    Args:
+        address: The address.
+
+    Returns:
+        The file system of fsspec, and the path in it.
+
+    Raises:
+        RemoteError: The address is not valid, or the library for it is not installed.
+    """
+    protocol = address.partition("://")[0].partition("::")[0].lower()
+    try:
+        import fsspec
+    except ImportError:
+        raise RemoteError(
+            f"Cannot read {without_secrets(address)}. Addresses are read with fsspec: {install_command('remote')}."
+        ) from None
+    if protocol in HOSTED and address.partition("://")[2].startswith("/"):
+        raise RemoteError(f"Cannot read {without_secrets(address)}: it names no host. Write {protocol}://HOST/PATH.")
+    try:
+        system, path = fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        needed = f"{protocol}:// needs a library: pip install {LIBRARIES.get(protocol) or error}."
+        raise RemoteError(f"Cannot read {without_secrets(address)}. {needed}") from None
+    except (ValueError, TypeError) as error:  # one for an argument, such as the host, that an address lacks
+        why = _reason(error).rstrip(".")
+        raise RemoteError(f"Cannot read {without_secrets(address)}: {why}. Check the address.") from None
+    except _possible_errors() as error:
+        raise RemoteError(_error_message(address, error)) from None
+    return system, path
+
+
+def attempts(address: str) -> Iterator[_Attempt]:
+    """Repeats an operation until it succeeds, after a pause that doubles each time.
+
+    Args:
+        address: What is read, for error messages.
+
+    Yields:
+        A context for each attempt, within which the operation belongs.
+
+    Raises:
+        RemoteError: The last attempt failed, or one failed whose repetition is of no use.
+
+    Example:
+        for attempt in attempts(address):
+            with attempt:
+                data = system.cat(path)
+    """
+    for number in range(1, ATTEMPTS + 1):
+        attempt = _Attempt(address, number == ATTEMPTS)
+        yield attempt
+        if not attempt.failed:
+            return
+        time.sleep(RETRY_DELAY * 2 ** (number - 1))
+
+
+@dataclass
+class _Attempt:
+    """One of several attempts. All but the last suppress errors after which another attempt may succeed."""
+
+    address: str
+    is_last: bool
+    failed: bool = False
+
+    def __enter__(self) -> None:
+        self.failed = False
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        if error is None or isinstance(error, RemoteError) or not isinstance(error, _possible_errors()):
+            return False
+        cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+        if self.is_last or not _is_worth_retrying(cause):
+            raise RemoteError(_error_message(self.address, cause)) from None
+        self.failed = True
+        return True
+
+
+def _possible_errors() -> tuple[type[BaseException], ...]:
+    """Returns the errors that file systems raise."""
+    found = []
+    for name in LIBRARY_ERRORS:
+        module, _, kind = name.rpartition(".")
+        if module in sys.modules and hasattr(sys.modules[module], kind):
+            found.append(getattr(sys.modules[module], kind))
+    return (OSError, EOFError, ValueError, RuntimeError, TimeoutError, ImportError, *found)
+
+
+def _is_worth_retrying(error: BaseException) -> bool:
+    """Whether another attempt may succeed: not after a request that the server refused."""
+    return not (isinstance(error, NOT_RETRIED) or _status(error) in range(400, 500) or _is_local(error))
+
+
+def _is_local(error: BaseException) -> bool:
+    """Whether an error does not come from the network: a full disk here, no credentials, a damaged archive."""
+    return type(error).__name__ in ("NoCredentialsError", "BadZipFile", "DefaultCredentialsError") or (
+        isinstance(error, OSError) and error.filename is not None
+    )
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status of an error, if it has one."""
+    response = getattr(error, "response", None)
+    metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+    found = [getattr(error, "status", None), getattr(response, "status_code", None), metadata.get("HTTPStatusCode")]
+    if type(error).__module__.startswith("gcsfs"):
+        found.append(getattr(error, "code", None))
+    return next((value for value in found if isinstance(value, int)), None)
+
+
+def _error_message(address: str, error: BaseException) -> str:
+    """What a failure means and what to do, in a line."""
+    kind, status, address = type(error).__name__, _status(error), without_secrets(address)
+    why = _reason(error).rstrip(".") or kind
+    if isinstance(error, ImportError):
+        return f"Cannot read {address}: a library is missing ({why}). Install it."
+    if kind in ("NoCredentialsError", "DefaultCredentialsError", "PartialCredentialsError"):
+        return (
+            f"Cannot read {address}: there are no credentials ({why}). Set those of the service, as its library reads."
+        )
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return f"Cannot read {address}: permission denied ({why}). Check the credentials, and who may read it."
+    if isinstance(error, FileNotFoundError) or status == 404:
+        return f"There is nothing at {address}. Check the address."
+    if status is not None:
+        return f"Cannot read {address}: the server says {status} ({why}). Try again later."
+    if kind == "BadZipFile":
+        return f"Cannot read {address}: the archive is damaged ({why}). Make it again."
+    return f"Cannot read {address}: {why} ({kind}). Check the network, and the address; the service may be down."
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says, in a line, without secrets in addresses."""
+    return text_without_secrets(" ".join(str(error).split()))

@@ -1,0 +1,80 @@
+"""Copies of files and folders elsewhere, in the cache folder: their names, their last use, the room they may take.
+
+    CACHE/remote/KEY/NAME             a file, or a folder with a manifest
+    CACHE/remote/KEY/.address.json    where it comes from, without a query or a password
+
+The copies are listed, cleared and limited like the rest of the cache (`textgen.storage.cache_eviction`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from textgen.storage.addresses import without_secrets
+from textgen.storage.cache_eviction import ADDRESS, REMOTE, evict, limit_bytes
+from textgen.storage.cache_folder import cache_folder
+from textgen.storage.files import json_bytes, write_own_file
+from textgen.storage.locks import Hold
+
+RECENT_SECONDS = 3600.0  # since its last use for which a copy is not removed to make room
+LIMIT_PARTS = 100  # of the limit of the cache: the room is checked whenever so large a part has been copied
+
+_held: dict[Path, Hold] = {}  # entries with folders whose files this process may yet read
+_unchecked = math.inf  # bytes copied since the room was last checked; the first copy of a process checks it
+
+
+def entry_folder(key: str) -> Path:
+    """Returns the folder of an entry of the cache.
+
+    Args:
+        key: What tells the entry from all others.
+    """
+    return cache_folder().absolute() / REMOTE / key
+
+
+def copy_name(name: str, size: int) -> str:
+    """Makes the name of a copy from a name elsewhere: at most its last `size` bytes, with the suffix.
+
+    >>> copy_name("a b/小说.txt", 7)
+    '说.txt'
+    """
+    return re.sub(r"[^\w.-]", "_", name).encode()[-size:].decode(errors="ignore")
+
+
+def is_copy(folder: Path) -> bool:
+    """Checks whether a folder is a copy in the cache folder, or in one."""
+    return folder.absolute().is_relative_to(cache_folder().absolute() / REMOTE)
+
+
+def keep_copy(folder: Path) -> None:
+    """Keeps the copy of a folder in the cache folder until this process ends.
+
+    Args:
+        folder: Path of the copy.
+    """
+    if folder.parent not in _held:
+        _held[folder.parent] = Hold(folder.parent)
+
+
+def mark_used(entry: Path) -> None:
+    """Makes an entry the one that was used last."""
+    with suppress(OSError):
+        os.utime(entry)
+
+
+def record_address(entry: Path, address: str) -> None:
+    """Records where an entry comes from."""
+    write_own_file(entry / ADDRESS, json_bytes({"address": without_secrets(address)}))
+
+
+def make_room(size: int) -> None:
+    """Keeps the copies within the limit of the cache, after another one of `size` bytes."""
+    global _unchecked
+    limit, _unchecked = limit_bytes(), _unchecked + size
+    if _unchecked > limit / LIMIT_PARTS:
+        _unchecked = 0.0
+        evict(cache_folder().absolute() / REMOTE, limit, RECENT_SECONDS)

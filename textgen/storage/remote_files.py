@@ -1,0 +1,251 @@
+"""Files elsewhere: `s3://`, `gs://`, `hf://`, `https://`, `zip://` and other addresses.
+
+A file is copied into the cache folder when it is first read, in pieces, and read from there. Its place in the cache is
+made of its address and of what the other side says about its version (an ETag, a checksum or a time), so an unchanged
+file is copied once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from textgen.errors import RemoteError
+from textgen.storage.addresses import address_of, is_web_address, without_secrets
+from textgen.storage.cache_folder import filling_cache
+from textgen.storage.file_systems import attempts, open_file_system
+from textgen.storage.files import TEMPORARY, random_hex, writing
+from textgen.storage.folders import sweep
+from textgen.storage.locks import locked_in_turn
+from textgen.storage.remote_cache import copy_name, entry_folder, make_room, mark_used, record_address
+
+log = logging.getLogger(__name__)
+
+CHUNK_BYTES = 1 << 20
+NAME_BYTES = 100  # longest name of a copy; that of its temporary copy adds some
+VERSIONS = (
+    "ETag", "etag", "Content-MD5", "Digest", "md5Hash", "sha256", "CRC", "generation", "blob_id", "LastModified",
+    "Last-Modified", "last_modified", "mtime", "updated", "created",
+)  # fmt: skip
+"""What the file systems call that which changes with a file."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file elsewhere.
+
+    Attributes:
+        address: Its address, with all that is needed to read it; messages have `without_secrets(address)`.
+        path: Its path in the file system.
+        system: The file system of fsspec.
+        size: Its size in bytes; None if the other side does not say.
+        version: What changes with the file; "" if the other side says nothing.
+        copies: The copy that this object has made, which is new enough if there is no version.
+        is_named: Whether it was found at an address of its own, and not at that of a folder or by a pattern.
+    """
+
+    address: str
+    path: str
+    system: Any = field(repr=False, compare=False)
+    size: int | None
+    version: str
+    copies: set[Path] = field(default_factory=set, repr=False, compare=False)
+    is_named: bool = field(default=False, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The file name, with its suffixes."""
+        path = unquote(urlsplit(self.path).path) if is_web_address(self.path) else self.path
+        return copy_name(PurePosixPath(path).name, NAME_BYTES) or "file"
+
+    def local(self) -> Path:
+        """The place of the copy in the cache folder. `fetch` makes it."""
+        key = hashlib.sha256(f"{self.address}\n{self.size}\n{self.version}".encode()).hexdigest()[:32]
+        return entry_folder(key) / self.name
+
+    def fetch(self) -> Path:
+        """Copies the file into the cache folder, unless it is there or another process has just copied it.
+
+        Returns:
+            Path of the copy.
+
+        Raises:
+            RemoteError: The file cannot be read.
+            CannotWrite: The cache folder is full.
+        """
+        path = self.local()
+        if path.is_file() and (self.version or path in self.copies):
+            mark_used(path.parent)
+            return path
+        before = _identity(path)
+        with filling_cache(), writing(path), locked_in_turn(path.parent, log.warning) as is_held:
+            if is_held:
+                sweep(path.parent)
+            is_new = _identity(path) != before  # copied by another process, while this one waited for it
+            if not (path.is_file() and (self.version or is_new)):
+                self.copy_to(path)
+                record_address(path.parent, self.address)
+        self.copies.add(path)
+        make_room(path.stat().st_size)
+        return path
+
+    def head(self, size: int) -> bytes:
+        """Reads the first bytes of the file.
+
+        Args:
+            size: How many, at most.
+        """
+        data = b""
+        for attempt in attempts(self.address):
+            with attempt, self._open() as source:
+                data = b""
+                while len(data) < size and (chunk := source.read(size - len(data))):  # over http, what has come so far
+                    data += chunk
+        return data
+
+    def has_beside(self, path: str) -> bool:
+        """Checks whether there is a file at another path of the same file system.
+
+        Args:
+            path: The path.
+
+        Raises:
+            RemoteError: The other side cannot be reached.
+        """
+        there = False
+        for attempt in attempts(self.address):
+            with attempt:
+                there = bool(self.system.exists(path))
+        return there
+
+    def copy_to(self, path: Path) -> None:
+        """Copies the file in pieces; a broken connection goes on where it broke, if the file system can do that.
+
+        Args:
+            path: Where to copy it; the copy is complete or absent.
+
+        Raises:
+            RemoteError: The file cannot be read.
+            CannotWrite: The copy cannot be written.
+        """
+        part = path.with_name(f"{TEMPORARY}{random_hex()}")
+        try:
+            done = 0
+            with part.open("xb") as target:
+                for attempt in attempts(self.address):
+                    with attempt, self._open() as source:
+                        done = _resume(source, target, done)
+                        while chunk := source.read(CHUNK_BYTES):
+                            with writing(path):  # a full disk is no fault of the other side
+                                target.write(chunk)
+                            done += len(chunk)
+                        if self.size is not None and done < self.size:
+                            raise ConnectionError(f"{done:,} of {self.size:,} bytes came")
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _open(self) -> Any:
+        if is_web_address(self.address):
+            return self.system.open(self.path, "rb", block_size=0)  # one stream, for servers without ranges, too
+        return self.system.open(self.path, "rb", block_size=4 * CHUNK_BYTES, cache_type="readahead")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a copy from the one that replaces it; None without one."""
+    with suppress(OSError):
+        status = path.stat()
+        return status.st_ino, status.st_mtime_ns
+    return None
+
+
+def _resume(source: Any, target: Any, done: int) -> int:
+    """Moves to where the last attempt ended, or to the beginning if the source cannot. Returns the position."""
+    if done:
+        try:
+            source.seek(done)
+        except (OSError, ValueError, NotImplementedError):
+            done = 0
+    target.seek(done)
+    target.truncate()
+    return done
+
+
+def find_files(address: str) -> list[RemoteFile]:
+    """Lists the files at an address.
+
+    Args:
+        address: Address of a file, of a folder, or a pattern with `*`.
+
+    Returns:
+        The files, sorted. Files and folders whose names begin with a dot are left out, unless that part of the address
+        begins with a dot, too.
+
+    Raises:
+        RemoteError: There are none, the address cannot be read, or the library for it is not installed.
+    """
+    system, path = open_file_system(address)
+    found: list[RemoteFile] = []
+    for attempt in attempts(address):
+        with attempt:
+            infos = _infos(system, path, is_page=is_web_address(address))
+            found = [_remote_file(address, path, system, info) for info in infos]
+    if not found:
+        raise RemoteError(f"There is no file at {without_secrets(address)}. Check the address.")
+    return found
+
+
+def _infos(system: Any, path: str, is_page: bool) -> list[dict[str, Any]]:
+    if is_page:
+        return [system.info(path)]
+    folder, dotted = path, list[str]()
+    if _is_pattern(system, path):
+        literal = re.split(r"[*?[]", path)[0]
+        folder = literal[: literal.rfind("/") + 1]
+        dotted = [part for part in path.removeprefix(folder).split("/") if part.startswith(".")]
+        listed = system.glob(path, detail=True)
+    else:
+        info = system.info(path) if path else {"type": "directory"}
+        if info["type"] != "directory":
+            return [{**info, "name": path}]
+        listed = system.find(path, detail=True)
+    files = [{**info, "name": name} for name, info in sorted(listed.items()) if info["type"] != "directory"]
+    return [info for info in files if not _is_hidden(info["name"].removeprefix(folder), dotted)]
+
+
+def _is_pattern(system: Any, path: str) -> bool:
+    """Whether a path is a pattern, and not the name of something with brackets in it, which may be any name."""
+    return "*" in path or ("[" in path and not system.exists(path))
+
+
+def _is_hidden(path: str, dotted: Sequence[str]) -> bool:
+    """Whether a part of a path begins with a dot and matches none of the parts of a pattern that begin with one."""
+    hidden = [part for part in PurePosixPath(path).parts if part.startswith(".")]
+    return any(not any(fnmatchcase(part, pattern) for pattern in dotted) for part in hidden)
+
+
+def _remote_file(address: str, path: str, system: Any, info: Mapping[str, Any]) -> RemoteFile:
+    """A file at an address, whose path in the file system is `path`."""
+    first, *links = address.split("::")
+    chain = "".join(f"::{link}" for link in links)
+    name = str(info["name"])
+    own = name if "://" in name else address_of(first, path, name)
+    version = {key: str(info[key]) for key in VERSIONS if info.get(key) is not None}
+    return RemoteFile(
+        f"{own}{chain}",
+        name,
+        system,
+        info.get("size"),
+        json.dumps(version) if version else "",
+        is_named=name == path,
+    )
