@@ -93,7 +93,7 @@ def test_errors_are_one_clear_line(server: FileServer, memory: Any, monkeypatch:
 
 
 @pytest.mark.parametrize(("module", "address", "install"), [
-    ("fsspec", "s3://b/a.txt", r"'textgen\[remote\]'"),
+    ("fsspec", "s3://b/a.txt", r"'\.\[remote\]'"),
     ("s3fs", "s3://b/a.txt", "s3fs"),
     ("gcsfs", "gs://b/a.txt", "gcsfs"),
     ("adlfs", "abfs://b/a.txt", "adlfs"),
