@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
@@ -132,6 +133,26 @@ def test_standard_input_that_is_closed_is_one_clear_line(
         click.ClickException, match=r"^Standard input is closed: pipe a text into it, or name a file\.$"
     ):
         textgen(arguments, standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sample", "nobody", "--prompt", "-"],
+        ["embed", "nobody"],
+        ["score", "nobody"],
+        ["tokenizer", "encode", "nobody"],
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_is_mistyped_is_reported_before_standard_input_is_read(
+    tiny_models: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTGEN_MODELS", str(tiny_models))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a cat")))
+    with pytest.raises(click.ClickException, match="nobody"):
+        textgen(arguments, standalone_mode=False)
+    assert sys.stdin.read() == "a cat"
 
 
 def test_writing_together_needs_a_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:

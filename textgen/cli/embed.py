@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from textgen.wording import json_text
 if TYPE_CHECKING:
     import numpy as np
 
+    from textgen.corpus.corpus import Corpus
     from textgen.evaluation.embeddings import Embedder
     from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -131,15 +133,22 @@ class _Lines:
     """
 
     def __init__(self, texts: Sequence[str], paths: Sequence[str], options: dict[str, Any]) -> None:
-        from textgen.corpus.corpus import Corpus
-
         if "-" in paths:
             standard_bytes()  # raises if it is closed
         reading = settings_of(CorpusConfig, bool(paths), "PATHS", options)
-        self._texts = texts
-        self._corpus = Corpus(paths, CorpusConfig(documents="line", **reading)) if paths else None
-        if self._corpus:
-            self._corpus.say_skipped(output.note)
+        self._texts, self._paths = texts, paths
+        self._config = CorpusConfig(documents="line", **reading)
+
+    @cached_property
+    def _corpus(self) -> Corpus | None:
+        """The files, which are opened when their first line is asked for: standard input may be endless."""
+        from textgen.corpus.corpus import Corpus
+
+        if not self._paths:
+            return None
+        corpus = Corpus(self._paths, self._config)
+        corpus.say_skipped(output.note)
+        return corpus
 
     def __iter__(self) -> Iterator[Line]:
         from textgen.corpus.corpus import STANDARD_INPUT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,9 +170,12 @@ def sample(
     arguments = _arguments(options)
     _refuse_contradictions(arguments, settings, search)
     settings = _defaults(arguments, bool(prompts or prompt_file or prompt_lines)) | settings
-    requests = read_requests(prompts, prompt_file, prompt_lines, settings, arguments.best_of or arguments.num)
-    texts = [*(request.prompt for request in requests), arguments.suffix or ""]
-    saved = load_model_or_base(model, models_dir, lambda: first_characters(texts))
+    copies = arguments.best_of or arguments.num
+    read = cache(lambda: read_requests(prompts, prompt_file, prompt_lines, settings, copies))  # of standard input, once
+    saved = load_model_or_base(
+        model, models_dir, lambda: first_characters([*(each.prompt for each in read()), arguments.suffix or ""])
+    )
+    requests = read()  # after the model: a name that is mistyped is reported without waiting for standard input
     for request in requests:
         saved.tokenizer.encode(request.prompt)  # raises before anything is written
         saved.tokenizer.opening(request.config.label)
