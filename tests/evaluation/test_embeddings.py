@@ -7,6 +7,7 @@ import io
 import json
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,14 +117,16 @@ def test_a_text_without_pieces_has_no_direction(tokenizer: Tokenizer) -> None:
 @pytest.mark.parametrize("direction", ["forward", "backward", "both"])
 def test_the_nearest_text_is_the_text_itself_and_then_one_that_is_alike(tokenizer: Tokenizer, direction: str) -> None:
     embedder = embedder_of(tokenizer, direction)
-    for place, text in enumerate(TEXTS):
-        (cosine, nearest), (second, _) = embedder.nearest(text, TEXTS, 2)
-        assert nearest == place
+    every = list(enumerate(TEXTS))
+    for place, text in every:
+        (cosine, nearest), (second, _) = embedder.nearest(text, iter(every), 2)
+        assert nearest == (place, text)
         assert cosine == pytest.approx(1.0, abs=1e-5)
         assert second < 1.0
-    assert embedder.nearest(TEXTS[0], TEXTS, 2)[1][1] == 4, "one word differs"
-    assert [place for _, place in embedder.nearest("a", ["a", "b", "a"], 2)] == [0, 2], "of equals the first"
-    assert len(embedder.nearest("a", TEXTS, 99)) == len(TEXTS)
+    assert embedder.nearest(TEXTS[0], every, 2)[1][1][0] == 4, "one word differs"
+    alike = embedder.nearest("a", enumerate(["b", "a", "a", "a"]), 2)
+    assert [place for _, (place, _) in alike] == [1, 2], "of equals the first"
+    assert len(embedder.nearest("a", every, 99)) == len(TEXTS)
 
 
 # === textgen embed ===
@@ -190,6 +193,21 @@ def test_a_search_prints_the_lines_that_are_alike(models: Path, lines: str) -> N
     assert len(found) == 5
     cosines = [each["cosine"] for each in found]
     assert cosines == sorted(cosines, reverse=True)
+
+
+def test_a_file_that_changes_during_a_search_is_read_once(
+    models: Path, lines: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nearest = Embedder.nearest
+
+    def nearest_of_a_log(self: Embedder, *arguments: Any) -> list[tuple[float, tuple[str, str]]]:
+        found = nearest(self, *arguments)
+        Path(lines).write_text("It was emptied.\n", encoding="utf-8")
+        return found
+
+    monkeypatch.setattr(Embedder, "nearest", nearest_of_a_log)
+    result = embed(models, lines, "--search", TEXTS[3], "--top", "1")
+    assert result.stdout == f" 1.0000  {lines}:7  {TEXTS[3]}\n"
 
 
 def test_any_mix_of_files_is_read(models: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import tee
+from itertools import chain, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,14 +106,17 @@ def embed(
         models_dir,
         lambda: first_characters([*texts, search or ""]) or first_characters(text for _, text in lines),
     )
-    if not all(texts) or next(iter(lines), None) is None:
+    every_line = iter(lines)  # which are read once: a file may change meanwhile
+    first = next(every_line, None)
+    if not all(texts) or first is None:
         raise TextgenError("There is no text: name files with lines that are not blank, or give --text.")
+    every_line = chain([first], every_line)
     embedder = Embedder({each: saved.numpy_model(each) for each in saved.model_config.directions}, saved.tokenizer)
     if search is not None:
-        _print_nearest(embedder, search, lines, top or 5, as_json)
+        _print_nearest(embedder, search, every_line, top or 5, as_json)
         lines.say_left_out()
         return
-    results = _vectors(embedder, (text for _, text in lines), tokens)
+    results = _vectors(embedder, (text for _, text in every_line), tokens)
     written = _formatted(results, kind or FORMATS[0], tokens, saved.tokenizer)
     if out:
         write_file(out, b"".join(map(_encoded, written)))
@@ -205,12 +208,8 @@ def _formatted(results: Iterable[Result], kind: str, tokens: bool, tokenizer: To
             yield {"text": text, "vector": _rounded(vectors[0])}
 
 
-def _print_nearest(embedder: Embedder, query: str, lines: _Lines, top: int, as_json: bool) -> None:
-    nearest = embedder.nearest(query, (text for _, text in lines), top)
-    wanted = {place for _, place in nearest}
-    found = {place: line for place, line in enumerate(lines) if place in wanted}
-    for cosine, place in nearest:
-        where, text = found[place]
+def _print_nearest(embedder: Embedder, query: str, lines: Iterable[Line], top: int, as_json: bool) -> None:
+    for cosine, (where, text) in embedder.nearest(query, lines, top):
         if as_json:
             output.json_line({"cosine": round(cosine, 6), "place": where, "text": text})
         else:

@@ -19,6 +19,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import tee
+from operator import itemgetter
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -29,6 +31,7 @@ from textgen.tokenizer.tokenizer import Tokenizer
 
 CONTEXT = 0.5  # length of the recurrent layer's part of a vector; that of the embedding is 1
 Taken = TypeVar("Taken")
+Key = TypeVar("Key")
 
 
 class Model(Protocol):
@@ -91,11 +94,22 @@ class Embedder:
         """Yields the vector of each text, float32 [D]."""
         return self._each(texts, lambda read: read.vector)
 
-    def nearest(self, query: str, texts: Iterable[str], num: int) -> list[tuple[float, int]]:
-        """Returns the `num` texts most similar to `query`, most similar first: cosine and index of each."""
+    def nearest(self, query: str, texts: Iterable[tuple[Key, str]], num: int) -> list[tuple[float, tuple[Key, str]]]:
+        """Finds the texts that are most similar to another one. They are read once, and only the best are kept.
+
+        Args:
+            query: The text to compare them with.
+            texts: The texts, each with something that tells where it is from.
+            num: Number of texts to find.
+
+        Returns:
+            The cosine of each, and what was given of it: the most similar first, of equals the first.
+        """
         (wanted,) = self.vectors([query])
-        cosines = ((float(wanted @ vector), -place) for place, vector in enumerate(self.vectors(texts)))
-        return [(cosine, -place) for cosine, place in heapq.nlargest(num, cosines)]
+        kept, read = tee(texts)  # those read whose vectors are not made yet are kept
+        vectors = self.vectors(text for _, text in read)
+        cosines = ((float(wanted @ vector), given) for given, vector in zip(kept, vectors, strict=True))
+        return heapq.nlargest(num, cosines, key=itemgetter(0))
 
     def _each(self, texts: Iterable[str], take: Callable[[TextVectors], Taken]) -> Iterator[Taken]:
         """Yields what is taken of each text, in order. The vectors of its tokens are kept no longer than that needs."""
