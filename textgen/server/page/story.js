@@ -2,7 +2,9 @@
 // Nothing is ever lost: what is undone, regenerated or replaced stays as a branch.
 //
 // A span is {text, origin, token}: origin is "user" or "model", and token tells the model's probabilities:
-// {logprob, top: [{text, logprob}]}, natural logarithms. A change replaces `removed` spans at character `at` by `added`.
+// {text, logprob, top: [{text, logprob}], healed}, natural logarithms; `healed` may be missing, and is the number of
+// characters before the span that the token writes again. A change replaces `removed` spans at character `at` by
+// `added`.
 
 export class Story {
   constructor() {
