@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import random_weights
 from loaded_modules import modules_after
+from rich_files import pdf
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
@@ -249,10 +250,10 @@ def test_lines_are_read_when_their_turn_comes(models: Path, tmp_path: Path, monk
         (["--text", "a", "--json"], 2, "--top and --json need --search"),
         (["--text", "a", "--search", "b", "--tokens"], 2, "cannot be combined with --tokens, --out or --format"),
         (["--text", "a", "--search", " "], 2, "--search is empty"),
-        (["--text", ""], 1, "There is no text"),
+        (["--text", ""], 1, "A text is empty"),
         (["nowhere.txt"], 1, "nowhere.txt does not exist"),
         (["--text", "a", "--encoding", "latin-1"], 2, "--encoding needs PATHS"),
-        (["-"], 1, "There is no text"),
+        (["-"], 1, "No text in standard input: it is empty or has only white space."),
         (["--text", "a", "--format", "csv"], 2, "'csv' is not one of"),
         (["--text", "a", "--search", "b", "--top", "0"], 2, "0 is not in the range"),
     ],
@@ -262,6 +263,18 @@ def test_what_cannot_be_is_said_in_a_line(models: Path, arguments: list[str], co
     assert result.exit_code == code
     assert message in result.stderr
     assert not result.stdout
+
+
+def test_files_without_text_are_named_with_the_reason(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text\n1,\n2, \n", encoding="utf-8")
+    path = pdf(tmp_path / "b.pdf", [None])
+    for arguments in ([], ["--format", "npy", "--out", str(tmp_path / "vectors.npy")], ["--search", "cat"]):
+        result = embed(models, str(tmp_path / "a.csv"), str(path), *arguments)
+        assert (result.exit_code, result.stdout) == (1, "")
+        expected = f"Error: No text in {tmp_path / 'a.csv'}, {path}: they are empty or have only white space. "
+        assert result.stderr.splitlines()[-1].startswith(expected)
+        assert "1 page without text" in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "vectors.npy").exists()
 
 
 def test_it_starts_at_once() -> None:

@@ -106,11 +106,10 @@ def embed(
         models_dir,
         lambda: first_characters([*texts, search or ""]) or first_characters(text for _, text in lines),
     )
+    if not all(texts):
+        raise TextgenError("A text is empty: give --text one that is not, or leave it out.")
     every_line = iter(lines)  # which are read once: a file may change meanwhile
-    first = next(every_line, None)
-    if not all(texts) or first is None:
-        raise TextgenError("There is no text: name files with lines that are not blank, or give --text.")
-    every_line = chain([first], every_line)
+    every_line = chain([next(every_line)], every_line)  # raises if there is no text, before the network is loaded
     embedder = Embedder({each: saved.numpy_model(each) for each in saved.model_config.directions}, saved.tokenizer)
     if search is not None:
         _print_nearest(embedder, search, every_line, top or 5, as_json)

@@ -163,13 +163,16 @@ class Corpus:
             Name of the file, number of the line or of the record's text in it, and the text.
 
         Raises:
-            CorpusError: A file cannot be read.
+            CorpusError: A file cannot be read, or, at the end, no line contains text.
         """
-        left_out = LeftOut()
+        empty, left_out = True, LeftOut()
         for source in self._sources:
             for number, text in source.lines(left_out):
+                empty = False
                 yield source.name, number, text
         self.left_out = left_out
+        if empty:
+            raise no_text([source.name for source in self._sources], left_out)
 
     def json_lines(self, left_out: LeftOut) -> Iterator[tuple[str, Any, str]]:
         """Iterates over the lines of all files as JSON, whatever the suffixes of the files.
