@@ -30,8 +30,8 @@ OS_NAMES = (
     "setsid", "sysconf", "wait3",
 )  # fmt: skip
 SIGNAL_NAMES = (
-    "SIGALRM", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGUSR1", "SIGUSR2", "alarm", "getitimer", "pthread_kill", "setitimer",
-    "siginterrupt", "sigwait",
+    "SIGALRM", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGUSR1", "SIGUSR2", "alarm", "getitimer", "pthread_kill",
+    "pthread_sigmask", "setitimer", "siginterrupt", "sigwait",
 )  # fmt: skip
 WITHOUT = f"""
 import ctypes, importlib.util, os, signal, sys, warnings

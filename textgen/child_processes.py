@@ -7,6 +7,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 WORKER_VARIABLE = "TEXTGEN_WORKER"  # environment variable with the index of a worker and its file descriptors
 LAST_SECONDS = 30.0  # time to save and exit after the parent has ended
@@ -41,6 +43,23 @@ def child_environment() -> dict[str, str]:
     if folders:
         environment["PYTHONPATH"] = os.pathsep.join(folders)
     return environment | {"PYTHONSAFEPATH": "1"}
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Keeps Ctrl-C from the processes that are started within the block: the parent ends them.
+
+    They begin with SIGINT blocked, so that it cannot end them with a traceback while they import modules. This process
+    receives one that comes meanwhile after the block. On Windows, where signals cannot be blocked, nothing changes.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with(parent_pipe: int) -> None:

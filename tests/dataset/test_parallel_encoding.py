@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from textgen.child_processes import without_interrupts
 from textgen.dataset import parallel_encoding
 from textgen.dataset.parallel_encoding import encode_batches
 from textgen.errors import TokenizerError
@@ -81,6 +84,72 @@ def test_a_process_that_dies_before_it_is_set_up_is_told_and_no_other_stays(
     with pytest.raises(TokenizerError, match="has ended"):
         list(encode_batches(batches(20), unigram, UINT16))
     assert [process.returncode for process in started] == [0, -signal.SIGKILL]
+
+
+class Hindrances:
+    """Processes that only wait, and what goes wrong while they are started or set up."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, starting: OSError | None, sending: BaseException | None
+    ) -> None:
+        self.started: list[subprocess.Popen[bytes]] = []
+        self._original, self._starting, self._sending = subprocess.Popen, starting, sending
+        monkeypatch.setattr(subprocess, "Popen", self._start)
+        monkeypatch.setattr(parallel_encoding, "_send", self._send)
+        monkeypatch.setattr(parallel_encoding, "num_cores", lambda: 3)
+
+    def _start(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        if self._starting and len(self.started) == 2:
+            raise self._starting
+        self.started.append(self._original([sys.executable, "-c", "import time; time.sleep(600)"], **options))
+        return self.started[-1]
+
+    def _send(self, *arguments: Any) -> None:
+        if self._sending:
+            raise self._sending
+
+
+@pytest.mark.parametrize(
+    ("starting", "sending", "expected", "message"),
+    [
+        (None, KeyboardInterrupt(), KeyboardInterrupt, None),
+        (None, MemoryError(), MemoryError, None),
+        (OSError(errno.EAGAIN, "Try again"), None, TokenizerError, "^Cannot start a process that encodes.*: Try again"),
+    ],
+    ids=["Ctrl-C", "memory", "no process"],
+)
+def test_whatever_goes_wrong_before_they_work_no_process_stays(
+    unigram: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+    starting: OSError | None,
+    sending: BaseException | None,
+    expected: type[BaseException],
+    message: str | None,
+) -> None:
+    hindrances = Hindrances(monkeypatch, starting, sending)
+    with pytest.raises(expected, match=message):
+        list(encode_batches(batches(20), unigram, UINT16))
+    assert len(hindrances.started) == (2 if starting else 3)
+    assert {process.returncode for process in hindrances.started} == {-signal.SIGKILL}
+
+
+def test_a_process_ends_without_a_word_whenever_the_parent_does(
+    unigram: Tokenizer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And Ctrl-C, which reaches all processes of a terminal, leaves it to the parent, also while it imports modules."""
+    setup, texts = (pickle.dumps(each) for each in ((unigram.serialized, UINT16), ["The fox"]))
+    ends = {b"": 0, setup[:100]: 0, setup + texts[:-1]: 0, setup + texts: -signal.SIGPIPE}
+    with without_interrupts():
+        processes = [parallel_encoding._started() for _ in ends]
+    for process, written in zip(processes, ends, strict=True):
+        process.send_signal(signal.SIGINT)
+        assert process.stdin
+        assert process.stdout
+        process.stdout.close()
+        process.stdin.write(written)
+        process.stdin.close()
+    assert [process.wait() for process in processes] == list(ends.values())
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_process_that_dies_at_work_is_told(unigram: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,17 +11,17 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain, islice
 from queue import SimpleQueue
 from types import TracebackType
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 
-from textgen.child_processes import child_command, child_environment
+from textgen.child_processes import child_command, child_environment, without_interrupts
 from textgen.errors import TokenizerError
 from textgen.machine import num_cores
 from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
@@ -73,24 +73,22 @@ class _Encoders:
         self._setup = (tokenizer.serialized, dtype)
         self._threads = ThreadPoolExecutor(number)
         self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
-        self._processes = [
-            subprocess.Popen(
-                child_command("textgen.dataset.parallel_encoding"),
-                env=child_environment(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-            for _ in range(number)
-        ]
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._number = number
 
     def __enter__(self) -> _Encoders:
         try:
+            with without_interrupts():
+                for _ in range(self._number):
+                    self._processes.append(_started())
             for process in self._processes:
                 _send(self._setup, cast(IO[bytes], process.stdin))
                 self._idle.put(process)
-        except OSError as error:
+        except BaseException as error:
             self.__exit__(type(error), error, None)  # which `with` leaves out
-            raise _ended() from None
+            if isinstance(error, OSError):
+                raise _ended() from None
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -122,6 +120,21 @@ class _Encoders:
         return cast("list[np.ndarray]", answer)
 
 
+def _started() -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            child_command("textgen.dataset.parallel_encoding"),
+            env=child_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+    except OSError as error:
+        raise TokenizerError(
+            f"Cannot start a process that encodes the corpus: {error.strerror or error}. End other programs, or raise "
+            "the limits of memory, processes and open files."
+        ) from None
+
+
 def _ended() -> TokenizerError:
     return TokenizerError("A process that encodes the corpus has ended unexpectedly. There may be too little memory.")
 
@@ -133,13 +146,13 @@ def _send(message: object, pipe: IO[bytes]) -> None:
 
 def _serve(source: IO[bytes], target: IO[bytes]) -> None:
     """The loop of a process: reads lists of texts and writes lists of ids, until the pipe is closed."""
-    serialized, dtype = pickle.load(source)
+    received = _messages(source)
+    setup = next(received, None)
+    if setup is None:  # the parent has ended
+        return
+    serialized, dtype = setup
     tokenizer = load_tokenizer(serialized)
-    while True:
-        try:
-            texts = pickle.load(source)
-        except EOFError:
-            return
+    for texts in received:
         try:
             answer: object = [np.asarray(ids, dtype) for ids in tokenizer.encode_batch(texts, num_threads=1)]
         except TokenizerError as error:
@@ -147,6 +160,15 @@ def _serve(source: IO[bytes], target: IO[bytes]) -> None:
         _send(answer, target)
 
 
+def _messages(source: IO[bytes]) -> Iterator[Any]:
+    """What the parent sends, until it closes the pipe or ends, be it amid a message."""
+    with suppress(EOFError, pickle.UnpicklingError):
+        while True:
+            yield pickle.load(source)
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends without a word if the parent has ended
     _serve(sys.stdin.buffer, sys.stdout.buffer)
