@@ -138,7 +138,7 @@ def test_writing_together_needs_no_model(work: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_list_has_bases_of_its_own(work: Path, tiny_models: Path) -> None:
     result = run("models", "list")
-    assert result.stderr == "There is no model in saved_models yet. To train one: textgen train FILE\n"
+    assert result.stderr == "There is no model in saved_models yet. To train a model: textgen train FILE\n"
     heads = [line.split()[0] for line in result.stdout.splitlines()]
     assert heads == ["BASE", "english", "chinese"]
     shutil.copytree(tiny_models / "tiny", work / "saved_models" / "mine")
@@ -175,13 +175,15 @@ def test_a_folder_of_models_that_is_mistyped_is_not_taken_for_an_empty_one(work:
 
 def test_a_folder_of_models_in_the_environment_may_be_made_later(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEXTGEN_MODELS", "later")
-    why = "There is no folder later: correct TEXTGEN_MODELS."
+    why = "There is no folder later yet, which TEXTGEN_MODELS names: textgen train makes it."
     result = run("sample", "--prompt", "The cat", "--max-tokens", "2")
     assert (result.exit_code, result.stderr.startswith(f"{why} This is the base english. ")) == (0, True)
     result = run("models", "list", "--json")
     assert (result.exit_code, len(json.loads(result.stdout))) == (0, 2)
-    assert result.stderr == f"{why} To train one: textgen train FILE\n"
+    assert result.stderr == f"{why} To train a model: textgen train FILE\n"
     assert run("tensorboard").stderr == f"Error: {why}\n"
+    monkeypatch.setenv("TEXTGEN_MODELS", "cat.txt")
+    assert run("tensorboard").stderr == "Error: There is no folder cat.txt: correct TEXTGEN_MODELS.\n"
 
 
 def test_a_model_without_logs_is_not_shown_as_an_empty_page(work: Path, tiny_models: Path) -> None:

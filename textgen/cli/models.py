@@ -50,7 +50,7 @@ def list_(models_dir: Path | None, as_json: bool) -> None:
     rows = [_row(path) for path in list_runs(models_dir)]
     bases = [_row(base_folder(name)) | {"base": True} for name in installed_bases()]
     if not rows:
-        output.note(f"{why_empty(models_dir)} To train one: textgen train FILE")
+        output.note(f"{why_empty(models_dir)} To train a model: textgen train FILE")
     if as_json:
         output.json_line([*rows, *bases], indent=2)
         return

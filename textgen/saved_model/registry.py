@@ -36,6 +36,8 @@ def why_empty(folder: str | Path | None = None) -> str:
     place = models_folder(folder)
     named_by = "models_dir" if folder else "TEXTGEN_MODELS" if os.environ.get("TEXTGEN_MODELS") else None
     if named_by and not place.is_dir():  # the default is made by the first training
+        if named_by == "TEXTGEN_MODELS" and not os.path.lexists(place):
+            return f"There is no folder {place} yet, which TEXTGEN_MODELS names: textgen train makes it."
         return f"There is no folder {place}: correct {named_by}."
     return f"There is no model in {place} yet."
 
