@@ -175,6 +175,7 @@ def test_a_folder_of_models_that_is_mistyped_is_not_taken_for_an_empty_one(work:
 
 def test_a_folder_of_models_in_the_environment_may_be_made_later(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEXTGEN_MODELS", "later")
+    monkeypatch.setattr("textgen.server.serving.serve", lambda *arguments: None)
     why = "There is no folder later yet, which TEXTGEN_MODELS names: textgen train makes it."
     result = run("sample", "--prompt", "The cat", "--max-tokens", "2")
     assert (result.exit_code, result.stderr.startswith(f"{why} This is the base english. ")) == (0, True)
@@ -182,6 +183,7 @@ def test_a_folder_of_models_in_the_environment_may_be_made_later(work: Path, mon
     assert (result.exit_code, len(json.loads(result.stdout))) == (0, 2)
     assert result.stderr == f"{why} To train a model: textgen train FILE\n"
     assert run("tensorboard").stderr == f"Error: {why}\n"
+    assert run("serve").stderr == f"{why} The bases are served.\n"
     monkeypatch.setenv("TEXTGEN_MODELS", "cat.txt")
     assert run("tensorboard").stderr == "Error: There is no folder cat.txt: correct TEXTGEN_MODELS.\n"
 

@@ -52,7 +52,7 @@ def serve(models: tuple[str, ...], models_dir: Path | None, **options: Any) -> N
         use_blas_threads(max(1, num_cores() - 1))
     _require_extra()
     from textgen.saved_model.bases import installed_bases
-    from textgen.saved_model.registry import find_model, require_models_folder
+    from textgen.saved_model.registry import find_model, list_models, require_models_folder, why_empty
     from textgen.server.access import read_keys
     from textgen.server.models import places_of
     from textgen.server.serving import serve
@@ -63,8 +63,10 @@ def serve(models: tuple[str, ...], models_dir: Path | None, **options: Any) -> N
     places = places_of(models, lambda name: find_model(name, models_dir).name)
     for place in places.values():
         find_model(place, models_dir)  # raises before anything listens
-    if not places and not installed_bases():
-        find_model(None, models_dir)
+    if not places and not list_models(models_dir):
+        if not installed_bases():
+            find_model(None, models_dir)
+        output.note(f"{why_empty(models_dir)} The bases are served.")
     if not config.is_local and not keys:
         output.note(
             f"Warning: everybody who can reach {config.host} can use this server. Require a key with --api-key-file."
