@@ -30,8 +30,8 @@ from textgen.server.config import ServerConfig
 from textgen.server.engine import Job
 from textgen.server.failures import ApiError
 from textgen.server.models import ModelHost, places_of
-from textgen.server.planning import plan_completion
-from textgen.server.requests import CompletionRequest, parse
+from textgen.server.planning import plan_chat, plan_completion
+from textgen.server.requests import ChatRequest, CompletionRequest, Message, parse
 from textgen.server.resources import Resources
 from textgen.server.writing import Writing
 from textgen.tokenizer.config import TokenizerConfig
@@ -96,12 +96,18 @@ async def completion_by(prompt: Any, resources: Resources) -> Any:
     return json.dumps(plan.head(chunk=False))
 
 
+async def chat_by(prompt: Any, resources: Resources) -> Any:
+    messages = [Message("system", " "), Message("user", prompt), Message("assistant"), Message("user", prompt[:1])]
+    plan = await plan_chat(ChatRequest(messages=messages, template="dialogue"), {}, "", resources)
+    return json.dumps(plan.head(chunk=False))
+
+
 async def gap_by(prompt: Any, resources: Resources) -> Any:
     values: dict[str, Any] = {"prompt": prompt, "suffix": "。", "max_tokens": 1, "best_of": 1}
     return json.dumps(await filling.fill(CompletionRequest(**values), values, resources))
 
 
-@pytest.mark.parametrize("ask", [state_by, vectors_by, completion_by, gap_by])
+@pytest.mark.parametrize("ask", [state_by, vectors_by, completion_by, chat_by, gap_by])
 def test_what_names_no_model_gets_the_base_for_its_script(
     ask: Callable[[Any, Resources], Awaitable[Any]], both_ways: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,7 +116,7 @@ def test_what_names_no_model_gets_the_base_for_its_script(
     monkeypatch.setenv("TEXTGEN_BASES", str(tmp_path / "bases"))
     prompts: list[Any] = ["It was", "床前明月光"]
     if ask in (vectors_by, completion_by):
-        prompts = [[prompts[0], prompts[1]], [prompts[1], prompts[0]]]
+        prompts = [[prompts[0], prompts[1]], [" \n", prompts[1], prompts[0]]]
 
     async def main() -> None:
         resources = Resources(CONFIG, {}, tmp_path / "nothing")

@@ -154,8 +154,8 @@ async def plan_chat(request: ChatRequest, values: dict[str, Any], owner: str, re
         raise ApiError(400, "template must be text or dialogue.", param="template")
     number = checked_count("n", request.n, 1, resources.config)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
-    prompt = request.prompt(template)
-    plan = await _begun(request, owner, resources, prompt, is_chat=True, n=number, logprobs=logprobs)
+    prompt, contents = request.prompt(template), request.prompt("text")  # the latter without the names of the roles
+    plan = await _begun(request, owner, resources, contents, is_chat=True, n=number, logprobs=logprobs)
     config = with_logprobs(sampling_config(request, values, resources.config), logprobs)
     if template == "dialogue":
         config = replace(config, stop=(*config.stop, *DIALOGUE_STOPS))

@@ -184,14 +184,14 @@ class DetokenizeRequest(msgspec.Struct, kw_only=True):
 
 
 def first_text(given: str | Sequence[str | int | list[int]] | None) -> str:
-    """Returns the first of the texts of a request, whose script selects a base; "" if it sends ids or nothing.
+    """Returns the first text of a request that is not blank, whose script selects a base; "" if it sends none.
 
     Example:
-        >>> first_text(["床前明月光", "It was"]), first_text([5, 6])
+        >>> first_text(["", "床前明月光", "It was"]), first_text([5, 6])
         ('床前明月光', '')
     """
-    first = given[0] if given and not isinstance(given, str) else given
-    return first if isinstance(first, str) else ""
+    texts = [given] if isinstance(given, str) else given or []
+    return next((text for text in texts if isinstance(text, str) and text.strip()), "")
 
 
 def parse(body: bytes, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
