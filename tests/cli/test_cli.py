@@ -176,6 +176,8 @@ def test_a_corpus_is_prepared_in_shards_trained_on_and_resumed(tmp_path: Path) -
     record = json.loads(trained.stdout)
     assert record["tokens"]["train"] == counts["train"]["tokens"]
     assert record["scores"]["bytes"] == counts["valid"]["bytes"]
+    refused = run("train", out, "--valid-file", "missing.txt", "--models-dir", models, *tiny)
+    assert refused.stderr == f"Error: {out} has held-out text of its own: leave out --valid-file.\n"
     poems.unlink()
     resumed = run("train", "--resume", "--models-dir", models, "--json", "--steps", "9")
     assert json.loads(resumed.stdout)["progress"]["step"] == 9

@@ -19,7 +19,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.training.base_choice import network_settings
 from textgen.training.config import TrainingConfig
 from textgen.training.plan_basis import Basis
-from textgen.training.plan_inputs import Sources
+from textgen.training.plan_inputs import Sources, has_held_out
 from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary
 from textgen.training.presets import SIZES
 from textgen.wording import counted
@@ -28,7 +28,7 @@ from textgen.wording import counted
 def without_prepared(corpus: PreparedCorpus, given: Mapping[str, Any], sources: Sources) -> dict[str, Any]:
     """The settings without those that a prepared folder has fixed. Raises `ConfigError` where they differ."""
     if sources.valid:
-        raise ConfigError(f"{corpus.folder} has held-out text of its own: leave out valid_file.")
+        raise has_held_out(corpus)
     fixed = {**select(CorpusConfig, given), **select(TokenizerConfig, given)}
     fixed |= {name: value for name, value in given.items() if name == "valid_fraction"}
     corpus.require(fixed, sources.start.tokenizer if sources.start else sources.tokenizer)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus
+from textgen.errors import ConfigError
 from textgen.machine import measure_flops, usable_memory
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -50,6 +51,11 @@ class Hardware:
         return replace(self, flops=flops, memory=self.memory or usable_memory())
 
 
+def has_held_out(corpus: PreparedCorpus) -> ConfigError:
+    """The error for a file of held-out text beside a prepared corpus, to be raised."""
+    return ConfigError(f"{corpus.folder} has held-out text of its own: leave out valid_file.")
+
+
 def held_out_text(path: str | Path, corpus: Corpus | PreparedCorpus) -> Corpus:
     """Opens a text to validate on, which is read and cut into documents as the text to train on.
 
@@ -58,6 +64,9 @@ def held_out_text(path: str | Path, corpus: Corpus | PreparedCorpus) -> Corpus:
         corpus: Text to train on.
 
     Raises:
+        ConfigError: The text to train on is prepared.
         CorpusError: The file cannot be read.
     """
+    if isinstance(corpus, PreparedCorpus):
+        raise has_held_out(corpus)
     return Corpus([path], replace(corpus.config, documents=corpus.documents_mode))
