@@ -118,6 +118,14 @@ def test_a_model_writes_as_many_tokens_as_are_asked_for(models: Path, monkeypatc
     assert lengths == pytest.approx([100, 64, 200], abs=8)  # empty documents are left out
 
 
+def test_a_text_that_a_model_writes_is_read_to_its_end(tmp_path: Path) -> None:
+    config, weights, tokenizer = planted()
+    weights["head/bias"][tokenizer.encode("ab")] += 30.0  # it writes nothing else, and ends no text itself
+    save_model(tmp_path / "long", weights, config, TokenizerConfig("char"), CorpusConfig(), tokenizer)
+    text = inspect_model(load_model("long", tmp_path), config=InspectConfig(max_tokens=64)).text
+    assert (len(text.ids), text.is_cut) == (64, False)
+
+
 @pytest.mark.parametrize("name", ["embedding/table", "head/bias"])
 def test_weights_whose_predictions_are_not_finite_are_an_error(tmp_path: Path, name: str) -> None:
     config, weights, tokenizer = planted()

@@ -240,10 +240,11 @@ def _own_text(
     number = config.own_tokens
     settings = SamplingConfig(temperature=1.0, min_p=0.0, max_tokens=number, seed=config.seed, label=label)
     generator, texts, tokens = Generator(reader.model, saved.tokenizer), list[str](), 0
-    while tokens < number and len(texts) < number:
-        (made,) = generator.generate("", replace(settings, seed=config.seed + len(texts), max_tokens=number - tokens))
+    opening = len(saved.tokenizer.opening(label))  # read before each document
+    while (room := number - tokens - opening) > 0 and len(texts) < number:
+        (made,) = generator.generate("", replace(settings, seed=config.seed + len(texts), max_tokens=room))
         texts.append(made.text)
-        tokens += len(made.ids) + 1
+        tokens += opening + len(made.ids)
     return [text for text in texts if text]
 
 
