@@ -1061,6 +1061,17 @@ def test_a_perplexity_beyond_all_numbers_is_recorded_as_the_largest(
     assert saved.training["scores"]["perplexity_per_token"] == sys.float_info.max
 
 
+class Faults(Watch):
+    """Keeps what is said of faults, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines = list[str]()
+
+    def on_fault(self, line: str) -> None:
+        self.lines.append(line)
+
+
 def test_a_held_out_loss_that_is_no_number_takes_the_run_back_to_its_last_checkpoint(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1073,14 +1084,6 @@ def test_a_held_out_loss_that_is_no_number_takes_the_run_back_to_its_last_checkp
         made = score(*arguments)
         return replace(made, nats_per_token=made.nats_per_token + faults.pop(0))
 
-    class Faults(Watch):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lines = list[str]()
-
-        def on_fault(self, line: str) -> None:
-            self.lines.append(line)
-
     monkeypatch.setattr(Evaluator, "scores", scores)
     watch = Faults()
     train(plan_for(text), tmp_path / "songs", options=RunOptions(observers=[watch]))
@@ -1091,6 +1094,45 @@ def test_a_held_out_loss_that_is_no_number_takes_the_run_back_to_its_last_checkp
     training = read_training(tmp_path / "songs")
     assert training["progress"]["rollbacks"] == 2
     assert training["scores"]["nats_per_token"] == min(report.nats_per_token for report in watch.validations)
+
+
+def test_a_second_fault_after_a_checkpoint_takes_the_run_back_to_the_one_before(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No score has shown yet that the weights of the first are good."""
+    from textgen.evaluation.evaluator import Evaluator, Scores
+
+    score, faults = Evaluator.scores, [0.0, math.nan, math.nan, math.nan, 0.0, 0.0, 0.0]
+
+    def scores(*arguments: Any) -> Scores:
+        made = score(*arguments)
+        return replace(made, nats_per_token=made.nats_per_token + faults.pop(0))
+
+    monkeypatch.setattr(Evaluator, "scores", scores)
+    watch = Faults()
+    plan = plan_for(text, checkpoint_minutes=0.0, keep_checkpoints=2)
+    train(plan, tmp_path / "songs", options=RunOptions(observers=[watch]))
+    assert [line.partition(": ")[2].partition(",")[0] for line in watch.lines] == [
+        "back to the weights of step 7",
+        "back to the weights of step 6",
+        "back to the weights of step 7",  # which was written again
+    ]
+    assert [report.step for report in watch.validations] == [4, 8, 12]
+
+
+def test_a_run_whose_budget_is_spent_before_it_has_any_weights_is_not_finished(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from textgen.evaluation.evaluator import Evaluator
+
+    score = Evaluator.scores
+    monkeypatch.setattr(Evaluator, "scores", lambda *arguments: replace(score(*arguments), nats_per_token=math.nan))
+    plan = plan_for(text, steps=None, minutes=0.0005, num_validations=1)
+    with pytest.raises(TrainingError, match=r"not finite, when the budget was spent: .* No weights are kept\."):
+        train(plan, tmp_path / "songs")
+    assert read_training(tmp_path / "songs")["state"].startswith("failed: At step ")
+    with pytest.raises(SavedModelError, match="has saved no model yet"):
+        load_model("songs", tmp_path)
 
 
 def test_scores_that_are_no_numbers_are_not_recorded(

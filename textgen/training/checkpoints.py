@@ -128,13 +128,14 @@ def has_checkpoint(folder: Path) -> bool:
     return any(os.path.lexists(path / MANIFEST) for path in _checkpoints(folder))
 
 
-def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
+def newest_checkpoint(folder: Path, before: float = math.inf) -> tuple[Checkpoint, list[str]]:
     """Reads the newest intact checkpoint.
 
     Removes leftovers of interrupted writes first, so no other process may be writing to the folder.
 
     Args:
         folder: Folder of all checkpoints of a run.
+        before: Step before which it was written.
 
     Returns:
         The checkpoint, and a line for each newer one that is damaged.
@@ -144,7 +145,7 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
     """
     sweep(folder)
     skipped: list[str] = []
-    for path in reversed(_checkpoints(folder)):
+    for path in reversed([path for path in _checkpoints(folder) if _step(path) < before]):
         try:
             return _read(path), skipped
         except SavedModelError as error:
@@ -172,7 +173,7 @@ def weights_by_step(folder: Path) -> Iterator[tuple[int, dict[str, np.ndarray]]]
         except SavedModelError:
             continue
         weights = {name.removeprefix(WEIGHTS): array for name, array in tensors.items() if name.startswith(WEIGHTS)}
-        yield int(path.name.removeprefix("step-")), weights
+        yield _step(path), weights
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -185,7 +186,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def _superfluous(folder: Path, step: int, keep: int) -> list[Path]:
     """All checkpoints except the one just written and the newest intact ones before it, `keep` in total."""
-    *before, _ = [path for path in _checkpoints(folder) if int(path.name.removeprefix("step-")) <= step]
+    *before, _ = [path for path in _checkpoints(folder) if _step(path) <= step]
     kept = [_path(folder, step)]
     for path in reversed(before):
         if len(kept) < keep and _is_sound(path):
@@ -195,6 +196,10 @@ def _superfluous(folder: Path, step: int, keep: int) -> list[Path]:
 
 def _path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:09d}"
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def _files(path: Path) -> tuple[Path, Path]:

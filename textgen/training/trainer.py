@@ -26,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.dataset.token_cache import TokenData
-from textgen.errors import Interrupted, TextgenError, TrainingError
+from textgen.errors import Interrupted, SavedModelError, TextgenError, TrainingError
 from textgen.evaluation.evaluator import Evaluator, Scores
 from textgen.evaluation.scoring import perplexity
 from textgen.model.language_model import LanguageModel
@@ -135,6 +135,7 @@ class Trainer:
         self._hooks = hooks
         self._checkpoints = checkpoints
         self._checkpoint_timer = CheckpointTimer(config.checkpoint_minutes)
+        self._returned_to = math.inf  # step of the checkpoint to which the run has returned, if it has saved none since
         self._unsaved: dict[str, np.ndarray] = {}  # the best weights, if they are not saved yet
         self._stop = StopAgreement(self._distribution)
         self._speed = SpeedMeter()
@@ -455,6 +456,7 @@ class Trainer:
             self._save_best()
             checkpoint = Checkpoint(tensors, asdict(self.position))
             save_checkpoint(self._checkpoints, self.position.step, checkpoint, keep=self.config.keep_checkpoints)
+        self._returned_to = math.inf
         cost = time.perf_counter() - started
         (cost,) = self._distribution.total([cost if self._distribution.is_chief else 0.0])  # the same for all
         self._checkpoint_timer.restart(self.position.seconds, cost)
@@ -493,24 +495,31 @@ class Trainer:
     def _roll_back(self, fault: str, observers: Sequence[Observer]) -> None:
         """Returns to the weights of the last checkpoint, but not in the text: the windows since then are skipped.
 
-        All processes must call it together; they go on by the chief's clock, on which the learning rate may depend.
+        If it has returned to that checkpoint already, it goes to the one before it, if that is kept: no score has shown
+        that the weights of every checkpoint are good. All processes must call it together; they go on by the chief's
+        clock, on which the learning rate may depend.
 
         Raises:
-            TrainingError: It was done too often. The network has the weights of the checkpoint nevertheless.
+            TrainingError: It was done too often, or nothing is left of the budget and of what was learned. The network
+                has the weights of the checkpoint nevertheless.
         """
         failed = self.position
         (seconds,) = self._distribution.total([failed.seconds if self._distribution.is_chief else 0.0])
-        checkpoint, _ = newest_checkpoint(self._checkpoints)
-        self.restore(checkpoint)
+        self.restore(self._last_good_checkpoint())
         position = self.position
+        self._returned_to = position.step
         position.epoch, position.step_in_epoch, position.seconds = failed.epoch, failed.step_in_epoch, seconds
         position.health.rollbacks, position.health.left_out = failed.health.rollbacks, failed.health.left_out
         position.best_step, position.best_nats_per_token = failed.best_step, failed.best_nats_per_token  # they are kept
         self._state = self._initial_state()
+        when = ""
         if position.health.rollbacks >= self.config.max_rollbacks:
+            when = f"after going back to a checkpoint {counted(position.health.rollbacks, 'time')}"
+        elif self.progress() >= 1.0 and not position.step and position.best_nats_per_token is None:
+            when = "when the budget was spent"
+        if when:
             raise TrainingError(
-                f"At step {failed.step:,} {fault}, after going back to a checkpoint "
-                f"{counted(position.health.rollbacks, 'time')}: training stopped. {_kept_weights_message(position)} "
+                f"At step {failed.step:,} {fault}, {when}: training stopped. {_kept_weights_message(position)} "
                 "Try a smaller learning_rate or clip_norm."
             )
         position.health.rollbacks += 1
@@ -518,6 +527,12 @@ class Trainer:
             observers,
             f"At step {failed.step:,} {fault}: back to the weights of step {position.step:,}, on with the text after.",
         )
+
+    def _last_good_checkpoint(self) -> Checkpoint:
+        """The newest checkpoint to which the run has not returned since it last saved one, or else the oldest."""
+        with suppress(SavedModelError):
+            return newest_checkpoint(self._checkpoints, before=self._returned_to)[0]
+        return newest_checkpoint(self._checkpoints, before=self._returned_to + 1)[0]
 
     def _tensors(self) -> dict[str, np.ndarray]:
         """All tensors of a checkpoint: weights, optimizer, averages, base model, and the state of all rows."""
