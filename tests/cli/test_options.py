@@ -142,6 +142,8 @@ def test_standard_input_that_is_closed_is_one_clear_line(
         ["embed", "nobody"],
         ["score", "nobody"],
         ["tokenizer", "encode", "nobody"],
+        ["train", "-", "--from", "nobody", "--dry-run"],
+        ["train", "-", "--tokenizer-from", "nobody", "--dry-run"],
     ],
     ids=" ".join,
 )

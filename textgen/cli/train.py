@@ -310,20 +310,21 @@ def make_plan(
     from textgen.training.distribution import Distribution
     from textgen.training.plan_inputs import held_out_text
 
+    start = given_start(arguments.start, arguments.models_dir)  # before standard input is read
+    tokenizer = arguments.tokenizer()
     text = open_corpus(arguments.paths, corpus_config(settings))
     held_out = None if arguments.valid_file is None else held_out_text(arguments.valid_file, text)
     if held_out is not None:
         _check(held_out)
     _check(text)
     joined = join()
-    start = given_start(arguments.start, arguments.models_dir)
     if start:
         note_if_training(start)
     made = plan.make_plan(
         text,
         settings,
         preset=preset,
-        sources=plan.Sources(held_out, start, arguments.tokenizer(), choose_base=arguments.start is None),
+        sources=plan.Sources(held_out, start, tokenizer, choose_base=arguments.start is None),
         hardware=plan.Hardware(shares=joined.shares if isinstance(joined, Distribution) else joined),
     )
     return made, joined if isinstance(joined, Distribution) else None
