@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,48 @@ def test_errors_are_one_clear_line(server: FileServer, memory: Any, monkeypatch:
     result = CliRunner().invoke(textgen, ["corpus", "stats", "memory://nothing"])
     assert (result.exit_code, result.stdout) == (1, "")
     assert "There is nothing at memory://nothing" in result.stderr
+
+
+class HttpError(OSError):
+    """An error of a service with a status, as the libraries raise them."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "expected"),
+    [
+        (FileNotFoundError("a"), None, False),
+        (FileNotFoundError("a"), KeyError("a"), False),
+        (FileNotFoundError("a"), HttpError(404), False),
+        (FileNotFoundError("a"), HttpError(503), None),
+        (FileNotFoundError("a"), ConnectionError("reset"), None),
+        (PermissionError("denied"), None, False),
+        (HttpError(403), None, False),
+        (HttpError(429), None, None),
+        (KeyError("a"), None, False),
+        (OSError(errno.ENOTDIR, "Not a directory"), None, False),
+        (OSError("reset"), None, None),
+        (TimeoutError("late"), None, None),
+    ],
+)
+def test_only_an_answer_says_that_nothing_is_there(
+    memory: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, cause: Exception | None, expected: bool | None
+) -> None:
+    def fails(path: str) -> Any:
+        raise error from cause
+
+    memory.pipe("/a", b"")
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "info", fails)
+        if expected is None:
+            with pytest.raises(type(error)):
+                file_systems.is_there(memory, "/a")
+        else:
+            assert file_systems.is_there(memory, "/a") is expected
+    assert file_systems.is_there(memory, "/a")
 
 
 @pytest.mark.parametrize(("module", "address", "install"), [

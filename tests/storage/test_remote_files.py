@@ -23,6 +23,7 @@ from textgen.corpus.walk import RECORDED
 from textgen.errors import CorpusError, RemoteError
 from textgen.saved_model.registry import find_model
 from textgen.storage import file_systems, remote_files
+from textgen.storage.file_systems import is_there
 from textgen.storage.files import CannotWrite
 from textgen.storage.remote_files import RemoteFile, find_files
 
@@ -239,13 +240,13 @@ def test_a_pattern_passes_over_models_elsewhere(
         memory.pipe(f"/d/{name}", b"of a model")
     memory.pipe("/d/README.md", b"one")
     memory.pipe("/d/more/a.md", b"two")
-    exists, asked = memory.exists, list[str]()
+    asked = list[str]()
 
-    def ask(path: str, **options: Any) -> bool:
+    def ask(system: Any, path: str) -> bool:
         asked.append(path)
-        return bool(exists(path, **options))
+        return is_there(system, path)
 
-    monkeypatch.setattr(memory, "exists", ask)
+    monkeypatch.setattr(remote_files, "is_there", ask)
     corpus = Corpus(["memory://d/**/*.md"], CorpusConfig(documents="file"))
     assert list(corpus.documents()) == ["one", "two"]
     assert sorted(corpus.models) == ["memory:///d/models/tiny", "memory:///d/run"]
@@ -259,6 +260,39 @@ def test_a_pattern_passes_over_models_elsewhere(
     memory.pipe("/d/out/shard-00001-of-00001/summary.json", b"{}")
     with pytest.raises(CorpusError, match=r"^memory:///d/out is a prepared corpus"):
         Corpus(["memory://d/out/*/*.json"])
+
+
+def test_a_folder_that_may_not_be_read_hinders_nobody_from_reading_those_in_it(
+    memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of the folder is one of those in a saved model, so the folder above may be one."""
+    memory.pipe("/bucket/logs/a.txt", b"one")
+    info = memory.info
+
+    def of_logs(path: str, **options: Any) -> Any:
+        if not path.startswith("/bucket/logs"):
+            raise PermissionError("Forbidden")
+        return info(path, **options)
+
+    monkeypatch.setattr(memory, "info", of_logs)
+    assert read("memory://bucket/logs/*.txt") == ["one"]
+
+
+def test_a_broken_connection_does_not_make_a_model_elsewhere_a_text(
+    memory: Any, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(tiny_models / "tiny", memory, "/tiny")
+    memory.pipe("/tiny/README.md", b"of a model")
+    info = memory.info
+
+    def fails(path: str, **options: Any) -> Any:
+        if path.endswith("MANIFEST.json"):
+            raise OSError("connection lost")
+        return info(path, **options)
+
+    monkeypatch.setattr(memory, "info", fails)
+    with pytest.raises(RemoteError, match=r"Cannot read .*connection lost"):
+        Corpus(["memory://tiny/*.md"])
 
 
 def test_each_address_has_models_of_its_own(memory: Any, tiny_models: Path, tmp_path: Path) -> None:

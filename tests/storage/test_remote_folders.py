@@ -18,6 +18,7 @@ from textgen.dataset.prepared_corpus import is_prepared, open_corpus
 from textgen.errors import CorpusError, RemoteError
 from textgen.saved_model.registry import find_model
 from textgen.saved_model.saved_model import load_model
+from textgen.storage import remote_folders
 from textgen.storage.remote_files import RemoteFile
 from textgen.storage.remote_folders import fetch_folder
 
@@ -94,7 +95,7 @@ def test_a_prepared_folder(memory: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.txt", "a.JSONL", "a.txt.gz", "a.html", "a/*", "a.txt?key=1"])
 def test_what_looks_like_a_file_is_not_asked_for(memory: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(memory, "exists", pytest.fail)
+    monkeypatch.setattr(remote_folders, "is_there", pytest.fail)
     assert not is_prepared(f"memory://{name}")
     assert not is_prepared("https://host/page.php")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ LIBRARIES = {
 ATTEMPTS = 4
 RETRY_DELAY = 0.5  # seconds before the second attempt; twice as long before each further one
 NOT_RETRIED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError)
+ABSENT = (FileNotFoundError, PermissionError, NotADirectoryError)
+ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM)  # in errors of libraries' own kinds
+BUSY = (408, 429)  # HTTP status of a request that was refused for its time only
 LIBRARY_ERRORS = (
     "botocore.exceptions.BotoCoreError", "botocore.exceptions.ClientError", "aiohttp.client_exceptions.ClientError",
     "requests.exceptions.RequestException", "httpx.HTTPError", "httpx2.HTTPError", "gcsfs.retry.HttpError",
@@ -65,6 +69,27 @@ def open_file_system(address: str) -> tuple[Any, str]:
     return system, path
 
 
+def is_there(system: Any, path: str) -> bool:
+    """Checks whether there is something at a path, in one of `attempts`.
+
+    A service that does not say what it has, such as S3 without the right to list a bucket, denies access to what is
+    missing. So nothing for which access is denied counts as there. Unlike `exists` of fsspec, which takes any error for
+    an answer, this does not mistake a broken connection for one.
+
+    Args:
+        system: The file system of fsspec.
+        path: The path in it.
+    """
+    errors: tuple[type[BaseException], ...] = (LookupError, *_possible_errors())
+    try:
+        system.info(path)
+    except errors as error:
+        if _is_absence(error):
+            return False
+        raise
+    return True
+
+
 def attempts(address: str) -> Iterator[_Attempt]:
     """Repeats an operation until it succeeds, after a pause that doubles each time.
 
@@ -104,7 +129,7 @@ class _Attempt:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
         if error is None or isinstance(error, RemoteError) or not isinstance(error, _possible_errors()):
             return False
-        cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+        cause = _cause(error)
         if self.is_last or not _is_worth_retrying(cause):
             raise RemoteError(_error_message(self.address, cause)) from None
         self.failed = True
@@ -119,6 +144,21 @@ def _possible_errors() -> tuple[type[BaseException], ...]:
         if module in sys.modules and hasattr(sys.modules[module], kind):
             found.append(getattr(sys.modules[module], kind))
     return (OSError, EOFError, ValueError, RuntimeError, TimeoutError, ImportError, *found)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What is behind an error: some libraries report a broken connection as a file that is missing."""
+    return error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+
+
+def _is_absence(error: BaseException) -> bool:
+    """Whether an error says that nothing is there, or nothing that may be read."""
+    cause = _cause(error)
+    if status := _status(cause):
+        return status in range(400, 500) and status not in BUSY
+    if isinstance(cause, ABSENT) or getattr(cause, "errno", None) in ABSENT_ERRNOS:
+        return True
+    return not isinstance(cause, _possible_errors())  # a KeyError, say, of the list of an archive
 
 
 def _is_worth_retrying(error: BaseException) -> bool:

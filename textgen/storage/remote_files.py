@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 from textgen.errors import RemoteError
 from textgen.storage.addresses import address_of, is_web_address, without_secrets
 from textgen.storage.cache_folder import filling_cache
-from textgen.storage.file_systems import attempts, open_file_system
+from textgen.storage.file_systems import attempts, is_there, open_file_system
 from textgen.storage.files import TEMPORARY, random_hex, writing
 from textgen.storage.folders import sweep
 from textgen.storage.locks import locked_in_turn
@@ -125,7 +125,7 @@ class RemoteFile:
         there = False
         for attempt in attempts(self.address):
             with attempt:
-                there = bool(self.system.exists(path))
+                there = is_there(self.system, path)
         return there
 
     def copy_to(self, path: Path) -> None:
@@ -225,7 +225,7 @@ def _infos(system: Any, path: str, is_page: bool) -> list[dict[str, Any]]:
 
 def _is_pattern(system: Any, path: str) -> bool:
     """Whether a path is a pattern, and not the name of something with brackets in it, which may be any name."""
-    return "*" in path or ("[" in path and not system.exists(path))
+    return "*" in path or ("[" in path and not is_there(system, path))
 
 
 def _is_hidden(path: str, dotted: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from textgen.errors import RemoteError
 from textgen.storage.addresses import join_address, without_secrets
 from textgen.storage.cache_folder import filling_cache
-from textgen.storage.file_systems import attempts, open_file_system
+from textgen.storage.file_systems import attempts, is_there, open_file_system
 from textgen.storage.files import writing
 from textgen.storage.folders import MANIFEST, MANIFEST_BYTES, new_folder, sweep
 from textgen.storage.remote_cache import copy_name, entry_folder, keep_copy, make_room, mark_used, record_address
@@ -83,7 +83,7 @@ def has_file(address: str, name: str) -> bool:
     there = False
     for attempt in attempts(address):
         with attempt:
-            there = bool(system.exists(path))
+            there = is_there(system, path)
     return there
 
 
