@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from file_server import FileServer, server
 from remote_systems import copied, memory, no_retry_delay
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
 from textgen.dataset.corpus_preparation import prepare_corpus
 from textgen.dataset.prepared_corpus import is_prepared, open_corpus
 from textgen.errors import CorpusError, RemoteError
@@ -22,7 +24,7 @@ from textgen.storage import remote_folders
 from textgen.storage.remote_files import RemoteFile
 from textgen.storage.remote_folders import fetch_folder
 
-__all__ = ["memory", "no_retry_delay"]
+__all__ = ["memory", "no_retry_delay", "server"]
 
 
 def test_a_model(memory: Any, tiny_models: Path) -> None:
@@ -91,6 +93,22 @@ def test_a_prepared_folder(memory: Any, tmp_path: Path) -> None:
     os.rename(tmp_path / "cache", tmp_path / "old-cache")
     with pytest.raises(RemoteError, match=r"There is nothing at .*shard-00002"):
         open_corpus(["memory://made"], CorpusConfig())
+
+
+def test_a_prepared_folder_on_a_web_server(server: FileServer, tmp_path: Path) -> None:
+    """Its name may have a full stop; and what a server says to everything does not make a page such a folder."""
+    (tmp_path / "a.txt").write_text("some words\n" * 200, encoding="utf-8")
+    made = prepare_corpus([str(tmp_path / "a.txt")], tmp_path / "made", {"tokenizer": "byte", "shards": 1})
+    for path in made.folder.rglob("*"):
+        if path.is_file():
+            server.files[f"/wiki-2024.01/{path.relative_to(made.folder).as_posix()}"] = path.read_bytes()
+    assert open_corpus([f"{server.url}/wiki-2024.01"], CorpusConfig()).stats() == made.stats()
+    server.files["/app"] = b"one"
+    for answer in (b"<p>one</p>", b"[]", b'{"corpus": {}}'):
+        server.files["/app/prepared.json"] = answer
+        corpus = open_corpus([f"{server.url}/app"], CorpusConfig())
+        assert isinstance(corpus, Corpus)
+        assert list(corpus.documents()) == ["one"]
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.JSONL", "a.txt.gz", "a.html", "a/*", "a.txt?key=1"])

@@ -32,12 +32,13 @@ from textgen.corpus.rich_text import RICH
 from textgen.corpus.walk import PREPARED
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.token_cache import TokenData
-from textgen.dataset.token_files import SUMMARY, SplitSummary, problem_of, read_object
+from textgen.dataset.token_files import MAX_JSON, SUMMARY, SplitSummary, problem_of, read_object
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.settings import from_dict, to_dict
 from textgen.storage.addresses import is_remote, is_web_address, join_address
 from textgen.storage.folders import MANIFEST
+from textgen.storage.remote_files import find_files
 from textgen.storage.remote_folders import fetch_folder, fetch_subfolder, has_file
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
@@ -47,6 +48,7 @@ from textgen.wording import counted
 FORMAT = 2
 OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
 FILES = (".txt", ".md", *FORMATS, *RICH, *COMPRESSIONS)  # suffixes of files; others may be parts of a folder's name
+PROGRAMS = (".asp", ".aspx", ".cgi", ".jsp", ".php", ".shtml")  # suffixes of pages that a web server makes
 MAX_SHARDS = 99_999  # their names have five digits
 
 
@@ -258,16 +260,24 @@ def require_shards(shards: object) -> None:
 def is_prepared(path: str | Path) -> bool:
     """Whether a path or an address is a folder that `prepare_corpus` has started."""
     if isinstance(path, str) and is_remote(path):
-        return not _is_file(path) and has_file(path, PREPARED)
+        return not _is_file(path) and has_file(path, PREPARED) and (not is_web_address(path) or _has_settings(path))
     return path != "" and (Path(path) / PREPARED).is_file()
 
 
 def _is_file(address: str) -> bool:
     """Whether an address is one of files, as it looks: so that nothing is asked of the other side for most of them."""
     suffix = PurePosixPath(address.split("::")[0]).suffix.lower()
-    if is_web_address(address) and suffix:  # a server may have an answer to everything below a page
-        return True
-    return "*" in address or "?" in address or suffix in FILES
+    return "*" in address or "?" in address or suffix in FILES or (is_web_address(address) and suffix in PROGRAMS)
+
+
+def _has_settings(address: str) -> bool:
+    """Whether a web server has a prepared.json in a folder: some answer any request with a page."""
+    (file,) = find_files(join_address(address, PREPARED))
+    try:
+        values = json.loads(file.head(MAX_JSON))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and values.keys() >= {"corpus", "tokenizer", "shards", "format"}
 
 
 def _fetched(address: str) -> PreparedCorpus:
