@@ -117,15 +117,19 @@ def failed_run(folder: Path) -> None:
     (folder / f"{CONFIG}.new").write_bytes(b"{}")
 
 
-@pytest.mark.parametrize("is_recorded", [True, False])
-def test_nothing_of_a_failed_run_is_part_of_the_next_model(tmp_path: Path, is_recorded: bool) -> None:
+@pytest.mark.parametrize("left", ["all", "no record", "the record alone"])
+def test_nothing_of_a_failed_run_is_part_of_the_next_model(tmp_path: Path, left: str) -> None:
     folder = tmp_path / "models" / "x"
     failed_run(folder)
-    if not is_recorded:  # killed before it had made all of them
+    if left != "all":  # killed before it had made all of them
         shutil.rmtree(folder / LOGS)
         shutil.rmtree(folder / CHECKPOINTS)
-        (folder / TRAINING).unlink()
         (folder / CARD).unlink()
+    if left == "no record":
+        (folder / TRAINING).unlink()
+    if left == "the record alone":
+        for name in (MODEL_FILE, NGRAMS, WORDS, f"{CONFIG}.new"):
+            (folder / name).unlink()
     with claimed(folder):
         assert os.listdir(folder) == []
         save(folder, ByteTokenizer())

@@ -18,11 +18,15 @@ from textgen.training.plan import Plan
 plan, text = runs.plan, runs.text  # fixtures
 
 
-@pytest.mark.parametrize("stopped", ["save_ngram_index", "save_known_words", "write_training"])
+@pytest.mark.parametrize("stopped", ["save_ngram_index", "save_known_words", "write_training", "write_own_file"])
+@pytest.mark.parametrize("is_large", [False, True])
 def test_a_run_that_is_killed_at_any_stage_of_its_start_can_begin_anew(
-    plan: Plan, tmp_path: Path, stopped: str, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, tmp_path: Path, stopped: str, is_large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A vocabulary alone would be taken for somebody's."""
+    """Of a large corpus neither index nor words are beside a vocabulary, which alone would be taken for somebody's."""
+    if is_large:
+        monkeypatch.setattr(run_start, "MAX_NGRAMS", 0)
+        monkeypatch.setattr(run_start, "MAX_TOKENS", 0)
     folder = tmp_path / "models" / "songs"
 
     def stop(*_: Any) -> None:

@@ -126,9 +126,9 @@ def refuse_other_files(folder: Path) -> None:
 
 
 def _is_early_file(folder: Path, name: str, names: Sequence[str]) -> bool:
-    """Checks whether textgen wrote a file in a folder without training.json, as a run does before it writes that.
+    """Checks whether textgen wrote a file at the start of a run, which is not complete.
 
-    A vocabulary alone may have been made by `textgen tokenizer`: a run writes it after the index and the words.
+    A vocabulary alone may have been made by `textgen tokenizer`: a run writes it after the others.
     """
     from textgen.dataset.ngram_index import read_index
     from textgen.dataset.word_filter import read_word_filter
@@ -138,6 +138,8 @@ def _is_early_file(folder: Path, name: str, names: Sequence[str]) -> bool:
         WORDS: read_word_filter,
         MODEL_FILE: read_tokenizer,
     }
+    if name == TRAINING:
+        return has_record(folder)
     if name not in readers or (name == MODEL_FILE and not {NGRAMS, WORDS}.intersection(names)):
         return False
     try:

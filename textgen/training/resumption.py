@@ -9,6 +9,7 @@ training.json was signed here (`textgen.saved_model.ownership`); otherwise the u
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -161,18 +162,21 @@ def _more_validations(training: Mapping[str, Any], changed: Mapping[str, Any]) -
     return {"num_validations": max(training["num_validations"], validations_in(60 * after))}
 
 
-def with_origin(record: dict[str, Any], folder: Path) -> dict[str, Any]:
+def with_origin(record: dict[str, Any], folder: Path, vocabulary: bytes) -> dict[str, Any]:
     """Adds to the record of a new run the checksums of its files, and a signature of its paths.
 
     Args:
         record: Contents of training.json.
-        folder: Folder of the run, in which the vocabulary, the n-gram index and the words have been written.
+        folder: Folder of the run, in which the n-gram index and the words have been written.
+        vocabulary: What will be written as its vocabulary; empty for bytes, which need none.
     """
     corpus = record["corpus"]
     if sum(map(len, corpus["paths"])) > PATHS_BYTES:
         record = record | {"corpus": corpus | {"paths": []}}
-    written = [name for name in (MODEL_FILE, NGRAMS, WORDS) if (folder / name).is_file()]
+    written = [name for name in (NGRAMS, WORDS) if (folder / name).is_file()]
     files = {name: {"size": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in written}
+    if vocabulary:
+        files[MODEL_FILE] = {"size": len(vocabulary), "sha256": hashlib.sha256(vocabulary).hexdigest()}
     return record | {"files": files, "signature": sign(_origin(record))}
 
 

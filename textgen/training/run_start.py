@@ -54,11 +54,11 @@ def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
     base = start.ngrams() if start and start.has_ngrams and knows_vocabulary else None
     save_ngram_index(folder, tokenizer, data, say, base)
     save_known_words(folder, tokenizer, data, say, start.words() if start else None)
-    if tokenizer.serialized:  # after the others, beside which `claimed` knows that a run has written it
-        write_own_file(folder / MODEL_FILE, tokenizer.serialized)
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
-    record = with_origin(_first_record(plan, model_config, tokenizer, data), folder)
+    record = with_origin(_first_record(plan, model_config, tokenizer, data), folder, tokenizer.serialized)
     write_training(folder, record)
+    if tokenizer.serialized:  # after the record, beside which `claimed` knows that a run has written it
+        write_own_file(folder / MODEL_FILE, tokenizer.serialized)
     return RunSetup(
         folder=folder,
         record=record,
