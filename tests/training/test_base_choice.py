@@ -103,6 +103,19 @@ def test_a_base_is_moved_in_one_cycle_unless_a_schedule_is_given(tmp_path: Path)
     assert schedule(tokenizer="char") == ("cosine", 0.02)  # from random weights
 
 
+def test_the_result_is_mixed_with_a_base_whose_vocabulary_it_keeps(tmp_path: Path, english: Path) -> None:
+    assert planned(tmp_path).training_config.interpolate_base
+    assert ", adamw, mixed with the base at the end\n" in describe(planned(tmp_path), tmp_path)
+    assert not planned(tmp_path, interpolate_base=False).training_config.interpolate_base
+    assert not planned(tmp_path, tokenizer="char").training_config.interpolate_base  # from random weights
+    own = train_tokenizer([TALES], TokenizerConfig("unigram", vocab_size=800))
+    start = load_model(str(english / "english"))
+    corpus = corpus_of(tmp_path, TALES)
+    other = make_plan(corpus, sources=Sources(start=start, tokenizer=own), hardware=LAPTOP)
+    assert other.training_config.schedule == "one-cycle"
+    assert not other.training_config.interpolate_base
+
+
 def test_a_text_that_is_hard_for_a_base_gets_a_higher_learning_rate_and_more_passes(
     tmp_path: Path, english: Path
 ) -> None:

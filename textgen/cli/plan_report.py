@@ -128,6 +128,7 @@ def _training(plan: Plan) -> str:
         + f"learning rate {training.learning_rate:g} {training.schedule}, {training.optimizer}"
         + (f", softmax of {counted(training.sampled_softmax, 'token')}" if is_sampled else "")
         + (f", weights averaged by {training.weight_averaging}" if training.weight_averaging != "none" else "")
+        + (", mixed with the base at the end" if training.interpolate_base else "")
     )
 
 

@@ -148,7 +148,7 @@ class TrainingConfig(SplitConfig):
     )  # fmt: skip
     interpolate_base: bool = setting(
         False, "At the end, mix the weights with those of the base model in the share that scores best "
-        "(Wortsman et al. 2022).", section=FINE_TUNING,
+        "(Wortsman et al. 2022).", section=FINE_TUNING, planned=True,
     )  # fmt: skip
     clip_norm: float = setting(
         0.5, "Clip the global norm of the gradient to this; a large number, such as 1e9, clips nothing.",

@@ -35,6 +35,7 @@ class Basis:
         shares: Replicas, processes and machines.
         fine_tuning: Whether the run starts from a trained model.
         read_much_more: Whether that model was trained on much more text than there is now, as a base was.
+        keeps_vocabulary: Whether the run has the vocabulary of that model.
         relative_loss: How hard the text is for such a model: see `textgen.training.relative_loss`; None if unknown.
         memory: Memory of each machine in bytes; None if it is unknown.
         sampled_softmax: Tokens that stand for the vocabulary in the softmax; 0 for the full one, and until vocabulary
@@ -48,6 +49,7 @@ class Basis:
     shares: Shares
     fine_tuning: bool
     read_much_more: bool
+    keeps_vocabulary: bool
     memory: int | None
     relative_loss: float | None = None
     sampled_softmax: int = 0
@@ -107,6 +109,7 @@ def find_basis(
         shares=shares,
         fine_tuning=start is not None,
         read_much_more=read_much_more,
+        keeps_vocabulary=bool(start and vocabulary.tokenizer and start.tokenizer.is_part_of(vocabulary.tokenizer)),
         memory=hardware.memory,
         relative_loss=loss,
     )
