@@ -298,6 +298,17 @@ def test_the_rule_has_two_bounds_and_a_doubt_between(
     assert Fit(unknown, ratio).is_probable == probable
 
 
+def test_a_short_text_is_not_in_doubt_because_of_its_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base_choice, "SUITABLE_UP_TO", Fit(0.01, 0.1))
+    made = planned(tmp_path)
+    assert (made.base_name, made.rival, made.base.decided_by) == ("english", None, "rule")
+    assert made.base.reason == f"{made.base.fit}; a short text"
+    monkeypatch.setattr(base_choice, "SHORT_TEXT", len(TALES) // 2)
+    assert planned(tmp_path).rival
+    monkeypatch.setattr(base_choice, "SHORT_TEXT", 10 * len(TALES))
+    assert planned(tmp_path, TALES.replace("the", "thé")).rival  # spelled bytes leave it in doubt
+
+
 def test_bytes_that_are_spelled_are_counted(english: Path) -> None:
     tokenizer = load_model(str(english / "english")).tokenizer
     fit = measure_fit(["the cat ßß" * 50], tokenizer, TokenizerConfig())
@@ -308,6 +319,7 @@ def test_bytes_that_are_spelled_are_counted(english: Path) -> None:
 @pytest.fixture
 def doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every text is in doubt."""
+    monkeypatch.setattr(base_choice, "SHORT_TEXT", 0)
     monkeypatch.setattr(base_choice, "SUITABLE_UP_TO", Fit(0.0, 0.1))
     monkeypatch.setattr(base_choice, "UNSUITABLE_ABOVE", Fit(1.0, 9.0))
 

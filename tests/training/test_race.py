@@ -157,6 +157,7 @@ def in_doubt(folder: Path, **settings: Any) -> Plan:
 def doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is a base, and every text is in doubt about it."""
     save_base(tmp_path / "bases")
+    monkeypatch.setattr(base_choice, "SHORT_TEXT", 0)
     monkeypatch.setattr(base_choice, "SUITABLE_UP_TO", Fit(0.0, 0.1))
     monkeypatch.setattr(base_choice, "UNSUITABLE_ABOVE", Fit(1.0, 9.0))
     load_tensorflow()
