@@ -150,7 +150,7 @@ SAID: list[tuple[dict[str, Any], list[str], list[str]]] = [  # a shape, what its
     ({"cell": "gru", "reset_after": False}, [*GATED, "the second part is (r·h′)·U"], [*UNGATED, "b′"]),
     ({"cell": "rnn"}, UNGATED, [*GATED, LETTERS]),
     ({"cell": "rnn", "activation": "relu"}, UNGATED, [*GATED, LETTERS]),
-    ({"layer_norm": True}, ["x in the equations, also in x·W of the lesson, is the normalised input"], UNGATED),
+    ({"layer_norm": True}, ["x in the equations, also in x·W of the lesson, is the normalized input"], UNGATED),
 ]
 LOOSE_NODES = """(() => {
   const ends = [...document.querySelectorAll('#step line.wire')].flatMap((wire) =>

@@ -44,7 +44,7 @@ def test_training_and_card(saved: Path) -> None:
     assert card.startswith("# songs\n")
     for words in (
         "`poems.txt`", "12,345 characters in 6 documents", "textgen sample songs", "2 LSTM layers of 8 units",
-        "| parameters | 98,765 |", "300 pieces (char)", "1,000 steps, 2.5 epochs, 1.5 minutes", "| seed | 7 |",
+        "| parameters | 98,765 |", "300 tokens (char)", "1,000 steps, 2.5 epochs, 1.5 minutes", "| seed | 7 |",
         "| bits per byte | 1.235 |",
     ):  # fmt: skip
         assert words in card

@@ -36,6 +36,7 @@ from textgen.runtime import limit_threads
 from textgen.settings import read_toml
 from textgen.training.config import TrainingConfig
 from textgen.training.presets import SIZES, TEXT_PRESETS, with_preset, with_sizes
+from textgen.wording import counted
 
 if TYPE_CHECKING:
     from textgen.corpus.corpus import Corpus
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 
 SIZES_HELP = ", ".join(
-    f"{name} ({size['num_layers']} x {size['hidden_units']:,} units)" for name, size in SIZES.items()
+    f"{name} ({size['num_layers']} x {counted(size['hidden_units'], 'unit')})" for name, size in SIZES.items()
 )
 
 
