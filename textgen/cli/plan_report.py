@@ -55,19 +55,19 @@ def _vocabulary(plan: Plan) -> str:
 
 def _base(plan: Plan) -> str:
     """What the run starts from, and why."""
-    from textgen.training.plan_training import FAR
+    from textgen.training.plan_training import HARD_TEXT
 
     choice = plan.base
-    is_far = choice.relative_loss is not None and choice.relative_loss > FAR
-    far = (
+    is_hard = choice.relative_loss is not None and choice.relative_loss > HARD_TEXT
+    hard = (
         f"; loss {choice.relative_loss:.1f} x that on its own text, so a higher learning rate and more epochs"
-        if is_far
+        if is_hard
         else ""
     )
     if plan.rival:
         other = plan.rival.base_name
-        return f"{plan.base_name} or {other}, whichever does better in a tenth of the run: {choice.reason}{far}"
-    return f"{plan.base_name}{far}" if choice.decided_by == "given" else f"{plan.base_name}: {choice.reason}{far}"
+        return f"{plan.base_name} or {other}, whichever does better in a tenth of the run: {choice.reason}{hard}"
+    return f"{plan.base_name}{hard}" if choice.decided_by == "given" else f"{plan.base_name}: {choice.reason}{hard}"
 
 
 def _misfit(plan: Plan) -> str:

@@ -74,7 +74,7 @@ def new_folder(
                 for file in files:
                     sync_file(file)
                 listed = [file for file in files if file.name not in unlisted]
-                manifest = {file.name: {"size": file.stat().st_size, "sha256": sha256(file)} for file in listed}
+                manifest = {file.name: manifest_entry(file) for file in listed}
                 write_through(temporary / MANIFEST, json_bytes({"files": manifest}))
                 sync_folder(temporary)
                 if not unless():
@@ -127,12 +127,30 @@ def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
         sync_folder(path)
         for name, data in files.items():
             _write_pending(path / f"{name}{PENDING}", data)
-            entries[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            entries[name] = manifest_entry(data)
         sync_folder(path)
         write_own_file(path / MANIFEST, json_bytes({"files": entries}))
         for name in files:
             os.replace(path / f"{name}{PENDING}", path / name)
         sync_folder(path)
+
+
+def manifest_entry(file: Path | bytes) -> dict[str, Any]:
+    """Describes a file for a manifest.
+
+    Args:
+        file: Path of the file, or its content.
+
+    Returns:
+        Its `size` in bytes and its `sha256` in hex.
+
+    Example:
+        >>> manifest_entry(b"abc")["size"]
+        3
+    """
+    if isinstance(file, Path):
+        return {"size": file.stat().st_size, "sha256": sha256(file)}
+    return {"size": len(file), "sha256": hashlib.sha256(file).hexdigest()}
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Fit(NamedTuple):
 
 SUITABLE_UP_TO, UNSUITABLE_ABOVE = Fit(0.02, 1.15), Fit(0.05, 1.45)
 """A base suits a text up to the first, and does not if one number is above the second; between them it is in doubt."""
-SHORT_TEXT = 120_000  # bytes of text, up to which a doubt about the number of tokens is decided for the base
+SHORT_TEXT = 120_000  # bytes; a text of at most this length starts from the base if only its tokens leave doubt
 
 
 @dataclass(frozen=True)

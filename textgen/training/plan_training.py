@@ -19,8 +19,8 @@ SHORTEST = 8  # tokens of a planned window, at least
 MOST_PASSES = 30.0  # over a text; more would only memorise it
 PRETRAINED_PASSES = 4.0  # over a text of `SMALL_TEXT`, for a model trained on much more text
 PRETRAINED_RATE = 0.5  # of the usual learning rate, for a model trained on much more text
-FAR = 1.4  # relative loss of a text above which the model has more to learn, at a higher rate and in more passes
-MOST_TIMES_FAR = 3.0  # times the learning rate for other text, at most
+HARD_TEXT = 1.4  # relative loss of a text above which the model has more to learn, at a higher rate and in more passes
+MAX_RATE_FACTOR = 3.0  # maximum learning rate for such a text, relative to that for other text
 FINE_TUNED_RATE = 0.3  # of it, for other models that are fine-tuned
 ADAM_FROM_RANDOM = 2.0  # times Adam's usual learning rate, from random weights
 UPDATES_PER_PASS = 48  # that a short text should make, in batches of at least 4 sequences
@@ -91,16 +91,17 @@ def _plan_batch(basis: Basis, given: Mapping[str, Any]) -> dict[str, int]:
 def _plan_learning_rate(basis: Basis, model: ModelConfig, given: Mapping[str, Any]) -> float:
     rate = min(5e-3, 4e-3 * (256 / model.hidden_units) ** 0.7) * (1 if basis.fine_tuning else ADAM_FROM_RANDOM)
     rate = RATES.get(given.get("optimizer", TrainingConfig.optimizer), rate) * (1 - given.get("momentum", 0.0))
-    factor = (
-        PRETRAINED_RATE * _times_far(basis) if basis.read_much_more else FINE_TUNED_RATE if basis.fine_tuning else 1
-    )
-    return float(f"{rate * factor:.2g}")
+    if basis.read_much_more:
+        rate *= PRETRAINED_RATE * _hard_text_factor(basis)
+    elif basis.fine_tuning:
+        rate *= FINE_TUNED_RATE
+    return float(f"{rate:.2g}")
 
 
-def _times_far(basis: Basis) -> float:
+def _hard_text_factor(basis: Basis) -> float:
     """The learning rate for a text that is hard for a pretrained model, relative to that for other text."""
-    times = ((basis.relative_loss or FAR) / FAR) ** 3
-    return min(MOST_TIMES_FAR, max(1.0, times))
+    factor = ((basis.relative_loss or HARD_TEXT) / HARD_TEXT) ** 3
+    return min(MAX_RATE_FACTOR, max(1.0, factor))
 
 
 def _plan_schedule(basis: Basis, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,4 +133,4 @@ def _pretrained_passes(basis: Basis) -> float:
     A shorter text needs more of them to be learned at all; a longer one is overfitted more slowly.
     """
     times = basis.tokens / SMALL_TEXT
-    return PRETRAINED_PASSES * max(times**-0.25, times**0.15) * _times_far(basis) ** 0.4
+    return PRETRAINED_PASSES * max(times**-0.25, times**0.15) * _hard_text_factor(basis) ** 0.4

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import reduce
-from operator import add
 
+from textgen.evaluation.scoring import Score
 from textgen.saved_model.saved_model import ModelFolder
 
 EXCERPTS = 16
@@ -33,5 +32,5 @@ def relative_loss(model: ModelFolder, texts: Iterable[str]) -> float | None:
     length = max(1, len(text) * EXCERPT_BYTES // len(text.encode()))
     count = max(1, min(EXCERPTS, len(text) // length))
     excerpts = [text[number * len(text) // count :][:length] for number in range(count)]
-    totals = [score.total for score in model.scorer().scores(excerpts, ends=False)]
-    return reduce(add, totals).bits_per_byte / scores["bits_per_byte"]
+    total = sum((score.total for score in model.scorer().scores(excerpts, ends=False)), Score())
+    return total.bits_per_byte / scores["bits_per_byte"]

@@ -9,7 +9,6 @@ training.json was signed here (`textgen.saved_model.ownership`); otherwise the u
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -29,8 +28,8 @@ from textgen.saved_model.ownership import is_signed, sign
 from textgen.schema import check
 from textgen.settings import from_dict, refuse_unknown, to_dict
 from textgen.storage.addresses import is_remote
-from textgen.storage.files import read_file, sha256
-from textgen.storage.folders import MANIFEST, read_manifest, verified
+from textgen.storage.files import read_file
+from textgen.storage.folders import MANIFEST, manifest_entry, read_manifest, verified
 from textgen.storage.remote_cache import keep_copy
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
@@ -174,9 +173,9 @@ def with_origin(record: dict[str, Any], folder: Path, vocabulary: bytes) -> dict
     if sum(map(len, corpus["paths"])) > PATHS_BYTES:
         record = record | {"corpus": corpus | {"paths": []}}
     written = [name for name in (NGRAMS, WORDS) if (folder / name).is_file()]
-    files = {name: {"size": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in written}
+    files = {name: manifest_entry(folder / name) for name in written}
     if vocabulary:
-        files[MODEL_FILE] = {"size": len(vocabulary), "sha256": hashlib.sha256(vocabulary).hexdigest()}
+        files[MODEL_FILE] = manifest_entry(vocabulary)
     return record | {"files": files, "signature": sign(_origin(record))}
 
 
