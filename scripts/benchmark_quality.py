@@ -1,6 +1,6 @@
 """Penn Treebank: how good textgen gets in the time that PyTorch's word_language_model example takes.
 
-    pip install -e '.[benchmark]'
+    pip install -e ".[benchmark]"
     python scripts/benchmark_quality.py --data FOLDER --shares 1 0.35 0.2
 
 First PyTorch trains as its example does by default, but with `--tied` and 6 epochs: 2 LSTM layers of 200 units, 20 rows

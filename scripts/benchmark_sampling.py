@@ -1,6 +1,6 @@
 """Sampling speed of textgen beside PyTorch: same network, one text and 64 at once, temperature 0.8.
 
-    pip install -e '.[benchmark,onnx]'
+    pip install -e ".[benchmark,onnx]"
     python scripts/benchmark_sampling.py
 
 PyTorch runs in float32, bfloat16 autocast and with weights quantised to int8 (dynamically), in inference mode; in int8

@@ -1,6 +1,6 @@
 """From pressing Enter to the first text: `textgen sample` beside a PyTorch program of the same network, cold.
 
-pip install -e '.[benchmark,onnx]'
+pip install -e ".[benchmark,onnx]"
 python scripts/benchmark_startup.py MODEL
 """
 

@@ -1,6 +1,6 @@
 """Writes tests/torch_lstm.json: a small nn.LSTM, its input and what it makes of it, as PyTorch computes it.
 
-pip install -e '.[benchmark]'
+pip install -e ".[benchmark]"
 python scripts/make_torch_fixture.py
 """
 

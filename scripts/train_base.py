@@ -50,6 +50,7 @@ SETTINGS: dict[str, Any] = {
     "optimizer": "adamw", "learning_rate": 3e-3, "schedule": "cosine", "weight_decay": 0.02, "dropout": 0.1,
     "embedding_dropout": 0.0, "random_bptt": 0.05, "num_validations": 12,
 }  # fmt: skip
+BASE_WORDS = 30_000  # in the filter of a base: the commonest; among rarer ones are misprints and spoken forms
 MINUTES = (45.0, 60.0)  # of each round
 LATER_LEARNING_RATE = 2e-3  # of the rounds after the first: higher ones undo more than a round gains
 VOCABULARY_AND_SHAPE = ("tokenizer", "vocab_size", "character_coverage", "num_layers", "hidden_units", "embedding_dim")
@@ -210,8 +211,7 @@ def finish(
         made = temporary / out.name
         compressed_copy(rounds[-1], made, INT8, with_index=False)
         base = load_model(str(made.absolute()))
-        if base.words() is None:
-            _note_words(base, mix[0])
+        _note_words(base, mix[0])
         about = _about(recipe, mix, scores_by_source(base, mix[1])) | {"command": command, "rounds": _progress(rounds)}
         record = {key: value for key, value in base.training.items() if key not in ("from", "base")} | {"mix": about}
         write_training(made, record)
@@ -230,8 +230,9 @@ def _progress(rounds: Sequence[ModelFolder]) -> list[dict[str, Any]]:
 
 
 def _note_words(base: ModelFolder, documents: Sequence[Document]) -> None:
-    """Saves the words of the training documents, if the model was trained without noting them."""
-    if words := word_filter(count_words(f"{document.text}\n" for document in documents)):
+    """Saves the commonest words of the training documents."""
+    counts = count_words(f"{document.text}\n" for document in documents)
+    if words := word_filter(counts, max_words=BASE_WORDS):
         save_words(base.folder, words)
 
 
@@ -296,7 +297,7 @@ It was trained on texts in the public domain{_in_rounds(base["rounds"])}, from t
 {_lines(f"Bits per byte were measured on documents that were held out from training, with these weights.{note}")}
 
 It has no index of its training text, so `--novelty` and `--no-copy` do not work with it. In a model that was fine-tuned
-from it, they know only the text of the fine-tuning.
+from it, both compare with the text of the fine-tuning only.
 
 ## Limitations
 

@@ -66,7 +66,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips a test marked `oracles` where what it compares with is missing; fails it if such tests are asked for."""
     for library in (name for marker in item.iter_markers("oracles") for name in marker.args):
         try:
-            pytest.importorskip(library, reason="pip install '.[oracles]'")
+            pytest.importorskip(library, reason='pip install ".[oracles]"')
         except pytest.skip.Exception as missing:
             if item.config.option.markexpr == "oracles":
                 pytest.fail(f"{library} is missing: {missing}")

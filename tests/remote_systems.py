@@ -14,7 +14,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.storage import file_systems
 from textgen.storage.locks import locked
 
-fsspec = pytest.importorskip("fsspec", reason="pip install '.[remote]'")
+fsspec = pytest.importorskip("fsspec", reason='pip install ".[remote]"')
 TEXT = "one\n\ntwo 月\n"
 
 

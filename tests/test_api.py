@@ -101,6 +101,16 @@ def test_a_run_goes_on_with_progress_on_stderr(
         textgen.train(resume="resumed", models_dir=home / "models", seed=4)
 
 
+def test_a_model_uses_the_vocabulary_of_another(result: textgen.TrainingResult, home: Path) -> None:
+    settings = {**SETTINGS, "seed": 4, "steps": 1} | {"models_dir": home / "models"}
+    del settings["tokenizer"]
+    (home / "other.txt").write_text("no letter here is new\n" * 80, encoding="utf-8")
+    other = textgen.train(home / "other.txt", tokenizer_from="songs", **settings).model
+    assert other.tokenizer.fingerprint() == result.model.tokenizer.fingerprint()
+    with pytest.raises(textgen.SavedModelError, match="There is no model 'song'"):
+        textgen.train(home / "other.txt", tokenizer_from="song", **settings)
+
+
 @pytest.mark.slow
 def test_a_model_is_fine_tuned(result: textgen.TrainingResult, home: Path) -> None:
     starts: list[str | textgen.ModelFolder] = ["songs", result.model]
@@ -173,7 +183,7 @@ def test_a_model_without_a_name_is_called_after_its_text(
     (tmp_path / "texts").mkdir()
     monkeypatch.chdir(tmp_path / "texts")
     places = [path] if isinstance(path, (str, Path)) else path
-    job = api._Job(places, tmp_path / "models", None, {}, None, None)
+    job = api._Job(places, tmp_path / "models", None, {}, None, None, None)
     assert job.target(None) == tmp_path / "models" / name
 
 
@@ -190,6 +200,8 @@ def test_evaluate_gives_the_scores_of_the_run(result: textgen.TrainingResult, ho
     assert whole.tokens == len(VALID) + 1, "the newlines, and one end"
     with pytest.raises(textgen.ConfigError, match="no setting 'document'"):
         textgen.evaluate(result.model, home / "valid.txt", document="line")
+    with pytest.raises(textgen.CorpusError, match="No document has a label 'author'"):
+        textgen.evaluate(result.model, home / "valid.txt", labels="author")
 
 
 def test_evaluate_adapts(result: textgen.TrainingResult, home: Path) -> None:
@@ -257,6 +269,6 @@ def test_train_takes_what_the_command_line_takes() -> None:
     command = program.get_command(click.Context(program), "train")
     assert command
     flags = {parameter.name for parameter in command.params}
-    own = {"resume", "name", "models_dir", "preset", "start"}
+    own = {"resume", "name", "models_dir", "preset", "start", "tokenizer_from", "valid_file"}
     assert own <= flags
     assert not own & {field.name for field in fields(textgen.TrainingConfig)}

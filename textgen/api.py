@@ -22,7 +22,7 @@ from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.model_names import check_name, free_name
-from textgen.saved_model.registry import find_run, models_folder
+from textgen.saved_model.registry import find_run, find_tokenizer, models_folder
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.settings import from_dict, select, to_dict
 from textgen.training.observers.observer import Observer, ValidationReport
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import keras
 
     from textgen.evaluation.evaluator import Scores
+    from textgen.tokenizer.tokenizer import Tokenizer
 
 Paths = str | Path | Sequence[str | Path]
 Model = str | Path | ModelFolder
@@ -43,7 +44,8 @@ class TrainingResult:
     """What `textgen.train` returns.
 
     Attributes:
-        model: The saved model, with the weights that did best on held-out text.
+        model: The saved model, with the weights that did best on held-out text; from a base, mixed with those of
+            the base where that does better.
         history: A report of each validation of this call, in order. A resumed run adds to what was before.
     """
 
@@ -76,6 +78,7 @@ def train(
     preset: str | None = None,
     resume: str | Path | None = None,
     start: Model | None = None,
+    tokenizer_from: str | Path | None = None,
     valid_file: str | Path | None = None,
     progress: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -83,7 +86,8 @@ def train(
 ) -> TrainingResult:
     """Trains a model on text and saves it.
 
-    Ctrl-C saves and raises `textgen.errors.Interrupted`; `resume` goes on from there.
+    Ctrl-C saves and raises `textgen.errors.Interrupted`; `resume` goes on from there. While two ways to start are tried
+    (see `base_choice.py`) nothing is saved.
 
     Args:
         paths: Files, folders or globs with the text, or a prepared folder. To resume, only if they were moved.
@@ -93,9 +97,11 @@ def train(
         resume: Name or folder of a run to go on with. `settings` may then change its length.
         start: Model to fine-tune: its name, its folder, a `ModelFolder`, or a base, "english" or "chinese"; "none" to
             start from random weights. By default a base where one suits the text.
+        tokenizer_from: Model, base or .model file whose vocabulary the new model uses.
         valid_file: File with the held-out text. By default a part of the corpus is held out.
         progress: Show the progress on standard error, as the command line does.
-        callbacks: Keras callbacks. An epoch is the time between two validations.
+        callbacks: Keras callbacks. An epoch is the time between two validations. They may set the learning rate with
+            `schedule="constant"`, in one process.
         settings: Fields of `CorpusConfig`, `TokenizerConfig`, `ModelConfig` and `TrainingConfig`, such as
             `minutes=10` or `documents="line"`. What is not given is chosen from the text and the machine.
 
@@ -109,7 +115,7 @@ def train(
     """
     preset, settings = with_preset(preset, settings)
     places = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    job = _Job(places, models_dir, preset, settings, start, valid_file)
+    job = _Job(places, models_dir, preset, settings, start, tokenizer_from, valid_file)
     if resume is not None and name is not None:
         raise ConfigError("resume names the model already: leave name out.")
     target = find_run(str(resume), models_dir) if resume is not None else job.target(name)
@@ -182,6 +188,8 @@ def evaluate(
     saved.tokenizer.opening(label)  # raises before the slow part
     config = from_dict(CorpusConfig, {**to_dict(saved.corpus_config), **settings})
     corpus = Corpus([paths] if isinstance(paths, (str, Path)) else paths, config)
+    if settings.get("labels"):
+        corpus.labels()  # raises if the text has none
     load_tensorflow()
     from textgen.dataset.token_cache import encoded
     from textgen.evaluation.evaluator import Evaluator
@@ -240,6 +248,7 @@ class _Job:
     preset: str | None
     settings: Mapping[str, Any]
     start: Model | None
+    tokenizer_from: str | Path | None
     valid_file: str | Path | None
 
     def target(self, name: str | None) -> Path:
@@ -248,6 +257,10 @@ class _Job:
             raise ConfigError("paths is empty: give the text to train on, or resume a run.")
         folder = models_folder(self.models_dir)
         return folder / (free_name(folder, self.places[0]) if name is None else check_name(name))
+
+    def tokenizer(self) -> Tokenizer | None:
+        """The vocabulary to use, if one is named."""
+        return None if self.tokenizer_from is None else find_tokenizer(str(self.tokenizer_from), self.models_dir)
 
     def begin(self, target: Path, options: RunOptions) -> ModelFolder:
         from textgen.training.base_choice import given_start
@@ -258,7 +271,7 @@ class _Job:
         corpus = open_corpus(self.places, from_dict(CorpusConfig, select(CorpusConfig, self.settings)))
         valid = None if self.valid_file is None else held_out_text(self.valid_file, corpus)
         start = given_start(self.start, self.models_dir)
-        sources = Sources(valid, start, choose_base=self.start is None)
+        sources = Sources(valid, start, self.tokenizer(), choose_base=self.start is None)
         plan = make_plan(corpus, self.settings, preset=self.preset, sources=sources)
         return run(plan, target, options)
 
@@ -267,7 +280,7 @@ class _Job:
         from textgen.training.run import resume
 
         start = self.start.folder if isinstance(self.start, ModelFolder) else self.start
-        sources = ResumeSources(self.places, self.valid_file, None if start is None else str(start))
+        sources = ResumeSources(self.places, self.valid_file, None if start is None else str(start), self.tokenizer())
         settings = with_sizes(self.preset, self.settings)
         return resume(target, settings, sources=sources, options=options)
 

@@ -59,7 +59,7 @@ class WorkerLost(TrainingError):
 
 
 class Interrupted(TextgenError):
-    """Raised when a signal has ended the run, after everything was saved.
+    """Raised when a signal has ended the run. The newest state is saved, except during a trial of two starts.
 
     Args:
         message: Message for the user.

@@ -13,7 +13,7 @@ from pathlib import Path
 from textgen.control_groups import granted_cores, granted_memory
 from textgen.errors import ConfigError
 
-NO_CUDA = " (TensorFlow does not find the GPU: pip install 'tensorflow[and-cuda]')"
+NO_CUDA = ' (TensorFlow does not find the GPU: pip install "tensorflow[and-cuda]")'
 LEAST_PRODUCTS = 5  # that measure the speed, however long they take: the first ones are slow
 
 _most_cores: int | None = None  # set by `limit_cores`; None means all cores

@@ -93,10 +93,10 @@ def install_command(extra: str) -> str:
         What to do, without a capital and a full stop.
 
     Example:
-        >>> install_command("serve")
-        "run pip install '.[serve]' in the folder of textgen's source"
+        >>> print(install_command("serve"))
+        run pip install ".[serve]" in the folder of textgen's source
     """
-    return f"run pip install '.[{extra}]' in the folder of textgen's source"
+    return f'run pip install ".[{extra}]" in the folder of textgen\'s source'
 
 
 def lacking(text: str, encoding: str) -> set[str]:

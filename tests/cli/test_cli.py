@@ -668,10 +668,33 @@ def test_a_label_that_does_not_exist_is_one_clear_line(models: Path, labelled: P
     assert not result.stdout
 
 
-def test_labels_that_are_not_there_stop_a_training_before_it_begins(labelled: Path, tmp_path: Path) -> None:
-    for command in (["train"], ["corpus", "prepare", "--out", str(tmp_path / "out")], ["corpus", "stats"]):
+def commands_with(option: str, group: click.Group, before: str = "") -> set[str]:
+    """The commands in a group that have an option, such as "corpus stats"."""
+    context, found = click.Context(group), set()
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            found |= commands_with(option, command, f"{name} ")
+        elif command and any(parameter.name == option for parameter in command.params):
+            found.add(before + name)
+    return found
+
+
+def test_labels_that_are_not_there_are_an_error_in_every_command(models: Path, labelled: Path, tmp_path: Path) -> None:
+    """Every command that has the flag."""
+    out, in_models = ["--out", str(tmp_path / "out")], ["--models-dir", str(models)]
+    arguments = {
+        "train": ["train"],
+        "corpus prepare": ["corpus", "prepare", *out],
+        "corpus stats": ["corpus", "stats"],
+        "tokenizer train": ["tokenizer", "train", *out],
+        "evaluate": ["evaluate", "labelled", *in_models],
+        "tune-state": ["tune-state", "labelled", *out, *in_models],
+    }
+    assert set(arguments) == commands_with("labels", textgen)
+    for command in arguments.values():
         result = run(*command, str(labelled), "--labels", "author")
-        assert result.exit_code == 1
+        assert result.exit_code == 1, command
         assert "No document has a label 'author'" in result.stderr.splitlines()[-1]
         assert result.stderr.endswith("There are: by, text.\n")
     assert not (tmp_path / "out").exists()

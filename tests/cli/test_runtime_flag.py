@@ -65,7 +65,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert (
-        "ONNX Runtime needs onnx_of_nobody: run pip install '.[onnx]' in the folder of textgen's source."
+        'ONNX Runtime needs onnx_of_nobody: run pip install ".[onnx]" in the folder of textgen\'s source.'
         in result.stderr
     )
     assert run("sample", "tiny", "--max-tokens", "1").exit_code == 0

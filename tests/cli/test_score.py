@@ -215,7 +215,7 @@ def test_memory_does_not_grow_with_the_texts(
 STREAM = "the cat sat on the mat\n" * (WARM_UP + 5) + "\x07日本語🀄🀄\n" + "the cat sat on the mat\n"
 
 
-@pytest.mark.parametrize("flags", [["--text-column", "a"], ["--documents", "file"], ["--labels", "a"], ["--header"]])
+@pytest.mark.parametrize("flags", [["--text-column", "a"], ["--documents", "file"], ["--header"]])
 def test_what_json_lines_do_not_read_is_wrong_usage(tiny_models: Path, flags: list[str]) -> None:
     result = score(tiny_models, "--jsonl", *flags, stdin='{"text": "The cat"}\n')
     assert (result.exit_code, result.stdout) == (2, "")

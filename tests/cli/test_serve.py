@@ -43,7 +43,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     result = CliRunner().invoke(textgen, ["serve"])
     assert (result.exit_code, result.stderr) == (
         1,
-        "Error: textgen serve needs msgspec: run pip install '.[serve]' in the folder of textgen's source.\n",
+        'Error: textgen serve needs msgspec: run pip install ".[serve]" in the folder of textgen\'s source.\n',
     )
 
 

@@ -14,8 +14,8 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import CorpusError
 
-pa = pytest.importorskip("pyarrow", reason="pip install '.[parquet]'")
-pq = pytest.importorskip("pyarrow.parquet", reason="pip install '.[parquet]'")
+pa = pytest.importorskip("pyarrow", reason='pip install ".[parquet]"')
+pq = pytest.importorskip("pyarrow.parquet", reason='pip install ".[parquet]"')
 
 
 def table(path: Path, columns: dict[str, Any], **options: Any) -> Path:

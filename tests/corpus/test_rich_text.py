@@ -235,9 +235,9 @@ def without_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_format_is_refused_by_name_without_its_library(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path, f"a{suffix}", "<p>markup</p>")
     extra = "parquet" if suffix == ".parquet" else "documents"
-    with pytest.raises(CorpusError, match=rf"Cannot read .*a{suffix}\. .*pip install '\.\[{extra}\]'"):
+    with pytest.raises(CorpusError, match=rf'Cannot read .*a{suffix}\. .*pip install "\.\[{extra}\]"'):
         Corpus([path])
-    with pytest.raises(CorpusError, match=rf"No text in .*pip install '\.\[{extra}\]'"):
+    with pytest.raises(CorpusError, match=rf'No text in .*pip install "\.\[{extra}\]"'):
         Corpus([tmp_path])
     write(tmp_path, "b.txt", "text")
     result = CliRunner().invoke(textgen, ["corpus", "stats", str(tmp_path), "--json"])

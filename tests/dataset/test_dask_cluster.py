@@ -39,7 +39,7 @@ def test_what_a_cluster_cannot_do_is_refused(tmp_path: Path, text: Path, monkeyp
     with pytest.raises(ConfigError, match="standard input, which the workers of a cluster cannot read"):
         prepare_corpus(["-"], tmp_path / "made", dask="tcp://127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ConfigError, match=r"pip install '\.\[dask\]'"):
+    with pytest.raises(ConfigError, match=r'pip install "\.\[dask\]"'):
         prepare_corpus([str(text)], tmp_path / "made", {"tokenizer": "byte"}, dask="tcp://127.0.0.1:1")
     with pytest.raises(CorpusError, match=r"does not see .*other\. Choose a folder that all machines"):
         make_on_worker([str(text)], str(tmp_path / "other"), 1, 2)
@@ -50,7 +50,7 @@ def test_what_a_cluster_cannot_do_is_refused(tmp_path: Path, text: Path, monkeyp
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # those of Dask and its libraries
 def test_three_workers_of_which_one_is_killed(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    distributed = pytest.importorskip("distributed", reason="pip install '.[dask]'")
+    distributed = pytest.importorskip("distributed", reason='pip install ".[dask]"')
     settings: dict[str, Any] = {"tokenizer": "char", "shards": SHARDS, "documents": "line"}
     here = prepare_corpus([str(text)], tmp_path / "here", settings)
     monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tracemalloc
 from collections import Counter
@@ -13,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.dataset import word_filter as module
 from textgen.dataset.word_filter import (
     LONGEST_WORD,
     WordFilter,
@@ -106,11 +106,19 @@ def test_a_base_is_included_and_not_stored_twice() -> None:
     assert len(both.to_bytes()) < 2 * len(base.to_bytes())
 
 
-def test_the_commonest_words_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_WORDS", 2)
-    known = word_filter(Counter({"often": 9, "also": 9, "rare": 2, "seldom": 2}))
+def test_the_commonest_words_are_kept() -> None:
+    known = word_filter(Counter({"rare": 2, "often": 9, "seldom": 2, "also": 9}), max_words=3)
     assert known
-    assert known.knows(["often", "also", "rare", "seldom"]).tolist() == [True, True, False, False]
+    assert known.knows(["often", "also", "rare", "seldom"]).tolist() == [True, True, True, False]
+
+
+def test_a_novel_may_use_all_of_its_words() -> None:
+    letters = ["".join(letters) for letters in itertools.product("abcdefgh", repeat=5)]
+    counts = Counter(dict.fromkeys(letters, 2)) + Counter({"the": 100_000})
+    known = word_filter(counts)
+    assert known
+    assert len(counts) > 30_000
+    assert known.knows(list(counts)).all()
 
 
 def test_hashes_of_long_texts_take_the_memory_of_their_characters() -> None:

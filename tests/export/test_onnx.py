@@ -192,6 +192,6 @@ def test_without_the_extra(
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert (
-        "The format onnx needs onnx, onnxruntime: run pip install '.[onnx]' in the folder of textgen's source."
+        'The format onnx needs onnx, onnxruntime: run pip install ".[onnx]" in the folder of textgen\'s source.'
         in result.stderr
     )

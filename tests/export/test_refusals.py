@@ -87,9 +87,8 @@ def test_without_its_extra(name: str, refused: Callable[..., str], monkeypatch: 
         return None if module == "ai_edge_litert" else ModuleSpec(module, None)
 
     monkeypatch.setattr(formats, "find_spec", find_spec)
-    expected = (
-        f"Error: The format {name} needs ai_edge_litert: run pip install '.[litert]' in the folder of textgen's source."
-    )
+    install = 'run pip install ".[litert]" in the folder of textgen\'s source'
+    expected = f"Error: The format {name} needs ai_edge_litert: {install}."
     assert refused(name) == expected
 
 

@@ -72,7 +72,7 @@ def as_base(run: Path) -> str:
 
 
 def as_copy(run: Path) -> str:
-    pytest.importorskip("fsspec", reason="pip install '.[remote]'")
+    pytest.importorskip("fsspec", reason='pip install ".[remote]"')
     return f"file://{run}"
 
 
@@ -117,7 +117,7 @@ def test_without_matplotlib_one_line_says_what_to_install(
 
 
 def test_png_and_tensorboard(run: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="pictures need matplotlib: pip install '.[figures]'")
+    pytest.importorskip("matplotlib", reason='pictures need matplotlib: pip install ".[figures]"')
     folder = tmp_path / "pictures"
     code, _, err = inspect(run, "--png", str(folder), "--tensorboard", "--cell", "L0/1")
     assert code == 0

@@ -150,7 +150,7 @@ def test_without_the_extra(saved: ModelFolder, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(saved_model, "LEAST_WEIGHTS", 1)
     assert isinstance(saved.step_model(), NumpyModel)
     assert saved.int8_loss is None
-    with pytest.raises(ConfigError, match=r"needs onnx_of_nobody: run pip install '\.\[onnx\]'"):
+    with pytest.raises(ConfigError, match=r'needs onnx_of_nobody: run pip install "\.\[onnx\]"'):
         saved.step_model("onnx")
 
 

@@ -20,7 +20,7 @@ from textgen.errors import RemoteError
 from textgen.storage import file_systems
 
 __all__ = ["memory", "no_retry_delay", "server"]
-fsspec = pytest.importorskip("fsspec", reason="pip install '.[remote]'")
+fsspec = pytest.importorskip("fsspec", reason='pip install ".[remote]"')
 
 
 def test_a_local_path_loads_no_fsspec(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from textgen.storage.files import CannotWrite
 from textgen.storage.remote_files import RemoteFile, find_files
 
 __all__ = ["memory", "no_retry_delay", "server"]
-fsspec = pytest.importorskip("fsspec", reason="pip install '.[remote]'")
+fsspec = pytest.importorskip("fsspec", reason='pip install ".[remote]"')
 
 
 def test_files_folders_and_patterns(memory: Any, tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_a_full_disk_is_no_fault_of_the_other_side(memory: Any, disk_of: Any) ->
 @pytest.mark.slow
 def test_s3(monkeypatch: pytest.MonkeyPatch, tiny_models: Path) -> None:
     pytest.importorskip("s3fs", reason="pip install s3fs")
-    moto = pytest.importorskip("moto.server", reason="pip install 'moto[s3,server]'")
+    moto = pytest.importorskip("moto.server", reason='pip install "moto[s3,server]"')
     boto3 = pytest.importorskip("boto3", reason="pip install boto3")
     service = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     service.start()

@@ -141,9 +141,11 @@ def test_a_text_that_is_hard_for_a_base_gets_a_higher_learning_rate_and_more_pas
     assert plan_values(of_loss(1.75), tmp_path)["base"]["relative_loss"] == 1.75
     line = "\nbase        english; loss 1.8 x that on its own text, so a higher learning rate and more epochs\n"
     assert line in describe(of_loss(1.75), tmp_path)
+    for given in ({"epochs": 2}, {"steps": 9}):
+        assert line.replace(" and more epochs", "") in describe(of_loss(1.75, **given), tmp_path)
     assert "higher learning rate" not in describe(of_loss(1.4), tmp_path)
-    given = of_loss(1.75, learning_rate=1e-3)
-    assert (given.training_config.learning_rate, given.base.relative_loss) == (1e-3, None)
+    fixed = of_loss(1.75, learning_rate=1e-3)
+    assert (fixed.training_config.learning_rate, fixed.base.relative_loss) == (1e-3, None)
 
 
 def test_a_script_that_no_base_reads_and_a_base_that_is_not_there_are_named(tmp_path: Path) -> None:

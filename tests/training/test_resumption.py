@@ -213,7 +213,7 @@ def test_a_corpus_that_is_gone_is_read_from_the_cache_or_asked_for(folder: Path,
 @pytest.fixture
 def memory() -> Iterator[Any]:
     """The files at memory://."""
-    system = pytest.importorskip("fsspec", reason="pip install '.[remote]'").filesystem("memory")
+    system = pytest.importorskip("fsspec", reason='pip install ".[remote]"').filesystem("memory")
     system.store.clear()
     yield system
     system.store.clear()

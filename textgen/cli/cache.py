@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=CommandGroup)
 def cache() -> None:
-    """List and clear the cache: encoded corpora, networks in 8 bits, copies of files elsewhere, fetched texts.
+    """List and clear the cache: encoded corpora, networks in 8 bits, copies of remote files, fetched texts.
 
     Training keeps each corpus as token ids in the user's cache folder (~/.cache/textgen on Linux,
     ~/Library/Caches/textgen on macOS) or in the folder that TEXTGEN_CACHE names, and encodes it again if it is

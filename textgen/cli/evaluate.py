@@ -120,6 +120,8 @@ def evaluate(
     text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
     ngrams = saved.ngrams() if novelty else None
     text.say_skipped(output.note)
+    if options["labels"]:
+        text.labels()  # raises if the text has none
     if exact:
         _compare(saved, text, label, as_json)
         return

@@ -9,7 +9,7 @@ import click
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import load_model_to_read
-from textgen.cli.options import OutputFile, completing_tokenizers, find_tokenizer, model_argument, models_dir_option
+from textgen.cli.options import OutputFile, completing_tokenizers, model_argument, models_dir_option
 from textgen.errors import TextgenError
 from textgen.export.formats import FORMATS, check_export, export_model, exported_format, format_for
 from textgen.model.config import ACTIVATIONS, CELLS
@@ -133,6 +133,7 @@ def _import_weights(
     from textgen.errors import SavedModelError
     from textgen.export.pytorch import from_torch, read_activation, read_torch
     from textgen.saved_model.creation import claimed
+    from textgen.saved_model.registry import find_tokenizer
     from textgen.saved_model.saved_model import load_model
     from textgen.saved_model.saving import save_model
     from textgen.tokenizer.config import TokenizerConfig

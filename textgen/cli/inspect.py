@@ -47,7 +47,7 @@ READING = ("documents", "encoding")  # settings of the corpus; the others are th
     "--png",
     type=FilledFolder(),
     metavar="FOLDER",
-    help="Write pictures to a folder. Needs matplotlib: pip install '.[figures]' in the folder of textgen's source.",
+    help='Write pictures to a folder. Needs matplotlib: pip install ".[figures]" in the folder of textgen\'s source.',
 )
 @click.option(
     "--tensorboard",

@@ -14,14 +14,13 @@ from click.shell_completion import CompletionItem
 from textgen.cli.command import INPUT, SectionOption
 from textgen.cli.setting_options import Decorator, flag_of, setting_options
 from textgen.corpus.config import CorpusConfig
-from textgen.errors import SavedModelError, TextgenError
+from textgen.errors import TextgenError
 from textgen.settings import from_dict, select
 from textgen.storage.addresses import refuse_remote
 from textgen.tokenizer.config import TokenizerConfig
 
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import Novelty
-    from textgen.tokenizer.tokenizer import Tokenizer
 
 
 class OutputFolder(click.Path):
@@ -176,26 +175,6 @@ def guessed(reason: str | None) -> str:
     if not reason:
         return ""
     return f" ({reason})" if reason == RECORDS else f" ({reason}; --documents chooses another)"
-
-
-def find_tokenizer(name: str, models_dir: Path | None = None) -> Tokenizer:
-    """Loads the tokenizer of a saved model, of a .model file or of a folder, or the byte tokenizer.
-
-    A corpus may lie beside the model that was named after it, so models are looked up before paths.
-    """
-    from textgen.saved_model.registry import find_model
-    from textgen.tokenizer.model_file import read_tokenizer
-    from textgen.tokenizer.tokenizer import load_tokenizer
-
-    if name == "byte":
-        return load_tokenizer(b"")
-    try:
-        path = find_model(name, models_dir)
-    except SavedModelError:
-        path = Path(name)
-        if not path.exists():
-            raise
-    return read_tokenizer(path)
 
 
 def standard_bytes() -> BinaryIO:

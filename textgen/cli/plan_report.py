@@ -58,12 +58,10 @@ def _base(plan: Plan) -> str:
     from textgen.training.plan_training import HARD_TEXT
 
     choice = plan.base
-    is_hard = choice.relative_loss is not None and choice.relative_loss > HARD_TEXT
-    hard = (
-        f"; loss {choice.relative_loss:.1f} x that on its own text, so a higher learning rate and more epochs"
-        if is_hard
-        else ""
-    )
+    hard = ""
+    if choice.relative_loss is not None and choice.relative_loss > HARD_TEXT:
+        hard = f"; loss {choice.relative_loss:.1f} x that on its own text, so a higher learning rate"
+        hard += " and more epochs" * plan.are_epochs_planned
     if plan.rival:
         other = plan.rival.base_name
         return f"{plan.base_name} or {other}, whichever does better in a tenth of the run: {choice.reason}{hard}"

@@ -14,7 +14,6 @@ from textgen.cli.command import SectionCommand
 from textgen.cli.options import (
     FilledFolder,
     corpus_options,
-    find_tokenizer,
     json_option,
     models_dir_option,
     paths_argument,
@@ -79,6 +78,7 @@ def prepare(
       textgen train news-prepared
     """
     from textgen.dataset.corpus_preparation import prepare_corpus
+    from textgen.saved_model.registry import find_tokenizer
 
     tokenizer = find_tokenizer(tokenizer_from, models_dir) if tokenizer_from else None
     prepared = prepare_corpus(paths, out, settings, shard=shard, dask=dask, tokenizer=tokenizer, say=output.note)

@@ -16,7 +16,6 @@ from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import beginning_of, load_model_or_base, model_and_paths
 from textgen.cli.options import (
-    corpus_options,
     given,
     json_option,
     label_option,
@@ -26,7 +25,7 @@ from textgen.cli.options import (
     sectioned,
     standard_bytes,
 )
-from textgen.cli.setting_options import NumberRange, flag_of
+from textgen.cli.setting_options import NumberRange, flag_of, setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import CorpusError
 from textgen.settings import select
@@ -78,7 +77,7 @@ class Arguments:
 @label_option
 @json_option
 @models_dir_option
-@corpus_options
+@setting_options(CorpusConfig, leave_out=("labels",))
 @sectioned(FOLLOWING, "--all", "show_all", is_flag=True, help="Print the other lines too.")
 @sectioned(
     FOLLOWING,

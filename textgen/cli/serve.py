@@ -37,7 +37,7 @@ def serve(models: tuple[str, ...], models_dir: Path | None, **options: Any) -> N
 
     Programs that use OpenAI's interface work with it: completions, chats, embeddings. The page is at /, metrics for
     Prometheus at /metrics. The server listens on this machine only unless --host says otherwise. It needs the
-    extra serve: pip install '.[serve]' in the folder of textgen's source.
+    extra serve: pip install ".[serve]" in the folder of textgen's source.
 
     \b
     Example:

@@ -15,7 +15,6 @@ from textgen.cli.options import (
     completing_tokenizers,
     corpus_config,
     corpus_options,
-    find_tokenizer,
     given,
     json_option,
     paths_argument,
@@ -82,6 +81,8 @@ def encode(tokenizer: str, text: str | None, tokens: bool, as_json: bool) -> Non
       textgen tokenizer encode poems.model "The moon" --tokens
       textgen tokenizer encode byte < poem.txt
     """
+    from textgen.saved_model.registry import find_tokenizer
+
     loaded = find_tokenizer(tokenizer)
     ids = loaded.encode(standard_input() if text is None else text)
     labels: list[Any] = [loaded.piece(id) for id in ids] if tokens else ids
@@ -104,6 +105,8 @@ def decode(tokenizer: str, ids: tuple[int, ...]) -> None:
       textgen tokenizer decode byte 75 108 36
       textgen tokenizer encode poems.model "The moon" | textgen tokenizer decode poems.model
     """
+    from textgen.saved_model.registry import find_tokenizer
+
     text = find_tokenizer(tokenizer).decode(ids or _ids(standard_input()))
     output.data(text.encode())
     if output.is_terminal() and not text.endswith("\n"):
@@ -122,6 +125,8 @@ def info(tokenizer: str, tokens: bool, as_json: bool) -> None:
       textgen tokenizer info poems.model
       textgen tokenizer info poems.model --tokens | grep moon
     """
+    from textgen.saved_model.registry import find_tokenizer
+
     loaded = find_tokenizer(tokenizer)
     labels = loaded.pieces()
     if tokens:

@@ -19,7 +19,6 @@ from textgen.cli.options import (
     completing_models,
     corpus_config,
     corpus_options,
-    find_tokenizer,
     given,
     json_option,
     models_dir_option,
@@ -81,6 +80,8 @@ class Arguments:
 
     def tokenizer(self) -> Tokenizer | None:
         """Loads the vocabulary that --tokenizer-from names."""
+        from textgen.saved_model.registry import find_tokenizer
+
         return find_tokenizer(self.tokenizer_from, self.models_dir) if self.tokenizer_from else None
 
     def join(self) -> Distribution:

@@ -70,6 +70,8 @@ def tune_state(
         )
     text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
     text.say_skipped(output.note)
+    if options["labels"]:
+        text.labels()  # raises if the text has none
     ids = _first_ids(saved, text)
     from textgen.training import state_tuning
 

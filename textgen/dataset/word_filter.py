@@ -8,9 +8,9 @@ letters and capitals count as the same, so a word that is known is known in capi
                       "don't" does not make a word of "t"; more are an ordinary word.
     3rd, x2, v1.0b    what follows a digit, up to the next space or sign, is no word; "x" is.
 
-The filter holds each word and each of its beginnings, character by character, in a Bloom filter of 2 bytes for each:
-it never misses one, and reports 0.05 % of others (`WordFilter.false_positive_rate`). It does not depend on the
-vocabulary of tokens. That of a fine-tuned model includes the words of its base model.
+The filter holds the 200,000 commonest words and each of their beginnings, character by character, in a Bloom filter of
+2 bytes for each: it never misses one, and reports 0.05 % of others (`WordFilter.false_positive_rate`). It does not
+depend on the vocabulary of tokens. That of a fine-tuned model includes the words of its base model.
 
 In some texts most words are new: lists of names, DNA, keys in hexadecimal. A model of such a text should coin words,
 so it gets no filter. The share of new words is estimated by Good's formula (1953): it is the share of words in the
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 BITS_PER_ENTRY = 16  # for a false positive rate of 0.05 %: with 10 bits words still went astray
 LONGEST_WORD = 48  # characters; longer runs of letters are no words
 LONGEST_SUFFIX = 2  # characters after an apostrophe that are a word of their own kind
-MAX_WORDS = 30_000  # in a filter: the commonest of a text; among rarer ones are misprints and spoken forms
+MAX_WORDS = 200_000  # in the filter of a text, the commonest ones: 1.5 MB
 LEAST = 64  # entries for which a filter is made, so that a small one is precise too
 MAX_COINED = 0.4  # share of new words above which a model may coin words
 MAX_TOKENS = 50_000_000  # of a training text
@@ -190,12 +190,20 @@ def read_word_filter(path: Path) -> WordFilter:
     return WordFilter(read_filters(path, ABOUT, "words")[0])
 
 
-def word_filter(counts: Counter[str], base: WordFilter | None = None) -> WordFilter | None:
-    """Returns the filter of a text with these words; None if most of its words are new: see `coined_share`."""
+def word_filter(counts: Counter[str], base: WordFilter | None = None, max_words: int = MAX_WORDS) -> WordFilter | None:
+    """Makes the filter of a text.
+
+    Args:
+        counts: How often each word occurs in the text.
+        base: Filter of the base model, whose words are included.
+        max_words: Number of words of the text, the commonest ones, that the filter holds at most.
+
+    Returns:
+        The filter; None if many words of the text are new: see `coined_share`.
+    """
     if coined_share(counts, base) > MAX_COINED:
         return None
-    least = sorted(counts.values(), reverse=True)[MAX_WORDS] if len(counts) > MAX_WORDS else 0
-    return WordFilter.build([word for word, count in counts.items() if count > least], base)
+    return WordFilter.build([word for word, _ in counts.most_common(max_words)], base)
 
 
 def coined_share(counts: Counter[str], base: WordFilter | None = None) -> float:

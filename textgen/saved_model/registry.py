@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textgen.errors import SavedModelError
 from textgen.saved_model.bases import BASES, base_folder
@@ -16,6 +16,9 @@ from textgen.storage.addresses import is_remote
 from textgen.storage.folders import MANIFEST, has_name
 from textgen.storage.locks import is_locked
 from textgen.storage.remote_folders import fetch_folder
+
+if TYPE_CHECKING:
+    from textgen.tokenizer.tokenizer import Tokenizer
 
 
 def models_folder(folder: str | Path | None = None) -> Path:
@@ -91,6 +94,32 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
                 "copy the whole folder again if it is one."
             )
     raise SavedModelError(no_such_model(name, models_folder(folder), models))
+
+
+def find_tokenizer(name: str, folder: str | Path | None = None) -> Tokenizer:
+    """Loads the tokenizer of a saved model or of a .model file.
+
+    Args:
+        name: Name of a model as in `find_model`, path of a .model file, or "byte" for the tokenizer of bytes. A corpus
+            may lie beside the model that was named after it, so models are looked up before paths.
+        folder: The models folder; see `models_folder`.
+
+    Raises:
+        SavedModelError: There is no such model and no such file.
+        TokenizerError: The file cannot be read, is damaged, or another program made it.
+    """
+    from textgen.tokenizer.model_file import read_tokenizer
+    from textgen.tokenizer.tokenizer import ByteTokenizer
+
+    if name == "byte":
+        return ByteTokenizer()
+    try:
+        path = find_model(name, folder)
+    except SavedModelError:
+        path = Path(name)
+        if not path.exists():
+            raise
+    return read_tokenizer(path)
 
 
 def find_run(name: str, folder: str | Path | None = None) -> Path:

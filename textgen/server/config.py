@@ -90,8 +90,8 @@ class ServerConfig(Settings):
         section=ACCESS, metavar="ORIGIN",
     )  # fmt: skip
     allow_host: tuple[str, ...] = setting(
-        (), "Name under which a proxy or the network reaches the server. One that listens on this machine only, or has "
-        "such names, refuses all others but localhost.",
+        (), "Host name by which clients reach the server. If one is given, or if the server listens on this machine "
+        "only, all other host names except localhost are refused.",
         section=ACCESS, metavar="NAME",
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Lists and limits the cache: encoded corpora, networks for ONNX Runtime, copies of files elsewhere, fetched texts.
+"""Lists and limits the cache: encoded corpora, networks for ONNX Runtime, copies of remote files, fetched texts.
 
     cache folder/
       tokens/KEY/      an encoded corpus (`textgen.dataset.token_cache.encode_and_split`)
@@ -37,7 +37,7 @@ NETWORKS, NETWORK, LOSS = "networks", "network.onnx", "loss.json"  # the folder,
 REMOTE, ADDRESS = "remote", ".address.json"  # the folder, and what names the other side in an entry
 CORPORA, DOWNLOADS = "corpora", "downloads"  # the folder of fetched texts, and in it that of archives
 EPOCHS = "epochs-"  # prefix of the names of folders with epochs
-LIMIT = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, of networks, of copies of files elsewhere, of archives
+LIMIT = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, of networks, of copies of remote files, of archives
 DEFAULT_LIMIT = 20.0
 LONGEST_NAME = 1 << 16  # bytes of a description that are read for the name of its corpus
 

@@ -13,7 +13,7 @@ Where the number of tokens leaves it in doubt, a short text starts from the base
 it. In other doubt, both ways are tried for a part of the run: see `textgen.training.race`.
 
 Measured with 8,000 tokens of English on 100 KB of each: prose and verse come to 0.86 to 1.04 times the tokens of their
-own vocabulary, a chat with times and names to 1.11, licences to 1.33, Markdown to 1.47, source code to 1.60, log lines
+own vocabulary, a chat with times and names to 1.11, licences to 1.39, Markdown to 1.49, source code to 1.60, log lines
 to 1.73, tables to 3.54. From the base, 100 KB of licences and of the manual of Python (1.42) were predicted better by 8
 and 5 % than from random weights, and 100 KB of Markdown worse by 3 %; 300 KB of that manual were much worse.
 """

@@ -55,7 +55,12 @@ class TrainingConfig(SplitConfig):
     )
     sequence_length: int = setting(64, "Tokens of truncated backpropagation through time (T).", low=1, high=1 << 16)
     random_bptt: float = setting(
-        0.0, "Share of windows with a shorter, random length (Merity et al. 2018).", low=0.0, high=1.0, section=WINDOWS
+        0.0,
+        "Share of windows that are shorter (T/2, T/4 or 3T/4), at random places, in steps of 0.05 (after Merity et al. "
+        "2018).",
+        low=0.0,
+        high=1.0,
+        section=WINDOWS,
     )
     carry_state: bool = setting(
         True, "Start each window from the state at the end of the one before, not from zeros.", section=WINDOWS
@@ -77,7 +82,11 @@ class TrainingConfig(SplitConfig):
         0.0, "Share of the run in which it stays at the peak, once it is there.", low=0.0, high=1.0, section=SCHEDULE
     )
     final_learning_rate_fraction: float = setting(
-        0.02, "Learning rate at the end, as a share of the peak.", low=0.0, high=1.0, section=SCHEDULE
+        0.02,
+        "Lowest learning rate of cosine, linear, exponential, triangular and one-cycle, as a share of the peak.",
+        low=0.0,
+        high=1.0,
+        section=SCHEDULE,
     )
     num_decays: int = setting(3, "Decays of the step schedule.", low=1, high=LARGE, section=SCHEDULE)
     decay_factor: float = setting(0.5, "Factor of each decay of step and plateau.", low=0.0, high=1.0, section=SCHEDULE)

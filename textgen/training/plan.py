@@ -91,6 +91,7 @@ class Plan:
         scored_share: Tokens that a validation scores for each token to train on, so that both of two plans score the
             same text: how many it makes with either vocabulary is known once it is encoded. None to keep valid_tokens.
         is_patience_planned: Whether patience was chosen for the number of validations, and not given.
+        are_epochs_planned: Whether the number of epochs was chosen, and neither it nor a number of steps was given.
     """
 
     corpus: Corpus | PreparedCorpus
@@ -106,6 +107,7 @@ class Plan:
     rival: Plan | None = None
     scored_share: float | None = None
     is_patience_planned: bool = True
+    are_epochs_planned: bool = True
 
     @property
     def base_name(self) -> str:
@@ -267,6 +269,7 @@ def _plan(
         estimates=estimates,
         base=replace(choice, relative_loss=basis.relative_loss),
         is_patience_planned="patience" not in given,
+        are_epochs_planned=given.get("epochs") is None and given.get("steps") is None,
     )
 
 
