@@ -136,7 +136,7 @@ def test_only_an_answer_says_that_nothing_is_there(
 
 
 @pytest.mark.parametrize(("module", "address", "install"), [
-    ("fsspec", "s3://b/a.txt", r"'\.\[remote\]'"),
+    ("fsspec", "s3://b/a.txt", r'"\.\[remote\]"'),
     ("s3fs", "s3://b/a.txt", "s3fs"),
     ("gcsfs", "gs://b/a.txt", "gcsfs"),
     ("adlfs", "abfs://b/a.txt", "adlfs"),
