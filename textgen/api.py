@@ -21,10 +21,12 @@ from textgen.generation.config import AUTO, RuntimeConfig
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.runtime import load_tensorflow
+from textgen.saved_model.creation import refuse_taken
 from textgen.saved_model.model_names import check_name, free_name
 from textgen.saved_model.registry import find_run, find_tokenizer, models_folder
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.settings import from_dict, select, to_dict
+from textgen.storage.files import check_folder_writable
 from textgen.training.observers.observer import Observer, ValidationReport
 from textgen.training.presets import with_preset, with_sizes
 from textgen.training.run_setup import RunOptions
@@ -256,7 +258,10 @@ class _Job:
         if not self.places:
             raise ConfigError("paths is empty: give the text to train on, or resume a run.")
         folder = models_folder(self.models_dir)
-        return folder / (free_name(folder, self.places[0]) if name is None else check_name(name))
+        target = folder / (free_name(folder, self.places[0]) if name is None else check_name(name))
+        refuse_taken(target)
+        check_folder_writable(target)
+        return target
 
     def tokenizer(self) -> Tokenizer | None:
         """The vocabulary to use, if one is named."""

@@ -506,6 +506,12 @@ def test_a_bad_sample_is_one_clear_line(
         ('{"text": "The"}', 'prompts.jsonl, line 1: a line must be an object with "prompt"'),
         ('["The"]', 'prompts.jsonl, line 1: a line must be an object with "prompt"'),
         ('{"prompt": 7}', 'prompts.jsonl, line 1: a line must be an object with "prompt"'),
+        (
+            '{"prompt": "The"}\n{"prompt": "The", "label": "x"}',
+            "prompts.jsonl, line 2: The model was trained without labels",
+        ),
+        ('{"prompt": "\\ud800"}', "prompts.jsonl, line 1: The text"),
+        ('{"prompt": "The", "top_logprobs": 2}', "prompts.jsonl, line 1: --top-logprobs needs --json."),
         ("\n", "There is no prompt in"),
     ],
 )

@@ -317,7 +317,7 @@ def test_checkpoints_keep_the_full_weights(own: Path) -> None:
     (own / "tiny" / "checkpoints" / "step-000000001").mkdir(parents=True)
     result = run("models", "compress", "tiny")
     assert result.stderr == (
-        "Its checkpoints keep the full weights: a resumed run goes on from them, and saves float32 again.\n"
+        "A resumed run goes on from its checkpoints and saves float32 again once it finds better weights.\n"
     )
     assert (own / "tiny" / "checkpoints" / "step-000000001").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 from textgen import machine, runtime
 from textgen.cli import textgen
 from textgen.cli.distribution import command_line
+from textgen.storage.folders import MANIFEST
 
 
 @pytest.fixture
@@ -47,6 +49,27 @@ def test_from_a_base_takes_it_whatever_the_text(fables: Path) -> None:
     assert json.loads(dry_run(fables, "--json").stdout)["base"]["name"] is None
     made = json.loads(dry_run(fables, "--json", "--from", "english").stdout)
     assert (made["base"]["name"], made["base"]["decided_by"]) == ("english", "given")
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"], ["--workers", "2"]])
+def test_a_name_that_is_taken_is_refused_before_the_text_is_read(tmp_path: Path, flags: list[str]) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / MANIFEST).write_text("{}", encoding="utf-8")
+    words = ["train", "-", "--name", "old", "--models-dir", str(tmp_path), *flags]
+    stdin = io.BytesIO(b"text that no other command reads\n" * 100)
+    result = CliRunner().invoke(textgen, words, input=stdin)
+    assert result.stderr == f"Error: {tmp_path / 'old'} already holds a model: remove it, or choose another name.\n"
+    assert stdin.tell() == 0
+
+
+def test_a_models_folder_that_cannot_be_made_is_refused_before_the_text_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    words = ["train", "-", "--models-dir", str(tmp_path / "file" / "models")]
+    stdin = io.BytesIO(b"text that no other command reads\n" * 100)
+    result = CliRunner().invoke(textgen, words, input=stdin)
+    assert result.exit_code == 1
+    assert "Cannot write" in result.stderr
+    assert stdin.tell() == 0
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +149,23 @@ def test_what_somebody_put_among_the_checkpoints_of_a_failed_run_stays(tmp_path:
     (folder / CHECKPOINTS / "best" / "state").write_bytes(b"mine")
     with claimed(folder):
         assert everything_in(folder) == {f"{CHECKPOINTS}/best/state": b"mine"}
+
+
+def stopped_after(folder: Path, written: Callable[[], object]) -> None:
+    """Claims a folder, writes something into it, and is stopped."""
+    with suppress(KeyboardInterrupt), claimed(folder):
+        written()
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("names", [(), (NGRAMS,), (NGRAMS, WORDS)])
+def test_a_run_that_is_stopped_before_its_record_leaves_nothing(tmp_path: Path, names: tuple[str, ...]) -> None:
+    folder = tmp_path / "models" / "x"
+    failed_run(tmp_path / "other")
+    stopped_after(folder, lambda: [shutil.copy(tmp_path / "other" / name, folder) for name in names])
+    assert not folder.exists()
+    stopped_after(folder, lambda: write_training(folder, TRAINING_VALUES | {"state": "running"}))
+    assert (folder / TRAINING).exists(), "a run that has begun stays"
 
 
 def test_a_checkpoint_that_was_moved_aside_when_a_run_was_killed_is_found(tmp_path: Path) -> None:

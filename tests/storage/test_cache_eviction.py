@@ -16,6 +16,7 @@ from streams import corpus_of
 from textgen.cli import textgen
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, TextgenError
+from textgen.storage import cache_eviction
 from textgen.storage.cache_eviction import DEFAULT_LIMIT, LIMIT, Entry, clear, entries, evict, limit_bytes
 from textgen.storage.folders import YOUNG_SECONDS, new_folder
 from textgen.storage.locks import locked
@@ -242,9 +243,16 @@ def test_the_command_line_lists_and_clears(tmp_path: Path) -> None:
     assert data
     del data
     cleared = json.loads(runner.invoke(textgen, ["cache", "clear", "--json"], catch_exceptions=False).stdout)
-    assert cleared["removed"] == [str(path)]
+    assert (cleared["removed"], cleared["kept"]) == ([str(path)], [])
     assert not path.exists()
     assert runner.invoke(textgen, ["cache", "clear"]).stdout == "Removed 0 bytes.\n"
+
+
+def test_what_cannot_be_deleted_is_not_called_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = keep(tmp_path, "poems")
+    monkeypatch.setattr(cache_eviction, "_remove", lambda path: False)
+    result = CliRunner().invoke(textgen, ["cache", "clear"], catch_exceptions=False)
+    assert result.stderr.endswith(f" kB cannot be deleted: check the permissions of {path}.\n")
 
 
 def test_the_command_line_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:

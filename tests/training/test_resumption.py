@@ -558,6 +558,9 @@ def test_without_a_name_the_newest_run_with_a_checkpoint_is_resumed(
         os.utime(models / name / CHECKPOINTS, (1e9 + age, 1e9 + age))
     (models / "killed" / CHECKPOINTS).mkdir(parents=True)
     (models / "killed" / TRAINING).write_text("{}")
+    (models / "linked").mkdir()
+    (models / "linked" / CHECKPOINTS).symlink_to(models / "songs" / CHECKPOINTS)
+    (models / "linked" / TRAINING).write_text("{}")
     command("train", "--resume")
     command("train", str(text), "--resume")
     assert [name for name, _, _ in asked] == ["other", "songs-2"]

@@ -71,14 +71,16 @@ def clear(as_json: bool) -> None:
 
     removed, kept = cache_eviction.clear(_folder())
     if as_json:
-        paths = {"removed": removed, "in_use": kept}
+        paths = {"removed": removed, "kept": kept}
         values = {name: [str(entry.path) for entry in found] for name, found in paths.items()}
         output.json_line(values | {"bytes": _total(removed)}, indent=2)
         return
     output.line(f"Removed {_size(_total(removed))}." if removed or not kept else "Removed nothing.")
-    unknown = [entry for entry in kept if entry.in_use is None]
-    if len(kept) > len(unknown):
-        output.note(f"{_size(_total(kept) - _total(unknown))} in use by running processes were kept.")
+    used, idle, unknown = ([entry for entry in kept if entry.in_use is state] for state in (True, False, None))
+    if used:
+        output.note(f"{_size(_total(used))} in use by running processes were kept.")
+    if idle:
+        output.note(f"{_size(_total(idle))} cannot be deleted: check the permissions of {idle[0].path}.")
     if unknown:
         output.note(
             f"{_size(_total(unknown))} in folders that cannot be locked were kept, since a process may use them. "

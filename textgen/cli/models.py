@@ -156,8 +156,9 @@ def compress(
     First the cost is measured: how many more bits the model needs for FILE (its first 32,000 characters), or without
     FILE for a text that it writes itself. A model that would need over 0.5 % more is left as it is.
 
-    The full weights are not kept, except in the checkpoints, from which `textgen train --resume` continues as before.
-    Everything else that works with a model works with a compressed one.
+    The full weights are not kept: use --out to keep them. `textgen train --resume` goes on from the newest checkpoint,
+    and saves float32 again once it finds better weights. Everything else that works with a model works with a
+    compressed one.
 
     \b
     Example:
@@ -230,7 +231,7 @@ def _compress(
     top = "" if cost.same_top is None else f"; the likeliest token is the same at {cost.same_top:.1%}"
     output.line(f"cost: {told}, measured on {counted(cost.tokens, 'token')}{top}")
     if target is None and has_steps(saved.folder):
-        output.note("Its checkpoints keep the full weights: a resumed run goes on from them, and saves float32 again.")
+        output.note("A resumed run goes on from its checkpoints and saves float32 again once it finds better weights.")
 
 
 def _size_of_weights(folder: Path) -> int:

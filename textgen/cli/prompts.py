@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from textgen.cli.options import read_text
@@ -14,10 +15,12 @@ from textgen.settings import from_dict
 if TYPE_CHECKING:
     from textgen.generation.request import Request
 
+Placed = tuple[str, "Request"]  # the file and line of a prompt, "" if it is not from a .jsonl file, and the prompt
+
 
 def read_requests(
     prompts: Sequence[str], prompt_file: str | None, prompt_lines: str | None, settings: Mapping[str, Any], copies: int
-) -> list[Request]:
+) -> list[Placed]:
     """Reads all prompts, in the order of the arguments.
 
     A prompt without a seed of its own gets the `copies` seeds after those of the prompt before it.
@@ -28,17 +31,26 @@ def read_requests(
     from textgen.generation.request import Request, later_seed, seeded
 
     first = seeded(from_dict(SamplingConfig, settings))
-    requests: list[Request] = []
+    requests: list[Placed] = []
     for place, entry in _entries(prompts, prompt_file, prompt_lines):
-        try:
+        with naming(place):
             values = {**settings, "seed": later_seed(first, len(requests) * copies).seed, **entry}
             prompt = values.pop("prompt", None)
             if not isinstance(prompt, str):
                 raise ConfigError('a line must be an object with "prompt", a text, and optional settings.')
-            requests.append(Request(prompt, from_dict(SamplingConfig, values)))
-        except ConfigError as error:
-            raise ConfigError(f"{place}: {error}" if place else str(error)) from None
+            requests.append((place, Request(prompt, from_dict(SamplingConfig, values))))
     return requests
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Names the file and line of a prompt in the errors of the block."""
+    try:
+        yield
+    except TextgenError as error:
+        if not place:
+            raise
+        raise type(error)(f"{place}: {error}") from None
 
 
 def _entries(

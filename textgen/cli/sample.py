@@ -23,7 +23,7 @@ from textgen.cli.options import (
     sectioned,
     settings_of,
 )
-from textgen.cli.prompts import read_requests
+from textgen.cli.prompts import Placed, naming, read_requests
 from textgen.cli.setting_options import flag_of, setting_options
 from textgen.cli.text_printer import Printer
 from textgen.cli.writing_device import gpu_writer, is_worth_a_gpu
@@ -173,16 +173,25 @@ def sample(
     copies = arguments.best_of or arguments.num
     read = cache(lambda: read_requests(prompts, prompt_file, prompt_lines, settings, copies))  # of standard input, once
     saved = load_model_or_base(
-        model, models_dir, lambda: first_characters([*(each.prompt for each in read()), arguments.suffix or ""])
+        model, models_dir, lambda: first_characters([*(each.prompt for _, each in read()), arguments.suffix or ""])
     )
-    requests = read()  # after the model: a name that is mistyped is reported without waiting for standard input
-    for request in requests:
-        saved.tokenizer.encode(request.prompt)  # raises before anything is written
-        saved.tokenizer.opening(request.config.label)
+    # After the model: a name that is mistyped is reported without waiting for standard input.
+    requests = [_checked(placed, saved, arguments.as_json) for placed in read()]
     if arguments.suffix is not None or saved.main_direction == "backward":
         _infill(arguments, saved, requests, search)
     else:
         _generate(arguments, saved, requests, from_dict(SearchConfig, search) if search else None, settings)
+
+
+def _checked(placed: Placed, saved: ModelFolder, as_json: bool) -> Request:
+    """Returns a prompt that the model can continue. Raises `TextgenError` for another, before anything is written."""
+    place, request = placed
+    with naming(place):
+        saved.tokenizer.encode(request.prompt)
+        saved.tokenizer.opening(request.config.label)
+        if request.config.top_logprobs and not as_json:
+            raise ConfigError("top_logprobs needs --json.")
+    return request
 
 
 def _arguments(options: dict[str, Any]) -> Arguments:
@@ -289,7 +298,7 @@ def _gpu_writer(
     """The network on a GPU, if nothing else was asked for and a GPU is worth it."""
     needs_processor = (arguments.clamp, arguments.cache, arguments.adapt, search)
     has_state = arguments.save_state or arguments.load_state
-    num = arguments.num * (arguments.best_of or 1)
+    num = arguments.best_of or arguments.num
     parameters = saved.model_config.num_parameters
     if arguments.runtime != AUTO or any(needs_processor) or has_state:
         return None

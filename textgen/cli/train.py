@@ -29,7 +29,7 @@ from textgen.cli.options import (
 )
 from textgen.cli.plan_report import describe, plan_values, summary
 from textgen.cli.setting_options import setting_options
-from textgen.errors import TrainingError
+from textgen.errors import SavedModelError, TrainingError
 from textgen.model.config import ModelConfig
 from textgen.runtime import limit_threads
 from textgen.settings import read_toml
@@ -168,6 +168,8 @@ def train(**options: Any) -> None:
     of_file = read_toml(arguments.config_file) if arguments.config_file else {}
     preset, settings = with_preset(arguments.preset, {**of_file, **given(options)})
     folder, name = _models_folder_and_name(arguments)
+    if not (arguments.resume or arguments.find_learning_rate or is_follower(arguments.strategy)):
+        _refuse_place(folder / name, arguments.dry_run)
     if arguments.workers and arguments.workers > 1 and not arguments.dry_run:
         ctx = click.get_current_context()
         ctx.exit(train_on_workers(ctx, folder, name))
@@ -196,6 +198,16 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any]) -> No
         raise click.UsageError("Missing argument 'PATHS...': name the text to train on.")
 
 
+def _refuse_place(target: Path, is_dry_run: bool) -> None:
+    """Raises `TextgenError` if a new model cannot be saved in a folder, before the text is read."""
+    from textgen.saved_model.creation import refuse_taken
+    from textgen.storage.files import check_folder_writable
+
+    refuse_taken(target)
+    if not is_dry_run:
+        check_folder_writable(target)
+
+
 def _models_folder_and_name(arguments: Arguments) -> tuple[Path, str]:
     """The folder of models, and the name of this one: given, or made from the corpus."""
     from textgen.saved_model.model_names import check_name, free_name
@@ -214,12 +226,11 @@ def _newest_run(folder: Path, paths: tuple[str, ...]) -> str:
     from textgen.saved_model.layout import CHECKPOINTS
     from textgen.saved_model.model_names import name_from
     from textgen.saved_model.registry import list_runs
-    from textgen.training.checkpoints import has_checkpoint
 
-    runs = [run for run in list_runs(folder) if has_checkpoint(run / CHECKPOINTS)]
-    stem = name_from(paths[0]) if paths else ""
+    runs, stem = list_runs(folder), name_from(paths[0]) if paths else ""
     if stem:
         runs = [run for run in runs if re.fullmatch(f"{re.escape(stem)}(-[0-9]+)?", run.name)]
+    runs = [run for run in runs if _is_resumable(run)]
     if not runs:
         called = f" called {stem}" if stem else ""
         raise TrainingError(
@@ -227,6 +238,17 @@ def _newest_run(folder: Path, paths: tuple[str, ...]) -> str:
             "a new one."
         )
     return max(runs, key=lambda run: (run / CHECKPOINTS).stat().st_mtime).name
+
+
+def _is_resumable(run: Path) -> bool:
+    """Whether a run has a checkpoint, as far as its folder can be read."""
+    from textgen.saved_model.layout import CHECKPOINTS
+    from textgen.training.checkpoints import has_checkpoint
+
+    try:
+        return has_checkpoint(run / CHECKPOINTS)
+    except SavedModelError:
+        return False
 
 
 def _follow(arguments: Arguments, target: Path) -> None:
@@ -263,12 +285,10 @@ def _resume(arguments: Arguments, target: Path, settings: dict[str, Any]) -> Mod
 
 def _start(arguments: Arguments, target: Path, preset: str | None, settings: dict[str, Any]) -> None:
     """Plans a run; prints the plan, tries learning rates, or trains."""
-    from textgen.saved_model.creation import check_place
     from textgen.training.distribution import planned_shares
     from textgen.training.run import train as train_run
     from textgen.training.run_setup import RunOptions
 
-    check_place(target)
     display = _display()
     if arguments.dry_run:
         plan, _ = make_plan(

@@ -80,7 +80,8 @@ def cost_of(saved: ModelFolder, precision: str, texts: Iterable[str] | None = No
     if saved.precision != FLOAT32:
         raise SavedModelError(
             f"{saved.folder} is stored as {saved.precision} already, and its full weights are not in it: compress a "
-            "model in float32. If the checkpoints are there, resuming the training saves the weights in float32 again."
+            "model in float32. If the checkpoints are there, a resumed run saves float32 again once it finds better "
+            "weights."
         )
     before = saved.weights()
     after = restored(compressed(before, precision), precision)

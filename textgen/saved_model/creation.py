@@ -41,6 +41,23 @@ def check_place(folder: Path) -> None:
     refuse_in_model(folder)
 
 
+def refuse_taken(folder: Path) -> None:
+    """Checks that a new model may have a folder, which holds no model yet. Call it before long work.
+
+    Args:
+        folder: Folder of the new model, which need not exist.
+
+    Raises:
+        SavedModelError: Its name is not valid, or it lies in the folder of another model.
+        TrainingError: It already holds a model.
+    """
+    check_place(folder)
+    if has_steps(folder):
+        raise TrainingError(f"{folder} already holds a model: resume it, remove it, or choose another name.")
+    if has_file(folder, MANIFEST):
+        raise TrainingError(f"{folder} already holds a model: remove it, or choose another name.")
+
+
 def refuse_in_model(path: Path, *, is_filled: bool = False) -> None:
     """Checks that what is to be written does not lie in the folder of a model, where it could replace its files.
 
@@ -67,7 +84,7 @@ def claimed(folder: Path) -> Iterator[None]:
     """Creates the folder of a new model and locks it within the block.
 
     The folder may exist if an earlier run saved nothing in it. What that run left, such as its vocabulary, is deleted,
-    so that it does not become part of the new model. If the block raises and the folder is empty, the folder is
+    so that it does not become part of the new model. If the block raises before anything was saved, the folder is
     removed.
 
     Args:
@@ -89,16 +106,15 @@ def claimed(folder: Path) -> Iterator[None]:
         refuse_links(folder)
         refuse_other_files(folder)
         sweep(folder / CHECKPOINTS)  # may restore a checkpoint
-        if has_steps(folder):
-            raise TrainingError(f"{folder} already holds a model: resume it, remove it, or choose another name.")
-        if has_file(folder, MANIFEST):
-            raise TrainingError(f"{folder} already holds a model: remove it, or choose another name.")
+        refuse_taken(folder)
         sweep(folder)
         _delete_leftovers(folder)
         try:
             yield
         except BaseException:
-            with suppress(OSError):
+            with suppress(OSError, TextgenError):
+                if not (has_file(folder, MANIFEST) or has_steps(folder) or has_record(folder)):
+                    _delete_leftovers(folder)
                 folder.rmdir()  # fails unless the folder is empty
             raise
 
