@@ -37,7 +37,8 @@ from textgen.storage.files import write_file
 from textgen.storage.folders import MANIFEST, read_manifest
 from textgen.storage.locks import locked
 from textgen.tokenizer.model_file import MODEL_FILE
-from textgen.training import run, run_start
+from textgen.training import resumption, run, run_start
+from textgen.training.config import BUDGETS
 from textgen.training.plan import Hardware, Plan, Sources, make_plan
 from textgen.training.resumption import ResumeSources, read_run
 from textgen.training.run_setup import RunSetup
@@ -402,6 +403,19 @@ def test_what_checkpoints_depend_on_is_refused_by_name(
     with pytest.raises(ConfigError, match=rf"^{was}: it cannot be changed when resuming\. .* start a new run\.$"):
         read(folder, given)
     fits = {**begin, "momentum": 0.9, "batch_size": 1, "gradient_accumulation_steps": 2, "weight_decay": 0.1}
+@pytest.mark.parametrize("name", BUDGETS)
+def test_a_budget_that_is_none_is_left_to_the_plan_which_was_made(plan: Plan, tmp_path: Path, name: str) -> None:
+    limits: dict[str, Any] = {**dict.fromkeys(BUDGETS), name: 3}
+    training = replace(plan.training_config, **limits)
+    folder = begun(replace(plan, training_config=training), tmp_path / "models" / "songs")
+    assert read(folder, {name: None}).training_config == training
+    assert read(folder, dict.fromkeys(BUDGETS)).training_config == training
+    other = read(folder, {**dict.fromkeys(BUDGETS), "minutes": 20}).training_config
+    assert (other.minutes, other.epochs, other.steps) == (20, None, None)
+    free = read(folder, {"patience": None, "clip_value": None}).training_config
+    assert (free.patience, free.clip_value) == (None, None)
+
+
     assert read(folder, fits).training_config.momentum == 0.9
 
 

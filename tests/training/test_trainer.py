@@ -14,7 +14,7 @@ import tensorflow as tf
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_cache import TokenData, encode_and_split
-from textgen.errors import TextgenError
+from textgen.errors import ConfigError, TextgenError
 from textgen.model.language_model import LanguageModel
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TrainingConfig
@@ -314,6 +314,11 @@ def test_losses_are_read_later_only_on_a_gpu_and_where_nothing_waits_for_them(
     step = TrainStep(model, TrainingConfig(**settings), Distribution())
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"] * gpus)
     assert step.can_run_ahead is expected
+
+
+def test_a_run_without_an_end_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="set minutes, epochs or steps"):
+        trainer_of(tokenizer, tmp_path)
 
 
 @pytest.mark.slow

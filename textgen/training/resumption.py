@@ -125,8 +125,9 @@ def _changed_training(
 ) -> TrainingConfig:
     """The training settings of a run with some changed; a new budget replaces all of the old one.
 
-    A budget that is only repeated replaces nothing: the plan may have added another one to it. The precision "auto"
-    was settled when the run began, and stays what it was.
+    A budget that is only repeated replaces nothing: the plan may have added another one to it. One that is None counts
+    as not given, since None leaves it to the plan, which was made. The precision "auto" was settled when the run began,
+    and stays what it was.
 
     Raises:
         ConfigError: A value is not allowed, or does not fit the checkpoints of the run.
@@ -135,7 +136,8 @@ def _changed_training(
     training = to_dict(before)
     if training["precision"] == "auto":  # as recorded by a resumption that failed for it
         training["precision"] = best_precision()
-    changed = {name: value for name, value in settings.items() if name in training}
+    changed = {name: settings[name] for name in training if name in settings}
+    changed = {name: value for name, value in changed.items() if value is not None or name not in BUDGETS}
     if changed.get("precision") == "auto":
         del changed["precision"]
     is_patience_planned &= training["patience"] == plan_patience(training["num_validations"])

@@ -118,7 +118,7 @@ class Trainer:
             distribution: Devices and processes that train together; one device if None.
 
         Raises:
-            ConfigError: The batch cannot be divided among the replicas.
+            ConfigError: The batch cannot be divided among the replicas, or nothing limits the length of the run.
         """
         self.model = model
         self.config = config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from textgen.dataset.batches import Batches
 from textgen.dataset.token_stream import TokenStream
+from textgen.errors import ConfigError
 from textgen.model.language_model import LanguageModel
 from textgen.training.config import TrainingConfig
 from textgen.training.position import Position
@@ -24,6 +26,7 @@ class WindowReader:
     """
 
     def __init__(self, stream: TokenStream, config: TrainingConfig, model: LanguageModel, rows: slice) -> None:
+        """Raises `ConfigError` if nothing limits the length of the run."""
         self.rows = rows
         self.batches = Batches(
             stream,
@@ -38,6 +41,8 @@ class WindowReader:
         self._config = config
         self._steps_per_window = len(model.config.directions) * config.sequence_length
         self._total_steps = total_steps(config, self.batches.steps_in())
+        if math.isinf(self._total_steps) and config.minutes is None:
+            raise ConfigError("Nothing limits the length of the run: set minutes, epochs or steps.")
 
     @property
     def num_rows(self) -> int:
