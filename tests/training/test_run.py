@@ -445,6 +445,24 @@ def test_a_killed_and_resumed_run_equals_one_that_was_not(
     assert curves(resumed.folder / "logs") == shown
 
 
+def test_a_killed_run_whose_budget_is_smaller_now_is_finished(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_for(text, steps=100, num_validations=1, checkpoint_minutes=0.0)
+    with pytest.raises(Killed):
+        train(plan, tmp_path / "killed", options=RunOptions(observers=[KilledAt(4, "step", monkeypatch)]))
+    (checkpoint, _), watch = newest_checkpoint(tmp_path / "killed" / "checkpoints"), Watch()
+    saved = resume(tmp_path / "killed", {"steps": 2}, options=RunOptions(observers=[watch]))
+    assert ([report.step for report in watch.validations], watch.steps) == ([3], [])
+    assert saved.training["state"] == "finished: the budget was spent already"
+    assert saved.training["progress"]["best_step"] == 3
+    for name, array in saved.weights().items():
+        np.testing.assert_array_equal(array, checkpoint.tensors[f"weights/{name}"])
+    longer = Watch()
+    resume(tmp_path / "killed", {"steps": 5}, options=RunOptions(observers=[longer]))
+    assert [report.step for report in longer.steps] == [4, 5]
+
+
 def checkpoints_of(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
 

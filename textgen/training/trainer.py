@@ -180,15 +180,27 @@ class Trainer:
         return reason
 
     def _steps(self, observers: Sequence[Observer], restart_timer: Callable[[], None]) -> str:
-        if self.progress() >= 1.0:
+        position, is_over = self.position, self.progress() >= 1.0
+        if is_over and (position.best_nats_per_token is not None or position.step == 0):
             return "the budget was spent already"
         check_room(self._checkpoints, self._tensors(), self.config.keep_checkpoints)
         if self.position.step == 0:
             self.save_checkpoint()  # so that there is always one to return to
-        reason = None
+        reason = self._only_validate(observers) if is_over else None
         while reason is None:
             reason = self._steps_until_rollback(observers, restart_timer)
         return reason
+
+    def _only_validate(self, observers: Sequence[Observer]) -> str | None:
+        """Saves the weights of a resumed run whose budget, now a smaller one, is spent before its first validation.
+
+        Returns:
+            Why the run is over; None if it has returned to a checkpoint.
+        """
+        if self._validate(observers) is None:
+            return None
+        self.save_checkpoint()
+        return "the budget was spent already"
 
     def _steps_until_rollback(self, observers: Sequence[Observer], restart_timer: Callable[[], None]) -> str | None:
         """Trains until the run is over or returns to a checkpoint.
