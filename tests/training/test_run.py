@@ -940,6 +940,38 @@ def test_the_weights_of_a_run_are_mixed_with_those_of_its_base_where_that_scores
     assert not (tmp_path / "other").exists()
 
 
+class StopsAtValidation(Watch):
+    """Stops the run at its next validation."""
+
+    def on_validation(self, report: ValidationReport) -> None:
+        super().on_validation(report)
+        self.stop_reason = "the test says so"
+
+
+def test_a_mix_with_the_base_is_replaced_only_by_better_weights(base_run: Run, text: Path, tmp_path: Path) -> None:
+    base, corpus, folder = base_run.saved, Corpus([text], CorpusConfig(documents="line")), tmp_path / "mix"
+    settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")}
+    settings |= {"steps": 3, "learning_rate": 0.05, "num_validations": 1, "schedule": "constant"}
+    plan = make_plan(corpus, settings | {"interpolate_base": True}, sources=Sources(start=base))
+    before, (checkpoint, _) = train(plan, folder).training, newest_checkpoint(folder / "checkpoints")
+    watch = StopsAtValidation()
+    longer = {"steps": 9, "num_validations": 3, "learning_rate": 1e-4}  # hardly better weights, before they are mixed
+    after = resume(folder, longer, options=RunOptions(observers=[watch]))
+    (validation,) = watch.validations
+    unmixed, mixed = checkpoint.position["best_nats_per_token"], before["scores"]["nats_per_token"]
+    assert mixed < validation.nats_per_token < unmixed
+    assert not validation.improved
+    assert after.training["progress"]["best_step"] == 3
+    assert after.training["scores"]["nats_per_token"] <= mixed
+    share, first, tuned = after.training["base_share"], base.weights(), checkpoint.tensors
+    assert share >= before["base_share"] > 0
+    for name, array in after.weights().items():
+        np.testing.assert_allclose(array, (1 - share) * tuned[f"weights/{name}"] + share * first[name], atol=1e-6)
+    resumed, _ = newest_checkpoint(folder / "checkpoints")
+    for name in first:  # training went on from the unmixed weights
+        np.testing.assert_allclose(resumed.tensors[f"weights/{name}"], tuned[f"weights/{name}"], atol=1e-3)
+
+
 @pytest.mark.parametrize("settings", [{"decay_target": "base"}, {"interpolate_base": True}])
 def test_settings_that_need_a_base_are_refused_without_one(text: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(settings))}.* needs a model to start from"):
@@ -1347,6 +1379,28 @@ def test_a_validation_file_is_used_instead_of_a_share(text: Path, tmp_path: Path
     plan = make_plan(corpus, TINY, sources=Sources(valid=valid), hardware=Hardware(flops=1e11))
     saved = train(plan, tmp_path / "songs")
     assert saved.training["scores"]["bytes"] == len("the old fox sang") + len("a song of rain")
+
+
+def test_scores_of_a_longer_held_out_text_are_not_compared_with_those_of_its_beginning(
+    text: Path, tmp_path: Path
+) -> None:
+    held_out = tmp_path / "held-out.txt"
+    easy = "o " * 50 + "\n"  # of the most frequent characters
+    held_out.write_text(easy + text.read_text(encoding="utf-8"), encoding="utf-8")
+    lines = CorpusConfig(documents="line")
+    settings = TINY | {"num_validations": 1, "steps": 4, "valid_tokens": 64, "learning_rate": 0.01}
+    plan = make_plan(
+        Corpus([text], lines),
+        settings,
+        sources=Sources(valid=Corpus([held_out], lines)),
+        hardware=Hardware(flops=1e11),
+    )
+    first, second = Watch(), Watch()
+    train(plan, tmp_path / "songs", options=RunOptions(observers=[first]))
+    saved = resume(tmp_path / "songs", {"steps": 8, "valid_tokens": 10_000}, options=RunOptions(observers=[second]))
+    assert second.validations[0].nats_per_token > first.validations[0].nats_per_token
+    assert second.validations[0].improved
+    assert saved.training["progress"]["best_step"] == 8
 
 
 def test_a_failure_before_the_first_step_leaves_no_folder(text: Path, tmp_path: Path) -> None:

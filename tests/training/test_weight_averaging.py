@@ -91,6 +91,16 @@ def test_asgd_begins_when_a_score_is_worse_than_the_best_of_long_ago(
     assert first == begins
 
 
+def test_asgd_compares_no_scores_of_different_texts(model: LanguageModel) -> None:
+    average = averaging(model, optimizer="asgd", nonmonotone_interval=1)
+    for score in (1.0, 0.9, 0.8):
+        average.on_validation(score)
+    average.forget_scores()
+    for score, is_waiting in ((2.0, True), (1.9, True), (2.1, False)):
+        average.on_validation(score)
+        assert average.is_waiting == is_waiting
+
+
 def test_asgd_is_the_plain_mean_since_it_began(model: LanguageModel) -> None:
     average, path = averaging(model, optimizer="asgd", nonmonotone_interval=1), walk(model, 8)
     for weights in path[:4]:

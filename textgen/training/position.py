@@ -24,6 +24,7 @@ class Position:
         validations: Validations so far.
         best_step: Step of the best validation.
         best_nats_per_token: Loss of the best validation; None before the first.
+        valid_tokens: Setting of this name with which this loss was computed; None before the first validation.
         without_improvement: Validations since the best one; `patience` limits them.
         waited: Validations since the best one or since the last reduction of the learning rate.
         reductions: Reductions of the learning rate by the schedule "plateau".
@@ -41,6 +42,7 @@ class Position:
     validations: int = 0
     best_step: int = 0
     best_nats_per_token: float | None = None
+    valid_tokens: int | None = None
     without_improvement: int = 0
     waited: int = 0
     reductions: int = 0

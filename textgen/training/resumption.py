@@ -52,6 +52,7 @@ RESUMED = {  # schema of the parts of training.json that only resuming reads
     "files?": {str: {"size": int, "sha256": str}},
     "from": (str, None),
     "is_patience_planned?": bool,
+    "base_share?": float,
 }
 
 

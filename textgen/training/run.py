@@ -199,8 +199,24 @@ class _Run:
         )
         if checkpoint:
             self._trainer.restore(checkpoint)
+            self._rescore_saved()
         self._observers = self._make_observers(options)
         self._step_timeout = options.step_timeout
+
+    def _rescore_saved(self) -> None:
+        """Scores the saved weights again if the checkpoint has another score, so that only better ones replace them.
+
+        The score in a checkpoint is that of the weights before they were mixed with those of the base model, on the
+        part of the held-out text that `valid_tokens` then named.
+        """
+        position, distribution = self._trainer.position, self._distribution
+        is_mixed = bool(self._record.get("base_share"))
+        is_same_text = position.valid_tokens == self._setup.training_config.valid_tokens
+        if position.best_nats_per_token is None or (is_same_text and not is_mixed):
+            return
+        name = str(self._setup.folder.absolute())
+        with distribution.together():
+            self._trainer.rescore_best(load_model(name).weights() if distribution.is_chief else None)
 
     def _build(self) -> LanguageModel:
         """The network, with the same weights in all processes."""

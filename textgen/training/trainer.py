@@ -184,7 +184,7 @@ class Trainer:
         if is_over and (position.best_nats_per_token is not None or position.step == 0):
             return "the budget was spent already"
         check_room(self._checkpoints, self._tensors(), self.config.keep_checkpoints)
-        if self.position.step == 0:
+        if position.step == 0:
             self.save_checkpoint()  # so that there is always one to return to
         reason = self._only_validate(observers) if is_over else None
         while reason is None:
@@ -424,6 +424,7 @@ class Trainer:
         position.validations = max(position.validations + 1, int(self.progress() * self.config.num_validations))
         if improved:
             position.best_nats_per_token, position.best_step = nats, position.step
+            position.valid_tokens = self.config.valid_tokens
             self.best_scores = scores
             self._unsaved = self.model.weights_as_arrays() if self._distribution.is_chief else {}
         return ValidationReport(
@@ -436,6 +437,26 @@ class Trainer:
             improved=improved,
             sample=self._hooks.write_sample() if observers else "",
         )
+
+    def rescore_best(self, weights: Mapping[str, np.ndarray] | None) -> None:
+        """Scores the best weights as the next validations will score theirs, which are compared with them.
+
+        The network keeps its weights. All processes must call it together.
+
+        Args:
+            weights: The saved weights by name; None in all processes but the chief.
+        """
+        nats, position = 0.0, self.position
+        if weights is not None:
+            own = self.model.weights_as_arrays()
+            self.model.assign_weights(weights)
+            nats = self.evaluator.scores(self._held_out, self.config.valid_tokens).nats_per_token
+            self.model.assign_weights(own)
+        (nats,) = self._distribution.total([nats])
+        if position.valid_tokens not in (None, self.config.valid_tokens):
+            self._averaging.forget_scores()
+        position.best_nats_per_token = nats if math.isfinite(nats) else None
+        position.valid_tokens = self.config.valid_tokens
 
     def _record_score(self, report: ValidationReport) -> None:
         """Counts a validation for patience, for the schedule plateau and for NT-ASGD."""
@@ -523,6 +544,7 @@ class Trainer:
         position.epoch, position.step_in_epoch, position.seconds = failed.epoch, failed.step_in_epoch, seconds
         position.health.rollbacks, position.health.left_out = failed.health.rollbacks, failed.health.left_out
         position.best_step, position.best_nats_per_token = failed.best_step, failed.best_nats_per_token  # they are kept
+        position.valid_tokens = failed.valid_tokens
         self._state = self._initial_state()
         when = ""
         if position.health.rollbacks >= self.config.max_rollbacks:

@@ -42,6 +42,9 @@ class Averaging:
     def before_validation(self) -> None:
         """Called before each validation."""
 
+    def forget_scores(self) -> None:
+        """Called if later validations score another text than earlier ones."""
+
     def mean(self) -> dict[str, np.ndarray] | None:
         """The averaged weights by name; None if there is no average (yet)."""
         return None
@@ -131,6 +134,10 @@ class TriggeredMean(ExponentialMean):
         least, *last = self._scores
         self._has_begun = self._has_begun or bool(nats > least)
         self._scores = np.array([min(least, last[0]), *last[1:], nats])
+
+    def forget_scores(self) -> None:
+        """Forgets all losses. An average that has begun goes on."""
+        self._scores = np.full_like(self._scores, np.inf)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """The average, and the losses that decide when it begins."""
