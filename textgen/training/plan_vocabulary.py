@@ -87,7 +87,8 @@ def plan_vocabulary(
     """The vocabulary, with `size` tokens if a size is chosen for it."""
     if isinstance(corpus, PreparedCorpus):
         own = corpus.tokenizer
-        return Vocabulary(own, _plan_tokenizer(given, own), own.vocab_size, len(corpus.data().train))
+        config = from_dict(TokenizerConfig, corpus.settings.tokenizer)
+        return Vocabulary(own, config, own.vocab_size, len(corpus.data().train))
     tokenizer = given_tokenizer(given, sources)
     config, stats = _plan_tokenizer(given, tokenizer), corpus.stats()
     config = replace(config, vocab_size=size) if size else config
