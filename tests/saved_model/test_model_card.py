@@ -74,6 +74,15 @@ def test_a_card_without_a_training_leaves_out_what_is_not_known() -> None:
 
 
 @pytest.mark.parametrize(
+    ("number", "expected"),
+    [(0, "many files"), (2, "`0.txt`, `1.txt`"), (6, "`0.txt`, `1.txt`, `2.txt`, `3.txt`, `4.txt` and 1 more file")],
+)
+def test_a_card_names_the_first_files(number: int, expected: str) -> None:
+    corpus = TRAINED["corpus"] | {"paths": [f"/home/me/{name}.txt" for name in range(number)]}
+    assert f"trained with textgen 0.1.0 on {expected}\n" in model_card("songs", TRAINED | {"corpus": corpus})
+
+
+@pytest.mark.parametrize(
     ("direction", "labels", "expected"),
     [
         ("forward", [], 'textgen sample songs --prompt "..."'),

@@ -12,7 +12,7 @@ import pytest
 from model_folders import TRAINING_VALUES, files_in, save, small, weights_of
 
 from textgen.errors import SavedModelError, TextgenError
-from textgen.saved_model.layout import CARD, CONFIG, WEIGHTS
+from textgen.saved_model.layout import CARD, CONFIG, WEIGHTS, read_training
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import write_training
 from textgen.storage.folders import MANIFEST
@@ -49,6 +49,15 @@ def test_training_and_card(saved: Path) -> None:
     ):  # fmt: skip
         assert words in card
     assert "/home/me" not in card
+
+
+def test_a_record_that_could_not_be_read_again_is_not_written(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = TRAINING_VALUES | {"labels": ["x" * 99] * 200}
+    write_training(saved, TRAINING_VALUES)
+    monkeypatch.setattr("textgen.saved_model.layout.JSON_BYTES", 20_000)
+    with pytest.raises(SavedModelError, match=r"would have 2\d,\d+ bytes, .* The largest entry is 'labels'"):
+        write_training(saved, record)
+    assert read_training(saved) == TRAINING_VALUES
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

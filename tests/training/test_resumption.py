@@ -288,6 +288,69 @@ def test_held_out_text_is_the_same_and_can_be_named_too(text: Path, tmp_path: Pa
         read(folder, given=ResumeSources(valid=moved))
 
 
+@pytest.fixture
+def beside(text: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A run with a file of held-out text, and this file."""
+    held_out = text.with_name("held.txt")
+    held_out.write_text("a song of rain\nthe fox\n", encoding="utf-8")
+    lines = CorpusConfig(documents="line")
+    sources = Sources(valid=Corpus([held_out], lines))
+    plan = make_plan(Corpus([text], lines), dict(SETTINGS), sources=sources, hardware=Hardware(flops=1e11))
+    return begun(plan, tmp_path / "models" / "songs"), held_out
+
+
+def test_a_text_that_is_left_is_the_same_where_the_other_one_is_gone(beside: tuple[Path, Path], text: Path) -> None:
+    folder, held_out = beside
+    moved = text.rename(text.with_name("moved.txt"))
+    assert read(folder, given=ResumeSources(valid=held_out)).data  # the corpus comes from the cache
+    other = text.with_name("other.txt")
+    with pytest.raises(TextgenError, match=r"other\.txt"):
+        read(folder, given=ResumeSources(valid=other))
+    other.write_text("another song of rain\n", encoding="utf-8")
+    with pytest.raises(TrainingError, match="The held-out text has changed"):
+        read(folder, given=ResumeSources(valid=other))
+    kept = held_out.rename(text.with_name("kept.txt"))
+    assert read(folder).data
+    other.rename(held_out)
+    with pytest.raises(TrainingError, match="The held-out text has changed"):
+        read(folder)
+    held_out.unlink()
+    text.write_text(moved.read_text(encoding="utf-8").replace("moon", "noon", 1), encoding="utf-8")
+    with pytest.raises(TrainingError, match="The corpus has changed"):
+        read(folder)
+    assert kept.exists()
+
+
+def test_paths_that_are_too_many_are_asked_for_however_often_a_run_is_resumed(
+    plan: Plan, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = text.with_name("\u6708" * 20 + ".txt")  # of three bytes each
+    text.rename(name)
+    plan = replace(plan, corpus=Corpus([name], CorpusConfig(documents="line")))
+    monkeypatch.setattr(resumption, "PATHS_BYTES", len(str(name)) + 30)
+    folder = begun(plan, tmp_path / "models" / "songs")
+    assert read_training(folder)["corpus"]["paths"] == []
+    with pytest.raises(TrainingError, match=r"The corpus has too many paths .* name the corpus again"):
+        read(folder)
+    again = read(folder, given=ResumeSources([name])).record
+    assert (again["corpus"]["paths"], again["corpus"]["valid"]) == ([], None)
+    write_training(folder, again)
+    assert read(folder, given=ResumeSources([name])).data
+
+
+def test_paths_of_held_out_text_count_too(
+    beside: tuple[Path, Path], text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, held_out = beside
+    monkeypatch.setattr(resumption, "PATHS_BYTES", len(str(text)) + len(str(held_out)))
+    record = read(folder).record
+    assert (record["corpus"]["paths"], record["corpus"]["valid"]) == ([], [])
+    write_training(folder, record)
+    with pytest.raises(TrainingError, match="name the corpus and the file of the held-out text again"):
+        read(folder, given=ResumeSources([text]))
+    assert read(folder, given=ResumeSources([text], held_out)).data
+
+
 def test_where_no_key_can_be_kept_the_corpus_is_asked_for(
     plan: Plan, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,6 +401,19 @@ def test_a_budget_that_is_repeated_keeps_the_passes_planned_beside_it(text: Path
     assert read(folder, {"epochs": plan.training_config.epochs}).training_config == plan.training_config
     longer = read(folder, {"minutes": 20}).training_config
     assert (longer.minutes, longer.epochs) == (20, None)
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_a_budget_that_is_none_is_left_to_the_plan_which_was_made(plan: Plan, tmp_path: Path, name: str) -> None:
+    limits: dict[str, Any] = {**dict.fromkeys(BUDGETS), name: 3}
+    training = replace(plan.training_config, **limits)
+    folder = begun(replace(plan, training_config=training), tmp_path / "models" / "songs")
+    assert read(folder, {name: None}).training_config == training
+    assert read(folder, dict.fromkeys(BUDGETS)).training_config == training
+    other = read(folder, {**dict.fromkeys(BUDGETS), "minutes": 20}).training_config
+    assert (other.minutes, other.epochs, other.steps) == (20, None, None)
+    free = read(folder, {"patience": None, "clip_value": None}).training_config
+    assert (free.patience, free.clip_value) == (None, None)
 
 
 def test_patience_follows_the_validations_unless_it_was_given(plan: Plan, tmp_path: Path) -> None:
@@ -403,19 +479,6 @@ def test_what_checkpoints_depend_on_is_refused_by_name(
     with pytest.raises(ConfigError, match=rf"^{was}: it cannot be changed when resuming\. .* start a new run\.$"):
         read(folder, given)
     fits = {**begin, "momentum": 0.9, "batch_size": 1, "gradient_accumulation_steps": 2, "weight_decay": 0.1}
-@pytest.mark.parametrize("name", BUDGETS)
-def test_a_budget_that_is_none_is_left_to_the_plan_which_was_made(plan: Plan, tmp_path: Path, name: str) -> None:
-    limits: dict[str, Any] = {**dict.fromkeys(BUDGETS), name: 3}
-    training = replace(plan.training_config, **limits)
-    folder = begun(replace(plan, training_config=training), tmp_path / "models" / "songs")
-    assert read(folder, {name: None}).training_config == training
-    assert read(folder, dict.fromkeys(BUDGETS)).training_config == training
-    other = read(folder, {**dict.fromkeys(BUDGETS), "minutes": 20}).training_config
-    assert (other.minutes, other.epochs, other.steps) == (20, None, None)
-    free = read(folder, {"patience": None, "clip_value": None}).training_config
-    assert (free.patience, free.clip_value) == (None, None)
-
-
     assert read(folder, fits).training_config.momentum == 0.9
 
 
@@ -595,6 +658,22 @@ def test_a_command_can_be_given_again_with_resume(
     }  # fmt: skip
     assert given.tokenizer
     assert given.tokenizer.fingerprint() == load_model("songs").tokenizer.fingerprint()
+
+
+def test_a_command_for_a_prepared_folder_can_be_given_again_with_resume(
+    text: Path, tmp_path: Path, asked: list[tuple[str, dict[str, Any], ResumeSources]]
+) -> None:
+    own = {"tokenizer": "char", "character_coverage": 0.999, "sample_bytes": 100_000}
+    prepared = prepare_corpus([str(text)], tmp_path / "prepared", {**own, "documents": "line"})
+    given = {**SETTINGS, **own, "vocab_size": prepared.settings.tokenizer["vocab_size"]}
+    folder = begun(make_plan(prepared, given, hardware=Hardware(flops=1e11)), tmp_path / "models" / "songs")
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    command("train", str(tmp_path / "prepared"), "--name", "songs", "--resume", *flags)
+    ((_, settings, sources),) = asked
+    assert settings == given
+    assert read(folder, settings, sources).tokenizer_config == read(folder).tokenizer_config
+    with pytest.raises(ConfigError, match=r"^character_coverage was fixed when the run began, as 0\.999"):
+        read(folder, {"character_coverage": 0.99})
 
 
 @pytest.mark.parametrize("given", [{"hidden_units": 12}, {"hidden_units": 12, "embedding_dim": 10}, {"num_layers": 2}])

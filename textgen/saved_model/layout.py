@@ -14,6 +14,7 @@ from textgen.settings import from_dict
 from textgen.storage.files import json_bytes, read_file
 from textgen.storage.folders import MANIFEST, read_manifest, verified
 from textgen.tokenizer.config import TokenizerConfig
+from textgen.wording import counted
 
 FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
 PRECISIONS = (FLOAT32, FLOAT16, INT8)  # of the weights in a file
@@ -21,7 +22,7 @@ FORMAT_VERSION, COMPRESSED_VERSION = 1, 2  # programs that know only the first r
 CONFIG, WEIGHTS, NGRAMS = "config.json", "model.safetensors", "ngrams.safetensors"
 WORDS = "words.safetensors"
 TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
-JSON_BYTES = 1 << 25  # largest JSON file in bytes; enough for the paths of 300,000 files
+JSON_BYTES = 1 << 25  # largest JSON file in bytes
 
 RECORD = {  # fields of training.json that commands other than train read; `textgen.training.resumption` reads more
     "corpus": {"paths": [str], "characters": int, "documents": int},
@@ -74,9 +75,19 @@ def training_bytes(record: dict[str, Any]) -> bytes:
 
     Args:
         record: What it says, without a checksum. Numbers that JSON does not have become null.
+
+    Raises:
+        SavedModelError: It would be larger than `read_training` accepts.
     """
     written = json.loads(json_bytes(record))  # the checksum is that of what the file holds
-    return json_bytes(written | {"checksum": training_checksum(written)})
+    data = json_bytes(written | {"checksum": training_checksum(written)})
+    if len(data) > JSON_BYTES:
+        largest = max(written, key=lambda name: len(json_bytes(written[name])))
+        raise SavedModelError(
+            f"{TRAINING} would have {counted(len(data), 'byte')}, and at most {JSON_BYTES:,} can be read again. The "
+            f"largest entry is {largest!r}: train with fewer files or labels."
+        )
+    return data
 
 
 def training_checksum(record: dict[str, Any]) -> str:

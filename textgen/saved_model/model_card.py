@@ -12,6 +12,8 @@ from textgen.model.config import CELLS
 from textgen.storage.addresses import without_secrets
 from textgen.wording import counted, shell_word, visible
 
+LISTED_FILES = 5  # files of the corpus that a card names, at most
+
 
 def model_card(name: str, record: Mapping[str, Any]) -> str:
     """Builds the README.md of a saved model.
@@ -105,11 +107,19 @@ def _origin(record: Mapping[str, Any]) -> str:
     if "corpus" not in record:
         return "of whose training nothing is known here"
     corpus = record["corpus"]
-    files = ", ".join(f"`{visible(Path(without_secrets(path)).name)}`" for path in corpus["paths"])
     return (
-        f"trained with textgen {record['versions']['textgen']} on {files}\n"
+        f"trained with textgen {record['versions']['textgen']} on {_files(corpus['paths'])}\n"
         f"({counted(corpus['characters'], 'character')} in {counted(corpus['documents'], 'document')})"
     )
+
+
+def _files(paths: Sequence[str]) -> str:
+    """The names of the first files, and how many there are besides them."""
+    if not paths:  # they are too many to be recorded
+        return "many files"
+    files = ", ".join(f"`{visible(Path(without_secrets(path)).name)}`" for path in paths[:LISTED_FILES])
+    more = len(paths) - LISTED_FILES
+    return f"{files} and {counted(more, 'more file')}" if more > 0 else files
 
 
 def _scores(record: Mapping[str, Any]) -> str:

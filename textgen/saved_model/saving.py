@@ -135,6 +135,10 @@ def write_training(folder: Path, training: dict[str, Any]) -> None:
     Args:
         folder: Folder of the model.
         training: Content of training.json. Numbers that JSON does not have become null.
+
+    Raises:
+        SavedModelError: training.json would be too large to be read again.
+        CannotWrite: A file cannot be written.
     """
     write_own_file(folder / TRAINING, training_bytes(training))
     write_own_file(folder / CARD, model_card(folder.name, training).encode())

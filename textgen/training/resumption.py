@@ -28,7 +28,7 @@ from textgen.saved_model.ownership import is_signed, sign
 from textgen.schema import check
 from textgen.settings import from_dict, refuse_unknown, to_dict
 from textgen.storage.addresses import is_remote
-from textgen.storage.files import read_file
+from textgen.storage.files import json_bytes, read_file
 from textgen.storage.folders import MANIFEST, manifest_entry, read_manifest, verified
 from textgen.storage.remote_cache import keep_copy
 from textgen.tokenizer.config import TokenizerConfig
@@ -39,7 +39,7 @@ from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
 from textgen.training.plan_validations import plan_patience, validations_in
 from textgen.training.run_setup import RunSetup, Say, quiet
 
-PATHS_BYTES = 1 << 23  # paths of a corpus are recorded up to this size; beyond it the user names them when resuming
+PATHS_BYTES = 1 << 23  # of paths in training.json, at most; beyond it the user names them when resuming
 
 RESUMED = {  # schema of the parts of training.json that only resuming reads
     "corpus": {
@@ -173,13 +173,18 @@ def with_origin(record: dict[str, Any], folder: Path, vocabulary: bytes) -> dict
         vocabulary: What will be written as its vocabulary; empty for bytes, which need none.
     """
     corpus = record["corpus"]
-    if sum(map(len, corpus["paths"])) > PATHS_BYTES:
-        record = record | {"corpus": corpus | {"paths": []}}
+    record = record | {"corpus": corpus | _places(corpus["paths"], corpus["valid"])}
     written = [name for name in (NGRAMS, WORDS) if (folder / name).is_file()]
     files = {name: manifest_entry(folder / name) for name in written}
     if vocabulary:
         files[MODEL_FILE] = manifest_entry(vocabulary)
     return record | {"files": files, "signature": sign(_origin(record))}
+
+
+def _places(paths: Sequence[str], valid: Sequence[str] | None) -> dict[str, Any]:
+    """The paths of a corpus and of its held-out text as they are recorded: none if they are too many to record."""
+    fit = len(json_bytes([paths, valid])) <= PATHS_BYTES
+    return {"paths": paths if fit else [], "valid": valid if fit or valid is None else []}
 
 
 def _origin(record: Mapping[str, Any]) -> list[Any]:
@@ -261,6 +266,7 @@ def _read_text(
             if sources.paths:
                 raise
             why = str(error)
+    _refuse_changed_rest(record["corpus"], paths, files, sources)
     if cached := _cached_data(Path(record["tokens"]["folder"])):
         say(f"{why} Training continues with its text from the cache.")
         return record, cached
@@ -273,7 +279,7 @@ def _read_again(
     """Opens the text and compares it with that of the run. Returns the record with its places, and its tokens."""
     config = from_dict(CorpusConfig, record["corpus"]["config"])
     text = _Text(open_corpus(paths, config), Corpus(files, config) if files else None)
-    _refuse_changed(record["corpus"], text)
+    _refuse_changed(record["corpus"], text.corpus, text.valid)
     data = _encode_again(text, tokenizer, from_dict(TrainingConfig, record["training"]), record["tokens"])
     return _with_places(record, text, data), data
 
@@ -303,21 +309,32 @@ def _encode_again(text: _Text, tokenizer: Tokenizer, config: TrainingConfig, rec
 
 def _with_places(record: dict[str, Any], text: _Text, data: TokenData) -> dict[str, Any]:
     """The record with the paths where the text was found, signed."""
-    places = {"paths": text.corpus.places}
-    if text.valid:
-        places["valid"] = text.valid.places
+    places = _places(text.corpus.places, text.valid.places if text.valid else None)
     tokens = record["tokens"] | {"folder": str(data.train.folder)}
     record = record | {"corpus": record["corpus"] | places, "tokens": tokens}
     return record | {"signature": sign(_origin(record))}
 
 
-def _refuse_changed(recorded: Mapping[str, Any], text: _Text) -> None:
-    """Raises `TrainingError` if a text differs from when the run began."""
-    fingerprints = {"corpus": (text.corpus.fingerprint(), recorded["fingerprint"])}
-    if text.valid:
-        fingerprints["held-out text"] = text.valid.fingerprint(), recorded.get("valid_fingerprint")
-    for what, (now, then) in fingerprints.items():
-        if then is not None and now != then:
+def _refuse_changed_rest(
+    recorded: Mapping[str, Any], paths: Sequence[str], files: Sequence[str], sources: ResumeSources
+) -> None:
+    """Raises `TrainingError` if one of the two texts is gone and the other one differs from when the run began."""
+    config = from_dict(CorpusConfig, recorded["config"])
+    corpus = open_corpus(paths, config) if _are_there(paths) else None
+    is_read = sources.valid is not None or _are_there(files)  # one that is named must be there
+    _refuse_changed(recorded, corpus, Corpus(files, config) if is_read else None)
+
+
+def _are_there(places: Sequence[str]) -> bool:
+    """Whether there are files and all of them are on this machine."""
+    return bool(places) and not any(is_remote(place) or not os.path.lexists(place) for place in places)
+
+
+def _refuse_changed(recorded: Mapping[str, Any], corpus: Corpus | PreparedCorpus | None, valid: Corpus | None) -> None:
+    """Raises `TrainingError` if a text, where it is given, differs from when the run began."""
+    texts = {"corpus": (corpus, recorded["fingerprint"]), "held-out text": (valid, recorded.get("valid_fingerprint"))}
+    for what, (text, then) in texts.items():
+        if text is not None and then is not None and text.fingerprint() != then:
             raise TrainingError(
                 f"The {what} has changed since the run was started, so the run cannot be resumed. Name a copy of it as "
                 "it was, or train on the new text under another name; that can start from this model."

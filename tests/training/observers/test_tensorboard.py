@@ -201,7 +201,7 @@ def test_memory_is_shown_in_gigabytes(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_runs_compare_by_their_settings(tmp_path: Path) -> None:
     settings: dict[str, dict[str, object]] = {
-        "corpus": {"paths": ["a.txt"]},
+        "corpus": {"paths": [f"{number}.txt" for number in range(1000)]},
         "model": {"hidden_units": 8, "tie_embeddings": True},
         "training": {"patience": None, "schedule": "cosine"},
     }
@@ -216,6 +216,10 @@ def test_runs_compare_by_their_settings(tmp_path: Path) -> None:
     columns = HParamsPluginData.FromString(experiment).experiment
     assert {column.name for column in columns.hparam_infos} == set(info.hparams)
     assert "best/bits_per_byte" in [metric.name.tag for metric in columns.metric_infos]
+    shown = series(read(tmp_path), "settings")[0][1]
+    assert b"0.txt" in shown
+    assert b"and 980 more" in shown
+    assert b"999.txt" not in shown
 
 
 def test_a_resumed_run_goes_on_from_its_checkpoint_and_no_point_is_there_twice(tmp_path: Path) -> None:

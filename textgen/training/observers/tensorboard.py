@@ -43,6 +43,7 @@ HISTOGRAM_VALUES = 10_000  # maximum per histogram; larger arrays are sampled ev
 PROJECTED_TOKENS = 10_000  # maximum number of tokens in the projector, the most frequent first
 PROJECTED_NUMBERS = 4_000_000  # maximum number of values in the projector, 16 MB
 PIECES_FILE, EMBEDDING_FILE = "pieces.tsv", "embedding.bytes"
+LISTED = 20  # maximum number of items of a list among the settings
 COMPARED = ("tokenizer", "model", "training")  # sections of settings in the HParams tab
 METRICS = {  # scores in the HParams tab
     "best/bits_per_byte": "bits per byte",
@@ -82,7 +83,7 @@ class Monitor(Observer):
         self._step = run.step
         first = run.step + 1
         self._goes_on_at(first)
-        settings = visible(json.dumps(run.settings, indent=2, ensure_ascii=False, default=str))
+        settings = visible(json.dumps(shown_settings(run.settings), indent=2, ensure_ascii=False, default=str))
         self._write(first, text_pb("settings", f"```\n{settings}\n```"))
         values = compared_settings(run.settings)
         metrics = [hparams.Metric(tag, display_name=name) for tag, name in METRICS.items()]
@@ -223,6 +224,28 @@ class Allowance:
         before = time.monotonic()
         yield
         self._spent += time.monotonic() - before
+
+
+def shown_settings(settings: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
+    """Shortens long lists in settings, such as the paths of a corpus.
+
+    Args:
+        settings: Settings by section and name.
+
+    Returns:
+        The same, with the first `LISTED` items of each list and the number of the others.
+
+    Example:
+        >>> shown_settings({"corpus": {"paths": ["a.txt"] * 30}})["corpus"]["paths"][-2:]
+        ['a.txt', 'and 10 more']
+    """
+
+    def shown(value: object) -> object:
+        if not isinstance(value, list) or len(value) <= LISTED:
+            return value
+        return [*value[:LISTED], f"and {len(value) - LISTED:,} more"]
+
+    return {section: {name: shown(value) for name, value in values.items()} for section, values in settings.items()}
 
 
 def compared_settings(settings: Mapping[str, Mapping[str, object]]) -> dict[str, bool | float | str]:
