@@ -49,6 +49,10 @@ class SavedModelError(TextgenError):
     """Raised when a saved model is missing, damaged or incompatible."""
 
 
+class ModelChanged(SavedModelError):
+    """Raised when a file of a loaded model is no longer the one that was loaded: load the model again."""
+
+
 class WorkerLost(TrainingError):
     """Raised when another process of a distributed training run has ended.
 

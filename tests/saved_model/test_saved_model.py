@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import struct
 import tracemalloc
 from collections.abc import Callable
@@ -17,11 +18,15 @@ import pytest
 from model_folders import CORPUS, OTHER_TOKENIZER, save, saved, small, weights_of
 from safetensors.numpy import save as to_safetensors
 
-from textgen.errors import SavedModelError, TextgenError
+from textgen.dataset.bloom_filter import BloomFilter
+from textgen.dataset.ngram_index import NgramIndex
+from textgen.dataset.word_filter import WordFilter
+from textgen.errors import ModelChanged, SavedModelError, TextgenError
 from textgen.model.config import ModelConfig
+from textgen.saved_model import layout, saved_model
 from textgen.saved_model.layout import CONFIG, TRAINING, WEIGHTS, read_json
-from textgen.saved_model.saved_model import load_model
-from textgen.saved_model.saving import save_model
+from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import save_model, save_ngrams, save_words
 from textgen.storage.files import json_bytes, write_file
 from textgen.storage.folders import MANIFEST, update_folder
 from textgen.tokenizer.config import TokenizerConfig
@@ -226,3 +231,100 @@ def test_a_config_of_an_untied_model_fits_its_weights(tmp_path: Path) -> None:
     config = replace(small(259), tie_embeddings=False, hidden_units=4)
     save_model(tmp_path, weights_of(config), config, TokenizerConfig("byte"), CORPUS, ByteTokenizer())
     assert load_model(str(tmp_path)).weights().keys() == config.weight_shapes().keys()
+
+
+def with_filters(folder: Path, words: int = 1) -> None:
+    save_ngrams(folder, NgramIndex(6 + words, [BloomFilter.for_size(100)]))
+    save_words(folder, WordFilter.build([f"cat{number}" for number in range(words)]))
+
+
+def train_anew(folder: Path) -> None:
+    """Writes another model of the same shape, file by file, as a training does."""
+    config = small(ByteTokenizer().vocab_size)
+    weights = {name: 2 * array for name, array in weights_of(config).items()}
+    save_model(folder, weights, config, TokenizerConfig("byte"), CORPUS, ByteTokenizer())
+    with_filters(folder, words=2)
+
+
+def replace_folder(folder: Path) -> None:
+    """Puts another model in the place of the folder."""
+    shutil.rmtree(folder)
+    train_anew(folder)
+
+
+READS: dict[str, Callable[[ModelFolder], object]] = {
+    "weights": ModelFolder.weights,
+    "integers": ModelFolder.exact_weights,
+    "a network": ModelFolder.numpy_model,
+    "n-grams": ModelFolder.ngrams,
+    "words": ModelFolder.words,
+    "a file": lambda saved: saved.read_file(WEIGHTS, 1 << 20),
+}
+
+
+@pytest.mark.parametrize("change", [train_anew, replace_folder, shutil.rmtree])
+def test_versions_of_a_model_are_never_mixed(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    folder = save(tmp_path / "model", ByteTokenizer())
+    with_filters(folder)
+    saved = load_model(str(folder))
+    fingerprint, generator = saved.fingerprint, saved.generator()
+    assert saved.is_current
+    change(folder)
+    assert not saved.is_current
+    assert (saved.fingerprint, saved.has_ngrams) == (fingerprint, True)
+    for read in [*READS.values(), lambda _: generator.ngrams]:
+        with pytest.raises(ModelChanged, match=r"model was changed since it was loaded: load it again\.$"):
+            read(saved)
+    if change is not shutil.rmtree:
+        again = load_model(str(folder))
+        assert again.fingerprint != fingerprint
+        assert all(read(again) for read in READS.values())
+
+
+def test_files_that_stay_the_same_can_be_read_when_another_one_changes(saved: Path) -> None:
+    before = load_model(str(saved))
+    with_filters(saved)
+    assert not before.is_current
+    assert before.weights().keys() == load_model(str(saved)).weights().keys()
+    assert not before.has_ngrams
+    assert before.words() is None
+
+
+def test_damage_is_no_change(saved: Path) -> None:
+    before = load_model(str(saved))
+    flip(WEIGHTS)(saved)
+    assert before.is_current
+    with pytest.raises(SavedModelError, match="was altered") as caught:
+        before.weights()
+    assert not isinstance(caught.value, ModelChanged)
+    os.truncate(saved / MANIFEST, 30)
+    assert before.is_current, "what cannot be read was not replaced"
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_not_used(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = load_model(str(saved))
+    verified = layout.verified
+
+    def replaced(*given: Any) -> Path:
+        path = verified(*given)
+        change(WEIGHTS, b"another")(saved)
+        return path
+
+    monkeypatch.setattr(layout, "verified", replaced)
+    with pytest.raises(ModelChanged):
+        before.read_file(WEIGHTS, 1 << 20)
+
+
+def test_a_model_that_is_saved_while_it_is_loaded_is_loaded_again(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, check, checks = train_tokenizer(["xyz"], TokenizerConfig("char")), saved_model.check_config, []
+
+    def slow(*given: Any) -> None:
+        check(*given)
+        checks.append(given)
+        if len(checks) == 1:
+            save(saved, other)
+
+    monkeypatch.setattr(saved_model, "check_config", slow)
+    found = load_model(str(saved))
+    assert (found.tokenizer.fingerprint(), len(checks)) == (other.fingerprint(), 2)
+    assert found.weights()

@@ -539,3 +539,209 @@ def test_arguments_may_have_another_name() -> None:
     assert places_of(["x/novel", "poems=p/q"], name_of) == {"novel": "x/novel", "poems": "p/q"}
     with pytest.raises(SavedModelError, match="Two models"):
         places_of(["novel", "x/novel"], name_of)
+
+
+def trained_anew(folder: Path) -> None:
+    """Writes other weights into the folder of a model, as a training does."""
+    saved = saved_model.load_model(str(folder))
+    configs = (saved.model_config, saved.tokenizer_config, saved.corpus_config)
+    save_model(folder, {name: 0.9 * array for name, array in saved.weights().items()}, *configs, saved.tokenizer)
+
+
+def replaced(folder: Path) -> None:
+    """Puts another model in the place of a folder, which is gone in between."""
+    trained_anew(shutil.copytree(folder, folder.with_name("other")))
+    shutil.rmtree(folder)
+    (folder.with_name("other")).rename(folder)
+
+
+Ask = Callable[[str, Resources], Awaitable[Any]]
+
+
+def completing(**more: Any) -> Ask:
+    async def ask(name: str, resources: Resources) -> Any:
+        values = {"model": name, "prompt": "The", "max_tokens": 4, "seed": 1, **more}
+        plan = await plan_completion(*parse(json.dumps(values).encode(), CompletionRequest), "", resources)
+        answered = await answer(plan, resources)
+        assert answered["system_fingerprint"] == plan.model.fingerprint[:16]
+        return answered["choices"][0]["logprobs"]["token_logprobs"]
+
+    return ask
+
+
+async def embedding(name: str, resources: Resources) -> Any:
+    response = await endpoints.embed(json.dumps({"model": name, "input": "The cat"}).encode(), resources)
+    return json.loads(bytes(response.body))["data"][0]["embedding"]
+
+
+async def clamped_state(name: str, resources: Resources) -> Any:
+    request = Request({"type": "http", "headers": []})
+    body = json.dumps({"model": name, "prompt": "The", "clamp": "L0/3=5"}).encode()
+    made = json.loads(bytes((await endpoints.make_state(request, body, "", resources)).body))
+    return resources.states.get("", made["id"]).fingerprint
+
+
+ASKS: list[Ask] = [completing(logprobs=0), completing(logprobs=0, exact=True), embedding, clamped_state]
+Change = Callable[[Path], None]
+
+
+@pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.parametrize("change", [trained_anew, replaced])
+def test_a_model_whose_folder_changes_is_loaded_anew(
+    ask: Ask, change: Change, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "CHECK_SECONDS", 0.0)
+
+    async def main() -> None:
+        resources = Resources(CONFIG, {"a": "a", "new": "b"}, folder)
+        before, old = await ask("a", resources), await resources.models.get("a")
+        for name in "ab":
+            change(folder / name)
+        assert before != await ask("a", resources) == await ask("new", resources)
+        assert resources.models.loaded[0] is not old
+        assert old in resources.models.in_memory, "a request may have begun with it"
+        resources.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.parametrize("places", [{}, {"a": "a", "b": "b"}])
+def test_a_model_whose_folder_is_removed_is_not_there(
+    ask: Ask, places: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "CHECK_SECONDS", 0.0)
+
+    async def main() -> None:
+        resources = Resources(CONFIG, places, folder)
+        await ask("a", resources)
+        shutil.rmtree(folder / "a")
+        with pytest.raises(ApiError, match=r"^There is no model 'a'[.] There are: b") as caught:
+            await ask("a", resources)
+        assert (caught.value.status, caught.value.code) == (404, "model_not_found")
+        assert str(folder) not in caught.value.message
+        assert await ask("b", resources)
+        resources.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("change", "status"), [(trained_anew, 503), (replaced, 503), (shutil.rmtree, 404)])
+@pytest.mark.parametrize("ask", ASKS)
+def test_versions_are_not_mixed_before_the_next_look_at_the_folder(
+    ask: Ask, change: Change, status: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in memory is served meanwhile, and what is not is not read from the new files."""
+    monkeypatch.setattr(models, "CHECK_SECONDS", 60.0)
+
+    async def main() -> None:
+        resources = Resources(CONFIG, {}, folder)
+        old, before = await resources.models.get("a"), await ASKS[0]("a", resources)
+        change(folder / "a")
+        assert await ASKS[0]("a", resources) == before
+        if ask in ASKS[1:3]:
+            with pytest.raises(ApiError) as caught:
+                await ask("a", resources)
+            assert (caught.value.status, str(folder) in caught.value.message) == (status, False)
+            assert old not in resources.models.loaded
+        else:
+            assert await ask("a", resources)
+            assert resources.models.loaded == [old]
+        resources.close()
+
+    asyncio.run(main())
+
+
+def test_a_state_of_a_model_that_has_changed_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "CHECK_SECONDS", 0.0)
+
+    async def main() -> None:
+        resources = Resources(CONFIG, {}, folder)
+        await clamped_state("a", resources)
+        (id,) = resources.states._states
+        assert await completing(logprobs=0, state=id, clamp="L0/3=5")("a", resources)
+        trained_anew(folder / "a")
+        with pytest.raises(ApiError, match="'a' has changed since the state was made") as caught:
+            await completing(state=id, clamp="L0/3=5")("a", resources)
+        assert caught.value.status == 400
+        shutil.rmtree(folder / "a")
+        with pytest.raises(ApiError, match="There is no model 'a'"):
+            await completing(state=id, clamp="L0/3=5")("a", resources)
+        resources.close()
+
+    asyncio.run(main())
+
+
+def test_texts_that_are_being_written_keep_their_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(models, "GRACE", 0.01)
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, folder)
+        old = await host.get("a")
+        with old.in_use():
+            trained_anew(folder / "a")
+            assert await host.get("a") is not old
+            await asyncio.sleep(0.05)
+            assert old in host.in_memory
+            assert old.engine
+            assert old.engine._thread.is_alive()
+        while old in host.in_memory:
+            await asyncio.sleep(0.005)
+        assert not old.engine._thread.is_alive()
+        assert [model.name for model in host.in_memory] == ["a"]
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_metrics_count_both_versions_of_a_model(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "CHECK_SECONDS", 0.0)
+
+    async def main() -> None:
+        resources = Resources(CONFIG, {}, folder)
+        with (await resources.models.get("a")).in_use():
+            trained_anew(folder / "a")
+            await resources.models.get("a")
+            assert len(resources.models.in_memory) == 2
+            assert resources.metrics.text().decode().count('vllm:num_requests_running{model_name="a"}') == 1
+        resources.close()
+
+    asyncio.run(main())
+
+
+def test_the_disk_is_looked_at_once_a_second_and_aside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+
+    def is_current(self: ModelFolder) -> bool:
+        looks.append(threading.current_thread().name)
+        return True
+
+    monkeypatch.setattr(ModelFolder, "is_current", property(is_current))
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, folder)
+        model = await host.get("a")
+        for _ in range(3):
+            await host.get("a")
+        assert not looks
+        model.checked_at -= models.CHECK_SECONDS
+        await asyncio.gather(*(host.get("a") for _ in range(3)))
+        assert len(looks) == 1
+        assert looks[0] != threading.main_thread().name
+        host.close()
+
+    asyncio.run(main())
+
+
+def test_an_error_of_a_model_does_not_tell_where_it_is(folder: Path) -> None:
+    (folder / "b" / "model.safetensors").write_bytes(b"nothing")
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, folder)
+        with pytest.raises(ApiError, match=r"'b' cannot be loaded: model[.]safetensors is 7 bytes long") as caught:
+            await host.get("b")
+        assert str(folder) not in caught.value.message
+        host.close()
+
+    asyncio.run(main())

@@ -35,7 +35,6 @@ from textgen.saved_model.layout import (
     TRAINING,
     WEIGHTS,
     WORDS,
-    manifest_entry,
     read_bytes,
     training_bytes,
 )
@@ -44,7 +43,6 @@ from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import FILTER_BYTES, model_files
 from textgen.schema import check
 from textgen.settings import to_dict
-from textgen.storage.folders import read_manifest, verified
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import FIRST_LEARNED, NEWLINE, SPACE, SentencePieceTokenizer, Tokenizer
 from textgen.wording import visible
@@ -165,12 +163,12 @@ def shared_files(model: ModelFolder) -> dict[str, bytes]:
     """
     if model.precision == INT8:
         names = [CONFIG, WEIGHTS, *([MODEL_FILE] if model.tokenizer.serialized else [])]
-        found = {name: _file(model, name) for name in names}
+        found = {name: model.read_file(name, FILTER_BYTES) for name in names}
     else:
         configs = (model.model_config, model.tokenizer_config, model.corpus_config)
         found = model_files(model.weights(), *configs, model.tokenizer, INT8)
-    if WORDS in read_manifest(model.folder)["files"]:
-        found[WORDS] = _file(model, WORDS)
+    if WORDS in model.files:
+        found[WORDS] = model.read_file(WORDS, FILTER_BYTES)
     record = record_of_copy(model.training) if model.training else {}
     if record:
         found[TRAINING] = training_bytes(record)
@@ -244,10 +242,6 @@ def _card(model: ModelFolder, licence: str, note: str) -> dict[str, Any]:
         "parameters": model.model_config.num_parameters,
         "bits_per_byte": scores.get("bits_per_byte"),
     }
-
-
-def _file(model: ModelFolder, name: str) -> bytes:
-    return read_bytes(verified(model.folder, name, manifest_entry(model.folder, name)), FILTER_BYTES)
 
 
 def _aligned(size: int) -> int:

@@ -22,14 +22,14 @@ from textgen.model.numpy_model import NumpyModel
 from textgen.model.probabilities import log_softmax
 from textgen.model.rounding import spread
 from textgen.saved_model.creation import check_place
-from textgen.saved_model.layout import CARD, FLOAT32, NGRAMS, TRAINING, read_bytes, training_bytes
+from textgen.saved_model.layout import CARD, FLOAT32, NGRAMS, TRAINING, training_bytes
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import FILTER_BYTES, model_files, save_model
 from textgen.storage.addresses import without_secrets
 from textgen.storage.files import write_own_file
-from textgen.storage.folders import new_folder, read_manifest, verified
+from textgen.storage.folders import new_folder
 
 LIMIT = 0.005  # share of bits that compressing may cost
 ROWS, STEPS = 32, 64  # texts that the model writes, and tokens of each
@@ -124,8 +124,7 @@ def compressed_copy(saved: ModelFolder, target: Path, precision: str, *, with_in
     check_place(target)
     configs = (saved.model_config, saved.tokenizer_config, saved.corpus_config)
     written = model_files(saved.weights(), *configs, saved.tokenizer, precision)
-    entries = read_manifest(saved.folder)["files"]
-    others = [name for name in entries if name not in written and (with_index or name != NGRAMS)]
+    others = [name for name in saved.files if name not in written and (with_index or name != NGRAMS)]
     record = record_of_copy(saved.training) if saved.training else saved.record
     if saved.training:
         written[TRAINING] = training_bytes(record)
@@ -134,8 +133,7 @@ def compressed_copy(saved: ModelFolder, target: Path, precision: str, *, with_in
         for name, data in written.items():
             write_own_file(folder / name, data)
         for name in others:
-            path = verified(saved.folder, name, entries[name])
-            write_own_file(folder / name, read_bytes(path, FILTER_BYTES))
+            write_own_file(folder / name, saved.read_file(name, FILTER_BYTES))
 
 
 # === Measuring ===

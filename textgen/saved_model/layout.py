@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from textgen.errors import SavedModelError, TextgenError
+from textgen.errors import ModelChanged, SavedModelError, TextgenError
 from textgen.model.config import ModelConfig
 from textgen.schema import check
 from textgen.settings import from_dict
@@ -40,6 +41,7 @@ RECORD = {  # fields of training.json that commands other than train read; `text
     "tokens?": {"folder": str, "train": int, "valid": int},
 }
 CONFIG_FILE = {"model": dict, "tokenizer": dict, "corpus": dict, "precision?": str}
+Value = TypeVar("Value")
 
 
 def read_training(folder: Path) -> dict[str, Any]:
@@ -192,23 +194,57 @@ def manifest_entry(path: Path, name: str) -> dict[str, Any]:
     Raises:
         SavedModelError: The manifest does not name the file.
     """
-    files = read_manifest(path)["files"]
-    if name not in files:
-        raise SavedModelError(f"{path / MANIFEST} does not name {name}. Copy the whole folder again.")
-    return files[name]
+    return entry_in(read_manifest(path)["files"], path, name)
 
 
-def read_verified_json(path: Path, name: str) -> dict[str, Any]:
-    """Reads a JSON object from a file after verifying its checksum.
+def entry_in(files: Mapping[str, Any], path: Path, name: str) -> dict[str, Any]:
+    """Returns the entry of a file in a manifest that was read before.
 
     Args:
+        files: The entries of the manifest, by name.
         path: Folder of the model.
         name: Name of the file.
 
+    Raises:
+        SavedModelError: The manifest does not name the file.
+    """
+    if name not in files:
+        raise SavedModelError(f"{path / MANIFEST} does not name {name}. Copy the whole folder again.")
+    entry: dict[str, Any] = files[name]
+    return entry
+
+
+def read_listed(files: Mapping[str, Any], path: Path, name: str, read: Callable[[Path], Value]) -> Value:
+    """Reads a file of a model if it is the one that a manifest, which was read before, describes.
+
+    Args:
+        files: The entries of the manifest, by name.
+        path: Folder of the model.
+        name: Name of the file.
+        read: Reads the file.
+
     Returns:
-        The JSON object.
+        What `read` returns.
 
     Raises:
+        ModelChanged: The manifest describes another file now, or the folder is gone.
         SavedModelError: The file is missing or damaged.
     """
-    return read_json(verified(path, name, manifest_entry(path, name)))
+    entry = entry_in(files, path, name)
+    try:
+        value = read(verified(path, name, entry))
+    except SavedModelError:
+        _require_unchanged(path, name, entry)
+        raise
+    _require_unchanged(path, name, entry)  # it may have been replaced after it was verified
+    return value
+
+
+def _require_unchanged(path: Path, name: str, entry: Mapping[str, Any]) -> None:
+    """Raises `ModelChanged` if the manifest of a folder has another entry for a file than before."""
+    try:
+        found = read_manifest(path)["files"].get(name)
+    except SavedModelError:
+        found = None
+    if found != entry:
+        raise ModelChanged(f"{path} was changed since it was loaded: load it again.")

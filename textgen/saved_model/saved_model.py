@@ -19,15 +19,16 @@ Links are not followed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from textgen.corpus.config import CorpusConfig
-from textgen.errors import SavedModelError, TextgenError
+from textgen.errors import ModelChanged, SavedModelError, TextgenError
 from textgen.generation.config import AUTO, NUMPY, TENSORFLOW
 from textgen.model.clamping import Clamp
 from textgen.model.config import ModelConfig
@@ -46,16 +47,18 @@ from textgen.saved_model.layout import (
     TRAINING,
     WEIGHTS,
     WORDS,
+    Value,
     check_config,
-    manifest_entry,
+    entry_in,
     read_bytes,
+    read_json,
+    read_listed,
     read_training,
-    read_verified_json,
 )
 from textgen.saved_model.onnx_cache import Source, int8_writer, known_loss
 from textgen.saved_model.registry import find_model, models_folder
 from textgen.settings import from_dict, to_dict
-from textgen.storage.folders import read_manifest, verified
+from textgen.storage.folders import MANIFEST, read_manifest
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
@@ -78,6 +81,8 @@ EXACT = " exact"  # added to the fingerprint of a model that computes in exact a
 class ModelFolder:
     """A saved model whose files have been checked. Weights are read on demand.
 
+    Reading a file on demand raises `ModelChanged` if it was replaced or removed since: versions are never mixed.
+
     Attributes:
         folder: Folder of the model.
         model_config: Settings of the network.
@@ -85,6 +90,7 @@ class ModelFolder:
         corpus_config: Settings for reading the corpus and splitting it into documents.
         tokenizer: Converts between text and token ids.
         training: Content of training.json (settings, scores, versions); empty if the file is missing.
+        files: Size and checksum of each file, by name, as the manifest had them when the model was loaded.
         precision: Precision that the weights are stored in, one of `textgen.saved_model.layout.PRECISIONS`.
     """
 
@@ -94,6 +100,7 @@ class ModelFolder:
     corpus_config: CorpusConfig
     tokenizer: Tokenizer
     training: dict[str, Any]
+    files: Mapping[str, Any] = field(repr=False)
     precision: str = FLOAT32
 
     @property
@@ -122,7 +129,31 @@ class ModelFolder:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the file of weights, 64 hexadecimal digits."""
-        return str(manifest_entry(self.folder, WEIGHTS)["sha256"])
+        return str(entry_in(self.files, self.folder, WEIGHTS)["sha256"])
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the folder still has the files that were loaded; True where it cannot be read at the moment."""
+        try:
+            return bool(read_manifest(self.folder)["files"] == self.files)
+        except SavedModelError:
+            return _may_exist(self.folder / MANIFEST)
+
+    def read_file(self, name: str, limit: int) -> bytes:
+        """Reads a file that the manifest names.
+
+        Args:
+            name: Name of the file.
+            limit: Largest accepted size in bytes.
+
+        Returns:
+            Its content.
+
+        Raises:
+            ModelChanged: The file was replaced or removed since the model was loaded.
+            SavedModelError: The file is damaged, too large, or not in the manifest.
+        """
+        return self._read(name, partial(read_bytes, limit=limit))
 
     def weights(self) -> dict[str, np.ndarray]:
         """Reads the weights.
@@ -131,9 +162,11 @@ class ModelFolder:
             The weights by name, float32.
 
         Raises:
+            ModelChanged: The file was replaced or removed since the model was loaded.
             SavedModelError: The file is damaged, or does not fit the configuration.
         """
-        return read_weights(self._weights_file(), self.model_config.weight_shapes(), self.precision)
+        shapes = self.model_config.weight_shapes()
+        return self._read(WEIGHTS, lambda path: read_weights(path, shapes, self.precision))
 
     def exact_weights(self, direction: str = "forward") -> ExactWeights:
         """Reads the weights as integers, for exact arithmetic: those of an int8 model as they are, others rounded.
@@ -146,13 +179,15 @@ class ModelFolder:
 
         Raises:
             ConfigError: The network does not have this direction.
+            ModelChanged: The file was replaced or removed since the model was loaded.
             SavedModelError: The file is damaged, or does not fit the configuration.
         """
-        arrays = read_integers(self._weights_file(), self.model_config.weight_shapes(), self.precision)
+        shapes = self.model_config.weight_shapes()
+        arrays = self._read(WEIGHTS, lambda path: read_integers(path, shapes, self.precision))
         return exact_weights(*one_way(self.model_config, arrays, direction))
 
-    def _weights_file(self) -> Path:
-        return verified(self.folder, WEIGHTS, manifest_entry(self.folder, WEIGHTS))
+    def _read(self, name: str, read: Callable[[Path], Value]) -> Value:
+        return read_listed(self.files, self.folder, name, read)
 
     @property
     def main_direction(self) -> str:
@@ -310,7 +345,7 @@ class ModelFolder:
     @property
     def has_ngrams(self) -> bool:
         """Whether the model has an n-gram index of its training text."""
-        return NGRAMS in read_manifest(self.folder)["files"]
+        return NGRAMS in self.files
 
     def ngrams(self) -> NgramIndex:
         """Reads the n-gram index of the training text.
@@ -328,7 +363,7 @@ class ModelFolder:
                 f"{self.folder} has no index of its training text ({NGRAMS}), so copies of it cannot be detected: "
                 "it was trained without one, the text is too large for one, or it was left out, as in the bases."
             )
-        return read_index(verified(self.folder, NGRAMS, manifest_entry(self.folder, NGRAMS)))
+        return self._read(NGRAMS, read_index)
 
     def words(self) -> WordFilter | None:
         """Reads the filter of the words of the training text.
@@ -341,9 +376,7 @@ class ModelFolder:
         """
         from textgen.dataset.word_filter import read_word_filter
 
-        if WORDS not in read_manifest(self.folder)["files"]:
-            return None
-        return read_word_filter(verified(self.folder, WORDS, manifest_entry(self.folder, WORDS)))
+        return self._read(WORDS, read_word_filter) if WORDS in self.files else None
 
 
 def load_model(name: str | None = None, folder: str | Path | None = None) -> ModelFolder:
@@ -360,13 +393,21 @@ def load_model(name: str | None = None, folder: str | Path | None = None) -> Mod
         SavedModelError: There is no such model, or a file is missing, damaged or of another version.
     """
     path = find_model(name, folder)
-    config = read_verified_json(path, CONFIG)
+    try:
+        return _load(path)
+    except ModelChanged:  # a training saved it at this moment
+        return _load(path)
+
+
+def _load(path: Path) -> ModelFolder:
+    files = read_manifest(path)["files"]
+    config = read_listed(files, path, CONFIG, read_json)
     check_config(path, config)
     try:
         model_config = from_dict(ModelConfig, config["model"])
         tokenizer_config = from_dict(TokenizerConfig, config["tokenizer"])
         corpus_config = from_dict(CorpusConfig, config["corpus"])
-        tokenizer = load_tokenizer(_tokenizer_bytes(path, tokenizer_config))
+        tokenizer = load_tokenizer(_tokenizer_bytes(files, path, tokenizer_config))
     except SavedModelError:
         raise  # the message already names the file
     except TextgenError as error:
@@ -384,10 +425,21 @@ def load_model(name: str | None = None, folder: str | Path | None = None) -> Mod
         )
     training = read_training(path) if os.path.lexists(path / TRAINING) else {}
     precision = config.get("precision", FLOAT32)
-    return ModelFolder(path, model_config, tokenizer_config, corpus_config, tokenizer, training, precision)
+    return ModelFolder(path, model_config, tokenizer_config, corpus_config, tokenizer, training, files, precision)
 
 
-def _tokenizer_bytes(path: Path, config: TokenizerConfig) -> bytes:
-    if config.tokenizer == "byte" and MODEL_FILE not in read_manifest(path)["files"]:
+def _tokenizer_bytes(files: Mapping[str, Any], path: Path, config: TokenizerConfig) -> bytes:
+    if config.tokenizer == "byte" and MODEL_FILE not in files:
         return b""
-    return read_bytes(verified(path, MODEL_FILE, manifest_entry(path, MODEL_FILE)), MODEL_BYTES)
+    return read_listed(files, path, MODEL_FILE, partial(read_bytes, limit=MODEL_BYTES))
+
+
+def _may_exist(path: Path) -> bool:
+    """Whether a file is there, or cannot be looked for at the moment."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True

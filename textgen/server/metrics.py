@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from textgen.server.engine import Engine
 from textgen.server.served_model import ServedModel
 
 SECONDS = (
@@ -48,11 +49,14 @@ class Metrics:
         running = GaugeMetricFamily("vllm:num_requests_running", "Texts being written.", labels=LABELS)
         waiting = GaugeMetricFamily("vllm:num_requests_waiting", "Texts that wait for a slot.", labels=LABELS)
         cached = GaugeMetricFamily("textgen:prefix_cache_bytes", "Bytes of states within prompts.", labels=LABELS)
-        for model in self._models():
+        engines: dict[str, list[Engine]] = {}
+        for model in self._models():  # several have a name while the folder of a model has changed
             if model.engine:
-                running.add_metric([model.name], model.engine.running)
-                waiting.add_metric([model.name], model.engine.waiting)
-                cached.add_metric([model.name], model.engine.cache.bytes)
+                engines.setdefault(model.name, []).append(model.engine)
+        for name, each in engines.items():
+            running.add_metric([name], sum(engine.running for engine in each))
+            waiting.add_metric([name], sum(engine.waiting for engine in each))
+            cached.add_metric([name], sum(engine.cache.bytes for engine in each))
         yield from (running, waiting, cached)
 
     def text(self) -> bytes:

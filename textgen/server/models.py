@@ -1,11 +1,15 @@
 """The models of a server: found by name, loaded when they are asked for, dropped when memory is short.
 
+A model whose folder has changed is loaded anew for new requests. Those that are being answered keep the version that
+they began with.
+
 A name from a request is compared with the names that are served. It never becomes part of a path.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from textgen.errors import SavedModelError, TextgenError
+from textgen.errors import ModelChanged, SavedModelError, TextgenError
 from textgen.generation.generator import Generator
 from textgen.saved_model.bases import base_folder, base_for, installed_bases
-from textgen.saved_model.folder_contents import saved_at
-from textgen.saved_model.registry import list_models
+from textgen.saved_model.folder_contents import is_model, saved_at
+from textgen.saved_model.registry import find_model, list_models
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine
@@ -29,6 +33,7 @@ Say = Callable[[str], None]
 
 MEGABYTE = 1 << 20
 GRACE = 5.0  # seconds in which a model that was asked for, or planned with, may still get its work
+CHECK_SECONDS = 1.0  # between two looks at whether the folder of a model has changed
 
 
 class ModelHost:
@@ -55,22 +60,28 @@ class ModelHost:
         self._models_dir = models_dir
         self._say = say
         self._loaded: dict[str, ServedModel] = {}
-        self._loads: dict[str, asyncio.Task[None]] = {}  # in progress
+        self._outdated: list[ServedModel] = []  # whose folders have changed, until their last requests end
+        self._loads: dict[str, asyncio.Task[ServedModel]] = {}  # in progress
         self._loading = ThreadPoolExecutor(1, "textgen-load")
         self._next_look: asyncio.TimerHandle | None = None  # at whether models can be dropped
         self.is_loading = False  # whether its thread is at work
 
     @property
     def loaded(self) -> list[ServedModel]:
-        """The models in memory."""
+        """The models in memory that new requests get."""
         return list(self._loaded.values())
+
+    @property
+    def in_memory(self) -> list[ServedModel]:
+        """All models in memory; those that requests began with before their folders changed are among them."""
+        return [*self._loaded.values(), *self._outdated]
 
     def names(self) -> list[str]:
         """The names of the models that are served; the first is the default."""
         return list(self._served())
 
     async def get(self, name: str | None = None, text: str = "") -> ServedModel:
-        """Returns a model, which is loaded first if it is not in memory.
+        """Returns a model, which is loaded first if it is not in memory or if its folder has changed.
 
         Args:
             name: Its name; the default model if it is None or empty.
@@ -79,20 +90,20 @@ class ModelHost:
         Raises:
             ApiError: There is no such model, or it cannot be loaded.
         """
-        if name and name in self._loaded:  # without a look at the disk
-            return self._used(name)
+        if name and (model := await self._current(name)):  # without a look at the other models
+            return _used(model)
         served = self._served()
         if not served:
             raise no_model(name or "", [])
         name = name or self._default(served, text)
         if name not in served:
             raise no_model(name, list(served))
-        if name not in self._loaded:
-            if name not in self._loads:
-                self._loads[name] = asyncio.create_task(self._load(name, served[name]))
-                self._loads[name].add_done_callback(partial(self._load_ended, name))
-            await asyncio.shield(self._loads[name])  # which goes on for the next client if this one leaves
-        return self._used(name)
+        if model := await self._current(name):
+            return _used(model)
+        if name not in self._loads:
+            self._loads[name] = asyncio.create_task(self._load(name, served[name]))
+            self._loads[name].add_done_callback(partial(self._load_ended, name))
+        return _used(await asyncio.shield(self._loads[name]))  # the load goes on for the next client if this one leaves
 
     def is_exact(self, asked: bool | None) -> bool:
         """Returns whether a request is computed in exact arithmetic, from what it says."""
@@ -140,16 +151,21 @@ class ModelHost:
         return await asyncio.shield(making)  # what is made stays in memory, also if this client leaves
 
     async def _make(self, model: ServedModel, make: Callable[[], Result]) -> Result:
-        with model.in_use():
-            made = await self._aside(model.name, make)
+        folder = model.saved.folder
+        try:
+            with model.in_use():
+                made = await self._aside(model.name, make)
+        except SavedModelError as error:
+            if isinstance(error, ModelChanged):
+                self._outdate(model)
+            raise await self._failure(model.name, error, lambda: folder if is_model(folder) else None) from error
         self._make_room(model.name)
         return made
 
     def end_texts(self) -> None:
         """Ends the threads that write. Texts that are being written end with an error."""
-        for model in self.loaded:
-            if model.engine:
-                model.engine.close()
+        for model in self.in_memory:
+            _close(model)
 
     def close(self) -> None:
         """Ends the threads of all models. A load in progress is not waited for."""
@@ -158,9 +174,21 @@ class ModelHost:
             self._next_look.cancel()
         self.end_texts()
 
-    def _used(self, name: str) -> ServedModel:
-        self._loaded[name].used_at = time.monotonic()
-        return self._loaded[name]
+    async def _current(self, name: str) -> ServedModel | None:
+        """Returns a model that is in memory, unless its folder has changed, which is looked at once a second."""
+        model, now = self._loaded.get(name), time.monotonic()
+        if model and now >= model.checked_at + CHECK_SECONDS:
+            model.checked_at = now
+            if not await asyncio.to_thread(getattr, model.saved, "is_current"):
+                self._outdate(model)
+        return self._loaded.get(name)
+
+    def _outdate(self, model: ServedModel) -> None:
+        """Gives a model to no new request."""
+        if self._loaded.get(model.name) is model:
+            del self._loaded[model.name]
+            self._outdated.append(model)
+            self._make_room()
 
     def _served(self) -> dict[str, str]:
         if self._places:
@@ -176,23 +204,44 @@ class ModelHost:
         base = base_for(text) if is_base else None
         return base if base is not None and base in served else first
 
-    def _load_ended(self, name: str, load: asyncio.Task[None]) -> None:
+    def _load_ended(self, name: str, load: asyncio.Task[ServedModel]) -> None:
         del self._loads[name]
         _take_error(load)
 
-    async def _load(self, name: str, place: str) -> None:
-        saved, generator, exact = await self._aside(
-            name, lambda: _read(place, self._models_dir, self._config, self._say)
-        )
+    async def _load(self, name: str, place: str) -> ServedModel:
+        try:
+            saved, generator, exact = await self._aside(
+                name, lambda: _read(place, self._models_dir, self._config, self._say)
+            )
+        except SavedModelError as error:
+            raise await self._failure(name, error, lambda: _folder_of(place, self._models_dir)) from error
         engine = self._engine(generator, asyncio.get_running_loop()) if generator else None
-        self._loaded[name] = ServedModel(name, saved, engine, exact)
+        model = self._loaded[name] = ServedModel(name, saved, engine, exact)
         self._make_room(name)
+        return model
+
+    async def _failure(self, name: str, error: SavedModelError, find: Callable[[], Path | None]) -> ApiError:
+        """Returns the answer for a model that cannot be read; it does not tell where the model is.
+
+        Args:
+            name: Name of the model.
+            error: What is wrong with it.
+            find: Returns its folder; None if it is gone.
+        """
+        folder = await asyncio.to_thread(find)
+        if folder is None:
+            return no_model(name, [each for each in self._served() if each != name])
+        if isinstance(error, ModelChanged):
+            return unavailable(f"The model {name!r} has just been changed. Try again in a second.")
+        reason = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name)
+        return unavailable(f"The model {name!r} cannot be loaded: {reason}")
 
     async def _aside(self, name: str, work: Callable[[], Result]) -> Result:
         """Does work on a model in the thread that loads.
 
         Raises:
-            ApiError: The model cannot be loaded, or the server is closing.
+            ApiError: The server is closing, or has a bug.
+            SavedModelError: The model cannot be loaded.
         """
         try:
             working = asyncio.get_running_loop().run_in_executor(self._loading, self._watched, work)
@@ -200,8 +249,6 @@ class ModelHost:
             raise closing() from error
         try:
             return await working
-        except SavedModelError as error:
-            raise unavailable(f"The model {name!r} cannot be loaded: {error}") from error
         except (ApiError, TextgenError):
             raise
         except Exception as error:
@@ -218,25 +265,29 @@ class ModelHost:
         config = self._config
         return Engine(generator, loop, config.slots, config.max_queue, config.cache_memory * MEGABYTE)
 
-    def _make_room(self, newest: str) -> None:
-        """Drops idle models, the least recently used first, until the others fit.
+    def _make_room(self, newest: str | None = None) -> None:
+        """Drops idle models that are outdated, and others, the least recently used first, until the rest fits.
 
-        As long as they do not, it looks again: those that are in use now, or were a moment ago, may be idle then.
+        `newest` is kept, or by default the most recently used model.
+
+        As long as some are left, it looks again: those that are in use now, or were a moment ago, may be idle then.
         """
-        for name, model in self._by_use():
-            if self._fits:
-                return
-            if name != newest and model.is_idle and time.monotonic() > model.used_at + GRACE:
+        for model in filter(_can_be_dropped, list(self._outdated)):
+            self._outdated.remove(model)
+            _close(model)
+        by_use = self._by_use()
+        newest = newest or next((name for name, _ in by_use[-1:]), None)
+        for name, model in by_use:
+            if not self._fits and name != newest and _can_be_dropped(model):
                 del self._loaded[name]
-                if model.engine:
-                    model.engine.close()
-        if len(self._loaded) > 1 and not self._fits and not self._next_look:
+                _close(model)
+        is_full = len(self._loaded) > 1 and not self._fits
+        if (is_full or self._outdated) and not self._next_look:
             self._next_look = asyncio.get_running_loop().call_later(GRACE, self._look_again)
 
     def _look_again(self) -> None:
         self._next_look = None
-        for name, _ in self._by_use()[-1:]:
-            self._make_room(name)  # but for the most recently used
+        self._make_room()
 
     def _by_use(self) -> list[tuple[str, ServedModel]]:
         """The models that are loaded with their names, the least recently used first."""
@@ -245,7 +296,29 @@ class ModelHost:
     @property
     def _fits(self) -> bool:
         """Whether all models that are loaded have room."""
-        return sum(each.bytes for each in self._loaded.values()) <= self._config.model_memory * MEGABYTE
+        return sum(each.bytes for each in self.in_memory) <= self._config.model_memory * MEGABYTE
+
+
+def _used(model: ServedModel) -> ServedModel:
+    model.used_at = time.monotonic()
+    return model
+
+
+def _can_be_dropped(model: ServedModel) -> bool:
+    return model.is_idle and time.monotonic() > model.used_at + GRACE
+
+
+def _close(model: ServedModel) -> None:
+    if model.engine:
+        model.engine.close()
+
+
+def _folder_of(place: str, models_dir: Path | None) -> Path | None:
+    """Returns the folder of a model; None if it is gone."""
+    try:
+        return find_model(place, models_dir)
+    except SavedModelError:
+        return None
 
 
 def _take_error(task: asyncio.Task[Any]) -> None:
@@ -278,7 +351,15 @@ def _read(
     place: str, models_dir: Path | None, config: ServerConfig, say: Say
 ) -> tuple[ModelFolder, Generator | None, Generator | None]:
     """Loads a model and what its first text would have to wait for: also in exact arithmetic if that is the default."""
-    saved = load_model(place, models_dir)
+    try:
+        return _read_version(load_model(place, models_dir), config, say)
+    except ModelChanged:  # a training saved it at this moment
+        return _read_version(load_model(place, models_dir), config, say)
+
+
+def _read_version(
+    saved: ModelFolder, config: ServerConfig, say: Say
+) -> tuple[ModelFolder, Generator | None, Generator | None]:
     if saved.main_direction == "backward":
         return saved, None, None
     generator = saved.generator(runtime=config.runtime, say=say)

@@ -194,6 +194,10 @@ def check_kept(kept: KeptState | None, model: ServedModel, generator: Generator)
         raise ApiError(
             400, f"The state was read with {' '.join(held) or 'no cell'} clamped: give the same clamp.", param="clamp"
         )
+    if kept.model == model.name:
+        raise ApiError(
+            400, f"The model {model.name!r} has changed since the state was made: make the state again.", param="state"
+        )
     raise ApiError(400, f"The state is one of the model {kept.model!r}, not of {model.name!r}.", param="state")
 
 

@@ -38,7 +38,7 @@ class Resources:
         self.config = config
         self.models = ModelHost(config, places, models_dir, say)
         self.states = StateStore(config.state_memory * MEGABYTE, config.state_time)
-        self.metrics = Metrics(lambda: self.models.loaded)
+        self.metrics = Metrics(lambda: self.models.in_memory)
         self.is_draining = False
         self.is_closing = False
         self._aside = ThreadPoolExecutor(1, "textgen-aside")

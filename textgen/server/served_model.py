@@ -42,6 +42,7 @@ class ServedModel:
         engine: Writes its texts; None if it reads text backward only.
         exact: Its generator in exact arithmetic; None if nobody has asked for that yet.
         used_at: When it was last asked for or used, by `time.monotonic`.
+        checked_at: When its folder was last compared with what was loaded.
         users: Number of requests that use it now: see `in_use`.
     """
 
@@ -50,6 +51,7 @@ class ServedModel:
     engine: Engine | None
     exact: Generator | None = None
     used_at: float = field(default_factory=time.monotonic)
+    checked_at: float = field(default_factory=time.monotonic)
     users: int = 0
     _clamped: WeakValueDictionary[tuple[Clamp, ...], Generator] = field(default_factory=WeakValueDictionary)
 
