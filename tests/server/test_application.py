@@ -324,13 +324,47 @@ def test_all_texts_of_a_prompt_repeat_its_log_probabilities(server: Running) -> 
     assert [choice["logprobs"]["text_offset"][: len(tokens)] for choice in several] == [[0, 1, 2, 3, 4, 5, 6, 7, 7]] * 3
 
 
-def test_prompts_of_ids_with_other_labels_share_nothing(tiny_models: Path, tmp_path: Path) -> None:
+def save_labelled(tiny_models: Path, folder: Path) -> Tokenizer:
+    """Saves a model of documents with the labels A and B, and returns its tokenizer."""
     tokenizer = load_model("tiny", tiny_models).tokenizer.with_labels(["A", "B"])
     shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
     rng = np.random.default_rng(1)
     weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shape.weight_shapes().items()}
     corpus = CorpusConfig(documents="line")
-    save_model(tmp_path / "labelled", weights, shape, TokenizerConfig("char"), corpus, tokenizer)
+    save_model(folder / "labelled", weights, shape, TokenizerConfig("char"), corpus, tokenizer)
+    return tokenizer
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_returned_state_of_a_prompt_of_ids_is_that_of_the_ids(
+    stream: bool, tiny_models: Path, tmp_path: Path
+) -> None:
+    """With their label, also if they end inside a character."""
+    tokenizer = save_labelled(tiny_models, tmp_path)
+    opening = tokenizer.opening("B")
+    prompt, half = [*opening, *tokenizer.encode("The cat")], [*opening, *tokenizer.encode("月")[:-1]]
+    after = {"prompt": "a", "seed": 1, "max_tokens": 1, "logprobs": 5}
+    with running(tmp_path, ServerConfig(port=0)) as there:
+
+        def next_after(state: Any) -> Any:
+            return there.complete(state=state["id"], **after)["choices"][0]["logprobs"]
+
+        def last(**fields: Any) -> Any:
+            if stream:
+                return there.stream("/v1/completions", fields)[-1]["choices"][0]
+            return there.complete(**fields)["choices"][0]
+
+        for ids in (prompt, half):
+            read = there.post("/v1/states", {"prompt": ids})
+            assert next_after(last(prompt=ids, return_state=True, max_tokens=0)["state"]) == next_after(read)
+        text = there.complete(prompt=prompt, seed=2, max_tokens=20)["choices"][0]["text"]
+        cut = last(prompt=prompt, return_state=True, seed=2, max_tokens=20, stop=text[5:7])
+        read = there.post("/v1/states", {"prompt": "The cat" + text[: text.index(text[5:7])], "label": "B"})
+        assert next_after(cut["state"]) == next_after(read)
+
+
+def test_prompts_of_ids_with_other_labels_share_nothing(tiny_models: Path, tmp_path: Path) -> None:
+    tokenizer = save_labelled(tiny_models, tmp_path)
     prompts = [[*tokenizer.opening(label), *tokenizer.encode("The cat." * 5)] for label in ("A", "B", None)]
     found = []
     for memory in (64, 0):
@@ -766,6 +800,33 @@ def test_what_one_key_has_read_is_read_anew_for_another(guarded: Running, path: 
     for key, is_cached in (("b", False), ("a", True)):
         usage = guarded.post("/v1/completions", asked, of(key))["usage"]
         assert (usage["prompt_tokens_details"]["cached_tokens"] > 0) == is_cached, key
+
+
+@pytest.mark.parametrize(
+    ("length", "written"),
+    [
+        ({"max_tokens": 0}, 0),
+        ({"max_completion_tokens": 0}, 0),
+        ({"max_tokens": 5, "max_completion_tokens": 0}, 0),
+        ({"max_tokens": 0, "max_completion_tokens": 1}, 1),
+    ],
+)
+@pytest.mark.parametrize("more", [{"prompt": PROMPT}, {"messages": [{"role": "user", "content": PROMPT}]}])
+def test_no_tokens_are_no_text(server: Running, more: dict[str, Any], length: dict[str, int], written: int) -> None:
+    path = "/v1/completions" if "prompt" in more else "/v1/chat/completions"
+    answer = server.post(path, {**more, **length, "seed": 1})
+    assert answer["usage"]["completion_tokens"] == written
+    (choice,) = answer["choices"]
+    assert choice["finish_reason"] == "length"
+    assert bool(choice["text"] if "text" in choice else choice["message"]["content"]) == bool(written)
+    *_, last = server.stream(path, {**more, **length, "seed": 1})
+    assert last["choices"][0]["finish_reason"] == "length"
+
+
+def test_no_tokens_are_no_text_towards_a_suffix(both_ways: Running) -> None:
+    answer = both_ways.complete(prompt="The", suffix=" mat.", max_tokens=0, n=2, seed=3)
+    assert [(each["text"], each["seed"]) for each in answer["choices"]] == [("", 3), ("", 4)]
+    assert answer["usage"]["completion_tokens"] == 0
 
 
 # === Wrong requests ===

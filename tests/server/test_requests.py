@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,11 +25,12 @@ from textgen.server.requests import (
 LIMITS = ServerConfig(max_length=1000, max_choices=10, max_time=50.0)
 
 
-def config(**fields: Any) -> SamplingConfig:
+def config(longest: int = LIMITS.max_length, **fields: Any) -> SamplingConfig:
     """The settings of a request with these fields."""
     import msgspec
 
-    return sampling_config(*parse(msgspec.json.encode(fields), CompletionRequest), LIMITS)
+    limits = replace(LIMITS, max_length=longest)
+    return sampling_config(*parse(msgspec.json.encode(fields), CompletionRequest), limits)
 
 
 def test_absent_settings_are_those_of_the_command_line() -> None:
@@ -71,6 +73,46 @@ def test_long_texts_are_allowed_up_to_a_limit() -> None:
     assert config(max_completion_tokens=7, max_tokens=9).max_tokens == 7
     with pytest.raises(ApiError, match="at most 1,000"):
         config(max_tokens=1001)
+
+
+@pytest.mark.parametrize(
+    ("fields", "longest", "expected"),
+    [
+        ({}, 1000, 500),
+        ({}, 50, 50),
+        ({"min_tokens": 30}, 50, 50),
+        ({"min_tokens": 600}, 1000, 600),
+        ({"max_tokens": 50}, 50, 50),
+        ({"max_tokens": 0}, 50, 1),
+    ],
+)
+def test_the_longest_text_bounds_the_default(fields: dict[str, Any], longest: int, expected: int) -> None:
+    assert config(longest, **fields).max_tokens == expected
+
+
+def test_a_text_for_a_gap_has_a_length_of_its_own() -> None:
+    request = CompletionRequest()
+    for longest, expected in ((1000, 40), (30, 30)):
+        assert sampling_config(request, {}, replace(LIMITS, max_length=longest), 40).max_tokens == expected
+    assert sampling_config(request, {"min_tokens": 60}, LIMITS, 40).max_tokens == 60
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "min_tokens"])
+def test_a_text_longer_than_the_server_writes_is_refused(name: str) -> None:
+    with pytest.raises(ApiError, match=f"{name} must be at most 50 on this server. Received: 51") as caught:
+        config(50, **{name: 51})
+    assert (caught.value.status, caught.value.param) == (400, name)
+
+
+def test_one_field_says_how_long_a_text_is() -> None:
+    for kind in (CompletionRequest(), ChatRequest(messages=[])):
+        assert kind.length is None
+        kind.max_tokens = 0
+        assert kind.length == 0
+        kind.max_completion_tokens = 5
+        assert kind.length == 5
+        kind.max_tokens, kind.max_completion_tokens = 5, 0
+        assert kind.length == 0
 
 
 def test_seeds_follow_one_another() -> None:

@@ -80,16 +80,19 @@ async def stream(plan: Plan, resources: Resources) -> AsyncGenerator[bytes, None
                 if added is not None:
                     yield chunk(added)
                 if choice.stop_reason:
-                    last = writers[choice.index].last()
-                    if plan.request.return_state:
-                        last["state"] = await _kept_state(plan, choice, resources)
-                    yield chunk(last)
+                    yield chunk(await _last(plan, choice, writers[choice.index], resources))
             if not plan.writes:
-                for pieces in writers:
-                    yield chunk(pieces.last())
+                for pieces, choice in zip(writers, plan.choices, strict=True):
+                    yield chunk(await _last(plan, choice, pieces, resources))
     if counts_usage:
         yield event(head | {"choices": [], "usage": plan.usage()})
     yield DONE
+
+
+async def _last(plan: Plan, choice: Choice, pieces: Pieces, resources: Resources) -> dict[str, Any]:
+    """The last piece of a text, with the state at its end if the request wants it."""
+    state = {"state": await _kept_state(plan, choice, resources)} if plan.request.return_state else {}
+    return pieces.last() | state
 
 
 async def _begin(plan: Plan, writing: Writing) -> None:
@@ -123,8 +126,9 @@ async def _kept_state(plan: Plan, choice: Choice, resources: Resources) -> dict[
     """Keeps the position at the end of a text, and says how to continue from it."""
     state = choice.job.state
     if state is None or choice.stop_reason in CUT:  # tokens were taken back from the text: it is read anew
-        config = replace(choice.job.row.config, seed=0)
-        prompt = plan.prompts[choice.prompt] + choice.text
+        label = label_of(plan.generator, plan.leads[choice.prompt], choice.job.row.config.label)
+        config = replace(choice.job.row.config, seed=0, label=label)
+        prompt = plan.prompts[choice.prompt] + choice.text if choice.text else plan.given[choice.prompt]
         state = await read_state(plan.model, plan.generator, prompt, config, plan.kept, plan.owner, resources)
     kept = resources.states.add(plan.owner, plan.model.name, plan.generator.fingerprint, state)
     return described(kept)

@@ -8,7 +8,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
-from textgen.generation.infilling import GAP_TOKENS, num_drafts
+from textgen.generation.config import SamplingConfig
+from textgen.generation.infilling import GAP_TOKENS, Infill, num_drafts
+from textgen.generation.request import later_seed
 from textgen.server.failures import ApiError
 from textgen.server.planning import ID_BYTES, apart_if_long, check_length, head_of
 from textgen.server.requests import CompletionRequest, checked_count, clamps_of, first_text, sampling_config
@@ -34,20 +36,25 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
         raise ApiError(400, "A suffix goes with one prompt, as text.", param="prompt")
     number = checked_count("n", request.n, 1, resources.config)
     drawn = None if request.best_of is None else checked_count("best_of", request.best_of, 1, resources.config)
-    config = sampling_config(request, values, resources.config)
+    default = GAP_TOKENS if prompts[0] else SamplingConfig.max_tokens
+    config = sampling_config(request, values, resources.config, default)
     seconds, config = config.max_seconds, replace(config, max_seconds=None)  # of all drafts together
-    if request.max_tokens is None and request.max_completion_tokens is None and prompts[0]:
-        config = replace(config, max_tokens=GAP_TOKENS)
     prompt, suffix = prompts[0], request.suffix or ""
     with model.in_use():
         read = await apart_if_long(len(prompt) + len(suffix), _num_tokens, model.tokenizer, prompt, suffix)
     check_length(read, resources)
     _check_drafts(config.max_tokens * num_drafts(prompt, number, drawn), resources)
-    with model.in_use():
-        await resources.models.prepare(model, "infiller")
-        infills = await resources.aside(
-            lambda wanted: model.infiller.infill(prompt, suffix, config, number, drawn, seconds=seconds, wanted=wanted)
-        )
+    if request.length == 0:  # nothing is written
+        configs = [later_seed(config, place) for place in range(number)]
+        infills = [Infill(prompt, "", suffix, "forward", "length", each.seed or 0, each) for each in configs]
+    else:
+        with model.in_use():
+            await resources.models.prepare(model, "infiller")
+            infills = await resources.aside(
+                lambda wanted: model.infiller.infill(
+                    prompt, suffix, config, number, drawn, seconds=seconds, wanted=wanted
+                )
+            )
     choices = [
         {
             "index": index,

@@ -60,6 +60,7 @@ class Plan:
         n: Texts in the answer for each prompt.
         logprobs: Alternatives of each token that are reported; None for no log probabilities.
         echoes: The log probabilities of each prompt, where they are echoed.
+        given: The prompts as they were sent, as texts or as ids.
         prompts: The text of each prompt.
         leads: The tokens of each prompt that tell the beginning of a document, which are not read again.
         writes: Whether anything is written after the prompts.
@@ -73,6 +74,7 @@ class Plan:
     is_chat: bool
     n: int
     logprobs: int | None
+    given: list[Prompt] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
     leads: list[list[int]] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
@@ -140,7 +142,6 @@ async def plan_completion(request: CompletionRequest, values: dict[str, Any], ow
         config = replace(config, top_logprobs=0)
     if plan.echo:
         config = replace(config, heal=False)
-    plan.writes = request.max_tokens != 0
     with plan.model.in_use():
         await _add_choices(plan, prompts, config, drawn, resources, repeatable=is_repeatable(values, config))
     return plan
@@ -178,7 +179,7 @@ async def _begun(
     model = await resources.models.get(request.model or (kept.model if kept else None), text)
     generator = await resources.models.generator(model, clamps_of(request), request.exact)
     check_kept(kept, model, generator)
-    return Plan(model, generator, owner, request, is_chat, n, logprobs, kept=kept)
+    return Plan(model, generator, owner, request, is_chat, n, logprobs, writes=request.length != 0, kept=kept)
 
 
 def check_kept(kept: KeptState | None, model: ServedModel, generator: Generator) -> None:
@@ -258,6 +259,7 @@ def _rows(plan: Plan, prompts: Sequence[Prompt], config: SamplingConfig, track: 
     for prompt in prompts:
         lead = [] if plan.kept or isinstance(prompt, str) else lead_of(plan.generator, prompt)
         row = make_row(plan.generator, prompt, config, plan.kept, track=track)
+        plan.given.append(prompt)
         plan.leads.append(lead)
         plan.prompts.append(prompt if isinstance(prompt, str) else plan.model.tokenizer.decode(prompt))
         rows.append(row)

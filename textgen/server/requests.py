@@ -64,6 +64,11 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     state: str | None = None
     return_state: bool | None = None
 
+    @property
+    def length(self) -> int | None:
+        """Tokens that a text may have; None if the request does not say, 0 if nothing is to be written."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
 
 class CompletionRequest(GenerationRequest, kw_only=True):
     """A request to `/v1/completions`."""
@@ -219,13 +224,19 @@ def parse(body: bytes, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
     return request, {name: value for name, value in values.items() if value is not None}
 
 
-def sampling_config(request: GenerationRequest, values: Mapping[str, Any], limits: ServerConfig) -> SamplingConfig:
+def sampling_config(
+    request: GenerationRequest,
+    values: Mapping[str, Any],
+    limits: ServerConfig,
+    max_tokens: int = SamplingConfig.max_tokens,
+) -> SamplingConfig:
     """Returns the settings of the first text of a request; the others have the seeds after it.
 
     Args:
         request: The request.
         values: All of its fields that are not null.
         limits: Settings of the server.
+        max_tokens: Its length if it does not say and the server allows as much.
 
     Raises:
         ApiError: A value is too large for the server.
@@ -235,7 +246,7 @@ def sampling_config(request: GenerationRequest, values: Mapping[str, Any], limit
     for name in ("seed", "top_k"):
         if settings.get(name) == -1:  # other servers' sign for an absent setting
             del settings[name]
-    settings |= _length(request, settings.get("min_tokens"), limits)
+    settings["max_tokens"] = _length(request, settings.get("min_tokens"), limits, max_tokens)
     if isinstance(request.stop, str):
         settings["stop"] = [request.stop] if request.stop else []
     elif request.stop is not None:
@@ -248,24 +259,23 @@ def sampling_config(request: GenerationRequest, values: Mapping[str, Any], limit
     return seeded(from_dict(SamplingConfig, settings))
 
 
-def _length(request: GenerationRequest, min_tokens: object, limits: ServerConfig) -> dict[str, int]:
-    """The setting max_tokens, where it follows from a request.
+def _length(request: GenerationRequest, min_tokens: object, limits: ServerConfig, default: int) -> int:
+    """The setting max_tokens.
 
     Raises:
         ApiError: The text would be longer than the server writes.
     """
-    name = "max_tokens"
-    length = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
-    if length is None and isinstance(min_tokens, int) and min_tokens > SamplingConfig.max_tokens:  # others are refused
+    name, length, default = "max_tokens", request.length, min(default, limits.max_length)
+    if length is None and isinstance(min_tokens, int) and min_tokens > default:  # others are refused
         name, length = "min_tokens", min_tokens
     if length is None:
-        return {}
+        return default
     if length > limits.max_length:
         raise ApiError(
             400, f"{name} must be at most {limits.max_length:,} on this server. Received: {shown_number(length)}.",
             param=name,
         )  # fmt: skip
-    return {"max_tokens": max(1, length) if length >= 0 else length}  # 0 writes nothing, which is seen to elsewhere
+    return length or 1  # nothing is written if it is 0: see `GenerationRequest.length`
 
 
 def with_logprobs(config: SamplingConfig, number: int | None) -> SamplingConfig:
