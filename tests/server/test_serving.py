@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import select
 import shutil
 import signal
 import socket
@@ -232,6 +233,18 @@ def test_requests_that_do_not_arrive_are_given_up(server: Running) -> None:
     answer = raw(server, b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 408")
     assert time.monotonic() - began < PATIENCE
+
+
+@pytest.mark.parametrize("how", ["Content-Length: 5000", "Transfer-Encoding: chunked"])
+def test_a_body_that_arrives_drop_by_drop_is_given_up(server: Running, how: str) -> None:
+    drop = b"1\r\n{\r\n" if "chunked" in how else b"{"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
+        connection.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n{how}\r\n\r\n".encode())
+        began = time.monotonic()
+        while not select.select([connection], [], [], 0.05)[0]:
+            assert time.monotonic() < began + PATIENCE
+            connection.sendall(drop)
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 408")
 
 
 def test_more_connections_than_allowed_are_refused_and_places_become_free(server: Running) -> None:

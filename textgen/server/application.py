@@ -33,6 +33,7 @@ from textgen.server.web_page import page_routes
 
 OPEN_PATHS = ("/health", "/ready")  # need no key
 METRICS_PATH = "/metrics"
+SLOWEST = 1 << 10  # bytes of a body in a second
 REQUEST_ID = re.compile(r"[\w.-]{1,100}")
 Result = TypeVar("Result")
 
@@ -100,10 +101,12 @@ class Endpoint:
         if length.isdecimal() and int(length[:20]) > most:
             raise too_large
         parts: list[bytes] = []
+        clock, idle_time = asyncio.get_running_loop().time, self._resources.config.idle_time
+        began = clock()
         size, more = 0, request.method in ("POST", "PUT", "PATCH")
         while more:
             try:
-                async with asyncio.timeout(self._resources.config.idle_time):
+                async with asyncio.timeout_at(due(began, clock(), size, idle_time)):
                     message = await receive()
             except TimeoutError:
                 raise ApiError(408, "The request did not arrive in time.", headers={"Connection": "close"}) from None
@@ -114,6 +117,22 @@ class Endpoint:
             if size > most:
                 raise too_large
         return b"".join(parts)
+
+
+def due(began: float, now: float, size: int, idle_time: float) -> float:
+    """Returns when the next part of a body must be there, so that one that arrives drop by drop ends.
+
+    Args:
+        began: When the first part was waited for.
+        now: The time now.
+        size: Bytes that have arrived.
+        idle_time: Seconds that a part may take, and for which a body may arrive more slowly than it should.
+
+    Example:
+        >>> due(0.0, 20.0, 1000, 30.0), due(0.0, 20.0, 1 << 20, 30.0)
+        (30.9765625, 50.0)
+    """
+    return min(now + idle_time, began + idle_time + size / SLOWEST)
 
 
 async def unless_disconnected(work: Awaitable[Result], receive: Receive) -> Result:
