@@ -1,6 +1,7 @@
 # An image that serves models, or trains them on a GPU. The models are in a volume at /models.
 #   docker build -f scripts/serve.Dockerfile -t textgen .
 #   docker run -p 127.0.0.1:8000:8000 -v ./saved_models:/models -e TEXTGEN_API_KEY=... textgen
+# Without a key it goes by localhost and IP addresses only: name others with --allow-host.
 # For training on a GPU, with NVIDIA's container toolkit:
 #   docker build -f scripts/serve.Dockerfile --build-arg TENSORFLOW='tensorflow[and-cuda]' -t textgen-gpu .
 #   docker run --gpus all --user "$(id -u):$(id -g)" --no-healthcheck -v ./saved_models:/models -v ./texts:/texts:ro \

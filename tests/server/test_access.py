@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,99 @@ def test_a_local_server_has_local_names() -> None:
     for host in ("evil.example", "127.0.0.1.evil.example", "", "[::2]"):
         assert status_of(Access(LOCAL), host=host) == 403
     assert status_of(Access(ServerConfig(allow_host=("novel.example",))), host="novel.example") == 200
-    assert status_of(Access(OPEN), host="anything") == 200
+    assert status_of(Access(LOCAL, ["abc"]), host="evil.example") == 403
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine called Box in the network lan.example."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "Box")
+    monkeypatch.setattr(socket, "getfqdn", lambda: "box.lan.example")
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("192.0.2.7:8000", 200),
+        ("[2001:DB8::7]:8000", 200),
+        ("localhost:8000", 200),
+        ("box:8000", 200),
+        ("BOX.local:8000", 200),
+        ("box.lan.example", 200),
+        ("rebound.example:8000", 403),
+        ("192.0.2.7.evil.example", 403),
+        ("box.evil.example", 403),
+    ],
+)
+def test_a_server_on_the_network_without_keys_has_addresses_and_the_names_of_its_machine(
+    machine: None, host: str, expected: int
+) -> None:
+    """A page of somebody else, whose name leads here, would be a page of this server."""
+    assert status_of(Access(OPEN), host=host, origin=f"http://{host}") == expected
+    assert status_of(Access(OPEN, ["abc"]), host=host, origin=f"http://{host}") == 200, "it does not know the key"
+
+
+def test_a_name_that_is_refused_can_be_allowed(machine: None) -> None:
+    with pytest.raises(ApiError, match=r"name 'novel[.]example'[.] If it should, set allow_host"):
+        Access(OPEN).check_place(Headers({"host": "novel.example"}))
+    assert status_of(Access(OPEN)) == 200, "a browser always sends a host"
+    assert status_of(Access(ServerConfig(host="novel.example")), host="novel.example") == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [
+        ("Example.org", "example.org"),
+        ("example.org:8443", "example.org"),
+        ("example.org.", "example.org."),
+        ("my_box", "my_box"),
+        ("192.0.2.7:80", "192.0.2.7"),
+        ("::1", "::1"),
+        ("2001:DB8:0::7", "2001:db8::7"),
+        ("[2001:db8::7]:8443", "2001:db8::7"),
+    ],
+)
+def test_a_host_that_is_allowed_is_found_as_browsers_send_it(given: str, host: str) -> None:
+    access = Access(ServerConfig(allow_host=(given,)))
+    assert status_of(access, host=f"[{host}]:8443" if ":" in host else f"{host}:8443") == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        ("https://Example.org", "https://example.org"),
+        ("HTTPS://example.org:443/", "https://example.org"),
+        ("http://example.org:80", "http://example.org"),
+        ("http://example.org:443", "http://example.org:443"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("chrome-extension://abc", "chrome-extension://abc"),
+        ("null", "null"),
+        ("*", "https://anything.example"),
+    ],
+)
+def test_an_origin_that_is_allowed_is_found_as_browsers_send_it(given: str, origin: str) -> None:
+    access = Access(ServerConfig(allow_origin=(given,)))
+    assert access.allows(origin)
+    assert given == "*" or not access.allows("https://other.example")
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        *(("allow_host", given) for given in (
+            "", "*", "*.example.org", ".example.org", "https://example.org", "example.org/", "example.org:",
+            "example.org:x", "example.org:65536", "a b", "münchen.example", "[::1", "[x]", "me@example.org",
+        )),
+        *(("allow_origin", given) for given in (
+            "", "example.org", "example.org:443", "//example.org", "https://", "https:///", "https://example.org/page",
+            "https://example.org?", "https://example.org#", "https://me@example.org", "https://*.example.org",
+            "https://example.org:x", "https://a b", "1http://example.org", "https://münchen.example",
+        )),
+    ],
+)  # fmt: skip
+def test_what_matches_no_request_is_refused(name: str, given: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} '.*' matches no request: it.* must .*example.org"):
+        ServerConfig(**{name: ("https://fine.example" if name == "allow_origin" else "fine.example", given)})
 
 
 def test_a_server_on_the_network_that_has_names_has_no_others() -> None:

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from textgen.errors import ConfigError
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError
+from textgen.server.host_names import ANY, host_in, host_name, is_address, origin_of, own_names
 
 KEY_VARIABLE = "TEXTGEN_API_KEY"
 KEYS_BYTES = 1 << 20  # of a file of keys at most
@@ -67,9 +68,13 @@ class Access:
 
     def __init__(self, config: ServerConfig, keys: Iterable[str] = ()) -> None:
         self._digests = [_digest(key) for key in keys]
-        self._origins = {origin.rstrip("/") for origin in config.allow_origin}
-        local = {*LOCAL_NAMES, config.host, *config.allow_host}
-        self._hosts = {name.lower() for name in local} if config.is_local or config.allow_host else None
+        self._origins = {origin_of(origin) for origin in config.allow_origin}
+        self._hosts = {*LOCAL_NAMES, config.host.lower(), *map(host_name, config.allow_host)}
+        is_open = not (config.is_local or config.allow_host)
+        self._takes_any_host = is_open and self.needs_key  # a page of another site does not know the key
+        self._takes_addresses = is_open
+        if is_open and not self.needs_key:
+            self._hosts |= own_names()
 
     @property
     def needs_key(self) -> bool:
@@ -101,9 +106,9 @@ class Access:
             ApiError: The request has a foreign host or origin.
         """
         host = headers.get("host", "")
-        if self._hosts is not None and _name(host) not in self._hosts:
+        if not self._goes_by(host_in(host)):
             raise ApiError(
-                403, f"The server does not go by the name {_name(host)[:100]!r}. If it should, set "
+                403, f"The server does not go by the name {host_in(host)[:100]!r}. If it should, set "
                 "allow_host when starting it.", code="host_not_allowed",
             )  # fmt: skip
         origin = headers.get("origin")
@@ -113,9 +118,15 @@ class Access:
                 "allow_origin when starting it.", code="origin_not_allowed",
             )  # fmt: skip
 
+    def _goes_by(self, name: str) -> bool:
+        """Whether a host is this server's, and not a name that somebody else lets lead here (DNS rebinding)."""
+        if self._takes_any_host or name in self._hosts:
+            return True
+        return self._takes_addresses and (not name or is_address(name))  # browsers always send a host
+
     def allows(self, origin: str) -> bool:
         """Whether pages of an origin may read answers."""
-        return "*" in self._origins or origin in self._origins
+        return ANY in self._origins or origin in self._origins
 
     def cross_origin_headers(self, origin: str | None, asked: str = "") -> dict[str, str]:
         """The headers of an answer that let a page of another origin read it; none unless it is allowed.
@@ -145,14 +156,3 @@ def _authority(origin: str) -> str | None:
         return urlsplit(origin).netloc
     except ValueError:
         return None
-
-
-def _name(host: str) -> str:
-    """The name in a Host header, without its port.
-
-    >>> _name("[::1]:8000"), _name("localhost:8000")
-    ('::1', 'localhost')
-    """
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
+from textgen.errors import ConfigError
 from textgen.generation.config import AUTO, RUNTIME_HELP, RUNTIMES
+from textgen.server.host_names import host_name, origin_of
 from textgen.settings import Settings, setting
 
 LIMITS, ACCESS = "Limits", "Access"
@@ -58,7 +60,7 @@ class ServerConfig(Settings):
     )
     idle_time: float = setting(
         30.0, "Seconds without data after which a connection is closed: a request that does not arrive, a reader that "
-        "does not read.", low=0.1, high=1e6, section=LIMITS,
+        "does not read. A body has this time and a second for each kilobyte.", low=0.1, high=1e6, section=LIMITS,
     )  # fmt: skip
     drain_time: float = setting(
         30.0, "Seconds that texts may take to end after a signal to stop.", low=0.0, high=1e6, section=LIMITS
@@ -90,10 +92,23 @@ class ServerConfig(Settings):
         section=ACCESS, metavar="ORIGIN",
     )  # fmt: skip
     allow_host: tuple[str, ...] = setting(
-        (), "Host name by which clients reach the server. If one is given, or if the server listens on this machine "
-        "only, all other host names except localhost are refused.",
+        (), "Host name by which clients reach the server; a port in it is left out. If one is given, or if the server "
+        "listens on this machine only, all other host names except localhost are refused. Otherwise, a server "
+        "without keys takes IP addresses and the name of its machine only, and one with keys takes any host name.",
         section=ACCESS, metavar="NAME",
     )  # fmt: skip
+
+    def check(self) -> None:
+        """Checks that a request can have each host and origin."""
+        for name, given, read in (
+            ("allow_origin", self.allow_origin, origin_of),
+            ("allow_host", self.allow_host, host_name),
+        ):
+            for value in given:
+                try:
+                    read(value)
+                except ValueError as error:
+                    raise ConfigError(f"{name} {value!r:.100} matches no request: {error}.") from None
 
     @property
     def is_local(self) -> bool:
