@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 from javascript import in_node, needs_node
 
+from textgen.generation.config import SamplingConfig
+from textgen.generation.infilling import GAP_TOKENS
+from textgen.server.config import ServerConfig
 from textgen.server.web_page import page_files
 
 pytestmark = needs_node
@@ -319,24 +323,90 @@ def test_a_text_that_grows_keeps_the_beginning_that_is_sent(tmp_path: Path) -> N
     assert 2 <= len({end - len(last) for end, (last, _) in enumerate(found, 5000)}) <= 4
 
 
+def in_engine(code: str, given: Any, folder: Path) -> Any:
+    """Runs a script after what asks the server."""
+    texts = "".join(FILES[name] for name in ("words.js", "story.js", "engine.js", "command.js"))
+    return in_node(code, given, folder, before=re.sub("^(export |import .*$)", "", texts, flags=re.MULTILINE))
+
+
 def test_what_is_sent_is_cut(tmp_path: Path) -> None:
-    """A text of any length can be continued."""
+    """A text of any length can be continued, and any gap be filled, with any vocabulary and whole characters."""
+    texts = ["", "short", "a line\n" * 3000, "月" * 40_000, "🙂" * 40_001, "x" + "🙂" * 40_001]
+    pairs = [(before, after) for before in texts for after in texts]
+    found = in_engine("return given.map(([before, after]) => sentOf(before, after));", pairs, tmp_path)
+    for (before, after), sent in zip(pairs, found, strict=True):
+        whole = sent["prompt"] + sent["suffix"]
+        assert len(whole.encode("utf-16-le")) <= 20_000
+        assert len(whole.encode()) < ServerConfig().max_prompt, "a vocabulary may have a token for each byte"
+        assert before.endswith(sent["prompt"])
+        assert after.startswith(sent["suffix"])
+        share = 1250 if after else 2500
+        assert sent["prompt"] == before or len(sent["prompt"].encode("utf-16-le")) // 2 > share
+        assert sent["suffix"] == after or len(sent["suffix"].encode("utf-16-le")) // 2 >= 2500
+
+
+def test_the_server_is_sent_what_the_page_says(tmp_path: Path) -> None:
     code = """
       const bodies = [];
       globalThis.fetch = async (path, { body }) => {
         bodies.push(JSON.parse(body));
         return { ok: true, body: new ReadableStream({ start: (controller) => controller.close() }) };
       };
-      const text = given.repeat(20_000);
-      await new HttpEngine().write({ model: "m", prompt: text, suffix: text, n: 1, settings: {} });
-      return bodies[0];
+      for (const sent of given) await new HttpEngine().write({ model: "m", sent, n: 2, settings: { seed: 1 } });
+      return bodies;
     """
-    story, engine = FILES["story.js"], re.sub("^import .*$", "", FILES["engine.js"], flags=re.MULTILINE)
-    before = re.sub("^export ", "", story + engine, flags=re.MULTILINE)
-    body = in_node(code, "a line\n", tmp_path, before=before)
-    for sent in (body["prompt"], body["suffix"]):
-        assert 2500 < len(sent) <= 10_000
-        assert set(sent.splitlines()) == {"a line"}
+    common = {"seed": 1, "model": "m", "n": 2, "stream": True}
+    given = [{"prompt": "a", "suffix": "b"}, {"prompt": "a", "suffix": ""}]
+    expected = [common | given[0], common | {"prompt": "a", "logprobs": 8}]
+    assert in_engine(code, given, tmp_path) == expected
+
+
+def test_the_command_writes_what_the_page_asks_for(tmp_path: Path) -> None:
+    settings = {"temperature": 0.8, "min_p": 0.05, "top_p": 1, "top_k": 0, "repeat_penalty": 1, "max_tokens": 500}
+    plain = {"model": "my novel", "sent": {"prompt": "", "suffix": ""}, "n": 1, "settings": settings, "isExact": False}
+    long = "It's a 🙂\n" * 900
+    cases: list[tuple[dict[str, Any], list[str]]] = [
+        ({}, []),
+        ({"sent": {"prompt": long, "suffix": ""}}, ["--prompt", long]),
+        ({"sent": {"prompt": "-a", "suffix": "'"}}, ["--prompt", "-a", "--suffix", "'", "--max-tokens", "500"]),
+        ({"sent": {"prompt": "", "suffix": "b"}}, ["--suffix", "b"]),
+        (
+            {"sent": {"prompt": "a", "suffix": "b"}, "settings": settings | {"max_tokens": 40}},
+            ["--prompt", "a", "--suffix", "b"],
+        ),
+        (
+            {"n": 3, "isExact": True, "settings": settings | {"top_k": 5, "seed": 0, "clamp": ["L0/3=5", "L0/2.o=-1"]}},
+            ["--num", "3", "--top-k", "5", "--seed", "0", "--clamp", "L0/3=5", "--clamp", "L0/2.o=-1", "--exact"],
+        ),
+    ]
+    commands = in_engine("return given.map(commandOf);", [plain | case for case, _ in cases], tmp_path)
+    assert [shlex.split(command) for command in commands] == [
+        ["textgen", "sample", "my novel", *words] for _, words in cases
+    ]
+    none = [{"model": ""}, {"sent": {"prompt": "-", "suffix": ""}}]
+    assert in_engine("return given.map(commandOf);", [plain | case for case in none], tmp_path) == ["", ""]
+
+
+def test_the_command_leaves_out_what_the_command_line_does_by_itself() -> None:
+    usual = SamplingConfig()
+    found = dict(re.findall(r"(\w+): ([\d.]+)", FILES["command.js"].partition("USUAL = {")[2].partition("}")[0]))
+    assert {name: float(value) for name, value in found.items()} == {name: getattr(usual, name) for name in found}
+    assert found.keys() == set(re.findall(r"^  (\w+): { usual", FILES["main.js"], re.MULTILINE))
+    assert f"GAP_TOKENS = {GAP_TOKENS};" in FILES["command.js"]
+
+
+def test_the_page_knows_whether_the_server_is_exact(tmp_path: Path) -> None:
+    code = """
+      const found = [];
+      for (const data of given) {
+        globalThis.fetch = async () => Response.json({ data });
+        const engine = new HttpEngine();
+        found.push([await engine.models(), engine.isExact]);
+      }
+      return found;
+    """
+    given = [[{"id": "a", "exact": True}], [{"id": "a", "exact": False}], []]
+    assert in_engine(code, given, tmp_path) == [[["a"], True], [["a"], False], [[], False]]
 
 
 def test_a_key_that_no_header_can_hold_is_told_as_a_wrong_one(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def answer(value: Any, status: int = 200) -> Response:
 
 def list_models(resources: Resources) -> Response:
     """`GET /v1/models`."""
-    return answer({"object": "list", "data": [_model(name) for name in resources.models.names()]})
+    return answer({"object": "list", "data": [_model(name, resources) for name in resources.models.names()]})
 
 
 def show_model(name: str, resources: Resources) -> Response:
@@ -56,11 +56,12 @@ def show_model(name: str, resources: Resources) -> Response:
     names = resources.models.names()
     if name not in names:
         raise no_model(name, names)
-    return answer(_model(name))
+    return answer(_model(name, resources))
 
 
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "textgen"}
+def _model(name: str, resources: Resources) -> dict[str, Any]:
+    exact = resources.config.exact  # so that the page can show the command that writes the same
+    return {"id": name, "object": "model", "created": 0, "owned_by": "textgen", "exact": exact}
 
 
 # === Embeddings ===

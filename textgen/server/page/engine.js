@@ -3,7 +3,13 @@
 import { beginningOfLast, endOfFirst } from "./story.js";
 import { say } from "./words.js";
 
-const MOST = 10_000; // units of a text that are sent: fewer than 32,768 tokens of any vocabulary
+const MOST = 10_000; // units of prompt and suffix together: fewer than 32,768 tokens of any vocabulary
+
+// The parts of a text before and after a gap that are sent: the ends that face the gap.
+export function sentOf(prompt, suffix) {
+  const before = prompt.slice(beginningOfLast(prompt, suffix ? MOST >> 1 : MOST));
+  return { prompt: before, suffix: suffix.slice(0, endOfFirst(suffix, MOST - before.length)) };
+}
 
 export class ServerError extends Error {
   constructor(status, message) {
@@ -14,16 +20,17 @@ export class ServerError extends Error {
 
 export class HttpEngine {
   key = "";
+  isExact = false; // whether the server computes in exact arithmetic unless it is told otherwise
 
   async models() {
     const { data } = await this.json("v1/models");
+    this.isExact = data.some((model) => model.exact);
     return data.map((model) => model.id);
   }
 
-  // Streams `n` continuations of the end of a prompt. Calls onSpan(index, span) for each piece of text. Returns the reason of each end.
-  async write({ model, prompt, suffix, n, settings, signal, onSpan }) {
-    const towards = suffix ? { suffix: suffix.slice(0, endOfFirst(suffix, MOST)) } : { logprobs: 8 };
-    prompt = prompt.slice(beginningOfLast(prompt, MOST));
+  // Streams `n` continuations of what `sentOf` returns. Calls onSpan(index, span) for each piece of text. Returns the reason of each end.
+  async write({ model, sent: { prompt, suffix }, n, settings, signal, onSpan }) {
+    const towards = suffix ? { suffix } : { logprobs: 8 };
     const body = { ...settings, ...towards, model, prompt, n, stream: true };
     const response = await this.fetch("v1/completions", { method: "POST", body: JSON.stringify(body), signal });
     const length = [...prompt].length;

@@ -1,8 +1,9 @@
 // The page: one text that you and the model write. The text lives in `story`; `view` shows it and reports edits.
 
+import { commandOf } from "./command.js";
 import { TextEditor } from "./editor.js";
 import { decoded } from "./encodings.js";
-import { HttpEngine, ServerError } from "./engine.js";
+import { HttpEngine, ServerError, sentOf } from "./engine.js";
 import { Stale, accept, aside, keep, kept, newer, readFrom, setAside, writeTo } from "./shelf.js";
 import { Story, beginningOfLast, difference, lengthOf, textOf } from "./story.js";
 import { LANGUAGES, percent, say, speak, spoken } from "./words.js";
@@ -28,7 +29,6 @@ const SLIDERS = {
   repeat_penalty: { usual: 1, low: 1, high: 2, step: 0.05 },
   max_tokens: { usual: 60, low: 1, high: 500, step: 1 },
 };
-const COMMAND_DEFAULTS = { temperature: 0.8, min_p: 0.05, top_p: 1, top_k: 0, repeat_penalty: 1, max_tokens: 500 };
 const PRESETS = {
   careful: { temperature: 0.5, min_p: 0.1, top_p: 1, top_k: 0, repeat_penalty: 1.05 },
   usual: { temperature: 0.8, min_p: 0.05, top_p: 1, top_k: 0, repeat_penalty: 1 },
@@ -79,16 +79,16 @@ function asked() {
   return { ...settings, ...(seed() !== null && { seed: seed() }), ...(clamps().length && { clamp: clamps() }) };
 }
 
-function showCommand() {
-  const flags = Object.entries(settings).filter(([name, value]) => value !== COMMAND_DEFAULTS[name]);
-  const words = flags.map(([name, value]) => `--${name.replaceAll("_", "-")} ${value}`);
-  if (seed() !== null) words.push(`--seed ${seed()}`);
-  words.push(...clamps().map((clamp) => `--clamp ${quoted(clamp)}`));
-  const prompt = `'${textBefore().slice(-200).replaceAll("'", "'\\''")}'`;
-  $("command").textContent = ["textgen sample", $("model").value, "--prompt", prompt, ...words].join(" ");
+// What is sent of the text if the model writes at a place of it.
+function sentAt(at) {
+  return sentOf(story.text.slice(0, at), $("fill").checked ? story.text.slice(at) : "");
 }
 
-const quoted = (word) => (/^[\w./=+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+function showCommand() {
+  const [model, n] = [$("model").value, Number($("number").value)];
+  const command = commandOf({ model, sent: sentAt(view.caret), n, settings: asked(), isExact: engine.isExact });
+  if ($("command").textContent !== command) $("command").textContent = command;
+}
 
 // === The editor ===
 
@@ -111,7 +111,6 @@ function showOther(at) {
 }
 
 const isAtBottom = () => innerHeight + scrollY >= document.documentElement.scrollHeight - 40;
-const textBefore = () => story.text.slice(0, view.caret);
 
 editor.addEventListener("beforeinput", (event) => {
   if (event.inputType === "historyUndo" || event.inputType === "historyRedo") {
@@ -292,8 +291,7 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
     changed();
   }
   const number = Number($("number").value);
-  const prompt = story.text.slice(0, at);
-  const suffix = $("fill").checked && at < story.text.length ? story.text.slice(at) : "";
+  const sent = sentAt(at);
   const abort = new AbortController();
   const ends = Array(number).fill("");
   const from = story.current;
@@ -303,7 +301,7 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
   busy(true);
   try {
     const reasons = await engine.write({
-      model: $("model").value, prompt, suffix, n: number, settings: asked(), signal: abort.signal,
+      model: $("model").value, sent, n: number, settings: asked(), signal: abort.signal,
       onSpan(place, span) {
         if (abort.signal.aborted) return; // what was on its way when you went on yourself
         const node = nodes[place];
@@ -538,7 +536,7 @@ function askGhost() {
     ghostAsking = new AbortController();
     try {
       await engine.write({
-        model: $("model").value, prompt, n: 1, settings: { ...asked(), max_tokens: 10, until: "sentence" }, signal: ghostAsking.signal,
+        model: $("model").value, sent: sentOf(prompt, ""), n: 1, settings: { ...asked(), max_tokens: 10, until: "sentence" }, signal: ghostAsking.signal,
         onSpan: (_, span) => { text += span.text; },
       });
     } catch {
