@@ -912,6 +912,21 @@ def test_a_chat_that_is_not_possible(server: Running, body: Any, param: str) -> 
     assert (status, error["param"]) == (400, param)
 
 
+def test_more_texts_than_a_server_takes_at_a_time_are_refused_for_good(tiny_models: Path) -> None:
+    """Not as if they could be written later."""
+    with running(tiny_models, ServerConfig(port=0, slots=2, max_queue=1)) as there:
+        asked: dict[str, Any] = {"prompt": "The", "max_tokens": 1}
+        assert len(there.complete(**asked, n=3)["choices"]) == 3
+        assert len(there.complete(**asked | {"n": 4, "max_tokens": 0})["choices"]) == 4
+        for more, param in (({"n": 4}, "n"), ({"n": 1, "best_of": 4}, "best_of"), ({"prompt": ["The"] * 4}, "prompt")):
+            for stream in {False, "best_of" not in more}:  # which cannot be streamed
+                status, error = there.error("/v1/completions", {**asked, **more, "stream": stream})
+                assert (status, error["param"]) == (400, param)
+                assert "takes 3 texts at a time, and this request asks for 4" in error["message"]
+        chat = {"messages": [{"role": "user", "content": "The"}], "n": 4}
+        assert there.error("/v1/chat/completions", chat)[0] == 400
+
+
 def test_a_body_in_chunks_has_its_limit_though_it_does_not_tell_its_length(server: Running) -> None:
     for size, expected in ((LIMITS.max_body, 200), (LIMITS.max_body + 1, 413)):
         body = b'{"max_tokens": 1}'.ljust(size)

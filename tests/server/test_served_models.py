@@ -658,7 +658,7 @@ def test_a_state_of_a_model_that_has_changed_is_refused(folder: Path, monkeypatc
     async def main() -> None:
         resources = Resources(CONFIG, {}, folder)
         await clamped_state("a", resources)
-        (id,) = resources.states._states
+        (id,) = resources.states._states[""]
         assert await completing(logprobs=0, state=id, clamp="L0/3=5")("a", resources)
         trained_anew(folder / "a")
         with pytest.raises(ApiError, match="'a' has changed since the state was made") as caught:

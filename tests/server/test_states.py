@@ -61,6 +61,33 @@ def test_states_not_used_for_longest_make_room() -> None:
         store.get("", second.id)
 
 
+def test_the_states_of_one_owner_do_not_make_those_of_another_give_way() -> None:
+    size = StateStore(1 << 30, 60.0).add("", "novel", "f", state()).bytes
+    store = StateStore(4 * size, 60.0)
+    mine = store.add("anna", "novel", "f", state())
+    flood = [store.add("berta", "novel", "f", state()) for _ in range(9)]
+    assert store.get("anna", mine.id)
+    assert [kept.id for kept in flood if kept.id in store._states["berta"]] == [kept.id for kept in flood[-3:]]
+    more = [store.add("anna", "novel", "f", state()) for _ in range(3)]
+    assert all(store.get("anna", kept.id) for kept in more[-2:])
+    assert len(store) == 4
+    assert store.get("berta", flood[-1].id)
+    with pytest.raises(ApiError, match="or there was no room for it in the state_memory") as caught:
+        store.get("berta", flood[0].id)
+    assert (caught.value.status, caught.value.code) == (404, "state_not_found")
+
+
+def test_a_state_that_was_just_made_is_kept() -> None:
+    """Also if its owner has most bytes."""
+    store = StateStore(5000, 60.0)
+    others = [store.add("anna", "novel", "f", state()) for _ in range(2)]
+    large = store.add("berta", "novel", "f", state(800))
+    assert store.get("berta", large.id)
+    assert len(store) == 1
+    with pytest.raises(ApiError):
+        store.get("anna", others[1].id)
+
+
 def test_a_state_larger_than_the_store_is_refused() -> None:
     with pytest.raises(ApiError) as caught:
         StateStore(1000, 60.0).add("", "novel", "f", state(1000))

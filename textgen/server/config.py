@@ -73,7 +73,10 @@ class ServerConfig(Settings):
         64, "Megabytes for the prefix cache, the states of earlier prompts; 0 turns it off.",
         low=0, high=1 << 30, section=LIMITS,
     )  # fmt: skip
-    state_memory: int = setting(64, "Megabytes of states kept for clients.", low=1, high=1 << 30, section=LIMITS)
+    state_memory: int = setting(
+        64, "Megabytes of states kept for clients; beyond them, old states of the key that has most are deleted.",
+        low=1, high=1 << 30, section=LIMITS,
+    )  # fmt: skip
     state_time: float = setting(
         86_400.0, "Seconds for which a state is kept after its last use.", low=1.0, high=1e9, section=LIMITS
     )

@@ -212,6 +212,8 @@ async def _add_choices(
     repeatable: bool,
 ) -> None:
     """Makes the jobs of a plan; their texts come again for their seeds if they are repeatable."""
+    if plan.writes:
+        _check_room(plan.request, len(prompts) * number, resources)
     work = number * (1 + (plan.logprobs or 0))
     _check_work(len(prompts) * config.max_tokens * work, "max_tokens", "max_tokens")
     track = bool(plan.request.return_state)
@@ -231,6 +233,19 @@ async def _add_choices(
             job.row_by_row = repeatable and not is_exact(plan.generator.model)
             job.prompt_tokens += len(plan.leads[place])
             plan.choices.append(Choice(len(plan.choices), place, job))
+
+
+def _check_room(request: GenerationRequest, texts: int, resources: Resources) -> None:
+    """Raises `ApiError` if a request asks for more texts than can be written and wait at a time."""
+    most = resources.config.slots + resources.config.max_queue
+    if texts <= most:
+        return
+    drawn = request.best_of if isinstance(request, CompletionRequest) else None
+    name = "best_of" if drawn else "n" if (request.n or 1) > 1 else "prompt"
+    raise ApiError(
+        400, f"This server takes {counted(most, 'text')} at a time, and this request asks for {texts:,}: its prompts "
+        "times n or best_of. Send a smaller n or best_of, or fewer prompts.", param=name,
+    )  # fmt: skip
 
 
 def _check_work(work: int, what: str, param: str) -> None:

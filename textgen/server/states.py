@@ -1,7 +1,7 @@
 """States of texts that clients keep on the server: made, continued from, fetched, deleted.
 
 A state is a value that never changes, so continuing from one twice forks the text. Each belongs to the key that made
-it; others cannot tell whether it exists.
+it; others cannot tell whether it exists, nor make its states give way to theirs.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ class StateStore:
         """Makes an empty store.
 
         Args:
-            max_bytes: Bytes of all states; beyond them the least recently used are dropped.
+            max_bytes: Bytes of all states; beyond them, those of the owner with most bytes are dropped, oldest first.
             seconds: Seconds for which a state is kept after its last use.
             clock: Returns the time in seconds since the epoch.
         """
         self._max_bytes = max_bytes
         self._seconds = seconds
         self._clock = clock
-        self._states: OrderedDict[str, KeptState] = OrderedDict()  # the one used last is last
-        self._bytes = 0
+        self._states: dict[str, OrderedDict[str, KeptState]] = {}  # of each owner; the one used last is last
+        self._bytes: dict[str, int] = {}  # of each owner
 
     def __len__(self) -> int:
-        return len(self._states)
+        return sum(map(len, self._states.values()))
 
     def add(self, owner: str, model: str, fingerprint: str, state: TextState, label: str | None = None) -> KeptState:
         """Keeps a state under a new id.
@@ -76,9 +76,10 @@ class StateStore:
         kept = KeptState(secrets.token_hex(ID_BYTES), owner, model, fingerprint, state, label, self._deadline())
         if kept.bytes > self._max_bytes:
             raise ApiError(413, f"The state has {kept.bytes:,} bytes, and the server keeps {self._max_bytes:,} in all.")
-        self._states[kept.id] = kept
-        self._bytes += kept.bytes
-        self._make_room()
+        self._states.setdefault(owner, OrderedDict())[kept.id] = kept
+        self._bytes[owner] = self._bytes.get(owner, 0) + kept.bytes
+        self._drop_expired()
+        self._make_room(kept)
         return kept
 
     def get(self, owner: str, id: str) -> KeptState:
@@ -87,17 +88,16 @@ class StateStore:
         Raises:
             ApiError: The owner has no such state.
         """
-        self._make_room()
-        kept = self._states.get(id)
-        if kept is None or kept.owner != owner:
+        self._drop_expired()
+        states = self._states.get(owner, OrderedDict())
+        if id not in states:
             raise ApiError(
-                404, f"There is no state {id[:64]!r}: it was deleted, or not used for too long.",
-                param="state", code="state_not_found",
+                404, f"There is no state {id[:64]!r}: it was deleted, it was not used for too long, or there was no "
+                "room for it in the state_memory of the server.", param="state", code="state_not_found",
             )  # fmt: skip
-        kept = replace(kept, expires_at=self._deadline())
-        self._states[id] = kept
-        self._states.move_to_end(id)
-        return kept
+        states[id] = replace(states[id], expires_at=self._deadline())
+        states.move_to_end(id)
+        return states[id]
 
     def remove(self, owner: str, id: str) -> None:
         """Deletes a state.
@@ -105,19 +105,32 @@ class StateStore:
         Raises:
             ApiError: The owner has no such state.
         """
-        self._drop(self.get(owner, id).id)
+        self._drop(self.get(owner, id))
 
     def _deadline(self) -> float:
         return self._clock() + self._seconds
 
-    def _make_room(self) -> None:
-        """Drops states whose time is over, and the least recently used until the others fit."""
+    def _drop_expired(self) -> None:
+        """Drops states whose time is over."""
         now = self._clock()
-        while self._states:
-            oldest = next(iter(self._states.values()))  # the first to expire, since all are kept for the same time
-            if oldest.expires_at > now and self._bytes <= self._max_bytes:
-                return
-            self._drop(oldest.id)
+        for owner in list(self._states):
+            while owner in self._states:
+                oldest = self._oldest(owner)  # the first to expire, since all are kept for the same time
+                if oldest.expires_at > now:
+                    break
+                self._drop(oldest)
 
-    def _drop(self, id: str) -> None:
-        self._bytes -= self._states.pop(id).bytes
+    def _make_room(self, newest: KeptState) -> None:
+        """Drops states until the others fit: of the owner with most bytes, the least recently used first."""
+        while sum(self._bytes.values()) > self._max_bytes:
+            owners = [owner for owner in self._states if self._oldest(owner) is not newest]
+            self._drop(self._oldest(max(owners, key=self._bytes.__getitem__)))
+
+    def _oldest(self, owner: str) -> KeptState:
+        return next(iter(self._states[owner].values()))
+
+    def _drop(self, kept: KeptState) -> None:
+        del self._states[kept.owner][kept.id]
+        self._bytes[kept.owner] -= kept.bytes
+        if not self._states[kept.owner]:
+            del self._states[kept.owner], self._bytes[kept.owner]
