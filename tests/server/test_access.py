@@ -12,6 +12,7 @@ from textgen.errors import ConfigError
 from textgen.server.access import ANYBODY, KEYS_BYTES, Access, read_keys
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError
+from textgen.settings import from_dict
 
 LOCAL, OPEN = ServerConfig(), ServerConfig(host="0.0.0.0")
 
@@ -188,7 +189,7 @@ def test_an_origin_that_is_allowed_is_found_as_browsers_send_it(given: str, orig
 )  # fmt: skip
 def test_what_matches_no_request_is_refused(name: str, given: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name} '.*' matches no request: it.* must .*example.org"):
-        ServerConfig(**{name: ("https://fine.example" if name == "allow_origin" else "fine.example", given)})
+        from_dict(ServerConfig, {name: ["https://fine.example" if name == "allow_origin" else "fine.example", given]})
 
 
 def test_a_server_on_the_network_that_has_names_has_no_others() -> None:

@@ -363,7 +363,13 @@ def test_the_server_is_sent_what_the_page_says(tmp_path: Path) -> None:
 
 def test_the_command_writes_what_the_page_asks_for(tmp_path: Path) -> None:
     settings = {"temperature": 0.8, "min_p": 0.05, "top_p": 1, "top_k": 0, "repeat_penalty": 1, "max_tokens": 500}
-    plain = {"model": "my novel", "sent": {"prompt": "", "suffix": ""}, "n": 1, "settings": settings, "isExact": False}
+    plain: dict[str, Any] = {
+        "model": "my novel",
+        "sent": {"prompt": "", "suffix": ""},
+        "n": 1,
+        "settings": settings,
+        "isExact": False,
+    }
     long = "It's a 🙂\n" * 900
     cases: list[tuple[dict[str, Any], list[str]]] = [
         ({}, []),
@@ -383,7 +389,7 @@ def test_the_command_writes_what_the_page_asks_for(tmp_path: Path) -> None:
     assert [shlex.split(command) for command in commands] == [
         ["textgen", "sample", "my novel", *words] for _, words in cases
     ]
-    none = [{"model": ""}, {"sent": {"prompt": "-", "suffix": ""}}]
+    none: list[dict[str, Any]] = [{"model": ""}, {"sent": {"prompt": "-", "suffix": ""}}]
     assert in_engine("return given.map(commandOf);", [plain | case for case in none], tmp_path) == ["", ""]
 
 

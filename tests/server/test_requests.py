@@ -105,14 +105,11 @@ def test_a_text_longer_than_the_server_writes_is_refused(name: str) -> None:
 
 
 def test_one_field_says_how_long_a_text_is() -> None:
-    for kind in (CompletionRequest(), ChatRequest(messages=[])):
-        assert kind.length is None
-        kind.max_tokens = 0
-        assert kind.length == 0
-        kind.max_completion_tokens = 5
-        assert kind.length == 5
-        kind.max_tokens, kind.max_completion_tokens = 5, 0
-        assert kind.length == 0
+    cases = [(None, None, None), (0, None, 0), (0, 5, 5), (5, 0, 0), (None, 0, 0)]
+    for max_tokens, max_completion_tokens, expected in cases:
+        fields: dict[str, Any] = {"max_tokens": max_tokens, "max_completion_tokens": max_completion_tokens}
+        assert CompletionRequest(**fields).length == expected
+        assert ChatRequest(messages=[], **fields).length == expected
 
 
 def test_seeds_follow_one_another() -> None:
