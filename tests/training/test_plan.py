@@ -14,6 +14,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError
 from textgen.model.config import ModelConfig
+from textgen.training import plan_basis
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares, require_shares
 from textgen.training.plan import Hardware, Plan, make_plan
@@ -21,6 +22,12 @@ from textgen.training.plan_estimates import scoring_speed, tokens_per_second, tr
 from textgen.training.presets import SIZES
 
 LAPTOP = 2e11  # operations a second
+
+
+@pytest.fixture(autouse=True)
+def on_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans are those for float32, also where the processor has bfloat16."""
+    monkeypatch.setattr(plan_basis, "best_precision", lambda: "float32")
 
 
 def plan(
