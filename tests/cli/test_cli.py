@@ -26,6 +26,7 @@ from textgen.cli.options import novelty_line
 from textgen.cli.train import Arguments, make_plan
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.dataset import token_cache
 from textgen.dataset.ngram_index import Novelty
 from textgen.errors import ConfigError
 from textgen.model.config import ModelConfig
@@ -81,6 +82,36 @@ def test_training_says_the_plan_on_stderr_and_the_result_on_stdout(training: tup
     assert "nats a token" in result.stdout
     assert f"textgen sample {folder / 'my-songs'}\n" in result.stdout
     assert (folder / "my-songs" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate", "songs", "songs.txt"],
+        ["tune-state", "songs", "songs.txt", "--out", "a.state", "--steps", "1"],
+        ["sample", "songs", "--adapt", "songs.txt", "--max-tokens", "2"],
+    ],
+)
+def test_a_model_may_be_saved_anew_while_a_text_is_encoded(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(models / "songs", tmp_path / "models" / "songs")
+    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
+    encode, saved_anew = token_cache.encoded, list[Path]()
+
+    def encoded(*given: Any) -> Any:
+        saved = load_model("songs")
+        configs = (saved.model_config, saved.tokenizer_config, saved.corpus_config)
+        save_model(
+            saved.folder, {name: 2 * array for name, array in saved.weights().items()}, *configs, saved.tokenizer
+        )
+        saved_anew.append(saved.folder)
+        return encode(*given)
+
+    monkeypatch.setattr(token_cache, "encoded", encoded)
+    result = run(*command)
+    assert (result.exit_code, len(saved_anew)) == (0, 1), result.stderr
 
 
 @pytest.mark.slow

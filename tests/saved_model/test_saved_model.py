@@ -272,7 +272,7 @@ def test_versions_of_a_model_are_never_mixed(tmp_path: Path, change: Callable[[P
     change(folder)
     assert (saved.is_current, saved.fingerprint, saved.has_ngrams) == (False, fingerprint, True)
     for read in READS.values():
-        with pytest.raises(ModelChanged, match=r"model was changed since it was loaded: load it again\.$"):
+        with pytest.raises(ModelChanged, match=r"model was saved anew or removed since it was read: load it again"):
             read(saved)
     with pytest.raises(ModelChanged):
         _ = generator.ngrams

@@ -12,6 +12,7 @@ from textgen.errors import ConfigError
 from textgen.server.access import ANYBODY, KEYS_BYTES, Access, read_keys
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError
+from textgen.server.host_names import own_names
 from textgen.settings import from_dict
 
 LOCAL, OPEN = ServerConfig(), ServerConfig(host="0.0.0.0")
@@ -105,6 +106,15 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine called Box in the network lan.example."""
     monkeypatch.setattr(socket, "gethostname", lambda: "Box")
     monkeypatch.setattr(socket, "getfqdn", lambda: "box.lan.example")
+
+
+def test_a_machine_whose_name_no_resolver_takes_has_its_short_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> str:
+        raise UnicodeError("label too long")
+
+    monkeypatch.setattr(socket, "gethostname", lambda: "a" * 64)
+    monkeypatch.setattr(socket, "getfqdn", fails)
+    assert own_names() == {"a" * 64, "a" * 64 + ".local"}
 
 
 @pytest.mark.parametrize(

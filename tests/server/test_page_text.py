@@ -382,8 +382,10 @@ def test_the_command_writes_what_the_page_asks_for(tmp_path: Path) -> None:
         ),
         (
             {"n": 3, "isExact": True, "settings": settings | {"top_k": 5, "seed": 0, "clamp": ["L0/3=5", "L0/2.o=-1"]}},
-            ["--num", "3", "--top-k", "5", "--seed", "0", "--clamp", "L0/3=5", "--clamp", "L0/2.o=-1", "--exact"],
+            ["--num", "3", "--top-k", "5", "--seed", "0", "--clamp", "L0/3=5", "--clamp", "L0/2.o=-1"],
         ),
+        ({"isExact": True, "settings": settings | {"seed": 0}}, ["--seed", "0", "--exact"]),
+        ({"isExact": True, "sent": {"prompt": "", "suffix": "b"}}, ["--suffix", "b"]),
     ]
     commands = in_engine("return given.map(commandOf);", [plain | case for case, _ in cases], tmp_path)
     assert [shlex.split(command) for command in commands] == [
@@ -413,6 +415,24 @@ def test_the_page_knows_whether_the_server_is_exact(tmp_path: Path) -> None:
     """
     given = [[{"id": "a", "exact": True}], [{"id": "a", "exact": False}], []]
     assert in_engine(code, given, tmp_path) == [[["a"], True], [["a"], False], [[], False]]
+
+
+def test_an_exact_server_fills_gaps_and_clamps_cells_in_float32(tmp_path: Path) -> None:
+    code = """
+      const found = [];
+      globalThis.fetch = async (path, { body }) => {
+        found.push(JSON.parse(body).exact ?? null);
+        throw new Error("far enough");
+      };
+      const engine = new HttpEngine();
+      engine.isExact = true;
+      for (const each of given) await engine.write(each).catch(() => {});
+      for (const { settings: { clamp } } of given) await engine.score({ model: "a", text: "b", clamp }).catch(() => {});
+      return found;
+    """
+    sent = {"model": "a", "n": 1, "sent": {"prompt": "a", "suffix": ""}, "settings": {}}
+    given = [sent, sent | {"sent": {"prompt": "a", "suffix": "b"}}, sent | {"settings": {"clamp": ["L0/3=5"]}}]
+    assert in_engine(code, given, tmp_path) == [None, False, False, None, None, False]
 
 
 def test_a_key_that_no_header_can_hold_is_told_as_a_wrong_one(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import json
 import shutil
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from starlette.requests import Request
 from textgen.corpus.config import CorpusConfig
 from textgen.dataset.bloom_filter import BloomFilter
 from textgen.dataset.ngram_index import NgramIndex
-from textgen.errors import SavedModelError
+from textgen.errors import ConfigError, SavedModelError
 from textgen.generation.config import SamplingConfig
 from textgen.model.config import ModelConfig
 from textgen.saved_model import saved_model
@@ -480,6 +482,24 @@ def test_a_request_keeps_its_model_while_it_waits_for_other_work(
     asyncio.run(main())
 
 
+def test_a_model_in_training_is_not_measured_for_8_bits(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    generator = ModelFolder.generator
+
+    def noted(self: ModelFolder, *, runtime: str, **others: Any) -> Any:
+        asked.append(runtime)
+        return generator(self, runtime=runtime, **others)
+
+    monkeypatch.setattr(ModelFolder, "generator", noted)
+    saved = saved_model.load_model(str(tiny_models / "tiny"))
+    for state, runtime in (("running", "auto"), ("finished: epochs", "auto"), ("running", "onnx")):
+        with suppress(ConfigError):  # without ONNX Runtime
+            models._read_version(
+                replace(saved, training=saved.training | {"state": state}), ServerConfig(runtime=runtime), print
+            )
+    assert asked == ["numpy", "auto", "onnx"]
+
+
 def test_a_damaged_model_is_an_error_and_the_others_work(folder: Path) -> None:
     (folder / "b" / "model.safetensors").write_bytes(b"nothing")
 
@@ -591,6 +611,7 @@ def test_a_model_whose_folder_changes_is_loaded_anew(
     ask: Ask, change: Change, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(models, "GRACE", 60.0)
 
     async def main() -> None:
         resources = Resources(CONFIG, {"a": "a", "new": "b"}, folder)
@@ -718,6 +739,7 @@ def test_the_disk_is_looked_at_once_a_second_and_aside(folder: Path, monkeypatch
         return True
 
     monkeypatch.setattr(ModelFolder, "is_current", property(is_current))
+    monkeypatch.setattr(models, "CHECK_SECONDS", 60.0)
 
     async def main() -> None:
         host = ModelHost(CONFIG, {}, folder)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import runs
+from model_folders import CORPUS, save, small, weights_of
 from runs import begun
 
-from textgen.errors import SavedModelError
+from textgen.errors import ModelChanged, SavedModelError
 from textgen.saved_model.creation import claimed
 from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_model
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import ByteTokenizer
 from textgen.training import run_start
 from textgen.training.plan import Plan
 
@@ -38,6 +44,18 @@ def test_a_run_that_is_killed_at_any_stage_of_its_start_can_begin_anew(
             run_start.begin(plan, folder)
     with claimed(folder):
         assert not list(folder.iterdir())
+
+
+def test_a_base_that_its_training_saves_meanwhile_is_taken_as_it_is_then(tmp_path: Path) -> None:
+    folder, config = save(tmp_path / "base", ByteTokenizer()), small(ByteTokenizer().vocab_size)
+    start, newer = load_model(str(folder)), {name: 2 * array for name, array in weights_of(config).items()}
+    save(folder, ByteTokenizer(), newer)
+    for name, array in run_start._weights_of(start).items():
+        np.testing.assert_array_equal(array, newer[name])
+    other = replace(config, hidden_units=5)
+    save_model(folder, weights_of(other), other, TokenizerConfig("byte"), CORPUS, ByteTokenizer())
+    with pytest.raises(ModelChanged, match="saved anew"):
+        run_start._weights_of(start)
 
 
 def test_a_corpus_too_large_for_an_index_is_trained_on_without_one(

@@ -161,14 +161,14 @@ def _trained_on(
 
     text = Corpus([path], replace(saved.corpus_config, **reading))
     text.say_skipped(output.note)
+    load_tensorflow()
+    from textgen.evaluation.dynamic_evaluation import Learner
+
+    model, own_words = saved.network("forward"), saved.words()  # before a training can save them anew
     with encoded(text, saved.tokenizer, label) as stream:
         text.say_left_out(output.note)
-        load_tensorflow()
-        from textgen.evaluation.dynamic_evaluation import Learner
-
-        own_words = saved.words()
         words = own_words and WordFilter.build([*stream_words(stream, saved.tokenizer)], own_words)
-        model, checksum = saved.network("forward"), _checksum(stream)
+        checksum = _checksum(stream)
         Learner(model, config).learn(stream)
     weights = model.weights_as_arrays()
     if not all(np.isfinite(array).all() for array in weights.values()):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from textgen.corpus.corpus import Corpus
     from textgen.dataset.ngram_index import Novelty
     from textgen.dataset.token_stream import TokenStream
+    from textgen.model.language_model import LanguageModel
     from textgen.saved_model.saved_model import ModelFolder
 
 AS_SAVED = "nats_per_token_as_saved"  # score of the model without adaptation
@@ -126,9 +127,11 @@ def evaluate(
         _compare(saved, text, label, as_json)
         return
     load_tensorflow()
+    direction = saved.main_direction if cache_config or dynamic_config or others else None
+    networks = [each.network(direction) for each in (saved, *others)]  # before a training can save them anew
     with encoded(text, saved.tokenizer, label) as stream:
         text.say_left_out(output.note)
-        scores = _scores(saved, others, stream, cache_config, dynamic_config)
+        scores = _scores(networks, stream, cache_config, dynamic_config)
         copied = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
     _print_scores(scores, copied, as_json)
 
@@ -157,21 +160,16 @@ def _check_vocabularies(saved: ModelFolder, others: Sequence[ModelFolder]) -> No
 
 
 def _scores(
-    saved: ModelFolder,
-    others: list[ModelFolder],
-    stream: TokenStream,
-    cache: CacheConfig | None,
-    dynamic: DynamicConfig | None,
+    networks: Sequence[LanguageModel], stream: TokenStream, cache: CacheConfig | None, dynamic: DynamicConfig | None
 ) -> dict[str, float]:
     """All scores by name, with those that show the effect of adaptation and attention."""
     from textgen.evaluation.evaluator import Evaluator, nats_without_attention
 
-    direction = saved.main_direction if cache or dynamic or others else None
-    network, *beside = [each.network(direction) for each in (saved, *others)]
+    network, *beside = networks
     scores = Evaluator(network, cache, dynamic, beside).scores(stream).to_dict()
     if cache or dynamic:
         scores[AS_SAVED] = Evaluator(network, beside=beside, in_one_row=True).scores(stream).nats_per_token
-    elif saved.model_config.attention and not others:
+    elif network.config.attention and not beside:
         scores["nats_per_token_without_attention"] = nats_without_attention(network, stream)
     return scores
 

@@ -60,6 +60,7 @@ def tune_state(
     """
     from textgen.corpus.corpus import Corpus
     from textgen.generation.text_state import TextState, save_state
+    from textgen.runtime import load_tensorflow
 
     config = from_dict(TuningConfig, select(TuningConfig, given(options)))
     saved = load_model_to_read(model, models_dir)
@@ -72,25 +73,23 @@ def tune_state(
     text.say_skipped(output.note)
     if options["labels"]:
         text.labels()  # raises if the text has none
-    ids = _first_ids(saved, text)
+    load_tensorflow()
     from textgen.training import state_tuning
 
-    tuned = state_tuning.tune_state(saved.network("forward"), saved.tokenizer, ids, config, output.note)
+    network = saved.network("forward")  # before a training can save it anew
+    ids = _first_ids(saved, text, state_tuning.MAX_TOKENS)
+    tuned = state_tuning.tune_state(network, saved.tokenizer, ids, config, output.note)
     save_state(out, TextState(tuned.memory, (saved.tokenizer.eos_id,)), saved.fingerprint)
     _print_result(saved, out, tuned, as_json)
 
 
-def _first_ids(saved: ModelFolder, text: Corpus) -> np.ndarray:
-    """The token ids of the beginning of a text. Loads TensorFlow."""
+def _first_ids(saved: ModelFolder, text: Corpus, count: int) -> np.ndarray:
+    """The first `count` token ids of a text."""
     from textgen.dataset.token_cache import encoded
-    from textgen.runtime import load_tensorflow
 
     with encoded(text, saved.tokenizer) as stream:
         text.say_left_out(output.note)
-        load_tensorflow()
-        from textgen.training.state_tuning import MAX_TOKENS
-
-        return stream.read(0, min(len(stream), MAX_TOKENS))
+        return stream.read(0, min(len(stream), count))
 
 
 def _print_result(saved: ModelFolder, out: Path, tuned: Tuned, as_json: bool) -> None:

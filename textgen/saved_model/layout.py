@@ -247,4 +247,4 @@ def _require_unchanged(path: Path, name: str, entry: Mapping[str, Any]) -> None:
     except SavedModelError:
         found = None
     if found != entry:
-        raise ModelChanged(f"{path} was changed since it was loaded: load it again.")
+        raise ModelChanged(f"{path} was saved anew or removed since it was read: load it again, or repeat the command.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from contextlib import suppress
 
 ANY, OPAQUE = "*", "null"  # all origins; that of pages without one
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -67,7 +68,9 @@ def is_address(name: str) -> bool:
 
 def own_names() -> set[str]:
     """Returns the names of this machine: short, with its domain, and that of multicast DNS."""
-    names = {socket.gethostname().lower(), socket.getfqdn().lower()}
+    names = {socket.gethostname().lower()}
+    with suppress(OSError, UnicodeError):  # as for a label that is too long for DNS
+        names.add(socket.getfqdn().lower())
     short = {name.partition(".")[0] for name in names if not is_address(name)}
     return names | short | {f"{name}.local" for name in short}
 

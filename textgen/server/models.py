@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from textgen.errors import ModelChanged, SavedModelError, TextgenError
+from textgen.generation.config import AUTO, NUMPY
 from textgen.generation.generator import Generator
 from textgen.saved_model.bases import base_folder, base_for, installed_bases
 from textgen.saved_model.folder_contents import is_model, saved_at
@@ -362,7 +363,9 @@ def _read_version(
 ) -> tuple[ModelFolder, Generator | None, Generator | None]:
     if saved.main_direction == "backward":
         return saved, None, None
-    generator = saved.generator(runtime=config.runtime, say=say)
+    is_in_training = saved.training.get("state") == "running"  # and is saved anew often: not worth the measurement
+    runtime = NUMPY if config.runtime == AUTO and is_in_training else config.runtime
+    generator = saved.generator(runtime=runtime, say=say)
     generator.decoder()  # makes the tables of the vocabulary
     next(iter(generator.tokens("a")))  # arranges the weights
     return saved, generator, exactly(saved, generator) if config.exact else None

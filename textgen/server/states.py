@@ -1,7 +1,7 @@
 """States of texts that clients keep on the server: made, continued from, fetched, deleted.
 
 A state is a value that never changes, so continuing from one twice forks the text. Each belongs to the key that made
-it; others cannot tell whether it exists, nor make its states give way to theirs.
+it; others cannot tell whether it exists. If there is no room, states of the key that takes most memory give way.
 """
 
 from __future__ import annotations

@@ -6,16 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from textgen.corpus.labels import named
 from textgen.dataset.ngram_index import MAX_NGRAMS, NgramIndex, index_stream
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.subword_sampling import SampledStream
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.dataset.word_filter import MAX_TOKENS, WordFilter, stream_words, word_filter
-from textgen.errors import ConfigError
+from textgen.errors import ConfigError, ModelChanged
 from textgen.model.config import ModelConfig
 from textgen.model.vocabulary_transfer import carried_over, shared_tokens, spelled_tokens
-from textgen.saved_model.saved_model import ModelFolder
+from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_ngrams, save_words, write_training
 from textgen.settings import to_dict
 from textgen.storage.files import write_own_file
@@ -167,8 +169,19 @@ def initial_model(
     model.start_bias(data.train.counts)
     if start:
         fresh, ids = model.weights_as_arrays(), data.train.read(0, min(len(data.train), TRANSFER_TOKENS))
-        model.assign_weights(carried_over(config, start.weights(), start.tokenizer, tokenizer, fresh, ids))
+        model.assign_weights(carried_over(config, _weights_of(start), start.tokenizer, tokenizer, fresh, ids))
     return model
+
+
+def _weights_of(start: ModelFolder) -> dict[str, np.ndarray]:
+    """The weights of a base model: the newest ones if its training has saved better ones since it was loaded."""
+    try:
+        return start.weights()
+    except ModelChanged:
+        newest = load_model(str(start.folder.absolute()))
+        if newest.model_config != start.model_config or newest.tokenizer.serialized != start.tokenizer.serialized:
+            raise
+        return newest.weights()
 
 
 def training_data(data: TokenData, tokenizer: Tokenizer, config: TrainingConfig) -> TokenData:

@@ -544,6 +544,8 @@ class Trainer:
         position.epoch, position.step_in_epoch, position.seconds = failed.epoch, failed.step_in_epoch, seconds
         position.health.rollbacks, position.health.left_out = failed.health.rollbacks, failed.health.left_out
         position.best_step, position.best_nats_per_token = failed.best_step, failed.best_nats_per_token  # they are kept
+        if position.valid_tokens not in (None, failed.valid_tokens):
+            self._averaging.forget_scores()
         position.valid_tokens = failed.valid_tokens
         self._state = self._initial_state()
         when = ""

@@ -18,7 +18,7 @@ export function commandOf({ model, sent: { prompt, suffix }, n, settings, isExac
   }
   if (seed !== undefined) words.push("--seed", String(seed));
   for (const each of clamp) words.push("--clamp", quoted(each));
-  if (isExact) words.push("--exact");
+  if (isExact && !suffix && !clamp.length) words.push("--exact");
   return words.join(" ");
 }
 

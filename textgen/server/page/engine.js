@@ -31,7 +31,7 @@ export class HttpEngine {
   // Streams `n` continuations of what `sentOf` returns. Calls onSpan(index, span) for each piece of text. Returns the reason of each end.
   async write({ model, sent: { prompt, suffix }, n, settings, signal, onSpan }) {
     const towards = suffix ? { suffix } : { logprobs: 8 };
-    const body = { ...settings, ...towards, model, prompt, n, stream: true };
+    const body = { ...settings, ...towards, ...this.inexact(suffix || settings.clamp?.length), model, prompt, n, stream: true };
     const response = await this.fetch("v1/completions", { method: "POST", body: JSON.stringify(body), signal });
     const length = [...prompt].length;
     const held = new Map();
@@ -54,7 +54,7 @@ export class HttpEngine {
 
   // The surprisal of each token of a text: [{start, end, token}], in UTF-16 units.
   async score({ model, text, clamp, signal }) {
-    const body = { model, prompt: text, clamp, echo: true, logprobs: 8, max_tokens: 0 };
+    const body = { ...this.inexact(clamp?.length), model, prompt: text, clamp, echo: true, logprobs: 8, max_tokens: 0 };
     const response = await this.fetch("v1/completions", { method: "POST", body: JSON.stringify(body), signal });
     const { logprobs } = (await response.json()).choices[0];
     const offsets = unitsOf(text);
@@ -63,6 +63,11 @@ export class HttpEngine {
       end: offsets[logprobs.text_offset[number + 1] ?? offsets.length - 1],
       token: tokenAt(logprobs, number, 0),
     }));
+  }
+
+  // Exact arithmetic fills no gaps and clamps no cells.
+  inexact(isNeeded) {
+    return this.isExact && isNeeded ? { exact: false } : {};
   }
 
   async json(path) {
