@@ -216,14 +216,14 @@ def _compress(
             f"{saved.name} was left as it is: as {precision} it needs {told}, and the limit is {100 * LIMIT:g} %. "
             + ("Use --precision float16, or --force." if precision == INT8 else "Use --force to compress it anyway.")
         )
-    before = _size_of_weights(saved.folder)
+    before = _size_of_weights(saved)
     if target is None:
         compress(saved, precision)
     else:
         compressed_copy(saved, target, precision, with_index=with_index)
     made = load_model(str((target or saved.folder).absolute()))
     made.weights()  # report success only for a model that can be loaded
-    sizes = {"bytes_before": before, "bytes_after": _size_of_weights(made.folder)}
+    sizes = {"bytes_before": before, "bytes_after": _size_of_weights(made)}
     if as_json:
         output.json_line({"name": made.name, "precision": precision, **sizes, **asdict(cost)}, indent=2)
         return
@@ -234,10 +234,10 @@ def _compress(
         output.note("A resumed run goes on from its checkpoints and saves float32 again once it finds better weights.")
 
 
-def _size_of_weights(folder: Path) -> int:
-    from textgen.saved_model.layout import WEIGHTS, manifest_entry
+def _size_of_weights(model: ModelFolder) -> int:
+    from textgen.saved_model.layout import WEIGHTS
 
-    return int(manifest_entry(folder, WEIGHTS)["size"])
+    return int(model.files[WEIGHTS]["size"])
 
 
 @models.command()

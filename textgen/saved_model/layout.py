@@ -181,22 +181,6 @@ def _check_precision(config: dict[str, Any]) -> None:
         raise ValueError(f"precision should be {' or '.join(allowed)}, not {ascii(precision)[:20]}")
 
 
-def manifest_entry(path: Path, name: str) -> dict[str, Any]:
-    """Returns the size and checksum that the manifest of a folder records for a file.
-
-    Args:
-        path: Folder of the model.
-        name: Name of the file.
-
-    Returns:
-        The manifest entry of the file.
-
-    Raises:
-        SavedModelError: The manifest does not name the file.
-    """
-    return entry_in(read_manifest(path)["files"], path, name)
-
-
 def entry_in(files: Mapping[str, Any], path: Path, name: str) -> dict[str, Any]:
     """Returns the entry of a file in a manifest that was read before.
 
