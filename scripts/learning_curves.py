@@ -8,7 +8,10 @@ Each text is cut to each size that it reaches. A run is what `textgen train` doe
 whose results are in the file are not repeated, so that an interrupted one goes on. --misfits adds six texts that bases
 do not fit (see misfit_texts.py), at 100 KB: there the rule must not choose a base, or one that does as well.
 
---set NAME=VALUE changes a setting of the runs with a base, to compare with another file.
+--set NAME=VALUE changes a setting of the runs with a base, and --from says which base they start from; compare with
+another file. A base with a vocabulary that is learned from the text:
+
+    python scripts/learning_curves.py --text tales=tales.txt --only with --from english --set vocab_size=8000 --json own
 """
 
 from __future__ import annotations
@@ -64,12 +67,12 @@ def train(path: Path, seed: int, start: str, settings: dict[str, Any]) -> Result
     }  # fmt: skip
 
 
-def measured(text: bytes, wanted: Result, settings: dict[str, Any]) -> Result:
+def measured(text: bytes, wanted: Result, start: str, settings: dict[str, Any]) -> Result:
     """One run in a process of its own, with its results."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.txt"
         cut(text, 1000 * wanted["kilobytes"], path)
-        job = {"path": str(path), "seed": wanted["seed"], "start": "none" if wanted["without"] else "", "set": settings}
+        job = {"path": str(path), "seed": wanted["seed"], "start": start, "set": settings}
         return {**wanted, **by_worker(__file__, job, str(wanted))}
 
 
@@ -102,6 +105,7 @@ def main() -> None:
     parser.add_argument("--kilobytes", type=int, nargs="*", default=KILOBYTES, metavar="N", help="sizes of the texts")
     parser.add_argument("--seeds", type=int, default=2, metavar="N", help="runs of each text, size and start")
     parser.add_argument("--only", choices=["with", "without"], help="run only those with a base, or without")
+    parser.add_argument("--from", dest="start", default="", metavar="NAME", help="the base, instead of choosing one")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, with a base only")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where each result is added")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -131,7 +135,8 @@ def main() -> None:
         if _key(run) in known:
             continue
         print(", ".join(f"{key} {value}" for key, value in run.items()), "...", file=sys.stderr)
-        results.append(measured(texts[run["text"]], run, {} if run["without"] else settings))
+        start, changed = ("none", {}) if run["without"] else (options.start, settings)
+        results.append(measured(texts[run["text"]], run, start, changed))
         with options.json.open("a", encoding="utf-8") as file:
             file.write(json.dumps(results[-1]) + "\n")
         print(f"  {results[-1]['bits_per_byte']:.4f} bits a byte, {results[-1]['seconds']:.0f} s", file=sys.stderr)

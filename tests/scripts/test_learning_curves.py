@@ -37,6 +37,17 @@ def test_the_table_compares_runs_of_the_same_seed(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "| tales | 10 KB | 3.500 | 2.500 | -28.6 % | english (rule) | 2 |"
 
 
+def test_a_base_that_is_named_but_not_there_is_said_so_and_nothing_is_added(tmp_path: Path) -> None:
+    (tmp_path / "tales.txt").write_text("some words\n" * 2000)
+    done = run(
+        "learning_curves.py", "--text", f"tales={tmp_path / 'tales.txt'}", "--kilobytes", 10, "--seeds", 1, "--only",
+        "with", "--from", "no-such-base", "--json", tmp_path / "curves.jsonl",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "There is no model 'no-such-base'" in done.stderr
+    assert not (tmp_path / "curves.jsonl").exists()
+
+
 def test_the_six_texts_are_the_same_each_time_and_as_long_as_asked_for(tmp_path: Path) -> None:
     for folder in ("first", "second"):
         done = run("misfit_texts.py", "--out", tmp_path / folder, "--bytes", 5000)
