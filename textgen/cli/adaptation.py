@@ -34,7 +34,7 @@ cache_options = option_group(
         SECTION,
         "--cache",
         is_flag=True,
-        help="Make tokens likelier that came recently in a similar context (neural cache, Grave et al. 2017).",
+        help="Make tokens that came recently in a similar context likelier (neural cache, Grave et al. 2017).",
     ),
     setting_options(CacheConfig),
 )

@@ -29,8 +29,9 @@ def corpus() -> None:
 def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Count the documents, lines, words and characters of PATHS.
 
-    PATHS are files, folders, globs, or - for standard input. Files may be plain text, .jsonl, .json, .csv, .tsv
-    or .parquet, and compressed with gzip, bzip2, xz or zstd; or .docx, .odt, .epub, .html, .pdf, .rtf, .srt or .vtt.
+    PATHS are files, folders, globs, or - for standard input. Files may be plain text, .jsonl, .json, .csv,
+    .tsv, .html, .rtf, .srt or .vtt, also compressed with gzip, bzip2, xz or zstd; or .parquet, .docx, .odt, .epub
+    or .pdf.
     Words are not counted if most letters are of scripts without spaces between words, such as Chinese.
 
     \b

@@ -48,7 +48,7 @@ distribution_options = option_group(
         DEVICES,
         "--trust-network",
         is_flag=True,
-        help="Join processes named by TF_CONFIG or SLURM. Each opens a port, without a password, to all its networks.",
+        help="Join the processes of TF_CONFIG or SLURM. Each opens a port, without a password, on all its networks.",
     ),
     sectioned(
         DEVICES,

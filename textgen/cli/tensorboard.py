@@ -23,7 +23,7 @@ from textgen.errors import SavedModelError
     metavar="N",
     help="Port; 0 takes a free one.",
 )
-@click.option("--host", default="localhost", show_default=True, help="Address to listen on.")
+@click.option("--host", default="localhost", show_default=True, metavar="ADDRESS", help="Address to listen on.")
 @models_dir_option
 def tensorboard(model: str | None, port: int, host: str, models_dir: Path | None) -> None:
     """Show training curves in TensorBoard.

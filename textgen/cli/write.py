@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 @click.command(cls=SectionCommand)
 @model_argument(required=False)
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--num", type=click.IntRange(1, 9), default=5, show_default=True, help="Suggestions at a time.")
+@click.option(
+    "--num", type=click.IntRange(1, 9), default=5, show_default=True, metavar="N", help="Suggestions at a time."
+)
 @click.option(
     "--length",
     type=click.IntRange(1, 64),
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     type=NumberRange(0.0, 2.0),
     default=0.8,
     show_default=True,
+    metavar="X",
     help="Temperature after the first token of a suggestion.",
 )
 @click.option("--label", metavar="NAME", help="Write as in documents with this label.")

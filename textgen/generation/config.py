@@ -89,7 +89,7 @@ class SamplingConfig(Settings):
         low=0.0, high=1.0, section=MORE,
     )  # fmt: skip
     top_n_sigma: float = setting(
-        0.0, "Drop logits more than N standard deviations below the highest; 0 is off.",
+        0.0, "Drop logits more than X standard deviations below the highest; 0 is off.",
         low=0.0, high=1e3, section=MORE,
     )  # fmt: skip
     epsilon_cutoff: float = setting(
@@ -163,7 +163,7 @@ class SamplingConfig(Settings):
     )  # fmt: skip
     coin_words: bool = setting(
         False,
-        "Allow words that are in none of: the training text, that of its base model, the prompt.",
+        "Allow words that are neither in the training text nor in that of its base model nor in the prompt.",
         section=CONSTRAINTS,
     )
 

@@ -61,7 +61,9 @@ class ModelConfig(Settings):
     mogrifier_rank: int | None = setting(
         None, "Rank of the matrices in these rounds; full if not given.", low=1, high=MAX_UNITS, section=CELL
     )
-    residual: bool = setting(False, "Add each layer's input to its output.", section=CELL)
+    residual: bool = setting(
+        False, "Add each layer's input to its output, where both have the same width.", section=CELL
+    )
     layer_norm: bool = setting(
         False, "Normalize each layer's input (Ba et al. 2016 normalize the sums in a step instead).", section=CELL
     )

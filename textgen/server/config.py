@@ -96,7 +96,7 @@ class ServerConfig(Settings):
     )  # fmt: skip
     allow_host: tuple[str, ...] = setting(
         (), "Host name by which clients reach the server; a port in it is left out. If one is given, or if the server "
-        "listens on this machine only, all other host names except localhost are refused. Otherwise, a server "
+        "listens on this machine only, all others but localhost, 127.0.0.1 and ::1 are refused. Otherwise, a server "
         "without keys takes IP addresses and the name of its machine only, and one with keys takes any host name.",
         section=ACCESS, metavar="NAME",
     )  # fmt: skip

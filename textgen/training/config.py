@@ -79,7 +79,7 @@ class TrainingConfig(SplitConfig):
         section=SCHEDULE,
     )  # fmt: skip
     hold_fraction: float = setting(
-        0.0, "Share of the run in which it stays at the peak, once it is there.", low=0.0, high=1.0, section=SCHEDULE
+        0.0, "Share of the run in which the learning rate stays at its peak.", low=0.0, high=1.0, section=SCHEDULE
     )
     final_learning_rate_fraction: float = setting(
         0.02,
@@ -108,7 +108,7 @@ class TrainingConfig(SplitConfig):
         low=1e-16, high=1.0, section=OPTIMIZER,
     )  # fmt: skip
     nonmonotone_interval: int = setting(
-        5, "asgd starts averaging once a score is worse than the best from more than N validations ago.",
+        5, "asgd starts averaging once a score is worse than the best score that is more than N validations old.",
         low=1, high=1 << 10, section=AVERAGING,
     )  # fmt: skip
     weight_averaging: str = setting(
@@ -141,7 +141,7 @@ class TrainingConfig(SplitConfig):
         "full softmax. The training loss is then an estimate.", low=0, high=1 << 20, planned=True, section=SAMPLING,
     )  # fmt: skip
     full_softmax_share: float = setting(
-        0.25, "Share of the run, at its end, in which the softmax is full.", low=0.0, high=1.0, section=SAMPLING
+        0.25, "Share of the run, counted from its end, that uses the full softmax.", low=0.0, high=1.0, section=SAMPLING
     )
     freeze_layers: tuple[str, ...] = setting(
         (), "Do not train this layer, such as embedding or lstm_0.",

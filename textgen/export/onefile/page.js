@@ -263,7 +263,8 @@ const visible = (text) => text.replaceAll(" ", "␣").replaceAll("\n", "↵").re
 
 function percent(probability) {
   const value = 100 * probability;
-  return value >= 10 ? `${value.toFixed(0)} %` : value >= 0.1 ? `${value.toFixed(1)} %` : "< 0.1 %";
+  const sign = spoken() === "zh" ? "%" : " %";
+  return value >= 10 ? `${value.toFixed(0)}${sign}` : value >= 0.1 ? `${value.toFixed(1)}${sign}` : `< 0.1${sign}`;
 }
 
 document.addEventListener("selectionchange", () => {

@@ -97,7 +97,7 @@ const WORDS = {
     parameters: "个参数",
     tokensKnown: "个词元",
     comma: "，",
-    engine: "运算方式",
+    engine: "运算引擎",
     plain: "JavaScript",
     device: "它在你的设备上运行，不发送任何数据。",
     imitates: "它模仿训练时读过的文本，所写内容未必属实。",

@@ -39,7 +39,7 @@ const number = (value, digits = 3) => (value === null ? "–" : value.toFixed(di
 const signed = (value, digits = 3) => (value === null ? "–" : (value > 0 ? "+" : "") + number(value, digits));
 const count = (value) => value.toLocaleString(language ? "zh" : "en");
 const round = (value) => count(+value.toPrecision(3));
-const percent = (value) => (value > 0 && value < 1e-4 ? tickText(+value.toPrecision(2)) : `${(100 * value).toFixed(value < 0.1 ? 2 : 1)} %`);
+const percent = (value) => (value > 0 && value < 1e-4 ? tickText(+value.toPrecision(2)) : `${(100 * value).toFixed(value < 0.1 ? 2 : 1)}${language ? "%" : " %"}`);
 const cellName = (cell) => `L${cell.layer}/${cell.unit}`;
 const propertyName = (name) => {
   const keys = [`property ${D.text.direction}: ${name}`, `property: ${name}`].filter((key) => key in WORDS);
@@ -661,7 +661,7 @@ function memorySection() {
       return [`L${layer}`, ...[0.1, 0.5, 0.9, 0.99].map((share) => number(at(share), 1)), make("span", {}, cellName({ layer, unit: lives.indexOf(Math.max(...lives)) }), ` ${number(Math.max(...lives), 1)}`)];
     });
     parts.push(make("h3", {}, say("half-life title")), paragraph("half-life help", { gate: M.keeping_gate }),
-      table([{ text: say("layer") }, ...["10 %", "50 %", "90 %", "99 %"].map((text) => ({ text, n: true })), { text: say("longest") }], rows));
+      table([{ text: say("layer") }, ...[10, 50, 90, 99].map((share) => ({ text: `${share}${language ? "%" : " %"}`, n: true })), { text: say("longest") }], rows));
   } else parts.push(soft("half-life none", { cell: M.cell_name }));
   return section("memory", "memory title", parts);
 }
@@ -751,12 +751,12 @@ function lessonSection() {
   if (L.kept) {
     const steps = L.kept.cell.map((_, step) => step), product = L.kept.gate.slice(1, 6).map(n).join(" · ");
     const at = Math.min(5, L.kept.cell.length - 1), far = Math.min(20, L.kept.cell.length - 1);
-    block("lesson 4 title", {}, make("p", {}, say(M.cell === "peephole" ? "lesson 4 peephole" : "lesson 4", { gate: keep, memory: M.memory, cell })), pre(`${M.cell === "peephole" ? Array(at).fill("f").join("·") : `d${M.memory}(t) / d${M.memory}(t − ${at})`} = ${product} = ${(+L.kept.cell[at].toPrecision(3))}`),
+    block("lesson 4 title", {}, make("p", {}, say(M.cell === "peephole" ? "lesson 4 peephole" : "lesson 4", { gate: keep, memory: M.memory, cell })), pre(`${Array(at).fill(keep).join("·")} = ${product} = ${(+L.kept.cell[at].toPrecision(3))}`),
       chart({ title: say("lesson 4 chart", { gate: keep, piece, token: count(t + 1) }), xTitle: say("steps back"), yTitle: say("share left"), logY: true, low: 1e-6, high: 1,
         series: [{ name: cell, x: steps, y: L.kept.cell.map((y) => Math.max(y, 1e-6)) }, { name: say("median of the layer"), x: steps, y: L.kept.median.map((y) => Math.max(y, 1e-6)) }, { name: say("upper tenth"), x: steps, y: L.kept.upper.map((y) => Math.max(y, 1e-6)) }] }),
       make("p", {}, say("lesson 4 numbers", { cell, far, left: percent(L.kept.cell[far]), median: percent(L.kept.median[far]), upper: percent(L.kept.upper[far]) })),
       question("lesson 4 ask", "lesson 4 answer"));
-  } else block("lesson 4 title rnn", {}, make("p", {}, say(M.activation === "relu" ? "lesson 4 relu" : "lesson 4 rnn", { slope: L.slope.map(n).join(", ") })));
+  } else block("lesson 4 title rnn", {}, make("p", {}, say(M.activation === "relu" ? "lesson 4 relu" : "lesson 4 rnn", { slope: L.slope.map(n).join(say("comma")) })));
 
   const decays = Object.fromEntries(Object.entries(L.decay).map(([name, factor]) => [name, factor === null ? "–" : n(factor)]));
   const first = (at, last) => (at === null ? say("later than", { last }) : count(at));

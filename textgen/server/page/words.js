@@ -115,12 +115,12 @@ const WORDS = {
     max_tokens: "词元数上限",
     seed: "种子",
     random: "随机",
-    number: "同时写几段",
+    number: "同时生成几段",
     suffix: "填补光标与后文之间的空缺",
     advanced: "高级",
     clamp: "固定单元",
-    clampHelp: "续写时单元保持的值：L1/89=3.8 是第 1 层第 89 个单元，L1/89.f=1 是它的遗忘门。用 textgen inspect 找出重要的单元。",
-    command: "等效命令",
+    clampHelp: "续写时把单元固定在某个值：L1/89=3.8 固定第 1 层第 89 个单元（都从 0 数起），L1/89.f=1 固定它的遗忘门。可用 textgen inspect 找出有作用的单元。",
+    command: "等价的命令",
     copy: "复制",
     branches: "分支",
     pin: "置顶",
@@ -154,10 +154,10 @@ const WORDS = {
     badKey: "这不是有效的密钥：密钥只含半角的英文字母、数字和符号。请关闭中文输入法再输入，或直接粘贴。",
     badFile: "这个文件不是保存的文本。",
     badEncoding: "这个文件不是 UTF-8、UTF-16 或 GB 18030 编码的文本，或者已经损坏。请另存为 UTF-8 或重新下载，再打开它。",
-    unreadable: "浏览器里保存的文本读不出来，页面从空白开始。原来的内容还在，可在“文件”中另存。",
-    saveAside: "保存读不出来的内容",
+    unreadable: "浏览器中保存的文本无法读取，页面从空白开始。原来的内容仍然保留，可在“文件”中另存。",
+    saveAside: "保存无法读取的内容",
     otherTab: "文本已在另一个标签页中修改，这里的内容不再自动保存：请先存成文件，再重新载入页面。",
-    lost: "服务器没有回应。你的文本没有丢失。",
+    lost: "服务器没有响应。你的文本没有丢失。",
     start: "开头",
     bitsLegend: "≤1、≤4、≤8、>8 比特",
     copied: "已复制",
@@ -190,5 +190,6 @@ export function spoken() {
 
 export function percent(logprob) {
   const value = 100 * Math.exp(logprob);
-  return value >= 10 ? `${value.toFixed(0)} %` : value >= 0.1 ? `${value.toFixed(1)} %` : "< 0.1 %";
+  const sign = language === "zh" ? "%" : " %";
+  return value >= 10 ? `${value.toFixed(0)}${sign}` : value >= 0.1 ? `${value.toFixed(1)}${sign}` : `< 0.1${sign}`;
 }
