@@ -208,7 +208,7 @@ def _takes_ynnpack() -> bool:
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Captures output of C++ code to file descriptor 2 during the block, and writes it to stderr if the block fails.
+    """Captures output of C++ code to file descriptor 2 during the block, and writes it to stderr if an error ends it.
 
     TensorFlow's own settings cannot suppress its first log messages. Nothing is captured if stderr is closed or
     there is no folder for temporary files.
@@ -223,7 +223,7 @@ def _quiet_stderr() -> Iterator[None]:
         os.dup2(held_back.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:  # not Ctrl-C, which the output does not explain
             held_back.seek(0)
             os.write(saved, held_back.read())
             raise
