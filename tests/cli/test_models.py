@@ -213,6 +213,36 @@ def test_a_model_that_is_missing_is_missing_for_every_command(own: Path) -> None
     assert [(result.exit_code, result.stderr) for result in results] == [expected] * len(commands)
 
 
+@pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [
+        (KeyboardInterrupt, 130, "Interrupted.\n"),
+        (EOFError, 1, "Error: Not confirmed: standard input is at its end. Use --yes.\n"),
+        ("n", 1, "Aborted!\n"),
+    ],
+    ids=["Ctrl-C", "end of input", "no"],
+)
+def test_only_a_yes_removes_a_model(
+    answer: str | type[BaseException],
+    code: int,
+    said: str,
+    killed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def reply(question: str) -> str:
+        if isinstance(answer, str):
+            return answer
+        raise answer
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", reply)
+    with pytest.raises(SystemExit) as ended:
+        textgen.main(["models", "remove", "killed"], prog_name="textgen")
+    assert ended.value.code == code
+    assert capsys.readouterr().err.endswith(f"\n{said}" if code == 130 or answer is EOFError else said)
+    assert killed.exists()
+
+
 def test_one_bad_folder_does_not_take_down_the_list(tiny_models: Path, tmp_path: Path) -> None:
     models = tmp_path / "many"
     for number, text in enumerate(['{"state": 5}', "{", "[" * 100_000, "[]", "1e999", "\xff"]):

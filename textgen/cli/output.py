@@ -92,8 +92,21 @@ def note(text: str = "") -> None:
 
 
 def confirm(question: str) -> None:
-    """Asks on standard error. Any answer but yes ends the command."""
-    click.confirm(visible(question), abort=True, err=True)
+    """Asks on standard error. Any answer but yes ends the command.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed, which Click takes for a no.
+        TextgenError: Standard input is at its end, so there is nobody to answer.
+    """
+    try:
+        click.confirm(visible(question), abort=True, err=True)
+    except click.Abort as answer:
+        if isinstance(answer.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        if isinstance(answer.__context__, EOFError):
+            note()  # ends the line of the question
+            raise TextgenError("Not confirmed: standard input is at its end. Use --yes.") from None
+        raise
 
 
 def console() -> Console:
