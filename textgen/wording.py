@@ -99,6 +99,20 @@ def install_command(extra: str) -> str:
     return f'run pip install ".[{extra}]" in the folder of textgen\'s source'
 
 
+def excerpt(text: str, length: int = 200) -> str:
+    """Quotes a text as a Python string literal; of a long text, only the beginning and the end.
+
+    Args:
+        text: The text.
+        length: Characters that are quoted at most.
+
+    Example:
+        >>> print(excerpt("one\\n"), excerpt("one two three", 8))
+        'one\\n' 'one ...hree'
+    """
+    return repr(text if len(text) <= length else f"{text[: length // 2]}...{text[-(length // 2) :]}")
+
+
 def lacking(text: str, encoding: str) -> set[str]:
     """Finds the characters of a text that an encoding cannot represent.
 

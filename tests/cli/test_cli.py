@@ -357,6 +357,11 @@ def test_evaluate_with_a_cache_and_learning(models: Path, tmp_path: Path) -> Non
             "novelty: 25.0% of the runs of 6 tokens occur in the training text (up to 8% by mistake); "
             "the longest copy has at most 7 tokens: 'of the'",
         ),
+        (
+            (6, 8, 1.0, 2470, f"{'a' * 100} copy of a chapter\n{'b' * 100}", 6, 0.0),
+            "novelty: 100.0% of the runs of 6 tokens occur in the training text; "
+            f"the longest copy has at most 2,470 tokens: '{'a' * 100}...{'b' * 100}'",
+        ),
     ],
 )
 def test_the_line_about_copying(found: tuple[Any, ...], expected: str) -> None:

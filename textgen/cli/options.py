@@ -208,8 +208,8 @@ def read_text(path: str) -> str:
 
 
 def novelty_line(novelty: Novelty) -> str:
-    """A report on copied text, in a line for people."""
-    from textgen.wording import counted
+    """A report on copied text, in a line for people. A long copy is shortened."""
+    from textgen.wording import counted, excerpt
 
     tokens = counted(novelty.ngram, "token")
     if novelty.copied_share is None:
@@ -220,4 +220,4 @@ def novelty_line(novelty: Novelty) -> str:
     if not novelty.longest_copy:
         return f"{line}."
     longest = counted(novelty.longest_copy, "token")
-    return f"{line}; the longest copy has at most {longest}: {novelty.longest_copy_text!r}"
+    return f"{line}; the longest copy has at most {longest}: {excerpt(novelty.longest_copy_text)}"
