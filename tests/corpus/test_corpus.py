@@ -625,13 +625,15 @@ def test_guess(name: str) -> None:
 
 def test_guess_is_told(tmp_path: Path) -> None:
     lines = write(tmp_path, "a.txt", TEXTS["headlines"][1][0])
-    rows = write(tmp_path, "b.csv", "text\nx")
-    short = write(tmp_path, "short.txt", "a")
+    rows = write(tmp_path, "b.csv", "text\nx\ny")
+    short, other = write(tmp_path, "short.txt", "a"), write(tmp_path, "other.txt", "b")
     assert Corpus([lines]).documents_mode == "line"
     assert Corpus([lines, rows]).documents_mode == "line"
     assert Corpus([lines], CorpusConfig(documents="file")).guess_reason is None
     assert Corpus([rows]).guess_reason == "each record is a document"
-    assert Corpus([rows, short]).guess_reason == "each of the 2 files is a document"
+    assert Corpus([other, short]).guess_reason == "each of the 2 files is a document"
+    assert Corpus([rows, short]).guess_reason == "each file of text and each record is a document"
+    assert Corpus([rows, short]).stats().documents == 3
 
 
 def test_guess_reads_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

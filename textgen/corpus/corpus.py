@@ -370,7 +370,9 @@ class Corpus:
         sources = [source for source in self._sources if not source.format]
         step = -(-len(sources) // SAMPLE_FILES) or 1  # sample across the corpus, since neighbouring files may be alike
         samples = [source.sample() for source in sources[::step]]
-        mode, self.guess_reason = guess_documents(samples, len(self._sources))
+        mode, self.guess_reason = guess_documents(
+            samples, len(self._sources), has_records=len(sources) < len(self._sources)
+        )
         return mode
 
     def _find(self, paths: Sequence[str | Path]) -> list[Source]:

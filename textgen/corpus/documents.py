@@ -209,12 +209,13 @@ def _separated_pieces(texts: Iterable[str], separator: str) -> Iterator[tuple[st
     yield rest, True
 
 
-def guess_documents(samples: Sequence[str], num_files: int) -> tuple[str, str]:
+def guess_documents(samples: Sequence[str], num_files: int, has_records: bool = False) -> tuple[str, str]:
     """Guesses the documents mode from samples of the text.
 
     Args:
         samples: Beginnings of some plain-text files. Empty if all files contain records.
         num_files: Number of all files of the corpus.
+        has_records: Whether some of the files contain records, each of which is a document in any mode.
 
     Returns:
         The mode, one of `textgen.corpus.config.DOCUMENT_MODES`, and the reason for it.
@@ -233,6 +234,8 @@ def guess_documents(samples: Sequence[str], num_files: int) -> tuple[str, str]:
     full = [line for line in lines if line]
     if len(full) >= MIN_LINES * len(samples) and len(full) > 0.98 * len(lines) and _separate(full):
         return "line", "each line stands by itself"
+    if has_records:
+        return "file", "each file of text and each record is a document"
     if num_files > 1:
         return "file", f"each of the {num_files} files is a document"
     return "file", "the text runs on, with neither titled blocks nor a document a line"
