@@ -71,15 +71,19 @@ def test_without_room_for_what_is_held_back_nothing_is(no_temporary_folder: None
 def test_what_is_held_back_is_shown_after_an_error_and_not_after_ctrl_c(
     ending: type[BaseException], shown: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def load() -> None:
+        with runtime.quiet():
+            os.write(2, b"held back")
+            raise ending
+
     monkeypatch.setattr(sys, "stderr", None)
     monkeypatch.setattr(runtime, "_is_ours", True)
     before = os.dup(2)
     with (tmp_path / "stderr").open("w+b") as stderr:
         os.dup2(stderr.fileno(), 2)
         try:
-            with pytest.raises(ending), runtime.quiet():
-                os.write(2, b"held back")
-                raise ending
+            with pytest.raises(ending):
+                load()
         finally:
             os.dup2(before, 2)
             os.close(before)

@@ -11,10 +11,12 @@ import os
 import random
 import re
 import sys
+import tarfile
 import tempfile
 import textwrap
 import threading
 import tracemalloc
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -98,8 +100,27 @@ def test_pipe_is_read_once(tmp_path: Path) -> None:
 
 # --- Bad input ---------------------------------------------------------------------------------------------
 
+
+def zipped(text: str) -> bytes:
+    """A zip archive with a file in it."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("b.txt", text)
+    return archive.getvalue()
+
+
+def tarred(text: str) -> bytes:
+    """A tar archive with a file in it."""
+    archive, about = io.BytesIO(), tarfile.TarInfo("b.txt")
+    about.size = len(text)
+    with tarfile.open(fileobj=archive, mode="w") as file:
+        file.addfile(about, io.BytesIO(text.encode()))
+    return archive.getvalue()
+
+
 Case = tuple[dict[str, str | bytes], str, dict[str, str], str]
 LONG = b"".join(random.Random(0).randbytes(1) for _ in range(20_000)).hex().encode()
+ZIP, TAR = zipped("The cat sat.\n"), tarred("The cat sat.\n")
 BAD: dict[str, Case] = {
     "missing": (
         {"poems.txt": "a"},
@@ -121,6 +142,23 @@ BAD: dict[str, Case] = {
     "folder of binaries": ({"a.png": b"\0"}, ".", {}, r"No text in .*: there is nothing but 1 binary file \("),
     "binary": ({"a.txt": b"ab\0"}, "a.txt", {}, r"a\.txt looks like a binary file.*set encoding to utf-16"),
     "binary, compressed": ({"a.gz": gzip.compress(b"\0")}, "a.gz", {}, r"a\.gz looks like a binary file"),
+    "zip": (
+        {"a.zip": ZIP},
+        "a.zip",
+        {},
+        r"a\.zip is an archive: name 'zip://::.*a\.zip' to read the texts in it, or unpack",
+    ),
+    "zip, compressed": ({"a.zip.gz": gzip.compress(ZIP)}, "a.zip.gz", {}, r"a\.zip\.gz is an archive: unpack it\."),
+    "zip of a program": ({"a.xlsx": ZIP}, "a.xlsx", {}, r"a\.xlsx looks like a binary file: it is a zip archive, as"),
+    "tar": ({"a.tar": TAR}, "a.tar", {}, r"a\.tar is an archive: name 'tar://::.*a\.tar' to read the texts in it, or"),
+    "tar, compressed": (
+        {"a.tar.gz": gzip.compress(TAR)},
+        "a.tar.gz",
+        {},
+        r"is an archive: name 'tar://::.*a\.tar\.gz'",
+    ),
+    "rar": ({"a.rar": b"Rar!\x1a\x07\x01\0\0\0"}, "a.rar", {}, r"a\.rar is an archive: unpack it\."),
+    "folder of archives": ({"a.zip": ZIP}, ".", {}, r"nothing but 1 binary file \(.*\)\. .*a\.zip is an archive: name"),
     "empty": ({"a.txt": ""}, "a.txt", {}, r"No text in .*a\.txt: it is empty or has only white space"),
     "blank": ({"a.txt": " \n\t\n"}, "a.txt", {"documents": "line"}, r"No text in .*a\.txt"),
     "blank records": ({"a.jsonl": '\n{"text": " "}'}, "a.jsonl", {}, r"No text in .*a\.jsonl"),
@@ -192,6 +230,16 @@ BAD: dict[str, Case] = {
         for suffix in (".gz", ".bz2", ".xz", ".zst")
     },
 }
+
+
+@pytest.mark.parametrize(("name", "content"), [("b.zip", ZIP), ("b.tar", TAR), ("b.tar.gz", gzip.compress(TAR))])
+def test_an_archive_is_read_as_the_message_about_it_says(tmp_path: Path, name: str, content: bytes) -> None:
+    write(tmp_path, "a.txt", "a")
+    path, said = write(tmp_path, name, content), list[str]()
+    Corpus([tmp_path]).say_skipped(said.append)
+    (about,) = said
+    assert about.startswith(f"Skipped {path}: it is an archive: name '")
+    assert read(about.split("'")[1]) == ["The cat sat.\n"]
 
 
 @pytest.mark.parametrize("case", BAD.values(), ids=BAD.keys())

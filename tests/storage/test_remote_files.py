@@ -166,6 +166,14 @@ def test_a_member_of_an_archive(tmp_path: Path, server: FileServer) -> None:
         read(f"zip://one.txt::{path}")
 
 
+def test_a_damaged_archive(tmp_path: Path) -> None:
+    for protocol in ("zip", "tar"):
+        path = tmp_path / f"a.{protocol}"
+        path.write_text("The cat sat.")
+        with pytest.raises(RemoteError, match=f"^Cannot read {protocol}://::{path}: the archive is damaged"):
+            read(f"{protocol}://::{path}")
+
+
 def test_marks_of_urls_are_parts_of_other_names(memory: Any, tmp_path: Path) -> None:
     memory.pipe("/C#.jsonl", b'{"text": "one"}\n')
     memory.pipe("/why?/what?.csv", b"text\ntwo\n")

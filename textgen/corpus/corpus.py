@@ -64,6 +64,7 @@ class Corpus:
         files: The files to read, in order, without duplicates. Of files elsewhere, the copies in the cache folder.
         places: Where they are: absolute paths, and addresses of files elsewhere.
         skipped: Binary files in folders and globs, which are not read.
+        archives: What to do about those of them that are archives: the rest of a sentence about the file.
         broken: Broken symbolic links, which are not read.
         models: Folders of saved models in folders and globs, which are not read.
         lacking: Files in folders and globs that no installed library reads, and what to install.
@@ -87,6 +88,7 @@ class Corpus:
         self.skipped: list[Path | str] = []
         self._walk = Walk(without)
         self.broken, self.models = self._walk.broken, self._walk.models
+        self.archives: dict[Path | str, str] = {}
         self.lacking: dict[Path | str, str] = {}
         self._conversions = Conversions()
         self.left_out = LeftOut()
@@ -103,7 +105,7 @@ class Corpus:
     def say_skipped(self, say: Callable[[str], None]) -> None:
         """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped."""
         for path in self.skipped:
-            say(f"Skipped {path}: it looks like a binary file.")
+            say(f"Skipped {path}: it {self.archives.get(path, 'looks like a binary file')}.")
         for path in self.broken:
             say(f"Skipped {path}: {_leads_nowhere(path)}.")
         for folder in self.models:
@@ -430,8 +432,10 @@ class Corpus:
         name = without_secrets(name)
         self.lacking |= {_path_or_address(source): source.missing for source in found if source.missing}
         sources = [source for source in found if not source.missing]
-        binary = {_path_or_address(source) for source in sources if source.is_binary()}
-        self.skipped += sorted(binary.difference(self.skipped), key=str)
+        binary = {_path_or_address(source): source.about_archive() for source in sources if source.is_binary()}
+        archives = {path: about for path, about in binary.items() if about}
+        self.archives |= archives
+        self.skipped += sorted(binary.keys() - set(self.skipped), key=str)
         if len(binary) == len(sources):
             if len(found) > len(sources):
                 lacking = next(source for source in found if source.missing)
@@ -440,7 +444,8 @@ class Corpus:
             reasons += [f"{counted(len(broken), 'link')} to nowhere, such as {broken[0]}"] if broken else []
             reasons += [f"{counted(len(models), 'saved model')}, such as {models[0]}"] if models else []
             why = f"there is nothing but {' and '.join(reasons)}" if reasons else "there are no files"
-            raise CorpusError(f"No text in {name}: {why} (hidden files are ignored). Name text files.")
+            advice = next((f"{path} {about}." for path, about in archives.items()), "Name text files.")
+            raise CorpusError(f"No text in {name}: {why} (hidden files are ignored). {advice}")
         return [source for source in sources if _path_or_address(source) not in binary]
 
     def _source(self, path: Path, name: str) -> Source:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from textgen.corpus.archives import about_archive
 from textgen.corpus.boundaries import can_find, end_of_line, end_of_separator
 from textgen.corpus.bounded_lines import bounded_lines
 from textgen.corpus.config import CorpusConfig, separator_of
@@ -237,13 +238,20 @@ class Source:
             return False
         if self._suffix in (*WHOLE, ".parquet"):
             return False
-        if self.remote and not self.compression and not self.remote.local().exists():
-            start = self.remote.head(1 << 13)
-        else:
-            start = next(self.chunks(), b"")[: 1 << 13]
+        start = self._start()
         if self.rich and marked_encoding(start):
             return False
         return b"\0" in start and (has_controls(start) or not self._can_decode(start))
+
+    def about_archive(self) -> str:
+        """Says in the rest of a sentence that the file is an archive, and what to do; "" if it is none."""
+        return about_archive(self._start(), self.name, self.compression, self.is_copy)
+
+    def _start(self) -> bytes:
+        """The decompressed bytes near the start of the file, which is not copied from elsewhere for them."""
+        if self.remote and not self.compression and not self.remote.local().exists():
+            return self.remote.head(1 << 13)
+        return next(self.chunks(), b"")[: 1 << 13]
 
     def _can_decode(self, start: bytes) -> bool:
         try:
@@ -418,11 +426,13 @@ def not_binary(source: Source) -> Source:
         The same source.
 
     Raises:
-        CorpusError: The file looks binary, or cannot be read, or the library that reads it is not installed.
+        CorpusError: The file looks binary, is an archive or cannot be read, or its library is not installed.
     """
     if source.missing:
         raise CorpusError(f"Cannot read {source.name}. {source.missing}")
     if source.is_binary():
+        if about := source.about_archive():
+            raise CorpusError(f"{source.name} {about}.")
         guess = guessed_encoding(next(source.chunks(), b""))
         encoding = f"{guess}, as it seems to be" if guess and guess.startswith("utf") else "utf-16 or its own encoding"
         raise CorpusError(

@@ -31,6 +31,7 @@ LIBRARY_ERRORS = (
     "botocore.exceptions.BotoCoreError", "botocore.exceptions.ClientError", "aiohttp.client_exceptions.ClientError",
     "requests.exceptions.RequestException", "httpx.HTTPError", "httpx2.HTTPError", "gcsfs.retry.HttpError",
     "google.auth.exceptions.GoogleAuthError", "huggingface_hub.errors.HfHubHTTPError", "zipfile.BadZipFile",
+    "tarfile.TarError",
 )  # fmt: skip
 """What the libraries raise besides errors of the system. Only those of libraries that are loaded can be raised."""
 
@@ -168,9 +169,16 @@ def _is_worth_retrying(error: BaseException) -> bool:
 
 def _is_local(error: BaseException) -> bool:
     """Whether an error does not come from the network: a full disk here, no credentials, a damaged archive."""
-    return type(error).__name__ in ("NoCredentialsError", "BadZipFile", "DefaultCredentialsError") or (
-        isinstance(error, OSError) and error.filename is not None
+    return (
+        type(error).__name__ in ("NoCredentialsError", "DefaultCredentialsError")
+        or _is_damage(error)
+        or (isinstance(error, OSError) and error.filename is not None)
     )
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Whether an error is about the content of an archive."""
+    return type(error).__name__ == "BadZipFile" or type(error).__module__ == "tarfile"
 
 
 def _status(error: BaseException) -> int | None:
@@ -199,7 +207,7 @@ def _error_message(address: str, error: BaseException) -> str:
         return f"There is nothing at {address}. Check the address."
     if status is not None:
         return f"Cannot read {address}: the server says {status} ({why}). Try again later."
-    if kind == "BadZipFile":
+    if _is_damage(error):
         return f"Cannot read {address}: the archive is damaged ({why}). Make it again."
     return f"Cannot read {address}: {why} ({kind}). Check the network, and the address; the service may be down."
 
