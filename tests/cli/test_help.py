@@ -61,6 +61,13 @@ def test_the_help_in_the_table_is_that_of_the_command(name: str) -> None:
     assert COMMANDS[name].help == f"{command.get_short_help_str(limit=200).removesuffix('.')}."
 
 
+@pytest.mark.parametrize("group", [name for name, command in commands(textgen) if isinstance(command, click.Group)])
+def test_the_list_of_commands_has_whole_sentences(group: tuple[str, ...]) -> None:
+    usage, *listed = shown(*group, "--help").splitlines()
+    assert usage.endswith("[ARGS]...")
+    assert not [line for line in listed if line.endswith("...")]
+
+
 def test_no_unknown_command_is_imported() -> None:
     result = CliRunner().invoke(textgen, ["nothing"])
     assert (result.exit_code, result.stdout) == (2, "")

@@ -10,6 +10,7 @@ from textgen.cli import output
 from textgen.settings import USUAL
 
 SHOW_ALL = "textgen.show_all"  # key in the context: show all options
+MOST_SHORT_HELP = 200  # characters of the first sentence of a command's help
 INPUT = click.Path(readable=False)
 """A file, a folder, a glob, an address or -. Shells complete it as a path; the library says if it cannot be read."""
 
@@ -67,6 +68,13 @@ class CommandGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the commands."""
         return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the names and first sentences, which Click would cut at the end of a line."""
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, command.get_short_help_str(MOST_SHORT_HELP)) for name, command in self.commands.items()]
+            )
 
 
 def _is_path(parameter: click.Parameter) -> bool:
