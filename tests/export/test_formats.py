@@ -48,7 +48,7 @@ def test_a_suffix_means_a_format(format_: formats.Format, tmp_path: Path) -> Non
     if format_.suffix:
         assert format_for(tmp_path / f"a{format_.suffix}") is format_
         assert format_for(tmp_path / f"a.b{format_.suffix.upper()}") is format_
-    assert format_for(tmp_path / "a.safetensors", format_.name) is format_
+    assert format_for(tmp_path / "a.bin", format_.name) is format_
 
 
 @pytest.mark.parametrize("option", ["licence", "note"])
@@ -74,6 +74,30 @@ def test_a_name_that_tells_nothing_is_refused(tiny: ModelFolder, tmp_path: Path)
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "Set --format, or name a file" in result.stderr
     assert not list(tmp_path.glob("weights*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "choose"),
+    [
+        ("onnx", ".html", "a name that ends in .onnx"),
+        ("litert-int8", ".ONNX", "another name"),
+        ("savedmodel", ".keras", "another name"),
+    ],
+)
+def test_a_name_of_another_format_is_refused(
+    name: str, suffix: str, choose: str, tiny: ModelFolder, tmp_path: Path
+) -> None:
+    result = export(tmp_path / f"a{suffix}", "--format", name)
+    expected = (
+        f"Error: The name {tmp_path / f'a{suffix}'} is that of a file in the format {suffix[1:].lower()}, not {name}. "
+        f"Choose {choose}, or leave --format out.\n"
+    )
+    assert (result.exit_code, result.stderr) == (1, expected)
+    assert not list(tmp_path.glob("a*"))
+
+
+def test_a_variant_of_a_format_has_its_suffix(tmp_path: Path) -> None:
+    assert format_for(tmp_path / "a.tflite", "litert-int8").name == "litert-int8"
 
 
 def test_a_library_that_is_missing_is_named_with_its_extra(

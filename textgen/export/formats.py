@@ -40,6 +40,7 @@ class Format:
         help: What is written, in a few words, for `--help`.
         write: Place of the function, "module:function"; imported when it is needed.
         suffix: Suffix of files in this format, with the dot; empty if it tells nothing, as that of a folder.
+        variant_of: Name of the format whose suffix its files may have as well.
         modules: Modules that must be importable.
         extra: Extra of the textgen package that brings them, such as "onnx".
         folder: Whether a folder is written, not a file.
@@ -50,6 +51,7 @@ class Format:
     help: str
     write: str
     suffix: str = ""
+    variant_of: str = ""
     modules: tuple[str, ...] = ()
     extra: str = ""
     folder: bool = False
@@ -108,6 +110,7 @@ FORMATS: dict[str, Format] = {
             name="litert-int8",
             help="the same with int8 weights, if they lose little",
             write="textgen.export.litert:export_litert_int8",
+            variant_of="litert",
             modules=("ai_edge_litert",),
             extra="litert",
             options=("licence", "note"),
@@ -124,13 +127,20 @@ def format_for(path: Path, name: str | None = None) -> Format:
         name: Name of the format. By default the format is that of the suffix of `path`.
 
     Raises:
-        ConfigError: No format was named, and the suffix is not that of a format.
+        ConfigError: No format was named, and the suffix is not that of a format; or it is that of another format.
     """
+    by_suffix = _format_by_suffix(path)
     if name is not None:
-        return FORMATS[name]
-    for format_ in FORMATS.values():
-        if format_.suffix and path.suffix.lower() == format_.suffix:
-            return format_
+        format_ = FORMATS[name]
+        if by_suffix and by_suffix.name not in (name, format_.variant_of):
+            another = f"a name that ends in {format_.suffix}" if format_.suffix else "another name"
+            raise ConfigError(
+                f"The name {path} is that of a file in the format {by_suffix.name}, not {name}. Choose {another}, or "
+                "leave format_name out."
+            )
+        return format_
+    if by_suffix:
+        return by_suffix
     suffixes = ", ".join(f"{format_.suffix} ({format_.name})" for format_ in FORMATS.values() if format_.suffix)
     raise ConfigError(
         f"The name {path} does not tell which format to write. Set format_name, or name a file with one of the "
@@ -149,6 +159,10 @@ def exported_format(path: Path) -> Format | None:
     """
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         return FORMATS[json.loads(read_file(path / MARK, MARK_BYTES))["format"]]
+    return _format_by_suffix(path)
+
+
+def _format_by_suffix(path: Path) -> Format | None:
     return next((format_ for format_ in FORMATS.values() if format_.suffix == path.suffix.lower() != ""), None)
 
 
