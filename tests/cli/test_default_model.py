@@ -97,10 +97,6 @@ def test_without_bases_all_is_as_before(work: Path) -> None:
     shutil.rmtree(work.parent / "bases")
     assert run("sample").stderr == "Error: There is no model in saved_models yet. Train a model first.\n"
     assert run("score", "cat.txt").stderr == run("sample").stderr
-    mistaken = (
-        "There is no model 'dog.txt', since there is no folder saved_models. Train a model first, or set --models-dir"
-    )
-    assert mistaken in run("score", "dog.txt").stderr
     assert "This installation lacks the base 'english'" in run("sample", "english").stderr
 
 
@@ -108,7 +104,55 @@ def test_a_model_of_the_user_goes_before_the_bases(work: Path, tiny_models: Path
     shutil.copytree(tiny_models / "tiny", work / "saved_models" / "mine")
     result = run("sample", "--prompt", "明月", "--json", "--max-tokens", "2")
     assert (json.loads(result.stdout)["model"], result.stderr) == ("mine", "")
-    assert "There is no model 'cat.txt' in saved_models. There are: mine." in run("score", "cat.txt").stderr
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal, for commands that need one."""
+    monkeypatch.setattr("textgen.cli.write.needs_terminal", lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["score", "cat.txt"], "Name a model before it."),
+        (["score", "cat.txt", "moon.txt"], "Name a model before it."),
+        (["evaluate", "cat.txt"], "Name a model before it."),
+        (["evaluate", "cat.txt", "moon.txt"], "Name a model before it."),
+        (["embed", "cat.txt"], "Name a model before it."),
+        (["write", "cat.txt"], "Name a model before it."),
+        (["inspect", "cat.txt"], "Name a model before it."),
+        (["tune-state", "cat.txt", "--out", "state"], "Name a model before it."),
+        (["tune-state", "cat.txt", "moon.txt", "--out", "state"], "Name a model before it."),
+        (["sample", "cat.txt"], "To begin with the text of a file, use --prompt-file."),
+        (["models", "show", "cat.txt"], ""),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_file_in_place_of_a_model_is_told(
+    work: Path, tiny_models: Path, terminal: None, arguments: list[str], hint: str
+) -> None:
+    shutil.copytree(tiny_models / "tiny", work / "saved_models" / "mine")
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"Error: 'cat.txt' is a file, not a model. There are: mine. {hint}".rstrip() + "\n"
+
+
+@pytest.mark.parametrize("command", ["score", "evaluate", "embed", "write"])
+def test_before_any_training_an_argument_may_be_meant_as_either(work: Path, terminal: None, command: str) -> None:
+    result = run(command, "dog.txt")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: There is neither a file nor a model 'dog.txt'. There is no model in saved_models yet.\n"
+    )
+    mistyped = run(command, "dog.txt", "--models-dir", "mistyped")
+    assert mistyped.stderr == "Error: There is no folder mistyped: correct --models-dir.\n"
+
+
+@pytest.mark.parametrize("text", ["The cat sat", "床前，明月光", "Hello!"])
+def test_a_prompt_in_place_of_a_model_is_told(work: Path, text: str) -> None:
+    assert run("sample", text).stderr.endswith(" To begin with a text, use --prompt.\n")
+    assert "use --prompt" not in run("sample", "novel-2").stderr
 
 
 def test_what_is_missing_on_a_command_line_is_said_as_before(work: Path) -> None:
@@ -121,13 +165,13 @@ def test_what_is_missing_on_a_command_line_is_said_as_before(work: Path) -> None
 def test_writing_together_needs_no_model(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def load(name: str | None, folder: Path | None, beginning: Callable[[], str]) -> None:
+    def load(name: str | None, folder: Path | None, beginning: Callable[[], str], hint: str) -> None:
         seen.append(beginning())
         raise ZeroDivisionError
 
     monkeypatch.setattr("textgen.cli.write.load_model_or_base", load)
     monkeypatch.setattr("textgen.cli.write.needs_terminal", lambda: None)
-    for arguments in ([], ["moon.txt"], ["new.txt"], ["english", "moon.txt"]):
+    for arguments in ([], ["moon.txt"], ["english", "new.txt"], ["english", "moon.txt"]):
         with pytest.raises(ZeroDivisionError):
             run("write", *arguments)
     assert [text.strip() for text in seen] == ["", "床前明月光，疑是地上霜。", "", "床前明月光，疑是地上霜。"]

@@ -65,6 +65,14 @@ def test_a_model_that_is_not_there(three: Path, tmp_path: Path) -> None:
         find_model("x", tmp_path / "empty")
     with pytest.raises(SavedModelError, match=r"There is no model in .*empty yet\. Train a model first\."):
         find_model(None, tmp_path / "empty")
+    text = tmp_path / "song.txt"
+    text.write_text("la")
+    with pytest.raises(SavedModelError, match=r"song\.txt' is a file, not a model\. There are: a, b, c\.$"):
+        find_model(str(text))
+    with pytest.raises(
+        SavedModelError, match=r"song\.txt' is a file, not a model\. There is no model in .*none yet\.$"
+    ):
+        find_model(str(text), tmp_path / "none")
 
 
 def test_a_training_without_a_model_is_a_run(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from textgen.cli.options import given, standard_bytes
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError
 from textgen.settings import from_dict, select
+from textgen.storage.addresses import is_remote
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
@@ -19,19 +20,24 @@ if TYPE_CHECKING:
 BEGINNING = 1 << 14  # characters, or bytes of standard input, that tell the script of a text
 
 
-def load_model_to_read(name: str | None, models_dir: Path | None = None) -> ModelFolder:
+def load_model_to_read(name: str | None, models_dir: Path | None = None, hint: str = "") -> ModelFolder:
     """Loads the model of a command that does not change it. A note says if the model is being trained.
 
     Args:
         name: Name or path of the model, or None for the newest.
         models_dir: The models folder, or None for the usual one.
+        hint: A sentence for the error if there is no such model.
 
     Raises:
         SavedModelError: There is no such model, or it is damaged.
     """
+    from textgen.saved_model.registry import NoSuchModel
     from textgen.saved_model.saved_model import load_model
 
-    saved = load_model(name, models_dir)
+    try:
+        saved = load_model(name, models_dir)
+    except NoSuchModel as error:
+        raise NoSuchModel(f"{error} {hint}".rstrip()) from None
     note_if_training(saved)
     return saved
 
@@ -44,13 +50,16 @@ def note_if_training(saved: ModelFolder) -> None:
         output.note(f"{saved.name} is being trained at the moment; this is what was saved last.")
 
 
-def load_model_or_base(name: str | None, models_dir: Path | None, beginning: Callable[[], str]) -> ModelFolder:
+def load_model_or_base(
+    name: str | None, models_dir: Path | None, beginning: Callable[[], str], hint: str = ""
+) -> ModelFolder:
     """Loads the model of a command. A note says if it is a base that nobody named.
 
     Args:
         name: Name or path of the model, or None.
         models_dir: The models folder, or None for the usual one.
         beginning: Called for the beginning of the text, if its script has to choose a base.
+        hint: A sentence for the error if there is no model of this name.
 
     Raises:
         SavedModelError: There is no such model. Without a name: there is neither a model nor a base for this script, or
@@ -62,7 +71,7 @@ def load_model_or_base(name: str | None, models_dir: Path | None, beginning: Cal
     if name is None:
         require_models_folder(models_dir)
     if name is not None or list_models(models_dir) or not installed_bases():
-        return load_model_to_read(name, models_dir)
+        return load_model_to_read(name, models_dir, hint)
     text = beginning()
     base = base_for(text if any(map(str.isalpha, text)) else "")  # digits are of any language
     if base is None:
@@ -87,16 +96,48 @@ def model_and_paths(
 
     Returns:
         The model, or None, and the paths.
-    """
-    from textgen.saved_model.registry import find_model, list_runs
 
-    if model is None or list_runs(models_dir) or not (model == "-" or os.path.lexists(model)):
+    Raises:
+        SavedModelError: There is no model yet, and the first argument names neither a text nor a base.
+    """
+    from textgen.saved_model.registry import NoSuchModel, find_model, list_runs, require_models_folder, why_empty
+
+    if model is None or is_remote(model) or list_runs(models_dir):
         return model, tuple(paths)
     try:
         find_model(model, models_dir)
-    except SavedModelError:
-        return None, (model, *paths)
+    except SavedModelError as error:
+        if model == "-" or os.path.lexists(model):
+            return None, (model, *paths)
+        if not isinstance(error, NoSuchModel):
+            raise
+        require_models_folder(models_dir)
+        raise NoSuchModel(f"There is neither a file nor a model {model!r}. {why_empty(models_dir)}") from None
     return model, tuple(paths)
+
+
+def refuse_only_a_file(model: str | None, models_dir: Path | None) -> None:
+    """Checks that the only argument of a command that needs a model and a text is not the text.
+
+    Args:
+        model: The argument, or None.
+        models_dir: The models folder, or None for the usual one.
+
+    Raises:
+        SavedModelError: It names a file.
+    """
+    from textgen.saved_model.registry import NoSuchModel, find_model
+
+    if hint := before_it(model):
+        try:
+            find_model(model, models_dir)
+        except NoSuchModel as error:
+            raise NoSuchModel(f"{error} {hint}") from None
+
+
+def before_it(model: str | None) -> str:
+    """What to do if a file stands in place of the model of a command that reads files; "" if none does."""
+    return "Name a model before it." if model and os.path.isfile(model) else ""
 
 
 def beginning_of(paths: Sequence[str], options: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
-from textgen.cli.default_model import load_model_to_read
+from textgen.cli.default_model import before_it, load_model_to_read
 from textgen.cli.options import (
     FilledFolder,
     OutputFile,
@@ -106,7 +106,7 @@ def inspect(
         from textgen.insight.figures import require_matplotlib
 
         require_matplotlib()
-    saved = load_model_to_read(model, models_dir)
+    saved = load_model_to_read(model, models_dir, before_it(model))
     if tensorboard:
         from textgen.insight.events import check_logs
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cache
@@ -173,7 +175,10 @@ def sample(
     copies = arguments.best_of or arguments.num
     read = cache(lambda: read_requests(prompts, prompt_file, prompt_lines, settings, copies))  # of standard input, once
     saved = load_model_or_base(
-        model, models_dir, lambda: first_characters([*(each.prompt for _, each in read()), arguments.suffix or ""])
+        model,
+        models_dir,
+        lambda: first_characters([*(each.prompt for _, each in read()), arguments.suffix or ""]),
+        _meant(model),
     )
     # After the model: a name that is mistyped is reported without waiting for standard input.
     requests = [_checked(placed, saved, arguments.as_json) for placed in read()]
@@ -181,6 +186,13 @@ def sample(
         _infill(arguments, saved, requests, search)
     else:
         _generate(arguments, saved, requests, from_dict(SearchConfig, search) if search else None, settings)
+
+
+def _meant(model: str | None) -> str:
+    """What to do if what stands in place of the model seems to be a prompt; "" if it does not."""
+    if model and os.path.isfile(model):
+        return "To begin with the text of a file, use --prompt-file."
+    return "To begin with a text, use --prompt." if model and re.search(r"[^\w./\\~:-]", model) else ""
 
 
 def _checked(placed: Placed, saved: ModelFolder, as_json: bool) -> Request:

@@ -10,7 +10,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
-from textgen.cli.default_model import load_model_to_read
+from textgen.cli.default_model import before_it, load_model_to_read, refuse_only_a_file
 from textgen.cli.options import (
     OutputFile,
     corpus_options,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @click.command("tune-state", cls=SectionCommand)
 @model_argument()
-@paths_argument(required=True)
+@paths_argument(metavar="PATHS...")  # needed, but alone it is parsed as MODEL, and the error says so
 @click.option("--out", type=OutputFile(), required=True, help="File to write. An existing file is replaced.")
 @setting_options(TuningConfig)
 @json_option
@@ -62,8 +62,11 @@ def tune_state(
     from textgen.generation.text_state import TextState, save_state
     from textgen.runtime import load_tensorflow
 
+    if not paths:
+        refuse_only_a_file(model, models_dir)
+        raise click.UsageError("Missing argument 'PATHS...'.")
     config = from_dict(TuningConfig, select(TuningConfig, given(options)))
-    saved = load_model_to_read(model, models_dir)
+    saved = load_model_to_read(model, models_dir, before_it(model))
     if saved.main_direction == "backward":
         raise ConfigError(
             f"{saved.name} reads text backward only, but a state is for writing forward: name a model of "

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from textgen.tokenizer.tokenizer import Tokenizer
 
 
+class NoSuchModel(SavedModelError):
+    """Raised for a name that neither a model nor a training has."""
+
+
 def models_folder(folder: str | Path | None = None) -> Path:
     """Returns the folder that holds the models.
 
@@ -70,7 +74,8 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
         The folder of the model.
 
     Raises:
-        SavedModelError: There is no such model; the message lists the existing ones.
+        NoSuchModel: There is no such model; the message lists the existing ones.
+        SavedModelError: There is no model yet, or no complete one of this name.
         RemoteError: The model at an address cannot be copied from there.
     """
     if name is not None and is_remote(name):
@@ -93,7 +98,7 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
                 f"{path} is not a model: it has a {MANIFEST}, but neither {CONFIG} nor {WEIGHTS}. Name a model, or "
                 "copy the whole folder again if it is one."
             )
-    raise SavedModelError(no_such_model(name, models_folder(folder), models))
+    raise NoSuchModel(no_such_model(name, models_folder(folder), models))
 
 
 def find_tokenizer(name: str, folder: str | Path | None = None) -> Tokenizer:
@@ -171,12 +176,15 @@ def state_of(path: Path, training: Mapping[str, Any]) -> str:
 
 def no_such_model(name: str, folder: Path, models: Sequence[Path]) -> str:
     """Returns the error message for a name that no model has."""
+    there = ", ".join(path.name for path in models)
+    if os.path.isfile(name):
+        listed = f"There are: {there}." if there else f"There is no model in {folder} yet."
+        return f"{name!r} is a file, not a model. {listed}"
     if not folder.is_dir():
         return (
             f"There is no model {name!r}, since there is no folder {folder}. Train a model first, or set models_dir or "
             "TEXTGEN_MODELS to the folder of yours."
         )
-    there = ", ".join(path.name for path in models)
     return f"There is no model {name!r} in {folder}. " + (f"There are: {there}." if there else "It is empty.")
 
 
