@@ -35,7 +35,17 @@ from textgen.model.config import (
     MAX_UNITS,
     ModelConfig,
 )
-from textgen.settings import UNLIMITED, declared, from_dict, json_schema, read_toml, refuse_unknown, select, to_dict
+from textgen.settings import (
+    UNLIMITED,
+    check_values,
+    declared,
+    from_dict,
+    json_schema,
+    read_toml,
+    refuse_unknown,
+    select,
+    to_dict,
+)
 from textgen.tokenizer.config import MAX_VOCAB_SIZE, TOKENIZERS, TokenizerConfig
 from textgen.training.config import (
     AVERAGES,
@@ -359,13 +369,14 @@ def test_a_config_comes_back_from_json(config: Any) -> None:
 
 @pytest.mark.parametrize("config", DEFAULTS, ids=lambda config: type(config).__name__)
 def test_an_unknown_key_is_named_with_the_known_ones(config: Any) -> None:
-    with pytest.raises(ConfigError, match=f"^{type(config).__name__} has no setting 'sise'. It has: ") as caught:
+    word = type(config).__name__.removesuffix("Config").lower()
+    with pytest.raises(ConfigError, match=f"^There is no {word} setting 'sise'. .*There are: ") as caught:
         from_dict(type(config), to_dict(config) | {"sise": 1})
-    assert all(name in str(caught.value) for name in to_dict(config))
+    assert all(repr(name) in str(caught.value) for name in to_dict(config))
 
 
 def test_a_missing_key_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"^ModelConfig: .*'vocab_size'"):
+    with pytest.raises(ConfigError, match=r"^The model setting 'vocab_size' is missing\."):
         from_dict(ModelConfig, {"hidden_units": 8})
 
 
@@ -558,7 +569,27 @@ def test_a_name_that_is_no_setting_is_refused_with_those_that_are() -> None:
     refuse_unknown(["a", "b"], ["b", "a"])
     with pytest.raises(ConfigError) as caught:
         refuse_unknown(["a", "c", "d"], ["b", "a", "b"])
-    assert str(caught.value) == "There is no setting 'c'. There are: b, a."
+    assert str(caught.value) == "There is no setting 'c'. There are: 'b', 'a'."
+    with pytest.raises(ConfigError, match=r"^There is no setting 'hiden_unit'\. Did you mean 'hidden_units'\? There"):
+        refuse_unknown(["hiden_unit"], ["cell", "hidden_units"])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"hiden_units": 8}, "There is no setting 'hiden_units'. Did you mean 'hidden_units'?"),
+        ({"hidden_units": "8"}, "hidden_units must be an integer"),
+        ({"minutes": 0}, "minutes must be a number from"),
+        ({"vocab_size": 0}, "vocab_size must be a number from"),
+        ({"cell": "elman"}, "cell must be one of"),
+    ],
+)
+def test_flat_settings_are_checked_each_by_itself(values: dict[str, Any], expected: str) -> None:
+    kinds = (TokenizerConfig, ModelConfig, TrainingConfig)
+    check_values({"hidden_units": 8, "minutes": 1, "steps": 5}, kinds)  # which do not go together
+    with pytest.raises(ConfigError) as caught:
+        check_values(values, kinds)
+    assert str(caught.value).startswith(expected)
 
 
 def test_attention_is_for_one_direction() -> None:

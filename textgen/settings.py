@@ -25,7 +25,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -192,12 +192,13 @@ def from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
     fields = declared(kind)
     for name, value in values.items():
         if name not in fields:
-            raise ConfigError(f"{kind.__name__} has no setting {short_repr(name)}. It has: {', '.join(fields)}.")
+            raise _no_setting(name, fields, _word(kind))
         check_type(name, value, fields[name][0])
-    try:
-        return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
-    except TypeError as error:
-        raise ConfigError(f"{kind.__name__}: {error}.") from None
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        has_default = field.default is not field.default_factory  # both are MISSING without one
+        if not has_default and field.name not in values:
+            raise ConfigError(f"The {_word(kind)}setting {field.name!r} is missing.")
+    return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
 def select(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,7 +219,44 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
     known = list(dict.fromkeys(known))
     for name in names:
         if name not in known:
-            raise ConfigError(f"There is no setting {short_repr(name)}. There are: {', '.join(known)}.")
+            raise _no_setting(name, known)
+
+
+def check_values(values: Mapping[str, Any], kinds: Sequence[type[Any]]) -> None:
+    """Checks settings of several kinds, each by itself, as those in a file before others are added.
+
+    Args:
+        values: The flat settings.
+        kinds: `Settings` classes. The first that has a setting decides what is allowed.
+
+    Raises:
+        ConfigError: A name is not known, or a value has the wrong type or is out of bounds.
+    """
+    fields: dict[str, tuple[str, Setting]] = {}
+    for kind in kinds:
+        fields = {**declared(kind), **fields}
+    refuse_unknown(values, fields)
+    for name, value in values.items():
+        annotation, facts = fields[name]
+        check_type(name, value, annotation)
+        check_bounds(name, value, facts)
+
+
+def _no_setting(name: str, known: Iterable[str], word: str = "") -> ConfigError:
+    """The error for an unknown name. Names are quoted, as they are spelled in a file or in Python."""
+    from difflib import get_close_matches
+
+    known = list(known)
+    near = get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    there = ", ".join(map(repr, known))
+    return ConfigError(f"There is no {word}setting {short_repr(name)}.{hint} There are: {there}.")
+
+
+def _word(kind: type[Any]) -> str:
+    """What settings are for, as a word with a space: `sampling ` for `SamplingConfig`; "" for other names."""
+    name = kind.__name__
+    return f"{name.removesuffix('Config').lower()} " if name.endswith("Config") else ""
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

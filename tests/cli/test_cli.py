@@ -168,10 +168,15 @@ def test_settings_come_from_a_file_and_flags_override_them(tmp_path: Path) -> No
     arguments = ["--config", str(tmp_path / "settings.toml"), "--num-layers", "2", "--batch-size", "4", "--dry-run"]
     result = run("train", str(tmp_path / "songs.txt"), *arguments)
     assert "2 x LSTM of 24 units" in result.stdout
-    (tmp_path / "settings.toml").write_text("hiden_units = 24\n", encoding="utf-8")
-    result = run("train", str(tmp_path / "songs.txt"), *arguments)
-    assert result.exit_code == 1
-    assert "hiden_units" in result.stderr
+    for line, expected in (
+        ("hiden_units = 24", "There is no setting 'hiden_units'. Did you mean 'hidden_units'? There are: '"),
+        ("minutes = 0", "minutes must be a number from "),
+        ("hidden_units = 1.5", "hidden_units must be an integer. Received: 1.5."),
+    ):
+        (tmp_path / "settings.toml").write_text(f"{line}\n", encoding="utf-8")
+        result = run("train", str(tmp_path / "songs.txt"), *arguments)
+        assert result.exit_code == 1
+        assert result.stderr.startswith(f"Error: {tmp_path / 'settings.toml'}: {expected}")
 
 
 def test_training_from_standard_input(tmp_path: Path) -> None:
@@ -537,7 +542,12 @@ def test_a_bad_sample_is_one_clear_line(
     ("lines", "expected"),
     [
         ('{"prompt": "The"}\n{"prompt": ', "prompts.jsonl, line 2 is not JSON"),
-        ('{"prompt": "The", "heat": 1}', "prompts.jsonl, line 1: SamplingConfig has no setting 'heat'"),
+        ('{"prompt": "The", "heat": 1}', "prompts.jsonl, line 1: There is no sampling setting 'heat'. "),
+        (
+            '{"prompt": "The", "max-tokens": 1}',
+            "line 1: There is no sampling setting 'max-tokens'. Did you mean 'max_tokens'? There are: 'temp",
+        ),
+        ('{"prompt": "The", "max_tokens": "1"}', "line 1: max_tokens must be an integer"),
         ('{"prompt": "The", "temperature": -1}', "prompts.jsonl, line 1: temperature must be a number from 0"),
         ('{"text": "The"}', 'prompts.jsonl, line 1: a line must be an object with "prompt"'),
         ('["The"]', 'prompts.jsonl, line 1: a line must be an object with "prompt"'),
@@ -547,7 +557,7 @@ def test_a_bad_sample_is_one_clear_line(
             "prompts.jsonl, line 2: The model was trained without labels",
         ),
         ('{"prompt": "\\ud800"}', "prompts.jsonl, line 1: The text"),
-        ('{"prompt": "The", "top_logprobs": 2}', "prompts.jsonl, line 1: --top-logprobs needs --json."),
+        ('{"prompt": "The", "top_logprobs": 2}', "prompts.jsonl, line 1: top_logprobs needs --json."),
         ("\n", "There is no prompt in"),
     ],
 )

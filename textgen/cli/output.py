@@ -13,8 +13,8 @@ import io
 import os
 import re
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 import click
@@ -37,6 +37,21 @@ class Failure(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Writes the line to standard error."""
         note(f"Error: {self.message}")
+
+
+class InFile(TextgenError):
+    """An error about a file of settings. Its message spells their names as the file does, not as flags."""
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Names a file of settings, or a line in it, in the errors of the block. Does nothing for ""."""
+    try:
+        yield
+    except TextgenError as error:
+        if not place:
+            raise
+        raise InFile(f"{place}: {error}") from None
 
 
 def is_terminal() -> bool:

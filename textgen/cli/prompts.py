@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from textgen.cli.options import read_text
+from textgen.cli.output import naming
 from textgen.errors import ConfigError, TextgenError
 from textgen.generation.config import SamplingConfig
 from textgen.settings import from_dict
@@ -40,17 +40,6 @@ def read_requests(
                 raise ConfigError('a line must be an object with "prompt", a text, and optional settings.')
             requests.append((place, Request(prompt, from_dict(SamplingConfig, values))))
     return requests
-
-
-@contextmanager
-def naming(place: str) -> Iterator[None]:
-    """Names the file and line of a prompt in the errors of the block."""
-    try:
-        yield
-    except TextgenError as error:
-        if not place:
-            raise
-        raise type(error)(f"{place}: {error}") from None
 
 
 def _entries(

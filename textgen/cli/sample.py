@@ -25,7 +25,8 @@ from textgen.cli.options import (
     sectioned,
     settings_of,
 )
-from textgen.cli.prompts import Placed, naming, read_requests
+from textgen.cli.output import naming
+from textgen.cli.prompts import Placed, read_requests
 from textgen.cli.setting_options import flag_of, setting_options
 from textgen.cli.text_printer import Printer
 from textgen.cli.writing_device import gpu_writer, is_worth_a_gpu

@@ -29,10 +29,12 @@ from textgen.cli.options import (
 )
 from textgen.cli.plan_report import describe, plan_values, summary
 from textgen.cli.setting_options import setting_options
+from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TrainingError
 from textgen.model.config import ModelConfig
 from textgen.runtime import limit_threads
-from textgen.settings import read_toml
+from textgen.settings import check_values, read_toml
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.training.config import TrainingConfig
 from textgen.training.presets import SIZES, TEXT_PRESETS, with_preset, with_sizes
 from textgen.wording import counted
@@ -165,7 +167,7 @@ def train(**options: Any) -> None:
     if (parent_pipe := worker_group.parent_pipe()) is not None:
         end_with(parent_pipe)
     _refuse_contradictions(arguments, given(options))
-    of_file = read_toml(arguments.config_file) if arguments.config_file else {}
+    of_file = _settings_in(arguments.config_file) if arguments.config_file else {}
     preset, settings = with_preset(arguments.preset, {**of_file, **given(options)})
     folder, name = _models_folder_and_name(arguments)
     if not (arguments.resume or arguments.find_learning_rate or is_follower(arguments.strategy)):
@@ -179,6 +181,14 @@ def train(**options: Any) -> None:
         _print_result(arguments, _resume(arguments, folder / name, with_sizes(preset, settings)))
     else:
         _start(arguments, folder / name, preset, settings)
+
+
+def _settings_in(file: str) -> dict[str, Any]:
+    """Reads and checks the settings in a TOML file."""
+    values = read_toml(file)
+    with output.naming(file):
+        check_values(values, (CorpusConfig, TokenizerConfig, ModelConfig, TrainingConfig))
+    return values
 
 
 def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any]) -> None:
