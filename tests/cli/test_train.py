@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 import pytest
 from base_models import FABLES, save_base
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from textgen import machine, runtime
 from textgen.cli import textgen
@@ -89,6 +91,42 @@ def test_what_contradicts_the_base_is_told_in_a_line(fables: Path, flags: list[s
     assert (result.exit_code, result.stdout) == (1, "")
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def resumed(models: Path, name: str) -> Result:
+    return CliRunner().invoke(
+        textgen, ["train", "--resume", "--name", name, "--models-dir", str(models)], catch_exceptions=False
+    )
+
+
+def test_resuming_is_said_only_if_there_is_something_to_resume(tiny_models: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    assert resumed(models, "tiny").stderr.startswith(
+        f"Error: There is no model 'tiny', since there is no folder {models}"
+    )
+    shutil.copytree(tiny_models / "tiny", models / "tiny")
+    mistyped = resumed(models, "tinny")
+    assert (mistyped.exit_code, mistyped.stdout) == (1, "")
+    assert mistyped.stderr == f"Error: There is no model 'tinny' in {models}. There are: tiny.\n"
+    without = resumed(models, "tiny")
+    assert (without.exit_code, without.stdout) == (1, "")
+    assert without.stderr.startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    ("state", "is_told"), [("finished: the budget was spent already", True), ("finished: x", False)]
+)
+def test_how_a_finished_run_is_continued_is_told(
+    state: str, is_told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "novel").mkdir()
+    saved = SimpleNamespace(training={"state": state})
+    monkeypatch.setattr("textgen.training.run.resume", lambda *arguments, **options: saved)
+    monkeypatch.setattr("textgen.cli.train.summary", lambda saved: "the summary")
+    result = resumed(tmp_path, "novel")
+    assert result.stdout == "the summary\n"
+    hint = "The run was finished before: a larger --steps, --minutes or --epochs continues it.\n"
+    assert result.stderr == (hint if is_told else "")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -170,7 +171,9 @@ def train(**options: Any) -> None:
     of_file = _settings_in(arguments.config_file) if arguments.config_file else {}
     preset, settings = with_preset(arguments.preset, {**of_file, **given(options)})
     folder, name = _models_folder_and_name(arguments)
-    if not (arguments.resume or arguments.find_learning_rate or is_follower(arguments.strategy)):
+    if arguments.resume:
+        _refuse_missing(folder / name)
+    elif not (arguments.find_learning_rate or is_follower(arguments.strategy)):
         _refuse_place(folder / name, arguments.dry_run)
     if arguments.workers and arguments.workers > 1 and not arguments.dry_run:
         ctx = click.get_current_context()
@@ -216,6 +219,14 @@ def _refuse_place(target: Path, is_dry_run: bool) -> None:
     refuse_taken(target)
     if not is_dry_run:
         check_folder_writable(target)
+
+
+def _refuse_missing(target: Path) -> None:
+    """Raises `NoSuchModel`, with the names of all runs, if there is no folder to resume."""
+    from textgen.saved_model.registry import NoSuchModel, list_runs, no_such_model
+
+    if not os.path.lexists(target):
+        raise NoSuchModel(no_such_model(target.name, target.parent, list_runs(target.parent)))
 
 
 def _models_folder_and_name(arguments: Arguments) -> tuple[Path, str]:
@@ -283,14 +294,18 @@ def _resume(arguments: Arguments, target: Path, settings: dict[str, Any]) -> Mod
 
     display = _display()
     distribution = arguments.join()
-    display.say(f"Resuming {target}.")
     observers = _observers(arguments, target, display)
-    return resume(
+    saved = resume(
         target,
         settings,
         sources=ResumeSources(arguments.paths, arguments.valid_file, arguments.start, arguments.tokenizer()),
         options=RunOptions(observers, (), display.say, distribution, arguments.step_timeout),
     )
+    from textgen.training.trainer import SPENT
+
+    if saved.training["state"].endswith(SPENT):
+        output.note("The run was finished before: a larger --steps, --minutes or --epochs continues it.")
+    return saved
 
 
 def _start(arguments: Arguments, target: Path, preset: str | None, settings: dict[str, Any]) -> None:

@@ -136,6 +136,7 @@ def resume(
             with suppress(TextgenError):  # the first error tells more
                 write_training(folder, before)
             raise
+        options.say(f"Resuming {folder}.")
         return run.train()
 
 
