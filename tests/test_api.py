@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -185,6 +185,22 @@ def test_a_model_without_a_name_is_called_after_its_text(
     places = [path] if isinstance(path, (str, Path)) else path
     job = api._Job(places, tmp_path / "models", None, {}, None, None, None)
     assert job.target(None) == tmp_path / "models" / name
+
+
+@pytest.mark.parametrize("name", [None, "songs"])
+def test_a_name_that_another_run_takes_meanwhile_is_not_that_of_a_model_without_a_name(
+    tmp_path: Path, name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "songs.txt").write_text(TEXT, encoding="utf-8")
+
+    def train(plan: Any, folder: Path, options: Any, another: Callable[[], Path] | None) -> Any:
+        folder.mkdir(parents=True)
+        raise KeyError(folder.name, another and another().name)
+
+    monkeypatch.setattr("textgen.training.run.train", train)
+    with pytest.raises(KeyError) as ended:
+        textgen.train(tmp_path / "songs.txt", name=name, models_dir=tmp_path / "models", **SETTINGS)
+    assert ended.value.args == ("songs", "songs-2" if name is None else None)
 
 
 # === Scores ===

@@ -129,7 +129,7 @@ def train(
 
         display = Display()
         options = RunOptions([history, display], callbacks, display.say)
-    model = (job.begin if resume is None else job.resume)(target, options)
+    model = job.begin(target, options, name is not None) if resume is None else job.resume(target, options)
     return TrainingResult(model, history.reports)
 
 
@@ -257,17 +257,21 @@ class _Job:
         """The folder of a new model."""
         if not self.places:
             raise ConfigError("paths is empty: give the text to train on, or resume a run.")
-        folder = models_folder(self.models_dir)
-        target = folder / (free_name(folder, self.places[0]) if name is None else check_name(name))
+        target = self._free_folder() if name is None else models_folder(self.models_dir) / check_name(name)
         refuse_taken(target)
         check_folder_writable(target)
         return target
+
+    def _free_folder(self) -> Path:
+        """A folder with a name made from the first path."""
+        folder = models_folder(self.models_dir)
+        return folder / free_name(folder, self.places[0])
 
     def tokenizer(self) -> Tokenizer | None:
         """The vocabulary to use, if one is named."""
         return None if self.tokenizer_from is None else find_tokenizer(str(self.tokenizer_from), self.models_dir)
 
-    def begin(self, target: Path, options: RunOptions) -> ModelFolder:
+    def begin(self, target: Path, options: RunOptions, is_named: bool) -> ModelFolder:
         from textgen.training.base_choice import given_start
         from textgen.training.plan import Sources, make_plan
         from textgen.training.plan_inputs import held_out_text
@@ -278,7 +282,7 @@ class _Job:
         start = given_start(self.start, self.models_dir)
         sources = Sources(valid, start, self.tokenizer(), choose_base=self.start is None)
         plan = make_plan(corpus, self.settings, preset=self.preset, sources=sources)
-        return run(plan, target, options)
+        return run(plan, target, options, None if is_named else self._free_folder)
 
     def resume(self, target: Path, options: RunOptions) -> ModelFolder:
         from textgen.training.resumption import ResumeSources

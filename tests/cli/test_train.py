@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,10 @@ from click.testing import CliRunner, Result
 from textgen import machine, runtime
 from textgen.cli import textgen
 from textgen.cli.distribution import command_line
+from textgen.errors import TrainingError
 from textgen.storage.folders import MANIFEST
+from textgen.storage.locks import locked
+from textgen.training.config import TrainingConfig
 
 
 @pytest.fixture
@@ -91,6 +95,38 @@ def test_what_contradicts_the_base_is_told_in_a_line(fables: Path, flags: list[s
     assert (result.exit_code, result.stdout) == (1, "")
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("flags", [[], ["--name", "fables"]])
+def test_of_two_runs_that_start_together_the_second_takes_the_next_name(
+    fables: Path, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, begun = fables.parent / "models", list[Path]()
+    with ExitStack() as other_run:
+
+        def make_plan(*arguments: Any, **options: Any) -> Any:
+            (models / "fables").mkdir(parents=True)
+            other_run.enter_context(locked(models / "fables"))
+            return SimpleNamespace(rival=None, training_config=TrainingConfig())
+
+        def begin(plan: Any, folder: Path, say: Any) -> None:
+            begun.append(folder)
+            raise TrainingError("It ends here.")
+
+        monkeypatch.setattr("textgen.training.plan.make_plan", make_plan)
+        monkeypatch.setattr("textgen.training.run.begin", begin)
+        monkeypatch.setattr("textgen.cli.train.describe", lambda plan, target: f"plan of {target.name}")
+        result = CliRunner().invoke(textgen, ["train", str(fables), "--models-dir", str(models), *flags])
+    said = result.stderr.splitlines()
+    assert (result.exit_code, said[0]) == (1, "plan of fables")
+    if flags:
+        assert said[1:] == [
+            f"Error: Another process is writing to {models / 'fables'}: wait for it to end, or choose another name."
+        ]
+    else:
+        taken, place = models / "fables", models / "fables-2"
+        assert said[1:] == [f"Another run has taken {taken}: this model is saved as {place}.", "Error: It ends here."]
+        assert begun == [place]
 
 
 def resumed(models: Path, name: str) -> Result:

@@ -18,7 +18,7 @@ from textgen.dataset.bloom_filter import BloomFilter
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.dataset.word_filter import word_filter
 from textgen.errors import SavedModelError, TextgenError, TrainingError
-from textgen.saved_model.creation import claimed, refuse_in_model
+from textgen.saved_model.creation import claimed, claimed_or_another, refuse_in_model
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, TRAINING, WEIGHTS, WORDS
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_ngrams, save_words, write_training
@@ -102,6 +102,18 @@ def test_what_a_killed_run_left_is_swept_and_its_folder_held(tmp_path: Path) -> 
     with claimed(folder), pytest.raises(TextgenError, match="Another process is writing to"), claimed(folder):
         pass
     assert os.listdir(folder) == []
+
+
+def test_another_folder_is_claimed_in_place_of_one_that_was_made_meanwhile(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("x", "x-2", "x-3"))
+    with claimed(first), claimed(second):
+        others = iter([second, third])
+        with claimed_or_another(first, lambda: next(others)) as place:
+            assert place == third
+        with pytest.raises(TextgenError, match="Another process is writing to"), claimed_or_another(first, None):
+            pass
+    with claimed_or_another(tmp_path / "y", lambda: pytest.fail("it is free")) as place:
+        assert place == tmp_path / "y"
 
 
 def failed_run(folder: Path) -> None:

@@ -231,7 +231,7 @@ def _refuse_missing(target: Path) -> None:
 
 def _models_folder_and_name(arguments: Arguments) -> tuple[Path, str]:
     """The folder of models, and the name of this one: given, or made from the corpus."""
-    from textgen.saved_model.model_names import check_name, free_name
+    from textgen.saved_model.model_names import check_name
     from textgen.saved_model.registry import models_folder
 
     folder = models_folder(arguments.models_dir)
@@ -239,7 +239,16 @@ def _models_folder_and_name(arguments: Arguments) -> tuple[Path, str]:
         return folder, check_name(arguments.name)
     if arguments.resume:
         return folder, check_name(_newest_run(folder, arguments.paths))
-    return folder, check_name(free_name(folder, arguments.paths[0]))
+    return folder, _free_folder(arguments).name
+
+
+def _free_folder(arguments: Arguments) -> Path:
+    """A folder for the model, with a name made from the corpus that no entry of the folder of models has."""
+    from textgen.saved_model.model_names import check_name, free_name
+    from textgen.saved_model.registry import models_folder
+
+    folder = models_folder(arguments.models_dir)
+    return folder / check_name(free_name(folder, arguments.paths[0]))
 
 
 def _newest_run(folder: Path, paths: tuple[str, ...]) -> str:
@@ -331,7 +340,9 @@ def _start(arguments: Arguments, target: Path, preset: str | None, settings: dic
         return
     observers = _observers(arguments, target, display)
     options = RunOptions(observers, (), display.say, distribution, arguments.step_timeout)
-    _print_result(arguments, train_run(plan, target, options))
+    is_named = arguments.name is not None or arguments.profile_steps  # a profile belongs to the folder that was chosen
+    another = None if is_named else partial(_free_folder, arguments)
+    _print_result(arguments, train_run(plan, target, options, another))
 
 
 def make_plan(

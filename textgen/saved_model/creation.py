@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from textgen.corpus.walk import has_record
@@ -24,7 +24,7 @@ from textgen.saved_model.model_names import check_name
 from textgen.saved_model.removal import REMOVED
 from textgen.storage.files import writing
 from textgen.storage.folders import MANIFEST, PENDING, refuse_links, sweep, sweep_abandoned
-from textgen.storage.locks import locked
+from textgen.storage.locks import Gone, InUse, locked
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 
 
@@ -117,6 +117,35 @@ def claimed(folder: Path) -> Iterator[None]:
                     _delete_leftovers(folder)
                 folder.rmdir()  # fails unless the folder is empty
             raise
+
+
+@contextmanager
+def claimed_or_another(folder: Path, another: Callable[[], Path] | None) -> Iterator[Path]:
+    """Like `claimed`; but if another process has made the folder since it was chosen, another one is claimed.
+
+    Args:
+        folder: Folder of the new model.
+        another: Called for a folder that does not exist. None if the user chose the name: then a folder that another
+            process holds is an error.
+
+    Yields:
+        The folder that is claimed.
+
+    Raises:
+        TextgenError: As `claimed` does.
+    """
+    if another and os.path.lexists(folder):
+        folder = another()
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(claimed(folder))
+                break
+            except (InUse, Gone):
+                if another is None:
+                    raise
+                folder = another()
+        yield folder
 
 
 def refuse_other_files(folder: Path) -> None:

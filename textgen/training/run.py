@@ -19,7 +19,7 @@ import numpy as np
 from textgen.errors import SavedModelError, TextgenError
 from textgen.generation.config import SamplingConfig
 from textgen.model.directions import one_way
-from textgen.saved_model.creation import claimed
+from textgen.saved_model.creation import claimed, claimed_or_another
 from textgen.saved_model.folder_contents import has_steps
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.saved_model import ModelFolder, load_model
@@ -45,7 +45,12 @@ LEAST_FINAL_TOKENS = 20_000  # in a run of any length
 FINAL_SHARE = 0.1  # of the tokens that were trained on, in a longer one
 
 
-def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> ModelFolder:  # noqa: B008 - immutable
+def train(
+    plan: Plan,
+    folder: Path,
+    options: RunOptions = RunOptions(),  # noqa: B008 - immutable
+    another: Callable[[], Path] | None = None,
+) -> ModelFolder:
     """Trains as planned and saves the model.
 
     However the run ends, the best weights so far stay saved.
@@ -54,6 +59,7 @@ def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> Model
         plan: Corpus and settings, from `textgen.training.plan.make_plan`.
         folder: Folder of the new model. It must not hold one.
         options: Observers, callbacks, devices.
+        another: Called for another folder if a run that began meanwhile has taken this one; None if that is an error.
 
     Returns:
         The saved model, with the best weights.
@@ -69,7 +75,10 @@ def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> Model
 
         num_workers = distribution.num_workers if distribution else 1
         refuse_two_schedules(options.callbacks, plan.training_config, num_workers)  # likewise
-    with claimed(folder):
+    with claimed_or_another(folder, another) as place:
+        if place != folder:
+            options.say(f"Another run has taken {folder}: this model is saved as {place}.")
+            folder = place
         if plan.rival is None or options.callbacks:  # callbacks watch a run from its first step on
             return _Run(begin(plan, folder, options.say), None, options).train()
         setup = race([plan, plan.rival], folder, _contend, options)
