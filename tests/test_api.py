@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,10 @@ def test_a_run_goes_on_with_progress_on_stderr(
     out, err = capsys.readouterr()
     assert not out
     assert "step 4, epoch " in err
+    assert "was finished before" not in err
+    textgen.train(resume="resumed", models_dir=home / "models", progress=True)
+    hint = "The run was finished before: more steps, minutes or epochs continue it.\n"
+    assert capsys.readouterr().err.endswith(f"Resuming {home / 'models' / 'resumed'}.\n{hint}")
     assert result.model.model_config == longer.model.model_config
     with pytest.raises(textgen.ConfigError, match="seed was fixed"):
         textgen.train(resume="resumed", models_dir=home / "models", seed=4)
@@ -193,9 +197,9 @@ def test_a_name_that_another_run_takes_meanwhile_is_not_that_of_a_model_without_
 ) -> None:
     (tmp_path / "songs.txt").write_text(TEXT, encoding="utf-8")
 
-    def train(plan: Any, folder: Path, options: Any, another: Callable[[], Path] | None) -> Any:
+    def train(plan: Any, folder: Path, options: Any) -> Any:
         folder.mkdir(parents=True)
-        raise KeyError(folder.name, another and another().name)
+        raise KeyError(folder.name, options.another and options.another().name)
 
     monkeypatch.setattr("textgen.training.run.train", train)
     with pytest.raises(KeyError) as ended:
@@ -214,7 +218,7 @@ def test_evaluate_gives_the_scores_of_the_run(result: textgen.TrainingResult, ho
         assert scores.tokens == result.scores.tokens == len(VALID)
     whole = textgen.evaluate(result.model, [home / "valid.txt"], documents="file")
     assert whole.tokens == len(VALID) + 1, "the newlines, and one end"
-    with pytest.raises(textgen.ConfigError, match="no setting 'document'"):
+    with pytest.raises(textgen.ConfigError, match="no corpus setting 'document'"):
         textgen.evaluate(result.model, home / "valid.txt", document="line")
     with pytest.raises(textgen.CorpusError, match="No document has a label 'author'"):
         textgen.evaluate(result.model, home / "valid.txt", labels="author")

@@ -6,7 +6,7 @@ They leave the process as it was: see `textgen.runtime`. Whatever a user can put
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,13 +123,13 @@ def train(
     target = find_run(str(resume), models_dir) if resume is not None else job.target(name)
     load_tensorflow()
     history = _History()
-    options = RunOptions([history], callbacks)
+    options = RunOptions([history], callbacks, another=job.free_folder if name is None else None)
     if progress:
         from textgen.training.observers.progress import Display
 
         display = Display()
-        options = RunOptions([history, display], callbacks, display.say)
-    model = job.begin(target, options, name is not None) if resume is None else job.resume(target, options)
+        options = replace(options, observers=[history, display], say=display.say)
+    model = (job.begin if resume is None else job.resume)(target, options)
     return TrainingResult(model, history.reports)
 
 
@@ -257,12 +257,12 @@ class _Job:
         """The folder of a new model."""
         if not self.places:
             raise ConfigError("paths is empty: give the text to train on, or resume a run.")
-        target = self._free_folder() if name is None else models_folder(self.models_dir) / check_name(name)
+        target = self.free_folder() if name is None else models_folder(self.models_dir) / check_name(name)
         refuse_taken(target)
         check_folder_writable(target)
         return target
 
-    def _free_folder(self) -> Path:
+    def free_folder(self) -> Path:
         """A folder with a name made from the first path."""
         folder = models_folder(self.models_dir)
         return folder / free_name(folder, self.places[0])
@@ -271,7 +271,7 @@ class _Job:
         """The vocabulary to use, if one is named."""
         return None if self.tokenizer_from is None else find_tokenizer(str(self.tokenizer_from), self.models_dir)
 
-    def begin(self, target: Path, options: RunOptions, is_named: bool) -> ModelFolder:
+    def begin(self, target: Path, options: RunOptions) -> ModelFolder:
         from textgen.training.base_choice import given_start
         from textgen.training.plan import Sources, make_plan
         from textgen.training.plan_inputs import held_out_text
@@ -282,7 +282,7 @@ class _Job:
         start = given_start(self.start, self.models_dir)
         sources = Sources(valid, start, self.tokenizer(), choose_base=self.start is None)
         plan = make_plan(corpus, self.settings, preset=self.preset, sources=sources)
-        return run(plan, target, options, None if is_named else self._free_folder)
+        return run(plan, target, options)
 
     def resume(self, target: Path, options: RunOptions) -> ModelFolder:
         from textgen.training.resumption import ResumeSources

@@ -150,22 +150,6 @@ def test_resuming_is_said_only_if_there_is_something_to_resume(tiny_models: Path
 
 
 @pytest.mark.parametrize(
-    ("state", "is_told"), [("finished: the budget was spent already", True), ("finished: x", False)]
-)
-def test_how_a_finished_run_is_continued_is_told(
-    state: str, is_told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "novel").mkdir()
-    saved = SimpleNamespace(training={"state": state})
-    monkeypatch.setattr("textgen.training.run.resume", lambda *arguments, **options: saved)
-    monkeypatch.setattr("textgen.cli.train.summary", lambda saved: "the summary")
-    result = resumed(tmp_path, "novel")
-    assert result.stdout == "the summary\n"
-    hint = "The run was finished before: a larger --steps, --minutes or --epochs continues it.\n"
-    assert result.stderr == (hint if is_told else "")
-
-
-@pytest.mark.parametrize(
     "words",
     [
         ["--documents", r"separator:\n--\t"],

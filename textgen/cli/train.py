@@ -304,17 +304,12 @@ def _resume(arguments: Arguments, target: Path, settings: dict[str, Any]) -> Mod
     display = _display()
     distribution = arguments.join()
     observers = _observers(arguments, target, display)
-    saved = resume(
+    return resume(
         target,
         settings,
         sources=ResumeSources(arguments.paths, arguments.valid_file, arguments.start, arguments.tokenizer()),
         options=RunOptions(observers, (), display.say, distribution, arguments.step_timeout),
     )
-    from textgen.training.trainer import SPENT
-
-    if saved.training["state"].endswith(SPENT):
-        output.note("The run was finished before: a larger --steps, --minutes or --epochs continues it.")
-    return saved
 
 
 def _start(arguments: Arguments, target: Path, preset: str | None, settings: dict[str, Any]) -> None:
@@ -339,10 +334,10 @@ def _start(arguments: Arguments, target: Path, preset: str | None, settings: dic
         _find_learning_rate(plan, display.say, arguments.as_json, distribution)
         return
     observers = _observers(arguments, target, display)
-    options = RunOptions(observers, (), display.say, distribution, arguments.step_timeout)
     is_named = arguments.name is not None or arguments.profile_steps  # a profile belongs to the folder that was chosen
     another = None if is_named else partial(_free_folder, arguments)
-    _print_result(arguments, train_run(plan, target, options, another))
+    options = RunOptions(observers, (), display.say, distribution, arguments.step_timeout, another)
+    _print_result(arguments, train_run(plan, target, options))
 
 
 def make_plan(

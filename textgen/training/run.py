@@ -45,12 +45,7 @@ LEAST_FINAL_TOKENS = 20_000  # in a run of any length
 FINAL_SHARE = 0.1  # of the tokens that were trained on, in a longer one
 
 
-def train(
-    plan: Plan,
-    folder: Path,
-    options: RunOptions = RunOptions(),  # noqa: B008 - immutable
-    another: Callable[[], Path] | None = None,
-) -> ModelFolder:
+def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> ModelFolder:  # noqa: B008 - immutable
     """Trains as planned and saves the model.
 
     However the run ends, the best weights so far stay saved.
@@ -59,7 +54,6 @@ def train(
         plan: Corpus and settings, from `textgen.training.plan.make_plan`.
         folder: Folder of the new model. It must not hold one.
         options: Observers, callbacks, devices.
-        another: Called for another folder if a run that began meanwhile has taken this one; None if that is an error.
 
     Returns:
         The saved model, with the best weights.
@@ -75,7 +69,7 @@ def train(
 
         num_workers = distribution.num_workers if distribution else 1
         refuse_two_schedules(options.callbacks, plan.training_config, num_workers)  # likewise
-    with claimed_or_another(folder, another) as place:
+    with claimed_or_another(folder, options.another) as place:
         if place != folder:
             options.say(f"Another run has taken {folder}: this model is saved as {place}.")
             folder = place
@@ -146,7 +140,13 @@ def resume(
                 write_training(folder, before)
             raise
         options.say(f"Resuming {folder}.")
-        return run.train()
+        saved = run.train()
+        if (
+            str(before.get("state")).startswith("finished")
+            and saved.training["progress"]["step"] == before["progress"]["step"]
+        ):
+            options.say("The run was finished before: more steps, minutes or epochs continue it.")
+        return saved
 
 
 def join(

@@ -51,8 +51,6 @@ from textgen.training.weight_averaging import make_averaging
 from textgen.training.window_reader import WindowReader
 from textgen.wording import counted
 
-SPENT = "the budget was spent already"  # why a finished run that is resumed is over at once
-
 
 @dataclass(frozen=True)
 class _PendingUpdate:
@@ -184,7 +182,7 @@ class Trainer:
     def _steps(self, observers: Sequence[Observer], restart_timer: Callable[[], None]) -> str:
         position, is_over = self.position, self.progress() >= 1.0
         if is_over and (position.best_nats_per_token is not None or position.step == 0):
-            return SPENT
+            return "the budget was spent already"
         check_room(self._checkpoints, self._tensors(), self.config.keep_checkpoints)
         if position.step == 0:
             self.save_checkpoint()  # so that there is always one to return to
