@@ -34,7 +34,7 @@ from textgen.training.worker_group import Group, connected
 
 STEPS = 2
 STAGES = (  # functions of the loop, in each line of which a signal is sent
-    "run", "_steps", "_steps_until_rollback", "_end_step", "_agree", "agree", "_validate", "_score",
+    "run", "_steps", "_train", "_end_step", "_agree", "agree", "_validate", "_score",
     "save_checkpoint", "total",
 )  # fmt: skip
 LAST_LINES = 32  # of a run, at most, in which a signal comes too late

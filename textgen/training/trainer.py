@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -82,6 +82,10 @@ class Hooks:
 
     save_best: Callable[[Scores, dict[str, np.ndarray]], None] = lambda scores, weights: None
     write_sample: Callable[[], str] = lambda: ""
+
+
+class _RolledBack(Exception):
+    """The run has returned to a checkpoint, and goes on from there with the text after the fault."""
 
 
 class Trainer:
@@ -186,27 +190,33 @@ class Trainer:
         check_room(self._checkpoints, self._tensors(), self.config.keep_checkpoints)
         if position.step == 0:
             self.save_checkpoint()  # so that there is always one to return to
-        reason = self._only_validate(observers) if is_over else None
-        while reason is None:
-            reason = self._steps_until_rollback(observers, restart_timer)
-        return reason
+        while True:
+            try:
+                return self._only_validate(observers) if is_over else self._train(observers, restart_timer)
+            except _RolledBack:
+                is_over = False  # goes on from the checkpoint
 
-    def _only_validate(self, observers: Sequence[Observer]) -> str | None:
+    def _only_validate(self, observers: Sequence[Observer]) -> str:
         """Saves the weights of a resumed run whose budget, now a smaller one, is spent before its first validation.
 
         Returns:
-            Why the run is over; None if it has returned to a checkpoint.
+            Why the run is over.
+
+        Raises:
+            _RolledBack: It has returned to a checkpoint.
         """
-        if self._validate(observers) is None:
-            return None
+        self._validate(observers)
         self.save_checkpoint()
         return "the budget was spent already"
 
-    def _steps_until_rollback(self, observers: Sequence[Observer], restart_timer: Callable[[], None]) -> str | None:
-        """Trains until the run is over or returns to a checkpoint.
+    def _train(self, observers: Sequence[Observer], restart_timer: Callable[[], None]) -> str:
+        """Trains from the position until the run is over.
 
         Returns:
-            Why the run is over; None if it has returned to a checkpoint and goes on with the text after the fault.
+            Why the run is over.
+
+        Raises:
+            _RolledBack: It has returned to a checkpoint.
         """
         watch = Stopwatch(self.position.seconds)
         for inputs, targets in self.reader.windows(self.position):
@@ -219,46 +229,35 @@ class Trainer:
             if len(self._pending) > self._ahead:
                 self._pending[0].gradient.nats  # noqa: B018 - waits for the device, which the time of the step includes
             self.position.seconds, self._step_seconds = watch.read()
-            if self._read_losses(self._ahead, observers):
-                return None
-            reason = self._end_step(observers)
-            if reason != "":
+            self._read_losses(self._ahead, observers)
+            if reason := self._end_step(observers):
                 return reason
             watch.start_step()
         raise AssertionError("the batches of training never end")
 
-    def _read_losses(self, all_but: int, observers: Sequence[Observer]) -> bool:
-        """Reads and reports losses, except the newest. Returns whether the run has returned to a checkpoint."""
+    def _read_losses(self, all_but: int, observers: Sequence[Observer]) -> None:
+        """Reads, checks and reports losses, except the newest."""
         while len(self._pending) > all_but:
             update = self._pending.popleft()
-            if self._handle_fault(update.gradient, observers):
-                self._pending.clear()
-                return True
+            self._handle_fault(update.gradient, observers)
             if update.gradient.is_finite:
                 self.position.add_loss(update.gradient.nats)
                 self._report_step(update, observers)
-        return False
 
-    def _handle_fault(self, gradient: Gradient, observers: Sequence[Observer]) -> bool:
-        """Checks the loss of a step. Returns whether the run has returned to a checkpoint."""
+    def _handle_fault(self, gradient: Gradient, observers: Sequence[Observer]) -> None:
+        """Checks the loss of a step: returns to a checkpoint if the run needs it."""
         if self._record_overflow(gradient):
-            return False
-        fault = self.position.health.record(gradient.nats, gradient.is_finite)
-        if fault:
+            return
+        if fault := self.position.health.record(gradient.nats, gradient.is_finite):
             self._roll_back(fault, observers)
-        elif not gradient.is_finite:
+        if not gradient.is_finite:
             report_fault(
                 observers,
                 f"Step {self.position.step:,}: the loss or its gradient was not finite; update left out.",
             )
-        return bool(fault)
 
-    def _end_step(self, observers: Sequence[Observer]) -> str | None:
-        """Validates and saves if that is due.
-
-        Returns:
-            Why the run is over; "" to continue; None if it has returned to a checkpoint.
-        """
+    def _end_step(self, observers: Sequence[Observer]) -> str:
+        """Validates and saves if that is due. Returns why the run is over; "" to continue."""
         position = self.position
         reason = self._agree(observers)
         if self._compiled is None:
@@ -268,16 +267,12 @@ class Trainer:
         timer = self._checkpoint_timer
         must_save = timer.is_worth_it(position.seconds) if is_due else timer.is_due(position.seconds)
         must_save = bool(self._stop.signal or reason or must_save)
-        if (must_save or is_due) and self._read_losses(0, observers):
-            return None
-        if (must_save or is_due) and not self._weights_are_finite():
-            self._roll_back("the weights were not finite", observers)
-            return None
+        if must_save or is_due:
+            self._read_losses(0, observers)
+            if not self._weights_are_finite():
+                self._roll_back("the weights were not finite", observers)
         if reason or is_due:
-            out_of_patience = self._validate(observers)
-            if out_of_patience is None:
-                return None
-            reason = out_of_patience or reason
+            reason = self._validate(observers) or reason
             reason = reason or self._agree(observers)  # a callback may stop the run because of its score
         if must_save or reason or self._stop.signal:
             self.save_checkpoint()
@@ -388,18 +383,20 @@ class Trainer:
 
     # === Validation ===
 
-    def _validate(self, observers: Sequence[Observer]) -> str | None:
+    def _validate(self, observers: Sequence[Observer]) -> str:
         """Scores held-out text and keeps the weights if they are the best.
 
         Returns:
-            Why to stop, if patience ends; "" to continue; None if the run has returned to a checkpoint.
+            Why to stop, if patience ends; "" to continue.
+
+        Raises:
+            _RolledBack: The loss was not finite, so the run has returned to a checkpoint.
         """
         self._averaging.before_validation()
         with self._averaging.applied():
             report = self._score(observers)
         if report is None:
             self._roll_back("the loss on the held-out text was not finite", observers)
-            return None
         self._record_score(report)
         for observer in observers:
             observer.on_validation(report)
@@ -525,7 +522,7 @@ class Trainer:
         self.position.validations = min(self.position.validations, due)
         self._checkpoint_timer.restart(self.position.seconds)
 
-    def _roll_back(self, fault: str, observers: Sequence[Observer]) -> None:
+    def _roll_back(self, fault: str, observers: Sequence[Observer]) -> NoReturn:
         """Returns to the weights of the last checkpoint, but not in the text: the windows since then are skipped.
 
         If it has returned to that checkpoint already, it goes to the one before it, if that is kept: no score has shown
@@ -533,6 +530,7 @@ class Trainer:
         clock, on which the learning rate may depend.
 
         Raises:
+            _RolledBack: Always, unless the run cannot go on.
             TrainingError: It was done too often, or nothing is left of the budget and of what was learned. The network
                 has the weights of the checkpoint nevertheless.
         """
@@ -559,10 +557,12 @@ class Trainer:
                 "Try a smaller learning_rate or clip_norm."
             )
         position.health.rollbacks += 1
+        self._pending.clear()  # updates of the weights that are gone
         report_fault(
             observers,
             f"At step {failed.step:,} {fault}: back to the weights of step {position.step:,}, on with the text after.",
         )
+        raise _RolledBack
 
     def _last_good_checkpoint(self) -> Checkpoint:
         """The newest checkpoint to which the run has not returned since it last saved one, or else the oldest."""
