@@ -399,7 +399,7 @@ class KilledAt(Observer):
         if report.step == self._step:
             if self._when == "step":
                 raise Killed
-            place = "textgen.training.trainer.Trainer._save_best" if self._when == "validation" else "os.rename"
+            place = "textgen.training.validator.Validator.save_best" if self._when == "validation" else "os.rename"
             self._patch.setattr(place, self._die, raising=False)
 
     def on_validation(self, report: ValidationReport) -> None:
@@ -604,17 +604,16 @@ def test_saves_at_validations_take_a_small_share_of_the_time(
 
         return slow
 
-    saves, save_best = list[int](), trainer.Trainer._save_best
+    saves = list[int]()
 
-    def noted(self: trainer.Trainer) -> None:
-        saves.append(self.position.step)
-        save_best(self)
+    def noted(folder: Path, step: int, *arguments: Any, **options: Any) -> None:
+        saves.append(step)
+        save_checkpoint(folder, step, *arguments, **options)
 
     monkeypatch.setattr("textgen.training.checkpoints.SAVING_SHARE", 0.05)
     monkeypatch.setattr("textgen.training.trainer.time.perf_counter", lambda: now)
-    monkeypatch.setattr("textgen.training.trainer.save_checkpoint", taking(0.5, save_checkpoint))
+    monkeypatch.setattr("textgen.training.trainer.save_checkpoint", taking(0.5, noted))
     monkeypatch.setattr(trainer.Trainer, "_step", taking(1.0, trainer.Trainer._step))
-    monkeypatch.setattr(trainer.Trainer, "_save_best", noted)
     train(plan_for(text, checkpoint_minutes=0.5, **settings), tmp_path / "songs")
     assert saves == expected
 
@@ -1346,7 +1345,7 @@ def test_the_speed_of_a_step_counts_neither_validations_nor_checkpoints(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock is the test's: a step takes 1 s, a validation 100 s, and writing a checkpoint 1,000 s."""
-    from textgen.training import trainer
+    from textgen.training import trainer, validator
 
     now = 0.0
 
@@ -1360,7 +1359,7 @@ def test_the_speed_of_a_step_counts_neither_validations_nor_checkpoints(
 
     monkeypatch.setattr("textgen.training.trainer.time.perf_counter", lambda: now)
     monkeypatch.setattr(trainer.Trainer, "_step", taking(1.0, trainer.Trainer._step))
-    monkeypatch.setattr(trainer.Trainer, "_score", taking(100.0, trainer.Trainer._score))
+    monkeypatch.setattr(validator.Validator, "_score", taking(100.0, validator.Validator._score))
     monkeypatch.setattr(trainer.Trainer, "save_checkpoint", taking(1000.0, trainer.Trainer.save_checkpoint))
     watch = Watch()
     saved = train(

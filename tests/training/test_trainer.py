@@ -135,7 +135,7 @@ def test_where_the_scale_of_the_loss_overflows_the_update_is_left_out_and_the_wi
     assert not gradient.is_finite
     for name, array in model.weights_as_arrays().items():
         np.testing.assert_array_equal(array, before[name])
-    read = tf.nest.flatten(loop._state)
+    read = tf.nest.flatten(loop.tensors.state)
     for ours, theirs in zip(read, tf.nest.flatten(gradient.state), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert np.abs(read[0]).max() > 0

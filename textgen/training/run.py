@@ -180,7 +180,8 @@ class _Run:
     def __init__(self, setup: RunSetup, checkpoint: Checkpoint | None, options: RunOptions) -> None:
         """Raises `TextgenError` if the checkpoint does not fit the settings."""
         from textgen.training.distribution import Distribution
-        from textgen.training.trainer import Hooks, Trainer
+        from textgen.training.trainer import Trainer
+        from textgen.training.validator import Hooks
 
         self._setup = setup
         self._record = setup.record
@@ -216,7 +217,8 @@ class _Run:
             return
         name = str(self._setup.folder.absolute())
         with distribution.together():
-            self._trainer.rescore_best(load_model(name).weights() if distribution.is_chief else None)
+            weights = load_model(name).weights() if distribution.is_chief else None
+            self._trainer.validator.rescore_best(position, weights)
 
     def _build(self) -> LanguageModel:
         """The network, with the same weights in all processes."""
@@ -258,7 +260,8 @@ class _Run:
                 if reached.step and reached.best_nats_per_token is None:  # no validation has chosen weights
                     self._save(None)
             with suppress(TextgenError):
-                self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", trainer.best_scores)
+                state = "interrupted" if hasattr(error, "exit_code") else f"failed: {error}"
+                self._write(state, trainer.validator.best_scores)
             raise
 
     def _finish(self, reason: str) -> ModelFolder:
@@ -274,12 +277,12 @@ class _Run:
 
     def _final_scores(self) -> Scores:
         """Scores of the best weights, on more held-out text after a longer run, for a small share of its time."""
-        config, trainer, held_out = self._setup.training_config, self._trainer, self._setup.data.valid
-        if trainer.best_scores and len(held_out) <= config.valid_tokens and not config.interpolate_base:
-            return trainer.best_scores  # of all of it already
-        trained = trainer.position.step * config.num_streams * config.sequence_length
+        config, validator, held_out = self._setup.training_config, self._trainer.validator, self._setup.data.valid
+        if validator.best_scores and len(held_out) <= config.valid_tokens and not config.interpolate_base:
+            return validator.best_scores  # of all of it already
+        trained = self._trainer.position.step * config.num_streams * config.sequence_length
         tokens = max(LEAST_FINAL_TOKENS, config.valid_tokens, int(FINAL_SHARE * trained))
-        return trainer.evaluator.scores(held_out, min(FINAL_TOKENS, tokens))  # compiled already
+        return validator.evaluator.scores(held_out, min(FINAL_TOKENS, tokens))  # compiled already
 
     def _mix_with_base(self) -> None:
         """Mixes the best weights with those of the base model, if `interpolate_base` asks for it."""
@@ -290,7 +293,9 @@ class _Run:
 
         held_out, before = self._setup.data.valid, self._record.get("base_share", 0.0)
         share = mix_with_base(
-            self._model, trainer.base, lambda: trainer.evaluator.nats(held_out, config.valid_tokens)[0]
+            self._model,
+            trainer.tensors.start_weights,
+            lambda: trainer.validator.evaluator.nats(held_out, config.valid_tokens)[0],
         )
         if share:
             self._save(None, base_share=1 - (1 - before) * (1 - share))
