@@ -19,9 +19,9 @@ from textgen.model.language_model import LanguageModel
 from textgen.model.layers.dropout import Noise, weight_mask
 from textgen.model.layers.recurrent import WEIGHT_SITE, State
 from textgen.runtime import load_tensorflow
-from textgen.training.base_choice import REGULARISERS
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution
+from textgen.training.start_choice import REGULARISERS
 from textgen.training.train_step import TrainStep
 
 load_tensorflow()

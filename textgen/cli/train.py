@@ -328,9 +328,9 @@ def make_plan(
     """
     from textgen.dataset.prepared_corpus import open_corpus
     from textgen.training import plan
-    from textgen.training.base_choice import given_start
     from textgen.training.distribution import Distribution
     from textgen.training.plan_inputs import held_out_text
+    from textgen.training.start_choice import given_start
 
     start = given_start(arguments.start, arguments.models_dir)  # before standard input is read
     tokenizer = arguments.tokenizer()
@@ -346,7 +346,7 @@ def make_plan(
         text,
         settings,
         preset=preset,
-        sources=plan.Sources(held_out, start, tokenizer, choose_base=arguments.start is None),
+        sources=plan.Sources(held_out, start, tokenizer, may_choose_base=arguments.start is None),
         hardware=plan.Hardware(shares=joined.shares if isinstance(joined, Distribution) else joined),
     )
     return made, joined if isinstance(joined, Distribution) else None

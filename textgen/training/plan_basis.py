@@ -86,7 +86,7 @@ def find_basis(
         facts: What is known of the corpus.
         vocabulary: The vocabulary, planned.
         given: Settings that were given.
-        sources: The base model, where there is one.
+        sources: The model to start from, where there is one.
         hardware: Speed, memory, and how many devices share the work.
     """
     shares = hardware.shares

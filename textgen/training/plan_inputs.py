@@ -22,13 +22,13 @@ class Sources:
         valid: Held-out text; None to hold out a fraction of the corpus.
         start: Model to fine-tune; None to start from random weights.
         tokenizer: Vocabulary to use; None to train one, or to keep that of `start`.
-        choose_base: Whether a run without `start` may start from a base, where one suits the text.
+        may_choose_base: Whether a run without `start` may start from a base, where one suits the text.
     """
 
     valid: Corpus | None = None
     start: ModelFolder | None = None
     tokenizer: Tokenizer | None = None
-    choose_base: bool = False
+    may_choose_base: bool = False
 
 
 @dataclass(frozen=True)

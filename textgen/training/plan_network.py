@@ -8,12 +8,12 @@ from dataclasses import replace
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.settings import from_dict, select
-from textgen.training.base_choice import REGULARISERS
 from textgen.training.config import TrainingConfig
 from textgen.training.plan_basis import SMALL_TEXT, Basis
 from textgen.training.plan_estimates import machine_memory, training_seconds
 from textgen.training.plan_training import plan_training
 from textgen.training.presets import SIZES, with_sizes
+from textgen.training.start_choice import REGULARISERS
 
 PASSES_WITHOUT_DROPOUT = 5.0  # over a text, in which a network hardly overfits
 PRETRAINED_DROPOUT = 0.4  # between layers, for a model trained on much more text and a text of `SMALL_TEXT`
@@ -24,7 +24,7 @@ LARGEST_FOR = ((40_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # 
 
 
 def same_model(basis: Basis, start: ModelFolder) -> ModelConfig:
-    """The network of a base model, with the dropout rates that were given."""
+    """The network of the model that the run starts from, with the dropout rates that were given."""
     rates = {name: value for name, value in basis.settings.items() if name in REGULARISERS}
     return replace(start.model_config, **rates, vocab_size=basis.vocab_size)
 

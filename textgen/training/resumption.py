@@ -34,10 +34,10 @@ from textgen.storage.remote_cache import keep_copy
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
-from textgen.training.base_choice import NONE
 from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
 from textgen.training.plan_validations import plan_patience, validations_in
 from textgen.training.run_setup import RunSetup, Say, quiet
+from textgen.training.start_choice import NONE
 
 PATHS_BYTES = 1 << 23  # of paths in training.json, at most; beyond it the user names them when resuming
 
@@ -79,7 +79,7 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
     Args:
         folder: Folder of the run.
         settings: Flat settings to change. Those that are fixed may only be repeated.
-        sources: Corpus, held-out text, base model and vocabulary, named again.
+        sources: Corpus, held-out text, model to start from and vocabulary, named again.
         say: Called with a line if the text comes from the cache, with the reason.
 
     Returns:

@@ -126,8 +126,8 @@ def resume(
         if not (folder / NGRAMS).is_file():
             save_ngram_index(folder, setup.tokenizer, setup.data, options.say)
         if not (folder / WORDS).is_file():
-            base = setup.start.words() if setup.start else None
-            save_known_words(folder, setup.tokenizer, setup.data, options.say, base)
+            of_start = setup.start.words() if setup.start else None
+            save_known_words(folder, setup.tokenizer, setup.data, options.say, of_start)
         before = read_training(folder)
         try:
             write_training(folder, setup.record)  # for other processes that join, and for the next time
@@ -207,8 +207,8 @@ class _Run:
     def _rescore_saved(self) -> None:
         """Scores the saved weights again if the checkpoint has another score, so that only better ones replace them.
 
-        The score in a checkpoint is that of the weights before they were mixed with those of the base model, on the
-        part of the held-out text that `valid_tokens` then named.
+        The score in a checkpoint is that of the weights before they were mixed with those that the run started from, on
+        the part of the held-out text that `valid_tokens` then named.
         """
         position, distribution = self._trainer.position, self._distribution
         is_mixed = bool(self._record.get("base_share"))
@@ -269,7 +269,7 @@ class _Run:
         name = str(self._setup.folder.absolute())
         if self._distribution.is_chief:
             self._model.assign_weights(load_model(name).weights())
-            self._mix_with_base()
+            self._mix_with_start()
             self._write(f"finished: {reason}", self._final_scores())
         with self._distribution.together():
             self._distribution.total([])  # the other processes wait for the scores
@@ -284,15 +284,15 @@ class _Run:
         tokens = max(LEAST_FINAL_TOKENS, config.valid_tokens, int(FINAL_SHARE * trained))
         return validator.evaluator.scores(held_out, min(FINAL_TOKENS, tokens))  # compiled already
 
-    def _mix_with_base(self) -> None:
-        """Mixes the best weights with those of the base model, if `interpolate_base` asks for it."""
+    def _mix_with_start(self) -> None:
+        """Mixes the best weights with those that the run started from, if `interpolate_base` asks for it."""
         config, trainer = self._setup.training_config, self._trainer
         if not config.interpolate_base:
             return
-        from textgen.training.finishing import mix_with_base
+        from textgen.training.finishing import mix_with_start
 
         held_out, before = self._setup.data.valid, self._record.get("base_share", 0.0)
-        share = mix_with_base(
+        share = mix_with_start(
             self._model,
             trainer.tensors.start_weights,
             lambda: trainer.validator.evaluator.nats(held_out, config.valid_tokens)[0],

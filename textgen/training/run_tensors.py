@@ -52,7 +52,7 @@ class RunTensors:
             update: The optimizer, and the weights towards which it decays.
             distribution: Devices and processes that train together.
         """
-        self.start_weights = model.weights_as_arrays() if config.needs_base else {}
+        self.start_weights = model.weights_as_arrays() if config.needs_start else {}
         self._model = model
         self._reader = reader
         self._update = update
@@ -89,7 +89,7 @@ class RunTensors:
             variable.assign(arrays[f"optimizer/{index}"].reshape(variable.shape))
         self._averaging.restore(_section(arrays, "average"))
         self.start_weights = _section(arrays, "base")
-        self._update.set_base(self.start_weights)
+        self._update.set_start(self.start_weights)
         flat = [array[self._reader.rows] for _, array in sorted(_section(arrays, "state").items())]
         self.state = self._distribution.split(tf.nest.pack_sequence_as(self.state, flat))
 

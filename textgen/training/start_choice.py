@@ -1,4 +1,4 @@
-"""Decides, before any training, whether a run starts from a base model or from random weights.
+"""Decides, before any training, whether a run starts from a base or from random weights.
 
 A base (`textgen.saved_model.bases`) helps with text of its kind, and holds text of another kind up: its vocabulary
 spells what it does not know in many short tokens. So the rule looks at
@@ -77,16 +77,16 @@ SHORT_TEXT = 120_000  # bytes; a text of at most this length starts from the bas
 
 
 @dataclass(frozen=True)
-class BaseChoice:
+class StartChoice:
     """What a run starts from, and why.
 
     Attributes:
-        name: Name of the base or model; None for random weights.
+        name: Name of the base, or of a model of the user; None for random weights.
         reason: Why, in a phrase.
         decided_by: "given" by the user, "rule", or "race".
         fit: How the vocabulary of the base, or one that is given, suits the text, if that was looked at.
         is_open: Whether a race is still to decide; `name` is then the likelier winner.
-        bits_per_byte: Held-out scores of a race, by name of the base, and "none".
+        bits_per_byte: Held-out scores of a race, by the name of what each run started from, a base or "none".
         relative_loss: How hard the text is for the model: see `textgen.training.relative_loss`. None if it was not
             measured, as the learning rate does not depend on it.
     """
@@ -112,9 +112,9 @@ class BaseChoice:
         }
 
 
-def choose_base(
+def choose_start(
     corpus: Corpus, settings: Mapping[str, Any], *, preset: str | None, tokenizer: Tokenizer | None
-) -> tuple[BaseChoice, ModelFolder | None]:
+) -> tuple[StartChoice, ModelFolder | None]:
     """Applies the rule to a text.
 
     Args:
@@ -130,25 +130,25 @@ def choose_base(
         CorpusError: The text cannot be read.
     """
     if reason := _excluded(settings, preset, tokenizer):
-        return BaseChoice(None, reason, fit=given_fit(corpus, tokenizer)), None
+        return StartChoice(None, reason, fit=given_fit(corpus, tokenizer)), None
     name = base_for("".join(corpus.sample))
     if name is None:
-        return BaseChoice(None, "no base reads this script"), None
+        return StartChoice(None, "no base reads this script"), None
     if name not in installed_bases():
-        return BaseChoice(None, f"the base {name} is not installed"), None
+        return StartChoice(None, f"the base {name} is not installed"), None
     try:
         base = load_model(str(base_folder(name).absolute()))
         base.weights()  # raises now, where the run can still do without
     except TextgenError as error:
-        return BaseChoice(None, f"the base {name} cannot be used: {error}"), None
+        return StartChoice(None, f"the base {name} cannot be used: {error}"), None
     own = settings.get("tokenizer", TokenizerConfig.tokenizer)
     fit = measure_fit(corpus.sample, base.tokenizer, TokenizerConfig(tokenizer=own))
     suits = fit.suits
     if suits is None and fit.unknown_bytes <= SUITABLE_UP_TO.unknown_bytes and corpus.size <= SHORT_TEXT:
-        return BaseChoice(name, f"{fit}; a short text", "rule", fit), base
+        return StartChoice(name, f"{fit}; a short text", "rule", fit), base
     if suits is None:
-        return BaseChoice(name if fit.is_probable else None, str(fit), "rule", fit, True), base
-    return BaseChoice(name if suits else None, str(fit) if suits else f"{name} has {fit}", "rule", fit), base
+        return StartChoice(name if fit.is_probable else None, str(fit), "rule", fit, True), base
+    return StartChoice(name if suits else None, str(fit) if suits else f"{name} has {fit}", "rule", fit), base
 
 
 def measure_fit(texts: Iterable[str], base: Tokenizer, config: TokenizerConfig) -> Fit:
