@@ -69,7 +69,7 @@ def _base(plan: Plan) -> str:
 
 
 def _misfit(plan: Plan) -> str:
-    """What is wrong with a vocabulary that is given, if it is one that no base would be taken with; "" otherwise."""
+    """A warning if the given vocabulary suits the text badly; "" otherwise."""
     fit, start, tokenizer = plan.choice.fit, plan.sources.start, plan.sources.tokenizer
     if fit is None or tokenizer is None or fit.suits is not False:
         return ""

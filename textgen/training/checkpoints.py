@@ -25,7 +25,7 @@ from textgen.storage.folders import MANIFEST, new_folder, read_manifest, sweep, 
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"
 STEP = "step-([0-9]{1,18})"
-SAVING_SHARE = 0.05  # of the time of training, which saving at validations may take
+SAVING_SHARE = 0.05  # largest share of training time for checkpoints at validations
 WEIGHTS = "weights/"  # prefix of the names of weights among the tensors
 
 

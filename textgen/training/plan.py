@@ -64,12 +64,12 @@ from textgen.training.start_choice import NONE, StartChoice, choose_start, given
 
 __all__ = ["Hardware", "Plan", "Sources", "make_plan"]
 
-RACE_VALIDATIONS = 10  # of a run, so that the first one is a tenth of it after the start
-RACE_MINUTES = 5.0  # given for a run, so that a tenth of it is more than the start of TensorFlow
-NEED_START = ("decay_target", "interpolate_base", "freeze_layers")  # settings that are for fine-tuning
-ENOUGH_PASSES = 1.0  # over a text, below which the vocabulary shrinks
-VOCABULARY_STEP = 0.8  # by which it shrinks at a time
-MIN_VOCAB_SIZE = 2000  # tokens, below which it does not shrink
+RACE_VALIDATIONS = 10  # validations per run in a race: the first comes after a tenth
+RACE_MINUTES = 5.0  # least budget in minutes; a tenth must exceed TensorFlow's start-up
+NEED_START = ("decay_target", "interpolate_base", "freeze_layers")  # settings that need a model to start from
+ENOUGH_PASSES = 1.0  # passes over a text below which the vocabulary shrinks
+VOCABULARY_STEP = 0.8  # factor by which the vocabulary shrinks at a time
+MIN_VOCAB_SIZE = 2000  # least tokens of a vocabulary that has shrunk
 SUBWORD_KINDS = ("unigram", "bpe")  # vocabularies whose size can be chosen
 
 
@@ -301,7 +301,10 @@ def _smaller_size(
 
 
 def _is_short_of_time(given: Mapping[str, Any], training: TrainingConfig, estimates: Estimates) -> bool:
-    """Whether time ends the run, and not a number of passes or steps, in which smaller tokens read no more text."""
+    """Whether the time limit ends the run first.
+
+    With fixed passes or steps a smaller vocabulary would not help.
+    """
     if training.minutes is None:
         return given.get("epochs") is None and given.get("steps") is None
     without = replace(training, minutes=None)

@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from textgen.evaluation.evaluator import Scores
     from textgen.model.language_model import LanguageModel
 
-SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # of the text written at every validation
-FINAL_TOKENS = 1_000_000  # tokens of the held-out text that the final evaluation scores, at most
-LEAST_FINAL_TOKENS = 20_000  # in a run of any length
-FINAL_SHARE = 0.1  # of the tokens that were trained on, in a longer one
+SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # settings of the text written at every validation
+FINAL_TOKENS = 1_000_000  # most held-out tokens that the final evaluation scores
+LEAST_FINAL_TOKENS = 20_000  # held-out tokens that it scores after a short run
+FINAL_SHARE = 0.1  # held-out tokens that it scores after a longer run, relative to the tokens trained on
 
 
 def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> ModelFolder:  # noqa: B008 - immutable
@@ -303,7 +303,7 @@ class _Run:
     def _save(
         self, scores: Scores | None, weights: dict[str, np.ndarray] | None = None, base_share: float = 0.0
     ) -> None:
-        """Saves weights, those of the network if none are given, of which `base_share` are those of the base model."""
+        """Saves the given weights, by default the network's. `base_share` is the start model's share in them."""
         if not self._distribution.is_chief:
             return
         setup = self._setup

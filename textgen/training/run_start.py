@@ -34,7 +34,7 @@ from textgen.wording import counted
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
 
-TRANSFER_TOKENS = 4_096  # of the text, at most, that decide how a bias moves to another vocabulary
+TRANSFER_TOKENS = 4_096  # most tokens used to choose how the output bias is transferred
 
 
 def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:

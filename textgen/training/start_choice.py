@@ -36,8 +36,8 @@ from textgen.tokenizer.tokenizer import FIRST_LEARNED, NEWLINE, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 from textgen.training.config import INITIAL
 
-NONE = "none"  # where the name of a model is asked for: random weights
-REGULARISERS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")  # may differ from the base's
+NONE = "none"  # stands for random weights where the name of a model is expected
+REGULARISERS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")  # may differ from those of the start
 
 
 class Fit(NamedTuple):
@@ -73,7 +73,7 @@ class Fit(NamedTuple):
 
 SUITABLE_UP_TO, UNSUITABLE_ABOVE = Fit(0.02, 1.15), Fit(0.05, 1.45)
 """A base suits a text up to the first, and does not if one number is above the second; between them it is in doubt."""
-SHORT_TEXT = 120_000  # bytes; a text of at most this length starts from the base if only its tokens leave doubt
+SHORT_TEXT = 120_000  # most bytes of a text that starts from the base if only its tokens leave doubt
 
 
 @dataclass(frozen=True)

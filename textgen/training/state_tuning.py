@@ -24,12 +24,12 @@ from textgen.model.language_model import LanguageModel
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TuningConfig
 
-WINDOW = 64  # tokens
+WINDOW = 64  # tokens of a window
 ROWS = 16  # windows in a batch
 LOOK_EVERY = 25  # steps between validations
 PATIENCE = 4  # validations without a better score
-HELD_OUT = 256  # windows at most
-MAX_TOKENS = 1_000_000  # of the text that are used
+HELD_OUT = 256  # most windows that are held out
+MAX_TOKENS = 1_000_000  # most tokens of the text that are used
 
 Say = Callable[[str], None]
 Pairs = tuple[np.ndarray, np.ndarray]  # inputs, targets, int32 [N, T]

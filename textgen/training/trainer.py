@@ -466,7 +466,7 @@ class Trainer:
         raise _RolledBack
 
     def _last_good_checkpoint(self) -> Checkpoint:
-        """The newest checkpoint to which the run has not returned since it last saved one, or else the oldest."""
+        """The newest checkpoint not yet used for a rollback since the last save; the oldest if all were."""
         with suppress(SavedModelError):
             return newest_checkpoint(self._checkpoints, before=self._returned_to)[0]
         return newest_checkpoint(self._checkpoints, before=self._returned_to + 1)[0]
