@@ -391,7 +391,7 @@ def _tf_config() -> tuple[int, int]:
         number = sum(len(tasks) for tasks in cluster.values())
         task: dict[str, Any] = config["task"] if number else {"type": "worker", "index": 0}
         jobs, index = {*cluster, task["type"]}, int(task["index"])
-    except (ValueError, AttributeError, TypeError, KeyError):
+    except (ValueError, AttributeError, TypeError, KeyError, OverflowError, RecursionError):
         raise ConfigError(f"TF_CONFIG is not valid: {text[:80]!r}. See the README.") from None
     if jobs != {"worker"}:
         raise ConfigError(
