@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ from textgen.settings import to_dict
 from textgen.storage.files import CannotWrite
 from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import locked
+from textgen.training import run
 from textgen.training.checkpoints import newest_checkpoint, save_checkpoint
 from textgen.training.loss_health import Health
 from textgen.training.loss_scale import LossScale
@@ -1401,6 +1403,40 @@ def test_scores_of_a_longer_held_out_text_are_not_compared_with_those_of_its_beg
     assert second.validations[0].nats_per_token > first.validations[0].nats_per_token
     assert second.validations[0].improved
     assert saved.training["progress"]["best_step"] == 8
+
+
+@pytest.mark.parametrize(
+    ("best", "is_same", "base_share", "is_scored"),
+    [(None, False, 0.0, False), (2.0, True, 0.0, False), (2.0, False, 0.0, True), (2.0, True, 0.2, True)],
+    ids=["no score", "the same text", "another text", "mixed weights"],
+)
+def test_saved_weights_are_scored_again_only_if_their_score_cannot_be_compared(
+    best: float | None, is_same: bool, base_share: float, is_scored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from textgen.training.distribution import Distribution
+    from textgen.training.position import Position
+
+    asked, scored = list[int | None](), list[object]()
+
+    class Comparing:
+        """A validator that is told whether the text is the same."""
+
+        def is_same_text(self, valid_tokens: int | None) -> bool:
+            asked.append(valid_tokens)
+            return is_same
+
+        def rescore_best(self, position: Position, weights: object) -> None:
+            scored.append(weights)
+
+    position = Position(best_nats_per_token=best, valid_tokens=70)
+    monkeypatch.setattr(run, "load_model", lambda name: SimpleNamespace(weights=lambda: "saved weights"))
+    resumed = object.__new__(run._Run)
+    resumed._record, resumed._distribution = {"base_share": base_share}, Distribution()
+    resumed._trainer = SimpleNamespace(position=position, validator=Comparing())  # type: ignore[assignment]
+    resumed._setup = SimpleNamespace(folder=Path("songs"))  # type: ignore[assignment]
+    resumed._rescore_saved()
+    assert asked == ([] if best is None else [70])
+    assert scored == ["saved weights"] * is_scored
 
 
 def test_a_failure_before_the_first_step_leaves_no_folder(text: Path, tmp_path: Path) -> None:

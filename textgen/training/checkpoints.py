@@ -55,7 +55,7 @@ class CheckpointTimer:
     """
 
     def __init__(self, minutes: float) -> None:
-        """A timer of which a checkpoint is due at once, and then every `minutes`."""
+        """Makes a timer: a checkpoint is due at once, and then every `minutes`."""
         self._seconds = 60 * minutes
         self._saved_at = -math.inf
         self._cost = 0.0

@@ -12,7 +12,7 @@ DECAY = 0.98  # decay rate of the running mean of the losses
 
 @dataclass
 class Health:
-    """The history of the losses of a run, as far as faults depend on it; a checkpoint keeps it.
+    """The history of losses by which faults are recognized; a checkpoint keeps it.
 
     Attributes:
         first_nats: Loss of the first window, in nats per token.

@@ -1,4 +1,4 @@
-"""What a run is planned from, besides its corpus and the settings that are given."""
+"""The inputs of a plan besides corpus and settings."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def has_held_out(corpus: PreparedCorpus) -> ConfigError:
 
 
 def held_out_text(path: str | Path, corpus: Corpus | PreparedCorpus) -> Corpus:
-    """Opens a text to validate on, which is read and cut into documents as the text to train on.
+    """Opens a text to validate on; reads it and cuts it into documents like the text to train on.
 
     Args:
         path: File with the held-out text.

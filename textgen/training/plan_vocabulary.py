@@ -149,7 +149,7 @@ def _tokens(tokenizer: str, stats: CorpusStats, vocab_size: int) -> int:
 
 
 def _sampled_tokens(corpus: Corpus, tokenizer: Tokenizer) -> int:
-    """Estimated tokens of the whole corpus in a vocabulary that is there."""
+    """Estimates the tokens of the whole corpus in a given vocabulary."""
     sampled = sum(map(len, tokenizer.encode_batch(corpus.sample)))
     stats, characters = corpus.stats(), sum(map(len, corpus.sample))
     return round(stats.characters * sampled / max(1, characters)) + stats.documents

@@ -194,7 +194,7 @@ def _origin(record: Mapping[str, Any]) -> list[Any]:
 
 
 def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], sources: ResumeSources) -> None:
-    """Raises `ConfigError` for an unknown setting, and for a fixed one that is given another value."""
+    """Raises `ConfigError` for an unknown setting and for a changed value of a fixed one."""
     known: dict[str, list[Any]] = {"vocab_size": [record["model"]["vocab_size"]]}
     sections = {ModelConfig: record["model"], TokenizerConfig: record["tokenizer"]}
     sections[CorpusConfig] = record["corpus"]["config"]
@@ -332,7 +332,7 @@ def _are_there(places: Sequence[str]) -> bool:
 
 
 def _refuse_changed(recorded: Mapping[str, Any], corpus: Corpus | PreparedCorpus | None, valid: Corpus | None) -> None:
-    """Raises `TrainingError` if a text, where it is given, differs from when the run began."""
+    """Raises `TrainingError` if a given text differs from the one with which the run began."""
     texts = {"corpus": (corpus, recorded["fingerprint"]), "held-out text": (valid, recorded.get("valid_fingerprint"))}
     for what, (text, then) in texts.items():
         if text is not None and then is not None and text.fingerprint() != then:

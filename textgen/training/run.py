@@ -210,15 +210,14 @@ class _Run:
         The score in a checkpoint is that of the weights before they were mixed with those that the run started from, on
         the part of the held-out text that `valid_tokens` then named.
         """
-        position, distribution = self._trainer.position, self._distribution
+        position, validator, distribution = self._trainer.position, self._trainer.validator, self._distribution
         is_mixed = bool(self._record.get("base_share"))
-        is_same_text = position.valid_tokens == self._setup.training_config.valid_tokens
-        if position.best_nats_per_token is None or (is_same_text and not is_mixed):
+        if position.best_nats_per_token is None or (validator.is_same_text(position.valid_tokens) and not is_mixed):
             return
         name = str(self._setup.folder.absolute())
         with distribution.together():
             weights = load_model(name).weights() if distribution.is_chief else None
-            self._trainer.validator.rescore_best(position, weights)
+            validator.rescore_best(position, weights)
 
     def _build(self) -> LanguageModel:
         """The network, with the same weights in all processes."""

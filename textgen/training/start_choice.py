@@ -171,7 +171,7 @@ def measure_fit(texts: Iterable[str], base: Tokenizer, config: TokenizerConfig) 
 
 
 def given_fit(corpus: Corpus, tokenizer: Tokenizer | None) -> Fit | None:
-    """How a vocabulary that is given suits a text.
+    """Measures how a given vocabulary suits a text.
 
     Args:
         corpus: Text to train on.

@@ -38,7 +38,6 @@ class Validator:
 
     Attributes:
         evaluator: Scores token streams.
-        valid_tokens: Held-out tokens that a validation scores, the setting of this name.
         best_scores: Scores of the best validation, if this process has made it.
     """
 
@@ -65,7 +64,6 @@ class Validator:
             distribution: Processes that train together.
         """
         self.evaluator = Evaluator(model)
-        self.valid_tokens = config.valid_tokens
         self.best_scores: Scores | None = None
         self._model = model
         self._held_out = held_out
@@ -93,6 +91,15 @@ class Validator:
             self._record(position, report)
         return report
 
+    def is_same_text(self, valid_tokens: int | None) -> bool:
+        """Whether a score with this setting of valid_tokens is of the text that validations score now.
+
+        Args:
+            valid_tokens: The setting; None if there is no score.
+        """
+        length = len(self._held_out)
+        return valid_tokens is not None and min(valid_tokens, length) == min(self._config.valid_tokens, length)
+
     def rescore_best(self, position: Position, weights: Mapping[str, np.ndarray] | None) -> None:
         """Scores the saved best weights again, so that later validations compare with them fairly.
 
@@ -109,10 +116,10 @@ class Validator:
             nats = self._scores().nats_per_token
             self._model.assign_weights(own)
         (nats,) = self._distribution.total([nats])
-        if position.valid_tokens not in (None, self.valid_tokens):
+        if position.valid_tokens is not None and not self.is_same_text(position.valid_tokens):
             self._averaging.forget_scores()
         position.best_nats_per_token = nats if math.isfinite(nats) else None
-        position.valid_tokens = self.valid_tokens
+        position.valid_tokens = self._config.valid_tokens
 
     def save_best(self) -> None:
         """Writes the best weights, unless they are written."""
@@ -132,7 +139,7 @@ class Validator:
         position.validations = max(position.validations + 1, due)
         if improved:
             position.best_nats_per_token, position.best_step = nats, position.step
-            position.valid_tokens = self.valid_tokens
+            position.valid_tokens = self._config.valid_tokens
             self.best_scores = scores
             self._unsaved = self._model.weights_as_arrays() if self._distribution.is_chief else {}
         return ValidationReport(
@@ -147,7 +154,8 @@ class Validator:
         )
 
     def _scores(self) -> Scores:
-        return self.evaluator.scores(self._held_out, self.valid_tokens)
+        is_whole = self._config.valid_tokens >= len(self._held_out)
+        return self.evaluator.scores(self._held_out, None if is_whole else self._config.valid_tokens)
 
     def _record(self, position: Position, report: ValidationReport) -> None:
         """Counts a validation for patience, for the schedule plateau and for NT-ASGD."""

@@ -58,7 +58,7 @@ class Group:
         return sums
 
     def _agree(self, size: int) -> None:
-        """Tells the chief how many bytes follow, which must be as many as it has itself."""
+        """Checks that all workers are about to send as many bytes as the chief."""
         if self.worker:
             self._links[0].sendall(HEADER.pack(size))
             return
