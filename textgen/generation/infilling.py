@@ -34,6 +34,7 @@ from textgen.generation.stepping import StepModel, read_all
 from textgen.generation.text_state import TextState, join, num_bytes
 from textgen.generation.word_tokens import word_tokens
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.utf8 import Characters
 
 CANDIDATES = 16  # drafts that are ranked by default where there is a prompt
 GAP_TOKENS = 40  # max_tokens by default where there is a prompt
@@ -123,6 +124,7 @@ class Infiller:
         """
         self._models = {"backward": backward} | ({"forward": forward} if forward else {})
         self._tokenizer = tokenizer
+        self._characters = {direction: Characters(tokenizer, direction) for direction in self._models}
         self._words = word_tokens(tokenizer, words if forward else None)
 
     def infill(
@@ -223,7 +225,7 @@ class Infiller:
                     ids, reason = ids[: _best_cut(draft)], "cut"
                     if not wanted():
                         return
-                text = self._text(prompt, ids if direction == "forward" else ids[::-1], suffix)
+                text = self._text(prompt, self._in_reading_order(direction, ids), suffix)
                 yield Infill(prompt, text, suffix, direction, reason, draft.config.seed or 0, draft.config)
 
     def _generate(
@@ -270,9 +272,14 @@ class Infiller:
                 break
         return drafts
 
+    def _in_reading_order(self, direction: str, ids: Sequence[int]) -> Sequence[int]:
+        """The tokens of a draft, without the bytes of a character that generation left unfinished."""
+        ids = ids[: len(ids) - self._characters[direction].unfinished(ids)]
+        return ids if direction == "forward" else ids[::-1]
+
     def _text(self, prompt: str, ids: Sequence[int], suffix: str) -> str:
-        """The text of tokens in reading order, without the half character at an end where generation stopped."""
-        text = self._tokenizer.decode(ids).strip("\ufffd")
+        """The text of tokens in reading order, and the spaces between it and its ends."""
+        text = self._tokenizer.decode(ids)
         if self._tokenizer.tokenizer == "word":  # its decoder leaves out the space before the first word
             before = " " * bool(prompt and not prompt[-1].isspace() and text[:1].strip())
             after = " " * bool(suffix and not suffix[0].isspace() and (text or prompt)[-1:].strip())
