@@ -341,8 +341,8 @@ def test_a_returned_state_of_a_prompt_of_ids_is_that_of_the_ids(
 ) -> None:
     """With their label, also if they end inside a character."""
     tokenizer = save_labelled(tiny_models, tmp_path)
-    opening = tokenizer.opening("B")
-    prompt, half = [*opening, *tokenizer.encode("The cat")], [*opening, *tokenizer.encode("月")[:-1]]
+    opening, first_byte = tokenizer.opening("B"), tokenizer.first_byte or 0
+    prompt, half = [*opening, *tokenizer.encode("The cat")], [*opening, *(first_byte + byte for byte in b"\xe6\x9c")]
     after = {"prompt": "a", "seed": 1, "max_tokens": 1, "logprobs": 5}
     with running(tmp_path, ServerConfig(port=0)) as there:
 
@@ -361,6 +361,14 @@ def test_a_returned_state_of_a_prompt_of_ids_is_that_of_the_ids(
         cut = last(prompt=prompt, return_state=True, seed=2, max_tokens=20, stop=text[5:7])
         read = there.post("/v1/states", {"prompt": "The cat" + text[: text.index(text[5:7])], "label": "B"})
         assert next_after(cut["state"]) == next_after(read)
+        begun = there.post("/v1/states", {"prompt": half})["id"]
+        text = there.complete(prompt=half, seed=2, max_tokens=20)["choices"][0]["text"]
+        stop, completing = text[5:7], first_byte + text[0].encode()[-1]
+        whole = [*half, completing, *tokenizer.encode(text[1 : text.index(stop)])]
+        read = there.post("/v1/states", {"prompt": whole})
+        for beginning in ({"prompt": half}, {"state": begun}):
+            cut = last(**beginning, return_state=True, seed=2, max_tokens=20, stop=stop)
+            assert next_after(cut["state"]) == next_after(read)
 
 
 def test_prompts_of_ids_with_other_labels_share_nothing(tiny_models: Path, tmp_path: Path) -> None:

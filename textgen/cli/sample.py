@@ -310,6 +310,8 @@ def _write_one(
     generator: Generator, request: Request, printer: Printer, load_state: str | None, save_state: Path | None
 ) -> None:
     """Prints a text as it is written, or as JSON. It may continue from a state and save one."""
+    from textgen.generation.generated_text import CUT, written_ids
+
     start = generator.load_state(load_state) if load_state else None
     writing = generator.tokens(request.prompt, request.config, start)
     keep = bool(save_state or request.config.require)
@@ -320,9 +322,10 @@ def _write_one(
     else:
         printer.print_shortcomings([result])
     if save_state:
-        is_cut = result.stop_reason in ("stop", "until", "blocked")  # tokens were taken back from the text
-        written = request.prompt + result.text
-        state = generator.read(written, start, request.config.label) if is_cut else writing.state
+        state = writing.state
+        if result.stop_reason in CUT:
+            ids = written_ids(generator.tokenizer, start.ids if start else (), request.prompt, result.text)
+            state = generator.read(ids, start, request.config.label)
         generator.save_state(save_state, state)
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from textgen.generation.config import SamplingConfig
+from textgen.generation.generated_text import CUT, written_ids
 from textgen.generation.generator import Generator
 from textgen.generation.row import TextRow
 from textgen.generation.text_state import TextState
@@ -23,8 +24,6 @@ from textgen.server.sse import DONE, event
 from textgen.server.states import KeptState
 from textgen.server.token_texts import Offsets
 from textgen.server.writing import Choice, Writing
-
-CUT = ("stop", "until", "blocked")  # reasons to end that take tokens back
 
 
 async def answer(plan: Plan, resources: Resources) -> dict[str, Any]:
@@ -128,8 +127,9 @@ async def _kept_state(plan: Plan, choice: Choice, resources: Resources) -> dict[
     if state is None or choice.stop_reason in CUT:  # tokens were taken back from the text: it is read anew
         label = label_of(plan.generator, plan.leads[choice.prompt], choice.job.row.config.label)
         config = replace(choice.job.row.config, seed=0, label=label)
-        prompt = plan.prompts[choice.prompt] + choice.text if choice.text else plan.given[choice.prompt]
-        state = await read_state(plan.model, plan.generator, prompt, config, plan.kept, plan.owner, resources)
+        before, prompt = plan.kept.state.ids if plan.kept else (), plan.given[choice.prompt]
+        ids = await asyncio.to_thread(written_ids, plan.model.tokenizer, before, prompt, choice.text)
+        state = await read_state(plan.model, plan.generator, ids, config, plan.kept, plan.owner, resources)
     kept = resources.states.add(plan.owner, plan.model.name, plan.generator.fingerprint, state)
     return described(kept)
 
