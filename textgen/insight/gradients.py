@@ -62,8 +62,8 @@ def gradient_flow(
     """
     ids = reading.ids[0]
     num_lags = max(2, min(num_lags, len(ids) // 3))
-    starts = np.unique(np.linspace(0, len(ids) - 1 - num_lags, num_places).astype(int))
-    starts = starts - ~is_scored[starts + num_lags - 1]  # the token before a label is predicted
+    possible = np.flatnonzero(is_scored[num_lags - 1 :])  # a label is never predicted
+    starts = possible[np.unique(np.linspace(0, len(possible) - 1, num_places).astype(int))]
     windows = np.stack([ids[start : start + num_lags] for start in starts])
     targets = np.array([ids[start + num_lags] for start in starts])
     gradient = input_gradient(reader, windows, targets, reader.state_at(reading, starts.tolist()))
