@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -181,7 +182,8 @@ def _print_summary(seen: Inspection) -> None:
     output.line()
     output.line("tokens of context   bits a token lost without the rest   with the 64 before in random order")
     for length, dropped, shuffled in zip(memory.lengths, memory.dropped, memory.shuffled, strict=True):
-        output.line(f"{length:17,}   {dropped:34.3f}   {shuffled:34.3f}")
+        lost = ["-" if math.isnan(value) else f"{value:.3f}" for value in (dropped, shuffled)]
+        output.line(f"{length:17,}   {lost[0]:>34}   {lost[1]:>34}")
     output.line()
     last = len(seen.flow.norms) - 1
     reach = (

@@ -35,8 +35,8 @@ class ContextLoss:
 
     Attributes:
         lengths: Tokens of context, rising; each is the upper end of a range that starts after the one before.
-        dropped: Bits a token lost if all tokens beyond are dropped.
-        shuffled: Bits a token lost if the 64 before are in random order, and all before them dropped.
+        dropped: Bits a token lost if all tokens beyond are dropped. NaN where no token that counts was measured.
+        shuffled: The same if the 64 before are in random order, and all before them dropped.
         full: Loss with the whole text before, bits a token, over the places at which `dropped` was measured.
     """
 
@@ -105,16 +105,16 @@ def _losses(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bits more than with the full context, and bits with it, [windows, length]: column n has n + 1 tokens of context.
 
-    With `rng` each window follows up to `SHUFFLED` of the tokens before it, in random order. Only the columns at
-    `places` are computed.
+    With `rng` each window follows up to `SHUFFLED` of the tokens before it, in random order: in a short text up to
+    half of it, so that there are several windows. Only the columns at `places` are computed.
     """
-    before = 0 if rng is None else SHUFFLED
     last = len(ids) - 1 - length
-    starts = np.unique(np.linspace(min(before, last), last, number).astype(int))
+    before = 0 if rng is None else min(SHUFFLED, last // 2)
+    starts = np.unique(np.linspace(before, last, number).astype(int))
     windows = np.stack([ids[start : start + length + 1] for start in starts])  # [windows, length + 1]
     state = None
     if rng is not None:
-        beyond = np.stack([rng.permutation(ids[max(0, start - before) : start])[-before:] for start in starts])
+        beyond = np.stack([rng.permutation(ids[start - before : start]) for start in starts])
         state = reader.read(beyond, keep=()).state if beyond.size else None
     features = reader.read(windows[:, :-1], state, keep=()).features
     full = np.stack([full_nats[start : start + length] for start in starts])[:, places]

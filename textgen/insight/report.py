@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +13,7 @@ from textgen.insight.cells import Finding
 from textgen.insight.gradients import Flow
 from textgen.insight.inspection import Inspection, cell_names, missing_parts
 from textgen.insight.interventions import Change
+from textgen.insight.memory import ContextLoss
 from textgen.insight.texts import Text
 from textgen.model.clamping import FORGET, VALUES
 from textgen.model.config import CELLS
@@ -40,7 +42,7 @@ def report(inspection: Inspection) -> dict[str, Any]:
         "cells": [_finding(inspection, finding) for finding in inspection.findings],
         "changes": _changes(inspection),
         "written": [asdict(written) for written in inspection.written],
-        "context": asdict(inspection.context),
+        "context": _context(inspection.context),
         "half_lives": None if inspection.half_lives is None else [_numbers(each, 2) for each in inspection.half_lives],
         "saturation": {
             gate: {"closed": _numbers(closed, 3), "open": _numbers(open_, 3)}
@@ -158,6 +160,16 @@ def _change(inspection: Inspection, change: Change) -> dict[str, Any]:
         for name in ("number", "bits", "bits_with", "bits_without")
     }
     return {**bits, **moved}
+
+
+def _context(found: ContextLoss) -> dict[str, Any]:
+    """The values of the curves; None where nothing was measured."""
+    curves = {name: [_measured(bits) for bits in getattr(found, name)] for name in ("dropped", "shuffled")}
+    return {"lengths": found.lengths, **curves, "full": _measured(found.full)}
+
+
+def _measured(bits: float) -> float | None:
+    return None if math.isnan(bits) else bits
 
 
 def _gradient(inspection: Inspection) -> dict[str, Any]:
