@@ -22,6 +22,7 @@ from rich.cells import cell_len
 from suggesters import Telling
 
 from textgen.editor import screen as screens
+from textgen.editor.lines import wrap
 from textgen.editor.screen import KEYS, Screen
 from textgen.editor.session import Cancelled, Session
 from textgen.errors import Interrupted, TextgenError
@@ -486,6 +487,47 @@ def test_a_frame_fits_and_shows_the_end_of_the_text(tmp_path: Path, text: str, w
         assert any(line.startswith("1 100") for line in lines)
     if width >= 200 and height >= 12:
         assert all(key in "\n".join(lines) for key, _, _ in KEYS)
+
+
+def text_of(screen: Screen, width: int, height: int) -> list[str]:
+    """The visible lines of the text."""
+    lines = ["".join(text for _, text, *_ in line) for line in screen.frame(width, height)[0]]
+    return lines[1 : next(at for at, line in enumerate(lines) if line.startswith("─"))]
+
+
+@pytest.mark.parametrize("text", ["one two eleven, 12 " * 60, "床前明月光，疑是地上霜。" * 50, "月 a" * 300], ids=len)
+@pytest.mark.parametrize("before", [0, 7, 20_000])
+def test_lines_above_the_cursor_stay_while_a_long_paragraph_is_typed(tmp_path: Path, text: str, before: int) -> None:
+    session = session_of(tmp_path / "new.txt")
+    screen = Screen(session, DummyInput(), DummyOutput())
+    shown: list[str] = []
+    for end in range(500, 600):
+        session.draft.text = "x\n" + "月" * before + text[:end]
+        earlier, shown = shown, text_of(screen, 23, 24)
+        assert len(shown) > 5
+        moved = shown[:-1] == earlier[1:] or shown[:-2] == earlier[1:-1]  # the last word may move to a line of its own
+        assert shown[:-1] == earlier[:-1] or moved or end == 500
+    for _ in range(9):
+        screen.scroll(1)
+        earlier, shown = shown, text_of(screen, 23, 24)
+        assert shown[1:] == earlier[:-1]
+
+
+@pytest.mark.parametrize("length", [100, 20_000, 100_000])
+def test_a_key_wraps_a_part_of_a_very_long_paragraph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    wrapped: list[int] = []
+
+    def noted(text: str, width: int) -> list[str]:
+        wrapped.append(len(text))
+        return wrap(text, width)
+
+    monkeypatch.setattr(screens, "wrap", noted)
+    session = session_of(tmp_path / "new.txt")
+    session.draft.text = "月" * length
+    assert len(text_of(Screen(session, DummyInput(), DummyOutput()), 20, 24)) > 5
+    assert max(wrapped) <= 16_384 + 20 * 24
 
 
 def test_the_display_shows_the_frame_whatever_changed_before(tmp_path: Path, drive: Callable[..., Driver]) -> None:
