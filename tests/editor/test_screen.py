@@ -489,6 +489,23 @@ def test_a_frame_fits_and_shows_the_end_of_the_text(tmp_path: Path, text: str, w
         assert all(key in "\n".join(lines) for key, _, _ in KEYS)
 
 
+@pytest.mark.parametrize("message", ["Saved.", "The text is as it was before, so set EDITOR. " * 9])
+@pytest.mark.parametrize("height", range(1, 12))
+@pytest.mark.parametrize("width", [5, 10, 80])
+def test_a_long_message_leaves_the_end_of_the_text_in_a_small_frame(
+    tmp_path: Path, message: str, width: int, height: int
+) -> None:
+    session = session_of(tmp_path / "new.txt")
+    session.replace("one two three")
+    session.message = message
+    session.suggestions()
+    lines, cursor = Screen(session, DummyInput(), DummyOutput()).frame(width, height)
+    assert cursor
+    assert len(lines) <= height
+    assert "".join(text for _, text, *_ in lines[cursor.y])[: cursor.x + 1].endswith("▏")
+    assert height < 3 or message[:3] in "".join(text for line in lines for _, text, *_ in line)
+
+
 def text_of(screen: Screen, width: int, height: int) -> list[str]:
     """The visible lines of the text."""
     lines = ["".join(text for _, text, *_ in line) for line in screen.frame(width, height)[0]]

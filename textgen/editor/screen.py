@@ -333,8 +333,8 @@ class Screen:
     def frame(self, width: int, height: int) -> tuple[list[StyleAndTextTuples], Point | None]:
         """Draws a frame: title, end of the text, suggestions and keys.
 
-        If the frame is too small, the keys are left out first, then suggestions. The end of the text is always visible
-        unless the user scrolled up.
+        If the frame is too small, the keys are left out first, then suggestions, then the title and the end of the
+        message. The end of the text is always visible unless the user scrolled up.
 
         Args:
             width: Width of the terminal in cells.
@@ -362,12 +362,12 @@ class Screen:
             *styled("ansiyellow", message),
             *styled("dim", keys),
         ]
-        left_out = max(0, len(lines) - height)
+        left_out = min(max(0, len(lines) - height), len(text))  # the last line of the text stays
         first = len(text) + 2 - left_out  # line of the first suggestion
         fresh = session.known() is not None
         self._numbers = {first + number: number + 1 for number in range(len(suggestions))} if fresh else {}
         cursor = Point(len(text[-1]) - 1, len(text) - left_out) if not self._scroll else None
-        return [fit(line, width) for line in lines[left_out:]], cursor
+        return [fit(line, width) for line in lines[left_out : left_out + height]], cursor
 
     def _suggestion_lines(self) -> list[StyleAndTextTuples]:
         """Returns the numbered suggestions; while new ones are computed, the previous ones, dim and without numbers."""
