@@ -21,7 +21,6 @@ import pytest
 from servers import PATIENCE, Running, running
 
 from textgen.server.config import ServerConfig
-from textgen.server.serving import CLOSE_SECONDS
 
 STRICT = ServerConfig(port=0, idle_time=0.5, max_connections=20)
 FLOOD = 10_000  # bytes of a request that the server may refuse before all of it has come
@@ -85,18 +84,18 @@ def test_at_a_signal_it_says_so_ends_its_texts_and_exits_with_0(tiny_models: Pat
 
 
 def test_a_second_signal_ends_it_at_once(tiny_models: Path) -> None:
-    with started(tiny_models, "--drain-time", "200") as (program, port):
+    """It waits neither for its texts, which nobody reads, nor for connections to close."""
+    code = "from textgen.server import serving; serving.CLOSE_SECONDS = 200"
+    with started(tiny_models, "--drain-time", "200", "--idle-time", "200", code=code) as (program, port):
         until(port, "/ready", 200)
         with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
-            fields = {"max_tokens": 10_000, "min_tokens": 10_000, "stream": True}
+            fields = {"max_tokens": 16_000, "min_tokens": 16_000, "n": 16, "stream": True}
             connection.request("POST", "/v1/completions", json.dumps(fields))
             assert connection.getresponse().readline().startswith(b"data: ")
             program.send_signal(signal.SIGTERM)
             until(port, "/ready", 503)
-            began = time.monotonic()
             program.send_signal(signal.SIGTERM)
             assert program.wait(PATIENCE) == 0
-            assert time.monotonic() - began < CLOSE_SECONDS - 1
             assert program.stderr
             assert "Error" not in program.stderr.read()
 
