@@ -34,6 +34,7 @@ from textgen.corpus.documents import guess_documents
 from textgen.corpus.source import Source
 from textgen.errors import CorpusError, TextgenError
 
+BUNDLED = Path(__file__).resolve().parents[2] / "corpora"
 SHARED = Path(os.environ.get("TEXTGEN_TEST_CORPORA", Path(__file__).resolve().parents[2] / ".." / "shared" / "corpora"))
 
 
@@ -639,6 +640,12 @@ def test_guess_reads_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", 1000)
     path = write(tmp_path, "a.txt", TEXTS["headlines"][1][0].encode() + b"\xff")
     assert Corpus([path]).documents_mode == "line"  # the bad byte lies beyond
+
+
+@pytest.mark.parametrize(("name", "documents"), [("fables.txt", 200), ("verse.txt", 300)])
+def test_guess_on_the_texts_that_are_part_of_textgen(name: str, documents: int) -> None:
+    found = Corpus([BUNDLED / name])
+    assert (found.documents_mode, found.stats().documents) == ("blank-line", documents)
 
 
 @pytest.mark.parametrize(
