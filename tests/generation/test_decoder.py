@@ -185,10 +185,10 @@ def test_the_state_of_a_row_goes_with_it(generator: Generator) -> None:
     ids: list[int] = []
     for _ in range(5):
         ids += [token.id for row, token in decoder.step() if row is first]
-    state = TextState(first.state, (*first.ids, *ids))
+    state = TextState(first.model_state, (*first.ids, *ids))
     rest = [token.id for token in generator.tokens("", replace(config, max_tokens=7), state)]
     assert (*ids, *rest) == generator.generate("The", config)[0].ids
-    assert second.state is None
+    assert second.model_state is None
 
 
 def test_a_row_without_text_ends_with_its_document_or_its_length() -> None:

@@ -693,7 +693,7 @@ def test_a_state_continues_a_text_as_often_as_wanted(server: Running, tiny_model
     assert status == 200
     (tmp_path / "fetched").write_bytes(data)
     fetched = generator.load_state(tmp_path / "fetched")
-    assert np.array_equal(fetched.memory, generator.read("The cat sat").memory)
+    assert np.array_equal(fetched.model_state, generator.read("The cat sat").model_state)
     imported = json.loads(
         server.request("POST", "/v1/states?model=tiny", data, {"Content-Type": "application/octet-stream"})[2]
     )

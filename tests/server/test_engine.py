@@ -336,7 +336,7 @@ def test_a_position_is_that_of_the_generator() -> None:
 
 def _same(state: TextState | None, other: TextState) -> bool:
     assert state
-    pairs = zip(state.memory, other.memory, strict=True)
+    pairs = zip(state.model_state, other.model_state, strict=True)
     return state.ids == other.ids and all(np.array_equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
 
 

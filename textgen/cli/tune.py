@@ -79,7 +79,7 @@ def tune_state(
     network = saved.network("forward")  # before a training can save it anew
     ids = _first_ids(saved, text, state_tuning.MAX_TOKENS)
     tuned = state_tuning.tune_state(network, saved.tokenizer, ids, config, output.note)
-    save_state(out, TextState(tuned.memory, (saved.tokenizer.eos_id,)), saved.fingerprint)
+    save_state(out, TextState(tuned.model_state, (saved.tokenizer.eos_id,)), saved.fingerprint)
     _print_result(saved, out, tuned, as_json)
 
 

@@ -64,14 +64,14 @@ class Stream(Iterator[Token]):
         """Reads the prompt of a row with `track`."""
         decoder.join([row])
         self.row = row
-        self.state = TextState(row.state, tuple(row.ids[-RECENT:]))
+        self.state = TextState(row.model_state, tuple(row.ids[-RECENT:]))
         self._decoder = decoder
 
     def __next__(self) -> Token:
         if self.row.stop_reason:
             raise StopIteration
         ((_, token),) = self._decoder.step()
-        self.state = self.state.after([token.id], self.row.state)
+        self.state = self.state.after([token.id], self.row.model_state)
         return token
 
     def result(self, tokens: Sequence[Token]) -> Generation:

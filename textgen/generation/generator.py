@@ -284,7 +284,7 @@ class Generator:
         start = self.opened(self._checked(start), label) if start else self.start(label)
         ids = self.tokenizer.encode(text) if isinstance(text, str) else list(text)
         check_ids(ids, self.tokenizer.vocab_size)
-        return start.after(ids, read_all(self.model, [[start.ids[-1], *ids][:-1]], start.memory))
+        return start.after(ids, read_all(self.model, [[start.ids[-1], *ids][:-1]], start.model_state))
 
     def save_state(self, path: str | Path, state: TextState) -> None:
         """Saves a position in a text to a file, to continue from it later.
@@ -300,7 +300,7 @@ class Generator:
         Raises:
             SavedModelError: The file is damaged or belongs to another model.
         """
-        return load_state(Path(path), self.start().memory, self.fingerprint, self.tokenizer.vocab_size)
+        return load_state(Path(path), self.start().model_state, self.fingerprint, self.tokenizer.vocab_size)
 
     @property
     def ngrams(self) -> NgramIndex | None:
@@ -354,7 +354,7 @@ class Generator:
             return state
         if len(opening) == 1:
             return state
-        return state.after(opening[1:], read_all(self.model, [opening[:-1]], state.memory))
+        return state.after(opening[1:], read_all(self.model, [opening[:-1]], state.model_state))
 
     def _generate_all(self, requests: Iterator[Request], batch_size: int) -> Iterator[Generation]:
         start = cache(self.start)  # for each label

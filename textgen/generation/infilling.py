@@ -250,7 +250,7 @@ class Infiller:
         state = TextState(read_all(model, [ids[:-1]], model.initial_state(1)), ids)
         rows = [Row(state, (), config, self._tokenizer, track=fitting is not None) for config in configs]
         drafts = [_Draft([], [], [], "length", config) for config in configs]
-        most = max(1, min(BATCH_SIZE, STATES_BYTES // (len(configs) * num_bytes(state.memory))))  # states of a draft
+        most = max(1, min(BATCH_SIZE, STATES_BYTES // (len(configs) * num_bytes(state.model_state))))  # of a draft
         number_of: dict[Row, int] = {row: number for number, row in enumerate(rows)}
         words = self._words if direction == "forward" else None
         decoder = Decoder(model, self._tokenizer, direction=direction, words=lambda: words)
@@ -265,7 +265,7 @@ class Infiller:
                 drafts[number].ids.append(token.id)
                 if fitting is None:
                     continue
-                drafts[number].states.append(row.state)
+                drafts[number].states.append(row.model_state)
                 if len(drafts[number].states) == most and go_on():
                     _fit(model, drafts[number], fitting)
             if not go_on():

@@ -96,7 +96,7 @@ class Job:
         if self.row.track:
             self._ids.append(token.id)
             if token.stop_reason:
-                self.state = TextState(self.row.state, (*self.row.ids, *self._ids)[-RECENT:])
+                self.state = TextState(self.row.model_state, (*self.row.ids, *self._ids)[-RECENT:])
 
 
 class _Reading:
@@ -108,7 +108,7 @@ class _Reading:
         self.keys: Sequence[bytes] = ()
         self.is_alone = job.row_by_row or not job.writes  # whether it is read row by row
         self.at = 0  # tokens read
-        self.memory = job.row.start.memory
+        self.model_state = job.row.start.model_state
 
 
 class Engine:
@@ -255,9 +255,9 @@ class Engine:
         reading = _Reading(job, number)
         root = job.root if reading.is_alone else job.root + b" shared"  # whose last digits differ
         reading.keys = self.cache.keys(root, job.row.prompt_ids[:number])
-        at, memory = self.cache.find(reading.keys)
+        at, model_state = self.cache.find(reading.keys)
         if at:
-            reading.at, reading.memory = at, memory
+            reading.at, reading.model_state = at, model_state
             job.cached_tokens = at
         return reading
 
@@ -296,19 +296,20 @@ class Engine:
             [row.start.ids[-1], *row.prompt_ids[: each.at + steps]][each.at : each.at + steps]
             for row, each in zip(rows, group, strict=True)
         ]
-        memory = group[0].job.generator.model.read(np.array(ids, np.int32), join([each.memory for each in group]))
+        model, before = group[0].job.generator.model, join([each.model_state for each in group])
+        after = model.read(np.array(ids, np.int32), before)
         for number, each in enumerate(group):
-            each.memory = pick(memory, [number])
+            each.model_state = pick(after, [number])
             each.at += steps
             if each.at % STRIDE == 0:
-                self.cache.put(each.keys, each.at // STRIDE, each.memory)
+                self.cache.put(each.keys, each.at // STRIDE, each.model_state)
         return steps
 
     def _join(self, reading: _Reading) -> None:
         job = reading.job
-        job.row.read_ahead(reading.number, reading.memory)
+        job.row.read_ahead(reading.number, reading.model_state)
         if not job.writes:
-            job.state = TextState(job.row.start.memory, job.row.start.ids[-RECENT:])
+            job.state = TextState(job.row.start.model_state, job.row.start.ids[-RECENT:])
             self._events.append((job, None))
             return
         decoder = self._decoders.get(job.kind) or job.generator.decoder(row_by_row=job.row_by_row)

@@ -44,7 +44,7 @@ class KeptState:
     @property
     def bytes(self) -> int:
         """The memory that it takes, about."""
-        return num_bytes(self.state.memory) + 32 * len(self.state.ids) + OVERHEAD
+        return num_bytes(self.state.model_state) + 32 * len(self.state.ids) + OVERHEAD
 
 
 class StateStore:
