@@ -116,12 +116,12 @@ class Engine:
 
     Attributes:
         generator: The generator of the model.
-        cache: States within prompts.
+        prefix_cache: States within prompts.
         rounds: Number of rounds so far.
     """
 
     def __init__(
-        self, generator: Generator, loop: asyncio.AbstractEventLoop, slots: int, max_queue: int, cache_bytes: int
+        self, generator: Generator, loop: asyncio.AbstractEventLoop, slots: int, max_queue: int, prefix_cache_bytes: int
     ) -> None:
         """Starts the thread.
 
@@ -130,10 +130,10 @@ class Engine:
             loop: The event loop in which listeners are called.
             slots: Texts that are written side by side.
             max_queue: Texts that may wait for a slot.
-            cache_bytes: Bytes of states within prompts that are kept.
+            prefix_cache_bytes: Bytes of states within prompts that are kept.
         """
         self.generator = generator
-        self.cache = PrefixCache(cache_bytes)
+        self.prefix_cache = PrefixCache(prefix_cache_bytes)
         self.rounds = 0
         self._loop = loop
         self._slots = slots
@@ -249,13 +249,13 @@ class Engine:
                     self._reading.append(self._begun(job))
 
     def _begun(self, job: Job) -> _Reading:
-        """A job at the beginning of its prompt, or where the cache has a state within it."""
+        """A job at the beginning of its prompt, or where the prefix cache has a state within it."""
         job.row.begin()
         number = self._healing.settled(job.row) if job.writes else len(job.row.prompt_ids)
         reading = _Reading(job, number)
         root = job.root if reading.is_alone else job.root + b" shared"  # whose last digits differ
-        reading.keys = self.cache.keys(root, job.row.prompt_ids[:number])
-        at, model_state = self.cache.find(reading.keys)
+        reading.keys = self.prefix_cache.keys(root, job.row.prompt_ids[:number])
+        at, model_state = self.prefix_cache.find(reading.keys)
         if at:
             reading.at, reading.model_state = at, model_state
             job.cached_tokens = at
@@ -302,7 +302,7 @@ class Engine:
             each.model_state = pick(after, [number])
             each.at += steps
             if each.at % STRIDE == 0:
-                self.cache.put(each.keys, each.at // STRIDE, each.model_state)
+                self.prefix_cache.put(each.keys, each.at // STRIDE, each.model_state)
         return steps
 
     def _join(self, reading: _Reading) -> None:
