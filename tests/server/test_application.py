@@ -574,18 +574,18 @@ def test_drafts_that_nobody_waits_for_are_given_up(both_ways: Running, monkeypat
 
 
 @pytest.mark.parametrize("more", [{}, {"logprobs": 1}, {"n": 3}, {"echo": True}, {"stop": "e"}])
-def test_a_stream_is_the_answer_in_pieces(server: Running, more: dict[str, Any]) -> None:
+def test_a_stream_is_the_answer_in_chunks(server: Running, more: dict[str, Any]) -> None:
     fields = {"prompt": PROMPT, "seed": 5, "max_tokens": 25} | more
     whole = server.complete(**fields)["choices"]
     events = server.stream("/v1/completions", fields)
     for choice in whole:
-        pieces = [event["choices"][0] for event in events if event["choices"][0]["index"] == choice["index"]]
-        assert "".join(piece["text"] for piece in pieces) == choice["text"]
-        reasons = [piece["finish_reason"] for piece in pieces]
+        chunks = [event["choices"][0] for event in events if event["choices"][0]["index"] == choice["index"]]
+        assert "".join(chunk["text"] for chunk in chunks) == choice["text"]
+        reasons = [chunk["finish_reason"] for chunk in chunks]
         assert reasons == [None] * (len(reasons) - 1) + [choice["finish_reason"]]
-        assert pieces[-1]["text"] == ""
+        assert chunks[-1]["text"] == ""
         if choice["logprobs"]:
-            tokens = [token for piece in pieces if piece["logprobs"] for token in piece["logprobs"]["tokens"]]
+            tokens = [token for chunk in chunks if chunk["logprobs"] for token in chunk["logprobs"]["tokens"]]
             assert tokens == choice["logprobs"]["tokens"]
 
 

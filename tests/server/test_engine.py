@@ -341,7 +341,7 @@ def _same(state: TextState | None, other: TextState) -> bool:
 
 
 class GatedModel(TableModel):
-    """Waits before each step, and before each piece of a prompt, until it is let on."""
+    """Waits before each step, and before each part of a prompt, until it is let on."""
 
     def __init__(self) -> None:
         super().__init__(TOKENIZER.vocab_size)

@@ -184,7 +184,7 @@ def _check_search_flags(search: str, has_vector_flags: bool) -> None:
 def _vectors(embedder: Embedder, texts: Iterable[str], tokens: bool) -> Iterator[Result]:
     """Each text, and the vectors of its tokens, as they are made; or its own vector alone."""
     if tokens:
-        return ((each.text, each.ids, each.pieces) for each in embedder.read(texts))
+        return ((each.text, each.ids, each.token_vectors) for each in embedder.read(texts))
     kept, read = tee(texts)  # those read whose vectors are not made yet are kept
     return ((text, (), vector[None]) for text, vector in zip(kept, embedder.vectors(read), strict=True))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from textgen.dataset.token_stream import TokenStream
-from textgen.model.config import BACKWARD, ModelConfig
+from textgen.model.config import BACKWARD, TABLE, ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.reference import PLAIN, Array, Stack, Weights, initial_state, stack_forward, stack_of
 
@@ -57,7 +57,7 @@ def diagnose(weights: Weights, inputs: Array, stack: Stack = PLAIN) -> Diagnosis
     """
     stack = stack._replace(attention=0)  # it stands above the layers, and changes nothing in them
     state = initial_state(weights, len(inputs), stack)
-    _, state, layers, _ = stack_forward(weights, weights["embedding/table"][inputs], state, stack)
+    _, state, layers, _ = stack_forward(weights, weights[TABLE][inputs], state, stack)
     gates, cell_norms = dict[str, Array](), dict[str, float]()
     for number, (records, last) in enumerate(zip(layers, state, strict=True)):
         layer = f"{stack.cell.name}_{number}"

@@ -133,7 +133,7 @@ class Evaluator:
         if max_tokens is not None:
             steps = min(steps, max(1, round(max_tokens / (rows * batches.sequence_length))))
         readers = [
-            Reader(model, losses, rows, self._neural_cache)
+            StreamReader(model, losses, rows, self._neural_cache)
             for model, losses in zip(self._models, self._losses, strict=True)
         ]
         ways = len(config.directions)
@@ -185,7 +185,7 @@ def nats_without_attention(model: LanguageModel, stream: TokenStream) -> float:
         output.assign(learned)
 
 
-class Reader:
+class StreamReader:
     """A model on its way through the rows of a stream: its state and its neural cache."""
 
     def __init__(self, model: LanguageModel, losses: Losses, rows: int, neural_cache: NeuralCache | None) -> None:

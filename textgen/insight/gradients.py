@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from textgen.insight.reading import Reader, Reading
-from textgen.model.config import ModelConfig
+from textgen.model.config import TABLE, ModelConfig
 from textgen.model.reference import Cell, CellWeights, cell_of, initial_weights, layer_forward, of_layer
 from textgen.model.reference.attention import attention_backward, attention_forward
 from textgen.model.reference.cells import Record, steps_backward
@@ -83,7 +83,7 @@ def input_gradient(reader: Reader, ids: np.ndarray, targets: np.ndarray, state: 
         The gradient, [B, T, E].
     """
     config, weights, cell = reader.config, reader.weights, cell_of(reader.config)
-    x, records = weights["embedding/table"][ids], []
+    x, records = weights[TABLE][ids], []
     for number in range(config.num_layers):
         below, normed = x, None
         if norm := of_layer(weights, f"norm_{number}"):
@@ -92,7 +92,7 @@ def input_gradient(reader: Reader, ids: np.ndarray, targets: np.ndarray, state: 
         if config.residual and x.shape == below.shape:
             x = x + below
         records.append((steps, normed))
-    head = weights["head/kernel"].T if "head/kernel" in weights else weights["embedding/table"]  # [V, E]
+    head = weights["head/kernel"].T if "head/kernel" in weights else weights[TABLE]  # [V, E]
     dlast = head[targets]  # [B, E]: the logit is features . row + bias
     if "projection/kernel" in weights:
         dlast = dlast @ weights["projection/kernel"].T  # [B, H]
@@ -141,7 +141,7 @@ def untrained_flows(config: ModelConfig, num_lags: int = NUM_LAGS, seed: int = 0
         )
         rng = np.random.default_rng(seed)
         weights = initial_weights(small, rng, np.float64)
-        reader = Reader(small, weights | {"embedding/table": rng.normal(size=weights["embedding/table"].shape)})
+        reader = Reader(small, weights | {TABLE: rng.normal(size=weights[TABLE].shape)})
         ids = rng.integers(0, small.vocab_size, [4, num_lags]).astype(np.int32)
         targets = rng.integers(0, small.vocab_size, 4)
         state = [tuple(array.astype(np.float64) for array in layer) for layer in reader.model.initial_state(4)]

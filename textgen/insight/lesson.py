@@ -14,6 +14,7 @@ import numpy as np
 from textgen.insight.inspection import Inspection, cell_names
 from textgen.model.clamping import FORGET
 from textgen.model.config import GATES as NUM_GATES
+from textgen.model.config import TABLE
 from textgen.model.reference.cells import Array, CellWeights, mogrifier_step
 from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import norm_forward
@@ -75,7 +76,7 @@ def gate_parts(inspection: Inspection, layer: int, unit: int, t: int) -> list[di
     """
     reader, reading = inspection.reader, inspection.reading
     config, own = reader.config, of_layer(reader.weights, f"{reader.config.cell}_{layer}")
-    below = reader.weights["embedding/table"][reading.ids] if layer == 0 else reading.outputs[layer - 1]
+    below = reader.weights[TABLE][reading.ids] if layer == 0 else reading.outputs[layer - 1]
     x = below[0, t]
     if norm := of_layer(reader.weights, f"norm_{layer}"):
         x, _ = norm_forward(x, norm["gamma"], norm["beta"])

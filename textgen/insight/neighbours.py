@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from textgen.model.config import TABLE
+
 NUM_TOKENS, NUM_NEIGHBOURS = 40, 6
 
 
@@ -36,11 +38,11 @@ def neighbours(
         of_text: Ids of tokens that stand for text. Others are left out, as are tokens that never occur in the text.
         number: Tokens to describe, at most.
     """
-    counts = np.bincount(ids, minlength=len(weights["embedding/table"]))
+    counts = np.bincount(ids, minlength=len(weights[TABLE]))
     counts[: of_text.start] = counts[of_text.stop :] = 0
     order = np.argsort(-counts, kind="stable")[:number]
     chosen = order[counts[order] > 0]
-    tables = [weights["embedding/table"]]
+    tables = [weights[TABLE]]
     if "head/kernel" in weights:
         tables.append(weights["head/kernel"].T)
     found = [_nearest(table, chosen, counts > 0) for table in tables]

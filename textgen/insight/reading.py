@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from textgen.model.clamping import VALUES, Clamp, holding, input_part, memory_of, watched_step
-from textgen.model.config import ModelConfig
+from textgen.model.config import TABLE, ModelConfig
 from textgen.model.numpy_model import QUIET, NumpyModel, State
 from textgen.model.probabilities import require_finite
 from textgen.model.reference.attention import attention_forward
@@ -105,7 +105,7 @@ class Reader:
             clamps: The clamps of each row, or of all rows if there is one entry.
             keep: Names of the values to keep, to save memory; all by default.
         """
-        table, before = self.weights["embedding/table"], state or self.model.initial_state(len(ids))
+        table, before = self.weights[TABLE], state or self.model.initial_state(len(ids))
         kept = [name for name in VALUES[self.config.cell] if keep is None or name in keep]
         after = list(before[: self.config.num_layers])
         found: list[list[_Part]] = [[] for _ in after]  # of each layer

@@ -16,7 +16,7 @@ from functools import cache, partial
 import numpy as np
 
 from textgen.model.clamping import Clamp, clamped_step
-from textgen.model.config import ModelConfig
+from textgen.model.config import TABLE, ModelConfig
 from textgen.model.reference.attention import attention_forward, attention_state
 from textgen.model.reference.cells import CellState, CellWeights, cell_of
 from textgen.model.reference.network import of_layer
@@ -109,7 +109,7 @@ class NumpyModel(SteppedNetwork):
         """
         self._config = config
         self.embedding_dim = config.embedding_dim
-        self._table = weights["embedding/table"]  # [V, E]
+        self._table = weights[TABLE]  # [V, E]
         layers = [_arranged(config, of_layer(weights, f"{config.cell}_{layer}")) for layer in range(config.num_layers)]
         self._free_layers = [step for step, _ in layers]
         self._layer_weights = [own for _, own in layers]

@@ -40,7 +40,7 @@ Entry = tuple[bytes | None, Loss]  # the network, None if it loses too much; and
 
 
 @dataclass(frozen=True)
-class Source:
+class NetworkSource:
     """What a network in int8 is made from.
 
     Attributes:
@@ -70,7 +70,7 @@ class Source:
         return sha256(repr((*parts, _processor())).encode()).hexdigest()[:32]
 
 
-def int8_writer(source: Source, say: Say = lambda line: None) -> tuple[OnnxModel | None, Loss]:
+def int8_writer(source: NetworkSource, say: Say = lambda line: None) -> tuple[OnnxModel | None, Loss]:
     """Returns a network in int8, which is made first if it is not in the cache.
 
     Args:
@@ -97,28 +97,28 @@ def int8_writer(source: Source, say: Say = lambda line: None) -> tuple[OnnxModel
     return (None if data is None else OnnxModel(data, source.config)), loss
 
 
-def known_loss(source: Source) -> Loss | None:
+def known_loss(source: NetworkSource) -> Loss | None:
     """Returns what a network in int8 loses, if that was measured."""
     cache = named_cache_folder()
     known = None if cache is None else _read(cache / NETWORKS / source.key)
     return None if known is None else known[1]
 
 
-def _made(source: Source) -> Entry:
+def _made(source: NetworkSource) -> Entry:
     from textgen.model.onnx_int8 import int8_network
 
     data, loss = int8_network(source.config, source.weights(), source.openings)
     return (data if loss.is_small else None), loss
 
 
-def _folder(source: Source) -> Path | None:
+def _folder(source: NetworkSource) -> Path | None:
     """The folder of the entry; None if the cache folder cannot be written."""
     with suppress(TextgenError):
         return cache_folder() / NETWORKS / source.key
     return None
 
 
-def _keep(folder: Path, source: Source, entry: Entry, say: Say) -> None:
+def _keep(folder: Path, source: NetworkSource, entry: Entry, say: Say) -> None:
     """Writes an entry of the cache, and removes others if there are too many."""
     data, loss = entry
     limit = limit_bytes()

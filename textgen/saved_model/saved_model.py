@@ -55,7 +55,7 @@ from textgen.saved_model.layout import (
     read_listed,
     read_training,
 )
-from textgen.saved_model.onnx_cache import Source, int8_writer, known_loss
+from textgen.saved_model.onnx_cache import NetworkSource, int8_writer, known_loss
 from textgen.saved_model.registry import find_model, models_folder
 from textgen.settings import from_dict, to_dict
 from textgen.storage.folders import MANIFEST, read_manifest
@@ -258,14 +258,14 @@ class ModelFolder:
         return self.model_config.num_parameters >= LEAST_WEIGHTS and is_installed()
 
     @property
-    def _source(self) -> Source:
+    def _source(self) -> NetworkSource:
         """What the network in 8 bits is made from."""
         config, _ = one_way(self.model_config, {}, "forward")  # the weights are read when they are needed
 
         def weights() -> dict[str, np.ndarray]:
             return one_way(self.model_config, self.weights(), "forward")[1]
 
-        return Source(self.name, self.fingerprint, config, weights, self.tokenizer.openings)
+        return NetworkSource(self.name, self.fingerprint, config, weights, self.tokenizer.openings)
 
     def generator(
         self, *, exact: bool = False, runtime: str = AUTO, say: Callable[[str], None] = lambda line: None

@@ -1,8 +1,8 @@
 """One thread that writes the texts of all clients of a model, side by side.
 
-The thread repeats one round: admit texts that wait, read a piece of the prompts that are not read yet, write the next
+The thread repeats one round: admit texts that wait, read a part of the prompts that are not read yet, write the next
 token of each text, and hand the tokens to the event loop. Texts join and leave between rounds, so nobody waits for the
-texts of others, and a long prompt delays a token by one piece at most.
+texts of others, and a long prompt delays a token by one part at most.
 
 A text whose client gave a seed, or takes the likeliest token always, is computed row by row: it is the same to the last
 bit alone, beside others, and from `textgen sample`. The other texts share one matrix product, and so do their prompts.
@@ -262,11 +262,11 @@ class Engine:
         return reading
 
     def _read(self) -> None:
-        """Reads pieces of prompts, in turn, and lets texts whose prompts are read join."""
+        """Reads parts of prompts, in turn, and lets texts whose prompts are read join."""
         steps = joins = 0
         while self._reading and steps < READ_STEPS and joins < JOINS:
             group = self._next_to_read()
-            steps += self._read_piece(group)
+            steps += self._read_part(group)
             for reading in group:
                 if reading.at < reading.number:
                     self._reading.append(reading)
@@ -286,8 +286,8 @@ class Engine:
         others = (each for each in same if not each.is_alone and each.at < each.number)
         return list(islice(others, TOGETHER))
 
-    def _read_piece(self, group: Sequence[_Reading]) -> int:
-        """Reads as many tokens of each prompt as all of them have before their ends, or the next state to keep."""
+    def _read_part(self, group: Sequence[_Reading]) -> int:
+        """Reads the same number of tokens of each prompt: up to the first end or the next state to cache."""
         steps = min(min(each.number, (each.at // STRIDE + 1) * STRIDE) - each.at for each in group)
         if not steps:
             return 0

@@ -47,7 +47,7 @@ Made = TypeVar("Made")
 
 
 @dataclass
-class Plan:
+class AnswerPlan:
     """A request that has been understood: what to write, and how to tell it.
 
     Attributes:
@@ -123,7 +123,9 @@ def head_of(model: ServedModel, id: str, created: int, *, is_chat: bool = False,
     }
 
 
-async def plan_completion(request: CompletionRequest, values: dict[str, Any], owner: str, resources: Resources) -> Plan:
+async def plan_completion(
+    request: CompletionRequest, values: dict[str, Any], owner: str, resources: Resources
+) -> AnswerPlan:
     """Returns what a request for completions asks for. Raises `ApiError` or `TextgenError` if it cannot be done."""
     if request.best_of is not None and request.best_of > 1 and request.stream:
         raise ApiError(400, "best_of cannot be streamed: the best is known at the end.", param="best_of")
@@ -147,7 +149,7 @@ async def plan_completion(request: CompletionRequest, values: dict[str, Any], ow
     return plan
 
 
-async def plan_chat(request: ChatRequest, values: dict[str, Any], owner: str, resources: Resources) -> Plan:
+async def plan_chat(request: ChatRequest, values: dict[str, Any], owner: str, resources: Resources) -> AnswerPlan:
     """Returns what a request for a chat asks for. Raises `ApiError` or `TextgenError` if it cannot be done."""
     request.check()
     template = request.template or resources.config.chat_template
@@ -174,12 +176,12 @@ async def _begun(
     is_chat: bool,
     n: int,
     logprobs: int | None,
-) -> Plan:
+) -> AnswerPlan:
     kept = None if request.state is None else resources.states.get(owner, request.state)
     model = await resources.models.get(request.model or (kept.model if kept else None), text)
     generator = await resources.models.generator(model, clamps_of(request), request.exact)
     check_kept(kept, model, generator)
-    return Plan(model, generator, owner, request, is_chat, n, logprobs, writes=request.length != 0, kept=kept)
+    return AnswerPlan(model, generator, owner, request, is_chat, n, logprobs, writes=request.length != 0, kept=kept)
 
 
 def check_kept(kept: KeptState | None, model: ServedModel, generator: Generator) -> None:
@@ -203,7 +205,7 @@ def check_kept(kept: KeptState | None, model: ServedModel, generator: Generator)
 
 
 async def _add_choices(
-    plan: Plan,
+    plan: AnswerPlan,
     prompts: Sequence[Prompt],
     config: SamplingConfig,
     number: int,
@@ -268,7 +270,7 @@ def _nobody(job: Job, event: object) -> None:
     """The listener of a job that is not submitted yet."""
 
 
-def _rows(plan: Plan, prompts: Sequence[Prompt], config: SamplingConfig, track: bool) -> list[TextRow]:
+def _rows(plan: AnswerPlan, prompts: Sequence[Prompt], config: SamplingConfig, track: bool) -> list[TextRow]:
     """The first text of each prompt."""
     rows = []
     for prompt in prompts:
