@@ -22,11 +22,12 @@ from networks import planted, quoted_text
 from servers import python_with
 
 from textgen.corpus.config import CorpusConfig
+from textgen.html_page import asset
 from textgen.insight import report as report_module
 from textgen.insight.config import InspectConfig
 from textgen.insight.inspection import Inspection, cell_names, inspect_model
 from textgen.insight.memory import ContextLoss
-from textgen.insight.page import ASSETS, filled, page
+from textgen.insight.page import filled, page
 from textgen.insight.properties import CHINESE, RULES, Backward
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import load_model
@@ -88,7 +89,7 @@ def test_the_page_allows_its_own_script_and_style_and_nothing_else(inspection: I
 
 
 def test_nothing_in_the_page_asks_the_network(inspection: Inspection) -> None:
-    assets = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js"))
+    assets = "".join(asset("textgen.insight", f"page/{name}") for name in ("page.html", "page.css", "page.js"))
     for way in ("fetch(", "XMLHttpRequest", "WebSocket", "sendBeacon", "EventSource", "import(", "@import", "url(http"):
         assert way not in assets
     addresses = re.findall(r"(?:https?:)?//[a-z][\w.]*\.\w+[^\s\"']*", assets)
@@ -195,12 +196,12 @@ def test_a_text_that_is_read_backward_is_shown_forward_document_by_document(
 
 @cache
 def words() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((ASSETS / "words.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(asset("textgen.insight", "page/words.json"))
     return found
 
 
 def script() -> str:
-    return (ASSETS / "page.js").read_text(encoding="utf-8")
+    return asset("textgen.insight", "page/page.js")
 
 
 def test_every_word_is_there_in_english_and_chinese_with_the_same_numbers_in_it() -> None:

@@ -19,7 +19,6 @@ import json
 import re
 import struct
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ import numpy as np
 from textgen.dataset.word_filter import letter_changes
 from textgen.errors import SavedModelError
 from textgen.generation.config import SamplingConfig
+from textgen.html_page import asset
 from textgen.saved_model.compression import record_of_copy
 from textgen.saved_model.layout import (
     CARD,
@@ -222,7 +222,7 @@ def joined(names: Sequence[str]) -> str:
 
 
 def _module(name: str) -> str:
-    return (files("textgen.export") / "onefile" / f"{name}.js").read_text(encoding="utf-8")
+    return asset("textgen.export", f"onefile/{name}.js")
 
 
 def _without_module_syntax(code: str) -> str:

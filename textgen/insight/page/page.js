@@ -40,6 +40,8 @@ const signed = (value, digits = 3) => (value === null ? "–" : (value > 0 ? "+"
 const count = (value) => value.toLocaleString(language ? "zh" : "en");
 const round = (value) => count(+value.toPrecision(3));
 const percent = (value) => (value > 0 && value < 1e-4 ? tickText(+value.toPrecision(2)) : `${(100 * value).toFixed(value < 0.1 ? 2 : 1)}${language ? "%" : " %"}`);
+// Whether an event belongs to an input method; while that composes, browsers tell 229 as the code of every key.
+const isComposing = (event) => event.isComposing || event.keyCode === 229;
 const cellName = (cell) => `L${cell.layer}/${cell.unit}`;
 const propertyName = (name) => {
   const keys = [`property ${D.text.direction}: ${name}`, `property: ${name}`].filter((key) => key in WORDS);
@@ -332,7 +334,7 @@ function colourBar() {
     if (valid) choose({ colour: "cell", cell: index });
     else other.title = say("no such cell");
   };
-  other.addEventListener("keydown", (event) => { if (event.key === "Enter" && !event.isComposing) go(); });
+  other.addEventListener("keydown", (event) => { if (event.key === "Enter" && !isComposing(event)) go(); });
   return make("div", { class: "bar" }, make("label", { for: "colour" }, say("colour by")), select, other, make("button", { onclick: go }, say("show cell")), scale);
 }
 
