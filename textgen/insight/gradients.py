@@ -44,26 +44,20 @@ class Flow:
         return next((lag for lag in range(peak, len(self.norms)) if self.norms[lag] < limit), None)
 
 
-def gradient_flow(
-    reader: Reader,
-    reading: Reading,
-    is_scored: np.ndarray,
-    num_lags: int = NUM_LAGS,
-    num_places: int = NUM_PLACES,
-) -> Flow:
-    """Measures the gradient of a trained network in a text.
+def gradient_flow(reader: Reader, reading: Reading, is_scored: np.ndarray) -> Flow:
+    """Measures the gradient of a trained network in a text, over `NUM_LAGS` lags or a third of the text.
+
+    It is the mean over `NUM_PLACES` places of the text.
 
     Args:
         reader: The network.
         reading: Its reading of one text, with h and c kept.
         is_scored: Whether the token after each one counts, bool [N - 1].
-        num_lags: Lags, bounded by a third of the text.
-        num_places: Places of the text over which the mean is taken.
     """
     ids = reading.ids[0]
-    num_lags = max(2, min(num_lags, len(ids) // 3))
+    num_lags = max(2, min(NUM_LAGS, len(ids) // 3))
     possible = np.flatnonzero(is_scored[num_lags - 1 :])  # a label is never predicted
-    starts = possible[np.unique(np.linspace(0, len(possible) - 1, num_places).astype(int))]
+    starts = possible[np.unique(np.linspace(0, len(possible) - 1, NUM_PLACES).astype(int))]
     windows = np.stack([ids[start : start + num_lags] for start in starts])
     targets = np.array([ids[start + num_lags] for start in starts])
     gradient = input_gradient(reader, windows, targets, reader.state_at(reading, starts.tolist()))
@@ -122,7 +116,7 @@ def _through_layer(cell: Cell, dhs: np.ndarray, records: Sequence[Record], weigh
     return np.stack(dxs[::-1], axis=1)
 
 
-def untrained_flows(config: ModelConfig, num_lags: int = NUM_LAGS, seed: int = 0) -> dict[str, Flow]:
+def untrained_flows(config: ModelConfig, num_lags: int = NUM_LAGS) -> dict[str, Flow]:
     """The same for one layer of each kind of cell before any training, with inputs of standard size.
 
     The inputs are standard normal, about as large as those that layers get once they have learned. (The embeddings of
@@ -131,7 +125,6 @@ def untrained_flows(config: ModelConfig, num_lags: int = NUM_LAGS, seed: int = 0
     Args:
         config: Shape of a network; its width is used, up to `COMPARED_UNITS`.
         num_lags: Lags.
-        seed: Seed of weights and tokens.
     """
     units = min(config.hidden_units, COMPARED_UNITS)
     flows = {}
@@ -139,7 +132,7 @@ def untrained_flows(config: ModelConfig, num_lags: int = NUM_LAGS, seed: int = 0
         small = replace(
             ModelConfig(64, embedding_dim=units, hidden_units=units, num_layers=1, cell=cell), activation="tanh"
         )
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         weights = initial_weights(small, rng, np.float64)
         reader = Reader(small, weights | {TABLE: rng.normal(size=weights[TABLE].shape)})
         ids = rng.integers(0, small.vocab_size, [4, num_lags]).astype(np.int32)

@@ -27,20 +27,17 @@ class Neighbours:
     outputs: list[tuple[int, float]] | None
 
 
-def neighbours(
-    weights: Mapping[str, np.ndarray], ids: np.ndarray, of_text: range, number: int = NUM_TOKENS
-) -> list[Neighbours]:
-    """The nearest tokens of those that come most often.
+def neighbours(weights: Mapping[str, np.ndarray], ids: np.ndarray, of_text: range) -> list[Neighbours]:
+    """The nearest tokens of the `NUM_TOKENS` that come most often, or of fewer.
 
     Args:
         weights: Weights of the network.
         ids: The tokens of a text.
         of_text: Ids of tokens that stand for text. Others are left out, as are tokens that never occur in the text.
-        number: Tokens to describe, at most.
     """
     counts = np.bincount(ids, minlength=len(weights[TABLE]))
     counts[: of_text.start] = counts[of_text.stop :] = 0
-    order = np.argsort(-counts, kind="stable")[:number]
+    order = np.argsort(-counts, kind="stable")[:NUM_TOKENS]
     chosen = order[counts[order] > 0]
     tables = [weights[TABLE]]
     if "head/kernel" in weights:

@@ -39,7 +39,7 @@ def report(inspection: Inspection) -> dict[str, Any]:
             "bits_per_token": _number(inspection.bits_per_token),
         },
         "tokens": _tokens(inspection),
-        "cells": [_finding(inspection, finding) for finding in inspection.findings],
+        "cells": [_finding(finding) for finding in inspection.findings],
         "changes": _changes(inspection),
         "written": [asdict(written) for written in inspection.written],
         "context": _context(inspection.context),
@@ -125,7 +125,7 @@ def _model(inspection: Inspection) -> dict[str, Any]:
     }
 
 
-def _finding(inspection: Inspection, finding: Finding) -> dict[str, Any]:
+def _finding(finding: Finding) -> dict[str, Any]:
     values = asdict(finding)
     values["others"] = [
         {"layer": layer, "unit": unit, "first": _number(score)} for layer, unit, score in finding.others

@@ -26,7 +26,7 @@ let defaults = {}; // settings of the command line
 let number = 0; // of what the Worker was asked last
 let writing = false;
 let shownPlace = null; // the token whose alternatives are shown
-let told = ""; // the word that the status shows, or the text after it
+let told = { word: "", message: "" }; // what the status shows: a word of the page, and a message
 let isRecalled = false; // whether the text is one that was kept, which no link may replace
 let linked = null; // the run that the address began
 

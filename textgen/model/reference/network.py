@@ -345,9 +345,10 @@ def generate(
     num: int,
     rng: np.random.Generator,
     temperature: float = 1.0,
-    stack: Stack = PLAIN,
 ) -> list[int]:
     """Samples tokens after a prompt: reads it, samples the next token, reads that, and so on.
+
+    The network has the architecture `PLAIN`.
 
     The argmax of logits + temperature * Gumbel noise is a sample of softmax(logits / temperature) (Gumbel 1954); at
     temperature 0 it is the likeliest token.
@@ -358,14 +359,13 @@ def generate(
         num: Tokens to sample.
         rng: Random generator.
         temperature: Temperature of the softmax.
-        stack: Architecture.
 
     Returns:
         The sampled ids.
     """
-    state, read, written = initial_state(weights, 1, stack), list(ids), []
+    state, read, written = initial_state(weights, 1), list(ids), []
     for _ in range(num):
-        logits, state, _ = forward(weights, np.array([read]), state, stack)
+        logits, state, _ = forward(weights, np.array([read]), state)
         noise = rng.gumbel(size=logits.shape[-1])  # [V]
         read = [int(np.argmax(logits[0, -1] + temperature * noise))]
         written += read

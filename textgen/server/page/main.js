@@ -440,8 +440,6 @@ function showPlace() {
 // Whether a button does nothing now. It is not `disabled`: a button that has the focus would lose it.
 const isOff = (id) => $(id).getAttribute("aria-disabled") === "true";
 
-let compared = null;
-
 function showBranches() {
   const list = $("branches");
   if (!list.closest("details").open) return;
@@ -467,7 +465,6 @@ function showBranches() {
 }
 
 function compare(leaf) {
-  compared = leaf;
   const texts = [story.text, story.textAt(leaf)];
   const { at } = difference(...texts, texts[1].length);
   const parts = texts.map((text) => {
@@ -477,7 +474,7 @@ function compare(leaf) {
     return part;
   });
   $("comparison").replaceChildren(...parts);
-  $("comparison").hidden = compared === null;
+  $("comparison").hidden = false;
 }
 
 // === Scores of your own words, and suggestions ===
