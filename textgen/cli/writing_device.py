@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 SPEED = 1.4e10  # operations per second of NumPy with one text on two cores: 870 tokens of 8.3 million weights
-MOST_FASTER = 9  # times as fast with many texts side by side
-ENOUGH_TEXTS = 16  # side by side; a GPU has no advantage with few of them
-ENOUGH_SECONDS = 60.0  # of NumPy, after which a GPU has made up for the start of TensorFlow
+MOST_FASTER = 9  # largest speed-up of NumPy from batching
+ENOUGH_TEXTS = 16  # fewest texts side by side with which a GPU has an advantage
+ENOUGH_SECONDS = 60.0  # NumPy time above which a GPU pays for TensorFlow's start-up
 
 
 def is_worth_a_gpu(parameters: int, requests: Sequence[Request], num: int, batch_size: int) -> bool:

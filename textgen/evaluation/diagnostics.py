@@ -17,8 +17,8 @@ from textgen.model.config import BACKWARD, TABLE, ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.reference import PLAIN, Array, Stack, Weights, initial_state, stack_forward, stack_of
 
-CLOSED, OPEN = 0.1, 0.9  # nearly shut, wide open: the sigmoid's slope is below 0.09, in the middle 0.25
-ROWS, STEPS = 4, 64  # of held-out text, at most
+CLOSED, OPEN = 0.1, 0.9  # a gate is nearly shut below, wide open above: slope < 0.09; in the middle 0.25
+ROWS, STEPS = 4, 64  # rows of held-out text and tokens of each, at most
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from textgen.tokenizer.spelling import NAT
 
 ROWS = 32  # streams scored side by side, at most
 ROW_TOKENS = 4096  # tokens in a row, at least: the first tokens of a row lack their context
-WINDOW = 64  # T
+WINDOW = 64  # tokens that are scored at once (T)
 
 Losses = Callable[[np.ndarray, np.ndarray, Any], tuple[tf.Tensor, tf.Tensor, Any]]  # see `_compiled_losses`
 

@@ -32,9 +32,9 @@ from textgen.storage.folders import new_folder
 from textgen.storage.temporary import temporary_folder
 from textgen.wording import counted, visible
 
-OPENING = '<script type="application/octet-stream;base64" id="model">'  # of the element that holds the model
+OPENING = '<script type="application/octet-stream;base64" id="model">'  # start tag of the element that holds the model
 CLOSING = "</script>"
-PAGE_BYTES = 1 << 31  # largest page that is read
+PAGE_BYTES = 1 << 31  # size limit of a page that is read
 SCRIPT = ("words", "story", "page")  # modules of the page's own script, in the order in which they use each other
 
 

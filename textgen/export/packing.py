@@ -48,9 +48,9 @@ from textgen.tokenizer.tokenizer import FIRST_LEARNED, NEWLINE, SPACE, SentenceP
 from textgen.wording import visible
 
 MAGIC = b"textgen\x01"
-START = len(MAGIC) + 8 + 32  # of the header
-ALIGNMENT = 16  # bytes
-CARD_BYTES = 1 << 24  # largest README.md
+START = len(MAGIC) + 8 + 32  # bytes before the header
+ALIGNMENT = 16  # bytes: sections begin at multiples of it
+CARD_BYTES = 1 << 24  # size limit of README.md
 SCORES = "scores"  # the section with the scores of the learned pieces
 LETTERS = "letters"  # the section that says which characters are letters, for the filter of words
 FILES = (CONFIG, MODEL_FILE, WEIGHTS, WORDS, TRAINING, CARD)  # sections that are files of the saved model
@@ -61,7 +61,7 @@ HEADER = {
     "settings": dict,
     "sections": {str: {"at": int, "size": int, "sha256": str}},
 }
-MODULES = (  # of JavaScript, in the order in which they use each other
+MODULES = (  # modules of JavaScript, in the order in which they use each other
     "arithmetic", "random", "utf8", "tokenizer", "kernel", "packed", "network", "samplers", "healing", "word_guard",
     "constraints", "stopping", "writer",
 )  # fmt: skip

@@ -26,8 +26,8 @@ from textgen.generation.logit_filters import MIN_TEMPERATURE, ZIPF_TOKENS
 from textgen.generation.penalties import HIGHEST_PENALTY, DrySettings, repetitions
 from textgen.model.exact_math import LN2, exp, log, power, total
 
-SMALLEST = 1e-38  # probabilities below it count as this, so that they have a logarithm
-LOWEST_LOG = -1e4  # of a probability, in an entropy
+SMALLEST = 1e-38  # smallest probability or multiplier: smaller ones are raised to it, so that they have a logarithm
+LOWEST_LOG = -1e4  # lowest logarithm of a probability in an entropy
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-FEW = 128  # candidates that are not worth shrinking further
-BLOCK = 64  # probabilities that are added up at once when a share of them is looked for
-LOWEST = np.finfo(np.float32).min  # of all logits but -inf
-MIN_TEMPERATURE = 1e-6  # a temperature above 0 and below it counts as this
-GROUPS = 500  # groups of tokens, whose maxima bound the k-th highest logit
+FEW = 128  # number of candidates that is not worth shrinking further
+BLOCK = 64  # probabilities that are added up at once to find where a share of them ends
+LOWEST = np.finfo(np.float32).min  # lowest finite logit
+MIN_TEMPERATURE = 1e-6  # lowest temperature that counts: lower ones above 0 are raised to it
+GROUPS = 500  # number of groups of tokens; the maxima of the groups bound the k-th highest logit
 ZIPF_TOKENS = 100  # likeliest tokens from which mirostat 1 estimates how steeply probabilities fall
 
 

@@ -16,7 +16,7 @@ from textgen.insight.inspection import Inspection
 from textgen.wording import install_command
 
 STEPS_SHOWN = 120  # tokens of the text in pictures of gates
-DOTS = 110  # per inch
+DOTS = 110  # dots per inch
 
 
 def require_matplotlib() -> None:

@@ -23,7 +23,7 @@ from textgen.insight.texts import Text
 
 OPENING_QUOTES, CLOSING_QUOTES, STRAIGHT_QUOTES = "“„«「『", "”»」』", '"'
 OPENING_BRACKETS, CLOSING_BRACKETS = "([{（［｛《〈【", ")]}）］｝》〉】"
-MAX_DEPTH = 8  # of brackets that are never closed
+MAX_DEPTH = 8  # largest depth of brackets that is told apart
 URL = re.compile(r"(?:https?://|www\.)\S+")
 HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]")
 VERSE_STOPS, VERSE_COMMAS = "。！？!?;；", "，,、"

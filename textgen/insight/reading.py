@@ -188,7 +188,7 @@ class Reader:
     def _read_layer(
         self, number: int, x: Array, state: tuple[Array, ...], clamps: Sequence[Sequence[Clamp]], kept: Collection[str]
     ) -> tuple[_Part, tuple[Array, ...]]:
-        """Runs a layer on x [B, T, in]: what it makes of them, and its state."""
+        """Runs a layer on x [B, T, in]; returns its values and its state."""
         below = x
         if norm := of_layer(self.weights, f"norm_{number}"):
             x, _ = norm_forward(x, norm["gamma"], norm["beta"])

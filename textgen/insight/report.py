@@ -234,7 +234,7 @@ def _states(inspection: Inspection) -> dict[str, Any]:
 
 
 def _shown(inspection: Inspection, layer: int, unit: int) -> dict[str, Any]:
-    """Every value of a cell over time, as 16-bit numbers with a scale."""
+    """Every value of a cell over time, as 16-bit integers and a scale."""
     values = {}
     for name, array in inspection.reading.layers[layer].items():
         series = array[0, :, unit]

@@ -23,16 +23,16 @@ from textgen.errors import ConfigError
 from textgen.model.config import CELLS, ModelConfig
 from textgen.model.reference.cells import Array, CellState, CellWeights, sigmoid
 
-VALUES = {  # of a step, in the order in which they are computed
+VALUES = {  # values of a step, in the order in which they are computed
     "lstm": ("i", "f", "g", "c", "o", "h"),
     "peephole": ("i", "f", "g", "c", "o", "h"),
     "mogrifier": ("i", "f", "g", "c", "o", "h"),
     "gru": ("z", "r", "g", "h"),
     "rnn": ("h",),
 }
-GATES = {"i", "f", "o", "z", "r"}  # from 0 to 1
+GATES = {"i", "f", "o", "z", "r"}  # gates, whose values are from 0 to 1
 FORGET = {"lstm": "f", "peephole": "f", "mogrifier": "f", "gru": "z"}  # the gate that keeps the memory
-MAX_VALUE = 1e3  # of what is held; the cell state of a trained network seldom reaches 100
+MAX_VALUE = 1e3  # largest value that is held; the cell state of a trained network seldom reaches 100
 PLACE = re.compile(r"L(\d{1,6})/(\d{1,6})(?:\.([a-z]+))?")
 
 Values = dict[str, Array]  # "f" -> [B, H]

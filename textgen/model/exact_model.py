@@ -50,9 +50,9 @@ from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import NORM_EPSILON
 
 State = tuple[CellState, ...]  # of each layer, (h,) or (h, c), [B, H] float64; then that of attention, if any
-EXACT_SUM = (1 << 24) - 1  # float32 has every integer up to here
-MOST_LEVELS = 32767  # k at most, so that an input fits into 16 bits
-ROWS = 8  # texts whose gates are computed at once, few enough to stay in the cache
+EXACT_SUM = (1 << 24) - 1  # float32 represents every integer up to this one
+MOST_LEVELS = 32767  # upper limit of k, so that an input fits into 16 bits
+ROWS = 8  # texts whose gates are computed at once, few enough for the processor's cache
 Step = Callable[[np.ndarray, CellState], CellState]  # x [B, in], state of a layer -> its new state
 
 

@@ -27,7 +27,7 @@ from textgen.model.rounding import Loss, drawn, loss_of, spread
 ROWS, STEPS = 32, 64  # texts written to find the scales, and tokens of each
 LEVELS = 127  # largest magnitude of an integer
 MIDDLE = 128  # the 8-bit integer that stands for 0 in the inputs of products
-FEWER_LEVELS = 63  # where the sum of two products saturates at 16 bits
+FEWER_LEVELS = 63  # largest magnitude where the sum of two products saturates at 16 bits
 SEED = 0
 
 

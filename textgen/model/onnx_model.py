@@ -17,8 +17,8 @@ from textgen.wording import install_command
 
 LIBRARIES = ("onnx", "onnxruntime")
 THREADS = 2  # cores for a product; more do not pay for networks of this kind
-SPIN_MICROSECONDS = 150  # that a thread waits actively for its part of the next product, instead of being woken up
-SPIN_VERSION = (1, 26)  # the first of ONNX Runtime in which this time can be set; without a limit it is milliseconds
+SPIN_MICROSECONDS = 150  # busy-wait of a thread between two products
+SPIN_VERSION = (1, 26)  # first version of ONNX Runtime in which this time can be set; its default is milliseconds
 CPU = "CPUExecutionProvider"
 WARNINGS_OFF = 3  # ONNX Runtime's level of log messages
 

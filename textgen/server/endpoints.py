@@ -170,7 +170,7 @@ def remove_state(id: str, owner: str, resources: Resources) -> Response:
 
 
 def _flag(request: Request, name: str) -> bool | None:
-    """The value of a parameter of the address that is true or false; None if it is not there.
+    """Returns a query parameter that must be true or false; None if it is missing.
 
     Raises:
         ApiError: It is something else.

@@ -33,10 +33,10 @@ from textgen.server.failures import ApiError, closing
 from textgen.server.prefix_cache import STRIDE, PrefixCache
 from textgen.wording import counted
 
-AHEAD = 4  # rounds whose tokens the event loop has not taken yet; then the thread waits for it
-READ_STEPS = 64  # of the model in one round, to read prompts
-JOINS = 8  # texts that join in one round, which others wait for
-TOGETHER = 16  # prompts that are read side by side
+AHEAD = 4  # rounds that the thread may be ahead of the event loop; then it waits
+READ_STEPS = 64  # most steps of the model in one round to read prompts
+JOINS = 8  # most texts that join in one round, since the others wait for them
+TOGETHER = 16  # most prompts that are read side by side
 Kind = tuple[Generator, bool]  # what texts that go together have in common: their network, and whether row by row
 Event = Token | Exception | None  # a token; what went wrong; or that the prompt of a job that only reads has been read
 
@@ -92,7 +92,7 @@ class Job:
         return self.generator, self.row_by_row
 
     def note(self, token: Token) -> None:
-        """Keeps what the position at the end needs; called in the thread of the engine after each token."""
+        """Keeps the tokens for `state`; called in the thread of the engine after each token."""
         if self.row.track:
             self._ids.append(token.id)
             if token.stop_reason:

@@ -40,9 +40,9 @@ from textgen.server.states import KeptState
 from textgen.server.writing import Choice
 from textgen.wording import counted
 
-MOST_WORK = 1 << 18  # tokens of a request, counted once more for each alternative that is reported
-ID_BYTES = 12  # of the id of an answer
-LONG_PROMPT = 10_000  # characters that are encoded in another thread, so that others do not wait
+MOST_WORK = 1 << 18  # most tokens of a request; a token counts once more for each alternative that is reported
+ID_BYTES = 12  # random bytes in the id of an answer
+LONG_PROMPT = 10_000  # characters of a prompt above which another thread encodes it, so that other requests do not wait
 Made = TypeVar("Made")
 
 
@@ -330,7 +330,7 @@ def lead_of(generator: Generator, ids: Sequence[int]) -> list[int]:
 
 
 def root_of(owner: str, generator: Generator, label: str | None, kept: KeptState | None) -> bytes:
-    """Returns what tells the prompts of one beginning from others in the cache: see `PrefixCache.keys`."""
+    """Returns the root of the prefix-cache keys of prompts with the same beginning: see `PrefixCache.keys`."""
     parts = (owner, generator.fingerprint, "" if label is None else f"={label}", kept.id if kept else "")
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
 
