@@ -189,6 +189,14 @@ class StreamReader:
     """A model on its way through the rows of a stream: its state and its neural cache."""
 
     def __init__(self, model: LanguageModel, losses: Losses, rows: int, neural_cache: NeuralCache | None) -> None:
+        """Begins at the beginning of each row.
+
+        Args:
+            model: The network.
+            losses: Computes the losses of a window: see `_compiled_losses`.
+            rows: Number of rows (B).
+            neural_cache: The cache that the losses are mixed with, if any.
+        """
         self._losses = losses
         self._state = model.initial_state(rows)
         self._neural_cache = neural_cache

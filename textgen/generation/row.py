@@ -50,6 +50,15 @@ class Row:
         *,
         track: bool = False,
     ) -> None:
+        """Makes a row.
+
+        Args:
+            start: The position in a text before the prompt.
+            prompt_ids: Tokens to read after it.
+            config: Settings of this text.
+            tokenizer: Vocabulary of the model.
+            track: Whether to keep `model_state` up to date.
+        """
         self.start = start
         self.prompt_ids = prompt_ids
         self.config = config
@@ -128,6 +137,13 @@ class TextRow(Row):
         track: bool = False,
     ) -> None:
         """Encodes the prompt, unless it is given as tokens, which may end inside a character.
+
+        Args:
+            prompt: The text to continue, or its tokens.
+            config: Settings of this text.
+            tokenizer: Vocabulary of the model.
+            start: The position in a text before the prompt.
+            track: Whether to keep `model_state` up to date.
 
         Raises:
             TokenizerError: The prompt is not valid text, or has tokens that are not in the vocabulary.

@@ -122,6 +122,14 @@ class Chain:
         *,
         exact: bool = False,
     ) -> None:
+        """Makes a chain.
+
+        Args:
+            order: The names of the samplers.
+            configs: Settings of each text.
+            tables: Tables of the vocabulary.
+            exact: Whether the samplers compute in exact arithmetic.
+        """
         self.order = order
         self._exact = exact
         self._configs = list(configs)

@@ -73,6 +73,12 @@ def gate_parts(inspection: Inspection, layer: int, unit: int, t: int) -> list[di
 
     In a GRU the second part has a bias of its own, and for the candidate the reset gate. In a mogrifier x and h' are
     those after its rounds.
+
+    Args:
+        inspection: What was seen.
+        layer: Number of the layer of the cell.
+        unit: Number of the cell in its layer.
+        t: Number of the step.
     """
     reader, reading = inspection.reader, inspection.reading
     config, own = reader.config, of_layer(reader.weights, f"{reader.config.cell}_{layer}")
@@ -107,6 +113,12 @@ def gate_parts(inspection: Inspection, layer: int, unit: int, t: int) -> list[di
 
 def kept_shares(inspection: Inspection, layer: int, unit: int, t: int) -> dict[str, list[float]] | None:
     """Products of the forget gates over the last 0, 1, 2, ... steps before t: how much of dc arrives along the memory.
+
+    Args:
+        inspection: What was seen.
+        layer: Number of the layer of the cell.
+        unit: Number of the cell in its layer.
+        t: Number of the step.
 
     Returns:
         The products for this cell, and the median and the 90 % quantile over the cells of its layer; None for a cell

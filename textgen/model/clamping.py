@@ -212,7 +212,14 @@ def input_part(config: ModelConfig, x: Array, w: CellWeights) -> Array:
 def clamped_step(
     config: ModelConfig, weights: Mapping[str, Array], clamps: Sequence[Clamp], layer: int
 ) -> Callable[[Array, CellState], CellState]:
-    """A step of a layer, x [B, in] and state -> new state, in which values are held."""
+    """Returns a step of a layer, x [B, in] and state -> new state, in which values are held.
+
+    Args:
+        config: Shape of the network.
+        weights: Weights of the layer.
+        clamps: The values that are held, of all layers.
+        layer: Number of the layer.
+    """
     step, hold = watched_step(config), holding([clamps], layer)
     return lambda x, state: step(input_part(config, x, weights), state, weights, hold)[0]
 

@@ -143,7 +143,22 @@ async def read_state(
     owner: str,
     resources: Resources,
 ) -> TextState:
-    """Reads a prompt and returns the position after it."""
+    """Reads a prompt and returns the position after it.
+
+    Args:
+        model: The model.
+        generator: Its generator, with the cells held that the request names.
+        prompt: The prompt, as a text or as ids.
+        config: Settings of the text, of which the label counts.
+        kept: The state that is continued; None for the beginning of a document.
+        owner: Whose request it is: see `textgen.server.access`.
+        resources: What the server has.
+
+    Raises:
+        ApiError: The prompt is too long, or the server is busy or closing.
+        ConfigError: The model does not know the label.
+        TokenizerError: The prompt is not valid text, or has ids beyond the vocabulary.
+    """
     with model.in_use():
         row = await asyncio.to_thread(make_row, generator, prompt, config, kept)
         check_length(len(row.prompt_ids), resources)

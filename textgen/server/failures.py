@@ -36,6 +36,15 @@ class ApiError(Exception):
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        """Makes an error.
+
+        Args:
+            status: Status of the answer.
+            message: What went wrong, and what to do.
+            param: The field of the request that is wrong, if one is.
+            code: A word for programs.
+            headers: Headers of the answer.
+        """
         super().__init__(message)
         self.status = status
         self.message = message

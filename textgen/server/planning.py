@@ -112,7 +112,15 @@ class AnswerPlan:
 
 
 def head_of(model: ServedModel, id: str, created: int, *, is_chat: bool = False, chunk: bool = False) -> dict[str, Any]:
-    """Returns the fields that all answers of a model begin with."""
+    """Returns the fields that all answers of a model begin with.
+
+    Args:
+        model: The model.
+        id: The part of the answer's id that tells it from others.
+        created: When it was begun, in seconds since the epoch.
+        is_chat: Whether it has the shape of a chat.
+        chunk: Whether it is a chunk of a stream.
+    """
     prefix, kind = ("chatcmpl", "chat.completion") if is_chat else ("cmpl", "text_completion")
     return {
         "id": f"{prefix}-{id}",
@@ -126,7 +134,18 @@ def head_of(model: ServedModel, id: str, created: int, *, is_chat: bool = False,
 async def plan_completion(
     request: CompletionRequest, values: dict[str, Any], owner: str, resources: Resources
 ) -> AnswerPlan:
-    """Returns what a request for completions asks for. Raises `ApiError` or `TextgenError` if it cannot be done."""
+    """Plans the answer to a request for completions.
+
+    Args:
+        request: The request.
+        values: The fields that it has, as they were sent.
+        owner: Whose request it is: see `textgen.server.access`.
+        resources: What the server has.
+
+    Raises:
+        ApiError: The request cannot be fulfilled.
+        TextgenError: The same, for a setting of the texts.
+    """
     if request.best_of is not None and request.best_of > 1 and request.stream:
         raise ApiError(400, "best_of cannot be streamed: the best is known at the end.", param="best_of")
     prompts = request.prompts()
@@ -150,7 +169,18 @@ async def plan_completion(
 
 
 async def plan_chat(request: ChatRequest, values: dict[str, Any], owner: str, resources: Resources) -> AnswerPlan:
-    """Returns what a request for a chat asks for. Raises `ApiError` or `TextgenError` if it cannot be done."""
+    """Plans the answer to a request for a chat.
+
+    Args:
+        request: The request.
+        values: The fields that it has, as they were sent.
+        owner: Whose request it is: see `textgen.server.access`.
+        resources: What the server has.
+
+    Raises:
+        ApiError: The request cannot be fulfilled.
+        TextgenError: The same, for a setting of the texts.
+    """
     request.check()
     template = request.template or resources.config.chat_template
     if template not in ("text", "dialogue"):
@@ -290,6 +320,13 @@ def make_row(
 
     A prompt of ids may begin with the end of the document before it and a label, as clients that score texts send it.
 
+    Args:
+        generator: The generator.
+        prompt: The prompt, as a text or as ids.
+        config: Settings of the text.
+        kept: The state that is continued; None for the beginning of a document.
+        track: Whether the position at the end of the text is wanted.
+
     Raises:
         ConfigError: The model does not know the label.
         TokenizerError: The prompt is not valid text, or has ids beyond the vocabulary.
@@ -330,7 +367,14 @@ def lead_of(generator: Generator, ids: Sequence[int]) -> list[int]:
 
 
 def root_of(owner: str, generator: Generator, label: str | None, kept: KeptState | None) -> bytes:
-    """Returns the root of the prefix-cache keys of prompts with the same beginning: see `PrefixCache.keys`."""
+    """Returns the root of the prefix-cache keys of prompts with the same beginning: see `PrefixCache.keys`.
+
+    Args:
+        owner: Whose prompts they are: see `textgen.server.access`.
+        generator: The generator that reads them.
+        label: The label of their documents.
+        kept: The state that they continue.
+    """
     parts = (owner, generator.fingerprint, "" if label is None else f"={label}", kept.id if kept else "")
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
 

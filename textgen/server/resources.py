@@ -35,6 +35,7 @@ class Resources:
         models_dir: Path | None = None,
         say: Say = lambda line: None,
     ) -> None:
+        """Begins a thread, and loads nothing yet. The arguments are those of `textgen.server.models.ModelHost`."""
         self.config = config
         self.models = ModelHost(config, places, models_dir, say)
         self.states = StateStore(config.state_memory * MEGABYTE, config.state_time)

@@ -258,7 +258,7 @@ def make_server(
     announce: Callable[[Server], None] = lambda server: None,
     say: Say = lambda line: None,
 ) -> Server:
-    """Returns a server that does not run yet: see `serve`."""
+    """Returns a server that does not run yet. The arguments are those of `serve`."""
     resources = Resources(config, places, models_dir, say)
     protocol = type("LimitedProtocol", (Protocol,), {"limits": config})
     settings = uvicorn.Config(

@@ -70,6 +70,13 @@ class StateStore:
     def add(self, owner: str, model: str, fingerprint: str, state: TextState, label: str | None = None) -> KeptState:
         """Keeps a state under a new id.
 
+        Args:
+            owner: The key that made it: see `textgen.server.access`.
+            model: Name of its model.
+            fingerprint: Fingerprint of its model.
+            state: The state.
+            label: What the client calls it.
+
         Raises:
             ApiError: It is larger than the store.
         """

@@ -130,7 +130,13 @@ def _head_kernel(weights: Weights) -> Array:
 def stack_forward(
     weights: Weights, x: Array, state: State, stack: Stack = PLAIN
 ) -> tuple[Array, State, list[list[Record]], list[Normed | None]]:
-    """Runs the recurrent layers on x [B, T, E].
+    """Runs the recurrent layers.
+
+    Args:
+        weights: Weights by name.
+        x: The inputs of the first layer, [B, T, E].
+        state: The state of each layer before the first step.
+        stack: Architecture.
 
     Returns:
         The outputs of the last layer [B, T, H], the new state, the records of all layers and of their normalisations.
