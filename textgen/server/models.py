@@ -3,6 +3,10 @@
 A model whose folder has changed is loaded anew for new requests. Those that are being answered keep the version that
 they began with.
 
+A load is part of the request that needs it, whether the model is not in memory yet or its folder has changed: the
+request waits until the load has ended. Until then nothing is sent, neither a status nor, to a client that streams, any
+event.
+
 A name from a request is compared with the names that are served. It never becomes part of a path.
 """
 
@@ -82,7 +86,9 @@ class ModelHost:
         return list(self._served())
 
     async def get(self, name: str | None = None, text: str = "") -> ServedModel:
-        """Returns a model, which is loaded first if it is not in memory or if its folder has changed.
+        """Returns a model, and loads it first if it is not in memory or if its folder has changed.
+
+        The request waits for the load, and is sent nothing meanwhile.
 
         Args:
             name: Its name; the default model if it is None or empty.
