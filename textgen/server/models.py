@@ -4,8 +4,8 @@ A model whose folder has changed is loaded anew for new requests. Those that are
 they began with.
 
 A load is part of the request that needs it, whether the model is not in memory yet or its folder has changed: the
-request waits until the load has ended. Until then nothing is sent, neither a status nor, to a client that streams, any
-event.
+request waits until the load has ended. Meanwhile a client that streams gets no event, and no status either: a stream
+begins after the load. Only a stream towards a suffix begins before, with comments that keep the connection open.
 
 A name from a request is compared with the names that are served. It never becomes part of a path.
 """
@@ -88,7 +88,7 @@ class ModelHost:
     async def get(self, name: str | None = None, text: str = "") -> ServedModel:
         """Returns a model, and loads it first if it is not in memory or if its folder has changed.
 
-        The request waits for the load, and is sent nothing meanwhile.
+        The request that calls it waits for the load.
 
         Args:
             name: Its name; the default model if it is None or empty.
