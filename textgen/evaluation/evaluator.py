@@ -124,7 +124,7 @@ class Evaluator:
         return totals[0], tokens
 
     def _totals(self, stream: TokenStream, max_tokens: int | None) -> tuple[list[float], int]:
-        """Total nats for each direction, and how many tokens they are of."""
+        """Total nats for each direction, and the number of tokens scored."""
         config = self._models[0].config
         rows = max(1, min(self._max_rows, len(stream) // ROW_TOKENS))
         pad_id = self._models[0].pad_id

@@ -210,7 +210,7 @@ class Scorer:
         return [row_bits[before - 1 :][: len(values)] for row_bits, values in zip(bits, rows, strict=True)]
 
     def _read(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """Scores ids [B, 1 + N], of which the first of each row is given.
+        """Scores ids [B, 1 + N] except the first one of each row, which is given.
 
         Returns:
             Surprisals in bits [B, N], and the state before the last ids.
@@ -231,7 +231,7 @@ def perplexity(nats: float) -> float:
 
 
 def of_like_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Yields the numbers of all rows in batches: those of one are at most `BATCH`, and its shortest rows come first.
+    """Yields the numbers of all rows in batches of at most `BATCH`, the shortest rows of a batch first.
 
     A batch whose rows are padded to the longest has at most `PADDED` times as many tokens as its rows.
     """

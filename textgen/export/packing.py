@@ -226,7 +226,7 @@ def _module(name: str) -> str:
 
 
 def _without_module_syntax(code: str) -> str:
-    """A module as part of a script: what it exports becomes known there, and its other names stay its own."""
+    """A module as part of a script: names that it exports become global there, its other names stay local."""
     names = ", ".join(match[1] for match in EXPORT.finditer(code))
     body = re.sub(r"^export ", "", IMPORT.sub("", code), flags=re.MULTILINE)
     return f"const {{ {names} }} = (() => {{\n{body}return {{ {names} }};\n}})();\n"

@@ -49,7 +49,7 @@ def neighbours(weights: Mapping[str, np.ndarray], ids: np.ndarray, of_text: rang
 
 
 def _nearest(table: np.ndarray, chosen: np.ndarray, is_there: np.ndarray) -> list[list[tuple[int, float]]]:
-    """Only tokens of the text are named: those that training has seldom seen have vectors that mean nothing."""
+    """The nearest tokens of each chosen one, among those of the text: the vectors of rare tokens mean nothing."""
     rows = table / np.maximum(np.linalg.norm(table, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
     cosines = rows[chosen] @ rows.T  # [n, V]
     cosines[:, ~is_there] = -2

@@ -124,7 +124,7 @@ class Reader:
         return Reading(ids, layers, outputs, self.project(x), tuple(after))
 
     def state_at(self, reading: Reading, steps: Sequence[int]) -> State:
-        """The state of one text before the tokens at some places, as rows of a batch.
+        """Returns the state of one text before the tokens at some places, as the rows of a batch.
 
         Args:
             reading: A reading of one text from its beginning, with h and c kept.
@@ -213,7 +213,7 @@ class Reader:
 
 
 def softmax(logits: Array, targets: Array) -> tuple[Array, Array]:
-    """Probabilities, and the surprisal of some tokens, in the precision of the logits, whose place they take.
+    """Turns logits into probabilities in place, and returns the surprisal of some tokens in the same precision.
 
     Args:
         logits: Logits, [n, V]; they are overwritten.

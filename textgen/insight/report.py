@@ -21,7 +21,7 @@ from textgen.model.config import CELLS
 FORMAT = "textgen inspection 1"
 MAX_STATES = 3_200_000  # values of cells in a page, one byte each
 NUM_TOP = 10
-NUM_GUESSES = 60  # places, the first ones, at which the guess of each lens is reported
+NUM_GUESSES = 60  # first places of a text at which the guess of each lens is reported
 
 
 def report(inspection: Inspection) -> dict[str, Any]:

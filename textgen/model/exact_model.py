@@ -318,7 +318,7 @@ def _is_relu(config: ModelConfig) -> bool:
 
 @dataclass(frozen=True)
 class _Layer:
-    """The weights of a layer, and the numbers that bound what its matrices read."""
+    """The weights of a layer, and bounds of the inputs of its matrices."""
 
     config: ModelConfig
     matrices: Mapping[str, ExactMatrix]  # by their names within the layer
@@ -330,7 +330,7 @@ class _Layer:
         return Product(self.matrices["kernel"], self.bound)
 
     def recurrent(self) -> Product:
-        """The product with h', whose magnitudes are at most 1, but for relu."""
+        """The product with h', whose magnitudes are at most 1 unless the activation is relu."""
         return Product(self.matrices["recurrent_kernel"], None if _is_relu(self.config) else 1.0)
 
 

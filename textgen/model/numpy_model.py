@@ -38,7 +38,7 @@ def zero_state(config: ModelConfig, batch_size: int) -> State:
 
 
 class SteppedNetwork(ABC):
-    """A network that reads one token of each text at a time: what it does with several follows from that."""
+    """A network that computes one token of each text at a time; it reads several tokens one after another."""
 
     def read(self, inputs: np.ndarray, state: State) -> State:
         """Reads token ids.

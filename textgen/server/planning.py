@@ -290,7 +290,7 @@ def _check_work(work: int, what: str, param: str) -> None:
 
 
 async def apart_if_long(characters: int, function: Callable[..., Made], *arguments: Any) -> Made:
-    """Calls a function that reads texts of so many characters; in another thread if others would wait for it."""
+    """Calls a function that reads this many characters, in another thread if other requests would have to wait."""
     if characters > LONG_PROMPT:
         return await asyncio.to_thread(function, *arguments)
     return function(*arguments)

@@ -72,7 +72,7 @@ class ServedModel:
 
     @property
     def bytes(self) -> int:
-        """The memory that it takes, about."""
+        """Approximate size in memory, in bytes."""
         is_second = "network" in vars(self) and self.network is not self.writer.generator.model
         others = is_second + self.has("embedder") + self.has("infiller")  # which have networks of their own
         each = COPIES * FLOAT_BYTES * (1 + others) + (EXACT_BYTES if self.exact else 0)

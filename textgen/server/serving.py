@@ -68,19 +68,19 @@ class Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Gives the next request of a connection its time."""
+        """Starts the timer for the next request of a connection."""
         super().on_response_complete()
         if not self.transport.is_closing():
             self._deadline.cancel()
             self._deadline = self.loop.call_later(self.limits.idle_time, self._give_up)
 
     def pause_writing(self) -> None:
-        """Gives a client that does not read some time to go on."""
+        """Starts the timer for a client that does not read."""
         super().pause_writing()
         self._stalled = self.loop.call_later(self.limits.idle_time, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Goes on, as the client reads again."""
+        """Stops the timer of a client that reads again."""
         super().resume_writing()
         if stalled := getattr(self, "_stalled", None):
             stalled.cancel()

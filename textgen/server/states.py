@@ -43,7 +43,7 @@ class KeptState:
 
     @property
     def bytes(self) -> int:
-        """The memory that it takes, about."""
+        """Approximate size in memory, in bytes."""
         return num_bytes(self.state.model_state) + 32 * len(self.state.ids) + OVERHEAD
 
 
