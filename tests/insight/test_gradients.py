@@ -65,7 +65,7 @@ def test_gradient_by_lag_of_a_text_is_finite_and_bounded_by_the_text() -> None:
 
 
 @pytest.mark.parametrize("at", ["first", "last", "every other"])
-def test_gradient_by_lag_leaves_out_tokens_that_do_not_count(at: str) -> None:
+def test_gradient_by_lag_leaves_out_tokens_that_do_not_count(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels, which may stand at any place."""
     reader = Reader(BASE, random_weights(BASE))
     ids = np.random.default_rng(0).integers(0, 8, [1, 90]).astype(np.int32)
@@ -73,7 +73,8 @@ def test_gradient_by_lag_leaves_out_tokens_that_do_not_count(at: str) -> None:
     is_scored[{"first": slice(29, 30), "last": slice(88, 89), "every other": slice(29, None, 2)}[at]] = False
     ids[0, 1:][~is_scored] = 8
     reading = reader.read(ids)
-    flow = gradient_flow(reader, reading, is_scored, num_places=90)
+    monkeypatch.setattr("textgen.insight.gradients.NUM_PLACES", 90)
+    flow = gradient_flow(reader, reading, is_scored)
     gradients = [
         input_gradient(reader, ids[:, end - 30 : end], ids[0, [end]], reader.state_at(reading, [end - 30]))[0]
         for end in range(30, 90)
