@@ -153,7 +153,7 @@ class _Lines:
         return corpus
 
     def __iter__(self) -> Iterator[Line]:
-        from textgen.corpus.corpus import STANDARD_INPUT
+        from textgen.corpus.source_finder import STANDARD_INPUT
 
         yield from ((f"--text {number}", text) for number, text in enumerate(self._texts, 1))
         for name, number, line in self._corpus.lines() if self._corpus else ():

@@ -187,8 +187,8 @@ def _print_rows(
     tokens: bool,
 ) -> None:
     """Prints each JSON line of some files, with the scores of its text."""
-    from textgen.corpus.corpus import no_text
-    from textgen.corpus.left_out import LeftOut
+    from textgen.corpus.left_out import LeftOut, no_text
+    from textgen.corpus.source_finder import STANDARD_INPUT
 
     left_out, empty = LeftOut(), True
     readers = _row_readers(paths, config)
@@ -198,7 +198,7 @@ def _print_rows(
         row = row if isinstance(row, dict) else {config.text_field: text}
         output.json_line(_scored(row, {"model": saved.name, **_as_dict(saved, result, tokens)}, place))
     if empty:
-        raise no_text(["standard input" if path == "-" else path for path in paths], left_out)
+        raise no_text([STANDARD_INPUT if path == "-" else path for path in paths], left_out)
     for line in left_out.lines():
         output.note(line)
 
@@ -248,8 +248,9 @@ def _is_stream(path: str) -> bool:
 def _stream_rows(path: str, config: CorpusConfig, left_out: LeftOut) -> Iterator[Row]:
     """The JSON lines of a stream, each as soon as it arrives."""
     from textgen.corpus.records import RecordFile
+    from textgen.corpus.source_finder import STANDARD_INPUT
 
-    name = "standard input" if path == "-" else path
+    name = STANDARD_INPUT if path == "-" else path
     file = RecordFile(name, ".jsonl", config, left_out=left_out, keeps_blank=True)
     with _open(path) as stream:
         yield from file.json_lines(_decoded(stream, config.encoding, name))
