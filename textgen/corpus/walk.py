@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from textgen.errors import CorpusError
+from textgen.schema import json_object
 from textgen.storage.addresses import without_secrets
 from textgen.storage.files import read_file
 from textgen.storage.folders import MANIFEST
@@ -196,10 +196,9 @@ def has_record(folder: Path) -> bool:
 def is_record(data: bytes) -> bool:
     """Checks whether the content of a training.json is that of one of textgen, to its sections."""
     try:
-        record = json.loads(data)
-    except (ValueError, RecursionError):
+        return json_object(data).keys() >= RECORDED
+    except ValueError:
         return False
-    return isinstance(record, dict) and record.keys() >= RECORDED
 
 
 def prepared_error(folder: Path | str) -> CorpusError:

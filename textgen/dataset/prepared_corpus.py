@@ -35,6 +35,7 @@ from textgen.dataset.token_cache import TokenData
 from textgen.dataset.token_files import MAX_JSON, SUMMARY, SplitSummary, problem_of, read_object
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError, CorpusError, TextgenError
+from textgen.schema import json_object
 from textgen.settings import from_dict, to_dict
 from textgen.storage.addresses import is_remote, is_web_address, join_address
 from textgen.storage.folders import MANIFEST
@@ -274,10 +275,9 @@ def _has_settings(address: str) -> bool:
     """Whether a web server has a prepared.json in a folder: some answer any request with a page."""
     (file,) = find_files(join_address(address, PREPARED))
     try:
-        values = json.loads(file.head(MAX_JSON))
-    except (ValueError, RecursionError):
+        return json_object(file.head(MAX_JSON)).keys() >= {"corpus", "tokenizer", "shards", "format"}
+    except ValueError:
         return False
-    return isinstance(values, dict) and values.keys() >= {"corpus", "tokenizer", "shards", "format"}
 
 
 def _fetched(address: str) -> PreparedCorpus:

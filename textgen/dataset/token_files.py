@@ -14,7 +14,6 @@ reads them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 from textgen.corpus.decompression import reading
 from textgen.corpus.scripts import has_words
 from textgen.errors import CorpusError, TextgenError
+from textgen.schema import json_object
 from textgen.storage.files import sha256
 from textgen.storage.folders import MANIFEST, read_manifest
 
@@ -132,12 +132,9 @@ def read_object(path: Path) -> dict[str, Any]:
         raise damaged(path, f"it has {size:,} bytes, {MAX_JSON:,} at most are expected")
     try:
         with reading(str(path)):
-            values = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+            return json_object(path.read_bytes())
+    except ValueError as error:
         raise damaged(path, str(error)) from None
-    if not isinstance(values, dict):
-        raise damaged(path, "it is no object")
-    return values
 
 
 def size_of(path: Path) -> int:

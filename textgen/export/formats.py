@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError, TextgenError
+from textgen.schema import json_object
 from textgen.settings import check_text
 from textgen.storage.files import check_writable, json_bytes, read_file, write_own_file
 from textgen.storage.folders import new_folder, refuse_nameless
@@ -147,8 +147,8 @@ def exported_format(path: Path) -> Format | None:
     Returns:
         The format; None if the path does not tell one.
     """
-    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        return FORMATS[json.loads(read_file(path / MARK, MARK_BYTES))["format"]]
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return FORMATS[json_object(read_file(path / MARK, MARK_BYTES))["format"]]
     return next((format_ for format_ in FORMATS.values() if format_.suffix == path.suffix.lower() != ""), None)
 
 

@@ -41,7 +41,7 @@ from textgen.saved_model.layout import (
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import FILTER_BYTES, model_files
-from textgen.schema import check
+from textgen.schema import check, json_object
 from textgen.settings import to_dict
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import FIRST_LEARNED, NEWLINE, SPACE, SentencePieceTokenizer, Tokenizer
@@ -145,9 +145,9 @@ def _header(data: bytes) -> dict[str, Any]:
         described = data[START : START + length]
         if hashlib.sha256(described).digest() != data[START - 32 : START]:
             raise ValueError("its header does not match its checksum")
-        header: dict[str, Any] = json.loads(described)
+        header = json_object(described)
         check(header, HEADER)
-    except (struct.error, ValueError, RecursionError) as error:
+    except (struct.error, ValueError) as error:
         raise SavedModelError(f"The packed model is damaged: {error}. Get it again.") from None
     return header
 

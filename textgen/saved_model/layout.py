@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from textgen.errors import ModelChanged, SavedModelError, TextgenError
 from textgen.model.config import ModelConfig
-from textgen.schema import check
+from textgen.schema import check, json_object
 from textgen.settings import from_dict
 from textgen.storage.files import json_bytes, read_file
 from textgen.storage.folders import MANIFEST, read_manifest, verified
@@ -117,12 +117,9 @@ def read_json(path: Path) -> dict[str, Any]:
         SavedModelError: The file cannot be read, or does not hold a JSON object.
     """
     try:
-        value = json.loads(read_bytes(path, JSON_BYTES))
-    except (ValueError, RecursionError) as error:
+        return json_object(read_bytes(path, JSON_BYTES))
+    except ValueError as error:
         raise SavedModelError(f"Cannot read {path}: {error}. Copy the whole folder again.") from None
-    if not isinstance(value, dict):
-        raise SavedModelError(f"{path} is damaged: it should hold a JSON object. Copy the whole folder again.")
-    return value
 
 
 def read_bytes(path: Path, limit: int) -> bytes:

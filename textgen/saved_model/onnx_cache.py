@@ -24,6 +24,7 @@ from textgen.errors import SavedModelError, TextgenError
 from textgen.model.config import ModelConfig
 from textgen.model.onnx_model import OnnxModel
 from textgen.model.rounding import Loss
+from textgen.schema import json_object
 from textgen.settings import to_dict
 from textgen.storage.cache_eviction import LOSS, NETWORK, NETWORKS, evict, limit_bytes
 from textgen.storage.cache_folder import cache_folder, filling_cache, named_cache_folder
@@ -136,9 +137,9 @@ def _keep(folder: Path, source: NetworkSource, entry: Entry, say: Say) -> None:
 def _read(folder: Path) -> Entry | None:
     """Reads an entry of the cache. Returns None if it is missing or damaged."""
     hold = Hold(folder)  # so that nobody removes it meanwhile
-    with suppress(SavedModelError, OSError, ValueError, TypeError, KeyError, RecursionError):
+    with suppress(SavedModelError, OSError, ValueError, TypeError, KeyError):
         files: dict[str, Any] = read_manifest(folder)["files"]
-        content = json.loads(read_file(verified(folder, LOSS, files[LOSS]), LOSS_BYTES))
+        content = json_object(read_file(verified(folder, LOSS, files[LOSS]), LOSS_BYTES))
         loss = Loss(**content["loss"])
         data = verified(folder, NETWORK, files[NETWORK]).read_bytes() if loss.is_small else None
         os.utime(folder)  # the entries unused for longest are removed first

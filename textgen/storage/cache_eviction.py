@@ -16,7 +16,6 @@ they are removed only if asked for, and one that is being unpacked only if nothi
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -28,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textgen.errors import ConfigError, TextgenError
+from textgen.schema import json_object
 from textgen.storage.files import TEMPORARY
 from textgen.storage.folders import ASIDE, YOUNG_SECONDS, move_aside
 from textgen.storage.locks import InUse, lock, locked
@@ -180,8 +180,8 @@ def _corpus(path: Path) -> str:
     if path.is_file():
         return path.stem
     for name, field in (("tokens.json", "corpus"), (LOSS, "model"), (ADDRESS, "address")):
-        with suppress(OSError, ValueError, AttributeError, RecursionError), (path / name).open("rb") as file:
-            return str(json.loads(file.read(LONGEST_NAME)).get(field, ""))
+        with suppress(OSError, ValueError), (path / name).open("rb") as file:
+            return str(json_object(file.read(LONGEST_NAME)).get(field, ""))
     return ""
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from textgen.errors import TokenizerError
+from textgen.schema import json_object
 from textgen.storage.files import read_file
 from textgen.storage.folders import MANIFEST, read_manifest, verified
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
@@ -57,6 +57,6 @@ def _entry(folder: Path) -> dict[str, Any]:
 
 def _says_byte(config_file: Path) -> bool:
     try:
-        return json.loads(read_file(config_file, CONFIG_BYTES))["tokenizer"]["tokenizer"] == "byte"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return json_object(read_file(config_file, CONFIG_BYTES))["tokenizer"]["tokenizer"] == "byte"
+    except (OSError, ValueError, KeyError, TypeError):
         return False

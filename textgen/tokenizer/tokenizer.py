@@ -44,6 +44,7 @@ import sentencepiece
 
 from textgen.corpus.labels import unknown_label
 from textgen.errors import ConfigError, TokenizerError
+from textgen.schema import decoded_json
 from textgen.storage.files import write_file
 from textgen.tokenizer.segmentation import BpeSegmenter, Segmenter, UnigramSegmenter
 from textgen.tokenizer.spelling import Spelling
@@ -403,8 +404,8 @@ def load_tokenizer(serialized: bytes) -> Tokenizer:
 def _labels_in(serialized: bytes) -> list[str]:
     """The labels of a byte tokenizer."""
     try:
-        labels = json.loads(serialized or b"[]")
-    except (ValueError, RecursionError):
+        labels = decoded_json(serialized or b"[]")
+    except ValueError:
         labels = None
     if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
         raise TokenizerError("The vocabulary is not a list of labels, or is damaged.")
