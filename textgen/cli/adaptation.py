@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +11,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import INPUT
-from textgen.cli.options import reading_options, sectioned, settings_of
+from textgen.cli.options import reading_options, sectioned, settings_of, text_of
 from textgen.cli.setting_options import option_group, setting_options
 from textgen.errors import ConfigError
 from textgen.evaluation.config import SECTION, CacheConfig, DynamicConfig
@@ -153,14 +152,12 @@ def _trained_on(
     """
     import numpy as np
 
-    from textgen.corpus.corpus import Corpus
     from textgen.dataset.token_cache import encoded
     from textgen.dataset.word_filter import WordFilter, stream_words
     from textgen.model.numpy_model import NumpyModel
     from textgen.runtime import load_tensorflow
 
-    text = Corpus([path], replace(saved.corpus_config, **reading))
-    text.say_skipped(output.note)
+    text = text_of(saved, [path], reading)
     load_tensorflow()
     from textgen.evaluation.dynamic_evaluation import Learner
 

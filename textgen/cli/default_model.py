@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from textgen.cli import output
-from textgen.cli.options import given, standard_bytes
-from textgen.corpus.config import CorpusConfig
+from textgen.cli.options import corpus_config, standard_bytes
 from textgen.errors import SavedModelError
-from textgen.settings import from_dict, select
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
@@ -114,7 +112,7 @@ def beginning_of(paths: Sequence[str], options: dict[str, Any]) -> str:
     files = [path for path in paths if path != "-"]
     if not files:
         return _ahead(standard_bytes()).decode(errors="ignore")
-    corpus = Corpus(files, from_dict(CorpusConfig, select(CorpusConfig, given(options))))
+    corpus = Corpus(files, corpus_config(options))
     return first_characters(part.text for part in corpus.parts())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from textgen.cli.options import (
     models_dir_option,
     paths_argument,
     settings_of,
+    text_of,
 )
 from textgen.cli.setting_options import setting_options
 from textgen.corpus.config import CorpusConfig
@@ -96,7 +97,6 @@ def inspect(
       textgen inspect plays hamlet.txt --track "speaker=^[A-Z]+:" --json
     """
     _keep_to_one_core()
-    from textgen.corpus.corpus import Corpus
     from textgen.insight.inspection import inspect_model
     from textgen.insight.texts import documents_of
     from textgen.storage.files import write_file
@@ -116,8 +116,7 @@ def inspect(
     reading = settings_of(CorpusConfig, bool(paths), "PATHS", options)
     documents = None
     if paths:
-        corpus = Corpus(paths, replace(saved.corpus_config, **reading))
-        corpus.say_skipped(output.note)
+        corpus = text_of(saved, paths, reading)
         is_backward = (direction or saved.main_direction) == "backward"  # which reads from the end of a document
         documents = corpus.documents() if is_backward else documents_of(corpus.parts(), config.read_tokens)
     seen = inspect_model(saved, documents, config, direction=direction, label=label, say=output.note)

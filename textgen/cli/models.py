@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import click
 from textgen.cli import output
 from textgen.cli.command import INPUT, CommandGroup, SectionCommand
 from textgen.cli.default_model import load_model_to_read
-from textgen.cli.options import json_option, model_argument, models_dir_option, reading_options, settings_of
+from textgen.cli.options import json_option, model_argument, models_dir_option, reading_options, settings_of, text_of
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
 from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
@@ -193,7 +193,6 @@ def _compress(
     as_json: bool,
 ) -> None:
     """Compresses a model whose folder is locked, and reports it."""
-    from textgen.corpus.corpus import Corpus
     from textgen.saved_model.bases import is_base
     from textgen.saved_model.compression import LIMIT, compress, compressed_copy, cost_of
     from textgen.saved_model.creation import check_place
@@ -206,9 +205,7 @@ def _compress(
         raise SavedModelError(f"{target} is there already: choose another name with --out.")
     if target is not None:
         check_place(target)
-    text = Corpus([file], replace(saved.corpus_config, **reading)) if file is not None else None
-    if text:
-        text.say_skipped(output.note)
+    text = text_of(saved, [file], reading) if file is not None else None
     cost = cost_of(saved, precision, text.documents() if text else None)
     told = f"{max(100 * cost.share, 0):.2g} % more bits a {cost.unit} ({cost.before:.4f} -> {cost.after:.4f})"
     if not cost.share <= LIMIT and not force:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -24,6 +24,7 @@ from textgen.cli.options import (
     paths_argument,
     sectioned,
     standard_bytes,
+    text_of,
 )
 from textgen.cli.setting_options import NumberRange, flag_of, setting_options
 from textgen.corpus.config import CorpusConfig
@@ -123,12 +124,12 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
     _refuse_contradictions(paths, arguments, options)
     paths = paths or ("-",)
     saved = load_model_or_base(name, models_dir, lambda: beginning_of(paths, options))
-    config = replace(saved.corpus_config, **select(CorpusConfig, given(options)))
+    reading = select(CorpusConfig, given(options))
     saved.tokenizer.opening(arguments.label)  # raises before anything is read
     if arguments.follow:
-        _follow(saved, paths[0], config, arguments)
+        _follow(saved, paths[0], replace(saved.corpus_config, **reading), arguments)
     else:
-        _score_texts(saved, paths, config, arguments)
+        _score_texts(saved, paths, reading, arguments)
 
 
 def _refuse_contradictions(paths: Sequence[str], arguments: Arguments, options: dict[str, Any]) -> None:
@@ -155,19 +156,17 @@ def _refuse_contradictions(paths: Sequence[str], arguments: Arguments, options: 
 # === Texts ===
 
 
-def _score_texts(saved: ModelFolder, paths: Sequence[str], config: CorpusConfig, arguments: Arguments) -> None:
+def _score_texts(saved: ModelFolder, paths: Sequence[str], reading: Mapping[str, Any], arguments: Arguments) -> None:
     """Scores each text of some files, and prints the scores."""
-    from textgen.corpus.corpus import Corpus
     from textgen.evaluation.scoring import Scorer
 
     direction = saved.main_direction
     scorer = Scorer(saved.numpy_model(direction), saved.tokenizer, direction)
     scores = partial(scorer.scores, ends=not arguments.no_end, label=arguments.label)
     if arguments.jsonl:
-        _print_rows(saved, scores, paths, config, arguments.tokens)
+        _print_rows(saved, scores, paths, replace(saved.corpus_config, **reading), arguments.tokens)
         return
-    text = Corpus(paths, config)
-    text.say_skipped(output.note)
+    text = text_of(saved, paths, reading)
     results = scores(text.documents())
     if arguments.as_json:
         for result in results:
