@@ -18,10 +18,11 @@ from textgen.storage.remote_files import RemoteFile
 PREPARED = "prepared.json"  # marks a folder of token ids, not text: see `textgen.dataset.prepared_corpus`
 CONFIG = "config.json"  # beside a manifest, marks a saved model: see `textgen.saved_model.layout`
 TRAINING = "training.json"  # marks a model that is being trained, if it is a record of textgen
-RECORDED = {"corpus", "model", "tokenizer"}  # sections by which such a record is known
-RECORD_BYTES = 1 << 25  # largest record
-NAMES = (MANIFEST, PREPARED, CONFIG, TRAINING, "README.md")  # by which a folder elsewhere may be textgen's own
-PARTS, SHARD = ("logs", "checkpoints"), "shard-"  # folders in such a one
+CARD, LOGS, CHECKPOINTS = "README.md", "logs", "checkpoints"  # others in the folder of a model
+RECORDED = {"corpus", "model", "tokenizer"}  # sections by which a record of textgen is known
+RECORD_BYTES = 1 << 25  # maximum size of a record
+NAMES = (MANIFEST, PREPARED, CONFIG, TRAINING, CARD)  # files by which a folder elsewhere may be textgen's own
+PARTS, SHARD = (LOGS, CHECKPOINTS), "shard-"  # folders by which it may be, and the beginning of such names
 
 
 class Walk:

@@ -29,7 +29,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.corpus.decompression import COMPRESSIONS
 from textgen.corpus.records import FORMATS
 from textgen.corpus.rich_text import RICH
-from textgen.corpus.walk import PREPARED
+from textgen.corpus.walk import PREPARED, SHARD
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.token_cache import TokenData
 from textgen.dataset.token_files import MAX_JSON, SUMMARY, SplitSummary, problem_of, read_object
@@ -127,7 +127,7 @@ class PreparedCorpus:
 
     def shard_name(self, number: int) -> str:
         """Name of the folder of a shard, numbered from 1."""
-        return f"shard-{number:05d}-of-{self.settings.shards:05d}"
+        return f"{SHARD}{number:05d}-of-{self.settings.shards:05d}"
 
     def missing(self) -> list[int]:
         """Numbers of the shards that have not been made."""

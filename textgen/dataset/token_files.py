@@ -23,10 +23,11 @@ from textgen.corpus.decompression import reading
 from textgen.corpus.scripts import has_words
 from textgen.errors import CorpusError, TextgenError
 from textgen.schema import json_object
+from textgen.storage import cache_eviction
 from textgen.storage.files import sha256
 from textgen.storage.folders import MANIFEST, read_manifest
 
-SUMMARY = "tokens.json"
+SUMMARY = cache_eviction.SUMMARY
 SPLITS = ("train", "valid")
 IDS, ENDS, OPENINGS, COUNTS = "", "-documents", "-openings", "-counts"  # suffixes of the files of a split
 OPENING_TOKENS = 1 << 10  # a stretch of this length without the start of a document gets an opening

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from textgen.corpus import walk
 from textgen.errors import ModelChanged, SavedModelError, TextgenError
 from textgen.model.config import ModelConfig
 from textgen.schema import check, json_object
@@ -20,10 +21,11 @@ from textgen.wording import counted
 FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
 PRECISIONS = (FLOAT32, FLOAT16, INT8)  # of the weights in a file
 FORMAT_VERSION, COMPRESSED_VERSION = 1, 2  # programs that know only the first refuse weights in fewer bytes
-CONFIG, WEIGHTS, NGRAMS = "config.json", "model.safetensors", "ngrams.safetensors"
+CONFIG, TRAINING, CARD = walk.CONFIG, walk.TRAINING, walk.CARD
+LOGS, CHECKPOINTS = walk.LOGS, walk.CHECKPOINTS
+WEIGHTS, NGRAMS = "model.safetensors", "ngrams.safetensors"
 WORDS = "words.safetensors"
-TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
-JSON_BYTES = 1 << 25  # largest JSON file in bytes
+JSON_BYTES = walk.RECORD_BYTES  # maximum size of a JSON file
 
 RECORD = {  # fields of training.json that commands other than train read; `textgen.training.resumption` reads more
     "corpus": {"paths": [str], "characters": int, "documents": int},

@@ -32,7 +32,7 @@ from textgen.storage.files import TEMPORARY
 from textgen.storage.folders import ASIDE, YOUNG_SECONDS, move_aside
 from textgen.storage.locks import InUse, lock, locked
 
-TOKENS = "tokens"
+TOKENS, SUMMARY = "tokens", "tokens.json"  # the folder, and the description in an entry
 NETWORKS, NETWORK, LOSS = "networks", "network.onnx", "loss.json"  # the folder, and the files of an entry
 REMOTE, ADDRESS = "remote", ".address.json"  # the folder, and what names the other side in an entry
 CORPORA, DOWNLOADS = "corpora", "downloads"  # the folder of fetched texts, and in it that of archives
@@ -179,7 +179,7 @@ def _is_being_written(text: Path) -> bool:
 def _corpus(path: Path) -> str:
     if path.is_file():
         return path.stem
-    for name, field in (("tokens.json", "corpus"), (LOSS, "model"), (ADDRESS, "address")):
+    for name, field in ((SUMMARY, "corpus"), (LOSS, "model"), (ADDRESS, "address")):
         with suppress(OSError, ValueError), (path / name).open("rb") as file:
             return str(json_object(file.read(LONGEST_NAME)).get(field, ""))
     return ""

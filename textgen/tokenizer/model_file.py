@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from textgen.corpus.walk import CONFIG
 from textgen.errors import TokenizerError
 from textgen.schema import json_object
 from textgen.storage.files import read_file
@@ -28,7 +29,7 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
     path = Path(path)
     file = path / MODEL_FILE if path.is_dir() else path
     try:
-        if path.is_dir() and not file.exists() and _says_byte(path / "config.json"):
+        if path.is_dir() and not file.exists() and _says_byte(path / CONFIG):
             return ByteTokenizer()
         if path.is_dir() and os.path.lexists(path / MANIFEST):
             file = verified(path, MODEL_FILE, _entry(path))
