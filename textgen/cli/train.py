@@ -35,7 +35,7 @@ from textgen.runtime import limit_threads
 from textgen.settings import read_toml
 from textgen.training.config import TrainingConfig
 from textgen.training.presets import SIZES, TEXT_PRESETS, with_preset, with_sizes
-from textgen.wording import counted
+from textgen.wording import Say, counted
 
 if TYPE_CHECKING:
     from textgen.corpus.corpus import Corpus
@@ -380,9 +380,7 @@ def _observers(arguments: Arguments, target: Path, display: Display) -> list[Obs
     return [display, Profiler(target / LOGS, arguments.profile_steps, display.say)]
 
 
-def _find_learning_rate(
-    plan: Plan, say: Callable[[str], None], as_json: bool, distribution: Distribution | None
-) -> None:
+def _find_learning_rate(plan: Plan, say: Say, as_json: bool, distribution: Distribution | None) -> None:
     from textgen.training import lr_finder
     from textgen.training.lr_sweep import find_learning_rate
 

@@ -14,7 +14,7 @@ import hashlib
 import itertools
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from textgen.corpus.source import Source
 from textgen.corpus.source_finder import SourceFinder
 from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.errors import CorpusError
+from textgen.wording import Say
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
 
@@ -97,11 +98,11 @@ class Corpus:
         """Files in folders and globs that no installed library reads, and what to install."""
         return self._finder.lacking
 
-    def say_skipped(self, say: Callable[[str], None]) -> None:
+    def say_skipped(self, say: Say) -> None:
         """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped."""
         self._finder.say_skipped(say)
 
-    def say_left_out(self, say: Callable[[str], None]) -> None:
+    def say_left_out(self, say: Say) -> None:
         """Calls `say` with one line for each file in which the last read skipped records without text."""
         for line in self.left_out.lines():
             say(line)

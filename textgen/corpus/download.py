@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from textgen.errors import CorpusError
 from textgen.storage.files import OPEN_FLAGS, read_file, sha256, write_own_file, writing
+from textgen.wording import Say
 
 if TYPE_CHECKING:
     from requests import Response
@@ -27,7 +28,6 @@ ATTEMPTS = 4  # of a download whose connection breaks
 TIMEOUT = (15.0, 60.0)  # seconds to connect, and without a byte
 TAG_BYTES = 1 << 12  # of the file that names a version
 
-Say = Callable[[str], None]
 Progress = Callable[[int, int | None], None]
 
 

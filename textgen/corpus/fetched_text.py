@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from textgen.corpus.catalogue import Entry
-from textgen.corpus.download import CHUNK_BYTES, LARGEST_BYTES, Progress, Say, download_file, wrong_checksum
+from textgen.corpus.download import CHUNK_BYTES, LARGEST_BYTES, Progress, download_file, wrong_checksum
 from textgen.corpus.gutenberg import read_book
 from textgen.errors import CorpusError
 from textgen.schema import check, decoded_json
@@ -28,6 +28,7 @@ from textgen.storage.cache_eviction import CORPORA, DOWNLOADS, evict, limit_byte
 from textgen.storage.cache_folder import cache_folder, filling_cache, named_cache_folder
 from textgen.storage.files import json_bytes, new_file, open_file, read_file, sha256, write_chunks, write_own_file
 from textgen.storage.locks import locked_in_turn
+from textgen.wording import Say, silent
 
 RECORD_BYTES = 1 << 22  # of the record of a text
 
@@ -60,9 +61,7 @@ class FetchedText:
 RECORD = dict.fromkeys(("name", "title", "author", "licence", "sha256", "checked"), str) | {"urls": [str], "bytes": int}
 
 
-def fetch(
-    entry: Entry, say: Say = lambda line: None, progress: Progress = lambda done, total: None
-) -> tuple[Path, FetchedText]:
+def fetch(entry: Entry, say: Say = silent, progress: Progress = lambda done, total: None) -> tuple[Path, FetchedText]:
     """Downloads a corpus, unless it is in the cache folder already. Waits for another process that downloads it.
 
     Args:
@@ -105,7 +104,7 @@ def copy_text(path: Path, target: Path) -> None:
         write_chunks(temporary, _chunks(open_file(path)), message_path=target)
 
 
-def _cached_record(entry: Entry, path: Path, say: Say = lambda line: None) -> FetchedText | None:
+def _cached_record(entry: Entry, path: Path, say: Say = silent) -> FetchedText | None:
     """The record of a text that is there; None if it is not, or is damaged."""
     record = _read_record(record_of(path))
     if record is None or record.urls != list(entry.urls) or not path.is_file():

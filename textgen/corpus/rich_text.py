@@ -27,7 +27,7 @@ from textgen.corpus.encodings import text_decoder
 from textgen.corpus.extras import load
 from textgen.corpus.markup import office_text, page_text
 from textgen.errors import CorpusError
-from textgen.wording import counted
+from textgen.wording import Say, counted, silent
 
 PAGES = (".html", ".htm", ".xhtml")
 SUBTITLES = (".srt", ".vtt")
@@ -77,7 +77,7 @@ class RichFile:
     decoded: Callable[[str], Iterator[str]]
     beginning: Callable[[], bytes]
 
-    def texts(self, note: Callable[[str], None] = lambda line: None) -> Iterator[str]:
+    def texts(self, note: Say = silent) -> Iterator[str]:
         """Iterates over the text of the file.
 
         Args:
@@ -98,7 +98,7 @@ class RichFile:
                 )
             yield text
 
-    def _texts(self, note: Callable[[str], None]) -> Iterator[str]:
+    def _texts(self, note: Say) -> Iterator[str]:
         if self.suffix in PAGES:
             declared = declared_encoding(self.beginning()) if self.encoding == CorpusConfig.encoding else None
             return page_text(self.decoded(declared or self.encoding), self.name)
@@ -135,7 +135,7 @@ class RichFile:
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise CorpusError(f"{self.name} is damaged: {error}. Save it again.") from None
 
-    def _pdf(self, note: Callable[[str], None]) -> Iterator[str]:
+    def _pdf(self, note: Say) -> Iterator[str]:
         pypdf = load("pypdf", self.name)
         logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # its warnings about damaged files name none
         scanned = list[int]()

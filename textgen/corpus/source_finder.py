@@ -24,7 +24,7 @@ from textgen.storage.addresses import is_remote, may_be_pattern, without_secrets
 from textgen.storage.files import TMPDIR_ADVICE, write_chunks
 from textgen.storage.remote_files import find_files
 from textgen.storage.temporary import new_temporary_folder
-from textgen.wording import counted
+from textgen.wording import Say, counted
 
 STANDARD_INPUT = "standard input"  # its name in messages
 
@@ -76,7 +76,7 @@ class SourceFinder:
             raise CorpusError("No files to read. Name files, folders, or - for standard input.")
         return list(found.values())
 
-    def say_skipped(self, say: Callable[[str], None]) -> None:
+    def say_skipped(self, say: Say) -> None:
         """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped."""
         for path in self.skipped:
             say(f"Skipped {path}: it looks like a binary file.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError, CorpusError
 from textgen.storage.files import random_hex
-from textgen.wording import counted, install_command
+from textgen.wording import Say, counted, install_command
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -23,7 +23,6 @@ RETRIES = 2  # of a shard whose making fails; a lost worker is no failure of the
 
 Task = tuple[list[str], str, int, int]
 Make = Callable[[list[str], str, int, int], list[str]]
-Say = Callable[[str], None]
 
 
 def make_shards(address: str, make: Make, tasks: Sequence[Task], say: Say) -> None:

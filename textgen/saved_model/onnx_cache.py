@@ -32,11 +32,11 @@ from textgen.storage.files import TEMPORARY, CannotWrite, json_bytes, read_file,
 from textgen.storage.folders import new_folder, read_manifest, sweep_abandoned, verified
 from textgen.storage.locks import Hold
 from textgen.versions import module_version
+from textgen.wording import Say, silent
 
 FORMAT = 2  # part of the key: raise it when the files change, so that old entries are not used
 LOSS_BYTES = 1 << 16  # maximum size of loss.json
 
-Say = Callable[[str], None]
 Entry = tuple[bytes | None, Loss]  # the network, None if it loses too much; and its loss
 
 
@@ -71,7 +71,7 @@ class NetworkSource:
         return sha256(repr((*parts, _processor())).encode()).hexdigest()[:32]
 
 
-def int8_writer(source: NetworkSource, say: Say = lambda line: None) -> tuple[OnnxModel | None, Loss]:
+def int8_writer(source: NetworkSource, say: Say = silent) -> tuple[OnnxModel | None, Loss]:
     """Returns a network in int8, which is made first if it is not in the cache.
 
     Args:

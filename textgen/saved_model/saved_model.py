@@ -62,7 +62,7 @@ from textgen.storage.folders import MANIFEST, read_manifest
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
-from textgen.wording import counted, shell_word
+from textgen.wording import Say, counted, shell_word, silent
 
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
@@ -219,7 +219,7 @@ class ModelFolder:
         """
         return ExactModel(self.exact_weights())
 
-    def step_model(self, runtime: str = AUTO, say: Callable[[str], None] = lambda line: None) -> StepModel:
+    def step_model(self, runtime: str = AUTO, say: Say = silent) -> StepModel:
         """Builds the model that generates from left to right.
 
         Args:
@@ -267,9 +267,7 @@ class ModelFolder:
 
         return NetworkSource(self.name, self.fingerprint, config, weights, self.tokenizer.openings)
 
-    def generator(
-        self, *, exact: bool = False, runtime: str = AUTO, say: Callable[[str], None] = lambda line: None
-    ) -> Generator:
+    def generator(self, *, exact: bool = False, runtime: str = AUTO, say: Say = silent) -> Generator:
         """Builds a generator that writes text from left to right.
 
         Args:

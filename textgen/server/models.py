@@ -32,9 +32,9 @@ from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine
 from textgen.server.failures import ApiError, closing, no_model, unavailable
 from textgen.server.served_model import Part, ServedModel, exactly
+from textgen.wording import Say
 
 Result = TypeVar("Result")
-Say = Callable[[str], None]
 
 MEGABYTE = 1 << 20
 GRACE = 5.0  # seconds after its last use in which a model is not dropped, even if memory is short

@@ -11,8 +11,9 @@ from typing import TypeVar
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, closing
 from textgen.server.metrics import Metrics
-from textgen.server.models import MEGABYTE, ModelHost, Say
+from textgen.server.models import MEGABYTE, ModelHost
 from textgen.server.states import StateStore
+from textgen.wording import Say
 
 Result = TypeVar("Result")
 

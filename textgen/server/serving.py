@@ -28,8 +28,8 @@ from textgen.server.access import Access
 from textgen.server.application import make_app
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, encode
-from textgen.server.models import Say
 from textgen.server.resources import Resources
+from textgen.wording import Say
 
 SWITCH_SECONDS = 0.001  # switch interval of Python threads; the event loop must not wait for a matrix product
 HEADER_BYTES = 1 << 15  # size limit of the header of a request

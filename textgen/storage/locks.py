@@ -13,6 +13,7 @@ from pathlib import Path
 from textgen.errors import TextgenError
 from textgen.storage import lock_files
 from textgen.storage.files import CannotWrite, writing
+from textgen.wording import Say
 
 HAS_FLOCK = find_spec("fcntl") is not None  # False on Windows
 LOCK_SECONDS = 0.2  # how long `locked` waits, since `is_locked` holds a lock for a moment
@@ -52,7 +53,7 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def locked_in_turn(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
+def locked_in_turn(path: Path, say: Say) -> Iterator[bool]:
     """Makes a folder and holds an exclusive lock on it during the block, after all other processes that hold it.
 
     Args:

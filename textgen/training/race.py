@@ -24,8 +24,9 @@ from textgen.storage.files import TEMPORARY, writing
 from textgen.storage.folders import MANIFEST, replace_folder
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.plan import RACE_VALIDATIONS, Plan
-from textgen.training.run_setup import RunOptions, RunSetup, Say
+from textgen.training.run_setup import RunOptions, RunSetup
 from textgen.training.start_choice import NONE
+from textgen.wording import Say
 
 Contend = Callable[[Plan, Path, RunOptions], RunSetup]
 """Begins a run in a folder and trains it until an observer stops it."""

@@ -37,8 +37,9 @@ from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
 from textgen.training.plan_validations import plan_patience, validations_in
-from textgen.training.run_setup import RunSetup, Say, quiet
+from textgen.training.run_setup import RunSetup
 from textgen.training.start_choice import NONE
+from textgen.wording import Say, silent
 
 PATHS_BYTES = 1 << 23  # most bytes of paths in training.json; if there are more, the user names them when resuming
 
@@ -74,7 +75,7 @@ class ResumeSources:
     tokenizer: Tokenizer | None = None
 
 
-def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, say: Say = quiet) -> RunSetup:
+def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, say: Say = silent) -> RunSetup:
     """Reads and checks the run in a folder.
 
     Args:

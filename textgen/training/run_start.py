@@ -27,9 +27,9 @@ from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
 from textgen.training.config import TrainingConfig
 from textgen.training.plan import Plan
 from textgen.training.resumption import with_origin
-from textgen.training.run_setup import RunSetup, Say, quiet
+from textgen.training.run_setup import RunSetup
 from textgen.versions import module_version
-from textgen.wording import counted
+from textgen.wording import Say, counted, silent
 
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 TRANSFER_TOKENS = 4_096  # most tokens used to choose how the output bias is transferred
 
 
-def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
+def begin(plan: Plan, folder: Path, say: Say = silent) -> RunSetup:
     """Encodes the text of a new run and records the run in its folder.
 
     Args:

@@ -11,7 +11,6 @@ out, and the state with the best score on it is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from textgen.errors import CorpusError
 from textgen.model.language_model import LanguageModel
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TuningConfig
+from textgen.wording import Say
 
 WINDOW = 64  # tokens of a window
 ROWS = 16  # windows in a batch
@@ -31,7 +31,6 @@ PATIENCE = 4  # validations without a better score
 HELD_OUT = 256  # most windows that are held out
 MAX_TOKENS = 1_000_000  # most tokens of the text that are used
 
-Say = Callable[[str], None]
 Pairs = tuple[np.ndarray, np.ndarray]  # inputs, targets, int32 [N, T]
 
 
