@@ -12,7 +12,7 @@ import click
 from textgen.cli import output
 from textgen.cli.command import INPUT
 from textgen.cli.options import reading_options, sectioned, settings_of, text_of
-from textgen.cli.setting_options import option_group, setting_options
+from textgen.cli.setting_options import flag_of, option_group, setting_options
 from textgen.errors import ConfigError
 from textgen.evaluation.config import SECTION, CacheConfig, DynamicConfig
 from textgen.generation.config import AUTO, NUMPY
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from textgen.model.numpy_model import NumpyModel
     from textgen.saved_model.saved_model import ModelFolder
 
+NEEDS_NUMPY = ("adapt", "cache", "clamp")  # settings of writing that only the network in NumPy has
 READ_TOKENS = 1 << 20  # of a text at a time
 
 cache_options = option_group(
@@ -118,8 +119,8 @@ def adapted_writer(
         ConfigError: The runtime is not installed, or the model diverged while it learned.
         click.UsageError: The runtime cannot do this.
     """
-    uses = {"--adapt": adapt, "--cache": neural_cache, "--clamp": clamps}
-    needs_numpy = [flag for flag, value in uses.items() if value]
+    values = (adapt, neural_cache, clamps)
+    needs_numpy = [flag_of(name) for name, value in zip(NEEDS_NUMPY, values, strict=True) if value]
     check_runtime(runtime, needs_numpy)
     if not needs_numpy:
         return Writer(saved.step_model(runtime, output.note), saved.words, saved.fingerprint)
