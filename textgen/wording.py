@@ -90,22 +90,6 @@ def escape(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def install_command(extra: str) -> str:
-    """Says how an extra of textgen is installed: from its source, as the name on PyPI belongs to another program.
-
-    Args:
-        extra: Name of the extra, as in `pyproject.toml`.
-
-    Returns:
-        What to do, without a capital and a full stop.
-
-    Example:
-        >>> print(install_command("serve"))
-        run pip install ".[serve]" in the folder of textgen's source
-    """
-    return f'run pip install ".[{extra}]" in the folder of textgen\'s source'
-
-
 def lacking(text: str, encoding: str) -> set[str]:
     """Finds the characters of a text that an encoding cannot represent.
 

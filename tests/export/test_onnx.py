@@ -17,10 +17,10 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner
 
+from textgen import versions
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError, SavedModelError, TextgenError
-from textgen.export import formats
 from textgen.export import onnx as exporter
 from textgen.export.interface import metadata
 from textgen.export.onnx import export_onnx
@@ -187,7 +187,7 @@ def test_a_model_of_more_than_two_gigabytes(
 def test_without_the_extra(
     model_of: Callable[..., ModelFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    monkeypatch.setattr(versions, "missing", list)
     result = CliRunner().invoke(textgen, ["export", model_of().name, str(tmp_path / "net.onnx")])
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1

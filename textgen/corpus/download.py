@@ -10,13 +10,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from textgen.errors import CorpusError
 from textgen.storage.files import OPEN_FLAGS, read_file, sha256, write_own_file, writing
+from textgen.versions import missing
 from textgen.wording import Say
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def _request_error_message(url: str, error: Exception) -> str:
     import requests
 
     place, proxy = urlsplit(url).hostname or url, _proxy(url)
-    if proxy.lower().startswith("socks") and find_spec("socks") is None:
+    if proxy.lower().startswith("socks") and missing(["socks"]):
         return f"Cannot reach {place} through the proxy {proxy}: SOCKS needs a library: pip install pysocks."
     if proxy and isinstance(error, ValueError) and not isinstance(error, requests.exceptions.InvalidSchema):
         return (  # without the text of the error, which may show a password

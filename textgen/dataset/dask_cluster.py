@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError, CorpusError
 from textgen.storage.files import random_hex
-from textgen.wording import Say, counted, install_command
+from textgen.versions import require
+from textgen.wording import Say, counted
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -76,10 +77,9 @@ def _results(client: Client, make: Make, tasks: Sequence[Task]) -> Iterator[list
 @contextmanager
 def _connected(address: str) -> Iterator[Client]:
     """A client of the cluster, which goes on when the client leaves."""
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ConfigError(f"A Dask cluster is used with distributed: {install_command('dask')}.") from None
+    require("Using a Dask cluster", ["distributed"], "dask", ConfigError)
+    from distributed import Client
+
     try:
         client = Client(address, timeout=CONNECT_SECONDS, name="textgen", set_as_default=False)
     except (OSError, ValueError, RuntimeError) as error:

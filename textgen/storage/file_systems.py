@@ -11,7 +11,7 @@ from typing import Any
 
 from textgen.errors import RemoteError
 from textgen.storage.addresses import text_without_secrets, without_secrets
-from textgen.wording import install_command
+from textgen.versions import install_command
 
 HOSTED = ("ftp", "sftp", "ssh", "smb")  # file systems that cannot be made without a host
 LIBRARIES = {
