@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 
+from textgen.corpus.scripts import HAN
 from textgen.errors import SavedModelError
 from textgen.storage.folders import MANIFEST
 
@@ -18,7 +19,6 @@ PACKAGE = Path(__file__).resolve().parent.parent
 PLACES = (PACKAGE / "bases", PACKAGE.parent / "saved_models" / "bases")  # in an installed package, in the repository
 
 LETTER = re.compile(r"[^\W\d_]+")
-HAN = re.compile("[\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
 LATIN = re.compile(
     "[A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u1e00-\u1eff\uff21-\uff3a\uff41-\uff5a]+"
 )
