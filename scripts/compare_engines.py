@@ -51,7 +51,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "ban": ["!"], "logit_bias": ["the=0.5"], "mirostat": 1,
     },
 }  # fmt: skip
-NODE_TEXTS = 5  # that one process of Node writes
+NODE_TEXTS = 5  # number of texts that one process of Node writes
 IN_NODE = """
 const writer = await Writer.load(bytesOf(given.packed), { wasm: given.wasm });
 return given.seeds.map((seed) => {

@@ -15,7 +15,7 @@ from typing import Any
 
 Say = Callable[[str], None]
 """A function that takes a line for the user, without a newline."""
-LARGE = 1e6  # from which on `short` writes numbers with an exponent
+LARGE = 1e6  # numbers from this size on are written with an exponent by `short`
 HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters except newline and tab, characters that change the direction of text, and lone surrogates."""
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 NEEDS_NUMPY = ("adapt", "cache", "clamp")  # settings of writing that only the network in NumPy has
-READ_TOKENS = 1 << 20  # of a text at a time
+READ_TOKENS = 1 << 20  # tokens of a text that are read at a time
 
 cache_options = option_group(
     sectioned(

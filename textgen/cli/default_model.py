@@ -14,7 +14,7 @@ from textgen.errors import SavedModelError
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
-BEGINNING = 1 << 14  # characters, or bytes of standard input, that tell the script of a text
+BEGINNING = 1 << 14  # characters, or bytes of standard input, by which the script of a text is found
 
 
 def load_model_to_read(name: str | None, models_dir: Path | None = None) -> ModelFolder:

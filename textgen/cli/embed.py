@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     Result = tuple[str, tuple[int, ...], np.ndarray]  # a text; its tokens, or none; the vectors of these, or its own
 
-Line = tuple[str, str]  # its place, such as file:number; and the text
-Part = dict[str, object] | str | bytes  # of the output: an object for a line, text, or a binary file
+Line = tuple[str, str]  # the place of a line, such as file:number, and its text
+Part = dict[str, object] | str | bytes  # part of the output: an object for a line, text, or a binary file
 FORMATS = ("jsonl", "tsv", "npy")
 
 

@@ -155,7 +155,7 @@ def corpus_config(options: dict[str, Any]) -> CorpusConfig:
 
 
 def text_of(saved: ModelFolder, paths: Sequence[str], reading: Mapping[str, Any]) -> Corpus:
-    """Opens a text for a saved model, as that of its training was read, and notes which files are skipped.
+    """Opens a text for a saved model, with the settings of its training text, and notes which files are skipped.
 
     Args:
         saved: The model.

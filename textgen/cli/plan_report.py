@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from textgen.training.plan import Plan
 
 LABELS_SHOWN = 8
-FEW_TOKENS = 1000  # of held-out text, whose score says little
+FEW_TOKENS = 1000  # number of held-out tokens below which a score says little
 
 
 def describe(plan: Plan, folder: Path) -> str:

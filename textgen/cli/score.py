@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 READ_BY_FOLLOW = ("documents", "encoding")  # settings of the corpus that --follow uses
-READ_BY_JSONL = ("encoding", "newlines", "text_field", "strict")  # and --jsonl
+READ_BY_JSONL = ("encoding", "newlines", "text_field", "strict")  # settings of the corpus that --jsonl uses
 OF_TOKENS = frozenset(("token_texts", "surprisal"))  # fields that --tokens adds
-LINE_BYTES = 1 << 18  # bytes of a stream that are read at a time
+LINE_BYTES = 1 << 18  # maximum number of bytes of a stream that are read at a time
 HEADER = "log probability    perplexity  bits/byte     tokens  text"
 
 FOLLOWING = "Following a stream"

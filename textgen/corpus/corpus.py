@@ -34,7 +34,7 @@ from textgen.wording import Say
 __all__ = ["Corpus", "CorpusStats", "Part"]
 
 SAMPLE_FILES = 8  # number of files sampled to guess the documents mode
-SAMPLE_BYTES = 100_000  # of the excerpts that say what a text is like
+SAMPLE_BYTES = 100_000  # approximate size in bytes of the excerpts that show what a text is like
 
 
 class Corpus:

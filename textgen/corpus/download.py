@@ -22,11 +22,11 @@ from textgen.wording import Say
 if TYPE_CHECKING:
     from requests import Response
 
-CHUNK_BYTES = 1 << 13  # of which an incomplete one is lost when a connection breaks
-LARGEST_BYTES = 1 << 32  # of a file: a server that never ends does not fill the disk
-ATTEMPTS = 4  # of a download whose connection breaks
-TIMEOUT = (15.0, 60.0)  # seconds to connect, and without a byte
-TAG_BYTES = 1 << 12  # of the file that names a version
+CHUNK_BYTES = 1 << 13  # bytes read at a time; an incomplete chunk is lost when a connection breaks
+LARGEST_BYTES = 1 << 32  # maximum size of a file, so that an endless answer does not fill the disk
+ATTEMPTS = 4  # maximum number of attempts when the connection breaks
+TIMEOUT = (15.0, 60.0)  # seconds: to connect, and between two bytes
+TAG_BYTES = 1 << 12  # maximum size of the file that names a version
 
 Progress = Callable[[int, int | None], None]
 

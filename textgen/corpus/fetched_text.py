@@ -30,7 +30,7 @@ from textgen.storage.files import json_bytes, new_file, open_file, read_file, sh
 from textgen.storage.locks import locked_in_turn
 from textgen.wording import Say, silent
 
-RECORD_BYTES = 1 << 22  # of the record of a text
+RECORD_BYTES = 1 << 22  # maximum size of the record of a text
 
 
 @dataclass(frozen=True)

@@ -33,14 +33,14 @@ PAGES = (".html", ".htm", ".xhtml")
 SUBTITLES = (".srt", ".vtt")
 ZIPPED = (".docx", ".odt", ".epub")
 RICH = (*PAGES, *SUBTITLES, *ZIPPED, ".pdf", ".rtf")
-WHOLE = (*ZIPPED, ".pdf")  # read at any place of the file, so not from a compressed one
+WHOLE = (*ZIPPED, ".pdf")  # formats whose files are read at any offset, so they cannot be compressed
 
 CHUNK_BYTES = 1 << 16
-LARGEST_MEMBER = 1 << 28  # bytes of a part of a .docx, .odt or .epub file, once it is decompressed
-LARGEST_CHAPTER = 1 << 25  # bytes of a chapter of a book, which is in memory as a whole
-LARGEST_RTF = 1 << 26  # bytes of an .rtf file, which is in memory as a whole
-LARGEST_PAGE = 1 << 24  # bytes of the drawing operations of a page of a .pdf file
-LARGEST_TEXT = 1 << 30  # characters of the text of a file
+LARGEST_MEMBER = 1 << 28  # maximum size in bytes of a decompressed part of a .docx, .odt or .epub file
+LARGEST_CHAPTER = 1 << 25  # maximum size in bytes of a chapter, which is read into memory as a whole
+LARGEST_RTF = 1 << 26  # maximum size in bytes of an .rtf file, which is read into memory as a whole
+LARGEST_PAGE = 1 << 24  # maximum size in bytes of the drawing operations of a page of a .pdf file
+LARGEST_TEXT = 1 << 30  # maximum number of characters in the text of a file
 
 CHARSET = re.compile(
     rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w.:-]+)|<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)""", re.I
@@ -49,7 +49,7 @@ NEWER = {"iso-8859-1": "cp1252", "latin-1": "cp1252", "us-ascii": "cp1252", "gb2
 """Encodings of which browsers read the larger one that contains it."""
 SELF_CLOSED = re.compile(rb"<([A-Za-z][\w:.-]*)((?:\s[^<>]*)?)/>")
 VOID = frozenset(b"area base br col embed hr img input link meta source track wbr".split())
-TAG = re.compile(r"</?(?:[A-Za-z]|\d\d:)[^<>\n]*>|\{\\[^{}\n]*\}")  # of subtitles
+TAG = re.compile(r"</?(?:[A-Za-z]|\d\d:)[^<>\n]*>|\{\\[^{}\n]*\}")  # a tag in subtitles
 PDF_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError,
     ValueError, struct.error, zlib.error,

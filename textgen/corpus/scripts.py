@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 
-SAMPLE = 10_000  # characters, about, by which a long text is judged: counting all would slow encoding down
+SAMPLE = 10_000  # approximate number of characters by which a long text is judged: counting all is slow
 
 WITHOUT_SPACES = (  # blocks of scripts without spaces between words, and of marks on symbols
     (0x0E00, 0x109F), (0x1780, 0x17FF), (0x1950, 0x19DF), (0x1A20, 0x1AAF), (0x1B00, 0x1B7F), (0x20D0, 0x20FF),

@@ -131,7 +131,7 @@ class SourceFinder:
     def _readable(
         self, name: str, found: list[Source], broken: Sequence[Path], models: Sequence[Path | str]
     ) -> list[Source]:
-        """The files of a folder that are text, and remembers the others."""
+        """Returns the text files among those of a folder, and remembers the others."""
         name = without_secrets(name)
         self.lacking |= {_path_or_address(source): source.missing for source in found if source.missing}
         sources = [source for source in found if not source.missing]
@@ -169,7 +169,7 @@ class SourceFinder:
 
 
 def _path_or_address(source: Source) -> Path | str:
-    """The path of a file as messages show it: of a file elsewhere its address, not that of the copy."""
+    """The path of a file for messages; for a remote file its address, not the path of the copy."""
     return source.name if source.remote else source.path
 
 

@@ -15,9 +15,9 @@ from safetensors.numpy import save as to_safetensors
 from textgen.errors import SavedModelError
 from textgen.schema import decoded_json
 
-MAX_BYTES = 1 << 26  # of a filter
+MAX_BYTES = 1 << 26  # maximum size of a filter
 MAX_HASHES = 16
-MAX_FILTERS = 1 << 8  # of a model that was fine-tuned repeatedly
+MAX_FILTERS = 1 << 8  # maximum number of filters: fine-tuning repeatedly adds some
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without a pattern: 2 ** 64 / golden ratio
 
 
@@ -32,7 +32,7 @@ class BloomFilter:
     """
 
     def __init__(self, bits: np.ndarray, num_hashes: int) -> None:
-        """Takes the bits, uint8 [M / 8], of which each number has set `num_hashes`."""
+        """Takes the bits, uint8 [M / 8]. Each number has set `num_hashes` of them."""
         self.bits = bits
         self.num_hashes = num_hashes
 

@@ -34,7 +34,7 @@ from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary, refuse_vocabulary_settings
 from textgen.wording import Say, counted, silent
 
-SHARD_BYTES = 1 << 28  # of text in a shard, unless the number of shards is given
+SHARD_BYTES = 1 << 28  # bytes of text in a shard, unless the number of shards is given
 SEED = 0
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 CONNECT_SECONDS = 30
-WAIT_SECONDS = 120  # for the first worker
-RETRIES = 2  # of a shard whose making fails; a lost worker is no failure of the shard
+WAIT_SECONDS = 120  # maximum time until the first worker is there
+RETRIES = 2  # maximum number of retries of a shard that fails; a lost worker does not count
 
 Task = tuple[list[str], str, int, int]
 Make = Callable[[list[str], str, int, int], list[str]]

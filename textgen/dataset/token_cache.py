@@ -25,7 +25,7 @@ from textgen.storage.temporary import temporary_folder
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import Say, silent
 
-NAMED = 3  # files of a corpus whose names the list of the cache shows
+NAMED = 3  # maximum number of files of a corpus that the list of the cache names
 FORMAT = 5  # part of the key: raise it when the files change, so that old entries are not used
 
 

@@ -30,10 +30,10 @@ from textgen.storage.folders import MANIFEST, read_manifest
 SUMMARY = cache_eviction.SUMMARY
 SPLITS = ("train", "valid")
 IDS, ENDS, OPENINGS, COUNTS = "", "-documents", "-openings", "-counts"  # suffixes of the files of a split
-OPENING_TOKENS = 1 << 10  # a stretch of this length without the start of a document gets an opening
-SPACING = 128  # tokens between two possible openings, at least
-MAX_JSON = 1 << 26  # bytes
-MISSING = "missing"  # `problem_of` a folder that does not exist
+OPENING_TOKENS = 1 << 10  # length in tokens of a stretch without the start of a document that gets an opening
+SPACING = 128  # minimum number of tokens between two possible openings
+MAX_JSON = 1 << 26  # maximum size of a JSON file in bytes
+MISSING = "missing"  # what `problem_of` returns for a folder that does not exist
 
 
 @dataclass(frozen=True)

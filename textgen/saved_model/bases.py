@@ -25,7 +25,7 @@ LATIN = re.compile(
 
 
 def bases_folder() -> Path:
-    """Returns the folder of the bases: $TEXTGEN_BASES, or else that of this installation. It may be missing."""
+    """Returns the folder of the bases: $TEXTGEN_BASES, or else the one of this installation. It may be missing."""
     if folder := os.environ.get("TEXTGEN_BASES"):
         return Path(folder)
     return next((place for place in PLACES if place.is_dir()), PLACES[0])
@@ -60,7 +60,7 @@ def base_folder(name: str) -> Path:
 
 
 def is_base(folder: Path) -> bool:
-    """Checks whether a folder is that of a base, which belongs to the program and not to the user."""
+    """Checks whether a folder holds a base, which belongs to the program and not to the user."""
     return folder.name in BASES and os.path.realpath(folder.parent) == os.path.realpath(bases_folder())
 
 

@@ -31,11 +31,11 @@ from textgen.storage.addresses import without_secrets
 from textgen.storage.files import write_own_file
 from textgen.storage.folders import new_folder
 
-LIMIT = 0.005  # share of bits that compressing may cost
-ROWS, STEPS = 32, 64  # texts that the model writes, and tokens of each
+LIMIT = 0.005  # maximum share of additional bits
+ROWS, STEPS = 32, 64  # number of texts that the model writes, and of tokens in each
 SEED = 20
 ONLY_FOR_RESUMING = ("tokens", "files", "signature")  # fields of training.json
-PART, PARTS = 1000, 32  # characters of a text that are scored at a time, and how many such parts at most
+PART, PARTS = 1000, 32  # characters in a part that is scored at a time, and maximum number of parts
 
 
 @dataclass(frozen=True)

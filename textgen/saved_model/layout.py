@@ -19,7 +19,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.wording import counted
 
 FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
-PRECISIONS = (FLOAT32, FLOAT16, INT8)  # of the weights in a file
+PRECISIONS = (FLOAT32, FLOAT16, INT8)  # formats of the weights in a file
 FORMAT_VERSION, COMPRESSED_VERSION = 1, 2  # programs that know only the first refuse weights in fewer bytes
 CONFIG, TRAINING, CARD = walk.CONFIG, walk.TRAINING, walk.CARD
 LOGS, CHECKPOINTS = walk.LOGS, walk.CHECKPOINTS

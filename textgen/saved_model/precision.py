@@ -20,7 +20,7 @@ from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
 VECTORS = ("bias", "gamma", "beta", "peepholes")  # last part of the names of weights that stay float32
 LEVELS = 127  # largest magnitude of an integer
 LARGEST_SCALE = np.finfo(np.float32).max / 128  # 128 is the largest magnitude that a file can hold
-CODES = {FLOAT32: "F32", FLOAT16: "F16", INT8: "I8"}  # of safetensors
+CODES = {FLOAT32: "F32", FLOAT16: "F16", INT8: "I8"}  # names of the types in safetensors
 
 Stored = dict[str, tuple[str, tuple[int, ...]]]
 

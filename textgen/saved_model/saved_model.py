@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from textgen.generation.stepping import StepModel
     from textgen.model.language_model import LanguageModel
 
-LEAST_WEIGHTS = 1_000_000  # NumPy writes as fast with smaller networks
+LEAST_WEIGHTS = 1_000_000  # minimum size for ONNX Runtime; with smaller networks NumPy is as fast
 EXACT = " exact"  # added to the fingerprint of a model that computes in exact arithmetic
 
 

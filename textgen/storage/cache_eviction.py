@@ -34,12 +34,12 @@ from textgen.storage.locks import InUse, lock, locked
 
 TOKENS, SUMMARY = "tokens", "tokens.json"  # the folder, and the description in an entry
 NETWORKS, NETWORK, LOSS = "networks", "network.onnx", "loss.json"  # the folder, and the files of an entry
-REMOTE, ADDRESS = "remote", ".address.json"  # the folder, and what names the other side in an entry
-CORPORA, DOWNLOADS = "corpora", "downloads"  # the folder of fetched texts, and in it that of archives
+REMOTE, ADDRESS = "remote", ".address.json"  # the folder, and the file in an entry that names the address
+CORPORA, DOWNLOADS = "corpora", "downloads"  # the folder of fetched texts, and its folder of archives
 EPOCHS = "epochs-"  # prefix of the names of folders with epochs
-LIMIT = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, of networks, of copies of remote files, of archives
+LIMIT = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, of networks, of remote files, of archives
 DEFAULT_LIMIT = 20.0
-LONGEST_NAME = 1 << 16  # bytes of a description that are read for the name of its corpus
+LONGEST_NAME = 1 << 16  # bytes of a description that are read to find the name of its corpus
 
 
 @dataclass(frozen=True)

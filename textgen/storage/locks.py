@@ -16,8 +16,8 @@ from textgen.storage.files import CannotWrite, writing
 from textgen.wording import Say
 
 HAS_FLOCK = find_spec("fcntl") is not None  # False on Windows
-LOCK_SECONDS = 0.2  # how long `locked` waits, since `is_locked` holds a lock for a moment
-WAIT_SECONDS = 0.1  # between two attempts of `locked_in_turn`
+LOCK_SECONDS = 0.2  # seconds that `locked` waits, since `is_locked` holds a lock for a moment
+WAIT_SECONDS = 0.1  # seconds between two attempts of `locked_in_turn`
 HOLD_TRIES, HOLD_SECONDS = 100, 0.01
 
 

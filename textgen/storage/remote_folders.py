@@ -19,7 +19,7 @@ from textgen.storage.folders import MANIFEST, MANIFEST_BYTES, decoded_manifest, 
 from textgen.storage.remote_cache import copy_name, entry_folder, keep_copy, make_room, mark_used, record_address
 from textgen.storage.remote_files import find_files
 
-NAME_BYTES = 200  # longest name of a copy; that of its temporary copy adds some
+NAME_BYTES = 200  # maximum length of the name of a copy; its temporary name is longer
 
 
 def fetch_folder(address: str) -> Path:

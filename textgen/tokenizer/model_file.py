@@ -13,8 +13,8 @@ from textgen.storage.files import read_file
 from textgen.storage.folders import MANIFEST, read_manifest, verified
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
 
-MODEL_FILE = "tokenizer.model"  # its name in the folder of a saved model
-MODEL_BYTES, CONFIG_BYTES = 1 << 28, 1 << 20  # sizes of this file and of config.json, at most
+MODEL_FILE = "tokenizer.model"  # name of the file in the folder of a saved model
+MODEL_BYTES, CONFIG_BYTES = 1 << 28, 1 << 20  # maximum sizes of this file and of config.json
 
 
 def read_tokenizer(path: str | Path) -> Tokenizer:

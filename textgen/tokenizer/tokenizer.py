@@ -108,7 +108,7 @@ class Tokenizer(ABC):
 
     @property
     def first_label(self) -> int:
-        """The id of the first label, that of documents without one; `vocab_size` if there are no labels."""
+        """The id of the first label, which documents without a label get; `vocab_size` if there are no labels."""
         return self.vocab_size - (1 + len(self.labels) if self.labels else 0)
 
     @property
@@ -137,7 +137,7 @@ class Tokenizer(ABC):
         return [self.opening(label) for label in (None, *self.labels)]
 
     def label_of(self, id: int) -> str | None:
-        """Returns the label that a token stands for; None for that of documents without a label."""
+        """Returns the label that a token stands for; None for the token of documents without a label."""
         return None if id == self.first_label else self.labels[id - self.first_label - 1]
 
     def with_labels(self, labels: Iterable[str]) -> Tokenizer:

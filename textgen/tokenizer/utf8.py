@@ -24,7 +24,7 @@ import numpy as np
 
 from textgen.tokenizer.tokenizer import Tokenizer
 
-LONGEST = 4  # bytes
+LONGEST = 4  # maximum number of bytes in a character
 FORWARD = (  # for each state the ranges of bytes that may come, and the state after them
     (
         (0xC2, 0xDF, 1), (0xE1, 0xEC, 2), (0xEE, 0xEF, 2), (0xF1, 0xF3, 3),
