@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import random_weights
+from networks import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus

@@ -19,7 +19,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from conftest import random_weights
+from networks import random_weights
 
 from textgen.cli import textgen
 from textgen.cli.options import novelty_line

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import random_weights
 from loaded_modules import modules_after
+from networks import random_weights
 from rich_files import pdf
 
 from textgen.cli import textgen

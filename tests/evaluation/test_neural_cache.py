@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import random_weights
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import random_weights
 
 from textgen.evaluation.config import CacheConfig
 from textgen.evaluation.neural_cache import NeuralCache

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import random_weights
+from networks import random_weights
 from pages import HOSTILE, Elements, hostile_model
 
 from textgen.cli import textgen

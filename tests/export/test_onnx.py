@@ -16,6 +16,7 @@ import onnx
 import onnxruntime
 import pytest
 from click.testing import CliRunner
+from networks import random_weights
 
 from textgen import versions
 from textgen.cli import textgen
@@ -42,8 +43,7 @@ def model_of(tokenizer: Tokenizer, tmp_path: Path) -> Callable[..., ModelFolder]
 
     def make(**settings: Any) -> ModelFolder:
         config = ModelConfig(tokenizer.vocab_size, **{"embedding_dim": 6, "hidden_units": 8} | settings)
-        rng = np.random.default_rng(0)
-        weights = {name: rng.normal(0, 0.4, size).astype(np.float32) for name, size in config.weight_shapes().items()}
+        weights = random_weights(config, scale=0.4)
         folder = tmp_path / "models" / "net"
         save_model(folder, weights, config, TokenizerConfig("char"), CorpusConfig(documents="line"), tokenizer)
         return load_model("net")

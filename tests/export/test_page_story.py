@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import random_weights
 from javascript import in_node, needs_node
+from networks import random_weights
 from pages import HOSTILE, hostile_model
 
 from textgen.corpus.config import CorpusConfig

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import random_weights
+from networks import random_weights
 from plain_fakes import Recital, TableModel, WordsTokenizer
 from safetensors import safe_open
 from safetensors.numpy import load_file, save

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from networks import random_weights
 from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.errors import ConfigError, SavedModelError
@@ -60,9 +61,8 @@ class OneByOne:
 
 
 def network() -> OneByOne:
-    rng = np.random.default_rng(0)
     config = ModelConfig(V, embedding_dim=12, hidden_units=16, num_layers=2)
-    weights = {name: rng.normal(0, 0.6, shape).astype(np.float32) for name, shape in config.weight_shapes().items()}
+    weights = random_weights(config, scale=0.6)
     return OneByOne(NumpyModel(config, weights))
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exact_models import both_models, config_of, integers_of, random_weights
+from exact_models import both_models, config_of, integers_of
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import random_weights
 from plain_fakes import WordsTokenizer
 
 from textgen.errors import ConfigError, SavedModelError

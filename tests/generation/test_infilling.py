@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import random_weights
+from networks import random_weights
 
 from textgen.errors import ConfigError, TokenizerError
 from textgen.evaluation.scoring import Scorer

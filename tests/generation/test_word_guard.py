@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import random_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import random_weights
 from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.dataset import word_filter as module

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import random_weights
 from events import read
+from networks import random_weights
 
 from textgen import versions
 from textgen.cli import textgen

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browsers import Browser, opened
-from conftest import random_weights
+from networks import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.insight.config import InspectConfig

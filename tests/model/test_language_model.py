@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import random_weights
 
 from textgen.errors import ConfigError, SavedModelError
 from textgen.model import reference
@@ -63,9 +64,7 @@ SILENT = replace(LARGEST, **NO_NOISE)
 def model_of(config: ModelConfig) -> LanguageModel:
     """With weights so large that every gate moves. Tests leave them as they are."""
     model = LanguageModel(config, pad_id=PAD)
-    rng = np.random.default_rng(0)
-    shapes = config.weight_shapes().items()
-    model.assign_weights({name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes})
+    model.assign_weights(random_weights(config))
     return model
 
 

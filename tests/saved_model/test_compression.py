@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import LINES, random_weights
+from conftest import LINES
+from networks import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.dataset.ngram_index import NgramIndex

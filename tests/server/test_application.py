@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import random_weights
+from networks import random_weights
 from servers import PATIENCE, Running, running
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -328,8 +328,7 @@ def save_labelled(tiny_models: Path, folder: Path) -> Tokenizer:
     """Saves a model of documents with the labels A and B, and returns its tokenizer."""
     tokenizer = load_model("tiny", tiny_models).tokenizer.with_labels(["A", "B"])
     shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
-    rng = np.random.default_rng(1)
-    weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shape.weight_shapes().items()}
+    weights = random_weights(shape, seed=1)
     corpus = CorpusConfig(documents="line")
     save_model(folder / "labelled", weights, shape, TokenizerConfig("char"), corpus, tokenizer)
     return tokenizer

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import random_weights
+from networks import random_weights
 
 from textgen.cli import textgen
 from textgen.cli.write import _started
