@@ -489,7 +489,7 @@ def test_a_frame_fits_and_shows_the_end_of_the_text(tmp_path: Path, text: str, w
 def test_a_long_message_leaves_the_end_of_the_text_in_a_small_frame(
     tmp_path: Path, message: str, width: int, height: int
 ) -> None:
-    session = session_of(tmp_path / "new.txt")
+    session = session_with(tmp_path / "new.txt")
     session.replace("one two three")
     session.message = message
     session.suggestions()
@@ -509,7 +509,7 @@ def text_of(screen: Screen, width: int, height: int) -> list[str]:
 @pytest.mark.parametrize("text", ["one two eleven, 12 " * 60, "床前明月光，疑是地上霜。" * 50, "月 a" * 300], ids=len)
 @pytest.mark.parametrize("before", [0, 7, 20_000])
 def test_lines_above_the_cursor_stay_while_a_long_paragraph_is_typed(tmp_path: Path, text: str, before: int) -> None:
-    session = session_of(tmp_path / "new.txt")
+    session = session_with(tmp_path / "new.txt")
     screen = Screen(session, DummyInput(), DummyOutput())
     shown: list[str] = []
     for end in range(500, 600):
@@ -535,7 +535,7 @@ def test_a_key_wraps_a_part_of_a_very_long_paragraph(
         return wrap(text, width)
 
     monkeypatch.setattr(screens, "wrap", noted)
-    session = session_of(tmp_path / "new.txt")
+    session = session_with(tmp_path / "new.txt")
     session.draft.text = "月" * length
     assert len(text_of(Screen(session, DummyInput(), DummyOutput()), 20, 24)) > 5
     assert max(wrapped) <= 16_384 + 20 * 24

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 from browsers import ENGINES, Browser, axe_source, opened
-from conftest import random_weights
 from javascript import in_node, needs_node
-from networks import planted, quoted_text
+from networks import planted, quoted_text, random_weights
 from servers import python_with
 
 from textgen.corpus.config import CorpusConfig
