@@ -3,7 +3,7 @@
 
 demo: ; scripts/demo
 test: ; scripts/test
-test-slow: ; scripts/test -m slow -n 0
+test-slow: ; scripts/setup dask clouds && scripts/test -m slow -n 0
 test-oracles: ; scripts/setup oracles && scripts/test -m oracles -n 0
 test-clients: ; scripts/test -m clients -n 0
 test-browsers: ; scripts/test -m browsers -n 0

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -23,9 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
-from benchmarking import Result, report, run_script
+from benchmarking import Result, add_result, known_results, report, run_script
 
 from textgen.child_processes import child_command
+from textgen.machine import processor_cores
 
 TRAIN_BYTES = 300_000
 BASE = {
@@ -82,8 +82,7 @@ def train(files: tuple[Path, Path], folder: Path, epochs: float, change: str, se
 
 def known(path: Path, epochs: float) -> list[Result]:
     """The results that the file holds of runs as long."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [result for result in map(json.loads, lines) if result["epochs"] == epochs]
+    return [result for result in known_results(path) if result["epochs"] == epochs]
 
 
 def table(results: list[Result]) -> list[list[str]]:
@@ -113,13 +112,13 @@ def main() -> None:
     wanted = [(change, seed) for seed in range(options.seeds) for change in options.only or CHANGES]
     missing = [run for run in wanted if run not in done]
 
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(processor_cores()) as pool:
         files = divide(options.data.read_bytes(), Path(folder))
 
         def add(run: tuple[str, int]) -> None:
             result = train(files, Path(folder), options.epochs, *run)
-            with lock, options.json.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(result) + "\n")
+            with lock:
+                add_result(options.json, result)
                 results.append(result)
                 print(f"{run[0]}, seed {run[1]}: {result['nats']:.4f}", file=sys.stderr)
 

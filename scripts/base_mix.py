@@ -25,14 +25,14 @@ from textgen.errors import CorpusError
 from textgen.storage.files import json_bytes, sha256, write_file
 
 HELD_OUT = 0.01  # share of the documents of each source
-HELD_OUT_CHAPTERS = 8  # of a work that is held out, at most; its other chapters are left out
-HELD_OUT_CHARACTERS = 60_000  # of a document that is held out, at most: one long novel would outweigh all others
-SHORTEST_CHAPTER = 1500  # characters; what is shorter is joined to the next chapter
+HELD_OUT_CHAPTERS = 8  # maximum number of held-out chapters of a work; its other chapters are left out
+HELD_OUT_CHARACTERS = 60_000  # maximum held out of a document, since one long novel would outweigh all others
+SHORTEST_CHAPTER = 1500  # minimum number of characters; a shorter chapter is joined to the next
 CHAPTER = re.compile(r"^(?=(?:chapter|stave)\b.{0,100}$)", re.IGNORECASE | re.MULTILINE)
 SENTENCE_END = re.compile(r"[。！？；.!?;\n]+")
 NOT_LETTERS = re.compile(r"[\W_]+")
-SENTENCES = 40  # at the beginning of a text, which tell its source
-SENTENCE_BYTES = 15  # of letters: a shorter sentence says little about where it is from
+SENTENCES = 40  # number of sentences at the beginning of a text by which its source is found
+SENTENCE_BYTES = 15  # minimum bytes of letters; a shorter sentence says little about its source
 RARE_IN_BIG5, NOWHERE = b"\xc9\x40", b"\xff\xff"
 MIX = "MIX.json"
 

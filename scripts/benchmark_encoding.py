@@ -9,7 +9,6 @@ counts and writes.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ def work(run: Result) -> Result:
     from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
     from textgen.dataset.token_cache import encode_corpus
+    from textgen.machine import processor_cores
     from textgen.tokenizer.tokenizer import load_tokenizer
 
     path, serialized = Path(run["text"]), Path(run["vocabulary"]).read_bytes()
@@ -31,7 +31,7 @@ def work(run: Result) -> Result:
         processor = sentencepiece.SentencePieceProcessor(model_proto=serialized)
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         started = time.perf_counter()
-        processor.encode(lines, num_threads=len(os.sched_getaffinity(0)))
+        processor.encode(lines, num_threads=processor_cores())
     else:
         tokenizer = load_tokenizer(serialized)
         with tempfile.TemporaryDirectory() as folder:

@@ -31,9 +31,9 @@ CONFIGS = {
     "character, B=32": {"hidden_units": 256, "vocab_size": 65, "batch_size": 32},
 }
 LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 1e-3, 0.01, 0.5
-SAMPLED = 1024  # tokens of the sampled softmax
-SECONDS = 6.0  # that each run measures
-KERAS_BATCHES = 4  # a call of `fit`
+SAMPLED = 1024  # number of tokens in the sampled softmax
+SECONDS = 6.0  # duration of the measurement in each run
+KERAS_BATCHES = 4  # batches in a call of `fit`
 SQUARE = 2048  # rows and columns of the products that say what the machine can do
 
 

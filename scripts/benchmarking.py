@@ -98,6 +98,8 @@ def peak_memory() -> int:
 
 def machine() -> str:
     """Processor, cores and system, for the heading of a table."""
+    from textgen.machine import processor_cores
+
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -105,7 +107,7 @@ def machine() -> str:
             line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
         ]
         model = names[0] if names else model
-    return f"{model}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+    return f"{model}, {processor_cores()} cores, Python {platform.python_version()}"
 
 
 def report(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -115,6 +117,18 @@ def report(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     print("|" + "---|" * len(header))
     for row in rows:
         print("| " + " | ".join(row) + " |")
+
+
+def known_results(path: Path) -> list[Result]:
+    """The results in a file to which `add_result` has added them; none if there is no file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def add_result(path: Path, result: Result) -> None:
+    """Adds a result to a file, as a line of JSON, so that an interrupted script need not measure it again."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(result) + "\n")
 
 
 def save(path: Path | None, results: Sequence[Result]) -> None:

@@ -41,11 +41,11 @@ from textgen.training.train_step import TrainStep  # noqa: E402
 CONFIG = ModelConfig(8000, embedding_dim=512, hidden_units=512, num_layers=2, dropout=0.2, embedding_dropout=0.1)
 SMALL = ModelConfig(50, embedding_dim=24, hidden_units=32, num_layers=2, dropout=0.0, embedding_dropout=0.0)
 BATCH_SIZE, SEQUENCE_LENGTH, REPEATS = 64, 64, 10
-PRECISIONS = {"float32": 2e-3, "bfloat16": 0.08, "float16": 0.02}  # and how far gradients may be from those in float64
-STEPS = 100  # of the comparison of losses with a CPU
+PRECISIONS = {"float32": 2e-3, "bfloat16": 0.08, "float16": 0.02}  # and the maximum error of gradients
+STEPS = 100  # number of steps in the comparison of losses with a CPU
 FURTHEST = {"float32": 0.01, "bfloat16": 0.05, "float16": 0.03}  # nats by which a loss may differ from a CPU's
 CUDNN_KERNELS = (b"cudnn", b"RNN_block", b"LSTM_elementWise", b"GRU_elementWise", b"elemWiseRNNcell")
-ROWS_WRITTEN = 64  # texts written side by side
+ROWS_WRITTEN = 64  # number of texts written side by side
 
 
 def seconds(run: Callable[[], object]) -> float:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarking import run_script
+from benchmarking import add_result, known_results, run_script
 
 from textgen.export.html import export_html
 from textgen.export.packing import packed_model
@@ -51,7 +51,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "ban": ["!"], "logit_bias": ["the=0.5"], "mirostat": 1,
     },
 }  # fmt: skip
-NODE_TEXTS = 5  # that one process of Node writes
+NODE_TEXTS = 5  # number of texts that one process of Node writes
 IN_NODE = """
 const writer = await Writer.load(bytesOf(given.packed), { wasm: given.wasm });
 return given.seeds.map((seed) => {
@@ -114,11 +114,7 @@ class Texts:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._texts: dict[str, str] = {}
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                entry = json.loads(line)
-                self._texts[entry["key"]] = entry["text"]
+        self._texts: dict[str, str] = {entry["key"]: entry["text"] for entry in known_results(path)}
 
     def get(self, engine: str, column: Column, seed: int) -> str | None:
         """The text of an engine; None if there is none yet."""
@@ -128,8 +124,7 @@ class Texts:
         """Keeps a text."""
         key = self._key(engine, column, seed)
         self._texts[key] = text
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": key, "text": text}) + "\n")
+        add_result(self.path, {"key": key, "text": text})
 
     @staticmethod
     def _key(engine: str, column: Column, seed: int) -> str:

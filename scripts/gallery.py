@@ -22,12 +22,12 @@ from textgen.saved_model.saved_model import load_model
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "scripts" / "pictures" / "gallery.png"
-LARGEST_PICTURE = 150_000  # bytes
+LARGEST_PICTURE = 150_000  # maximum size in bytes
 LICENCE = "Apache-2.0"
 LINKS = ("#prompt=The+Fox+and+the&seed=7&max_tokens=120", "#prompt=%E6%98%A5&seed=7&max_tokens=60")
-COLOURS = 64  # of the picture, which keeps it small
+COLOURS = 64  # number of colours in the picture; few keep it small
 WIDTH, HEIGHT, GAP = 560, 640, 16  # of each page in it, and between two of them
-FIRST_CHINESE = "\u2e80"  # of the characters
+FIRST_CHINESE = "\u2e80"  # first of the Chinese characters
 SHOW_ALTERNATIVES = """(() => {
   const text = document.getElementById("text");
   text.focus();

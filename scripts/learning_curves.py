@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import misfit_texts
-from benchmarking import Result, by_worker, named_value, report, run_script
+from benchmarking import Result, add_result, by_worker, known_results, named_value, report, run_script
 
 KILOBYTES = (10, 30, 100, 300, 1000, 3000)
 MISFIT_KILOBYTES = 100
@@ -48,10 +48,10 @@ def train(path: Path, seed: int, start: str, settings: dict[str, Any]) -> Result
     configure_process()
     load_tensorflow()
     from textgen.training import run
-    from textgen.training.base_choice import given_start
     from textgen.training.plan import Hardware, Sources, make_plan
+    from textgen.training.start_choice import given_start
 
-    sources = Sources(start=given_start(start or None, None), choose_base=not start)
+    sources = Sources(start=given_start(start or None, None), may_choose_base=not start)
     plan = make_plan(
         Corpus([path], CorpusConfig()), {"seed": seed, **settings}, sources=sources, hardware=Hardware(flops=SPEED)
     )
@@ -128,8 +128,7 @@ def main() -> None:
         for without in (True, False)
         if options.only != ("with" if without else "without")
     ]
-    lines = options.json.read_text(encoding="utf-8").splitlines() if options.json.exists() else []
-    results = [json.loads(line) for line in lines]
+    results = known_results(options.json)
     known, settings = {_key(result) for result in results}, dict(map(named_value, options.set))
     for run in wanted:
         if _key(run) in known:
@@ -137,8 +136,7 @@ def main() -> None:
         print(", ".join(f"{key} {value}" for key, value in run.items()), "...", file=sys.stderr)
         start, changed = ("none", {}) if run["without"] else (options.start, settings)
         results.append(measured(texts[run["text"]], run, start, changed))
-        with options.json.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(results[-1]) + "\n")
+        add_result(options.json, results[-1])
         print(f"  {results[-1]['bits_per_byte']:.4f} bits a byte, {results[-1]['seconds']:.0f} s", file=sys.stderr)
     report("Learning curves", ["text", "size", "without", "with", "change", "started from", "seeds"], table(results))
 

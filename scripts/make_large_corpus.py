@@ -15,9 +15,9 @@ import numpy as np
 
 FABLES = Path(__file__).parent.parent / "corpora" / "fables.txt"
 SYLLABLES = [onset + vowel + coda for onset in "bdfgklmnprstvz" for vowel in "aeiou" for coda in ("", "n", "r", "s")]
-MADE_UP = 20_000  # words
-SENTENCES = 100_000  # of which all stories are made
-STORIES = 20_000  # written at a time
+MADE_UP = 20_000  # number of made-up words
+SENTENCES = 100_000  # number of sentences from which all stories are made
+STORIES = 20_000  # number of stories written at a time
 
 
 @click.command(help=__doc__)

@@ -38,10 +38,10 @@ from textgen.insight.texts import documents_of
 from textgen.model.clamping import Clamp, Place
 from textgen.saved_model.saved_model import load_model
 
-TOGETHER = 5  # cells held at once
+TOGETHER = 5  # number of cells held at once
 MORE_FREE = 4  # times as many texts with nothing held, since all others are compared with them
-NUM_DRAWS = 1000  # of the texts, for the standard deviation
-LONG = 60  # characters of a line
+NUM_DRAWS = 1000  # number of draws from the texts, for the standard deviation
+LONG = 60  # number of characters in a long line
 WORD = re.compile(r"[^\W\d_]+")
 STOPS, COMMAS = re.escape(VERSE_STOPS), re.escape(VERSE_COMMAS)
 HALF_LINE = re.compile(f"[^{STOPS}{COMMAS}\n]+(?=[{STOPS}{COMMAS}])")

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarking import Result, by_worker, named_value, report, run_script
+from benchmarking import Result, add_result, by_worker, known_results, named_value, report, run_script
 
 PLANNED = "as planned"
 Change = Callable[[Any], dict[str, Any]]  # settings by name, from the plan
@@ -70,8 +70,8 @@ def train(path: str, minutes: float, change: str) -> Result:
     configure_process()
     load_tensorflow()
     from textgen.training import run
-    from textgen.training.base_choice import given_start
     from textgen.training.plan import Hardware, Sources, make_plan
+    from textgen.training.start_choice import given_start
 
     def planned(settings: dict[str, Any]) -> Any:
         preset = settings.pop("preset", None)
@@ -123,8 +123,7 @@ def main() -> None:
         return
     if not options.json:
         parser.error("--json is missing: name the file of the results.")
-    lines = options.json.read_text(encoding="utf-8").splitlines() if options.json.exists() else []
-    results = [json.loads(line) for line in lines]
+    results = known_results(options.json)
     known = {(result["text"], result["minutes"], result["change"]) for result in results}
     changes = options.only or ([] if options.set else list(CHANGES))
     for minutes in options.minutes:
@@ -135,8 +134,7 @@ def main() -> None:
                 job = {"path": path, "minutes": minutes, "change": change}
                 result = by_worker(__file__, job, f"{path}, {minutes:g} minutes, {change}")
                 results.append({"text": name, "minutes": minutes, "change": change, **result})
-                with options.json.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(results[-1]) + "\n")
+                add_result(options.json, results[-1])
                 bits = f"{result['bits_per_byte']:.4f} bits a byte" if result else "the same as planned"
                 print(f"{name}, {minutes:g} minutes, {change}: {bits}", file=sys.stderr)
     report("Choices", ["text", "minutes", "run", "bits a byte", "against the plan", "epochs"], table(results))

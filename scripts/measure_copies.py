@@ -38,7 +38,7 @@ from textgen.generation.generator import Generator
 from textgen.saved_model.saved_model import load_model
 
 LENGTHS = {"words": (8, 12, 16), "characters": (7, 10, 15, 20)}
-FACTOR = np.uint64(0x9E3779B97F4A7C15)  # of the hash of a run, from each place to the next
+FACTOR = np.uint64(0x9E3779B97F4A7C15)  # factor of the hash of a run from each place to the next
 
 Run = tuple[str, ...]
 Split = Callable[[str], list[str]]

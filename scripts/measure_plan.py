@@ -30,7 +30,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "medium, 8,000 tokens, B 128": {"preset": "medium", "vocab_size": 8000, "batch_size": 128},
     "large, 8,000 tokens": {"preset": "large", "vocab_size": 8000},
 }
-WITHIN = 0.25  # of what is measured
+WITHIN = 0.25  # maximum error, as a share of what is measured
 LEAST_STEPS = 10
 TRIAL = 1000  # steps of the plan that says how long a step takes
 

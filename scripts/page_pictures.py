@@ -26,8 +26,8 @@ from textgen.saved_model.bases import base_folder  # noqa: E402
 
 PICTURES = ROOT / "scripts" / "pictures"
 PROMPT = "It was a dark and stormy night"
-TOKEN = "know"  # of the fables, inside quotes
-COLOURS = 128  # of a PNG, which keeps it small
+TOKEN = "know"  # a token of the fables, inside quotes
+COLOURS = 128  # number of colours in a PNG; few keep it small
 FRAME_SECONDS = 0.12
 SHOWN = "document.getElementById('text').textContent"
 IS_IDLE = "document.getElementById('write').dataset.word === 'write'"

@@ -50,9 +50,9 @@ SETTINGS: dict[str, Any] = {
     "optimizer": "adamw", "learning_rate": 3e-3, "schedule": "cosine", "weight_decay": 0.02, "dropout": 0.1,
     "embedding_dropout": 0.0, "random_bptt": 0.05, "num_validations": 12,
 }  # fmt: skip
-BASE_WORDS = 30_000  # in the filter of a base: the commonest; among rarer ones are misprints and spoken forms
-MINUTES = (45.0, 60.0)  # of each round
-LATER_LEARNING_RATE = 2e-3  # of the rounds after the first: higher ones undo more than a round gains
+BASE_WORDS = 30_000  # number of words in the filter of a base; among rarer ones are misprints and spoken forms
+MINUTES = (45.0, 60.0)  # duration of each round
+LATER_LEARNING_RATE = 2e-3  # for the rounds after the first; higher ones undo more than a round gains
 VOCABULARY_AND_SHAPE = ("tokenizer", "vocab_size", "character_coverage", "num_layers", "hidden_units", "embedding_dim")
 OWN_SETTINGS: dict[str, dict[str, Any]] = {
     "english": {"embedding_dim": 512, "vocab_size": 8000},

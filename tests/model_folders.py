@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from networks import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
@@ -38,8 +39,7 @@ def small(vocab_size: int) -> ModelConfig:
 
 
 def weights_of(config: ModelConfig) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in config.weight_shapes().items()}
+    return random_weights(config, scale=1.0)
 
 
 def save(folder: Path, tokenizer: Tokenizer, weights: dict[str, np.ndarray] | None = None) -> Path:

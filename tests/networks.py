@@ -1,4 +1,4 @@
-"""Networks whose weights are set by hand, so that it is known what their cells do."""
+"""Weights of networks: random ones, and those set by hand, so that it is known what the cells do."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ from textgen.tokenizer.vocabulary import train_tokenizer
 
 OPEN = 8.0  # the sigmoid of it is 0.9997
 QUOTE_UNIT, COLUMN_UNIT, UNITS = 5, 9, 24
+
+
+def random_weights(config: ModelConfig, seed: int = 0, scale: float = 0.5) -> dict[str, np.ndarray]:
+    """The same for the same seed, and by default so large that every gate moves and every piece changes what follows.
+
+    Args:
+        config: Shape of the network.
+        seed: Seed of the random numbers.
+        scale: Standard deviation of the weights.
+    """
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(0, scale, shape).astype(np.float32) for name, shape in config.weight_shapes().items()}
 
 
 def quoted_text(length: int = 3000, seed: int = 0) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import random_weights
+from networks import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
@@ -16,8 +16,8 @@ from textgen.saved_model.layout import CHECKPOINTS
 from textgen.saved_model.saving import save_model, write_training
 from textgen.training.checkpoints import Checkpoint, save_checkpoint
 from textgen.training.plan import Hardware, Plan, make_plan
-from textgen.training.run_setup import Say, quiet
 from textgen.training.run_start import begin
+from textgen.wording import Say, silent
 
 SETTINGS: dict[str, Any] = {
     "tokenizer": "char", "hidden_units": 8, "embedding_dim": 6, "num_layers": 1, "batch_size": 2,
@@ -38,7 +38,7 @@ def plan(text: Path) -> Plan:
     return make_plan(Corpus([text], CorpusConfig(documents="line")), dict(SETTINGS), hardware=Hardware(flops=1e11))
 
 
-def begun(plan: Plan, folder: Path, *, saves: bool = True, say: Say = quiet) -> Path:
+def begun(plan: Plan, folder: Path, *, saves: bool = True, say: Say = silent) -> Path:
     """A run that was killed after its first checkpoint, and with `saves` after its first model, without a training."""
     with claimed(folder):
         made = begin(plan, folder, say)

@@ -1,7 +1,10 @@
-"""A suggester whose suggestions are known."""
+"""A suggester whose suggestions are known, and sessions of writing with it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from textgen.editor.session import Session
 from textgen.generation.suggestions import Suggester, Suggestion
 
 # === The session ===
@@ -18,3 +21,17 @@ class Telling(Suggester):
     ) -> list[Suggestion]:
         self.calls += 1
         return [Suggestion(f" {n}: {length} {temperature} {page} {seed}", 1 / n) for n in (1, 2)]
+
+
+def session_of(path: Path, text: str = "") -> Session:
+    """A session in a new file, with a text that is not saved yet."""
+    session = Session(Telling(), path, length=6, temperature=0.8)
+    session.replace(text)
+    return session
+
+
+def session_with(path: Path, text: str = "", suggester: Suggester | None = None) -> Session:
+    """A session in a file that holds a text, if there is any."""
+    if text:
+        path.write_text(text, encoding="utf-8")
+    return Session(suggester or Telling(), path, length=6, temperature=0.8)

@@ -247,6 +247,33 @@ def test_python_in_a_page_compiles_and_what_it_imports_is_there(page: Path) -> N
                     assert hasattr(module, alias.name), f"{node.module}.{alias.name}"
 
 
+# === Docstrings ===
+
+
+def functions(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """The public functions and methods in a module, by their names there."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            is_public = not child.name.startswith("_") or child.name == "__init__"
+            if is_public and isinstance(child, ast.ClassDef):
+                yield from functions(child, f"{prefix}{child.name}.")
+            elif is_public and not isinstance(child, ast.ClassDef):
+                yield f"{prefix}{child.name}", child
+
+
+@pytest.mark.parametrize("folder", ["editor", "evaluation", "export", "generation", "insight", "model", "server"])
+def test_functions_of_many_arguments_explain_them(folder: str) -> None:
+    unexplained = []
+    for path in (ROOT / "textgen" / folder).rglob("*.py"):
+        for name, function in functions(ast.parse(text_of(path))):
+            given = function.args
+            names = {each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)} - {"self", "cls"}
+            about = " ".join((ast.get_docstring(function) or "").split())
+            if len(names) >= 5 and "Args:" not in about and "The arguments are those of" not in about:
+                unexplained.append(f"{name_of(path)}: {name}")
+    assert not unexplained
+
+
 # === Extras ===
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -251,25 +252,36 @@ def test_files_are_read_at_any_place_by_many_threads(tmp_path: Path, monkeypatch
 
 
 DEADLINE = """
-import signal, sys, time
+import signal, time
 del signal.setitimer
 from textgen.training.distribution import deadline
-with deadline(2) as restart_timer:
-    for _ in range(5):
-        time.sleep(0.5)
-        restart_timer()
-    print("beats", flush=True)
-    time.sleep(60)
+with deadline(0.1):
+    time.sleep(600)
 """
 
 
-def test_a_deadline_without_an_alarm_signal(monkeypatch: pytest.MonkeyPatch) -> None:
-    started = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", DEADLINE], capture_output=True, text=True, check=False)
-    assert time.monotonic() - started < 50
-    assert (done.returncode, done.stdout) == (1, "beats\n")
+def test_a_deadline_without_an_alarm_signal_ends_the_process() -> None:
+    done = subprocess.run([sys.executable, "-c", DEADLINE], capture_output=True, text=True, check=False, timeout=200)
+    assert (done.returncode, done.stdout) == (1, "")
     assert "Timeout" in done.stderr
-    monkeypatch.delattr(signal, "setitimer")
-    with deadline(1.0):
-        pass
-    time.sleep(1.2)  # and it is not over
+
+
+@pytest.mark.parametrize("has_alarm", [True, False])
+def test_a_deadline_begins_anew_at_each_call_and_is_over_after_its_block(has_alarm: bool) -> None:
+    """The timers of the system, which end the process, are started and stopped as often."""
+    timers: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:  # also pytest sets timers, when a test has failed
+        if has_alarm:
+            patch.setattr(signal, "setitimer", lambda _, seconds: timers.append(seconds or "stopped"))
+        else:
+            patch.delattr(signal, "setitimer")
+            patch.setattr(faulthandler, "dump_traceback_later", lambda seconds, exit: timers.append(exit and seconds))
+            patch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: timers.append("stopped"))
+        with deadline(7.0) as restart_timer:
+            timers.append("begun")
+            restart_timer()
+        with suppress(KeyboardInterrupt), deadline(8.0):
+            raise KeyboardInterrupt
+        with deadline(None) as restart_timer:
+            restart_timer()
+    assert timers == [7.0, "begun", 7.0, "stopped", 8.0, "stopped"]

@@ -1,13 +1,38 @@
-"""Schemas: what fits is let through, what does not is named with its place."""
+"""Schemas: what fits is let through, what does not is named with its place. No JSON makes a reader of it crash."""
 
 from __future__ import annotations
 
+import hashlib
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import fsspec
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from textgen.schema import check, of_fields
+from textgen.cli.prompts import read_requests
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.fetched_text import _poem_blocks, _read_record
+from textgen.corpus.records import RecordFile
+from textgen.corpus.walk import is_record
+from textgen.dataset.bloom_filter import read_filters
+from textgen.dataset.prepared_corpus import _has_settings
+from textgen.dataset.token_files import read_object
+from textgen.errors import TextgenError
+from textgen.export.formats import MARK, exported_format
+from textgen.export.packing import MAGIC, unpacked
+from textgen.saved_model.layout import read_json
+from textgen.saved_model.onnx_cache import _read
+from textgen.schema import check, decoded_json, json_object, of_fields
+from textgen.storage.cache_eviction import LOSS, _corpus
+from textgen.storage.folders import MANIFEST, read_manifest, update_folder
+from textgen.storage.remote_folders import fetch_folder
+from textgen.tokenizer.model_file import _says_byte
+from textgen.tokenizer.tokenizer import load_tokenizer
 
 
 @dataclass
@@ -69,3 +94,84 @@ def test_lists_maps_and_what_is_missing() -> None:
             check(value, {"a": [int], "b": {str: (int, None)}, "c?": str})
     with pytest.raises(ValueError, match=r"'x{39}\.\.\.$"):
         check("x" * 1000, int)
+
+
+# --- Decoding ----------------------------------------------------------------------------------------------
+
+DEEP = b"[" * 200_000
+
+
+@pytest.mark.parametrize(
+    "data", ["", "{", b"\xff", DEEP, DEEP.decode(), b'{"a":' * 200_000, b"1" * 10_000, b'"a'], ids=lambda data: data[:9]
+)
+def test_what_is_no_json_is_a_value_error(data: str | bytes) -> None:
+    for decode in (decoded_json, json_object):
+        with pytest.raises(ValueError, match=r"."):
+            decode(data)
+
+
+@pytest.mark.parametrize(("data", "kind"), [("[]", "a list"), ("5", "5"), ("null", "None"), ('"a"', "'a'")])
+def test_what_is_no_object_is_a_value_error(data: str, kind: str) -> None:
+    decoded_json(data)
+    with pytest.raises(ValueError, match=f"^it should be an object, not {kind}$"):
+        json_object(data)
+
+
+def written(path: Path, data: bytes = DEEP) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def in_memory(name: str) -> str:
+    fsspec.filesystem("memory").pipe(f"/deep/{name}", DEEP)
+    return "memory://deep"
+
+
+def filters_of(path: Path) -> Path:
+    save_file({"bits_0": np.zeros(8, np.uint8)}, path, {"key": DEEP.decode()})
+    return path
+
+
+def in_manifest(folder: Path) -> Path:
+    update_folder(folder, {LOSS: DEEP})
+    return folder
+
+
+def packed() -> bytes:
+    return MAGIC + struct.pack("<Q", len(DEEP)) + hashlib.sha256(DEEP).digest() + DEEP
+
+
+def records(suffix: str = ".jsonl") -> RecordFile:
+    return RecordFile("deep", suffix, CorpusConfig())
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "file of a saved model": lambda path: read_json(written(path)),
+    "file of token ids": lambda path: read_object(written(path)),
+    "manifest": lambda path: read_manifest(written(path.parent / MANIFEST).parent),
+    "manifest elsewhere": lambda path: fetch_folder(in_memory(MANIFEST)),
+    "record of a training": lambda path: is_record(DEEP),
+    "settings of a prepared corpus": lambda path: _has_settings(in_memory("prepared.json")),
+    "config of a byte vocabulary": lambda path: _says_byte(written(path)),
+    "labels of a byte vocabulary": lambda path: load_tokenizer(DEEP),
+    "mark of an export": lambda path: exported_format(written(path.parent / MARK).parent),
+    "entry of the cache": lambda path: _corpus(written(path.parent / LOSS).parent),
+    "packed model": lambda path: unpacked(packed()),
+    "filters": lambda path: read_filters(filters_of(path), "key", "words"),
+    "prompts": lambda path: read_requests([], str(written(path.with_suffix(".jsonl"))), None, {}, 1),
+    "records": lambda path: list(records().read([DEEP.decode()])),
+    "fields of records": lambda path: records().fields([DEEP.decode()]),
+    "values of a .json file": lambda path: list(records(".json").read([DEEP.decode()])),
+    "record of a text": lambda path: _read_record(written(path)),
+    "poems": lambda path: _poem_blocks(written(path)),
+    "network in the cache": lambda path: _read(in_manifest(path.parent / "entry")),
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_no_reader_of_json_crashes_on_200_000_brackets(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    try:
+        found = read(tmp_path / "file")
+    except TextgenError:
+        return
+    assert not found

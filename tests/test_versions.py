@@ -1,9 +1,11 @@
-"""Versions of modules are found in whatever distribution has them."""
+"""Versions of modules are found in whatever distribution has them; those that are missing are named."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -11,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from textgen import runtime
+from textgen.errors import ConfigError
 from textgen.saved_model.saved_model import load_model
-from textgen.versions import module_version
+from textgen.versions import missing, module_version, require
 
 Install = Callable[[str, str, str], None]
 
@@ -60,3 +63,17 @@ def test_xla_gets_its_flags_from_any_tensorflow(install: Install, monkeypatch: p
     install("tensorflow", "tf-nightly", "2.99.0")
     with runtime._xla_flags():
         assert "XLA_FLAGS" not in os.environ
+
+
+def test_modules_that_are_missing_are_named_with_what_installs_them() -> None:
+    names = ["numpy.linalg", "no_such_module", "another.module"]
+    assert missing(names) == names[1:]
+    require("Counting", ["numpy"], "nothing")
+    with pytest.raises(ConfigError, match=r"^Counting needs no_such_module, another\.module: run pip .*\[nothing\]"):
+        require("Counting", names, "nothing", ConfigError)
+
+
+def test_asking_for_modules_imports_none() -> None:
+    code = "import sys; from textgen.versions import missing; missing(['lxml', 'numpy']); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"lxml", "numpy", "importlib.metadata"}.isdisjoint(loaded)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from hypothesis import strategies as st
 
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.tokenizer import SentencePieceTokenizer, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 ENGLISH = "The cat sat on the mat.\nThe dog saw the cat, and the cat saw the dog.\n\n    if x:\treturn 1\n"
@@ -23,6 +26,13 @@ AWKWARD = [
     "<end of document>", "The  cat\n sat ", "日本 語",
 ]  # fmt: skip
 texts = st.text() | st.text("The cat\u2581\n明月 ") | st.sampled_from(AWKWARD)
+
+
+def pieces_of(kind: str, texts: Sequence[str], **settings: Any) -> SentencePieceTokenizer:
+    """A vocabulary of pieces that is trained on some texts."""
+    tokenizer = train_tokenizer(texts, TokenizerConfig(kind, **settings))
+    assert isinstance(tokenizer, SentencePieceTokenizer)
+    return tokenizer
 
 
 def tokenizer_of(kind: str) -> Tokenizer:

@@ -6,7 +6,22 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any
+
+
+def asset(package: str, name: str) -> str:
+    """Returns the text of a file that belongs to a package.
+
+    Args:
+        package: Name of the package, such as "textgen.insight".
+        name: Path of the file in its folder, such as "page/page.js".
+
+    Example:
+        >>> asset("textgen.insight", "page/page.html").splitlines()[0]
+        '<!doctype html>'
+    """
+    return (files(package) / name).read_text(encoding="utf-8")
 
 
 def fill(template: str, parts: Mapping[str, str]) -> str:
@@ -36,6 +51,21 @@ def json_in_html(value: Any) -> str:
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def policy(script: str, style: str, *, runs_worker: bool = False) -> str:
+    """Returns the content security policy of a page that makes no request and runs no code but its own.
+
+    Args:
+        script: The script of the page, which the policy allows by its hash.
+        style: Its style, likewise.
+        runs_worker: Whether the script starts a Worker from a text of the page, and uses WebAssembly.
+    """
+    wasm, worker = (" 'wasm-unsafe-eval'", "worker-src blob:; ") if runs_worker else ("", "")
+    return (
+        f"default-src 'none'; script-src {source_hash(script)}{wasm}; style-src {source_hash(style)}; {worker}"
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
 
 
 def source_hash(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Validates the structure of JSON from files, with a clear one-line error.
+"""Decodes JSON from files and validates its structure, with a clear one-line error.
 
 A schema has the same structure as the value:
 
@@ -15,6 +15,7 @@ A schema has the same structure as the value:
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from typing import Any
 
@@ -22,6 +23,47 @@ LARGEST = 1 << 63  # maximum absolute value of an integer
 SHOWN = 40  # maximum number of characters of a wrong value in a message
 NAMES = {str: "a string", bool: "true or false", int: "an integer", float: "a number", dict: "an object"}
 BY_ANNOTATION: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "None": None}
+
+
+def decoded_json(data: str | bytes) -> Any:
+    """Decodes JSON that may be damaged, or written to do harm.
+
+    Args:
+        data: The JSON, as text or in UTF-8.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: The data is no JSON, or cannot be decoded. No other error is raised, whatever the data.
+    """
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("lists or objects are nested too deep") from None
+
+
+def json_object(data: str | bytes) -> dict[str, Any]:
+    """Decodes JSON that should hold an object; see `decoded_json`.
+
+    Args:
+        data: The JSON, as text or in UTF-8.
+
+    Returns:
+        The object.
+
+    Raises:
+        ValueError: The data is no JSON, or holds another value.
+
+    Example:
+        >>> json_object('["a"]')
+        Traceback (most recent call last):
+        ...
+        ValueError: it should be an object, not a list
+    """
+    value = decoded_json(data)
+    check(value, dict)
+    return value
 
 
 def check(value: Any, schema: Any, where: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Formats text for output: counts with nouns, visible control characters, and JSON.
+"""Formats text for output: counts with nouns, visible control characters, and JSON. A `Say` function takes its lines.
 
 File names may contain bytes that are not valid text. Python represents these as lone surrogates (`caf\\udce9.txt`),
 which cannot be encoded. They are shown as `\\xe9`, and escaped in JSON so that the name survives a round trip.
@@ -10,11 +10,18 @@ import json
 import math
 import re
 import shlex
+from collections.abc import Callable
 from typing import Any
 
-LARGE = 1e6  # from which on `short` writes numbers with an exponent
+Say = Callable[[str], None]
+"""A function that takes a line for the user, without a newline."""
+LARGE = 1e6  # numbers from this size on are written with an exponent by `short`
 HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters except newline and tab, characters that change the direction of text, and lone surrogates."""
+
+
+def silent(line: str) -> None:
+    """Drops a line: the `Say` of callers that want to hear nothing."""
 
 
 def counted(number: int, noun: str) -> str:
@@ -81,22 +88,6 @@ def escape(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def install_command(extra: str) -> str:
-    """Says how an extra of textgen is installed: from its source, as the name on PyPI belongs to another program.
-
-    Args:
-        extra: Name of the extra, as in `pyproject.toml`.
-
-    Returns:
-        What to do, without a capital and a full stop.
-
-    Example:
-        >>> print(install_command("serve"))
-        run pip install ".[serve]" in the folder of textgen's source
-    """
-    return f'run pip install ".[{extra}]" in the folder of textgen\'s source'
 
 
 def excerpt(text: str, length: int = 200) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from conftest import random_weights
+from networks import random_weights
 
 from textgen.cli import textgen
 from textgen.cli.options import novelty_line
@@ -33,7 +33,7 @@ from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.training.distribution import Distribution
 
 POEMS = "\n\n".join(
@@ -760,6 +760,25 @@ def test_what_a_stop_text_takes_back_is_not_in_the_state(models: Path, tmp_path:
     assert cut["stop_reason"] == "stop"
     (rest,) = rows_of(models, *greedy, "--load-state", state)
     assert (cut["text"] + rest["text"])[: len(whole["text"])] == whole["text"]
+
+
+def test_the_state_of_a_cut_text_that_began_inside_a_character_repeats_no_byte(tmp_path: Path) -> None:
+    tokenizer = ByteTokenizer()
+    config = ModelConfig(tokenizer.vocab_size, 6, 8)
+    weights = random_weights(config)
+    weights["head/bias"][tokenizer.encode("床前é")] += 30.0
+    save_model(tmp_path / "bytes", weights, config, TokenizerConfig("byte"), CorpusConfig(), tokenizer)
+    half, after = str(tmp_path / "half.state"), str(tmp_path / "after.state")
+    drawn = ("--seed", "1", "--max-tokens", "12")
+    (first,) = rows_of(tmp_path, "--max-tokens", "1", "--seed", "1", "--save-state", half, model="bytes")
+    (whole,) = rows_of(tmp_path, *drawn, "--load-state", half, model="bytes")
+    assert not first["text"]
+    (cut,) = rows_of(
+        tmp_path, *drawn, "--load-state", half, "--stop", whole["text"][2], "--save-state", after, model="bytes"
+    )
+    assert (cut["text"], cut["stop_reason"]) == (whole["text"][:2], "stop")
+    state = load_model("bytes", tmp_path).generator().load_state(after)
+    assert tokenizer.decode(state.ids) == cut["text"]
 
 
 def test_a_state_that_cannot_be_written_is_said(models: Path, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from exact_models import KINDS, TEXT, golden_texts, random_weights, save_models
+from exact_models import KINDS, TEXT, golden_texts, save_models
+from networks import random_weights
 
 from textgen import load
 from textgen.cli import textgen
@@ -109,7 +110,7 @@ def test_directions(tiny_models: Path, tmp_path: Path) -> None:
     for direction in ("both", "backward"):
         config = replace(tiny.model_config, direction=direction)
         rest = (tiny.tokenizer_config, tiny.corpus_config, tiny.tokenizer)
-        save_model(tmp_path / direction, random_weights(config), config, *rest)
+        save_model(tmp_path / direction, random_weights(config, scale=0.25), config, *rest)
     both = load_model("both", tmp_path)
     forward = {name: array for name, array in both.weights().items() if not name.startswith("backward_")}
     config = replace(tiny.model_config, direction="forward")

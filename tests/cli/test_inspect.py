@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import random_weights
 from loaded_modules import modules_after
+from networks import random_weights
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig

@@ -316,7 +316,7 @@ def test_a_model_that_would_suffer_is_left_as_it_is(own: Path, monkeypatch: pyte
     result = run("models", "compress", "tiny")
     assert (result.exit_code, result.stdout) == (1, "")
     assert re.search(
-        r"tiny was left as it is: as int8 it needs [\d.e-]+ % more bits a token .*, or --force", result.stderr
+        r"tiny was left as it is: as int8 it needs [\d.e-]+ % more bits a token .*, or use --force\.", result.stderr
     )
     assert {path: path.read_bytes() for path in (own / "tiny").iterdir()} == files
     assert not (own / "small").exists()

@@ -8,20 +8,43 @@ import math
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 from click.types import FloatParamType
+from files import write
 
 from textgen.cli import textgen
-from textgen.errors import ConfigError
+from textgen.cli.options import text_of
+from textgen.corpus.config import CorpusConfig
+from textgen.errors import ConfigError, CorpusError
 from textgen.settings import Settings, check_bounds, declared
 
 
 def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
     return CliRunner().invoke(textgen, arguments, input=stdin, catch_exceptions=False, prog_name="textgen")
+
+
+# === Texts for a saved model ===
+
+
+def test_a_text_is_read_as_that_of_the_training_unless_options_say_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved: Any = SimpleNamespace(corpus_config=CorpusConfig(documents="line", text_field="body", labels="by"))
+    write(tmp_path, "a.jsonl", '{"body": "one"}')
+    binary = write(tmp_path, "b.bin", b"\0")
+    assert text_of(saved, [str(tmp_path)], {"documents": "file"}).config == replace(
+        saved.corpus_config, documents="file"
+    )
+    assert capsys.readouterr().err == f"Skipped {binary}: it looks like a binary file.\n"
+    with pytest.raises(CorpusError, match="No document has a label 'author'"):
+        text_of(saved, [str(tmp_path)], {"labels": "author"})
 
 
 # === Files to write ===

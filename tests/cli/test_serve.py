@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from loaded_modules import modules_after
 
-from textgen import machine, runtime
+from textgen import machine, runtime, versions
 from textgen.__main__ import configure
 from textgen.cli import textgen
 from textgen.model.onnx_model import session_options
@@ -38,8 +37,7 @@ def begin_anew(patch: pytest.MonkeyPatch, own: str | None = None) -> None:
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "msgspec" else find(name))
+    monkeypatch.setattr(versions, "missing", lambda modules: [name for name in modules if name == "msgspec"])
     result = CliRunner().invoke(textgen, ["serve"])
     assert (result.exit_code, result.stderr) == (
         1,

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import csv
-import gc
 import gzip
 import io
 import json
 import os
 import random
 import re
-import sys
 import tarfile
 import tempfile
 import textwrap
-import threading
 import tracemalloc
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -34,68 +30,14 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus, Part
 from textgen.corpus.documents import guess_documents
 from textgen.corpus.source import Source
-from textgen.errors import CorpusError, TextgenError
+from textgen.errors import CorpusError
 
+BUNDLED = Path(__file__).resolve().parents[2] / "corpora"
 SHARED = Path(os.environ.get("TEXTGEN_TEST_CORPORA", Path(__file__).resolve().parents[2] / ".." / "shared" / "corpora"))
-
-
-# --- Finding files -----------------------------------------------------------------------------------------
-
-
-def test_folders_globs_and_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("b.txt", "a.txt", "sub/c.txt", "sub/.hidden.txt", ".git/d.txt", "odd[1].txt"):
-        write(tmp_path, name, name)
-    write(tmp_path, "sub/e.png", b"\x89PNG\0\0")
-    monkeypatch.chdir(tmp_path)
-    everything = ["a.txt", "b.txt", "odd[1].txt", "sub/c.txt"]
-    cases: list[tuple[list[str], list[str], list[str]]] = [
-        (["."], everything, ["e.png"]),
-        (["b.txt", ".", "./a.txt", "b.txt"], ["b.txt", "a.txt", "odd[1].txt", "sub/c.txt"], ["e.png"]),
-        (["*.txt"], ["a.txt", "b.txt", "odd[1].txt"], []),
-        (["**/*.txt"], everything, []),
-        (["*", "sub"], everything, ["e.png"]),
-        (["odd[1].txt"], ["odd[1].txt"], []),
-        (["sub/.hidden.txt"], ["sub/.hidden.txt"], []),
-    ]
-    for paths, expected, skipped in cases:
-        found = Corpus(paths)
-        assert [str(path) for path in found.files] == expected, paths
-        assert list(found.documents()) == expected
-        assert [Path(path).name for path in found.skipped] == skipped
 
 
 def test_one_path_instead_of_a_list(tmp_path: Path) -> None:
     assert list(Corpus(str(write(tmp_path, "a.txt", "one"))).documents()) == ["one"]
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def pipe(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-
-
-def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipe(monkeypatch, "诗\r\n".encode())
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    found = Corpus(["-", "-"])
-    assert [list(found.documents()) for _ in range(2)] == [["诗\n"]] * 2
-    assert len(list(tmp_path.iterdir())) == 1
-    found.close()
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_pipe_is_read_once(tmp_path: Path) -> None:
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    writer = threading.Thread(target=lambda: path.write_text("text"))
-    writer.start()
-    found = Corpus([path])
-    writer.join()
-    assert [list(found.documents()) for _ in range(2)] == [["text"]] * 2
 
 
 # --- Bad input ---------------------------------------------------------------------------------------------
@@ -122,24 +64,6 @@ Case = tuple[dict[str, str | bytes], str, dict[str, str], str]
 LONG = b"".join(random.Random(0).randbytes(1) for _ in range(20_000)).hex().encode()
 ZIP, TAR = zipped("The cat sat.\n"), tarred("The cat sat.\n")
 BAD: dict[str, Case] = {
-    "missing": (
-        {"poems.txt": "a"},
-        "poem.txt",
-        {},
-        r"poem\.txt does not exist\. Did you mean .*poems\.txt\?",
-    ),
-    "missing, nothing like it": ({}, "poems.txt", {}, r"poems\.txt does not exist\. Check the path"),
-    "missing, its suffix is there": (
-        {"en.txt": "a", "zh.txt": "a", "empty.txt": ""},
-        "nope.txt",
-        {},
-        r"nope\.txt does not exist\. Check the path",
-    ),
-    "missing, another suffix": ({"poems.md": "a"}, "poems.txt", {}, r"not exist\. Did you mean .*poems\.md\?"),
-    "missing folder": ({}, "no/such/poems.txt", {}, r"does not exist\. Check the path"),
-    "glob": ({"a.txt": "a"}, "*.md", {}, r"Nothing matches .*\*\.md"),
-    "empty folder": ({".hidden/a.txt": "a"}, ".", {}, r"No text in .*: there are no files"),
-    "folder of binaries": ({"a.png": b"\0"}, ".", {}, r"No text in .*: there is nothing but 1 binary file \("),
     "binary": ({"a.txt": b"ab\0"}, "a.txt", {}, r"a\.txt looks like a binary file.*set encoding to utf-16"),
     "binary, compressed": ({"a.gz": gzip.compress(b"\0")}, "a.gz", {}, r"a\.gz looks like a binary file"),
     "zip": (
@@ -251,27 +175,6 @@ def test_bad_input(tmp_path: Path, case: Case) -> None:
         read(tmp_path / path, **config)
     assert "\n" not in str(info.value)
     assert str(info.value).endswith((".", "?"))
-
-
-def test_no_paths() -> None:
-    with pytest.raises(CorpusError, match="No files to read"):
-        Corpus([])
-
-
-@pytest.mark.parametrize(
-    ("stdin", "message"),
-    [
-        (Terminal(), "which is a terminal"),
-        (None, "which is closed"),
-        (io.TextIOWrapper(io.BytesIO()), "No text in standard input: it is empty"),
-        (io.TextIOWrapper(io.BytesIO(b" \n")), "No text in standard input: it is empty or has only white space"),
-        (io.TextIOWrapper(io.BytesIO(b"\0")), "standard input looks like a binary file"),
-    ],
-)
-def test_bad_standard_input(monkeypatch: pytest.MonkeyPatch, stdin: io.TextIOBase, message: str) -> None:
-    monkeypatch.setattr(sys, "stdin", stdin)
-    with pytest.raises(CorpusError, match=message):
-        read("-")
 
 
 def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -518,17 +421,6 @@ def test_excerpts_of_records_without_the_field_say_which_there_are(tmp_path: Pat
     assert len(list(found.excerpts(10_000))) > 100
 
 
-def test_a_pipe_that_does_not_fit_on_the_disk_is_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk_of: Callable[[int], AbstractContextManager[None]]
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"The cat sat.\n" * 1000)))
-    with disk_of(5000), pytest.raises(TextgenError, match=rf"Cannot write {tmp_path}/.*: File too large\. .*TMPDIR"):
-        Corpus(["-"])
-    gc.collect()
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_records_without_text_among_the_excerpts_are_counted(tmp_path: Path) -> None:
     """Under the name of the file, though each excerpt is a section of it."""
     records = [json.dumps({"text": None if number % 3 == 0 else f"text {number:05d}"}) for number in range(20_000)]
@@ -689,6 +581,12 @@ def test_guess_reads_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", 1000)
     path = write(tmp_path, "a.txt", TEXTS["headlines"][1][0].encode() + b"\xff")
     assert Corpus([path]).documents_mode == "line"  # the bad byte lies beyond
+
+
+@pytest.mark.parametrize(("name", "documents"), [("fables.txt", 200), ("verse.txt", 300)])
+def test_guess_on_the_texts_that_are_part_of_textgen(name: str, documents: int) -> None:
+    found = Corpus([BUNDLED / name])
+    assert (found.documents_mode, found.stats().documents) == ("blank-line", documents)
 
 
 @pytest.mark.parametrize(

@@ -492,7 +492,7 @@ def test_a_text_that_has_begun_keeps_its_label(generator: Generator, tmp_path: P
         generator.tokens("", whole, state)
     read = generator.read("xy", label="b")
     assert read.ids == (*BYTES.opening("b"), *BYTES.encode("xy"))
-    ended = read.after([EOS], generator.read("xy", label="b").memory)
+    ended = read.after([EOS], generator.read("xy", label="b").model_state)
     assert generator.read("z", ended, "a").ids == (*read.ids, EOS, A, *BYTES.encode("z")), (
         "the next document has its own"
     )

@@ -83,6 +83,25 @@ def test_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, si
     )
 
 
+def test_an_old_parser_gets_a_page_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    etree, fed = extras.load("lxml.etree", "a.html"), list[bytes]()
+    whole: Any = etree.HTMLParser
+
+    def feed(self: Any, data: bytes) -> None:
+        fed.append(data)
+        whole.feed(self, data)
+
+    parser = type("Parser", (whole,), {"feed": feed})
+
+    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", 7)
+    monkeypatch.setattr(etree, "HTMLParser", parser)
+    for version, pieces in (((2, 13, 8), 1), ((2, 14, 0), -(-len(PAGE.encode()) // 7))):
+        monkeypatch.setattr(etree, "LIBXML_VERSION", version)
+        fed.clear()
+        assert "then another" in one(write(tmp_path, "a.html", PAGE.encode()))
+        assert len(fed) == pieces
+
+
 @pytest.mark.parametrize(
     ("head", "encoding"),
     [

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from streams import texts_of
+from vocabularies import pieces_of
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
@@ -23,18 +24,10 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
 from textgen.storage import folders
 from textgen.storage.cache_folder import cache_folder
-from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import SentencePieceTokenizer, Tokenizer
-from textgen.tokenizer.vocabulary import train_tokenizer
 
 LINE = "the moon and the river sang the old song of rain, and the fox listened to the singing river\n"
 DOCUMENTS = [LINE * 3, "▁ is\ta sign\n\n  moon  river", "床前明月光 é 🌙", LINE, "singing " * 40]
-
-
-def tokenizer_of(kind: str) -> SentencePieceTokenizer:
-    tokenizer = train_tokenizer(DOCUMENTS * 4, TokenizerConfig(kind, vocab_size=300))
-    assert isinstance(tokenizer, SentencePieceTokenizer)
-    return tokenizer
 
 
 EPOCH_OF = """
@@ -48,7 +41,7 @@ sampled = SampledStream(stream, read_tokenizer(sys.argv[2]), 0.2, seed=7)
 epoch = sampled.of_epoch(2)
 print(json.dumps(epoch.read(0, len(epoch)).tolist()))
 """
-TOKENIZERS = {kind: tokenizer_of(kind) for kind in ("unigram", "bpe")}
+TOKENIZERS = {kind: pieces_of(kind, DOCUMENTS * 4, vocab_size=300) for kind in ("unigram", "bpe")}
 
 
 @pytest.fixture(params=list(TOKENIZERS))

@@ -8,18 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from suggesters import Telling
+from suggesters import Telling, session_of
 
 from textgen.editor.session import CancellableModel, Cancelled, Session, without_last_word
 from textgen.generation.suggestions import Suggester
 from textgen.saved_model.saved_model import load_model
 from textgen.tokenizer.tokenizer import Tokenizer
-
-
-def session_of(path: Path, text: str = "") -> Session:
-    session = Session(Telling(), path, length=6, temperature=0.8)
-    session.replace(text)
-    return session
 
 
 def first(session: Session) -> str:

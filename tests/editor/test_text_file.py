@@ -7,18 +7,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from suggesters import Telling
+from suggesters import Telling, session_of
 
 from textgen.editor import text_file as module
 from textgen.editor.session import Session
 from textgen.errors import TextgenError
 from textgen.storage.locks import lock
-
-
-def session_of(path: Path, text: str = "") -> Session:
-    session = Session(Telling(), path, length=6, temperature=0.8)
-    session.replace(text)
-    return session
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import random_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import random_weights
 from scored import CONFIG, TOKENIZER
 
 from textgen.corpus.config import CorpusConfig

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import random_weights
 
 from textgen.evaluation.config import DynamicConfig
 from textgen.model import reference
@@ -25,8 +26,7 @@ PAD = 0
 def model() -> LanguageModel:
     config = ModelConfig(11, embedding_dim=5, hidden_units=6, num_layers=1)
     model = LanguageModel(config, pad_id=PAD)
-    rng = np.random.default_rng(0)
-    model.assign_weights({n: rng.normal(0, 0.5, s).astype(np.float32) for n, s in config.weight_shapes().items()})
+    model.assign_weights(random_weights(config))
     return model
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import random_weights
 from loaded_modules import modules_after
+from networks import random_weights
 from rich_files import pdf
 
 from textgen.cli import textgen
@@ -68,10 +68,10 @@ def test_a_vector_is_what_the_equations_say(
         parts.append(CONTEXT * unit(said[::turn]))
         nats += surprisal[::turn] / len(config.directions)
     pieces = np.concatenate(parts, axis=1)
-    np.testing.assert_allclose(found.pieces, pieces, atol=1e-5)
+    np.testing.assert_allclose(found.token_vectors, pieces, atol=1e-5)
     np.testing.assert_allclose(found.surprisal, nats, rtol=1e-5)
     np.testing.assert_allclose(found.vector, unit((nats[:, None] ** 2 * pieces).sum(axis=0)), atol=1e-5)
-    assert found.pieces.shape == (7, 6 + 8 * len(config.directions))
+    assert found.token_vectors.shape == (7, 6 + 8 * len(config.directions))
     assert found.ids == tuple(ids)
 
 
@@ -172,7 +172,7 @@ def test_texts_pieces_and_files(models: Path, tokenizer: Tokenizer, lines: str, 
     (pieces,) = embedder_of(tokenizer).read(["cat"])
     found = json.loads(embed(models, "--text", "cat", "--tokens").stdout)
     assert found["token_texts"] == ["c", "a", "t"]
-    np.testing.assert_allclose(found["vectors"], pieces.pieces, atol=2e-6)
+    np.testing.assert_allclose(found["vectors"], pieces.token_vectors, atol=2e-6)
     both = embed(models, lines, "--text", "cat").stdout.splitlines()
     assert [json.loads(line)["text"] for line in both] == ["cat", *TEXTS]
     assert (

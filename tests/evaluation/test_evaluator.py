@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
@@ -45,9 +46,7 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> TokenStream:
 @pytest.fixture(scope="module")
 def model() -> LanguageModel:
     model = LanguageModel(CONFIG, pad_id=TOKENIZER.pad_id)
-    rng = np.random.default_rng(0)
-    shapes = CONFIG.weight_shapes().items()
-    model.assign_weights({name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes})
+    model.assign_weights(random_weights(CONFIG))
     return model
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import random_weights
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import random_weights
 
 from textgen.evaluation.config import CacheConfig
 from textgen.evaluation.neural_cache import NeuralCache
-from textgen.generation.cached_model import CachedModel
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
+from textgen.generation.neural_cache_model import NeuralCacheModel
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.tokenizer.tokenizer import ByteTokenizer
@@ -110,7 +110,7 @@ def test_reading_and_stepping_are_the_paper_s_equations(network: NumpyModel) -> 
     """A prompt read as a whole, then piece by piece; the network's own calls are the oracle."""
     config = CacheConfig(cache_window=6, cache_theta=0.8, cache_lambda=0.4)
     ids = np.random.default_rng(5).integers(0, 9, (2, 12)).astype(np.int32)
-    model = CachedModel(network, config)
+    model = NeuralCacheModel(network, config)
     state, steps = model.read(ids[:, :5], model.initial_state(2)), []
     for t in range(5, 12):
         log_p, state = model.step(ids[:, t], state)
@@ -129,7 +129,7 @@ def test_a_cache_without_a_share_writes_what_the_network_writes(network: NumpyMo
     settings = SamplingConfig(seed=1, max_tokens=40)
     texts = [
         Generator(model, ByteTokenizer()).generate(["ab", "Some words"], settings)
-        for model in (network, CachedModel(network, CacheConfig(cache_lambda=0.0)))
+        for model in (network, NeuralCacheModel(network, CacheConfig(cache_lambda=0.0)))
     ]
     assert [text.ids for text in texts[0]] == [text.ids for text in texts[1]]
 
@@ -137,7 +137,7 @@ def test_a_cache_without_a_share_writes_what_the_network_writes(network: NumpyMo
 def test_each_text_of_a_batch_has_its_own_cache(network: NumpyModel) -> None:
     """And each writes what it writes alone, with a sampler that leaves pieces out and looks back."""
     settings = SamplingConfig(seed=1, max_tokens=40, top_p=0.9, repeat_penalty=1.1)
-    generator = Generator(CachedModel(network, CacheConfig(cache_lambda=0.5)), ByteTokenizer())
+    generator = Generator(NeuralCacheModel(network, CacheConfig(cache_lambda=0.5)), ByteTokenizer())
     together = generator.generate(["abab", "Some words", ""], settings)
     for number, prompt in enumerate(["abab", "Some words", ""]):
         (alone,) = generator.generate(prompt, SamplingConfig(**{**vars(settings), "seed": 1 + number}))
@@ -146,7 +146,7 @@ def test_each_text_of_a_batch_has_its_own_cache(network: NumpyModel) -> None:
 
 def test_what_came_comes_again(network: NumpyModel) -> None:
     """With nearly all of the probability in the cache, nothing is drawn that the prompt does not hold."""
-    generator = Generator(CachedModel(network, CacheConfig(cache_theta=0.0, cache_lambda=0.999)), ByteTokenizer())
+    generator = Generator(NeuralCacheModel(network, CacheConfig(cache_theta=0.0, cache_lambda=0.999)), ByteTokenizer())
     (result,) = generator.generate("abcabc", SamplingConfig(seed=1, max_tokens=30))
     assert set(result.text) <= set("abc")
     assert len(set(result.text)) > 1

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from textgen import versions
 from textgen.cli import textgen
 from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.export import formats, pytorch
 from textgen.export.formats import FORMATS, MARK, check_export, export_folder, export_model, format_for
 from textgen.export.verification import STEPS, check_logits, model_logits
 from textgen.saved_model.saved_model import ModelFolder, load_model
-from textgen.wording import install_command
+from textgen.versions import install_command
 
 FOLDER = replace(FORMATS["pytorch"], name="folder", suffix="", folder=True)
 
@@ -57,7 +58,7 @@ def test_a_text_that_is_not_valid_is_refused(
     name: str, option: str, tiny: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a shell gives a byte that is not UTF-8; before any work, whatever is installed."""
-    monkeypatch.setattr(formats, "find_spec", lambda module: object())
+    monkeypatch.setattr(versions, "missing", lambda modules: [])
     result = export(tmp_path / "out", "--format", name, f"--{option}", "caf\udce9")
     expected = f"Error: {option} must be valid text. Received: 'caf\\udce9', which holds half a character"
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)

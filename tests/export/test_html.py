@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import random_weights
+from networks import random_weights
 from pages import HOSTILE, Elements, hostile_model
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.export import html
-from textgen.export.html import ASSETS, OPENING, import_html, packed_in, page
+from textgen.export.html import OPENING, import_html, packed_in, page
 from textgen.export.packing import packed_model
+from textgen.html_page import asset
 from textgen.model.config import ModelConfig
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
@@ -31,7 +32,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
 OWN = ("page.html", "page.css", "page.js", "story.js", "words.js", "worker.js")
-FILES = {name: (ASSETS / name).read_text(encoding="utf-8") for name in OWN}
+FILES = {name: asset("textgen.export", f"onefile/{name}") for name in OWN}
 
 
 @pytest.fixture(scope="module")

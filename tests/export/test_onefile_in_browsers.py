@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import pytest
 from browsers import ENGINES, Browser, opened
 from click.testing import CliRunner
-from conftest import random_weights
+from networks import random_weights
 from pages import HOSTILE, hostile_model
 
 from textgen.cli import textgen

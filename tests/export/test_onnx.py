@@ -16,11 +16,12 @@ import onnx
 import onnxruntime
 import pytest
 from click.testing import CliRunner
+from networks import random_weights
 
+from textgen import versions
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError, SavedModelError, TextgenError
-from textgen.export import formats
 from textgen.export import onnx as exporter
 from textgen.export.interface import metadata
 from textgen.export.onnx import export_onnx
@@ -42,8 +43,7 @@ def model_of(tokenizer: Tokenizer, tmp_path: Path) -> Callable[..., ModelFolder]
 
     def make(**settings: Any) -> ModelFolder:
         config = ModelConfig(tokenizer.vocab_size, **{"embedding_dim": 6, "hidden_units": 8} | settings)
-        rng = np.random.default_rng(0)
-        weights = {name: rng.normal(0, 0.4, size).astype(np.float32) for name, size in config.weight_shapes().items()}
+        weights = random_weights(config, scale=0.4)
         folder = tmp_path / "models" / "net"
         save_model(folder, weights, config, TokenizerConfig("char"), CorpusConfig(documents="line"), tokenizer)
         return load_model("net")
@@ -187,7 +187,7 @@ def test_a_model_of_more_than_two_gigabytes(
 def test_without_the_extra(
     model_of: Callable[..., ModelFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    monkeypatch.setattr(versions, "missing", list)
     result = CliRunner().invoke(textgen, ["export", model_of().name, str(tmp_path / "net.onnx")])
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import random_weights
+from networks import random_weights
 
 from textgen.dataset.word_filter import WordFilter
 from textgen.errors import SavedModelError

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import random_weights
 from javascript import in_node, needs_node
+from networks import random_weights
 from pages import HOSTILE, hostile_model
 
 from textgen.corpus.config import CorpusConfig
-from textgen.export.html import ASSETS
 from textgen.export.packing import engine_script, joined, packed_model
+from textgen.html_page import asset
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model
@@ -394,7 +394,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Mod
 
 
 def in_worker(code: str, model: ModelFolder, folder: Path, **given: Any) -> Any:
-    script = WORKER + engine_script() + (ASSETS / "worker.js").read_text(encoding="utf-8") + joined(["story"])
+    script = WORKER + engine_script() + asset("textgen.export", "onefile/worker.js") + joined(["story"])
     given["model"] = base64.b64encode(packed_model(model)).decode()
     return in_node(USE % code, given, folder, before=script)
 
@@ -529,7 +529,7 @@ def test_base64_is_read_without_the_function_that_new_browsers_have(tmp_path: Pa
     again.port1.close();
     return given.map((text) => [...fromBase64(text)]);
     """
-    script = WORKER + engine_script() + (ASSETS / "worker.js").read_text(encoding="utf-8")
+    script = WORKER + engine_script() + asset("textgen.export", "onefile/worker.js")
     wanted = [os.urandom(length) for length in range(40)]
     given = [base64.b64encode(data).decode() for data in wanted]
     assert in_node(code, given, tmp_path, before=script) == [list(data) for data in wanted]

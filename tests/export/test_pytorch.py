@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from networks import random_weights
 from safetensors.numpy import load, load_file, save, save_file
 
 from textgen.cli import textgen
@@ -38,11 +39,6 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "rnn, relu": ("RNN", {"nonlinearity": "relu"}),
     "no biases": ("LSTM", {"bias": False}),
 }
-
-
-def random_weights(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in config.weight_shapes().items()}
 
 
 def logits_of(config: ModelConfig, weights: dict[str, np.ndarray], ids: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from exported import model_of
 
+from textgen import versions
 from textgen.cli import textgen
 from textgen.export import formats
 from textgen.export.formats import export_folder
@@ -83,10 +83,7 @@ def test_a_folder_or_file_of_somebody_else_is_not_replaced(
 
 @pytest.mark.parametrize("name", ["litert", "litert-int8"])
 def test_without_its_extra(name: str, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def find_spec(module: str) -> ModuleSpec | None:
-        return None if module == "ai_edge_litert" else ModuleSpec(module, None)
-
-    monkeypatch.setattr(formats, "find_spec", find_spec)
+    monkeypatch.setattr(versions, "missing", lambda modules: [name for name in modules if name == "ai_edge_litert"])
     install = 'run pip install ".[litert]" in the folder of textgen\'s source'
     expected = f"Error: The format {name} needs ai_edge_litert: {install}."
     assert refused(name) == expected

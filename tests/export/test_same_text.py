@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exact_models import random_weights
 from javascript import in_node, needs_node
+from networks import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.dataset.word_filter import WordFilter

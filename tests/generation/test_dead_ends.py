@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import random_weights
+from networks import random_weights
 from plain_fakes import Recital, TableModel, WordsTokenizer
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
@@ -238,7 +238,7 @@ def test_a_state_that_is_not_finite_is_one_line(tiny_models: Path, tmp_path: Pat
     with safe_open(tmp_path / "state", framework="numpy") as file:
         (tmp_path / "state").write_bytes(save(arrays, file.metadata()))
     state = generator.start()
-    state.memory[0][1][0, 1] = value
+    state.model_state[0][1][0, 1] = value
     for use in (
         lambda: generator.save_state(tmp_path / "other", state),
         lambda: generator.load_state(tmp_path / "state"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from networks import random_weights
 from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.errors import ConfigError, SavedModelError
@@ -60,9 +61,8 @@ class OneByOne:
 
 
 def network() -> OneByOne:
-    rng = np.random.default_rng(0)
     config = ModelConfig(V, embedding_dim=12, hidden_units=16, num_layers=2)
-    weights = {name: rng.normal(0, 0.6, shape).astype(np.float32) for name, shape in config.weight_shapes().items()}
+    weights = random_weights(config, scale=0.6)
     return OneByOne(NumpyModel(config, weights))
 
 
@@ -185,10 +185,10 @@ def test_the_state_of_a_row_goes_with_it(generator: Generator) -> None:
     ids: list[int] = []
     for _ in range(5):
         ids += [token.id for row, token in decoder.step() if row is first]
-    state = TextState(first.state, (*first.ids, *ids))
+    state = TextState(first.model_state, (*first.ids, *ids))
     rest = [token.id for token in generator.tokens("", replace(config, max_tokens=7), state)]
     assert (*ids, *rest) == generator.generate("The", config)[0].ids
-    assert second.state is None
+    assert second.model_state is None
 
 
 def test_a_row_without_text_ends_with_its_document_or_its_length() -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from networks import random_weights
 from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.generation.config import SamplingConfig
@@ -57,9 +58,8 @@ def test_a_text_depends_on_its_own_request_alone(batch_size: int, alone: list[Ge
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
 def test_a_text_of_a_network_depends_on_its_own_request_alone(batch_size: int) -> None:
-    rng = np.random.default_rng(0)
     config = ModelConfig(V, embedding_dim=24, hidden_units=40, num_layers=2)
-    weights = {name: rng.normal(0, 0.6, shape).astype(np.float32) for name, shape in config.weight_shapes().items()}
+    weights = random_weights(config, scale=0.6)
     generator = Generator(NumpyModel(config, weights), TOKENIZER)
     together = list(generator.generate_requests(requests(70), batch_size=batch_size))
     for request, generation in itertools.islice(zip(requests(70), together, strict=True), 0, None, 5):

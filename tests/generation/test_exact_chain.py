@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exact_models import both_models, config_of, integers_of, random_weights
+from exact_models import both_models, config_of, integers_of
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import random_weights
 from plain_fakes import WordsTokenizer
 
 from textgen.errors import ConfigError, SavedModelError
@@ -187,7 +188,7 @@ def test_a_text_goes_on_from_a_saved_state(generator: Generator, tmp_path: Any) 
     generator.save_state(tmp_path / "state", writing.state)
     rest = generator.tokens("", replace(config, min_tokens=19, max_tokens=19), generator.load_state(tmp_path / "state"))
     assert [token.id for token in (*first, *rest)] == [token.id for token in whole]
-    arrays = writing.state.memory[0]
+    arrays = writing.state.model_state[0]
     assert {array.dtype for array in arrays} == {np.dtype(np.float64)}
 
 
@@ -216,5 +217,5 @@ def test_a_search_is_refused(generator: Generator) -> None:
 
 
 def test_models_around_an_exact_one_are_exact(generator: Generator) -> None:
-    assert is_exact(StartedModel(generator.model, generator.start().memory))
+    assert is_exact(StartedModel(generator.model, generator.start().model_state))
     assert not is_exact(both_models("lstm")[1])

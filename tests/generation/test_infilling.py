@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import random_weights
+from networks import random_weights
 
 from textgen.errors import ConfigError, TokenizerError
 from textgen.evaluation.scoring import Scorer
@@ -19,7 +19,7 @@ from textgen.generation.stepping import Stepper
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 SETTINGS = SamplingConfig(max_tokens=12, temperature=1.0, min_p=0.0, heal=False, seed=5, top_k=20)
@@ -226,6 +226,24 @@ def test_words_are_joined_by_spaces() -> None:
         pieces = [tokenizer.piece(id) for id in tokenizer.encode(filling.whole)]
         assert "".join(pieces).replace("▁", " ").replace("\\n", "\n").split() == filling.whole.split()
         assert tokenizer.decode(tokenizer.encode(filling.whole)) == filling.whole
+
+
+@pytest.mark.parametrize("prompt", ["", "光"])
+@pytest.mark.parametrize("max_tokens", [7, 8, 9])
+def test_characters_beyond_ascii_are_written_in_bytes(prompt: str, max_tokens: int) -> None:
+    tokenizer = ByteTokenizer()
+    config = ModelConfig(tokenizer.vocab_size, 6, 8, 1)
+    weights = random_weights(config)
+    weights["head/bias"][tokenizer.encode("床前é")] += 30.0
+    model = NumpyModel(config, weights)
+    found = Infiller(model, tokenizer, model if prompt else None).infill(
+        prompt, "月。", replace(SETTINGS, max_tokens=max_tokens, min_tokens=max_tokens), 4, 8
+    )
+    assert len(found) == 4
+    for filling in found:
+        assert "\ufffd" not in filling.text
+        assert max_tokens - 3 <= len(filling.text.encode()) <= max_tokens
+        assert min(filling.text) > "\x7f"
 
 
 @pytest.mark.parametrize(

@@ -137,12 +137,12 @@ def test_many_damaged_files_are_one_line(tmp_path: Path, kind: str) -> None:
     assert count_errors(tmp_path / "file", kind, MANY) > MANY / 2
 
 
-MEMORY = GENERATOR.start().memory
+MODEL_STATE = GENERATOR.start().model_state
 STATES: list[tuple[str, Any]] = [
-    ("no state", None), ("memory alone", MEMORY), ("no memory", TextState(None, (2,))),
-    ("a list of ids", TextState(MEMORY, [2])), ("no ids", TextState(MEMORY, ())),  # type: ignore[arg-type]
-    ("no whole numbers", TextState(MEMORY, (2.0,))), ("no piece", TextState(MEMORY, (V,))),  # type: ignore[arg-type]
-    ("below 0", TextState(MEMORY, (-1,))), ("an array", TextState(MEMORY, np.array([2]))),  # type: ignore[arg-type]
+    ("no state", None), ("model state alone", MODEL_STATE), ("no model state", TextState(None, (2,))),
+    ("a list of ids", TextState(MODEL_STATE, [2])), ("no ids", TextState(MODEL_STATE, ())),  # type: ignore[arg-type]
+    ("no whole numbers", TextState(MODEL_STATE, (2.0,))), ("no piece", TextState(MODEL_STATE, (V,))),  # type: ignore[arg-type]
+    ("below 0", TextState(MODEL_STATE, (-1,))), ("an array", TextState(MODEL_STATE, np.array([2]))),  # type: ignore[arg-type]
     ("two rows", TextState(((np.zeros((2, 1), np.int64),), np.zeros((2, 3), np.float32)), (2,))),
     ("another type", TextState(((np.zeros((1, 1), np.int32),), np.zeros((1, 3), np.float32)), (2,))),
     ("another nest", TextState((np.zeros((1, 1), np.int64), np.zeros((1, 3), np.float32)), (2,))),

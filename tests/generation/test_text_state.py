@@ -114,5 +114,5 @@ def test_files_that_cannot_be_read_or_written(generator: Generator, tmp_path: Pa
     with pytest.raises(TextgenError, match="Cannot write"):
         generator.save_state(tmp_path / "no" / "folder", generator.start())
     state = generator.start()
-    save_state(tmp_path / "state", TextState(state.memory, state.ids), "this one")
+    save_state(tmp_path / "state", TextState(state.model_state, state.ids), "this one")
     assert generator.load_state(tmp_path / "state").ids == state.ids

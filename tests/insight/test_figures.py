@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import random_weights
 from events import read
+from networks import random_weights
 
+from textgen import versions
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError
@@ -27,7 +27,7 @@ from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 from textgen.training.checkpoints import Checkpoint, save_checkpoint, weights_by_step
-from textgen.wording import install_command
+from textgen.versions import install_command
 
 TEXT = "The cat (so black) sat.\nThe dog (so old) ran off.\n\n" * 6
 CONFIG = ModelConfig(259, embedding_dim=6, hidden_units=8, num_layers=2)
@@ -109,10 +109,10 @@ def inspect(run: Path, *flags: str) -> tuple[int, str, str]:
 def test_without_matplotlib_one_line_says_what_to_install(
     run: Path, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None)
+    monkeypatch.setattr(versions, "missing", list)
     code, out, err = inspect(run, *flags)
     assert (code, out) == (1, "")
-    assert err == (f"Error: Pictures are drawn by matplotlib, which is not installed: {install_command('figures')}.\n")
+    assert err == (f"Error: Drawing pictures needs matplotlib: {install_command('figures')}.\n")
     assert not (run / LOGS).exists()
 
 

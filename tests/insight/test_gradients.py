@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import random_weights
+from networks import random_weights
 
 from textgen.insight.gradients import gradient_flow, input_gradient, untrained_flows
 from textgen.insight.reading import Reader
@@ -62,3 +62,23 @@ def test_gradient_by_lag_of_a_text_is_finite_and_bounded_by_the_text() -> None:
     assert len(flow.norms) == 30
     assert np.isfinite(flow.norms).all()
     assert min(flow.norms) > 0
+
+
+@pytest.mark.parametrize("at", ["first", "last", "every other"])
+def test_gradient_by_lag_leaves_out_tokens_that_do_not_count(at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels, which may stand at any place."""
+    reader = Reader(BASE, random_weights(BASE))
+    ids = np.random.default_rng(0).integers(0, 8, [1, 90]).astype(np.int32)
+    is_scored = np.ones(89, bool)
+    is_scored[{"first": slice(29, 30), "last": slice(88, 89), "every other": slice(29, None, 2)}[at]] = False
+    ids[0, 1:][~is_scored] = 8
+    reading = reader.read(ids)
+    monkeypatch.setattr("textgen.insight.gradients.NUM_PLACES", 90)
+    flow = gradient_flow(reader, reading, is_scored)
+    gradients = [
+        input_gradient(reader, ids[:, end - 30 : end], ids[0, [end]], reader.state_at(reading, [end - 30]))[0]
+        for end in range(30, 90)
+        if is_scored[end - 1]
+    ]
+    expected = np.log(np.linalg.norm(gradients, axis=-1)).mean(axis=0)
+    np.testing.assert_allclose(np.log(flow.norms), expected[::-1], rtol=1e-4)

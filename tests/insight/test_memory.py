@@ -50,6 +50,19 @@ def test_the_full_loss_is_the_mean_over_the_places_of_the_windows(length: int) -
     assert found.full != pytest.approx(full.mean() / np.log(2))
 
 
+@pytest.mark.parametrize("length", [16, 25, 40, 70])
+def test_short_texts_have_no_gaps_where_labels_do_not_count(length: int) -> None:
+    reader = Reader(*markov(2))
+    text = np.random.default_rng(2).integers(0, 4, [1, length], dtype=np.int32)
+    reading = reader.read(text)
+    full = reader.losses(reading.features[0, :-1], text[0, 1:])
+    for place in range(length - 1):
+        some = full.copy()
+        some[place] = np.nan
+        found = context_loss(reader, reading, some)
+        assert np.isfinite([*found.dropped, *found.shuffled, found.full]).all()
+
+
 def test_half_lives_follow_from_the_forget_gates() -> None:
     from textgen.insight.reading import Reading
 

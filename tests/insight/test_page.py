@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 from dataclasses import replace
 from functools import cache
@@ -16,18 +17,22 @@ import numpy as np
 import pytest
 from browsers import ENGINES, Browser, axe_source, opened
 from javascript import in_node, needs_node
-from networks import planted, quoted_text
+from networks import planted, quoted_text, random_weights
 from servers import python_with
 
 from textgen.corpus.config import CorpusConfig
+from textgen.html_page import asset
 from textgen.insight import report as report_module
 from textgen.insight.config import InspectConfig
 from textgen.insight.inspection import Inspection, cell_names, inspect_model
-from textgen.insight.page import ASSETS, filled, page
+from textgen.insight.memory import ContextLoss
+from textgen.insight.page import filled, page
 from textgen.insight.properties import CHINESE, RULES, Backward
+from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import ByteTokenizer
 
 HOSTILE = "</script><script>alert(1)</script>{{data}}<!--\u2028\"'&amp; "
 
@@ -83,7 +88,7 @@ def test_the_page_allows_its_own_script_and_style_and_nothing_else(inspection: I
 
 
 def test_nothing_in_the_page_asks_the_network(inspection: Inspection) -> None:
-    assets = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js"))
+    assets = "".join(asset("textgen.insight", f"page/{name}") for name in ("page.html", "page.css", "page.js"))
     for way in ("fetch(", "XMLHttpRequest", "WebSocket", "sendBeacon", "EventSource", "import(", "@import", "url(http"):
         assert way not in assets
     addresses = re.findall(r"(?:https?:)?//[a-z][\w.]*\.\w+[^\s\"']*", assets)
@@ -114,6 +119,23 @@ def test_the_page_holds_what_was_computed(inspection: Inspection) -> None:
         np.testing.assert_allclose(series, inspection.reading.layers[0][name][0, :, 2], atol=1e-3)
     assert data["tokens"]["surprisal"][0] is None
     assert data["lesson"]["kept"]["cell"][0] == 1
+
+
+def test_a_page_of_short_labelled_texts(tmp_path: Path) -> None:
+    tokenizer = ByteTokenizer(["a", "b"])
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
+    save_model(tmp_path / "labelled", random_weights(shape), shape, TokenizerConfig("byte"), CorpusConfig(), tokenizer)
+    saved = load_model("labelled", tmp_path)
+    for length in (21, 26, 32):
+        seen = inspect_model(saved, ["abc def abc def abc def abc def abc def"[:length], "abc def abc"], label="a")
+        assert page(seen, with_lesson=True)
+
+
+def test_what_was_measured_nowhere_is_null(inspection: Inspection) -> None:
+    context = ContextLoss([1, 2], [math.nan, 1.0], [0.5, math.nan], math.nan)
+    found = parsed(page(replace(inspection, context=context), with_lesson=True).decode())
+    (data,) = [json.loads(text) for _, attributes, text in found.raw if attributes.get("id") == "data"]
+    assert data["context"] == {"lengths": [1, 2], "dropped": [None, 1.0], "shuffled": [0.5, None], "full": None}
 
 
 def test_a_page_keeps_the_cells_that_matter_and_as_many_others_as_fit(
@@ -173,12 +195,12 @@ def test_a_text_that_is_read_backward_is_shown_forward_document_by_document(
 
 @cache
 def words() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((ASSETS / "words.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(asset("textgen.insight", "page/words.json"))
     return found
 
 
 def script() -> str:
-    return (ASSETS / "page.js").read_text(encoding="utf-8")
+    return asset("textgen.insight", "page/page.js")
 
 
 def test_every_word_is_there_in_english_and_chinese_with_the_same_numbers_in_it() -> None:

@@ -68,6 +68,15 @@ def test_quotes_of_chinese_and_the_place_in_a_couplet() -> None:
     assert not any(found["inside a word"])
 
 
+def test_signs_of_repetition_and_compatible_forms_are_chinese_too() -> None:
+    text = "人々\uf900\U00020bb7〇。" * 3
+    tokenizer = train_tokenizer([text], TokenizerConfig("char"))
+    found = {each.name: each.values[1:].tolist() for each in properties_of(read_documents([text], tokenizer, 100))}
+    assert found["place in the half-line"][:18] == [1, 2, 3, 4, 5, 0] * 3
+    assert not any(found["inside a word"])
+    assert "place in the half-line" in {each.name for each in properties_of(read_documents(["々々。" * 8], BYTES, 100))}
+
+
 def test_a_forgotten_quote_ends_at_a_blank_line() -> None:
     assert after_each('"It\n\nwas a dark night', "inside quotes") == [1, 1, 1, 1] + [0] * 17
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import random_weights
+from networks import random_weights
 
 from textgen.insight.lenses import lenses
 from textgen.insight.neighbours import neighbours

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import random_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import random_weights
 from streams import EOS, PAD, NumberTokenizer, documents_in, numbered, ring_of, stream_in, stream_of
 
 from textgen.dataset.batches import Batches

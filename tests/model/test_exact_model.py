@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from exact_models import KINDS, both_models, config_of, integers_of, random_weights
+from exact_models import KINDS, both_models, config_of, integers_of
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from networks import random_weights
 
 from textgen.generation.text_state import join, pick
 from textgen.model.config import ModelConfig

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import random_weights
 
 from textgen.errors import ConfigError, SavedModelError
 from textgen.model import reference
@@ -19,9 +20,9 @@ from textgen.model.language_model import LanguageModel
 from textgen.model.layers.dropout import Noise, weight_mask
 from textgen.model.layers.recurrent import WEIGHT_SITE, State
 from textgen.runtime import load_tensorflow
-from textgen.training.base_choice import REGULARISERS
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution
+from textgen.training.start_choice import REGULARISERS
 from textgen.training.train_step import TrainStep
 
 load_tensorflow()
@@ -63,9 +64,7 @@ SILENT = replace(LARGEST, **NO_NOISE)
 def model_of(config: ModelConfig) -> LanguageModel:
     """With weights so large that every gate moves. Tests leave them as they are."""
     model = LanguageModel(config, pad_id=PAD)
-    rng = np.random.default_rng(0)
-    shapes = config.weight_shapes().items()
-    model.assign_weights({name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes})
+    model.assign_weights(random_weights(config))
     return model
 
 

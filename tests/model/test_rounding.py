@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from exact_models import config_of, random_weights
+from exact_models import config_of
+from networks import random_weights
 
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.rounding import Loss, loss_of
@@ -29,7 +30,7 @@ class Shifted:
 
 def network() -> NumpyModel:
     config = config_of("lstm")
-    return NumpyModel(config, random_weights(config))
+    return NumpyModel(config, random_weights(config, scale=0.25))
 
 
 def test_a_network_that_is_sharper_differs_the_more_the_sharper_it_is() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import LINES, random_weights
+from conftest import LINES
+from networks import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.dataset.ngram_index import NgramIndex
@@ -17,7 +19,7 @@ from textgen.evaluation.scoring import Scorer
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
-from textgen.saved_model.compression import STEPS, Cost, compress, compressed_copy, cost_of
+from textgen.saved_model.compression import STEPS, Cost, checked_cost, compress, compressed_copy, cost_of
 from textgen.saved_model.layout import CARD, CONFIG, NGRAMS, TRAINING, WEIGHTS
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
@@ -130,6 +132,23 @@ def test_what_cannot_be_measured_is_refused(saved: ModelFolder) -> None:
 def test_only_the_beginning_of_a_long_text_is_read(saved: ModelFolder) -> None:
     assert cost_of(saved, "int8", iter(["x" * 31_500, "y" * 100_000, "z"])).tokens == 32_000
     assert cost_of(saved, "int8", ["x" * 10] * 4_000).tokens == 32_000, "short documents count by their characters"
+
+
+@pytest.mark.parametrize(
+    ("precision", "advice"), [("int8", r"Set precision to float16, or use force\."), ("float16", r"Use force to .*\.")]
+)
+def test_a_cost_above_the_limit_is_refused_unless_it_is_accepted(
+    saved: ModelFolder, monkeypatch: pytest.MonkeyPatch, precision: str, advice: str
+) -> None:
+    monkeypatch.setattr("textgen.saved_model.compression.LIMIT", 1.0)
+    cost = checked_cost(saved, precision, [LINES])
+    monkeypatch.setattr("textgen.saved_model.compression.LIMIT", -1.0)
+    told = (
+        rf"songs was left as it is: as {precision} it needs {re.escape(str(cost))}, and the limit is -100 %\. {advice}"
+    )
+    with pytest.raises(SavedModelError, match=f"^{told}$"):
+        checked_cost(saved, precision, [LINES])
+    assert checked_cost(saved, precision, [LINES], force=True) == cost
 
 
 def test_a_cost_without_bits() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import random_weights
+from networks import random_weights
 
 from textgen.cli.plan_report import summary
 from textgen.corpus.config import CorpusConfig

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import random_weights
+from networks import random_weights
 from safetensors.numpy import load_file
 from safetensors.numpy import save as to_safetensors
 

@@ -145,7 +145,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "manifest empty": (lambda folder: os.truncate(folder / MANIFEST, 0), f"{MANIFEST} is damaged"),
     "config is no JSON": (change(CONFIG, b"{"), "Cannot read"),
     "config is no text": (change(CONFIG, b"\xff\xfe\x00"), "Cannot read"),
-    "config is a list": (change(CONFIG, b"[1]"), "should hold a JSON object"),
+    "config is a list": (change(CONFIG, b"[1]"), "should be an object"),
     "config is bottomless": (change(CONFIG, b"[" * 200_000), "Cannot read"),
     "config is empty": (change(CONFIG, b"{}"), "format version None.*Train the model again"),
     "newer format": (set_config("", format_version=3), "format version 3.*Upgrade textgen"),

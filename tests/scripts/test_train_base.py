@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from base_scripts import PARTS, base_mix, benchmarking, train_base, write_data
-from conftest import random_weights
+from networks import random_weights
 
 import textgen
 from textgen.corpus.config import CorpusConfig

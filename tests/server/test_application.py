@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import random_weights
+from networks import random_weights
 from servers import PATIENCE, Running, running
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -328,8 +328,7 @@ def save_labelled(tiny_models: Path, folder: Path) -> Tokenizer:
     """Saves a model of documents with the labels A and B, and returns its tokenizer."""
     tokenizer = load_model("tiny", tiny_models).tokenizer.with_labels(["A", "B"])
     shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
-    rng = np.random.default_rng(1)
-    weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shape.weight_shapes().items()}
+    weights = random_weights(shape, seed=1)
     corpus = CorpusConfig(documents="line")
     save_model(folder / "labelled", weights, shape, TokenizerConfig("char"), corpus, tokenizer)
     return tokenizer
@@ -341,8 +340,8 @@ def test_a_returned_state_of_a_prompt_of_ids_is_that_of_the_ids(
 ) -> None:
     """With their label, also if they end inside a character."""
     tokenizer = save_labelled(tiny_models, tmp_path)
-    opening = tokenizer.opening("B")
-    prompt, half = [*opening, *tokenizer.encode("The cat")], [*opening, *tokenizer.encode("月")[:-1]]
+    opening, first_byte = tokenizer.opening("B"), tokenizer.first_byte or 0
+    prompt, half = [*opening, *tokenizer.encode("The cat")], [*opening, *(first_byte + byte for byte in b"\xe6\x9c")]
     after = {"prompt": "a", "seed": 1, "max_tokens": 1, "logprobs": 5}
     with running(tmp_path, ServerConfig(port=0)) as there:
 
@@ -361,6 +360,14 @@ def test_a_returned_state_of_a_prompt_of_ids_is_that_of_the_ids(
         cut = last(prompt=prompt, return_state=True, seed=2, max_tokens=20, stop=text[5:7])
         read = there.post("/v1/states", {"prompt": "The cat" + text[: text.index(text[5:7])], "label": "B"})
         assert next_after(cut["state"]) == next_after(read)
+        begun = there.post("/v1/states", {"prompt": half})["id"]
+        text = there.complete(prompt=half, seed=2, max_tokens=20)["choices"][0]["text"]
+        stop, completing = text[5:7], first_byte + text[0].encode()[-1]
+        whole = [*half, completing, *tokenizer.encode(text[1 : text.index(stop)])]
+        read = there.post("/v1/states", {"prompt": whole})
+        for beginning in ({"prompt": half}, {"state": begun}):
+            cut = last(**beginning, return_state=True, seed=2, max_tokens=20, stop=stop)
+            assert next_after(cut["state"]) == next_after(read)
 
 
 def test_prompts_of_ids_with_other_labels_share_nothing(tiny_models: Path, tmp_path: Path) -> None:
@@ -566,18 +573,18 @@ def test_drafts_that_nobody_waits_for_are_given_up(both_ways: Running, monkeypat
 
 
 @pytest.mark.parametrize("more", [{}, {"logprobs": 1}, {"n": 3}, {"echo": True}, {"stop": "e"}])
-def test_a_stream_is_the_answer_in_pieces(server: Running, more: dict[str, Any]) -> None:
+def test_a_stream_is_the_answer_in_chunks(server: Running, more: dict[str, Any]) -> None:
     fields = {"prompt": PROMPT, "seed": 5, "max_tokens": 25} | more
     whole = server.complete(**fields)["choices"]
     events = server.stream("/v1/completions", fields)
     for choice in whole:
-        pieces = [event["choices"][0] for event in events if event["choices"][0]["index"] == choice["index"]]
-        assert "".join(piece["text"] for piece in pieces) == choice["text"]
-        reasons = [piece["finish_reason"] for piece in pieces]
+        chunks = [event["choices"][0] for event in events if event["choices"][0]["index"] == choice["index"]]
+        assert "".join(chunk["text"] for chunk in chunks) == choice["text"]
+        reasons = [chunk["finish_reason"] for chunk in chunks]
         assert reasons == [None] * (len(reasons) - 1) + [choice["finish_reason"]]
-        assert pieces[-1]["text"] == ""
+        assert chunks[-1]["text"] == ""
         if choice["logprobs"]:
-            tokens = [token for piece in pieces if piece["logprobs"] for token in piece["logprobs"]["tokens"]]
+            tokens = [token for chunk in chunks if chunk["logprobs"] for token in chunk["logprobs"]["tokens"]]
             assert tokens == choice["logprobs"]["tokens"]
 
 
@@ -685,7 +692,7 @@ def test_a_state_continues_a_text_as_often_as_wanted(server: Running, tiny_model
     assert status == 200
     (tmp_path / "fetched").write_bytes(data)
     fetched = generator.load_state(tmp_path / "fetched")
-    assert np.array_equal(fetched.memory, generator.read("The cat sat").memory)
+    assert np.array_equal(fetched.model_state, generator.read("The cat sat").model_state)
     imported = json.loads(
         server.request("POST", "/v1/states?model=tiny", data, {"Content-Type": "application/octet-stream"})[2]
     )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from exact_models import integers_of
+from networks import random_weights
 from plain_fakes import TableModel
 
 from textgen.errors import ConfigError, SavedModelError
@@ -39,9 +40,7 @@ SHAPE = ModelConfig(TOKENIZER.vocab_size, embedding_dim=48, hidden_units=64, num
 
 def network() -> NumpyModel:
     """Two layers whose products round differently with the number of rows."""
-    rng = np.random.default_rng(0)
-    shapes = SHAPE.weight_shapes().items()
-    return NumpyModel(SHAPE, {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes})
+    return NumpyModel(SHAPE, random_weights(SHAPE))
 
 
 class Client:
@@ -123,9 +122,7 @@ def test_a_text_with_a_seed_is_that_of_the_command_line_alone_and_beside_others(
 
 @pytest.mark.parametrize("others", [1, 7, 63])
 def test_an_exact_text_shares_products_and_is_the_same_to_the_last_bit(others: int) -> None:
-    rng = np.random.default_rng(0)
-    weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in SHAPE.weight_shapes().items()}
-    model = ExactModel(integers_of(SHAPE, weights))
+    model = ExactModel(integers_of(SHAPE, random_weights(SHAPE)))
     prompt, config = "床前明月光" * 20, replace(CONFIG, top_logprobs=1)
     (alone,) = Generator(model, TOKENIZER).generate(prompt, config)
     sizes = set[int]()
@@ -336,12 +333,12 @@ def test_a_position_is_that_of_the_generator() -> None:
 
 def _same(state: TextState | None, other: TextState) -> bool:
     assert state
-    pairs = zip(state.memory, other.memory, strict=True)
+    pairs = zip(state.model_state, other.model_state, strict=True)
     return state.ids == other.ids and all(np.array_equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
 
 
 class GatedModel(TableModel):
-    """Waits before each step, and before each piece of a prompt, until it is let on."""
+    """Waits before each step, and before each part of a prompt, until it is let on."""
 
     def __init__(self) -> None:
         super().__init__(TOKENIZER.vocab_size)

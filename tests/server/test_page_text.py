@@ -11,6 +11,7 @@ from javascript import in_node, needs_node
 
 from textgen.generation.config import SamplingConfig
 from textgen.generation.infilling import GAP_TOKENS
+from textgen.html_page import asset
 from textgen.server.config import ServerConfig
 from textgen.server.web_page import page_files
 
@@ -235,7 +236,7 @@ def test_the_endings_of_a_hundred_leaves_take_less_time_than_ten_texts(tmp_path:
 
 
 def test_probabilities_are_shown_as_percentages(tmp_path: Path) -> None:
-    code = "return given.map((probability) => percent(Math.log(probability)));"
+    code = "return given.map((probability) => percentOf(Math.log(probability)));"
     given = [1, 0.99999, 0.5, 0.0321, 0.001, 0.0001, 3.2e-11]
     expected = ["100 %", "100 %", "50 %", "3.2 %", "0.1 %", "< 0.1 %", "< 0.1 %"]
     assert in_page(code, given, tmp_path, "words.js") == expected
@@ -401,6 +402,36 @@ def test_the_command_leaves_out_what_the_command_line_does_by_itself() -> None:
     assert {name: float(value) for name, value in found.items()} == {name: getattr(usual, name) for name in found}
     assert found.keys() == set(re.findall(r"^  (\w+): { usual", FILES["main.js"], re.MULTILINE))
     assert f"GAP_TOKENS = {GAP_TOKENS};" in FILES["command.js"]
+
+
+def function(name: str, code: str) -> str:
+    """The text of a function in a script, as a declaration of some lines or as an arrow function of one line."""
+    form = rf"^(?:(?:async )?function {re.escape(name)}\(.*?^}}|const {re.escape(name)} = \(.*?;)$"
+    (found,) = re.findall(form, code.replace("export ", ""), re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+def test_functions_that_pages_share_are_alike() -> None:
+    """The exported page is a file of its own, so it cannot import from the server's page."""
+    exported = {name: asset("textgen.export", f"onefile/{name}.js") for name in ("page", "story")}
+    for name in ("$", "isOff", "visible", "element", "copy", "copySelected"):
+        assert function(name, FILES["main.js"]) == function(name, exported["page"])
+    assert function("quoted", FILES["command.js"]) == function("quoted", exported["story"])
+    pages = [FILES["editor.js"], exported["page"], asset("textgen.insight", "page/page.js")]
+    assert len({function("isComposing", code) for code in pages}) == 1
+
+
+def test_keys_of_an_input_method_are_left_to_it(tmp_path: Path) -> None:
+    """Safari tells of the key that ends a composition after it, with the code 229."""
+    given = [{"isComposing": True}, {"keyCode": 229}, {"isComposing": False, "keyCode": 13}, {"isComposing": False}]
+    before = function("isComposing", FILES["editor.js"])
+    assert in_node("return given.map(isComposing);", given, tmp_path, before) == [True, True, False, False]
+    others = {
+        "onefile": asset("textgen.export", "onefile/page.js"),
+        "insight": asset("textgen.insight", "page/page.js"),
+    }
+    asked = {name: len(re.findall(r"\bevent\.isComposing|keyCode", code)) for name, code in (FILES | others).items()}
+    assert {name: number for name, number in asked.items() if number} == {"editor.js": 2, "onefile": 2, "insight": 2}
 
 
 def test_the_page_knows_whether_the_server_is_exact(tmp_path: Path) -> None:

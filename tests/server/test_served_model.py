@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import random_weights
+from networks import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.dataset.bloom_filter import BloomFilter

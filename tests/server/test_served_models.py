@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import random_weights
+from networks import random_weights
 from starlette.requests import Request
 
 from textgen.corpus.config import CorpusConfig

@@ -21,9 +21,9 @@ import pytest
 from servers import PATIENCE, Running, running
 
 from textgen.server.config import ServerConfig
-from textgen.server.serving import CLOSE_SECONDS
 
 STRICT = ServerConfig(port=0, idle_time=0.5, max_connections=20)
+FLOOD = 10_000  # bytes of a request that the server may refuse before all of it has come
 
 
 @pytest.fixture(scope="module")
@@ -84,18 +84,18 @@ def test_at_a_signal_it_says_so_ends_its_texts_and_exits_with_0(tiny_models: Pat
 
 
 def test_a_second_signal_ends_it_at_once(tiny_models: Path) -> None:
-    with started(tiny_models, "--drain-time", "200") as (program, port):
+    """It waits neither for its texts, which nobody reads, nor for connections to close."""
+    code = "from textgen.server import serving; serving.CLOSE_SECONDS = 200"
+    with started(tiny_models, "--drain-time", "200", "--idle-time", "200", code=code) as (program, port):
         until(port, "/ready", 200)
         with closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
-            fields = {"max_tokens": 10_000, "min_tokens": 10_000, "stream": True}
+            fields = {"max_tokens": 16_000, "min_tokens": 16_000, "n": 16, "stream": True}
             connection.request("POST", "/v1/completions", json.dumps(fields))
             assert connection.getresponse().readline().startswith(b"data: ")
             program.send_signal(signal.SIGTERM)
             until(port, "/ready", 503)
-            began = time.monotonic()
             program.send_signal(signal.SIGTERM)
             assert program.wait(PATIENCE) == 0
-            assert time.monotonic() - began < CLOSE_SECONDS - 1
             assert program.stderr
             assert "Error" not in program.stderr.read()
 
@@ -213,7 +213,7 @@ def raw(server: Running, *parts: bytes, pause: float = 0.0) -> bytes:
 )
 def test_what_is_no_request_is_refused_in_the_shape_of_errors(server: Running, data: bytes) -> None:
     head, _, body = raw(server, data).partition(b"\r\n\r\n")
-    if head:  # a flood may be cut off before the answer can be read
+    if head or len(data) < FLOOD:  # which may be cut off before the answer can be read
         assert head.startswith(b"HTTP/1.1 400")
         assert json.loads(body)["error"]["type"] == "invalid_request_error"
     assert server.request("GET", "/health")[0] == 200
@@ -249,11 +249,10 @@ def test_a_body_that_arrives_drop_by_drop_is_given_up(server: Running, how: str)
 
 def test_more_connections_than_allowed_are_refused_and_places_become_free(server: Running) -> None:
     connections = [socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) for _ in range(30)]
-    answers = []
-    for connection in connections[20:]:
-        connection.settimeout(PATIENCE)
-        answers.append(connection.recv(1 << 16))
-    assert any(answer.startswith(b"HTTP/1.1 503") and b'"error"' in answer for answer in answers)
+    answers = [connection.recv(1 << 16) for connection in connections[20:]]
+    refusals = [answer for answer in answers if answer]  # the others got places that were given up meanwhile
+    assert refusals
+    assert all(answer.startswith(b"HTTP/1.1 503") and b'"error"' in answer for answer in refusals)
     for connection in connections:
         connection.close()
     server.wait(lambda: len(server.server.server_state.connections) == 0)

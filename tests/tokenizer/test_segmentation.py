@@ -16,16 +16,14 @@ import pytest
 import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vocabularies import CHINESE, pieces_of
 
 from textgen.tokenizer import segmentation
-from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.segmentation import UNKNOWN_PENALTY, BpeSegmenter, Segmenter, UnigramSegmenter
 from textgen.tokenizer.tokenizer import FIRST_BYTE, FIRST_LEARNED, SPACE, SentencePieceTokenizer
-from textgen.tokenizer.vocabulary import train_tokenizer
 
 LINE = "the moon and the river sang the old song of rain, and the fox listened to the singing river\n"
 SPACES = "    if moon:  the   river\n"
-CHINESE = "床前明月光，疑是地上霜。\n舉頭望明月，低頭思故鄉。\n"
 AWKWARD = [
     "", " ", "  ", "\n", "\n\n \n", "\t", "\0", "\ufeff", "\r\n", "\u2028", "\u2581", "the\u2581 \u2581fox", "\u2585",
     "e\u0301", "\U0001f469\u200d\U0001f467", "🀄月", "<unk>", "<eos>", "<0x41>", "the  fox\n sang ",
@@ -34,13 +32,7 @@ AWKWARD = [
 texts = st.text() | st.text("the moonsigr\u2581, \n明月") | st.sampled_from(AWKWARD)
 
 
-def tokenizer_of(kind: str, *lines: str) -> SentencePieceTokenizer:
-    tokenizer = train_tokenizer(lines * 20, TokenizerConfig(kind))
-    assert isinstance(tokenizer, SentencePieceTokenizer)
-    return tokenizer
-
-
-TOKENIZERS = {kind: tokenizer_of(kind, LINE, SPACES, CHINESE) for kind in ("unigram", "bpe")}
+TOKENIZERS = {kind: pieces_of(kind, [LINE, SPACES, CHINESE] * 20) for kind in ("unigram", "bpe")}
 PIECES = {"a": 0, "b": 1, "ab": 2, "ba": 3, "aba": 4, "▁": 5, "▁a": 6}
 SCORES = [-1.5, -2.0, -2.5, -3.5, -3.0, -2.0, -2.25]  # log probabilities
 RANKS = [-9.0, -9.0, -1.0, -2.0, -3.0, -9.0, -0.5]

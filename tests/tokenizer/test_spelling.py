@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import random_weights
+from networks import random_weights
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig

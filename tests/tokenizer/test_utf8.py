@@ -11,11 +11,12 @@ import pytest
 from conftest import LINES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_fakes import TableModel, writable
+from plain_fakes import Recital, TableModel, writable
 
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.generator import Generator
+from textgen.generation.infilling import Infiller
 from textgen.generation.suggestions import Suggester
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
@@ -59,6 +60,29 @@ def test_the_states_are_those_of_python_s_decoder() -> None:
     assert len(seen) == len(characters.mask)
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_all_characters_and_nothing_else_can_be_written(direction: str) -> None:
+    """Each can be, and there are as many ways from a complete character to the next as characters."""
+    characters = Characters(BYTES, direction)
+    allowed = characters.mask[:, FIRST + 0x80 : FIRST + 0x100] == 0.0  # [S, 128]
+    after = characters.after[:, FIRST + 0x80 : FIRST + 0x100]
+    ways = np.stack([(allowed & (after == state)).sum(axis=1) for state in range(len(after))], axis=1)  # [S, S]
+    within, begun = ways[1:, 1:], ways[0, 1:]
+    assert ways[0, 0] == 0
+    for length, codes in ((2, range(0x80, 0x800)), (3, range(0x800, 0x10000)), (4, range(0x10000, 0x110000))):
+        texts = "".join(chr(code) for code in codes if not 0xD800 <= code < 0xE000).encode()
+        rows = np.frombuffer(texts, np.uint8).reshape(-1, length)  # [N, length]
+        state = np.zeros(len(rows), np.int8)
+        for column in rows.T if direction == "forward" else rows.T[::-1]:
+            assert allowed[state, column - 0x80].all()
+            state = after[state, column - 0x80]
+        assert not state.any()
+        assert begun @ ways[1:, 0] == len(rows)
+        begun = begun @ within
+    assert not begun.any()
+    assert (characters.mask[1:, : FIRST + 0x80] == -np.inf).all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_pieces_of_whole_characters_come_where_none_has_begun(kind: str) -> None:
     tokenizer, characters = KINDS[kind], Characters(KINDS[kind])
@@ -88,6 +112,30 @@ def test_no_text_has_half_a_character(kind: str, seed: int, prompt: str, changes
     (generation, *_) = generator.generate([prompt, "a"], config)
     assert "\ufffd" not in generation.text
     assert "".join(generator.stream(prompt, config)) == generation.text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1 << 32), suffix=st.text(max_size=4), max_tokens=st.integers(1, 20))
+def test_no_text_towards_an_ending_has_half_a_character(kind: str, seed: int, suffix: str, max_tokens: int) -> None:
+    tokenizer = KINDS[kind]
+    infiller = Infiller(in_bytes(tokenizer), tokenizer)  # type: ignore[arg-type]
+    config = replace(WILD, seed=seed, max_tokens=max_tokens, min_tokens=max_tokens)
+    (infill,) = infiller.infill("", suffix, config)
+    assert "\ufffd" not in infill.text
+    written = len(tokenizer.encode(infill.text))
+    assert kind not in ("char", "byte") or max_tokens - 3 <= written <= max_tokens
+    assert kind == "word" or max_tokens < 4 or not infill.text.isascii()
+
+
+@pytest.mark.parametrize("max_tokens", range(1, 20))
+def test_a_character_that_a_limit_cuts_is_left_out_at_the_outer_end(max_tokens: int) -> None:
+    text = "x🦊床前é\ufffd"
+    model = Recital([*BYTES.encode(text)[::-1], BYTES.eos_id], BYTES.vocab_size)
+    infiller = Infiller(model, BYTES)  # type: ignore[arg-type]
+    (infill,) = infiller.infill("", "", SamplingConfig(temperature=0.0, max_tokens=max_tokens))
+    assert infill.text == text.encode()[-max_tokens:].decode(errors="ignore")
+    assert infill.stop_reason == ("begin" if max_tokens > len(text.encode()) else "length")
 
 
 @pytest.mark.parametrize("kind", ["bpe", "byte"])

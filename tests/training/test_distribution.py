@@ -195,6 +195,8 @@ def test_the_template_for_slurm_trains_and_goes_on(tmp_path: Path) -> None:
         ("auto", "[]", "TF_CONFIG is not valid"),
         ("auto", '{"cluster": 3}', "TF_CONFIG is not valid"),
         ("auto", '{"cluster": {"worker": ["a:1", "b:1"]}}', "TF_CONFIG is not valid"),
+        ("auto", cluster(0).replace('"index": 0', '"index": Infinity'), "TF_CONFIG is not valid"),
+        pytest.param("auto", "[" * 200_000, "TF_CONFIG is not valid: '[[[[", id="deeper than Python can read"),
         (
             "auto",
             '{"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "worker", "index": 0}}',

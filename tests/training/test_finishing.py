@@ -1,4 +1,4 @@
-"""The mix of fine-tuned and base weights, against all mixes scored one by one."""
+"""The mix of fine-tuned weights with those before them, against all mixes scored one by one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from textgen.model.language_model import LanguageModel
-from textgen.training.finishing import SHARES, mix_with_base
+from textgen.training.finishing import SHARES, mix_with_start
 
 
 class Weights:
@@ -34,11 +34,11 @@ class Weights:
 @pytest.mark.parametrize(
     ("goal", "share", "scored"),
     [(1.0, 0.0, 2), (0.78, 0.2, 4), (0.0, 0.5, 6), (0.94, 0.1, 3)],
-    ids=["tuned", "between", "base", "first"],
+    ids=["tuned", "between", "start", "first"],
 )
 def test_the_mix_with_the_lowest_loss_is_chosen(goal: float, share: float, scored: int) -> None:
-    model, base = Weights(1.0, goal), {"a": np.array([0.0, 2.0], np.float32)}
-    assert mix_with_base(cast(LanguageModel, model), base, model.score) == share
+    model, start = Weights(1.0, goal), {"a": np.array([0.0, 2.0], np.float32)}
+    assert mix_with_start(cast(LanguageModel, model), start, model.score) == share
     np.testing.assert_allclose(model.arrays["a"], [1 - share, 2 * share], rtol=1e-6)
     losses = {each: abs(1 - each - goal) for each in (0.0, *SHARES)}
     assert min(losses, key=losses.__getitem__) == share
@@ -46,18 +46,18 @@ def test_the_mix_with_the_lowest_loss_is_chosen(goal: float, share: float, score
 
 
 def test_a_mix_whose_loss_is_no_number_is_not_chosen() -> None:
-    model, base = Weights(1.0, 1.0), {"a": np.array([0.0, 2.0], np.float32)}
+    model, start = Weights(1.0, 1.0), {"a": np.array([0.0, 2.0], np.float32)}
     scores = iter([3.0, math.nan, 2.0])
-    assert mix_with_base(cast(LanguageModel, model), base, lambda: next(scores)) == 0.0
+    assert mix_with_start(cast(LanguageModel, model), start, lambda: next(scores)) == 0.0
     np.testing.assert_array_equal(model.arrays["a"], [1.0, 0.0])
 
 
 def test_a_network_gets_the_mixed_weights(model: LanguageModel) -> None:
     tuned = model.weights_as_arrays()
-    base = {name: array + 1 for name, array in tuned.items()}
+    start = {name: array + 1 for name, array in tuned.items()}
     scores = iter([3.0, 2.0, 1.0, 4.0])
     try:
-        assert mix_with_base(model, base, lambda: next(scores)) == 0.2
+        assert mix_with_start(model, start, lambda: next(scores)) == 0.2
         for name, array in model.weights_as_arrays().items():
             np.testing.assert_allclose(array, tuned[name] + 0.2, atol=1e-6)
     finally:

@@ -34,8 +34,8 @@ from textgen.training.worker_group import Group, connected
 
 STEPS = 2
 STAGES = (  # functions of the loop, in each line of which a signal is sent
-    "run", "_steps", "_steps_until_rollback", "_end_step", "_agree", "agree", "_validate", "_score",
-    "save_checkpoint", "total",
+    "run", "_steps", "_train", "_end_step", "_agree", "agree", "_validate", "validate",
+    "_score", "save_checkpoint", "total",
 )  # fmt: skip
 LAST_LINES = 32  # of a run, at most, in which a signal comes too late
 Make = Callable[..., Any]
@@ -63,8 +63,8 @@ def make(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Make
         trainer = Trainer(model, data, config, checkpoints, distribution=distribution)
         batches = list(itertools.islice(trainer.reader.batches.epoch(0, rows=trainer.reader.rows), STEPS + 1))
         object.__setattr__(trainer.reader.batches, "dataset", lambda epoch, step, **_: iter(batches[step:]))
-        scores = trainer.evaluator.scores(data.valid, 64)
-        trainer.evaluator.scores = lambda *_: scores  # type: ignore[method-assign]
+        scores = trainer.validator.evaluator.scores(data.valid, 64)
+        trainer.validator.evaluator.scores = lambda *_: scores  # type: ignore[method-assign]
         return trainer
 
     return made
@@ -77,7 +77,7 @@ def start_again(trainer: Any) -> None:
     shutil.rmtree(trainer._checkpoints, ignore_errors=True)
     trainer.position, trainer._stop = Position(), StopAgreement(trainer._distribution)
     trainer._checkpoint_timer = CheckpointTimer(trainer.config.checkpoint_minutes)
-    trainer._state = trainer._initial_state()
+    trainer.tensors.reset_state()
 
 
 class Watch(Observer):

@@ -22,13 +22,13 @@ from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, TRAINING, read_t
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.storage.files import TEMPORARY, CannotWrite
 from textgen.storage.folders import MANIFEST
-from textgen.training import base_choice, run
-from textgen.training.base_choice import BaseChoice, Fit
+from textgen.training import run, start_choice
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 from textgen.training.plan import Hardware, Plan, Sources, make_plan
 from textgen.training.race import race
 from textgen.training.run_setup import RunOptions, RunSetup
 from textgen.training.run_start import begin
+from textgen.training.start_choice import Fit, StartChoice
 
 FABLES_20_KB = FABLES[:20_000]
 SETTINGS: dict[str, Any] = {"steps": 20, "batch_size": 4, "sequence_length": 16, "valid_tokens": 300, "seed": 3}
@@ -38,12 +38,12 @@ SETTINGS: dict[str, Any] = {"steps": 20, "batch_size": 4, "sequence_length": 16,
 class Contender:
     """What a race asks of a plan."""
 
-    base_name: str
-    base: BaseChoice = field(default_factory=lambda: BaseChoice(None, "in doubt", is_open=True))
+    start_name: str
+    choice: StartChoice = field(default_factory=lambda: StartChoice(None, "in doubt", is_open=True))
 
     @property
     def sources(self) -> Sources:
-        start = None if self.base_name == "none" else cast(ModelFolder, _Named(self.base_name))
+        start = None if self.start_name == "none" else cast(ModelFolder, _Named(self.start_name))
         return Sources(start=start)
 
 
@@ -62,12 +62,12 @@ class Track:
     def contend(self, plan: Plan, folder: Path, options: RunOptions) -> RunSetup:
         self.seen.append(folder)
         (folder / CHECKPOINTS).mkdir(parents=True)
-        (folder / CHECKPOINTS / "step-2").write_text(plan.base_name)
-        outcome = self.outcomes[plan.base_name]
+        (folder / CHECKPOINTS / "step-2").write_text(plan.start_name)
+        outcome = self.outcomes[plan.start_name]
         if isinstance(outcome, Exception):
             raise outcome
         for name in (MANIFEST, TRAINING):
-            (folder / name).write_text(plan.base_name)
+            (folder / name).write_text(plan.start_name)
         (watch,) = options.observers
         for step, score in ((1, outcome + 1), (2, outcome), (3, outcome + 1)):
             assert not watch.stop_reason
@@ -75,7 +75,7 @@ class Track:
             watch.on_validation(ValidationReport(step, 0.1, 3.0, 2.0, 7.0, score, step < 3, ""))
         assert watch.stop_reason
         nothing = cast(Any, None)
-        return RunSetup(folder, {"from": plan.base_name}, *[nothing] * 6)
+        return RunSetup(folder, {"from": plan.start_name}, *[nothing] * 6)
 
 
 def run_race(folder: Path, outcomes: Mapping[str, float | Exception]) -> tuple[RunSetup, list[str]]:
@@ -118,7 +118,7 @@ def test_what_an_unfinished_run_left_gives_way_to_the_files_of_the_winner(tmp_pa
     def contend(plan: Plan, place: Path, options: RunOptions) -> RunSetup:
         setup = track.contend(plan, place, options)
         (place / LOGS).mkdir()
-        (place / LOGS / "new").write_text(plan.base_name)
+        (place / LOGS / "new").write_text(plan.start_name)
         return setup
 
     race([cast(Plan, Contender(name)) for name in track.outcomes], folder, contend, RunOptions())
@@ -148,7 +148,9 @@ def test_without_room_beside_the_model_it_is_one_clear_line(tmp_path: Path) -> N
 def in_doubt(folder: Path, **settings: Any) -> Plan:
     (folder / "songs.txt").write_text(FABLES_20_KB, encoding="utf-8")
     corpus = Corpus([folder / "songs.txt"], CorpusConfig(documents="line"))
-    plan = make_plan(corpus, {**SETTINGS, **settings}, sources=Sources(choose_base=True), hardware=Hardware(flops=1e11))
+    plan = make_plan(
+        corpus, {**SETTINGS, **settings}, sources=Sources(may_choose_base=True), hardware=Hardware(flops=1e11)
+    )
     assert plan.rival
     return plan
 
@@ -157,9 +159,9 @@ def in_doubt(folder: Path, **settings: Any) -> Plan:
 def doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is a base, and every text is in doubt about it."""
     save_base(tmp_path / "bases")
-    monkeypatch.setattr(base_choice, "SHORT_TEXT", 0)
-    monkeypatch.setattr(base_choice, "SUITABLE_UP_TO", Fit(0.0, 0.1))
-    monkeypatch.setattr(base_choice, "UNSUITABLE_ABOVE", Fit(1.0, 9.0))
+    monkeypatch.setattr(start_choice, "SHORT_TEXT", 0)
+    monkeypatch.setattr(start_choice, "SUITABLE_UP_TO", Fit(0.0, 0.1))
+    monkeypatch.setattr(start_choice, "UNSUITABLE_ABOVE", Fit(1.0, 9.0))
     load_tensorflow()
 
 
@@ -222,7 +224,7 @@ def test_the_winner_ends_with_the_weights_that_it_has_without_a_race_also_if_it_
         resumed.folder / CARD
     ).read_text(encoding="utf-8")
     assert plan.rival
-    alone = next(each for each in (plan, plan.rival) if each.base_name == winner)
+    alone = next(each for each in (plan, plan.rival) if each.start_name == winner)
     straight = run.train(replace(alone, rival=None), tmp_path / "straight")
     ours, theirs = resumed.weights(), straight.weights()
     for name, weight in theirs.items():
@@ -235,12 +237,12 @@ def test_contenders_score_the_same_text_whatever_their_vocabularies_make_of_it(t
     (tmp_path / "songs.txt").write_text(FABLES * 3, encoding="utf-8")
     corpus = Corpus([tmp_path / "songs.txt"], CorpusConfig(documents="line"))
     settings = {"steps": 20, "batch_size": 4, "sequence_length": 16}
-    plan = make_plan(corpus, settings, sources=Sources(choose_base=True), hardware=Hardware(flops=1e11))
+    plan = make_plan(corpus, settings, sources=Sources(may_choose_base=True), hardware=Hardware(flops=1e11))
     assert plan.rival
     shares = list[float]()
     for each in (plan, plan.rival):
-        with claimed(tmp_path / each.base_name):
-            setup = begin(each, tmp_path / each.base_name)
+        with claimed(tmp_path / each.start_name):
+            setup = begin(each, tmp_path / each.start_name)
         assert read_training(setup.folder)["training"]["valid_tokens"] == setup.training_config.valid_tokens
         shares.append(setup.training_config.valid_tokens / len(setup.data.valid))
     assert 0.2 < shares[0] < 1
@@ -271,11 +273,11 @@ def test_the_decision_of_a_run_without_a_race_is_recorded(tmp_path: Path) -> Non
     save_base(tmp_path / "bases")
     (tmp_path / "songs.txt").write_text(FABLES_20_KB, encoding="utf-8")
     corpus = Corpus([tmp_path / "songs.txt"], CorpusConfig(documents="line"))
-    plan = make_plan(corpus, SETTINGS, sources=Sources(choose_base=True), hardware=Hardware(flops=1e11))
+    plan = make_plan(corpus, SETTINGS, sources=Sources(may_choose_base=True), hardware=Hardware(flops=1e11))
     with claimed(tmp_path / "songs"):
         setup = begin(plan, tmp_path / "songs")
     recorded = json.loads((tmp_path / "songs" / TRAINING).read_text(encoding="utf-8"))
-    assert recorded["base"] == setup.record["base"] == plan.base.to_dict()
+    assert recorded["base"] == setup.record["base"] == plan.choice.to_dict()
     assert (recorded["from"], recorded["base"]["name"], recorded["base"]["decided_by"]) == (
         "english",
         "english",

@@ -201,7 +201,7 @@ def test_a_changed_corpus_is_refused_whatever_the_cache_holds(folder: Path, text
 def test_a_corpus_that_is_gone_is_read_from_the_cache_or_asked_for(folder: Path, text: Path) -> None:
     moved, said = text.rename(text.with_name("moved.txt")), list[str]()
     found = read_run(folder, {}, ResumeSources(), said.append)
-    assert said == [f"{text} no longer exists. Training continues with its text from the cache."]
+    assert said == [f"{text} no longer exists. Training continues with its text from the cache folder."]
     ids = found.data.train.read(0, 50)
     shutil.rmtree(found.record["tokens"]["folder"])
     with pytest.raises(TrainingError, match=rf"{text} no longer exists\. .*name the corpus at its new place"):
@@ -248,13 +248,13 @@ def test_a_text_at_an_address_is_asked_for_again(memory: Any, text: Path, tmp_pa
     found = read_run(folder, {}, ResumeSources(), said.append)
     (line,) = said
     assert places[0] in line
-    assert line.endswith(" Training continues with its text from the cache.")
+    assert line.endswith(" Training continues with its text from the cache folder.")
     assert "no longer exists" not in line
     assert (found.data.train.read(0, 50) == ids).all()
     with pytest.raises(RemoteError):
         read(folder, given=ResumeSources([address]))  # named again, it must be there
     shutil.rmtree(found.record["tokens"]["folder"])
-    with pytest.raises(TrainingError, match="is not in the cache: name the corpus at its new place"):
+    with pytest.raises(TrainingError, match="is not in the cache folder: name the corpus at its new place"):
         read(folder)
 
     memory.store.update(files)

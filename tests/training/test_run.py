@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ from textgen.settings import to_dict
 from textgen.storage.files import CannotWrite
 from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import locked
+from textgen.training import run
 from textgen.training.checkpoints import newest_checkpoint, save_checkpoint
 from textgen.training.loss_health import Health
 from textgen.training.loss_scale import LossScale
@@ -399,7 +401,7 @@ class KilledAt(Observer):
         if report.step == self._step:
             if self._when == "step":
                 raise Killed
-            place = "textgen.training.trainer.Trainer._save_best" if self._when == "validation" else "os.rename"
+            place = "textgen.training.validator.Validator.save_best" if self._when == "validation" else "os.rename"
             self._patch.setattr(place, self._die, raising=False)
 
     def on_validation(self, report: ValidationReport) -> None:
@@ -604,17 +606,16 @@ def test_saves_at_validations_take_a_small_share_of_the_time(
 
         return slow
 
-    saves, save_best = list[int](), trainer.Trainer._save_best
+    saves = list[int]()
 
-    def noted(self: trainer.Trainer) -> None:
-        saves.append(self.position.step)
-        save_best(self)
+    def noted(folder: Path, step: int, *arguments: Any, **options: Any) -> None:
+        saves.append(step)
+        save_checkpoint(folder, step, *arguments, **options)
 
     monkeypatch.setattr("textgen.training.checkpoints.SAVING_SHARE", 0.05)
     monkeypatch.setattr("textgen.training.trainer.time.perf_counter", lambda: now)
-    monkeypatch.setattr("textgen.training.trainer.save_checkpoint", taking(0.5, save_checkpoint))
+    monkeypatch.setattr("textgen.training.trainer.save_checkpoint", taking(0.5, noted))
     monkeypatch.setattr(trainer.Trainer, "_step", taking(1.0, trainer.Trainer._step))
-    monkeypatch.setattr(trainer.Trainer, "_save_best", noted)
     train(plan_for(text, checkpoint_minutes=0.5, **settings), tmp_path / "songs")
     assert saves == expected
 
@@ -936,7 +937,7 @@ def test_the_weights_of_a_run_are_mixed_with_those_of_its_base_where_that_scores
         np.testing.assert_allclose(array, (1 - share) * best[name] + share * first[name], atol=1e-6)
     other = settings | {"interpolate_base": True, "tokenizer": "byte"}
     plan = make_plan(corpus, other, sources=Sources(start=base), hardware=hardware)
-    with pytest.raises(ConfigError, match="interpolate_base needs a base model with the same vocabulary"):
+    with pytest.raises(ConfigError, match="interpolate_base needs a model to start from with the same vocabulary"):
         train(plan, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
@@ -1346,7 +1347,7 @@ def test_the_speed_of_a_step_counts_neither_validations_nor_checkpoints(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock is the test's: a step takes 1 s, a validation 100 s, and writing a checkpoint 1,000 s."""
-    from textgen.training import trainer
+    from textgen.training import trainer, validator
 
     now = 0.0
 
@@ -1360,7 +1361,7 @@ def test_the_speed_of_a_step_counts_neither_validations_nor_checkpoints(
 
     monkeypatch.setattr("textgen.training.trainer.time.perf_counter", lambda: now)
     monkeypatch.setattr(trainer.Trainer, "_step", taking(1.0, trainer.Trainer._step))
-    monkeypatch.setattr(trainer.Trainer, "_score", taking(100.0, trainer.Trainer._score))
+    monkeypatch.setattr(validator.Validator, "_score", taking(100.0, validator.Validator._score))
     monkeypatch.setattr(trainer.Trainer, "save_checkpoint", taking(1000.0, trainer.Trainer.save_checkpoint))
     watch = Watch()
     saved = train(
@@ -1402,6 +1403,40 @@ def test_scores_of_a_longer_held_out_text_are_not_compared_with_those_of_its_beg
     assert second.validations[0].nats_per_token > first.validations[0].nats_per_token
     assert second.validations[0].improved
     assert saved.training["progress"]["best_step"] == 8
+
+
+@pytest.mark.parametrize(
+    ("best", "is_same", "base_share", "is_scored"),
+    [(None, False, 0.0, False), (2.0, True, 0.0, False), (2.0, False, 0.0, True), (2.0, True, 0.2, True)],
+    ids=["no score", "the same text", "another text", "mixed weights"],
+)
+def test_saved_weights_are_scored_again_only_if_their_score_cannot_be_compared(
+    best: float | None, is_same: bool, base_share: float, is_scored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from textgen.training.distribution import Distribution
+    from textgen.training.position import Position
+
+    asked, scored = list[int | None](), list[object]()
+
+    class Comparing:
+        """A validator that is told whether the text is the same."""
+
+        def is_same_text(self, valid_tokens: int | None) -> bool:
+            asked.append(valid_tokens)
+            return is_same
+
+        def rescore_best(self, position: Position, weights: object) -> None:
+            scored.append(weights)
+
+    position = Position(best_nats_per_token=best, valid_tokens=70)
+    monkeypatch.setattr(run, "load_model", lambda name: SimpleNamespace(weights=lambda: "saved weights"))
+    resumed = object.__new__(run._Run)
+    resumed._record, resumed._distribution = {"base_share": base_share}, Distribution()
+    resumed._trainer = SimpleNamespace(position=position, validator=Comparing())  # type: ignore[assignment]
+    resumed._setup = SimpleNamespace(folder=Path("songs"))  # type: ignore[assignment]
+    resumed._rescore_saved()
+    assert asked == ([] if best is None else [70])
+    assert scored == ["saved weights"] * is_scored
 
 
 def test_a_failure_before_the_first_step_leaves_no_folder(text: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from conftest import random_weights
+from networks import random_weights
 
 from textgen.cli import textgen
 from textgen.cli.write import _started
@@ -81,10 +81,10 @@ def test_the_text_becomes_likelier_and_the_model_stays_as_it_is() -> None:
 
     inputs, targets = (windows[-tuned_windows(ids) :] for windows in windows_of(ids, TOKENIZER))
     writer = NumpyModel(CONFIG, weights)
-    for writing, expected in ((writer, tuned.nats_before), (StartedModel(writer, tuned.memory), tuned.nats_after)):
+    for writing, expected in ((writer, tuned.nats_before), (StartedModel(writer, tuned.model_state), tuned.nats_after)):
         nats, _ = writer.token_losses(inputs, targets, writing.initial_state(len(inputs)))
         assert nats[targets != PAD].mean() == pytest.approx(expected, rel=1e-5)
-    of_layers, (looked_back_on, count) = tuned.memory[:-1], tuned.memory[-1]
+    of_layers, (looked_back_on, count) = tuned.model_state[:-1], tuned.model_state[-1]
     assert all(array.any() for layer in of_layers for array in layer)
     assert not looked_back_on.any()
     assert not count.any()
@@ -102,7 +102,7 @@ def test_it_stops_when_nothing_is_gained() -> None:
     tuned = tune_state(model, TOKENIZER, ids_of(*[POEM] * 9), TuningConfig(learning_rate=0.0), lines.append)
     assert (tuned.steps, tuned.nats_after) == (0, tuned.nats_before)
     assert len(lines) == 1 + PATIENCE
-    assert not any(array.any() for layer in tuned.memory for array in layer)
+    assert not any(array.any() for layer in tuned.model_state for array in layer)
 
 
 def test_too_little_text() -> None:

@@ -135,7 +135,7 @@ def test_where_the_scale_of_the_loss_overflows_the_update_is_left_out_and_the_wi
     assert not gradient.is_finite
     for name, array in model.weights_as_arrays().items():
         np.testing.assert_array_equal(array, before[name])
-    read = tf.nest.flatten(loop._state)
+    read = tf.nest.flatten(loop.tensors.state)
     for ours, theirs in zip(read, tf.nest.flatten(gradient.state), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert np.abs(read[0]).max() > 0
@@ -277,6 +277,8 @@ def test_processes_go_back_to_a_checkpoint_by_one_clock(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else each would go on with a learning rate of its own, where the budget is in minutes."""
+    from textgen.training.trainer import _RolledBack
+
     loop = trainer_of(tokenizer, tmp_path, minutes=1.0)
     loop.save_checkpoint()
     sent = list[float]()
@@ -288,9 +290,28 @@ def test_processes_go_back_to_a_checkpoint_by_one_clock(
     monkeypatch.setattr(loop._distribution, "is_chief", False)
     monkeypatch.setattr(loop._distribution, "total", total)
     loop.position.seconds = 5.0
-    loop._roll_back("the loss was high", [])
+    with pytest.raises(_RolledBack):
+        loop._roll_back("the loss was high", [])
     assert sent == [0.0]
     assert loop.progress() == pytest.approx(20 / 60)
+
+
+def test_a_run_that_returns_to_a_checkpoint_goes_on_without_the_updates_that_were_not_read(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, watch, unread = trainer_of(tokenizer, tmp_path, steps=2), Watch([]), list[int]()
+
+    def train(observers: list[Observer], restart_timer: object) -> str:
+        unread.append(len(loop._pending))
+        if len(unread) < 3:
+            loop._pending.append(None)  # type: ignore[arg-type]
+            loop._roll_back("the loss was high", observers)
+        return "the budget is spent"
+
+    monkeypatch.setattr(loop, "_train", train)
+    assert loop.run([watch], RunReport("model", {})) == "the budget is spent"
+    assert unread == [0, 0, 0]
+    assert len(watch.faults) == loop.position.health.rollbacks == 2
 
 
 @pytest.mark.parametrize(

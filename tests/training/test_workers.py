@@ -126,10 +126,24 @@ def test_restarts_come_to_an_end(script: Path) -> None:
 
 
 def test_a_termination_is_passed_on(script: Path) -> None:
-    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
-    assert run(script, [["wait", "wait"]]) == (143, [])  # this program does not save first, and is not started again
-    timer.join()
+    is_over = threading.Event()
+
+    def terminate() -> None:
+        """Ends this program once both workers are there."""
+        while not all((script.parent / f"log-{worker}").exists() for worker in range(2)):
+            if is_over.wait(0.01):
+                return
+        if not is_over.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    terminating = threading.Thread(target=terminate)
+    terminating.start()
+    try:
+        code, said = run(script, [["wait", "wait"]])
+    finally:
+        is_over.set()
+        terminating.join()
+    assert (code, said) == (143, [])  # this program does not save first, and is not started again
 
 
 # === Real processes ===

@@ -1,9 +1,8 @@
-"""Options of models that adapt to a text, with a cache or by training on it, and the adapted model."""
+"""Options of models that adapt to a text, with a neural cache or by training on it, and the adapted model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,8 +11,8 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import INPUT
-from textgen.cli.options import reading_options, sectioned, settings_of
-from textgen.cli.setting_options import option_group, setting_options
+from textgen.cli.options import reading_options, sectioned, settings_of, text_of
+from textgen.cli.setting_options import flag_of, option_group, setting_options
 from textgen.errors import ConfigError
 from textgen.evaluation.config import SECTION, CacheConfig, DynamicConfig
 from textgen.generation.config import AUTO, NUMPY
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
     from textgen.model.numpy_model import NumpyModel
     from textgen.saved_model.saved_model import ModelFolder
 
-READ_TOKENS = 1 << 20  # of a text at a time
+NEEDS_NUMPY = ("adapt", "cache", "clamp")  # settings of writing that only the network in NumPy has
+READ_TOKENS = 1 << 20  # tokens of a text that are read at a time
 
 cache_options = option_group(
     sectioned(
@@ -93,19 +93,19 @@ class Writer(NamedTuple):
 def adapted_writer(
     saved: ModelFolder,
     adapt: str | None,
-    cache: CacheConfig | None,
+    neural_cache: CacheConfig | None,
     dynamic: DynamicConfig | None,
     label: str | None = None,
     clamps: Sequence[Clamp] = (),
     runtime: str = AUTO,
     reading: Mapping[str, Any] = MappingProxyType({}),
 ) -> Writer:
-    """The network of a saved model, trained on the file `adapt` and with a cache if given.
+    """The network of a saved model, trained on the file `adapt` and with a neural cache if given.
 
     Args:
         saved: The model, which stays as it is.
         adapt: A text to train on.
-        cache: Settings of the cache.
+        neural_cache: Settings of the neural cache.
         dynamic: Settings of the training; needed with `adapt`.
         label: Label of the text.
         clamps: Values of cells that are held.
@@ -119,23 +119,23 @@ def adapted_writer(
         ConfigError: The runtime is not installed, or the model diverged while it learned.
         click.UsageError: The runtime cannot do this.
     """
-    uses = {"--adapt": adapt, "--cache": cache, "--clamp": clamps}
-    needs_numpy = [flag for flag, value in uses.items() if value]
+    values = (adapt, neural_cache, clamps)
+    needs_numpy = [flag_of(name) for name, value in zip(NEEDS_NUMPY, values, strict=True) if value]
     check_runtime(runtime, needs_numpy)
     if not needs_numpy:
         return Writer(saved.step_model(runtime, output.note), saved.words, saved.fingerprint)
     words: WordFilter | Callable[[], WordFilter | None] | None = saved.words
-    fingerprint = f"{saved.fingerprint} {cache}" if cache else saved.fingerprint
+    fingerprint = f"{saved.fingerprint} {neural_cache}" if neural_cache else saved.fingerprint
     if adapt is None or dynamic is None:
         model = saved.numpy_model(clamps=clamps)
     else:
         model, words, text = _trained_on(saved, adapt, reading, dynamic, label, clamps)
         fingerprint += f" {text} {dynamic}"
-    if cache is None:
+    if neural_cache is None:
         return Writer(model, words, fingerprint)
-    from textgen.generation.cached_model import CachedModel
+    from textgen.generation.neural_cache_model import NeuralCacheModel
 
-    return Writer(CachedModel(model, cache), words, fingerprint)
+    return Writer(NeuralCacheModel(model, neural_cache), words, fingerprint)
 
 
 def _trained_on(
@@ -153,14 +153,12 @@ def _trained_on(
     """
     import numpy as np
 
-    from textgen.corpus.corpus import Corpus
     from textgen.dataset.token_cache import encoded
     from textgen.dataset.word_filter import WordFilter, stream_words
     from textgen.model.numpy_model import NumpyModel
     from textgen.runtime import load_tensorflow
 
-    text = Corpus([path], replace(saved.corpus_config, **reading))
-    text.say_skipped(output.note)
+    text = text_of(saved, [path], reading)
     load_tensorflow()
     from textgen.evaluation.dynamic_evaluation import Learner
 

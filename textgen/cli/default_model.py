@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from textgen.cli import output
-from textgen.cli.options import given, standard_bytes
-from textgen.corpus.config import CorpusConfig
+from textgen.cli.options import corpus_config, standard_bytes
 from textgen.errors import SavedModelError
-from textgen.settings import from_dict, select
 from textgen.storage.addresses import is_remote
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
-BEGINNING = 1 << 14  # characters, or bytes of standard input, that tell the script of a text
+BEGINNING = 1 << 14  # characters, or bytes of standard input, by which the script of a text is found
 
 
 def load_model_to_read(name: str | None, models_dir: Path | None = None, hint: str = "") -> ModelFolder:
@@ -155,7 +153,7 @@ def beginning_of(paths: Sequence[str], options: dict[str, Any]) -> str:
     files = [path for path in paths if path != "-"]
     if not files:
         return _ahead(standard_bytes()).decode(errors="ignore")
-    corpus = Corpus(files, from_dict(CorpusConfig, select(CorpusConfig, given(options))))
+    corpus = Corpus(files, corpus_config(options))
     return first_characters(part.text for part in corpus.parts())
 
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     Result = tuple[str, tuple[int, ...], np.ndarray]  # a text; its tokens, or none; the vectors of these, or its own
 
-Line = tuple[str, str]  # its place, such as file:number; and the text
-Part = dict[str, object] | str | bytes  # of the output: an object for a line, text, or a binary file
+Line = tuple[str, str]  # the place of a line, such as file:number, and its text
+Part = dict[str, object] | str | bytes  # part of the output: an object for a line, text, or a binary file
 FORMATS = ("jsonl", "tsv", "npy")
 
 
@@ -154,7 +154,7 @@ class _Lines:
         return corpus
 
     def __iter__(self) -> Iterator[Line]:
-        from textgen.corpus.corpus import STANDARD_INPUT
+        from textgen.corpus.source_finder import STANDARD_INPUT
 
         yield from ((f"--text {number}", text) for number, text in enumerate(self._texts, 1))
         for name, number, line in self._corpus.lines() if self._corpus else ():
@@ -185,7 +185,7 @@ def _check_search_flags(search: str, has_vector_flags: bool) -> None:
 def _vectors(embedder: Embedder, texts: Iterable[str], tokens: bool) -> Iterator[Result]:
     """Each text, and the vectors of its tokens, as they are made; or its own vector alone."""
     if tokens:
-        return ((each.text, each.ids, each.pieces) for each in embedder.read(texts))
+        return ((each.text, each.ids, each.token_vectors) for each in embedder.read(texts))
     kept, read = tee(texts)  # those read whose vectors are not made yet are kept
     return ((text, (), vector[None]) for text, vector in zip(kept, embedder.vectors(read), strict=True))
 

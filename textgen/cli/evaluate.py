@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from textgen.cli.options import (
     novelty_line,
     novelty_option,
     paths_argument,
+    text_of,
 )
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError
@@ -109,7 +110,6 @@ def evaluate(
       textgen evaluate novel other-novel.txt --ensemble novel-2
       textgen evaluate novel other-novel.txt --exact
     """
-    from textgen.corpus.corpus import Corpus
     from textgen.dataset.token_cache import encoded
     from textgen.runtime import load_tensorflow
 
@@ -126,11 +126,8 @@ def evaluate(
     others = [load_model_to_read(name, models_dir) for name in ensemble]
     _check_vocabularies(saved, others)
     saved.tokenizer.opening(label)  # raises before the slow part
-    text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
     ngrams = saved.ngrams() if novelty else None
-    text.say_skipped(output.note)
-    if options["labels"]:
-        text.labels()  # raises if the text has none
+    text = text_of(saved, paths, select(CorpusConfig, given(options)))
     if exact:
         _compare(saved, text, label, as_json)
         return

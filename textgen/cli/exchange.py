@@ -104,7 +104,7 @@ def import_(
 
 
 def _refuse_no_weights(file: Path) -> None:
-    """Raises `TextgenError` for a file of which no format was named, and that has no weights of PyTorch."""
+    """Raises `TextgenError` for a file without weights of PyTorch if no format was named."""
     from textgen.export.pytorch import read_activation
 
     try:

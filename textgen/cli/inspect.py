@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from textgen.cli.options import (
     models_dir_option,
     paths_argument,
     settings_of,
+    text_of,
 )
 from textgen.cli.setting_options import setting_options
 from textgen.corpus.config import CorpusConfig
@@ -34,6 +36,20 @@ if TYPE_CHECKING:
     from textgen.insight.inspection import Inspection
 
 READING = ("documents", "encoding")  # settings of the corpus; the others are those of the training
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The text and the flags of `textgen inspect` that are not settings of reading or of looking for cells."""
+
+    paths: tuple[str, ...]
+    out: Path | None
+    lesson: bool
+    png: Path | None
+    tensorboard: bool
+    direction: str | None
+    label: str | None
+    as_json: bool
 
 
 @click.command(cls=SectionCommand)
@@ -64,19 +80,7 @@ READING = ("documents", "encoding")  # settings of the corpus; the others are th
 @setting_options(CorpusConfig, leave_out=[field.name for field in fields(CorpusConfig) if field.name not in READING])
 @json_option
 @models_dir_option
-def inspect(
-    model: str,
-    paths: tuple[str, ...],
-    out: Path | None,
-    lesson: bool,
-    png: Path | None,
-    tensorboard: bool,
-    direction: str | None,
-    label: str | None,
-    as_json: bool,
-    models_dir: Path | None,
-    **options: Any,
-) -> None:
+def inspect(model: str, models_dir: Path | None, **options: Any) -> None:
     """See what a model does with a text: cells, gates, memory, gradients.
 
     PATHS are files, folders, globs, or - for standard input, of which the first --max-tokens tokens are used. Without
@@ -95,47 +99,53 @@ def inspect(
       textgen inspect plays hamlet.txt --track "speaker=^[A-Z]+:" --json
     """
     _keep_to_one_core()
-    from textgen.corpus.corpus import Corpus
     from textgen.insight.inspection import inspect_model
     from textgen.insight.texts import documents_of
-    from textgen.storage.files import write_file
 
-    if lesson and not out:
+    arguments = Arguments(**{field.name: options.pop(field.name) for field in fields(Arguments)})
+    if arguments.lesson and not arguments.out:
         raise click.UsageError("--lesson is a part of the page: name its file with --out.")
-    if png or tensorboard:
+    if arguments.png or arguments.tensorboard:
         from textgen.insight.figures import require_matplotlib
 
         require_matplotlib()
     saved = load_model_to_read(model, models_dir, before_it(model))
-    if tensorboard:
+    if arguments.tensorboard:
         from textgen.insight.events import check_logs
 
         check_logs(saved)
     config = from_dict(InspectConfig, given(select(InspectConfig, options)))
-    reading = settings_of(CorpusConfig, bool(paths), "PATHS", options)
+    reading = settings_of(CorpusConfig, bool(arguments.paths), "PATHS", options)
     documents = None
-    if paths:
-        corpus = Corpus(paths, replace(saved.corpus_config, **reading))
-        corpus.say_skipped(output.note)
-        is_backward = (direction or saved.main_direction) == "backward"  # which reads from the end of a document
+    if arguments.paths:
+        corpus = text_of(saved, arguments.paths, reading)
+        # A network that reads backward begins at the end of a document, so it needs the whole document.
+        is_backward = (arguments.direction or saved.main_direction) == "backward"
         documents = corpus.documents() if is_backward else documents_of(corpus.parts(), config.read_tokens)
+    direction, label = arguments.direction, arguments.label
     seen = inspect_model(saved, documents, config, direction=direction, label=label, say=output.note)
     if seen.text.is_cut:
         end = "beginning" if seen.text.direction == "forward" else "end"
         output.note(f"The text is longer: {counted(len(seen.text.ids), 'token')} at its {end} are used.")
-    if out:
-        from textgen.insight.page import page
+    _write(seen, arguments)
 
-        write_file(out, page(seen, with_lesson=lesson, is_own=not paths))
-        output.note(f"Wrote {out}: open it in a browser.")
-    if png:
-        _write_pictures(seen, png)
-    if tensorboard:
+
+def _write(seen: Inspection, arguments: Arguments) -> None:
+    """Writes the page, the pictures and the events that were asked for, and prints what was seen."""
+    if arguments.out:
+        from textgen.insight.page import page
+        from textgen.storage.files import write_file
+
+        write_file(arguments.out, page(seen, with_lesson=arguments.lesson, is_own=not arguments.paths))
+        output.note(f"Wrote {arguments.out}: open it in a browser.")
+    if arguments.png:
+        _write_pictures(seen, arguments.png)
+    if arguments.tensorboard:
         from textgen.insight.events import write_events
 
         folder, steps = write_events(seen)
         output.note(f"Wrote {folder}: pictures, and cells at {counted(steps, 'checkpoint')}.")
-    if as_json:
+    if arguments.as_json:
         from textgen.insight.report import report
 
         output.json_line(report(seen))
@@ -181,7 +191,8 @@ def _print_summary(seen: Inspection) -> None:
     output.line()
     output.line("tokens of context   bits a token lost without the rest   with the 64 before in random order")
     for length, dropped, shuffled in zip(memory.lengths, memory.dropped, memory.shuffled, strict=True):
-        output.line(f"{length:17,}   {dropped:34.3f}   {shuffled:34.3f}")
+        lost = ["-" if math.isnan(value) else f"{value:.3f}" for value in (dropped, shuffled)]
+        output.line(f"{length:17,}   {lost[0]:>34}   {lost[1]:>34}")
     output.line()
     last = len(seen.flow.norms) - 1
     reach = (

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import click
 from textgen.cli import output
 from textgen.cli.command import INPUT, CommandGroup, SectionCommand
 from textgen.cli.default_model import load_model_to_read
-from textgen.cli.options import json_option, model_argument, models_dir_option, reading_options, settings_of
+from textgen.cli.options import json_option, model_argument, models_dir_option, reading_options, settings_of, text_of
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
 from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
@@ -21,6 +20,7 @@ from textgen.storage.addresses import is_remote, without_secrets
 from textgen.wording import counted, visible
 
 if TYPE_CHECKING:
+    from textgen.saved_model.compression import Cost
     from textgen.saved_model.saved_model import ModelFolder
 
 NAME_WIDTH = 40  # greatest width of the first column; longer names stick out
@@ -165,6 +165,7 @@ def compress(
       textgen models compress novel
       textgen models compress novel other-novel.txt --precision float16 --out novel-small
     """
+    from textgen.saved_model.compression import checked_cost
     from textgen.saved_model.model_names import check_name
     from textgen.saved_model.registry import models_folder
     from textgen.saved_model.saved_model import load_model
@@ -179,26 +180,17 @@ def compress(
     folder = load_model(model, models_dir).folder
     with locked(folder):
         saved = load_model(str(folder.absolute()))  # as it is now that no run can change it
-        _compress(saved, file, reading, precision, target, not without_index, force, as_json)
+        _check_target(saved, target)
+        text = text_of(saved, [file], reading) if file is not None else None
+        cost = checked_cost(saved, precision, text.documents() if text else None, force=force)
+        made = _compressed(saved, precision, target, with_index=not without_index)
+    _report(saved, made, cost, as_json)
 
 
-def _compress(
-    saved: ModelFolder,
-    file: str | None,
-    reading: Mapping[str, Any],
-    precision: str,
-    target: Path | None,
-    with_index: bool,
-    force: bool,
-    as_json: bool,
-) -> None:
-    """Compresses a model whose folder is locked, and reports it."""
-    from textgen.corpus.corpus import Corpus
+def _check_target(saved: ModelFolder, target: Path | None) -> None:
+    """Raises `SavedModelError` if a model cannot be compressed into a folder; None stands for its own."""
     from textgen.saved_model.bases import is_base
-    from textgen.saved_model.compression import LIMIT, compress, compressed_copy, cost_of
     from textgen.saved_model.creation import check_place
-    from textgen.saved_model.folder_contents import has_steps
-    from textgen.saved_model.saved_model import load_model
 
     if target is None and is_base(saved.folder):
         raise SavedModelError(f"{saved.name} is a base, which is a part of the program: name a copy with --out.")
@@ -206,31 +198,35 @@ def _compress(
         raise SavedModelError(f"{target} is there already: choose another name with --out.")
     if target is not None:
         check_place(target)
-    text = Corpus([file], replace(saved.corpus_config, **reading)) if file is not None else None
-    if text:
-        text.say_skipped(output.note)
-    cost = cost_of(saved, precision, text.documents() if text else None)
-    told = f"{max(100 * cost.share, 0):.2g} % more bits a {cost.unit} ({cost.before:.4f} -> {cost.after:.4f})"
-    if not cost.share <= LIMIT and not force:
-        raise SavedModelError(
-            f"{saved.name} was left as it is: as {precision} it needs {told}, and the limit is {100 * LIMIT:g} %. "
-            + ("Use --precision float16, or --force." if precision == INT8 else "Use --force to compress it anyway.")
-        )
-    before = _size_of_weights(saved)
+
+
+def _compressed(saved: ModelFolder, precision: str, target: Path | None, *, with_index: bool) -> ModelFolder:
+    """The model in fewer bytes, in a new folder or its own, after checking that it can be loaded."""
+    from textgen.saved_model.compression import compress, compressed_copy
+    from textgen.saved_model.saved_model import load_model
+
     if target is None:
         compress(saved, precision)
     else:
         compressed_copy(saved, target, precision, with_index=with_index)
     made = load_model(str((target or saved.folder).absolute()))
-    made.weights()  # report success only for a model that can be loaded
-    sizes = {"bytes_before": before, "bytes_after": _size_of_weights(made)}
+    made.weights()
+    return made
+
+
+def _report(saved: ModelFolder, made: ModelFolder, cost: Cost, as_json: bool) -> None:
+    """Prints the sizes of a model before and after, and the cost."""
+    from textgen.saved_model.folder_contents import has_steps
+
+    before, after = _size_of_weights(saved), _size_of_weights(made)
     if as_json:
-        output.json_line({"name": made.name, "precision": precision, **sizes, **asdict(cost)}, indent=2)
+        sizes = {"bytes_before": before, "bytes_after": after}
+        output.json_line({"name": made.name, "precision": made.precision, **sizes, **asdict(cost)}, indent=2)
         return
-    output.line(f"{made.name}: {before / 1e6:,.1f} MB -> {sizes['bytes_after'] / 1e6:,.1f} MB of weights, {precision}")
+    output.line(f"{made.name}: {before / 1e6:,.1f} MB -> {after / 1e6:,.1f} MB of weights, {made.precision}")
     top = "" if cost.same_top is None else f"; the likeliest token is the same at {cost.same_top:.1%}"
-    output.line(f"cost: {told}, measured on {counted(cost.tokens, 'token')}{top}")
-    if target is None and has_steps(saved.folder):
+    output.line(f"cost: {cost}, measured on {counted(cost.tokens, 'token')}{top}")
+    if made.folder == saved.folder and has_steps(saved.folder):
         output.note("A resumed run goes on from its checkpoints and saves float32 again once it finds better weights.")
 
 

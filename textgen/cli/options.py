@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 from click.shell_completion import CompletionItem
 
+from textgen.cli import output
 from textgen.cli.command import INPUT, SectionOption
 from textgen.cli.setting_options import Decorator, flag_of, setting_options
 from textgen.corpus.config import CorpusConfig
@@ -20,7 +22,9 @@ from textgen.storage.addresses import refuse_remote
 from textgen.tokenizer.config import TokenizerConfig
 
 if TYPE_CHECKING:
+    from textgen.corpus.corpus import Corpus
     from textgen.dataset.ngram_index import Novelty
+    from textgen.saved_model.saved_model import ModelFolder
 
 
 class OutputFolder(click.Path):
@@ -148,6 +152,26 @@ class OutputFile(click.Path):
 def corpus_config(options: dict[str, Any]) -> CorpusConfig:
     """The settings of the corpus among a command's options."""
     return from_dict(CorpusConfig, select(CorpusConfig, given(options)))
+
+
+def text_of(saved: ModelFolder, paths: Sequence[str], reading: Mapping[str, Any]) -> Corpus:
+    """Opens a text for a saved model, with the settings of its training text, and notes which files are skipped.
+
+    Args:
+        saved: The model.
+        paths: Files, folders, globs, or - for standard input.
+        reading: Settings of `CorpusConfig` that replace those of the training.
+
+    Raises:
+        CorpusError: The text cannot be read, or has none of the labels that `reading` asks for.
+    """
+    from textgen.corpus.corpus import Corpus
+
+    text = Corpus(paths, replace(saved.corpus_config, **reading))
+    text.say_skipped(output.note)
+    if reading.get("labels"):
+        text.labels()  # raises if the text has none
+    return text
 
 
 def settings_of(kind: type, on: bool, switch: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from textgen.training.plan import Plan
 
 LABELS_SHOWN = 8
-FEW_TOKENS = 1000  # of held-out text, whose score says little
+FEW_TOKENS = 1000  # number of held-out tokens below which a score says little
 
 
 def describe(plan: Plan, folder: Path) -> str:
@@ -57,20 +57,20 @@ def _base(plan: Plan) -> str:
     """What the run starts from, and why."""
     from textgen.training.plan_training import HARD_TEXT
 
-    choice = plan.base
+    choice = plan.choice
     hard = ""
     if choice.relative_loss is not None and choice.relative_loss > HARD_TEXT:
         hard = f"; loss {choice.relative_loss:.1f} x that on its own text, so a higher learning rate"
         hard += " and more epochs" * plan.are_epochs_planned
     if plan.rival:
-        other = plan.rival.base_name
-        return f"{plan.base_name} or {other}, whichever does better in a tenth of the run: {choice.reason}{hard}"
-    return f"{plan.base_name}{hard}" if choice.decided_by == "given" else f"{plan.base_name}: {choice.reason}{hard}"
+        other = plan.rival.start_name
+        return f"{plan.start_name} or {other}, whichever does better in a tenth of the run: {choice.reason}{hard}"
+    return f"{plan.start_name}{hard}" if choice.decided_by == "given" else f"{plan.start_name}: {choice.reason}{hard}"
 
 
 def _misfit(plan: Plan) -> str:
-    """What is wrong with a vocabulary that is given, if it is one that no base would be taken with; "" otherwise."""
-    fit, start, tokenizer = plan.base.fit, plan.sources.start, plan.sources.tokenizer
+    """A warning if the given vocabulary suits the text badly; "" otherwise."""
+    fit, start, tokenizer = plan.choice.fit, plan.sources.start, plan.sources.tokenizer
     if fit is None or tokenizer is None or fit.suits is not False:
         return ""
     is_of_start = start is not None and tokenizer is start.tokenizer
@@ -139,7 +139,7 @@ def plan_values(plan: Plan, folder: Path) -> dict[str, Any]:
         "model": to_dict(plan.model_config),
         "training": to_dict(plan.training_config),
         "labels": list(plan.facts.labels),
-        "base": plan.base.to_dict() | {"race": plan.rival is not None},
+        "base": plan.choice.to_dict() | {"race": plan.rival is not None},
         "preset": plan.preset,
         "parameters": plan.model_config.num_parameters,
         "tokens": plan.estimates.tokens,

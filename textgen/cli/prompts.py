@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from textgen.cli.options import read_text
 from textgen.cli.output import naming
 from textgen.errors import ConfigError, TextgenError
 from textgen.generation.config import SamplingConfig
+from textgen.schema import decoded_json
 from textgen.settings import from_dict
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def read_prompt(path: str) -> str:
 
 def _json_object(line: str, place: str) -> dict[str, Any]:
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        value = decoded_json(line)
+    except ValueError as error:
         raise TextgenError(f"{place} is not JSON: {error}.") from None
     return value if isinstance(value, dict) else {}
 

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from textgen.cli.adaptation import Writer, adapt_options, adapted_writer, cache_options, check_runtime, switched
+from textgen.cli.adaptation import (
+    NEEDS_NUMPY,
+    Writer,
+    adapt_options,
+    adapted_writer,
+    cache_options,
+    check_runtime,
+    switched,
+)
 from textgen.cli.command import INPUT, SectionCommand
 from textgen.cli.default_model import first_characters, load_model_or_base
 from textgen.cli.options import (
@@ -45,6 +53,7 @@ if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 STATE = "State"
+STATES = ("save_state", "load_state")  # fields of `Arguments`
 
 
 @dataclass(frozen=True)
@@ -237,14 +246,12 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any], searc
 
 def _inexact(arguments: Arguments, search: dict[str, Any]) -> str:
     """The first of the flags that do not compute in exact arithmetic; "" if there is none."""
-    flags = {
-        "--adapt": arguments.adapt,
-        "--cache": arguments.cache,
-        "--clamp": arguments.clamp,
-        "--suffix": arguments.suffix,
-        **{flag_of(name): True for name in search},
-    }
-    return next((flag for flag, value in flags.items() if value), "")
+    return _first_flag(arguments, *NEEDS_NUMPY, "suffix") or next(map(flag_of, search), "")
+
+
+def _first_flag(arguments: Arguments, *names: str) -> str:
+    """The first of some flags, named by their fields, that was given; "" if none was."""
+    return next((flag_of(name) for name in names if getattr(arguments, name)), "")
 
 
 def _defaults(arguments: Arguments, has_prompt: bool) -> dict[str, Any]:
@@ -291,7 +298,7 @@ def _generate(
         )
         fingerprint = clamped_fingerprint(writer.fingerprint, clamps)
         generator = Generator(writer.model, saved.tokenizer, ngrams, fingerprint=fingerprint, words=writer.words)
-    has_state = bool(arguments.save_state or arguments.load_state)
+    has_state = bool(_first_flag(arguments, *STATES))
     is_single = len(requests) * arguments.num == 1 and not arguments.best_of
     if has_state and (not is_single or search):
         raise ConfigError("A state belongs to one text: give one prompt, and leave out num, best_of and num_beams.")
@@ -309,11 +316,10 @@ def _gpu_writer(
     arguments: Arguments, saved: ModelFolder, requests: list[Request], batch_size: int, search: SearchConfig | None
 ) -> Writer | None:
     """The network on a GPU, if nothing else was asked for and a GPU is worth it."""
-    needs_processor = (arguments.clamp, arguments.cache, arguments.adapt, search)
-    has_state = arguments.save_state or arguments.load_state
+    needs_processor = search or _first_flag(arguments, *NEEDS_NUMPY, *STATES)
     num = arguments.best_of or arguments.num
     parameters = saved.model_config.num_parameters
-    if arguments.runtime != AUTO or any(needs_processor) or has_state:
+    if arguments.runtime != AUTO or needs_processor:
         return None
     model = gpu_writer(saved) if is_worth_a_gpu(parameters, requests, num, batch_size) else None
     return Writer(model, saved.words, saved.fingerprint) if model else None
@@ -323,6 +329,8 @@ def _write_one(
     generator: Generator, request: Request, printer: Printer, load_state: str | None, save_state: Path | None
 ) -> None:
     """Prints a text as it is written, or as JSON. It may continue from a state and save one."""
+    from textgen.generation.generated_text import CUT, written_ids
+
     start = generator.load_state(load_state) if load_state else None
     writing = generator.tokens(request.prompt, request.config, start)
     keep = bool(save_state or request.config.require)
@@ -333,9 +341,10 @@ def _write_one(
     else:
         printer.print_shortcomings([result])
     if save_state:
-        is_cut = result.stop_reason in ("stop", "until", "blocked")  # tokens were taken back from the text
-        written = request.prompt + result.text
-        state = generator.read(written, start, request.config.label) if is_cut else writing.state
+        state = writing.state
+        if result.stop_reason in CUT:
+            ids = written_ids(generator.tokenizer, start.ids if start else (), request.prompt, result.text)
+            state = generator.read(ids, start, request.config.label)
         generator.save_state(save_state, state)
 
 
@@ -355,20 +364,9 @@ def _found(generator: Generator, requests: Iterable[Request], settings: SearchCo
 
 def _infill(arguments: Arguments, saved: ModelFolder, requests: list[Request], search: dict[str, Any]) -> None:
     """Writes texts towards a suffix, and prints them."""
-    unfit = {
-        "--novelty": arguments.novelty,
-        "--show-probabilities": arguments.show_probabilities,
-        "--num-beams": search,
-        "--batch-size": arguments.batch_size,
-        "--clamp": arguments.clamp,
-        "--cache": arguments.cache,
-        "--adapt": arguments.adapt,
-        "--save-state": arguments.save_state,
-        "--load-state": arguments.load_state,
-        "--exact": arguments.exact,
-    }
-    if flags := [flag for flag, value in unfit.items() if value]:
-        raise click.UsageError(f"{flags[0]} cannot be used when writing towards an ending.")
+    unfit = _first_flag(arguments, "novelty", "show_probabilities") or ("--num-beams" if search else "")
+    if unfit := unfit or _first_flag(arguments, "batch_size", *NEEDS_NUMPY, *STATES, "exact"):
+        raise click.UsageError(f"{unfit} cannot be used when writing towards an ending.")
     check_runtime(arguments.runtime, ["Writing towards an ending"])
     printer = Printer(saved, None, arguments.as_json, False)
     printer.print_infills(_infills(saved, requests, arguments.suffix or "", arguments.num, arguments.best_of))

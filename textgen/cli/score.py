@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -24,6 +24,7 @@ from textgen.cli.options import (
     paths_argument,
     sectioned,
     standard_bytes,
+    text_of,
 )
 from textgen.cli.setting_options import NumberRange, flag_of, setting_options
 from textgen.corpus.config import CorpusConfig
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 READ_BY_FOLLOW = ("documents", "encoding")  # settings of the corpus that --follow uses
-READ_BY_JSONL = ("encoding", "newlines", "text_field", "strict")  # and --jsonl
+READ_BY_JSONL = ("encoding", "newlines", "text_field", "strict")  # settings of the corpus that --jsonl uses
 OF_TOKENS = frozenset(("token_texts", "surprisal"))  # fields that --tokens adds
-LINE_BYTES = 1 << 18  # bytes of a stream that are read at a time
+LINE_BYTES = 1 << 18  # maximum number of bytes of a stream that are read at a time
 HEADER = "log probability    perplexity  bits/byte     tokens  text"
 
 FOLLOWING = "Following a stream"
@@ -123,12 +124,12 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
     _refuse_contradictions(paths, arguments, options)
     paths = paths or ("-",)
     saved = load_model_or_base(name, models_dir, lambda: beginning_of(paths, options), before_it(name))
-    config = replace(saved.corpus_config, **select(CorpusConfig, given(options)))
+    reading = select(CorpusConfig, given(options))
     saved.tokenizer.opening(arguments.label)  # raises before anything is read
     if arguments.follow:
-        _follow(saved, paths[0], config, arguments)
+        _follow(saved, paths[0], replace(saved.corpus_config, **reading), arguments)
     else:
-        _score_texts(saved, paths, config, arguments)
+        _score_texts(saved, paths, reading, arguments)
 
 
 def _refuse_contradictions(paths: Sequence[str], arguments: Arguments, options: dict[str, Any]) -> None:
@@ -155,19 +156,17 @@ def _refuse_contradictions(paths: Sequence[str], arguments: Arguments, options: 
 # === Texts ===
 
 
-def _score_texts(saved: ModelFolder, paths: Sequence[str], config: CorpusConfig, arguments: Arguments) -> None:
+def _score_texts(saved: ModelFolder, paths: Sequence[str], reading: Mapping[str, Any], arguments: Arguments) -> None:
     """Scores each text of some files, and prints the scores."""
-    from textgen.corpus.corpus import Corpus
     from textgen.evaluation.scoring import Scorer
 
     direction = saved.main_direction
     scorer = Scorer(saved.numpy_model(direction), saved.tokenizer, direction)
     scores = partial(scorer.scores, ends=not arguments.no_end, label=arguments.label)
     if arguments.jsonl:
-        _print_rows(saved, scores, paths, config, arguments.tokens)
+        _print_rows(saved, scores, paths, replace(saved.corpus_config, **reading), arguments.tokens)
         return
-    text = Corpus(paths, config)
-    text.say_skipped(output.note)
+    text = text_of(saved, paths, reading)
     results = scores(text.documents())
     if arguments.as_json:
         for result in results:
@@ -187,8 +186,8 @@ def _print_rows(
     tokens: bool,
 ) -> None:
     """Prints each JSON line of some files, with the scores of its text."""
-    from textgen.corpus.corpus import no_text
-    from textgen.corpus.left_out import LeftOut
+    from textgen.corpus.left_out import LeftOut, no_text
+    from textgen.corpus.source_finder import STANDARD_INPUT
 
     left_out, empty = LeftOut(), True
     readers = _row_readers(paths, config)
@@ -198,7 +197,7 @@ def _print_rows(
         row = row if isinstance(row, dict) else {config.text_field: text}
         output.json_line(_scored(row, {"model": saved.name, **_as_dict(saved, result, tokens)}, place))
     if empty:
-        raise no_text(["standard input" if path == "-" else path for path in paths], left_out)
+        raise no_text([STANDARD_INPUT if path == "-" else path for path in paths], left_out)
     for line in left_out.lines():
         output.note(line)
 
@@ -248,8 +247,9 @@ def _is_stream(path: str) -> bool:
 def _stream_rows(path: str, config: CorpusConfig, left_out: LeftOut) -> Iterator[Row]:
     """The JSON lines of a stream, each as soon as it arrives."""
     from textgen.corpus.records import RecordFile
+    from textgen.corpus.source_finder import STANDARD_INPUT
 
-    name = "standard input" if path == "-" else path
+    name = STANDARD_INPUT if path == "-" else path
     file = RecordFile(name, ".jsonl", config, left_out=left_out, keeps_blank=True)
     with _open(path) as stream:
         yield from file.json_lines(_decoded(stream, config.encoding, name))

@@ -11,12 +11,11 @@ from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.options import completing_models, given, models_dir_option
 from textgen.cli.setting_options import setting_options
-from textgen.errors import TextgenError
 from textgen.machine import num_cores
 from textgen.runtime import limit_threads, use_blas_threads
 from textgen.server.config import ServerConfig
 from textgen.settings import from_dict, select
-from textgen.wording import install_command
+from textgen.versions import require
 
 if TYPE_CHECKING:
     from textgen.server.serving import Server
@@ -50,7 +49,7 @@ def serve(models: tuple[str, ...], models_dir: Path | None, **options: Any) -> N
         limit_threads(config.threads)
     else:
         use_blas_threads(max(1, num_cores() - 1))
-    _require_extra()
+    require("textgen serve", EXTRA, "serve")
     from textgen.saved_model.bases import installed_bases
     from textgen.saved_model.registry import find_model, list_models, require_models_folder, why_empty
     from textgen.server.access import read_keys
@@ -77,12 +76,3 @@ def serve(models: tuple[str, ...], models_dir: Path | None, **options: Any) -> N
 def _announce(server: Server, config: ServerConfig) -> None:
     host = f"[{config.host}]" if ":" in config.host else config.host
     output.note(f"Listening on http://{host}:{server.port} (Ctrl-C ends it).")
-
-
-def _require_extra() -> None:
-    """Raises `TextgenError` if the packages of the extra are missing."""
-    from importlib.util import find_spec
-
-    missing = [name for name in EXTRA if find_spec(name) is None]
-    if missing:
-        raise TextgenError(f"textgen serve needs {', '.join(missing)}: {install_command('serve')}.")

@@ -121,7 +121,7 @@ def unescaped(text: str) -> str:
 
 
 def typed(parameter: click.Parameter, value: object) -> str:
-    """The word of a command line that gives a parameter this value: the opposite of what its flag makes of the word."""
+    """The command-line word for a value; the inverse of the flag's parsing."""
     text = str(value)
     if parameter.callback not in (_unescape, _unescape_each):
         return text

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from textgen.generation.row import Token
     from textgen.saved_model.saved_model import ModelFolder
 
-SEPARATORS = {"line": "\n", "blank-line": "\n\n", "file": "\n\n---\n\n"}  # between documents of each mode
-COLOURS = ((1.0, "green"), (4.0, "cyan"), (8.0, "yellow"), (float("inf"), "red"))  # up to this surprisal, bits
+SEPARATORS = {"line": "\n", "blank-line": "\n\n", "file": "\n\n---\n\n"}  # text between documents, by mode
+COLOURS = ((1.0, "green"), (4.0, "cyan"), (8.0, "yellow"), (float("inf"), "red"))  # by maximum surprisal in bits
 Span = tuple[str, str | None]  # a part of a text and its colour
 
 

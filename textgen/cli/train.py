@@ -38,7 +38,7 @@ from textgen.settings import check_values, read_toml
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.training.config import TrainingConfig
 from textgen.training.presets import SIZES, TEXT_PRESETS, with_preset, with_sizes
-from textgen.wording import counted
+from textgen.wording import Say, counted
 
 if TYPE_CHECKING:
     from textgen.corpus.corpus import Corpus
@@ -359,9 +359,9 @@ def make_plan(
     """
     from textgen.dataset.prepared_corpus import open_corpus
     from textgen.training import plan
-    from textgen.training.base_choice import given_start
     from textgen.training.distribution import Distribution
     from textgen.training.plan_inputs import held_out_text
+    from textgen.training.start_choice import given_start
 
     start = given_start(arguments.start, arguments.models_dir)  # before standard input is read
     tokenizer = arguments.tokenizer()
@@ -377,7 +377,7 @@ def make_plan(
         text,
         settings,
         preset=preset,
-        sources=plan.Sources(held_out, start, tokenizer, choose_base=arguments.start is None),
+        sources=plan.Sources(held_out, start, tokenizer, may_choose_base=arguments.start is None),
         hardware=plan.Hardware(shares=joined.shares if isinstance(joined, Distribution) else joined),
     )
     return made, joined if isinstance(joined, Distribution) else None
@@ -411,9 +411,7 @@ def _observers(arguments: Arguments, target: Path, display: Display) -> list[Obs
     return [display, Profiler(target / LOGS, arguments.profile_steps, display.say)]
 
 
-def _find_learning_rate(
-    plan: Plan, say: Callable[[str], None], as_json: bool, distribution: Distribution | None
-) -> None:
+def _find_learning_rate(plan: Plan, say: Say, as_json: bool, distribution: Distribution | None) -> None:
     from textgen.training import lr_finder
     from textgen.training.lr_sweep import find_learning_rate
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from textgen.cli.options import (
     model_argument,
     models_dir_option,
     paths_argument,
+    text_of,
 )
 from textgen.cli.setting_options import setting_options
 from textgen.corpus.config import CorpusConfig
@@ -58,7 +58,6 @@ def tune_state(
       textgen sample novel --load-state letters.state
       textgen write novel --load-state letters.state
     """
-    from textgen.corpus.corpus import Corpus
     from textgen.generation.text_state import TextState, save_state
     from textgen.runtime import load_tensorflow
 
@@ -72,17 +71,14 @@ def tune_state(
             f"{saved.name} reads text backward only, but a state is for writing forward: name a model of "
             "direction forward or both."
         )
-    text = Corpus(paths, replace(saved.corpus_config, **select(CorpusConfig, given(options))))
-    text.say_skipped(output.note)
-    if options["labels"]:
-        text.labels()  # raises if the text has none
+    text = text_of(saved, paths, select(CorpusConfig, given(options)))
     load_tensorflow()
     from textgen.training import state_tuning
 
     network = saved.network("forward")  # before a training can save it anew
     ids = _first_ids(saved, text, state_tuning.MAX_TOKENS)
     tuned = state_tuning.tune_state(network, saved.tokenizer, ids, config, output.note)
-    save_state(out, TextState(tuned.memory, (saved.tokenizer.eos_id,)), saved.fingerprint)
+    save_state(out, TextState(tuned.model_state, (saved.tokenizer.eos_id,)), saved.fingerprint)
     _print_result(saved, out, tuned, as_json)
 
 

@@ -123,4 +123,4 @@ def _started(saved: ModelFolder, writer: StepModel, path: str) -> StartedModel:
     state = load_state(Path(path), writer.initial_state(1), saved.fingerprint, vocabulary.vocab_size)
     if state.ids != (vocabulary.eos_id,):
         raise SavedModelError(f"{path} is a state from the middle of a text: give one from textgen tune-state.")
-    return StartedModel(writer, state.memory)
+    return StartedModel(writer, state.model_state)

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 SPEED = 1.4e10  # operations per second of NumPy with one text on two cores: 870 tokens of 8.3 million weights
-MOST_FASTER = 9  # times as fast with many texts side by side
-ENOUGH_TEXTS = 16  # side by side; a GPU has no advantage with few of them
-ENOUGH_SECONDS = 60.0  # of NumPy, after which a GPU has made up for the start of TensorFlow
+MOST_FASTER = 9  # maximum speed with many texts side by side, relative to one text
+ENOUGH_TEXTS = 16  # minimum number of texts side by side; with fewer a GPU has no advantage
+ENOUGH_SECONDS = 60.0  # seconds of work in NumPy for which a GPU makes up for the start of TensorFlow
 
 
 def is_worth_a_gpu(parameters: int, requests: Sequence[Request], num: int, batch_size: int) -> bool:

@@ -8,7 +8,7 @@ from textgen.errors import ConfigError
 from textgen.settings import Settings, setting
 
 DOCUMENT_MODES = ("file", "blank-line", "line")
-SEPARATOR = "separator:"  # begins a documents mode that names the text between documents
+SEPARATOR = "separator:"  # prefix of a documents mode that names the text between documents
 NEWLINES = ("normalize", "keep")
 SECTION = "Reading text"
 

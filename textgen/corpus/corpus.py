@@ -10,44 +10,31 @@ size: it holds only part of one document at a time (records, such as those of .j
 
 from __future__ import annotations
 
-import difflib
-import glob
 import hashlib
 import itertools
 import json
-import os
-import shutil
-import sys
-import weakref
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from textgen.corpus.config import CorpusConfig
-from textgen.corpus.conversion import Conversions
-from textgen.corpus.decompression import CHUNK_BYTES, reading
 from textgen.corpus.documents import Part, guess_documents
 from textgen.corpus.encodings import text_decoder
 from textgen.corpus.labels import FOLDER
-from textgen.corpus.left_out import LeftOut
-from textgen.corpus.source import Source, not_binary
+from textgen.corpus.left_out import LeftOut, no_text
+from textgen.corpus.source import Source
+from textgen.corpus.source_finder import SourceFinder
 from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
-from textgen.corpus.walk import Walk, prepared_error
 from textgen.errors import CorpusError
-from textgen.storage.addresses import is_remote, may_be_pattern, without_secrets
-from textgen.storage.files import TMPDIR_ADVICE, write_chunks
-from textgen.storage.remote_files import find_files
-from textgen.storage.temporary import new_temporary_folder
-from textgen.wording import counted
+from textgen.wording import Say
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
 
-STANDARD_INPUT = "standard input"  # its name in messages
 SAMPLE_FILES = 8  # number of files sampled to guess the documents mode
-SAMPLE_BYTES = 100_000  # of the excerpts that say what a text is like
+SAMPLE_BYTES = 100_000  # approximate size in bytes of the excerpts that show what a text is like
 
 
 class Corpus:
@@ -63,11 +50,6 @@ class Corpus:
     Attributes:
         files: The files to read, in order, without duplicates. Of files elsewhere, the copies in the cache folder.
         places: Where they are: absolute paths, and addresses of files elsewhere.
-        skipped: Binary files in folders and globs, which are not read.
-        archives: What to do about those of them that are archives: the rest of a sentence about the file.
-        broken: Broken symbolic links, which are not read.
-        models: Folders of saved models in folders and globs, which are not read.
-        lacking: Files in folders and globs that no installed library reads, and what to install.
         left_out: Records without text found in the last complete read of the corpus or of a section.
         documents_mode: One of `textgen.corpus.config.DOCUMENT_MODES`.
         guess_reason: Why `documents_mode` was guessed. None if `config.documents` set it.
@@ -85,15 +67,9 @@ class Corpus:
     ) -> None:
         text_decoder(config.encoding)  # reports an unknown encoding before any file is read
         self.config = config
-        self.skipped: list[Path | str] = []
-        self._walk = Walk(without)
-        self.broken, self.models = self._walk.broken, self._walk.models
-        self.archives: dict[Path | str, str] = {}
-        self.lacking: dict[Path | str, str] = {}
-        self._conversions = Conversions()
         self.left_out = LeftOut()
-        self._temporary: list[weakref.finalize] = []
-        self._sources = self._find([paths] if isinstance(paths, (str, Path)) else paths)
+        self._finder = SourceFinder(config, without)
+        self._sources = self._finder.find([paths] if isinstance(paths, (str, Path)) else paths)
         self.files = [source.path for source in self._sources]
         self.places = [source.place for source in self._sources]
         self.guess_reason: str | None = None
@@ -102,18 +78,31 @@ class Corpus:
         self._fingerprint: str | None = None
         self._stamps: list[tuple[int, ...]] = []  # of the files, when they were first hashed
 
-    def say_skipped(self, say: Callable[[str], None]) -> None:
-        """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped."""
-        for path in self.skipped:
-            say(f"Skipped {path}: it {self.archives.get(path, 'looks like a binary file')}.")
-        for path in self.broken:
-            say(f"Skipped {path}: {_leads_nowhere(path)}.")
-        for folder in self.models:
-            say(f"Skipped {folder}: it is a saved model.")
-        for path, advice in self.lacking.items():
-            say(f"Skipped {path}. {advice}")
+    @property
+    def skipped(self) -> list[Path | str]:
+        """Binary files in folders and globs, which are not read."""
+        return self._finder.skipped
 
-    def say_left_out(self, say: Callable[[str], None]) -> None:
+    @property
+    def broken(self) -> list[Path]:
+        """Broken symbolic links, which are not read."""
+        return self._finder.broken
+
+    @property
+    def models(self) -> list[Path | str]:
+        """Folders of saved models in folders and globs, which are not read."""
+        return self._finder.models
+
+    @property
+    def lacking(self) -> dict[Path | str, str]:
+        """Files in folders and globs that no installed library reads, and what to install."""
+        return self._finder.lacking
+
+    def say_skipped(self, say: Say) -> None:
+        """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped."""
+        self._finder.say_skipped(say)
+
+    def say_left_out(self, say: Say) -> None:
         """Calls `say` with one line for each file in which the last read skipped records without text."""
         for line in self.left_out.lines():
             say(line)
@@ -346,9 +335,7 @@ class Corpus:
 
     def close(self) -> None:
         """Removes temporary copies of standard input and pipes. This also happens when the program ends."""
-        self._conversions.close()
-        for remove in self._temporary:
-            remove()
+        self._finder.close()
 
     def _digest(self, files: list[list[str]]) -> str:
         config = asdict(replace(self.config, documents=self.documents_mode))
@@ -376,128 +363,3 @@ class Corpus:
             samples, len(self._sources), has_records=len(sources) < len(self._sources)
         )
         return mode
-
-    def _find(self, paths: Sequence[str | Path]) -> list[Source]:
-        """Expands `paths` to a list of files without duplicates."""
-        found: dict[Path, Source] = {}
-        for name in dict.fromkeys(map(str, paths)):
-            with reading(without_secrets(name)):
-                for source in self._expand(name):
-                    found.setdefault(source.path.resolve(), source)
-        if not found and (left_out := next(filter(self._walk.is_left_out, paths), None)) is not None:
-            raise prepared_error(left_out)
-        if not found:
-            raise CorpusError("No files to read. Name files, folders, or - for standard input.")
-        return list(found.values())
-
-    def _expand(self, name: str) -> list[Source]:
-        if not name:  # which would be the current folder
-            raise CorpusError("A path is empty: name a file or a folder; . is the current folder.")
-        path = Path(name)
-        if name == "-":
-            return [self._standard_input()]
-        if is_remote(name):
-            return self._elsewhere(name)
-        if path.is_dir():
-            return [] if self._walk.is_left_out(path) else self._text_files(name, partial(self._walk.files_below, path))
-        if path.is_symlink() and not path.exists():
-            raise CorpusError(_missing(path))
-        if path.is_file():
-            return [not_binary(self._source(path, name))]
-        if path.exists():  # a pipe, such as the shell's <(...), can be read only once
-            with path.open("rb") as stream:
-                return [self._spool(stream, name)]
-        if matches := sorted(glob.glob(name, recursive=True)):
-            return self._text_files(name, partial(self._walk.matching, matches))
-        raise CorpusError(_missing(path))
-
-    def _text_files(self, name: str, find: Callable[[], list[Path]]) -> list[Source]:
-        """Lists the text files of folders or a glob, and adds binary files to `skipped`."""
-        passed = len(self.broken), len(self.models)
-        found = [self._source(file, str(file)) for file in find()]
-        return self._readable(name, found, self.broken[passed[0] :], self.models[passed[1] :])
-
-    def _elsewhere(self, name: str) -> list[Source]:
-        """Lists the text files at an address. One that the address names must be text."""
-        everything, passed = find_files(name), len(self.models)
-        is_named = everything[0].is_named
-        files = everything if is_named else self._walk.elsewhere(everything, are_all=not may_be_pattern(name))
-        found = [replace(self._source(file.local(), without_secrets(file.address)), remote=file) for file in files]
-        return [not_binary(found[0])] if is_named else self._readable(name, found, [], self.models[passed:])
-
-    def _readable(
-        self, name: str, found: list[Source], broken: Sequence[Path], models: Sequence[Path | str]
-    ) -> list[Source]:
-        """The files of a folder that are text, and remembers the others."""
-        name = without_secrets(name)
-        self.lacking |= {_path_or_address(source): source.missing for source in found if source.missing}
-        sources = [source for source in found if not source.missing]
-        binary = {_path_or_address(source): source.about_archive() for source in sources if source.is_binary()}
-        archives = {path: about for path, about in binary.items() if about}
-        self.archives |= archives
-        self.skipped += sorted(binary.keys() - set(self.skipped), key=str)
-        if len(binary) == len(sources):
-            if len(found) > len(sources):
-                lacking = next(source for source in found if source.missing)
-                raise CorpusError(f"No text in {name}: cannot read {lacking.name}. {lacking.missing}")
-            reasons = [counted(len(binary), "binary file")] if binary else []
-            reasons += [f"{counted(len(broken), 'link')} to nowhere, such as {broken[0]}"] if broken else []
-            reasons += [f"{counted(len(models), 'saved model')}, such as {models[0]}"] if models else []
-            why = f"there is nothing but {' and '.join(reasons)}" if reasons else "there are no files"
-            advice = next((f"{path} {about}." for path, about in archives.items()), "Name text files.")
-            raise CorpusError(f"No text in {name}: {why} (hidden files are ignored). {advice}")
-        return [source for source in sources if _path_or_address(source) not in binary]
-
-    def _source(self, path: Path, name: str) -> Source:
-        return Source(path, name, self.config, conversions=self._conversions)
-
-    def _standard_input(self) -> Source:
-        if sys.stdin is None or sys.stdin.isatty():
-            what = "closed" if sys.stdin is None else "a terminal"
-            raise CorpusError(f"- is standard input, which is {what} here: pipe a text into it.")
-        return self._spool(sys.stdin.buffer, STANDARD_INPUT)
-
-    def _spool(self, stream: BinaryIO, name: str) -> Source:
-        """Copies `stream` to a temporary file, because a corpus is read several times."""
-        folder = new_temporary_folder()
-        self._temporary.append(weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True))
-        path = folder / "text"
-        write_chunks(path, iter(partial(stream.read, CHUNK_BYTES), b""), advice=TMPDIR_ADVICE)
-        if not path.stat().st_size:
-            raise CorpusError(f"No text in {name}: it is empty. Pipe a text into it.")
-        return not_binary(Source(path, name, self.config, is_copy=True))
-
-
-def _path_or_address(source: Source) -> Path | str:
-    """The path of a file as messages show it: of a file elsewhere its address, not that of the copy."""
-    return source.name if source.remote else source.path
-
-
-def _leads_nowhere(link: Path) -> str:
-    return f"it is a link to {os.readlink(link)}, which does not exist"
-
-
-def _names_like(path: Path) -> list[str]:
-    """Lists the names beside a path that are much like its own: without the suffix, which many files share, too."""
-    names = os.listdir(path.parent) if path.parent.is_dir() else []
-    stems = {Path(name).stem for name in names}
-    alike = {*difflib.get_close_matches(path.stem, stems, n=max(1, len(stems))), path.stem}
-    return difflib.get_close_matches(path.name, [name for name in names if Path(name).stem in alike])
-
-
-def _missing(path: Path) -> str:
-    if path.is_symlink():
-        return f"Cannot read {path}: {_leads_nowhere(path)}. Correct the link."
-    if glob.has_magic(str(path)):
-        return f"Nothing matches {path}. Check the pattern."
-    close = [str(path.parent / name) for name in _names_like(path)]
-    hint = f"Did you mean {' or '.join(close)}?" if close else "Check the path."
-    return f"{path} does not exist. {hint}"
-
-
-def no_text(names: Sequence[str], left_out: LeftOut) -> CorpusError:
-    """The error for files of which none contains text, to be raised."""
-    listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    why = " ".join([*left_out.notes.values(), "Name files that contain text."])
-    what = "it is empty or has" if len(names) == 1 else "they are empty or have"
-    return CorpusError(f"No text in {listed}: {what} only white space. {why}")

@@ -14,7 +14,7 @@ from textgen.errors import CorpusError
 
 CHUNK_BYTES = 1 << 18  # number of bytes read at a time
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
-ZSTANDARD_BYTES = 1 << 8  # decompressed at a time, since they may become 30,000 times as many
+ZSTANDARD_BYTES = 1 << 8  # bytes decompressed at a time, since they may become 30,000 times as many
 
 
 def decompressed(file: BinaryIO, compression: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:

@@ -24,17 +24,17 @@ RECORDS = "each record is a document"  # reason given for a corpus of tables and
 NARROW = 30  # in columns: narrower text is not considered wrapped
 ITEM = 200  # in columns: longer lines that end like sentences are paragraphs
 
-_CLOSERS = "\"'”’»」』）)】》 "  # may follow the punctuation that ends a sentence
+_CLOSERS = "\"'”’»」』）)】》 "  # characters that may follow the punctuation at the end of a sentence
 _SENTENCE_ENDS = tuple(".!?…。！？")
 _HALF_STOPS = tuple(";:,；：，、")
 _CLAUSE_ENDS = (*_SENTENCE_ENDS, *_HALF_STOPS)
 _CODE_ENDS = tuple("{};")
-_OPENERS = tuple("\"'“„«「『—–-")  # speech
-_INNER_END = re.compile(r"[.!?…][\"'”’»)]*\s+[^\W\da-z_]|[。！？](?=\w)")  # a sentence ends within
+_OPENERS = tuple("\"'“„«「『—–-")  # beginnings of lines of speech
+_INNER_END = re.compile(r"[.!?…][\"'”’»)]*\s+[^\W\da-z_]|[。！？](?=\w)")  # the end of a sentence within a line
 _WIDE = re.compile("[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]")
 _TIME = re.compile(r"\d:\d\d[:.,]\d")  # timestamp of a subtitle
 _SPEAKER = re.compile(r"(?:[\[(]?[\d\-/:.,T ]{4,}[\])]?[ -]*)?(?:<([^<>]{1,30})>|([^\W\d_][\w .'-]{0,29}):)\s")
-_LEVELS = frozenset(["TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL"])  # of logs
+_LEVELS = frozenset(["TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL"])  # in logs
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,24 +10,24 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from textgen.errors import CorpusError
 from textgen.storage.files import OPEN_FLAGS, read_file, sha256, write_own_file, writing
+from textgen.versions import missing
+from textgen.wording import Say
 
 if TYPE_CHECKING:
     from requests import Response
 
-CHUNK_BYTES = 1 << 13  # of which an incomplete one is lost when a connection breaks
-LARGEST_BYTES = 1 << 32  # of a file: a server that never ends does not fill the disk
-ATTEMPTS = 4  # of a download whose connection breaks
-TIMEOUT = (15.0, 60.0)  # seconds to connect, and without a byte
-TAG_BYTES = 1 << 12  # of the file that names a version
+CHUNK_BYTES = 1 << 13  # bytes read at a time; an incomplete chunk is lost when a connection breaks
+LARGEST_BYTES = 1 << 32  # maximum size of a file, so that an endless answer does not fill the disk
+ATTEMPTS = 4  # maximum number of attempts when the connection breaks
+TIMEOUT = (15.0, 60.0)  # seconds: to connect, and between two bytes
+TAG_BYTES = 1 << 12  # maximum size of the file that names a version
 
-Say = Callable[[str], None]
 Progress = Callable[[int, int | None], None]
 
 
@@ -241,7 +241,7 @@ def _request_error_message(url: str, error: Exception) -> str:
     import requests
 
     place, proxy = urlsplit(url).hostname or url, _proxy(url)
-    if proxy.lower().startswith("socks") and find_spec("socks") is None:
+    if proxy.lower().startswith("socks") and missing(["socks"]):
         return f"Cannot reach {place} through the proxy {proxy}: SOCKS needs a library: pip install pysocks."
     if proxy and isinstance(error, ValueError) and not isinstance(error, requests.exceptions.InvalidSchema):
         return (  # without the text of the error, which may show a password

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from functools import cache
 from typing import Any
 
 from textgen.errors import CorpusError
-from textgen.wording import install_command
+from textgen.versions import install_command, missing
 
 EXTRAS = {  # by the name of the module
     "lxml.etree": "documents",
@@ -67,4 +66,4 @@ def _advice(module: str) -> str:
 
 @cache
 def _is_there(module: str) -> bool:
-    return importlib.util.find_spec(module.partition(".")[0]) is not None
+    return not missing([module])

@@ -10,7 +10,6 @@ A text is complete or absent.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import zipfile
 import zlib
@@ -21,16 +20,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 from textgen.corpus.catalogue import Entry
-from textgen.corpus.download import CHUNK_BYTES, LARGEST_BYTES, Progress, Say, download_file, wrong_checksum
+from textgen.corpus.download import CHUNK_BYTES, LARGEST_BYTES, Progress, download_file, wrong_checksum
 from textgen.corpus.gutenberg import read_book
 from textgen.errors import CorpusError
-from textgen.schema import check
+from textgen.schema import check, decoded_json
 from textgen.storage.cache_eviction import CORPORA, DOWNLOADS, evict, limit_bytes, record_of
 from textgen.storage.cache_folder import cache_folder, filling_cache, named_cache_folder
 from textgen.storage.files import json_bytes, new_file, open_file, read_file, sha256, write_chunks, write_own_file
 from textgen.storage.locks import locked_in_turn
+from textgen.wording import Say, silent
 
-RECORD_BYTES = 1 << 22  # of the record of a text
+RECORD_BYTES = 1 << 22  # maximum size of the record of a text
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,7 @@ class FetchedText:
 RECORD = dict.fromkeys(("name", "title", "author", "licence", "sha256", "checked"), str) | {"urls": [str], "bytes": int}
 
 
-def fetch(
-    entry: Entry, say: Say = lambda line: None, progress: Progress = lambda done, total: None
-) -> tuple[Path, FetchedText]:
+def fetch(entry: Entry, say: Say = silent, progress: Progress = lambda done, total: None) -> tuple[Path, FetchedText]:
     """Downloads a corpus, unless it is in the cache folder already. Waits for another process that downloads it.
 
     Args:
@@ -106,7 +104,7 @@ def copy_text(path: Path, target: Path) -> None:
         write_chunks(temporary, _chunks(open_file(path)), message_path=target)
 
 
-def _cached_record(entry: Entry, path: Path, say: Say = lambda line: None) -> FetchedText | None:
+def _cached_record(entry: Entry, path: Path, say: Say = silent) -> FetchedText | None:
     """The record of a text that is there; None if it is not, or is damaged."""
     record = _read_record(record_of(path))
     if record is None or record.urls != list(entry.urls) or not path.is_file():
@@ -166,10 +164,10 @@ def _reading(folder: Path) -> Iterator[None]:
 def _read_record(path: Path) -> FetchedText | None:
     """The record of a text that was fetched before; None without a valid one."""
     try:
-        values = json.loads(read_file(path, RECORD_BYTES))
+        values = decoded_json(read_file(path, RECORD_BYTES))
         check(values, RECORD)
         return FetchedText(**values)
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError, TypeError):
         return None
 
 
@@ -222,8 +220,8 @@ def _make_text(entry: Entry, files: list[Path]) -> tuple[Iterable[bytes], str, s
 def _poem_blocks(path: Path) -> str:
     """The poems of a JSON file as blocks: the title, then the lines."""
     try:
-        poems = [(poem["title"], "\n".join(poem["paragraphs"])) for poem in json.loads(path.read_bytes())]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        poems = [(poem["title"], "\n".join(poem["paragraphs"])) for poem in decoded_json(path.read_bytes())]
+    except (ValueError, KeyError, TypeError) as error:
         raise CorpusError(f"{path.name} does not hold poems: {error}. Try again later.") from None
     return "\n".join(f"{title}\n{text}\n" for title, text in poems if text.strip())
 

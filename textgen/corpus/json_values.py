@@ -15,17 +15,17 @@ from typing import Any
 from textgen.errors import CorpusError
 from textgen.wording import counted
 
-STEP_CHARS = 1 << 16  # read at least, when a value goes on behind what has been read
-LONGEST_WORD = len(r"\ud83d\ude00")  # of JSON, besides strings and numbers: a character that is spelled in two halves
-HINTS = 20  # fields that an error message names, at most
-DEPTH = 3  # of fields that an error message names
+STEP_CHARS = 1 << 16  # characters to read at least when a value is not complete yet
+LONGEST_WORD = len(r"\ud83d\ude00")  # longest token besides strings and numbers: a character spelled in two halves
+HINTS = 20  # maximum number of fields that an error message names
+DEPTH = 3  # maximum depth of the fields that an error message names
 
 
 class _Missing:
     """The type of `MISSING`."""
 
 
-MISSING = _Missing()  # there is no such field
+MISSING = _Missing()  # the value of a field that is not there
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from textgen.wording import counted
 
 FOLDER = "folder"  # value of `CorpusConfig.labels`: use folder names as labels
 LONGEST = 200  # maximum length of a label, in characters
-LEAST_DOCUMENTS = 5  # minimum for a label, or 1% of all documents if that is less
+LEAST_DOCUMENTS = 5  # minimum number of documents for a label, or 1% of all if that is less
 MOST_LABELS = 1000  # maximum number of labels with a token
 NAMED = 20  # maximum number of labels listed in a message or on a model card
 

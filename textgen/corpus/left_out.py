@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from textgen.errors import CorpusError
 from textgen.wording import counted
 
 
@@ -49,3 +50,11 @@ class LeftOut:
         for name, count in self.counts.items():
             yield f"Skipped {counted(count, 'record')} without text in {name}, the first in {self.first[name]}."
         yield from self.notes.values()
+
+
+def no_text(names: Sequence[str], left_out: LeftOut) -> CorpusError:
+    """The error for files of which none contains text, to be raised."""
+    listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    why = " ".join([*left_out.notes.values(), "Name files that contain text."])
+    what = "it is empty or has" if len(names) == 1 else "they are empty or have"
+    return CorpusError(f"No text in {listed}: {what} only white space. {why}")

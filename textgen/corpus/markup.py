@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from textgen.corpus.extras import load
 from textgen.errors import CorpusError
 
+FIRST_WITH_WHOLE_CHUNKS = (2, 14)  # version of libxml2; earlier ones drop text where a chunk of HTML ends
 SPACES = re.compile("[ \t\n\r\f]+")  # what HTML collapses to one space; not the no-break space
 
 PARAGRAPHS = {
@@ -221,7 +222,8 @@ def page_text(chunks: Iterable[str], name: str) -> Iterator[str]:
     """
     etree, target = load("lxml.etree", name), PageText()
     parser = etree.HTMLParser(target=target, encoding="utf-8", huge_tree=True)  # long texts are no trees here
-    yield from _parsed(etree, parser, target, (chunk.encode() for chunk in chunks), name)
+    is_sound = etree.LIBXML_VERSION >= FIRST_WITH_WHOLE_CHUNKS
+    yield from _parsed(etree, parser, target, map(str.encode, chunks if is_sound else ["".join(chunks)]), name)
 
 
 def office_text(chunks: Iterable[bytes], suffix: str, name: str) -> Iterator[str]:

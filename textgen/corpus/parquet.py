@@ -15,8 +15,8 @@ from typing import Any
 from textgen.corpus.extras import load
 from textgen.errors import CorpusError
 
-ROWS = 64  # read at a time
-LARGEST_GROUP = 1 << 32  # bytes of a column in a row group, once it is decompressed
+ROWS = 64  # number of rows read at a time
+LARGEST_GROUP = 1 << 32  # maximum size in bytes of a decompressed column in a row group
 
 
 def parquet_rows(path: Path, name: str, text: str, label: str | None = None) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,7 @@ from textgen.corpus.labels import FOLDER, as_label, json_label
 from textgen.corpus.left_out import LeftOut
 from textgen.corpus.table import Table
 from textgen.errors import CorpusError
+from textgen.schema import decoded_json
 
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")  # each record is a document, in every mode
 LINE_FORMATS = (".jsonl", ".ndjson")  # one record per line
@@ -116,7 +117,7 @@ class RecordFile:
             return list(record) if isinstance(record, dict) else []
         lines = bounded_lines(texts, self.name)
         if self.format in LINE_FORMATS:
-            record = json.loads(next((line for line in lines if line.strip()), "{}"))
+            record = next((value for _, value, *_ in self._line_values(lines)), {})
             return list(record) if isinstance(record, dict) else []
         return self._table.columns(lines)
 
@@ -252,8 +253,8 @@ def json_record(line: str, name: str, place: str) -> Any:
         CorpusError: The line is not JSON.
     """
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
+        return decoded_json(line)
+    except ValueError as error:
         why = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise CorpusError(f'{place}: not JSON ({why}). Expected a line such as {{"{name}": "..."}}.') from None
 

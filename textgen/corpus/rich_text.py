@@ -27,20 +27,20 @@ from textgen.corpus.encodings import text_decoder
 from textgen.corpus.extras import load
 from textgen.corpus.markup import office_text, page_text
 from textgen.errors import CorpusError
-from textgen.wording import counted
+from textgen.wording import Say, counted, silent
 
 PAGES = (".html", ".htm", ".xhtml")
 SUBTITLES = (".srt", ".vtt")
 ZIPPED = (".docx", ".odt", ".epub")
 RICH = (*PAGES, *SUBTITLES, *ZIPPED, ".pdf", ".rtf")
-WHOLE = (*ZIPPED, ".pdf")  # read at any place of the file, so not from a compressed one
+WHOLE = (*ZIPPED, ".pdf")  # formats whose files are read at any offset, so they cannot be compressed
 
 CHUNK_BYTES = 1 << 16
-LARGEST_MEMBER = 1 << 28  # bytes of a part of a .docx, .odt or .epub file, once it is decompressed
-LARGEST_CHAPTER = 1 << 25  # bytes of a chapter of a book, which is in memory as a whole
-LARGEST_RTF = 1 << 26  # bytes of an .rtf file, which is in memory as a whole
-LARGEST_PAGE = 1 << 24  # bytes of the drawing operations of a page of a .pdf file
-LARGEST_TEXT = 1 << 30  # characters of the text of a file
+LARGEST_MEMBER = 1 << 28  # maximum size in bytes of a decompressed part of a .docx, .odt or .epub file
+LARGEST_CHAPTER = 1 << 25  # maximum size in bytes of a chapter, which is read into memory as a whole
+LARGEST_RTF = 1 << 26  # maximum size in bytes of an .rtf file, which is read into memory as a whole
+LARGEST_PAGE = 1 << 24  # maximum size in bytes of the drawing operations of a page of a .pdf file
+LARGEST_TEXT = 1 << 30  # maximum number of characters in the text of a file
 
 CHARSET = re.compile(
     rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w.:-]+)|<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)""", re.I
@@ -49,7 +49,7 @@ NEWER = {"iso-8859-1": "cp1252", "latin-1": "cp1252", "us-ascii": "cp1252", "gb2
 """Encodings of which browsers read the larger one that contains it."""
 SELF_CLOSED = re.compile(rb"<([A-Za-z][\w:.-]*)((?:\s[^<>]*)?)/>")
 VOID = frozenset(b"area base br col embed hr img input link meta source track wbr".split())
-TAG = re.compile(r"</?(?:[A-Za-z]|\d\d:)[^<>\n]*>|\{\\[^{}\n]*\}")  # of subtitles
+TAG = re.compile(r"</?(?:[A-Za-z]|\d\d:)[^<>\n]*>|\{\\[^{}\n]*\}")  # a tag in subtitles
 PDF_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError,
     ValueError, struct.error, zlib.error,
@@ -77,7 +77,7 @@ class RichFile:
     decoded: Callable[[str], Iterator[str]]
     beginning: Callable[[], bytes]
 
-    def texts(self, note: Callable[[str], None] = lambda line: None) -> Iterator[str]:
+    def texts(self, note: Say = silent) -> Iterator[str]:
         """Iterates over the text of the file.
 
         Args:
@@ -98,7 +98,7 @@ class RichFile:
                 )
             yield text
 
-    def _texts(self, note: Callable[[str], None]) -> Iterator[str]:
+    def _texts(self, note: Say) -> Iterator[str]:
         if self.suffix in PAGES:
             declared = declared_encoding(self.beginning()) if self.encoding == CorpusConfig.encoding else None
             return page_text(self.decoded(declared or self.encoding), self.name)
@@ -135,7 +135,7 @@ class RichFile:
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise CorpusError(f"{self.name} is damaged: {error}. Save it again.") from None
 
-    def _pdf(self, note: Callable[[str], None]) -> Iterator[str]:
+    def _pdf(self, note: Say) -> Iterator[str]:
         pypdf = load("pypdf", self.name)
         logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # its warnings about damaged files name none
         scanned = list[int]()

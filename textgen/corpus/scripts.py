@@ -6,11 +6,12 @@ if more than half of its letters are of such scripts.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 
-SAMPLE = 10_000  # characters, about, by which a long text is judged: counting all would slow encoding down
+SAMPLE = 10_000  # approximate number of characters by which a long text is judged: counting all is slow
 
 WITHOUT_SPACES = (  # blocks of scripts without spaces between words, and of marks on symbols
     (0x0E00, 0x109F), (0x1780, 0x17FF), (0x1950, 0x19DF), (0x1A20, 0x1AAF), (0x1B00, 0x1B7F), (0x20D0, 0x20FF),
@@ -18,6 +19,9 @@ WITHOUT_SPACES = (  # blocks of scripts without spaces between words, and of mar
     (0xAA60, 0xAA7F), (0xF900, 0xFAFF), (0xFE00, 0xFE0F), (0xFF66, 0xFF9F), (0x1B000, 0x1B16F), (0x20000, 0x3FFFF),
     (0xE0100, 0xE01EF),
 )  # fmt: skip
+
+HAN = re.compile("[\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
+"""A run of Chinese characters, with the signs that stand for one: \u3005, \u3006 and \u3007."""
 
 
 def is_without_spaces(code: int) -> bool:

@@ -61,7 +61,7 @@ def count_parts(parts: Iterable[Part], files: int) -> CorpusStats:
     Returns:
         The statistics.
     """
-    occurrences = np.zeros(sys.maxunicode + 1, np.int64)  # of each character
+    occurrences = np.zeros(sys.maxunicode + 1, np.int64)  # number of each character
     labels = Counter[str]()
     documents = unended = words = size = longest = length = 0
     inside_word = False

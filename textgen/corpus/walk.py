@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from textgen.errors import CorpusError
+from textgen.schema import json_object
 from textgen.storage.addresses import without_secrets
 from textgen.storage.files import read_file
 from textgen.storage.folders import MANIFEST
@@ -18,10 +18,11 @@ from textgen.storage.remote_files import RemoteFile
 PREPARED = "prepared.json"  # marks a folder of token ids, not text: see `textgen.dataset.prepared_corpus`
 CONFIG = "config.json"  # beside a manifest, marks a saved model: see `textgen.saved_model.layout`
 TRAINING = "training.json"  # marks a model that is being trained, if it is a record of textgen
-RECORDED = {"corpus", "model", "tokenizer"}  # sections by which such a record is known
-RECORD_BYTES = 1 << 25  # largest record
-NAMES = (MANIFEST, PREPARED, CONFIG, TRAINING, "README.md")  # by which a folder elsewhere may be textgen's own
-PARTS, SHARD = ("logs", "checkpoints"), "shard-"  # folders in such a one
+CARD, LOGS, CHECKPOINTS = "README.md", "logs", "checkpoints"  # others in the folder of a model
+RECORDED = {"corpus", "model", "tokenizer"}  # sections by which a record of textgen is known
+RECORD_BYTES = 1 << 25  # maximum size of a record
+NAMES = (MANIFEST, PREPARED, CONFIG, TRAINING, CARD)  # files by which a folder elsewhere may be textgen's own
+PARTS, SHARD = (LOGS, CHECKPOINTS), "shard-"  # folders by which it may be, and the beginning of such names
 
 
 class Walk:
@@ -39,7 +40,7 @@ class Walk:
         self.broken: list[Path] = []
         self.models: list[Path | str] = []
         self._without = os.path.realpath(without) if without else None
-        self._inside: dict[Path, bool] = {}  # whether a folder is one that is passed over, or within it
+        self._inside: dict[Path, bool] = {}  # whether a folder is passed over, or lies within such a folder
 
     def is_left_out(self, folder: str | Path) -> bool:
         """Whether a folder is the one that is passed over, and prepared by now: another process may have begun it."""
@@ -110,7 +111,7 @@ class Walk:
         return [file for file in files if not file.path.startswith(own)]
 
     def _is_within(self, folder: Path) -> bool:
-        """Whether a folder is within one of textgen's own, or is one."""
+        """Whether a folder was written by textgen, or is within such a folder."""
         if folder not in self._inside:
             is_top = folder.parent == folder
             is_within = not is_top and self._is_within(folder.parent)
@@ -118,7 +119,7 @@ class Walk:
         return self._inside[folder]
 
     def _is_own_at(self, folder: str, file: RemoteFile, there: Container[str], *, are_all: bool) -> bool:
-        """Whether a folder elsewhere, in which a file is, is one of textgen's own; see `elsewhere`."""
+        """Whether the remote folder of a file was written by textgen; see `elsewhere`."""
 
         @cache
         def has(name: str) -> bool:
@@ -131,12 +132,12 @@ class Walk:
         return self._is_own(_address_of(folder, file), has, is_run)
 
     def _is_own(self, folder: Path | str, has: Callable[[str], bool], is_run: Callable[[], bool]) -> bool:
-        """Whether a folder with certain names is one of textgen's own, which is passed over.
+        """Whether a folder with certain names was written by textgen, and is therefore passed over.
 
         Args:
             folder: The folder, or its address.
             has: Whether it has a file of a name.
-            is_run: Whether its training.json is one of textgen.
+            is_run: Whether its training.json was written by textgen.
         """
         if has(MANIFEST) and has(PREPARED):
             if self.is_left_out(folder):
@@ -160,7 +161,7 @@ def _has(folder: Path, name: str) -> bool:
 
 
 def _candidates(files: Iterable[RemoteFile]) -> dict[str, RemoteFile]:
-    """Folders elsewhere that may be textgen's own, by the names of some files, each with such a file.
+    """Finds remote folders that textgen may have written, each with a file whose name suggests it.
 
     The paths of the folders end in a slash, or are empty.
     """
@@ -175,14 +176,14 @@ def _candidates(files: Iterable[RemoteFile]) -> dict[str, RemoteFile]:
 
 
 def _address_of(folder: str, file: RemoteFile) -> str:
-    """The address of a folder in which a file is, as messages show it."""
+    """The address of the folder of a file, as messages show it."""
     first, *links = without_secrets(file.address).split("::")
     first = first.removesuffix(file.path.removeprefix(folder))
     return "::".join([first if first.endswith("://") else first.rstrip("/"), *links])
 
 
 def has_record(folder: Path) -> bool:
-    """Checks whether the training.json in a folder is one of textgen, to its sections.
+    """Checks by its sections whether the training.json in a folder was written by textgen.
 
     Args:
         folder: The folder. It may lack the file.
@@ -194,12 +195,11 @@ def has_record(folder: Path) -> bool:
 
 
 def is_record(data: bytes) -> bool:
-    """Checks whether the content of a training.json is that of one of textgen, to its sections."""
+    """Checks by its sections whether a training.json was written by textgen."""
     try:
-        record = json.loads(data)
-    except (ValueError, RecursionError):
+        return json_object(data).keys() >= RECORDED
+    except ValueError:
         return False
-    return isinstance(record, dict) and record.keys() >= RECORDED
 
 
 def prepared_error(folder: Path | str) -> CorpusError:

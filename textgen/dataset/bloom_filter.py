@@ -13,10 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from textgen.errors import SavedModelError
+from textgen.schema import decoded_json
 
-MAX_BYTES = 1 << 26  # of a filter
+MAX_BYTES = 1 << 26  # maximum size of a filter
 MAX_HASHES = 16
-MAX_FILTERS = 1 << 8  # of a model that was fine-tuned repeatedly
+MAX_FILTERS = 1 << 8  # maximum number of filters: fine-tuning repeatedly adds some
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without a pattern: 2 ** 64 / golden ratio
 
 
@@ -31,7 +32,7 @@ class BloomFilter:
     """
 
     def __init__(self, bits: np.ndarray, num_hashes: int) -> None:
-        """Takes the bits, uint8 [M / 8], of which each number has set `num_hashes`."""
+        """Takes the bits, uint8 [M / 8]. Each number has set `num_hashes` of them."""
         self.bits = bits
         self.num_hashes = num_hashes
 
@@ -103,7 +104,7 @@ def read_filters(path: Path, key: str, what: str) -> tuple[list[BloomFilter], di
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {}).get(key, ""))
+            about = decoded_json((file.metadata() or {}).get(key, ""))
             hashes = _hash_counts(about)
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             layout = {name: (part.get_dtype(), len(part.get_shape())) for name, part in slices.items()}
@@ -114,7 +115,7 @@ def read_filters(path: Path, key: str, what: str) -> tuple[list[BloomFilter], di
                 raise ValueError(f"a filter has no bytes, or more than {MAX_BYTES:,}")
             tensors = [file.get_tensor(f"bits_{number}") for number in range(len(hashes))]
         return [BloomFilter(bits, number) for bits, number in zip(tensors, hashes, strict=True)], about
-    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise damaged(path, error) from None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,10 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary, refuse_vocabulary_settings
-from textgen.wording import counted
+from textgen.wording import Say, counted, silent
 
-SHARD_BYTES = 1 << 28  # of text in a shard, unless the number of shards is given
+SHARD_BYTES = 1 << 28  # bytes of text in a shard, unless the number of shards is given
 SEED = 0
-
-Say = Callable[[str], None]
 
 
 def prepare_corpus(
@@ -48,7 +46,7 @@ def prepare_corpus(
     shard: tuple[int, int] | None = None,
     dask: str | None = None,
     tokenizer: Tokenizer | None = None,
-    say: Say = lambda line: None,
+    say: Say = silent,
 ) -> PreparedCorpus:
     """Encodes a corpus into a folder. Shards that are there already are checked and kept.
 

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError, CorpusError
 from textgen.storage.files import random_hex
-from textgen.wording import counted, install_command
+from textgen.versions import require
+from textgen.wording import Say, counted
 
 if TYPE_CHECKING:
     from distributed import Client
 
 CONNECT_SECONDS = 30
-WAIT_SECONDS = 120  # for the first worker
-RETRIES = 2  # of a shard whose making fails; a lost worker is no failure of the shard
+WAIT_SECONDS = 120  # maximum time until the first worker is there
+RETRIES = 2  # maximum number of retries of a shard that fails; a lost worker does not count
 
 Task = tuple[list[str], str, int, int]
 Make = Callable[[list[str], str, int, int], list[str]]
-Say = Callable[[str], None]
 
 
 def make_shards(address: str, make: Make, tasks: Sequence[Task], say: Say) -> None:
@@ -77,10 +77,9 @@ def _results(client: Client, make: Make, tasks: Sequence[Task]) -> Iterator[list
 @contextmanager
 def _connected(address: str) -> Iterator[Client]:
     """A client of the cluster, which goes on when the client leaves."""
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ConfigError(f"A Dask cluster is used with distributed: {install_command('dask')}.") from None
+    require("Using a Dask cluster", ["distributed"], "dask", ConfigError)
+    from distributed import Client
+
     try:
         client = Client(address, timeout=CONNECT_SECONDS, name="textgen", set_as_default=False)
     except (OSError, ValueError, RuntimeError) as error:

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from textgen.dataset.token_stream import TokenStream
     from textgen.tokenizer.tokenizer import Tokenizer
 
-NGRAM_BYTES = 24  # of text in an n-gram, on average: four or five English words, eight Chinese characters
-SHORTEST_NGRAM = 6  # tokens; shorter sequences are common property
-MAX_NGRAMS = 50_000_000  # of a training text; a larger index would take minutes and be imprecise
+NGRAM_BYTES = 24  # average bytes of text in an n-gram: four or five English words, eight Chinese characters
+SHORTEST_NGRAM = 6  # minimum length of an n-gram in tokens; shorter ones occur in many texts
+MAX_NGRAMS = 50_000_000  # maximum length of an indexed text in tokens; a larger index takes minutes and is imprecise
 # (a filter is full with 33 million n-grams; with 50 million its rate is 0.6 %)
-MAX_NGRAM = 1 << 10  # tokens; `NGRAM_BYTES` are at most a few dozen
+MAX_NGRAM = 1 << 10  # maximum length of an n-gram in tokens; `NGRAM_BYTES` are at most a few dozen
 CHUNK = 1 << 17  # tokens hashed at a time, in 15 MB of memory
 
-ABOUT = "textgen.ngrams"  # the metadata of the file
+ABOUT = "textgen.ngrams"  # key of the metadata in the file
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from textgen.errors import TokenizerError
 from textgen.machine import num_cores
 from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
-WORTH_IT = 8  # batches; fewer are encoded in this process
+WORTH_IT = 8  # minimum number of batches for several processes; fewer are encoded in this one
 AHEAD = 2  # batches read in advance for each process
 
 

@@ -29,12 +29,13 @@ from textgen.corpus.corpus import Corpus
 from textgen.corpus.decompression import COMPRESSIONS
 from textgen.corpus.records import FORMATS
 from textgen.corpus.rich_text import RICH
-from textgen.corpus.walk import PREPARED
+from textgen.corpus.walk import PREPARED, SHARD
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.token_cache import TokenData
 from textgen.dataset.token_files import MAX_JSON, SUMMARY, SplitSummary, problem_of, read_object
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError, CorpusError, TextgenError
+from textgen.schema import json_object
 from textgen.settings import from_dict, to_dict
 from textgen.storage.addresses import is_remote, is_web_address, join_address
 from textgen.storage.folders import MANIFEST
@@ -126,7 +127,7 @@ class PreparedCorpus:
 
     def shard_name(self, number: int) -> str:
         """Name of the folder of a shard, numbered from 1."""
-        return f"shard-{number:05d}-of-{self.settings.shards:05d}"
+        return f"{SHARD}{number:05d}-of-{self.settings.shards:05d}"
 
     def missing(self) -> list[int]:
         """Numbers of the shards that have not been made."""
@@ -274,10 +275,9 @@ def _has_settings(address: str) -> bool:
     """Whether a web server has a prepared.json in a folder: some answer any request with a page."""
     (file,) = find_files(join_address(address, PREPARED))
     try:
-        values = json.loads(file.head(MAX_JSON))
-    except (ValueError, RecursionError):
+        return json_object(file.head(MAX_JSON)).keys() >= {"corpus", "tokenizer", "shards", "format"}
+    except ValueError:
         return False
-    return isinstance(values, dict) and values.keys() >= {"corpus", "tokenizer", "shards", "format"}
 
 
 def _fetched(address: str) -> PreparedCorpus:

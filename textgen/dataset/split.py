@@ -11,10 +11,10 @@ from typing import cast
 from textgen.corpus.corpus import Part
 from textgen.dataset.config import SplitConfig
 
-MANY_DOCUMENTS = 20  # a corpus of this number of documents holds out whole ones; a smaller one the end of each
-LEAST_STRETCH = 40  # characters of the end of a document, at least, to be held out
-NEAR = 500  # characters by which a cut may move, to fall between lines
-VALID_BYTES = 4_000_000  # of a large corpus are held out, at most
+MANY_DOCUMENTS = 20  # minimum number of documents to hold out whole ones; with fewer, the end of each
+LEAST_STRETCH = 40  # minimum number of characters to hold out of a document
+NEAR = 500  # characters by which a cut may move to fall between lines
+VALID_BYTES = 4_000_000  # maximum number of bytes held out
 
 
 def share_to_hold_out(size: int) -> float:

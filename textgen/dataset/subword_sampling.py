@@ -92,7 +92,7 @@ class SampledStream(TokenStream):
 
     def _encoded(self, epoch: int) -> TokenStream:
         def encode(batches: Iterable[Sequence[str]]) -> Iterator[list[np.ndarray]]:
-            places = itertools.count()  # of the texts, which does not depend on how they are put in batches
+            places = itertools.count()  # places of the texts, independent of the batches
             for texts in batches:
                 yield [self._sample(text, epoch, next(places)) for text in texts]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -23,8 +23,9 @@ from textgen.storage.folders import sweep_abandoned
 from textgen.storage.locks import Hold
 from textgen.storage.temporary import temporary_folder
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.wording import Say, silent
 
-NAMED = 3  # files of a corpus whose names the list of the cache shows
+NAMED = 3  # maximum number of files of a corpus that the list of the cache names
 FORMAT = 5  # part of the key: raise it when the files change, so that old entries are not used
 
 
@@ -66,7 +67,7 @@ def encode_and_split(
     *,
     cache: Path | None = None,
     progress: Progress | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = silent,
 ) -> TokenData:
     """Encodes a corpus and holds out a part of it, or takes the result from the cache.
 

@@ -14,7 +14,6 @@ reads them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -23,16 +22,18 @@ from typing import Any
 from textgen.corpus.decompression import reading
 from textgen.corpus.scripts import has_words
 from textgen.errors import CorpusError, TextgenError
+from textgen.schema import json_object
+from textgen.storage import cache_eviction
 from textgen.storage.files import sha256
 from textgen.storage.folders import MANIFEST, read_manifest
 
-SUMMARY = "tokens.json"
+SUMMARY = cache_eviction.SUMMARY
 SPLITS = ("train", "valid")
 IDS, ENDS, OPENINGS, COUNTS = "", "-documents", "-openings", "-counts"  # suffixes of the files of a split
-OPENING_TOKENS = 1 << 10  # a stretch of this length without the start of a document gets an opening
-SPACING = 128  # tokens between two possible openings, at least
-MAX_JSON = 1 << 26  # bytes
-MISSING = "missing"  # `problem_of` a folder that does not exist
+OPENING_TOKENS = 1 << 10  # length in tokens of a stretch without the start of a document that gets an opening
+SPACING = 128  # minimum number of tokens between two possible openings
+MAX_JSON = 1 << 26  # maximum size of a JSON file in bytes
+MISSING = "missing"  # what `problem_of` returns for a folder that does not exist
 
 
 @dataclass(frozen=True)
@@ -132,12 +133,9 @@ def read_object(path: Path) -> dict[str, Any]:
         raise damaged(path, f"it has {size:,} bytes, {MAX_JSON:,} at most are expected")
     try:
         with reading(str(path)):
-            values = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+            return json_object(path.read_bytes())
+    except ValueError as error:
         raise damaged(path, str(error)) from None
-    if not isinstance(values, dict):
-        raise damaged(path, "it is no object")
-    return values
 
 
 def size_of(path: Path) -> int:

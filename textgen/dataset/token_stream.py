@@ -36,9 +36,9 @@ from textgen.storage.files import OPEN_FLAGS, read_at
 from textgen.storage.locks import Hold
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
 
-MAX_BLOCKS = 1 << 18  # a longer corpus is shuffled in this number of blocks: a few megabytes of memory
-ENDS_READ = 1 << 20  # document ends in memory at a time
-MAX_OPENINGS = 1 << 16  # in an epoch; the stretches of a very long corpus are longer
+MAX_BLOCKS = 1 << 18  # maximum number of blocks that are shuffled, in a few megabytes of memory
+ENDS_READ = 1 << 20  # number of document ends in memory at a time
+MAX_OPENINGS = 1 << 16  # maximum number of openings in an epoch; a very long corpus has longer stretches
 OPEN_FILES = 64
 MAX_TOKENS = MAX_VOCAB_SIZE + MOST_LABELS + 1  # ids of the largest vocabulary
 

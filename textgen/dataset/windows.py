@@ -20,7 +20,7 @@ import numpy as np
 
 from textgen.dataset.permutation import Permutation
 
-CYCLE = 20  # windows
+CYCLE = 20  # number of windows in a cycle
 QUARTERS = (2, 1, 3)  # lengths of the short windows of a cycle, in quarters of T, in turn
 
 

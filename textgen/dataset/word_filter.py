@@ -34,20 +34,20 @@ if TYPE_CHECKING:
     from textgen.dataset.token_stream import TokenStream
     from textgen.tokenizer.tokenizer import Tokenizer
 
-BITS_PER_ENTRY = 16  # for a false positive rate of 0.05 %: with 10 bits words still went astray
-LONGEST_WORD = 48  # characters; longer runs of letters are no words
-LONGEST_SUFFIX = 2  # characters after an apostrophe that are a word of their own kind
-MAX_WORDS = 200_000  # in the filter of a text, the commonest ones: 1.5 MB
-LEAST = 64  # entries for which a filter is made, so that a small one is precise too
+BITS_PER_ENTRY = 16  # gives a false positive rate of 0.05 %; with 10 bits, wrong words still appeared
+LONGEST_WORD = 48  # maximum length of a word in characters; longer runs of letters are no words
+LONGEST_SUFFIX = 2  # maximum length of what follows an apostrophe, such as the s of it's
+MAX_WORDS = 200_000  # maximum number of words in the filter of a text, the commonest ones: 1.5 MB
+LEAST = 64  # minimum number of entries that a filter has room for, so that a small one is precise too
 MAX_COINED = 0.4  # share of new words above which a model may coin words
-MAX_TOKENS = 50_000_000  # of a training text
-ABOUT = "textgen.words"  # the metadata of the file
+MAX_TOKENS = 50_000_000  # maximum length in tokens of a training text that gets a filter
+ABOUT = "textgen.words"  # key of the metadata in the file
 CHUNK = 1 << 17  # tokens decoded at a time
 
 SPACE, DIGIT, APOSTROPHE = " ", "0", "'"  # all characters but letters, as `letters_of` maps them
 END, WIDE = "\ue000", "\ue001"  # after a word: it may end; a character that is not ASCII may follow
 APOSTROPHES = "'\u2019"
-JOINERS = "\u200c\u200d"  # inside words of some scripts
+JOINERS = "\u200c\u200d"  # signs inside words of some scripts
 
 
 class _Letters(dict[int, str]):
@@ -71,8 +71,8 @@ def _mapped(code: int) -> str:
 
 
 LETTERS = _Letters()
-KINDS = (SPACE, "", DIGIT, APOSTROPHE)  # of characters, in `letter_changes`; "" for letters
-LAST_LETTER = 0x1FFFF  # of scripts with spaces between words, but for marks, which are in ...
+KINDS = (SPACE, "", DIGIT, APOSTROPHE)  # kinds of characters in `letter_changes`; "" is that of letters
+LAST_LETTER = 0x1FFFF  # last code point of a letter; variation marks are in MORE_MARKS
 MORE_MARKS = range(0xE0000, 0xE1000)
 
 

@@ -7,7 +7,7 @@ from unicodedata import category
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.utils import get_cwidth
 
-SIGNS = {"\n": "⏎", "\t": "    "}  # of `visible`
+SIGNS = {"\n": "⏎", "\t": "    "}  # signs that `visible` shows in place of characters
 
 
 def styled(style: str, lines: list[str]) -> list[StyleAndTextTuples]:

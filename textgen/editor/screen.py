@@ -58,6 +58,7 @@ ACTIONS: dict[str, Callable[[Session], None]] = {
 LEAVE, EDIT = "leave", "edit"  # results of `Screen.run`
 CURSOR = "▏"
 TEXT_LINES = 3  # minimum number of lines of text
+WRAPPED = 16_384  # characters of a paragraph that are wrapped at each key, besides the visible ones
 WHEEL_LINES = 3  # lines per notch of the mouse wheel
 UNFINISHED_SECONDS = 0.05  # longest wait for the rest of an escape sequence, on a slow connection
 BEGINS_SEQUENCE = re.compile("\x1b(?:\\[[0-9;<=>?]*[ -/]*|O)?\\Z")
@@ -332,8 +333,8 @@ class Screen:
     def frame(self, width: int, height: int) -> tuple[list[StyleAndTextTuples], Point | None]:
         """Draws a frame: title, end of the text, suggestions and keys.
 
-        If the frame is too small, the keys are left out first, then suggestions. The end of the text is always visible
-        unless the user scrolled up.
+        If the frame is too small, the keys are left out first, then suggestions, then the title and the end of the
+        message. The end of the text is always visible unless the user scrolled up.
 
         Args:
             width: Width of the terminal in cells.
@@ -361,12 +362,12 @@ class Screen:
             *styled("ansiyellow", message),
             *styled("dim", keys),
         ]
-        left_out = max(0, len(lines) - height)
+        left_out = min(max(0, len(lines) - height), len(text))  # the last line of the text stays
         first = len(text) + 2 - left_out  # line of the first suggestion
         fresh = session.known() is not None
         self._numbers = {first + number: number + 1 for number in range(len(suggestions))} if fresh else {}
         cursor = Point(len(text[-1]) - 1, len(text) - left_out) if not self._scroll else None
-        return [fit(line, width) for line in lines[left_out:]], cursor
+        return [fit(line, width) for line in lines[left_out : left_out + height]], cursor
 
     def _suggestion_lines(self) -> list[StyleAndTextTuples]:
         """Returns the numbered suggestions; while new ones are computed, the previous ones, dim and without numbers."""
@@ -398,7 +399,7 @@ class Screen:
         text, count = self._session.draft.text, self._text_lines + self._scroll
         size = width * count  # enough characters for `count` lines, unless some have no width
         while True:
-            end = text[-size:] + CURSOR
+            end = text[_wrap_start(text, len(text) - size) :] + CURSOR
             lines = [line for paragraph in end.split("\n") for line in wrap(visible(paragraph), width)]
             if len(lines) >= count or size >= len(text):
                 break
@@ -406,6 +407,16 @@ class Screen:
         self._scroll = max(0, min(self._scroll, len(lines) - self._text_lines))
         end_at = len(lines) - self._scroll
         return lines[max(0, end_at - self._text_lines) : end_at]
+
+
+def _wrap_start(text: str, at: int) -> int:
+    """Returns the place from which text is wrapped to find the lines after `at`.
+
+    It must not move with `at`, or lines would break elsewhere after each key: it is the beginning of the paragraph, and
+    in a paragraph of more than `WRAPPED` characters the last multiple of them.
+    """
+    start = text.rfind("\n", 0, max(0, at)) + 1
+    return start + max(0, at - start) // WRAPPED * WRAPPED
 
 
 class _Frame(UIControl):

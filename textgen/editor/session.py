@@ -18,7 +18,7 @@ from textgen.generation.stepping import StepModel
 from textgen.generation.suggestions import Suggester, Suggestion
 
 HIGHEST = 2.0  # highest temperature
-CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # except newline and tab; and lone surrogates
+CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters but \n and \t; lone surrogates
 
 
 def without_controls(text: str) -> str:

@@ -87,7 +87,7 @@ class TextFile:
         return None if path == before else before
 
     def is_intact(self, text: str) -> bool:
-        """Returns whether the file is there, with what was read or written last, or with this text."""
+        """Returns whether the file exists and holds this text, or what was read or written last."""
         return os.path.exists(self.path) and not self._is_changed(_checksum(self._data(text)))
 
     def _data(self, text: str) -> bytes:

@@ -27,11 +27,11 @@ from textgen.evaluation.scoring import Scorer
 from textgen.tokenizer.tokenizer import Tokenizer
 
 LINE_BYTES = 1 << 16  # a longer line counts as several
-POLL_SECONDS = 0.2  # between looks at a file that has not grown
+POLL_SECONDS = 0.2  # seconds between two looks at a file that has not grown
 THRESHOLD = 3.5  # deviations above the median, from which on a line is flagged
 WINDOW = 1000  # lines that a line is compared with
-WARM_UP = 30  # lines before any can be flagged
-MIN_DEVIATION = 0.05  # bits per character, so that after identical lines not every other line is flagged
+WARM_UP = 30  # lines that are read before any line can be flagged
+MIN_DEVIATION = 0.05  # least deviation in bits per character: after identical lines not every other line is flagged
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from textgen.dataset.token_stream import TokenStream
-from textgen.model.config import BACKWARD, ModelConfig
+from textgen.model.config import BACKWARD, TABLE, ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.reference import PLAIN, Array, Stack, Weights, initial_state, stack_forward, stack_of
 
-CLOSED, OPEN = 0.1, 0.9  # nearly shut, wide open: the sigmoid's slope is below 0.09, in the middle 0.25
-ROWS, STEPS = 4, 64  # of held-out text, at most
+CLOSED, OPEN = 0.1, 0.9  # a gate is nearly shut below, wide open above: slope < 0.09; in the middle 0.25
+ROWS, STEPS = 4, 64  # rows of held-out text and tokens of each, at most
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def diagnose(weights: Weights, inputs: Array, stack: Stack = PLAIN) -> Diagnosis
     """
     stack = stack._replace(attention=0)  # it stands above the layers, and changes nothing in them
     state = initial_state(weights, len(inputs), stack)
-    _, state, layers, _ = stack_forward(weights, weights["embedding/table"][inputs], state, stack)
+    _, state, layers, _ = stack_forward(weights, weights[TABLE][inputs], state, stack)
     gates, cell_norms = dict[str, Array](), dict[str, float]()
     for number, (records, last) in enumerate(zip(layers, state, strict=True)):
         layer = f"{stack.cell.name}_{number}"

@@ -57,19 +57,19 @@ class TextVectors:
     Attributes:
         text: The text.
         ids: Its tokens, [N].
-        pieces: The vector of each token, float32 [N, D]; the part of the embedding comes first.
+        token_vectors: The vector of each token, float32 [N, D]; the part of the embedding comes first.
         surprisal: Surprisal of each token in nats, mean over the directions, [N].
     """
 
     text: str
     ids: tuple[int, ...]
-    pieces: np.ndarray
+    token_vectors: np.ndarray
     surprisal: np.ndarray
 
     @property
     def vector(self) -> np.ndarray:
         """The vector of the text, float32 [D] of length 1; zeros for a text without tokens."""
-        return unit(np.einsum("n,nd->d", np.square(self.surprisal), self.pieces))
+        return unit(np.einsum("n,nd->d", np.square(self.surprisal), self.token_vectors))
 
 
 class Embedder:

@@ -33,7 +33,7 @@ from textgen.tokenizer.spelling import NAT
 
 ROWS = 32  # streams scored side by side, at most
 ROW_TOKENS = 4096  # tokens in a row, at least: the first tokens of a row lack their context
-WINDOW = 64  # T
+WINDOW = 64  # tokens that are scored at once (T)
 
 Losses = Callable[[np.ndarray, np.ndarray, Any], tuple[tf.Tensor, tf.Tensor, Any]]  # see `_compiled_losses`
 
@@ -76,7 +76,7 @@ class Evaluator:
     def __init__(
         self,
         model: LanguageModel,
-        cache: CacheConfig | None = None,
+        neural_cache: CacheConfig | None = None,
         dynamic: DynamicConfig | None = None,
         beside: Sequence[LanguageModel] = (),
         *,
@@ -84,30 +84,30 @@ class Evaluator:
     ) -> None:
         """Makes an evaluator.
 
-        With a cache or dynamic evaluation a stream is read as one row, so that all earlier text counts.
+        With a neural cache or dynamic evaluation a stream is read as one row, so that all earlier text counts.
 
         Args:
             model: The network.
-            cache: Settings of a neural cache.
+            neural_cache: Settings of a neural cache.
             dynamic: Settings of dynamic evaluation.
             beside: Networks with the same vocabulary. The probability of a token is then the mean over all networks,
-                each with a cache and weights of its own.
+                each with a neural cache and weights of its own.
             in_one_row: Read a stream as one row without them, too, to compare the scores.
 
         Raises:
             ConfigError: Any of these is combined with a network of both directions. Score its forward part,
                 `ModelFolder.network("forward")`.
         """
-        if (cache or dynamic or beside) and model.config.direction == "both":
+        if (neural_cache or dynamic or beside) and model.config.direction == "both":
             raise ConfigError(
                 "A cache, dynamic evaluation and averages of models need a model of one direction, not of both."
             )
         self._models = [model, *beside]
-        self._cache = NeuralCache(cache) if cache else None
+        self._neural_cache = NeuralCache(neural_cache) if neural_cache else None
         self._learners = [Learner(each, dynamic) for each in self._models if dynamic]
         self._losses: list[Losses] = [learner.read for learner in self._learners]
         self._losses = self._losses or [_compiled_losses(each) for each in self._models]
-        self._max_rows = 1 if cache or dynamic or in_one_row else ROWS
+        self._max_rows = 1 if neural_cache or dynamic or in_one_row else ROWS
         self._window = dynamic.dynamic_window if dynamic else WINDOW
 
     def nats(self, stream: TokenStream, max_tokens: int | None = None) -> tuple[float, int]:
@@ -124,7 +124,7 @@ class Evaluator:
         return totals[0], tokens
 
     def _totals(self, stream: TokenStream, max_tokens: int | None) -> tuple[list[float], int]:
-        """Total nats for each direction, and how many tokens they are of."""
+        """Total nats for each direction, and the number of tokens scored."""
         config = self._models[0].config
         rows = max(1, min(self._max_rows, len(stream) // ROW_TOKENS))
         pad_id = self._models[0].pad_id
@@ -133,7 +133,8 @@ class Evaluator:
         if max_tokens is not None:
             steps = min(steps, max(1, round(max_tokens / (rows * batches.sequence_length))))
         readers = [
-            Reader(model, losses, rows, self._cache) for model, losses in zip(self._models, self._losses, strict=True)
+            StreamReader(model, losses, rows, self._neural_cache)
+            for model, losses in zip(self._models, self._losses, strict=True)
         ]
         ways = len(config.directions)
         totals, tokens = [0.0] * ways, 0
@@ -184,14 +185,22 @@ def nats_without_attention(model: LanguageModel, stream: TokenStream) -> float:
         output.assign(learned)
 
 
-class Reader:
-    """A model on its way through the rows of a stream: its state and its cache."""
+class StreamReader:
+    """A model on its way through the rows of a stream: its state and its neural cache."""
 
-    def __init__(self, model: LanguageModel, losses: Losses, rows: int, cache: NeuralCache | None) -> None:
+    def __init__(self, model: LanguageModel, losses: Losses, rows: int, neural_cache: NeuralCache | None) -> None:
+        """Begins at the beginning of each row.
+
+        Args:
+            model: The network.
+            losses: Computes the losses of a window: see `_compiled_losses`.
+            rows: Number of rows (B).
+            neural_cache: The cache that the losses are mixed with, if any.
+        """
         self._losses = losses
         self._state = model.initial_state(rows)
-        self._cache = cache
-        self._memory: Any = cache.initial_memory(rows, model.config.embedding_dim) if cache else None
+        self._neural_cache = neural_cache
+        self._cached: Any = neural_cache.initial_memory(rows, model.config.embedding_dim) if neural_cache else None
 
     def read(self, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Reads the next window.
@@ -205,9 +214,9 @@ class Reader:
         """
         losses, features, self._state = self._losses(inputs, targets, self._state)
         nats = losses.numpy()
-        if self._cache:
-            nats = self._cache.token_losses(self._memory, inputs, features.numpy(), targets, nats)
-            self._memory = self._cache.remember(self._memory, inputs, features.numpy())
+        if self._neural_cache:
+            nats = self._neural_cache.token_losses(self._cached, inputs, features.numpy(), targets, nats)
+            self._cached = self._neural_cache.remember(self._cached, inputs, features.numpy())
         return nats
 
 

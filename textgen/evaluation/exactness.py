@@ -21,11 +21,11 @@ from textgen.errors import ConfigError
 from textgen.evaluation.scoring import perplexity
 from textgen.model.probabilities import MOST_DIVERGENCE, MOST_PERPLEXITY, differences, log_softmax
 
-MOST_CHANGE = 100 * MOST_PERPLEXITY  # percent
-MAX_TOKENS = 1 << 15  # scored, spread over the text
+MOST_CHANGE = 100 * MOST_PERPLEXITY  # largest change of perplexity in percent
+MAX_TOKENS = 1 << 15  # most tokens that are scored, spread over the text
 ROWS = 32  # texts side by side, at most
 ROW_TOKENS = 512  # tokens in a row, at least: the first tokens of a row lack their context
-WINDOW = 8  # T: tokens whose predictions are in memory at once
+WINDOW = 8  # tokens whose predictions are in memory at once (T)
 
 
 class Predictor(Protocol):

@@ -19,7 +19,7 @@ from textgen.tokenizer.spelling import NAT
 from textgen.tokenizer.tokenizer import Tokenizer
 
 BATCH = 32  # texts scored side by side
-PADDED = 2  # a batch has at most so many times the tokens of its texts
+PADDED = 2  # most tokens of a batch with padding, as a multiple of the tokens of its texts
 AHEAD_TEXTS = 512  # texts read before they are sorted into batches of similar length ...
 AHEAD_CHARACTERS = 1 << 20  # ... or fewer if they have this many characters
 WINDOW_LOGITS = 1 << 23  # logits computed at once, B * T * V
@@ -210,7 +210,7 @@ class Scorer:
         return [row_bits[before - 1 :][: len(values)] for row_bits, values in zip(bits, rows, strict=True)]
 
     def _read(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """Scores ids [B, 1 + N], of which the first of each row is given.
+        """Scores ids [B, 1 + N] except the first one of each row, which is given.
 
         Returns:
             Surprisals in bits [B, N], and the state before the last ids.
@@ -231,7 +231,7 @@ def perplexity(nats: float) -> float:
 
 
 def of_like_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Yields the numbers of all rows in batches: those of one are at most `BATCH`, and its shortest rows come first.
+    """Yields the numbers of all rows in batches of at most `BATCH`, the shortest rows of a batch first.
 
     A batch whose rows are padded to the longest has at most `PADDED` times as many tokens as its rows.
     """

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError, TextgenError
+from textgen.schema import json_object
 from textgen.settings import check_text
 from textgen.storage.files import check_writable, json_bytes, read_file, write_own_file
 from textgen.storage.folders import new_folder, refuse_nameless
-from textgen.wording import install_command
+from textgen.versions import require
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
@@ -157,8 +156,8 @@ def exported_format(path: Path) -> Format | None:
     Returns:
         The format; None if the path does not tell one.
     """
-    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        return FORMATS[json.loads(read_file(path / MARK, MARK_BYTES))["format"]]
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return FORMATS[json_object(read_file(path / MARK, MARK_BYTES))["format"]]
     return _format_by_suffix(path)
 
 
@@ -179,8 +178,7 @@ def check_export(format_: Format, path: Path) -> None:
     """
     from textgen.saved_model.creation import refuse_in_model
 
-    if missing := [module for module in format_.modules if find_spec(module) is None]:
-        raise TextgenError(f"The format {format_.name} needs {', '.join(missing)}: {install_command(format_.extra)}.")
+    require(f"The format {format_.name}", format_.modules, format_.extra)
     refuse_nameless(path)
     check_writable(path)
     refuse_in_model(path)

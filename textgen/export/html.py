@@ -13,7 +13,6 @@ import binascii
 import os
 from collections.abc import Mapping
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from textgen import __version__
 from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.export.packing import engine_script, joined, packed_model, unpacked
 from textgen.export.quality import check_quality
-from textgen.html_page import fill, source_hash
+from textgen.html_page import asset, fill, policy
 from textgen.saved_model.creation import check_place
 from textgen.saved_model.layout import CARD, INT8, TRAINING
 from textgen.saved_model.model_card import renamed_card
@@ -33,15 +32,10 @@ from textgen.storage.folders import new_folder
 from textgen.storage.temporary import temporary_folder
 from textgen.wording import counted, visible
 
-ASSETS = files("textgen.export") / "onefile"
-OPENING = '<script type="application/octet-stream;base64" id="model">'  # of the element that holds the model
+OPENING = '<script type="application/octet-stream;base64" id="model">'  # start tag of the element that holds the model
 CLOSING = "</script>"
-PAGE_BYTES = 1 << 31  # largest page that is read
+PAGE_BYTES = 1 << 31  # size limit of a page that is read
 SCRIPT = ("words", "story", "page")  # modules of the page's own script, in the order in which they use each other
-POLICY = (
-    "default-src 'none'; script-src {script} 'wasm-unsafe-eval'; style-src {style}; worker-src blob:; img-src data:; "
-    "base-uri 'none'; form-action 'none'"
-)
 
 
 def export_html(model: ModelFolder, path: Path, licence: str = "", note: str = "") -> str:
@@ -79,7 +73,7 @@ def page(model: ModelFolder, licence: str = "", note: str = "") -> bytes:
         if "</script" in code.lower() or "<!--" in code:
             raise ValueError("A script contains what would end its element in HTML.")
     parts = {
-        "csp": escape(POLICY.format(script=source_hash(script), style=source_hash(style)), quote=False),
+        "csp": policy(script, style, runs_worker=True),
         "version": escape(__version__),
         "title": escape(visible(model.name)),
         "style": style,
@@ -186,4 +180,4 @@ def _check(model: ModelFolder, data: bytes) -> None:
 
 
 def _asset(name: str) -> str:
-    return (ASSETS / name).read_text(encoding="utf-8")
+    return asset("textgen.export", f"onefile/{name}")

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 METADATA = "metadata.json"
-FORMAT_VERSION = 1  # of the names above and of the metadata
-FOLDER = "textgen"  # of the attached files within a file
+FORMAT_VERSION = 1  # version of the names above and of the metadata
+FOLDER = "textgen"  # folder of the attached files within a file
 
 
 def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

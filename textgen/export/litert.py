@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 PREFILL = 16  # tokens that one call of `prefill_16` reads
-SAME = 1e-4  # largest difference between the state after it and that after as many steps
+SAME = 1e-4  # largest difference between the states after one call of `prefill_16` and after as many steps
 SAME_INT8 = 0.05  # the same with int8 weights: an activation near half of a step may be rounded either way
 
 

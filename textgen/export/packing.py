@@ -19,7 +19,6 @@ import json
 import re
 import struct
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ import numpy as np
 from textgen.dataset.word_filter import letter_changes
 from textgen.errors import SavedModelError
 from textgen.generation.config import SamplingConfig
+from textgen.html_page import asset
 from textgen.saved_model.compression import record_of_copy
 from textgen.saved_model.layout import (
     CARD,
@@ -41,16 +41,16 @@ from textgen.saved_model.layout import (
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import FILTER_BYTES, model_files
-from textgen.schema import check
+from textgen.schema import check, json_object
 from textgen.settings import to_dict
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import FIRST_LEARNED, NEWLINE, SPACE, SentencePieceTokenizer, Tokenizer
 from textgen.wording import visible
 
 MAGIC = b"textgen\x01"
-START = len(MAGIC) + 8 + 32  # of the header
-ALIGNMENT = 16  # bytes
-CARD_BYTES = 1 << 24  # largest README.md
+START = len(MAGIC) + 8 + 32  # bytes before the header
+ALIGNMENT = 16  # bytes: sections begin at multiples of it
+CARD_BYTES = 1 << 24  # size limit of README.md
 SCORES = "scores"  # the section with the scores of the learned pieces
 LETTERS = "letters"  # the section that says which characters are letters, for the filter of words
 FILES = (CONFIG, MODEL_FILE, WEIGHTS, WORDS, TRAINING, CARD)  # sections that are files of the saved model
@@ -61,7 +61,7 @@ HEADER = {
     "settings": dict,
     "sections": {str: {"at": int, "size": int, "sha256": str}},
 }
-MODULES = (  # of JavaScript, in the order in which they use each other
+MODULES = (  # modules of JavaScript, in the order in which they use each other
     "arithmetic", "random", "utf8", "tokenizer", "kernel", "packed", "network", "samplers", "healing", "word_guard",
     "constraints", "stopping", "writer",
 )  # fmt: skip
@@ -145,9 +145,9 @@ def _header(data: bytes) -> dict[str, Any]:
         described = data[START : START + length]
         if hashlib.sha256(described).digest() != data[START - 32 : START]:
             raise ValueError("its header does not match its checksum")
-        header: dict[str, Any] = json.loads(described)
+        header = json_object(described)
         check(header, HEADER)
-    except (struct.error, ValueError, RecursionError) as error:
+    except (struct.error, ValueError) as error:
         raise SavedModelError(f"The packed model is damaged: {error}. Get it again.") from None
     return header
 
@@ -222,11 +222,11 @@ def joined(names: Sequence[str]) -> str:
 
 
 def _module(name: str) -> str:
-    return (files("textgen.export") / "onefile" / f"{name}.js").read_text(encoding="utf-8")
+    return asset("textgen.export", f"onefile/{name}.js")
 
 
 def _without_module_syntax(code: str) -> str:
-    """A module as part of a script: what it exports becomes known there, and its other names stay its own."""
+    """A module as part of a script: names that it exports become global there, its other names stay local."""
     names = ", ".join(match[1] for match in EXPORT.finditer(code))
     body = re.sub(r"^export ", "", IMPORT.sub("", code), flags=re.MULTILINE)
     return f"const {{ {names} }} = (() => {{\n{body}return {{ {names} }};\n}})();\n"

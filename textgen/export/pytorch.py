@@ -38,7 +38,7 @@ Arrays = Mapping[str, np.ndarray]
 
 CELLS = ("lstm", "gru", "rnn")  # recurrent cells that PyTorch has too
 NONLINEARITY = "nonlinearity"  # in the metadata of a file: the argument of nn.RNN, which the weights do not tell
-EMBEDDING = re.compile(r"emb|encoder|wte", re.IGNORECASE)  # in names of embeddings
+EMBEDDING = re.compile(r"emb|encoder|wte", re.IGNORECASE)  # what names of embeddings contain
 EXPECTED = (
     "Expected are the weights of an nn.Embedding, an nn.LSTM, nn.GRU or nn.RNN in one direction, and an nn.Linear, "
     "such as encoder.weight, rnn.weight_ih_l0, rnn.weight_hh_l0, rnn.bias_ih_l0, rnn.bias_hh_l0, decoder.weight and "

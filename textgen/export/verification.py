@@ -18,16 +18,13 @@ TOLERANCE = 1e-4  # largest difference of a logit, in units of the largest logit
 Logits = Callable[[np.ndarray], np.ndarray]
 
 
-def check_logits(
-    model: ModelFolder, logits: Logits, what: str, tolerance: float = TOLERANCE, steps: int = STEPS
-) -> float:
+def check_logits(model: ModelFolder, logits: Logits, what: str, steps: int = STEPS) -> float:
     """Checks that another implementation computes the same logits as the model, on random tokens.
 
     Args:
         model: The model. Of a model of both directions the forward network counts.
         logits: The other implementation: token ids int32 [T] of one text, from the initial state -> logits [T, V].
         what: What was written, for the error message.
-        tolerance: Largest difference, relative to the largest logit if that is above 1.
         steps: Number of tokens that are read.
 
     Returns:
@@ -44,7 +41,7 @@ def check_logits(
             f"{what} gives logits of shape {found.shape}, the model {expected.shape}. Nothing was written."
         )
     difference = float(np.abs(found - expected).max())
-    if not difference <= tolerance * max(1.0, float(np.abs(expected).max())):  # true for NaN, too
+    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):  # true for NaN, too
         raise SavedModelError(
             f"{what} differs from the model by up to {difference:.2g} in a logit. Nothing was written."
         )

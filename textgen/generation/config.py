@@ -20,8 +20,8 @@ SAMPLERS = (  # in the order in which they are applied: penalties, then filters,
     "temperature",
 )  # fmt: skip
 MAX_LOOK_BACK = 1 << 16  # tokens that a penalty remembers
-MAX_BIAS = 100.0  # nats: enough to force or forbid a token
-ID_DIGITS = 9  # of a token in logit_bias at most
+MAX_BIAS = 100.0  # largest bias in nats: enough to force or forbid a token
+ID_DIGITS = 9  # most digits of a token in logit_bias
 MAX_COUNT = 1 << 62
 
 AUTO, NUMPY, ONNX, TENSORFLOW = RUNTIMES = ("auto", "numpy", "onnx", "tensorflow")
@@ -163,12 +163,13 @@ class SamplingConfig(Settings):
     )  # fmt: skip
     coin_words: bool = setting(
         False,
-        "Allow words that are neither in the training text nor in that of its base model nor in the prompt.",
+        "Allow words that occur neither in the training text (of this model and of the one it started from) nor in the "
+        "prompt.",
         section=CONSTRAINTS,
     )
 
     def check(self) -> None:
-        """Checks what the fields say together."""
+        """Checks the fields against each other."""
         sampler_names(self.samplers)
         for name in ("stop", "ban", "require", "dry_sequence_breakers", "logit_bias"):
             check_text(name, *getattr(self, name))
@@ -215,7 +216,7 @@ class SearchConfig(Settings):
     )
 
     def check(self) -> None:
-        """Checks what the fields say together."""
+        """Checks the fields against each other."""
         if self.num_beams % self.num_beam_groups:
             raise ConfigError(
                 f"num_beams ({self.num_beams}) must be a multiple of num_beam_groups ({self.num_beam_groups})."

@@ -173,7 +173,7 @@ class Constraints:
         self._forbid(log_probs)
 
     def guide(self, scores: np.ndarray) -> None:
-        """Adds to scores [V] of the next token, in place, what it brings a text nearer to its required texts.
+        """Adds to scores [V], in place, the gain of each token towards the required texts.
 
         It is the share of each that is then written, times the pull; those that are complete count as a whole. So texts
         of one length that have come equally far gain equally, whichever way they took.
@@ -196,7 +196,7 @@ class Constraints:
             logits[advancing] += self._strength * shares
 
     def _forbid(self, logits: np.ndarray) -> None:
-        """Makes what may not come next impossible, and changes nothing else."""
+        """Sets the logits of tokens that may not come next to -inf, and changes nothing else."""
         if self._missing or self._drawn < self._config.min_tokens:
             logits[self._eos_id] = -np.inf
         forbidden = [phrase.completing(state) for phrase, state in self._bans]

@@ -123,7 +123,7 @@ class Decoder:
         for number, (row, id, blocked) in enumerate(drawn):
             log_probs = log_probs_of(self._model, logits[number]) if row.config.top_logprobs is not None else None
             if row.track:
-                row.state = self._stepper.state_of(number)
+                row.model_state = self._stepper.state_of(number)
             taken.append((row, row.append(id, log_probs, blocked=blocked)))
         self._keep([number for number, row in enumerate(self.rows) if not row.stop_reason])
         return taken
@@ -151,7 +151,7 @@ class Decoder:
         prompts = [[row.start.ids[-1], *row.prompt_ids] for row in rows]
         covers = [self._covers(row) for row in rows]
         heads = [ids[: len(ids) - len(cover)] for ids, cover in zip(prompts, covers, strict=True)]
-        state = read_all(self._model, [head[:-1] for head in heads], join([row.start.memory for row in rows]))
+        state = read_all(self._model, [head[:-1] for head in heads], join([row.start.model_state for row in rows]))
         if any(covers):
             states = []
             for number, (row, cover) in enumerate(zip(rows, covers, strict=True)):
@@ -162,7 +162,7 @@ class Decoder:
             state = join(states)
         for number, (row, ids) in enumerate(zip(rows, heads, strict=True)):
             row.set_prompt(ids)
-            row.state = pick(state, [number]) if row.track else None
+            row.model_state = pick(state, [number]) if row.track else None
             sampler.read(number, row.ids)
         return Stepper(self._model, np.array([ids[-1] for ids in heads], np.int32), state), sampler
 

@@ -26,8 +26,8 @@ from textgen.generation.logit_filters import MIN_TEMPERATURE, ZIPF_TOKENS
 from textgen.generation.penalties import HIGHEST_PENALTY, DrySettings, repetitions
 from textgen.model.exact_math import LN2, exp, log, power, total
 
-SMALLEST = 1e-38  # probabilities below it count as this, so that they have a logarithm
-LOWEST_LOG = -1e4  # of a probability, in an entropy
+SMALLEST = 1e-38  # smallest probability or multiplier: smaller ones are raised to it, so that they have a logarithm
+LOWEST_LOG = -1e4  # lowest logarithm of a probability in an entropy
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,14 @@ def penalties(
 
     A logit above 0 is divided by `repeat`, another one multiplied by it; then presence is subtracted, then frequency *
     the number of occurrences.
+
+    Args:
+        left: The tokens that may come next.
+        history: The tokens of the text so far, int [N]; -1 where there is none.
+        repeat: The factor.
+        presence: What is subtracted once from the logit of a token that occurs.
+        frequency: What is subtracted for each of its occurrences.
+        last_n: Tokens at the end of the history that count.
     """
     recent = history[max(0, len(history) - last_n) :]
     ids, counts = np.unique(recent[recent >= 0], return_counts=True)
@@ -139,7 +147,16 @@ def dry(
     """Lowers the logits of tokens that would prolong a repetition of n tokens, n at least `allowed_length`.
 
     Subtracted is exp(min(log(base) * (n - allowed_length) + log(multiplier), log(1e6))), for the largest n of a token.
-    A repetition ends at a token of `breakers`, bool [V], and counts up to `penalties.LONGEST_REPEAT` tokens.
+    A repetition ends at a token of `breakers` and counts up to `penalties.LONGEST_REPEAT` tokens.
+
+    Args:
+        left: The tokens that may come next.
+        history: The tokens of the text so far, int [N]; -1 where there is none.
+        breakers: The tokens that end a repetition, bool [V].
+        multiplier: The penalty of a repetition of `allowed_length` tokens.
+        base: The factor of the penalty for each further token.
+        allowed_length: Length of the shortest repetition that is penalised.
+        last_n: Tokens at the end of the history in which repetitions are looked for.
     """
     settings = DrySettings(*(np.array([[value]]) for value in (multiplier, base, allowed_length, last_n)))
     _, following, lengths = repetitions(history[None], breakers[None], settings)
@@ -207,7 +224,14 @@ def eta_cutoff(left: Remaining, epsilon: float) -> Remaining:
 
 
 def xtc(left: Remaining, probability: float, threshold: float, uniform: float) -> Remaining:
-    """If uniform < probability: drops the tokens with log_p >= log(threshold), but for the lowest of their logits."""
+    """If uniform < probability: drops the tokens with log_p >= log(threshold), but for the lowest of their logits.
+
+    Args:
+        left: The tokens that may come next.
+        probability: Probability with which anything is dropped.
+        threshold: Probability from which on a token counts as likely.
+        uniform: A random number in [0, 1).
+    """
     high = left.log_p >= log(max(threshold, SMALLEST))
     if uniform >= probability or not high.any():
         return left
@@ -219,6 +243,12 @@ def temperature(left: Remaining, t: float, dynatemp_range: float = 0.0, dynatemp
 
     With a range, t becomes low + (high - low) * power(share, exponent), where low = max(t - range, 0), high = t + range
     and share = entropy / log(max(N, 2)), from 0 to 1.
+
+    Args:
+        left: The N tokens that may come next.
+        t: The temperature.
+        dynatemp_range: The range; 0 for none.
+        dynatemp_exponent: The exponent of the share.
     """
     if dynatemp_range > 0:
         share = min(max(left.entropy / log(max(len(left.ids), 2)), 0.0), 1.0)
@@ -238,6 +268,13 @@ def draw_with_mirostat(
 ) -> tuple[int, float]:
     """Draws a token with `mirostat`.
 
+    Args:
+        left: The tokens that may come next.
+        config: Settings of the text.
+        mu: Largest surprisal of a token, in bits.
+        uniform: A random number in [0, 1).
+        vocab_size: Number of tokens in the vocabulary.
+
     Returns:
         Its id, and mu for the next draw: mu - eta * (its bits - tau), where the bits of a token are
         (log_total - below) / ln 2 before the filter. The first mu is 2 * tau.
@@ -252,6 +289,12 @@ def mirostat(left: Remaining, version: int, mu: float, vocab_size: int) -> Remai
 
     Version 2 keeps logits of at least highest + min(log_total - mu * ln 2, 0); version 1 the k highest logits, and
     those that equal the k-th, with k from `zipf_k`.
+
+    Args:
+        left: The tokens that may come next.
+        version: Version of mirostat, 1 or 2.
+        mu: Largest surprisal of a token, in bits.
+        vocab_size: Number of tokens in the vocabulary.
     """
     if version == 2:
         return left.above(left.highest + min(left.log_total - mu * LN2, 0.0))
@@ -291,7 +334,9 @@ def choose_cut_exactly(
     temperature: float,
     uniform: float,
 ) -> int:
-    """Chooses how many of the last tokens of a prompt to keep: see `textgen.generation.token_healing.choose_cut`.
+    """Chooses how many of the last tokens of a prompt to keep.
+
+    The arguments are those of `textgen.generation.token_healing.choose_cut`.
 
     The log probability of a case is the sum of those of the tokens that are kept, from the first to the last, plus, if
     the prompt is cut, highest + log(sum of exp(log_p - highest)) over the covering tokens in ascending order. With

@@ -10,6 +10,9 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.decoding import Decoder
 from textgen.generation.row import TextRow, Token
 from textgen.generation.text_state import RECENT, TextState
+from textgen.tokenizer.tokenizer import Tokenizer
+
+CUT = ("stop", "until", "blocked")  # reasons to end that take tokens back: they are not part of the text
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,14 @@ class Stream(Iterator[Token]):
         """Reads the prompt of a row with `track`."""
         decoder.join([row])
         self.row = row
-        self.state = TextState(row.state, tuple(row.ids[-RECENT:]))
+        self.state = TextState(row.model_state, tuple(row.ids[-RECENT:]))
         self._decoder = decoder
 
     def __next__(self) -> Token:
         if self.row.stop_reason:
             raise StopIteration
         ((_, token),) = self._decoder.step()
-        self.state = self.state.after([token.id], self.row.state)
+        self.state = self.state.after([token.id], self.row.model_state)
         return token
 
     def result(self, tokens: Sequence[Token]) -> Generation:
@@ -97,3 +100,27 @@ def missing_texts(row: TextRow, text: str) -> tuple[str, ...]:
     """The required texts that a generated text lacks; it begins where token healing took the prompt back to."""
     generated = row.prompt[len(row.prompt) - row.healed :] + text
     return tuple(required for required in row.config.require if required not in generated)
+
+
+def written_ids(tokenizer: Tokenizer, before: Sequence[int], prompt: str | Sequence[int], text: str) -> list[int]:
+    """Returns the tokens of a prompt and of the text after it, where that is shorter than what was generated.
+
+    Args:
+        tokenizer: The tokenizer.
+        before: The tokens before the prompt. They, or the prompt if it is given as tokens, may end inside a character,
+            which the text then completes: its first bytes are not repeated.
+        prompt: The prompt, or its tokens.
+        text: The text.
+
+    Raises:
+        TokenizerError: The prompt is not valid text.
+    """
+    if isinstance(prompt, str) and prompt:
+        return tokenizer.encode(prompt + text)
+    ids = [] if isinstance(prompt, str) else list(prompt)
+    begun = b"".join(tokenizer.piece_bytes[id] for id in tokenizer.unfinished([*before, *ids]))
+    first = text[:1].encode()
+    if begun and first.startswith(begun) and tokenizer.first_byte is not None:
+        ids += [tokenizer.first_byte + byte for byte in first[len(begun) :]]
+        text = text[1:]
+    return ids + tokenizer.encode(text)

@@ -24,6 +24,7 @@ from textgen.generation.stepping import RowByRow, StepModel, is_exact, read_all
 from textgen.generation.text_state import TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
 from textgen.generation.word_tokens import WordTokens, word_tokens
+from textgen.tokenizer.stream_decoder import check_ids
 from textgen.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -265,11 +266,11 @@ class Generator:
         """
         return self.opened(TextState(self.model.initial_state(1), (self.tokenizer.eos_id,)), label)
 
-    def read(self, text: str, start: TextState | None = None, label: str | None = None) -> TextState:
+    def read(self, text: str | Sequence[int], start: TextState | None = None, label: str | None = None) -> TextState:
         """Reads a text without generating any.
 
         Args:
-            text: The text.
+            text: The text, or its tokens.
             start: The position before it; the beginning of a document by default.
             label: Label of the document, if one begins here.
 
@@ -278,10 +279,12 @@ class Generator:
 
         Raises:
             SavedModelError: The state does not fit this model.
+            TokenizerError: The text is not valid text, or has tokens that are not in the vocabulary.
         """
         start = self.opened(self._checked(start), label) if start else self.start(label)
-        ids = self.tokenizer.encode(text)
-        return start.after(ids, read_all(self.model, [[start.ids[-1], *ids][:-1]], start.memory))
+        ids = self.tokenizer.encode(text) if isinstance(text, str) else list(text)
+        check_ids(ids, self.tokenizer.vocab_size)
+        return start.after(ids, read_all(self.model, [[start.ids[-1], *ids][:-1]], start.model_state))
 
     def save_state(self, path: str | Path, state: TextState) -> None:
         """Saves a position in a text to a file, to continue from it later.
@@ -297,7 +300,7 @@ class Generator:
         Raises:
             SavedModelError: The file is damaged or belongs to another model.
         """
-        return load_state(Path(path), self.start().memory, self.fingerprint, self.tokenizer.vocab_size)
+        return load_state(Path(path), self.start().model_state, self.fingerprint, self.tokenizer.vocab_size)
 
     @property
     def ngrams(self) -> NgramIndex | None:
@@ -351,7 +354,7 @@ class Generator:
             return state
         if len(opening) == 1:
             return state
-        return state.after(opening[1:], read_all(self.model, [opening[:-1]], state.memory))
+        return state.after(opening[1:], read_all(self.model, [opening[:-1]], state.model_state))
 
     def _generate_all(self, requests: Iterator[Request], batch_size: int) -> Iterator[Generation]:
         start = cache(self.start)  # for each label

@@ -34,12 +34,13 @@ from textgen.generation.stepping import StepModel, read_all
 from textgen.generation.text_state import TextState, join, num_bytes
 from textgen.generation.word_tokens import word_tokens
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.utf8 import Characters
 
 CANDIDATES = 16  # drafts that are ranked by default where there is a prompt
 GAP_TOKENS = 40  # max_tokens by default where there is a prompt
 SCORED = 16  # documents that are ranked together
-FIT_TOKENS = 8  # of the other end, by which the place of a cut is chosen
-STATES_BYTES = 1 << 28  # of states within drafts that wait until it is computed how well the other end fits there
+FIT_TOKENS = 8  # tokens of the other side used to choose where to cut
+STATES_BYTES = 1 << 28  # most memory for draft states waiting to be scored
 LEFT_TO_RIGHT = ("stop", "until", "ban", "require", "logit_bias", "no_copy", "max_seconds", "top_logprobs")  # settings
 
 
@@ -123,6 +124,7 @@ class Infiller:
         """
         self._models = {"backward": backward} | ({"forward": forward} if forward else {})
         self._tokenizer = tokenizer
+        self._characters = {direction: Characters(tokenizer, direction) for direction in self._models}
         self._words = word_tokens(tokenizer, words if forward else None)
 
     def infill(
@@ -223,7 +225,7 @@ class Infiller:
                     ids, reason = ids[: _best_cut(draft)], "cut"
                     if not wanted():
                         return
-                text = self._text(prompt, ids if direction == "forward" else ids[::-1], suffix)
+                text = self._text(prompt, self._in_reading_order(direction, ids), suffix)
                 yield Infill(prompt, text, suffix, direction, reason, draft.config.seed or 0, draft.config)
 
     def _generate(
@@ -248,7 +250,7 @@ class Infiller:
         state = TextState(read_all(model, [ids[:-1]], model.initial_state(1)), ids)
         rows = [Row(state, (), config, self._tokenizer, track=fitting is not None) for config in configs]
         drafts = [_Draft([], [], [], "length", config) for config in configs]
-        most = max(1, min(BATCH_SIZE, STATES_BYTES // (len(configs) * num_bytes(state.memory))))  # states of a draft
+        most = max(1, min(BATCH_SIZE, STATES_BYTES // (len(configs) * num_bytes(state.model_state))))  # of a draft
         number_of: dict[Row, int] = {row: number for number, row in enumerate(rows)}
         words = self._words if direction == "forward" else None
         decoder = Decoder(model, self._tokenizer, direction=direction, words=lambda: words)
@@ -263,16 +265,21 @@ class Infiller:
                 drafts[number].ids.append(token.id)
                 if fitting is None:
                     continue
-                drafts[number].states.append(row.state)
+                drafts[number].states.append(row.model_state)
                 if len(drafts[number].states) == most and go_on():
                     _fit(model, drafts[number], fitting)
             if not go_on():
                 break
         return drafts
 
+    def _in_reading_order(self, direction: str, ids: Sequence[int]) -> Sequence[int]:
+        """The tokens of a draft, without the bytes of a character that generation left unfinished."""
+        ids = ids[: len(ids) - self._characters[direction].unfinished(ids)]
+        return ids if direction == "forward" else ids[::-1]
+
     def _text(self, prompt: str, ids: Sequence[int], suffix: str) -> str:
-        """The text of tokens in reading order, without the half character at an end where generation stopped."""
-        text = self._tokenizer.decode(ids).strip("\ufffd")
+        """The text of tokens in reading order, and the spaces between it and its ends."""
+        text = self._tokenizer.decode(ids)
         if self._tokenizer.tokenizer == "word":  # its decoder leaves out the space before the first word
             before = " " * bool(prompt and not prompt[-1].isspace() and text[:1].strip())
             after = " " * bool(suffix and not suffix[0].isspace() and (text or prompt)[-1:].strip())

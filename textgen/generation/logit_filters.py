@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-FEW = 128  # candidates that are not worth shrinking further
-BLOCK = 64  # probabilities that are added up at once when a share of them is looked for
-LOWEST = np.finfo(np.float32).min  # of all logits but -inf
-MIN_TEMPERATURE = 1e-6  # a temperature above 0 and below it counts as this
-GROUPS = 500  # groups of tokens, whose maxima bound the k-th highest logit
+FEW = 128  # number of candidates that is not worth shrinking further
+BLOCK = 64  # probabilities that are added up at once to find where a share of them ends
+LOWEST = np.finfo(np.float32).min  # lowest finite logit
+MIN_TEMPERATURE = 1e-6  # lowest temperature that counts: lower ones above 0 are raised to it
+GROUPS = 500  # number of groups of tokens; the maxima of the groups bound the k-th highest logit
 ZIPF_TOKENS = 100  # likeliest tokens from which mirostat 1 estimates how steeply probabilities fall
 
 
@@ -129,6 +129,12 @@ def temperature(
 
     With a range, the temperature varies between t - range, where the model is certain, and t + range, where all tokens
     are equally likely: t - range + 2 range (entropy / highest entropy)^exponent, as in llama.cpp.
+
+    Args:
+        candidates: The tokens that may come next.
+        t: The temperature, [B, 1].
+        dynatemp_range: The range, [B, 1]; 0 for none.
+        dynatemp_exponent: The exponent, [B, 1].
     """
     if np.asarray(dynatemp_range).any():
         t = np.where(np.asarray(dynatemp_range) > 0, _dynamic(candidates, t, dynatemp_range, dynatemp_exponent), t)
@@ -220,6 +226,12 @@ def xtc(candidates: Candidates, probability: np.ndarray, threshold: np.ndarray, 
 
     "Exclude top choices", as in llama.cpp. Less likely tokens stay, and so does everything if a single token is above
     the threshold.
+
+    Args:
+        candidates: The tokens that may come next.
+        probability: Probability with which anything is dropped, [B, 1].
+        threshold: Probability from which on a token counts as a top choice, [B, 1].
+        uniforms: Random numbers in [0, 1), [B, 1].
     """
     high = candidates.below - candidates.log_total >= np.log(np.maximum(threshold, 1e-38))  # [B, C]
     lowest = np.min(np.where(high, candidates.logits, np.float32(np.inf)), axis=-1, keepdims=True)  # [B, 1]

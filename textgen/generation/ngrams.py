@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-BASE, MODULUS = 0x1B873593CC9E2D51, (1 << 61) - 1  # of the hash
+BASE, MODULUS = 0x1B873593CC9E2D51, (1 << 61) - 1  # base and modulus of the hash
 NOTHING = np.zeros(0, np.int64)
 
 

@@ -9,7 +9,7 @@ import re
 
 from textgen.dataset.word_filter import APOSTROPHE, DIGIT, SPACE, letters_of
 
-FREE = DIGIT  # stands for a word of which any letters are possible
+FREE = DIGIT  # sign for a word of which any letters are possible
 BEFORE = ("", "a", FREE)  # what may be before a token: no word, letters, a word of which any letters are possible
 PARTS = re.compile("[^ 0']+|[ 0']")  # runs of letters, and single characters of other kinds
 LETTERS = re.compile("[^ 0']*")

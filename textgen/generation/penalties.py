@@ -14,10 +14,10 @@ import numpy as np
 
 Changes = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, ids and new logits, [N] each
 
-NEAR = 512  # tokens: texts that look further back are counted apart from the others, which they would slow down
-ROOM = 64  # tokens for which the table of a history has room at least
+NEAR = 512  # tokens; texts that look further back are counted apart, since they would slow down the others
+ROOM = 64  # least number of spare columns in the table of a history
 LONGEST_REPEAT = 50  # tokens of a repetition that DRY counts: by then its penalty exceeds any logit
-HIGHEST_PENALTY = 1e6  # nats
+HIGHEST_PENALTY = 1e6  # highest penalty of DRY in nats
 
 
 def penalties(
@@ -148,7 +148,7 @@ def repetitions(
 
 
 class History:
-    """The last tokens of each text, W at most, in a table with room along which they move, so that few are copied.
+    """The last W tokens of each text, in a table with spare columns to avoid copying.
 
     The table is as wide as the longest text needs, whatever W is.
     """

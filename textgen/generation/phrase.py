@@ -90,7 +90,7 @@ class Phrase:
         return ids[at:]
 
     def _step(self, state: int, id: int) -> tuple[int, int]:
-        """The state after a token, which is `length` if the text is complete; and the one to go on from."""
+        """Returns (state after the token, `length` if the text is complete; state to continue from)."""
         piece = self._pieces.bytes[id]
         if self._is_after_line(state) and piece.startswith(b" "):
             piece = piece[1:]
@@ -116,7 +116,7 @@ class Phrase:
         return reached
 
     def _unlike_first(self, state: int) -> np.ndarray:
-        """The tokens that may lead elsewhere than they do from state 0."""
+        """The tokens whose next state may differ from the one after state 0."""
         if not state:
             return self._pieces.none
         classes = np.flatnonzero(self._next[state] != self._next[0])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-AHEAD = 64  # tokens for which random numbers are made at once
+AHEAD = 64  # tokens of a text for which random numbers are made at once
 
 
 class Uniforms:

@@ -36,8 +36,8 @@ class Row:
         prompt_ids: Tokens to read after it, before the first one is generated.
         config: Settings of this text.
         stop_reason: Empty until the text has ended: see `textgen.generation.generated_text.Generation`.
-        track: Whether to keep `state` up to date.
-        state: With `track`, the model's state before it has read the newest token, a nest of arrays [1, ...].
+        track: Whether to keep `model_state` up to date.
+        model_state: With `track`, the model's state before it has read the newest token, a nest of arrays [1, ...].
         ids: The tokens before the first generated one, from `start` on, once a decoder has read them.
     """
 
@@ -50,11 +50,20 @@ class Row:
         *,
         track: bool = False,
     ) -> None:
+        """Makes a row.
+
+        Args:
+            start: The position in a text before the prompt.
+            prompt_ids: Tokens to read after it.
+            config: Settings of this text.
+            tokenizer: Vocabulary of the model.
+            track: Whether to keep `model_state` up to date.
+        """
         self.start = start
         self.prompt_ids = prompt_ids
         self.config = config
         self.track = track
-        self.state: Any = None
+        self.model_state: Any = None
         self.stop_reason = ""
         self.ids: list[int] = []
         self._tokenizer = tokenizer
@@ -74,14 +83,14 @@ class Row:
         """
         self.ids = [*self.start.ids[:-1], *ids]
 
-    def read_ahead(self, number: int, memory: Any) -> None:
+    def read_ahead(self, number: int, model_state: Any) -> None:
         """Tells that the model has read the first tokens of the prompt before a decoder reads the others.
 
         Args:
             number: Number of these tokens; at most `textgen.generation.decoding.Decoder.settled`.
-            memory: The state of the model before it has read the last of them, one row.
+            model_state: The state of the model before it has read the last of them, one row.
         """
-        self.start = TextState(memory, (*self.start.ids, *self.prompt_ids[:number]))
+        self.start = TextState(model_state, (*self.start.ids, *self.prompt_ids[:number]))
         self.prompt_ids = self.prompt_ids[number:]
 
     def append(self, id: int, log_probs: np.ndarray | None = None, *, blocked: bool = False) -> Token:
@@ -128,6 +137,13 @@ class TextRow(Row):
         track: bool = False,
     ) -> None:
         """Encodes the prompt, unless it is given as tokens, which may end inside a character.
+
+        Args:
+            prompt: The text to continue, or its tokens.
+            config: Settings of this text.
+            tokenizer: Vocabulary of the model.
+            start: The position in a text before the prompt.
+            track: Whether to keep `model_state` up to date.
 
         Raises:
             TokenizerError: The prompt is not valid text, or has tokens that are not in the vocabulary.

@@ -34,8 +34,8 @@ from textgen.generation.sampler_settings import (
 from textgen.generation.vocabulary_tables import VocabularyTables
 from textgen.model.probabilities import NOT_FINITE
 
-PLAIN_CHAINS = ((), ("min_p",), ("temperature",), ("min_p", "temperature"))  # for `draw_plainly`
-LOOK_BACK_SETTINGS = ("repeat_last_n", "dry_penalty_last_n")  # numbers of last tokens
+PLAIN_CHAINS = ((), ("min_p",), ("temperature",), ("min_p", "temperature"))  # chains of `draw_plainly`
+LOOK_BACK_SETTINGS = ("repeat_last_n", "dry_penalty_last_n")  # settings that are a number of last tokens
 
 
 class Step(NamedTuple):
@@ -122,6 +122,14 @@ class Chain:
         *,
         exact: bool = False,
     ) -> None:
+        """Makes a chain.
+
+        Args:
+            order: The names of the samplers.
+            configs: Settings of each text.
+            tables: Tables of the vocabulary.
+            exact: Whether the samplers compute in exact arithmetic.
+        """
         self.order = order
         self._exact = exact
         self._configs = list(configs)

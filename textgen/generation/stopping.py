@@ -6,8 +6,8 @@ import copy
 import re
 from collections.abc import Sequence
 
-CLOSERS = "\"'”’»」』）)】》\\]"  # may stand between the mark that ends a sentence and the next one
-WIDE = "。！？｡"  # end a sentence without a space after them
+CLOSERS = "\"'”’»」』）)】》\\]"  # signs that may stand between the mark that ends a sentence and the next sentence
+WIDE = "。！？｡"  # marks that end a sentence without a space after them
 BLANK_LINE = r"(?=\n[^\S\n]*\n)"
 NO_ABBREVIATION = r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\b[A-Z])"
 
@@ -20,7 +20,7 @@ UNTIL = {  # units with which a text can end: it ends where the match does
     "line": re.compile(r"(?=\n)"),
     "paragraph": re.compile(BLANK_LINE),
 }
-UNDECIDED = re.compile(r"\n[^\S\n]*\Z")  # may become a blank line
+UNDECIDED = re.compile(r"\n[^\S\n]*\Z")  # end of a text that may become a blank line
 CONTEXT = 64  # characters of earlier text in which a match may begin
 
 

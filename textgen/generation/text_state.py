@@ -28,34 +28,34 @@ class TextState:
     """A position in a text.
 
     Attributes:
-        memory: The state of the model before it has read the newest token, one row: a nest of arrays [1, ...].
+        model_state: The state of the model before it has read the newest token, one row: a nest of arrays [1, ...].
         ids: The last tokens, the newest at the end; in a file at most `RECENT`.
     """
 
-    memory: Any
+    model_state: Any
     ids: tuple[int, ...]
 
-    def after(self, ids: Sequence[int], memory: Any) -> TextState:
+    def after(self, ids: Sequence[int], model_state: Any) -> TextState:
         """Returns the position after more tokens.
 
         Args:
             ids: The tokens.
-            memory: The state of the model before it has read the last of them.
+            model_state: The state of the model before it has read the last of them.
         """
-        return TextState(memory, (*self.ids, *ids)[-RECENT:])
+        return TextState(model_state, (*self.ids, *ids)[-RECENT:])
 
 
 class StartedModel:
     """A model whose texts begin in a given state, such as one of `textgen.training.state_tuning`."""
 
-    def __init__(self, model: Any, memory: Any) -> None:
-        self._memory = memory
+    def __init__(self, model: Any, model_state: Any) -> None:
+        self._model_state = model_state
         self.read, self.step = model.read, model.step
         self.exact = getattr(model, "exact", False)
 
     def initial_state(self, batch_size: int) -> Any:
         """Returns the given state for each of `batch_size` texts."""
-        return pick(self._memory, [0] * batch_size)
+        return pick(self._model_state, [0] * batch_size)
 
 
 def pick(nest: Any, rows: Sequence[int] | slice) -> Any:
@@ -91,13 +91,13 @@ def check_state(state: TextState, like: Any, vocab_size: int, what: str = "The s
     Raises:
         SavedModelError: The state does not fit the model or is not finite.
     """
-    if not isinstance(state, TextState) or _layout(state.memory) != _layout(like):
+    if not isinstance(state, TextState) or _layout(state.model_state) != _layout(like):
         raise SavedModelError(f"{what} is damaged: its arrays are not those of this model.")
     ids = state.ids
     sound = isinstance(ids, tuple) and 0 < len(ids) <= RECENT and all(type(id) is int for id in ids)
     if not sound or not 0 <= min(ids) <= max(ids) < vocab_size:
         raise SavedModelError(f"{what} is damaged: its last tokens are not tokens of this model.")
-    if not all(np.isfinite(array).all() for array in _arrays(state.memory)):
+    if not all(np.isfinite(array).all() for array in _arrays(state.model_state)):
         raise SavedModelError(f"{what} is damaged: its numbers are not finite. Start from the beginning of the text.")
     return state
 
@@ -123,7 +123,9 @@ def state_bytes(state: TextState, fingerprint: str) -> bytes:
         state: The state.
         fingerprint: Tells the model from others.
     """
-    arrays = {f"memory/{number}": np.ascontiguousarray(array) for number, array in enumerate(_arrays(state.memory))}
+    arrays = {
+        f"memory/{number}": np.ascontiguousarray(array) for number, array in enumerate(_arrays(state.model_state))
+    }
     arrays["ids"] = np.array(state.ids, np.int32)
     return to_safetensors(arrays, {"format": FORMAT, "model": fingerprint})
 

@@ -43,10 +43,7 @@ class WordGuard:
         return copy.copy(self)  # attributes are replaced, never changed
 
     def read(self, ids: Sequence[int]) -> None:
-        """Takes the tokens before the first one that is generated into account: their words become possible.
-
-        All of them: what was read before is forgotten.
-        """
+        """Begins anew with the tokens before the first generated one, whose words become possible."""
         self._word, self._own, self._is_free, self._pending = self._tokens.after(ids, self._given)
         self._now = None
 
@@ -61,7 +58,7 @@ class WordGuard:
         return self._now
 
     def apply(self, logits: np.ndarray) -> None:
-        """Makes what may not come next impossible, in place, unless nothing would be left."""
+        """Sets the logits of tokens that may not come next to -inf, in place, unless none would be left."""
         kept = np.where(self.allowed(), logits, np.float32(-np.inf))
         if np.max(kept) > -np.inf:
             logits[:] = kept

@@ -44,10 +44,10 @@ from textgen.generation.partial_word import (
 )
 from textgen.tokenizer.tokenizer import Tokenizer
 
-WORDS_KEPT = 1024  # words so far whose fitting tokens are kept, at one byte a token
-CHANGED_KEPT = 256  # the same where words of the text itself are possible too
-TEXTS_KEPT = 16  # prompts whose words are kept for other texts
-CONTINUATIONS = range(0x80, 0xC0)  # bytes of a character after the first
+WORDS_KEPT = 1024  # most unfinished words whose fitting tokens are cached, at one byte a token
+CHANGED_KEPT = 256  # the same for texts in which words of the text itself are possible too
+TEXTS_KEPT = 16  # most prompts whose words are cached for other texts
+CONTINUATIONS = range(0x80, 0xC0)  # bytes of a character in UTF-8 after its first one
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class OwnWords:
 
 
 class Beginning(NamedTuple):
-    """What follows from the tokens before the first one that is generated.
+    """The state of a text before its first generated token.
 
     Attributes:
         word: The word so far.
@@ -156,7 +156,7 @@ class WordTokens:
         return word != FREE and (next(own.beginning_with(word), None) is not None or self.begins(word))
 
     def after(self, ids: Sequence[int], given: frozenset[str]) -> Beginning:
-        """Returns what follows from the tokens before the first one that is generated.
+        """Returns the state of a text before its first generated token.
 
         Prompts are kept, so that one that many texts continue is read once.
 

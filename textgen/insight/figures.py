@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from collections.abc import Callable
 from functools import partial
@@ -10,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from textgen.errors import TextgenError
 from textgen.insight.history import Moment
 from textgen.insight.inspection import Inspection
-from textgen.wording import install_command
+from textgen.versions import require
 
 STEPS_SHOWN = 120  # tokens of the text in pictures of gates
-DOTS = 110  # per inch
+DOTS = 110  # dots per inch
 
 
 def require_matplotlib() -> None:
@@ -25,8 +23,7 @@ def require_matplotlib() -> None:
     Raises:
         TextgenError: matplotlib is not installed.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise TextgenError(f"Pictures are drawn by matplotlib, which is not installed: {install_command('figures')}.")
+    require("Drawing pictures", ["matplotlib"], "figures")
 
 
 def figures(inspection: Inspection) -> dict[str, bytes]:

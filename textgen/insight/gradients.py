@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from textgen.insight.reading import Reader, Reading
-from textgen.model.config import ModelConfig
+from textgen.model.config import TABLE, ModelConfig
 from textgen.model.reference import Cell, CellWeights, cell_of, initial_weights, layer_forward, of_layer
 from textgen.model.reference.attention import attention_backward, attention_forward
 from textgen.model.reference.cells import Record, steps_backward
@@ -22,8 +22,8 @@ from textgen.model.reference.norm import norm_backward, norm_forward
 
 NUM_PLACES, NUM_LAGS = 12, 100
 COMPARED = ("lstm", "gru", "rnn")
-COMPARED_UNITS = 128  # of the networks that are drawn beside, at most
-SMALLEST = 1e-30  # norms below are shown as this
+COMPARED_UNITS = 128  # most units of the untrained networks that are drawn for comparison
+SMALLEST = 1e-30  # smallest norm: smaller ones are raised to it
 
 
 @dataclass(frozen=True)
@@ -44,26 +44,20 @@ class Flow:
         return next((lag for lag in range(peak, len(self.norms)) if self.norms[lag] < limit), None)
 
 
-def gradient_flow(
-    reader: Reader,
-    reading: Reading,
-    is_scored: np.ndarray,
-    num_lags: int = NUM_LAGS,
-    num_places: int = NUM_PLACES,
-) -> Flow:
-    """Measures the gradient of a trained network in a text.
+def gradient_flow(reader: Reader, reading: Reading, is_scored: np.ndarray) -> Flow:
+    """Measures the gradient of a trained network in a text, over `NUM_LAGS` lags or a third of the text.
+
+    It is the mean over `NUM_PLACES` places of the text.
 
     Args:
         reader: The network.
         reading: Its reading of one text, with h and c kept.
         is_scored: Whether the token after each one counts, bool [N - 1].
-        num_lags: Lags, bounded by a third of the text.
-        num_places: Places of the text over which the mean is taken.
     """
     ids = reading.ids[0]
-    num_lags = max(2, min(num_lags, len(ids) // 3))
-    starts = np.unique(np.linspace(0, len(ids) - 1 - num_lags, num_places).astype(int))
-    starts = starts - ~is_scored[starts + num_lags - 1]  # the token before a label is predicted
+    num_lags = max(2, min(NUM_LAGS, len(ids) // 3))
+    possible = np.flatnonzero(is_scored[num_lags - 1 :])  # a label is never predicted
+    starts = possible[np.unique(np.linspace(0, len(possible) - 1, NUM_PLACES).astype(int))]
     windows = np.stack([ids[start : start + num_lags] for start in starts])
     targets = np.array([ids[start + num_lags] for start in starts])
     gradient = input_gradient(reader, windows, targets, reader.state_at(reading, starts.tolist()))
@@ -83,7 +77,7 @@ def input_gradient(reader: Reader, ids: np.ndarray, targets: np.ndarray, state: 
         The gradient, [B, T, E].
     """
     config, weights, cell = reader.config, reader.weights, cell_of(reader.config)
-    x, records = weights["embedding/table"][ids], []
+    x, records = weights[TABLE][ids], []
     for number in range(config.num_layers):
         below, normed = x, None
         if norm := of_layer(weights, f"norm_{number}"):
@@ -92,7 +86,7 @@ def input_gradient(reader: Reader, ids: np.ndarray, targets: np.ndarray, state: 
         if config.residual and x.shape == below.shape:
             x = x + below
         records.append((steps, normed))
-    head = weights["head/kernel"].T if "head/kernel" in weights else weights["embedding/table"]  # [V, E]
+    head = weights["head/kernel"].T if "head/kernel" in weights else weights[TABLE]  # [V, E]
     dlast = head[targets]  # [B, E]: the logit is features . row + bias
     if "projection/kernel" in weights:
         dlast = dlast @ weights["projection/kernel"].T  # [B, H]
@@ -122,7 +116,7 @@ def _through_layer(cell: Cell, dhs: np.ndarray, records: Sequence[Record], weigh
     return np.stack(dxs[::-1], axis=1)
 
 
-def untrained_flows(config: ModelConfig, num_lags: int = NUM_LAGS, seed: int = 0) -> dict[str, Flow]:
+def untrained_flows(config: ModelConfig, num_lags: int = NUM_LAGS) -> dict[str, Flow]:
     """The same for one layer of each kind of cell before any training, with inputs of standard size.
 
     The inputs are standard normal, about as large as those that layers get once they have learned. (The embeddings of
@@ -131,7 +125,6 @@ def untrained_flows(config: ModelConfig, num_lags: int = NUM_LAGS, seed: int = 0
     Args:
         config: Shape of a network; its width is used, up to `COMPARED_UNITS`.
         num_lags: Lags.
-        seed: Seed of weights and tokens.
     """
     units = min(config.hidden_units, COMPARED_UNITS)
     flows = {}
@@ -139,9 +132,9 @@ def untrained_flows(config: ModelConfig, num_lags: int = NUM_LAGS, seed: int = 0
         small = replace(
             ModelConfig(64, embedding_dim=units, hidden_units=units, num_layers=1, cell=cell), activation="tanh"
         )
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         weights = initial_weights(small, rng, np.float64)
-        reader = Reader(small, weights | {"embedding/table": rng.normal(size=weights["embedding/table"].shape)})
+        reader = Reader(small, weights | {TABLE: rng.normal(size=weights[TABLE].shape)})
         ids = rng.integers(0, small.vocab_size, [4, num_lags]).astype(np.int32)
         targets = rng.integers(0, small.vocab_size, 4)
         state = [tuple(array.astype(np.float64) for array in layer) for layer in reader.model.initial_state(4)]

@@ -18,8 +18,8 @@ from textgen.model.clamping import Clamp, Place
 
 NUM_STEPS = 256  # tokens that are read again under each change
 NUM_RANDOM = 8
-NUM_TOKENS = 5  # whose probability rises or falls most
-LOW, HIGH = 0.05, 0.95  # quantiles
+NUM_TOKENS = 5  # tokens that are shown: those whose probability rises or falls most
+LOW, HIGH = 0.05, 0.95  # quantiles of the values of a cell at which it is held
 
 
 @dataclass(frozen=True)

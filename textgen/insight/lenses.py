@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from textgen.insight.reading import Reader, Reading
+from textgen.model.config import TABLE
 
 RIDGE = 1e-2  # share of the mean variance that is added to each direction, so that the fit stays stable
 FITTED = 2000  # tokens of the first half that the map is fitted on, at most
@@ -70,7 +71,7 @@ def lenses(reader: Reader, reading: Reading, is_scored: np.ndarray) -> Lenses:
     def bits(found: np.ndarray) -> float:
         return float(reader.losses(found[counts], targets[counts]).mean() / np.log(2))
 
-    outputs = {"embedding": reader.weights["embedding/table"][ids]}
+    outputs = {"embedding": reader.weights[TABLE][ids]}
     outputs |= {f"{reader.config.cell}_{number}": array[0] for number, array in enumerate(reading.outputs)}
     levels = []
     for name, x in outputs.items():

@@ -14,6 +14,7 @@ import numpy as np
 from textgen.insight.inspection import Inspection, cell_names
 from textgen.model.clamping import FORGET
 from textgen.model.config import GATES as NUM_GATES
+from textgen.model.config import TABLE
 from textgen.model.reference.cells import Array, CellWeights, mogrifier_step
 from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import norm_forward
@@ -25,7 +26,7 @@ GATE_NAMES = {  # in the order of their blocks of columns in the kernel
     "gru": "zrg",
     "rnn": "h",
 }
-LEAST_SHARE = 1e-12  # of the largest norm, which the charts show as well
+LEAST_SHARE = 1e-12  # least share of the largest norm that the charts show
 NUM_KEPT = 60  # steps over which the forget gates are multiplied
 
 
@@ -72,10 +73,16 @@ def gate_parts(inspection: Inspection, layer: int, unit: int, t: int) -> list[di
 
     In a GRU the second part has a bias of its own, and for the candidate the reset gate. In a mogrifier x and h' are
     those after its rounds.
+
+    Args:
+        inspection: What was seen.
+        layer: Number of the layer of the cell.
+        unit: Number of the cell in its layer.
+        t: Number of the step.
     """
     reader, reading = inspection.reader, inspection.reading
     config, own = reader.config, of_layer(reader.weights, f"{reader.config.cell}_{layer}")
-    below = reader.weights["embedding/table"][reading.ids] if layer == 0 else reading.outputs[layer - 1]
+    below = reader.weights[TABLE][reading.ids] if layer == 0 else reading.outputs[layer - 1]
     x = below[0, t]
     if norm := of_layer(reader.weights, f"norm_{layer}"):
         x, _ = norm_forward(x, norm["gamma"], norm["beta"])
@@ -106,6 +113,12 @@ def gate_parts(inspection: Inspection, layer: int, unit: int, t: int) -> list[di
 
 def kept_shares(inspection: Inspection, layer: int, unit: int, t: int) -> dict[str, list[float]] | None:
     """Products of the forget gates over the last 0, 1, 2, ... steps before t: how much of dc arrives along the memory.
+
+    Args:
+        inspection: What was seen.
+        layer: Number of the layer of the cell.
+        unit: Number of the cell in its layer.
+        t: Number of the step.
 
     Returns:
         The products for this cell, and the median and the 90 % quantile over the cells of its layer; None for a cell

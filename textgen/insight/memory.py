@@ -25,8 +25,8 @@ NUM_LONG = 24  # ... and of many
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, SHORT, 32, 64, 128, 256)
 STRIDE = 4  # of the places in long windows at which the loss is measured
 SHUFFLED = 64  # tokens in random order before a window
-SMALLEST_LOG = -30.0  # of a forget gate that rounding has closed
-LEAST_LOSS = 1e-6  # of memory in a step, so that a gate that is always open has a half-life of 693,147 steps
+SMALLEST_LOG = -30.0  # logarithm of a forget gate that rounding has closed
+LEAST_LOSS = 1e-6  # least share of memory lost in a step: a gate that is always open has a half-life of 693,147 steps
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class ContextLoss:
 
     Attributes:
         lengths: Tokens of context, rising; each is the upper end of a range that starts after the one before.
-        dropped: Bits a token lost if all tokens beyond are dropped.
-        shuffled: Bits a token lost if the 64 before are in random order, and all before them dropped.
+        dropped: Bits a token lost if all tokens beyond are dropped. NaN where no token that counts was measured.
+        shuffled: The same if the 64 before are in random order, and all before them dropped.
         full: Loss with the whole text before, bits a token, over the places at which `dropped` was measured.
     """
 
@@ -105,16 +105,16 @@ def _losses(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bits more than with the full context, and bits with it, [windows, length]: column n has n + 1 tokens of context.
 
-    With `rng` each window follows up to `SHUFFLED` of the tokens before it, in random order. Only the columns at
-    `places` are computed.
+    With `rng` each window follows up to `SHUFFLED` of the tokens before it, in random order: in a short text up to
+    half of it, so that there are several windows. Only the columns at `places` are computed.
     """
-    before = 0 if rng is None else SHUFFLED
     last = len(ids) - 1 - length
-    starts = np.unique(np.linspace(min(before, last), last, number).astype(int))
+    before = 0 if rng is None else min(SHUFFLED, last // 2)
+    starts = np.unique(np.linspace(before, last, number).astype(int))
     windows = np.stack([ids[start : start + length + 1] for start in starts])  # [windows, length + 1]
     state = None
     if rng is not None:
-        beyond = np.stack([rng.permutation(ids[max(0, start - before) : start])[-before:] for start in starts])
+        beyond = np.stack([rng.permutation(ids[start - before : start]) for start in starts])
         state = reader.read(beyond, keep=()).state if beyond.size else None
     features = reader.read(windows[:, :-1], state, keep=()).features
     full = np.stack([full_nats[start : start + length] for start in starts])[:, places]

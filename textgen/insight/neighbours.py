@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from textgen.model.config import TABLE
+
 NUM_TOKENS, NUM_NEIGHBOURS = 40, 6
 
 
@@ -25,22 +27,19 @@ class Neighbours:
     outputs: list[tuple[int, float]] | None
 
 
-def neighbours(
-    weights: Mapping[str, np.ndarray], ids: np.ndarray, of_text: range, number: int = NUM_TOKENS
-) -> list[Neighbours]:
-    """The nearest tokens of those that come most often.
+def neighbours(weights: Mapping[str, np.ndarray], ids: np.ndarray, of_text: range) -> list[Neighbours]:
+    """The nearest tokens of the `NUM_TOKENS` that come most often, or of fewer.
 
     Args:
         weights: Weights of the network.
         ids: The tokens of a text.
         of_text: Ids of tokens that stand for text. Others are left out, as are tokens that never occur in the text.
-        number: Tokens to describe, at most.
     """
-    counts = np.bincount(ids, minlength=len(weights["embedding/table"]))
+    counts = np.bincount(ids, minlength=len(weights[TABLE]))
     counts[: of_text.start] = counts[of_text.stop :] = 0
-    order = np.argsort(-counts, kind="stable")[:number]
+    order = np.argsort(-counts, kind="stable")[:NUM_TOKENS]
     chosen = order[counts[order] > 0]
-    tables = [weights["embedding/table"]]
+    tables = [weights[TABLE]]
     if "head/kernel" in weights:
         tables.append(weights["head/kernel"].T)
     found = [_nearest(table, chosen, counts > 0) for table in tables]
@@ -50,7 +49,7 @@ def neighbours(
 
 
 def _nearest(table: np.ndarray, chosen: np.ndarray, is_there: np.ndarray) -> list[list[tuple[int, float]]]:
-    """Only tokens of the text are named: those that training has seldom seen have vectors that mean nothing."""
+    """The nearest tokens of each chosen one, among those of the text: the vectors of rare tokens mean nothing."""
     rows = table / np.maximum(np.linalg.norm(table, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
     cosines = rows[chosen] @ rows.T  # [n, V]
     cosines[:, ~is_there] = -2

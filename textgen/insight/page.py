@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import json
 from html import escape
-from importlib.resources import files
 from typing import Any
 
-from textgen.html_page import fill, json_in_html, source_hash
+from textgen.html_page import asset, fill, json_in_html, policy
 from textgen.insight.inspection import Inspection
 from textgen.insight.lesson import lesson
 from textgen.insight.report import drawn, report
-
-ASSETS = files("textgen.insight") / "page"
 
 
 def page(inspection: Inspection, *, with_lesson: bool = False, is_own: bool = False) -> bytes:
@@ -35,21 +32,15 @@ def page(inspection: Inspection, *, with_lesson: bool = False, is_own: bool = Fa
 
 def filled(data: dict[str, Any], title: str) -> str:
     """The page with its data, its style and its script in place."""
-    style, script, words = (_asset(name) for name in ("page.css", "page.js", "words.json"))
-    policy = (
-        f"default-src 'none'; style-src {source_hash(style)}; script-src {source_hash(script)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+    template, style, script, words = (
+        asset("textgen.insight", f"page/{name}") for name in ("page.html", "page.css", "page.js", "words.json")
     )
     parts = {
-        "csp": policy,
+        "csp": policy(script, style),
         "title": escape(title),
         "style": style,
         "script": script,
         "words": json_in_html(json.loads(words)),
         "data": json_in_html(data),
     }
-    return fill(_asset("page.html"), parts)
-
-
-def _asset(name: str) -> str:
-    return (ASSETS / name).read_text(encoding="utf-8")
+    return fill(template, parts)

@@ -18,14 +18,14 @@ from itertools import pairwise
 
 import numpy as np
 
+from textgen.corpus.scripts import HAN
 from textgen.errors import ConfigError
 from textgen.insight.texts import Text
 
 OPENING_QUOTES, CLOSING_QUOTES, STRAIGHT_QUOTES = "“„«「『", "”»」』", '"'
 OPENING_BRACKETS, CLOSING_BRACKETS = "([{（［｛《〈【", ")]}）］｝》〉】"
-MAX_DEPTH = 8  # of brackets that are never closed
+MAX_DEPTH = 8  # largest depth of brackets that is told apart
 URL = re.compile(r"(?:https?://|www\.)\S+")
-HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]")
 VERSE_STOPS, VERSE_COMMAS = "。！？!?;；", "，,、"
 MIN_HAN = 0.5  # share of a text that is taken for Chinese
 
@@ -91,7 +91,7 @@ def properties_of(text: Text, tracks: Mapping[str, re.Pattern[str]] | None = Non
         ConfigError: An expression matches nowhere.
     """
     found: list[Property] = []
-    is_chinese = len(HAN.findall(text.text)) > MIN_HAN * max(1, len(text.text))
+    is_chinese = sum(map(len, HAN.findall(text.text))) > MIN_HAN * max(1, len(text.text))
     rules = {**RULES, **(CHINESE if is_chinese else {})}
     rules |= {name: Rule(False, partial(_inside, pattern), Backward.NEWEST) for name, pattern in (tracks or {}).items()}
     edges = [*text.documents, len(text.text)]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from textgen.model.clamping import VALUES, Clamp, holding, input_part, memory_of, watched_step
-from textgen.model.config import ModelConfig
+from textgen.model.config import TABLE, ModelConfig
 from textgen.model.numpy_model import QUIET, NumpyModel, State
 from textgen.model.probabilities import require_finite
 from textgen.model.reference.attention import attention_forward
@@ -105,7 +105,7 @@ class Reader:
             clamps: The clamps of each row, or of all rows if there is one entry.
             keep: Names of the values to keep, to save memory; all by default.
         """
-        table, before = self.weights["embedding/table"], state or self.model.initial_state(len(ids))
+        table, before = self.weights[TABLE], state or self.model.initial_state(len(ids))
         kept = [name for name in VALUES[self.config.cell] if keep is None or name in keep]
         after = list(before[: self.config.num_layers])
         found: list[list[_Part]] = [[] for _ in after]  # of each layer
@@ -124,7 +124,7 @@ class Reader:
         return Reading(ids, layers, outputs, self.project(x), tuple(after))
 
     def state_at(self, reading: Reading, steps: Sequence[int]) -> State:
-        """The state of one text before the tokens at some places, as rows of a batch.
+        """Returns the state of one text before the tokens at some places, as the rows of a batch.
 
         Args:
             reading: A reading of one text from its beginning, with h and c kept.
@@ -188,7 +188,7 @@ class Reader:
     def _read_layer(
         self, number: int, x: Array, state: tuple[Array, ...], clamps: Sequence[Sequence[Clamp]], kept: Collection[str]
     ) -> tuple[_Part, tuple[Array, ...]]:
-        """Runs a layer on x [B, T, in]: what it makes of them, and its state."""
+        """Runs a layer on x [B, T, in]; returns its values and its state."""
         below = x
         if norm := of_layer(self.weights, f"norm_{number}"):
             x, _ = norm_forward(x, norm["gamma"], norm["beta"])
@@ -213,7 +213,7 @@ class Reader:
 
 
 def softmax(logits: Array, targets: Array) -> tuple[Array, Array]:
-    """Probabilities, and the surprisal of some tokens, in the precision of the logits, whose place they take.
+    """Turns logits into probabilities in place, and returns the surprisal of some tokens in the same precision.
 
     Args:
         logits: Logits, [n, V]; they are overwritten.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +13,7 @@ from textgen.insight.cells import Finding
 from textgen.insight.gradients import Flow
 from textgen.insight.inspection import Inspection, cell_names, missing_parts
 from textgen.insight.interventions import Change
+from textgen.insight.memory import ContextLoss
 from textgen.insight.texts import Text
 from textgen.model.clamping import FORGET, VALUES
 from textgen.model.config import CELLS
@@ -19,7 +21,7 @@ from textgen.model.config import CELLS
 FORMAT = "textgen inspection 1"
 MAX_STATES = 3_200_000  # values of cells in a page, one byte each
 NUM_TOP = 10
-NUM_GUESSES = 60  # places, the first ones, at which the guess of each lens is reported
+NUM_GUESSES = 60  # first places of a text at which the guess of each lens is reported
 
 
 def report(inspection: Inspection) -> dict[str, Any]:
@@ -37,10 +39,10 @@ def report(inspection: Inspection) -> dict[str, Any]:
             "bits_per_token": _number(inspection.bits_per_token),
         },
         "tokens": _tokens(inspection),
-        "cells": [_finding(inspection, finding) for finding in inspection.findings],
+        "cells": [_finding(finding) for finding in inspection.findings],
         "changes": _changes(inspection),
         "written": [asdict(written) for written in inspection.written],
-        "context": asdict(inspection.context),
+        "context": _context(inspection.context),
         "half_lives": None if inspection.half_lives is None else [_numbers(each, 2) for each in inspection.half_lives],
         "saturation": {
             gate: {"closed": _numbers(closed, 3), "open": _numbers(open_, 3)}
@@ -123,7 +125,7 @@ def _model(inspection: Inspection) -> dict[str, Any]:
     }
 
 
-def _finding(inspection: Inspection, finding: Finding) -> dict[str, Any]:
+def _finding(finding: Finding) -> dict[str, Any]:
     values = asdict(finding)
     values["others"] = [
         {"layer": layer, "unit": unit, "first": _number(score)} for layer, unit, score in finding.others
@@ -158,6 +160,16 @@ def _change(inspection: Inspection, change: Change) -> dict[str, Any]:
         for name in ("number", "bits", "bits_with", "bits_without")
     }
     return {**bits, **moved}
+
+
+def _context(found: ContextLoss) -> dict[str, Any]:
+    """The values of the curves; None where nothing was measured."""
+    curves = {name: [_measured(bits) for bits in getattr(found, name)] for name in ("dropped", "shuffled")}
+    return {"lengths": found.lengths, **curves, "full": _measured(found.full)}
+
+
+def _measured(bits: float) -> float | None:
+    return None if math.isnan(bits) else bits
 
 
 def _gradient(inspection: Inspection) -> dict[str, Any]:
@@ -222,7 +234,7 @@ def _states(inspection: Inspection) -> dict[str, Any]:
 
 
 def _shown(inspection: Inspection, layer: int, unit: int) -> dict[str, Any]:
-    """Every value of a cell over time, as 16-bit numbers with a scale."""
+    """Every value of a cell over time, as 16-bit integers and a scale."""
     values = {}
     for name, array in inspection.reading.layers[layer].items():
         series = array[0, :, unit]

@@ -23,21 +23,21 @@ from textgen.errors import ConfigError
 from textgen.model.config import CELLS, ModelConfig
 from textgen.model.reference.cells import Array, CellState, CellWeights, sigmoid
 
-VALUES = {  # of a step, in the order in which they are computed
+VALUES = {  # values of a step, in the order in which they are computed
     "lstm": ("i", "f", "g", "c", "o", "h"),
     "peephole": ("i", "f", "g", "c", "o", "h"),
     "mogrifier": ("i", "f", "g", "c", "o", "h"),
     "gru": ("z", "r", "g", "h"),
     "rnn": ("h",),
 }
-GATES = {"i", "f", "o", "z", "r"}  # from 0 to 1
+GATES = {"i", "f", "o", "z", "r"}  # gates, whose values are from 0 to 1
 FORGET = {"lstm": "f", "peephole": "f", "mogrifier": "f", "gru": "z"}  # the gate that keeps the memory
-MAX_VALUE = 1e3  # of what is held; the cell state of a trained network seldom reaches 100
+MAX_VALUE = 1e3  # largest value that is held; the cell state of a trained network seldom reaches 100
 PLACE = re.compile(r"L(\d{1,6})/(\d{1,6})(?:\.([a-z]+))?")
 
 Values = dict[str, Array]  # "f" -> [B, H]
-Hold = Callable[[str, Array], Array]  # the name of a value [B, H] -> what takes its place
-WatchedStep = Callable[[Array, CellState, CellWeights, Hold], tuple[CellState, Values]]
+ValueHold = Callable[[str, Array], Array]  # the name of a value [B, H] -> what takes its place
+WatchedStep = Callable[[Array, CellState, CellWeights, ValueHold], tuple[CellState, Values]]
 
 
 class Place(NamedTuple):
@@ -154,7 +154,7 @@ def keep(name: str, value: Array) -> Array:
     return value
 
 
-def holding(rows: Sequence[Sequence[Clamp]], layer: int) -> Hold:
+def holding(rows: Sequence[Sequence[Clamp]], layer: int) -> ValueHold:
     """The function that holds values of a layer.
 
     Args:
@@ -185,7 +185,7 @@ def watched_step(config: ModelConfig) -> WatchedStep:
     """One step of a cell that names its values.
 
     Returns:
-        A function of `from_x`, the state, the weights of the layer and a `Hold`. It returns the new state and the
+        A function of `from_x`, the state, the weights of the layer and a `ValueHold`. It returns the new state and the
         values. `from_x` is what `input_part` makes of the input.
     """
     steps: dict[str, WatchedStep] = {
@@ -212,12 +212,19 @@ def input_part(config: ModelConfig, x: Array, w: CellWeights) -> Array:
 def clamped_step(
     config: ModelConfig, weights: Mapping[str, Array], clamps: Sequence[Clamp], layer: int
 ) -> Callable[[Array, CellState], CellState]:
-    """A step of a layer, x [B, in] and state -> new state, in which values are held."""
+    """Returns a step of a layer, x [B, in] and state -> new state, in which values are held.
+
+    Args:
+        config: Shape of the network.
+        weights: Weights of the layer.
+        clamps: The values that are held, of all layers.
+        layer: Number of the layer.
+    """
     step, hold = watched_step(config), holding([clamps], layer)
     return lambda x, state: step(input_part(config, x, weights), state, weights, hold)[0]
 
 
-def _lstm(from_x: Array, state: CellState, w: CellWeights, hold: Hold) -> tuple[CellState, Values]:
+def _lstm(from_x: Array, state: CellState, w: CellWeights, hold: ValueHold) -> tuple[CellState, Values]:
     h, c = state
     p = w.get("peepholes", np.zeros([3, 1], from_x.dtype))  # of i, f and o
     z, H = from_x + h @ w["recurrent_kernel"], h.shape[-1]
@@ -229,7 +236,7 @@ def _lstm(from_x: Array, state: CellState, w: CellWeights, hold: Hold) -> tuple[
     return (h, c), {"i": i, "f": f, "g": g, "c": c, "o": o, "h": h}
 
 
-def _gru(from_x: Array, state: CellState, w: CellWeights, hold: Hold) -> tuple[CellState, Values]:
+def _gru(from_x: Array, state: CellState, w: CellWeights, hold: ValueHold) -> tuple[CellState, Values]:
     (h,) = state
     U, H = w["recurrent_kernel"], h.shape[-1]
     recurrent_bias = w["bias"][1] if w["bias"].ndim == 2 else np.zeros(3 * H, from_x.dtype)
@@ -244,13 +251,15 @@ def _gru(from_x: Array, state: CellState, w: CellWeights, hold: Hold) -> tuple[C
     return (h,), {"z": z, "r": r, "g": g, "h": h}
 
 
-def _rnn(from_x: Array, state: CellState, w: CellWeights, hold: Hold, *, activation: str) -> tuple[CellState, Values]:
+def _rnn(
+    from_x: Array, state: CellState, w: CellWeights, hold: ValueHold, *, activation: str
+) -> tuple[CellState, Values]:
     z = from_x + state[0] @ w["recurrent_kernel"]
     h = hold("h", np.tanh(z) if activation == "tanh" else np.maximum(z, 0))
     return (h,), {"h": h}
 
 
-def _mogrifier(x: Array, state: CellState, w: CellWeights, hold: Hold) -> tuple[CellState, Values]:
+def _mogrifier(x: Array, state: CellState, w: CellWeights, hold: ValueHold) -> tuple[CellState, Values]:
     h, c = state
     number = 1
     while any(f"round_{number}{part}" in w for part in ("", "_left")):

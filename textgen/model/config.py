@@ -14,6 +14,8 @@ GATES = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}  # column
 ACTIVATIONS = ("tanh", "relu")
 DIRECTIONS = ("forward", "backward", "both")
 BACKWARD = "backward_"  # prefix of the backward layers' names in a network of both directions
+TABLE = "embedding/table"  # name of the embedding of the tokens, [V, E]
+SCALE = "/scale"  # added to the name of a matrix in int8, for its scales
 
 MAX_UNITS = 1 << 15
 MAX_LAYERS = 64
@@ -101,7 +103,7 @@ class ModelConfig(Settings):
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every weight, known without building the network."""
         embedding, hidden, vocab = self.embedding_dim, self.hidden_units, self.vocab_size
-        shapes: dict[str, tuple[int, ...]] = {"embedding/table": (vocab, embedding)}
+        shapes: dict[str, tuple[int, ...]] = {TABLE: (vocab, embedding)}
         for prefix in ("", BACKWARD)[: len(self.directions)]:
             for layer in range(self.num_layers):
                 inputs, norm = embedding if layer == 0 else hidden, f"{prefix}norm_{layer}"

@@ -20,10 +20,10 @@ LN2 = 0.6931471805599453
 LN2_HIGH = 0.693145751953125  # its last 32 bits are 0, so that a product with a small integer is exact
 LN2_LOW = 1.4286068203094173e-06  # what is missing of ln 2
 SQRT_2 = 1.4142135623730951
-EXP_TERMS = tuple(1 / math.factorial(n) for n in range(13, -1, -1))  # of exp(r), highest power first
-LOG_TERMS = tuple(1 / n for n in range(21, 0, -2))  # of artanh(s) / s in powers of s^2, highest first
-HIGHEST_EXPONENT = 700.0  # exp of it, and of its negative, are far from overflow
-BLOCK = 4096  # numbers computed at once, few enough to stay in the cache
+EXP_TERMS = tuple(1 / math.factorial(n) for n in range(13, -1, -1))  # coefficients of exp(r), highest power first
+LOG_TERMS = tuple(1 / n for n in range(21, 0, -2))  # coefficients of artanh(s) / s in powers of s^2, highest first
+HIGHEST_EXPONENT = 700.0  # largest exponent; exp of it and of its negative is far from overflow
+BLOCK = 4096  # numbers computed at once, few enough for the processor's cache
 MANTISSA, BIAS = 52, 1023  # bits of the mantissa of a float64; its exponent is stored with this added
 
 

@@ -42,7 +42,7 @@ from functools import cached_property
 
 import numpy as np
 
-from textgen.model.config import ModelConfig
+from textgen.model.config import SCALE, TABLE, ModelConfig
 from textgen.model.exact_math import exp, sigmoid, tanh, total
 from textgen.model.numpy_model import QUIET, SteppedNetwork
 from textgen.model.reference.cells import CellState, cell_of
@@ -50,11 +50,9 @@ from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import NORM_EPSILON
 
 State = tuple[CellState, ...]  # of each layer, (h,) or (h, c), [B, H] float64; then that of attention, if any
-SCALE = "/scale"  # added to the name of a matrix, for its scales
-EXACT_SUM = (1 << 24) - 1  # float32 has every integer up to here
-MOST_LEVELS = 32767  # k at most, so that an input fits into 16 bits
-EMBEDDING = "embedding/table"
-ROWS = 8  # texts whose gates are computed at once, few enough to stay in the cache
+EXACT_SUM = (1 << 24) - 1  # float32 represents every integer up to this one
+MOST_LEVELS = 32767  # upper limit of k, so that an input fits into 16 bits
+ROWS = 8  # texts whose gates are computed at once, few enough for the processor's cache
 Step = Callable[[np.ndarray, CellState], CellState]  # x [B, in], state of a layer -> its new state
 
 
@@ -98,7 +96,7 @@ class ExactWeights:
     @cached_property
     def embedding_bound(self) -> float:
         """M: the largest magnitude of a number in the embedding table, 1 if all are 0."""
-        table = self.matrices[EMBEDDING]
+        table = self.matrices[TABLE]
         largest = np.abs(table.integers.astype(np.int32)).max(axis=1)
         return float(np.max(largest * table.scales.astype(np.float64))) or 1.0
 
@@ -115,7 +113,7 @@ def exact_weights(config: ModelConfig, arrays: Mapping[str, np.ndarray]) -> Exac
         if name.endswith(SCALE):
             continue
         if name + SCALE in arrays:
-            rows = array if name == EMBEDDING else array.T
+            rows = array if name == TABLE else array.T
             matrices[name] = ExactMatrix(np.ascontiguousarray(rows), arrays[name + SCALE])
         else:
             vectors[name] = array
@@ -139,8 +137,8 @@ class ExactModel(SteppedNetwork):
         self.weights = weights
         self.embedding_dim = config.embedding_dim
         self._config = config
-        self._table = matrices[EMBEDDING].integers
-        self._scales = matrices[EMBEDDING].scales.astype(np.float64)[:, None]  # [V, 1]
+        self._table = matrices[TABLE].integers
+        self._scales = matrices[TABLE].scales.astype(np.float64)[:, None]  # [V, 1]
         self._norms = [_norm_of(weights, layer) for layer in range(config.num_layers)]
         self._layers = [_step_of(weights, layer) for layer in range(config.num_layers)]
         within = None if config.residual or _is_relu(config) else 1.0  # of the last layer's output
@@ -151,7 +149,7 @@ class ExactModel(SteppedNetwork):
         if config.hidden_units != config.embedding_dim:
             self._projection = Product(matrices["projection/kernel"], within, weights.vectors["projection/bias"])
             within = None
-        self._head = Product(matrices.get("head/kernel", matrices[EMBEDDING]), within, weights.vectors["head/bias"])
+        self._head = Product(matrices.get("head/kernel", matrices[TABLE]), within, weights.vectors["head/bias"])
 
     def initial_state(self, batch_size: int) -> State:
         """The state before the first token: zeros, float64."""
@@ -320,7 +318,7 @@ def _is_relu(config: ModelConfig) -> bool:
 
 @dataclass(frozen=True)
 class _Layer:
-    """The weights of a layer, and the numbers that bound what its matrices read."""
+    """The weights of a layer, and bounds of the inputs of its matrices."""
 
     config: ModelConfig
     matrices: Mapping[str, ExactMatrix]  # by their names within the layer
@@ -332,7 +330,7 @@ class _Layer:
         return Product(self.matrices["kernel"], self.bound)
 
     def recurrent(self) -> Product:
-        """The product with h', whose magnitudes are at most 1, but for relu."""
+        """The product with h', whose magnitudes are at most 1 unless the activation is relu."""
         return Product(self.matrices["recurrent_kernel"], None if _is_relu(self.config) else 1.0)
 
 

@@ -25,7 +25,7 @@ from textgen.model.layers.recurrent import RecurrentStack, State
 from textgen.model.layers.sampled_softmax import Candidates, sampled_loss
 from textgen.settings import from_dict, to_dict
 
-EMBEDDING_SITE = 0  # number of a dropout mask; the recurrent layers have 1 to L
+EMBEDDING_SITE = 0  # number of the dropout mask of the embedding; the recurrent layers have 1 to L
 DROPOUTS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")
 ATTENTION_SITE = 1 << 9
 WORD_SITE = 1 << 10

@@ -16,7 +16,7 @@ from functools import cache, partial
 import numpy as np
 
 from textgen.model.clamping import Clamp, clamped_step
-from textgen.model.config import ModelConfig
+from textgen.model.config import TABLE, ModelConfig
 from textgen.model.reference.attention import attention_forward, attention_state
 from textgen.model.reference.cells import CellState, CellWeights, cell_of
 from textgen.model.reference.network import of_layer
@@ -38,7 +38,7 @@ def zero_state(config: ModelConfig, batch_size: int) -> State:
 
 
 class SteppedNetwork(ABC):
-    """A network that reads one token of each text at a time: what it does with several follows from that."""
+    """A network that computes one token of each text at a time; it reads several tokens one after another."""
 
     def read(self, inputs: np.ndarray, state: State) -> State:
         """Reads token ids.
@@ -109,7 +109,7 @@ class NumpyModel(SteppedNetwork):
         """
         self._config = config
         self.embedding_dim = config.embedding_dim
-        self._table = weights["embedding/table"]  # [V, E]
+        self._table = weights[TABLE]  # [V, E]
         layers = [_arranged(config, of_layer(weights, f"{config.cell}_{layer}")) for layer in range(config.num_layers)]
         self._free_layers = [step for step, _ in layers]
         self._layer_weights = [own for _, own in layers]

@@ -42,7 +42,18 @@ class Graph:
     def several(
         self, operator: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **attributes: Any
     ) -> Sequence[str]:
-        """Adds a node with several outputs."""
+        """Adds a node with several outputs.
+
+        Args:
+            operator: Name of the operator.
+            inputs: Names of its inputs; "" for one that is left out.
+            outputs: Names of its outputs.
+            domain: Domain of the operator; "" for ONNX itself.
+            attributes: Attributes of the node.
+
+        Returns:
+            The names of the outputs.
+        """
         self.nodes.append(helper.make_node(operator, list(inputs), list(outputs), domain=domain, **attributes))
         return outputs
 
@@ -104,7 +115,16 @@ class Float32Products:
     def tied(self, graph: Graph, name: str, x: str, table: np.ndarray, bias: np.ndarray, output: str) -> str:
         """The products of x [B, E] with each row of the table of `embedding`, which the graph holds once, and a bias.
 
-        The other arguments and the result are those of `affine`.
+        Args:
+            graph: The graph, which grows.
+            name: Name of the product, unique in the network.
+            x: A tensor.
+            table: The table [V, E].
+            bias: The bias [V].
+            output: Name of the result.
+
+        Returns:
+            Name of the result [B, V].
         """
         self._watch(graph, name, [x])
         return graph("Gemm", x, self._table, graph.constant(bias), transB=1, name=output)

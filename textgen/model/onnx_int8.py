@@ -27,7 +27,7 @@ from textgen.model.rounding import Loss, drawn, loss_of, spread
 ROWS, STEPS = 32, 64  # texts written to find the scales, and tokens of each
 LEVELS = 127  # largest magnitude of an integer
 MIDDLE = 128  # the 8-bit integer that stands for 0 in the inputs of products
-FEWER_LEVELS = 63  # where the sum of two products saturates at 16 bits
+FEWER_LEVELS = 63  # largest magnitude where the sum of two products saturates at 16 bits
 SEED = 0
 
 
@@ -51,7 +51,7 @@ class Int8Products:
         return graph("DequantizeLinear", rows, graph.constant(scale), graph.constant(np.uint8(MIDDLE)))
 
     def affine(self, graph: Graph, name: str, parts: Sequence[Part], bias: np.ndarray | None, output: str = "") -> str:
-        """The sum of products of each part, and a bias: see `Float32Products`."""
+        """The sum of products of each part, and a bias. The arguments are those of `Float32Products.affine`."""
         middle = graph.constant(np.uint8(MIDDLE))
         integers, matrices = [], []
         for number, (tensor, matrix) in enumerate(parts):
@@ -73,7 +73,10 @@ class Int8Products:
         return graph("MatMulIntegerToFloat", *inputs, name=output, domain=CONTRIB)
 
     def tied(self, graph: Graph, name: str, x: str, table: np.ndarray, bias: np.ndarray, output: str) -> str:
-        """The products with each row of the table, which is kept once more for them, with a scale for each row."""
+        """The products with each row of the table, which is kept once more for them, with a scale for each row.
+
+        The arguments are those of `Float32Products.tied`.
+        """
         return self.affine(graph, name, [(x, table.T)], bias, output)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from itertools import chain, islice
 from typing import Any
 
@@ -13,26 +12,24 @@ from textgen.errors import ConfigError
 from textgen.machine import num_cores
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import State, zero_state
-from textgen.wording import install_command
+from textgen.versions import missing, require
 
 LIBRARIES = ("onnx", "onnxruntime")
 THREADS = 2  # cores for a product; more do not pay for networks of this kind
-SPIN_MICROSECONDS = 150  # that a thread waits actively for its part of the next product, instead of being woken up
-SPIN_VERSION = (1, 26)  # the first of ONNX Runtime in which this time can be set; without a limit it is milliseconds
+SPIN_MICROSECONDS = 150  # busy-wait of a thread between two products
+SPIN_VERSION = (1, 26)  # first version of ONNX Runtime in which this time can be set; its default is milliseconds
 CPU = "CPUExecutionProvider"
 WARNINGS_OFF = 3  # ONNX Runtime's level of log messages
 
 
 def is_installed() -> bool:
     """Whether the libraries of the extra `onnx` can be imported."""
-    return all(find_spec(name) is not None for name in LIBRARIES)
+    return not missing(LIBRARIES)
 
 
 def require_onnx() -> None:
     """Raises `ConfigError` if the libraries of the extra are missing."""
-    missing = [name for name in LIBRARIES if find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"ONNX Runtime needs {', '.join(missing)}: {install_command('onnx')}.")
+    require("ONNX Runtime", LIBRARIES, "onnx", ConfigError)
 
 
 def session_options() -> Any:

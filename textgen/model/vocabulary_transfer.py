@@ -22,8 +22,8 @@ from textgen.tokenizer.tokenizer import Tokenizer
 
 VOCAB_AXIS = {"embedding/table": 0, "head/kernel": 1, "head/bias": 0}  # axis of the vocabulary
 BIAS = "head/bias"
-SHARES = (0.0, 0.5, 1.0)  # of a model's bias, beside log frequencies, that are tried
-ROWS, LENGTH = 16, 128  # tokens on which they are tried
+SHARES = (0.0, 0.5, 1.0)  # shares of a model's bias that are tried, beside log frequencies
+ROWS, LENGTH = 16, 128  # rows of tokens on which the shares are tried, and tokens of a row
 
 
 def shared_tokens(source: Tokenizer, target: Tokenizer) -> tuple[list[int], list[int]]:

@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 
+from textgen.corpus.scripts import HAN
 from textgen.errors import SavedModelError
 from textgen.storage.folders import MANIFEST
 
@@ -18,14 +19,13 @@ PACKAGE = Path(__file__).resolve().parent.parent
 PLACES = (PACKAGE / "bases", PACKAGE.parent / "saved_models" / "bases")  # in an installed package, in the repository
 
 LETTER = re.compile(r"[^\W\d_]+")
-HAN = re.compile("[\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+")
 LATIN = re.compile(
     "[A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u1e00-\u1eff\uff21-\uff3a\uff41-\uff5a]+"
 )
 
 
 def bases_folder() -> Path:
-    """Returns the folder of the bases: $TEXTGEN_BASES, or else that of this installation. It may be missing."""
+    """Returns the folder of the bases: $TEXTGEN_BASES, or else the one of this installation. It may be missing."""
     if folder := os.environ.get("TEXTGEN_BASES"):
         return Path(folder)
     return next((place for place in PLACES if place.is_dir()), PLACES[0])
@@ -60,7 +60,7 @@ def base_folder(name: str) -> Path:
 
 
 def is_base(folder: Path) -> bool:
-    """Checks whether a folder is that of a base, which belongs to the program and not to the user."""
+    """Checks whether a folder holds a base, which belongs to the program and not to the user."""
     return folder.name in BASES and os.path.realpath(folder.parent) == os.path.realpath(bases_folder())
 
 

@@ -22,7 +22,7 @@ from textgen.model.numpy_model import NumpyModel
 from textgen.model.probabilities import log_softmax
 from textgen.model.rounding import spread
 from textgen.saved_model.creation import check_place
-from textgen.saved_model.layout import CARD, FLOAT32, NGRAMS, TRAINING, training_bytes
+from textgen.saved_model.layout import CARD, FLOAT32, INT8, NGRAMS, TRAINING, training_bytes
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model
@@ -31,11 +31,11 @@ from textgen.storage.addresses import without_secrets
 from textgen.storage.files import write_own_file
 from textgen.storage.folders import new_folder
 
-LIMIT = 0.005  # share of bits that compressing may cost
-ROWS, STEPS = 32, 64  # texts that the model writes, and tokens of each
+LIMIT = 0.005  # maximum share of additional bits
+ROWS, STEPS = 32, 64  # number of texts that the model writes, and of tokens in each
 SEED = 20
 ONLY_FOR_RESUMING = ("tokens", "files", "signature")  # fields of training.json
-PART, PARTS = 1000, 32  # characters of a text that are scored at a time, and how many such parts at most
+PART, PARTS = 1000, 32  # characters in a part that is scored at a time, and maximum number of parts
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,9 @@ class Cost:
         """The rise of bits as a share of the bits before; infinite if a weight is lost."""
         rise = self.after - self.before
         return rise / self.before if self.before > 0 else math.inf if rise > 0 else 0.0
+
+    def __str__(self) -> str:
+        return f"{max(100 * self.share, 0):.2g} % more bits a {self.unit} ({self.before:.4f} -> {self.after:.4f})"
 
 
 def cost_of(saved: ModelFolder, precision: str, texts: Iterable[str] | None = None) -> Cost:
@@ -92,6 +95,32 @@ def cost_of(saved: ModelFolder, precision: str, texts: Iterable[str] | None = No
         (_cost_in(direction, saved, before, after, parts) for direction in saved.model_config.directions),
         key=lambda cost: cost.share,
     )
+
+
+def checked_cost(
+    saved: ModelFolder, precision: str, texts: Iterable[str] | None = None, *, force: bool = False
+) -> Cost:
+    """Measures what storing the weights of a model in a precision costs, and refuses a cost above `LIMIT`.
+
+    Args:
+        saved: The model; it stays as it is.
+        precision: "float16" or "int8".
+        texts: Documents to measure on; see `cost_of`.
+        force: Whether any cost is accepted.
+
+    Returns:
+        The cost.
+
+    Raises:
+        SavedModelError: The cost is too high, or cannot be measured.
+    """
+    cost = cost_of(saved, precision, texts)
+    if not cost.share <= LIMIT and not force:  # nor if it is not a number
+        raise SavedModelError(
+            f"{saved.name} was left as it is: as {precision} it needs {cost}, and the limit is {100 * LIMIT:g} %. "
+            + ("Set precision to float16, or use force." if precision == INT8 else "Use force to compress it anyway.")
+        )
+    return cost
 
 
 def compress(saved: ModelFolder, precision: str) -> None:

@@ -29,7 +29,7 @@ from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 
 
 def check_place(folder: Path) -> None:
-    """Checks that a new model may have a folder: that its name is valid, and that it is not in that of another model.
+    """Checks that a new model may have a folder: its name is valid, and it lies in the folder of no other model.
 
     Args:
         folder: Folder of the new model, which need not exist.

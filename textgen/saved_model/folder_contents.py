@@ -18,7 +18,7 @@ OWN_NAMES = (CONFIG, MODEL_FILE, WEIGHTS, NGRAMS, WORDS, MANIFEST, TRAINING, CAR
 
 
 def is_model(path: Path) -> bool:
-    """Checks whether a folder is that of a saved model; the content of its files is not checked.
+    """Checks whether a folder holds a saved model; the content of its files is not checked.
 
     A manifest alone does not make a model: exports and prepared corpora have one, too.
 
@@ -83,7 +83,7 @@ def has_own_files(names: list[str]) -> bool:
 
 
 def holds_model(folder: Path) -> bool:
-    """Checks whether a folder is that of a model by what its manifest names.
+    """Checks by the files in its manifest whether a folder holds a model.
 
     Unlike `is_model` this is sure on a disk that ignores case, where the manifest.json of another program has the name
     of ours.

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from textgen.corpus import walk
 from textgen.errors import ModelChanged, SavedModelError, TextgenError
 from textgen.model.config import ModelConfig
-from textgen.schema import check
+from textgen.schema import check, json_object
 from textgen.settings import from_dict
 from textgen.storage.files import json_bytes, read_file
 from textgen.storage.folders import MANIFEST, read_manifest, verified
@@ -18,12 +19,13 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.wording import counted
 
 FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
-PRECISIONS = (FLOAT32, FLOAT16, INT8)  # of the weights in a file
+PRECISIONS = (FLOAT32, FLOAT16, INT8)  # formats of the weights in a file
 FORMAT_VERSION, COMPRESSED_VERSION = 1, 2  # programs that know only the first refuse weights in fewer bytes
-CONFIG, WEIGHTS, NGRAMS = "config.json", "model.safetensors", "ngrams.safetensors"
+CONFIG, TRAINING, CARD = walk.CONFIG, walk.TRAINING, walk.CARD
+LOGS, CHECKPOINTS = walk.LOGS, walk.CHECKPOINTS
+WEIGHTS, NGRAMS = "model.safetensors", "ngrams.safetensors"
 WORDS = "words.safetensors"
-TRAINING, CARD, LOGS, CHECKPOINTS = "training.json", "README.md", "logs", "checkpoints"
-JSON_BYTES = 1 << 25  # largest JSON file in bytes
+JSON_BYTES = walk.RECORD_BYTES  # maximum size of a JSON file
 
 RECORD = {  # fields of training.json that commands other than train read; `textgen.training.resumption` reads more
     "corpus": {"paths": [str], "characters": int, "documents": int},
@@ -117,12 +119,9 @@ def read_json(path: Path) -> dict[str, Any]:
         SavedModelError: The file cannot be read, or does not hold a JSON object.
     """
     try:
-        value = json.loads(read_bytes(path, JSON_BYTES))
-    except (ValueError, RecursionError) as error:
+        return json_object(read_bytes(path, JSON_BYTES))
+    except ValueError as error:
         raise SavedModelError(f"Cannot read {path}: {error}. Copy the whole folder again.") from None
-    if not isinstance(value, dict):
-        raise SavedModelError(f"{path} is damaged: it should hold a JSON object. Copy the whole folder again.")
-    return value
 
 
 def read_bytes(path: Path, limit: int) -> bytes:

@@ -12,7 +12,7 @@ from textgen.model.config import CELLS
 from textgen.storage.addresses import without_secrets
 from textgen.wording import counted, shell_word, visible
 
-LISTED_FILES = 5  # files of the corpus that a card names, at most
+LISTED_FILES = 5  # maximum number of files of the corpus that a card names
 
 
 def model_card(name: str, record: Mapping[str, Any]) -> str:

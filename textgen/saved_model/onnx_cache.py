@@ -24,6 +24,7 @@ from textgen.errors import SavedModelError, TextgenError
 from textgen.model.config import ModelConfig
 from textgen.model.onnx_model import OnnxModel
 from textgen.model.rounding import Loss
+from textgen.schema import json_object
 from textgen.settings import to_dict
 from textgen.storage.cache_eviction import LOSS, NETWORK, NETWORKS, evict, limit_bytes
 from textgen.storage.cache_folder import cache_folder, filling_cache, named_cache_folder
@@ -31,16 +32,16 @@ from textgen.storage.files import TEMPORARY, CannotWrite, json_bytes, read_file,
 from textgen.storage.folders import new_folder, read_manifest, sweep_abandoned, verified
 from textgen.storage.locks import Hold
 from textgen.versions import module_version
+from textgen.wording import Say, silent
 
 FORMAT = 2  # part of the key: raise it when the files change, so that old entries are not used
 LOSS_BYTES = 1 << 16  # maximum size of loss.json
 
-Say = Callable[[str], None]
 Entry = tuple[bytes | None, Loss]  # the network, None if it loses too much; and its loss
 
 
 @dataclass(frozen=True)
-class Source:
+class NetworkSource:
     """What a network in int8 is made from.
 
     Attributes:
@@ -70,7 +71,7 @@ class Source:
         return sha256(repr((*parts, _processor())).encode()).hexdigest()[:32]
 
 
-def int8_writer(source: Source, say: Say = lambda line: None) -> tuple[OnnxModel | None, Loss]:
+def int8_writer(source: NetworkSource, say: Say = silent) -> tuple[OnnxModel | None, Loss]:
     """Returns a network in int8, which is made first if it is not in the cache.
 
     Args:
@@ -97,28 +98,28 @@ def int8_writer(source: Source, say: Say = lambda line: None) -> tuple[OnnxModel
     return (None if data is None else OnnxModel(data, source.config)), loss
 
 
-def known_loss(source: Source) -> Loss | None:
+def known_loss(source: NetworkSource) -> Loss | None:
     """Returns what a network in int8 loses, if that was measured."""
     cache = named_cache_folder()
     known = None if cache is None else _read(cache / NETWORKS / source.key)
     return None if known is None else known[1]
 
 
-def _made(source: Source) -> Entry:
+def _made(source: NetworkSource) -> Entry:
     from textgen.model.onnx_int8 import int8_network
 
     data, loss = int8_network(source.config, source.weights(), source.openings)
     return (data if loss.is_small else None), loss
 
 
-def _folder(source: Source) -> Path | None:
+def _folder(source: NetworkSource) -> Path | None:
     """The folder of the entry; None if the cache folder cannot be written."""
     with suppress(TextgenError):
         return cache_folder() / NETWORKS / source.key
     return None
 
 
-def _keep(folder: Path, source: Source, entry: Entry, say: Say) -> None:
+def _keep(folder: Path, source: NetworkSource, entry: Entry, say: Say) -> None:
     """Writes an entry of the cache, and removes others if there are too many."""
     data, loss = entry
     limit = limit_bytes()
@@ -136,9 +137,9 @@ def _keep(folder: Path, source: Source, entry: Entry, say: Say) -> None:
 def _read(folder: Path) -> Entry | None:
     """Reads an entry of the cache. Returns None if it is missing or damaged."""
     hold = Hold(folder)  # so that nobody removes it meanwhile
-    with suppress(SavedModelError, OSError, ValueError, TypeError, KeyError, RecursionError):
+    with suppress(SavedModelError, OSError, ValueError, TypeError, KeyError):
         files: dict[str, Any] = read_manifest(folder)["files"]
-        content = json.loads(read_file(verified(folder, LOSS, files[LOSS]), LOSS_BYTES))
+        content = json_object(read_file(verified(folder, LOSS, files[LOSS]), LOSS_BYTES))
         loss = Loss(**content["loss"])
         data = verified(folder, NETWORK, files[NETWORK]).read_bytes() if loss.is_small else None
         os.utime(folder)  # the entries unused for longest are removed first

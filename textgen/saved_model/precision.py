@@ -14,14 +14,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from textgen.errors import SavedModelError
+from textgen.model.config import SCALE, TABLE
 from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
 
 VECTORS = ("bias", "gamma", "beta", "peepholes")  # last part of the names of weights that stay float32
-SCALE = "/scale"  # added to the name of a matrix, for its scales
 LEVELS = 127  # largest magnitude of an integer
 LARGEST_SCALE = np.finfo(np.float32).max / 128  # 128 is the largest magnitude that a file can hold
-EMBEDDING = "embedding/table"
-CODES = {FLOAT32: "F32", FLOAT16: "F16", INT8: "I8"}  # of safetensors
+CODES = {FLOAT32: "F32", FLOAT16: "F16", INT8: "I8"}  # names of the types in safetensors
 
 Stored = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -103,7 +102,7 @@ def restored(arrays: Mapping[str, np.ndarray], precision: str) -> dict[str, np.n
 
 def _outputs(name: str) -> int:
     """Returns the axis of a matrix that has a scale for each index."""
-    return 0 if name == EMBEDDING else 1
+    return 0 if name == TABLE else 1
 
 
 def _as_float32(integers: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:

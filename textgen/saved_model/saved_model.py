@@ -55,14 +55,14 @@ from textgen.saved_model.layout import (
     read_listed,
     read_training,
 )
-from textgen.saved_model.onnx_cache import Source, int8_writer, known_loss
+from textgen.saved_model.onnx_cache import NetworkSource, int8_writer, known_loss
 from textgen.saved_model.registry import find_model, models_folder
 from textgen.settings import from_dict, to_dict
 from textgen.storage.folders import MANIFEST, read_manifest
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
-from textgen.wording import counted, shell_word
+from textgen.wording import Say, counted, shell_word, silent
 
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from textgen.generation.stepping import StepModel
     from textgen.model.language_model import LanguageModel
 
-LEAST_WEIGHTS = 1_000_000  # NumPy writes as fast with smaller networks
+LEAST_WEIGHTS = 1_000_000  # minimum size for ONNX Runtime; with smaller networks NumPy is as fast
 EXACT = " exact"  # added to the fingerprint of a model that computes in exact arithmetic
 
 
@@ -219,7 +219,7 @@ class ModelFolder:
         """
         return ExactModel(self.exact_weights())
 
-    def step_model(self, runtime: str = AUTO, say: Callable[[str], None] = lambda line: None) -> StepModel:
+    def step_model(self, runtime: str = AUTO, say: Say = silent) -> StepModel:
         """Builds the model that generates from left to right.
 
         Args:
@@ -258,18 +258,16 @@ class ModelFolder:
         return self.model_config.num_parameters >= LEAST_WEIGHTS and is_installed()
 
     @property
-    def _source(self) -> Source:
+    def _source(self) -> NetworkSource:
         """What the network in 8 bits is made from."""
         config, _ = one_way(self.model_config, {}, "forward")  # the weights are read when they are needed
 
         def weights() -> dict[str, np.ndarray]:
             return one_way(self.model_config, self.weights(), "forward")[1]
 
-        return Source(self.name, self.fingerprint, config, weights, self.tokenizer.openings)
+        return NetworkSource(self.name, self.fingerprint, config, weights, self.tokenizer.openings)
 
-    def generator(
-        self, *, exact: bool = False, runtime: str = AUTO, say: Callable[[str], None] = lambda line: None
-    ) -> Generator:
+    def generator(self, *, exact: bool = False, runtime: str = AUTO, say: Say = silent) -> Generator:
         """Builds a generator that writes text from left to right.
 
         Args:

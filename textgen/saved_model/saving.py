@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
     from textgen.dataset.word_filter import WordFilter
 
-FILTER_BYTES = 1 << 30  # largest size of the file of n-grams or of words
+FILTER_BYTES = 1 << 30  # maximum size of the file of n-grams or of words
 
 
 def save_model(

@@ -18,10 +18,10 @@ from textgen.server.failures import ApiError
 from textgen.server.host_names import ANY, host_in, host_name, is_address, origin_of, own_names
 
 KEY_VARIABLE = "TEXTGEN_API_KEY"
-KEYS_BYTES = 1 << 20  # of a file of keys at most
+KEYS_BYTES = 1 << 20  # size limit of a file of keys
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 ALLOWED_HEADERS = ("Authorization", "Content-Type")
-TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # the name of a header
+TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # form of the name of a header
 ANYBODY = ""  # owner of what is kept on a server without keys
 
 

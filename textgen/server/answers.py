@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from textgen.generation.row import Token
-from textgen.server.planning import Plan
+from textgen.server.planning import AnswerPlan
 from textgen.server.prompt_scores import TokenScore, legacy_logprobs
 from textgen.server.token_texts import Offsets, finite
 from textgen.server.writing import Choice
 
 
-def whole(plan: Plan, choice: Choice, index: int) -> dict[str, Any]:
+def whole(plan: AnswerPlan, choice: Choice, index: int) -> dict[str, Any]:
     """A text in an answer that is not streamed."""
-    pieces = Pieces(plan, choice)
-    logprobs = pieces.logprobs(choice.tokens)
+    chunks = Chunks(plan, choice)
+    logprobs = chunks.logprobs(choice.tokens)
     if logprobs and plan.echoes:
         before = plan.echoes[choice.prompt].logprobs
         logprobs = {name: before[name] + values for name, values in logprobs.items()}
@@ -26,10 +26,10 @@ def whole(plan: Plan, choice: Choice, index: int) -> dict[str, Any]:
     return body | {"text": plan.prompts[choice.prompt] * plan.echo + choice.text}
 
 
-class Pieces:
-    """The pieces of one text in a stream, and its log probabilities."""
+class Chunks:
+    """The chunks of one text in a stream, and its log probabilities."""
 
-    def __init__(self, plan: Plan, choice: Choice) -> None:
+    def __init__(self, plan: AnswerPlan, choice: Choice) -> None:
         self._plan = plan
         self._choice = choice
         self._texts = plan.model.token_texts
@@ -39,22 +39,22 @@ class Pieces:
         """What comes before the first token: the role in a chat, or the prompt that is repeated."""
         plan = self._plan
         if plan.is_chat:
-            return [self._piece(delta={"role": "assistant", "content": ""})]
+            return [self._chunk(delta={"role": "assistant", "content": ""})]
         if not plan.echo:
             return []
         prompt = self._choice.prompt
-        return [self._piece(plan.prompts[prompt], plan.echoes[prompt].logprobs if plan.echoes else self.logprobs(()))]
+        return [self._chunk(plan.prompts[prompt], plan.echoes[prompt].logprobs if plan.echoes else self.logprobs(()))]
 
     def of(self, token: Token) -> dict[str, Any] | None:
-        """The piece of a token; None if it adds nothing yet."""
+        """The chunk of a token; None if it adds nothing yet."""
         if not token.text and self._plan.logprobs is None:
             return None
-        return self._piece(token.text, self.logprobs([token]))
+        return self._chunk(token.text, self.logprobs([token]))
 
     def last(self) -> dict[str, Any]:
-        """The last piece, with the reason of the end."""
-        piece = self._piece(delta={}) if self._plan.is_chat else self._piece()
-        return piece | {
+        """The last chunk, with the reason of the end."""
+        chunk = self._chunk(delta={}) if self._plan.is_chat else self._chunk()
+        return chunk | {
             "finish_reason": self._choice.finish_reason or "length",
             "seed": self._choice.job.row.config.seed,
         }
@@ -68,13 +68,13 @@ class Pieces:
             return {"content": [self._chat_logprob(each) for each in written], "refusal": None}
         return legacy_logprobs(written, self._texts, self._next_offsets())
 
-    def _piece(
+    def _chunk(
         self, text: str = "", logprobs: dict[str, Any] | None = None, delta: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        piece: dict[str, Any] = {"index": self._choice.index, "logprobs": logprobs, "finish_reason": None}
+        chunk: dict[str, Any] = {"index": self._choice.index, "logprobs": logprobs, "finish_reason": None}
         if self._plan.is_chat:
-            return piece | {"delta": {"content": text} if delta is None else delta}
-        return piece | {"text": text}
+            return chunk | {"delta": {"content": text} if delta is None else delta}
+        return chunk | {"text": text}
 
     def _next_offsets(self) -> Offsets:
         """The offsets of the tokens that come next."""

@@ -31,9 +31,9 @@ from textgen.server.resources import Resources
 from textgen.server.sse import EventStream, disconnected
 from textgen.server.web_page import page_routes
 
-OPEN_PATHS = ("/health", "/ready")  # need no key
+OPEN_PATHS = ("/health", "/ready")  # paths that need no key
 METRICS_PATH = "/metrics"
-SLOWEST = 1 << 10  # bytes of a body in a second
+SLOWEST = 1 << 10  # lowest rate of the body of a request, in bytes per second
 REQUEST_ID = re.compile(r"[\w.-]{1,100}")
 Result = TypeVar("Result")
 

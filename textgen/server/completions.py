@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any
 
 from textgen.generation.config import SamplingConfig
+from textgen.generation.generated_text import CUT, written_ids
 from textgen.generation.generator import Generator
 from textgen.generation.row import TextRow
 from textgen.generation.text_state import TextState
-from textgen.server.answers import Pieces, whole
+from textgen.server.answers import Chunks, whole
 from textgen.server.engine import Job
-from textgen.server.planning import Plan, check_length, label_of, lead_of, make_row, root_of, start_of
+from textgen.server.planning import AnswerPlan, check_length, label_of, lead_of, make_row, root_of, start_of
 from textgen.server.prompt_scores import Echo, legacy_logprobs, prompt_scores
 from textgen.server.requests import Prompt
 from textgen.server.resources import Resources
@@ -24,16 +25,14 @@ from textgen.server.states import KeptState
 from textgen.server.token_texts import Offsets
 from textgen.server.writing import Choice, Writing
 
-CUT = ("stop", "until", "blocked")  # reasons to end that take tokens back
 
-
-async def answer(plan: Plan, resources: Resources) -> dict[str, Any]:
+async def answer(plan: AnswerPlan, resources: Resources) -> dict[str, Any]:
     """Writes all texts of a plan and returns the answer."""
     with plan.model.in_use():
         return await _answer(plan, resources)
 
 
-async def _answer(plan: Plan, resources: Resources) -> dict[str, Any]:
+async def _answer(plan: AnswerPlan, resources: Resources) -> dict[str, Any]:
     await _score_prompts(plan, resources)
     async with Writing(plan.model, resources.metrics) as writing:
         if plan.writes:
@@ -55,53 +54,53 @@ async def _answer(plan: Plan, resources: Resources) -> dict[str, Any]:
     return plan.head(chunk=False) | {"choices": choices, "usage": plan.usage(), "seed": plan.seed}
 
 
-async def stream(plan: Plan, resources: Resources) -> AsyncGenerator[bytes, None]:
+async def stream(plan: AnswerPlan, resources: Resources) -> AsyncGenerator[bytes, None]:
     """Yields the events of a plan while its texts are written."""
     options = plan.request.stream_options
     counts_usage = bool(options and options.include_usage)
     counts_always = bool(counts_usage and options and options.continuous_usage_stats)
     head = plan.head(chunk=True)
 
-    def chunk(choice: dict[str, Any]) -> bytes:
+    def event_of(chunk: dict[str, Any]) -> bytes:
         usage = {"usage": plan.usage() if counts_always else None} if counts_usage else {}
-        return event(head | {"choices": [choice]} | usage)
+        return event(head | {"choices": [chunk]} | usage)
 
     with plan.model.in_use():
         await _score_prompts(plan, resources)
-        writers = [Pieces(plan, choice) for choice in plan.choices]
+        chunks_of = [Chunks(plan, choice) for choice in plan.choices]
         async with Writing(plan.model, resources.metrics) as writing:
             if plan.writes:
                 await _begin(plan, writing)
-            for pieces in writers:
-                for piece in pieces.first():
-                    yield chunk(piece)
+            for chunks in chunks_of:
+                for chunk in chunks.first():
+                    yield event_of(chunk)
             async for choice, token in writing:
-                added = writers[choice.index].of(token)
+                added = chunks_of[choice.index].of(token)
                 if added is not None:
-                    yield chunk(added)
+                    yield event_of(added)
                 if choice.stop_reason:
-                    yield chunk(await _last(plan, choice, writers[choice.index], resources))
+                    yield event_of(await _last(plan, choice, chunks_of[choice.index], resources))
             if not plan.writes:
-                for pieces, choice in zip(writers, plan.choices, strict=True):
-                    yield chunk(await _last(plan, choice, pieces, resources))
+                for chunks, choice in zip(chunks_of, plan.choices, strict=True):
+                    yield event_of(await _last(plan, choice, chunks, resources))
     if counts_usage:
         yield event(head | {"choices": [], "usage": plan.usage()})
     yield DONE
 
 
-async def _last(plan: Plan, choice: Choice, pieces: Pieces, resources: Resources) -> dict[str, Any]:
-    """The last piece of a text, with the state at its end if the request wants it."""
+async def _last(plan: AnswerPlan, choice: Choice, chunks: Chunks, resources: Resources) -> dict[str, Any]:
+    """The last chunk of a text, with the state at its end if the request wants it."""
     state = {"state": await _kept_state(plan, choice, resources)} if plan.request.return_state else {}
-    return pieces.last() | state
+    return chunks.last() | state
 
 
-async def _begin(plan: Plan, writing: Writing) -> None:
+async def _begin(plan: AnswerPlan, writing: Writing) -> None:
     for choice in plan.choices:
         choice.job.listener = writing.listen
     writing.begin(plan.choices)
 
 
-async def _score_prompts(plan: Plan, resources: Resources) -> None:
+async def _score_prompts(plan: AnswerPlan, resources: Resources) -> None:
     """Scores the prompts that the answer repeats."""
     number = plan.logprobs
     if not plan.echo or number is None:
@@ -113,7 +112,7 @@ async def _score_prompts(plan: Plan, resources: Resources) -> None:
         plan.echoes.append(await resources.aside(partial(_echo, plan, row, plan.leads[prompt], number)))
 
 
-def _echo(plan: Plan, row: TextRow, lead: Sequence[int], number: int, wanted: Callable[[], bool]) -> Echo:
+def _echo(plan: AnswerPlan, row: TextRow, lead: Sequence[int], number: int, wanted: Callable[[], bool]) -> Echo:
     """The log probabilities of a prompt."""
     generator = plan.model.scoring_generator(plan.generator)
     start = start_of(generator, lead, row.config.label, plan.kept)
@@ -122,14 +121,15 @@ def _echo(plan: Plan, row: TextRow, lead: Sequence[int], number: int, wanted: Ca
     return Echo(legacy_logprobs(scores, plan.model.token_texts, offsets), offsets)
 
 
-async def _kept_state(plan: Plan, choice: Choice, resources: Resources) -> dict[str, Any]:
+async def _kept_state(plan: AnswerPlan, choice: Choice, resources: Resources) -> dict[str, Any]:
     """Keeps the position at the end of a text, and says how to continue from it."""
     state = choice.job.state
     if state is None or choice.stop_reason in CUT:  # tokens were taken back from the text: it is read anew
         label = label_of(plan.generator, plan.leads[choice.prompt], choice.job.row.config.label)
         config = replace(choice.job.row.config, seed=0, label=label)
-        prompt = plan.prompts[choice.prompt] + choice.text if choice.text else plan.given[choice.prompt]
-        state = await read_state(plan.model, plan.generator, prompt, config, plan.kept, plan.owner, resources)
+        before, prompt = plan.kept.state.ids if plan.kept else (), plan.given[choice.prompt]
+        ids = await asyncio.to_thread(written_ids, plan.model.tokenizer, before, prompt, choice.text)
+        state = await read_state(plan.model, plan.generator, ids, config, plan.kept, plan.owner, resources)
     kept = resources.states.add(plan.owner, plan.model.name, plan.generator.fingerprint, state)
     return described(kept)
 
@@ -143,7 +143,22 @@ async def read_state(
     owner: str,
     resources: Resources,
 ) -> TextState:
-    """Reads a prompt and returns the position after it."""
+    """Reads a prompt and returns the position after it.
+
+    Args:
+        model: The model.
+        generator: Its generator, with the cells held that the request names.
+        prompt: The prompt, as a text or as ids.
+        config: Settings of the text, of which the label counts.
+        kept: The state that is continued; None for the beginning of a document.
+        owner: Whose request it is: see `textgen.server.access`.
+        resources: What the server has.
+
+    Raises:
+        ApiError: The prompt is too long, or the server is busy or closing.
+        ConfigError: The model does not know the label.
+        TokenizerError: The prompt is not valid text, or has ids beyond the vocabulary.
+    """
     with model.in_use():
         row = await asyncio.to_thread(make_row, generator, prompt, config, kept)
         check_length(len(row.prompt_ids), resources)

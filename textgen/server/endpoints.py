@@ -137,7 +137,14 @@ def _encoded(vector: np.ndarray, encoding: str | None) -> str | list[float]:
 
 
 async def make_state(request: Request, body: bytes, owner: str, resources: Resources) -> Response:
-    """`POST /v1/states`: reads a prompt, or takes a file that was fetched or saved before."""
+    """`POST /v1/states`: reads a prompt, or takes a file that was fetched or saved before.
+
+    Args:
+        request: The request.
+        body: Its body.
+        owner: Whose request it is: see `textgen.server.access`.
+        resources: What the server has.
+    """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == STATE_TYPE:
         model = await resources.models.get(request.query_params.get("model"))
         clamps = request.query_params.getlist("clamp")[:MOST_CLAMPS]
@@ -170,7 +177,7 @@ def remove_state(id: str, owner: str, resources: Resources) -> Response:
 
 
 def _flag(request: Request, name: str) -> bool | None:
-    """The value of a parameter of the address that is true or false; None if it is not there.
+    """Returns a query parameter that must be true or false; None if it is missing.
 
     Raises:
         ApiError: It is something else.

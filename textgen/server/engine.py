@@ -1,8 +1,8 @@
 """One thread that writes the texts of all clients of a model, side by side.
 
-The thread repeats one round: admit texts that wait, read a piece of the prompts that are not read yet, write the next
+The thread repeats one round: admit texts that wait, read a part of the prompts that are not read yet, write the next
 token of each text, and hand the tokens to the event loop. Texts join and leave between rounds, so nobody waits for the
-texts of others, and a long prompt delays a token by one piece at most.
+texts of others, and a long prompt delays a token by one part at most.
 
 A text whose client gave a seed, or takes the likeliest token always, is computed row by row: it is the same to the last
 bit alone, beside others, and from `textgen sample`. The other texts share one matrix product, and so do their prompts.
@@ -33,10 +33,10 @@ from textgen.server.failures import ApiError, closing
 from textgen.server.prefix_cache import STRIDE, PrefixCache
 from textgen.wording import counted
 
-AHEAD = 4  # rounds whose tokens the event loop has not taken yet; then the thread waits for it
-READ_STEPS = 64  # of the model in one round, to read prompts
-JOINS = 8  # texts that join in one round, which others wait for
-TOGETHER = 16  # prompts that are read side by side
+AHEAD = 4  # rounds that the thread may be ahead of the event loop; then it waits
+READ_STEPS = 64  # most steps of the model in one round to read prompts
+JOINS = 8  # most texts that join in one round, since the others wait for them
+TOGETHER = 16  # most prompts that are read side by side
 Kind = tuple[Generator, bool]  # what texts that go together have in common: their network, and whether row by row
 Event = Token | Exception | None  # a token; what went wrong; or that the prompt of a job that only reads has been read
 
@@ -92,11 +92,11 @@ class Job:
         return self.generator, self.row_by_row
 
     def note(self, token: Token) -> None:
-        """Keeps what the position at the end needs; called in the thread of the engine after each token."""
+        """Keeps the tokens for `state`; called in the thread of the engine after each token."""
         if self.row.track:
             self._ids.append(token.id)
             if token.stop_reason:
-                self.state = TextState(self.row.state, (*self.row.ids, *self._ids)[-RECENT:])
+                self.state = TextState(self.row.model_state, (*self.row.ids, *self._ids)[-RECENT:])
 
 
 class _Reading:
@@ -108,7 +108,7 @@ class _Reading:
         self.keys: Sequence[bytes] = ()
         self.is_alone = job.row_by_row or not job.writes  # whether it is read row by row
         self.at = 0  # tokens read
-        self.memory = job.row.start.memory
+        self.model_state = job.row.start.model_state
 
 
 class Engine:
@@ -116,12 +116,12 @@ class Engine:
 
     Attributes:
         generator: The generator of the model.
-        cache: States within prompts.
+        prefix_cache: States within prompts.
         rounds: Number of rounds so far.
     """
 
     def __init__(
-        self, generator: Generator, loop: asyncio.AbstractEventLoop, slots: int, max_queue: int, cache_bytes: int
+        self, generator: Generator, loop: asyncio.AbstractEventLoop, slots: int, max_queue: int, prefix_cache_bytes: int
     ) -> None:
         """Starts the thread.
 
@@ -130,10 +130,10 @@ class Engine:
             loop: The event loop in which listeners are called.
             slots: Texts that are written side by side.
             max_queue: Texts that may wait for a slot.
-            cache_bytes: Bytes of states within prompts that are kept.
+            prefix_cache_bytes: Bytes of states within prompts that are kept.
         """
         self.generator = generator
-        self.cache = PrefixCache(cache_bytes)
+        self.prefix_cache = PrefixCache(prefix_cache_bytes)
         self.rounds = 0
         self._loop = loop
         self._slots = slots
@@ -249,24 +249,24 @@ class Engine:
                     self._reading.append(self._begun(job))
 
     def _begun(self, job: Job) -> _Reading:
-        """A job at the beginning of its prompt, or where the cache has a state within it."""
+        """A job at the beginning of its prompt, or where the prefix cache has a state within it."""
         job.row.begin()
         number = self._healing.settled(job.row) if job.writes else len(job.row.prompt_ids)
         reading = _Reading(job, number)
         root = job.root if reading.is_alone else job.root + b" shared"  # whose last digits differ
-        reading.keys = self.cache.keys(root, job.row.prompt_ids[:number])
-        at, memory = self.cache.find(reading.keys)
+        reading.keys = self.prefix_cache.keys(root, job.row.prompt_ids[:number])
+        at, model_state = self.prefix_cache.find(reading.keys)
         if at:
-            reading.at, reading.memory = at, memory
+            reading.at, reading.model_state = at, model_state
             job.cached_tokens = at
         return reading
 
     def _read(self) -> None:
-        """Reads pieces of prompts, in turn, and lets texts whose prompts are read join."""
+        """Reads parts of prompts, in turn, and lets texts whose prompts are read join."""
         steps = joins = 0
         while self._reading and steps < READ_STEPS and joins < JOINS:
             group = self._next_to_read()
-            steps += self._read_piece(group)
+            steps += self._read_part(group)
             for reading in group:
                 if reading.at < reading.number:
                     self._reading.append(reading)
@@ -286,8 +286,8 @@ class Engine:
         others = (each for each in same if not each.is_alone and each.at < each.number)
         return list(islice(others, TOGETHER))
 
-    def _read_piece(self, group: Sequence[_Reading]) -> int:
-        """Reads as many tokens of each prompt as all of them have before their ends, or the next state to keep."""
+    def _read_part(self, group: Sequence[_Reading]) -> int:
+        """Reads the same number of tokens of each prompt: up to the first end or the next state to cache."""
         steps = min(min(each.number, (each.at // STRIDE + 1) * STRIDE) - each.at for each in group)
         if not steps:
             return 0
@@ -296,19 +296,20 @@ class Engine:
             [row.start.ids[-1], *row.prompt_ids[: each.at + steps]][each.at : each.at + steps]
             for row, each in zip(rows, group, strict=True)
         ]
-        memory = group[0].job.generator.model.read(np.array(ids, np.int32), join([each.memory for each in group]))
+        model, before = group[0].job.generator.model, join([each.model_state for each in group])
+        after = model.read(np.array(ids, np.int32), before)
         for number, each in enumerate(group):
-            each.memory = pick(memory, [number])
+            each.model_state = pick(after, [number])
             each.at += steps
             if each.at % STRIDE == 0:
-                self.cache.put(each.keys, each.at // STRIDE, each.memory)
+                self.prefix_cache.put(each.keys, each.at // STRIDE, each.model_state)
         return steps
 
     def _join(self, reading: _Reading) -> None:
         job = reading.job
-        job.row.read_ahead(reading.number, reading.memory)
+        job.row.read_ahead(reading.number, reading.model_state)
         if not job.writes:
-            job.state = TextState(job.row.start.memory, job.row.start.ids[-RECENT:])
+            job.state = TextState(job.row.start.model_state, job.row.start.ids[-RECENT:])
             self._events.append((job, None))
             return
         decoder = self._decoders.get(job.kind) or job.generator.decoder(row_by_row=job.row_by_row)

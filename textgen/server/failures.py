@@ -12,8 +12,8 @@ from starlette.responses import Response
 from textgen.errors import ConfigError, TextgenError, TokenizerError
 
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
-NAMED = 20  # models that an error names
-LONGEST = 1000  # characters of a message, which may quote what was sent
+NAMED = 20  # most models that an error names
+LONGEST = 1000  # most characters of a message, which may quote the request
 
 
 class ApiError(Exception):
@@ -36,6 +36,15 @@ class ApiError(Exception):
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        """Makes an error.
+
+        Args:
+            status: Status of the answer.
+            message: What went wrong, and what to do.
+            param: The field of the request that is wrong, if one is.
+            code: A word for programs.
+            headers: Headers of the answer.
+        """
         super().__init__(message)
         self.status = status
         self.message = message

@@ -7,9 +7,9 @@ import re
 import socket
 from contextlib import suppress
 
-ANY, OPAQUE = "*", "null"  # all origins; that of pages without one
+ANY, OPAQUE = "*", "null"  # the value for all origins, and the origin of pages without one
 DEFAULT_PORTS = {"http": 80, "https": 443}
-HOST = re.compile(r"([a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")  # and a port
+HOST = re.compile(r"([a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")  # host, port
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 
 
@@ -58,7 +58,7 @@ def origin_of(given: str) -> str:
 
 
 def is_address(name: str) -> bool:
-    """Whether a host is an IP address, which no page can let lead elsewhere."""
+    """Whether a host is an IP address: unlike a name, no page can make it resolve to another machine."""
     try:
         ipaddress.ip_address(name)
     except ValueError:

@@ -29,8 +29,10 @@ class Metrics:
         self._models = models
         self.prompt_tokens = self._counter("vllm:prompt_tokens", "Tokens of prompts.")
         self.generation_tokens = self._counter("vllm:generation_tokens", "Tokens written.")
-        self.cache_queries = self._counter("vllm:prefix_cache_queries", "Tokens of prompts looked for in the cache.")
-        self.cache_hits = self._counter("vllm:prefix_cache_hits", "Tokens of prompts found in the cache.")
+        self.prefix_cache_queries = self._counter(
+            "vllm:prefix_cache_queries", "Tokens of prompts looked for in the cache."
+        )
+        self.prefix_cache_hits = self._counter("vllm:prefix_cache_hits", "Tokens of prompts found in the cache.")
         self.finished = self._counter("vllm:request_success", "Texts that have ended.", "finished_reason")
         self.abandoned = self._counter("textgen:abandoned", "Texts given up before their end, since the client left.")
         self.first_token = self._histogram("vllm:time_to_first_token_seconds", "From the request to its first token.")
@@ -56,7 +58,7 @@ class Metrics:
         for name, each in engines.items():
             running.add_metric([name], sum(engine.running for engine in each))
             waiting.add_metric([name], sum(engine.waiting for engine in each))
-            cached.add_metric([name], sum(engine.cache.bytes for engine in each))
+            cached.add_metric([name], sum(engine.prefix_cache.bytes for engine in each))
         yield from (running, waiting, cached)
 
     def text(self) -> bytes:

@@ -3,6 +3,10 @@
 A model whose folder has changed is loaded anew for new requests. Those that are being answered keep the version that
 they began with.
 
+A load is part of the request that needs it, whether the model is not in memory yet or its folder has changed: the
+request waits until the load has ended. Meanwhile a client that streams gets no event, and no status either: a stream
+begins after the load. Only a stream towards a suffix begins before, with comments that keep the connection open.
+
 A name from a request is compared with the names that are served. It never becomes part of a path.
 """
 
@@ -28,13 +32,13 @@ from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine
 from textgen.server.failures import ApiError, closing, no_model, unavailable
 from textgen.server.served_model import Part, ServedModel, exactly
+from textgen.wording import Say
 
 Result = TypeVar("Result")
-Say = Callable[[str], None]
 
 MEGABYTE = 1 << 20
-GRACE = 5.0  # seconds in which a model that was asked for, or planned with, may still get its work
-CHECK_SECONDS = 1.0  # between two looks at whether the folder of a model has changed
+GRACE = 5.0  # seconds after its last use in which a model is not dropped, even if memory is short
+CHECK_SECONDS = 1.0  # seconds between two checks whether the folder of a model has changed
 
 
 class ModelHost:
@@ -82,7 +86,9 @@ class ModelHost:
         return list(self._served())
 
     async def get(self, name: str | None = None, text: str = "") -> ServedModel:
-        """Returns a model, which is loaded first if it is not in memory or if its folder has changed.
+        """Returns a model, and loads it first if it is not in memory or if its folder has changed.
+
+        The request that calls it waits for the load.
 
         Args:
             name: Its name; the default model if it is None or empty.
@@ -199,7 +205,7 @@ class ModelHost:
         return folders | {name: str(base_folder(name)) for name in installed_bases() if name not in folders}
 
     def _default(self, served: Mapping[str, str], text: str) -> str:
-        """The first model; if it is a base, that for the script of a text."""
+        """Returns the first model; if it is a base, the base for the script of a text."""
         first = next(iter(served))
         is_base = not self._places and served[first] in {str(base_folder(name)) for name in installed_bases()}
         base = base_for(text) if is_base else None
@@ -323,7 +329,7 @@ def _folder_of(place: str, models_dir: Path | None) -> Path | None:
 
 
 def _take_error(task: asyncio.Task[Any]) -> None:
-    """Takes the error of a task for which nobody may wait any more, so that it is not reported as lost."""
+    """Retrieves the error of a task that nobody may await any more, so that asyncio does not report it."""
     if not task.cancelled():
         task.exception()
 
@@ -351,7 +357,7 @@ def places_of(models: Sequence[str], name_of: Callable[[str], str]) -> dict[str,
 def _read(
     place: str, models_dir: Path | None, config: ServerConfig, say: Say
 ) -> tuple[ModelFolder, Generator | None, Generator | None]:
-    """Loads a model and what its first text would have to wait for: also in exact arithmetic if that is the default."""
+    """Loads a model and prepares it for its first text, also in exact arithmetic if that is the default."""
     try:
         return _read_version(load_model(place, models_dir), config, say)
     except ModelChanged:  # a training saved it at this moment

@@ -40,14 +40,14 @@ from textgen.server.states import KeptState
 from textgen.server.writing import Choice
 from textgen.wording import counted
 
-MOST_WORK = 1 << 18  # tokens of a request, counted once more for each alternative that is reported
-ID_BYTES = 12  # of the id of an answer
-LONG_PROMPT = 10_000  # characters that are encoded in another thread, so that others do not wait
+MOST_WORK = 1 << 18  # most tokens of a request; a token counts once more for each alternative that is reported
+ID_BYTES = 12  # random bytes in the id of an answer
+LONG_PROMPT = 10_000  # characters of a prompt above which another thread encodes it, so that other requests do not wait
 Made = TypeVar("Made")
 
 
 @dataclass
-class Plan:
+class AnswerPlan:
     """A request that has been understood: what to write, and how to tell it.
 
     Attributes:
@@ -112,7 +112,15 @@ class Plan:
 
 
 def head_of(model: ServedModel, id: str, created: int, *, is_chat: bool = False, chunk: bool = False) -> dict[str, Any]:
-    """Returns the fields that all answers of a model begin with."""
+    """Returns the fields that all answers of a model begin with.
+
+    Args:
+        model: The model.
+        id: The part of the answer's id that tells it from others.
+        created: When it was begun, in seconds since the epoch.
+        is_chat: Whether it has the shape of a chat.
+        chunk: Whether it is a chunk of a stream.
+    """
     prefix, kind = ("chatcmpl", "chat.completion") if is_chat else ("cmpl", "text_completion")
     return {
         "id": f"{prefix}-{id}",
@@ -123,8 +131,21 @@ def head_of(model: ServedModel, id: str, created: int, *, is_chat: bool = False,
     }
 
 
-async def plan_completion(request: CompletionRequest, values: dict[str, Any], owner: str, resources: Resources) -> Plan:
-    """Returns what a request for completions asks for. Raises `ApiError` or `TextgenError` if it cannot be done."""
+async def plan_completion(
+    request: CompletionRequest, values: dict[str, Any], owner: str, resources: Resources
+) -> AnswerPlan:
+    """Plans the answer to a request for completions.
+
+    Args:
+        request: The request.
+        values: The fields that it has, as they were sent.
+        owner: Whose request it is: see `textgen.server.access`.
+        resources: What the server has.
+
+    Raises:
+        ApiError: The request cannot be fulfilled.
+        TextgenError: The same, for a setting of the texts.
+    """
     if request.best_of is not None and request.best_of > 1 and request.stream:
         raise ApiError(400, "best_of cannot be streamed: the best is known at the end.", param="best_of")
     prompts = request.prompts()
@@ -147,8 +168,19 @@ async def plan_completion(request: CompletionRequest, values: dict[str, Any], ow
     return plan
 
 
-async def plan_chat(request: ChatRequest, values: dict[str, Any], owner: str, resources: Resources) -> Plan:
-    """Returns what a request for a chat asks for. Raises `ApiError` or `TextgenError` if it cannot be done."""
+async def plan_chat(request: ChatRequest, values: dict[str, Any], owner: str, resources: Resources) -> AnswerPlan:
+    """Plans the answer to a request for a chat.
+
+    Args:
+        request: The request.
+        values: The fields that it has, as they were sent.
+        owner: Whose request it is: see `textgen.server.access`.
+        resources: What the server has.
+
+    Raises:
+        ApiError: The request cannot be fulfilled.
+        TextgenError: The same, for a setting of the texts.
+    """
     request.check()
     template = request.template or resources.config.chat_template
     if template not in ("text", "dialogue"):
@@ -174,12 +206,12 @@ async def _begun(
     is_chat: bool,
     n: int,
     logprobs: int | None,
-) -> Plan:
+) -> AnswerPlan:
     kept = None if request.state is None else resources.states.get(owner, request.state)
     model = await resources.models.get(request.model or (kept.model if kept else None), text)
     generator = await resources.models.generator(model, clamps_of(request), request.exact)
     check_kept(kept, model, generator)
-    return Plan(model, generator, owner, request, is_chat, n, logprobs, writes=request.length != 0, kept=kept)
+    return AnswerPlan(model, generator, owner, request, is_chat, n, logprobs, writes=request.length != 0, kept=kept)
 
 
 def check_kept(kept: KeptState | None, model: ServedModel, generator: Generator) -> None:
@@ -203,7 +235,7 @@ def check_kept(kept: KeptState | None, model: ServedModel, generator: Generator)
 
 
 async def _add_choices(
-    plan: Plan,
+    plan: AnswerPlan,
     prompts: Sequence[Prompt],
     config: SamplingConfig,
     number: int,
@@ -258,7 +290,7 @@ def _check_work(work: int, what: str, param: str) -> None:
 
 
 async def apart_if_long(characters: int, function: Callable[..., Made], *arguments: Any) -> Made:
-    """Calls a function that reads texts of so many characters; in another thread if others would wait for it."""
+    """Calls a function that reads this many characters, in another thread if other requests would have to wait."""
     if characters > LONG_PROMPT:
         return await asyncio.to_thread(function, *arguments)
     return function(*arguments)
@@ -268,7 +300,7 @@ def _nobody(job: Job, event: object) -> None:
     """The listener of a job that is not submitted yet."""
 
 
-def _rows(plan: Plan, prompts: Sequence[Prompt], config: SamplingConfig, track: bool) -> list[TextRow]:
+def _rows(plan: AnswerPlan, prompts: Sequence[Prompt], config: SamplingConfig, track: bool) -> list[TextRow]:
     """The first text of each prompt."""
     rows = []
     for prompt in prompts:
@@ -287,6 +319,13 @@ def make_row(
     """Returns a text that continues a prompt, and a state if there is one.
 
     A prompt of ids may begin with the end of the document before it and a label, as clients that score texts send it.
+
+    Args:
+        generator: The generator.
+        prompt: The prompt, as a text or as ids.
+        config: Settings of the text.
+        kept: The state that is continued; None for the beginning of a document.
+        track: Whether the position at the end of the text is wanted.
 
     Raises:
         ConfigError: The model does not know the label.
@@ -328,7 +367,14 @@ def lead_of(generator: Generator, ids: Sequence[int]) -> list[int]:
 
 
 def root_of(owner: str, generator: Generator, label: str | None, kept: KeptState | None) -> bytes:
-    """Returns what tells the prompts of one beginning from others in the cache: see `PrefixCache.keys`."""
+    """Returns the root of the prefix-cache keys of prompts with the same beginning: see `PrefixCache.keys`.
+
+    Args:
+        owner: Whose prompts they are: see `textgen.server.access`.
+        generator: The generator that reads them.
+        label: The label of their documents.
+        kept: The state that they continue.
+    """
     parts = (owner, generator.fingerprint, "" if label is None else f"={label}", kept.id if kept else "")
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
 

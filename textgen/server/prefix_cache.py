@@ -15,7 +15,7 @@ import numpy as np
 
 from textgen.generation.text_state import num_bytes
 
-STRIDE = 32  # tokens between two states
+STRIDE = 32  # tokens of a prompt between two cached states
 OVERHEAD = 200  # bytes of an entry besides its arrays, about
 
 

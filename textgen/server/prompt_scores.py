@@ -88,7 +88,7 @@ def prompt_scores(
         SavedModelError: The model computes numbers that are not finite.
     """
     scores = [TokenScore(id) for id in lead]
-    state = start.memory
+    state = start.model_state
     for before, id in zip((start.ids[-1], *ids), ids, strict=False):
         if not wanted():
             break

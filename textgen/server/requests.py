@@ -21,12 +21,12 @@ from textgen.server.failures import ApiError
 from textgen.settings import from_dict, select
 from textgen.wording import counted
 
-MOST_LOGPROBS = 20  # alternatives of a token
-MOST_TEXTS = 64  # texts in stop, ban and so on
-TEXT_LENGTH = 1024  # characters of one of them
-TEXTS_LENGTH = 4096  # of all of them together
+MOST_LOGPROBS = 20  # most alternatives that are reported of a token
+MOST_TEXTS = 64  # most texts in stop, ban and so on
+TEXT_LENGTH = 1024  # most characters of one of these texts
+TEXTS_LENGTH = 4096  # most characters of all of these texts together
 MOST_BIASES = 1024
-BIASES_LENGTH = 1 << 14  # characters of all of them together
+BIASES_LENGTH = 1 << 14  # most characters of all biases together
 MOST_CLAMPS = 64
 CLAMP_HELP = "Cells that are clamped to a number, such as L1/89=3.8, or L1/89.f=1 for a gate: see textgen inspect."
 EXACT_HELP = "Whether to compute in exact arithmetic: the same seed gives the same text on every machine."
@@ -142,7 +142,7 @@ class ChatRequest(GenerationRequest, kw_only=True):
         return "\n".join(lines)
 
     def check(self) -> None:
-        """Refuses what no model of this program can do.
+        """Refuses requests that no model of this program can fulfil.
 
         Raises:
             ApiError: The request has tools, functions or a format.
@@ -322,7 +322,7 @@ def checked_count(name: str, number: int | None, prompts: int, limits: ServerCon
 
 
 def shown_number(number: float) -> str:
-    """A number as an error shows it, which may have come with thousands of digits."""
+    """Returns a number for an error message, which does not repeat thousands of digits."""
     return f"{number:,}" if abs(number) < 1 << 63 else "a larger number"
 
 
@@ -368,7 +368,7 @@ def _biases(given: Mapping[str, float] | Sequence[str]) -> list[str]:
 
 
 def _check_sizes(settings: Mapping[str, Any]) -> None:
-    """Bounds what a step of a text may cost."""
+    """Limits the cost of a step of a text."""
     for name in ("stop", "ban", "require", "dry_sequence_breakers"):
         texts = settings.get(name, ())
         if not isinstance(texts, (list, tuple)):

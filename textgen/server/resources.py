@@ -11,8 +11,9 @@ from typing import TypeVar
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, closing
 from textgen.server.metrics import Metrics
-from textgen.server.models import MEGABYTE, ModelHost, Say
+from textgen.server.models import MEGABYTE, ModelHost
 from textgen.server.states import StateStore
+from textgen.wording import Say
 
 Result = TypeVar("Result")
 
@@ -35,6 +36,7 @@ class Resources:
         models_dir: Path | None = None,
         say: Say = lambda line: None,
     ) -> None:
+        """Begins a thread, and loads nothing yet. The arguments are those of `textgen.server.models.ModelHost`."""
         self.config = config
         self.models = ModelHost(config, places, models_dir, say)
         self.states = StateStore(config.state_memory * MEGABYTE, config.state_time)

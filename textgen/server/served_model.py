@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 Part = Literal["network", "embedder", "infiller", "ngrams"]  # of a model that is read when it is needed
 
 FLOAT_BYTES = 4
-EXACT_BYTES = 9  # in memory of a weight in exact arithmetic: an integer, and two arrangements for products
-COPIES = 3  # of the weights in memory, about: those read, and two arrangements for products
+EXACT_BYTES = 9  # bytes per weight in exact mode: the integer and two layouts
+COPIES = 3  # copies of the weights in memory, about: those read and two layouts for products
 
 
 @dataclass
@@ -72,7 +72,7 @@ class ServedModel:
 
     @property
     def bytes(self) -> int:
-        """The memory that it takes, about."""
+        """Approximate size in memory, in bytes."""
         is_second = "network" in vars(self) and self.network is not self.writer.generator.model
         others = is_second + self.has("embedder") + self.has("infiller")  # which have networks of their own
         each = COPIES * FLOAT_BYTES * (1 + others) + (EXACT_BYTES if self.exact else 0)
@@ -114,7 +114,7 @@ class ServedModel:
         return found
 
     def held(self, clamps: Sequence[str]) -> tuple[Clamp, ...]:
-        """Returns what values of cells hold.
+        """Parses clamps.
 
         Raises:
             ApiError: There is no such cell.

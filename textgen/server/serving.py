@@ -28,15 +28,15 @@ from textgen.server.access import Access
 from textgen.server.application import make_app
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, encode
-from textgen.server.models import Say
 from textgen.server.resources import Resources
+from textgen.wording import Say
 
-SWITCH_SECONDS = 0.001  # between threads of Python, so that the event loop waits for no matrix product
-HEADER_BYTES = 1 << 15  # of a request at most
-SEND_BYTES = 1 << 16  # of a connection that the system keeps until they are read
+SWITCH_SECONDS = 0.001  # switch interval of Python threads; the event loop must not wait for a matrix product
+HEADER_BYTES = 1 << 15  # size limit of the header of a request
+SEND_BYTES = 1 << 16  # send buffer of a connection in the operating system
 POLL_SECONDS = 0.05
-BEAT_SECONDS = 0.1  # between two heartbeats, which tell how long the event loop lets others wait
-CLOSE_SECONDS = 5  # at the end, for last events to be read and for connections to close
+BEAT_SECONDS = 0.1  # seconds between two measurements of the delay of the event loop
+CLOSE_SECONDS = 5  # seconds at the end in which the last events are read and connections close
 
 
 class Protocol(H11Protocol):
@@ -68,19 +68,19 @@ class Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Gives the next request of a connection its time."""
+        """Starts the timer for the next request of a connection."""
         super().on_response_complete()
         if not self.transport.is_closing():
             self._deadline.cancel()
             self._deadline = self.loop.call_later(self.limits.idle_time, self._give_up)
 
     def pause_writing(self) -> None:
-        """Gives a client that does not read some time to go on."""
+        """Starts the timer for a client that does not read."""
         super().pause_writing()
         self._stalled = self.loop.call_later(self.limits.idle_time, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Goes on, as the client reads again."""
+        """Stops the timer of a client that reads again."""
         super().resume_writing()
         if stalled := getattr(self, "_stalled", None):
             stalled.cancel()
@@ -145,7 +145,7 @@ class Server(uvicorn.Server):
         self._beating = asyncio.create_task(self._beat())
 
     async def _beat(self) -> None:
-        """Measures for how long the event loop does not come to what is due."""
+        """Measures how late the event loop runs its timers."""
         clock = asyncio.get_running_loop().time
         while True:
             due = clock() + BEAT_SECONDS
@@ -202,7 +202,7 @@ class Server(uvicorn.Server):
         await self._close()
 
     async def _until_idle(self, seconds: float) -> None:
-        """Waits until no request is being answered, for some time at most."""
+        """Waits until no request is being answered, up to a time limit."""
         deadline = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < deadline and self._busy():
             await asyncio.sleep(POLL_SECONDS)
@@ -258,7 +258,7 @@ def make_server(
     announce: Callable[[Server], None] = lambda server: None,
     say: Say = lambda line: None,
 ) -> Server:
-    """Returns a server that does not run yet: see `serve`."""
+    """Returns a server that does not run yet. The arguments are those of `serve`."""
     resources = Resources(config, places, models_dir, say)
     protocol = type("LimitedProtocol", (Protocol,), {"limits": config})
     settings = uvicorn.Config(

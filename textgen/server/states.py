@@ -43,8 +43,8 @@ class KeptState:
 
     @property
     def bytes(self) -> int:
-        """The memory that it takes, about."""
-        return num_bytes(self.state.memory) + 32 * len(self.state.ids) + OVERHEAD
+        """Approximate size in memory, in bytes."""
+        return num_bytes(self.state.model_state) + 32 * len(self.state.ids) + OVERHEAD
 
 
 class StateStore:
@@ -69,6 +69,13 @@ class StateStore:
 
     def add(self, owner: str, model: str, fingerprint: str, state: TextState, label: str | None = None) -> KeptState:
         """Keeps a state under a new id.
+
+        Args:
+            owner: The key that made it: see `textgen.server.access`.
+            model: Name of its model.
+            fingerprint: Fingerprint of its model.
+            state: The state.
+            label: What the client calls it.
 
         Raises:
             ApiError: It is larger than the store.

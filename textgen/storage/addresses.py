@@ -13,7 +13,7 @@ from textgen.errors import RemoteError
 
 ADDRESS_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z][A-Za-z0-9+.-]+::", re.ASCII)  # two letters: no drive
 ADDRESS_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>()]+", re.ASCII)
-OWNERS = ("github", "git")  # have before an @ who owns the files, or what they are a version of
+OWNERS = ("github", "git")  # file systems with an owner or a version before the @
 
 
 def is_remote(name: str | os.PathLike[str]) -> bool:

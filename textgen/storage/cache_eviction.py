@@ -16,7 +16,6 @@ they are removed only if asked for, and one that is being unpacked only if nothi
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -28,18 +27,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textgen.errors import ConfigError, TextgenError
+from textgen.schema import json_object
 from textgen.storage.files import TEMPORARY
 from textgen.storage.folders import ASIDE, YOUNG_SECONDS, move_aside
 from textgen.storage.locks import InUse, lock, locked
 
-TOKENS = "tokens"
+TOKENS, SUMMARY = "tokens", "tokens.json"  # the folder, and the description in an entry
 NETWORKS, NETWORK, LOSS = "networks", "network.onnx", "loss.json"  # the folder, and the files of an entry
-REMOTE, ADDRESS = "remote", ".address.json"  # the folder, and what names the other side in an entry
-CORPORA, DOWNLOADS = "corpora", "downloads"  # the folder of fetched texts, and in it that of archives
+REMOTE, ADDRESS = "remote", ".address.json"  # the folder, and the file in an entry that names the address
+CORPORA, DOWNLOADS = "corpora", "downloads"  # the folder of fetched texts, and its folder of archives
 EPOCHS = "epochs-"  # prefix of the names of folders with epochs
-LIMIT = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, of networks, of copies of remote files, of archives
+LIMIT = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, of networks, of remote files, of archives
 DEFAULT_LIMIT = 20.0
-LONGEST_NAME = 1 << 16  # bytes of a description that are read for the name of its corpus
+LONGEST_NAME = 1 << 16  # bytes of a description that are read to find the name of its corpus
 
 
 @dataclass(frozen=True)
@@ -179,9 +179,9 @@ def _is_being_written(text: Path) -> bool:
 def _corpus(path: Path) -> str:
     if path.is_file():
         return path.stem
-    for name, field in (("tokens.json", "corpus"), (LOSS, "model"), (ADDRESS, "address")):
-        with suppress(OSError, ValueError, AttributeError, RecursionError), (path / name).open("rb") as file:
-            return str(json.loads(file.read(LONGEST_NAME)).get(field, ""))
+    for name, field in ((SUMMARY, "corpus"), (LOSS, "model"), (ADDRESS, "address")):
+        with suppress(OSError, ValueError), (path / name).open("rb") as file:
+            return str(json_object(file.read(LONGEST_NAME)).get(field, ""))
     return ""
 
 

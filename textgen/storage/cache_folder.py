@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -13,9 +13,10 @@ from pathlib import Path
 from textgen.errors import TextgenError
 from textgen.storage.files import CannotWrite
 from textgen.storage.temporary import new_temporary_folder
+from textgen.wording import Say, silent
 
 
-def cache_folder(say: Callable[[str], None] = lambda line: None) -> Path:
+def cache_folder(say: Say = silent) -> Path:
     """Returns the folder for data that can be computed again, such as encoded text.
 
     This is $TEXTGEN_CACHE, or else `textgen` in the user's cache folder. If $TEXTGEN_CACHE is not set and the user's

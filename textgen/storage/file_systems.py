@@ -11,7 +11,7 @@ from typing import Any
 
 from textgen.errors import RemoteError
 from textgen.storage.addresses import text_without_secrets, without_secrets
-from textgen.wording import install_command
+from textgen.versions import install_command
 
 HOSTED = ("ftp", "sftp", "ssh", "smb")  # file systems that cannot be made without a host
 LIBRARIES = {
@@ -25,8 +25,8 @@ ATTEMPTS = 4
 RETRY_DELAY = 0.5  # seconds before the second attempt; twice as long before each further one
 NOT_RETRIED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError)
 ABSENT = (FileNotFoundError, PermissionError, NotADirectoryError)
-ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM)  # in errors of libraries' own kinds
-BUSY = (408, 429)  # HTTP status of a request that was refused for its time only
+ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM)  # error numbers for what is not there
+BUSY = (408, 429)  # HTTP status of a request that may succeed later
 LIBRARY_ERRORS = (
     "botocore.exceptions.BotoCoreError", "botocore.exceptions.ClientError", "aiohttp.client_exceptions.ClientError",
     "requests.exceptions.RequestException", "httpx.HTTPError", "httpx2.HTTPError", "gcsfs.retry.HttpError",

@@ -8,7 +8,6 @@ of file.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import SavedModelError, TextgenError
+from textgen.schema import check, json_object
 from textgen.storage.files import (
     TEMPORARY,
     json_bytes,
@@ -166,18 +166,29 @@ def read_manifest(path: Path) -> dict[str, Any]:
         SavedModelError: The manifest is missing or damaged, or cannot be read.
     """
     try:
-        manifest = json.loads(read_file(path / MANIFEST, MANIFEST_BYTES))
-        for entry in manifest["files"].values():
-            if not (isinstance(entry["size"], int) and isinstance(entry["sha256"], str)):
-                raise ValueError("a size or a checksum is of the wrong type")
+        return decoded_manifest(read_file(path / MANIFEST, MANIFEST_BYTES))
     except FileNotFoundError:
         raise SavedModelError(f"{path} has no {MANIFEST}: it is incomplete, or textgen did not write it.") from None
     except OSError as error:
         raise SavedModelError(f"Cannot read {path / MANIFEST}: {error.strerror}.") from None
-    except KeyError as error:
-        raise SavedModelError(f"{path / MANIFEST} lacks {error}. Restore the folder from a backup.") from None
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+    except ValueError as error:
         raise SavedModelError(f"{path / MANIFEST} is damaged: {error}. Restore the folder from a backup.") from None
+
+
+def decoded_manifest(data: bytes) -> dict[str, Any]:
+    """Decodes and checks a manifest.
+
+    Args:
+        data: Content of the file.
+
+    Returns:
+        The manifest; see `read_manifest`.
+
+    Raises:
+        ValueError: The data is no manifest.
+    """
+    manifest = json_object(data)
+    check(manifest, {"files": {str: {"size": int, "sha256": str}}})
     return manifest
 
 

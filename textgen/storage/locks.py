@@ -13,10 +13,11 @@ from pathlib import Path
 from textgen.errors import TextgenError
 from textgen.storage import lock_files
 from textgen.storage.files import CannotWrite, writing
+from textgen.wording import Say
 
 HAS_FLOCK = find_spec("fcntl") is not None  # False on Windows
-LOCK_SECONDS = 0.2  # how long `locked` waits, since `is_locked` holds a lock for a moment
-WAIT_SECONDS = 0.1  # between two attempts of `locked_in_turn`
+LOCK_SECONDS = 0.2  # seconds that `locked` waits, since `is_locked` holds a lock for a moment
+WAIT_SECONDS = 0.1  # seconds between two attempts of `locked_in_turn`
 HOLD_TRIES, HOLD_SECONDS = 100, 0.01
 
 
@@ -52,7 +53,7 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def locked_in_turn(path: Path, say: Callable[[str], None]) -> Iterator[bool]:
+def locked_in_turn(path: Path, say: Say) -> Iterator[bool]:
     """Makes a folder and holds an exclusive lock on it during the block, after all other processes that hold it.
 
     Args:

@@ -20,10 +20,10 @@ from textgen.storage.cache_folder import cache_folder
 from textgen.storage.files import json_bytes, write_own_file
 from textgen.storage.locks import Hold
 
-RECENT_SECONDS = 3600.0  # since its last use for which a copy is not removed to make room
-LIMIT_PARTS = 100  # of the limit of the cache: the room is checked whenever so large a part has been copied
+RECENT_SECONDS = 3600.0  # seconds after its last use in which a copy is not removed to make room
+LIMIT_PARTS = 100  # check the room after every 1/100 of the limit is copied
 
-_held: dict[Path, Hold] = {}  # entries with folders whose files this process may yet read
+_held: dict[Path, Hold] = {}  # cache entries whose files this process may still read
 _unchecked = math.inf  # bytes copied since the room was last checked; the first copy of a process checks it
 
 

@@ -32,7 +32,7 @@ from textgen.storage.remote_cache import copy_name, entry_folder, make_room, mar
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
-NAME_BYTES = 100  # longest name of a copy; that of its temporary copy adds some
+NAME_BYTES = 100  # maximum length of the name of a copy; its temporary name is longer
 VERSIONS = (
     "ETag", "etag", "Content-MD5", "Digest", "md5Hash", "sha256", "CRC", "generation", "blob_id", "LastModified",
     "Last-Modified", "last_modified", "mtime", "updated", "created",
@@ -235,7 +235,7 @@ def _is_hidden(path: str, dotted: Sequence[str]) -> bool:
 
 
 def _remote_file(address: str, path: str, system: Any, info: Mapping[str, Any]) -> RemoteFile:
-    """A file at an address, whose path in the file system is `path`."""
+    """The file at an address; `path` is its path in the file system."""
     first, *links = address.split("::")
     chain = "".join(f"::{link}" for link in links)
     name = str(info["name"])

@@ -6,7 +6,6 @@ The place of a folder in the cache is made of its manifest, and each of its file
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ from textgen.storage.addresses import join_address, without_secrets
 from textgen.storage.cache_folder import filling_cache
 from textgen.storage.file_systems import attempts, is_there, open_file_system
 from textgen.storage.files import writing
-from textgen.storage.folders import MANIFEST, MANIFEST_BYTES, new_folder, sweep
+from textgen.storage.folders import MANIFEST, MANIFEST_BYTES, decoded_manifest, new_folder, sweep
 from textgen.storage.remote_cache import copy_name, entry_folder, keep_copy, make_room, mark_used, record_address
 from textgen.storage.remote_files import find_files
 
-NAME_BYTES = 200  # longest name of a copy; that of its temporary copy adds some
+NAME_BYTES = 200  # maximum length of the name of a copy; its temporary name is longer
 
 
 def fetch_folder(address: str) -> Path:
@@ -101,7 +100,7 @@ def _copy_folder(address: str, entries: Mapping[str, Any], target: Path) -> None
                 file.copy_to(path)
             with path.open("rb") as copy:
                 digest = hashlib.file_digest(copy, "sha256").hexdigest()
-            if digest != entry.get("sha256"):
+            if digest != entry["sha256"]:
                 place = without_secrets(file.address)
                 raise RemoteError(f"{place} differs from the manifest of its folder. Copy it there again.")
 
@@ -110,10 +109,8 @@ def _remote_manifest(address: str) -> tuple[bytes, dict[str, Any]]:
     (file,) = find_files(join_address(address, MANIFEST))
     data = file.head(MANIFEST_BYTES)
     try:
-        entries = json.loads(data)["files"]
-        if not all(isinstance(entry["sha256"], str) for entry in entries.values()):
-            raise ValueError("a checksum is of the wrong type")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        entries: dict[str, Any] = decoded_manifest(data)["files"]
+    except ValueError as error:
         raise RemoteError(
             f"{without_secrets(file.address)} is damaged: {error}. Copy the folder there again."
         ) from None

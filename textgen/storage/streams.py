@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 OPEN_FILES = r"/dev/fd|/proc/(self|{process})(/task/\d+)?/fd"  # folders of the open files of this process
-MAX_LINKS = 40  # that are followed, as by the system
+MAX_LINKS = 40  # maximum number of links that are followed, as by the system
 
 
 def is_stream(path: Path) -> bool:
-    """Checks whether a path is that of a stream.
+    """Checks whether a path leads to a stream.
 
     A pipe and a character device are streams, and so is whatever this process has open, under a path such as
     `/dev/stdout` or `/dev/fd/3`: even a file, since a shell may have opened it to append to it.

@@ -12,7 +12,7 @@ from typing import IO
 
 from textgen.storage.files import TMPDIR_ADVICE, CannotWrite, writing
 
-USUAL_PLACE = "/tmp"  # what an error names if neither TMPDIR nor any of Python's places can be used
+USUAL_PLACE = "/tmp"  # named in errors if neither TMPDIR nor any of Python's places can be used
 
 
 def new_temporary_folder(prefix: str = "textgen-") -> Path:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+from textgen.corpus.walk import CONFIG
 from textgen.errors import TokenizerError
+from textgen.schema import json_object
 from textgen.storage.files import read_file
 from textgen.storage.folders import MANIFEST, read_manifest, verified
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
 
-MODEL_FILE = "tokenizer.model"  # its name in the folder of a saved model
-MODEL_BYTES, CONFIG_BYTES = 1 << 28, 1 << 20  # sizes of this file and of config.json, at most
+MODEL_FILE = "tokenizer.model"  # name of the file in the folder of a saved model
+MODEL_BYTES, CONFIG_BYTES = 1 << 28, 1 << 20  # maximum sizes of this file and of config.json
 
 
 def read_tokenizer(path: str | Path) -> Tokenizer:
@@ -28,7 +29,7 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
     path = Path(path)
     file = path / MODEL_FILE if path.is_dir() else path
     try:
-        if path.is_dir() and not file.exists() and _says_byte(path / "config.json"):
+        if path.is_dir() and not file.exists() and _says_byte(path / CONFIG):
             return ByteTokenizer()
         if path.is_dir() and os.path.lexists(path / MANIFEST):
             file = verified(path, MODEL_FILE, _entry(path))
@@ -57,6 +58,6 @@ def _entry(folder: Path) -> dict[str, Any]:
 
 def _says_byte(config_file: Path) -> bool:
     try:
-        return json.loads(read_file(config_file, CONFIG_BYTES))["tokenizer"]["tokenizer"] == "byte"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return json_object(read_file(config_file, CONFIG_BYTES))["tokenizer"]["tokenizer"] == "byte"
+    except (OSError, ValueError, KeyError, TypeError):
         return False

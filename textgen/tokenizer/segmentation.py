@@ -29,10 +29,10 @@ from itertools import accumulate, islice
 from operator import add
 from random import Random
 
-CACHED = 1 << 15  # stretches; a lattice of eight characters takes about 2 kB
-LONGEST_CACHED = 32  # characters of a stretch
+CACHED = 1 << 15  # maximum number of stretches kept; a lattice of eight characters takes about 2 kB
+LONGEST_CACHED = 32  # maximum length in characters of a stretch that is kept
 UNKNOWN_PENALTY = 10.0  # SentencePiece's: a character without a piece is that much less likely than the rarest piece
-PREFIX = -1  # the beginning of a piece, but not a piece
+PREFIX = -1  # marks the beginning of a piece that is not a piece itself
 
 
 class Segmenter(ABC):

@@ -25,7 +25,7 @@ ORDER = 2  # bytes of context
 END = 0x0A  # ends a word; no word contains a newline
 SYMBOLS = 256  # all bytes but the newline, and the end
 NAT = 1_000_000  # costs are whole millionths of a nat, so that sums do not depend on their order
-CACHED = 1 << 16  # costs of words
+CACHED = 1 << 16  # maximum number of words whose costs are kept
 
 
 class Spelling:

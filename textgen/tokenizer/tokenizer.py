@@ -44,6 +44,7 @@ import sentencepiece
 
 from textgen.corpus.labels import unknown_label
 from textgen.errors import ConfigError, TokenizerError
+from textgen.schema import decoded_json
 from textgen.storage.files import write_file
 from textgen.tokenizer.segmentation import BpeSegmenter, Segmenter, UnigramSegmenter
 from textgen.tokenizer.spelling import Spelling
@@ -107,7 +108,7 @@ class Tokenizer(ABC):
 
     @property
     def first_label(self) -> int:
-        """The id of the first label, that of documents without one; `vocab_size` if there are no labels."""
+        """The id of the first label, which documents without a label get; `vocab_size` if there are no labels."""
         return self.vocab_size - (1 + len(self.labels) if self.labels else 0)
 
     @property
@@ -136,7 +137,7 @@ class Tokenizer(ABC):
         return [self.opening(label) for label in (None, *self.labels)]
 
     def label_of(self, id: int) -> str | None:
-        """Returns the label that a token stands for; None for that of documents without a label."""
+        """Returns the label that a token stands for; None for the token of documents without a label."""
         return None if id == self.first_label else self.labels[id - self.first_label - 1]
 
     def with_labels(self, labels: Iterable[str]) -> Tokenizer:
@@ -403,8 +404,8 @@ def load_tokenizer(serialized: bytes) -> Tokenizer:
 def _labels_in(serialized: bytes) -> list[str]:
     """The labels of a byte tokenizer."""
     try:
-        labels = json.loads(serialized or b"[]")
-    except (ValueError, RecursionError):
+        labels = decoded_json(serialized or b"[]")
+    except ValueError:
         labels = None
     if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
         raise TokenizerError("The vocabulary is not a list of labels, or is damaged.")

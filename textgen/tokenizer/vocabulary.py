@@ -36,12 +36,12 @@ from textgen.wording import counted
 
 # Where training text is cut: SentencePiece keeps NUL, U+2585 and tab for itself and drops lines with them.
 UNTRAINABLE = re.compile(f"[\n\t\0{SPACE}\u2585]+")
-LONGEST_STRETCH = 1000  # characters; SentencePiece drops lines of more than 4,192 bytes
+LONGEST_STRETCH = 1000  # maximum length in characters of a stretch; SentencePiece drops lines of more than 4,192 bytes
 
 MANY_CHARACTERS = 1000  # a script with more distinct characters than this has a long tail of rare ones
 COVERAGE = 0.9995  # fraction of such a text whose characters have a piece; the others take 3 or 4 tokens
 CHAR_COVERAGE = 0.9999  # the same for char, which has only characters
-MAX_CHOSEN = 32_000  # tokens
+MAX_CHOSEN = 32_000  # maximum size of a vocabulary that is chosen, in tokens
 MAX_CHOSEN_WORDS = 50_000
 TRAINING_THREADS = 4  # on every machine: scores of the vocabulary depend on it in the last digits
 
@@ -159,7 +159,7 @@ def choose_vocab_size(
 
 
 def _coverage(tokenizer: str, character_counts: Mapping[str, int]) -> float:
-    """The share of a text whose characters get tokens of their own where the settings leave it open."""
+    """The default for the share of a text whose characters get tokens of their own."""
     if tokenizer == "word" or len(character_counts) <= MANY_CHARACTERS:
         return 1.0
     return CHAR_COVERAGE if tokenizer == "char" else COVERAGE
@@ -268,7 +268,7 @@ def _covering(counts: Mapping[str, int], share: float) -> int:
 
 
 def refuse_vocabulary_settings(given: Mapping[str, Any]) -> None:
-    """Checks the flat settings of a text whose vocabulary is not trained on it.
+    """Checks the flat settings of a run that takes its vocabulary from elsewhere.
 
     Args:
         given: Settings by name, of any kind.

@@ -25,7 +25,7 @@ from textgen.storage.folders import MANIFEST, new_folder, read_manifest, sweep, 
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"
 STEP = "step-([0-9]{1,18})"
-SAVING_SHARE = 0.05  # of the time of training, which saving at validations may take
+SAVING_SHARE = 0.05  # largest share of training time for checkpoints at validations
 WEIGHTS = "weights/"  # prefix of the names of weights among the tensors
 
 
@@ -55,7 +55,7 @@ class CheckpointTimer:
     """
 
     def __init__(self, minutes: float) -> None:
-        """A timer of which a checkpoint is due at once, and then every `minutes`."""
+        """Makes a timer: a checkpoint is due at once, and then every `minutes`."""
         self._seconds = 60 * minutes
         self._saved_at = -math.inf
         self._cost = 0.0

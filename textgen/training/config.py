@@ -152,12 +152,13 @@ class TrainingConfig(SplitConfig):
         low=0.0, high=1.0, section=FINE_TUNING,
     )  # fmt: skip
     decay_target: str = setting(
-        "zero", "Weight decay draws the weights to zero, or to those of the base model (Li et al. 2018).",
+        "zero", "Weight decay draws the weights to zero, or to those of the model that the run starts from (Li "
+        "et al. 2018).",
         choices=DECAY_TARGETS, section=FINE_TUNING,
     )  # fmt: skip
     interpolate_base: bool = setting(
-        False, "At the end, mix the weights with those of the base model in the share that scores best "
-        "(Wortsman et al. 2022).", section=FINE_TUNING, planned=True,
+        False, "At the end, mix the weights with those of the model that the run starts from in the share that scores "
+        "best (Wortsman et al. 2022).", section=FINE_TUNING, planned=True,
     )  # fmt: skip
     clip_norm: float = setting(
         0.5, "Clip the global norm of the gradient to this; a large number, such as 1e9, clips nothing.",
@@ -220,8 +221,8 @@ class TrainingConfig(SplitConfig):
             raise ConfigError("The schedule exponential never reaches 0: set final_learning_rate_fraction above 0.")
 
     @property
-    def needs_base(self) -> bool:
-        """Whether the run uses the weights of its base model after the first step."""
+    def needs_start(self) -> bool:
+        """Whether the run uses the weights that it started from after the first step."""
         return self.decay_target == "base" or self.interpolate_base
 
     @property

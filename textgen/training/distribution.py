@@ -12,7 +12,6 @@ TensorFlow server, which has no authentication. The first process is the chief, 
 from __future__ import annotations
 
 import faulthandler
-import json
 import os
 import shutil
 import signal
@@ -26,6 +25,7 @@ import numpy as np
 from textgen.errors import ConfigError, TrainingError, WorkerLost
 from textgen.machine import num_cores
 from textgen.runtime import load_tensorflow
+from textgen.schema import decoded_json
 from textgen.training import worker_group as groups
 from textgen.training.config import STRATEGIES, TrainingConfig
 from textgen.training.worker_group import Group
@@ -386,12 +386,12 @@ def _tf_config() -> tuple[int, int]:
     """
     text = os.environ["TF_CONFIG"]
     try:
-        config = json.loads(text)
+        config = decoded_json(text)
         cluster = config.get("cluster") or {}
         number = sum(len(tasks) for tasks in cluster.values())
         task: dict[str, Any] = config["task"] if number else {"type": "worker", "index": 0}
         jobs, index = {*cluster, task["type"]}, int(task["index"])
-    except (ValueError, AttributeError, TypeError, KeyError):
+    except (ValueError, AttributeError, TypeError, KeyError, OverflowError):
         raise ConfigError(f"TF_CONFIG is not valid: {text[:80]!r}. See the README.") from None
     if jobs != {"worker"}:
         raise ConfigError(

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 MOST_LEFT_OUT = 5  # updates left out in a row before the run returns to a checkpoint
 HIGH_STEPS = 10  # losses in a row above the first one that count as divergence ...
 LEARNT = 0.8  # ... once the mean loss has been below this fraction of the first one
-MEMORY = 0.98  # decay rate of the running mean
+DECAY = 0.98  # decay rate of the running mean of the losses
 
 
 @dataclass
 class Health:
-    """The history of the losses of a run, as far as faults depend on it; a checkpoint keeps it.
+    """The history of losses by which faults are recognized; a checkpoint keeps it.
 
     Attributes:
         first_nats: Loss of the first window, in nats per token.
@@ -59,7 +59,7 @@ class Health:
         self.left_out_in_a_row = 0
         if self.first_nats is None:
             self.first_nats = self.mean_nats = nats
-        self.mean_nats = MEMORY * self.mean_nats + (1 - MEMORY) * nats
+        self.mean_nats = DECAY * self.mean_nats + (1 - DECAY) * nats
         self.learnt = self.learnt or self.mean_nats < LEARNT * self.first_nats
         self.high_in_a_row = self.high_in_a_row + 1 if self.learnt and nats > self.first_nats else 0
         if self.high_in_a_row < HIGH_STEPS:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FIRST_SCALE, LEAST_SCALE = 16.0, 2.0**-10  # of losses that are sums over tokens
+FIRST_SCALE, LEAST_SCALE = 16.0, 2.0**-10  # factors of a loss that is a sum over tokens
 MOST_SCALE = 2.0**15  # the largest power of 2 that float16 holds: gradients in float16 are multiplied by it
-PATIENT_STEPS = 500  # without overflow, before the scale is doubled
+PATIENT_STEPS = 500  # steps without overflow before the scale is doubled
 
 
 @dataclass

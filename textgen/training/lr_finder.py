@@ -17,10 +17,10 @@ import numpy as np
 
 from textgen.errors import TrainingError
 
-STEPS = 100  # updates at most
-LOWEST, HIGHEST = 1e-3, 1e3  # relative to the planned rate
-MEMORY = 0.9  # decay rate of the running mean that smooths the losses
-TOO_HIGH = 1.2  # relative to the first loss; a higher loss ends the sweep
+STEPS = 100  # most updates of a sweep
+LOWEST, HIGHEST = 1e-3, 1e3  # first and last learning rate, relative to the planned one
+DECAY = 0.9  # decay rate of the running mean that smooths the losses
+TOO_HIGH = 1.2  # loss that ends the sweep, relative to the first one
 PLOT_ROWS, PLOT_COLUMNS = 12, 60
 
 
@@ -59,8 +59,8 @@ def sweep_learning_rates(
     mean = 0.0
     for number, (batch, rate) in enumerate(zip(islice(batches, STEPS), rates, strict=False), start=1):
         nats = learn(batch, rate)
-        mean = MEMORY * mean + (1 - MEMORY) * nats
-        smoothed = mean / (1 - MEMORY**number)
+        mean = DECAY * mean + (1 - DECAY) * nats
+        smoothed = mean / (1 - DECAY**number)
         if not math.isfinite(smoothed) or (points and smoothed > TOO_HIGH * points[0].nats_per_token):
             break
         points.append(Point(rate, smoothed))

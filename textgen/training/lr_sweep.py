@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from textgen.errors import ConfigError
 from textgen.training.lr_finder import Point
 from textgen.training.plan import Plan
-from textgen.training.run_setup import Say, quiet
 from textgen.training.run_start import encode, initial_model, training_data
+from textgen.wording import Say, silent
 
 if TYPE_CHECKING:
     from textgen.training.distribution import Distribution
 
 
-def find_learning_rate(plan: Plan, *, say: Say = quiet, distribution: Distribution | None = None) -> list[Point]:
+def find_learning_rate(plan: Plan, *, say: Say = silent, distribution: Distribution | None = None) -> list[Point]:
     """Tries rising learning rates around the planned one, in a short run that saves nothing.
 
     Everything but the learning rate is as in the planned run.

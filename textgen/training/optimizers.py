@@ -12,7 +12,7 @@ With g the gradient of a weight w, and lr the learning rate:
 Weight decay acts on matrices, not on biases and norms. For adamw and lamb it is decoupled: w -= lr * weight_decay * w,
 beside the step. For the others it is part of the gradient: g += weight_decay * w.
 
-Two settings are for fine-tuning. Weight decay towards the base model puts w - w0 in place of w, where w0 is the weight
+Two settings are for fine-tuning. Weight decay towards the start puts w - w0 in place of w, where w0 is the weight
 before the first step (L2-SP, Li, Grandvalet & Davoine 2018, arXiv:1802.01483). Discriminative learning rates multiply
 lr by a factor for each layer (ULMFiT, Howard & Ruder 2018, arXiv:1801.06146).
 """
@@ -86,18 +86,18 @@ class Update:
         self.weights = trained_weights(config, model)
         self._config = config
         self._factors = learning_rate_factors(config, model) if config.layer_learning_rate_decay < 1 else None
-        self._base: dict[str, tf.Variable] = {}
+        self._start: dict[str, tf.Variable] = {}
         if config.decay_target == "base":
-            self._base = {
+            self._start = {
                 name: tf.Variable(weight.numpy(), trainable=False)
                 for name, weight in model.named_weights().items()
                 if decays(weight)
             }
-        self._origins = [self._base.get(name) for name in trained_names(config, model)]
+        self._origins = [self._start.get(name) for name in trained_names(config, model)]
 
-    def set_base(self, arrays: Mapping[str, np.ndarray]) -> None:
+    def set_start(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Sets the weights towards which weights decay, by name."""
-        for name, variable in self._base.items():
+        for name, variable in self._start.items():
             variable.assign(arrays[name])
 
     def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
@@ -110,7 +110,7 @@ class Update:
         before = [tf.convert_to_tensor(weight) for weight in self.weights]
         if self._config.optimizer not in DECOUPLED and self._config.weight_decay:
             gradients = [g + d for g, d in zip(gradients, self._decay(before), strict=True)]
-        elif self._base:  # instead of the optimizer's own, which is towards zero
+        elif self._start:  # instead of the optimizer's own, which is towards zero
             decay = self._decay(before)
             _assign(self.weights, [w - learning_rate * d for w, d in zip(before, decay, strict=True)])
         self.optimizer.learning_rate.assign(learning_rate)

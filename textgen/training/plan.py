@@ -15,8 +15,9 @@ The rules are rough on purpose. Any setting that is given replaces the planned v
   a token, but reads fewer of them);
 - dropout and weight decay: by how often each token is seen; learning rate: by the width of the layers;
 - validations: by time, so that a short run does not spend much of it on them;
-- base: a model to start from, where one suits the text (see `textgen.training.base_choice`). A model that has
-  read much more than there is to train on needs few passes, a lower learning rate that rises slowly, and more dropout.
+- start: from a base, where one suits the text (see `textgen.training.start_choice`), otherwise from random weights. A
+  model that has read much more than there is to train on needs few passes, a lower learning rate that rises slowly, and
+  more dropout.
 
 `make_plan` computes a chain of results, each from those before it: facts about the corpus, the vocabulary, the
 network, the training, and the estimates.
@@ -36,7 +37,6 @@ from textgen.model.config import ModelConfig
 from textgen.settings import from_dict, select
 from textgen.tokenizer.config import MAX_VOCAB_SIZE, TokenizerConfig
 from textgen.tokenizer.vocabulary import choose_vocab_size
-from textgen.training.base_choice import NONE, BaseChoice, choose_base, given_fit
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares, require_shares
 from textgen.training.plan_basis import Basis, find_basis
@@ -60,15 +60,16 @@ from textgen.training.plan_vocabulary import (
     plan_vocabulary,
     vocabulary_size,
 )
+from textgen.training.start_choice import NONE, StartChoice, choose_start, given_fit
 
 __all__ = ["Hardware", "Plan", "Sources", "make_plan"]
 
-RACE_VALIDATIONS = 10  # of a run, so that the first one is a tenth of it after the start
-RACE_MINUTES = 5.0  # given for a run, so that a tenth of it is more than the start of TensorFlow
-NEED_BASE = ("decay_target", "interpolate_base", "freeze_layers")  # settings that are for fine-tuning
-ENOUGH_PASSES = 1.0  # over a text, below which the vocabulary shrinks
-VOCABULARY_STEP = 0.8  # by which it shrinks at a time
-MIN_VOCAB_SIZE = 2000  # tokens, below which it does not shrink
+RACE_VALIDATIONS = 10  # validations per run in a race: the first comes after a tenth
+RACE_MINUTES = 5.0  # least budget in minutes; a tenth must exceed TensorFlow's start-up
+NEED_START = ("decay_target", "interpolate_base", "freeze_layers")  # settings that need a model to start from
+ENOUGH_PASSES = 1.0  # passes over a text below which the vocabulary shrinks
+VOCABULARY_STEP = 0.8  # factor by which the vocabulary shrinks at a time
+MIN_VOCAB_SIZE = 2000  # least tokens of a vocabulary that has shrunk
 SUBWORD_KINDS = ("unigram", "bpe")  # vocabularies whose size can be chosen
 
 
@@ -78,16 +79,17 @@ class Plan:
 
     Attributes:
         corpus: Text to train on.
-        sources: Held-out text, base model and vocabulary, where there are any.
+        sources: Held-out text, model to start from and vocabulary, where there are any.
         facts: Counts and labels of the corpus.
         corpus_config: How the corpus is read; the document mode is settled.
         tokenizer_config: How the vocabulary is trained.
         model_config: Shape of the network; its vocab_size is an estimate until the vocabulary is trained.
         training_config: How the network is trained.
-        preset: Name of the chosen size; None if the size was given by single settings or by a base model.
+        preset: Name of the chosen size; None if the size was given by single settings or by the model that the run
+            starts from.
         estimates: Expected duration, speed and memory.
-        base: What the run starts from, and why.
-        rival: The plan to try beside this one, where `base` is open.
+        choice: What the run starts from, and why.
+        rival: The plan to try beside this one, where `choice` is open.
         scored_share: Tokens that a validation scores for each token to train on, so that both of two plans score the
             same text: how many it makes with either vocabulary is known once it is encoded. None to keep valid_tokens.
         is_patience_planned: Whether patience was chosen for the number of validations, and not given.
@@ -103,14 +105,14 @@ class Plan:
     training_config: TrainingConfig
     preset: str | None
     estimates: Estimates
-    base: BaseChoice
+    choice: StartChoice
     rival: Plan | None = None
     scored_share: float | None = None
     is_patience_planned: bool = True
     are_epochs_planned: bool = True
 
     @property
-    def base_name(self) -> str:
+    def start_name(self) -> str:
         """Name of the model that the run starts from, or "none"."""
         return self.sources.start.name if self.sources.start else NONE
 
@@ -136,7 +138,7 @@ def make_plan(
         corpus: Text to train on.
         settings: Flat settings by name, of `CorpusConfig`, `TokenizerConfig`, `ModelConfig` and `TrainingConfig`.
         preset: Size of the network, one of `textgen.training.presets.SIZES`; chosen if None.
-        sources: Held-out text, base model and vocabulary.
+        sources: Held-out text, model to start from and vocabulary.
         hardware: Speed, and how many devices share the work.
 
     Returns:
@@ -144,7 +146,7 @@ def make_plan(
 
     Raises:
         CorpusError: The text is too short, or held-out text is also text to train on.
-        ConfigError: A setting is unknown or out of range, or contradicts another one or the base model.
+        ConfigError: A setting is unknown or out of range, or contradicts another one or the model to start from.
     """
     given = dict(settings or {})
     refuse_unusable(given, preset, sources.start)
@@ -158,32 +160,32 @@ def make_plan(
         refuse_fraction(given, sources.valid)
         refuse_shared(corpus, sources.valid)
     hardware = hardware.measured()
-    if sources.start or not sources.choose_base:
+    if sources.start or not sources.may_choose_base:
         name = sources.start.name if sources.start else None
         taken = None if isinstance(corpus, PreparedCorpus) else given_fit(corpus, given_tokenizer(given, sources))
-        choice = BaseChoice(name, "given", "given", taken)
+        choice = StartChoice(name, "given", "given", taken)
         return _plan(corpus, given, preset, sources, hardware, choice)
-    return _plan_with_base(corpus, given, preset, sources, hardware)
+    return _plan_by_rule(corpus, given, preset, sources, hardware)
 
 
-def _plan_with_base(
+def _plan_by_rule(
     corpus: Corpus | PreparedCorpus, given: Mapping[str, Any], preset: str | None, sources: Sources, hardware: Hardware
 ) -> Plan:
     """The plan from random weights or from a base, by the rule; with the other one as a rival where that is open."""
     corpus_facts(corpus, given, sources)  # raises for too little text, before a vocabulary is learned from it
     if isinstance(corpus, PreparedCorpus):
-        choice, base = BaseChoice(None, "a prepared corpus has a vocabulary of its own"), None
+        choice, base = StartChoice(None, "a prepared corpus has a vocabulary of its own"), None
     else:
-        choice, base = choose_base(corpus, given, preset=preset, tokenizer=sources.tokenizer)
+        choice, base = choose_start(corpus, given, preset=preset, tokenizer=sources.tokenizer)
     if base is None or not (choice.name or choice.is_open):
         return _plan(corpus, given, preset, sources, hardware, choice)
-    of_base = [name for name in NEED_BASE if given.get(name) and given[name] != getattr(TrainingConfig, name)]
-    own = {name: value for name, value in given.items() if name not in of_base}
+    of_start = [name for name in NEED_START if given.get(name) and given[name] != getattr(TrainingConfig, name)]
+    own = {name: value for name, value in given.items() if name not in of_start}
     alone = _plan(corpus, own, preset, sources, hardware, choice)
     if _width(alone.model_config) > _width(base.model_config):
-        choice = BaseChoice(None, f"the text supports a larger network than that of {base.name}", fit=choice.fit)
-    elif choice.is_open and of_base:
-        choice = replace(choice, name=base.name, is_open=False, reason=f"{choice.reason}; {of_base[0]} is given")
+        choice = StartChoice(None, f"the text supports a larger network than that of {base.name}", fit=choice.fit)
+    elif choice.is_open and of_start:
+        choice = replace(choice, name=base.name, is_open=False, reason=f"{choice.reason}; {of_start[0]} is given")
     elif choice.is_open and (why := _why_no_race(given, alone.training_config, hardware.shares)):
         choice = replace(choice, is_open=False, reason=f"{choice.reason}; {why}, so the likelier is taken")
     if choice.name is None and not choice.is_open:
@@ -237,7 +239,7 @@ def _plan(
     preset: str | None,
     sources: Sources,
     hardware: Hardware,
-    choice: BaseChoice,
+    choice: StartChoice,
 ) -> Plan:
     facts = corpus_facts(corpus, given, sources)
     vocabulary = plan_vocabulary(corpus, facts, given, sources)
@@ -267,7 +269,7 @@ def _plan(
         training_config=training,
         preset=size,
         estimates=estimates,
-        base=replace(choice, relative_loss=basis.relative_loss),
+        choice=replace(choice, relative_loss=basis.relative_loss),
         is_patience_planned="patience" not in given,
         are_epochs_planned=given.get("epochs") is None and given.get("steps") is None,
     )
@@ -299,7 +301,10 @@ def _smaller_size(
 
 
 def _is_short_of_time(given: Mapping[str, Any], training: TrainingConfig, estimates: Estimates) -> bool:
-    """Whether time ends the run, and not a number of passes or steps, in which smaller tokens read no more text."""
+    """Whether the time limit ends the run first.
+
+    With fixed passes or steps a smaller vocabulary would not help.
+    """
     if training.minutes is None:
         return given.get("epochs") is None and given.get("steps") is None
     without = replace(training, minutes=None)

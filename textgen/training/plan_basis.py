@@ -19,8 +19,8 @@ from textgen.training.plan_inputs import Hardware, Sources
 from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary
 from textgen.training.relative_loss import relative_loss
 
-SMALL_TEXT = 30_000  # tokens, about 110 KB of English, with which the plan for models trained on much more was chosen
-MUCH_MORE = 10  # times the length of the text to train on
+SMALL_TEXT = 30_000  # tokens, about 110 KB of English, of the text for which the plan of pretrained models was chosen
+MUCH_MORE = 10  # least length of the text that such a model has read, relative to the text to train on
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Basis:
         keeps_vocabulary: Whether the run has the vocabulary of that model.
         relative_loss: How hard the text is for such a model: see `textgen.training.relative_loss`; None if unknown.
         memory: Memory of each machine in bytes; None if it is unknown.
-        sampled_softmax: Tokens that stand for the vocabulary in the softmax; 0 for the full one, and until vocabulary
-            and network are chosen.
+        sampled_softmax: Sampled tokens that approximate the full softmax; 0 for the full one, and until vocabulary and
+            network are chosen.
     """
 
     settings: Mapping[str, Any]
@@ -86,7 +86,7 @@ def find_basis(
         facts: What is known of the corpus.
         vocabulary: The vocabulary, planned.
         given: Settings that were given.
-        sources: The base model, where there is one.
+        sources: The model to start from, where there is one.
         hardware: Speed, memory, and how many devices share the work.
     """
     shares = hardware.shares

@@ -1,4 +1,4 @@
-"""Refuses settings that are unknown, or contradict each other, the base model or the corpus."""
+"""Refuses settings that are unknown, or contradict each other, the model to start from or the corpus."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from textgen.saved_model.saved_model import ModelFolder
 from textgen.settings import refuse_unknown, select
 from textgen.storage.addresses import without_secrets
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.training.base_choice import network_settings
 from textgen.training.config import TrainingConfig
 from textgen.training.plan_basis import Basis
 from textgen.training.plan_inputs import Sources, has_held_out
 from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary
 from textgen.training.presets import SIZES
+from textgen.training.start_choice import network_settings
 from textgen.wording import counted
 
 
@@ -54,7 +54,7 @@ def refuse_shared(corpus: Corpus, valid: Corpus | None) -> None:
 
 
 def refuse_unusable(settings: Mapping[str, Any], preset: str | None, start: ModelFolder | None) -> None:
-    """Raises `ConfigError` for an unknown setting or preset, and for those that the base model decides."""
+    """Raises `ConfigError` for an unknown setting or preset, and for those that the model to start from decides."""
     kinds = (CorpusConfig, TokenizerConfig, ModelConfig, TrainingConfig)
     refuse_unknown(settings, [field.name for kind in kinds for field in fields(kind)])
     if preset is not None and preset not in SIZES:
@@ -72,7 +72,7 @@ def refuse_contradictions(
     """Raises `ConfigError` for settings that exclude each other, `CorpusError` for less text than a batch."""
     replicas = basis.shares.replicas
     _refuse_unknown_layers(training, model)
-    if training.needs_base and not basis.fine_tuning:
+    if training.needs_start and not basis.fine_tuning:
         setting = "interpolate_base" if training.interpolate_base else "decay_target base"
         raise ConfigError(f"{setting} needs a model to start from: name one, or leave it out.")
     if facts.labels and model.direction != "forward":

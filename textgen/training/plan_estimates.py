@@ -13,14 +13,14 @@ from textgen.training.distribution import Shares
 
 EFFICIENCY = {"float32": 0.76, "bfloat16": 1.3, "float16": 0.5}  # training speed relative to float32 matrix products
 STEP_SECONDS = 0.006  # overhead of an update
-UPDATE = 700  # operations in whose time a weight is updated once: it is moved between memory and processor
-TENSORFLOW = 800_000_000  # bytes, with XLA and its compiler
-SMALL_LAYER = {"float32": 0, "bfloat16": 80, "float16": 80}  # units at which a layer has half of that efficiency
-START_SECONDS = 1.5  # compiling, in the first steps
-VALIDATION_SECONDS = 0.25  # a text that is written
-SECONDS_PER_WEIGHT = 2.5e-7  # saving and recording a weight, at the start and at each validation
-SCORING = 1 / 3  # what scoring a token costs, relative to training on it with the full softmax
-SOFTMAX = 60  # weights that cost as much as the exponential of a logit
+UPDATE = 700  # cost of updating one weight, in operations (memory-bound)
+TENSORFLOW = 800_000_000  # bytes of memory that TensorFlow takes, with XLA and its compiler
+SMALL_LAYER = {"float32": 0, "bfloat16": 80, "float16": 80}  # units with which a layer has half of that efficiency
+START_SECONDS = 1.5  # seconds of compiling, in the first steps
+VALIDATION_SECONDS = 0.25  # seconds of writing a sample at a validation
+SECONDS_PER_WEIGHT = 2.5e-7  # seconds of saving and recording one weight, at the start and at each validation
+SCORING = 1 / 3  # cost of scoring a token, relative to training on it with the full softmax
+SOFTMAX = 60  # cost of one exp of a logit, in weights
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def tokens_per_second(
         flops: Float32 matrix product operations per second.
         precision: Precision of matrix products, "float32", "bfloat16" or "float16".
         step_tokens: Tokens of an update.
-        logits: Tokens that stand for the vocabulary in the softmax; None for all.
+        logits: Sampled tokens that approximate the full softmax; None for the full one.
 
     Returns:
         Tokens per second.

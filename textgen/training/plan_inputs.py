@@ -1,4 +1,4 @@
-"""What a run is planned from, besides its corpus and the settings that are given."""
+"""The inputs of a plan besides corpus and settings."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Sources:
         valid: Held-out text; None to hold out a fraction of the corpus.
         start: Model to fine-tune; None to start from random weights.
         tokenizer: Vocabulary to use; None to train one, or to keep that of `start`.
-        choose_base: Whether a run without `start` may start from a base, where one suits the text.
+        may_choose_base: Whether a run without `start` may start from a base, where one suits the text.
     """
 
     valid: Corpus | None = None
     start: ModelFolder | None = None
     tokenizer: Tokenizer | None = None
-    choose_base: bool = False
+    may_choose_base: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def has_held_out(corpus: PreparedCorpus) -> ConfigError:
 
 
 def held_out_text(path: str | Path, corpus: Corpus | PreparedCorpus) -> Corpus:
-    """Opens a text to validate on, which is read and cut into documents as the text to train on.
+    """Opens a text to validate on; reads it and cuts it into documents like the text to train on.
 
     Args:
         path: File with the held-out text.

@@ -14,21 +14,21 @@ from textgen.training.plan_basis import SMALL_TEXT, Basis
 from textgen.training.plan_estimates import training_seconds
 from textgen.training.plan_validations import plan_patience, plan_validations
 
-DEFAULT_MINUTES = 15.0  # most that a run without a budget is planned to take
-SHORTEST = 8  # tokens of a planned window, at least
-MOST_PASSES = 30.0  # over a text; more would only memorise it
-PRETRAINED_PASSES = 4.0  # over a text of `SMALL_TEXT`, for a model trained on much more text
-PRETRAINED_RATE = 0.5  # of the usual learning rate, for a model trained on much more text
-HARD_TEXT = 1.4  # relative loss of a text above which the model has more to learn, at a higher rate and in more passes
-MAX_RATE_FACTOR = 3.0  # maximum learning rate for such a text, relative to that for other text
-FINE_TUNED_RATE = 0.3  # of it, for other models that are fine-tuned
-ADAM_FROM_RANDOM = 2.0  # times Adam's usual learning rate, from random weights
-UPDATES_PER_PASS = 48  # that a short text should make, in batches of at least 4 sequences
+DEFAULT_MINUTES = 15.0  # most minutes planned for a run without a budget
+SHORTEST = 8  # least tokens of a planned window
+MOST_PASSES = 30.0  # most passes over a text; more would only memorise it
+PRETRAINED_PASSES = 4.0  # passes over a text of `SMALL_TEXT` for a model trained on much more text
+PRETRAINED_RATE = 0.5  # factor of the usual learning rate for a model trained on much more text
+HARD_TEXT = 1.4  # relative loss of a text above which such a model gets a higher learning rate and more passes
+MAX_RATE_FACTOR = 3.0  # largest factor of the learning rate for such a text
+FINE_TUNED_RATE = 0.3  # factor of the usual learning rate when fine-tuning any other model
+ADAM_FROM_RANDOM = 2.0  # factor of Adam's usual learning rate when starting from random weights
+UPDATES_PER_PASS = 48  # least updates per pass over a short text (batch size stays >= 4)
 RATES = {"sgd": 20.0, "asgd": 20.0, "rmsprop": 1e-3, "lamb": 1e-2}  # learning rates; Adam's depends on the width
 GRADIENT_DECAY = 1.2e-6  # weight decay that is part of the gradient, as in AWD-LSTM
-SAMPLED_FROM = 4000  # tokens in a vocabulary, from which the softmax is sampled
-SAMPLED = 1024  # tokens that stand for it
-VALIDATION_TIME = 1 / 30  # of the time of all steps, in which validations score text
+SAMPLED_FROM = 4000  # least tokens of a vocabulary for which the softmax is sampled
+SAMPLED = 1024  # sampled tokens that approximate the full softmax
+VALIDATION_TIME = 1 / 30  # share of training time that validations may take
 
 
 def plan_training(basis: Basis, model: ModelConfig) -> TrainingConfig:
@@ -63,7 +63,7 @@ def plan_training(basis: Basis, model: ModelConfig) -> TrainingConfig:
 
 
 def plan_sampling(basis: Basis, model: ModelConfig) -> int:
-    """sampled_softmax: not 0 where the time limits the passes of a network that suits the full softmax."""
+    """Chooses sampled_softmax: sampled if time does not allow all useful passes with the full softmax; otherwise 0."""
     given = basis.settings
     if "sampled_softmax" in given:
         return int(given["sampled_softmax"])
@@ -76,7 +76,7 @@ def plan_sampling(basis: Basis, model: ModelConfig) -> int:
 
 
 def _plan_batch(basis: Basis, given: Mapping[str, Any]) -> dict[str, int]:
-    """batch_size and sequence_length."""
+    """Chooses batch_size and sequence_length."""
     length = given.get("sequence_length", TrainingConfig.sequence_length)
     rows = max(4, min(32, 1 << int(math.log2(max(1, basis.tokens / (UPDATES_PER_PASS * length))))))
     replicas = basis.shares.replicas
@@ -105,7 +105,7 @@ def _hard_text_factor(basis: Basis) -> float:
 
 
 def _plan_schedule(basis: Basis, given: Mapping[str, Any]) -> dict[str, Any]:
-    """schedule and warmup_fraction, for a model trained on much more text.
+    """Chooses schedule and warmup_fraction for a model trained on much more text.
 
     Its learning rate rises slowly, so that it keeps more of what it knows. One cycle, whose rise takes three tenths of
     the run, is then better by 0.2 to 0.5 % than cosine.

@@ -6,9 +6,9 @@ import math
 
 from textgen.training.config import LARGE, TrainingConfig
 
-SECONDS_BETWEEN = (10.0, 300.0)  # validations of a planned run: at least, and at most
-USUAL_VALIDATIONS = 10  # of a run that is neither short nor long
-PASSES_BETWEEN = 2  # validations, at most, so that the best weights are found where a text is overfitted
+SECONDS_BETWEEN = (10.0, 300.0)  # least and most seconds between validations of a planned run
+USUAL_VALIDATIONS = 10  # validations in a run that is neither short nor long
+PASSES_BETWEEN = 2  # most passes between validations, so that the best weights are found if the text is overfitted
 
 
 def validations_in(seconds: float) -> int:
@@ -23,7 +23,7 @@ def validations_in(seconds: float) -> int:
 
 
 def plan_validations(training: TrainingConfig, seconds: float, passes: float) -> int:
-    """num_validations.
+    """Chooses num_validations.
 
     A run of many passes over a short text is at its best before its end. The schedule plateau and some averages count
     validations. So these get more of them than their time asks for, up to the usual number.
@@ -40,7 +40,7 @@ def plan_validations(training: TrainingConfig, seconds: float, passes: float) ->
 
 
 def plan_patience(validations: int) -> int:
-    """patience for a run with this number of validations: half of them, and not less than usual.
+    """Chooses patience for a run with this number of validations: half of them, and not less than usual.
 
     Example:
         >>> plan_patience(3), plan_patience(100)

@@ -24,8 +24,8 @@ from textgen.training.config import TrainingConfig
 from textgen.training.plan_inputs import Sources
 from textgen.wording import counted
 
-LEAST_CHARACTERS = 1000  # of a corpus; a shorter one leaves nothing to learn from and to hold out
-CHARACTERS_PER_TOKEN = (  # by the size of a unigram vocabulary, on held-out text of the bases: English, Chinese
+LEAST_CHARACTERS = 1000  # least characters of a corpus; a shorter one leaves nothing to learn from and to hold out
+CHARACTERS_PER_TOKEN = (  # of unigram vocabularies by their size, on held-out text of the bases: English, Chinese
     {1000: 2.48, 2000: 2.94, 4000: 3.33, 8000: 3.65, 16_000: 3.9, 32_000: 4.12},
     {10_000: 1.07, 16_000: 1.15, 24_000: 1.19},
 )
@@ -149,7 +149,7 @@ def _tokens(tokenizer: str, stats: CorpusStats, vocab_size: int) -> int:
 
 
 def _sampled_tokens(corpus: Corpus, tokenizer: Tokenizer) -> int:
-    """Estimated tokens of the whole corpus in a vocabulary that is there."""
+    """Estimates the tokens of the whole corpus in a given vocabulary."""
     sampled = sum(map(len, tokenizer.encode_batch(corpus.sample)))
     stats, characters = corpus.stats(), sum(map(len, corpus.sample))
     return round(stats.characters * sampled / max(1, characters)) + stats.documents

@@ -1,6 +1,6 @@
 """Tries two plans for a tenth of their runs each, and keeps the one that predicts held-out text better.
 
-Used where the rule of `textgen.training.base_choice` leaves open whether a base suits a text. Each plan trains up to
+Used where the rule of `textgen.training.start_choice` leaves open whether a base suits a text. Each plan trains up to
 its first validation after a tenth of the run, under its own schedule, in a temporary folder inside that of the new
 model. The files of the better one are then moved to where the run keeps its own. It goes on from its checkpoint, so
 none of its steps is lost, and it ends with the weights that it would have without a race. Scores are compared in bits
@@ -22,10 +22,11 @@ from typing import Any
 from textgen.errors import Interrupted, TrainingError
 from textgen.storage.files import TEMPORARY, writing
 from textgen.storage.folders import MANIFEST, replace_folder
-from textgen.training.base_choice import NONE
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.plan import RACE_VALIDATIONS, Plan
-from textgen.training.run_setup import RunOptions, RunSetup, Say
+from textgen.training.run_setup import RunOptions, RunSetup
+from textgen.training.start_choice import NONE
+from textgen.wording import Say
 
 Contend = Callable[[Plan, Path, RunOptions], RunSetup]
 """Begins a run in a folder and trains it until an observer stops it."""
@@ -82,12 +83,12 @@ def race(plans: Sequence[Plan], folder: Path, contend: Contend, options: RunOpti
         created = tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}race-", dir=folder)
     with created as place:
         for plan in plans:
-            name, watch = plan.base_name, FirstTenth(options.say)
+            name, watch = plan.start_name, FirstTenth(options.say)
             options.say(f"Trying a tenth of the run from {_shown(name)} ...")
             try:
                 setup = contend(plan, Path(place) / name / folder.name, replace(options, observers=[watch]))
             except Interrupted as error:
-                raise _stopped([plan.base_name for plan in plans], error) from None
+                raise _stopped([plan.start_name for plan in plans], error) from None
             except TrainingError as error:
                 options.say(f"From {_shown(name)}: {error}")
                 continue
@@ -97,7 +98,7 @@ def race(plans: Sequence[Plan], folder: Path, contend: Contend, options: RunOpti
             raise TrainingError("Training failed from each of the models that were tried; the reasons are above.")
         winner = min(scores, key=lambda name: (scores[name], name))
         _move(setups[winner].folder, folder)
-    plan = next(plan for plan in plans if plan.base_name == winner)
+    plan = next(plan for plan in plans if plan.start_name == winner)
     return replace(setups[winner], folder=folder, record=_with_decision(setups[winner].record, plan, scores))
 
 
@@ -127,7 +128,7 @@ def _with_decision(record: dict[str, Any], plan: Plan, scores: Mapping[str, floa
     """The record of the winner with the scores of all."""
     compared = ", ".join(f"{_shown(name)} {score:.3f}" for name, score in scores.items())
     choice = replace(
-        plan.base,
+        plan.choice,
         name=plan.sources.start.name if plan.sources.start else None,
         reason=f"bits a byte after a tenth of the run: {compared}",
         decided_by="race",

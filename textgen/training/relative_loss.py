@@ -8,7 +8,7 @@ from textgen.evaluation.scoring import Score
 from textgen.saved_model.saved_model import ModelFolder
 
 EXCERPTS = 16
-EXCERPT_BYTES = 500  # so that all of them are scored within a second
+EXCERPT_BYTES = 500  # bytes of an excerpt: all of them are scored within a second
 
 
 def relative_loss(model: ModelFolder, texts: Iterable[str]) -> float | None:

@@ -1,7 +1,8 @@
 """Reads a run from its folder to resume it, and decides which paths in the folder to trust.
 
 training.json holds the settings of a run and the paths of its text. A run resumes only with the same text, vocabulary
-and network. Whatever is named again must be the same; a changed text is an error, even if the cache holds the old one.
+and network. Whatever is named again must be the same; a changed text is an error, even if the cache folder holds the
+old one.
 
 A folder may come from another machine or user, and its paths could lead anywhere. They are followed only if
 training.json was signed here (`textgen.saved_model.ownership`); otherwise the user must name the corpus again.
@@ -34,12 +35,13 @@ from textgen.storage.remote_cache import keep_copy
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
-from textgen.training.base_choice import NONE
 from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
 from textgen.training.plan_validations import plan_patience, validations_in
-from textgen.training.run_setup import RunSetup, Say, quiet
+from textgen.training.run_setup import RunSetup
+from textgen.training.start_choice import NONE
+from textgen.wording import Say, silent
 
-PATHS_BYTES = 1 << 23  # of paths in training.json, at most; beyond it the user names them when resuming
+PATHS_BYTES = 1 << 23  # most bytes of paths in training.json; if there are more, the user names them when resuming
 
 RESUMED = {  # schema of the parts of training.json that only resuming reads
     "corpus": {
@@ -73,14 +75,14 @@ class ResumeSources:
     tokenizer: Tokenizer | None = None
 
 
-def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, say: Say = quiet) -> RunSetup:
+def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, say: Say = silent) -> RunSetup:
     """Reads and checks the run in a folder.
 
     Args:
         folder: Folder of the run.
         settings: Flat settings to change. Those that are fixed may only be repeated.
-        sources: Corpus, held-out text, base model and vocabulary, named again.
-        say: Called with a line if the text comes from the cache, with the reason.
+        sources: Corpus, held-out text, model to start from and vocabulary, named again.
+        say: Called with a line if the text comes from the cache folder, with the reason.
 
     Returns:
         The run, its record in the state "running" and with the changed settings.
@@ -193,7 +195,7 @@ def _origin(record: Mapping[str, Any]) -> list[Any]:
 
 
 def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], sources: ResumeSources) -> None:
-    """Raises `ConfigError` for an unknown setting, and for a fixed one that is given another value."""
+    """Raises `ConfigError` for an unknown setting and for a changed value of a fixed one."""
     known: dict[str, list[Any]] = {"vocab_size": [record["model"]["vocab_size"]]}
     sections = {ModelConfig: record["model"], TokenizerConfig: record["tokenizer"]}
     sections[CorpusConfig] = record["corpus"]["config"]
@@ -255,7 +257,7 @@ class _Text:
 def _read_text(
     folder: Path, record: dict[str, Any], tokenizer: Tokenizer, sources: ResumeSources, say: Say
 ) -> tuple[dict[str, Any], TokenData]:
-    """The record, and the encoded text: from where the text is or, if it is gone or out of reach, from the cache."""
+    """Returns record and tokens. Reads the text; if it is unreachable, uses the cache folder."""
     paths, files = _paths(folder, record, sources)
     gone = [path for path in paths + files if not (is_remote(path) or os.path.lexists(path))]
     why = f"{gone[0]} no longer exists." if gone else ""
@@ -268,9 +270,9 @@ def _read_text(
             why = str(error)
     _refuse_changed_rest(record["corpus"], paths, files, sources)
     if cached := _cached_data(Path(record["tokens"]["folder"])):
-        say(f"{why} Training continues with its text from the cache.")
+        say(f"{why} Training continues with its text from the cache folder.")
         return record, cached
-    raise TrainingError(f"{why} Its text is not in the cache: name the corpus at its new place.")
+    raise TrainingError(f"{why} Its text is not in the cache folder: name the corpus at its new place.")
 
 
 def _read_again(
@@ -285,7 +287,7 @@ def _read_again(
 
 
 def _cached_data(folder: Path) -> TokenData | None:
-    """The tokens of a text in the cache, or those of the copy of a prepared folder; None if they are not there."""
+    """The tokens of a text in the cache folder, or of the copy of a prepared folder; None if they are not there."""
     if not is_prepared(folder):
         return TokenData.cached(folder)
     keep_copy(folder)
@@ -331,7 +333,7 @@ def _are_there(places: Sequence[str]) -> bool:
 
 
 def _refuse_changed(recorded: Mapping[str, Any], corpus: Corpus | PreparedCorpus | None, valid: Corpus | None) -> None:
-    """Raises `TrainingError` if a text, where it is given, differs from when the run began."""
+    """Raises `TrainingError` if a given text differs from the one with which the run began."""
     texts = {"corpus": (corpus, recorded["fingerprint"]), "held-out text": (valid, recorded.get("valid_fingerprint"))}
     for what, (text, then) in texts.items():
         if text is not None and then is not None and text.fingerprint() != then:

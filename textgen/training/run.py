@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from textgen.evaluation.evaluator import Scores
     from textgen.model.language_model import LanguageModel
 
-SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # of the text written at every validation
-FINAL_TOKENS = 1_000_000  # tokens of the held-out text that the final evaluation scores, at most
-LEAST_FINAL_TOKENS = 20_000  # in a run of any length
-FINAL_SHARE = 0.1  # of the tokens that were trained on, in a longer one
+SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # settings of the text written at every validation
+FINAL_TOKENS = 1_000_000  # most held-out tokens that the final evaluation scores
+LEAST_FINAL_TOKENS = 20_000  # held-out tokens that it scores after a short run
+FINAL_SHARE = 0.1  # held-out tokens that it scores after a longer run, relative to the tokens trained on
 
 
 def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> ModelFolder:  # noqa: B008 - immutable
@@ -129,8 +129,8 @@ def resume(
         if not (folder / NGRAMS).is_file():
             save_ngram_index(folder, setup.tokenizer, setup.data, options.say)
         if not (folder / WORDS).is_file():
-            base = setup.start.words() if setup.start else None
-            save_known_words(folder, setup.tokenizer, setup.data, options.say, base)
+            of_start = setup.start.words() if setup.start else None
+            save_known_words(folder, setup.tokenizer, setup.data, options.say, of_start)
         before = read_training(folder)
         try:
             write_training(folder, setup.record)  # for other processes that join, and for the next time
@@ -190,7 +190,8 @@ class _Run:
     def __init__(self, setup: RunSetup, checkpoint: Checkpoint | None, options: RunOptions) -> None:
         """Raises `TextgenError` if the checkpoint does not fit the settings."""
         from textgen.training.distribution import Distribution
-        from textgen.training.trainer import Hooks, Trainer
+        from textgen.training.trainer import Trainer
+        from textgen.training.validator import Hooks
 
         self._setup = setup
         self._record = setup.record
@@ -216,17 +217,17 @@ class _Run:
     def _rescore_saved(self) -> None:
         """Scores the saved weights again if the checkpoint has another score, so that only better ones replace them.
 
-        The score in a checkpoint is that of the weights before they were mixed with those of the base model, on the
-        part of the held-out text that `valid_tokens` then named.
+        The score in a checkpoint is that of the weights before they were mixed with those that the run started from, on
+        the part of the held-out text that `valid_tokens` then named.
         """
-        position, distribution = self._trainer.position, self._distribution
+        position, validator, distribution = self._trainer.position, self._trainer.validator, self._distribution
         is_mixed = bool(self._record.get("base_share"))
-        is_same_text = position.valid_tokens == self._setup.training_config.valid_tokens
-        if position.best_nats_per_token is None or (is_same_text and not is_mixed):
+        if position.best_nats_per_token is None or (validator.is_same_text(position.valid_tokens) and not is_mixed):
             return
         name = str(self._setup.folder.absolute())
         with distribution.together():
-            self._trainer.rescore_best(load_model(name).weights() if distribution.is_chief else None)
+            weights = load_model(name).weights() if distribution.is_chief else None
+            validator.rescore_best(position, weights)
 
     def _build(self) -> LanguageModel:
         """The network, with the same weights in all processes."""
@@ -268,7 +269,8 @@ class _Run:
                 if reached.step and reached.best_nats_per_token is None:  # no validation has chosen weights
                     self._save(None)
             with suppress(TextgenError):
-                self._write("interrupted" if hasattr(error, "exit_code") else f"failed: {error}", trainer.best_scores)
+                state = "interrupted" if hasattr(error, "exit_code") else f"failed: {error}"
+                self._write(state, trainer.validator.best_scores)
             raise
 
     def _finish(self, reason: str) -> ModelFolder:
@@ -276,7 +278,7 @@ class _Run:
         name = str(self._setup.folder.absolute())
         if self._distribution.is_chief:
             self._model.assign_weights(load_model(name).weights())
-            self._mix_with_base()
+            self._mix_with_start()
             self._write(f"finished: {reason}", self._final_scores())
         with self._distribution.together():
             self._distribution.total([])  # the other processes wait for the scores
@@ -284,23 +286,25 @@ class _Run:
 
     def _final_scores(self) -> Scores:
         """Scores of the best weights, on more held-out text after a longer run, for a small share of its time."""
-        config, trainer, held_out = self._setup.training_config, self._trainer, self._setup.data.valid
-        if trainer.best_scores and len(held_out) <= config.valid_tokens and not config.interpolate_base:
-            return trainer.best_scores  # of all of it already
-        trained = trainer.position.step * config.num_streams * config.sequence_length
+        config, validator, held_out = self._setup.training_config, self._trainer.validator, self._setup.data.valid
+        if validator.best_scores and len(held_out) <= config.valid_tokens and not config.interpolate_base:
+            return validator.best_scores  # of all of it already
+        trained = self._trainer.position.step * config.num_streams * config.sequence_length
         tokens = max(LEAST_FINAL_TOKENS, config.valid_tokens, int(FINAL_SHARE * trained))
-        return trainer.evaluator.scores(held_out, min(FINAL_TOKENS, tokens))  # compiled already
+        return validator.evaluator.scores(held_out, min(FINAL_TOKENS, tokens))  # compiled already
 
-    def _mix_with_base(self) -> None:
-        """Mixes the best weights with those of the base model, if `interpolate_base` asks for it."""
+    def _mix_with_start(self) -> None:
+        """Mixes the best weights with those that the run started from, if `interpolate_base` asks for it."""
         config, trainer = self._setup.training_config, self._trainer
         if not config.interpolate_base:
             return
-        from textgen.training.finishing import mix_with_base
+        from textgen.training.finishing import mix_with_start
 
         held_out, before = self._setup.data.valid, self._record.get("base_share", 0.0)
-        share = mix_with_base(
-            self._model, trainer.base, lambda: trainer.evaluator.nats(held_out, config.valid_tokens)[0]
+        share = mix_with_start(
+            self._model,
+            trainer.tensors.start_weights,
+            lambda: trainer.validator.evaluator.nats(held_out, config.valid_tokens)[0],
         )
         if share:
             self._save(None, base_share=1 - (1 - before) * (1 - share))
@@ -308,7 +312,7 @@ class _Run:
     def _save(
         self, scores: Scores | None, weights: dict[str, np.ndarray] | None = None, base_share: float = 0.0
     ) -> None:
-        """Saves weights, those of the network if none are given, of which `base_share` are those of the base model."""
+        """Saves the given weights, by default the network's. `base_share` is the start model's share in them."""
         if not self._distribution.is_chief:
             return
         setup = self._setup

@@ -15,17 +15,12 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TrainingConfig
 from textgen.training.observers.observer import Observer
+from textgen.wording import Say, silent
 
 if TYPE_CHECKING:
     import keras
 
     from textgen.training.distribution import Distribution
-
-Say = Callable[[str], None]
-
-
-def quiet(line: str) -> None:
-    """Drops a message."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ class RunOptions:
 
     observers: Sequence[Observer] = ()
     callbacks: Sequence[keras.callbacks.Callback] = ()
-    say: Say = quiet
+    say: Say = silent
     distribution: Distribution | None = None
     step_timeout: float | None = None
     another: Callable[[], Path] | None = None

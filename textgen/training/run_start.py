@@ -27,17 +27,17 @@ from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
 from textgen.training.config import TrainingConfig
 from textgen.training.plan import Plan
 from textgen.training.resumption import with_origin
-from textgen.training.run_setup import RunSetup, Say, quiet
+from textgen.training.run_setup import RunSetup
 from textgen.versions import module_version
-from textgen.wording import counted
+from textgen.wording import Say, counted, silent
 
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
 
-TRANSFER_TOKENS = 4_096  # of the text, at most, that decide how a base model's bias moves to another vocabulary
+TRANSFER_TOKENS = 4_096  # most tokens used to choose how the output bias is transferred
 
 
-def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
+def begin(plan: Plan, folder: Path, say: Say = silent) -> RunSetup:
     """Encodes the text of a new run and records the run in its folder.
 
     Args:
@@ -51,10 +51,12 @@ def begin(plan: Plan, folder: Path, say: Say = quiet) -> RunSetup:
     start = plan.sources.start
     knows_vocabulary = start is not None and start.tokenizer.is_part_of(tokenizer)
     if plan.training_config.interpolate_base and not knows_vocabulary:
-        raise ConfigError("interpolate_base needs a base model with the same vocabulary: leave one of them out.")
+        raise ConfigError(
+            "interpolate_base needs a model to start from with the same vocabulary: leave one of them out."
+        )
     _report_vocabulary(start, tokenizer, say)
-    base = start.ngrams() if start and start.has_ngrams and knows_vocabulary else None
-    save_ngram_index(folder, tokenizer, data, say, base)
+    of_start = start.ngrams() if start and start.has_ngrams and knows_vocabulary else None
+    save_ngram_index(folder, tokenizer, data, say, of_start)
     save_known_words(folder, tokenizer, data, say, start.words() if start else None)
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
     record = with_origin(_first_record(plan, model_config, tokenizer, data), folder, tokenizer.serialized)
@@ -90,7 +92,7 @@ def encode(plan: Plan, say: Say) -> tuple[Tokenizer, TokenData]:
 
 
 def _report_vocabulary(start: ModelFolder | None, tokenizer: Tokenizer, say: Say) -> None:
-    """Reports which tokens or labels are new to a base model."""
+    """Reports which tokens or labels are new to the model that the run starts from."""
     if start is None:
         return
     if start.tokenizer.is_part_of(tokenizer):
@@ -106,23 +108,23 @@ def _report_vocabulary(start: ModelFolder | None, tokenizer: Tokenizer, say: Say
 
 
 def save_ngram_index(
-    folder: Path, tokenizer: Tokenizer, data: TokenData, say: Say, base: NgramIndex | None = None
+    folder: Path, tokenizer: Tokenizer, data: TokenData, say: Say, of_start: NgramIndex | None = None
 ) -> None:
-    """Saves the n-gram index that tells what the model copies, together with the n-grams of its base model."""
+    """Saves the n-grams of the text, by which copies are detected, and those of the model that the run starts from."""
     if len(data.train) > MAX_NGRAMS:
         say("The corpus is too large for an index of its n-grams, so copies of it cannot be detected.")
         return
-    save_ngrams(folder, index_stream(data.train, tokenizer.eos_id, base))
+    save_ngrams(folder, index_stream(data.train, tokenizer.eos_id, of_start))
 
 
 def save_known_words(
-    folder: Path, tokenizer: Tokenizer, data: TokenData, say: Say, base: WordFilter | None = None
+    folder: Path, tokenizer: Tokenizer, data: TokenData, say: Say, of_start: WordFilter | None = None
 ) -> None:
-    """Saves the words of the text, together with those of its base model, so that the model writes no others."""
+    """Saves the words of the text and those of the model that the run starts from: the new model writes no others."""
     if tokenizer.tokenizer == "word" or len(data.train) > MAX_TOKENS:
         return
     counts = stream_words(data.train, tokenizer)
-    if words := word_filter(counts, base):
+    if words := word_filter(counts, of_start):
         save_words(folder, words)
     elif counts:
         say("Many of the words in the text occur only once, so the model may invent words.")
@@ -149,7 +151,7 @@ def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, d
         "training": to_dict(plan.training_config),
         "is_patience_planned": plan.is_patience_planned,
         "from": plan.sources.start.name if plan.sources.start else None,
-        "base": plan.base.to_dict(),
+        "base": plan.choice.to_dict(),
         "parameters": model_config.num_parameters,
         "versions": {name: module_version(name) for name in ("textgen", "tensorflow", "keras", "sentencepiece")},
         "progress": {"step": 0, "epochs": 0.0, "seconds": 0.0},
@@ -160,7 +162,7 @@ def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, d
 def initial_model(
     config: ModelConfig, training: TrainingConfig, tokenizer: Tokenizer, data: TokenData, start: ModelFolder | None
 ) -> LanguageModel:
-    """The network before the first step: with random weights, or with those of a base model."""
+    """The network before the first step: with random weights, or with those of the model to start from."""
     from textgen.model.language_model import LanguageModel
     from textgen.training.initializers import initialize
 
@@ -174,7 +176,7 @@ def initial_model(
 
 
 def _weights_of(start: ModelFolder) -> dict[str, np.ndarray]:
-    """The weights of a base model: the newest ones if its training has saved better ones since it was loaded."""
+    """The weights of a model: the newest ones if its training has saved better ones since it was loaded."""
     try:
         return start.weights()
     except ModelChanged:

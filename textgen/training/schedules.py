@@ -14,7 +14,7 @@ from textgen.training.config import TrainingConfig
 WARMUP_STEPS = 25  # minimum number of warm-up updates in a run limited by minutes
 WARMUP_SHARE = 0.1  # maximum share of the updates of a run, or of its time, that this minimum may take
 ONE_CYCLE_RISE = 0.3  # fraction of the cycle in which the rate rises
-ONE_CYCLE_START = 0.04  # relative to the peak
+ONE_CYCLE_START = 0.04  # learning rate at the start of the cycle, relative to the peak
 
 
 def scheduled_learning_rate(config: TrainingConfig, progress: float, reductions: int = 0) -> float:
@@ -75,7 +75,7 @@ def total_steps(config: TrainingConfig, steps_per_epoch: int) -> float:
 
 
 def _done(config: TrainingConfig, progress: float) -> float:
-    """Fraction of the schedule that is over, which takes the part of the run without warm-up and hold."""
+    """Fraction of the schedule that is over. The schedule takes the part of the run without warm-up and hold."""
     spent = min(1.0, config.warmup_fraction + config.hold_fraction)
     rise = _rise(config)
     top = config.warmup_fraction + rise * (1 - spent)

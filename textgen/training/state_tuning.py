@@ -11,7 +11,6 @@ out, and the state with the best score on it is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,15 +22,15 @@ from textgen.errors import CorpusError
 from textgen.model.language_model import LanguageModel
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TuningConfig
+from textgen.wording import Say
 
-WINDOW = 64  # tokens
+WINDOW = 64  # tokens of a window
 ROWS = 16  # windows in a batch
 LOOK_EVERY = 25  # steps between validations
 PATIENCE = 4  # validations without a better score
-HELD_OUT = 256  # windows at most
-MAX_TOKENS = 1_000_000  # of the text that are used
+HELD_OUT = 256  # most windows that are held out
+MAX_TOKENS = 1_000_000  # most tokens of the text that are used
 
-Say = Callable[[str], None]
 Pairs = tuple[np.ndarray, np.ndarray]  # inputs, targets, int32 [N, T]
 
 
@@ -40,13 +39,13 @@ class Tuned:
     """A trained initial state.
 
     Attributes:
-        memory: The state, with one row, in the structure of the model's `initial_state(1)`; NumPy arrays.
+        model_state: The state, with one row, in the structure of the model's `initial_state(1)`; NumPy arrays.
         steps: Step of the best score.
         nats_before: Loss of the held-out windows from a state of zeros, in nats per token.
         nats_after: The same from the trained state.
     """
 
-    memory: Any
+    model_state: Any
     steps: int
     nats_before: float
     nats_after: float
@@ -113,7 +112,7 @@ def tune_state(
     tuner, rng = _Tuner(model, config.learning_rate), np.random.default_rng(config.seed)
     before = best = tuner.nats(*held_out)
     say(f"held-out text: {before:.4f} nats per token from a state of zeros")
-    memory, best_step = tuner.memory(), 0
+    model_state, best_step = tuner.model_state(), 0
     for step in range(1, config.steps + 1):
         chosen = rng.permutation(len(inputs) - num_held_out)[:ROWS]
         tuner.learn(inputs[chosen], targets[chosen])
@@ -122,14 +121,14 @@ def tune_state(
         nats = tuner.nats(*held_out)
         say(f"step {step:,}: {nats:.4f} nats per token")
         if nats < best:
-            best, best_step, memory = nats, step, tuner.memory()
+            best, best_step, model_state = nats, step, tuner.model_state()
         elif step - best_step >= PATIENCE * LOOK_EVERY:
             break
-    return Tuned(memory, best_step, before, best)
+    return Tuned(model_state, best_step, before, best)
 
 
 class _Tuner:
-    """The numbers of the recurrent state as trained variables. The memory of attention stays empty."""
+    """The numbers of the recurrent state as trained variables. The outputs that attention looks back on stay empty."""
 
     def __init__(self, model: LanguageModel, learning_rate: float) -> None:
         self._model = model
@@ -155,7 +154,7 @@ class _Tuner:
             total += float(self._losses(inputs[at : at + ROWS], targets[at : at + ROWS]))
         return total / max(1, int(np.count_nonzero(targets != self._model.pad_id)))
 
-    def memory(self) -> Any:
+    def model_state(self) -> Any:
         """The state as NumPy arrays."""
         return tf.nest.map_structure(np.array, self._state([variable.value for variable in self._variables], 1))
 

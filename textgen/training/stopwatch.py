@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-SPEED_MEMORY = 0.95  # decay rate of the running mean of tokens per second
+SPEED_DECAY = 0.95  # decay rate of the running mean of tokens per second
 
 
 class Stopwatch:
@@ -39,6 +39,6 @@ class SpeedMeter:
 
     def add(self, tokens_per_second: float) -> float:
         """Counts the speed of a step. Returns the mean."""
-        memory = SPEED_MEMORY if self._mean else 0.0
-        self._mean = memory * self._mean + (1 - memory) * tokens_per_second
+        decay = SPEED_DECAY if self._mean else 0.0
+        self._mean = decay * self._mean + (1 - decay) * tokens_per_second
         return self._mean

@@ -148,7 +148,7 @@ class TrainStep:
 
     @property
     def can_run_ahead(self) -> bool:
-        """Whether an update need not wait for its loss, so that a GPU has the next one before it has finished this one.
+        """Whether updates can be queued without waiting for the loss (keeps a GPU busy).
 
         The loss must not decide anything on the processor: the scale of a loss, or what an average counts. With several
         replicas an update cannot be conditional.
@@ -179,7 +179,7 @@ class TrainStep:
     def _gradient_on_replica(
         self, window: _Window, part: tf.Tensor, sums: list[tf.Tensor] | None, states: list[Any]
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor], Any]:
-        """Adds the last part of the rows to the sums of those before it: mean nats, norms, gradients, state."""
+        """Adds the last accumulation part to the sums; returns mean nats, norms, gradients and state."""
         sums, part_state = self._sums(window, part, sums)
         if self._distribution.num_replicas > 1:
             sums = tf.distribute.get_replica_context().all_reduce("sum", sums)
@@ -187,13 +187,13 @@ class TrainStep:
 
     @staticmethod
     def _means(sums: list[tf.Tensor], scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        """The sums of all rows -> mean nats, the norm of each gradient, gradients."""
+        """Divides the sums of all rows; returns mean nats, the norm of each gradient, and the gradients."""
         loss, count, *total = sums
         mean = [gradient / (count * scale) for gradient in total]
         return loss / count, tf.stack([tf.norm(gradient) for gradient in mean]), mean
 
     def _sums(self, window: _Window, part: tf.Tensor, before: list[tf.Tensor] | None) -> tuple[list[tf.Tensor], Any]:
-        """Adds nats, tokens and gradients of one of the equal parts of this replica's rows to sums; also its state."""
+        """Adds loss, token count and gradients of one accumulation part to the sums; returns them and its state."""
         rows_here = window.inputs.shape[0]
         size = rows_here // self._config.gradient_accumulation_steps
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group + self._distribution.first_replica
@@ -221,7 +221,7 @@ class TrainStep:
     def _shard_gradient(
         self, shard: _Window, noise: Noise, candidates: Candidates | None
     ) -> tuple[tf.Tensor, list[tf.Tensor], Any]:
-        """Sum of nats; gradient of the scaled sum with smoothing and penalties; state."""
+        """Returns the sum of nats, the gradient of the scaled sum with smoothing and penalties, and the state."""
         variables = [_local(weight.value) for weight in self.weights]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)

@@ -16,37 +16,30 @@ import math
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
 
 from textgen.dataset.token_cache import TokenData
 from textgen.errors import Interrupted, SavedModelError, TextgenError, TrainingError
-from textgen.evaluation.evaluator import Evaluator, Scores
-from textgen.evaluation.scoring import perplexity
 from textgen.model.language_model import LanguageModel
 from textgen.training.checkpoints import Checkpoint, CheckpointTimer, check_room, newest_checkpoint, save_checkpoint
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution, deadline
 from textgen.training.interruption import StopAgreement
 from textgen.training.lr_finder import Point, sweep_learning_rates
-from textgen.training.observers.observer import (
-    Observer,
-    RunReport,
-    StepReport,
-    ValidationReport,
-    report_fault,
-    started,
-)
+from textgen.training.observers.observer import Observer, RunReport, StepReport, report_fault, started
 from textgen.training.position import Position
+from textgen.training.run_tensors import RunTensors
 from textgen.training.schedules import scheduled_learning_rate
 from textgen.training.stopwatch import SpeedMeter, Stopwatch
 from textgen.training.train_step import Gradient, TrainStep
+from textgen.training.validator import Hooks, Validator
 from textgen.training.weight_averaging import make_averaging
 from textgen.training.window_reader import WindowReader
 from textgen.wording import counted
@@ -71,17 +64,8 @@ class _PendingUpdate:
     tokens: float
 
 
-@dataclass(frozen=True)
-class Hooks:
-    """What a trainer calls.
-
-    Attributes:
-        save_best: Called with the scores of the best validation so far and its weights by name.
-        write_sample: Called at validations; returns a text written by the model.
-    """
-
-    save_best: Callable[[Scores, dict[str, np.ndarray]], None] = lambda scores, weights: None
-    write_sample: Callable[[], str] = lambda: ""
+class _RolledBack(Exception):
+    """The run has returned to a checkpoint, and goes on from there with the text after the fault."""
 
 
 class Trainer:
@@ -91,10 +75,9 @@ class Trainer:
         model: The network that is trained.
         config: Settings of training.
         position: Progress of the run.
-        best_scores: Scores of the best validation, if this process has made it.
-        evaluator: Scores held-out text.
         reader: Reads the training text.
-        base: Weights of the base model by name, if the settings need them after the first step; otherwise empty.
+        validator: Scores held-out text and remembers the best weights.
+        tensors: Weights, averages and recurrent state, as a checkpoint keeps them.
     """
 
     def __init__(
@@ -104,13 +87,13 @@ class Trainer:
         config: TrainingConfig,
         checkpoints: Path,
         *,
-        hooks: Hooks = Hooks(),
+        hooks: Hooks = Hooks(),  # noqa: B008 - immutable
         distribution: Distribution | None = None,
     ) -> None:
         """Prepares a run; nothing is written yet.
 
         Args:
-            model: Network with its first weights, those of the base model if there is one.
+            model: Network with its first weights, those of the model that it starts from if there is one.
             data: Text to train on and held-out text.
             config: Settings of training.
             checkpoints: Folder for checkpoints.
@@ -123,20 +106,19 @@ class Trainer:
         self.model = model
         self.config = config
         self.position = Position()
-        self.best_scores: Scores | None = None
-        self.base = model.weights_as_arrays() if config.needs_base else {}
         self._distribution = distribution or Distribution()
         self.reader = WindowReader(data.train, config, model, self._distribution.local_rows(config))
-        self.evaluator = Evaluator(model)
-        self._held_out = data.valid
         self._train_step = TrainStep(model, config, self._distribution, data.train.counts)
         self._averaging = make_averaging(config, model)
-        self._state = self._initial_state()
-        self._hooks = hooks
+        self.validator = Validator(
+            model, data.valid, config, self.reader, self._averaging, hooks=hooks, distribution=self._distribution
+        )
+        self.tensors = RunTensors(
+            model, config, self.reader, self._averaging, update=self._train_step.update, distribution=self._distribution
+        )
         self._checkpoints = checkpoints
         self._checkpoint_timer = CheckpointTimer(config.checkpoint_minutes)
         self._returned_to = math.inf  # step of the checkpoint to which the run has returned, if it has saved none since
-        self._unsaved: dict[str, np.ndarray] = {}  # the best weights, if they are not saved yet
         self._stop = StopAgreement(self._distribution)
         self._speed = SpeedMeter()
         self._ahead = int(self._train_step.can_run_ahead)  # updates whose losses are read after the next one has begun
@@ -173,7 +155,7 @@ class Trainer:
                     reason = self._steps(observers, restart_timer)
             except Exception:
                 with suppress(TextgenError, OSError):  # the first error tells more
-                    self._save_best()
+                    self.validator.save_best()
                 raise
         if self._stop.requests.received:  # after the last agreement: it is for what comes next
             signal.raise_signal(self._stop.requests.received)
@@ -183,30 +165,36 @@ class Trainer:
         position, is_over = self.position, self.progress() >= 1.0
         if is_over and (position.best_nats_per_token is not None or position.step == 0):
             return "the budget was spent already"
-        check_room(self._checkpoints, self._tensors(), self.config.keep_checkpoints)
+        check_room(self._checkpoints, self.tensors.to_arrays(), self.config.keep_checkpoints)
         if position.step == 0:
             self.save_checkpoint()  # so that there is always one to return to
-        reason = self._only_validate(observers) if is_over else None
-        while reason is None:
-            reason = self._steps_until_rollback(observers, restart_timer)
-        return reason
+        while True:
+            try:
+                return self._only_validate(observers) if is_over else self._train(observers, restart_timer)
+            except _RolledBack:
+                is_over = False  # goes on from the checkpoint
 
-    def _only_validate(self, observers: Sequence[Observer]) -> str | None:
-        """Saves the weights of a resumed run whose budget, now a smaller one, is spent before its first validation.
+    def _only_validate(self, observers: Sequence[Observer]) -> str:
+        """Validates and saves a resumed run whose new, smaller budget is spent before its first validation.
 
         Returns:
-            Why the run is over; None if it has returned to a checkpoint.
+            Why the run is over.
+
+        Raises:
+            _RolledBack: It has returned to a checkpoint.
         """
-        if self._validate(observers) is None:
-            return None
+        self._validate(observers)
         self.save_checkpoint()
         return "the budget was spent already"
 
-    def _steps_until_rollback(self, observers: Sequence[Observer], restart_timer: Callable[[], None]) -> str | None:
-        """Trains until the run is over or returns to a checkpoint.
+    def _train(self, observers: Sequence[Observer], restart_timer: Callable[[], None]) -> str:
+        """Trains from the position until the run is over.
 
         Returns:
-            Why the run is over; None if it has returned to a checkpoint and goes on with the text after the fault.
+            Why the run is over.
+
+        Raises:
+            _RolledBack: It has returned to a checkpoint.
         """
         watch = Stopwatch(self.position.seconds)
         for inputs, targets in self.reader.windows(self.position):
@@ -219,46 +207,35 @@ class Trainer:
             if len(self._pending) > self._ahead:
                 self._pending[0].gradient.nats  # noqa: B018 - waits for the device, which the time of the step includes
             self.position.seconds, self._step_seconds = watch.read()
-            if self._read_losses(self._ahead, observers):
-                return None
-            reason = self._end_step(observers)
-            if reason != "":
+            self._read_losses(self._ahead, observers)
+            if reason := self._end_step(observers):
                 return reason
             watch.start_step()
         raise AssertionError("the batches of training never end")
 
-    def _read_losses(self, all_but: int, observers: Sequence[Observer]) -> bool:
-        """Reads and reports losses, except the newest. Returns whether the run has returned to a checkpoint."""
+    def _read_losses(self, all_but: int, observers: Sequence[Observer]) -> None:
+        """Reads, checks and reports losses, except the newest."""
         while len(self._pending) > all_but:
             update = self._pending.popleft()
-            if self._handle_fault(update.gradient, observers):
-                self._pending.clear()
-                return True
+            self._handle_fault(update.gradient, observers)
             if update.gradient.is_finite:
                 self.position.add_loss(update.gradient.nats)
                 self._report_step(update, observers)
-        return False
 
-    def _handle_fault(self, gradient: Gradient, observers: Sequence[Observer]) -> bool:
-        """Checks the loss of a step. Returns whether the run has returned to a checkpoint."""
+    def _handle_fault(self, gradient: Gradient, observers: Sequence[Observer]) -> None:
+        """Checks the loss of a step: returns to a checkpoint if the run needs it."""
         if self._record_overflow(gradient):
-            return False
-        fault = self.position.health.record(gradient.nats, gradient.is_finite)
-        if fault:
+            return
+        if fault := self.position.health.record(gradient.nats, gradient.is_finite):
             self._roll_back(fault, observers)
-        elif not gradient.is_finite:
+        if not gradient.is_finite:
             report_fault(
                 observers,
                 f"Step {self.position.step:,}: the loss or its gradient was not finite; update left out.",
             )
-        return bool(fault)
 
-    def _end_step(self, observers: Sequence[Observer]) -> str | None:
-        """Validates and saves if that is due.
-
-        Returns:
-            Why the run is over; "" to continue; None if it has returned to a checkpoint.
-        """
+    def _end_step(self, observers: Sequence[Observer]) -> str:
+        """Validates and saves if that is due. Returns why the run is over; "" to continue."""
         position = self.position
         reason = self._agree(observers)
         if self._compiled is None:
@@ -268,16 +245,12 @@ class Trainer:
         timer = self._checkpoint_timer
         must_save = timer.is_worth_it(position.seconds) if is_due else timer.is_due(position.seconds)
         must_save = bool(self._stop.signal or reason or must_save)
-        if (must_save or is_due) and self._read_losses(0, observers):
-            return None
-        if (must_save or is_due) and not self._weights_are_finite():
-            self._roll_back("the weights were not finite", observers)
-            return None
+        if must_save or is_due:
+            self._read_losses(0, observers)
+            if not self.tensors.weights_are_finite():
+                self._roll_back("the weights were not finite", observers)
         if reason or is_due:
-            out_of_patience = self._validate(observers)
-            if out_of_patience is None:
-                return None
-            reason = out_of_patience or reason
+            reason = self._validate(observers) or reason
             reason = reason or self._agree(observers)  # a callback may stop the run because of its score
         if must_save or reason or self._stop.signal:
             self.save_checkpoint()
@@ -300,20 +273,22 @@ class Trainer:
         """One update of the weights, left out if its gradient is not finite."""
         position = self.position
         if position.step_in_epoch == 0 or not self.config.carry_state:  # each epoch has another order
-            self._state = self._initial_state()
+            self.tensors.reset_state()
         try:
             windows = self._distribution.split((inputs, targets))
             scale = position.loss_scale.scale if self._is_scaled else 1.0
             progress = self.progress()
-            gradient = self._train_step.gradient(windows[0], windows[1], self._state, position.step, scale, progress)
+            gradient = self._train_step.gradient(
+                windows[0], windows[1], self.tensors.state, position.step, scale, progress
+            )
             if self._ahead:
-                self._state = self._train_step.apply_unread(gradient, self._state, learning_rate)
+                self.tensors.state = self._train_step.apply_unread(gradient, self.tensors.state, learning_rate)
             else:
                 if gradient.is_finite:
                     self._train_step.apply(gradient, learning_rate)
                     self._averaging.on_step()
                 if gradient.is_finite or self._can_overflow(gradient):
-                    self._state = gradient.state
+                    self.tensors.state = gradient.state
         except tf.errors.ResourceExhaustedError:
             raise TrainingError(
                 f"There is not enough memory for batches of {self.config.batch_size} x "
@@ -388,85 +363,24 @@ class Trainer:
 
     # === Validation ===
 
-    def _validate(self, observers: Sequence[Observer]) -> str | None:
+    def _validate(self, observers: Sequence[Observer]) -> str:
         """Scores held-out text and keeps the weights if they are the best.
 
         Returns:
-            Why to stop, if patience ends; "" to continue; None if the run has returned to a checkpoint.
+            Why to stop, if patience ends; "" to continue.
+
+        Raises:
+            _RolledBack: The loss was not finite, so the run has returned to a checkpoint.
         """
-        self._averaging.before_validation()
-        with self._averaging.applied():
-            report = self._score(observers)
+        report = self.validator.validate(self.position, with_sample=bool(observers))
         if report is None:
             self._roll_back("the loss on the held-out text was not finite", observers)
-            return None
-        self._record_score(report)
         for observer in observers:
             observer.on_validation(report)
         self._take_rate(observers)  # so that the checkpoint of this step has it
         if self.config.patience and self.position.without_improvement >= self.config.patience:
             return f"no better score in {counted(self.position.without_improvement, 'validation')}"
         return ""
-
-    def _score(self, observers: Sequence[Observer]) -> ValidationReport | None:
-        """Scores held-out text with the weights as they are, and remembers these if they are the best.
-
-        Returns:
-            The scores; None if the loss is not finite, although all weights may be.
-        """
-        position = self.position
-        scores = self.evaluator.scores(self._held_out, self.config.valid_tokens)
-        nats = scores.nats_per_token
-        (nats,) = self._distribution.total([nats if self._distribution.is_chief else 0.0])
-        if not math.isfinite(nats):
-            return None
-        improved = position.best_nats_per_token is None or nats < position.best_nats_per_token
-        position.validations = max(position.validations + 1, int(self.progress() * self.config.num_validations))
-        if improved:
-            position.best_nats_per_token, position.best_step = nats, position.step
-            position.valid_tokens = self.config.valid_tokens
-            self.best_scores = scores
-            self._unsaved = self.model.weights_as_arrays() if self._distribution.is_chief else {}
-        return ValidationReport(
-            step=position.step,
-            epochs=self.epochs(),
-            train_nats_per_token=position.mean_loss(),
-            nats_per_token=nats,
-            perplexity_per_token=perplexity(nats),
-            bits_per_byte=scores.bits_per_byte,
-            improved=improved,
-            sample=self._hooks.write_sample() if observers else "",
-        )
-
-    def rescore_best(self, weights: Mapping[str, np.ndarray] | None) -> None:
-        """Scores the best weights as the next validations will score theirs, which are compared with them.
-
-        The network keeps its weights. All processes must call it together.
-
-        Args:
-            weights: The saved weights by name; None in all processes but the chief.
-        """
-        nats, position = 0.0, self.position
-        if weights is not None:
-            own = self.model.weights_as_arrays()
-            self.model.assign_weights(weights)
-            nats = self.evaluator.scores(self._held_out, self.config.valid_tokens).nats_per_token
-            self.model.assign_weights(own)
-        (nats,) = self._distribution.total([nats])
-        if position.valid_tokens not in (None, self.config.valid_tokens):
-            self._averaging.forget_scores()
-        position.best_nats_per_token = nats if math.isfinite(nats) else None
-        position.valid_tokens = self.config.valid_tokens
-
-    def _record_score(self, report: ValidationReport) -> None:
-        """Counts a validation for patience, for the schedule plateau and for NT-ASGD."""
-        position, waited_for_mean = self.position, self._averaging.is_waiting
-        self._averaging.on_validation(report.nats_per_token)
-        position.train_nats, position.train_steps = 0.0, 0
-        position.without_improvement = 0 if report.improved or waited_for_mean else position.without_improvement + 1
-        position.waited = 0 if report.improved else position.waited + 1
-        if position.waited > self.config.plateau_patience:
-            position.reductions, position.waited = position.reductions + 1, 0
 
     def progress(self, steps_ahead: int = 0) -> float:
         """Fraction of the budget that is spent, 0 to 1; of several budgets, the one that is spent first."""
@@ -484,21 +398,15 @@ class Trainer:
         Always both, so that a run that is killed and resumed finds the best weights up to its checkpoint. All processes
         must call it together; the chief writes.
         """
-        started, tensors = time.perf_counter(), self._tensors()
+        started, tensors = time.perf_counter(), self.tensors.to_arrays()
         if self._distribution.is_chief:
-            self._save_best()
+            self.validator.save_best()
             checkpoint = Checkpoint(tensors, asdict(self.position))
             save_checkpoint(self._checkpoints, self.position.step, checkpoint, keep=self.config.keep_checkpoints)
         self._returned_to = math.inf
         cost = time.perf_counter() - started
         (cost,) = self._distribution.total([cost if self._distribution.is_chief else 0.0])  # the same for all
         self._checkpoint_timer.restart(self.position.seconds, cost)
-
-    def _save_best(self) -> None:
-        """Writes the best weights, unless they are written."""
-        if self._unsaved and self.best_scores:
-            self._hooks.save_best(self.best_scores, self._unsaved)
-        self._unsaved = {}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continues from a checkpoint.
@@ -507,17 +415,7 @@ class Trainer:
             TrainingError: It does not fit the model, the batch size or the text.
             SavedModelError: Its position is damaged.
         """
-        expected = self._tensors()
-        if {k: v.shape for k, v in checkpoint.tensors.items()} != {k: v.shape for k, v in expected.items()}:
-            raise TrainingError("The checkpoint does not fit the model and batch size of this run: train again.")
-        self.model.assign_weights(_section(checkpoint.tensors, "weights"))
-        for index, variable in enumerate(self._train_step.update.optimizer.variables):
-            variable.assign(checkpoint.tensors[f"optimizer/{index}"].reshape(variable.shape))
-        self._averaging.restore(_section(checkpoint.tensors, "average"))
-        self.base = _section(checkpoint.tensors, "base")
-        self._train_step.update.set_base(self.base)
-        flat = [array[self.reader.rows] for _, array in sorted(_section(checkpoint.tensors, "state").items())]
-        self._state = self._distribution.split(tf.nest.pack_sequence_as(self._state, flat))
+        self.tensors.restore(checkpoint.tensors)
         self.position = Position.from_dict(checkpoint.position)
         if not self.reader.has(self.position):
             raise TrainingError("The checkpoint does not fit the text of this run: train again.")
@@ -525,7 +423,7 @@ class Trainer:
         self.position.validations = min(self.position.validations, due)
         self._checkpoint_timer.restart(self.position.seconds)
 
-    def _roll_back(self, fault: str, observers: Sequence[Observer]) -> None:
+    def _roll_back(self, fault: str, observers: Sequence[Observer]) -> NoReturn:
         """Returns to the weights of the last checkpoint, but not in the text: the windows since then are skipped.
 
         If it has returned to that checkpoint already, it goes to the one before it, if that is kept: no score has shown
@@ -533,6 +431,7 @@ class Trainer:
         clock, on which the learning rate may depend.
 
         Raises:
+            _RolledBack: Always, unless the run cannot go on.
             TrainingError: It was done too often, or nothing is left of the budget and of what was learned. The network
                 has the weights of the checkpoint nevertheless.
         """
@@ -544,10 +443,10 @@ class Trainer:
         position.epoch, position.step_in_epoch, position.seconds = failed.epoch, failed.step_in_epoch, seconds
         position.health.rollbacks, position.health.left_out = failed.health.rollbacks, failed.health.left_out
         position.best_step, position.best_nats_per_token = failed.best_step, failed.best_nats_per_token  # they are kept
-        if position.valid_tokens not in (None, failed.valid_tokens):
+        if position.valid_tokens is not None and not self.validator.is_same_text(position.valid_tokens):
             self._averaging.forget_scores()
         position.valid_tokens = failed.valid_tokens
-        self._state = self._initial_state()
+        self.tensors.reset_state()
         when = ""
         if position.health.rollbacks >= self.config.max_rollbacks:
             when = f"after going back to a checkpoint {counted(position.health.rollbacks, 'time')}"
@@ -559,34 +458,18 @@ class Trainer:
                 "Try a smaller learning_rate or clip_norm."
             )
         position.health.rollbacks += 1
+        self._pending.clear()  # updates of the weights that are gone
         report_fault(
             observers,
             f"At step {failed.step:,} {fault}: back to the weights of step {position.step:,}, on with the text after.",
         )
+        raise _RolledBack
 
     def _last_good_checkpoint(self) -> Checkpoint:
-        """The newest checkpoint to which the run has not returned since it last saved one, or else the oldest."""
+        """The newest checkpoint not yet used for a rollback since the last save; the oldest if all were."""
         with suppress(SavedModelError):
             return newest_checkpoint(self._checkpoints, before=self._returned_to)[0]
         return newest_checkpoint(self._checkpoints, before=self._returned_to + 1)[0]
-
-    def _tensors(self) -> dict[str, np.ndarray]:
-        """All tensors of a checkpoint: weights, optimizer, averages, base model, and the state of all rows."""
-        tensors = {f"weights/{name}": array for name, array in self.model.weights_as_arrays().items()}
-        for index, variable in enumerate(self._train_step.update.optimizer.variables):
-            tensors[f"optimizer/{index}"] = np.asarray(variable.numpy())
-        tensors |= {f"average/{name}": array for name, array in self._averaging.tensors().items()}
-        tensors |= {f"base/{name}": array for name, array in self.base.items()}
-        for index, array in enumerate(tf.nest.flatten(self._distribution.gather(self._state))):
-            tensors[f"state/{index:03d}"] = array.numpy()
-        return tensors
-
-    def _weights_are_finite(self) -> bool:
-        return all(np.isfinite(weight.numpy()).all() for weight in self.model.trainable_variables)
-
-    def _initial_state(self) -> Any:
-        """The state of streams that have read nothing, on the replicas that read them."""
-        return self._distribution.split(self.model.initial_state(self.reader.num_rows))
 
 
 def _kept_weights_message(position: Position) -> str:
@@ -594,8 +477,3 @@ def _kept_weights_message(position: Position) -> str:
     if position.best_nats_per_token is not None:
         return "The best weights so far are kept."
     return f"The weights of step {position.step:,} are kept." if position.step else "No weights are kept."
-
-
-def _section(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """The tensors whose names begin with `name/`, without this prefix."""
-    return {key.split("/", 1)[1]: array for key, array in tensors.items() if key.startswith(f"{name}/")}

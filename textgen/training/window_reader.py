@@ -88,5 +88,5 @@ class WindowReader:
         return float(inputs.shape[1] / self._steps_per_window)
 
     def tokens(self, inputs: np.ndarray) -> float:
-        """Tokens of a batch of all processes, of which inputs [rows, T] are the rows of this one."""
+        """Tokens in the batches of all processes together; inputs [rows, T] are the rows of this one."""
         return self.window_fraction(inputs) * self._config.num_streams * self._config.sequence_length

@@ -22,9 +22,9 @@ import numpy as np
 from textgen.child_processes import WORKER_VARIABLE
 from textgen.errors import TrainingError, WorkerLost
 
-HEADER = struct.Struct("!Q")  # number of bytes that follow
+HEADER = struct.Struct("!Q")  # number of bytes that follow it
 PIECE_BYTES = 1 << 16
-SOCKET_BYTES = 4 * PIECE_BYTES  # a piece always fits, so that nobody who sends waits for one who sends to him
+SOCKET_BYTES = 4 * PIECE_BYTES  # size of a socket's buffer: a piece fits, so two workers can send to each other
 
 
 class Group:
@@ -58,7 +58,7 @@ class Group:
         return sums
 
     def _agree(self, size: int) -> None:
-        """Tells the chief how many bytes follow, which must be as many as it has itself."""
+        """Checks that all workers are about to send as many bytes as the chief."""
         if self.worker:
             self._links[0].sendall(HEADER.pack(size))
             return

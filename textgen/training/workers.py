@@ -22,8 +22,8 @@ from textgen.training.interruption import StopRequests
 from textgen.wording import counted
 
 FINAL = (0, 1, 2, 129, 130, 143)  # exit codes that end the run: done, an error of the user, a signal
-LONGEST_PAUSE = 60.0  # seconds before a restart, at most
-PATIENCE = 30.0  # seconds that the other processes have to end after the first has ended for good
+LONGEST_PAUSE = 60.0  # most seconds before a restart
+PATIENCE = 30.0  # seconds that the other processes have to end once the first has ended for good
 LAST_WORDS = 2000  # bytes of the output of a lost process that are searched for its last line
 
 

@@ -26,7 +26,7 @@ let defaults = {}; // settings of the command line
 let number = 0; // of what the Worker was asked last
 let writing = false;
 let shownPlace = null; // the token whose alternatives are shown
-let told = ""; // the word that the status shows, or the text after it
+let told = { word: "", message: "" }; // what the status shows: a word of the page, and a message
 let isRecalled = false; // whether the text is one that was kept, which no link may replace
 let linked = null; // the run that the address began
 
@@ -454,17 +454,20 @@ function talk(language) {
 
 // === Keeping ===
 
-async function copy(text) {
-  let isCopied = true;
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    isCopied = copySelected(text);
-  }
-  tell(isCopied ? "copied" : "notCopied");
+async function copyAndTell(text) {
+  tell((await copy(text)) ? "copied" : "notCopied");
 }
 
-/** Copies as a person does, where the page may not write to the clipboard. Returns whether it was copied. */
+/** Returns whether the text was copied. Where the page may not write to the clipboard, it copies as a person does. */
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return copySelected(text);
+  }
+}
+
 function copySelected(text) {
   const focused = document.activeElement;
   const field = element("textarea", { value: text });
@@ -490,7 +493,8 @@ function element(tag, properties = {}) {
 
 // === The page ===
 
-const isComposing = (event) => event.isComposing || event.keyCode === 229; // Enter belongs to the input method
+/** Whether an event belongs to an input method; while that composes, browsers tell 229 as the code of every key. */
+const isComposing = (event) => event.isComposing || event.keyCode === 229;
 
 function listen() {
   editor.addEventListener("beforeinput", (event) => {
@@ -499,7 +503,7 @@ function listen() {
     event.preventDefault();
     history();
   });
-  editor.addEventListener("input", (event) => event.isComposing || takeEdit());
+  editor.addEventListener("input", (event) => isComposing(event) || takeEdit());
   editor.addEventListener("compositionstart", () => writing && stop()); // what comes would end the composition
   editor.addEventListener("compositionend", takeEdit);
   document.addEventListener("keydown", (event) => {
@@ -521,9 +525,9 @@ function listen() {
     "close-panel": leavePanel,
     language: () => talk(spoken() === "zh" ? "en" : "zh"),
     usual: () => Object.entries(USUAL).forEach(([name, value]) => set(name, value)),
-    "copy-text": () => copy(story.text),
-    "copy-link": () => copy(location.href.split("#")[0] + link()),
-    "copy-command": () => copy($("command").textContent),
+    "copy-text": () => copyAndTell(story.text),
+    "copy-link": () => copyAndTell(location.href.split("#")[0] + link()),
+    "copy-command": () => copyAndTell($("command").textContent),
     "save-text": save,
     print: () => print(),
   };

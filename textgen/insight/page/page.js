@@ -40,6 +40,8 @@ const signed = (value, digits = 3) => (value === null ? "–" : (value > 0 ? "+"
 const count = (value) => value.toLocaleString(language ? "zh" : "en");
 const round = (value) => count(+value.toPrecision(3));
 const percent = (value) => (value > 0 && value < 1e-4 ? tickText(+value.toPrecision(2)) : `${(100 * value).toFixed(value < 0.1 ? 2 : 1)}${language ? "%" : " %"}`);
+// Whether an event belongs to an input method; while that composes, browsers tell 229 as the code of every key.
+const isComposing = (event) => event.isComposing || event.keyCode === 229;
 const cellName = (cell) => `L${cell.layer}/${cell.unit}`;
 const propertyName = (name) => {
   const keys = [`property ${D.text.direction}: ${name}`, `property: ${name}`].filter((key) => key in WORDS);
@@ -188,12 +190,12 @@ function chart({ title, series, xTitle, yTitle, logX = false, logY = false, widt
 function header() {
   const top = document.getElementById("top");
   const found = new Set(D.cells.filter((finding) => finding.is_found).map(cellName)).size;
-  const reach = reachOf(), hundredth = D.gradient.hundredth_at;
+  const reach = reachOf(), longest = measured().at(-1) ?? [0], hundredth = D.gradient.hundredth_at;
   const facts = [
     [number(D.text.bits_per_token, 2), say("fact bits")],
     [count(N), say("fact tokens")],
     [found, say(found === 1 ? "fact cells one" : "fact cells", { number: D.cells.length })],
-    [reach === null ? `> ${D.context.lengths.at(-1)}` : count(reach), say(reach === 1 ? "fact reach one" : "fact reach", { bits: NOISE })],
+    [reach === null ? `> ${longest[0]}` : count(reach), say(reach === 1 ? "fact reach one" : "fact reach", { bits: NOISE })],
     [hundredth === null ? `> ${D.gradient.model.length - 1}` : hundredth, say(hundredth === 1 ? "fact gradient one" : "fact gradient")],
   ];
   const switcher = make("button", { lang: language ? "en" : "zh-CN", onclick: () => { language = 1 - language; build(); document.querySelector(".bar button").focus(); } }, language ? "English" : "中文");
@@ -207,10 +209,13 @@ function header() {
 
 const NOISE = 0.05; // bits a token: smaller differences of the loss say nothing, since few places are measured
 
+/** The lengths of context at which something was measured, each with the bits lost there. */
+const measured = () => D.context.lengths.map((length, at) => [length, D.context.dropped[at]]).filter(([, bits]) => bits !== null);
+
 /** The first length of context from which less than that is missing; null if more is missing at the longest one. */
 function reachOf() {
-  const at = D.context.dropped.findIndex((_, place) => D.context.dropped.slice(place).every((bits) => bits < NOISE));
-  return at < 0 ? null : D.context.lengths[at];
+  const found = measured().find((_, at, all) => all.slice(at).every(([, bits]) => bits < NOISE));
+  return found ? found[0] : null;
 }
 
 function notes() {
@@ -329,7 +334,7 @@ function colourBar() {
     if (valid) choose({ colour: "cell", cell: index });
     else other.title = say("no such cell");
   };
-  other.addEventListener("keydown", (event) => { if (event.key === "Enter" && !event.isComposing) go(); });
+  other.addEventListener("keydown", (event) => { if (event.key === "Enter" && !isComposing(event)) go(); });
   return make("div", { class: "bar" }, make("label", { for: "colour" }, say("colour by")), select, other, make("button", { onclick: go }, say("show cell")), scale);
 }
 
@@ -766,8 +771,8 @@ function lessonSection() {
       series: [["model", D.gradient.model], ...Object.entries(D.gradient.untrained).map(([name, flow]) => [name, flow.norms])].map(([name, norms]) => ({ name: name === "model" ? M.name : say("untrained", { cell: name.toUpperCase() }), x: norms.map((_, lag) => lag), y: relative(norms) })) }),
     make("p", {}, say("lesson 5 numbers", { ...decays, ...when, at: first(D.gradient.hundredth_at, D.gradient.model.length - 1) })), question("lesson 5 ask", gated ? "lesson 5 answer" : "lesson 5 answer rnn"));
 
-  const { lengths, dropped, full } = D.context, reach = reachOf();
-  const rest = reach === null ? say("lesson 6 beyond", { last: count(lengths.at(-1)), left: number(dropped.at(-1), 2) }) : say(reach === 1 ? "lesson 6 reach one" : "lesson 6 reach", { reach: count(reach), bits: NOISE });
+  const { dropped, full } = D.context, reach = reachOf(), [last, left] = measured().at(-1) ?? [0, null];
+  const rest = reach === null ? say("lesson 6 beyond", { last: count(last), left: number(left, 2) }) : say(reach === 1 ? "lesson 6 reach one" : "lesson 6 reach", { reach: count(reach), bits: NOISE });
   block("lesson 6 title", {}, make("p", {}, say("lesson 6", { one: number(dropped[0], 2), full: number(full, 2) })), make("p", {}, rest),
     make("p", {}, say("lesson 6 link"), " ", make("a", { href: "#memory" }, say("memory title"))));
   return make("section", { id: "lesson", class: "lesson", "aria-labelledby": "lesson-title" }, make("h2", { id: "lesson-title" }, say("lesson title")), parts);

@@ -37,7 +37,7 @@ class GRU(RecurrentLayer):
     def scan(
         self, x: tf.Tensor, state: LayerState, mask: tf.Tensor | None = None, ids: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, LayerState]:
-        """Runs the layer over a window: see `RecurrentLayer.scan`."""
+        """Runs the layer over a window. The arguments are those of `RecurrentLayer.scan`."""
         if not self.reset_after or kernel_path() != "cuDNN":
             return super().scan(x, state, mask, ids)
         weights = self._step_weights()

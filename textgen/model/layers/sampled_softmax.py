@@ -25,8 +25,8 @@ import tensorflow as tf
 from textgen.model.layers.fused import Fused
 from textgen.model.layers.head import Head, row_chunks
 
-POWER = 0.75  # of the counts: below 1, so that rare tokens are candidates more often (Mikolov et al. 2013)
-DRAW_SITE = 1 << 12  # number of the random numbers of the draw, beside those of dropout masks
+POWER = 0.75  # power of the counts; below 1, rare tokens are candidates more often (Mikolov et al. 2013)
+DRAW_SITE = 1 << 12  # number of the random stream of the draw, beside those of the dropout masks
 
 
 class Candidates(NamedTuple):

@@ -50,7 +50,14 @@ class Look(NamedTuple):
 
 
 def attention_state(batch_size: int, window: int, hidden_units: int, dtype: np.dtype) -> CellState:
-    """The state of streams that have read nothing: zeros, for a `window` of N outputs."""
+    """Returns the state of streams that have read nothing: zeros.
+
+    Args:
+        batch_size: Number of streams (B).
+        window: Outputs that a step looks back on (N).
+        hidden_units: Width of an output (H).
+        dtype: Type of the numbers.
+    """
     return np.zeros((batch_size, window, hidden_units), dtype), np.zeros((batch_size, 1), dtype)
 
 

@@ -352,7 +352,14 @@ def layer_forward(
 def steps_backward(
     cell: Cell, dhs: Array, dstate: CellState, records: Sequence[Record], weights: CellWeights
 ) -> Iterator[tuple[Array, CellState, CellGradients]]:
-    """Goes through a window from right to left, one step at a time; see `layer_backward` for the arguments.
+    """Goes through a window from right to left, one step at a time.
+
+    Args:
+        cell: Kind of the layer.
+        dhs: Gradient of the outputs of all steps, [B, T, H].
+        dstate: Gradient of the state after the last step.
+        records: What the steps forward have recorded.
+        weights: Weights of the layer.
 
     Yields:
         The gradients of x [B, in] of a step, of the state before it, and of the weights in this step alone.

@@ -130,7 +130,13 @@ def _head_kernel(weights: Weights) -> Array:
 def stack_forward(
     weights: Weights, x: Array, state: State, stack: Stack = PLAIN
 ) -> tuple[Array, State, list[list[Record]], list[Normed | None]]:
-    """Runs the recurrent layers on x [B, T, E].
+    """Runs the recurrent layers.
+
+    Args:
+        weights: Weights by name.
+        x: The inputs of the first layer, [B, T, E].
+        state: The state of each layer before the first step.
+        stack: Architecture.
 
     Returns:
         The outputs of the last layer [B, T, H], the new state, the records of all layers and of their normalisations.
@@ -345,9 +351,10 @@ def generate(
     num: int,
     rng: np.random.Generator,
     temperature: float = 1.0,
-    stack: Stack = PLAIN,
 ) -> list[int]:
     """Samples tokens after a prompt: reads it, samples the next token, reads that, and so on.
+
+    The network has the architecture `PLAIN`.
 
     The argmax of logits + temperature * Gumbel noise is a sample of softmax(logits / temperature) (Gumbel 1954); at
     temperature 0 it is the likeliest token.
@@ -358,14 +365,13 @@ def generate(
         num: Tokens to sample.
         rng: Random generator.
         temperature: Temperature of the softmax.
-        stack: Architecture.
 
     Returns:
         The sampled ids.
     """
-    state, read, written = initial_state(weights, 1, stack), list(ids), []
+    state, read, written = initial_state(weights, 1), list(ids), []
     for _ in range(num):
-        logits, state, _ = forward(weights, np.array([read]), state, stack)
+        logits, state, _ = forward(weights, np.array([read]), state)
         noise = rng.gumbel(size=logits.shape[-1])  # [V]
         read = [int(np.argmax(logits[0, -1] + temperature * noise))]
         written += read

@@ -23,4 +23,6 @@ export function commandOf({ model, sent: { prompt, suffix }, n, settings, isExac
 }
 
 // A word for a POSIX shell.
-const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) && !word.startsWith("-") ? word : `'${word.replaceAll("'", "'\\''")}'`);
+function quoted(word) {
+  return /^[\w@%+=:,./-]+$/.test(word) && !word.startsWith("-") ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}

@@ -10,6 +10,9 @@ import { difference } from "./story.js";
 const PART = 4000; // characters of a part, about
 const MOST = 2 * PART;
 
+// Whether an event belongs to an input method; while that composes, browsers tell 229 as the code of every key.
+export const isComposing = (event) => event.isComposing || event.keyCode === 229;
+
 export class TextEditor {
   text = "";
   #root;
@@ -45,7 +48,7 @@ export class TextEditor {
     root.addEventListener("blur", () => this.#note(this.#selected()));
     root.addEventListener("beforeinput", (event) => this.#beforeInput(event));
     root.addEventListener("keydown", (event) => this.#keyDown(event));
-    root.addEventListener("input", (event) => event.isComposing || this.#take());
+    root.addEventListener("input", (event) => isComposing(event) || this.#take());
     root.addEventListener("compositionend", () => this.#take());
     root.addEventListener("copy", (event) => this.#copy(event));
     root.addEventListener("cut", (event) => this.#copy(event) && this.#replaceSelection(""));
@@ -300,14 +303,14 @@ export class TextEditor {
 
   // Enter, of which WebKit tells nothing more in an empty line.
   #keyDown(event) {
-    const isKey = event.key === "Enter" && !event.isComposing && event.keyCode !== 229;
+    const isKey = event.key === "Enter" && !isComposing(event);
     if (!isKey || event.ctrlKey || event.metaKey || event.altKey) return;
     this.#replace(event, this.selection ?? { start: this.caret, end: this.caret }, "\n");
   }
 
   #beforeInput(event) {
     const kind = event.inputType;
-    if (event.isComposing || !event.cancelable || /^history|Composition/.test(kind)) return;
+    if (isComposing(event) || !event.cancelable || /^history|Composition/.test(kind)) return;
     const [range] = event.getTargetRanges?.() ?? [];
     const target = (range && this.#targetOf(range)) ?? this.selection ?? { start: this.caret, end: this.caret };
     if (kind === "insertParagraph" || kind === "insertLineBreak") this.#replace(event, target, "\n");

@@ -1,12 +1,12 @@
 // The page: one text that you and the model write. The text lives in `story`; `view` shows it and reports edits.
 
 import { commandOf } from "./command.js";
-import { TextEditor } from "./editor.js";
+import { TextEditor, isComposing } from "./editor.js";
 import { decoded } from "./encodings.js";
 import { HttpEngine, ServerError, sentOf } from "./engine.js";
 import { Stale, accept, aside, keep, kept, newer, readFrom, setAside, writeTo } from "./shelf.js";
 import { Story, beginningOfLast, difference, lengthOf, textOf } from "./story.js";
-import { LANGUAGES, percent, say, speak, spoken } from "./words.js";
+import { LANGUAGES, percentOf, say, speak, spoken } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const editor = $("text");
@@ -191,7 +191,7 @@ function showToken(found) {
     const { token } = found;
     const rank = token.top.findIndex(({ text }) => text === token.text) + 1;
     const more = rank && rank < 9 ? ` · ${say("rank")} ${rank}` : "";
-    $("token").textContent = `${visible(token.text)} · ${percent(token.logprob)}${more} · ${bits(token).toFixed(1)} ${say("bits")}`;
+    $("token").textContent = `${visible(token.text)} · ${percentOf(token.logprob)}${more} · ${bits(token).toFixed(1)} ${say("bits")}`;
     token.top.forEach(({ text, logprob }, number) => {
       const isChosen = text === token.text;
       const option = element("div", { className: "alternative", id: `alternative-${number}` });
@@ -201,7 +201,7 @@ function showToken(found) {
       option.style.setProperty("--share", `${100 * Math.exp(logprob)}%`);
       option.append(
         element("span", { className: "piece", textContent: visible(text) }),
-        element("span", { className: "figure", textContent: percent(logprob) }),
+        element("span", { className: "figure", textContent: percentOf(logprob) }),
         element("span", { className: "figure", textContent: `${(-logprob / Math.LN2).toFixed(1)}` }),
       );
       option.addEventListener("click", () => choose(number));
@@ -440,8 +440,6 @@ function showPlace() {
 // Whether a button does nothing now. It is not `disabled`: a button that has the focus would lose it.
 const isOff = (id) => $(id).getAttribute("aria-disabled") === "true";
 
-let compared = null;
-
 function showBranches() {
   const list = $("branches");
   if (!list.closest("details").open) return;
@@ -467,7 +465,6 @@ function showBranches() {
 }
 
 function compare(leaf) {
-  compared = leaf;
   const texts = [story.text, story.textAt(leaf)];
   const { at } = difference(...texts, texts[1].length);
   const parts = texts.map((text) => {
@@ -477,7 +474,7 @@ function compare(leaf) {
     return part;
   });
   $("comparison").replaceChildren(...parts);
-  $("comparison").hidden = compared === null;
+  $("comparison").hidden = false;
 }
 
 // === Scores of your own words, and suggestions ===
@@ -569,7 +566,7 @@ function takeGhost(text) {
 // === Keys ===
 
 editor.addEventListener("keydown", (event) => {
-  if (event.isComposing || event.keyCode === 229) return; // the input method's keys are its own
+  if (isComposing(event)) return;
   const control = event.ctrlKey || event.metaKey;
   const key = event.key.toLowerCase();
   let handled = true;
@@ -589,7 +586,7 @@ editor.addEventListener("keydown", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !event.isComposing) stop();
+  if (event.key === "Escape" && !isComposing(event)) stop();
 });
 
 // === Keeping ===

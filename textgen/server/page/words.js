@@ -188,7 +188,7 @@ export function spoken() {
   return language;
 }
 
-export function percent(logprob) {
+export function percentOf(logprob) {
   const value = 100 * Math.exp(logprob);
   const sign = language === "zh" ? "%" : " %";
   return value >= 10 ? `${value.toFixed(0)}${sign}` : value >= 0.1 ? `${value.toFixed(1)}${sign}` : `< 0.1${sign}`;

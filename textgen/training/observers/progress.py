@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 from textgen.wording import short, visible
 
-PLAIN_SECONDS = 20.0  # between lines outside a terminal
-SAMPLE_CHARACTERS = 300  # shown at a validation
+PLAIN_SECONDS = 20.0  # seconds between lines outside a terminal
+SAMPLE_CHARACTERS = 300  # most characters shown of a sample
 
 
 class Display(Observer):

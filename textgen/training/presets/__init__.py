@@ -19,7 +19,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "medium": {"embedding_dim": 512, "hidden_units": 512, "num_layers": 2},
     "large": {"embedding_dim": 768, "hidden_units": 1024, "num_layers": 3},
 }
-MOST_EMBEDDING = 1024  # numbers of an embedding as wide as the layers
+MOST_EMBEDDING = 1024  # largest size of an embedding that is as wide as the layers
 TEXT_PRESETS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.toml")))
 
 

@@ -8,24 +8,25 @@ from textgen.evaluation.config import CacheConfig
 from textgen.evaluation.neural_cache import Network, NeuralCache, State
 
 
-class CachedModel:
-    """Generates with a network and a cache, by the calls of `textgen.generation.stepping.StepModel`.
+class NeuralCacheModel:
+    """Generates with a network and a neural cache, by the calls of `textgen.generation.stepping.StepModel`.
 
     The contents of the cache are part of a text's state, so each text of a batch has its own.
     """
 
     def __init__(self, model: Network, config: CacheConfig) -> None:
         self._model = model
-        self._cache = NeuralCache(config)
+        self._neural_cache = NeuralCache(config)
 
     def initial_state(self, batch_size: int) -> State:
         """Returns the state of `batch_size` texts before their first token."""
-        return self._model.initial_state(batch_size), self._cache.initial_memory(batch_size, self._model.embedding_dim)
+        contents = self._neural_cache.initial_memory(batch_size, self._model.embedding_dim)
+        return self._model.initial_state(batch_size), contents
 
     def read(self, inputs: np.ndarray, state: State) -> State:
         """Reads tokens int32 [B, T] after a state and returns the state after them."""
         features, of_network = self._model.features(inputs, state[0])
-        return of_network, self._cache.remember(state[1], inputs, features)
+        return of_network, self._neural_cache.remember(state[1], inputs, features)
 
     def step(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """Reads one token of each text.
@@ -38,5 +39,5 @@ class CachedModel:
             Log probabilities of the next tokens, nats [B, V], and the state after the tokens read.
         """
         features, of_network = self._model.features(ids[:, None], state[0])  # [B, 1, E]
-        log_probs = self._cache.log_probs(state[1], ids, features[:, 0], self._model.logits(features[:, 0]))
-        return log_probs, (of_network, self._cache.remember(state[1], ids[:, None], features))
+        log_probs = self._neural_cache.log_probs(state[1], ids, features[:, 0], self._model.logits(features[:, 0]))
+        return log_probs, (of_network, self._neural_cache.remember(state[1], ids[:, None], features))

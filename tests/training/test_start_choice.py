@@ -23,12 +23,12 @@ from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import write_training
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.vocabulary import train_tokenizer
-from textgen.training import base_choice
-from textgen.training.base_choice import SUITABLE_UP_TO, UNSUITABLE_ABOVE, Fit, given_fit, given_start, measure_fit
+from textgen.training import start_choice
 from textgen.training.distribution import Shares
 from textgen.training.plan import Hardware, Plan, Sources, make_plan
 from textgen.training.plan_estimates import run_seconds
 from textgen.training.relative_loss import relative_loss
+from textgen.training.start_choice import SUITABLE_UP_TO, UNSUITABLE_ABOVE, Fit, given_fit, given_start, measure_fit
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import misfit_texts
@@ -56,19 +56,24 @@ def corpus_of(tmp_path: Path, text: str) -> Corpus:
 def planned(
     tmp_path: Path, text: str = TALES, *, preset: str | None = None, shares: Shares | None = None, **settings: Any
 ) -> Plan:
-    sources, hardware = Sources(choose_base=True), Hardware(2e11, shares or Shares())
+    sources, hardware = Sources(may_choose_base=True), Hardware(2e11, shares or Shares())
     return make_plan(corpus_of(tmp_path, text), settings, preset=preset, sources=sources, hardware=hardware)
 
 
 def test_prose_starts_from_the_base_of_its_script(tmp_path: Path) -> None:
     made = planned(tmp_path)
-    assert (made.base.name, made.base.decided_by, made.base_name, made.rival) == ("english", "rule", "english", None)
+    assert (made.choice.name, made.choice.decided_by, made.start_name, made.rival) == (
+        "english",
+        "rule",
+        "english",
+        None,
+    )
     assert made.sources.start
     assert made.model_config.hidden_units == made.sources.start.model_config.hidden_units
     assert made.sources.tokenizer is made.sources.start.tokenizer
     there = sum(len(made.sources.tokenizer.encode(text)) + 1 for text in corpus_of(tmp_path, TALES).documents())
     assert made.estimates.tokens == pytest.approx((1 - made.training_config.valid_fraction) * there, rel=0.001)
-    fit = made.base.fit
+    fit = made.choice.fit
     assert fit
     assert fit.token_ratio < SUITABLE_UP_TO.token_ratio
     line = (
@@ -84,11 +89,11 @@ def test_prose_starts_from_the_base_of_its_script(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", list(misfit_texts.TEXTS))
 def test_text_of_another_kind_starts_from_random_weights(tmp_path: Path, name: str) -> None:
     made = planned(tmp_path, misfit_texts.text(name, 20_000))
-    assert (made.base.name, made.base.decided_by, made.base_name, made.rival) == (None, "rule", "none", None)
+    assert (made.choice.name, made.choice.decided_by, made.start_name, made.rival) == (None, "rule", "none", None)
     alone = make_plan(corpus_of(tmp_path, misfit_texts.text(name, 20_000)), hardware=LAPTOP)
     assert made.training_config == alone.training_config
     assert made.model_config == alone.model_config
-    assert f"\nbase        none: {made.base.reason}\n" in describe(made, tmp_path)
+    assert f"\nbase        none: {made.choice.reason}\n" in describe(made, tmp_path)
     assert f"\nvocabulary  unigram, about {made.model_config.vocab_size:,} tokens; about " in describe(made, tmp_path)
 
 
@@ -145,13 +150,13 @@ def test_a_text_that_is_hard_for_a_base_gets_a_higher_learning_rate_and_more_pas
         assert line.replace(" and more epochs", "") in describe(of_loss(1.75, **given), tmp_path)
     assert "higher learning rate" not in describe(of_loss(1.4), tmp_path)
     fixed = of_loss(1.75, learning_rate=1e-3)
-    assert (fixed.training_config.learning_rate, fixed.base.relative_loss) == (1e-3, None)
+    assert (fixed.training_config.learning_rate, fixed.choice.relative_loss) == (1e-3, None)
 
 
 def test_a_script_that_no_base_reads_and_a_base_that_is_not_there_are_named(tmp_path: Path) -> None:
-    assert planned(tmp_path, misfit_texts.text("thai", 5000)).base.reason == "no base reads this script"
+    assert planned(tmp_path, misfit_texts.text("thai", 5000)).choice.reason == "no base reads this script"
     verse = "床前明月光，疑是地上霜。\n举头望明月，低头思故乡。\n" * 60
-    assert planned(tmp_path, verse).base.reason == "the base chinese is not installed"
+    assert planned(tmp_path, verse).choice.reason == "the base chinese is not installed"
 
 
 EXCLUDING: list[tuple[dict[str, Any], str]] = [
@@ -173,13 +178,13 @@ def test_what_is_given_excludes_a_base_with_the_reason_in_the_plan(
     tmp_path: Path, settings: dict[str, Any], reason: str
 ) -> None:
     made = planned(tmp_path, **settings)
-    assert (made.base.name, made.base.reason) == (None, reason)
+    assert (made.choice.name, made.choice.reason) == (None, reason)
     assert f"\nbase        none: {reason}\n" in describe(made, tmp_path)
 
 
 def test_settings_that_do_not_touch_the_network_exclude_nothing(tmp_path: Path) -> None:
     made = planned(tmp_path, dropout=0.1, learning_rate=0.001, epochs=2.0, batch_size=4, seed=3)
-    assert made.base_name == "english"
+    assert made.start_name == "english"
     assert (made.model_config.dropout, made.training_config.learning_rate) == (0.1, 0.001)
     assert made.training_config.epochs == 2.0
 
@@ -188,19 +193,19 @@ def test_labels_are_learned_from_a_base_too(tmp_path: Path) -> None:
     rows = [f"{'ab'[number % 2]}\t{line}" for number, line in enumerate(TALES.splitlines()) if len(line) > 60]
     (tmp_path / "text.tsv").write_text("\n".join(["author\ttext", *rows]), encoding="utf-8")
     corpus = Corpus([tmp_path / "text.tsv"], CorpusConfig(labels="author"))
-    made = make_plan(corpus, sources=Sources(choose_base=True), hardware=LAPTOP)
-    assert (made.base_name, sorted(made.facts.labels)) == ("english", ["a", "b"])
+    made = make_plan(corpus, sources=Sources(may_choose_base=True), hardware=LAPTOP)
+    assert (made.start_name, sorted(made.facts.labels)) == ("english", ["a", "b"])
 
 
 def test_a_vocabulary_that_is_given_and_that_of_a_prepared_corpus_stay(tmp_path: Path, english: Path) -> None:
     tokenizer = load_model(str(english / "english")).tokenizer
-    sources = Sources(tokenizer=tokenizer, choose_base=True)
-    assert make_plan(corpus_of(tmp_path, TALES), sources=sources, hardware=LAPTOP).base.reason == (
+    sources = Sources(tokenizer=tokenizer, may_choose_base=True)
+    assert make_plan(corpus_of(tmp_path, TALES), sources=sources, hardware=LAPTOP).choice.reason == (
         "a vocabulary is given"
     )
     prepared = prepare_corpus([str(tmp_path / "text.txt")], tmp_path / "prepared", {"tokenizer": "char"})
-    made = make_plan(prepared, sources=Sources(choose_base=True), hardware=LAPTOP)
-    assert made.base.reason == "a prepared corpus has a vocabulary of its own"
+    made = make_plan(prepared, sources=Sources(may_choose_base=True), hardware=LAPTOP)
+    assert made.choice.reason == "a prepared corpus has a vocabulary of its own"
 
 
 def test_a_text_for_a_larger_network_than_the_base_has_starts_from_random_weights(
@@ -208,7 +213,7 @@ def test_a_text_for_a_larger_network_than_the_base_has_starts_from_random_weight
 ) -> None:
     save_base(tmp_path / "narrow", units=8)
     monkeypatch.setenv("TEXTGEN_BASES", str(tmp_path / "narrow"))
-    assert planned(tmp_path).base.reason == "the text supports a larger network than that of english"
+    assert planned(tmp_path).choice.reason == "the text supports a larger network than that of english"
 
 
 def test_too_little_text_is_refused_before_a_vocabulary_is_learned_from_it(tmp_path: Path) -> None:
@@ -224,19 +229,19 @@ def test_a_damaged_base_is_named_and_does_not_stop_a_run(
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     monkeypatch.setenv("TEXTGEN_BASES", str(tmp_path / "damaged"))
     made = planned(tmp_path)
-    assert made.base_name == "none"
-    assert made.base.reason.startswith("the base english cannot be used: ")
-    assert "\n" not in made.base.reason
+    assert made.start_name == "none"
+    assert made.choice.reason.startswith("the base english cannot be used: ")
+    assert "\n" not in made.choice.reason
 
 
 def test_a_run_that_names_what_it_starts_from_has_no_choice(tmp_path: Path, english: Path) -> None:
     start = given_start("english", None)
     made = make_plan(corpus_of(tmp_path, misfit_texts.text("dna", 9000)), sources=Sources(start=start), hardware=LAPTOP)
-    assert (made.base.name, made.base.decided_by) == ("english", "given")
+    assert (made.choice.name, made.choice.decided_by) == ("english", "given")
     assert "\nbase        english\n" in describe(made, tmp_path)
     assert given_start("none", None) is None
     none = make_plan(corpus_of(tmp_path, TALES), sources=Sources(), hardware=LAPTOP)
-    assert (none.base.name, none.base.decided_by, none.base_name) == (None, "given", "none")
+    assert (none.choice.name, none.choice.decided_by, none.start_name) == (None, "given", "none")
     with pytest.raises(ConfigError, match="hidden_units cannot be set when fine-tuning: the model 'english' decides"):
         make_plan(corpus_of(tmp_path, TALES), {"hidden_units": 8}, sources=Sources(start=start), hardware=LAPTOP)
     with pytest.raises(SavedModelError, match="lacks the base 'chinese'"):
@@ -252,19 +257,19 @@ def test_a_vocabulary_that_is_given_and_does_not_suit_the_text_is_counted_with_a
             start=start
         ),
         "this vocabulary does not suit the text, with .*: leave out --tokenizer-from": Sources(
-            tokenizer=start.tokenizer, choose_base=True
+            tokenizer=start.tokenizer, may_choose_base=True
         ),
     }
     for warning, source in sources.items():
         made = make_plan(corpus, {"valid_fraction": 0.1}, sources=source, hardware=LAPTOP)
         assert made.estimates.tokens == pytest.approx(0.9 * 3 * 12 * 100, rel=0.1)  # each byte is a token
-        assert made.base.fit
-        assert made.base.fit.unknown_bytes > UNSUITABLE_ABOVE.unknown_bytes
+        assert made.choice.fit
+        assert made.choice.fit.unknown_bytes > UNSUITABLE_ABOVE.unknown_bytes
         (line,) = [line for line in describe(made, tmp_path).splitlines() if line.startswith("warning ")]
         assert re.fullmatch(f"warning     {warning}", line)
         assert plan_values(made, tmp_path)["base"]["unknown_bytes"] > UNSUITABLE_ABOVE.unknown_bytes
     suiting = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=start), hardware=LAPTOP)
-    assert suiting.base.fit
+    assert suiting.choice.fit
     assert "\nwarning" not in describe(suiting, tmp_path)
 
 
@@ -273,7 +278,7 @@ def test_a_vocabulary_of_words_or_bytes_has_no_fit_and_its_tokens_are_counted(tm
     tokenizer = train_tokenizer([FABLES], TokenizerConfig(kind))
     corpus = corpus_of(tmp_path, TALES)
     made = make_plan(corpus, {"valid_fraction": 0.1}, sources=Sources(tokenizer=tokenizer), hardware=LAPTOP)
-    assert made.base.fit is None
+    assert made.choice.fit is None
     assert made.estimates.tokens == pytest.approx(0.9 * len(tokenizer.encode(TALES)), rel=0.02)
 
 
@@ -301,13 +306,13 @@ def test_the_rule_has_two_bounds_and_a_doubt_between(
 
 
 def test_a_short_text_is_not_in_doubt_because_of_its_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base_choice, "SUITABLE_UP_TO", Fit(0.01, 0.1))
+    monkeypatch.setattr(start_choice, "SUITABLE_UP_TO", Fit(0.01, 0.1))
     made = planned(tmp_path)
-    assert (made.base_name, made.rival, made.base.decided_by) == ("english", None, "rule")
-    assert made.base.reason == f"{made.base.fit}; a short text"
-    monkeypatch.setattr(base_choice, "SHORT_TEXT", len(TALES) // 2)
+    assert (made.start_name, made.rival, made.choice.decided_by) == ("english", None, "rule")
+    assert made.choice.reason == f"{made.choice.fit}; a short text"
+    monkeypatch.setattr(start_choice, "SHORT_TEXT", len(TALES) // 2)
     assert planned(tmp_path).rival
-    monkeypatch.setattr(base_choice, "SHORT_TEXT", 10 * len(TALES))
+    monkeypatch.setattr(start_choice, "SHORT_TEXT", 10 * len(TALES))
     assert planned(tmp_path, TALES.replace("the", "thé")).rival  # spelled bytes leave it in doubt
 
 
@@ -321,16 +326,16 @@ def test_bytes_that_are_spelled_are_counted(english: Path) -> None:
 @pytest.fixture
 def doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every text is in doubt."""
-    monkeypatch.setattr(base_choice, "SHORT_TEXT", 0)
-    monkeypatch.setattr(base_choice, "SUITABLE_UP_TO", Fit(0.0, 0.1))
-    monkeypatch.setattr(base_choice, "UNSUITABLE_ABOVE", Fit(1.0, 9.0))
+    monkeypatch.setattr(start_choice, "SHORT_TEXT", 0)
+    monkeypatch.setattr(start_choice, "SUITABLE_UP_TO", Fit(0.0, 0.1))
+    monkeypatch.setattr(start_choice, "UNSUITABLE_ABOVE", Fit(1.0, 9.0))
 
 
 def test_a_text_in_doubt_gets_both_plans_and_the_dry_run_says_so(tmp_path: Path, doubt: None) -> None:
     made = planned(tmp_path)
-    assert made.base.is_open
+    assert made.choice.is_open
     assert made.rival
-    assert {made.base_name, made.rival.base_name} == {"english", "none"}
+    assert {made.start_name, made.rival.start_name} == {"english", "none"}
     assert "english or none, whichever does better in a tenth of the run: 0.0 % of the bytes" in describe(
         made, tmp_path
     )
@@ -384,10 +389,10 @@ def test_settings_for_fine_tuning_take_the_base_where_it_is_in_doubt_and_need_on
     tmp_path: Path, doubt: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = planned(tmp_path, decay_target="base")
-    assert (made.base_name, made.rival) == ("english", None)
-    assert made.base.reason.endswith("; decay_target is given")
-    assert planned(tmp_path, freeze_layers=["embedding"]).base_name == "english"
-    monkeypatch.setattr(base_choice, "UNSUITABLE_ABOVE", Fit(0.0, 0.0))
+    assert (made.start_name, made.rival) == ("english", None)
+    assert made.choice.reason.endswith("; decay_target is given")
+    assert planned(tmp_path, freeze_layers=["embedding"]).start_name == "english"
+    monkeypatch.setattr(start_choice, "UNSUITABLE_ABOVE", Fit(0.0, 0.0))
     with pytest.raises(ConfigError, match="decay_target base needs a model to start from"):
         planned(tmp_path, decay_target="base")
 
@@ -405,9 +410,9 @@ def test_where_both_cannot_be_tried_the_likelier_is_taken(
 ) -> None:
     made = planned(tmp_path, **settings)
     assert made.rival is None
-    assert not made.base.is_open
-    assert made.base_name == "english"  # nearer to the bound below which it suits
-    assert why in made.base.reason
+    assert not made.choice.is_open
+    assert made.start_name == "english"  # nearer to the bound below which it suits
+    assert why in made.choice.reason
 
 
 def test_a_base_gets_fewer_passes_and_more_dropout_than_random_weights(tmp_path: Path, english: Path) -> None:

@@ -1,4 +1,4 @@
-"""Decides, before any training, whether a run starts from a base model or from random weights.
+"""Decides, before any training, whether a run starts from a base or from random weights.
 
 A base (`textgen.saved_model.bases`) helps with text of its kind, and holds text of another kind up: its vocabulary
 spells what it does not know in many short tokens. So the rule looks at
@@ -36,8 +36,8 @@ from textgen.tokenizer.tokenizer import FIRST_LEARNED, NEWLINE, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 from textgen.training.config import INITIAL
 
-NONE = "none"  # where the name of a model is asked for: random weights
-REGULARISERS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")  # may differ from the base's
+NONE = "none"  # stands for random weights where the name of a model is expected
+REGULARISERS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")  # may differ from those of the start
 
 
 class Fit(NamedTuple):
@@ -73,20 +73,20 @@ class Fit(NamedTuple):
 
 SUITABLE_UP_TO, UNSUITABLE_ABOVE = Fit(0.02, 1.15), Fit(0.05, 1.45)
 """A base suits a text up to the first, and does not if one number is above the second; between them it is in doubt."""
-SHORT_TEXT = 120_000  # bytes; a text of at most this length starts from the base if only its tokens leave doubt
+SHORT_TEXT = 120_000  # most bytes of a text that starts from the base if only its tokens leave doubt
 
 
 @dataclass(frozen=True)
-class BaseChoice:
+class StartChoice:
     """What a run starts from, and why.
 
     Attributes:
-        name: Name of the base or model; None for random weights.
+        name: Name of the base, or of a model of the user; None for random weights.
         reason: Why, in a phrase.
         decided_by: "given" by the user, "rule", or "race".
         fit: How the vocabulary of the base, or one that is given, suits the text, if that was looked at.
         is_open: Whether a race is still to decide; `name` is then the likelier winner.
-        bits_per_byte: Held-out scores of a race, by name of the base, and "none".
+        bits_per_byte: Held-out scores of a race, by the name of what each run started from, a base or "none".
         relative_loss: How hard the text is for the model: see `textgen.training.relative_loss`. None if it was not
             measured, as the learning rate does not depend on it.
     """
@@ -112,9 +112,9 @@ class BaseChoice:
         }
 
 
-def choose_base(
+def choose_start(
     corpus: Corpus, settings: Mapping[str, Any], *, preset: str | None, tokenizer: Tokenizer | None
-) -> tuple[BaseChoice, ModelFolder | None]:
+) -> tuple[StartChoice, ModelFolder | None]:
     """Applies the rule to a text.
 
     Args:
@@ -130,25 +130,25 @@ def choose_base(
         CorpusError: The text cannot be read.
     """
     if reason := _excluded(settings, preset, tokenizer):
-        return BaseChoice(None, reason, fit=given_fit(corpus, tokenizer)), None
+        return StartChoice(None, reason, fit=given_fit(corpus, tokenizer)), None
     name = base_for("".join(corpus.sample))
     if name is None:
-        return BaseChoice(None, "no base reads this script"), None
+        return StartChoice(None, "no base reads this script"), None
     if name not in installed_bases():
-        return BaseChoice(None, f"the base {name} is not installed"), None
+        return StartChoice(None, f"the base {name} is not installed"), None
     try:
         base = load_model(str(base_folder(name).absolute()))
         base.weights()  # raises now, where the run can still do without
     except TextgenError as error:
-        return BaseChoice(None, f"the base {name} cannot be used: {error}"), None
+        return StartChoice(None, f"the base {name} cannot be used: {error}"), None
     own = settings.get("tokenizer", TokenizerConfig.tokenizer)
     fit = measure_fit(corpus.sample, base.tokenizer, TokenizerConfig(tokenizer=own))
     suits = fit.suits
     if suits is None and fit.unknown_bytes <= SUITABLE_UP_TO.unknown_bytes and corpus.size <= SHORT_TEXT:
-        return BaseChoice(name, f"{fit}; a short text", "rule", fit), base
+        return StartChoice(name, f"{fit}; a short text", "rule", fit), base
     if suits is None:
-        return BaseChoice(name if fit.is_probable else None, str(fit), "rule", fit, True), base
-    return BaseChoice(name if suits else None, str(fit) if suits else f"{name} has {fit}", "rule", fit), base
+        return StartChoice(name if fit.is_probable else None, str(fit), "rule", fit, True), base
+    return StartChoice(name if suits else None, str(fit) if suits else f"{name} has {fit}", "rule", fit), base
 
 
 def measure_fit(texts: Iterable[str], base: Tokenizer, config: TokenizerConfig) -> Fit:
@@ -171,7 +171,7 @@ def measure_fit(texts: Iterable[str], base: Tokenizer, config: TokenizerConfig) 
 
 
 def given_fit(corpus: Corpus, tokenizer: Tokenizer | None) -> Fit | None:
-    """How a vocabulary that is given suits a text.
+    """Measures how a given vocabulary suits a text.
 
     Args:
         corpus: Text to train on.

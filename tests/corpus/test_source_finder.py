@@ -1,0 +1,137 @@
+"""Paths, globs and standard input -> files: what is found, what is passed over, and every path that leads nowhere."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from files import read, write
+
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
+from textgen.corpus.source_finder import SourceFinder
+from textgen.errors import CorpusError, TextgenError
+
+
+def test_folders_globs_and_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b.txt", "a.txt", "sub/c.txt", "sub/.hidden.txt", ".git/d.txt", "odd[1].txt"):
+        write(tmp_path, name, name)
+    write(tmp_path, "sub/e.png", b"\x89PNG\0\0")
+    monkeypatch.chdir(tmp_path)
+    everything = ["a.txt", "b.txt", "odd[1].txt", "sub/c.txt"]
+    cases: list[tuple[list[str], list[str], list[str]]] = [
+        (["."], everything, ["e.png"]),
+        (["b.txt", ".", "./a.txt", "b.txt"], ["b.txt", "a.txt", "odd[1].txt", "sub/c.txt"], ["e.png"]),
+        (["*.txt"], ["a.txt", "b.txt", "odd[1].txt"], []),
+        (["**/*.txt"], everything, []),
+        (["*", "sub"], everything, ["e.png"]),
+        (["odd[1].txt"], ["odd[1].txt"], []),
+        (["sub/.hidden.txt"], ["sub/.hidden.txt"], []),
+    ]
+    for paths, expected, skipped in cases:
+        found = Corpus(paths)
+        assert [str(path) for path in found.files] == expected, paths
+        assert list(found.documents()) == expected
+        assert [Path(path).name for path in found.skipped] == skipped
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe(monkeypatch, "诗\r\n".encode())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = Corpus(["-", "-"])
+    assert [list(found.documents()) for _ in range(2)] == [["诗\n"]] * 2
+    assert len(list(tmp_path.iterdir())) == 1
+    found.close()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipe_is_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: path.write_text("text"))
+    writer.start()
+    found = Corpus([path])
+    writer.join()
+    assert [list(found.documents()) for _ in range(2)] == [["text"]] * 2
+
+
+Case = tuple[dict[str, str | bytes], str, str]
+NOWHERE: dict[str, Case] = {
+    "missing": (
+        {"poems.txt": "a"},
+        "poem.txt",
+        r"poem\.txt does not exist\. Did you mean .*poems\.txt\?",
+    ),
+    "missing, nothing like it": ({}, "poems.txt", r"poems\.txt does not exist\. Check the path"),
+    "missing, its suffix is there": (
+        {"en.txt": "a", "zh.txt": "a", "empty.txt": ""},
+        "nope.txt",
+        r"nope\.txt does not exist\. Check the path",
+    ),
+    "missing, another suffix": ({"poems.md": "a"}, "poems.txt", r"not exist\. Did you mean .*poems\.md\?"),
+    "missing folder": ({}, "no/such/poems.txt", r"does not exist\. Check the path"),
+    "glob": ({"a.txt": "a"}, "*.md", r"Nothing matches .*\*\.md"),
+    "empty folder": ({".hidden/a.txt": "a"}, ".", r"No text in .*: there are no files"),
+    "folder of binaries": ({"a.png": b"\0"}, ".", r"No text in .*: there is nothing but 1 binary file \("),
+}
+
+
+@pytest.mark.parametrize("case", NOWHERE.values(), ids=NOWHERE.keys())
+def test_a_path_that_leads_to_no_text(tmp_path: Path, case: Case) -> None:
+    files, path, message = case
+    for name, content in files.items():
+        write(tmp_path, name, content)
+    with pytest.raises(CorpusError, match=message) as info:
+        SourceFinder(CorpusConfig()).find([tmp_path / path])
+    assert "\n" not in str(info.value)
+    assert str(info.value).endswith((".", "?"))
+
+
+def test_no_paths() -> None:
+    with pytest.raises(CorpusError, match="No files to read"):
+        Corpus([])
+
+
+@pytest.mark.parametrize(
+    ("stdin", "message"),
+    [
+        (Terminal(), "which is a terminal"),
+        (None, "which is closed"),
+        (io.TextIOWrapper(io.BytesIO()), "No text in standard input: it is empty"),
+        (io.TextIOWrapper(io.BytesIO(b" \n")), "No text in standard input: it is empty or has only white space"),
+        (io.TextIOWrapper(io.BytesIO(b"\0")), "standard input looks like a binary file"),
+    ],
+)
+def test_bad_standard_input(monkeypatch: pytest.MonkeyPatch, stdin: io.TextIOBase, message: str) -> None:
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(CorpusError, match=message):
+        read("-")
+
+
+def test_a_pipe_that_does_not_fit_on_the_disk_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk_of: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"The cat sat.\n" * 1000)))
+    with disk_of(5000), pytest.raises(TextgenError, match=rf"Cannot write {tmp_path}/.*: File too large\. .*TMPDIR"):
+        Corpus(["-"])
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,50 @@
+"""Texts that are shorter than what was generated, and the positions at their ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from plain_fakes import Recital, WordsTokenizer
+
+from textgen.generation.config import SamplingConfig
+from textgen.generation.generated_text import written_ids
+from textgen.generation.generator import Generator
+from textgen.tokenizer.tokenizer import ByteTokenizer
+
+BYTES = ByteTokenizer()
+WORDS = WordsTokenizer(["The", " cat", " c", "at"])
+TEXT = "é床前🦊. The cat!"
+CONFIG = SamplingConfig(temperature=0.0, heal=False, max_tokens=60)
+
+
+@pytest.mark.parametrize("changes", [{"stop": ("he",)}, {"until": "sentence"}, {"stop": ("床",)}, {"stop": ("🦊",)}])
+def test_the_position_at_the_end_of_a_cut_text_repeats_no_byte(changes: dict[str, Any]) -> None:
+    """Wherever the text began: at a whole character or inside one, after a state or a prompt of tokens."""
+    ids = BYTES.encode(TEXT)
+    generator = Generator(Recital([*ids, BYTES.eos_id], BYTES.vocab_size), BYTES)
+    reasons = []
+    for begin in range(1, len(ids)):
+        beginning = generator.tokens("", replace(CONFIG, max_tokens=begin))
+        list(beginning)
+        start = beginning.state
+        writing = generator.tokens("", replace(CONFIG, **changes), start)
+        result = writing.result(list(writing))
+        reasons.append(result.stop_reason)
+        done = BYTES.decode(ids[: begin - len(BYTES.unfinished(ids[:begin]))]) + result.text
+        expected = BYTES.encode(done) if result.text else ids[:begin]
+        state = generator.read(written_ids(BYTES, start.ids, "", result.text), start)
+        assert state.ids == (BYTES.eos_id, *expected)
+        assert done + "".join(token.text for token in generator.tokens("", CONFIG, state)) == TEXT
+        assert written_ids(BYTES, (), ids[:begin], result.text) == expected
+    assert {"stop", "until"} & set(reasons)
+
+
+def test_a_prompt_that_is_text_and_what_follows_are_read_together() -> None:
+    assert written_ids(WORDS, BYTES.encode("é")[:1], "The c", "at") == WORDS.encode("The cat")
+    assert written_ids(WORDS, (), WORDS.encode("The c"), "at") == [*WORDS.encode("The c"), *WORDS.encode("at")]
+    half = BYTES.encode("é")[:1]
+    assert written_ids(BYTES, half, "", "") == []
+    assert written_ids(BYTES, (), half, "") == half
+    assert written_ids(BYTES, half, "", "床") == BYTES.encode("床"), "not the character that was begun"

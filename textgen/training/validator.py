@@ -1,0 +1,168 @@
+"""Validations: scores on held-out text during a run, and the best weights until they are saved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from textgen.dataset.token_stream import TokenStream
+from textgen.evaluation.evaluator import Evaluator, Scores
+from textgen.evaluation.scoring import perplexity
+from textgen.model.language_model import LanguageModel
+from textgen.training.config import TrainingConfig
+from textgen.training.distribution import Distribution
+from textgen.training.observers.observer import ValidationReport
+from textgen.training.position import Position
+from textgen.training.weight_averaging import Averaging
+from textgen.training.window_reader import WindowReader
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Functions that a trainer calls.
+
+    Attributes:
+        save_best: Called with the scores of the best validation so far and its weights by name.
+        write_sample: Called at validations; returns a text written by the model.
+    """
+
+    save_best: Callable[[Scores, dict[str, np.ndarray]], None] = lambda scores, weights: None
+    write_sample: Callable[[], str] = lambda: ""
+
+
+class Validator:
+    """Scores held-out text with the averaged weights, if there are any, and remembers the best weights.
+
+    Attributes:
+        evaluator: Scores token streams.
+        best_scores: Scores of the best validation, if this process has made it.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        held_out: TokenStream,
+        config: TrainingConfig,
+        reader: WindowReader,
+        averaging: Averaging,
+        *,
+        hooks: Hooks,
+        distribution: Distribution,
+    ) -> None:
+        """Prepares validations.
+
+        Args:
+            model: Network that is trained.
+            held_out: Held-out text.
+            config: Settings of training.
+            reader: Tells how far a run has come in its text and its budget.
+            averaging: Average of the weights.
+            hooks: What to call for the best weights and for samples.
+            distribution: Processes that train together.
+        """
+        self.evaluator = Evaluator(model)
+        self.best_scores: Scores | None = None
+        self._model = model
+        self._held_out = held_out
+        self._config = config
+        self._reader = reader
+        self._averaging = averaging
+        self._hooks = hooks
+        self._distribution = distribution
+        self._unsaved: dict[str, np.ndarray] = {}  # the best weights, if they are not saved yet
+
+    def validate(self, position: Position, *, with_sample: bool) -> ValidationReport | None:
+        """Scores held-out text and remembers the weights if they are the best. All processes must call it together.
+
+        Args:
+            position: Progress of the run, in which the validation is counted.
+            with_sample: Whether the report has a text written by the model.
+
+        Returns:
+            The scores; None if the loss is not finite, although all weights may be.
+        """
+        self._averaging.before_validation()
+        with self._averaging.applied():
+            report = self._score(position, with_sample)
+        if report:
+            self._record(position, report)
+        return report
+
+    def is_same_text(self, valid_tokens: int | None) -> bool:
+        """Whether a score with this setting of valid_tokens is of the text that validations score now.
+
+        Args:
+            valid_tokens: The setting; None if there is no score.
+        """
+        length = len(self._held_out)
+        return valid_tokens is not None and min(valid_tokens, length) == min(self._config.valid_tokens, length)
+
+    def rescore_best(self, position: Position, weights: Mapping[str, np.ndarray] | None) -> None:
+        """Scores the saved best weights again, so that later validations compare with them fairly.
+
+        The network keeps its weights. All processes must call it together.
+
+        Args:
+            position: Progress of the run, which gets the score.
+            weights: The saved weights by name; None in all processes but the chief.
+        """
+        nats = 0.0
+        if weights is not None:
+            own = self._model.weights_as_arrays()
+            self._model.assign_weights(weights)
+            nats = self._scores().nats_per_token
+            self._model.assign_weights(own)
+        (nats,) = self._distribution.total([nats])
+        if position.valid_tokens is not None and not self.is_same_text(position.valid_tokens):
+            self._averaging.forget_scores()
+        position.best_nats_per_token = nats if math.isfinite(nats) else None
+        position.valid_tokens = self._config.valid_tokens
+
+    def save_best(self) -> None:
+        """Writes the best weights, unless they are written."""
+        if self._unsaved and self.best_scores:
+            self._hooks.save_best(self.best_scores, self._unsaved)
+        self._unsaved = {}
+
+    def _score(self, position: Position, with_sample: bool) -> ValidationReport | None:
+        """Scores the weights as they are, and remembers them if they are the best."""
+        scores = self._scores()
+        nats = scores.nats_per_token
+        (nats,) = self._distribution.total([nats if self._distribution.is_chief else 0.0])
+        if not math.isfinite(nats):
+            return None
+        improved = position.best_nats_per_token is None or nats < position.best_nats_per_token
+        due = int(self._reader.progress(position) * self._config.num_validations)
+        position.validations = max(position.validations + 1, due)
+        if improved:
+            position.best_nats_per_token, position.best_step = nats, position.step
+            position.valid_tokens = self._config.valid_tokens
+            self.best_scores = scores
+            self._unsaved = self._model.weights_as_arrays() if self._distribution.is_chief else {}
+        return ValidationReport(
+            step=position.step,
+            epochs=self._reader.epochs(position),
+            train_nats_per_token=position.mean_loss(),
+            nats_per_token=nats,
+            perplexity_per_token=perplexity(nats),
+            bits_per_byte=scores.bits_per_byte,
+            improved=improved,
+            sample=self._hooks.write_sample() if with_sample else "",
+        )
+
+    def _scores(self) -> Scores:
+        is_whole = self._config.valid_tokens >= len(self._held_out)
+        return self.evaluator.scores(self._held_out, None if is_whole else self._config.valid_tokens)
+
+    def _record(self, position: Position, report: ValidationReport) -> None:
+        """Counts a validation for patience, for the schedule plateau and for NT-ASGD."""
+        waited_for_mean = self._averaging.is_waiting
+        self._averaging.on_validation(report.nats_per_token)
+        position.train_nats, position.train_steps = 0.0, 0
+        position.without_improvement = 0 if report.improved or waited_for_mean else position.without_improvement + 1
+        position.waited = 0 if report.improved else position.waited + 1
+        if position.waited > self._config.plateau_patience:
+            position.reductions, position.waited = position.reductions + 1, 0
