@@ -160,8 +160,12 @@ class Page:
         self.click(f"document.getElementById({json.dumps(name)})")
 
     def click(self, element: str) -> None:
-        """Presses the mouse on an element, in a panel that is opened first."""
-        place = self.browser.evaluate(f"{PLACE}({element})")
+        """Presses the mouse on an element, in a panel that is opened first, once it stays where it is."""
+        place, before = self.browser.evaluate(f"{PLACE}({element})"), None
+        while place != before:  # the page scrolls while the model writes
+            before = place
+            self.browser.evaluate("new Promise((done) => setTimeout(done, 50))")
+            place = self.browser.evaluate(f"{PLACE}({element})")
         assert place, element
         self.browser.click(*place)
 

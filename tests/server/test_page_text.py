@@ -124,7 +124,7 @@ def test_a_token_whose_probabilities_cannot_be_shown_is_left_out(tmp_path: Path)
 
 
 def test_a_story_that_was_kept_is_the_same(tmp_path: Path) -> None:
-    """Also where a change has split a text that it replaced nothing of."""
+    """Also where a change has split a text that it replaced nothing of, and where nobody has gone to a branch."""
     code = """
       const story = new Story();
       const token = { text: "cd", logprob: -1, top: [], healed: 0 };
@@ -132,6 +132,9 @@ def test_a_story_that_was_kept_is_the_same(tmp_path: Path) -> None:
       story.change(2, 0, [{ text: "cd", origin: "model", token }, { text: "e", origin: "model" }], "writing");
       story.type(1, 0, "x");
       story.change(4, 2, [{ text: "y", origin: "model", token: { ...token, top: [token] } }], "choice");
+      for (const text of ["v", "w"]) {
+        story.extend(story.branch(story.current, 5, [], "writing"), [{ text, origin: "model" }]);
+      }
       const kept = JSON.stringify(story);
       return [kept, JSON.stringify(Story.fromJSON(JSON.parse(kept))), story.text];
     """

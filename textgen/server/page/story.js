@@ -219,8 +219,8 @@ export class Story {
       node.removed = cut(node.removed, 0, before - node.at);
       lengths[number] = before - lengthOf(node.removed) + lengthOf(node.added);
     }
-    for (const node of story.nodes) {
-      if (!node.children.includes(node.last)) node.last = node.children.at(-1) ?? -1;
+    for (const node of story.nodes) { // -1 is right where branches were written and none was visited
+      if (node.last !== -1 && !node.children.includes(node.last)) node.last = node.children.at(-1) ?? -1;
     }
     const current = value.current;
     if (!(Number.isInteger(current) && current >= 0 && current < story.nodes.length)) throw new Error("current");
@@ -238,7 +238,7 @@ function checkedNode(node, number) {
   if (!fits || !isCount(node.at) || !lists) throw new Error(`node ${number}`);
   const { parent, at } = node;
   const [removed, added] = [node.removed.map(sound), node.added.map(sound)];
-  const last = Number.isInteger(node.last) ? node.last : -1;
+  const last = Number.isInteger(node.last) ? node.last : null; // null where it is missing
   return { parent, at, removed, added, children: [], last, kind: String(node.kind), pinned: Boolean(node.pinned) };
 }
 
