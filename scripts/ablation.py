@@ -3,7 +3,7 @@
     python scripts/ablation.py --data tinyshakespeare.txt --json ablation.jsonl
 
 Trains on the first 300,000 bytes of the text, which a network of this size can learn by heart in the passes it gets,
-so that regularisers have something to do; its last tenth is held out. A seed decides first weights, dropout and which
+so that regularizers have something to do; its last tenth is held out. A seed decides first weights, dropout and which
 stretch of text is where in a batch, for all changes alike. One run a core, several side by side. Runs whose results are
 in the file are not repeated, so that an interrupted one goes on. The measure is nats a token of the held-out text, at
 its best validation.

@@ -16,7 +16,7 @@ FIXTURE = Path(__file__).parent.parent / "tests" / "torch_lstm.json"
 
 
 def main() -> None:
-    """The numbers follow from the seed, the order of the two draws and PyTorch's initialisation."""
+    """The numbers follow from the seed, the order of the two draws and PyTorch's initialization."""
     torch.manual_seed(42)
     lstm = nn.LSTM(2, 4)
     inputs = torch.randn(3, 1, 2)  # [T, B, in]

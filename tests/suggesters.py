@@ -23,14 +23,14 @@ class Telling(Suggester):
         return [Suggestion(f" {n}: {length} {temperature} {page} {seed}", 1 / n) for n in (1, 2)]
 
 
-def session_of(path: Path, text: str = "") -> Session:
+def session_with_unsaved(path: Path, text: str = "") -> Session:
     """A session in a new file, with a text that is not saved yet."""
     session = Session(Telling(), path, length=6, temperature=0.8)
     session.replace(text)
     return session
 
 
-def session_with(path: Path, text: str = "", suggester: Suggester | None = None) -> Session:
+def session_on_file(path: Path, text: str = "", suggester: Suggester | None = None) -> Session:
     """A session in a file that holds a text, if there is any."""
     if text:
         path.write_text(text, encoding="utf-8")

@@ -123,7 +123,7 @@ def train(
     target = find_run(str(resume), models_dir) if resume is not None else job.target(name)
     load_tensorflow()
     history = _History()
-    options = RunOptions([history], callbacks, another=job.free_folder if name is None else None)
+    options = RunOptions([history], callbacks, free_folder=job.free_folder if name is None else None)
     if progress:
         from textgen.training.observers.progress import Display
 

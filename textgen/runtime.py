@@ -87,7 +87,7 @@ def use_blas_threads(count: int) -> None:
 
 
 def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
-    """Imports TensorFlow and initialises XLA, its compiler. Call it before the first use of TensorFlow.
+    """Imports TensorFlow and initializes XLA, its compiler. Call it before the first use of TensorFlow.
 
     After `configure_process`, on a CPU, each operation runs on one core and independent operations run in parallel:
     running two halves of a batch on two cores is faster than splitting each small matrix product across both cores.
@@ -159,7 +159,7 @@ def _set_threads() -> None:
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(num_cores())
-    except RuntimeError:  # TensorFlow is already initialised, so keep its settings
+    except RuntimeError:  # TensorFlow is already initialized, so keep its settings
         return
 
 
@@ -170,7 +170,7 @@ def _let_memory_grow() -> None:
     for gpu in tf.config.list_physical_devices("GPU"):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
-        except (RuntimeError, ValueError):  # already initialised, or divided into logical devices: keep its settings
+        except (RuntimeError, ValueError):  # already initialized, or divided into logical devices: keep its settings
             return
 
 
@@ -197,7 +197,7 @@ def _xla_flags() -> Iterator[None]:
 def _takes_ynnpack() -> bool:
     """Checks whether XLA uses YNNPACK: see `SAFE_XLA_FLAG`.
 
-    This is the case if XLA was used before `_xla_flags` could set its flags. Initialises XLA if necessary.
+    This is the case if XLA was used before `_xla_flags` could set its flags. Initializes XLA if necessary.
     """
     import tensorflow as tf
 

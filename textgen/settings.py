@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from textgen.errors import ConfigError
+from textgen.wording import shortened
 
 MAX_NUMBER = 1 << 1000  # an integer up to this goes into a float, and prints in a line
 UNLIMITED = 1e30  # the most of a limit that can be switched off: beyond any use, and finite in float32
@@ -172,7 +173,7 @@ def short_repr(value: object) -> str:
         text = repr(value)
     except (ValueError, RecursionError):  # thousands of digits, or of brackets
         return f"{type(value).__name__} of great size"
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    return shortened(text, 200)
 
 
 Config = TypeVar("Config")
@@ -195,8 +196,8 @@ def from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
             raise _no_setting(name, fields, _word(kind))
         check_type(name, value, fields[name][0])
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        has_default = field.default is not field.default_factory  # both are MISSING without one
-        if not has_default and field.name not in values:
+        is_required = field.default is field.default_factory is dataclasses.MISSING
+        if is_required and field.name not in values:
             raise ConfigError(f"The {_word(kind)}setting {field.name!r} is missing.")
     return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 

@@ -1,4 +1,6 @@
-"""Formats text for output: counts with nouns, visible control characters, and JSON. A `Say` function takes its lines.
+"""Formats text for output: counts with nouns, visible control characters, excerpts, and JSON.
+
+`Say` is the type of functions that show a line to the user.
 
 File names may contain bytes that are not valid text. Python represents these as lone surrogates (`caf\\udce9.txt`),
 which cannot be encoded. They are shown as `\\xe9`, and escaped in JSON so that the name survives a round trip.
@@ -88,6 +90,16 @@ def escape(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def shortened(text: str, length: int) -> str:
+    """Returns a text of at most `length` characters as it is, and the beginning of a longer one with "...".
+
+    Example:
+        >>> shortened("one two three", 7)
+        'one two...'
+    """
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def excerpt(text: str, length: int = 200) -> str:

@@ -36,7 +36,7 @@ TEXTS = {  # legal ones, of settings that do not take any
     "allow_host": ("a.example", "b.example"),
 }
 NUMBERS = (0.5, 0.25, 2.0, 7, 0.99)
-READING = ("documents", "newlines", "strict", "labels")  # of the text of a model, which hold for any text that it reads
+READING = ("documents", "newlines", "strict", "labels")  # settings that `--adapt` takes from the model
 
 
 def fields_of(*kinds: type[Any], leave_out: Collection[str] = ()) -> list[Any]:
@@ -122,7 +122,7 @@ def writing(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         bound = signature.bind(*given, **named)
         bound.apply_defaults()
         arguments = bound.arguments
-        found.update({type(value).__name__: value for value in arguments.values()})  # of these, a cache and a training
+        found.update({type(value).__name__: value for value in arguments.values()})  # found by their classes
         found["RuntimeConfig"] = RuntimeConfig(arguments["runtime"])
         found["CorpusConfig"] = CorpusConfig(**arguments["reading"])
         model: Any = None
@@ -150,7 +150,7 @@ def test_a_setting_of_sample_arrives(
     adapting = ["--adapt", str(tmp_path / "a.txt")]
     (tmp_path / "a.txt").touch()
     switches = {CacheConfig: ["--cache"], DynamicConfig: adapting, CorpusConfig: adapting}
-    values = {"seed": 3} if kind is SamplingConfig else {}  # which is drawn otherwise
+    values = {"seed": 3} if kind is SamplingConfig else {}  # without it a seed is drawn
     values[name] = another(kind, name, tmp_path)
     words = [word for each, value in values.items() for word in typed(kind, each, value)]
     run("sample", "tiny", "--models-dir", str(tiny_models), "--json", *switches.get(kind, []), *words)

@@ -539,7 +539,7 @@ TEXTS: dict[str, tuple[str, list[str]]] = {
         ["\n\n".join("\n".join(words(R, 5, 7) for _ in range(4)) for _ in range(40))],
     ),
     "headlines": ("line", ["\n".join(words(R, 3, 14).title() for _ in range(200))]),
-    "tokenised sentences": ("line", ["".join(f" {words(R, 3, 40)} \n" for _ in range(200))]),
+    "tokenized sentences": ("line", ["".join(f" {words(R, 3, 40)} \n" for _ in range(200))]),
     "log": ("line", ["".join(f"2024-01-01 12:00:{i % 60:02} INFO {words(R, 2, 20)}\n" for i in range(200))]),
     "sentences": ("line", ["\n".join(words(R, 3, 14) + "." for _ in range(200))]),
     "code": ("file", ["\n".join(f"def f{i}(x):\n    return x + {'1 + ' * (i % 9)}1" for i in range(100))]),

@@ -26,7 +26,7 @@ def model_in(folder: Path, *marks: str) -> None:
         write(folder, f"{name}/step-1/a.json" if name == CHECKPOINTS else name, text)
 
 
-def test_models_are_recognised_by_sections_that_they_have() -> None:
+def test_models_are_recognized_by_sections_that_they_have() -> None:
     assert RECORD.keys() >= RECORDED
 
 

@@ -115,7 +115,7 @@ def test_a_plan_takes_what_the_folder_has_settled(tmp_path: Path, tokenizer: Tok
             make_plan(corpus, {**small, **changes}, sources=sources, hardware=Hardware(flops=1e11))
 
 
-def test_a_prepared_folder_is_recognised(tmp_path: Path) -> None:
+def test_a_prepared_folder_is_recognized(tmp_path: Path) -> None:
     path = lines_in(tmp_path)
     make(path, tmp_path / "out")
     assert is_prepared(tmp_path / "out")

@@ -13,7 +13,7 @@ import click
 import pytest
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
-from suggesters import session_with
+from suggesters import session_on_file
 
 from textgen.editor import external_editor
 from textgen.editor import screen as screens
@@ -23,7 +23,7 @@ from textgen.errors import Interrupted
 
 
 def test_the_editor_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = session_with(tmp_path / "new.txt", "The cat")
+    session = session_on_file(tmp_path / "new.txt", "The cat")
     monkeypatch.setenv("VISUAL", "sed -i s/cat/dog/")
     open_editor(session)
     assert session.draft.text == "The dog"
@@ -48,7 +48,7 @@ def edits_as(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
 
 
 def test_the_file_of_the_editor_is_private_and_is_removed(tmp_path: Path, edits_as: Callable[[str], None]) -> None:
-    session = session_with(tmp_path / "new.txt", "one\ntwo")
+    session = session_on_file(tmp_path / "new.txt", "one\ntwo")
     edits_as('stat -c %a "$1" >> "$1"; printf "\\r\\n" >> "$1"')
     open_editor(session)
     assert session.draft.text == "one\ntwo\n600\n"
@@ -59,7 +59,7 @@ def test_the_file_of_the_editor_is_private_and_is_removed(tmp_path: Path, edits_
 
 
 def test_what_an_editor_that_fails_has_saved_is_the_text(tmp_path: Path, edits_as: Callable[[str], None]) -> None:
-    session = session_with(tmp_path / "new.txt", "old")
+    session = session_on_file(tmp_path / "new.txt", "old")
     edits_as('echo "an hour of work" > "$1"; exit 1')
     open_editor(session)
     assert session.draft.text == "an hour of work"
@@ -70,7 +70,7 @@ def test_what_an_editor_that_fails_has_saved_is_the_text(tmp_path: Path, edits_a
 def test_what_an_editor_saves_that_is_not_utf_8_is_kept(
     tmp_path: Path, edits_as: Callable[[str], None], is_killed: bool
 ) -> None:
-    session = session_with(tmp_path / "new.txt", "old")
+    session = session_on_file(tmp_path / "new.txt", "old")
     edits_as('printf "caf\\351" > "$1"' + ("; exit 1" if is_killed else ""))
     open_editor(session)
     (kept,) = (tmp_path / "temporary").iterdir()
@@ -82,7 +82,7 @@ def test_what_an_editor_saves_that_is_not_utf_8_is_kept(
 
 
 def test_an_editor_that_removes_the_file(tmp_path: Path, edits_as: Callable[[str], None]) -> None:
-    session = session_with(tmp_path / "new.txt", "old")
+    session = session_on_file(tmp_path / "new.txt", "old")
     edits_as('rm "$1"')
     open_editor(session)
     assert re.fullmatch(
@@ -92,7 +92,7 @@ def test_an_editor_that_removes_the_file(tmp_path: Path, edits_as: Callable[[str
 
 
 def test_without_a_temporary_folder_there_is_no_editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = session_with(tmp_path / "new.txt", "old")
+    session = session_on_file(tmp_path / "new.txt", "old")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     open_editor(session)
     assert session.message.startswith("Cannot make a file for the editor: No such file or directory. Free some space")
@@ -112,7 +112,7 @@ def test_an_interruption_while_the_editor_is_open_saves_what_it_saved(
         screen.interrupt(Interrupted("The terminal was closed.", 1))
         take_over(*arguments)
 
-    session = session_with(tmp_path / "new.txt", "old")
+    session = session_on_file(tmp_path / "new.txt", "old")
     monkeypatch.setattr(click, "edit", edit)
     monkeypatch.setattr(external_editor, "take_over", interrupted_again)
     with create_pipe_input() as pipe:
@@ -131,7 +131,7 @@ def test_an_interruption_while_the_editor_is_open_saves_what_it_saved(
 def test_ctrl_c_in_the_editor_ends_the_editor_and_not_the_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = session_with(tmp_path / "new.txt", "The cat")
+    session = session_on_file(tmp_path / "new.txt", "The cat")
     editor = tmp_path / "editor"
     editor.write_text("#!/bin/sh\nkill -INT $PPID $$\nsleep 30\n", encoding="utf-8")
     editor.chmod(0o755)

@@ -19,7 +19,7 @@ from prompt_toolkit.input import DummyInput, PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from prompt_toolkit.output.vt100 import Vt100_Output
 from rich.cells import cell_len
-from suggesters import Telling, session_with
+from suggesters import Telling, session_on_file
 
 from textgen.editor import screen as screens
 from textgen.editor.lines import wrap
@@ -168,14 +168,14 @@ class Slow(Telling):
     ],
 )
 def test_what_keys_do(tmp_path: Path, keys: str, text: str) -> None:
-    session = session_with(tmp_path / "new.txt")
+    session = session_on_file(tmp_path / "new.txt")
     pressed = "".join(PRESSED.get(key, key) for key in keys.split(" "))
     assert left_after(session, f"{pressed}\x03".encode()) == "leave"
     assert session.draft.text == text
 
 
 def test_digits_that_are_pasted_are_text(tmp_path: Path) -> None:
-    session = session_with(tmp_path / "new.txt")
+    session = session_on_file(tmp_path / "new.txt")
     left_after(session, b"\x1b[200~in 1984\r\n\x1b[201~\x03")
     assert session.draft.text == "in 1984\n"
     session.undo()  # one step
@@ -204,7 +204,7 @@ DOES: dict[str, Callable[[Session], None]] = {
 @given(keys=st.lists(st.sampled_from(list(DOES)), max_size=60))
 def test_keys_do_the_same_as_the_session(tmp_path_factory: pytest.TempPathFactory, keys: list[str]) -> None:
     path = tmp_path_factory.mktemp("keys") / "new.txt"
-    session, expected = session_with(path), session_with(path)
+    session, expected = session_on_file(path), session_on_file(path)
     left_after(session, "".join(PRESSED.get(key, key) for key in [*keys, "ctrl-c"]).encode())
     for key in keys:
         DOES[key](expected)
@@ -217,20 +217,20 @@ def test_keys_do_the_same_as_the_session(tmp_path_factory: pytest.TempPathFactor
     | st.lists(st.sampled_from([b"\x1b", b"[", b"1", b";", b"M", b"<", b"a"])).map(b"".join)
 )
 def test_no_bytes_are_too_strange(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
-    session = session_with(tmp_path_factory.mktemp("bytes") / "new.txt")
+    session = session_on_file(tmp_path_factory.mktemp("bytes") / "new.txt")
     assert left_after(session, data, gone=True) in ("leave", "edit")
     assert all(c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") for c in session.draft.text)
     session.save()
 
 
 def test_a_byte_that_is_not_utf_8_is_shown_as_such(tmp_path: Path) -> None:
-    session = session_with(tmp_path / "new.txt")
+    session = session_on_file(tmp_path / "new.txt")
     left_after(session, b"caf\xe9!\x03")
     assert session.draft.text == "caf\ufffd!"
 
 
 def test_escape_alone_swallows_nothing_that_comes_later(tmp_path: Path, drive: Callable[..., Driver]) -> None:
-    driver = drive(session_with(tmp_path / "new.txt"))
+    driver = drive(session_on_file(tmp_path / "new.txt"))
     driver.press("a", "escape")
     for _ in range(100):
         driver.press("b")
@@ -243,7 +243,7 @@ def test_escape_alone_swallows_nothing_that_comes_later(tmp_path: Path, drive: C
 
 
 def test_keys_after_the_editor_key_wait_for_the_editor(tmp_path: Path) -> None:
-    session = session_with(tmp_path / "new.txt")
+    session = session_on_file(tmp_path / "new.txt")
     with create_pipe_input() as pipe:
         screen = Screen(session, pipe, DummyOutput())
         pipe.send_text("a\x05b\x03")
@@ -252,7 +252,7 @@ def test_keys_after_the_editor_key_wait_for_the_editor(tmp_path: Path) -> None:
 
 
 def test_a_message_stands_until_the_next_key(tmp_path: Path, drive: Callable[..., Driver]) -> None:
-    driver = drive(session_with(tmp_path / "new.txt"))
+    driver = drive(session_on_file(tmp_path / "new.txt"))
     driver.press("ctrl-z")
     driver.display.see(r"There is nothing to undo\.")
     driver.press("a")
@@ -268,7 +268,7 @@ def test_a_message_stands_until_the_next_key(tmp_path: Path, drive: Callable[...
 
 
 def test_a_click_takes_a_suggestion(tmp_path: Path, drive: Callable[..., Driver]) -> None:
-    driver = drive(session_with(tmp_path / "new.txt", "So"))
+    driver = drive(session_on_file(tmp_path / "new.txt", "So"))
     driver.click(r"^2  50%")
     driver.display.see(r"So 2: 6 0\.8 0 0▏")
     driver.click("^─")
@@ -278,7 +278,7 @@ def test_a_click_takes_a_suggestion(tmp_path: Path, drive: Callable[..., Driver]
 
 def test_the_wheel_and_the_page_keys_scroll(tmp_path: Path, drive: Callable[..., Driver]) -> None:
     text = "\n".join(f"line {number}" for number in range(1, 101))
-    driver = drive(session_with(tmp_path / "new.txt", text))
+    driver = drive(session_on_file(tmp_path / "new.txt", text))
     driver.display.see("line 100▏")
     driver.wheel(2)
     shown = driver.display.see("line 94\n─ 6 lines below ─+")
@@ -299,7 +299,7 @@ def test_the_wheel_and_the_page_keys_scroll(tmp_path: Path, drive: Callable[...,
 
 
 def test_what_is_typed_shows_before_the_suggestions(tmp_path: Path, drive: Callable[..., Driver]) -> None:
-    driver = drive(session_with(tmp_path / "new.txt", suggester=(slow := Slow())))
+    driver = drive(session_on_file(tmp_path / "new.txt", suggester=(slow := Slow())))
     driver.display.see("Computing suggestions")
     driver.press("The cat")
     driver.display.see("The cat▏")
@@ -315,7 +315,7 @@ def test_what_is_typed_shows_before_the_suggestions(tmp_path: Path, drive: Calla
 
 
 def test_taking_waits_for_the_suggestions_and_later_keys_for_that(tmp_path: Path, drive: Callable[..., Driver]) -> None:
-    driver = drive(session_with(tmp_path / "new.txt", suggester=(slow := Slow())))
+    driver = drive(session_on_file(tmp_path / "new.txt", suggester=(slow := Slow())))
     driver.press("a", "2", "b", "tab", "ctrl-c")
     driver.display.see("a▏")
     slow.may.set()
@@ -324,7 +324,7 @@ def test_taking_waits_for_the_suggestions_and_later_keys_for_that(tmp_path: Path
 
 
 def test_ctrl_c_twice_waits_for_nothing(tmp_path: Path, drive: Callable[..., Driver]) -> None:
-    driver = drive(session_with(tmp_path / "new.txt", suggester=(slow := Slow())))
+    driver = drive(session_on_file(tmp_path / "new.txt", suggester=(slow := Slow())))
     driver.press("a", "2")
     driver.display.see("a▏")
     driver.press("ctrl-c", "ctrl-c")
@@ -356,13 +356,13 @@ def test_an_error_of_the_suggestions_leaves_the_screen(tmp_path: Path) -> None:
         def suggest(self, text: str, **settings: float) -> list[Suggestion]:
             raise TextgenError("no")
 
-    session = session_with(tmp_path / "new.txt", suggester=Failing())
+    session = session_on_file(tmp_path / "new.txt", suggester=Failing())
     with pytest.raises(TextgenError, match="no"):
         left_after(session, b"a")
 
 
 def test_a_fault_of_the_program_leaves_the_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = session_with(tmp_path / "new.txt")
+    session = session_on_file(tmp_path / "new.txt")
     monkeypatch.setattr(session, "type", lambda character: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         left_after(session, b"a")
@@ -372,7 +372,7 @@ def test_a_fault_of_the_program_leaves_the_screen(tmp_path: Path, monkeypatch: p
 def test_an_interruption_leaves_the_screen_and_saves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    session = session_with(tmp_path / "new.txt")
+    session = session_on_file(tmp_path / "new.txt")
     session.type("a")
     with create_pipe_input() as pipe:
         screen = Screen(session, pipe, DummyOutput())
@@ -396,7 +396,7 @@ def test_a_signal_while_the_text_is_saved_changes_nothing(
         signal.raise_signal(number)
         Session.save(session)
 
-    session = session_with(tmp_path / "new.txt")
+    session = session_on_file(tmp_path / "new.txt")
     monkeypatch.setattr(session, "save", save)
     before = signal.getsignal(number)
     with create_pipe_input() as pipe:
@@ -410,7 +410,7 @@ def test_a_signal_while_the_text_is_saved_changes_nothing(
 
 def test_a_system_without_hangup_signals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(signal, "SIGHUP")  # as on Windows
-    session = session_with(tmp_path / "new.txt")
+    session = session_on_file(tmp_path / "new.txt")
     with create_pipe_input() as pipe:
         pipe.send_text("a\x03")
         screen = Screen(session, pipe, DummyOutput())
@@ -426,7 +426,7 @@ def test_a_terminal_that_cannot_be_written_to_is_gone(tmp_path: Path) -> None:
         def write(self, data: str) -> None:
             raise OSError("Input/output error")
 
-    session = session_with(tmp_path / "new.txt")
+    session = session_on_file(tmp_path / "new.txt")
     with create_pipe_input() as pipe:
         assert Screen(session, pipe, Gone()).run() == "leave"
 
@@ -441,7 +441,7 @@ def frame_of(session: Session, width: int, height: int) -> list[str]:
 
 
 def test_a_frame(tmp_path: Path) -> None:
-    session = session_with(tmp_path / "new.txt")
+    session = session_on_file(tmp_path / "new.txt")
     session.replace("The cat\nsat on 月\t\x07")
     assert frame_of(session, 60, 24) == [
         "new.txt *   18 characters   temperature 0.8   page 1",
@@ -457,7 +457,7 @@ def test_a_frame(tmp_path: Path) -> None:
 
 
 def test_characters_without_width_are_shown_as_signs(tmp_path: Path, drive: Callable[..., Driver]) -> None:
-    session = session_with(
+    session = session_on_file(
         tmp_path / "new.txt", "\u3000月\u00a0a\u2009b\nمی\u200cخ\n\u202ea\u2066b\u200b\u200d\ufeff\u2028!"
     )
     driver = drive(session, 40, 12)
@@ -470,7 +470,7 @@ def test_characters_without_width_are_shown_as_signs(tmp_path: Path, drive: Call
 @pytest.mark.parametrize("height", [1, 2, 5, 12, 40])
 @pytest.mark.parametrize("width", [4, 11, 30, 200])
 def test_a_frame_fits_and_shows_the_end_of_the_text(tmp_path: Path, text: str, width: int, height: int) -> None:
-    session = session_with(tmp_path / "new.txt")
+    session = session_on_file(tmp_path / "new.txt")
     session.replace(text)
     lines = frame_of(session, width, height)
     assert len(lines) <= height
@@ -489,7 +489,7 @@ def test_a_frame_fits_and_shows_the_end_of_the_text(tmp_path: Path, text: str, w
 def test_a_long_message_leaves_the_end_of_the_text_in_a_small_frame(
     tmp_path: Path, message: str, width: int, height: int
 ) -> None:
-    session = session_with(tmp_path / "new.txt")
+    session = session_on_file(tmp_path / "new.txt")
     session.replace("one two three")
     session.message = message
     session.suggestions()
@@ -509,7 +509,7 @@ def text_of(screen: Screen, width: int, height: int) -> list[str]:
 @pytest.mark.parametrize("text", ["one two eleven, 12 " * 60, "床前明月光，疑是地上霜。" * 50, "月 a" * 300], ids=len)
 @pytest.mark.parametrize("before", [0, 7, 20_000])
 def test_lines_above_the_cursor_stay_while_a_long_paragraph_is_typed(tmp_path: Path, text: str, before: int) -> None:
-    session = session_with(tmp_path / "new.txt")
+    session = session_on_file(tmp_path / "new.txt")
     screen = Screen(session, DummyInput(), DummyOutput())
     shown: list[str] = []
     for end in range(500, 600):
@@ -535,14 +535,14 @@ def test_a_key_wraps_a_part_of_a_very_long_paragraph(
         return wrap(text, width)
 
     monkeypatch.setattr(screens, "wrap", noted)
-    session = session_with(tmp_path / "new.txt")
+    session = session_on_file(tmp_path / "new.txt")
     session.draft.text = "月" * length
     assert len(text_of(Screen(session, DummyInput(), DummyOutput()), 20, 24)) > 5
     assert max(wrapped) <= 16_384 + 20 * 24
 
 
 def test_the_display_shows_the_frame_whatever_changed_before(tmp_path: Path, drive: Callable[..., Driver]) -> None:
-    driver = drive(session_with(tmp_path / "new.txt"), 40, 12)
+    driver = drive(session_on_file(tmp_path / "new.txt"), 40, 12)
     for keys in (
         ["The cat "],
         ["床前明月光，疑是地上霜。"],
@@ -563,7 +563,7 @@ def test_the_display_shows_the_frame_whatever_changed_before(tmp_path: Path, dri
 
 
 def test_the_mouse_and_pastes_are_asked_for(tmp_path: Path, drive: Callable[..., Driver]) -> None:
-    driver = drive(session_with(tmp_path / "new.txt"))
+    driver = drive(session_on_file(tmp_path / "new.txt"))
     driver.display.see("▏")
     assert {"1049", "2004", "1006"} <= driver.display.modes
     driver.leave()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from suggesters import Telling, session_of
+from suggesters import Telling, session_with_unsaved
 
 from textgen.editor.session import CancellableModel, Cancelled, Session, without_last_word
 from textgen.generation.suggestions import Suggester
@@ -39,7 +39,7 @@ def test_suggestions_depend_on_page_temperature_and_seed_and_are_worked_out_once
 
 
 def test_suggestions_are_known_once_they_are_computed_for_the_text_as_it_stands(tmp_path: Path) -> None:
-    session = session_of(tmp_path / "new.txt", "So")
+    session = session_with_unsaved(tmp_path / "new.txt", "So")
     assert session.known() is None
     request = session.start()
     session.type("!")
@@ -86,7 +86,7 @@ def test_computing_can_be_cancelled_between_two_steps_and_goes_on_from_there(
 
 
 def test_taking_a_suggestion_and_taking_it_back(tmp_path: Path) -> None:
-    session = session_of(tmp_path / "new.txt", "So")
+    session = session_with_unsaved(tmp_path / "new.txt", "So")
     session.take(2)
     assert session.draft.text == "So 2: 6 0.8 0 0"
     session.undo()
@@ -115,10 +115,10 @@ def test_taking_a_suggestion_and_taking_it_back(tmp_path: Path) -> None:
     ],
 )
 def test_deleting(tmp_path: Path, text: str, without_character: str, without_word: str) -> None:
-    session = session_of(tmp_path / "new.txt", text)
+    session = session_with_unsaved(tmp_path / "new.txt", text)
     session.delete_character()
     assert session.draft.text == without_character
-    session = session_of(tmp_path / "new.txt", text)
+    session = session_with_unsaved(tmp_path / "new.txt", text)
     session.delete_word()
     assert session.draft.text == without_word
 
@@ -157,7 +157,7 @@ def test_deleting(tmp_path: Path, text: str, without_character: str, without_wor
     ],
 )
 def test_the_last_word(tmp_path: Path, text: str, kept: str) -> None:
-    session = session_of(tmp_path / "new.txt", text)
+    session = session_with_unsaved(tmp_path / "new.txt", text)
     session.delete_word()
     assert session.draft.text == kept
 
@@ -170,7 +170,7 @@ def test_deleting_words_ends(text: str) -> None:
 
 
 def test_what_is_pasted_is_one_step_and_commands_no_terminal(tmp_path: Path) -> None:
-    session = session_of(tmp_path / "new.txt", "So ")
+    session = session_with_unsaved(tmp_path / "new.txt", "So ")
     session.paste("1 2\r\n\r\t\x1b[31m月\x07")
     assert session.draft.text == "So 1 2\n\n\t[31m月"
     session.undo()
@@ -183,14 +183,14 @@ def test_what_is_pasted_is_one_step_and_commands_no_terminal(tmp_path: Path) -> 
     )
 )
 def test_what_is_pasted_keeps_all_characters_but_controls(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    session = session_of(tmp_path_factory.mktemp("pasted") / "new.txt")
+    session = session_with_unsaved(tmp_path_factory.mktemp("pasted") / "new.txt")
     session.paste("\x00\x1b\x7f\x85\x9b\ud800\udfff".join(["", *text, ""]))
     assert session.draft.text == text
 
 
 def test_saving_and_going_on(tmp_path: Path) -> None:
     path = tmp_path / "chapter.txt"
-    session = session_of(path)
+    session = session_with_unsaved(path)
     session.save()
     assert (session.message, path.exists()) == ("Nothing was written.", False)
     session.type("月")

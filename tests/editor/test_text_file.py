@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from suggesters import Telling, session_of
+from suggesters import Telling, session_with_unsaved
 
 from textgen.editor import text_file as module
 from textgen.editor.session import Session
@@ -69,7 +69,7 @@ def test_a_change_by_another_program_stays(tmp_path: Path) -> None:
     path.write_bytes(b"old")
     link = tmp_path / "chapter.txt"
     link.symlink_to(path)
-    session = session_of(link, "mine")
+    session = session_with_unsaved(link, "mine")
     session.save()
     session.type("!")
     path.write_bytes(b"theirs")
@@ -80,7 +80,7 @@ def test_a_change_by_another_program_stays(tmp_path: Path) -> None:
 
 def test_a_file_that_another_program_removed_or_saved_alike_is_written(tmp_path: Path) -> None:
     path = tmp_path / "chapter.txt"
-    session = session_of(path, "a")
+    session = session_with_unsaved(path, "a")
     path.write_bytes(b"a")
     session.save()
     assert session.message == f"Saved in {path}."
@@ -92,7 +92,7 @@ def test_a_file_that_another_program_removed_or_saved_alike_is_written(tmp_path:
 
 def test_a_saved_text_that_another_program_removes_is_saved_again(tmp_path: Path) -> None:
     path = tmp_path / "chapter.txt"
-    session = session_of(path, "mine")
+    session = session_with_unsaved(path, "mine")
     session.save()
     path.unlink()
     session.save()
@@ -110,7 +110,7 @@ def test_a_saved_text_that_is_lost_and_cannot_be_saved_counts_as_unsaved(tmp_pat
     """So it is printed at the end."""
     (tmp_path / "chapters").mkdir()
     path = tmp_path / "chapters" / "one.txt"
-    session = session_of(path, "mine")
+    session = session_with_unsaved(path, "mine")
     session.save()
     path.unlink()
     os.rmdir(path.parent)
@@ -138,7 +138,7 @@ def test_a_file_of_which_nothing_was_changed_is_left_to_other_programs(tmp_path:
 
 def test_a_file_that_cannot_be_read_any_more_counts_as_changed(tmp_path: Path) -> None:
     path = tmp_path / "chapter.txt"
-    session = session_of(path, "a")
+    session = session_with_unsaved(path, "a")
     path.mkdir()
     session.save()
     assert session.message == f"{path} was changed by another program: your text is saved in {session.path}."
@@ -150,7 +150,7 @@ def test_editors_that_save_at_the_same_moment_wait_for_each_other(
 ) -> None:
     monkeypatch.setattr(module, "LOCK_SECONDS", 60.0)
     path = tmp_path / "chapter.txt"
-    sessions = [session_of(path, str(number)) for number in range(8)]
+    sessions = [session_with_unsaved(path, str(number)) for number in range(8)]
     together = threading.Barrier(len(sessions))
 
     def save(session: Session) -> None:
@@ -170,7 +170,7 @@ def test_a_text_is_saved_though_another_process_holds_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOCK_SECONDS", 0.0)
-    session = session_of(tmp_path / "chapter.txt", "a")
+    session = session_with_unsaved(tmp_path / "chapter.txt", "a")
     with lock(tmp_path) as is_held:
         assert is_held
         session.save()
@@ -179,7 +179,7 @@ def test_a_text_is_saved_though_another_process_holds_the_folder(
 
 def test_a_text_that_cannot_be_saved_stays(tmp_path: Path) -> None:
     (tmp_path / "chapters").mkdir()
-    session = session_of(tmp_path / "chapters" / "one.txt", "So")
+    session = session_with_unsaved(tmp_path / "chapters" / "one.txt", "So")
     os.rmdir(tmp_path / "chapters")
     session.save()
     assert session.message.startswith(f"Cannot write {tmp_path / 'chapters' / 'one.txt'}: No such file")
@@ -200,4 +200,4 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, expected: str) ->
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(TextgenError, match=expected):
-        session_of(tmp_path / name)
+        session_with_unsaved(tmp_path / name)

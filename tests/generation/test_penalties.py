@@ -46,7 +46,7 @@ def history_of(texts: list[list[int]], width: int = 30) -> np.ndarray:
 # === Repetition, presence, frequency ===
 
 
-def penalised(logits: list[float], text: list[int], repeat: float, presence: float, frequency: float) -> list[float]:
+def penalized(logits: list[float], text: list[int], repeat: float, presence: float, frequency: float) -> list[float]:
     """llama.cpp's documentation, piece by piece."""
     counts = Counter(text)
     result = list(logits)
@@ -65,7 +65,7 @@ def test_penalties(
     inputs = [column(*[value] * len(texts)) for value in (repeat, presence, frequency, last_n)]
     after = changed(logits, penalties(logits, history_of(texts), *inputs))
     for row, text in enumerate(texts):
-        expected = penalised(logits[row].tolist(), text[max(len(text) - last_n, 0) :], repeat, presence, frequency)
+        expected = penalized(logits[row].tolist(), text[max(len(text) - last_n, 0) :], repeat, presence, frequency)
         assert after[row].tolist() == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 

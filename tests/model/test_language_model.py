@@ -22,7 +22,7 @@ from textgen.model.layers.recurrent import WEIGHT_SITE, State
 from textgen.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution
-from textgen.training.start_choice import REGULARISERS
+from textgen.training.start_choice import REGULARIZERS
 from textgen.training.train_step import TrainStep
 
 load_tensorflow()
@@ -56,7 +56,7 @@ KINDS: dict[str, dict[str, Any]] = {
 SHAPES += [pytest.param(ModelConfig(V, E, 9, 2, 0.3, 0.2, **kind), id=name) for name, kind in KINDS.items()]
 CONFIG = ModelConfig(V, E, 9, 1, dropout=0.3, embedding_dropout=0.2)
 LARGEST = ModelConfig(V, E, 9, 3, 0.3, 0.2, tie_embeddings=False, attention=5, word_dropout=0.2, weight_drop=0.3)
-NO_NOISE: dict[str, Any] = dict.fromkeys(REGULARISERS, 0.0)
+NO_NOISE: dict[str, Any] = dict.fromkeys(REGULARIZERS, 0.0)
 SILENT = replace(LARGEST, **NO_NOISE)
 
 
@@ -264,8 +264,8 @@ def test_weight_drop_is_the_reference_with_masked_weights(kind: dict[str, Any]) 
     assert_states_equal(new_state, expected_state)
 
 
-@pytest.mark.parametrize("name", REGULARISERS)
-def test_each_regulariser_alone_changes_what_is_learnt_from(name: str) -> None:
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_each_regularizer_alone_changes_what_is_learnt_from(name: str) -> None:
     alone: dict[str, Any] = {name: 0.4}
     model, (inputs, _) = LanguageModel(replace(SILENT, **alone), pad_id=PAD), random_window()
     model.assign_weights(model_of(LARGEST).weights_as_arrays())

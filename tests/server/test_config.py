@@ -1,4 +1,4 @@
-"""Settings of a server reach what they are settings of."""
+"""Each setting of a server changes the part of the server that it is for."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_embeddings_have_their_limits(
 
 @pytest.mark.parametrize("max_queue", [0, 1, 2])
 def test_work_that_is_not_writing_waits_up_to_the_limit_of_the_queue(max_queue: int) -> None:
-    """One piece is done in any case."""
+    """At least one piece of work is accepted."""
     gate = threading.Event()
 
     async def fill(resources: Resources) -> list[Any]:

@@ -213,7 +213,7 @@ def raw(server: Running, *parts: bytes, pause: float = 0.0) -> bytes:
 )
 def test_what_is_no_request_is_refused_in_the_shape_of_errors(server: Running, data: bytes) -> None:
     head, _, body = raw(server, data).partition(b"\r\n\r\n")
-    if head or len(data) < FLOOD:  # which may be cut off before the answer can be read
+    if head or len(data) < FLOOD:  # a flood may be cut off before its answer can be read
         assert head.startswith(b"HTTP/1.1 400")
         assert json.loads(body)["error"]["type"] == "invalid_request_error"
     assert server.request("GET", "/health")[0] == 200

@@ -84,7 +84,7 @@ class Program(LazyGroup):
         except (Interrupted, WorkerLost) as error:
             output.note(f"\n{output.as_flags(str(error), _flags(ctx))}")
             ctx.exit(error.exit_code)
-        except output.InFile as error:
+        except output.SettingsFileError as error:
             raise output.Failure(str(error)) from error
         except TextgenError as error:
             raise output.Failure(output.as_flags(str(error), _flags(ctx))) from error

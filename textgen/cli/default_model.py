@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -29,13 +30,10 @@ def load_model_to_read(name: str | None, models_dir: Path | None = None, hint: s
     Raises:
         SavedModelError: There is no such model, or it is damaged.
     """
-    from textgen.saved_model.registry import NoSuchModel
     from textgen.saved_model.saved_model import load_model
 
-    try:
+    with _hinted(hint):
         saved = load_model(name, models_dir)
-    except NoSuchModel as error:
-        raise NoSuchModel(f"{error} {hint}".rstrip()) from None
     note_if_training(saved)
     return saved
 
@@ -114,7 +112,7 @@ def model_and_paths(
     return model, tuple(paths)
 
 
-def refuse_only_a_file(model: str | None, models_dir: Path | None) -> None:
+def refuse_file_as_model(model: str | None, models_dir: Path | None) -> None:
     """Checks that the only argument of a command that needs a model and a text is not the text.
 
     Args:
@@ -124,17 +122,26 @@ def refuse_only_a_file(model: str | None, models_dir: Path | None) -> None:
     Raises:
         SavedModelError: It names a file.
     """
-    from textgen.saved_model.registry import NoSuchModel, find_model
+    from textgen.saved_model.registry import find_model
 
-    if hint := before_it(model):
-        try:
+    if hint := hint_for_file(model):
+        with _hinted(hint):
             find_model(model, models_dir)
-        except NoSuchModel as error:
-            raise NoSuchModel(f"{error} {hint}") from None
 
 
-def before_it(model: str | None) -> str:
-    """What to do if a file stands in place of the model of a command that reads files; "" if none does."""
+@contextmanager
+def _hinted(hint: str) -> Iterator[None]:
+    """Adds a hint to the error of the block if there is no such model."""
+    from textgen.saved_model.registry import NoSuchModel
+
+    try:
+        yield
+    except NoSuchModel as error:
+        raise NoSuchModel(f"{error} {hint}".rstrip()) from None
+
+
+def hint_for_file(model: str | None) -> str:
+    """A hint for the error if the model argument names a file; "" otherwise."""
     return "Name a model before it." if model and os.path.isfile(model) else ""
 
 

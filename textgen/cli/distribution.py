@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LAUNCHER_OPTIONS = ("workers", "max_restarts", "strategy", "trust_network", "name")  # not passed on to the processes
 RESUMPTION_OPTIONS = ("models_dir", "as_json", "start_timeout", "step_timeout", "threads")  # passed on after a restart
 DEVICES = "Devices and processes"
-LONGEST_TIMEOUT = 1_000_000  # seconds, or eleven days; some timers overflow at a few times as many
+LONGEST_TIMEOUT = 1_000_000  # seconds (eleven days); some timers overflow at a few times this
 
 distribution_options = option_group(
     sectioned(

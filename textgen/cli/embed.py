@@ -13,7 +13,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
-from textgen.cli.default_model import before_it, first_characters, load_model_or_base, model_and_paths
+from textgen.cli.default_model import first_characters, hint_for_file, load_model_or_base, model_and_paths
 from textgen.cli.options import (
     OutputFile,
     json_option,
@@ -105,7 +105,7 @@ def embed(
         model,
         models_dir,
         lambda: first_characters([*texts, search or ""]) or first_characters(text for _, text in lines),
-        before_it(model),
+        hint_for_file(model),
     )
     if not all(texts):
         raise TextgenError("A text is empty: give --text one that is not, or leave it out.")

@@ -13,12 +13,12 @@ from textgen.cli import output
 from textgen.cli.adaptation import cache_options, dynamic_options, switched
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import (
-    before_it,
     beginning_of,
+    hint_for_file,
     load_model_or_base,
     load_model_to_read,
     model_and_paths,
-    refuse_only_a_file,
+    refuse_file_as_model,
 )
 from textgen.cli.options import (
     completing_models,
@@ -117,12 +117,12 @@ def evaluate(
     dynamic_config = switched(DynamicConfig, dynamic, "--dynamic", options)
     name, paths = model_and_paths(model, paths, models_dir)
     if not paths:
-        refuse_only_a_file(name, models_dir)
+        refuse_file_as_model(name, models_dir)
         raise click.UsageError("Missing argument 'PATHS...'.")
     other = {"--ensemble": ensemble, "--cache": cache, "--dynamic": dynamic, "--novelty": novelty}
     if exact and (flags := [flag for flag, value in other.items() if value]):
         raise click.UsageError(f"--exact compares one model with itself: leave out {flags[0]}.")
-    saved = load_model_or_base(name, models_dir, lambda: beginning_of(paths, options), before_it(name))
+    saved = load_model_or_base(name, models_dir, lambda: beginning_of(paths, options), hint_for_file(name))
     others = [load_model_to_read(name, models_dir) for name in ensemble]
     _check_vocabularies(saved, others)
     saved.tokenizer.opening(label)  # raises before the slow part

@@ -12,7 +12,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
-from textgen.cli.default_model import before_it, load_model_to_read
+from textgen.cli.default_model import hint_for_file, load_model_to_read
 from textgen.cli.options import (
     FilledFolder,
     OutputFile,
@@ -109,7 +109,7 @@ def inspect(model: str, models_dir: Path | None, **options: Any) -> None:
         from textgen.insight.figures import require_matplotlib
 
         require_matplotlib()
-    saved = load_model_to_read(model, models_dir, before_it(model))
+    saved = load_model_to_read(model, models_dir, hint_for_file(model))
     if arguments.tensorboard:
         from textgen.insight.events import check_logs
 

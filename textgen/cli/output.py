@@ -39,19 +39,19 @@ class Failure(click.ClickException):
         note(f"Error: {self.message}")
 
 
-class InFile(TextgenError):
+class SettingsFileError(TextgenError):
     """An error about a file of settings. Its message spells their names as the file does, not as flags."""
 
 
 @contextmanager
-def naming(place: str) -> Iterator[None]:
-    """Names a file of settings, or a line in it, in the errors of the block. Does nothing for ""."""
+def errors_named_after(place: str) -> Iterator[None]:
+    """Puts the name of a settings file, or of a line in it, before errors of the block; "" changes nothing."""
     try:
         yield
     except TextgenError as error:
         if not place:
             raise
-        raise InFile(f"{place}: {error}") from None
+        raise SettingsFileError(f"{place}: {error}") from None
 
 
 def is_terminal() -> bool:

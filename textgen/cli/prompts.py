@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from textgen.cli.options import read_text
-from textgen.cli.output import naming
+from textgen.cli.output import errors_named_after
 from textgen.errors import ConfigError, TextgenError
 from textgen.generation.config import SamplingConfig
 from textgen.schema import decoded_json
@@ -33,7 +33,7 @@ def read_requests(
     first = seeded(from_dict(SamplingConfig, settings))
     requests: list[Placed] = []
     for place, entry in _entries(prompts, prompt_file, prompt_lines):
-        with naming(place):
+        with errors_named_after(place):
             values = {**settings, "seed": later_seed(first, len(requests) * copies).seed, **entry}
             prompt = values.pop("prompt", None)
             if not isinstance(prompt, str):

@@ -33,7 +33,7 @@ from textgen.cli.options import (
     sectioned,
     settings_of,
 )
-from textgen.cli.output import naming
+from textgen.cli.output import errors_named_after
 from textgen.cli.prompts import Placed, read_requests
 from textgen.cli.setting_options import flag_of, setting_options
 from textgen.cli.text_printer import Printer
@@ -188,7 +188,7 @@ def sample(
         model,
         models_dir,
         lambda: first_characters([*(each.prompt for _, each in read()), arguments.suffix or ""]),
-        _meant(model),
+        _hint_for_prompt(model),
     )
     # After the model: a name that is mistyped is reported without waiting for standard input.
     requests = [_checked(placed, saved, arguments.as_json) for placed in read()]
@@ -198,7 +198,7 @@ def sample(
         _generate(arguments, saved, requests, from_dict(SearchConfig, search) if search else None, settings)
 
 
-def _meant(model: str | None) -> str:
+def _hint_for_prompt(model: str | None) -> str:
     """What to do if what stands in place of the model seems to be a prompt; "" if it does not."""
     if model and os.path.isfile(model):
         return "To begin with the text of a file, use --prompt-file."
@@ -208,7 +208,7 @@ def _meant(model: str | None) -> str:
 def _checked(placed: Placed, saved: ModelFolder, as_json: bool) -> Request:
     """Returns a prompt that the model can continue. Raises `TextgenError` for another, before anything is written."""
     place, request = placed
-    with naming(place):
+    with errors_named_after(place):
         saved.tokenizer.encode(request.prompt)
         saved.tokenizer.opening(request.config.label)
         if request.config.top_logprobs and not as_json:

@@ -14,7 +14,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
-from textgen.cli.default_model import before_it, beginning_of, load_model_or_base, model_and_paths
+from textgen.cli.default_model import beginning_of, hint_for_file, load_model_or_base, model_and_paths
 from textgen.cli.options import (
     given,
     json_option,
@@ -123,7 +123,7 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
     arguments = Arguments(**{field.name: options.pop(field.name) for field in fields(Arguments)})
     _refuse_contradictions(paths, arguments, options)
     paths = paths or ("-",)
-    saved = load_model_or_base(name, models_dir, lambda: beginning_of(paths, options), before_it(name))
+    saved = load_model_or_base(name, models_dir, lambda: beginning_of(paths, options), hint_for_file(name))
     reading = select(CorpusConfig, given(options))
     saved.tokenizer.opening(arguments.label)  # raises before anything is read
     if arguments.follow:

@@ -189,7 +189,7 @@ def train(**options: Any) -> None:
 def _settings_in(file: str) -> dict[str, Any]:
     """Reads and checks the settings in a TOML file."""
     values = read_toml(file)
-    with output.naming(file):
+    with output.errors_named_after(file):
         check_values(values, (CorpusConfig, TokenizerConfig, ModelConfig, TrainingConfig))
     return values
 
@@ -223,10 +223,10 @@ def _refuse_place(target: Path, is_dry_run: bool) -> None:
 
 def _refuse_missing(target: Path) -> None:
     """Raises `NoSuchModel`, with the names of all runs, if there is no folder to resume."""
-    from textgen.saved_model.registry import NoSuchModel, list_runs, no_such_model
+    from textgen.saved_model.registry import list_runs, no_such_model
 
     if not os.path.lexists(target):
-        raise NoSuchModel(no_such_model(target.name, target.parent, list_runs(target.parent)))
+        raise no_such_model(target.name, target.parent, list_runs(target.parent))
 
 
 def _models_folder_and_name(arguments: Arguments) -> tuple[Path, str]:
@@ -335,8 +335,8 @@ def _start(arguments: Arguments, target: Path, preset: str | None, settings: dic
         return
     observers = _observers(arguments, target, display)
     is_named = arguments.name is not None or arguments.profile_steps  # a profile belongs to the folder that was chosen
-    another = None if is_named else partial(_free_folder, arguments)
-    options = RunOptions(observers, (), display.say, distribution, arguments.step_timeout, another)
+    free_folder = None if is_named else partial(_free_folder, arguments)
+    options = RunOptions(observers, (), display.say, distribution, arguments.step_timeout, free_folder)
     _print_result(arguments, train_run(plan, target, options))
 
 

@@ -9,7 +9,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
-from textgen.cli.default_model import before_it, load_model_to_read, refuse_only_a_file
+from textgen.cli.default_model import hint_for_file, load_model_to_read, refuse_file_as_model
 from textgen.cli.options import (
     OutputFile,
     corpus_options,
@@ -62,10 +62,10 @@ def tune_state(
     from textgen.runtime import load_tensorflow
 
     if not paths:
-        refuse_only_a_file(model, models_dir)
+        refuse_file_as_model(model, models_dir)
         raise click.UsageError("Missing argument 'PATHS...'.")
     config = from_dict(TuningConfig, select(TuningConfig, given(options)))
-    saved = load_model_to_read(model, models_dir, before_it(model))
+    saved = load_model_to_read(model, models_dir, hint_for_file(model))
     if saved.main_direction == "backward":
         raise ConfigError(
             f"{saved.name} reads text backward only, but a state is for writing forward: name a model of "

@@ -13,7 +13,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import INPUT, SectionCommand
-from textgen.cli.default_model import before_it, beginning_of, load_model_or_base, model_and_paths
+from textgen.cli.default_model import beginning_of, hint_for_file, load_model_or_base, model_and_paths
 from textgen.cli.options import model_argument, models_dir_option
 from textgen.cli.setting_options import NumberRange, setting_options
 from textgen.errors import SavedModelError, TextgenError
@@ -89,7 +89,9 @@ def write(
         raise click.UsageError(f"Got unexpected extra argument ({paths[1]})")
     file = Path(paths[0]) if paths else None
     known = [str(file)] if file is not None and file.exists() else []
-    saved = load_model_or_base(model, models_dir, lambda: beginning_of(known, {}) if known else "", before_it(model))
+    saved = load_model_or_base(
+        model, models_dir, lambda: beginning_of(known, {}) if known else "", hint_for_file(model)
+    )
     path = file or free_path(Path(f"{saved.name}.txt"))
     if not path.exists():
         refuse_in_model(path)

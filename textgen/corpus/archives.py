@@ -1,13 +1,13 @@
-"""Recognises archives among files, for messages that say how the texts in them are read."""
+"""Recognizes archives among files, for messages that say how the texts in them are read."""
 
 from __future__ import annotations
 
 from pathlib import PurePath
 
-ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # also the beginning of many formats of office programs
-OTHERS = (b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c")
-TAR_MARK, TAR_MARK_PLACE = b"ustar", 257
-TAR_COMPRESSIONS = ("", ".gz", ".bz2", ".xz")  # in which the members of a .tar file are read
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # first bytes of a .zip file, and of many formats of office programs
+OTHERS = (b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c")  # first bytes of .rar and .7z files
+TAR_MARK, TAR_MARK_PLACE = b"ustar", 257  # bytes in the header of a .tar file, and their offset
+TAR_COMPRESSIONS = ("", ".gz", ".bz2", ".xz")  # compressions of .tar files whose members can be read
 
 
 def about_archive(start: bytes, name: str, compression: str, is_copy: bool = False) -> str:

@@ -12,7 +12,7 @@ from textgen.corpus.decompression import CHUNK_BYTES
 def can_find(separator: str | None, config: CorpusConfig) -> bool:
     """Checks whether a search from the middle of a file finds the separators that reading from its start finds.
 
-    Not where a character may contain the bytes of another, nor for separators with newlines, which may be normalised,
+    Not where a character may contain the bytes of another, nor for separators with newlines, which may be normalized,
     or that can overlap themselves.
 
     Args:

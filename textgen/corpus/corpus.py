@@ -4,7 +4,7 @@
     for document in corpus.documents():
         ...
 
-A document is a str, unchanged except for newline normalisation. `Corpus.parts` keeps memory bounded for files of any
+A document is a str, unchanged except for newline normalization. `Corpus.parts` keeps memory bounded for files of any
 size: it holds only part of one document at a time (records, such as those of .jsonl and .csv files, are read whole).
 """
 

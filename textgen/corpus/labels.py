@@ -22,7 +22,7 @@ NAMED = 20  # maximum number of labels listed in a message or on a model card
 
 
 def as_label(text: str, place: str) -> str | None:
-    """Normalises the text of a column or the name of a folder to a label.
+    """Normalizes the text of a column or the name of a folder to a label.
 
     Args:
         text: Text of the column, or name of the folder.
@@ -75,7 +75,7 @@ def json_label(value: Any, field: str, place: str) -> str | None:
 def worth_learning(counts: Mapping[str, int]) -> list[str]:
     """Selects the labels that get a token in the vocabulary.
 
-    Rare labels are excluded: a model would only memorise their few documents, and each token makes it slower.
+    Rare labels are excluded: a model would only memorize their few documents, and each token makes it slower.
 
     Args:
         counts: Number of documents by label.

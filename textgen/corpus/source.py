@@ -284,7 +284,7 @@ class Source:
     def texts(self) -> Iterator[str]:
         """Iterates over the text of the section, without a byte-order mark.
 
-        Newlines are normalised unless `config.newlines` is "keep".
+        Newlines are normalized unless `config.newlines` is "keep".
 
         Yields:
             Consecutive strings that make up the text.

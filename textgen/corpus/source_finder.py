@@ -46,7 +46,7 @@ class SourceFinder:
     def __init__(self, config: CorpusConfig, without: Path | None = None) -> None:
         self.skipped: list[Path | str] = []
         self.lacking: dict[Path | str, str] = {}
-        self._archives: dict[Path | str, str] = {}  # of `skipped`: the rest of a sentence about the file
+        self._archives: dict[Path | str, str] = {}  # messages of `about_archive` about the archives in `skipped`
         self._config = config
         self._walk = Walk(without)
         self.broken, self.models = self._walk.broken, self._walk.models

@@ -21,8 +21,8 @@ TRAINING = "training.json"  # marks a model that is being trained, if it is a re
 CARD, LOGS, CHECKPOINTS = "README.md", "logs", "checkpoints"  # others in the folder of a model
 RECORDED = {"corpus", "model", "tokenizer"}  # sections by which a record of textgen is known
 RECORD_BYTES = 1 << 25  # maximum size of a record
-NAMES = (MANIFEST, PREPARED, CONFIG, TRAINING, CARD)  # files by which a folder elsewhere may be textgen's own
-PARTS, SHARD = (LOGS, CHECKPOINTS), "shard-"  # folders by which it may be, and the beginning of such names
+NAMES = (MANIFEST, PREPARED, CONFIG, TRAINING, CARD)  # files that suggest that textgen wrote a remote folder
+PARTS, SHARD = (LOGS, CHECKPOINTS), "shard-"  # names of subfolders that suggest it, and the prefix of others
 
 
 class Walk:

@@ -146,7 +146,7 @@ def _two_hashes(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:
-    """Mixes bits so that each depends on all: the finaliser of SplitMix64 (Steele, Lea & Flood 2014)."""
+    """Mixes bits so that each depends on all: the finalizer of SplitMix64 (Steele, Lea & Flood 2014)."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))

@@ -71,7 +71,7 @@ def short_seed(seed: int, bits: int) -> int:
 
 
 def _mix(digits: np.ndarray, key: np.uint64, below: int) -> np.ndarray:
-    """A number below `below` from each digit: the finaliser of SplitMix64 (Steele, Lea & Flood 2014)."""
+    """A number below `below` from each digit: the finalizer of SplitMix64 (Steele, Lea & Flood 2014)."""
     mixed = np.asarray(digits).astype(np.uint64) ^ key
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

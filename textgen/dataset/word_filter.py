@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 BITS_PER_ENTRY = 16  # gives a false positive rate of 0.05 %; with 10 bits, wrong words still appeared
 LONGEST_WORD = 48  # maximum length of a word in characters; longer runs of letters are no words
-LONGEST_SUFFIX = 2  # maximum length of what follows an apostrophe, such as the s of it's
+LONGEST_SUFFIX = 2  # maximum length of a suffix such as the s of it's; a longer part after an apostrophe is a word
 MAX_WORDS = 200_000  # maximum number of words in the filter of a text, the commonest ones: 1.5 MB
 LEAST = 64  # minimum number of entries that a filter has room for, so that a small one is precise too
 MAX_COINED = 0.4  # share of new words above which a model may coin words
@@ -72,7 +72,7 @@ def _mapped(code: int) -> str:
 
 LETTERS = _Letters()
 KINDS = (SPACE, "", DIGIT, APOSTROPHE)  # kinds of characters in `letter_changes`; "" is that of letters
-LAST_LETTER = 0x1FFFF  # last code point of a letter; variation marks are in MORE_MARKS
+LAST_LETTER = 0x1FFFF  # last code point of a letter of a script with spaces; marks beyond are in MORE_MARKS
 MORE_MARKS = range(0xE0000, 0xE1000)
 
 

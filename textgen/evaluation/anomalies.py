@@ -31,7 +31,7 @@ POLL_SECONDS = 0.2  # seconds between two looks at a file that has not grown
 THRESHOLD = 3.5  # deviations above the median, from which on a line is flagged
 WINDOW = 1000  # lines that a line is compared with
 WARM_UP = 30  # lines that are read before any line can be flagged
-MIN_DEVIATION = 0.05  # least deviation in bits per character: after identical lines not every other line is flagged
+MIN_DEVIATION = 0.05  # minimum deviation in bits per character: after identical lines not every other line is flagged
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from textgen.evaluation.scoring import perplexity
 from textgen.model.probabilities import MOST_DIVERGENCE, MOST_PERPLEXITY, differences, log_softmax
 
 MOST_CHANGE = 100 * MOST_PERPLEXITY  # largest change of perplexity in percent
-MAX_TOKENS = 1 << 15  # most tokens that are scored, spread over the text
+MAX_TOKENS = 1 << 15  # maximum number of tokens that are scored, spread over the text
 ROWS = 32  # texts side by side, at most
 ROW_TOKENS = 512  # tokens in a row, at least: the first tokens of a row lack their context
 WINDOW = 8  # tokens whose predictions are in memory at once (T)

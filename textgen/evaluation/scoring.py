@@ -19,7 +19,7 @@ from textgen.tokenizer.spelling import NAT
 from textgen.tokenizer.tokenizer import Tokenizer
 
 BATCH = 32  # texts scored side by side
-PADDED = 2  # most tokens of a batch with padding, as a multiple of the tokens of its texts
+PADDED = 2  # maximum number of tokens of a batch with padding, as a multiple of the tokens of its texts
 AHEAD_TEXTS = 512  # texts read before they are sorted into batches of similar length ...
 AHEAD_CHARACTERS = 1 << 20  # ... or fewer if they have this many characters
 WINDOW_LOGITS = 1 << 23  # logits computed at once, B * T * V

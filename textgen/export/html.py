@@ -34,7 +34,7 @@ from textgen.wording import counted, visible
 
 OPENING = '<script type="application/octet-stream;base64" id="model">'  # start tag of the element that holds the model
 CLOSING = "</script>"
-PAGE_BYTES = 1 << 31  # size limit of a page that is read
+PAGE_BYTES = 1 << 31  # maximum size of a page that is read
 SCRIPT = ("words", "story", "page")  # modules of the page's own script, in the order in which they use each other
 
 

@@ -29,7 +29,7 @@ from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.wording import json_text
 
 STEPS = 256  # tokens whose logits are compared
-LARGEST = (1 << 31) - (1 << 20)  # size limit of an ONNX file (2 GiB) less a margin
+LARGEST = (1 << 31) - (1 << 20)  # maximum size of an ONNX file (2 GiB) less a margin
 
 
 def export_onnx(model: ModelFolder, path: Path, licence: str = "", note: str = "") -> str:

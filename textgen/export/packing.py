@@ -50,7 +50,7 @@ from textgen.wording import visible
 MAGIC = b"textgen\x01"
 START = len(MAGIC) + 8 + 32  # bytes before the header
 ALIGNMENT = 16  # bytes: sections begin at multiples of it
-CARD_BYTES = 1 << 24  # size limit of README.md
+CARD_BYTES = 1 << 24  # maximum size of README.md
 SCORES = "scores"  # the section with the scores of the learned pieces
 LETTERS = "letters"  # the section that says which characters are letters, for the filter of words
 FILES = (CONFIG, MODEL_FILE, WEIGHTS, WORDS, TRAINING, CARD)  # sections that are files of the saved model

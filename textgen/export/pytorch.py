@@ -7,7 +7,7 @@ The layouts differ as follows:
 - PyTorch has two biases per gate. For LSTM and RNN only their sum matters: it is the bias in textgen, and on export
   the second bias is 0. A GRU needs both.
 - The output layer reads E inputs in textgen and H in PyTorch. On import, if E < H, the embedding table is padded with
-  columns of zeros, which training does not change and export removes; if E > H, the projection is initialised as the
+  columns of zeros, which training does not change and export removes; if E > H, the projection is initialized as the
   identity. Neither changes the logits.
 """
 

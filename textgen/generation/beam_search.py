@@ -1,7 +1,7 @@
 """Beam search for the likeliest texts, and diverse beam search for several that differ.
 
 Several texts (beams) are followed side by side, and each step keeps the best of all their continuations. With groups
-(Vijayakumar et al. 2018, arXiv:1610.02424) one group after another chooses, and a token is penalised for each beam of
+(Vijayakumar et al. 2018, arXiv:1610.02424) one group after another chooses, and a token is penalized for each beam of
 the earlier groups that takes it in the same step; the scores by which texts are compared do not contain this penalty.
 
 Constraints forbid the same as in sampling. Required texts pull too, but this only decides which beams are kept in a

@@ -21,7 +21,7 @@ SAMPLERS = (  # in the order in which they are applied: penalties, then filters,
 )  # fmt: skip
 MAX_LOOK_BACK = 1 << 16  # tokens that a penalty remembers
 MAX_BIAS = 100.0  # largest bias in nats: enough to force or forbid a token
-ID_DIGITS = 9  # most digits of a token in logit_bias
+ID_DIGITS = 9  # maximum number of digits of a token in logit_bias
 MAX_COUNT = 1 << 62
 
 AUTO, NUMPY, ONNX, TENSORFLOW = RUNTIMES = ("auto", "numpy", "onnx", "tensorflow")

@@ -155,7 +155,7 @@ def dry(
         breakers: The tokens that end a repetition, bool [V].
         multiplier: The penalty of a repetition of `allowed_length` tokens.
         base: The factor of the penalty for each further token.
-        allowed_length: Length of the shortest repetition that is penalised.
+        allowed_length: Length of the shortest repetition that is penalized.
         last_n: Tokens at the end of the history in which repetitions are looked for.
     """
     settings = DrySettings(*(np.array([[value]]) for value in (multiplier, base, allowed_length, last_n)))

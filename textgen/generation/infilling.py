@@ -40,7 +40,7 @@ CANDIDATES = 16  # drafts that are ranked by default where there is a prompt
 GAP_TOKENS = 40  # max_tokens by default where there is a prompt
 SCORED = 16  # documents that are ranked together
 FIT_TOKENS = 8  # tokens of the other side used to choose where to cut
-STATES_BYTES = 1 << 28  # most memory for draft states waiting to be scored
+STATES_BYTES = 1 << 28  # maximum memory for draft states waiting to be scored
 LEFT_TO_RIGHT = ("stop", "until", "ban", "require", "logit_bias", "no_copy", "max_seconds", "top_logprobs")  # settings
 
 

@@ -15,7 +15,7 @@ import numpy as np
 Changes = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, ids and new logits, [N] each
 
 NEAR = 512  # tokens; texts that look further back are counted apart, since they would slow down the others
-ROOM = 64  # least number of spare columns in the table of a history
+ROOM = 64  # minimum number of spare columns in the table of a history
 LONGEST_REPEAT = 50  # tokens of a repetition that DRY counts: by then its penalty exceeds any logit
 HIGHEST_PENALTY = 1e6  # highest penalty of DRY in nats
 
@@ -48,16 +48,16 @@ def penalties(
     groups = [rows for rows in (np.flatnonzero(~is_far), np.flatnonzero(is_far)) if len(rows)]
     settings = (repeat_penalty, presence_penalty, frequency_penalty, repeat_last_n)
     if len(groups) == 1:
-        return _penalised(logits, history, *settings)
+        return _penalized(logits, history, *settings)
     parts = []
     for group in groups:
-        rows, ids, changed = _penalised(logits[group], history[group], *(values[group] for values in settings))
+        rows, ids, changed = _penalized(logits[group], history[group], *(values[group] for values in settings))
         parts.append((group[rows], ids, changed))
     rows, ids, changed = (np.concatenate(each) for each in zip(*parts, strict=True))
     return rows, ids, changed
 
 
-def _penalised(
+def _penalized(
     logits: np.ndarray,
     history: np.ndarray,
     repeat_penalty: np.ndarray,
@@ -86,7 +86,7 @@ class DrySettings(NamedTuple):
     Attributes:
         multiplier: Strength of the penalty in nats; 0 is off.
         base: Base of its growth with the length of the repetition.
-        allowed_length: Shortest repetition that is penalised, in tokens.
+        allowed_length: Shortest repetition that is penalized, in tokens.
         last_n: Number of last tokens in which repetitions are looked for.
     """
 
@@ -105,7 +105,7 @@ def dry(logits: np.ndarray, history: np.ndarray, breakers: np.ndarray, settings:
     Args:
         logits: Logits [B, V].
         history: The last tokens, [B, W].
-        breakers: Tokens that end a repetition and are never penalised, bool [B, V].
+        breakers: Tokens that end a repetition and are never penalized, bool [B, V].
         settings: Settings of each text.
 
     Returns:

@@ -15,10 +15,10 @@ from textgen.generation.phrase import Phrase
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
 
-BIASES_KEPT = 16  # most settings of `logit_bias` whose tokens are cached
-BREAKERS_KEPT = 16  # most sets of DRY's sequence breakers whose tables are cached
+BIASES_KEPT = 16  # maximum number of settings of `logit_bias` whose tokens are cached
+BREAKERS_KEPT = 16  # maximum number of sets of DRY's sequence breakers whose tables are cached
 NO_TEXT = b"\xff"  # a byte that no text has
-PROMPTS_KEPT = 8  # most prompts whose n-grams are cached for texts that continue the same one
+PROMPTS_KEPT = 8  # maximum number of prompts whose n-grams are cached for texts that continue the same one
 
 
 class VocabularyTables:

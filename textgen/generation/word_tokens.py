@@ -44,9 +44,9 @@ from textgen.generation.partial_word import (
 )
 from textgen.tokenizer.tokenizer import Tokenizer
 
-WORDS_KEPT = 1024  # most unfinished words whose fitting tokens are cached, at one byte a token
+WORDS_KEPT = 1024  # maximum number of unfinished words whose fitting tokens are cached, at one byte a token
 CHANGED_KEPT = 256  # the same for texts in which words of the text itself are possible too
-TEXTS_KEPT = 16  # most prompts whose words are cached for other texts
+TEXTS_KEPT = 16  # maximum number of prompts whose words are cached for other texts
 CONTINUATIONS = range(0x80, 0xC0)  # bytes of a character in UTF-8 after its first one
 
 

@@ -24,8 +24,8 @@ from textgen.insight.reading import Reading
 
 NUM_SHIFTS = 100
 LEVEL = 0.95  # share of best scores by chance that lie below the threshold
-MIN_HALF = 100  # fewest tokens of each half
-MIN_PLACES = 10  # fewest places in each half that have a property, and that do not
+MIN_HALF = 100  # minimum number of tokens of each half
+MIN_PLACES = 10  # minimum number of places in each half that have a property, and that do not
 NUM_OTHERS = 4
 
 

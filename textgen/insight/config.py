@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from textgen.settings import Settings, check_text, setting
 
-MAX_TOKENS = 5000  # most tokens that are read of a given text
+MAX_TOKENS = 5000  # maximum number of tokens that are read of a given text
 OWN_TOKENS = 1500  # of the text that a model writes itself where none is given
 
 

@@ -22,7 +22,7 @@ from textgen.model.reference.norm import norm_backward, norm_forward
 
 NUM_PLACES, NUM_LAGS = 12, 100
 COMPARED = ("lstm", "gru", "rnn")
-COMPARED_UNITS = 128  # most units of the untrained networks that are drawn for comparison
+COMPARED_UNITS = 128  # maximum number of units of the untrained networks that are drawn for comparison
 SMALLEST = 1e-30  # smallest norm: smaller ones are raised to it
 
 

@@ -29,7 +29,7 @@ from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.wording import counted
+from textgen.wording import Say, counted, silent
 
 Value = TypeVar("Value")
 NUM_CHANGED = 6  # found cells that are ablated and clamped
@@ -126,7 +126,7 @@ def inspect_model(
     *,
     direction: str | None = None,
     label: str | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = silent,
 ) -> Inspection:
     """Reads a text with a model and looks at everything.
 

@@ -26,7 +26,7 @@ GATE_NAMES = {  # in the order of their blocks of columns in the kernel
     "gru": "zrg",
     "rnn": "h",
 }
-LEAST_SHARE = 1e-12  # least share of the largest norm that the charts show
+LEAST_SHARE = 1e-12  # minimum share of the largest norm that the charts show
 NUM_KEPT = 60  # steps over which the forget gates are multiplied
 
 

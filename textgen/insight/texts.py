@@ -13,8 +13,8 @@ from textgen.errors import CorpusError
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import counted
 
-MIN_TOKENS = 16  # fewest tokens of a text; a gate that was read once shows nothing
-MOST_CHARACTERS = 64  # most characters that are read per token, on average
+MIN_TOKENS = 16  # minimum number of tokens of a text; a gate that was read once shows nothing
+MOST_CHARACTERS = 64  # maximum number of characters that are read per token, on average
 
 
 @dataclass(frozen=True)

@@ -293,7 +293,7 @@ def _largest(x: np.ndarray) -> np.ndarray:
 
 
 def _normed(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
-    """Layer normalisation of [B, n]."""
+    """Layer normalization of [B, n]."""
     size = x.shape[-1]
     d = x - total(x)[:, None] / size
     deviation = np.sqrt(total(d * d)[:, None] / size + NORM_EPSILON)

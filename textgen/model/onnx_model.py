@@ -16,8 +16,8 @@ from textgen.versions import missing, require
 
 LIBRARIES = ("onnx", "onnxruntime")
 THREADS = 2  # cores for a product; more do not pay for networks of this kind
-SPIN_MICROSECONDS = 150  # busy-wait of a thread between two products
-SPIN_VERSION = (1, 26)  # first version of ONNX Runtime in which this time can be set; its default is milliseconds
+SPIN_MICROSECONDS = 150  # microseconds that a thread busy-waits for the next product
+SPIN_VERSION = (1, 26)  # first version of ONNX Runtime in which this time can be set; its default is some milliseconds
 CPU = "CPUExecutionProvider"
 WARNINGS_OFF = 3  # ONNX Runtime's level of log messages
 

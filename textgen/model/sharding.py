@@ -7,7 +7,7 @@ from typing import Any
 from textgen.machine import num_cores
 from textgen.runtime import runs_side_by_side
 
-ROWS_OF_A_SHARD = 8  # least number of rows of a shard where there are more than two shards
+ROWS_OF_A_SHARD = 8  # minimum number of rows of a shard where there are more than two shards
 
 
 def shard_rows(batch_size: int, cores: int | None = None) -> list[slice]:

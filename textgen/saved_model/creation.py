@@ -120,12 +120,12 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def claimed_or_another(folder: Path, another: Callable[[], Path] | None) -> Iterator[Path]:
+def claimed_or_another(folder: Path, free_folder: Callable[[], Path] | None) -> Iterator[Path]:
     """Like `claimed`; but if another process has made the folder since it was chosen, another one is claimed.
 
     Args:
         folder: Folder of the new model.
-        another: Called for a folder that does not exist. None if the user chose the name: then a folder that another
+        free_folder: Returns a folder that does not exist. None if the user chose the name: then a folder that another
             process holds is an error.
 
     Yields:
@@ -134,17 +134,17 @@ def claimed_or_another(folder: Path, another: Callable[[], Path] | None) -> Iter
     Raises:
         TextgenError: As `claimed` does.
     """
-    if another and os.path.lexists(folder):
-        folder = another()
+    if free_folder and os.path.lexists(folder):
+        folder = free_folder()
     with ExitStack() as stack:
         while True:
             try:
                 stack.enter_context(claimed(folder))
                 break
             except (InUse, Gone):
-                if another is None:
+                if free_folder is None:
                     raise
-                folder = another()
+                folder = free_folder()
         yield folder
 
 

@@ -98,7 +98,7 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
                 f"{path} is not a model: it has a {MANIFEST}, but neither {CONFIG} nor {WEIGHTS}. Name a model, or "
                 "copy the whole folder again if it is one."
             )
-    raise NoSuchModel(no_such_model(name, models_folder(folder), models))
+    raise no_such_model(name, models_folder(folder), models)
 
 
 def find_tokenizer(name: str, folder: str | Path | None = None) -> Tokenizer:
@@ -174,18 +174,19 @@ def state_of(path: Path, training: Mapping[str, Any]) -> str:
     return "interrupted" if state == "running" and runs is False else state
 
 
-def no_such_model(name: str, folder: Path, models: Sequence[Path]) -> str:
-    """Returns the error message for a name that no model has."""
+def no_such_model(name: str, folder: Path, models: Sequence[Path]) -> NoSuchModel:
+    """Returns the error for a name that no model has, to be raised."""
     there = ", ".join(path.name for path in models)
     if os.path.isfile(name):
         listed = f"There are: {there}." if there else f"There is no model in {folder} yet."
-        return f"{name!r} is a file, not a model. {listed}"
+        return NoSuchModel(f"{name!r} is a file, not a model. {listed}")
     if not folder.is_dir():
-        return (
+        return NoSuchModel(
             f"There is no model {name!r}, since there is no folder {folder}. Train a model first, or set models_dir or "
             "TEXTGEN_MODELS to the folder of yours."
         )
-    return f"There is no model {name!r} in {folder}. " + (f"There are: {there}." if there else "It is empty.")
+    listed = f"There are: {there}." if there else "It is empty."
+    return NoSuchModel(f"There is no model {name!r} in {folder}. {listed}")
 
 
 def _candidates(name: str, folder: str | Path | None) -> list[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from textgen.errors import SavedModelError
 from textgen.saved_model.folder_contents import has_own_files, is_own_name, names_in
 from textgen.saved_model.model_names import check_name
-from textgen.saved_model.registry import NoSuchModel, list_runs, no_such_model
+from textgen.saved_model.registry import list_runs, no_such_model
 from textgen.storage.files import TEMPORARY
 from textgen.storage.folders import sweep_abandoned
 from textgen.storage.locks import locked
@@ -34,7 +34,7 @@ def remove_model(path: Path) -> None:
     try:
         is_link = stat.S_ISLNK(path.lstat().st_mode)
     except FileNotFoundError:
-        raise NoSuchModel(no_such_model(path.name, path.parent, list_runs(path.parent))) from None
+        raise no_such_model(path.name, path.parent, list_runs(path.parent)) from None
     except OSError as error:
         raise SavedModelError(f"Cannot remove {path}: {error.strerror or error}.") from None
     if is_link:

@@ -18,7 +18,7 @@ from textgen.server.failures import ApiError
 from textgen.server.host_names import ANY, host_in, host_name, is_address, origin_of, own_names
 
 KEY_VARIABLE = "TEXTGEN_API_KEY"
-KEYS_BYTES = 1 << 20  # size limit of a file of keys
+KEYS_BYTES = 1 << 20  # maximum size of a file of keys
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 ALLOWED_HEADERS = ("Authorization", "Content-Type")
 TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # form of the name of a header

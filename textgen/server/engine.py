@@ -34,9 +34,9 @@ from textgen.server.prefix_cache import STRIDE, PrefixCache
 from textgen.wording import counted
 
 AHEAD = 4  # rounds that the thread may be ahead of the event loop; then it waits
-READ_STEPS = 64  # most steps of the model in one round to read prompts
-JOINS = 8  # most texts that join in one round, since the others wait for them
-TOGETHER = 16  # most prompts that are read side by side
+READ_STEPS = 64  # maximum number of steps of the model in one round to read prompts
+JOINS = 8  # maximum number of texts that join in one round, since the others wait for them
+TOGETHER = 16  # maximum number of prompts that are read side by side
 Kind = tuple[Generator, bool]  # what texts that go together have in common: their network, and whether row by row
 Event = Token | Exception | None  # a token; what went wrong; or that the prompt of a job that only reads has been read
 

@@ -10,10 +10,11 @@ import msgspec
 from starlette.responses import Response
 
 from textgen.errors import ConfigError, TextgenError, TokenizerError
+from textgen.wording import shortened
 
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
-NAMED = 20  # most models that an error names
-LONGEST = 1000  # most characters of a message, which may quote the request
+NAMED = 20  # maximum number of models that an error names
+LONGEST = 1000  # maximum number of characters of a message, which may quote the request
 
 
 class ApiError(Exception):
@@ -60,8 +61,9 @@ class ApiError(Exception):
             'not_found_error'
         """
         kind = TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        message = self.message if len(self.message) <= LONGEST else f"{self.message[:LONGEST]}..."
-        return {"error": {"message": message, "type": kind, "param": self.param, "code": self.code}}
+        return {
+            "error": {"message": shortened(self.message, LONGEST), "type": kind, "param": self.param, "code": self.code}
+        }
 
     def response(self) -> Response:
         """The error as a response."""

@@ -32,7 +32,7 @@ from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine
 from textgen.server.failures import ApiError, closing, no_model, unavailable
 from textgen.server.served_model import Part, ServedModel, exactly
-from textgen.wording import Say
+from textgen.wording import Say, silent
 
 Result = TypeVar("Result")
 
@@ -49,7 +49,7 @@ class ModelHost:
         config: ServerConfig,
         places: Mapping[str, str],
         models_dir: Path | None = None,
-        say: Say = lambda line: None,
+        say: Say = silent,
     ) -> None:
         """Makes a host. Nothing is loaded yet.
 

@@ -40,7 +40,7 @@ from textgen.server.states import KeptState
 from textgen.server.writing import Choice
 from textgen.wording import counted
 
-MOST_WORK = 1 << 18  # most tokens of a request; a token counts once more for each alternative that is reported
+MOST_WORK = 1 << 18  # maximum number of tokens of a request; each alternative that is reported counts as one
 ID_BYTES = 12  # random bytes in the id of an answer
 LONG_PROMPT = 10_000  # characters of a prompt above which another thread encodes it, so that other requests do not wait
 Made = TypeVar("Made")

@@ -21,12 +21,12 @@ from textgen.server.failures import ApiError
 from textgen.settings import from_dict, select
 from textgen.wording import counted
 
-MOST_LOGPROBS = 20  # most alternatives that are reported of a token
-MOST_TEXTS = 64  # most texts in stop, ban and so on
-TEXT_LENGTH = 1024  # most characters of one of these texts
-TEXTS_LENGTH = 4096  # most characters of all of these texts together
+MOST_LOGPROBS = 20  # maximum number of alternatives that are reported of a token
+MOST_TEXTS = 64  # maximum number of texts in stop, ban and so on
+TEXT_LENGTH = 1024  # maximum number of characters of one of these texts
+TEXTS_LENGTH = 4096  # maximum number of characters of all of these texts together
 MOST_BIASES = 1024
-BIASES_LENGTH = 1 << 14  # most characters of all biases together
+BIASES_LENGTH = 1 << 14  # maximum number of characters of all biases together
 MOST_CLAMPS = 64
 CLAMP_HELP = "Cells that are clamped to a number, such as L1/89=3.8, or L1/89.f=1 for a gate: see textgen inspect."
 EXACT_HELP = "Whether to compute in exact arithmetic: the same seed gives the same text on every machine."

@@ -13,7 +13,7 @@ from textgen.server.failures import ApiError, closing
 from textgen.server.metrics import Metrics
 from textgen.server.models import MEGABYTE, ModelHost
 from textgen.server.states import StateStore
-from textgen.wording import Say
+from textgen.wording import Say, silent
 
 Result = TypeVar("Result")
 
@@ -34,7 +34,7 @@ class Resources:
         config: ServerConfig,
         places: dict[str, str],
         models_dir: Path | None = None,
-        say: Say = lambda line: None,
+        say: Say = silent,
     ) -> None:
         """Begins a thread, and loads nothing yet. The arguments are those of `textgen.server.models.ModelHost`."""
         self.config = config

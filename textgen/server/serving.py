@@ -29,10 +29,10 @@ from textgen.server.application import make_app
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, encode
 from textgen.server.resources import Resources
-from textgen.wording import Say
+from textgen.wording import Say, silent
 
 SWITCH_SECONDS = 0.001  # switch interval of Python threads; the event loop must not wait for a matrix product
-HEADER_BYTES = 1 << 15  # size limit of the header of a request
+HEADER_BYTES = 1 << 15  # maximum size of the header of a request
 SEND_BYTES = 1 << 16  # send buffer of a connection in the operating system
 POLL_SECONDS = 0.05
 BEAT_SECONDS = 0.1  # seconds between two measurements of the delay of the event loop
@@ -227,7 +227,7 @@ def serve(
     models_dir: Path | None = None,
     keys: Sequence[str] = (),
     announce: Callable[[Server], None] = lambda server: None,
-    say: Say = lambda line: None,
+    say: Say = silent,
 ) -> None:
     """Serves models until a signal ends it.
 
@@ -256,7 +256,7 @@ def make_server(
     models_dir: Path | None = None,
     keys: Sequence[str] = (),
     announce: Callable[[Server], None] = lambda server: None,
-    say: Say = lambda line: None,
+    say: Say = silent,
 ) -> Server:
     """Returns a server that does not run yet. The arguments are those of `serve`."""
     resources = Resources(config, places, models_dir, say)

@@ -4,7 +4,7 @@ SentencePiece can draw them, too, but its generator is salted anew in each proce
 numbers give the same segmentation in every process, and on every machine unless a number falls between two roundings
 of exp or log:
 
-    unigram   p(segmentation)^alpha, normalised, by forward filtering and backward sampling over the lattice of the
+    unigram   p(segmentation)^alpha, normalized, by forward filtering and backward sampling over the lattice of the
               pieces in the text (Kudo 2018, arXiv:1804.10959)
     bpe       merges in order of their rank, each one left out with probability alpha when its turn comes
               (BPE-dropout, Provilkov, Emelianenko & Voita 2020, arXiv:1910.13267)

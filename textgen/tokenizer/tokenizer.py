@@ -415,7 +415,7 @@ def _labels_in(serialized: bytes) -> list[str]:
 def _control_pieces(names: Sequence[str]) -> bytes:
     """Control pieces, which no text is cut into, as the end of a SentencePiece model file.
 
-    A serialised message may be appended to another one of its type: repeated fields, here the pieces, are joined.
+    A serialized message may be appended to another one of its type: repeated fields, here the pieces, are joined.
     """
     # Imported here, since protobuf (which TensorFlow brings) takes 30 ms and only labels need it.
     from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]

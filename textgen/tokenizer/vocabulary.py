@@ -166,7 +166,7 @@ def _coverage(tokenizer: str, character_counts: Mapping[str, int]) -> float:
 
 
 def _train(sample: list[str], tokenizer: str, vocab_size: int, coverage: float) -> bytes:
-    """Returns the trained SentencePiece model, serialised."""
+    """Returns the trained SentencePiece model, serialized."""
     if tokenizer == "word":
         settings: dict[str, Any] = {
             "add_dummy_prefix": True, "remove_extra_whitespaces": True, "control_symbols": [NEWLINE_NAME],

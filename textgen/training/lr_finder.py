@@ -17,7 +17,7 @@ import numpy as np
 
 from textgen.errors import TrainingError
 
-STEPS = 100  # most updates of a sweep
+STEPS = 100  # maximum number of updates of a sweep
 LOWEST, HIGHEST = 1e-3, 1e3  # first and last learning rate, relative to the planned one
 DECAY = 0.9  # decay rate of the running mean that smooths the losses
 TOO_HIGH = 1.2  # loss that ends the sweep, relative to the first one

@@ -6,7 +6,7 @@ The rules are rough on purpose. Any setting that is given replaces the planned v
   does not suffice for one pass over the text, smaller, down to where the output layer has as many weights as the
   recurrent layers: a larger vocabulary makes each token dearer than what it saves in tokens;
 - length: passes over the text, fewer for a longer text, because a recurrent network learns most in the first passes,
-  and never enough to memorise the text;
+  and never enough to memorize the text;
 - batch: small for a short text, so that each pass makes enough updates; a multiple of the number of replicas;
 - softmax: sampled for a large vocabulary if the time does not suffice for all useful passes with the full one, unless
   the run starts from a trained model;
@@ -64,12 +64,12 @@ from textgen.training.start_choice import NONE, StartChoice, choose_start, given
 
 __all__ = ["Hardware", "Plan", "Sources", "make_plan"]
 
-RACE_VALIDATIONS = 10  # validations per run in a race: the first comes after a tenth
-RACE_MINUTES = 5.0  # least budget in minutes; a tenth must exceed TensorFlow's start-up
+RACE_VALIDATIONS = 10  # minimum number of validations in a race, so that one comes after a tenth of the run
+RACE_MINUTES = 5.0  # minimum budget in minutes; a tenth must exceed TensorFlow's start-up
 NEED_START = ("decay_target", "interpolate_base", "freeze_layers")  # settings that need a model to start from
 ENOUGH_PASSES = 1.0  # passes over a text below which the vocabulary shrinks
 VOCABULARY_STEP = 0.8  # factor by which the vocabulary shrinks at a time
-MIN_VOCAB_SIZE = 2000  # least tokens of a vocabulary that has shrunk
+MIN_VOCAB_SIZE = 2000  # minimum number of tokens of a vocabulary that has shrunk
 SUBWORD_KINDS = ("unigram", "bpe")  # vocabularies whose size can be chosen
 
 

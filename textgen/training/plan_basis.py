@@ -20,7 +20,7 @@ from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary
 from textgen.training.relative_loss import relative_loss
 
 SMALL_TEXT = 30_000  # tokens, about 110 KB of English, of the text for which the plan of pretrained models was chosen
-MUCH_MORE = 10  # least length of the text that such a model has read, relative to the text to train on
+MUCH_MORE = 10  # minimum length of the text that such a model has read, relative to the text to train on
 
 
 @dataclass(frozen=True)

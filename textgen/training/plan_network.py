@@ -13,19 +13,23 @@ from textgen.training.plan_basis import SMALL_TEXT, Basis
 from textgen.training.plan_estimates import machine_memory, training_seconds
 from textgen.training.plan_training import plan_training
 from textgen.training.presets import SIZES, with_sizes
-from textgen.training.start_choice import REGULARISERS
+from textgen.training.start_choice import REGULARIZERS
 
-PASSES_WITHOUT_DROPOUT = 5.0  # most passes over a text in which a network hardly overfits
+PASSES_WITHOUT_DROPOUT = 5.0  # maximum number of passes over a text in which a network hardly overfits
 PRETRAINED_DROPOUT = 0.4  # dropout between layers on a text of `SMALL_TEXT`, for a model trained on much more text
-TOKENS_PER_PARAMETER = 2.0  # least training tokens per parameter, with the full softmax
+TOKENS_PER_PARAMETER = 2.0  # minimum number of training tokens per parameter, with the full softmax
 SAMPLED_TOKENS_PER_PARAMETER = 3.0  # the same with a sampled softmax, which is rougher
 MEMORY_SHARE = 0.8  # largest share of the memory for training a network
-LARGEST_FOR = ((40_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # largest preset below so many tokens
+LARGEST_FOR = (
+    (40_000, "tiny"),
+    (400_000, "small"),
+    (20_000_000, "medium"),
+)  # largest preset below a limit in tokens
 
 
 def same_model(basis: Basis, start: ModelFolder) -> ModelConfig:
     """The network of the model that the run starts from, with the dropout rates that were given."""
-    rates = {name: value for name, value in basis.settings.items() if name in REGULARISERS}
+    rates = {name: value for name, value in basis.settings.items() if name in REGULARIZERS}
     return replace(start.model_config, **rates, vocab_size=basis.vocab_size)
 
 
@@ -65,7 +69,7 @@ def _tokens_seen(basis: Basis, model: ModelConfig, training: TrainingConfig) -> 
 
 
 def recurrent_weights(model: ModelConfig) -> int:
-    """Number of parameters without the embedding and the output layer."""
+    """Number of parameters without the embedding table and the output bias; a head that is not tied counts."""
     return model.num_parameters - model.vocab_size * (model.embedding_dim + 1)
 
 

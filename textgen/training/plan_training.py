@@ -14,19 +14,19 @@ from textgen.training.plan_basis import SMALL_TEXT, Basis
 from textgen.training.plan_estimates import training_seconds
 from textgen.training.plan_validations import plan_patience, plan_validations
 
-DEFAULT_MINUTES = 15.0  # most minutes planned for a run without a budget
-SHORTEST = 8  # least tokens of a planned window
-MOST_PASSES = 30.0  # most passes over a text; more would only memorise it
+DEFAULT_MINUTES = 15.0  # maximum minutes planned for a run without a budget
+SHORTEST = 8  # minimum number of tokens of a planned window
+MOST_PASSES = 30.0  # maximum number of passes over a text; more would only memorize it
 PRETRAINED_PASSES = 4.0  # passes over a text of `SMALL_TEXT` for a model trained on much more text
 PRETRAINED_RATE = 0.5  # factor of the usual learning rate for a model trained on much more text
 HARD_TEXT = 1.4  # relative loss of a text above which such a model gets a higher learning rate and more passes
 MAX_RATE_FACTOR = 3.0  # largest factor of the learning rate for such a text
 FINE_TUNED_RATE = 0.3  # factor of the usual learning rate when fine-tuning any other model
 ADAM_FROM_RANDOM = 2.0  # factor of Adam's usual learning rate when starting from random weights
-UPDATES_PER_PASS = 48  # least updates per pass over a short text (batch size stays >= 4)
+UPDATES_PER_PASS = 48  # intended updates per pass over a short text, in batches of at least 4 sequences
 RATES = {"sgd": 20.0, "asgd": 20.0, "rmsprop": 1e-3, "lamb": 1e-2}  # learning rates; Adam's depends on the width
 GRADIENT_DECAY = 1.2e-6  # weight decay that is part of the gradient, as in AWD-LSTM
-SAMPLED_FROM = 4000  # least tokens of a vocabulary for which the softmax is sampled
+SAMPLED_FROM = 4000  # minimum number of tokens of a vocabulary for which the softmax is sampled
 SAMPLED = 1024  # sampled tokens that approximate the full softmax
 VALIDATION_TIME = 1 / 30  # share of training time that validations may take
 

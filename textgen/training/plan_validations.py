@@ -6,9 +6,9 @@ import math
 
 from textgen.training.config import LARGE, TrainingConfig
 
-SECONDS_BETWEEN = (10.0, 300.0)  # least and most seconds between validations of a planned run
+SECONDS_BETWEEN = (10.0, 300.0)  # minimum and maximum seconds between validations of a planned run
 USUAL_VALIDATIONS = 10  # validations in a run that is neither short nor long
-PASSES_BETWEEN = 2  # most passes between validations, so that the best weights are found if the text is overfitted
+PASSES_BETWEEN = 2  # maximum number of passes between validations, to find the best weights of a run that overfits
 
 
 def validations_in(seconds: float) -> int:

@@ -24,7 +24,7 @@ from textgen.training.config import TrainingConfig
 from textgen.training.plan_inputs import Sources
 from textgen.wording import counted
 
-LEAST_CHARACTERS = 1000  # least characters of a corpus; a shorter one leaves nothing to learn from and to hold out
+LEAST_CHARACTERS = 1000  # minimum number of characters of a corpus, of which a part is held out
 CHARACTERS_PER_TOKEN = (  # of unigram vocabularies by their size, on held-out text of the bases: English, Chinese
     {1000: 2.48, 2000: 2.94, 4000: 3.33, 8000: 3.65, 16_000: 3.9, 32_000: 4.12},
     {10_000: 1.07, 16_000: 1.15, 24_000: 1.19},

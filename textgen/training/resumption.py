@@ -41,7 +41,7 @@ from textgen.training.run_setup import RunSetup
 from textgen.training.start_choice import NONE
 from textgen.wording import Say, silent
 
-PATHS_BYTES = 1 << 23  # most bytes of paths in training.json; if there are more, the user names them when resuming
+PATHS_BYTES = 1 << 23  # maximum bytes of paths in training.json; if there are more, the user names them when resuming
 
 RESUMED = {  # schema of the parts of training.json that only resuming reads
     "corpus": {

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
 
 SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # settings of the text written at every validation
-FINAL_TOKENS = 1_000_000  # most held-out tokens that the final evaluation scores
+FINAL_TOKENS = 1_000_000  # maximum number of held-out tokens that the final evaluation scores
 LEAST_FINAL_TOKENS = 20_000  # held-out tokens that it scores after a short run
 FINAL_SHARE = 0.1  # held-out tokens that it scores after a longer run, relative to the tokens trained on
 
@@ -69,7 +69,7 @@ def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> Model
 
         num_workers = distribution.num_workers if distribution else 1
         refuse_two_schedules(options.callbacks, plan.training_config, num_workers)  # likewise
-    with claimed_or_another(folder, options.another) as place:
+    with claimed_or_another(folder, options.free_folder) as place:
         if place != folder:
             options.say(f"Another run has taken {folder}: this model is saved as {place}.")
             folder = place

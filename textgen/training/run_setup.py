@@ -33,8 +33,8 @@ class RunOptions:
         say: Called with one line of text for each stage before the first step.
         distribution: Devices and processes that train together; one device if None.
         step_timeout: Seconds after which a step that waits for other processes ends this one.
-        another: Called for another folder if a run that began meanwhile has taken that of a new model. Without it that
-            is an error.
+        free_folder: Returns an unused folder for a new model whose own was taken by another run meanwhile. If it is
+            None, that is an error.
     """
 
     observers: Sequence[Observer] = ()
@@ -42,7 +42,7 @@ class RunOptions:
     say: Say = silent
     distribution: Distribution | None = None
     step_timeout: float | None = None
-    another: Callable[[], Path] | None = None
+    free_folder: Callable[[], Path] | None = None
 
 
 @dataclass(frozen=True)

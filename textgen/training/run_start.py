@@ -34,7 +34,7 @@ from textgen.wording import Say, counted, silent
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
 
-TRANSFER_TOKENS = 4_096  # most tokens used to choose how the output bias is transferred
+TRANSFER_TOKENS = 4_096  # maximum number of tokens used to choose how the output bias is transferred
 
 
 def begin(plan: Plan, folder: Path, say: Say = silent) -> RunSetup:

@@ -37,7 +37,7 @@ from textgen.tokenizer.vocabulary import train_tokenizer
 from textgen.training.config import INITIAL
 
 NONE = "none"  # stands for random weights where the name of a model is expected
-REGULARISERS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")  # may differ from those of the start
+REGULARIZERS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")  # may differ from those of the start
 
 
 class Fit(NamedTuple):
@@ -73,7 +73,7 @@ class Fit(NamedTuple):
 
 SUITABLE_UP_TO, UNSUITABLE_ABOVE = Fit(0.02, 1.15), Fit(0.05, 1.45)
 """A base suits a text up to the first, and does not if one number is above the second; between them it is in doubt."""
-SHORT_TEXT = 120_000  # most bytes of a text that starts from the base if only its tokens leave doubt
+SHORT_TEXT = 120_000  # maximum bytes of a text that starts from the base if only its tokens leave doubt
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def given_fit(corpus: Corpus, tokenizer: Tokenizer | None) -> Fit | None:
 
 def network_settings(settings: Iterable[str]) -> list[str]:
     """Those of some settings that a model to start from decides itself."""
-    fixed = {each.name for each in fields(ModelConfig)} - {*REGULARISERS, "vocab_size"} | {*INITIAL}
+    fixed = {each.name for each in fields(ModelConfig)} - {*REGULARIZERS, "vocab_size"} | {*INITIAL}
     return [name for name in settings if name in fixed]
 
 

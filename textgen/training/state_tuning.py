@@ -1,7 +1,7 @@
 """Trains an initial state on a text while all weights stay fixed: a style in a few kilobytes.
 
 A text normally begins with a state of zeros. Another initial state can make the text of a certain author likelier. With
-w the windows of a text, each at the beginning of a line, the state minimises the mean over w of
+w the windows of a text, each at the beginning of a line, the state minimizes the mean over w of
 
     -log p(w | state)
 
@@ -22,14 +22,14 @@ from textgen.errors import CorpusError
 from textgen.model.language_model import LanguageModel
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TuningConfig
-from textgen.wording import Say
+from textgen.wording import Say, silent
 
 WINDOW = 64  # tokens of a window
 ROWS = 16  # windows in a batch
 LOOK_EVERY = 25  # steps between validations
 PATIENCE = 4  # validations without a better score
-HELD_OUT = 256  # most windows that are held out
-MAX_TOKENS = 1_000_000  # most tokens of the text that are used
+HELD_OUT = 256  # maximum number of windows that are held out
+MAX_TOKENS = 1_000_000  # maximum number of tokens of the text that are used
 
 Pairs = tuple[np.ndarray, np.ndarray]  # inputs, targets, int32 [N, T]
 
@@ -89,7 +89,7 @@ def tune_state(
     tokenizer: Tokenizer,
     ids: np.ndarray,
     config: TuningConfig | None = None,
-    say: Say = lambda line: None,
+    say: Say = silent,
 ) -> Tuned:
     """Trains an initial state on a text. The model does not change.
 

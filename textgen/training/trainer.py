@@ -443,7 +443,7 @@ class Trainer:
         position.epoch, position.step_in_epoch, position.seconds = failed.epoch, failed.step_in_epoch, seconds
         position.health.rollbacks, position.health.left_out = failed.health.rollbacks, failed.health.left_out
         position.best_step, position.best_nats_per_token = failed.best_step, failed.best_nats_per_token  # they are kept
-        if position.valid_tokens is not None and not self.validator.is_same_text(position.valid_tokens):
+        if self.validator.is_other_text(position.valid_tokens):
             self._averaging.forget_scores()
         position.valid_tokens = failed.valid_tokens
         self.tensors.reset_state()

@@ -22,7 +22,7 @@ from textgen.training.window_reader import WindowReader
 
 @dataclass(frozen=True)
 class Hooks:
-    """Functions that a trainer calls.
+    """Functions that a validator calls.
 
     Attributes:
         save_best: Called with the scores of the best validation so far and its weights by name.
@@ -100,6 +100,10 @@ class Validator:
         length = len(self._held_out)
         return valid_tokens is not None and min(valid_tokens, length) == min(self._config.valid_tokens, length)
 
+    def is_other_text(self, valid_tokens: int | None) -> bool:
+        """Whether there is a score with this setting, and it is of another text."""
+        return valid_tokens is not None and not self.is_same_text(valid_tokens)
+
     def rescore_best(self, position: Position, weights: Mapping[str, np.ndarray] | None) -> None:
         """Scores the saved best weights again, so that later validations compare with them fairly.
 
@@ -116,7 +120,7 @@ class Validator:
             nats = self._scores().nats_per_token
             self._model.assign_weights(own)
         (nats,) = self._distribution.total([nats])
-        if position.valid_tokens is not None and not self.is_same_text(position.valid_tokens):
+        if self.is_other_text(position.valid_tokens):
             self._averaging.forget_scores()
         position.best_nats_per_token = nats if math.isfinite(nats) else None
         position.valid_tokens = self._config.valid_tokens

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from itertools import chain
 from pathlib import Path
@@ -19,10 +19,10 @@ from textgen.saved_model.layout import CHECKPOINTS
 from textgen.storage.temporary import new_temporary_file
 from textgen.training import worker_group
 from textgen.training.interruption import StopRequests
-from textgen.wording import counted
+from textgen.wording import Say, counted
 
 FINAL = (0, 1, 2, 129, 130, 143)  # exit codes that end the run: done, an error of the user, a signal
-LONGEST_PAUSE = 60.0  # most seconds before a restart
+LONGEST_PAUSE = 60.0  # maximum seconds before a restart
 PATIENCE = 30.0  # seconds that the other processes have to end once the first has ended for good
 LAST_WORDS = 2000  # bytes of the output of a lost process that are searched for its last line
 
@@ -34,7 +34,7 @@ def run_workers(
     folder: Path,
     *,
     max_restarts: int,
-    say: Callable[[str], None],
+    say: Say,
     command: Sequence[str] | None = None,
 ) -> int:
     """Runs textgen as several processes that train one model.

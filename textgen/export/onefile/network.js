@@ -324,7 +324,7 @@ function mogrifierStep(layer) {
   };
 }
 
-// === Layer normalisation and attention ===
+// === Layer normalization and attention ===
 
 /** @returns {(x: Float64Array) => Float64Array} */
 function normOf(gamma, beta) {

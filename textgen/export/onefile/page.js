@@ -493,7 +493,7 @@ function element(tag, properties = {}) {
 
 // === The page ===
 
-/** Whether an event belongs to an input method; while that composes, browsers tell 229 as the code of every key. */
+/** Whether an event belongs to an input method; while that composes, browsers report 229 as the code of every key. */
 const isComposing = (event) => event.isComposing || event.keyCode === 229;
 
 function listen() {

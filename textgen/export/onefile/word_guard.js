@@ -125,7 +125,7 @@ function fold(bits) {
   hi = (hi ^ (hi >>> bits)) >>> 0;
 }
 
-/** The finaliser of SplitMix64 (Steele, Lea & Flood 2014). */
+/** The finalizer of SplitMix64 (Steele, Lea & Flood 2014). */
 function mix(aHi, aLo) {
   [hi, lo] = [aHi, aLo];
   fold(30);

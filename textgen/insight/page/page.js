@@ -40,7 +40,7 @@ const signed = (value, digits = 3) => (value === null ? "–" : (value > 0 ? "+"
 const count = (value) => value.toLocaleString(language ? "zh" : "en");
 const round = (value) => count(+value.toPrecision(3));
 const percent = (value) => (value > 0 && value < 1e-4 ? tickText(+value.toPrecision(2)) : `${(100 * value).toFixed(value < 0.1 ? 2 : 1)}${language ? "%" : " %"}`);
-// Whether an event belongs to an input method; while that composes, browsers tell 229 as the code of every key.
+// Whether an event belongs to an input method; while that composes, browsers report 229 as the code of every key.
 const isComposing = (event) => event.isComposing || event.keyCode === 229;
 const cellName = (cell) => `L${cell.layer}/${cell.unit}`;
 const propertyName = (name) => {

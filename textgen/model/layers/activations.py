@@ -1,6 +1,6 @@
 """AR and TAR penalties on the last layer's outputs (Merity, Keskar & Socher 2018, arXiv:1708.02182, section 4.6).
 
-Activation regularisation (AR) penalises large outputs after dropout; temporal activation regularisation (TAR) penalises
+Activation regularization (AR) penalizes large outputs after dropout; temporal activation regularization (TAR) penalizes
 large differences between successive outputs before dropout.
 """
 

@@ -16,13 +16,13 @@ import tensorflow as tf
 from textgen.model.layers.dropout import Noise, variational_dropout
 from textgen.model.layers.layer import in_float32, seeded
 
-State = tuple[tf.Tensor, tf.Tensor]  # last N outputs, normalised [B, N, H]; their number [B, 1]; float32
+State = tuple[tf.Tensor, tf.Tensor]  # last N outputs, normalized [B, N, H]; their number [B, 1]; float32
 
 
 class Attention(keras.layers.Layer):
     """Adds a weighted mean of the previous `window` outputs to each output.
 
-    The output kernel is initialised to zeros, so the layer initially returns its input.
+    The output kernel is initialized to zeros, so the layer initially returns its input.
 
     Args:
         window: Number of previous outputs to attend to (N).

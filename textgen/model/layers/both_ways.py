@@ -34,7 +34,7 @@ class BothWays(keras.layers.Layer):
 
     @property
     def norms(self) -> list[keras.layers.Layer]:
-        """Normalisation layers of both stacks."""
+        """Normalization layers of both stacks."""
         return [norm for stack in self.stacks for norm in stack.norms]
 
     @property

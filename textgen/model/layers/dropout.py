@@ -3,7 +3,7 @@
 With one mask for all T steps of a window, each row of a batch trains one thinned network: a unit is on or off at all
 steps, as the weights are the same at all of them (Gal & Ghahramani 2016, arXiv:1512.05287). The masks act on the
 embedding, between layers and before the output. Unlike in that paper, h is not masked on its way to the next step:
-`weight_mask` regularises the recurrent kernel instead.
+`weight_mask` regularizes the recurrent kernel instead.
 """
 
 from __future__ import annotations

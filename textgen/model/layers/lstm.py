@@ -33,7 +33,7 @@ from textgen.model.layers.fused import Fused
 from textgen.model.layers.layer import LayerState, chosen_rows, rows_times
 from textgen.model.layers.loop import Arrays, backward_loop, forward_loop
 
-WIDE = 320  # least number of units with which low-precision products save more time than a loop inside XLA
+WIDE = 320  # minimum number of units with which low-precision products save more time than a loop inside XLA
 
 
 class LSTM(keras.layers.LSTM):

@@ -61,7 +61,7 @@ class Peephole(RecurrentLayer):
     state_size = 2
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Creates the weights; the peepholes are initialised to zeros."""
+        """Creates the weights; the peepholes are initialized to zeros."""
         super().build(input_shape)
         self.peepholes = self._weight("peepholes", (3, self.units), "zeros")
 

@@ -25,8 +25,8 @@ WEIGHT_SITE = 1 << 11  # number of the weight mask of the first layer; the layer
 class RecurrentStack(keras.layers.Layer):
     """A stack of recurrent layers, with dropout between them and after the last.
 
-    With `layer_norm` the input of each layer is normalised (Ba, Kiros & Hinton 2016, arXiv:1607.06450, whose LSTM
-    normalises the sums inside each step instead). With `residual` the input of a layer is added to its output if both
+    With `layer_norm` the input of each layer is normalized (Ba, Kiros & Hinton 2016, arXiv:1607.06450, whose LSTM
+    normalizes the sums inside each step instead). With `residual` the input of a layer is added to its output if both
     have the same width (He et al. 2016, arXiv:1512.03385).
     """
 

@@ -4,7 +4,7 @@ A recurrent network must keep in its state whatever it may need later. A single 
 (Merity 2019, arXiv:1911.11423), lets it look up past outputs instead. At each step the output x_t of the layers makes a
 query, which is compared with the outputs of the last N steps and with x_t itself:
 
-    n_t = norm(x_t) * gamma + beta       keys and values: normalised outputs
+    n_t = norm(x_t) * gamma + beta       keys and values: normalized outputs
     q_t = n_t @ Q                        query, with `query` [H, H]
     s_ti = q_t . n_i / H                 score of output i, for i from t-N to t, as far as the text goes back
     p_ti = exp(s_ti) / sum over i        attention weights, which sum to 1
@@ -35,7 +35,7 @@ class Look(NamedTuple):
     """What the backward pass of attention needs.
 
     Attributes:
-        normed: Record of the normalisation.
+        normed: Record of the normalization.
         keys: The memory, then n of each step, [B, N + T, H].
         queries: q of each step, [B, T, H].
         shares: Attention weights p, [B, T, N + T].

@@ -14,8 +14,8 @@ nats, averaged over all tokens. A network that has learned nothing has a loss of
 these rows from left to right; `textgen.model.reference.cells` has their equations. If H differs from E, a projection
 maps the last layer's output back to E numbers, the features. The logit of a token is the dot product of the features
 with its row of the same embedding table (tied weights, Press & Wolf 2017) or with a column of a separate kernel, plus a
-bias, which learns the frequency of the token. With layer normalisation (Ba, Kiros & Hinton 2016, whose LSTM normalises
-the sums inside each step instead) each layer reads its input normalised. With residual connections (He et al. 2016) its
+bias, which learns the frequency of the token. With layer normalization (Ba, Kiros & Hinton 2016, whose LSTM normalizes
+the sums inside each step instead) each layer reads its input normalized. With residual connections (He et al. 2016) its
 output is added to its input. An attention head may follow the last layer; `textgen.model.reference.attention` has its
 equations.
 
@@ -98,7 +98,7 @@ class Trace(NamedTuple):
     Attributes:
         inputs: Token ids, [B, T].
         layers: Records of each layer and step.
-        normed: Record of the normalisation of each layer's input.
+        normed: Record of the normalization of each layer's input.
         hidden: Output of the last layer or of attention, [B, T, H].
         features: Input of the output layer, [B, T, E].
         look: Record of attention.
@@ -139,7 +139,7 @@ def stack_forward(
         stack: Architecture.
 
     Returns:
-        The outputs of the last layer [B, T, H], the new state, the records of all layers and of their normalisations.
+        The outputs of the last layer [B, T, H], the new state, the records of all layers and of their normalizations.
     """
     new_state, layers, norms = [], [], []
     for number, before in enumerate(state):

@@ -1,4 +1,4 @@
-"""Layer normalisation in plain NumPy (Ba, Kiros & Hinton 2016, arXiv:1607.06450)."""
+"""Layer normalization in plain NumPy (Ba, Kiros & Hinton 2016, arXiv:1607.06450)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NORM_EPSILON = 1e-5  # avoids a division by zero for a constant vector
 
 
 class Normed(NamedTuple):
-    """What the backward pass of a layer normalisation needs.
+    """What the backward pass of a layer normalization needs.
 
     Attributes:
         standard: x with mean 0 and variance 1.
@@ -24,7 +24,7 @@ class Normed(NamedTuple):
 
 
 def norm_forward(x: Array, gamma: Array, beta: Array) -> tuple[Array, Normed]:
-    """Normalises each vector to mean 0 and variance 1, then scales it by gamma and shifts it by beta.
+    """Normalizes each vector to mean 0 and variance 1, then scales it by gamma and shifts it by beta.
 
     Args:
         x: Vectors, [..., n].
@@ -32,7 +32,7 @@ def norm_forward(x: Array, gamma: Array, beta: Array) -> tuple[Array, Normed]:
         beta: Shift, [n].
 
     Returns:
-        The normalised vectors [..., n], and what the backward pass needs.
+        The normalized vectors [..., n], and what the backward pass needs.
     """
     deviation = np.sqrt(x.var(axis=-1, keepdims=True) + NORM_EPSILON)
     standard = (x - x.mean(axis=-1, keepdims=True)) / deviation

@@ -10,7 +10,7 @@ import { difference } from "./story.js";
 const PART = 4000; // characters of a part, about
 const MOST = 2 * PART;
 
-// Whether an event belongs to an input method; while that composes, browsers tell 229 as the code of every key.
+// Whether an event belongs to an input method; while that composes, browsers report 229 as the code of every key.
 export const isComposing = (event) => event.isComposing || event.keyCode === 229;
 
 export class TextEditor {

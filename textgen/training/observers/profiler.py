@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import tensorflow as tf
 
 from textgen.training.observers.observer import Observer, StepReport
+from textgen.wording import Say, silent
 
 SKIPPED = 10  # first steps, in which TensorFlow compiles
 
@@ -16,7 +16,7 @@ SKIPPED = 10  # first steps, in which TensorFlow compiles
 class Profiler(Observer):
     """Records a profile of some steps and writes it to a folder of event files."""
 
-    def __init__(self, folder: Path, steps: int, say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(self, folder: Path, steps: int, say: Say = silent) -> None:
         """Prepares a recording.
 
         Args:

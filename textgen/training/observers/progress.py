@@ -12,7 +12,7 @@ from textgen.training.observers.observer import Observer, RunReport, StepReport,
 from textgen.wording import short, visible
 
 PLAIN_SECONDS = 20.0  # seconds between lines outside a terminal
-SAMPLE_CHARACTERS = 300  # most characters shown of a sample
+SAMPLE_CHARACTERS = 300  # maximum number of characters shown of a sample
 
 
 class Display(Observer):
