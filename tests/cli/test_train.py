@@ -135,6 +135,13 @@ def resumed(models: Path, name: str) -> Result:
     )
 
 
+def test_a_run_to_resume_is_no_file(tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "novel").touch()
+    monkeypatch.chdir(tmp_path)
+    said = resumed(tiny_models, "novel").stderr
+    assert said == f"Error: There is no model 'novel' in {tiny_models}. There are: tiny.\n"
+
+
 def test_resuming_is_said_only_if_there_is_something_to_resume(tiny_models: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
     assert resumed(models, "tiny").stderr.startswith(

@@ -41,6 +41,10 @@ def test_what_a_cluster_cannot_do_is_refused(tmp_path: Path, text: Path, monkeyp
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ConfigError, match=r'pip install "\.\[dask\]"'):
         prepare_corpus([str(text)], tmp_path / "made", {"tokenizer": "byte"}, dask="tcp://127.0.0.1:1")
+    with monkeypatch.context() as patch:  # it is found, and cannot be imported
+        patch.setattr("textgen.dataset.dask_cluster.require", lambda *about: None)
+        with pytest.raises(ConfigError, match=r"Dask cannot be used: .*distributed"):
+            prepare_corpus([str(text)], tmp_path / "made", {"tokenizer": "byte"}, dask="tcp://127.0.0.1:1")
     with pytest.raises(CorpusError, match=r"does not see .*other\. Choose a folder that all machines"):
         make_on_worker([str(text)], str(tmp_path / "other"), 1, 2)
     lines = make_on_worker([str(text)], str(tmp_path / "made"), 1, 1)

@@ -155,6 +155,14 @@ def test_a_part_of_the_stream(model: LanguageModel, stream: TokenStream) -> None
     assert evaluator.nats(stream, 10 * len(stream)) == evaluator.nats(stream)
 
 
+def test_as_many_tokens_as_there_are_is_the_whole_stream(model: LanguageModel, stream: TokenStream) -> None:
+    """Also where they are no whole number of windows."""
+    evaluator = Evaluator(model)
+    whole = evaluator.nats(stream)
+    assert evaluator.nats(stream, len(stream)) == evaluator.nats(stream, 2 * len(stream)) == whole
+    assert evaluator.nats(stream, len(stream) // 3)[1] < whole[1]
+
+
 def test_scores_of_a_part_are_estimates_of_the_whole(stream: TokenStream) -> None:
     evaluator = Evaluator(unigram_model(np.zeros(TOKENIZER.vocab_size, np.int64)))
     whole, part = evaluator.scores(stream), evaluator.scores(stream, 5 * WINDOW)

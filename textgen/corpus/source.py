@@ -229,23 +229,23 @@ class Source:
         label = self.folder_label
         return [self.compression, self.format or self.rich, *([label] if label else [])]
 
-    def is_binary(self) -> bool:
-        """Checks whether the file is binary, from NUL bytes near its start.
+    def about_binary(self) -> str | None:
+        """Checks whether the file is binary, from NUL bytes near its start, which is read once.
 
-        False for UTF-16 and UTF-32, and for otherwise valid text that contains a stray NUL byte.
+        Returns:
+            None for text, also in UTF-16 and UTF-32 or with a stray NUL byte. For an archive, the rest of a sentence
+            that says so and what to do. "" for other binary files.
         """
         if codecs.lookup(self.config.encoding).name.startswith(("utf-16", "utf-32")):
-            return False
+            return None
         if self._suffix in (*WHOLE, ".parquet"):
-            return False
+            return None
         start = self._start()
         if self.rich and marked_encoding(start):
-            return False
-        return b"\0" in start and (has_controls(start) or not self._can_decode(start))
-
-    def about_archive(self) -> str:
-        """Says in the rest of a sentence that the file is an archive, and what to do; "" if it is none."""
-        return about_archive(self._start(), self.name, self.compression, self.is_copy)
+            return None
+        if b"\0" in start and (has_controls(start) or not self._can_decode(start)):
+            return about_archive(start, self.name, self.compression, self.is_copy)
+        return None
 
     def _start(self) -> bytes:
         """The decompressed bytes near the start of the file, which is not copied from elsewhere for them."""
@@ -430,9 +430,10 @@ def not_binary(source: Source) -> Source:
     """
     if source.missing:
         raise CorpusError(f"Cannot read {source.name}. {source.missing}")
-    if source.is_binary():
-        if about := source.about_archive():
-            raise CorpusError(f"{source.name} {about}.")
+    about = source.about_binary()
+    if about:
+        raise CorpusError(f"{source.name} {about}.")
+    if about is not None:
         guess = guessed_encoding(next(source.chunks(), b""))
         encoding = f"{guess}, as it seems to be" if guess and guess.startswith("utf") else "utf-16 or its own encoding"
         raise CorpusError(

@@ -136,10 +136,11 @@ class SourceFinder:
         name = without_secrets(name)
         self.lacking |= {_path_or_address(source): source.missing for source in found if source.missing}
         sources = [source for source in found if not source.missing]
-        binary = {_path_or_address(source): source.about_archive() for source in sources if source.is_binary()}
-        archives = {path: about for path, about in binary.items() if about}
+        about = {_path_or_address(source): source.about_binary() for source in sources}
+        binary = {path for path, kind in about.items() if kind is not None}
+        archives = {path: kind for path, kind in about.items() if kind}
         self._archives |= archives
-        self.skipped += sorted(binary.keys() - set(self.skipped), key=str)
+        self.skipped += sorted(binary - set(self.skipped), key=str)
         if len(binary) == len(sources):
             if len(found) > len(sources):
                 lacking = next(source for source in found if source.missing)
@@ -148,7 +149,7 @@ class SourceFinder:
             reasons += [f"{counted(len(broken), 'link')} to nowhere, such as {broken[0]}"] if broken else []
             reasons += [f"{counted(len(models), 'saved model')}, such as {models[0]}"] if models else []
             why = f"there is nothing but {' and '.join(reasons)}" if reasons else "there are no files"
-            advice = next((f"{path} {about}." for path, about in archives.items()), "Name text files.")
+            advice = next((f"{path} {kind}." for path, kind in archives.items()), "Name text files.")
             raise CorpusError(f"No text in {name}: {why} (hidden files are ignored). {advice}")
         return [source for source in sources if _path_or_address(source) not in binary]
 

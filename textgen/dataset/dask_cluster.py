@@ -77,9 +77,11 @@ def _results(client: Client, make: Make, tasks: Sequence[Task]) -> Iterator[list
 @contextmanager
 def _connected(address: str) -> Iterator[Client]:
     """A client of the cluster, which goes on when the client leaves."""
-    require("Using a Dask cluster", ["distributed"], "dask", ConfigError)
-    from distributed import Client
-
+    require("Using a Dask cluster", ["dask", "distributed"], "dask", ConfigError)
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ConfigError(f"Dask cannot be used: {error}. Install it again.") from None
     try:
         client = Client(address, timeout=CONNECT_SECONDS, name="textgen", set_as_default=False)
     except (OSError, ValueError, RuntimeError) as error:

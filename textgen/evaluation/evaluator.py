@@ -130,7 +130,7 @@ class Evaluator:
         pad_id = self._models[0].pad_id
         batches = Batches(stream, rows, min(self._window, len(stream)), pad_id, direction=config.direction)
         steps = batches.steps_in()
-        if max_tokens is not None:
+        if max_tokens is not None and max_tokens < len(stream):
             steps = min(steps, max(1, round(max_tokens / (rows * batches.sequence_length))))
         readers = [
             StreamReader(model, losses, rows, self._neural_cache)

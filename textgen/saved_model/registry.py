@@ -98,7 +98,7 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
                 f"{path} is not a model: it has a {MANIFEST}, but neither {CONFIG} nor {WEIGHTS}. Name a model, or "
                 "copy the whole folder again if it is one."
             )
-    raise no_such_model(name, models_folder(folder), models)
+    raise no_such_model(name, models_folder(folder), models, may_be_path=True)
 
 
 def find_tokenizer(name: str, folder: str | Path | None = None) -> Tokenizer:
@@ -174,10 +174,17 @@ def state_of(path: Path, training: Mapping[str, Any]) -> str:
     return "interrupted" if state == "running" and runs is False else state
 
 
-def no_such_model(name: str, folder: Path, models: Sequence[Path]) -> NoSuchModel:
-    """Returns the error for a name that no model has, to be raised."""
+def no_such_model(name: str, folder: Path, models: Sequence[Path], *, may_be_path: bool = False) -> NoSuchModel:
+    """Returns the error for a name that no model has, to be raised.
+
+    Args:
+        name: The name.
+        folder: Folder of models.
+        models: The models in it.
+        may_be_path: Whether the name may also be a path, and a file of that path is worth a mention.
+    """
     there = ", ".join(path.name for path in models)
-    if os.path.isfile(name):
+    if may_be_path and os.path.isfile(name):
         listed = f"There are: {there}." if there else f"There is no model in {folder} yet."
         return NoSuchModel(f"{name!r} is a file, not a model. {listed}")
     if not folder.is_dir():

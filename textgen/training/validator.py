@@ -158,8 +158,7 @@ class Validator:
         )
 
     def _scores(self) -> Scores:
-        is_whole = self._config.valid_tokens >= len(self._held_out)
-        return self.evaluator.scores(self._held_out, None if is_whole else self._config.valid_tokens)
+        return self.evaluator.scores(self._held_out, self._config.valid_tokens)
 
     def _record(self, position: Position, report: ValidationReport) -> None:
         """Counts a validation for patience, for the schedule plateau and for NT-ASGD."""
