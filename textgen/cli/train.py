@@ -334,7 +334,8 @@ def _start(arguments: Arguments, target: Path, preset: str | None, settings: dic
         _find_learning_rate(plan, display.say, arguments.as_json, distribution)
         return
     observers = _observers(arguments, target, display)
-    is_named = arguments.name is not None or arguments.profile_steps  # a profile belongs to the folder that was chosen
+    # a profile belongs to the folder that was chosen, and several processes have agreed on theirs before this
+    is_named = arguments.name is not None or arguments.profile_steps
     free_folder = None if is_named else partial(_free_folder, arguments)
     options = RunOptions(observers, (), display.say, distribution, arguments.step_timeout, free_folder)
     _print_result(arguments, train_run(plan, target, options))
