@@ -25,6 +25,16 @@ def read_requests(
 
     A prompt without a seed of its own gets the `copies` seeds after those of the prompt before it.
 
+    Args:
+        prompts: Prompts; "-" is read from standard input.
+        prompt_file: Path of a file that is one prompt, or of a .jsonl file of prompts with settings of their own.
+        prompt_lines: Path of a file of which each line is a prompt.
+        settings: Sampling settings of all prompts.
+        copies: Number of texts for each prompt.
+
+    Returns:
+        The requests, each with the file and line that it is from.
+
     Raises:
         TextgenError: A file cannot be read, or a setting is not allowed; the message names file and line.
     """

@@ -248,6 +248,15 @@ class SentencePieceTokenizer(Tokenizer):
     first_byte = FIRST_BYTE
 
     def __init__(self, kind: str, names: list[str], serialized: bytes, processor: Any, labels: Sequence[str]) -> None:
+        """Makes a tokenizer of a loaded SentencePiece model.
+
+        Args:
+            kind: unigram, bpe or char.
+            names: SentencePiece's names of all tokens, in the order of their ids.
+            serialized: The model, as it is saved.
+            processor: SentencePiece's processor of this model.
+            labels: Labels that are tokens too.
+        """
         learned = names[FIRST_LEARNED:]
         printed = [*SPECIAL_PIECES, "\\n", *BYTE_NAMES, *map(_printable, learned)]
         piece_bytes = [b"", "\ufffd".encode(), b"", b"\n", *_every_byte()]

@@ -69,7 +69,19 @@ def refuse_unusable(settings: Mapping[str, Any], preset: str | None, start: Mode
 def refuse_contradictions(
     basis: Basis, facts: CorpusFacts, vocabulary: Vocabulary, model: ModelConfig, training: TrainingConfig
 ) -> None:
-    """Raises `ConfigError` for settings that exclude each other, `CorpusError` for less text than a batch."""
+    """Checks the settings of a plan against each other and against the text.
+
+    Args:
+        basis: What the plan starts from.
+        facts: Facts about the corpus.
+        vocabulary: The vocabulary.
+        model: Shape of the network.
+        training: Settings of training.
+
+    Raises:
+        ConfigError: Settings exclude each other.
+        CorpusError: The text is shorter than a batch.
+    """
     replicas = basis.shares.replicas
     _refuse_unknown_layers(training, model)
     if training.needs_start and not basis.fine_tuning:

@@ -84,7 +84,15 @@ def plan_vocabulary(
     sources: Sources,
     size: int | None = None,
 ) -> Vocabulary:
-    """The vocabulary, with `size` tokens if a size is chosen for it."""
+    """Plans the vocabulary.
+
+    Args:
+        corpus: Text to train on.
+        facts: Facts about it.
+        given: Flat settings that are given.
+        sources: Held-out text, vocabulary and model to start from, where there are any.
+        size: Number of tokens of a vocabulary that is trained; None to choose it by the text.
+    """
     if isinstance(corpus, PreparedCorpus):
         own = corpus.tokenizer
         config = from_dict(TokenizerConfig, corpus.settings.tokenizer)

@@ -110,7 +110,15 @@ def _report_vocabulary(start: ModelFolder | None, tokenizer: Tokenizer, say: Say
 def save_ngram_index(
     folder: Path, tokenizer: Tokenizer, data: TokenData, say: Say, of_start: NgramIndex | None = None
 ) -> None:
-    """Saves the n-grams of the text, by which copies are detected, and those of the model that the run starts from."""
+    """Saves the n-grams of the text, by which copies are detected, and those of the model that the run starts from.
+
+    Args:
+        folder: Folder of the model.
+        tokenizer: Its vocabulary.
+        data: The text.
+        say: Called with a line if the text is too long for it.
+        of_start: N-grams of the model that the run starts from.
+    """
     if len(data.train) > MAX_NGRAMS:
         say("The corpus is too large for an index of its n-grams, so copies of it cannot be detected.")
         return
@@ -120,7 +128,15 @@ def save_ngram_index(
 def save_known_words(
     folder: Path, tokenizer: Tokenizer, data: TokenData, say: Say, of_start: WordFilter | None = None
 ) -> None:
-    """Saves the words of the text and those of the model that the run starts from: the new model writes no others."""
+    """Saves the words of the text and those of the model that the run starts from: the new model writes no others.
+
+    Args:
+        folder: Folder of the model.
+        tokenizer: Its vocabulary.
+        data: The text.
+        say: Called with a line if too many words occur only once.
+        of_start: Words of the model that the run starts from.
+    """
     if tokenizer.tokenizer == "word" or len(data.train) > MAX_TOKENS:
         return
     counts = stream_words(data.train, tokenizer)
@@ -162,7 +178,15 @@ def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, d
 def initial_model(
     config: ModelConfig, training: TrainingConfig, tokenizer: Tokenizer, data: TokenData, start: ModelFolder | None
 ) -> LanguageModel:
-    """The network before the first step: with random weights, or with those of the model to start from."""
+    """Returns the network before the first step: with random weights, or with those of the model to start from.
+
+    Args:
+        config: Shape of the network.
+        training: Settings of training, with the seed of random weights.
+        tokenizer: The vocabulary.
+        data: The text, whose token frequencies are the first bias of the output layer.
+        start: The model to start from; None for random weights.
+    """
     from textgen.model.language_model import LanguageModel
     from textgen.training.initializers import initialize
 
