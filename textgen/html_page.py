@@ -5,9 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
+
+IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
+EXPORT = re.compile(r"^export (?:async )?(?:class|function|const) (\w+)", re.MULTILINE)
 
 
 def asset(package: str, name: str) -> str:
@@ -40,6 +44,28 @@ def fill(template: str, parts: Mapping[str, str]) -> str:
     """
     before, *rest = template.split("{{")
     return before + "".join(parts[name] + after for part in rest for name, after in [part.split("}}", 1)])
+
+
+def joined_modules(package: str, folder: str, names: Sequence[str]) -> str:
+    """Returns modules of JavaScript as one script without imports and exports.
+
+    Args:
+        package: Name of the package that they belong to.
+        folder: Folder of the package that holds them.
+        names: Names of their files without ".js", in the order in which they use each other.
+
+    Example:
+        >>> print(joined_modules("textgen.insight", "page", ["words"]).splitlines()[0])
+        const { WORDS, isChinese, switchLanguage, say } = (() => {
+    """
+    return "\n".join(_without_module_syntax(asset(package, f"{folder}/{name}.js")) for name in names)
+
+
+def _without_module_syntax(code: str) -> str:
+    """A module as part of a script: names that it exports become global there, its other names stay local."""
+    names = ", ".join(match[1] for match in EXPORT.finditer(code))
+    body = re.sub(r"^export ", "", IMPORT.sub("", code), flags=re.MULTILINE)
+    return f"const {{ {names} }} = (() => {{\n{body}return {{ {names} }};\n}})();\n"
 
 
 def json_in_html(value: Any) -> str:

@@ -26,7 +26,7 @@ from textgen.insight import report as report_module
 from textgen.insight.config import InspectConfig
 from textgen.insight.inspection import Inspection, cell_names, inspect_model
 from textgen.insight.memory import ContextLoss
-from textgen.insight.page import filled, page
+from textgen.insight.page import MODULES, filled, page, page_script
 from textgen.insight.properties import CHINESE, RULES, Backward
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import load_model
@@ -88,7 +88,7 @@ def test_the_page_allows_its_own_script_and_style_and_nothing_else(inspection: I
 
 
 def test_nothing_in_the_page_asks_the_network(inspection: Inspection) -> None:
-    assets = "".join(asset("textgen.insight", f"page/{name}") for name in ("page.html", "page.css", "page.js"))
+    assets = page_script() + "".join(asset("textgen.insight", f"page/{name}") for name in ("page.html", "page.css"))
     for way in ("fetch(", "XMLHttpRequest", "WebSocket", "sendBeacon", "EventSource", "import(", "@import", "url(http"):
         assert way not in assets
     addresses = re.findall(r"(?:https?:)?//[a-z][\w.]*\.\w+[^\s\"']*", assets)
@@ -172,7 +172,7 @@ def backward(tmp_path_factory: pytest.TempPathFactory) -> Inspection:
 def test_a_text_that_is_read_backward_is_shown_forward_document_by_document(
     backward: Inspection, tmp_path: Path
 ) -> None:
-    order = script().split("// === The order of the text ===")[1].split("// === What is chosen ===")[0]
+    order = module("inspection").split("// === The order of the text ===")[1].replace("export ", "")
     data = report_module.report(backward) | report_module.drawn(backward)
     code = f"""
     const D = given, N = D.text.tokens;
@@ -199,8 +199,8 @@ def words() -> dict[str, Any]:
     return found
 
 
-def script() -> str:
-    return asset("textgen.insight", "page/page.js")
+def module(name: str) -> str:
+    return asset("textgen.insight", f"page/{name}.js")
 
 
 def test_every_word_is_there_in_english_and_chinese_with_the_same_numbers_in_it() -> None:
@@ -211,17 +211,36 @@ def test_every_word_is_there_in_english_and_chinese_with_the_same_numbers_in_it(
 
 
 def test_the_script_and_the_words_know_each_other() -> None:
-    named = set(re.findall(r'\b(?:say|paragraph|soft|section|block|question)\((?:"\w+", )?"([^"]+)"', script()))
+    named = set(re.findall(r'\b(?:say|paragraph|soft|section|block|question)\((?:"\w+", )?"([^"]+)"', page_script()))
     assert len(named) > 80
     assert named <= set(words())
     begins = ("property: ", "property backward: ", "missing: ", "held ", "written ", "note ")
+    script = page_script()
     for key in words():
-        assert f'"{key}"' in script() or key.startswith(begins), key
+        assert f'"{key}"' in script or key.startswith(begins), key
     rules = RULES | CHINESE
     for name in rules:
         assert f"property: {name}" in words()
     mirrored = {f"property backward: {name}" for name, rule in rules.items() if rule.backward is Backward.MIRRORED}
     assert mirrored == {key for key in words() if key.startswith("property backward: ")}
+
+
+def test_the_script_joins_all_modules_each_after_those_that_it_uses() -> None:
+    script = page_script()
+    assert script.startswith('"use strict";\n')
+    assert not re.search(r"^\s*(import|export)\b", script, re.MULTILINE)
+    assert "</script" not in script.lower()
+    folder = Path(__file__).parents[2] / "textgen" / "insight" / "page"
+    assert {f"{name}.js" for name in MODULES} == {path.name for path in folder.glob("*.js")}
+    exported: dict[str, str] = {}  # name -> the module that exports it; names of all modules share one script
+    for name in MODULES:
+        for names, source in re.findall(r'^import {([^}]*)} from "\./(\w+)\.js";$', module(name), re.MULTILINE):
+            imported = {each.strip() for each in names.split(",")} - {""}
+            assert {exported.get(each) for each in imported} == {source}, (name, imported)
+        own = re.findall(r"^export (?:function|const) (\w+)", module(name), re.MULTILINE)
+        assert len(own) == module(name).count("\nexport ")
+        assert not exported.keys() & set(own)
+        exported |= dict.fromkeys(own, name)
 
 
 def test_the_package_takes_the_page_along() -> None:

@@ -12,6 +12,7 @@ from javascript import in_node, needs_node
 from textgen.generation.config import SamplingConfig
 from textgen.generation.infilling import GAP_TOKENS
 from textgen.html_page import asset
+from textgen.insight.page import page_script
 from textgen.server.config import ServerConfig
 from textgen.server.web_page import page_files
 
@@ -420,7 +421,7 @@ def test_functions_that_pages_share_are_alike() -> None:
     for name in ("$", "isOff", "visible", "element", "copy", "copySelected"):
         assert function(name, FILES["main.js"]) == function(name, exported["page"])
     assert function("quoted", FILES["command.js"]) == function("quoted", exported["story"])
-    pages = [FILES["editor.js"], exported["page"], asset("textgen.insight", "page/page.js")]
+    pages = [FILES["editor.js"], exported["page"], asset("textgen.insight", "page/elements.js")]
     assert len({function("isComposing", code) for code in pages}) == 1
 
 
@@ -431,7 +432,7 @@ def test_keys_of_an_input_method_are_left_to_it(tmp_path: Path) -> None:
     assert in_node("return given.map(isComposing);", given, tmp_path, before) == [True, True, False, False]
     others = {
         "onefile": asset("textgen.export", "onefile/page.js"),
-        "insight": asset("textgen.insight", "page/page.js"),
+        "insight": page_script(),
     }
     asked = {name: len(re.findall(r"\bevent\.isComposing|keyCode", code)) for name, code in (FILES | others).items()}
     assert {name: number for name, number in asked.items() if number} == {"editor.js": 2, "onefile": 2, "insight": 2}

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +25,7 @@ import numpy as np
 from textgen.dataset.word_filter import letter_changes
 from textgen.errors import SavedModelError
 from textgen.generation.config import SamplingConfig
-from textgen.html_page import asset
+from textgen.html_page import joined_modules
 from textgen.saved_model.compression import record_of_copy
 from textgen.saved_model.layout import (
     CARD,
@@ -65,8 +64,6 @@ MODULES = (  # modules of JavaScript, in the order in which they use each other
     "arithmetic", "random", "utf8", "tokenizer", "kernel", "packed", "network", "samplers", "healing", "word_guard",
     "constraints", "stopping", "writer",
 )  # fmt: skip
-IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
-EXPORT = re.compile(r"^export (?:async )?(?:class|function|const) (\w+)", re.MULTILINE)
 
 
 def packed_model(model: ModelFolder, licence: str = "", note: str = "") -> bytes:
@@ -218,18 +215,7 @@ def joined(names: Sequence[str]) -> str:
     Args:
         names: Names of files in `onefile/`, in the order in which they use each other.
     """
-    return "\n".join(_without_module_syntax(_module(name)) for name in names)
-
-
-def _module(name: str) -> str:
-    return asset("textgen.export", f"onefile/{name}.js")
-
-
-def _without_module_syntax(code: str) -> str:
-    """A module as part of a script: names that it exports become global there, its other names stay local."""
-    names = ", ".join(match[1] for match in EXPORT.finditer(code))
-    body = re.sub(r"^export ", "", IMPORT.sub("", code), flags=re.MULTILINE)
-    return f"const {{ {names} }} = (() => {{\n{body}return {{ {names} }};\n}})();\n"
+    return joined_modules("textgen.export", "onefile", names)
 
 
 def _card(model: ModelFolder, licence: str, note: str) -> dict[str, Any]:

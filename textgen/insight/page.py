@@ -10,10 +10,15 @@ import json
 from html import escape
 from typing import Any
 
-from textgen.html_page import asset, fill, json_in_html, policy
+from textgen.html_page import asset, fill, joined_modules, json_in_html, policy
 from textgen.insight.inspection import Inspection
 from textgen.insight.lesson import lesson
 from textgen.insight.report import drawn, report
+
+MODULES = (  # modules of JavaScript, in the order in which they use each other
+    "words", "elements", "numbers", "inspection", "choice", "charts", "selection", "tokens", "cells", "gates", "memory",
+    "changes", "lenses", "neighbours", "lesson", "page",
+)  # fmt: skip
 
 
 def page(inspection: Inspection, *, with_lesson: bool = False, is_own: bool = False) -> bytes:
@@ -32,9 +37,10 @@ def page(inspection: Inspection, *, with_lesson: bool = False, is_own: bool = Fa
 
 def filled(data: dict[str, Any], title: str) -> str:
     """The page with its data, its style and its script in place."""
-    template, style, script, words = (
-        asset("textgen.insight", f"page/{name}") for name in ("page.html", "page.css", "page.js", "words.json")
+    template, style, words = (
+        asset("textgen.insight", f"page/{name}") for name in ("page.html", "page.css", "words.json")
     )
+    script = page_script()
     parts = {
         "csp": policy(script, style),
         "title": escape(title),
@@ -44,3 +50,8 @@ def filled(data: dict[str, Any], title: str) -> str:
         "data": json_in_html(data),
     }
     return fill(template, parts)
+
+
+def page_script() -> str:
+    """Returns the script of the page: its modules as one script, strict as modules are."""
+    return '"use strict";\n' + joined_modules("textgen.insight", "page", MODULES)

@@ -1,0 +1,51 @@
+// What was seen: the data of the page, the names in it, its arrays, and the order of its text.
+
+import { WORDS, say } from "./words.js";
+
+export const D = JSON.parse(document.getElementById("data").textContent);
+export const M = D.model;
+export const N = D.text.tokens;
+
+export const cellName = (cell) => `L${cell.layer}/${cell.unit}`;
+export const propertyName = (name) => {
+  const keys = [`property ${D.text.direction}: ${name}`, `property: ${name}`].filter((key) => key in WORDS);
+  return keys.length ? say(keys[0]) : name;
+};
+
+// === Arrays ===
+
+function unpacked(text, Kind) {
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  return new Kind(bytes.buffer);
+}
+
+const STATES = unpacked(D.states.values, Int8Array); // [cells, N], 127 tanh
+export const ROW = new Map(D.states.cells.map((cell, row) => [cell, row]));
+export const TOP_IDS = unpacked(D.top.ids, Int32Array);
+export const TOP_SHARES = unpacked(D.top.probabilities, Uint16Array);
+export const PROPERTIES = Object.fromEntries(Object.entries(D.properties).map(([name, text]) => [name, unpacked(text, Uint16Array)]));
+export const SHOWN = D.shown.map((cell) => ({
+  ...cell,
+  series: Object.fromEntries(Object.entries(cell.values).map(([name, one]) =>
+    [name, Float32Array.from(unpacked(one.values, Int16Array), (value) => value * one.scale)])),
+}));
+export const cellOf = (index) => ({ layer: Math.floor(index / M.units), unit: index % M.units });
+export const indexOf = (cell) => cell.layer * M.units + cell.unit;
+export const statesOf = (index) => STATES.subarray(ROW.get(index) * N, (ROW.get(index) + 1) * N);
+export const shownOf = (index) => SHOWN.find((cell) => indexOf(cell) === index);
+
+// === The order of the text ===
+
+export const STARTS = D.documents.starts; // the first token of each document
+export const DOCUMENT = new Int32Array(N); // the document of each token
+STARTS.forEach((start, number) => DOCUMENT.fill(number, start, STARTS[number + 1] ?? N));
+
+/** Tokens, which stand in the order of reading, in that of the text: read backward, a document's last token comes first. */
+export function inTextOrder(from, to) {
+  const tokens = Array.from({ length: Math.max(0, to - from + 1) }, (_, at) => from + at);
+  if (D.text.direction !== "backward") return tokens;
+  const rank = (token) => (token < STARTS[DOCUMENT[token]] + D.documents.opening ? -N : -token);
+  return tokens.sort((a, b) => DOCUMENT[a] - DOCUMENT[b] || rank(a) - rank(b));
+}
+
+export const textOf = (from, to) => inTextOrder(from, to).map((token) => D.tokens.text[token]).join("");

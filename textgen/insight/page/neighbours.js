@@ -1,0 +1,14 @@
+// Tokens with similar embeddings.
+
+import { make, paragraph, section, table } from "./elements.js";
+import { D, M } from "./inspection.js";
+import { number } from "./numbers.js";
+import { say } from "./words.js";
+
+export function neighboursSection() {
+  const list = (found) => make("span", { class: "mono" }, found.map(([piece, cosine]) => `${piece} ${number(cosine, 2)}`).join("   "));
+  const heads = [{ text: say("token") }, { text: say(M.tied ? "both embeddings" : "input embedding") }];
+  if (!M.tied) heads.push({ text: say("output embedding") });
+  return section("neighbours", "neighbours title", paragraph(M.tied ? "neighbours tied" : "neighbours help"),
+    make("details", { open: true }, make("summary", {}, say("show")), table(heads, D.neighbours.map((one) => [make("span", { class: "mono" }, one.token), list(one.inputs), one.outputs ? list(one.outputs) : null].slice(0, heads.length)))));
+}
