@@ -18,15 +18,24 @@ export function cellsSection() {
   const rows = (found) => D.cells.filter((finding) => finding.is_found === found).map((finding) => {
     const change = changes.get(indexOf(finding));
     const chance = finding.is_count ? 0 : 0.5;
-    return [propertyName(finding.follows), ROW.has(indexOf(finding)) ? cellButton(indexOf(finding)) : cellName(finding), score(finding, finding.first), score(finding, finding.second),
-      `${number(chance, 1)} ± ${number(finding.threshold, 3)}`, score(finding, finding.token_alone), change && found ? signed(change.mean.bits, 4) : "–"];
+    return [
+      propertyName(finding.follows),
+      ROW.has(indexOf(finding)) ? cellButton(indexOf(finding)) : cellName(finding),
+      score(finding, finding.first),
+      score(finding, finding.second),
+      `${number(chance, 1)} ± ${number(finding.threshold, 3)}`,
+      score(finding, finding.token_alone),
+      change && found ? signed(change.mean.bits, 4) : "–",
+    ];
   });
-  const heads = ["property", "cell", "first half", "second half", "threshold", "token alone", "ablated"].map((key, column) => ({ text: say(key), n: column > 1 }));
+  const heads = ["property", "cell", "first half", "second half", "threshold", "token alone", "ablated"]
+    .map((key, column) => ({ text: say(key), n: column > 1 }));
   const found = rows(true), others = rows(false);
   const random = D.changes.random_bits;
   return section("cells", "cells title", paragraph("cells help"),
     found.length ? table(heads, found) : paragraph("none found"),
-    found.length && random.length ? soft("ablated help", { steps: D.changes.steps, low: signed(Math.min(...random), 4), high: signed(Math.max(...random), 4), random: random.length }) : null,
+    found.length && random.length ? soft("ablated help", { steps: D.changes.steps, random: random.length,
+      low: signed(Math.min(...random), 4), high: signed(Math.max(...random), 4) }) : null,
     others.length ? make("details", {}, make("summary", {}, say("not found", { number: others.length })), table(heads, others)) : null);
 }
 
@@ -63,9 +72,16 @@ export function pictureSection() {
   };
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
-    return { token: Math.min(N - 1, Math.floor((event.clientX - box.left) / box.width * N)), cell: rows[Math.min(rows.length - 1, Math.floor((event.clientY - box.top) / box.height * rows.length))] };
+    const place = (share, size) => Math.min(size - 1, Math.floor(share * size));
+    return {
+      token: place((event.clientX - box.left) / box.width, N),
+      cell: rows[place((event.clientY - box.top) / box.height, rows.length)],
+    };
   };
-  canvas.addEventListener("pointermove", (event) => { const found = at(event); line.textContent = `${cellName(cellOf(found.cell))} · ${say("token")} ${count(found.token + 1)} · ${number(statesOf(found.cell)[found.token] / 127, 2)}`; });
+  canvas.addEventListener("pointermove", (event) => {
+    const { token, cell } = at(event), value = number(statesOf(cell)[token] / 127, 2);
+    line.textContent = `${cellName(cellOf(cell))} · ${say("token")} ${count(token + 1)} · ${value}`;
+  });
   canvas.addEventListener("click", (event) => choose({ ...at(event), colour: "cell" }));
   select.addEventListener("change", paint);
   line.textContent = say("picture point");
@@ -91,7 +107,9 @@ export function saturationSection() {
   const plots = {};  // of each layer, which are a row where there is room
   for (const [gate, { closed, open }] of gates) {
     const [layer, name] = gate.split("/"), L = layer.split("_").pop();
-    const dots = closed.map((share, unit) => draw("circle", { cx: 28 + (size - 40) * share, cy: size - 28 - (size - 40) * open[unit], r: 2.2, fill: "var(--a)", opacity: 0.55 }));
+    const dots = closed.map((share, unit) => draw("circle", {
+      cx: 28 + (size - 40) * share, cy: size - 28 - (size - 40) * open[unit], r: 2.2, fill: "var(--a)", opacity: 0.55,
+    }));
     const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
     (plots[L] ??= []).push(make("figure", {}, draw("svg", { viewBox: `0 0 ${size} ${size}`, width: size, height: size, role: "img",
       "aria-label": say("saturation dot", { gate: `L${L}.${name}`, closed: percent(mean(closed)), open: percent(mean(open)) }) },

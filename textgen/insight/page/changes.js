@@ -7,19 +7,41 @@ import { say } from "./words.js";
 
 export function changesSection() {
   if (!D.changes.cells.length) return section("changes", "changes title", paragraph("changes none"));
-  const moved = (change) => [["↑", change.rising], ["↓", change.falling]].map(([arrow, tokens]) => make("div", { class: "moved" },
-    tokens.slice(0, 3).flatMap(({ token, before, after }) => [make("span", { class: "mono line" }, `${arrow} ${token} ${percent(before)} → ${percent(after)}`), " "])));
+  const line = (arrow, { token, before, after }) =>
+    make("span", { class: "mono line" }, `${arrow} ${token} ${percent(before)} → ${percent(after)}`);
+  const moved = (change) => [["↑", change.rising], ["↓", change.falling]].map(([arrow, tokens]) =>
+    make("div", { class: "moved" }, tokens.slice(0, 3).flatMap((one) => [line(arrow, one), " "])));
+  const heads = [
+    { text: say("held") },
+    { text: M.memory, n: true },
+    { text: say("bits a token"), n: true },
+    { text: say("with it"), n: true },
+    { text: say("without it"), n: true },
+    { text: say("tokens moved") },
+    { text: say("to write so") },
+  ];
   const blocks = D.changes.cells.map((cell) => {
-    const followed = D.cells.filter((finding) => finding.is_found && indexOf(finding) === indexOf(cell)).map((finding) => propertyName(finding.follows)).join(say("comma"));
+    const followed = D.cells.filter((finding) => finding.is_found && indexOf(finding) === indexOf(cell))
+      .map((finding) => propertyName(finding.follows)).join(say("comma"));
     const rows = ["mean", "low", "high"].map((name) => {
       const change = cell[name], text = `${cellName(cell)}=${change.number}`;
-      return [say(`held ${name}`), number(change.number, 2), signed(change.bits, 4), signed(change.bits_with, 4), signed(change.bits_without, 4), moved(change),
-        name === "mean" ? "" : make("code", {}, `--clamp ${text}`)];
+      return [
+        say(`held ${name}`),
+        number(change.number, 2),
+        signed(change.bits, 4),
+        signed(change.bits_with, 4),
+        signed(change.bits_without, 4),
+        moved(change),
+        name === "mean" ? "" : make("code", {}, `--clamp ${text}`),
+      ];
     });
     const written = D.written.find((one) => indexOf(one) === indexOf(cell));
     return [make("h3", {}, `${cellName(cell)}${followed ? ` · ${followed}` : ""}`),
-      table([{ text: say("held") }, { text: M.memory, n: true }, { text: say("bits a token"), n: true }, { text: say("with it"), n: true }, { text: say("without it"), n: true }, { text: say("tokens moved") }, { text: say("to write so") }], rows),
-      written ? make("div", { class: "three" }, ["low", "free", "high"].map((name) => make("figure", {}, make("figcaption", {}, say(`written ${name}`)), make("blockquote", {}, written[name])))) : null];
+      table(heads, rows),
+      written ? make("div", { class: "three" }, ["low", "free", "high"].map((name) =>
+        make("figure", {}, make("figcaption", {}, say(`written ${name}`)), make("blockquote", {}, written[name])))) : null];
   });
-  return section("changes", "changes title", paragraph("changes help", { steps: D.changes.steps }), ...blocks.flat(), pre(`textgen sample ${M.name} --clamp ${cellName(D.changes.cells[0])}=${D.changes.cells[0].high.number}`));
+  const [first] = D.changes.cells;
+  return section("changes", "changes title", paragraph("changes help", { steps: D.changes.steps }), ...blocks.flat(),
+    pre(`textgen sample ${M.name} --clamp ${cellName(first)}=${first.high.number}`));
 }

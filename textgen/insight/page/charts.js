@@ -61,7 +61,8 @@ export function chart({ title, series, xTitle, yTitle, logX = false, logY = fals
     parts.push(draw("polyline", { class: "line", stroke: COLOURS[which], "stroke-dasharray": DASHES[which],
       points: points.map(([x, y]) => `${px(x).toFixed(1)},${py(y).toFixed(1)}`).join(" ") }));
   });
-  const rows = series[0].x.map((x, at) => [tickText(x), ...series.map((one) => (Number.isFinite(one.y[at]) ? tickText(+one.y[at].toPrecision(3)) : "–"))]);
+  const shown = (y) => (Number.isFinite(y) ? tickText(+y.toPrecision(3)) : "–");
+  const rows = series[0].x.map((x, at) => [tickText(x), ...series.map((one) => shown(one.y[at]))]);
   const numbers = make("details", {}, make("summary", { class: "soft" }, say("numbers")),
     table([{ text: xTitle, n: true }, ...series.map((one) => ({ text: one.name, n: true }))], rows));
   return make("figure", {}, series.length > 1 ? legend(series.map((one) => one.name)) : null,

@@ -14,7 +14,10 @@ function cellSelect(id) {
   const select = make("select", { id, onchange: () => choose({ colour: "cell", cell: +select.value }) });
   watch((change) => {
     if (!("cell" in change)) return;
-    select.replaceChildren(...SHOWN.map((cell) => make("option", { value: indexOf(cell) }, cellName(cell) + (cell.follows.length ? ` · ${cell.follows.map(propertyName).join(say("comma"))}` : ""))));
+    select.replaceChildren(...SHOWN.map((cell) => {
+      const followed = cell.follows.map(propertyName).join(say("comma"));
+      return make("option", { value: indexOf(cell) }, cellName(cell) + (followed ? ` · ${followed}` : ""));
+    }));
     if (shownOf(now.cell)) select.value = now.cell;
     else select.prepend(make("option", { value: "", selected: true }, say("choose shown")));
   });
@@ -56,7 +59,8 @@ function strip(cell, names, low, high) {
     return [draw("line", { class: "axis", x1: left, x2: width, y1: y(0), y2: y(0) }),
       draw("text", { class: "val", x: 4, y: row * lane + lane / 2 - 2 }, name),
       draw("polyline", { class: "line", stroke: COLOURS[row % COLOURS.length], points }),
-      draw("text", { class: "soft", x: 4, y: row * lane + lane / 2 + 13 }, `${tickText(+limit[0].toFixed(1))} … ${tickText(+limit[1].toFixed(1))}`)];
+      draw("text", { class: "soft", x: 4, y: row * lane + lane / 2 + 13 },
+        limit.map((value) => tickText(+value.toFixed(1))).join(" … "))];
   });
   for (let t = low; t <= high; t++) {
     const x = left + step * (t - low) + step / 2;
@@ -65,8 +69,9 @@ function strip(cell, names, low, high) {
     parts.push(draw("text", { x, y: names.length * lane + 14, "text-anchor": [...piece].length > 1 ? "end" : "middle",
       transform: [...piece].length > 1 ? `rotate(-60 ${x} ${names.length * lane + 14})` : "", "font-size": 11 }, piece.slice(0, 6)));
   }
+  const values = names.map((name) => `${name} ${number(cell.series[name][now.token], 3)}`).join(", ");
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img",
-    "aria-label": say("gates picture", { cell: cellName(cell) }) + " " + names.map((name) => `${name} ${number(cell.series[name][now.token], 3)}`).join(", ") }, parts);
+    "aria-label": say("gates picture", { cell: cellName(cell) }) + " " + values }, parts);
   svg.style.maxWidth = "none";
   svg.addEventListener("click", (event) => {
     const box = svg.getBoundingClientRect();
@@ -85,26 +90,30 @@ export function stepSection() {
     const cell = shownOf(now.cell);
     place.replaceChildren(...(cell && now.token > 0 ? [diagram(cell, now.token), equations(cell, now.token)] : [soft("only shown")]));
   });
-  return section("step", "step title", paragraph(M.cell === "rnn" ? "step help rnn" : "step help", { cell: M.cell_name, activation: M.activation }), place);
+  const help = paragraph(M.cell === "rnn" ? "step help rnn" : "step help", { cell: M.cell_name, activation: M.activation });
+  return section("step", "step title", help, place);
 }
 
 const DIAGRAMS = { // nodes [x, y, text, value], wires [x1, y1, x2, y2]
   lstm: {
-    wires: [[90, 60, 170, 60], [210, 60, 310, 60], [350, 60, 560, 60], [190, 150, 190, 80], [330, 150, 330, 80], [280, 195, 310, 172], [380, 195, 350, 172],
-      [450, 60, 450, 95], [450, 135, 450, 160], [466, 175, 560, 175], [500, 232, 462, 186]],
-    nodes: (v, b) => [[50, 60, "c′", b.c], [190, 60, "×", null], [330, 60, "+", null], [600, 60, "c", v.c], [190, 165, "f", v.f], [330, 160, "×", null],
-      [260, 210, "i", v.i], [400, 210, "g", v.g], [450, 115, "tanh", Math.tanh(v.c)], [450, 175, "×", null], [520, 250, "o", v.o], [600, 175, "h", v.h]],
+    wires: [[90, 60, 170, 60], [210, 60, 310, 60], [350, 60, 560, 60], [190, 150, 190, 80], [330, 150, 330, 80],
+      [280, 195, 310, 172], [380, 195, 350, 172], [450, 60, 450, 95], [450, 135, 450, 160], [466, 175, 560, 175],
+      [500, 232, 462, 186]],
+    nodes: (v, b) => [[50, 60, "c′", b.c], [190, 60, "×", null], [330, 60, "+", null], [600, 60, "c", v.c],
+      [190, 165, "f", v.f], [330, 160, "×", null], [260, 210, "i", v.i], [400, 210, "g", v.g],
+      [450, 115, "tanh", Math.tanh(v.c)], [450, 175, "×", null], [520, 250, "o", v.o], [600, 175, "h", v.h]],
   },
   gru: {
-    wires: [[90, 60, 170, 60], [210, 60, 310, 60], [350, 60, 560, 60], [190, 150, 190, 80], [330, 150, 330, 80], [280, 200, 312, 172], [400, 200, 350, 172],
-      [480, 215, 452, 215]],
-    nodes: (v, b) => [[50, 60, "h′", b.h], [190, 60, "×", null], [330, 60, "+", null], [600, 60, "h", v.h], [190, 165, "z", v.z], [330, 160, "×", null],
-      [260, 215, "1−z", 1 - v.z], [410, 215, "g", v.g], [520, 215, "r", v.r]],
+    wires: [[90, 60, 170, 60], [210, 60, 310, 60], [350, 60, 560, 60], [190, 150, 190, 80], [330, 150, 330, 80],
+      [280, 200, 312, 172], [400, 200, 350, 172], [480, 215, 452, 215]],
+    nodes: (v, b) => [[50, 60, "h′", b.h], [190, 60, "×", null], [330, 60, "+", null], [600, 60, "h", v.h],
+      [190, 165, "z", v.z], [330, 160, "×", null], [260, 215, "1−z", 1 - v.z], [410, 215, "g", v.g],
+      [520, 215, "r", v.r]],
   },
   rnn: {
     wires: [[90, 60, 140, 60], [185, 60, 280, 60], [318, 60, 400, 60], [446, 60, 558, 60], [300, 150, 300, 80]],
-    nodes: (v, b) => [[50, 60, "h′", b.h], [163, 60, "h′·U", null], [300, 60, "+", null], [424, 60, M.activation, null], [600, 60, "h", v.h],
-      [300, 165, "x·W + b", null]],
+    nodes: (v, b) => [[50, 60, "h′", b.h], [163, 60, "h′·U", null], [300, 60, "+", null],
+      [424, 60, M.activation, null], [600, 60, "h", v.h], [300, 165, "x·W + b", null]],
   },
 };
 
@@ -115,24 +124,36 @@ function valuesAt(cell, t) {
 function diagram(cell, t) {
   const kind = M.cell === "gru" || M.cell === "rnn" ? M.cell : "lstm";
   const { wires, nodes } = DIAGRAMS[kind];
-  const arrow = draw("defs", {}, draw("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
-    draw("path", { d: "M0 0 L8 4 L0 8 z", fill: "var(--soft)" })));
+  const head = { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" };
+  const arrow = draw("defs", {}, draw("marker", head, draw("path", { d: "M0 0 L8 4 L0 8 z", fill: "var(--soft)" })));
   const lines = wires.map(([x1, y1, x2, y2]) => draw("line", { class: "wire", x1, y1, x2, y2, "marker-end": "url(#arrow)" }));
   const boxes = nodes(valuesAt(cell, t), valuesAt(cell, t - 1)).map(([x, y, text, value]) => draw("g", {},
-    value === null && text.length < 6 ? draw("circle", { class: "node", cx: x, cy: y, r: text.length > 2 ? 22 : 15 }) : draw("rect", { class: "node", x: x - 40, y: y - 20, width: 80, height: 40, rx: 6 }),
+    value === null && text.length < 6 ? draw("circle", { class: "node", cx: x, cy: y, r: text.length > 2 ? 22 : 15 })
+      : draw("rect", { class: "node", x: x - 40, y: y - 20, width: 80, height: 40, rx: 6 }),
     draw("text", { x, y: value === null ? y + 4 : y - 4, "text-anchor": "middle", class: value === null ? "val" : "soft" }, text),
     value === null ? null : draw("text", { x, y: y + 13, "text-anchor": "middle", class: "val" }, number(value, 3))));
   const svg = draw("svg", { viewBox: "0 0 650 285", width: 650, height: 285, role: "img", "aria-label": say("step picture") }, arrow, lines, boxes);
   svg.style.maxWidth = "none";
-  return make("figure", {}, make("div", { class: "wide", tabindex: "0", role: "group", "aria-label": say("step title") }, svg), make("figcaption", {}, say("step caption", { cell: cellName(cell), token: count(t + 1), piece: shownPiece(D.tokens.token[t]) })));
+  const piece = shownPiece(D.tokens.token[t]);
+  return make("figure", {},
+    make("div", { class: "wide", tabindex: "0", role: "group", "aria-label": say("step title") }, svg),
+    make("figcaption", {}, say("step caption", { cell: cellName(cell), token: count(t + 1), piece })));
 }
 
 function equations(cell, t) {
   const v = valuesAt(cell, t), b = valuesAt(cell, t - 1), n = (x) => number(x, 3);
-  const lines = M.cell === "rnn" ? [`h = ${M.activation}(x·W + h′·U + b) = ${n(v.h)}        h′ = ${n(b.h)}`]
-    : M.cell === "gru" ? [`h = z·h′ + (1 − z)·g`, `  = ${n(v.z)} · ${n(b.h)} + ${n(1 - v.z)} · ${n(v.g)} = ${n(v.h)}`, `${say("kept")} ${n(v.z * b.h)}   ${say("added")} ${n((1 - v.z) * v.g)}`,
-        `g = tanh(x·W + b + ${M.reset_after ? "r·(h′·U + b′)" : "(r·h′)·U"}) = ${n(v.g)}        r = ${n(v.r)}`]
-      : [`c = f·c′ + i·g`, `  = ${n(v.f)} · ${n(b.c)} + ${n(v.i)} · ${n(v.g)} = ${n(v.c)}`, `${say("kept")} ${n(v.f * b.c)}   ${say("added")} ${n(v.i * v.g)}`,
-        `h = o·tanh(c) = ${n(v.o)} · ${n(Math.tanh(v.c))} = ${n(v.h)}`];
+  if (M.cell === "rnn") return pre(`h = ${M.activation}(x·W + h′·U + b) = ${n(v.h)}        h′ = ${n(b.h)}`);
+  const sum = (kept, added) => `${say("kept")} ${n(kept)}   ${say("added")} ${n(added)}`;
+  const lines = M.cell === "gru" ? [
+    "h = z·h′ + (1 − z)·g",
+    `  = ${n(v.z)} · ${n(b.h)} + ${n(1 - v.z)} · ${n(v.g)} = ${n(v.h)}`,
+    sum(v.z * b.h, (1 - v.z) * v.g),
+    `g = tanh(x·W + b + ${M.reset_after ? "r·(h′·U + b′)" : "(r·h′)·U"}) = ${n(v.g)}        r = ${n(v.r)}`,
+  ] : [
+    "c = f·c′ + i·g",
+    `  = ${n(v.f)} · ${n(b.c)} + ${n(v.i)} · ${n(v.g)} = ${n(v.c)}`,
+    sum(v.f * b.c, v.i * v.g),
+    `h = o·tanh(c) = ${n(v.o)} · ${n(Math.tanh(v.c))} = ${n(v.h)}`,
+  ];
   return pre(lines.join("\n"));
 }

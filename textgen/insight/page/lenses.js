@@ -14,7 +14,9 @@ export function lensSection() {
     return make(right ? "b" : "span", { class: "mono" }, level.guesses[place] + (right ? " ✓" : ""));
   })]);
   return section("layers", "layers title", paragraph("layers help", { model: number(model, 2) }),
-    table([{ text: say("level") }, { text: say("logit lens"), n: true }, { text: say("fitted lens"), n: true }], rows), soft(M.residual ? "lens residual" : "lens plain"),
+    table([{ text: say("level") }, { text: say("logit lens"), n: true }, { text: say("fitted lens"), n: true }], rows),
+    soft(M.residual ? "lens residual" : "lens plain"),
     M.projection ? soft("lens projection") : null,
-    make("details", {}, make("summary", {}, say("guesses")), table([{ text: say("token read") }, ...levels.map((level) => ({ text: level.name }))], guesses)));
+    make("details", {}, make("summary", {}, say("guesses")),
+      table([{ text: say("token read") }, ...levels.map((level) => ({ text: level.name }))], guesses)));
 }

@@ -9,6 +9,8 @@ export function neighboursSection() {
   const list = (found) => make("span", { class: "mono" }, found.map(([piece, cosine]) => `${piece} ${number(cosine, 2)}`).join("   "));
   const heads = [{ text: say("token") }, { text: say(M.tied ? "both embeddings" : "input embedding") }];
   if (!M.tied) heads.push({ text: say("output embedding") });
+  const rows = D.neighbours.map((one) =>
+    [make("span", { class: "mono" }, one.token), list(one.inputs), one.outputs ? list(one.outputs) : null].slice(0, heads.length));
   return section("neighbours", "neighbours title", paragraph(M.tied ? "neighbours tied" : "neighbours help"),
-    make("details", { open: true }, make("summary", {}, say("show")), table(heads, D.neighbours.map((one) => [make("span", { class: "mono" }, one.token), list(one.inputs), one.outputs ? list(one.outputs) : null].slice(0, heads.length)))));
+    make("details", { open: true }, make("summary", {}, say("show")), table(heads, rows)));
 }

@@ -6,7 +6,8 @@ export const number = (value, digits = 3) => (value === null ? "–" : value.toF
 export const signed = (value, digits = 3) => (value === null ? "–" : (value > 0 ? "+" : "") + number(value, digits));
 export const count = (value) => value.toLocaleString(isChinese() ? "zh" : "en");
 export const round = (value) => count(+value.toPrecision(3));
-export const percent = (value) => (value > 0 && value < 1e-4 ? tickText(+value.toPrecision(2)) : `${(100 * value).toFixed(value < 0.1 ? 2 : 1)}${isChinese() ? "%" : " %"}`);
+export const percent = (value) => (value > 0 && value < 1e-4 ? tickText(+value.toPrecision(2))
+  : `${(100 * value).toFixed(value < 0.1 ? 2 : 1)}${isChinese() ? "%" : " %"}`);
 
 const SUPERSCRIPTS = { "-": "⁻", ...Object.fromEntries([..."⁰¹²³⁴⁵⁶⁷⁸⁹"].map((sign, digit) => [digit, sign])) };
 

@@ -25,10 +25,16 @@ function header() {
     [reach === null ? `> ${longest[0]}` : count(reach), say(reach === 1 ? "fact reach one" : "fact reach", { bits: NOISE })],
     [hundredth === null ? `> ${D.gradient.model.length - 1}` : hundredth, say(hundredth === 1 ? "fact gradient one" : "fact gradient")],
   ];
-  const switcher = make("button", { lang: isChinese() ? "en" : "zh-CN", onclick: () => { switchLanguage(); build(); document.querySelector(".bar button").focus(); } }, isChinese() ? "English" : "中文");
+  const other = () => {
+    switchLanguage();
+    build();
+    document.querySelector(".bar button").focus();
+  };
+  const switcher = make("button", { lang: isChinese() ? "en" : "zh-CN", onclick: other }, isChinese() ? "English" : "中文");
   top.replaceChildren(make("div", { class: "bar" }, switcher),
     make("h1", {}, say("title", { name: M.name })),
-    paragraph("intro", { cell: M.cell_name, layers: M.layers, units: M.units, vocabulary: count(M.vocabulary), kind: M.tokenizer, parameters: count(M.parameters) }),
+    paragraph("intro", { cell: M.cell_name, layers: M.layers, units: M.units, vocabulary: count(M.vocabulary),
+      kind: M.tokenizer, parameters: count(M.parameters) }),
     make("nav", { "aria-label": say("contents") }, SECTIONS.map(([id, title]) => make("a", { href: `#${id}` }, say(title)))),
     make("div", { class: "facts" }, facts.map(([value, text]) => make("div", {}, make("b", {}, String(value)), text))),
     notes());
@@ -38,7 +44,8 @@ function notes() {
   const lines = [];
   if (D.text.is_cut) lines.push(say("note cut", { tokens: count(N) }));
   if (D.text.is_own) lines.push(say("note own"));
-  if (M.missing.length) lines.push(say("note missing", { cell: M.cell_name, missing: M.missing.map((part) => say(`missing: ${part}`)).join(say("comma")) }));
+  const missing = M.missing.map((part) => say(`missing: ${part}`)).join(say("comma"));
+  if (missing) lines.push(say("note missing", { cell: M.cell_name, missing }));
   if (M.directions.length > 1 || D.text.direction === "backward") lines.push(say(`note ${D.text.direction}`));
   if (!D.cells.length) lines.push(say("note short"));
   if (M.residual) lines.push(say("note residual"));
@@ -49,9 +56,17 @@ function notes() {
 
 const SECTIONS = [
   ...(D.lesson ? [["lesson", "lesson title", lessonSection]] : []),
-  ["text", "text title", textSection], ["cells", "cells title", cellsSection], ["gates", "gates title", gatesSection], ["step", "step title", stepSection],
-  ["picture", "picture title", pictureSection], ["saturation", "saturation title", saturationSection], ["memory", "memory title", memorySection],
-  ["gradient", "gradient title", gradientSection], ["changes", "changes title", changesSection], ["layers", "layers title", lensSection], ["neighbours", "neighbours title", neighboursSection],
+  ["text", "text title", textSection],
+  ["cells", "cells title", cellsSection],
+  ["gates", "gates title", gatesSection],
+  ["step", "step title", stepSection],
+  ["picture", "picture title", pictureSection],
+  ["saturation", "saturation title", saturationSection],
+  ["memory", "memory title", memorySection],
+  ["gradient", "gradient title", gradientSection],
+  ["changes", "changes title", changesSection],
+  ["layers", "layers title", lensSection],
+  ["neighbours", "neighbours title", neighboursSection],
 ];
 
 function build() {

@@ -70,7 +70,10 @@ export function textSection() {
       if (span && (span.offsetTop < box.scrollTop + box.offsetTop || span.offsetTop > box.scrollTop + box.offsetTop + box.clientHeight - 40))
         box.scrollTop = span.offsetTop - box.offsetTop - box.clientHeight / 2;
     }
-    if ("from" in change) for (const [token, span] of spans) span.classList.toggle("in", now.from !== null && token >= now.from && token <= now.to);
+    if ("from" in change) {
+      const isIn = (token) => now.from !== null && token >= now.from && token <= now.to;
+      for (const [token, span] of spans) span.classList.toggle("in", isIn(token));
+    }
   });
   const panel = make("div", { class: "panel", "aria-live": "polite" });
   watch(() => panel.replaceChildren(...details()));
@@ -112,34 +115,40 @@ function colourBar() {
     else other.title = say("no such cell");
   };
   other.addEventListener("keydown", (event) => { if (event.key === "Enter" && !isComposing(event)) go(); });
-  return make("div", { class: "bar" }, make("label", { for: "colour" }, say("colour by")), select, other, make("button", { onclick: go }, say("show cell")), scale);
+  return make("div", { class: "bar" }, make("label", { for: "colour" }, say("colour by")), select, other,
+    make("button", { onclick: go }, say("show cell")), scale);
 }
 
 function details() {
   const t = now.token, parts = [];
-  const title = make("p", {}, make("b", { class: "mono" }, shownPiece(D.tokens.token[t])), ` · ${say("token")} ${count(t + 1)}/${count(N)}`);
-  parts.push(title);
+  parts.push(make("p", {}, make("b", { class: "mono" }, shownPiece(D.tokens.token[t])), ` · ${say("token")} ${count(t + 1)}/${count(N)}`));
   if (D.tokens.surprisal[t] !== null) {
-    parts.push(make("p", {}, say("surprise line", { bits: number(D.tokens.surprisal[t], 2), rank: count(D.tokens.rank[t]), entropy: number(D.tokens.entropy[t], 2) })));
+    const bits = number(D.tokens.surprisal[t], 2), rank = count(D.tokens.rank[t]), entropy = number(D.tokens.entropy[t], 2);
+    parts.push(make("p", {}, say("surprise line", { bits, rank, entropy })));
     const K = D.top.number, from = (t - 1) * K;
     const rows = [...Array(K).keys()].map((place) => [D.top.tokens[TOP_IDS[from + place]], TOP_SHARES[from + place] / 10000]);
-    parts.push(make("div", { class: "top", role: "img", "aria-label": say("expected") + ": " + rows.map(([piece, share]) => `${piece} ${percent(share)}`).join(", ") },
-      rows.flatMap(([piece, share]) => {
-        const bar = make("i");
-        bar.style.width = `${100 * share}%`;
-        return [make("span", { class: "mono" }, piece === D.tokens.token[t] ? make("b", {}, piece) : piece), bar, make("span", { class: "soft" }, percent(share))];
-      })));
+    const label = say("expected") + ": " + rows.map(([piece, share]) => `${piece} ${percent(share)}`).join(", ");
+    parts.push(make("div", { class: "top", role: "img", "aria-label": label }, rows.flatMap(([piece, share]) => {
+      const bar = make("i");
+      bar.style.width = `${100 * share}%`;
+      const shown = piece === D.tokens.token[t] ? make("b", {}, piece) : piece;
+      return [make("span", { class: "mono" }, shown), bar, make("span", { class: "soft" }, percent(share))];
+    })));
   }
   parts.push(make("p", {}, make("b", {}, cellName(cellOf(now.cell))), " · ", memoryLine(t)));
   const followed = D.cells.filter((finding) => PROPERTIES[finding.follows]).map((finding) => [finding, PROPERTIES[finding.follows][t]]);
-  const there = followed.filter(([finding, value]) => finding.is_count || value).map(([finding, value]) => propertyName(finding.follows) + (finding.is_count ? ` ${count(value)}` : ""));
+  const there = followed.filter(([finding, value]) => finding.is_count || value)
+    .map(([finding, value]) => propertyName(finding.follows) + (finding.is_count ? ` ${count(value)}` : ""));
   if (there.length) parts.push(make("p", { class: "soft" }, there.join(" · ")));
   return parts;
 }
 
 function memoryLine(t) {
   const squashed = statesOf(now.cell)[t] / 127, known = shownOf(now.cell);
-  if (M.memory === "h") return M.activation === "relu" && !known && squashed >= 1 ? "h ≥ 1" : `h = ${number(known ? known.series.h[t] : squashed, 3)}`;
+  if (M.memory === "h") {
+    if (M.activation === "relu" && !known && squashed >= 1) return "h ≥ 1";
+    return `h = ${number(known ? known.series.h[t] : squashed, 3)}`;
+  }
   const raw = known ? `= ${number(known.series.c[t], 3)}` : Math.abs(squashed) > 0.99 ? say("beyond") : `≈ ${number(Math.atanh(squashed), 2)}`;
   return `c ${raw}, tanh(c) = ${number(squashed, 2)}`;
 }
