@@ -19,6 +19,8 @@ import json
 import math
 from typing import Any
 
+from textgen.wording import shortened
+
 LARGEST = 1 << 63  # maximum absolute value of an integer
 SHOWN = 40  # maximum number of characters of a wrong value in a message
 NAMES = {str: "a string", bool: "true or false", int: "an integer", float: "a number", dict: "an object"}
@@ -165,4 +167,4 @@ def _shown(value: Any) -> str:
     if isinstance(value, int) and abs(value) > LARGEST:
         return "a number of many digits"
     text = ascii(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return shortened(text, SHOWN)
