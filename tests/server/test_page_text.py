@@ -404,7 +404,7 @@ def test_the_command_leaves_out_what_the_command_line_does_by_itself() -> None:
     usual = SamplingConfig()
     found = dict(re.findall(r"(\w+): ([\d.]+)", FILES["command.js"].partition("USUAL = {")[2].partition("}")[0]))
     assert {name: float(value) for name, value in found.items()} == {name: getattr(usual, name) for name in found}
-    assert found.keys() == set(re.findall(r"^  (\w+): { usual", FILES["main.js"], re.MULTILINE))
+    assert found.keys() == set(re.findall(r"^  (\w+): { usual", FILES["settings.js"], re.MULTILINE))
     assert f"GAP_TOKENS = {GAP_TOKENS};" in FILES["command.js"]
 
 
@@ -419,7 +419,7 @@ def test_functions_that_pages_share_are_alike() -> None:
     """The exported page is a file of its own, so it cannot import from the server's page."""
     exported = {name: asset("textgen.export", f"onefile/{name}.js") for name in ("page", "story")}
     for name in ("$", "isOff", "visible", "element", "copy", "copySelected"):
-        assert function(name, FILES["main.js"]) == function(name, exported["page"])
+        assert function(name, FILES["dom.js"]) == function(name, exported["page"])
     assert function("quoted", FILES["command.js"]) == function("quoted", exported["story"])
     pages = [FILES["editor.js"], exported["page"], asset("textgen.insight", "page/elements.js")]
     assert len({function("isComposing", code) for code in pages}) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from textgen.server.config import ServerConfig
 from textgen.server.web_page import INDEX, page_files
 
 FILES = {name: data.decode() for name, data in page_files().items()}
+SCRIPTS = "".join(text for name, text in FILES.items() if name.endswith(".js"))
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +52,19 @@ def test_every_word_is_there_in_both_languages() -> None:
     )
     assert english == chinese
     used = set(re.findall(r'data-(?:word|label)="(\w+)"', FILES[INDEX]))
-    used |= set(re.findall(r'\b(?:say|button)\("(\w+)"', FILES["main.js"]))
+    used |= set(re.findall(r'\b(?:say|button)\("(\w+)"', SCRIPTS))
     assert used <= english
 
 
-def test_every_part_that_the_script_uses_is_on_the_page() -> None:
+def test_no_module_imports_itself_through_others() -> None:
+    """In a circle, a module would run before what it imports has."""
+    imports = {name: re.findall(r' from "\./([\w.]+)";', text) for name, text in FILES.items() if name.endswith(".js")}
+    assert len(list(TopologicalSorter(imports).static_order())) == len(imports)
+
+
+def test_every_part_that_the_scripts_use_is_on_the_page() -> None:
     ids = set(re.findall(r'\bid="([\w-]+)"', FILES[INDEX]))
-    used = set(re.findall(r'\$\("([\w-]+)"\)', FILES["main.js"]))
+    used = set(re.findall(r'\$\("([\w-]+)"\)', SCRIPTS))
     assert used <= ids
 
 

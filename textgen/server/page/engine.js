@@ -11,11 +11,15 @@ export function sentOf(prompt, suffix) {
   return { prompt: before, suffix: suffix.slice(0, endOfFirst(suffix, MOST - before.length)) };
 }
 
-export class ServerError extends Error {
+class ServerError extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
   }
+}
+
+export function explain(error) {
+  return error instanceof ServerError ? error.message : say("lost");
 }
 
 export class HttpEngine {

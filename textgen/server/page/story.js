@@ -60,6 +60,15 @@ export class Story {
     return number;
   }
 
+  // Removes a node that has added nothing, if it is the last one and nothing goes on from it.
+  forget(number) {
+    if (number !== this.nodes.length - 1 || this.nodes[number].children.length) return;
+    if (this.current === number) this.undo();
+    const parent = this.nodes[this.nodes.pop().parent];
+    parent.children = parent.children.filter((child) => child !== number);
+    parent.last = parent.children.at(-1) ?? -1;
+  }
+
   undo() {
     const node = this.nodes[this.current];
     if (node.parent < 0) return false;
@@ -284,6 +293,11 @@ export function textOf(spans) {
 
 export function lengthOf(spans) {
   return spans.reduce((sum, span) => sum + span.text.length, 0);
+}
+
+// The last characters of a text; one of them may be two units long.
+export function lastCharacters(text, number) {
+  return number ? [...text].slice(-number).join("") : "";
 }
 
 // Where the last `most` units of a text begin: at a line if there is one, and never inside a character. The place moves

@@ -1,0 +1,70 @@
+// Keeps the story soon after it has changed, and takes over what is kept.
+
+import { tell } from "./dom.js";
+import { Stale, accept, keep, kept, newer, setAside } from "./shelf.js";
+import { Story } from "./story.js";
+import { say } from "./words.js";
+
+export class Keeper {
+  #story;
+  #isWriting;
+  #onOther;
+  #saving = 0;
+  #changes = 0; // of the story so far
+  #handed = 0; // those of them that are kept or about to be
+  #safe = 0; // those of them that are kept
+
+  // Takes over nothing from another tab while isWriting(). Calls onOther() when it has.
+  constructor(story, { isWriting, onOther }) {
+    this.#story = story;
+    this.#isWriting = isWriting;
+    this.#onOther = onOther;
+    addEventListener("pagehide", () => this.#save());
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.#save() : this.#refresh()));
+  }
+
+  // Takes up the story that is kept. What cannot be read is set aside before anything is written over it.
+  async takeUp() {
+    const { revision, story: found } = await kept();
+    let before = null;
+    try {
+      before = found === null ? null : Story.fromJSON(found);
+    } catch {
+      await setAside(revision);
+      return tell(say("unreadable"));
+    }
+    accept(revision);
+    if (before) this.#story.adopt(before);
+  }
+
+  // Notes that the story has changed.
+  note(isStreaming) {
+    this.#changes++;
+    if (isStreaming && this.#saving) return; // within a second at most
+    clearTimeout(this.#saving);
+    this.#saving = setTimeout(() => {
+      this.#saving = 0;
+      this.#save();
+    }, isStreaming ? 700 : 150);
+  }
+
+  #save() {
+    if (this.#handed === this.#changes) return;
+    const upTo = (this.#handed = this.#changes);
+    keep(this.#story).then(() => { this.#safe = upTo; }, (error) => {
+      this.#handed = this.#safe;
+      tell(error instanceof Stale ? say("otherTab") : error.message);
+    });
+  }
+
+  // Shows what another tab has kept, unless this one has something that is not kept.
+  async #refresh() {
+    if (this.#safe !== this.#changes || this.#isWriting()) return;
+    const before = this.#changes;
+    const found = await newer().then((record) => record?.story && { ...record, story: Story.fromJSON(record.story) }).catch(() => null);
+    if (!found || this.#changes !== before || this.#isWriting()) return;
+    this.#story.become(found.story);
+    accept(found.revision);
+    this.#onOther();
+  }
+}

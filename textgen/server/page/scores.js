@@ -1,0 +1,65 @@
+// The surprisal of the user's own words: the server is asked for it when they pause.
+
+import { $, tell } from "./dom.js";
+import { explain } from "./engine.js";
+import { clamps } from "./settings.js";
+import { beginningOfLast } from "./story.js";
+
+export class Scores {
+  found = []; // [{start, end, token}]
+  #story;
+  #engine;
+  #onFound;
+  #asking = null;
+  #timer = 0;
+
+  constructor(story, engine, onFound) {
+    this.#story = story;
+    this.#engine = engine;
+    this.#onFound = onFound;
+  }
+
+  at(at) {
+    return this.found.find((score) => score.token && at >= score.start && at < score.end) ?? null;
+  }
+
+  forget() {
+    this.found = [];
+  }
+
+  // Moves what was found as a change moves the text.
+  move(change) {
+    this.found = this.found.flatMap((place) => moved(place, change));
+  }
+
+  ask() {
+    clearTimeout(this.#timer);
+    if ($("marks").value !== "surprisal") return;
+    this.#timer = setTimeout(async () => {
+      this.#asking?.abort();
+      this.#asking = new AbortController();
+      try {
+        await this.#find(this.#asking.signal);
+      } catch (error) {
+        if (error.name !== "AbortError") tell(explain(error));
+      }
+    }, 700);
+  }
+
+  async #find(signal) {
+    const all = this.#story.text;
+    const from = beginningOfLast(all, 2000);
+    const found = await this.#engine.score({ model: $("model").value, text: all.slice(from), clamp: clamps(), signal });
+    if (this.#story.text !== all) return;
+    const scores = found.map(({ start, end, token }) => ({ start: start + from, end: end + from, token }));
+    this.found = scores.filter(({ start }) => !this.#story.spans[this.#story.spanAt(start)?.number]?.token);
+    this.#onFound();
+  }
+}
+
+// The place after a change, in a list that is empty if the change has touched it.
+export function moved(place, { at, length, added }) {
+  if (place.end <= at) return [place];
+  const shift = added.length - length;
+  return place.start >= at + length ? [{ ...place, start: place.start + shift, end: place.end + shift }] : [];
+}

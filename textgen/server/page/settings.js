@@ -1,0 +1,107 @@
+// What is chosen beside the text: sliders, seed and cells as the server is asked for them, and what is remembered of it.
+
+import { $, element } from "./dom.js";
+import { readFrom, writeTo } from "./shelf.js";
+import { spoken } from "./words.js";
+
+const SLIDERS = {
+  temperature: { usual: 0.8, low: 0, high: 2, step: 0.05 },
+  min_p: { usual: 0.05, low: 0, high: 0.5, step: 0.01 },
+  top_p: { usual: 1, low: 0, high: 1, step: 0.01 },
+  top_k: { usual: 0, low: 0, high: 200, step: 1 },
+  repeat_penalty: { usual: 1, low: 1, high: 2, step: 0.05 },
+  max_tokens: { usual: 60, low: 1, high: 500, step: 1 },
+};
+const PRESETS = {
+  careful: { temperature: 0.5, min_p: 0.1, top_p: 1, top_k: 0, repeat_penalty: 1.05 },
+  usual: { temperature: 0.8, min_p: 0.05, top_p: 1, top_k: 0, repeat_penalty: 1 },
+  wild: { temperature: 1.2, min_p: 0.02, top_p: 1, top_k: 0, repeat_penalty: 1 },
+};
+export const CHOICES = ["marks", "font", "size", "number", "clamp"];
+
+const settings = Object.fromEntries(Object.entries(SLIDERS).map(([name, { usual }]) => [name, usual]));
+let onSet = () => {};
+
+// Puts the sliders on the page. Calls `onChange` whenever one of them gets a value.
+export function makeSliders(onChange) {
+  onSet = onChange;
+  for (const [name, { low, high, step, usual }] of Object.entries(SLIDERS)) {
+    const row = element("div", { className: "slider" });
+    const label = element("label", { htmlFor: `${name}-number` });
+    label.dataset.word = name;
+    const range = element("input", { type: "range", min: low, max: high, step, value: usual, id: `${name}-range` });
+    range.dataset.label = name;
+    const number = element("input", { type: "number", min: low, max: high, step, value: usual, id: `${name}-number` });
+    row.append(label, range, number);
+    $("sliders").append(row);
+    const take = (value) => {
+      if (Number.isFinite(value)) set(name, Math.min(high, Math.max(low, value)));
+    };
+    range.addEventListener("input", () => take(range.valueAsNumber));
+    number.addEventListener("change", () => take(number.valueAsNumber));
+  }
+  $("preset").addEventListener("change", () => Object.entries(PRESETS[$("preset").value]).forEach(([name, value]) => set(name, value)));
+}
+
+function set(name, value) {
+  settings[name] = value;
+  $(`${name}-range`).value = value;
+  $(`${name}-number`).value = value;
+  $(`${name}-range`).closest(".slider").classList.toggle("changed", value !== SLIDERS[name].usual);
+  const fits = Object.entries(PRESETS).find(([, preset]) => Object.entries(preset).every(([key, wanted]) => settings[key] === wanted));
+  $("preset").value = fits?.[0] ?? "";
+  remember();
+  onSet();
+}
+
+function seed() {
+  const text = $("seed").value.trim();
+  return /^[0-9]{1,15}$/.test(text) ? Number(text) : null;
+}
+
+export function clamps() {
+  return $("clamp").value.split(/[\s,，、]+/).filter(Boolean);
+}
+
+// What is asked of the server besides the text.
+export function asked() {
+  return { ...settings, ...(seed() !== null && { seed: seed() }), ...(clamps().length && { clamp: clamps() }) };
+}
+
+export function remember() {
+  const chosen = Object.fromEntries(CHOICES.map((id) => [id, $(id).value]));
+  const all = { settings, chosen, language: spoken(), ghost: $("ghost").checked, fill: $("fill").checked };
+  writeTo(() => localStorage, "textgen", JSON.stringify(all));
+}
+
+// Returns what is remembered: an object that may lack anything.
+export function recall() {
+  try {
+    return JSON.parse(readFrom(() => localStorage, "textgen") ?? "{}") ?? {};
+  } catch {
+    return {};
+  }
+}
+
+// Chooses what `recall` has returned.
+export function restore(before) {
+  for (const [name, value] of Object.entries(before.settings ?? {})) if (name in SLIDERS && Number.isFinite(value)) set(name, value);
+  set("temperature", settings.temperature);
+  for (const id of CHOICES) if (before.chosen?.[id]) $(id).value = before.chosen[id];
+  $("ghost").checked = Boolean(before.ghost);
+  $("fill").checked = Boolean(before.fill);
+}
+
+// Shows the page as chosen.
+export function look() {
+  const fonts = {
+    serif: "",
+    sans: 'system-ui, "Noto Sans", "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif',
+    mono: 'ui-monospace, "DejaVu Sans Mono", "Noto Sans Mono CJK SC", monospace',
+  };
+  const style = document.documentElement.style;
+  style.setProperty("--size", `${$("size").value}px`);
+  fonts[$("font").value] ? style.setProperty("--font", fonts[$("font").value]) : style.removeProperty("--font");
+  $("legend").hidden = $("marks").value !== "surprisal";
+  $("advanced").classList.toggle("changed", clamps().length > 0);
+}

@@ -1,0 +1,78 @@
+// What the model suggests at the end of the text while the user types.
+
+import { $ } from "./dom.js";
+import { sentOf } from "./engine.js";
+import { asked } from "./settings.js";
+
+export class Suggestions {
+  #story;
+  #view;
+  #engine;
+  #isWriting;
+  #onTake;
+  #ghost = null; // {text, at}
+  #asking = null;
+  #timer = 0;
+
+  // Suggests nothing while isWriting(). Calls onTake(end) when a suggestion has become text, which ends there.
+  constructor(story, view, engine, { isWriting, onTake }) {
+    this.#story = story;
+    this.#view = view;
+    this.#engine = engine;
+    this.#isWriting = isWriting;
+    this.#onTake = onTake;
+  }
+
+  // The suggestion that is shown; empty without one.
+  get text() {
+    return this.#ghost?.text ?? "";
+  }
+
+  ask() {
+    this.hide();
+    clearTimeout(this.#timer);
+    if ($("ghost").checked) this.#timer = setTimeout(() => this.#find(), 500);
+  }
+
+  async #find() {
+    const at = this.#view.caret;
+    if (at !== this.#story.text.length || !at || this.#isWriting()) return;
+    const prompt = this.#story.text;
+    let text = "";
+    this.#asking?.abort();
+    this.#asking = new AbortController();
+    try {
+      await this.#engine.write({
+        model: $("model").value, sent: sentOf(prompt, ""), n: 1, settings: { ...asked(), max_tokens: 10, until: "sentence" },
+        signal: this.#asking.signal, onSpan: (_, span) => { text += span.text; },
+      });
+    } catch {
+      return;
+    }
+    if (this.#isWriting() || this.#story.text !== prompt || !text || text.includes("\n") && !text.trim()) return;
+    this.#show({ text, at });
+  }
+
+  #show(ghost) {
+    this.#ghost = ghost;
+    this.#view.ghost = this.text;
+  }
+
+  hide() {
+    this.#show(null);
+  }
+
+  // Makes the suggestion a part of the text, or only its beginning.
+  take(text = this.text) {
+    const { at } = this.#ghost;
+    const rest = this.text.slice(text.length);
+    if (at !== this.#story.text.length) return this.hide(); // it continues another text
+    this.#story.change(at, 0, [{ text, origin: "model" }], "suggestion");
+    this.#onTake(at + text.length);
+    rest ? this.#show({ text: rest, at: at + text.length }) : this.ask();
+  }
+
+  takeWord() {
+    this.take(this.text.match(/^\s*\S+/)?.[0]);
+  }
+}
