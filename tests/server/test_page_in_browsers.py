@@ -511,6 +511,24 @@ def test_a_tab_that_another_one_has_overtaken_keeps_nothing(page: Page) -> None:
     page.browser.until(KEPT)
 
 
+def test_what_was_chosen_is_there_whenever_the_page_is_opened_again(page: Page) -> None:
+    chosen = {
+        "marks": "surprisal", "font": "mono", "size": "24", "number": "3", "clamp": "L1/0=1", "temperature-number": "1.1"
+    }  # fmt: skip
+    for name, value in chosen.items():
+        page.fill(name, value)
+    for name in ("ghost", "fill"):
+        page.push(name)
+    for _ in range(3):
+        page.open()
+        found = page.browser.evaluate(
+            f"Object.fromEntries({json.dumps([*chosen])}.map((id) => [id, document.getElementById(id).value]))"
+        )
+        assert found == chosen
+        assert page.browser.evaluate("['ghost', 'fill'].map((id) => document.getElementById(id).checked)") == [True] * 2
+    page.browser.evaluate("localStorage.clear()")
+
+
 def test_a_tab_that_is_shown_again_has_what_another_one_kept(page: Page) -> None:
     page.type("mine")
     page.browser.until(KEPT)

@@ -85,11 +85,12 @@ export function recall() {
 
 // Chooses what `recall` has returned.
 export function restore(before) {
-  for (const [name, value] of Object.entries(before.settings ?? {})) if (name in SLIDERS && Number.isFinite(value)) set(name, value);
-  set("temperature", settings.temperature);
   for (const id of CHOICES) if (before.chosen?.[id]) $(id).value = before.chosen[id];
   $("ghost").checked = Boolean(before.ghost);
   $("fill").checked = Boolean(before.fill);
+  // after the others, which `set` remembers as they are
+  for (const [name, value] of Object.entries(before.settings ?? {})) if (name in SLIDERS && Number.isFinite(value)) set(name, value);
+  set("temperature", settings.temperature);
 }
 
 // Shows the page as chosen.
