@@ -513,7 +513,8 @@ def test_a_tab_that_another_one_has_overtaken_keeps_nothing(page: Page) -> None:
 
 def test_what_was_chosen_is_there_whenever_the_page_is_opened_again(page: Page) -> None:
     chosen = {
-        "marks": "surprisal", "font": "mono", "size": "24", "number": "3", "clamp": "L1/0=1", "temperature-number": "1.1"
+        "marks": "surprisal", "font": "mono", "size": "24", "number": "3", "clamp": "L1/0=1",
+        "temperature-number": "1.1",
     }  # fmt: skip
     for name, value in chosen.items():
         page.fill(name, value)

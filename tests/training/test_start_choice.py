@@ -216,6 +216,23 @@ def test_a_text_for_a_larger_network_than_the_base_has_starts_from_random_weight
     assert planned(tmp_path).choice.reason == "the text supports a larger network than that of english"
 
 
+def test_a_long_text_unlike_what_a_base_has_read_starts_from_random_weights_if_there_is_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def name(loss: float, **settings: Any) -> str | None:
+        monkeypatch.setattr("textgen.training.plan_basis.relative_loss", lambda *given: loss)
+        return planned(tmp_path, **settings).choice.name
+
+    assert name(1.8) == "english"  # the text is short
+    monkeypatch.setattr("textgen.training.plan.LONG_TEXT", 1000)
+    assert name(1.8) is None
+    assert planned(tmp_path).choice.reason == "the text is long, and 1.80 x as hard for english as what it has read"
+    assert planned(tmp_path).training_config.schedule == "cosine"
+    assert name(1.5) == "english"
+    assert name(1.8, decay_target="base") == name(1.8, epochs=5) == "english"
+    assert name(1.8, learning_rate=1e-3) == "english"  # how hard the text is was not measured
+
+
 def test_too_little_text_is_refused_before_a_vocabulary_is_learned_from_it(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="The corpus has 4 characters, too few"):
         planned(tmp_path, "a\nb\nc\nd\n")

@@ -66,6 +66,9 @@ __all__ = ["Hardware", "Plan", "Sources", "make_plan"]
 
 RACE_VALIDATIONS = 10  # minimum number of validations in a race, so that one comes after a tenth of the run
 RACE_MINUTES = 5.0  # minimum budget in minutes; a tenth must exceed TensorFlow's start-up
+LONG_TEXT = 2_000_000  # bytes from which on random weights may learn more than a base
+HARD_FOR_BASE = 1.6  # minimum relative loss of such a text
+PASSES_ALONE = 10.0  # minimum passes from random weights in the time that there is
 NEED_START = ("decay_target", "interpolate_base", "freeze_layers")  # settings that need a model to start from
 ENOUGH_PASSES = 1.0  # passes over a text below which the vocabulary shrinks
 VOCABULARY_STEP = 0.8  # factor by which the vocabulary shrinks at a time
@@ -192,9 +195,25 @@ def _plan_by_rule(
         return _plan(corpus, given, preset, sources, hardware, choice)
     tuned = _plan(corpus, given, None, replace(sources, start=base), hardware, choice)
     if not choice.is_open:
-        return tuned
+        return _because_long(alone, tuned) if not of_start and _learns_more_alone(alone, tuned) else tuned
     first, second = _for_race([tuned, alone] if choice.name else [alone, tuned], given)
     return replace(first, rival=second)
+
+
+def _learns_more_alone(alone: Plan, tuned: Plan) -> bool:
+    """Whether random weights learn more: the text is long and unlike what the base has read, and there is time for it.
+
+    A network from random weights is smaller than a base, so it reads the text more often in the same time.
+    """
+    is_hard = (tuned.choice.relative_loss or 0.0) >= HARD_FOR_BASE
+    return is_hard and alone.facts.stats.bytes >= LONG_TEXT and alone.estimates.epochs >= PASSES_ALONE
+
+
+def _because_long(alone: Plan, tuned: Plan) -> Plan:
+    """The plan from random weights for a long text, with the reason why it is taken."""
+    choice = tuned.choice
+    reason = f"the text is long, and {choice.relative_loss:.2f} x as hard for {choice.name} as what it has read"
+    return replace(alone, choice=replace(choice, name=None, reason=reason, relative_loss=None))
 
 
 def _for_race(plans: Sequence[Plan], given: Mapping[str, Any]) -> list[Plan]:
