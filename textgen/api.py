@@ -22,7 +22,7 @@ from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.creation import refuse_taken
-from textgen.saved_model.model_names import check_name, free_name
+from textgen.saved_model.model_names import check_name, free_folder
 from textgen.saved_model.registry import find_run, find_tokenizer, models_folder
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.settings import from_dict, select, to_dict
@@ -264,8 +264,7 @@ class _Job:
 
     def free_folder(self) -> Path:
         """A folder with a name made from the first path."""
-        folder = models_folder(self.models_dir)
-        return folder / free_name(folder, self.places[0])
+        return free_folder(models_folder(self.models_dir), self.places[0])
 
     def tokenizer(self) -> Tokenizer | None:
         """The vocabulary to use, if one is named."""

@@ -226,7 +226,9 @@ def test_a_long_text_unlike_what_a_base_has_read_starts_from_random_weights_if_t
     assert name(1.8) == "english"  # the text is short
     monkeypatch.setattr("textgen.training.plan.LONG_TEXT", 1000)
     assert name(1.8) is None
-    assert planned(tmp_path).choice.reason == "the text is long, and 1.80 x as hard for english as what it has read"
+    assert planned(tmp_path).choice.reason == (
+        "the text is long, and the loss of english on it is 1.80 x that on its own text"
+    )
     assert planned(tmp_path).training_config.schedule == "cosine"
     assert name(1.5) == "english"
     assert name(1.8, decay_target="base") == name(1.8, epochs=5) == "english"

@@ -244,11 +244,10 @@ def _models_folder_and_name(arguments: Arguments) -> tuple[Path, str]:
 
 def _free_folder(arguments: Arguments) -> Path:
     """A folder for the model, with a name made from the corpus that no entry of the folder of models has."""
-    from textgen.saved_model.model_names import check_name, free_name
+    from textgen.saved_model.model_names import free_folder
     from textgen.saved_model.registry import models_folder
 
-    folder = models_folder(arguments.models_dir)
-    return folder / check_name(free_name(folder, arguments.paths[0]))
+    return free_folder(models_folder(arguments.models_dir), arguments.paths[0])
 
 
 def _newest_run(folder: Path, paths: tuple[str, ...]) -> str:

@@ -36,6 +36,16 @@ def free_name(folder: Path, path: str | Path) -> str:
     return next(name for n in range(1, len(taken) + 3) if (name := stem if n == 1 else f"{stem}-{n}") not in taken)
 
 
+def free_folder(models: Path, path: str | Path) -> Path:
+    """Returns an unused folder for a new model, with a name made from the path of its corpus.
+
+    Args:
+        models: Folder of models.
+        path: Path of the corpus.
+    """
+    return models / check_name(free_name(models, path))
+
+
 def check_name(name: str) -> str:
     """Checks that a name is valid for a model: a single path component.
 

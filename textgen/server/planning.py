@@ -169,18 +169,7 @@ async def plan_completion(
 
 
 async def plan_chat(request: ChatRequest, values: dict[str, Any], owner: str, resources: Resources) -> AnswerPlan:
-    """Plans the answer to a request for a chat.
-
-    Args:
-        request: The request.
-        values: The fields that it has, as they were sent.
-        owner: Whose request it is: see `textgen.server.access`.
-        resources: What the server has.
-
-    Raises:
-        ApiError: The request cannot be fulfilled.
-        TextgenError: The same, for a setting of the texts.
-    """
+    """Plans the answer to a request for a chat. Arguments and errors are those of `plan_completion`."""
     request.check()
     template = request.template or resources.config.chat_template
     if template not in ("text", "dialogue"):
