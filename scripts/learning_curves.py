@@ -48,8 +48,8 @@ def train(path: Path, seed: int, start: str, settings: dict[str, Any]) -> Result
     configure_process()
     load_tensorflow()
     from textgen.training import run
-    from textgen.training.plan import Hardware, Sources, make_plan
-    from textgen.training.start_choice import given_start
+    from textgen.training.planning.plan import Hardware, Sources, make_plan
+    from textgen.training.planning.start_choice import given_start
 
     sources = Sources(start=given_start(start or None, None), may_choose_base=not start)
     plan = make_plan(

@@ -70,8 +70,8 @@ def train(path: str, minutes: float, change: str) -> Result:
     configure_process()
     load_tensorflow()
     from textgen.training import run
-    from textgen.training.plan import Hardware, Sources, make_plan
-    from textgen.training.start_choice import given_start
+    from textgen.training.planning.plan import Hardware, Sources, make_plan
+    from textgen.training.planning.start_choice import given_start
 
     def planned(settings: dict[str, Any]) -> Any:
         preset = settings.pop("preset", None)

@@ -50,7 +50,7 @@ def train(text: str, settings: dict[str, Any], seconds: float) -> Result:
     from textgen.corpus.corpus import Corpus
     from textgen.machine import num_cores
     from textgen.training.observers.observer import Observer, RunReport, StepReport
-    from textgen.training.plan import Hardware, make_plan
+    from textgen.training.planning.plan import Hardware, make_plan
     from textgen.training.run import train
     from textgen.training.run_setup import RunOptions
 

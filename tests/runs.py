@@ -15,7 +15,7 @@ from textgen.saved_model.creation import claimed
 from textgen.saved_model.layout import CHECKPOINTS
 from textgen.saved_model.saving import save_model, write_training
 from textgen.training.checkpoints import Checkpoint, save_checkpoint
-from textgen.training.plan import Hardware, Plan, make_plan
+from textgen.training.planning.plan import Hardware, Plan, make_plan
 from textgen.training.run_start import begin
 from textgen.wording import Say, silent
 

@@ -89,7 +89,7 @@ def train(
     """Trains a model on text and saves it.
 
     Ctrl-C saves and raises `textgen.errors.Interrupted`; `resume` goes on from there. While two ways to start are tried
-    (see `start_choice.py`) nothing is saved.
+    (see `textgen.training.race`) nothing is saved.
 
     Args:
         paths: Files, folders or globs with the text, or a prepared folder. To resume, only if they were moved.
@@ -271,10 +271,10 @@ class _Job:
         return None if self.tokenizer_from is None else find_tokenizer(str(self.tokenizer_from), self.models_dir)
 
     def begin(self, target: Path, options: RunOptions) -> ModelFolder:
-        from textgen.training.plan import Sources, make_plan
-        from textgen.training.plan_inputs import held_out_text
+        from textgen.training.planning.inputs import held_out_text
+        from textgen.training.planning.plan import Sources, make_plan
+        from textgen.training.planning.start_choice import given_start
         from textgen.training.run import train as run
-        from textgen.training.start_choice import given_start
 
         corpus = open_corpus(self.places, from_dict(CorpusConfig, select(CorpusConfig, self.settings)))
         valid = None if self.valid_file is None else held_out_text(self.valid_file, corpus)

@@ -62,7 +62,7 @@ class Setting:
         choices: Values allowed.
         open_choice: A further choice, the beginning of a text of which the user writes the rest, such as `separator:`.
         section: Title under which `--help` shows the flag.
-        planned: Whether `textgen.training.plan` chooses a value where none is given.
+        planned: Whether `textgen.training.planning.plan` chooses a value where none is given.
         metavar: What `--help` shows for the value.
         off: Flag that switches a `bool` off, where it is not `--no-NAME`.
         escapes: Whether the flag reads \\n, \\t, \\r and \\\\ as escapes.

@@ -12,7 +12,7 @@ import pytest
 from textgen.cli.plan_report import describe, summary
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.training.plan import Hardware, make_plan
+from textgen.training.planning.plan import Hardware, make_plan
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_of_two_runs_that_start_together_the_second_takes_the_next_name(
             begun.append(folder)
             raise TrainingError("It ends here.")
 
-        monkeypatch.setattr("textgen.training.plan.make_plan", make_plan)
+        monkeypatch.setattr("textgen.training.planning.plan.make_plan", make_plan)
         monkeypatch.setattr("textgen.training.run.begin", begin)
         monkeypatch.setattr("textgen.cli.train.describe", lambda plan, target: f"plan of {target.name}")
         result = CliRunner().invoke(textgen, ["train", str(fables), "--models-dir", str(models), *flags])

@@ -40,7 +40,7 @@ from textgen.tokenizer.model_file import read_tokenizer
 from textgen.tokenizer.tokenizer import ByteTokenizer, load_tokenizer
 from textgen.tokenizer.vocabulary import learn_vocabulary, train_tokenizer
 from textgen.training.config import TrainingConfig
-from textgen.training.plan import Hardware, make_plan
+from textgen.training.planning.plan import Hardware, make_plan
 
 LABELS = ["Li Bai", "poe", "<unk>", "\\n|"]
 TEXT = "The cat saw the dog.\n<label poe> 床前明月光\n"

@@ -18,7 +18,7 @@ from textgen.dataset.prepared_corpus import PreparedCorpus, is_prepared, open_co
 from textgen.errors import ConfigError, CorpusError
 from textgen.storage.folders import MANIFEST
 from textgen.tokenizer.tokenizer import Tokenizer
-from textgen.training.plan import Hardware, Sources, make_plan
+from textgen.training.planning.plan import Hardware, Sources, make_plan
 
 
 def test_missing_shards_are_named_with_the_command_that_makes_them(tmp_path: Path) -> None:

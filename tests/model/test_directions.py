@@ -31,7 +31,7 @@ from textgen.model.reference import stack_of
 from textgen.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution
-from textgen.training.plan_estimates import tokens_per_second, training_memory
+from textgen.training.planning.estimates import tokens_per_second, training_memory
 from textgen.training.train_step import TrainStep
 
 load_tensorflow()

@@ -224,7 +224,7 @@ def test_errors_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("name", base_mix.RECIPES)
 def test_the_recipes_are_of_settings_that_train_takes(name: str, data: Path) -> None:
     from textgen.corpus.corpus import Corpus
-    from textgen.training.plan import make_plan
+    from textgen.training.planning.plan import make_plan
 
     recipe = train_base.recipe_of(name)
     plan = make_plan(Corpus([data / "poems.jsonl.zst"], CorpusConfig()), dict(recipe.settings))

@@ -41,7 +41,7 @@ TRAINING = """
 
     load_tensorflow(devices)
     from textgen.corpus.corpus import Corpus
-    from textgen.training.plan import Hardware, make_plan
+    from textgen.training.planning.plan import Hardware, make_plan
     from textgen.training.observers.observer import Observer
     from textgen.training.run import train
     from textgen.training.run_setup import RunOptions

@@ -33,7 +33,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import load_tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 from textgen.training.config import TrainingConfig
-from textgen.training.plan import Hardware, Plan, make_plan
+from textgen.training.planning.plan import Hardware, Plan, make_plan
 
 
 def cases(few: int, many: int) -> pytest.MarkDecorator:

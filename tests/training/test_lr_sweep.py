@@ -15,7 +15,7 @@ from textgen.dataset.batches import Batches
 from textgen.errors import ConfigError
 from textgen.runtime import load_tensorflow
 from textgen.training.loss_scale import LossScale
-from textgen.training.plan import Hardware, make_plan
+from textgen.training.planning.plan import Hardware, make_plan
 
 text = runs.text  # fixture
 

@@ -22,13 +22,14 @@ from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, TRAINING, read_t
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.storage.files import TEMPORARY, CannotWrite
 from textgen.storage.folders import MANIFEST
-from textgen.training import run, start_choice
+from textgen.training import run
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
-from textgen.training.plan import Hardware, Plan, Sources, make_plan
+from textgen.training.planning import start_choice
+from textgen.training.planning.plan import Hardware, Plan, Sources, make_plan
+from textgen.training.planning.start_choice import Fit, StartChoice
 from textgen.training.race import race
 from textgen.training.run_setup import RunOptions, RunSetup
 from textgen.training.run_start import begin
-from textgen.training.start_choice import Fit, StartChoice
 
 FABLES_20_KB = FABLES[:20_000]
 SETTINGS: dict[str, Any] = {"steps": 20, "batch_size": 4, "sequence_length": 16, "valid_tokens": 300, "seed": 3}

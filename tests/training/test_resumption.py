@@ -39,7 +39,7 @@ from textgen.storage.locks import locked
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.training import resumption, run, run_start
 from textgen.training.config import BUDGETS
-from textgen.training.plan import Hardware, Plan, Sources, make_plan
+from textgen.training.planning.plan import Hardware, Plan, Sources, make_plan
 from textgen.training.resumption import ResumeSources, read_run
 from textgen.training.run_setup import RunSetup
 

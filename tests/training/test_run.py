@@ -49,7 +49,7 @@ from textgen.training.checkpoints import newest_checkpoint, save_checkpoint
 from textgen.training.loss_health import Health
 from textgen.training.loss_scale import LossScale
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
-from textgen.training.plan import Hardware, Plan, Sources, make_plan
+from textgen.training.planning.plan import Hardware, Plan, Sources, make_plan
 from textgen.training.run import resume, train
 from textgen.training.run_setup import RunOptions
 
@@ -628,7 +628,7 @@ def test_a_run_that_is_made_longer_gets_more_validations(
     minutes: float, given: dict[str, Any], later: float | None, expected: int
 ) -> None:
     from textgen.training.config import TrainingConfig
-    from textgen.training.plan_validations import plan_patience, validations_in
+    from textgen.training.planning.validations import plan_patience, validations_in
     from textgen.training.resumption import _changed_training
 
     values = {"num_validations": validations_in(60 * minutes), **given}

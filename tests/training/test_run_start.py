@@ -19,7 +19,7 @@ from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 from textgen.training import run_start
-from textgen.training.plan import Plan
+from textgen.training.planning.plan import Plan
 
 plan, text = runs.plan, runs.text  # fixtures
 

@@ -12,7 +12,7 @@ from textgen.wording import counted, short
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
-    from textgen.training.plan import Plan
+    from textgen.training.planning.plan import Plan
 
 LABELS_SHOWN = 8
 FEW_TOKENS = 1000  # number of held-out tokens below which a score says little
@@ -55,7 +55,7 @@ def _vocabulary(plan: Plan) -> str:
 
 def _base(plan: Plan) -> str:
     """What the run starts from, and why."""
-    from textgen.training.plan_training import HARD_TEXT
+    from textgen.training.planning.training import HARD_TEXT
 
     choice = plan.choice
     hard = ""
@@ -131,7 +131,7 @@ def _training(plan: Plan) -> str:
 
 
 def plan_values(plan: Plan, folder: Path) -> dict[str, Any]:
-    """The plan, for programs. Estimates have the names that they have in `textgen.training.plan_estimates`."""
+    """The plan, for programs. Estimates have the names that they have in `textgen.training.planning.estimates`."""
     return {
         "folder": str(folder),
         "corpus": to_dict(plan.corpus_config),

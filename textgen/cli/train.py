@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from textgen.training.distribution import Distribution, Shares
     from textgen.training.observers.observer import Observer
     from textgen.training.observers.progress import Display
-    from textgen.training.plan import Plan
+    from textgen.training.planning.plan import Plan
 
 
 SIZES_HELP = ", ".join(
@@ -358,10 +358,10 @@ def make_plan(
         The plan, and the devices and processes that were joined, if any.
     """
     from textgen.dataset.prepared_corpus import open_corpus
-    from textgen.training import plan
     from textgen.training.distribution import Distribution
-    from textgen.training.plan_inputs import held_out_text
-    from textgen.training.start_choice import given_start
+    from textgen.training.planning import plan
+    from textgen.training.planning.inputs import held_out_text
+    from textgen.training.planning.start_choice import given_start
 
     start = given_start(arguments.start, arguments.models_dir)  # before standard input is read
     tokenizer = arguments.tokenizer()

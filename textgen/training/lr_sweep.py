@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError
 from textgen.training.lr_finder import Point
-from textgen.training.plan import Plan
+from textgen.training.planning.plan import Plan
 from textgen.training.run_start import encode, initial_model, training_data
 from textgen.wording import Say, silent
 

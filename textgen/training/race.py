@@ -1,10 +1,10 @@
 """Tries two plans for a tenth of their runs each, and keeps the one that predicts held-out text better.
 
-Used where the rule of `textgen.training.start_choice` leaves open whether a base suits a text. Each plan trains up to
-its first validation after a tenth of the run, under its own schedule, in a temporary folder inside that of the new
-model. The files of the better one are then moved to where the run keeps its own. It goes on from its checkpoint, so
-none of its steps is lost, and it ends with the weights that it would have without a race. Scores are compared in bits
-per byte, because the vocabularies differ.
+Used where the rule of `textgen.training.planning.start_choice` leaves open whether a base suits a text. Each plan
+trains up to its first validation after a tenth of the run, under its own schedule, in a temporary folder inside that of
+the new model. The files of the better one are then moved to where the run keeps its own. It goes on from its
+checkpoint, so none of its steps is lost, and it ends with the weights that it would have without a race. Scores are
+compared in bits per byte, because the vocabularies differ.
 
 Nothing of a race is resumed: an interrupted one leaves no files. A run that went on after a race resumes as any other.
 """
@@ -23,9 +23,9 @@ from textgen.errors import Interrupted, TrainingError
 from textgen.storage.files import TEMPORARY, writing
 from textgen.storage.folders import MANIFEST, replace_folder
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
-from textgen.training.plan import RACE_VALIDATIONS, Plan
+from textgen.training.planning.plan import RACE_VALIDATIONS, Plan
+from textgen.training.planning.start_choice import NONE
 from textgen.training.run_setup import RunOptions, RunSetup
-from textgen.training.start_choice import NONE
 from textgen.wording import Say
 
 Contend = Callable[[Plan, Path, RunOptions], RunSetup]

@@ -36,9 +36,9 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
-from textgen.training.plan_validations import plan_patience, validations_in
+from textgen.training.planning.start_choice import NONE
+from textgen.training.planning.validations import plan_patience, validations_in
 from textgen.training.run_setup import RunSetup
-from textgen.training.start_choice import NONE
 from textgen.wording import Say, silent
 
 PATHS_BYTES = 1 << 23  # maximum bytes of paths in training.json; if there are more, the user names them when resuming

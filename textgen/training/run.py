@@ -29,7 +29,7 @@ from textgen.storage.locks import locked
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint
 from textgen.training.observers.observer import Observer, RunReport
-from textgen.training.plan import Plan
+from textgen.training.planning.plan import Plan
 from textgen.training.race import race
 from textgen.training.resumption import ResumeSources, read_run
 from textgen.training.run_setup import RunOptions, RunSetup
@@ -51,7 +51,7 @@ def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> Model
     However the run ends, the best weights so far stay saved.
 
     Args:
-        plan: Corpus and settings, from `textgen.training.plan.make_plan`.
+        plan: Corpus and settings, from `textgen.training.planning.plan.make_plan`.
         folder: Folder of the new model. It must not hold one.
         options: Observers, callbacks, devices.
 

@@ -25,7 +25,7 @@ from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
 from textgen.training.config import TrainingConfig
-from textgen.training.plan import Plan
+from textgen.training.planning.plan import Plan
 from textgen.training.resumption import with_origin
 from textgen.training.run_setup import RunSetup
 from textgen.versions import module_version

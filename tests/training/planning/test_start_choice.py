@@ -23,14 +23,21 @@ from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import write_training
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.vocabulary import train_tokenizer
-from textgen.training import start_choice
 from textgen.training.distribution import Shares
-from textgen.training.plan import Hardware, Plan, Sources, make_plan
-from textgen.training.plan_estimates import run_seconds
-from textgen.training.relative_loss import relative_loss
-from textgen.training.start_choice import SUITABLE_UP_TO, UNSUITABLE_ABOVE, Fit, given_fit, given_start, measure_fit
+from textgen.training.planning import start_choice
+from textgen.training.planning.estimates import run_seconds
+from textgen.training.planning.plan import Hardware, Plan, Sources, make_plan
+from textgen.training.planning.relative_loss import relative_loss
+from textgen.training.planning.start_choice import (
+    SUITABLE_UP_TO,
+    UNSUITABLE_ABOVE,
+    Fit,
+    given_fit,
+    given_start,
+    measure_fit,
+)
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
 import misfit_texts
 
 LAPTOP = Hardware(2e11)
@@ -220,11 +227,11 @@ def test_a_long_text_unlike_what_a_base_has_read_starts_from_random_weights_if_t
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def name(loss: float, **settings: Any) -> str | None:
-        monkeypatch.setattr("textgen.training.plan_basis.relative_loss", lambda *given: loss)
+        monkeypatch.setattr("textgen.training.planning.basis.relative_loss", lambda *given: loss)
         return planned(tmp_path, **settings).choice.name
 
     assert name(1.8) == "english"  # the text is short
-    monkeypatch.setattr("textgen.training.plan.LONG_TEXT", 1000)
+    monkeypatch.setattr("textgen.training.planning.plan.LONG_TEXT", 1000)
     assert name(1.8) is None
     assert planned(tmp_path).choice.reason == (
         "the text is long, and the loss of english on it is 1.80 x that on its own text"

@@ -14,10 +14,10 @@ from textgen.saved_model.bases import is_base
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares
-from textgen.training.plan_estimates import scoring_speed, tokens_per_second
-from textgen.training.plan_inputs import Hardware, Sources
-from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary
-from textgen.training.relative_loss import relative_loss
+from textgen.training.planning.estimates import scoring_speed, tokens_per_second
+from textgen.training.planning.inputs import Hardware, Sources
+from textgen.training.planning.relative_loss import relative_loss
+from textgen.training.planning.vocabulary import CorpusFacts, Vocabulary
 
 SMALL_TEXT = 30_000  # tokens, about 110 KB of English, of the text for which the plan of pretrained models was chosen
 MUCH_MORE = 10  # minimum length of the text that such a model has read, relative to the text to train on
@@ -36,7 +36,7 @@ class Basis:
         fine_tuning: Whether the run starts from a trained model.
         read_much_more: Whether that model was trained on much more text than there is now, as a base was.
         keeps_vocabulary: Whether the run has the vocabulary of that model.
-        relative_loss: How hard the text is for such a model: see `textgen.training.relative_loss`; None if unknown.
+        relative_loss: How hard the text is for such a model: see `planning.relative_loss`; None if unknown.
         memory: Memory of each machine in bytes; None if it is unknown.
         sampled_softmax: Sampled tokens that approximate the full softmax; 0 for the full one, and until vocabulary and
             network are chosen.

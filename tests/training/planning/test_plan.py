@@ -14,11 +14,11 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError
 from textgen.model.config import ModelConfig
-from textgen.training import plan_basis
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares, require_shares
-from textgen.training.plan import Hardware, Plan, make_plan
-from textgen.training.plan_estimates import scoring_speed, tokens_per_second, training_memory
+from textgen.training.planning import basis as plan_basis
+from textgen.training.planning.estimates import scoring_speed, tokens_per_second, training_memory
+from textgen.training.planning.plan import Hardware, Plan, make_plan
 from textgen.training.presets import SIZES
 
 LAPTOP = 2e11  # operations a second
@@ -328,7 +328,7 @@ def test_the_parameter_count_and_the_memory_follow_the_sizes() -> None:
 def test_the_precision_is_what_the_machine_is_best_at_or_what_was_asked_for(
     best: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("textgen.training.plan_basis.best_precision", lambda: best)
+    monkeypatch.setattr("textgen.training.planning.basis.best_precision", lambda: best)
     assert plan(tmp_path, 50_000).training_config.precision == best
     assert plan(tmp_path, 50_000, precision="auto").training_config.precision == best
     assert plan(tmp_path, 50_000, precision="float32").training_config.precision == "float32"

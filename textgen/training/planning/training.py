@@ -10,9 +10,9 @@ from typing import Any
 from textgen.model.config import ModelConfig
 from textgen.settings import from_dict, select
 from textgen.training.config import DECOUPLED, TrainingConfig
-from textgen.training.plan_basis import SMALL_TEXT, Basis
-from textgen.training.plan_estimates import training_seconds
-from textgen.training.plan_validations import plan_patience, plan_validations
+from textgen.training.planning.basis import SMALL_TEXT, Basis
+from textgen.training.planning.estimates import training_seconds
+from textgen.training.planning.validations import plan_patience, plan_validations
 
 DEFAULT_MINUTES = 15.0  # maximum minutes planned for a run without a budget
 SHORTEST = 8  # minimum number of tokens of a planned window

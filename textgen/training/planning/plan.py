@@ -15,9 +15,9 @@ The rules are rough on purpose. Any setting that is given replaces the planned v
   a token, but reads fewer of them);
 - dropout and weight decay: by how often each token is seen; learning rate: by the width of the layers;
 - validations: by time, so that a short run does not spend much of it on them;
-- start: from a base, where one suits the text (see `textgen.training.start_choice`), otherwise from random weights. A
-  model that has read much more than there is to train on needs few passes, a lower learning rate that rises slowly, and
-  more dropout.
+- start: from a base, where one suits the text (see `textgen.training.planning.start_choice`), otherwise from random
+  weights. A model that has read much more than there is to train on needs few passes, a lower learning rate that rises
+  slowly, and more dropout.
 
 `make_plan` computes a chain of results, each from those before it: facts about the corpus, the vocabulary, the
 network, the training, and the estimates.
@@ -39,20 +39,21 @@ from textgen.tokenizer.config import MAX_VOCAB_SIZE, TokenizerConfig
 from textgen.tokenizer.vocabulary import choose_vocab_size
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares, require_shares
-from textgen.training.plan_basis import Basis, find_basis
-from textgen.training.plan_checks import (
+from textgen.training.planning.basis import Basis, find_basis
+from textgen.training.planning.checks import (
     refuse_contradictions,
     refuse_fraction,
     refuse_shared,
     refuse_unusable,
     without_prepared,
 )
-from textgen.training.plan_estimates import Estimates, machine_memory, run_seconds, training_seconds
-from textgen.training.plan_inputs import Hardware, Sources
-from textgen.training.plan_network import plan_dropout, plan_model, recurrent_weights, same_model
-from textgen.training.plan_training import plan_sampling, plan_training
-from textgen.training.plan_validations import plan_patience
-from textgen.training.plan_vocabulary import (
+from textgen.training.planning.estimates import Estimates, machine_memory, run_seconds, training_seconds
+from textgen.training.planning.inputs import Hardware, Sources
+from textgen.training.planning.network import plan_dropout, plan_model, recurrent_weights, same_model
+from textgen.training.planning.start_choice import NONE, StartChoice, choose_start, given_fit
+from textgen.training.planning.training import plan_sampling, plan_training
+from textgen.training.planning.validations import plan_patience
+from textgen.training.planning.vocabulary import (
     CorpusFacts,
     Vocabulary,
     corpus_facts,
@@ -60,7 +61,6 @@ from textgen.training.plan_vocabulary import (
     plan_vocabulary,
     vocabulary_size,
 )
-from textgen.training.start_choice import NONE, StartChoice, choose_start, given_fit
 
 __all__ = ["Hardware", "Plan", "Sources", "make_plan"]
 

@@ -21,7 +21,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import choose_vocab_size, refuse_vocabulary_settings, require_coverage
 from textgen.training.config import TrainingConfig
-from textgen.training.plan_inputs import Sources
+from textgen.training.planning.inputs import Sources
 from textgen.wording import counted
 
 LEAST_CHARACTERS = 1000  # minimum number of characters of a corpus, of which a part is held out

@@ -17,11 +17,11 @@ from textgen.settings import refuse_unknown, select
 from textgen.storage.addresses import without_secrets
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.training.config import TrainingConfig
-from textgen.training.plan_basis import Basis
-from textgen.training.plan_inputs import Sources, has_held_out
-from textgen.training.plan_vocabulary import CorpusFacts, Vocabulary
+from textgen.training.planning.basis import Basis
+from textgen.training.planning.inputs import Sources, has_held_out
+from textgen.training.planning.start_choice import network_settings
+from textgen.training.planning.vocabulary import CorpusFacts, Vocabulary
 from textgen.training.presets import SIZES
-from textgen.training.start_choice import network_settings
 from textgen.wording import counted
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from textgen.model.config import ModelConfig
 from textgen.training.config import TrainingConfig
-from textgen.training.plan_estimates import Estimates, run_seconds, tokens_per_second, training_seconds
+from textgen.training.planning.estimates import Estimates, run_seconds, tokens_per_second, training_seconds
 
 SPEED, SCORING_SPEED, TOKENS = 10_000.0, 24_000.0, 1_000_000
 MODEL = ModelConfig(8000, embedding_dim=512, hidden_units=512)

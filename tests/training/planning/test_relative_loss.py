@@ -10,9 +10,9 @@ import pytest
 from base_models import FABLES, save_base
 
 from textgen.saved_model.saved_model import ModelFolder, load_model
-from textgen.training.relative_loss import EXCERPT_BYTES, EXCERPTS, relative_loss
+from textgen.training.planning.relative_loss import EXCERPT_BYTES, EXCERPTS, relative_loss
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 MANUAL = (PROJECT / "textgen" / "cli" / "README.md").read_text(encoding="utf-8")
 
 

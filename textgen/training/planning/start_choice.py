@@ -88,8 +88,8 @@ class StartChoice:
         fit: How the vocabulary of the base, or one that is given, suits the text, if that was looked at.
         is_open: Whether a race is still to decide; `name` is then the likelier winner.
         bits_per_byte: Held-out scores of a race, by the name of what each run started from, a base or "none".
-        relative_loss: How hard the text is for the model: see `textgen.training.relative_loss`. None if it was not
-            measured, as the learning rate does not depend on it.
+        relative_loss: How hard the text is for the model: see `planning.relative_loss`. None if it was not measured,
+            as the learning rate does not depend on it.
     """
 
     name: str | None

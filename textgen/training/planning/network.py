@@ -9,11 +9,11 @@ from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.settings import from_dict, select
 from textgen.training.config import TrainingConfig
-from textgen.training.plan_basis import SMALL_TEXT, Basis
-from textgen.training.plan_estimates import machine_memory, training_seconds
-from textgen.training.plan_training import plan_training
+from textgen.training.planning.basis import SMALL_TEXT, Basis
+from textgen.training.planning.estimates import machine_memory, training_seconds
+from textgen.training.planning.start_choice import REGULARIZERS
+from textgen.training.planning.training import plan_training
 from textgen.training.presets import SIZES, with_sizes
-from textgen.training.start_choice import REGULARIZERS
 
 PASSES_WITHOUT_DROPOUT = 5.0  # maximum number of passes over a text in which a network hardly overfits
 PRETRAINED_DROPOUT = 0.4  # dropout between layers on a text of `SMALL_TEXT`, for a model trained on much more text
