@@ -5,7 +5,7 @@
 Trains on the first 300,000 bytes of the text, which a network of this size can learn by heart in the passes it gets,
 so that regularizers have something to do; its last tenth is held out. A seed decides first weights, dropout and which
 stretch of text is where in a batch, for all changes alike. One run a core, several side by side. Runs whose results are
-in the file are not repeated, so that an interrupted one goes on. The measure is nats a token of the held-out text, at
+in the file are not repeated, so that an interrupted one goes on. The measure is nats per token of the held-out text, at
 its best validation.
 """
 
@@ -125,7 +125,7 @@ def main() -> None:
         for _ in pool.map(add, missing):  # so that an error ends it
             pass
     report(
-        f"{options.data.name}, {options.epochs:g} passes", ["change", "nats a token, by seed", "mean"], table(results)
+        f"{options.data.name}, {options.epochs:g} passes", ["change", "nats per token, by seed", "mean"], table(results)
     )
 
 

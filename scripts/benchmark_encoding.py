@@ -17,7 +17,7 @@ from benchmarking import Result, arguments, interleave, peak_memory, report, run
 
 
 def work(run: Result) -> Result:
-    """Megabytes a second and memory of one contender."""
+    """Megabytes per second and memory of one contender."""
     import sentencepiece
 
     from textgen.corpus.config import CorpusConfig

@@ -57,7 +57,7 @@ def train_torch(data: Path, epochs: int) -> Result:
     model = nn.ModuleList([embedding, lstm, output, drop])
 
     def nats(text: torch.Tensor, learning_rate: float | None = None) -> float:
-        """Mean nats a word; with a learning rate it learns as it goes."""
+        """Mean nats per word; with a learning rate it learns as it goes."""
         model.train(learning_rate is not None)
         total, state = 0.0, None
         for at in range(0, len(text) - 1, STEPS):

@@ -96,7 +96,7 @@ class Load:
     """What a load met.
 
     Attributes:
-        name: How many streams, or requests a second.
+        name: How many streams, or requests per second.
         seconds: How long.
         first: Seconds from each request to its first token.
         between: Seconds between two tokens of a stream.
@@ -223,7 +223,7 @@ async def watch(load: Load, target: Target) -> None:
 
 
 async def measure(target: Target, seconds: float, streams: int = 0, rate: float = 0.0) -> Load:
-    """Measures a number of streams, or of requests a second, after a second of warming up.
+    """Measures a number of streams, or of requests per second, after a second of warming up.
 
     Args:
         target: The server.
@@ -273,7 +273,7 @@ def main() -> int:
     parser.add_argument("--peer", metavar="MODEL", help="with --url: a server of another program, and its model")
     parser.add_argument("--pid", type=int, help="with --url: the process of that server, to measure its memory")
     parser.add_argument("--streams", help="numbers of streams, with commas; 1,8,32,64 if no rates are given")
-    parser.add_argument("--rates", help="requests a second, with commas")
+    parser.add_argument("--rates", help="requests per second, with commas")
     parser.add_argument("--seconds", type=float, default=20.0, help="for each row")
     parser.add_argument("--tokens", type=int, default=100, help="of each text")
     parser.add_argument("--seeded", action="store_true", help="give each text a seed, so that it is computed by itself")

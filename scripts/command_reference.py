@@ -1,4 +1,4 @@
-"""Writes textgen/cli/README.md, the reference of commands and flags, from the program itself.
+"""Writes textgen/cli/README.md, the reference of commands and options, from the program itself.
 
 .venv/bin/python scripts/command_reference.py    # or: make readme
 """
@@ -18,10 +18,10 @@ from textgen.settings import USUAL
 REFERENCE = Path(__file__).parent.parent / "textgen" / "cli" / "README.md"
 UNBROKEN = "\b\n"  # begins a paragraph that Click does not wrap
 INTRODUCTION = """\
-# Commands and flags
+# Commands and options
 
-This page is generated from the program: `make readme` writes it, and a test compares it. The same text is shown by
-`--help` (the usual options) and `--help-all` (all of them) of each command.
+This page is generated from the program: `make readme` writes it, and a test compares it. `--help` of a command shows
+the same text. For a command with many options it shows the usual ones, and `--help-all` shows all.
 
 `MODEL` is the name of a model in `saved_models/`, the path or the address (`s3://` and others) of its folder, or a base
 (`english` or `chinese`). Where MODEL is optional, the default is the newest model, unless the command says otherwise.

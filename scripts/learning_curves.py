@@ -1,4 +1,4 @@
-"""What a base is worth: held-out bits a byte by the size of the text, with a base and without.
+"""What a base is worth: held-out bits per byte by the size of the text, with a base and without.
 
     python scripts/learning_curves.py --text tales=tales.txt --text verse=verse.txt --json curves.jsonl
     python scripts/learning_curves.py --misfits --json misfits.jsonl
@@ -137,7 +137,7 @@ def main() -> None:
         start, changed = ("none", {}) if run["without"] else (options.start, settings)
         results.append(measured(texts[run["text"]], run, start, changed))
         add_result(options.json, results[-1])
-        print(f"  {results[-1]['bits_per_byte']:.4f} bits a byte, {results[-1]['seconds']:.0f} s", file=sys.stderr)
+        print(f"  {results[-1]['bits_per_byte']:.4f} bits per byte, {results[-1]['seconds']:.0f} s", file=sys.stderr)
     report("Learning curves", ["text", "size", "without", "with", "change", "started from", "seeds"], table(results))
 
 

@@ -135,9 +135,9 @@ def main() -> None:
                 result = by_worker(__file__, job, f"{path}, {minutes:g} minutes, {change}")
                 results.append({"text": name, "minutes": minutes, "change": change, **result})
                 add_result(options.json, results[-1])
-                bits = f"{result['bits_per_byte']:.4f} bits a byte" if result else "the same as planned"
+                bits = f"{result['bits_per_byte']:.4f} bits per byte" if result else "the same as planned"
                 print(f"{name}, {minutes:g} minutes, {change}: {bits}", file=sys.stderr)
-    report("Choices", ["text", "minutes", "run", "bits a byte", "against the plan", "epochs"], table(results))
+    report("Choices", ["text", "minutes", "run", "bits per byte", "against the plan", "epochs"], table(results))
 
 
 if __name__ == "__main__":

@@ -48,14 +48,14 @@ TASKS = {
         ("tinyshakespeare.txt",),
         (0.9,),
         "nats_per_token",
-        "nats a character",
+        "nats per character",
         "1.886 (nanoGPT, its recipe for a CPU), 1.4697 (the same on an A100); both on random windows without context",
     ),
     "enwik8": Task(
         ("enwik8",),
         (0.9, 0.95),
         "bits_per_byte",
-        "bits a byte",
+        "bits per byte",
         "1.24 (Krause et al. 2016, multiplicative LSTM, 46 M parameters)",
     ),
 }

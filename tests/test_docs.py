@@ -152,6 +152,15 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
+def test_a_link_leads_to_every_page() -> None:
+    linked = {
+        (page.parent / target.partition("#")[0]).resolve()
+        for page in PAGES
+        for target in LINK.findall(FENCE.sub("", text_of(page)))
+    }
+    assert {page for page in PAGES if name_of(page) != "README.md"} <= linked
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_link_leads_to_a_file_or_a_heading(page: Path) -> None:
     for target in LINK.findall(FENCE.sub("", text_of(page))):

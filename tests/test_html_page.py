@@ -54,3 +54,13 @@ def test_modules_import_what_they_use(page: str) -> None:
 )
 def test_a_forgotten_import_is_found(code: str, missing: set[str]) -> None:
     assert used_elsewhere(code, {"say", "count"}) == missing
+
+
+@pytest.mark.parametrize("page", ["server/page/index.html", "export/onefile/page.html"])
+def test_a_page_says_the_same_before_its_script_runs(page: str) -> None:
+    path = TEXTGEN / page
+    english = (path.parent / "words.js").read_text(encoding="utf-8").split("zh: {")[0]
+    words = dict(re.findall(r'^    (\w+): "([^"]*)",', english, re.MULTILINE))
+    shown = re.findall(r'data-word="(\w+)"[^>]*>([^<]*)<', path.read_text(encoding="utf-8"))
+    assert len(shown) > 10
+    assert [(name, text) for name, text in shown if text] == [(name, words[name]) for name, text in shown if text]

@@ -79,7 +79,7 @@ def test_training_says_the_plan_on_stderr_and_the_result_on_stdout(training: tup
     folder, result = training
     assert "48 documents by blank-line" in result.stderr
     assert "held-out loss" in result.stderr
-    assert "nats a token" in result.stdout
+    assert "nats per token" in result.stdout
     assert f"textgen sample {folder / 'my-songs'}\n" in result.stdout
     assert (folder / "my-songs" / "model.safetensors").exists()
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from textgen.cli import textgen
 
-NOTE = "There is no model in {} yet. This is the base {}. To train your own: textgen train FILE\n"
+NOTE = "There is no model in {} yet. Using the base {}. To train your own model: textgen train FILE\n"
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_a_folder_of_models_in_the_environment_may_be_made_later(work: Path, mon
     monkeypatch.setattr("textgen.server.serving.serve", lambda *arguments: None)
     why = "There is no folder later yet, which TEXTGEN_MODELS names: textgen train makes it."
     result = run("sample", "--prompt", "The cat", "--max-tokens", "2")
-    assert (result.exit_code, result.stderr.startswith(f"{why} This is the base english. ")) == (0, True)
+    assert (result.exit_code, result.stderr.startswith(f"{why} Using the base english. ")) == (0, True)
     result = run("models", "list", "--json")
     assert (result.exit_code, len(json.loads(result.stdout))) == (0, 2)
     assert result.stderr == f"{why} To train a model: textgen train FILE\n"

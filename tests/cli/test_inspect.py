@@ -69,7 +69,7 @@ def test_a_page_and_a_table(tiny_models: Path, text: str, tmp_path: Path) -> Non
     first = result.stdout.splitlines()[0]
     assert first.startswith("tiny: 2 x LSTM of 8 units, read forward; ")
     (bits,) = re.findall(r'"bits_per_token":([\d.]+)', html)
-    assert f", {float(bits):.3f} bits a token" in first
+    assert f", {float(bits):.3f} bits per token" in first
     assert "tokens of context" in result.stdout
     assert "open it in a browser" in result.stderr
 
@@ -84,7 +84,7 @@ def test_a_long_text_is_cut_and_it_says_so(tiny_models: Path, tmp_path: Path) ->
     (tmp_path / "long.txt").write_text("The cat sat. " * 80_000, encoding="utf-8")
     result = inspect(tiny_models, str(tmp_path / "long.txt"), "--documents", "file", "--max-tokens", "120", "--json")
     assert json.loads(result.stdout)["text"]["tokens"] == 120
-    assert "The text is longer: 120 tokens at its beginning are used." in result.stderr
+    assert "The text is longer: only its first 120 tokens are used. --max-tokens changes this." in result.stderr
 
 
 BAD = {

@@ -39,7 +39,7 @@ def result(folder: Path, perplexity: float = 7.4) -> Any:
 
 @pytest.mark.parametrize(("perplexity", "shown"), [(7.4, "7.40"), (sys.float_info.max, "1.798e+308")])
 def test_the_result_tells_the_perplexity_in_a_line(tmp_path: Path, perplexity: float, shown: str) -> None:
-    assert f", perplexity {shown}, 1.500 bits a byte." in summary(result(tmp_path / "novel", perplexity))
+    assert f", perplexity {shown}, 1.500 bits per byte." in summary(result(tmp_path / "novel", perplexity))
 
 
 def test_the_result_names_the_folder_as_the_plan_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

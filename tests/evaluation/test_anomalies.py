@@ -101,7 +101,7 @@ def test_what_surprises_is_flagged_and_nothing_before_there_is_something_to_comp
 
 
 def test_the_threshold_decides() -> None:
-    lines = ["ab"] * WARM_UP + ["a" * 99 + "!", "ab"]  # 8 / 101 bits a character more
+    lines = ["ab"] * WARM_UP + ["a" * 99 + "!", "ab"]  # 8 / 101 bits per character more
     for threshold, flagged in ((1.58, True), (1.59, False)):
         results = list(follow(Scorer(LengthModel(), TOKENIZER), lines, "line", threshold=threshold))
         assert results[-2].flagged == flagged

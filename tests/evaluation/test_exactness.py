@@ -57,5 +57,5 @@ def test_part_of_a_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("change", "divergence"), [(0.31, 0.0), (0.0, 0.0021), (math.nan, 0.0), (0.0, math.nan)])
 def test_too_much_is_refused_with_the_figures(change: float, divergence: float) -> None:
     Exactness(10.0, 10.0, 0.3, 0.002, 99.0, 5).check()
-    with pytest.raises(ConfigError, match=r"too much: its perplexity by .*at most \+0.3 %.* nats a token"):
+    with pytest.raises(ConfigError, match=r"too much: its perplexity by .*at most \+0.3 %.* nats per token"):
         Exactness(10.0, 10.0, change, divergence, 99.0, 5).check()

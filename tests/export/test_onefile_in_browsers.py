@@ -283,7 +283,7 @@ def test_a_copy_that_the_browser_refuses_is_told(browser: Browser, page: str) ->
     browser.evaluate("document.getElementById('copy-text').focus()")
     click(browser, "copy-text")
     browser.until(f"{STATUS} !== ''")
-    assert browser.evaluate(STATUS).startswith("Nothing was copied")
+    assert browser.evaluate(STATUS).startswith("Could not copy")
     assert browser.evaluate(FOCUSED) == "copy-text"
     assert browser.evaluate("document.querySelectorAll('textarea').length") == 0
 

@@ -232,7 +232,7 @@ def test_the_page_tells_how_far_back_the_model_looks_or_that_this_was_not_seen(t
             "> 8tokens of context, about",
             "With 8 tokens of context, the longest that was measured",
         ),
-        (math.nan, 1.0, math.nan, 0.04): ("8tokens of context, about", "needs – bits a token more"),
+        (math.nan, 1.0, math.nan, 0.04): ("8tokens of context, about", "needs – bits per token more"),
         (3.0, 1.0, 0.5, math.nan): (
             "> 4tokens of context, about",
             "With 4 tokens of context, the longest that was measured, 0.50 bits",

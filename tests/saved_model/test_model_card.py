@@ -143,7 +143,7 @@ def test_the_last_lines_of_a_training(saved: ModelFolder, monkeypatch: pytest.Mo
 def test_a_score_of_a_short_text_is_called_rough(saved: ModelFolder, tokens: int, caution: str) -> None:
     scores = {"nats_per_token": 1.0, "perplexity_per_token": 2.7, "bits_per_byte": 1.5, "tokens": tokens}
     saved.training.update(TRAINED | {"model": to_dict(saved.model_config), "scores": scores, "state": "done"})
-    line = f"Held-out text: 1.000 nats a token, perplexity 2.70, 1.500 bits a byte.{caution}"
+    line = f"Held-out text: 1.000 nats per token, perplexity 2.70, 1.500 bits per byte.{caution}"
     assert summary(saved).splitlines()[1] == line
 
 

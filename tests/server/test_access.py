@@ -47,10 +47,10 @@ def test_keys_that_no_client_can_send_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     for key in ("schlüssel", "钥匙", "ab\x01c"):
         path.write_text(f"abc\n{key}\n", encoding="utf-8")
-        with pytest.raises(ConfigError, match=r"Line 2 of .* is no key that a client can send") as caught:
+        with pytest.raises(ConfigError, match=r"Line 2 of .* is not a valid key") as caught:
             read_keys(str(path), {})
         assert key not in str(caught.value)
-        with pytest.raises(ConfigError, match="TEXTGEN_API_KEY is no key"):
+        with pytest.raises(ConfigError, match="TEXTGEN_API_KEY is not a valid key"):
             read_keys(None, {"TEXTGEN_API_KEY": key})
 
 

@@ -969,7 +969,7 @@ def test_a_copy_that_the_browser_refuses_is_told(page: Page) -> None:
     page.browser.evaluate(REFUSES_TO_COPY)
     page.browser.evaluate("document.getElementById('copy').focus()")
     page.push("copy")
-    page.browser.until("document.getElementById('status').textContent.startsWith('Nothing was copied')")
+    page.browser.until("document.getElementById('status').textContent.startsWith('Could not copy')")
     assert page.browser.evaluate("document.activeElement.id") == "copy"
 
 

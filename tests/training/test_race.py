@@ -101,13 +101,13 @@ def test_the_better_one_in_bits_a_byte_goes_on_with_its_files(
     assert setup.record["base"] == {
         "name": None if winner == "none" else winner,
         "decided_by": "race",
-        "reason": f"bits a byte after a tenth of the run: english {base:.3f}, random weights {none:.3f}",
+        "reason": f"bits per byte after a tenth of the run: english {base:.3f}, random weights {none:.3f}",
         "unknown_bytes": None,
         "token_ratio": None,
         "bits_per_byte": {"english": base, "none": none},
         "relative_loss": None,
     }
-    assert f"From random weights: {none:.3f} bits a byte on held-out text." in said
+    assert f"From random weights: {none:.3f} bits per byte on held-out text." in said
 
 
 def test_what_an_unfinished_run_left_gives_way_to_the_files_of_the_winner(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_the_winner_ends_with_the_weights_that_it_has_without_a_race_also_if_it_
     resumed = run.resume(tmp_path / "raced")
     assert resumed.training["base"] == record["base"]
     assert {path.name for path in resumed.folder.iterdir() if path.name.startswith(TEMPORARY)} == set()
-    assert f"| started from | {'random weights' if winner == 'none' else winner} (bits a byte after a tenth" in (
+    assert f"| started from | {'random weights' if winner == 'none' else winner} (bits per byte after a tenth" in (
         resumed.folder / CARD
     ).read_text(encoding="utf-8")
     assert plan.rival

@@ -28,7 +28,7 @@ COMMANDS = {
     "inspect": Lazy(
         "textgen.cli.inspect:inspect", "See what a model does with a text: cells, gates, memory, gradients."
     ),
-    "tune-state": Lazy("textgen.cli.tune:tune_state", "Train an initial state: a style in a few kilobytes."),
+    "tune-state": Lazy("textgen.cli.tune:tune_state", "Train an initial state that holds a style in a few kilobytes."),
     "tensorboard": Lazy("textgen.cli.tensorboard:tensorboard", "Show training curves in TensorBoard."),
     "models": Lazy("textgen.cli.models:models", "List, show, compress and remove saved models."),
     "corpus": Lazy("textgen.cli.corpus:corpus", "Look at a text, fetch a well-known one, or prepare a large one."),

@@ -1,4 +1,4 @@
-"""textgen cache: encoded corpora, networks in 8 bits, copies and fetched texts, which can all be made again."""
+"""textgen cache: encoded corpora, 8-bit networks, copies and fetched texts, which can all be made again."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @click.group(cls=CommandGroup)
 def cache() -> None:
-    """List and clear the cache: encoded corpora, networks in 8 bits, copies of remote files, fetched texts.
+    """List and clear the cache: encoded corpora, 8-bit networks, copies of remote files, fetched texts.
 
     Training keeps each corpus as token ids in the user's cache folder (~/.cache/textgen on Linux,
     ~/Library/Caches/textgen on macOS) or in the folder that TEXTGEN_CACHE names, and encodes it again if it is
     missing. The cache may grow to 20 GB, or as many gigabytes as TEXTGEN_CACHE_LIMIT says; then the least recently
-    used corpora are deleted. Networks that ONNX Runtime writes with, and copies of files and models that were read
+    used corpora are deleted. 8-bit networks for ONNX Runtime, and copies of files and models that were read
     from an address such as s3:// or https://, are kept there too; the limit applies to each kind separately. Fetched
     texts are kept without a limit.
     """
@@ -50,7 +50,7 @@ def list_(as_json: bool) -> None:
         output.json_line(values, indent=2)
         return
     if found:
-        output.line(f"{'SIZE':>10}  {'USED':16}  {'FOLDER':20}  CORPUS")
+        output.line(f"{'SIZE':>10}  {'USED':16}  {'FOLDER':20}  CONTENT")
     for entry in found:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         note = {True: " (in use)", False: "", None: " (cannot be locked)"}[entry.in_use]

@@ -1,4 +1,4 @@
-"""textgen completion: the script with which a shell completes commands and flags."""
+"""textgen completion: the script with which a shell completes commands and options."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script of a shell.
 
     Load it when the shell starts: for bash, put the second line below into ~/.bashrc. Then the Tab key completes
-    commands, flags, their values, the names of saved models, and files.
+    commands, options, their values, the names of saved models, and files.
 
     \b
     Example:

@@ -76,7 +76,7 @@ def load_model_or_base(
             f"{', '.join(installed_bases())}): train a model on such text first."
         )
     saved = load_model_to_read(str(base_folder(base).absolute()))
-    output.note(f"{why_empty(models_dir)} This is the base {base}. To train your own: textgen train FILE")
+    output.note(f"{why_empty(models_dir)} Using the base {base}. To train your own model: textgen train FILE")
     return saved
 
 

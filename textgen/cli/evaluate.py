@@ -63,7 +63,7 @@ AS_SAVED = "nats_per_token_as_saved"  # score of the model without adaptation
     "--exact",
     is_flag=True,
     help="Compare the exact arithmetic of textgen sample --exact with float32, on at most 32,768 tokens: perplexity, "
-    "divergence in nats a token, same likeliest token. A perplexity of more than +0.3 % or a divergence of more than "
+    "divergence in nats per token, same likeliest token. A perplexity of more than +0.3 % or a divergence of more than "
     "0.002 is an error.",
 )
 @label_option

@@ -125,8 +125,11 @@ def inspect(model: str, models_dir: Path | None, **options: Any) -> None:
     direction, label = arguments.direction, arguments.label
     seen = inspect_model(saved, documents, config, direction=direction, label=label, say=output.note)
     if seen.text.is_cut:
-        end = "beginning" if seen.text.direction == "forward" else "end"
-        output.note(f"The text is longer: {counted(len(seen.text.ids), 'token')} at its {end} are used.")
+        end = "first" if seen.text.direction == "forward" else "last"
+        output.note(
+            f"The text is longer: only its {end} {counted(len(seen.text.ids), 'token')} are used. "
+            "--max-tokens changes this."
+        )
     _write(seen, arguments)
 
 
@@ -183,13 +186,13 @@ def _print_summary(seen: Inspection) -> None:
     config, memory, bits = seen.reader.config, seen.context, seen.bits_per_token
     output.line(
         f"{seen.saved.name}: {config.num_layers} x {CELLS[config.cell]} of {counted(config.hidden_units, 'unit')}, "
-        f"read {seen.text.direction}; {counted(len(seen.text.ids), 'token')}, {bits:.3f} bits a token"
+        f"read {seen.text.direction}; {counted(len(seen.text.ids), 'token')}, {bits:.3f} bits per token"
     )
     if missing := missing_parts(config.cell):
         output.line(f"A cell of kind {CELLS[config.cell]} has no {', no '.join(missing)}.")
     _print_cells(seen)
     output.line()
-    output.line("tokens of context   bits a token lost without the rest   with the 64 before in random order")
+    output.line("tokens of context   extra bits per token: rest dropped   the 64 before shuffled")
     for length, dropped, shuffled in zip(memory.lengths, memory.dropped, memory.shuffled, strict=True):
         lost = ["-" if math.isnan(value) else f"{value:.3f}" for value in (dropped, shuffled)]
         output.line(f"{length:17,}   {lost[0]:>34}   {lost[1]:>34}")

@@ -40,7 +40,7 @@ def describe(plan: Plan, folder: Path) -> str:
         "training": _training(plan),
         "machine": f"{machine()}; matrix products in {training.precision}",
         "expected": f"about {_duration(plan.estimates.seconds)}, {plan.estimates.epochs:.2g} epochs at "
-        f"{plan.estimates.tokens_per_second:,.0f} tokens a second",
+        f"{plan.estimates.tokens_per_second:,.0f} tokens per second",
         "saved in": str(folder),
     }
     return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
@@ -112,7 +112,7 @@ def _memory(plan: Plan) -> str:
 
 
 def _training(plan: Plan) -> str:
-    training = plan.training_config
+    training, start = plan.training_config, plan.sources.start
     is_sampled = 0 < training.sampled_softmax < plan.model_config.vocab_size
     lengths = {"epochs": training.epochs, "steps": training.steps, "minutes": training.minutes}
     length = " or ".join(
@@ -126,7 +126,7 @@ def _training(plan: Plan) -> str:
         + f"learning rate {training.learning_rate:g} {training.schedule}, {training.optimizer}"
         + (f", softmax of {counted(training.sampled_softmax, 'token')}" if is_sampled else "")
         + (f", weights averaged by {training.weight_averaging}" if training.weight_averaging != "none" else "")
-        + (", mixed with the base at the end" if training.interpolate_base else "")
+        + (f", mixed with {start.name} at the end" if start and training.interpolate_base else "")
     )
 
 
@@ -176,9 +176,9 @@ def summary(saved: ModelFolder) -> str:
     return (
         f"{_from_here(saved.folder)}: {saved.training['state']} after {counted(progress['step'], 'step')} "
         f"({_duration(progress['seconds'])}).\n"
-        f"Held-out text: {scores['nats_per_token']:.3f} nats a token, "
+        f"Held-out text: {scores['nats_per_token']:.3f} nats per token, "
         f"perplexity {short(scores['perplexity_per_token'], 2)}, "
-        f"{scores['bits_per_byte']:.3f} bits a byte.{caution}\n"
+        f"{scores['bits_per_byte']:.3f} bits per byte.{caution}\n"
         f"Write with it:  {sample_command(saved.shell_name, saved.training['model'], saved.tokenizer.labels)}\n"
         f"See the curves: textgen tensorboard {saved.shell_name}"
     )

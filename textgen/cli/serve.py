@@ -34,7 +34,7 @@ def serve(models: tuple[str, ...], models_dir: Path | None, **options: Any) -> N
     of requests that name none. Without any, all models in the folder are served, the newest first, and after them
     the bases that are part of textgen.
 
-    Programs that use OpenAI's interface work with it: completions, chats, embeddings. The page is at /, metrics for
+    Programs that use the OpenAI API work with it: completions, chats, embeddings. The page is at /, metrics for
     Prometheus at /metrics. The server listens on this machine only unless --host says otherwise. It needs the
     extra serve: pip install ".[serve]" in the folder of textgen's source.
 

@@ -103,7 +103,9 @@ class Arguments:
     help=f"Size of the network: {SIZES_HELP}; chosen from the text if not given. Or all settings for a "
     f"well-known text: {', '.join(TEXT_PRESETS)}.",
 )
-@click.option("--config", "config_file", type=INPUT, metavar="FILE", help="TOML file with settings; flags override it.")
+@click.option(
+    "--config", "config_file", type=INPUT, metavar="FILE", help="TOML file with settings; options override it."
+)
 @click.option(
     "--from",
     "start",

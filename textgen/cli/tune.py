@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 def tune_state(
     model: str, paths: tuple[str, ...], out: Path, as_json: bool, models_dir: Path | None, **options: Any
 ) -> None:
-    """Train an initial state: a style in a few kilobytes.
+    """Train an initial state that holds a style in a few kilobytes.
 
     PATHS are files, folders, globs, or - for standard input; at most the first million tokens are used. Only the state
     in which texts begin is trained, until the loss on the last tenth of the text stops improving. The model stays as
@@ -99,6 +99,6 @@ def _print_result(saved: ModelFolder, out: Path, tuned: Tuned, as_json: bool) ->
         return
     output.line(
         f"{out}: {counted(size, 'byte')} after {counted(tuned.steps, 'step')}.\n"
-        f"Held-out text: {tuned.nats_after:.4f} nats a token, {tuned.nats_before:.4f} without it.\n"
+        f"Held-out text: {tuned.nats_after:.4f} nats per token, {tuned.nats_before:.4f} without it.\n"
         f"Write with it: textgen sample {saved.shell_name} --load-state {shell_word(str(out))}"
     )

@@ -12,7 +12,10 @@ class SplitConfig(Settings):
     """How a corpus is split into training text and held-out text."""
 
     valid_fraction: float = setting(
-        0.1, "Share of the corpus to hold out for validation; without this flag no more than 4 MB.", low=1e-6, high=0.5
+        0.1,
+        "Share of the corpus to hold out for validation; without this option no more than 4 MB.",
+        low=1e-6,
+        high=0.5,
     )
     seed: int = setting(
         0, "Seed of the held-out documents, initial weights, order of documents and dropout.",

@@ -71,7 +71,7 @@ class Exactness:
             return
         raise ConfigError(
             f"Exact arithmetic changes this model too much: its perplexity by {self.change_percent:+.2f} % (at most "
-            f"{MOST_CHANGE:+} %), its predictions by {self.divergence_nats:.4f} nats a token (at most "
+            f"{MOST_CHANGE:+} %), its predictions by {self.divergence_nats:.4f} nats per token (at most "
             f"{MOST_DIVERGENCE}). Write without exact arithmetic."
         )
 

@@ -53,7 +53,7 @@ class SamplingConfig(Settings):
         low=0.0, high=1.0,
     )  # fmt: skip
     min_p: float = setting(
-        0.05, "Drop tokens less likely than this share of the likeliest; 0 is off.", low=0.0, high=1.0
+        0.05, "Drop tokens whose probability is below this fraction of the highest; 0 is off.", low=0.0, high=1.0
     )
     max_tokens: int = setting(500, "Maximum number of tokens after the prompt.", low=1, high=MAX_COUNT)
     max_seconds: float | None = setting(
@@ -109,7 +109,7 @@ class SamplingConfig(Settings):
         0, "Mirostat version 1 or 2, in place of all filters (Basu et al. 2021); 0 is off.",
         low=0, high=2, section=MORE,
     )  # fmt: skip
-    mirostat_tau: float = setting(5.0, "Target surprisal of mirostat, in bits a token.", low=0.0, high=100.0,
+    mirostat_tau: float = setting(5.0, "Target surprisal of mirostat, in bits per token.", low=0.0, high=100.0,
         section=MORE)  # fmt: skip
     mirostat_eta: float = setting(0.1, "Learning rate of mirostat.", low=0.0, high=1.0, section=MORE)
 
@@ -149,7 +149,7 @@ class SamplingConfig(Settings):
     )
 
     logit_bias: tuple[str, ...] = setting(
-        (), "Add NUMBER nats to the logit of the token TEXT, or of token #ID.",
+        (), "Add NUMBER to the logit of the token TEXT, or of token #ID.",
         section=CONSTRAINTS, metavar="TEXT=NUMBER", escapes=True,
     )  # fmt: skip
     ban: tuple[str, ...] = setting((), "Never write this text.", section=CONSTRAINTS, escapes=True)
@@ -200,7 +200,7 @@ class SearchConfig(Settings):
     """Beam search for the likeliest texts, in place of sampling. Names and meanings are those of transformers."""
 
     num_beams: int = setting(
-        4, "Beam search with N beams instead of sampling. Any flag of this section turns it on.",
+        4, "Beam search with N beams instead of sampling. Any option of this section turns it on.",
         low=1, high=1 << 10, section=SEARCH,
     )  # fmt: skip
     num_beam_groups: int = setting(
@@ -208,7 +208,7 @@ class SearchConfig(Settings):
         section=SEARCH,
     )  # fmt: skip
     diversity_penalty: float = setting(
-        0.5, "Nats subtracted from a token for each beam of earlier groups that takes it in the same step.",
+        0.5, "Penalty, in nats, on a token for each beam of earlier groups that chose it in the same step.",
         low=0.0, high=1e3, section=SEARCH,
     )  # fmt: skip
     length_penalty: float = setting(

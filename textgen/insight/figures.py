@@ -72,7 +72,7 @@ def _draw_memory(inspection: Inspection, axes: Any) -> None:
     found = inspection.context
     axes.semilogx(found.lengths, found.dropped, "o-", label="beyond: dropped")
     axes.semilogx(found.lengths, found.shuffled, "s--", label="the 64 before: shuffled")
-    axes.set(xlabel="tokens of context", ylabel="bits a token lost", title="Loss against the length of the context")
+    axes.set(xlabel="tokens of context", ylabel="bits per token lost", title="Loss against the length of the context")
     axes.legend()
 
 

@@ -164,7 +164,7 @@ def inspect_model(
     shown = _shown(findings, places, lives, reading, reader.memory)
     changed, of_cells = _changed(findings, properties, places)
     predictions = predicting.result()
-    say("Holding them, and measuring memory and gradients ...")
+    say("Clamping these cells, and measuring memory and gradients ...")
     is_scored = text.is_scored
     nats = np.where(is_scored, predictions.surprisal * np.log(2), np.nan)
     measuring = _beside(

@@ -28,7 +28,7 @@ class Change:
 
     Attributes:
         number: What the memory of the cell is held at.
-        bits: Mean change of the loss, bits a token.
+        bits: Mean change of the loss, bits per token.
         bits_with: The same where the property is there; None without such places.
         bits_without: The same elsewhere.
         rising: Tokens whose mean probability grows most: id, before, after.
@@ -68,7 +68,7 @@ class Interventions:
 
     Attributes:
         cells: The changes of each cell.
-        random_bits: Mean change of the loss when another cell is held at its mean, bits a token, for each of them.
+        random_bits: Mean change of the loss when another cell is held at its mean, bits per token, for each of them.
         steps: Tokens that were read under each change.
     """
 

@@ -27,8 +27,8 @@ class Level:
 
     Attributes:
         name: "embedding", or a layer such as "lstm_0".
-        logit_lens: Mean loss read by the logit lens, bits a token; None for a level whose width does not fit.
-        fitted_lens: Mean loss read by the tuned lens, bits a token.
+        logit_lens: Mean loss read by the logit lens, bits per token; None for a level whose width does not fit.
+        fitted_lens: Mean loss read by the tuned lens, bits per token.
         guesses: Likeliest next token by the tuned lens, by the token read, for the places measured, [M].
     """
 
@@ -45,7 +45,7 @@ class Lenses:
     Attributes:
         levels: From the embedding to the last layer.
         start: The first token measured; the others follow.
-        model: Mean loss of the network over the same places, bits a token.
+        model: Mean loss of the network over the same places, bits per token.
     """
 
     levels: list[Level]

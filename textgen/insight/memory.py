@@ -37,7 +37,7 @@ class ContextLoss:
         lengths: Tokens of context, rising; each is the upper end of a range that starts after the one before.
         dropped: Bits a token lost if all tokens beyond are dropped. NaN where no token that counts was measured.
         shuffled: The same if the 64 before are in random order, and all before them dropped.
-        full: Loss with the whole text before, bits a token, over the places at which `dropped` was measured.
+        full: Loss with the whole text before, bits per token, over the places at which `dropped` was measured.
     """
 
     lengths: list[int]

@@ -60,7 +60,7 @@ def read_keys(path: str | None, environment: Mapping[str, str] = os.environ) -> 
 def _check_key(place: str, *keys: str) -> None:
     """Raises `ConfigError` for keys that no header of a request can have."""
     if not all(key.isascii() and key.isprintable() for key in keys):
-        raise ConfigError(f"{place} is no key that a client can send: write one of ASCII letters, digits and signs.")
+        raise ConfigError(f"{place} is not a valid key: write one of ASCII letters, digits and punctuation.")
 
 
 class Access:

@@ -1,4 +1,4 @@
-"""Texts in the shapes of OpenAI's interface: choices, chunks, log probabilities."""
+"""Texts in the shapes of the OpenAI API: choices, chunks, log probabilities."""
 
 from __future__ import annotations
 

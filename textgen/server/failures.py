@@ -1,4 +1,4 @@
-"""Errors as clients of OpenAI's interface expect them: a status, and JSON with message, type, param and code."""
+"""Errors as clients of the OpenAI API expect them: a status, and JSON with message, type, param and code."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Echo:
 
 
 def legacy_logprobs(scores: Sequence[TokenScore], texts: Sequence[str], offsets: Offsets) -> dict[str, list[Any]]:
-    """Returns log probabilities in the shape of OpenAI's interface for completions.
+    """Returns log probabilities in the shape of the OpenAI API for completions.
 
     Args:
         scores: The tokens.
@@ -74,7 +74,7 @@ def prompt_scores(
 ) -> list[TokenScore]:
     """Scores the tokens of a prompt, as they are scored when they are written.
 
-    The first has no log probability, as OpenAI's interface has it. Only one row of logits is held at a time.
+    The first has no log probability, as the OpenAI API has it. Only one row of logits is held at a time.
 
     Args:
         model: The network.

@@ -14,7 +14,7 @@ from textgen.server.metrics import Metrics
 from textgen.server.served_model import ServedModel
 
 BACKLOG = 4096  # tokens of a request that may wait for a client that reads slowly
-FINISH_REASONS = {"length": "length", "time": "length"}  # of OpenAI's interface; all others are "stop"
+FINISH_REASONS = {"length": "length", "time": "length"}  # of the OpenAI API; all others are "stop"
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Choice:
 
     @property
     def finish_reason(self) -> str | None:
-        """Why it has ended, as OpenAI's interface names it; None before."""
+        """Why it has ended, as the OpenAI API names it; None before."""
         return FINISH_REASONS.get(self.stop_reason, "stop") if self.stop_reason else None
 
     @property

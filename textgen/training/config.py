@@ -53,7 +53,12 @@ class TrainingConfig(SplitConfig):
     gradient_accumulation_steps: int = setting(
         1, "Batches whose gradients are summed for one update.", low=1, high=1 << 12, section=WINDOWS
     )
-    sequence_length: int = setting(64, "Tokens of truncated backpropagation through time (T).", low=1, high=1 << 16)
+    sequence_length: int = setting(
+        64,
+        "Tokens in a training window (T): the length of truncated backpropagation through time.",
+        low=1,
+        high=1 << 16,
+    )
     random_bptt: float = setting(
         0.0,
         "Share of windows that are shorter (T/2, T/4 or 3T/4), at random places, in steps of 0.05 (after Merity et al. "
@@ -157,8 +162,8 @@ class TrainingConfig(SplitConfig):
         choices=DECAY_TARGETS, section=FINE_TUNING,
     )  # fmt: skip
     interpolate_base: bool = setting(
-        False, "At the end, mix the weights with those of the model that the run starts from in the share that scores "
-        "best (Wortsman et al. 2022).", section=FINE_TUNING, planned=True,
+        False, "At the end, interpolate between the trained weights and those of the model that the run starts from, "
+        "with the share that scores best on held-out text (Wortsman et al. 2022).", section=FINE_TUNING, planned=True,
     )  # fmt: skip
     clip_norm: float = setting(
         0.5, "Clip the global norm of the gradient to this; a large number, such as 1e9, clips nothing.",
@@ -170,7 +175,7 @@ class TrainingConfig(SplitConfig):
     epochs: float | None = setting(None, "Passes over the training text.", low=1e-9, high=1e12, planned=True)
     steps: int | None = setting(None, "Updates of the weights.", low=1, high=10**12)
     minutes: float | None = setting(
-        None, "Minutes of training. Of several limits, the first one reached ends the run.", low=1e-9, high=1e12
+        None, "Maximum minutes of training. Of several limits, the first one reached ends the run.", low=1e-9, high=1e12
     )
     num_validations: int = setting(
         10, "Validations in a run, evenly spread.", low=1, high=LARGE, planned=True, section=VALIDATION

@@ -52,7 +52,7 @@ class FirstTenth(Observer):
         quarter = int(40 * report.progress)
         if self._shown < quarter < 4:
             self._shown = quarter
-            self._say(f"  step {report.step:,}: loss {report.nats_per_token:.3f} nats a token")
+            self._say(f"  step {report.step:,}: loss {report.nats_per_token:.3f} nats per token")
 
     def on_validation(self, report: ValidationReport) -> None:
         """Asks the run to stop once a tenth of it is over."""
@@ -93,7 +93,7 @@ def race(plans: Sequence[Plan], folder: Path, contend: Contend, options: RunOpti
                 options.say(f"From {_shown(name)}: {error}")
                 continue
             setups[name], scores[name] = setup, watch.bits_per_byte
-            options.say(f"From {_shown(name)}: {scores[name]:.3f} bits a byte on held-out text.")
+            options.say(f"From {_shown(name)}: {scores[name]:.3f} bits per byte on held-out text.")
         if not scores:
             raise TrainingError("Training failed from each of the models that were tried; the reasons are above.")
         winner = min(scores, key=lambda name: (scores[name], name))
@@ -130,7 +130,7 @@ def _with_decision(record: dict[str, Any], plan: Plan, scores: Mapping[str, floa
     choice = replace(
         plan.choice,
         name=plan.sources.start.name if plan.sources.start else None,
-        reason=f"bits a byte after a tenth of the run: {compared}",
+        reason=f"bits per byte after a tenth of the run: {compared}",
         decided_by="race",
         is_open=False,
         bits_per_byte=scores,

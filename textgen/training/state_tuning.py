@@ -1,4 +1,4 @@
-"""Trains an initial state on a text while all weights stay fixed: a style in a few kilobytes.
+"""Trains an initial state on a text while all weights stay fixed. The state holds a style in a few kilobytes.
 
 A text normally begins with a state of zeros. Another initial state can make the text of a certain author likelier. With
 w the windows of a text, each at the beginning of a line, the state minimizes the mean over w of

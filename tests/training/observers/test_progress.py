@@ -30,7 +30,7 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
     text = plain_lines(STEP, monkeypatch)
     assert "\x1b" not in text
     assert " 50 %  step 50  ppl 7.4  loss 2.000  12,345 tokens/s  1:01 left" in text
-    assert "held-out loss 2.1000, perplexity 8.17, 1.500 bits a byte, the best so far" in text
+    assert "held-out loss 2.1000, perplexity 8.17, 1.500 bits per byte, the best so far" in text
     assert "  | Once a fox\n  | said nothing." in text
 
 

@@ -59,7 +59,7 @@ def test_narrow_layers_reach_the_speed_of_wide_ones_in_float32_alone() -> None:
 
 
 def test_logits_cost_more_than_their_products_where_there_are_few_units() -> None:
-    """A tiny network with 12,000 tokens, measured on two cores of 2.9e11 operations: 15,400 tokens a second."""
+    """A tiny network with 12,000 tokens, measured on two cores of 2.9e11 operations: 15,400 tokens per second."""
     tiny = ModelConfig(12_000, embedding_dim=128, hidden_units=128, num_layers=1)
     assert tokens_per_second(tiny, 2.9e11, "float32") == pytest.approx(15_400, rel=0.1)
     assert tokens_per_second(tiny, 2.9e11, "float32", logits=1024) == pytest.approx(78_400, rel=0.15)

@@ -117,7 +117,7 @@ def test_a_base_is_moved_in_one_cycle_unless_a_schedule_is_given(tmp_path: Path)
 
 def test_the_result_is_mixed_with_a_base_whose_vocabulary_it_keeps(tmp_path: Path, english: Path) -> None:
     assert planned(tmp_path).training_config.interpolate_base
-    assert ", adamw, mixed with the base at the end\n" in describe(planned(tmp_path), tmp_path)
+    assert ", adamw, mixed with english at the end\n" in describe(planned(tmp_path), tmp_path)
     assert not planned(tmp_path, interpolate_base=False).training_config.interpolate_base
     assert not planned(tmp_path, tokenizer="char").training_config.interpolate_base  # from random weights
     own = train_tokenizer([TALES], TokenizerConfig("unigram", vocab_size=800))

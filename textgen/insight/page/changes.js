@@ -14,7 +14,7 @@ export function changesSection() {
   const heads = [
     { text: say("held") },
     { text: M.memory, n: true },
-    { text: say("bits a token"), n: true },
+    { text: say("bits per token"), n: true },
     { text: say("with it"), n: true },
     { text: say("without it"), n: true },
     { text: say("tokens moved") },

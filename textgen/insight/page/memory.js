@@ -6,7 +6,7 @@ import { D, M, cellName } from "./inspection.js";
 import { number } from "./numbers.js";
 import { isChinese, say } from "./words.js";
 
-export const NOISE = 0.05; // bits a token: smaller differences of the loss say nothing, since few places are measured
+export const NOISE = 0.05; // bits per token: smaller differences of the loss say nothing, since few places are measured
 
 /** The lengths of context at which something was measured, each with the bits lost there. */
 export const measured = () =>

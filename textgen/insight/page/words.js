@@ -1,4 +1,4 @@
-// The words of the page in two languages, and the one that is shown.
+// What the page says, in English and Chinese, and the language that is shown.
 
 export const WORDS = JSON.parse(document.getElementById("words").textContent);
 let language = navigator.language.toLowerCase().startsWith("zh") ? 1 : 0;

@@ -63,7 +63,7 @@ class Display(Observer):
         """Prints the scores on held-out text and the beginning of the sample."""
         self.say(
             f"step {report.step:,}, epoch {report.epochs:.2f}: held-out loss {report.nats_per_token:.4f}, "
-            f"perplexity {short(report.perplexity_per_token, 2)}, {report.bits_per_byte:.3f} bits a byte"
+            f"perplexity {short(report.perplexity_per_token, 2)}, {report.bits_per_byte:.3f} bits per byte"
             + (", the best so far" if report.improved else "")
         )
         if report.sample.strip():
