@@ -328,7 +328,7 @@ def _names(part: Part) -> str:
 
 def _scripts(facts: Mapping[str, Any]) -> str:
     shares = ((name, facts[name]) for name in ("simplified", "traditional"))
-    return ", ".join(f"{share:.1%} {name}" for name, share in shares if share)
+    return ", ".join(f"{100 * share:.1f} % {name}" for name, share in shares if share)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

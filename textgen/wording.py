@@ -60,6 +60,21 @@ def short(number: float, digits: int) -> str:
     return f"{number:,.{digits}f}" if abs(number) < LARGE else f"{number:.4g}"
 
 
+def percent(share: float, digits: int = 1, *, sign: bool = False) -> str:
+    """Writes a share as a percentage.
+
+    Args:
+        share: The share: 0.25 is 25 %.
+        digits: Digits after the point.
+        sign: Whether a positive number gets a plus sign, as changes do.
+
+    Example:
+        >>> percent(0.25), percent(0.0015, 2, sign=True)
+        ('25.0 %', '+0.15 %')
+    """
+    return f"{100 * share:{'+' if sign else ''}.{digits}f} %"
+
+
 def visible(text: str) -> str:
     """Escapes the characters of a text that match `HIDDEN`, so that they cannot control a terminal.
 

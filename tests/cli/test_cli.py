@@ -356,15 +356,15 @@ def test_evaluate_with_a_cache_and_learning(models: Path, tmp_path: Path) -> Non
     ("found", "expected"),
     [
         ((6, 0, None, 0, "", 0, 0.0), "novelty: too short to tell, shorter than 6 tokens."),
-        ((6, 8, 0.0, 0, "", 0, 0.0), "novelty: 0.0% of the runs of 6 tokens occur in the training text."),
+        ((6, 8, 0.0, 0, "", 0, 0.0), "novelty: 0.0 % of the runs of 6 tokens occur in the training text."),
         (
             (6, 8, 0.25, 7, "of the", 6, 0.08),
-            "novelty: 25.0% of the runs of 6 tokens occur in the training text (up to 8% by mistake); "
+            "novelty: 25.0 % of the runs of 6 tokens occur in the training text (up to 8 % by mistake); "
             "the longest copy has at most 7 tokens: 'of the'",
         ),
         (
             (6, 8, 1.0, 2470, f"{'a' * 100} copy of a chapter\n{'b' * 100}", 6, 0.0),
-            "novelty: 100.0% of the runs of 6 tokens occur in the training text; "
+            "novelty: 100.0 % of the runs of 6 tokens occur in the training text; "
             f"the longest copy has at most 2,470 tokens: '{'a' * 100}...{'b' * 100}'",
         ),
     ],
@@ -390,7 +390,7 @@ def test_novelty_of_what_is_written_and_of_a_text(models: Path, tmp_path: Path) 
     assert found["novelty"]["longest_copy_text"] in POEMS
     (tmp_path / "own.txt").write_text("What nobody has ever said about anything under the moon.", encoding="utf-8")
     result = run("evaluate", "songs", str(tmp_path / "own.txt"), "--novelty", *where)
-    assert result.stdout.splitlines()[-1].startswith("novelty: 0.0% of")
+    assert result.stdout.splitlines()[-1].startswith("novelty: 0.0 % of")
 
 
 def test_no_copy_forbids_what_the_model_would_recite(models: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Prepared folders and encoded corpora from strangers, or damaged: one clear line, whatever is in them.
 
-The damage is drawn by lot from a seed: odd values and missing keys in the JSON, bits and lengths of the files. In half
-of the cases the checksums are made to agree with it, as somebody would who means harm.
+The damage is drawn at random from a seed: odd values and missing keys in the JSON, bits and lengths of the files. In
+half of the cases the checksums are made to agree with it, as somebody would who means harm.
 """
 
 from __future__ import annotations

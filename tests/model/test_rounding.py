@@ -66,7 +66,7 @@ def test_texts_begin_with_each_opening() -> None:
     assert 0 < both < other
 
 
-@pytest.mark.parametrize("bad", [{"perplexity": -0.004}, {"perplexity": 0.004}, {"kl": 0.003}, {"same_top": 0.97}])
+@pytest.mark.parametrize("bad", [{"perplexity": -0.004}, {"perplexity": 0.004}, {"kl": 0.003}, {"same_top": 0.96}])
 def test_bounds(bad: dict[str, Any]) -> None:
     good = Loss(perplexity=0.002, kl=0.001, same_top=0.99, tokens=2048)
     assert good.is_small

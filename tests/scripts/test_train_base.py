@@ -79,7 +79,7 @@ def test_a_base_stands_in_its_place_with_its_card(base: ModelFolder, trained: Mo
     assert [sources[name]["simplified"] for name in sources] == [0, 0, 1, 0]
     card = (base.folder / "README.md").read_text(encoding="utf-8")
     for name, facts in sources.items():
-        script = {"shi": "100.0% traditional", "ci": "100.0% simplified"}.get(name, "")
+        script = {"shi": "100.0 % traditional", "ci": "100.0 % simplified"}.get(name, "")
         counts = f"{facts['documents']} | {facts['characters']:,} | {facts['held_out']}"
         assert f"| {name} | {counts} | {facts['bits_per_byte']:.3f} | {script} |" in card
     assert base.precision == "int8"

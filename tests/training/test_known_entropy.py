@@ -16,7 +16,7 @@ from textgen.cli import textgen as textgen_command
 
 pytestmark = pytest.mark.slow
 
-Text = tuple[str, float]  # and what its choices cost, in bits a symbol
+Text = tuple[str, float]  # and what its choices cost, in bits per symbol
 
 GRAMMAR = {  # what a capital letter becomes, and how often; no text has two readings
     "S": [("N V.\n", 0.5), ("N V N.\n", 0.35), ("S, S", 0.15)],

@@ -17,7 +17,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
 from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
 from textgen.storage.addresses import is_remote, without_secrets
-from textgen.wording import counted, visible
+from textgen.wording import counted, percent, visible
 
 if TYPE_CHECKING:
     from textgen.saved_model.compression import Cost
@@ -224,7 +224,7 @@ def _report(saved: ModelFolder, made: ModelFolder, cost: Cost, as_json: bool) ->
         output.json_line({"name": made.name, "precision": made.precision, **sizes, **asdict(cost)}, indent=2)
         return
     output.line(f"{made.name}: {before / 1e6:,.1f} MB -> {after / 1e6:,.1f} MB of weights, {made.precision}")
-    top = "" if cost.same_top is None else f"; the likeliest token is the same at {cost.same_top:.1%}"
+    top = "" if cost.same_top is None else f"; the likeliest token is the same at {percent(cost.same_top)}"
     output.line(f"cost: {cost}, measured on {counted(cost.tokens, 'token')}{top}")
     if made.folder == saved.folder and has_steps(saved.folder):
         output.note("A resumed run goes on from its checkpoints and saves float32 again once it finds better weights.")

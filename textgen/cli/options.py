@@ -233,14 +233,14 @@ def read_text(path: str) -> str:
 
 def novelty_line(novelty: Novelty) -> str:
     """A report on copied text, in a line for people. A long copy is shortened."""
-    from textgen.wording import counted, excerpt
+    from textgen.wording import counted, excerpt, percent
 
     tokens = counted(novelty.ngram, "token")
     if novelty.copied_share is None:
         return f"novelty: too short to tell, shorter than {tokens}."
-    line = f"novelty: {novelty.copied_share:.1%} of the runs of {tokens} occur in the training text"
+    line = f"novelty: {percent(novelty.copied_share)} of the runs of {tokens} occur in the training text"
     if novelty.false_positive_rate > 0.01:
-        line += f" (up to {novelty.false_positive_rate:.0%} by mistake)"
+        line += f" (up to {percent(novelty.false_positive_rate, 0)} by mistake)"
     if not novelty.longest_copy:
         return f"{line}."
     longest = counted(novelty.longest_copy, "token")

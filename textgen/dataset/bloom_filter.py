@@ -1,4 +1,4 @@
-"""Bloom filters (Bloom 1970): sets of 64-bit numbers in a few bits a number; their files; hashes of sequences."""
+"""Bloom filters (Bloom 1970): sets of 64-bit numbers in a few bits per number; their files; hashes of sequences."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class BloomFilter:
     def for_size(cls, size: int, bits_per_number: int = MAX_HASHES) -> BloomFilter:
         """An empty filter for `size` numbers, of at most `MAX_BYTES`.
 
-        With 16 bits a number 0.05 % of other numbers are reported, with 10 bits 0.8 %.
+        With 16 bits per number 0.05 % of other numbers are reported, with 10 bits 0.8 %.
         """
         num_bytes = min(max(1, size * bits_per_number // 8), MAX_BYTES)
         num_hashes = max(1, round(8 * num_bytes / max(size, 1) * math.log(2)))  # sets about half of the bits

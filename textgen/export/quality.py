@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from textgen.errors import SavedModelError
 from textgen.model.probabilities import LEAST_SAME_TOP, MOST_DIVERGENCE, MOST_PERPLEXITY
 from textgen.model.rounding import Loss, Network, loss_of
+from textgen.wording import percent
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
@@ -31,7 +32,8 @@ def check_quality(model: ModelFolder, other: Network, what: str, instead: str) -
     loss = loss_of(model.numpy_model(model.main_direction), other, tokenizer.openings, tokenizer.never_written)
     if not loss.is_small:
         raise SavedModelError(
-            f"{what} would lose too much by rounding: {loss} (allowed are {MOST_PERPLEXITY:.1%}, {MOST_DIVERGENCE} "
-            f"and at least {LEAST_SAME_TOP:.0%}). Nothing was written: export the model as {instead}."
+            f"{what} would lose too much by rounding: {loss} (allowed are {percent(MOST_PERPLEXITY)}, "
+            f"{MOST_DIVERGENCE} and at least {percent(LEAST_SAME_TOP, 0)}). "
+            f"Nothing was written: export the model as {instead}."
         )
     return loss

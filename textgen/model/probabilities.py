@@ -8,7 +8,7 @@ from textgen.errors import SavedModelError
 
 MOST_PERPLEXITY = 0.003  # largest rise of perplexity that rounding weights may cost, as a share
 MOST_DIVERGENCE = 0.002  # largest mean Kullback-Leibler divergence that it may cost, in nats per token
-LEAST_SAME_TOP = 0.98  # share of tokens at which the likeliest one must stay the same
+LEAST_SAME_TOP = 0.97  # share of tokens at which the likeliest one must stay the same; two are often nearly equal
 LARGEST = 1e28  # largest logit: one beyond it overflows float32 when divided by a low temperature
 NOT_FINITE = (
     "The model's predictions are not finite numbers, so nothing can be drawn: its weights or its state are damaged, or "

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from textgen.model.probabilities import LEAST_SAME_TOP, MOST_DIVERGENCE, MOST_PERPLEXITY, differences, log_softmax
+from textgen.wording import percent
 
 ROWS, STEPS = 32, 64  # texts that are written, and tokens of each
 SEED = 1
@@ -52,7 +53,10 @@ class Loss:
         )
 
     def __str__(self) -> str:
-        return f"perplexity {self.perplexity:+.2%}, KL {self.kl:.5f} nats, {self.same_top:.1%} the same likeliest token"
+        return (
+            f"perplexity {percent(self.perplexity, 2, sign=True)}, KL {self.kl:.5f} nats, "
+            f"{percent(self.same_top)} the same likeliest token"
+        )
 
 
 def loss_of(network: Network, rounded: Network, openings: Sequence[Sequence[int]], never: Sequence[int] = ()) -> Loss:

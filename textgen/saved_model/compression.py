@@ -63,7 +63,7 @@ class Cost:
         return rise / self.before if self.before > 0 else math.inf if rise > 0 else 0.0
 
     def __str__(self) -> str:
-        return f"{max(100 * self.share, 0):.2g} % more bits a {self.unit} ({self.before:.4f} -> {self.after:.4f})"
+        return f"{max(100 * self.share, 0):.2g} % more bits per {self.unit} ({self.before:.4f} -> {self.after:.4f})"
 
 
 def cost_of(saved: ModelFolder, precision: str, texts: Iterable[str] | None = None) -> Cost:
