@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,16 @@ def test_the_generator_of_a_run_is_that_of_its_model(result: textgen.TrainingRes
     assert result.generator.generate("the", SHORT) == loaded.generate("the", SHORT)
     with pytest.raises(textgen.ConfigError, match="reads text forward only"):
         _ = result.infiller
+
+
+def test_a_generator_takes_lists(result: textgen.TrainingResult) -> None:
+    lists: dict[str, Any] = {"stop": ["q"], "ban": ["z"], "require": ["o"], "logit_bias": ["#5=1"]}
+    lists |= {"dry_multiplier": 1.0, "dry_sequence_breakers": ["."]}
+    config = textgen.SamplingConfig(max_tokens=20, seed=1, **lists)
+    tuples = {name: tuple(value) for name, value in lists.items() if isinstance(value, list)}
+    assert result.generator.generate("the", config) == result.generator.generate("the", replace(config, **tuples))
+    short: dict[str, Any] = {"max_tokens": 4, "ban": ["z"]}
+    assert result.generator.search("the", textgen.SamplingConfig(**short))
 
 
 def test_a_run_goes_on_with_progress_on_stderr(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.corpus.config import DOCUMENT_MODES, NEWLINES, CorpusConfig
+from textgen.dataset.config import SplitConfig
 from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.generation.config import (
     MAX_LOOK_BACK,
     SAMPLERS,
     UNITS,
+    RuntimeConfig,
     SamplingConfig,
     SearchConfig,
     parse_bias,
     sampler_names,
 )
+from textgen.insight.config import InspectConfig
 from textgen.model.config import (
     ACTIVATIONS,
     CELLS,
@@ -35,8 +39,10 @@ from textgen.model.config import (
     MAX_UNITS,
     ModelConfig,
 )
+from textgen.server.config import ServerConfig
 from textgen.settings import (
     UNLIMITED,
+    Settings,
     check_values,
     declared,
     from_dict,
@@ -410,6 +416,35 @@ def test_a_wrong_type_is_told(kind: type[Any], name: str, value: object, expecte
 
 def test_whole_numbers_are_numbers() -> None:
     assert from_dict(ModelConfig, {"vocab_size": 100, "dropout": 0}).dropout == 0
+
+
+LISTS: list[tuple[Callable[..., Any], str, str]] = [  # every setting that is a list, and an item of it
+    *[(SamplingConfig, name, "a") for name in ("stop", "ban", "require", "dry_sequence_breakers")],
+    (SamplingConfig, "logit_bias", "#5=1"),
+    (TrainingConfig, "freeze_layers", "lstm_0"),
+    (InspectConfig, "track", "vowel=[aeiou]"),
+    (InspectConfig, "cell", "L1/2"),
+    (ServerConfig, "allow_origin", "https://example.org"),
+    (ServerConfig, "allow_host", "example.org"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "item"), LISTS)
+def test_a_list_becomes_a_tuple(kind: Callable[..., Any], name: str, item: str) -> None:
+    given = [item]
+    config = kind(**{name: given})
+    given.append(item)
+    assert getattr(config, name) == (item,), "it does not change with the list"
+    assert {config} == {kind(**{name: (item,)})}
+    assert replace(kind(), **{name: [item]}) == config
+
+
+def test_every_setting_that_is_a_list_is_known() -> None:
+    kinds = [*BASE, InspectConfig, RuntimeConfig, ServerConfig, SplitConfig]
+    ours = {kind for kind in Settings.__subclasses__() if kind.__module__.endswith(".config")}
+    assert ours <= {*kinds}
+    lists = {(kind, name) for kind in kinds for name, (type_, _) in declared(kind).items() if "tuple" in type_}
+    assert lists == {(kind, name) for kind, name, _ in LISTS}
 
 
 def test_select() -> None:

@@ -98,7 +98,7 @@ def setting(default: Any = dataclasses.MISSING, help: str = "", **facts: Any) ->
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of all settings. Checks each field when an object is made.
+    """Base of all settings. Checks each field when an object is made, and turns lists into tuples.
 
     Raises:
         ConfigError: A value has the wrong type, is out of bounds, or contradicts another.
@@ -111,6 +111,8 @@ class Settings:
             if value is not None or "None" not in annotation.split(" | "):
                 check_bounds(name, value, facts)
             check_type(name, value, annotation)
+            if isinstance(value, list):  # as in JSON; it could change later, and has no hash
+                object.__setattr__(self, name, tuple(value))
         self.check()
 
     def check(self) -> None:
@@ -199,7 +201,7 @@ def from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
         is_required = field.default is field.default_factory is dataclasses.MISSING
         if is_required and field.name not in values:
             raise ConfigError(f"The {_word(kind)}setting {field.name!r} is missing.")
-    return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    return kind(**values)
 
 
 def select(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
