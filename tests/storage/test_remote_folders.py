@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -20,9 +21,9 @@ from textgen.dataset.prepared_corpus import is_prepared, open_corpus
 from textgen.errors import CorpusError, RemoteError
 from textgen.saved_model.registry import find_model
 from textgen.saved_model.saved_model import load_model
-from textgen.storage import remote_folders
+from textgen.storage import remote_files, remote_folders
 from textgen.storage.remote_files import RemoteFile
-from textgen.storage.remote_folders import fetch_folder
+from textgen.storage.remote_folders import fetch_folder, fetch_subfolder
 
 __all__ = ["memory", "no_retry_delay", "server"]
 
@@ -49,10 +50,10 @@ def test_a_model_that_another_process_has_copied_meanwhile_stays(
     copied(tiny_models / "tiny", memory, "/tiny")
     copy_to, manifests = RemoteFile.copy_to, list[os.stat_result]()
 
-    def meanwhile(self: Any, path: Path) -> None:
+    def meanwhile(self: Any, path: Path, limit: int | None) -> None:
         monkeypatch.setattr(RemoteFile, "copy_to", copy_to)
         manifests.append((fetch_folder("memory://tiny") / "MANIFEST.json").stat())
-        copy_to(self, path)
+        copy_to(self, path, limit)
 
     monkeypatch.setattr(RemoteFile, "copy_to", meanwhile)
     manifests.append((fetch_folder("memory://tiny") / "MANIFEST.json").stat())
@@ -75,6 +76,54 @@ def test_a_folder_that_differs_from_its_manifest_is_refused(memory: Any, tiny_mo
             fetch_folder("memory://tiny")
     cache = Path(os.environ["TEXTGEN_CACHE"], "remote")
     assert not [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+class Endless(io.RawIOBase):
+    """A stream without an end, which counts what is read from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+
+    def read(self, size: int = -1) -> bytes:
+        self.size += size
+        assert self.size < 10 * remote_files.CHUNK_BYTES, "it is read without a limit"
+        return bytes(size)
+
+
+@pytest.mark.parametrize("is_part", [False, True])
+def test_no_more_of_a_file_is_written_than_its_manifest_says(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_part: bool
+) -> None:
+    """Neither of a file of a folder nor of one of its parts, such as a shard of a prepared corpus."""
+    memory.pipe("/made/a", b"abc")
+    memory.pipe("/made/MANIFEST.json", json.dumps({"files": {"a": {"sha256": "1", "size": 3}}}).encode())
+    stream, written = Endless(), list[int]()
+    monkeypatch.setattr(
+        RemoteFile, "_open", lambda self: stream if self.path == "/made/a" else memory.open(self.path, "rb")
+    )
+    unlink = Path.unlink
+
+    def noted(self: Path, missing_ok: bool = False) -> None:
+        if self.exists():
+            written.append(self.stat().st_size)
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", noted)
+    with pytest.raises(RemoteError, match="memory:///made/a has more than 3 bytes, its size in the") as caught:
+        fetch_subfolder("memory://made", tmp_path / "part") if is_part else fetch_folder("memory://made")
+    assert "\n" not in str(caught.value)
+    assert stream.size == remote_files.CHUNK_BYTES, "it is not tried again"
+    assert max(written) <= 3
+
+
+@pytest.mark.parametrize("name", ["*", "more"])
+def test_a_name_that_stands_for_several_files_is_refused(memory: Any, name: str) -> None:
+    for place in ("/made/one", "/made/two", "/made/more/a", "/made/more/b"):
+        memory.pipe(place, b"abc")
+    memory.pipe("/made/MANIFEST.json", json.dumps({"files": {name: {"sha256": "1", "size": 3}}}).encode())
+    with pytest.raises(RemoteError, match=r"There are \d files at memory://made/.*, where one is expected\. Check"):
+        fetch_folder("memory://made")
 
 
 def test_a_prepared_folder(memory: Any, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from textgen.storage.files import TEMPORARY, random_hex, writing
 from textgen.storage.folders import sweep
 from textgen.storage.locks import locked_in_turn
 from textgen.storage.remote_cache import copy_name, entry_folder, make_room, mark_used, record_address
+from textgen.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -128,14 +129,15 @@ class RemoteFile:
                 there = is_there(self.system, path)
         return there
 
-    def copy_to(self, path: Path) -> None:
+    def copy_to(self, path: Path, limit: int | None = None) -> None:
         """Copies the file in pieces; a broken connection goes on where it broke, if the file system can do that.
 
         Args:
             path: Where to copy it; the copy is complete or absent.
+            limit: Its size in the manifest of its folder, if that has one: at most so many bytes are written.
 
         Raises:
-            RemoteError: The file cannot be read.
+            RemoteError: The file cannot be read, or is larger than the limit.
             CannotWrite: The copy cannot be written.
         """
         part = path.with_name(f"{TEMPORARY}{random_hex()}")
@@ -146,6 +148,7 @@ class RemoteFile:
                     with attempt, self._open() as source:
                         done = _resume(source, target, done)
                         while chunk := source.read(CHUNK_BYTES):
+                            self._check_size(done + len(chunk), limit)
                             with writing(path):  # a full disk is no fault of the other side
                                 target.write(chunk)
                             done += len(chunk)
@@ -154,6 +157,14 @@ class RemoteFile:
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
+
+    def _check_size(self, size: int, limit: int | None) -> None:
+        """Raises `RemoteError` if more bytes came than its manifest allows: a stream may have no end."""
+        if limit is not None and size > limit:
+            raise RemoteError(
+                f"{without_secrets(self.address)} has more than {counted(limit, 'byte')}, its size in the manifest of "
+                "its folder. Copy the folder there again."
+            )
 
     def _open(self) -> Any:
         if is_web_address(self.address):

@@ -17,7 +17,8 @@ from textgen.storage.file_systems import attempts, is_there, open_file_system
 from textgen.storage.files import writing
 from textgen.storage.folders import MANIFEST, MANIFEST_BYTES, decoded_manifest, new_folder, sweep
 from textgen.storage.remote_cache import copy_name, entry_folder, keep_copy, make_room, mark_used, record_address
-from textgen.storage.remote_files import find_files
+from textgen.storage.remote_files import RemoteFile, find_files
+from textgen.wording import counted
 
 NAME_BYTES = 200  # maximum length of the name of a copy; its temporary name is longer
 
@@ -94,10 +95,10 @@ def _copy_folder(address: str, entries: Mapping[str, Any], target: Path) -> None
                 raise RemoteError(
                     f"The manifest of {without_secrets(address)} names {name!r}, which is outside its folder."
                 )
-            (file,) = find_files(join_address(address, name))
+            file = _only_file(join_address(address, name))
             path = temporary / name
             with writing(path):
-                file.copy_to(path)
+                file.copy_to(path, entry["size"])
             with path.open("rb") as copy:
                 digest = hashlib.file_digest(copy, "sha256").hexdigest()
             if digest != entry["sha256"]:
@@ -106,7 +107,7 @@ def _copy_folder(address: str, entries: Mapping[str, Any], target: Path) -> None
 
 
 def _remote_manifest(address: str) -> tuple[bytes, dict[str, Any]]:
-    (file,) = find_files(join_address(address, MANIFEST))
+    file = _only_file(join_address(address, MANIFEST))
     data = file.head(MANIFEST_BYTES)
     try:
         entries: dict[str, Any] = decoded_manifest(data)["files"]
@@ -115,3 +116,14 @@ def _remote_manifest(address: str) -> tuple[bytes, dict[str, Any]]:
             f"{without_secrets(file.address)} is damaged: {error}. Copy the folder there again."
         ) from None
     return data, entries
+
+
+def _only_file(address: str) -> RemoteFile:
+    """Finds the file at an address. Raises `RemoteError` for a folder, and for a pattern of several files."""
+    files = find_files(address)
+    if len(files) > 1:
+        raise RemoteError(
+            f"There are {counted(len(files), 'file')} at {without_secrets(address)}, where one is expected. "
+            "Check the address."
+        )
+    return files[0]
