@@ -32,7 +32,7 @@ from textgen.storage.files import json_bytes, write_file
 from textgen.storage.folders import MANIFEST, update_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer, _control_pieces
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 if TYPE_CHECKING:
@@ -131,6 +131,11 @@ def forget(name: str) -> Callable[[Path], None]:
     return damage
 
 
+def many_pieces(folder: Path) -> None:
+    pieces = _control_pieces([f"<piece {number}>" for number in range(100_000)])
+    change(MODEL_FILE, (folder / MODEL_FILE).read_bytes() + pieces)(folder)
+
+
 def header(text: str) -> bytes:
     return struct.pack("<Q", len(text)) + text.encode()
 
@@ -168,7 +173,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "attention over the limit": (set_config("model", attention=1 << 30), "cannot be used: attention must be"),
     "attention without weights": (set_config("model", attention=8), "does not fit.*attention/beta, attention/gamma"),
     "table beyond memory": (set_config("model", embedding_dim=1 << 15), "does not fit.*embedding/table"),
-    "another vocabulary": (change(MODEL_FILE, OTHER_TOKENIZER), "the tokenizer has 262 tokens and the model"),
+    "another vocabulary": (change(MODEL_FILE, OTHER_TOKENIZER), "be used: The tokenizer has 262 tokens and the model"),
+    "a vocabulary beyond the model": (many_pieces, r"has 100,\d+ tokens and the model \d+\. They do not belong"),
     "vocab_size of another": (set_config("model", vocab_size=1 << 20), "tokens and the model 1,048,576"),
     "a byte tokenizer": (set_config("tokenizer", tokenizer="byte"), "the configuration says byte"),
     "no SentencePiece": (change(MODEL_FILE, b"garbage"), "cannot be used: The vocabulary is not a SentencePiece"),
@@ -219,6 +225,14 @@ def test_a_vocabulary_beyond_memory_is_not_read(tmp_path: Path) -> None:
         file.truncate(12 << 30)
     with pytest.raises(TextgenError, match="has more than 268,435,456 bytes, the limit"):
         read_tokenizer(tmp_path / "huge.model")
+
+
+def test_labels_beyond_the_model_are_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path / "model", ByteTokenizer(["Poe"]))
+    assert load_model(str(folder)).tokenizer.labels == ("Poe",)
+    change(MODEL_FILE, b'["Poe", "Stoker"]')(folder)
+    with pytest.raises(SavedModelError, match="The tokenizer has 262 tokens and the model 261"):
+        load_model(str(folder))
 
 
 def test_read_json(tmp_path: Path) -> None:

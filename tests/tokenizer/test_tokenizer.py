@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from vocabularies import AWKWARD, LOSSLESS, TEXT, TRAINED, texts, tokenizer_of
 
 from textgen.errors import TokenizerError
+from textgen.tokenizer import tokenizer
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import SentencePieceTokenizer, Tokenizer, load_tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
@@ -160,6 +161,36 @@ def test_what_is_no_model(damage: bytes) -> None:
     for serialized in (damage, tokenizer_of("bpe").serialized[:-9]):
         with pytest.raises(TokenizerError, match="not a SentencePiece model, or is damaged"):
             load_tokenizer(serialized)
+
+
+@pytest.mark.parametrize("kind", [*TRAINED, "byte"])
+def test_tokens_are_counted_before_anything_is_made_of_each(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    labeled = tokenizer_of(kind).with_labels(["fox", "owl"])
+    size = labeled.vocab_size
+    assert load_tokenizer(labeled.serialized, size).labels == ("fox", "owl")
+    for made in ("SentencePieceTokenizer", "WordTokenizer", "ByteTokenizer"):
+        monkeypatch.setattr(tokenizer, made, pytest.fail)
+    monkeypatch.setattr(sentencepiece.SentencePieceProcessor, "id_to_piece", pytest.fail)
+    with pytest.raises(TokenizerError, match=f"The tokenizer has {size:,} tokens and the model {size - 1:,}\\. They"):
+        load_tokenizer(labeled.serialized, size - 1)
+    monkeypatch.setattr(tokenizer, "MAX_VOCAB_SIZE", size - 1)
+    with pytest.raises(TokenizerError, match=f"has more than {size - 1:,} tokens, the limit"):
+        load_tokenizer(labeled.serialized)
+
+
+def test_a_file_of_far_too_many_tokens_is_not_even_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer, "MAX_VOCAB_SIZE", 300)
+    monkeypatch.setattr(tokenizer, "decoded_json", pytest.fail)
+    monkeypatch.setattr(sentencepiece, "SentencePieceProcessor", pytest.fail)
+    for bomb in (b"\n\0" * 3000, b"[" + b"1," * 3000 + b"1]"):
+        with pytest.raises(TokenizerError, match="has more than 300 tokens, the limit"):
+            load_tokenizer(bomb)
+
+
+@pytest.mark.parametrize("names", [["<label >"], ["<label fox>"], ["<label fox>", "<label >"]])
+def test_labels_without_that_of_no_label_are_refused(names: list[str]) -> None:
+    with pytest.raises(TokenizerError, match="The labels of the vocabulary are damaged"):
+        load_tokenizer(tokenizer_of("bpe").serialized + tokenizer._control_pieces(names))
 
 
 @pytest.mark.parametrize("kind", TRAINED)

@@ -62,7 +62,7 @@ from textgen.storage.folders import MANIFEST, read_manifest
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
-from textgen.wording import Say, counted, shell_word, silent
+from textgen.wording import Say, shell_word, silent
 
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
@@ -405,7 +405,7 @@ def _load(path: Path) -> ModelFolder:
         model_config = from_dict(ModelConfig, config["model"])
         tokenizer_config = from_dict(TokenizerConfig, config["tokenizer"])
         corpus_config = from_dict(CorpusConfig, config["corpus"])
-        tokenizer = load_tokenizer(_tokenizer_bytes(files, path, tokenizer_config))
+        tokenizer = load_tokenizer(_tokenizer_bytes(files, path, tokenizer_config), model_config.vocab_size)
     except SavedModelError:
         raise  # the message already names the file
     except TextgenError as error:
@@ -413,12 +413,6 @@ def _load(path: Path) -> ModelFolder:
     if tokenizer.tokenizer != tokenizer_config.tokenizer:
         raise SavedModelError(
             f"{path}: the tokenizer is {tokenizer.tokenizer} and the configuration says {tokenizer_config.tokenizer}. "
-            "They do not belong together: copy the whole folder again."
-        )
-    if tokenizer.vocab_size != model_config.vocab_size:
-        raise SavedModelError(
-            f"{path}: the tokenizer has {counted(tokenizer.vocab_size, 'token')} and the model "
-            f"{model_config.vocab_size:,}. "
             "They do not belong together: copy the whole folder again."
         )
     training = read_training(path) if os.path.lexists(path / TRAINING) else {}

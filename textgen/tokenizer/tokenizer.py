@@ -46,9 +46,11 @@ from textgen.corpus.labels import unknown_label
 from textgen.errors import ConfigError, TokenizerError
 from textgen.schema import decoded_json
 from textgen.storage.files import write_file
+from textgen.tokenizer.config import MAX_VOCAB_SIZE
 from textgen.tokenizer.segmentation import BpeSegmenter, Segmenter, UnigramSegmenter
 from textgen.tokenizer.spelling import Spelling
 from textgen.tokenizer.stream_decoder import StreamDecoder, check_ids
+from textgen.wording import counted
 
 PAD, UNK, EOS, NEWLINE, FIRST_BYTE = range(5)
 FIRST_LEARNED = FIRST_BYTE + 256
@@ -60,6 +62,7 @@ UNK_NAME, EOS_NAME, NEWLINE_NAME = "<unknown piece>", "<end of document>", "<new
 PAD_NAME = re.compile("<textgen (unigram|bpe|char|word)>")  # tells the kind, and that textgen made the model
 LABEL_NAME = re.compile("<label (.*)>", re.DOTALL)
 NO_LABEL = ""
+PIECE_NEWLINES = 4  # bytes 0x0A for each piece in a SentencePiece model, at most: two are tags, lengths and scores more
 
 
 class Tokenizer(ABC):
@@ -378,17 +381,26 @@ class ByteTokenizer(Tokenizer):
         return [[byte + self.first_byte for byte in valid_text(text).encode()] for text in texts]
 
 
-def load_tokenizer(serialized: bytes) -> Tokenizer:
+def load_tokenizer(serialized: bytes, vocab_size: int | None = None) -> Tokenizer:
     """Makes a tokenizer from its `serialized` form; an empty one, or a list of labels, is the byte tokenizer's.
 
+    Tokens are counted before an object is made of each, since the data may be there to fill the memory.
+
+    Args:
+        serialized: The `serialized` form.
+        vocab_size: Number of tokens of the model that the tokenizer belongs to, if there is one.
+
     Raises:
-        TokenizerError: The data is damaged, or another program made it.
+        TokenizerError: The data is damaged, another program made it, or it has too many tokens, or others than the
+            model.
     """
     if serialized[:1] in (b"", b"["):
-        return ByteTokenizer(_labels_in(serialized))
+        return ByteTokenizer(_labels_in(serialized, vocab_size))
+    _refuse_large(serialized.count(b"\n") // PIECE_NEWLINES)
     processor = sentencepiece.SentencePieceProcessor()
     try:
         processor.LoadFromSerializedProto(serialized)
+        _check_size(len(processor), vocab_size)
         names = [processor.id_to_piece(id) for id in range(len(processor))]
     except (RuntimeError, UnicodeDecodeError):
         raise TokenizerError("The vocabulary is not a SentencePiece model, or is damaged.") from None
@@ -400,24 +412,49 @@ def load_tokenizer(serialized: bytes) -> Tokenizer:
             "The SentencePiece model was made by another program, with different special tokens and rules for "
             "spaces. Train one with textgen."
         )
-    labels: list[str] = []
-    while label := LABEL_NAME.fullmatch(names[-1]):
-        labels.insert(0, label[1])
-        names.pop()
-    labels = labels[1:]  # the first is that of no label
+    labels = _popped_labels(names)
     if kind == "word":
         return WordTokenizer(names, serialized, labels)
     return SentencePieceTokenizer(kind, names, serialized, processor, labels)
 
 
-def _labels_in(serialized: bytes) -> list[str]:
-    """The labels of a byte tokenizer."""
+def _popped_labels(names: list[str]) -> list[str]:
+    """Takes the labels from the end of the names of all tokens."""
+    found: list[str] = []
+    while label := LABEL_NAME.fullmatch(names[-1]):
+        found.append(label[1])
+        names.pop()
+    if found and (found[-1] != NO_LABEL or len(found) == 1):  # the first is that of no label
+        raise TokenizerError("The labels of the vocabulary are damaged. Copy it again.")
+    return found[-2::-1]
+
+
+def _refuse_large(number: int) -> None:
+    """Raises `TokenizerError` for a number of tokens that is beyond the limit."""
+    if number > MAX_VOCAB_SIZE:
+        raise TokenizerError(f"The vocabulary has more than {MAX_VOCAB_SIZE:,} tokens, the limit. Use a smaller one.")
+
+
+def _check_size(number: int, expected: int | None) -> None:
+    """Raises `TokenizerError` for a number of tokens that is beyond the limit, or not that of the model."""
+    _refuse_large(number)
+    if expected not in (None, number):
+        raise TokenizerError(
+            f"The tokenizer has {counted(number, 'token')} and the model {expected:,}. They do not belong together: "
+            "copy the whole folder again."
+        )
+
+
+def _labels_in(serialized: bytes, vocab_size: int | None) -> list[str]:
+    """The labels of a byte tokenizer, whose model has `vocab_size` tokens."""
+    _refuse_large(serialized.count(b","))
     try:
         labels = decoded_json(serialized or b"[]")
     except ValueError:
         labels = None
     if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
         raise TokenizerError("The vocabulary is not a list of labels, or is damaged.")
+    _check_size(len(SPECIAL_PIECES) + len(BYTE_NAMES) + (1 + len(labels) if labels else 0), vocab_size)
     return labels
 
 
