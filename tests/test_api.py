@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import tomllib
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -289,6 +290,13 @@ def test_type_checkers_see_the_names_that_are_there() -> None:
     }
     assert seen == {(module, name) for module, names in textgen._MODULES.items() for name in names}
     assert sorted(name for _, name in seen) == sorted(textgen.__all__)
+
+
+def test_type_checkers_use_the_types_of_an_installed_package() -> None:
+    package = Path(textgen.__file__).parent
+    assert (package / "py.typed").read_bytes() == b""
+    settings = tomllib.loads((package.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "py.typed" in settings["tool"]["setuptools"]["package-data"]["textgen"]
 
 
 @pytest.mark.parametrize("name", ["TextgenError", "SamplingConfig", "ModelConfig", "CacheConfig", "TrainingConfig"])
