@@ -25,6 +25,7 @@ from textgen.evaluation.evaluator import Scores
 from textgen.saved_model.saved_model import load_model
 
 SETTINGS: dict[str, Any] = {
+from textgen.generation.stepping import is_exact
     "tokenizer": "char", "hidden_units": 8, "embedding_dim": 6, "num_layers": 1, "batch_size": 4,
     "sequence_length": 16, "documents": "line", "dropout": 0.2, "num_validations": 2, "seed": 3, "precision": "float32",
 }  # fmt: skip
@@ -88,7 +89,7 @@ def test_a_generator_takes_lists(result: textgen.TrainingResult) -> None:
     lists: dict[str, Any] = {"stop": ["q"], "ban": ["z"], "require": ["o"], "logit_bias": ["#5=1"]}
     lists |= {"dry_multiplier": 1.0, "dry_sequence_breakers": ["."]}
     config = textgen.SamplingConfig(max_tokens=20, seed=1, **lists)
-    tuples = {name: tuple(value) for name, value in lists.items() if isinstance(value, list)}
+    tuples: dict[str, Any] = {name: tuple(value) for name, value in lists.items() if isinstance(value, list)}
     assert result.generator.generate("the", config) == result.generator.generate("the", replace(config, **tuples))
     short: dict[str, Any] = {"max_tokens": 4, "ban": ["z"]}
     assert result.generator.search("the", textgen.SamplingConfig(**short))
@@ -168,6 +169,22 @@ def test_a_model_that_reads_backward_writes_towards_an_ending(home: Path) -> Non
 
 
 @pytest.mark.parametrize(
+@pytest.mark.parametrize("runtime", ["onnx", "tensorflow"])
+def test_a_runtime_that_is_not_exact_is_refused(result: textgen.TrainingResult, runtime: str) -> None:
+    with pytest.raises(
+        textgen.ConfigError, match=f"^Exact arithmetic is computed by numpy only.*: the runtime {runtime}"
+    ):
+        textgen.load(result.model, exact=True, runtime=runtime)
+    assert is_exact(textgen.load(result.model, exact=True, runtime="numpy").model)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_runtime_that_does_not_exist_is_refused(result: textgen.TrainingResult, exact: bool) -> None:
+    for write in (result.model.generator, lambda **options: textgen.load(result.model, **options)):
+        with pytest.raises(textgen.ConfigError, match=r"^runtime must be one of auto, numpy, onnx, tensorflow\."):
+            write(exact=exact, runtime="onxn")
+
+
     ("arguments", "error", "message"),
     [
         ({}, textgen.ConfigError, "paths is empty"),

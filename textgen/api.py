@@ -17,7 +17,7 @@ from textgen.dataset.prepared_corpus import open_corpus
 from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.evaluation.scoring import TextScore
-from textgen.generation.config import AUTO, RuntimeConfig
+from textgen.generation.config import AUTO
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.runtime import load_tensorflow
@@ -144,7 +144,7 @@ def load(
         name: Name or folder of the model; the newest if None.
         models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
         exact: Compute in exact arithmetic, as `textgen sample --exact` does: the same settings and seed then give the
-            same text on every machine and in every batch.
+            same text on every machine and in every batch. Leave `runtime` out, or give "numpy".
         runtime: What computes the network: "numpy", "onnx" or "tensorflow". "auto" is ONNX Runtime where it is
             installed, for networks of a million weights or more that write nearly the same in 8 bits, and otherwise
             NumPy. The text of a seed depends on it.
@@ -152,9 +152,9 @@ def load(
     Raises:
         SavedModelError: The model is missing or damaged.
         ConfigError: The model reads text backward only: use `load_model(name).infiller()`. Or there is no such
-            runtime, or it is not installed.
+            runtime, it is not installed, or it does not compute in exact arithmetic.
     """
-    return _opened(name, models_dir).generator(exact=exact, runtime=RuntimeConfig(runtime).runtime)
+    return _opened(name, models_dir).generator(exact=exact, runtime=runtime)
 
 
 def evaluate(

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textgen.corpus.config import CorpusConfig
-from textgen.errors import ModelChanged, SavedModelError, TextgenError
-from textgen.generation.config import AUTO, NUMPY, TENSORFLOW
+from textgen.errors import ConfigError, ModelChanged, SavedModelError, TextgenError
+from textgen.generation.config import AUTO, NUMPY, TENSORFLOW, RuntimeConfig
 from textgen.model.clamping import Clamp
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
@@ -231,10 +231,11 @@ class ModelFolder:
             The model.
 
         Raises:
-            ConfigError: The network does not read forward, or the runtime is not installed.
+            ConfigError: The network does not read forward, or there is no such runtime, or it is not installed.
             SavedModelError: The weights are damaged.
         """
         if runtime == TENSORFLOW:
+        runtime = RuntimeConfig(runtime).runtime
             network = self.network("forward")
             from textgen.model.compiled_model import CompiledModel
 
@@ -272,7 +273,7 @@ class ModelFolder:
 
         Args:
             exact: Compute in exact arithmetic, so that the same settings give the same text everywhere: see
-                `exact_model`. The runtime is then NumPy.
+                `exact_model`. The runtime is then "numpy", and no other may be given.
             runtime: What computes the network: see `step_model`.
             say: Called with a line of text for a user, if there is any.
 
@@ -280,11 +281,16 @@ class ModelFolder:
             The generator.
 
         Raises:
-            ConfigError: The model reads text backward only (see `infiller`), or the runtime is not installed.
+            ConfigError: The model reads text backward only (see `infiller`), or there is no such runtime, it is not
+                installed, or it does not compute in exact arithmetic.
         """
         from textgen.generation.generator import Generator
 
         ngrams = self.ngrams if self.has_ngrams else None  # a function: they are read when they are needed
+        if exact and RuntimeConfig(runtime).runtime not in (AUTO, NUMPY):
+            raise ConfigError(
+                f"Exact arithmetic is computed by {NUMPY} only. Received: the runtime {runtime}. Leave it out."
+            )
         writer = self.exact_model() if exact else self.step_model(runtime, say)
         return Generator(
             writer,
