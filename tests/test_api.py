@@ -7,6 +7,7 @@ import math
 import tomllib
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,20 @@ import keras
 import numpy as np
 import pytest
 from base_models import FABLES, save_base
+from click.testing import CliRunner
 from loaded_modules import modules_after
+from networks import random_weights
 from runs import TEXT
 
 import textgen
 from textgen import api
 from textgen.cli import textgen as program
 from textgen.evaluation.evaluator import Scores
+from textgen.generation.stepping import is_exact
 from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_model
 
 SETTINGS: dict[str, Any] = {
-from textgen.generation.stepping import is_exact
     "tokenizer": "char", "hidden_units": 8, "embedding_dim": 6, "num_layers": 1, "batch_size": 4,
     "sequence_length": 16, "documents": "line", "dropout": 0.2, "num_validations": 2, "seed": 3, "precision": "float32",
 }  # fmt: skip
@@ -165,10 +169,6 @@ def test_a_model_that_reads_backward_writes_towards_an_ending(home: Path) -> Non
     assert len(score.ids) == len("the moon") + 1
 
 
-# === Errors, before anything slow ===
-
-
-@pytest.mark.parametrize(
 @pytest.mark.parametrize("runtime", ["onnx", "tensorflow"])
 def test_a_runtime_that_is_not_exact_is_refused(result: textgen.TrainingResult, runtime: str) -> None:
     with pytest.raises(
@@ -185,6 +185,10 @@ def test_a_runtime_that_does_not_exist_is_refused(result: textgen.TrainingResult
             write(exact=exact, runtime="onxn")
 
 
+# === Errors, before anything slow ===
+
+
+@pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ({}, textgen.ConfigError, "paths is empty"),
@@ -273,6 +277,27 @@ def test_score_gives_the_surprisal_of_each_token(result: textgen.TrainingResult)
     assert open_ended.ids == second.ids[:-1]
 
 
+# === Vectors ===
+
+
+@pytest.mark.parametrize("direction", ["forward", "both"])
+def test_embed_gives_the_vectors_of_the_command(tmp_path: Path, tokenizer: textgen.Tokenizer, direction: str) -> None:
+    config = textgen.ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, direction=direction)
+    kinds = textgen.TokenizerConfig("char"), textgen.CorpusConfig(documents="line")
+    save_model(tmp_path / "tiny", random_weights(config), config, *kinds, tokenizer)
+    texts = ["The cat sat on the mat.", "床前明月光"]
+    command = ["embed", "tiny", *chain(*(["--text", text] for text in texts)), "--models-dir", str(tmp_path)]
+    printed = CliRunner().invoke(program, [*command, "--format", "npy", "--out", str(tmp_path / "vectors.npy")])
+    assert printed.exit_code == 0, printed.output
+    vectors = textgen.embed("tiny", texts, models_dir=tmp_path)
+    np.testing.assert_array_equal(np.stack(vectors), np.load(tmp_path / "vectors.npy"))
+    saved = textgen.load_model("tiny", tmp_path)
+    (alone,) = textgen.embed(saved, texts[1])
+    np.testing.assert_allclose(alone, vectors[1], atol=1e-6)
+    assert not textgen.embed(saved, "")[0].any()
+    assert saved.embedder().nearest(texts[1], enumerate(texts), 1)[0][1] == (1, texts[1])
+
+
 # === The network ===
 
 
@@ -307,6 +332,37 @@ def test_type_checkers_see_the_names_that_are_there() -> None:
     }
     assert seen == {(module, name) for module, names in textgen._MODULES.items() for name in names}
     assert sorted(name for _, name in seen) == sorted(textgen.__all__)
+
+
+def test_results_and_errors_of_the_functions_are_public(result: textgen.TrainingResult, tmp_path: Path) -> None:
+    assert isinstance(result.history[0], textgen.ValidationReport)
+    assert isinstance(result.scores, textgen.Scores)
+    assert isinstance(result.generator.generate("the", SHORT)[0], textgen.Generation)
+    stream = result.generator.tokens("the", SHORT)
+    assert isinstance(stream, textgen.Stream)
+    assert isinstance(next(stream), textgen.Token)
+    assert isinstance(stream.state, textgen.TextState)
+    assert isinstance(result.model.tokenizer, textgen.Tokenizer)
+    assert isinstance(result.model.scorer(), textgen.Scorer)
+    (score,) = textgen.score(result.model, "rain")
+    assert isinstance(score, textgen.TextScore)
+    assert isinstance(score.total, textgen.Score)
+    embedder = result.model.embedder()
+    assert isinstance(embedder, textgen.Embedder)
+    assert isinstance(next(embedder.read(["rain"])), textgen.TextVectors)
+    with pytest.raises(textgen.RemoteError):
+        textgen.load(f"file://{tmp_path}/nowhere")
+    for error in (textgen.CannotWrite, textgen.InUse, textgen.ModelChanged, textgen.RemoteError, textgen.WorkerLost):
+        assert issubclass(error, textgen.TextgenError)
+
+
+def test_a_name_that_needs_tensorflow_loads_it_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[str] = []
+    monkeypatch.setattr("textgen.runtime.load_tensorflow", lambda: loads.append("tensorflow"))
+    for name in ("Scores", "TextScore"):
+        monkeypatch.delitem(vars(textgen), name, raising=False)
+        assert getattr(textgen, name)
+    assert loads == ["tensorflow"]
 
 
 def test_type_checkers_use_the_types_of_an_installed_package() -> None:

@@ -14,49 +14,81 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as type checkers know it, without importing typing
 if TYPE_CHECKING:
-    from textgen.api import TrainingResult, evaluate, load, score, train
+    from textgen.api import TrainingResult, embed, evaluate, load, score, train
     from textgen.corpus.config import CorpusConfig
     from textgen.errors import (
         ConfigError,
         CorpusError,
         Interrupted,
+        ModelChanged,
+        RemoteError,
         SavedModelError,
         TextgenError,
         TokenizerError,
         TrainingError,
+        WorkerLost,
     )
     from textgen.evaluation.config import CacheConfig, DynamicConfig
+    from textgen.evaluation.embeddings import Embedder, TextVectors
+    from textgen.evaluation.evaluator import Scores
+    from textgen.evaluation.scoring import Score, Scorer, TextScore
     from textgen.generation.config import SamplingConfig, SearchConfig
+    from textgen.generation.generated_text import Generation, Stream
     from textgen.generation.generator import Generator
-    from textgen.generation.infilling import Infiller
+    from textgen.generation.infilling import Infill, Infiller
+    from textgen.generation.row import Token
+    from textgen.generation.text_state import TextState
     from textgen.model.config import ModelConfig
     from textgen.runtime import configure_process
     from textgen.saved_model.saved_model import ModelFolder, load_model
+    from textgen.storage.files import CannotWrite
+    from textgen.storage.locks import InUse
     from textgen.tokenizer.config import TokenizerConfig
+    from textgen.tokenizer.tokenizer import Tokenizer
     from textgen.training.config import TrainingConfig
+    from textgen.training.observers.observer import ValidationReport
 
 __version__ = "0.1.0"
 __all__ = [
     "CacheConfig",
+    "CannotWrite",
     "ConfigError",
     "CorpusConfig",
     "CorpusError",
     "DynamicConfig",
+    "Embedder",
+    "Generation",
     "Generator",
+    "InUse",
+    "Infill",
     "Infiller",
     "Interrupted",
+    "ModelChanged",
     "ModelConfig",
     "ModelFolder",
+    "RemoteError",
     "SamplingConfig",
     "SavedModelError",
+    "Score",
+    "Scorer",
+    "Scores",
     "SearchConfig",
+    "Stream",
+    "TextScore",
+    "TextState",
+    "TextVectors",
     "TextgenError",
+    "Token",
+    "Tokenizer",
     "TokenizerConfig",
     "TokenizerError",
     "TrainingConfig",
     "TrainingError",
     "TrainingResult",
+    "ValidationReport",
+    "WorkerLost",
     "configure_process",
+    "embed",
     "evaluate",
     "load",
     "load_model",
@@ -65,27 +97,41 @@ __all__ = [
 ]
 
 _MODULES = {  # of each public name
-    "api": ("TrainingResult", "evaluate", "load", "score", "train"),
+    "api": ("TrainingResult", "embed", "evaluate", "load", "score", "train"),
     "corpus.config": ("CorpusConfig",),
     "errors": (
         "ConfigError",
         "CorpusError",
         "Interrupted",
+        "ModelChanged",
+        "RemoteError",
         "SavedModelError",
         "TextgenError",
         "TokenizerError",
         "TrainingError",
+        "WorkerLost",
     ),
     "evaluation.config": ("CacheConfig", "DynamicConfig"),
+    "evaluation.embeddings": ("Embedder", "TextVectors"),
+    "evaluation.evaluator": ("Scores",),
+    "evaluation.scoring": ("Score", "Scorer", "TextScore"),
     "generation.config": ("SamplingConfig", "SearchConfig"),
+    "generation.generated_text": ("Generation", "Stream"),
     "generation.generator": ("Generator",),
-    "generation.infilling": ("Infiller",),
+    "generation.infilling": ("Infill", "Infiller"),
+    "generation.row": ("Token",),
+    "generation.text_state": ("TextState",),
     "model.config": ("ModelConfig",),
     "runtime": ("configure_process",),
     "saved_model.saved_model": ("ModelFolder", "load_model"),
+    "storage.files": ("CannotWrite",),
+    "storage.locks": ("InUse",),
     "tokenizer.config": ("TokenizerConfig",),
+    "tokenizer.tokenizer": ("Tokenizer",),
     "training.config": ("TrainingConfig",),
+    "training.observers.observer": ("ValidationReport",),
 }
+_WITH_TENSORFLOW = "evaluation.evaluator"  # imports TensorFlow, whose messages `load_tensorflow` keeps back
 
 
 def __getattr__(name: str) -> object:
@@ -93,6 +139,8 @@ def __getattr__(name: str) -> object:
         if name in names:
             from importlib import import_module
 
+            if module == _WITH_TENSORFLOW:
+                import_module(f"{__name__}.runtime").load_tensorflow()
             value: object = getattr(import_module(f"{__name__}.{module}"), name)
             globals()[name] = value
             return value

@@ -1,4 +1,4 @@
-"""The functions of `import textgen`: train, load, evaluate, score.
+"""The functions of `import textgen`: train, load, evaluate, score, embed.
 
 They leave the process as it was: see `textgen.runtime`. Whatever a user can put right raises a `TextgenError`.
 """
@@ -33,6 +33,7 @@ from textgen.training.run_setup import RunOptions
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
     from textgen.evaluation.evaluator import Scores
     from textgen.tokenizer.tokenizer import Tokenizer
@@ -228,6 +229,32 @@ def score(
     """
     scorer = _opened(model, models_dir).scorer()
     return list(scorer.scores([texts] if isinstance(texts, str) else texts, ends=ends, label=label))
+
+
+def embed(model: Model, texts: str | Iterable[str], *, models_dir: str | Path | None = None) -> list[np.ndarray]:
+    """Makes a vector of each text, as `textgen embed` does.
+
+    The dot product of two vectors is the cosine similarity of the texts. `load_model(name).embedder()` also makes
+    vectors of single tokens, and finds the texts that are most similar to another one.
+
+    Args:
+        model: Name or folder of the model, or a `ModelFolder`.
+        texts: A text, or several; each is read on its own.
+        models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
+
+    Returns:
+        The vector of each text, float32 [D] of length 1; zeros for an empty text.
+
+    Raises:
+        TokenizerError: A text is not valid Unicode.
+        SavedModelError: The model is missing or damaged.
+
+    Example:
+        rain, storm = textgen.embed("novel", ["It was raining.", "A storm came."])
+        print(f"They are alike to {rain @ storm:.2f}.")
+    """
+    embedder = _opened(model, models_dir).embedder()
+    return list(embedder.vectors([texts] if isinstance(texts, str) else texts))
 
 
 class _History(Observer):

@@ -67,6 +67,7 @@ from textgen.wording import Say, shell_word, silent
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
     from textgen.dataset.word_filter import WordFilter
+    from textgen.evaluation.embeddings import Embedder
     from textgen.evaluation.scoring import Scorer
     from textgen.generation.generator import Generator
     from textgen.generation.infilling import Infiller
@@ -234,8 +235,8 @@ class ModelFolder:
             ConfigError: The network does not read forward, or there is no such runtime, or it is not installed.
             SavedModelError: The weights are damaged.
         """
-        if runtime == TENSORFLOW:
         runtime = RuntimeConfig(runtime).runtime
+        if runtime == TENSORFLOW:
             network = self.network("forward")
             from textgen.model.compiled_model import CompiledModel
 
@@ -286,11 +287,11 @@ class ModelFolder:
         """
         from textgen.generation.generator import Generator
 
-        ngrams = self.ngrams if self.has_ngrams else None  # a function: they are read when they are needed
         if exact and RuntimeConfig(runtime).runtime not in (AUTO, NUMPY):
             raise ConfigError(
                 f"Exact arithmetic is computed by {NUMPY} only. Received: the runtime {runtime}. Leave it out."
             )
+        ngrams = self.ngrams if self.has_ngrams else None  # a function: they are read when they are needed
         writer = self.exact_model() if exact else self.step_model(runtime, say)
         return Generator(
             writer,
@@ -322,6 +323,20 @@ class ModelFolder:
         from textgen.evaluation.scoring import Scorer
 
         return Scorer(self.numpy_model(self.main_direction), self.tokenizer, self.main_direction)
+
+    def embedder(self) -> Embedder:
+        """Builds an embedder, which makes vectors of texts with the networks of all directions.
+
+        Returns:
+            The embedder. It also finds the texts that are most similar to another one: see `Embedder.nearest`.
+
+        Raises:
+            SavedModelError: The weights are damaged.
+        """
+        from textgen.evaluation.embeddings import Embedder
+
+        models = {direction: self.numpy_model(direction) for direction in self.model_config.directions}
+        return Embedder(models, self.tokenizer)
 
     def network(self, direction: str | None = None) -> LanguageModel:
         """Builds the network as a `keras.Model`, for training and scoring.
