@@ -24,7 +24,7 @@ from runs import TEXT
 import textgen
 from textgen import api
 from textgen.cli import textgen as program
-from textgen.evaluation.evaluator import Scores
+from textgen.evaluation.scores import Scores
 from textgen.generation.stepping import is_exact
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
@@ -356,13 +356,8 @@ def test_results_and_errors_of_the_functions_are_public(result: textgen.Training
         assert issubclass(error, textgen.TextgenError)
 
 
-def test_a_name_that_needs_tensorflow_loads_it_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
-    loads: list[str] = []
-    monkeypatch.setattr("textgen.runtime.load_tensorflow", lambda: loads.append("tensorflow"))
-    for name in ("Scores", "TextScore"):
-        monkeypatch.delitem(vars(textgen), name, raising=False)
-        assert getattr(textgen, name)
-    assert loads == ["tensorflow"]
+def test_no_public_name_loads_tensorflow() -> None:
+    assert not {"tensorflow", "keras"} & modules_after("from textgen import *")
 
 
 def test_type_checkers_use_the_types_of_an_installed_package() -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from textgen.evaluation.config import CacheConfig, DynamicConfig
     from textgen.evaluation.embeddings import Embedder, TextVectors
-    from textgen.evaluation.evaluator import Scores
+    from textgen.evaluation.scores import Scores
     from textgen.evaluation.scoring import Score, Scorer, TextScore
     from textgen.generation.config import SamplingConfig, SearchConfig
     from textgen.generation.generated_text import Generation, Stream
@@ -113,7 +113,7 @@ _MODULES = {  # of each public name
     ),
     "evaluation.config": ("CacheConfig", "DynamicConfig"),
     "evaluation.embeddings": ("Embedder", "TextVectors"),
-    "evaluation.evaluator": ("Scores",),
+    "evaluation.scores": ("Scores",),
     "evaluation.scoring": ("Score", "Scorer", "TextScore"),
     "generation.config": ("SamplingConfig", "SearchConfig"),
     "generation.generated_text": ("Generation", "Stream"),
@@ -131,7 +131,6 @@ _MODULES = {  # of each public name
     "training.config": ("TrainingConfig",),
     "training.observers.observer": ("ValidationReport",),
 }
-_WITH_TENSORFLOW = "evaluation.evaluator"  # imports TensorFlow, whose messages `load_tensorflow` keeps back
 
 
 def __getattr__(name: str) -> object:
@@ -139,8 +138,6 @@ def __getattr__(name: str) -> object:
         if name in names:
             from importlib import import_module
 
-            if module == _WITH_TENSORFLOW:
-                import_module(f"{__name__}.runtime").load_tensorflow()
             value: object = getattr(import_module(f"{__name__}.{module}"), name)
             globals()[name] = value
             return value

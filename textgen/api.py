@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
-    from textgen.evaluation.evaluator import Scores
+    from textgen.evaluation.scores import Scores
     from textgen.tokenizer.tokenizer import Tokenizer
 
 Paths = str | Path | Sequence[str | Path]
@@ -58,7 +58,7 @@ class TrainingResult:
     @property
     def scores(self) -> Scores:
         """Scores of the model on held-out text, of which at most a million tokens are scored."""
-        from textgen.evaluation.evaluator import Scores
+        from textgen.evaluation.scores import Scores
 
         return Scores(**self.model.training["scores"])
 

@@ -16,7 +16,8 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_cache import encode_and_split, encode_corpus
 from textgen.evaluation.anomalies import follow
-from textgen.evaluation.evaluator import Evaluator, Scores
+from textgen.evaluation.evaluator import Evaluator
+from textgen.evaluation.scores import Scores
 from textgen.evaluation.scoring import Scorer
 from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel

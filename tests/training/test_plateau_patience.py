@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from textgen.evaluation.evaluator import Scores
+from textgen.evaluation.scores import Scores
 from textgen.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution

@@ -1128,7 +1128,8 @@ def test_a_held_out_loss_that_is_no_number_takes_the_run_back_to_its_last_checkp
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Although all weights are finite, as where an activation overflows."""
-    from textgen.evaluation.evaluator import Evaluator, Scores
+    from textgen.evaluation.evaluator import Evaluator
+    from textgen.evaluation.scores import Scores
 
     score, faults = Evaluator.scores, [math.nan, math.inf, 0.0, 0.0, 0.0]
 
@@ -1152,7 +1153,8 @@ def test_a_second_fault_after_a_checkpoint_takes_the_run_back_to_the_one_before(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No score has shown yet that the weights of the first are good."""
-    from textgen.evaluation.evaluator import Evaluator, Scores
+    from textgen.evaluation.evaluator import Evaluator
+    from textgen.evaluation.scores import Scores
 
     score, faults = Evaluator.scores, [0.0, math.nan, math.nan, math.nan, 0.0, 0.0, 0.0]
 
@@ -1191,7 +1193,8 @@ def test_scores_that_are_no_numbers_are_not_recorded(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the backward network, and of the final evaluation, where those of the best validation stay."""
-    from textgen.evaluation.evaluator import Evaluator, Scores
+    from textgen.evaluation.evaluator import Evaluator
+    from textgen.evaluation.scores import Scores
 
     def scores(evaluator: Evaluator, stream: TokenStream, max_tokens: int) -> Scores:
         made = replace(score(evaluator, stream, max_tokens), backward_nats_per_token=math.nan)

@@ -94,7 +94,6 @@ def embed(
         _check_flags(kind, out, bool(top or as_json))
     else:
         _check_search_flags(search, bool(tokens or out or kind))
-    from textgen.evaluation.embeddings import Embedder
     from textgen.storage.files import write_file
 
     model, paths = model_and_paths(model, paths, models_dir)
@@ -111,7 +110,7 @@ def embed(
         raise TextgenError("A text is empty: give --text one that is not, or leave it out.")
     every_line = iter(lines)  # which are read once: a file may change meanwhile
     every_line = chain([next(every_line)], every_line)  # raises if there is no text, before the network is loaded
-    embedder = Embedder({each: saved.numpy_model(each) for each in saved.model_config.directions}, saved.tokenizer)
+    embedder = saved.embedder()
     if search is not None:
         _print_nearest(embedder, search, every_line, top or 5, as_json)
         lines.say_left_out()

@@ -168,10 +168,7 @@ class ServedModel:
     @cached_property
     def embedder(self) -> Embedder:
         """Makes vectors of texts."""
-        from textgen.evaluation.embeddings import Embedder
-
-        models = {each: self.saved.numpy_model(each) for each in self.saved.model_config.directions}
-        return Embedder(models, self.tokenizer)
+        return self.saved.embedder()
 
     @cached_property
     def infiller(self) -> Infiller:

@@ -36,7 +36,7 @@ from textgen.training.run_setup import RunOptions, RunSetup
 from textgen.training.run_start import begin, initial_model, save_known_words, save_ngram_index, training_data
 
 if TYPE_CHECKING:
-    from textgen.evaluation.evaluator import Scores
+    from textgen.evaluation.scores import Scores
     from textgen.model.language_model import LanguageModel
 
 SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # settings of the text written at every validation

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from textgen.dataset.token_stream import TokenStream
-from textgen.evaluation.evaluator import Evaluator, Scores
+from textgen.evaluation.evaluator import Evaluator
+from textgen.evaluation.scores import Scores
 from textgen.evaluation.scoring import perplexity
 from textgen.model.language_model import LanguageModel
 from textgen.training.config import TrainingConfig
