@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,6 +181,49 @@ def test_a_member_of_an_archive(tmp_path: Path, server: FileServer) -> None:
     path.write_bytes(b"PK no archive")
     with pytest.raises(RemoteError, match=r"archive is damaged|There is nothing"):
         read(f"zip://one.txt::{path}")
+
+
+def tar(path: Path, text: str) -> Path:
+    """An archive that says nothing of when it was made, as archives whose bytes can be reproduced do not."""
+    path.parent.mkdir(exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        member = tarfile.TarInfo("a.txt")
+        member.size = len(text)
+        archive.addfile(member, io.BytesIO(text.encode()))
+    return path
+
+
+def test_a_member_changes_with_its_archive(tmp_path: Path) -> None:
+    glances = list[str]()
+    for text in ("first", "other"):
+        corpus = Corpus([f"tar://a.txt::{tar(tmp_path / 'a.tar', text)}"])
+        glances.append(corpus.glance())
+        assert list(corpus.documents()) == [text]
+    assert glances[0] != glances[1]
+    tar(tmp_path / "copy" / "a.tar", "other")
+    assert Corpus([f"tar://a.txt::{tmp_path}/copy/a.tar"]).glance() == glances[1], "as on another machine"
+
+
+def test_a_relative_path_of_an_archive_belongs_to_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("first", "other"):
+        archive = tar(tmp_path / text / "a.tar", text)
+        os.utime(archive, (0, 0))
+        monkeypatch.chdir(archive.parent)
+        corpus = Corpus(["tar://a.txt::a.tar"])
+        assert list(corpus.documents()) == [text]
+        assert corpus.places == [f"tar://a.txt::{archive}"]
+
+
+def test_a_member_changes_with_an_archive_elsewhere(memory: Any, server: FileServer, tmp_path: Path) -> None:
+    for text in ("first", "other"):
+        data = tar(tmp_path / "a.tar", text).read_bytes()
+        memory.pipe("/a.tar", data)
+        server.files["/a.tar"] = data
+        server.tags["/a.tar"] = f'"{text}"'
+        server.files["/untold.tar"] = data
+        for address in ("memory://a.tar", f"{server.url}/a.tar", f"{server.url}/untold.tar"):
+            assert read(f"tar://a.txt::{address}") == [text]
+            assert read(f"tar://a.txt::{address}") == [text]
 
 
 def test_a_damaged_archive(tmp_path: Path) -> None:

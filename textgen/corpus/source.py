@@ -205,8 +205,8 @@ class Source:
 
     def glance(self) -> list[str]:
         """Like `fingerprint`, but hashes only some bytes of the file and includes its size."""
-        if self.remote and self.remote.version:
-            return [*self._kind(), str(self.remote.size), self.remote.version]
+        if self.remote and self.remote.shared_version:
+            return [*self._kind(), str(self.remote.size), self.remote.shared_version]
         digest = hashlib.sha256()
         with reading(self.name), self._fetched().open("rb") as file:
             size = self.path.stat().st_size

@@ -75,6 +75,11 @@ def open_file_system(address: str) -> tuple[Any, str]:
     return system, path
 
 
+def is_on_this_machine(system: Any) -> bool:
+    """Checks whether a file system of fsspec is that of this machine."""
+    return isinstance(system.protocol, tuple) and "file" in system.protocol
+
+
 def is_there(system: Any, path: str) -> bool:
     """Checks whether there is something at a path, in one of `attempts`.
 

@@ -2,7 +2,8 @@
 
 A file is copied into the cache folder when it is first read, in pieces, and read from there. Its place in the cache is
 made of its address and of what the other side says about its version (an ETag, a checksum or a time), so an unchanged
-file is copied once.
+file is copied once. The version of a member of an archive includes that of the archive: a tar archive says only the
+second in which a member was written.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 from textgen.errors import RemoteError
 from textgen.storage.addresses import address_of, is_web_address, without_secrets
 from textgen.storage.cache_folder import filling_cache
-from textgen.storage.file_systems import attempts, is_there, open_file_system
+from textgen.storage.file_systems import attempts, is_on_this_machine, is_there, open_file_system
 from textgen.storage.files import TEMPORARY, random_hex, writing
 from textgen.storage.folders import sweep
 from textgen.storage.locks import locked_in_turn
@@ -51,6 +52,7 @@ class RemoteFile:
         system: The file system of fsspec.
         size: Its size in bytes; None if the other side does not say.
         version: What changes with the file; "" if the other side says nothing.
+        shared_version: The same, if it is the same on every machine that can read the file; else "".
         copies: The copy that this object has made, which is new enough if there is no version.
         is_named: Whether it was found at an address of its own, and not at that of a folder or by a pattern.
     """
@@ -60,6 +62,7 @@ class RemoteFile:
     system: Any = field(repr=False, compare=False)
     size: int | None
     version: str
+    shared_version: str
     copies: set[Path] = field(default_factory=set, repr=False, compare=False)
     is_named: bool = field(default=False, repr=False, compare=False)
 
@@ -205,12 +208,13 @@ def find_files(address: str) -> list[RemoteFile]:
     Raises:
         RemoteError: There are none, the address cannot be read, or the library for it is not installed.
     """
+    base = _base_of(address)  # before it is opened: a later state could belong to other bytes than those that are read
     system, path = open_file_system(address)
     found: list[RemoteFile] = []
     for attempt in attempts(address):
         with attempt:
             infos = _infos(system, path, is_page=is_web_address(address))
-            found = [_remote_file(address, path, system, info) for info in infos]
+            found = [_remote_file(address, path, system, info, base) for info in infos]
     if not found:
         raise RemoteError(f"There is no file at {without_secrets(address)}. Check the address.")
     return found
@@ -245,18 +249,57 @@ def _is_hidden(path: str, dotted: Sequence[str]) -> bool:
     return any(not any(fnmatchcase(part, pattern) for pattern in dotted) for part in hidden)
 
 
-def _remote_file(address: str, path: str, system: Any, info: Mapping[str, Any]) -> RemoteFile:
+@dataclass(frozen=True)
+class _Base:
+    """The file at the end of a chain of links, such as the archive that holds the file to be read.
+
+    Attributes:
+        chain: The links after the first, with an absolute path for a file of this machine; "" if there are none.
+        version: What changes with the file.
+        is_local: Whether it is on this machine.
+    """
+
+    chain: str
+    version: Mapping[str, str]
+    is_local: bool
+
+    def versions(self, info: Mapping[str, Any]) -> tuple[str, str]:
+        """`RemoteFile.version` and `RemoteFile.shared_version` of a file with this base."""
+        own = _version(info)
+        version = shared = own
+        if self.chain:
+            has_checksum = "CRC" in own
+            version = {**own, "base": json.dumps(self.version)} if self.version else own if has_checksum else {}
+            shared = own if has_checksum else {} if self.is_local else version
+        return json.dumps(version) if version else "", json.dumps(shared) if shared else ""
+
+
+def _base_of(address: str) -> _Base:
+    """Finds the file at the end of a chain of links. Raises `RemoteError` if it cannot be reached."""
+    *links, base = address.split("::")
+    if not links:
+        return _Base("", {}, is_local=False)
+    system, path = open_file_system(base)
+    is_local, version = is_on_this_machine(system), dict[str, str]()
+    for attempt in attempts(address):
+        with attempt:
+            if is_local:
+                status = os.stat(path)
+                version = {"size": str(status.st_size), "ns": str(status.st_mtime_ns), "inode": str(status.st_ino)}
+            else:
+                info = system.info(path)
+                version = _version(info)
+                if version:
+                    version["size"] = str(info.get("size"))
+    return _Base("".join(f"::{link}" for link in [*links[1:], path if is_local else base]), version, is_local)
+
+
+def _remote_file(address: str, path: str, system: Any, info: Mapping[str, Any], base: _Base) -> RemoteFile:
     """The file at an address; `path` is its path in the file system."""
-    first, *links = address.split("::")
-    chain = "".join(f"::{link}" for link in links)
     name = str(info["name"])
-    own = name if "://" in name else address_of(first, path, name)
-    version = {key: str(info[key]) for key in VERSIONS if info.get(key) is not None}
-    return RemoteFile(
-        f"{own}{chain}",
-        name,
-        system,
-        info.get("size"),
-        json.dumps(version) if version else "",
-        is_named=name == path,
-    )
+    own = name if "://" in name else address_of(address.split("::")[0], path, name)
+    return RemoteFile(f"{own}{base.chain}", name, system, info.get("size"), *base.versions(info), is_named=name == path)
+
+
+def _version(info: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(info[key]) for key in VERSIONS if info.get(key) is not None}
