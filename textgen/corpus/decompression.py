@@ -6,7 +6,7 @@ import bz2
 import gzip
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -14,6 +14,9 @@ from textgen.errors import CorpusError
 
 CHUNK_BYTES = 1 << 18  # number of bytes read at a time
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+STREAMS: dict[str, Callable[[], Any]] = {".bz2": bz2.BZ2Decompressor, ".xz": lzma.LZMADecompressor}
+STREAM_BYTES = 1 << 14  # compressed bytes of a .bz2 or .xz file read at a time
+PADDING = 4  # bytes; there may be a multiple of so many NUL bytes after a stream of an .xz file
 ZSTANDARD_BYTES = 1 << 8  # bytes decompressed at a time, since they may become 30,000 times as many
 
 
@@ -23,8 +26,8 @@ def decompressed(file: BinaryIO, compression: str, start: int = 0, stop: int | N
     Args:
         file: The file.
         compression: One of `COMPRESSIONS`, or "" for a file that is not compressed.
-        start: Where to start, in decompressed bytes. Has no effect on .zst files.
-        stop: Where to stop. None means the end of the file.
+        start: Where to start, in decompressed bytes. Only .gz files and those that are not compressed can be entered.
+        stop: Where to stop, in the same files. None means the end of the file.
 
     Yields:
         Chunks of about `CHUNK_BYTES` bytes.
@@ -35,11 +38,13 @@ def decompressed(file: BinaryIO, compression: str, start: int = 0, stop: int | N
         zlib.error: The file is damaged.
         lzma.LZMAError: The file is damaged.
     """
-    if compression == ".zst":
-        yield from _zstandard_chunks(file)
+    if compression in STREAMS:
+        yield from _joined(_stream_chunks(file, compression))
         return
-    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-    stream = openers[compression](file) if compression else file
+    if compression == ".zst":
+        yield from _joined(_zstandard_chunks(file))
+        return
+    stream = gzip.GzipFile(fileobj=file) if compression else file
     stream.seek(start)
     while chunk := stream.read(CHUNK_BYTES if stop is None else min(CHUNK_BYTES, stop - start)):
         yield chunk
@@ -69,6 +74,54 @@ def reading(name: str, compression: str = "") -> Iterator[None]:
                 f"({str(error) or 'it ends too early'}). Compress or download it again."
             ) from None
         raise CorpusError(f"Cannot read {name}: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Joins pieces until they have `CHUNK_BYTES` bytes: the first chunk tells what is in a file."""
+    held, size = list[bytes](), 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= CHUNK_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    if size:
+        yield b"".join(held)
+
+
+def _stream_chunks(file: BinaryIO, compression: str) -> Iterator[bytes]:
+    """Decompresses the streams of a .bz2 or .xz file.
+
+    Does not use Python's readers of files, which take what is damaged after the first stream for the end of the file.
+
+    Raises:
+        OSError: The file is not in the format.
+        EOFError: The file is truncated.
+        lzma.LZMAError: The file is not in the format.
+    """
+    stream, padding, is_first = None, 0, True
+    while data := file.read(STREAM_BYTES):
+        while data:
+            if stream is None and compression == ".xz" and not is_first:
+                size, data = len(data), data.lstrip(b"\0")
+                padding += size - len(data)
+                if not data:
+                    break
+                _check_padding(padding)
+            stream = stream or STREAMS[compression]()
+            yield stream.decompress(data, CHUNK_BYTES)
+            while not (stream.eof or stream.needs_input):
+                yield stream.decompress(b"", CHUNK_BYTES)
+            data = stream.unused_data if stream.eof else b""
+            stream, padding, is_first = None if stream.eof else stream, 0, False
+    if stream is not None or is_first:
+        raise EOFError
+    _check_padding(padding)
+
+
+def _check_padding(size: int) -> None:
+    if size % PADDING:
+        raise lzma.LZMAError(f"{size:,} NUL bytes follow a stream, no multiple of {PADDING}")
 
 
 def _zstandard_chunks(file: BinaryIO) -> Iterator[bytes]:
