@@ -68,6 +68,25 @@ def test_nested_columns_and_lists(tmp_path: Path) -> None:
     assert named_in(info.value) == {"data", "lines", "turns"}
 
 
+def test_columns_of_one_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    names = ["text", "by", "by", "data", "data"]
+    nested = pa.array([{"text": "two"}])
+    pq.write_table(pa.table([["one"], ["a"], ["b"], nested, nested], names=names), path)
+    assert read(path) == ["one"]
+    advice = r"Give each a name of its own, or set {} to another\."
+    for setting, column, config in (
+        ("text_column", "by", {"text_column": "by"}),
+        ("text_column", "data", {"text_column": "data.text"}),
+        ("labels", "by", {"labels": "by"}),
+    ):
+        message = rf"a\.parquet: 2 columns are named '{column}'\. {advice.format(setting)}"
+        with pytest.raises(CorpusError, match=message):
+            read(path, **config)
+    with pytest.raises(CorpusError, match=r"no column 'other' in any record"):
+        read(path, text_column="other")
+
+
 def test_what_is_no_text_is_said(tmp_path: Path) -> None:
     path = table(tmp_path / "a.parquet", {"text": [1, 2], "other": [b"x", b"y"]})
     with pytest.raises(

@@ -91,6 +91,18 @@ def test_a_table_without_a_header(tmp_path: Path, suffix: str) -> None:
         Corpus([path], CorpusConfig(no_header=True, text_column="3", labels="name")).labels()
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_columns_of_one_name(tmp_path: Path, suffix: str) -> None:
+    rows = [["text", "text", "id", "id", "by"], ["a", "b", "1", "2", "c"]]
+    path = write(tmp_path, f"a{suffix}", "".join("\t".join(row) + "\n" for row in rows))
+    assert read(path, text_column="by") == ["c"]
+    with pytest.raises(CorpusError, match=r"2 columns are named 'text'\. .*, or set text_column to another\."):
+        read(path)
+    with pytest.raises(CorpusError, match=r"2 columns are named 'id'\. .*, or set labels to another\."):
+        read(path, text_column="by", labels="id")
+    assert read(path, no_header=True, text_column="2") == ["text", "b"]
+
+
 def test_the_hint_for_a_table_without_a_header_can_be_obeyed(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "1;first poem\n2;second poem\n")
     error = run("corpus", "stats", path).stderr

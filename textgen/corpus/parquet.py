@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from textgen.corpus.extras import load
+from textgen.corpus.table import require_single
 from textgen.errors import CorpusError
 
 ROWS = 64  # number of rows read at a time
@@ -39,6 +40,8 @@ def parquet_rows(path: Path, name: str, text: str, label: str | None = None) -> 
         there = list(file.schema_arrow.names)
         texts = [column for column in there if f"{text}.".startswith(f"{column}.")]
         labels = [column for column in there if f"{label or ''}.".startswith(f"{column}.")]
+        for column, setting in (*((each, "text_column") for each in texts), *((each, "labels") for each in labels)):
+            require_single(there, column, name, setting)
         wanted = list(dict.fromkeys([*texts, *labels])) if texts else []
         _check_sizes(file.metadata, wanted, name)
         strings = [column for column in wanted if _is_string(file.schema_arrow.field(column).type)]

@@ -121,6 +121,7 @@ class Table:
                 f"{self.name}: no column {column!r}. Set text_column to one of: {', '.join(header)}. "
                 "If these are not names but the first row, set no_header, and text_column to the number of a column."
             )
+        require_single(header, column, self.name, "text_column")
         return header.index(column)
 
     def _label_column(self, header: Sequence[str]) -> int | None:
@@ -129,7 +130,23 @@ class Table:
             return None
         if self.config.no_header:
             return _as_index(labels, header)
+        require_single(header, labels, self.name, "labels")
         return header.index(labels) if labels in header else None
+
+
+def require_single(columns: Sequence[str], column: str, name: str, setting: str) -> None:
+    """Raises `CorpusError` if several columns have the name of the one that is read.
+
+    Args:
+        columns: The names of all columns.
+        column: The name of the one that is read.
+        name: Name of the file, for the message.
+        setting: Name of the setting that chooses the column.
+    """
+    if (count := columns.count(column)) > 1:
+        raise CorpusError(
+            f"{name}: {count:,} columns are named {column!r}. Give each a name of its own, or set {setting} to another."
+        )
 
 
 class _BoundedRows:
