@@ -119,6 +119,41 @@ def test_the_encoding_that_a_page_names(tmp_path: Path, head: str, encoding: str
     assert one(path) == f"{text}\n"
 
 
+LABELS = {
+    "shift_jis shift-jis sjis x-sjis ms_kanji windows-31j csshiftjis": (b"\x87\x40\x93\xfa", "①日"),
+    "euc-jp x-euc-jp": (b"\xad\xa1\xc6\xfc", "①日"),
+    "euc-kr ks_c_5601-1987 ks_c_5601-1989 korean ksc5601 windows-949": (b"\xb0\xa1\x94\xee", "가뷁"),
+    "big5 big5-hkscs cn-big5 csbig5 x-x-big5": (b"\xa4\xe9\x9d\xf7", "日咗"),
+    "gb2312 gbk x-gbk gb_2312-80 chinese gb18030": (b"\xc8\xd5\x81\x30\x84\x36", "日¥"),
+    "iso-8859-1 ISO8859-1 latin1 ascii us-ascii windows-1252 x-cp1252": (b"\x93\xe9\x81\x94", "“é\x81”"),
+    "iso-8859-2 iso88592 latin2": (b"\xa1\x80", "Ą\x80"),
+    "iso-8859-8-i logical": (b"\xe0", "א"),
+    "iso-8859-9 latin5 windows-1254": (b"\x93\xfe\x9e", "“ş\x9e"),
+    "iso-8859-11 tis-620 windows-874 dos-874": (b"\x85\xa1\x81", "…ก\x81"),
+    "windows-1251 x-cp1251": (b"\xe4\x98", "д\x98"),
+    "koi8-r koi": (b"\xc4", "д"),
+    "x-mac-cyrillic x-mac-ukrainian": (b"\xe4\xa0", "д†"),
+    "macintosh mac x-mac-roman": (b"\x8e\xc9", "é…"),
+    "utf8 unicode-1-1-utf-8": ("日".encode(), "日"),
+}
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_pages_are_in_the_encodings_in_which_browsers_read_them(tmp_path: Path, labels: str) -> None:
+    data, text = LABELS[labels]
+    for label in labels.split():
+        page = b"<meta charset=%b><p>%b</p>" % (label.encode(), data)
+        assert one(write(tmp_path, "a.html", page)) == f"{text}\n", label
+        chapter = b"<?xml version='1.0' encoding='%b'?><p>%b</p>" % (label.encode(), data)
+        assert one(epub(tmp_path / "a.epub", {"one": chapter})) == f"{text}\n", label
+
+
+@pytest.mark.parametrize(("label", "data"), [("windows-1253", b"\xd2"), ("shift_jis", b"\x81\x20"), ("utf-8", b"\x81")])
+def test_a_page_that_is_not_in_its_encoding_is_refused(tmp_path: Path, label: str, data: bytes) -> None:
+    with pytest.raises(CorpusError, match=r"a\.html is not .* text: byte 0x.. at offset \d+\."):
+        read(write(tmp_path, "a.html", b"<meta charset=%b><p>" % label.encode() + data))
+
+
 @pytest.mark.parametrize("tag", ["main", "article", "section", "my-page", "p"])
 @pytest.mark.parametrize("head", ["<title>No</title>", "<meta charset=utf-8><link href=a><title>No</title>"])
 def test_a_page_without_tags_of_head_and_body(tmp_path: Path, head: str, tag: str) -> None:

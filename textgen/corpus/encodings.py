@@ -13,11 +13,57 @@ NOT_OF_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape")
 """Python codecs for names and string literals, not for text files."""
 
 
-def text_decoder(encoding: str) -> codecs.IncrementalDecoder:
+LARGER = {
+    "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "iso8859-11": "cp874", "tis-620": "cp874",
+    "shift_jis": "cp932", "euc_jp": "euc_jis_2004", "euc_kr": "cp949", "big5": "big5hkscs", "gb2312": "gb18030",
+    "gbk": "gb18030",
+}  # fmt: skip
+"""Encodings of which browsers read the larger one that contains it, by Python's names (encoding.spec.whatwg.org)."""
+
+WEB_LABELS = {
+    "utf-8": "unicode-1-1-utf-8 unicode11utf8 unicode20utf8 x-unicode20utf8",
+    "iso8859-6": "csiso88596e csiso88596i iso-8859-6-e iso-8859-6-i",
+    "iso8859-7": "sun_eu_greek",
+    "iso8859-8": "csiso88598e csiso88598i iso-8859-8-e iso-8859-8-i logical visual",
+    "iso8859-15": "csisolatin9",
+    "koi8-r": "koi koi8",
+    "koi8-u": "koi8-ru",
+    "mac-roman": "csmacintosh mac x-mac-roman",
+    "mac-cyrillic": "x-mac-cyrillic x-mac-ukrainian",
+    "cp874": "dos-874 windows-874",
+    "gb18030": "csgb2312 gb_2312 gb_2312-80 x-gbk",
+    "big5": "cn-big5 x-x-big5",
+    "euc_jp": "cseucpkdfmtjapanese x-euc-jp",
+    "shift_jis": "windows-31j x-sjis",
+    "euc_kr": "cseuckr csksc56011987 iso-ir-149 ks_c_5601-1989 ksc_5601 windows-949",
+    **{f"iso8859-{number}": f"iso8859{number}" for number in (1, 2, 3, 4, 5, 9, 10, 11, 13, 14)},
+    **{f"cp{number}": f"x-cp{number}" for number in range(1250, 1259)},
+}
+"""The names of encodings in web pages that Python does not know, separated by spaces."""
+OF_LABELS = {label: encoding for encoding, labels in WEB_LABELS.items() for label in labels.split()}
+
+WEB_ERRORS = "textgen-web"
+"""How pages are decoded: bytes that an encoding with one byte a character leaves open are control characters, as in
+browsers. Other bytes that are not in the encoding are errors."""
+
+
+def _control_character(error: UnicodeError) -> tuple[str, int]:
+    if isinstance(error, UnicodeDecodeError) and error.encoding == "charmap":
+        byte = error.object[error.start]
+        if 0x80 <= byte < 0xA0:
+            return chr(byte), error.start + 1
+    raise error
+
+
+codecs.register_error(WEB_ERRORS, _control_character)
+
+
+def text_decoder(encoding: str, errors: str = "strict") -> codecs.IncrementalDecoder:
     """Creates an incremental decoder.
 
     Args:
         encoding: Name of an encoding.
+        errors: What to do with bytes that are not in the encoding, as in `bytes.decode`.
 
     Returns:
         A decoder of bytes to text.
@@ -29,7 +75,7 @@ def text_decoder(encoding: str) -> codecs.IncrementalDecoder:
         "".encode(encoding)  # rejects codecs that do not encode text, such as hex
         if codecs.lookup(encoding).name in NOT_OF_FILES:
             raise LookupError
-        decoder = codecs.getincrementaldecoder(encoding)()
+        decoder = codecs.getincrementaldecoder(encoding)(errors)
         decoder.decode(b"")
     except (LookupError, ValueError, TypeError):
         examples = "utf-8, latin-1, gb18030 or utf-16"
@@ -48,3 +94,29 @@ def is_plain(encoding: str) -> bool:
     """
     text_decoder(encoding)
     return codecs.lookup(encoding).name.startswith(PLAIN_ENCODINGS)
+
+
+def known_encoding(name: str) -> str | None:
+    """Returns the name of an encoding of text files if Python knows it, else None."""
+    try:
+        text_decoder(name)
+    except CorpusError:
+        return None
+    return name
+
+
+def web_encoding(label: str) -> str | None:
+    """Finds the encoding in which browsers read a page.
+
+    Args:
+        label: The name of an encoding in the page.
+
+    Returns:
+        Name of the encoding. None for an unknown one.
+
+    Example:
+        >>> web_encoding("x-sjis"), web_encoding("Latin1"), web_encoding("none")
+        ('cp932', 'cp1252', None)
+    """
+    name = known_encoding(OF_LABELS.get(label.lower(), label))
+    return LARGER.get(codecs.lookup(name).name, name) if name else None

@@ -23,7 +23,7 @@ from urllib.parse import unquote
 from textgen.corpus.bounded_lines import bounded_lines
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.encoding_guess import marked_encoding
-from textgen.corpus.encodings import text_decoder
+from textgen.corpus.encodings import WEB_ERRORS, known_encoding, web_encoding
 from textgen.corpus.extras import load
 from textgen.corpus.markup import office_text, page_text
 from textgen.errors import CorpusError
@@ -45,8 +45,6 @@ LARGEST_TEXT = 1 << 30  # maximum number of characters in the text of a file
 CHARSET = re.compile(
     rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w.:-]+)|<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)""", re.I
 )
-NEWER = {"iso-8859-1": "cp1252", "latin-1": "cp1252", "us-ascii": "cp1252", "gb2312": "gb18030", "gbk": "gb18030"}
-"""Encodings of which browsers read the larger one that contains it."""
 SELF_CLOSED = re.compile(rb"<([A-Za-z][\w:.-]*)((?:\s[^<>]*)?)/>")
 VOID = frozenset(b"area base br col embed hr img input link meta source track wbr".split())
 TAG = re.compile(r"</?(?:[A-Za-z]|\d\d:)[^<>\n]*>|\{\\[^{}\n]*\}")  # a tag in subtitles
@@ -66,7 +64,7 @@ class RichFile:
         name: Name of the file in messages.
         suffix: One of `RICH`.
         encoding: Encoding to read the file in, unless it names its own.
-        decoded: Returns the decoded text of the file in an encoding.
+        decoded: Returns the decoded text of the file in an encoding, and as in `text_decoder` if errors are not strict.
         beginning: The first bytes of the file, once it is decompressed.
     """
 
@@ -74,7 +72,7 @@ class RichFile:
     name: str
     suffix: str
     encoding: str
-    decoded: Callable[[str], Iterator[str]]
+    decoded: Callable[..., Iterator[str]]
     beginning: Callable[[], bytes]
 
     def texts(self, note: Say = silent) -> Iterator[str]:
@@ -101,7 +99,8 @@ class RichFile:
     def _texts(self, note: Say) -> Iterator[str]:
         if self.suffix in PAGES:
             declared = declared_encoding(self.beginning()) if self.encoding == CorpusConfig.encoding else None
-            return page_text(self.decoded(declared or self.encoding), self.name)
+            texts = self.decoded(declared, WEB_ERRORS) if declared else self.decoded(self.encoding)
+            return page_text(texts, self.name)
         if self.suffix in SUBTITLES:
             return _subtitles(self.decoded(self.encoding), self.name)
         if self.suffix == ".rtf":
@@ -176,16 +175,7 @@ def declared_encoding(beginning: bytes) -> str | None:
     name = (match[1] or match[2]).decode("ascii", "replace").lower()
     if name.startswith(("utf-16", "utf-32", "ucs")):  # which could not have been read so far
         return "utf-8"
-    return known_encoding(NEWER.get(name, name))
-
-
-def known_encoding(name: str) -> str | None:
-    """Returns the name of an encoding of text files if Python knows it, else None."""
-    try:
-        text_decoder(name)
-    except CorpusError:
-        return None
-    return name
+    return web_encoding(name)
 
 
 def _paired(text: str) -> str:
@@ -287,7 +277,7 @@ def _chapter(data: bytes, name: str, member: str) -> Iterator[str]:
             lambda tag: tag[0] if tag[1].lower() in VOID else b"<%b%b></%b>" % (tag[1], tag[2], tag[1]), data
         )
     try:
-        yield data.decode(encoding)
+        yield data.decode(encoding, WEB_ERRORS)
     except UnicodeError as error:
         raise CorpusError(f"{name} is damaged: its part {member} is not {encoding} text ({error}).") from None
 

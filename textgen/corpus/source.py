@@ -311,9 +311,9 @@ class Source:
         with reading(self.name):
             return self.conversions.converted(file)
 
-    def _decoded(self, encoding: str) -> Iterator[str]:
+    def _decoded(self, encoding: str, errors: str = "strict") -> Iterator[str]:
         """Iterates over the decoded text of the section."""
-        return decoded(self.chunks(), self.name, encoding, self.config.newlines, self.start)
+        return decoded(self.chunks(), self.name, encoding, self.config.newlines, self.start, errors)
 
     def _beginning(self) -> bytes:
         return next(self.chunks(), b"")[: 1 << 12]

@@ -15,7 +15,9 @@ from textgen.errors import CorpusError
 SURROGATES = re.compile("[\ud800-\udfff]")  # in a text they are unpaired: halves of characters
 
 
-def decoded(chunks: Iterable[bytes], name: str, encoding: str, newlines: str, start: int = 0) -> Iterator[str]:
+def decoded(
+    chunks: Iterable[bytes], name: str, encoding: str, newlines: str, start: int = 0, errors: str = "strict"
+) -> Iterator[str]:
     """Iterates over the text of a file, without a byte-order mark.
 
     Args:
@@ -24,6 +26,7 @@ def decoded(chunks: Iterable[bytes], name: str, encoding: str, newlines: str, st
         encoding: Its encoding.
         newlines: "normalize" or "keep".
         start: Offset of the section in bytes.
+        errors: As of `text_decoder`.
 
     Yields:
         Consecutive strings that make up the text.
@@ -31,7 +34,7 @@ def decoded(chunks: Iterable[bytes], name: str, encoding: str, newlines: str, st
     Raises:
         CorpusError: The bytes are not text in the encoding.
     """
-    decoder = text_decoder(encoding)
+    decoder = text_decoder(encoding, errors)
     may_have_surrogates = not is_plain(encoding)  # UTF-7, for one, can encode unpaired surrogates
     if newlines == "normalize":
         decoder = io.IncrementalNewlineDecoder(decoder, True)  # type: ignore[assignment]
