@@ -65,6 +65,22 @@ def test_an_odt_file(tmp_path: Path) -> None:
     assert one(path) == "Title\none  two\tthree\nfour five\na\tb\n"
 
 
+def test_readings_and_descriptions_are_no_running_text(tmp_path: Path) -> None:
+    def run(text: str) -> str:
+        return f"<w:r><w:t>{text}</w:t></w:r>"
+
+    ruby = f"<w:ruby><w:rt>{run('no')}</w:rt><w:rubyBase>{run('月')}</w:rubyBase></w:ruby>"
+    assert one(docx(tmp_path / "a.docx", f"<w:p>{run('a')}<w:r>{ruby}</w:r>{run('b')}</w:p>")) == "a月b\n"
+    path = odt(
+        tmp_path / "a.odt",
+        "<text:p>a<text:ruby><text:ruby-base>月</text:ruby-base><text:ruby-text>no</text:ruby-text></text:ruby>b "
+        "<text:title>Title</text:title><draw:frame><draw:image><office:binary-data>bm8=</office:binary-data>"
+        "</draw:image><svg:title>no</svg:title><svg:desc>no</svg:desc></draw:frame><text:script>no()</text:script>"
+        "</text:p>",
+    )
+    assert one(path) == "a月b Title\n"
+
+
 PAGE = """<!doctype html><html><head><title>No</title><style>p {}</style><script>if (a < b) {}</script></head><body>
 <nav><a href=x>Menu</a></nav><h1>The
   cat</h1><p>One <b>bold</b>&nbsp;word,<br>then <i>an</i>other.<p>Two<script>no()</script></p>

@@ -133,7 +133,11 @@ class PageText:
         self._begun, self._newlines, self._space = True, 0, False
 
 
-OFFICE_UNREAD = ("del", "moveFrom", "Fallback", "tracked-changes", "annotation", "note", "forms")
+OFFICE_UNREAD = (
+    "del", "moveFrom", "Fallback", "tracked-changes", "annotation", "note", "forms", "rt", "ruby-text", "script",
+    "binary-data",
+)  # fmt: skip
+PICTURE_UNREAD = ("title", "desc")  # what a picture in an .odt file has for those who do not see it
 OFFICE_CHARACTERS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "line-break": "\n"}
 OFFICE_CELLS = ("tc", "table-cell")
 OFFICE_ROWS = ("tr", "table-row")
@@ -142,7 +146,7 @@ OFFICE_ROWS = ("tr", "table-row")
 class OfficeText:
     """The text of the XML in a .docx or .odt file: a paragraph a line, the cells of a row of a table between tabs.
 
-    Deleted text, comments and notes are not read.
+    Deleted text, comments, notes, readings of ruby and descriptions of pictures are not read.
 
     Attributes:
         pieces: Text that has been found and not yet been taken.
@@ -159,7 +163,8 @@ class OfficeText:
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         """An element begins."""
         space, _, name = tag.rpartition("}")
-        if self._unread.starts(name in OFFICE_UNREAD):
+        is_of_picture = name in PICTURE_UNREAD and ":svg-" in space  # text:title is a field that is shown
+        if self._unread.starts(name in OFFICE_UNREAD or is_of_picture):
             return
         if name in self._holders:
             self._texts += 1
