@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from textgen.corpus import records
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.json_values import Found, find, json_values, string_fields
+from textgen.corpus.json_values import Element, Found, find, json_values, string_fields
 from textgen.errors import CorpusError
 
 POEMS = {
@@ -37,6 +37,34 @@ def test_a_json_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str,
     corpus = Corpus([write(tmp_path, "a.json", POEMS[kind])], config)
     assert [(part.text, part.label) for part in corpus.parts()] == [("one", "a"), ("two", None), ("three\nlines", "b")]
     assert next(corpus.left_out.lines()).endswith("a.json, the first in record 2.")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+@pytest.mark.parametrize(
+    ("record", "field", "label", "expected"),
+    [
+        ({"by": "Ann", "poems": [{"text": "a"}, "b"]}, "poems.text", "by", ["Ann", "Ann"]),
+        ({"by": "Ann", "poems": [{"text": "a", "by": "x"}, {"text": "b"}]}, "poems.text", "by", ["Ann", "Ann"]),
+        ({"n": 1, "poems": [{"text": "a", "by": "x"}, {"text": "b"}]}, "poems.text", "by", ["x", None]),
+        ({"n": 1, "poems": [{"text": "a", "by": "x"}, {"text": "b"}]}, "poems.text", "poems.by", ["x", None]),
+        ({"m": {"by": 3}, "d": [{"p": [{"text": "a"}, {"text": "b"}]}]}, "d.p.text", "m.by", ["3", "3"]),
+    ],
+)
+def test_a_label_beside_a_list_is_that_of_each_record(
+    tmp_path: Path, suffix: str, record: Any, field: str, label: str, expected: list[str | None]
+) -> None:
+    path = write(tmp_path, f"a{suffix}", json.dumps(record))
+    corpus = Corpus([path], CorpusConfig(text_field=field, labels=label))
+    assert [(part.text, part.label) for part in corpus.parts()] == list(zip("ab", expected, strict=True))
+
+
+def test_a_label_after_a_list_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.json", json.dumps({"poems": [{"text": "a"}], "m": {"by": "Ann"}, "other": 1}))
+    message = r"a\.json: the label 'm.by' comes after the list 'poems', .*\. Put 'm' before 'poems', or write .*\.jsonl"
+    with pytest.raises(CorpusError, match=message):
+        read(path, text_field="poems.text", labels="m.by")
+    assert read(path, text_field="poems.text") == read(path, text_field="poems.text", labels="folder") == ["a"]
+    assert read(path, text_field="poems.text", labels="poems.by") == ["a"]
 
 
 def test_the_field_that_holds_text_is_named(tmp_path: Path) -> None:
@@ -104,12 +132,12 @@ def test_any_value_comes_back_in_any_pieces(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("textgen.corpus.json_values.STEP_CHARS", 1)
         text = json.dumps(values, indent=indent, ensure_ascii=is_ascii)
-        assert list(json_values(pieces(text, sizes), "a", "text", 10_000)) == [(value, "") for value in values]
+        assert list(json_values(pieces(text, sizes), "a", "text", 10_000)) == list(map(Element, values))
         text = json.dumps({"x": values, "data": values, "y": 1.5}, indent=indent)
-        expected = [(value, "data.") for value in values]
+        expected = [Element(value, "data", {"x": values}) for value in values]
         assert list(json_values(pieces(text, sizes), "a", "data.text", 10_000)) == expected
         record = {"x": values, "y": {"z": values}}
-        assert list(json_values(pieces(json.dumps(record), sizes), "a", "x", 10_000)) == [(record, "")]
+        assert list(json_values(pieces(json.dumps(record), sizes), "a", "x", 10_000)) == [Element(record)]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ the way to it, each element of a list is a record of its own.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +128,27 @@ def string_fields(record: Any, depth: int = DEPTH) -> Iterator[str]:
             yield from (f"{key}.{field}" for field in string_fields(first, depth - 1))
 
 
-def json_values(texts: Iterable[str], name: str, path: str, limit: int) -> Iterator[tuple[Any, str]]:
+@dataclass(frozen=True)
+class Element:
+    """A value of a .json file that is a record of its own.
+
+    Attributes:
+        value: The value.
+        field: The field of an object that holds the list of which it is an element; "" for another value.
+        around: What that object holds before the list.
+    """
+
+    value: Any
+    field: str = ""
+    around: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def record(self) -> Any:
+        """The value as it is found in the whole object, so that paths lead to it and to what is around the list."""
+        return {**self.around, self.field: [self.value]} if self.field else self.value
+
+
+def json_values(texts: Iterable[str], name: str, path: str, limit: int, label: str = "") -> Iterator[Element]:
     """Iterates over the records of a .json file.
 
     Args:
@@ -135,32 +156,38 @@ def json_values(texts: Iterable[str], name: str, path: str, limit: int) -> Itera
         name: Name of the file, for error messages.
         path: Path of the text. The list in the field that it begins with is a list of records.
         limit: Maximum length of a record in characters.
+        label: Path of the label, which must come before that list unless it is in the records.
 
     Yields:
-        A record, and the part of the path that was followed to it, such as `data.`; else "".
+        The records.
 
     Raises:
-        CorpusError: The file is not JSON, or a record is too long.
+        CorpusError: The file is not JSON, a record is too long, or the label comes after the list.
     """
     scanner = _Scanner(texts, name, limit)
     while start := scanner.peek():
         if start == "[":
-            yield from ((value, "") for value in scanner.items())
+            yield from map(Element, scanner.items())
         elif start == "{":
-            yield from _object(scanner, path, limit)
+            yield from _object(scanner, path, limit, label)
         else:
-            yield scanner.value(), ""
+            yield Element(scanner.value())
 
 
-def _object(scanner: _Scanner, path: str, limit: int) -> Iterator[tuple[Any, str]]:
+def _object(scanner: _Scanner, path: str, limit: int, label: str) -> Iterator[Element]:
     """The elements of the list in an object that a path leads through; the object itself if there is none."""
-    record, is_wrapper, size = dict[str, Any](), False, 0
+    record, wrapper, size = dict[str, Any](), "", 0
     for key in scanner.names():
         is_list, before = scanner.peek() == "[", scanner.place
         if is_list and path.startswith(f"{key}."):
-            is_wrapper = True
-            yield from ((value, f"{key}.") for value in scanner.items())
+            wrapper, around = key, dict(record)
+            yield from (Element(value, key, around) for value in scanner.items())
             continue
+        if wrapper and f"{label}.".startswith(f"{key}."):
+            raise CorpusError(
+                f"{scanner.name}: the label {label!r} comes after the list {wrapper!r}, whose records are read one at "
+                f"a time. Put {key!r} before {wrapper!r}, or write the object as a line of a .jsonl file."
+            )
         try:
             record[key] = scanner.value()
         except TooLong:
@@ -173,8 +200,8 @@ def _object(scanner: _Scanner, path: str, limit: int) -> Iterator[tuple[Any, str
             ) from None
         size += scanner.place - before
         scanner.check_size(size)
-    if not is_wrapper:
-        yield record, ""
+    if not wrapper:
+        yield Element(record)
 
 
 class TooLong(CorpusError):

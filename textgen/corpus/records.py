@@ -113,7 +113,8 @@ class RecordFile:
             CorpusError: The first record is malformed or too long.
         """
         if self.format == ".json":
-            record: Any = next((record for record, _ in json_values(texts, self.name, self.path, MAX_RECORD_CHARS)), {})
+            values = json_values(texts, self.name, self.path, MAX_RECORD_CHARS)
+            record: Any = next((element.value for element in values), {})
             return list(record) if isinstance(record, dict) else []
         lines = bounded_lines(texts, self.name)
         if self.format in LINE_FORMATS:
@@ -142,9 +143,10 @@ class RecordFile:
                 yield place, json_record(line, self.path, f"{self.name}, {place}"), self.path, self.config.labels
 
     def _json_values(self, texts: Iterable[str]) -> Iterator[_Value]:
-        labels = self.config.labels or ""
-        for number, (record, done) in enumerate(json_values(texts, self.name, self.path, MAX_RECORD_CHARS), 1):
-            yield f"record {number}", record, self.path.removeprefix(done), labels.removeprefix(done)
+        labels = self.config.labels
+        sought = "" if labels in (None, FOLDER) else labels
+        for number, element in enumerate(json_values(texts, self.name, self.path, MAX_RECORD_CHARS, sought), 1):
+            yield f"record {number}", element.record, self.path, labels
 
     def _found(self, values: Iterable[_Value]) -> Iterator[tuple[str, Any, str, Any]]:
         """Finds the texts in records."""
