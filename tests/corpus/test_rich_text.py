@@ -228,6 +228,22 @@ def test_subtitles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -
     assert read(write(tmp_path, "a.srt", SRT), documents="line") == ["Hello,", "you & I.", "3 < 4"]
 
 
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        (["Press A --> B now", "--> go"], ["Press A --> B now", "--> go"]),
+        (["one", "2", "00:00:03,000 --> 00:00:04,000", "two"], ["one", "two"]),
+        (["one", "2", "", "3", "0:00:03.5-->0:00:04.5 X1:40", "two"], ["one", "2", "two"]),
+        (["42", "43", "2", "00:03.000  -->  00:04.000 align:start", "<i>44</i>"], ["42", "43", "44"]),
+        (["2", "00:00:03, 000 --> 00:00:04, 000", "5 --> 6"], ["5 --> 6"]),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".srt", ".vtt"])
+def test_what_is_a_time_of_a_subtitle(tmp_path: Path, lines: list[str], shown: list[str], suffix: str) -> None:
+    path = write(tmp_path, f"a{suffix}", "\n".join(["1", "00:00:01,000 --> 00:00:02,000", *lines]))
+    assert one(path) == "".join(f"{line}\n" for line in shown)
+
+
 def test_documents_are_those_of_the_text(tmp_path: Path) -> None:
     path = docx(tmp_path / "a.docx", paragraphs("one", "two", "", "three"))
     assert read(path, documents="line") == ["one", "two", "three"]

@@ -48,6 +48,7 @@ CHARSET = re.compile(
 SELF_CLOSED = re.compile(rb"<([A-Za-z][\w:.-]*)((?:\s[^<>]*)?)/>")
 VOID = frozenset(b"area base br col embed hr img input link meta source track wbr".split())
 TAG = re.compile(r"</?(?:[A-Za-z]|\d\d:)[^<>\n]*>|\{\\[^{}\n]*\}")  # a tag in subtitles
+TIMES = re.compile(r"\s*-?\d+(?:[:.,]\s?\d+)+\s*-->\s*-?\d+(?:[:.,]\s?\d+)+")  # of a subtitle
 PDF_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError,
     ValueError, struct.error, zlib.error,
@@ -184,21 +185,24 @@ def _paired(text: str) -> str:
 
 
 def _subtitles(texts: Iterable[str], name: str) -> Iterator[str]:
-    """The lines of subtitles, without their times and tags."""
-    inside = False
+    """The lines of subtitles, without their numbers, times and tags."""
+    inside, held = False, ""  # in a subtitle; a line of digits, which is the number of the next one if a time follows
     for line in bounded_lines(texts, name):
-        inside, shown = _subtitle(line, inside)
-        yield from shown
-
-
-def _subtitle(line: str, inside: bool) -> tuple[bool, list[str]]:
-    """Whether the line after this one belongs to a subtitle, and what this one shows."""
-    if "-->" in line:
-        return True, []
-    if not line.strip():
-        return False, []
-    shown = html.unescape(TAG.sub("", line)).strip() if inside else ""
-    return inside, [f"{shown}\n"] if shown else []
+        if TIMES.match(line):
+            inside, held = True, ""
+            continue
+        if held:
+            yield held
+            held = ""
+        if not line.strip():
+            inside = False
+        shown = html.unescape(TAG.sub("", line)).strip() if inside else ""
+        if shown.isascii() and shown.isdecimal():
+            held = f"{shown}\n"
+        elif shown:
+            yield f"{shown}\n"
+    if held:
+        yield held
 
 
 # === Zipped files ===
