@@ -68,6 +68,13 @@ def parts_of(*paths: Path, labels: str = "by", **config: Any) -> list[tuple[str 
 # === Corpus ===
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_a_label_that_no_vocabulary_can_hold_is_refused_with_its_place(tmp_path: Path, name: str) -> None:
+    path = table(tmp_path, [("poe", "one"), ("a\0b", "two")], name)
+    with pytest.raises(CorpusError, match=rf"{name}, line [23]: the label 'a\\x00b' has the character U\+0000.*Remove"):
+        parts_of(path)
+
+
 @pytest.mark.parametrize("name", ["rows.csv", "tabs.csv", "rows.jsonl"])
 def test_a_column_or_field_holds_the_labels(tmp_path: Path, name: str) -> None:
     rows = [("poe", "one"), ("  Li \n Bai ", "two\nlines"), ("", "three"), ("poe", " "), ("poe", "four")]

@@ -32,9 +32,13 @@ def as_label(text: str, place: str) -> str | None:
         The label. None if the text is blank.
 
     Raises:
-        CorpusError: The label is longer than `LONGEST` characters.
+        CorpusError: The label is longer than `LONGEST` characters, or has the character U+0000.
     """
     label = " ".join(text.split())
+    if "\0" in label:
+        raise CorpusError(
+            f"{place}: the label {label!r} has the character U+0000, which a vocabulary cannot hold. Remove it."
+        )
     if len(label) > LONGEST:
         raise CorpusError(
             f"{place}: a label of {counted(len(label), 'character')}, at most {LONGEST} are allowed. "
@@ -55,7 +59,7 @@ def json_label(value: Any, field: str, place: str) -> str | None:
         The label. None if the value is null or blank.
 
     Raises:
-        CorpusError: The value is not a string or a number, has an unpaired surrogate, or is too long.
+        CorpusError: The value is not a string or a number, has an unpaired surrogate or U+0000, or is too long.
     """
     if value is None:
         return None
