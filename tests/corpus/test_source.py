@@ -10,6 +10,7 @@ from files import COMPRESS, read, write
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.corpus.source import Source
 from textgen.errors import CorpusError
 
 
@@ -84,3 +85,34 @@ def test_what_has_many_nuls_or_is_no_text_is_binary(tmp_path: Path, encoding: st
     }.items():
         with pytest.raises(CorpusError, match="looks like a binary file"):
             read(write(tmp_path, name, data), encoding=encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32-be"])
+def test_binary_files_are_none_in_wide_encodings_either(tmp_path: Path, encoding: str) -> None:
+    generator = random.Random(0)
+    texts = ["The cat sat.\n", "床前明月光\n", "a\0b\n", "x"]
+    for number, text in enumerate(texts):
+        write(tmp_path, f"text/{number}.txt", text.encode(encoding))
+    picture = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\n\0\0\0\n\x08\2\0\0\0\0\0\0\0\0\0\0\x10IDAT"
+    for name, data in {
+        "a.png": picture + b"x",
+        "noise": b"\0" + generator.randbytes(5001),
+        "zip": b"PK\3\4" + "The cat sat.\n".encode("utf-16-le"),
+        "sound": b"".join(
+            generator.choice((-3, -2, -1, 0, 1, 2)).to_bytes(2, "little", signed=True) for _ in range(99)
+        ),
+    }.items():
+        write(tmp_path, f"text/{name}", data)
+    found = Corpus([tmp_path / "text"], CorpusConfig(encoding=encoding, documents="file"))
+    assert [path.name for path in found.skipped] == ["a.png", "noise", "sound", "zip"]
+    assert list(found.documents()) == texts
+    with pytest.raises(CorpusError, match=f"and is not {encoding} text. Name a text file instead"):
+        Corpus([tmp_path / "text" / "a.png"], found.config)
+
+
+def test_text_in_another_wide_encoding_is_no_binary_file(tmp_path: Path) -> None:
+    """It would be passed over in a folder."""
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-16"):
+        path = write(tmp_path, "a.txt", "The cat sat.\n".encode(encoding))
+        for other in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-16"):
+            assert Source(path, "a.txt", CorpusConfig(encoding=other)).about_binary() is None

@@ -128,6 +128,24 @@ def test_utf_8_that_is_damaged_is_not_taken_for_another_encoding(tmp_path: Path,
             read(path, encoding="ascii")
 
 
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        ("The cat sat.\n".encode("utf-16-le"), "It looks like utf-16-le: set encoding to utf-16-le"),
+        ("The cat sat.\n".encode("utf-16-be"), "It looks like utf-16-be: set encoding to utf-16-be"),
+        ("床前明月光\n".encode("utf-16-be"), "It looks like utf-16-be: set encoding to utf-16-be"),
+        ("床前明月光\n".encode(), "It looks like utf-8: set encoding to utf-8"),
+        ("ab".encode("utf-16-le"), "such as utf-16-le or utf-16-be"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-16", "UTF16"])
+def test_the_order_of_bytes_is_guessed_where_no_mark_tells_it(
+    tmp_path: Path, data: bytes, hint: str, encoding: str
+) -> None:
+    with pytest.raises(CorpusError, match=rf"a\.txt is not {encoding} text: UTF-16 stream.* BOM\. .*{hint}"):
+        read(write(tmp_path, "a.txt", data), encoding=encoding)
+
+
 def test_utf_32_is_not_read_as_utf_16(tmp_path: Path) -> None:
     for name in ("utf-16", "UTF16"):
         path = write(tmp_path, "a.txt", "cat\n".encode("utf-32"))

@@ -16,8 +16,11 @@ MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+WIDE = {"utf-32-le": 4, "utf-32-be": 4, "utf-16-le": 2, "utf-16-be": 2}  # bytes of the shortest characters
+ODD = ("Cc", "Cn", "Co")  # categories of control, unassigned and private characters
+USUAL_CONTROLS = "\b\t\n\f\r\x1b"
 GUESS_BYTES = 1 << 16  # number of bytes used for a guess
-CONTROLS = bytes({*range(32)} - {*b"\b\t\n\f\r\x1b"})  # control characters that are rare in text
+CONTROLS = bytes({*range(32)} - {*USUAL_CONTROLS.encode()})  # control characters that are rare in text
 CONTROL_SHARE = 0.05  # bytes with a larger share of control characters are not text
 FEW_BYTES = 8  # fewer bytes outside ASCII are not enough for statistics
 TOGETHER = re.compile(rb"[\x80-\xff]{3}")  # typical of multi-byte characters
@@ -56,9 +59,25 @@ def has_controls(data: bytes) -> bool:
     return len(data) - len(data.translate(None, CONTROLS)) > CONTROL_SHARE * len(data)
 
 
+def may_be_wide(data: bytes) -> bool:
+    """Checks whether `data` may be text in UTF-16 or UTF-32, perhaps damaged: few of its characters are odd ones."""
+    for encoding, width in WIDE.items():
+        text = data[: len(data) - len(data) % width].decode(encoding, "replace")
+        if sum(map(_is_odd, text)) <= max(1, CONTROL_SHARE * len(text)):
+            return True
+    return False
+
+
+def _is_odd(character: str) -> bool:
+    """Whether a decoded character is rare in text, or stands for bytes that are none."""
+    if unicodedata.category(character) in ODD:
+        return character not in USUAL_CONTROLS
+    return character == "\ufffd"
+
+
 def _wide_encoding(data: bytes) -> str | None:
     """Detects UTF-16 and UTF-32 without a byte-order mark from the positions of NUL bytes."""
-    for encoding, width in (("utf-32-le", 4), ("utf-32-be", 4), ("utf-16-le", 2), ("utf-16-be", 2)):
+    for encoding, width in WIDE.items():
         try:
             text = data[: len(data) - len(data) % width].decode(encoding)
         except UnicodeDecodeError:

@@ -96,6 +96,11 @@ def is_plain(encoding: str) -> bool:
     return codecs.lookup(encoding).name.startswith(PLAIN_ENCODINGS)
 
 
+def is_wide(encoding: str) -> bool:
+    """Checks whether all characters of an encoding have two or four bytes, so that texts in it have NUL bytes."""
+    return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+
+
 def known_encoding(name: str) -> str | None:
     """Returns the name of an encoding of text files if Python knows it, else None."""
     try:

@@ -7,7 +7,6 @@ converted to a temporary file once.
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -27,8 +26,8 @@ from textgen.corpus.documents import (
     separated_documents,
     whole_document,
 )
-from textgen.corpus.encoding_guess import guessed_encoding, has_controls, marked_encoding
-from textgen.corpus.encodings import is_plain, text_decoder
+from textgen.corpus.encoding_guess import guessed_encoding, has_controls, marked_encoding, may_be_wide
+from textgen.corpus.encodings import is_plain, is_wide, text_decoder
 from textgen.corpus.extras import missing_for
 from textgen.corpus.labels import FOLDER, as_label
 from textgen.corpus.left_out import LeftOut
@@ -233,17 +232,15 @@ class Source:
         """Checks whether the file is binary, from NUL bytes near its start, which is read once.
 
         Returns:
-            None for text, also in UTF-16 and UTF-32 or with a stray NUL byte. For an archive, the rest of a sentence
-            that says so and what to do. "" for other binary files.
+            None for text, also with a stray NUL byte, and for text in UTF-16 and UTF-32 if that is the encoding. For an
+            archive, the rest of a sentence that says so and what to do. "" for other binary files.
         """
-        if codecs.lookup(self.config.encoding).name.startswith(("utf-16", "utf-32")):
-            return None
         if self._suffix in (*WHOLE, ".parquet"):
             return None
         start = self._start()
         if self.rich and marked_encoding(start):
             return None
-        if b"\0" in start and (has_controls(start) or not self._can_decode(start)):
+        if b"\0" in start and not self._may_be_text(start):
             return about_archive(start, self.name, self.compression, self.is_copy)
         return None
 
@@ -253,7 +250,12 @@ class Source:
             return self.remote.head(1 << 13)
         return next(self.chunks(), b"")[: 1 << 13]
 
-    def _can_decode(self, start: bytes) -> bool:
+    def _may_be_text(self, start: bytes) -> bool:
+        """Whether bytes among which are NUL bytes may be text."""
+        if is_wide(self.config.encoding):
+            return may_be_wide(start) and not about_archive(start, self.name, self.compression)
+        if has_controls(start):
+            return False
         try:
             text_decoder(self.config.encoding).decode(start)  # not final, since the last character may be truncated
         except UnicodeError:
@@ -434,10 +436,10 @@ def not_binary(source: Source) -> Source:
     if about:
         raise CorpusError(f"{source.name} {about}.")
     if about is not None:
+        what = f"{source.name} looks like a binary file: it has NUL bytes near its start"
+        if is_wide(source.config.encoding):
+            raise CorpusError(f"{what}, and is not {source.config.encoding} text. Name a text file instead.")
         guess = guessed_encoding(next(source.chunks(), b""))
         encoding = f"{guess}, as it seems to be" if guess and guess.startswith("utf") else "utf-16 or its own encoding"
-        raise CorpusError(
-            f"{source.name} looks like a binary file: it has NUL bytes near its start. "
-            f"Name a text file instead; if it is text, set encoding to {encoding}."
-        )
+        raise CorpusError(f"{what}. Name a text file instead; if it is text, set encoding to {encoding}.")
     return source

@@ -79,7 +79,7 @@ def _decoding_error_message(name: str, encoding: str, error: UnicodeError, num_b
         num_bytes: Number of bytes passed to the decoder so far.
         last: The last of them. At the end of a file the error has only those of an unfinished character.
     """
-    where, guess = str(error), None
+    where, guess, examples = str(error), None, "cp1252, gb18030 or utf-16"
     if isinstance(error, UnicodeDecodeError) and error.start < len(error.object):  # the last bytes fed
         data = bytes(error.object)
         where = f"byte 0x{data[error.start]:02x} at offset {num_bytes - len(data) + error.start}"
@@ -87,13 +87,15 @@ def _decoding_error_message(name: str, encoding: str, error: UnicodeError, num_b
         place = len(around) - len(data) + error.start
         line = around.rfind(b"\n", 0, max(0, place - GUESS_BYTES // 2)) + 1
         guess = guessed_encoding(around[line : line + GUESS_BYTES])
+    elif (kind := codecs.lookup(encoding).name) in ("utf-16", "utf-32"):
+        guess, examples = guessed_encoding(last), f"{kind}-le or {kind}-be"  # it has no mark with the order of bytes
     message = f"{name} is not {encoding} text: {where}."
     if guess and codecs.lookup(guess).name == codecs.lookup(encoding).name.removesuffix("-sig"):
         return f"{message} It looks like {guess} that is damaged or truncated: save or download it again."
-    return f"{message} {_encoding_hint(guess)}"
+    return f"{message} {_encoding_hint(guess, examples)}"
 
 
-def _encoding_hint(guess: str | None) -> str:
+def _encoding_hint(guess: str | None, examples: str = "") -> str:
     if guess is None:
-        return "Set encoding to the one it was written in, such as cp1252, gb18030 or utf-16."
+        return f"Set encoding to the one it was written in, such as {examples}."
     return f"It looks like {guess}: set encoding to {guess}, or to the one it was written in."
