@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from files import read, write
 
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
 from textgen.corpus.encoding_guess import guessed_encoding
 from textgen.corpus.encodings import text_decoder
 from textgen.errors import CorpusError
@@ -56,6 +58,15 @@ def test_encodings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: st
     monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", chunk)
     expected = {"big5": "詩", "latin-1": "é"}.get(encoding, "诗")
     assert read(write(tmp_path, "a.txt", data), encoding=encoding) == [expected]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "UTF_8_SIG"])
+def test_a_mark_is_dropped_only_at_the_start_of_the_file(tmp_path: Path, encoding: str) -> None:
+    path = write(tmp_path, "a.txt", "\ufeff\ufeffone\n\ufefftwo\n\ufeffthree\n")
+    corpus = Corpus([path], CorpusConfig(encoding=encoding, documents="line"))
+    whole = ["\ufeffone", "\ufefftwo", "\ufeffthree"]
+    for count in (1, 2, 3, 7):
+        assert [part.text for number in range(count) for part in corpus.section(number, count)] == whole
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ def decoded(
     Raises:
         CorpusError: The bytes are not text in the encoding.
     """
-    decoder = text_decoder(encoding, errors)
+    has_mark = codecs.lookup(encoding).name == "utf-8-sig"  # which its decoder would drop at the start of each section
+    decoder = text_decoder("utf-8" if has_mark else encoding, errors)
     may_have_surrogates = not is_plain(encoding)  # UTF-7, for one, can encode unpaired surrogates
     if newlines == "normalize":
         decoder = io.IncrementalNewlineDecoder(decoder, True)  # type: ignore[assignment]
