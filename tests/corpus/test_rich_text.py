@@ -99,6 +99,22 @@ def test_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, si
     )
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 1 << 18])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030"])
+def test_what_only_xhtml_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, size: int) -> None:
+    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", size)
+    page = (
+        f'<?xml version="1.0" encoding="{encoding}"?><html><head><title/><script src="a"/></head><body>'
+        "<p>a<br/>b<![CDATA[ <i>&amp;</i> ]] 月]]><a id='x'/></p><p class='y'/><![CDATA[c]]><![CDATA[]]>"
+        "<div title='<'/>d<script>//<![CDATA[\nno('</p>')\n//]]></script></body></html>"
+    ).encode(encoding)
+    expected = "a\nb <i>&amp;</i> ]] 月\n\nc\nd\n"
+    assert one(epub(tmp_path / "a.epub", {"one": page})) == expected
+    if size > 7 or encoding == "utf-8":  # a page names its encoding in its first chunk
+        assert one(write(tmp_path, "a.xhtml", page)) == expected
+    assert "月" not in one(write(tmp_path, "a.html", "<p>a<![CDATA[月]]></p>"))
+
+
 def test_an_old_parser_gets_a_page_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     etree, fed = extras.load("lxml.etree", "a.html"), list[bytes]()
     whole: Any = etree.HTMLParser

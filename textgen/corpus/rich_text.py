@@ -45,8 +45,12 @@ LARGEST_TEXT = 1 << 30  # maximum number of characters in the text of a file
 CHARSET = re.compile(
     rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w.:-]+)|<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)""", re.I
 )
-SELF_CLOSED = re.compile(rb"<([A-Za-z][\w:.-]*)((?:\s[^<>]*)?)/>")
-VOID = frozenset(b"area base br col embed hr img input link meta source track wbr".split())
+SELF_CLOSED = re.compile(r"<([A-Za-z][\w:.-]*)((?:\s[^<>]*)?)/>", re.ASCII)
+VOID = {
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr",
+}  # fmt: skip
+CDATA, CDATA_END = "<![CDATA[", "]]>"  # around text in XHTML in which < and & are no markup
+LONGEST_TAG = 1 << 16  # number of characters of a tag that are held until it ends
 TAG = re.compile(r"</?(?:[A-Za-z]|\d\d:)[^<>\n]*>|\{\\[^{}\n]*\}")  # a tag in subtitles
 TIMES = re.compile(r"\s*-?\d+(?:[:.,]\s?\d+)+\s*-->\s*-?\d+(?:[:.,]\s?\d+)+")  # of a subtitle
 PDF_ERRORS = (
@@ -101,7 +105,7 @@ class RichFile:
         if self.suffix in PAGES:
             declared = declared_encoding(self.beginning()) if self.encoding == CorpusConfig.encoding else None
             texts = self.decoded(declared, WEB_ERRORS) if declared else self.decoded(self.encoding)
-            return page_text(texts, self.name)
+            return page_text(_as_html(texts) if self.suffix == ".xhtml" else texts, self.name)
         if self.suffix in SUBTITLES:
             return _subtitles(self.decoded(self.encoding), self.name)
         if self.suffix == ".rtf":
@@ -274,16 +278,40 @@ def _check_protection(data: bytes, name: str, member: str) -> None:
 
 
 def _chapter(data: bytes, name: str, member: str) -> Iterator[str]:
-    """XHTML as HTML, in which only a few elements may end with />."""
     encoding = declared_encoding(data[: 1 << 12]) or "utf-8"
-    if encoding.startswith("utf-8"):
-        data = SELF_CLOSED.sub(
-            lambda tag: tag[0] if tag[1].lower() in VOID else b"<%b%b></%b>" % (tag[1], tag[2], tag[1]), data
-        )
     try:
-        yield data.decode(encoding, WEB_ERRORS)
+        text = data.decode(encoding, WEB_ERRORS)
     except UnicodeError as error:
         raise CorpusError(f"{name} is damaged: its part {member} is not {encoding} text ({error}).") from None
+    return _as_html([text])
+
+
+def _as_html(texts: Iterable[str]) -> Iterator[str]:
+    """XHTML as HTML, in which only a few elements may end with /> and there are no CDATA sections."""
+    held, inside = "", False  # what may be the beginning of something longer; in a CDATA section
+    for text in texts:
+        held, at = held + text, 0
+        while (place := held.find(CDATA_END if inside else CDATA, at)) >= 0:
+            yield _part_as_html(held[at:place], inside)
+            at = place + len(CDATA_END if inside else CDATA)
+            inside = not inside
+        if inside:
+            end = max(at, len(held) + 1 - len(CDATA_END))
+        else:
+            end = held.rfind("<", max(at, len(held) - LONGEST_TAG))
+            end = len(held) if end < 0 or ">" in held[end:] else end
+        yield _part_as_html(held[at:end], inside)
+        held = held[end:]
+    yield _part_as_html(held, inside)
+
+
+def _part_as_html(text: str, is_cdata: bool) -> str:
+    return html.escape(text) if is_cdata else SELF_CLOSED.sub(_with_end, text)
+
+
+def _with_end(tag: re.Match[str]) -> str:
+    """An element without content, with the tag at its end that HTML needs."""
+    return tag[0] if tag[1].lower() in VOID else f"<{tag[1]}{tag[2]}></{tag[1]}>"
 
 
 # === PDF ===
