@@ -21,7 +21,7 @@ from textgen.dataset.dask_cluster import make_shards, require_shared
 from textgen.dataset.prepared_corpus import OWN, PreparedCorpus, PreparedSettings, is_prepared, require_shards
 from textgen.dataset.split import hold_out, share_to_hold_out
 from textgen.dataset.token_cache import TokenData
-from textgen.dataset.token_files import MISSING
+from textgen.dataset.token_files import MISSING, read_description
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.settings import from_dict, refuse_unknown, select, to_dict
@@ -149,6 +149,8 @@ def _make(prepared: PreparedCorpus, corpus: Corpus, number: int, say: Say) -> No
     documents = data.train.summary.documents + data.valid.summary.documents
     tokens = len(data.train) + len(data.valid)
     say(f"Shard {number} of {prepared.settings.shards}: {counted(documents, 'document')}, {counted(tokens, 'token')}.")
+    if message := read_description(prepared.folder / prepared.shard_name(number)).repeated.message:
+        say(f"Shard {number}: {message}")
 
 
 def _encode_shard(prepared: PreparedCorpus, corpus: Corpus, number: int) -> TokenData:

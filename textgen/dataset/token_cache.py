@@ -12,7 +12,7 @@ from pathlib import Path
 from textgen.corpus.corpus import Corpus, Part
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.split import hold_out
-from textgen.dataset.token_files import SUMMARY, problem_of
+from textgen.dataset.token_files import SUMMARY, problem_of, read_description
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import Progress, encode_parts
 from textgen.errors import CorpusError
@@ -77,7 +77,8 @@ def encode_and_split(
         split: Held-out text, or the fraction of the corpus to hold out and the seed of the choice.
         cache: Cache folder; the user's if None.
         progress: Called with the number of characters encoded since the last call.
-        say: Called with a line of text if the cache folder is not the usual one.
+        say: Called with a line of text if the cache folder is not the usual one, or if many held-out documents occur in
+            the training text, too.
 
     Raises:
         CorpusError: A split would be empty, or a file changed while it was read.
@@ -101,6 +102,8 @@ def encode_and_split(
         data = found[0] if found else TokenData(TokenStream(folder, "train"), TokenStream(folder, "valid"))
         evict(shelf, limit)
     data.require_text()
+    if message := read_description(folder).repeated.message:
+        say(message)
     return data
 
 

@@ -1,7 +1,7 @@
 """The files of an encoded corpus: their names, their description, and checks of their contents.
 
     FOLDER/
-      tokens.json             dtype, end-of-document id, first label id, and a `SplitSummary` of each split
+      tokens.json             dtype, end-of-document id, first label id, a `SplitSummary` of each split, and `Repeated`
       SPLIT.bin               token ids, uint16 or uint32
       SPLIT-documents.bin     position after each end-of-document token, int64
       SPLIT-openings.bin      (position, label id or -1) of each place where reading may begin, int64 [n, 2]
@@ -21,6 +21,7 @@ from typing import Any
 
 from textgen.corpus.decompression import reading
 from textgen.corpus.scripts import has_words
+from textgen.dataset.repeated_documents import Repeated
 from textgen.errors import CorpusError, TextgenError
 from textgen.schema import json_object
 from textgen.storage import cache_eviction
@@ -28,6 +29,7 @@ from textgen.storage.files import sha256
 from textgen.storage.folders import MANIFEST, read_manifest
 
 SUMMARY = cache_eviction.SUMMARY
+REPEATED = "repeated"  # name of the `Repeated` in tokens.json
 SPLITS = ("train", "valid")
 IDS, ENDS, OPENINGS, COUNTS = "", "-documents", "-openings", "-counts"  # suffixes of the files of a split
 OPENING_TOKENS = 1 << 10  # length in tokens of a stretch without the start of a document that gets an opening
@@ -90,12 +92,14 @@ class Description:
         eos: Id of the end-of-document token.
         first_label: First id that is a label; None if the vocabulary has no labels.
         splits: Counts of each split, by name.
+        repeated: Held-out documents that occur in the training text, too; 0 in files of versions that did not count.
     """
 
     dtype: str
     eos: int
     first_label: int | None
     splits: Mapping[str, SplitSummary]
+    repeated: Repeated
 
 
 def read_description(folder: Path) -> Description:
@@ -120,7 +124,11 @@ def read_description(folder: Path) -> Description:
         raise damaged(path, "dtype must be uint16 or uint32")
     if not _is_count(values.get("eos")) or not (first_label is None or _is_count(first_label)):
         raise damaged(path, "eos and first_label must be token ids")
-    return Description(values["dtype"], values["eos"], first_label, splits)
+    counts = values.get(REPEATED, {})
+    known = [field.name for field in fields(Repeated)]
+    if not isinstance(counts, dict) or not set(counts) <= set(known) or not all(map(_is_count, counts.values())):
+        raise damaged(path, f"{REPEATED} must hold the counts {', '.join(known)}")
+    return Description(values["dtype"], values["eos"], first_label, splits, Repeated(**counts))
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from textgen.corpus.corpus import Part
 from textgen.corpus.scripts import without_words
 from textgen.dataset import token_files
 from textgen.dataset.parallel_encoding import encode_batches
-from textgen.dataset.token_files import COUNTS, ENDS, IDS, OPENINGS, SPLITS, SUMMARY, SplitSummary
+from textgen.dataset.repeated_documents import DocumentHashes, Repeated, count_repeated
+from textgen.dataset.token_files import COUNTS, ENDS, IDS, OPENINGS, REPEATED, SPLITS, SUMMARY, SplitSummary
 from textgen.storage.files import writing
 from textgen.storage.folders import new_folder
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -96,11 +97,12 @@ class _SplitWriter:
             file.close()
 
     def finish(self) -> SplitSummary:
-        """Closes a document that is still open, and writes the counts. Returns the counts of the split."""
+        """Closes a document that is still open, and the files, and writes the counts, which it returns."""
         if self._inside:  # the document continues in another shard
             self._append([self._eos], [self._tokens + 1], [])
             self._words += 1
         self._counts.tofile(self._folder / f"{self._split}{COUNTS}.bin")
+        self.close()
         return SplitSummary(
             self._tokens,
             self._documents,
@@ -193,7 +195,16 @@ def encode_parts(
         with writing(folder):
             summary = {split: asdict(writer.finish()) for split, writer in writers.items()}
             description = {"dtype": dtype.name, "eos": tokenizer.eos_id, "first_label": first_label}
+            if not encode:  # of a random segmentation, the ids say little
+                summary[REPEATED] = asdict(_repeated(temporary, tokenizer, dtype))
             (temporary / SUMMARY).write_text(json.dumps({**description, **(facts or {}), **summary}), encoding="utf-8")
+
+
+def _repeated(folder: Path, tokenizer: Tokenizer, dtype: np.dtype) -> Repeated:
+    sizes = np.array([len(piece) for piece in tokenizer.piece_bytes])
+    hashes = DocumentHashes(dtype, tokenizer.eos_id, sizes, tokenizer.first_label if tokenizer.labels else None)
+    train, valid = (folder / f"{split}{IDS}.bin" for split in SPLITS)
+    return count_repeated(train, valid, hashes)
 
 
 def _batched(parts: Iterable[tuple[str, Part]]) -> Iterator[list[tuple[str, Part]]]:
