@@ -104,7 +104,7 @@ def test_binary_files_are_none_in_wide_encodings_either(tmp_path: Path, encoding
     }.items():
         write(tmp_path, f"text/{name}", data)
     found = Corpus([tmp_path / "text"], CorpusConfig(encoding=encoding, documents="file"))
-    assert [path.name for path in found.skipped] == ["a.png", "noise", "sound", "zip"]
+    assert [Path(path).name for path in found.skipped] == ["a.png", "noise", "sound", "zip"]
     assert list(found.documents()) == texts
     with pytest.raises(CorpusError, match=f"and is not {encoding} text. Name a text file instead"):
         Corpus([tmp_path / "text" / "a.png"], found.config)
