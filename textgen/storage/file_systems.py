@@ -77,7 +77,8 @@ def open_file_system(address: str) -> tuple[Any, str]:
 
 def is_on_this_machine(system: Any) -> bool:
     """Checks whether a file system of fsspec is that of this machine."""
-    return isinstance(system.protocol, tuple) and "file" in system.protocol
+    names = system.protocol  # one name or several
+    return "file" in ([names] if isinstance(names, str) else names)
 
 
 def is_there(system: Any, path: str) -> bool:
