@@ -15,7 +15,7 @@ from plain_fakes import WordsTokenizer
 from textgen.errors import ConfigError
 from textgen.generation import constraints
 from textgen.generation.config import SamplingConfig
-from textgen.generation.constraints import Constraints
+from textgen.generation.constraints import Bias, Constraints, read_biases
 from textgen.generation.generator import Generator
 from textgen.generation.phrase import Phrase
 from textgen.generation.sampler import Sampler
@@ -202,6 +202,26 @@ def test_biases_equal_transformers() -> None:
     for text in ("", "b", "ab", "c", "zzab", "ccc"):
         theirs = processor(torch.tensor([[EOS, *ids_of(text)]]), torch.zeros((1, V))).numpy()[0]
         np.testing.assert_array_equal(applied(config, text), theirs)
+
+
+def test_the_texts_of_biases_are_encoded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand of them, one by one, would keep other texts waiting."""
+    calls = list[Sequence[str]]()
+    encode = ByteTokenizer.encode_batch
+
+    def counted(own: ByteTokenizer, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
+        calls.append(texts)
+        return encode(own, texts, num_threads)
+
+    monkeypatch.setattr(ByteTokenizer, "encode_batch", counted)
+    biases = read_biases(("ab=1", f"#{EOS}=2", "xyz=-3", "c=0.5"), BYTES)
+    assert calls == [["ab", "xyz", "c"]]
+    assert biases == [
+        Bias("ab", ids_of("ab"), 1.0),
+        Bias("", [EOS], 2.0),
+        Bias("xyz", ids_of("xyz"), -3.0),
+        Bias("c", ids_of("c"), 0.5),
+    ]
 
 
 @given(st.integers(1, 4), st.integers(0, 99))

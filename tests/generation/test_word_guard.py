@@ -187,6 +187,28 @@ def test_a_prompt_is_read_once_for_many_texts(monkeypatch: pytest.MonkeyPatch) -
     assert len(decoded) == 2 * (len(covers) + 1)
 
 
+def test_given_texts_are_read_once_however_many_they_and_the_rows_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [
+        f"{start}or{end}" for start in ("Z", " don'", "x0", "'s \u0301", "A's caf\u00e9", "3") for end in "bcdfgh'"
+    ]
+    config = replace(CONFIG, require=tuple(given[:20]), logit_bias=tuple(f"{text}=1" for text in given[20:]))
+    words, asked = WordTokens(TOKENIZER, known_words()), list[int]()
+    knows = WordFilter.knows
+
+    def counted(own: WordFilter, texts: Sequence[str]) -> np.ndarray:
+        asked.append(len(texts))
+        return knows(own, texts)
+
+    monkeypatch.setattr(WordFilter, "knows", counted)
+    sampler = Sampler([replace(config, seed=seed) for seed in range(3)], TOKENIZER, words=words)
+    assert len(asked) == 2, "with their apostrophes and without"
+    one_by_one = frozenset[str]().union(*map(words.unknown, given))
+    assert len(one_by_one) > 20
+    for constraints in sampler.constraints:
+        assert constraints._words
+        assert constraints._words._given == one_by_one
+
+
 def test_a_character_in_bytes_is_judged_by_its_last_byte() -> None:
     tokens = WordTokens(BYTES, known_words())
     for text, character, others in (

@@ -31,7 +31,7 @@ class WordGuard:
             texts: Texts whose words are possible too.
         """
         self._tokens = tokens
-        self._given = frozenset[str]().union(*(tokens.unknown(text) for text in texts))
+        self._given = tokens.unknown("\n".join(texts))  # one look-up for all of them, however many they are
         self._word = ""
         self._is_free = False  # the word has an unknown beginning
         self._pending = b""  # of an unfinished character
