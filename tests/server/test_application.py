@@ -10,7 +10,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -36,9 +36,12 @@ from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
+from textgen.server import completions, writing
 from textgen.server.access import Access
 from textgen.server.application import Gate, make_app
 from textgen.server.config import ServerConfig
+from textgen.server.engine import Engine, Job
+from textgen.server.prefix_cache import STRIDE
 from textgen.server.sse import PING, EventStream
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -722,6 +725,94 @@ def test_a_text_returns_the_state_at_its_end(server: Running) -> None:
 def _after(server: Running, choice: Any) -> str:
     """What is written after the state at the end of a text."""
     return server.complete(state=choice["state"]["id"], seed=4, max_tokens=6)["choices"][0]["text"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_text_that_is_cut_has_its_state_however_long_a_prompt_may_be(tiny_models: Path, stream: bool) -> None:
+    asked: dict[str, Any] = {"prompt": PROMPT, "seed": 4, "max_tokens": 40, "heal": False}
+    with running(tiny_models, ServerConfig(port=0, max_prompt=len(PROMPT))) as there:
+        whole = there.complete(**asked)["choices"][0]["text"]
+        stop = whole[10:12]
+        asked |= {"stop": stop, "return_state": True}
+        answer = there.stream("/v1/completions", asked)[-1] if stream else there.complete(**asked)
+        read = there.post("/tokenize", {"prompt": PROMPT + whole[: whole.index(stop)]})["count"]
+        assert answer["choices"][0]["state"]["tokens"] == 1 + read
+        assert there.error("/v1/states", {"prompt": PROMPT + whole[0]})[0] == 400
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_text_that_is_cut_has_its_state_while_no_more_texts_may_wait(
+    stream: bool, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, cut, others = Engine.submit, completions.written_ids, list[socket.socket]()
+    with running(tiny_models, ServerConfig(port=0, slots=1, max_queue=0)) as there:
+
+        def cut_while_another_text_is_written(*given: Any) -> list[int]:
+            others.append(there.open("/v1/completions", {"max_tokens": 9000, "min_tokens": 9000}))
+            there.wait(lambda: there.engine.running == 1)
+            return cut(*given)
+
+        def submit_and_end_the_other(engine: Engine, jobs: Sequence[Job], **how: Any) -> None:
+            submit(engine, jobs, **how)
+            if not jobs[0].writes:
+                assert engine.waiting == 1
+                others[0].close()
+
+        monkeypatch.setattr(completions, "written_ids", cut_while_another_text_is_written)
+        monkeypatch.setattr(Engine, "submit", submit_and_end_the_other)
+        asked = {"prompt": PROMPT, "logit_bias": ["e=100"], "stop": "e", "return_state": True}
+        answer = there.stream("/v1/completions", asked)[-1] if stream else there.complete(**asked)
+        assert answer["choices"][0]["state"]["id"]
+
+
+def test_other_texts_of_a_stream_go_on_while_a_state_is_read(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    backlog, longer = 64, threading.Event()
+    cut = completions.written_ids
+
+    def cut_after_others(*given: Any) -> list[int]:
+        assert longer.wait(PATIENCE)
+        return cut(*given)
+
+    fields: dict[str, Any] = {"prompt": PROMPT, "seed": 4, "n": 2, "max_tokens": 400, "min_tokens": 400}
+    first, second = (choice["text"] for choice in server.complete(**fields)["choices"])
+    stop = next(first[at : at + 3] for at in range(9, 90) if first[at : at + 3] not in second)
+    monkeypatch.setattr(writing, "BACKLOG", backlog)
+    monkeypatch.setattr(completions, "written_ids", cut_after_others)
+    fields |= {"stop": stop, "return_state": True, "stream": True}
+    seen, ended = [0, 0], list[int]()
+    with server.open("/v1/completions", fields) as connection:
+        for line in connection.makefile("rb"):
+            if not line.startswith(b'data: {"id'):
+                assert b"error" not in line, line
+                if b"[DONE]" in line:
+                    break
+                continue
+            (choice,) = json.loads(line.removeprefix(b"data: "))["choices"]
+            seen[choice["index"]] += 1
+            if seen[1] > len(first[: first.index(stop)]) + 2 * backlog:
+                longer.set()
+            if choice["finish_reason"]:
+                assert choice["state"]["id"]
+                ended.append(choice["index"])
+    assert sorted(ended) == [0, 1]
+
+
+@pytest.mark.parametrize("more", [{}, {"seed": 4}, {"exact": True}])
+def test_a_prompt_is_not_read_again_for_the_state_of_a_text_that_is_cut(
+    server: Running, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    jobs, submit = list[Job](), Engine.submit
+
+    def noted(engine: Engine, submitted: Sequence[Job], **how: Any) -> None:
+        jobs.extend(submitted)
+        submit(engine, submitted, **how)
+
+    monkeypatch.setattr(Engine, "submit", noted)
+    prompt = f"{more}: " + PROMPT * 20
+    server.complete(prompt=prompt, logit_bias=["e=100"], stop="e", return_state=True, **more)
+    written, read = jobs
+    assert (written.writes, written.cached_tokens) == (True, 0)
+    assert (read.writes, read.cached_tokens) == (False, (len(prompt) - 1) // STRIDE * STRIDE)
 
 
 @pytest.mark.parametrize("data", [b"", b"nothing", b"\x08\0\0\0\0\0\0\0{}      ", b"\xff" * 100])

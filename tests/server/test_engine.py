@@ -353,6 +353,26 @@ class GatedModel(TableModel):
         return super().read(inputs, state)
 
 
+def test_what_completes_an_answer_comes_before_what_waits_also_if_no_more_may_wait() -> None:
+    model = GatedModel()
+
+    async def main() -> None:
+        async with client_of(model, slots=1, max_queue=1) as client:
+            held, late, more = (client.job("", replace(CONFIG, max_tokens=number)) for number in (1, 2, 3))
+            client.engine.submit([held])
+            await client.until(lambda: client.engine.running == 1)
+            client.engine.submit([late])
+            with pytest.raises(ApiError):
+                client.engine.submit([more])
+            completing = [client.job("abc", writes=False) for _ in range(2)]
+            client.engine.submit(completing, first=True)
+            assert list(client.engine._waiting) == [*completing, late]
+            model.gate.release(100)
+            await client.until(lambda: all(map(client.is_done, [held, *completing, late])))
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("when", ["waiting", "reading", "writing"])
 def test_a_cancelled_text_has_no_slot_after_the_next_step(when: str) -> None:
     model = GatedModel()

@@ -21,6 +21,8 @@ def whole(plan: AnswerPlan, choice: Choice, index: int) -> dict[str, Any]:
         logprobs = {name: before[name] + values for name, values in logprobs.items()}
     body: dict[str, Any] = {"index": index, "logprobs": logprobs, "seed": choice.job.row.config.seed}
     body["finish_reason"] = choice.finish_reason or "length"
+    if choice.state:
+        body["state"] = choice.state
     if plan.is_chat:
         return body | {"message": {"role": "assistant", "content": choice.text, "refusal": None}}
     return body | {"text": plan.prompts[choice.prompt] * plan.echo + choice.text}
@@ -52,12 +54,11 @@ class Chunks:
         return self._chunk(token.text, self.logprobs([token]))
 
     def last(self) -> dict[str, Any]:
-        """The last chunk, with the reason of the end."""
+        """The last chunk, with the reason of the end, and the state there if the request wants it."""
         chunk = self._chunk(delta={}) if self._plan.is_chat else self._chunk()
-        return chunk | {
-            "finish_reason": self._choice.finish_reason or "length",
-            "seed": self._choice.job.row.config.seed,
-        }
+        chunk["finish_reason"] = self._choice.finish_reason or "length"
+        chunk["seed"] = self._choice.job.row.config.seed
+        return chunk | ({"state": self._choice.state} if self._choice.state else {})
 
     def logprobs(self, tokens: Sequence[Token]) -> dict[str, Any] | None:
         """The log probabilities of the next tokens."""

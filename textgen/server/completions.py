@@ -12,10 +12,11 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generated_text import CUT, written_ids
 from textgen.generation.generator import Generator
 from textgen.generation.row import TextRow
+from textgen.generation.stepping import is_exact
 from textgen.generation.text_state import TextState
 from textgen.server.answers import Chunks, whole
 from textgen.server.engine import Job
-from textgen.server.planning import AnswerPlan, check_length, label_of, lead_of, make_row, root_of, start_of
+from textgen.server.planning import AnswerPlan, check_length, label_of, lead_of, make_row, nobody, root_of, start_of
 from textgen.server.prompt_scores import Echo, legacy_logprobs, prompt_scores
 from textgen.server.requests import Prompt
 from textgen.server.resources import Resources
@@ -47,10 +48,9 @@ async def _answer(plan: AnswerPlan, resources: Resources) -> dict[str, Any]:
         chosen += drawn[: plan.n]
     choices = []
     for index, choice in enumerate(chosen):
-        body = whole(plan, choice, index)
         if plan.request.return_state:
-            body["state"] = await _kept_state(plan, choice, resources)
-        choices.append(body)
+            await _keep_state(plan, choice, resources)
+        choices.append(whole(plan, choice, index))
     return plan.head(chunk=False) | {"choices": choices, "usage": plan.usage(), "seed": plan.seed}
 
 
@@ -75,23 +75,22 @@ async def stream(plan: AnswerPlan, resources: Resources) -> AsyncGenerator[bytes
                 for chunk in chunks.first():
                     yield event_of(chunk)
             async for choice, token in writing:
-                added = chunks_of[choice.index].of(token)
+                chunks = chunks_of[choice.index]
+                added = None if token is None else chunks.of(token)
                 if added is not None:
                     yield event_of(added)
-                if choice.stop_reason:
-                    yield event_of(await _last(plan, choice, chunks_of[choice.index], resources))
+                if choice.stop_reason and plan.request.return_state and token is not None:
+                    writing.beside(choice, _keep_state(plan, choice, resources))
+                elif choice.stop_reason:
+                    yield event_of(chunks.last())
             if not plan.writes:
                 for chunks, choice in zip(chunks_of, plan.choices, strict=True):
-                    yield event_of(await _last(plan, choice, chunks, resources))
+                    if plan.request.return_state:
+                        await _keep_state(plan, choice, resources)
+                    yield event_of(chunks.last())
     if counts_usage:
         yield event(head | {"choices": [], "usage": plan.usage()})
     yield DONE
-
-
-async def _last(plan: AnswerPlan, choice: Choice, chunks: Chunks, resources: Resources) -> dict[str, Any]:
-    """The last chunk of a text, with the state at its end if the request wants it."""
-    state = {"state": await _kept_state(plan, choice, resources)} if plan.request.return_state else {}
-    return chunks.last() | state
 
 
 async def _begin(plan: AnswerPlan, writing: Writing) -> None:
@@ -121,17 +120,26 @@ def _echo(plan: AnswerPlan, row: TextRow, lead: Sequence[int], number: int, want
     return Echo(legacy_logprobs(scores, plan.model.token_texts, offsets), offsets)
 
 
-async def _kept_state(plan: AnswerPlan, choice: Choice, resources: Resources) -> dict[str, Any]:
-    """Keeps the position at the end of a text, and says how to continue from it."""
+async def _keep_state(plan: AnswerPlan, choice: Choice, resources: Resources) -> None:
+    """Keeps the position at the end of a text, and tells the text how to continue from it."""
     state = choice.job.state
-    if state is None or choice.stop_reason in CUT:  # tokens were taken back from the text: it is read anew
-        label = label_of(plan.generator, plan.leads[choice.prompt], choice.job.row.config.label)
-        config = replace(choice.job.row.config, seed=0, label=label)
-        before, prompt = plan.kept.state.ids if plan.kept else (), plan.given[choice.prompt]
-        ids = await asyncio.to_thread(written_ids, plan.model.tokenizer, before, prompt, choice.text)
-        state = await read_state(plan.model, plan.generator, ids, config, plan.kept, plan.owner, resources)
+    if state is None or choice.stop_reason in CUT:  # tokens were taken back from the text
+        state = await _read_anew(plan, choice, resources)
     kept = resources.states.add(plan.owner, plan.model.name, plan.generator.fingerprint, state)
-    return described(kept)
+    choice.state = described(kept)
+
+
+async def _read_anew(plan: AnswerPlan, choice: Choice, resources: Resources) -> TextState:
+    """Reads a prompt and the text after it, however long the text has made it and however many texts wait."""
+    written = choice.job
+    label = label_of(plan.generator, plan.leads[choice.prompt], written.row.config.label)
+    config = replace(written.row.config, seed=0, label=label)
+    before, prompt = plan.kept.state.ids if plan.kept else (), plan.given[choice.prompt]
+    ids = await asyncio.to_thread(written_ids, plan.model.tokenizer, before, prompt, choice.text)
+    row = await asyncio.to_thread(make_row, plan.generator, ids, config, plan.kept)
+    job = Job(row, plan.generator, nobody, written.root, writes=False)
+    job.row_by_row = written.row_by_row  # so that it finds what the prefix cache has of the prompt
+    return await _read(plan.model, job, resources, first=plan.writes)
 
 
 async def read_state(
@@ -162,11 +170,17 @@ async def read_state(
     with model.in_use():
         row = await asyncio.to_thread(make_row, generator, prompt, config, kept)
         check_length(len(row.prompt_ids), resources)
-        async with Writing(model, resources.metrics) as reading:
-            lead = [] if kept or isinstance(prompt, str) else lead_of(generator, prompt)
-            root = root_of(owner, generator, label_of(generator, lead, config.label), kept)
-            job = Job(row, generator, reading.listen, root, writes=False)
-            await reading.read(job)
+        lead = [] if kept or isinstance(prompt, str) else lead_of(generator, prompt)
+        root = root_of(owner, generator, label_of(generator, lead, config.label), kept)
+        job = Job(row, generator, nobody, root, writes=False)
+        job.row_by_row = not is_exact(generator.model)
+        return await _read(model, job, resources)
+
+
+async def _read(model: ServedModel, job: Job, resources: Resources, *, first: bool = False) -> TextState:
+    """Returns the position after the prompt of a job that only reads; for `first` see `Engine.submit`."""
+    async with Writing(model, resources.metrics) as reading:
+        await reading.read(job, first=first)
     if job.state is None:
         raise RuntimeError("A prompt was read and left no state.")
     return job.state

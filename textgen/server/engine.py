@@ -106,7 +106,6 @@ class _Reading:
         self.job = job
         self.number = number  # tokens of the prompt to read
         self.keys: Sequence[bytes] = ()
-        self.is_alone = job.row_by_row or not job.writes  # whether it is read row by row
         self.at = 0  # tokens read
         self.model_state = job.row.start.model_state
 
@@ -167,8 +166,12 @@ class Engine:
         with self._changed:  # no job is seen neither waiting nor running
             return not (self.running or self.waiting)
 
-    def submit(self, jobs: Sequence[Job]) -> None:
+    def submit(self, jobs: Sequence[Job], *, first: bool = False) -> None:
         """Puts jobs into the queue, all of them or none.
+
+        Args:
+            jobs: The jobs.
+            first: Whether they complete an answer that has begun: they come before the others, also in a full queue.
 
         Raises:
             ApiError: Too many jobs are waiting, or the engine is closed.
@@ -177,12 +180,15 @@ class Engine:
             if self._closed:
                 raise closing()
             free = max(0, self._slots - self.running)
-            if len(self._waiting) + len(jobs) > self._max_queue + free:
+            if first:
+                self._waiting.extendleft(reversed(jobs))
+            elif len(self._waiting) + len(jobs) > self._max_queue + free:
                 raise ApiError(
                     429, f"The server is busy: {counted(len(self._waiting), 'text')} waiting. Try again in a second.",
                     code="server_busy", headers={"Retry-After": "1"},
                 )  # fmt: skip
-            self._waiting.extend(jobs)
+            else:
+                self._waiting.extend(jobs)
             self._changed.notify()
 
     def cancel(self, jobs: Iterable[Job]) -> None:
@@ -253,7 +259,7 @@ class Engine:
         job.row.begin()
         number = self._healing.settled(job.row) if job.writes else len(job.row.prompt_ids)
         reading = _Reading(job, number)
-        root = job.root if reading.is_alone else job.root + b" shared"  # whose last digits differ
+        root = job.root if job.row_by_row else job.root + b" shared"  # whose last digits differ
         reading.keys = self.prefix_cache.keys(root, job.row.prompt_ids[:number])
         at, model_state = self.prefix_cache.find(reading.keys)
         if at:
@@ -280,10 +286,10 @@ class Engine:
     def _next_to_read(self) -> list[_Reading]:
         """The prompt whose turn it is, and those that can be read beside it."""
         first = self._reading[0]
-        if first.is_alone or first.at == first.number:
+        if first.job.row_by_row or first.at == first.number:
             return [first]
         same = (each for each in self._reading if each.job.generator is first.job.generator)
-        others = (each for each in same if not each.is_alone and each.at < each.number)
+        others = (each for each in same if not each.job.row_by_row and each.at < each.number)
         return list(islice(others, TOGETHER))
 
     def _read_part(self, group: Sequence[_Reading]) -> int:

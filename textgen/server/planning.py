@@ -250,8 +250,8 @@ async def _add_choices(
             row = first.fork()
             row.config = replace(first.config, seed=own.seed)
             label = label_of(plan.generator, plan.leads[place], config.label)
-            job = Job(row, plan.generator, _nobody, root_of(plan.owner, plan.generator, label, plan.kept))
-            job.row_by_row = repeatable and not is_exact(plan.generator.model)
+            job = Job(row, plan.generator, nobody, root_of(plan.owner, plan.generator, label, plan.kept))
+            job.row_by_row = (repeatable or not plan.writes) and not is_exact(plan.generator.model)
             job.prompt_tokens += len(plan.leads[place])
             plan.choices.append(Choice(len(plan.choices), place, job))
 
@@ -285,7 +285,7 @@ async def apart_if_long(characters: int, function: Callable[..., Made], *argumen
     return function(*arguments)
 
 
-def _nobody(job: Job, event: object) -> None:
+def nobody(job: Job, event: object) -> None:
     """The listener of a job that is not submitted yet."""
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from textgen.generation.row import Token
 from textgen.server.engine import Event, Job
@@ -27,6 +29,7 @@ class Choice:
         job: The job that writes it.
         tokens: The tokens so far.
         stop_reason: Why it has ended: see `textgen.generation.generated_text.Generation`; empty before.
+        state: What the answer says of the state at its end; None if it says nothing, or not yet.
     """
 
     index: int
@@ -34,6 +37,7 @@ class Choice:
     job: Job
     tokens: list[Token] = field(default_factory=list)
     stop_reason: str = ""
+    state: dict[str, Any] | None = None
 
     @property
     def text(self) -> str:
@@ -52,7 +56,7 @@ class Choice:
 
 
 class Writing:
-    """Runs the jobs of a request. Used as `async with`, at whose end jobs that are not finished are cancelled."""
+    """Runs the jobs of a request. Used as `async with`, at whose end those that are not finished are cancelled."""
 
     def __init__(self, model: ServedModel, metrics: Metrics) -> None:
         self.model = model
@@ -62,6 +66,7 @@ class Writing:
         self._by_job: dict[Job, Choice] = {}
         self._began = time.perf_counter()
         self._open: set[Job] = set()
+        self._beside: dict[Job, asyncio.Task[None]] = {}  # work at the end of texts
         self._is_slow = False
 
     def listen(self, job: Job, event: Event) -> None:
@@ -85,24 +90,35 @@ class Writing:
         self._by_job |= dict(zip(jobs, choices, strict=True))
         self._open |= set(jobs)
 
-    async def read(self, job: Job) -> None:
-        """Waits until a job that only reads has come to its end."""
-        self.model.writer.submit([job])
+    def beside(self, choice: Choice, work: Coroutine[Any, Any, None]) -> None:
+        """Begins work at the end of a text. The other texts go on meanwhile: see `__aiter__`."""
+        task = self._beside[choice.job] = asyncio.create_task(work)
+        task.add_done_callback(partial(self._worked, choice.job))
+
+    def _worked(self, job: Job, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            self._arrived.put_nowait((job, task.exception()))
+
+    async def read(self, job: Job, *, first: bool = False) -> None:
+        """Waits until a job that only reads has come to its end; for `first` see `Engine.submit`."""
+        job.listener = self.listen
+        self.model.writer.submit([job], first=first)
         self._open.add(job)
         while self._open:
             await self._next()
 
-    async def __aiter__(self) -> AsyncIterator[tuple[Choice, Token]]:
-        """Yields tokens with their choices, until all texts have ended.
+    async def __aiter__(self) -> AsyncIterator[tuple[Choice, Token | None]]:
+        """Yields tokens with their choices, until all texts have ended, and None where the work of `beside` has.
 
         Raises:
             Exception: What went wrong in the engine.
         """
         last: dict[Job, float] = {}
         name = self.model.name
-        while self._open:
+        while self._open or self._beside:
             job, token = await self._next()
             if token is None:
+                yield self._by_job[job], None
                 continue
             choice, now = self._by_job[job], time.perf_counter()
             if job in last:
@@ -120,6 +136,8 @@ class Writing:
         job, event = await self._arrived.get()
         if isinstance(event, Exception):
             raise event
+        if event is None:
+            self._beside.pop(job, None)
         if event is None or event.stop_reason:
             self._open.discard(job)
         return job, event
@@ -138,3 +156,6 @@ class Writing:
         self._metrics.prefix_cache_hits.labels(name).inc(sum(choice.job.cached_tokens for choice in self.choices))
         self._metrics.generation_tokens.labels(name).inc(sum(len(choice.tokens) for choice in self.choices))
         self._metrics.whole.labels(name).observe(time.perf_counter() - self._began)
+        for task in self._beside.values():
+            task.cancel()
+        await asyncio.gather(*self._beside.values(), return_exceptions=True)
