@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from networks import random_weights
+from servers import PATIENCE
 from starlette.requests import Request
 
 from textgen.corpus.config import CorpusConfig
@@ -642,6 +643,52 @@ def test_a_model_whose_folder_is_removed_is_not_there(
         assert (caught.value.status, caught.value.code) == (404, "model_not_found")
         assert str(folder) not in caught.value.message
         assert await ask("b", resources)
+        resources.close()
+
+    asyncio.run(main())
+
+
+def test_a_server_stays_ready_while_its_model_is_loaded_anew_and_when_it_is_removed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "CHECK_SECONDS", 0.0)
+    loading, may_load = threading.Event(), threading.Event()
+    read = models._read
+
+    def slow(*given: Any) -> Any:
+        loading.set()
+        assert may_load.wait(PATIENCE)
+        return read(*given)
+
+    monkeypatch.setattr(models, "_read", slow)
+
+    async def main() -> None:
+        resources = Resources(CONFIG, {}, folder)
+
+        async def ask_while_it_is_loaded() -> None:
+            loading.clear()
+            asking = asyncio.create_task(resources.models.get("a"))
+            assert await asyncio.to_thread(loading.wait, PATIENCE)
+            assert not resources.models.loaded
+            try:
+                await endpoints.ready(resources)
+            finally:
+                may_load.set()
+                await asking
+
+        with pytest.raises(ApiError, match="No model is loaded yet"):
+            await ask_while_it_is_loaded()
+        may_load.clear()
+        trained_anew(folder / "a")
+        await ask_while_it_is_loaded()
+        shutil.rmtree(folder / "a")
+        with pytest.raises(ApiError, match="There is no model 'a'"):
+            await resources.models.get("a")
+        assert not resources.models.loaded
+        assert (await endpoints.ready(resources)).status_code == 200
+        resources.is_draining = True
+        with pytest.raises(ApiError, match="closing"):
+            await endpoints.ready(resources)
         resources.close()
 
     asyncio.run(main())

@@ -241,8 +241,11 @@ async def health(resources: Resources) -> Response:
 
 
 async def ready(resources: Resources) -> Response:
-    """`GET /ready`: requests are answered at once, since a model is loaded and the server is not about to end."""
-    if resources.is_draining or not resources.models.loaded:
+    """`GET /ready`: requests are answered, since a first model has been loaded and the server is not about to end.
+
+    Models that are loaded anew, replaced or removed later change nothing: other ones may be asked for meanwhile.
+    """
+    if resources.is_draining or not resources.models.has_loaded:
         raise ApiError(503, "The server is closing." if resources.is_draining else "No model is loaded yet.")
     return answer({"status": "ready"})
 

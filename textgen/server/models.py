@@ -70,6 +70,7 @@ class ModelHost:
         self._loading = ThreadPoolExecutor(1, "textgen-load")
         self._next_look: asyncio.TimerHandle | None = None  # at whether models can be dropped
         self.is_loading = False  # whether its thread is at work
+        self.has_loaded = False  # whether a model has been loaded, which may be gone by now
 
     @property
     def loaded(self) -> list[ServedModel]:
@@ -224,6 +225,7 @@ class ModelHost:
             raise await self._failure(name, error, lambda: _folder_of(place, self._models_dir)) from error
         engine = self._engine(generator, asyncio.get_running_loop()) if generator else None
         model = self._loaded[name] = ServedModel(name, saved, engine, exact)
+        self.has_loaded = True
         self._make_room(name)
         return model
 
