@@ -21,6 +21,7 @@ import pytest
 from servers import PATIENCE, Running, running
 
 from textgen.server.config import ServerConfig
+from textgen.server.open_files import RESERVED
 
 STRICT = ServerConfig(port=0, idle_time=0.5, max_connections=20)
 FLOOD = 10_000  # bytes of a request that the server may refuse before all of it has come
@@ -257,6 +258,25 @@ def test_more_connections_than_allowed_are_refused_and_places_become_free(server
         connection.close()
     server.wait(lambda: len(server.server.server_state.connections) == 0)
     assert server.request("GET", "/health")[0] == 200
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit of open files")
+def test_connections_beyond_the_open_files_of_the_system_are_refused_too(tiny_models: Path) -> None:
+    code = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))"
+    with started(tiny_models, code=code) as (program, port), ExitStack() as stack:
+        until(port, "/ready", 200)
+        connections = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)) for _ in range(300)
+        ]
+        refusals = [connection.recv(1 << 16) for connection in connections[200 - RESERVED :]]
+        assert all(refusal.startswith(b"HTTP/1.1 503") for refusal in refusals)
+        connections[0].sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert connections[0].recv(1 << 16).startswith(b"HTTP/1.1 200")
+        stack.close()
+        program.send_signal(signal.SIGINT)
+        assert program.wait(PATIENCE) == 0
+        assert program.stderr
+        assert program.stderr.read() == ""
 
 
 def test_a_client_that_does_not_read_is_given_up(server: Running) -> None:

@@ -15,6 +15,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,14 @@ from textgen.server.access import Access
 from textgen.server.application import make_app
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, encode
+from textgen.server.open_files import possible_connections
 from textgen.server.resources import Resources
 from textgen.wording import Say, silent
 
 SWITCH_SECONDS = 0.001  # switch interval of Python threads; the event loop must not wait for a matrix product
 HEADER_BYTES = 1 << 15  # maximum size of the header of a request
+BACKLOG = 2048  # maximum number of connections that wait in the operating system
+ACCEPTED = 16  # connections taken at once: all of them have a file open before those that are too many are refused
 SEND_BYTES = 1 << 16  # send buffer of a connection in the operating system
 POLL_SECONDS = 0.05
 BEAT_SECONDS = 0.1  # seconds between two measurements of the delay of the event loop
@@ -139,7 +143,10 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to listen, and loads the default model meanwhile."""
+        sockets = sockets or [_listen(self.config.host, self.config.port)]
         await super().startup(sockets)
+        for listening in sockets:
+            listening.listen(BACKLOG)  # for asyncio, `ACCEPTED` is the number that may wait too
         self._announce(self)
         self._loading = asyncio.create_task(self._load())
         self._beating = asyncio.create_task(self._beat())
@@ -243,6 +250,7 @@ def serve(
         TextgenError: The server cannot listen at the address, or the default model cannot be loaded.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
+    config = replace(config, max_connections=possible_connections(config.max_connections, say))
     server = make_server(config, places, models_dir, keys, announce, say)
     asyncio.run(_serve(server))
     if server.force_exit or server.resources.models.is_loading:  # Python would wait for the threads
@@ -276,7 +284,7 @@ def make_server(
         timeout_keep_alive=int(max(1, config.idle_time)),
         timeout_graceful_shutdown=CLOSE_SECONDS,
         h11_max_incomplete_event_size=HEADER_BYTES,
-        backlog=max(128, min(config.max_connections, 4096)),
+        backlog=ACCEPTED,
     )
     return Server(settings, resources, announce)
 
@@ -296,7 +304,7 @@ def _listen(host: str, port: int) -> socket.socket:
     """Opens the socket. Raises `TextgenError` where uvicorn would end the process."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.create_server(address[:2], family=family, backlog=2048)
+        listening = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise TextgenError(
