@@ -29,6 +29,7 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig
+from textgen.generation.generated_text import written_ids
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.model.clamping import clamped_fingerprint, parse_clamps
@@ -41,8 +42,10 @@ from textgen.server.access import Access
 from textgen.server.application import Gate, make_app
 from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine, Job
+from textgen.server.failures import ApiError
 from textgen.server.prefix_cache import STRIDE
 from textgen.server.sse import PING, EventStream
+from textgen.server.states import StateStore
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -534,15 +537,24 @@ def test_all_drafts_towards_a_suffix_count(both_ways: Running) -> None:
         ({"logprobs": True}, "logprobs"),
         ({"top_logprobs": 2}, "logprobs"),
         ({"clamp": "L1/2=1"}, "clamp"),
-        ({"label": "nobody"}, None),
+        ({"label": "nobody"}, "label"),
         ({"stop": "."}, "stop"),
     ],
 )
-def test_what_a_suffix_cannot_be_combined_with_is_refused(
-    both_ways: Running, more: dict[str, Any], param: str | None
-) -> None:
+def test_what_a_suffix_cannot_be_combined_with_is_refused(both_ways: Running, more: dict[str, Any], param: str) -> None:
     status, error = both_ways.error("/v1/completions", {"prompt": "The", "suffix": " mat.", "max_tokens": 2, **more})
     assert (status, error["param"]) == (400, param)
+
+
+def test_a_model_that_reads_backward_only_continues_no_prompt(tiny_models: Path, tmp_path: Path) -> None:
+    tokenizer = load_model("tiny", tiny_models).tokenizer
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, direction="backward")
+    save_model(tmp_path / "backward", random_weights(shape), shape, TokenizerConfig("char"), CorpusConfig(), tokenizer)
+    with running(tmp_path, ServerConfig(port=0)) as there:
+        asked = {"suffix": " mat.", "max_tokens": 2}
+        status, error = there.error("/v1/completions", {**asked, "prompt": "The"})
+        assert (status, error["param"]) == (400, "prompt"), error
+        assert there.complete(**asked)["choices"]
 
 
 def test_fields_that_ask_for_nothing_go_with_a_suffix(both_ways: Running) -> None:
@@ -722,6 +734,20 @@ def test_a_text_returns_the_state_at_its_end(server: Running) -> None:
     assert _after(server, server.stream("/v1/completions", {**fields, "stop": stop})[-1]["choices"][0]) == expected
 
 
+def test_a_state_that_cannot_be_kept_is_an_error_in_its_stream(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise ApiError(413, "The state is too large.")
+
+    monkeypatch.setattr(StateStore, "add", full)
+    asked = {"prompt": PROMPT, "max_tokens": 2, "return_state": True, "stream": True}
+    status, _, body = server.request("POST", "/v1/completions", asked)
+    *_, last, end = body.decode().split("\n\n")
+    assert (status, end) == (200, "")
+    assert json.loads(last.removeprefix("data: "))["error"]["message"] == "The state is too large."
+
+
 def _after(server: Running, choice: Any) -> str:
     """What is written after the state at the end of a text."""
     return server.complete(state=choice["state"]["id"], seed=4, max_tokens=6)["choices"][0]["text"]
@@ -744,13 +770,13 @@ def test_a_text_that_is_cut_has_its_state_however_long_a_prompt_may_be(tiny_mode
 def test_a_text_that_is_cut_has_its_state_while_no_more_texts_may_wait(
     stream: bool, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit, cut, others = Engine.submit, completions.written_ids, list[socket.socket]()
+    submit, others = Engine.submit, list[socket.socket]()
     with running(tiny_models, ServerConfig(port=0, slots=1, max_queue=0)) as there:
 
         def cut_while_another_text_is_written(*given: Any) -> list[int]:
             others.append(there.open("/v1/completions", {"max_tokens": 9000, "min_tokens": 9000}))
             there.wait(lambda: there.engine.running == 1)
-            return cut(*given)
+            return written_ids(*given)
 
         def submit_and_end_the_other(engine: Engine, jobs: Sequence[Job], **how: Any) -> None:
             submit(engine, jobs, **how)
@@ -767,11 +793,10 @@ def test_a_text_that_is_cut_has_its_state_while_no_more_texts_may_wait(
 
 def test_other_texts_of_a_stream_go_on_while_a_state_is_read(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     backlog, longer = 64, threading.Event()
-    cut = completions.written_ids
 
     def cut_after_others(*given: Any) -> list[int]:
         assert longer.wait(PATIENCE)
-        return cut(*given)
+        return written_ids(*given)
 
     fields: dict[str, Any] = {"prompt": PROMPT, "seed": 4, "n": 2, "max_tokens": 400, "min_tokens": 400}
     first, second = (choice["text"] for choice in server.complete(**fields)["choices"])
@@ -943,8 +968,8 @@ def test_no_tokens_are_no_text_towards_a_suffix(both_ways: Running) -> None:
         ({"prompt": []}, 400, "prompt"),
         ({"prompt": ["a", 1]}, 400, "prompt"),
         ({"prompt": [[]], "max_tokens": 1, "n": 11}, 400, "n"),
-        ({"prompt": [10**6]}, 400, None),
-        ({"prompt": [-1]}, 400, None),
+        ({"prompt": [10**6]}, 400, "prompt"),
+        ({"prompt": [-1]}, 400, "prompt"),
         ({"prompt": "a" * 4000}, 400, "prompt"),
         ({"prompt": ["a"] * 11}, 400, "prompt"),
         ({"temperature": "hot"}, 400, "temperature"),
@@ -967,6 +992,8 @@ def test_no_tokens_are_no_text_towards_a_suffix(both_ways: Running) -> None:
         ({"logit_bias": {"the": 1}}, 400, "logit_bias"),
         ({"logit_bias": {"5": 1000}}, 400, "logit_bias"),
         ({"logit_bias": {str(1 << 30): 1}}, 400, "logit_bias"),
+        ({"logit_bias": {"999999": 1}}, 400, "logit_bias"),
+        ({"logit_bias": ["#999999=1"]}, 400, "logit_bias"),
         ({"logit_bias": ["#" + "9" * 5000 + "=1"]}, 400, "logit_bias"),
         ({"logit_bias": ["#" + "9" * 500 + "=1"]}, 400, "logit_bias"),
         ({"logit_bias": ["a" * 1000 + "=1"] * 18}, 400, "logit_bias"),
@@ -975,13 +1002,13 @@ def test_no_tokens_are_no_text_towards_a_suffix(both_ways: Running) -> None:
         ({"ban": "a"}, 400, "ban"),
         ({"ban": ["a" * 1025]}, 400, "ban"),
         ({"ban": ["a" * 1000] * 5}, 400, "ban"),
-        ({"label": "nobody"}, 400, None),
+        ({"label": "nobody"}, 400, "label"),
         ({"suffix": "the end"}, 400, "suffix"),
         ({"model": "nothing"}, 404, "model"),
         ({"model": "../tiny"}, 404, "model"),
         ({"model": "/etc/passwd"}, 404, "model"),
         ({"state": "nothing"}, 404, "state"),
-        ({"samplers": "magic"}, 400, None),
+        ({"samplers": "magic"}, 400, "samplers"),
         ({"stream_options": 3}, 400, "stream_options"),
         ({"prompt": "a" * 30_000}, 413, None),
     ],
@@ -1010,6 +1037,29 @@ def test_a_chat_that_is_not_possible(server: Running, body: Any, param: str) -> 
     assert (status, error["param"]) == (400, param)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/states", {"prompt": [10**6]}, "prompt"),
+        ("/v1/states", {"label": "nobody"}, "label"),
+        ("/detokenize", {"tokens": [5, 10**6]}, "tokens"),
+        ("/v1/embeddings", {"input": [[10**6]]}, "input"),
+    ],
+)
+def test_what_is_not_in_the_vocabulary_is_named_with_its_field(
+    server: Running, path: str, body: dict[str, Any], param: str
+) -> None:
+    status, error = server.error(path, body)
+    assert (status, error["param"]) == (400, param), error
+
+
+def test_a_text_that_has_begun_gets_no_label(server: Running) -> None:
+    state = server.post("/v1/states", {"prompt": "The"})["id"]
+    for path in ("/v1/states", "/v1/completions"):
+        status, error = server.error(path, {"state": state, "label": "nobody"})
+        assert (status, error["param"]) == (400, "label"), error
+
+
 def test_more_texts_than_a_server_takes_at_a_time_are_refused_for_good(tiny_models: Path) -> None:
     """Not as if they could be written later."""
     with running(tiny_models, ServerConfig(port=0, slots=2, max_queue=1)) as there:
@@ -1036,6 +1086,10 @@ def test_a_body_in_chunks_has_its_limit_though_it_does_not_tell_its_length(serve
 def test_paths_and_methods_that_do_not_exist(server: Running) -> None:
     assert server.error("/nothing", None, "GET")[0] == 404
     assert server.error("/v1/models/", None, "GET")[0] == 404
+    assert server.request("HEAD", "/v1/models")[0] == 200
+    for path, methods in {"/v1/completions": {"POST"}, "/v1/states/a": {"GET", "HEAD", "DELETE"}}.items():
+        status, headers, _ = server.request("PUT", path)
+        assert (status, set(headers["allow"].split(", "))) == (405, methods)
     assert server.error("/v1/completions", None, "GET")[0] == 405
     assert server.error("/../../etc/passwd", None, "GET")[0] == 404
 

@@ -278,9 +278,9 @@ async def use_by_a_text(resources: Resources) -> None:
 async def use_by_a_state(resources: Resources) -> None:
     read = Writing.read
 
-    async def slow(self: Writing, job: Job) -> None:
+    async def slow(self: Writing, job: Job, **how: Any) -> None:
         await resources.models.get("b")
-        await read(self, job)
+        await read(self, job, **how)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Writing, "read", slow)
@@ -478,6 +478,39 @@ def test_a_request_keeps_its_model_while_it_waits_for_other_work(
         plan = await plan_completion(request, values, "", resources)
         assert [event async for event in stream(plan, resources)][-1] == b"data: [DONE]\n\n"
         assert "a" in [model.name for model in resources.models.loaded]
+        resources.close()
+
+    asyncio.run(main())
+
+
+def test_a_state_is_not_read_on_when_its_client_has_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values: dict[str, Any] = {"prompt": "The", "logit_bias": ["e=100"], "stop": "e", "return_state": True}
+
+    async def main() -> None:
+        resources, reading, given_up = Resources(CONFIG, {}, folder), asyncio.Event(), asyncio.Event()
+
+        async def endless(*given: Any, **more: Any) -> Any:
+            reading.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                given_up.set()
+
+        monkeypatch.setattr(completions, "_read", endless)
+        plan = await plan_completion(CompletionRequest(**values), values, "", resources)
+
+        async def read() -> None:
+            async for _ in stream(plan, resources):
+                pass
+
+        client = asyncio.create_task(read())
+        async with asyncio.timeout(PATIENCE):
+            await reading.wait()
+            assert plan.model.users
+            client.cancel()
+            await asyncio.wait({client})
+        assert given_up.is_set()
+        assert not plan.model.users
         resources.close()
 
     asyncio.run(main())

@@ -7,7 +7,7 @@ import re
 import secrets
 import sys
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -63,10 +63,17 @@ Handler = Callable[[Call], Awaitable[ASGIApp]]
 
 
 class Endpoint:
-    """A handler as an ASGI application, with a checked key, the whole body, and errors in the shape of OpenAI's."""
+    """The handlers of a path as an ASGI application: a checked key, the whole body, errors in the shape of OpenAI's."""
 
-    def __init__(self, handler: Handler, resources: Resources, access: Access) -> None:
-        self._handler = handler
+    def __init__(self, handlers: Mapping[str, Handler], resources: Resources, access: Access) -> None:
+        """Makes the application of a path.
+
+        Args:
+            handlers: The handler of each method; that of GET answers HEAD too.
+            resources: What all handlers share.
+            access: Who may use them.
+        """
+        self._handlers = handlers
         self._resources = resources
         self._access = access
 
@@ -83,7 +90,8 @@ class Endpoint:
                 raise closing()
             body = await self._body(request, receive)
             call = Call(request, body, owner, self._resources)
-            response = await unless_disconnected(self._handler(call), receive)
+            handler = self._handlers["GET" if request.method == "HEAD" else request.method]
+            response = await unless_disconnected(handler(call), receive)
         except Disconnected:
             return
         except Exception as error:  # noqa: BLE001 a client sees no traceback
@@ -201,8 +209,9 @@ def make_app(resources: Resources, access: Access) -> ASGIApp:
         access: Who may use it.
     """
 
-    def route(path: str, handler: Handler, method: str = "GET") -> Route:
-        return Route(path, Endpoint(handler, resources, access), methods=[method])
+    def route(path: str, handler: Handler, method: str = "GET", **others: Handler) -> Route:
+        handlers = {method: handler, **others}
+        return Route(path, Endpoint(handlers, resources, access), methods=list(handlers))
 
     app = Starlette(
         routes=[
@@ -212,8 +221,7 @@ def make_app(resources: Resources, access: Access) -> ASGIApp:
             route("/v1/models", _list_models),
             route("/v1/models/{id:path}", _show_model),
             route("/v1/states", _make_state, "POST"),
-            route("/v1/states/{id}", _fetch_state),
-            route("/v1/states/{id}", _remove_state, "DELETE"),
+            route("/v1/states/{id}", _fetch_state, DELETE=_remove_state),
             route("/tokenizer_info", lambda call: endpoints.tokenizer_info(call.resources)),
             route("/tokenize", lambda call: endpoints.tokenize(call.body, call.resources), "POST"),
             route("/detokenize", lambda call: endpoints.detokenize(call.body, call.resources), "POST"),

@@ -80,7 +80,7 @@ async def stream(plan: AnswerPlan, resources: Resources) -> AsyncGenerator[bytes
                 if added is not None:
                     yield event_of(added)
                 if choice.stop_reason and plan.request.return_state and token is not None:
-                    writing.beside(choice, _keep_state(plan, choice, resources))
+                    writing.beside(choice, partial(_keep_state, plan, choice, resources))
                 elif choice.stop_reason:
                     yield event_of(chunks.last())
             if not plan.writes:
@@ -163,9 +163,8 @@ async def read_state(
         resources: What the server has.
 
     Raises:
-        ApiError: The prompt is too long, or the server is busy or closing.
-        ConfigError: The model does not know the label.
-        TokenizerError: The prompt is not valid text, or has ids beyond the vocabulary.
+        ApiError: The prompt is too long or not valid, the model does not know the label, or the server is busy or
+            closing.
     """
     with model.in_use():
         row = await asyncio.to_thread(make_row, generator, prompt, config, kept)

@@ -16,7 +16,7 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.text_state import TextState, state_bytes
 from textgen.server.completions import described, read_state
-from textgen.server.failures import ApiError, encode, no_model
+from textgen.server.failures import ApiError, encode, naming, no_model
 from textgen.server.planning import apart_if_long, check_kept
 from textgen.server.requests import (
     MOST_CLAMPS,
@@ -228,7 +228,8 @@ async def detokenize(body: bytes, resources: Resources) -> Response:
     """`POST /detokenize`."""
     request, _ = parse(body, DetokenizeRequest)
     model = await resources.models.get(request.model)
-    check_ids(request.tokens, model.tokenizer.vocab_size)
+    with naming("tokens"):
+        check_ids(request.tokens, model.tokenizer.vocab_size)
     return answer({"prompt": model.tokenizer.decode(request.tokens)})
 
 

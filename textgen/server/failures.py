@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -85,12 +86,28 @@ def as_api_error(error: BaseException) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, (ConfigError, TokenizerError)):
-        name = re.match(r"[a-z_]+(?= )", str(error))
+        name = re.match(r"[a-z_]+(?=[ :])", str(error))
         is_setting = isinstance(error, ConfigError) and name is not None
         return ApiError(400, str(error), param=name.group() if name and is_setting else None)
     if isinstance(error, TextgenError):
         return ApiError(500, str(error))
     return ApiError(500, "The server failed at this request. Its log says why.")
+
+
+@contextmanager
+def naming(param: str) -> Iterator[None]:
+    """Makes errors of the block, which checks one field of a request, name the field.
+
+    Args:
+        param: The field.
+
+    Raises:
+        ApiError: The block has raised an error about a setting or a text.
+    """
+    try:
+        yield
+    except (ConfigError, TokenizerError) as error:
+        raise ApiError(400, str(error), param=param) from error
 
 
 def no_model(name: str, names: Sequence[str]) -> ApiError:

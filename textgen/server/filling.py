@@ -28,12 +28,17 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
             400, f"The model {model.name!r} reads text forward only, so it cannot write towards a suffix: train one "
             "with direction both.", param="suffix",
         )  # fmt: skip
-    _check_fields(request)
+    _check_fields(request, values)
     if resources.models.is_exact(request.exact):
         raise ApiError(400, 'suffix cannot be used in exact arithmetic: give "exact": false.', param="suffix")
     prompts = request.prompts()
     if len(prompts) != 1 or not isinstance(prompts[0], str):
         raise ApiError(400, "A suffix goes with one prompt, as text.", param="prompt")
+    if prompts[0] and "forward" not in model.saved.model_config.directions:
+        raise ApiError(
+            400, f"The model {model.name!r} reads text backward only, so it cannot continue a prompt: leave the prompt "
+            "out, or train one with direction both.", param="prompt",
+        )  # fmt: skip
     number = checked_count("n", request.n, 1, resources.config)
     drawn = None if request.best_of is None else checked_count("best_of", request.best_of, 1, resources.config)
     default = GAP_TOKENS if prompts[0] else SamplingConfig.max_tokens
@@ -71,7 +76,7 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
     return head | {"choices": choices, "usage": usage, "seed": config.seed}
 
 
-def _check_fields(request: CompletionRequest) -> None:
+def _check_fields(request: CompletionRequest, values: dict[str, Any]) -> None:
     """Raises `ApiError` if a request asks for more than texts."""
     unfit = {
         "clamp": clamps_of(request),
@@ -79,6 +84,7 @@ def _check_fields(request: CompletionRequest) -> None:
         "return_state": request.return_state,
         "echo": request.echo,
         "logprobs": request.alternatives() is not None,
+        "label": values.get("label") is not None,
     }
     for name, is_asked_for in unfit.items():
         if is_asked_for:

@@ -17,7 +17,7 @@ from textgen.generation.stepping import is_exact
 from textgen.generation.text_state import TextState
 from textgen.saved_model.saved_model import EXACT
 from textgen.server.engine import Job
-from textgen.server.failures import ApiError
+from textgen.server.failures import ApiError, naming
 from textgen.server.prompt_scores import Echo
 from textgen.server.requests import (
     DIALOGUE_STOPS,
@@ -317,14 +317,14 @@ def make_row(
         track: Whether the position at the end of the text is wanted.
 
     Raises:
-        ConfigError: The model does not know the label.
-        TokenizerError: The prompt is not valid text, or has ids beyond the vocabulary.
+        ApiError: The model does not know the label, or the prompt is not valid text or has ids beyond the vocabulary.
     """
     lead = [] if kept or isinstance(prompt, str) else lead_of(generator, prompt)
     start = start_of(generator, lead, config.label, kept)
-    if isinstance(prompt, str):
-        return generator.row(prompt, config, start, track=track)
-    return generator.row(prompt[len(lead) :], replace(config, heal=False), start, track=track)
+    with naming("prompt"):
+        if isinstance(prompt, str):
+            return generator.row(prompt, config, start, track=track)
+        return generator.row(prompt[len(lead) :], replace(config, heal=False), start, track=track)
 
 
 def start_of(generator: Generator, lead: Sequence[int], label: str | None, kept: KeptState | None) -> TextState:
@@ -337,9 +337,10 @@ def start_of(generator: Generator, lead: Sequence[int], label: str | None, kept:
         kept: The state that is continued.
 
     Raises:
-        ConfigError: The model does not know the label.
+        ApiError: The model does not know the label, or the text has begun.
     """
-    return generator.opened(kept.state, label) if kept else generator.start(label_of(generator, lead, label))
+    with naming("label"):
+        return generator.opened(kept.state, label) if kept else generator.start(label_of(generator, lead, label))
 
 
 def label_of(generator: Generator, lead: Sequence[int], label: str | None) -> str | None:

@@ -14,10 +14,10 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from textgen.errors import ConfigError
-from textgen.generation.config import SamplingConfig
+from textgen.generation.config import SamplingConfig, sampler_names
 from textgen.generation.request import later_seed, seeded
 from textgen.server.config import ServerConfig
-from textgen.server.failures import ApiError
+from textgen.server.failures import ApiError, naming
 from textgen.settings import from_dict, select
 from textgen.wording import counted
 
@@ -256,6 +256,9 @@ def sampling_config(
     if _is_number(seconds := settings.get("max_seconds", limits.max_time)):  # what is no number is refused below
         settings["max_seconds"] = min(seconds, limits.max_time)
     _check_sizes(settings)
+    if isinstance(settings.get("samplers"), str):  # what is no text is refused below
+        with naming("samplers"):
+            sampler_names(settings["samplers"])
     return seeded(from_dict(SamplingConfig, settings))
 
 

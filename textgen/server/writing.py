@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from textgen.generation.row import Token
@@ -90,14 +89,17 @@ class Writing:
         self._by_job |= dict(zip(jobs, choices, strict=True))
         self._open |= set(jobs)
 
-    def beside(self, choice: Choice, work: Coroutine[Any, Any, None]) -> None:
+    def beside(self, choice: Choice, work: Callable[[], Awaitable[None]]) -> None:
         """Begins work at the end of a text. The other texts go on meanwhile: see `__aiter__`."""
-        task = self._beside[choice.job] = asyncio.create_task(work)
-        task.add_done_callback(partial(self._worked, choice.job))
+        self._beside[choice.job] = asyncio.create_task(self._work(choice.job, work))
 
-    def _worked(self, job: Job, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            self._arrived.put_nowait((job, task.exception()))
+    async def _work(self, job: Job, work: Callable[[], Awaitable[None]]) -> None:
+        failure = None
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 it is raised where the tokens are taken
+            failure = error
+        self._arrived.put_nowait((job, failure))
 
     async def read(self, job: Job, *, first: bool = False) -> None:
         """Waits until a job that only reads has come to its end; for `first` see `Engine.submit`."""
