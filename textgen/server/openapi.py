@@ -34,7 +34,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ("post", "/detokenize", "Join tokens to a text.", DetokenizeRequest),
     ("get", "/tokenizer_info", "Describe the tokenizer.", None),
     ("get", "/health", "Tell whether the process answers.", None),
-    ("get", "/ready", "Tell whether requests are answered at once.", None),
+    ("get", "/ready", "Tell whether requests are answered.", None),
     ("get", "/metrics", "Report numbers for Prometheus.", None),
     ("get", "/openapi.json", "Describe the interface.", None),
 )
