@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,26 @@ def test_a_name_made_from_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("taken", "taken-2"):
         (folder / name).mkdir(parents=True)
     assert free_name(folder, path) == free_name(folder, Path(path)) == expected
+
+
+def test_a_name_made_from_a_path_is_free_where_case_and_unicode_form_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on the file systems of macOS and Windows."""
+
+    def folded(name: str) -> str:
+        return unicodedata.normalize("NFC", name).casefold()
+
+    def lexists(path: Path) -> bool:
+        return folded(path.name) in {folded(name) for name in os.listdir(path.parent)}
+
+    monkeypatch.setattr("textgen.saved_model.model_names.os.path.lexists", lexists)
+    for name in ("Poems", unicodedata.normalize("NFD", "caf\xe9"), "caf\xe9-2".upper()):
+        (tmp_path / name).mkdir()
+    assert free_name(tmp_path, "poems.txt") == "poems-2"
+    assert free_name(tmp_path, "caf\xe9.txt") == "caf\xe9-3"
+    (tmp_path / "linked").symlink_to(tmp_path / "nowhere")
+    assert free_name(tmp_path, "linked.txt") == "linked-2"
 
 
 BAD_NAMES = {

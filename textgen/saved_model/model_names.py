@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from pathlib import Path
@@ -32,8 +33,9 @@ def free_name(folder: Path, path: str | Path) -> str:
         A name that no entry of the folder has.
     """
     stem = name_from(path)
-    taken = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    return next(name for n in range(1, len(taken) + 3) if (name := stem if n == 1 else f"{stem}-{n}") not in taken)
+    names = (stem if n == 1 else f"{stem}-{n}" for n in itertools.count(1))
+    # The file system is asked, since it may take names for equal that differ in case or in their Unicode form.
+    return next(name for name in names if not os.path.lexists(folder / name))
 
 
 def free_folder(models: Path, path: str | Path) -> Path:
