@@ -28,6 +28,11 @@ def test_single_updates_are_left_out_and_counted() -> None:
     assert health.left_out == 9
 
 
+def test_a_window_without_targets_at_the_beginning_is_not_what_later_losses_are_compared_with() -> None:
+    assert noted(Health(), [0.0, *LEARNING]) == []
+    assert noted(Health(), [0.0, *LEARNING, *[5.1] * HIGH_STEPS]) == [len(LEARNING) + HIGH_STEPS]
+
+
 def test_several_in_a_row_are_a_fault() -> None:
     assert noted(Health(), [5.0, *[math.nan] * MOST_LEFT_OUT]) == [MOST_LEFT_OUT]
     assert noted(Health(), [math.nan] * MOST_LEFT_OUT) == [MOST_LEFT_OUT - 1]

@@ -167,8 +167,21 @@ def test_shards_and_accumulated_batches_share_their_candidates(
 
 
 def test_a_sampled_softmax_and_label_smoothing_exclude_each_other() -> None:
-    with pytest.raises(ConfigError, match="leave out one of them"):
+    """The advice fits also if only one of them was given, and the other one planned or in a file of settings."""
+    with pytest.raises(ConfigError, match=r": set sampled_softmax to 0, or leave label_smoothing out\.$"):
         TrainingConfig(**SAMPLED, label_smoothing=0.1)
+
+
+@pytest.mark.usefixtures("cores")
+@pytest.mark.parametrize("parts", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_batch_without_targets_has_a_loss_and_a_gradient_of_zero(parts: int) -> None:
+    """Such as windows of one token, all of which are labels. No update is left out for it."""
+    update = update_of(gradient_accumulation_steps=parts)
+    state = tuple(tuple(tf.zeros((B * parts, H)) for _ in range(2)) for _ in range(2))
+    ids = tf.ones((B * parts, T), tf.int32)
+    gradient = update.gradient(ids, tf.fill(ids.shape, PAD), state, 0)
+    assert gradient.is_finite
+    assert (gradient.nats, gradient.norm) == (0.0, 0.0)
 
 
 def test_clipping_by_value_bounds_each_number_and_leaves_the_length() -> None:

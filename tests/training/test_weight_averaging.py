@@ -163,5 +163,5 @@ def test_raw_weights_come_back_whatever_happens(model: LanguageModel, settings: 
 
 
 def test_two_means_at_once_are_refused() -> None:
-    with pytest.raises(ConfigError, match="asgd already averages the weights"):
+    with pytest.raises(ConfigError, match="asgd already averages the weights: set weight_averaging to none"):
         TrainingConfig(optimizer="asgd", weight_averaging="ema")

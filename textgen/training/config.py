@@ -208,17 +208,17 @@ class TrainingConfig(SplitConfig):
         """Checks combinations of fields."""
         if self.optimizer == "asgd" and self.weight_averaging != "none":
             raise ConfigError(
-                "The optimizer asgd already averages the weights: leave out weight_averaging, or choose sgd."
+                "The optimizer asgd already averages the weights: set weight_averaging to none, or choose sgd."
             )
         if self.momentum and self.optimizer not in WITH_MOMENTUM:
             raise ConfigError(
-                f"The optimizer {self.optimizer} has no momentum: leave momentum out, or choose one of "
+                f"The optimizer {self.optimizer} has no momentum: set momentum to 0, or choose one of "
                 f"{', '.join(WITH_MOMENTUM)}."
             )
         if self.sampled_softmax and self.label_smoothing:
             raise ConfigError(
-                "label_smoothing spreads each target over all tokens, but sampled_softmax computes only some: leave "
-                "out one of them."
+                "label_smoothing spreads each target over all tokens, but sampled_softmax computes only some: set "
+                "sampled_softmax to 0, or leave label_smoothing out."
             )
         if self.schedule == "inverse-sqrt" and not self.warmup_fraction:
             raise ConfigError("The schedule inverse-sqrt needs a warm-up: set warmup_fraction above 0.")

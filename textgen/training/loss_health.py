@@ -57,7 +57,7 @@ class Health:
                 return ""
             return f"the loss or its gradient was not finite {self.left_out_in_a_row} times in a row"
         self.left_out_in_a_row = 0
-        if self.first_nats is None:
+        if not self.first_nats:  # 0 is that of a window without targets
             self.first_nats = self.mean_nats = nats
         self.mean_nats = DECAY * self.mean_nats + (1 - DECAY) * nats
         self.learnt = self.learnt or self.mean_nats < LEARNT * self.first_nats

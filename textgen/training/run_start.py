@@ -52,7 +52,8 @@ def begin(plan: Plan, folder: Path, say: Say = silent) -> RunSetup:
     knows_vocabulary = start is not None and start.tokenizer.is_part_of(tokenizer)
     if plan.training_config.interpolate_base and not knows_vocabulary:
         raise ConfigError(
-            "interpolate_base needs a model to start from with the same vocabulary: leave one of them out."
+            "interpolate_base needs a model to start from with the same vocabulary: keep the vocabulary of that model, "
+            "or leave interpolate_base out."
         )
     _report_vocabulary(start, tokenizer, say)
     of_start = start.ngrams() if start and start.has_ngrams and knows_vocabulary else None

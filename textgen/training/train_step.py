@@ -189,6 +189,7 @@ class TrainStep:
     def _means(sums: list[tf.Tensor], scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         """Divides the sums of all rows; returns mean nats, the norm of each gradient, and the gradients."""
         loss, count, *total = sums
+        count = tf.maximum(count, 1.0)  # a batch can be without targets: labels and padding are none
         mean = [gradient / (count * scale) for gradient in total]
         return loss / count, tf.stack([tf.norm(gradient) for gradient in mean]), mean
 
