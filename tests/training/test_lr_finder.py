@@ -6,6 +6,7 @@ import math
 from itertools import pairwise, repeat
 from typing import Any
 
+import numpy as np
 import pytest
 
 from textgen.errors import TrainingError
@@ -52,6 +53,29 @@ def test_a_loss_that_explodes_ends_the_sweep(wrong: float) -> None:
 
     assert len(sweep_learning_rates(1.0, repeat(None), learn)) == 29
     assert len(seen) == 30
+
+
+def noisy_sweep(seed: int, steepest: float, fall: float = 2.0) -> list[Point]:
+    """A sweep around a rate of 0.01, with losses that fall most steeply at one rate and vary from batch to batch."""
+    rng = np.random.default_rng(seed)
+
+    def learn(batch: Any, rate: float) -> float:
+        return 5 - fall / (1 + steepest / rate) + 0.05 * rng.normal()
+
+    return sweep_learning_rates(0.01, repeat(None), learn)
+
+
+@pytest.mark.parametrize("steepest", [0.003, 0.03])
+def test_noise_of_batches_is_not_suggested(steepest: float) -> None:
+    """Least of all that of the first losses, which are hardly smoothed."""
+    suggested = [suggestion(noisy_sweep(seed, steepest)) for seed in range(8)]
+    assert max(abs(math.log(rate / steepest)) for rate in suggested) < math.log(5)
+
+
+def test_a_fall_that_noise_explains_is_none() -> None:
+    for seed in range(8):
+        with pytest.raises(TrainingError, match=r"fell at none .* batch to batch\. Check learning_rate"):
+            suggestion(noisy_sweep(seed, 0.01, fall=0.0))
 
 
 @pytest.mark.parametrize("points", [[Point(1.0, 3.0)], [Point(1.0, 3.0), Point(2.0, 3.0)], [Point(1, 3), Point(2, 4)]])

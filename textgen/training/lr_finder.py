@@ -3,6 +3,9 @@
 Smith 2017 (arXiv:1506.01186, section 3.3). The rate grows by the same factor at each update. At first it is too small
 to learn anything, then the loss falls faster and faster, until the updates are so large that it rises. The rate at
 which it falls most steeply is a good peak for a schedule.
+
+Losses of single batches are noisy, and a running mean of them hardly smooths the first ones. So a fall counts relative
+to its standard error, and one that noise explains is none.
 """
 
 from __future__ import annotations
@@ -21,6 +24,10 @@ STEPS = 100  # maximum number of updates of a sweep
 LOWEST, HIGHEST = 1e-3, 1e3  # first and last learning rate, relative to the planned one
 DECAY = 0.9  # decay rate of the running mean that smooths the losses
 TOO_HIGH = 1.2  # loss that ends the sweep, relative to the first one
+SPAN = 5  # updates before and after a rate between which the fall of the loss is measured
+CLEAR = 4.0  # standard errors by which the loss must fall, so that it is more than the noise of batches
+MIN_NOISY = 10  # minimum number of losses whose noise can be estimated
+MAD_OF_NORMAL = 0.6745  # median absolute deviation of the standard normal distribution
 PLOT_ROWS, PLOT_COLUMNS = 12, 60
 
 
@@ -68,16 +75,36 @@ def sweep_learning_rates(
 
 
 def suggestion(points: Sequence[Point]) -> float:
-    """The rate at which the loss falls most steeply. Raises `TrainingError` if it never falls."""
-    nats = np.array([point.nats_per_token for point in points])
-    slopes = np.gradient(nats) if len(nats) > 1 else np.zeros(1)  # per step of the rate's logarithm
-    steepest = int(np.argmin(slopes))
-    if slopes[steepest] >= 0:
+    """The rate at which the loss falls most steeply. Raises `TrainingError` if no fall is more than noise."""
+    falls, noise = _falls(np.array([point.nats_per_token for point in points]))
+    steepest = int(np.argmax(falls))
+    if falls[steepest] <= max(1e-6, CLEAR * noise):
         raise TrainingError(
-            "The loss fell at none of the learning rates that were tried. Check learning_rate: they are "
-            "chosen around it."
+            "The loss fell at none of the learning rates that were tried, or by no more than it varies from batch to "
+            "batch. Check learning_rate, around which they are chosen, or choose a larger batch_size."
         )
     return float(f"{points[steepest].learning_rate:.2g}")
+
+
+def _falls(nats: np.ndarray) -> tuple[np.ndarray, float]:
+    """Compares the falls of smoothed losses [n] with the noise of the losses.
+
+    Returns:
+        The fall around each point, [n], in units in which all have the same standard error; and this standard error,
+        0 if there are too few losses to tell.
+    """
+    size, at = len(nats), np.arange(len(nats))
+    ages = at[:, None] - at
+    means = np.where(ages >= 0, DECAY ** np.maximum(ages, 0), 0.0)
+    means /= means.sum(1, keepdims=True)  # nats = means @ losses
+    span = min(SPAN, max(1, size // 10))
+    before, after = np.maximum(at - span, 0), np.minimum(at + span, size - 1)
+    errors = np.linalg.norm(means[after] - means[before], axis=1)  # if those of the losses are 1
+    falls = (nats[before] - nats[after]) / np.maximum(errors, 1e-12)
+    if size < MIN_NOISY:
+        return falls, 0.0
+    changes = np.abs(np.diff(np.linalg.solve(means, nats), 2))  # their standard deviation is √6 times the losses'
+    return falls, float(np.median(changes)) / (MAD_OF_NORMAL * math.sqrt(6))
 
 
 def describe(points: Sequence[Point], suggested: float) -> str:
