@@ -305,6 +305,8 @@ def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) ->
     train(plan, tmp_path / "whole", options=RunOptions(observers=[watch]))
     rates = [report.learning_rate for report in watch.steps]
     assert [number for number in range(1, 12) if rates[number] < rates[number - 1]] == [4]
+    full = [report.learning_rate / report.window_fraction for report in watch.steps]
+    assert full[4:] == pytest.approx([plan.training_config.learning_rate] * 8)
     train(plan, tmp_path / "parts", options=RunOptions(observers=[Watch(4)]))
     resume(tmp_path / "parts")
     last = "checkpoints/step-000000012/tensors.safetensors"
@@ -937,7 +939,9 @@ def test_the_weights_of_a_run_are_mixed_with_those_of_its_base_where_that_scores
         np.testing.assert_allclose(array, (1 - share) * best[name] + share * first[name], atol=1e-6)
     other = settings | {"interpolate_base": True, "tokenizer": "byte"}
     plan = make_plan(corpus, other, sources=Sources(start=base), hardware=hardware)
-    with pytest.raises(ConfigError, match="with the same vocabulary: keep the vocabulary .* or leave interpolate_base out"):
+    with pytest.raises(
+        ConfigError, match="with the same vocabulary: keep the vocabulary .* or leave interpolate_base out"
+    ):
         train(plan, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 

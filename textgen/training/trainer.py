@@ -55,6 +55,7 @@ class _PendingUpdate:
         epochs: Passes over the text so far.
         learning_rate: Learning rate of the update.
         tokens: Tokens of its batch.
+        window_fraction: Length of the windows of its batch relative to full ones.
     """
 
     gradient: Gradient
@@ -62,6 +63,7 @@ class _PendingUpdate:
     epochs: float
     learning_rate: float
     tokens: float
+    window_fraction: float
 
 
 class _RolledBack(Exception):
@@ -199,11 +201,13 @@ class Trainer:
         watch = Stopwatch(self.position.seconds)
         for inputs, targets in self.reader.windows(self.position):
             restart_timer()
-            learning_rate = self.reader.window_fraction(inputs) * self._learning_rate(observers)
-            gradient, tokens = self._step(inputs, targets, learning_rate), self.reader.tokens(inputs)
+            fraction, tokens = self.reader.window_fraction(inputs), self.reader.tokens(inputs)
+            learning_rate = fraction * self._learning_rate(observers)
+            gradient = self._step(inputs, targets, learning_rate)
             if self._ahead:
                 gradient = replace(gradient, gradients=None, state=None)  # frees the memory of the device
-            self._pending.append(_PendingUpdate(gradient, self.position.step, self.epochs(), learning_rate, tokens))
+            step, epochs = self.position.step, self.epochs()
+            self._pending.append(_PendingUpdate(gradient, step, epochs, learning_rate, tokens, fraction))
             if len(self._pending) > self._ahead:
                 self._pending[0].gradient.nats  # noqa: B018 - waits for the device, which the time of the step includes
             self.position.seconds, self._step_seconds = watch.read()
@@ -338,6 +342,7 @@ class Trainer:
             tokens_per_second=self._speed.add(update.tokens / self._step_seconds),
             seconds_left=seconds / progress * (1 - progress) if progress else math.inf,
             is_sampled=gradient.is_sampled,
+            window_fraction=update.window_fraction,
         )
         for observer in observers:
             observer.on_step(report)

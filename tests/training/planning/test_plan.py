@@ -289,7 +289,10 @@ def test_momentum_lowers_the_learning_rate(tmp_path: Path, optimizer: str) -> No
 @pytest.mark.parametrize("optimizer", [None, "adam", "adamw", "lamb"])
 def test_momentum_is_refused_for_optimizers_that_have_none(tmp_path: Path, optimizer: str | None) -> None:
     settings: dict[str, Any] = {"optimizer": optimizer} if optimizer else {}
-    with pytest.raises(ConfigError, match=f"The optimizer {optimizer or 'adamw'} has no momentum: set momentum to 0, .* sgd, asgd, rmsp"):
+    with pytest.raises(
+        ConfigError,
+        match=f"The optimizer {optimizer or 'adamw'} has no momentum: set momentum to 0, .* sgd, asgd, rmsp",
+    ):
         plan(tmp_path, 50_000, momentum=0.9, **settings)
     assert plan(tmp_path, 50_000, momentum=0.0, **settings).training_config.momentum == 0.0
 

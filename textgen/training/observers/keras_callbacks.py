@@ -81,8 +81,8 @@ class KerasCallbacks(Observer):
 
     def on_step(self, report: StepReport) -> None:
         """Calls `on_train_batch_begin` and `on_train_batch_end`, with `loss` in nats per token."""
-        self._last_rate = report.learning_rate
-        logs = {"loss": report.nats_per_token, "learning_rate": report.learning_rate}
+        self._last_rate = report.learning_rate / report.window_fraction
+        logs = {"loss": report.nats_per_token, "learning_rate": self._last_rate}
         with self._rate():
             self._callbacks.on_train_batch_begin(report.step - 1)
             self._callbacks.on_train_batch_end(report.step - 1, logs)

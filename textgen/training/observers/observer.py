@@ -16,12 +16,13 @@ class StepReport:
         epochs: Passes over the training text so far.
         progress: Fraction of the run that is done, 0 to 1.
         nats_per_token: Loss of the batch, in nats.
-        learning_rate: Learning rate of the update.
+        learning_rate: Learning rate of the update, `window_fraction` times that of a full window.
         gradient_norm: Norm of the gradient, before clipping.
         gradient_norms: Norm of the gradient of each weight, by name.
         tokens_per_second: Speed, a running mean.
         seconds_left: Estimated seconds until the end of the run.
         is_sampled: Whether the loss is an estimate, from a sampled softmax.
+        window_fraction: Length of the windows of the batch relative to full ones.
     """
 
     step: int
@@ -34,6 +35,7 @@ class StepReport:
     tokens_per_second: float
     seconds_left: float
     is_sampled: bool = False
+    window_fraction: float = 1.0
 
 
 @dataclass(frozen=True)
