@@ -20,9 +20,9 @@ load_tensorflow()
 LOSSES = [5.0, 6.0, 5.0, 5.5, 7.0, 4.0, 4.5, 4.0]  # only the first and the sixth are below all before them
 
 
-def validator_of(losses: list[float], patience: int) -> Validator:
+def validator_of(losses: list[float], patience: int, schedule: str = "plateau") -> Validator:
     """A validator of a network without weights, whose held-out losses are known beforehand."""
-    config = TrainingConfig(steps=1, schedule="plateau", plateau_patience=patience)
+    config = TrainingConfig(steps=1, schedule=schedule, plateau_patience=patience)
     model: Any = SimpleNamespace(config=SimpleNamespace(direction="forward"), weights_as_arrays=dict)
     reader: Any = SimpleNamespace(progress=lambda position: 0.0, epochs=lambda position: 0.0)
     held_out: Any = range(1)
@@ -46,3 +46,12 @@ def test_plateau_counts_from_the_best_score_and_from_the_last_reduction(patience
         assert validator.validate(position, with_sample=False)
         found.append(position.reductions)
     assert found == reductions
+
+
+def test_other_schedules_count_no_reductions() -> None:
+    """Else they would take effect once a resumed run follows the schedule plateau."""
+    validator, position = validator_of(LOSSES, 0, "cosine"), Position()
+    for _ in LOSSES:
+        assert validator.validate(position, with_sample=False)
+    assert (position.reductions, position.waited) == (0, 0)
+    assert position.without_improvement == 2

@@ -508,6 +508,66 @@ def test_the_best_weights_are_saved_when_an_error_ends_a_run(
     assert checkpoints_of(saved.folder) == ["step-000000000"]
 
 
+class FailsAtValidation(Watch):
+    """Ends the run with an error after a number of validations."""
+
+    def __init__(self, validations: int) -> None:
+        super().__init__()
+        self.number = validations
+
+    def on_validation(self, report: ValidationReport) -> None:
+        super().on_validation(report)
+        if len(self.validations) == self.number:
+            raise TrainingError("the test says so")
+
+
+LEARNS_FAST: dict[str, Any] = {
+    "learning_rate": 0.15, "warmup_fraction": 0.0, "schedule": "plateau", "plateau_patience": 0, "decay_factor": 0.7,
+    "num_validations": 6, "patience": None,
+}  # fmt: skip
+
+
+@pytest.fixture
+def failed(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that failed after its fourth validation, before its first save."""
+    monkeypatch.setattr("textgen.training.checkpoints.SAVING_SHARE", 0.0)
+    watch, folder = FailsAtValidation(4), tmp_path / "failed"
+    with pytest.raises(TrainingError, match="the test says so"):
+        train(plan_for(text, **LEARNS_FAST), folder, options=RunOptions(observers=[watch]))
+    first, second, third, fourth = (report.nats_per_token for report in watch.validations)
+    assert fourth < second < third < first, "the third one reduces the learning rate"
+    assert read_training(folder)["scores"]["nats_per_token"] == fourth
+    assert checkpoints_of(folder) == ["step-000000000"]
+    return folder
+
+
+def test_a_run_that_failed_is_resumed_exactly(failed: Path, text: Path, tmp_path: Path) -> None:
+    """Validations that it makes again count as they did, although better weights are saved."""
+    resumed, whole = resume(failed), train(plan_for(text, **LEARNS_FAST), tmp_path / "whole")
+    last = "checkpoints/step-000000012/tensors.safetensors"
+    assert (whole.folder / last).read_bytes() == (failed / last).read_bytes()
+    for name, array in whole.weights().items():
+        np.testing.assert_array_equal(resumed.weights()[name], array)
+    assert resumed.training["scores"] == whole.training["scores"]
+    assert resumed.training["progress"]["best_step"] == whole.training["progress"]["best_step"]
+
+
+def test_what_a_failed_run_has_saved_is_replaced_only_by_better_weights(failed: Path) -> None:
+    """Not even if it is stopped and resumed once more."""
+    before, weights_before, watch = read_training(failed), load_model(str(failed)).weights(), Watch(3)
+    slow = {"learning_rate": 1e-6, "schedule": "constant"}
+    stopped = resume(failed, slow, options=RunOptions(observers=[watch]))
+    assert watch.validations[0].improved  # compared with nothing
+    for saved in (stopped, resume(failed, {**slow, "num_validations": 4})):
+        assert saved.training["scores"] == before["scores"]
+        assert saved.training["progress"]["best_step"] == before["progress"]["best_step"]
+        for name, array in weights_before.items():
+            np.testing.assert_array_equal(saved.weights()[name], array)
+    better = resume(failed, {"learning_rate": 0.03, "steps": 40, "schedule": "constant"})
+    assert better.training["scores"]["nats_per_token"] < before["scores"]["nats_per_token"]
+    assert better.training["progress"]["best_step"] > 12
+
+
 def test_the_scores_of_a_stopped_run_are_those_of_the_weights_that_it_saved(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -939,9 +999,7 @@ def test_the_weights_of_a_run_are_mixed_with_those_of_its_base_where_that_scores
         np.testing.assert_allclose(array, (1 - share) * best[name] + share * first[name], atol=1e-6)
     other = settings | {"interpolate_base": True, "tokenizer": "byte"}
     plan = make_plan(corpus, other, sources=Sources(start=base), hardware=hardware)
-    with pytest.raises(
-        ConfigError, match="with the same vocabulary: keep the vocabulary .* or leave interpolate_base out"
-    ):
+    with pytest.raises(ConfigError, match="with the same vocabulary: keep the vocabulary of that model, or leave"):
         train(plan, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
@@ -1258,6 +1316,30 @@ def test_early_stopping(text: Path, tmp_path: Path) -> None:
     assert saved.training["progress"]["best_step"] in [r.step for r in watch.validations if r.nats_per_token == best]
 
 
+def test_a_run_that_patience_ended_gets_all_of_it_again_with_new_settings(text: Path, tmp_path: Path) -> None:
+    watches = [Watch() for _ in range(3)]
+    plan = plan_for(text, steps=40, num_validations=20, patience=2, learning_rate=0.0)
+    train(plan, tmp_path / "songs", options=RunOptions(observers=[watches[0]]))
+    resume(tmp_path / "songs", options=RunOptions(observers=[watches[1]]))
+    resume(tmp_path / "songs", {"weight_decay": 0.1}, options=RunOptions(observers=[watches[2]]))
+    assert [len(watch.validations) for watch in watches] == [3, 1, 2]
+
+
+def test_a_new_learning_rate_replaces_the_one_that_a_callback_set(text: Path, tmp_path: Path) -> None:
+    class Sets(Watch):
+        def on_step(self, report: StepReport) -> None:
+            super().on_step(report)
+            self.learning_rate = 1e-7
+
+    given = {"schedule": "constant", "warmup_fraction": 0.0, "num_validations": 1}
+    train(plan_for(text, **given), tmp_path / "songs", options=RunOptions(observers=[Sets(3)]))
+    kept, changed = Watch(6), Watch(9)
+    resume(tmp_path / "songs", options=RunOptions(observers=[kept]))
+    resume(tmp_path / "songs", {"learning_rate": 0.02}, options=RunOptions(observers=[changed]))
+    assert {report.learning_rate for report in kept.steps} == {1e-7}
+    assert {report.learning_rate for report in changed.steps} == {0.02}
+
+
 def test_a_budget_in_minutes_is_kept_and_the_schedule_ends_with_it(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1413,37 +1495,58 @@ def test_scores_of_a_longer_held_out_text_are_not_compared_with_those_of_its_beg
 
 
 @pytest.mark.parametrize(
-    ("best", "is_same", "base_share", "is_scored"),
-    [(None, False, 0.0, False), (2.0, True, 0.0, False), (2.0, False, 0.0, True), (2.0, True, 0.2, True)],
-    ids=["no score", "the same text", "another text", "mixed weights"],
-)
+    ("best", "is_same", "record", "scored"),
+    [
+        (None, False, {}, []),
+        (2.0, True, {}, []),
+        (2.0, False, {}, [("other", 4)]),
+        (2.0, True, {"base_share": 0.2}, [("other", 4)]),
+        (2.0, True, {"scores": {"nats_per_token": 2.0}, "progress": {"best_step": 4}}, []),
+        (2.0, True, {"scores": {"nats_per_token": 1.5}, "progress": {"best_step": 8}}, [("newer", 8)]),
+        (None, False, {"scores": {"nats_per_token": 1.5}, "progress": {"best_step": 8}}, [("newer", 8)]),
+        (2.0, False, {"scores": {"nats_per_token": 1.5}, "progress": {"best_step": 8}}, [("other", 8)]),
+        (2.0, True, {"scores": {}, "progress": {"best_step": 8}}, []),
+    ],
+    ids=[
+        "no score", "the same text", "another text", "mixed weights", "the same step", "newer weights",
+        "newer weights, no score", "newer weights, another text", "weights that no validation has chosen",
+    ],
+)  # fmt: skip
 def test_saved_weights_are_scored_again_only_if_their_score_cannot_be_compared(
-    best: float | None, is_same: bool, base_share: float, is_scored: bool, monkeypatch: pytest.MonkeyPatch
+    best: float | None,
+    is_same: bool,
+    record: dict[str, Any],
+    scored: list[tuple[str, int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from textgen.training.distribution import Distribution
     from textgen.training.position import Position
 
-    asked, scored = list[int | None](), list[object]()
+    made = list[tuple[str, int]]()
 
     class Comparing:
         """A validator that is told whether the text is the same."""
 
         def is_same_text(self, valid_tokens: int | None) -> bool:
-            asked.append(valid_tokens)
+            assert valid_tokens == 70
             return is_same
 
-        def rescore_best(self, position: Position, weights: object) -> None:
-            scored.append(weights)
+        def rescore_best(self, position: Position, weights: object, step: int) -> None:
+            assert weights == "saved weights"
+            made.append(("other", step))
 
-    position = Position(best_nats_per_token=best, valid_tokens=70)
+        def keep_saved(self, position: Position, weights: object, step: int) -> None:
+            assert weights == "saved weights"
+            made.append(("newer", step))
+
+    position = Position(best_nats_per_token=best, best_step=0 if best is None else 4, valid_tokens=70)
     monkeypatch.setattr(run, "load_model", lambda name: SimpleNamespace(weights=lambda: "saved weights"))
     resumed = object.__new__(run._Run)
-    resumed._record, resumed._distribution = {"base_share": base_share}, Distribution()
+    resumed._record, resumed._distribution = record, Distribution()
     resumed._trainer = SimpleNamespace(position=position, validator=Comparing())  # type: ignore[assignment]
     resumed._setup = SimpleNamespace(folder=Path("songs"))  # type: ignore[assignment]
     resumed._rescore_saved()
-    assert asked == ([] if best is None else [70])
-    assert scored == ["saved weights"] * is_scored
+    assert made == scored
 
 
 def test_a_failure_before_the_first_step_leaves_no_folder(text: Path, tmp_path: Path) -> None:

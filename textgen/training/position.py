@@ -24,11 +24,18 @@ class Position:
         validations: Validations so far.
         best_step: Step of the best validation.
         best_nats_per_token: Loss of the best validation; None before the first.
+        kept_step: Step of saved weights that no validation up to here has surpassed; see `kept_nats_per_token`.
+        kept_nats_per_token: Their loss; None if the saved weights are those of the best validation. A run that ended
+            with an error may have saved better weights than those of its newest checkpoint. If it is resumed, it keeps
+            them until a validation is as good, but counts validations as if it had never made those after the
+            checkpoint.
         valid_tokens: Setting of this name with which this loss was computed; None before the first validation.
         without_improvement: Validations since the best one; `patience` limits them.
         waited: Validations since the best one or since the last reduction of the learning rate.
         reductions: Reductions of the learning rate by the schedule "plateau".
         learning_rate: Learning rate set by an observer; None to follow the schedule.
+        settings: Settings of training, by name, that led here; none in checkpoints of older versions.
+        is_finished: Whether the run ended here, and not by an error or a signal.
         train_nats: Sum of the losses since the last validation, in nats per token.
         train_steps: Number of losses in this sum.
         health: Losses that were not finite or diverged.
@@ -42,11 +49,15 @@ class Position:
     validations: int = 0
     best_step: int = 0
     best_nats_per_token: float | None = None
+    kept_step: int = 0
+    kept_nats_per_token: float | None = None
     valid_tokens: int | None = None
     without_improvement: int = 0
     waited: int = 0
     reductions: int = 0
     learning_rate: float | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    is_finished: bool = False
     train_nats: float = 0.0
     train_steps: int = 0
     health: Health = field(default_factory=Health)
@@ -57,7 +68,8 @@ class Position:
         """The inverse of `dataclasses.asdict`. Raises `SavedModelError` for values that no run can have."""
         nested = {"health": Health, "loss_scale": LossScale}
         try:
-            check(values, of_fields(cls, **{name: of_fields(kind) for name, kind in nested.items()}))
+            schemas = {name: of_fields(kind) for name, kind in nested.items()}
+            check(values, of_fields(cls, settings=dict, **schemas))
             parts = {name: kind(**values.get(name, {})) for name, kind in nested.items()}
             position = cls(**{**values, **parts})
         except (TypeError, ValueError) as error:
@@ -65,6 +77,32 @@ class Position:
         if min(position.step, position.epoch, position.step_in_epoch, position.seconds, position.validations) < 0:
             raise SavedModelError("The position in a checkpoint is damaged: it is before the beginning.")
         return position
+
+    @property
+    def has_best(self) -> bool:
+        """Whether a validation has chosen weights, which are or will be saved."""
+        return self.best_nats_per_token is not None or self.kept_nats_per_token is not None
+
+    @property
+    def saved_step(self) -> int:
+        """Step of the best weights, which are or will be saved."""
+        return self.best_step if self.kept_nats_per_token is None else self.kept_step
+
+    def go_on_with(self, settings: Mapping[str, Any]) -> None:
+        """Resumes a run, perhaps with other settings.
+
+        A learning rate that an observer has set, and reductions of the schedule "plateau", belong to the learning rate
+        and the schedule that they changed. Patience starts afresh if a run that was over is resumed with new settings.
+
+        Args:
+            settings: Settings of training by name.
+        """
+        changed = {name for name in settings if _differs(self.settings.get(name, settings[name]), settings[name])}
+        if changed & {"learning_rate", "schedule"}:
+            self.learning_rate, self.reductions, self.waited = None, 0, 0
+        if changed and self.is_finished:
+            self.without_improvement = 0
+        self.settings, self.is_finished = dict(settings), False
 
     def add_loss(self, nats: float) -> None:
         """Counts the loss of an update, in nats per token."""
@@ -74,3 +112,9 @@ class Position:
     def mean_loss(self) -> float:
         """Mean loss since the last validation, in nats per token."""
         return self.train_nats / max(1, self.train_steps)
+
+
+def _differs(one: Any, other: Any) -> bool:
+    """Whether values of a setting differ; JSON has lists in place of tuples."""
+    plain = [list(value) if isinstance(value, tuple) else value for value in (one, other)]
+    return bool(plain[0] != plain[1])

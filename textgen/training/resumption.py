@@ -53,6 +53,7 @@ RESUMED = {  # schema of the parts of training.json that only resuming reads
     "tokens": {"folder": str, "train": int, "valid": int},
     "files?": {str: {"size": int, "sha256": str}},
     "from": (str, None),
+    "progress": {"best_step?": int},
     "is_patience_planned?": bool,
     "base_share?": float,
 }

@@ -218,16 +218,20 @@ class _Run:
         """Scores the saved weights again if the checkpoint has another score, so that only better ones replace them.
 
         The score in a checkpoint is that of the weights before they were mixed with those that the run started from, on
-        the part of the held-out text that `valid_tokens` then named.
+        the part of the held-out text that `valid_tokens` then named. A run that ended with an error may have saved
+        better weights after its last checkpoint; they are those of the record.
         """
         position, validator, distribution = self._trainer.position, self._trainer.validator, self._distribution
+        recorded = self._record["progress"].get("best_step") if self._record.get("scores") else None
+        step = position.saved_step if recorded is None else recorded
         is_mixed = bool(self._record.get("base_share"))
-        if position.best_nats_per_token is None or (validator.is_same_text(position.valid_tokens) and not is_mixed):
+        is_other = position.has_best and (is_mixed or not validator.is_same_text(position.valid_tokens))
+        if not is_other and step == position.saved_step:
             return
         name = str(self._setup.folder.absolute())
         with distribution.together():
             weights = load_model(name).weights() if distribution.is_chief else None
-            validator.rescore_best(position, weights)
+            (validator.rescore_best if is_other else validator.keep_saved)(position, weights, step)
 
     def _build(self) -> LanguageModel:
         """The network, with the same weights in all processes."""
@@ -266,7 +270,7 @@ class _Run:
         except TextgenError as error:
             with suppress(TextgenError):  # the first error tells more
                 reached = trainer.position
-                if reached.step and reached.best_nats_per_token is None:  # no validation has chosen weights
+                if reached.step and not reached.has_best:  # no validation has chosen weights
                     self._save(None)
             with suppress(TextgenError):
                 state = "interrupted" if hasattr(error, "exit_code") else f"failed: {error}"
@@ -328,7 +332,7 @@ class _Run:
         position = self._trainer.position
         progress = {
             "step": position.step,
-            "best_step": position.best_step,
+            "best_step": position.saved_step,
             "epochs": self._trainer.epochs(),
             "seconds": position.seconds,
             "left_out": position.health.left_out,

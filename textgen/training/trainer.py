@@ -28,6 +28,7 @@ import tensorflow as tf
 from textgen.dataset.token_cache import TokenData
 from textgen.errors import Interrupted, SavedModelError, TextgenError, TrainingError
 from textgen.model.language_model import LanguageModel
+from textgen.settings import to_dict
 from textgen.training.checkpoints import Checkpoint, CheckpointTimer, check_room, newest_checkpoint, save_checkpoint
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution, deadline
@@ -107,7 +108,7 @@ class Trainer:
         """
         self.model = model
         self.config = config
-        self.position = Position()
+        self.position = Position(settings=to_dict(config))
         self._distribution = distribution or Distribution()
         self.reader = WindowReader(data.train, config, model, self._distribution.local_rows(config))
         self._train_step = TrainStep(model, config, self._distribution, data.train.counts)
@@ -165,7 +166,7 @@ class Trainer:
 
     def _steps(self, observers: Sequence[Observer], restart_timer: Callable[[], None]) -> str:
         position, is_over = self.position, self.progress() >= 1.0
-        if is_over and (position.best_nats_per_token is not None or position.step == 0):
+        if is_over and (position.has_best or position.step == 0):
             return "the budget was spent already"
         check_room(self._checkpoints, self.tensors.to_arrays(), self.config.keep_checkpoints)
         if position.step == 0:
@@ -186,6 +187,7 @@ class Trainer:
             _RolledBack: It has returned to a checkpoint.
         """
         self._validate(observers)
+        self.position.is_finished = True
         self.save_checkpoint()
         return "the budget was spent already"
 
@@ -257,6 +259,7 @@ class Trainer:
             reason = self._validate(observers) or reason
             reason = reason or self._agree(observers)  # a callback may stop the run because of its score
         if must_save or reason or self._stop.signal:
+            position.is_finished = bool(reason)
             self.save_checkpoint()
             self._agree(observers)  # validating and saving take long: a signal may have come since
         if self._stop.signal:
@@ -422,6 +425,7 @@ class Trainer:
         """
         self.tensors.restore(checkpoint.tensors)
         self.position = Position.from_dict(checkpoint.position)
+        self.position.go_on_with(to_dict(self.config))
         if not self.reader.has(self.position):
             raise TrainingError("The checkpoint does not fit the text of this run: train again.")
         due = int(self.progress() * self.config.num_validations)  # fewer, if the budget is longer now
@@ -448,6 +452,7 @@ class Trainer:
         position.epoch, position.step_in_epoch, position.seconds = failed.epoch, failed.step_in_epoch, seconds
         position.health.rollbacks, position.health.left_out = failed.health.rollbacks, failed.health.left_out
         position.best_step, position.best_nats_per_token = failed.best_step, failed.best_nats_per_token  # they are kept
+        position.kept_step, position.kept_nats_per_token = failed.kept_step, failed.kept_nats_per_token
         if self.validator.is_other_text(position.valid_tokens):
             self._averaging.forget_scores()
         position.valid_tokens = failed.valid_tokens
@@ -455,7 +460,7 @@ class Trainer:
         when = ""
         if position.health.rollbacks >= self.config.max_rollbacks:
             when = f"after going back to a checkpoint {counted(position.health.rollbacks, 'time')}"
-        elif self.progress() >= 1.0 and not position.step and position.best_nats_per_token is None:
+        elif self.progress() >= 1.0 and not position.step and not position.has_best:
             when = "when the budget was spent"
         if when:
             raise TrainingError(
@@ -479,6 +484,6 @@ class Trainer:
 
 def _kept_weights_message(position: Position) -> str:
     """Returns a sentence on the weights that are left of a run that ends after it has returned to a checkpoint."""
-    if position.best_nats_per_token is not None:
+    if position.has_best:
         return "The best weights so far are kept."
     return f"The weights of step {position.step:,} are kept." if position.step else "No weights are kept."

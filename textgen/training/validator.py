@@ -105,7 +105,7 @@ class Validator:
         """Whether there is a score with this setting, and it is of another text."""
         return valid_tokens is not None and not self.is_same_text(valid_tokens)
 
-    def rescore_best(self, position: Position, weights: Mapping[str, np.ndarray] | None) -> None:
+    def rescore_best(self, position: Position, weights: Mapping[str, np.ndarray] | None, step: int) -> None:
         """Scores the saved best weights again, so that later validations compare with them fairly.
 
         The network keeps its weights. All processes must call it together.
@@ -113,7 +113,25 @@ class Validator:
         Args:
             position: Progress of the run, which gets the score.
             weights: The saved weights by name; None in all processes but the chief.
+            step: Step of these weights.
         """
+        nats = self._score_of(weights)
+        if self.is_other_text(position.valid_tokens):
+            self._averaging.forget_scores()
+        position.best_step, position.best_nats_per_token, position.kept_nats_per_token = step, nats, None
+        position.valid_tokens = self._config.valid_tokens
+
+    def keep_saved(self, position: Position, weights: Mapping[str, np.ndarray] | None, step: int) -> None:
+        """Scores saved weights that the position does not know, so that only better ones replace them.
+
+        Apart from that, validations compare with the best one that the position knows. The arguments are those of
+        `rescore_best`. All processes must call it together.
+        """
+        position.kept_step, position.kept_nats_per_token = step, self._score_of(weights)
+        position.valid_tokens = self._config.valid_tokens
+
+    def _score_of(self, weights: Mapping[str, np.ndarray] | None) -> float | None:
+        """The loss of weights that the chief gives; None if it is not finite. The network keeps its own weights."""
         nats = 0.0
         if weights is not None:
             own = self._model.weights_as_arrays()
@@ -121,10 +139,7 @@ class Validator:
             nats = self._scores().nats_per_token
             self._model.assign_weights(own)
         (nats,) = self._distribution.total([nats])
-        if self.is_other_text(position.valid_tokens):
-            self._averaging.forget_scores()
-        position.best_nats_per_token = nats if math.isfinite(nats) else None
-        position.valid_tokens = self._config.valid_tokens
+        return nats if math.isfinite(nats) else None
 
     def save_best(self) -> None:
         """Writes the best weights, unless they are written."""
@@ -145,6 +160,8 @@ class Validator:
         if improved:
             position.best_nats_per_token, position.best_step = nats, position.step
             position.valid_tokens = self._config.valid_tokens
+        if improved and (position.kept_nats_per_token is None or nats <= position.kept_nats_per_token):
+            position.kept_nats_per_token = None
             self.best_scores = scores
             self._unsaved = self._model.weights_as_arrays() if self._distribution.is_chief else {}
         return ValidationReport(
@@ -167,6 +184,8 @@ class Validator:
         self._averaging.on_validation(report.nats_per_token)
         position.train_nats, position.train_steps = 0.0, 0
         position.without_improvement = 0 if report.improved or waited_for_mean else position.without_improvement + 1
+        if self._config.schedule != "plateau":
+            return
         position.waited = 0 if report.improved else position.waited + 1
         if position.waited > self._config.plateau_patience:
             position.reductions, position.waited = position.reductions + 1, 0

@@ -1,0 +1,72 @@
+"""What the position of a run is after it is resumed, with the same settings and with others."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from textgen.schema import json_object
+from textgen.settings import to_dict
+from textgen.storage.files import json_bytes
+from textgen.training.config import TrainingConfig
+from textgen.training.position import Position
+
+BEFORE: dict[str, Any] = {"steps": 10, "schedule": "cosine", "learning_rate": 0.01, "freeze_layers": ("head",)}
+
+
+def resumed(before: Position, **changed: Any) -> Position:
+    """A position as it is written to a checkpoint, read, and gone on from."""
+    position = Position.from_dict(json_object(json_bytes(asdict(before))))
+    position.go_on_with(to_dict(TrainingConfig(**{**BEFORE, **changed})))
+    return position
+
+
+@pytest.fixture
+def before() -> Position:
+    counts: dict[str, Any] = {"without_improvement": 4, "waited": 1, "reductions": 2, "learning_rate": 1e-7}
+    return Position(settings=to_dict(TrainingConfig(**BEFORE)), **counts)
+
+
+def test_a_run_goes_on_as_it_was_if_no_setting_has_changed(before: Position) -> None:
+    for is_finished in (False, True):
+        before.is_finished = is_finished
+        after = resumed(before)
+        assert asdict(after) == asdict(before) | {"is_finished": False, "settings": to_dict(TrainingConfig(**BEFORE))}
+
+
+@pytest.mark.parametrize("changed", [{"schedule": "plateau"}, {"learning_rate": 0.02}])
+def test_a_new_rate_or_schedule_replaces_a_rate_and_reductions_of_before(
+    before: Position, changed: dict[str, Any]
+) -> None:
+    after = resumed(before, **changed)
+    assert (after.learning_rate, after.reductions, after.waited) == (None, 0, 0)
+    assert after.without_improvement == 4
+    again = Position(settings=after.settings, learning_rate=0.5, reductions=1)
+    assert resumed(again, **changed).learning_rate == 0.5, "the new settings are those of before the next time"
+
+
+def test_other_settings_keep_the_rate_that_an_observer_has_set(before: Position) -> None:
+    after = resumed(before, steps=20, weight_decay=0.5)
+    assert (after.learning_rate, after.reductions, after.waited) == (1e-7, 2, 1)
+
+
+def test_patience_starts_afresh_if_a_run_that_was_over_gets_new_settings(before: Position) -> None:
+    assert resumed(before, steps=20).without_improvement == 4
+    before.is_finished = True
+    assert resumed(before, steps=20).without_improvement == 0
+
+
+def test_a_checkpoint_of_an_older_version_tells_of_no_change() -> None:
+    older = Position.from_dict({"step": 3, "learning_rate": 1e-7, "reductions": 2, "without_improvement": 4})
+    after = resumed(older, schedule="plateau")
+    assert (after.learning_rate, after.reductions, after.without_improvement) == (1e-7, 2, 4)
+
+
+def test_the_saved_step_is_that_of_the_kept_weights_until_a_validation_is_as_good() -> None:
+    assert not Position().has_best
+    assert (Position(best_step=4, best_nats_per_token=3.0).saved_step, Position(best_step=4).saved_step) == (4, 4)
+    kept = Position(best_step=4, best_nats_per_token=3.0, kept_step=8, kept_nats_per_token=2.0)
+    assert (kept.saved_step, kept.has_best) == (8, True)
+    assert Position(kept_nats_per_token=2.0).has_best
