@@ -439,6 +439,20 @@ def test_patience_that_was_given_stays_even_if_it_is_that_of_the_plan(text: Path
     assert read(folder, {"num_validations": 100}).training_config.patience == 50, "an older record does not tell"
 
 
+def test_whether_the_number_of_validations_was_planned_is_recorded(text: Path, tmp_path: Path) -> None:
+    for given, expected in ({}, True), ({"num_validations": 10}, False):
+        made = make_plan(Corpus([text]), {**SETTINGS, **given}, hardware=Hardware(flops=1e11))
+        folder = begun(made, tmp_path / "models" / f"songs-{expected}")
+        assert read(folder).record["are_validations_planned"] is expected
+        assert read(folder, {"steps": 9}).record["are_validations_planned"] is expected
+        write_training(folder, read(folder, {"num_validations": 4}).record)
+        assert read(folder, {"minutes": 600.0}).training_config.num_validations == 4
+    record = read_training(folder)
+    del record["are_validations_planned"]
+    write_training(folder, record)
+    assert "are_validations_planned" not in read(folder).record, "an older record does not tell"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "was"),
     [

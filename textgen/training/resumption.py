@@ -37,10 +37,11 @@ from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
 from textgen.training.planning.start_choice import NONE
-from textgen.training.planning.validations import plan_patience, validations_in
+from textgen.training.planning.validations import plan_patience, plan_validations, validations_in
 from textgen.training.run_setup import RunSetup
 from textgen.wording import Say, silent
 
+MEASURABLE = 60.0  # minimum seconds of training that tell its speed
 PATHS_BYTES = 1 << 23  # maximum bytes of paths in training.json; if there are more, the user names them when resuming
 
 RESUMED = {  # schema of the parts of training.json that only resuming reads
@@ -55,6 +56,7 @@ RESUMED = {  # schema of the parts of training.json that only resuming reads
     "from": (str, None),
     "progress": {"best_step?": int},
     "is_patience_planned?": bool,
+    "are_validations_planned?": bool,
     "base_share?": float,
 }
 
@@ -102,15 +104,15 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
         problem = str(error).removesuffix(".")
         raise SavedModelError(f"{folder / TRAINING} is damaged: {problem}. Copy the whole folder again.") from None
     _refuse_other(settings, record, sources)
-    is_planned = record.get("is_patience_planned", True) and "patience" not in settings
-    training_config = _changed_training(record["training"], settings, is_planned)
+    record |= _still_planned(record, settings)
+    training_config = _changed_training(record, settings)
     tokenizer = _read_tokenizer(folder, record, tokenizer_config)
     if sources.tokenizer and not sources.tokenizer.is_part_of(tokenizer):
         raise ConfigError(
             "The vocabulary was fixed when the run began, but this is a different one: it cannot be changed "
             "when resuming."
         )
-    record = record | {"training": to_dict(training_config), "state": "running", "is_patience_planned": is_planned}
+    record = record | {"training": to_dict(training_config), "state": "running"}
     record, data = _read_text(folder, record, tokenizer, sources, say)
     return RunSetup(
         folder=folder,
@@ -124,9 +126,15 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
     )
 
 
-def _changed_training(
-    recorded: Mapping[str, Any], settings: Mapping[str, Any], is_patience_planned: bool
-) -> TrainingConfig:
+def _still_planned(record: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, bool]:
+    """Whether patience and the number of validations were planned and are not given now, for the record."""
+    planned = {"is_patience_planned": record.get("is_patience_planned", True) and "patience" not in settings}
+    if "num_validations" in settings:
+        planned["are_validations_planned"] = False
+    return planned  # a record of an older version does not tell of the number of validations
+
+
+def _changed_training(record: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainingConfig:
     """The training settings of a run with some changed; a new budget replaces all of the old one.
 
     A budget that is only repeated replaces nothing: the plan may have added another one to it. One that is None counts
@@ -136,7 +144,7 @@ def _changed_training(
     Raises:
         ConfigError: A value is not allowed, or does not fit the checkpoints of the run.
     """
-    before = from_dict(TrainingConfig, recorded)
+    before = from_dict(TrainingConfig, record["training"])
     training = to_dict(before)
     if training["precision"] == "auto":  # as recorded by a resumption that failed for it
         training["precision"] = best_precision()
@@ -144,12 +152,14 @@ def _changed_training(
     changed = {name: value for name, value in changed.items() if value is not None or name not in BUDGETS}
     if changed.get("precision") == "auto":
         del changed["precision"]
-    is_patience_planned &= training["patience"] == plan_patience(training["num_validations"])
-    if any(changed.get(name, training[name]) != training[name] for name in BUDGETS):
-        training |= _more_validations(training, changed)
+    has_planned_patience = training["patience"] == plan_patience(training["num_validations"])
+    has_new_budget = any(changed.get(name, training[name]) != training[name] for name in BUDGETS)
+    if has_new_budget:
         training |= dict.fromkeys(BUDGETS)
     training |= changed
-    if is_patience_planned:
+    if has_new_budget:
+        training["num_validations"] = _more_validations(record, from_dict(TrainingConfig, training))
+    if record["is_patience_planned"] and has_planned_patience:
         training["patience"] = plan_patience(training["num_validations"])
     after = from_dict(TrainingConfig, training)
     if after.num_streams != before.num_streams:  # a checkpoint has a state for each
@@ -159,12 +169,32 @@ def _changed_training(
     return after
 
 
-def _more_validations(training: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, int]:
-    """More validations for more minutes, if the plan has chosen their number."""
-    before, after = training["minutes"], changed.get("minutes")
-    if before is None or after is None or training["num_validations"] != validations_in(60 * before):
-        return {}
-    return {"num_validations": max(training["num_validations"], validations_in(60 * after))}
+def _more_validations(record: Mapping[str, Any], training: TrainingConfig) -> int:
+    """The number of validations for a new budget: more for a longer one, if the plan has chosen their number.
+
+    A record of an older version does not tell, but a number that is the planned one for its minutes was chosen.
+    """
+    number, minutes = training.num_validations, record["training"]["minutes"]
+    is_planned = record.get("are_validations_planned")
+    if is_planned:
+        return max(number, plan_validations(training, *_length(record["progress"], training)))
+    if is_planned is None and None not in (minutes, training.minutes) and number == validations_in(60 * minutes):
+        return max(number, validations_in(60 * training.minutes))
+    return number
+
+
+def _length(progress: Mapping[str, Any], training: TrainingConfig) -> tuple[float, float]:
+    """Seconds of a run and its passes over the text, judged by its progress so far; 0 for what that does not tell.
+
+    Without a limit of minutes, the seconds are those at the speed so far, unless compiling has taken much of the time.
+    """
+    step, passes, seconds = (progress[name] for name in ("step", "epochs", "seconds"))
+    if not (step and passes and seconds):
+        return 60 * (training.minutes or 0.0), training.epochs or 0.0
+    limits = (training.steps, step), (training.epochs, passes), (training.minutes, seconds / 60)
+    length = min(limit / done for limit, done in limits if limit is not None)  # relative to what is done
+    is_measured = training.minutes is not None or seconds >= MEASURABLE
+    return length * seconds if is_measured else 0.0, length * passes
 
 
 def with_origin(record: dict[str, Any], folder: Path, vocabulary: bytes) -> dict[str, Any]:

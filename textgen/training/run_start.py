@@ -167,6 +167,7 @@ def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, d
         "model": to_dict(model_config),
         "training": to_dict(plan.training_config),
         "is_patience_planned": plan.is_patience_planned,
+        "are_validations_planned": plan.are_validations_planned,
         "from": plan.sources.start.name if plan.sources.start else None,
         "base": plan.choice.to_dict(),
         "parameters": model_config.num_parameters,

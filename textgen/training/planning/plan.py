@@ -96,6 +96,7 @@ class Plan:
         scored_share: Tokens that a validation scores for each token to train on, so that both of two plans score the
             same text: how many it makes with either vocabulary is known once it is encoded. None to keep valid_tokens.
         is_patience_planned: Whether patience was chosen for the number of validations, and not given.
+        are_validations_planned: Whether the number of validations was chosen, and not given.
         are_epochs_planned: Whether the number of epochs was chosen, and neither it nor a number of steps was given.
     """
 
@@ -112,6 +113,7 @@ class Plan:
     rival: Plan | None = None
     scored_share: float | None = None
     is_patience_planned: bool = True
+    are_validations_planned: bool = True
     are_epochs_planned: bool = True
 
     @property
@@ -292,6 +294,7 @@ def _plan(
         estimates=estimates,
         choice=replace(choice, relative_loss=basis.relative_loss),
         is_patience_planned="patience" not in given,
+        are_validations_planned="num_validations" not in given,
         are_epochs_planned=given.get("epochs") is None and given.get("steps") is None,
     )
 
