@@ -174,12 +174,12 @@ def _more_validations(record: Mapping[str, Any], training: TrainingConfig) -> in
 
     A record of an older version does not tell, but a number that is the planned one for its minutes was chosen.
     """
-    number, minutes = training.num_validations, record["training"]["minutes"]
-    is_planned = record.get("are_validations_planned")
+    number, is_planned = training.num_validations, record.get("are_validations_planned")
     if is_planned:
         return max(number, plan_validations(training, *_length(record["progress"], training)))
-    if is_planned is None and None not in (minutes, training.minutes) and number == validations_in(60 * minutes):
-        return max(number, validations_in(60 * training.minutes))
+    before, after = record["training"]["minutes"], training.minutes
+    if is_planned is None and before is not None and after is not None and number == validations_in(60 * before):
+        return max(number, validations_in(60 * after))
     return number
 
 
