@@ -76,7 +76,7 @@ def test_a_training_shows_its_bar_and_ends(text: Path, locale: str, bar: str) ->
     assert code == 0, written
     assert bar in written
     assert "tokens/s" in written
-    assert "models/cat: finished: the budget is spent after 3 steps" in written
+    assert "models/cat: finished: the planned length is reached after 3 steps" in written
     assert "\\u" not in written
     assert (text.parent / "models/cat/MANIFEST.json").is_file()
 

@@ -146,8 +146,8 @@ def test_hidden_folders_and_those_that_are_being_removed_are_no_models(three: Pa
 
 def test_the_state_of_a_training_is_what_runs_not_what_was_written_down(saved: Path) -> None:
     assert state_of(saved, {}) == "unknown"
-    assert state_of(saved, {"state": "finished: the budget is spent"}) == "finished"
+    assert state_of(saved, {"state": "finished: the planned length is reached"}) == "finished"
     assert state_of(saved, {"state": "running"}) == "interrupted"  # by a kill
     with locked(saved):
-        for written in ("running", "finished: the budget is spent", "interrupted"):
+        for written in ("running", "finished: the planned length is reached", "interrupted"):
             assert state_of(saved, {"state": written}) == "running"

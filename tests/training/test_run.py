@@ -459,7 +459,7 @@ def test_a_killed_run_whose_budget_is_smaller_now_is_finished(
     (checkpoint, _), watch = newest_checkpoint(tmp_path / "killed" / "checkpoints"), Watch()
     saved = resume(tmp_path / "killed", {"steps": 2}, options=RunOptions(observers=[watch]))
     assert ([report.step for report in watch.validations], watch.steps) == ([3], [])
-    assert saved.training["state"] == "finished: the budget was spent already"
+    assert saved.training["state"] == "finished: the planned length was reached already"
     assert saved.training["progress"]["best_step"] == 3
     for name, array in saved.weights().items():
         np.testing.assert_array_equal(array, checkpoint.tensors[f"weights/{name}"])
@@ -1279,7 +1279,9 @@ def test_a_run_whose_budget_is_spent_before_it_has_any_weights_is_not_finished(
     score = Evaluator.scores
     monkeypatch.setattr(Evaluator, "scores", lambda *arguments: replace(score(*arguments), nats_per_token=math.nan))
     plan = plan_for(text, steps=None, minutes=0.0005, num_validations=1)
-    with pytest.raises(TrainingError, match=r"not finite, when the budget was spent: .* No weights are kept\."):
+    with pytest.raises(
+        TrainingError, match=r"not finite, when the planned length was reached: .* No weights are kept\."
+    ):
         train(plan, tmp_path / "songs")
     assert read_training(tmp_path / "songs")["state"].startswith("failed: At step ")
     with pytest.raises(SavedModelError, match="has saved no model yet"):

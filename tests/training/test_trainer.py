@@ -306,10 +306,10 @@ def test_a_run_that_returns_to_a_checkpoint_goes_on_without_the_updates_that_wer
         if len(unread) < 3:
             loop._pending.append(None)  # type: ignore[arg-type]
             loop._roll_back("the loss was high", observers)
-        return "the budget is spent"
+        return "the planned length is reached"
 
     monkeypatch.setattr(loop, "_train", train)
-    assert loop.run([watch], RunReport("model", {})) == "the budget is spent"
+    assert loop.run([watch], RunReport("model", {})) == "the planned length is reached"
     assert unread == [0, 0, 0]
     assert len(watch.faults) == loop.position.health.rollbacks == 2
 

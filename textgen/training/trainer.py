@@ -167,7 +167,7 @@ class Trainer:
     def _steps(self, observers: Sequence[Observer], restart_timer: Callable[[], None]) -> str:
         position, is_over = self.position, self.progress() >= 1.0
         if is_over and (position.has_best or position.step == 0):
-            return "the budget was spent already"
+            return "the planned length was reached already"
         check_room(self._checkpoints, self.tensors.to_arrays(), self.config.keep_checkpoints)
         if position.step == 0:
             self.save_checkpoint()  # so that there is always one to return to
@@ -189,7 +189,7 @@ class Trainer:
         self._validate(observers)
         self.position.is_finished = True
         self.save_checkpoint()
-        return "the budget was spent already"
+        return "the planned length was reached already"
 
     def _train(self, observers: Sequence[Observer], restart_timer: Callable[[], None]) -> str:
         """Trains from the position until the run is over.
@@ -461,7 +461,7 @@ class Trainer:
         if position.health.rollbacks >= self.config.max_rollbacks:
             when = f"after going back to a checkpoint {counted(position.health.rollbacks, 'time')}"
         elif self.progress() >= 1.0 and not position.step and not position.has_best:
-            when = "when the budget was spent"
+            when = "when the planned length was reached"
         if when:
             raise TrainingError(
                 f"At step {failed.step:,} {fault}, {when}: training stopped. {_kept_weights_message(position)} "
