@@ -223,21 +223,27 @@ def test_the_page_tells_how_far_back_the_model_looks_or_that_this_was_not_seen(t
     seen = inspected(tmp_path, {})
     curves = {  # bits lost with 1, 2, 4 and 8 tokens of context -> what is said of them
         (3.0, 0.04, 0.06, 0.03): (
-            "8tokens of context, about",
+            "8tokens of useful context (approximately)",
             "From about 8 tokens of context on, less than 0.05 bits",
         ),
-        (3.0, 0.04, 0.0, -0.1): ("2tokens of context, about", "From about 2 tokens of context on, less than 0.05 bits"),
-        (0.04, 0.0, 0.0, 0.0): ("1token of context, about", "From about 1 token of context on, less than 0.05 bits"),
+        (3.0, 0.04, 0.0, -0.1): (
+            "2tokens of useful context (approximately)",
+            "From about 2 tokens of context on, less than 0.05 bits",
+        ),
+        (0.04, 0.0, 0.0, 0.0): (
+            "1token of useful context (approximately)",
+            "From about 1 token of context on, less than 0.05 bits",
+        ),
         (3.0, 1.0, 0.5, 0.05): (
-            "> 8tokens of context, about",
+            "> 8tokens of useful context (approximately)",
             "With 8 tokens of context, the longest that was measured",
         ),
-        (math.nan, 1.0, math.nan, 0.04): ("8tokens of context, about", "needs – bits per token more"),
+        (math.nan, 1.0, math.nan, 0.04): ("8tokens of useful context (approximately)", "needs – bits per token more"),
         (3.0, 1.0, 0.5, math.nan): (
-            "> 4tokens of context, about",
+            "> 4tokens of useful context (approximately)",
             "With 4 tokens of context, the longest that was measured, 0.50 bits",
         ),
-        (math.nan,) * 4: ("> 0tokens of context, about", "the longest that was measured, – bits"),
+        (math.nan,) * 4: ("> 0tokens of useful context (approximately)", "the longest that was measured, – bits"),
     }
     with opened("chromium") as browser:
         for dropped, said in curves.items():

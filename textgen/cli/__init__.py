@@ -35,7 +35,7 @@ COMMANDS = {
     "tokenizer": Lazy("textgen.cli.tokenizer:tokenizer", "Train vocabularies, and see text as tokens."),
     "cache": Lazy(
         "textgen.cli.cache:cache",
-        "List and clear the cache: encoded corpora, networks in 8 bits, copies of remote files, fetched texts.",
+        "List and clear the cache: encoded corpora, 8-bit networks, copies of remote files, fetched texts.",
     ),
     "import": Lazy(
         "textgen.cli.exchange:import_", "Make a saved model from a page, or from weights of another program."
