@@ -168,17 +168,24 @@ def test_the_template_for_kubernetes_sets_tf_config(tmp_path: Path, monkeypatch:
     assert "- Ingress" in policy
 
 
-def test_the_template_for_slurm_trains_and_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("granted", [{}, {"SLURM_CPUS_PER_TASK": "8"}], ids=["as written", "by --cpus-per-task=8"])
+def test_the_template_for_slurm_trains_and_goes_on(granted: dict[str, str], tmp_path: Path) -> None:
     """With an `srun` that says what it was given, and fails the first time."""
     srun, said = tmp_path / "srun", tmp_path / "said"
-    srun.write_text(f'#!/bin/bash\necho "$*" >> {said}\nmkdir -p {tmp_path}/models/news/checkpoints/step-1 && '
-                    f'[ $(wc -l < {said}) = 2 ]\n', encoding="utf-8")  # fmt: skip
+    checkpoint = tmp_path / "models" / "news" / "checkpoints" / "step-1"
+    srun.write_text(
+        f'#!/bin/bash\necho "$SRUN_CPUS_PER_TASK $*" >> {said}\nmkdir -p {checkpoint} && [ $(wc -l < {said}) = 2 ]\n',
+        encoding="utf-8",
+    )
     (tmp_path / "sleep").write_text("#!/bin/bash\n", encoding="utf-8")
     for program in (srun, tmp_path / "sleep"):
         program.chmod(0o755)
-    environment = {"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environment = {"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"} | granted
     subprocess.run(["bash", str(SCRIPTS / "train.slurm")], env=environment, check=True, capture_output=True)
     first, second = said.read_text(encoding="utf-8").splitlines()
+    asked = re.search(r"^#SBATCH --cpus-per-task=(\d+)$", (SCRIPTS / "train.slurm").read_text("utf-8"), re.MULTILINE)
+    assert asked
+    assert first.split()[0] == second.split()[0] == granted.get("SLURM_CPUS_PER_TASK", asked[1])
     assert "textgen train --strategy multiworker --name news" in first
     assert "--trust-network" in first
     assert first.endswith(f"{tmp_path}/news-prepared --batch-size 256")
