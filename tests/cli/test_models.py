@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -149,6 +150,20 @@ def test_a_killed_training_can_be_watched(killed: Path, monkeypatch: pytest.Monk
     assert run("tensorboard", "killed", "--port", "0").exit_code == 0
     assert started[0][started[0].index("--logdir") + 1] == str(killed / "logs")
     assert run("tensorboard", "nobody").exit_code == 1
+
+
+def test_on_windows_the_command_lasts_as_long_as_tensorboard(killed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes over its exit code; only subprocess quotes a folder with a space there."""
+    started: list[list[str]] = []
+
+    def ended(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        started.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr("textgen.cli.tensorboard.os", SimpleNamespace(name="nt"))
+    monkeypatch.setattr("textgen.cli.tensorboard.subprocess.run", ended)
+    assert run("tensorboard", "killed").exit_code == 3
+    assert started[0][started[0].index("--logdir") + 1] == str(killed / "logs")
 
 
 # === Names ===

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -44,4 +45,7 @@ def tensorboard(model: str | None, port: int, host: str, models_dir: Path | None
         no_logs = f"{model} has no logs: it was not trained here, or its training has not begun yet."
         raise SavedModelError(no_logs if model else why_empty(models_dir))
     arguments = ["--logdir", str(folder), "--port", str(port), "--host", host]
-    os.execve(sys.executable, [*child_command("tensorboard.main"), *arguments], child_environment())
+    command = [*child_command("tensorboard.main"), *arguments]
+    if os.name == "nt":  # there, execve splits arguments at spaces, and the shell does not wait for the new process
+        sys.exit(subprocess.run(command, env=child_environment()).returncode)
+    os.execve(sys.executable, command, child_environment())
