@@ -1,5 +1,6 @@
 # Everything a person or a machine runs here. Each target makes its own environment in .venv.
 .PHONY: demo test test-slow test-oracles test-clients test-browsers check readme picture clean
+.NOTPARALLEL:  # they share .venv and the cores
 
 demo: ; scripts/demo
 test: ; scripts/test

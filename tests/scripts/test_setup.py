@@ -1,0 +1,149 @@
+"""scripts/setup makes and fills .venv where it must, and leaves it otherwise: with stubs for the interpreters."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from script_modules import SCRIPTS
+
+# An interpreter that writes down what it is asked for, and whose pip notes the folder that was installed.
+STUB = """#!/bin/sh
+case "$*" in
+*version_info*) [ {version} != 3.10 ] ;;
+*sys.version*) echo {version} ;;
+*find_spec*) [ "$(cat .venv/made-in)" = "$PWD" ] ;;
+"-m venv .venv") echo "{version} venv" >> {log} && mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+"-m pip install "*) sleep {pause} && echo "{version} ${{*##* }}" >> {log} && pwd > .venv/made-in ;;
+*) exit 1 ;;
+esac
+"""
+
+
+class Checkout:
+    """A folder with a copy of the script, and interpreters: python3 is Python 3.11.
+
+    Attributes:
+        folder: The checkout.
+    """
+
+    def __init__(self, folder: Path, pause: float = 0.0) -> None:
+        self.folder, self._log, self._programs = folder / "checkout", folder / "log", folder / "programs"
+        (self.folder / "scripts").mkdir(parents=True)
+        shutil.copy(SCRIPTS / "setup", self.folder / "scripts")
+        self.change()
+        self._programs.mkdir()
+        for name, version in (("python3", "3.11"), ("python3.10", "3.10"), ("python3.13", "3.13")):
+            self.install(name, version, pause)
+
+    def install(self, name: str, version: str, pause: float = 0.0) -> None:
+        """An interpreter on the PATH."""
+        stub = self._programs / name
+        stub.write_text(STUB.format(version=version, log=self._log, pause=pause), encoding="utf-8")
+        stub.chmod(0o755)
+
+    def start(self, *extras: str, **variables: str) -> subprocess.Popen[str]:
+        """Starts the script."""
+        path = f"{self._programs}:{os.environ['PATH']}"
+        command = ["scripts/setup", *extras]
+        environment = {"PATH": path, **variables}
+        return subprocess.Popen(command, cwd=self.folder, env=environment, stderr=subprocess.PIPE, text=True)
+
+    def setup(self, *extras: str, code: int = 0, **variables: str) -> list[str]:
+        """What was made and installed by a run of the script, with which version."""
+        done = self.start(*extras, **variables)
+        errors = done.communicate()[1]
+        assert done.returncode == code, errors
+        return self.done()
+
+    def done(self) -> list[str]:
+        """What was made and installed since the last time."""
+        lines = self._log.read_text(encoding="utf-8").splitlines() if self._log.exists() else []
+        self._log.unlink(missing_ok=True)
+        return lines
+
+    def change(self) -> None:
+        """Changes pyproject.toml, after all that was installed."""
+        path, stamps = self.folder / "pyproject.toml", self.folder.glob(".venv/.installed-*")
+        path.touch()
+        latest = max((stamp.stat().st_mtime for stamp in stamps), default=0.0)
+        os.utime(path, (latest + 10, latest + 10))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+def test_what_is_up_to_date_is_left(checkout: Checkout) -> None:
+    assert checkout.setup() == ["3.11 venv", "3.11 .[dev]"]
+    assert checkout.setup() == []
+
+
+def test_extras_are_installed_once(checkout: Checkout) -> None:
+    assert checkout.setup("dask", "clouds") == ["3.11 venv", "3.11 .[dev]", "3.11 .[dask]", "3.11 .[clouds]"]
+    assert checkout.setup("dask", "oracles") == ["3.11 .[oracles]"]
+    assert checkout.setup("dask", "clouds", "oracles") == []
+    checkout.change()
+    assert checkout.setup("dask") == ["3.11 .[dev]", "3.11 .[dask]"]
+
+
+def test_a_moved_folder_gets_an_environment_of_its_own(checkout: Checkout) -> None:
+    checkout.setup("dask")
+    checkout.folder = checkout.folder.rename(checkout.folder.with_name("moved"))
+    assert checkout.setup() == ["3.11 venv", "3.11 .[dev]"]
+    assert checkout.setup("dask") == ["3.11 .[dask]"]
+
+
+def test_another_interpreter_that_is_named_is_taken(checkout: Checkout) -> None:
+    checkout.setup()
+    assert checkout.setup(PYTHON="python3") == []
+    assert checkout.setup(PYTHON="python3.13") == ["3.13 venv", "3.13 .[dev]"]
+    assert checkout.setup(PYTHON="python3.13") == checkout.setup() == []
+
+
+def test_an_environment_keeps_its_interpreter_where_none_is_named(checkout: Checkout) -> None:
+    checkout.setup(PYTHON="python3.13")
+    checkout.install("python3", "3.10")
+    checkout.change()
+    assert checkout.setup() == ["3.13 .[dev]"]
+
+
+@pytest.mark.parametrize("name", ["python3.10", "no-such-python"])
+def test_an_interpreter_that_does_not_do_leaves_what_is_there(checkout: Checkout, name: str) -> None:
+    checkout.setup()
+    assert checkout.setup(PYTHON=name, code=1) == []
+    assert checkout.setup() == []
+
+
+def test_two_at_once_install_once(tmp_path: Path) -> None:
+    if not shutil.which("flock"):
+        pytest.skip("without flock they do not wait for each other")
+    checkout = Checkout(tmp_path, pause=0.2)
+    both = [checkout.start() for _ in range(2)]
+    for each in both:
+        errors = each.communicate()[1]
+        assert each.returncode == 0, errors
+    assert checkout.done() == ["3.11 venv", "3.11 .[dev]"]
+
+
+def test_an_exported_cdpath_leads_nowhere(checkout: Checkout, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "scripts").mkdir(parents=True)
+    checkout.setup(CDPATH=str(tmp_path / "elsewhere"))
+    assert (checkout.folder / ".venv").is_dir()
+
+
+def test_all_that_enter_the_checkout_do_so_without_cdpath() -> None:
+    scripts = [path for path in (*SCRIPTS.iterdir(), SCRIPTS.parent / ".ci" / "run") if not path.suffix]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in scripts if path.is_file()}
+    assert {"setup", "test", "demo", "check", "update-readme", "run"} <= texts.keys()
+    for name, text in texts.items():
+        assert text.count('unset CDPATH\ncd "$(dirname') == text.count("cd ") == 1, name
+
+
+def test_make_runs_one_target_at_a_time() -> None:
+    """With `make -j2 check test`, too."""
+    assert ".NOTPARALLEL:" in (SCRIPTS.parent / "Makefile").read_text(encoding="utf-8")
