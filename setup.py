@@ -5,6 +5,7 @@ Everything else about the package is in pyproject.toml.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from setuptools import setup
@@ -18,6 +19,9 @@ class BuildWithBases(build_py):
 
     def run(self) -> None:
         """Builds; an editable installation reads the bases where they are."""
+        built = Path(self.build_lib, "textgen")
+        if not self.editable_mode and built.exists():
+            shutil.rmtree(built)  # of an earlier build, which may have files that are no longer in the source
         super().run()
         if not self.editable_mode:
             for source, target in self._bases():
