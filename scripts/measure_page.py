@@ -46,7 +46,11 @@ def descendants(process: int) -> Iterator[int]:
     """A process and those that it has started, and those that these have."""
     yield process
     for path in Path(f"/proc/{process}/task").glob("*/children"):
-        for child in path.read_text().split():
+        try:
+            children = path.read_text().split()
+        except OSError:
+            continue  # the thread has ended
+        for child in children:
             yield from descendants(int(child))
 
 
