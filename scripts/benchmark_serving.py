@@ -78,17 +78,20 @@ class Target:
 
     def processor_time(self) -> float:
         """Seconds of processor time of the server; 0 where it is not known."""
-        if self.pid is None:
-            return 0.0
-        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100.0
+        fields = self._known("stat").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / 100.0 if fields else 0.0
 
     def resident(self) -> int:
         """Resident memory of the server in bytes; 0 where it is not known."""
-        if self.pid is None:
-            return 0
-        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8"))
+        found = re.search(r"VmRSS:\s+(\d+)", self._known("status"))
         return 1024 * int(found[1]) if found else 0
+
+    def _known(self, name: str) -> str:
+        """A file about the process of the server; "" where there is none, as on macOS."""
+        try:
+            return Path(f"/proc/{self.pid}/{name}").read_text(encoding="utf-8") if self.pid else ""
+        except OSError:
+            return ""
 
 
 @dataclass
@@ -121,10 +124,10 @@ class Load:
         """A row of the table."""
         shares = [(self.first, 0.5), (self.first, 0.99), (self.between, 0.5), (self.between, 0.99), (self.whole, 0.5)]
         times = " | ".join(f"{1000 * quantile(values, share):,.0f}" for values, share in shares)
-        rate, cores = self.tokens / self.seconds, self.busy / self.seconds
+        rate, a_core = self.tokens / self.seconds, f"{self.tokens / self.busy:,.0f}" if self.busy else ""
         memory = " | ".join(f"{size / 2**20:,.0f}" for size in self.memory)
         return (
-            f"| {self.name} | {rate:,.0f} | {rate / max(cores, 1e-9):,.0f} | {times} | {len(self.whole):,} | "
+            f"| {self.name} | {rate:,.0f} | {a_core} | {times} | {len(self.whole):,} | "
             f"{self.failures.total():,} | {memory} |"
         )
 

@@ -91,3 +91,12 @@ def test_events_with_text_of_another_program_are_its_tokens(script: ModuleType) 
     assert not load.failures
     assert load.tokens == 2 * len(load.whole) > 0
     assert target.fields() == {"max_tokens": 2, "stream": True, "model": "other"}
+
+
+@pytest.mark.parametrize("pid", [None, 2**30])
+def test_memory_and_time_of_a_process_that_is_not_known_are_left_out(script: ModuleType, pid: int | None) -> None:
+    """On macOS, which has no /proc, that of no process is."""
+    target = script.Target("127.0.0.1", 1, pid, tokens=1, is_seeded=False)
+    assert (target.resident(), target.processor_time()) == (0, 0.0)
+    load = script.Load("1", seconds=2.0, tokens=10, busy=target.processor_time())
+    assert load.row().split("|")[2:4] == [" 5 ", "  "]
