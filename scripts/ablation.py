@@ -25,7 +25,7 @@ from threading import Lock
 from benchmarking import Result, add_result, known_results, report, run_script
 
 from textgen.child_processes import child_command
-from textgen.machine import processor_cores
+from textgen.machine import num_cores
 
 TRAIN_BYTES = 300_000
 BASE = {
@@ -100,7 +100,7 @@ def table(results: list[Result]) -> list[list[str]]:
 
 def main() -> None:
     """The runs that are missing, then the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="the text")
     parser.add_argument("--epochs", type=float, default=12.0, help="passes over its first 300,000 bytes")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each change")
@@ -112,7 +112,7 @@ def main() -> None:
     wanted = [(change, seed) for seed in range(options.seeds) for change in options.only or CHANGES]
     missing = [run for run in wanted if run not in done]
 
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(processor_cores()) as pool:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(num_cores()) as pool:
         files = divide(options.data.read_bytes(), Path(folder))
 
         def add(run: tuple[str, int]) -> None:

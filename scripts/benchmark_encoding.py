@@ -3,17 +3,16 @@
     python scripts/benchmark_encoding.py TEXT [--megabytes 200]
 
 SentencePiece gets the lines in memory and its own threads, and keeps nothing; textgen reads the file, encodes,
-counts and writes.
+counts and writes. Memory is that of all processes together.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-import time
 from pathlib import Path
 
-from benchmarking import Result, arguments, interleave, peak_memory, report, run_script, save
+from benchmarking import Result, arguments, interleave, report, run_script, save, with_memory
 
 
 def work(run: Result) -> Result:
@@ -23,27 +22,25 @@ def work(run: Result) -> Result:
     from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
     from textgen.dataset.token_cache import encode_corpus
-    from textgen.machine import processor_cores
+    from textgen.machine import num_cores
     from textgen.tokenizer.tokenizer import load_tokenizer
 
     path, serialized = Path(run["text"]), Path(run["vocabulary"]).read_bytes()
     if run["program"] == "SentencePiece":
         processor = sentencepiece.SentencePieceProcessor(model_proto=serialized)
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        started = time.perf_counter()
-        processor.encode(lines, num_threads=processor_cores())
+        seconds, peak = with_memory(lambda: processor.encode(lines, num_threads=num_cores()))
     else:
         tokenizer = load_tokenizer(serialized)
         with tempfile.TemporaryDirectory() as folder:
-            started = time.perf_counter()
-            encode_corpus(Corpus([path], CorpusConfig(documents="file")), tokenizer, Path(folder) / "tokens")
-    seconds = time.perf_counter() - started
-    return {"megabytes_per_second": path.stat().st_size / 1e6 / seconds, "peak_memory": peak_memory()}
+            corpus, target = Corpus([path], CorpusConfig(documents="file")), Path(folder) / "tokens"
+            seconds, peak = with_memory(lambda: encode_corpus(corpus, tokenizer, target))
+    return {"megabytes_per_second": path.stat().st_size / 1e6 / seconds, "peak_memory": peak}
 
 
 def main() -> None:
     """The parent starts a worker for each run; a worker prints what it measured."""
-    parser = arguments((__doc__ or "").splitlines()[0])
+    parser = arguments((__doc__ or "").partition("\n")[0])
     parser.add_argument("text", nargs="?", type=Path, help="UTF-8 text, repeated to the size wanted")
     parser.add_argument("--megabytes", type=int, default=200)
     options = parser.parse_args()
@@ -61,14 +58,15 @@ def main() -> None:
         corpus.write_text(text * max(1, round(options.megabytes * 1e6 / len(text.encode()))), encoding="utf-8")
         vocabulary.write_bytes(train_tokenizer([text], TokenizerConfig()).serialized)
         common = {"text": str(corpus), "vocabulary": str(vocabulary)}
-        programs = [{"name": name, "program": name, **common} for name in ("textgen", "SentencePiece")]
+        names = [name for name in ("textgen", "SentencePiece") if not options.only or options.only in name]
+        programs = [{"name": name, "program": name, **common} for name in names]
         results = interleave(__file__, programs, options.rounds)
     save(options.json, results)
-    ours = results[0]["megabytes_per_second"]
+    ours = [r["megabytes_per_second"] for r in results if r["program"] == "textgen"]
     rows = [
         [
-            r["program"], f"{r['megabytes_per_second']:.1f}", f"{ours / r['megabytes_per_second']:.2f}",
-            f"{r['peak_memory'] / 1e9:.2f}",
+            r["program"], f"{r['megabytes_per_second']:.1f}",
+            " ".join(f"{own / r['megabytes_per_second']:.2f}" for own in ours), f"{r['peak_memory'] / 1e9:.2f}",
         ]
         for r in results
     ]  # fmt: skip

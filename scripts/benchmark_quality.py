@@ -39,6 +39,9 @@ def train_torch(data: Path, epochs: int) -> Result:
     import torch
     from torch import nn
 
+    from textgen.machine import num_cores
+
+    torch.set_num_threads(num_cores())
     torch.manual_seed(1111)
     words: dict[str, int] = {}
 
@@ -111,7 +114,7 @@ def train_textgen(data: Path, seconds: float, models_dir: Path) -> Result:
 
 def main() -> None:
     """PyTorch in a process of its own, then textgen, then the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "--data", type=Path, required=True, metavar="FOLDER", help=f"where {TRAIN}, {VALID} and {TEST} are"
     )

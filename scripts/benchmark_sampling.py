@@ -103,6 +103,10 @@ def torch_steps(run: Result) -> tuple[Callable[[], None], Result]:
     import torch
     from torch import nn
 
+    from textgen.machine import num_cores
+
+    torch.set_num_threads(num_cores())
+
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -151,7 +155,7 @@ def work(run: Result) -> Result:
 
 def main() -> None:
     """The parent starts a worker for each run; a worker prints what it measured."""
-    options = arguments((__doc__ or "").splitlines()[0], rounds=5).parse_args()
+    options = arguments((__doc__ or "").partition("\n")[0], rounds=5).parse_args()
     if options.worker:
         print(json.dumps(work(json.loads(options.worker))))
         return

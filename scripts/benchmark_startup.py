@@ -45,7 +45,7 @@ def work(run: Result) -> Result:
 
 def main() -> None:
     """The parent starts a worker for each run; a worker prints what it measured."""
-    parser = arguments((__doc__ or "").splitlines()[0], rounds=7)
+    parser = arguments((__doc__ or "").partition("\n")[0], rounds=7)
     parser.add_argument("model", nargs="?", help="folder of a saved model")
     options = parser.parse_args()
     if options.worker:
@@ -75,7 +75,8 @@ def main() -> None:
             ),
             {"name": "PyTorch", "command": [sys.executable, "-c", program, f"{folder}/network.pt"]},
         ]
-        results = interleave(__file__, contenders, options.rounds)
+        chosen = [run for run in contenders if not options.only or options.only in run["name"]]
+        results = interleave(__file__, chosen, options.rounds)
     save(options.json, results)
     rows = [[r["name"], f"{r['seconds']:.2f}"] for r in results]
     report("From Enter to the first text, cold", ["program", "seconds"], rows)

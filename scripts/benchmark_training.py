@@ -112,6 +112,9 @@ def torch_step(run: Result) -> Callable[[], float]:
     import torch
     from torch import nn
 
+    from textgen.machine import num_cores
+
+    torch.set_num_threads(num_cores())
     units, rows, vocab = run["hidden_units"], run["batch_size"], run["vocab_size"]
     embedding, lstm, output = nn.Embedding(vocab, units), nn.LSTM(units, units, 2), nn.Linear(units, vocab)
     output.weight = embedding.weight
@@ -183,7 +186,7 @@ def work(run: Result) -> Result:
 
 def main() -> None:
     """The parent starts a worker for each run; a worker prints what it measured."""
-    parser = arguments((__doc__ or "").splitlines()[0])
+    parser = arguments((__doc__ or "").partition("\n")[0])
     options = parser.parse_args()
     if options.worker:
         print(json.dumps(work(json.loads(options.worker))))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,15 +32,41 @@ def arguments(description: str, rounds: int = 3) -> argparse.ArgumentParser:
 def run_script(main: Callable[[], int | None]) -> NoReturn:
     """Runs the main function of a script and exits.
 
-    A wrong name, a missing file or Ctrl-C in a training is one line, without a traceback, and the exit code of textgen.
+    A wrong name, a missing file or Ctrl-C is one line, without a traceback, and a reader that has left is no error: the
+    exit code is that of textgen.
     """
+    from click.exceptions import Exit
+
+    from textgen.cli import output
     from textgen.errors import TextgenError
 
     try:
-        sys.exit(main())
+        try:
+            code = main()
+        except BrokenPipeError:  # of standard output, or of a pipe to another process
+            if _has_reader():
+                raise
+            raise output.reader_left() from None
+        finally:
+            output.flush()  # raises `Exit` if the reader has left
+    except Exit as end:
+        code = end.exit_code
+    except KeyboardInterrupt:
+        output.note("\nInterrupted.")
+        code = 130
     except (TextgenError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(getattr(error, "exit_code", 1))
+        output.note(f"Error: {error}")
+        code = getattr(error, "exit_code", 1)
+    sys.exit(code)
+
+
+def _has_reader() -> bool:
+    """Whether standard output still takes a line."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def interleave(script: str, contenders: Sequence[Result], rounds: int) -> list[Result]:
@@ -91,14 +119,58 @@ def named_value(text: str) -> tuple[str, Any]:
         return name.replace("-", "_"), value
 
 
-def peak_memory() -> int:
-    """Bytes that this process held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def peak_memory(children: bool = False) -> float:
+    """Bytes that this process held at most; NaN where that is not known, as on Windows.
+
+    Args:
+        children: Count the largest of the processes that it has started and that have ended instead.
+    """
+    try:
+        import resource
+    except ImportError:
+        return math.nan
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN if children else resource.RUSAGE_SELF).ru_maxrss
+    return float(peak) * (1 if sys.platform == "darwin" else 1024)
+
+
+def with_memory(work: Callable[[], object]) -> tuple[float, float]:
+    """Does something. Returns its seconds, and the bytes that this process and those below it held at most.
+
+    Their resident sizes are added up ten times a second, so shared pages count twice. Without /proc, it is the peak of
+    this process and that of the largest of the others, which have ended by then.
+    """
+    peak, is_over = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not is_over.wait(0.1):
+            peak = max(peak, resident(os.getpid()))
+
+    watching, started = threading.Thread(target=watch), time.perf_counter()
+    watching.start()
+    try:
+        work()
+    finally:
+        seconds = time.perf_counter() - started
+        is_over.set()
+        watching.join()
+    return seconds, max(peak, peak_memory()) if peak else peak_memory() + peak_memory(children=True)
+
+
+def resident(pid: int) -> int:
+    """Bytes that a process and those below it hold, by /proc; 0 where that is not known."""
+    process = Path(f"/proc/{pid}")
+    try:
+        pages = int((process / "statm").read_text(encoding="ascii").split()[1])
+        children = [child for path in process.glob("task/*/children") for child in path.read_text("ascii").split()]
+    except (OSError, IndexError):  # it, or one of its threads, has just ended
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE") + sum(resident(int(child)) for child in children)
 
 
 def machine() -> str:
     """Processor, cores and system, for the heading of a table."""
-    from textgen.machine import processor_cores
+    from textgen.machine import num_cores
 
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -107,7 +179,7 @@ def machine() -> str:
             line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
         ]
         model = names[0] if names else model
-    return f"{model}, {processor_cores()} cores, Python {platform.python_version()}"
+    return f"{model}, {num_cores()} cores, Python {platform.python_version()}"
 
 
 def report(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -54,7 +54,7 @@ def state_dict(path: Path) -> dict[str, torch.Tensor]:
 
 def main() -> None:
     """Reads one file and writes the other."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("safetensors", type=Path)
     options = parser.parse_args()

@@ -99,7 +99,7 @@ def _key(result: Result) -> tuple[str, int, int, bool]:
 
 def main() -> None:
     """The runs that are missing, then the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--text", action="append", default=[], metavar="NAME=FILE", help="a text, and what to call it")
     parser.add_argument("--misfits", action="store_true", help="add the six texts of misfit_texts.py")
     parser.add_argument("--kilobytes", type=int, nargs="*", default=KILOBYTES, metavar="N", help="sizes of the texts")

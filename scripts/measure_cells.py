@@ -231,7 +231,7 @@ def measure_cells(held: Held, tracks: Mapping[str, re.Pattern[str]], number: int
 
 def main() -> None:
     """Inspects the model and prints the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model")
     parser.add_argument("file")
     parser.add_argument("--models-dir", type=Path)

@@ -110,7 +110,7 @@ def table(results: list[Result]) -> list[list[str]]:
 
 def main() -> None:
     """The runs that are missing, then the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--text", action="append", default=[], metavar="NAME=FILE", help="a text, and what to call it")
     parser.add_argument("--minutes", type=float, nargs="*", default=[1.0], metavar="N", help="budgets of a run")
     parser.add_argument("--only", action="append", choices=list(CHANGES), metavar="CHANGE", help="run only this one")

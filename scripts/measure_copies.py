@@ -159,7 +159,7 @@ def documents(path: Path) -> Iterator[str]:
 
 def main() -> None:
     """Prints a row for each length, and the longest runs."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model", nargs="?")
     parser.add_argument("--texts", type=Path, metavar="FILE", help="text to look at instead of a model's")
     parser.add_argument("--corpus", type=Path, metavar="FILE", help="what the model was trained on")

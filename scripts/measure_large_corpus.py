@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 
 import click
-from benchmarking import run_script
+from benchmarking import resident, run_script
 
 from textgen.child_processes import child_command
+from textgen.machine import num_cores
 
 VALID = 0.0001  # held out: little, since scoring it at the end of a short run would take longest
-PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @click.command(help=__doc__)
@@ -41,7 +41,7 @@ def main(corpus: Path, scratch: Path, preset: str, steps: int) -> None:
         f"`textgen train` on it, {steps} steps": ["train", prepared, *train],
         f"`textgen train` on the text itself, {steps} steps": ["train", corpus, "--valid-fraction", VALID, *train],
     }
-    click.echo(f"{corpus.stat().st_size / 1e9:.2f} GB of text, {os.cpu_count()} cores\n")
+    click.echo(f"{corpus.stat().st_size / 1e9:.2f} GB of text, {num_cores()} cores\n")
     click.echo("| stage | seconds | peak memory, GB |\n|---|---|---|")
     for name, arguments in stages.items():
         seconds, peak = measure([str(argument) for argument in arguments], scratch / "output.txt")
@@ -61,17 +61,6 @@ def measure(arguments: list[str], output: Path) -> tuple[float, int]:
     if process.returncode:
         raise click.ClickException(output.read_text(encoding="utf-8"))
     return time.perf_counter() - started, peak
-
-
-def resident(pid: int) -> int:
-    """Bytes that a process and those below it hold."""
-    process = Path(f"/proc/{pid}")
-    try:
-        pages = int((process / "statm").read_text(encoding="ascii").split()[1])
-        children = [child for path in process.glob("task/*/children") for child in path.read_text("ascii").split()]
-    except (OSError, IndexError):  # it, or one of its threads, has just ended
-        return 0
-    return pages * PAGE + sum(resident(int(child)) for child in children)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def loop_shares(texts: Sequence[str]) -> str:
 
 def main() -> None:
     """Prints a row for each setting and temperature."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model")
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--models-dir", type=Path)

@@ -74,7 +74,7 @@ def generate(generator: Generator, number: int, **values: Any) -> tuple[list[str
 
 def main() -> None:
     """Prints a row with the guard and one without."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("wordlist", type=Path)
     parser.add_argument("model")
     parser.add_argument("--corpus", type=Path, required=True)

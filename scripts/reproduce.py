@@ -96,7 +96,7 @@ def textgen(*words: str | Path) -> dict[str, Any]:
 
 def main() -> None:
     """Trains, scores, prints the row; models stay in the folder of models."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("preset", choices=TEXT_PRESETS)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where the text is")
     parser.add_argument("--models-dir", type=Path, default=Path("saved_models"), help="where the model goes")

@@ -333,7 +333,7 @@ def _scripts(facts: Mapping[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains if need be, finishes, prints the scores."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", choices=RECIPES)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where the texts are")
     parser.add_argument(

@@ -1,16 +1,32 @@
-"""What the measuring scripts share: results that are kept in a file, and the heading of a table."""
+"""What the measuring scripts share: results that are kept in a file, the heading of a table, memory, how they end."""
 
 from __future__ import annotations
 
+import math
 import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from script_modules import SCRIPTS, load_script
 
+MEGABYTE = 1 << 20
+HOLDS_MEMORY = f"held = b'x' * {100 * MEGABYTE}; print('ready', flush=True); input()"
 
-def test_results_in_the_file_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    benchmarking, path = load_script("benchmarking", monkeypatch), tmp_path / "results.jsonl"
+
+@pytest.fixture
+def benchmarking(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return load_script("benchmarking", monkeypatch)
+
+
+def test_results_in_the_file_are_read_again(tmp_path: Path, benchmarking: ModuleType) -> None:
+    path = tmp_path / "results.jsonl"
     results = [{"name": "诗", "seconds": 1.5}, {"name": "b\n"}]
     assert benchmarking.known_results(path) == []
     for result in results:
@@ -22,9 +38,129 @@ def test_cores_are_counted_where_no_set_of_them_is_known(monkeypatch: pytest.Mon
     """As on macOS."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr("textgen.machine._most_cores", None)  # that of the tests
     assert ", 3 cores, Python" in load_script("benchmarking", monkeypatch).machine()
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)
 def test_no_script_asks_for_a_set_of_cores(script: Path) -> None:
-    assert "sched_getaffinity" not in script.read_text(encoding="utf-8"), "use textgen.machine.processor_cores"
+    """A container may grant less time than its cores have."""
+    text = script.read_text(encoding="utf-8")
+    assert not re.search(r"sched_getaffinity|processor_cores|cpu_count", text), "use textgen.machine.num_cores"
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)
+def test_no_script_needs_its_docstring(script: Path) -> None:
+    """With PYTHONOPTIMIZE=2 there is none, so it has no first line."""
+    assert not re.search(r"__doc__[^\n]*(splitlines|split\()", script.read_text(encoding="utf-8")), "use partition"
+
+
+# === Memory ===
+
+
+@contextmanager
+def child(code: str) -> Iterator[int]:
+    """A process that has printed something and waits. Yields its number."""
+    command = [sys.executable, "-S", "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield process.pid
+        process.communicate("\n")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+def test_memory_is_that_of_a_process_and_those_below_it(benchmarking: ModuleType) -> None:
+    before = benchmarking.resident(os.getpid())
+    with child(HOLDS_MEMORY) as pid:
+        assert benchmarking.resident(pid) >= 100 * MEGABYTE
+        assert benchmarking.resident(os.getpid()) >= before + 90 * MEGABYTE
+    assert benchmarking.resident(pid) == 0  # it has ended
+
+
+def test_the_most_memory_is_watched_while_something_is_done(
+    benchmarking: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, sizes = threading.Event(), iter([10**14, 10**15])
+
+    def resident(pid: int) -> int:
+        size = next(sizes, 1)
+        if size == 1:
+            asked.set()
+        return size
+
+    monkeypatch.setattr(benchmarking, "resident", resident)
+    seconds, peak = benchmarking.with_memory(lambda: asked.wait(60))
+    assert 0 < seconds < 60
+    assert peak == 10**15
+
+
+def test_without_proc_the_largest_process_that_has_ended_counts(
+    benchmarking: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmarking, "resident", lambda pid: 0)
+    monkeypatch.setattr(benchmarking, "peak_memory", lambda children=False: 5.0 if children else 2.0)
+    assert benchmarking.with_memory(lambda: None)[1] == 7.0
+
+
+def test_memory_is_not_known_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert math.isnan(load_script("benchmarking", monkeypatch).peak_memory())
+
+
+# === How scripts end ===
+
+
+def print_row() -> None:
+    print("a row")
+
+
+def print_table() -> None:
+    for row in range(200_000):  # more than is kept until the end
+        print(row)
+
+
+@pytest.mark.parametrize("main", [print_row, print_table])
+def test_a_reader_that_has_left_ends_a_script_quietly(
+    main: Callable[[], None],
+    benchmarking: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with pytest.raises(SystemExit) as caught:
+            benchmarking.run_script(main)
+    assert caught.value.code == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_a_broken_pipe_to_another_process_is_an_error(
+    benchmarking: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(SystemExit) as caught:
+        benchmarking.run_script(main)
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "Error: [Errno 32] Broken pipe\n"
+
+
+def test_ctrl_c_ends_a_script_without_a_traceback(benchmarking: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        benchmarking.run_script(main)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "\nInterrupted.\n"
+
+
+@pytest.mark.parametrize("code", [None, 0, 1])
+def test_the_exit_code_is_what_a_script_returns(code: int | None, benchmarking: ModuleType) -> None:
+    with pytest.raises(SystemExit) as caught:
+        benchmarking.run_script(lambda: code)
+    assert caught.value.code == code
