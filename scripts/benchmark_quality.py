@@ -137,6 +137,9 @@ def main() -> None:
     results = {"PyTorch word_language_model": json.loads(done.stdout)}
     seconds = results["PyTorch word_language_model"]["seconds"]
     for share in options.shares:
+        if share * seconds <= BESIDES:
+            print(f"{share:.0%} of {seconds:.0f} s leaves no time to train: left out.", file=sys.stderr)
+            continue
         with tempfile.TemporaryDirectory() as folder:
             results[f"textgen, {share:.0%} of the time"] = train_textgen(options.data, share * seconds, Path(folder))
     rows = [

@@ -1,0 +1,38 @@
+"""The script that compares qualities: what PyTorch took minutes for is not lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from script_modules import load_script
+
+
+def test_a_share_that_leaves_no_time_to_train_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, seconds = load_script("benchmark_quality", monkeypatch), list[float]()
+
+    def by_torch(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        found = {"perplexity": 109.9, "seconds": 200.0, "parameters": 2_700_000}
+        return subprocess.CompletedProcess(command, 0, json.dumps(found))
+
+    def by_textgen(data: Path, time: float, models_dir: Path) -> dict[str, Any]:
+        seconds.append(time)
+        return {"perplexity": 83.8, "seconds": time, "parameters": 3_600_000}
+
+    monkeypatch.setattr(script, "subprocess", SimpleNamespace(run=by_torch, PIPE=subprocess.PIPE))
+    monkeypatch.setattr(script, "train_textgen", by_textgen)
+    arguments = ["--data", "ptb", "--shares", "0.15", "1", "0.1"]
+    monkeypatch.setattr(sys, "argv", ["benchmark_quality.py", *arguments])
+    script.main()
+    said = capsys.readouterr()
+    assert seconds == [200.0]
+    assert "15% of 200 s leaves no time to train: left out." in said.err
+    assert said.out.count("| textgen, 100% of the time | 83.8 |") == 1
+    assert "| PyTorch word_language_model | 109.9 | 200 |" in said.out
