@@ -3,10 +3,10 @@
     python scripts/measure_choices.py --text tales=tales.txt --text verse=verse.txt --minutes 1 5 --json choices.jsonl
 
 For each text and each budget, one run with nothing said, from random weights, and one for each change of what it has
-chosen: another vocabulary, size, batch, learning rate, dropout. --set adds a run with several settings, which are given
-as for `textgen train`: --set preset=small,vocab_size=4000. Runs follow one another, each in a process of its own. They
-end by the clock, so the machine must have no other work. Runs whose results are in the file are not repeated, so that
-an interrupted script goes on.
+chosen: another vocabulary, size, batch, learning rate, dropout. With --set, one with several settings, given as for
+`textgen train`, replaces those changes: --set preset=small,vocab_size=4000. Runs follow one another, each in a process
+of its own. They end by the clock, so the machine must have no other work. Runs whose results are in the file are not
+repeated, so that an interrupted script goes on.
 """
 
 from __future__ import annotations
@@ -114,7 +114,13 @@ def main() -> None:
     parser.add_argument("--text", action="append", default=[], metavar="NAME=FILE", help="a text, and what to call it")
     parser.add_argument("--minutes", type=float, nargs="*", default=[1.0], metavar="N", help="budgets of a run")
     parser.add_argument("--only", action="append", choices=list(CHANGES), metavar="CHANGE", help="run only this one")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE,...", help="add a run with these")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE,...",
+        help="a run with these, instead of the changes that --only does not name",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where each result is added")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -125,7 +131,7 @@ def main() -> None:
         parser.error("--json is missing: name the file of the results.")
     results = known_results(options.json)
     known = {(result["text"], result["minutes"], result["change"]) for result in results}
-    changes = options.only or ([] if options.set else list(CHANGES))
+    changes = options.only or ([PLANNED] if options.set else list(CHANGES))
     for minutes in options.minutes:
         for name, _, path in (each.partition("=") for each in options.text):
             for change in [*changes, *options.set]:

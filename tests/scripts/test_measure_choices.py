@@ -1,0 +1,39 @@
+"""The script that compares the settings of a plan with others."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from script_modules import load_script
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes"),
+    [
+        (["--set", "preset=small"], ["as planned", "preset=small"]),
+        (["--set", "preset=small", "--only", "batch x 2"], ["batch x 2", "preset=small"]),
+        (["--only", "batch x 2"], ["batch x 2"]),
+    ],
+)
+def test_settings_are_compared_with_the_plan(
+    arguments: list[str],
+    changes: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script, runs = load_script("measure_choices", monkeypatch), list[str]()
+
+    def by_worker(path: str, job: dict[str, Any], name: str) -> dict[str, Any]:
+        runs.append(job["change"])
+        return {"bits_per_byte": 2.0 + len(runs), "epochs": 1.0}
+
+    monkeypatch.setattr(script, "by_worker", by_worker)
+    where = ["--text", "tales=tales.txt", "--json", str(tmp_path / "choices.jsonl")]
+    monkeypatch.setattr(sys, "argv", ["measure_choices.py", *where, *arguments])
+    script.main()
+    assert runs == changes
+    assert ("| +33.3 % |" in capsys.readouterr().out) == ("as planned" in changes)
