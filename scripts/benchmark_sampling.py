@@ -7,6 +7,7 @@ PyTorch runs in float32, bfloat16 autocast and with weights quantised to int8 (d
 also with Gumbel noise and the largest logit in place of softmax and multinomial, its quickest way to draw. textgen runs
 by NumPy in float32 and by ONNX Runtime in int8. All run with an allocator that keeps its memory. A second table says
 which share of a step textgen's samplers take; the logits are spread as those of a model with a perplexity near 90.
+Texts keep to words that exist, as those of `textgen sample` do, except where the temperature alone is measured.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from benchmarking import Result, arguments, interleave, peak_memory, report, run_script, save
 
+FABLES = Path(__file__).parent.parent / "corpora" / "fables.txt"
 UNITS, VOCAB_SIZE, TEMPERATURE = 512, 8000, 0.8
 STEPS, CALLS = 32, 8
 GUMBEL = "int8, Gumbel"  # a way to draw
@@ -28,7 +31,7 @@ ALL_SAMPLERS: dict[str, Any] = {
     "repeat_penalty": 1.1, "presence_penalty": 0.1, "frequency_penalty": 0.05, "dry_multiplier": 0.8,
 }  # fmt: skip
 CHAINS: dict[str, dict[str, Any]] = {
-    "temperature": {"temperature": TEMPERATURE, "min_p": 0.0},
+    "temperature": {"temperature": TEMPERATURE, "min_p": 0.0, "coin_words": True},  # all that PyTorch does
     "default settings": {},
     "all samplers": ALL_SAMPLERS,
     "all samplers and constraints": ALL_SAMPLERS
@@ -62,7 +65,6 @@ def textgen_steps(run: Result) -> tuple[Callable[[], None], Result]:
     from textgen.generation.sampler import Sampler
     from textgen.model.config import ModelConfig
     from textgen.model.numpy_model import NumpyModel
-    from textgen.tokenizer.tokenizer import ByteTokenizer
 
     shape = ModelConfig(VOCAB_SIZE, embedding_dim=UNITS, hidden_units=UNITS, num_layers=2)
     rng = np.random.default_rng(0)
@@ -72,9 +74,8 @@ def textgen_steps(run: Result) -> tuple[Callable[[], None], Result]:
     if "int8" in (run.get("precision"), run.get("kind")):
         model = int8_model(shape, weights)
     config = SamplingConfig(**CHAINS[run["chain"]])
-    tokenizer = ByteTokenizer()
-    tokenizer.piece_bytes += [b"?"] * (VOCAB_SIZE - tokenizer.vocab_size)
-    sampler = Sampler([replace(config, seed=seed) for seed in range(rows)], tokenizer)
+    tokenizer, words = vocabulary()
+    sampler = Sampler([replace(config, seed=seed) for seed in range(rows)], tokenizer, words=words)
     state, ids = model.initial_state(rows), np.ones(rows, np.int32)
     spent = {"sampling": 0.0}
 
@@ -87,6 +88,21 @@ def textgen_steps(run: Result) -> tuple[Callable[[], None], Result]:
             spent["sampling"] += time.perf_counter() - started
 
     return steps, spent
+
+
+def vocabulary() -> tuple[Any, Any]:
+    """Words of the bundled fables, and their first letters and the others as tokens of their own; which words exist."""
+    from textgen.dataset.word_filter import count_words, word_filter
+    from textgen.generation.word_tokens import word_tokens
+    from textgen.tokenizer.tokenizer import ByteTokenizer
+
+    counts, tokenizer = count_words([FABLES.read_text(encoding="utf-8")]), ByteTokenizer()
+    words = [word for word, _ in counts.most_common()]
+    parts = [f" {word}" for word in words]
+    parts += [part for at in range(2, 9) for word in words for part in (f" {word[:at]}", word[at:])]
+    tokens = [part.encode() for part in dict.fromkeys(parts) if part]
+    tokenizer.piece_bytes += tokens[: VOCAB_SIZE - tokenizer.vocab_size]
+    return tokenizer, word_tokens(tokenizer, word_filter(counts))
 
 
 def int8_model(shape: Any, weights: Any) -> Any:

@@ -20,7 +20,6 @@ import numpy as np
 from benchmarking import run_script
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.generator import Generator
 from textgen.saved_model.saved_model import load_model
 
 TIMES, WORDS, STRETCH = 4, 4, 32
@@ -81,8 +80,7 @@ def main() -> None:
     options = parser.parse_args()
     corpus = options.corpus.read_text(encoding="utf-8")
     known, vocabulary = set(stretches(corpus)), set(corpus.split())
-    saved = load_model(options.model, options.models_dir)
-    generator = Generator(saved.numpy_model(), saved.tokenizer)
+    generator = load_model(options.model, options.models_dir).generator(runtime="numpy")
     print("| settings | temperature | a line loops | words loop | copied | invented words |\n|---|---|---|---|---|---|")
     (sample,) = generator.generate("", SamplingConfig(seed=0, max_tokens=options.tokens))
     starts = range(0, len(corpus) - len(sample.text), len(corpus) // options.texts)
