@@ -119,7 +119,7 @@ def main() -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE,...",
-        help="a run with these, instead of the changes that --only does not name",
+        help="run these settings, and as planned or what --only names",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where each result is added")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
