@@ -23,6 +23,7 @@ from textgen.errors import TrainingError
 from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import locked
 from textgen.training.config import TrainingConfig
+from textgen.training.lr_finder import Point
 
 
 @pytest.fixture
@@ -55,6 +56,25 @@ def test_from_a_base_takes_it_whatever_the_text(fables: Path) -> None:
     assert json.loads(dry_run(fables, "--json").stdout)["base"]["name"] is None
     made = json.loads(dry_run(fables, "--json", "--from", "english").stdout)
     assert (made["base"]["name"], made["base"]["decided_by"]) == ("english", "given")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_losses_without_a_clear_fall_are_shown_and_no_rate_is_suggested(
+    fables: Path, as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [Point(10.0**power, 5.0) for power in range(-6, 0)]
+    monkeypatch.setattr("textgen.training.lr_sweep.find_learning_rate", lambda plan, **options: points)
+    flags = ["--find-learning-rate", "--models-dir", str(fables.parent), *["--json"] * as_json]
+    result = CliRunner().invoke(textgen, ["train", str(fables), *flags])
+    assert result.exit_code == 1
+    assert "Error: The loss fell at none of the learning rates that were tried" in result.stderr
+    if as_json:
+        found = json.loads(result.stdout)
+        assert (found["suggestion"], len(found["points"])) == (None, 6)
+    else:
+        assert result.stdout.startswith("learning rate  nats per token\n        1e-06  5.0000\n")
+        assert result.stdout.count("*") == 6  # the plot
+        assert "Suggested" not in result.stdout
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"], ["--workers", "2"]])

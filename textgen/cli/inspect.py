@@ -192,10 +192,13 @@ def _print_summary(seen: Inspection) -> None:
         output.line(f"A cell of kind {CELLS[config.cell]} has no {', no '.join(missing)}.")
     _print_cells(seen)
     output.line()
-    output.line("tokens of context   extra bits per token: rest dropped   the 64 before shuffled")
+    heads = "tokens of context", "extra bits per token: rest dropped", "64 before shuffled, rest dropped"
+    output.line("   ".join(heads))
     for length, dropped, shuffled in zip(memory.lengths, memory.dropped, memory.shuffled, strict=True):
         lost = ["-" if math.isnan(value) else f"{value:.3f}" for value in (dropped, shuffled)]
-        output.line(f"{length:17,}   {lost[0]:>34}   {lost[1]:>34}")
+        output.line(
+            "   ".join(f"{text:>{len(head)}}" for head, text in zip(heads, [f"{length:,}", *lost], strict=True))
+        )
     output.line()
     last = len(seen.flow.norms) - 1
     reach = (

@@ -418,11 +418,17 @@ def _find_learning_rate(plan: Plan, say: Say, as_json: bool, distribution: Distr
     from textgen.training.lr_sweep import find_learning_rate
 
     points = find_learning_rate(plan, say=say, distribution=distribution)
-    suggested = lr_finder.suggestion(points)
+    suggested, failure = None, None
+    try:
+        suggested = lr_finder.suggestion(points)
+    except TrainingError as error:  # the losses show why
+        failure = error
     if as_json:
         output.json_line({"suggestion": suggested, "points": [asdict(point) for point in points]}, indent=2)
     else:
         output.line(lr_finder.describe(points, suggested))
+    if failure:
+        raise failure
 
 
 def _print_result(arguments: Arguments, saved: ModelFolder) -> None:

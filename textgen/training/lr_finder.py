@@ -107,15 +107,16 @@ def _falls(nats: np.ndarray) -> tuple[np.ndarray, float]:
     return falls, float(np.median(changes)) / (MAD_OF_NORMAL * math.sqrt(6))
 
 
-def describe(points: Sequence[Point], suggested: float) -> str:
-    """Formats a sweep as a table, a plot and the suggested rate."""
+def describe(points: Sequence[Point], suggested: float | None) -> str:
+    """Formats a sweep as a table, a plot and the suggested rate, if there is one."""
     rows = [f"{point.learning_rate:>13.3g}  {point.nats_per_token:.4f}" for point in points[:: max(1, STEPS // 20)]]
     head = "learning rate  nats per token"
-    return "\n".join([head, *rows, "", *plot(points, suggested), "", f"Suggested: --learning-rate {suggested:g}"])
+    found = [] if suggested is None else ["", f"Suggested: --learning-rate {suggested:g}"]
+    return "\n".join([head, *rows, "", *plot(points, suggested), *found])
 
 
-def plot(points: Sequence[Point], suggested: float) -> list[str]:
-    """Plots a sweep in text: loss upwards, logarithm of the rate to the right, a bar at the suggested rate."""
+def plot(points: Sequence[Point], suggested: float | None) -> list[str]:
+    """Plots a sweep in text: loss upwards, logarithm of the rate to the right, a bar at a suggested rate."""
     nats = np.array([point.nats_per_token for point in points])
     rates = np.log([point.learning_rate for point in points])
     low, high = float(nats.min()), float(nats.max())
@@ -125,7 +126,8 @@ def plot(points: Sequence[Point], suggested: float) -> list[str]:
         return round(min(1.0, max(0.0, share)) * (PLOT_COLUMNS - 1))  # a suggestion is rounded, so it may lie beyond
 
     grid = np.full((PLOT_ROWS, PLOT_COLUMNS), " ")
-    grid[:, column(math.log(suggested))] = "|"
+    if suggested is not None:
+        grid[:, column(math.log(suggested))] = "|"
     for rate, value in zip(rates.tolist(), nats.tolist(), strict=True):
         grid[round((high - value) / max(1e-9, high - low) * (PLOT_ROWS - 1)), column(rate)] = "*"
     labels = [f"{high:8.3f} ", *[" " * 9] * (PLOT_ROWS - 2), f"{low:8.3f} "]

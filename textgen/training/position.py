@@ -35,7 +35,7 @@ class Position:
         reductions: Reductions of the learning rate by the schedule "plateau".
         learning_rate: Learning rate set by an observer; None to follow the schedule.
         settings: Settings of training, by name, that led here; none in checkpoints of older versions.
-        is_finished: Whether the run ended here, and not by an error or a signal.
+        is_finished: Whether the run ended at the last validation, and not by an error or a signal.
         train_nats: Sum of the losses since the last validation, in nats per token.
         train_steps: Number of losses in this sum.
         health: Losses that were not finite or diverged.
@@ -102,7 +102,7 @@ class Position:
             self.learning_rate, self.reductions, self.waited = None, 0, 0
         if changed and self.is_finished:
             self.without_improvement = 0
-        self.settings, self.is_finished = dict(settings), False
+        self.settings = dict(settings)
 
     def add_loss(self, nats: float) -> None:
         """Counts the loss of an update, in nats per token."""

@@ -132,7 +132,7 @@ class Trainer:
     # === The loop ===
 
     def run(self, observers: Sequence[Observer], about: RunReport, step_timeout: float | None = None) -> str:
-        """Trains until the budget is spent, an observer stops the run, or patience ends.
+        """Trains until the planned length is reached, an observer stops the run, or patience ends.
 
         Args:
             observers: Called at each step, at each validation and at the end.
@@ -178,7 +178,7 @@ class Trainer:
                 is_over = False  # goes on from the checkpoint
 
     def _only_validate(self, observers: Sequence[Observer]) -> str:
-        """Validates and saves a resumed run whose new, smaller budget is spent before its first validation.
+        """Validates and saves a resumed run whose new, smaller length is reached before its first validation.
 
         Returns:
             Why the run is over.
@@ -259,7 +259,7 @@ class Trainer:
             reason = self._validate(observers) or reason
             reason = reason or self._agree(observers)  # a callback may stop the run because of its score
         if must_save or reason or self._stop.signal:
-            position.is_finished = bool(reason)
+            position.is_finished |= bool(reason)
             self.save_checkpoint()
             self._agree(observers)  # validating and saving take long: a signal may have come since
         if self._stop.signal:

@@ -87,9 +87,9 @@ class Validator:
         """
         self._averaging.before_validation()
         with self._averaging.applied():
-            report = self._score(position, with_sample)
+            report, improved = self._score(position, with_sample)
         if report:
-            self._record(position, report)
+            self._record(position, report, improved)
         return report
 
     def is_same_text(self, valid_tokens: int | None) -> bool:
@@ -147,45 +147,52 @@ class Validator:
             self._hooks.save_best(self.best_scores, self._unsaved)
         self._unsaved = {}
 
-    def _score(self, position: Position, with_sample: bool) -> ValidationReport | None:
-        """Scores the weights as they are, and remembers them if they are the best."""
+    def _score(self, position: Position, with_sample: bool) -> tuple[ValidationReport | None, bool]:
+        """Scores the weights as they are, and remembers them if they are the best.
+
+        Returns:
+            The scores, and whether they are better than those of all validations so far. Saved weights that these do
+            not count may still be better: see `Position.kept_nats_per_token`.
+        """
         scores = self._scores()
         nats = scores.nats_per_token
         (nats,) = self._distribution.total([nats if self._distribution.is_chief else 0.0])
         if not math.isfinite(nats):
-            return None
+            return None, False
         improved = position.best_nats_per_token is None or nats < position.best_nats_per_token
         due = int(self._reader.progress(position) * self._config.num_validations)
         position.validations = max(position.validations + 1, due)
         if improved:
             position.best_nats_per_token, position.best_step = nats, position.step
             position.valid_tokens = self._config.valid_tokens
-        if improved and (position.kept_nats_per_token is None or nats <= position.kept_nats_per_token):
+        is_best = improved and (position.kept_nats_per_token is None or nats <= position.kept_nats_per_token)
+        if is_best:
             position.kept_nats_per_token = None
             self.best_scores = scores
             self._unsaved = self._model.weights_as_arrays() if self._distribution.is_chief else {}
-        return ValidationReport(
+        report = ValidationReport(
             step=position.step,
             epochs=self._reader.epochs(position),
             train_nats_per_token=position.mean_loss(),
             nats_per_token=nats,
             perplexity_per_token=perplexity(nats),
             bits_per_byte=scores.bits_per_byte,
-            improved=improved,
+            improved=is_best,
             sample=self._hooks.write_sample() if with_sample else "",
         )
+        return report, improved
 
     def _scores(self) -> Scores:
         return self.evaluator.scores(self._held_out, self._config.valid_tokens)
 
-    def _record(self, position: Position, report: ValidationReport) -> None:
+    def _record(self, position: Position, report: ValidationReport, improved: bool) -> None:
         """Counts a validation for patience, for the schedule plateau and for NT-ASGD."""
         waited_for_mean = self._averaging.is_waiting
         self._averaging.on_validation(report.nats_per_token)
-        position.train_nats, position.train_steps = 0.0, 0
-        position.without_improvement = 0 if report.improved or waited_for_mean else position.without_improvement + 1
+        position.train_nats, position.train_steps, position.is_finished = 0.0, 0, False
+        position.without_improvement = 0 if improved or waited_for_mean else position.without_improvement + 1
         if self._config.schedule != "plateau":
             return
-        position.waited = 0 if report.improved else position.waited + 1
+        position.waited = 0 if improved else position.waited + 1
         if position.waited > self._config.plateau_patience:
             position.reductions, position.waited = position.reductions + 1, 0
