@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streams import corpus_of
@@ -13,11 +15,13 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset import repeated_documents
 from textgen.dataset.corpus_preparation import prepare_corpus
-from textgen.dataset.repeated_documents import LEAST_BYTES, Repeated
+from textgen.dataset.repeated_documents import LEAST_BYTES, DocumentHashes, Repeated
 from textgen.dataset.token_cache import encode_and_split
 from textgen.dataset.token_files import SUMMARY, read_description
 from textgen.errors import CorpusError
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
 
 BUNDLED = Path(__file__).parents[2] / "corpora"
 
@@ -92,6 +96,42 @@ def test_only_so_many_held_out_documents_are_in_memory(tmp_path: Path, monkeypat
     documents = texts(30)
     data = encode_and_split(corpus_of(tmp_path, documents), ByteTokenizer(), corpus_of(tmp_path, documents, "b.txt"))
     assert counts_in(data.train.folder) == Repeated(10, 10)
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 18])
+def test_documents_with_unknown_words_are_not_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(repeated_documents, "BLOCK_TOKENS", block)
+    documents = [f"The order {number} of a customer was sent in May." for number in range(1000, 1300)]
+    words = train_tokenizer(["The order of a customer was sent in May."] * 9, TokenizerConfig("word"))
+    assert len({tuple(ids) for ids in words.encode_batch(documents)}) == 1
+    data = encode_and_split(corpus_of(tmp_path, documents), words)
+    assert counts_in(data.train.folder) == Repeated(0, data.valid.summary.documents)
+    known = ["The order of a customer was sent in May.", "The customer was sent in May. The order was in May."]
+    held_out = corpus_of(tmp_path, [*known, *documents[:9]], "valid.txt")
+    data = encode_and_split(corpus_of(tmp_path, [*known, *documents]), words, held_out)
+    assert counts_in(data.train.folder) == Repeated(2, 11)
+
+
+def test_the_training_text_is_not_hashed_where_no_message_is_possible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = list[str]()
+    of = DocumentHashes.of
+
+    def noted(self: DocumentHashes, path: Path) -> Iterator[Any]:
+        hashed.append(path.stem)
+        return of(self, path)
+
+    monkeypatch.setattr(DocumentHashes, "of", noted)
+    corpus = corpus_of(tmp_path, texts(100))
+    for count, names in {1: ["valid"], 2: ["valid", "train"]}.items():
+        for short, expected in {18 * count: names, 100: ["valid"]}.items():
+            hashed.clear()
+            held_out = corpus_of(tmp_path, [*texts(count), *["x"] * short], f"{count}-{short}.txt")
+            encode_and_split(corpus, ByteTokenizer(), held_out)
+            assert hashed == expected
 
 
 def test_files_without_the_counts_are_read(tmp_path: Path) -> None:

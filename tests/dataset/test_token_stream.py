@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import string
 import tempfile
@@ -437,6 +438,20 @@ def test_a_file_that_grows_while_it_is_encoded_is_named(tmp_path: Path, which: s
     assert len(
         encode_and_split(corpus_of(tmp_path, ["a text"] * 30), Spy(), corpus_of(tmp_path, ["b"], "valid.txt")).train
     )
+
+
+def test_an_entry_of_another_format_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the files of format 5, labels of .json records may be others, and nothing says what is repeated."""
+    path = tmp_path / "a.json"
+    rows = [{"text": f"text {number}", "by": "inner"} for number in range(30)]
+    path.write_text(json.dumps({"by": "outer", "data": rows}), encoding="utf-8")
+    corpus = Corpus([path], CorpusConfig(text_field="data.text", labels="by"))
+    with monkeypatch.context() as patch:
+        patch.setattr(token_cache, "FORMAT", 5)
+        old = encode_and_split(corpus, ByteTokenizer(["inner", "outer"]))
+    new = encode_and_split(corpus, ByteTokenizer(["inner", "outer"]))
+    assert new.train.folder != old.train.folder
+    assert new.train.folder == encode_and_split(corpus, ByteTokenizer(["inner", "outer"])).train.folder
 
 
 def test_an_incomplete_cache_is_encoded_again(tmp_path: Path) -> None:

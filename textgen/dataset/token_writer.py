@@ -202,7 +202,8 @@ def encode_parts(
 
 def _repeated(folder: Path, tokenizer: Tokenizer, dtype: np.dtype) -> Repeated:
     sizes = np.array([len(piece) for piece in tokenizer.piece_bytes])
-    hashes = DocumentHashes(dtype, tokenizer.eos_id, sizes, tokenizer.first_label if tokenizer.labels else None)
+    first_label = tokenizer.first_label if tokenizer.labels else None
+    hashes = DocumentHashes(dtype, tokenizer.eos_id, tokenizer.unk_id, sizes, first_label)
     train, valid = (folder / f"{split}{IDS}.bin" for split in SPLITS)
     return count_repeated(train, valid, hashes)
 
