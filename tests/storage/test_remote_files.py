@@ -226,6 +226,32 @@ def test_a_member_changes_with_an_archive_elsewhere(memory: Any, server: FileSer
             assert read(f"tar://a.txt::{address}") == [text]
 
 
+@pytest.mark.parametrize("cache", ["simplecache", "filecache"])
+def test_files_through_a_cache_have_versions_of_their_own(memory: Any, tmp_path: Path, cache: str) -> None:
+    (tmp_path / "c").mkdir()
+    for name in ("a.txt", "b.txt"):
+        memory.pipe(f"/c/{name}", name.encode())
+        (tmp_path / "c" / name).write_text(name)
+    for place in ("memory://c", f"file://{tmp_path}/c", f"{tmp_path}/c"):
+        for address in (f"{cache}::{place}/*.txt", f"{cache}::{place}"):
+            files = find_files(address)
+            assert [file.head(9) for file in files] == [b"a.txt", b"b.txt"]
+            assert all(file.version and file.version == file.shared_version for file in files)
+            corpus = Corpus([address], CorpusConfig(documents="file"))
+            assert list(corpus.documents()) == read(*corpus.places) == ["a.txt", "b.txt"]
+    (file,) = find_files(f"{cache}::memory://c/a.txt")
+    assert "base" not in json.loads(file.version)
+
+
+def test_a_member_has_the_version_of_its_archive_through_a_cache_too(memory: Any, tmp_path: Path) -> None:
+    path = tar(tmp_path / "a.tar", "text")
+    memory.pipe("/a.tar", path.read_bytes())
+    for address in ("tar://a.txt::simplecache::memory://a.tar", f"simplecache::tar://a.txt::{path}"):
+        (file,) = find_files(address)
+        assert "base" in json.loads(file.version)
+        assert file.head(9) == b"text"
+
+
 def test_a_damaged_archive(tmp_path: Path) -> None:
     for protocol in ("zip", "tar"):
         path = tmp_path / f"a.{protocol}"

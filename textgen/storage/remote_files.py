@@ -40,6 +40,7 @@ VERSIONS = (
     "Last-Modified", "last_modified", "mtime", "updated", "created",
 )  # fmt: skip
 """What the file systems call that which changes with a file."""
+ARCHIVES = ("zip", "tar", "libarchive")  # file systems whose files are the members of one file
 
 
 @dataclass(frozen=True)
@@ -251,23 +252,25 @@ def _is_hidden(path: str, dotted: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class _Base:
-    """The file at the end of a chain of links, such as the archive that holds the file to be read.
+    """What is at the end of a chain of links: the archive that holds the file to be read, or what a cache is for.
 
     Attributes:
-        chain: The links after the first, with an absolute path for a file of this machine; "" if there are none.
-        version: What changes with the file.
-        is_local: Whether it is on this machine.
+        chain: The links after the first, with an absolute path on this machine; "" if there are none.
+        is_archive: Whether it is an archive, so that the file to be read changes with it.
+        version: What changes with the archive.
+        is_local: Whether the archive is on this machine.
     """
 
-    chain: str
-    version: Mapping[str, str]
-    is_local: bool
+    chain: str = ""
+    is_archive: bool = False
+    version: Mapping[str, str] = field(default_factory=dict)
+    is_local: bool = False
 
     def versions(self, info: Mapping[str, Any]) -> tuple[str, str]:
         """`RemoteFile.version` and `RemoteFile.shared_version` of a file with this base."""
         own = _version(info)
         version = shared = own
-        if self.chain:
+        if self.is_archive:
             has_checksum = "CRC" in own
             version = {**own, "base": json.dumps(self.version)} if self.version else own if has_checksum else {}
             shared = own if has_checksum else {} if self.is_local else version
@@ -275,12 +278,15 @@ class _Base:
 
 
 def _base_of(address: str) -> _Base:
-    """Finds the file at the end of a chain of links. Raises `RemoteError` if it cannot be reached."""
+    """Finds what is at the end of a chain of links. Raises `RemoteError` if it is an archive that cannot be reached."""
     *links, base = address.split("::")
     if not links:
-        return _Base("", {}, is_local=False)
+        return _Base()
     system, path = open_file_system(base)
     is_local, version = is_on_this_machine(system), dict[str, str]()
+    chain = "".join(f"::{link}" for link in [*links[1:], path if is_local else base])
+    if not any(link.partition("://")[0].lower() in ARCHIVES for link in links):
+        return _Base(chain)  # a cache, say, of a folder or of the files that a pattern matches
     for attempt in attempts(address):
         with attempt:
             if is_local:
@@ -291,7 +297,7 @@ def _base_of(address: str) -> _Base:
                 version = _version(info)
                 if version:
                     version["size"] = str(info.get("size"))
-    return _Base("".join(f"::{link}" for link in [*links[1:], path if is_local else base]), version, is_local)
+    return _Base(chain, True, version, is_local)
 
 
 def _remote_file(address: str, path: str, system: Any, info: Mapping[str, Any], base: _Base) -> RemoteFile:
