@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import random
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -252,12 +253,27 @@ def test_subtitles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -
         (["one", "2", "", "3", "0:00:03.5-->0:00:04.5 X1:40", "two"], ["one", "2", "two"]),
         (["42", "43", "2", "00:03.000  -->  00:04.000 align:start", "<i>44</i>"], ["42", "43", "44"]),
         (["2", "00:00:03, 000 --> 00:00:04, 000", "5 --> 6"], ["5 --> 6"]),
+        (["one", "", "2", "00:00:01,000 ---> 00:00:02,000", "two"], ["one", "two"]),
+        (["one", "", "2", "00:00:03;000 --> 00:00:04;000", "two"], ["one", "two"]),
+        (["one", "", "2", "00:00:01,000 --> ", "two"], ["one", "two"]),
+        (["one", "", "2", "00:00:01,000 -->", "two"], ["one", "two"]),
+        (["one", "", "2", "00 : 00 : 01,000 --> 00 : 00 : 02,000", "two"], ["one", "two"]),
+        (["one", "", "2", "00:00:01,000 --> later", "two"], ["one", "two"]),
+        (["5 -->", "5 --> 6:00", "... --> go", "... --> 1:00", "-- 1:0 x --> go"],) * 2,
     ],
 )
 @pytest.mark.parametrize("suffix", [".srt", ".vtt"])
 def test_what_is_a_time_of_a_subtitle(tmp_path: Path, lines: list[str], shown: list[str], suffix: str) -> None:
     path = write(tmp_path, f"a{suffix}", "\n".join(["1", "00:00:01,000 --> 00:00:02,000", *lines]))
     assert one(path) == "".join(f"{line}\n" for line in shown)
+
+
+def test_no_line_of_subtitles_takes_long(tmp_path: Path) -> None:
+    lines = [(mark * 300_000)[:300_000] for mark in ("1", "1 ", "1:", "-", "1:-", "1:->", " ")]
+    path = write(tmp_path, "a.srt", "\n".join(["00:00:01,000 --> 00:00:02,000", *lines]))
+    start = time.process_time()
+    one(path)
+    assert time.process_time() - start < 2
 
 
 def test_documents_are_those_of_the_text(tmp_path: Path) -> None:

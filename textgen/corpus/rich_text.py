@@ -52,7 +52,7 @@ VOID = {
 CDATA, CDATA_END = "<![CDATA[", "]]>"  # around text in XHTML in which < and & are no markup
 LONGEST_TAG = 1 << 16  # number of characters of a tag that are held until it ends
 TAG = re.compile(r"</?(?:[A-Za-z]|\d\d:)[^<>\n]*>|\{\\[^{}\n]*\}")  # a tag in subtitles
-TIMES = re.compile(r"\s*-?\d+(?:[:.,]\s?\d+)+\s*-->\s*-?\d+(?:[:.,]\s?\d+)+")  # of a subtitle
+TIMES = re.compile(r"(?=[\s:.,;-]*\d)(?=[\s\d-]*[:.,;])[\s\d:.,;-]*-->")  # of a subtitle, also if slightly malformed
 PDF_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError,
     ValueError, struct.error, zlib.error,
