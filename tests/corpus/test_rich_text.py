@@ -154,13 +154,16 @@ def test_the_encoding_that_a_page_names(tmp_path: Path, head: str, encoding: str
 
 LABELS = {
     "shift_jis shift-jis sjis x-sjis ms_kanji windows-31j csshiftjis": (b"\x87\x40\x93\xfa", "①日"),
-    "euc-jp x-euc-jp": (b"\xad\xa1\xc6\xfc", "①日"),
+    "euc-jp x-euc-jp": (b"\xad\xa1\xad\xf0\xc6\xfc\x8f\xb0\xa1\x8e\xb1\xf9\xa1\xfc\xfe", "①≒日丂ｱ纊＂"),
     "euc-kr ks_c_5601-1987 ks_c_5601-1989 korean ksc5601 windows-949": (b"\xb0\xa1\x94\xee", "가뷁"),
     "big5 big5-hkscs cn-big5 csbig5 x-x-big5": (b"\xa4\xe9\x9d\xf7", "日咗"),
     "gb2312 gbk x-gbk gb_2312-80 chinese gb18030": (b"\xc8\xd5\x81\x30\x84\x36", "日¥"),
     "iso-8859-1 ISO8859-1 latin1 ascii us-ascii windows-1252 x-cp1252": (b"\x93\xe9\x81\x94", "“é\x81”"),
     "iso-8859-2 iso88592 latin2": (b"\xa1\x80", "Ą\x80"),
-    "iso-8859-8-i logical": (b"\xe0", "א"),
+    "iso-8859-6 iso88596": (b"\xc7", "ا"),
+    "iso-8859-7 iso88597": (b"\xe1", "α"),
+    "iso-8859-8-i iso88598 logical": (b"\xe0", "א"),
+    "iso-8859-15 iso885915": (b"\xa4", "€"),
     "iso-8859-9 latin5 windows-1254": (b"\x93\xfe\x9e", "“ş\x9e"),
     "iso-8859-11 tis-620 windows-874 dos-874": (b"\x85\xa1\x81", "…ก\x81"),
     "windows-1251 x-cp1251": (b"\xe4\x98", "д\x98"),
@@ -181,7 +184,19 @@ def test_pages_are_in_the_encodings_in_which_browsers_read_them(tmp_path: Path, 
         assert one(epub(tmp_path / "a.epub", {"one": chapter})) == f"{text}\n", label
 
 
-@pytest.mark.parametrize(("label", "data"), [("windows-1253", b"\xd2"), ("shift_jis", b"\x81\x20"), ("utf-8", b"\x81")])
+@pytest.mark.parametrize(
+    ("label", "data"),
+    [
+        ("windows-1253", b"\xd2"),
+        ("shift_jis", b"\x81\x20"),
+        ("utf-8", b"\x81"),
+        ("euc-jp", b"\xf5\xa1"),
+        ("euc-jp", b"\xf9\xff"),
+        ("euc-jp", b"\xff\xa1"),
+        ("euc-jp", b"\xad\x7f"),
+        ("euc-jp", b"\xad"),
+    ],
+)
 def test_a_page_that_is_not_in_its_encoding_is_refused(tmp_path: Path, label: str, data: bytes) -> None:
     with pytest.raises(CorpusError, match=r"a\.html is not .* text: byte 0x.. at offset \d+\."):
         read(write(tmp_path, "a.html", b"<meta charset=%b><p>" % label.encode() + data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from contextlib import suppress
 
 from textgen.errors import CorpusError
 
@@ -15,17 +16,19 @@ NOT_OF_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape")
 
 LARGER = {
     "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "iso8859-11": "cp874", "tis-620": "cp874",
-    "shift_jis": "cp932", "euc_jp": "euc_jis_2004", "euc_kr": "cp949", "big5": "big5hkscs", "gb2312": "gb18030",
-    "gbk": "gb18030",
+    "shift_jis": "cp932", "euc_kr": "cp949", "big5": "big5hkscs", "gb2312": "gb18030", "gbk": "gb18030",
 }  # fmt: skip
-"""Encodings of which browsers read the larger one that contains it, by Python's names (encoding.spec.whatwg.org)."""
+"""Encodings of which browsers read the larger one that contains it, by Python's names (encoding.spec.whatwg.org).
+
+Python has no codec for the larger one of euc_jp: `WEB_ERRORS` adds the characters that are missing.
+"""
 
 WEB_LABELS = {
     "utf-8": "unicode-1-1-utf-8 unicode11utf8 unicode20utf8 x-unicode20utf8",
-    "iso8859-6": "csiso88596e csiso88596i iso-8859-6-e iso-8859-6-i",
-    "iso8859-7": "sun_eu_greek",
-    "iso8859-8": "csiso88598e csiso88598i iso-8859-8-e iso-8859-8-i logical visual",
-    "iso8859-15": "csisolatin9",
+    "iso8859-6": "csiso88596e csiso88596i iso-8859-6-e iso-8859-6-i iso88596",
+    "iso8859-7": "iso88597 sun_eu_greek",
+    "iso8859-8": "csiso88598e csiso88598i iso-8859-8-e iso-8859-8-i iso88598 logical visual",
+    "iso8859-15": "csisolatin9 iso885915",
     "koi8-r": "koi koi8",
     "koi8-u": "koi8-ru",
     "mac-roman": "csmacintosh mac x-mac-roman",
@@ -42,20 +45,32 @@ WEB_LABELS = {
 """The names of encodings in web pages that Python does not know, separated by spaces."""
 OF_LABELS = {label: encoding for encoding, labels in WEB_LABELS.items() for label in labels.split()}
 
+OF_EUC = range(0xA1, 0xFF)  # bytes of the characters with two bytes in EUC-JP
 WEB_ERRORS = "textgen-web"
-"""How pages are decoded: bytes that an encoding with one byte a character leaves open are control characters, as in
-browsers. Other bytes that are not in the encoding are errors."""
+"""How pages are decoded, as in browsers: bytes that an encoding with one byte a character leaves open are control
+characters, and EUC-JP has the characters of NEC and IBM. Other bytes that are not in the encoding are errors."""
 
 
-def _control_character(error: UnicodeError) -> tuple[str, int]:
-    if isinstance(error, UnicodeDecodeError) and error.encoding == "charmap":
-        byte = error.object[error.start]
-        if 0x80 <= byte < 0xA0:
-            return chr(byte), error.start + 1
+def _as_browsers(error: UnicodeError) -> tuple[str, int]:
+    """Handles the errors of decoders by the rules of `WEB_ERRORS`."""
+    if isinstance(error, UnicodeDecodeError):
+        found = error.object[error.start : error.start + 2]
+        if error.encoding == "charmap" and 0x80 <= found[0] < 0xA0:
+            return chr(found[0]), error.start + 1
+        if error.encoding == "euc_jp" and len(found) == 2 and all(byte in OF_EUC for byte in found):
+            with suppress(UnicodeDecodeError):
+                return _shift_jis(*found).decode("cp932"), error.start + 2
     raise error
 
 
-codecs.register_error(WEB_ERRORS, _control_character)
+def _shift_jis(first: int, second: int) -> bytes:
+    """The bytes in Shift JIS of a character in EUC-JP: both are made of a row and a cell of the same table."""
+    row, cell = first - OF_EUC.start, second - OF_EUC.start
+    lead, trail = 0x81 + row // 2, 0x40 + cell + row % 2 * 94
+    return bytes([lead + 0x40 * (lead > 0x9F), trail + (trail >= 0x7F)])
+
+
+codecs.register_error(WEB_ERRORS, _as_browsers)
 
 
 def text_decoder(encoding: str, errors: str = "strict") -> codecs.IncrementalDecoder:
