@@ -20,7 +20,7 @@ class BuildWithBases(build_py):
     def run(self) -> None:
         """Builds; an editable installation reads the bases where they are."""
         built = Path(self.build_lib, "textgen")
-        if not self.editable_mode and built.exists():
+        if not self.editable_mode and built.exists() and not built.samefile("textgen"):  # not the source itself
             shutil.rmtree(built)  # of an earlier build, which may have files that are no longer in the source
         super().run()
         if not self.editable_mode:

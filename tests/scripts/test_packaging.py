@@ -44,6 +44,15 @@ def test_files_that_were_removed_stay_out_of_later_wheels(project: Path) -> None
     assert files == {"__init__.py", "bases/english/config.json"}
 
 
+@pytest.mark.parametrize("place", [".", "link"])
+def test_a_build_into_the_source_keeps_it(project: Path, place: str) -> None:
+    (project / "link").symlink_to(project)
+    (project / "textgen" / "__init__.py").write_text("x = 1\n")
+    build(project, "build_py", "--build-lib", place)
+    assert (project / "textgen" / "__init__.py").read_text() == "x = 1\n"
+    assert (project / "textgen" / "bases" / "english" / "config.json").exists()
+
+
 def test_a_source_distribution_has_the_bases_and_no_tests(project: Path) -> None:
     manifest = (project / "MANIFEST.in").read_text(encoding="utf-8")
     (project / "MANIFEST.in").write_text(f"include tests/*.py\n{manifest}")  # the default of later setuptools

@@ -22,15 +22,19 @@ case "$*" in
 esac
 """
 
+ANEW = "Making .venv anew: it was made in another folder, or for another Python."
+
 
 class Checkout:
     """A folder with a copy of the script, and interpreters: python3 is Python 3.11.
 
     Attributes:
         folder: The checkout.
+        said: What the last run of the script wrote to stderr.
     """
 
     def __init__(self, folder: Path, pause: float = 0.0) -> None:
+        self.said = ""
         self.folder, self._log, self._programs = folder / "checkout", folder / "log", folder / "programs"
         (self.folder / "scripts").mkdir(parents=True)
         shutil.copy(SCRIPTS / "setup", self.folder / "scripts")
@@ -55,8 +59,8 @@ class Checkout:
     def setup(self, *extras: str, code: int = 0, **variables: str) -> list[str]:
         """What was made and installed by a run of the script, with which version."""
         done = self.start(*extras, **variables)
-        errors = done.communicate()[1]
-        assert done.returncode == code, errors
+        self.said = done.communicate()[1]
+        assert done.returncode == code, self.said
         return self.done()
 
     def done(self) -> list[str]:
@@ -80,7 +84,9 @@ def checkout(tmp_path: Path) -> Checkout:
 
 def test_what_is_up_to_date_is_left(checkout: Checkout) -> None:
     assert checkout.setup() == ["3.11 venv", "3.11 .[dev]"]
+    assert "anew" not in checkout.said
     assert checkout.setup() == []
+    assert checkout.said == ""
 
 
 def test_extras_are_installed_once(checkout: Checkout) -> None:
@@ -95,13 +101,46 @@ def test_a_moved_folder_gets_an_environment_of_its_own(checkout: Checkout) -> No
     checkout.setup("dask")
     checkout.folder = checkout.folder.rename(checkout.folder.with_name("moved"))
     assert checkout.setup() == ["3.11 venv", "3.11 .[dev]"]
+    assert checkout.said.startswith(ANEW)
     assert checkout.setup("dask") == ["3.11 .[dask]"]
+    assert ANEW not in checkout.said
+
+
+@pytest.mark.parametrize("stamp", [".installed", ".installed-dev"])
+def test_an_environment_that_the_script_made_is_made_anew(checkout: Checkout, stamp: str) -> None:
+    (checkout.folder / ".venv").mkdir()
+    (checkout.folder / ".venv" / stamp).touch()  # that of earlier versions, too
+    assert checkout.setup() == ["3.11 venv", "3.11 .[dev]"]
+    assert checkout.said.startswith(ANEW)
+
+
+def test_an_environment_that_the_script_did_not_make_is_kept(checkout: Checkout) -> None:
+    binaries = checkout.folder / ".venv" / "bin"
+    binaries.mkdir(parents=True)
+    checkout.install("python3.12", "3.12")
+    shutil.copy(checkout.folder.parent / "programs" / "python3.12", binaries / "python")
+    (binaries / "own").touch()
+    assert checkout.setup(PYTHON="python3.13") == ["3.12 .[dev]"]
+    assert checkout.said.startswith("Keeping .venv, which scripts/setup did not make. Remove it")
+    assert (binaries / "own").exists()
+    assert checkout.setup() == []
+    assert checkout.said == ""
+
+
+def test_an_environment_whose_making_was_interrupted_is_made_anew(checkout: Checkout) -> None:
+    python = checkout.folder.parent / "programs" / "python3"
+    working = python.read_text(encoding="utf-8")
+    python.write_text(working.replace("mkdir -p .venv/bin &&", "mkdir -p .venv/bin && exit 1 &&"), encoding="utf-8")
+    assert checkout.setup(code=1) == ["3.11 venv"]
+    python.write_text(working, encoding="utf-8")
+    assert checkout.setup() == ["3.11 venv", "3.11 .[dev]"]
 
 
 def test_another_interpreter_that_is_named_is_taken(checkout: Checkout) -> None:
     checkout.setup()
     assert checkout.setup(PYTHON="python3") == []
     assert checkout.setup(PYTHON="python3.13") == ["3.13 venv", "3.13 .[dev]"]
+    assert checkout.said.startswith(ANEW)
     assert checkout.setup(PYTHON="python3.13") == checkout.setup() == []
 
 
