@@ -60,7 +60,10 @@ def test_a_label_beside_a_list_is_that_of_each_record(
 
 def test_a_label_after_a_list_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "a.json", json.dumps({"poems": [{"text": "a"}], "m": {"by": "Ann"}, "other": 1}))
-    message = r"a\.json: the label 'm.by' comes after the list 'poems', .*\. Put 'm' before 'poems', or write .*\.jsonl"
+    message = (
+        r"a\.json: the label 'm.by' comes after the list 'poems', .*\. Put 'm' before 'poems', write .*\.jsonl file, "
+        r"or set labels to 'poems\.m\.by' for the label in each record\.$"
+    )
     with pytest.raises(CorpusError, match=message):
         read(path, text_field="poems.text", labels="m.by")
     assert read(path, text_field="poems.text") == read(path, text_field="poems.text", labels="folder") == ["a"]

@@ -75,6 +75,13 @@ def test_a_label_that_no_vocabulary_can_hold_is_refused_with_its_place(tmp_path:
         parts_of(path)
 
 
+@pytest.mark.parametrize(("length", "message"), [(6000, "a label of 6,000 characters"), (200, r"has the character U")])
+def test_a_label_with_a_wrong_character_does_not_make_a_long_message(length: int, message: str) -> None:
+    with pytest.raises(CorpusError, match=message) as refused:
+        json_label("x\0".ljust(length, "y"), "by", "rows.jsonl, line 1")
+    assert len(str(refused.value)) < 400
+
+
 @pytest.mark.parametrize("name", ["rows.csv", "tabs.csv", "rows.jsonl"])
 def test_a_column_or_field_holds_the_labels(tmp_path: Path, name: str) -> None:
     rows = [("poe", "one"), ("  Li \n Bai ", "two\nlines"), ("", "three"), ("poe", " "), ("poe", "four")]

@@ -116,6 +116,32 @@ def test_what_only_xhtml_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, en
     assert "月" not in one(write(tmp_path, "a.html", "<p>a<![CDATA[月]]></p>"))
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 1 << 18])
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ("<!-- <![CDATA[ x --><p>one</p><p>two<br/></p>", "one\n\ntwo\n"),
+        ("<!-- <p>old</p><![CDATA[ a > b --><p>one</p><!-- c ]]> -->", "one\n"),
+        ("<p>one</p><!-- see <![CDATA[x]]> here --><p>two</p>", "one\n\ntwo\n"),
+        ("<p>a<![CDATA[<!-- b -->]]>c</p><![CDATA[<!--]]><p>d</p>", "a<!-- b -->c\n\n<!--\n\nd\n"),
+        ("<p>a</p><!----><![CDATA[b]]><!-- <i/> -- > --><p>c</p>", "a\n\nb\n\nc\n"),
+        ("<script><!--//--><![CDATA[//><!--\nif (a<b) no('</p>');\n//--><!]]></script><p>one</p>", "one\n"),
+    ],
+)
+def test_comments_and_sections_do_not_begin_within_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, shown: str, size: int
+) -> None:
+    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", size)
+    assert one(write(tmp_path, "a.xhtml", f"<html><body>{body}</body></html>")) == shown
+
+
+def test_a_comment_is_passed_on_unchanged() -> None:
+    page = "a<!-- <p/> <![CDATA[ <b/> ]]> --->b<!--<!-- -->c"
+    for size in (1, 2, 7, 100):
+        pieces = [page[start : start + size] for start in range(0, len(page), size)]
+        assert "".join(rich_text._as_html(pieces)) == page
+
+
 def test_an_old_parser_gets_a_page_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     etree, fed = extras.load("lxml.etree", "a.html"), list[bytes]()
     whole: Any = etree.HTMLParser

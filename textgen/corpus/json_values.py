@@ -186,7 +186,8 @@ def _object(scanner: _Scanner, path: str, limit: int, label: str) -> Iterator[El
         if wrapper and f"{label}.".startswith(f"{key}."):
             raise CorpusError(
                 f"{scanner.name}: the label {label!r} comes after the list {wrapper!r}, whose records are read one at "
-                f"a time. Put {key!r} before {wrapper!r}, or write the object as a line of a .jsonl file."
+                f"a time. Put {key!r} before {wrapper!r}, write the object as a line of a .jsonl file, or set labels "
+                f"to '{wrapper}.{label}' for the label in each record."
             )
         try:
             record[key] = scanner.value()

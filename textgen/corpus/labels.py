@@ -35,14 +35,14 @@ def as_label(text: str, place: str) -> str | None:
         CorpusError: The label is longer than `LONGEST` characters, or has the character U+0000.
     """
     label = " ".join(text.split())
-    if "\0" in label:
-        raise CorpusError(
-            f"{place}: the label {label!r} has the character U+0000, which a vocabulary cannot hold. Remove it."
-        )
     if len(label) > LONGEST:
         raise CorpusError(
             f"{place}: a label of {counted(len(label), 'character')}, at most {LONGEST} are allowed. "
             "Set labels to a column or field with names."
+        )
+    if "\0" in label:
+        raise CorpusError(
+            f"{place}: the label {label!r} has the character U+0000, which a vocabulary cannot hold. Remove it."
         )
     return label or None
 

@@ -49,7 +49,10 @@ SELF_CLOSED = re.compile(r"<([A-Za-z][\w:.-]*)((?:\s[^<>]*)?)/>", re.ASCII)
 VOID = {
     "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr",
 }  # fmt: skip
-CDATA, CDATA_END = "<![CDATA[", "]]>"  # around text in XHTML in which < and & are no markup
+CDATA, COMMENT = "<![CDATA[", "<!--"  # in XHTML: text in which < and & are no markup, and what is not shown
+MARKS = {"": re.compile(r"<!\[CDATA\[|<!--"), CDATA: re.compile(r"\]\]>"), COMMENT: re.compile("-->")}
+"""Beginning of a CDATA section or a comment, and the end of each, by what reading is within."""
+LONGEST_END = len("]]>")
 LONGEST_TAG = 1 << 16  # number of characters of a tag that are held until it ends
 TAG = re.compile(r"</?(?:[A-Za-z]|\d\d:)[^<>\n]*>|\{\\[^{}\n]*\}")  # a tag in subtitles
 TIMES = re.compile(r"(?=[\s:.,;-]*\d)(?=[\s\d-]*[:.,;])[\s\d:.,;-]*-->")  # of a subtitle, also if slightly malformed
@@ -288,15 +291,16 @@ def _chapter(data: bytes, name: str, member: str) -> Iterator[str]:
 
 def _as_html(texts: Iterable[str]) -> Iterator[str]:
     """XHTML as HTML, in which only a few elements may end with /> and there are no CDATA sections."""
-    held, inside = "", False  # what may be the beginning of something longer; in a CDATA section
+    held, inside = "", ""  # what may be the beginning of something longer; CDATA or COMMENT within one
     for text in texts:
         held, at = held + text, 0
-        while (place := held.find(CDATA_END if inside else CDATA, at)) >= 0:
-            yield _part_as_html(held[at:place], inside)
-            at = place + len(CDATA_END if inside else CDATA)
-            inside = not inside
+        while mark := MARKS[inside].search(held, at):
+            yield _part_as_html(held[at : mark.start()], inside)
+            if COMMENT in (inside, mark[0]):
+                yield mark[0]
+            at, inside = mark.end(), "" if inside else mark[0]
         if inside:
-            end = max(at, len(held) + 1 - len(CDATA_END))
+            end = max(at, len(held) + 1 - LONGEST_END)
         else:
             end = held.rfind("<", max(at, len(held) - LONGEST_TAG))
             end = len(held) if end < 0 or ">" in held[end:] else end
@@ -305,8 +309,10 @@ def _as_html(texts: Iterable[str]) -> Iterator[str]:
     yield _part_as_html(held, inside)
 
 
-def _part_as_html(text: str, is_cdata: bool) -> str:
-    return html.escape(text) if is_cdata else SELF_CLOSED.sub(_with_end, text)
+def _part_as_html(text: str, inside: str) -> str:
+    if inside == COMMENT:
+        return text
+    return html.escape(text) if inside == CDATA else SELF_CLOSED.sub(_with_end, text)
 
 
 def _with_end(tag: re.Match[str]) -> str:
