@@ -72,7 +72,8 @@ class RichFile:
         name: Name of the file in messages.
         suffix: One of `RICH`.
         encoding: Encoding to read the file in, unless it names its own.
-        decoded: Returns the decoded text of the file in an encoding, and as in `text_decoder` if errors are not strict.
+        decoded: Returns the decoded text of the file. Arguments are the encoding, what to do with errors as in
+            `text_decoder`, and the name of the encoding in messages; only the first is required.
         beginning: The first bytes of the file, once it is decompressed.
     """
 
@@ -107,7 +108,10 @@ class RichFile:
     def _texts(self, note: Say) -> Iterator[str]:
         if self.suffix in PAGES:
             declared = declared_encoding(self.beginning()) if self.encoding == CorpusConfig.encoding else None
-            texts = self.decoded(declared, WEB_ERRORS) if declared else self.decoded(self.encoding)
+            if declared:
+                texts = self.decoded(declared, WEB_ERRORS, _name_of(declared, self.beginning()))
+            else:
+                texts = self.decoded(self.encoding)
             return page_text(_as_html(texts) if self.suffix == ".xhtml" else texts, self.name)
         if self.suffix in SUBTITLES:
             return _subtitles(self.decoded(self.encoding), self.name)
@@ -178,12 +182,23 @@ def declared_encoding(beginning: bytes) -> str | None:
     """
     if marked := marked_encoding(beginning):
         return marked
-    if not (match := CHARSET.search(beginning)):
+    if not (label := _label(beginning)):
         return None
-    name = (match[1] or match[2]).decode("ascii", "replace").lower()
-    if name.startswith(("utf-16", "utf-32", "ucs")):  # which could not have been read so far
+    if label.lower().startswith(("utf-16", "utf-32", "ucs")):  # which could not have been read so far
         return "utf-8"
-    return web_encoding(name)
+    return web_encoding(label.lower())
+
+
+def _label(beginning: bytes) -> str:
+    """What a page calls its encoding; "" if it does not name one."""
+    match = CHARSET.search(beginning)
+    return (match[1] or match[2]).decode("ascii", "replace") if match else ""
+
+
+def _name_of(encoding: str, beginning: bytes) -> str:
+    """The name of the encoding of a page in messages, with what the page calls it."""
+    label = "" if marked_encoding(beginning) else _label(beginning)
+    return encoding if label.lower() in ("", encoding) else f"{label} ({encoding})"
 
 
 def _paired(text: str) -> str:
@@ -281,11 +296,13 @@ def _check_protection(data: bytes, name: str, member: str) -> None:
 
 
 def _chapter(data: bytes, name: str, member: str) -> Iterator[str]:
-    encoding = declared_encoding(data[: 1 << 12]) or "utf-8"
+    beginning = data[: 1 << 12]
+    encoding = declared_encoding(beginning) or "utf-8"
     try:
         text = data.decode(encoding, WEB_ERRORS)
     except UnicodeError as error:
-        raise CorpusError(f"{name} is damaged: its part {member} is not {encoding} text ({error}).") from None
+        called = _name_of(encoding, beginning)
+        raise CorpusError(f"{name} is damaged: its part {member} is not {called} text ({error}).") from None
     return _as_html([text])
 
 

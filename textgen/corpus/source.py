@@ -313,9 +313,9 @@ class Source:
         with reading(self.name):
             return self.conversions.converted(file)
 
-    def _decoded(self, encoding: str, errors: str = "strict") -> Iterator[str]:
+    def _decoded(self, encoding: str, errors: str = "strict", called: str = "") -> Iterator[str]:
         """Iterates over the decoded text of the section."""
-        return decoded(self.chunks(), self.name, encoding, self.config.newlines, self.start, errors)
+        return decoded(self.chunks(), self.name, encoding, self.config.newlines, self.start, errors, called)
 
     def _beginning(self) -> bytes:
         return next(self.chunks(), b"")[: 1 << 12]

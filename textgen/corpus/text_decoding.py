@@ -16,7 +16,13 @@ SURROGATES = re.compile("[\ud800-\udfff]")  # in a text they are unpaired: halve
 
 
 def decoded(
-    chunks: Iterable[bytes], name: str, encoding: str, newlines: str, start: int = 0, errors: str = "strict"
+    chunks: Iterable[bytes],
+    name: str,
+    encoding: str,
+    newlines: str,
+    start: int = 0,
+    errors: str = "strict",
+    called: str = "",
 ) -> Iterator[str]:
     """Iterates over the text of a file, without a byte-order mark.
 
@@ -27,6 +33,7 @@ def decoded(
         newlines: "normalize" or "keep".
         start: Offset of the section in bytes.
         errors: As of `text_decoder`.
+        called: Name of the encoding in error messages, if it is another.
 
     Yields:
         Consecutive strings that make up the text.
@@ -49,7 +56,8 @@ def decoded(
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeError as error:
-            raise CorpusError(_decoding_error_message(name, encoding, error, num_bytes, chunk or last)) from None
+            what = f"{name} is not {called or encoding} text"
+            raise CorpusError(_decoding_error_message(what, encoding, error, num_bytes, chunk or last)) from None
         last = chunk
         if may_have_surrogates and (surrogate := SURROGATES.search(text)):
             raise CorpusError(
@@ -70,11 +78,11 @@ def _refuse_utf_32(data: bytes, name: str, encoding: str) -> None:
         )
 
 
-def _decoding_error_message(name: str, encoding: str, error: UnicodeError, num_bytes: int, last: bytes) -> str:
+def _decoding_error_message(what: str, encoding: str, error: UnicodeError, num_bytes: int, last: bytes) -> str:
     """Formats the message for a decoding error.
 
     Args:
-        name: Name of the file.
+        what: The beginning of the message: which file is not text in the encoding.
         encoding: The encoding it was decoded from.
         error: The error.
         num_bytes: Number of bytes passed to the decoder so far.
@@ -90,7 +98,7 @@ def _decoding_error_message(name: str, encoding: str, error: UnicodeError, num_b
         guess = guessed_encoding(around[line : line + GUESS_BYTES])
     elif (kind := codecs.lookup(encoding).name) in ("utf-16", "utf-32"):
         guess, examples = guessed_encoding(last), f"{kind}-le or {kind}-be"  # it has no mark with the order of bytes
-    message = f"{name} is not {encoding} text: {where}."
+    message = f"{what}: {where}."
     if guess and codecs.lookup(guess).name == codecs.lookup(encoding).name.removesuffix("-sig"):
         return f"{message} It looks like {guess} that is damaged or truncated: save or download it again."
     return f"{message} {_encoding_hint(guess, examples)}"
