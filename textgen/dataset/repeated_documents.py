@@ -52,6 +52,7 @@ def is_worth_a_message(found: int, held_out: int) -> bool:
     return found >= max(LEAST_REPEATED, LEAST_SHARE * held_out)
 
 
+@dataclass
 class DocumentHashes:
     """Hashes the documents of files of token ids.
 
@@ -63,8 +64,13 @@ class DocumentHashes:
         first_label: First id that is a label; None if there are none.
     """
 
-    def __init__(self, dtype: np.dtype, eos: int, unk: int, sizes: np.ndarray, first_label: int | None) -> None:
-        self.dtype, self.eos, self.unk, self.sizes, self.first_label = dtype, eos, unk, sizes, first_label
+    dtype: np.dtype
+    eos: int
+    unk: int
+    sizes: np.ndarray
+    first_label: int | None
+
+    def __post_init__(self) -> None:
         self._factors = np.random.default_rng(0).integers(1 << 64, size=PLACES, dtype=np.uint64)
 
     def of(self, path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
