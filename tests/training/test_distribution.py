@@ -17,8 +17,9 @@ from events import curves
 
 from textgen.errors import ConfigError, WorkerLost
 from textgen.runtime import load_tensorflow
+from textgen.training import distribution as distribution_module
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Distribution, is_follower, start
+from textgen.training.distribution import Distribution, Shares, is_follower, planned_shares, start
 
 STEPS = 50
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -147,6 +148,98 @@ def test_the_environment_tells_who_follows(
     assert is_follower("auto") is follows
     assert is_follower("multiworker") is follows
     assert is_follower("single") is False
+
+
+class Joined:
+    """Takes the place of the strategy of several processes: keeps what it was made with."""
+
+    def __init__(self, **options: Any) -> None:
+        self.resolver = options["cluster_resolver"]
+        self.implementation = options["communication_options"].implementation.value
+
+
+def join(monkeypatch: pytest.MonkeyPatch, gpus: int, variables: dict[str, str]) -> tuple[Joined, list[str]]:
+    """Joins the processes of these variables, without a server.
+
+    Returns:
+        The strategy, and the GPUs of this process.
+    """
+    load_tensorflow()
+    import tensorflow as tf
+
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    own = [f"gpu {number}" for number in range(gpus)]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(own) if kind == "GPU" else ["cpu"])
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda devices, kind: own.__setitem__(slice(None), devices))
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", Joined)
+    joined = distribution_module._join("multiworker")
+    assert isinstance(joined, Joined)
+    return joined, own
+
+
+def slurm_step(task: int, nodes: str, tasks: str) -> dict[str, str]:
+    return {
+        **{"SLURM_PROCID": str(task), "SLURM_STEP_NUM_TASKS": "2"},
+        **{"SLURM_STEP_NODELIST": nodes, "SLURM_STEP_TASKS_PER_NODE": tasks},
+    }
+
+
+@pytest.fixture
+def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TF_CONFIG", *(name for name in os.environ if name.startswith("SLURM_"))):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("task", [0, 1])
+@pytest.mark.usefixtures("no_launcher")
+def test_slurm_numbers_the_machines_not_their_names(task: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without nvidia-smi, or with one that fails: TensorFlow itself knows the GPUs."""
+    monkeypatch.setenv("PATH", "")
+    joined, own = join(monkeypatch, 2, slurm_step(task, "n[9-10]", "1(x2)"))
+    assert joined.resolver.cluster_spec().as_dict() == {"worker": ["n9:8888", "n10:8888"]}
+    assert (joined.resolver.task_type, joined.resolver.task_id, joined.resolver.rpc_layer) == ("worker", task, "grpc")
+    assert (joined.resolver.num_accelerators(), own) == ({"GPU": 2}, ["gpu 0", "gpu 1"])
+    assert planned_shares("auto") == Shares(replicas=4, processes=2, machines=2)
+
+
+@pytest.mark.parametrize(("gpus", "own"), [(0, []), (1, ["gpu 0"]), (2, ["gpu 1"]), (4, ["gpu 2", "gpu 3"])], ids=str)
+@pytest.mark.usefixtures("no_launcher")
+def test_tasks_of_slurm_on_one_machine_have_gpus_of_their_own(
+    gpus: int, own: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If they see only one, it is theirs; they share the memory of the machine."""
+    variables = slurm_step(1, "n1", "2")
+    with monkeypatch.context() as patch:
+        joined, there = join(patch, gpus, variables)
+        assert joined.resolver.cluster_spec().as_dict() == {"worker": ["n1:8888", "n1:8889"]}
+        assert (joined.resolver.num_accelerators(), there) == ({"GPU": len(own)}, own)
+        assert joined.implementation == ("NCCL" if gpus else "AUTO")
+    with monkeypatch.context() as patch:
+        import tensorflow as tf
+
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        patch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"] * gpus)
+        assert planned_shares("auto") == Shares(replicas=2 * max(1, len(own)), processes=2, machines=1)
+
+
+@pytest.mark.usefixtures("no_launcher")
+def test_gpus_that_tasks_of_slurm_cannot_divide_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="Set gpus-per-task of srun"):
+        join(monkeypatch, 3, slurm_step(0, "n1", "2"))
+
+
+@pytest.mark.parametrize(("gpus", "implementation"), [(1, "NCCL"), (0, "AUTO")])
+@pytest.mark.usefixtures("no_launcher")
+def test_joined_processes_add_gradients_by_nccl_on_gpus(
+    gpus: int, implementation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With AUTO, TensorFlow passes them through the hosts."""
+    joined, _ = join(monkeypatch, gpus, {"TF_CONFIG": cluster(0)})
+    assert joined.resolver is None
+    assert joined.implementation == implementation
+    assert planned_shares("auto") == Shares(replicas=2, processes=2, machines=1)
 
 
 def test_the_template_for_kubernetes_sets_tf_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

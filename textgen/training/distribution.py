@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from textgen.errors import ConfigError, TrainingError, WorkerLost
 from textgen.machine import num_cores
 from textgen.runtime import load_tensorflow
 from textgen.schema import decoded_json
+from textgen.training import slurm
 from textgen.training import worker_group as groups
 from textgen.training.config import STRATEGIES, TrainingConfig
 from textgen.training.worker_group import Group
@@ -69,12 +69,13 @@ class Distribution:
         self.server = cluster["worker"][self.worker] if self.num_workers > 1 and cluster else ""
         self.num_replicas: int = self.strategy.num_replicas_in_sync * (group.size if group else 1)
         self.is_chief = self.worker == 0
+        self._machines = _num_machines(cluster["worker"]) if self.server else 1
         self._compiled_gather = tf.function(self._gather, autograph=False)  # one function for all shapes
 
     @property
     def shares(self) -> Shares:
-        """Replicas, processes and machines. Processes of a group are on one machine, others on one each."""
-        return Shares(self.num_replicas, self.num_workers, 1 if self.group else self.num_workers)
+        """Replicas, processes and machines: one of a group, else as many as the addresses of the processes name."""
+        return Shares(self.num_replicas, self.num_workers, self._machines)
 
     @property
     def local_replicas(self) -> int:
@@ -300,8 +301,11 @@ def planned_shares(name: str, workers: int = 1) -> Shares:
     if workers > 1:
         _require_devices(workers, gpus)
         return Shares(workers, workers)
-    if name == "multiworker":
-        return Shares(processes * max(1, gpus), processes, processes)
+    if processes > 1 and name == "multiworker":
+        if groups.place():
+            return Shares(processes, processes)
+        machines = _num_machines(_tf_config()[0] if "TF_CONFIG" in os.environ else slurm.read_step().addresses)
+        return Shares(processes * max(1, len(_own_gpus())), processes, machines)
     here = num_cores() if name == "mirrored" and not gpus else max(1, gpus)
     return Shares(1 if name == "single" else here)
 
@@ -319,7 +323,7 @@ def is_follower(name: str = "auto") -> bool:
         return place[0] > 0
     if "TF_CONFIG" in os.environ:
         return _tf_config()[1] > 0
-    return int(os.environ.get("SLURM_PROCID", "0")) > 0
+    return slurm.number(slurm.TASK) > 0
 
 
 def _own_device(group: Group) -> tf.distribute.Strategy | None:
@@ -342,13 +346,9 @@ def _join(name: str) -> tf.distribute.Strategy | None:
     """Makes the strategy, before the first operation of TensorFlow."""
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
     if name == "multiworker":
-        try:
-            resolver = None if "TF_CONFIG" in os.environ else _slurm()
-            return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
-        except (ValueError, RuntimeError, tf.errors.OpError) as error:
-            raise TrainingError(f"The processes cannot be joined: {str(error).splitlines()[0]}") from None
+        return _join_processes()
+    gpus = tf.config.list_physical_devices("GPU")
     if name == "mirrored" and not gpus:
         cpus = tf.config.list_physical_devices("CPU")
         if tf.config.get_logical_device_configuration(cpus[0]) is None:
@@ -359,14 +359,57 @@ def _join(name: str) -> tf.distribute.Strategy | None:
     return None
 
 
-def _slurm() -> tf.distribute.cluster_resolver.SlurmClusterResolver:
-    """The processes of the SLURM job step. TensorFlow counts GPUs with `nvidia-smi` and fails without it."""
+def _join_processes() -> tf.distribute.Strategy:
+    """Joins the processes of `TF_CONFIG` or of the SLURM job step."""
     import tensorflow as tf
 
-    resolver = tf.distribute.cluster_resolver.SlurmClusterResolver
-    if shutil.which("nvidia-smi"):
-        return resolver()
-    return resolver(gpus_per_node=_cluster_size(), gpus_per_task=1, auto_set_gpu=False)  # numbers it can divide
+    try:
+        resolver = None if "TF_CONFIG" in os.environ else _slurm_cluster()
+        return tf.distribute.MultiWorkerMirroredStrategy(
+            cluster_resolver=resolver, communication_options=communication_options()
+        )
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise TrainingError(f"The processes cannot be joined: {str(error).splitlines()[0]}") from None
+
+
+def communication_options() -> tf.distribute.experimental.CommunicationOptions:
+    """How joined processes add gradients: by NCCL on GPUs, which TensorFlow does not choose by itself.
+
+    All processes must choose alike; they do, as all must have the same number of GPUs.
+    """
+    import tensorflow as tf
+
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    has_gpu = bool(tf.config.list_physical_devices("GPU"))
+    return tf.distribute.experimental.CommunicationOptions(implementation=kinds.NCCL if has_gpu else kinds.AUTO)
+
+
+def _slurm_cluster() -> tf.distribute.cluster_resolver.ClusterResolver:
+    """The processes of the SLURM job step. Gives this one its GPUs, if there are any."""
+    import tensorflow as tf
+
+    step, own = slurm.read_step(), _own_gpus()
+    if len(own) < len(tf.config.list_physical_devices("GPU")):
+        tf.config.set_visible_devices(own, "GPU")
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": step.addresses}),
+        task_type="worker",
+        task_id=step.task,
+        num_accelerators={"GPU": len(own)},
+        rpc_layer="grpc",
+    )
+
+
+def _own_gpus() -> list[Any]:
+    """The GPUs that this process has among those joined by `TF_CONFIG` or SLURM: some or all of those that it sees."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    return gpus if "TF_CONFIG" in os.environ else gpus[slurm.read_step().own_gpus(len(gpus))]
+
+
+def _num_machines(addresses: Sequence[str]) -> int:
+    return len({address.rpartition(":")[0] for address in addresses})
 
 
 def _cluster_size() -> int:
@@ -374,12 +417,12 @@ def _cluster_size() -> int:
     if place := groups.place():
         return place[1]
     if "TF_CONFIG" in os.environ:
-        return _tf_config()[0]
-    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+        return len(_tf_config()[0])
+    return slurm.number_of_tasks()
 
 
-def _tf_config() -> tuple[int, int]:
-    """Number of processes in `TF_CONFIG`, and the number of this one. The first worker is the chief.
+def _tf_config() -> tuple[list[str], int]:
+    """Addresses of the processes in `TF_CONFIG`, and the number of this one. The first worker is the chief.
 
     Raises:
         ConfigError: It is not valid, or names other jobs than `worker`.
@@ -388,8 +431,8 @@ def _tf_config() -> tuple[int, int]:
     try:
         config = decoded_json(text)
         cluster = config.get("cluster") or {}
-        number = sum(len(tasks) for tasks in cluster.values())
-        task: dict[str, Any] = config["task"] if number else {"type": "worker", "index": 0}
+        addresses = [str(task) for tasks in cluster.values() for task in tasks]
+        task: dict[str, Any] = config["task"] if addresses else {"type": "worker", "index": 0}
         jobs, index = {*cluster, task["type"]}, int(task["index"])
     except (ValueError, AttributeError, TypeError, KeyError, OverflowError):
         raise ConfigError(f"TF_CONFIG is not valid: {text[:80]!r}. See the README.") from None
@@ -397,4 +440,4 @@ def _tf_config() -> tuple[int, int]:
         raise ConfigError(
             f"TF_CONFIG names the jobs {', '.join(sorted(jobs))}: make all of them workers, the first is the chief."
         )
-    return number, index
+    return addresses, index

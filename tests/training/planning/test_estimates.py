@@ -8,7 +8,15 @@ import pytest
 
 from textgen.model.config import ModelConfig
 from textgen.training.config import TrainingConfig
-from textgen.training.planning.estimates import Estimates, run_seconds, tokens_per_second, training_seconds
+from textgen.training.distribution import Shares
+from textgen.training.planning import estimates
+from textgen.training.planning.estimates import (
+    Estimates,
+    machine_memory,
+    run_seconds,
+    tokens_per_second,
+    training_seconds,
+)
 
 SPEED, SCORING_SPEED, TOKENS = 10_000.0, 24_000.0, 1_000_000
 MODEL = ModelConfig(8000, embedding_dim=512, hidden_units=512)
@@ -25,6 +33,13 @@ def test_a_run_takes_its_steps_and_validations() -> None:
     assert training_seconds(replace(TRAINING, num_validations=20), TOKENS, SPEED) == steps
     longer = replace(TRAINING, steps=2000)
     assert run_seconds(MODEL, longer, TOKENS, SPEED, SCORING_SPEED) - whole == pytest.approx(steps)
+
+
+def test_processes_on_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three processes on two machines, one machine has two."""
+    monkeypatch.setattr(estimates, "num_cores", lambda processes: 1)
+    alone, pair = (machine_memory(MODEL, TRAINING, Shares(3, 3, machines)) for machines in (3, 2))
+    assert pair == 2 * alone
 
 
 def test_a_budget_in_minutes_includes_the_validations() -> None:

@@ -126,7 +126,7 @@ def _token_seconds(model: ModelConfig, flops: float, precision: str, logits: int
 
 def machine_memory(model: ModelConfig, training: TrainingConfig, shares: Shares) -> int:
     """Estimates the peak memory of training on each machine, in bytes, of all of its processes together."""
-    here = shares.processes // shares.machines
+    here = math.ceil(shares.processes / shares.machines)
     rows = training.batch_size // shares.processes
     shards = len(shard_rows(rows, num_cores(here)))
     return here * training_memory(model, replace(training, batch_size=rows), shards)
