@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import tensorflow as tf
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_cache import TokenData, encode_and_split
-from textgen.errors import ConfigError, TextgenError
+from textgen.errors import ConfigError, TextgenError, TrainingError
 from textgen.model.language_model import LanguageModel
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TrainingConfig
@@ -200,7 +201,8 @@ def test_where_losses_are_read_one_update_later_the_run_is_the_same(
         assert late.nats_per_token == pytest.approx(early.nats_per_token, abs=1e-5)
     for name, array in weights[0].items():
         np.testing.assert_allclose(weights[1][name], array, atol=1e-6)
-    assert len(watches[1].faults) == len(watches[0].faults) == (lost is not None)
+    left_out = [f"Step {lost}: the loss or its gradient was not finite; update left out."] * (lost is not None)
+    assert watches[1].faults == watches[0].faults == left_out
     if lost is None:
         assert events == [
             *[("began", 1), ("began", 2), ("read", 1), ("began", 3), ("read", 2), ("read", 3), ("validated", 3)],
@@ -312,6 +314,30 @@ def test_a_run_that_returns_to_a_checkpoint_goes_on_without_the_updates_that_wer
     assert loop.run([watch], RunReport("model", {})) == "the planned length is reached"
     assert unread == [0, 0, 0]
     assert len(watch.faults) == loop.position.health.rollbacks == 2
+
+
+@pytest.mark.parametrize("is_ahead", [False, True])
+@pytest.mark.parametrize("max_rollbacks", [1, 0])
+def test_a_run_that_goes_back_names_the_step_whose_loss_was_wrong(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_ahead: bool, max_rollbacks: int
+) -> None:
+    """Not the one after it, which has begun already if losses are read later."""
+    from textgen.training.loss_health import Health
+    from textgen.training.train_step import TrainStep
+
+    numbers = itertools.count(1)
+    monkeypatch.setattr(TrainStep, "can_run_ahead", is_ahead)
+    monkeypatch.setattr(Health, "record", lambda *_: "the loss was high" if next(numbers) == 3 else "")
+    loop = trainer_of(tokenizer, tmp_path, steps=6, num_validations=1, max_rollbacks=max_rollbacks)
+    watch = Watch([])
+    if max_rollbacks:
+        loop.run([watch], RunReport("model", {}))
+        (told,) = watch.faults
+    else:
+        with pytest.raises(TrainingError) as caught:
+            loop.run([watch], RunReport("model", {}))
+        told = str(caught.value)
+    assert told.startswith("At step 3 the loss was high")
 
 
 @pytest.mark.parametrize(

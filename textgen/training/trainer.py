@@ -223,22 +223,20 @@ class Trainer:
         """Reads, checks and reports losses, except the newest."""
         while len(self._pending) > all_but:
             update = self._pending.popleft()
-            self._handle_fault(update.gradient, observers)
+            self._handle_fault(update, observers)
             if update.gradient.is_finite:
                 self.position.add_loss(update.gradient.nats)
                 self._report_step(update, observers)
 
-    def _handle_fault(self, gradient: Gradient, observers: Sequence[Observer]) -> None:
+    def _handle_fault(self, update: _PendingUpdate, observers: Sequence[Observer]) -> None:
         """Checks the loss of a step: returns to a checkpoint if the run needs it."""
+        gradient = update.gradient
         if self._record_overflow(gradient):
             return
         if fault := self.position.health.record(gradient.nats, gradient.is_finite):
-            self._roll_back(fault, observers)
+            self._roll_back(fault, observers, update.step)
         if not gradient.is_finite:
-            report_fault(
-                observers,
-                f"Step {self.position.step:,}: the loss or its gradient was not finite; update left out.",
-            )
+            report_fault(observers, f"Step {update.step:,}: the loss or its gradient was not finite; update left out.")
 
     def _end_step(self, observers: Sequence[Observer]) -> str:
         """Validates and saves if that is due. Returns why the run is over; "" to continue."""
@@ -432,12 +430,17 @@ class Trainer:
         self.position.validations = min(self.position.validations, due)
         self._checkpoint_timer.restart(self.position.seconds)
 
-    def _roll_back(self, fault: str, observers: Sequence[Observer]) -> NoReturn:
+    def _roll_back(self, fault: str, observers: Sequence[Observer], step: int | None = None) -> NoReturn:
         """Returns to the weights of the last checkpoint, but not in the text: the windows since then are skipped.
 
         If it has returned to that checkpoint already, it goes to the one before it, if that is kept: no score has shown
         that the weights of every checkpoint are good. All processes must call it together; they go on by the chief's
         clock, on which the learning rate may depend.
+
+        Args:
+            fault: What was wrong.
+            observers: They are told of it.
+            step: Step at which it was wrong; the last one if None.
 
         Raises:
             _RolledBack: Always, unless the run cannot go on.
@@ -445,6 +448,7 @@ class Trainer:
                 has the weights of the checkpoint nevertheless.
         """
         failed = self.position
+        step = failed.step if step is None else step
         (seconds,) = self._distribution.total([failed.seconds if self._distribution.is_chief else 0.0])
         self.restore(self._last_good_checkpoint())
         position = self.position
@@ -464,14 +468,14 @@ class Trainer:
             when = "when the planned length was reached"
         if when:
             raise TrainingError(
-                f"At step {failed.step:,} {fault}, {when}: training stopped. {_kept_weights_message(position)} "
+                f"At step {step:,} {fault}, {when}: training stopped. {_kept_weights_message(position)} "
                 "Try a smaller learning_rate or clip_norm."
             )
         position.health.rollbacks += 1
         self._pending.clear()  # updates of the weights that are gone
         report_fault(
             observers,
-            f"At step {failed.step:,} {fault}: back to the weights of step {position.step:,}, on with the text after.",
+            f"At step {step:,} {fault}: back to the weights of step {position.step:,}, on with the text after.",
         )
         raise _RolledBack
 
