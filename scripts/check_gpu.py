@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from textgen.machine import best_precision, machine, misses_gpu
+from textgen.machine import best_precision, machine, measure_flops, misses_gpu
 from textgen.runtime import configure_process, full_float32, has_xla, load_tensorflow
 
 configure_process()
@@ -81,6 +81,7 @@ def devices() -> Iterator[str]:
         yield f"TensorFlow sees no GPU here: this is the CPU{': WRONG' if misses_gpu() else '.'}"
     yield f"LSTM by {kernel_path()}; XLA {'works' if has_xla() else 'does not work, so TensorFlow does without'}"
     yield f"--precision auto means {best_precision()}"
+    yield f"{measure_flops():.1e} operations per second in float32 products, from which a run is planned"
     yield f"processes on several machines add gradients by {communication_options().implementation.value}"
 
 

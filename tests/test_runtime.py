@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -262,5 +263,46 @@ def test_measured_speed_is_the_quickest_product_of_each_core(monkeypatch: pytest
     monkeypatch.setattr(machine, "num_cores", lambda: 3)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     assert machine.measure_flops() == pytest.approx(3 * 2 * 512**3 / 0.002)
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"])
-    assert machine.measure_flops() == pytest.approx(2 * 512**3 / 0.002)
+
+
+class OnGpu:
+    """A product from which single numbers can be read, but not the whole."""
+
+    def __init__(self, read: list[Any]) -> None:
+        self.read = read
+
+    def __getitem__(self, place: tuple[int, int]) -> Any:
+        return SimpleNamespace(numpy=lambda: self.read.append(place))
+
+
+def test_the_speed_of_a_gpu_is_that_of_large_products_without_copying_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product takes 2 ms of the device, and a read of a number waits for all that are queued."""
+    import tensorflow as tf
+
+    sizes, read = list[int](), list[Any]()
+
+    def product(left: Any, right: Any) -> OnGpu:
+        assert left is right
+        sizes.append(left)
+        return OnGpu(read)
+
+    monkeypatch.setattr(tf, "ones", lambda shape: shape[0])
+    monkeypatch.setattr(tf, "matmul", product)
+    monkeypatch.setattr("textgen.machine.time.perf_counter", lambda: 0.002 * machine.QUEUED * len(read))
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu", "gpu"])
+    assert machine.measure_flops(replicas=2) == pytest.approx(2 * 2 * 4096**3 / 0.002)
+    assert set(sizes) == {4096}
+    assert len(sizes) == machine.QUEUED * len(read)
+
+
+@pytest.mark.parametrize(("present", "expected"), [(0, True), (1, True), (None, False)])
+def test_the_driver_is_found_in_wsl_too(
+    tmp_path: Path, present: int | None, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WSL has no /dev/nvidiactl, only the driver's library in a folder of its own."""
+    assert machine.DRIVERS == ("/dev/nvidiactl", "/usr/lib/wsl/lib/libcuda.so.1")
+    drivers = [tmp_path / "nvidiactl", tmp_path / "libcuda.so.1"]
+    if present is not None:
+        drivers[present].touch()
+    monkeypatch.setattr(machine, "DRIVERS", drivers)
+    assert machine.has_gpu_driver() is expected

@@ -22,3 +22,5 @@ def test_results_losses_and_writing_are_right_here() -> None:
     assert [line[2:] for line in lines if line.startswith("# ")] == list(sections)
     assert sum(line.endswith(": right") for line in lines) >= 3 * 3 + 3 + 1 + 1
     assert "WRONG" not in done.stdout
+    assert "operations per second in float32 products" in done.stdout
+    assert "add gradients by " in done.stdout
