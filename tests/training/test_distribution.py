@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 # Trainings in a program of its own, since logical devices are settled at TensorFlow's start: losses as JSON.
 TRAINING = """
     import json, sys
+    import numpy as np
     from dataclasses import replace
     from pathlib import Path
     from textgen.corpus.config import CorpusConfig
@@ -66,6 +68,8 @@ TRAINING = """
     for replicas, strategy in ((1, "single"), (most, "mirrored")):
         watch, distribution = Losses(), start(strategy)
         assert distribution.num_replicas == replicas
+        rows = np.arange(24.0).reshape(8, 3)
+        assert (np.asarray(distribution.gather(distribution.split({"rows": rows}))["rows"]) == rows).all()
         saved = train(plan, folder / f"model-{replicas}", RunOptions([watch], distribution=distribution))
         print(json.dumps([watch.losses, saved.training["scores"]["nats_per_token"]]))
 """
@@ -109,6 +113,16 @@ def test_replicas_share_the_candidates_of_a_sampled_softmax(folder: Path) -> Non
     assert len(one) == STEPS
     np.testing.assert_allclose(several, one, atol=1e-5, rtol=0)
     assert theirs == pytest.approx(score, abs=1e-5)
+
+
+def test_the_rows_of_the_replicas_of_one_process_are_joined_without_gather() -> None:
+    """TensorFlow's own `gather` warns at every save if the replicas are GPUs."""
+    load_tensorflow()
+    import tensorflow as tf
+
+    strategy: Any = SimpleNamespace(num_replicas_in_sync=2, experimental_local_results=lambda array: array.parts)
+    split = {"rows": SimpleNamespace(parts=[tf.constant([[1], [2]]), tf.constant([[3], [4]])])}
+    assert Distribution(strategy).gather(split)["rows"].numpy().tolist() == [[1], [2], [3], [4]]
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused() -> None:

@@ -129,7 +129,9 @@ class Distribution:
             import tensorflow as tf
 
             return tf.nest.map_structure(lambda array: tf.constant(group.gathered(array.numpy())), split)
-        return split if self.num_replicas == 1 else self._compiled_gather(split)
+        if self.num_replicas == 1:
+            return split
+        return self._compiled_gather(split) if self.num_workers > 1 else self._joined_here(split)
 
     def from_chief(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Copies the chief's arrays to all processes. They must call it together, with the same names and shapes."""
@@ -167,6 +169,14 @@ class Distribution:
         if not self.group:
             return list(tensors)
         return [tf.constant(array) for array in self.group.summed([tensor.numpy() for tensor in tensors])]
+
+    def _joined_here(self, split: Any) -> Any:
+        """Joins the rows of the replicas of this process; `gather` of `MirroredStrategy` warns each time."""
+        import tensorflow as tf
+
+        return tf.nest.map_structure(
+            lambda array: tf.concat(self.strategy.experimental_local_results(array), axis=0), split
+        )
 
     def _gather(self, split: Any) -> Any:
         import tensorflow as tf
