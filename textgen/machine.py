@@ -72,6 +72,13 @@ def has_gpu_driver() -> bool:
     return any(Path(driver).exists() for driver in DRIVERS)
 
 
+def has_gpu() -> bool:
+    """Checks whether TensorFlow finds a GPU."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
 def machine() -> str:
     """Describes the devices that training uses, such as "2 GPUs"."""
     import tensorflow as tf
@@ -117,20 +124,20 @@ def measure_flops(replicas: int = 1, machines: int = 1) -> float:
     """
     import tensorflow as tf
 
-    has_gpu = bool(tf.config.list_physical_devices("GPU"))
-    size = GPU_SIZE if has_gpu else SIZE
+    on_gpu = has_gpu()
+    size = GPU_SIZE if on_gpu else SIZE
     matrix = tf.ones((size, size))
     best, products, until = float("inf"), 0, time.perf_counter() + 0.15
     while products < LEAST_PRODUCTS or time.perf_counter() < until:
         started = time.perf_counter()
-        if has_gpu:
+        if on_gpu:
             _queue_products(matrix)
         else:
             tf.matmul(matrix, matrix).numpy()
-        count = QUEUED if has_gpu else 1
+        count = QUEUED if on_gpu else 1
         best, products = min(best, (time.perf_counter() - started) / count), products + count
     each = 2 * size**3 / best
-    return each * (replicas if has_gpu else num_cores() * machines)
+    return each * (replicas if on_gpu else num_cores() * machines)
 
 
 def _queue_products(matrix: tf.Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -14,6 +15,7 @@ from textgen.training.planning.estimates import (
     Estimates,
     machine_memory,
     run_seconds,
+    scoring_speed,
     tokens_per_second,
     training_seconds,
 )
@@ -71,6 +73,16 @@ def test_narrow_layers_reach_the_speed_of_wide_ones_in_float32_alone() -> None:
     assert products(narrow, "float32") == pytest.approx(products(wide, "float32"), rel=0.05)
     assert products(narrow, "bfloat16") < 0.7 * products(wide, "bfloat16")
     assert products(wide, "bfloat16") > 1.2 * products(wide, "float32")
+
+
+@pytest.mark.parametrize("units", [64, 2048])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_on_a_gpu_no_precision_is_slower_than_float32(units: int, precision: str) -> None:
+    """A processor converts float16, so float16 is slow there."""
+    model = ModelConfig(10, embedding_dim=units, hidden_units=units)
+    for speed in (partial(tokens_per_second, step_tokens=10**9), scoring_speed):
+        assert speed(model, 1e13, precision, on_gpu=True) > speed(model, 1e13, "float32", on_gpu=True)
+    assert scoring_speed(model, 1e13, "float16") < scoring_speed(model, 1e13, "float32")
 
 
 def test_logits_cost_more_than_their_products_where_there_are_few_units() -> None:

@@ -214,6 +214,21 @@ def test_a_network_fits_into_the_memory(tmp_path: Path) -> None:
     assert given.model_config.hidden_units == 4096
 
 
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_the_speed_of_float16_is_that_of_the_device(tmp_path: Path, on_gpu: bool) -> None:
+    """float16 is what a run has by itself on a GPU without bfloat16."""
+    plan(tmp_path, 100_000)  # writes the text
+    corpus = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file"))
+    speeds = [
+        make_plan(
+            corpus, {"precision": precision, "batch_size": 32}, preset="tiny", hardware=Hardware(LAPTOP, on_gpu=on_gpu)
+        ).estimates
+        for precision in ("float16", "float32")
+    ]
+    assert (speeds[0].tokens_per_second > speeds[1].tokens_per_second) is on_gpu
+    assert (speeds[0].scoring_speed > speeds[1].scoring_speed) is on_gpu
+
+
 @pytest.mark.parametrize(
     ("minutes", "validations", "patience"),
     [(0.2, 2, 5), (0.5, 3, 5), (1.0, 6, 5), (5.0, 10, 5), (30.0, 10, 5), (100.0, 20, 10), (600.0, 120, 60)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from textgen.corpus.corpus import Corpus
@@ -38,6 +39,7 @@ class Basis:
         keeps_vocabulary: Whether the run has the vocabulary of that model.
         relative_loss: How hard the text is for such a model: see `planning.relative_loss`; None if unknown.
         memory: Memory of each machine in bytes; None if it is unknown.
+        on_gpu: Whether the replicas are GPUs.
         sampled_softmax: Sampled tokens that approximate the full softmax; 0 for the full one, and until vocabulary and
             network are chosen.
     """
@@ -51,20 +53,22 @@ class Basis:
     read_much_more: bool
     keeps_vocabulary: bool
     memory: int | None
+    on_gpu: bool = False
     relative_loss: float | None = None
     sampled_softmax: int = 0
 
     def scoring_speed(self, model: ModelConfig) -> float:
         """Estimated tokens per second of a validation, always with the full softmax."""
-        return scoring_speed(model, self.flops, self.settings["precision"])
+        return scoring_speed(model, self.flops, self.settings["precision"], on_gpu=self.on_gpu)
 
     def speed(self, model: ModelConfig, step_tokens: int = 2048) -> float:
         """Estimated tokens per second of a network, on average over the run."""
         precision = self.settings["precision"]
-        full = tokens_per_second(model, self.flops, precision, step_tokens)
+        speed = partial(tokens_per_second, model, self.flops, precision, step_tokens, on_gpu=self.on_gpu)
+        full = speed()
         if not 0 < self.sampled_softmax < model.vocab_size:
             return full
-        fast = tokens_per_second(model, self.flops, precision, step_tokens, self.sampled_softmax)
+        fast = speed(logits=self.sampled_softmax)
         share = self.settings.get("full_softmax_share", TrainingConfig.full_softmax_share)
         if self.settings.get("minutes") is None:  # a share of the tokens
             return 1 / (share / full + (1 - share) / fast)
@@ -111,6 +115,7 @@ def find_basis(
         read_much_more=read_much_more,
         keeps_vocabulary=bool(start and vocabulary.tokenizer and start.tokenizer.is_part_of(vocabulary.tokenizer)),
         memory=hardware.memory,
+        on_gpu=bool(hardware.on_gpu),
         relative_loss=loss,
     )
 

@@ -12,6 +12,7 @@ from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares
 
 EFFICIENCY = {"float32": 0.76, "bfloat16": 1.3, "float16": 0.5}  # training speed relative to float32 matrix products
+GPU_EFFICIENCY = {"float32": 0.76, "bfloat16": 1.3, "float16": 1.3}  # the same on a GPU, rather too low than too high
 STEP_SECONDS = 0.006  # overhead of an update
 UPDATE = 700  # cost of updating one weight, in operations (memory-bound)
 TENSORFLOW = 800_000_000  # bytes of memory that TensorFlow takes, with XLA and its compiler
@@ -85,7 +86,13 @@ def run_seconds(model: ModelConfig, training: TrainingConfig, tokens: int, speed
 
 
 def tokens_per_second(
-    model: ModelConfig, flops: float, precision: str, step_tokens: int = 2048, logits: int | None = None
+    model: ModelConfig,
+    flops: float,
+    precision: str,
+    step_tokens: int = 2048,
+    logits: int | None = None,
+    *,
+    on_gpu: bool = False,
 ) -> float:
     """Estimates how fast a network trains: the products of its tokens, the update of its weights, a constant time.
 
@@ -95,20 +102,21 @@ def tokens_per_second(
         precision: Precision of matrix products, "float32", "bfloat16" or "float16".
         step_tokens: Tokens of an update.
         logits: Sampled tokens that approximate the full softmax; None for the full one.
+        on_gpu: Whether the products are computed by a GPU.
 
     Returns:
         Tokens per second.
     """
     update = UPDATE * model.num_parameters / flops + STEP_SECONDS
-    return step_tokens / (step_tokens * _token_seconds(model, flops, precision, logits) + update)
+    return step_tokens / (step_tokens * _token_seconds(model, flops, precision, logits, on_gpu=on_gpu) + update)
 
 
-def scoring_speed(model: ModelConfig, flops: float, precision: str) -> float:
+def scoring_speed(model: ModelConfig, flops: float, precision: str, *, on_gpu: bool = False) -> float:
     """Estimates how many tokens per second are scored, always with the full softmax. See `tokens_per_second`."""
-    return 1 / (SCORING * _token_seconds(model, flops, precision, None))
+    return 1 / (SCORING * _token_seconds(model, flops, precision, None, on_gpu=on_gpu))
 
 
-def _token_seconds(model: ModelConfig, flops: float, precision: str, logits: int | None) -> float:
+def _token_seconds(model: ModelConfig, flops: float, precision: str, logits: int | None, *, on_gpu: bool) -> float:
     """Seconds of the forward and the backward pass of a token: six operations per weight.
 
     A logit costs a little more than its weights, for its exponential. With few units that is a third of its cost.
@@ -120,6 +128,8 @@ def _token_seconds(model: ModelConfig, flops: float, precision: str, logits: int
     products += SOFTMAX * (model.vocab_size if logits is None else logits)
     products *= len(model.directions)
     products += 2 * model.attention * model.hidden_units  # as many as a matrix of that size
+    if on_gpu:
+        return 6 * products / (flops * GPU_EFFICIENCY[precision])
     efficiency = EFFICIENCY[precision] * model.hidden_units / (model.hidden_units + SMALL_LAYER[precision])
     return 6 * products / (flops * efficiency)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.errors import ConfigError
-from textgen.machine import measure_flops, usable_memory
+from textgen.machine import has_gpu, measure_flops, usable_memory
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.distribution import Shares
@@ -39,16 +39,19 @@ class Hardware:
         flops: Float32 matrix product operations per second of all devices together; measured if None.
         shares: Replicas, processes and machines among which each batch is divided.
         memory: Memory of each machine in bytes; None if it is unknown.
+        on_gpu: Whether the devices are GPUs; looked up on this machine if None.
     """
 
     flops: float | None = None
     shares: Shares = field(default_factory=Shares)
     memory: int | None = None
+    on_gpu: bool | None = None
 
     def measured(self) -> Hardware:
-        """The same with a known speed and memory."""
+        """The same with a known speed, memory and kind of device."""
         flops = self.flops or measure_flops(self.shares.replicas, self.shares.machines)
-        return replace(self, flops=flops, memory=self.memory or usable_memory())
+        on_gpu = has_gpu() if self.on_gpu is None else self.on_gpu
+        return replace(self, flops=flops, memory=self.memory or usable_memory(), on_gpu=on_gpu)
 
 
 def has_held_out(corpus: PreparedCorpus) -> ConfigError:
