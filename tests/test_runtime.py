@@ -183,6 +183,34 @@ def test_memory_counts_the_gpus_of_this_process_alone(monkeypatch: pytest.Monkey
     assert machine.gpu_bytes() == 7
 
 
+@pytest.mark.parametrize(
+    ("printed", "gpus", "expected"),
+    [
+        ("15360\n15360\n", 2, 15360),
+        ("24576\n8192\n", 2, 8192),
+        ("15360\n15360\n", 1, 15360),  # the other is hidden
+        ("24576\n8192\n", 1, None),  # one is hidden: which?
+        ("[N/A]\n", 1, None),
+        ("", 1, None),
+        (None, 1, None),
+    ],
+)
+def test_the_memory_of_the_smallest_gpu_is_asked_of_its_driver(
+    printed: str | None, gpus: int, expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+
+    def run(command: list[str], **options: Any) -> Any:
+        assert command[0] == "nvidia-smi"
+        if printed is None:
+            raise FileNotFoundError
+        return SimpleNamespace(stdout=printed)
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"] * gpus)
+    monkeypatch.setattr("textgen.machine.subprocess.run", run)
+    assert machine.smallest_gpu_memory() == (expected and expected * 1024**2)
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_full_float32_ends_with_the_block(before: bool) -> None:
     import tensorflow as tf

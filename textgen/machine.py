@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ DRIVERS = ("/dev/nvidiactl", "/usr/lib/wsl/lib/libcuda.so.1")  # of NVIDIA GPUs,
 NO_CUDA = ' (TensorFlow does not find the GPU: pip install "tensorflow[and-cuda]")'
 LEAST_PRODUCTS = 5  # that measure the speed, however long they take: the first ones are slow
 SIZE, GPU_SIZE = 512, 4096  # rows and columns of their matrices; small ones do not keep a GPU busy
+NVIDIA_SECONDS = 10  # for which `nvidia-smi` may take
 QUEUED = 4  # products that a GPU is given at a time
 
 _most_cores: int | None = None  # set by `limit_cores`; None means all cores
@@ -152,6 +154,20 @@ def usable_memory() -> int | None:
     """Returns the memory that this process can use in bytes: of the machine or container. None if it is unknown."""
     sizes = [size for size in (_kibibytes("/proc/meminfo", "MemTotal:"), granted_memory()) if size]
     return min(sizes, default=None)
+
+
+def smallest_gpu_memory() -> int | None:
+    """Returns the memory of the smallest GPU in bytes; None if it is unknown, or other GPUs are hidden that differ."""
+    import tensorflow as tf
+
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        printed = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SECONDS, check=True).stdout
+        sizes = [int(line) for line in printed.splitlines()]  # mebibytes
+    except (OSError, subprocess.SubprocessError, ValueError):  # none, or not for this GPU: "[N/A]"
+        return None
+    is_certain = len(sizes) == len(tf.config.list_physical_devices("GPU")) or len(set(sizes)) == 1
+    return (1 << 20) * min(sizes) if is_certain and sizes else None
 
 
 def resident_bytes() -> int:

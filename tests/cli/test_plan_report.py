@@ -30,6 +30,23 @@ def test_a_sampled_softmax_is_told_where_it_is_smaller_than_the_vocabulary(
     assert line.endswith(f", adamw{shown}")
 
 
+@pytest.mark.parametrize(
+    ("gpu_memory", "shown"),
+    [
+        (64_000_000_000, "memory of each GPU about "),
+        (900_000_000, " GB, and there are 0.9 GB"),
+        (None, "; memory about "),
+    ],
+)
+def test_the_memory_is_that_of_each_gpu_if_it_is_known(tmp_path: Path, gpu_memory: int | None, shown: str) -> None:
+    text = tmp_path / "songs.txt"
+    text.write_text("The miller told the fox about the river.\n" * 300, encoding="utf-8")
+    hardware = Hardware(2e11, on_gpu=gpu_memory is not None, gpu_memory=gpu_memory)
+    plan = make_plan(Corpus([text], CorpusConfig(documents="line")), preset="medium", hardware=hardware)
+    (line,) = [line for line in describe(plan, tmp_path).splitlines() if line.startswith("parameters")]
+    assert shown in line
+
+
 def result(folder: Path, perplexity: float = 7.4) -> Any:
     """A model that a run has saved, as far as its summary shows it."""
     scores = {"tokens": 5, "nats_per_token": 2.0, "perplexity_per_token": perplexity, "bits_per_byte": 1.5}

@@ -104,7 +104,8 @@ def _dropout(plan: Plan) -> str:
 
 
 def _memory(plan: Plan) -> str:
-    needed = f"memory about {plan.estimates.memory_bytes / 1e9:.1f} GB"
+    of_each = " of each GPU" if plan.estimates.is_gpu_memory else ""
+    needed = f"memory{of_each} about {plan.estimates.memory_bytes / 1e9:.1f} GB"
     if plan.estimates.has_room:
         return needed
     there = f"{(plan.estimates.memory_there or 0) / 1e9:.1f} GB"

@@ -214,6 +214,24 @@ def test_a_network_fits_into_the_memory(tmp_path: Path) -> None:
     assert given.model_config.hidden_units == 4096
 
 
+def test_a_network_fits_into_the_memory_of_a_gpu(tmp_path: Path) -> None:
+    """Of each GPU, which computes its rows of a batch; that of the machine does not matter then."""
+    plan(tmp_path, 5_000_000)  # writes the text
+    corpus, widths = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), []
+    for gpu_memory in (900_000_000, 1_600_000_000, 64_000_000_000):
+        hardware = Hardware(LAPTOP, memory=900_000_000, on_gpu=True, gpu_memory=gpu_memory)
+        made = make_plan(corpus, {"minutes": 600.0, "precision": "float32"}, hardware=hardware)
+        widths.append(made.model_config.hidden_units)
+        assert made.estimates.memory_there == gpu_memory
+        assert made.estimates.has_room == (made.estimates.memory_bytes <= gpu_memory)
+    assert widths[0] < widths[1] < widths[2]
+    for replicas in (1, 4):
+        hardware = Hardware(LAPTOP, Shares(replicas), on_gpu=True, gpu_memory=64_000_000_000)
+        made = make_plan(corpus, {"batch_size": 128}, preset="small", hardware=hardware)
+        alone = replace(made.training_config, batch_size=128 // replicas)
+        assert made.estimates.memory_bytes == training_memory(made.model_config, alone)
+
+
 @pytest.mark.parametrize("on_gpu", [False, True])
 def test_the_speed_of_float16_is_that_of_the_device(tmp_path: Path, on_gpu: bool) -> None:
     """float16 is what a run has by itself on a GPU without bfloat16."""

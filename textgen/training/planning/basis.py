@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from textgen.saved_model.bases import is_base
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Shares
-from textgen.training.planning.estimates import scoring_speed, tokens_per_second
+from textgen.training.planning.estimates import machine_memory, scoring_speed, tokens_per_second, training_memory
 from textgen.training.planning.inputs import Hardware, Sources
 from textgen.training.planning.relative_loss import relative_loss
 from textgen.training.planning.vocabulary import CorpusFacts, Vocabulary
@@ -40,6 +40,7 @@ class Basis:
         relative_loss: How hard the text is for such a model: see `planning.relative_loss`; None if unknown.
         memory: Memory of each machine in bytes; None if it is unknown.
         on_gpu: Whether the replicas are GPUs.
+        gpu_memory: Memory of the smallest of them in bytes; None if it is unknown.
         sampled_softmax: Sampled tokens that approximate the full softmax; 0 for the full one, and until vocabulary and
             network are chosen.
     """
@@ -54,8 +55,20 @@ class Basis:
     keeps_vocabulary: bool
     memory: int | None
     on_gpu: bool = False
+    gpu_memory: int | None = None
     relative_loss: float | None = None
     sampled_softmax: int = 0
+
+    @property
+    def memory_there(self) -> int | None:
+        """Memory in bytes of each GPU, or of each machine if that is unknown; None if both are."""
+        return self.gpu_memory or self.memory
+
+    def memory_needed(self, model: ModelConfig, training: TrainingConfig) -> int:
+        """Estimated peak of the memory that `memory_there` is compared with."""
+        if self.gpu_memory:
+            return training_memory(model, replace(training, batch_size=training.batch_size // self.shares.replicas))
+        return machine_memory(model, training, self.shares)
 
     def scoring_speed(self, model: ModelConfig) -> float:
         """Estimated tokens per second of a validation, always with the full softmax."""
@@ -116,6 +129,7 @@ def find_basis(
         keeps_vocabulary=bool(start and vocabulary.tokenizer and start.tokenizer.is_part_of(vocabulary.tokenizer)),
         memory=hardware.memory,
         on_gpu=bool(hardware.on_gpu),
+        gpu_memory=hardware.gpu_memory,
         relative_loss=loss,
     )
 

@@ -34,8 +34,9 @@ class Estimates:
         scoring_speed: Speed of validations, in tokens per second.
         training_seconds: Duration of the steps.
         seconds: Duration of the run, from its first step to the last save.
-        memory_bytes: Peak memory of training on one machine.
-        memory_there: Memory of each machine; None if it is unknown.
+        memory_bytes: Peak memory of training on one machine, or on one GPU if its memory is known.
+        memory_there: Memory of each machine or GPU; None if it is unknown.
+        is_gpu_memory: Whether both are of a GPU.
     """
 
     tokens: int
@@ -45,6 +46,7 @@ class Estimates:
     seconds: float
     memory_bytes: int
     memory_there: int | None = None
+    is_gpu_memory: bool = False
 
     @property
     def epochs(self) -> float:

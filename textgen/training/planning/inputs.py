@@ -8,7 +8,7 @@ from pathlib import Path
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.errors import ConfigError
-from textgen.machine import has_gpu, measure_flops, usable_memory
+from textgen.machine import has_gpu, measure_flops, smallest_gpu_memory, usable_memory
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.distribution import Shares
@@ -40,18 +40,21 @@ class Hardware:
         shares: Replicas, processes and machines among which each batch is divided.
         memory: Memory of each machine in bytes; None if it is unknown.
         on_gpu: Whether the devices are GPUs; looked up on this machine if None.
+        gpu_memory: Memory of the smallest GPU in bytes; looked up if None, and None if it is unknown.
     """
 
     flops: float | None = None
     shares: Shares = field(default_factory=Shares)
     memory: int | None = None
     on_gpu: bool | None = None
+    gpu_memory: int | None = None
 
     def measured(self) -> Hardware:
         """The same with a known speed, memory and kind of device."""
         flops = self.flops or measure_flops(self.shares.replicas, self.shares.machines)
         on_gpu = has_gpu() if self.on_gpu is None else self.on_gpu
-        return replace(self, flops=flops, memory=self.memory or usable_memory(), on_gpu=on_gpu)
+        gpu_memory = self.gpu_memory or (smallest_gpu_memory() if on_gpu else None)
+        return replace(self, flops=flops, memory=self.memory or usable_memory(), on_gpu=on_gpu, gpu_memory=gpu_memory)
 
 
 def has_held_out(corpus: PreparedCorpus) -> ConfigError:

@@ -10,7 +10,7 @@ from textgen.saved_model.saved_model import ModelFolder
 from textgen.settings import from_dict, select
 from textgen.training.config import TrainingConfig
 from textgen.training.planning.basis import SMALL_TEXT, Basis
-from textgen.training.planning.estimates import machine_memory, training_seconds
+from textgen.training.planning.estimates import training_seconds
 from textgen.training.planning.start_choice import REGULARIZERS
 from textgen.training.planning.training import plan_training
 from textgen.training.presets import SIZES, with_sizes
@@ -51,7 +51,7 @@ def _largest_preset(basis: Basis) -> str:
         model = ModelConfig(vocab_size=basis.vocab_size, **SIZES[name])
         wanted = replace(model, direction=direction)
         training = plan_training(full, wanted)
-        if basis.memory and machine_memory(wanted, training, basis.shares) > MEMORY_SHARE * basis.memory:
+        if basis.memory_there and basis.memory_needed(wanted, training) > MEMORY_SHARE * basis.memory_there:
             continue
         seen = _tokens_seen(full, wanted, training) / TOKENS_PER_PARAMETER
         if basis.sampled_softmax:

@@ -47,7 +47,7 @@ from textgen.training.planning.checks import (
     refuse_unusable,
     without_prepared,
 )
-from textgen.training.planning.estimates import Estimates, machine_memory, run_seconds, training_seconds
+from textgen.training.planning.estimates import Estimates, run_seconds, training_seconds
 from textgen.training.planning.inputs import Hardware, Sources
 from textgen.training.planning.network import plan_dropout, plan_model, recurrent_weights, same_model
 from textgen.training.planning.start_choice import NONE, StartChoice, choose_start, given_fit
@@ -344,6 +344,7 @@ def _estimate(basis: Basis, model: ModelConfig, training: TrainingConfig) -> Est
         scoring_speed=scoring_speed,
         training_seconds=training_seconds(training, basis.tokens, speed),
         seconds=run_seconds(model, training, basis.tokens, speed, scoring_speed),
-        memory_bytes=machine_memory(model, training, basis.shares),
-        memory_there=basis.memory,
+        memory_bytes=basis.memory_needed(model, training),
+        memory_there=basis.memory_there,
+        is_gpu_memory=basis.gpu_memory is not None,
     )
