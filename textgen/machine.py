@@ -114,12 +114,13 @@ def best_precision() -> str:
     return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
 
 
-def measure_flops(replicas: int = 1, machines: int = 1) -> float:
+def measure_flops(replicas: int = 1, core_sets: int = 1) -> float:
     """Measures the speed of float32 matrix products. Takes about 0.15 seconds, on a slow GPU a second.
 
     Args:
         replicas: Number of replicas in all. The result is multiplied by it if there is a GPU.
-        machines: Number of machines like this one. The result is multiplied by it, and by the cores, if there is none.
+        core_sets: Number of sets of cores like those that this process sees. The result is multiplied by it, and by the
+            cores, if there is no GPU.
 
     Returns:
         Floating-point operations per second, from the fastest of several runs.
@@ -139,7 +140,7 @@ def measure_flops(replicas: int = 1, machines: int = 1) -> float:
         count = QUEUED if on_gpu else 1
         best, products = min(best, (time.perf_counter() - started) / count), products + count
     each = 2 * size**3 / best
-    return each * (replicas if on_gpu else num_cores() * machines)
+    return each * (replicas if on_gpu else num_cores() * core_sets)
 
 
 def _queue_products(matrix: tf.Tensor) -> None:

@@ -238,6 +238,19 @@ def test_tasks_of_slurm_on_one_machine_have_gpus_of_their_own(
         assert planned_shares("auto") == Shares(replicas=2 * max(1, len(own)), processes=2, machines=1)
 
 
+@pytest.mark.parametrize(("cores", "sets"), [(4, 2), (8, 1)])
+@pytest.mark.usefixtures("no_launcher")
+def test_the_cores_of_all_tasks_of_slurm_are_counted_once(
+    cores: int, sets: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two tasks on a machine with 8 cores, which may use half of them or all."""
+    for name, value in {**slurm_step(1, "n1", "2"), "SLURM_CPUS_ON_NODE": "8"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("textgen.training.slurm.processor_cores", lambda: cores)
+    assert planned_shares("auto").core_sets == sets
+    assert Shares(4, 4).core_sets == 1, "workers share the cores of their machine"
+
+
 @pytest.mark.usefixtures("no_launcher")
 def test_gpus_that_tasks_of_slurm_cannot_divide_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="Set gpus-per-task of srun"):

@@ -9,7 +9,7 @@ from textgen.training import slurm
 
 VARIABLES = (
     *(slurm.TASKS, slurm.NODES, slurm.TASKS_PER_NODE, slurm.TASK, slurm.NODE, slurm.LOCAL_TASK),
-    *(slurm.GPUS_PER_TASK, slurm.GPUS_ON_NODE, *slurm.BINDINGS),
+    *(slurm.GPUS_PER_TASK, slurm.GPUS_ON_NODE, slurm.CORES_ON_NODE, *slurm.BINDINGS),
 )
 
 
@@ -135,6 +135,18 @@ def test_gpus_that_cannot_be_divided_are_refused(visible: int, gpus: str, monkey
         f"The 2 tasks of SLURM on n1 cannot divide {gpus} evenly. Set gpus-per-task of srun, or another number of "
         "tasks per node."
     )
+
+
+@pytest.mark.parametrize(
+    ("there", "cores", "expected"), [("8", 4, True), ("8", 8, False), ("16", 8, True), (None, 4, False)]
+)
+def test_slurm_tells_whether_tasks_are_bound_to_cores(
+    there: str | None, cores: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two tasks on a machine, of which each may use `cores` of the cores of the job there."""
+    set_step(monkeypatch, "n[1-2]", "2(x2)", 4, 3, **({} if there is None else {slurm.CORES_ON_NODE: there}))
+    monkeypatch.setattr(slurm, "processor_cores", lambda: cores)
+    assert slurm.read_step().has_own_cores is expected
 
 
 def test_a_task_that_is_alone_on_its_machine_has_all_of_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,11 +36,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shares:
-    """How many replicas, processes and machines share the work of a run."""
+    """How many replicas, processes and machines share the work of a run, and whether each process has its own cores."""
 
     replicas: int = 1
     processes: int = 1
     machines: int = 1
+    has_own_cores: bool = False
+
+    @property
+    def core_sets(self) -> int:
+        """How many times the cores that this process sees take part in the run."""
+        return self.processes if self.has_own_cores else self.machines
 
 
 class Distribution:
@@ -75,7 +81,8 @@ class Distribution:
     @property
     def shares(self) -> Shares:
         """Replicas, processes and machines: one of a group, else as many as the addresses of the processes name."""
-        return Shares(self.num_replicas, self.num_workers, self._machines)
+        has_own_cores = bool(self.server) and _has_own_cores()
+        return Shares(self.num_replicas, self.num_workers, self._machines, has_own_cores)
 
     @property
     def local_replicas(self) -> int:
@@ -315,7 +322,7 @@ def planned_shares(name: str, workers: int = 1) -> Shares:
         if groups.place():
             return Shares(processes, processes)
         machines = _num_machines(_tf_config()[0] if "TF_CONFIG" in os.environ else slurm.read_step().addresses)
-        return Shares(processes * max(1, len(_own_gpus())), processes, machines)
+        return Shares(processes * max(1, len(_own_gpus())), processes, machines, _has_own_cores())
     here = num_cores() if name == "mirrored" and not gpus else max(1, gpus)
     return Shares(1 if name == "single" else here)
 
@@ -416,6 +423,10 @@ def _own_gpus() -> list[Any]:
 
     gpus = tf.config.list_physical_devices("GPU")
     return gpus if "TF_CONFIG" in os.environ else gpus[slurm.read_step().own_gpus(len(gpus))]
+
+
+def _has_own_cores() -> bool:
+    return "TF_CONFIG" not in os.environ and slurm.read_step().has_own_cores
 
 
 def _num_machines(addresses: Sequence[str]) -> int:

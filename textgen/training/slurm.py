@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 
 from textgen.errors import ConfigError
+from textgen.machine import processor_cores
 from textgen.wording import counted
 
 FIRST_PORT = 8888  # of the first task on each machine, as TensorFlow's own resolver has it
@@ -20,6 +21,7 @@ NODES = "SLURM_STEP_NODELIST"
 TASKS_PER_NODE = "SLURM_STEP_TASKS_PER_NODE"
 TASK, NODE, LOCAL_TASK = "SLURM_PROCID", "SLURM_NODEID", "SLURM_LOCALID"
 GPUS_PER_TASK, GPUS_ON_NODE = "SLURM_GPUS_PER_TASK", "SLURM_GPUS_ON_NODE"
+CORES_ON_NODE = "SLURM_CPUS_ON_NODE"
 BINDINGS = ("SLURM_GPU_BIND", "SLURM_NTASKS_PER_GPU")  # say that each task sees only GPUs of its own
 
 
@@ -49,6 +51,12 @@ class Step:
     def local_task(self) -> int:
         """Number of this task among those on its machine, from 0."""
         return self.hosts[: self.task].count(self.hosts[self.task])
+
+    @property
+    def has_own_cores(self) -> bool:
+        """Whether SLURM has bound this task to cores that the other tasks on its machine do not use."""
+        there = os.environ.get(CORES_ON_NODE, "")
+        return there.isdecimal() and processor_cores() * self.tasks_here <= int(there)
 
     def own_gpus(self, visible: int) -> slice:
         """Which of the GPUs that this process sees are its own: all, unless the tasks here see the same ones.

@@ -107,7 +107,7 @@ def find_basis(
         hardware: Speed, memory, and how many devices share the work.
     """
     shares = hardware.shares
-    flops = hardware.flops or measure_flops(shares.replicas, shares.machines)
+    flops = hardware.flops or measure_flops(shares.replicas, shares.core_sets)
     precision = given.get("precision", "auto")
     settled = {
         "valid_fraction": facts.valid_fraction,

@@ -140,7 +140,7 @@ def machine_memory(model: ModelConfig, training: TrainingConfig, shares: Shares)
     """Estimates the peak memory of training on each machine, in bytes, of all of its processes together."""
     here = math.ceil(shares.processes / shares.machines)
     rows = training.batch_size // shares.processes
-    shards = len(shard_rows(rows, num_cores(here)))
+    shards = len(shard_rows(rows, num_cores(1 if shares.has_own_cores else here)))
     return here * training_memory(model, replace(training, batch_size=rows), shards)
 
 

@@ -51,7 +51,7 @@ class Hardware:
 
     def measured(self) -> Hardware:
         """The same with a known speed, memory and kind of device."""
-        flops = self.flops or measure_flops(self.shares.replicas, self.shares.machines)
+        flops = self.flops or measure_flops(self.shares.replicas, self.shares.core_sets)
         on_gpu = has_gpu() if self.on_gpu is None else self.on_gpu
         gpu_memory = self.gpu_memory or (smallest_gpu_memory() if on_gpu else None)
         return replace(self, flops=flops, memory=self.memory or usable_memory(), on_gpu=on_gpu, gpu_memory=gpu_memory)
