@@ -252,6 +252,20 @@ def test_the_cores_of_all_tasks_of_slurm_are_counted_once(
 
 
 @pytest.mark.usefixtures("no_launcher")
+def test_a_program_may_join_processes_in_its_own_way() -> None:
+    """Without the variables of SLURM and TF_CONFIG; of three processes, two are on one machine."""
+    load_tensorflow()
+    import tensorflow as tf
+
+    workers = tf.train.ClusterSpec({"worker": ["a:1", "a:2", "b:1"]})
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(workers, task_type="worker", task_id=1)
+    strategy: Any = SimpleNamespace(num_replicas_in_sync=3, cluster_resolver=resolver)
+    distribution = Distribution(strategy)
+    assert (distribution.worker, distribution.server) == (1, "a:2")
+    assert distribution.shares == Shares(replicas=3, processes=3, machines=2)
+
+
+@pytest.mark.usefixtures("no_launcher")
 def test_gpus_that_tasks_of_slurm_cannot_divide_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="Set gpus-per-task of srun"):
         join(monkeypatch, 3, slurm_step(0, "n1", "2"))

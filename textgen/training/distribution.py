@@ -426,7 +426,8 @@ def _own_gpus() -> list[Any]:
 
 
 def _has_own_cores() -> bool:
-    return "TF_CONFIG" not in os.environ and slurm.read_step().has_own_cores
+    is_slurm = "TF_CONFIG" not in os.environ and slurm.number_of_tasks() > 1  # a program may join them in its own way
+    return is_slurm and slurm.read_step().has_own_cores
 
 
 def _num_machines(addresses: Sequence[str]) -> int:
