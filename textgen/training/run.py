@@ -279,13 +279,17 @@ class _Run:
 
     def _finish(self, reason: str) -> ModelFolder:
         """Scores the best weights on the held-out text."""
+        from textgen.training.distribution import deadline
+
         name = str(self._setup.folder.absolute())
         if self._distribution.is_chief:
             self._model.assign_weights(load_model(name).weights())
             self._mix_with_start()
             self._write(f"finished: {reason}", self._final_scores())
-        with self._distribution.together():
-            self._distribution.total([])  # the other processes wait for the scores
+        # The other processes wait for the scores, which may take long. The chief waits for nothing but their answer.
+        limit = self._step_timeout if self._distribution.is_chief and self._distribution.num_workers > 1 else None
+        with self._distribution.together(), deadline(limit):
+            self._distribution.total([])
         return load_model(name)
 
     def _final_scores(self) -> Scores:
