@@ -69,7 +69,7 @@ def text(tmp_path: Path) -> Path:
 TRAIN = ["train", "text.txt", "--tokenizer", "byte", "--hidden-units", "8", "--name", "cat", "--models-dir", "models"]
 
 
-@pytest.mark.parametrize(("locale", "bar"), [("C.UTF-8", "━━━"), ("C", "---")])
+@pytest.mark.parametrize(("locale", "bar"), [("C.UTF-8", "━━━"), pytest.param("C", "---", marks=pytest.mark.slow)])
 def test_a_training_shows_its_bar_and_ends(text: Path, locale: str, bar: str) -> None:
     plain = {} if locale == "C.UTF-8" else {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     code, written = shown([*TRAIN, "--steps", "3"], text.parent, LC_ALL=locale, **plain)

@@ -552,6 +552,7 @@ def test_a_run_that_failed_is_resumed_exactly(failed: Path, text: Path, tmp_path
     assert resumed.training["progress"]["best_step"] == whole.training["progress"]["best_step"]
 
 
+@pytest.mark.slow
 def test_what_a_failed_run_has_saved_is_replaced_only_by_better_weights(failed: Path) -> None:
     """Not even if it is stopped and resumed once more."""
     before, weights_before, watch = read_training(failed), load_model(str(failed)).weights(), Watch(3)
@@ -1353,6 +1354,7 @@ def test_early_stopping(text: Path, tmp_path: Path) -> None:
     assert saved.training["progress"]["best_step"] in [r.step for r in watch.validations if r.nats_per_token == best]
 
 
+@pytest.mark.slow
 def test_a_run_that_patience_ended_gets_all_of_it_again_with_new_settings(text: Path, tmp_path: Path) -> None:
     watches = [Watch() for _ in range(3)]
     plan = plan_for(text, steps=40, num_validations=20, patience=2, learning_rate=0.0)
