@@ -43,6 +43,7 @@ from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_words, write_training
 from textgen.storage.files import write_own_file, writing
 from textgen.storage.folders import replace_folder
+from textgen.wording import percent
 
 BASES = Path(__file__).resolve().parents[1] / "saved_models" / "bases"
 SETTINGS: dict[str, Any] = {
@@ -328,7 +329,7 @@ def _names(part: Part) -> str:
 
 def _scripts(facts: Mapping[str, Any]) -> str:
     shares = ((name, facts[name]) for name in ("simplified", "traditional"))
-    return ", ".join(f"{100 * share:.1f} % {name}" for name, share in shares if share)
+    return ", ".join(f"{percent(share)} {name}" for name, share in shares if share)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

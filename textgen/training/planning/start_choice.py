@@ -36,6 +36,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import FIRST_LEARNED, NEWLINE, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 from textgen.training.config import INITIAL
+from textgen.wording import percent
 
 NONE = "none"  # stands for random weights where the name of a model is expected
 REGULARIZERS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")  # may differ from those of the start
@@ -53,8 +54,10 @@ class Fit(NamedTuple):
     token_ratio: float
 
     def __str__(self) -> str:
-        unknown = f"{100 * self.unknown_bytes:.1f} % of the bytes unknown"
-        return f"{unknown}, {self.token_ratio:.2f} x the tokens of a vocabulary trained on the text"
+        unknown = percent(self.unknown_bytes)
+        return (
+            f"{unknown} of the bytes unknown, {self.token_ratio:.2f} x the tokens of a vocabulary trained on the text"
+        )
 
     @property
     def suits(self) -> bool | None:
