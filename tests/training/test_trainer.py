@@ -81,14 +81,14 @@ def test_the_time_of_compiling_does_not_end_the_warm_up(tokenizer: Tokenizer, tm
     rates = []
     for step in range(30):
         loop.position.step, loop.position.seconds = step, 0.0 if step == 0 else 6.0
-        rates.append(loop._learning_rate([]))
+        rates.append(loop._learning_rate())
     assert rates[:25] == pytest.approx([0.01 * step / 25 for step in (0, *range(2, 26))], rel=0.02, abs=1e-12)
     assert rates[24:] == pytest.approx([0.01] * 6, rel=0.02)
-    loop._end_step([])  # of the update that was compiled
+    loop._end_step()  # of the update that was compiled
     rates = []
     for step, seconds in ((1, 6.0), (2, 9.0), (3, 12.0)):  # so slow that 25 of them are more than a tenth of the time
         loop.position.step, loop.position.seconds = step, seconds
-        rates.append(loop._learning_rate([]))
+        rates.append(loop._learning_rate())
     assert rates == pytest.approx([0.01 * 2 / 25, 0.01 / 2, 0.01], rel=0.1)
 
 
@@ -279,7 +279,7 @@ def test_processes_go_back_to_a_checkpoint_by_one_clock(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else each would go on with a learning rate of its own, where the budget is in minutes."""
-    from textgen.training.trainer import _RolledBack
+    from textgen.training.rollback import RolledBack
 
     loop = trainer_of(tokenizer, tmp_path, minutes=1.0)
     loop.save_checkpoint()
@@ -292,8 +292,8 @@ def test_processes_go_back_to_a_checkpoint_by_one_clock(
     monkeypatch.setattr(loop._distribution, "is_chief", False)
     monkeypatch.setattr(loop._distribution, "total", total)
     loop.position.seconds = 5.0
-    with pytest.raises(_RolledBack):
-        loop._roll_back("the loss was high", [])
+    with pytest.raises(RolledBack):
+        loop._roll_back("the loss was high")
     assert sent == [0.0]
     assert loop.progress() == pytest.approx(20 / 60)
 
@@ -303,11 +303,11 @@ def test_a_run_that_returns_to_a_checkpoint_goes_on_without_the_updates_that_wer
 ) -> None:
     loop, watch, unread = trainer_of(tokenizer, tmp_path, steps=2), Watch([]), list[int]()
 
-    def train(observers: list[Observer], restart_timer: object) -> str:
+    def train(restart_timer: object) -> str:
         unread.append(len(loop._pending))
         if len(unread) < 3:
             loop._pending.append(None)  # type: ignore[arg-type]
-            loop._roll_back("the loss was high", observers)
+            loop._roll_back("the loss was high")
         return "the planned length is reached"
 
     monkeypatch.setattr(loop, "_train", train)

@@ -104,6 +104,21 @@ class Position:
             self.without_improvement = 0
         self.settings = dict(settings)
 
+    def skip_to(self, failed: Position, seconds: float) -> None:
+        """Goes on from this position of a checkpoint, but with the text after that of a position that has failed.
+
+        The best weights of the run so far are on disk, so their scores are those of the failed position too.
+
+        Args:
+            failed: Where the run has failed.
+            seconds: Duration of training until then.
+        """
+        self.epoch, self.step_in_epoch, self.seconds = failed.epoch, failed.step_in_epoch, seconds
+        self.health.rollbacks, self.health.left_out = failed.health.rollbacks, failed.health.left_out
+        self.best_step, self.best_nats_per_token = failed.best_step, failed.best_nats_per_token
+        self.kept_step, self.kept_nats_per_token = failed.kept_step, failed.kept_nats_per_token
+        self.valid_tokens = failed.valid_tokens
+
     def add_loss(self, nats: float) -> None:
         """Counts the loss of an update, in nats per token."""
         self.train_nats += nats

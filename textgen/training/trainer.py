@@ -26,16 +26,17 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.dataset.token_cache import TokenData
-from textgen.errors import Interrupted, SavedModelError, TextgenError, TrainingError
+from textgen.errors import Interrupted, TextgenError, TrainingError
 from textgen.model.language_model import LanguageModel
 from textgen.settings import to_dict
-from textgen.training.checkpoints import Checkpoint, CheckpointTimer, check_room, newest_checkpoint, save_checkpoint
+from textgen.training.checkpoints import Checkpoint, CheckpointTimer, check_room, save_checkpoint
 from textgen.training.config import TrainingConfig
 from textgen.training.distribution import Distribution, deadline
 from textgen.training.interruption import StopAgreement
 from textgen.training.lr_finder import Point, sweep_learning_rates
 from textgen.training.observers.observer import Observer, RunReport, StepReport, report_fault, started
 from textgen.training.position import Position
+from textgen.training.rollback import RolledBack, kept_weights_message, last_good_checkpoint, when_to_give_up
 from textgen.training.run_tensors import RunTensors
 from textgen.training.schedules import scheduled_learning_rate
 from textgen.training.stopwatch import SpeedMeter, Stopwatch
@@ -65,10 +66,6 @@ class _PendingUpdate:
     learning_rate: float
     tokens: float
     window_fraction: float
-
-
-class _RolledBack(Exception):
-    """The run has returned to a checkpoint, and goes on from there with the text after the fault."""
 
 
 class Trainer:
@@ -128,6 +125,7 @@ class Trainer:
         self._pending = deque[_PendingUpdate]()
         self._step_seconds = 0.0  # duration of the last step
         self._compiled: float | None = None  # seconds of the run at the end of this process's first step
+        self._observers: Sequence[Observer] = ()
 
     # === The loop ===
 
@@ -146,6 +144,7 @@ class Trainer:
             Interrupted: A signal came. A checkpoint has been written.
             TrainingError: The run cannot continue. Saved weights and checkpoints stay.
         """
+        self._observers = observers
         timeout = step_timeout if self._distribution.num_workers > 1 else None
         with started(observers, about):
             try:
@@ -155,7 +154,7 @@ class Trainer:
                     self.reader.batches.failing(),
                     deadline(timeout) as restart_timer,
                 ):
-                    reason = self._steps(observers, restart_timer)
+                    reason = self._steps(restart_timer)
             except Exception:
                 with suppress(TextgenError, OSError):  # the first error tells more
                     self.validator.save_best()
@@ -164,7 +163,7 @@ class Trainer:
             signal.raise_signal(self._stop.requests.received)
         return reason
 
-    def _steps(self, observers: Sequence[Observer], restart_timer: Callable[[], None]) -> str:
+    def _steps(self, restart_timer: Callable[[], None]) -> str:
         position, is_over = self.position, self.progress() >= 1.0
         if is_over and (position.has_best or position.step == 0):
             return "the planned length was reached already"
@@ -173,38 +172,38 @@ class Trainer:
             self.save_checkpoint()  # so that there is always one to return to
         while True:
             try:
-                return self._only_validate(observers) if is_over else self._train(observers, restart_timer)
-            except _RolledBack:
+                return self._only_validate() if is_over else self._train(restart_timer)
+            except RolledBack:
                 is_over = False  # goes on from the checkpoint
 
-    def _only_validate(self, observers: Sequence[Observer]) -> str:
+    def _only_validate(self) -> str:
         """Validates and saves a resumed run whose new, smaller length is reached before its first validation.
 
         Returns:
             Why the run is over.
 
         Raises:
-            _RolledBack: It has returned to a checkpoint.
+            RolledBack: It has returned to a checkpoint.
         """
-        self._validate(observers)
+        self._validate()
         self.position.is_finished = True
         self.save_checkpoint()
         return "the planned length was reached already"
 
-    def _train(self, observers: Sequence[Observer], restart_timer: Callable[[], None]) -> str:
+    def _train(self, restart_timer: Callable[[], None]) -> str:
         """Trains from the position until the run is over.
 
         Returns:
             Why the run is over.
 
         Raises:
-            _RolledBack: It has returned to a checkpoint.
+            RolledBack: It has returned to a checkpoint.
         """
         watch = Stopwatch(self.position.seconds)
         for inputs, targets in self.reader.windows(self.position):
             restart_timer()
             fraction, tokens = self.reader.window_fraction(inputs), self.reader.tokens(inputs)
-            learning_rate = fraction * self._learning_rate(observers)
+            learning_rate = fraction * self._learning_rate()
             gradient = self._step(inputs, targets, learning_rate)
             if self._ahead:
                 gradient = replace(gradient, gradients=None, state=None)  # frees the memory of the device
@@ -213,35 +212,37 @@ class Trainer:
             if len(self._pending) > self._ahead:
                 self._pending[0].gradient.nats  # noqa: B018 - waits for the device, which the time of the step includes
             self.position.seconds, self._step_seconds = watch.read()
-            self._read_losses(self._ahead, observers)
-            if reason := self._end_step(observers):
+            self._read_losses(all_but=self._ahead)
+            if reason := self._end_step():
                 return reason
             watch.start_step()
         raise AssertionError("the batches of training never end")
 
-    def _read_losses(self, all_but: int, observers: Sequence[Observer]) -> None:
+    def _read_losses(self, *, all_but: int) -> None:
         """Reads, checks and reports losses, except the newest."""
         while len(self._pending) > all_but:
             update = self._pending.popleft()
-            self._handle_fault(update, observers)
+            self._handle_fault(update)
             if update.gradient.is_finite:
                 self.position.add_loss(update.gradient.nats)
-                self._report_step(update, observers)
+                self._report_step(update)
 
-    def _handle_fault(self, update: _PendingUpdate, observers: Sequence[Observer]) -> None:
+    def _handle_fault(self, update: _PendingUpdate) -> None:
         """Checks the loss of a step: returns to a checkpoint if the run needs it."""
         gradient = update.gradient
         if self._record_overflow(gradient):
             return
         if fault := self.position.health.record(gradient.nats, gradient.is_finite):
-            self._roll_back(fault, observers, update.step)
+            self._roll_back(fault, update.step)
         if not gradient.is_finite:
-            report_fault(observers, f"Step {update.step:,}: the loss or its gradient was not finite; update left out.")
+            report_fault(
+                self._observers, f"Step {update.step:,}: the loss or its gradient was not finite; update left out."
+            )
 
-    def _end_step(self, observers: Sequence[Observer]) -> str:
+    def _end_step(self) -> str:
         """Validates and saves if that is due. Returns why the run is over; "" to continue."""
         position = self.position
-        reason = self._agree(observers)
+        reason = self._agree()
         if self._compiled is None:
             self._compiled = position.seconds
         reason = "the planned length is reached" if self.progress() >= 1.0 else reason
@@ -250,25 +251,25 @@ class Trainer:
         must_save = timer.is_worth_it(position.seconds) if is_due else timer.is_due(position.seconds)
         must_save = bool(self._stop.signal or reason or must_save)
         if must_save or is_due:
-            self._read_losses(0, observers)
+            self._read_losses(all_but=0)
             if not self.tensors.weights_are_finite():
-                self._roll_back("the weights were not finite", observers)
+                self._roll_back("the weights were not finite")
         if reason or is_due:
-            reason = self._validate(observers) or reason
-            reason = reason or self._agree(observers)  # a callback may stop the run because of its score
+            reason = self._validate() or reason
+            reason = reason or self._agree()  # a callback may stop the run because of its score
         if must_save or reason or self._stop.signal:
             position.is_finished |= bool(reason)
             self.save_checkpoint()
-            self._agree(observers)  # validating and saving take long: a signal may have come since
+            self._agree()  # validating and saving take long: a signal may have come since
         if self._stop.signal:
             raise Interrupted(
                 f"Stopped at step {position.step:,}; everything is saved. Use resume to go on.", self._stop.signal
             )
         return reason
 
-    def _agree(self, observers: Sequence[Observer]) -> str:
+    def _agree(self) -> str:
         """Why to stop, if an observer of any process asks for it; all processes then have the chief's clock."""
-        wanted = next((observer.stop_reason for observer in observers if observer.stop_reason), "")
+        wanted = next((observer.stop_reason for observer in self._observers if observer.stop_reason), "")
         self.position.seconds, reason = self._stop.agree(self.position.seconds, wanted)
         return reason
 
@@ -315,9 +316,9 @@ class Trainer:
         """Whether all that is computed before the scale of the loss is finite: the loss and the state."""
         return self._is_scaled and math.isfinite(gradient.nats)
 
-    def _learning_rate(self, observers: Sequence[Observer]) -> float:
+    def _learning_rate(self) -> float:
         """The learning rate of a full window: the one that an observer has set, else that of the schedule."""
-        self._take_rate(observers)
+        self._take_rate()
         position = self.position
         if position.learning_rate is not None:
             return position.learning_rate
@@ -325,12 +326,12 @@ class Trainer:
         compiled = position.seconds if self._compiled is None else self._compiled
         return min(rate, self.reader.warmup_limit(position, position.seconds - compiled))
 
-    def _take_rate(self, observers: Sequence[Observer]) -> None:
-        for observer in observers:
+    def _take_rate(self) -> None:
+        for observer in self._observers:
             if observer.learning_rate is not None:
                 self.position.learning_rate = observer.learning_rate
 
-    def _report_step(self, update: _PendingUpdate, observers: Sequence[Observer]) -> None:
+    def _report_step(self, update: _PendingUpdate) -> None:
         progress, seconds, gradient = self.progress(), self.position.seconds, update.gradient
         report = StepReport(
             step=update.step,
@@ -345,7 +346,7 @@ class Trainer:
             is_sampled=gradient.is_sampled,
             window_fraction=update.window_fraction,
         )
-        for observer in observers:
+        for observer in self._observers:
             observer.on_step(report)
 
     def _weight_names(self) -> list[str]:
@@ -369,21 +370,21 @@ class Trainer:
 
     # === Validation ===
 
-    def _validate(self, observers: Sequence[Observer]) -> str:
+    def _validate(self) -> str:
         """Scores held-out text and keeps the weights if they are the best.
 
         Returns:
             Why to stop, if patience ends; "" to continue.
 
         Raises:
-            _RolledBack: The loss was not finite, so the run has returned to a checkpoint.
+            RolledBack: The loss was not finite, so the run has returned to a checkpoint.
         """
-        report = self.validator.validate(self.position, with_sample=bool(observers))
+        report = self.validator.validate(self.position, with_sample=bool(self._observers))
         if report is None:
-            self._roll_back("the loss on the held-out text was not finite", observers)
-        for observer in observers:
+            self._roll_back("the loss on the held-out text was not finite")
+        for observer in self._observers:
             observer.on_validation(report)
-        self._take_rate(observers)  # so that the checkpoint of this step has it
+        self._take_rate()  # so that the checkpoint of this step has it
         if self.config.patience and self.position.without_improvement >= self.config.patience:
             return f"no better score in {counted(self.position.without_improvement, 'validation')}"
         return ""
@@ -430,7 +431,7 @@ class Trainer:
         self.position.validations = min(self.position.validations, due)
         self._checkpoint_timer.restart(self.position.seconds)
 
-    def _roll_back(self, fault: str, observers: Sequence[Observer], step: int | None = None) -> NoReturn:
+    def _roll_back(self, fault: str, step: int | None = None) -> NoReturn:
         """Returns to the weights of the last checkpoint, but not in the text: the windows since then are skipped.
 
         If it has returned to that checkpoint already, it goes to the one before it, if that is kept: no score has shown
@@ -439,55 +440,32 @@ class Trainer:
 
         Args:
             fault: What was wrong.
-            observers: They are told of it.
             step: Step at which it was wrong; the last one if None.
 
         Raises:
-            _RolledBack: Always, unless the run cannot go on.
+            RolledBack: Always, unless the run cannot go on.
             TrainingError: It was done too often, or nothing is left of the budget and of what was learned. The network
                 has the weights of the checkpoint nevertheless.
         """
         failed = self.position
         step = failed.step if step is None else step
         (seconds,) = self._distribution.total([failed.seconds if self._distribution.is_chief else 0.0])
-        self.restore(self._last_good_checkpoint())
+        self.restore(last_good_checkpoint(self._checkpoints, self._returned_to))
         position = self.position
         self._returned_to = position.step
-        position.epoch, position.step_in_epoch, position.seconds = failed.epoch, failed.step_in_epoch, seconds
-        position.health.rollbacks, position.health.left_out = failed.health.rollbacks, failed.health.left_out
-        position.best_step, position.best_nats_per_token = failed.best_step, failed.best_nats_per_token  # they are kept
-        position.kept_step, position.kept_nats_per_token = failed.kept_step, failed.kept_nats_per_token
         if self.validator.is_other_text(position.valid_tokens):
             self._averaging.forget_scores()
-        position.valid_tokens = failed.valid_tokens
+        position.skip_to(failed, seconds)
         self.tensors.reset_state()
-        when = ""
-        if position.health.rollbacks >= self.config.max_rollbacks:
-            when = f"after going back to a checkpoint {counted(position.health.rollbacks, 'time')}"
-        elif self.progress() >= 1.0 and not position.step and not position.has_best:
-            when = "when the planned length was reached"
-        if when:
+        if when := when_to_give_up(position, self.config.max_rollbacks, self.progress()):
             raise TrainingError(
-                f"At step {step:,} {fault}, {when}: training stopped. {_kept_weights_message(position)} "
+                f"At step {step:,} {fault}, {when}: training stopped. {kept_weights_message(position)} "
                 "Try a smaller learning_rate or clip_norm."
             )
         position.health.rollbacks += 1
         self._pending.clear()  # updates of the weights that are gone
         report_fault(
-            observers,
+            self._observers,
             f"At step {step:,} {fault}: back to the weights of step {position.step:,}, on with the text after.",
         )
-        raise _RolledBack
-
-    def _last_good_checkpoint(self) -> Checkpoint:
-        """The newest checkpoint not yet used for a rollback since the last save; the oldest if all were."""
-        with suppress(SavedModelError):
-            return newest_checkpoint(self._checkpoints, before=self._returned_to)[0]
-        return newest_checkpoint(self._checkpoints, before=self._returned_to + 1)[0]
-
-
-def _kept_weights_message(position: Position) -> str:
-    """Returns a sentence on the weights that are left of a run that ends after it has returned to a checkpoint."""
-    if position.has_best:
-        return "The best weights so far are kept."
-    return f"The weights of step {position.step:,} are kept." if position.step else "No weights are kept."
+        raise RolledBack

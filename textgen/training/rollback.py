@@ -1,0 +1,52 @@
+"""What becomes of a run that has failed: the checkpoint to which it returns, and when it gives up."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from textgen.errors import SavedModelError
+from textgen.training.checkpoints import Checkpoint, newest_checkpoint
+from textgen.training.position import Position
+from textgen.wording import counted
+
+
+class RolledBack(Exception):
+    """The run has returned to a checkpoint, and goes on from there with the text after the fault."""
+
+
+def last_good_checkpoint(folder: Path, returned_to: float) -> Checkpoint:
+    """Reads the newest checkpoint not yet used for a rollback since the last save; the oldest if all were.
+
+    Args:
+        folder: Checkpoints of the run.
+        returned_to: Step of the checkpoint to which the run has returned, if it has saved none since; else infinity.
+
+    Raises:
+        SavedModelError: There is none.
+    """
+    with suppress(SavedModelError):
+        return newest_checkpoint(folder, before=returned_to)[0]
+    return newest_checkpoint(folder, before=returned_to + 1)[0]
+
+
+def when_to_give_up(position: Position, max_rollbacks: int, progress: float) -> str:
+    """Says when a run that has returned to a checkpoint cannot go on; "" if it can.
+
+    Args:
+        position: Where the run would go on.
+        max_rollbacks: How often a run may return to a checkpoint.
+        progress: Fraction of the budget that is spent.
+    """
+    if position.health.rollbacks >= max_rollbacks:
+        return f"after going back to a checkpoint {counted(position.health.rollbacks, 'time')}"
+    if progress >= 1.0 and not position.step and not position.has_best:
+        return "when the planned length was reached"
+    return ""
+
+
+def kept_weights_message(position: Position) -> str:
+    """Returns a sentence on the weights that are left of a run that ends after it has returned to a checkpoint."""
+    if position.has_best:
+        return "The best weights so far are kept."
+    return f"The weights of step {position.step:,} are kept." if position.step else "No weights are kept."
