@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from textgen.cli.prompts import read_requests
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.fetched_text import _poem_blocks, _read_record
-from textgen.corpus.records import RecordFile
+from textgen.corpus.formats.records import RecordFile
 from textgen.corpus.walk import is_record
 from textgen.dataset.bloom_filter import read_filters
 from textgen.dataset.prepared_corpus import _has_settings

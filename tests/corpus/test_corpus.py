@@ -221,7 +221,7 @@ def test_round_trip(kind: str, data: st.DataObject, size: int, chunk: int) -> No
         found = Corpus([write(Path(folder), name, content)], CorpusConfig(documents=mode))
         assert list(found.documents()) == meant
         patch.setattr(documents_module, "PART_CHARS", size)
-        patch.setattr("textgen.corpus.decompression.CHUNK_BYTES", chunk)
+        patch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", chunk)
         parts = list(found.parts())
         assert all(0 < len(part.text) <= size for part in parts)
         assert joined(parts) == meant == list(found.documents())
@@ -289,7 +289,7 @@ def test_sections_are_the_corpus_in_its_order(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(documents_module, "PART_CHARS", size)
-        patch.setattr("textgen.corpus.decompression.CHUNK_BYTES", size)
+        patch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", size)
         patch.setattr("textgen.corpus.boundaries.CHUNK_BYTES", size)
         for number, texts in enumerate(files):
             data = "".join(texts) + "x"
@@ -380,7 +380,7 @@ def test_files_with_few_places_to_cut_are_read_a_few_times_and_not_once_for_each
     total, opened = list[int](), Path.open
     write(tmp_path, "a.txt", "The first.\n")
     path = write(tmp_path, "text.txt", text)
-    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", 1000)
+    monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", 1000)
     monkeypatch.setattr("textgen.corpus.boundaries.CHUNK_BYTES", 1000)
     corpus = Corpus([tmp_path], CorpusConfig(documents=mode))
     monkeypatch.setattr(Path, "open", lambda path, *how: Counting(opened(path, *how), total))
@@ -578,7 +578,7 @@ def test_guess_is_told(tmp_path: Path) -> None:
 
 def test_guess_reads_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("textgen.corpus.source.SAMPLE_CHARS", 3000)
-    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", 1000)
+    monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", 1000)
     path = write(tmp_path, "a.txt", TEXTS["headlines"][1][0].encode() + b"\xff")
     assert Corpus([path]).documents_mode == "line"  # the bad byte lies beyond
 

@@ -192,7 +192,7 @@ END = "<|endoftext|>"
 def test_separators(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, separator: str, text: str, expected: list[str], chunk: int
 ) -> None:
-    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", max(chunk, len(text) // 1000))
+    monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", max(chunk, len(text) // 1000))
     path = tmp_path / "a.txt"
     path.write_text(text, encoding="utf-8")
     assert read(path, documents=f"separator:{separator}") == expected
@@ -208,7 +208,7 @@ def test_sections_hold_the_documents_between_separators(
     text = separator.join(texts)
     expected = [each for each in (each.strip("\n") for each in text.split(separator)) if each.strip()]
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("textgen.corpus.decompression.CHUNK_BYTES", chunk)
+        patch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", chunk)
         patch.setattr("textgen.corpus.boundaries.CHUNK_BYTES", chunk)
         path = Path(folder, "a.txt")
         path.write_text(text, encoding="utf-8")

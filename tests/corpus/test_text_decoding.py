@@ -34,7 +34,7 @@ from textgen.errors import CorpusError
 def test_newlines_across_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newlines: str, mode: str, expected: list[str], chunk: int
 ) -> None:
-    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", chunk)
+    monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", chunk)
     path = write(tmp_path, "a.txt", "a\r\nb\rc\n\r\nd")
     assert read(path, newlines=newlines, documents=mode) == expected
 
@@ -55,7 +55,7 @@ def test_newlines_across_chunks(
 )
 @pytest.mark.parametrize("chunk", [1, 1 << 18])
 def test_encodings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, data: bytes, chunk: int) -> None:
-    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", chunk)
+    monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", chunk)
     expected = {"big5": "詩", "latin-1": "é"}.get(encoding, "诗")
     assert read(write(tmp_path, "a.txt", data), encoding=encoding) == [expected]
 
@@ -84,7 +84,7 @@ def test_a_mark_is_dropped_only_at_the_start_of_the_file(tmp_path: Path, encodin
 def test_undecodable_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, data: bytes, where: str, chunk: int
 ) -> None:
-    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", max(chunk, len(data) // 1000))
+    monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", max(chunk, len(data) // 1000))
     path = write(tmp_path, "a.txt.gz", gzip.compress(data))
     with pytest.raises(CorpusError) as info:
         read(path, encoding=encoding)

@@ -246,7 +246,7 @@ def _is_stream(path: str) -> bool:
 
 def _stream_rows(path: str, config: CorpusConfig, left_out: LeftOut) -> Iterator[Row]:
     """The JSON lines of a stream, each as soon as it arrives."""
-    from textgen.corpus.records import RecordFile
+    from textgen.corpus.formats.records import RecordFile
     from textgen.corpus.source_finder import STANDARD_INPUT
 
     name = STANDARD_INPUT if path == "-" else path

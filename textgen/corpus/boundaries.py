@@ -6,7 +6,7 @@ import codecs
 from typing import BinaryIO
 
 from textgen.corpus.config import CorpusConfig
-from textgen.corpus.decompression import CHUNK_BYTES
+from textgen.corpus.formats.decompression import CHUNK_BYTES
 
 
 def can_find(separator: str | None, config: CorpusConfig) -> bool:

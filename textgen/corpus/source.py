@@ -13,12 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from textgen.corpus.archives import about_archive
 from textgen.corpus.boundaries import can_find, end_of_line, end_of_separator
-from textgen.corpus.bounded_lines import bounded_lines
 from textgen.corpus.config import CorpusConfig, separator_of
-from textgen.corpus.conversion import Conversions
-from textgen.corpus.decompression import COMPRESSIONS, decompressed, reading
 from textgen.corpus.documents import (
     Part,
     block_documents,
@@ -28,12 +24,16 @@ from textgen.corpus.documents import (
 )
 from textgen.corpus.encoding_guess import guessed_encoding, has_controls, marked_encoding, may_be_wide
 from textgen.corpus.encodings import is_plain, is_wide, text_decoder
-from textgen.corpus.extras import missing_for
+from textgen.corpus.formats.archives import about_archive
+from textgen.corpus.formats.bounded_lines import bounded_lines
+from textgen.corpus.formats.conversion import Conversions
+from textgen.corpus.formats.decompression import COMPRESSIONS, decompressed, reading
+from textgen.corpus.formats.extras import missing_for
+from textgen.corpus.formats.parquet import parquet_columns, parquet_rows
+from textgen.corpus.formats.records import FORMATS, LINE_FORMATS, RecordFile
+from textgen.corpus.formats.rich_text import RICH, WHOLE, RichFile
 from textgen.corpus.labels import FOLDER, as_label
 from textgen.corpus.left_out import LeftOut
-from textgen.corpus.parquet import parquet_columns, parquet_rows
-from textgen.corpus.records import FORMATS, LINE_FORMATS, RecordFile
-from textgen.corpus.rich_text import RICH, WHOLE, RichFile
 from textgen.corpus.text_decoding import decoded
 from textgen.errors import CorpusError
 from textgen.storage.remote_files import RemoteFile
@@ -100,12 +100,12 @@ class Source:
 
     @property
     def format(self) -> str:
-        """One of `textgen.corpus.records.FORMATS`, or "" for text."""
+        """One of `textgen.corpus.formats.records.FORMATS`, or "" for text."""
         return self._suffix if self._suffix in FORMATS else ""
 
     @property
     def rich(self) -> str:
-        """One of `textgen.corpus.rich_text.RICH`, or "" for a file whose text is its bytes."""
+        """One of `textgen.corpus.formats.rich_text.RICH`, or "" for a file whose text is its bytes."""
         return self._suffix if self._suffix in RICH else ""
 
     @property

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from textgen.corpus.config import CorpusConfig
-from textgen.corpus.conversion import Conversions
-from textgen.corpus.decompression import CHUNK_BYTES, reading
+from textgen.corpus.formats.conversion import Conversions
+from textgen.corpus.formats.decompression import CHUNK_BYTES, reading
 from textgen.corpus.source import Source, not_binary
 from textgen.corpus.walk import Walk, prepared_error
 from textgen.errors import CorpusError

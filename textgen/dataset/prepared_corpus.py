@@ -26,9 +26,9 @@ from typing import Any
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.decompression import COMPRESSIONS
-from textgen.corpus.records import FORMATS
-from textgen.corpus.rich_text import RICH
+from textgen.corpus.formats.decompression import COMPRESSIONS
+from textgen.corpus.formats.records import FORMATS
+from textgen.corpus.formats.rich_text import RICH
 from textgen.corpus.walk import PREPARED, SHARD
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.token_cache import TokenData

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from textgen.corpus.decompression import reading
+from textgen.corpus.formats.decompression import reading
 from textgen.corpus.scripts import has_words
 from textgen.dataset.repeated_documents import Repeated
 from textgen.errors import CorpusError, TextgenError

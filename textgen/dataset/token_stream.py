@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from textgen.corpus.decompression import reading
+from textgen.corpus.formats.decompression import reading
 from textgen.corpus.labels import MOST_LABELS
 from textgen.dataset import token_files
 from textgen.dataset.token_files import (

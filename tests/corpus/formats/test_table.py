@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.records import RecordFile
-from textgen.corpus.table import DELIMITERS, detected_delimiter
+from textgen.corpus.formats.records import RecordFile
+from textgen.corpus.formats.table import DELIMITERS, detected_delimiter
 from textgen.errors import ConfigError, CorpusError
 
 

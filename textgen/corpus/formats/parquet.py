@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from textgen.corpus.extras import load
-from textgen.corpus.table import require_single
+from textgen.corpus.formats.extras import load
+from textgen.corpus.formats.table import require_single
 from textgen.errors import CorpusError
 
 ROWS = 64  # number of rows read at a time

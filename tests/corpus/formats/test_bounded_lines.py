@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from files import read, write
 
 from textgen.cli import textgen
-from textgen.corpus import bounded_lines, table
 from textgen.corpus.corpus import Corpus
+from textgen.corpus.formats import bounded_lines, table
 from textgen.errors import CorpusError
 
 

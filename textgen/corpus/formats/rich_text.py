@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from textgen.corpus.bounded_lines import bounded_lines
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.encoding_guess import marked_encoding
 from textgen.corpus.encodings import WEB_ERRORS, known_encoding, web_encoding
-from textgen.corpus.extras import load
-from textgen.corpus.markup import office_text, page_text
+from textgen.corpus.formats.bounded_lines import bounded_lines
+from textgen.corpus.formats.extras import load
+from textgen.corpus.formats.markup import office_text, page_text
 from textgen.errors import CorpusError
 from textgen.wording import Say, counted, silent
 

@@ -7,7 +7,7 @@ import threading
 import weakref
 from pathlib import Path
 
-from textgen.corpus.rich_text import RichFile
+from textgen.corpus.formats.rich_text import RichFile
 from textgen.storage.files import TMPDIR_ADVICE, write_chunks
 from textgen.storage.temporary import new_temporary_folder
 

@@ -13,10 +13,10 @@ from files import read, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.corpus import records
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.json_values import Element, Found, find, json_values, string_fields
+from textgen.corpus.formats import records
+from textgen.corpus.formats.json_values import Element, Found, find, json_values, string_fields
 from textgen.errors import CorpusError
 
 POEMS = {
@@ -30,8 +30,8 @@ POEMS = {
 @pytest.mark.parametrize("kind", POEMS)
 @pytest.mark.parametrize("chunk", [1, 5, 1 << 18])
 def test_a_json_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, chunk: int) -> None:
-    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", chunk)
-    monkeypatch.setattr("textgen.corpus.json_values.STEP_CHARS", chunk)
+    monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", chunk)
+    monkeypatch.setattr("textgen.corpus.formats.json_values.STEP_CHARS", chunk)
     before = "data." if kind == "wrapper" else ""
     config = CorpusConfig(text_field=f"{before}text", labels=f"{before}by")
     corpus = Corpus([write(tmp_path, "a.json", POEMS[kind])], config)
@@ -133,7 +133,7 @@ def test_any_value_comes_back_in_any_pieces(
     values: list[Any], sizes: list[int], indent: int | None, is_ascii: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("textgen.corpus.json_values.STEP_CHARS", 1)
+        patch.setattr("textgen.corpus.formats.json_values.STEP_CHARS", 1)
         text = json.dumps(values, indent=indent, ensure_ascii=is_ascii)
         assert list(json_values(pieces(text, sizes), "a", "text", 10_000)) == list(map(Element, values))
         text = json.dumps({"x": values, "data": values, "y": 1.5}, indent=indent)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from textgen.corpus.extras import load
+from textgen.corpus.formats.extras import load
 from textgen.errors import CorpusError
 
 FIRST_WITH_WHOLE_CHUNKS = (2, 14)  # version of libxml2; earlier ones drop text where a chunk of HTML ends

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from textgen.corpus.conversion import Conversions
-from textgen.corpus.rich_text import RichFile
+from textgen.corpus.formats.conversion import Conversions
+from textgen.corpus.formats.rich_text import RichFile
 from textgen.storage.files import CannotWrite
 
 

@@ -33,7 +33,7 @@ def test_compressed_streams_follow_one_another(tmp_path: Path, suffix: str) -> N
 def test_a_damaged_stream_after_the_first_is_not_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, size: int
 ) -> None:
-    monkeypatch.setattr("textgen.corpus.decompression.STREAM_BYTES", size)
+    monkeypatch.setattr("textgen.corpus.formats.decompression.STREAM_BYTES", size)
     first, second = (COMPRESS[suffix](text) for text in (b"one\n" * 50, b"two\n" * 50))
     damaged = [b"\x01" + second[1:], b"no stream, however long it is", second[:-1], second[:3]]
     if suffix != ".zst":  # whose frames have no checksum here
@@ -48,7 +48,7 @@ def test_a_damaged_stream_after_the_first_is_not_dropped(
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 18])
 def test_padding_after_a_stream_of_xz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr("textgen.corpus.decompression.STREAM_BYTES", size)
+    monkeypatch.setattr("textgen.corpus.formats.decompression.STREAM_BYTES", size)
     one, two = lzma.compress(b"one\n"), lzma.compress(b"two\n")
     for padding in (bytes(4), bytes(8), bytes(1 << 10)):
         path = write(tmp_path, "a.txt.xz", one + padding + two + padding)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from files import read, write
 
-from textgen.corpus import parquet
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.corpus.formats import parquet
 from textgen.errors import CorpusError
 
 pa = pytest.importorskip("pyarrow", reason='pip install ".[parquet]"')

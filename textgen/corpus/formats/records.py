@@ -1,9 +1,9 @@
 """Reads texts and labels from tables and JSON, one record at a time.
 
-A .jsonl file has one record per line; `textgen.corpus.json_values` reads .json files, and finds fields within fields.
-`textgen.corpus.table` reads .csv and .tsv files. A field with a list of strings is one text, a string a line. Records
-whose text is missing, null or blank are skipped and counted, or are an error with `CorpusConfig.strict`. Records are
-limited to `MAX_RECORD_CHARS` characters, so that memory stays bounded.
+A .jsonl file has one record per line; `textgen.corpus.formats.json_values` reads .json files, and finds fields within
+fields. `textgen.corpus.formats.table` reads .csv and .tsv files. A field with a list of strings is one text, a string a
+line. Records whose text is missing, null or blank are skipped and counted, or are an error with `CorpusConfig.strict`.
+Records are limited to `MAX_RECORD_CHARS` characters, so that memory stays bounded.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
-from textgen.corpus.bounded_lines import MAX_RECORD_CHARS, bounded_lines
 from textgen.corpus.config import CorpusConfig
-from textgen.corpus.json_values import HINTS, MISSING, find, json_values, string_fields
+from textgen.corpus.formats.bounded_lines import MAX_RECORD_CHARS, bounded_lines
+from textgen.corpus.formats.json_values import HINTS, MISSING, find, json_values, string_fields
+from textgen.corpus.formats.table import Table
 from textgen.corpus.labels import FOLDER, as_label, json_label
 from textgen.corpus.left_out import LeftOut
-from textgen.corpus.table import Table
 from textgen.errors import CorpusError
 from textgen.schema import decoded_json
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from textgen.corpus.bounded_lines import check_size
 from textgen.corpus.config import CorpusConfig
+from textgen.corpus.formats.bounded_lines import check_size
 from textgen.corpus.labels import FOLDER
 from textgen.errors import CorpusError
 from textgen.wording import counted

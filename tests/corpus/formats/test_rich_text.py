@@ -17,9 +17,9 @@ from files import read, write
 from rich_files import W, docx, epub, odt, paragraphs, pdf, zipped
 
 from textgen.cli import textgen
-from textgen.corpus import bounded_lines, extras, markup, rich_text
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.corpus.formats import bounded_lines, extras, markup, rich_text
 from textgen.errors import CorpusError
 
 RTF = r"{\rtf1\ansi\ansicpg1252{\fonttbl\f0 Times;}\f0 Caf\'e9 \u26376?\par{\*\comment no}Line two\par}"
@@ -94,7 +94,7 @@ PAGE = """<!doctype html><html><head><title>No</title><style>p {}</style><script
 @pytest.mark.parametrize("suffix", [".html", ".HTM", ".xhtml", ".html.gz"])
 @pytest.mark.parametrize("size", [1, 7, 1 << 18])
 def test_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, size: int) -> None:
-    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", size)
+    monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", size)
     data = gzip.compress(PAGE.encode()) if suffix.endswith("gz") else PAGE.encode()
     assert one(write(tmp_path, f"a{suffix}", data)) == (
         "The cat\n\nOne bold\xa0word,\nthen another.\n\nTwo\n\na\nb\n\n  kept\n as is\n\nx\ny\n\n1 2\n\n月\n"
@@ -104,7 +104,7 @@ def test_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, si
 @pytest.mark.parametrize("size", [1, 2, 7, 1 << 18])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030"])
 def test_what_only_xhtml_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, size: int) -> None:
-    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", size)
+    monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", size)
     page = (
         f'<?xml version="1.0" encoding="{encoding}"?><html><head><title/><script src="a"/></head><body>'
         "<p>a<br/>b<![CDATA[ <i>&amp;</i> ]] 月]]><a id='x'/></p><p class='y'/><![CDATA[c]]><![CDATA[]]>"
@@ -132,7 +132,7 @@ def test_what_only_xhtml_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, en
 def test_comments_and_sections_do_not_begin_within_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, shown: str, size: int
 ) -> None:
-    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", size)
+    monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", size)
     assert one(write(tmp_path, "a.xhtml", f"<html><body>{body}</body></html>")) == shown
 
 
@@ -153,7 +153,7 @@ def test_an_old_parser_gets_a_page_whole(tmp_path: Path, monkeypatch: pytest.Mon
 
     parser = type("Parser", (whole,), {"feed": feed})
 
-    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", 7)
+    monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", 7)
     monkeypatch.setattr(etree, "HTMLParser", parser)
     for version, pieces in (((2, 13, 8), 1), ((2, 14, 0), -(-len(PAGE.encode()) // 7))):
         monkeypatch.setattr(etree, "LIBXML_VERSION", version)
@@ -287,7 +287,7 @@ def test_characters_in_two_halves(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [1, 5, 1 << 18])
 def test_subtitles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr("textgen.corpus.decompression.CHUNK_BYTES", size)
+    monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", size)
     assert one(write(tmp_path, "a.srt", SRT)) == "Hello,\nyou & I.\n3 < 4\n"
     assert one(write(tmp_path, "a.vtt", VTT)) == "Hi there\n"
     assert read(write(tmp_path, "a.srt", SRT), documents="line") == ["Hello,", "you & I.", "3 < 4"]
