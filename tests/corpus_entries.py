@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from file_server import FileServer
 
-from textgen.corpus.catalogue import Entry
+from textgen.corpus.fetching.catalogue import Entry
 
 TEXT = "".join(f"{number}. The moon rose over the river.\n" for number in range(20_000)).encode()
 

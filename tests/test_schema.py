@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from textgen.cli.prompts import read_requests
 from textgen.corpus.config import CorpusConfig
-from textgen.corpus.fetched_text import _poem_blocks, _read_record
+from textgen.corpus.fetching.fetched_text import _poem_blocks, _read_record
 from textgen.corpus.formats.records import RecordFile
 from textgen.corpus.walk import is_record
 from textgen.dataset.bloom_filter import read_filters

@@ -18,8 +18,8 @@ from file_server import FileServer, server
 from loaded_modules import modules_after
 
 from textgen.cli import textgen
-from textgen.corpus import catalogue
-from textgen.corpus.catalogue import Entry, entries
+from textgen.corpus.fetching import catalogue
+from textgen.corpus.fetching.catalogue import Entry, entries
 
 __all__ = ["server"]
 
@@ -111,7 +111,7 @@ def test_ctrl_c_ends_a_download_without_a_trace(server: FileServer, tmp_path: Pa
     server.files["/moon.txt"] = TEXT
     server.stalls_after = 1000
     code = (
-        "from textgen.corpus import catalogue\nfrom textgen.corpus.catalogue import Entry\n"
+        "from textgen.corpus.fetching import catalogue\nfrom textgen.corpus.fetching.catalogue import Entry\n"
         f"catalogue._ENTRIES = (Entry('moon', 'The moon', 'CC0', ('{server.url}/moon.txt',), 1),)\n"
         "from textgen.cli import textgen\ntextgen(['corpus', 'fetch', 'moon'])\n"
     )

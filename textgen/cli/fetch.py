@@ -16,8 +16,8 @@ from textgen.cli.command import SectionCommand
 from textgen.cli.options import OutputFile, json_option
 
 if TYPE_CHECKING:
-    from textgen.corpus.catalogue import Entry
-    from textgen.corpus.download import Progress
+    from textgen.corpus.fetching.catalogue import Entry
+    from textgen.corpus.fetching.download import Progress
 
 
 @click.command("list", cls=SectionCommand)
@@ -29,7 +29,7 @@ def list_(as_json: bool) -> None:
     Example:
       textgen corpus list
     """
-    from textgen.corpus.catalogue import GUTENBERG_NAME, entries
+    from textgen.corpus.fetching.catalogue import GUTENBERG_NAME, entries
 
     found = entries()
     if as_json:
@@ -61,8 +61,8 @@ def fetch(name: str, out: Path | None, as_json: bool) -> None:
       textgen corpus fetch gutenberg:1342 --out pride.txt
       textgen train $(textgen corpus fetch tinyshakespeare)
     """
-    from textgen.corpus import fetched_text
-    from textgen.corpus.catalogue import find_entry
+    from textgen.corpus.fetching import fetched_text
+    from textgen.corpus.fetching.catalogue import find_entry
     from textgen.errors import TextgenError
 
     entry = find_entry(name)

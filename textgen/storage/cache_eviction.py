@@ -4,7 +4,7 @@
       tokens/KEY/      an encoded corpus (`textgen.dataset.token_cache.encode_and_split`)
       networks/KEY/    a network in 8 bits (`textgen.saved_model.onnx_cache`)
       remote/KEY/      a copy of a file or of a folder elsewhere (`textgen.storage.remote_cache`)
-      corpora/         texts that were fetched (`textgen.corpus.fetched_text`), each with a record
+      corpora/         texts that were fetched (`textgen.corpus.fetching.fetched_text`), each with a record
       corpora/downloads/KEY/   archives that texts were made of
       epochs-XXXX/     segmentations of the training text of a running process (`textgen.dataset.subword_sampling`)
 

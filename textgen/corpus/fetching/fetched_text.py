@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from textgen.corpus.catalogue import Entry
-from textgen.corpus.download import CHUNK_BYTES, LARGEST_BYTES, Progress, download_file, wrong_checksum
-from textgen.corpus.gutenberg import read_book
+from textgen.corpus.fetching.catalogue import Entry
+from textgen.corpus.fetching.download import CHUNK_BYTES, LARGEST_BYTES, Progress, download_file, wrong_checksum
+from textgen.corpus.fetching.gutenberg import read_book
 from textgen.errors import CorpusError
 from textgen.schema import check, decoded_json
 from textgen.storage.cache_eviction import CORPORA, DOWNLOADS, evict, limit_bytes, record_of

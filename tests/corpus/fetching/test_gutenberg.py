@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from textgen.corpus.gutenberg import read_book
+from textgen.corpus.fetching.gutenberg import read_book
 from textgen.errors import CorpusError
 
 HEAD = (

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from textgen.corpus.catalogue import Entry, entries, find_entry
+from textgen.corpus.fetching.catalogue import Entry, entries, find_entry
 from textgen.errors import CorpusError
 
-PAGE = Path(__file__).parents[2] / "corpora" / "README.md"
+PAGE = Path(__file__).parents[3] / "corpora" / "README.md"
 
 
 @pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.name)

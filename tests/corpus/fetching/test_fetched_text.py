@@ -18,9 +18,9 @@ import pytest
 from corpus_entries import TEXT, cached, digest, entry, unpinned
 from file_server import FileServer, server
 
-from textgen.corpus import fetched_text
-from textgen.corpus.catalogue import Entry
-from textgen.corpus.fetched_text import FetchedText, fetch
+from textgen.corpus.fetching import fetched_text
+from textgen.corpus.fetching.catalogue import Entry
+from textgen.corpus.fetching.fetched_text import FetchedText, fetch
 from textgen.errors import CorpusError, TextgenError
 from textgen.storage import locks
 from textgen.storage.locks import is_locked, locked

@@ -13,10 +13,10 @@ import pytest
 from corpus_entries import TEXT, cached, digest, entry, unpinned
 from file_server import FileServer, server
 
-from textgen.corpus import download
-from textgen.corpus.catalogue import Entry
-from textgen.corpus.download import CHUNK_BYTES
-from textgen.corpus.fetched_text import fetch
+from textgen.corpus.fetching import download
+from textgen.corpus.fetching.catalogue import Entry
+from textgen.corpus.fetching.download import CHUNK_BYTES
+from textgen.corpus.fetching.fetched_text import fetch
 from textgen.errors import CorpusError, TextgenError
 
 __all__ = ["entry", "server", "unpinned"]

@@ -1,0 +1,1 @@
+"""Well-known corpora: found, downloaded into the cache folder and checked."""
