@@ -81,7 +81,7 @@ def textgen_step(run: Result) -> Callable[[], float]:
     from textgen.model.config import ModelConfig
     from textgen.model.language_model import LanguageModel
     from textgen.training.config import TrainingConfig
-    from textgen.training.distribution import Distribution
+    from textgen.training.distributed.distribution import Distribution
     from textgen.training.train_step import TrainStep
 
     units, rows = run["hidden_units"], run["batch_size"]

@@ -42,7 +42,7 @@ def together(run: Result) -> Result:
     """Speed of a contender: starts its processes, which all take the same steps."""
     from textgen.child_processes import WORKER_VARIABLE
     from textgen.machine import num_cores
-    from textgen.training import worker_group
+    from textgen.training.distributed import worker_group
 
     links = worker_group.connected(run["workers"])
     parent_pipe, held = os.pipe()
@@ -71,7 +71,7 @@ def one(run: Result) -> Result:
     from textgen.runtime import configure_process
 
     configure_process()
-    from textgen.training import distribution as devices
+    from textgen.training.distributed import distribution as devices
 
     distribution = devices.start("auto" if run["workers"] > 1 else "single")
     step = training_step(run, distribution)

@@ -89,7 +89,7 @@ def two_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def shard_on(cores: int, patch: pytest.MonkeyPatch) -> None:
     """Splits batches as on a machine with `cores` cores."""
-    for module in ("textgen.model.sharding", "textgen.training.distribution"):
+    for module in ("textgen.model.sharding", "textgen.training.distributed.distribution"):
         patch.setattr(f"{module}.num_cores", lambda processes=1: max(1, cores // processes))
 
 

@@ -15,7 +15,7 @@ import pytest
 from textgen.dataset import parallel_encoding
 from textgen.dataset.parallel_encoding import encode_batches
 from textgen.tokenizer.tokenizer import Tokenizer
-from textgen.training.workers import run_workers
+from textgen.training.distributed.workers import run_workers
 
 OTHERS = (
     *("absl", "click", "google", "grpc", "h5py", "keras", "markdown", "ml_dtypes", "numpy", "optree", "packaging"),

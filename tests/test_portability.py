@@ -22,7 +22,7 @@ from textgen.storage import lock_files, locks
 from textgen.storage.files import read_at
 from textgen.storage.folders import new_folder, sweep_abandoned
 from textgen.storage.locks import Hold, InUse, is_locked, locked
-from textgen.training.distribution import deadline
+from textgen.training.distributed.distribution import deadline
 
 MODULES = ("fcntl", "grp", "posix_ipc", "pty", "pwd", "resource", "syslog", "termios", "tty")
 OS_NAMES = (
@@ -254,7 +254,7 @@ def test_files_are_read_at_any_place_by_many_threads(tmp_path: Path, monkeypatch
 DEADLINE = """
 import signal, time
 del signal.setitimer
-from textgen.training.distribution import deadline
+from textgen.training.distributed.distribution import deadline
 with deadline(0.1):
     time.sleep(600)
 """

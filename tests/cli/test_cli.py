@@ -34,7 +34,7 @@ from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
-from textgen.training.distribution import Distribution
+from textgen.training.distributed.distribution import Distribution
 
 POEMS = "\n\n".join(
     f"Song {n}\n{first} sings of the {second},\nand nobody {third}."

@@ -25,8 +25,8 @@ from textgen.server.config import ServerConfig
 from textgen.settings import declared
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
-from textgen.training import distribution, workers
 from textgen.training.config import TrainingConfig
+from textgen.training.distributed import distribution, workers
 from textgen.training.planning import plan
 
 TEXTS = {  # legal ones, of settings that do not take any

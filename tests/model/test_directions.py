@@ -30,7 +30,7 @@ from textgen.model.numpy_model import NumpyModel
 from textgen.model.reference import stack_of
 from textgen.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Distribution
+from textgen.training.distributed.distribution import Distribution
 from textgen.training.planning.estimates import tokens_per_second, training_memory
 from textgen.training.train_step import TrainStep
 

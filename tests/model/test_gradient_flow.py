@@ -127,7 +127,7 @@ def test_gated_cells_learn_to_copy_over_a_hundred_steps_and_a_plain_one_does_not
 
     from textgen.model.language_model import LanguageModel
     from textgen.training.config import TrainingConfig
-    from textgen.training.distribution import Distribution
+    from textgen.training.distributed.distribution import Distribution
     from textgen.training.train_step import TrainStep
 
     units = 32

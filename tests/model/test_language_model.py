@@ -21,7 +21,7 @@ from textgen.model.layers.dropout import Noise, weight_mask
 from textgen.model.layers.recurrent import WEIGHT_SITE, State
 from textgen.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Distribution
+from textgen.training.distributed.distribution import Distribution
 from textgen.training.planning.start_choice import REGULARIZERS
 from textgen.training.train_step import TrainStep
 

@@ -15,7 +15,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.storage.cache_folder import cache_folder
 from textgen.storage.files import CannotWrite
 from textgen.storage.temporary import new_temporary_file, new_temporary_folder, temporary_folder
-from textgen.training.workers import run_workers
+from textgen.training.distributed.workers import run_workers
 
 
 def read_standard_input(folder: Path) -> None:

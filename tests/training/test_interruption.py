@@ -27,10 +27,11 @@ from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training import interruption
 from textgen.training.checkpoints import CheckpointTimer, newest_checkpoint
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Distribution
-from textgen.training.interruption import STOP_SIGNALS, StopAgreement, StopRequests
+from textgen.training.distributed.distribution import Distribution
+from textgen.training.distributed.stop_agreement import StopAgreement
+from textgen.training.distributed.worker_group import Group, connected
+from textgen.training.interruption import STOP_SIGNALS, StopRequests
 from textgen.training.observers.observer import Observer, RunReport
-from textgen.training.worker_group import Group, connected
 
 STEPS = 2
 STAGES = (  # functions of the loop, in each line of which a signal is sent

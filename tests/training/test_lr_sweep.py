@@ -26,7 +26,7 @@ def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypat
     import tensorflow as tf
 
     from textgen.training import lr_finder, trainer
-    from textgen.training.distribution import Distribution
+    from textgen.training.distributed.distribution import Distribution
     from textgen.training.lr_sweep import find_learning_rate
     from textgen.training.train_step import TrainStep
 

@@ -10,7 +10,7 @@ import pytest
 from textgen.evaluation.scores import Scores
 from textgen.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Distribution
+from textgen.training.distributed.distribution import Distribution
 from textgen.training.position import Position
 from textgen.training.validator import Hooks, Validator
 from textgen.training.weight_averaging import make_averaging

@@ -1558,7 +1558,7 @@ def test_saved_weights_are_scored_again_only_if_their_score_cannot_be_compared(
     scored: list[tuple[str, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from textgen.training.distribution import Distribution
+    from textgen.training.distributed.distribution import Distribution
     from textgen.training.position import Position
 
     made = list[tuple[str, int]]()
@@ -1599,7 +1599,7 @@ def test_the_chief_does_not_wait_for_ever_for_the_others_at_the_end(
         limits.append(seconds)
         yield
 
-    monkeypatch.setattr("textgen.training.distribution.deadline", noted)
+    monkeypatch.setattr("textgen.training.distributed.distribution.deadline", noted)
     monkeypatch.setattr(run, "load_model", lambda name: SimpleNamespace(weights=dict))
     for name in ("_mix_with_start", "_final_scores"):
         monkeypatch.setattr(run._Run, name, lambda self: None)

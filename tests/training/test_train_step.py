@@ -18,7 +18,7 @@ from textgen.model.layers.dropout import Noise
 from textgen.model.reference import Weights
 from textgen.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Distribution
+from textgen.training.distributed.distribution import Distribution
 from textgen.training.train_step import Gradient, TrainStep
 
 load_tensorflow()
@@ -37,7 +37,7 @@ WEIGHTS = {name: RNG.normal(0, 0.5, shape) for name, shape in STILL.weight_shape
 @pytest.fixture(params=[1, 2], ids=["whole", "two shards"])
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("textgen.model.sharding.num_cores", lambda processes=1: request.param)
-    monkeypatch.setattr("textgen.training.distribution.num_cores", lambda processes=1: request.param)
+    monkeypatch.setattr("textgen.training.distributed.distribution.num_cores", lambda processes=1: request.param)
 
 
 def update_of(model: ModelConfig = STILL, precision: str = "float32", **settings: Any) -> TrainStep:
@@ -157,9 +157,9 @@ def test_shards_and_accumulated_batches_share_their_candidates(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = replace(STILL, dropout=0.4)
-    monkeypatch.setattr("textgen.training.distribution.num_cores", lambda processes=1: 1)
+    monkeypatch.setattr("textgen.training.distributed.distribution.num_cores", lambda processes=1: 1)
     whole = sampled_gradient(0.0, model=model)
-    monkeypatch.setattr("textgen.training.distribution.num_cores", lambda processes=1: 2)
+    monkeypatch.setattr("textgen.training.distributed.distribution.num_cores", lambda processes=1: 2)
     parts = sampled_gradient(0.0, model=model, **settings)
     assert parts.nats == pytest.approx(whole.nats, abs=1e-6)
     for ours, theirs in zip(parts.gradients, whole.gradients, strict=True):

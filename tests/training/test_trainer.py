@@ -48,7 +48,7 @@ def test_one_update_is_adamw_on_the_clipped_mean_gradient(
     )
     results = []
     for cores in (1, 2):
-        monkeypatch.setattr("textgen.training.distribution.num_cores", lambda processes, cores=cores: cores)
+        monkeypatch.setattr("textgen.training.distributed.distribution.num_cores", lambda processes, cores=cores: cores)
         model = LanguageModel(shape, pad_id=tokenizer.pad_id)
         before = {name: array.astype(np.float64) for name, array in model.weights_as_arrays().items()}
         loop = trainer.Trainer(model, data, config, tmp_path / f"checkpoints-{cores}")
@@ -354,7 +354,7 @@ def test_losses_are_read_later_only_on_a_gpu_and_where_nothing_waits_for_them(
     settings: dict[str, Any], precision: str, gpus: int, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from textgen.model.config import ModelConfig
-    from textgen.training.distribution import Distribution
+    from textgen.training.distributed.distribution import Distribution
     from textgen.training.train_step import TrainStep
 
     model = LanguageModel(ModelConfig(9, 6, 8, 1), pad_id=0, precision=precision)

@@ -15,7 +15,7 @@ from textgen.cli.setting_options import NumberRange, option_group, typed
 from textgen.training.config import STRATEGIES
 
 if TYPE_CHECKING:
-    from textgen.training.distribution import Distribution
+    from textgen.training.distributed.distribution import Distribution
 
 LAUNCHER_OPTIONS = ("workers", "max_restarts", "strategy", "trust_network", "name")  # not passed on to the processes
 RESUMPTION_OPTIONS = ("models_dir", "as_json", "start_timeout", "step_timeout", "threads")  # passed on after a restart
@@ -79,7 +79,7 @@ distribution_options = option_group(
 
 def join_others(strategy: str, start_timeout: float, trust_network: bool) -> Distribution:
     """Joins the devices and processes that the options name, and warns if that opens a port."""
-    from textgen.training.distribution import start
+    from textgen.training.distributed.distribution import start
 
     distribution = start(strategy, start_timeout, trust_network=trust_network)
     if distribution.server:
@@ -92,7 +92,7 @@ def join_others(strategy: str, start_timeout: float, trust_network: bool) -> Dis
 
 def train_on_workers(ctx: click.Context, models_folder: Path, name: str) -> int:
     """Runs the command of `ctx` in several processes. Returns the exit code."""
-    from textgen.training.workers import run_workers
+    from textgen.training.distributed.workers import run_workers
 
     common = ["--strategy", "multiworker", "--name", name]
     arguments = ["train", *common, *command_line(ctx, leave_out=LAUNCHER_OPTIONS)]

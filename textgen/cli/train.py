@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from textgen.dataset.prepared_corpus import PreparedCorpus
     from textgen.saved_model.saved_model import ModelFolder
     from textgen.tokenizer.tokenizer import Tokenizer
-    from textgen.training.distribution import Distribution, Shares
+    from textgen.training.distributed.distribution import Distribution, Shares
     from textgen.training.observers.observer import Observer
     from textgen.training.observers.progress import Display
     from textgen.training.planning.plan import Plan
@@ -163,8 +163,8 @@ def train(**options: Any) -> None:
     if options["threads"]:
         limit_threads(options["threads"])  # before NumPy is imported
     from textgen.child_processes import end_with
-    from textgen.training import worker_group
-    from textgen.training.distribution import is_follower
+    from textgen.training.distributed import worker_group
+    from textgen.training.distributed.distribution import is_follower
 
     arguments = Arguments(**{field.name: options.pop(field.name) for field in fields(Arguments)})
     if (parent_pipe := worker_group.parent_pipe()) is not None:
@@ -198,7 +198,7 @@ def _settings_in(file: str) -> dict[str, Any]:
 
 def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any]) -> None:
     """Raises `click.UsageError` for flags that do not go together."""
-    from textgen.training.distribution import num_processes
+    from textgen.training.distributed.distribution import num_processes
 
     processes = max(arguments.workers or 1, num_processes(arguments.strategy))
     if arguments.resume and arguments.dry_run:
@@ -315,7 +315,7 @@ def _resume(arguments: Arguments, target: Path, settings: dict[str, Any]) -> Mod
 
 def _start(arguments: Arguments, target: Path, preset: str | None, settings: dict[str, Any]) -> None:
     """Plans a run; prints the plan, tries learning rates, or trains."""
-    from textgen.training.distribution import planned_shares
+    from textgen.training.distributed.distribution import planned_shares
     from textgen.training.run import train as train_run
     from textgen.training.run_setup import RunOptions
 
@@ -360,7 +360,7 @@ def make_plan(
         The plan, and the devices and processes that were joined, if any.
     """
     from textgen.dataset.prepared_corpus import open_corpus
-    from textgen.training.distribution import Distribution
+    from textgen.training.distributed.distribution import Distribution
     from textgen.training.planning import plan
     from textgen.training.planning.inputs import held_out_text
     from textgen.training.planning.start_choice import given_start

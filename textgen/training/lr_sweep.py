@@ -13,7 +13,7 @@ from textgen.training.run_start import encode, initial_model, training_data
 from textgen.wording import Say, silent
 
 if TYPE_CHECKING:
-    from textgen.training.distribution import Distribution
+    from textgen.training.distributed.distribution import Distribution
 
 
 def find_learning_rate(plan: Plan, *, say: Say = silent, distribution: Distribution | None = None) -> list[Point]:
@@ -32,7 +32,7 @@ def find_learning_rate(plan: Plan, *, say: Say = silent, distribution: Distribut
     Raises:
         ConfigError: The planned rate is 0, or several processes would train together.
     """
-    from textgen.training.distribution import Distribution
+    from textgen.training.distributed.distribution import Distribution
     from textgen.training.trainer import Trainer
 
     config, distribution = plan.training_config, distribution or Distribution()

@@ -167,7 +167,7 @@ def join(
     Raises:
         TextgenError: The run cannot start or continue, or another process was lost.
     """
-    from textgen.training.distribution import Distribution
+    from textgen.training.distributed.distribution import Distribution
 
     distribution = options.distribution or Distribution()
     with distribution.together():
@@ -189,7 +189,7 @@ class _Run:
 
     def __init__(self, setup: RunSetup, checkpoint: Checkpoint | None, options: RunOptions) -> None:
         """Raises `TextgenError` if the checkpoint does not fit the settings."""
-        from textgen.training.distribution import Distribution
+        from textgen.training.distributed.distribution import Distribution
         from textgen.training.trainer import Trainer
         from textgen.training.validator import Hooks
 
@@ -279,7 +279,7 @@ class _Run:
 
     def _finish(self, reason: str) -> ModelFolder:
         """Scores the best weights on the held-out text."""
-        from textgen.training.distribution import deadline
+        from textgen.training.distributed.distribution import deadline
 
         name = str(self._setup.folder.absolute())
         if self._distribution.is_chief:

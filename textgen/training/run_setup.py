@@ -20,7 +20,7 @@ from textgen.wording import Say, silent
 if TYPE_CHECKING:
     import keras
 
-    from textgen.training.distribution import Distribution
+    from textgen.training.distributed.distribution import Distribution
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import tensorflow as tf
 from textgen.errors import TrainingError
 from textgen.model.language_model import LanguageModel
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Distribution
+from textgen.training.distributed.distribution import Distribution
 from textgen.training.optimizers import Update
 from textgen.training.weight_averaging import Averaging
 from textgen.training.window_reader import WindowReader

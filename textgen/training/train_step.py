@@ -17,7 +17,7 @@ from textgen.model.layers.dropout import Noise
 from textgen.model.layers.sampled_softmax import Candidates, CandidateSampler
 from textgen.model.sharding import join_states, shard_rows
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Distribution
+from textgen.training.distributed.distribution import Distribution
 from textgen.training.optimizers import Update
 
 

@@ -6,8 +6,8 @@ window is where the next one begins, but gradients stop at its border. The rando
 
 On a GPU the loss of an update is read once the next one has begun, so that the GPU never waits for the processor.
 
-If several processes train together (`textgen.training.distribution`), each runs this loop. They agree on everything
-that only one of them knows (the clock, a signal), so that all do the same at every step.
+If several processes train together (`textgen.training.distributed.distribution`), each runs this loop. They agree on
+everything that only one of them knows (the clock, a signal), so that all do the same at every step.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from textgen.model.language_model import LanguageModel
 from textgen.settings import to_dict
 from textgen.training.checkpoints import Checkpoint, CheckpointTimer, check_room, save_checkpoint
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Distribution, deadline
-from textgen.training.interruption import StopAgreement
+from textgen.training.distributed.distribution import Distribution, deadline
+from textgen.training.distributed.stop_agreement import StopAgreement
 from textgen.training.lr_finder import Point, sweep_learning_rates
 from textgen.training.observers.observer import Observer, RunReport, StepReport, report_fault, started
 from textgen.training.position import Position

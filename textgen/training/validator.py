@@ -14,7 +14,7 @@ from textgen.evaluation.scores import Scores
 from textgen.evaluation.scoring import perplexity
 from textgen.model.language_model import LanguageModel
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Distribution
+from textgen.training.distributed.distribution import Distribution
 from textgen.training.observers.observer import ValidationReport
 from textgen.training.position import Position
 from textgen.training.weight_averaging import Averaging

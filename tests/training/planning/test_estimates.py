@@ -9,7 +9,7 @@ import pytest
 
 from textgen.model.config import ModelConfig
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Shares
+from textgen.training.distributed.distribution import Shares
 from textgen.training.planning import estimates
 from textgen.training.planning.estimates import (
     Estimates,

@@ -15,7 +15,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError
 from textgen.model.config import ModelConfig
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Shares, require_shares
+from textgen.training.distributed.distribution import Shares, require_shares
 from textgen.training.planning import basis as plan_basis
 from textgen.training.planning.estimates import scoring_speed, tokens_per_second, training_memory
 from textgen.training.planning.plan import Hardware, Plan, make_plan

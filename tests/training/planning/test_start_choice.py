@@ -23,7 +23,7 @@ from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import write_training
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.vocabulary import train_tokenizer
-from textgen.training.distribution import Shares
+from textgen.training.distributed.distribution import Shares
 from textgen.training.planning import start_choice
 from textgen.training.planning.estimates import run_seconds
 from textgen.training.planning.plan import Hardware, Plan, Sources, make_plan

@@ -14,7 +14,7 @@ from textgen.model.config import ModelConfig
 from textgen.saved_model.bases import is_base
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Shares
+from textgen.training.distributed.distribution import Shares
 from textgen.training.planning.estimates import machine_memory, scoring_speed, tokens_per_second, training_memory
 from textgen.training.planning.inputs import Hardware, Sources
 from textgen.training.planning.relative_loss import relative_loss

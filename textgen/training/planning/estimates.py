@@ -9,7 +9,7 @@ from textgen.machine import num_cores
 from textgen.model.config import ModelConfig
 from textgen.model.sharding import shard_rows
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Shares
+from textgen.training.distributed.distribution import Shares
 
 EFFICIENCY = {"float32": 0.76, "bfloat16": 1.3, "float16": 0.5}  # training speed relative to float32 matrix products
 GPU_EFFICIENCY = {"float32": 0.76, "bfloat16": 1.3, "float16": 1.3}  # the same on a GPU, rather too low than too high

@@ -11,7 +11,7 @@ from textgen.errors import ConfigError
 from textgen.machine import has_gpu, measure_flops, smallest_gpu_memory, usable_memory
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.tokenizer.tokenizer import Tokenizer
-from textgen.training.distribution import Shares
+from textgen.training.distributed.distribution import Shares
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from textgen.settings import from_dict, select
 from textgen.tokenizer.config import MAX_VOCAB_SIZE, TokenizerConfig
 from textgen.tokenizer.vocabulary import choose_vocab_size
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Shares, require_shares
+from textgen.training.distributed.distribution import Shares, require_shares
 from textgen.training.planning.basis import Basis, find_basis
 from textgen.training.planning.checks import (
     refuse_contradictions,

@@ -18,9 +18,9 @@ import pytest
 
 from textgen.errors import TrainingError
 from textgen.storage.locks import locked
-from textgen.training import workers
 from textgen.training.checkpoints import newest_checkpoint
-from textgen.training.workers import run_workers
+from textgen.training.distributed import workers
+from textgen.training.distributed.workers import run_workers
 
 SCRIPT = """
 import json, os, signal, sys, time
@@ -54,7 +54,9 @@ sys.exit(what)
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program that ends as it is told, each time it is started."""
-    monkeypatch.setattr("textgen.training.workers.time.sleep", lambda seconds: time_sleep(min(seconds, 0.05)))
+    monkeypatch.setattr(
+        "textgen.training.distributed.workers.time.sleep", lambda seconds: time_sleep(min(seconds, 0.05))
+    )
     path = tmp_path / "script.py"
     path.write_text(SCRIPT, encoding="utf-8")
     return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from textgen.errors import ConfigError
-from textgen.training import slurm
+from textgen.training.distributed import slurm
 
 VARIABLES = (
     *(slurm.TASKS, slurm.NODES, slurm.TASKS_PER_NODE, slurm.TASK, slurm.NODE, slurm.LOCAL_TASK),

@@ -4,9 +4,9 @@ Every replica (a GPU, or all cores of a CPU) holds the weights and computes its 
 summed over all replicas, so the result is that of the whole batch, however many there are. A row stays on its replica,
 and with it the recurrent state of that stream of text.
 
-Several processes on one machine are joined by the sockets of a `textgen.training.worker_group`. Those on several
-machines find each other through `TF_CONFIG` or the environment of SLURM, as in `tf.distribute`. Each of them opens a
-TensorFlow server, which has no authentication. The first process is the chief, the only one that writes files.
+Several processes on one machine are joined by the sockets of a `textgen.training.distributed.worker_group`. Those on
+several machines find each other through `TF_CONFIG` or the environment of SLURM, as in `tf.distribute`. Each of them
+opens a TensorFlow server, which has no authentication. The first process is the chief, the only one that writes files.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from textgen.errors import ConfigError, TrainingError, WorkerLost
 from textgen.machine import num_cores
 from textgen.runtime import load_tensorflow
 from textgen.schema import decoded_json
-from textgen.training import slurm
-from textgen.training import worker_group as groups
 from textgen.training.config import STRATEGIES, TrainingConfig
-from textgen.training.worker_group import Group
+from textgen.training.distributed import slurm
+from textgen.training.distributed import worker_group as groups
+from textgen.training.distributed.worker_group import Group
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -18,12 +18,12 @@ from events import curves
 
 from textgen.errors import ConfigError, WorkerLost
 from textgen.runtime import load_tensorflow
-from textgen.training import distribution as distribution_module
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Distribution, Shares, is_follower, planned_shares, start
+from textgen.training.distributed import distribution as distribution_module
+from textgen.training.distributed.distribution import Distribution, Shares, is_follower, planned_shares, start
 
 STEPS = 50
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = Path(__file__).parents[3] / "scripts"
 
 # Trainings in a program of its own, since logical devices are settled at TensorFlow's start: losses as JSON.
 TRAINING = """
@@ -32,7 +32,7 @@ TRAINING = """
     from dataclasses import replace
     from pathlib import Path
     from textgen.corpus.config import CorpusConfig
-    from textgen.training.distribution import Distribution, start
+    from textgen.training.distributed.distribution import Distribution, start
     from textgen.runtime import load_tensorflow
 
     most, folder = int(sys.argv[1]), Path(sys.argv[2])
@@ -246,7 +246,7 @@ def test_the_cores_of_all_tasks_of_slurm_are_counted_once(
     """Of two tasks on a machine with 8 cores, which may use half of them or all."""
     for name, value in {**slurm_step(1, "n1", "2"), "SLURM_CPUS_ON_NODE": "8"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("textgen.training.slurm.processor_cores", lambda: cores)
+    monkeypatch.setattr("textgen.training.distributed.slurm.processor_cores", lambda: cores)
     assert planned_shares("auto").core_sets == sets
     assert Shares(4, 4).core_sets == 1, "workers share the cores of their machine"
 

@@ -14,10 +14,10 @@ from networks import random_weights
 from textgen.child_processes import WORKER_VARIABLE
 from textgen.errors import ConfigError, TrainingError, WorkerLost
 from textgen.model.config import ModelConfig
-from textgen.training import worker_group
 from textgen.training.config import TrainingConfig
-from textgen.training.distribution import Distribution, is_follower, start
-from textgen.training.worker_group import Group, connected
+from textgen.training.distributed import worker_group
+from textgen.training.distributed.distribution import Distribution, is_follower, start
+from textgen.training.distributed.worker_group import Group, connected
 
 Workers = Callable[[Callable[[Group], Any]], list[Any]]
 

@@ -17,7 +17,7 @@ from textgen.child_processes import WORKER_VARIABLE, child_command, child_enviro
 from textgen.errors import TrainingError
 from textgen.saved_model.layout import CHECKPOINTS
 from textgen.storage.temporary import new_temporary_file
-from textgen.training import worker_group
+from textgen.training.distributed import worker_group
 from textgen.training.interruption import StopRequests
 from textgen.wording import Say, counted
 
@@ -39,9 +39,9 @@ def run_workers(
 ) -> int:
     """Runs textgen as several processes that train one model.
 
-    The processes are joined by a `textgen.training.worker_group`. The first, the chief, writes to the stdout and stderr
-    of this process. If one is lost, the others are ended and all are started again. They receive the signals of this
-    process, and save and end if it ends.
+    The processes are joined by a `textgen.training.distributed.worker_group`. The first, the chief, writes to the
+    stdout and stderr of this process. If one is lost, the others are ended and all are started again. They receive the
+    signals of this process, and save and end if it ends.
 
     Args:
         arguments: Arguments of `textgen` for a new run.
