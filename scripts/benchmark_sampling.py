@@ -62,7 +62,7 @@ def textgen_steps(run: Result) -> tuple[Callable[[], None], Result]:
     import numpy as np
 
     from textgen.generation.config import SamplingConfig
-    from textgen.generation.sampler import Sampler
+    from textgen.generation.sampling.sampler import Sampler
     from textgen.model.config import ModelConfig
     from textgen.model.numpy_model import NumpyModel
 

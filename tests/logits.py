@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.logit_filters import Candidates
+from textgen.generation.sampling.logit_filters import Candidates
 
 PLAIN = SamplingConfig(temperature=1.0, min_p=0.0, dry_multiplier=0.0, repeat_penalty=1.0, seed=0)
 EVERYTHING = SamplingConfig(

@@ -18,7 +18,7 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.constraints import Bias, Constraints, read_biases
 from textgen.generation.generator import Generator
 from textgen.generation.phrase import Phrase
-from textgen.generation.sampler import Sampler
+from textgen.generation.sampling.sampler import Sampler
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer

@@ -23,7 +23,7 @@ from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.generation.request import Request
-from textgen.generation.sampler import Sampler
+from textgen.generation.sampling.sampler import Sampler
 from textgen.generation.suggestions import Suggester
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import WEIGHTS

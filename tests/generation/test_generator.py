@@ -15,11 +15,11 @@ from plain_fakes import Recital, WordsTokenizer, writable
 from textgen.errors import ConfigError, TokenizerError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
-from textgen.generation.logit_filters import Candidates
-from textgen.generation.random_numbers import row_generator
 from textgen.generation.request import Request
-from textgen.generation.sampler_chain import draw, steps_of, transform
-from textgen.generation.sampler_settings import settings_of
+from textgen.generation.sampling.logit_filters import Candidates
+from textgen.generation.sampling.random_numbers import row_generator
+from textgen.generation.sampling.sampler_chain import draw, steps_of, transform
+from textgen.generation.sampling.sampler_settings import settings_of
 from textgen.generation.stepping import PROMPT_WINDOW, StepModel
 from textgen.model import reference
 from textgen.model.compiled_model import CompiledModel

@@ -19,7 +19,7 @@ from textgen.generation.generated_text import Generation
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.generation.request import Request
-from textgen.generation.sampler_settings import DRAWING
+from textgen.generation.sampling.sampler_settings import DRAWING
 from textgen.generation.suggestions import Suggester
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer

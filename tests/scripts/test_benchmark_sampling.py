@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from script_modules import load_script
 
-from textgen.generation import sampler
-from textgen.generation.sampler import Sampler
+from textgen.generation.sampling import sampler
+from textgen.generation.sampling.sampler import Sampler
 
 
 @pytest.mark.parametrize(("chain", "keeps_to_words"), [("temperature", False), ("default settings", True)])

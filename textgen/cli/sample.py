@@ -228,7 +228,7 @@ def _arguments(options: dict[str, Any]) -> Arguments:
 
 def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any], search: dict[str, Any]) -> None:
     """Raises `click.UsageError` for flags that would have no effect."""
-    from textgen.generation.sampler_settings import DRAWING
+    from textgen.generation.sampling.sampler_settings import DRAWING
 
     if "top_logprobs" in settings and not arguments.as_json:
         raise click.UsageError("--top-logprobs needs --json. To see probabilities as colors, use --show-probabilities.")

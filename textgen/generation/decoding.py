@@ -13,9 +13,9 @@ import numpy as np
 
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import SavedModelError
-from textgen.generation.exact_chain import choose_cut_exactly
 from textgen.generation.row import Row, Token
-from textgen.generation.sampler import Sampler
+from textgen.generation.sampling.exact_chain import choose_cut_exactly
+from textgen.generation.sampling.sampler import Sampler
 from textgen.generation.stepping import StepModel, Stepper, is_exact, log_probs_of, read_all
 from textgen.generation.text_state import join, pick
 from textgen.generation.token_healing import Prefixes, choose_cut

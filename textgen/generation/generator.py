@@ -19,7 +19,7 @@ from textgen.generation.decoding import Decoder
 from textgen.generation.generated_text import Generation, Stream, generation_of, missing_texts
 from textgen.generation.request import Request, later_seed, require_best_of, seeded
 from textgen.generation.row import Row, TextRow, Token
-from textgen.generation.sampler_settings import DRAWING
+from textgen.generation.sampling.sampler_settings import DRAWING
 from textgen.generation.stepping import RowByRow, StepModel, is_exact, read_all
 from textgen.generation.text_state import TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes

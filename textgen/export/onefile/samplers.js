@@ -1,5 +1,5 @@
 // Logits to the next token: the chain of samplers, the random draw. They are those of the exact engine in Python,
-// textgen.generation.exact_chain, to the last bit, which also says what each of them does.
+// textgen.generation.sampling.exact_chain, to the last bit, which also says what each of them does.
 //
 // Sums go in the ascending order of the token ids, or in sorted order where a filter sorts: the likeliest first.
 

@@ -8,10 +8,10 @@ import pytest
 from logits import EVERYTHING, PLAIN, random_logits, rows_of, softmax
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.logit_filters import Candidates
-from textgen.generation.sampler import Sampler
-from textgen.generation.sampler_chain import steps_of, transform
-from textgen.generation.sampler_settings import settings_of
+from textgen.generation.sampling.logit_filters import Candidates
+from textgen.generation.sampling.sampler import Sampler
+from textgen.generation.sampling.sampler_chain import steps_of, transform
+from textgen.generation.sampling.sampler_settings import settings_of
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()

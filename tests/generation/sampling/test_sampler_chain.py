@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from logits import EVERYTHING, batches, column, random_logits, rows_of
 
 from textgen.generation.config import SAMPLERS
-from textgen.generation.logit_filters import Candidates
-from textgen.generation.sampler_chain import draw, steps_of, transform
-from textgen.generation.sampler_settings import LOOKING_BACK, TRANSFORMS, settings_of
+from textgen.generation.sampling.logit_filters import Candidates
+from textgen.generation.sampling.sampler_chain import draw, steps_of, transform
+from textgen.generation.sampling.sampler_settings import LOOKING_BACK, TRANSFORMS, settings_of
 
 
 @given(batches(), st.lists(st.floats(0, 1, exclude_max=True), min_size=4, max_size=4))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from textgen.generation.config import SAMPLERS, SamplingConfig
-from textgen.generation.logit_filters import (
+from textgen.generation.sampling.logit_filters import (
     epsilon_cutoff,
     eta_cutoff,
     min_p,
@@ -19,7 +19,7 @@ from textgen.generation.logit_filters import (
     typical_p,
     xtc,
 )
-from textgen.generation.penalties import DrySettings, dry, penalties
+from textgen.generation.sampling.penalties import DrySettings, dry, penalties
 
 Transform = Callable[..., Any]
 

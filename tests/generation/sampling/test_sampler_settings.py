@@ -7,7 +7,7 @@ import pytest
 from logits import EVERYTHING, PLAIN
 
 from textgen.generation.config import SAMPLERS
-from textgen.generation.sampler_settings import TRANSFORMS, settings_of
+from textgen.generation.sampling.sampler_settings import TRANSFORMS, settings_of
 
 
 def test_every_sampler_has_a_transform() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgen.generation.penalties import LONGEST_REPEAT, NEAR, Changes, DrySettings, History, dry, penalties
+from textgen.generation.sampling.penalties import LONGEST_REPEAT, NEAR, Changes, DrySettings, History, dry, penalties
 
 V = 6
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from textgen.generation.random_numbers import AHEAD, Uniforms, row_generator
+from textgen.generation.sampling.random_numbers import AHEAD, Uniforms, row_generator
 
 
 def test_row_generator_is_a_function_of_its_seed() -> None:

@@ -13,9 +13,9 @@ import numpy as np
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.generation.config import SamplingConfig, sampler_names
 from textgen.generation.constraints import Constraints
-from textgen.generation.logit_filters import Candidates
-from textgen.generation.sampler_chain import Chain
-from textgen.generation.vocabulary_tables import VocabularyTables
+from textgen.generation.sampling.logit_filters import Candidates
+from textgen.generation.sampling.sampler_chain import Chain
+from textgen.generation.sampling.vocabulary_tables import VocabularyTables
 from textgen.generation.word_tokens import WordTokens
 from textgen.model.probabilities import require_finite
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -53,7 +53,7 @@ class Sampler:
             direction: The direction in which the texts are generated, forward or backward.
             tables: Tables of the vocabulary, if another sampler of this tokenizer and direction has them.
             words: The words that exist, for texts without `coin_words`; None if any may be written.
-            exact: Draw in exact arithmetic, from float64 logits: see `textgen.generation.exact_chain`.
+            exact: Draw in exact arithmetic, from float64 logits: see `textgen.generation.sampling.exact_chain`.
 
         Raises:
             ConfigError: The tokenizer's tokens cannot meet the constraints.

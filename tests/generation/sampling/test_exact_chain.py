@@ -16,16 +16,16 @@ from networks import random_weights
 from plain_fakes import WordsTokenizer
 
 from textgen.errors import ConfigError, SavedModelError
-from textgen.generation import exact_chain
 from textgen.generation.config import SamplingConfig
-from textgen.generation.exact_chain import EXACT, Remaining, choose_cut_exactly, first_above, possible
 from textgen.generation.generated_text import Generation
 from textgen.generation.generator import Generator
-from textgen.generation.logit_filters import Candidates
 from textgen.generation.request import Request
-from textgen.generation.sampler import Sampler
-from textgen.generation.sampler_chain import steps_of, transform
-from textgen.generation.sampler_settings import TRANSFORMS, settings_of
+from textgen.generation.sampling import exact_chain
+from textgen.generation.sampling.exact_chain import EXACT, Remaining, choose_cut_exactly, first_above, possible
+from textgen.generation.sampling.logit_filters import Candidates
+from textgen.generation.sampling.sampler import Sampler
+from textgen.generation.sampling.sampler_chain import steps_of, transform
+from textgen.generation.sampling.sampler_settings import TRANSFORMS, settings_of
 from textgen.generation.stepping import is_exact
 from textgen.generation.text_state import StartedModel
 from textgen.generation.token_healing import choose_cut

@@ -10,8 +10,8 @@ import numpy as np
 
 from textgen.errors import SavedModelError
 from textgen.generation.config import SAMPLERS, SamplingConfig
-from textgen.generation.exact_chain import EXACT, SMALLEST, draw_exactly, draw_with_mirostat, possible
-from textgen.generation.logit_filters import (
+from textgen.generation.sampling.exact_chain import EXACT, SMALLEST, draw_exactly, draw_with_mirostat, possible
+from textgen.generation.sampling.logit_filters import (
     MIN_TEMPERATURE,
     Candidates,
     draw_plainly,
@@ -19,9 +19,9 @@ from textgen.generation.logit_filters import (
     mirostat,
     surprisal_bits,
 )
-from textgen.generation.penalties import History
-from textgen.generation.random_numbers import Uniforms
-from textgen.generation.sampler_settings import (
+from textgen.generation.sampling.penalties import History
+from textgen.generation.sampling.random_numbers import Uniforms
+from textgen.generation.sampling.sampler_settings import (
     LOOKING_BACK,
     TRANSFORMS,
     Transform,
@@ -31,7 +31,7 @@ from textgen.generation.sampler_settings import (
     used_samplers,
     value_of,
 )
-from textgen.generation.vocabulary_tables import VocabularyTables
+from textgen.generation.sampling.vocabulary_tables import VocabularyTables
 from textgen.model.probabilities import NOT_FINITE
 
 PLAIN_CHAINS = ((), ("min_p",), ("temperature",), ("min_p", "temperature"))  # chains of `draw_plainly`

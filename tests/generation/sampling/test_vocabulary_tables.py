@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from logits import PLAIN
 from plain_fakes import WordsTokenizer
 
-from textgen.generation.sampler import Sampler
-from textgen.generation.vocabulary_tables import tokens_with
+from textgen.generation.sampling.sampler import Sampler
+from textgen.generation.sampling.vocabulary_tables import tokens_with
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
@@ -25,7 +25,7 @@ def test_the_breakers_of_a_text_are_found_once(monkeypatch: pytest.MonkeyPatch) 
         found.append(texts)
         return tokens_with(texts, tokenizer)
 
-    monkeypatch.setattr("textgen.generation.vocabulary_tables.tokens_with", noted)
+    monkeypatch.setattr("textgen.generation.sampling.vocabulary_tables.tokens_with", noted)
     dry = replace(PLAIN, temperature=0.0, dry_multiplier=50.0, dry_allowed_length=1)
     sampler = Sampler([PLAIN], TOKENIZER)
     for number in range(30):

@@ -1,7 +1,7 @@
 """The samplers in exact arithmetic: the same logits and settings give the same draw on every machine.
 
-They do what `textgen.generation.logit_filters` and `textgen.generation.penalties` do, for one text at a time. They are
-written so that they can be repeated in another language to the last bit:
+They do what `textgen.generation.sampling.logit_filters` and `textgen.generation.sampling.penalties` do, for one text at
+a time. They are written so that they can be repeated in another language to the last bit:
 
 - Numbers are float64, and settings are taken as they are given. exp, log and power are those of
   `textgen.model.exact_math`.
@@ -22,8 +22,8 @@ from functools import cached_property
 import numpy as np
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.logit_filters import MIN_TEMPERATURE, ZIPF_TOKENS
-from textgen.generation.penalties import HIGHEST_PENALTY, DrySettings, repetitions
+from textgen.generation.sampling.logit_filters import MIN_TEMPERATURE, ZIPF_TOKENS
+from textgen.generation.sampling.penalties import HIGHEST_PENALTY, DrySettings, repetitions
 from textgen.model.exact_math import LN2, exp, log, power, total
 
 SMALLEST = 1e-38  # smallest probability or multiplier: smaller ones are raised to it, so that they have a logarithm
@@ -357,7 +357,8 @@ def choose_cut_exactly(
     return first_above(weights, uniform)
 
 
-EXACT: Mapping[str, Callable[..., Remaining]] = {  # their inputs: see `textgen.generation.sampler_settings.TRANSFORMS`
+# Their inputs: see `textgen.generation.sampling.sampler_settings.TRANSFORMS`.
+EXACT: Mapping[str, Callable[..., Remaining]] = {
     "penalties": penalties,
     "dry": dry,
     "top_n_sigma": top_n_sigma,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from logits import batches, column, random_logits, softmax
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.logit_filters import (
+from textgen.generation.sampling.logit_filters import (
     GROUPS,
     Candidates,
     draw_plainly,
@@ -22,8 +22,8 @@ from textgen.generation.logit_filters import (
     top_k,
     xtc,
 )
-from textgen.generation.sampler_chain import draw, steps_of, transform
-from textgen.generation.sampler_settings import TRANSFORMS, settings_of
+from textgen.generation.sampling.sampler_chain import draw, steps_of, transform
+from textgen.generation.sampling.sampler_settings import TRANSFORMS, settings_of
 
 EPS = 1e-5  # float32 may fall on either side of a border this near
 SHARES = (0.0, 1e-6, 0.05, 0.3, 0.5, 0.9, 0.99, 1.0)
