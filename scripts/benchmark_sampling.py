@@ -93,7 +93,7 @@ def textgen_steps(run: Result) -> tuple[Callable[[], None], Result]:
 def vocabulary() -> tuple[Any, Any]:
     """Words of the bundled fables, and their first letters and the others as tokens of their own; which words exist."""
     from textgen.dataset.word_filter import count_words, word_filter
-    from textgen.generation.word_tokens import word_tokens
+    from textgen.generation.constraints.word_tokens import word_tokens
     from textgen.tokenizer.tokenizer import ByteTokenizer
 
     counts, tokenizer = count_words([FABLES.read_text(encoding="utf-8")]), ByteTokenizer()

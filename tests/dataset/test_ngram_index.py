@@ -23,7 +23,7 @@ from textgen.dataset.token_cache import encode_corpus
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError, SavedModelError
 from textgen.generation.config import SamplingConfig
-from textgen.generation.copy_guard import CopyGuard
+from textgen.generation.constraints.copy_guard import CopyGuard
 from textgen.generation.generator import Generator
 from textgen.saved_model.layout import NGRAMS
 from textgen.saved_model.saved_model import load_model

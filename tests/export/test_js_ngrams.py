@@ -8,7 +8,7 @@ from pathlib import Path
 from javascript import in_node, needs_node
 
 from textgen.export.packing import engine_script
-from textgen.generation.ngrams import ngrams_of
+from textgen.generation.constraints.ngrams import ngrams_of
 
 pytestmark = needs_node
 FORBIDDEN = """

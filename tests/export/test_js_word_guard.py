@@ -12,8 +12,8 @@ from safetensors.numpy import load as from_safetensors
 
 from textgen.dataset.word_filter import LONGEST_WORD, WordFilter, letter_changes, letters_of
 from textgen.export.packing import learned_pieces, learned_scores
-from textgen.generation.word_guard import WordGuard
-from textgen.generation.word_tokens import WordTokens
+from textgen.generation.constraints.word_guard import WordGuard
+from textgen.generation.constraints.word_tokens import WordTokens
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer

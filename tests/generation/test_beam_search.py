@@ -12,7 +12,7 @@ from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig, SearchConfig
-from textgen.generation.constraints import Constraints
+from textgen.generation.constraints.constraints import Constraints
 from textgen.generation.generated_text import Generation
 from textgen.generation.generator import Generator
 from textgen.tokenizer.stream_decoder import StreamDecoder

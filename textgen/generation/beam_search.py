@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from textgen.generation.config import SearchConfig
-from textgen.generation.constraints import Constraints
+from textgen.generation.constraints.constraints import Constraints
 from textgen.generation.decoding import Decoder
 from textgen.generation.row import TextRow
 from textgen.model.probabilities import log_softmax

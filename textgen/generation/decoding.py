@@ -13,13 +13,13 @@ import numpy as np
 
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import SavedModelError
+from textgen.generation.constraints.word_tokens import WordTokens
 from textgen.generation.row import Row, Token
 from textgen.generation.sampling.exact_chain import choose_cut_exactly
 from textgen.generation.sampling.sampler import Sampler
 from textgen.generation.stepping import StepModel, Stepper, is_exact, log_probs_of, read_all
 from textgen.generation.text_state import join, pick
 from textgen.generation.token_healing import Prefixes, choose_cut
-from textgen.generation.word_tokens import WordTokens
 from textgen.model.probabilities import is_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 

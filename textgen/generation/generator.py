@@ -15,6 +15,7 @@ from textgen.dataset.word_filter import WordFilter
 from textgen.errors import ConfigError
 from textgen.generation.beam_search import search
 from textgen.generation.config import SamplingConfig, SearchConfig
+from textgen.generation.constraints.word_tokens import WordTokens, word_tokens
 from textgen.generation.decoding import Decoder
 from textgen.generation.generated_text import Generation, Stream, generation_of, missing_texts
 from textgen.generation.request import Request, later_seed, require_best_of, seeded
@@ -23,7 +24,6 @@ from textgen.generation.sampling.sampler_settings import DRAWING
 from textgen.generation.stepping import RowByRow, StepModel, is_exact, read_all
 from textgen.generation.text_state import TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
-from textgen.generation.word_tokens import WordTokens, word_tokens
 from textgen.tokenizer.stream_decoder import check_ids
 from textgen.tokenizer.tokenizer import Tokenizer
 

@@ -1,6 +1,6 @@
-// Constraints on one text, which change its logits before any sampler does, as textgen.generation.constraints: banned
-// and required texts, biases, n-grams that must not recur, a minimum length, words that exist. Only `no_copy` is
-// missing, since the page has no index of the training text.
+// Constraints on one text, which change its logits before any sampler does, as
+// textgen.generation.constraints.constraints: banned and required texts, biases, n-grams that must not recur, a minimum
+// length, words that exist. Only `no_copy` is missing, since the page has no index of the training text.
 
 import { bytesAsString } from "./utf8.js";
 import { WordGuard } from "./word_guard.js";

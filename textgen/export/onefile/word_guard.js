@@ -1,6 +1,6 @@
-// Keeps a text to words that exist, as textgen.generation.word_guard: those of the training text, and those that the
-// text itself has. Inside a word, its letters so far must begin a known word, and it may end only where one ends. Once
-// a word has an unknown beginning, the rest of it is free.
+// Keeps a text to words that exist, as textgen.generation.constraints.word_guard: those of the training text, and those
+// that the text itself has. Inside a word, its letters so far must begin a known word, and it may end only where one
+// ends. Once a word has an unknown beginning, the rest of it is free.
 //
 // The known words and their beginnings are in Bloom filters (textgen.dataset.word_filter), whose hashes are of 64 bits:
 // here two halves of 32 bits.

@@ -12,11 +12,11 @@ import numpy as np
 
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.generation.config import SamplingConfig, sampler_names
-from textgen.generation.constraints import Constraints
+from textgen.generation.constraints.constraints import Constraints
+from textgen.generation.constraints.word_tokens import WordTokens
 from textgen.generation.sampling.logit_filters import Candidates
 from textgen.generation.sampling.sampler_chain import Chain
 from textgen.generation.sampling.vocabulary_tables import VocabularyTables
-from textgen.generation.word_tokens import WordTokens
 from textgen.model.probabilities import require_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 

@@ -9,9 +9,9 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from textgen.generation.constraints import read_biases
-from textgen.generation.ngrams import ngrams_of
-from textgen.generation.phrase import Phrase
+from textgen.generation.constraints.constraints import read_biases
+from textgen.generation.constraints.ngrams import ngrams_of
+from textgen.generation.constraints.phrase import Phrase
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
 

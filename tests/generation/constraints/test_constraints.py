@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from plain_fakes import WordsTokenizer
 
 from textgen.errors import ConfigError
-from textgen.generation import constraints
 from textgen.generation.config import SamplingConfig
-from textgen.generation.constraints import Bias, Constraints, read_biases
+from textgen.generation.constraints import constraints
+from textgen.generation.constraints.constraints import Bias, Constraints, read_biases
+from textgen.generation.constraints.phrase import Phrase
 from textgen.generation.generator import Generator
-from textgen.generation.phrase import Phrase
 from textgen.generation.sampling.sampler import Sampler
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgen.generation import ngrams as module
-from textgen.generation.ngrams import NGrams
+from textgen.generation.constraints import ngrams as module
+from textgen.generation.constraints.ngrams import NGrams
 
 
 @pytest.mark.oracles("torch", "transformers.generation.logits_process")

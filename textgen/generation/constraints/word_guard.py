@@ -5,7 +5,7 @@ since its beginning must begin a word of the training text, and it may end only 
 `textgen.dataset.word_filter` for what a word is. Words of the prompt, of required and of biased texts are known too.
 Once a word has an unknown beginning, as after the prompt "alrtod", the rest of it is free.
 
-`WordGuard` follows one text; `textgen.generation.word_tokens` computes which tokens fit, for all texts.
+`WordGuard` follows one text; `textgen.generation.constraints.word_tokens` computes which tokens fit, for all texts.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from textgen.dataset.word_filter import LONGEST_WORD, SPACE
-from textgen.generation.partial_word import FREE, continued, is_word, kind_before, letters_or_none
-from textgen.generation.word_tokens import WordTokens
+from textgen.generation.constraints.partial_word import FREE, continued, is_word, kind_before, letters_or_none
+from textgen.generation.constraints.word_tokens import WordTokens
 
 
 class WordGuard:

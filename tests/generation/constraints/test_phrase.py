@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_fakes import WordsTokenizer
 
-from textgen.generation.phrase import Phrase
+from textgen.generation.constraints.phrase import Phrase
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer

@@ -16,16 +16,16 @@ from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.dataset import word_filter as module
 from textgen.dataset.word_filter import LONGEST_WORD, WordFilter, count_words, letters_of, words_in
-from textgen.generation import word_tokens as tables
 from textgen.generation.config import SamplingConfig, SearchConfig
+from textgen.generation.constraints import word_tokens as tables
+from textgen.generation.constraints.word_guard import WordGuard
+from textgen.generation.constraints.word_tokens import WordTokens, word_tokens
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.generation.request import Request
 from textgen.generation.sampling.sampler import Sampler
 from textgen.generation.suggestions import Suggester
 from textgen.generation.token_healing import Prefixes
-from textgen.generation.word_guard import WordGuard
-from textgen.generation.word_tokens import WordTokens, word_tokens
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.tokenizer.config import TokenizerConfig

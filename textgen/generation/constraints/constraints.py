@@ -15,11 +15,11 @@ import numpy as np
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig, parse_bias
-from textgen.generation.copy_guard import CopyGuard
-from textgen.generation.ngrams import NGrams, ngrams_of
-from textgen.generation.phrase import Phrase
-from textgen.generation.word_guard import WordGuard
-from textgen.generation.word_tokens import WordTokens
+from textgen.generation.constraints.copy_guard import CopyGuard
+from textgen.generation.constraints.ngrams import NGrams, ngrams_of
+from textgen.generation.constraints.phrase import Phrase
+from textgen.generation.constraints.word_guard import WordGuard
+from textgen.generation.constraints.word_tokens import WordTokens
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import LONGEST
 from textgen.wording import counted
@@ -59,7 +59,7 @@ class Constraints:
       just been written.
 
     - Without `coin_words`, a token is forbidden if it would write a word that does not exist, unless no other is left:
-      see `textgen.generation.word_guard`.
+      see `textgen.generation.constraints.word_guard`.
 
     If all this leaves no token, the sampler decides what happens.
 

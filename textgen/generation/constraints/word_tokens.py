@@ -30,7 +30,7 @@ from textgen.dataset.word_filter import (
     letters_of,
     words_in,
 )
-from textgen.generation.partial_word import (
+from textgen.generation.constraints.partial_word import (
     BEFORE,
     FREE,
     after_lead,
@@ -118,7 +118,7 @@ class Beginning(NamedTuple):
 class WordTokens:
     """What each token of a vocabulary does to a word that is being written.
 
-    A word so far is a string of letters: see `textgen.generation.partial_word`.
+    A word so far is a string of letters: see `textgen.generation.constraints.partial_word`.
 
     Attributes:
         words: The words that are known.
