@@ -59,7 +59,7 @@ def train(path: Path, seed: int, start: str, settings: dict[str, Any]) -> Result
     record = saved.training
     return {
         "base": record["base"]["name"], "decided_by": record["base"]["decided_by"], "reason": record["base"]["reason"],
-        "token_ratio": record["base"]["token_ratio"], "unknown_bytes": record["base"]["unknown_bytes"],
+        "token_ratio": record["base"]["token_ratio"], "unknown_byte_fraction": record["base"]["unknown_byte_fraction"],
         "bits_per_byte": record["scores"]["bits_per_byte"], "steps": record["progress"]["step"],
         "best_step": record["progress"]["best_step"], "epochs": record["progress"]["epochs"],
         "seconds": record["progress"]["seconds"], "vocab_size": record["model"]["vocab_size"],

@@ -261,7 +261,7 @@ def _facts(documents: Sequence[Document], held_out: int) -> dict[str, Any]:
         scripts[script(document.text)] += len(document.text)
     total = sum(scripts.values())
     return {
-        "documents": len(documents),
+        "num_documents": len(documents),
         "characters": total,
         "held_out": held_out,
         "simplified": round(scripts["simplified"] / max(total, 1), 4),
@@ -277,7 +277,7 @@ def base_card(recipe: Recipe, record: Mapping[str, Any]) -> str:
     rows = [head, ["---"] * len(head)]
     for source, facts in base["sources"].items():
         score = "" if facts["bits_per_byte"] is None else f"{facts['bits_per_byte']:.3f}"
-        counts = [f"{facts[name]:,}" for name in ("documents", "characters", "held_out")]
+        counts = [f"{facts[name]:,}" for name in ("num_documents", "characters", "held_out")]
         rows.append([source, *counts, score, *([_scripts(facts)] if has_scripts else [])])
     rows.append(["all", "", "", "", f"{base['bits_per_byte']:.3f}", *([""] if has_scripts else [])])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)

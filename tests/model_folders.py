@@ -26,7 +26,7 @@ TRAINING_VALUES: dict[str, Any] = {
     "model": {"num_layers": 2, "hidden_units": 8, "embedding_dim": 6, "vocab_size": 300},
     "tokenizer": {"tokenizer": "char"},
     "training": {"seed": 7},
-    "corpus": {"paths": ["/home/me/poems.txt"], "characters": 12345, "documents": 6},
+    "corpus": {"paths": ["/home/me/poems.txt"], "characters": 12345, "num_documents": 6},
     "scores": {"bits_per_byte": 1.23456, "perplexity_per_token": 4321.5},
     "progress": {"step": 1000, "epochs": 2.5, "seconds": 90},
     "parameters": 98765,

@@ -204,7 +204,7 @@ def test_a_corpus_is_prepared_in_shards_trained_on_and_resumed(tmp_path: Path) -
     assert "Shard 2 of 2 already exists." in rest.stderr
     assert f"textgen train {out}" in rest.stdout
     counts = json.loads(run("corpus", "prepare", str(poems), "--out", out, "--json").stdout)
-    assert counts["train"]["documents"] + counts["valid"]["documents"] == 48
+    assert counts["train"]["num_documents"] + counts["valid"]["num_documents"] == 48
 
     trained = run("train", out, "--models-dir", models, "--json", *tiny)
     assert trained.exit_code == 0
@@ -697,7 +697,7 @@ def test_texts_are_scored_by_label(models: Path, labelled: Path) -> None:
     for command in ("score", "evaluate"):
         assert len({bits(command, "labelled", "-", "--label", label) for label in ("fox", "owl")}) == 2
     counts = json.loads(run("corpus", "stats", str(labelled), "--labels", "by", "--json").stdout)
-    assert counts["labels"] == {"fox": 24, "owl": 24}
+    assert counts["label_counts"] == {"fox": 24, "owl": 24}
     assert "24  fox" in run("corpus", "stats", str(labelled), "--labels", "by").stdout
     bits("evaluate", "labelled", str(labelled))
 

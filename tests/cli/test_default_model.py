@@ -190,7 +190,7 @@ def test_the_list_has_bases_of_its_own(work: Path, tiny_models: Path) -> None:
     assert [line.split()[0] if line else "" for line in lines] == ["MODEL", "mine", "", "BASE", "english", "chinese"]
     assert lines[-1].endswith("part of textgen")
     rows = json.loads(run("models", "list", "--json").stdout)
-    assert [(row["name"], row.get("base", False)) for row in rows] == [
+    assert [(row["name"], row["is_base"]) for row in rows] == [
         ("mine", False), ("english", True), ("chinese", True),
     ]  # fmt: skip
 

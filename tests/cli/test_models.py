@@ -316,7 +316,7 @@ def test_a_copy_is_compressed_and_the_model_stays(own: Path) -> None:
     files = {path: path.read_bytes() for path in (own / "tiny").iterdir()}
     result = run("models", "compress", "tiny", "--out", "small", "--precision", "float16", "--json")
     found = json.loads(result.stdout)
-    assert (found["name"], found["precision"], found["unit"]) == ("small", "float16", "token")
+    assert (found["name"], found["precision"], found["cost_unit"]) == ("small", "float16", "token")
     assert found["bytes_after"] < found["bytes_before"]
     assert found["same_top"] > 0.99
     assert {path: path.read_bytes() for path in (own / "tiny").iterdir()} == files

@@ -223,7 +223,7 @@ def test_a_separator_on_the_command_line(tmp_path: Path) -> None:
     path.write_text("one\n---\ntwo --- three\n", encoding="utf-8")
     runner = CliRunner()
     result = runner.invoke(textgen, ["corpus", "stats", str(path), "--documents", "separator:\\n---\\n", "--json"])
-    assert '"documents": 2' in result.stdout
+    assert '"num_documents": 2' in result.stdout
     for wrong in ("separator:", "separators", "---"):
         result = runner.invoke(textgen, ["corpus", "stats", str(path), "--documents", wrong])
         assert result.exit_code == 2

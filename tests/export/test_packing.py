@@ -22,7 +22,7 @@ from textgen.saved_model.saving import save_words, write_training
 from textgen.storage.folders import MANIFEST, update_folder
 
 RECORD = {
-    "corpus": {"paths": ["/home/ann/secret/novel.txt"], "characters": 10, "documents": 1},
+    "corpus": {"paths": ["/home/ann/secret/novel.txt"], "characters": 10, "num_documents": 1},
     "model": {"vocab_size": 300, "embedding_dim": 6, "hidden_units": 8, "num_layers": 2},
     "tokenizer": {"tokenizer": "char"},
     "training": {"seed": 0},

@@ -52,7 +52,7 @@ def test_gradient_before_training_vanishes_in_the_rnn_and_less_in_gated_cells() 
     last = {cell: flow.norms[-1] / max(flow.norms) for cell, flow in flows.items()}
     assert last["rnn"] < 1e-6
     assert last["lstm"] > 10 * last["rnn"]
-    assert flows["rnn"].half_lag
+    assert flows["rnn"].hundredth_lag
 
 
 def test_gradient_by_lag_of_a_text_is_finite_and_bounded_by_the_text() -> None:

@@ -36,7 +36,7 @@ TRAINING_VALUES: dict[str, Any] = {
     "model": {"vocab_size": 300, "embedding_dim": 6, "hidden_units": 8, "num_layers": 2},
     "tokenizer": {"tokenizer": "char"},
     "training": {"seed": 7},
-    "corpus": {"paths": ["/home/me/poems.txt"], "valid": ["/home/me/held.txt"], "characters": 12, "documents": 6},
+    "corpus": {"paths": ["/home/me/poems.txt"], "valid": ["/home/me/held.txt"], "characters": 12, "num_documents": 6},
     "tokens": {"folder": "/home/me/.cache/textgen/tokens/1", "train": 3, "valid": 2},
     "scores": {"bits_per_byte": 1.25},
     "progress": {"step": 10, "epochs": 2.5, "seconds": 90},

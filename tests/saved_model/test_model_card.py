@@ -28,7 +28,7 @@ KNOWN: dict[str, Any] = {
 }
 TRAINED: dict[str, Any] = KNOWN | {
     "training": {"seed": 7},
-    "corpus": {"paths": ["/home/me/poems.txt"], "characters": 12345, "documents": 6},
+    "corpus": {"paths": ["/home/me/poems.txt"], "characters": 12345, "num_documents": 6},
     "scores": {"bits_per_byte": 1.23456},
     "progress": {"step": 1000, "epochs": 2.5, "seconds": 90},
     "versions": {"textgen": "0.1.0"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from copy import deepcopy
 from pathlib import Path
 
 import model_folders
@@ -12,7 +13,8 @@ import pytest
 from model_folders import TRAINING_VALUES, files_in, save, small, weights_of
 
 from textgen.errors import SavedModelError, TextgenError
-from textgen.saved_model.layout import CARD, CONFIG, WEIGHTS, read_training
+from textgen.saved_model.layout import CARD, CONFIG, TRAINING, WEIGHTS, read_training, training_bytes
+from textgen.saved_model.model_card import model_card
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import write_training
 from textgen.storage.folders import MANIFEST
@@ -58,6 +60,19 @@ def test_a_record_that_could_not_be_read_again_is_not_written(saved: Path, monke
     with pytest.raises(SavedModelError, match=r"would have 2\d,\d+ bytes, .* The largest entry is 'labels'"):
         write_training(saved, record)
     assert read_training(saved) == TRAINING_VALUES
+
+
+def test_entries_that_older_versions_named_otherwise_are_read(saved: Path) -> None:
+    of_mix = {"sources": {"tales": {"characters": 9}}, "bits_per_byte": 1.5}
+    start = {"name": None, "decided_by": "rule", "reason": "no base reads this script"}
+    record = TRAINING_VALUES | {"base": start | {"unknown_byte_fraction": 0.25}, "mix": deepcopy(of_mix)}
+    record["mix"]["sources"]["tales"]["num_documents"] = 2
+    old = deepcopy(record) | {"base": start | {"unknown_bytes": 0.25}, "mix": deepcopy(of_mix)}
+    old["corpus"]["documents"] = old["corpus"].pop("num_documents")
+    old["mix"]["sources"]["tales"]["documents"] = 2
+    (saved / TRAINING).write_bytes(training_bytes(old))
+    assert read_training(saved) == record
+    assert "12,345 characters in 6 documents" in model_card("songs", load_model(str(saved)).record)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -46,7 +46,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder
     folder = work / RECIPE.name
     corpus_config = CorpusConfig(documents="file")
     save_model(folder, random_weights(config), config, TokenizerConfig("char"), corpus_config, tokenizer)
-    corpus = {"paths": [str(train_file)], "valid": [str(valid_file)], "characters": 1, "documents": len(texts)}
+    corpus = {"paths": [str(train_file)], "valid": [str(valid_file)], "characters": 1, "num_documents": len(texts)}
     record = {
         "state": "finished: the planned length is reached", "corpus": corpus, "model": to_dict(config),
         "tokenizer": to_dict(TokenizerConfig("char")), "training": {"seed": 0}, "versions": {"textgen": "0.1.0"},
@@ -74,13 +74,13 @@ def test_a_base_stands_in_its_place_with_its_card(base: ModelFolder, trained: Mo
     assert [path.name for path in base.folder.parent.iterdir()] == ["small"]
     sources = base.training["mix"]["sources"]
     assert list(sources) == ["tales", "shi", "ci", "books"]
-    assert (sources["tales"]["documents"], sources["tales"]["held_out"]) == (357, 1)
+    assert (sources["tales"]["num_documents"], sources["tales"]["held_out"]) == (357, 1)
     assert [sources[name]["traditional"] for name in sources] == [0, 1, 0, 0]
     assert [sources[name]["simplified"] for name in sources] == [0, 0, 1, 0]
     card = (base.folder / "README.md").read_text(encoding="utf-8")
     for name, facts in sources.items():
         script = {"shi": "100.0 % traditional", "ci": "100.0 % simplified"}.get(name, "")
-        counts = f"{facts['documents']} | {facts['characters']:,} | {facts['held_out']}"
+        counts = f"{facts['num_documents']} | {facts['characters']:,} | {facts['held_out']}"
         assert f"| {name} | {counts} | {facts['bits_per_byte']:.3f} | {script} |" in card
     assert base.precision == "int8"
     for line in ("- shi, ci: a collection of poems (MIT)", "tales 3 times.", RECIPE.bad_at, "    python it.py small\n"):

@@ -102,7 +102,7 @@ def test_the_better_one_in_bits_a_byte_goes_on_with_its_files(
         "name": None if winner == "none" else winner,
         "decided_by": "race",
         "reason": f"bits per byte after a tenth of the run: english {base:.3f}, random weights {none:.3f}",
-        "unknown_bytes": None,
+        "unknown_byte_fraction": None,
         "token_ratio": None,
         "bits_per_byte": {"english": base, "none": none},
         "relative_loss": None,

@@ -73,7 +73,7 @@ def test_the_text_becomes_likelier_and_the_model_stays_as_it_is() -> None:
     ids = ids_of(*[POEM * 3] * 20)
     lines: list[str] = []
     tuned = tune_state(model, TOKENIZER, ids, TuningConfig(steps=50), lines.append)
-    assert tuned.nats_after < tuned.nats_before - 0.05
+    assert tuned.nats_per_token_after < tuned.nats_per_token_before - 0.05
     assert tuned.steps == 50
     assert len(lines) == 3
     for name, array in model.weights_as_arrays().items():
@@ -81,7 +81,10 @@ def test_the_text_becomes_likelier_and_the_model_stays_as_it_is() -> None:
 
     inputs, targets = (windows[-tuned_windows(ids) :] for windows in windows_of(ids, TOKENIZER))
     writer = NumpyModel(CONFIG, weights)
-    for writing, expected in ((writer, tuned.nats_before), (StartedModel(writer, tuned.model_state), tuned.nats_after)):
+    for writing, expected in (
+        (writer, tuned.nats_per_token_before),
+        (StartedModel(writer, tuned.model_state), tuned.nats_per_token_after),
+    ):
         nats, _ = writer.token_losses(inputs, targets, writing.initial_state(len(inputs)))
         assert nats[targets != PAD].mean() == pytest.approx(expected, rel=1e-5)
     of_layers, (looked_back_on, count) = tuned.model_state[:-1], tuned.model_state[-1]
@@ -100,7 +103,7 @@ def test_it_stops_when_nothing_is_gained() -> None:
     model.assign_weights(random_weights(CONFIG))
     lines: list[str] = []
     tuned = tune_state(model, TOKENIZER, ids_of(*[POEM] * 9), TuningConfig(learning_rate=0.0), lines.append)
-    assert (tuned.steps, tuned.nats_after) == (0, tuned.nats_before)
+    assert (tuned.steps, tuned.nats_per_token_after) == (0, tuned.nats_per_token_before)
     assert len(lines) == 1 + PATIENCE
     assert not any(array.any() for layer in tuned.model_state for array in layer)
 
@@ -119,7 +122,7 @@ def test_the_program_leaves_the_model_alone_and_texts_begin_in_the_state(tiny_mo
     result = run(*arguments, "--json")
     assert result.exit_code == 0, result.stderr
     scores = json.loads(result.stdout)
-    assert scores["nats_after"] < scores["nats_before"]
+    assert scores["nats_per_token_after"] < scores["nats_per_token_before"]
     assert scores["bytes"] == Path(state).stat().st_size < 2000
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before
 
@@ -148,7 +151,7 @@ def test_a_model_of_both_directions_is_tuned_as_its_forward_part(tmp_path: Path,
     line = POEM.replace("\n", " ") * 4  # as long as some windows
     text.write_text(f"{line}\n" * 20, encoding="utf-8")
     model = save(tmp_path / "both", config, weights, tokenizer)
-    nats = tune(model, text, state)["nats_before"]
+    nats = tune(model, text, state)["nats_per_token_before"]
     ids = np.array([*tokenizer.encode(line), tokenizer.eos_id] * 20, np.int32)
     windows = windows_of(ids, tokenizer)
     inputs, targets = (each[-(len(each) // 10) :] for each in windows)
@@ -176,7 +179,7 @@ def test_a_labelled_model_is_tuned_on_its_text_alone(tmp_path: Path) -> None:
     text.write_text(POEM * 40, encoding="utf-8")
     weights["head/bias"][tokenizer.first_label :] = -1000.0
     model = save(tmp_path / "labelled", config, weights, tokenizer)
-    assert tune(model, text, tmp_path / "poems.state")["nats_before"] < 20.0
+    assert tune(model, text, tmp_path / "poems.state")["nats_per_token_before"] < 20.0
     result = run("sample", model, "--label", "fox", "--load-state", str(tmp_path / "poems.state"), "--max-tokens", "3")
     assert result.exit_code == 0, result.stderr
 

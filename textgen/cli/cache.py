@@ -45,7 +45,7 @@ def list_(as_json: bool) -> None:
     folder, limit = _folder(), limit_bytes()
     found = entries(folder)
     if as_json:
-        rows = [asdict(entry) | {"path": str(entry.path)} for entry in found]
+        rows = [_values(entry) for entry in found]
         values = {"folder": str(folder), "limit_bytes": round(limit), "entries": rows}
         output.json_line(values, indent=2)
         return
@@ -95,6 +95,12 @@ def _folder() -> Path:
     if folder := named_cache_folder():
         return folder
     raise TextgenError("There is no cache, since there is no home folder. Set TEXTGEN_CACHE to a folder.")
+
+
+def _values(entry: Entry) -> dict[str, object]:
+    """An entry for programs. `corpus` is a section of training.json, so what an entry holds has another name."""
+    values = asdict(entry)
+    return {"path": str(values.pop("path")), "content": values.pop("corpus")} | values
 
 
 def _total(entries: Sequence[Entry]) -> int:

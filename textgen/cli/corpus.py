@@ -47,14 +47,22 @@ def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     text.say_skipped(output.note)
     text.say_left_out(output.note)
     if as_json:
-        values = asdict(text.stats())
-        del values["character_counts"]
-        if not text.stats().has_words:
-            values["words"] = None
-        skipped = sum(text.left_out.counts.values())
-        output.json_line(values | {"documents_mode": text.documents_mode, "skipped_records": skipped}, indent=2)
+        output.json_line(_values(text), indent=2)
     else:
         output.line(_as_table(text))
+
+
+def _values(text: Corpus) -> dict[str, Any]:
+    """The counts for programs, none of which has the name of a setting or of a section of training.json."""
+    values = asdict(text.stats())
+    del values["character_counts"]
+    if not text.stats().has_words:
+        values["words"] = None
+    renamed = {"files": "num_files", "documents": "num_documents", "labels": "label_counts"}
+    return {renamed.get(name, name): value for name, value in values.items()} | {
+        "documents_mode": text.documents_mode,
+        "skipped_records": sum(text.left_out.counts.values()),
+    }
 
 
 def _as_table(text: Corpus) -> str:

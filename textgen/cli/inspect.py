@@ -202,8 +202,8 @@ def _print_summary(seen: Inspection) -> None:
     output.line()
     last = len(seen.flow.norms) - 1
     reach = (
-        f"{counted(seen.flow.half_lag, 'token')} back"
-        if seen.flow.half_lag
+        f"{counted(seen.flow.hundredth_lag, 'token')} back"
+        if seen.flow.hundredth_lag
         else f"more than {counted(last, 'token')} back"
     )
     output.line(f"1 % of the gradient is left {reach}.")

@@ -47,8 +47,8 @@ def list_(models_dir: Path | None, as_json: bool) -> None:
     from textgen.saved_model.registry import list_runs, require_models_folder, why_empty
 
     require_models_folder(models_dir)
-    rows = [_row(path) for path in list_runs(models_dir)]
-    bases = [_row(base_folder(name)) | {"base": True} for name in installed_bases()]
+    rows = [_row(path) | {"is_base": False} for path in list_runs(models_dir)]
+    bases = [_row(base_folder(name)) | {"is_base": True} for name in installed_bases()]
     if not rows:
         output.note(f"{why_empty(models_dir)} To train a model: textgen train FILE")
     if as_json:
@@ -98,7 +98,7 @@ def _print_table(title: str, rows: list[dict[str, object]]) -> None:
 
 def _about(row: dict[str, object]) -> list[str]:
     """State of the training, and how the weights are stored."""
-    state = "part of textgen" if row.get("base") else str(row["state"])
+    state = "part of textgen" if row["is_base"] else str(row["state"])
     return [state, *([] if row["precision"] == FLOAT32 else [str(row["precision"])])]
 
 
@@ -221,7 +221,9 @@ def _report(saved: ModelFolder, made: ModelFolder, cost: Cost, as_json: bool) ->
     before, after = _size_of_weights(saved), _size_of_weights(made)
     if as_json:
         sizes = {"bytes_before": before, "bytes_after": after}
-        output.json_line({"name": made.name, "precision": made.precision, **sizes, **asdict(cost)}, indent=2)
+        costs = asdict(cost)
+        costs = {"cost_unit": costs.pop("unit")} | costs  # `unit` is the number of a cell elsewhere
+        output.json_line({"name": made.name, "precision": made.precision, **sizes, **costs}, indent=2)
         return
     output.line(f"{made.name}: {before / 1e6:,.1f} MB -> {after / 1e6:,.1f} MB of weights, {made.precision}")
     top = "" if cost.same_top is None else f"; the likeliest token is the same at {percent(cost.same_top)}"

@@ -92,7 +92,10 @@ def _values(prepared: PreparedCorpus) -> dict[str, Any]:
     missing = prepared.missing()
     streams = {} if missing else {"train": prepared.data().train, "valid": prepared.data().valid}
     values = prepared.settings.flat() | {"folder": str(prepared.folder), "missing": missing}
-    return values | {split: asdict(stream.summary) for split, stream in streams.items()}
+    for split, stream in streams.items():
+        summary = asdict(stream.summary)
+        values[split] = {"num_documents": summary.pop("documents")} | summary  # `documents` is a setting
+    return values
 
 
 def _as_text(prepared: PreparedCorpus) -> str:

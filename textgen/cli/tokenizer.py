@@ -141,7 +141,7 @@ def info(tokenizer: str, tokens: bool, as_json: bool) -> None:
         "pad_id": loaded.pad_id,
         "unk_id": loaded.unk_id,
         "eos_id": loaded.eos_id,
-        "labels": len(loaded.labels),
+        "num_labels": len(loaded.labels),
         "bytes": len(loaded.serialized),
         "fingerprint": loaded.fingerprint(),
     }

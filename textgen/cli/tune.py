@@ -94,11 +94,16 @@ def _first_ids(saved: ModelFolder, text: Corpus, count: int) -> np.ndarray:
 def _print_result(saved: ModelFolder, out: Path, tuned: Tuned, as_json: bool) -> None:
     size = out.stat().st_size
     if as_json:
-        results = {"nats_before": tuned.nats_before, "nats_after": tuned.nats_after, "steps": tuned.steps}
-        output.json_line({**results, "bytes": size}, indent=2)
+        output.json_line(_values(tuned, size), indent=2)
         return
     output.line(
         f"{out}: {counted(size, 'byte')} after {counted(tuned.steps, 'step')}.\n"
-        f"Held-out text: {tuned.nats_after:.4f} nats per token, {tuned.nats_before:.4f} without it.\n"
+        f"Held-out text: {tuned.nats_per_token_after:.4f} nats per token, "
+        f"{tuned.nats_per_token_before:.4f} without it.\n"
         f"Write with it: textgen sample {saved.shell_name} --load-state {shell_word(str(out))}"
     )
+
+
+def _values(tuned: Tuned, size: int) -> dict[str, float]:
+    nats = {name: getattr(tuned, name) for name in ("nats_per_token_before", "nats_per_token_after")}
+    return {**nats, "steps": tuned.steps, "bytes": size}

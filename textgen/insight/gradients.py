@@ -37,7 +37,7 @@ class Flow:
     norms: list[float]
 
     @property
-    def half_lag(self) -> int | None:
+    def hundredth_lag(self) -> int | None:
         """The first lag at which less than 1 % of the largest norm is left; None if that is beyond the end."""
         limit = max(self.norms) / 100
         peak = int(np.argmax(self.norms))

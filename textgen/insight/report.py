@@ -11,7 +11,7 @@ import numpy as np
 
 from textgen.insight.cells import Finding
 from textgen.insight.gradients import Flow
-from textgen.insight.inspection import Inspection, cell_names, missing_parts
+from textgen.insight.inspection import Inspection, Written, cell_names, missing_parts
 from textgen.insight.interventions import Change
 from textgen.insight.memory import ContextLoss
 from textgen.insight.texts import Text
@@ -33,7 +33,7 @@ def report(inspection: Inspection) -> dict[str, Any]:
         "text": {
             "tokens": len(text.ids),
             "characters": len(text.text),
-            "documents": len(text.documents),
+            "num_documents": len(text.documents),
             "is_cut": text.is_cut,
             "direction": text.direction,
             "bits_per_token": _number(inspection.bits_per_token),
@@ -41,7 +41,7 @@ def report(inspection: Inspection) -> dict[str, Any]:
         "tokens": _tokens(inspection),
         "cells": [_finding(finding) for finding in inspection.findings],
         "changes": _changes(inspection),
-        "written": [asdict(written) for written in inspection.written],
+        "written": [_written(written) for written in inspection.written],
         "context": _context(inspection.context),
         "half_lives": None if inspection.half_lives is None else [_numbers(each, 2) for each in inspection.half_lives],
         "saturation": {
@@ -106,10 +106,10 @@ def _model(inspection: Inspection) -> dict[str, Any]:
         "cell_name": CELLS[config.cell],
         "activation": config.activation,
         "reset_after": config.reset_after,
-        "layers": config.num_layers,
-        "units": config.hidden_units,
-        "embedding": config.embedding_dim,
-        "vocabulary": config.vocab_size,
+        "num_layers": config.num_layers,
+        "hidden_units": config.hidden_units,
+        "embedding_dim": config.embedding_dim,
+        "vocab_size": config.vocab_size,
         "tokenizer": saved.tokenizer.tokenizer,
         "parameters": saved.model_config.num_parameters,
         "directions": list(saved.model_config.directions),
@@ -117,7 +117,7 @@ def _model(inspection: Inspection) -> dict[str, Any]:
         "values": list(VALUES[config.cell]),
         "keeping_gate": FORGET.get(config.cell),
         "missing": list(missing_parts(config.cell)),
-        "tied": config.tie_embeddings,
+        "tie_embeddings": config.tie_embeddings,
         "residual": config.residual,
         "layer_norm": config.layer_norm,
         "projection": config.hidden_units != config.embedding_dim,
@@ -162,6 +162,11 @@ def _change(inspection: Inspection, change: Change) -> dict[str, Any]:
     return {**bits, **moved}
 
 
+def _written(written: Written) -> dict[str, Any]:
+    texts = {f"text_{name}": getattr(written, name) for name in ("free", "low", "high")}
+    return {"layer": written.layer, "unit": written.unit, **texts}
+
+
 def _context(found: ContextLoss) -> dict[str, Any]:
     """The values of the curves; None where nothing was measured."""
     curves = {name: [_measured(bits) for bits in getattr(found, name)] for name in ("dropped", "shuffled")}
@@ -174,10 +179,11 @@ def _measured(bits: float) -> float | None:
 
 def _gradient(inspection: Inspection) -> dict[str, Any]:
     return {
-        "model": _norms(inspection.flow),
-        "hundredth_at": inspection.flow.half_lag,
+        "trained": _norms(inspection.flow),
+        "hundredth_at": inspection.flow.hundredth_lag,
         "untrained": {
-            cell: {"norms": _norms(flow), "hundredth_at": flow.half_lag} for cell, flow in inspection.untrained.items()
+            cell: {"norms": _norms(flow), "hundredth_at": flow.hundredth_lag}
+            for cell, flow in inspection.untrained.items()
         },
     }
 
@@ -190,7 +196,7 @@ def _lenses(inspection: Inspection) -> dict[str, Any]:
     tokenizer = inspection.saved.tokenizer
     return {
         "start": inspection.lenses.start,
-        "model": _number(inspection.lenses.model),
+        "model_bits": _number(inspection.lenses.model),
         "levels": [
             {
                 "name": level.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ WORDS = "words.safetensors"
 JSON_BYTES = walk.RECORD_BYTES  # maximum size of a JSON file
 
 RECORD = {  # fields of training.json that commands other than train read; `textgen.training.resumption` reads more
-    "corpus": {"paths": [str], "characters": int, "documents": int},
+    "corpus": {"paths": [str], "characters": int, "num_documents": int},
     "model": {"vocab_size": int, "embedding_dim": int, "hidden_units": int, "num_layers": int},
     "tokenizer": {"tokenizer": str},
     "training": {"seed": int},
@@ -42,6 +42,11 @@ RECORD = {  # fields of training.json that commands other than train read; `text
     "base?": {"name": (str, None), "decided_by": str, "reason": str},
     "tokens?": {"folder": str, "train": int, "valid": int},
 }
+RENAMED = {  # the present names of entries that older versions wrote into training.json, by section and older name
+    "corpus.documents": "num_documents",
+    "mix.sources.*.documents": "num_documents",
+    "base.unknown_bytes": "unknown_byte_fraction",
+}
 CONFIG_FILE = {"model": dict, "tokenizer": dict, "corpus": dict, "precision?": str}
 Value = TypeVar("Value")
 
@@ -53,7 +58,7 @@ def read_training(folder: Path) -> dict[str, Any]:
         folder: Folder of the model.
 
     Returns:
-        The content of training.json, without its checksum.
+        The content of training.json, without its checksum and with the present names of its entries.
 
     Raises:
         SavedModelError: The file cannot be read, was altered or has another structure.
@@ -64,6 +69,9 @@ def read_training(folder: Path) -> dict[str, Any]:
             f"{folder / TRAINING} was altered: its contents do not match its checksum. Copy the whole folder again; "
             'if you edited it on purpose, remove its entry "checksum".'
         )
+    for path, new in RENAMED.items():
+        *sections, old = path.split(".")
+        _rename(record, sections, old, new)
     try:
         check(record, RECORD)
         for section, kind in (("model", ModelConfig), ("tokenizer", TokenizerConfig)):
@@ -72,6 +80,17 @@ def read_training(folder: Path) -> dict[str, Any]:
         problem = str(error).removesuffix(".")
         raise SavedModelError(f"{folder / TRAINING} is damaged: {problem}. Copy the whole folder again.") from None
     return record
+
+
+def _rename(values: dict[str, Any], sections: Sequence[str], old: str, new: str) -> None:
+    """Renames an entry of a section within `values`, if it is there; "*" stands for every section."""
+    if not sections:
+        if old in values and new not in values:
+            values[new] = values.pop(old)
+        return
+    for name in list(values) if sections[0] == "*" else sections[:1]:
+        if isinstance(values.get(name), dict):
+            _rename(values[name], sections[1:], old, new)
 
 
 def training_bytes(record: dict[str, Any]) -> bytes:

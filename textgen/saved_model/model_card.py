@@ -109,7 +109,7 @@ def _origin(record: Mapping[str, Any]) -> str:
     corpus = record["corpus"]
     return (
         f"trained with textgen {record['versions']['textgen']} on {_files(corpus['paths'])}\n"
-        f"({counted(corpus['characters'], 'character')} in {counted(corpus['documents'], 'document')})"
+        f"({counted(corpus['characters'], 'character')} in {counted(corpus['num_documents'], 'document')})"
     )
 
 

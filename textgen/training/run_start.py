@@ -158,7 +158,7 @@ def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, d
             "config": to_dict(plan.corpus_config),
             "fingerprint": plan.corpus.fingerprint(),
             "characters": plan.facts.stats.characters,
-            "documents": plan.facts.stats.documents,
+            "num_documents": plan.facts.stats.documents,
             "bytes": plan.facts.stats.bytes,
         },
         "tokens": {"folder": str(data.train.folder), "train": len(data.train), "valid": len(data.valid)},

@@ -41,14 +41,14 @@ class Tuned:
     Attributes:
         model_state: The state, with one row, in the structure of the model's `initial_state(1)`; NumPy arrays.
         steps: Step of the best score.
-        nats_before: Loss of the held-out windows from a state of zeros, in nats per token.
-        nats_after: The same from the trained state.
+        nats_per_token_before: Loss of the held-out windows from a state of zeros.
+        nats_per_token_after: The same from the trained state.
     """
 
     model_state: Any
     steps: int
-    nats_before: float
-    nats_after: float
+    nats_per_token_before: float
+    nats_per_token_after: float
 
 
 def windows_of(ids: np.ndarray, tokenizer: Tokenizer, length: int = WINDOW) -> Pairs:

@@ -407,7 +407,7 @@ def test_a_format_is_refused_by_name_without_its_library(tmp_path: Path, suffix:
         Corpus([tmp_path])
     write(tmp_path, "b.txt", "text")
     result = CliRunner().invoke(textgen, ["corpus", "stats", str(tmp_path), "--json"])
-    assert '"documents": 1' in result.stdout
+    assert '"num_documents": 1' in result.stdout
     assert f"Skipped {path}. Such files are read with" in result.stderr
 
 

@@ -109,4 +109,4 @@ def test_the_hint_for_a_table_without_a_header_can_be_obeyed(tmp_path: Path) -> 
     assert "Set --text-column to one of: 1, first poem." in error
     assert "set --no-header, and --text-column to the number of a column" in error
     obeyed = json.loads(run("corpus", "stats", path, "--no-header", "--text-column", "2", "--json").stdout)
-    assert (obeyed["documents"], obeyed["characters"]) == (2, len("first poemsecond poem"))
+    assert (obeyed["num_documents"], obeyed["characters"]) == (2, len("first poemsecond poem"))

@@ -83,9 +83,8 @@ def test_prose_starts_from_the_base_of_its_script(tmp_path: Path) -> None:
     fit = made.choice.fit
     assert fit
     assert fit.token_ratio < SUITABLE_UP_TO.token_ratio
-    line = (
-        f"base        english: {100 * fit.unknown_bytes:.1f} % of the bytes unknown, {fit.token_ratio:.2f} x the tokens"
-    )
+    unknown = f"{100 * fit.unknown_byte_fraction:.1f} % of the bytes unknown"
+    line = f"base        english: {unknown}, {fit.token_ratio:.2f} x the tokens"
     assert line in describe(made, tmp_path)
     assert f"\nvocabulary  unigram, {made.model_config.vocab_size:,} tokens; about " in describe(made, tmp_path)
     values = plan_values(made, tmp_path)["base"]
@@ -290,10 +289,10 @@ def test_a_vocabulary_that_is_given_and_does_not_suit_the_text_is_counted_with_a
         made = make_plan(corpus, {"valid_fraction": 0.1}, sources=source, hardware=LAPTOP)
         assert made.estimates.tokens == pytest.approx(0.9 * 3 * 12 * 100, rel=0.1)  # each byte is a token
         assert made.choice.fit
-        assert made.choice.fit.unknown_bytes > UNSUITABLE_ABOVE.unknown_bytes
+        assert made.choice.fit.unknown_byte_fraction > UNSUITABLE_ABOVE.unknown_byte_fraction
         (line,) = [line for line in describe(made, tmp_path).splitlines() if line.startswith("warning ")]
         assert re.fullmatch(f"warning     {warning}", line)
-        assert plan_values(made, tmp_path)["base"]["unknown_bytes"] > UNSUITABLE_ABOVE.unknown_bytes
+        assert plan_values(made, tmp_path)["base"]["unknown_byte_fraction"] > UNSUITABLE_ABOVE.unknown_byte_fraction
     suiting = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=start), hardware=LAPTOP)
     assert suiting.choice.fit
     assert "\nwarning" not in describe(suiting, tmp_path)
@@ -345,8 +344,8 @@ def test_a_short_text_is_not_in_doubt_because_of_its_tokens(tmp_path: Path, monk
 def test_bytes_that_are_spelled_are_counted(english: Path) -> None:
     tokenizer = load_model(str(english / "english")).tokenizer
     fit = measure_fit(["the cat ßß" * 50], tokenizer, TokenizerConfig())
-    assert fit.unknown_bytes == pytest.approx(200 / 600)
-    assert measure_fit([FABLES], tokenizer, TokenizerConfig()).unknown_bytes == 0.0
+    assert fit.unknown_byte_fraction == pytest.approx(200 / 600)
+    assert measure_fit([FABLES], tokenizer, TokenizerConfig()).unknown_byte_fraction == 0.0
 
 
 @pytest.fixture
@@ -460,7 +459,7 @@ def test_a_base_gets_fewer_passes_and_more_dropout_than_random_weights(tmp_path:
 def has_read(characters: int, epochs: float = 1.0) -> dict[str, Any]:
     """The record of a model that has read a text so many times."""
     return {
-        "corpus": {"paths": [], "characters": characters, "documents": 1},
+        "corpus": {"paths": [], "characters": characters, "num_documents": 1},
         "model": {"vocab_size": 1500, "embedding_dim": 128, "hidden_units": 128, "num_layers": 1},
         "tokenizer": {"tokenizer": "unigram"},
         "training": {"seed": 0},

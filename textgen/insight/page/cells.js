@@ -42,13 +42,13 @@ export function cellsSection() {
 // === All cells over time ===
 
 export function pictureSection() {
-  const layers = [...Array(M.layers).keys()];
+  const layers = [...Array(M.num_layers).keys()];
   const select = make("select", { id: "layer" }, layers.map((layer) => make("option", { value: layer }, `L${layer}`)));
   const canvas = make("canvas", { role: "img", "aria-label": say("picture label") });
   const line = make("p", { class: "soft" });
   let rows = [];
   const paint = () => {
-    rows = D.states.cells.filter((index) => Math.floor(index / M.units) === +select.value);
+    rows = D.states.cells.filter((index) => Math.floor(index / M.hidden_units) === +select.value);
     const spread = new Map(rows.map((index) => [index, lifeOf(index)]));
     rows.sort((a, b) => spread.get(b) - spread.get(a));
     const width = Math.min(N, 1000), context = canvas.getContext("2d");

@@ -39,7 +39,7 @@ export function changesSection() {
     return [make("h3", {}, `${cellName(cell)}${followed ? ` · ${followed}` : ""}`),
       table(heads, rows),
       written ? make("div", { class: "three" }, ["low", "free", "high"].map((name) =>
-        make("figure", {}, make("figcaption", {}, say(`written ${name}`)), make("blockquote", {}, written[name])))) : null];
+        make("figure", {}, make("figcaption", {}, say(`written ${name}`)), make("blockquote", {}, written[`text_${name}`])))) : null];
   });
   const [first] = D.changes.cells;
   return section("changes", "changes title", paragraph("changes help", { steps: D.changes.steps }), ...blocks.flat(),

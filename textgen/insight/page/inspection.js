@@ -29,8 +29,8 @@ export const SHOWN = D.shown.map((cell) => ({
   series: Object.fromEntries(Object.entries(cell.values).map(([name, one]) =>
     [name, Float32Array.from(unpacked(one.values, Int16Array), (value) => value * one.scale)])),
 }));
-export const cellOf = (index) => ({ layer: Math.floor(index / M.units), unit: index % M.units });
-export const indexOf = (cell) => cell.layer * M.units + cell.unit;
+export const cellOf = (index) => ({ layer: Math.floor(index / M.hidden_units), unit: index % M.hidden_units });
+export const indexOf = (cell) => cell.layer * M.hidden_units + cell.unit;
 export const statesOf = (index) => STATES.subarray(ROW.get(index) * N, (ROW.get(index) + 1) * N);
 export const shownOf = (index) => SHOWN.find((cell) => indexOf(cell) === index);
 

@@ -6,14 +6,14 @@ import { number } from "./numbers.js";
 import { say } from "./words.js";
 
 export function lensSection() {
-  const { levels, model, start } = D.lenses;
+  const { levels, model_bits: bits, start } = D.lenses;
   const rows = levels.map((level) => [level.name, level.logit_lens === null ? "–" : number(level.logit_lens, 2), number(level.fitted_lens, 2)]);
   const places = [...Array(Math.min(30, levels[0].guesses.length)).keys()];
   const guesses = places.map((place) => [D.tokens.token[start + place], ...levels.map((level) => {
     const right = level.guesses[place] === D.tokens.token[start + place + 1];
     return make(right ? "b" : "span", { class: "mono" }, level.guesses[place] + (right ? " ✓" : ""));
   })]);
-  return section("layers", "layers title", paragraph("layers help", { model: number(model, 2) }),
+  return section("layers", "layers title", paragraph("layers help", { model: number(bits, 2) }),
     table([{ text: say("level") }, { text: say("logit lens"), n: true }, { text: say("fitted lens"), n: true }], rows),
     soft(M.residual ? "lens residual" : "lens plain"),
     M.projection ? soft("lens projection") : null,

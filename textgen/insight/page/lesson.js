@@ -33,7 +33,7 @@ export function lessonSection() {
 /** How surprising the token is. */
 function surprise() {
   const read = textOf(Math.max(0, L.step - 30), L.step - 1), bits = D.tokens.surprisal[L.step];
-  const p = percent(2 ** -bits), loss = number(D.text.bits_per_token, 2), blind = number(Math.log2(M.vocabulary), 2);
+  const p = percent(2 ** -bits), loss = number(D.text.bits_per_token, 2), blind = number(Math.log2(M.vocab_size), 2);
   return block("lesson 1 title", "lesson 1", pre(D.text.direction === "backward" ? `${read}…` : `…${read}`),
     paragraph("lesson 1 numbers", { piece: pieceRead(), bits: number(bits, 2), p, loss, blind }),
     question("lesson 1 ask", "lesson 1 answer",
@@ -108,7 +108,7 @@ function gradients() {
   const first = (at, last) => (at === null ? say("later than", { last }) : count(at));
   const when = Object.fromEntries(Object.entries(D.gradient.untrained)
     .map(([name, flow]) => [`${name}At`, first(flow.hundredth_at, flow.norms.length - 1)]));
-  const at = first(D.gradient.hundredth_at, D.gradient.model.length - 1);
+  const at = first(D.gradient.hundredth_at, D.gradient.trained.length - 1);
   const derivatives = [
     "RNN:   dh(t)/dh(t−1) = U · (1 − h²)",
     "LSTM:  dc(t)/dc(t−1) = f   (+ …·U)",

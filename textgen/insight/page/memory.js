@@ -44,7 +44,7 @@ const relative = (norms) => norms.map((norm) => norm / Math.max(...norms)).map((
 /** The gradients of the model and of untrained networks over the lag, as lines of a chart. */
 export function flows(model) {
   const line = (name, norms) => ({ name, x: norms.map((_, lag) => lag), y: relative(norms) });
-  return [line(model, D.gradient.model), ...Object.entries(D.gradient.untrained)
+  return [line(model, D.gradient.trained), ...Object.entries(D.gradient.untrained)
     .map(([cell, flow]) => line(say("untrained", { cell: cell.toUpperCase() }), flow.norms))];
 }
 

@@ -23,7 +23,7 @@ function header() {
     [count(N), say("fact tokens")],
     [found, say(found === 1 ? "fact cells one" : "fact cells", { number: D.cells.length })],
     [reach === null ? `> ${longest[0]}` : count(reach), say(reach === 1 ? "fact reach one" : "fact reach", { bits: NOISE })],
-    [hundredth === null ? `> ${D.gradient.model.length - 1}` : hundredth, say(hundredth === 1 ? "fact gradient one" : "fact gradient")],
+    [hundredth === null ? `> ${D.gradient.trained.length - 1}` : hundredth, say(hundredth === 1 ? "fact gradient one" : "fact gradient")],
   ];
   const other = () => {
     switchLanguage();
@@ -33,7 +33,7 @@ function header() {
   const switcher = make("button", { lang: isChinese() ? "en" : "zh-CN", onclick: other }, isChinese() ? "English" : "中文");
   top.replaceChildren(make("div", { class: "bar" }, switcher),
     make("h1", {}, say("title", { name: M.name })),
-    paragraph("intro", { cell: M.cell_name, layers: M.layers, units: M.units, vocabulary: count(M.vocabulary),
+    paragraph("intro", { cell: M.cell_name, layers: M.num_layers, units: M.hidden_units, vocabulary: count(M.vocab_size),
       kind: M.tokenizer, parameters: count(M.parameters) }),
     make("nav", { "aria-label": say("contents") }, SECTIONS.map(([id, title]) => make("a", { href: `#${id}` }, say(title)))),
     make("div", { class: "facts" }, facts.map(([value, text]) => make("div", {}, make("b", {}, String(value)), text))),

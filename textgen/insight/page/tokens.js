@@ -109,7 +109,7 @@ function colourBar() {
   const go = () => {
     const found = /^L?(\d+)\/(\d+)$/.exec(other.value.trim());
     const index = found ? indexOf({ layer: +found[1], unit: +found[2] }) : -1;
-    const valid = found && +found[2] < M.units && ROW.has(index);
+    const valid = found && +found[2] < M.hidden_units && ROW.has(index);
     other.setAttribute("aria-invalid", String(!valid));
     if (valid) choose({ colour: "cell", cell: index });
     else other.title = say("no such cell");

@@ -46,15 +46,16 @@ class Fit(NamedTuple):
     """How well the vocabulary of a base suits a text.
 
     Attributes:
-        unknown_bytes: Share of the bytes of the text that are tokens of their own, because no piece covers them.
+        unknown_byte_fraction: Bytes of the text that are tokens of their own, because no piece covers them, relative
+            to all of its bytes.
         token_ratio: Tokens of the text, relative to those of a vocabulary learned from it.
     """
 
-    unknown_bytes: float
+    unknown_byte_fraction: float
     token_ratio: float
 
     def __str__(self) -> str:
-        unknown = percent(self.unknown_bytes)
+        unknown = percent(self.unknown_byte_fraction)
         return (
             f"{unknown} of the bytes unknown, {self.token_ratio:.2f} x the tokens of a vocabulary trained on the text"
         )
@@ -62,9 +63,9 @@ class Fit(NamedTuple):
     @property
     def suits(self) -> bool | None:
         """Whether a base of this vocabulary suits the text; None if that is in doubt."""
-        if self.unknown_bytes > UNSUITABLE_ABOVE.unknown_bytes or self.token_ratio > UNSUITABLE_ABOVE.token_ratio:
+        if any(value > high for value, high in zip(self, UNSUITABLE_ABOVE, strict=True)):
             return False
-        is_near = self.unknown_bytes <= SUITABLE_UP_TO.unknown_bytes and self.token_ratio <= SUITABLE_UP_TO.token_ratio
+        is_near = all(value <= low for value, low in zip(self, SUITABLE_UP_TO, strict=True))
         return True if is_near else None
 
     @property
@@ -109,7 +110,7 @@ class StartChoice:
             "name": self.name,
             "decided_by": self.decided_by,
             "reason": self.reason,
-            "unknown_bytes": self.fit and round(self.fit.unknown_bytes, 5),
+            "unknown_byte_fraction": self.fit and round(self.fit.unknown_byte_fraction, 5),
             "token_ratio": self.fit and round(self.fit.token_ratio, 4),
             "bits_per_byte": dict(self.bits_per_byte) or None,
             "relative_loss": self.relative_loss and round(self.relative_loss, 3),
@@ -147,8 +148,8 @@ def choose_start(
         return StartChoice(None, f"the base {name} cannot be used: {error}"), None
     own = settings.get("tokenizer", TokenizerConfig.tokenizer)
     fit = measure_fit(corpus.sample, base.tokenizer, TokenizerConfig(tokenizer=own))
-    suits = fit.suits
-    if suits is None and fit.unknown_bytes <= SUITABLE_UP_TO.unknown_bytes and corpus.size <= SHORT_TEXT:
+    suits, are_bytes_known = fit.suits, fit.unknown_byte_fraction <= SUITABLE_UP_TO.unknown_byte_fraction
+    if suits is None and are_bytes_known and corpus.size <= SHORT_TEXT:
         return StartChoice(name, f"{fit}; a short text", "rule", fit), base
     if suits is None:
         return StartChoice(name if fit.is_probable else None, str(fit), "rule", fit, True), base
