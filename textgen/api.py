@@ -21,6 +21,7 @@ from textgen.generation.config import AUTO
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.runtime import load_tensorflow
+from textgen.saved_model.adaptation import Adaptation, adapted_generator
 from textgen.saved_model.creation import refuse_taken
 from textgen.saved_model.model_names import check_name, free_folder
 from textgen.saved_model.registry import find_run, find_tokenizer, models_folder
@@ -135,7 +136,15 @@ def train(
 
 
 def load(
-    name: Model | None = None, models_dir: str | Path | None = None, *, exact: bool = False, runtime: str = AUTO
+    name: Model | None = None,
+    models_dir: str | Path | None = None,
+    *,
+    exact: bool = False,
+    runtime: str = AUTO,
+    adapt: Paths | None = None,
+    dynamic: DynamicConfig | None = None,
+    cache: CacheConfig | None = None,
+    clamps: Sequence[str] = (),
 ) -> Generator:
     """A generator for a saved model, which writes at once, without TensorFlow.
 
@@ -149,13 +158,40 @@ def load(
         runtime: What computes the network: "numpy", "onnx" or "tensorflow". "auto" is ONNX Runtime where it is
             installed, for networks of a million weights or more that write nearly the same in 8 bits, and otherwise
             NumPy. The text of a seed depends on it.
+        adapt: Files, folders or globs with a text to train on first. The saved model stays as it is.
+        dynamic: Settings of that training.
+        cache: Write with a neural cache.
+        clamps: Values of cells that are held, such as "L1/89=3.8".
 
     Raises:
         SavedModelError: The model is missing or damaged.
+        CorpusError: The text cannot be read.
         ConfigError: The model reads text backward only: use `load_model(name).infiller()`. Or there is no such
-            runtime, it is not installed, or it does not compute in exact arithmetic.
+            runtime, it is not installed, or it does not compute this; or the model diverged while it learned.
     """
-    return _opened(name, models_dir).generator(exact=exact, runtime=runtime)
+    saved = _opened(name, models_dir)
+    adaptation = _adaptation(saved, adapt, dynamic, cache, clamps)
+    if not exact:
+        return adapted_generator(saved, adaptation, runtime=runtime)
+    if adaptation.changes:
+        raise ConfigError(f"Exact arithmetic cannot be combined with {adaptation.changes[0]}: leave out one of them.")
+    return saved.generator(exact=True, runtime=runtime)
+
+
+def _adaptation(
+    saved: ModelFolder,
+    adapt: Paths | None,
+    dynamic: DynamicConfig | None,
+    cache: CacheConfig | None,
+    clamps: Sequence[str],
+) -> Adaptation:
+    if adapt is None and dynamic is not None:
+        raise ConfigError("The settings of dynamic are those of training on a text: give adapt, or leave them out.")
+    text = None
+    if adapt is not None:
+        text = Corpus([adapt] if isinstance(adapt, (str, Path)) else adapt, saved.corpus_config)
+    held = (clamps,) if isinstance(clamps, str) else tuple(clamps)
+    return Adaptation(text, dynamic or DynamicConfig(), cache=cache, clamps=held)
 
 
 def evaluate(

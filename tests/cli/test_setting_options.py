@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +11,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from textgen.cli import adaptation, textgen
+from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.dataset import prepared_corpus
 from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.generation.config import RuntimeConfig, SamplingConfig, SearchConfig
 from textgen.generation.generator import Generator
 from textgen.model.config import ModelConfig
+from textgen.saved_model import adaptation
+from textgen.saved_model.adaptation import Adaptation
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.server import serving
 from textgen.server.config import ServerConfig
@@ -119,18 +120,17 @@ def writing(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         found["SearchConfig"] = settings
         return []
 
-    def adapted(*given: Any, **named: Any) -> adaptation.Writer:
-        bound = signature.bind(*given, **named)
-        bound.apply_defaults()
-        arguments = bound.arguments
-        found.update({type(value).__name__: value for value in arguments.values()})  # found by their classes
-        found["RuntimeConfig"] = RuntimeConfig(arguments["runtime"])
-        found["CorpusConfig"] = CorpusConfig(**arguments["reading"])
-        model: Any = None
-        return adaptation.Writer(model, None, "")
+    def opened(saved: ModelFolder, paths: Any, reading: dict[str, Any]) -> Any:
+        found["CorpusConfig"] = CorpusConfig(**reading)
+        return object()
 
-    signature = inspect.signature(adaptation.adapted_writer)
-    monkeypatch.setattr("textgen.cli.sample.adapted_writer", adapted)
+    def adapted(saved: ModelFolder, made: Adaptation, *, runtime: str, say: Any) -> Generator:
+        found.update(CacheConfig=made.cache, DynamicConfig=made.dynamic, RuntimeConfig=RuntimeConfig(runtime))
+        model: Any = None
+        return Generator(model, saved.tokenizer)
+
+    monkeypatch.setattr("textgen.cli.sample.text_of", opened)
+    monkeypatch.setattr(adaptation, "adapted_generator", adapted)
     monkeypatch.setattr(Generator, "generate_requests", generate)
     monkeypatch.setattr(Generator, "search", search)
     monkeypatch.setattr(ModelFolder, "ngrams", lambda self: None)

@@ -32,9 +32,9 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generated_text import written_ids
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
-from textgen.model.clamping import clamped_fingerprint, parse_clamps
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
+from textgen.saved_model.adaptation import Adaptation, adapted_generator
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 from textgen.server import completions, writing
@@ -77,10 +77,7 @@ def test_a_completion_is_the_text_of_the_command_line(server: Running, tiny_mode
 
 def held_generator(models: Path, *clamps: str) -> Generator:
     """What `textgen sample tiny --clamp` writes with."""
-    saved = load_model("tiny", models)
-    held = parse_clamps(clamps, saved.model_config)
-    fingerprint = clamped_fingerprint(saved.fingerprint, held)
-    return Generator(saved.numpy_model(clamps=held), saved.tokenizer, fingerprint=fingerprint, words=saved.words)
+    return adapted_generator(load_model("tiny", models), Adaptation(clamps=clamps))
 
 
 def test_cells_are_held_as_by_the_command_line(server: Running, tiny_models: Path) -> None:

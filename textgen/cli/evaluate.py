@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textgen.cli import output
-from textgen.cli.adaptation import cache_options, dynamic_options, switched
+from textgen.cli.adaptation_options import cache_options, dynamic_options, switched
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import (
     beginning_of,

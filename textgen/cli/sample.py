@@ -12,15 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from textgen.cli.adaptation import (
-    NEEDS_NUMPY,
-    Writer,
-    adapt_options,
-    adapted_writer,
-    cache_options,
-    check_runtime,
-    switched,
-)
+from textgen.cli import output
+from textgen.cli.adaptation_options import NEEDS_NUMPY, adapt_options, cache_options, check_runtime, switched
 from textgen.cli.command import INPUT, SectionCommand
 from textgen.cli.default_model import first_characters, load_model_or_base
 from textgen.cli.options import (
@@ -32,12 +25,12 @@ from textgen.cli.options import (
     novelty_option,
     sectioned,
     settings_of,
+    text_of,
 )
 from textgen.cli.output import errors_named_after
 from textgen.cli.prompts import Placed, read_requests
 from textgen.cli.setting_options import flag_of, setting_options
 from textgen.cli.text_printer import Printer
-from textgen.cli.writing_device import gpu_writer, is_worth_a_gpu
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
@@ -275,34 +268,23 @@ def _generate(
     settings: dict[str, Any],
 ) -> None:
     """Writes texts from their beginning, and prints them."""
-    from textgen.generation.generator import BATCH_SIZE, Generator
-    from textgen.model.clamping import clamped_fingerprint, parse_clamps
+    from textgen.generation.generator import BATCH_SIZE
 
     batch_size = arguments.batch_size or BATCH_SIZE
     needs_index = arguments.novelty or any(request.config.no_copy is not None for request in requests)
-    ngrams = saved.ngrams() if needs_index else None
+    if needs_index and not saved.has_ngrams:
+        saved.ngrams()  # raises, before the slow part
     if arguments.exact:
         check_runtime(arguments.runtime, ["--exact"])
         generator = saved.generator(exact=True)
     else:
-        clamps = parse_clamps(arguments.clamp, saved.model_config)
-        writer = _gpu_writer(arguments, saved, requests, batch_size, search) or adapted_writer(
-            saved,
-            arguments.adapt,
-            arguments.cache,
-            arguments.dynamic,
-            settings.get("label"),
-            clamps,
-            arguments.runtime,
-            arguments.reading,
-        )
-        fingerprint = clamped_fingerprint(writer.fingerprint, clamps)
-        generator = Generator(writer.model, saved.tokenizer, ngrams, fingerprint=fingerprint, words=writer.words)
+        runtime = _runtime(arguments, saved, requests, batch_size, search)
+        generator = _adapted(arguments, saved, settings.get("label"), runtime)
     has_state = bool(_first_flag(arguments, *STATES))
     is_single = len(requests) * arguments.num == 1 and not arguments.best_of
     if has_state and (not is_single or search):
         raise ConfigError("A state belongs to one text: give one prompt, and leave out num, best_of and num_beams.")
-    ngrams_to_print = ngrams if arguments.novelty else None
+    ngrams_to_print = generator.ngrams if arguments.novelty else None
     printer = Printer(saved, ngrams_to_print, arguments.as_json, arguments.show_probabilities)
     if search:
         printer.print_all(_found(generator, requests, search, arguments.num))
@@ -312,17 +294,28 @@ def _generate(
         printer.print_all(generator.generate_requests(requests, arguments.num, arguments.best_of, batch_size))
 
 
-def _gpu_writer(
+def _runtime(
     arguments: Arguments, saved: ModelFolder, requests: list[Request], batch_size: int, search: SearchConfig | None
-) -> Writer | None:
-    """The network on a GPU, if nothing else was asked for and a GPU is worth it."""
+) -> str:
+    """What computes the network: what was asked for, or else a GPU if it is worth it and can do what was asked for."""
+    from textgen.saved_model.writing_device import runtime_for
+
     needs_processor = search or _first_flag(arguments, *NEEDS_NUMPY, *STATES)
-    num = arguments.best_of or arguments.num
-    parameters = saved.model_config.num_parameters
     if arguments.runtime != AUTO or needs_processor:
-        return None
-    model = gpu_writer(saved) if is_worth_a_gpu(parameters, requests, num, batch_size) else None
-    return Writer(model, saved.words, saved.fingerprint) if model else None
+        return arguments.runtime
+    return runtime_for(saved.model_config.num_parameters, requests, arguments.best_of or arguments.num, batch_size)
+
+
+def _adapted(arguments: Arguments, saved: ModelFolder, label: str | None, runtime: str) -> Generator:
+    """A generator of the model, trained on a text, with a neural cache and with cells held, where that is asked for."""
+    from textgen.saved_model.adaptation import Adaptation, adapted_generator
+
+    needs_numpy = [flag_of(name) for name in NEEDS_NUMPY if getattr(arguments, name)]
+    check_runtime(runtime, needs_numpy)
+    text = text_of(saved, [arguments.adapt], arguments.reading) if arguments.adapt is not None else None
+    dynamic = arguments.dynamic or DynamicConfig()
+    adaptation = Adaptation(text, dynamic, label, arguments.cache, arguments.clamp)
+    return adapted_generator(saved, adaptation, runtime=runtime, say=output.note)
 
 
 def _write_one(

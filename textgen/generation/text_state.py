@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from textgen.errors import SavedModelError
+from textgen.generation.fingerprint import is_same
 from textgen.storage.files import write_file
 
 RECENT = 1024  # tokens kept with a state, for the penalties and bans that look back
@@ -154,7 +155,7 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> Text
             about = file.metadata() or {}
             if about.get("format") != FORMAT:
                 raise SavedModelError(f"{path} is not a saved state: name a file written by save_state.")
-            if about.get("model") != fingerprint:
+            if not is_same(about.get("model", ""), fingerprint):
                 raise SavedModelError(
                     f"{path} is the state of another model, or was saved with other settings, such as exact "
                     "arithmetic, clamped cells or a text to learn from: use the same."

@@ -136,16 +136,6 @@ def parse_clamps(texts: Sequence[str], config: ModelConfig) -> tuple[Clamp, ...]
     return tuple(Clamp(*held) for held in sorted(dict(parse_clamp(text, config) for text in texts).items()))
 
 
-def clamped_fingerprint(fingerprint: str, clamps: Sequence[Clamp]) -> str:
-    """Tells a network whose values are held from others: its states belong to it alone.
-
-    Example:
-        >>> clamped_fingerprint("ab12", [Clamp(Place(0, 3, "c"), 5.0)])
-        'ab12 L0/3.c=5.0'
-    """
-    return " ".join([fingerprint, *map(str, clamps)])
-
-
 # === Steps ===
 
 

@@ -30,6 +30,7 @@ import numpy as np
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError, ModelChanged, SavedModelError, TextgenError
 from textgen.generation.config import AUTO, NUMPY, TENSORFLOW, RuntimeConfig
+from textgen.generation.fingerprint import Fingerprint
 from textgen.model.clamping import Clamp
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
@@ -75,7 +76,6 @@ if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
 
 LEAST_WEIGHTS = 1_000_000  # minimum size for ONNX Runtime; with smaller networks NumPy is as fast
-EXACT = " exact"  # added to the fingerprint of a model that computes in exact arithmetic
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,7 @@ class ModelFolder:
             writer,
             self.tokenizer,
             ngrams,
-            fingerprint=self.fingerprint + EXACT * exact,
+            fingerprint=str(Fingerprint(self.fingerprint, is_exact=exact)),
             build_network=self.network,
             words=self.words,
         )

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from textgen.generation.config import SamplingConfig
+from textgen.generation.fingerprint import Fingerprint
 from textgen.generation.generator import Generator
 from textgen.generation.row import TextRow
 from textgen.generation.stepping import is_exact
 from textgen.generation.text_state import TextState
-from textgen.saved_model.saved_model import EXACT
 from textgen.server.engine import Job
 from textgen.server.failures import ApiError, naming
 from textgen.server.prompt_scores import Echo
@@ -207,15 +207,14 @@ def check_kept(kept: KeptState | None, model: ServedModel, generator: Generator)
     """Raises `ApiError` if a state is not one of a network."""
     if kept is None or kept.fingerprint == generator.fingerprint:
         return
-    if kept.fingerprint.partition(" ")[0] == model.fingerprint:
+    made_by = Fingerprint.parse(kept.fingerprint)
+    if made_by.weights == model.fingerprint:
         if is_exact(generator.model):
             raise ApiError(400, 'The state was not read in exact arithmetic: give "exact": false.', param="exact")
-        if kept.fingerprint == model.fingerprint + EXACT:
+        if made_by.is_exact:
             raise ApiError(400, 'The state was read in exact arithmetic: give "exact": true.', param="exact")
-        held = kept.fingerprint.split()[1:]
-        raise ApiError(
-            400, f"The state was read with {' '.join(held) or 'no cell'} clamped: give the same clamp.", param="clamp"
-        )
+        held = " ".join(map(str, made_by.clamps)) or "no cell"
+        raise ApiError(400, f"The state was read with {held} clamped: give the same clamp.", param="clamp")
     if kept.model == model.name:
         raise ApiError(
             400, f"The model {model.name!r} has changed since the state was made: make the state again.", param="state"

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Literal
 from weakref import WeakValueDictionary
 
 from textgen.errors import ConfigError
+from textgen.generation.fingerprint import Fingerprint
 from textgen.generation.generator import Generator
-from textgen.model.clamping import Clamp, clamped_fingerprint, parse_clamps
+from textgen.model.clamping import Clamp, parse_clamps
 from textgen.model.numpy_model import NumpyModel
-from textgen.saved_model.saved_model import EXACT, ModelFolder
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.server.engine import Engine
 from textgen.server.failures import ApiError
 from textgen.server.token_texts import token_texts
@@ -110,7 +111,8 @@ class ServedModel:
         found = self._clamped.get(held)
         if found is None:
             network = self.network.clamped(held)
-            found = self._clamped[held] = free.with_model(network, clamped_fingerprint(self.fingerprint, held))
+            fingerprint = Fingerprint(self.fingerprint, clamps=held)
+            found = self._clamped[held] = free.with_model(network, str(fingerprint))
         return found
 
     def held(self, clamps: Sequence[str]) -> tuple[Clamp, ...]:
@@ -198,6 +200,6 @@ class ServedModel:
 
 def exactly(saved: ModelFolder, generator: Generator) -> Generator:
     """Returns the same generator in exact arithmetic, ready for its first text."""
-    exact = generator.with_model(saved.exact_model(), saved.fingerprint + EXACT)
+    exact = generator.with_model(saved.exact_model(), str(Fingerprint(saved.fingerprint, is_exact=True)))
     next(iter(exact.tokens("a")))  # arranges the weights
     return exact

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from textgen.cli import textgen, writing_device
-from textgen.cli.writing_device import is_worth_a_gpu
-from textgen.generation.config import SamplingConfig
+from textgen.cli import textgen
+from textgen.generation.config import AUTO, TENSORFLOW, SamplingConfig
 from textgen.generation.request import Request
+from textgen.saved_model import writing_device
+from textgen.saved_model.saved_model import ModelFolder
+from textgen.saved_model.writing_device import is_worth_a_gpu, runtime_for
 
 
 def sample(models: Path, *arguments: str) -> Result:
@@ -61,17 +63,26 @@ def test_a_gpu_is_worth_it_for_many_long_texts(
 def test_the_texts_of_a_gpu_are_those_of_the_processor(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to rounding, which these short texts of a small network do not show."""
     made: list[Any] = []
-    real = writing_device.gpu_writer
+    real = ModelFolder.step_model
 
-    def counted(saved: Any) -> Any:
-        made.append(real(saved))
+    def counted(self: ModelFolder, *given: Any) -> Any:
+        made.append(real(self, *given))
         return made[-1]
 
-    monkeypatch.setattr("textgen.cli.sample.gpu_writer", counted)
+    monkeypatch.setattr(ModelFolder, "step_model", counted)
     on_processor, on_gpu = (sample(tiny_models, "--num", "3", "--json", *more) for more in (("--runtime", "numpy"), ()))
     assert on_processor.exit_code == on_gpu.exit_code == 0, on_gpu.output
     assert on_processor.stdout == on_gpu.stdout
-    assert [type(each).__name__ for each in made] == ["CompiledModel"]
+    assert [type(each).__name__ for each in made] == ["NumpyModel", "CompiledModel"]
+
+
+@pytest.mark.parametrize(("sees", "expected"), [(True, TENSORFLOW), (False, AUTO)])
+@pytest.mark.usefixtures("few_are_enough")
+def test_a_runtime_is_chosen_by_what_tensorflow_sees(
+    sees: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing_device, "_sees_gpu", lambda: sees)
+    assert runtime_for(1_000_000, [Request("", SamplingConfig())], 3, 64) == expected
 
 
 @pytest.mark.usefixtures("few_are_enough")
@@ -85,10 +96,10 @@ def test_a_driver_without_a_gpu_that_tensorflow_sees_is_no_obstacle(tiny_models:
 def test_what_only_the_processor_computes_stays_there(
     tiny_models: Path, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(saved: Any) -> None:
+    def fail(*given: Any) -> None:
         raise AssertionError("a GPU was asked for")
 
-    monkeypatch.setattr("textgen.cli.sample.gpu_writer", fail)
+    monkeypatch.setattr(writing_device, "runtime_for", fail)
     num = () if "--num-beams" in flags else ("--num", "3")
     result = sample(tiny_models, *num, *flags)
     assert result.exit_code == 0, result.output

@@ -1,16 +1,15 @@
-"""Where `textgen sample` writes: NumPy on the processor, or a GPU where its start is worth the wait."""
+"""Where a saved model writes: on the processor, or on a GPU where its start is worth the wait."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from textgen.generation.config import AUTO, TENSORFLOW
 from textgen.machine import has_gpu_driver
 
 if TYPE_CHECKING:
     from textgen.generation.request import Request
-    from textgen.model.compiled_model import CompiledModel
-    from textgen.saved_model.saved_model import ModelFolder
 
 SPEED = 1.4e10  # operations per second of NumPy with one text on two cores: 870 tokens of 8.3 million weights
 MOST_FASTER = 9  # maximum speed with many texts side by side, relative to one text
@@ -34,15 +33,25 @@ def is_worth_a_gpu(parameters: int, requests: Sequence[Request], num: int, batch
     return 2 * parameters * tokens / (SPEED * min(texts, MOST_FASTER)) > ENOUGH_SECONDS
 
 
-def gpu_writer(saved: ModelFolder) -> CompiledModel | None:
-    """The model on a GPU; None if TensorFlow sees none."""
+def runtime_for(parameters: int, requests: Sequence[Request], num: int, batch_size: int) -> str:
+    """Chooses what computes a network that writes some texts; TensorFlow is loaded only if a GPU is worth its start.
+
+    Args:
+        parameters: Weights of the network.
+        requests: Prompts and settings of the texts.
+        num: Texts for each prompt.
+        batch_size: Texts that are written side by side, at most.
+
+    Returns:
+        "tensorflow" for a GPU that TensorFlow sees, otherwise "auto".
+    """
+    return TENSORFLOW if is_worth_a_gpu(parameters, requests, num, batch_size) and _sees_gpu() else AUTO
+
+
+def _sees_gpu() -> bool:
     from textgen.runtime import load_tensorflow
 
     load_tensorflow()
     import tensorflow as tf
 
-    if not tf.config.list_physical_devices("GPU"):
-        return None
-    from textgen.model.compiled_model import CompiledModel
-
-    return CompiledModel(saved.network("forward"))
+    return bool(tf.config.list_physical_devices("GPU"))
