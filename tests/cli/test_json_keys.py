@@ -96,7 +96,7 @@ def of_all_commands(models: Path, folder: Path) -> dict[str, list[Any]]:
         "tune-state": [tune._values(tuned, 99)],
         "models list": printed("models", "list", *reading),
         "models show": printed("models", "show", "tiny", *reading),
-        "models compress": printed("models", "compress", "tiny", "--out", "small", "--force", *reading),
+        "models compress": printed("models", "compress", "tiny", "--out", "small", "--accept-loss", *reading),
         "corpus stats": printed("corpus", "stats", text),
         "corpus list": printed("corpus", "list"),
         "corpus fetch": [{"path": text}],

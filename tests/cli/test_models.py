@@ -331,13 +331,14 @@ def test_a_model_that_would_suffer_is_left_as_it_is(own: Path, monkeypatch: pyte
     result = run("models", "compress", "tiny")
     assert (result.exit_code, result.stdout) == (1, "")
     assert re.search(
-        r"tiny was left as it is: as int8 it needs [\d.e-]+ % more bits per token .*, or use --force\.", result.stderr
+        r"tiny was left as it is: as int8 it needs [\d.e-]+ % more bits per token .*, or use --accept-loss\.",
+        result.stderr,
     )
     assert {path: path.read_bytes() for path in (own / "tiny").iterdir()} == files
     assert not (own / "small").exists()
     assert "tiny was left as it is" in run("models", "compress", "tiny", "--out", "small").stderr
     assert not (own / "small").exists()
-    assert run("models", "compress", "tiny", "--force").exit_code == 0
+    assert run("models", "compress", "tiny", "--accept-loss").exit_code == 0
 
 
 def test_what_is_not_compressed(own: Path, tiny_models: Path, tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_files_that_are_skipped_are_noted(tiny_models: Path, tmp_path: Path) -> 
     for command in (
         ["score", "tiny", str(folder)],
         ["inspect", "tiny", str(folder), "--max-tokens", "64"],
-        ["models", "compress", "tiny", str(folder), "--out", "small", "--force"],
+        ["models", "compress", "tiny", str(folder), "--out", "small", "--accept-loss"],
         ["sample", "tiny", "--adapt", str(folder), "--max-tokens", "2"],
     ):
         arguments = [*command, "--models-dir", str(tmp_path)]
@@ -245,7 +245,7 @@ def test_files_that_are_skipped_are_noted(tiny_models: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("command", "needed"),
     [
-        (["models", "compress", "tiny", "FILE", "--out", "small", "--force"], "FILE"),
+        (["models", "compress", "tiny", "FILE", "--out", "small", "--accept-loss"], "FILE"),
         (["sample", "tiny", "--adapt", "FILE", "--max-tokens", "2"], "--adapt"),
     ],
 )

@@ -64,6 +64,16 @@ def test_commands_find_saved_models_by_name(model: Path, monkeypatch: pytest.Mon
     assert invoke("decode", "poems", input=invoke("encode", "saved_models/poems", "cat")) == "cat"
 
 
+def test_a_model_is_found_in_another_folder(model: Path, tmp_path: Path) -> None:
+    files = {"config.json": b"{}", "tokenizer.model": model.read_bytes()}
+    update_folder(tmp_path / "elsewhere" / "poems", files)
+    there = ("--models-dir", tmp_path / "elsewhere")
+    ids = invoke("encode", "poems", "cat", *there)
+    assert invoke("decode", "poems", *there, input=ids) == "cat"
+    assert json.loads(invoke("info", "poems", "--json", *there))["vocab_size"] == 310
+    assert "There is no model 'poems'" in refusal("encode", "poems", "cat")
+
+
 def test_commands_refuse(model: Path) -> None:
     before = model.read_bytes()
     corpus = model.with_suffix(".txt")

@@ -38,6 +38,14 @@ def test_suggestions_depend_on_page_temperature_and_seed_and_are_worked_out_once
     assert first(session) == " 1: 6 2.0 0 0"
 
 
+def test_keys_do_not_raise_a_temperature_above_their_highest_and_do_not_drop_it_at_once(tmp_path: Path) -> None:
+    session = Session(Telling(), tmp_path / "new.txt", length=6, temperature=3.0)
+    session.warm(0.1)
+    assert session.temperature == 3.0
+    session.warm(-0.1)
+    assert session.temperature == 2.9
+
+
 def test_suggestions_are_known_once_they_are_computed_for_the_text_as_it_stands(tmp_path: Path) -> None:
     session = session_with_unsaved(tmp_path / "new.txt", "So")
     assert session.known() is None

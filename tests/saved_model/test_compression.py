@@ -135,7 +135,8 @@ def test_only_the_beginning_of_a_long_text_is_read(saved: ModelFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "advice"), [("int8", r"Set precision to float16, or use force\."), ("float16", r"Use force to .*\.")]
+    ("precision", "advice"),
+    [("int8", r"Set precision to float16, or use accept_loss\."), ("float16", r"Use accept_loss to .*\.")],
 )
 def test_a_cost_above_the_limit_is_refused_unless_it_is_accepted(
     saved: ModelFolder, monkeypatch: pytest.MonkeyPatch, precision: str, advice: str
@@ -148,7 +149,7 @@ def test_a_cost_above_the_limit_is_refused_unless_it_is_accepted(
     )
     with pytest.raises(SavedModelError, match=f"^{told}$"):
         checked_cost(saved, precision, [LINES])
-    assert checked_cost(saved, precision, [LINES], force=True) == cost
+    assert checked_cost(saved, precision, [LINES], accept_loss=True) == cost
 
 
 def test_a_cost_without_bits() -> None:

@@ -70,7 +70,7 @@ def test_a_model_holds_no_secret_but_what_resuming_needs(server: FileServer, tmp
     models, page = tmp_path / "models", tmp_path / "page.html"
     for command in (
         ["train", address, *tiny],
-        ["models", "compress", "novel", "--out", "small", "--force"],
+        ["models", "compress", "novel", "--out", "small", "--accept-loss"],
         ["export", "novel", str(page)],
     ):
         result = CliRunner().invoke(textgen, [*command, "--models-dir", str(models)], catch_exceptions=False)

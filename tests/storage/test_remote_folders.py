@@ -169,7 +169,7 @@ def test_what_looks_like_a_file_is_not_asked_for(memory: Any, monkeypatch: pytes
 
 def test_a_model_elsewhere_is_compressed_to_a_copy_only(tiny_models: Path, tmp_path: Path) -> None:
     """What is in the cache stays the model of that address."""
-    models = ["--models-dir", str(tmp_path / "models"), "--force"]
+    models = ["--models-dir", str(tmp_path / "models"), "--accept-loss"]
     address = (tiny_models / "tiny").as_uri()
     refused = CliRunner().invoke(textgen, ["models", "compress", address, *models])
     assert refused.exit_code == 2

@@ -136,7 +136,7 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
 )
 @click.option("--out", metavar="NAME", help="Make a new model of this name, and leave MODEL as it is.")
 @click.option("--without-index", is_flag=True, help="With --out, leave out the index for --novelty and --no-copy.")
-@click.option("--force", is_flag=True, help="Compress even if it costs more than 0.5 %.")
+@click.option("--accept-loss", is_flag=True, help="Compress even if it costs more than 0.5 %.")
 @models_dir_option
 @json_option
 @reading_options
@@ -146,7 +146,7 @@ def compress(
     precision: str,
     out: str | None,
     without_index: bool,
-    force: bool,
+    accept_loss: bool,
     models_dir: Path | None,
     as_json: bool,
     **options: Any,
@@ -182,7 +182,7 @@ def compress(
         saved = load_model(str(folder.absolute()))  # as it is now that no run can change it
         _check_target(saved, target)
         text = text_of(saved, [file], reading) if file is not None else None
-        cost = checked_cost(saved, precision, text.documents() if text else None, force=force)
+        cost = checked_cost(saved, precision, text.documents() if text else None, accept_loss=accept_loss)
         made = _compressed(saved, precision, target, with_index=not without_index)
     _report(saved, made, cost, as_json)
 

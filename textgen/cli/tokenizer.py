@@ -17,6 +17,7 @@ from textgen.cli.options import (
     corpus_options,
     given,
     json_option,
+    models_dir_option,
     paths_argument,
     standard_input,
     tokenizer_options,
@@ -34,7 +35,7 @@ def tokenizer() -> None:
     """Train vocabularies, and see text as tokens.
 
     TOKENIZER is a .model file that `textgen tokenizer train` wrote, a saved model (its folder, or its name in
-    saved_models/), or the word byte.
+    the folder of models), or the word byte.
     """
 
 
@@ -73,7 +74,8 @@ def train(paths: tuple[str, ...], out: Path, force: bool, **options: Any) -> Non
 @click.argument("text", required=False)
 @click.option("--tokens", is_flag=True, help="Print the tokens as text instead of their ids.")
 @json_option
-def encode(tokenizer: str, text: str | None, tokens: bool, as_json: bool) -> None:
+@models_dir_option
+def encode(tokenizer: str, text: str | None, tokens: bool, as_json: bool, models_dir: Path | None) -> None:
     """Print the token ids of TEXT, or of standard input.
 
     \b
@@ -83,7 +85,7 @@ def encode(tokenizer: str, text: str | None, tokens: bool, as_json: bool) -> Non
     """
     from textgen.saved_model.registry import find_tokenizer
 
-    loaded = find_tokenizer(tokenizer)
+    loaded = find_tokenizer(tokenizer, models_dir)
     ids = loaded.encode(standard_input() if text is None else text)
     labels: list[Any] = [loaded.piece(id) for id in ids] if tokens else ids
     if as_json:
@@ -95,7 +97,8 @@ def encode(tokenizer: str, text: str | None, tokens: bool, as_json: bool) -> Non
 @tokenizer.command()
 @click.argument("tokenizer", shell_complete=completing_tokenizers)
 @click.argument("ids", nargs=-1, type=int)
-def decode(tokenizer: str, ids: tuple[int, ...]) -> None:
+@models_dir_option
+def decode(tokenizer: str, ids: tuple[int, ...], models_dir: Path | None) -> None:
     """Print the text of token IDS, or of the ids on standard input, as `encode` prints them.
 
     No newline is added, except on a terminal.
@@ -107,7 +110,7 @@ def decode(tokenizer: str, ids: tuple[int, ...]) -> None:
     """
     from textgen.saved_model.registry import find_tokenizer
 
-    text = find_tokenizer(tokenizer).decode(ids or _ids(standard_input()))
+    text = find_tokenizer(tokenizer, models_dir).decode(ids or _ids(standard_input()))
     output.data(text.encode())
     if output.is_terminal() and not text.endswith("\n"):
         output.line()
@@ -117,7 +120,8 @@ def decode(tokenizer: str, ids: tuple[int, ...]) -> None:
 @click.argument("tokenizer", shell_complete=completing_tokenizers)
 @click.option("--tokens", is_flag=True, help="List each token id and its text.")
 @json_option
-def info(tokenizer: str, tokens: bool, as_json: bool) -> None:
+@models_dir_option
+def info(tokenizer: str, tokens: bool, as_json: bool, models_dir: Path | None) -> None:
     """Print the kind and size of the vocabulary TOKENIZER, and some of its tokens.
 
     \b
@@ -127,7 +131,7 @@ def info(tokenizer: str, tokens: bool, as_json: bool) -> None:
     """
     from textgen.saved_model.registry import find_tokenizer
 
-    loaded = find_tokenizer(tokenizer)
+    loaded = find_tokenizer(tokenizer, models_dir)
     labels = loaded.pieces()
     if tokens:
         if as_json:

@@ -7,17 +7,18 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from textgen.cli import output
 from textgen.cli.command import INPUT, SectionCommand
 from textgen.cli.default_model import beginning_of, hint_for_file, load_model_or_base, model_and_paths
-from textgen.cli.options import model_argument, models_dir_option
-from textgen.cli.setting_options import NumberRange, setting_options
+from textgen.cli.options import given, model_argument, models_dir_option
+from textgen.cli.setting_options import setting_option, setting_options
 from textgen.errors import SavedModelError, TextgenError
-from textgen.generation.config import AUTO, RuntimeConfig
+from textgen.generation.config import RuntimeConfig, SamplingConfig
+from textgen.settings import from_dict, select
 
 if TYPE_CHECKING:
     from textgen.generation.stepping import StepModel
@@ -37,15 +38,8 @@ if TYPE_CHECKING:
     metavar="N",
     help="Tokens of a suggestion [default: 6; 30 for characters and bytes].",
 )
-@click.option(
-    "--temperature",
-    type=NumberRange(0.0, 2.0),
-    default=0.8,
-    show_default=True,
-    metavar="X",
-    help="Temperature after the first token of a suggestion.",
-)
-@click.option("--label", metavar="NAME", help="Write as in documents with this label.")
+@setting_option(SamplingConfig, "temperature")
+@setting_option(SamplingConfig, "label")
 @click.option("--load-state", type=INPUT, metavar="FILE", help="Start from a state made by textgen tune-state.")
 @setting_options(RuntimeConfig)
 @models_dir_option
@@ -54,19 +48,18 @@ def write(
     file: Path | None,
     num: int,
     length: int | None,
-    temperature: float,
-    label: str | None,
     load_state: str | None,
-    runtime: str | None,
     models_dir: Path | None,
+    **options: Any,
 ) -> None:
     """Write a text together with a model.
 
     MODEL is a name in saved_models, a folder, or a base: english or chinese. The default is the newest model, and
     before any training the base for the script of FILE.
 
-    You type; the model suggests the likeliest continuations, each with the probability of its first token. A number
-    key or a click accepts one. The keys are shown below the text; the mouse wheel scrolls.
+    You type; the model suggests the likeliest continuations, each with the probability of its first token; the tokens
+    after it are drawn at --temperature. A number key or a click accepts one. The keys are shown below the text; the
+    mouse wheel scrolls.
 
     FILE is read if it exists. ^S saves the text to FILE; it is also saved when you quit or the connection breaks,
     with the changes that you saved in the editor that ^E opens. Without FILE, a new file named after the model is
@@ -78,6 +71,8 @@ def write(
       textgen write novel chapter.txt --num 3 --temperature 1.0
     """
     needs_terminal()
+    runtime = from_dict(RuntimeConfig, select(RuntimeConfig, given(options))).runtime
+    sampling = from_dict(SamplingConfig, select(SamplingConfig, given(options)))
     from textgen.editor.screen import run
     from textgen.editor.session import CancellableModel, Session
     from textgen.editor.text_file import free_path
@@ -97,10 +92,10 @@ def write(
         refuse_in_model(path)
     length = length or (30 if saved.tokenizer.tokenizer in ("char", "byte") else 6)
     cancelled = threading.Event()
-    network = saved.step_model(runtime or AUTO, output.note)
+    network = saved.step_model(runtime, output.note)
     writer = CancellableModel(network if load_state is None else _started(saved, network, load_state), cancelled)
-    suggester = Suggester(writer, saved.tokenizer, num, label, saved.words())
-    session = Session(suggester, path, length=length, temperature=temperature, cancelled=cancelled)
+    suggester = Suggester(writer, saved.tokenizer, num, sampling.label, saved.words())
+    session = Session(suggester, path, length=length, temperature=sampling.temperature, cancelled=cancelled)
     try:
         run(session)
     finally:

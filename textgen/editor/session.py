@@ -17,7 +17,7 @@ from textgen.errors import TextgenError
 from textgen.generation.stepping import StepModel
 from textgen.generation.suggestions import Suggester, Suggestion
 
-HIGHEST = 2.0  # highest temperature
+HIGHEST = 2.0  # highest temperature that the keys set
 CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters but \n and \t; lone surrogates
 
 
@@ -312,8 +312,8 @@ class Session:
         self.page = max(0, self.page + pages)
 
     def warm(self, step: float) -> None:
-        """Adds `step` to the temperature and limits it to [0, `HIGHEST`]."""
-        self.temperature = min(HIGHEST, max(0.0, round(self.temperature + step, 1)))
+        """Adds `step` to the temperature and limits it to [0, `HIGHEST`], or to where it is if that is higher."""
+        self.temperature = min(max(HIGHEST, self.temperature), max(0.0, round(self.temperature + step, 1)))
 
     def save(self) -> None:
         """Writes the text to the file if it has changed, and sets `message` to the result.

@@ -98,7 +98,7 @@ def cost_of(saved: ModelFolder, precision: str, texts: Iterable[str] | None = No
 
 
 def checked_cost(
-    saved: ModelFolder, precision: str, texts: Iterable[str] | None = None, *, force: bool = False
+    saved: ModelFolder, precision: str, texts: Iterable[str] | None = None, *, accept_loss: bool = False
 ) -> Cost:
     """Measures what storing the weights of a model in a precision costs, and refuses a cost above `LIMIT`.
 
@@ -106,7 +106,7 @@ def checked_cost(
         saved: The model; it stays as it is.
         precision: "float16" or "int8".
         texts: Documents to measure on; see `cost_of`.
-        force: Whether any cost is accepted.
+        accept_loss: Whether any cost is accepted.
 
     Returns:
         The cost.
@@ -115,10 +115,14 @@ def checked_cost(
         SavedModelError: The cost is too high, or cannot be measured.
     """
     cost = cost_of(saved, precision, texts)
-    if not cost.share <= LIMIT and not force:  # nor if it is not a number
+    if not cost.share <= LIMIT and not accept_loss:  # nor if it is not a number
         raise SavedModelError(
             f"{saved.name} was left as it is: as {precision} it needs {cost}, and the limit is {100 * LIMIT:g} %. "
-            + ("Set precision to float16, or use force." if precision == INT8 else "Use force to compress it anyway.")
+            + (
+                "Set precision to float16, or use accept_loss."
+                if precision == INT8
+                else "Use accept_loss to compress it."
+            )
         )
     return cost
 
