@@ -721,7 +721,7 @@ def test_every_command_that_reads_a_model_says_so_the_same_way() -> None:
     """All that load one by name go through `load_model_to_read`."""
     cli = Path(run.__file__).parents[1] / "cli"
     loading = {path.name for path in cli.glob("*.py") if re.search(r"import load_model\b", path.read_text("utf-8"))}
-    assert loading == {"default_model.py", "exchange.py", "models.py"}  # the last two change models
+    assert loading == {"default_model.py", "import_.py", "models.py"}  # the last two change models
 
 
 def test_what_runs_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""textgen import and textgen export: weights of other programs."""
+"""textgen import: a saved model from weights of another program, or from a page of textgen export."""
 
 from __future__ import annotations
 
@@ -8,34 +8,13 @@ import click
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
-from textgen.cli.default_model import load_model_to_read
-from textgen.cli.options import OutputFile, completing_tokenizers, model_argument, models_dir_option
+from textgen.cli.options import completing_tokenizers, models_dir_option
 from textgen.errors import TextgenError
-from textgen.export.formats import FORMATS, check_export, export_model, exported_format, format_for
+from textgen.export.formats import exported_format
 from textgen.model.config import ACTIVATIONS, CELLS
 from textgen.wording import counted
 
 IMPORTS = ("pytorch", "html")
-
-
-def _export_help() -> str:
-    """The help of `textgen export`, with a line for each format."""
-    width = max(map(len, FORMATS))
-    formats = "\n      ".join(f"{name.ljust(width)}  {format_.help}" for name, format_ in FORMATS.items())
-    return f"""Write a model in the format of another program.
-
-    FILE is compared with the model before it is kept; a file that exists is replaced.
-
-    \b
-    Formats:
-      {formats}
-
-    \b
-    Example:
-      textgen export novel novel.html --licence "CC BY 4.0" --note "Trained on my grandmother's letters."
-      textgen export novel novel.safetensors
-      textgen export novel novel-serving --format savedmodel
-    """
 
 
 @click.command("import", cls=SectionCommand)
@@ -154,24 +133,3 @@ def _import_weights(
         save_model(folder, weights, config, settings, CorpusConfig(documents="file"), tokenizer)
         load_model(str(folder.absolute())).weights()  # report success only for a model that can be loaded
     return config.num_parameters
-
-
-@click.command(cls=SectionCommand, help=_export_help())
-@model_argument()
-@click.argument("file", type=OutputFile(dir_okay=True))
-@click.option(
-    "--format", "format_name", type=click.Choice(tuple(FORMATS)), help="Format [default: that of the suffix of FILE]."
-)
-@click.option("--licence", metavar="TEXT", help="Licence of the model, kept in FILE; a page shows it.")
-@click.option("--note", metavar="TEXT", help="Note about the model, kept in FILE; a page shows it.")
-@models_dir_option
-def export(model: str, file: Path, format_name: str | None, models_dir: Path | None, **texts: str | None) -> None:
-    """Writes a model in a format."""
-    format_ = format_for(file, format_name)
-    if file.is_dir() and not format_.folder:
-        raise click.BadParameter(f"File '{file}' is a directory.", param_hint="'FILE'")
-    options = {name: text for name, text in texts.items() if text is not None}
-    if odd := [name for name in options if name not in format_.options]:
-        raise click.UsageError(f"--{odd[0]} cannot be used with --format {format_.name}.")
-    check_export(format_, file)
-    output.note(export_model(format_, load_model_to_read(model, models_dir), file, **options))
