@@ -93,6 +93,14 @@ def shard_on(cores: int, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(f"{module}.num_cores", lambda processes=1: max(1, cores // processes))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Nothing is forced onto the disk: no test outlives the machine. A descriptor that is not open is still refused."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: os.fstat(descriptor) and None)
+        yield
+
+
 SETTINGS_OF_THE_USER = (
     "TEXTGEN_API_KEY", "TEXTGEN_CACHE_LIMIT",
     "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES",
