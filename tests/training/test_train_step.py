@@ -46,9 +46,9 @@ def update_of(model: ModelConfig = STILL, precision: str = "float32", **settings
     return TrainStep(network, TrainingConfig(batch_size=B, sequence_length=T, **settings), Distribution())
 
 
-def gradient_of(update: TrainStep, step: int = 0, loss_scale: float = 1.0) -> Gradient:
+def gradient_of(update: TrainStep, step: int = 0, loss_scale: float = 1.0, progress: float = 0.0) -> Gradient:
     state = tuple(tuple(tf.constant(array, tf.float32) for array in layer) for layer in STATE)
-    return update.gradient(tf.constant(INPUTS), tf.constant(TARGETS), state, step, loss_scale)
+    return update.gradient(tf.constant(INPUTS), tf.constant(TARGETS), state, step, loss_scale, progress)
 
 
 def assert_gradients(update: TrainStep, gradient: Gradient, loss: Callable[[Weights], float]) -> None:
@@ -124,26 +124,25 @@ def test_accumulated_batches_are_one_large_batch() -> None:
 SAMPLED: dict[str, Any] = {"sampled_softmax": 4, "full_softmax_share": 0.25}
 
 
-def sampled_gradient(progress: float, step: int = 0, model: ModelConfig = STILL, **settings: Any) -> Gradient:
+def sampling_update(model: ModelConfig = STILL, **settings: Any) -> TrainStep:
     network = update_of(model)._model
     config = TrainingConfig(batch_size=B, sequence_length=T, **(SAMPLED | settings))
     update = TrainStep(network, config, Distribution(), np.arange(V))
     if config.gradient_accumulation_steps > 1:
         update._config = replace(config, batch_size=B // config.gradient_accumulation_steps)
-    state = tuple(tuple(tf.constant(array, tf.float32) for array in layer) for layer in STATE)
-    return update.gradient(tf.constant(INPUTS), tf.constant(TARGETS), state, step, progress=progress)
+    return update
 
 
 def test_a_sampled_softmax_has_other_candidates_at_each_step_and_becomes_full_at_the_end() -> None:
-    full = gradient_of(update_of())
-    losses = [sampled_gradient(0.7, step).nats for step in (0, 0, 1)]
+    full, update = gradient_of(update_of()), sampling_update()
+    losses = [gradient_of(update, step, progress=0.7).nats for step in (0, 0, 1)]
     assert losses[0] == losses[1]
     assert len({*losses, full.nats}) == 3
-    late = sampled_gradient(0.75)
+    late = gradient_of(update, progress=0.75)
     assert late.nats == full.nats
     for ours, theirs in zip(late.gradients, full.gradients, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert sampled_gradient(0.0, sampled_softmax=V).nats == full.nats, "there is nothing to sample from"
+    assert gradient_of(sampling_update(sampled_softmax=V)).nats == full.nats, "there is nothing to sample from"
 
 
 @pytest.mark.parametrize(
@@ -158,9 +157,9 @@ def test_shards_and_accumulated_batches_share_their_candidates(
 ) -> None:
     model = replace(STILL, dropout=0.4)
     monkeypatch.setattr("textgen.training.distributed.distribution.num_cores", lambda processes=1: 1)
-    whole = sampled_gradient(0.0, model=model)
+    whole = gradient_of(sampling_update(model))
     monkeypatch.setattr("textgen.training.distributed.distribution.num_cores", lambda processes=1: 2)
-    parts = sampled_gradient(0.0, model=model, **settings)
+    parts = gradient_of(sampling_update(model, **settings))
     assert parts.nats == pytest.approx(whole.nats, abs=1e-6)
     for ours, theirs in zip(parts.gradients, whole.gradients, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
@@ -198,27 +197,29 @@ def test_clipping_by_value_bounds_each_number_and_leaves_the_length() -> None:
 
 def test_a_scaled_loss_has_the_same_gradient() -> None:
     """To the last digit: the scale is a power of 2."""
-    plain, scaled = gradient_of(update_of()), gradient_of(update_of(), loss_scale=1024.0)
+    update = update_of()
+    plain, scaled = gradient_of(update), gradient_of(update, loss_scale=1024.0)
     assert scaled.nats == plain.nats
     for ours, theirs in zip(scaled.gradients, plain.gradients, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
 def test_in_float16_a_scale_keeps_gradients_from_vanishing_and_too_much_of_it_overflows() -> None:
-    exact = gradient_of(update_of()).gradients
+    exact, update = gradient_of(update_of()).gradients, update_of(precision="float16")
 
-    def error(precision: str, loss_scale: float) -> float:
-        ours = gradient_of(update_of(precision=precision), loss_scale=loss_scale).gradients
+    def error(loss_scale: float) -> float:
+        ours = gradient_of(update, loss_scale=loss_scale).gradients
         return max(float(tf.norm(a - b) / tf.norm(b)) for a, b in zip(ours, exact, strict=True))
 
-    assert error("float16", 1024.0) < 0.01
-    assert error("float16", 2.0**-20) > 0.1
-    assert not gradient_of(update_of(precision="float16"), loss_scale=2.0**30).is_finite
+    assert error(1024.0) < 0.01
+    assert error(2.0**-20) > 0.1
+    assert not gradient_of(update, loss_scale=2.0**30).is_finite
 
 
 @pytest.mark.parametrize("apart", [1 << 31, *(pytest.param(1 << n, marks=pytest.mark.slow) for n in (32, 62))])
 def test_seeds_far_apart_have_masks_of_their_own(apart: int) -> None:
     noisy = replace(STILL, dropout=0.5)
-    one, again, other = (gradient_of(update_of(noisy, seed=seed)) for seed in (5, 5, 5 + apart))
+    update = update_of(noisy, seed=5)
+    one, again, other = gradient_of(update), gradient_of(update), gradient_of(update_of(noisy, seed=5 + apart))
     assert one.nats == again.nats
     assert one.nats != other.nats
