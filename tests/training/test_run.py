@@ -77,6 +77,19 @@ class Watch(Observer):
         self.validations.append(report)
 
 
+class Snapshot(Watch):
+    """Copies the folder of a run as it is after a step: what is left of one that is killed then."""
+
+    def __init__(self, step: int, folder: Path, copy: Path) -> None:
+        super().__init__()
+        self._step, self._folder, self._copy = step, folder, copy
+
+    def on_step(self, report: StepReport) -> None:
+        super().on_step(report)
+        if report.step == self._step + 1:  # the step before it is saved
+            shutil.copytree(self._folder, self._copy)
+
+
 @pytest.fixture(autouse=True)
 def tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
     load_tensorflow()
@@ -300,14 +313,15 @@ def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) ->
     It is also before the run goes on from a sampled to the full softmax, of which validations are from the beginning.
     """
     others = {"weight_averaging": "ema", "ema_decay": 0.8, "sampled_softmax": 5, "full_softmax_share": 0.25}
-    plan = plan_for(text, num_validations=2, patience=None, schedule="constant", **NOISES, **others)
-    watch = Watch()
+    often = {"num_validations": 2, "checkpoint_minutes": 0.0}
+    plan = plan_for(text, patience=None, schedule="constant", **often, **NOISES, **others)
+    watch = Snapshot(4, tmp_path / "whole", tmp_path / "parts")
     train(plan, tmp_path / "whole", options=RunOptions(observers=[watch]))
     rates = [report.learning_rate for report in watch.steps]
     assert [number for number in range(1, 12) if rates[number] < rates[number - 1]] == [4]
     full = [report.learning_rate / report.window_fraction for report in watch.steps]
     assert full[4:] == pytest.approx([plan.training_config.learning_rate] * 8)
-    train(plan, tmp_path / "parts", options=RunOptions(observers=[Watch(4)]))
+    assert newest_checkpoint(tmp_path / "parts" / "checkpoints")[0].position["step"] == 4
     resume(tmp_path / "parts")
     last = "checkpoints/step-000000012/tensors.safetensors"
     assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
@@ -334,6 +348,7 @@ def test_a_run_that_reads_backward_is_resumed_exactly_and_writes_samples(
     """Fine-tuning goes on in the same direction. Windows of both are no longer: they learn at the same rate."""
     settings = {
         "num_validations": 2,
+        "checkpoint_minutes": 0.0,
         "patience": None,
         "schedule": "constant",
         "warmup_fraction": 0.0,
@@ -342,9 +357,9 @@ def test_a_run_that_reads_backward_is_resumed_exactly_and_writes_samples(
     sampling = SamplingConfig(max_tokens=20, min_tokens=10, seed=0)
     monkeypatch.setattr("textgen.training.run.SAMPLE", sampling)
     plan = plan_for(text, direction=direction, **settings)
-    watch = Watch()
+    watch = Snapshot(4, tmp_path / "whole", tmp_path / "parts")
     whole = train(plan, tmp_path / "whole", options=RunOptions(observers=[watch]))
-    train(plan, tmp_path / "parts", options=RunOptions(observers=[Watch(4)]))
+    assert newest_checkpoint(tmp_path / "parts" / "checkpoints")[0].position["step"] == 4
     resume(tmp_path / "parts")
     last = f"checkpoints/step-{12:09d}/tensors.safetensors"
     assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
@@ -788,8 +803,9 @@ COMBINATIONS: list[dict[str, Any]] = [
 )
 def test_every_cell_trains_resumes_saves_and_writes(text: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     plan = plan_for(text, steps=6, num_validations=2, patience=None, **settings)
-    saved = train(plan, tmp_path / "whole")
-    train(plan, tmp_path / "parts", options=RunOptions(observers=[Watch(3)]))
+    snapshot = Snapshot(3, tmp_path / "whole", tmp_path / "parts")
+    saved = train(plan, tmp_path / "whole", options=RunOptions(observers=[snapshot]))
+    assert newest_checkpoint(tmp_path / "parts" / "checkpoints")[0].position["step"] == 3
     resume(tmp_path / "parts")
     last = "checkpoints/step-000000006/tensors.safetensors"
     assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
@@ -922,9 +938,7 @@ def test_a_model_is_never_overwritten(short_run: Run) -> None:
     assert (short_run.saved.folder / MANIFEST).read_bytes() == before
 
 
-def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(
-    base_run: Run, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(base_run: Run, text: Path, tmp_path: Path) -> None:
     base = base_run.saved
     before = (base.folder / "model.safetensors").read_bytes()
     other = tmp_path / "other.txt"
@@ -933,7 +947,7 @@ def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(
     corpus = Corpus([other], CorpusConfig(documents="line"))
     settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")} | {"steps": 3}
     plan = make_plan(corpus, settings, sources=Sources(start=base), hardware=Hardware(flops=1e11))
-    watch = Watch()
+    watch = Snapshot(0, tmp_path / "tuned", tmp_path / "killed")
     tuned = train(plan, tmp_path / "tuned", options=RunOptions(observers=[watch]))
     assert watch.steps[0].nats_per_token < 2.3  # a fresh model starts at about 2.7
     assert tuned.tokenizer.fingerprint() == base.tokenizer.fingerprint()
@@ -945,8 +959,6 @@ def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(
     share = base.ngrams().novelty_of_ids(ids, base.tokenizer).copied_share
     assert share is not None
     assert share < 0.5
-    with pytest.raises(Killed), monkeypatch.context() as patch:
-        train(plan, tmp_path / "killed", options=RunOptions(observers=[KilledAt(1, "step", patch)]))
     resumed = resume(tmp_path / "killed")
     for name in (NGRAMS, WORDS):
         assert (resumed.folder / name).read_bytes() == (tuned.folder / name).read_bytes()
@@ -1346,7 +1358,7 @@ def test_float16_lowers_the_scale_of_its_loss_where_it_overflows_and_counts_no_f
 def test_early_stopping(text: Path, tmp_path: Path) -> None:
     watch = Watch()
     short = {"steps": 400, "num_validations": 100, "patience": 3}
-    plan = plan_for(text, **short, learning_rate=0.5, warmup_fraction=0.0)
+    plan = plan_for(text, **short, learning_rate=1.0, warmup_fraction=0.0)
     saved = train(plan, tmp_path / "songs", options=RunOptions(observers=[watch]))
     assert "no better score in 3 validations" in saved.training["state"]
     assert watch.steps[-1].step < 400
