@@ -156,7 +156,7 @@ def interrupted(run: Callable[[], object]) -> int:
     return 0
 
 
-@pytest.mark.parametrize("apart", [80, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("apart", [160, pytest.param(1, marks=pytest.mark.slow)])
 def test_two_workers_stop_at_the_same_step_whichever_of_them_is_told(
     make: Make, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, apart: int
 ) -> None:

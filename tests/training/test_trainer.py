@@ -316,8 +316,10 @@ def test_a_run_that_returns_to_a_checkpoint_goes_on_without_the_updates_that_wer
     assert len(watch.faults) == loop.position.health.rollbacks == 2
 
 
-@pytest.mark.parametrize("is_ahead", [False, True])
-@pytest.mark.parametrize("max_rollbacks", [1, 0])
+@pytest.mark.parametrize(
+    ("is_ahead", "max_rollbacks"),
+    [(False, 1), (True, 0), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((False, 0), (True, 1)))],
+)
 def test_a_run_that_goes_back_names_the_step_whose_loss_was_wrong(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_ahead: bool, max_rollbacks: int
 ) -> None:

@@ -113,7 +113,7 @@ def test_no_server_is_opened_unasked(variables: dict[str, str], strategy: str, m
         start(strategy)
 
 
-@pytest.mark.parametrize("workers", [pytest.param(2, marks=pytest.mark.slow), 3], indirect=True)
+@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)], indirect=True)
 def test_a_group_takes_the_steps_of_one_process(workers: Workers) -> None:
     """With dropout, accumulated batches and a state that is carried on."""
     from textgen.model.language_model import LanguageModel
