@@ -113,9 +113,12 @@ COMMANDS: list[list[str]] = [
     ["export", "tiny", "OUT/model.safetensors", "--models-dir", "MODELS"],
     ["train", "TEXT", "--models-dir", "OUT", "--steps", "1", "--tokenizer", "char", "--hidden-units", "8"],
 ]
+MARKS = {"train": pytest.mark.slow}  # the others look for modules in the same way, and load no TensorFlow
 
 
-@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
+@pytest.mark.parametrize(
+    "arguments", [pytest.param(words, marks=MARKS.get(words[0], ()), id=words[0]) for words in COMMANDS]
+)
 def test_commands_run_none_of_them(arguments: list[str], trap_for_program: Path, tiny_models: Path) -> None:
     """Though Python is told to look in the current folder, by -m and by an empty entry of PYTHONPATH."""
     outside = trap_for_program.parent

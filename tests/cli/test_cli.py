@@ -951,9 +951,8 @@ def test_training_says_nothing_of_its_libraries(tmp_path: Path, flags: list[str]
     assert not LIBRARY_LOG.search(done.stderr)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_ends_and_the_run_goes_on_where_it_was(tmp_path: Path, number: int, code: int) -> None:
     (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
     command = [sys.executable, "-m", "textgen", "train", "--models-dir", str(tmp_path / "models")]

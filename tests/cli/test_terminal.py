@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -66,7 +68,11 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-TRAIN = ["train", "text.txt", "--tokenizer", "byte", "--hidden-units", "8", "--name", "cat", "--models-dir", "models"]
+TRAIN = [
+    *("train", "text.txt", "--tokenizer", "byte", "--hidden-units", "8", "--num-layers", "1", "--batch-size", "4"),
+    *("--sequence-length", "16", "--name", "cat", "--models-dir", "models"),
+]
+LIBRARY_LOG = re.compile(r"^[IWEF]\d{4} ", re.MULTILINE)  # how TensorFlow's lines begin
 
 
 @pytest.mark.parametrize(("locale", "bar"), [("C.UTF-8", "━━━"), pytest.param("C", "---", marks=pytest.mark.slow)])
@@ -85,4 +91,7 @@ def test_ctrl_c_saves_a_training_under_its_bar(text: Path) -> None:
     code, written = shown([*TRAIN, "--steps", "1000000"], text.parent, stop_at="tokens/s")
     assert code == 130, written
     assert "everything is saved" in written.replace("\r\n", " ")
+    assert json.loads((text.parent / "models/cat/training.json").read_bytes())["state"] == "interrupted"
+    assert "Traceback" not in written
+    assert not LIBRARY_LOG.search(written)
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # the cursor is shown again
