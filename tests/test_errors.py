@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,8 @@ def kinds() -> list[str]:
     known, classes = {"TextgenError": "textgen.errors"}, dict[str, tuple[str, set[str]]]()
     for path in sorted(PACKAGE.rglob("*.py")):
         module = ".".join(("textgen", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.ClassDef):
-                bases = {base.id for base in node.bases if isinstance(base, ast.Name)}
-                classes[node.name] = module, bases
+        for name, bases in re.findall(r"^ *class (\w+)\(([^)]*)\)", path.read_text("utf-8"), re.MULTILINE):
+            classes[name] = module, {*re.findall(r"\w+", bases)}
     while found := {
         name: module for name, (module, bases) in classes.items() if bases & {*known} and name not in known
     }:

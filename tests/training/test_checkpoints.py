@@ -206,16 +206,11 @@ def write_in_parts(self, data):
 
 def write_through(path, data, mode=0o666):
     write_in_parts(path, data)
-    real_fsync_file(path)
-
-def real_fsync_file(path):
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
-fsync = os.fsync
-def counted_fsync(descriptor):
+def counted_fsync(descriptor):  # and does nothing: a process that is killed leaves what it has written
     operation("fsync")
-    fsync(descriptor)
 
 os.fsync, pathlib.Path.write_bytes = counted_fsync, write_in_parts
 files.write_through = folders.write_through = write_through

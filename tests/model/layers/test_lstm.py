@@ -59,8 +59,16 @@ def assert_same(ours: list[Any], theirs: list[Any], tolerance: float = 1e-5) -> 
         np.testing.assert_allclose(tf.cast(mine, tf.float32), tf.cast(other, tf.float32), atol=tolerance * scale)
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 9, 3, 5), (7, 1, 4, 2), (5, 33, 6, 17), (16, 20, 32, 32)])
+SHAPES = [(1, 1, 1, 1), (1, 9, 3, 5), (7, 1, 4, 2), (5, 33, 6, 17), (16, 20, 32, 32)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "compiled"),
+    [
+        *((shape, False) for shape in SHAPES),
+        *(pytest.param(shape, True, marks=() if shape in SHAPES[2:4] else pytest.mark.slow) for shape in SHAPES),
+    ],
+)
 def test_outputs_states_and_all_gradients_are_keras_s(shape: tuple[int, ...], compiled: bool) -> None:
     rows, steps, inputs, units = shape
     ours, theirs = pair(units, inputs, return_sequences=True, return_state=True)
