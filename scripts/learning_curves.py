@@ -46,12 +46,13 @@ def train(path: Path, seed: int, start: str, settings: dict[str, Any]) -> Result
     from textgen.runtime import configure_process, load_tensorflow
 
     configure_process()
-    load_tensorflow()
-    from textgen.training import run
     from textgen.training.planning.plan import Hardware, Sources, make_plan
     from textgen.training.planning.start_choice import given_start
 
-    sources = Sources(start=given_start(start or None, None), may_choose_base=not start)
+    sources = Sources(start=given_start(start or None, None), may_choose_base=not start)  # before the slow part
+    load_tensorflow()
+    from textgen.training import run
+
     plan = make_plan(
         Corpus([path], CorpusConfig()), {"seed": seed, **settings}, sources=sources, hardware=Hardware(flops=SPEED)
     )

@@ -58,6 +58,11 @@ def test_the_config_makes_the_same_network_again(network: LanguageModel) -> None
         np.testing.assert_array_equal(again.weights_as_arrays()[name], array, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    "network",
+    [pytest.param(name, marks=() if name in ("lstm", "both", "attention") else pytest.mark.slow) for name in CONFIGS],
+    indirect=True,
+)
 def test_predict_gives_the_logits_and_the_state_of_a_call(network: LanguageModel) -> None:
     inputs, _ = window()
     logits, state = network.predict(inputs, verbose=0)

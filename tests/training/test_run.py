@@ -86,7 +86,7 @@ class Snapshot(Watch):
 
     def on_step(self, report: StepReport) -> None:
         super().on_step(report)
-        if report.step == self._step + 1:  # the step before it is saved
+        if report.step == self._step + 1:  # only now its checkpoint is written
             shutil.copytree(self._folder, self._copy)
 
 
