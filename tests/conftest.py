@@ -74,6 +74,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def quick_graphs(pytestconfig: pytest.Config) -> None:
+    """TensorFlow runs graphs as they are traced, for the reason above. Programs that tests start optimize them."""
+    if "not slow" in pytestconfig.option.markexpr and (tensorflow := sys.modules.get("tensorflow")):
+        tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+@pytest.fixture(scope="session", autouse=True)
 def one_shard() -> Iterator[None]:
     """A batch stays whole, however many cores there are: TensorFlow then traces and compiles each step once."""
     with pytest.MonkeyPatch.context() as patch:
