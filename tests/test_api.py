@@ -150,8 +150,7 @@ def test_a_run_starts_from_a_base_where_one_suits_the_text_unless_it_is_told_not
     tuned = textgen.train(tmp_path / "fables.txt", **settings).model
     assert tuned.training["from"] == tuned.training["base"]["name"] == "english"
     assert tuned.tokenizer.fingerprint() == base.tokenizer.fingerprint()
-    small = {"hidden_units": 8, "embedding_dim": 6, "num_layers": 1}
-    alone = textgen.train(tmp_path / "fables.txt", start="none", **settings, **small).model
+    alone = textgen.train(tmp_path / "fables.txt", start="none", **settings).model
     assert (alone.training["from"], alone.training["base"]["decided_by"]) == (None, "given")
     assert alone.tokenizer.vocab_size != base.tokenizer.vocab_size
 
