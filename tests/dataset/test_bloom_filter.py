@@ -50,6 +50,21 @@ def test_bits_a_number_set_the_rate() -> None:
     assert bloom.contains(numbers[10_000:]).mean() == pytest.approx(0.0082, rel=0.15)  # 0.6185 ** 10
 
 
+@pytest.mark.parametrize("num_hashes", [1, 2, 11, 16])
+@pytest.mark.parametrize("size", [0, 1, bloom_filter.FEW, bloom_filter.FEW + 1, 4 * bloom_filter.FEW])
+def test_a_number_is_in_a_filter_if_all_of_its_bits_are_set(size: int, num_hashes: int) -> None:
+    rng = np.random.default_rng(size)
+    bloom = BloomFilter(rng.integers(0, 256, 1_003).astype(np.uint8), num_hashes)
+    numbers = rng.integers(0, 1 << 64, size, np.uint64)
+    bloom.add(numbers[::3])
+    expected = []
+    one, two = bloom_filter._two_hashes(numbers)
+    for first, second in zip(one.tolist(), two.tolist(), strict=True):
+        places = [(first + number * second) % (1 << 64) % (8 * 1_003) for number in range(num_hashes)]
+        expected.append(all(bloom.bits[place // 8] >> place % 8 & 1 for place in places))
+    assert bloom.contains(numbers).tolist() == expected
+
+
 def test_a_file_of_filters(tmp_path: Path) -> None:
     filters = [BloomFilter.for_size(size) for size in (10, 20)]
     filters[0].add(np.arange(5).astype(np.uint64))
