@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from textgen.dataset import word_filter as module
 from textgen.dataset.word_filter import LONGEST_WORD, WordFilter, count_words, letters_of, words_in
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.constraints import word_tokens as tables
+from textgen.generation.constraints.constraints import Constraints
+from textgen.generation.constraints.partial_word import FREE, is_word, kind_before, leading_letters, spellings
 from textgen.generation.constraints.word_guard import WordGuard
 from textgen.generation.constraints.word_tokens import WordTokens, word_tokens
 from textgen.generation.generator import Generator
@@ -38,6 +41,9 @@ ASCII = LINES.encode("ascii", "ignore").decode()
 TOKENIZER = WordsTokenizer(PIECES)
 BYTES = ByteTokenizer()
 CHARACTERS = train_tokenizer([LINES] * 5, TokenizerConfig("char"))
+PLAIN_SIGNS = WordsTokenizer(
+    [" the cat", "e c", "at the", "'t e", "n't", "afé, t", "é'", "s'", "狐t", "x2", "2 t", "ten-t"]
+)
 EOS, V = TOKENIZER.eos_id, TOKENIZER.vocab_size
 CONFIG = SamplingConfig(temperature=1.0, min_p=0.0, max_tokens=120, seed=0)
 
@@ -104,6 +110,104 @@ def test_what_may_come_next_is_that_of_brute_force(seed: int) -> None:
         id = int(rng.choice(following))
         guard.accept(id)
         text += whole[id]
+
+
+def plainly_allowed(tokens: WordTokens, word: str, pending: bytes) -> list[bool]:
+    """What may follow the letters of a word by the definition, one token after the other."""
+    begins = cache(lambda text: bool(tokens.words.begins([text])[0]))
+    is_whole, completed = tokens.is_whole(word), dict(tokens._completing(pending)) if pending else {}
+    allowed = list[bool]()
+    for id, letters in enumerate(tokens.letters):
+        inside = completed.get(id) if pending else letters
+        lead = leading_letters(inside or "")
+        if word == FREE or (pending and id not in completed):
+            fits = True
+        elif inside is None:
+            fits = not is_word(word) or is_whole or any(begins(text + module.WIDE) for text in spellings(word))
+        elif not lead:
+            fits = is_whole
+        elif pending:
+            fits = tokens.begins(word + lead)
+        else:
+            ends = [module.END] * (lead != inside)
+            parts = [*(lead[:length] for length in range(1, len(lead) + 1)), *(lead + end for end in ends)]
+            fits = any(all(begins(text + part) for part in parts) for text in spellings(word))
+        allowed.append(bool(fits and tokens.sound[kind_before(word), id]))
+    return allowed
+
+
+BEFORE_TOKENS = [
+    (word, pending)
+    for word in ("", "'", FREE, "t", "th", "the", "c", "ca", "caf", "café", "'t", "'s", "'l", "e", "zorb", "d", "na")
+    for pending in (b"", b"\xc3", b"\xe2\x80")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bits", [4, 64])
+@pytest.mark.parametrize(
+    "tokenizer", [TOKENIZER, BYTES, CHARACTERS, PLAIN_SIGNS], ids=["pieces", "bytes", "char", "signs"]
+)
+def test_what_may_come_next_is_that_of_the_definition(
+    bits: int, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Together and one by one, and also where the filter errs often."""
+    monkeypatch.setattr(module, "BITS_PER_ENTRY", bits)
+    tokens, alone = (WordTokens(tokenizer, known_words()) for _ in range(2))
+    for before, together in zip(BEFORE_TOKENS, tokens.allowed.of(BEFORE_TOKENS), strict=True):
+        assert together.tolist() == plainly_allowed(tokens, *before), before
+        assert (alone.allowed.of([before])[0] == together).all()
+
+
+DRAWS: list[dict[str, Any]] = [
+    {}, {"min_p": 0.0, "temperature": 1.0}, {"samplers": "", "temperature": 2.0}, {"temperature": 0.0}, {"mirostat": 2},
+    {"top_k": 5, "repeat_penalty": 1.3, "top_n_sigma": 2.0, "typical_p": 0.9, "xtc_probability": 0.5},
+    {"require": ("Zorb",), "max_tokens": 30}, {"ban": ("the", " ")}, {"logit_bias": ("th=3",), "min_tokens": 5},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_draws_are_those_from_logits_of_which_the_guard_leaves_what_it_allows(exact: bool) -> None:
+    """Texts of all settings side by side: a text at a time, with all tokens that it may not write impossible."""
+    configs = [replace(CONFIG, seed=seed, **DRAWS[seed % len(DRAWS)]) for seed in range(20)]
+    configs[19] = replace(configs[19], coin_words=True)
+    tokens, rng = WordTokens(TOKENIZER, known_words()), np.random.default_rng(0)
+    together = Sampler(configs, TOKENIZER, words=tokens, exact=exact)
+    alone = [Sampler([replace(config, coin_words=True)], TOKENIZER, exact=exact) for config in configs]
+    guards = [Constraints(config, TOKENIZER, {}, words=tokens).words for config in configs]
+    for row in range(20):
+        prompt = TOKENIZER.encode(["", "Zorb the zo", "ca", "don'"][row % 4])
+        for reader in (together, alone[row]):
+            reader.read(row if reader is together else 0, prompt)
+        if own := guards[row]:
+            own.read(prompt)
+    first = TOKENIZER.first_byte or 0
+    few = [*TOKENIZER.encode("xq"), *range(first + 0x80, first + 0x100)]  # after most words none of them is allowed
+    for step in range(15):
+        logits = rng.normal(0, [[1.0], [6.0], [3.0], [2.0]] * 5, (20, V)).astype(np.float64 if exact else np.float32)
+        if step % 5 == 4:
+            logits[:, np.setdiff1d(np.arange(V), few)] = -np.inf
+        ids = together.draw(logits)
+        for row, (sampler, guard) in enumerate(zip(alone, guards, strict=True)):
+            if guard:
+                leave_words(sampler, guard)
+            assert sampler.draw(logits[[row]]) == ids[row], (step, configs[row])
+            assert sampler.blocked[0] == together.blocked[row]
+            if guard:
+                guard.accept(int(ids[row]))
+
+
+def leave_words(sampler: Sampler, guard: WordGuard) -> None:
+    """Lets what the guard does come last in the constraints of a sampler of one text that has no guard."""
+    (constraints,) = sampler.constraints
+
+    def apply(logits: np.ndarray) -> None:
+        Constraints.apply_others(constraints, logits)
+        kept = np.where(guard.allowed(), logits, -np.inf)
+        if kept.max() > -np.inf:
+            logits[:] = kept
+
+    sampler.constraints = [constraints]
+    constraints.__dict__ |= {"apply_others": apply, "_always": True}
 
 
 PROMPTS = ["", "The", "A Zorb, zor", "don", "don'", "3r", "caf", "狐 ", "Zorb's zorb", "zorb\nTea, zorb", "x'", "'ti"]
@@ -205,8 +309,8 @@ def test_given_texts_are_read_once_however_many_they_and_the_rows_are(monkeypatc
     one_by_one = frozenset[str]().union(*map(words.unknown, given))
     assert len(one_by_one) > 20
     for constraints in sampler.constraints:
-        assert constraints._words
-        assert constraints._words._given == one_by_one
+        assert constraints.words
+        assert constraints.words._given == one_by_one
 
 
 def test_a_character_in_bytes_is_judged_by_its_last_byte() -> None:

@@ -249,6 +249,31 @@ def test_top_k_of_very_many(k: int, ties: bool) -> None:
     assert [set(row[there].tolist()) for row, there in zip(ids, few.logits > -np.inf, strict=True)] == expected
 
 
+@pytest.mark.parametrize("name", [*OF_ONE_SETTING, "temperature", "mirostat"])
+@pytest.mark.parametrize("shrinks", [False, True])
+def test_tokens_that_are_not_allowed_are_as_impossible_ones(name: str, shrinks: bool) -> None:
+    """Whether they are left out of the logits before a sampler or by a mask, it leaves the same."""
+    rng, logits = np.random.default_rng(0), random_logits(6, 2 * GROUPS + 23)
+    logits[2, ::3] = -np.inf
+    allowed = rng.random(logits.shape) < [[0.9], [0.02], [0.5], [1.0], [0.5], [0.5]]
+    logits[4] = np.where(allowed[4], logits[4], 50.0)
+    allowed[5] = logits[5] == logits[5].max()
+    value = {"top_k": 7, "top_n_sigma": 1.0, "temperature": 0.7}.get(name, 0.3)
+    inputs = [column([value] * 6, name)]
+    if name == "mirostat":
+        inputs = [column([1, 2, 0] * 2, "top_k"), column([3.0] * 6, "top_p")]
+    function = TRANSFORMS[name][0] if name != "mirostat" else mirostat
+    masked = Candidates(np.where(allowed, logits, np.float32(-np.inf)), shrinks=shrinks)
+    by_mask = Candidates(logits, allowed=allowed, shrinks=shrinks)
+    assert (by_mask.highest == masked.highest).all()
+    expected, left = function(masked, *inputs), function(by_mask, *inputs)
+    assert (left.logits == expected.logits).all()
+    assert (left.highest == expected.highest).all()
+    assert left.ids is expected.ids is None or (left.ids == expected.ids).all()
+    uniforms = rng.random(6)
+    assert (left.ids_at(draw(left, uniforms)) == expected.ids_at(draw(expected, uniforms))).all()
+
+
 @pytest.mark.parametrize("others", [0.1, 100.0])
 def test_candidates_that_shrink(others: float) -> None:
     """They are the same whatever stands beside them: rows that leave out much, or nearly nothing."""

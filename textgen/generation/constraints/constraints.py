@@ -65,6 +65,7 @@ class Constraints:
 
     Attributes:
         allowed: If not empty, the only tokens that may come next.
+        words: Forbids words that do not exist; None if any may be written.
     """
 
     def __init__(
@@ -109,14 +110,19 @@ class Constraints:
         self._ngrams = NGrams(config.no_repeat_ngram_size) if config.no_repeat_ngram_size else None
         self._read_ngrams = read_ngrams
         self._guard = _copy_guard(config, tokenizer, ngrams)
-        self._words = _word_guard(config, self._biases, words)
+        self.words = _word_guard(config, self._biases, words)
+        self._always = bool(self._bans or self._biases or self._ngrams or self._guard or config.min_tokens)
         self._check(tokenizer)
 
     @property
     def active(self) -> bool:
         """Whether there is anything to constrain."""
-        texts = self._bans or self._missing or self._biases
-        return bool(texts or self._ngrams or self._guard or self._words or self._config.min_tokens or self.allowed)
+        return self.words is not None or self.has_others
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there is anything to constrain but words."""
+        return bool(self._always or self._missing or self.allowed)
 
     def read(self, ids: Sequence[int], start: int = 0) -> None:
         """Takes the tokens of the prompt into account.
@@ -131,8 +137,8 @@ class Constraints:
         if self._ngrams:
             size = self._config.no_repeat_ngram_size
             self._ngrams = self._ngrams.after(more) if start else self._read_ngrams(size, tuple(more))
-        if self._words:
-            self._words.read(ids)
+        if self.words:
+            self.words.read(ids)
 
     def accept(self, id: int) -> None:
         """Takes a generated token into account."""
@@ -140,8 +146,8 @@ class Constraints:
         self.allowed = []
         if self._guard:
             self._guard.accept(id)
-        if self._words:
-            self._words.accept(id)
+        if self.words:
+            self.words.accept(id)
         if self._bans:
             self._bans = [(phrase, phrase.follow(state, [id])) for phrase, state in self._bans]
         if self._missing:
@@ -155,11 +161,17 @@ class Constraints:
         """Returns a copy that can be continued with other tokens."""
         twin = copy.copy(self)  # the other attributes are replaced, never changed
         twin._guard = self._guard and self._guard.fork()
-        twin._words = self._words and self._words.fork()
+        twin.words = self.words and self.words.fork()
         return twin
 
     def apply(self, logits: np.ndarray) -> None:
         """Changes the logits [V] of the next token in place."""
+        self.apply_others(logits)
+        if self.words:
+            self.words.apply(logits)
+
+    def apply_others(self, logits: np.ndarray) -> None:
+        """As `apply`, but for `words`, which comes after the others."""
         self._add_biases(logits)
         self._pull(logits)
         self._forbid(logits)
@@ -171,6 +183,8 @@ class Constraints:
         """
         self._add_biases(log_probs)
         self._forbid(log_probs)
+        if self.words:
+            self.words.apply(log_probs)
 
     def guide(self, scores: np.ndarray) -> None:
         """Adds to scores [V], in place, the gain of each token towards the required texts.
@@ -196,7 +210,7 @@ class Constraints:
             logits[advancing] += self._strength * shares
 
     def _forbid(self, logits: np.ndarray) -> None:
-        """Sets the logits of tokens that may not come next to -inf, and changes nothing else."""
+        """Sets the logits of tokens that may not come next to -inf, but for `words`, and changes nothing else."""
         if self._missing or self._drawn < self._config.min_tokens:
             logits[self._eos_id] = -np.inf
         forbidden = [phrase.completing(state) for phrase, state in self._bans]
@@ -211,8 +225,6 @@ class Constraints:
             _keep(logits, self.allowed)
         if self._missing or self._spelled:
             self._spell(logits)
-        if self._words:
-            self._words.apply(logits)
 
     def _spell(self, logits: np.ndarray) -> None:
         """Allows only the next token of the missing texts once there is room for nothing else."""

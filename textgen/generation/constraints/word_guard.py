@@ -17,7 +17,7 @@ import numpy as np
 
 from textgen.dataset.word_filter import LONGEST_WORD, SPACE
 from textgen.generation.constraints.partial_word import FREE, continued, is_word, kind_before, letters_or_none
-from textgen.generation.constraints.word_tokens import WordTokens
+from textgen.generation.constraints.word_tokens import Before, WordTokens
 
 
 class WordGuard:
@@ -50,12 +50,22 @@ class WordGuard:
     def allowed(self) -> np.ndarray:
         """Returns which tokens may come next, bool [V]."""
         if self._now is None:
-            word = FREE if self._is_free else self._word
-            if not self._own.words:
-                self._now = self._tokens.allowed(word, self._pending)
+            word, pending = before = self._before
+            if self._adds_nothing:
+                (self._now,) = self._tokens.allowed.of([before])
             else:
-                self._now = self._tokens.fits_with(self._own, word, self._pending) & self._own.sound[kind_before(word)]
+                self._now = self._tokens.fits_with(self._own, word, pending) & self._own.sound[kind_before(word)]
         return self._now
+
+    @property
+    def _before(self) -> Before:
+        return FREE if self._is_free else self._word, self._pending
+
+    @property
+    def _adds_nothing(self) -> bool:
+        """Whether the words of the text itself change nothing about the next token."""
+        own = self._own
+        return not own.words or (own.sound is self._tokens.sound and not own.rests(self._before[0]))
 
     def apply(self, logits: np.ndarray) -> None:
         """Sets the logits of tokens that may not come next to -inf, in place, unless none would be left."""
@@ -77,6 +87,10 @@ class WordGuard:
 
     def _write(self, letters: str, was_allowed: bool) -> None:
         """Appends the letters of a token, which `allowed` has allowed or not."""
+        if was_allowed and not self._is_free:  # as most tokens are
+            self._word = self._tokens.word_after(self._word, letters)
+            self._is_free = self._word == FREE or len(self._word) > LONGEST_WORD
+            return
         words = continued(self._word, letters)
         if len(words) > 1 and self._is_free and is_word(words[0]) and len(words[0]) <= LONGEST_WORD:
             self._own = self._tokens.own(self._own.words | {words[0]})
@@ -86,3 +100,16 @@ class WordGuard:
             return
         unknown = (self._is_free or not was_allowed) and not self._tokens.begins_with(self._own, self._word)
         self._is_free = self._word == FREE or unknown or len(self._word) > LONGEST_WORD
+
+
+def allowed_together(guards: Sequence[WordGuard]) -> list[np.ndarray]:
+    """Returns `WordGuard.allowed` of several texts, bool [V] each. What is not cached is computed at once."""
+    if len(guards) == 1:
+        return [guards[0].allowed()]
+    for tokens in {guard._tokens for guard in guards}:
+        own = [guard for guard in guards if guard._tokens is tokens and guard._now is None]
+        ordinary = [guard for guard in own if guard._adds_nothing]
+        for guard, allowed in zip(ordinary, tokens.allowed.of([guard._before for guard in ordinary]), strict=True):
+            guard._now = allowed
+        tokens.fits.of([guard._before for guard in own if guard._now is None])
+    return [guard.allowed() for guard in guards]

@@ -13,8 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import takewhile
-from typing import NamedTuple
+from itertools import pairwise, takewhile
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from textgen.dataset.word_filter import (
     letters_of,
     words_in,
 )
+from textgen.generation.constraints.batched_cache import BatchedCache
 from textgen.generation.constraints.partial_word import (
     BEFORE,
     FREE,
@@ -46,7 +47,9 @@ from textgen.tokenizer.tokenizer import Tokenizer
 
 WORDS_KEPT = 1024  # maximum number of unfinished words whose fitting tokens are cached, at one byte a token
 CHANGED_KEPT = 256  # the same for texts in which words of the text itself are possible too
+STEPS_KEPT = 8192  # maximum number of unfinished words and letters of a token after them whose result is cached
 TEXTS_KEPT = 16  # maximum number of prompts whose words are cached for other texts
+NEAR = 2  # length of the beginnings of tokens that are looked up before longer ones
 CONTINUATIONS = range(0x80, 0xC0)  # bytes of a character in UTF-8 after its first one
 
 
@@ -54,22 +57,38 @@ CONTINUATIONS = range(0x80, 0xC0)  # bytes of a character in UTF-8 after its fir
 class _Leads:
     """Letters with which tokens begin, and their beginnings: hash(word + beginning) = hash(word) power + hash."""
 
-    hashes: np.ndarray  # of the beginnings, uint64 [P]
+    hashes: np.ndarray  # of the P beginnings, the shortest first, uint64 [P]
     powers: np.ndarray  # uint64 [P]
-    chains: np.ndarray  # the numbers of all beginnings of each lead, itself last and repeated, [N, longest]
-    ids: np.ndarray  # of the tokens that begin with letters, [M]
-    numbers: np.ndarray  # the lead of each, [M]
+    parents: np.ndarray  # the number of each without its last character, [P]
+    levels: list[slice]  # where the beginnings of each length are, from one character on
+    near: np.ndarray  # the number of the first `NEAR` characters of each longer beginning
+    ends: np.ndarray  # the numbers of the leads after which tokens go on with something else, [E]
+    columns: np.ndarray  # what decides about each token, see `_leads`, [V]
 
-    def after(self, words: Sequence[str]) -> np.ndarray:
-        """The hashes of words so far with each beginning, uint64 [W P]."""
-        return (hashes(words)[:, None] * self.powers + self.hashes).reshape(-1)
+    def known(self, now: np.ndarray, words: WordFilter) -> np.ndarray:
+        """Which beginnings lead to known beginnings of words, after words so far with some hashes [S]: bool [S, P].
 
-    def known(self, found: np.ndarray) -> np.ndarray:
-        """Whether all beginnings of each lead were found after each word, from `found`, bool [W P]: bool [W, N].
-
-        Known beginnings only lead to known ones. This finds out most of those that a Bloom filter reports in error.
+        Known beginnings only lead to known ones. This finds out most of those that a Bloom filter reports in error,
+        and leaves few longer ones to look up.
         """
-        return np.asarray(found.reshape(-1, len(self.hashes))[:, self.chains].all(axis=2))
+        first = len(self.hashes) - len(self.near)
+        found = np.zeros((len(now), len(self.hashes)), bool)
+        found[:, :first] = words.contains(self.after(now, slice(first)).reshape(-1)).reshape(len(now), first)
+        self._chain(found, self.levels[1:NEAR])
+        rows, columns = found[:, self.near].nonzero()
+        columns += first
+        found[rows, columns] = words.contains(now[rows] * self.powers[columns] + self.hashes[columns])
+        self._chain(found, self.levels[NEAR:])
+        return found
+
+    def after(self, now: np.ndarray, numbers: Any) -> np.ndarray:
+        """The hashes of words so far with some of the beginnings, uint64 [S, N]."""
+        return np.asarray(now[:, None] * self.powers[numbers] + self.hashes[numbers])
+
+    def _chain(self, found: np.ndarray, levels: Sequence[slice]) -> None:
+        """Drops those of `found` without their last character is not found."""
+        for level in levels:
+            found[:, level] &= found[:, self.parents[level]]
 
 
 @dataclass(frozen=True)
@@ -97,6 +116,9 @@ class OwnWords:
             return self.words
         begun = [] if word == FREE else spellings(word)
         return frozenset(other[len(start) :] for start in begun for other in self.beginning_with(start))
+
+
+Before = tuple[str, bytes]  # what is before a token: the word so far, and the bytes of an unfinished character after it
 
 
 class Beginning(NamedTuple):
@@ -136,8 +158,9 @@ class WordTokens:
         self._first_byte = tokenizer.first_byte
         self._fit_ids(self.letters)
         self.sound, self._unsound = self._soundness()
-        self.fits = lru_cache(WORDS_KEPT)(self._fits)
-        self.allowed = lru_cache(WORDS_KEPT)(self._allowed)
+        self.fits = BatchedCache(self._fits, WORDS_KEPT)
+        self.allowed = BatchedCache(self._allowed, WORDS_KEPT)
+        self.word_after = lru_cache(STEPS_KEPT)(lambda word, letters: continued(word, letters)[-1])
         self.own = lru_cache(TEXTS_KEPT)(self._own)
         self.unknown = lru_cache(TEXTS_KEPT)(self._unknown)
         self._beginning = lru_cache(TEXTS_KEPT)(self._read)
@@ -181,11 +204,11 @@ class WordTokens:
 
     def _own(self, words: frozenset[str]) -> OwnWords:
         """Words that are possible too, and what follows from them."""
-        sound = self.sound.copy() if words else self.sound
-        for word in words:
-            for length in range(1, len(word) + 1):
-                for id, place in self._unsound.get(word[:length], ()):
-                    sound[place, id] = True
+        beginnings = {word[:length] for word in words for length in range(1, len(word) + 1)}
+        changed = [place for beginning in beginnings for place in self._unsound.get(beginning, ())]
+        sound = self.sound.copy() if changed else self.sound
+        for id, places in changed:
+            sound[places, id] = True
         return OwnWords(words, sorted(words), sound)
 
     def fits_with(self, own: OwnWords, word: str, pending: bytes) -> np.ndarray:
@@ -194,11 +217,11 @@ class WordTokens:
         Most words so far begin none of them. What changes where they do is kept for all texts together.
         """
         rests = own.rests(word)
-        return self._fits_with(rests, word, pending) if rests else self.fits(word, pending)
+        return self._fits_with(rests, word, pending) if rests else self.fits.of([(word, pending)])[0]
 
     def _fits_with_rests(self, rests: frozenset[str], word: str, pending: bytes) -> np.ndarray:
         """`fits`, where the word so far may also go on with one of these, or ends if one of them is ""."""
-        fits = self.fits(word, pending).copy()
+        fits = self.fits.of([(word, pending)])[0].copy()
         if pending:
             for id, letters in self._completing(pending):
                 fits[id] |= any(rest.startswith(letters) if is_letters(letters) else not rest for rest in rests)
@@ -210,39 +233,49 @@ class WordTokens:
             fits[self._partial] |= not rest or not rest[0].isascii()
         return fits
 
-    def _allowed(self, word: str, pending: bytes) -> np.ndarray:
-        """Which tokens may follow the letters of a word, bool [V]."""
-        return self.fits(word, pending) & self.sound[kind_before(word)]
+    def _allowed(self, befores: Sequence[Before]) -> list[np.ndarray]:
+        """Which tokens may follow the letters of each word, bool [V] each."""
+        kinds = [kind_before(word) for word, _ in befores]
+        return [fits & self.sound[kind] for fits, kind in zip(self.fits.of(befores), kinds, strict=True)]
 
-    def _fits(self, word: str, pending: bytes) -> np.ndarray:
-        """Which tokens go on with a word, or end it, so that it is a known one; bool [V].
+    def _fits(self, befores: Sequence[Before]) -> list[np.ndarray]:
+        """Which tokens go on with each word, or end it, so that it is a known one; bool [V] each."""
+        ordinary = [word for word, pending in befores if word != FREE and not pending]
+        found = iter(self._fits_after(ordinary) if ordinary else [])
+        return [
+            next(found).copy()  # a view would keep those of all the others in memory
+            if word != FREE and not pending
+            else self._fits_within(word, pending)
+            for word, pending in befores
+        ]
 
-        Args:
-            word: The word so far.
-            pending: The bytes of an unfinished character after it.
-        """
+    def _fits_within(self, word: str, pending: bytes) -> np.ndarray:
+        """`_fits` after a part of a character, and of a word that is free."""
         fits = np.ones(len(self.letters), bool)
-        if word == FREE:
-            return fits
-        if pending:
+        if word != FREE:
             for id, letters in self._completing(pending):
                 fits[id] = self.begins(word + letters) if is_letters(letters) else self.is_whole(word)
-            return fits
-        words = spellings(word)
-        end, wide = np.array([ord(END)]), np.array([ord(WIDE)])
-        now = hashes(words) if is_word(word) else np.zeros(0, np.uint64)
-        starts, endings = self._going_on.after(words), self._ending.after(words)
-        whole = endings.reshape(len(words), -1)[:, self._ending.chains[:, -1]].reshape(-1)
-        tests = [starts, endings, extended(whole, end), extended(now, end), extended(now, wide)]
-        found = np.split(self.words.contains(np.concatenate(tests)), np.cumsum([len(test) for test in tests])[:-1])
-        going_on = self._going_on.known(found[0]).max(axis=0)
-        ending = (self._ending.known(found[1]) & found[2].reshape(len(words), -1)).max(axis=0)
-        fits[self._going_on.ids] = going_on[self._going_on.numbers]
-        fits[self._ending.ids] = ending[self._ending.numbers]
-        if is_word(word):
-            fits[self._without_lead] = found[3].any()
-            fits[self._partial] = found[3].any() or found[4].any()
         return fits
+
+    def _fits_after(self, words: Sequence[str]) -> np.ndarray:
+        """`_fits` after whole characters of words that are not free, bool [W, V]."""
+        spelled = [spellings(word) for word in words]
+        now = hashes([text for texts in spelled for text in texts])  # [S], one or two of each word
+        whole = self._leads.after(now, self._leads.ends)
+        tests = [extended(whole.reshape(-1), np.array([ord(END)]))]
+        tests += [extended(now, np.array([ord(sign)])) for sign in (END, WIDE)]
+        ends, may_end, may_widen = np.split(
+            self.words.contains(np.concatenate(tests)), np.cumsum([len(test) for test in tests])[:-1]
+        )
+        begun = self._leads.known(now, self.words)
+        ending = begun[:, self._leads.ends] & ends.reshape(whole.shape)
+        found = np.concatenate([begun, ending, may_end[:, None], (may_end | may_widen)[:, None]], axis=1)
+        last = np.cumsum([len(texts) for texts in spelled]) - 1  # of the spellings of each word
+        for row in last[np.diff(last, prepend=-1) > 1].tolist():
+            found[row] |= found[row - 1]
+        found = found[last]  # [W, P + E + 2]
+        found[[number for number, word in enumerate(words) if not is_word(word)], -2:] = True
+        return found.take(self._leads.columns, axis=1)
 
     def _completing(self, pending: bytes) -> list[tuple[int, str]]:
         """The tokens that complete a character of which some bytes are there, and the letters that it is."""
@@ -263,7 +296,7 @@ class WordTokens:
             (self._lead_only if lead and lead == text else self._lead_and_more)[lead].append(id)
         self._without_lead = np.array(self._lead_and_more.get("", []), np.int64)
         self._partial = np.array(partial, np.int64)
-        self._going_on, self._ending = _leads(self._lead_only), _leads(self._lead_and_more)
+        self._leads = _leads(letters)
 
     def _soundness(self) -> tuple[np.ndarray, dict[str, list[tuple[int, slice]]]]:
         """`sound`, and the places in it that only an unknown beginning at the end of a token makes unsound."""
@@ -308,20 +341,29 @@ def word_tokens(tokenizer: Tokenizer, words: WordFilter | None) -> WordTokens | 
     return None if words is None or tokenizer.tokenizer == "word" else WordTokens(tokenizer, words)
 
 
-def _leads(ids: dict[str, list[int]]) -> _Leads:
-    """The leads of tokens, "" left out."""
-    leads = [lead for lead in ids if lead]
-    longest = max(map(len, leads), default=1)
-    starts = sorted({lead[:length] for lead in leads for length in range(1, len(lead) + 1)}) or [SPACE]
+def _leads(letters: Sequence[str | None]) -> _Leads:
+    """The leads of tokens with these letters, "" left out.
+
+    What decides about a token is a number below P, that of its lead, if it has no other letters; P + a number in `ends`
+    if it has; P + E without a lead, and P + E + 1 for a part of a character.
+    """
+    leads = [None if text is None else leading_letters(text) for text in letters]
+    starts = sorted({lead[:length] for lead in leads if lead for length in range(1, len(lead) + 1)}, key=len)
     places = {start: number for number, start in enumerate(starts)}
-    chains = [[places[lead[:length]] for length in range(1, longest + 1)] for lead in leads]
-    powers = np.array([pow(int(MULTIPLIER), len(start), 1 << 64) for start in starts], np.uint64)
-    of_tokens = [id for lead in leads for id in ids[lead]]
-    numbers = [number for number, lead in enumerate(leads) for _ in ids[lead]]
+    more = {lead for lead, text in zip(leads, letters, strict=True) if lead and lead != text}
+    ends = {lead: number for number, lead in enumerate(sorted(more), len(starts))}
+    none = len(starts) + len(ends)
+    columns = [
+        none + 1 if lead is None else (places if lead == text else ends)[lead] if lead else none
+        for lead, text in zip(leads, letters, strict=True)
+    ]
+    bounds = [bisect_left(starts, length, key=len) for length in range(1, len(starts[-1]) + 2)] if starts else []
     return _Leads(
         hashes(starts),
-        powers,
-        np.array(chains, np.int64).reshape(len(leads), longest),
-        np.array(of_tokens, np.int64),
-        np.array(numbers, np.int64),
+        np.array([pow(int(MULTIPLIER), len(start), 1 << 64) for start in starts], np.uint64),
+        np.array([places.get(start[:-1], 0) for start in starts], np.int64),
+        [slice(*pair) for pair in pairwise(bounds)],
+        np.array([places[start[:NEAR]] for start in starts if len(start) > NEAR], np.int64),
+        np.array([places[lead] for lead in ends], np.int64),
+        np.array(columns, np.int64),
     )

@@ -28,6 +28,7 @@ class Candidates:
     Attributes:
         given: Logits [B, C]; those below the floor are filtered out.
         ids: Token ids [B, C]; None if they are 0 to C - 1.
+        allowed: Which tokens are not filtered out already, bool [B, C]; None if all of them are left.
         shrinks: Whether only the remaining tokens are carried on once most are filtered out, in the order of their ids.
             Rows with fewer tokens than others are padded with -inf.
     """
@@ -38,6 +39,7 @@ class Candidates:
         ids: np.ndarray | None = None,
         floor: np.ndarray | None = None,
         *,
+        allowed: np.ndarray | None = None,
         shrinks: bool = False,
     ) -> None:
         """Makes candidates from logits.
@@ -46,17 +48,21 @@ class Candidates:
             given: Logits [B, C].
             ids: Token ids [B, C]; by default 0 to C - 1.
             floor: Lowest logit that is kept, [B, 1]; by default all are.
+            allowed: See the attribute.
             shrinks: See the attribute.
         """
         self.given = given
         self.ids = ids
+        self.allowed = allowed
         self.shrinks = shrinks
         self._floor = floor
 
     @cached_property
     def logits(self) -> np.ndarray:
         """The logits [B, C]; -inf where a token is filtered out."""
-        return self.given if self._floor is None else _keep(self.given, self.given >= self._floor)
+        if self._floor is not None:
+            return _keep(self.given, self.at_least(self._floor))
+        return self.given if self.allowed is None else _keep(self.given, self.allowed)
 
     @cached_property
     def highest(self) -> np.ndarray:
@@ -90,14 +96,25 @@ class Candidates:
     def above(self, floor: np.ndarray) -> Candidates:
         """Keeps the tokens whose logit is at least `floor` [B, 1], and always the likeliest."""
         floor = np.maximum(floor, LOWEST if self._floor is None else self._floor, dtype=np.float32)
-        few = self._few(self.given >= floor)
-        left = few or Candidates(self.given, self.ids, floor, shrinks=self.shrinks)
+        few = self._few(self.at_least(floor))
+        left = few or Candidates(self.given, self.ids, floor, allowed=self.allowed, shrinks=self.shrinks)
         left.highest = self.highest
         return left
 
     def only(self, kept: np.ndarray) -> Candidates:
         """Keeps the tokens for which `kept` [B, C] is true."""
         return self._few(kept & (self.logits > -np.inf)) or self.with_logits(_keep(self.logits, kept))
+
+    def of_rows(self, rows: np.ndarray) -> Candidates:
+        """Returns the tokens of some rows, before any floor."""
+        return Candidates(self.given[rows], allowed=None if self.allowed is None else self.allowed[rows])
+
+    def at_least(self, floor: np.ndarray | float) -> np.ndarray:
+        """Returns which tokens are allowed and have at least this logit, bool [B, C]."""
+        kept = np.asarray(self.given >= floor)
+        if self.allowed is not None:
+            kept &= self.allowed
+        return kept
 
     def _few(self, kept: np.ndarray) -> Candidates | None:
         """The kept tokens without gaps if they are few, otherwise None."""
@@ -152,7 +169,9 @@ def temperature(
 def top_k(candidates: Candidates, k: np.ndarray) -> Candidates:
     """Keeps the k likeliest tokens; 0 keeps all."""
     if ((k > 0) & (k <= GROUPS)).all() and candidates.given.shape[-1] >= 2 * GROUPS:
-        candidates = candidates.above(_below_kth(candidates.given, k))
+        candidates = candidates.above(
+            _below_kth(candidates.given if candidates.allowed is None else candidates.logits, k)
+        )
     size = candidates.logits.shape[-1]
     ranks = np.where((k > 0) & (k < size), size - k, 0)  # [B, 1]
     floor = np.take_along_axis(np.sort(candidates.logits, axis=-1), ranks, axis=-1)
@@ -192,14 +211,13 @@ def top_n_sigma(candidates: Candidates, n: np.ndarray) -> Candidates:
 
     Tang et al. 2024, arXiv:2411.07641. The deviation is that of the logits that are left.
     """
-    size = candidates.logits.shape[-1]
-    deviations = candidates.logits - candidates.highest  # [B, C]
-    impossible = np.flatnonzero(deviations == -np.inf)
-    missing = np.bincount(impossible // size, minlength=len(deviations))[:, None]
-    count = (size - missing).astype(np.float32)  # [B, 1]
-    np.put(deviations, impossible, 0.0)
+    possible = candidates.logits > -np.inf  # [B, C]
+    bits = -possible.astype(np.int32)  # all of a number where a token is possible, otherwise none
+    count = np.array([[np.count_nonzero(row)] for row in possible], np.float32)  # [B, 1]; quicker than by `axis`
+    deviations = candidates.logits - candidates.highest
+    deviations.view(np.int32)[:] &= bits  # -inf becomes 0
     deviations -= np.einsum("bv->b", deviations)[:, None] / count  # from the mean
-    np.put(deviations, impossible, 0.0)
+    deviations.view(np.int32)[:] &= bits
     sigma = np.sqrt(np.einsum("bv,bv->b", deviations, deviations)[:, None] / count)
     return candidates.above(np.where(n > 0.0, candidates.highest - n * sigma, -np.inf))
 
@@ -270,11 +288,11 @@ def draw_plainly(candidates: Candidates, log_min_p: float | None, t: float, unif
     Returns:
         The token id.
     """
-    logits, highest = candidates.given[0], candidates.highest[0, 0]
+    highest = candidates.highest[0, 0]
     if log_min_p is None:
-        return _inverse_cdf_of_row(np.exp(logits / t - highest / t), uniform)
-    (ids,) = (logits >= highest + log_min_p).nonzero()
-    return int(ids[_inverse_cdf_of_row(np.exp(logits[ids] / t - highest / t), uniform)])
+        return _inverse_cdf_of_row(np.exp(candidates.logits[0] / t - highest / t), uniform)
+    (ids,) = candidates.at_least(highest + log_min_p)[0].nonzero()
+    return int(ids[_inverse_cdf_of_row(np.exp(candidates.given[0, ids] / t - highest / t), uniform)])
 
 
 def inverse_cdf(weights: np.ndarray, share: np.ndarray) -> np.ndarray:

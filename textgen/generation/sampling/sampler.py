@@ -13,6 +13,7 @@ import numpy as np
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.generation.config import SamplingConfig, sampler_names
 from textgen.generation.constraints.constraints import Constraints
+from textgen.generation.constraints.word_guard import WordGuard, allowed_together
 from textgen.generation.constraints.word_tokens import WordTokens
 from textgen.generation.sampling.logit_filters import Candidates
 from textgen.generation.sampling.sampler_chain import Chain
@@ -180,25 +181,58 @@ class Sampler:
         require_finite(candidates.highest)
         active = [row for row, constraints in enumerate(self.constraints) if constraints.active]
         self.blocked = np.zeros(len(logits), bool)
-        for row in active:
-            self.constraints[row].apply(logits[row])
-            if np.max(logits[row]) == -np.inf:
-                self.blocked[row] = True
-                logits[row, self._eos_id] = 0.0
         if active:
-            candidates = Candidates(logits)
+            candidates = self._constrained(logits)
         if len(self._chains) == 1:
             ids = self._chains[0][1].draw(candidates)
         else:
             ids = np.zeros(len(logits), np.int32)
             for rows, chain in self._chains:
-                ids[rows] = chain.draw(Candidates(logits[rows]))
+                ids[rows] = chain.draw(candidates.of_rows(rows))
         for row in active:
             self.constraints[row].accept(int(ids[row]))
         self.states = self._characters.after[self.states, ids]
         return ids
 
+    def _constrained(self, logits: np.ndarray) -> Candidates:
+        """What constraints leave of logits [B, V], which are changed in place; decides which texts are `blocked`."""
+        for row, constraints in enumerate(self.constraints):
+            if constraints.has_others:
+                constraints.apply_others(logits[row])
+        candidates = allowed_candidates(logits, [constraints.words for constraints in self.constraints])
+        self.blocked = candidates.highest[:, 0] == -np.inf
+        if self.blocked.any():
+            logits[self.blocked, self._eos_id] = 0.0
+            if candidates.allowed is not None:
+                candidates.allowed[self.blocked] = True
+            candidates.highest[self.blocked] = 0.0
+        return candidates
+
     def _of_document(self, ids: Sequence[int]) -> Sequence[int]:
         """The tokens after the last end of a document."""
         start = len(ids) - list(reversed(ids)).index(self._eos_id) if self._eos_id in ids else 0
         return ids[start:]
+
+
+def allowed_candidates(logits: np.ndarray, guards: Sequence[WordGuard | None]) -> Candidates:
+    """Returns the next tokens of several texts that their guards allow: all where none would be left.
+
+    Args:
+        logits: Logits [B, V].
+        guards: The guard of each text, None without one; [B].
+    """
+    guarded = [row for row, guard in enumerate(guards) if guard]
+    if not guarded:
+        return Candidates(logits)
+    allowed = np.ones(logits.shape, bool)
+    for row, own in zip(guarded, allowed_together([guard for guard in guards if guard]), strict=True):
+        allowed[row] = own
+    likeliest, rows = logits.argmax(axis=-1), np.arange(len(logits))
+    highest = logits[rows, likeliest]
+    if (rows := rows[~allowed[rows, likeliest]]).size:
+        left = np.where(allowed[rows], logits[rows], np.float32(-np.inf)).max(axis=-1)
+        allowed[rows[left == -np.inf]] = True
+        highest[rows] = np.where(left > -np.inf, left, highest[rows])
+    candidates = Candidates(logits, allowed=allowed)
+    candidates.highest = highest[:, None]
+    return candidates
