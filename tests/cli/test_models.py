@@ -318,7 +318,7 @@ def test_a_copy_is_compressed_and_the_model_stays(own: Path) -> None:
     found = json.loads(result.stdout)
     assert (found["name"], found["precision"], found["cost_unit"]) == ("small", "float16", "token")
     assert found["bytes_after"] < found["bytes_before"]
-    assert found["same_top"] > 0.99
+    assert found["same_top_fraction"] > 0.99
     assert {path: path.read_bytes() for path in (own / "tiny").iterdir()} == files
     assert run("score", "small", "-", stdin="The cat").exit_code == 0
     taken = run("models", "compress", "tiny", "--out", "small")

@@ -12,6 +12,7 @@ from streams import EOS, PAD, stream_in
 
 from textgen.errors import ConfigError
 from textgen.evaluation.exactness import Exactness, exactness
+from textgen.model.prediction_change import PredictionChange
 
 V = 30
 LENGTHS = [40, 300, 3, 700]
@@ -40,22 +41,23 @@ def test_numbers_are_their_definition(tmp_path: Path) -> None:
         divergence += (np.exp(log_p) * (log_p - log_q)).sum()
         same += (log_p.argmax(-1) == log_q.argmax(-1)).sum()
     tokens = sum(LENGTHS)
-    assert found.tokens == tokens
+    change = found.change
+    assert change.tokens == tokens
     assert found.perplexity_per_token == pytest.approx(math.exp(nats / tokens), rel=1e-6)
     assert found.exact_perplexity_per_token == pytest.approx(math.exp(exact_nats / tokens), rel=1e-9)
-    assert found.change_percent == pytest.approx(100 * (math.exp((exact_nats - nats) / tokens) - 1), abs=1e-4)
-    assert found.divergence_nats == pytest.approx(divergence / tokens, abs=1e-7)
-    assert found.same_top_token_percent == pytest.approx(100 * same / tokens, abs=0.2)
+    assert change.perplexity_change == pytest.approx(math.exp((exact_nats - nats) / tokens) - 1, abs=1e-6)
+    assert change.divergence_nats == pytest.approx(divergence / tokens, abs=1e-7)
+    assert change.same_top_fraction == pytest.approx(same / tokens, abs=0.002)
     found.check()
 
 
 def test_part_of_a_text(tmp_path: Path) -> None:
     exact, ordinary = both_models("gru", V)
-    assert exactness(ordinary, exact, stream_in(tmp_path, DOCUMENTS, V), PAD, 100).tokens == 96
+    assert exactness(ordinary, exact, stream_in(tmp_path, DOCUMENTS, V), PAD, 100).change.tokens == 96
 
 
-@pytest.mark.parametrize(("change", "divergence"), [(0.31, 0.0), (0.0, 0.0021), (math.nan, 0.0), (0.0, math.nan)])
+@pytest.mark.parametrize(("change", "divergence"), [(0.0031, 0.0), (0.0, 0.0021), (math.nan, 0.0), (0.0, math.nan)])
 def test_too_much_is_refused_with_the_figures(change: float, divergence: float) -> None:
-    Exactness(10.0, 10.0, 0.3, 0.002, 99.0, 5).check()
+    Exactness(10.0, 10.0, PredictionChange(0.003, 0.002, 0.99, 5)).check()
     with pytest.raises(ConfigError, match=r"too much: its perplexity by .*at most \+0.3 %.* nats per token"):
-        Exactness(10.0, 10.0, change, divergence, 99.0, 5).check()
+        Exactness(10.0, 10.0, PredictionChange(change, divergence, 0.99, 5)).check()

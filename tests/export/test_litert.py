@@ -15,7 +15,7 @@ from textgen.errors import SavedModelError
 from textgen.export import litert
 from textgen.export.litert import PREFILL, LiteRTModel, export_litert, export_litert_int8
 from textgen.export.verification import model_logits
-from textgen.model import rounding
+from textgen.model import prediction_change
 from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
 
 PROGRAM = """
@@ -70,7 +70,7 @@ def test_int8_weights_are_smaller_and_close(
     before = path.read_bytes()
     monkeypatch.setattr(litert, "_convert", lambda model, *, is_int8: before)
     monkeypatch.setattr(litert, "with_attachments", lambda data, files: data)  # they are there
-    monkeypatch.setattr(rounding, "MOST_DIVERGENCE", 1e-9)
+    monkeypatch.setattr(prediction_change, "MOST_DIVERGENCE", 1e-9)
     with pytest.raises(
         SavedModelError, match=r"would lose too much by rounding: perplexity .*export the model as litert\."
     ):

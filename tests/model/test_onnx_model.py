@@ -118,10 +118,10 @@ def test_every_opening_is_within_the_ranges() -> None:
 @pytest.mark.parametrize("settings", NETWORKS, ids=lambda each: "-".join(map(str, each.values())))
 def test_int8_predicts_nearly_the_same(settings: dict[str, Any]) -> None:
     config, weights = network(**settings | {"hidden_units": 32, "embedding_dim": 32})
-    _, loss = int8_network(config, weights, openings=[[1]])
-    assert abs(loss.perplexity) <= 0.003
-    assert 0 < loss.kl <= 0.002
-    assert loss.tokens == 2048
+    _, change = int8_network(config, weights, openings=[[1]])
+    assert abs(change.perplexity_change) <= 0.003
+    assert 0 < change.divergence_nats <= 0.002
+    assert change.tokens == 2048
 
 
 def test_int8_does_not_depend_on_the_texts_beside() -> None:
@@ -146,6 +146,6 @@ def test_a_network_that_loses_much_is_told() -> None:
         weights[f"lstm_{layer}/kernel"] *= 8
         weights[f"lstm_{layer}/recurrent_kernel"] *= 8
     weights["head/kernel"] *= 8
-    _, loss = int8_network(config, weights, openings=[[1]])
-    assert not loss.is_small
-    assert loss.kl > 0.002
+    _, change = int8_network(config, weights, openings=[[1]])
+    assert not change.is_small
+    assert change.divergence_nats > 0.002

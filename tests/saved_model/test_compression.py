@@ -19,7 +19,8 @@ from textgen.evaluation.scoring import Scorer
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
-from textgen.saved_model.compression import STEPS, Cost, checked_cost, compress, compressed_copy, cost_of
+from textgen.model.prediction_change import PredictionChange
+from textgen.saved_model.compression import Cost, checked_cost, compress, compressed_copy, cost_of
 from textgen.saved_model.layout import CARD, CONFIG, NGRAMS, TRAINING, WEIGHTS
 from textgen.saved_model.model_card import model_card
 from textgen.saved_model.precision import compressed, restored
@@ -71,7 +72,7 @@ def test_the_cost_on_a_text_is_that_of_the_scorer(saved: ModelFolder) -> None:
     ]
     assert [cost.before, cost.after] == pytest.approx(expected, rel=1e-6)
     assert cost.share == pytest.approx(expected[1] / expected[0] - 1, abs=1e-6)
-    assert (cost.unit, cost.tokens, cost.same_top) == ("byte", len(saved.tokenizer.encode(LINES)), None)
+    assert (cost.unit, cost.tokens, cost.change) == ("byte", len(saved.tokenizer.encode(LINES)), None)
 
 
 def test_the_cost_on_own_text_falls_with_the_levels(saved: ModelFolder) -> None:
@@ -79,8 +80,9 @@ def test_the_cost_on_own_text_falls_with_the_levels(saved: ModelFolder) -> None:
     assert coarse.unit == fine.unit == "token"
     assert 0 < coarse.before < math.log2(saved.tokenizer.vocab_size)
     assert coarse.after > fine.after > fine.before == coarse.before
-    assert coarse.same_top is not None
-    assert 0.9 < coarse.same_top <= 1
+    assert coarse.change is not None
+    assert coarse.after - coarse.before == pytest.approx(coarse.change.divergence_nats / math.log(2))
+    assert 0.9 < coarse.change.same_top_fraction <= 1
     assert cost_of(saved, "int8") == coarse
 
 
@@ -92,7 +94,7 @@ def test_own_text_is_drawn_from_the_model(tmp_path: Path, tokenizer: Tokenizer) 
     save_model(tmp_path / "m", weights, config, TokenizerConfig("char"), CorpusConfig(), tokenizer)
     cost = cost_of(load_model(str(tmp_path / "m")), "int8")
     assert (cost.before, cost.after) == pytest.approx((2.0, 2.0), abs=1e-6)
-    assert cost.tokens == 32 * STEPS
+    assert cost.tokens == 32 * 64
 
 
 @pytest.mark.parametrize("direction", ["backward", "both"])
@@ -156,6 +158,14 @@ def test_a_cost_without_bits() -> None:
     assert Cost("byte", 2.0, 2.01, 5).share == pytest.approx(0.005)
     assert Cost("byte", 0.0, 0.1, 5).share == math.inf
     assert Cost("byte", 0.0, 0.0, 5).share == 0
+
+
+def test_the_names_of_a_cost_do_not_depend_on_what_was_measured() -> None:
+    change = PredictionChange(0.002, 0.001, 0.99, 5)
+    measured, given = Cost("token", 2.0, 2.01, 5, change).to_dict(), Cost("byte", 2.0, 2.01, 5).to_dict()
+    assert measured == {"unit": "token", "before": 2.0, "after": 2.01} | change.to_dict()
+    assert list(given) == list(measured)
+    assert (given["divergence_nats"], given["tokens"]) == (None, 5)
 
 
 # --- Folders -------------------------------------------------------------------------------------------------

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from textgen.errors import ConfigError
-from textgen.model import onnx_int8, onnx_model, rounding
+from textgen.model import onnx_int8, onnx_model, prediction_change
 from textgen.model.compiled_model import CompiledModel
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.onnx_model import OnnxModel
+from textgen.model.prediction_change import PredictionChange
 from textgen.model.reference import initial_weights
-from textgen.model.rounding import Loss
 from textgen.saved_model import saved_model
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model
@@ -45,7 +45,8 @@ def test_it_is_measured_once(saved: ModelFolder, tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         first.step(ids, first.initial_state(1))[0], second.step(ids, second.initial_state(1))[0]
     )
-    assert saved.int8_loss == Loss(**json.loads((entry(tmp_path) / "loss.json").read_text())["loss"])
+    record = json.loads((entry(tmp_path) / "loss.json").read_text())
+    assert saved.int8_loss == PredictionChange(**record["loss"])
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_a_damaged_entry_is_made_again(saved: ModelFolder, tmp_path: Path, damag
 def test_a_network_that_loses_too_much_writes_in_float32(
     saved: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounding, "MOST_DIVERGENCE", 0.0)
+    monkeypatch.setattr(prediction_change, "MOST_DIVERGENCE", 0.0)
     said: list[str] = []
     for _ in range(2):
         assert isinstance(saved.step_model("onnx", said.append), NumpyModel)
@@ -102,9 +103,9 @@ def test_the_network_is_made_for_texts_of_every_label(
     save_model(tmp_path / "loud", weights, config, saved.tokenizer_config, saved.corpus_config, tokenizer)
     openings: list[Any] = []
 
-    def measured(*arguments: Any) -> tuple[bytes, Loss]:
+    def measured(*arguments: Any) -> tuple[bytes, PredictionChange]:
         openings.extend(arguments[-1])
-        return b"", Loss(1.0, 1.0, 0.0, 1)
+        return b"", PredictionChange(1.0, 1.0, 0.0, 1)
 
     monkeypatch.setattr(onnx_int8, "int8_network", measured)
     load_model(str(tmp_path / "loud")).step_model("onnx")

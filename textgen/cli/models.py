@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +120,7 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
     saved = load_model_to_read(model, models_dir)
     loss = saved.int8_loss
     if as_json:
-        output.json_line(saved.record | ({"int8_loss": asdict(loss)} if loss else {}), indent=2)
+        output.json_line(saved.record | ({"int8_loss": loss.to_dict()} if loss else {}), indent=2)
         return
     output.write(model_card(saved.name, saved.record))
     if loss:
@@ -221,12 +220,11 @@ def _report(saved: ModelFolder, made: ModelFolder, cost: Cost, as_json: bool) ->
     before, after = _size_of_weights(saved), _size_of_weights(made)
     if as_json:
         sizes = {"bytes_before": before, "bytes_after": after}
-        costs = asdict(cost)
-        costs = {"cost_unit": costs.pop("unit")} | costs  # `unit` is the number of a cell elsewhere
-        output.json_line({"name": made.name, "precision": made.precision, **sizes, **costs}, indent=2)
+        output.json_line({"name": made.name, "precision": made.precision, **sizes, **cost.to_dict()}, indent=2)
         return
     output.line(f"{made.name}: {before / 1e6:,.1f} MB -> {after / 1e6:,.1f} MB of weights, {made.precision}")
-    top = "" if cost.same_top is None else f"; the likeliest token is the same at {percent(cost.same_top)}"
+    change = cost.change
+    top = f"; the likeliest token is the same at {percent(change.same_top_fraction)}" if change else ""
     output.line(f"cost: {cost}, measured on {counted(cost.tokens, 'token')}{top}")
     if made.folder == saved.folder and has_steps(saved.folder):
         output.note("A resumed run goes on from its checkpoints and saves float32 again once it finds better weights.")

@@ -3,13 +3,13 @@
 Weights are rounded to int8 and what a matrix reads to some thousand levels (`textgen.model.exact_model`), so
 predictions change a little. Three numbers tell how much, on a text that the model has not seen: the perplexity of both,
 the Kullback-Leibler divergence of the exact predictions from the others, and how often both find the same token
-likeliest. Beyond `MOST_CHANGE` or `MOST_DIVERGENCE` a model is refused.
+likeliest. Beyond `MOST_PERPLEXITY` or `MOST_DIVERGENCE` of `textgen.model.prediction_change` a model is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
@@ -19,9 +19,16 @@ from textgen.dataset.batches import Batches
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
 from textgen.evaluation.scoring import perplexity
-from textgen.model.probabilities import MOST_DIVERGENCE, MOST_PERPLEXITY, differences, log_softmax
+from textgen.model.prediction_change import (
+    MOST_DIVERGENCE,
+    MOST_PERPLEXITY,
+    PredictionChange,
+    Predictions,
+    compared,
+)
+from textgen.model.probabilities import log_softmax
+from textgen.wording import percent
 
-MOST_CHANGE = 100 * MOST_PERPLEXITY  # largest change of perplexity in percent
 MAX_TOKENS = 1 << 15  # maximum number of tokens that are scored, spread over the text
 ROWS = 32  # texts side by side, at most
 ROW_TOKENS = 512  # tokens in a row, at least: the first tokens of a row lack their context
@@ -48,31 +55,31 @@ class Exactness:
     Attributes:
         perplexity_per_token: Of the model in float32.
         exact_perplexity_per_token: In exact arithmetic.
-        change_percent: The difference of the two, in percent of the first.
-        divergence_nats: Mean over tokens of the sum of p (log p - log q), p in float32 and q exact.
-        same_top_token_percent: How often both find the same token likeliest.
-        tokens: Tokens scored.
+        change: The change of the predictions by exact arithmetic.
     """
 
     perplexity_per_token: float
     exact_perplexity_per_token: float
-    change_percent: float
-    divergence_nats: float
-    same_top_token_percent: float
-    tokens: int
+    change: PredictionChange
 
     def to_dict(self) -> dict[str, float]:
-        """Returns the fields by name."""
-        return asdict(self)
+        """Returns the fields by name, with those of the change."""
+        return {
+            "perplexity_per_token": self.perplexity_per_token,
+            "exact_perplexity_per_token": self.exact_perplexity_per_token,
+            **self.change.to_dict(),
+        }
 
     def check(self) -> None:
         """Raises `ConfigError` if the predictions change by more than is allowed."""
-        if self.change_percent <= MOST_CHANGE and self.divergence_nats <= MOST_DIVERGENCE:
+        change = self.change
+        if change.perplexity_change <= MOST_PERPLEXITY and change.divergence_nats <= MOST_DIVERGENCE:
             return
         raise ConfigError(
-            f"Exact arithmetic changes this model too much: its perplexity by {self.change_percent:+.2f} % (at most "
-            f"{MOST_CHANGE:+} %), its predictions by {self.divergence_nats:.4f} nats per token (at most "
-            f"{MOST_DIVERGENCE}). Write without exact arithmetic."
+            "Exact arithmetic changes this model too much: its perplexity by "
+            f"{percent(change.perplexity_change, 2, sign=True)} (at most {percent(MOST_PERPLEXITY, sign=True)}), its "
+            f"predictions by {change.divergence_nats:.4f} nats per token (at most {MOST_DIVERGENCE}). Write without "
+            "exact arithmetic."
         )
 
 
@@ -91,27 +98,13 @@ def exactness(
     Returns:
         The comparison.
     """
-    nats, exact_nats, divergence, same, tokens = 0.0, 0.0, 0.0, 0, 0
-    for log_p, log_q, targets, counts in _predictions(ordinary, exact, stream, pad_id, max_tokens):
-        nats -= float(_chosen(log_p, targets)[counts].sum())
-        exact_nats -= float(_chosen(log_q, targets)[counts].sum())
-        kl, is_same = differences(log_p, log_q)  # [B, T]
-        divergence += float(kl[counts].sum())
-        same += int(np.count_nonzero(is_same[counts]))
-        tokens += int(np.count_nonzero(counts))
-    before, after = perplexity(nats / tokens), perplexity(exact_nats / tokens)
-    change = 100 * float(np.expm1((exact_nats - nats) / tokens))
-    return Exactness(before, after, change, divergence / tokens, 100 * same / tokens, tokens)
-
-
-def _chosen(log_p: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The log probability of each target, [B, T]."""
-    return np.take_along_axis(log_p, targets[:, :, None], axis=-1)[:, :, 0]
+    found = compared(_predictions(ordinary, exact, stream, pad_id, max_tokens))
+    return Exactness(perplexity(found.nats_per_token), perplexity(found.rounded_nats_per_token), found.change)
 
 
 def _predictions(
     ordinary: Predictor, exact: Predictor, stream: TokenStream, pad_id: int, max_tokens: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+) -> Iterator[Predictions]:
     """Log probabilities of both [B, T, V], the targets [B, T], and which of these count, window by window."""
     rows = max(1, min(ROWS, len(stream) // ROW_TOKENS))
     batches = Batches(stream, rows, min(WINDOW, len(stream)), pad_id)

@@ -94,10 +94,10 @@ def export_litert_int8(model: ModelFolder, path: Path, licence: str = "", note: 
     data = with_attachments(_convert(model, is_int8=True), attachments(model, licence, note))
     with quiet():
         written = LiteRTModel(data)
-        loss = check_quality(model, written, str(path), instead="litert")
+        change = check_quality(model, written, str(path), instead="litert")
         written.check_prefill(model.model_config.vocab_size, SAME_INT8)
     write_file(path, data)
-    return f"Wrote {path}: signatures decode and prefill_{PREFILL}, int8: {loss}.{direction_note(model)}"
+    return f"Wrote {path}: signatures decode and prefill_{PREFILL}, int8: {change}.{direction_note(model)}"
 
 
 class LiteRTModel:

@@ -5,15 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from textgen.errors import SavedModelError
-from textgen.model.probabilities import LEAST_SAME_TOP, MOST_DIVERGENCE, MOST_PERPLEXITY
-from textgen.model.rounding import Loss, Network, loss_of
+from textgen.model.prediction_change import (
+    LEAST_SAME_TOP,
+    MOST_DIVERGENCE,
+    MOST_PERPLEXITY,
+    Network,
+    PredictionChange,
+    compared_on_own_text,
+)
 from textgen.wording import percent
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 
-def check_quality(model: ModelFolder, other: Network, what: str, instead: str) -> Loss:
+def check_quality(model: ModelFolder, other: Network, what: str, instead: str) -> PredictionChange:
     """Checks that the predictions of a network are close to those of a model.
 
     Args:
@@ -23,17 +29,17 @@ def check_quality(model: ModelFolder, other: Network, what: str, instead: str) -
         instead: The format to advise.
 
     Returns:
-        The loss of accuracy from its rounding.
+        The change of the predictions by its rounding.
 
     Raises:
         SavedModelError: They are too far apart; the message says how far.
     """
-    tokenizer = model.tokenizer
-    loss = loss_of(model.numpy_model(model.main_direction), other, tokenizer.openings, tokenizer.never_written)
-    if not loss.is_small:
+    network, tokenizer = model.numpy_model(model.main_direction), model.tokenizer
+    change = compared_on_own_text(network, other, tokenizer.openings, tokenizer.never_written).change
+    if not change.is_small:
         raise SavedModelError(
-            f"{what} would lose too much by rounding: {loss} (allowed are {percent(MOST_PERPLEXITY)}, "
+            f"{what} would lose too much by rounding: {change} (allowed are {percent(MOST_PERPLEXITY)}, "
             f"{MOST_DIVERGENCE} and at least {percent(LEAST_SAME_TOP, 0)}). "
             f"Nothing was written: export the model as {instead}."
         )
-    return loss
+    return change

@@ -6,7 +6,7 @@
 - Sums of products of integers are exact, so a text does not depend on those beside it, nor on the number of threads.
 - Gates, states, logits and draws are float32.
 
-A network that loses more than `textgen.model.rounding` allows is not used.
+A network that loses more than `textgen.model.prediction_change` allows is not used.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.onnx_graph import CONTRIB, IR_VERSION, OPSET, RANGE, Float32Products, Graph, Part, step_graph
 from textgen.model.onnx_model import OnnxModel
+from textgen.model.prediction_change import PredictionChange, compared_on_own_text, drawn, spread
 from textgen.model.probabilities import log_softmax
-from textgen.model.rounding import Loss, drawn, loss_of, spread
 
 ROWS, STEPS = 32, 64  # texts written to find the scales, and tokens of each
 LEVELS = 127  # largest magnitude of an integer
@@ -82,8 +82,8 @@ class Int8Products:
 
 def int8_network(
     config: ModelConfig, weights: Mapping[str, np.ndarray], openings: Sequence[Sequence[int]]
-) -> tuple[bytes, Loss]:
-    """Makes the network in int8 and measures what it loses.
+) -> tuple[bytes, PredictionChange]:
+    """Makes the network in int8 and measures how much its predictions change.
 
     Args:
         config: Shape of the network, of one direction.
@@ -91,11 +91,12 @@ def int8_network(
         openings: The tokens that texts begin with, as many for each: without a label, and with each.
 
     Returns:
-        The network as an ONNX file, and its loss.
+        The network as an ONNX file, and the change of its predictions.
     """
     levels = FEWER_LEVELS if _saturates() else LEVELS
     data = step_graph(config, weights, Int8Products(_ranges(config, weights, openings), levels)).SerializeToString()
-    return data, loss_of(NumpyModel(config, weights), OnnxModel(data, config), openings)
+    compared = compared_on_own_text(NumpyModel(config, weights), OnnxModel(data, config), openings)
+    return data, compared.change
 
 
 def _ranges(

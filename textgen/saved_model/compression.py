@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ from textgen.errors import SavedModelError
 from textgen.evaluation.scoring import Score, Scorer
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
-from textgen.model.probabilities import log_softmax
-from textgen.model.rounding import spread
+from textgen.model.prediction_change import PredictionChange, compared_on_own_text
 from textgen.saved_model.creation import check_place
 from textgen.saved_model.layout import CARD, FLOAT32, INT8, NGRAMS, TRAINING, training_bytes
 from textgen.saved_model.model_card import model_card
@@ -32,8 +31,7 @@ from textgen.storage.files import write_own_file
 from textgen.storage.folders import new_folder
 
 LIMIT = 0.005  # maximum share of additional bits
-ROWS, STEPS = 32, 64  # number of texts that the model writes, and of tokens in each
-SEED = 20
+SEED = 20  # of the text that a model writes
 ONLY_FOR_RESUMING = ("tokens", "files", "signature")  # fields of training.json
 PART, PARTS = 1000, 32  # characters in a part that is scored at a time, and maximum number of parts
 
@@ -47,20 +45,25 @@ class Cost:
         before: Bits per unit of the model as it is.
         after: Bits per unit of the compressed model.
         tokens: Number of tokens measured.
-        same_top: Share of tokens where the likeliest one stays the same; None if the text was given.
+        change: The change of the predictions; None if the text was given.
     """
 
     unit: str
     before: float
     after: float
     tokens: int
-    same_top: float | None = None
+    change: PredictionChange | None = None
 
     @property
     def share(self) -> float:
         """The rise of bits as a share of the bits before; infinite if a weight is lost."""
         rise = self.after - self.before
         return rise / self.before if self.before > 0 else math.inf if rise > 0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields by name, with those of the change, which are None if the text was given."""
+        change = self.change.to_dict() if self.change else dict.fromkeys(each.name for each in fields(PredictionChange))
+        return {"cost_unit": self.unit, "before": self.before, "after": self.after} | change | {"tokens": self.tokens}
 
     def __str__(self) -> str:
         return f"{max(100 * self.share, 0):.2g} % more bits per {self.unit} ({self.before:.4f} -> {self.after:.4f})"
@@ -192,30 +195,12 @@ def _cost_in(
 
 def _cost_on_own_text(model: NumpyModel, other: NumpyModel, saved: ModelFolder) -> Cost:
     """The cost on texts that `model` writes, from the beginning of a document, with different labels if it has any."""
-    random = np.random.default_rng(SEED)
-    *read, last = spread(saved.tokenizer.openings, ROWS).T
-    state, other_state = (_after(read, each) for each in (model, other))
-    ids = last
-    entropy = crossed = same = 0.0
-    for _ in range(STEPS):
-        logits, state = model.step(ids, state)
-        other_logits, other_state = other.step(ids, other_state)
-        for each in (logits, other_logits):
-            each[:, saved.tokenizer.never_written] = -1e9
-        p, q = log_softmax(logits.astype(np.float64)), log_softmax(other_logits.astype(np.float64))
-        entropy -= float((np.exp(p) * p).sum())
-        crossed -= float((np.exp(p) * q).sum())
-        same += float((p.argmax(axis=1) == q.argmax(axis=1)).sum())
-        ids = (p + random.gumbel(size=p.shape)).argmax(axis=1).astype(np.int32)
-    tokens = ROWS * STEPS
-    bits = tokens * math.log(2)
-    return Cost("token", entropy / bits, crossed / bits, tokens, same / tokens)
-
-
-def _after(read: list[np.ndarray], model: NumpyModel) -> Any:
-    """The state after some ids [B] each."""
-    state = model.initial_state(ROWS)
-    return model.read(np.stack(read, axis=1), state) if read else state
+    tokenizer = saved.tokenizer
+    found = compared_on_own_text(model, other, tokenizer.openings, tokenizer.never_written, SEED)
+    before, after = (
+        nats / math.log(2) for nats in (found.entropy_nats, found.entropy_nats + found.change.divergence_nats)
+    )
+    return Cost("token", before, after, found.change.tokens, found.change)
 
 
 def _parts(texts: Iterable[str]) -> Iterator[str]:

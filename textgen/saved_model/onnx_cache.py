@@ -2,7 +2,7 @@
 
 cache folder/networks/KEY/
   network.onnx   the network; not there if it loses too much
-  loss.json      what it loses: see `textgen.model.rounding.Loss`
+  loss.json      how much its predictions change: see `textgen.model.prediction_change.PredictionChange`
   MANIFEST.json  size and sha256 of both
 """
 
@@ -13,7 +13,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import numpy as np
 from textgen.errors import SavedModelError, TextgenError
 from textgen.model.config import ModelConfig
 from textgen.model.onnx_model import OnnxModel
-from textgen.model.rounding import Loss
+from textgen.model.prediction_change import PredictionChange
 from textgen.schema import json_object
 from textgen.settings import to_dict
 from textgen.storage.cache_eviction import LOSS, NETWORK, NETWORKS, evict, limit_bytes
@@ -37,7 +37,7 @@ from textgen.wording import Say, silent
 FORMAT = 2  # part of the key: raise it when the files change, so that old entries are not used
 LOSS_BYTES = 1 << 16  # maximum size of loss.json
 
-Entry = tuple[bytes | None, Loss]  # the network, None if it loses too much; and its loss
+Entry = tuple[bytes | None, PredictionChange]  # the network, None if it loses too much; and how much it loses
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class NetworkSource:
         return sha256(repr((*parts, _processor())).encode()).hexdigest()[:32]
 
 
-def int8_writer(source: NetworkSource, say: Say = silent) -> tuple[OnnxModel | None, Loss]:
+def int8_writer(source: NetworkSource, say: Say = silent) -> tuple[OnnxModel | None, PredictionChange]:
     """Returns a network in int8, which is made first if it is not in the cache.
 
     Args:
@@ -79,7 +79,7 @@ def int8_writer(source: NetworkSource, say: Say = silent) -> tuple[OnnxModel | N
         say: Called with a line of text before it is made, and if it cannot be kept.
 
     Returns:
-        The network, None if it would lose too much; and what it loses.
+        The network, None if it would lose too much; and how much its predictions change.
 
     Raises:
         ConfigError: The limit of the cache in the environment is not a size.
@@ -94,12 +94,12 @@ def int8_writer(source: NetworkSource, say: Say = silent) -> tuple[OnnxModel | N
             say("The result is not kept, since the cache folder cannot be written: see TEXTGEN_CACHE.")
         else:
             _keep(folder, source, known, say)
-    data, loss = known
-    return (None if data is None else OnnxModel(data, source.config)), loss
+    data, change = known
+    return (None if data is None else OnnxModel(data, source.config)), change
 
 
-def known_loss(source: NetworkSource) -> Loss | None:
-    """Returns what a network in int8 loses, if that was measured."""
+def known_loss(source: NetworkSource) -> PredictionChange | None:
+    """Returns how much the predictions of a network in int8 change, if that was measured."""
     cache = named_cache_folder()
     known = None if cache is None else _read(cache / NETWORKS / source.key)
     return None if known is None else known[1]
@@ -108,8 +108,8 @@ def known_loss(source: NetworkSource) -> Loss | None:
 def _made(source: NetworkSource) -> Entry:
     from textgen.model.onnx_int8 import int8_network
 
-    data, loss = int8_network(source.config, source.weights(), source.openings)
-    return (data if loss.is_small else None), loss
+    data, change = int8_network(source.config, source.weights(), source.openings)
+    return (data if change.is_small else None), change
 
 
 def _folder(source: NetworkSource) -> Path | None:
@@ -121,12 +121,12 @@ def _folder(source: NetworkSource) -> Path | None:
 
 def _keep(folder: Path, source: NetworkSource, entry: Entry, say: Say) -> None:
     """Writes an entry of the cache, and removes others if there are too many."""
-    data, loss = entry
+    data, change = entry
     limit = limit_bytes()
     sweep_abandoned(folder.parent, TEMPORARY)
     try:
         with filling_cache(), new_folder(folder) as temporary:
-            write_own_file(temporary / LOSS, json_bytes({"model": source.name, "loss": asdict(loss)}))
+            write_own_file(temporary / LOSS, json_bytes({"model": source.name, "loss": change.to_dict()}))
             if data is not None:
                 write_own_file(temporary / NETWORK, data)
         evict(folder.parent, limit)
@@ -140,10 +140,10 @@ def _read(folder: Path) -> Entry | None:
     with suppress(SavedModelError, OSError, ValueError, TypeError, KeyError):
         files: dict[str, Any] = read_manifest(folder)["files"]
         content = json_object(read_file(verified(folder, LOSS, files[LOSS]), LOSS_BYTES))
-        loss = Loss(**content["loss"])
-        data = verified(folder, NETWORK, files[NETWORK]).read_bytes() if loss.is_small else None
+        change = PredictionChange.from_dict(content["loss"])
+        data = verified(folder, NETWORK, files[NETWORK]).read_bytes() if change.is_small else None
         os.utime(folder)  # the entries unused for longest are removed first
-        return data, loss
+        return data, change
     del hold
     return None
 

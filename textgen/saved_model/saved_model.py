@@ -37,7 +37,7 @@ from textgen.model.directions import one_way
 from textgen.model.exact_model import ExactModel, ExactWeights, exact_weights
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.onnx_model import is_installed, require_onnx
-from textgen.model.rounding import Loss
+from textgen.model.prediction_change import PredictionChange
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.arrays import read_integers, read_weights
 from textgen.saved_model.bases import is_base
@@ -244,14 +244,14 @@ class ModelFolder:
         if runtime == NUMPY or (runtime == AUTO and not self._gains_by_onnx):
             return self.numpy_model()
         require_onnx()
-        writer, loss = int8_writer(self._source, say)
+        writer, change = int8_writer(self._source, say)
         if writer is None and runtime != AUTO:
-            say(f"In 8 bits {self.name} would write something else ({loss}), so NumPy writes in float32.")
+            say(f"In 8 bits {self.name} would write something else ({change}), so NumPy writes in float32.")
         return writer or self.numpy_model()
 
     @property
-    def int8_loss(self) -> Loss | None:
-        """What writing in 8 bits by ONNX Runtime loses; None if it was not measured yet on this machine."""
+    def int8_loss(self) -> PredictionChange | None:
+        """How much writing in 8 bits by ONNX Runtime changes predictions; None if this machine did not measure it."""
         return known_loss(self._source) if is_installed() and "forward" in self.model_config.directions else None
 
     @property

@@ -1,0 +1,121 @@
+"""How much rounding changes predictions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from exact_models import config_of
+from networks import random_weights
+
+from textgen.model.numpy_model import NumpyModel
+from textgen.model.prediction_change import Comparison, PredictionChange, compared, compared_on_own_text
+from textgen.model.probabilities import log_softmax
+
+
+class Shifted:
+    """A network whose logits are those of another times a factor."""
+
+    def __init__(self, network: NumpyModel, factor: float) -> None:
+        self.network, self.factor = network, factor
+
+    def initial_state(self, batch_size: int) -> Any:
+        return self.network.initial_state(batch_size)
+
+    def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        logits, state = self.network.step(ids, state)
+        return logits * self.factor, state
+
+
+def network() -> NumpyModel:
+    config = config_of("lstm")
+    return NumpyModel(config, random_weights(config, scale=0.25))
+
+
+def change_by(rounded: Any, openings: list[list[int]], never: Sequence[int] = (2,)) -> PredictionChange:
+    return compared_on_own_text(network(), rounded, openings, never).change
+
+
+def test_numbers_are_their_definition() -> None:
+    """Of tokens that count, in parts of any shape."""
+    rng = np.random.default_rng(0)
+    parts = [
+        (*log_softmax(rng.normal(size=(2, *shape, 5))), rng.integers(5, size=shape), rng.random(shape) < 0.7)
+        for shape in ((4, 3), (6,))
+    ]
+    found = compared(parts)
+    nats, rounded_nats, entropy, divergence, same = [], [], [], [], []
+    for log_p, log_q, targets, counts in parts:
+        for place in np.argwhere(counts):
+            p, q, target = log_p[tuple(place)], log_q[tuple(place)], targets[tuple(place)]
+            nats.append(-p[target])
+            rounded_nats.append(-q[target])
+            entropy.append(-sum(math.exp(one) * one for one in p))
+            divergence.append(sum(math.exp(one) * (one - other) for one, other in zip(p, q, strict=True)))
+            same.append(p.argmax() == q.argmax())
+    rise = math.exp(np.mean(rounded_nats) - np.mean(nats)) - 1
+    change = PredictionChange(
+        pytest.approx(rise), pytest.approx(np.mean(divergence)), pytest.approx(np.mean(same)), len(same)
+    )
+    means = (pytest.approx(np.mean(each)) for each in (nats, rounded_nats, entropy))
+    assert found == Comparison(*means, change)
+
+
+def test_records_of_older_versions_are_read() -> None:
+    change = PredictionChange(0.002, 0.001, 0.99, 2048)
+    assert PredictionChange.from_dict({"perplexity": 0.002, "kl": 0.001, "same_top": 0.99, "tokens": 2048}) == change
+    assert PredictionChange.from_dict(change.to_dict()) == change
+    with pytest.raises(TypeError):
+        PredictionChange.from_dict({"kl": 0.001})
+
+
+def test_a_network_that_is_sharper_differs_the_more_the_sharper_it_is() -> None:
+    same = change_by(network(), [[3, 1]])
+    assert same == PredictionChange(0, 0, 1, 2048)
+    assert same.is_small
+    near, far = (change_by(Shifted(network(), factor), [[3, 1]]) for factor in (1.1, 2))
+    assert 0 < near.divergence_nats < far.divergence_nats
+    assert near.same_top_fraction == far.same_top_fraction == 1
+
+
+def test_a_token_that_is_never_written_does_not_count() -> None:
+    class Other(Shifted):
+        def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+            logits, state = self.network.step(ids, state)
+            logits[:, 2] += 9
+            return logits, state
+
+    assert change_by(Other(network(), 1), [[1]], never=[]).divergence_nats > 1
+    assert change_by(Other(network(), 1), [[1]]).divergence_nats == 0
+
+
+def test_texts_begin_with_each_opening() -> None:
+    class Other(Shifted):
+        def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+            logits, state = self.network.step(ids, state)
+            logits[ids == 2] *= 2
+            return logits, state
+
+    first, other = (change_by(Other(network(), 1), [[3, id]]).divergence_nats for id in (1, 2))
+    both = change_by(Other(network(), 1), [[3, 1], [3, 2]]).divergence_nats
+    assert first == 0
+    assert 0 < both < other
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"perplexity_change": -0.004},
+        {"perplexity_change": 0.004},
+        {"divergence_nats": 0.003},
+        {"same_top_fraction": 0.96},
+    ],
+)
+def test_bounds(bad: dict[str, Any]) -> None:
+    good = PredictionChange(0.002, 0.001, 0.99, 2048)
+    assert good.is_small
+    assert not replace(good, **bad).is_small
