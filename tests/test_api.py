@@ -25,7 +25,6 @@ import textgen
 from textgen import api
 from textgen.cli import textgen as program
 from textgen.evaluation.scores import Scores
-from textgen.generation.stepping import is_exact
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 
@@ -175,7 +174,7 @@ def test_a_runtime_that_is_not_exact_is_refused(result: textgen.TrainingResult, 
         textgen.ConfigError, match=f"^Exact arithmetic is computed by numpy only.*: the runtime {runtime}"
     ):
         textgen.load(result.model, exact=True, runtime=runtime)
-    assert is_exact(textgen.load(result.model, exact=True, runtime="numpy").model)
+    assert textgen.load(result.model, exact=True, runtime="numpy").model.exact
 
 
 @pytest.mark.parametrize("exact", [False, True])

@@ -19,10 +19,11 @@ from textgen.generation.decoding import Decoder
 from textgen.generation.generated_text import Generation
 from textgen.generation.generator import Generator
 from textgen.generation.row import Row, TextRow, Token
-from textgen.generation.stepping import StepModel, Stepper
+from textgen.generation.stepping import Stepper
 from textgen.generation.text_state import TextState, join, pick
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
+from textgen.model.protocols import StepModel
 
 TOKENIZER = WordsTokenizer(["The", " cat", " c", "at", "\n\n", "。"])
 V = TOKENIZER.vocab_size
@@ -47,6 +48,8 @@ CONFIGS = [
 
 class OneByOne:
     """A model whose every row is computed alone, so that a text is the same to the last bit in any company."""
+
+    exact = False
 
     def __init__(self, model: StepModel) -> None:
         self._model = model

@@ -20,12 +20,13 @@ from textgen.generation.sampling.logit_filters import Candidates
 from textgen.generation.sampling.random_numbers import row_generator
 from textgen.generation.sampling.sampler_chain import draw, steps_of, transform
 from textgen.generation.sampling.sampler_settings import settings_of
-from textgen.generation.stepping import PROMPT_WINDOW, StepModel
+from textgen.generation.stepping import PROMPT_WINDOW
 from textgen.model import reference
 from textgen.model.compiled_model import CompiledModel
 from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.model.numpy_model import NumpyModel
+from textgen.model.protocols import StepModel
 from textgen.runtime import load_tensorflow
 from textgen.settings import from_dict
 from textgen.tokenizer.tokenizer import ByteTokenizer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from exact_models import config_of
 from networks import random_weights
 
 from textgen.model.numpy_model import NumpyModel
-from textgen.model.prediction_change import Comparison, PredictionChange, compared, compared_on_own_text
+from textgen.model.prediction_change import PredictionChange, compared, compared_on_own_text
 from textgen.model.probabilities import log_softmax
 
 
@@ -58,11 +58,10 @@ def test_numbers_are_their_definition() -> None:
             divergence.append(sum(math.exp(one) * (one - other) for one, other in zip(p, q, strict=True)))
             same.append(p.argmax() == q.argmax())
     rise = math.exp(np.mean(rounded_nats) - np.mean(nats)) - 1
-    change = PredictionChange(
-        pytest.approx(rise), pytest.approx(np.mean(divergence)), pytest.approx(np.mean(same)), len(same)
-    )
-    means = (pytest.approx(np.mean(each)) for each in (nats, rounded_nats, entropy))
-    assert found == Comparison(*means, change)
+    change = (rise, np.mean(divergence), np.mean(same), len(same))
+    assert astuple(found.change) == pytest.approx(change)
+    means = [np.mean(each) for each in (nats, rounded_nats, entropy)]
+    assert [found.nats_per_token, found.rounded_nats_per_token, found.entropy_nats] == pytest.approx(means)
 
 
 def test_records_of_older_versions_are_read() -> None:

@@ -163,7 +163,7 @@ def test_a_cost_without_bits() -> None:
 def test_the_names_of_a_cost_do_not_depend_on_what_was_measured() -> None:
     change = PredictionChange(0.002, 0.001, 0.99, 5)
     measured, given = Cost("token", 2.0, 2.01, 5, change).to_dict(), Cost("byte", 2.0, 2.01, 5).to_dict()
-    assert measured == {"unit": "token", "before": 2.0, "after": 2.01} | change.to_dict()
+    assert measured == {"cost_unit": "token", "before": 2.0, "after": 2.01} | change.to_dict()
     assert list(given) == list(measured)
     assert (given["divergence_nats"], given["tokens"]) == (None, 5)
 

@@ -21,8 +21,8 @@ from textgen.generation.config import RuntimeConfig, SamplingConfig
 from textgen.settings import from_dict, select
 
 if TYPE_CHECKING:
-    from textgen.generation.stepping import StepModel
     from textgen.generation.text_state import StartedModel
+    from textgen.model.protocols import StepModel
     from textgen.saved_model.saved_model import ModelFolder
 
 

@@ -14,8 +14,8 @@ from textgen.corpus.scripts import is_without_spaces
 from textgen.editor.draft import Draft
 from textgen.editor.text_file import NEWLINE, TextFile
 from textgen.errors import TextgenError
-from textgen.generation.stepping import StepModel
 from textgen.generation.suggestions import Suggester, Suggestion
+from textgen.model.protocols import StepModel
 
 HIGHEST = 2.0  # highest temperature that the keys set
 CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters but \n and \t; lone surrogates
@@ -97,6 +97,7 @@ class CancellableModel:
             model: The model.
             cancelled: While this is set, every step raises `Cancelled`.
         """
+        self.exact = model.exact
         self._model = model
         self._cancelled = cancelled
 

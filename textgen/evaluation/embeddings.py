@@ -27,6 +27,7 @@ import numpy as np
 
 from textgen.evaluation.scoring import in_groups, of_like_length
 from textgen.model.probabilities import log_softmax
+from textgen.model.protocols import NextTokenModel
 from textgen.tokenizer.tokenizer import Tokenizer
 
 CONTEXT = 0.5  # length of the recurrent layer's part of a vector; that of the embedding is 1
@@ -34,14 +35,8 @@ Taken = TypeVar("Taken")
 Key = TypeVar("Key")
 
 
-class Model(Protocol):
+class EmbeddingModel(NextTokenModel, Protocol):
     """A network of one direction: `textgen.model.numpy_model.NumpyModel`."""
-
-    def initial_state(self, batch_size: int) -> Any:
-        """Returns the state of `batch_size` texts before their first token."""
-
-    def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """Reads ids int32 [B] and returns the logits [B, V] of the next tokens and the state after."""
 
     def last_hidden(self, state: Any) -> np.ndarray:
         """Returns the output of the last recurrent layer, [B, H]."""
@@ -75,7 +70,7 @@ class TextVectors:
 class Embedder:
     """Computes vectors with the networks of a model, of one direction or both. Keeps nothing between calls."""
 
-    def __init__(self, models: Mapping[str, Model], tokenizer: Tokenizer) -> None:
+    def __init__(self, models: Mapping[str, EmbeddingModel], tokenizer: Tokenizer) -> None:
         self._models = models
         self._tokenizer = tokenizer
 
@@ -135,7 +130,7 @@ class Embedder:
         return [(np.concatenate(parts, axis=1), own) for parts, own in zip(vectors, nats, strict=True)]
 
     def _one_way(
-        self, model: Model, rows: Sequence[Sequence[int]]
+        self, model: EmbeddingModel, rows: Sequence[Sequence[int]]
     ) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:
         """For each row the output of the last layer after each token, [N, H], and the nats of each token, [N]."""
         lengths = np.array([len(row) for row in rows])

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,25 +26,13 @@ from textgen.model.prediction_change import (
     compared,
 )
 from textgen.model.probabilities import log_softmax
+from textgen.model.protocols import FeatureModel
 from textgen.wording import percent
 
 MAX_TOKENS = 1 << 15  # maximum number of tokens that are scored, spread over the text
 ROWS = 32  # texts side by side, at most
 ROW_TOKENS = 512  # tokens in a row, at least: the first tokens of a row lack their context
 WINDOW = 8  # tokens whose predictions are in memory at once (T)
-
-
-class Predictor(Protocol):
-    """A network of one direction in NumPy: `NumpyModel` or `ExactModel` of `textgen.model`."""
-
-    def initial_state(self, batch_size: int) -> Any:
-        """Returns the state of `batch_size` texts before their first token."""
-
-    def features(self, inputs: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """Reads token ids int32 [B, T]: what the output layer reads [B, T, E], and the state after them."""
-
-    def logits(self, features: np.ndarray) -> np.ndarray:
-        """Returns the logits of the next tokens, [..., V]."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +71,7 @@ class Exactness:
 
 
 def exactness(
-    ordinary: Predictor, exact: Predictor, stream: TokenStream, pad_id: int, max_tokens: int = MAX_TOKENS
+    ordinary: FeatureModel, exact: FeatureModel, stream: TokenStream, pad_id: int, max_tokens: int = MAX_TOKENS
 ) -> Exactness:
     """Compares the predictions of two networks on a text.
 
@@ -103,7 +90,7 @@ def exactness(
 
 
 def _predictions(
-    ordinary: Predictor, exact: Predictor, stream: TokenStream, pad_id: int, max_tokens: int
+    ordinary: FeatureModel, exact: FeatureModel, stream: TokenStream, pad_id: int, max_tokens: int
 ) -> Iterator[Predictions]:
     """Log probabilities of both [B, T, V], the targets [B, T], and which of these count, window by window."""
     rows = max(1, min(ROWS, len(stream) // ROW_TOKENS))

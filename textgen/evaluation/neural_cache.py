@@ -11,7 +11,7 @@ Before the second token there is no pair, and p = p_network. Nothing is learned,
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -19,21 +19,6 @@ from textgen.evaluation.config import CacheConfig
 
 Memory = tuple[np.ndarray, np.ndarray]  # h after each of the last N tokens [B, N, E]; the tokens [B, N], -1 for none
 State = tuple[Any, Memory]  # of the network and of the cache
-
-
-class Network(Protocol):
-    """A model that can be combined with a cache: `textgen.model.numpy_model.NumpyModel`."""
-
-    embedding_dim: int
-
-    def initial_state(self, batch_size: int) -> Any:
-        """Returns the state of `batch_size` texts before their first token."""
-
-    def features(self, inputs: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """Reads inputs int32 [B, T] and returns the inputs of the output layer [B, T, E] and the state after."""
-
-    def logits(self, features: np.ndarray) -> np.ndarray:
-        """Returns the logits [..., V] of the next tokens for features [..., E]."""
 
 
 class NeuralCache:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from textgen.model.protocols import ScoringModel
 from textgen.tokenizer.spelling import NAT
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -23,25 +24,6 @@ PADDED = 2  # maximum number of tokens of a batch with padding, as a multiple of
 AHEAD_TEXTS = 512  # texts read before they are sorted into batches of similar length ...
 AHEAD_CHARACTERS = 1 << 20  # ... or fewer if they have this many characters
 WINDOW_LOGITS = 1 << 23  # logits computed at once, B * T * V
-
-
-class ScoringModel(Protocol):
-    """A network of one direction: `textgen.model.numpy_model.NumpyModel`."""
-
-    def initial_state(self, batch_size: int) -> Any:
-        """Returns the state of `batch_size` texts before their first token."""
-
-    def token_losses(self, inputs: np.ndarray, targets: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """Reads tokens and scores the next ones.
-
-        Args:
-            inputs: Token ids, int32 [B, T].
-            targets: The token after each, int32 [B, T].
-            state: The state before the inputs, a nest of arrays [B, ...].
-
-        Returns:
-            The loss of each target, nats [B, T], and the state after the inputs.
-        """
 
 
 @dataclass(frozen=True)

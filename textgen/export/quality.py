@@ -9,17 +9,17 @@ from textgen.model.prediction_change import (
     LEAST_SAME_TOP,
     MOST_DIVERGENCE,
     MOST_PERPLEXITY,
-    Network,
     PredictionChange,
     compared_on_own_text,
 )
+from textgen.model.protocols import NextTokenModel
 from textgen.wording import percent
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 
-def check_quality(model: ModelFolder, other: Network, what: str, instead: str) -> PredictionChange:
+def check_quality(model: ModelFolder, other: NextTokenModel, what: str, instead: str) -> PredictionChange:
     """Checks that the predictions of a network are close to those of a model.
 
     Args:

@@ -17,10 +17,11 @@ from textgen.generation.constraints.word_tokens import WordTokens
 from textgen.generation.row import Row, Token
 from textgen.generation.sampling.exact_chain import choose_cut_exactly
 from textgen.generation.sampling.sampler import Sampler
-from textgen.generation.stepping import StepModel, Stepper, is_exact, log_probs_of, read_all
+from textgen.generation.stepping import Stepper, log_probs_of, read_all
 from textgen.generation.text_state import join, pick
 from textgen.generation.token_healing import Prefixes, choose_cut
 from textgen.model.probabilities import is_finite
+from textgen.model.protocols import StepModel
 from textgen.tokenizer.tokenizer import Tokenizer
 
 
@@ -68,7 +69,7 @@ class Decoder:
         self._prefixes = prefixes
         self._read_ngrams = ngrams
         self._read_words = words
-        self._exact = is_exact(model)
+        self._exact = model.exact
         self._sampler = Sampler([], tokenizer, direction=direction, exact=self._exact)
         self._stepper = _empty(model)
 

@@ -21,9 +21,10 @@ from textgen.generation.generated_text import Generation, Stream, generation_of,
 from textgen.generation.request import Request, later_seed, require_best_of, seeded
 from textgen.generation.row import Row, TextRow, Token
 from textgen.generation.sampling.sampler_settings import DRAWING
-from textgen.generation.stepping import RowByRow, StepModel, is_exact, read_all
+from textgen.generation.stepping import RowByRow, read_all
 from textgen.generation.text_state import TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
+from textgen.model.protocols import StepModel
 from textgen.tokenizer.stream_decoder import check_ids
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -157,7 +158,7 @@ class Generator:
             ConfigError: A setting has no effect in a search, `top_logprobs` is set, or the model is exact.
             TokenizerError: The prompt is not valid text.
         """
-        if is_exact(self.model):
+        if self.model.exact:
             raise ConfigError("A search does not compute in exact arithmetic: draw texts, or use the model without it.")
         config = config or SamplingConfig()
         without_effect = sorted(name for name in DRAWING if getattr(config, name) != getattr(SamplingConfig, name))
@@ -229,7 +230,7 @@ class Generator:
             row_by_row: Whether a text gets the numbers that it gets alone, to the last bit, which is slower. An exact
                 model gives them in any case.
         """
-        model = RowByRow(self.model) if row_by_row and not is_exact(self.model) else self.model
+        model = RowByRow(self.model) if row_by_row and not self.model.exact else self.model
         return Decoder(model, self.tokenizer, self._prefixes, lambda: self.ngrams, words=lambda: self._words)
 
     def row(

@@ -24,15 +24,16 @@ import numpy as np
 
 from textgen.dataset.word_filter import WordFilter
 from textgen.errors import ConfigError
-from textgen.evaluation.scoring import Score, Scorer, ScoringModel
+from textgen.evaluation.scoring import Score, Scorer
 from textgen.generation.config import SamplingConfig
 from textgen.generation.constraints.word_tokens import word_tokens
 from textgen.generation.decoding import Decoder
 from textgen.generation.generator import BATCH_SIZE
 from textgen.generation.request import later_seed, require_best_of, seeded
 from textgen.generation.row import Row
-from textgen.generation.stepping import StepModel, read_all
+from textgen.generation.stepping import read_all
 from textgen.generation.text_state import TextState, join, num_bytes
+from textgen.model.protocols import ScoringModel, StepModel
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
 

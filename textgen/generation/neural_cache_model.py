@@ -5,16 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from textgen.evaluation.config import CacheConfig
-from textgen.evaluation.neural_cache import Network, NeuralCache, State
+from textgen.evaluation.neural_cache import NeuralCache, State
+from textgen.model.protocols import FeatureModel
 
 
 class NeuralCacheModel:
-    """Generates with a network and a neural cache, by the calls of `textgen.generation.stepping.StepModel`.
+    """Generates with a network and a neural cache, by the calls of `textgen.model.protocols.StepModel`.
 
     The contents of the cache are part of a text's state, so each text of a batch has its own.
     """
 
-    def __init__(self, model: Network, config: CacheConfig) -> None:
+    exact = False
+
+    def __init__(self, model: FeatureModel, config: CacheConfig) -> None:
         self._model = model
         self._neural_cache = NeuralCache(config)
 

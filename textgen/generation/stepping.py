@@ -4,50 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from textgen.generation.text_state import join, pick
 from textgen.model import exact_math
 from textgen.model.probabilities import log_softmax, require_finite
+from textgen.model.protocols import StepModel
 
 PROMPT_WINDOW = 256  # tokens of a prompt read at a time
-
-
-class StepModel(Protocol):
-    """A model that is run one step at a time: `NumpyModel`, `CompiledModel` or `ExactModel` of `textgen.model`."""
-
-    def initial_state(self, batch_size: int) -> Any:
-        """Returns the state of `batch_size` texts before their first token: a nest of arrays [B, ...]."""
-
-    def read(self, inputs: np.ndarray, state: Any) -> Any:
-        """Reads several tokens without computing logits.
-
-        Args:
-            inputs: Token ids, int32 [B, T].
-            state: The state before them, a nest of arrays [B, ...].
-
-        Returns:
-            The state after them.
-        """
-
-    def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """Reads one token of each text.
-
-        Args:
-            ids: Token ids, int32 [B].
-            state: The state before them, a nest of arrays [B, ...].
-
-        Returns:
-            The logits of the next tokens, float32 [B, V], and the state after the tokens read. If the model is exact,
-            they are float64 and the same bits on every machine and in every batch.
-        """
-
-
-def is_exact(model: StepModel) -> bool:
-    """Returns whether a model computes in exact arithmetic: see `textgen.model.exact_model`."""
-    return bool(getattr(model, "exact", False))
 
 
 def log_probs_of(model: StepModel, logits: np.ndarray) -> np.ndarray:
@@ -60,7 +26,7 @@ def log_probs_of(model: StepModel, logits: np.ndarray) -> np.ndarray:
     Raises:
         SavedModelError: The logits are not finite.
     """
-    if not is_exact(model):
+    if not model.exact:
         return log_softmax(logits)
     require_finite(logits)
     return exact_math.log_softmax(logits)
@@ -122,6 +88,7 @@ class RowByRow:
 
     def __init__(self, model: StepModel) -> None:
         self._model = model
+        self.exact = model.exact
         self.initial_state = model.initial_state
 
     def read(self, inputs: np.ndarray, state: Any) -> Any:

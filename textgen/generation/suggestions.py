@@ -20,9 +20,9 @@ from textgen.generation.constraints.word_guard import WordGuard
 from textgen.generation.constraints.word_tokens import WordTokens, word_tokens
 from textgen.generation.decoding import Decoder
 from textgen.generation.row import Row
-from textgen.generation.stepping import StepModel
 from textgen.generation.text_state import TextState, num_bytes
 from textgen.model.probabilities import require_finite
+from textgen.model.protocols import StepModel
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
 

@@ -18,6 +18,7 @@ from safetensors.numpy import save as to_safetensors
 
 from textgen.errors import SavedModelError
 from textgen.generation.fingerprint import is_same
+from textgen.model.protocols import StepModel
 from textgen.storage.files import write_file
 
 RECENT = 1024  # tokens kept with a state, for the penalties and bans that look back
@@ -49,10 +50,10 @@ class TextState:
 class StartedModel:
     """A model whose texts begin in a given state, such as one of `textgen.training.state_tuning`."""
 
-    def __init__(self, model: Any, model_state: Any) -> None:
+    def __init__(self, model: StepModel, model_state: Any) -> None:
         self._model_state = model_state
         self.read, self.step = model.read, model.step
-        self.exact = getattr(model, "exact", False)
+        self.exact = model.exact
 
     def initial_state(self, batch_size: int) -> Any:
         """Returns the given state for each of `batch_size` texts."""

@@ -14,7 +14,12 @@ class CompiledModel:
     """A `LanguageModel` with the interface and the results of `textgen.model.numpy_model.NumpyModel`.
 
     Batch size and number of steps are not fixed, so that other sizes are not traced again.
+
+    Attributes:
+        exact: False: it computes in float32.
     """
+
+    exact = False
 
     def __init__(self, model: LanguageModel) -> None:
         state = tf.nest.map_structure(

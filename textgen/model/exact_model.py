@@ -121,7 +121,7 @@ def exact_weights(config: ModelConfig, arrays: Mapping[str, np.ndarray]) -> Exac
 
 
 class ExactModel(SteppedNetwork):
-    """A network in exact arithmetic, by the calls of `textgen.generation.stepping.StepModel`.
+    """A network in exact arithmetic, by the calls of `textgen.model.protocols.StepModel`.
 
     Attributes:
         exact: True: what is drawn from its logits is drawn in exact arithmetic, too.

@@ -96,8 +96,11 @@ class NumpyModel(SteppedNetwork):
     """A network with given weights. `textgen.model.compiled_model.CompiledModel` has the same interface and results.
 
     Attributes:
+        exact: False: it computes in float32.
         embedding_dim: Size of the token embedding (E).
     """
+
+    exact = False
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, np.ndarray], clamps: Sequence[Clamp] = ()) -> None:
         """Arranges the weights.

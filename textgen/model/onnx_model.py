@@ -55,8 +55,11 @@ class OnnxModel:
     """A network with the interface and the states of `textgen.model.numpy_model.NumpyModel`.
 
     Attributes:
+        exact: False: it computes in float32.
         embedding_dim: Size of the token embedding (E).
     """
+
+    exact = False
 
     def __init__(self, graph: bytes, config: ModelConfig) -> None:
         """Loads a graph.

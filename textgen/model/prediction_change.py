@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from textgen.model.probabilities import log_softmax
+from textgen.model.protocols import NextTokenModel
 from textgen.wording import percent
 
 MOST_PERPLEXITY = 0.003  # largest change of perplexity that rounding may cost, as a fraction
@@ -29,16 +30,6 @@ OLD_NAMES = {  # of the fields, in records of older versions
 # Log probabilities of the network and of the rounded one in nats [..., V], the tokens that follow [...], and which of
 # these count, bool [...]
 Predictions = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-
-class Network(Protocol):
-    """A network that reads one token of each text at a time, such as `textgen.model.numpy_model.NumpyModel`."""
-
-    def initial_state(self, batch_size: int) -> Any:
-        """Returns the state of `batch_size` texts before their first token."""
-
-    def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
-        """Reads ids int32 [B]. Returns the logits of the next tokens [B, V], and the state after `ids`."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +116,8 @@ def compared(predictions: Iterable[Predictions]) -> Comparison:
 
 
 def compared_on_own_text(
-    network: Network,
-    rounded: Network,
+    network: NextTokenModel,
+    rounded: NextTokenModel,
     openings: Sequence[Sequence[int]],
     never: Sequence[int] = (),
     seed: int = SEED,
@@ -170,7 +161,7 @@ def drawn(log_probs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _while_writing(
-    networks: tuple[Network, Network],
+    networks: tuple[NextTokenModel, NextTokenModel],
     openings: Sequence[Sequence[int]],
     never: Sequence[int],
     rng: np.random.Generator,

@@ -72,8 +72,8 @@ if TYPE_CHECKING:
     from textgen.evaluation.scoring import Scorer
     from textgen.generation.generator import Generator
     from textgen.generation.infilling import Infiller
-    from textgen.generation.stepping import StepModel
     from textgen.model.language_model import LanguageModel
+    from textgen.model.protocols import StepModel
 
 LEAST_WEIGHTS = 1_000_000  # minimum size for ONNX Runtime; with smaller networks NumPy is as fast
 

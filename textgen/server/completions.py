@@ -12,7 +12,6 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generated_text import CUT, written_ids
 from textgen.generation.generator import Generator
 from textgen.generation.row import TextRow
-from textgen.generation.stepping import is_exact
 from textgen.generation.text_state import TextState
 from textgen.server.answers import Chunks, whole
 from textgen.server.engine import Job
@@ -172,7 +171,7 @@ async def read_state(
         lead = [] if kept or isinstance(prompt, str) else lead_of(generator, prompt)
         root = root_of(owner, generator, label_of(generator, lead, config.label), kept)
         job = Job(row, generator, nobody, root, writes=False)
-        job.row_by_row = not is_exact(generator.model)
+        job.row_by_row = not generator.model.exact
         return await _read(model, job, resources)
 
 

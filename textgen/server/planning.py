@@ -14,7 +14,6 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.fingerprint import Fingerprint
 from textgen.generation.generator import Generator
 from textgen.generation.row import TextRow
-from textgen.generation.stepping import is_exact
 from textgen.generation.text_state import TextState
 from textgen.server.engine import Job
 from textgen.server.failures import ApiError, naming
@@ -209,7 +208,7 @@ def check_kept(kept: KeptState | None, model: ServedModel, generator: Generator)
         return
     made_by = Fingerprint.parse(kept.fingerprint)
     if made_by.weights == model.fingerprint:
-        if is_exact(generator.model):
+        if generator.model.exact:
             raise ApiError(400, 'The state was not read in exact arithmetic: give "exact": false.', param="exact")
         if made_by.is_exact:
             raise ApiError(400, 'The state was read in exact arithmetic: give "exact": true.', param="exact")
@@ -250,7 +249,7 @@ async def _add_choices(
             row.config = replace(first.config, seed=own.seed)
             label = label_of(plan.generator, plan.leads[place], config.label)
             job = Job(row, plan.generator, nobody, root_of(plan.owner, plan.generator, label, plan.kept))
-            job.row_by_row = (repeatable or not plan.writes) and not is_exact(plan.generator.model)
+            job.row_by_row = (repeatable or not plan.writes) and not plan.generator.model.exact
             job.prompt_tokens += len(plan.leads[place])
             plan.choices.append(Choice(len(plan.choices), place, job))
 

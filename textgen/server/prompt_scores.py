@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from textgen.generation.row import likeliest
-from textgen.generation.stepping import StepModel, log_probs_of
+from textgen.generation.stepping import log_probs_of
 from textgen.generation.text_state import TextState
+from textgen.model.protocols import StepModel
 from textgen.server.token_texts import Offsets, alternatives, finite
 
 

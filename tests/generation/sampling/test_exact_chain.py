@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from networks import random_weights
 from plain_fakes import WordsTokenizer
 
+from textgen.editor.session import CancellableModel
 from textgen.errors import ConfigError, SavedModelError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generated_text import Generation
@@ -26,7 +28,7 @@ from textgen.generation.sampling.logit_filters import Candidates
 from textgen.generation.sampling.sampler import Sampler
 from textgen.generation.sampling.sampler_chain import steps_of, transform
 from textgen.generation.sampling.sampler_settings import TRANSFORMS, settings_of
-from textgen.generation.stepping import is_exact
+from textgen.generation.stepping import RowByRow
 from textgen.generation.text_state import StartedModel
 from textgen.generation.token_healing import choose_cut
 from textgen.model.exact_model import ExactModel
@@ -217,5 +219,11 @@ def test_a_search_is_refused(generator: Generator) -> None:
 
 
 def test_models_around_an_exact_one_are_exact(generator: Generator) -> None:
-    assert is_exact(StartedModel(generator.model, generator.start().model_state))
-    assert not is_exact(both_models("lstm")[1])
+    model = generator.model
+    around = [
+        StartedModel(model, generator.start().model_state),
+        RowByRow(model),
+        CancellableModel(model, threading.Event()),
+    ]
+    assert all(each.exact for each in around)
+    assert not RowByRow(both_models("lstm")[1]).exact

@@ -11,13 +11,14 @@ from networks import random_weights
 
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
-from textgen.generation.stepping import StepModel, read_all
+from textgen.generation.stepping import read_all
 from textgen.generation.text_state import pick
 from textgen.model import reference
 from textgen.model.compiled_model import CompiledModel
 from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.model.numpy_model import NumpyModel
+from textgen.model.protocols import StepModel
 from textgen.runtime import load_tensorflow
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
