@@ -15,11 +15,12 @@ import numpy as np
 
 from textgen.model.clamping import VALUES, Clamp, holding, input_part, memory_of, watched_step
 from textgen.model.config import TABLE, ModelConfig
-from textgen.model.numpy_model import QUIET, NumpyModel, State
+from textgen.model.numpy_model import NumpyModel
 from textgen.model.probabilities import require_finite
 from textgen.model.reference.attention import attention_forward
 from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import norm_forward
+from textgen.model.stepped_network import QUIET, State
 
 Array = np.ndarray
 ATTENTION_WINDOW = 128  # steps whose attention is computed at once, to bound memory

@@ -36,7 +36,7 @@ The equations are those of `textgen.model.reference`, in this order of operation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -44,16 +44,14 @@ import numpy as np
 
 from textgen.model.config import SCALE, TABLE, ModelConfig
 from textgen.model.exact_math import exp, sigmoid, tanh, total
-from textgen.model.numpy_model import QUIET, SteppedNetwork
 from textgen.model.reference.cells import CellState, cell_of
 from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import NORM_EPSILON
+from textgen.model.stepped_network import QUIET, Norm, State, Step, SteppedNetwork
 
-State = tuple[CellState, ...]  # of each layer, (h,) or (h, c), [B, H] float64; then that of attention, if any
 EXACT_SUM = (1 << 24) - 1  # float32 represents every integer up to this one
 MOST_LEVELS = 32767  # upper limit of k, so that an input fits into 16 bits
 ROWS = 8  # texts whose gates are computed at once, few enough for the processor's cache
-Step = Callable[[np.ndarray, CellState], CellState]  # x [B, in], state of a layer -> its new state
 
 
 @dataclass(frozen=True)
@@ -139,8 +137,9 @@ class ExactModel(SteppedNetwork):
         self._config = config
         self._table = matrices[TABLE].integers
         self._scales = matrices[TABLE].scales.astype(np.float64)[:, None]  # [V, 1]
-        self._norms = [_norm_of(weights, layer) for layer in range(config.num_layers)]
-        self._layers = [_step_of(weights, layer) for layer in range(config.num_layers)]
+        layers = range(config.num_layers)
+        norms = [_norm_of(weights, layer) for layer in layers]
+        super().__init__([_step_of(weights, layer) for layer in layers], norms, config.residual)
         within = None if config.residual or _is_relu(config) else 1.0  # of the last layer's output
         self._attention = None
         if config.attention:
@@ -167,17 +166,7 @@ class ExactModel(SteppedNetwork):
     @QUIET
     def _features(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """ids int32 [B] -> input of the output layer [B, E], state after them."""
-        x = self._table[ids] * self._scales[ids]  # [B, E] float64
-        new_state = []
-        for step, norm, before in zip(self._layers, self._norms, state, strict=False):
-            below = x
-            if norm:
-                x = _normed(x, *norm)
-            after = step(x, before)
-            x = after[0]  # [B, H]
-            if self._config.residual and x.shape == below.shape:
-                x = x + below
-            new_state.append(after)
+        x, new_state = self._through_layers(self._table[ids] * self._scales[ids], state)  # [B, H] float64
         if self._attention:
             x, after = self._attention(x, state[-1])
             new_state.append(after)
@@ -300,12 +289,12 @@ def _normed(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
     return np.asarray(d / deviation * gamma + beta)
 
 
-def _norm_of(weights: ExactWeights, layer: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """gamma and beta of a layer."""
+def _norm_of(weights: ExactWeights, layer: int) -> Norm | None:
+    """The layer normalization of a layer; None without it."""
     if not weights.config.layer_norm:
         return None
     gamma, beta = (weights.vectors[f"norm_{layer}/{part}"].astype(np.float64) for part in ("gamma", "beta"))
-    return gamma, beta
+    return lambda x: _normed(x, gamma, beta)
 
 
 def _is_relu(config: ModelConfig) -> bool:

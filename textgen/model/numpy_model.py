@@ -9,87 +9,18 @@ the reference.
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 
 import numpy as np
 
 from textgen.model.clamping import Clamp, clamped_step
 from textgen.model.config import TABLE, ModelConfig
-from textgen.model.reference.attention import attention_forward, attention_state
+from textgen.model.reference.attention import attention_forward
 from textgen.model.reference.cells import CellState, CellWeights, cell_of
 from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import norm_forward
-
-State = tuple[CellState, ...]  # of each layer, (h,) or (h, c), [B, H] float32; then that of attention, if any
-QUIET = np.errstate(over="ignore", invalid="ignore")  # sampling checks that logits are finite
-Step = Callable[[np.ndarray, CellState], CellState]  # x [B, in], state of a layer -> its new state
-
-
-def zero_state(config: ModelConfig, batch_size: int) -> State:
-    """The state of a network before the first token: zeros, float32 [B, H] for each layer."""
-    shape = (batch_size, config.hidden_units)
-    arrays = range(cell_of(config).state_size)
-    state: State = tuple(tuple(np.zeros(shape, np.float32) for _ in arrays) for _ in range(config.num_layers))
-    if config.attention:
-        state += (attention_state(batch_size, config.attention, shape[1], np.dtype(np.float32)),)
-    return state
-
-
-class SteppedNetwork(ABC):
-    """A network that computes one token of each text at a time; it reads several tokens one after another."""
-
-    def read(self, inputs: np.ndarray, state: State) -> State:
-        """Reads token ids.
-
-        Args:
-            inputs: Token ids int32 [B, T].
-            state: State before them.
-
-        Returns:
-            The state after them.
-        """
-        for ids in inputs.T:
-            _, state = self._features(ids, state)
-        return state
-
-    def step(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Reads one token of each text.
-
-        Args:
-            ids: Token ids int32 [B].
-            state: State before them.
-
-        Returns:
-            The logits of the next tokens [B, V], and the state after `ids`.
-        """
-        features, state = self._features(ids, state)
-        return self.logits(features), state  # [B, V]
-
-    def features(self, inputs: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """Reads token ids.
-
-        Args:
-            inputs: Token ids int32 [B, T].
-            state: State before them.
-
-        Returns:
-            The inputs of the output layer [B, T, E], and the state after `inputs`.
-        """
-        steps = []
-        for ids in inputs.T:
-            features, state = self._features(ids, state)
-            steps.append(features)
-        return np.stack(steps, axis=1), state  # [B, T, E]
-
-    @abstractmethod
-    def logits(self, features: np.ndarray) -> np.ndarray:
-        """The logits of the next tokens [..., V] from features [..., E]."""
-
-    @abstractmethod
-    def _features(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        """ids int32 [B] -> input of the output layer [B, E], state after them."""
+from textgen.model.stepped_network import QUIET, Norm, State, Step, SteppedNetwork, zero_state
 
 
 class NumpyModel(SteppedNetwork):
@@ -116,8 +47,8 @@ class NumpyModel(SteppedNetwork):
         layers = [_arranged(config, of_layer(weights, f"{config.cell}_{layer}")) for layer in range(config.num_layers)]
         self._free_layers = [step for step, _ in layers]
         self._layer_weights = [own for _, own in layers]
-        self._layers = self._held(clamps)
-        self._norms = [of_layer(weights, f"norm_{layer}") for layer in range(config.num_layers)]
+        norms = [_norm(of_layer(weights, f"norm_{layer}")) for layer in range(config.num_layers)]
+        super().__init__(self._held(clamps), norms, config.residual)
         self._attention = of_layer(weights, "attention")
         narrows = config.hidden_units != config.embedding_dim
         self._projection = (weights["projection/kernel"], weights["projection/bias"]) if narrows else None
@@ -184,17 +115,7 @@ class NumpyModel(SteppedNetwork):
     @QUIET
     def _features(self, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """ids int32 [B] -> input of the output layer [B, E], state after them."""
-        x = self._table[ids]  # [B, E]
-        new_state = []
-        for step, norm, before in zip(self._layers, self._norms, state, strict=False):
-            below = x
-            if norm:
-                x, _ = norm_forward(x, norm["gamma"], norm["beta"])
-            after = step(x, before)
-            x = after[0]  # [B, H]
-            if self._config.residual and x.shape == below.shape:
-                x = x + below
-            new_state.append(after)
+        x, new_state = self._through_layers(self._table[ids], state)  # [B, H]
         if self._attention:
             found, after, _ = attention_forward(x[:, None], state[-1], self._attention)  # [B, 1, H]
             x = found[:, 0]
@@ -208,6 +129,11 @@ class NumpyModel(SteppedNetwork):
 def _columns(head: np.ndarray, kernel: np.ndarray | None) -> np.ndarray:
     """The output weights as [E, V], the faster layout for many texts."""
     return np.ascontiguousarray(head.T) if kernel is None else kernel
+
+
+def _norm(weights: Mapping[str, np.ndarray]) -> Norm | None:
+    """The layer normalization with these weights; None without weights."""
+    return (lambda x: norm_forward(x, weights["gamma"], weights["beta"])[0]) if weights else None
 
 
 def _arranged(config: ModelConfig, weights: CellWeights) -> tuple[Step, CellWeights]:

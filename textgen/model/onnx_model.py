@@ -11,7 +11,7 @@ import numpy as np
 from textgen.errors import ConfigError
 from textgen.machine import num_cores
 from textgen.model.config import ModelConfig
-from textgen.model.numpy_model import State, zero_state
+from textgen.model.stepped_network import State, zero_state
 from textgen.versions import missing, require
 
 LIBRARIES = ("onnx", "onnxruntime")
