@@ -17,6 +17,7 @@ from pathlib import Path
 
 from benchmarking import run_script
 
+from textgen.export.attribution import Attribution
 from textgen.export.html import export_html
 from textgen.saved_model.saved_model import load_model
 
@@ -52,7 +53,7 @@ def build(names: list[str], folder: Path, licence: str, note: str) -> list[Path]
     for name in names:
         model = load_model(name)
         pages.append(folder / f"{model.name}.html")
-        print(export_html(model, pages[-1], licence, note))
+        print(export_html(model, pages[-1], Attribution(licence, note)))
     return pages
 
 

@@ -17,6 +17,7 @@ from textgen import versions
 from textgen.cli import textgen
 from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.export import formats, pytorch
+from textgen.export.attribution import Attribution
 from textgen.export.formats import FORMATS, MARK, check_export, export_folder, export_model, format_for
 from textgen.export.verification import STEPS, check_logits, model_logits
 from textgen.saved_model.saved_model import ModelFolder, load_model
@@ -53,7 +54,7 @@ def test_a_suffix_means_a_format(format_: formats.Format, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("option", ["licence", "note"])
-@pytest.mark.parametrize("name", [name for name, format_ in FORMATS.items() if format_.options])
+@pytest.mark.parametrize("name", [name for name, format_ in FORMATS.items() if format_.keeps_attribution])
 def test_a_text_that_is_not_valid_is_refused(
     name: str, option: str, tiny: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,7 +65,7 @@ def test_a_text_that_is_not_valid_is_refused(
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert result.stderr.replace("--", "").startswith(expected)
     with pytest.raises(ConfigError, match=f"{option} must be valid text"):
-        export_model(FORMATS[name], tiny, tmp_path / "out", **{option: "\ud83d"})
+        export_model(FORMATS[name], tiny, tmp_path / "out", Attribution(**{option: "\ud83d"}))
     assert not list(tmp_path.glob("out*"))
 
 

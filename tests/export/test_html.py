@@ -20,6 +20,7 @@ from pages import HOSTILE, Elements, hostile_model
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.export import html
+from textgen.export.attribution import Attribution
 from textgen.export.html import OPENING, import_html, packed_in, page
 from textgen.export.packing import packed_model
 from textgen.html_page import asset
@@ -42,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Mod
 
 @pytest.fixture(scope="module")
 def written(model: ModelFolder) -> bytes:
-    return page(model, licence="CC BY 4.0 </script>", note="<b>\u2028 & {{csp}}")
+    return page(model, Attribution(licence="CC BY 4.0 </script>", note="<b>\u2028 & {{csp}}"))
 
 
 def run(*arguments: str | Path) -> Result:

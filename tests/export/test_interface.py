@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from exported import CELLS, model_of
 
+from textgen.export.attribution import Attribution
 from textgen.export.interface import attachments, metadata, state_shapes, with_attachments
 from textgen.model.numpy_model import NumpyModel
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
@@ -28,7 +29,7 @@ def test_metadata_name_licence_and_score_where_they_are_known(tmp_path: Path, to
     model = model_of(tmp_path, tokenizer)
     assert not {"licence", "note", "bits_per_byte"} & metadata(model).keys()
     scored = replace(model, training=model.record | {"scores": {"bits_per_byte": 1.5}})
-    found = metadata(scored, licence="CC0", note="poems")
+    found = metadata(scored, Attribution(licence="CC0", note="poems"))
     assert (found["licence"], found["note"], found["bits_per_byte"]) == ("CC0", "poems", 1.5)
 
 

@@ -23,6 +23,7 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.export import onnx as exporter
+from textgen.export.attribution import Attribution
 from textgen.export.interface import metadata
 from textgen.export.onnx import export_onnx
 from textgen.model.config import ModelConfig
@@ -105,7 +106,7 @@ def test_a_pipe_does_not_take_two_files(model_of: Callable[..., ModelFolder], tm
 def test_metadata_and_tokenizer(model_of: Callable[..., ModelFolder], tmp_path: Path) -> None:
     model = model_of(cell="gru")
     model = replace(model, training={"scores": {"bits_per_byte": 1.25}})
-    note = export_onnx(model, tmp_path / "net.onnx", licence="CC0", note="Mine.")
+    note = export_onnx(model, tmp_path / "net.onnx", Attribution(licence="CC0", note="Mine."))
     assert note.startswith(f"Wrote {tmp_path / 'net.onnx'} and {tmp_path / 'net.tokenizer.model'}: input_ids, past.0.h")
     facts = {each.key: each.value for each in onnx.load(tmp_path / "net.onnx").metadata_props}
     found = {name: value if name in TEXTS else json.loads(value) for name, value in facts.items()}

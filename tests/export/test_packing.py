@@ -13,6 +13,7 @@ from networks import random_weights
 
 from textgen.dataset.word_filter import WordFilter
 from textgen.errors import SavedModelError
+from textgen.export.attribution import Attribution
 from textgen.export.packing import MAGIC, MODULES, START, engine_script, packed_model, unpacked
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import CARD, CONFIG, TRAINING, WEIGHTS
@@ -83,7 +84,7 @@ def test_paths_stay_private(tiny: ModelFolder, tmp_path: Path) -> None:
 
 
 def test_header_describes_the_model(tiny: ModelFolder) -> None:
-    header = header_of(packed_model(tiny, "CC0", "Hello </script> \u2028"))
+    header = header_of(packed_model(tiny, Attribution("CC0", "Hello </script> \u2028")))
     assert header["card"]["name"] == "tiny"
     assert (header["card"]["licence"], header["card"]["note"]) == ("CC0", "Hello </script> \u2028")
     assert header["network"]["hidden_units"] == 8

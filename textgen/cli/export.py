@@ -10,6 +10,7 @@ from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import load_model_to_read
 from textgen.cli.options import OutputFile, model_argument, models_dir_option
+from textgen.export.attribution import Attribution
 from textgen.export.formats import FORMATS, check_export, export_model, format_for
 
 
@@ -47,8 +48,9 @@ def export(model: str, file: Path, format_name: str | None, models_dir: Path | N
     format_ = format_for(file, format_name)
     if file.is_dir() and not format_.folder:
         raise click.BadParameter(f"File '{file}' is a directory.", param_hint="'FILE'")
-    options = {name: text for name, text in texts.items() if text is not None}
-    if odd := [name for name in options if name not in format_.options]:
-        raise click.UsageError(f"--{odd[0]} cannot be used with --format {format_.name}.")
+    given = {name: text for name, text in texts.items() if text is not None}
+    if given and not format_.keeps_attribution:
+        raise click.UsageError(f"--{next(iter(given))} cannot be used with --format {format_.name}.")
+    attribution = Attribution(**given)
     check_export(format_, file)
-    output.note(export_model(format_, load_model_to_read(model, models_dir), file, **options))
+    output.note(export_model(format_, load_model_to_read(model, models_dir), file, attribution))

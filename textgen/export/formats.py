@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError, TextgenError
+from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.schema import json_object
-from textgen.settings import check_text
 from textgen.storage.files import check_writable, json_bytes, read_file, write_own_file
 from textgen.storage.folders import new_folder, refuse_nameless
 from textgen.versions import require
@@ -20,7 +20,7 @@ from textgen.versions import require
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
-Write = Callable[..., str]  # a ModelFolder, a path, options
+Write = Callable[..., str]  # a ModelFolder, a path, and an Attribution if the format keeps it
 MARK = "textgen-export.json"  # in each folder that an export wrote: such a folder may be replaced by the next one
 MARK_BYTES = 1 << 10
 
@@ -43,7 +43,7 @@ class Format:
         modules: Modules that must be importable.
         extra: Extra of the textgen package that brings them, such as "onnx".
         folder: Whether a folder is written, not a file.
-        options: Names of the keyword arguments, each a text, that the function takes besides.
+        keeps_attribution: Whether the function takes an `Attribution` besides.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Format:
     modules: tuple[str, ...] = ()
     extra: str = ""
     folder: bool = False
-    options: tuple[str, ...] = ()
+    keeps_attribution: bool = True
 
 
 FORMATS: dict[str, Format] = {
@@ -65,13 +65,13 @@ FORMATS: dict[str, Format] = {
             help="a safetensors file with the state dict of PyTorch layers",
             write="textgen.export.pytorch:export_pytorch",
             suffix=".safetensors",
+            keeps_attribution=False,
         ),
         Format(
             name="html",
             help="one page that writes in a browser, without a server",
             write="textgen.export.html:export_html",
             suffix=".html",
-            options=("licence", "note"),
         ),
         Format(
             name="onnx",
@@ -80,21 +80,18 @@ FORMATS: dict[str, Format] = {
             suffix=".onnx",
             modules=("onnx", "onnxruntime"),
             extra="onnx",
-            options=("licence", "note"),
         ),
         Format(
             name="keras",
             help="a .keras file of layers that Keras has",
             write="textgen.export.keras:export_keras",
             suffix=".keras",
-            options=("licence", "note"),
         ),
         Format(
             name="savedmodel",
             help="a folder in TensorFlow's SavedModel format",
             write="textgen.export.savedmodel:export_savedmodel",
             folder=True,
-            options=("licence", "note"),
         ),
         Format(
             name="litert",
@@ -103,7 +100,6 @@ FORMATS: dict[str, Format] = {
             suffix=".tflite",
             modules=("ai_edge_litert",),
             extra="litert",
-            options=("licence", "note"),
         ),
         Format(
             name="litert-int8",
@@ -112,7 +108,6 @@ FORMATS: dict[str, Format] = {
             variant_of="litert",
             modules=("ai_edge_litert",),
             extra="litert",
-            options=("licence", "note"),
         ),
     )
 }
@@ -186,28 +181,25 @@ def check_export(format_: Format, path: Path) -> None:
         raise TextgenError(f"{path} exists and is not a folder that textgen export wrote: choose another name.")
 
 
-def export_model(format_: Format, model: ModelFolder, path: Path, **options: str) -> str:
+def export_model(format_: Format, model: ModelFolder, path: Path, attribution: Attribution = NO_ATTRIBUTION) -> str:
     """Writes a model in a format.
 
     Args:
         format_: The format, for which `check_export` passed.
         model: The model.
         path: Path of the file or folder.
-        options: Texts for the function that writes; see `Format`.
+        attribution: Licence and note, for a format that keeps them.
 
     Returns:
         One sentence that says what was written.
 
     Raises:
-        ConfigError: A text is not valid Unicode.
         TextgenError: The format cannot express the model, what was written differs from the model, or it cannot be
             written. Nothing is left, and what was at the path is untouched.
     """
-    for name, text in options.items():
-        check_text(name, text)
     module, _, function = format_.write.partition(":")
     write: Write = getattr(import_module(module), function)
-    return write(model, path, **options)
+    return write(model, path, attribution) if format_.keeps_attribution else write(model, path)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import numpy as np
 
 from textgen import __version__
 from textgen.errors import ConfigError, SavedModelError, TextgenError
+from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.export.packing import engine_script, joined, packed_model, unpacked
 from textgen.export.quality import check_quality
 from textgen.html_page import asset, fill, policy
@@ -38,14 +39,13 @@ PAGE_BYTES = 1 << 31  # maximum size of a page that is read
 SCRIPT = ("words", "story", "page")  # modules of the page's own script, in the order in which they use each other
 
 
-def export_html(model: ModelFolder, path: Path, licence: str = "", note: str = "") -> str:
+def export_html(model: ModelFolder, path: Path, attribution: Attribution = NO_ATTRIBUTION) -> str:
     """Writes a model as one page, and checks first what int8 costs, and that the page gives the same weights back.
 
     Args:
         model: The model.
         path: Path of the page. An existing file is replaced.
-        licence: Licence of the model, for its card on the page.
-        note: What its author says about it, for the card.
+        attribution: Licence and note for its card on the page.
 
     Returns:
         What was written, in one sentence.
@@ -55,7 +55,7 @@ def export_html(model: ModelFolder, path: Path, licence: str = "", note: str = "
         SavedModelError: A file of the model is damaged, int8 would cost too much, or the page would hold other weights.
         TextgenError: The file cannot be written.
     """
-    data = page(model, licence, note)
+    data = page(model, attribution)
     if model.precision != INT8:
         check_quality(model, model.exact_model(), str(path), instead="onnx")
     _check(model, data)
@@ -64,7 +64,7 @@ def export_html(model: ModelFolder, path: Path, licence: str = "", note: str = "
     return f"Wrote {path}: {parameters} as int8, {len(data) / 1e6:.1f} MB. Open it in a browser."
 
 
-def page(model: ModelFolder, licence: str = "", note: str = "") -> bytes:
+def page(model: ModelFolder, attribution: Attribution = NO_ATTRIBUTION) -> bytes:
     """Makes the page; the arguments are those of `export_html`."""
     _refuse(model)
     style, script = _asset("page.css"), joined(SCRIPT)
@@ -79,7 +79,7 @@ def page(model: ModelFolder, licence: str = "", note: str = "") -> bytes:
         "style": style,
         "script": script,
         "worker": worker,
-        "model": base64.b64encode(packed_model(model, licence, note)).decode(),
+        "model": base64.b64encode(packed_model(model, attribution)).decode(),
     }
     return fill(_asset("page.html"), parts).encode()
 

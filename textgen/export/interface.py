@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from textgen import __version__
+from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.model.config import ModelConfig
 from textgen.model.reference.cells import cell_of
 from textgen.storage.files import json_bytes
@@ -52,20 +53,19 @@ def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def metadata(model: ModelFolder, licence: str = "", note: str = "") -> dict[str, Any]:
+def metadata(model: ModelFolder, attribution: Attribution = NO_ATTRIBUTION) -> dict[str, Any]:
     """Returns what a program needs to know about an exported network.
 
     Args:
         model: The model.
-        licence: Licence of the model.
-        note: What its author says about it.
+        attribution: Licence and note, which are left out where they are empty.
 
     Returns:
         Values for JSON. `opening` holds the ids to read before the first token of a document, `labels` those ids for
         each label, and `eos_id` is the id that ends a document. `fingerprint` is that of the saved model.
     """
     tokenizer = model.tokenizer
-    scores, texts = model.record.get("scores", {}), {"licence": licence, "note": note}
+    scores = model.record.get("scores", {})
     return {
         "format_version": FORMAT_VERSION,
         "textgen": __version__,
@@ -78,11 +78,11 @@ def metadata(model: ModelFolder, licence: str = "", note: str = "") -> dict[str,
         "eos_id": tokenizer.eos_id,
         "direction": model.main_direction,
         **({"bits_per_byte": scores["bits_per_byte"]} if "bits_per_byte" in scores else {}),
-        **{name: text for name, text in texts.items() if text},
+        **{name: text for name, text in attribution.to_dict().items() if text},
     }
 
 
-def attachments(model: ModelFolder, licence: str = "", note: str = "") -> dict[str, bytes]:
+def attachments(model: ModelFolder, attribution: Attribution = NO_ATTRIBUTION) -> dict[str, bytes]:
     """Returns the files that accompany an exported network, by name: its `metadata`, and a SentencePiece model.
 
     A byte tokenizer has no SentencePiece model, and its labels are in the metadata. The arguments are those of
@@ -90,7 +90,7 @@ def attachments(model: ModelFolder, licence: str = "", note: str = "") -> dict[s
     """
     tokenizer = model.tokenizer
     model_file = {} if tokenizer.tokenizer == "byte" else {MODEL_FILE: tokenizer.serialized}
-    return {METADATA: json_bytes(metadata(model, licence, note)), **model_file}
+    return {METADATA: json_bytes(metadata(model, attribution)), **model_file}
 
 
 def with_attachments(data: bytes, files: Mapping[str, bytes]) -> bytes:

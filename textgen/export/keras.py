@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textgen.errors import ConfigError
+from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.export.interface import attachments, direction_note, state_shapes, with_attachments
 from textgen.export.verification import check_logits
 from textgen.model.config import ModelConfig
@@ -39,14 +40,13 @@ if TYPE_CHECKING:
 CELLS = ("lstm", "gru", "rnn")  # recurrent cells that Keras has too
 
 
-def export_keras(model: ModelFolder, path: Path, licence: str = "", note: str = "") -> str:
+def export_keras(model: ModelFolder, path: Path, attribution: Attribution = NO_ATTRIBUTION) -> str:
     """Writes a model to a `.keras` file.
 
     Args:
         model: The model. Of a model of both directions the forward network is written.
         path: Path of the file. An existing file is replaced.
-        licence: Licence of the model, for the metadata.
-        note: What its author says about it, for the metadata.
+        attribution: Licence and note for the metadata.
 
     Returns:
         What was written, in a sentence or two.
@@ -66,7 +66,7 @@ def export_keras(model: ModelFolder, path: Path, licence: str = "", note: str = 
         file = folder / "model.keras"
         with writing(file):
             keras_network(config, weights).save(file)
-            data = with_attachments(file.read_bytes(), attachments(model, licence, note))
+            data = with_attachments(file.read_bytes(), attachments(model, attribution))
             file.write_bytes(data)
         loaded = keras.models.load_model(file)
         with full_float32():

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textgen.errors import SavedModelError
+from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.export.interface import attachments, direction_note, state_shapes, with_attachments
 from textgen.export.quality import check_quality
 from textgen.export.savedmodel import read_steps, save_module
@@ -50,14 +51,13 @@ SAME = 1e-4  # largest difference between the states after one call of `prefill_
 SAME_INT8 = 0.05  # the same with int8 weights: an activation near half of a step may be rounded either way
 
 
-def export_litert(model: ModelFolder, path: Path, licence: str = "", note: str = "") -> str:
+def export_litert(model: ModelFolder, path: Path, attribution: Attribution = NO_ATTRIBUTION) -> str:
     """Writes a model to a `.tflite` file with float32 weights.
 
     Args:
         model: The model. Of a model of both directions the forward network is written.
         path: Path of the file. An existing file is replaced.
-        licence: Licence of the model, for the metadata.
-        note: What its author says about it, for the metadata.
+        attribution: Licence and note for the metadata.
 
     Returns:
         What was written, in a sentence or two.
@@ -66,7 +66,7 @@ def export_litert(model: ModelFolder, path: Path, licence: str = "", note: str =
         SavedModelError: The weights are damaged, or the file's logits differ from those of the model.
         TextgenError: The file cannot be written.
     """
-    data = with_attachments(_convert(model, is_int8=False), attachments(model, licence, note))
+    data = with_attachments(_convert(model, is_int8=False), attachments(model, attribution))
     with quiet():
         written = LiteRTModel(data)
         check_logits(model, written.logits, str(path))
@@ -75,14 +75,13 @@ def export_litert(model: ModelFolder, path: Path, licence: str = "", note: str =
     return f"Wrote {path}: signatures decode and prefill_{PREFILL}, float32.{direction_note(model)}"
 
 
-def export_litert_int8(model: ModelFolder, path: Path, licence: str = "", note: str = "") -> str:
+def export_litert_int8(model: ModelFolder, path: Path, attribution: Attribution = NO_ATTRIBUTION) -> str:
     """Writes a model to a `.tflite` file with int8 weights.
 
     Args:
         model: The model. Of a model of both directions the forward network is written.
         path: Path of the file. An existing file is replaced.
-        licence: Licence of the model, for the metadata.
-        note: What its author says about it, for the metadata.
+        attribution: Licence and note for the metadata.
 
     Returns:
         What was written and how far its predictions are from those of the model.
@@ -91,7 +90,7 @@ def export_litert_int8(model: ModelFolder, path: Path, licence: str = "", note: 
         SavedModelError: The weights are damaged, or the predictions are too far from those of the model.
         TextgenError: The file cannot be written.
     """
-    data = with_attachments(_convert(model, is_int8=True), attachments(model, licence, note))
+    data = with_attachments(_convert(model, is_int8=True), attachments(model, attribution))
     with quiet():
         written = LiteRTModel(data)
         change = check_quality(model, written, str(path), instead="litert")

@@ -18,6 +18,7 @@ from onnx import helper
 from onnxruntime import InferenceSession
 
 from textgen.errors import ConfigError
+from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.export.interface import attachments, direction_note, metadata
 from textgen.export.verification import check_logits
 from textgen.model.directions import one_way
@@ -32,15 +33,14 @@ STEPS = 256  # tokens whose logits are compared
 LARGEST = (1 << 31) - (1 << 20)  # maximum size of an ONNX file (2 GiB) less a margin
 
 
-def export_onnx(model: ModelFolder, path: Path, licence: str = "", note: str = "") -> str:
+def export_onnx(model: ModelFolder, path: Path, attribution: Attribution = NO_ATTRIBUTION) -> str:
     """Writes the network in float32 to an ONNX file, and the tokenizer beside it.
 
     Args:
         model: The model; of both directions forward is written.
         path: Path of the file. The tokenizer gets its name with `.tokenizer.model` in place of the suffix; an older
             file of that name is removed where the model needs none.
-        licence: Licence of the model, for the metadata.
-        note: What its author says about it, for the metadata.
+        attribution: Licence and note for the metadata.
 
     Returns:
         What was written, in one sentence.
@@ -53,11 +53,11 @@ def export_onnx(model: ModelFolder, path: Path, licence: str = "", note: str = "
     config, weights = one_way(model.model_config, model.weights(), model.main_direction)
     if 4 * config.num_parameters > LARGEST:
         raise ConfigError(f"An ONNX file holds at most 2 GB, and {model.name} has {config.num_parameters:,} weights.")
-    attached, beside = attachments(model, licence, note), path.with_suffix(".tokenizer.model")
+    attached, beside = attachments(model, attribution), path.with_suffix(".tokenizer.model")
     if MODEL_FILE in attached and is_stream(path):
         raise ConfigError(f"{path} takes one file, and the tokenizer of {model.name} would be a second: name a file.")
     graph = step_graph(config, weights, time_axis=True)
-    facts = metadata(model, licence, note)
+    facts = metadata(model, attribution)
     helper.set_model_props(
         graph, {name: value if isinstance(value, str) else json_text(value) for name, value in facts.items()}
     )

@@ -24,6 +24,7 @@ import numpy as np
 
 from textgen.dataset.word_filter import letter_changes
 from textgen.errors import SavedModelError
+from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.generation.config import SamplingConfig
 from textgen.html_page import joined_modules
 from textgen.saved_model.compression import record_of_copy
@@ -66,13 +67,12 @@ MODULES = (  # modules of JavaScript, in the order in which they use each other
 )  # fmt: skip
 
 
-def packed_model(model: ModelFolder, licence: str = "", note: str = "") -> bytes:
+def packed_model(model: ModelFolder, attribution: Attribution = NO_ATTRIBUTION) -> bytes:
     """Packs a model.
 
     Args:
         model: The model. Weights that are not stored as int8 are rounded.
-        licence: Licence of the model, for the card.
-        note: What its author says about it, for the card.
+        attribution: Licence and note for the card.
 
     Returns:
         The packed model.
@@ -85,7 +85,7 @@ def packed_model(model: ModelFolder, licence: str = "", note: str = "") -> bytes
     if WORDS in parts:
         parts[LETTERS] = np.array([4 * code + kind for code, kind in letter_changes()], "<u4").tobytes()
     header: dict[str, Any] = {
-        "card": _card(model, licence, note),
+        "card": _card(model, attribution),
         "network": to_dict(model.model_config),
         "vocabulary": {
             "kind": model.tokenizer.tokenizer,
@@ -218,13 +218,12 @@ def joined(names: Sequence[str]) -> str:
     return joined_modules("textgen.export", "onefile", names)
 
 
-def _card(model: ModelFolder, licence: str, note: str) -> dict[str, Any]:
+def _card(model: ModelFolder, attribution: Attribution) -> dict[str, Any]:
     """What the page says about the model."""
     scores = model.training.get("scores", {})
     return {
         "name": visible(model.name),
-        "licence": licence,
-        "note": note,
+        **attribution.to_dict(),
         "parameters": model.model_config.num_parameters,
         "bits_per_byte": scores.get("bits_per_byte"),
     }

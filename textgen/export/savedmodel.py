@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.export.formats import export_folder
 from textgen.export.interface import attachments, direction_note, state_shapes
 from textgen.export.verification import check_logits
@@ -43,14 +44,13 @@ if TYPE_CHECKING:
 Functions = dict[str, Callable[..., Any]]
 
 
-def export_savedmodel(model: ModelFolder, path: Path, licence: str = "", note: str = "") -> str:
+def export_savedmodel(model: ModelFolder, path: Path, attribution: Attribution = NO_ATTRIBUTION) -> str:
     """Writes a model to a folder in the format of TensorFlow's SavedModel.
 
     Args:
         model: The model. Of a model of both directions the forward network is written.
         path: Path of the folder. A folder that an export wrote is replaced.
-        licence: Licence of the model, for the metadata.
-        note: What its author says about it, for the metadata.
+        attribution: Licence and note for the metadata.
 
     Returns:
         What was written, in a sentence or two.
@@ -64,7 +64,7 @@ def export_savedmodel(model: ModelFolder, path: Path, licence: str = "", note: s
         network = model.network(model.main_direction)
         functions = signatures(network)
     with export_folder(path, "savedmodel") as folder, quiet():
-        _save(network, functions, attachments(model, licence, note), folder, path)
+        _save(network, functions, attachments(model, attribution), folder, path)
         with full_float32():
             check_logits(model, lambda ids: _logits(folder, ids), str(path))
     return f"Wrote {path}: signatures {', '.join(sorted(functions))}.{direction_note(model)}"
