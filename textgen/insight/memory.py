@@ -107,16 +107,25 @@ def _losses(
 
     With `rng` each window follows up to `SHUFFLED` of the tokens before it, in random order: in a short text up to
     half of it, so that there are several windows. Only the columns at `places` are computed.
+
+    Args:
+        reader: The network.
+        ids: The text, [N].
+        full_nats: Loss of the token after each token with the full context, nats [N - 1].
+        length: Tokens of a window.
+        number: Windows, at most, at equal distances.
+        rng: Order of the tokens before a window; None for windows without any.
+        places: Columns to compute.
     """
     last = len(ids) - 1 - length
     before = 0 if rng is None else min(SHUFFLED, last // 2)
-    starts = np.unique(np.linspace(before, last, number).astype(int))
+    starts = np.unique(np.linspace(before, last, number).astype(int))  # [windows]
     windows = np.stack([ids[start : start + length + 1] for start in starts])  # [windows, length + 1]
     state = None
     if rng is not None:
-        beyond = np.stack([rng.permutation(ids[start - before : start]) for start in starts])
+        beyond = np.stack([rng.permutation(ids[start - before : start]) for start in starts])  # [windows, before]
         state = reader.read(beyond, keep=()).state if beyond.size else None
-    features = reader.read(windows[:, :-1], state, keep=()).features
-    full = np.stack([full_nats[start : start + length] for start in starts])[:, places]
+    features = reader.read(windows[:, :-1], state, keep=()).features  # [windows, length, E]
+    full = np.stack([full_nats[start : start + length] for start in starts])[:, places]  # [windows, columns]
     lost = reader.losses(features[:, places], windows[:, 1:][:, places]) - full
     return lost / np.log(2), full / np.log(2)

@@ -46,7 +46,7 @@ class Int8Products:
     def embedding(self, graph: Graph, table: np.ndarray, ids: str) -> str:
         """The rows [B, E] of the table [V, E], which is kept in 8 bits with one scale."""
         scale = np.float32(max(float(np.abs(table).max()), 1e-12) / LEVELS)
-        integers = (np.rint(table / scale) + MIDDLE).astype(np.uint8)
+        integers = (np.rint(table / scale) + MIDDLE).astype(np.uint8)  # [V, E]
         rows = graph("Gather", graph.constant(integers), ids)
         return graph("DequantizeLinear", rows, graph.constant(scale), graph.constant(np.uint8(MIDDLE)))
 
@@ -58,8 +58,9 @@ class Int8Products:
             scale = np.float32(max(self._ranges[f"{name}.{number}"], 1e-6) / LEVELS)
             integers.append(graph("QuantizeLinear", tensor, graph.constant(scale), middle))
             matrices.append(matrix * scale)
-        x = integers[0] if len(parts) == 1 else graph("Concat", *integers, axis=1)
-        joined = np.concatenate(matrices)
+        x = integers[0] if len(parts) == 1 else graph("Concat", *integers, axis=1)  # [B, sum of n]
+        joined = np.concatenate(matrices)  # [sum of n, out]
+        # A column of zeros gets the smallest scale, since nothing can be divided by 0. [out]
         scales = np.maximum(np.abs(joined).max(axis=0) / self._levels, np.finfo(np.float32).tiny).astype(np.float32)
         inputs = [
             x,

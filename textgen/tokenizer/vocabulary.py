@@ -62,9 +62,8 @@ def learn_vocabulary(corpus: Corpus, config: TokenizerConfig) -> Tokenizer:
     if config.tokenizer == "byte":
         return add_labels(train_tokenizer([], config), corpus)
     texts = list(corpus.excerpts(config.sample_bytes))
-    times = max(
-        1.0, corpus.size / max(1, sum(len(text.encode()) for text in texts))
-    )  # that the corpus is longer than the sample
+    sample_bytes = max(1, sum(len(text.encode()) for text in texts))
+    times = max(1.0, corpus.size / sample_bytes)  # that the corpus is longer than the sample
     counts = _count(texts)
     counts = {character: round(times * count) for character, count in counts.items()}
     return add_labels(train_tokenizer(texts, config, character_counts=counts), corpus)

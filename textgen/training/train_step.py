@@ -226,6 +226,7 @@ class TrainStep:
         variables = [_local(weight.value) for weight in self.weights]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
+            # features [B, T, E] of the rows of the shard; activations [B, T, H] of each direction, over its own steps
             features, state, activations = self._model.read(shard.inputs, shard.state, noise)
             if candidates is None:
                 nats = self._model.summed_loss(features, shard.targets, self._config.label_smoothing)
@@ -262,6 +263,11 @@ class TrainStep:
         before: Any,
         after: Any,
     ) -> Any:
+        """Applies the gradient of each weight if the mean loss and the norm of each gradient, [weights], are finite.
+
+        Returns:
+            The state after the window [B, ...], or the one before it.
+        """
         is_finite = tf.math.is_finite(nats) & tf.reduce_all(tf.math.is_finite(norms))
         limit = math.inf if self._config.clip_value else self._config.clip_norm
         scale = tf.minimum(1.0, limit / (tf.norm(norms) + 1e-12))

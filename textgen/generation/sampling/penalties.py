@@ -66,15 +66,15 @@ def _penalized(
     repeat_last_n: np.ndarray,
 ) -> Changes:
     """The same for texts that look back about equally far."""
-    history = history[:, -max(int(np.max(repeat_last_n)), 1) :]
-    tokens = np.sort(np.where(_age(history) < repeat_last_n, history, -1), axis=-1)  # equal ones side by side
+    history = history[:, -max(int(np.max(repeat_last_n)), 1) :]  # [B, W], no longer than any text looks back
+    tokens = np.sort(np.where(_age(history) < repeat_last_n, history, -1), axis=-1)  # [B, W], equal ones side by side
     first = np.ones(tokens.shape, bool)
     np.not_equal(tokens[:, 1:], tokens[:, :-1], out=first[:, 1:])
-    starts = np.flatnonzero(first)
+    starts = np.flatnonzero(first)  # [M], in the flat tokens, of each group of equal ones
     counts = np.diff(starts, append=tokens.size)
     rows, ids = starts // tokens.shape[-1], tokens.reshape(-1)[starts]
     present = ids >= 0
-    rows, ids, counts = rows[present], ids[present], counts[present]
+    rows, ids, counts = rows[present], ids[present], counts[present]  # [N] each
     value, penalty = logits[rows, ids], repeat_penalty[rows, 0]
     value = np.where(value > 0, value / penalty, value * penalty)
     return rows, ids, value - presence_penalty[rows, 0] - (frequency_penalty[rows, 0] * counts).astype(np.float32)

@@ -191,9 +191,8 @@ def steps_first(ids: tf.Tensor) -> tf.Tensor:
 @tf.custom_gradient
 def _gather(table: tf.Tensor, ids: tf.Tensor):  # type: ignore[no-untyped-def]
     def backward(d_rows: tf.Tensor) -> tuple[tf.Tensor, None]:
-        rows = tf.cast(
-            tf.reshape(d_rows, (-1, table.shape[1])), tf.float32
-        )  # 16-bit floats lose precision in long sums
+        # 16-bit floats lose precision in long sums.
+        rows = tf.cast(tf.reshape(d_rows, (-1, table.shape[1])), tf.float32)
         d_table = tf.math.unsorted_segment_sum(rows, tf.reshape(ids, (-1,)), table.shape[0])
         return tf.cast(d_table, table.dtype), None
 

@@ -187,7 +187,7 @@ def sum_over_time(a: tf.Tensor) -> tf.Tensor:
 
 @Fused
 def _forward(cell: Cell, inputs: tf.Tensor, weights: Weights, state: Arrays) -> tuple[Arrays, Arrays, Arrays]:
-    """Runs the forward loop inside XLA."""
+    """Runs the forward loop inside XLA over inputs [T, B, n] from a state of [B, H] each: see `forward_loop`."""
     step = cell.forward(weights)
     saved, _ = step(inputs[0], state)  # for the shapes only; XLA removes it
     return forward_loop(step, inputs, state, [tf.TensorSpec(array.shape) for array in saved])
@@ -203,7 +203,20 @@ def _backward(
     d_outputs: tf.Tensor,
     d_state: Arrays,
 ) -> tuple[Arrays, Arrays]:
-    """Runs the backward loop inside XLA."""
+    """Runs the backward loop inside XLA.
+
+    Args:
+        cell: The cell.
+        inputs: Inputs [T, B, n].
+        weights: Its weights.
+        saved: What the forward steps saved, [T, ...] each.
+        states: States before and after each step, [T+1, B, H] each.
+        d_outputs: Gradient of the outputs, [T, B, H].
+        d_state: Gradient of the last state, [B, H] each.
+
+    Returns:
+        What the backward steps emitted, [T, ...] each, and the gradient of the first state, [B, H] each.
+    """
     step_back = cell.backward(weights)
 
     def step(t: tf.Tensor | int, d_state: Arrays) -> tuple[Arrays, Arrays]:
