@@ -162,8 +162,7 @@ def shared_files(model: ModelFolder) -> dict[str, bytes]:
         names = [CONFIG, WEIGHTS, *([MODEL_FILE] if model.tokenizer.serialized else [])]
         found = {name: model.read_file(name, FILTER_BYTES) for name in names}
     else:
-        configs = (model.model_config, model.tokenizer_config, model.corpus_config)
-        found = model_files(model.weights(), *configs, model.tokenizer, INT8)
+        found = model_files(model.weights(), *model.model_configs, model.tokenizer, INT8)
     if WORDS in model.files:
         found[WORDS] = model.read_file(WORDS, FILTER_BYTES)
     record = record_of_copy(model.training) if model.training else {}

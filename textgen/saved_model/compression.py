@@ -137,8 +137,7 @@ def compress(saved: ModelFolder, precision: str) -> None:
         saved: The model. Hold its folder with `textgen.storage.locks.locked`.
         precision: "float16" or "int8".
     """
-    configs = (saved.model_config, saved.tokenizer_config, saved.corpus_config)
-    save_model(saved.folder, saved.weights(), *configs, saved.tokenizer, precision)
+    save_model(saved.folder, saved.weights(), *saved.model_configs, saved.tokenizer, precision)
     _write_card(saved.folder)
 
 
@@ -158,8 +157,7 @@ def compressed_copy(saved: ModelFolder, target: Path, precision: str, *, with_in
         TextgenError: The folder exists, or cannot be written.
     """
     check_place(target)
-    configs = (saved.model_config, saved.tokenizer_config, saved.corpus_config)
-    written = model_files(saved.weights(), *configs, saved.tokenizer, precision)
+    written = model_files(saved.weights(), *saved.model_configs, saved.tokenizer, precision)
     others = [name for name in saved.files if name not in written and (with_index or name != NGRAMS)]
     record = record_of_copy(saved.training) if saved.training else saved.record
     if saved.training:

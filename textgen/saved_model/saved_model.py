@@ -110,6 +110,11 @@ class ModelFolder:
         return self.folder.name
 
     @property
+    def model_configs(self) -> tuple[ModelConfig, TokenizerConfig, CorpusConfig]:
+        """The settings that are saved with the model."""
+        return self.model_config, self.tokenizer_config, self.corpus_config
+
+    @property
     def shell_name(self) -> str:
         """Argument that names this model in a shell: its name if that finds it, otherwise its path."""
         own = models_folder() / self.name
