@@ -16,6 +16,7 @@ from pages import HOSTILE, hostile_model
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.export import html
+from textgen.export.attribution import Attribution
 from textgen.export.html import export_html
 from textgen.export.packing import joined
 from textgen.model.config import ModelConfig
@@ -39,7 +40,9 @@ def model(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Mod
 @pytest.fixture(scope="module")
 def page(model: ModelFolder) -> str:
     """The address of the page."""
-    export_html(model, model.folder.parent / "page.html", note="<img src=x onerror=\"document.title='x'\">")
+    export_html(
+        model, model.folder.parent / "page.html", Attribution(note="<img src=x onerror=\"document.title='x'\">")
+    )
     return (model.folder.parent / "page.html").as_uri()
 
 

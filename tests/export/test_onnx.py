@@ -110,7 +110,7 @@ def test_metadata_and_tokenizer(model_of: Callable[..., ModelFolder], tmp_path: 
     assert note.startswith(f"Wrote {tmp_path / 'net.onnx'} and {tmp_path / 'net.tokenizer.model'}: input_ids, past.0.h")
     facts = {each.key: each.value for each in onnx.load(tmp_path / "net.onnx").metadata_props}
     found = {name: value if name in TEXTS else json.loads(value) for name, value in facts.items()}
-    assert found == metadata(model, "CC0", "Mine.")
+    assert found == metadata(model, Attribution("CC0", "Mine."))
     assert (found["fingerprint"], found["bits_per_byte"], found["licence"]) == (model.fingerprint, 1.25, "CC0")
     assert (tmp_path / "net.tokenizer.model").read_bytes() == model.tokenizer.serialized
 

@@ -32,6 +32,7 @@ from textgen.generation.stepping import RowByRow
 from textgen.generation.text_state import StartedModel
 from textgen.generation.token_healing import choose_cut
 from textgen.model.exact_model import ExactModel
+from textgen.model.protocols import StepModel
 
 TOKENIZER = WordsTokenizer(["The", " cat", " c", "at", "\n\n", "。"])
 V = TOKENIZER.vocab_size
@@ -220,7 +221,7 @@ def test_a_search_is_refused(generator: Generator) -> None:
 
 def test_models_around_an_exact_one_are_exact(generator: Generator) -> None:
     model = generator.model
-    around = [
+    around: list[StepModel] = [
         StartedModel(model, generator.start().model_state),
         RowByRow(model),
         CancellableModel(model, threading.Event()),
