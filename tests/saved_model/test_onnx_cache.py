@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,20 @@ def test_it_is_measured_once(saved: ModelFolder, tmp_path: Path) -> None:
     )
     record = json.loads((entry(tmp_path) / "loss.json").read_text())
     assert saved.int8_loss == PredictionChange(**record["loss"])
+
+
+def test_an_entry_of_an_older_version_is_read(saved: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def old_names(change: PredictionChange) -> dict[str, float]:
+        return dict(zip(("perplexity", "kl", "same_top", "tokens"), astuple(change), strict=True))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PredictionChange, "to_dict", old_names)
+        saved.step_model("onnx")
+    said: list[str] = []
+    assert isinstance(saved.step_model("onnx", said.append), OnnxModel)
+    assert said == []
+    assert saved.int8_loss is not None
+    assert saved.int8_loss.is_small
 
 
 @pytest.mark.parametrize(
