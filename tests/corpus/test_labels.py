@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from plain_fakes import TableModel, writable
 from streams import EOS, PAD, ends_of
 
 from textgen.corpus import documents
+from textgen.corpus import labels as corpus_labels
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.labels import MOST_LABELS, json_label, named, worth_learning
+from textgen.corpus.labels import LONGEST, MOST_LABELS, NAMED, json_label, named, unknown_label, worth_learning
 from textgen.dataset.batches import Batches
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.corpus_preparation import prepare_corpus
@@ -80,6 +82,31 @@ def test_a_label_with_a_wrong_character_does_not_make_a_long_message(length: int
     with pytest.raises(CorpusError, match=message) as refused:
         json_label("x\0".ljust(length, "y"), "by", "rows.jsonl, line 1")
     assert len(str(refused.value)) < 400
+
+
+def test_labels_like_an_unknown_one_are_named_first() -> None:
+    labels = ["Mary Shelley", "Edgar Allan Poe", *(f"{number} Stoker" for number in range(50))]
+    message = unknown_label("alan po", labels)
+    assert message.startswith("There is no label 'alan po'. There are: Edgar Allan Poe, ")
+    assert message.endswith(f" and {len(labels) - NAMED} more.")
+
+
+@pytest.mark.parametrize("labels", [[], ["poe"]])
+def test_the_message_for_a_long_unknown_label_is_short_and_quick(
+    labels: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+
+    class Matcher(SequenceMatcher[str]):
+        def set_seq2(self, b: Sequence[str]) -> None:
+            compared.append(str(b))
+            super().set_seq2(b)
+
+    monkeypatch.setattr(corpus_labels, "SequenceMatcher", Matcher)
+    message = unknown_label("ae" * 450_000, labels)
+    assert "'" + "ae" * (LONGEST // 2) + "...'" in message
+    assert len(message) < 400
+    assert all(len(text) <= LONGEST for text in compared)
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "tabs.csv", "rows.jsonl"])

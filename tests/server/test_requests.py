@@ -5,30 +5,37 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig
 from textgen.server.config import ServerConfig
-from textgen.server.failures import ApiError
+from textgen.server.failures import ApiError, as_api_error
 from textgen.server.requests import (
+    CONTENTS,
+    TEXT_LENGTH,
     ChatRequest,
     CompletionRequest,
+    DetokenizeRequest,
+    EmbeddingRequest,
     Message,
+    StateRequest,
+    TokenizeRequest,
     checked_count,
+    clamps_of,
     copies,
     parse,
     sampling_config,
     with_logprobs,
 )
+from textgen.settings import declared
 
 LIMITS = ServerConfig(max_length=1000, max_choices=10, max_time=50.0)
 
 
 def config(longest: int = LIMITS.max_length, **fields: Any) -> SamplingConfig:
     """The settings of a request with these fields."""
-    import msgspec
-
     limits = replace(LIMITS, max_length=longest)
     return sampling_config(*parse(msgspec.json.encode(fields), CompletionRequest), limits)
 
@@ -143,3 +150,70 @@ def test_messages_make_a_prompt() -> None:
     assert chat.prompt("dialogue") == "User: Be brief.\nUser: Hello\nAssistant: Good mo"
     assert ChatRequest(messages=messages[1:2]).prompt("dialogue") == "User: Hello\nAssistant:"
     assert Message("user", None).text() == ""
+
+
+# === Lengths of texts ===
+
+REQUESTS = (CompletionRequest, ChatRequest, EmbeddingRequest, StateRequest, TokenizeRequest, DetokenizeRequest)
+REQUIRED: dict[str, Any] = {"messages": [], "input": "", "tokens": []}
+
+
+def refused_as(fields: dict[str, Any]) -> tuple[int, str | None]:
+    """The status and the field that the error for a request names."""
+    with pytest.raises((ApiError, ConfigError)) as refused:
+        config(**fields)
+    error = as_api_error(refused.value)
+    assert len(error.message) < 1500
+    return error.status, error.param
+
+
+@pytest.mark.parametrize("name", [name for name, (kind, _) in declared(SamplingConfig).items() if "str" in kind])
+def test_every_text_of_the_settings_has_a_longest_length(name: str) -> None:
+    long = "x" * 10_000
+    given = [[long], ["x=1"] * 2000] if "tuple" in declared(SamplingConfig)[name][0] else [long]
+    for value in given:
+        assert refused_as({name: value}) == (400, name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (kind, field.name)
+        for kind in REQUESTS
+        for field in msgspec.structs.fields(kind)
+        if "str" in str(field.type) and field.name not in {*CONTENTS, "messages", "response_format"}
+    ],
+)
+def test_every_name_in_a_request_has_a_longest_length(kind: type[msgspec.Struct], name: str) -> None:
+    """What is not in `CONTENTS`, which is counted in tokens. Messages are a prompt, too."""
+    fields = {**REQUIRED, "prompt": "", name: "x" * (TEXT_LENGTH + 1)}
+    if name == "logit_bias":  # an object or a list
+        assert refused_as({name: ["x" * (TEXT_LENGTH + 1)]}) == (400, name)
+        return
+    with pytest.raises(ApiError, match=f"{name} may have [0-9,]+ characters. Received: 1,025") as refused:
+        parse(msgspec.json.encode(fields), kind)
+    assert refused.value.param == name
+    assert parse(msgspec.json.encode({**fields, name: "x" * 200}), kind)
+
+
+def test_the_names_of_cells_have_a_longest_length() -> None:
+    with pytest.raises(ApiError, match="clamp may have 1,024 characters"):
+        clamps_of(CompletionRequest(clamp=["L" + "1" * TEXT_LENGTH]))
+
+
+@pytest.mark.parametrize("samplers", [";" * 10_000, ";" * 1000, "; " * 300, "top_k;" * 50])
+def test_a_list_of_many_samplers_is_refused(samplers: str) -> None:
+    assert refused_as({"samplers": samplers}) == (400, "samplers")
+
+
+def test_settings_are_checked_once_for_all_texts_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = SamplingConfig(seed=5, logit_bias=("the=2",))
+    expected = replace(first, seed=6)
+
+    def check(self: SamplingConfig) -> None:
+        raise AssertionError("checked again")
+
+    monkeypatch.setattr(SamplingConfig, "check", check)
+    assert [row[0].seed for row in copies(first, 60, 1)] == list(range(5, 65))
+    assert copies(first, 1, 2)[0][1] == expected
+    assert first.seed == 5

@@ -7,12 +7,12 @@ label means no label.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
 from textgen.errors import CorpusError
-from textgen.wording import counted
+from textgen.wording import counted, shortened
 
 FOLDER = "folder"  # value of `CorpusConfig.labels`: use folder names as labels
 LONGEST = 200  # maximum length of a label, in characters
@@ -106,10 +106,18 @@ def unknown_label(label: str, labels: Sequence[str]) -> str:
     Returns:
         The message, which lists the labels of the model, most similar first.
     """
+    shown = shortened(label, LONGEST)
     if not labels:
-        return f"The model was trained without labels, so it knows none such as {label!r}: leave label out."
-    likest = sorted(labels, key=lambda other: -SequenceMatcher(None, label.lower(), other.lower()).ratio())
-    return f"There is no label {label!r}. There are: {named(likest)}."
+        return f"The model was trained without labels, so it knows none such as {shown!r}: leave label out."
+    matcher = SequenceMatcher(None, b=label[:LONGEST].lower())  # keeps what it finds out about b
+
+    def likeness(other: str, measure: Callable[[], float]) -> float:
+        matcher.set_seq1(other.lower())
+        return -measure()
+
+    order = sorted(labels, key=lambda other: likeness(other, matcher.quick_ratio))  # the exact ratio takes long
+    likest = sorted(order[:NAMED], key=lambda other: likeness(other, matcher.ratio))
+    return f"There is no label {shown!r}. There are: {named([*likest, *order[NAMED:]])}."
 
 
 def named(labels: Sequence[str], most: int = NAMED) -> str:

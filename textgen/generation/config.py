@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 
 from textgen.errors import ConfigError
-from textgen.settings import Settings, check_text, setting
+from textgen.settings import Settings, check_text, setting, short_repr
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
+from textgen.wording import counted
 
 UNITS = ("document", "sentence", "line", "paragraph")
 SAMPLERS = (  # in the order in which they are applied: penalties, then filters, then the temperature
@@ -23,6 +24,7 @@ MAX_LOOK_BACK = 1 << 16  # tokens that a penalty remembers
 MAX_BIAS = 100.0  # largest bias in nats: enough to force or forbid a token
 ID_DIGITS = 9  # maximum number of digits of a token in logit_bias
 MAX_COUNT = 1 << 62
+MOST_SAMPLERS = 4 * len(SAMPLERS)  # maximum number of names in samplers, empty ones included
 
 AUTO, NUMPY, ONNX, TENSORFLOW = RUNTIMES = ("auto", "numpy", "onnx", "tensorflow")
 RUNTIME_HELP = (
@@ -225,10 +227,16 @@ class SearchConfig(Settings):
 
 def sampler_names(text: str) -> tuple[str, ...]:
     """The names in a `samplers` setting, as `SAMPLERS` has them. Raises `ConfigError`."""
-    names = tuple(name.strip().replace("-", "_") for name in re.split("[;,]", text) if name.strip())
+    parts = re.split("[;,]", text, maxsplit=MOST_SAMPLERS)
+    if len(parts) > MOST_SAMPLERS:
+        raise ConfigError(
+            f"samplers may name each of {counted(len(SAMPLERS), 'sampler')} once, and have {MOST_SAMPLERS} names in "
+            "all, empty ones included. Received: more."
+        )
+    names = tuple(name.strip().replace("-", "_") for name in parts if name.strip())
     for name in names:
         if name not in SAMPLERS:
-            raise ConfigError(f"There is no sampler {name!r}. There are: {', '.join(map(repr, SAMPLERS))}.")
+            raise ConfigError(f"There is no sampler {short_repr(name)}. There are: {', '.join(map(repr, SAMPLERS))}.")
         if names.count(name) > 1:
             raise ConfigError(f"samplers must not name {name!r} twice: each is applied once.")
     return names

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig
@@ -19,12 +20,19 @@ class Request:
 
 def seeded(config: SamplingConfig) -> SamplingConfig:
     """Returns the config with a seed: its own, or else one chosen at random."""
-    return config if config.seed is not None else replace(config, seed=secrets.randbits(32))
+    return config if config.seed is not None else with_seed(config, secrets.randbits(32))
 
 
 def later_seed(config: SamplingConfig, number: int) -> SamplingConfig:
     """Returns the config with its seed plus `number`; after the largest seed comes 0."""
-    return replace(config, seed=((config.seed or 0) + number) % (1 << 63))
+    return with_seed(config, ((config.seed or 0) + number) % (1 << 63))
+
+
+def with_seed(config: SamplingConfig, seed: int) -> SamplingConfig:
+    """Returns the config with another seed, from 0 to 2^63 - 1. The other settings are not checked again."""
+    changed = copy.copy(config)
+    object.__setattr__(changed, "seed", seed)
+    return changed
 
 
 def require_best_of(num: int, best_of: int | None) -> None:

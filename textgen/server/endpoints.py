@@ -24,6 +24,7 @@ from textgen.server.requests import (
     EmbeddingRequest,
     StateRequest,
     TokenizeRequest,
+    check_text_length,
     clamps_of,
     first_text,
     parse,
@@ -148,8 +149,10 @@ async def make_state(request: Request, body: bytes, owner: str, resources: Resou
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == STATE_TYPE:
         model = await resources.models.get(request.query_params.get("model"))
         clamps = request.query_params.getlist("clamp")[:MOST_CLAMPS]
+        label = request.query_params.get("label")
+        check_text_length("label", label or "")
         generator = await resources.models.generator(model, clamps, _flag(request, "exact"))
-        state, label = _imported(body, model, generator), request.query_params.get("label")
+        state = _imported(body, model, generator)
     else:
         asked, _ = parse(body, StateRequest)
         kept = None if asked.state is None else resources.states.get(owner, asked.state)
@@ -158,8 +161,6 @@ async def make_state(request: Request, body: bytes, owner: str, resources: Resou
         check_kept(kept, model, generator)
         config, label = SamplingConfig(label=asked.label, seed=0), asked.label
         state = await read_state(model, generator, asked.prompt or "", config, kept, owner, resources)
-    if label is not None and len(label) > 200:
-        raise ApiError(400, "label may have 200 characters.", param="label")
     return answer(described(resources.states.add(owner, model.name, generator.fingerprint, state, label)))
 
 

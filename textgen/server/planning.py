@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from textgen.generation.config import SamplingConfig
 from textgen.generation.fingerprint import Fingerprint
 from textgen.generation.generator import Generator
+from textgen.generation.request import with_seed
 from textgen.generation.row import TextRow
 from textgen.generation.text_state import TextState
 from textgen.server.engine import Job
@@ -246,7 +247,7 @@ async def _add_choices(
     for place, (first, configs) in enumerate(zip(rows, copies(config, len(rows), number), strict=True)):
         for own in configs:
             row = first.fork()
-            row.config = replace(first.config, seed=own.seed)
+            row.config = with_seed(first.config, own.seed or 0)
             label = label_of(plan.generator, plan.leads[place], config.label)
             job = Job(row, plan.generator, nobody, root_of(plan.owner, plan.generator, label, plan.kept))
             job.row_by_row = (repeatable or not plan.writes) and not plan.generator.model.exact

@@ -13,17 +13,18 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from textgen.corpus.labels import LONGEST as LABEL_LENGTH
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig, sampler_names
 from textgen.generation.request import later_seed, seeded
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, naming
-from textgen.settings import from_dict, select
+from textgen.settings import declared, from_dict, select
 from textgen.wording import counted
 
 MOST_LOGPROBS = 20  # maximum number of alternatives that are reported of a token
 MOST_TEXTS = 64  # maximum number of texts in stop, ban and so on
-TEXT_LENGTH = 1024  # maximum number of characters of one of these texts
+TEXT_LENGTH = 1024  # maximum number of characters of one of these texts, and of names
 TEXTS_LENGTH = 4096  # maximum number of characters of all of these texts together
 MOST_BIASES = 1024
 BIASES_LENGTH = 1 << 14  # maximum number of characters of all biases together
@@ -32,6 +33,7 @@ CLAMP_HELP = "Cells that are clamped to a number, such as L1/89=3.8, or L1/89.f=
 EXACT_HELP = "Whether to compute in exact arithmetic: the same seed gives the same text on every machine."
 USER, ASSISTANT = "User", "Assistant"
 DIALOGUE_STOPS = (f"\n{USER}:", f"\n{ASSISTANT}:")
+CONTENTS = frozenset({"prompt", "suffix", "input"})  # texts that are read: counted in tokens
 OWN_NAMES = {field.name for field in fields(SamplingConfig)} - {"top_logprobs", "logit_bias", "stop"}
 
 Prompt = str | list[int]
@@ -210,7 +212,7 @@ def parse(body: bytes, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
         The request, and all of its fields that are not null.
 
     Raises:
-        ApiError: It is not JSON, or a field has the wrong type.
+        ApiError: It is not JSON, or a field has the wrong type or is too long.
     """
     try:
         values = msgspec.json.decode(body)
@@ -221,6 +223,9 @@ def parse(body: bytes, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
         raise ApiError(400, f"{str(error).replace('`', '')}.", param=param) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(400, f"The request is not JSON: {error}.") from None
+    for name in request.__struct_fields__:
+        if isinstance(value := getattr(request, name), str) and name not in CONTENTS:
+            check_text_length(name, value)
     return request, {name: value for name, value in values.items() if value is not None}
 
 
@@ -333,13 +338,22 @@ def clamps_of(request: GenerationRequest | StateRequest) -> tuple[str, ...]:
     """Returns the cells that a request holds, which are checked with its model.
 
     Raises:
-        ApiError: They are too many.
+        ApiError: They are too many, or one is too long.
     """
     given = request.clamp or ()
     clamps = (given,) if isinstance(given, str) else tuple(given)
     if len(clamps) > MOST_CLAMPS:
         raise ApiError(400, f"clamp must name at most {MOST_CLAMPS} cells. Received: {len(clamps):,}.", param="clamp")
+    for clamp in clamps:
+        check_text_length("clamp", clamp)
     return clamps
+
+
+def check_text_length(name: str, text: str) -> None:
+    """Raises `ApiError` if a name, a label or the like is too long: what looks for it would take long, too."""
+    most = LABEL_LENGTH if name == "label" else TEXT_LENGTH
+    if len(text) > most:
+        raise ApiError(400, f"{name} may have {most:,} characters. Received: {len(text):,}.", param=name)
 
 
 def is_repeatable(values: Mapping[str, Any], config: SamplingConfig) -> bool:
@@ -371,9 +385,14 @@ def _biases(given: Mapping[str, float] | Sequence[str]) -> list[str]:
 
 
 def _check_sizes(settings: Mapping[str, Any]) -> None:
-    """Limits the cost of a step of a text."""
-    for name in ("stop", "ban", "require", "dry_sequence_breakers"):
-        texts = settings.get(name, ())
+    """Limits the lengths of texts in settings, and so the cost of a step."""
+    for name, texts in settings.items():
+        if "tuple" not in declared(SamplingConfig)[name][0]:
+            if isinstance(texts, str):
+                check_text_length(name, texts)
+            continue
+        if name == "logit_bias":  # see `_biases`
+            continue
         if not isinstance(texts, (list, tuple)):
             raise ConfigError(f"{name} must be a list of texts.")
         lengths = [len(text) for text in texts if isinstance(text, str)]
