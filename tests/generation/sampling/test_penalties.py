@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from textgen.generation.sampling import penalties as penalties_module
+from textgen.generation.sampling.exact_chain import dry as exact_dry
+from textgen.generation.sampling.exact_chain import penalties as exact_penalties
+from textgen.generation.sampling.exact_chain import possible
 from textgen.generation.sampling.penalties import LONGEST_REPEAT, NEAR, Changes, DrySettings, History, dry, penalties
 
 V = 6
@@ -161,6 +166,111 @@ def test_dry_by_hand() -> None:
     assert not after[1].any()
     assert not after[2].any()
     assert after[3].tolist() == [0, 0, 0, 0, -1e6, 0]
+
+
+def dried_by_match(logits: np.ndarray, history: np.ndarray, breakers: np.ndarray, settings: DrySettings) -> np.ndarray:
+    """DRY by a definition that follows each earlier occurrence of the newest token backward, to the last bit."""
+    result, width = logits.copy(), history.shape[-1]
+    for row, ids in enumerate(history.tolist()):
+        longest: dict[int, int] = {}
+        multiplier, base, allowed, last_n = (values[row, 0] for values in settings)
+        for at in range(max(width - int(last_n), 0), width - 1):
+            length = 0
+            while (
+                length < LONGEST_REPEAT
+                and at - length >= max(width - int(last_n), 0)
+                and ids[at - length] == ids[-1 - length] >= 0
+                and not breakers[row, ids[at - length]]
+            ):
+                length += 1
+            if not breakers[row, ids[at + 1]]:
+                longest[ids[at + 1]] = max(length, longest.get(ids[at + 1], 0))
+        for id, length in longest.items():
+            if multiplier > 0 and length >= max(allowed, 1):
+                exponent = np.log(base) * np.int64(length - allowed) + np.log(multiplier)
+                result[row, id] -= np.float32(np.exp(np.minimum(exponent, np.log(penalties_module.HIGHEST_PENALTY))))
+    return result
+
+
+@given(
+    pasts(),
+    st.lists(st.sampled_from((0, 1, 2, 5, 12, 30, 64)), min_size=4, max_size=4),
+    st.lists(st.sampled_from((0.0, 0.3, 1.0)), min_size=4, max_size=4),
+    st.lists(st.sampled_from((1, 2, 3, 50, 51, 60)), min_size=4, max_size=4),
+    st.sets(st.integers(0, V - 1), max_size=2),
+    st.integers(1, 80),
+    st.sampled_from((1, 4, 1024)),
+)
+@settings(deadline=None, max_examples=200)
+def test_windows_of_any_length_give_the_same_penalties(
+    past: tuple[np.ndarray, list[list[int]]],
+    last: list[int],
+    multipliers: list[float],
+    allowed: list[int],
+    breakers: set[int],
+    times: int,
+    near: int,
+) -> None:
+    logits, texts = past
+    rows = len(texts)
+    history = history_of([text * times for text in texts], 100)
+    marks = np.isin(np.arange(V), list(breakers))[None].repeat(rows, axis=0)
+    dry_settings = DrySettings(
+        column(*multipliers[:rows]), column(*[1.75] * rows), column(*allowed[:rows]), column(*last[:rows])
+    )
+    factors = [column(*[value] * rows) for value in (1.3, 0.2, 0.1)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(penalties_module, "NEAR", 1000)
+        together = changed(logits, penalties(logits, history, *factors, column(*last[:rows])))
+        patched.setattr(penalties_module, "NEAR", near)
+        apart = changed(logits, penalties(logits, history, *factors, column(*last[:rows])))
+        found = changed(logits, dry(logits, history, marks, dry_settings))
+    np.testing.assert_array_equal(together, apart)
+    np.testing.assert_array_equal(found, dried_by_match(logits, history, marks, dry_settings))
+
+
+@given(pasts(), st.integers(0, 40), st.integers(1, 3))
+@settings(deadline=None)
+def test_exact_arithmetic_penalizes_the_same_tokens(
+    past: tuple[np.ndarray, list[list[int]]], last_n: int, allowed: int
+) -> None:
+    logits, texts = past
+    breakers = np.arange(V) == 1
+    for row, text in enumerate(texts):
+        history, left = history_of([text])[0], possible(logits[row].astype(np.float64))
+        found = exact_dry(left, history, breakers, 0.5, 1.75, allowed, last_n).logits
+        assert found.tolist() == pytest.approx(
+            dried(left.logits.tolist(), text[max(len(text) - last_n, 0) :], {1}, 0.5, 1.75, allowed), rel=1e-12
+        )
+        found = exact_penalties(left, history, 1.3, 0.2, 0.1, last_n).logits
+        assert found.tolist() == pytest.approx(
+            penalized(left.logits.tolist(), text[max(len(text) - last_n, 0) :], 1.3, 0.2, 0.1), rel=1e-12
+        )
+
+
+def test_repetitions_that_are_never_long_enough_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(penalties_module, "_lengths", None)
+    history, breakers = history_of([[1] * 20]), np.zeros((1, V), bool)
+    never = DrySettings(column(1.0), column(1.75), column(LONGEST_REPEAT + 1), column(64))
+    assert all(len(each) == 0 for each in dry(np.zeros((1, V), np.float32), history, breakers, never))
+
+
+def test_a_long_text_of_one_token_takes_not_much_longer_than_another() -> None:
+    width = 1 << 14
+    one = np.ones((1, 1), np.float32)
+    dry_settings = DrySettings(one, 1.75 * one, column(2), column(width))
+    logits, breakers = np.zeros((1, 500), np.float32), np.zeros((1, 500), bool)
+
+    def seconds(history: np.ndarray) -> float:
+        times = []
+        for _ in range(5):
+            begin = time.thread_time()
+            dry(logits, history, breakers, dry_settings)
+            times.append(time.thread_time() - begin)
+        return min(times)
+
+    other = np.random.default_rng(1).integers(0, 500, (1, width)).astype(np.int32)
+    assert seconds(np.full((1, width), 5, np.int32)) < 100 * seconds(other)
 
 
 # === History ===

@@ -23,7 +23,7 @@ import numpy as np
 
 from textgen.generation.config import SamplingConfig
 from textgen.generation.sampling.logit_filters import MIN_TEMPERATURE, ZIPF_TOKENS
-from textgen.generation.sampling.penalties import HIGHEST_PENALTY, DrySettings, repetitions
+from textgen.generation.sampling.penalties import HIGHEST_PENALTY, DrySettings, count_ids, repetitions
 from textgen.model.exact_math import LN2, exp, log, power, total
 
 SMALLEST = 1e-38  # smallest probability or multiplier: smaller ones are raised to it, so that they have a logarithm
@@ -123,8 +123,9 @@ def penalties(
         frequency: What is subtracted for each of its occurrences.
         last_n: Tokens at the end of the history that count.
     """
-    recent = history[max(0, len(history) - last_n) :]
-    ids, counts = np.unique(recent[recent >= 0], return_counts=True)
+    counts = count_ids(history[max(0, len(history) - last_n) :])
+    ids = np.flatnonzero(counts)
+    counts = counts[ids]
     places = np.searchsorted(left.ids, ids)
     there = left.ids[np.minimum(places, len(left.ids) - 1)] == ids
     places, counts = places[there], counts[there]
@@ -160,15 +161,14 @@ def dry(
     """
     settings = DrySettings(*(np.array([[value]]) for value in (multiplier, base, allowed_length, last_n)))
     _, following, lengths = repetitions(history[None], breakers[None], settings)
-    longest: dict[int, int] = {}
-    for id, length in zip(following.tolist(), lengths.tolist(), strict=True):
-        longest[id] = max(length, longest.get(id, 0))
+    longest = np.zeros(len(breakers), np.int8)
+    by_length = np.argsort(lengths, kind="stable")
+    longest[following[by_length]] = lengths[by_length]
+    lengths = longest[left.ids]  # of each token that is left; 0 if it prolongs no repetition
     logits = left.logits.copy()
-    for id, length in longest.items():
-        place = int(np.searchsorted(left.ids, id))
-        if length >= max(allowed_length, 1) and place < len(left.ids) and left.ids[place] == id:
-            exponent = log(base) * (length - allowed_length) + log(max(multiplier, SMALLEST))
-            logits[place] -= float(exp(min(exponent, log(HIGHEST_PENALTY))))
+    for length in np.unique(lengths[lengths > 0]).tolist():
+        exponent = log(base) * (length - allowed_length) + log(max(multiplier, SMALLEST))
+        logits[lengths == length] -= float(exp(min(exponent, log(HIGHEST_PENALTY))))
     return Remaining(left.ids, logits)
 
 

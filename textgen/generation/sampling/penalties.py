@@ -7,17 +7,18 @@ ids and values: `logits[rows, ids] = values`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 Changes = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, ids and new logits, [N] each
 
-NEAR = 512  # tokens; texts that look further back are counted apart, since they would slow down the others
+NEAR = 1024  # tokens; texts that look further back are counted apart, since they would slow down the others
 ROOM = 64  # minimum number of spare columns in the table of a history
 LONGEST_REPEAT = 50  # tokens of a repetition that DRY counts: by then its penalty exceeds any logit
 HIGHEST_PENALTY = 1e6  # highest penalty of DRY in nats
+UNLIKE_ANY = -2  # in place of a token: equals none, nor the lack of one
 
 
 def penalties(
@@ -44,40 +45,63 @@ def penalties(
     Returns:
         Rows, ids and new logits of the tokens that change, [N] each.
     """
-    is_far = np.minimum(repeat_last_n[:, 0], history.shape[-1]) > NEAR
-    groups = [rows for rows in (np.flatnonzero(~is_far), np.flatnonzero(is_far)) if len(rows)]
-    settings = (repeat_penalty, presence_penalty, frequency_penalty, repeat_last_n)
-    if len(groups) == 1:
-        return _penalized(logits, history, *settings)
-    parts = []
-    for group in groups:
-        rows, ids, changed = _penalized(logits[group], history[group], *(values[group] for values in settings))
-        parts.append((group[rows], ids, changed))
-    rows, ids, changed = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return rows, ids, changed
-
-
-def _penalized(
-    logits: np.ndarray,
-    history: np.ndarray,
-    repeat_penalty: np.ndarray,
-    presence_penalty: np.ndarray,
-    frequency_penalty: np.ndarray,
-    repeat_last_n: np.ndarray,
-) -> Changes:
-    """The same for texts that look back about equally far."""
-    history = history[:, -max(int(np.max(repeat_last_n)), 1) :]  # [B, W], no longer than any text looks back
-    tokens = np.sort(np.where(_age(history) < repeat_last_n, history, -1), axis=-1)  # [B, W], equal ones side by side
-    first = np.ones(tokens.shape, bool)
-    np.not_equal(tokens[:, 1:], tokens[:, :-1], out=first[:, 1:])
-    starts = np.flatnonzero(first)  # [M], in the flat tokens, of each group of equal ones
-    counts = np.diff(starts, append=tokens.size)
-    rows, ids = starts // tokens.shape[-1], tokens.reshape(-1)[starts]
-    present = ids >= 0
-    rows, ids, counts = rows[present], ids[present], counts[present]  # [N] each
+    rows, ids, counts = _counted(history, repeat_last_n)
     value, penalty = logits[rows, ids], repeat_penalty[rows, 0]
     value = np.where(value > 0, value / penalty, value * penalty)
     return rows, ids, value - presence_penalty[rows, 0] - (frequency_penalty[rows, 0] * counts).astype(np.float32)
+
+
+def _counted(history: np.ndarray, last_n: np.ndarray) -> Changes:
+    """How often each token is among the last ones of a text: rows, ids and counts, [N] each."""
+    parts = []
+    for group, recent in _groups(history, last_n):
+        if recent.shape[-1] > NEAR:  # one text: numbers that are counted in a table need not be sorted
+            counts = count_ids(recent[0])
+            ids = np.flatnonzero(counts)
+            parts.append((np.full(len(ids), group[0]), ids, counts[ids]))
+            continue
+        tokens = np.sort(recent, axis=-1)  # equal ones side by side
+        first = np.ones(tokens.shape, bool)
+        np.not_equal(tokens[:, 1:], tokens[:, :-1], out=first[:, 1:])
+        starts = np.flatnonzero(first)
+        counts = np.diff(starts, append=tokens.size)
+        rows, ids = starts // tokens.shape[-1], tokens.reshape(-1)[starts]
+        present = ids >= 0
+        parts.append((group[rows[present]], ids[present], counts[present]))
+    return _joined(parts)
+
+
+def count_ids(ids: np.ndarray) -> np.ndarray:
+    """Returns how often each id from 0 on is among `ids` [N], where negative ones do not count."""
+    return np.bincount(ids[ids >= 0])
+
+
+def _groups(history: np.ndarray, last_n: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The texts that look back, in groups that do not slow each other down.
+
+    Args:
+        history: The last tokens, [B, W].
+        last_n: Number of tokens that count, [B, 1].
+
+    Yields:
+        Rows [G], and their last tokens [G, L] with -1 for those that do not count. If L is above `NEAR`, G is 1.
+    """
+    windows = np.minimum(last_n[:, 0], history.shape[-1])
+    near = np.flatnonzero((windows > 0) & (windows <= NEAR))
+    if len(near):
+        width = int(np.max(windows[near]))
+        recent = history[:, -width:] if len(near) == len(history) else history[near, -width:]
+        yield near, np.where(np.arange(width)[::-1] < last_n[near], recent, -1)
+    for row in np.flatnonzero(windows > NEAR):
+        yield np.array([row]), history[row : row + 1, -int(windows[row]) :]
+
+
+def _joined(parts: Sequence[Changes]) -> Changes:
+    if len(parts) == 1:
+        return parts[0]
+    none = np.zeros(0, np.int64)
+    rows, ids, values = (np.concatenate(each) for each in zip((none, none, none), *parts, strict=True))
+    return rows, ids, values
 
 
 class DrySettings(NamedTuple):
@@ -112,39 +136,49 @@ def dry(logits: np.ndarray, history: np.ndarray, breakers: np.ndarray, settings:
         Rows, ids and new logits of the tokens that change, [N] each; for a token named twice the last counts.
     """
     rows, following, lengths = repetitions(history, breakers, settings)
-    allowed = settings.allowed_length[rows, 0]
-    long = np.flatnonzero(lengths >= np.maximum(allowed, 1))
-    longest_last = long[np.argsort(lengths[long])]
-    rows, following, excess = rows[longest_last], following[longest_last], (lengths - allowed)[longest_last]
-    exponents = np.log(settings.base[rows, 0]) * excess + np.log(settings.multiplier[rows, 0])
+    longest_last = np.argsort(lengths, kind="stable")
+    rows, following, lengths = rows[longest_last], following[longest_last], lengths[longest_last]
+    exponents = np.log(settings.base)[rows, 0] * (lengths - settings.allowed_length[rows, 0])
+    with np.errstate(divide="ignore"):  # a multiplier of 0, where there is no repetition
+        exponents += np.log(settings.multiplier)[rows, 0]
     penalty = np.exp(np.minimum(exponents, np.log(HIGHEST_PENALTY)))
     return rows, following, logits[rows, following] - penalty.astype(np.float32)
 
 
-def repetitions(
-    history: np.ndarray, breakers: np.ndarray, settings: DrySettings
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Earlier occurrences of the last tokens.
+def repetitions(history: np.ndarray, breakers: np.ndarray, settings: DrySettings) -> Changes:
+    """Earlier occurrences of the last tokens that are long enough for a penalty.
 
     Returns:
         Their rows, the tokens that followed them, and their lengths in tokens, [N] each.
     """
-    width = history.shape[-1]
-    newest = np.where(settings.multiplier > 0, history[:, -1:], -1)  # [B, 1]
-    rows, at = np.divmod(np.flatnonzero(history == newest), width)
-    oldest = width - np.minimum(settings.last_n[rows, 0], width)  # columns before it do not count
-    counts = (newest[rows, 0] >= 0) & (at >= oldest) & (at < width - 1)
-    rows, at, oldest = rows[counts], at[counts], oldest[counts]
-    following, lengths = history[rows, at + 1], np.zeros(len(rows), np.int64)
-    alive = np.flatnonzero(~breakers[rows, history[rows, -1]] & ~breakers[rows, following])
-    while len(alive):  # the repetition before `at` is longer than `length`
-        lengths[alive] += 1
-        length = int(lengths[alive[0]])
-        alive = alive[(at[alive] - length >= oldest[alive]) & (length < min(LONGEST_REPEAT, width))]
-        row, earlier = rows[alive], at[alive] - length
-        same = (history[row, earlier] >= 0) & (history[row, earlier] == history[row, -1 - length])
-        alive = alive[same & ~breakers[row, history[row, earlier]]]
-    return rows, following, lengths
+    allowed = np.maximum(settings.allowed_length, 1)
+    is_on = (settings.multiplier > 0) & (allowed <= LONGEST_REPEAT)
+    parts = []
+    for group, recent in _groups(history, np.where(is_on, settings.last_n, 0)):
+        lengths = _lengths(recent, breakers, group)
+        rows, at = np.nonzero(lengths >= allowed[group])
+        lengths, following = lengths[rows, at], recent[rows, at + 1]
+        may_follow = ~breakers[group[rows], following]
+        parts.append((group[rows][may_follow], following[may_follow], lengths[may_follow]))
+    return _joined(parts)
+
+
+def _lengths(recent: np.ndarray, breakers: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """How many tokens before each place, and at it, are the last tokens of the text, up to a breaker: int8 [G, L - 1].
+
+    Each pass compares whole texts with one of their last tokens, so a text that repeats one token costs no more.
+    """
+    last = recent[:, : -1 - LONGEST_REPEAT : -1]
+    last = np.where((last < 0) | breakers[group[:, None], last], UNLIKE_ANY, last)
+    lengths = np.zeros((len(recent), recent.shape[-1] - 1), np.int8)
+    is_alive = np.ones(lengths.shape, bool)
+    for length in range(min(LONGEST_REPEAT, lengths.shape[-1])):  # `is_alive` begins with the place `length`
+        is_alive &= recent[:, : lengths.shape[-1] - length] == last[:, length, None]
+        if not is_alive.any():
+            break
+        lengths[:, length:] += is_alive.view(np.int8)
+        is_alive = is_alive[:, 1:]
+    return lengths
 
 
 class History:
@@ -219,8 +253,3 @@ class History:
         self._end = max(1, self._held)
         self._table = np.full((len(ids), 2 * self._end + ROOM), -1, np.int32)
         self._table[:, self._end - self._held : self._end] = ids
-
-
-def _age(history: np.ndarray) -> np.ndarray:
-    """How many tokens have come since, [1, W]: 0 for the newest."""
-    return np.arange(history.shape[-1])[None, ::-1]
