@@ -14,6 +14,7 @@ from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, as_api_error
 from textgen.server.requests import (
     CONTENTS,
+    MOST_LOOK_BACK,
     TEXT_LENGTH,
     ChatRequest,
     CompletionRequest,
@@ -22,6 +23,7 @@ from textgen.server.requests import (
     Message,
     StateRequest,
     TokenizeRequest,
+    check_look_back,
     checked_count,
     clamps_of,
     copies,
@@ -217,3 +219,27 @@ def test_settings_are_checked_once_for_all_texts_of_a_request(monkeypatch: pytes
     assert [row[0].seed for row in copies(first, 60, 1)] == list(range(5, 65))
     assert copies(first, 1, 2)[0][1] == expected
     assert first.seed == 5
+
+
+# === What penalties look at ===
+
+
+@pytest.mark.parametrize(
+    ("name", "on"),
+    [
+        ("dry_penalty_last_n", {"dry_multiplier": 1.0}),
+        ("repeat_last_n", {"repeat_penalty": 1.1}),
+        ("repeat_last_n", {"presence_penalty": 0.1}),
+        ("repeat_last_n", {"frequency_penalty": -0.1}),
+    ],
+)
+def test_penalties_look_at_a_limited_number_of_tokens(name: str, on: dict[str, Any]) -> None:
+    far: dict[str, Any] = {name: 1 << 16}
+    most = MOST_LOOK_BACK >> 15
+    check_look_back(SamplingConfig(**far, **on), [1 << 15] * most)
+    check_look_back(SamplingConfig(**far, **on), [100] * 1000)
+    check_look_back(SamplingConfig(**far), [1 << 15] * 64)
+    check_look_back(SamplingConfig(**on), [1 << 15] * 64)
+    with pytest.raises(ApiError, match=r"too much at once: .* may be 131,072 .* and is 163,840") as refused:
+        check_look_back(SamplingConfig(**far, **on), [1 << 15] * (most + 1))
+    assert refused.value.param == name

@@ -13,7 +13,14 @@ from textgen.generation.infilling import GAP_TOKENS, Infill, num_drafts
 from textgen.generation.request import later_seed
 from textgen.server.failures import ApiError
 from textgen.server.planning import ID_BYTES, apart_if_long, check_length, head_of
-from textgen.server.requests import CompletionRequest, checked_count, clamps_of, first_text, sampling_config
+from textgen.server.requests import (
+    CompletionRequest,
+    check_look_back,
+    checked_count,
+    clamps_of,
+    first_text,
+    sampling_config,
+)
 from textgen.server.resources import Resources
 from textgen.server.sse import DONE, event
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -48,7 +55,9 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
     with model.in_use():
         read = await apart_if_long(len(prompt) + len(suffix), _num_tokens, model.tokenizer, prompt, suffix)
     check_length(read, resources)
-    _check_drafts(config.max_tokens * num_drafts(prompt, number, drawn), resources)
+    drafts = num_drafts(prompt, number, drawn)
+    _check_drafts(config.max_tokens * drafts, resources)
+    check_look_back(config, [read + config.max_tokens] * drafts)
     if request.length == 0:  # nothing is written
         configs = [later_seed(config, place) for place in range(number)]
         infills = [Infill(prompt, "", suffix, "forward", "length", each.seed or 0, each) for each in configs]

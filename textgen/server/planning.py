@@ -25,6 +25,7 @@ from textgen.server.requests import (
     CompletionRequest,
     GenerationRequest,
     Prompt,
+    check_look_back,
     checked_count,
     clamps_of,
     copies,
@@ -240,6 +241,7 @@ async def _add_choices(
     rows: list[TextRow] = await apart_if_long(sum(map(len, prompts)), _rows, plan, prompts, config, track)
     read = sum(len(row.prompt_ids) for row in rows)
     check_length(read, resources)
+    check_look_back(config, [len(row.start.ids) + len(row.prompt_ids) + config.max_tokens for row in rows] * number)
     if plan.echo:
         _check_work(read * work, "the tokens of a prompt that is echoed", "prompt")
     if config.no_copy is not None:

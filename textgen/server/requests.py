@@ -28,6 +28,7 @@ TEXT_LENGTH = 1024  # maximum number of characters of one of these texts, and of
 TEXTS_LENGTH = 4096  # maximum number of characters of all of these texts together
 MOST_BIASES = 1024
 BIASES_LENGTH = 1 << 14  # maximum number of characters of all biases together
+MOST_LOOK_BACK = 1 << 17  # maximum number of earlier tokens that a penalty looks at for a token of each text
 MOST_CLAMPS = 64
 CLAMP_HELP = "Cells that are clamped to a number, such as L1/89=3.8, or L1/89.f=1 for a gate: see textgen inspect."
 EXACT_HELP = "Whether to compute in exact arithmetic: the same seed gives the same text on every machine."
@@ -304,6 +305,30 @@ def with_logprobs(config: SamplingConfig, number: int | None) -> SamplingConfig:
 def copies(config: SamplingConfig, prompts: int, each: int) -> list[list[SamplingConfig]]:
     """Returns the settings of each text of each prompt: text i of a request has its seed + i."""
     return [[later_seed(config, prompt * each + number) for number in range(each)] for prompt in range(prompts)]
+
+
+def check_look_back(config: SamplingConfig, lengths: Sequence[int]) -> None:
+    """Limits the earlier tokens that penalties look at in each step.
+
+    Args:
+        config: Settings of the texts.
+        lengths: Tokens that each text has at most at its end.
+
+    Raises:
+        ApiError: They are too many.
+    """
+    penalizes = config.repeat_penalty != 1 or config.presence_penalty or config.frequency_penalty
+    windows = {
+        "repeat_last_n": config.repeat_last_n if penalizes else 0,
+        "dry_penalty_last_n": config.dry_penalty_last_n if config.dry_multiplier else 0,
+    }
+    for name, window in windows.items():
+        work = sum(min(window, length) for length in lengths)
+        if work > MOST_LOOK_BACK:
+            raise ApiError(
+                400, f"The request asks for too much at once: {name}, or the length of a text if that is less, may be "
+                f"{MOST_LOOK_BACK:,} for all its texts together and is {shown_number(work)}.", param=name,
+            )  # fmt: skip
 
 
 def checked_count(name: str, number: int | None, prompts: int, limits: ServerConfig) -> int:
