@@ -488,9 +488,14 @@ def test_the_tokens_before_and_after_a_gap_are_counted_in_a_thread_where_they_ma
 
 @pytest.mark.parametrize(
     ("path", "asked", "by"),
-    [("/tokenize", {"prompt": PROMPT}, "encode"), ("/v1/embeddings", {"input": [PROMPT]}, "encode_batch")],
+    [
+        ("/tokenize", {"prompt": PROMPT}, "encode"),
+        ("/detokenize", {"tokens": [5] * len(PROMPT)}, "decode"),
+        ("/v1/embeddings", {"input": [PROMPT]}, "encode_batch"),
+        ("/v1/embeddings", {"input": [[5]] * len(PROMPT)}, "decode"),
+    ],
 )
-def test_others_do_not_wait_for_the_encoding_of_a_long_text(
+def test_others_do_not_wait_while_a_long_text_is_encoded_or_decoded(
     server: Running,
     tokenizer: Tokenizer,
     path: str,
@@ -499,11 +504,11 @@ def test_others_do_not_wait_for_the_encoding_of_a_long_text(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kind, threads = type(tokenizer), list[str]()
-    encode = getattr(kind, by)
+    works = getattr(kind, by)
 
     def noted(self: Tokenizer, *given: Any) -> Any:
         threads.append(threading.current_thread().name.partition("_")[0])
-        return encode(self, *given)
+        return works(self, *given)
 
     monkeypatch.setattr(kind, by, noted)
     expected = server.post(path, asked)
@@ -512,6 +517,14 @@ def test_others_do_not_wait_for_the_encoding_of_a_long_text(
     monkeypatch.setattr("textgen.server.planning.LONG_PROMPT", len(PROMPT) - 1)
     assert server.post(path, asked) == expected
     assert threads[0] == "asyncio"
+
+
+def test_texts_to_embed_are_counted_before_their_ids_are_decoded(
+    server: Running, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(tokenizer), "decode", None)
+    status, error = server.error("/v1/embeddings", {"input": [[5]] * (LIMITS.max_choices * 32 + 1)})
+    assert (status, error["param"], error["message"]) == (400, "input", "input may have 320 texts.")
 
 
 def test_all_drafts_towards_a_suffix_count(both_ways: Running) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from plain_fakes import WordsTokenizer
 
@@ -20,6 +22,18 @@ def test_no_two_tokens_look_alike(tokenizer: Tokenizer) -> None:
     texts = token_texts(tokenizer)
     assert len(set(texts)) == tokenizer.vocab_size
     assert all(texts)
+
+
+def test_a_vocabulary_of_many_labels_takes_time_in_proportion() -> None:
+    def seconds(labels: int) -> float:
+        tokenizer, times = ByteTokenizer([f"l{number}" for number in range(labels)]), []
+        for _ in range(3):
+            begin = time.thread_time()
+            token_texts(tokenizer)
+            times.append(time.thread_time() - begin)
+        return min(times)
+
+    assert seconds(8000) < 25 * seconds(1000), "8 times in proportion, 64 times with their square"
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda each: each.tokenizer)

@@ -22,6 +22,7 @@ from textgen.server.requests import (
     MOST_CLAMPS,
     DetokenizeRequest,
     EmbeddingRequest,
+    Prompt,
     StateRequest,
     TokenizeRequest,
     check_text_length,
@@ -33,7 +34,6 @@ from textgen.server.resources import Resources
 from textgen.server.served_model import ServedModel
 from textgen.storage.files import write_chunks
 from textgen.storage.temporary import temporary_folder
-from textgen.tokenizer.stream_decoder import check_ids
 from textgen.wording import counted
 
 STATE_TYPE = "application/octet-stream"
@@ -74,11 +74,11 @@ async def embed(body: bytes, resources: Resources) -> Response:
     if request.encoding_format not in (None, "float", "base64"):
         raise ApiError(400, "encoding_format must be float or base64.", param="encoding_format")
     model = await resources.models.get(request.model, first_text(request.input))
-    texts = _embedded_texts(request.input, model)
-    if len(texts) > resources.config.max_choices * 32:
+    inputs = _inputs(request.input)
+    if len(inputs) > resources.config.max_choices * 32:
         raise ApiError(400, f"input may have {counted(resources.config.max_choices * 32, 'text')}.", param="input")
     with model.in_use():
-        read = await apart_if_long(sum(map(len, texts)), model.tokenizer.encode_batch, texts)
+        texts, read = await apart_if_long(sum(map(len, inputs)), _texts_and_tokens, inputs, model)
     if sum(map(len, read)) > resources.config.max_prompt:
         raise ApiError(
             400, f"input may have {counted(resources.config.max_prompt, 'token')} on this server.", param="input",
@@ -103,19 +103,22 @@ def _vectors(model: ServedModel, texts: Sequence[str], wanted: Any) -> list[np.n
     return [next(iter(model.embedder.vectors([text]))) for text in texts if wanted()]
 
 
-def _embedded_texts(given: str | list[str | int | list[int]], model: ServedModel) -> list[str]:
+def _inputs(given: str | list[str | int | list[int]]) -> list[Prompt]:
+    """The texts to embed, as texts or as ids."""
     if isinstance(given, str):
         return [given]
     if given and all(isinstance(each, int) for each in given):
         given = [given]  # type: ignore[list-item]
     if not given:
         raise ApiError(400, "input is empty: give a text or several.", param="input")
-    texts = []
-    for each in given:
-        if isinstance(each, int):
-            raise ApiError(400, "input must be a text, texts, token ids or lists of token ids.", param="input")
-        texts.append(each if isinstance(each, str) else _decoded(each, model))
-    return texts
+    if any(isinstance(each, int) for each in given):
+        raise ApiError(400, "input must be a text, texts, token ids or lists of token ids.", param="input")
+    return given  # type: ignore[return-value]
+
+
+def _texts_and_tokens(inputs: Sequence[Prompt], model: ServedModel) -> tuple[list[str], list[list[int]]]:
+    texts = [each if isinstance(each, str) else _decoded(each, model) for each in inputs]
+    return texts, model.tokenizer.encode_batch(texts)
 
 
 def _decoded(ids: list[int], model: ServedModel) -> str:
@@ -229,9 +232,9 @@ async def detokenize(body: bytes, resources: Resources) -> Response:
     """`POST /detokenize`."""
     request, _ = parse(body, DetokenizeRequest)
     model = await resources.models.get(request.model)
-    with naming("tokens"):
-        check_ids(request.tokens, model.tokenizer.vocab_size)
-    return answer({"prompt": model.tokenizer.decode(request.tokens)})
+    with naming("tokens"), model.in_use():
+        text = await apart_if_long(len(request.tokens), model.tokenizer.decode, request.tokens)
+    return answer({"prompt": text})
 
 
 # === Health and metrics ===

@@ -26,8 +26,8 @@ def token_texts(tokenizer: Tokenizer) -> list[str]:
     taken: set[str] = set()
     first = tokenizer.first_byte
     bytes_last = sorted(range(tokenizer.vocab_size), key=lambda id: first is not None and first <= id < first + 256)
-    special = [id for id in bytes_last if not tokenizer.piece_bytes[id] or id == tokenizer.unk_id]
-    for id in [*(id for id in bytes_last if id not in set(special)), *special]:
+    special = {id for id in bytes_last if not tokenizer.piece_bytes[id] or id == tokenizer.unk_id}
+    for id in sorted(bytes_last, key=special.__contains__):  # the special ones last
         text = tokenizer.piece(id) if id in special else _decoded(tokenizer.piece_bytes[id])
         if not text or text in taken:
             text = _spelled(tokenizer.piece_bytes[id]) if tokenizer.piece_bytes[id] else f"<token {id}>"
