@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.generation.stopping import Ending
+from textgen.generation.stopping import UNDECIDED, Ending
 
 
 def written(text: str, stop: tuple[str, ...] = (), until: str = "document") -> tuple[str, str]:
@@ -73,6 +75,58 @@ def test_stop_texts_are_found_where_they_first_come_about(text: str, stop: list[
 def written_by_characters(text: str, stop: list[str]) -> str:
     ending = Ending(stop)
     return "".join([*map(ending.feed, text), ending.flush()])
+
+
+class EndingByBeginnings(Ending):
+    """Compares each beginning of each stop text with the end of the text."""
+
+    def _undecided(self) -> int:
+        lengths = [n for stop in self._stop for n in range(1, len(stop)) if self._held.endswith(stop[:n])]
+        if self._until and (match := UNDECIDED.search(self._held)):
+            lengths.append(len(match[0]))
+        return max(lengths, default=0)
+
+
+@given(
+    st.lists(st.one_of(st.text("ab \n", max_size=6), st.just(None)), max_size=20),
+    st.lists(st.text("ab \n", min_size=1, max_size=9), max_size=4),
+    st.sampled_from(["document", "line", "paragraph"]),
+)
+def test_what_may_become_a_stop_text_is_held_back(pieces: list[str | None], stop: list[str], until: str) -> None:
+    """None stands for a fork and a flush of the other copy."""
+    endings = [Ending(stop, until), EndingByBeginnings(stop, until)]
+    for piece in pieces:
+        if piece is None:
+            forks = [ending.fork() for ending in endings]
+            assert len({fork.flush() + fork.feed("ab") + fork.reason for fork in forks}) == 1
+        else:
+            assert len({ending.feed(piece) for ending in endings}) == 1
+        assert endings[0].reason == endings[1].reason
+    assert endings[0].flush() == endings[1].flush()
+
+
+@pytest.mark.parametrize("text", ["the ", "q", "q" * 600 + "r"])
+def test_long_stop_texts_take_no_longer_than_their_text(text: str) -> None:
+    """Characters are looked at a few times, not once for each beginning of a stop text."""
+    looks = 0
+
+    class Stop(str):
+        __slots__ = ()
+
+        def __getitem__(self, at: Any) -> str:
+            nonlocal looks
+            looks += 1
+            return super().__getitem__(at)
+
+    stops = [Stop("q" * 1023 + str(number)) for number in range(4)]
+    ending = Ending(stops)
+    ending.feed("q" * 300)  # what is computed once for each stop text
+    looks, fed = 0, 0
+    while fed < 3000:
+        ending.feed(text)
+        fed += len(text)
+    assert ending.reason == ""
+    assert looks < 5 * len(stops) * fed
 
 
 @given(st.text("a. \n。”", max_size=40), st.sampled_from(["sentence", "line", "paragraph"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
+from functools import lru_cache, partial
 
 CLOSERS = "\"'”’»」』）)】》\\]"  # signs that may stand between the mark that ends a sentence and the next sentence
 WIDE = "。！？｡"  # marks that end a sentence without a space after them
@@ -38,7 +39,8 @@ class Ending:
 
     def __init__(self, stop: Sequence[str] = (), until: str = "document") -> None:
         self.reason = ""
-        self._stop = stop
+        self._stop = tuple(stop)
+        self._begun = (0,) * len(self._stop)  # characters of each stop text with which the text ends so far
         self._until = UNTIL.get(until)
         self._context = ""  # the end of the text returned so far, without leading white space
         self._held = ""
@@ -54,6 +56,7 @@ class Ending:
         if ends:
             end, self.reason = min(ends)
         else:
+            self._begun = tuple(map(partial(_matched, text), self._stop, self._begun))
             end = len(self._held) - self._undecided()
         return self._release(end)
 
@@ -63,6 +66,7 @@ class Ending:
 
     def flush(self) -> str:
         """Returns the text held back when no more text comes."""
+        self._begun = (0,) * len(self._stop)
         return "" if self.reason else self._release(len(self._held))
 
     def _end_of_unit(self, pattern: re.Pattern[str]) -> list[tuple[int, str]]:
@@ -73,13 +77,44 @@ class Ending:
 
     def _undecided(self) -> int:
         """The number of characters at the end that may turn out not to belong to the text."""
-        lengths = [n for stop in self._stop for n in range(1, len(stop)) if self._held.endswith(stop[:n])]
-        if self._until and (match := UNDECIDED.search(self._held)):
-            lengths.append(len(match[0]))
-        return max(lengths, default=0)
+        match = UNDECIDED.search(self._held) if self._until else None
+        return max(len(match[0]) if match else 0, *self._begun, 0)
 
     def _release(self, end: int) -> str:
         text, self._held = self._held[:end], self._held[end:]
         if self._until:
             self._context = (self._context + text)[-CONTEXT:] if self._context else text.lstrip()[-CONTEXT:]
         return text
+
+
+def _matched(text: str, stop: str, begun: int) -> int:
+    """Returns how many characters of a stop text a text ends with, by the automaton of Knuth, Morris and Pratt (1977).
+
+    Args:
+        text: What is appended. The stop text does not end in it.
+        stop: The stop text.
+        begun: How many characters of the stop text what comes before it ends with.
+    """
+    if not begun:  # as nearly always
+        at = text.find(stop[0])
+        if at < 0:
+            return 0
+        text = text[at:]
+    borders = _borders(stop)
+    for character in text:
+        while begun and stop[begun] != character:
+            begun = borders[begun]
+        begun += stop[begun] == character
+    return begun
+
+
+@lru_cache(maxsize=1024)
+def _borders(text: str) -> tuple[int, ...]:
+    """Returns the length of the longest text that each beginning of a text begins and ends with, itself left out."""
+    borders = [0, 0]
+    for at, character in enumerate(text[1:], 1):
+        border = borders[at]
+        while border and text[border] != character:
+            border = borders[border]
+        borders.append(border + (text[border] == character))
+    return tuple(borders)
