@@ -4,6 +4,7 @@ import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from plain_fakes import WordsTokenizer
 
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig
-from textgen.generation.constraints import constraints
+from textgen.generation.constraints import Bias, Biases, Constraints, read_biases
 from textgen.generation.constraints.constraints import Bias, Constraints, read_biases
 from textgen.generation.constraints.phrase import Phrase
 from textgen.generation.generator import Generator
@@ -189,6 +190,37 @@ def test_a_bias_of_a_piece_and_of_several() -> None:
     assert applied(config, "xb")[ids_of("c")].tolist() == [-2.0]
     assert applied(config, "", prompt="b")[ids_of("c")].tolist() == [-2.0]
     assert applied(config, "x=")[ids_of("=")].tolist() == [0.5]
+
+
+@given(
+    st.lists(st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=4), st.floats(-9, 9)), max_size=20),
+    st.lists(st.integers(0, 2), max_size=6),
+    st.sampled_from((np.float32, np.float64)),
+)
+def test_biases_are_added_in_their_order(entries: list[tuple[list[int], float]], last: list[int], kind: Any) -> None:
+    biases = Biases(Bias("", ids, value) for ids, value in entries)
+    found, expected = np.full(3, 0.1, kind), np.full(3, 0.1, kind)
+    biases.add(found, last)
+    for ids, value in entries:
+        if len(ids) == 1 or last[1 - len(ids) :] == ids[:-1]:
+            expected[ids[-1]] += value
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_token_looks_at_few_of_many_biases() -> None:
+    class Ids(list[int]):
+        def __getitem__(self, at: Any) -> Any:
+            looks.append(at)
+            return super().__getitem__(at)
+
+    looks: list[Any] = []
+    biases = Biases(Bias("", Ids([1, 2, number, 5, 6]), 1.0) for number in range(1000))
+    logits = np.zeros(10, np.float32)
+    biases.add(logits, [])
+    looks.clear()
+    biases.add(logits, [1, 2, 7, 5])
+    assert logits.tolist() == [0.0] * 6 + [1.0] + [0.0] * 3
+    assert looks == []
 
 
 @pytest.mark.oracles("torch", "transformers.generation.logits_process")

@@ -76,9 +76,9 @@ export class Ending {
   undecided() {
     let most = 0;
     for (const stop of this.stop) {
-      for (let length = 1; length < stop.length; length++) {
-        if (this.held.endsWith(stop.slice(0, length))) most = Math.max(most, length);
-      }
+      let length = Math.min(stop.length - 1, this.held.length);
+      while (length > most && !this.held.endsWith(stop.slice(0, length))) length--;
+      most = Math.max(most, length);
     }
     return this.until ? Math.max(most, UNDECIDED.exec(this.held)?.[0].length ?? 0) : most;
   }

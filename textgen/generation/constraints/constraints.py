@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, MutableMapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,42 @@ class Bias(NamedTuple):
     text: str
     ids: list[int]
     value: float
+
+
+class Biases(list[Bias]):
+    """The entries of `logit_bias`, in a tree of the tokens that must have been written, the last of them first."""
+
+    def add(self, logits: np.ndarray, last: Sequence[int]) -> None:
+        """Adds the biases of the next token to its logits [V], in place and in their order.
+
+        Args:
+            logits: The logits.
+            last: The last tokens.
+        """
+        children, ends, ids, values = self._tree
+        node: int | None = 0
+        found = [ends[0]]
+        for id in reversed(last):
+            node = children.get((node, id))
+            if node is None:
+                break
+            if node in ends:
+                found.append(ends[node])
+        order = np.sort(np.concatenate(found)) if len(found) > 1 else found[0]
+        np.add.at(logits, ids[order], values[order].astype(logits.dtype))
+
+    @cached_property
+    def _tree(self) -> tuple[dict[tuple[int | None, int], int], dict[int | None, np.ndarray], np.ndarray, np.ndarray]:
+        """The children of each node by token; the entries that end there; the tokens and values of all entries."""
+        children: dict[tuple[int | None, int], int] = {}
+        ends: dict[int, list[int]] = {0: []}
+        for number, bias in enumerate(self):
+            node = 0
+            for id in reversed(bias.ids[:-1]):
+                node = children.setdefault((node, id), len(children) + 1)
+            ends.setdefault(node, []).append(number)
+        ids, values = np.array([bias.ids[-1] for bias in self], np.int64), np.array([bias.value for bias in self])
+        return children, {node: np.array(numbers, np.int64) for node, numbers in ends.items()}, ids, values
 
 
 class Constraints:
@@ -76,7 +113,7 @@ class Constraints:
         ngrams: NgramIndex | None = None,
         starts: np.ndarray | None = None,
         words: WordTokens | None = None,
-        biases: Sequence[Bias] | None = None,
+        biases: Biases | None = None,
         read_ngrams: Callable[[int, tuple[int, ...]], NGrams] = ngrams_of,
     ) -> None:
         """Makes the constraints of a text that has not begun.
@@ -196,9 +233,8 @@ class Constraints:
         self._pull(scores)
 
     def _add_biases(self, logits: np.ndarray) -> None:
-        for _, ids, value in self._biases:
-            if len(ids) == 1 or self._last[1 - len(ids) :] == ids[:-1]:
-                logits[ids[-1]] += value
+        if self._biases:
+            self._biases.add(logits, self._last)
 
     @property
     def _strength(self) -> np.float32:
@@ -309,7 +345,7 @@ def _phrase(text: str, tokenizer: Tokenizer, phrases: MutableMapping[str, Phrase
     return found
 
 
-def read_biases(entries: Sequence[str], tokenizer: Tokenizer) -> list[Bias]:
+def read_biases(entries: Sequence[str], tokenizer: Tokenizer) -> Biases:
     """Returns the entries of `logit_bias` as tokens.
 
     Raises:
@@ -319,7 +355,7 @@ def read_biases(entries: Sequence[str], tokenizer: Tokenizer) -> list[Bias]:
     parsed = [parse_bias(entry) for entry in entries]
     texts = [text for text, _ in parsed if isinstance(text, str)]
     encoded = iter(tokenizer.encode_batch(texts, num_threads=1) if texts else [])  # together, which is much quicker
-    biases = []
+    biases = Biases()
     for text, value in parsed:
         ids = [text] if isinstance(text, int) else next(encoded)
         _check_bias(text, ids, tokenizer)
