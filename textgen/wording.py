@@ -96,7 +96,12 @@ def shell_word(text: str) -> str:
     if shown == text:
         return shlex.quote(text)
     quoted = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\t", "\\t")
-    return f"$'{visible(quoted)}'"
+    return f"$'{HIDDEN.sub(lambda match: _shell_escape(match.group()), quoted)}'"
+
+
+def _shell_escape(character: str) -> str:
+    """Escapes a character for `$'...'`, where \\x stands for a byte."""
+    return f"\\u{ord(character):04x}" if 0x80 <= ord(character) < 0x100 else escape(character)
 
 
 def escape(character: str) -> str:

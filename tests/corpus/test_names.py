@@ -115,10 +115,13 @@ def test_json_keeps_names_that_are_no_text(tmp_path: Path) -> None:
 def test_a_shell_finds_the_name_in_a_command_again(tmp_path: Path) -> None:
     import subprocess
 
-    for name in (ODD, f"it's \\ {ODD}\n\x1b[m", "a b", "'", "$x"):
+    for name in (ODD, f"it's \\ {ODD}\n\x1b[m", "a b", "'", "$x", "a\x85\u202eb"):
         command = f"printf %s {shell_word(name)}"
         assert command.isprintable()
-        assert os.fsdecode(subprocess.run(["bash", "-c", command], capture_output=True, check=True).stdout) == name
+        done = subprocess.run(
+            ["bash", "-c", command], capture_output=True, check=True, env={**os.environ, "LC_ALL": "C.UTF-8"}
+        )
+        assert os.fsdecode(done.stdout) == name
 
 
 # === Names that are too long, and folders that are closed ===

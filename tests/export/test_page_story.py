@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from javascript import in_node, needs_node
+from javascript import PASTED, in_node, needs_node, words_in_shell
 from networks import random_weights
 from pages import HOSTILE, hostile_model
 
@@ -336,6 +336,17 @@ def test_a_shell_reads_the_command_as_it_is_meant(tmp_path: Path) -> None:
             "7",
         ]
         assert shlex.split(command) == expected
+
+
+def test_a_command_can_be_pasted_whatever_is_in_its_texts(tmp_path: Path) -> None:
+    code = """
+    const runOf = (text) => ({ prompt: text, seed: "7", label: text, settings: {} });
+    return given.map((text) => commandOf(text, runOf(text), {}));
+    """
+    for text, command in zip(PASTED, in_story(code, PASTED, tmp_path), strict=True):
+        expected = ["textgen", "sample", text, "--exact", "--prompt", text, "--label", text, "--seed", "7"]
+        assert words_in_shell(command) == expected
+    assert in_story(code, ["a\0b"], tmp_path) == [""]
 
 
 def test_a_prompt_that_the_command_line_reads_from_standard_input_has_no_command(tmp_path: Path) -> None:

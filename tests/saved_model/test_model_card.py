@@ -88,6 +88,7 @@ def test_a_card_names_the_first_files(number: int, expected: str) -> None:
         ("forward", [], 'textgen sample songs --prompt "..."'),
         ("both", ["fox"], 'textgen sample songs --label fox --prompt "..."'),
         ("backward", [], 'textgen sample songs --suffix "..."'),
+        ("forward", ["\x1b[mfox"], """textgen sample songs --label $'\\x1b[mfox' --prompt "...\""""),
         ("backward", ["it's"], """textgen sample songs --label 'it'"'"'s' --suffix "...\""""),
     ],
 )

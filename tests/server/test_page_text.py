@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from javascript import in_node, needs_node
+from javascript import PASTED, in_node, needs_node, words_in_shell
 
 from textgen.generation.config import SamplingConfig
 from textgen.generation.infilling import GAP_TOKENS
@@ -398,6 +398,18 @@ def test_the_command_writes_what_the_page_asks_for(tmp_path: Path) -> None:
     ]
     none: list[dict[str, Any]] = [{"model": ""}, {"sent": {"prompt": "-", "suffix": ""}}]
     assert in_engine("return given.map(commandOf);", [plain | case for case in none], tmp_path) == ["", ""]
+
+
+def test_a_command_can_be_pasted_whatever_is_in_its_texts(tmp_path: Path) -> None:
+    asked = [
+        {"model": text, "sent": {"prompt": text, "suffix": text}, "n": 1, "settings": {"clamp": [text]}}
+        for text in (*PASTED, "a\0b")
+    ]
+    *commands, none = in_engine("return given.map(commandOf);", asked, tmp_path)
+    for text, command in zip(PASTED, commands, strict=True):
+        expected = ["textgen", "sample", text, "--prompt", text, "--suffix", text, "--clamp", text]
+        assert words_in_shell(command) == expected
+    assert none == ""
 
 
 def test_the_command_leaves_out_what_the_command_line_does_by_itself() -> None:

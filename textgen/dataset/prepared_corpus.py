@@ -16,7 +16,6 @@ missing or damaged. Each shard holds out some of its own documents (`textgen.dat
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -44,7 +43,7 @@ from textgen.storage.remote_folders import fetch_folder, fetch_subfolder, has_fi
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
-from textgen.wording import counted
+from textgen.wording import counted, shell_word
 
 FORMAT = 2
 OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
@@ -205,7 +204,8 @@ class PreparedCorpus:
         for number, problem in problems.items():
             numbers.setdefault(problem, []).append(number)
         told = [f"shard {_ranges(these)}: {problem}" for problem, these in numbers.items()]
-        command = shlex.join(["textgen", "corpus", "prepare", *self.settings.paths, "--out", str(self.folder)])
+        words = ["textgen", "corpus", "prepare", *self.settings.paths, "--out", str(self.folder)]
+        command = " ".join(map(shell_word, words))
         return (
             f"{self.folder} is not ready, {len(problems)} of {self.settings.shards} shards are missing or damaged: "
             f"{'; '.join(told)}. Make them all with `{command}`, or one by one, as with "

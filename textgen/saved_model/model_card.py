@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,7 +85,7 @@ def sample_command(name: str, model: Mapping[str, Any], labels: Sequence[str], p
     Returns:
         The command line.
     """
-    label = f" --label {shlex.quote(labels[0])}" if labels else ""
+    label = f" --label {shell_word(labels[0])}" if labels else ""
     return f"textgen sample {name}{label}" + (' --suffix "..."' if model.get("direction") == "backward" else prompt)
 
 

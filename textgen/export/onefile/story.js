@@ -243,6 +243,7 @@ export function readLink(hash, known) {
   return { prompt: words.get("prompt") ?? "", seed, label: words.get("label"), settings };
 }
 
+const HIDDEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g; // as in textgen.wording
 const LARGEST_SEED = 2n ** 63n - 1n;
 
 /**
@@ -260,10 +261,10 @@ export function seedOf(text) {
  * @param {string} name Of the model.
  * @param {Run} run
  * @param {object} usual What the command line does by itself.
- * @returns {string} Empty for the prompt "-", which would be read from standard input.
+ * @returns {string} Empty for the prompt "-", which would be read from standard input, and for one with U+0000.
  */
 export function commandOf(name, run, usual) {
-  if (run.prompt === "-") return "";
+  if (run.prompt === "-" || run.prompt.includes("\0")) return "";
   const words = ["textgen", "sample", quoted(name), "--exact"];
   if (run.prompt) words.push("--prompt", quoted(run.prompt));
   if (run.label !== null) words.push("--label", quoted(run.label));
@@ -273,7 +274,10 @@ export function commandOf(name, run, usual) {
   return [...words, "--seed", run.seed].join(" ");
 }
 
-/** A word for a POSIX shell. */
+/** A word for a shell: one for POSIX unless it has hidden characters, which would control a terminal when pasted. */
 function quoted(word) {
-  return /^[\w@%+=:,./-]+$/.test(word) && !word.startsWith("-") ? word : `'${word.replaceAll("'", "'\\''")}'`;
+  if (/^[\w@%+=:,./-]+$/.test(word) && !word.startsWith("-")) return word;
+  if (word.search(HIDDEN) < 0) return `'${word.replaceAll("'", "'\\''")}'`;
+  const escaped = word.replace(/[\\']/g, "\\$&").replaceAll("\n", "\\n").replaceAll("\t", "\\t");
+  return `$'${escaped.replace(HIDDEN, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`)}'`;
 }

@@ -2,11 +2,12 @@
 
 const USUAL = { temperature: 0.8, min_p: 0.05, top_p: 1, top_k: 0, repeat_penalty: 1, max_tokens: 500 };
 const GAP_TOKENS = 40; // the usual max_tokens between a prompt and a suffix
+const HIDDEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g; // as in textgen.wording
 
-// Empty without a model, and for a prompt that the command would read from standard input. `sent` is what the server is
-// sent: see `sentOf`.
+// Empty without a model, for a prompt that the command would read from standard input, and for texts with U+0000, which
+// no command can have. `sent` is what the server is sent: see `sentOf`.
 export function commandOf({ model, sent: { prompt, suffix }, n, settings, isExact }) {
-  if (!model || prompt === "-") return "";
+  if (!model || prompt === "-" || `${prompt}${suffix}`.includes("\0")) return "";
   const { seed, clamp = [], ...samplers } = settings;
   const usual = prompt && suffix ? { ...USUAL, max_tokens: GAP_TOKENS } : USUAL;
   const words = ["textgen", "sample", quoted(model)];
@@ -22,7 +23,10 @@ export function commandOf({ model, sent: { prompt, suffix }, n, settings, isExac
   return words.join(" ");
 }
 
-// A word for a POSIX shell.
+// A word for a shell: one for POSIX unless it has hidden characters, which would control a terminal when pasted.
 function quoted(word) {
-  return /^[\w@%+=:,./-]+$/.test(word) && !word.startsWith("-") ? word : `'${word.replaceAll("'", "'\\''")}'`;
+  if (/^[\w@%+=:,./-]+$/.test(word) && !word.startsWith("-")) return word;
+  if (word.search(HIDDEN) < 0) return `'${word.replaceAll("'", "'\\''")}'`;
+  const escaped = word.replace(/[\\']/g, "\\$&").replaceAll("\n", "\\n").replaceAll("\t", "\\t");
+  return `$'${escaped.replace(HIDDEN, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`)}'`;
 }
