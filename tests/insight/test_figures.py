@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ from click.testing import CliRunner
 from events import read
 from networks import random_weights
 
+import textgen as textgen_package
 from textgen import versions
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
@@ -31,6 +36,23 @@ from textgen.versions import install_command
 
 TEXT = "The cat (so black) sat.\nThe dog (so old) ran off.\n\n" * 6
 CONFIG = ModelConfig(259, embedding_dim=6, hidden_units=8, num_layers=2)
+
+
+@pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs matplotlib: pip install '.[figures]'")
+def test_the_current_folder_does_not_decide_how_pictures_are_drawn(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
+    lines = (
+        "import matplotlib",
+        "from textgen.insight.figures import _png",
+        "print(matplotlib.rcParams['text.usetex'])",
+        "_png(lambda axes: print(matplotlib.rcParams['text.usetex'], axes.set(title='a') != []))",
+    )
+    root = Path(textgen_package.__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(root), "PATH": "", "MPLCONFIGDIR": str(tmp_path / "config")},
+    )  # fmt: skip
+    assert done.stdout.split() == ["True", "False", "True"], done.stderr
 
 
 @pytest.fixture

@@ -59,12 +59,15 @@ def cell_picture(moment: Moment, title: str) -> bytes:
 
 
 def _png(draw: Callable[[Any], None]) -> bytes:
+    import matplotlib
     from matplotlib.figure import Figure  # without pyplot, which would look for a screen
 
-    figure = Figure(figsize=(8, 4.5), layout="tight")
-    draw(figure.add_subplot())
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=DOTS)
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a matplotlibrc in the current folder could start LaTeX
+        figure = Figure(figsize=(8, 4.5), layout="tight")
+        draw(figure.add_subplot())
+        figure.savefig(file, format="png", dpi=DOTS)
     return file.getvalue()
 
 
