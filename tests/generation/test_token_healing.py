@@ -74,6 +74,7 @@ def test_the_choice_among_cuts() -> None:
     assert [drawn.count(cut) for cut in range(3)] == [250, 50, 400]
     assert choose_cut(log_probs, end, covers, 0.0, 0.0) == 2
     assert choose_cut(log_probs, end, [[2], []], 1.0, 0.999999) == 2
+    assert choose_cut(log_probs, end, covers, 1e-320, 0.5) == 2, "without a warning of NumPy"
     drawn = [choose_cut(log_probs, end, covers, 0.5, uniform) for uniform in (np.arange(2250) + 0.5) / 2250]
     assert [drawn.count(cut) for cut in range(3)] == [625, 25, 1600]
 

@@ -519,6 +519,19 @@ def test_others_do_not_wait_while_a_long_text_is_encoded_or_decoded(
     assert threads[0] == "asyncio"
 
 
+def test_a_stream_knows_its_connection(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    send = EventStream._send
+
+    async def noted(self: EventStream, *given: Any) -> None:
+        seen.append(self._transport)
+        await send(self, *given)
+
+    monkeypatch.setattr(EventStream, "_send", noted)
+    server.stream("/v1/completions", {"prompt": PROMPT, "max_tokens": 2, "stream": True})
+    assert {transport.get_extra_info("socket") is not None for transport in seen} == {True}
+
+
 def test_texts_to_embed_are_counted_before_their_ids_are_decoded(
     server: Running, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.types import Message
 
 from textgen.server.failures import ApiError
-from textgen.server.sse import PING, EventStream, event
+from textgen.server.sse import PING, TRANSPORT, EventStream, event
 
 Sent = list[Message]
 
@@ -115,6 +115,35 @@ def test_the_work_ends_when_the_client_leaves() -> None:
     sent = asyncio.run(run(events(), leaves_after=5))
     assert ended == [True]
     assert len(sent) < 20
+
+
+def test_nothing_is_sent_to_a_closed_connection() -> None:
+    """Not even by events that come without a break, so that the event loop cannot tell that the client has left."""
+    ended: list[bool] = []
+    sent: Sent = []
+
+    class Transport(asyncio.Transport):
+        def is_closing(self) -> bool:
+            return len(sent) >= 3
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        try:
+            for _ in range(1000):
+                yield b"x"
+        finally:
+            ended.append(True)
+
+    async def receive() -> Message:
+        await asyncio.sleep(60)
+        return {}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "headers": [], "state": {TRANSPORT: Transport()}}
+    asyncio.run(asyncio.wait_for(EventStream(events(), 1.0)(scope, receive, send), 30))
+    assert len(sent) == 3
+    assert ended == [True]
 
 
 def test_the_work_ends_when_the_client_leaves_before_the_first_event() -> None:

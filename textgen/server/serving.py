@@ -31,6 +31,7 @@ from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, encode
 from textgen.server.open_files import possible_connections
 from textgen.server.resources import Resources
+from textgen.server.sse import TRANSPORT
 from textgen.wording import Say, silent
 
 SWITCH_SECONDS = 0.001  # switch interval of Python threads; the event loop must not wait for a matrix product
@@ -51,6 +52,7 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Takes a connection, or refuses it if there are too many."""
         super().connection_made(transport)
+        self.app_state = {**self.app_state, TRANSPORT: transport}  # in the scope of its requests
         with contextlib.suppress(OSError, AttributeError):  # so that a client that does not read is noticed early
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         if len(self.connections) > self.limits.max_connections:

@@ -19,6 +19,7 @@ from textgen.server.failures import as_api_error, encode
 PING = b": ping\n\n"
 DONE = b"data: [DONE]\n\n"
 PING_SECONDS = 15.0
+TRANSPORT = "transport"  # where the state of a scope has the connection, an `asyncio.Transport`, if it has it
 HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -56,10 +57,12 @@ class EventStream:
         self._idle_time = idle_time
         self._headers = HEADERS | dict(headers or {})
         self._ping_seconds = ping_seconds
+        self._transport: asyncio.Transport | None = None
         self._sent = 0.0  # when something was sent last, on the clock of the event loop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends the response."""
+        self._transport = scope.get("state", {}).get(TRANSPORT)
         sending = asyncio.create_task(self._send_all(scope, receive, send))
         leaving = asyncio.create_task(disconnected(receive))
         try:
@@ -120,7 +123,12 @@ class EventStream:
         await self._send(send, {"type": "http.response.body", "body": data, "more_body": True})
 
     async def _send(self, send: Send, message: Message) -> None:
-        """Sends a message; raises `TimeoutError` if the client does not read."""
+        """Sends a message; raises `OSError` if the connection is closed, as `TimeoutError` if the client does not read.
+
+        The event loop tells of the end of a connection only after events that come without a break.
+        """
+        if self._transport and self._transport.is_closing():
+            raise ConnectionResetError("The connection is closed.")
         async with asyncio.timeout(self._idle_time):
             await send(message)
         self._sent = asyncio.get_running_loop().time()
