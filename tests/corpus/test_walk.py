@@ -90,3 +90,31 @@ def test_names_are_compared_exactly_on_a_disk_that_ignores_case(
     for name in ("site", "site/*.json"):
         corpus = Corpus([tmp_path / name], CorpusConfig(documents="file"))
         assert ({path.name for path in corpus.files}, corpus.models) == ({"manifest.json", CONFIG}, [])
+
+
+def test_links_out_of_a_folder_are_followed_and_counted(tmp_path: Path) -> None:
+    corpus, private = tmp_path / "corpus", tmp_path / "private"
+    write(corpus, "texts/a.txt", "one")
+    for name in ("b.txt", "more/c.txt"):
+        write(private, name, name)
+    (corpus / "inside.txt").symlink_to("texts/a.txt")
+    (corpus / "within").symlink_to("texts")
+    (corpus / "nowhere.txt").symlink_to("../none.txt")
+    found, said = Corpus([corpus]), list[str]()
+    found.say_skipped(said.append)
+    assert [line.startswith("Skipped") for line in said] == [True]
+    (corpus / "b.txt").symlink_to("../private/b.txt")
+    (corpus / "texts/more").symlink_to(private / "more")
+    found, said = Corpus([corpus, corpus / "texts"]), list[str]()
+    assert {path.name for path in found.files} >= {"b.txt", "c.txt"}
+    found.say_skipped(said.append)
+    message = f"Followed 2 links to places outside the folders of the corpus, such as {corpus / 'b.txt'}."
+    assert said[1:] == [message]
+
+
+def test_a_folder_that_is_itself_a_link_leads_nowhere_else(tmp_path: Path) -> None:
+    write(tmp_path, "texts/a.txt", "one")
+    (tmp_path / "corpus").symlink_to("texts")
+    said = list[str]()
+    Corpus([tmp_path / "corpus"]).say_skipped(said.append)
+    assert said == []

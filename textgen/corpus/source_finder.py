@@ -39,6 +39,7 @@ class SourceFinder:
     Attributes:
         skipped: Binary files in folders and globs.
         broken: Broken symbolic links.
+        outside: Links below a folder to what is not below it, which were followed.
         models: Folders of saved models in folders and globs.
         lacking: Files in folders and globs that no installed library reads, and what to install.
     """
@@ -49,7 +50,7 @@ class SourceFinder:
         self._archives: dict[Path | str, str] = {}  # messages of `about_archive` about the archives in `skipped`
         self._config = config
         self._walk = Walk(without)
-        self.broken, self.models = self._walk.broken, self._walk.models
+        self.broken, self.models, self.outside = self._walk.broken, self._walk.models, self._walk.outside
         self._conversions = Conversions()
         self._temporary: list[weakref.finalize] = []
 
@@ -78,7 +79,10 @@ class SourceFinder:
         return list(found.values())
 
     def say_skipped(self, say: Say) -> None:
-        """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped."""
+        """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped.
+
+        Another line counts the links that lead out of a folder, since they are followed.
+        """
         for path in self.skipped:
             say(f"Skipped {path}: it {self._archives.get(path, 'looks like a binary file')}.")
         for path in self.broken:
@@ -87,6 +91,9 @@ class SourceFinder:
             say(f"Skipped {folder}: it is a saved model.")
         for path, advice in self.lacking.items():
             say(f"Skipped {path}. {advice}")
+        if self.outside:
+            links = counted(len(self.outside), "link")
+            say(f"Followed {links} to places outside the folders of the corpus, such as {self.outside[0]}.")
 
     def close(self) -> None:
         """Removes temporary copies of standard input and pipes. This also happens when the program ends."""

@@ -33,11 +33,13 @@ class Walk:
 
     Attributes:
         broken: Broken symbolic links.
+        outside: Links below a folder to files and folders that are not below it.
         models: Folders of saved models.
     """
 
     def __init__(self, without: Path | None = None) -> None:
         self.broken: list[Path] = []
+        self.outside: list[Path] = []
         self.models: list[Path | str] = []
         self._without = os.path.realpath(without) if without else None
         self._inside: dict[Path, bool] = {}  # whether a folder is passed over, or lies within such a folder
@@ -63,7 +65,7 @@ class Walk:
         def refuse(error: OSError) -> None:
             raise error
 
-        names = [path] if not path.is_dir() else list[Path]()
+        names, links = ([path] if not path.is_dir() else list[Path]()), list[Path]()
         entered: set[tuple[int, int]] = set()
         for folder, folders, found in os.walk(path, onerror=refuse, followlinks=True) if path.is_dir() else ():
             status = os.stat(folder)
@@ -75,10 +77,19 @@ class Walk:
                 continue
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             names += [Path(folder, name) for name in found if not name.startswith(".")]
+            links += [link for name in folders if (link := Path(folder, name)).is_symlink()]
+        if entered:
+            self._note_outside(path, [*links, *(name for name in names if name.is_symlink() and name.is_file())])
         self.broken += sorted(
             {name for name in names if name.is_symlink() and not name.exists()}.difference(self.broken)
         )
         return sorted(name for name in names if name.is_file())
+
+    def _note_outside(self, folder: Path, links: Iterable[Path]) -> None:
+        """Remembers those links below a folder that lead elsewhere, of which whoever made the folder may not know."""
+        root = os.path.realpath(folder)
+        found = {link for link in links if not Path(os.path.realpath(link)).is_relative_to(root)}
+        self.outside += sorted(found.difference(self.outside))
 
     def matching(self, matches: Iterable[str]) -> list[Path]:
         """Lists the files that a pattern matches, and those below the folders that it matches.
