@@ -10,6 +10,7 @@ import pytest
 
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig
+from textgen.generation.request import without_healing
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, as_api_error
 from textgen.server.requests import (
@@ -218,7 +219,8 @@ def test_settings_are_checked_once_for_all_texts_of_a_request(monkeypatch: pytes
     monkeypatch.setattr(SamplingConfig, "check", check)
     assert [row[0].seed for row in copies(first, 60, 1)] == list(range(5, 65))
     assert copies(first, 1, 2)[0][1] == expected
-    assert first.seed == 5
+    assert not without_healing(first).heal
+    assert (first.seed, first.heal) == (5, True)
 
 
 # === What penalties look at ===

@@ -30,8 +30,18 @@ def later_seed(config: SamplingConfig, number: int) -> SamplingConfig:
 
 def with_seed(config: SamplingConfig, seed: int) -> SamplingConfig:
     """Returns the config with another seed, from 0 to 2^63 - 1. The other settings are not checked again."""
+    return _with(config, seed=seed)
+
+
+def without_healing(config: SamplingConfig) -> SamplingConfig:
+    """Returns the config with `heal` off. The other settings are not checked again."""
+    return _with(config, heal=False)
+
+
+def _with(config: SamplingConfig, **values: object) -> SamplingConfig:
     changed = copy.copy(config)
-    object.__setattr__(changed, "seed", seed)
+    for name, value in values.items():
+        object.__setattr__(changed, name, value)
     return changed
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from textgen.generation.config import SamplingConfig
 from textgen.generation.fingerprint import Fingerprint
 from textgen.generation.generator import Generator
-from textgen.generation.request import with_seed
+from textgen.generation.request import with_seed, without_healing
 from textgen.generation.row import TextRow
 from textgen.generation.text_state import TextState
 from textgen.server.engine import Job
@@ -325,7 +325,7 @@ def make_row(
     with naming("prompt"):
         if isinstance(prompt, str):
             return generator.row(prompt, config, start, track=track)
-        return generator.row(prompt[len(lead) :], replace(config, heal=False), start, track=track)
+        return generator.row(prompt[len(lead) :], without_healing(config), start, track=track)
 
 
 def start_of(generator: Generator, lead: Sequence[int], label: str | None, kept: KeptState | None) -> TextState:

@@ -218,12 +218,12 @@ def test_windows_of_any_length_give_the_same_penalties(
     dry_settings = DrySettings(
         column(*multipliers[:rows]), column(*[1.75] * rows), column(*allowed[:rows]), column(*last[:rows])
     )
-    factors = [column(*[value] * rows) for value in (1.3, 0.2, 0.1)]
+    factors = [*(column(*[value] * rows) for value in (1.3, 0.2, 0.1)), column(*last[:rows])]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(penalties_module, "NEAR", 1000)
-        together = changed(logits, penalties(logits, history, *factors, column(*last[:rows])))
+        together = changed(logits, penalties(logits, history, *factors))
         patched.setattr(penalties_module, "NEAR", near)
-        apart = changed(logits, penalties(logits, history, *factors, column(*last[:rows])))
+        apart = changed(logits, penalties(logits, history, *factors))
         found = changed(logits, dry(logits, history, marks, dry_settings))
     np.testing.assert_array_equal(together, apart)
     np.testing.assert_array_equal(found, dried_by_match(logits, history, marks, dry_settings))
