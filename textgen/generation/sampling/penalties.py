@@ -56,18 +56,18 @@ def _counted(history: np.ndarray, last_n: np.ndarray) -> Changes:
     parts = []
     for group, recent in _groups(history, last_n):
         if recent.shape[-1] > NEAR:  # one text: numbers that are counted in a table need not be sorted
-            counts = count_ids(recent[0])
+            counts = count_ids(recent[0])  # [largest id + 1]
             ids = np.flatnonzero(counts)
             parts.append((np.full(len(ids), group[0]), ids, counts[ids]))
             continue
-        tokens = np.sort(recent, axis=-1)  # equal ones side by side
+        tokens = np.sort(recent, axis=-1)  # [G, L], equal ones side by side
         first = np.ones(tokens.shape, bool)
         np.not_equal(tokens[:, 1:], tokens[:, :-1], out=first[:, 1:])
-        starts = np.flatnonzero(first)
+        starts = np.flatnonzero(first)  # [M], in the flat tokens, of each group of equal ones
         counts = np.diff(starts, append=tokens.size)
         rows, ids = starts // tokens.shape[-1], tokens.reshape(-1)[starts]
         present = ids >= 0
-        parts.append((group[rows[present]], ids[present], counts[present]))
+        parts.append((group[rows[present]], ids[present], counts[present]))  # [N] each
     return _joined(parts)
 
 
@@ -86,7 +86,7 @@ def _groups(history: np.ndarray, last_n: np.ndarray) -> Iterator[tuple[np.ndarra
     Yields:
         Rows [G], and their last tokens [G, L] with -1 for those that do not count. If L is above `NEAR`, G is 1.
     """
-    windows = np.minimum(last_n[:, 0], history.shape[-1])
+    windows = np.minimum(last_n[:, 0], history.shape[-1])  # [B]
     near = np.flatnonzero((windows > 0) & (windows <= NEAR))
     if len(near):
         width = int(np.max(windows[near]))
@@ -156,7 +156,7 @@ def repetitions(history: np.ndarray, breakers: np.ndarray, settings: DrySettings
     parts = []
     for group, recent in _groups(history, np.where(is_on, settings.last_n, 0)):
         lengths = _lengths(recent, breakers, group)
-        rows, at = np.nonzero(lengths >= allowed[group])
+        rows, at = np.nonzero(lengths >= allowed[group])  # [N] each
         lengths, following = lengths[rows, at], recent[rows, at + 1]
         may_follow = ~breakers[group[rows], following]
         parts.append((group[rows][may_follow], following[may_follow], lengths[may_follow]))
@@ -168,7 +168,7 @@ def _lengths(recent: np.ndarray, breakers: np.ndarray, group: np.ndarray) -> np.
 
     Each pass compares whole texts with one of their last tokens, so a text that repeats one token costs no more.
     """
-    last = recent[:, : -1 - LONGEST_REPEAT : -1]
+    last = recent[:, : -1 - LONGEST_REPEAT : -1]  # [G, at most LONGEST_REPEAT], the newest first
     last = np.where((last < 0) | breakers[group[:, None], last], UNLIKE_ANY, last)
     lengths = np.zeros((len(recent), recent.shape[-1] - 1), np.int8)
     is_alive = np.ones(lengths.shape, bool)
