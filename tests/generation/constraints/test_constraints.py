@@ -15,8 +15,8 @@ from plain_fakes import WordsTokenizer
 
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig
-from textgen.generation.constraints import Bias, Biases, Constraints, read_biases
-from textgen.generation.constraints.constraints import Bias, Constraints, read_biases
+from textgen.generation.constraints import constraints
+from textgen.generation.constraints.constraints import Bias, Biases, Constraints, read_biases
 from textgen.generation.constraints.phrase import Phrase
 from textgen.generation.generator import Generator
 from textgen.generation.sampling.sampler import Sampler
