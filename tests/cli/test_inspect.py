@@ -48,7 +48,7 @@ def test_json_is_one_object_with_everything_that_was_seen(tiny_models: Path, tex
     assert len(found["tokens"]["surprisal"]) == found["text"]["tokens"] == len(found["tokens"]["rank"])
     assert {finding["follows"] for finding in found["cells"]} >= {"column", "cat", "inside brackets"}
     assert [(cell["layer"], cell["unit"]) for cell in found["changes"]["cells"]][-1] == (1, 2)
-    assert set(found["gradient"]["untrained"]) == {"lstm", "gru", "rnn"}
+    assert set(found["gradient"]["untrained"]) == {"lstm", "lstm_bias_0", "gru", "rnn"}
     assert len(found["half_lives"]) == found["model"]["num_layers"] == 2
     assert "Reading" in result.stderr
 

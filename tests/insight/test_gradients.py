@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from networks import random_weights
 
-from textgen.insight.gradients import gradient_flow, input_gradient, untrained_flows
+from textgen.insight.gradients import gradient_flow, input_gradient, untrained_flow, untrained_flows
 from textgen.insight.reading import Reader
 from textgen.model.config import CELLS, ModelConfig
 from textgen.model.reference import forward, stack_of
@@ -47,11 +47,14 @@ def test_gradient_equals_finite_differences(config: ModelConfig) -> None:
             assert gradient[place, column] == pytest.approx(expected, rel=1e-3, abs=1e-9)
 
 
-def test_gradient_before_training_vanishes_in_the_rnn_and_less_in_gated_cells() -> None:
+def test_gradient_before_training_lasts_longer_only_with_an_open_gate() -> None:
     flows = untrained_flows(replace(BASE, hidden_units=16), 60)
-    last = {cell: flow.norms[-1] / max(flow.norms) for cell, flow in flows.items()}
+    last = {name: flow.norms[-1] / max(flow.norms) for name, flow in flows.items()}
     assert last["rnn"] < 1e-6
+    assert last["gru"] <= last["rnn"], "its update gate starts half open"
+    assert last["lstm_bias_0"] <= last["rnn"]
     assert last["lstm"] > 10 * last["rnn"]
+    assert untrained_flow(BASE, "lstm", 3.0, 60).norms[-1] > untrained_flow(BASE, "lstm", 1.0, 60).norms[-1]
     assert flows["rnn"].hundredth_lag
 
 

@@ -214,7 +214,7 @@ def test_the_script_and_the_words_know_each_other() -> None:
     named = set(re.findall(r'\b(?:say|paragraph|soft|section|block|question)\((?:"\w+", )?"([^"]+)"', page_script()))
     assert len(named) > 80
     assert named <= set(words())
-    begins = ("property: ", "property backward: ", "missing: ", "held ", "written ", "note ")
+    begins = ("property: ", "property backward: ", "missing: ", "held ", "written ", "note ", "untrained ")
     script = page_script()
     for key in words():
         assert f'"{key}"' in script or key.startswith(begins), key

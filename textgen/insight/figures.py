@@ -81,9 +81,9 @@ def _draw_memory(inspection: Inspection, axes: Any) -> None:
 
 def _draw_gradient(inspection: Inspection, axes: Any) -> None:
     flows = {inspection.saved.name: inspection.flow}
-    flows |= {f"{cell}, untrained": flow for cell, flow in inspection.untrained.items()}
-    for style, (name, flow) in zip(("-", "--", ":", "-."), flows.items(), strict=True):
-        axes.semilogy(np.array(flow.norms) / max(flow.norms), style, label=name)
+    flows |= {f"{name.replace('_', ' ')}, untrained": flow for name, flow in inspection.untrained.items()}
+    for style, (name, flow) in zip(("-", "--", (0, (5, 1)), ":", "-."), flows.items(), strict=True):
+        axes.semilogy(np.array(flow.norms) / max(flow.norms), linestyle=style, label=name)
     axes.set(ylim=(1e-12, 2), xlabel="steps back", ylabel="norm, relative to the largest", title="Gradient by lag")
     axes.legend()
 

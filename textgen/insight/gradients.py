@@ -2,14 +2,14 @@
 
 The logit is that of the token that came next, the embedding that of the token `lag` steps before the newest one read.
 Where the norm is near 0, training gets no signal from there; whether the network uses that text is shown by
-`textgen.insight.memory`. In a plain recurrent network the norm falls by a factor at each step; the cell state of an
-LSTM is passed on by its forget gate alone: see `textgen.model.reference.cells`.
+`textgen.insight.memory`. In a plain recurrent network each step multiplies the gradient by U; the cell state of an LSTM
+is passed on by its forget gate alone, as far as that gate is open: see `textgen.model.reference.cells`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +21,12 @@ from textgen.model.reference.cells import Record, steps_backward
 from textgen.model.reference.norm import norm_backward, norm_forward
 
 NUM_PLACES, NUM_LAGS = 12, 100
-COMPARED = ("lstm", "gru", "rnn")
+COMPARED = {  # name of an untrained network -> its cell, and the initial bias of its forget gate if it has one
+    "lstm": ("lstm", 1.0),  # the default
+    "lstm_bias_0": ("lstm", 0.0),
+    "gru": ("gru", None),
+    "rnn": ("rnn", None),
+}
 COMPARED_UNITS = 128  # maximum number of units of the untrained networks that are drawn for comparison
 SMALLEST = 1e-30  # smallest norm: smaller ones are raised to it
 
@@ -117,29 +122,41 @@ def _through_layer(cell: Cell, dhs: np.ndarray, records: Sequence[Record], weigh
 
 
 def untrained_flows(config: ModelConfig, num_lags: int = NUM_LAGS) -> dict[str, Flow]:
-    """The same for one layer of each kind of cell before any training, with inputs of standard size.
+    """The same for networks of one layer before any training: see `untrained_flow`.
+
+    An LSTM is shown with a forget bias of 1 and of 0: how fast its gradient fades at first depends on that bias more
+    than on the equations. The update gate of a GRU starts with a bias of 0.
+
+    Args:
+        config: Shape of a network; its width is used, up to `COMPARED_UNITS`.
+        num_lags: Lags.
+    """
+    return {name: untrained_flow(config, cell, bias, num_lags) for name, (cell, bias) in COMPARED.items()}
+
+
+def untrained_flow(config: ModelConfig, cell: str, forget_bias: float | None, num_lags: int = NUM_LAGS) -> Flow:
+    """The same for one layer of a cell before any training, with inputs of standard size.
 
     The inputs are standard normal, about as large as those that layers get once they have learned. (The embeddings of
     an untrained network are smaller, and for them tanh is nearly the identity.)
 
     Args:
         config: Shape of a network; its width is used, up to `COMPARED_UNITS`.
+        cell: Kind of the layer.
+        forget_bias: Initial bias of the forget gates of an LSTM; None for a cell without them.
         num_lags: Lags.
     """
     units = min(config.hidden_units, COMPARED_UNITS)
-    flows = {}
-    for cell in COMPARED:
-        small = replace(
-            ModelConfig(64, embedding_dim=units, hidden_units=units, num_layers=1, cell=cell), activation="tanh"
-        )
-        rng = np.random.default_rng(0)
-        weights = initial_weights(small, rng, np.float64)
-        reader = Reader(small, weights | {TABLE: rng.normal(size=weights[TABLE].shape)})
-        ids = rng.integers(0, small.vocab_size, [4, num_lags]).astype(np.int32)
-        targets = rng.integers(0, small.vocab_size, 4)
-        state = [tuple(array.astype(np.float64) for array in layer) for layer in reader.model.initial_state(4)]
-        flows[cell] = Flow(_mean_norms(input_gradient(reader, ids, targets, state)))
-    return flows
+    small = ModelConfig(64, embedding_dim=units, hidden_units=units, num_layers=1, cell=cell)
+    rng = np.random.default_rng(0)
+    weights = initial_weights(small, rng, np.float64)
+    if forget_bias is not None:
+        weights[f"{cell}_0/bias"][units : 2 * units] = forget_bias  # of i, f, g, o
+    reader = Reader(small, weights | {TABLE: rng.normal(size=weights[TABLE].shape)})
+    ids = rng.integers(0, small.vocab_size, [4, num_lags]).astype(np.int32)
+    targets = rng.integers(0, small.vocab_size, 4)
+    state = [tuple(array.astype(np.float64) for array in layer) for layer in reader.model.initial_state(4)]
+    return Flow(_mean_norms(input_gradient(reader, ids, targets, state)))
 
 
 def _mean_norms(gradient: np.ndarray) -> list[float]:

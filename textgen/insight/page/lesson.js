@@ -93,7 +93,7 @@ function keeping() {
       series: [line(cell, shares), line(say("median of the layer"), median), line(say("upper tenth"), upper)],
     }),
     paragraph("lesson 4 numbers", { cell, far, ...left }),
-    question("lesson 4 ask", "lesson 4 answer"));
+    question("lesson 4 ask", M.cell === "gru" ? "lesson 4 answer gru" : "lesson 4 answer"));
 }
 
 /** The same without gates. */
@@ -117,6 +117,7 @@ function gradients() {
   return block("lesson 5 title", "lesson 5", pre(derivatives.join("\n")),
     chart({ title: say("lesson 5 chart"), xTitle: say("lag"), yTitle: say("gradient norm"), logY: true, series: flows(M.name) }),
     paragraph("lesson 5 numbers", { ...decays, ...when, at }),
+    question("lesson 5 why", "lesson 5 because"),
     question("lesson 5 ask", IS_GATED ? "lesson 5 answer" : "lesson 5 answer rnn"));
 }
 

@@ -45,7 +45,7 @@ const relative = (norms) => norms.map((norm) => norm / Math.max(...norms)).map((
 export function flows(model) {
   const line = (name, norms) => ({ name, x: norms.map((_, lag) => lag), y: relative(norms) });
   return [line(model, D.gradient.trained), ...Object.entries(D.gradient.untrained)
-    .map(([cell, flow]) => line(say("untrained", { cell: cell.toUpperCase() }), flow.norms))];
+    .map(([name, flow]) => line(say("untrained", { cell: say(`untrained ${name}`) }), flow.norms))];
 }
 
 export function gradientSection() {

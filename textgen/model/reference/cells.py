@@ -52,10 +52,14 @@ recurrent network each step multiplies it by U and by the slope of tanh, so over
     dc' = f * dc
 
 without a matrix and without the slope of a squashing function. A unit whose forget gate stays at 0.99 passes on 60 % of
-the gradient over 50 steps. The bias of the forget gate starts at 1 (Jozefowicz, Zaremba & Sutskever 2015):
-sigmoid(1) = 0.73 keeps 0.2 % over 20 steps, against a millionth with a bias of 0. It is a better start, and the gates
-learn the rest. A GRU has a similar path, dh' = z * dh. The paths through U remain and can still explode, so gradients
-are clipped.
+the gradient over 50 steps. A GRU has a similar path, dh' = z * dh. The paths through U remain and can still explode, so
+gradients are clipped.
+
+A gate helps only where it is open. The bias of the forget gate starts at 1 (Jozefowicz, Zaremba & Sutskever 2015):
+sigmoid(1) = 0.73 keeps 0.2 % over 20 steps, against a millionth with a bias of 0. With a bias of 0, the gradient of an
+untrained LSTM fades as fast as that of an RNN, and so does that of a GRU, whose update gate starts with a bias of 0:
+see `textgen.insight.gradients`. But training can open a gate, for one unit and where the input calls for it; U is the
+same at every step.
 """
 
 from __future__ import annotations
