@@ -77,8 +77,17 @@ def test_the_last_level_of_the_lens_is_the_model_and_the_fitted_lens_finds_a_lin
     assert [level.name for level in found.levels] == ["embedding", "lstm_0", "lstm_1"]
     assert found.levels[-1].logit_lens == pytest.approx(found.model, rel=1e-4)
     assert found.levels[-1].fitted_lens == pytest.approx(found.model, rel=0.05)
-    assert found.levels[0].logit_lens is not None
     assert len(found.levels[0].guesses) == len(IDS[0]) - 1 - found.start
+
+
+def test_the_last_level_of_the_lens_is_the_attention_head_where_there_is_one() -> None:
+    config = replace(BASE, attention=20, num_layers=1)  # with a projection, which the features have passed
+    reader = Reader(config, random_weights(config))
+    found = lenses(reader, reader.read(IDS[:1]), np.ones(IDS.shape[1] - 1, bool))
+    assert [level.name for level in found.levels] == ["embedding", "lstm_0", "attention"]
+    assert found.levels[-1].logit_lens == pytest.approx(found.model, rel=1e-6)
+    assert found.levels[-1].fitted_lens == pytest.approx(found.model, rel=0.05)
+    assert abs(found.levels[-2].logit_lens - found.model) > 0.01, "the head changes what the last layer says"
 
 
 def test_neighbours_by_cosine_among_the_tokens_of_the_text() -> None:

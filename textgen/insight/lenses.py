@@ -4,7 +4,8 @@ The logit lens (nostalgebraist 2020) reads the output of a layer as if it were t
 projection, if there is one, and the output layer. It is fair only where layers use the same directions for the same
 things, as with residual connections. The tuned lens (after Belrose et al. 2023, arXiv:2303.08112) first maps the output
 of the layer to the features of the whole network, by a linear map that is fitted by least squares on the first half of
-the text and used on the second. Level 0 is the embedding of the newest token.
+the text and used on the second. Level 0 is the embedding of the newest token. With an attention head, the last level is
+its output, which is what the output layer of the network reads.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ class Level:
     """What the output of one layer tells.
 
     Attributes:
-        name: "embedding", or a layer such as "lstm_0".
-        logit_lens: Mean loss read by the logit lens, bits per token; None for a level whose width does not fit.
+        name: "embedding", a layer such as "lstm_0", or "attention".
+        logit_lens: Mean loss read by the logit lens, bits per token.
         fitted_lens: Mean loss read by the tuned lens, bits per token.
         guesses: Likeliest next token by the tuned lens, by the token read, for the places measured, [M].
     """
 
     name: str
-    logit_lens: float | None
+    logit_lens: float
     fitted_lens: float
     guesses: np.ndarray
 
@@ -43,7 +44,7 @@ class Lenses:
     """The lenses at every level.
 
     Attributes:
-        levels: From the embedding to the last layer.
+        levels: From the embedding to the last layer, or to the attention head on it.
         start: The first token measured; the others follow.
         model: Mean loss of the network over the same places, bits per token.
     """
@@ -73,13 +74,14 @@ def lenses(reader: Reader, reading: Reading, is_scored: np.ndarray) -> Lenses:
 
     outputs = {"embedding": reader.weights[TABLE][ids]}
     outputs |= {f"{reader.config.cell}_{number}": array[0] for number, array in enumerate(reading.outputs)}
+    if reader.config.attention:
+        outputs["attention"] = features
     levels = []
     for name, x in outputs.items():
-        fits = name != "embedding" or x.shape[-1] == features.shape[-1]
-        plain = x[use] if name == "embedding" else reader.project(x[use])
+        plain = x[use] if name in ("embedding", "attention") else reader.project(x[use])  # [M, E]
         fitted = _fitted(x[fit], features[fit], x[use]).astype(np.float32)
         guesses = reader.predictions(fitted, targets, 1).top_ids[:, 0]
-        levels.append(Level(name, bits(plain) if fits else None, bits(fitted), guesses))
+        levels.append(Level(name, bits(plain), bits(fitted), guesses))
     return Lenses(levels, start, bits(features[use]))
 
 

@@ -200,7 +200,7 @@ def _lenses(inspection: Inspection) -> dict[str, Any]:
         "levels": [
             {
                 "name": level.name,
-                "logit_lens": None if level.logit_lens is None else _number(level.logit_lens),
+                "logit_lens": _number(level.logit_lens),
                 "fitted_lens": _number(level.fitted_lens),
                 "guesses": [tokenizer.piece(id) for id in level.guesses[:NUM_GUESSES].tolist()],
             }

@@ -7,7 +7,7 @@ import { say } from "./words.js";
 
 export function lensSection() {
   const { levels, model_bits: bits, start } = D.lenses;
-  const rows = levels.map((level) => [level.name, level.logit_lens === null ? "–" : number(level.logit_lens, 2), number(level.fitted_lens, 2)]);
+  const rows = levels.map((level) => [level.name, number(level.logit_lens, 2), number(level.fitted_lens, 2)]);
   const places = [...Array(Math.min(30, levels[0].guesses.length)).keys()];
   const guesses = places.map((place) => [D.tokens.token[start + place], ...levels.map((level) => {
     const right = level.guesses[place] === D.tokens.token[start + place + 1];
@@ -17,6 +17,7 @@ export function lensSection() {
     table([{ text: say("level") }, { text: say("logit lens"), n: true }, { text: say("fitted lens"), n: true }], rows),
     soft(M.residual ? "lens residual" : "lens plain"),
     M.projection ? soft("lens projection") : null,
+    M.attention ? soft("lens attention") : null,
     make("details", {}, make("summary", {}, say("guesses")),
       table([{ text: say("token read") }, ...levels.map((level) => ({ text: level.name }))], guesses)));
 }
