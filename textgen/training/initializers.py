@@ -21,8 +21,9 @@ def initialize(model: LanguageModel, config: TrainingConfig) -> None:
     """Initializes the recurrent kernels and the biases of the forget gates as the settings say.
 
     A glorot kernel [H, gates * H] is uniform between -a and a, with a = sqrt(6 / (H + gates * H)) (Glorot & Bengio
-    2010). The forget gate is the second of the four gates of an LSTM, a peephole LSTM and a mogrifier LSTM; other cells
-    have none.
+    2010). Its variance 2 / (H + gates * H) keeps the scale of h with one gate; with three gates, h U has 0.71 times its
+    standard deviation, with four 0.63 times. The forget gate is the second of the four gates of an LSTM, a peephole
+    LSTM and a mogrifier LSTM; other cells have none.
 
     Args:
         model: A new network, changed in place.
