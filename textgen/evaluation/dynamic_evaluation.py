@@ -8,14 +8,16 @@ where g is the gradient of the window's mean loss in nats, clipped to the norm `
 what was learned long ago. The trained weights are kept, and `restore` puts them back bit for bit.
 
 With `dynamic_rms` each weight has a step size of its own, larger where its gradients are small, and decays faster the
-larger they are (section 4.2 of the paper):
+larger they are:
 
     r = root of the mean of g^2 over all windows so far     s = r / (root of the mean of r^2 over all weights)
     w += -learning_rate * g / (s + 0.01) + min(1, decay * s) * (trained - w)
 
-The paper takes the mean over the training text, which may not be available with a saved model; here it is taken over
-the text read so far, so the first steps are imprecise. s^2 is 1 on average, so steps are about as long as without it,
-but longer ones pay: the best learning rate is 0.1 to 0.2 without it, and 0.4 with it.
+This is after section 5 of the paper, which divides the gradient by r itself and scales the decay by r / mean(r); here
+both use s, so that one learning rate suits every model. The paper takes the mean of g^2 over the training text, which
+may not be available with a saved model; here it is taken over the text read so far, so the first steps are imprecise.
+s^2 is 1 on average, so steps are about as long as without it, but longer ones pay: the best learning rate is 0.1 to 0.2
+without it, and 0.4 with it.
 """
 
 from __future__ import annotations

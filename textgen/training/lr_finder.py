@@ -1,8 +1,9 @@
 """Finds a learning rate for a network and a text: a short run in which it rises until the loss does, too.
 
-Smith 2017 (arXiv:1506.01186, section 3.3). The rate grows by the same factor at each update. At first it is too small
-to learn anything, then the loss falls faster and faster, until the updates are so large that it rises. The rate at
-which it falls most steeply is a good peak for a schedule.
+After Smith 2017 (arXiv:1506.01186, section 3.3), who raises the rate linearly and looks at the accuracy. Here the rate
+grows by the same factor at each update. At first it is too small to learn anything, then the loss falls faster and
+faster, until the updates are so large that it rises. The rate at which it falls most steeply is a good peak for a
+schedule.
 
 Losses of single batches are noisy, and a running mean of them hardly smooths the first ones. So a fall counts relative
 to its standard error, and one that noise explains is none.

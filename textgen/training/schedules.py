@@ -105,7 +105,7 @@ def _share(config: TrainingConfig, done: float, reductions: int) -> float:
             return config.decay_factor ** min(config.num_decays, math.floor(done * (config.num_decays + 1)))
         case "triangular":  # Smith 2017, arXiv:1506.01186
             return _mix(final, 1 - abs(2 * (done * config.num_cycles % 1.0) - 1))
-        case "one-cycle":  # Smith & Topin 2018, arXiv:1708.07120
+        case "one-cycle":  # after Smith & Topin 2018, arXiv:1708.07120
             if done < ONE_CYCLE_RISE:
                 return _mix(ONE_CYCLE_START, 1 - _half_cosine(done / ONE_CYCLE_RISE))
             return _mix(final, _half_cosine((done - ONE_CYCLE_RISE) / (1 - ONE_CYCLE_RISE)))
