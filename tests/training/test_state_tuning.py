@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from click.testing import CliRunner, Result
 from networks import random_weights
 
@@ -16,7 +20,7 @@ from textgen.cli.write import _started
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import CorpusError, SavedModelError
 from textgen.generation.text_state import StartedModel
-from textgen.model.config import ModelConfig
+from textgen.model.config import CELLS, ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.language_model import LanguageModel
 from textgen.model.numpy_model import NumpyModel
@@ -26,7 +30,7 @@ from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
 from textgen.training.config import TuningConfig
-from textgen.training.state_tuning import PATIENCE, WINDOW, tune_state, windows_of
+from textgen.training.state_tuning import PATIENCE, WINDOW, _Tuner, tune_state, windows_of
 
 load_tensorflow()
 
@@ -91,6 +95,28 @@ def test_the_text_becomes_likelier_and_the_model_stays_as_it_is() -> None:
     assert all(array.any() for layer in of_layers for array in layer)
     assert not looked_back_on.any()
     assert not count.any()
+
+
+def far_state(config: ModelConfig) -> list[tuple[np.ndarray, ...]]:
+    """The state after one step that moves every number by 3."""
+    initial_state = NumpyModel(config, random_weights(config)).initial_state  # in no time: no network is built
+    model: Any = SimpleNamespace(config=config, initial_state=initial_state)
+    tuner = _Tuner(model, learning_rate=3.0)
+    tuner._gradient = lambda *_: [tf.ones_like(variable.value) for variable in tuner._variables]
+    tuner.learn(np.zeros([1, 1], np.int32), np.zeros([1, 1], np.int32))
+    return list(tuner.model_state())
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_output_of_a_layer_stays_in_the_range_that_the_network_reaches(cell: str) -> None:
+    for h, *others in far_state(replace(CONFIG, cell=cell, attention=0)):
+        assert np.abs(h).max() == 1.0
+        assert all(np.abs(c).max() > 2 for c in others)
+
+
+def test_the_output_of_relu_has_no_bound() -> None:
+    ((h,),) = far_state(replace(CONFIG, cell="rnn", activation="relu", attention=0, num_layers=1))
+    assert np.abs(h).max() > 2
 
 
 def tuned_windows(ids: np.ndarray) -> int:

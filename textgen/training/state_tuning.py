@@ -7,6 +7,9 @@ w the windows of a text, each at the beginning of a line, the state minimizes th
 
 by Adam, as prefix tuning does for attention (Li & Liang 2021, arXiv:2101.00190). The last tenth of the windows is held
 out, and the state with the best score on it is kept.
+
+After each step h is clipped to [-1, 1], where a network itself keeps it: h = o tanh(c) in an LSTM. (With relu it has no
+such bound.) Beyond, the state would be worse where h is quantized to that range, as `--runtime onnx` does.
 """
 
 from __future__ import annotations
@@ -135,6 +138,9 @@ class _Tuner:
         self._start = model.initial_state(1)
         layers = self._start[: model.config.num_layers]
         self._variables = [keras.Variable(array) for array in tf.nest.flatten(layers)]
+        arrays = len(tf.nest.flatten(layers[0]))  # of the state of a layer; the first is h
+        is_unbounded = model.config.cell == "rnn" and model.config.activation == "relu"
+        self._bounded = [] if is_unbounded else self._variables[::arrays]
         self._optimizer = keras.optimizers.Adam(learning_rate)
         self._optimizer.build(self._variables)
         self._losses = tf.function(self._window_losses, autograph=False)
@@ -143,6 +149,8 @@ class _Tuner:
     def learn(self, inputs: np.ndarray, targets: np.ndarray) -> None:
         """Updates the state with the windows inputs, targets [B, T]."""
         self._optimizer.apply(self._gradient(inputs, targets), self._variables)
+        for h in self._bounded:
+            h.assign(tf.clip_by_value(h.value, -1.0, 1.0))
 
     def nats(self, inputs: np.ndarray, targets: np.ndarray) -> float:
         """Loss of the windows inputs, targets [N, T], in nats per token."""
