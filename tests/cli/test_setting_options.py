@@ -204,6 +204,26 @@ def test_a_setting_of_train_arrives(
     assert reading == [CorpusConfig(**{name: value}) if kind is CorpusConfig else CorpusConfig()]
 
 
+def test_an_option_drops_what_it_makes_useless_in_a_file(
+    tmp_path: Path, reading: list[CorpusConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[dict[str, Any]] = []
+
+    def make_plan(text: Any, settings: dict[str, Any], **given: Any) -> Any:
+        planned.append(settings)
+        raise Arrived
+
+    monkeypatch.setattr(distribution, "start", lambda *given, **named: SimpleNamespace(server=""))
+    monkeypatch.setattr(plan, "make_plan", make_plan)
+    file = tmp_path / "my.toml"
+    file.write_text('weight_averaging = "ema"\nema_decay = 0.99\nseed = 3\n', encoding="utf-8")
+    words = ["--config", str(file), "--weight-averaging", "none"]
+    with pytest.raises(Arrived):
+        run("train", "missing.txt", "--models-dir", str(tmp_path), *words)
+    assert planned == [{"weight_averaging": "none", "seed": 3}]
+    assert len(reading) == 1
+
+
 def test_how_several_processes_train_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     launched: list[Any] = []
 

@@ -64,9 +64,9 @@ SETTINGS = [each.name for config in (TokenizerConfig, ModelConfig, TrainingConfi
 
 
 def drawn_settings(lots: random.Random) -> dict[str, Any]:
-    """One to five settings: names that there are, and values that fit, nearly fit or do not."""
+    """One to four settings: names that there are, and values that fit, nearly fit or do not."""
     settings: dict[str, Any] = {}
-    for name in lots.sample(SETTINGS, lots.randint(1, 5)):
+    for name in lots.sample(SETTINGS, lots.randint(1, 4)):
         if name in CHOICES and lots.random() < 0.8:
             settings[name] = lots.choice(CHOICES[name])
         elif lots.random() < 0.4:

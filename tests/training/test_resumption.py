@@ -496,6 +496,14 @@ def test_what_checkpoints_depend_on_is_refused_by_name(
     assert read(folder, fits).training_config.momentum == 0.9
 
 
+def test_a_setting_that_does_nothing_in_the_run_is_refused(plan: Plan, tmp_path: Path) -> None:
+    older = replace(plan, training_config=replace(plan.training_config, ema_decay=0.5))  # of a version that took it
+    folder = begun(older, tmp_path / "models" / "songs")
+    assert read(folder, {"ema_decay": 0.5}).training_config.ema_decay == 0.5
+    with pytest.raises(ConfigError, match="With weight_averaging none, ema_decay does nothing: leave it out, or set"):
+        read(folder, {"ema_decay": 0.9})
+
+
 def test_the_automatic_precision_is_the_one_that_the_run_began_with(text: Path, tmp_path: Path) -> None:
     plan = make_plan(Corpus([text]), {**SETTINGS, "precision": "float16"}, hardware=Hardware(flops=1e11))
     folder = begun(plan, tmp_path / "models" / "songs")

@@ -775,6 +775,11 @@ def test_twenty_kills_at_random_times_change_nothing(text: Path, tmp_path: Path)
         np.testing.assert_array_equal(weights[1][name], array)
 
 
+OF_CELL: dict[str, dict[str, Any]] = {
+    "gru": {"reset_after": False},
+    "rnn": {"activation": "relu"},
+    "mogrifier": {"mogrifier_rank": 3},
+}
 COMBINATIONS: list[dict[str, Any]] = [
     {"cell": cell, **options}
     for cell in CELLS
@@ -788,7 +793,7 @@ COMBINATIONS: list[dict[str, Any]] = [
             "dropout": 0.0,
             "attention": 20,
         },
-        {"num_layers": 2, "reset_after": False, "activation": "relu", "mogrifier_rank": 3, "embedding_dropout": 0.3},
+        {"num_layers": 2, "embedding_dropout": 0.3, **OF_CELL.get(cell, {})},
     )
 ]
 

@@ -38,6 +38,7 @@ from textgen.settings import check_values, read_toml
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.training.config import TrainingConfig
 from textgen.training.presets import SIZES, TEXT_PRESETS, with_preset, with_sizes
+from textgen.training.unused_settings import overridden
 from textgen.wording import Say, counted
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def train(**options: Any) -> None:
         end_with(parent_pipe)
     _refuse_contradictions(arguments, given(options))
     of_file = _settings_in(arguments.config_file) if arguments.config_file else {}
-    preset, settings = with_preset(arguments.preset, {**of_file, **given(options)})
+    preset, settings = with_preset(arguments.preset, overridden(of_file, given(options)))
     folder, name = _models_folder_and_name(arguments)
     if arguments.resume:
         _refuse_missing(folder / name)

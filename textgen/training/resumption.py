@@ -39,6 +39,7 @@ from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
 from textgen.training.planning.start_choice import NONE
 from textgen.training.planning.validations import plan_patience, plan_validations, validations_in
 from textgen.training.run_setup import RunSetup
+from textgen.training.unused_settings import refuse_unused
 from textgen.wording import Say, silent
 
 MEASURABLE = 60.0  # minimum seconds of training that tell its speed
@@ -162,6 +163,7 @@ def _changed_training(record: Mapping[str, Any], settings: Mapping[str, Any]) ->
     if record["is_patience_planned"] and has_planned_patience:
         training["patience"] = plan_patience(training["num_validations"])
     after = from_dict(TrainingConfig, training)
+    refuse_unused(changed, {**record["model"], **to_dict(before)})
     if after.num_streams != before.num_streams:  # a checkpoint has a state for each
         raise _fixed("batch_size times gradient_accumulation_steps", before.num_streams)
     if bool(after.momentum) != bool(before.momentum):  # with one, a checkpoint has a velocity for each weight

@@ -61,6 +61,7 @@ from textgen.training.planning.vocabulary import (
     plan_vocabulary,
     vocabulary_size,
 )
+from textgen.training.unused_settings import refuse_unused
 
 __all__ = ["Hardware", "Plan", "Sources", "make_plan"]
 
@@ -157,6 +158,7 @@ def make_plan(
     refuse_unusable(given, preset, sources.start)
     from_dict(TrainingConfig, select(TrainingConfig, given))  # checks the values before they are used
     from_dict(ModelConfig, {"vocab_size": MAX_VOCAB_SIZE, **select(ModelConfig, given)})
+    refuse_unused(given)
     if "batch_size" in given:
         require_shares(given["batch_size"], hardware.shares.replicas)
     if isinstance(corpus, PreparedCorpus):

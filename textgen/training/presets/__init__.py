@@ -12,6 +12,7 @@ from typing import Any
 
 from textgen.errors import ConfigError
 from textgen.settings import read_toml
+from textgen.training.unused_settings import overridden
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"embedding_dim": 128, "hidden_units": 128, "num_layers": 1},
@@ -28,7 +29,8 @@ def with_preset(preset: str | None, settings: Mapping[str, Any]) -> tuple[str | 
 
     Args:
         preset: Name of a size, or of the preset of a text.
-        settings: Flat settings, which override those of the preset of a text.
+        settings: Flat settings, which override those of the preset of a text. With other settings than these, some of
+            the preset may do nothing: see `overridden`. They are left out.
 
     Returns:
         The name of the size, None for the preset of a text; and the settings.
@@ -44,7 +46,7 @@ def with_preset(preset: str | None, settings: Mapping[str, Any]) -> tuple[str | 
         raise ConfigError(f"There is no preset {preset!r}. There are: {', '.join([*SIZES, *TEXT_PRESETS])}.")
     if preset not in TEXT_PRESETS:
         return preset, dict(settings)
-    return None, {**read_toml(Path(__file__).with_name(f"{preset}.toml")), **settings}
+    return None, overridden(read_toml(Path(__file__).with_name(f"{preset}.toml")), settings)
 
 
 def with_sizes(preset: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
