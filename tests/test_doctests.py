@@ -9,9 +9,16 @@ import pkgutil
 import pytest
 
 import textgen
+from textgen.runtime import load_tensorflow
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(textgen.__path__, "textgen."))
 RUNS_THE_PROGRAM = ("textgen.__main__",)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tensorflow() -> None:
+    """Loads it as the program does, before a module of a network imports it: later tests compare weights bit by bit."""
+    load_tensorflow()
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name not in RUNS_THE_PROGRAM])
