@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,13 +24,14 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError
 from textgen.insight.config import InspectConfig
-from textgen.insight.events import check_logs
+from textgen.insight.events import check_logs, write_events
 from textgen.insight.history import through_training
 from textgen.insight.inspection import inspect_model
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import CHECKPOINTS, LOGS
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
+from textgen.storage.files import CannotWrite
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import ByteTokenizer
 from textgen.training.checkpoints import Checkpoint, save_checkpoint, weights_by_step
@@ -136,6 +139,16 @@ def test_without_matplotlib_one_line_says_what_to_install(
     assert (code, out) == (1, "")
     assert err == (f"Error: Drawing pictures needs matplotlib: {install_command('figures')}.\n")
     assert not (run / LOGS).exists()
+
+
+def test_a_model_that_is_removed_meanwhile_is_not_made_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inspection: Any = SimpleNamespace(saved=load_model(str(run)), shown=[])
+    monkeypatch.setattr("textgen.insight.events.require_matplotlib", lambda: None)
+    monkeypatch.setattr("textgen.insight.events.cell_names", lambda inspection: {})
+    monkeypatch.setattr("textgen.insight.events.figures", lambda inspection: shutil.rmtree(run))
+    with pytest.raises(CannotWrite, match="run/logs/inspect: No such file"):
+        write_events(inspection)
+    assert not run.exists()
 
 
 def test_png_and_tensorboard(run: Path, tmp_path: Path) -> None:

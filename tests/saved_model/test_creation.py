@@ -24,6 +24,7 @@ from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_ngrams, save_words, write_training
 from textgen.storage.files import json_bytes, write_file
 from textgen.storage.folders import MANIFEST
+from textgen.storage.locks import Gone
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 from textgen.tokenizer.tokenizer import ByteTokenizer
 
@@ -234,3 +235,25 @@ def test_a_folder_in_which_nothing_came_to_be_goes_again(tmp_path: Path) -> None
     with pytest.raises(KeyboardInterrupt), claimed(tmp_path / "models" / "x"):
         raise KeyboardInterrupt
     assert os.listdir(tmp_path / "models") == []
+
+
+@pytest.mark.parametrize("write", ["model", "record", "index"])
+def test_a_folder_that_was_moved_gets_no_model(tmp_path: Path, write: str) -> None:
+    folder, moved = tmp_path / "models" / "x", tmp_path / "models" / "y"
+    writes: dict[str, Callable[[], object]] = {
+        "model": lambda: save(folder, ByteTokenizer()),
+        "record": lambda: write_training(folder, TRAINING_VALUES),
+        "index": lambda: save_ngrams(folder, NgramIndex(6, [BloomFilter.for_size(10)])),
+    }
+
+    def run() -> None:
+        with claimed(folder):
+            folder.rename(moved)
+            folder.mkdir()
+            (folder / MODEL_FILE).write_bytes(b"of another run")
+            writes[write]()
+
+    with pytest.raises(Gone, match="x was moved or removed"):
+        run()
+    assert everything_in(folder) == {MODEL_FILE: b"of another run"}
+    assert everything_in(moved) == {}

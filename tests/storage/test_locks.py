@@ -12,7 +12,7 @@ import pytest
 
 from textgen.errors import TextgenError
 from textgen.storage import locks
-from textgen.storage.locks import Hold, is_locked, locked, locked_in_turn
+from textgen.storage.locks import Gone, Hold, is_locked, locked, locked_in_turn, make_folder, require_held
 
 
 def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
@@ -122,3 +122,23 @@ def test_who_locks_in_turn_makes_a_folder_again_that_is_removed_meanwhile(
     folder.write_text("a file")
     with pytest.raises(TextgenError, match=r"Cannot write .*folder"), locked_in_turn(folder, pytest.fail):
         pass
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_held_folder_that_is_moved_is_not_made_again(tmp_path: Path, is_replaced: bool) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with locked(folder):
+        make_folder(folder / "a" / "b")
+        assert require_held(folder / "a" / "b") == folder
+        folder.rename(tmp_path / "moved")
+        if is_replaced:
+            folder.mkdir()
+        for check in (require_held, make_folder):
+            with pytest.raises(Gone, match=rf"{folder} was moved or removed while"):
+                check(folder / "a" / "c")
+        assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(
+            ["moved", "a", "b", *["folder"] * is_replaced]
+        )
+    assert require_held(folder) is None
+    make_folder(folder / "a" / "b")

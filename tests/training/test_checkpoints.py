@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 
 from textgen.errors import SavedModelError, TextgenError
+from textgen.saved_model.creation import claimed
 from textgen.storage import folders
 from textgen.storage.folders import MANIFEST
+from textgen.storage.locks import Gone
 from textgen.training.checkpoints import POSITION, TENSORS, Checkpoint, newest_checkpoint, save_checkpoint
 
 
@@ -373,3 +375,23 @@ def test_an_odd_position_that_the_manifest_agrees_with_is_damage(tmp_path: Path,
     (message,) = assert_newest(tmp_path, 5)
     assert POSITION in message
     assert "\n" not in message
+
+
+def test_a_run_whose_folder_was_replaced_leaves_the_other_run_alone(tmp_path: Path) -> None:
+    """Somebody renames the folder, and another run begins under its name."""
+    folder, other = tmp_path / "novel", tmp_path / "other"
+    for step in (900, 1000):
+        save_checkpoint(other / "checkpoints", step, checkpoint(step))
+    with claimed(folder):
+        save_checkpoint(folder / "checkpoints", 40, checkpoint(40))
+        folder.rename(tmp_path / "novel-old")
+        for is_replaced in (False, True):
+            if is_replaced:
+                other.rename(folder)
+            with pytest.raises(Gone, match="novel was moved or removed"):
+                save_checkpoint(folder / "checkpoints", 50, checkpoint(50))
+            with pytest.raises(Gone, match="novel was moved or removed"):
+                newest_checkpoint(folder / "checkpoints")
+            assert folder.exists() == is_replaced
+    assert steps(folder / "checkpoints") == ["step-000000900", "step-000001000"]
+    assert steps(tmp_path / "novel-old" / "checkpoints") == ["step-000000040"]

@@ -13,6 +13,7 @@ from textgen.insight.inspection import Inspection, cell_names
 from textgen.saved_model.bases import is_base
 from textgen.saved_model.layout import LOGS
 from textgen.saved_model.saved_model import ModelFolder
+from textgen.storage.files import writing
 from textgen.storage.folders import refuse_links
 from textgen.storage.remote_cache import is_copy
 from textgen.training.observers.event_file import EventFile
@@ -48,6 +49,8 @@ def write_events(inspection: Inspection) -> tuple[Path, int]:
     pictures = figures(inspection)
     folder = inspection.saved.folder / LOGS / FOLDER
     steps, names = set[int](), cell_names(inspection)
+    with writing(folder):
+        folder.parent.mkdir(exist_ok=True)  # but not the model: another process may have removed it meanwhile
     file = EventFile(folder)
     try:
         for layer, unit in inspection.shown[:NUM_FOLLOWED]:

@@ -30,6 +30,7 @@ from textgen.saved_model.precision import compressed
 from textgen.settings import to_dict
 from textgen.storage.files import json_bytes, write_own_file
 from textgen.storage.folders import MANIFEST, update_folder
+from textgen.storage.locks import require_held
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -63,12 +64,14 @@ def save_model(
 
     Raises:
         SavedModelError: A weight is not finite, or too large for float16; the files stay as they were.
+        Gone: The folder is held by this process, and was moved or removed.
     """
     bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
     if bad:
         raise SavedModelError(
             f"The weights {', '.join(bad)} are not finite. They were not saved; the last finite ones are kept."
         )
+    require_held(folder)
     files = model_files(weights, model_config, tokenizer_config, corpus_config, tokenizer, precision)
     for name in (NGRAMS, WORDS):
         if has_file(folder, name) and not has_file(folder, MANIFEST):
@@ -126,6 +129,7 @@ def _save_beside(folder: Path, name: str, data: bytes) -> None:
     if has_file(folder, MANIFEST):
         update_folder(folder, {name: data})
     else:
+        require_held(folder)
         write_own_file(folder / name, data)
 
 
@@ -138,7 +142,9 @@ def write_training(folder: Path, training: dict[str, Any]) -> None:
 
     Raises:
         SavedModelError: training.json would be too large to be read again.
+        Gone: The folder is held by this process, and was moved or removed.
         CannotWrite: A file cannot be written.
     """
+    require_held(folder)
     write_own_file(folder / TRAINING, training_bytes(training))
     write_own_file(folder / CARD, model_card(folder.name, training).encode())

@@ -31,7 +31,7 @@ from textgen.storage.files import (
     write_through,
     writing,
 )
-from textgen.storage.locks import lock, locked
+from textgen.storage.locks import lock, locked, make_folder, require_held
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_BYTES = 1 << 22  # maximum size of a manifest: enough for tens of thousands of files
@@ -60,12 +60,13 @@ def new_folder(
         Path of the temporary folder.
 
     Raises:
+        Gone: A folder above it that this process holds was moved or removed.
         TextgenError: The folder cannot be written, or exists and `replace` is False; or the path ends in no name.
     """
     refuse_nameless(path)
     with ExitStack() as stack:
         with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             temporary = _begin_folder(path, stack)
         try:
             yield temporary
@@ -78,6 +79,7 @@ def new_folder(
                 write_through(temporary / MANIFEST, json_bytes({"files": manifest}))
                 sync_folder(temporary)
                 if not unless():
+                    require_held(path)
                     (replace_folder if replace else _rename_new)(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -113,11 +115,12 @@ def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
         files: New contents by file name.
 
     Raises:
+        Gone: The folder is held by this process, and was moved or removed.
         TextgenError: The folder cannot be written.
         SavedModelError: The manifest is damaged, or a file that is not replaced is damaged.
     """
     with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         entries = read_manifest(path)["files"] if os.path.lexists(path / MANIFEST) else {}
         for name, entry in entries.items():  # finish the renames of an interrupted update
             with suppress(SavedModelError) if name in files else nullcontext():  # damaged files are replaced
@@ -129,6 +132,7 @@ def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
             _write_pending(path / f"{name}{PENDING}", data)
             entries[name] = manifest_entry(data)
         sync_folder(path)
+        require_held(path)
         write_own_file(path / MANIFEST, json_bytes({"files": entries}))
         for name in files:
             os.replace(path / f"{name}{PENDING}", path / name)

@@ -20,6 +20,8 @@ LOCK_SECONDS = 0.2  # seconds that `locked` waits, since `is_locked` holds a loc
 WAIT_SECONDS = 0.1  # seconds between two attempts of `locked_in_turn`
 HOLD_TRIES, HOLD_SECONDS = 100, 0.01
 
+_held: dict[str, list[os.stat_result]] = {}  # folders that this process holds with `locked`, by absolute path
+
 
 class InUse(TextgenError):
     """Raised when another process has locked a folder."""
@@ -48,8 +50,57 @@ def locked(path: Path) -> Iterator[bool]:
     """
     with ExitStack() as stack:
         with writing(path):
+            about = path.stat()
             is_held = stack.enter_context(lock(path, LOCK_SECONDS))
+        stack.enter_context(_remembered(path, about))
         yield is_held
+
+
+def require_held(path: Path) -> Path | None:
+    """Checks that a folder which this process holds with `locked` is still where it was locked.
+
+    Call it before writing by path: a lock goes with a folder that is moved, and another process may have made a new
+    folder in its place. A folder that is not held, nor in one that is, passes.
+
+    Args:
+        path: Path of a file or folder, which need not exist.
+
+    Returns:
+        The innermost held folder at or above the path. None if there is none.
+
+    Raises:
+        Gone: A held folder was moved or removed.
+    """
+    found = None
+    absolute = Path(os.path.abspath(path))
+    for place in (absolute, *absolute.parents):
+        for about in _held.get(str(place), ()):
+            if not _is_at(about, place):
+                raise Gone(
+                    f"{place} was moved or removed while this process was writing to it, so nothing more is written "
+                    "there. If it was moved, go on with it under its new name; if it was removed, start again."
+                )
+            found = found or place
+    return found
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and its parents, but never again one that this process holds with `locked`.
+
+    Args:
+        path: Path of the folder, which may exist.
+
+    Raises:
+        Gone: A held folder was moved or removed.
+        OSError: The folder cannot be made.
+    """
+    held = require_held(path)
+    if held is None:
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    for part in Path(os.path.abspath(path)).relative_to(held).parts:
+        held /= part
+        held.mkdir(exist_ok=True)
 
 
 @contextmanager
@@ -217,6 +268,19 @@ def _try_lock(descriptor: int, kind: int, seconds: float = 0.0) -> bool:
             time.sleep(0.01)
         else:
             return True
+
+
+@contextmanager
+def _remembered(path: Path, about: os.stat_result) -> Iterator[None]:
+    """Lets `require_held` know a folder during the block."""
+    place = os.path.abspath(path)
+    _held.setdefault(place, []).append(about)
+    try:
+        yield
+    finally:
+        _held[place].remove(about)
+        if not _held[place]:
+            del _held[place]
 
 
 def _is_at(about: os.stat_result, path: Path) -> bool:

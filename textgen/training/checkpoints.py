@@ -22,6 +22,7 @@ from textgen.saved_model.arrays import LIBRARY_ERRORS, in_c_order
 from textgen.saved_model.layout import read_json
 from textgen.storage.files import json_bytes, writing
 from textgen.storage.folders import MANIFEST, new_folder, read_manifest, sweep, verified
+from textgen.storage.locks import require_held
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"
 STEP = "step-([0-9]{1,18})"
@@ -86,13 +87,16 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int =
         keep: Checkpoints to keep, this one included.
 
     Raises:
+        Gone: The folder of the run, which this process holds, was moved or removed.
         TextgenError: It cannot be written. Earlier checkpoints are then untouched.
     """
+    require_held(folder)  # before anything is removed: the folder may be that of another run by now
     sweep(folder)
     path = _path(folder, step)
     with new_folder(path) as temporary, writing(path):
         (temporary / TENSORS).write_bytes(save(in_c_order(checkpoint.tensors)))
         (temporary / POSITION).write_bytes(json_bytes(checkpoint.position))
+    require_held(folder)
     for old in _superfluous(folder, step, keep):
         shutil.rmtree(old, ignore_errors=True)
 
@@ -142,7 +146,9 @@ def newest_checkpoint(folder: Path, before: float = math.inf) -> tuple[Checkpoin
 
     Raises:
         SavedModelError: There is no intact checkpoint.
+        Gone: The folder of the run, which this process holds, was moved or removed.
     """
+    require_held(folder)
     sweep(folder)
     skipped: list[str] = []
     for path in reversed([path for path in _checkpoints(folder) if _step(path) < before]):

@@ -25,7 +25,7 @@ from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORD
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model, write_training
 from textgen.storage.folders import MANIFEST, refuse_links, sweep
-from textgen.storage.locks import locked
+from textgen.storage.locks import locked, require_held
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint
 from textgen.training.observers.observer import Observer, RunReport
@@ -283,6 +283,7 @@ class _Run:
 
         name = str(self._setup.folder.absolute())
         if self._distribution.is_chief:
+            require_held(self._setup.folder)  # else the model of another run may be there
             self._model.assign_weights(load_model(name).weights())
             self._mix_with_start()
             self._write(f"finished: {reason}", self._final_scores())

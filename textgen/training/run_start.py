@@ -21,6 +21,7 @@ from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_ngrams, save_words, write_training
 from textgen.settings import to_dict
 from textgen.storage.files import write_own_file
+from textgen.storage.locks import require_held
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
@@ -63,6 +64,7 @@ def begin(plan: Plan, folder: Path, say: Say = silent) -> RunSetup:
     record = with_origin(_first_record(plan, model_config, tokenizer, data), folder, tokenizer.serialized)
     write_training(folder, record)
     if tokenizer.serialized:  # after the record, beside which `claimed` knows that a run has written it
+        require_held(folder)
         write_own_file(folder / MODEL_FILE, tokenizer.serialized)
     return RunSetup(
         folder=folder,

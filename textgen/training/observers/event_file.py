@@ -11,19 +11,21 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from textgen.storage.files import writing
+from textgen.storage.locks import require_held
 
 
 class EventFile:
     """A file of TensorBoard events. TensorBoard reads it after older files of the folder.
 
     Args:
-        folder: Folder of the file; created if necessary.
+        folder: Folder of the file; created if necessary, in one that exists.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            require_held(folder)
+            folder.mkdir(exist_ok=True)
             path = folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}"
             self._records = RecordWriter(path.open("xb"))
         self.write(0, file_version="brain.Event:2")

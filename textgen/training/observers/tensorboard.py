@@ -28,6 +28,7 @@ from textgen.dataset.token_cache import TokenData
 from textgen.evaluation.diagnostics import diagnose_directions, norms, update_ratios, window
 from textgen.machine import gpu_bytes, resident_bytes
 from textgen.storage.files import write_own_file
+from textgen.storage.locks import require_held
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.observers.event_file import EventFile
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
@@ -186,6 +187,7 @@ class Monitor(Observer):
 
     def _write_embedding(self, table: np.ndarray) -> None:
         """Writes rows of the embedding table [V, E], to the same file each time."""
+        require_held(self._folder)
         write_own_file(self._folder / EMBEDDING_FILE, table[self._projected].astype("<f4").tobytes())
 
     def _goes_on_at(self, step: int) -> None:
