@@ -24,7 +24,7 @@ from textgen.saved_model.model_names import check_name
 from textgen.saved_model.removal import REMOVED
 from textgen.storage.files import writing
 from textgen.storage.folders import MANIFEST, PENDING, refuse_links, sweep, sweep_abandoned
-from textgen.storage.locks import Gone, InUse, locked, require_held
+from textgen.storage.locks import Gone, InUse, locked, remove_empty, require_held
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 
 
@@ -116,7 +116,7 @@ def claimed(folder: Path) -> Iterator[None]:
                 require_held(folder)  # else what is there now belongs to another process
                 if not (has_file(folder, MANIFEST) or has_steps(folder) or has_record(folder)):
                     _delete_leftovers(folder)
-                folder.rmdir()  # fails unless the folder is empty
+                remove_empty(folder)  # fails unless the folder is empty
             raise
 
 

@@ -11,6 +11,7 @@ from textgen.errors import SavedModelError
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, TRAINING, WEIGHTS, WORDS
 from textgen.storage.files import TEMPORARY
 from textgen.storage.folders import MANIFEST, PENDING, read_manifest
+from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.tokenizer.model_file import MODEL_FILE
 
 OWN_NAMES = (CONFIG, MODEL_FILE, WEIGHTS, NGRAMS, WORDS, MANIFEST, TRAINING, CARD, LOGS, CHECKPOINTS)
@@ -72,7 +73,7 @@ def names_in(folder: Path) -> list[str]:
 
 def is_own_name(name: str) -> bool:
     """Checks whether textgen uses this name in model folders, for permanent or temporary files."""
-    return name.removesuffix(PENDING) in OWN_NAMES or name.startswith(TEMPORARY)
+    return name.removesuffix(PENDING) in OWN_NAMES or name == LOCK_FILE or name.startswith(TEMPORARY)
 
 
 def has_own_files(names: list[str]) -> bool:

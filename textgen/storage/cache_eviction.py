@@ -30,7 +30,7 @@ from textgen.errors import ConfigError, TextgenError
 from textgen.schema import json_object
 from textgen.storage.files import TEMPORARY
 from textgen.storage.folders import ASIDE, YOUNG_SECONDS, move_aside
-from textgen.storage.locks import InUse, lock, locked
+from textgen.storage.locks import LOCK_SECONDS, InUse, lock
 
 TOKENS, SUMMARY = "tokens", "tokens.json"  # the folder, and the description in an entry
 NETWORKS, NETWORK, LOSS = "networks", "network.onnx", "loss.json"  # the folder, and the files of an entry
@@ -194,7 +194,7 @@ def _remove(path: Path) -> bool:
             path.unlink()
             record_of(path).unlink(missing_ok=True)
         return not path.exists()
-    with suppress(TextgenError, OSError), locked(path) as is_held:
+    with suppress(TextgenError, OSError), lock(path, LOCK_SECONDS) as is_held:
         if is_held:
             shutil.rmtree(move_aside(path), ignore_errors=True)  # so that it is never seen half removed
     return not path.exists()

@@ -31,7 +31,7 @@ from textgen.storage.files import (
     write_through,
     writing,
 )
-from textgen.storage.locks import lock, locked, make_folder, require_held
+from textgen.storage.locks import LOCK_SECONDS, lock, make_folder, require_held
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_BYTES = 1 << 22  # maximum size of a manifest: enough for tens of thousands of files
@@ -291,7 +291,7 @@ def sweep_abandoned(path: Path, name: str) -> None:
     for leftover in path.glob(f"{name}*"):
         with suppress(OSError, TextgenError):  # already removed, or in use
             if time.time() - leftover.stat().st_mtime > YOUNG_SECONDS:
-                with locked(leftover) as is_held:
+                with lock(leftover, LOCK_SECONDS) as is_held:
                     if is_held:
                         shutil.rmtree(leftover, ignore_errors=True)
 

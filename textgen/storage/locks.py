@@ -1,4 +1,7 @@
-"""Locks on folders, exclusive or shared, that the system releases when a process ends."""
+"""Locks on folders, exclusive or shared, that the system releases when a process ends.
+
+Where the file system has no such locks, `locked` makes a lock file in the folder (`textgen.storage.lock_in_folder`).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from textgen.errors import TextgenError
-from textgen.storage import lock_files
+from textgen.storage import lock_files, lock_in_folder
 from textgen.storage.files import CannotWrite, writing
 from textgen.wording import Say
 
@@ -35,13 +38,14 @@ class Gone(TextgenError):
 def locked(path: Path) -> Iterator[bool]:
     """Holds an exclusive lock on a folder during the block.
 
-    The system releases the lock when the process ends, even if it is killed.
+    The system releases the lock when the process ends, even if it is killed. If the file system does not support locks,
+    a lock file in the folder takes their place, which does not keep others from holding the folder with `Hold`.
 
     Args:
         path: Path of the folder.
 
     Yields:
-        Whether the folder is locked. False if the file system does not support locks.
+        Whether the folder is locked. False if the file system does not support locks, and the folder is read-only.
 
     Raises:
         InUse: Another process holds the folder.
@@ -51,7 +55,7 @@ def locked(path: Path) -> Iterator[bool]:
     with ExitStack() as stack:
         with writing(path):
             about = path.stat()
-            is_held = stack.enter_context(lock(path, LOCK_SECONDS))
+            is_held = stack.enter_context(lock(path, LOCK_SECONDS, with_file=True))
         stack.enter_context(_remembered(path, about))
         yield is_held
 
@@ -82,6 +86,20 @@ def require_held(path: Path) -> Path | None:
                 )
             found = found or place
     return found
+
+
+def remove_empty(path: Path) -> None:
+    """Removes a folder that this process holds with `locked`, if it is empty but for its lock.
+
+    Args:
+        path: Path of the folder.
+
+    Raises:
+        OSError: The folder holds something, or cannot be removed.
+    """
+    if os.listdir(path) == [lock_in_folder.LOCK_FILE]:
+        os.unlink(path / lock_in_folder.LOCK_FILE)
+    path.rmdir()
 
 
 def make_folder(path: Path) -> None:
@@ -179,20 +197,23 @@ def is_locked(path: Path) -> bool | None:
         import fcntl
 
         descriptor = os.open(path, os.O_RDONLY)
-        try:
-            return not _try_lock(descriptor, fcntl.LOCK_SH)
+        try:  # some file systems support only shared locks on folders
+            return not (_try_lock(descriptor, fcntl.LOCK_SH) and (_try_lock(descriptor, fcntl.LOCK_EX) or True))
+        except OSError:
+            return lock_in_folder.is_taken(descriptor) or None
         finally:
             os.close(descriptor)
     return None
 
 
 @contextmanager
-def lock(path: Path, seconds: float = 0.0) -> Iterator[bool]:
+def lock(path: Path, seconds: float = 0.0, *, with_file: bool = False) -> Iterator[bool]:
     """Holds an exclusive lock on a folder during the block, like `locked`, but without waiting by default.
 
     Args:
         path: Path of the folder.
         seconds: Maximum time to wait for the lock.
+        with_file: Whether to make a lock file in the folder if the file system does not support locks.
 
     Yields:
         Whether the folder is locked. False if the file system does not support locks.
@@ -202,14 +223,14 @@ def lock(path: Path, seconds: float = 0.0) -> Iterator[bool]:
         Gone: The folder was moved or removed meanwhile.
         OSError: The folder cannot be opened.
     """
-    release, is_held = _take(path, alone=True, seconds=seconds)
+    release, is_held = _take(path, alone=True, seconds=seconds, with_file=with_file)
     try:
         yield is_held
     finally:
         release()
 
 
-def _take(path: Path, *, alone: bool, seconds: float = 0.0) -> tuple[Callable[[], None], bool]:
+def _take(path: Path, *, alone: bool, seconds: float = 0.0, with_file: bool = False) -> tuple[Callable[[], None], bool]:
     """Locks a folder, waiting at most `seconds`.
 
     Returns:
@@ -224,11 +245,32 @@ def _take(path: Path, *, alone: bool, seconds: float = 0.0) -> tuple[Callable[[]
     try:
         is_held = _try_lock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, seconds)
     except OSError:  # the file system does not support locks
-        return release, False
+        return _take_inside(path, descriptor, seconds) if with_file else (release, False)
     if is_held and (_is_at(os.fstat(descriptor), path) or not alone):
         return release, True
     release()
     raise _moved(path) if is_held else _in_use(path)
+
+
+def _take_inside(path: Path, descriptor: int, seconds: float) -> tuple[Callable[[], None], bool]:
+    """Locks a folder like `_take`, but with a lock file in it. The descriptor of the folder is closed at the end."""
+    try:
+        release = lock_in_folder.take(descriptor, seconds)
+    except OSError:  # the folder is read-only
+        return partial(os.close, descriptor), False
+    if release is None:
+        os.close(descriptor)
+        lock_file = path / lock_in_folder.LOCK_FILE
+        raise InUse(f"{str(_in_use(path)).removesuffix('.')}. If there is no such process, remove {lock_file}.")
+
+    def release_all() -> None:
+        release()
+        os.close(descriptor)
+
+    if not _is_at(os.fstat(descriptor), path):
+        release_all()
+        raise _moved(path)
+    return release_all, True
 
 
 def _take_file(path: Path, *, alone: bool, seconds: float) -> tuple[Callable[[], None], bool]:

@@ -27,7 +27,7 @@ from textgen.schema import check, decoded_json
 from textgen.storage.cache_eviction import CORPORA, DOWNLOADS, evict, limit_bytes, record_of
 from textgen.storage.cache_folder import cache_folder, filling_cache, named_cache_folder
 from textgen.storage.files import json_bytes, new_file, open_file, read_file, sha256, write_chunks, write_own_file
-from textgen.storage.locks import locked_in_turn
+from textgen.storage.locks import locked_in_turn, remove_empty
 from textgen.wording import Say, silent
 
 RECORD_BYTES = 1 << 22  # maximum size of the record of a text
@@ -137,7 +137,7 @@ def _locked_folder(downloads: Path, say: Say) -> Iterator[None]:
             yield
         finally:
             with suppress(OSError):  # it is not empty, or removed
-                downloads.rmdir()
+                remove_empty(downloads)
 
 
 @contextmanager

@@ -1,0 +1,134 @@
+"""Locks on folders of a file system without flock."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from textgen.saved_model.creation import claimed
+from textgen.saved_model.removal import remove_model
+from textgen.storage import lock_in_folder
+from textgen.storage.folders import update_folder
+from textgen.storage.lock_in_folder import LOCK_FILE
+from textgen.storage.locks import Gone, InUse, is_locked, locked, locked_in_turn
+
+fcntl = pytest.importorskip("fcntl")
+
+
+@pytest.fixture(autouse=True)
+def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    assert is_locked(tmp_path) is None
+    for _ in range(2):
+        with locked(tmp_path) as is_held:
+            assert is_held
+            assert is_locked(tmp_path) is True
+            with pytest.raises(InUse, match=rf"another name\. If there is no such process, remove .*/{LOCK_FILE}\."):
+                locked(tmp_path).__enter__()
+        assert not list(tmp_path.iterdir())
+
+
+def test_two_runs_do_not_write_the_same_model(tmp_path: Path) -> None:
+    folder = tmp_path / "novel"
+    with claimed(folder):
+        with pytest.raises(InUse):
+            claimed(folder).__enter__()
+        with pytest.raises(InUse):
+            remove_model(folder)
+        update_folder(folder, {"config.json": b"{}"})
+    assert sorted(os.listdir(folder)) == ["MANIFEST.json", "config.json"]
+    with pytest.raises(KeyboardInterrupt), claimed(tmp_path / "other"):
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == ["novel"]
+
+
+def test_the_lock_goes_with_a_folder_that_is_moved(tmp_path: Path) -> None:
+    folder, moved = tmp_path / "folder", tmp_path / "moved"
+    folder.mkdir()
+    with locked(folder):
+        folder.rename(moved)
+        folder.mkdir()
+        with pytest.raises(Gone):
+            update_folder(folder, {"a": b""})
+        with pytest.raises(InUse):
+            locked(moved).__enter__()
+    assert os.listdir(moved) == []
+    with locked(moved):
+        shutil.rmtree(moved)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"machine": "another", "process": 1, "started": "1"}'])
+def test_a_lock_of_another_machine_ends_when_nobody_touches_it(tmp_path: Path, content: str) -> None:
+    (tmp_path / LOCK_FILE).write_text(content)
+    with pytest.raises(InUse):
+        locked(tmp_path).__enter__()
+    past = time.time() - lock_in_folder.STALE_SECONDS - 60
+    os.utime(tmp_path / LOCK_FILE, (past, past))
+    assert is_locked(tmp_path) is None
+    with locked(tmp_path) as is_held:
+        assert is_held
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_of_a_killed_process_ends_with_it(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from textgen.storage import lock_in_folder\n"
+        f"lock_in_folder.take(os.open({str(tmp_path)!r}, os.O_RDONLY)); print('locked', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout
+        assert process.stdout.readline() == "locked\n"
+        with pytest.raises(InUse):
+            locked(tmp_path).__enter__()
+        process.kill()
+        process.wait()
+    with locked(tmp_path) as is_held:
+        assert is_held
+
+
+def test_whoever_holds_a_folder_touches_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock_in_folder, "BEAT_SECONDS", 0.001)
+    with locked(tmp_path):
+        os.utime(tmp_path / LOCK_FILE, (0, 0))
+        until = time.monotonic() + 60
+        while not (tmp_path / LOCK_FILE).stat().st_mtime and time.monotonic() < until:
+            time.sleep(0.001)
+        assert (tmp_path / LOCK_FILE).stat().st_mtime
+
+
+def test_a_lock_that_was_replaced_is_not_removed_as_stale(tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).write_text("new")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    lock_in_folder._remove_stale(folder, b"old")
+    os.close(folder)
+    assert (tmp_path / LOCK_FILE).read_text() == "new"
+
+
+def test_a_folder_that_is_locked_in_turn_is_locked(tmp_path: Path) -> None:
+    with locked_in_turn(tmp_path / "folder", pytest.fail) as is_held:
+        assert is_held
+
+
+def test_a_file_system_with_shared_locks_alone_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        if operation & fcntl.LOCK_EX:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert is_locked(tmp_path) is None
+    with locked(tmp_path):
+        assert is_locked(tmp_path) is True

@@ -1,0 +1,171 @@
+"""Locks a folder with a file in it, on file systems without flock: NFS, and some of Lustre, FUSE and SMB.
+
+The file names the machine and the process that hold the folder, which touches it regularly. It is stale if that process
+of this machine has ended, or if another machine has not touched it for a while. Other than a lock of the system it is
+valid on all machines.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from textgen.storage.files import OPEN_FLAGS, TEMPORARY, random_hex
+
+LOCK_FILE = ".textgen-lock"
+BEAT_SECONDS = 20.0  # interval at which the holder touches the file
+STALE_SECONDS = 300.0  # a file of another machine is stale if it was not touched for so long
+RETRY_SECONDS = 0.01
+MAX_BYTES = 1 << 12
+
+
+def take(folder: int, seconds: float = 0.0) -> Callable[[], None] | None:
+    """Locks a folder.
+
+    Args:
+        folder: Descriptor of the open folder, which must stay open until the lock is released: so it is released even
+            if the folder has been moved.
+        seconds: Maximum time to wait for the lock.
+
+    Returns:
+        A function that releases the lock. None if another process holds it.
+
+    Raises:
+        OSError: The folder cannot be written to.
+    """
+    until, data = time.monotonic() + seconds, json.dumps(_holder(os.getpid())).encode()
+    while True:
+        try:
+            file = os.open(LOCK_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o666, dir_fd=folder)
+        except FileExistsError:
+            if not is_taken(folder, removes=True):
+                continue
+            if time.monotonic() >= until:
+                return None
+            time.sleep(RETRY_SECONDS)
+            continue
+        try:
+            with os.fdopen(file, "wb") as open_lock:
+                open_lock.write(data)
+        except OSError:  # the disk is full
+            os.unlink(LOCK_FILE, dir_fd=folder)
+            raise
+        return _touched_regularly(folder, data)
+
+
+def is_taken(folder: int, *, removes: bool = False) -> bool:
+    """Checks whether a process holds a folder.
+
+    Args:
+        folder: Descriptor of the open folder.
+        removes: Whether to remove a stale lock file.
+    """
+    try:
+        data, touched = _read(folder, LOCK_FILE)
+    except FileNotFoundError:
+        return False
+    if not _is_stale(folder, data, touched):
+        return True
+    if removes:
+        _remove_stale(folder, data)
+    return False
+
+
+def _is_stale(folder: int, data: bytes, touched: float) -> bool:
+    try:
+        holder = json.loads(data)
+        if holder["machine"] == _machine():
+            return bool(_holder(holder["process"]) != holder)
+    except (ValueError, KeyError, TypeError):  # its process is about to write it, or was killed before
+        pass
+    return _now(folder) - touched > STALE_SECONDS
+
+
+def _holder(process: int) -> dict[str, Any]:
+    """What names a process of this machine, and no later one with the same number."""
+    try:
+        started = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        started = ""
+        if not Path("/proc/self/stat").exists():  # a system without such files
+            started = "running" if _is_running(process) else ""
+    return {"machine": _machine(), "process": process, "started": started}
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to another user
+        return True
+    return True
+
+
+def _machine() -> str:
+    """Names the machine since its start, and the container, within which processes have their numbers."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    return " ".join(parts)
+
+
+def _now(folder: int) -> float:
+    """The time by the clock of the file system, which may be that of another machine."""
+    name = f"{TEMPORARY}{random_hex()}"
+    try:
+        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o600, dir_fd=folder)
+    except OSError:  # the folder is read-only
+        return time.time()
+    try:
+        return os.fstat(file).st_mtime
+    finally:
+        os.close(file)
+        os.unlink(name, dir_fd=folder)
+
+
+def _read(folder: int, name: str) -> tuple[bytes, float]:
+    """The content of a lock file, and when it was last touched."""
+    with os.fdopen(os.open(name, os.O_RDONLY | OPEN_FLAGS, dir_fd=folder), "rb") as file:
+        return file.read(MAX_BYTES), os.fstat(file.fileno()).st_mtime
+
+
+def _remove_stale(folder: int, data: bytes) -> None:
+    """Removes a lock file with this content, but not one by which another process has replaced it meanwhile."""
+    aside = f"{TEMPORARY}{random_hex()}"
+    with suppress(FileNotFoundError):
+        os.rename(LOCK_FILE, aside, src_dir_fd=folder, dst_dir_fd=folder)
+        if _read(folder, aside)[0] == data:
+            os.unlink(aside, dir_fd=folder)
+        else:
+            os.rename(aside, LOCK_FILE, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _touched_regularly(folder: int, data: bytes) -> Callable[[], None]:
+    """Touches the lock file in a thread until the returned function is called, which removes the file."""
+    is_over = threading.Event()
+
+    def touch() -> None:
+        while not is_over.wait(BEAT_SECONDS):
+            with suppress(OSError):  # somebody has removed it
+                os.utime(LOCK_FILE, dir_fd=folder)
+
+    def release(thread: threading.Thread) -> None:
+        is_over.set()
+        thread.join()
+        with suppress(OSError):  # the folder was removed
+            if _read(folder, LOCK_FILE)[0] == data:
+                os.unlink(LOCK_FILE, dir_fd=folder)
+
+    thread = threading.Thread(target=touch, name="textgen-lock", daemon=True)
+    thread.start()
+    return partial(release, thread)
