@@ -31,7 +31,7 @@ from textgen.storage.folders import (
     update_folder,
     verified,
 )
-from textgen.storage.locks import locked
+from textgen.storage.locks import InUse, locked
 
 # --- What the disk refuses -----------------------------------------------------------------------------------
 
@@ -269,6 +269,49 @@ def test_a_new_folder_that_was_swept_before_it_was_locked_is_made_again(
     with new_folder(tmp_path / "folder") as temporary:
         assert temporary == made[2]
     assert names(tmp_path) == ["folder"]
+
+
+def test_a_new_folder_does_not_replace_one_that_is_held(tmp_path: Path) -> None:
+    """A training holds its empty folder while it learns a vocabulary."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def write() -> None:
+        with new_folder(folder, replace=False) as temporary:
+            (temporary / "a").write_bytes(b"1")
+
+    with locked(folder):
+        with pytest.raises(InUse):
+            write()
+        assert names(tmp_path) == ["folder"]
+        assert names(folder) == []
+    write()
+    with pytest.raises(TextgenError, match=r"Cannot write .*not empty"):
+        write()
+    assert contents(folder) == {"a": b"1"}
+
+
+def test_files_in_the_folders_of_a_new_folder_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = list[str]()
+    for function in ("sync_file", "sync_folder"):
+        monkeypatch.setattr(folders, function, lambda path: flushed.append(path.name))
+    with new_folder(tmp_path / "folder") as temporary:
+        (temporary / "deep" / "deeper").mkdir(parents=True)
+        for place in ("top", "deep/weights", "deep/deeper/more"):
+            (temporary / place).write_bytes(b"x")
+    assert {"top", "deep", "weights", "deeper", "more"} <= set(flushed)
+
+
+def test_a_new_folder_removes_what_killed_processes_left_of_the_same_folder(tmp_path: Path) -> None:
+    name = "shard[1]"
+    for leftover in (f".tmp-{name}-ab", f".tmp-old-12-{name}", f".tmp-old-34-{name}", ".tmp-other-ab"):
+        (tmp_path / leftover).mkdir()
+        (tmp_path / leftover / "file").write_bytes(b"half")
+    for content in (b"1", b"2"):
+        with new_folder(tmp_path / name) as temporary:
+            (temporary / "file").write_bytes(content)
+    assert names(tmp_path) == [".tmp-other-ab", name]
+    assert contents(tmp_path / name) == {"file": b"2"}
 
 
 # --- Several files of a folder -------------------------------------------------------------------------------

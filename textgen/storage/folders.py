@@ -7,6 +7,7 @@ of file.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
@@ -31,7 +32,7 @@ from textgen.storage.files import (
     write_through,
     writing,
 )
-from textgen.storage.locks import LOCK_SECONDS, lock, make_folder, require_held
+from textgen.storage.locks import LOCK_SECONDS, drop_lock_file, lock, locked, make_folder, require_held
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_BYTES = 1 << 22  # maximum size of a manifest: enough for tens of thousands of files
@@ -48,11 +49,13 @@ def new_folder(
 
     The block writes files to a temporary folder, which gets a manifest and is renamed to `path` if the block ends
     without an error. The temporary folder is locked meanwhile, so that `sweep` of another process does not remove it.
+    What killed processes have left of the same folder is removed.
     Errors raised in the block are not converted: use `writing` in the block for clear messages.
 
     Args:
         path: Path of the new folder.
-        replace: Whether to replace an existing folder. If False, only an empty folder is replaced.
+        replace: Whether to replace an existing folder. If False, only an empty folder that no other process holds is
+            replaced.
         unlisted: Names of files that the manifest leaves out, because they may be changed later.
         unless: Called once all is written; if it returns True, what was written is dropped.
 
@@ -61,19 +64,20 @@ def new_folder(
 
     Raises:
         Gone: A folder above it that this process holds was moved or removed.
+        InUse: Another process holds the empty folder that would be replaced.
         TextgenError: The folder cannot be written, or exists and `replace` is False; or the path ends in no name.
     """
     refuse_nameless(path)
     with ExitStack() as stack:
         with writing(path):
             make_folder(path.parent)
+            sweep(path.parent, f"{path.name}-")
             temporary = _begin_folder(path, stack)
         try:
             yield temporary
             with writing(path):
+                _sync_all(temporary)
                 files = sorted(file for file in temporary.iterdir() if file.is_file())
-                for file in files:
-                    sync_file(file)
                 listed = [file for file in files if file.name not in unlisted]
                 manifest = {file.name: manifest_entry(file) for file in listed}
                 write_through(temporary / MANIFEST, json_bytes({"files": manifest}))
@@ -264,12 +268,17 @@ def sweep(path: Path, name: str = "") -> None:
         path: Folder to clean up.
         name: Only consider temporary names whose target begins with this prefix.
     """
-    for leftover in path.glob(f"{ASIDE}*"):
-        target = path / leftover.name.removeprefix(ASIDE).partition("-")[2]
-        if f"{target.name}-".startswith(name) and not os.path.lexists(target):
+    leftovers = list(path.glob(f"{TEMPORARY}{glob.escape(name)}*"))
+    for aside in path.glob(f"{ASIDE}*"):
+        target = path / aside.name.removeprefix(ASIDE).partition("-")[2]
+        if not f"{target.name}-".startswith(name):
+            continue
+        if os.path.lexists(target):
+            leftovers.append(aside)
+        else:
             with suppress(OSError):
-                os.rename(leftover, target)
-    for leftover in path.glob(f"{TEMPORARY}{name}*"):
+                os.rename(aside, target)
+    for leftover in leftovers:
         if leftover.is_dir() and not leftover.is_symlink():
             with suppress(TextgenError, OSError), lock(leftover) as is_held:  # kept: another process is writing to it
                 if is_held:
@@ -346,8 +355,28 @@ def _begin_folder(path: Path, stack: ExitStack) -> Path:
                 return temporary
 
 
+def _sync_all(folder: Path) -> None:
+    """Flushes all files below a folder to disk, and the names in the folders within it."""
+    for place, folders, names in os.walk(folder):
+        for file in (Path(place, name) for name in sorted(names)):
+            if file.is_file():
+                sync_file(file)
+        for name in folders:
+            sync_folder(Path(place, name))
+
+
 def _rename_new(source: Path, target: Path) -> None:
-    """Renames a folder to a target that does not exist or is an empty folder."""
+    """Renames a folder to a target that does not exist or is an empty folder, which no other process holds."""
+    if not target.is_dir():
+        os.rename(source, target)
+        return
+    with locked(target):  # a training holds its empty folder until it has learned a vocabulary
+        drop_lock_file(target)
+        _rename_over(source, target)
+
+
+def _rename_over(source: Path, target: Path) -> None:
+    """Renames a folder to that of an empty folder."""
     try:
         os.rename(source, target)
     except FileExistsError:

@@ -98,8 +98,13 @@ def remove_empty(path: Path) -> None:
         OSError: The folder holds something, or cannot be removed.
     """
     if os.listdir(path) == [lock_in_folder.LOCK_FILE]:
-        os.unlink(path / lock_in_folder.LOCK_FILE)
+        drop_lock_file(path)
     path.rmdir()
+
+
+def drop_lock_file(path: Path) -> None:
+    """Removes the lock file, if there is one, from a folder that this process holds, so that it can be replaced."""
+    (path / lock_in_folder.LOCK_FILE).unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:
