@@ -119,5 +119,4 @@ NO_MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a model with notes": (with_notes, "textgen did not write 'notes.txt' in it"),
     "a link": (linked, "it is a link to .*disk/model"),
     "a project": (project, "it has no model in it"),
-    "an empty folder": (Path.mkdir, "it has no model in it"),
 }

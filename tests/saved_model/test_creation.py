@@ -66,7 +66,7 @@ def other_project(folder: Path) -> None:
     (folder / CARD).write_text("# My project")
 
 
-NO_PLACES = {kind: make for kind, (make, _) in NO_MODELS.items() if "link" not in kind and "empty" not in kind} | {
+NO_PLACES = {kind: make for kind, (make, _) in NO_MODELS.items() if "link" not in kind} | {
     "another program's network": other_network,
     "another program's vocabulary": other_vocabulary,
     "a vocabulary that textgen tokenizer made": own_vocabulary,

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from model_folders import NO_MODELS, everything_in, saved, three
+from model_folders import NO_MODELS, TRAINING_VALUES, everything_in, saved, three
 
 from textgen.errors import SavedModelError, TextgenError
-from textgen.saved_model.layout import CHECKPOINTS, CONFIG, LOGS, WEIGHTS
+from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, WEIGHTS
 from textgen.saved_model.registry import list_models
 from textgen.saved_model.removal import remove_model
+from textgen.saved_model.saving import write_training
 from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import locked
 from textgen.tokenizer.model_file import MODEL_FILE
@@ -55,6 +56,20 @@ def test_what_is_no_model_is_not_removed(tmp_path: Path, kind: str) -> None:
         remove_model(tmp_path / "models" / "x")
     assert everything_in(tmp_path) == before
     assert (tmp_path / "models" / "x").is_dir()
+
+
+@pytest.mark.parametrize("kind", ["empty", "killed race", "record"])
+def test_what_is_left_of_a_killed_training_is_removed(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "models" / "x"
+    folder.mkdir(parents=True)
+    if kind != "empty":
+        (folder / ".tmp-race-abc" / "none" / "x").mkdir(parents=True)
+        (folder / ".tmp-race-abc" / "none" / "x" / WEIGHTS).write_bytes(b"0")
+    if kind == "record":
+        write_training(folder, TRAINING_VALUES)
+        (folder / CARD).unlink()
+    remove_model(folder)
+    assert list(folder.parent.iterdir()) == []
 
 
 def test_a_model_that_is_in_use_is_not_removed(three: Path) -> None:

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from base_models import FABLES, save_base
+from model_folders import TRAINING_VALUES
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.corpus.walk import has_record
 from textgen.errors import Interrupted, TrainingError
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.creation import claimed
-from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, TRAINING, read_training
+from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, TRAINING, WEIGHTS, read_training, training_bytes
+from textgen.saved_model.removal import remove_model
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.storage.files import TEMPORARY, CannotWrite
-from textgen.storage.folders import MANIFEST
+from textgen.storage.folders import MANIFEST, replace_folder
+from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.training import run
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 from textgen.training.planning import start_choice
 from textgen.training.planning.plan import Hardware, Plan, Sources, make_plan
 from textgen.training.planning.start_choice import Fit, StartChoice
-from textgen.training.race import race
+from textgen.training.race import _move, race
 from textgen.training.run_setup import RunOptions, RunSetup
 from textgen.training.run_start import begin
 
@@ -187,6 +194,43 @@ def test_what_a_killed_race_left_is_swept_away_by_the_next_run(tmp_path: Path) -
     (left / TRAINING).write_text("{}")
     with claimed(tmp_path / "songs"):
         assert list((tmp_path / "songs").iterdir()) == []
+
+
+@pytest.mark.parametrize("moved", range(1, 9))
+def test_a_race_that_is_killed_at_its_end_leaves_what_can_be_used_or_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    """After any number of files."""
+    folder, moves = tmp_path / "models" / "songs", [0]
+    source = folder / f"{TEMPORARY}race-abc" / "none" / "songs"
+    (source / CHECKPOINTS / "step-000000001").mkdir(parents=True)
+    (source / LOGS).mkdir()
+    for name in (WEIGHTS, CONFIG, MODEL_FILE, MANIFEST, CARD):
+        (source / name).write_bytes(b"x")
+    (source / TRAINING).write_bytes(training_bytes(TRAINING_VALUES))
+
+    def killed(move: Callable[..., Any]) -> Callable[..., Any]:
+        def moving(*arguments: Any) -> None:
+            if moves[0] == moved:
+                raise KeyboardInterrupt
+            moves[0] += 1
+            move(*arguments)
+
+        return moving
+
+    monkeypatch.setattr("textgen.training.race.replace_folder", killed(replace_folder))
+    monkeypatch.setattr("textgen.training.race.os", SimpleNamespace(replace=killed(os.replace)))
+    with suppress(KeyboardInterrupt):
+        _move(source, folder)
+    assert has_record(folder)
+    if (folder / CHECKPOINTS).exists():
+        assert (folder / MANIFEST).exists(), "a run to resume has all of its files"
+    if not (folder / MANIFEST).exists():
+        with claimed(folder):
+            assert list(folder.iterdir()) == [], "it is trained again"
+        (folder / TRAINING).write_bytes(training_bytes(TRAINING_VALUES))
+    remove_model(folder)
+    assert list(folder.parent.iterdir()) == []
 
 
 class Watch(Observer):

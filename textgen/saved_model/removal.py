@@ -8,12 +8,14 @@ import shutil
 import stat
 from pathlib import Path
 
+from textgen.corpus.walk import has_record
 from textgen.errors import SavedModelError
 from textgen.saved_model.folder_contents import has_own_files, is_own_name, names_in
 from textgen.saved_model.model_names import check_name
 from textgen.saved_model.registry import list_runs, no_such_model
 from textgen.storage.files import TEMPORARY
 from textgen.storage.folders import sweep_abandoned
+from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.locks import locked
 
 REMOVED = f"{TEMPORARY}removed-"  # prefix of the name of a model that is being deleted
@@ -61,10 +63,11 @@ def remove_model(path: Path) -> None:
 
 
 def _refuse_to_remove(path: Path) -> None:
-    """Raises `SavedModelError` unless the folder holds a model or training and nothing else."""
+    """Raises `SavedModelError` unless the folder holds a model or training, or the rest of one, and nothing else."""
     names = names_in(path)
     others = [name for name in names if not is_own_name(name)]
-    if others or not has_own_files(names):
+    is_left_over = all(name == LOCK_FILE or name.startswith(TEMPORARY) for name in names)
+    if others or not (is_left_over or has_own_files(names) or has_record(path)):
         why = f"textgen did not write {', '.join(map(repr, others[:3]))} in it" if others else "it has no model in it"
         raise SavedModelError(
             f"Cannot remove {path}: {why}. Move the files that you need, and remove the folder yourself."

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import Interrupted, TrainingError
+from textgen.saved_model.layout import CHECKPOINTS, LOGS, TRAINING
 from textgen.storage.files import TEMPORARY, writing
 from textgen.storage.folders import MANIFEST, replace_folder
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
@@ -115,11 +116,14 @@ def _stopped(names: Sequence[str], error: Interrupted) -> Interrupted:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Moves all files of a run; the manifest comes last, since it makes them a model.
+    """Moves all files of a run, so that a kill at any time leaves what can be resumed, or trained again and removed.
 
-    They replace those that an earlier run, which saved no model, has left in the folder.
+    The record comes first, which tells whose files the others are. The manifest and then the checkpoints come last,
+    since they make a model and a run to resume of them. The files replace those that an earlier run, which saved no
+    model, has left in the folder.
     """
-    for path in sorted(source.iterdir(), key=lambda path: path.name == MANIFEST):
+    order = {TRAINING: -1, MANIFEST: 1, LOGS: 2, CHECKPOINTS: 3}
+    for path in sorted(source.iterdir(), key=lambda path: order.get(path.name, 0)):
         with writing(target / path.name):
             replace_folder(path, target / path.name) if path.is_dir() else os.replace(path, target / path.name)
 
