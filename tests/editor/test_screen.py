@@ -8,6 +8,7 @@ import threading
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from displays import Display
@@ -567,3 +568,13 @@ def test_the_mouse_and_pastes_are_asked_for(tmp_path: Path, drive: Callable[...,
     driver.display.see("▏")
     assert {"1049", "2004", "1006"} <= driver.display.modes
     driver.leave()
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """As SIGINT of a job that a script starts in the background."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with screens._signals(SimpleNamespace(interrupt=pytest.fail)):  # type: ignore[arg-type]
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)

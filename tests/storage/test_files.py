@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import socket
@@ -20,6 +21,7 @@ from textgen.storage.files import (
     check_writable,
     json_bytes,
     new_file,
+    write_chunks,
     write_file,
 )
 
@@ -147,3 +149,16 @@ def test_a_file_that_a_library_writes_is_complete_or_not_there(tmp_path: Path) -
         raise TextgenError("what was written is wrong")
     assert [found.name for found in tmp_path.iterdir()] == ["model.keras"]
     assert path.read_text() == "second"
+
+
+def test_an_error_of_closing_is_one_of_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network file system, which may say only then that the disk is full."""
+
+    class Closing(io.BytesIO):
+        def close(self) -> None:
+            super().close()
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: Closing())
+    with pytest.raises(CannotWrite, match=r"Cannot write .*file: Disk quota exceeded"):
+        write_chunks(tmp_path / "file", [b"abc"])

@@ -110,6 +110,23 @@ def test_a_file_that_another_process_did_not_finish_is_copied(memory: Any, monke
     assert file.fetch().read_bytes() == b"one"
 
 
+def test_a_copy_is_flushed_and_copied_again_if_it_is_cut_off(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a machine that stopped before the copy was on the disk."""
+    flushed, fsync = list[int](), os.fsync
+
+    def noted(descriptor: int) -> None:
+        flushed.append(os.fstat(descriptor).st_size)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    memory.pipe("/a.txt", b"one")
+    (file,) = find_files("memory://a.txt")
+    path = file.fetch()
+    assert 3 in flushed
+    os.truncate(path, 1)
+    assert file.fetch().read_bytes() == b"one"
+
+
 def test_a_file_whose_place_is_removed_meanwhile_is_copied(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As by another process that makes room."""
     memory.pipe("/a.txt", b"one")

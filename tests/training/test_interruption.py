@@ -216,20 +216,21 @@ def test_what_a_terminal_and_a_launcher_send_at_once_is_one_signal_and_a_later_o
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_a_hangup_that_is_ignored_stays_so() -> None:
-    """As under nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_is_ignored_stays_so(number: int) -> None:
+    """As under nohup, or in a job that a script starts in the background."""
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         requests = StopRequests()
         with requests.caught():
-            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), number)
         assert not requests.received
         others = StopRequests()
         with others.caught():
             os.kill(os.getpid(), signal.SIGTERM)
         assert others.received == signal.SIGTERM
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(number, before)
 
 
 def test_a_handler_that_python_does_not_know_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -449,7 +449,8 @@ def key_lines(width: int) -> list[str]:
 def _signals(screen: Screen) -> Iterator[None]:
     """Makes SIGINT, SIGHUP and SIGTERM interrupt the screen within the block, so that the text is saved.
 
-    A closed screen ignores them: Ctrl-C pressed once too often must not interrupt the saving.
+    A closed screen ignores them: Ctrl-C pressed once too often must not interrupt the saving. Signals that this process
+    ignores from the start stay ignored.
     """
 
     def interrupt(number: int, _: FrameType | None) -> None:
@@ -457,6 +458,7 @@ def _signals(screen: Screen) -> Iterator[None]:
         screen.interrupt(Interrupted(ENDING_SIGNALS[name], number) if name in ENDING_SIGNALS else KeyboardInterrupt())
 
     numbers = [getattr(signal, name) for name in ("SIGINT", *ENDING_SIGNALS) if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield

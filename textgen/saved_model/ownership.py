@@ -81,6 +81,8 @@ def _new_key() -> bytes:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(secrets.token_bytes(KEY_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
             _put(temporary, folder / KEY_FILE)
         finally:
             temporary.unlink(missing_ok=True)

@@ -155,14 +155,17 @@ def write_chunks(
         CannotWrite: The file cannot be written.
     """
     message_path = message_path or path
-    with ExitStack() as stack:
-        with writing(message_path, advice):
-            file = stack.enter_context(path.open("wb"))
+    with writing(message_path, advice):
+        file = path.open("wb")
+    try:
         for chunk in chunks:
             with writing(message_path, advice):
                 file.write(chunk)
         with writing(message_path, advice):
-            file.flush()
+            file.close()  # network file systems may say only here that the disk is full
+    finally:
+        with suppress(OSError):  # the first error tells more
+            file.close()
 
 
 def check_writable(path: Path) -> None:

@@ -89,7 +89,7 @@ class RemoteFile:
             CannotWrite: The cache folder is full.
         """
         path = self.local()
-        if path.is_file() and (self.version or path in self.copies):
+        if self._is_whole(path) and (self.version or path in self.copies):
             mark_used(path.parent)
             return path
         before = _identity(path)
@@ -97,12 +97,16 @@ class RemoteFile:
             if is_held:
                 sweep(path.parent)
             is_new = _identity(path) != before  # copied by another process, while this one waited for it
-            if not (path.is_file() and (self.version or is_new)):
+            if not (self._is_whole(path) and (self.version or is_new)):
                 self.copy_to(path)
                 record_address(path.parent, self.address)
         self.copies.add(path)
         make_room(path.stat().st_size)
         return path
+
+    def _is_whole(self, path: Path) -> bool:
+        """Whether a copy is there, and not cut off, as by a machine that stopped before it was on the disk."""
+        return path.is_file() and path.stat().st_size >= (self.size or 0)
 
     def head(self, size: int) -> bytes:
         """Reads the first bytes of the file.
@@ -158,6 +162,9 @@ class RemoteFile:
                             done += len(chunk)
                         if self.size is not None and done < self.size:
                             raise ConnectionError(f"{done:,} of {self.size:,} bytes came")
+                with writing(path):
+                    target.flush()
+                    os.fsync(target.fileno())
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)

@@ -30,16 +30,14 @@ class StopRequests:
     def caught(self) -> Iterator[None]:
         """Records signals inside the block. In other threads than the main one it does nothing.
 
-        A SIGHUP that is ignored, as under nohup, stays ignored. A signal whose handler was not set by Python stays with
-        it: Python could not put such a handler back.
+        A signal that is ignored stays ignored, such as SIGHUP under nohup and SIGINT of a job in the background. A
+        signal whose handler was not set by Python stays with it: Python could not put such a handler back.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-        previous = {number: handler for number, handler in handlers.items() if handler is not None}
-        if previous.get(getattr(signal, "SIGHUP", 0)) is signal.SIG_IGN:
-            del previous[signal.SIGHUP]
+        previous = {number: handler for number, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
 
         def handle(number: int, frame: Any) -> None:
             if not self.received:

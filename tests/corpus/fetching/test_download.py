@@ -81,6 +81,25 @@ def test_a_file_that_changed_meanwhile_is_fetched_from_its_beginning(unpinned: E
     assert fetch(unpinned)[0].read_bytes() == TEXT.replace(b"moon", b"star")
 
 
+def test_a_download_that_is_killed_as_it_begins_anew_keeps_no_bytes_of_another_version(
+    unpinned: Entry, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.breaks = [CHUNK_BYTES, 0]
+    with pytest.raises(CorpusError):
+        fetch(unpinned)
+    server.files["/moon.txt"] = TEXT.replace(b"moon", b"star")
+    server.tags["/moon.txt"] = '"second"'
+
+    def kill(part: Path, is_rest: bool) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "_open_part", kill)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(unpinned)
+    assert fetch(unpinned)[0].read_bytes() == TEXT.replace(b"moon", b"star")
+
+
 def test_a_part_that_does_not_fit_is_thrown_away(entry: Entry, server: FileServer) -> None:
     del server.tags["/moon.txt"]
     server.files["/moon.txt"] = TEXT.replace(b"moon", b"star")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from textgen.errors import CorpusError
-from textgen.storage.files import OPEN_FLAGS, read_file, sha256, write_own_file, writing
+from textgen.storage.files import OPEN_FLAGS, read_file, sha256, sync_file, write_own_file, writing
 from textgen.versions import missing
 from textgen.wording import Say
 
@@ -117,6 +117,7 @@ class _Download:
                     raise
                 self._say(f"The connection broke after {self._size():,} bytes: going on.")
         self.sha256 = sha256(self.part)
+        sync_file(self.part)
         os.replace(self.part, output_file)
         self._tag.unlink(missing_ok=True)
 
@@ -155,6 +156,10 @@ class _Download:
         is_rest = is_rest and response.status_code == HTTPStatus.PARTIAL_CONTENT
         done = size if is_rest else 0
         self.was_resumed |= is_rest
+        if not is_rest:
+            self.part.unlink(
+                missing_ok=True
+            )  # before the tag: else the tag could stand beside bytes of another version
         write_own_file(self._tag, _strong_validator(response).encode())
         length = response.headers.get("Content-Length", "")
         total = done + int(length) if length.isdigit() else None
