@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,9 +13,15 @@ import pytest
 from disk import names
 
 from textgen.corpus.corpus import Corpus
+from textgen.storage import temporary
 from textgen.storage.cache_folder import cache_folder
 from textgen.storage.files import CannotWrite
-from textgen.storage.temporary import new_temporary_file, new_temporary_folder, temporary_folder
+from textgen.storage.temporary import (
+    new_temporary_file,
+    new_temporary_folder,
+    remove_temporary_folder,
+    temporary_folder,
+)
 from textgen.training.distributed.workers import run_workers
 
 
@@ -67,3 +74,24 @@ def test_a_folder_for_a_block_goes_with_the_block(tmp_path: Path, monkeypatch: p
         assert folder.stat().st_mode & 0o777 == 0o700
         raise KeyError
     assert names(tmp_path) == []
+
+
+def test_folders_of_killed_processes_are_removed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    kept = [tmp_path / name for name in ("textgen-checkout", "textgen-tmp-of-mine", "textgen-tmp-12345678-x")]
+    left = [tmp_path / name for name in ("textgen-tmp-ab_12345", "textgen-tmp-cache-ab_12345")]
+    young = tmp_path / "textgen-tmp-abcdefgh"
+    readable = tmp_path / "textgen-tmp-readable"
+    for folder in (*kept, *left, young, readable):
+        folder.mkdir(mode=0o755 if folder == readable else 0o700)
+        (folder / "text").write_text("mine")
+    held = new_temporary_folder()
+    for folder in (*kept, *left, readable, held):
+        os.utime(folder, (0, 0))
+    temporary._sweep.cache_clear()
+    with temporary_folder() as folder:
+        assert names(tmp_path) == sorted(path.name for path in (*kept, young, readable, held, folder))
+    remove_temporary_folder(held)
+    assert names(tmp_path) == sorted(path.name for path in (*kept, young, readable))

@@ -48,6 +48,8 @@ COMMANDS = {
 class Program(LazyGroup):
     """Turns errors into exit codes: 1 for a `TextgenError`, 2 for wrong usage, 130 for Ctrl-C, 141 for a closed pipe.
 
+    SIGTERM and SIGHUP end a command in order, too, with 143 and 129.
+
     A `setup` function given as the context's `obj` is called before the command.
     """
 
@@ -74,12 +76,13 @@ class Program(LazyGroup):
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command. An error that the user can fix is one line on stderr; a bug keeps its traceback."""
         from textgen.cli import output
+        from textgen.cli.signals import Ended, ending_in_order
         from textgen.wording import visible
 
         if ctx.obj:
             ctx.obj()
         try:
-            with _quiet_without_reader():
+            with _quiet_without_reader(), ending_in_order():
                 return super().invoke(ctx)
         except (Interrupted, WorkerLost) as error:
             output.note(f"\n{output.as_flags(str(error), _flags(ctx))}")
@@ -95,6 +98,9 @@ class Program(LazyGroup):
             if error.errno not in PATH_ERRORS or error.filename is None:
                 raise
             raise output.Failure(f"Cannot use {os.fsdecode(error.filename)}: {error.strerror}.") from error
+        except Ended as error:
+            output.note(f"\n{error}")
+            ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             output.note("\nInterrupted.")
             ctx.exit(130)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-import shutil
 import sys
 import weakref
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from textgen.errors import CorpusError
 from textgen.storage.addresses import is_remote, may_be_pattern, without_secrets
 from textgen.storage.files import TMPDIR_ADVICE, write_chunks
 from textgen.storage.remote_files import find_files
-from textgen.storage.temporary import new_temporary_folder
+from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
 from textgen.wording import Say, counted
 
 STANDARD_INPUT = "standard input"  # its name in messages
@@ -172,7 +171,7 @@ class SourceFinder:
     def _spool(self, stream: BinaryIO, name: str) -> Source:
         """Copies `stream` to a temporary file, because a corpus is read several times."""
         folder = new_temporary_folder()
-        self._temporary.append(weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True))
+        self._temporary.append(weakref.finalize(self, remove_temporary_folder, folder))
         path = folder / "text"
         write_chunks(path, iter(partial(stream.read, CHUNK_BYTES), b""), advice=TMPDIR_ADVICE)
         if not path.stat().st_size:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from textgen.errors import TextgenError
 from textgen.storage.files import CannotWrite
-from textgen.storage.temporary import new_temporary_folder
+from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
 from textgen.wording import Say, silent
 
 
@@ -87,11 +86,11 @@ def _is_usable(folder: Path) -> bool:
 
 @lru_cache(maxsize=1)
 def _temporary_cache() -> Path:
-    folder, process = new_temporary_folder("textgen-cache-"), os.getpid()
+    folder, process = new_temporary_folder("cache-"), os.getpid()
 
     def remove() -> None:
         if os.getpid() == process:  # not in a forked child
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_temporary_folder(folder)
 
     atexit.register(remove)
     return folder

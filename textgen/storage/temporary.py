@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
 from textgen.storage.files import TMPDIR_ADVICE, CannotWrite, writing
+from textgen.storage.folders import sweep_abandoned
+from textgen.storage.locks import Hold
 
 USUAL_PLACE = "/tmp"  # named in errors if neither TMPDIR nor any of Python's places can be used
+PREFIX = "textgen-tmp-"  # followed by a random word of mkdtemp
+NAME = re.compile(rf"{PREFIX}(cache-)?[a-z0-9_]{{8}}")
+_holds: dict[Path, Hold] = {}  # keep other processes from removing the folders of this one
 
 
-def new_temporary_folder(prefix: str = "textgen-") -> Path:
-    """Creates a folder that only the user can read. The caller removes it.
+def new_temporary_folder(kind: str = "") -> Path:
+    """Creates a folder that only the user can read. The caller removes it with `remove_temporary_folder`.
+
+    The first call also removes such folders that killed processes of this user have left, an hour later.
 
     Args:
-        prefix: How its name begins.
+        kind: Part of its name, such as "cache-".
 
     Returns:
         Path of the folder.
@@ -27,8 +37,22 @@ def new_temporary_folder(prefix: str = "textgen-") -> Path:
     Raises:
         CannotWrite: No temporary folder of the system can be written to. The message names TMPDIR.
     """
-    with writing(_place(), TMPDIR_ADVICE):
-        return Path(tempfile.mkdtemp(prefix=prefix))
+    place = _place()
+    _sweep(place)
+    with writing(place, TMPDIR_ADVICE):
+        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}", dir=place))
+    _holds[folder] = Hold(folder)
+    return folder
+
+
+def remove_temporary_folder(folder: Path) -> None:
+    """Removes a folder that `new_temporary_folder` has created, and all that is in it.
+
+    Args:
+        folder: Path of the folder.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    _holds.pop(folder, None)
 
 
 @contextmanager
@@ -49,7 +73,7 @@ def temporary_folder() -> Iterator[Path]:
             raise
         raise CannotWrite(error.path, error.reason, TMPDIR_ADVICE) from None
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_temporary_folder(folder)
 
 
 def new_temporary_file() -> IO[bytes]:
@@ -69,3 +93,14 @@ def _place() -> Path:
     """The folder of temporary files. Python looks for it at the first call, and raises an error if it finds none."""
     with writing(Path(os.environ.get("TMPDIR") or USUAL_PLACE), TMPDIR_ADVICE):
         return Path(tempfile.gettempdir())
+
+
+@lru_cache(maxsize=1)
+def _sweep(place: Path) -> None:
+    """Removes folders that killed processes have left. Those of other users or with another mode are not ours."""
+    for folder in place.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            about = folder.lstat()
+            is_own = not hasattr(os, "getuid") or (about.st_uid == os.getuid() and stat.S_IMODE(about.st_mode) == 0o700)
+            if NAME.fullmatch(folder.name) and stat.S_ISDIR(about.st_mode) and is_own:
+                sweep_abandoned(place, folder.name)

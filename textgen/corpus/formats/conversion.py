@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import weakref
 from pathlib import Path
 
 from textgen.corpus.formats.rich_text import RichFile
 from textgen.storage.files import TMPDIR_ADVICE, write_chunks
-from textgen.storage.temporary import new_temporary_folder
+from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
 
 
 class Conversions:
@@ -54,5 +53,5 @@ class Conversions:
     def _new_path(self) -> Path:
         if self._folder is None:
             self._folder = new_temporary_folder()
-            self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            self._remove = weakref.finalize(self, remove_temporary_folder, self._folder)
         return self._folder / f"{len(self._converted)}.txt"
