@@ -49,7 +49,7 @@ def test_a_text_from_a_pipe_is_not_left_among_the_temporary_files(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     number = getattr(signal, name)
     arguments = ["tokenizer", "train", "-", "--out", str(tmp_path / "x.model")]
-    result = CliRunner().invoke(textgen, arguments, input=Pipe(number))  # type: ignore[arg-type]
+    result = CliRunner().invoke(textgen, arguments, input=Pipe(number))
     assert (result.exit_code, result.stdout, result.stderr) == (code, "", f"\n{words}\n")
     del result
     gc.collect()  # the error refers to the corpus

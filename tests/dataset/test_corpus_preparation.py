@@ -348,6 +348,24 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["letter.txt"]
 
 
+def test_a_corpus_is_prepared_where_a_link_leads(tmp_path: Path) -> None:
+    path = lines_in(tmp_path)
+    (tmp_path / "disk").mkdir()
+    for name in ("disk", "new"):
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").symlink_to(name)
+        assert make(path, tmp_path / "link").missing() == []
+        assert (tmp_path / "link").is_symlink()
+        assert PreparedCorpus(tmp_path / name).missing() == []
+
+
+def test_a_place_that_cannot_be_written_is_known_before_the_vocabulary_is_learned(tmp_path: Path) -> None:
+    said = list[str]()
+    with pytest.raises(TextgenError, match="Choose a name of at most 229 bytes"):
+        make(lines_in(tmp_path), tmp_path / ("n" * 240), settings={"tokenizer": "char"}, say=said.append)
+    assert said == []
+
+
 @pytest.mark.parametrize(
     ("path", "out"),
     [

@@ -23,6 +23,7 @@ from textgen.storage.files import (
     new_file,
     write_chunks,
     write_file,
+    write_files,
 )
 
 
@@ -162,3 +163,14 @@ def test_an_error_of_closing_is_one_of_writing(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Path, "open", lambda path, mode: Closing())
     with pytest.raises(CannotWrite, match=r"Cannot write .*file: Disk quota exceeded"):
         write_chunks(tmp_path / "file", [b"abc"])
+
+
+def test_a_folder_in_the_place_of_a_file_is_known_before_anything_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "novel.onnx").mkdir()
+    (tmp_path / "vocabulary").write_bytes(b"old")
+    with pytest.raises(CannotWrite, match=r"Cannot write .*novel\.onnx: it is a folder\. Choose another place"):
+        check_writable(tmp_path / "novel.onnx")
+    with pytest.raises(CannotWrite, match=r"Cannot write .*novel\.onnx: it is a folder"):
+        write_files({tmp_path / "vocabulary": b"new", tmp_path / "novel.onnx": b"network"})
+    assert (tmp_path / "vocabulary").read_bytes() == b"old"
+    assert names(tmp_path) == ["novel.onnx", "vocabulary"]

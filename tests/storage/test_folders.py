@@ -23,6 +23,7 @@ from textgen.storage import files, folders
 from textgen.storage.files import json_bytes, new_file, read_file, write_file, write_own_file
 from textgen.storage.folders import (
     MANIFEST,
+    check_new_folder,
     new_folder,
     read_manifest,
     refuse_links,
@@ -47,7 +48,8 @@ def test_the_disks_refusal_is_one_clear_line(tmp_path: Path, number: int) -> Non
             write(tmp_path / "target")
         assert "\n" not in str(caught.value)
         assert f"{tmp_path / 'target'}" in str(caught.value)
-        assert f": {os.strerror(number)}. Free some space or choose another folder" in str(caught.value)
+        advice = "Free some space or choose another folder" if number == errno.ENOSPC else "Choose another place"
+        assert f": {os.strerror(number)}. {advice}; what was there before is untouched." in str(caught.value)
 
 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
@@ -233,6 +235,27 @@ def test_a_new_folder_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         raise AssertionError
     assert names(tmp_path) == []
+
+
+def test_a_folder_that_could_not_be_made_is_known_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = tmp_path / ("n" * folders.NAME_BYTES)
+    for content in (b"1", b"2"):
+        check_new_folder(longest)
+        with new_folder(longest) as temporary:
+            (temporary / "a").write_bytes(content)
+    check_new_folder(tmp_path / "deep" / "folder")
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(os.path, "ismount", lambda path: path.name == "disk")
+    for path, words in {
+        tmp_path / "sub" / "..": "Choose a name",
+        longest.with_name(f"{longest.name}n"): "its name has 230 bytes, and a temporary name .* at most 229 bytes",
+        tmp_path / "disk": "a disk is mounted there",
+        tmp_path / "file" / "folder": "Not a directory",
+    }.items():
+        with pytest.raises(TextgenError, match=words):
+            check_new_folder(path)
 
 
 def test_new_folder_replaces_a_folder(tmp_path: Path) -> None:

@@ -144,7 +144,8 @@ class OutputFile(click.Path):
         from textgen.storage.files import check_writable
 
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        check_writable(path)
+        if not path.is_dir():  # a folder that may be replaced is checked by the command
+            check_writable(path)
         refuse_in_model(path)
         return path
 

@@ -7,6 +7,7 @@ is complete or absent, so preparing goes on with the shards that are missing or 
 from __future__ import annotations
 
 import math
+import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
@@ -27,7 +28,7 @@ from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.settings import from_dict, refuse_unknown, select, to_dict
 from textgen.storage.addresses import refuse_remote, without_secrets
 from textgen.storage.files import json_bytes, writing
-from textgen.storage.folders import new_folder, refuse_nameless, sweep
+from textgen.storage.folders import check_new_folder, new_folder, sweep
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -186,7 +187,8 @@ def _begin(
         if any(file.resolve().is_relative_to(folder.resolve()) for file in corpus.files):
             raise CorpusError(f"{folder} holds the text itself: name another folder to write.")
         raise CorpusError(f"{folder} exists and is not a prepared corpus: choose another name, or remove it.")
-    refuse_nameless(folder)
+    place = Path(os.path.realpath(folder)) if folder.is_symlink() else folder  # a link itself cannot be replaced
+    check_new_folder(place)
     corpus.require_text()
     config = from_dict(TokenizerConfig, select(TokenizerConfig, given))
     if tokenizer is None:
@@ -209,7 +211,7 @@ def _begin(
     )
     from_dict(SplitConfig, {"valid_fraction": settings.valid_fraction, "seed": settings.seed})  # checks the bounds
     try:
-        with new_folder(folder, replace=False) as temporary, writing(folder):
+        with new_folder(place, replace=False) as temporary, writing(folder):
             (temporary / PREPARED).write_bytes(json_bytes(asdict(settings)))
             if tokenizer.serialized:
                 (temporary / MODEL_FILE).write_bytes(tokenizer.serialized)

@@ -14,7 +14,7 @@ from textgen.errors import ConfigError, TextgenError
 from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.schema import json_object
 from textgen.storage.files import check_writable, json_bytes, read_file, write_own_file
-from textgen.storage.folders import new_folder, refuse_nameless
+from textgen.storage.folders import check_new_folder, new_folder, refuse_nameless
 from textgen.versions import require
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def check_export(format_: Format, path: Path) -> None:
 
     require(f"The format {format_.name}", format_.modules, format_.extra)
     refuse_nameless(path)
-    check_writable(path)
+    (check_new_folder if format_.folder else check_writable)(path)
     refuse_in_model(path)
     if format_.folder and os.path.lexists(path) and not _is_replaceable(path):
         raise TextgenError(f"{path} exists and is not a folder that textgen export wrote: choose another name.")

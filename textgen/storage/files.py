@@ -30,6 +30,8 @@ OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O
 NONBLOCKING = getattr(os, "O_NONBLOCK", 0)  # opening a pipe returns without waiting for its other end
 _seek_lock = threading.Lock()  # guards seek and read on systems without os.pread
 SPACE_ADVICE = "Free some space or choose another folder; what was there before is untouched."
+PLACE_ADVICE = "Choose another place; what was there before is untouched."  # instead, if the disk is not full
+FULL_ERRORS = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 TMPDIR_ADVICE = "Free some space, or set TMPDIR to a folder with more space."
 
 
@@ -210,7 +212,7 @@ def writing(path: Path, advice: str = SPACE_ADVICE) -> Iterator[None]:
 
     Args:
         path: Path of the file or folder being written, for the error message.
-        advice: What the user can do, in one sentence.
+        advice: What the user can do, in one sentence. The default asks for space only if the disk is full.
 
     Raises:
         CannotWrite: The block raised `OSError`.
@@ -218,6 +220,8 @@ def writing(path: Path, advice: str = SPACE_ADVICE) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if advice == SPACE_ADVICE and error.errno not in FULL_ERRORS:
+            advice = PLACE_ADVICE
         raise CannotWrite(path, error.strerror or str(error), advice) from None
 
 
@@ -329,6 +333,8 @@ def _link_target(path: Path) -> Path:
     """Returns the file that is replaced: that where links lead. Raises `OSError` if it is of another kind."""
     with suppress(FileNotFoundError, NotADirectoryError):
         mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
         if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
             raise OSError(errno.EINVAL, "it is a disk or a socket, not a file")
     return Path(os.path.realpath(path))

@@ -21,6 +21,7 @@ from textgen.errors import SavedModelError, TextgenError
 from textgen.schema import check, json_object
 from textgen.storage.files import (
     TEMPORARY,
+    check_folder_writable,
     json_bytes,
     open_file,
     random_hex,
@@ -33,11 +34,13 @@ from textgen.storage.files import (
     writing,
 )
 from textgen.storage.locks import LOCK_SECONDS, drop_lock_file, lock, locked, make_folder, require_held
+from textgen.wording import counted
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_BYTES = 1 << 22  # maximum size of a manifest: enough for tens of thousands of files
 PENDING = ".new"  # suffix of a file that is listed in the manifest but not yet renamed into place
 ASIDE = f"{TEMPORARY}old-"  # prefix, followed by a random word and the original name
+NAME_BYTES = 255 - len(f"{ASIDE}-") - 16  # longest name of a new folder, so that there is room for a temporary one
 YOUNG_SECONDS = 3600.0  # `sweep_abandoned` keeps folders modified more recently than this
 
 
@@ -106,6 +109,29 @@ def refuse_nameless(path: Path) -> None:
     """
     if not has_name(path):
         raise TextgenError(f"Cannot write {path}: it is a folder that exists. Choose a name.")
+
+
+def check_new_folder(path: Path) -> None:
+    """Checks that `new_folder` can make a folder. Call it before long work, so that its result is not lost.
+
+    Args:
+        path: Path of the folder. What is there is not checked, except that it can be replaced.
+
+    Raises:
+        TextgenError: The path ends in no name or a name that is too long, or is that of a mounted disk; or the folder
+            in which it would be made is not writable.
+    """
+    refuse_nameless(path)
+    if len(os.fsencode(path.name)) > NAME_BYTES:
+        raise TextgenError(
+            f"Cannot write {path}: its name has {counted(len(os.fsencode(path.name)), 'byte')}, and a temporary name "
+            f"beside it has more. Choose a name of at most {counted(NAME_BYTES, 'byte')}."
+        )
+    if os.path.ismount(path):
+        raise TextgenError(
+            f"Cannot write {path}: a disk is mounted there, so it cannot be replaced. Name a folder in it."
+        )
+    check_folder_writable(path.parent)
 
 
 def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
