@@ -202,8 +202,11 @@ def is_locked(path: Path) -> bool | None:
         import fcntl
 
         descriptor = os.open(path, os.O_RDONLY)
-        try:  # some file systems support only shared locks on folders
-            return not (_try_lock(descriptor, fcntl.LOCK_SH) and (_try_lock(descriptor, fcntl.LOCK_EX) or True))
+        try:
+            is_free = _try_lock(descriptor, fcntl.LOCK_SH)
+            if is_free:
+                _try_lock(descriptor, fcntl.LOCK_EX)  # an error if the file system has only shared locks on folders
+            return not is_free
         except OSError:
             return lock_in_folder.is_taken(descriptor) or None
         finally:
