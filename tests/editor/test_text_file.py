@@ -191,7 +191,7 @@ def test_a_text_that_cannot_be_saved_stays(tmp_path: Path) -> None:
     [
         ("nowhere/chapter.txt", "there is no folder .*nowhere. Make it first"),
         ("latin.txt", "Name a UTF-8 text"),
-        ("folder", "Is a directory"),
+        ("folder", "it is a folder"),
         ("pipe", "it is a pipe or a device. Name a UTF-8 text"),
     ],
 )
