@@ -26,7 +26,7 @@ from textgen.saved_model.creation import refuse_taken
 from textgen.saved_model.model_names import check_name, free_folder
 from textgen.saved_model.registry import find_run, find_tokenizer, models_folder
 from textgen.saved_model.saved_model import ModelFolder, load_model
-from textgen.settings import from_dict, select, to_dict
+from textgen.settings import from_dict, select
 from textgen.storage.files import check_folder_writable
 from textgen.training.observers.observer import Observer, ValidationReport
 from textgen.training.presets import with_preset, with_sizes
@@ -213,7 +213,7 @@ def evaluate(
         cache: Adapt with a neural cache.
         dynamic: Adapt by dynamic evaluation.
         models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
-        settings: Fields of `CorpusConfig`; by default those of the training.
+        settings: Fields of `CorpusConfig`; by default those of the training, but UTF-8.
 
     Returns:
         Nats per token, bits per byte, perplexity and counts. If the model reads in both directions, those of forward.
@@ -225,8 +225,7 @@ def evaluate(
     """
     saved = _opened(model, models_dir)
     saved.tokenizer.opening(label)  # raises before the slow part
-    config = from_dict(CorpusConfig, {**to_dict(saved.corpus_config), **settings})
-    corpus = Corpus([paths] if isinstance(paths, (str, Path)) else paths, config)
+    corpus = Corpus([paths] if isinstance(paths, (str, Path)) else paths, saved.reading(settings))
     if settings.get("labels"):
         corpus.labels()  # raises if the text has none
     load_tensorflow()

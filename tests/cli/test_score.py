@@ -14,6 +14,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from textgen.evaluation import scoring
 from textgen.evaluation.anomalies import WARM_UP
 from textgen.evaluation.scoring import Scorer
 from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_model
 
 TEXT = "The cat sat on the mat.\n\n床前明月光\nThe dog\n"
 LINES = ["The cat sat on the mat.", "床前明月光", "The dog"]
@@ -283,6 +285,47 @@ def test_follow_prints_what_surprises(tiny_models: Path) -> None:
 def test_lines_in_other_encodings(tiny_models: Path, way: list[str]) -> None:
     result = score(tiny_models, *way, "--encoding", "latin-1", stdin='"für"\n'.encode("latin-1"))
     assert json.loads(result.stdout)["text"].strip('"') == "für"
+
+
+@pytest.fixture(scope="module")
+def western(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Path:
+    """A folder with `tiny` as if it had been trained on a text in cp1252."""
+    folder = tmp_path_factory.mktemp("western") / "models"
+    saved = load_model("tiny", tiny_models)
+    corpus = replace(saved.corpus_config, encoding="cp1252")
+    configs = saved.model_config, saved.tokenizer_config, corpus
+    save_model(folder / "tiny", saved.weights(), *configs, saved.tokenizer)
+    return folder
+
+
+@pytest.mark.parametrize("way", [["--json"], ["--jsonl"], ["--follow", "--all", "--json"]])
+def test_the_encoding_of_the_training_text_is_not_that_of_other_texts(
+    tiny_models: Path, western: Path, way: list[str]
+) -> None:
+    result = score(western, *way, stdin='"café"\n'.encode())
+    assert json.loads(result.stdout)["text"].strip('"') == "café"
+    assert result.stdout == score(tiny_models, *way, stdin='"café"\n'.encode()).stdout
+
+
+def test_files_are_read_as_utf_8_whatever_the_training_text_was(
+    tiny_models: Path, western: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text("Le café est là, tout près.\n" * 4, encoding="utf-8")
+    (tmp_path / "western.txt").write_text("Le café est là, tout près.\n" * 4, encoding="cp1252")
+
+    def results(models: Path, file: str, *more: str) -> list[str]:
+        commands = [
+            ["evaluate", "tiny", str(tmp_path / file), "--json"],
+            ["inspect", "tiny", str(tmp_path / file), "--documents", "file", "--json"],
+        ]
+        return [
+            CliRunner().invoke(textgen, [*each, *more, "--models-dir", str(models)], catch_exceptions=False).stdout
+            for each in commands
+        ]
+
+    expected = results(tiny_models, "text.txt")
+    assert all(expected)
+    assert results(western, "text.txt") == results(western, "western.txt", "--encoding", "cp1252") == expected
 
 
 def test_follow_in_json(tiny_models: Path) -> None:

@@ -57,6 +57,17 @@ def test_a_model_comes_back_as_it_was_saved(tmp_path: Path, model: LanguageModel
     assert np.array_equal(built(ids)[0], model(ids)[0])
 
 
+def test_another_text_is_read_as_the_training_text_except_its_encoding(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    config, kind = small(tokenizer.vocab_size), TokenizerConfig("char")
+    corpus = replace(CORPUS, encoding="cp1252", text_column="body")
+    save_model(tmp_path / "model", weights_of(config), config, kind, corpus, tokenizer)
+    saved = load_model(str(tmp_path / "model"))
+    assert saved.reading({}) == replace(corpus, encoding="utf-8")
+    assert saved.reading({"encoding": "utf-16", "documents": "file"}) == replace(
+        corpus, encoding="utf-16", documents="file"
+    )
+
+
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "char", "word", "byte"])
 def test_every_tokenizer_comes_back(tmp_path: Path, kind: str) -> None:
     text = "The cat sat on the mat.\nThe dog saw the cat, the cat saw the dog.\n"

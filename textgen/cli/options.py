@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -156,7 +155,7 @@ def corpus_config(options: dict[str, Any]) -> CorpusConfig:
 
 
 def text_of(saved: ModelFolder, paths: Sequence[str], reading: Mapping[str, Any]) -> Corpus:
-    """Opens a text for a saved model, with the settings of its training text, and notes which files are skipped.
+    """Opens a text for a saved model, with the settings of `ModelFolder.reading`, and notes which files are skipped.
 
     Args:
         saved: The model.
@@ -168,7 +167,7 @@ def text_of(saved: ModelFolder, paths: Sequence[str], reading: Mapping[str, Any]
     """
     from textgen.corpus.corpus import Corpus
 
-    text = Corpus(paths, replace(saved.corpus_config, **reading))
+    text = Corpus(paths, saved.reading(reading))
     text.say_skipped(output.note)
     if reading.get("labels"):
         text.labels()  # raises if the text has none

@@ -127,7 +127,7 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
     reading = select(CorpusConfig, given(options))
     saved.tokenizer.opening(arguments.label)  # raises before anything is read
     if arguments.follow:
-        _follow(saved, paths[0], replace(saved.corpus_config, **reading), arguments)
+        _follow(saved, paths[0], saved.reading(reading), arguments)
     else:
         _score_texts(saved, paths, reading, arguments)
 
@@ -164,7 +164,7 @@ def _score_texts(saved: ModelFolder, paths: Sequence[str], reading: Mapping[str,
     scorer = Scorer(saved.numpy_model(direction), saved.tokenizer, direction)
     scores = partial(scorer.scores, ends=not arguments.no_end, label=arguments.label)
     if arguments.jsonl:
-        _print_rows(saved, scores, paths, replace(saved.corpus_config, **reading), arguments.tokens)
+        _print_rows(saved, scores, paths, saved.reading(reading), arguments.tokens)
         return
     text = text_of(saved, paths, reading)
     results = scores(text.documents())

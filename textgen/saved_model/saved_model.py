@@ -88,7 +88,8 @@ class ModelFolder:
         folder: Folder of the model.
         model_config: Settings of the network.
         tokenizer_config: Settings of the tokenizer.
-        corpus_config: Settings for reading the corpus and splitting it into documents.
+        corpus_config: Settings for reading the corpus and splitting it into documents; for other texts see
+            `reading`.
         tokenizer: Converts between text and token ids.
         training: Content of training.json (settings, scores, versions); empty if the file is missing.
         files: Size and checksum of each file, by name, as the manifest had them when the model was loaded.
@@ -194,6 +195,19 @@ class ModelFolder:
 
     def _read(self, name: str, read: Callable[[Path], Value]) -> Value:
         return read_listed(self.files, self.folder, name, read)
+
+    def reading(self, settings: Mapping[str, Any]) -> CorpusConfig:
+        """The settings for reading another text: those of the training text, except its encoding.
+
+        The encoding is a property of the files, so it is `settings["encoding"]` or the default.
+
+        Args:
+            settings: Settings of `CorpusConfig` that replace those of the training.
+
+        Raises:
+            ConfigError: A setting is unknown, or a value is not allowed.
+        """
+        return from_dict(CorpusConfig, {**to_dict(self.corpus_config), "encoding": CorpusConfig().encoding, **settings})
 
     @property
     def main_direction(self) -> str:
