@@ -105,6 +105,19 @@ def test_a_path_that_leads_to_no_text(tmp_path: Path, case: Case) -> None:
     assert str(info.value).endswith((".", "?"))
 
 
+def test_a_folder_may_have_files_with_different_marks(tmp_path: Path) -> None:
+    for name in ("utf-8", "utf-8-sig", "utf-16"):
+        write(tmp_path, f"texts/{name}.txt", f"café {name}\n".encode(name))
+    write(tmp_path, "texts/no mark.txt", "café\n".encode("utf-16-le"))
+    corpus, said = Corpus([tmp_path / "texts"], CorpusConfig(documents="line")), list[str]()
+    assert list(corpus.documents()) == ["café utf-16", "café utf-8-sig", "café utf-8"]
+    corpus.say_skipped(said.append)
+    assert said == [
+        f"Skipped {tmp_path}/texts/no mark.txt: it looks like text in utf-16-le without a byte-order mark: convert it "
+        "with iconv -f utf-16-le -t utf-8."
+    ]
+
+
 def test_no_paths() -> None:
     with pytest.raises(CorpusError, match="No files to read"):
         Corpus([])

@@ -100,8 +100,6 @@ WRITTEN = {
     "koi8_r": "Все счастливые семьи похожи друг на друга, каждая несчастливая по-своему.\n",
     "cp1251": "Все счастливые семьи похожи друг на друга, каждая несчастливая по-своему.\n",
     "cp1250": "Příliš žluťoučký kůň úpěl ďábelské ódy.\n",
-    "utf-16": "The 月 cat\n",
-    "utf-32": "The 月 cat\n",
     "utf-16-le": "The cat sat.\n",
     "utf-16-be": "The cat sat.\n",
     "utf-32-be": "The cat sat.\n",
@@ -157,12 +155,43 @@ def test_the_order_of_bytes_is_guessed_where_no_mark_tells_it(
         read(write(tmp_path, "a.txt", data), encoding=encoding)
 
 
-def test_utf_32_is_not_read_as_utf_16(tmp_path: Path) -> None:
-    for name in ("utf-16", "UTF16"):
-        path = write(tmp_path, "a.txt", "cat\n".encode("utf-32"))
-        with pytest.raises(CorpusError, match=r"begins with the mark of utf-32.*set encoding to utf-32"):
-            read(path, encoding=name)
+@pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16", "UTF16"])
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl", "a.srt"])
+def test_a_byte_order_mark_decides(tmp_path: Path, mark: str, encoding: str, name: str) -> None:
+    content = {
+        "a.csv": "text\ncafé 月\n",
+        "a.jsonl": '{"text": "café 月"}\n',
+        "a.srt": "1\n00:00:01,000 --> 00:00:02,000\ncafé 月\n",
+    }.get(name, "café 月\n")
+    path = write(tmp_path, name, content.encode(mark))
+    assert read(path, encoding=encoding, documents="line") == ["café 月"]
+
+
+def test_the_sections_of_a_file_are_in_the_encoding_of_its_mark(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.txt", "".join(f"café {number}\n" for number in range(30)).encode("utf-8-sig"))
+    corpus = Corpus([path], CorpusConfig(encoding="cp1252", documents="line"))
+    for count in (1, 2, 7):
+        parts = [part.text for number in range(count) for part in corpus.section(number, count)]
+        assert parts == [f"café {number}" for number in range(30)]
+
+
+def test_the_mark_of_utf_32_is_not_taken_from_utf_16(tmp_path: Path) -> None:
     assert read(write(tmp_path, "b.txt", "\0cat\n".encode("utf-16")), encoding="utf-16") == ["\0cat\n"]
+
+
+def test_one_of_several_files_can_be_converted(tmp_path: Path) -> None:
+    write(tmp_path, "texts/a.txt", "The cat sat.\n")
+    path = write(tmp_path, "texts/b.txt", WRITTEN["gb18030"].encode("gb18030"))
+    advice = "or convert it with iconv -f gb18030 -t utf-8."
+    with pytest.raises(
+        CorpusError, match="set encoding to gb18030, or to the one it was written in, if that is"
+    ) as info:
+        read(tmp_path / "texts", documents="line")
+    assert str(info.value).endswith(advice)
+    with pytest.raises(CorpusError) as info:
+        read(path)
+    assert "iconv" not in str(info.value)
 
 
 def encodings_there_are() -> list[str]:

@@ -256,13 +256,15 @@ def _stream_rows(path: str, config: CorpusConfig, left_out: LeftOut) -> Iterator
 
 
 def _decoded(stream: BinaryIO, encoding: str, name: str) -> Iterator[str]:
-    """The lines of a stream as text, each as soon as it arrives."""
+    """The lines of a stream as text, each as soon as it arrives. A byte-order mark names another encoding."""
+    from textgen.corpus.encoding_guess import marked_encoding
     from textgen.corpus.encodings import text_decoder
 
-    decoder = text_decoder(encoding)
-    number, data = 1, b"\n"
-    while data:
-        data = stream.readline(LINE_BYTES)
+    lines = iter(partial(stream.readline, LINE_BYTES), b"")
+    first = next(lines, b"")
+    encoding = marked_encoding(first) or encoding
+    decoder, number = text_decoder(encoding), 1
+    for data in chain([first], lines, [b""]):
         try:
             text = decoder.decode(data, final=not data)
         except UnicodeError as error:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import codecs
 from typing import BinaryIO
 
-from textgen.corpus.config import CorpusConfig
 from textgen.corpus.formats.decompression import CHUNK_BYTES
 
 
-def can_find(separator: str | None, config: CorpusConfig) -> bool:
+def can_find(separator: str | None, encoding: str) -> bool:
     """Checks whether a search from the middle of a file finds the separators that reading from its start finds.
 
     Not where a character may contain the bytes of another, nor for separators with newlines, which may be normalized,
@@ -17,11 +16,11 @@ def can_find(separator: str | None, config: CorpusConfig) -> bool:
 
     Args:
         separator: The separator. None if documents are not divided by one.
-        config: Settings for reading the file.
+        encoding: Encoding of the file.
     """
     if separator is None:
         return True
-    encoding = codecs.lookup(config.encoding).name
+    encoding = codecs.lookup(encoding).name
     of_bytes = separator.isascii() and encoding.startswith(("ascii", "iso8859", "cp125", "koi8"))
     overlaps = any(separator.startswith(separator[start:]) for start in range(1, len(separator)))
     return (of_bytes or encoding.startswith("utf-8")) and not ("\n" in separator or "\r" in separator or overlaps)

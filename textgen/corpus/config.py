@@ -24,8 +24,9 @@ class CorpusConfig(Settings):
         choices=DOCUMENT_MODES, open_choice=SEPARATOR, escapes=True,
     )  # fmt: skip
     encoding: str = setting(
-        "utf-8", "Encoding of the files, such as utf-8, cp1252 or gb18030.", section=SECTION, metavar="NAME"
-    )
+        "utf-8", "Encoding of files without a byte-order mark, such as utf-8, cp1252 or gb18030.",
+        section=SECTION, metavar="NAME",
+    )  # fmt: skip
     newlines: str = setting(
         "normalize", "Convert \\r\\n and \\r to \\n, or keep them.", choices=NEWLINES, section=SECTION
     )

@@ -1,6 +1,6 @@
 """Guesses the encoding of bytes from a byte-order mark, from NUL bytes, or from statistics of the text.
 
-The guess is only shown as a hint in error messages. It is never used to decode a file.
+A byte-order mark decides how a file is decoded. Other guesses are only hints in error messages.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ from textgen.wording import visible
 SAMPLE_CHARS = 1 << 20  # characters per file used to guess the documents mode
 
 EXPANSION = 4  # estimated ratio of the size of a text to its compressed size
+START_BYTES = 1 << 13  # read to tell text from binary files
 GLANCE_BYTES = 1 << 16  # hashed at the beginning, middle and end of a file by `Source.glance`
 
 
@@ -53,10 +54,12 @@ class Known:
         border: The start of a document that was found last: the documents mode, the first and the last offset for which
             it is the next one, and the start.
         is_blank: Whether the file holds only white space. None if that is not known yet.
+        encoding: The encoding of the file. None if that is not known yet.
     """
 
     border: tuple[str, int, int, int] = ("", 0, -1, 0)
     is_blank: bool | None = None
+    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Source:
         stop: End of the section in bytes. None means the end of the file.
         is_copy: Whether the file is a temporary copy of standard input or a pipe.
         conversions: The texts of files that are not plain text.
+        is_alone: Whether no other file is read with the same settings.
         remote: The file elsewhere of which `path` is a copy, which is made when it is first read. None for local files.
         known: What reading the file has shown; sections share it with the file.
     """
@@ -83,6 +87,7 @@ class Source:
     start: int = 0
     stop: int | None = None
     is_copy: bool = False
+    is_alone: bool = field(default=True, compare=False)
     conversions: Conversions = field(default_factory=Conversions, compare=False, repr=False)
     remote: RemoteFile | None = field(default=None, compare=False)
     known: Known = field(default_factory=Known, compare=False, repr=False)
@@ -120,6 +125,14 @@ class Source:
         return "" if self.is_copy else path.suffix.lower()
 
     @property
+    def encoding(self) -> str:
+        """The encoding of the byte-order mark of the file, or that of the settings if it has none."""
+        if self.known.encoding is None:
+            start = replace(self, start=0, stop=None)._start()
+            self.known.encoding = marked_encoding(start) or self.config.encoding
+        return self.known.encoding
+
+    @property
     def folder_label(self) -> str | None:
         """Label of all documents of the file if labels are names of folders, or None."""
         if self.config.labels != FOLDER or self.is_copy:
@@ -141,7 +154,7 @@ class Source:
         True for uncompressed plain text and JSON lines in an encoding that `is_plain` accepts.
         """
         whole = self.compression or self.rich or (self.format and self.format not in LINE_FORMATS)
-        return is_plain(self.config.encoding) and not whole
+        return not whole and is_plain(self.encoding)
 
     def section(self, first: int, last: int, mode: str) -> Iterator[Source]:
         """Selects the documents that begin in a range of bytes. The range may extend beyond the file.
@@ -157,7 +170,7 @@ class Source:
         Raises:
             CorpusError: The file cannot be read.
         """
-        if not self.can_be_entered or not (self.format or can_find(separator_of(mode), self.config)):
+        if not self.can_be_entered or not (self.format or can_find(separator_of(mode), self.encoding)):
             if first <= 0:
                 yield self
             return
@@ -232,12 +245,14 @@ class Source:
         """Checks whether the file is binary, from NUL bytes near its start, which is read once.
 
         Returns:
-            None for text, also with a stray NUL byte, and for text in UTF-16 and UTF-32 if that is the encoding. For an
-            archive, the rest of a sentence that says so and what to do. "" for other binary files.
+            None for text, also with a stray NUL byte, and for text in UTF-16 and UTF-32 with a byte-order mark or if
+            that is the encoding. For an archive, the rest of a sentence that says so and what to do. "" for other
+            binary files.
         """
         if self._suffix in (*WHOLE, ".parquet"):
             return None
         start = self._start()
+        self.known.encoding = marked_encoding(start) or self.config.encoding
         if self.rich and marked_encoding(start):
             return None
         if b"\0" in start and not self._may_be_text(start):
@@ -247,17 +262,27 @@ class Source:
     def _start(self) -> bytes:
         """The decompressed bytes near the start of the file, which is not copied from elsewhere for them."""
         if self.remote and not self.compression and not self.remote.local().exists():
-            return self.remote.head(1 << 13)
-        return next(self.chunks(), b"")[: 1 << 13]
+            return self.remote.head(START_BYTES)
+        start = b""
+        for chunk in self.chunks():
+            start += chunk
+            if len(start) >= START_BYTES:
+                break
+        return start[:START_BYTES]
+
+    def guessed_wide(self) -> str:
+        """The encoding of a file that looks binary, if it may be text in UTF-16 or UTF-32; "" if not."""
+        guess = guessed_encoding(self._start())
+        return guess if guess and guess.startswith("utf") else ""
 
     def _may_be_text(self, start: bytes) -> bool:
         """Whether bytes among which are NUL bytes may be text."""
-        if is_wide(self.config.encoding):
+        if is_wide(self.encoding):
             return may_be_wide(start) and not about_archive(start, self.name, self.compression)
         if has_controls(start):
             return False
         try:
-            text_decoder(self.config.encoding).decode(start)  # not final, since the last character may be truncated
+            text_decoder(self.encoding).decode(start)  # not final, since the last character may be truncated
         except UnicodeError:
             return False
         return True
@@ -292,7 +317,7 @@ class Source:
             Consecutive strings that make up the text.
 
         Raises:
-            CorpusError: The file cannot be read or converted, or is not in the encoding of the config.
+            CorpusError: The file cannot be read or converted, or is not in its encoding.
         """
         if self.rich:
             converted = replace(
@@ -302,8 +327,8 @@ class Source:
                 is_copy=True,
                 remote=None,
             )
-            return converted.texts()
-        return self._decoded(self.config.encoding)
+            return converted._decoded("utf-8")
+        return self._decoded(self.encoding)
 
     def _converted(self) -> tuple[Path, str]:
         """The text of a rich file as a file in UTF-8, and a message about what has no text, or ""."""
@@ -315,7 +340,9 @@ class Source:
 
     def _decoded(self, encoding: str, errors: str = "strict", called: str = "") -> Iterator[str]:
         """Iterates over the decoded text of the section."""
-        return decoded(self.chunks(), self.name, encoding, self.config.newlines, self.start, errors, called)
+        return decoded(
+            self.chunks(), self.name, encoding, self.config.newlines, self.start, errors, called, self.is_alone
+        )
 
     def _beginning(self) -> bytes:
         return next(self.chunks(), b"")[: 1 << 12]
@@ -439,7 +466,7 @@ def not_binary(source: Source) -> Source:
         what = f"{source.name} looks like a binary file: it has NUL bytes near its start"
         if is_wide(source.config.encoding):
             raise CorpusError(f"{what}, and is not {source.config.encoding} text. Name a text file instead.")
-        guess = guessed_encoding(next(source.chunks(), b""))
-        encoding = f"{guess}, as it seems to be" if guess and guess.startswith("utf") else "utf-16 or its own encoding"
+        guess = source.guessed_wide()
+        encoding = f"{guess}, as it seems to be" if guess else "utf-16 or its own encoding"
         raise CorpusError(f"{what}. Name a text file instead; if it is text, set encoding to {encoding}.")
     return source

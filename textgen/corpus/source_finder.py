@@ -17,6 +17,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.formats.conversion import Conversions
 from textgen.corpus.formats.decompression import CHUNK_BYTES, reading
 from textgen.corpus.source import Source, not_binary
+from textgen.corpus.text_decoding import conversion
 from textgen.corpus.walk import Walk, prepared_error
 from textgen.errors import CorpusError
 from textgen.storage.addresses import is_remote, may_be_pattern, without_secrets
@@ -46,7 +47,7 @@ class SourceFinder:
     def __init__(self, config: CorpusConfig, without: Path | None = None) -> None:
         self.skipped: list[Path | str] = []
         self.lacking: dict[Path | str, str] = {}
-        self._archives: dict[Path | str, str] = {}  # messages of `about_archive` about the archives in `skipped`
+        self._kinds: dict[Path | str, str] = {}  # what those in `skipped` are that are no usual binary files
         self._config = config
         self._walk = Walk(without)
         self.broken, self.models, self.outside = self._walk.broken, self._walk.models, self._walk.outside
@@ -75,7 +76,7 @@ class SourceFinder:
             raise prepared_error(left_out)
         if not found:
             raise CorpusError("No files to read. Name files, folders, or - for standard input.")
-        return list(found.values())
+        return [replace(source, is_alone=len(found) == 1) for source in found.values()]
 
     def say_skipped(self, say: Say) -> None:
         """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped.
@@ -83,7 +84,7 @@ class SourceFinder:
         Another line counts the links that lead out of a folder, since they are followed.
         """
         for path in self.skipped:
-            say(f"Skipped {path}: it {self._archives.get(path, 'looks like a binary file')}.")
+            say(f"Skipped {path}: it {self._kinds.get(path, 'looks like a binary file')}.")
         for path in self.broken:
             say(f"Skipped {path}: {_leads_nowhere(path)}.")
         for folder in self.models:
@@ -144,8 +145,13 @@ class SourceFinder:
         sources = [source for source in found if not source.missing]
         about = {_path_or_address(source): source.about_binary() for source in sources}
         binary = {path for path, kind in about.items() if kind is not None}
-        archives = {path: kind for path, kind in about.items() if kind}
-        self._archives |= archives
+        kinds = {path: kind for path, kind in about.items() if kind}
+        kinds |= {
+            path: _text_in(guess)
+            for source in sources
+            if about[path := _path_or_address(source)] == "" and (guess := source.guessed_wide())
+        }
+        self._kinds |= kinds
         self.skipped += sorted(binary - set(self.skipped), key=str)
         if len(binary) == len(sources):
             if len(found) > len(sources):
@@ -155,7 +161,7 @@ class SourceFinder:
             reasons += [f"{counted(len(broken), 'link')} to nowhere, such as {broken[0]}"] if broken else []
             reasons += [f"{counted(len(models), 'saved model')}, such as {models[0]}"] if models else []
             why = f"there is nothing but {' and '.join(reasons)}" if reasons else "there are no files"
-            advice = next((f"{path} {kind}." for path, kind in archives.items()), "Name text files.")
+            advice = next((f"{path} {kind}." for path, kind in kinds.items()), "Name text files.")
             raise CorpusError(f"No text in {name}: {why} (hidden files are ignored). {advice}")
         return [source for source in sources if _path_or_address(source) not in binary]
 
@@ -177,6 +183,10 @@ class SourceFinder:
         if not path.stat().st_size:
             raise CorpusError(f"No text in {name}: it is empty. Pipe a text into it.")
         return not_binary(Source(path, name, self._config, is_copy=True))
+
+
+def _text_in(encoding: str) -> str:
+    return f"looks like text in {encoding} without a byte-order mark: convert it with {conversion(encoding)}"
 
 
 def _path_or_address(source: Source) -> Path | str:

@@ -8,7 +8,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 
-from textgen.corpus.encoding_guess import GUESS_BYTES, guessed_encoding, marked_encoding
+from textgen.corpus.encoding_guess import GUESS_BYTES, guessed_encoding
 from textgen.corpus.encodings import is_plain, text_decoder
 from textgen.errors import CorpusError
 
@@ -23,6 +23,7 @@ def decoded(
     start: int = 0,
     errors: str = "strict",
     called: str = "",
+    is_alone: bool = True,
 ) -> Iterator[str]:
     """Iterates over the text of a file, without a byte-order mark.
 
@@ -34,6 +35,7 @@ def decoded(
         start: Offset of the section in bytes.
         errors: As of `text_decoder`.
         called: Name of the encoding in error messages, if it is another.
+        is_alone: Whether no other file is read in this encoding.
 
     Yields:
         Consecutive strings that make up the text.
@@ -50,14 +52,14 @@ def decoded(
     is_start = start == 0
     last = b""
     for chunk in itertools.chain(chunks, [b""]):
-        if not num_bytes:
-            _refuse_utf_32(chunk, name, encoding)
         num_bytes += len(chunk)
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeError as error:
             what = f"{name} is not {called or encoding} text"
-            raise CorpusError(_decoding_error_message(what, encoding, error, num_bytes, chunk or last)) from None
+            raise CorpusError(
+                _decoding_error_message(what, encoding, error, num_bytes, chunk or last, is_alone)
+            ) from None
         last = chunk
         if may_have_surrogates and (surrogate := SURROGATES.search(text)):
             raise CorpusError(
@@ -70,15 +72,9 @@ def decoded(
             yield text
 
 
-def _refuse_utf_32(data: bytes, name: str, encoding: str) -> None:
-    """Raises `CorpusError` for UTF-32 read as UTF-16, since the marks of both begin with the same bytes."""
-    if codecs.lookup(encoding).name == "utf-16" and marked_encoding(data) == "utf-32":
-        raise CorpusError(
-            f"{name} is not {encoding} text: it begins with the mark of utf-32. {_encoding_hint('utf-32')}"
-        )
-
-
-def _decoding_error_message(what: str, encoding: str, error: UnicodeError, num_bytes: int, last: bytes) -> str:
+def _decoding_error_message(
+    what: str, encoding: str, error: UnicodeError, num_bytes: int, last: bytes, is_alone: bool
+) -> str:
     """Formats the message for a decoding error.
 
     Args:
@@ -87,6 +83,7 @@ def _decoding_error_message(what: str, encoding: str, error: UnicodeError, num_b
         error: The error.
         num_bytes: Number of bytes passed to the decoder so far.
         last: The last of them. At the end of a file the error has only those of an unfinished character.
+        is_alone: Whether no other file is read in this encoding.
     """
     where, guess, examples = str(error), None, "cp1252, gb18030 or utf-16"
     if isinstance(error, UnicodeDecodeError) and error.start < len(error.object):  # the last bytes fed
@@ -98,13 +95,43 @@ def _decoding_error_message(what: str, encoding: str, error: UnicodeError, num_b
         guess = guessed_encoding(around[line : line + GUESS_BYTES])
     elif (kind := codecs.lookup(encoding).name) in ("utf-16", "utf-32"):
         guess, examples = guessed_encoding(last), f"{kind}-le or {kind}-be"  # it has no mark with the order of bytes
-    message = f"{what}: {where}."
-    if guess and codecs.lookup(guess).name == codecs.lookup(encoding).name.removesuffix("-sig"):
+    message, own = f"{what}: {where}.", codecs.lookup(encoding).name.removesuffix("-sig")
+    if guess and codecs.lookup(guess).name == own:
         return f"{message} It looks like {guess} that is damaged or truncated: save or download it again."
-    return f"{message} {_encoding_hint(guess, examples)}"
-
-
-def _encoding_hint(guess: str | None, examples: str = "") -> str:
     if guess is None:
-        return f"Set encoding to the one it was written in, such as {examples}."
-    return f"It looks like {guess}: set encoding to {guess}, or to the one it was written in."
+        return f"{message} Set encoding to the one it was written in, such as {examples}."
+    advice = f"It looks like {guess}: set encoding to {guess}, or to the one it was written in"
+    others = "" if is_alone else f", if that is the encoding of all files; or convert it with {conversion(guess, own)}"
+    return f"{message} {advice}{others}."
+
+
+def conversion(guess: str, encoding: str = "utf-8") -> str:
+    """Returns the shell command that converts a text from one encoding to another.
+
+    Example:
+        >>> conversion("euc_jp")
+        'iconv -f euc-jp -t utf-8'
+    """
+    return f"iconv -f {guess.replace('_', '-')} -t {encoding.replace('_', '-')}"
+
+
+def utf8_text(data: bytes, name: str) -> str:
+    """Decodes the whole content of a file that must be UTF-8. A byte-order mark is kept.
+
+    Args:
+        data: The content.
+        name: Name of the file, for error messages.
+
+    Raises:
+        CorpusError: It is not UTF-8; the message names the encoding that it seems to be in.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        what = f"{name} is not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}."
+        guess = guessed_encoding(data)
+    if guess == "utf-8":
+        raise CorpusError(f"{what} It looks like utf-8 that is damaged or truncated: save or download it again.")
+    if guess is None:
+        raise CorpusError(f"{what} Convert it to UTF-8 first.")
+    raise CorpusError(f"{what} It looks like {guess}. Convert it: {conversion(guess)}.")

@@ -71,7 +71,7 @@ class RichFile:
         path: Path of the file.
         name: Name of the file in messages.
         suffix: One of `RICH`.
-        encoding: Encoding to read the file in, unless it names its own.
+        encoding: Encoding to read the file in, unless it has a byte-order mark or names its own.
         decoded: Returns the decoded text of the file. Arguments are the encoding, what to do with errors as in
             `text_decoder`, and the name of the encoding in messages; only the first is required.
         beginning: The first bytes of the file, once it is decompressed.
@@ -107,14 +107,15 @@ class RichFile:
 
     def _texts(self, note: Say) -> Iterator[str]:
         if self.suffix in PAGES:
-            declared = declared_encoding(self.beginning()) if self.encoding == CorpusConfig.encoding else None
+            find = declared_encoding if self.encoding == CorpusConfig.encoding else marked_encoding
+            declared = find(self.beginning())
             if declared:
                 texts = self.decoded(declared, WEB_ERRORS, _name_of(declared, self.beginning()))
             else:
                 texts = self.decoded(self.encoding)
             return page_text(_as_html(texts) if self.suffix == ".xhtml" else texts, self.name)
         if self.suffix in SUBTITLES:
-            return _subtitles(self.decoded(self.encoding), self.name)
+            return _subtitles(self.decoded(marked_encoding(self.beginning()) or self.encoding), self.name)
         if self.suffix == ".rtf":
             return self._rtf()
         return self._pdf(note) if self.suffix == ".pdf" else self._zipped()
