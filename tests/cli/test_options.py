@@ -214,14 +214,18 @@ def test_standard_input_and_a_file_are_read_alike(
 
 def test_a_prompt_that_is_not_utf_8_is_one_line(tmp_path: Path, tiny_models: Path) -> None:
     path = tmp_path / "prompt.txt"
-    path.write_bytes(b"caf\xe9")
+    written = "床前明月光，疑是地上霜。举头望明月，低头思故乡。".encode("gb18030")
+    path.write_bytes(written)
     command = ["sample", "tiny", "--models-dir", str(tiny_models)]
     messages = [
         run(*command, "--prompt-file", str(path)).stderr.replace(str(path), "it"),
-        run(*command, "--prompt", "-", stdin=b"caf\xe9").stderr.replace("Standard input", "it"),
+        run(*command, "--prompt", "-", stdin=written).stderr.replace("Standard input", "it"),
     ]
     assert messages[0] == messages[1]
-    assert messages[0].startswith("Error: it is not UTF-8 text: 'utf-8' codec")
+    assert messages[0] == (
+        "Error: it is not UTF-8 text: byte 0xb4 at offset 0. It looks like gb18030. Convert it: "
+        "iconv -f gb18030 -t utf-8.\n"
+    )
 
 
 # === Escapes in what is typed ===

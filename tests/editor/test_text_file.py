@@ -190,7 +190,7 @@ def test_a_text_that_cannot_be_saved_stays(tmp_path: Path) -> None:
     ("name", "expected"),
     [
         ("nowhere/chapter.txt", "there is no folder .*nowhere. Make it first"),
-        ("latin.txt", "Name a UTF-8 text"),
+        ("latin.txt", "is not UTF-8 text: byte 0xe9 at offset 3. It looks like cp1252. Convert it: iconv"),
         ("folder", "it is a folder"),
         ("pipe", "it is a pipe or a device. Name a UTF-8 text"),
     ],

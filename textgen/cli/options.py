@@ -210,10 +210,9 @@ def standard_bytes() -> BinaryIO:
 
 def standard_input() -> str:
     """Reads all of standard input. Raises `TextgenError` if it is not UTF-8."""
-    try:
-        return standard_bytes().read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise TextgenError(f"Standard input is not UTF-8 text: {error}. Convert it first.") from None
+    from textgen.corpus.text_decoding import utf8_text
+
+    return utf8_text(standard_bytes().read(), "Standard input")
 
 
 def read_text(path: str) -> str:
@@ -221,14 +220,14 @@ def read_text(path: str) -> str:
 
     Raises `TextgenError` if the text cannot be read or is not UTF-8.
     """
+    from textgen.corpus.text_decoding import utf8_text
+
     name = "Standard input" if path == "-" else path
     try:
-        text = (standard_bytes().read() if path == "-" else Path(path).read_bytes()).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TextgenError(f"{name} is not UTF-8 text: {error}. Convert it first.") from None
+        data = standard_bytes().read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         raise TextgenError(f"Cannot read {name}: {error.strerror or error}. Name a UTF-8 text file.") from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return utf8_text(data, name).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def novelty_line(novelty: Novelty) -> str:

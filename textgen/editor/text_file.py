@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from textgen.corpus.text_decoding import utf8_text
 from textgen.errors import TextgenError
 from textgen.storage.files import check_writable, sha256, write_file
 from textgen.storage.locks import Gone, InUse, lock
@@ -53,11 +54,11 @@ class TextFile:
                 raise OSError("it is a pipe or a device")
             data = self.path.read_bytes() if exists else b""
             self._mark = BOM_UTF8 if data.startswith(BOM_UTF8) else b""
-            text = data.removeprefix(self._mark).decode()
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise TextgenError(
                 f"Cannot read {self.path}: {error}. Name a UTF-8 text file, or a file that does not exist yet."
             ) from None
+        text = utf8_text(data, str(self.path)).removeprefix("\ufeff")
         self._checksum = _checksum(data) if exists else None
         endings = Counter(NEWLINE.findall(text))  # in a mixed file the most common ending is used
         self._newline = endings.most_common(1)[0][0] if endings else "\n"
