@@ -8,6 +8,7 @@ import random
 import re
 import time
 import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def test_a_docx_file(tmp_path: Path) -> None:
         f"<w:sdt><w:sdtContent>{paragraphs('held')}</w:sdtContent></w:sdt>"
         f"<w:tbl><w:tr><w:tc>{paragraphs('1', '2')}</w:tc><w:tc>{paragraphs('3')}</w:tc></w:tr></w:tbl>"
     )
-    expected = "A  title & more\n\n月\na\tb\nc in\nheld\n1\n2\t3\n"
+    expected = "A  title & more\n\n月\n\na\tb\nc in\n\nheld\n1\n2\t3\n"
     assert one(docx(tmp_path / "a.docx", body)) == expected
     assert one(docx(tmp_path / "b.DOCX", body, part="document2.xml")) == expected
 
@@ -64,7 +65,79 @@ def test_an_odt_file(tmp_path: Path) -> None:
         "<table:table><table:table-row><table:table-cell><text:p>a</text:p></table:table-cell><table:table-cell>"
         "<text:p>b</text:p></table:table-cell></table:table-row></table:table>",
     )
-    assert one(path) == "Title\none  two\tthree\nfour five\na\tb\n"
+    assert one(path) == "Title\none  two\tthree\nfour five\n\na\tb\n"
+
+
+POEMS = [[f"Poem {number}", *(f"line {line} of poem {number}, and more" for line in range(4))] for number in range(200)]
+STYLES = (
+    f"<w:styles {W}><w:style w:styleId='1'><w:name w:val='heading 1'/></w:style><w:style w:styleId='a'><w:name "
+    "w:val='Poem'/><w:pPr><w:outlineLvl w:val='1'/></w:pPr></w:style><w:style w:styleId='b'><w:name w:val='Body'/>"
+    "<w:pPr><w:outlineLvl w:val='9'/></w:pPr></w:style></w:styles>"
+)
+
+
+def headed(style: str) -> str:
+    """Poems whose title has a style, in a .docx file."""
+
+    def heading(title: str) -> str:
+        return f"<w:p><w:pPr>{style}</w:pPr><w:r><w:t>{title}</w:t></w:r></w:p>"
+
+    return "".join(heading(title) + paragraphs(*lines) for title, *lines in POEMS)
+
+
+def broken(lines: list[str], line_break: str) -> str:
+    """Lines in one paragraph of a .docx file."""
+    return f"<w:p>{line_break.join(f'<w:r><w:t>{line}</w:t></w:r>' for line in lines)}</w:p>"
+
+
+DOCX_LAYOUTS = {
+    "headings": headed('<w:pStyle w:val="Heading2"/>'),
+    "headings in Chinese": headed('<w:pStyle w:val="1"/>'),
+    "headings of a style of one's own": headed('<w:pStyle w:val="a"/>'),
+    "levels": headed('<w:pStyle w:val="b"/><w:outlineLvl w:val="0"/>'),
+    "empty paragraphs": "<w:p/>".join(paragraphs(*poem) for poem in POEMS),
+    "breaks": "".join(broken(poem, "<w:r><w:br/></w:r>") for poem in POEMS),
+    "breaks after headings": "".join(
+        f'<w:p><w:pPr><w:pStyle w:val="Title"/></w:pPr><w:r><w:t>{title}</w:t></w:r></w:p>{broken(lines, "<w:cr/>")}'
+        for title, *lines in POEMS
+    ),
+}
+ODT_LAYOUTS = {
+    "headings": "".join(
+        f"<text:h>{title}</text:h>" + "".join(f"<text:p>{line}</text:p>" for line in lines) for title, *lines in POEMS
+    ),
+    "breaks": "".join(f"<text:p>{'<text:line-break/>'.join(poem)}</text:p>" for poem in POEMS),
+}
+
+
+@pytest.mark.parametrize("layout", DOCX_LAYOUTS)
+def test_the_documents_of_a_docx_file_do_not_depend_on_its_layout(tmp_path: Path, layout: str) -> None:
+    path = docx(tmp_path / "a.docx", DOCX_LAYOUTS[layout])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("word/styles.xml", STYLES)
+    assert read(path) == ["\n".join(poem) for poem in POEMS]
+
+
+@pytest.mark.parametrize("layout", ODT_LAYOUTS)
+def test_the_documents_of_an_odt_file_do_not_depend_on_its_layout(tmp_path: Path, layout: str) -> None:
+    assert read(odt(tmp_path / "a.odt", ODT_LAYOUTS[layout])) == ["\n".join(poem) for poem in POEMS]
+
+
+def test_body_text_and_former_headings_are_no_headings(tmp_path: Path) -> None:
+    styles = (
+        '<w:pStyle w:val="b"/>',
+        '<w:outlineLvl w:val="9"/>',
+        '<w:pPrChange><w:pPr><w:pStyle w:val="Heading1"/></w:pPr></w:pPrChange>',
+    )
+    for style in styles:
+        body = f"{paragraphs('one')}<w:p><w:pPr>{style}</w:pPr><w:r><w:t>two</w:t></w:r></w:p>"
+        assert one(docx(tmp_path / "a.docx", body)) == "one\ntwo\n"
+
+
+def test_a_long_paragraph_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(markup, "HELD_CHARS", 3)
+    body = paragraphs("a") + broken(["long", "b"], "<w:r><w:br/></w:r>") + paragraphs("c")
+    assert one(docx(tmp_path / "a.docx", body)) == "a\nlong\nb\n\nc\n"
 
 
 def test_readings_and_descriptions_are_no_running_text(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ lxml parses in small pieces and reports what it finds; nothing of a file but the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from textgen.corpus.formats.extras import load
@@ -134,13 +134,78 @@ class PageText:
 
 
 OFFICE_UNREAD = (
-    "del", "moveFrom", "Fallback", "tracked-changes", "annotation", "note", "forms", "rt", "ruby-text", "script",
-    "binary-data",
+    "del", "moveFrom", "pPrChange", "Fallback", "tracked-changes", "annotation", "note", "forms", "rt", "ruby-text",
+    "script", "binary-data",
 )  # fmt: skip
 PICTURE_UNREAD = ("title", "desc")  # what a picture in an .odt file has for those who do not see it
 OFFICE_CHARACTERS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "line-break": "\n"}
 OFFICE_CELLS = ("tc", "table-cell")
 OFFICE_ROWS = ("tr", "table-row")
+HEADING = re.compile("heading|title", re.IGNORECASE)  # how the names of the styles of headings begin
+BODY_LEVEL = "9"  # the outline level of paragraphs that are no headings
+HELD_CHARS = 1 << 16  # maximum number of characters of a paragraph that are held until its first line break
+
+
+class _Lines:
+    """The lines of paragraphs, with blank lines where a reader sees a new part of the text.
+
+    A blank line precedes a heading, and surrounds a paragraph with line breaks, unless it follows its heading.
+
+    Attributes:
+        pieces: Text that has been found and not yet been taken.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.is_heading = False  # the paragraph
+        self._held: list[str] | None = None  # the paragraph, before it is known whether there is a break in it
+        self._size = 0  # of what is held
+        self._has_text = self._has_break = False  # in the paragraph
+        self._after = "blank"  # what is before the paragraph: "blank", "heading", "broken" or "plain"
+
+    def begin(self, is_heading: bool) -> None:
+        """A paragraph begins."""
+        self._release()
+        self.is_heading, self._held, self._size = is_heading, [], 0
+        self._has_text = self._has_break = False
+
+    def add(self, text: str) -> None:
+        """Adds to the paragraph."""
+        self._has_text = self._has_text or bool(text.strip())
+        self._has_break = self._has_break or text == "\n"
+        if self._held is None:
+            self.pieces.append(text)
+            return
+        self._held.append(text)
+        self._size += len(text)
+        if self._has_break or self._size > HELD_CHARS:
+            self._release()
+
+    def end(self) -> None:
+        """The paragraph ends."""
+        self._release()
+        self.pieces.append("\n")
+        is_broken = self._has_break and self._has_text
+        self._after = "heading" if self.is_heading else "broken" if is_broken else "plain"
+        if not self._has_text:
+            self._after = "blank"
+        self.is_heading = False
+
+    def row(self) -> None:
+        """A row of a table follows."""
+        self._release()
+        if self._after == "broken":
+            self.pieces.append("\n")
+        self._after = "plain"
+
+    def _release(self) -> None:
+        if self._held is None:
+            return
+        is_part = self.is_heading or self._after == "broken" or (self._has_break and self._after != "heading")
+        if is_part and self._has_text and self._after != "blank":
+            self.pieces.append("\n")
+        self.pieces += self._held
+        self._held = None
 
 
 class OfficeText:
@@ -148,15 +213,21 @@ class OfficeText:
 
     Deleted text, comments, notes, readings of ruby and descriptions of pictures are not read.
 
+    Args:
+        suffix: ".docx" or ".odt".
+        headings: The ids of the styles of headings in a .docx file, besides those that begin like `HEADING`.
+
     Attributes:
         pieces: Text that has been found and not yet been taken.
     """
 
-    def __init__(self, suffix: str) -> None:
-        self.pieces: list[str] = []
+    def __init__(self, suffix: str, headings: Container[str] = ()) -> None:
         self._is_docx = suffix == ".docx"
+        self._headings = headings
         self._holders = ("t",) if self._is_docx else ("p", "h")  # of text
         self._unread = _Unread()
+        self._lines = _Lines()
+        self.pieces = self._lines.pieces
         self._texts = self._cells = 0  # elements around that hold text, and cells
         self._between = ""  # what is due before the next text in a table
 
@@ -166,15 +237,21 @@ class OfficeText:
         is_of_picture = name in PICTURE_UNREAD and ":svg-" in space  # text:title is a field that is shown
         if self._unread.starts(name in OFFICE_UNREAD or is_of_picture):
             return
+        if name in ("p", "h") and not self._cells:
+            self._lines.begin(name == "h" or self._is_title(attributes.get(f"{space}}}style-name", "")))
         if name in self._holders:
             self._texts += 1
         elif name in OFFICE_CELLS:
             self._cells += 1
+        elif name in OFFICE_ROWS and not self._cells:
+            self._lines.row()
         elif name in OFFICE_CHARACTERS and not (name == "tab" and self._is_tab_stop(attributes)):
             self._add(OFFICE_CHARACTERS[name])
         elif name == "s" and not self._is_docx:
             count = attributes.get(f"{space}}}c", "1")
             self._add(" " * min(int(count), 1000) if count.isdecimal() else " ")
+        elif name in ("pStyle", "outlineLvl") and self._is_docx and not self._cells:
+            self._note_style(name, attributes.get(f"{space}}}val", ""))
 
     def end(self, tag: str) -> None:
         """An element ends."""
@@ -187,7 +264,7 @@ class OfficeText:
             if self._cells:
                 self._between = "\n"
             else:
-                self.pieces.append("\n")
+                self._lines.end()
         elif name in OFFICE_CELLS:
             self._cells -= 1
             self._between = "\t"
@@ -207,9 +284,22 @@ class OfficeText:
         """Whether an element `tab` is a position of the ruler, which a style defines, and no character."""
         return self._is_docx and any(name.endswith("}pos") for name in attributes)
 
+    def _is_title(self, style: str) -> bool:
+        return HEADING.match(style) is not None or style in self._headings
+
+    def _note_style(self, name: str, value: str) -> None:
+        """The paragraph has a style, or a level in the outline of the text."""
+        if name == "outlineLvl":
+            self._lines.is_heading = value != BODY_LEVEL
+        elif self._is_title(value):
+            self._lines.is_heading = True
+
     def _add(self, text: str) -> None:
-        self.pieces += [self._between, text]
-        self._between = ""
+        if self._cells:
+            self.pieces += [self._between, text]
+            self._between = ""
+        else:
+            self._lines.add(text)
 
 
 def page_text(chunks: Iterable[str], name: str) -> Iterator[str]:
@@ -231,13 +321,14 @@ def page_text(chunks: Iterable[str], name: str) -> Iterator[str]:
     yield from _parsed(etree, parser, target, map(str.encode, chunks if is_sound else ["".join(chunks)]), name)
 
 
-def office_text(chunks: Iterable[bytes], suffix: str, name: str) -> Iterator[str]:
+def office_text(chunks: Iterable[bytes], suffix: str, name: str, headings: Container[str] = ()) -> Iterator[str]:
     """Iterates over the text of the XML in a .docx or .odt file.
 
     Args:
         chunks: Consecutive bytes that make up the XML.
         suffix: ".docx" or ".odt".
         name: Name of the file, for error messages.
+        headings: As of `OfficeText`.
 
     Yields:
         Consecutive strings that make up the text.
@@ -245,7 +336,7 @@ def office_text(chunks: Iterable[bytes], suffix: str, name: str) -> Iterator[str
     Raises:
         CorpusError: The file cannot be parsed, or lxml is not installed.
     """
-    etree, target = load("lxml.etree", name), OfficeText(suffix)
+    etree, target = load("lxml.etree", name), OfficeText(suffix, headings)
     parser = etree.XMLParser(target=target, resolve_entities=False, no_network=True)
     yield from _parsed(etree, parser, target, chunks, name)
 
@@ -266,5 +357,6 @@ def _parsed(etree: Any, parser: Any, target: Target, chunks: Iterable[bytes], na
 
 
 def _taken(target: Target) -> list[str]:
-    pieces, target.pieces = target.pieces, []
-    return [piece for piece in pieces if piece]
+    pieces = [piece for piece in target.pieces if piece]
+    target.pieces.clear()
+    return pieces

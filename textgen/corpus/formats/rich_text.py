@@ -25,7 +25,7 @@ from textgen.corpus.encoding_guess import marked_encoding
 from textgen.corpus.encodings import WEB_ERRORS, known_encoding, web_encoding
 from textgen.corpus.formats.bounded_lines import bounded_lines
 from textgen.corpus.formats.extras import load
-from textgen.corpus.formats.markup import office_text, page_text
+from textgen.corpus.formats.markup import BODY_LEVEL, HEADING, office_text, page_text
 from textgen.errors import CorpusError
 from textgen.wording import Say, counted, silent
 
@@ -61,6 +61,8 @@ PDF_ERRORS = (
     ValueError, struct.error, zlib.error,
 )  # fmt: skip
 """What pypdf raises for damaged files, besides its own errors."""
+STYLE_NAME = "string(*[local-name()='name']/@*[local-name()='val'])"
+STYLE_LEVEL = f"*[local-name()='pPr']/*[local-name()='outlineLvl'][@*[local-name()='val'] != '{BODY_LEVEL}']"
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ class RichFile:
                 yield from _book(archive, self.name)
             else:
                 member = _main_part(archive, self.name) if self.suffix == ".docx" else "content.xml"
-                yield from office_text(_chunks(archive, member, self.name), self.suffix, self.name)
+                headings = _heading_styles(archive, member, self.name) if self.suffix == ".docx" else set()
+                yield from office_text(_chunks(archive, member, self.name), self.suffix, self.name, headings)
 
     def _rtf(self) -> Iterator[str]:
         striprtf = load("striprtf.striprtf", self.name)
@@ -266,6 +269,18 @@ def _main_part(archive: zipfile.ZipFile, name: str) -> str:
         if str(relation.get("Type", "")).endswith("/officeDocument"):
             return str(relation.get("Target", "")).lstrip("/")
     return "word/document.xml"
+
+
+def _heading_styles(archive: zipfile.ZipFile, member: str, name: str) -> set[str]:
+    """The ids of the styles of headings in a .docx file, whose names are the same in all languages, unlike the ids."""
+    styles = posixpath.join(posixpath.dirname(member), "styles.xml")
+    if styles not in archive.namelist():
+        return set()
+    return {
+        style.xpath("string(@*[local-name()='styleId'])")
+        for style in _xml(archive, styles, name).xpath("//*[local-name()='style']")
+        if HEADING.match(style.xpath(STYLE_NAME)) or style.xpath(STYLE_LEVEL)
+    }
 
 
 def _book(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
