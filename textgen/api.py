@@ -123,7 +123,6 @@ def train(
     if resume is not None and name is not None:
         raise ConfigError("resume names the model already: leave name out.")
     target = find_run(str(resume), models_dir) if resume is not None else job.target(name)
-    load_tensorflow()
     history = _History()
     options = RunOptions([history], callbacks, free_folder=job.free_folder if name is None else None)
     if progress:
@@ -228,6 +227,7 @@ def evaluate(
     corpus = Corpus([paths] if isinstance(paths, (str, Path)) else paths, saved.reading(settings))
     if settings.get("labels"):
         corpus.labels()  # raises if the text has none
+    corpus.require_text()
     load_tensorflow()
     from textgen.dataset.token_cache import encoded
     from textgen.evaluation.evaluator import Evaluator
@@ -333,19 +333,25 @@ class _Job:
         return None if self.tokenizer_from is None else find_tokenizer(str(self.tokenizer_from), self.models_dir)
 
     def begin(self, target: Path, options: RunOptions) -> ModelFolder:
+        from textgen.training.planning.checks import check_settings
         from textgen.training.planning.inputs import held_out_text
-        from textgen.training.planning.plan import Sources, make_plan
+        from textgen.training.planning.plan import Sources, check_text, make_plan
         from textgen.training.planning.start_choice import given_start
-        from textgen.training.run import train as run
 
+        start = given_start(self.start, self.models_dir)
+        check_settings(self.settings, self.preset, start)
         corpus = open_corpus(self.places, from_dict(CorpusConfig, select(CorpusConfig, self.settings)))
         valid = None if self.valid_file is None else held_out_text(self.valid_file, corpus)
-        start = given_start(self.start, self.models_dir)
         sources = Sources(valid, start, self.tokenizer(), may_choose_base=self.start is None)
+        check_text(corpus, self.settings, sources)
+        load_tensorflow()
+        from textgen.training.run import train as run
+
         plan = make_plan(corpus, self.settings, preset=self.preset, sources=sources)
         return run(plan, target, options)
 
     def resume(self, target: Path, options: RunOptions) -> ModelFolder:
+        load_tensorflow()
         from textgen.training.resumption import ResumeSources
         from textgen.training.run import resume
 

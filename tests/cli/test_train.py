@@ -16,10 +16,10 @@ import pytest
 from base_models import FABLES, save_base
 from click.testing import CliRunner, Result
 
-from textgen import machine, runtime
-from textgen.cli import textgen
+from textgen import evaluate, machine, runtime, train
+from textgen.cli import output, textgen
 from textgen.cli.distribution import command_line
-from textgen.errors import TrainingError
+from textgen.errors import TextgenError, TrainingError
 from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import locked
 from textgen.training.config import TrainingConfig
@@ -115,6 +115,72 @@ def test_what_contradicts_the_base_is_told_in_a_line(fables: Path, flags: list[s
     assert (result.exit_code, result.stdout) == (1, "")
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.fixture
+def no_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow cannot be loaded."""
+
+    def load() -> None:
+        raise AssertionError("TensorFlow is loaded")
+
+    for module in ("runtime", "training.distributed.distribution", "api"):
+        monkeypatch.setattr(f"textgen.{module}.load_tensorflow", load)
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("text", "settings", "message"),
+    [
+        ("", ["--hidden-units", "0"], "--hidden-units must be a"),
+        ("The cat sat on.\n", [], "The corpus has 16 characters, too few to learn from"),
+        ("The cat sat on.\n" * 99, ["--valid-file", "text.txt"], "is held-out text, but it is among the files"),
+    ],
+)
+@pytest.mark.usefixtures("no_tensorflow")
+def test_a_mistake_does_not_wait_for_tensorflow(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    settings: list[str],
+    message: str,
+    flags: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(text, encoding="utf-8")
+    result = CliRunner().invoke(textgen, ["train", "text.txt", *settings, *flags], catch_exceptions=False)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    names = {flag[2:].replace("-", "_"): value for flag, value in zip(settings[::2], settings[1::2], strict=True)}
+    names = {name: int(value) if value.isdigit() else value for name, value in names.items()}
+    with pytest.raises(TextgenError, match=message.removeprefix("--").replace("-units", "_units")):
+        train("text.txt", **names)
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["tune-state", "--out", "a.state"]], ids=lambda words: words[0])
+@pytest.mark.usefixtures("no_tensorflow")
+def test_an_empty_text_does_not_wait_for_tensorflow(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.txt").touch()
+    words = [command[0], "tiny", "empty.txt", *command[1:], "--models-dir", str(tiny_models)]
+    result = CliRunner().invoke(textgen, words, catch_exceptions=False)
+    assert result.exit_code == 1
+    assert "No text in empty.txt" in result.stderr
+    with pytest.raises(TextgenError, match=r"No text in empty\.txt"):
+        evaluate("tiny", "empty.txt", models_dir=tiny_models)
+
+
+@pytest.mark.usefixtures("no_tensorflow")
+def test_on_a_terminal_each_long_step_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, told = tmp_path / "text.txt", list[str]()
+    path.write_text("The cat sat on.\n" * 99, encoding="utf-8")
+    monkeypatch.setattr(output, "progress", told.append)
+    with pytest.raises(AssertionError, match="TensorFlow is loaded"):
+        CliRunner().invoke(textgen, ["train", str(path), "--dry-run"], catch_exceptions=False)
+    assert told == ["Reading the text ...", "Planning ..."]
 
 
 @pytest.mark.parametrize("flags", [[], ["--name", "fables"]])

@@ -131,6 +131,7 @@ def evaluate(
     if exact:
         _compare(saved, text, label, as_json)
         return
+    text.require_text()
     load_tensorflow()
     direction = saved.main_direction if cache_config or dynamic_config or others else None
     networks = [each.network(direction) for each in (saved, *others)]  # before a training can save them anew

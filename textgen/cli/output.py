@@ -106,6 +106,12 @@ def note(text: str = "") -> None:
         _give_up(stream)
 
 
+def progress(text: str) -> None:
+    """Writes a line to standard error if that is a terminal, before a step that takes long."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        note(text)
+
+
 def confirm(question: str) -> None:
     """Asks on standard error. Any answer but yes ends the command.
 

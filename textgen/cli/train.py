@@ -363,16 +363,22 @@ def make_plan(
     from textgen.dataset.prepared_corpus import open_corpus
     from textgen.training.distributed.distribution import Distribution
     from textgen.training.planning import plan
+    from textgen.training.planning.checks import check_settings
     from textgen.training.planning.inputs import held_out_text
     from textgen.training.planning.start_choice import given_start
 
     start = given_start(arguments.start, arguments.models_dir)  # before standard input is read
     tokenizer = arguments.tokenizer()
+    check_settings(settings, preset, start)
+    output.progress("Reading the text ...")
     text = open_corpus(arguments.paths, corpus_config(settings))
     held_out = None if arguments.valid_file is None else held_out_text(arguments.valid_file, text)
     if held_out is not None:
         _check(held_out)
     _check(text)
+    sources = plan.Sources(held_out, start, tokenizer, may_choose_base=arguments.start is None)
+    plan.check_text(text, settings, sources)
+    output.progress("Planning ...")
     joined = join()
     if start:
         note_if_training(start)
@@ -380,7 +386,7 @@ def make_plan(
         text,
         settings,
         preset=preset,
-        sources=plan.Sources(held_out, start, tokenizer, may_choose_base=arguments.start is None),
+        sources=sources,
         hardware=plan.Hardware(shares=joined.shares if isinstance(joined, Distribution) else joined),
     )
     return made, joined if isinstance(joined, Distribution) else None

@@ -72,6 +72,7 @@ def tune_state(
             "direction forward or both."
         )
     text = text_of(saved, paths, select(CorpusConfig, given(options)))
+    text.require_text()
     load_tensorflow()
     from textgen.training import state_tuning
 

@@ -13,15 +13,16 @@ from textgen.dataset.subword_sampling import require_sampling
 from textgen.errors import ConfigError, CorpusError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.settings import refuse_unknown, select
+from textgen.settings import from_dict, refuse_unknown, select
 from textgen.storage.addresses import without_secrets
-from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.config import MAX_VOCAB_SIZE, TokenizerConfig
 from textgen.training.config import TrainingConfig
 from textgen.training.planning.basis import Basis
 from textgen.training.planning.inputs import Sources, has_held_out
 from textgen.training.planning.start_choice import network_settings
 from textgen.training.planning.vocabulary import CorpusFacts, Vocabulary
 from textgen.training.presets import SIZES
+from textgen.training.unused_settings import refuse_unused
 from textgen.wording import counted
 
 
@@ -53,7 +54,25 @@ def refuse_shared(corpus: Corpus, valid: Corpus | None) -> None:
             )
 
 
-def refuse_unusable(settings: Mapping[str, Any], preset: str | None, start: ModelFolder | None) -> None:
+def check_settings(settings: Mapping[str, Any], preset: str | None, start: ModelFolder | None) -> None:
+    """Checks the settings of a run by themselves, before a text is read.
+
+    Args:
+        settings: Flat settings by name.
+        preset: Size of the network, or None.
+        start: Model to start from, or None.
+
+    Raises:
+        ConfigError: A setting or the preset is unknown or out of range, a setting does nothing with the others, or the
+            model to start from decides it.
+    """
+    _refuse_unusable(settings, preset, start)
+    from_dict(TrainingConfig, select(TrainingConfig, settings))
+    from_dict(ModelConfig, {"vocab_size": MAX_VOCAB_SIZE, **select(ModelConfig, settings)})
+    refuse_unused(settings)
+
+
+def _refuse_unusable(settings: Mapping[str, Any], preset: str | None, start: ModelFolder | None) -> None:
     """Raises `ConfigError` for an unknown setting or preset, and for those that the model to start from decides."""
     kinds = (CorpusConfig, TokenizerConfig, ModelConfig, TrainingConfig)
     refuse_unknown(settings, [field.name for kind in kinds for field in fields(kind)])

@@ -34,17 +34,16 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.model.config import ModelConfig
-from textgen.settings import from_dict, select
-from textgen.tokenizer.config import MAX_VOCAB_SIZE, TokenizerConfig
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.vocabulary import choose_vocab_size
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed.distribution import Shares, require_shares
 from textgen.training.planning.basis import Basis, find_basis
 from textgen.training.planning.checks import (
+    check_settings,
     refuse_contradictions,
     refuse_fraction,
     refuse_shared,
-    refuse_unusable,
     without_prepared,
 )
 from textgen.training.planning.estimates import Estimates, run_seconds, training_seconds
@@ -61,7 +60,6 @@ from textgen.training.planning.vocabulary import (
     plan_vocabulary,
     vocabulary_size,
 )
-from textgen.training.unused_settings import refuse_unused
 
 __all__ = ["Hardware", "Plan", "Sources", "make_plan"]
 
@@ -154,18 +152,10 @@ def make_plan(
         CorpusError: The text is too short, or held-out text is also text to train on.
         ConfigError: A setting is unknown or out of range, or contradicts another one or the model to start from.
     """
-    given = dict(settings or {})
-    refuse_unusable(given, preset, sources.start)
-    from_dict(TrainingConfig, select(TrainingConfig, given))  # checks the values before they are used
-    from_dict(ModelConfig, {"vocab_size": MAX_VOCAB_SIZE, **select(ModelConfig, given)})
-    refuse_unused(given)
+    check_settings(settings or {}, preset, sources.start)
+    given = check_text(corpus, settings or {}, sources)
     if "batch_size" in given:
         require_shares(given["batch_size"], hardware.shares.replicas)
-    if isinstance(corpus, PreparedCorpus):
-        given = without_prepared(corpus, given, sources)
-    else:
-        refuse_fraction(given, sources.valid)
-        refuse_shared(corpus, sources.valid)
     hardware = hardware.measured()
     if sources.start or not sources.may_choose_base:
         name = sources.start.name if sources.start else None
@@ -175,11 +165,39 @@ def make_plan(
     return _plan_by_rule(corpus, given, preset, sources, hardware)
 
 
+def check_text(
+    corpus: Corpus | PreparedCorpus,
+    settings: Mapping[str, Any],
+    sources: Sources = Sources(),  # noqa: B008 - immutable
+) -> dict[str, Any]:
+    """Checks what `make_plan` gets, before TensorFlow is loaded and a vocabulary is learned; reads the text once.
+
+    Args:
+        corpus: Text to train on.
+        settings: Flat settings by name, which `check_settings` has checked.
+        sources: Held-out text, model to start from and vocabulary.
+
+    Returns:
+        The settings without those that a prepared corpus has fixed.
+
+    Raises:
+        CorpusError: The text is too short, or held-out text is also text to train on.
+        ConfigError: A setting contradicts the corpus or the held-out text.
+    """
+    given = dict(settings)
+    if isinstance(corpus, PreparedCorpus):
+        given = without_prepared(corpus, given, sources)
+    else:
+        refuse_fraction(given, sources.valid)
+        refuse_shared(corpus, sources.valid)
+    corpus_facts(corpus, given, sources)  # raises for too little text
+    return given
+
+
 def _plan_by_rule(
     corpus: Corpus | PreparedCorpus, given: Mapping[str, Any], preset: str | None, sources: Sources, hardware: Hardware
 ) -> Plan:
     """The plan from random weights or from a base, by the rule; with the other one as a rival where that is open."""
-    corpus_facts(corpus, given, sources)  # raises for too little text, before a vocabulary is learned from it
     if isinstance(corpus, PreparedCorpus):
         choice, base = StartChoice(None, "a prepared corpus has a vocabulary of its own"), None
     else:
