@@ -129,7 +129,7 @@ def test_a_state_belongs_to_the_cells_held_while_it_was_read(
 @pytest.mark.parametrize("clamp", [["L0/999=1"], ["L9/0=1"], ["x"], "L0/1.f=2", ["L0/1=nan"], [1], {}, ["L0/1=1"] * 65])
 def test_a_cell_that_cannot_be_held_is_a_wrong_request(server: Running, clamp: Any) -> None:
     for path in ("completions", "chat/completions", "states"):
-        status, error = server.error(f"/v1/{path}", {"messages": [], "clamp": clamp})
+        status, error = server.error(f"/v1/{path}", {"messages": [{"content": "A"}], "clamp": clamp})
         assert (status, error["param"]) == (400, "clamp")
 
 
@@ -1032,6 +1032,9 @@ def test_no_tokens_are_no_text_towards_a_suffix(both_ways: Running) -> None:
         ({"model": "/etc/passwd"}, 404, "model"),
         ({"state": "nothing"}, 404, "state"),
         ({"samplers": "magic"}, 400, "samplers"),
+        ({"response_format": {"type": "json_object"}}, 400, "response_format"),
+        ({"guided_json": {"type": "object"}}, 400, "guided_json"),
+        ({"suffix": "the end", "regex": "[0-9]+"}, 400, "regex"),
         ({"stream_options": 3}, 400, "stream_options"),
         ({"prompt": "a" * 30_000}, 413, None),
     ],
@@ -1050,9 +1053,11 @@ def test_a_wrong_request_gets_an_error_with_its_field(
         ({}, "messages"),
         ({"messages": "hello"}, "messages"),
         ({"messages": [{"content": [{"type": "image_url"}]}]}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "user", "content": "A"}, {"role": "poet", "content": "B"}]}, "messages"),
         ({"messages": [], "tools": [{}]}, "tools"),
         ({"messages": [], "response_format": {"type": "json_schema"}}, "response_format"),
-        ({"messages": [], "template": "x"}, "template"),
+        ({"messages": [{"content": "A"}], "template": "x"}, "template"),
     ],
 )
 def test_a_chat_that_is_not_possible(server: Running, body: Any, param: str) -> None:
@@ -1067,9 +1072,12 @@ def test_a_chat_that_is_not_possible(server: Running, body: Any, param: str) -> 
         ("/v1/states", {"label": "nobody"}, "label"),
         ("/detokenize", {"tokens": [5, 10**6]}, "tokens"),
         ("/v1/embeddings", {"input": [[10**6]]}, "input"),
+        ("/v1/embeddings", {"input": ""}, "input"),
+        ("/v1/embeddings", {"input": []}, "input"),
+        ("/v1/embeddings", {"input": ["A", ""]}, "input"),
     ],
 )
-def test_what_is_not_in_the_vocabulary_is_named_with_its_field(
+def test_what_cannot_be_read_is_named_with_its_field(
     server: Running, path: str, body: dict[str, Any], param: str
 ) -> None:
     status, error = server.error(path, body)

@@ -192,5 +192,5 @@ def test_a_stream_waits_for_its_reader_in_proportion_to_the_idle_time(
     monkeypatch.setattr(application, "EventStream", Recorded)
     with running(tiny_models, ServerConfig(port=0, idle_time=33.0)) as there:
         assert there.stream("/v1/completions", {"max_tokens": 1})
-        assert there.stream("/v1/chat/completions", {"messages": [], "max_tokens": 1})
+        assert there.stream("/v1/chat/completions", {"messages": [{"content": "A"}], "max_tokens": 1})
     assert times == [66.0, 66.0]

@@ -15,6 +15,7 @@ from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, as_api_error
 from textgen.server.requests import (
     CONTENTS,
+    FORMAT_FIELDS,
     MOST_LOOK_BACK,
     TEXT_LENGTH,
     ChatRequest,
@@ -81,7 +82,7 @@ def test_long_texts_are_allowed_up_to_a_limit() -> None:
     assert config(max_tokens=1000, min_tokens=800).min_tokens == 800
     assert config(min_tokens=600).max_tokens == 600
     assert config(max_completion_tokens=7, max_tokens=9).max_tokens == 7
-    with pytest.raises(ApiError, match="at most 1,000"):
+    with pytest.raises(ApiError, match="from 0 to 1,000 on"):
         config(max_tokens=1001)
 
 
@@ -109,9 +110,14 @@ def test_a_text_for_a_gap_has_a_length_of_its_own() -> None:
 
 @pytest.mark.parametrize("name", ["max_tokens", "min_tokens"])
 def test_a_text_longer_than_the_server_writes_is_refused(name: str) -> None:
-    with pytest.raises(ApiError, match=f"{name} must be at most 50 on this server. Received: 51") as caught:
+    with pytest.raises(ApiError, match=f"{name} must be from 0 to 50 on this server. Received: 51") as caught:
         config(50, **{name: 51})
     assert (caught.value.status, caught.value.param) == (400, name)
+
+
+def test_a_negative_length_is_refused_with_the_limit_of_the_server() -> None:
+    with pytest.raises(ApiError, match="max_tokens must be from 0 to 50 on this server"):
+        config(50, max_tokens=-1)
 
 
 def test_one_field_says_how_long_a_text_is() -> None:
@@ -144,6 +150,31 @@ def test_prompts_have_five_shapes() -> None:
     ]  # fmt: skip
     for given, expected in shapes:
         assert CompletionRequest(prompt=given).prompts() == expected
+
+
+@pytest.mark.parametrize("kind", [CompletionRequest, ChatRequest])
+def test_a_format_is_refused_by_its_field(kind: type[CompletionRequest | ChatRequest]) -> None:
+    import msgspec
+
+    def check(**fields: Any) -> None:
+        request, values = parse(msgspec.json.encode({"messages": [{"role": "user", "content": "A"}], **fields}), kind)
+        request.check(values)
+
+    for name in FORMAT_FIELDS:
+        with pytest.raises(ApiError) as info:
+            check(**{name: {"type": "object"}})
+        assert (info.value.status, info.value.param) == (400, name)
+    with pytest.raises(ApiError, match="response_format must be text"):
+        check(response_format={"type": "json_schema"})
+    check(response_format={"type": "text"}, grammar="", guided_json=None, other=1)
+
+
+def test_a_chat_may_continue_a_state_without_messages() -> None:
+    request, values = parse(b'{"messages": [], "state": "a"}', ChatRequest)
+    request.check(values)
+    request, values = parse(b'{"messages": []}', ChatRequest)
+    with pytest.raises(ApiError, match="messages is empty"):
+        request.check(values)
 
 
 def test_messages_make_a_prompt() -> None:

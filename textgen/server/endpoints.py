@@ -106,7 +106,7 @@ def _vectors(model: ServedModel, texts: Sequence[str], wanted: Any) -> list[np.n
 def _inputs(given: str | list[str | int | list[int]]) -> list[Prompt]:
     """The texts to embed, as texts or as ids."""
     if isinstance(given, str):
-        return [given]
+        given = [given] if given else []
     if given and all(isinstance(each, int) for each in given):
         given = [given]  # type: ignore[list-item]
     if not given:
@@ -118,6 +118,8 @@ def _inputs(given: str | list[str | int | list[int]]) -> list[Prompt]:
 
 def _texts_and_tokens(inputs: Sequence[Prompt], model: ServedModel) -> tuple[list[str], list[list[int]]]:
     texts = [each if isinstance(each, str) else _decoded(each, model) for each in inputs]
+    if not all(texts):
+        raise ApiError(400, "input has an empty text: leave it out.", param="input")
     return texts, model.tokenizer.encode_batch(texts)
 
 

@@ -29,6 +29,7 @@ from textgen.wording import counted
 
 async def fill(request: CompletionRequest, values: dict[str, Any], resources: Resources) -> dict[str, Any]:
     """Writes texts that lead to the suffix of a request, and returns the answer."""
+    request.check(values)
     model = await resources.models.get(request.model, first_text(request.prompt) or request.suffix or "")
     if "backward" not in model.saved.model_config.directions:
         raise ApiError(

@@ -149,6 +149,7 @@ async def plan_completion(
     """
     if request.best_of is not None and request.best_of > 1 and request.stream:
         raise ApiError(400, "best_of cannot be streamed: the best is known at the end.", param="best_of")
+    request.check(values)
     prompts = request.prompts()
     number = checked_count("n", request.n, len(prompts), resources.config)
     drawn = number
@@ -171,7 +172,7 @@ async def plan_completion(
 
 async def plan_chat(request: ChatRequest, values: dict[str, Any], owner: str, resources: Resources) -> AnswerPlan:
     """Plans the answer to a request for a chat. Arguments and errors are those of `plan_completion`."""
-    request.check()
+    request.check(values)
     template = request.template or resources.config.chat_template
     if template not in ("text", "dialogue"):
         raise ApiError(400, "template must be text or dialogue.", param="template")

@@ -1,6 +1,7 @@
 """What clients send: checked, with the defaults of the command line, as settings of texts.
 
-JSON null means that a field is absent, everywhere, and unknown fields are ignored: clients send both.
+JSON null means that a field is absent, everywhere, and unknown fields are ignored: clients send both. Fields of other
+servers that demand a format of the text are refused, since a client would rely on the format.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ MOST_CLAMPS = 64
 CLAMP_HELP = "Cells that are clamped to a number, such as L1/89=3.8, or L1/89.f=1 for a gate: see textgen inspect."
 EXACT_HELP = "Whether to compute in exact arithmetic: the same seed gives the same text on every machine."
 USER, ASSISTANT = "User", "Assistant"
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+FORMAT_FIELDS = (
+    "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "grammar", "json_schema",
+    "regex", "ebnf",
+)  # fmt: skip
 DIALOGUE_STOPS = (f"\n{USER}:", f"\n{ASSISTANT}:")
 CONTENTS = frozenset({"prompt", "suffix", "input"})  # texts that are read: counted in tokens
 OWN_NAMES = {field.name for field in fields(SamplingConfig)} - {"top_logprobs", "logit_bias", "stop"}
@@ -66,6 +72,22 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     exact: Exact = None
     state: str | None = None
     return_state: bool | None = None
+    response_format: dict[str, Any] | None = None
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Refuses requests that no model of this program can fulfil.
+
+        Args:
+            values: All fields of the request that are not null.
+
+        Raises:
+            ApiError: The text must have a format.
+        """
+        if (self.response_format or {}).get("type", "text") != "text":
+            raise ApiError(400, "response_format must be text: the model follows no schema.", param="response_format")
+        for name in FORMAT_FIELDS:
+            if values.get(name):
+                raise ApiError(400, f"{name} cannot be used: the model follows no schema or grammar.", param=name)
 
     @property
     def length(self) -> int | None:
@@ -131,7 +153,6 @@ class ChatRequest(GenerationRequest, kw_only=True):
     logprobs: bool | None = None
     tools: list[Any] | None = None
     functions: list[Any] | None = None
-    response_format: dict[str, Any] | None = None
 
     def prompt(self, template: str) -> str:
         """The prompt that the messages make: see `ServerConfig.chat_template`."""
@@ -144,17 +165,27 @@ class ChatRequest(GenerationRequest, kw_only=True):
             lines.append(f"{ASSISTANT}:")
         return "\n".join(lines)
 
-    def check(self) -> None:
-        """Refuses requests that no model of this program can fulfil.
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Refuses requests that no model of this program can fulfil, and those without a message.
+
+        Args:
+            values: All fields of the request that are not null.
 
         Raises:
-            ApiError: The request has tools, functions or a format.
+            ApiError: The request has tools, functions or a format, an unknown role, or neither messages nor a state.
         """
+        super().check(values)
         for name, value in (("tools", self.tools), ("functions", self.functions)):
             if value:
                 raise ApiError(400, f"{name} cannot be used: the model writes text, it calls nothing.", param=name)
-        if (self.response_format or {}).get("type", "text") != "text":
-            raise ApiError(400, "response_format must be text: the model follows no schema.", param="response_format")
+        if not self.messages and self.state is None:
+            raise ApiError(400, "messages is empty: give a message or several.", param="messages")
+        role = next((each.role for each in self.messages if each.role not in (None, *ROLES)), None)
+        if role is not None:
+            raise ApiError(
+                400, f"A role in messages must be one of {', '.join(ROLES)}. Received: {json.dumps(role[:100])}.",
+                param="messages",
+            )  # fmt: skip
 
 
 class EmbeddingRequest(msgspec.Struct, kw_only=True):
@@ -272,16 +303,16 @@ def _length(request: GenerationRequest, min_tokens: object, limits: ServerConfig
     """The setting max_tokens.
 
     Raises:
-        ApiError: The text would be longer than the server writes.
+        ApiError: The length is negative, or longer than the server writes.
     """
     name, length, default = "max_tokens", request.length, min(default, limits.max_length)
     if length is None and isinstance(min_tokens, int) and min_tokens > default:  # others are refused
         name, length = "min_tokens", min_tokens
     if length is None:
         return default
-    if length > limits.max_length:
+    if not 0 <= length <= limits.max_length:
         raise ApiError(
-            400, f"{name} must be at most {limits.max_length:,} on this server. Received: {shown_number(length)}.",
+            400, f"{name} must be from 0 to {limits.max_length:,} on this server. Received: {shown_number(length)}.",
             param=name,
         )  # fmt: skip
     return length or 1  # nothing is written if it is 0: see `GenerationRequest.length`
