@@ -120,6 +120,8 @@ def no_settings_of_the_user() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in SETTINGS_OF_THE_USER:
             patch.delenv(name, raising=False)
+        if os.environ.get("TERM") in ("dumb", "unknown"):  # as where no terminal is, but tests have some of their own
+            patch.delenv("TERM")
         yield
 
 

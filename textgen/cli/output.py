@@ -59,10 +59,19 @@ def is_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def write(text: str, *, fg: str | None = None, bold: bool = False) -> None:
-    """Writes a result to standard output without a newline; on a terminal in a colour or bold."""
+def write(text: str, *, fg: str | None = None, bold: bool = False, is_asked: bool = False) -> None:
+    """Writes a result to standard output without a newline; on a terminal in a colour or bold.
+
+    Args:
+        text: The text.
+        fg: Its colour, which NO_COLOR in the environment leaves out.
+        bold: Whether it is bold.
+        is_asked: Whether the user has asked for the colour, whatever NO_COLOR says.
+    """
     stream = _standard_output()
     shown = _fitted(visible(text) if stream.isatty() else text, stream.encoding or "utf-8")
+    if os.environ.get("NO_COLOR") and not is_asked:
+        fg = None
     if shown and (fg or bold) and _in_colour(stream):
         shown = click.style(shown, fg=fg, bold=bold or None)
     _send(stream, shown)
@@ -261,5 +270,8 @@ def _fitted(text: str, encoding: str) -> str:
 
 
 def _in_colour(stream: TextIO) -> bool:
+    """Whether a stream goes to a terminal that understands colours and bold text."""
+    if os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
+        return False
     context = click.get_current_context(silent=True)
     return not utils.should_strip_ansi(stream, context.color if context else None)  # type: ignore[attr-defined]

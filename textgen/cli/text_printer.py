@@ -70,7 +70,7 @@ class Printer:
             output.write(_between(self.saved.corpus_config.documents or "file") if number else "")
             output.write(result.prompt, bold=True)
             for text, colour in spans:
-                output.write(text, fg=colour)
+                output.write(text, fg=colour, is_asked=True)
             output.write(suffix, bold=True)
 
     def print_as_written(self, prompt: str, writing: Iterable[Token], keep: bool) -> list[Token]:
@@ -78,7 +78,7 @@ class Printer:
         kept, written = [], ""
         output.write(prompt, bold=True)
         for token in writing:
-            output.write(token.text, fg=self._colour(token.logprob))
+            output.write(token.text, fg=self._colour(token.logprob), is_asked=True)
             if keep:
                 kept.append(token)
             if self.ngrams:
