@@ -39,7 +39,7 @@ def test_a_huge_perplexity_leaves_room_for_the_rest_of_the_line(monkeypatch: pyt
     assert " 50 %  step 50  ppl 9.889e+42  loss 1000000.000  12,345 tokens/s  1:01 left" in text
 
 
-@pytest.mark.parametrize("width", [40, 120])
+@pytest.mark.parametrize("width", [40, 80, 120])
 def test_the_bar_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     display = Display(Console(file=out, force_terminal=True, width=width, color_system=None))
@@ -47,5 +47,21 @@ def test_the_bar_fits_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("textgen.training.observers.progress.time.monotonic", lambda: 1e12)
     display.on_step(STEP)
     display.on_end()
-    assert "12,345 tokens/s" in out.getvalue()
-    assert ("ppl" in out.getvalue()) == (width == 120)
+    shown = out.getvalue()
+    assert ("12,345 tokens/s" in shown, "━" in shown, "ppl" in shown) == (width >= 60, width >= 60, width == 120)
+    assert " 50 % " in shown
+    assert "loss 2.000" in shown
+    assert "1:01 left" in shown
+
+
+@pytest.mark.parametrize("width", [40, 120])
+def test_the_bar_ends_where_the_run_has_ended(width: int) -> None:
+    out = io.StringIO()
+    display = Display(Console(file=out, force_terminal=True, width=width, color_system=None))
+    display.on_start(RunReport("fables", {}))
+    for progress in (0.5, 1.0):  # within the time in which the bar is not drawn anew
+        display.on_step(replace(STEP, progress=progress, seconds_left=0.0))
+    display.on_end()
+    last = out.getvalue().splitlines()[-2]  # before the cursor is shown again
+    assert "100 %" in last
+    assert "0:00 left" in last

@@ -7,11 +7,13 @@ import time
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 from textgen.wording import short, visible
 
 PLAIN_SECONDS = 20.0  # seconds between lines outside a terminal
+NARROW = 60  # columns; a narrower terminal shows no bar and no speed
 SAMPLE_CHARACTERS = 300  # maximum number of characters shown of a sample
 
 
@@ -29,6 +31,7 @@ class Display(Observer):
         self._task = TaskID(0)
         self._last_line = time.monotonic()
         self._nats: float | None = None  # smoothed
+        self._report: StepReport | None = None  # the last one
 
     def say(self, line: str) -> None:
         """Prints a line, above the bar if there is one."""
@@ -37,24 +40,27 @@ class Display(Observer):
     def on_start(self, run: RunReport) -> None:
         """Shows the bar if the console is a terminal."""
         if self.console.is_terminal:
-            columns = (
-                TextColumn("{task.percentage:3.0f} %"),
-                BarColumn(bar_width=None),
+            percentage = TextColumn("{task.percentage:3.0f} %", table_column=Column(no_wrap=True, min_width=5))
+            bars = () if self.console.width < NARROW else (BarColumn(bar_width=None),)
+            self._bar = Progress(
+                percentage,
+                *bars,
                 TextColumn("{task.fields[now]}"),
+                console=self.console,
+                expand=True,
+                auto_refresh=False,
             )
-            self._bar = Progress(*columns, console=self.console, expand=True, auto_refresh=False)
             self._task = self._bar.add_task("", total=1.0, now="starting ...")
             self._bar.start()
 
     def on_step(self, report: StepReport) -> None:
         """Updates the bar, or prints a line every `PLAIN_SECONDS`."""
-        nats = report.nats_per_token
+        nats, self._report = report.nats_per_token, report
         self._nats = nats if self._nats is None else 0.95 * self._nats + 0.05 * nats
         if self._bar:
             if time.monotonic() - self._last_line > 0.2:
                 self._last_line = time.monotonic()
-                self._bar.update(self._task, completed=report.progress, now=self._now(report))
-                self._bar.refresh()
+                self._show(self._bar, report)
         elif time.monotonic() - self._last_line > PLAIN_SECONDS:
             self._last_line = time.monotonic()
             self.say(f"{100 * report.progress:3.0f} %  step {report.step:,}  {self._now(report)}")
@@ -75,10 +81,16 @@ class Display(Observer):
         self.say(line)
 
     def on_end(self) -> None:
-        """Closes the bar."""
+        """Shows the last step, and closes the bar."""
         if self._bar:
+            if self._report:
+                self._show(self._bar, self._report)
             self._bar.stop()
             self._bar = None
+
+    def _show(self, bar: Progress, report: StepReport) -> None:
+        bar.update(self._task, completed=report.progress, now=self._now(report))
+        bar.refresh()
 
     def _print(self, text: str, style: str | None = None) -> None:
         self.console.print(visible(text), markup=False, style=style)
@@ -86,9 +98,14 @@ class Display(Observer):
     def _now(self, report: StepReport) -> str:
         nats = self._nats or 0.0
         about = "about " if report.is_sampled else ""
-        text = f"loss {about}{nats:.3f}  {report.tokens_per_second:,.0f} tokens/s  {_clock(report.seconds_left)} left"
-        wide = self.console.width >= 90 or not self._bar
-        return f"ppl {about}{short(math.exp(min(nats, 99.0)), 1)}  {text}" if wide else text
+        width = self.console.width if self._bar else math.inf
+        parts = [
+            f"ppl {about}{short(math.exp(min(nats, 99.0)), 1)}" if width >= 90 else "",
+            f"loss {about}{nats:.3f}",
+            f"{report.tokens_per_second:,.0f} tokens/s" if width >= NARROW else "",
+            f"{_clock(report.seconds_left)} left",
+        ]
+        return "  ".join(filter(None, parts))
 
 
 def _clock(seconds: float) -> str:
