@@ -30,7 +30,7 @@ the same text. For a command with many options it shows the usual ones, and `--h
 |---|---|
 | 0 | done |
 | 1 | an error that you can fix |
-| 2 | wrong usage |
+| 2 | wrong usage, also a value that an option never takes |
 | 75 | a training process was lost |
 | 130, 143, 129 | stopped by Ctrl-C, by SIGTERM or because the terminal closed; \
 `train` (except during a trial of two starts) and `write` have saved. `serve` exits with 0 |

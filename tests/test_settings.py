@@ -209,6 +209,14 @@ def test_a_number_is_within_its_limits(kind: type[Any], name: str, low: float, h
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("value", "limits"), [(0, "at least 1"), (-5, "at least 1"), (1 << 70, "from 1 to 4,611,686,018,427,387,904")]
+)
+def test_the_largest_count_is_named_only_for_a_larger_one(value: int, limits: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^max_tokens must be a number {limits}\. Received: {value}\.$"):
+        SamplingConfig(max_tokens=value)
+
+
 def test_a_limit_that_is_infinite_is_refused_with_how_to_have_none() -> None:
     """JSON holds no infinity, so training.json could not, and a run would end with a folder that nothing can read."""
     with pytest.raises(ConfigError, match=r"Received: inf\. Without a limit, give a large number, such as 1e\+30\.$"):

@@ -34,6 +34,7 @@ from textgen.errors import ConfigError
 from textgen.wording import shortened
 
 MAX_NUMBER = 1 << 1000  # an integer up to this goes into a float, and prints in a line
+MAX_COUNT = 1 << 62  # the most of a count without a limit of its own: beyond any use, and an integer of 64 bits
 UNLIMITED = 1e30  # the most of a limit that can be switched off: beyond any use, and finite in float32
 SETTINGS_BYTES = 1 << 20  # of a TOML file at most
 USUAL = "Options"  # title of the flags that `--help` shows; those under other titles are shown by `--help-all`
@@ -148,8 +149,10 @@ def check_bounds(name: str, value: Any, facts: Setting) -> None:
     low, high = -math.inf if facts.low is None else facts.low, math.inf if facts.high is None else facts.high
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not low <= value <= high or not abs(value) <= MAX_NUMBER:  # the last for infinity and NaN, too
-        limits = f"at least {_plain(low)}" if high == math.inf else f"from {_plain(low)} to {_plain(high)}"
-        is_unlimited = high == UNLIMITED and is_number and value > high
+        is_above = is_number and value > high
+        is_open = high == math.inf or (high in (MAX_COUNT, UNLIMITED) and not is_above)
+        limits = f"at least {_plain(low)}" if is_open else f"from {_plain(low)} to {_plain(high)}"
+        is_unlimited = high == UNLIMITED and is_above
         advice = f" Without a limit, give a large number, such as {high:g}." if is_unlimited else ""
         raise ConfigError(f"{name} must be a number {limits}. Received: {short_repr(value)}.{advice}")
 

@@ -145,7 +145,7 @@ def sampled(**options: object) -> None:
     ("arguments", "values"),
     [
         ([], {}),
-        (["--number", "99"], {"number": 99}),  # the library checks bounds
+        (["--number", "9"], {"number": 9}),
         (["--without", "--kind", "b"], {"on": False, "kind": "b"}),
         (["--word", r"a\tb\\n"], {"word": "a\tb\\n"}),
         (["--words", r"\n", "--words", "b"], {"words": ("\n", "b")}),
@@ -155,6 +155,21 @@ def sampled(**options: object) -> None:
 def test_flags_of_every_type(arguments: list[str], values: dict[str, object]) -> None:
     result = CliRunner().invoke(sampled, arguments, catch_exceptions=False)
     assert result.stdout == f"{values}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--number", "99"], "--number must be a number from 1 to 9. Received: 99."),
+        (["--number", "x"], "Invalid value for '--number': 'x' is not a valid integer."),
+        (["--kind", "c"], "Invalid value for '--kind': 'c' is not one of 'a', 'b'."),
+    ],
+)
+def test_a_value_that_an_option_never_takes_is_wrong_usage(words: list[str], message: str) -> None:
+    result = CliRunner().invoke(sampled, words, catch_exceptions=False)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: sampled [OPTIONS]")
+    assert f"\nError: {message}" in result.stderr
 
 
 def test_help_of_every_type() -> None:

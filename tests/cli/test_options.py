@@ -315,4 +315,4 @@ def test_nan_is_no_number(option: click.Parameter) -> None:
 def test_a_time_limit_that_no_timer_holds_is_refused(flag: str, value: str) -> None:
     result = run("train", "nothing.txt", flag, value)
     assert result.exit_code == 2
-    assert f"Invalid value for '{flag}': " in result.stderr
+    assert f"Error: {flag} must be a number from 1 to 1,000,000. Received: " in result.stderr

@@ -548,6 +548,7 @@ def test_an_error_on_the_command_line_names_the_flag(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     result = CliRunner().invoke(textgen, ["train", str(tmp_path / "a.txt"), "--valid-fraction", "0.9"])
     assert "Error: --valid-fraction must be a number from 1e-06 to 0.5. Received: 0.9." in result.stderr
+    assert result.exit_code == 2
 
 
 def test_standard_output_that_is_closed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed import distribution, workers
-from textgen.training.planning import plan
+from textgen.training.planning import checks, plan
 
 TEXTS = {  # legal ones, of settings that do not take any
     "samplers": "top_k;temperature",
@@ -176,6 +176,8 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> list[CorpusConfig]:
         return SimpleNamespace(stats=lambda: None)
 
     monkeypatch.setattr(prepared_corpus, "open_corpus", opened)
+    monkeypatch.setattr(plan, "check_text", lambda *given: {})
+    monkeypatch.setattr(checks, "check_settings", lambda *given: None)  # one setting alone may contradict a default
     return found
 
 

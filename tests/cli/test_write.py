@@ -201,9 +201,9 @@ def test_no_terminal_is_one_clear_line(tiny_models: Path) -> None:
     [
         ([], {"TERM": "dumb"}, "textgen write needs a terminal"),
         (["nowhere/a.txt"], {}, "there is no folder nowhere"),
-        (["--num", "10"], {}, "10 is not in the range 1<=x<=9"),
-        (["--temperature", "nan"], {}, "--temperature must be a number from 0 to 100. Received: nan"),
-        (["--temperature", "100.5"], {}, "--temperature must be a number from 0 to 100. Received: 100.5"),
+        (["--num", "10"], {}, "--num must be a number from 1 to 9. Received: 10."),
+        (["--temperature", "nan"], {}, "--temperature must be a number from 0 to 100. Received: nan."),
+        (["--temperature", "100.5"], {}, "--temperature must be a number from 0 to 100. Received: 100.5."),
     ],
 )
 def test_mistakes(

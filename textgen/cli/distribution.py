@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from textgen.cli import output
 from textgen.cli.options import sectioned
-from textgen.cli.setting_options import NumberRange, option_group, typed
+from textgen.cli.setting_options import IntegerRange, NumberRange, option_group, typed
 from textgen.training.config import STRATEGIES
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ distribution_options = option_group(
     sectioned(
         DEVICES,
         "--threads",
-        type=click.IntRange(1),
+        type=IntegerRange(1),
         metavar="N",
         help="Processor cores that each process uses [default: all].",
     ),
     sectioned(
         DEVICES,
         "--workers",
-        type=click.IntRange(1),
+        type=IntegerRange(1),
         metavar="N",
         help="Train in N processes on this machine. Each has a GPU, or its share of the cores.",
     ),
@@ -53,7 +53,7 @@ distribution_options = option_group(
     sectioned(
         DEVICES,
         "--max-restarts",
-        type=click.IntRange(0),
+        type=IntegerRange(0),
         default=3,
         metavar="N",
         help="With --workers, maximum number of restarts after a process is lost [default: 3].",

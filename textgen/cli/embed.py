@@ -24,6 +24,7 @@ from textgen.cli.options import (
     settings_of,
     standard_bytes,
 )
+from textgen.cli.setting_options import IntegerRange
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import TextgenError
 from textgen.wording import json_text
@@ -56,9 +57,7 @@ FORMATS = ("jsonl", "tsv", "npy")
 )
 @click.option("--out", type=OutputFile(), help="File to write [default: print].")
 @click.option("--search", metavar="TEXT", help="Print the lines that are most similar to this text.")
-@click.option(
-    "--top", type=click.IntRange(1), metavar="N", help="With --search, number of lines to print [default: 5]."
-)
+@click.option("--top", type=IntegerRange(1), metavar="N", help="With --search, number of lines to print [default: 5].")
 @json_option
 @models_dir_option
 @reading_options

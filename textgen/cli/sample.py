@@ -29,7 +29,7 @@ from textgen.cli.options import (
 )
 from textgen.cli.output import errors_named_after
 from textgen.cli.prompts import Placed, read_requests
-from textgen.cli.setting_options import flag_of, setting_options
+from textgen.cli.setting_options import IntegerRange, flag_of, setting_options
 from textgen.cli.text_printer import Printer
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError
@@ -99,16 +99,16 @@ class Arguments:
     help="End of the text. Needs a model of direction backward, or both to fill the gap after a prompt: with the best "
     "of --best-of texts [default: 16] of --max-tokens [default: 40].",
 )
-@click.option("--num", type=click.IntRange(1), metavar="N", default=1, help="Texts for each prompt [default: 1].")
+@click.option("--num", type=IntegerRange(1), metavar="N", default=1, help="Texts for each prompt [default: 1].")
 @click.option(
     "--best-of",
-    type=click.IntRange(1),
+    type=IntegerRange(1),
     metavar="N",
     help="Draw N texts for each prompt and keep the likeliest by mean log probability.",
 )
 @click.option(
     "--batch-size",
-    type=click.IntRange(1),
+    type=IntegerRange(1),
     metavar="N",
     help="Texts generated in one batch; with 1, rounding cannot make a text depend on the others [default: 64].",
 )

@@ -26,7 +26,7 @@ from textgen.cli.options import (
     standard_bytes,
     text_of,
 )
-from textgen.cli.setting_options import NumberRange, flag_of, setting_options
+from textgen.cli.setting_options import IntegerRange, NumberRange, flag_of, setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import CorpusError
 from textgen.settings import select
@@ -90,7 +90,7 @@ class Arguments:
 @sectioned(
     FOLLOWING,
     "--window",
-    type=click.IntRange(30, 1_000_000),
+    type=IntegerRange(30, 1_000_000),
     metavar="N",
     help="Compare each line with the N lines before it [default: 1000].",
 )

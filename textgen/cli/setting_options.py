@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from textgen.cli.command import INPUT, SectionOption
-from textgen.settings import Setting, declared
+from textgen.errors import ConfigError
+from textgen.settings import Setting, check_bounds, declared
 
 Decorator = Callable[[Any], Any]
 SHAPES: dict[str, dict[str, Any]] = {
@@ -27,13 +28,22 @@ WITH_ESCAPES = {character: escape for escape, character in ESCAPES.items()}
 
 
 class NumberRange(click.FloatRange):
-    """A number in a range. NaN is refused, which is neither below the lower bound nor above the upper one."""
+    """A number in a range, which is refused as the values of settings are."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Returns the number. Anything else is wrong usage."""
-        number = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail(f"{value!r} is not a number.", param, ctx)
+        number = float(click.FLOAT.convert(value, param, ctx))
+        _require_bounds(number, Setting("", self.min, self.max), param, ctx)
+        return number
+
+
+class IntegerRange(click.IntRange):
+    """An integer in a range, which is refused as the values of settings are."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Returns the integer. Anything else is wrong usage."""
+        number = int(click.INT.convert(value, param, ctx))
+        _require_bounds(number, Setting("", self.min, self.max), param, ctx)
         return number
 
 
@@ -99,6 +109,8 @@ def setting_option(kind: type, name: str) -> Decorator:
         shape["callback"] = _unescape_each if facts.escapes else _none_if_empty
     elif facts.escapes:
         shape["callback"] = _unescape
+    elif base in ("int", "float"):
+        shape["callback"] = partial(_bounded, facts)
     return click.option(flag, cls=SectionOption, section=facts.section, help=_help(kind, name, facts, base), **shape)
 
 
@@ -126,6 +138,20 @@ def typed(parameter: click.Parameter, value: object) -> str:
     if parameter.callback not in (_unescape, _unescape_each):
         return text
     return "".join(WITH_ESCAPES.get(character, character) for character in text)
+
+
+def _bounded(facts: Setting, ctx: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None:
+        _require_bounds(value, facts, parameter, ctx)
+    return value
+
+
+def _require_bounds(number: float, facts: Setting, param: click.Parameter | None, ctx: click.Context | None) -> None:
+    """Raises `click.UsageError` for a number that an option cannot have."""
+    try:
+        check_bounds(max(param.opts, key=len) if param else "A number", number, facts)
+    except ConfigError as error:
+        raise click.UsageError(str(error), ctx) from None
 
 
 def _unescape(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:

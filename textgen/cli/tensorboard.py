@@ -11,6 +11,7 @@ import click
 
 from textgen.cli.command import SectionCommand
 from textgen.cli.options import model_argument, models_dir_option
+from textgen.cli.setting_options import IntegerRange
 from textgen.errors import SavedModelError
 
 
@@ -18,7 +19,7 @@ from textgen.errors import SavedModelError
 @model_argument(required=False)
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=IntegerRange(0, 65535),
     default=6006,
     show_default=True,
     metavar="N",

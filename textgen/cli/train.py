@@ -29,7 +29,7 @@ from textgen.cli.options import (
     tokenizer_options,
 )
 from textgen.cli.plan_report import describe, plan_values, summary
-from textgen.cli.setting_options import setting_options
+from textgen.cli.setting_options import IntegerRange, setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TrainingError
 from textgen.model.config import ModelConfig
@@ -137,7 +137,7 @@ class Arguments:
 @sectioned(
     DEVICES,
     "--profile-steps",
-    type=click.IntRange(min=1),
+    type=IntegerRange(min=1),
     metavar="N",
     help="Record N steps for TensorBoard's profiler, which needs `pip install tensorboard-plugin-profile`.",
 )

@@ -14,8 +14,8 @@ import click
 from textgen.cli import output
 from textgen.cli.command import INPUT, SectionCommand
 from textgen.cli.default_model import beginning_of, hint_for_file, load_model_or_base, model_and_paths
-from textgen.cli.options import given, model_argument, models_dir_option
-from textgen.cli.setting_options import setting_option, setting_options
+from textgen.cli.options import model_argument, models_dir_option
+from textgen.cli.setting_options import IntegerRange, NumberRange, setting_options
 from textgen.errors import SavedModelError, TextgenError
 from textgen.generation.config import RuntimeConfig, SamplingConfig
 from textgen.settings import from_dict, select
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 @model_argument(required=False)
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
-    "--num", type=click.IntRange(1, 9), default=5, show_default=True, metavar="N", help="Suggestions at a time."
+    "--num", type=IntegerRange(1, 9), default=5, show_default=True, metavar="N", help="Suggestions at a time."
 )
 @click.option(
     "--length",
-    type=click.IntRange(1, 64),
+    type=IntegerRange(1, 64),
     metavar="N",
     help="Tokens of a suggestion [default: 6; 30 for characters and bytes].",
 )

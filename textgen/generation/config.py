@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from textgen.errors import ConfigError
-from textgen.settings import Settings, check_text, setting, short_repr
+from textgen.settings import MAX_COUNT, Settings, check_text, setting
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
 from textgen.wording import counted
 
@@ -23,7 +23,6 @@ SAMPLERS = (  # in the order in which they are applied: penalties, then filters,
 MAX_LOOK_BACK = 1 << 16  # tokens that a penalty remembers
 MAX_BIAS = 100.0  # largest bias in nats: enough to force or forbid a token
 ID_DIGITS = 9  # maximum number of digits of a token in logit_bias
-MAX_COUNT = 1 << 62
 MOST_SAMPLERS = 4 * len(SAMPLERS)  # maximum number of names in samplers, empty ones included
 
 AUTO, NUMPY, ONNX, TENSORFLOW = RUNTIMES = ("auto", "numpy", "onnx", "tensorflow")
