@@ -143,14 +143,15 @@ def test_hidden_characters_are_shown_on_a_terminal(monkeypatch: pytest.MonkeyPat
 def test_colours_are_for_terminals_and_users_that_want_them(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, is_bold: bool, is_red: bool, is_asked_red: bool
 ) -> None:
+    stream = Terminal()
     monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setattr(sys, "stdout", stream)
     output.write("a", bold=True)
     output.write("b", fg="red")
     output.write("c", fg="red", is_asked=True)
     bold = "\x1b[1ma\x1b[0m" if is_bold else "a"
     red, asked = ("\x1b[31m{}\x1b[0m" if each else "{}" for each in (is_red, is_asked_red))
-    assert sys.stdout.shown == bold + red.format("b") + asked.format("c")  # type: ignore[attr-defined]
+    assert stream.shown == bold + red.format("b") + asked.format("c")
 
 
 def test_errors_and_notes_are_shown_wherever_they_go(monkeypatch: pytest.MonkeyPatch) -> None:

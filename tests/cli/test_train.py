@@ -151,8 +151,10 @@ def test_a_mistake_does_not_wait_for_tensorflow(
     result = CliRunner().invoke(textgen, ["train", "text.txt", *settings, *flags], catch_exceptions=False)
     assert (result.exit_code, result.stdout) == (2 if "must be" in message else 1, "")
     assert message in result.stderr.strip().splitlines()[-1]
-    names = {flag[2:].replace("-", "_"): value for flag, value in zip(settings[::2], settings[1::2], strict=True)}
-    names = {name: int(value) if value.isdigit() else value for name, value in names.items()}
+    pairs = zip(settings[::2], settings[1::2], strict=True)
+    names: dict[str, Any] = {
+        flag[2:].replace("-", "_"): int(value) if value.isdigit() else value for flag, value in pairs
+    }
     with pytest.raises(TextgenError, match=message.removeprefix("--").replace("-units", "_units")):
         train("text.txt", **names)
 
