@@ -55,11 +55,13 @@ class Known:
             it is the next one, and the start.
         is_blank: Whether the file holds only white space. None if that is not known yet.
         encoding: The encoding of the file. None if that is not known yet.
+        wide: The encoding of a file that looks binary, if it may be text in UTF-16 or UTF-32; "" if not.
     """
 
     border: tuple[str, int, int, int] = ("", 0, -1, 0)
     is_blank: bool | None = None
     encoding: str | None = None
+    wide: str = ""
 
 
 @dataclass(frozen=True)
@@ -256,6 +258,8 @@ class Source:
         if self.rich and marked_encoding(start):
             return None
         if b"\0" in start and not self._may_be_text(start):
+            guess = guessed_encoding(start)
+            self.known.wide = guess if guess and guess.startswith("utf") else ""
             return about_archive(start, self.name, self.compression, self.is_copy)
         return None
 
@@ -269,11 +273,6 @@ class Source:
             if len(start) >= START_BYTES:
                 break
         return start[:START_BYTES]
-
-    def guessed_wide(self) -> str:
-        """The encoding of a file that looks binary, if it may be text in UTF-16 or UTF-32; "" if not."""
-        guess = guessed_encoding(self._start())
-        return guess if guess and guess.startswith("utf") else ""
 
     def _may_be_text(self, start: bytes) -> bool:
         """Whether bytes among which are NUL bytes may be text."""
@@ -466,7 +465,7 @@ def not_binary(source: Source) -> Source:
         what = f"{source.name} looks like a binary file: it has NUL bytes near its start"
         if is_wide(source.config.encoding):
             raise CorpusError(f"{what}, and is not {source.config.encoding} text. Name a text file instead.")
-        guess = source.guessed_wide()
+        guess = source.known.wide
         encoding = f"{guess}, as it seems to be" if guess else "utf-16 or its own encoding"
         raise CorpusError(f"{what}. Name a text file instead; if it is text, set encoding to {encoding}.")
     return source

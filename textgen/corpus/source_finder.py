@@ -147,9 +147,9 @@ class SourceFinder:
         binary = {path for path, kind in about.items() if kind is not None}
         kinds = {path: kind for path, kind in about.items() if kind}
         kinds |= {
-            path: _text_in(guess)
+            path: _text_in(source.known.wide)
             for source in sources
-            if about[path := _path_or_address(source)] == "" and (guess := source.guessed_wide())
+            if about[path := _path_or_address(source)] == "" and source.known.wide
         }
         self._kinds |= kinds
         self.skipped += sorted(binary - set(self.skipped), key=str)
