@@ -287,6 +287,12 @@ def test_lines_in_other_encodings(tiny_models: Path, way: list[str]) -> None:
     assert json.loads(result.stdout)["text"].strip('"') == "für"
 
 
+@pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16"])
+def test_the_mark_of_a_stream_of_json_lines_decides(tiny_models: Path, mark: str) -> None:
+    result = score(tiny_models, "--jsonl", "--encoding", "latin-1", stdin='"für"\n"dich"\n'.encode(mark))
+    assert [json.loads(row)["text"] for row in result.stdout.splitlines()] == ["für", "dich"]
+
+
 @pytest.fixture(scope="module")
 def western(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Path:
     """A folder with `tiny` as if it had been trained on a text in cp1252."""
