@@ -403,7 +403,7 @@ BAD: list[tuple[list[str], str | bytes | None, int, str]] = [
     (["missing.txt"], None, 1, "missing.txt"),
     ([], "", 1, "No text in standard input"),
     ([], " \n\n", 1, "No text"),
-    ([], b"\xff\xfe\xff", 1, "encoding"),
+    ([], b"the caf\xff", 1, "encoding"),
     (["missing.txt", "--jsonl"], None, 1, "missing.txt does not exist. Check the path."),
     (["--jsonl", "nothing*.jsonl"], None, 1, "Nothing matches nothing*.jsonl."),
     (["--jsonl"], "", 1, "No text in standard input: it is empty or has only white space"),
