@@ -251,7 +251,7 @@ def test_resuming_is_said_only_if_there_is_something_to_resume(tiny_models: Path
         ["--documents", "separator:\\"],
         ["--delimiter", r"\t"],
         ["--delimiter", r"\\"],
-        ["--labels", r"\\n", "--freeze-layers", r"\n", "--freeze-layers", "-x", "--seed", "-3"],
+        ["--labels", r"\\n", "--freeze-layers", r"\n", "--freeze-layers", "-x", "--seed", "3"],
         ["--no-header", "--lenient", "--dropout", "1e-05", "--", "-a.txt", r"\\n"],
     ],
 )
