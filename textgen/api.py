@@ -185,10 +185,12 @@ def _adaptation(
     clamps: Sequence[str],
 ) -> Adaptation:
     if adapt is None and dynamic is not None:
-        raise ConfigError("The settings of dynamic are those of training on a text: give adapt, or leave them out.")
+        raise ConfigError(
+            "dynamic holds the settings of training on a text, but adapt is None: pass a text as adapt, or no dynamic."
+        )
     text = None
     if adapt is not None:
-        text = Corpus([adapt] if isinstance(adapt, (str, Path)) else adapt, saved.corpus_config)
+        text = Corpus([adapt] if isinstance(adapt, (str, Path)) else adapt, saved.reading({}))
     held = (clamps,) if isinstance(clamps, str) else tuple(clamps)
     return Adaptation(text, dynamic or DynamicConfig(), cache=cache, clamps=held)
 

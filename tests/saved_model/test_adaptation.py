@@ -87,7 +87,7 @@ def test_from_python_it_writes_as_the_command_does(tiny_models: Path, letters: P
     [
         ({"exact": True, "cache": CacheConfig()}, "Exact arithmetic cannot be combined with cache"),
         ({"exact": True, "clamps": "L0/3=5"}, "Exact arithmetic cannot be combined with clamp"),
-        ({"dynamic": DynamicConfig()}, "give adapt"),
+        ({"dynamic": DynamicConfig()}, "pass a text as adapt"),
         ({"clamps": "L9/3=5"}, "There is no cell L9/3"),
     ],
 )

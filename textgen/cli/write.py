@@ -14,8 +14,8 @@ import click
 from textgen.cli import output
 from textgen.cli.command import INPUT, SectionCommand
 from textgen.cli.default_model import beginning_of, hint_for_file, load_model_or_base, model_and_paths
-from textgen.cli.options import model_argument, models_dir_option
-from textgen.cli.setting_options import IntegerRange, NumberRange, setting_options
+from textgen.cli.options import given, model_argument, models_dir_option
+from textgen.cli.setting_options import IntegerRange, setting_option, setting_options
 from textgen.errors import SavedModelError, TextgenError
 from textgen.generation.config import RuntimeConfig, SamplingConfig
 from textgen.settings import from_dict, select

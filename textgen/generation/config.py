@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from textgen.errors import ConfigError
-from textgen.settings import MAX_COUNT, Settings, check_text, setting
+from textgen.settings import MAX_COUNT, Settings, check_text, setting, short_repr
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
 from textgen.wording import counted
 
@@ -229,8 +229,8 @@ def sampler_names(text: str) -> tuple[str, ...]:
     parts = re.split("[;,]", text, maxsplit=MOST_SAMPLERS)
     if len(parts) > MOST_SAMPLERS:
         raise ConfigError(
-            f"samplers may name each of {counted(len(SAMPLERS), 'sampler')} once, and have {MOST_SAMPLERS} names in "
-            "all, empty ones included. Received: more."
+            f"samplers must name each of {counted(len(SAMPLERS), 'sampler')} at most once, and have at most "
+            f"{MOST_SAMPLERS} names in all, empty ones included. Received: more."
         )
     names = tuple(name.strip().replace("-", "_") for name in parts if name.strip())
     for name in names:
