@@ -404,9 +404,8 @@ def test_the_heap_does_not_grow(tmp_path: Path, tokenizer: Tokenizer) -> None:
         heaps = []
         for seed in range(36):
             write_another(browser, seed, 1000)
-            assert (
-                browser.evaluate("document.getElementById('more').getAttribute('aria-disabled')") == "false"
-            )  # the text has not ended
+            is_disabled = browser.evaluate("document.getElementById('more').getAttribute('aria-disabled')")
+            assert is_disabled == "false"  # the text has not ended
             heaps.append(browser.heaps())
         assert len(heaps[0]) == 2  # the page and its Worker
         for first, last in zip(heaps[12], heaps[-1], strict=True):

@@ -33,9 +33,8 @@ from textgen.errors import Interrupted
 from textgen.generation.suggestions import Suggestion
 from textgen.wording import counted
 
-KEYS: list[
-    tuple[str, str, dict[str, Callable[[Session], None]]]
-] = [  # label, description, action of each prompt_toolkit key
+# Label, description, and the action of each prompt_toolkit key.
+KEYS: list[tuple[str, str, dict[str, Callable[[Session], None]]]] = [
     ("1-9", "take", {}),
     ("Tab", "take 1", {}),
     ("^R", "redraw", {"c-r": lambda session: session.redraw()}),
@@ -430,9 +429,7 @@ class _Frame(UIControl):
 
     def create_content(self, width: int, height: int) -> UIContent:
         lines, cursor = self._screen.frame(width, height)
-        lines += [
-            [] for _ in range(height - len(lines))
-        ]  # empty lines, so that a click below the text hits no suggestion
+        lines += [[] for _ in range(height - len(lines))]  # so that a click below the text hits no suggestion
         return UIContent(lines.__getitem__, len(lines), cursor, show_cursor=cursor is not None)
 
     def mouse_handler(self, mouse_event: MouseEvent) -> Any:

@@ -100,8 +100,7 @@ def follow(
         scorer: Scores tokens.
         lines: The lines, without their ends.
         documents: What the model was trained to see as a document, one of `textgen.corpus.config.DOCUMENT_MODES` or a
-            separator: it
-            decides whether a line is followed by the end of a document or by a newline.
+            separator: it decides whether a line is followed by the end of a document or by a newline.
         threshold: A line is flagged if it lies more standard deviations than this above the median.
         window: Number of earlier lines that a line is compared with.
         label: The label of all documents.

@@ -25,12 +25,7 @@ ATTEMPTS = 4
 RETRY_DELAY = 0.5  # seconds before the second attempt; twice as long before each further one
 NOT_RETRIED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError)
 ABSENT = (FileNotFoundError, PermissionError, NotADirectoryError)
-ABSENT_ERRNOS = (
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EACCES,
-    errno.EPERM,
-)  # errno where the class tells nothing
+ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM)  # where the class tells nothing
 BUSY = (408, 429)  # HTTP status of a request that may succeed later
 LIBRARY_ERRORS = (
     "botocore.exceptions.BotoCoreError", "botocore.exceptions.ClientError", "aiohttp.client_exceptions.ClientError",

@@ -133,8 +133,8 @@ def choose_vocab_size(
     - byte: 259. word: 50,000, or the number of distinct words if that is less.
     - char: every character; if they are very many, those that make up 99.99 % of the text.
     - unigram, bpe: every character (99.95 % of the text if very many) and 5 sqrt(total_characters) longer pieces: a
-    piece must
-      be frequent to be learned, and a corpus grows faster than its vocabulary. A multiple of 8, at most 32,000.
+      piece must be frequent to be learned, and a corpus grows faster than its vocabulary. A multiple of 8, at most
+      32,000.
 
     Args:
         tokenizer: The kind of the tokenizer.

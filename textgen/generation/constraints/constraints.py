@@ -83,18 +83,14 @@ class Constraints:
     """The constraints on one text. They change its logits before any sampler does.
 
     - A token is forbidden if it would complete a text of `ban`, or an n-gram of `no_repeat_ngram_size` for the second
-    time;
-      the prompt counts.
+      time; the prompt counts.
     - A token is forbidden if it would make a run of more than `no_copy` tokens from the training text.
     - The end of the document is forbidden until `min_tokens` tokens are generated and all texts of `require` have come.
-    - Tokens that continue a required text gain the share of its bytes that would then be written, times a pull that
-    grows
-      linearly from 0. When only as many tokens are left before `max_tokens` as the missing texts need, these are
+    - Tokens that continue a required text gain the fraction of its bytes that would then be written, times a pull that
+      grows linearly from 0. When only as many tokens are left before `max_tokens` as the missing texts need, these are
       spelled out. So a required text is missing only if a stop text ends the text first, or a ban forbids it.
     - Each `logit_bias` is added to its token or, if its text is several tokens, to the last of them when the others
-    have
-      just been written.
-
+      have just been written.
     - Without `coin_words`, a token is forbidden if it would write a word that does not exist, unless no other is left:
       see `textgen.generation.constraints.word_guard`.
 

@@ -20,11 +20,7 @@ PRETRAINED_DROPOUT = 0.4  # dropout between layers on a text of `SMALL_TEXT`, fo
 TOKENS_PER_PARAMETER = 2.0  # minimum number of training tokens per parameter, with the full softmax
 SAMPLED_TOKENS_PER_PARAMETER = 3.0  # the same with a sampled softmax, which is rougher
 MEMORY_SHARE = 0.8  # largest share of the memory for training a network
-LARGEST_FOR = (
-    (40_000, "tiny"),
-    (400_000, "small"),
-    (20_000_000, "medium"),
-)  # largest preset below a limit in tokens
+LARGEST_FOR = ((40_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # largest preset below a limit in tokens
 
 
 def same_model(basis: Basis, start: ModelFolder) -> ModelConfig:
