@@ -17,6 +17,7 @@ from typing import Any
 
 Say = Callable[[str], None]
 """A function that takes a line for the user, without a newline."""
+EXCERPT = 200  # maximum number of characters that `excerpt` quotes
 LARGE = 1e6  # numbers from this size on are written with an exponent by `short`
 HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters except newline and tab, characters that change the direction of text, and lone surrogates."""
@@ -122,18 +123,15 @@ def shortened(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:length]}..."
 
 
-def excerpt(text: str, length: int = 200) -> str:
+def excerpt(text: str) -> str:
     """Quotes a text as a Python string literal; of a long text, only the beginning and the end.
 
-    Args:
-        text: The text.
-        length: Characters that are quoted at most.
-
     Example:
-        >>> print(excerpt("one\\n"), excerpt("one two three", 8))
-        'one\\n' 'one ...hree'
+        >>> print(excerpt("one\\n"), len(excerpt("a long text " * 1000)))
+        'one\\n' 205
     """
-    return repr(text if len(text) <= length else f"{text[: length // 2]}...{text[-(length // 2) :]}")
+    half = EXCERPT // 2
+    return repr(text if len(text) <= EXCERPT else f"{text[:half]}...{text[-half:]}")
 
 
 def lacking(text: str, encoding: str) -> set[str]:

@@ -55,6 +55,7 @@ def _vocabulary(plan: Plan) -> str:
 
 def _base(plan: Plan) -> str:
     """What the run starts from, and why."""
+    from textgen.training.planning.start_choice import GIVEN
     from textgen.training.planning.training import HARD_TEXT
 
     choice = plan.choice
@@ -65,7 +66,7 @@ def _base(plan: Plan) -> str:
     if plan.rival:
         other = plan.rival.start_name
         return f"{plan.start_name} or {other}, whichever does better in a tenth of the run: {choice.reason}{hard}"
-    return f"{plan.start_name}{hard}" if choice.decided_by == "given" else f"{plan.start_name}: {choice.reason}{hard}"
+    return f"{plan.start_name}{hard}" if choice.decided_by == GIVEN else f"{plan.start_name}: {choice.reason}{hard}"
 
 
 def _misfit(plan: Plan) -> str:

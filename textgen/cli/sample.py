@@ -285,7 +285,12 @@ def _generate(
     if has_state and (not is_single or search):
         raise ConfigError("A state belongs to one text: give one prompt, and leave out num, best_of and num_beams.")
     ngrams_to_print = generator.ngrams if arguments.novelty else None
-    printer = Printer(saved, ngrams_to_print, arguments.as_json, arguments.show_probabilities)
+    printer = Printer(
+        saved,
+        ngrams_to_print,
+        as_json=arguments.as_json,
+        show_probabilities=arguments.show_probabilities,
+    )
     if search:
         printer.print_all(_found(generator, requests, search, arguments.num))
     elif has_state or (is_single and not arguments.as_json):
@@ -361,7 +366,7 @@ def _infill(arguments: Arguments, saved: ModelFolder, requests: list[Request], s
     if unfit := unfit or _first_flag(arguments, "batch_size", *NEEDS_NUMPY, *STATES, "exact"):
         raise click.UsageError(f"{unfit} cannot be used when writing towards an ending.")
     check_runtime(arguments.runtime, ["Writing towards an ending"])
-    printer = Printer(saved, None, arguments.as_json, False)
+    printer = Printer(saved, as_json=arguments.as_json)
     printer.print_infills(_infills(saved, requests, arguments.suffix or "", arguments.num, arguments.best_of))
 
 

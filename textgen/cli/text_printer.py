@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import KW_ONLY, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from textgen.cli import output
@@ -37,9 +37,10 @@ class Printer:
     """
 
     saved: ModelFolder
-    ngrams: NgramIndex | None
-    as_json: bool
-    show_probabilities: bool
+    ngrams: NgramIndex | None = None
+    _: KW_ONLY
+    as_json: bool = False
+    show_probabilities: bool = False
 
     def print_all(self, results: Iterable[Generation]) -> None:
         """Prints each text as soon as it is finished."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from statistics import median
 
@@ -50,6 +50,7 @@ class Part:
     """
 
     text: str
+    _: KW_ONLY
     ends_document: bool
     label: str | None = None
     is_cut: bool = False
@@ -95,10 +96,10 @@ def whole_document(texts: Iterable[str], ends_document: bool = True, label: str 
     last = ""
     for text in _cut(texts):
         if last:
-            yield Part(last, False, label)
+            yield Part(last, ends_document=False, label=label)
         last = text
     if last:
-        yield Part(last, ends_document, label)
+        yield Part(last, ends_document=ends_document, label=label)
 
 
 def _line_pieces(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
@@ -143,7 +144,7 @@ def line_documents(texts: Iterable[str]) -> Iterator[Part]:
     inside = False  # inside a line that is too long for one part
     for text, ends_line in _line_pieces(texts):
         if inside or not ends_line or (text and not text.isspace()):
-            yield Part(text, ends_line)
+            yield Part(text, ends_document=ends_line)
         inside = not ends_line
 
 
@@ -155,20 +156,20 @@ def block_documents(texts: Iterable[str]) -> Iterator[Part]:
     for text, ends_line in _line_pieces(texts):
         if not inside and ends_line and (not text or text.isspace()):
             if held:
-                yield Part("".join(held), True)
+                yield Part("".join(held), ends_document=True)
             held, size = [], 0
             continue
         if held and not inside:
             held.append("\n")
             size += 1
         if held and size + len(text) >= PART_CHARS:  # not >, so that the next newline fits
-            yield Part("".join(held), False)
+            yield Part("".join(held), ends_document=False)
             held, size = [], 0
         held.append(text)
         size += len(text)
         inside = not ends_line
     if held:
-        yield Part("".join(held), True)
+        yield Part("".join(held), ends_document=True)
 
 
 def separated_documents(texts: Iterable[str], separator: str) -> Iterator[Part]:
@@ -188,12 +189,12 @@ def separated_documents(texts: Iterable[str], separator: str) -> Iterator[Part]:
         held += piece if begun or held else piece.lstrip("\n")
         while len(held) > PART_CHARS:  # cut as other documents are, with something left for the last part
             end = _place_to_cut(held, 1, PART_CHARS)
-            yield Part(held[:end], False)
+            yield Part(held[:end], ends_document=False)
             begun, held = True, held[end:]
         if ends:
             last = held.rstrip("\n")
             if begun or (last and not last.isspace()):
-                yield Part(last or held, True)
+                yield Part(last or held, ends_document=True)
             begun, held = False, ""
 
 

@@ -367,7 +367,7 @@ class Source:
         self._note_conversion(left_out)
         label = self.folder_label
         for part in self._plain_parts(mode):
-            yield Part(part.text, part.ends_document, label) if label else part
+            yield Part(part.text, ends_document=part.ends_document, label=label) if label else part
 
     def lines(self, left_out: LeftOut) -> Iterator[tuple[int, str]]:
         """Iterates over the lines that are not blank, or the texts of the records of a table or of JSON.

@@ -113,11 +113,11 @@ def parts_of(stream: TokenStream, tokenizer: Tokenizer) -> Iterator[Part]:
         ids, first = stream.read(start, min(start + READ, len(stream))), 0
         for end in np.flatnonzero(ids == tokenizer.eos_id).tolist():
             own, label = _without_label(ids[first:end], label, tokenizer)
-            yield Part(decoder.feed(own) + decoder.flush(), True, label)
+            yield Part(decoder.feed(own) + decoder.flush(), ends_document=True, label=label)
             first, label = end + 1, None
         own, label = _without_label(ids[first:], label, tokenizer)
         if text := decoder.feed(own):
-            yield Part(text, False, label)
+            yield Part(text, ends_document=False, label=label)
 
 
 def _without_label(ids: np.ndarray, label: str | None, tokenizer: Tokenizer) -> tuple[list[int], str | None]:

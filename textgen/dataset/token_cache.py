@@ -14,7 +14,7 @@ from textgen.dataset.config import SplitConfig
 from textgen.dataset.split import hold_out
 from textgen.dataset.token_files import SUMMARY, problem_of, read_description
 from textgen.dataset.token_stream import TokenStream
-from textgen.dataset.token_writer import Progress, encode_parts
+from textgen.dataset.token_writer import encode_parts
 from textgen.errors import CorpusError
 from textgen.storage.cache_eviction import TOKENS, evict, limit_bytes
 from textgen.storage.cache_folder import cache_folder, filling_cache
@@ -68,7 +68,6 @@ def encode_and_split(
     split: Corpus | SplitConfig = SplitConfig(),  # noqa: B008 - immutable
     *,
     cache: Path | None = None,
-    progress: Progress | None = None,
     say: Say = silent,
 ) -> TokenData:
     """Encodes a corpus and holds out a part of it, or takes the result from the cache.
@@ -78,7 +77,6 @@ def encode_and_split(
         tokenizer: Vocabulary.
         split: Held-out text, or the fraction of the corpus to hold out and the seed of the choice.
         cache: Cache folder; the user's if None.
-        progress: Called with the number of characters encoded since the last call.
         say: Called with a line of text if the cache folder is not the usual one, or if many held-out documents occur in
             the training text, too.
 
@@ -100,7 +98,7 @@ def encode_and_split(
 
         parts = _split_parts(corpus, split, tokenizer)
         with filling_cache():
-            encode_parts(parts, tokenizer, folder, progress, facts, unless=is_there_by_now)
+            encode_parts(parts, tokenizer, folder, facts, unless=is_there_by_now)
         data = found[0] if found else TokenData(TokenStream(folder, "train"), TokenStream(folder, "valid"))
         evict(shelf, limit)
     data.require_text()
@@ -127,7 +125,7 @@ def encode_corpus(corpus: Corpus, tokenizer: Tokenizer, folder: Path, label: str
     tokenizer.opening(label)  # raises if there is no such label
     parts = corpus.parts()
     if label is not None:
-        parts = (Part(part.text, part.ends_document, label) for part in parts)
+        parts = (Part(part.text, ends_document=part.ends_document, label=label) for part in parts)
     encode_parts((("valid", part) for part in parts), tokenizer, folder)
     return TokenStream(folder, "valid")
 

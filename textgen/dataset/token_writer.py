@@ -24,7 +24,6 @@ from textgen.tokenizer.tokenizer import Tokenizer
 ENCODE_CHARACTERS = 1 << 20  # characters in a batch; a core encodes one at a time
 SENTENCE_ENDS = tuple(mark.encode() for mark in ".!?…。！？")
 
-Progress = Callable[[int], None]  # called with the characters encoded since the last call
 Encode = Callable[[Iterable[Sequence[str]]], Iterator[list[np.ndarray]]]
 
 
@@ -155,7 +154,6 @@ def encode_parts(
     parts: Iterable[tuple[str, Part]],
     tokenizer: Tokenizer,
     folder: Path,
-    progress: Progress | None = None,
     facts: Mapping[str, str] | None = None,
     encode: Encode | None = None,
     unless: Callable[[], bool] = lambda: False,
@@ -166,7 +164,6 @@ def encode_parts(
         parts: The name of a split, "train" or "valid", and a part that belongs to it.
         tokenizer: Vocabulary.
         folder: Folder to create. It appears when it is complete.
-        progress: Called with the number of characters encoded since the last call.
         facts: Further values for tokens.json.
         encode: Turns batches of texts into the ids of each text; by default the likeliest segmentation, on all cores.
         unless: Called once all is written; if it returns True, what was written is dropped.
@@ -189,8 +186,6 @@ def encode_parts(
                 for split, writer in writers.items():
                     chosen = [number for number, (name, _) in enumerate(batch) if name == split]
                     writer.write([batch[number][1] for number in chosen], [encoded[number] for number in chosen])
-            if progress:
-                progress(sum(len(part.text) for _, part in batch))
         first_label = tokenizer.first_label if tokenizer.labels else None
         with writing(folder):
             summary = {split: asdict(writer.finish()) for split, writer in writers.items()}

@@ -58,7 +58,7 @@ class Written:
     high: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Inspection:
     """What was seen.
 
@@ -155,7 +155,7 @@ def inspect_model(
     properties = properties_of(text, tracks)
     say(f"Reading {counted(len(text.ids), 'token')} ...")
     reading = reader.read(text.ids[None])
-    predicting = _beside(lambda: reader.predictions(reading.features[0, :-1], text.ids[1:]))
+    predicting = _in_thread(lambda: reader.predictions(reading.features[0, :-1], text.ids[1:]))
     say("Looking for cells ...")
     findings = find_cells(
         all_cells(reading, reader.memory), properties, text.ids, reader.config.hidden_units, config.seed
@@ -167,18 +167,30 @@ def inspect_model(
     say("Clamping these cells, and measuring memory and gradients ...")
     is_scored = text.is_scored
     nats = np.where(is_scored, predictions.surprisal * np.log(2), np.nan)
-    measuring = _beside(
+    measuring = _in_thread(
         lambda: (context_loss(reader, reading, nats, config.seed), gradient_flow(reader, reading, is_scored))
     )
     interventions = intervene(reader, reading, changed, of_cells, is_scored, config.seed)
     written = _written(saved, reader, interventions, label, config.seed) if direction == "forward" else []
+    context, flow = measuring.result()
     return Inspection(
-        saved, reader, text, reading, predictions, properties, findings, interventions, written, shown, lives,
-        *measuring.result(),
-        untrained_flows(reader.config),
-        lenses(reader, reading, is_scored),
-        neighbours(reader.weights, text.ids, range(saved.tokenizer.eos_id + 1, saved.tokenizer.first_label)),
-    )  # fmt: skip
+        saved=saved,
+        reader=reader,
+        text=text,
+        reading=reading,
+        predictions=predictions,
+        properties=properties,
+        findings=findings,
+        interventions=interventions,
+        written=written,
+        shown=shown,
+        half_lives=lives,
+        context=context,
+        flow=flow,
+        untrained=untrained_flows(reader.config),
+        lenses=lenses(reader, reading, is_scored),
+        neighbours=neighbours(reader.weights, text.ids, range(saved.tokenizer.eos_id + 1, saved.tokenizer.first_label)),
+    )
 
 
 def cell_names(inspection: Inspection) -> dict[tuple[int, int], list[str]]:
@@ -214,7 +226,7 @@ def _cell(text: str, config: ModelConfig) -> Place:
     return place
 
 
-def _beside(work: Callable[[], Value]) -> Future[Value]:
+def _in_thread(work: Callable[[], Value]) -> Future[Value]:
     """Runs a function on another core: NumPy lets other threads go on during a matrix product.
 
     The thread ends with the program, so that Ctrl-C does not wait for it.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from functools import partial
 from itertools import pairwise
@@ -61,14 +61,15 @@ class Rule:
     """How a property follows from a document.
 
     Attributes:
-        is_count: Whether it is a number; otherwise it is there or not.
         forward: A document -> the property after 0, 1, 2, ... characters.
         backward: What becomes of it where the text is read from its end.
+        is_count: Whether it is a number; otherwise it is there or not.
     """
 
-    is_count: bool
     forward: Callable[[str], Values]
     backward: Backward = Backward.SAME
+    _: KW_ONLY
+    is_count: bool = False
 
     def values(self, document: str, direction: str) -> Values:
         """The property at each place of a document, for a network that has read up to there in a direction."""
@@ -93,7 +94,7 @@ def properties_of(text: Text, tracks: Mapping[str, re.Pattern[str]] | None = Non
     found: list[Property] = []
     is_chinese = sum(map(len, HAN.findall(text.text))) > MIN_HAN * max(1, len(text.text))
     rules = {**RULES, **(CHINESE if is_chinese else {})}
-    rules |= {name: Rule(False, partial(_inside, pattern), Backward.NEWEST) for name, pattern in (tracks or {}).items()}
+    rules |= {name: Rule(partial(_inside, pattern), Backward.NEWEST) for name, pattern in (tracks or {}).items()}
     edges = [*text.documents, len(text.text)]
     documents = [text.text[start:end] for start, end in pairwise(edges)]
     number, place = text.document, text.read_to - np.array(text.documents)[text.document]
@@ -230,25 +231,25 @@ def _couplet(document: str) -> Values:
 
 
 RULES = {
-    "inside quotes": Rule(False, _quotes),
-    "inside brackets": Rule(False, lambda document: _brackets(document) > 0),
-    "bracket depth": Rule(True, _brackets),
-    "digit": Rule(False, _last(str.isdigit), Backward.NEWEST),
-    "inside a word": Rule(False, _last(_is_word), Backward.NEWEST),
-    "capital letter": Rule(False, _last(str.isupper), Backward.NEWEST),
-    "inside a URL": Rule(False, partial(_inside, URL), Backward.NEWEST),
-    "column": Rule(True, lambda document: _since(document, "\n"), Backward.MIRRORED),
-    "since a blank line": Rule(True, lambda document: _since(document, "\n\n"), Backward.MIRRORED),
-    "first line of a block": Rule(False, _first_line, Backward.UNKNOWN),
-    "title line": Rule(False, _title, Backward.UNKNOWN),
-    "document position": Rule(True, lambda document: np.arange(len(document) + 1), Backward.MIRRORED),
+    "inside quotes": Rule(_quotes),
+    "inside brackets": Rule(lambda document: _brackets(document) > 0),
+    "bracket depth": Rule(_brackets, is_count=True),
+    "digit": Rule(_last(str.isdigit), Backward.NEWEST),
+    "inside a word": Rule(_last(_is_word), Backward.NEWEST),
+    "capital letter": Rule(_last(str.isupper), Backward.NEWEST),
+    "inside a URL": Rule(partial(_inside, URL), Backward.NEWEST),
+    "column": Rule(lambda document: _since(document, "\n"), Backward.MIRRORED, is_count=True),
+    "since a blank line": Rule(lambda document: _since(document, "\n\n"), Backward.MIRRORED, is_count=True),
+    "first line of a block": Rule(_first_line, Backward.UNKNOWN),
+    "title line": Rule(_title, Backward.UNKNOWN),
+    "document position": Rule(lambda document: np.arange(len(document) + 1), Backward.MIRRORED, is_count=True),
 }
 CHINESE = {
     "place in the half-line": Rule(
-        True,
         lambda document: _since(document, tuple(VERSE_STOPS + VERSE_COMMAS + "\n"), _is_han),
         Backward.MIRRORED,
+        is_count=True,
     ),
-    "second half of a couplet": Rule(False, _second_half),
-    "couplet number": Rule(True, _couplet, Backward.MIRRORED),
+    "second half of a couplet": Rule(_second_half),
+    "couplet number": Rule(_couplet, Backward.MIRRORED, is_count=True),
 }

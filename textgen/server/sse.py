@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import traceback
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 
 from starlette.types import Message, Receive, Scope, Send
@@ -42,7 +42,6 @@ class EventStream:
         self,
         events: AsyncGenerator[bytes, None],
         idle_time: float,
-        headers: Mapping[str, str] | None = None,
         ping_seconds: float = PING_SECONDS,
     ) -> None:
         """Makes a response.
@@ -50,12 +49,10 @@ class EventStream:
         Args:
             events: The events. The generator is closed at the end, however that comes.
             idle_time: Seconds that a client may take to read an event.
-            headers: More headers.
             ping_seconds: Seconds without an event after which a comment is sent.
         """
         self._events = events
         self._idle_time = idle_time
-        self._headers = HEADERS | dict(headers or {})
         self._ping_seconds = ping_seconds
         self._transport: asyncio.Transport | None = None
         self._sent = 0.0  # when something was sent last, on the clock of the event loop
@@ -81,7 +78,7 @@ class EventStream:
             if first.done() and (error := first.exception()) and not isinstance(error, StopAsyncIteration):
                 await as_api_error(_logged(error)).response()(scope, receive, send)
                 return
-            raw = [(name.lower().encode(), value.encode()) for name, value in self._headers.items()]
+            raw = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
             await self._send(send, {"type": "http.response.start", "status": 200, "headers": raw})
             await self._send_events(first, send)
             await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})

@@ -25,7 +25,7 @@ from textgen.storage.files import TEMPORARY, writing
 from textgen.storage.folders import MANIFEST, replace_folder
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.planning.plan import RACE_VALIDATIONS, Plan
-from textgen.training.planning.start_choice import NONE
+from textgen.training.planning.start_choice import NONE, RACE
 from textgen.training.run_setup import RunOptions, RunSetup
 from textgen.wording import Say
 
@@ -135,7 +135,7 @@ def _with_decision(record: dict[str, Any], plan: Plan, scores: Mapping[str, floa
         plan.choice,
         name=plan.sources.start.name if plan.sources.start else None,
         reason=f"bits per byte after a tenth of the run: {compared}",
-        decided_by="race",
+        decided_by=RACE,
         is_open=False,
         bits_per_byte=scores,
     )

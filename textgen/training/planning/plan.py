@@ -49,7 +49,7 @@ from textgen.training.planning.checks import (
 from textgen.training.planning.estimates import Estimates, run_seconds, training_seconds
 from textgen.training.planning.inputs import Hardware, Sources
 from textgen.training.planning.network import plan_dropout, plan_model, recurrent_weights, same_model
-from textgen.training.planning.start_choice import NONE, StartChoice, choose_start, given_fit
+from textgen.training.planning.start_choice import GIVEN, NONE, StartChoice, choose_start, given_fit
 from textgen.training.planning.training import plan_sampling, plan_training
 from textgen.training.planning.validations import plan_patience
 from textgen.training.planning.vocabulary import (
@@ -160,7 +160,7 @@ def make_plan(
     if sources.start or not sources.may_choose_base:
         name = sources.start.name if sources.start else None
         taken = None if isinstance(corpus, PreparedCorpus) else given_fit(corpus, given_tokenizer(given, sources))
-        choice = StartChoice(name, "given", "given", taken)
+        choice = StartChoice(name, "given", decided_by=GIVEN, fit=taken)
         return _plan(corpus, given, preset, sources, hardware, choice)
     return _plan_by_rule(corpus, given, preset, sources, hardware)
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +38,7 @@ from textgen.tokenizer.vocabulary import train_tokenizer
 from textgen.training.config import INITIAL
 from textgen.wording import percent
 
+GIVEN, RULE, RACE = "given", "rule", "race"  # what decides the start; training.json holds these words
 NONE = "none"  # stands for random weights where the name of a model is expected
 REGULARIZERS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")  # may differ from those of the start
 
@@ -88,7 +89,7 @@ class StartChoice:
     Attributes:
         name: Name of the base, or of a model of the user; None for random weights.
         reason: Why, in a phrase.
-        decided_by: "given" by the user, "rule", or "race".
+        decided_by: `GIVEN` by the user, `RULE` or `RACE`.
         fit: How the vocabulary of the base, or one that is given, suits the text, if that was looked at.
         is_open: Whether a race is still to decide; `name` is then the likelier winner.
         bits_per_byte: Held-out scores of a race, by the name of what each run started from, a base or "none".
@@ -98,7 +99,8 @@ class StartChoice:
 
     name: str | None
     reason: str
-    decided_by: str = "rule"
+    _: KW_ONLY
+    decided_by: str = RULE
     fit: Fit | None = None
     is_open: bool = False
     bits_per_byte: Mapping[str, float] = field(default_factory=dict)
@@ -150,10 +152,10 @@ def choose_start(
     fit = measure_fit(corpus.sample, base.tokenizer, TokenizerConfig(tokenizer=own))
     suits, are_bytes_known = fit.suits, fit.unknown_byte_fraction <= SUITABLE_UP_TO.unknown_byte_fraction
     if suits is None and are_bytes_known and corpus.size <= SHORT_TEXT:
-        return StartChoice(name, f"{fit}; a short text", "rule", fit), base
+        return StartChoice(name, f"{fit}; a short text", fit=fit), base
     if suits is None:
-        return StartChoice(name if fit.is_probable else None, str(fit), "rule", fit, True), base
-    return StartChoice(name if suits else None, str(fit) if suits else f"{name} has {fit}", "rule", fit), base
+        return StartChoice(name if fit.is_probable else None, str(fit), fit=fit, is_open=True), base
+    return StartChoice(name if suits else None, str(fit) if suits else f"{name} has {fit}", fit=fit), base
 
 
 def measure_fit(texts: Iterable[str], base: Tokenizer, config: TokenizerConfig) -> Fit:
