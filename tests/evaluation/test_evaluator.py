@@ -319,12 +319,12 @@ def test_two_models_score_the_mean_of_their_probabilities(model: LanguageModel, 
         logits, _, _ = reference.forward(weights, np.roll(ids, 1)[None], reference.initial_state(weights, 1))
         p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
         probabilities.append(p[0, np.arange(len(ids)), ids])
-    nats, tokens = Evaluator(model, beside=[other_model(model)]).nats(stream)
+    nats, tokens = Evaluator(model, ensemble=[other_model(model)]).nats(stream)
     assert nats / tokens == pytest.approx(-np.log(np.mean(probabilities, axis=0)).mean(), abs=1e-5)
 
 
 def test_a_model_beside_itself_is_itself(model: LanguageModel, stream: TokenStream) -> None:
-    both, _ = Evaluator(model, CacheConfig(), beside=[model]).nats(stream)
+    both, _ = Evaluator(model, CacheConfig(), ensemble=[model]).nats(stream)
     alone, _ = Evaluator(model, CacheConfig()).nats(stream)
     assert both == pytest.approx(alone, rel=1e-9)
 
@@ -333,8 +333,8 @@ def test_a_model_beside_itself_is_itself(model: LanguageModel, stream: TokenStre
 def test_each_of_two_models_learns_and_forgets(model: LanguageModel, stream: TokenStream) -> None:
     models = [model, other_model(model)]
     before = [each.weights_as_arrays() for each in models]
-    frozen, _ = Evaluator(models[0], beside=models[1:]).nats(stream)
-    learned, _ = Evaluator(models[0], dynamic=DYNAMIC, beside=models[1:]).nats(stream)
+    frozen, _ = Evaluator(models[0], ensemble=models[1:]).nats(stream)
+    learned, _ = Evaluator(models[0], dynamic=DYNAMIC, ensemble=models[1:]).nats(stream)
     assert learned < 0.8 * frozen
     for each, arrays in zip(models, before, strict=True):
         for name, array in each.weights_as_arrays().items():

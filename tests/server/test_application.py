@@ -479,7 +479,7 @@ def test_the_tokens_before_and_after_a_gap_are_counted_in_a_thread_where_they_ma
     with monkeypatch.context() as patch:
         patch.setattr(both_ways.resources, "config", replace(both_ways.resources.config, max_prompt=tokens))
         assert both_ways.complete(**asked)["usage"]["prompt_tokens"] == tokens
-        assert threads == {"asyncio", "textgen-aside"}
+        assert threads == {"asyncio", "textgen-worker"}
         patch.setattr(both_ways.resources, "config", replace(both_ways.resources.config, max_prompt=tokens - 1))
         error = both_ways.error("/v1/completions", asked)[1]
         assert error["code"] == "context_length_exceeded"

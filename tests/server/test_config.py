@@ -113,7 +113,7 @@ def test_work_that_is_not_writing_waits_up_to_the_limit_of_the_queue(max_queue: 
 
     async def fill(resources: Resources) -> list[Any]:
         working = [
-            asyncio.create_task(resources.aside(lambda is_wanted: gate.wait(PATIENCE)))
+            asyncio.create_task(resources.in_worker(lambda is_wanted: gate.wait(PATIENCE)))
             for _ in range(max(1, max_queue) + 1)
         ]
         await asyncio.sleep(0)  # all have begun: the last is refused already

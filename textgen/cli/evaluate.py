@@ -171,11 +171,11 @@ def _scores(
     """All scores by name, with those that show the effect of adaptation and attention."""
     from textgen.evaluation.evaluator import Evaluator, nats_without_attention
 
-    network, *beside = networks
-    scores = Evaluator(network, cache, dynamic, beside).scores(stream).to_dict()
+    network, *ensemble = networks
+    scores = Evaluator(network, cache, dynamic, ensemble).scores(stream).to_dict()
     if cache or dynamic:
-        scores[AS_SAVED] = Evaluator(network, beside=beside, in_one_row=True).scores(stream).nats_per_token
-    elif network.config.attention and not beside:
+        scores[AS_SAVED] = Evaluator(network, ensemble=ensemble, in_one_row=True).scores(stream).nats_per_token
+    elif network.config.attention and not ensemble:
         scores["nats_per_token_without_attention"] = nats_without_attention(network, stream)
     return scores
 

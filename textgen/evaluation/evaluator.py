@@ -46,7 +46,7 @@ class Evaluator:
         model: LanguageModel,
         neural_cache: CacheConfig | None = None,
         dynamic: DynamicConfig | None = None,
-        beside: Sequence[LanguageModel] = (),
+        ensemble: Sequence[LanguageModel] = (),
         *,
         in_one_row: bool = False,
     ) -> None:
@@ -58,7 +58,7 @@ class Evaluator:
             model: The network.
             neural_cache: Settings of a neural cache.
             dynamic: Settings of dynamic evaluation.
-            beside: Networks with the same vocabulary. The probability of a token is then the mean over all networks,
+            ensemble: More networks with the same vocabulary. The probability of a token is then the mean over all networks,
                 each with a neural cache and weights of its own.
             in_one_row: Read a stream as one row without them, too, to compare the scores.
 
@@ -66,11 +66,11 @@ class Evaluator:
             ConfigError: Any of these is combined with a network of both directions. Score its forward part,
                 `ModelFolder.network("forward")`.
         """
-        if (neural_cache or dynamic or beside) and model.config.direction == "both":
+        if (neural_cache or dynamic or ensemble) and model.config.direction == "both":
             raise ConfigError(
                 "A cache, dynamic evaluation and averages of models need a model of one direction, not of both."
             )
-        self._models = [model, *beside]
+        self._models = [model, *ensemble]
         self._neural_cache = NeuralCache(neural_cache) if neural_cache else None
         self._learners = [Learner(each, dynamic) for each in self._models if dynamic]
         self._losses: list[Losses] = [learner.read for learner in self._learners]

@@ -53,7 +53,7 @@ def export_onnx(model: ModelFolder, path: Path, attribution: Attribution = NO_AT
     config, weights = one_way(model.model_config, model.weights(), model.main_direction)
     if 4 * config.num_parameters > LARGEST:
         raise ConfigError(f"An ONNX file holds at most 2 GB, and {model.name} has {config.num_parameters:,} weights.")
-    attached, beside = attachments(model, attribution), path.with_suffix(".tokenizer.model")
+    attached, tokenizer_path = attachments(model, attribution), path.with_suffix(".tokenizer.model")
     if MODEL_FILE in attached and is_stream(path):
         raise ConfigError(f"{path} takes one file, and the tokenizer of {model.name} would be a second: name a file.")
     graph = step_graph(config, weights, time_axis=True)
@@ -67,11 +67,11 @@ def export_onnx(model: ModelFolder, path: Path, attribution: Attribution = NO_AT
     check_logits(model, lambda ids: run(data, names, ids), str(path), steps=STEPS)
     files = {path: data}
     if MODEL_FILE in attached:
-        files = {beside: attached[MODEL_FILE], **files}
+        files = {tokenizer_path: attached[MODEL_FILE], **files}
     write_files(files)
-    if beside not in files:  # it would be taken for this model's
-        with writing(beside):
-            beside.unlink(missing_ok=True)
+    if tokenizer_path not in files:  # it would be taken for this model's
+        with writing(tokenizer_path):
+            tokenizer_path.unlink(missing_ok=True)
     written = " and ".join(map(str, reversed(files)))
     told = f"Wrote {written}: input_ids, {', '.join(names)} -> logits, and the state as present."
     return told + direction_note(model)

@@ -171,10 +171,10 @@ def _save(network: LanguageModel, functions: Functions, files: dict[str, bytes],
 
     module = tf.Module()
     module.weights = {name: weight.value for name, weight in network.named_weights().items()}
-    with temporary_folder() as beside:
+    with temporary_folder() as assets:
         for name, data in files.items():
-            write_own_file(beside / name, data)
-        module.attached = {name: tf.saved_model.Asset(str(beside / name)) for name in files}
+            write_own_file(assets / name, data)
+        module.attached = {name: tf.saved_model.Asset(str(assets / name)) for name in files}
         save_module(module, functions, folder, path)
 
 

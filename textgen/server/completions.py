@@ -79,7 +79,7 @@ async def stream(plan: AnswerPlan, resources: Resources) -> AsyncGenerator[bytes
                 if added is not None:
                     yield event_of(added)
                 if choice.stop_reason and plan.request.return_state and token is not None:
-                    writing.beside(choice, partial(_keep_state, plan, choice, resources))
+                    writing.start_task(choice, partial(_keep_state, plan, choice, resources))
                 elif choice.stop_reason:
                     yield event_of(chunks.last())
             if not plan.writes:
@@ -107,7 +107,7 @@ async def _score_prompts(plan: AnswerPlan, resources: Resources) -> None:
         await resources.models.prepare(plan.model, "network")
     rows = {choice.prompt: choice.job.row for choice in plan.choices}
     for prompt, row in sorted(rows.items()):
-        plan.echoes.append(await resources.aside(partial(_echo, plan, row, plan.leads[prompt], number)))
+        plan.echoes.append(await resources.in_worker(partial(_echo, plan, row, plan.leads[prompt], number)))
 
 
 def _echo(plan: AnswerPlan, row: TextRow, lead: Sequence[int], number: int, wanted: Callable[[], bool]) -> Echo:

@@ -17,7 +17,7 @@ from textgen.generation.generator import Generator
 from textgen.generation.text_state import TextState, state_bytes
 from textgen.server.completions import described, read_state
 from textgen.server.failures import ApiError, encode, naming, no_model
-from textgen.server.planning import apart_if_long, check_kept
+from textgen.server.planning import in_thread_if_long, check_kept
 from textgen.server.requests import (
     MOST_CLAMPS,
     DetokenizeRequest,
@@ -78,7 +78,7 @@ async def embed(body: bytes, resources: Resources) -> Response:
     if len(inputs) > resources.config.max_choices * 32:
         raise ApiError(400, f"input may have {counted(resources.config.max_choices * 32, 'text')}.", param="input")
     with model.in_use():
-        texts, read = await apart_if_long(sum(map(len, inputs)), _texts_and_tokens, inputs, model)
+        texts, read = await in_thread_if_long(sum(map(len, inputs)), _texts_and_tokens, inputs, model)
     if sum(map(len, read)) > resources.config.max_prompt:
         raise ApiError(
             400, f"input may have {counted(resources.config.max_prompt, 'token')} on this server.", param="input",
@@ -86,7 +86,7 @@ async def embed(body: bytes, resources: Resources) -> Response:
         )  # fmt: skip
     with model.in_use():
         await resources.models.prepare(model, "embedder")
-        vectors: list[np.ndarray] = await resources.aside(partial(_vectors, model, texts))
+        vectors: list[np.ndarray] = await resources.in_worker(partial(_vectors, model, texts))
     if request.dimensions is not None and request.dimensions != vectors[0].size:
         raise ApiError(400, f"dimensions must be {vectors[0].size} with this model.", param="dimensions")
     data = [
@@ -226,7 +226,7 @@ async def tokenize(body: bytes, resources: Resources) -> Response:
     prompt = request.prompt
     is_end = prompt == tokenizer.piece(tokenizer.eos_id)
     with model.in_use():
-        ids = [tokenizer.eos_id] if is_end else await apart_if_long(len(prompt), tokenizer.encode, prompt)
+        ids = [tokenizer.eos_id] if is_end else await in_thread_if_long(len(prompt), tokenizer.encode, prompt)
     return answer({"tokens": ids, "count": len(ids), "token_strs": [model.token_texts[id] for id in ids]})
 
 

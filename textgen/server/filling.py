@@ -12,6 +12,8 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.infilling import GAP_TOKENS, Infill, num_drafts
 from textgen.generation.request import later_seed
 from textgen.server.failures import ApiError
+from textgen.server.planning import ID_BYTES, in_thread_if_long, check_length, head_of
+from textgen.server.requests import CompletionRequest, checked_count, clamps_of, first_text, sampling_config
 from textgen.server.planning import ID_BYTES, apart_if_long, check_length, head_of
 from textgen.server.requests import (
     CompletionRequest,
@@ -54,7 +56,7 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
     seconds, config = config.max_seconds, replace(config, max_seconds=None)  # of all drafts together
     prompt, suffix = prompts[0], request.suffix or ""
     with model.in_use():
-        read = await apart_if_long(len(prompt) + len(suffix), _num_tokens, model.tokenizer, prompt, suffix)
+        read = await in_thread_if_long(len(prompt) + len(suffix), _num_tokens, model.tokenizer, prompt, suffix)
     check_length(read, resources)
     drafts = num_drafts(prompt, number, drawn)
     _check_drafts(config.max_tokens * drafts, resources)
@@ -65,7 +67,7 @@ async def fill(request: CompletionRequest, values: dict[str, Any], resources: Re
     else:
         with model.in_use():
             await resources.models.prepare(model, "infiller")
-            infills = await resources.aside(
+            infills = await resources.in_worker(
                 lambda wanted: model.infiller.infill(
                     prompt, suffix, config, number, drawn, seconds=seconds, wanted=wanted
                 )

@@ -162,7 +162,7 @@ class ModelHost:
         folder = model.saved.folder
         try:
             with model.in_use():
-                made = await self._aside(model.name, make)
+                made = await self._in_loader(model.name, make)
         except SavedModelError as error:
             if isinstance(error, ModelChanged):
                 self._outdate(model)
@@ -218,7 +218,7 @@ class ModelHost:
 
     async def _load(self, name: str, place: str) -> ServedModel:
         try:
-            saved, generator, exact = await self._aside(
+            saved, generator, exact = await self._in_loader(
                 name, lambda: _read(place, self._models_dir, self._config, self._say)
             )
         except SavedModelError as error:
@@ -245,7 +245,7 @@ class ModelHost:
         reason = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name)
         return unavailable(f"The model {name!r} cannot be loaded: {reason}")
 
-    async def _aside(self, name: str, work: Callable[[], Result]) -> Result:
+    async def _in_loader(self, name: str, work: Callable[[], Result]) -> Result:
         """Does work on a model in the thread that loads.
 
         Raises:

@@ -239,7 +239,7 @@ async def _add_choices(
     work = number * (1 + (plan.logprobs or 0))
     _check_work(len(prompts) * config.max_tokens * work, "max_tokens", "max_tokens")
     track = bool(plan.request.return_state)
-    rows: list[TextRow] = await apart_if_long(sum(map(len, prompts)), _rows, plan, prompts, config, track)
+    rows: list[TextRow] = await in_thread_if_long(sum(map(len, prompts)), _rows, plan, prompts, config, track)
     read = sum(len(row.prompt_ids) for row in rows)
     check_length(read, resources)
     check_look_back(config, [len(row.start.ids) + len(row.prompt_ids) + config.max_tokens for row in rows] * number)
@@ -280,7 +280,7 @@ def _check_work(work: int, what: str, param: str) -> None:
         )  # fmt: skip
 
 
-async def apart_if_long(characters: int, function: Callable[..., Made], *arguments: Any) -> Made:
+async def in_thread_if_long(characters: int, function: Callable[..., Made], *arguments: Any) -> Made:
     """Calls a function that reads this many characters, in another thread if other requests would have to wait."""
     if characters > LONG_PROMPT:
         return await asyncio.to_thread(function, *arguments)

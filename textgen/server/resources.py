@@ -43,10 +43,10 @@ class Resources:
         self.metrics = Metrics(lambda: self.models.in_memory)
         self.is_draining = False
         self.is_closing = False
-        self._aside = ThreadPoolExecutor(1, "textgen-aside")
+        self._worker = ThreadPoolExecutor(1, "textgen-worker")
         self._waiting = 0
 
-    async def aside(self, work: Callable[[Callable[[], bool]], Result]) -> Result:
+    async def in_worker(self, work: Callable[[Callable[[], bool]], Result]) -> Result:
         """Does work in a thread of its own, one piece after another.
 
         Args:
@@ -61,7 +61,7 @@ class Resources:
         self._waiting += 1
         try:
             result = await asyncio.get_running_loop().run_in_executor(
-                self._aside, lambda: work(lambda: is_wanted and not self.is_closing)
+                self._worker, lambda: work(lambda: is_wanted and not self.is_closing)
             )
         finally:
             is_wanted = False
@@ -78,5 +78,5 @@ class Resources:
     def close(self) -> None:
         """Ends all threads."""
         self.is_closing = True
-        self._aside.shutdown(wait=False, cancel_futures=True)
+        self._worker.shutdown(wait=False, cancel_futures=True)
         self.models.close()

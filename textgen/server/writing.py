@@ -65,7 +65,7 @@ class Writing:
         self._by_job: dict[Job, Choice] = {}
         self._began = time.perf_counter()
         self._open: set[Job] = set()
-        self._beside: dict[Job, asyncio.Task[None]] = {}  # work at the end of texts
+        self._tasks: dict[Job, asyncio.Task[None]] = {}  # work at the end of texts
         self._is_slow = False
 
     def listen(self, job: Job, event: Event) -> None:
@@ -89,9 +89,9 @@ class Writing:
         self._by_job |= dict(zip(jobs, choices, strict=True))
         self._open |= set(jobs)
 
-    def beside(self, choice: Choice, work: Callable[[], Awaitable[None]]) -> None:
+    def start_task(self, choice: Choice, work: Callable[[], Awaitable[None]]) -> None:
         """Begins work at the end of a text. The other texts go on meanwhile: see `__aiter__`."""
-        self._beside[choice.job] = asyncio.create_task(self._work(choice.job, work))
+        self._tasks[choice.job] = asyncio.create_task(self._work(choice.job, work))
 
     async def _work(self, job: Job, work: Callable[[], Awaitable[None]]) -> None:
         failure = None
@@ -110,14 +110,14 @@ class Writing:
             await self._next()
 
     async def __aiter__(self) -> AsyncIterator[tuple[Choice, Token | None]]:
-        """Yields tokens with their choices, until all texts have ended, and None where the work of `beside` has.
+        """Yields tokens with their choices, until all texts have ended, and None where the work of `start_task` has.
 
         Raises:
             Exception: What went wrong in the engine.
         """
         last: dict[Job, float] = {}
         name = self.model.name
-        while self._open or self._beside:
+        while self._open or self._tasks:
             job, token = await self._next()
             if token is None:
                 yield self._by_job[job], None
@@ -139,7 +139,7 @@ class Writing:
         if isinstance(event, Exception):
             raise event
         if event is None:
-            self._beside.pop(job, None)
+            self._tasks.pop(job, None)
         if event is None or event.stop_reason:
             self._open.discard(job)
         return job, event
@@ -158,6 +158,6 @@ class Writing:
         self._metrics.prefix_cache_hits.labels(name).inc(sum(choice.job.cached_tokens for choice in self.choices))
         self._metrics.generation_tokens.labels(name).inc(sum(len(choice.tokens) for choice in self.choices))
         self._metrics.whole.labels(name).observe(time.perf_counter() - self._began)
-        for task in self._beside.values():
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._beside.values(), return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
