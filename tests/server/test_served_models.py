@@ -27,7 +27,7 @@ from textgen.model.config import ModelConfig
 from textgen.saved_model import saved_model
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model, save_ngrams
-from textgen.server import completions, endpoints, filling, models, planning, served_model
+from textgen.server import completions, endpoints, infilling, models, planning, served_model
 from textgen.server.completions import answer, stream
 from textgen.server.config import ServerConfig
 from textgen.server.engine import Job
@@ -107,7 +107,7 @@ async def chat_by(prompt: Any, resources: Resources) -> Any:
 
 async def gap_by(prompt: Any, resources: Resources) -> Any:
     values: dict[str, Any] = {"prompt": prompt, "suffix": "。", "max_tokens": 1, "best_of": 1}
-    return json.dumps(await filling.fill(CompletionRequest(**values), values, resources))
+    return json.dumps(await infilling.infill(CompletionRequest(**values), values, resources))
 
 
 @pytest.mark.parametrize("ask", [state_by, vectors_by, completion_by, chat_by, gap_by])
@@ -363,9 +363,9 @@ async def embed_by(resources: Resources) -> None:
     await endpoints.embed(b'{"model": "a", "input": "The cat"}', resources)
 
 
-async def fill_by(resources: Resources) -> None:
+async def infill_by(resources: Resources) -> None:
     values: dict[str, Any] = {"model": "a", "prompt": "The", "suffix": "cat", "max_tokens": 2, "best_of": 1}
-    await filling.fill(CompletionRequest(**values), values, resources)
+    await infilling.infill(CompletionRequest(**values), values, resources)
 
 
 async def guard_by(resources: Resources) -> None:
@@ -373,7 +373,7 @@ async def guard_by(resources: Resources) -> None:
     await plan_completion(*request, "", resources)
 
 
-@pytest.mark.parametrize("work", [embed_by, fill_by, guard_by])
+@pytest.mark.parametrize("work", [embed_by, infill_by, guard_by])
 def test_room_is_made_for_further_parts_of_a_model(
     work: Callable[[Resources], Awaitable[None]], both_ways: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -444,7 +444,7 @@ def test_the_operator_is_told_why_a_network_is_not_computed_as_asked(
     assert said == ["In 8 bits tiny would write something else (much), so NumPy writes in float32."]
 
 
-@pytest.mark.parametrize("work", [(planning, "_rows"), (completions, "_echo"), (completions, "make_row")])
+@pytest.mark.parametrize("work", [(planning, "_planned_prompts"), (completions, "_echo"), (completions, "make_row")])
 def test_a_request_keeps_its_model_while_it_waits_for_other_work(
     work: tuple[object, str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

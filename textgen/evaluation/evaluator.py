@@ -58,8 +58,8 @@ class Evaluator:
             model: The network.
             neural_cache: Settings of a neural cache.
             dynamic: Settings of dynamic evaluation.
-            ensemble: More networks with the same vocabulary. The probability of a token is then the mean over all networks,
-                each with a neural cache and weights of its own.
+            ensemble: More networks with the same vocabulary. The probability of a token is then the mean over all
+                networks, each with a neural cache and weights of its own.
             in_one_row: Read a stream as one row without them, too, to compare the scores.
 
         Raises:

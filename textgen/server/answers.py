@@ -25,7 +25,7 @@ def whole(plan: AnswerPlan, choice: Choice, index: int) -> dict[str, Any]:
         body["state"] = choice.state
     if plan.is_chat:
         return body | {"message": {"role": "assistant", "content": choice.text, "refusal": None}}
-    return body | {"text": plan.prompts[choice.prompt] * plan.echo + choice.text}
+    return body | {"text": plan.prompts[choice.prompt].text * plan.echo + choice.text}
 
 
 class Chunks:
@@ -44,8 +44,9 @@ class Chunks:
             return [self._chunk(delta={"role": "assistant", "content": ""})]
         if not plan.echo:
             return []
-        prompt = self._choice.prompt
-        return [self._chunk(plan.prompts[prompt], plan.echoes[prompt].logprobs if plan.echoes else self.logprobs(()))]
+        place = self._choice.prompt
+        logprobs = plan.echoes[place].logprobs if plan.echoes else self.logprobs(())
+        return [self._chunk(plan.prompts[place].text, logprobs)]
 
     def of(self, token: Token) -> dict[str, Any] | None:
         """The chunk of a token; None if it adds nothing yet."""
@@ -83,7 +84,7 @@ class Chunks:
         if self._offsets is None and plan.echoes:
             self._offsets = plan.echoes[choice.prompt].offsets.fork()
         elif self._offsets is None:
-            prompt = plan.prompts[choice.prompt]
+            prompt = plan.prompts[choice.prompt].text
             before = len(prompt) - choice.job.row.healed
             line_start = not before or prompt[:before][-1:].isspace()
             self._offsets = Offsets(plan.model.tokenizer, before, line_start=line_start)

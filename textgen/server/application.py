@@ -23,7 +23,7 @@ from textgen.server import endpoints
 from textgen.server.access import ANYBODY, Access
 from textgen.server.completions import answer, stream
 from textgen.server.failures import ApiError, as_api_error, closing
-from textgen.server.filling import fill, fill_stream
+from textgen.server.infilling import infill, infill_stream
 from textgen.server.openapi import openapi
 from textgen.server.planning import plan_chat, plan_completion
 from textgen.server.requests import ChatRequest, CompletionRequest, parse
@@ -241,8 +241,8 @@ async def _complete(call: Call) -> ASGIApp:
     request, values = parse(call.body, CompletionRequest)
     if request.suffix:
         if request.stream:
-            return _streamed(call, fill_stream(request, values, call.resources))
-        return endpoints.answer(await fill(request, values, call.resources))
+            return _streamed(call, infill_stream(request, values, call.resources))
+        return endpoints.answer(await infill(request, values, call.resources))
     plan = await plan_completion(request, values, call.owner, call.resources)
     if request.stream:
         return _streamed(call, stream(plan, call.resources))

@@ -106,8 +106,8 @@ async def _score_prompts(plan: AnswerPlan, resources: Resources) -> None:
     if plan.model.scores_by_network(plan.generator):
         await resources.models.prepare(plan.model, "network")
     rows = {choice.prompt: choice.job.row for choice in plan.choices}
-    for prompt, row in sorted(rows.items()):
-        plan.echoes.append(await resources.in_worker(partial(_echo, plan, row, plan.leads[prompt], number)))
+    for place, row in sorted(rows.items()):
+        plan.echoes.append(await resources.in_worker(partial(_echo, plan, row, plan.prompts[place].lead, number)))
 
 
 def _echo(plan: AnswerPlan, row: TextRow, lead: Sequence[int], number: int, wanted: Callable[[], bool]) -> Echo:
@@ -131,11 +131,13 @@ async def _keep_state(plan: AnswerPlan, choice: Choice, resources: Resources) ->
 async def _read_anew(plan: AnswerPlan, choice: Choice, resources: Resources) -> TextState:
     """Reads a prompt and the text after it, however long the text has made it and however many texts wait."""
     written = choice.job
-    label = label_of(plan.generator, plan.leads[choice.prompt], written.row.config.label)
+    prompt = plan.prompts[choice.prompt]
+    label = label_of(plan.generator, prompt.lead, written.row.config.label)
     config = replace(written.row.config, seed=0, label=label)
-    before, prompt = plan.kept.state.ids if plan.kept else (), plan.given[choice.prompt]
-    ids = await asyncio.to_thread(written_ids, plan.model.tokenizer, before, prompt, choice.text)
-    row = await asyncio.to_thread(make_row, plan.generator, ids, config, plan.kept)
+    before = plan.kept.state.ids if plan.kept else ()
+    ids = await asyncio.to_thread(written_ids, plan.model.tokenizer, before, prompt.given, choice.text)
+    lead = lead_of(plan.generator, ids, plan.kept)
+    row = await asyncio.to_thread(make_row, plan.generator, ids, lead, config, plan.kept)
     job = Job(row, plan.generator, nobody, written.root, writes=False)
     job.row_by_row = written.row_by_row  # so that it finds what the prefix cache has of the prompt
     return await _read(plan.model, job, resources, first=plan.writes)
@@ -166,9 +168,9 @@ async def read_state(
             closing.
     """
     with model.in_use():
-        row = await asyncio.to_thread(make_row, generator, prompt, config, kept)
+        lead = lead_of(generator, prompt, kept)
+        row = await asyncio.to_thread(make_row, generator, prompt, lead, config, kept)
         check_length(len(row.prompt_ids), resources)
-        lead = [] if kept or isinstance(prompt, str) else lead_of(generator, prompt)
         root = root_of(owner, generator, label_of(generator, lead, config.label), kept)
         job = Job(row, generator, nobody, root, writes=False)
         job.row_by_row = not generator.model.exact

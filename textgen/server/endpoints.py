@@ -17,7 +17,7 @@ from textgen.generation.generator import Generator
 from textgen.generation.text_state import TextState, state_bytes
 from textgen.server.completions import described, read_state
 from textgen.server.failures import ApiError, encode, naming, no_model
-from textgen.server.planning import in_thread_if_long, check_kept
+from textgen.server.planning import check_kept, in_thread_if_long
 from textgen.server.requests import (
     MOST_CLAMPS,
     DetokenizeRequest,
@@ -235,7 +235,7 @@ async def detokenize(body: bytes, resources: Resources) -> Response:
     request, _ = parse(body, DetokenizeRequest)
     model = await resources.models.get(request.model)
     with naming("tokens"), model.in_use():
-        text = await apart_if_long(len(request.tokens), model.tokenizer.decode, request.tokens)
+        text = await in_thread_if_long(len(request.tokens), model.tokenizer.decode, request.tokens)
     return answer({"prompt": text})
 
 

@@ -47,6 +47,23 @@ LONG_PROMPT = 10_000  # characters of a prompt above which another thread encode
 Made = TypeVar("Made")
 
 
+@dataclass(frozen=True)
+class PlannedPrompt:
+    """A prompt of a request, read into tokens.
+
+    Attributes:
+        given: The prompt as it was sent, as a text or as ids.
+        text: Its text.
+        lead: Its tokens that open a document, which are not read again: see `lead_of`.
+        row: A text that continues it; each choice forks it.
+    """
+
+    given: Prompt
+    text: str
+    lead: list[int]
+    row: TextRow
+
+
 @dataclass
 class AnswerPlan:
     """A request that has been understood: what to write, and how to tell it.
@@ -61,9 +78,7 @@ class AnswerPlan:
         n: Texts in the answer for each prompt.
         logprobs: Alternatives of each token that are reported; None for no log probabilities.
         echoes: The log probabilities of each prompt, where they are echoed.
-        given: The prompts as they were sent, as texts or as ids.
-        prompts: The text of each prompt.
-        leads: The tokens of each prompt that tell the beginning of a document, which are not read again.
+        prompts: The prompts.
         writes: Whether anything is written after the prompts.
         kept: The state that is continued.
     """
@@ -75,9 +90,7 @@ class AnswerPlan:
     is_chat: bool
     n: int
     logprobs: int | None
-    given: list[Prompt] = field(default_factory=list)
-    prompts: list[str] = field(default_factory=list)
-    leads: list[list[int]] = field(default_factory=list)
+    prompts: list[PlannedPrompt] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
     echoes: list[Echo] = field(default_factory=list)
     writes: bool = True
@@ -238,23 +251,27 @@ async def _add_choices(
         _check_room(plan.request, len(prompts) * number, resources)
     work = number * (1 + (plan.logprobs or 0))
     _check_work(len(prompts) * config.max_tokens * work, "max_tokens", "max_tokens")
-    track = bool(plan.request.return_state)
-    rows: list[TextRow] = await in_thread_if_long(sum(map(len, prompts)), _rows, plan, prompts, config, track)
-    read = sum(len(row.prompt_ids) for row in rows)
+    plan.prompts = await in_thread_if_long(sum(map(len, prompts)), _planned_prompts, plan, prompts, config)
+    read = sum(len(prompt.row.prompt_ids) for prompt in plan.prompts)
     check_length(read, resources)
-    check_look_back(config, [len(row.start.ids) + len(row.prompt_ids) + config.max_tokens for row in rows] * number)
+    check_look_back(
+        config,
+        [len(prompt.row.start.ids) + len(prompt.row.prompt_ids) + config.max_tokens for prompt in plan.prompts]
+        * number,
+    )
     if plan.echo:
         _check_work(read * work, "the tokens of a prompt that is echoed", "prompt")
     if config.no_copy is not None:
         await resources.models.prepare(plan.model, "ngrams")
-    for place, (first, configs) in enumerate(zip(rows, copies(config, len(rows), number), strict=True)):
+    configs_of = copies(config, len(prompts), number)
+    for place, (prompt, configs) in enumerate(zip(plan.prompts, configs_of, strict=True)):
+        label = label_of(plan.generator, prompt.lead, config.label)
         for own in configs:
-            row = first.fork()
-            row.config = with_seed(first.config, own.seed or 0)
-            label = label_of(plan.generator, plan.leads[place], config.label)
+            row = prompt.row.fork()
+            row.config = with_seed(prompt.row.config, own.seed or 0)
             job = Job(row, plan.generator, nobody, root_of(plan.owner, plan.generator, label, plan.kept))
             job.row_by_row = (repeatable or not plan.writes) and not plan.generator.model.exact
-            job.prompt_tokens += len(plan.leads[place])
+            job.prompt_tokens += len(prompt.lead)
             plan.choices.append(Choice(len(plan.choices), place, job))
 
 
@@ -291,29 +308,32 @@ def nobody(job: Job, event: object) -> None:
     """The listener of a job that is not submitted yet."""
 
 
-def _rows(plan: AnswerPlan, prompts: Sequence[Prompt], config: SamplingConfig, track: bool) -> list[TextRow]:
-    """The first text of each prompt."""
-    rows = []
-    for prompt in prompts:
-        lead = [] if plan.kept or isinstance(prompt, str) else lead_of(plan.generator, prompt)
-        row = make_row(plan.generator, prompt, config, plan.kept, track=track)
-        plan.given.append(prompt)
-        plan.leads.append(lead)
-        plan.prompts.append(prompt if isinstance(prompt, str) else plan.model.tokenizer.decode(prompt))
-        rows.append(row)
-    return rows
+def _planned_prompts(plan: AnswerPlan, prompts: Sequence[Prompt], config: SamplingConfig) -> list[PlannedPrompt]:
+    """Reads prompts into tokens. It may run in another thread, so it changes nothing of the plan."""
+    planned, track = [], bool(plan.request.return_state)
+    for given in prompts:
+        lead = lead_of(plan.generator, given, plan.kept)
+        row = make_row(plan.generator, given, lead, config, plan.kept, track=track)
+        text = given if isinstance(given, str) else plan.model.tokenizer.decode(given)
+        planned.append(PlannedPrompt(given, text, lead, row))
+    return planned
 
 
 def make_row(
-    generator: Generator, prompt: Prompt, config: SamplingConfig, kept: KeptState | None, *, track: bool = False
+    generator: Generator,
+    prompt: Prompt,
+    lead: Sequence[int],
+    config: SamplingConfig,
+    kept: KeptState | None,
+    *,
+    track: bool = False,
 ) -> TextRow:
     """Returns a text that continues a prompt, and a state if there is one.
-
-    A prompt of ids may begin with the end of the document before it and a label, as clients that score texts send it.
 
     Args:
         generator: The generator.
         prompt: The prompt, as a text or as ids.
+        lead: The tokens of the prompt that open a document: see `lead_of`.
         config: Settings of the text.
         kept: The state that is continued; None for the beginning of a document.
         track: Whether the position at the end of the text is wanted.
@@ -321,7 +341,6 @@ def make_row(
     Raises:
         ApiError: The model does not know the label, or the prompt is not valid text or has ids beyond the vocabulary.
     """
-    lead = [] if kept or isinstance(prompt, str) else lead_of(generator, prompt)
     start = start_of(generator, lead, config.label, kept)
     with naming("prompt"):
         if isinstance(prompt, str):
@@ -350,12 +369,21 @@ def label_of(generator: Generator, lead: Sequence[int], label: str | None) -> st
     return generator.tokenizer.label_of(lead[1]) if len(lead) > 1 else label
 
 
-def lead_of(generator: Generator, ids: Sequence[int]) -> list[int]:
-    """Returns the tokens that open a document, if a prompt begins with them: the end of another one, and a label."""
+def lead_of(generator: Generator, prompt: Prompt, kept: KeptState | None) -> list[int]:
+    """Returns the tokens with which a prompt of ids opens a document: the end of another one, and perhaps a label.
+
+    Clients that score texts send them. A text has none, nor has a prompt that continues a state.
+
+    Args:
+        generator: The generator.
+        prompt: The prompt, as a text or as ids.
+        kept: The state that is continued; None for the beginning of a document.
+    """
     tokenizer = generator.tokenizer
-    if not ids or ids[0] != tokenizer.eos_id:
+    if kept or isinstance(prompt, str) or not prompt or prompt[0] != tokenizer.eos_id:
         return []
-    return list(ids[:2] if len(ids) > 1 and tokenizer.first_label <= ids[1] < tokenizer.vocab_size else ids[:1])
+    has_label = len(prompt) > 1 and tokenizer.first_label <= prompt[1] < tokenizer.vocab_size
+    return list(prompt[: 2 if has_label else 1])
 
 
 def root_of(owner: str, generator: Generator, label: str | None, kept: KeptState | None) -> bytes:

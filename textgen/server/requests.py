@@ -409,9 +409,7 @@ def check_text_length(name: str, text: str) -> None:
     """Raises `ApiError` if a name, a label or the like is too long: what looks for it would take long, too."""
     most = LABEL_LENGTH if name == "label" else TEXT_LENGTH
     if len(text) > most:
-        raise ApiError(
-            400, f"{name} may have {counted(most, 'character')}. Received: {len(text):,}.", param=name
-        )
+        raise ApiError(400, f"{name} may have {counted(most, 'character')}. Received: {len(text):,}.", param=name)
 
 
 def is_repeatable(values: Mapping[str, Any], config: SamplingConfig) -> bool:
