@@ -109,7 +109,7 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (TrainingConfig, "subword_alpha", 0.0, 1.0),
     (TrainingConfig, "label_smoothing", 0.0, 0.95),
     (TrainingConfig, "sampled_softmax", 0, 1 << 20),
-    (TrainingConfig, "full_softmax_share", 0.0, 1.0),
+    (TrainingConfig, "full_softmax_fraction", 0.0, 1.0),
     (TrainingConfig, "layer_learning_rate_decay", 0.0, 1.0),
     (TokenizerConfig, "character_coverage", 0.98, 1.0),
     (TrainingConfig, "label_dropout", 0.0, 1.0),

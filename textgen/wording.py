@@ -61,11 +61,11 @@ def short(number: float, digits: int) -> str:
     return f"{number:,.{digits}f}" if abs(number) < LARGE else f"{number:.4g}"
 
 
-def percent(share: float, digits: int = 1, *, sign: bool = False) -> str:
-    """Writes a share as a percentage.
+def percent(fraction: float, digits: int = 1, *, sign: bool = False) -> str:
+    """Writes a fraction as a percentage.
 
     Args:
-        share: The share: 0.25 is 25 %.
+        fraction: The fraction: 0.25 is 25 %.
         digits: Digits after the point.
         sign: Whether a positive number gets a plus sign, as changes do.
 
@@ -73,7 +73,7 @@ def percent(share: float, digits: int = 1, *, sign: bool = False) -> str:
         >>> percent(0.25), percent(0.0015, 2, sign=True)
         ('25.0 %', '+0.15 %')
     """
-    return f"{100 * share:{'+' if sign else ''}.{digits}f} %"
+    return f"{100 * fraction:{'+' if sign else ''}.{digits}f} %"
 
 
 def visible(text: str) -> str:

@@ -382,11 +382,11 @@ def test_novelty_of_what_is_written_and_of_a_text(models: Path, tmp_path: Path) 
     assert result.stderr.count("too short to tell") == 2
     (row,) = run("sample", "songs", "--novelty", "--max-tokens", "40", "--json", *where).stdout.splitlines()
     assert json.loads(row)["novelty"].keys() == {
-        "ngram", "ngrams", "copied_share", "longest_copy", "longest_copy_text", "longest_copy_characters",
+        "ngram", "ngrams", "copied_fraction", "longest_copy", "longest_copy_text", "longest_copy_characters",
         "false_positive_rate",
     }  # fmt: skip
     found = json.loads(run("evaluate", "songs", str(tmp_path / "other.txt"), "--novelty", "--json", *where).stdout)
-    assert found["novelty"]["copied_share"] > 0.9  # a tenth was held out
+    assert found["novelty"]["copied_fraction"] > 0.9  # a tenth was held out
     assert found["novelty"]["longest_copy_text"] in POEMS
     (tmp_path / "own.txt").write_text("What nobody has ever said about anything under the moon.", encoding="utf-8")
     result = run("evaluate", "songs", str(tmp_path / "own.txt"), "--novelty", *where)
@@ -397,7 +397,7 @@ def test_no_copy_forbids_what_the_model_would_recite(models: Path, tmp_path: Pat
     ngram = load_model("songs", models).ngrams().ngram
     options = ["--temperature", "0", "--max-tokens", "80", "--models-dir", str(models), "--novelty", "--json"]
     row = json.loads(run("sample", "songs", "--no-copy", str(ngram - 1), *options).stdout)
-    assert row["novelty"]["copied_share"] == 0.0
+    assert row["novelty"]["copied_fraction"] == 0.0
     result = run("sample", "songs", "--no-copy", str(ngram - 2), *options)
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"--no-copy must be at least {ngram - 1}" in result.stderr

@@ -172,6 +172,17 @@ def test_a_value_that_an_option_never_takes_is_wrong_usage(words: list[str], mes
     assert f"\nError: {message}" in result.stderr
 
 
+NEEDS_NEIGHBOURS = re.compile(r"\bthese (\w+)?\b|\bthe same[.,;]|\binstead\.|\bhere\.|\bthe other lines too\b", re.I)
+
+
+@pytest.mark.parametrize("name", sorted(LEAVES))
+def test_each_help_is_understood_without_those_around_it(name: str) -> None:
+    """It appears alone, too: in completions, in the schema of the server and in the reference."""
+    for parameter in LEAVES[name].params:
+        if isinstance(parameter, click.Option):
+            assert not NEEDS_NEIGHBOURS.search(parameter.help or ""), parameter.help
+
+
 def test_help_of_every_type() -> None:
     result = CliRunner().invoke(sampled, ["--help-all"], terminal_width=100)
     rows = {

@@ -63,7 +63,7 @@ def test_novelty_is_that_of_brute_force(corpus: list[list[int]], texts: list[lis
     flags = [[tuple(text[at : at + K]) in ngrams for at in range(len(text) - K + 1)] for text in texts]
     total = sum(map(len, flags))
     assert found.ngrams == total
-    assert found.copied_share == (sum(map(sum, flags)) / total if total else None)
+    assert found.copied_fraction == (sum(map(sum, flags)) / total if total else None)
     runs = ["".join("x" if flag else " " for flag in row).split() for row in flags]
     longest = max((len(run) for row in runs for run in row), default=0)
     assert found.longest_copy == (longest + K - 1 if longest else 0)
@@ -124,9 +124,9 @@ def test_by_hand() -> None:
     assert (found.ngram, found.ngrams) == (6, 20)
     # Of 13 pieces every 6 in a row stand there: " to be", which is at its end, and "to be or not".
     assert (found.longest_copy_text, found.longest_copy, found.longest_copy_characters) == (" to be or not", 13, 13)
-    assert found.copied_share == 8 / 20
+    assert found.copied_fraction == 8 / 20
     assert index.novelty("o bequest", TOKENIZER).longest_copy == 0
-    assert index.novelty("to be", TOKENIZER).copied_share is None
+    assert index.novelty("to be", TOKENIZER).copied_fraction is None
 
 
 # === Kept with a model ===
@@ -143,12 +143,12 @@ def test_the_index_of_a_corpus(tmp_path: Path) -> None:
     lines = "".join(f"{n} The fox sings of the rain, and nobody listens.\n" for n in range(50))
     index = index_stream(stream_of(tmp_path / "one", f"{lines}short\n"), EOS)
     assert index.ngram == 24
-    assert index.novelty(lines.split("\n")[7], TOKENIZER).copied_share == 1.0
+    assert index.novelty(lines.split("\n")[7], TOKENIZER).copied_fraction == 1.0
     assert index.novelty("The fox sings of the rain, or so they say.", TOKENIZER).longest_copy == 27
-    assert index.novelty(lines.upper(), TOKENIZER).copied_share == pytest.approx(0.0, abs=0.01)
+    assert index.novelty(lines.upper(), TOKENIZER).copied_fraction == pytest.approx(0.0, abs=0.01)
     assert index.false_positive_rate < 0.001
     open_end = stream_of(tmp_path / "two", "a text of one document, without an end of its own", "file")
-    assert index_stream(open_end, EOS).novelty("a text of one document, without", TOKENIZER).copied_share == 1.0
+    assert index_stream(open_end, EOS).novelty("a text of one document, without", TOKENIZER).copied_fraction == 1.0
 
 
 def test_a_fine_tuned_model_knows_both_texts(tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_a_fine_tuned_model_knows_both_texts(tmp_path: Path) -> None:
     both = index_stream(stream_of(tmp_path / "second", texts[1] * 2), EOS, base=first)
     (tmp_path / "ngrams").write_bytes(both.to_bytes())
     for index in (both, read_index(tmp_path / "ngrams")):
-        assert [index.novelty(text.strip(), TOKENIZER).copied_share for text in texts] == [1.0, 1.0]
-        assert index.novelty("neither of them says anything like that", TOKENIZER).copied_share == 0.0
+        assert [index.novelty(text.strip(), TOKENIZER).copied_fraction for text in texts] == [1.0, 1.0]
+        assert index.novelty("neither of them says anything like that", TOKENIZER).copied_fraction == 0.0
         assert index.false_positive_rate > first.false_positive_rate
 
 

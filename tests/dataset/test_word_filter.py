@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from textgen.dataset.word_filter import (
     LONGEST_WORD,
     WordFilter,
-    coined_share,
+    coined_fraction,
     count_words,
     hashes,
     letters_of,
@@ -137,9 +137,9 @@ def test_hashes_of_long_texts_take_the_memory_of_their_characters() -> None:
 
 def test_the_share_of_new_words_is_that_of_words_which_come_once() -> None:
     counts = Counter({"the": 6, "fox": 2, "ox": 1, "owl": 1})
-    assert coined_share(counts) == 0.2
-    assert coined_share(counts, WordFilter.build(["ox", "a"])) == 0.1
-    assert coined_share(Counter()) == 1.0
+    assert coined_fraction(counts) == 0.2
+    assert coined_fraction(counts, WordFilter.build(["ox", "a"])) == 0.1
+    assert coined_fraction(Counter()) == 1.0
 
 
 @pytest.mark.parametrize(

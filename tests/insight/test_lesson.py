@@ -142,7 +142,7 @@ def test_of_nothing_that_is_left_there_is_no_decay() -> None:
 
 GATED = [
     "A gate is a squashed sum", "Backward, gate by gate", "a gate is open where", "what the gates let through",
-    "left out here.) So the share that arrives along the memory itself is the product of the gates",
+    "left out here.) So the fraction that arrives along the memory itself is the product of the gates",
 ]  # fmt: skip
 UNGATED = ["What a unit adds up", "Backward, step by step", "this network has no gate to open"]
 LETTERS = "i is the input gate, f the forget gate, o the output gate, g the candidate"

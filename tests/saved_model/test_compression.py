@@ -71,7 +71,7 @@ def test_the_cost_on_a_text_is_that_of_the_scorer(saved: ModelFolder) -> None:
         for each in (weights, restored(compressed(weights, "int8"), "int8"))
     ]
     assert [cost.before, cost.after] == pytest.approx(expected, rel=1e-6)
-    assert cost.share == pytest.approx(expected[1] / expected[0] - 1, abs=1e-6)
+    assert cost.rise == pytest.approx(expected[1] / expected[0] - 1, abs=1e-6)
     assert (cost.unit, cost.tokens, cost.change) == ("byte", len(saved.tokenizer.encode(LINES)), None)
 
 
@@ -114,7 +114,7 @@ def test_every_direction_counts(tmp_path: Path, tokenizer: Tokenizer, direction:
             for each in (weights, after)
         )
         shares.append(two.bits_per_byte / one.bits_per_byte - 1)
-    assert cost.share == pytest.approx(max(shares), abs=1e-6)
+    assert cost.rise == pytest.approx(max(shares), abs=1e-6)
 
 
 def test_labels_are_read(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -155,9 +155,9 @@ def test_a_cost_above_the_limit_is_refused_unless_it_is_accepted(
 
 
 def test_a_cost_without_bits() -> None:
-    assert Cost("byte", 2.0, 2.01, 5).share == pytest.approx(0.005)
-    assert Cost("byte", 0.0, 0.1, 5).share == math.inf
-    assert Cost("byte", 0.0, 0.0, 5).share == 0
+    assert Cost("byte", 2.0, 2.01, 5).rise == pytest.approx(0.005)
+    assert Cost("byte", 0.0, 0.1, 5).rise == math.inf
+    assert Cost("byte", 0.0, 0.0, 5).rise == 0
 
 
 def test_the_names_of_a_cost_do_not_depend_on_what_was_measured() -> None:

@@ -67,9 +67,12 @@ def test_entries_that_older_versions_named_otherwise_are_read(saved: Path) -> No
     start = {"name": None, "decided_by": "rule", "reason": "no base reads this script"}
     record = TRAINING_VALUES | {"base": start | {"unknown_byte_fraction": 0.25}, "mix": deepcopy(of_mix)}
     record["mix"]["sources"]["tales"]["num_documents"] = 2
+    record |= {"training": record["training"] | {"full_softmax_fraction": 0.5}, "base_fraction": 0.3}
     old = deepcopy(record) | {"base": start | {"unknown_bytes": 0.25}, "mix": deepcopy(of_mix)}
     old["corpus"]["documents"] = old["corpus"].pop("num_documents")
     old["mix"]["sources"]["tales"]["documents"] = 2
+    old["training"]["full_softmax_share"] = old["training"].pop("full_softmax_fraction")
+    old["base_share"] = old.pop("base_fraction")
     (saved / TRAINING).write_bytes(training_bytes(old))
     assert read_training(saved) == record
     assert "12,345 characters in 6 documents" in model_card("songs", load_model(str(saved)).record)

@@ -98,7 +98,7 @@ def test_embeddings_have_their_limits(
         return with_resources(lambda resources: endpoints.embed(body, resources), tiny_models, **settings)
 
     assert len(json.loads(embed(texts).body)["data"]) == len(texts)
-    with pytest.raises(ApiError, match=r"^input may have (64 texts|9 tokens)") as caught:
+    with pytest.raises(ApiError, match=r"^input must have at most (64 texts|9 tokens)") as caught:
         embed([*texts, "a"])
     assert (caught.value.status, caught.value.param, caught.value.code) == (400, "input", code)
 

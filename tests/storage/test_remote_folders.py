@@ -173,7 +173,7 @@ def test_a_model_elsewhere_is_compressed_to_a_copy_only(tiny_models: Path, tmp_p
     address = (tiny_models / "tiny").as_uri()
     refused = CliRunner().invoke(textgen, ["models", "compress", address, *models])
     assert refused.exit_code == 2
-    assert "Only a copy of file://" in refused.stderr
+    assert "so it cannot be compressed in place: name a new model with --out." in refused.stderr.replace("\n", " ")
     assert "--out" in refused.stderr
     made = CliRunner().invoke(textgen, ["models", "compress", address, "--out", "small", *models])
     assert made.exit_code == 0, made.stderr

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from textgen.model.language_model import LanguageModel
-from textgen.training.finishing import SHARES, mix_with_start
+from textgen.training.finishing import FRACTIONS, mix_with_start
 
 
 class Weights:
@@ -32,17 +32,17 @@ class Weights:
 
 
 @pytest.mark.parametrize(
-    ("goal", "share", "scored"),
+    ("goal", "fraction", "scored"),
     [(1.0, 0.0, 2), (0.78, 0.2, 4), (0.0, 0.5, 6), (0.94, 0.1, 3)],
     ids=["tuned", "between", "start", "first"],
 )
-def test_the_mix_with_the_lowest_loss_is_chosen(goal: float, share: float, scored: int) -> None:
+def test_the_mix_with_the_lowest_loss_is_chosen(goal: float, fraction: float, scored: int) -> None:
     model, start = Weights(1.0, goal), {"a": np.array([0.0, 2.0], np.float32)}
-    assert mix_with_start(cast(LanguageModel, model), start, model.score) == share
-    np.testing.assert_allclose(model.arrays["a"], [1 - share, 2 * share], rtol=1e-6)
-    losses = {each: abs(1 - each - goal) for each in (0.0, *SHARES)}
-    assert min(losses, key=losses.__getitem__) == share
-    assert len(model.scored) == scored  # it stops after the first share that is worse
+    assert mix_with_start(cast(LanguageModel, model), start, model.score) == fraction
+    np.testing.assert_allclose(model.arrays["a"], [1 - fraction, 2 * fraction], rtol=1e-6)
+    losses = {each: abs(1 - each - goal) for each in (0.0, *FRACTIONS)}
+    assert min(losses, key=losses.__getitem__) == fraction
+    assert len(model.scored) == scored  # it stops after the first fraction that is worse
 
 
 def test_a_mix_whose_loss_is_no_number_is_not_chosen() -> None:

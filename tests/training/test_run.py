@@ -98,7 +98,7 @@ def tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def save_at_validations(patch: pytest.MonkeyPatch) -> None:
     """Each validation is followed by a save, although the runs of tests are too short for that."""
-    patch.setattr("textgen.training.checkpoints.SAVING_SHARE", 1e9)
+    patch.setattr("textgen.training.checkpoints.SAVING_FRACTION", 1e9)
 
 
 def write_songs(path: Path) -> Path:
@@ -148,8 +148,8 @@ def run_with(tmp_path_factory: pytest.TempPathFactory, name: str, **settings: An
         if not (folder / "watch").exists():
             folder.mkdir(exist_ok=True)
             patch.setenv("TEXTGEN_CACHE", str(folder / "cache"))
-            patch.setattr("textgen.training.observers.tensorboard.UPDATES_SHARE", 1e9)
-            patch.setattr("textgen.training.observers.tensorboard.LOOKS_SHARE", 1e9)
+            patch.setattr("textgen.training.observers.tensorboard.UPDATES_FRACTION", 1e9)
+            patch.setattr("textgen.training.observers.tensorboard.LOOKS_FRACTION", 1e9)
             save_at_validations(patch)
             songs, watch = write_songs(folder / "songs.txt"), Watch()
             train(plan_for(songs, **settings), folder / name, options=RunOptions(observers=[watch]))
@@ -194,7 +194,7 @@ def test_a_run_learns_and_leaves_everything_that_the_design_names(base_run: Run)
     assert saved.training["scores"]["tokens"] == saved.training["tokens"]["valid"]
     assert watch.validations[-1].sample
     ids = TokenStream(Path(saved.training["tokens"]["folder"]), "train").read(0, saved.training["tokens"]["train"])
-    assert saved.ngrams().novelty_of_ids(ids, saved.tokenizer).copied_share == 1.0
+    assert saved.ngrams().novelty_of_ids(ids, saved.tokenizer).copied_fraction == 1.0
     documents = np.split(ids, np.flatnonzero(ids == saved.tokenizer.eos_id))
     counts = count_words([f"{saved.tokenizer.decode(document.tolist())}\n" for document in documents])
     words = saved.words()
@@ -312,7 +312,7 @@ def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) ->
 
     It is also before the run goes on from a sampled to the full softmax, of which validations are from the beginning.
     """
-    others = {"weight_averaging": "ema", "ema_decay": 0.8, "sampled_softmax": 5, "full_softmax_share": 0.25}
+    others = {"weight_averaging": "ema", "ema_decay": 0.8, "sampled_softmax": 5, "full_softmax_fraction": 0.25}
     often = {"num_validations": 2, "checkpoint_minutes": 0.0}
     plan = plan_for(text, patience=None, schedule="constant", **often, **NOISES, **others)
     watch = Snapshot(4, tmp_path / "whole", tmp_path / "parts")
@@ -444,8 +444,8 @@ def test_a_killed_and_resumed_run_equals_one_that_was_not(
     whole_run: Run, tmp_path: Path, step: int, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the curves in TensorBoard are as if nothing had been."""
-    monkeypatch.setattr("textgen.training.observers.tensorboard.UPDATES_SHARE", 1e9)
-    monkeypatch.setattr("textgen.training.observers.tensorboard.LOOKS_SHARE", 1e9)
+    monkeypatch.setattr("textgen.training.observers.tensorboard.UPDATES_FRACTION", 1e9)
+    monkeypatch.setattr("textgen.training.observers.tensorboard.LOOKS_FRACTION", 1e9)
     plan, whole = whole_run.plan(), whole_run.saved
     assert 2 < whole.training["progress"]["epochs"] < 5
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -492,7 +492,7 @@ def test_a_run_too_short_for_saves_is_saved_at_its_end_and_resumed_from_its_begi
     whole_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The best weights are those of a checkpoint or of before, so that a resumed run finds them."""
-    monkeypatch.setattr("textgen.training.checkpoints.SAVING_SHARE", 0.0)
+    monkeypatch.setattr("textgen.training.checkpoints.SAVING_FRACTION", 0.0)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         train(whole_run.plan(), tmp_path / "killed", options=RunOptions(observers=[KilledAt(45, "step", patch)]))
     assert checkpoints_of(tmp_path / "killed") == ["step-000000000"]
@@ -509,7 +509,7 @@ def test_a_run_too_short_for_saves_is_saved_at_its_end_and_resumed_from_its_begi
 def test_the_best_weights_are_saved_when_an_error_ends_a_run(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("textgen.training.checkpoints.SAVING_SHARE", 0.0)
+    monkeypatch.setattr("textgen.training.checkpoints.SAVING_FRACTION", 0.0)
 
     class Broken(Watch):
         def on_step(self, report: StepReport) -> None:
@@ -545,7 +545,7 @@ LEARNS_FAST: dict[str, Any] = {
 @pytest.fixture
 def failed(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run that failed after its fourth validation, before its first save."""
-    monkeypatch.setattr("textgen.training.checkpoints.SAVING_SHARE", 0.0)
+    monkeypatch.setattr("textgen.training.checkpoints.SAVING_FRACTION", 0.0)
     watch, folder = FailsAtValidation(4), tmp_path / "failed"
     with pytest.raises(TrainingError, match="the test says so"):
         train(plan_for(text, **LEARNS_FAST), folder, options=RunOptions(observers=[watch]))
@@ -651,7 +651,7 @@ def test_the_final_scores_are_those_of_the_best_weights_on_the_held_out_text(
     from textgen.evaluation.evaluator import Evaluator
 
     monkeypatch.setattr("textgen.training.run.LEAST_FINAL_TOKENS", 60)
-    monkeypatch.setattr("textgen.training.run.FINAL_SHARE", 0.25)
+    monkeypatch.setattr("textgen.training.run.FINAL_FRACTION", 0.25)
     for name, valid_tokens, final in (("all", 10_000, None), ("part", 64, 12 * 4 * 16 // 4)):
         saved = train(plan_for(text, valid_tokens=valid_tokens, precision="float32"), tmp_path / name)
         data = encode_and_split(Corpus([text], CorpusConfig(documents="line")), saved.tokenizer)
@@ -690,7 +690,7 @@ def test_saves_at_validations_take_a_small_share_of_the_time(
         saves.append(step)
         save_checkpoint(folder, step, *arguments, **options)
 
-    monkeypatch.setattr("textgen.training.checkpoints.SAVING_SHARE", 0.05)
+    monkeypatch.setattr("textgen.training.checkpoints.SAVING_FRACTION", 0.05)
     monkeypatch.setattr("textgen.training.trainer.time.perf_counter", lambda: now)
     monkeypatch.setattr("textgen.training.trainer.save_checkpoint", taking(0.5, noted))
     monkeypatch.setattr(trainer.Trainer, "_step", taking(1.0, trainer.Trainer._step))
@@ -960,8 +960,8 @@ def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(base_run: Run, te
     assert (base.folder / "model.safetensors").read_bytes() == before
     for trained in (base, tuned):
         ids = TokenStream(Path(trained.training["tokens"]["folder"]), "train").read(0, 1000)
-        assert tuned.ngrams().novelty_of_ids(ids, tuned.tokenizer).copied_share == 1.0
-    share = base.ngrams().novelty_of_ids(ids, base.tokenizer).copied_share
+        assert tuned.ngrams().novelty_of_ids(ids, tuned.tokenizer).copied_fraction == 1.0
+    share = base.ngrams().novelty_of_ids(ids, base.tokenizer).copied_fraction
     assert share is not None
     assert share < 0.5
     resumed = resume(tmp_path / "killed")
@@ -1044,7 +1044,7 @@ def test_the_weights_of_a_run_are_mixed_with_those_of_its_base_where_that_scores
         )
         for name, wanted in (("tuned", False), ("mix", True))
     )
-    share = mix.training["base_share"]
+    share = mix.training["base_fraction"]
     assert share > 0
     assert mix.training["scores"]["nats_per_token"] < tuned.training["scores"]["nats_per_token"]
     first, best = base.weights(), tuned.weights()
@@ -1080,8 +1080,8 @@ def test_a_mix_with_the_base_is_replaced_only_by_better_weights(base_run: Run, t
     assert not validation.improved
     assert after.training["progress"]["best_step"] == 3
     assert after.training["scores"]["nats_per_token"] <= mixed
-    share, first, tuned = after.training["base_share"], base.weights(), checkpoint.tensors
-    assert share >= before["base_share"] > 0
+    share, first, tuned = after.training["base_fraction"], base.weights(), checkpoint.tensors
+    assert share >= before["base_fraction"] > 0
     for name, array in after.weights().items():
         np.testing.assert_allclose(array, (1 - share) * tuned[f"weights/{name}"] + share * first[name], atol=1e-6)
     resumed, _ = newest_checkpoint(folder / "checkpoints")
@@ -1556,7 +1556,7 @@ def test_scores_of_a_longer_held_out_text_are_not_compared_with_those_of_its_beg
         (None, False, {}, []),
         (2.0, True, {}, []),
         (2.0, False, {}, [("other", 4)]),
-        (2.0, True, {"base_share": 0.2}, [("other", 4)]),
+        (2.0, True, {"base_fraction": 0.2}, [("other", 4)]),
         (2.0, True, {"scores": {"nats_per_token": 2.0}, "progress": {"best_step": 4}}, []),
         (2.0, True, {"scores": {"nats_per_token": 1.5}, "progress": {"best_step": 8}}, [("newer", 8)]),
         (None, False, {"scores": {"nats_per_token": 1.5}, "progress": {"best_step": 8}}, [("newer", 8)]),

@@ -121,7 +121,7 @@ def test_accumulated_batches_are_one_large_batch() -> None:
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-SAMPLED: dict[str, Any] = {"sampled_softmax": 4, "full_softmax_share": 0.25}
+SAMPLED: dict[str, Any] = {"sampled_softmax": 4, "full_softmax_fraction": 0.25}
 
 
 def sampling_update(model: ModelConfig = STILL, **settings: Any) -> TrainStep:

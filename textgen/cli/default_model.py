@@ -83,7 +83,7 @@ def load_model_or_base(
 def model_and_paths(
     model: str | None, paths: Sequence[str], models_dir: Path | None
 ) -> tuple[str | None, tuple[str, ...]]:
-    """Takes a first argument that names a text, where there is no model yet, for the first of the paths.
+    """Decides whether the first argument of a command is the model, or a path because there is no model yet.
 
     Args:
         model: The first argument of the command, or None.
@@ -113,7 +113,7 @@ def model_and_paths(
 
 
 def refuse_file_as_model(model: str | None, models_dir: Path | None) -> None:
-    """Checks that the only argument of a command that needs a model and a text is not the text.
+    """Checks that the model is not left out, where a command has one argument and needs a model and a text.
 
     Args:
         model: The argument, or None.

@@ -28,14 +28,14 @@ distribution_options = option_group(
         "--strategy",
         type=click.Choice(STRATEGIES),
         default="auto",
-        help="Distribution strategy [default: auto, all GPUs and processes].",
+        help="How the work is distributed over GPUs and processes [default: auto, over all of them].",
     ),
     sectioned(
         DEVICES,
         "--threads",
         type=IntegerRange(1),
         metavar="N",
-        help="Processor cores that each process uses [default: all].",
+        help="Number of processor cores that each process uses [default: all].",
     ),
     sectioned(
         DEVICES,
@@ -64,7 +64,7 @@ distribution_options = option_group(
         type=NumberRange(1, LONGEST_TIMEOUT),
         default=300.0,
         metavar="SECONDS",
-        help="Time in which several processes must find each other [default: 300].",
+        help="Maximum number of seconds in which several processes must find each other [default: 300].",
     ),
     sectioned(
         DEVICES,
@@ -72,7 +72,7 @@ distribution_options = option_group(
         type=NumberRange(1, LONGEST_TIMEOUT),
         default=900.0,
         metavar="SECONDS",
-        help="Time after which a process that waits for the others gives up [default: 900].",
+        help="Number of seconds after which a process that waits for the others gives up [default: 900].",
     ),
 )
 

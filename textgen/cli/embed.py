@@ -46,7 +46,9 @@ FORMATS = ("jsonl", "tsv", "npy")
 @click.command(cls=SectionCommand)
 @model_argument(required=False)
 @paths_argument()
-@click.option("--text", "texts", multiple=True, metavar="TEXT", help="A text. May be given several times.")
+@click.option(
+    "--text", "texts", multiple=True, metavar="TEXT", help="Make a vector of this text. May be given several times."
+)
 @click.option("--tokens", is_flag=True, help="Make a vector for each token instead of one for the text.")
 @click.option(
     "--format",
@@ -55,9 +57,9 @@ FORMATS = ("jsonl", "tsv", "npy")
     help="Format of the vectors: JSON objects with text and vector, lines of numbers, or rows of a NumPy array "
     f"[default: {FORMATS[0]}].",
 )
-@click.option("--out", type=OutputFile(), help="File to write [default: print].")
-@click.option("--search", metavar="TEXT", help="Print the lines that are most similar to this text.")
-@click.option("--top", type=IntegerRange(1), metavar="N", help="With --search, number of lines to print [default: 5].")
+@click.option("--out", type=OutputFile(), help="File to write the vectors to [default: print them].")
+@click.option("--search", metavar="TEXT", help="Print the texts that are most similar to this one, instead of vectors.")
+@click.option("--top", type=IntegerRange(1), metavar="N", help="With --search, number of texts to print [default: 5].")
 @json_option
 @models_dir_option
 @reading_options

@@ -38,7 +38,7 @@ def _export_help() -> str:
 @model_argument()
 @click.argument("file", type=OutputFile(dir_okay=True))
 @click.option(
-    "--format", "format_name", type=click.Choice(tuple(FORMATS)), help="Format [default: that of the suffix of FILE]."
+    "--format", "format_name", type=click.Choice(tuple(FORMATS)), help="Format of FILE [default: that of its suffix]."
 )
 @click.option("--licence", metavar="TEXT", help="Licence of the model, kept in FILE; a page shows it.")
 @click.option("--note", metavar="TEXT", help="Note about the model, kept in FILE; a page shows it.")

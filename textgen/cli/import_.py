@@ -30,12 +30,12 @@ IMPORTS = ("pytorch", "html")
     "--tokenizer-from",
     metavar="MODEL",
     shell_complete=completing_tokenizers,
-    help="Model or .model file with the vocabulary of PyTorch's weights, which need it.",
+    help="Use the vocabulary of this model or .model file; weights from PyTorch need one.",
 )
 @click.option(
     "--activation",
     type=click.Choice(ACTIVATIONS),
-    help="Activation of an nn.RNN [default: that which a file of textgen export names, or else tanh].",
+    help="Activation function of an nn.RNN [default: the one that a file of textgen export names, otherwise tanh].",
 )
 @models_dir_option
 def import_(

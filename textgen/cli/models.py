@@ -131,11 +131,15 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
 @model_argument()
 @click.argument("file", required=False, type=INPUT)
 @click.option(
-    "--precision", type=click.Choice((INT8, FLOAT16)), default=INT8, show_default=True, help="How to store a weight."
+    "--precision",
+    type=click.Choice((INT8, FLOAT16)),
+    default=INT8,
+    show_default=True,
+    help="Format in which each weight is stored.",
 )
-@click.option("--out", metavar="NAME", help="Make a new model of this name, and leave MODEL as it is.")
+@click.option("--out", metavar="NAME", help="Save the result as a new model of this name, and leave MODEL as it is.")
 @click.option("--without-index", is_flag=True, help="With --out, leave out the index for --novelty and --no-copy.")
-@click.option("--accept-loss", is_flag=True, help="Compress even if it costs more than 0.5 %.")
+@click.option("--accept-loss", is_flag=True, help="Compress even if the model then needs over 0.5 % more bits.")
 @models_dir_option
 @json_option
 @reading_options
@@ -171,9 +175,12 @@ def compress(
     from textgen.storage.locks import locked
 
     if without_index and not out:
-        raise click.UsageError("--without-index goes with --out: the index of MODEL stays where it is.")
+        raise click.UsageError("--without-index needs --out: a model that is compressed in place keeps its index.")
     if not out and is_remote(model):
-        raise click.UsageError(f"Only a copy of {without_secrets(model)} is here: name a model to make with --out.")
+        raise click.UsageError(
+            f"{without_secrets(model)} is not on this machine, so it cannot be compressed in place: name a new model "
+            "with --out."
+        )
     reading = settings_of(CorpusConfig, file is not None, "FILE", options)
     target = models_folder(models_dir) / check_name(out) if out else None
     folder = load_model(model, models_dir).folder

@@ -235,9 +235,9 @@ def novelty_line(novelty: Novelty) -> str:
     from textgen.wording import counted, excerpt, percent
 
     tokens = counted(novelty.ngram, "token")
-    if novelty.copied_share is None:
+    if novelty.copied_fraction is None:
         return f"novelty: too short to tell, shorter than {tokens}."
-    line = f"novelty: {percent(novelty.copied_share)} of the runs of {tokens} occur in the training text"
+    line = f"novelty: {percent(novelty.copied_fraction)} of the runs of {tokens} occur in the training text"
     if novelty.false_positive_rate > 0.01:
         line += f" (up to {percent(novelty.false_positive_rate, 0)} by mistake)"
     if not novelty.longest_copy:

@@ -43,7 +43,9 @@ class ShardOf(click.ParamType):
 
 @click.command(cls=SectionCommand)
 @paths_argument(required=True)
-@click.option("--out", type=FilledFolder(), required=True, metavar="FOLDER", help="Folder to write.")
+@click.option(
+    "--out", type=FilledFolder(), required=True, metavar="FOLDER", help="Folder to write the prepared corpus to."
+)
 @click.option("--shard", type=ShardOf(), help="Make only shard I of N, from 1/N to N/N [default: all].")
 @click.option("--dask", metavar="ADDRESS", help="Make the shards on the Dask cluster with this scheduler.")
 @click.option("--shards", type=int, metavar="N", help="Number of shards [default: one for 268 MB of text].")

@@ -99,7 +99,9 @@ class Arguments:
     help="End of the text. Needs a model of direction backward, or both to fill the gap after a prompt: with the best "
     "of --best-of texts [default: 16] of --max-tokens [default: 40].",
 )
-@click.option("--num", type=IntegerRange(1), metavar="N", default=1, help="Texts for each prompt [default: 1].")
+@click.option(
+    "--num", type=IntegerRange(1), metavar="N", default=1, help="Number of texts for each prompt [default: 1]."
+)
 @click.option(
     "--best-of",
     type=IntegerRange(1),
@@ -110,7 +112,8 @@ class Arguments:
     "--batch-size",
     type=IntegerRange(1),
     metavar="N",
-    help="Texts generated in one batch; with 1, rounding cannot make a text depend on the others [default: 64].",
+    help="Number of texts generated in one batch; with 1, rounding cannot make a text depend on the others "
+    "[default: 64].",
 )
 @click.option(
     "--exact",
@@ -138,8 +141,14 @@ class Arguments:
 @setting_options(SearchConfig)
 @cache_options
 @adapt_options
-@sectioned(STATE, "--save-state", type=OutputFile(), help="Save the state at the end of the text.")
-@sectioned(STATE, "--load-state", type=INPUT, metavar="FILE", help="Continue from a saved state.")
+@sectioned(STATE, "--save-state", type=OutputFile(), help="Save the state at the end of the text to this file.")
+@sectioned(
+    STATE,
+    "--load-state",
+    type=INPUT,
+    metavar="FILE",
+    help="Continue from the state in this file, made by --save-state or textgen tune-state.",
+)
 def sample(
     model: str | None,
     prompts: tuple[str, ...],

@@ -68,31 +68,34 @@ class Arguments:
 @model_argument()
 @paths_argument()
 @click.option("--tokens", is_flag=True, help="Print the surprisal of each token, in bits.")
-@click.option("--no-end", is_flag=True, help="Do not score the end of the document, as the texts may continue.")
+@click.option("--no-end", is_flag=True, help="Do not score the end of each document, as if the texts went on.")
 @click.option(
     "--jsonl",
     is_flag=True,
     help="Read a JSON object from each line, score its text field, and print the object with the scores added.",
 )
-@click.option("--follow", is_flag=True, help="Score a growing file or an endless stream; print unusual lines.")
+@click.option(
+    "--follow", is_flag=True, help="Score the lines of a growing file or of an endless stream, and print unusual ones."
+)
 @label_option
 @json_option
 @models_dir_option
 @setting_options(CorpusConfig, leave_out=("labels",))
-@sectioned(FOLLOWING, "--all", "show_all", is_flag=True, help="Print the other lines too.")
+@sectioned(FOLLOWING, "--all", "show_all", is_flag=True, help="With --follow, print all lines, not only unusual ones.")
 @sectioned(
     FOLLOWING,
     "--threshold",
     type=NumberRange(0.0),
     metavar="X",
-    help="Print lines more than X standard deviations above the median, in bits per character [default: 3.5].",
+    help="With --follow, print lines whose bits per character are more than X standard deviations above the median "
+    "[default: 3.5].",
 )
 @sectioned(
     FOLLOWING,
     "--window",
     type=IntegerRange(30, 1_000_000),
     metavar="N",
-    help="Compare each line with the N lines before it [default: 1000].",
+    help="With --follow, compare each line with the N lines before it [default: 1000].",
 )
 def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options: Any) -> None:
     """Score how probable each text is.

@@ -23,7 +23,7 @@ from textgen.errors import SavedModelError
     default=6006,
     show_default=True,
     metavar="N",
-    help="Port; 0 takes a free one.",
+    help="Port to listen on; 0 takes a free one.",
 )
 @click.option("--host", default="localhost", show_default=True, metavar="ADDRESS", help="Address to listen on.")
 @models_dir_option

@@ -41,7 +41,7 @@ def tokenizer() -> None:
 
 @tokenizer.command()
 @paths_argument(required=True)
-@click.option("--out", type=OutputFile(), required=True, help="File to write.")
+@click.option("--out", type=OutputFile(), required=True, help="File to write the vocabulary to.")
 @tokenizer_options
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @corpus_options

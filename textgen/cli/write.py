@@ -30,13 +30,18 @@ if TYPE_CHECKING:
 @model_argument(required=False)
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
-    "--num", type=IntegerRange(1, 9), default=5, show_default=True, metavar="N", help="Suggestions at a time."
+    "--num",
+    type=IntegerRange(1, 9),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Number of suggestions shown at a time.",
 )
 @click.option(
     "--length",
     type=IntegerRange(1, 64),
     metavar="N",
-    help="Tokens of a suggestion [default: 6; 30 for characters and bytes].",
+    help="Number of tokens of a suggestion [default: 6; 30 for characters and bytes].",
 )
 @setting_option(SamplingConfig, "temperature")
 @setting_option(SamplingConfig, "label")

@@ -258,13 +258,13 @@ def _titled(blocks: Sequence[list[str]]) -> bool:
     titles = [block[0] for block in blocks]
     longest = median(max(map(len, block)) for block in blocks)
     return (
-        _share(len(block) >= 2 for block in blocks) >= 0.8
+        _fraction(len(block) >= 2 for block in blocks) >= 0.8
         and median(map(len, titles)) <= 0.75 * longest
         and len(set(titles)) >= 0.8 * len(titles)  # in a play, speakers repeat
-        and _share(_ends(title, (*_CLAUSE_ENDS, *_CODE_ENDS)) for title in titles) <= 0.2
-        and _share(_indented(title) for title in titles) <= 0.1  # indented blocks of source code
-        and _share(_indented(line) for block in blocks for line in block) <= 0.3  # functions of source code
-        and _share(any(map(_TIME.search, block[:2])) for block in blocks) <= 0.2
+        and _fraction(_ends(title, (*_CLAUSE_ENDS, *_CODE_ENDS)) for title in titles) <= 0.2
+        and _fraction(_indented(title) for title in titles) <= 0.1  # indented blocks of source code
+        and _fraction(_indented(line) for block in blocks for line in block) <= 0.3  # functions of source code
+        and _fraction(any(map(_TIME.search, block[:2])) for block in blocks) <= 0.2
     )
 
 
@@ -276,10 +276,10 @@ def _separate(lines: Sequence[str]) -> bool:
         long <= 1000
         and not _wrapped(lines, long)
         and not _spoken(lines)
-        and (_share(_ends(line, _SENTENCE_ENDS) for line in lines) <= 0.2 or _sentences(lines, long))
-        and _share(line.endswith(_HALF_STOPS) for line in lines) <= 0.15  # verse
-        and _share(line.endswith(_CODE_ENDS) for line in lines) <= 0.2
-        and _share(_indented(line) for line in lines) <= 0.1
+        and (_fraction(_ends(line, _SENTENCE_ENDS) for line in lines) <= 0.2 or _sentences(lines, long))
+        and _fraction(line.endswith(_HALF_STOPS) for line in lines) <= 0.15  # verse
+        and _fraction(line.endswith(_CODE_ENDS) for line in lines) <= 0.2
+        and _fraction(_indented(line) for line in lines) <= 0.1
     )
 
 
@@ -293,8 +293,8 @@ def _wrapped(lines: Sequence[str], long: int) -> bool:
     return (
         NARROW <= long <= 100
         and words >= 4  # excludes codes and numbers of equal length
-        and _share(_width(line) + _width(_first_word(after)) >= long for line, after in pairwise(lines)) > 0.5
-        and _share(_ends(line, _SENTENCE_ENDS) for line in lines) < 0.8  # excludes one-line poems
+        and _fraction(_width(line) + _width(_first_word(after)) >= long for line, after in pairwise(lines)) > 0.5
+        and _fraction(_ends(line, _SENTENCE_ENDS) for line in lines) < 0.8  # excludes one-line poems
     )
 
 
@@ -308,8 +308,8 @@ def _sentences(lines: Sequence[str], long: int) -> bool:
     """Checks whether lines that end like sentences are one item each, like proverbs, unlike paragraphs and speech."""
     return (
         long <= ITEM
-        and (_share(bool(_INNER_END.search(line)) for line in lines) <= 0.5 or _of_one_form(lines))
-        and _share(line.startswith(_OPENERS) for line in lines) <= 0.1
+        and (_fraction(bool(_INNER_END.search(line)) for line in lines) <= 0.5 or _of_one_form(lines))
+        and _fraction(line.startswith(_OPENERS) for line in lines) <= 0.1
     )
 
 
@@ -338,6 +338,6 @@ def _indented(line: str) -> bool:
     return line.startswith(("\t", "  "))
 
 
-def _share(flags: Iterable[bool]) -> float:
+def _fraction(flags: Iterable[bool]) -> float:
     values = list(flags)
     return sum(values) / len(values)

@@ -21,7 +21,7 @@ ODD = ("Cc", "Cn", "Co")  # categories of control, unassigned and private charac
 USUAL_CONTROLS = "\b\t\n\f\r\x1b"
 GUESS_BYTES = 1 << 16  # number of bytes used for a guess
 CONTROLS = bytes({*range(32)} - {*USUAL_CONTROLS.encode()})  # control characters that are rare in text
-CONTROL_SHARE = 0.05  # bytes with a larger share of control characters are not text
+CONTROL_FRACTION = 0.05  # bytes with a larger fraction of control characters are not text
 FEW_BYTES = 8  # fewer bytes outside ASCII are not enough for statistics
 TOGETHER = re.compile(rb"[\x80-\xff]{3}")  # typical of multi-byte characters
 WESTERN = "cp1252"
@@ -56,14 +56,14 @@ def guessed_encoding(data: bytes) -> str | None:
 
 def has_controls(data: bytes) -> bool:
     """Checks whether `data` has too many control characters to be text."""
-    return len(data) - len(data.translate(None, CONTROLS)) > CONTROL_SHARE * len(data)
+    return len(data) - len(data.translate(None, CONTROLS)) > CONTROL_FRACTION * len(data)
 
 
 def may_be_wide(data: bytes) -> bool:
     """Checks whether `data` may be text in UTF-16 or UTF-32, perhaps damaged: few of its characters are odd ones."""
     for encoding, width in WIDE.items():
         text = data[: len(data) - len(data) % width].decode(encoding, "replace")
-        if sum(map(_is_odd, text)) <= max(1, CONTROL_SHARE * len(text)):
+        if sum(map(_is_odd, text)) <= max(1, CONTROL_FRACTION * len(text)):
             return True
     return False
 

@@ -13,7 +13,7 @@ class SplitConfig(Settings):
 
     valid_fraction: float = setting(
         0.1,
-        "Share of the corpus to hold out for validation; without this option no more than 4 MB.",
+        "Fraction of the corpus to hold out for validation. If it is not given, at most 4 MB are held out.",
         low=1e-6,
         high=0.5,
     )

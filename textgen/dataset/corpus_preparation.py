@@ -20,7 +20,7 @@ from textgen.corpus.walk import PREPARED
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.dask_cluster import make_shards, require_shared
 from textgen.dataset.prepared_corpus import OWN, PreparedCorpus, PreparedSettings, is_prepared, require_shards
-from textgen.dataset.split import hold_out, share_to_hold_out
+from textgen.dataset.split import fraction_to_hold_out, hold_out
 from textgen.dataset.token_cache import TokenData
 from textgen.dataset.token_files import MISSING, read_description
 from textgen.dataset.token_writer import encode_parts
@@ -206,7 +206,7 @@ def _begin(
         tokenizer=to_dict(replace(config, tokenizer=tokenizer.tokenizer, vocab_size=tokenizer.first_label)),
         fingerprint=tokenizer.fingerprint(),
         shards=given.get("shards", max(1, math.ceil(corpus.size / SHARD_BYTES))),
-        valid_fraction=given.get("valid_fraction", share_to_hold_out(corpus.size)),
+        valid_fraction=given.get("valid_fraction", fraction_to_hold_out(corpus.size)),
         seed=given.get("seed", SEED),
     )
     from_dict(SplitConfig, {"valid_fraction": settings.valid_fraction, "seed": settings.seed})  # checks the bounds

@@ -5,10 +5,10 @@ are about `NGRAM_BYTES` of text. The index is a Bloom filter (Bloom 1970) of abo
 read from it. It never misses an n-gram of the corpus, and rarely reports one that is not there
 (`false_positive_rate`). So all results err on one side:
 
-    copied share       at least the true share, and at most the false positive rate above it
-    longest copy       the longest run of tokens in which every k consecutive ones occur in the corpus. A verbatim
-                       copy of k tokens or more is never longer than that. The true copy may be shorter: two passages
-                       of the corpus that share k - 1 tokens can be joined. Copies below k tokens are not found.
+    copied fraction  at least the true fraction, and at most the false positive rate above it
+    longest copy     the longest run of tokens in which every k consecutive ones occur in the corpus. A verbatim copy of
+                     k tokens or more is never longer than that. The true copy may be shorter: two passages of the
+                     corpus that share k - 1 tokens can be joined. Copies below k tokens are not found.
 
 N-grams do not cross documents. Held-out text is not in the index. A fine-tuned model's index includes that of its base
 model, unless that has another vocabulary or no index.
@@ -47,7 +47,7 @@ class Novelty:
     Attributes:
         ngram: Tokens of an n-gram (k).
         ngrams: N-grams of the text; 0 if it is too short.
-        copied_share: Fraction of them that occur in the corpus; None if there are none.
+        copied_fraction: Fraction of them that occur in the corpus; None if there are none.
         longest_copy: Tokens of the longest copy; 0 if there is none.
         longest_copy_text: The longest copy as text.
         longest_copy_characters: Its characters.
@@ -56,7 +56,7 @@ class Novelty:
 
     ngram: int
     ngrams: int
-    copied_share: float | None
+    copied_fraction: float | None
     longest_copy: int
     longest_copy_text: str
     longest_copy_characters: int
@@ -131,7 +131,7 @@ class NgramIndex:
         return Novelty(
             ngram=self.ngram,
             ngrams=ngrams,
-            copied_share=int(copied.sum()) / ngrams if ngrams else None,
+            copied_fraction=int(copied.sum()) / ngrams if ngrams else None,
             longest_copy=len(longest),
             longest_copy_text=text,
             longest_copy_characters=len(text),

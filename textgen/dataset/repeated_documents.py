@@ -20,7 +20,7 @@ BLOCK_TOKENS = 1 << 18  # token ids in memory at a time
 MAX_HELD_OUT = 1 << 20  # maximum number of held-out documents that are looked for, the first ones
 LEAST_BYTES = 24  # minimum size of a document; shorter ones, such as names and greetings, repeat in any text
 LEAST_REPEATED = 2  # minimum number of repeated documents worth a message
-LEAST_SHARE = 0.05  # minimum share of the held-out documents
+LEAST_FRACTION = 0.05  # minimum fraction of the held-out documents
 PLACES = 1 << 16  # random numbers by which the ids at the places of a document are multiplied
 
 
@@ -49,7 +49,7 @@ class Repeated:
 
 def is_worth_a_message(found: int, held_out: int) -> bool:
     """Checks whether enough of the held-out documents are repeated."""
-    return found >= max(LEAST_REPEATED, LEAST_SHARE * held_out)
+    return found >= max(LEAST_REPEATED, LEAST_FRACTION * held_out)
 
 
 @dataclass

@@ -17,14 +17,14 @@ NEAR = 500  # characters by which a cut may move to fall between lines
 VALID_BYTES = 4_000_000  # maximum number of bytes held out
 
 
-def share_to_hold_out(size: int) -> float:
+def fraction_to_hold_out(size: int) -> float:
     """The fraction of a corpus to hold out by default.
 
     Args:
         size: Size of the corpus in bytes.
 
     Example:
-        >>> share_to_hold_out(1_000_000), share_to_hold_out(400_000_000)
+        >>> fraction_to_hold_out(1_000_000), fraction_to_hold_out(400_000_000)
         (0.1, 0.01)
     """
     return min(SplitConfig.valid_fraction, VALID_BYTES / max(1, size))

@@ -13,8 +13,8 @@ The filter holds the 200,000 commonest words and each of their beginnings, chara
 depend on the vocabulary of tokens. That of a fine-tuned model includes the words of its base model.
 
 In some texts most words are new: lists of names, DNA, keys in hexadecimal. A model of such a text should coin words,
-so it gets no filter. The share of new words is estimated by Good's formula (1953): it is the share of words in the
-training text that occur there once.
+so it gets no filter. The fraction of new words is estimated by Good's formula (1953): it is the fraction of the words
+in the training text that occur there once.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LONGEST_WORD = 48  # maximum length of a word in characters; longer runs of lett
 LONGEST_SUFFIX = 2  # maximum length of a suffix such as the s of it's; a longer part after an apostrophe is a word
 MAX_WORDS = 200_000  # maximum number of words in the filter of a text, the commonest ones: 1.5 MB
 LEAST = 64  # minimum number of entries that a filter has room for, so that a small one is precise too
-MAX_COINED = 0.4  # share of new words above which a model may coin words
+MAX_COINED = 0.4  # fraction of new words above which a model may coin words
 MAX_TOKENS = 50_000_000  # maximum length in tokens of a training text that gets a filter
 ABOUT = "textgen.words"  # key of the metadata in the file
 CHUNK = 1 << 17  # tokens decoded at a time
@@ -199,15 +199,15 @@ def word_filter(counts: Counter[str], base: WordFilter | None = None, max_words:
         max_words: Number of words of the text, the commonest ones, that the filter holds at most.
 
     Returns:
-        The filter; None if many words of the text are new: see `coined_share`.
+        The filter; None if many words of the text are new: see `coined_fraction`.
     """
-    if coined_share(counts, base) > MAX_COINED:
+    if coined_fraction(counts, base) > MAX_COINED:
         return None
     return WordFilter.build([word for word, _ in counts.most_common(max_words)], base)
 
 
-def coined_share(counts: Counter[str], base: WordFilter | None = None) -> float:
-    """Estimates which share of the words of a similar text would be new; 1 if there are no words.
+def coined_fraction(counts: Counter[str], base: WordFilter | None = None) -> float:
+    """Estimates which fraction of the words of a similar text would be new; 1 if there are no words.
 
     Args:
         counts: How often each word occurs in the training text.

@@ -14,12 +14,22 @@ SECTION = "Adaptation"
 class CacheConfig(Settings):
     """The neural cache (Grave et al. 2017); see `textgen.evaluation.neural_cache`."""
 
-    cache_window: int = setting(500, "Tokens that the cache remembers.", low=1, high=MAX_CACHE_WINDOW, section=SECTION)
+    cache_window: int = setting(
+        500, "Number of recent tokens that the neural cache remembers.", low=1, high=MAX_CACHE_WINDOW, section=SECTION
+    )
     cache_theta: float = setting(
-        0.3, "Sharpness of the match between hidden states; 0 weighs all alike.", low=0.0, high=100.0, section=SECTION
+        0.3,
+        "How strongly the neural cache prefers hidden states that match the present one; 0 weighs all alike.",
+        low=0.0,
+        high=100.0,
+        section=SECTION,
     )
     cache_lambda: float = setting(
-        0.1, "Share of the cache in the mixed probability.", low=0.0, high=0.999, section=SECTION
+        0.1,
+        "Weight of the neural cache, as a fraction, when its probabilities are mixed with those of the network.",
+        low=0.0,
+        high=0.999,
+        section=SECTION,
     )
 
 
@@ -27,17 +37,33 @@ class CacheConfig(Settings):
 class DynamicConfig(Settings):
     """Dynamic evaluation (Krause et al. 2018); see `textgen.evaluation.dynamic_evaluation`."""
 
-    dynamic_learning_rate: float = setting(0.1, "Learning rate of each step.", low=0.0, high=1e3, section=SECTION)
-    dynamic_decay: float = setting(
-        0.001, "Decay towards the trained weights in each step.", low=0.0, high=1.0, section=SECTION
+    dynamic_learning_rate: float = setting(
+        0.1,
+        "Learning rate of each step of dynamic evaluation, which adapts the weights to a text.",
+        low=0.0,
+        high=1e3,
+        section=SECTION,
     )
-    dynamic_window: int = setting(16, "Tokens that each step learns from.", low=1, high=1 << 16, section=SECTION)
+    dynamic_decay: float = setting(
+        0.001,
+        "Fraction by which each step of dynamic evaluation draws the weights back to the trained ones.",
+        low=0.0,
+        high=1.0,
+        section=SECTION,
+    )
+    dynamic_window: int = setting(
+        16, "Number of tokens that each step of dynamic evaluation learns from.", low=1, high=1 << 16, section=SECTION
+    )
     dynamic_clip_norm: float = setting(
-        1.0, "Clip the norm of the gradient to this; a large number, such as 1e9, clips nothing.",
-        low=1e-12, high=UNLIMITED, section=SECTION,
-    )  # fmt: skip
+        1.0,
+        "Clip the norm of the gradient in dynamic evaluation to this; a large number, such as 1e9, clips nothing.",
+        low=1e-12,
+        high=UNLIMITED,
+        section=SECTION,
+    )
     dynamic_rms: bool = setting(
         False,
-        "Divide each weight's step by the root mean square of its gradients; try a learning rate of 0.4.",
+        "In dynamic evaluation, divide each weight's step by the root mean square of its gradients; try a "
+        "learning rate of 0.4.",
         section=SECTION,
     )

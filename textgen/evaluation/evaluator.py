@@ -121,10 +121,10 @@ class Evaluator:
     def scores(self, stream: TokenStream, max_tokens: int | None = None) -> Scores:
         """Returns all scores of a stream; with `max_tokens` they are estimated from part of it."""
         (nats, *backward), tokens = self._totals(stream, max_tokens)
-        share = tokens / int(stream.counts.sum())
+        fraction = tokens / int(stream.counts.sum())
         text = stream.summary
-        size, words = (text.bytes - text.lost_bytes) * share, text.words * share
-        whole = nats + text.spelling / NAT * share
+        size, words = (text.bytes - text.lost_bytes) * fraction, text.words * fraction
+        whole = nats + text.spelling / NAT * fraction
         per_word = perplexity(whole / max(words, 1))
         return Scores(
             nats_per_token=nats / tokens,
@@ -134,7 +134,7 @@ class Evaluator:
             tokens=tokens,
             bytes=round(size),
             words=round(words) if text.has_words else None,
-            unknown_words=round(text.unknown_words * share) if text.unknown_words else None,
+            unknown_words=round(text.unknown_words * fraction) if text.unknown_words else None,
             backward_nats_per_token=backward[0] / tokens if backward else None,
         )
 

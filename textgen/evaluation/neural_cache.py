@@ -106,7 +106,7 @@ class NeuralCache:
 
     def _mix(self, log_p: np.ndarray, p_cache: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Mixes log probabilities of the network with probabilities of the cache; returns log probabilities in nats."""
-        share = self._config.cache_lambda * weights.any(axis=-1)  # [B, T]
-        share = share.reshape(log_p.shape[0], -1)  # beside [B, T] or [B, V], where T = 1
+        fraction = self._config.cache_lambda * weights.any(axis=-1)  # [B, T]
+        fraction = fraction.reshape(log_p.shape[0], -1)  # beside [B, T] or [B, V], where T = 1
         with np.errstate(divide="ignore"):  # the logarithm of 0 is what it should be
-            return np.logaddexp(np.log1p(-share) + log_p, np.log(share * p_cache))
+            return np.logaddexp(np.log1p(-fraction) + log_p, np.log(fraction * p_cache))

@@ -45,9 +45,12 @@ class SamplingConfig(Settings):
     """
 
     temperature: float = setting(
-        0.8, "Divide the logits by this. Below 1 is safer, above 1 more random, 0 takes the likeliest token.",
-        low=0.0, high=100.0,
-    )  # fmt: skip
+        0.8,
+        "Divide the logits by this. A number below 1 makes the text more predictable, one above 1 more random; 0 "
+        "takes the likeliest token.",
+        low=0.0,
+        high=100.0,
+    )
     top_k: int = setting(0, "Sample from the N likeliest tokens; 0 is off.", low=0, high=MAX_VOCAB_SIZE)
     top_p: float = setting(
         1.0, "Sample from the likeliest tokens with this total probability (nucleus sampling); 1 is off.",
@@ -60,13 +63,13 @@ class SamplingConfig(Settings):
     max_seconds: float | None = setting(
         None, "Maximum number of seconds for each text, reading the prompt included.", low=0.0, high=1e9
     )
-    stop: tuple[str, ...] = setting((), "Stop before this text.", escapes=True)
+    stop: tuple[str, ...] = setting((), "Stop before this text, which is not written.", escapes=True)
     until: str = setting(
         "document", "Stop at the end of the document, or of the first sentence, line or paragraph.", choices=UNITS
     )
     label: str | None = setting(None, "Write as in documents with this label; see --labels of textgen train.",
         metavar="NAME")  # fmt: skip
-    heal: bool = setting(True, "Let the first token complete the last, unfinished token of the prompt.")
+    heal: bool = setting(True, "Let the first token complete the last token of the prompt, which may be unfinished.")
     seed: int | None = setting(
         None, "Seed of the random numbers: the same seed gives the same text. Random if not given.",
         low=0, high=(1 << 63) - 1,
@@ -79,72 +82,119 @@ class SamplingConfig(Settings):
         ";".join(SAMPLERS), "Samplers to apply, in this order; those left out are off.", section=MORE, metavar="NAMES"
     )
     dynatemp_range: float = setting(
-        0.0, "Let the temperature vary by up to this, lower where the entropy is low; 0 is off.",
-        low=0.0, high=100.0, section=MORE,
-    )  # fmt: skip
+        0.0,
+        "Let the temperature vary by up to this, lower where the entropy of the next token is low and higher "
+        "where it is high; 0 is off.",
+        low=0.0,
+        high=100.0,
+        section=MORE,
+    )
     dynatemp_exponent: float = setting(
-        1.0, "Exponent of the normalized entropy in the dynamic temperature.", low=0.0, high=100.0, section=MORE
+        1.0,
+        "Exponent of the normalized entropy that decides the dynamic temperature.",
+        low=0.0,
+        high=100.0,
+        section=MORE,
     )
     typical_p: float = setting(
-        1.0, "Locally typical sampling with this total probability (Meister et al. 2023); 1 is off.",
-        low=0.0, high=1.0, section=MORE,
-    )  # fmt: skip
+        1.0,
+        "Sample from the tokens whose surprisal is nearest to the entropy, with this total probability (locally "
+        "typical sampling, Meister et al. 2023); 1 is off.",
+        low=0.0,
+        high=1.0,
+        section=MORE,
+    )
     top_n_sigma: float = setting(
         0.0, "Drop logits more than X standard deviations below the highest; 0 is off.",
         low=0.0, high=1e3, section=MORE,
     )  # fmt: skip
     epsilon_cutoff: float = setting(
-        0.0, "Drop tokens less likely than this (Hewitt et al. 2022); 0 is off.", low=0.0, high=1.0, section=MORE
+        0.0,
+        "Drop tokens whose probability is below this (epsilon sampling, Hewitt et al. 2022); 0 is off.",
+        low=0.0,
+        high=1.0,
+        section=MORE,
     )
     eta_cutoff: float = setting(
-        0.0, "The same, with a cut-off that falls where the entropy is high; 0 is off.",
-        low=0.0, high=1.0, section=MORE,
-    )  # fmt: skip
+        0.0,
+        "Drop tokens whose probability is below X and below sqrt(X) exp(-entropy), so that fewer are dropped "
+        "where the entropy is high (eta sampling, Hewitt et al. 2022); 0 is off.",
+        low=0.0,
+        high=1.0,
+        section=MORE,
+    )
     xtc_probability: float = setting(
         0.0,
-        "Probability with which XTC drops all tokens above --xtc-threshold but the least likely of them; 0 is off.",
-        low=0.0, high=1.0, section=MORE,
-    )  # fmt: skip
-    xtc_threshold: float = setting(0.1, "XTC drops tokens above this probability.", low=0.0, high=1.0, section=MORE)
+        "Probability with which XTC drops the likeliest tokens: all above the XTC threshold, except the least "
+        "likely of them; 0 is off.",
+        low=0.0,
+        high=1.0,
+        section=MORE,
+    )
+    xtc_threshold: float = setting(0.1, "Probability above which XTC may drop tokens.", low=0.0, high=1.0, section=MORE)
     mirostat: int = setting(
-        0, "Mirostat version 1 or 2, in place of all filters (Basu et al. 2021); 0 is off.",
-        low=0, high=2, section=MORE,
-    )  # fmt: skip
+        0,
+        "Sample by mirostat, version 1 or 2, which keeps the surprisal near a target, in place of all filters "
+        "(Basu et al. 2021); 0 is off.",
+        low=0,
+        high=2,
+        section=MORE,
+    )
     mirostat_tau: float = setting(5.0, "Target surprisal of mirostat, in bits per token.", low=0.0, high=100.0,
         section=MORE)  # fmt: skip
     mirostat_eta: float = setting(0.1, "Learning rate of mirostat.", low=0.0, high=1.0, section=MORE)
 
     repeat_penalty: float = setting(
-        1.0, "Divide the positive logits of recent tokens by this, multiply the negative; 1 is off.",
-        low=0.01, high=100.0, section=REPETITION,
-    )  # fmt: skip
+        1.0,
+        "Divide the positive logits of recent tokens by this, and multiply the negative ones by it; 1 is off.",
+        low=0.01,
+        high=100.0,
+        section=REPETITION,
+    )
     presence_penalty: float = setting(
-        0.0, "Subtract this from the logits of recent tokens.", low=-100.0, high=100.0, section=REPETITION
+        0.0,
+        "Subtract this once from the logit of each recent token; 0 is off.",
+        low=-100.0,
+        high=100.0,
+        section=REPETITION,
     )
     frequency_penalty: float = setting(
-        0.0, "Subtract this from the logit of a recent token, once for each occurrence.",
-        low=-100.0, high=100.0, section=REPETITION,
-    )  # fmt: skip
+        0.0,
+        "Subtract this from the logit of each recent token, once for each time that it occurred; 0 is off.",
+        low=-100.0,
+        high=100.0,
+        section=REPETITION,
+    )
     repeat_last_n: int = setting(
-        64, "Number of recent tokens for these three.", low=0, high=MAX_LOOK_BACK, section=REPETITION
+        64,
+        "Number of recent tokens that the repeat, presence and frequency penalties look at.",
+        low=0,
+        high=MAX_LOOK_BACK,
+        section=REPETITION,
     )
     dry_multiplier: float = setting(
         0.0, "Strength of the DRY penalty on tokens that prolong a repetition; 0 is off.",
         low=0.0, high=100.0, section=REPETITION,
     )  # fmt: skip
     dry_base: float = setting(
-        1.75, "Base of the DRY penalty's growth with the length of the repetition.",
-        low=1.0, high=100.0, section=REPETITION,
-    )  # fmt: skip
+        1.75,
+        "Base of the exponential growth of the DRY penalty with the length of the repetition.",
+        low=1.0,
+        high=100.0,
+        section=REPETITION,
+    )
     dry_allowed_length: int = setting(
         2, "Longest repetition without a DRY penalty, in tokens.", low=1, high=MAX_LOOK_BACK, section=REPETITION
     )
     dry_penalty_last_n: int = setting(
-        1024, "Number of recent tokens for DRY.", low=0, high=MAX_LOOK_BACK, section=REPETITION
+        1024, "Number of recent tokens that the DRY penalty looks at.", low=0, high=MAX_LOOK_BACK, section=REPETITION
     )
     dry_sequence_breakers: tuple[str, ...] = setting(
-        ("\n", ":", '"', "*"), "DRY ends a repetition at tokens with this text.", section=REPETITION, escapes=True,
-    )  # fmt: skip
+        ("\n", ":", '"', "*"),
+        "Text whose tokens end a repetition, so that the DRY penalty does not reach across them.",
+        section=REPETITION,
+        escapes=True,
+    )
     no_repeat_ngram_size: int = setting(
         0, "Never repeat a sequence of N tokens; 0 is off.", low=0, high=MAX_LOOK_BACK, section=REPETITION
     )
@@ -154,7 +204,9 @@ class SamplingConfig(Settings):
         section=CONSTRAINTS, metavar="TEXT=NUMBER", escapes=True,
     )  # fmt: skip
     ban: tuple[str, ...] = setting((), "Never write this text.", section=CONSTRAINTS, escapes=True)
-    require: tuple[str, ...] = setting((), "Write this text before the end.", section=CONSTRAINTS, escapes=True)
+    require: tuple[str, ...] = setting(
+        (), "Write this text somewhere before the end of the text.", section=CONSTRAINTS, escapes=True
+    )
     min_tokens: int = setting(
         0, "Minimum number of tokens before the document may end.", low=0, high=MAX_COUNT, section=CONSTRAINTS
     )
@@ -201,19 +253,33 @@ class SearchConfig(Settings):
     """Beam search for the likeliest texts, in place of sampling. Names and meanings are those of transformers."""
 
     num_beams: int = setting(
-        4, "Beam search with N beams instead of sampling. Any option of this section turns it on.",
-        low=1, high=1 << 10, section=SEARCH,
-    )  # fmt: skip
-    num_beam_groups: int = setting(
-        1, "Groups of beams that avoid each other's tokens (Vijayakumar et al. 2018).", low=1, high=1 << 10,
+        4,
+        "Search for the likeliest texts with N beams, instead of sampling. Any setting of beam search turns the "
+        "search on.",
+        low=1,
+        high=1 << 10,
         section=SEARCH,
-    )  # fmt: skip
+    )
+    num_beam_groups: int = setting(
+        1,
+        "Number of groups of beams; each avoids tokens that earlier groups chose (Vijayakumar et al. 2018).",
+        low=1,
+        high=1 << 10,
+        section=SEARCH,
+    )
     diversity_penalty: float = setting(
-        0.5, "Penalty, in nats, on a token for each beam of earlier groups that chose it in the same step.",
-        low=0.0, high=1e3, section=SEARCH,
-    )  # fmt: skip
+        0.5,
+        "Penalty, in nats, of beam search on a token for each beam of earlier groups that chose it in the same step.",
+        low=0.0,
+        high=1e3,
+        section=SEARCH,
+    )
     length_penalty: float = setting(
-        1.0, "Divide the log probability of a text by its length to this power.", low=-10.0, high=10.0, section=SEARCH
+        1.0,
+        "In beam search, divide the log probability of a text by its length to this power.",
+        low=-10.0,
+        high=10.0,
+        section=SEARCH,
     )
 
     def check(self) -> None:

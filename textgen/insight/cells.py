@@ -23,7 +23,7 @@ from textgen.insight.properties import Property
 from textgen.insight.reading import Reading
 
 NUM_SHIFTS = 100
-LEVEL = 0.95  # share of best scores by chance that lie below the threshold
+LEVEL = 0.95  # fraction of best scores by chance that lie below the threshold
 MIN_HALF = 100  # minimum number of tokens of each half
 MIN_PLACES = 10  # minimum number of places in each half that have a property, and that do not
 NUM_OTHERS = 4
@@ -43,7 +43,7 @@ class Finding:
         threshold: What the distance of `first` from chance (0.5 or 0) must exceed.
         second_threshold: The same for `second`, of this cell alone.
         token_alone: Score on the second half of the newest token alone, from what the first half tells of it.
-        share: Share of places with the property; mean of a count.
+        property_mean: Mean of the property; for one that is there or not, the fraction of places that have it.
         others: Layer, unit and first score of the next best cells above the threshold.
     """
 
@@ -56,7 +56,7 @@ class Finding:
     threshold: float
     second_threshold: float
     token_alone: float
-    share: float
+    property_mean: float
     others: tuple[tuple[int, int, float], ...] = field(default=())
 
     @property

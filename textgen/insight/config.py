@@ -26,10 +26,10 @@ class InspectConfig(Settings):
         high=20_000,
     )
     track: tuple[str, ...] = setting(
-        (), "Look for cells that follow the matches of a regular expression.", metavar="NAME=REGEX"
+        (), "Look for cells that follow the matches of this regular expression.", metavar="NAME=REGEX"
     )
     cell: tuple[str, ...] = setting((), "Show the gates of this cell, such as L1/89.", metavar="CELL")
-    seed: int = setting(0, "Seed of the random numbers.", low=0, high=(1 << 31) - 1)
+    seed: int = setting(0, "Seed of the random numbers of an inspection.", low=0, high=(1 << 31) - 1)
 
     @property
     def read_tokens(self) -> int:

@@ -99,7 +99,7 @@ def _draw_saturation(inspection: Inspection, gate: str, axes: Any) -> None:
     closed, open_ = inspection.saturation[gate]
     axes.plot([0, 1], [1, 0], color="0.7")
     axes.scatter(closed, open_, s=8, alpha=0.6)
-    axes.set(xlabel="share of steps below 0.1", ylabel="share of steps above 0.9", title=gate)
+    axes.set(xlabel="fraction of steps below 0.1", ylabel="fraction of steps above 0.9", title=gate)
     axes.set_aspect("equal")
 
 

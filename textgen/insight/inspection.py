@@ -110,7 +110,7 @@ class Inspection:
 
     @property
     def saturation(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """For each gate, such as "lstm_0/f", the shares of steps below 0.1 and above 0.9, each [H]."""
+        """For each gate, such as "lstm_0/f", the fractions of steps below 0.1 and above 0.9, each [H]."""
         return {
             f"{self.reader.config.cell}_{number}/{name}": ((x[0] < CLOSED).mean(axis=0), (x[0] > OPEN).mean(axis=0))
             for number, values in enumerate(self.reading.layers)

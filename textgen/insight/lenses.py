@@ -17,7 +17,7 @@ import numpy as np
 from textgen.insight.reading import Reader, Reading
 from textgen.model.config import TABLE
 
-RIDGE = 1e-2  # share of the mean variance that is added to each direction, so that the fit stays stable
+RIDGE = 1e-2  # fraction of the mean variance that is added to each direction, so that the fit stays stable
 FITTED = 2000  # tokens of the first half that the map is fitted on, at most
 MEASURED = 300  # tokens of the second half that the lenses are used on, at most
 

@@ -2,7 +2,7 @@
 
 The lesson takes one cell and one step of the model and computes them from the weights: what the input adds to each
 gate, what the output of the step before adds, the gate, the new memory. Then it follows the gates that keep the memory
-backward: their product is the share of a gradient that passes along the memory alone, without any matrix.
+backward: their product is the fraction of a gradient that passes along the memory alone, without any matrix.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GATE_NAMES = {  # in the order of their blocks of columns in the kernel
     "gru": "zrg",
     "rnn": "h",
 }
-LEAST_SHARE = 1e-12  # minimum share of the largest norm that the charts show
+LEAST_FRACTION = 1e-12  # minimum fraction of the largest norm that the charts show
 NUM_KEPT = 60  # steps over which the forget gates are multiplied
 
 
@@ -152,14 +152,14 @@ def mean_slope(inspection: Inspection) -> list[float] | None:
 def decay(norms: list[float]) -> float | None:
     """The factor by which a gradient shrinks at each step: the slope of a line through its logarithms.
 
-    The line ends where less than `LEAST_SHARE` of the largest norm is left; what follows is rounding. None if it has
+    The line ends where less than `LEAST_FRACTION` of the largest norm is left; what follows is rounding. None if it has
     less than two points.
 
     Example:
         >>> round(decay([1.0, 0.5, 0.25, 0.125]), 6)
         0.5
     """
-    is_left = np.array(norms) > LEAST_SHARE * max(norms)
+    is_left = np.array(norms) > LEAST_FRACTION * max(norms)
     peak = int(np.argmax(norms))
     end = peak + int(np.argmin([*is_left[peak:], False]))  # the first lag after the largest norm that has too little
     if end < 2:

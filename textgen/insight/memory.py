@@ -26,7 +26,9 @@ LENGTHS = (1, 2, 3, 4, 6, 8, 12, SHORT, 32, 64, 128, 256)
 STRIDE = 4  # of the places in long windows at which the loss is measured
 SHUFFLED = 64  # tokens in random order before a window
 SMALLEST_LOG = -30.0  # logarithm of a forget gate that rounding has closed
-LEAST_LOSS = 1e-6  # minimum share of memory lost in a step: a gate that is always open has a half-life of 693,147 steps
+LEAST_LOSS = (
+    1e-6  # fraction of memory lost in a step, at least: a gate that is always open has a half-life of 693,147 steps
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def context_loss(reader: Reader, reading: Reading, full_nats: np.ndarray, seed: 
     for is_shuffled in (False, True):
         order = rng if is_shuffled else None
         short, short_full = _losses(reader, ids, full_nats, min(SHORT, long), NUM_SHORT, order)
-        places = slice(SHORT + STRIDE - 1, None, STRIDE)  # so that each range has the same share of them
+        places = slice(SHORT + STRIDE - 1, None, STRIDE)  # so that each range has the same fraction of them
         far, far_full = short, short_full
         if long > SHORT:
             far, far_full = _losses(reader, ids, full_nats, long, NUM_LONG, order, places)

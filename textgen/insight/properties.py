@@ -27,7 +27,7 @@ OPENING_BRACKETS, CLOSING_BRACKETS = "([{（［｛《〈【", ")]}）］｝》�
 MAX_DEPTH = 8  # largest depth of brackets that is told apart
 URL = re.compile(r"(?:https?://|www\.)\S+")
 VERSE_STOPS, VERSE_COMMAS = "。！？!?;；", "，,、"
-MIN_HAN = 0.5  # share of a text that is taken for Chinese
+MIN_HAN = 0.5  # fraction of a text that is taken for Chinese
 
 Values = np.ndarray  # [characters + 1], the property after each number of characters
 

@@ -225,7 +225,10 @@ def _pieces(inspection: Inspection, found: list[tuple[int, float]]) -> list[list
 
 
 def _states(inspection: Inspection) -> dict[str, Any]:
-    """tanh of the memory of cells, a byte each: those found, then those that vary most, until it is enough."""
+    """The memory of cells at each token, as the tanh in one byte.
+
+    The cells are those found, then those that vary most, up to a limit of bytes.
+    """
     memory, units = inspection.reader.memory, inspection.reader.config.hidden_units
     values = np.concatenate([layer[memory][0] for layer in inspection.reading.layers], axis=-1)  # [N, C]
     squashed = np.tanh(values) if memory == "c" else np.clip(values, -1, 1)

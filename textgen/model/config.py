@@ -52,16 +52,24 @@ class ModelConfig(Settings):
     cell: str = setting("lstm", "Kind of the recurrent layers.", choices=tuple(CELLS))
     reset_after: bool = setting(
         True,
-        "Apply the reset gate of a gru after the recurrent product, as cuDNN and PyTorch do.",
+        "Apply the reset gate of the cell gru after the recurrent product, as cuDNN and PyTorch do.",
         section=CELL,
         off="reset-before",
     )
-    activation: str = setting("tanh", "Activation of an rnn.", choices=ACTIVATIONS, section=CELL)
+    activation: str = setting("tanh", "Activation function of the cell rnn.", choices=ACTIVATIONS, section=CELL)
     mogrifier_rounds: int = setting(
-        5, "Gating rounds of a mogrifier before each step (Melis et al. 2020).", low=1, high=MAX_ROUNDS, section=CELL
+        5,
+        "Number of gating rounds before each step of the cell mogrifier (Melis et al. 2020).",
+        low=1,
+        high=MAX_ROUNDS,
+        section=CELL,
     )
     mogrifier_rank: int | None = setting(
-        None, "Rank of the matrices in these rounds; full if not given.", low=1, high=MAX_UNITS, section=CELL
+        None,
+        "Rank of the matrices in the gating rounds of the cell mogrifier; full if not given.",
+        low=1,
+        high=MAX_UNITS,
+        section=CELL,
     )
     residual: bool = setting(
         False, "Add each layer's input to its output, where both have the same width.", section=CELL
@@ -70,11 +78,15 @@ class ModelConfig(Settings):
         False, "Normalize each layer's input (Ba et al. 2016 normalize the sums in a step instead).", section=CELL
     )
     attention: int = setting(
-        0, "Past outputs that a causal attention head reads; 0 for no head.", low=0, high=MAX_ATTENTION, section=CELL
+        0,
+        "Number of past outputs that a causal attention head reads; 0 for no attention head.",
+        low=0,
+        high=MAX_ATTENTION,
+        section=CELL,
     )
     word_dropout: float = setting(
         0.0,
-        "Share of tokens whose whole embedding is dropped (Gal and Ghahramani 2016).",
+        "Fraction of tokens whose whole embedding is dropped (Gal and Ghahramani 2016).",
         low=0.0,
         high=0.95,
         section=REGULARIZATION,
@@ -88,7 +100,8 @@ class ModelConfig(Settings):
     )
     direction: str = setting(
         "forward",
-        "Direction in which text is read. A backward network writes towards an ending, both together fill gaps.",
+        "Direction in which the network reads text. A backward network writes towards an ending, one of both "
+        "directions also fills gaps.",
         choices=DIRECTIONS,
         section=CELL,
     )

@@ -22,8 +22,8 @@ from textgen.tokenizer.tokenizer import Tokenizer
 
 VOCAB_AXIS = {"embedding/table": 0, "head/kernel": 1, "head/bias": 0}  # axis of the vocabulary
 BIAS = "head/bias"
-SHARES = (0.0, 0.5, 1.0)  # shares of a model's bias that are tried, beside log frequencies
-ROWS, LENGTH = 16, 128  # rows of tokens on which the shares are tried, and tokens of a row
+SHARES = (0.0, 0.5, 1.0)  # fractions of a model's bias that are tried, beside log frequencies
+ROWS, LENGTH = 16, 128  # rows of tokens on which the fractions are tried, and tokens of a row
 
 
 def shared_tokens(source: Tokenizer, target: Tokenizer) -> tuple[list[int], list[int]]:
@@ -96,7 +96,7 @@ def carried_over(
 def _best_share(
     config: ModelConfig, weights: Mapping[str, np.ndarray], frequency: np.ndarray, ids: np.ndarray
 ) -> float:
-    """The share of the bias in `weights`, beside `frequency` [V], that predicts the first tokens of a text best."""
+    """The fraction of the bias in `weights`, beside `frequency` [V], that predicts the first tokens of a text best."""
     direction = config.directions[0]
     model, count = NumpyModel(*one_way(config, weights, direction)), max(1, min(ROWS, len(ids) // LENGTH))
     length = min(LENGTH, len(ids) // count)

@@ -30,7 +30,7 @@ from textgen.storage.addresses import without_secrets
 from textgen.storage.files import write_own_file
 from textgen.storage.folders import new_folder
 
-LIMIT = 0.005  # maximum share of additional bits
+LIMIT = 0.005  # maximum fraction of additional bits
 SEED = 20  # of the text that a model writes
 ONLY_FOR_RESUMING = ("tokens", "files", "signature")  # fields of training.json
 PART, PARTS = 1000, 32  # characters in a part that is scored at a time, and maximum number of parts
@@ -55,8 +55,8 @@ class Cost:
     change: PredictionChange | None = None
 
     @property
-    def share(self) -> float:
-        """The rise of bits as a share of the bits before; infinite if a weight is lost."""
+    def rise(self) -> float:
+        """The rise of bits as a fraction of the bits before; infinite if a weight is lost."""
         rise = self.after - self.before
         return rise / self.before if self.before > 0 else math.inf if rise > 0 else 0.0
 
@@ -66,7 +66,7 @@ class Cost:
         return {"cost_unit": self.unit, "before": self.before, "after": self.after} | change | {"tokens": self.tokens}
 
     def __str__(self) -> str:
-        return f"{max(100 * self.share, 0):.2g} % more bits per {self.unit} ({self.before:.4f} -> {self.after:.4f})"
+        return f"{max(100 * self.rise, 0):.2g} % more bits per {self.unit} ({self.before:.4f} -> {self.after:.4f})"
 
 
 def cost_of(saved: ModelFolder, precision: str, texts: Iterable[str] | None = None) -> Cost:
@@ -96,7 +96,7 @@ def cost_of(saved: ModelFolder, precision: str, texts: Iterable[str] | None = No
         raise SavedModelError("There is no text to measure on: name a file with text.")
     return max(
         (_cost_in(direction, saved, before, after, parts) for direction in saved.model_config.directions),
-        key=lambda cost: cost.share,
+        key=lambda cost: cost.rise,
     )
 
 
@@ -118,7 +118,7 @@ def checked_cost(
         SavedModelError: The cost is too high, or cannot be measured.
     """
     cost = cost_of(saved, precision, texts)
-    if not cost.share <= LIMIT and not accept_loss:  # nor if it is not a number
+    if not cost.rise <= LIMIT and not accept_loss:  # nor if it is not a number
         raise SavedModelError(
             f"{saved.name} was left as it is: as {precision} it needs {cost}, and the limit is {100 * LIMIT:g} %. "
             + (

@@ -46,6 +46,8 @@ RENAMED = {  # the present names of entries that older versions wrote into train
     "corpus.documents": "num_documents",
     "mix.sources.*.documents": "num_documents",
     "base.unknown_bytes": "unknown_byte_fraction",
+    "training.full_softmax_share": "full_softmax_fraction",
+    "base_share": "base_fraction",
 }
 CONFIG_FILE = {"model": dict, "tokenizer": dict, "corpus": dict, "precision?": str}
 Value = TypeVar("Value")

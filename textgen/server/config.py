@@ -27,7 +27,9 @@ class ServerConfig(Settings):
         "127.0.0.1", "Address to listen on; 0.0.0.0 opens the server to other machines.", metavar="ADDRESS"
     )
     port: int = setting(8000, "Port to listen on; 0 takes a free one.", low=0, high=65535)
-    slots: int = setting(64, "Texts that are written side by side; others wait.", low=1, high=4096)
+    slots: int = setting(
+        64, "Maximum number of texts that are written at the same time; others wait.", low=1, high=4096
+    )
     runtime: str = setting(AUTO, RUNTIME_HELP, choices=RUNTIMES)
     exact: bool = setting(
         False, "Compute in exact arithmetic unless a request says otherwise: the same seed gives the text of "
@@ -39,44 +41,80 @@ class ServerConfig(Settings):
     )  # fmt: skip
     page: bool = setting(True, "Serve the page for writing at /.")
 
-    max_queue: int = setting(256, "Texts that may wait; more get status 429.", low=0, high=1 << 20, section=LIMITS)
+    max_queue: int = setting(
+        256,
+        "Maximum number of texts that wait to be written; a request with more gets status 429.",
+        low=0,
+        high=1 << 20,
+        section=LIMITS,
+    )
     max_connections: int = setting(
-        1024, "Connections at a time; more get status 503.", low=1, high=1 << 20, section=LIMITS
+        1024, "Maximum number of open connections; a further one gets status 503.", low=1, high=1 << 20, section=LIMITS
     )
     max_body: int = setting(
-        1 << 20, "Bytes of a request; more get status 413.", low=1 << 10, high=1 << 30, section=LIMITS
+        1 << 20,
+        "Maximum size of a request in bytes; a larger one gets status 413.",
+        low=1 << 10,
+        high=1 << 30,
+        section=LIMITS,
     )
     max_choices: int = setting(
-        64, "Texts of one request: its prompts times n or best_of.", low=1, high=1 << 16, section=LIMITS
+        64,
+        "Maximum number of texts that one request may ask for: its prompts times n or best_of.",
+        low=1,
+        high=1 << 16,
+        section=LIMITS,
     )
     max_length: int = setting(
-        16_384, "Largest max_tokens of a request, in tokens.", low=1, high=1 << 30, section=LIMITS
+        16_384, "Largest max_tokens that a request may ask for.", low=1, high=1 << 30, section=LIMITS
     )
     max_prompt: int = setting(
-        32_768, "Tokens of all prompts of a request together.", low=1, high=1 << 30, section=LIMITS
+        32_768, "Maximum number of tokens of all prompts of one request together.", low=1, high=1 << 30, section=LIMITS
     )
     max_time: float = setting(
-        600.0, "Seconds after which a text ends, counted from its first step.", low=1.0, high=1e6, section=LIMITS
+        600.0,
+        "Maximum number of seconds for a text, counted from its first step; then it ends.",
+        low=1.0,
+        high=1e6,
+        section=LIMITS,
     )
     idle_time: float = setting(
-        30.0, "Seconds without data after which a connection is closed: a request that does not arrive, a reader that "
-        "does not read. A body has this time and a second for each kilobyte.", low=0.1, high=1e6, section=LIMITS,
-    )  # fmt: skip
+        30.0,
+        "Seconds without data after which a connection is closed, while a request arrives or an answer is read. "
+        "The body of a request has this time and a second for each kilobyte.",
+        low=0.1,
+        high=1e6,
+        section=LIMITS,
+    )
     drain_time: float = setting(
-        30.0, "Seconds that texts may take to end after a signal to stop.", low=0.0, high=1e6, section=LIMITS
+        30.0,
+        "Maximum number of seconds that texts may take to end after a signal to stop.",
+        low=0.0,
+        high=1e6,
+        section=LIMITS,
     )
     model_memory: int = setting(
-        4096, "Megabytes of models kept in memory; the least recently used are unloaded.",
-        low=1, high=1 << 30, section=LIMITS,
-    )  # fmt: skip
+        4096,
+        "Maximum memory for models in megabytes; beyond it, the least recently used are unloaded.",
+        low=1,
+        high=1 << 30,
+        section=LIMITS,
+    )
     cache_memory: int = setting(
-        64, "Megabytes for the prefix cache, the states of earlier prompts; 0 turns it off.",
-        low=0, high=1 << 30, section=LIMITS,
-    )  # fmt: skip
+        64,
+        "Maximum memory for the prefix cache, which keeps the states of earlier prompts, in megabytes; 0 turns it off.",
+        low=0,
+        high=1 << 30,
+        section=LIMITS,
+    )
     state_memory: int = setting(
-        64, "Megabytes of states kept for clients; beyond them, old states of the key that has most are deleted.",
-        low=1, high=1 << 30, section=LIMITS,
-    )  # fmt: skip
+        64,
+        "Maximum memory for the states that clients keep, in megabytes; beyond it, old states of the API key that"
+        " has most are deleted.",
+        low=1,
+        high=1 << 30,
+        section=LIMITS,
+    )
     state_time: float = setting(
         86_400.0, "Seconds for which a state is kept after its last use.", low=1.0, high=1e9, section=LIMITS
     )
@@ -86,20 +124,25 @@ class ServerConfig(Settings):
     )  # fmt: skip
 
     api_key_file: str | None = setting(
-        None, "File of keys, one a line; a request needs one of them. $TEXTGEN_API_KEY is one more key.",
-        section=ACCESS, metavar="FILE",
-    )  # fmt: skip
+        None,
+        "File of API keys, one a line; a request needs one of them. $TEXTGEN_API_KEY is one more key.",
+        section=ACCESS,
+        metavar="FILE",
+    )
     open_metrics: bool = setting(False, "Answer /metrics without a key.", section=ACCESS)
     allow_origin: tuple[str, ...] = setting(
         (), "Let pages of this origin use the server, such as https://example.org; * lets all.",
         section=ACCESS, metavar="ORIGIN",
     )  # fmt: skip
     allow_host: tuple[str, ...] = setting(
-        (), "Host name by which clients reach the server; a port in it is left out. If one is given, or if the server "
-        "listens on this machine only, all others but localhost, 127.0.0.1 and ::1 are refused. Otherwise, a server "
-        "without keys takes IP addresses and the name of its machine only, and one with keys takes any host name.",
-        section=ACCESS, metavar="NAME",
-    )  # fmt: skip
+        (),
+        "Host name by which clients reach the server; a port in it is ignored. If one is given, or if the server "
+        "listens on this machine only, all others except localhost, 127.0.0.1 and ::1 are refused. Otherwise, a "
+        "server without keys takes IP addresses and the name of its machine only, and one with keys takes any "
+        "host name.",
+        section=ACCESS,
+        metavar="NAME",
+    )
 
     def check(self) -> None:
         """Checks that a request can have each host and origin."""

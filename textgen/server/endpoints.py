@@ -76,13 +76,16 @@ async def embed(body: bytes, resources: Resources) -> Response:
     model = await resources.models.get(request.model, first_text(request.input))
     inputs = _inputs(request.input)
     if len(inputs) > resources.config.max_choices * 32:
-        raise ApiError(400, f"input may have {counted(resources.config.max_choices * 32, 'text')}.", param="input")
+        raise ApiError(
+            400, f"input must have at most {counted(resources.config.max_choices * 32, 'text')} on this server.",
+            param="input",
+        )  # fmt: skip
     with model.in_use():
         texts, read = await in_thread_if_long(sum(map(len, inputs)), _texts_and_tokens, inputs, model)
     if sum(map(len, read)) > resources.config.max_prompt:
         raise ApiError(
-            400, f"input may have {counted(resources.config.max_prompt, 'token')} on this server.", param="input",
-            code="context_length_exceeded",
+            400, f"input must have at most {counted(resources.config.max_prompt, 'token')} on this server.",
+            param="input", code="context_length_exceeded",
         )  # fmt: skip
     with model.in_use():
         await resources.models.prepare(model, "embedder")

@@ -81,7 +81,7 @@ def _parts(given: str) -> tuple[str, int | None]:
         return _shortest(given), None
     found = HOST.fullmatch(given.lower())
     if not found or (found[1].startswith("[") and not is_address(found[1][1:-1])) or int(found[2] or 0) > 65535:
-        raise ValueError("its host must be a name such as example.org or an IP address, and a port may be all else")
+        raise ValueError("its host must be a name such as example.org or an IP address, with or without a port")
     return host_in(found[1]), int(found[2]) if found[2] else None
 
 

@@ -351,7 +351,7 @@ def places_of(models: Sequence[str], name_of: Callable[[str], str]) -> dict[str,
         alias, has_alias, place = argument.partition("=")
         name, place = (alias, place) if has_alias else (name_of(argument), argument)
         if name in places:
-            raise SavedModelError(f"Two models are called {name!r}: call one of them otherwise, ALIAS={place}.")
+            raise SavedModelError(f"Two models are called {name!r}: serve one under another name, as in NAME={place}.")
         places[name] = place
     return places
 

@@ -292,8 +292,8 @@ def _check_work(work: int, what: str, param: str) -> None:
     """Raises `ApiError` if an answer would have too many tokens, counted once more for each alternative."""
     if work > MOST_WORK:
         raise ApiError(
-            400, f"The request asks for too much at once: its texts times {what}, and times 1 + logprobs, may be "
-            f"{MOST_WORK:,} and are {shown_number(work)}.", param=param,
+            400, f"The request asks for too much at once: its texts times {what}, times 1 + logprobs, must be "
+            f"at most {MOST_WORK:,}. Received: {shown_number(work)}.", param=param,
         )  # fmt: skip
 
 

@@ -423,10 +423,12 @@ def _is_number(value: object) -> bool:
 
 def _biases(given: Mapping[str, float] | Sequence[str]) -> list[str]:
     if len(given) > MOST_BIASES:
-        raise ApiError(400, f"logit_bias may have {MOST_BIASES:,} entries.", param="logit_bias")
+        raise ApiError(
+            400, f"logit_bias must have at most {MOST_BIASES:,} entries. Received: {len(given):,}.", param="logit_bias"
+        )
     if sum(map(len, given)) > BIASES_LENGTH or max(map(len, given), default=0) > TEXT_LENGTH:
         raise ApiError(
-            400, f"logit_bias may have entries of at most {TEXT_LENGTH:,} characters, and of {BIASES_LENGTH:,} "
+            400, f"logit_bias must have entries of at most {TEXT_LENGTH:,} characters each, and of {BIASES_LENGTH:,} "
             "together.", param="logit_bias",
         )  # fmt: skip
     if not isinstance(given, Mapping):
@@ -454,7 +456,7 @@ def _check_sizes(settings: Mapping[str, Any]) -> None:
         lengths = [len(text) for text in texts if isinstance(text, str)]
         if len(texts) > MOST_TEXTS or sum(lengths) > TEXTS_LENGTH or max(lengths, default=0) > TEXT_LENGTH:
             raise ApiError(
-                400, f"{name} may have {MOST_TEXTS} texts of at most {TEXT_LENGTH:,} characters, and of "
+                400, f"{name} must have at most {MOST_TEXTS} texts, of at most {TEXT_LENGTH:,} characters each, and of "
                 f"{TEXTS_LENGTH:,} together.", param=name,
             )  # fmt: skip
 

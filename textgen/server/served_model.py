@@ -92,7 +92,11 @@ class ServedModel:
             ApiError: It reads text backward only.
         """
         if self.engine is None:
-            raise ApiError(400, f"The model {self.name!r} reads text backward only: give a suffix.", param="suffix")
+            raise ApiError(
+                400,
+                f"The model {self.name!r} reads text backward only, towards an ending: give a suffix.",
+                param="suffix",
+            )
         return self.engine
 
     def generator(self, clamps: Sequence[str] = ()) -> Generator:

@@ -17,18 +17,19 @@ class TokenizerConfig(Settings):
 
     tokenizer: str = setting(
         "unigram",
-        "Kind of the tokens. word loses white space and unknown words: use it for word-level benchmarks.",
+        "Kind of the tokens: pieces learned from the text (unigram, bpe), characters, words or bytes. word loses "
+        "white space and unknown words: use it for word-level benchmarks.",
         choices=TOKENIZERS,
     )
     vocab_size: int | None = setting(
-        None, "Tokens in the vocabulary, special ones included.", low=4, high=MAX_VOCAB_SIZE, planned=True
+        None, "Number of tokens in the vocabulary, special ones included.", low=4, high=MAX_VOCAB_SIZE, planned=True
     )
     sample_bytes: int = setting(
         20_000_000, "Train the vocabulary on at most this many bytes of text.", low=1, section=SECTION
     )
     character_coverage: float | None = setting(
         None,
-        "Share of the characters of the text that get tokens of their own; the rarest are spelled in bytes. "
+        "Fraction of the characters of the text that get tokens of their own; the rarest are spelled in bytes. "
         "By default all, or nearly all where there are more than 1,000 different ones, as in Chinese.",
         low=0.98,  # SentencePiece takes no less
         high=1.0,

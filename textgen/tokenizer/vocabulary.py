@@ -140,7 +140,7 @@ def choose_vocab_size(
         tokenizer: The kind of the tokenizer.
         total_characters: Length of the corpus.
         character_counts: Count of each character.
-        coverage: Share of the text whose characters get tokens of their own, where it is not the one above.
+        coverage: Fraction of the text whose characters get tokens of their own, where it is not the one above.
 
     Example:
         >>> choose_vocab_size("unigram", 1_000_000, {"a": 600_000, " ": 400_000})
@@ -158,7 +158,7 @@ def choose_vocab_size(
 
 
 def _coverage(tokenizer: str, character_counts: Mapping[str, int]) -> float:
-    """The default for the share of a text whose characters get tokens of their own."""
+    """The default for the fraction of a text whose characters get tokens of their own."""
     if tokenizer == "word" or len(character_counts) <= MANY_CHARACTERS:
         return 1.0
     return CHAR_COVERAGE if tokenizer == "char" else COVERAGE
@@ -280,7 +280,7 @@ def refuse_vocabulary_settings(given: Mapping[str, Any]) -> None:
 
 
 def require_coverage(config: TokenizerConfig) -> None:
-    """Checks that a share of characters with tokens of their own, if there is one, decides something.
+    """Checks that a fraction of characters with tokens of their own, if there is one, decides something.
 
     Raises:
         TokenizerError: It does not.

@@ -26,7 +26,7 @@ from textgen.storage.locks import require_held
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"
 STEP = "step-([0-9]{1,18})"
-SAVING_SHARE = 0.05  # largest share of training time for checkpoints at validations
+SAVING_FRACTION = 0.05  # largest fraction of training time for checkpoints at validations
 WEIGHTS = "weights/"  # prefix of the names of weights among the tensors
 
 
@@ -66,8 +66,8 @@ class CheckpointTimer:
         return seconds - self._saved_at >= self._seconds
 
     def is_worth_it(self, seconds: float) -> bool:
-        """Whether saving takes a small share of the time since it was last done, `SAVING_SHARE`, or is due anyway."""
-        return self.is_due(seconds) or self._cost <= SAVING_SHARE * (seconds - self._saved_at)
+        """Whether saving takes at most `SAVING_FRACTION` of the time since it was last done, or is due anyway."""
+        return self.is_due(seconds) or self._cost <= SAVING_FRACTION * (seconds - self._saved_at)
 
     def restart(self, seconds: float, cost: float | None = None) -> None:
         """Notes that a checkpoint has been written, and in how many seconds, if that is known."""

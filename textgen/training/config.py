@@ -51,7 +51,7 @@ class TrainingConfig(SplitConfig):
 
     batch_size: int = setting(32, "Sequences in a batch (B).", low=1, high=1 << 16, planned=True)
     gradient_accumulation_steps: int = setting(
-        1, "Batches whose gradients are summed for one update.", low=1, high=1 << 12, section=WINDOWS
+        1, "Number of batches whose gradients are summed for one update.", low=1, high=1 << 12, section=WINDOWS
     )
     sequence_length: int = setting(
         64,
@@ -61,8 +61,8 @@ class TrainingConfig(SplitConfig):
     )
     random_bptt: float = setting(
         0.0,
-        "Share of windows that are shorter (T/2, T/4 or 3T/4), at random places, in steps of 0.05 (after Merity et al. "
-        "2018).",
+        "Fraction of windows, in steps of 0.05, that are shorter than the others (T/2, T/4 or 3T/4), at random "
+        "places (after Merity et al. 2018).",
         low=0.0,
         high=1.0,
         section=WINDOWS,
@@ -80,73 +80,142 @@ class TrainingConfig(SplitConfig):
     learning_rate: float = setting(3e-3, "Peak learning rate.", low=0.0, high=1e3, planned=True)
     schedule: str = setting("cosine", "Learning rate schedule after the warm-up.", choices=SCHEDULES, planned=True)
     warmup_fraction: float = setting(
-        0.02, "Share of the run in which the learning rate rises from 0.", low=0.0, high=1.0, planned=True,
+        0.02, "Fraction of the run in which the learning rate rises from 0.", low=0.0, high=1.0, planned=True,
         section=SCHEDULE,
     )  # fmt: skip
     hold_fraction: float = setting(
-        0.0, "Share of the run in which the learning rate stays at its peak.", low=0.0, high=1.0, section=SCHEDULE
+        0.0, "Fraction of the run in which the learning rate stays at its peak.", low=0.0, high=1.0, section=SCHEDULE
     )
     final_learning_rate_fraction: float = setting(
         0.02,
-        "Lowest learning rate of cosine, linear, exponential, triangular and one-cycle, as a share of the peak.",
+        "Lowest learning rate of cosine, linear, exponential, triangular and one-cycle, as a fraction of the peak.",
         low=0.0,
         high=1.0,
         section=SCHEDULE,
     )
-    num_decays: int = setting(3, "Decays of the step schedule.", low=1, high=LARGE, section=SCHEDULE)
-    decay_factor: float = setting(0.5, "Factor of each decay of step and plateau.", low=0.0, high=1.0, section=SCHEDULE)
-    plateau_patience: int = setting(
-        1, "Validations without improvement before plateau decays.", low=0, high=LARGE, section=SCHEDULE
+    num_decays: int = setting(
+        3, "Number of times that the schedule step lowers the learning rate.", low=1, high=LARGE, section=SCHEDULE
     )
-    num_cycles: int = setting(4, "Cycles of the triangular schedule.", low=1, high=LARGE, section=SCHEDULE)
+    decay_factor: float = setting(
+        0.5,
+        "Factor by which the schedules step and plateau multiply the learning rate each time that they lower it.",
+        low=0.0,
+        high=1.0,
+        section=SCHEDULE,
+    )
+    plateau_patience: int = setting(
+        1,
+        "Number of validations without improvement after which the schedule plateau lowers the learning rate.",
+        low=0,
+        high=LARGE,
+        section=SCHEDULE,
+    )
+    num_cycles: int = setting(4, "Number of cycles of the schedule triangular.", low=1, high=LARGE, section=SCHEDULE)
     optimizer: str = setting("adamw", "Optimizer.", choices=OPTIMIZERS)
-    momentum: float = setting(0.0, "Momentum of sgd, asgd and rmsprop.", low=0.0, high=0.999999, section=OPTIMIZER)
+    momentum: float = setting(
+        0.0, "Momentum of the optimizers sgd, asgd and rmsprop.", low=0.0, high=0.999999, section=OPTIMIZER
+    )
     beta_1: float = setting(
-        0.9, "Decay rate of the first moment (adam, adamw, lamb).", low=0.0, high=0.999999, section=OPTIMIZER
+        0.9,
+        "Decay rate of the first moment in the optimizers adam, adamw and lamb.",
+        low=0.0,
+        high=0.999999,
+        section=OPTIMIZER,
     )
     beta_2: float = setting(
-        0.99, "Decay rate of the second moment (adam, adamw, lamb, rmsprop).", low=0.0, high=0.999999,
+        0.99,
+        "Decay rate of the second moment in the optimizers adam, adamw, lamb and rmsprop.",
+        low=0.0,
+        high=0.999999,
         section=OPTIMIZER,
-    )  # fmt: skip
+    )
     epsilon: float = setting(
-        1e-8, "Added to the denominator (adam, adamw, lamb), or to the mean square under its root (rmsprop).",
-        low=1e-16, high=1.0, section=OPTIMIZER,
-    )  # fmt: skip
+        1e-8,
+        "Number that the optimizers adam, adamw and lamb add to the denominator, and rmsprop to the mean square "
+        "under the root.",
+        low=1e-16,
+        high=1.0,
+        section=OPTIMIZER,
+    )
     nonmonotone_interval: int = setting(
-        5, "asgd starts averaging once a score is worse than the best score that is more than N validations old.",
-        low=1, high=1 << 10, section=AVERAGING,
-    )  # fmt: skip
+        5,
+        "The optimizer asgd starts averaging the weights once a held-out score is worse than the best score that "
+        "is more than N validations old.",
+        low=1,
+        high=1 << 10,
+        section=AVERAGING,
+    )
     weight_averaging: str = setting(
-        "none", "Average the weights for validation and for the saved model.", choices=AVERAGES, section=AVERAGING
+        "none",
+        "Average the weights for validation and for the saved model: ema is an exponential moving average over "
+        "the steps, last-k the mean of the last validations.",
+        choices=AVERAGES,
+        section=AVERAGING,
     )
     ema_decay: float = setting(
-        0.999, "Decay rate of the exponential moving average.", low=0.0, high=0.9999999, section=AVERAGING
+        0.999,
+        "Decay rate of the exponential moving average of the weights.",
+        low=0.0,
+        high=0.9999999,
+        section=AVERAGING,
     )
-    num_averaged: int = setting(5, "Validations whose weights last-k averages.", low=1, high=1 << 10, section=AVERAGING)
+    num_averaged: int = setting(
+        5,
+        "Number of validations whose weights the weight averaging last-k takes the mean of.",
+        low=1,
+        high=1 << 10,
+        section=AVERAGING,
+    )
     weight_decay: float = setting(
         0.02, "Weight decay of matrices; biases and norms do not decay.", low=0.0, high=1e3, planned=True,
         section=REGULARIZATION,
     )  # fmt: skip
     activation_penalty: float = setting(
-        0.0, "Activation regularization (AR) of the last layer's outputs (Merity et al. 2018).",
-        low=0.0, high=1e3, section=REGULARIZATION,
-    )  # fmt: skip
+        0.0,
+        "Strength of activation regularization (AR), a penalty on large outputs of the last layer (Merity et al. "
+        "2018); 0 is off.",
+        low=0.0,
+        high=1e3,
+        section=REGULARIZATION,
+    )
     temporal_penalty: float = setting(
-        0.0, "Temporal activation regularization (TAR) of the same.", low=0.0, high=1e3, section=REGULARIZATION
+        0.0,
+        "Strength of temporal activation regularization (TAR), a penalty on changes of the last layer's outputs "
+        "from token to token (Merity et al. 2018); 0 is off.",
+        low=0.0,
+        high=1e3,
+        section=REGULARIZATION,
     )
     subword_alpha: float = setting(
-        0.0, "Sample the segmentation of the training text (Kudo 2018): 0.1 to 0.5 for unigram, 0.1 for bpe; 0 is off.",
-        low=0.0, high=1.0, section=REGULARIZATION,
-    )  # fmt: skip
+        0.0,
+        "Draw a new segmentation of the training text into tokens for each epoch (Kudo 2018): 0.1 to 0.5 is usual"
+        " for unigram, 0.1 for bpe; 0 is off.",
+        low=0.0,
+        high=1.0,
+        section=REGULARIZATION,
+    )
     label_smoothing: float = setting(
-        0.0, "Share of each target spread over all tokens.", low=0.0, high=0.95, section=REGULARIZATION
+        0.0,
+        "Fraction of the probability of each target that is spread over all tokens; 0 is off.",
+        low=0.0,
+        high=0.95,
+        section=REGULARIZATION,
     )
     sampled_softmax: int = setting(
-        0, "Train with a softmax of that many tokens, drawn at each step (Jean et al. 2015), such as 1,024; 0 is the "
-        "full softmax. The training loss is then an estimate.", low=0, high=1 << 20, planned=True, section=SAMPLING,
-    )  # fmt: skip
-    full_softmax_share: float = setting(
-        0.25, "Share of the run, counted from its end, that uses the full softmax.", low=0.0, high=1.0, section=SAMPLING
+        0,
+        "Train with a softmax over N tokens, such as 1,024, that are drawn at each step (Jean et al. 2015); the "
+        "training loss is then an estimate. 0 is the full softmax.",
+        low=0,
+        high=1 << 20,
+        planned=True,
+        section=SAMPLING,
+    )
+    full_softmax_fraction: float = setting(
+        0.25,
+        "Fraction of a run with a sampled softmax, counted from the end, that uses the full softmax.",
+        low=0.0,
+        high=1.0,
+        section=SAMPLING,
     )
     freeze_layers: tuple[str, ...] = setting(
         (), "Do not train this layer, such as embedding or lstm_0.",
@@ -157,42 +226,60 @@ class TrainingConfig(SplitConfig):
         low=0.0, high=1.0, section=FINE_TUNING,
     )  # fmt: skip
     decay_target: str = setting(
-        "zero", "Weight decay draws the weights to zero, or to those of the model that the run starts from (Li "
-        "et al. 2018).",
-        choices=DECAY_TARGETS, section=FINE_TUNING,
-    )  # fmt: skip
+        "zero",
+        "What weight decay draws the weights to: zero, or base, the weights of the model that the run starts from"
+        " (Li et al. 2018).",
+        choices=DECAY_TARGETS,
+        section=FINE_TUNING,
+    )
     interpolate_base: bool = setting(
-        False, "At the end, interpolate between the trained weights and those of the model that the run starts from, "
-        "with the share that scores best on held-out text (Wortsman et al. 2022).", section=FINE_TUNING, planned=True,
-    )  # fmt: skip
+        False,
+        "At the end, mix the trained weights with those of the model that the run starts from, in the proportion "
+        "that scores best on held-out text (Wortsman et al. 2022).",
+        section=FINE_TUNING,
+        planned=True,
+    )
     clip_norm: float = setting(
         0.5, "Clip the global norm of the gradient to this; a large number, such as 1e9, clips nothing.",
         low=1e-12, high=UNLIMITED, section=OPTIMIZER,
     )  # fmt: skip
     clip_value: float | None = setting(
-        None, "Clip each gradient value to this instead.", low=1e-12, high=UNLIMITED, section=OPTIMIZER
+        None,
+        "Clip each element of the gradient to the range from -X to X, instead of the global norm.",
+        low=1e-12,
+        high=UNLIMITED,
+        section=OPTIMIZER,
     )
-    epochs: float | None = setting(None, "Passes over the training text.", low=1e-9, high=1e12, planned=True)
-    steps: int | None = setting(None, "Updates of the weights.", low=1, high=10**12)
+    epochs: float | None = setting(
+        None, "Maximum number of passes over the training text.", low=1e-9, high=1e12, planned=True
+    )
+    steps: int | None = setting(None, "Maximum number of updates of the weights.", low=1, high=10**12)
     minutes: float | None = setting(
-        None, "Maximum minutes of training. Of several limits, the first one reached ends the run.", low=1e-9, high=1e12
+        None,
+        "Maximum number of minutes of training. Of several limits, the first one reached ends the run.",
+        low=1e-9,
+        high=1e12,
     )
     num_validations: int = setting(
-        10, "Validations in a run, evenly spread.", low=1, high=LARGE, planned=True, section=VALIDATION
+        10, "Number of validations in a run, evenly spread.", low=1, high=LARGE, planned=True, section=VALIDATION
     )
     valid_tokens: int = setting(
-        50_000, "Held-out tokens that each validation scores; the last one scores more.",
-        low=1, high=1 << 40, planned=True, section=VALIDATION,
-    )  # fmt: skip
+        50_000,
+        "Number of held-out tokens that each validation scores; the last one scores more.",
+        low=1,
+        high=1 << 40,
+        planned=True,
+        section=VALIDATION,
+    )
     patience: int | None = setting(
         5, "Stop after N validations without improvement.", low=1, high=LARGE, planned=True, section=VALIDATION
     )
     label_dropout: float = setting(
-        0.1, "Share of labels hidden in training, so that the model can also write without one.",
+        0.1, "Fraction of labels hidden in training, so that the model can also write without one.",
         low=0.0, high=1.0, section=REGULARIZATION,
     )  # fmt: skip
     checkpoint_minutes: float = setting(
-        5.0, "Maximum minutes between checkpoints.", low=0.0, high=UNLIMITED, section=VALIDATION
+        5.0, "Maximum number of minutes between checkpoints.", low=0.0, high=UNLIMITED, section=VALIDATION
     )
     keep_checkpoints: int = setting(2, "Number of checkpoints to keep.", low=1, high=LARGE, section=VALIDATION)
     max_rollbacks: int = setting(
@@ -200,9 +287,11 @@ class TrainingConfig(SplitConfig):
     )
     precision: str = setting(
         "auto",
-        "Precision of matrix products. auto picks bfloat16 where the hardware has it; float16 scales the loss.",
-        choices=PRECISIONS, section=WINDOWS,
-    )  # fmt: skip
+        "Precision of matrix products. auto picks bfloat16 where the hardware has it; float16 trains with a "
+        "scaled loss, so that small gradients are not lost.",
+        choices=PRECISIONS,
+        section=WINDOWS,
+    )
 
     def check(self) -> None:
         """Checks combinations of fields."""

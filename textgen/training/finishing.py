@@ -3,7 +3,7 @@
 Weights between the start and the fine-tuned ones often predict better than either (WiSE-FT, Wortsman et al. 2022,
 arXiv:2109.01903):
 
-    w = (1 - share) * tuned + share * start
+    w = (1 - fraction) * tuned + fraction * start
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ import numpy as np
 
 from textgen.model.language_model import LanguageModel
 
-SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)  # shares of the start, tried in this order
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)  # fractions of the start, tried in this order
 
 
-def mixed(tuned: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray], share: float) -> dict[str, np.ndarray]:
-    """The weights (1 - share) * tuned + share * start.
+def mixed(tuned: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray], fraction: float) -> dict[str, np.ndarray]:
+    """The weights (1 - fraction) * tuned + fraction * start.
 
     Example:
-        >>> mixed({"a": np.array([4.0])}, {"a": np.array([0.0])}, share=0.25)
+        >>> mixed({"a": np.array([4.0])}, {"a": np.array([0.0])}, fraction=0.25)
         {'a': array([3.])}
     """
-    return {name: (1 - share) * array + share * start[name] for name, array in tuned.items()}
+    return {name: (1 - fraction) * array + fraction * start[name] for name, array in tuned.items()}
 
 
 def mix_with_start(model: LanguageModel, start: Mapping[str, np.ndarray], score: Callable[[], float]) -> float:
     """Gives a model the mix of fine-tuned weights and start that has the lowest loss.
 
-    The share of the start rises until the loss does.
+    The fraction of the start rises until the loss does.
 
     Args:
         model: The model, with its fine-tuned weights.
@@ -38,14 +38,14 @@ def mix_with_start(model: LanguageModel, start: Mapping[str, np.ndarray], score:
         score: Returns the loss of the model with the weights that it has, on held-out text.
 
     Returns:
-        The share of the start; 0 if the fine-tuned weights were the best.
+        The fraction of the start; 0 if the fine-tuned weights were the best.
     """
     tuned, best, chosen = model.weights_as_arrays(), score(), 0.0
-    for share in SHARES:
-        model.assign_weights(mixed(tuned, start, share))
+    for fraction in FRACTIONS:
+        model.assign_weights(mixed(tuned, start, fraction))
         nats = score()
         if not nats < best:  # a loss that is NaN is not
             break
-        best, chosen = nats, share
+        best, chosen = nats, fraction
     model.assign_weights(mixed(tuned, start, chosen) if chosen else tuned)
     return chosen

@@ -58,7 +58,7 @@ RESUMED = {  # schema of the parts of training.json that only resuming reads
     "progress": {"best_step?": int},
     "is_patience_planned?": bool,
     "are_validations_planned?": bool,
-    "base_share?": float,
+    "base_fraction?": float,
 }
 
 
@@ -249,7 +249,7 @@ def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], source
     if has_file and "valid_fraction" in settings:
         raise _fixed("the held-out text", "a file")
     if sources.valid is not None and not has_file:
-        raise _fixed("the held-out text", f"a share of the corpus ({training['valid_fraction']})")
+        raise _fixed("the held-out text", f"a fraction of the corpus ({training['valid_fraction']})")
     if sources.start is not None and Path(sources.start).name != (record["from"] or NONE):
         raise _fixed("the model to start from", record["from"] or NONE)
 

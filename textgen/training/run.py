@@ -1,6 +1,6 @@
 """A training run, from a plan to a saved model: started, resumed, or continued on another corpus.
 
-Read this module first: it tells the whole story, and each line of it is a module of its own.
+The steps of a run are called here one after another; each is in a module of its own. Read this module first.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # settings of the text written at every validation
 FINAL_TOKENS = 1_000_000  # maximum number of held-out tokens that the final evaluation scores
 LEAST_FINAL_TOKENS = 20_000  # held-out tokens that it scores after a short run
-FINAL_SHARE = 0.1  # held-out tokens that it scores after a longer run, relative to the tokens trained on
+FINAL_FRACTION = 0.1  # held-out tokens that it scores after a longer run, relative to the tokens trained on
 
 
 def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> ModelFolder:  # noqa: B008 - immutable
@@ -224,7 +224,7 @@ class _Run:
         position, validator, distribution = self._trainer.position, self._trainer.validator, self._distribution
         recorded = self._record["progress"].get("best_step") if self._record.get("scores") else None
         step = position.saved_step if recorded is None else recorded
-        is_mixed = bool(self._record.get("base_share"))
+        is_mixed = bool(self._record.get("base_fraction"))
         is_other = position.has_best and (is_mixed or not validator.is_same_text(position.valid_tokens))
         if not is_other and step == position.saved_step:
             return
@@ -294,12 +294,12 @@ class _Run:
         return load_model(name)
 
     def _final_scores(self) -> Scores:
-        """Scores of the best weights, on more held-out text after a longer run, for a small share of its time."""
+        """Scores of the best weights, on more held-out text after a longer run, for a small fraction of its time."""
         config, validator, held_out = self._setup.training_config, self._trainer.validator, self._setup.data.valid
         if validator.best_scores and len(held_out) <= config.valid_tokens and not config.interpolate_base:
             return validator.best_scores  # of all of it already
         trained = self._trainer.position.step * config.num_streams * config.sequence_length
-        tokens = max(LEAST_FINAL_TOKENS, config.valid_tokens, int(FINAL_SHARE * trained))
+        tokens = max(LEAST_FINAL_TOKENS, config.valid_tokens, int(FINAL_FRACTION * trained))
         return validator.evaluator.scores(held_out, min(FINAL_TOKENS, tokens))  # compiled already
 
     def _mix_with_start(self) -> None:
@@ -309,25 +309,25 @@ class _Run:
             return
         from textgen.training.finishing import mix_with_start
 
-        held_out, before = self._setup.data.valid, self._record.get("base_share", 0.0)
-        share = mix_with_start(
+        held_out, before = self._setup.data.valid, self._record.get("base_fraction", 0.0)
+        fraction = mix_with_start(
             self._model,
             trainer.tensors.start_weights,
             lambda: trainer.validator.evaluator.nats(held_out, config.valid_tokens)[0],
         )
-        if share:
-            self._save(None, base_share=1 - (1 - before) * (1 - share))
+        if fraction:
+            self._save(None, base_fraction=1 - (1 - before) * (1 - fraction))
 
     def _save(
-        self, scores: Scores | None, weights: dict[str, np.ndarray] | None = None, base_share: float = 0.0
+        self, scores: Scores | None, weights: dict[str, np.ndarray] | None = None, base_fraction: float = 0.0
     ) -> None:
-        """Saves the given weights, by default the network's. `base_share` is the start model's share in them."""
+        """Saves the given weights, by default the network's. `base_fraction` is the start model's fraction in them."""
         if not self._distribution.is_chief:
             return
         setup = self._setup
         save_model(setup.folder, weights or self._model.weights_as_arrays(), *setup.model_configs, setup.tokenizer)
         if setup.training_config.interpolate_base:
-            self._record = self._record | {"base_share": base_share}
+            self._record = self._record | {"base_fraction": base_fraction}
         self._write("running", scores)
 
     def _write(self, state: str, scores: Scores | None) -> None:

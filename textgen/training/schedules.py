@@ -12,7 +12,7 @@ import math
 from textgen.training.config import TrainingConfig
 
 WARMUP_STEPS = 25  # minimum number of warm-up updates in a run limited by minutes
-WARMUP_SHARE = 0.1  # maximum share of the updates of a run, or of its time, that this minimum may take
+WARMUP_FRACTION = 0.1  # maximum fraction of the updates of a run, or of its time, that this minimum may take
 ONE_CYCLE_RISE = 0.3  # fraction of the cycle in which the rate rises
 ONE_CYCLE_START = 0.04  # learning rate at the start of the cycle, relative to the peak
 
@@ -33,8 +33,8 @@ def scheduled_learning_rate(config: TrainingConfig, progress: float, reductions:
     if config.schedule == "inverse-sqrt":
         return config.learning_rate * _inverse_sqrt(config, progress)
     if config.warmup_fraction and progress <= config.warmup_fraction:
-        return config.learning_rate * _share(config, 0.0, 0) * progress / config.warmup_fraction
-    return config.learning_rate * _share(config, _done(config, progress), reductions)
+        return config.learning_rate * _fraction(config, 0.0, 0) * progress / config.warmup_fraction
+    return config.learning_rate * _fraction(config, _done(config, progress), reductions)
 
 
 def warmup_limit(config: TrainingConfig, step: int, steps: float, seconds: float = 0.0) -> float:
@@ -61,8 +61,8 @@ def warmup_limit(config: TrainingConfig, step: int, steps: float, seconds: float
     """
     if config.minutes is None or not config.warmup_fraction:
         return math.inf
-    by_steps = step / min(WARMUP_STEPS, WARMUP_SHARE * steps)
-    risen = max(by_steps, seconds / (WARMUP_SHARE * 60 * config.minutes))
+    by_steps = step / min(WARMUP_STEPS, WARMUP_FRACTION * steps)
+    risen = max(by_steps, seconds / (WARMUP_FRACTION * 60 * config.minutes))
     return config.learning_rate * risen if risen < 1 else math.inf
 
 
@@ -91,7 +91,7 @@ def _rise(config: TrainingConfig) -> float:
     return ONE_CYCLE_RISE if config.schedule == "one-cycle" else 0.0
 
 
-def _share(config: TrainingConfig, done: float, reductions: int) -> float:
+def _fraction(config: TrainingConfig, done: float, reductions: int) -> float:
     """The rate relative to the peak when a fraction `done` of the schedule is over."""
     final = config.final_learning_rate_fraction
     match config.schedule:
@@ -121,9 +121,9 @@ def _inverse_sqrt(config: TrainingConfig, progress: float) -> float:
     return math.sqrt(config.warmup_fraction / max(config.warmup_fraction, progress - config.hold_fraction))
 
 
-def _mix(low: float, share: float) -> float:
+def _mix(low: float, fraction: float) -> float:
     """Interpolates from `low` to 1."""
-    return low + (1 - low) * share
+    return low + (1 - low) * fraction
 
 
 def _half_cosine(done: float) -> float:

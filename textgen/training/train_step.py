@@ -118,7 +118,7 @@ class TrainStep:
             loss_scale: Factor of the loss during backpropagation, for float16; the gradient is divided by it.
             progress: Fraction of the run that is done, which says whether the softmax is sampled.
         """
-        is_sampled = self._sampler is not None and progress < 1.0 - self._config.full_softmax_share
+        is_sampled = self._sampler is not None and progress < 1.0 - self._config.full_softmax_fraction
         seed = tf.constant([short_seed(self._config.seed, 31), step], tf.int32)
         window = _Window(inputs, targets, state, seed, tf.constant(loss_scale, tf.float32), is_sampled)
         sums, states = None, []

@@ -84,7 +84,7 @@ class ExponentialMean(Averaging):
     def on_step(self) -> None:
         """Adds the weights to the average."""
         self._count += 1
-        self._compiled_move(tf.constant(self._share(self._count), tf.float32))
+        self._compiled_move(tf.constant(self._fraction(self._count), tf.float32))
 
     def mean(self) -> dict[str, np.ndarray] | None:
         """The average of the steps so far; None before the first."""
@@ -101,14 +101,14 @@ class ExponentialMean(Averaging):
             mean.assign(tensors[f"mean/{name}"])
         self._count = int(tensors["count"])
 
-    def _share(self, count: int) -> float:
+    def _fraction(self, count: int) -> float:
         """Weight of the newest of `count` steps: 1 for the first, towards 1 - decay."""
         return (1 - self._decay) / (1 - self._decay**count)
 
-    def _move(self, share: tf.Tensor) -> None:
+    def _move(self, fraction: tf.Tensor) -> None:
         for name, weight in self._model.named_weights().items():
             mean = self._mean[name]
-            mean.assign_add(share * (tf.convert_to_tensor(weight) - mean))
+            mean.assign_add(fraction * (tf.convert_to_tensor(weight) - mean))
 
 
 class TriggeredMean(ExponentialMean):
@@ -148,7 +148,7 @@ class TriggeredMean(ExponentialMean):
         super().restore(tensors)
         self._scores, self._has_begun = tensors["scores"], bool(tensors["has_begun"])
 
-    def _share(self, count: int) -> float:
+    def _fraction(self, count: int) -> float:
         return 1 / count
 
 

@@ -53,7 +53,7 @@ def test_a_text_that_speaks_of_the_project_is_kept() -> None:
         (HEAD + TEXT, r"incomplete: it has no end\. Try again later"),
         ("<html>Too many requests</html>", "does not begin as its books do"),
         ("a" * 30_000 + HEAD + TEXT + FOOT, "does not begin as its books do"),
-        (HEAD.replace("#36", "#37") + TEXT + FOOT, r"of book 36 from .* is that of book 37\."),
+        (HEAD.replace("#36", "#37") + TEXT + FOOT, r"of book 36 from .* holds book 37 instead\."),
         (HEAD + "\r\n \r\n" + FOOT, "holds no text"),
     ],
 )

@@ -160,7 +160,7 @@ def test_what_brings_a_required_text_about_gains() -> None:
 
 
 def test_the_pull_towards_a_required_text_goes_on_growing() -> None:
-    """So a long text comes too, of which a token writes a small share."""
+    """So a long text comes too, of which a token writes a small fraction."""
     config = replace(PLAIN, require=("ab" * 50,), max_tokens=5000)
     gains = [applied(config, "x" * length)[ids_of("a")[0]] for length in (400, 800, 4000)]
     np.testing.assert_allclose(gains, [0.2, 0.4, 2.0], rtol=1e-6)

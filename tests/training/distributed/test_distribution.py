@@ -109,7 +109,7 @@ def test_losses_are_the_same_for_any_number_of_replicas(folder: Path, replicas: 
 
 @pytest.mark.slow
 def test_replicas_share_the_candidates_of_a_sampled_softmax(folder: Path) -> None:
-    (one, score), (several, theirs) = losses(2, folder, sampled_softmax=16, full_softmax_share=0.5)
+    (one, score), (several, theirs) = losses(2, folder, sampled_softmax=16, full_softmax_fraction=0.5)
     assert len(one) == STEPS
     np.testing.assert_allclose(several, one, atol=1e-5, rtol=0)
     assert theirs == pytest.approx(score, abs=1e-5)

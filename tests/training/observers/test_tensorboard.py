@@ -87,8 +87,8 @@ def started(folder: Path, run: RunReport | None = None, network: Network | None 
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing waits for its share of the time."""
-    monkeypatch.setattr("textgen.training.observers.tensorboard.UPDATES_SHARE", 1e9)
-    monkeypatch.setattr("textgen.training.observers.tensorboard.LOOKS_SHARE", 1e9)
+    monkeypatch.setattr("textgen.training.observers.tensorboard.UPDATES_FRACTION", 1e9)
+    monkeypatch.setattr("textgen.training.observers.tensorboard.LOOKS_FRACTION", 1e9)
 
 
 def step(number: int) -> StepReport:
@@ -166,8 +166,8 @@ def test_event_files_hold_all_that_is_promised(tmp_path: Path) -> None:
 def test_what_takes_longer_waits_when_its_share_of_the_time_is_spent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("textgen.training.observers.tensorboard.UPDATES_SHARE", -1)
-    monkeypatch.setattr("textgen.training.observers.tensorboard.LOOKS_SHARE", -1)
+    monkeypatch.setattr("textgen.training.observers.tensorboard.UPDATES_FRACTION", -1)
+    monkeypatch.setattr("textgen.training.observers.tensorboard.LOOKS_FRACTION", -1)
     monitor = started(tmp_path)
     for number in range(1, 101):
         monitor.on_step(step(number))

@@ -185,12 +185,12 @@ def test_a_sampled_softmax_makes_training_faster_so_that_a_larger_network_pays(t
         return made(**settings).estimates.tokens_per_second
 
     full = speed(minutes=5, sampled_softmax=0)
-    fast = speed(minutes=5, sampled_softmax=1024, full_softmax_share=0.0)
+    fast = speed(minutes=5, sampled_softmax=1024, full_softmax_fraction=0.0)
     assert fast > 2 * full
     of_time, of_text = (speed(sampled_softmax=1024, **length) for length in ({"minutes": 5}, {"epochs": 2}))
     assert of_time == pytest.approx(0.25 * full + 0.75 * fast)
     assert of_text == pytest.approx(1 / (0.25 / full + 0.75 / fast))
-    assert speed(minutes=5, sampled_softmax=1024, full_softmax_share=1.0) == pytest.approx(full)
+    assert speed(minutes=5, sampled_softmax=1024, full_softmax_fraction=1.0) == pytest.approx(full)
     widths = []
     for minutes in (1, 4, 15, 60, 240):
         plans = [large(tmp_path, 10, minutes, sampled_softmax=size) for size in (0, 1024)]

@@ -53,7 +53,7 @@ def read_book(data: bytes, number: int) -> Book:
         raise CorpusError(f"{name} does not begin as its books do. It may be a page with a message: look at the site.")
     head = whole[: start.start()]
     if (named := NUMBER.search(head)) and int(named[1]) != number:
-        raise CorpusError(f"{name} is that of book {named[1]}. Fetch that number, or try again later.")
+        raise CorpusError(f"{name} holds book {named[1]} instead. Fetch that number, or try again later.")
     ends = list(END.finditer(whole, start.end()))
     if not ends:
         raise CorpusError(f"{name} is incomplete: it has no end. Try again later.")

@@ -222,8 +222,8 @@ class Constraints:
     def guide(self, scores: np.ndarray) -> None:
         """Adds to scores [V], in place, the gain of each token towards the required texts.
 
-        It is the share of each that is then written, times the pull; those that are complete count as a whole. So texts
-        of one length that have come equally far gain equally, whichever way they took.
+        It is the fraction of each that is then written, times the pull; those that are complete count as a whole. So
+        texts of one length that have come equally far gain equally, whichever way they took.
         """
         scores += self._strength * (len(self._config.require) - len(self._missing))
         self._pull(scores)

@@ -50,7 +50,7 @@ class Phrase:
         return self._completing[state]
 
     def towards(self, state: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the ids of the tokens after which part of the text is written, and which share of it is, float32."""
+        """Returns the ids of the tokens after which part of the text is written, and that fraction of it, float32."""
         if state not in self._towards:
             after = self.after(state)
             ids = np.flatnonzero(after)

@@ -89,7 +89,7 @@ def draw_exactly(left: Remaining, uniform: float) -> int:
 
     Args:
         left: The tokens.
-        uniform: The share, a random number in [0, 1).
+        uniform: The fraction, a random number in [0, 1).
 
     Returns:
         Its id.
@@ -248,7 +248,7 @@ def temperature(left: Remaining, t: float, dynatemp_range: float = 0.0, dynatemp
         left: The N tokens that may come next.
         t: The temperature.
         dynatemp_range: The range; 0 for none.
-        dynatemp_exponent: The exponent of the share.
+        dynatemp_exponent: The exponent of the fraction.
     """
     if dynatemp_range > 0:
         share = min(max(left.entropy / log(max(len(left.ids), 2)), 0.0), 1.0)

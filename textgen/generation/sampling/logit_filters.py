@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 FEW = 128  # number of candidates that is not worth shrinking further
-BLOCK = 64  # probabilities that are added up at once to find where a share of them ends
+BLOCK = 64  # probabilities that are added up at once to find where a fraction of them ends
 LOWEST = np.finfo(np.float32).min  # lowest finite logit
 MIN_TEMPERATURE = 1e-6  # lowest temperature that counts: lower ones above 0 are raised to it
 GROUPS = 500  # number of groups of tokens; the maxima of the groups bound the k-th highest logit
@@ -296,14 +296,14 @@ def draw_plainly(candidates: Candidates, log_min_p: float | None, t: float, unif
 
 
 def inverse_cdf(weights: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Returns the index [B, 1] at which the cumulative sum of weights exceeds a share of the total.
+    """Returns the index [B, 1] at which the cumulative sum of weights exceeds a fraction of the total.
 
     Long rows are searched by blocks first, then inside one block, so that most weights are added up only once. Sums are
     float64, since 64,000 small float32 numbers do not add up to 1. The index never has the weight 0.
 
     Args:
         weights: Weights of at least 0, [B, N].
-        share: Share of their total, in [0, 1), [B, 1].
+        share: Fraction of their total, in [0, 1), [B, 1].
     """
     if len(weights) == 1:
         return np.array([[_inverse_cdf_of_row(weights[0], share.item())]])
@@ -353,7 +353,7 @@ def surprisal_bits(candidates: Candidates, columns: np.ndarray) -> np.ndarray:
 
 
 def _threshold(total: Any, share: Any) -> Any:
-    """A share of a sum, always less than the sum."""
+    """A fraction of a sum, always less than the sum."""
     return share * total * (1 - 1e-12)
 
 

@@ -114,8 +114,8 @@ export function saturationSection() {
     (plots[L] ??= []).push(make("figure", {}, draw("svg", { viewBox: `0 0 ${size} ${size}`, width: size, height: size, role: "img",
       "aria-label": say("saturation dot", { gate: `L${L}.${name}`, closed: percent(mean(closed)), open: percent(mean(open)) }) },
       draw("path", { class: "wire", d: `M28 12 V${size - 28} H${size - 12} L28 12` }), dots,
-      draw("text", { class: "soft", x: size / 2, y: size - 10, "text-anchor": "middle" }, say("share closed")),
-      draw("text", { class: "soft", x: 14, y: size / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${size / 2})` }, say("share open")),
+      draw("text", { class: "soft", x: size / 2, y: size - 10, "text-anchor": "middle" }, say("fraction closed")),
+      draw("text", { class: "soft", x: 14, y: size / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${size / 2})` }, say("fraction open")),
       draw("text", { class: "val", x: size - 14, y: 24, "text-anchor": "end" }, `L${L}.${name}`))));
   }
   const rows = Object.values(plots).map((ofLayer) => make("div", { class: "bar" }, ofLayer));

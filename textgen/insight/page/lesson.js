@@ -89,7 +89,7 @@ function keeping() {
     pre([Array(at).fill(keep).join("·"), gate.slice(1, 6).map(n).join(" · "), +shares[at].toPrecision(3)].join(" = ")),
     chart({
       title: say("lesson 4 chart", { gate: keep, piece: pieceRead(), token: count(L.step + 1) }),
-      xTitle: say("steps back"), yTitle: say("share left"), logY: true, low, high: 1,
+      xTitle: say("steps back"), yTitle: say("fraction left"), logY: true, low, high: 1,
       series: [line(cell, shares), line(say("median of the layer"), median), line(say("upper tenth"), upper)],
     }),
     paragraph("lesson 4 numbers", { cell, far, ...left }),

@@ -38,7 +38,7 @@ export function memorySection() {
   return section("memory", "memory title", parts);
 }
 
-/** Norms as shares of the largest; those too small to matter are left out. */
+/** Norms as fractions of the largest; those too small to matter are left out. */
 const relative = (norms) => norms.map((norm) => norm / Math.max(...norms)).map((share) => (share < 1e-12 ? NaN : share));
 
 /** The gradients of the model and of untrained networks over the lag, as lines of a chart. */

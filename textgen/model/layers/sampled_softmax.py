@@ -9,7 +9,7 @@ same ones for all targets of a step. Token v is among them with probability q_v,
 The expectation of Z is exact, that of its logarithm a little too small (Jean et al. 2015, arXiv:1412.2007). The logit
 of the target is computed apart, so a candidate that happens to be the target is left out.
 
-The more often a token occurs, the larger is its share of Z. So q_v grows with the count of v in the training text, and
+The more often a token occurs, the larger is its part of Z. So q_v grows with the count of v in the training text, and
 is 1 for the most frequent tokens, which are always candidates. The draw is systematic: of q_v laid end to end, each of
 length 1 at most, it takes the tokens at u, u + 1, ... u + K - 1, for one random number u below 1. There are always K of
 them, and all differ.

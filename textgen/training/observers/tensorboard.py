@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 STEPS_PER_POINT = 10  # steps between points of a curve
 STEPS_PER_UPDATE = 50  # steps between measured updates; each measurement copies the weights twice
-UPDATES_SHARE, LOOKS_SHARE = 0.003, 0.006  # fractions of the time for updates; for gates and histograms
+UPDATES_FRACTION, LOOKS_FRACTION = 0.003, 0.006  # fractions of the time for updates; for gates and histograms
 HISTOGRAM_VALUES = 10_000  # maximum per histogram; larger arrays are sampled evenly
 PROJECTED_TOKENS = 10_000  # maximum number of tokens in the projector, the most frequent first
 PROJECTED_NUMBERS = 4_000_000  # maximum number of values in the projector, 16 MB
@@ -80,7 +80,7 @@ class Monitor(Observer):
         """Writes the settings as text and for the HParams tab, and starts the projector."""
         self._file = EventFile(self._folder)
         self._closing.callback(self._file.close)
-        self._updates, self._looks = Allowance(UPDATES_SHARE), Allowance(LOOKS_SHARE)
+        self._updates, self._looks = Allowance(UPDATES_FRACTION), Allowance(LOOKS_FRACTION)
         self._step = run.step
         first = run.step + 1
         self._goes_on_at(first)
@@ -207,18 +207,18 @@ class Allowance:
     """Limits an activity to a fraction of the elapsed time.
 
     Args:
-        share: The fraction, 0 to 1.
+        fraction: The fraction, 0 to 1.
     """
 
-    def __init__(self, share: float) -> None:
-        self._share = share
+    def __init__(self, fraction: float) -> None:
+        self._fraction = fraction
         self._started = time.monotonic()
         self._spent = 0.0  # seconds
 
     @property
     def is_left(self) -> bool:
         """Whether time is left; True at the beginning."""
-        return self._spent <= self._share * (time.monotonic() - self._started)
+        return self._spent <= self._fraction * (time.monotonic() - self._started)
 
     @contextmanager
     def spending(self) -> Iterator[None]:

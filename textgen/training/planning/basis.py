@@ -82,10 +82,10 @@ class Basis:
         if not 0 < self.sampled_softmax < model.vocab_size:
             return full
         fast = speed(logits=self.sampled_softmax)
-        share = self.settings.get("full_softmax_share", TrainingConfig.full_softmax_share)
-        if self.settings.get("minutes") is None:  # a share of the tokens
-            return 1 / (share / full + (1 - share) / fast)
-        return share * full + (1 - share) * fast
+        fraction = self.settings.get("full_softmax_fraction", TrainingConfig.full_softmax_fraction)
+        if self.settings.get("minutes") is None:  # a fraction of the tokens
+            return 1 / (fraction / full + (1 - fraction) / fast)
+        return fraction * full + (1 - fraction) * fast
 
 
 def find_basis(

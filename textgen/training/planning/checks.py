@@ -37,7 +37,7 @@ def without_prepared(corpus: PreparedCorpus, given: Mapping[str, Any], sources: 
 
 
 def refuse_fraction(given: Mapping[str, Any], valid: Corpus | None) -> None:
-    """Raises `ConfigError` for a share to hold out where a text is held out."""
+    """Raises `ConfigError` for a fraction to hold out where a text is held out."""
     if valid and "valid_fraction" in given:
         raise ConfigError("A file is named as the held-out text: leave out valid_fraction, or the file.")
 

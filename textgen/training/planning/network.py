@@ -19,7 +19,7 @@ PASSES_WITHOUT_DROPOUT = 5.0  # maximum number of passes over a text in which a 
 PRETRAINED_DROPOUT = 0.4  # dropout between layers on a text of `SMALL_TEXT`, for a model trained on much more text
 TOKENS_PER_PARAMETER = 2.0  # minimum number of training tokens per parameter, with the full softmax
 SAMPLED_TOKENS_PER_PARAMETER = 3.0  # the same with a sampled softmax, which is rougher
-MEMORY_SHARE = 0.8  # largest share of the memory for training a network
+MEMORY_FRACTION = 0.8  # largest fraction of the memory for training a network
 LARGEST_FOR = ((40_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # largest preset below a limit in tokens
 
 
@@ -47,7 +47,7 @@ def _largest_preset(basis: Basis) -> str:
         model = ModelConfig(vocab_size=basis.vocab_size, **SIZES[name])
         wanted = replace(model, direction=direction)
         training = plan_training(full, wanted)
-        if basis.memory_there and basis.memory_needed(wanted, training) > MEMORY_SHARE * basis.memory_there:
+        if basis.memory_there and basis.memory_needed(wanted, training) > MEMORY_FRACTION * basis.memory_there:
             continue
         seen = _tokens_seen(full, wanted, training) / TOKENS_PER_PARAMETER
         if basis.sampled_softmax:

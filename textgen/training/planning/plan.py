@@ -92,7 +92,7 @@ class Plan:
         estimates: Expected duration, speed and memory.
         choice: What the run starts from, and why.
         rival: The plan to try beside this one, where `choice` is open.
-        scored_share: Tokens that a validation scores for each token to train on, so that both of two plans score the
+        scored_fraction: Tokens that a validation scores for each token to train on, so that both of two plans score the
             same text: how many it makes with either vocabulary is known once it is encoded. None to keep valid_tokens.
         is_patience_planned: Whether patience was chosen for the number of validations, and not given.
         are_validations_planned: Whether the number of validations was chosen, and not given.
@@ -110,7 +110,7 @@ class Plan:
     estimates: Estimates
     choice: StartChoice
     rival: Plan | None = None
-    scored_share: float | None = None
+    scored_fraction: float | None = None
     is_patience_planned: bool = True
     are_validations_planned: bool = True
     are_epochs_planned: bool = True
@@ -122,9 +122,9 @@ class Plan:
 
     def for_tokens(self, tokens: int) -> Plan:
         """The plan once the number of training tokens is known."""
-        if self.scored_share is None:
+        if self.scored_fraction is None:
             return self
-        valid_tokens = math.ceil(self.scored_share * tokens)
+        valid_tokens = math.ceil(self.scored_fraction * tokens)
         return replace(self, training_config=replace(self.training_config, valid_tokens=valid_tokens))
 
 
@@ -249,8 +249,8 @@ def _for_race(plans: Sequence[Plan], given: Mapping[str, Any]) -> list[Plan]:
             changed["patience"] = plan_patience(RACE_VALIDATIONS)
     plans = [replace(plan, training_config=replace(plan.training_config, **changed)) for plan in plans]
     if "valid_tokens" not in given:
-        share = max(plan.training_config.valid_tokens / plan.estimates.tokens for plan in plans)
-        plans = [replace(plan, scored_share=share).for_tokens(plan.estimates.tokens) for plan in plans]
+        fraction = max(plan.training_config.valid_tokens / plan.estimates.tokens for plan in plans)
+        plans = [replace(plan, scored_fraction=fraction).for_tokens(plan.estimates.tokens) for plan in plans]
     return [replace(plan, estimates=_with_validations(plan)) for plan in plans]
 
 

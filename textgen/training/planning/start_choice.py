@@ -7,7 +7,7 @@ spells what it does not know in many short tokens. So the rule looks at
 - the script, which says which base there could be;
 - the length: a network larger than the base learns more from a text that is longer than what a base has read; and so
   does a smaller one from a long text that is unlike it, which it reads more often in the same time;
-- the tokens: the share of the bytes that the base's vocabulary has to spell byte by byte, and its tokens relative to
+- the tokens: the fraction of the bytes that the base's vocabulary has to spell byte by byte, and its tokens relative to
   those of a vocabulary learned from the text itself.
 
 Where the number of tokens leaves it in doubt, a short text starts from the base, as random weights learn little from

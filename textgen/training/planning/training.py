@@ -28,7 +28,7 @@ RATES = {"sgd": 20.0, "asgd": 20.0, "rmsprop": 1e-3, "lamb": 1e-2}  # learning r
 GRADIENT_DECAY = 1.2e-6  # weight decay that is part of the gradient, as in AWD-LSTM
 SAMPLED_FROM = 4000  # minimum number of tokens of a vocabulary for which the softmax is sampled
 SAMPLED = 1024  # sampled tokens that approximate the full softmax
-VALIDATION_TIME = 1 / 30  # share of training time that validations may take
+VALIDATION_TIME = 1 / 30  # fraction of training time that validations may take
 
 
 def plan_training(basis: Basis, model: ModelConfig) -> TrainingConfig:

@@ -13,7 +13,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.corpus.labels import worth_learning
 from textgen.corpus.statistics import CorpusStats
 from textgen.dataset.prepared_corpus import PreparedCorpus
-from textgen.dataset.split import share_to_hold_out
+from textgen.dataset.split import fraction_to_hold_out
 from textgen.dataset.token_files import SplitSummary
 from textgen.errors import CorpusError
 from textgen.settings import from_dict, select
@@ -73,7 +73,7 @@ def corpus_facts(corpus: Corpus | PreparedCorpus, given: Mapping[str, Any], sour
         )
     if isinstance(corpus, PreparedCorpus):
         return CorpusFacts(stats, corpus.tokenizer.labels, corpus.settings.valid_fraction)
-    default = TrainingConfig.valid_fraction if sources.valid else share_to_hold_out(stats.bytes)
+    default = TrainingConfig.valid_fraction if sources.valid else fraction_to_hold_out(stats.bytes)
     return CorpusFacts(stats, tuple(worth_learning(corpus.labels())), given.get("valid_fraction", default))
 
 
