@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import pkgutil
+import textwrap
+from collections.abc import Callable
 
 import pytest
 
@@ -25,6 +28,13 @@ def tensorflow() -> None:
 def test_the_examples_of_a_module(name: str) -> None:
     failed, tried = doctest.testmod(importlib.import_module(name))
     assert failed == 0, f"{failed} of {tried} examples fail: python -m doctest shows which"
+
+
+@pytest.mark.parametrize("function", [textgen.train, textgen.load, textgen.evaluate, textgen.score, textgen.embed])
+def test_each_function_of_the_package_has_an_example_that_calls_it(function: Callable[..., object]) -> None:
+    example = inspect.cleandoc(function.__doc__ or "").partition("\nExample:\n")[2]
+    assert f"textgen.{function.__name__}(" in example
+    compile(textwrap.dedent(example), function.__name__, "exec")
 
 
 def test_there_are_examples_and_one_that_is_wrong_is_found() -> None:

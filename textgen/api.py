@@ -116,6 +116,11 @@ def train(
         ConfigError: A setting is unknown, not allowed, or contradicts another.
         CorpusError: The text cannot be read, or there is too little of it.
         TrainingError: Training cannot start or go on.
+
+    Example:
+        result = textgen.train("novel.txt", name="novel", minutes=10)
+        print(f"{result.scores.bits_per_byte:.3f} bits per byte on held-out text")
+        print(result.generator.generate("It was a")[0].text)
     """
     preset, settings = with_preset(preset, settings)
     places = [paths] if isinstance(paths, (str, Path)) else list(paths)
@@ -167,6 +172,11 @@ def load(
         CorpusError: The text cannot be read.
         ConfigError: The model reads text backward only: use `load_model(name).infiller()`. Or there is no such
             runtime, it is not installed, or it does not compute this; or the model diverged while it learned.
+
+    Example:
+        generator = textgen.load("novel")
+        for text in generator.generate("It was a", textgen.SamplingConfig(temperature=0.7, max_tokens=100), num=3):
+            print(text.text)
     """
     saved = _opened(name, models_dir)
     adaptation = _adaptation(saved, adapt, dynamic, cache, clamps)
@@ -223,6 +233,10 @@ def evaluate(
         CorpusError: The text cannot be read.
         ConfigError: A setting is not allowed, or the model does not know the label.
         SavedModelError: The model is missing or damaged.
+
+    Example:
+        scores = textgen.evaluate("novel", "other-novel.txt")
+        print(f"{scores.bits_per_byte:.3f} bits per byte")
     """
     saved = _opened(model, models_dir)
     saved.tokenizer.opening(label)  # raises before the slow part
@@ -263,6 +277,10 @@ def score(
         TokenizerError: A text is not valid Unicode.
         ConfigError: The model does not know the label.
         SavedModelError: The model is missing or damaged.
+
+    Example:
+        likely, odd = textgen.score("novel", ["It was raining.", "Raining it was."])
+        print(f"The second text takes {odd.surprisal.sum() - likely.surprisal.sum():.1f} bits more.")
     """
     scorer = _opened(model, models_dir).scorer()
     return list(scorer.scores([texts] if isinstance(texts, str) else texts, ends=ends, label=label))

@@ -21,7 +21,7 @@ from textgen.training.unused_settings import USES, overridden, refuse_unused, un
 VALUES: dict[str, Any] = {  # a value that is not the default
     "reset_after": False, "activation": ACTIVATIONS[1], "decay_target": DECAY_TARGETS[1],
     "forget_bias": 5.0, "beta_1": 0.5, "beta_2": 0.5, "epsilon": 1e-3, "hold_fraction": 0.1,
-    "final_learning_rate_fraction": 0.1, "decay_factor": 0.1, "ema_decay": 0.9, "full_softmax_share": 0.5,
+    "final_learning_rate_fraction": 0.1, "decay_factor": 0.1, "ema_decay": 0.9, "full_softmax_fraction": 0.5,
     "clip_norm": 2.0,
 }  # fmt: skip
 DECIDING: dict[str, tuple[Any, ...]] = {
@@ -48,7 +48,7 @@ def test_what_is_not_chosen_counts_as_the_default() -> None:
     for given in ({"mogrifier_rounds": 3}, {"reset_after": False}, {"num_cycles": 3}, {"ema_decay": 0.9}):
         with pytest.raises(ConfigError, match="does nothing"):
             refuse_unused(given)
-    for given in ({"beta_1": 0.5}, {"forget_bias": 5.0}, {"clip_norm": 2.0}, {"full_softmax_share": 0.5}):
+    for given in ({"beta_1": 0.5}, {"forget_bias": 5.0}, {"clip_norm": 2.0}, {"full_softmax_fraction": 0.5}):
         refuse_unused(given)  # of adamw, of an lstm, without clip_value, and of a softmax that the plan may choose
 
 

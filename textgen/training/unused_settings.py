@@ -56,7 +56,7 @@ USES: dict[str, Use] = {  # `TrainingConfig` itself refuses a momentum without a
     "num_cycles": _one_of("schedule", "triangular"),
     "ema_decay": _one_of("weight_averaging", "ema"),
     "num_averaged": _one_of("weight_averaging", "last-k"),
-    "full_softmax_share": _above_zero("sampled_softmax"),
+    "full_softmax_fraction": _above_zero("sampled_softmax"),
     "decay_target": _above_zero("weight_decay"),
     "clip_norm": Use("clip_value", lambda value: value is None, "leave clip_value out"),
 }
