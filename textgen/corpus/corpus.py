@@ -253,14 +253,14 @@ class Corpus:
         if self.size <= size:
             yield from (part.text for part in self.parts())
             return
-        share, longest, is_empty = size / self.size, max(1, size // EXCERPTS), True
+        fraction, longest, is_empty = size / self.size, max(1, size // EXCERPTS), True
         credit = 0.0  # bytes that may still be yielded
         names, left_out = {source.path: source.name for source in self._sources}, LeftOut()
         for index in range(EXCERPTS):
             for source in self._sections(index, EXCERPTS):
-                credit += share * source.size if source.can_be_entered else 0.0
+                credit += fraction * source.size if source.can_be_entered else 0.0
                 for part in source.parts(self.documents_mode, own := LeftOut()):
-                    credit += 0.0 if source.can_be_entered else share * len(part.text.encode())
+                    credit += 0.0 if source.can_be_entered else fraction * len(part.text.encode())
                     if credit > 0:
                         text, is_empty = part.text[:longest], False
                         yield text

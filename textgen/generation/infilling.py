@@ -167,10 +167,10 @@ class Infiller:
         go_on = partial(_goes_on, wanted, deadline)
         number = num_drafts(prompt, num, best_of)
         configs = [later_seed(config, each) for each in range(number)]
-        share = number // 2 if prompt else 0  # of the forward network
-        infills = list(self._candidates("backward", configs[: number - share], prompt, suffix, wanted, go_on))
+        num_forward = number // 2 if prompt else 0
+        infills = list(self._candidates("backward", configs[: number - num_forward], prompt, suffix, wanted, go_on))
         if go_on():
-            infills += self._candidates("forward", configs[number - share :], prompt, suffix, wanted, go_on)
+            infills += self._candidates("forward", configs[number - num_forward :], prompt, suffix, wanted, go_on)
         if not wanted():
             return []
         if not prompt and best_of is None:

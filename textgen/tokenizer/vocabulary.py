@@ -251,14 +251,14 @@ def _least_vocab_size(tokenizer: str, counts: Mapping[str, int], coverage: float
     return FIRST_LEARNED + _covering(counts, coverage)
 
 
-def _covering(counts: Mapping[str, int], share: float) -> int:
-    """The number of most frequent characters that make up `share` of a text.
+def _covering(counts: Mapping[str, int], fraction: float) -> int:
+    """The number of most frequent characters that make up `fraction` of a text.
 
     >>> _covering({"e": 50, "t": 40, "q": 10}, 0.9)
     2
     """
     counts = {character: count for character, count in counts.items() if not UNTRAINABLE.match(character)}
-    needed, covered = share * sum(counts.values()), 0
+    needed, covered = fraction * sum(counts.values()), 0
     for number, count in enumerate(sorted(counts.values(), reverse=True)):
         if covered >= needed:
             return number

@@ -123,8 +123,8 @@ def plot(points: Sequence[Point], suggested: float | None) -> list[str]:
     low, high = float(nats.min()), float(nats.max())
 
     def column(rate: float) -> int:
-        share = (rate - rates[0]) / max(1e-9, rates[-1] - rates[0])
-        return round(min(1.0, max(0.0, share)) * (PLOT_COLUMNS - 1))  # a suggestion is rounded, so it may lie beyond
+        fraction = (rate - rates[0]) / max(1e-9, rates[-1] - rates[0])
+        return round(min(1.0, max(0.0, fraction)) * (PLOT_COLUMNS - 1))  # a suggestion is rounded, so it may lie beyond
 
     grid = np.full((PLOT_ROWS, PLOT_COLUMNS), " ")
     if suggested is not None:

@@ -205,8 +205,8 @@ def detected_delimiter(lines: Sequence[str], config: CorpusConfig) -> str:
         return is_named, sum(len(row) == width for row in rows) / len(rows)
 
     best = max(DELIMITERS, key=fit)
-    is_named, share = fit(best)
-    return best if is_named or share > 0.9 else ","
+    is_named, fraction = fit(best)
+    return best if is_named or fraction > 0.9 else ","
 
 
 def _rows_of(lines: Sequence[str], delimiter: str) -> list[list[str]]:

@@ -129,16 +129,16 @@ export class Candidates {
 /**
  * @param {Float64Array} weights Changed into their cumulative sums.
  * @param {number} count How many of them count.
- * @param {number} share
- * @returns {number} The first place at which the cumulative sum exceeds a share of the whole; the last if none does.
+ * @param {number} fraction
+ * @returns {number} The first place at which the cumulative sum exceeds a fraction of the whole; the last if none does.
  */
-export function firstAbove(weights, count, share) {
+export function firstAbove(weights, count, fraction) {
   let sum = 0;
   for (let at = 0; at < count; at++) {
     sum += weights[at];
     weights[at] = sum;
   }
-  const threshold = share * sum;
+  const threshold = fraction * sum;
   for (let at = 0; at < count; at++) if (weights[at] > threshold) return at;
   return count - 1;
 }
@@ -262,9 +262,9 @@ function xtc(candidates, { xtc_probability, xtc_threshold }, { uniform }) {
 function temperature(candidates, { temperature: given, dynatemp_range, dynatemp_exponent }) {
   let t = given;
   if (dynatemp_range > 0) {
-    const share = Math.min(Math.max(candidates.entropy() / log(Math.max(candidates.count, 2)), 0), 1);
+    const fraction = Math.min(Math.max(candidates.entropy() / log(Math.max(candidates.count, 2)), 0), 1);
     const [low, high] = [Math.max(t - dynatemp_range, 0), t + dynatemp_range];
-    t = low + (high - low) * power(share, dynatemp_exponent);
+    t = low + (high - low) * power(fraction, dynatemp_exponent);
   }
   if (t <= 0) {
     candidates.keepOne(candidates.logits.indexOf(candidates.highest()));

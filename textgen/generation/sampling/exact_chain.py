@@ -97,10 +97,10 @@ def draw_exactly(left: Remaining, uniform: float) -> int:
     return int(left.ids[first_above(exp(left.below), uniform)])
 
 
-def first_above(weights: np.ndarray, share: float) -> int:
-    """The first place at which the cumulative sum exceeds share * the whole sum; the last one if none does."""
+def first_above(weights: np.ndarray, fraction: float) -> int:
+    """The first place at which the cumulative sum exceeds fraction * the whole sum; the last one if none does."""
     cumulative = np.cumsum(weights)
-    place = int(np.searchsorted(cumulative, share * cumulative[-1], side="right"))
+    place = int(np.searchsorted(cumulative, fraction * cumulative[-1], side="right"))
     return min(place, len(weights) - 1)
 
 
@@ -241,8 +241,8 @@ def xtc(left: Remaining, probability: float, threshold: float, uniform: float) -
 def temperature(left: Remaining, t: float, dynatemp_range: float = 0.0, dynatemp_exponent: float = 1.0) -> Remaining:
     """Divides the logits by t, or by 1e-6 if t is less; 0 keeps the highest logit alone, that of the lowest id.
 
-    With a range, t becomes low + (high - low) * power(share, exponent), where low = max(t - range, 0), high = t + range
-    and share = entropy / log(max(N, 2)), from 0 to 1.
+    With a range, t becomes low + (high - low) * power(fraction, exponent), where low = max(t - range, 0),
+    high = t + range and fraction = entropy / log(max(N, 2)), from 0 to 1.
 
     Args:
         left: The N tokens that may come next.
@@ -251,9 +251,9 @@ def temperature(left: Remaining, t: float, dynatemp_range: float = 0.0, dynatemp
         dynatemp_exponent: The exponent of the fraction.
     """
     if dynatemp_range > 0:
-        share = min(max(left.entropy / log(max(len(left.ids), 2)), 0.0), 1.0)
+        fraction = min(max(left.entropy / log(max(len(left.ids), 2)), 0.0), 1.0)
         low, high = max(t - dynatemp_range, 0.0), t + dynatemp_range
-        t = low + (high - low) * power(share, dynatemp_exponent)
+        t = low + (high - low) * power(fraction, dynatemp_exponent)
     if t <= 0:
         place = int(np.argmax(left.logits))
         return Remaining(left.ids[place : place + 1], left.logits[place : place + 1])

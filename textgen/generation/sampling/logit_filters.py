@@ -295,7 +295,7 @@ def draw_plainly(candidates: Candidates, log_min_p: float | None, t: float, unif
     return int(ids[_inverse_cdf_of_row(np.exp(candidates.given[0, ids] / t - highest / t), uniform)])
 
 
-def inverse_cdf(weights: np.ndarray, share: np.ndarray) -> np.ndarray:
+def inverse_cdf(weights: np.ndarray, fraction: np.ndarray) -> np.ndarray:
     """Returns the index [B, 1] at which the cumulative sum of weights exceeds a fraction of the total.
 
     Long rows are searched by blocks first, then inside one block, so that most weights are added up only once. Sums are
@@ -303,17 +303,17 @@ def inverse_cdf(weights: np.ndarray, share: np.ndarray) -> np.ndarray:
 
     Args:
         weights: Weights of at least 0, [B, N].
-        share: Fraction of their total, in [0, 1), [B, 1].
+        fraction: Fraction of their total, in [0, 1), [B, 1].
     """
     if len(weights) == 1:
-        return np.array([[_inverse_cdf_of_row(weights[0], share.item())]])
+        return np.array([[_inverse_cdf_of_row(weights[0], fraction.item())]])
     if weights.shape[-1] <= FEW:
         cumulative = np.cumsum(weights, axis=-1, dtype=np.float64)
-        threshold = _threshold(cumulative[:, -1:], share)  # [B, 1]
+        threshold = _threshold(cumulative[:, -1:], fraction)  # [B, 1]
         return np.asarray(np.count_nonzero(cumulative <= threshold, axis=-1, keepdims=True))
     blocks = _blocks(weights)  # [B, N / BLOCK, BLOCK]
     cumulative = np.einsum("bnk->bn", blocks).cumsum(axis=-1)  # [B, N / BLOCK]
-    threshold = _threshold(cumulative[:, -1:], share)  # [B, 1]
+    threshold = _threshold(cumulative[:, -1:], fraction)  # [B, 1]
     block = np.sum(cumulative <= threshold, axis=-1, keepdims=True)  # [B, 1]
     before = np.where(block > 0, np.take_along_axis(cumulative, np.maximum(block - 1, 0), axis=-1), 0.0)
     inside = np.take_along_axis(blocks, block[:, :, None], axis=1)[:, 0]  # [B, BLOCK]
@@ -322,14 +322,14 @@ def inverse_cdf(weights: np.ndarray, share: np.ndarray) -> np.ndarray:
     return block * BLOCK + np.minimum(within, last)
 
 
-def _inverse_cdf_of_row(weights: np.ndarray, share: float) -> int:
+def _inverse_cdf_of_row(weights: np.ndarray, fraction: float) -> int:
     """What `inverse_cdf` finds in one row of weights [N], in a third of the time."""
     if len(weights) <= FEW:
         cumulative = weights.cumsum(dtype=np.float64)
-        return int(cumulative.searchsorted(_threshold(cumulative[-1], share), "right"))
+        return int(cumulative.searchsorted(_threshold(cumulative[-1], fraction), "right"))
     blocks = _blocks(weights)
     cumulative = np.einsum("nk->n", blocks).cumsum()  # [N / BLOCK]
-    threshold = _threshold(cumulative[-1], share)
+    threshold = _threshold(cumulative[-1], fraction)
     block = int(cumulative.searchsorted(threshold, "right"))
     inside = blocks[block]
     sums = inside.cumsum()
@@ -352,9 +352,9 @@ def surprisal_bits(candidates: Candidates, columns: np.ndarray) -> np.ndarray:
     return (candidates.log_total - np.take_along_axis(candidates.below, columns, axis=-1)) / np.log(2)
 
 
-def _threshold(total: Any, share: Any) -> Any:
+def _threshold(total: Any, fraction: Any) -> Any:
     """A fraction of a sum, always less than the sum."""
-    return share * total * (1 - 1e-12)
+    return fraction * total * (1 - 1e-12)
 
 
 def _dynamic(
@@ -362,9 +362,9 @@ def _dynamic(
 ) -> np.ndarray:
     """The temperature [B, 1] between t - spread and t + spread that the entropy determines."""
     highest = np.log(np.maximum(np.count_nonzero(candidates.logits > -np.inf, axis=-1, keepdims=True), 2))
-    share = np.clip(candidates.entropy / highest, 0.0, 1.0)
+    fraction = np.clip(candidates.entropy / highest, 0.0, 1.0)
     low, high = np.maximum(t - spread, 0.0), t + spread
-    return np.asarray(low + (high - low) * share**exponent, np.float32)
+    return np.asarray(low + (high - low) * fraction**exponent, np.float32)
 
 
 def _zipf_k(descending: np.ndarray, mu: np.ndarray) -> np.ndarray:
@@ -400,12 +400,12 @@ def _below_kth(logits: np.ndarray, k: np.ndarray) -> np.ndarray:
     return np.take_along_axis(np.sort(groups, axis=-1), GROUPS - k, axis=-1)
 
 
-def _fewest(keys: np.ndarray, weights: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """True for the fewest candidates, lowest keys first, that hold `share` of the weights, and for ties with the last.
+def _fewest(keys: np.ndarray, weights: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+    """True for the fewest candidates, lowest keys first, with `fraction` of the weights, and for ties with the last.
 
     Keys and weights are float32 and not negative, so they are ordered as their bits are: key and weight of a token are
     sorted as one number of 64 bits.
     """
     pairs = np.sort(keys.view(np.uint32).astype(np.uint64) << 32 | weights.view(np.uint32), axis=-1)
-    last = inverse_cdf((pairs & 0xFFFFFFFF).astype(np.uint32).view(np.float32), share)  # [B, 1]
+    last = inverse_cdf((pairs & 0xFFFFFFFF).astype(np.uint32).view(np.float32), fraction)  # [B, 1]
     return keys <= (np.take_along_axis(pairs, last, axis=-1) >> 32).astype(np.uint32).view(np.float32)
