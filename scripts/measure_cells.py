@@ -161,7 +161,7 @@ class Held:
     num: int
     max_tokens: int
 
-    def clamp(self, cell: Cell, is_high: bool) -> Clamp:
+    def clamp(self, cell: Cell, *, is_high: bool) -> Clamp:
         """Holds a cell at a high or a low value that it has in the text."""
         memory, units = self.seen.reader.memory, self.seen.reader.config.hidden_units
         layer, unit = cell
@@ -172,7 +172,7 @@ class Held:
         """Holds the best cells as they are where the property is, or where it is not."""
         chance = 0.0 if finding.is_count else 0.5
         cells = [(finding.layer, finding.unit, finding.first), *finding.others]
-        return [self.clamp((layer, unit), (score > chance) == is_on) for layer, unit, score in cells]
+        return [self.clamp((layer, unit), is_high=(score > chance) == is_on) for layer, unit, score in cells]
 
     def write(self, clamps: Sequence[Clamp] = (), times: int = 1) -> list[str]:
         """Texts that the model writes with cells held, `times` times as many as usual."""
@@ -190,7 +190,7 @@ class Held:
         texts = []
         for _ in range(number):
             chosen = rng.choice(len(others), together, replace=False)
-            texts.append(self.write([self.clamp(others[place], bool(rng.integers(2))) for place in chosen]))
+            texts.append(self.write([self.clamp(others[place], is_high=bool(rng.integers(2))) for place in chosen]))
         return texts
 
 
@@ -213,7 +213,7 @@ def measure_cells(held: Held, tracks: Mapping[str, re.Pattern[str]], number: int
     print(row(["---"] * (len(head) + 1)))
     for finding in held.seen.found:
         name, cell = finding.follows, (finding.layer, finding.unit)
-        clamps = [held.clamp(cell, False), held.clamp(cell, True)]
+        clamps = [held.clamp(cell, is_high=False), held.clamp(cell, is_high=True)]
         kinds = [
             free,
             *(held.write([clamp]) for clamp in clamps),

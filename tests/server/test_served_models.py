@@ -811,7 +811,7 @@ def test_metrics_count_both_versions_of_a_model(folder: Path, monkeypatch: pytes
     asyncio.run(main())
 
 
-def test_the_disk_is_looked_at_once_a_second_and_aside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_is_looked_at_once_a_second_and_in_a_thread(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[str] = []
 
     def is_current(self: ModelFolder) -> bool:

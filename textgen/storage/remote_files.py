@@ -304,7 +304,7 @@ def _base_of(address: str) -> _Base:
                 version = _version(info)
                 if version:
                     version["size"] = str(info.get("size"))
-    return _Base(chain, True, version, is_local)
+    return _Base(chain, is_archive=True, version=version, is_local=is_local)
 
 
 def _remote_file(address: str, path: str, system: Any, info: Mapping[str, Any], base: _Base) -> RemoteFile:
