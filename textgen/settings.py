@@ -151,7 +151,7 @@ def check_bounds(name: str, value: Any, facts: Setting) -> None:
     if not is_number or not low <= value <= high or not abs(value) <= MAX_NUMBER:  # the last for infinity and NaN, too
         is_above = is_number and value > high
         is_open = high == math.inf or (high in (MAX_COUNT, UNLIMITED) and not is_above)
-        limits = f"at least {_plain(low)}" if is_open else f"from {_plain(low)} to {_plain(high)}"
+        limits = f"of at least {_plain(low)}" if is_open else f"from {_plain(low)} to {_plain(high)}"
         is_unlimited = high == UNLIMITED and is_above
         advice = f" Without a limit, give a large number, such as {high:g}." if is_unlimited else ""
         raise ConfigError(f"{name} must be a number {limits}. Received: {short_repr(value)}.{advice}")

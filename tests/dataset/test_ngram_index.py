@@ -255,7 +255,7 @@ def test_no_copy_needs_an_index_and_a_run_that_it_can_see() -> None:
     generator = Generator(as_model(CountingModel()), TOKENIZER, index_of([[3, 4]], ngram=6))
     with pytest.raises(ConfigError, match="must be at least 5"):
         generator.generate("a", SamplingConfig(no_copy=4))
-    with pytest.raises(ConfigError, match="no_copy must be a number from 1"):
+    with pytest.raises(ConfigError, match="no_copy must be a number of at least 1"):
         SamplingConfig(no_copy=0)
 
 

@@ -255,7 +255,7 @@ def test_lines_are_read_when_their_turn_comes(models: Path, tmp_path: Path, monk
         (["--text", "a", "--encoding", "latin-1"], 2, "--encoding needs PATHS"),
         (["-"], 1, "No text in standard input: it is empty or has only white space."),
         (["--text", "a", "--format", "csv"], 2, "'csv' is not one of"),
-        (["--text", "a", "--search", "b", "--top", "0"], 2, "--top must be a number at least 1"),
+        (["--text", "a", "--search", "b", "--top", "0"], 2, "--top must be a number of at least 1"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(models: Path, arguments: list[str], code: int, message: str) -> None:

@@ -734,7 +734,7 @@ def test_every_command_that_reads_a_model_says_so_the_same_way() -> None:
 
 def test_what_runs_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "songs.txt").write_text("the moon sang\n" * 40, encoding="utf-8")
+    (tmp_path / "songs.txt").write_text("the moon sang\n" * 100, encoding="utf-8")
 
     def row() -> Any:
         (found,) = json.loads(command("models", "list", "--json").stdout)
