@@ -210,7 +210,7 @@ def test_a_number_is_within_its_limits(kind: type[Any], name: str, low: float, h
 
 
 @pytest.mark.parametrize(
-    ("value", "limits"), [(0, "at least 1"), (-5, "at least 1"), (1 << 70, "from 1 to 4,611,686,018,427,387,904")]
+    ("value", "limits"), [(0, "of at least 1"), (-5, "of at least 1"), (1 << 70, "from 1 to 4,611,686,018,427,387,904")]
 )
 def test_the_largest_count_is_named_only_for_a_larger_one(value: int, limits: str) -> None:
     with pytest.raises(ConfigError, match=rf"^max_tokens must be a number {limits}\. Received: {value}\.$"):
