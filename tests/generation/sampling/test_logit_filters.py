@@ -219,7 +219,7 @@ def test_mirostat_truncates_as_the_paper_says(version: int, mu: float) -> None:
     logits[3, 5:] = -np.inf
     inputs = np.full((len(logits), 1), version), np.full((len(logits), 1), mu)
     expected = [globals()[f"kept_by_mirostat_{version}"](row, mu) for row in logits.tolist()]
-    assert kept_values(logits, mirostat(Candidates(logits), *inputs).logits) == expected
+    assert kept_values(logits, mirostat(Candidates(logits), *inputs, logits.shape[1]).logits) == expected
 
 
 @given(batches(), st.sampled_from((0, 1, 2)), st.floats(-5, 30))
@@ -227,7 +227,7 @@ def test_mirostat_truncates_as_the_paper_says(version: int, mu: float) -> None:
 def test_mirostat_leaves_something(logits: np.ndarray, version: int, mu: float) -> None:
     inputs = np.full((len(logits), 1), version), np.full((len(logits), 1), mu)
     for row, kept in zip(
-        logits.tolist(), kept_values(logits, mirostat(Candidates(logits), *inputs).logits), strict=True
+        logits.tolist(), kept_values(logits, mirostat(Candidates(logits), *inputs, logits.shape[1]).logits), strict=True
     ):
         assert likeliest(row) <= kept
         assert version or kept == possible(row)
@@ -261,7 +261,7 @@ def test_tokens_that_are_not_allowed_are_as_impossible_ones(name: str, shrinks: 
     value = {"top_k": 7, "top_n_sigma": 1.0, "temperature": 0.7}.get(name, 0.3)
     inputs = [column([value] * 6, name)]
     if name == "mirostat":
-        inputs = [column([1, 2, 0] * 2, "top_k"), column([3.0] * 6, "top_p")]
+        inputs = [column([1, 2, 0] * 2, "top_k"), column([3.0] * 6, "top_p"), logits.shape[1]]
     function = TRANSFORMS[name][0] if name != "mirostat" else mirostat
     masked = Candidates(np.where(allowed, logits, np.float32(-np.inf)), shrinks=shrinks)
     by_mask = Candidates(logits, allowed=allowed, shrinks=shrinks)
@@ -272,6 +272,23 @@ def test_tokens_that_are_not_allowed_are_as_impossible_ones(name: str, shrinks: 
     np.testing.assert_array_equal(left.ids, expected.ids)
     uniforms = rng.random(6)
     assert (left.ids_at(draw(left, uniforms)) == expected.ids_at(draw(expected, uniforms))).all()
+
+
+def test_the_deviation_does_not_depend_on_rows_or_impossible_pieces() -> None:
+    """Its least logit that stays is the same to the last bit alone, in a batch, and with impossible pieces between."""
+
+    def floor(logits: np.ndarray) -> list[float]:
+        left = TRANSFORMS["top_n_sigma"][0](Candidates(logits), column([1.0] * len(logits), "top_n_sigma"))
+        return left._floor[:, 0].tolist()
+
+    logits, rng = random_logits(20, 8000), np.random.default_rng(1)
+    spread = np.full((20, 9001), -np.inf, np.float32)
+    spread[:, np.sort(rng.permutation(9001)[:8000])] = logits
+    together = floor(logits)
+    assert [floor(row[None])[0] for row in logits] == together
+    assert floor(spread) == together
+    sigma = logits.std(axis=1, dtype=np.float64)
+    np.testing.assert_allclose(logits.max(axis=1) - together, sigma, rtol=1e-6)
 
 
 @pytest.mark.parametrize("others", [0.1, 100.0])

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from logits import EVERYTHING, batches, column, random_logits, rows_of
+from logits import EVERYTHING, PLAIN, batches, column, random_logits, rows_of
 
-from textgen.generation.config import SAMPLERS
+from textgen.generation.config import SAMPLERS, SamplingConfig
 from textgen.generation.sampling.logit_filters import Candidates
-from textgen.generation.sampling.sampler_chain import draw, steps_of, transform
+from textgen.generation.sampling.sampler_chain import Chain, draw, steps_of, transform
 from textgen.generation.sampling.sampler_settings import LOOKING_BACK, TRANSFORMS, settings_of
+from textgen.generation.sampling.vocabulary_tables import VocabularyTables
+from textgen.tokenizer.tokenizer import ByteTokenizer
 
 
 @given(batches(), st.lists(st.floats(0, 1, exclude_max=True), min_size=4, max_size=4))
@@ -78,3 +81,19 @@ def test_carrying_on_few_pieces_changes_nothing(texts: int, order: tuple[str, ..
         actual[row, ids] = values
     np.testing.assert_allclose(actual, expected, rtol=1e-6)
     assert (left.logits.shape[1] < 500) == (order[-1] != "penalties")
+
+
+def test_mirostat_counts_the_whole_vocabulary_whatever_stands_beside_it() -> None:
+    """Where other texts leave few pieces, only those are carried on, and a row's impossible pieces are dropped."""
+    size, rng = 1500, np.random.default_rng(0)
+    tokenizer = ByteTokenizer()
+    tokenizer.piece_bytes += [b"?"] * (size - tokenizer.vocab_size)
+    tables = VocabularyTables(tokenizer)
+    logits = rng.normal(0, 1, (16, size)).astype(np.float32)
+    logits[0, 1100:] = -np.inf
+    logits[1:, :50] += 20.0
+    for seed in range(100):
+        config = replace(PLAIN, mirostat=1, mirostat_tau=2.0 + seed % 7, seed=seed)
+        alone = Chain(SAMPLERS, [config], tables)
+        together = Chain(SAMPLERS, [config, *[SamplingConfig(seed=row) for row in range(15)]], tables)
+        assert alone.draw(Candidates(logits[:1].copy()))[0] == together.draw(Candidates(logits.copy()))[0], config

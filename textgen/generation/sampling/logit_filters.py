@@ -213,12 +213,13 @@ def top_n_sigma(candidates: Candidates, n: np.ndarray) -> Candidates:
     """
     possible = candidates.logits > -np.inf  # [B, C]
     bits = -possible.astype(np.int32)  # all of a number where a token is possible, otherwise none
-    count = np.array([[np.count_nonzero(row)] for row in possible], np.float32)  # [B, 1]; quicker than by `axis`
+    count = np.array([[np.count_nonzero(row)] for row in possible], np.int64)  # [B, 1]; quicker than by `axis`
     deviations = candidates.logits - candidates.highest
     deviations.view(np.int32)[:] &= bits  # -inf becomes 0
-    deviations -= np.einsum("bv->b", deviations)[:, None] / count  # from the mean
+    deviations -= (np.einsum("bv->b", deviations, dtype=np.float64)[:, None] / count).astype(np.float32)  # the mean
     deviations.view(np.int32)[:] &= bits
-    sigma = np.sqrt(np.einsum("bv,bv->b", deviations, deviations)[:, None] / count)
+    variance = np.einsum("bv,bv->b", deviations, deviations, dtype=np.float64)[:, None] / count
+    sigma = np.sqrt(variance).astype(np.float32)
     return candidates.above(np.where(n > 0.0, candidates.highest - n * sigma, -np.inf))
 
 
@@ -256,17 +257,24 @@ def xtc(candidates: Candidates, probability: np.ndarray, threshold: np.ndarray, 
     return candidates.only((candidates.logits <= lowest) | (uniforms >= probability))
 
 
-def mirostat(candidates: Candidates, version: np.ndarray, mu: np.ndarray) -> Candidates:
+def mirostat(candidates: Candidates, version: np.ndarray, mu: np.ndarray, vocab_size: int) -> Candidates:
     """Filters tokens so that the surprisal of a draw stays near mu [B, 1] bits; version 0 keeps all.
 
     Basu et al. 2021, arXiv:2007.14966. Version 2 keeps tokens of at most mu bits, and the likeliest. Version 1 keeps
     the k likeliest, with k from the exponent s of Zipf's law, estimated on the likeliest tokens:
     k = (e 2^mu / (1 - V^-e))^(1/s) with e = s - 1.
+
+    Args:
+        candidates: The tokens that may come next.
+        version: The version, [B, 1].
+        mu: Largest surprisal in bits, [B, 1].
+        vocab_size: V, the number of tokens in the vocabulary.
     """
     floor = np.full((len(candidates.logits), 1), -np.inf, np.float32)
     if (version == 1).any():
         descending = np.sort(candidates.logits, axis=-1)[:, ::-1]
-        floor = np.where(version == 1, np.take_along_axis(descending, _zipf_k(descending, mu) - 1, axis=-1), floor)
+        last = np.minimum(_zipf_k(descending, mu, vocab_size), descending.shape[-1]) - 1  # [B, 1]
+        floor = np.where(version == 1, np.take_along_axis(descending, last, axis=-1), floor)
     if (version == 2).any():
         surprising = np.minimum(candidates.log_total - mu * np.log(2), 0.0).astype(np.float32)
         floor = np.where(version == 2, candidates.highest + surprising, floor)
@@ -367,10 +375,11 @@ def _dynamic(
     return np.asarray(low + (high - low) * fraction**exponent, np.float32)
 
 
-def _zipf_k(descending: np.ndarray, mu: np.ndarray) -> np.ndarray:
-    """k [B, 1] of mirostat 1, from sorted logits [B, V]."""
-    size = descending.shape[-1]
-    likeliest = descending[:, :ZIPF_TOKENS].astype(np.float64)
+def _zipf_k(descending: np.ndarray, mu: np.ndarray, vocab_size: int) -> np.ndarray:
+    """k [B, 1] of mirostat 1, from sorted logits [B, C]."""
+    # As many columns for few candidates as for many, so that the order of sums is the same
+    likeliest = np.full((len(descending), ZIPF_TOKENS), -np.inf)
+    likeliest[:, : descending.shape[-1]] = descending[:, :ZIPF_TOKENS]
     possible = likeliest[:, 1:] > -np.inf
     b = np.subtract(likeliest[:, :-1], likeliest[:, 1:], where=possible, out=np.zeros(possible.shape))
     rank = np.arange(1, likeliest.shape[-1])
@@ -378,8 +387,8 @@ def _zipf_k(descending: np.ndarray, mu: np.ndarray) -> np.ndarray:
     s = np.sum(t * b, axis=-1, keepdims=True) / np.maximum(np.sum(t * t, axis=-1, keepdims=True), 1e-9)
     s = np.maximum(s, 1e-6)
     e = np.where(np.abs(s - 1.0) < 1e-6, 1e-6, s - 1.0)
-    log_k = (np.log(e / -np.expm1(-e * np.log(max(size, 2)))) + mu * np.log(2)) / s
-    return np.clip(np.exp(np.minimum(log_k, np.log(2 * size))), 1, size).astype(np.int64)
+    log_k = (np.log(e / -np.expm1(-e * np.log(max(vocab_size, 2)))) + mu * np.log(2)) / s
+    return np.clip(np.exp(np.minimum(log_k, np.log(2 * vocab_size))), 1, vocab_size).astype(np.int64)
 
 
 def _keep(logits: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -169,7 +169,8 @@ class Chain:
         candidates = transform(candidates, inputs, self._steps)
         if self._uses_mirostat:
             candidates.shrinks = False
-            columns = draw(mirostat(candidates, self._mirostat["mirostat"], self._mu), to_draw)
+            vocab_size = len(self._tables.tokenizer.piece_bytes)
+            columns = draw(mirostat(candidates, self._mirostat["mirostat"], self._mu, vocab_size), to_draw)
             bits = surprisal_bits(candidates, columns[:, None])  # [B, 1]
             self._mu -= self._mirostat["mirostat_eta"] * (bits - self._mirostat["mirostat_tau"])
         else:
