@@ -116,6 +116,20 @@ def test_constraints_hold() -> None:
         assert len(generation.ids) > 5
 
 
+def test_dead_ends_do_not_end_a_search_before_a_beam_that_can_finish() -> None:
+    """Nothing may follow "a" and "bd", as it is too early for the end; "bc" is less likely and can go on."""
+    a, b, c, d = LETTERS
+    model = TableModel(TOKENIZER.vocab_size)
+    model.tables[:] = -np.inf
+    model.tables[:, EOS, [a, b]] = 0.0, -0.1
+    model.tables[:, b, [d, c]] = 0.0, -4.0
+    model.tables[:, [a, d], EOS] = 0.0
+    model.tables[:, c, c] = 0.0
+    config = replace(CONFIG, max_tokens=6, min_tokens=4)
+    (found,) = Generator(model, TOKENIZER).search("", config, SearchConfig(2))
+    assert (found.text, found.stop_reason) == ("bccccc", "length")
+
+
 @pytest.mark.parametrize("beams", [16, 400])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_search_finds_the_best_of_all_texts_with_a_required_one(seed: int, beams: int) -> None:

@@ -213,8 +213,9 @@ class _Group:
         self.live = [beam.constrained() for beam in kept]
         chosen = [beam.last_id for beam in (*ended, *self.live)]
         self._finished = self._best_of([*self._finished, *ended])
-        finished = self.best()
-        if len(finished) == self._size and all(self.score(beam) <= self.score(finished[-1]) for beam in self.live):
+        if len(self._finished) == self._size and all(
+            self.score(beam) <= self.score(self._finished[-1]) for beam in self.live
+        ):
             self.live = []
         return chosen
 
