@@ -275,6 +275,18 @@ def test_a_model_that_int8_would_spoil_is_refused_with_figures(tmp_path: Path, t
     assert not list(tmp_path.glob("*.html"))
 
 
+def test_the_rounding_of_activations_counts_too(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """It is all that a page adds to a model whose weights are int8, and much where small changes have large effects."""
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=32, hidden_units=32)
+    weights = random_weights(config, seed=1, scale=3.0)
+    where = (TokenizerConfig("char"), CorpusConfig(documents="line"), tokenizer)
+    save_model(tmp_path / "wild", weights, config, *where, precision="int8")
+    result = run("export", tmp_path / "wild", tmp_path / "wild.html")
+    assert result.exit_code == 1
+    assert re.search(r"wild\.html would lose too much by rounding: perplexity \+\d{3,}", result.stderr)
+    assert not list(tmp_path.glob("*.html"))
+
+
 def test_a_page_that_would_hold_another_model_is_not_left(
     model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer
 ) -> None:

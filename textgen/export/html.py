@@ -40,7 +40,7 @@ SCRIPT = ("words", "story", "page")  # modules of the page's own script, in the 
 
 
 def export_html(model: ModelFolder, path: Path, attribution: Attribution = NO_ATTRIBUTION) -> str:
-    """Writes a model as one page, and checks first what int8 costs, and that the page gives the same weights back.
+    """Writes a model as one page, and checks first what rounding costs, and that the page gives the same weights back.
 
     Args:
         model: The model.
@@ -52,12 +52,12 @@ def export_html(model: ModelFolder, path: Path, attribution: Attribution = NO_AT
 
     Raises:
         ConfigError: The page cannot write with such a model.
-        SavedModelError: A file of the model is damaged, int8 would cost too much, or the page would hold other weights.
+        SavedModelError: A file of the model is damaged, rounding would cost too much, or the page would hold other
+            weights.
         TextgenError: The file cannot be written.
     """
     data = page(model, attribution)
-    if model.precision != INT8:
-        check_quality(model, model.exact_model(), str(path), instead="onnx")
+    check_quality(model, model.exact_model(), str(path), instead="onnx")
     _check(model, data)
     write_file(path, data)
     parameters = counted(model.model_config.num_parameters, "parameter")
