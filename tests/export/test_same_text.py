@@ -163,6 +163,17 @@ def test_the_same_text(models: Mapping[str, ModelFolder], tmp_path: Path) -> Non
     check_texts(models, {kind: [*cases_for(kind, number[kind])] for kind in KINDS}, tmp_path)
 
 
+def test_a_sentence_goes_on_from_the_prompt(models: Mapping[str, ModelFolder], tmp_path: Path) -> None:
+    """Full stops and spaces after an abbreviation, and after a sentence."""
+    settings = {"max_tokens": 30, "until": "sentence", "logit_bias": [".=40", " =40"]}
+    cases = [
+        {"prompt": prompt, "seed": str(seed), "label": None, "settings": settings}
+        for prompt in ("I met Mr", "I met him", "I met Mr. ", "by J", "🦊" * 70 + "Dr")
+        for seed in range(4)
+    ]
+    check_texts(models, {"byte": cases}, tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS)

@@ -255,6 +255,31 @@ def test_no_stop_text_comes_up() -> None:
     assert written(reciting("one two three"), replace(config, max_tokens=11)) == ("one two thr", "length")
 
 
+@pytest.mark.parametrize(
+    ("read", "prompt", "expected"),
+    [
+        (None, "I met Mr", ". Smith there."),
+        ("I met Mr", "", ". Smith there."),
+        ("I met M", "r", ". Smith there."),
+        ("I met Mr\0", "", "."),
+    ],
+)
+def test_a_sentence_goes_on_from_the_text_before_it(read: str | None, prompt: str, expected: str) -> None:
+    """Also from a position in a text, but not from another document, which ends at \\0 here."""
+    before = [EOS if id == TOKENIZER.encode("\0")[0] else id for id in TOKENIZER.encode((read or "") + prompt)]
+    generator = Generator(Recital([*before, *TOKENIZER.encode(". Smith there. He left."), EOS], V), TOKENIZER)
+    start = None if read is None else generator.read(before[: len(read)])
+    stream = generator.tokens(prompt, replace(CONFIG, until="sentence", temperature=0.0, heal=False), start)
+    assert ("".join(token.text for token in stream), stream.row.stop_reason) == (expected, "until")
+
+
+def test_a_sentence_goes_on_from_a_prompt_that_is_healed() -> None:
+    tokenizer = WordsTokenizer(["Mr", "Mr."])
+    generator = Generator(Recital(tokenizer.encode("I met Mr. Smith there. He left."), tokenizer.vocab_size), tokenizer)
+    (generation,) = generator.generate("I met Mr", replace(CONFIG, until="sentence", temperature=0.0))
+    assert (generation.text, generation.healed) == (". Smith there.", 2)
+
+
 def test_a_stop_text_in_the_prompt_does_not_count(counter: Generator) -> None:
     config = replace(CONFIG, max_tokens=4, stop=("ab", "b"))
     assert written(counter, config, "ab") == ("cdef", "length")

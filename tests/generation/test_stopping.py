@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from textgen.generation.stopping import UNDECIDED, Ending
 
 
-def written(text: str, stop: tuple[str, ...] = (), until: str = "document") -> tuple[str, str]:
+def written(text: str, stop: tuple[str, ...] = (), until: str = "document", before: str = "") -> tuple[str, str]:
     """What is left of a text and why, the same in one stretch, character by character, and never too much."""
     results = set()
     for chunks in ([text], list(text)):
-        ending, shown = Ending(stop, until), ""
+        ending, shown = Ending(stop, until, before), ""
         for chunk in chunks:
             shown += ending.feed(chunk)
         results.add((shown + ending.flush(), ending.reason))
@@ -49,6 +49,32 @@ def written(text: str, stop: tuple[str, ...] = (), until: str = "document") -> t
 )
 def test_until(until: str, text: str, expected: str | None) -> None:
     assert written(text, until=until) == ((text, "") if expected is None else (expected, "until"))
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "expected"),
+    [
+        ("I met Mr", ". Smith there. He", ". Smith there."),
+        ("I met M", "r. Smith there. He", "r. Smith there."),
+        ("by J", ". K. Rowling. He", ". K. Rowling."),
+        ("one " * 99 + "Dr", ". Jones came. He", ". Jones came."),
+        ("I met him", ". Then he left. He", "."),
+        ("I met xMr", ". Then he left. He", "."),
+        ("I met Mr", " \n. Then he left. He", " \n."),
+        ("I left.", " Then he left. He", " Then he left."),
+        ("He said: no.", "” Then he left. He", "” Then he left."),
+        ("他走了。", "”他也走了。她", "”他也走了。"),
+    ],
+)
+def test_a_sentence_goes_on_from_the_text_before_it_and_does_not_end_there(
+    before: str, text: str, expected: str
+) -> None:
+    assert written(text, until="sentence", before=before) == (expected, "until")
+
+
+@pytest.mark.parametrize("until", ["line", "paragraph"])
+def test_newlines_before_a_text_do_not_end_it(until: str) -> None:
+    assert written("\n\none\n\ntwo", until=until, before="One.\n") == ("\n\none", "until")
 
 
 def test_the_first_of_all_rules_counts() -> None:
@@ -129,7 +155,7 @@ def test_long_stop_texts_take_no_longer_than_their_text(text: str) -> None:
     assert looks < 5 * len(stops) * fed
 
 
-@given(st.text("a. \n。”", max_size=40), st.sampled_from(["sentence", "line", "paragraph"]))
-def test_until_does_not_depend_on_how_the_text_comes(text: str, until: str) -> None:
-    kept, reason = written(text, until=until)
+@given(st.text("a. \n。”", max_size=40), st.sampled_from(["sentence", "line", "paragraph"]), st.text("a. \nMr”"))
+def test_until_does_not_depend_on_how_the_text_comes(text: str, until: str, before: str) -> None:
+    kept, reason = written(text, until=until, before=before)
     assert reason == "until" or kept == text

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.stopping import Ending
+from textgen.generation.stopping import CONTEXT, Ending
 from textgen.generation.text_state import TextState
 from textgen.tokenizer.stream_decoder import check_ids
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -159,7 +159,7 @@ class TextRow(Row):
         self._decoder = tokenizer.decoder(line_start)
         if not self.prompt:  # the text may continue inside a character
             self._decoder.feed(tokenizer.unfinished(before))
-        self._ending = Ending(config.stop, config.until)
+        self._ending = Ending(config.stop, config.until, self._end_of_document(before) + self.prompt)
 
     def set_prompt(self, ids: Sequence[int]) -> None:
         """Tells which tokens a decoder has kept; the text of the others is what healing writes again."""
@@ -180,6 +180,13 @@ class TextRow(Row):
         twin = copy.copy(self)
         twin._decoder, twin._ending = self._decoder.fork(), self._ending.fork()
         return twin
+
+    def _end_of_document(self, ids: Sequence[int]) -> str:
+        """The text of the last of these tokens, as far as they belong to the document that the next one continues."""
+        recent = list(ids[-CONTEXT:])
+        while self._eos_id in recent:
+            del recent[: recent.index(self._eos_id) + 1]
+        return self._tokenizer.decode(recent)
 
     def _write(self, id: int) -> str:
         """Appends a token and returns the text that became certain with it."""

@@ -22,11 +22,16 @@ UNTIL = {  # units with which a text can end: it ends where the match does
     "paragraph": re.compile(BLANK_LINE),
 }
 UNDECIDED = re.compile(r"\n[^\S\n]*\Z")  # end of a text that may become a blank line
-CONTEXT = 64  # characters of earlier text in which a match may begin
+CONTEXT = 64  # characters of earlier text in which a match may begin, or which it looks back on
 
 
 class Ending:
     """Decides where a text ends while it is generated, and holds back text that may not belong to it.
+
+    Args:
+        stop: Texts before which the text ends.
+        until: "document", or the unit of `UNTIL` with which the text ends.
+        before: The end of what the text continues. No unit ends there, but an abbreviation may begin there.
 
     Attributes:
         reason: "stop" or "until" once the text has ended, empty before.
@@ -37,12 +42,13 @@ class Ending:
         (['one ', '', '', ''], 'stop')
     """
 
-    def __init__(self, stop: Sequence[str] = (), until: str = "document") -> None:
+    def __init__(self, stop: Sequence[str] = (), until: str = "document", before: str = "") -> None:
         self.reason = ""
         self._stop = tuple(stop)
         self._begun = (0,) * len(self._stop)  # characters of each stop text with which the text ends so far
         self._until = UNTIL.get(until)
-        self._context = ""  # the end of the text returned so far, without leading white space
+        self._context = before[-CONTEXT:]  # the end of `before` and of the text returned so far
+        self._own = 0  # characters at its end that belong to the text, without leading white space
         self._held = ""
 
     def feed(self, text: str) -> str:
@@ -70,9 +76,8 @@ class Ending:
         return "" if self.reason else self._release(len(self._held))
 
     def _end_of_unit(self, pattern: re.Pattern[str]) -> list[tuple[int, str]]:
-        text = self._context + self._held
-        start = 0 if self._context else len(text) - len(text.lstrip())  # blanks alone are no sentence or line
-        before = len(self._context)
+        text, before = self._context + self._held, len(self._context)
+        start = before - self._own + (0 if self._own else _leading_space(self._held))  # blanks alone are no unit
         return [(match.end() - before, "until") for match in pattern.finditer(text, start) if match.end() >= before][:1]
 
     def _undecided(self) -> int:
@@ -83,7 +88,8 @@ class Ending:
     def _release(self, end: int) -> str:
         text, self._held = self._held[:end], self._held[end:]
         if self._until:
-            self._context = (self._context + text)[-CONTEXT:] if self._context else text.lstrip()[-CONTEXT:]
+            self._own = min(self._own + len(text) - (0 if self._own else _leading_space(text)), CONTEXT)
+            self._context = (self._context + text)[-CONTEXT:]
         return text
 
 
@@ -118,3 +124,7 @@ def _borders(text: str) -> tuple[int, ...]:
             border = borders[border]
         borders.append(border + (text[border] == character))
     return tuple(borders)
+
+
+def _leading_space(text: str) -> int:
+    return len(text) - len(text.lstrip())

@@ -17,20 +17,22 @@ const UNTIL = { // units with which a text can end: it ends where the match does
 };
 const UNDECIDED = new RegExp(`\\n${BLANK}*$`); // may become a blank line
 const LEADING = new RegExp(`^(?:\\n|${BLANK})+`);
-const CONTEXT = 64; // characters of earlier text in which a match may begin
+const CONTEXT = 64; // characters of earlier text in which a match may begin, or which it looks back on
 
 /** Decides where a text ends while it is generated, and holds back text that may not belong to it. */
 export class Ending {
   /**
    * @param {string[]} stop Texts that the text stops before.
    * @param {string} until "document", or the unit with which the text ends.
+   * @param {string} before What the text continues. No unit ends there, but an abbreviation may begin there.
    */
-  constructor(stop, until) {
+  constructor(stop, until, before) {
     /** "stop" or "until" once the text has ended, empty before. */
     this.reason = "";
     this.stop = stop;
     this.until = UNTIL[until] ? new RegExp(UNTIL[until], "gu") : null;
-    this.context = ""; // the end of the text returned so far, without white space at its beginning
+    this.context = endOf(before); // and of the text returned so far
+    this.own = 0; // length of its end that belongs to the text, without white space at the text's beginning
     this.held = "";
   }
 
@@ -63,7 +65,7 @@ export class Ending {
   endOfUnit() {
     const text = this.context + this.held;
     const before = this.context.length;
-    this.until.lastIndex = before ? 0 : (LEADING.exec(text)?.[0].length ?? 0); // blanks alone are no sentence or line
+    this.until.lastIndex = before - this.own + (this.own ? 0 : leadingSpace(this.held)); // blanks alone are no unit
     for (let match = this.until.exec(text); match; match = this.until.exec(text)) {
       const end = match.index + match[0].length;
       if (end >= before) return [[end - before, "until"]];
@@ -88,9 +90,13 @@ export class Ending {
     const text = this.held.slice(0, end);
     this.held = this.held.slice(end);
     if (this.until) {
-      const whole = this.context ? this.context + text : text.replace(LEADING, "");
-      this.context = [...whole].slice(-CONTEXT).join("");
+      this.own += text.length - (this.own ? 0 : leadingSpace(text));
+      this.context = endOf(this.context + text);
+      this.own = Math.min(this.own, this.context.length);
     }
     return text;
   }
 }
+
+const endOf = (text) => [...text].slice(-CONTEXT).join("");
+const leadingSpace = (text) => LEADING.exec(text)?.[0].length ?? 0;

@@ -95,7 +95,7 @@ export class Writer {
     this.decoder = new StreamDecoder(tokenizer, prompt ? endsInSpace(prompt) : true);
     const healed = tokenizer.decode(ids.slice(kept.length));
     this.healed = [...healed].length; // characters
-    this.ending = new Ending(this.settings.stop, this.settings.until);
+    this.ending = new Ending(this.settings.stop, this.settings.until, prompt);
     this.written = 0;
     this.done = false;
     return { healed, isAltered: wellFormed(prompt) !== prompt };
