@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from suggesters import Telling, session_with_unsaved
 
-from textgen.editor.session import CancellableModel, Cancelled, Session, without_last_word
+from textgen.editor.session import CancellableModel, Cancelled, Session, without_last_character, without_last_word
 from textgen.generation.suggestions import Suggester
 from textgen.saved_model.saved_model import load_model
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -129,6 +129,60 @@ def test_deleting(tmp_path: Path, text: str, without_character: str, without_wor
     session = session_with_unsaved(tmp_path / "new.txt", text)
     session.delete_word()
     assert session.draft.text == without_word
+
+
+@pytest.mark.parametrize(
+    "character",
+    [
+        "❤\ufe0f",  # with a variation selector
+        "葛\U000e0100",
+        "1\ufe0f\u20e3",  # a keycap
+        "👍🏽",  # with a skin tone
+        "👩\u200d🚀",
+        "👩🏽\u200d❤\ufe0f\u200d💋\u200d👨🏿",
+        "🏳\ufe0f\u200d🌈",
+        "🇩🇪",
+        "🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
+        "e\u0302\u0301",
+        "か\u3099",
+        "ก\u0e48",  # with a tone mark
+        "\u1112\u1161\u11ab",  # a Korean syllable
+        "ش\u0651\u064e",
+    ],
+)
+@pytest.mark.parametrize("before", ["", "x", "🇩🇪", "月", "👍"])
+def test_what_is_seen_as_one_character_is_deleted_at_once(before: str, character: str) -> None:
+    assert without_last_character(before + character) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "presses"),
+    [
+        ("क\u093f", ["क"]),  # vowel signs
+        ("क\u093f\u0902", ["क\u093f", "क"]),
+        ("ก\u0e34\u0e48", ["ก"]),  # the tone mark goes with the vowel sign
+        ("ก\u0e33", ["ก"]),
+        ("ক\u09cdষ", ["ক\u09cd", ""]),  # a conjunct
+        ("می\u200c", ["می", "م"]),  # a joiner at the end
+        ("क\u094d\u200dष", ["क\u094d\u200d", "क\u094d", ""]),
+        ("🇩🇪🇫", ["🇩🇪", ""]),  # half a flag
+        ("각", [""]),
+        ("a\n\n", ["a\n", "a"]),
+        ("\u302e\u302e", [""]),
+        ("", [""]),
+    ],
+)
+def test_what_is_typed_alone_is_deleted_alone(text: str, presses: list[str]) -> None:
+    for left in presses:
+        text = without_last_character(text)
+        assert text == left
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\u200d\ufe0f👩🇩क\u093f"), min_size=1))
+def test_deleting_characters_ends(text: str) -> None:
+    kept = without_last_character(text)
+    assert len(kept) < len(text)
+    assert text.startswith(kept)
 
 
 @pytest.mark.parametrize(

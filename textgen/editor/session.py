@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from wcwidth import iter_graphemes_reverse
 
 from textgen.corpus.scripts import is_without_spaces
 from textgen.editor.draft import Draft
@@ -19,6 +20,9 @@ from textgen.model.protocols import StepModel
 
 HIGHEST = 2.0  # highest temperature that the keys set
 CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters but \n and \t; lone surrogates
+JOINERS = ("\u200c", "\u200d")
+# Joiners of graphemes, variation selectors and parts of a Korean syllable, which are not seen without their base
+DEPENDENT = re.compile("[\u034f\u1100-\u11ff\u180b-\u180f\ua960-\ua97f\ud7b0-\ud7ff\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
 
 def without_controls(text: str) -> str:
@@ -32,6 +36,34 @@ def without_controls(text: str) -> str:
         '\\u3000one\\ttwo'
     """
     return CONTROL.sub("", text)
+
+
+def without_last_character(text: str) -> str:
+    """Removes the last character with what belongs to it and is not seen alone, such as an accent or a skin tone.
+
+    A flag, a keycap and emoji that are joined are one character. A vowel sign and a letter of a conjunct are characters
+    of their own, as people type them; so is a joiner at the end, which the editor shows.
+
+    Example:
+        >>> without_last_character("Hi \U0001f469\u200d\U0001f680")
+        'Hi '
+        >>> without_last_character("cafe\u0301")
+        'caf'
+    """
+    cluster = next(iter_graphemes_reverse(text), "")
+    if cluster.endswith(JOINERS):
+        return text[:-1]
+    if not any(map(_is_typed_alone, cluster[1:])):
+        return text[: len(text) - len(cluster)]
+    while unicodedata.combining(text[-1]):
+        text = text[:-1]
+    return text[:-1]
+
+
+def _is_typed_alone(character: str) -> bool:
+    """Whether a character inside of a grapheme cluster is a letter or a vowel sign."""
+    is_part = unicodedata.category(character) in ("Lo", "Mc", "Mn") and not unicodedata.combining(character)
+    return is_part and not DEPENDENT.match(character)
 
 
 def without_last_word(text: str) -> str:
@@ -282,11 +314,8 @@ class Session:
             self.message = f"There is no suggestion {number}. For a digit press ^V before it."
 
     def delete_character(self) -> None:
-        """Deletes the last character with its combining accents."""
-        text = self.draft.text
-        while text and unicodedata.combining(text[-1]):
-            text = text[:-1]
-        self.replace(text[:-1])
+        """Deletes the last character with its accents and what else belongs to it."""
+        self.replace(without_last_character(self.draft.text))
 
     def delete_word(self) -> None:
         """Deletes the last word with the punctuation after it, or the newlines at the end."""
