@@ -183,6 +183,16 @@ def test_a_text_goes_on_inside_a_character(tmp_path: Path, cut: int) -> None:
     assert text + "".join(piece.text for piece in rest) == whole.text
 
 
+@pytest.mark.parametrize("kept", [1, 2, 3])
+def test_a_text_completes_no_character_of_the_document_before_it(kept: int) -> None:
+    before = [*BYTES.encode("x🦊")[: 1 + kept], BYTES.eos_id]
+    generator = Generator(Recital([*before, *BYTES.encode("yes"), BYTES.eos_id], BYTES.vocab_size), BYTES)
+    config = replace(WILD, temperature=0.0, heal=False)
+    assert "".join(token.text for token in generator.tokens("", config, generator.read(before))) == "yes"
+    assert BYTES.unfinished(before[:-1]) == before[1:-1]
+    assert BYTES.unfinished(before) == []
+
+
 @pytest.mark.parametrize("max_tokens", range(5, 16))
 def test_required_texts_come_in_time_although_characters_are_completed(max_tokens: int) -> None:
     generator = Generator(in_bytes(BYTES), BYTES)

@@ -197,12 +197,18 @@ class Tokenizer(ABC):
         return decoder.feed(ids) + decoder.flush()
 
     def unfinished(self, ids: Sequence[int]) -> list[int]:
-        """Returns the last of these ids if they are the bytes of a character that is not complete."""
+        """Returns the last of these ids if they are the bytes of a character that is not complete.
+
+        A character does not go on after a token without text, such as the end of a document.
+        """
         for number in (1, 2, 3):
             decoder = codecs.getincrementaldecoder("utf-8")()
             last = ids[-number:]
+            pieces = [self.piece_bytes[id] for id in last]
+            if not all(pieces):
+                break
             try:
-                if not decoder.decode(b"".join([self.piece_bytes[id] for id in last])) and decoder.getstate()[0]:
+                if not decoder.decode(b"".join(pieces)) and decoder.getstate()[0]:
                     return list(last)
             except UnicodeDecodeError:
                 continue

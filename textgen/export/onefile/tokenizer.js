@@ -86,11 +86,13 @@ export class Tokenizer {
 
   /**
    * @param {number[]} ids
-   * @returns {number[]} The last of them if they are the bytes of a character that is not complete.
+   * @returns {number[]} The last of them if they are the bytes of a character that is not complete. It does not go on
+   *   after a token without text, such as the end of a document.
    */
   unfinished(ids) {
     for (const number of [1, 2, 3]) {
       const last = ids.slice(-number);
+      if (last.some((id) => !this.pieceBytes[id].length)) break;
       const bytes = last.flatMap((id) => Array.from(this.pieceBytes[id]));
       if (bytes.length && completeLength(bytes) === 0) return last;
     }
