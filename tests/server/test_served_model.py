@@ -14,9 +14,11 @@ from networks import random_weights
 from textgen.corpus.config import CorpusConfig
 from textgen.dataset.bloom_filter import BloomFilter
 from textgen.dataset.ngram_index import NgramIndex
+from textgen.dataset.word_filter import WordFilter
+from textgen.generation.constraints.word_tokens import most_bytes
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder, load_model
-from textgen.saved_model.saving import save_model, save_ngrams
+from textgen.saved_model.saving import save_model, save_ngrams, save_words
 from textgen.server.completions import answer
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError
@@ -25,6 +27,7 @@ from textgen.server.planning import plan_completion
 from textgen.server.requests import CompletionRequest, parse
 from textgen.server.resources import Resources
 from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import Tokenizer
 
 CONFIG = ServerConfig()
 INDEX = NgramIndex(6, [BloomFilter.for_size(1000), BloomFilter.for_size(500)])
@@ -88,6 +91,32 @@ def test_the_memory_of_a_model_counts_its_second_network(tiny_models: Path) -> N
         held = await host.generator(model, ["L0/3=5"])
         assert (model.has("network"), model.bytes) == (True, 2 * before)
         assert await host.generator(model, ["L0/3=5.0"]) is held
+        host.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("direction", ["forward", "both", "backward"])
+def test_the_memory_of_a_model_counts_the_words_of_its_training_text(
+    direction: str, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    """Once for each network of its own that keeps to them."""
+    words = WordFilter.build(["cat", "sat", "mat"])
+    shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, direction=direction)
+    corpus = CorpusConfig(documents="line")
+    for name in ("plain", "words"):
+        save_model(tmp_path / name, random_weights(shape), shape, TokenizerConfig("char"), corpus, tokenizer)
+    save_words(tmp_path / "words", words)
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, tmp_path)
+        plain, model = await host.get("plain"), await host.get("words")
+        each = len(words.to_bytes()) + most_bytes(tokenizer.vocab_size) if direction != "backward" else 0
+        assert model.bytes == plain.bytes + each
+        if direction == "both":
+            for loaded in (plain, model):
+                await host.prepare(loaded, "infiller")
+            assert model.bytes == plain.bytes + 2 * each
         host.close()
 
     asyncio.run(main())

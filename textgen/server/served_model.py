@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Literal
 from weakref import WeakValueDictionary
 
 from textgen.errors import ConfigError
+from textgen.generation.constraints.word_tokens import most_bytes
 from textgen.generation.fingerprint import Fingerprint
 from textgen.generation.generator import Generator
 from textgen.model.clamping import Clamp, parse_clamps
 from textgen.model.numpy_model import NumpyModel
+from textgen.saved_model.layout import WORDS
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.server.engine import Engine
 from textgen.server.failures import ApiError
@@ -78,7 +80,18 @@ class ServedModel:
         others = is_second + self.has("embedder") + self.has("infiller")  # which have networks of their own
         each = COPIES * FLOAT_BYTES * (1 + others) + (EXACT_BYTES if self.exact else 0)
         index = self.ngrams if self.has("ngrams") else None
-        return each * self.saved.model_config.num_parameters + (index.num_bytes if index else 0)
+        texts = self._word_bytes * (1 + self.has("infiller")) + (index.num_bytes if index else 0)
+        return each * self.saved.model_config.num_parameters + texts
+
+    @property
+    def _word_bytes(self) -> int:
+        """The most that the words of its training text take in memory, about, with the tokens that fit each; in bytes.
+
+        It counts from the beginning, since any text may need them.
+        """
+        if self.engine is None or WORDS not in self.saved.files or self.tokenizer.tokenizer == "word":
+            return 0
+        return int(self.saved.files[WORDS]["size"]) + most_bytes(self.tokenizer.vocab_size)
 
     def has(self, part: Part) -> bool:
         """Whether a part is there without a look at the disk."""

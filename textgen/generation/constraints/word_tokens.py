@@ -50,6 +50,7 @@ CHANGED_KEPT = 256  # the same for texts in which words of the text itself are p
 STEPS_KEPT = 8192  # maximum number of unfinished words and letters of a token after them whose result is cached
 TEXTS_KEPT = 16  # maximum number of prompts whose words are cached for other texts
 NEAR = 2  # length of the beginnings of tokens that are looked up before longer ones
+TOKEN_BYTES = 200  # memory for each token, about, without what `WORDS_KEPT` and `CHANGED_KEPT` limit
 CONTINUATIONS = range(0x80, 0xC0)  # bytes of a character in UTF-8 after its first one
 
 
@@ -339,6 +340,11 @@ class WordTokens:
 def word_tokens(tokenizer: Tokenizer, words: WordFilter | None) -> WordTokens | None:
     """Returns the tables of a vocabulary; None without words that are known, and for a vocabulary of whole words."""
     return None if words is None or tokenizer.tokenizer == "word" else WordTokens(tokenizer, words)
+
+
+def most_bytes(vocab_size: int) -> int:
+    """Returns the memory that `WordTokens` takes with full caches, about, in bytes, without the filter of words."""
+    return vocab_size * (TOKEN_BYTES + 2 * WORDS_KEPT + CHANGED_KEPT)
 
 
 def _leads(letters: Sequence[str | None]) -> _Leads:
