@@ -537,7 +537,11 @@ def test_texts_to_embed_are_counted_before_their_ids_are_decoded(
 ) -> None:
     monkeypatch.setattr(type(tokenizer), "decode", None)
     status, error = server.error("/v1/embeddings", {"input": [[5]] * (LIMITS.max_choices * 32 + 1)})
-    assert (status, error["param"], error["message"]) == (400, "input", "input must have at most 320 texts on this server.")
+    assert (status, error["param"], error["message"]) == (
+        400,
+        "input",
+        "input must have at most 320 texts on this server.",
+    )
 
 
 def test_all_drafts_towards_a_suffix_count(both_ways: Running) -> None:

@@ -259,7 +259,7 @@ def test_tokens_that_are_not_allowed_are_as_impossible_ones(name: str, shrinks: 
     logits[4] = np.where(allowed[4], logits[4], 50.0)
     allowed[5] = logits[5] == logits[5].max()
     value = {"top_k": 7, "top_n_sigma": 1.0, "temperature": 0.7}.get(name, 0.3)
-    inputs = [column([value] * 6, name)]
+    inputs: list[Any] = [column([value] * 6, name)]
     if name == "mirostat":
         inputs = [column([1, 2, 0] * 2, "top_k"), column([3.0] * 6, "top_p"), logits.shape[1]]
     function = TRANSFORMS[name][0] if name != "mirostat" else mirostat
