@@ -163,7 +163,7 @@ def _changed_training(record: Mapping[str, Any], settings: Mapping[str, Any]) ->
     if record["is_patience_planned"] and has_planned_patience:
         training["patience"] = plan_patience(training["num_validations"])
     after = from_dict(TrainingConfig, training)
-    refuse_unused(changed, {**record["model"], **to_dict(before)})
+    refuse_unused(changed, {**record.get("model", {}), **to_dict(before)})
     if after.num_streams != before.num_streams:  # a checkpoint has a state for each
         raise _fixed("batch_size times gradient_accumulation_steps", before.num_streams)
     if bool(after.momentum) != bool(before.momentum):  # with one, a checkpoint has a velocity for each weight
