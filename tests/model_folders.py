@@ -44,7 +44,7 @@ def weights_of(config: ModelConfig) -> dict[str, np.ndarray]:
 
 def save(folder: Path, tokenizer: Tokenizer, weights: dict[str, np.ndarray] | None = None) -> Path:
     config = small(tokenizer.vocab_size)
-    kind = TokenizerConfig(tokenizer.tokenizer)
+    kind = TokenizerConfig(tokenizer.kind)
     save_model(folder, weights_of(config) if weights is None else weights, config, kind, CORPUS, tokenizer)
     return folder
 

@@ -82,5 +82,5 @@ def test_commands_refuse(model: Path) -> None:
     assert "not UTF-8" in refusal("encode", "byte", input=b"\xff")
     assert model.read_bytes() == before
     invoke("train", corpus, "--out", model, "--force", "--tokenizer", "word")
-    assert read_tokenizer(model).tokenizer == "word"
+    assert read_tokenizer(model).kind == "word"
     assert CliRunner().invoke(textgen, ["tokenizer", "decode", "byte"], "1 two").exit_code == 2

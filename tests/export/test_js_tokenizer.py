@@ -62,7 +62,7 @@ def vocabularies() -> dict[str, Tokenizer]:
 def described(tokenizer: Tokenizer) -> dict[str, Any]:
     """A vocabulary as the page gets it."""
     about = {
-        "kind": tokenizer.tokenizer,
+        "kind": tokenizer.kind,
         "pieces": learned_pieces(tokenizer),
         "labels": list(tokenizer.labels),
     }

@@ -97,7 +97,7 @@ return given.walks.map(({ prompt, texts, ids }) => {
 def described(tokenizer: Tokenizer, words: WordFilter) -> dict[str, Any]:
     filters = words._filters
     assert from_safetensors(words.to_bytes()).keys() == {f"bits_{number}" for number in range(len(filters))}
-    about = {"kind": tokenizer.tokenizer, "pieces": learned_pieces(tokenizer), "labels": []}
+    about = {"kind": tokenizer.kind, "pieces": learned_pieces(tokenizer), "labels": []}
     return {
         "vocabulary": about,
         "scores": learned_scores(tokenizer).astype(float).tolist(),

@@ -111,7 +111,7 @@ def check(result: Generation, tokenizer: Tokenizer) -> None:
     written = result.prompt[len(result.prompt) - result.healed :] + text
     assert result.missing == tuple(required for required in config.require if required not in written)
     if result.missing:
-        assert result.stop_reason != "end" or tokenizer.tokenizer == "word"
+        assert result.stop_reason != "end" or tokenizer.kind == "word"
     if result.stop_reason == "end":
         assert len(result.ids) > config.min_tokens
     assert np.isfinite(result.logprobs or ()).all()

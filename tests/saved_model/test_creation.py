@@ -152,7 +152,7 @@ def test_nothing_of_a_failed_run_is_part_of_the_next_model(tmp_path: Path, left:
     found = load_model("x")
     assert (found.training, found.has_ngrams, found.words()) == ({}, False, None)
     assert found.record["parameters"] == found.model_config.num_parameters
-    assert read_tokenizer(folder).tokenizer == "byte"
+    assert read_tokenizer(folder).kind == "byte"
 
 
 def test_what_somebody_put_among_the_checkpoints_of_a_failed_run_stays(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_every_tokenizer_comes_back(tmp_path: Path, kind: str) -> None:
     text = "The cat sat on the mat.\nThe dog saw the cat, the cat saw the dog.\n"
     tokenizer = train_tokenizer([text] * 5, TokenizerConfig(kind))
     found = load_model(str(save(tmp_path / "model", tokenizer))).tokenizer
-    assert (found.tokenizer, found.vocab_size) == (kind, tokenizer.vocab_size)
+    assert (found.kind, found.vocab_size) == (kind, tokenizer.vocab_size)
     assert found.fingerprint() == tokenizer.fingerprint()
     assert found.pieces() == tokenizer.pieces()
     assert found.encode(text + "月") == tokenizer.encode(text + "月")

@@ -17,7 +17,7 @@ TRAINED = [train_tokenizer([TEXT], TokenizerConfig(kind)) for kind in ("char", "
 TOKENIZERS = [ByteTokenizer(), ByteTokenizer(["poe"]), WordsTokenizer(["the", " cat"]), *TRAINED]
 
 
-@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda each: each.tokenizer)
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda each: each.kind)
 def test_no_two_tokens_look_alike(tokenizer: Tokenizer) -> None:
     texts = token_texts(tokenizer)
     assert len(set(texts)) == tokenizer.vocab_size
@@ -36,7 +36,7 @@ def test_a_vocabulary_of_many_labels_takes_time_in_proportion() -> None:
     assert seconds(8000) < 25 * seconds(1000), "8 times in proportion, 64 times with their square"
 
 
-@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda each: each.tokenizer)
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda each: each.kind)
 def test_tokens_begin_where_the_text_before_them_ends(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("the cat 床前 é\nthe")
     offsets = Offsets(tokenizer, 10)

@@ -34,4 +34,4 @@ def test_reading_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match="No such file"):
         read_tokenizer(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"tokenizer": {"tokenizer": "byte"}}), encoding="utf-8")
-    assert read_tokenizer(tmp_path).tokenizer == "byte"
+    assert read_tokenizer(tmp_path).kind == "byte"

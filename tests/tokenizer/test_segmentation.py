@@ -136,7 +136,7 @@ def test_every_segmentation_has_its_probability(kind: str, text: str) -> None:
 def test_every_segmentation_has_its_probability_in_a_learned_vocabulary(
     tokenizer: SentencePieceTokenizer, alpha: float
 ) -> None:
-    text, kind = "the singing", tokenizer.tokenizer
+    text, kind = "the singing", tokenizer.kind
     pieces, scores = learned(tokenizer), tokenizer.scores()
     probabilities = PROBABILITIES[kind](text.replace(" ", SPACE), pieces, scores, alpha, FIRST_BYTE)
     counts = Counter(tuple(tokenizer.sample(text, alpha, seed)) for seed in range(5000))
@@ -148,7 +148,7 @@ def test_every_segmentation_has_its_probability_in_a_learned_vocabulary(
 
 def test_sentencepiece_draws_segmentations_with_the_same_probabilities(tokenizer: SentencePieceTokenizer) -> None:
     """Its random numbers differ from process to process, so the limit is one that chance does not reach."""
-    text, alpha, number = "the moon sang", {"unigram": 0.03, "bpe": 0.3}[tokenizer.tokenizer], 10_000
+    text, alpha, number = "the moon sang", {"unigram": 0.03, "bpe": 0.3}[tokenizer.kind], 10_000
     oracle = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.serialized)
     rows = oracle.encode([text] * number, num_threads=1, enable_sampling=True, alpha=alpha, nbest_size=-1)
     theirs = Counter(map(tuple, rows))

@@ -149,7 +149,7 @@ def test_special_names_are_words_like_others() -> None:
 def test_a_loaded_tokenizer_is_the_same(kind: str) -> None:
     tokenizer = tokenizer_of(kind)
     loaded = load_tokenizer(tokenizer.serialized)
-    assert loaded.tokenizer == kind
+    assert loaded.kind == kind
     assert loaded.encode(TEXT) == tokenizer.encode(TEXT)
     assert loaded.pieces() == tokenizer.pieces()
     assert loaded.fingerprint() == tokenizer.fingerprint()

@@ -132,8 +132,8 @@ def test_nothing_of_a_failed_run_is_part_of_the_run_in_its_place(
     corpus = Corpus([text], CorpusConfig(documents="line"))
     begun(make_plan(corpus, SETTINGS | {"tokenizer": "byte"}, hardware=Hardware(flops=1e11)), folder)
     setup, saved = read(folder), load_model("songs")
-    assert (setup.tokenizer.tokenizer, setup.record["files"]) == ("byte", {})
-    assert (saved.tokenizer.tokenizer, saved.has_ngrams, saved.words()) == ("byte", False, None)
+    assert (setup.tokenizer.kind, setup.record["files"]) == ("byte", {})
+    assert (saved.tokenizer.kind, saved.has_ngrams, saved.words()) == ("byte", False, None)
 
 
 # === Where the text is ===

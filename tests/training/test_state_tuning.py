@@ -161,7 +161,7 @@ def test_the_program_leaves_the_model_alone_and_texts_begin_in_the_state(tiny_mo
 
 def save(folder: Path, config: ModelConfig, weights: dict[str, np.ndarray], tokenizer: Tokenizer) -> str:
     corpus = CorpusConfig(documents="line")
-    save_model(folder, weights, config, TokenizerConfig(tokenizer.tokenizer), corpus, tokenizer)
+    save_model(folder, weights, config, TokenizerConfig(tokenizer.kind), corpus, tokenizer)
     return str(folder)
 
 

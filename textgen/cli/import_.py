@@ -129,7 +129,7 @@ def _import_weights(
             f"{counted(tokenizer.vocab_size, 'token')}: name the tokenizer that the weights were trained with."
         )
     with claimed(folder):
-        settings = TokenizerConfig(tokenizer.tokenizer)
+        settings = TokenizerConfig(tokenizer.kind)
         save_model(folder, weights, config, settings, CorpusConfig(documents="file"), tokenizer)
         load_model(str(folder.absolute())).weights()  # report success only for a model that can be loaded
     return config.num_parameters

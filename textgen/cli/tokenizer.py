@@ -66,7 +66,7 @@ def train(paths: tuple[str, ...], out: Path, force: bool, **options: Any) -> Non
     trained = learn_vocabulary(text, config)
     text.say_left_out(output.note)
     trained.save(out)
-    output.note(f"{out}: {counted(trained.vocab_size, 'token')} ({trained.tokenizer}).")
+    output.note(f"{out}: {counted(trained.vocab_size, 'token')} ({trained.kind}).")
 
 
 @tokenizer.command()
@@ -140,7 +140,7 @@ def info(tokenizer: str, tokens: bool, as_json: bool, models_dir: Path | None) -
             output.line("\n".join(f"{id}\t{label}" for id, label in enumerate(labels)))
         return
     facts = {
-        "tokenizer": loaded.tokenizer,
+        "tokenizer": loaded.kind,
         "vocab_size": loaded.vocab_size,
         "pad_id": loaded.pad_id,
         "unk_id": loaded.unk_id,

@@ -95,7 +95,7 @@ def write(
     path = file or free_path(Path(f"{saved.name}.txt"))
     if not path.exists():
         refuse_in_model(path)
-    length = length or (30 if saved.tokenizer.tokenizer in ("char", "byte") else 6)
+    length = length or (30 if saved.tokenizer.kind in ("char", "byte") else 6)
     cancelled = threading.Event()
     network = saved.step_model(runtime, output.note)
     writer = CancellableModel(network if load_state is None else _started(saved, network, load_state), cancelled)

@@ -203,7 +203,7 @@ def _begin(
         paths=[without_secrets(str(path)) for path in paths],
         glance=corpus.glance(),
         corpus=to_dict(replace(corpus.config, documents=corpus.documents_mode)),
-        tokenizer=to_dict(replace(config, tokenizer=tokenizer.tokenizer, vocab_size=tokenizer.first_label)),
+        tokenizer=to_dict(replace(config, tokenizer=tokenizer.kind, vocab_size=tokenizer.first_label)),
         fingerprint=tokenizer.fingerprint(),
         shards=given.get("shards", max(1, math.ceil(corpus.size / SHARD_BYTES))),
         valid_fraction=given.get("valid_fraction", fraction_to_hold_out(corpus.size)),

@@ -161,7 +161,7 @@ class PreparedCorpus:
                 )
         if tokenizer and not tokenizer.is_part_of(self.tokenizer):
             own, other = (
-                f"{counted(each.vocab_size, 'token')}, {each.tokenizer}" for each in (self.tokenizer, tokenizer)
+                f"{counted(each.vocab_size, 'token')}, {each.kind}" for each in (self.tokenizer, tokenizer)
             )
             raise ConfigError(
                 f"{self.folder} was prepared with another vocabulary ({own}) than this one ({other}): prepare another "

@@ -65,7 +65,7 @@ class SampledStream(TokenStream):
             ConfigError: The vocabulary has only one segmentation of a text.
         """
         super().__init__(stream.folder, stream.split, stream.shards)
-        require_sampling(tokenizer.tokenizer)
+        require_sampling(tokenizer.kind)
         self._tokenizer, self._alpha, self._seed = cast(SentencePieceTokenizer, tokenizer), alpha, seed
         self._epochs: dict[int, TokenStream] = {}
         self._lock = Lock()

@@ -71,7 +71,7 @@ def metadata(model: ModelFolder, attribution: Attribution = NO_ATTRIBUTION) -> d
         "textgen": __version__,
         "name": model.name,
         "fingerprint": model.fingerprint,
-        "tokenizer": tokenizer.tokenizer,
+        "tokenizer": tokenizer.kind,
         "vocabulary_size": tokenizer.vocab_size,
         "opening": tokenizer.opening(),
         "labels": {label: tokenizer.opening(label) for label in tokenizer.labels},
@@ -89,7 +89,7 @@ def attachments(model: ModelFolder, attribution: Attribution = NO_ATTRIBUTION) -
     `metadata`.
     """
     tokenizer = model.tokenizer
-    model_file = {} if tokenizer.tokenizer == "byte" else {MODEL_FILE: tokenizer.serialized}
+    model_file = {} if tokenizer.kind == "byte" else {MODEL_FILE: tokenizer.serialized}
     return {METADATA: json_bytes(metadata(model, attribution)), **model_file}
 
 

@@ -88,7 +88,7 @@ def packed_model(model: ModelFolder, attribution: Attribution = NO_ATTRIBUTION) 
         "card": _card(model, attribution),
         "network": to_dict(model.model_config),
         "vocabulary": {
-            "kind": model.tokenizer.tokenizer,
+            "kind": model.tokenizer.kind,
             "pieces": learned_pieces(model.tokenizer),
             "labels": list(model.tokenizer.labels),
         },
@@ -184,9 +184,9 @@ def learned_pieces(tokenizer: Tokenizer) -> list[str]:
         >>> learned_pieces(load_tokenizer(b""))
         []
     """
-    if tokenizer.tokenizer == "byte":
+    if tokenizer.kind == "byte":
         return []
-    if tokenizer.tokenizer == "word":
+    if tokenizer.kind == "word":
         words = tokenizer.piece_bytes[NEWLINE + 1 : tokenizer.first_label]
         return [word.decode().removeprefix(" ") for word in words]
     learned = tokenizer.piece_bytes[FIRST_LEARNED : tokenizer.first_label]
@@ -195,7 +195,7 @@ def learned_pieces(tokenizer: Tokenizer) -> list[str]:
 
 def learned_scores(tokenizer: Tokenizer) -> np.ndarray:
     """Returns the scores of these pieces, float32; empty for a vocabulary without."""
-    if not isinstance(tokenizer, SentencePieceTokenizer) or tokenizer.tokenizer not in ("unigram", "bpe"):
+    if not isinstance(tokenizer, SentencePieceTokenizer) or tokenizer.kind not in ("unigram", "bpe"):
         return np.zeros(0, np.float32)
     return np.array(tokenizer.scores()[FIRST_LEARNED : tokenizer.first_label], np.float32)
 

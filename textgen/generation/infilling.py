@@ -281,7 +281,7 @@ class Infiller:
     def _text(self, prompt: str, ids: Sequence[int], suffix: str) -> str:
         """The text of tokens in reading order, and the spaces between it and its ends."""
         text = self._tokenizer.decode(ids)
-        if self._tokenizer.tokenizer == "word":  # its decoder leaves out the space before the first word
+        if self._tokenizer.kind == "word":  # its decoder leaves out the space before the first word
             before = " " * bool(prompt and not prompt[-1].isspace() and text[:1].strip())
             after = " " * bool(suffix and not suffix[0].isspace() and (text or prompt)[-1:].strip())
             text = before + text + after

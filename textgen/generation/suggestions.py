@@ -154,7 +154,7 @@ class Suggester:
         start = self._tokenizer.piece_bytes[last]
         if last == self._tokenizer.unk_id:
             start = f" {text.split()[-1]}".encode()
-        if not start or text.endswith("\n") or (self._tokenizer.tokenizer == "word" and text[-1].isspace()):
+        if not start or text.endswith("\n") or (self._tokenizer.kind == "word" and text[-1].isspace()):
             return np.zeros(0, np.int64)
         texts = enumerate(self._tokenizer.piece_bytes)
         return np.array([id for id, other in texts if len(other) > len(start) and other.startswith(start)], np.int64)
@@ -192,7 +192,7 @@ class Suggester:
 
     def _added(self, text: str, last: int, ids: list[int], healed: bool, has_ended: bool) -> str:
         """The text that tokens add: whole characters, up to the end of a word, of the line or of the document."""
-        spaced = self._tokenizer.tokenizer == "word"  # the decoder drops the space before the first word
+        spaced = self._tokenizer.kind == "word"  # the decoder drops the space before the first word
         added = self._tokenizer.decoder(healed or not text or text[-1].isspace()).feed(ids)
         if healed:
             added = added[len(text.split()[-1] if spaced else self._tokenizer.decode([last])) :]

@@ -30,7 +30,7 @@ class Prefixes:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         special = {*tokenizer.never_written, tokenizer.eos_id}
-        ids = [] if tokenizer.tokenizer == "word" else [i for i in range(tokenizer.vocab_size) if i not in special]
+        ids = [] if tokenizer.kind == "word" else [i for i in range(tokenizer.vocab_size) if i not in special]
         self._piece_bytes = tokenizer.piece_bytes
         self._ids = sorted(ids, key=lambda id: self._piece_bytes[id])
         self._sorted = [self._piece_bytes[id] for id in self._ids]

@@ -110,7 +110,7 @@ def _model(inspection: Inspection) -> dict[str, Any]:
         "hidden_units": config.hidden_units,
         "embedding_dim": config.embedding_dim,
         "vocab_size": config.vocab_size,
-        "tokenizer": saved.tokenizer.tokenizer,
+        "tokenizer": saved.tokenizer.kind,
         "parameters": saved.model_config.num_parameters,
         "directions": list(saved.model_config.directions),
         "memory": inspection.reader.memory,

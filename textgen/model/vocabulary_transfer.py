@@ -53,7 +53,7 @@ def spelled_tokens(source: Tokenizer, target: Tokenizer) -> dict[int, list[int]]
     own = {id: text for id, text in enumerate(target.piece_bytes) if text and id not in shared and _is_utf8(text)}
     spelled = zip(own, source.encode_batch([text.decode() for text in own.values()]), strict=True)
     untrained = {source.unk_id}
-    if source.first_byte is not None and source.tokenizer != "byte":
+    if source.first_byte is not None and source.kind != "byte":
         untrained |= {*range(source.first_byte, source.first_byte + 256)}
     return {id: ids for id, ids in spelled if ids and untrained.isdisjoint(ids)}
 

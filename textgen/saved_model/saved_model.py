@@ -450,9 +450,9 @@ def _load(path: Path) -> ModelFolder:
         raise  # the message already names the file
     except TextgenError as error:
         raise SavedModelError(f"{path} cannot be used: {error}") from None
-    if tokenizer.tokenizer != tokenizer_config.tokenizer:
+    if tokenizer.kind != tokenizer_config.tokenizer:
         raise SavedModelError(
-            f"{path}: the tokenizer is {tokenizer.tokenizer} and the configuration says {tokenizer_config.tokenizer}. "
+            f"{path}: the tokenizer is {tokenizer.kind} and the configuration says {tokenizer_config.tokenizer}. "
             "They do not belong together: copy the whole folder again."
         )
     training = read_training(path) if os.path.lexists(path / TRAINING) else {}

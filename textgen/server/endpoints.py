@@ -218,7 +218,7 @@ async def tokenizer_info(resources: Resources) -> Response:
     tokenizer = model.tokenizer
     eos = tokenizer.piece(tokenizer.eos_id)
     info = {"eos_token": eos, "bos_token": eos, "pad_token": tokenizer.piece(tokenizer.pad_id)}
-    return answer(info | {"tokenizer": tokenizer.tokenizer, "vocab_size": tokenizer.vocab_size, "chat_template": None})
+    return answer(info | {"tokenizer": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "chat_template": None})
 
 
 async def tokenize(body: bytes, resources: Resources) -> Response:

@@ -89,7 +89,7 @@ class ServedModel:
 
         It counts from the beginning, since any text may need them.
         """
-        if self.engine is None or WORDS not in self.saved.files or self.tokenizer.tokenizer == "word":
+        if self.engine is None or WORDS not in self.saved.files or self.tokenizer.kind == "word":
             return 0
         return int(self.saved.files[WORDS]["size"]) + most_bytes(self.tokenizer.vocab_size)
 

@@ -69,7 +69,7 @@ class Tokenizer(ABC):
     """Text to ids and back. Made by `train_tokenizer`, `load_tokenizer` and `read_tokenizer`.
 
     Attributes:
-        tokenizer: Its kind: unigram, bpe, char, word or byte.
+        kind: Its kind: unigram, bpe, char, word or byte.
         labels: Labels that documents may have.
         piece_bytes: The UTF-8 bytes that each id adds to a text; empty for special pieces.
         serialized: The whole tokenizer, for `load_tokenizer`; empty for byte without labels.
@@ -98,7 +98,7 @@ class Tokenizer(ABC):
             labels: Labels that documents may have.
         """
         opening = [NO_LABEL, *labels] if labels else []
-        self.tokenizer = kind
+        self.kind = kind
         self.labels = tuple(labels)
         self.piece_bytes = [*piece_bytes, *[b""] * len(opening)]
         self.serialized = serialized
@@ -238,7 +238,7 @@ class Tokenizer(ABC):
 
     def fingerprint(self) -> str:
         """Returns 64 hexadecimal digits, the same for the same vocabulary."""
-        return hashlib.sha256(self.serialized or self.tokenizer.encode()).hexdigest()
+        return hashlib.sha256(self.serialized or self.kind.encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
         """Writes the SentencePiece model file, completely or not at all.
@@ -247,7 +247,7 @@ class Tokenizer(ABC):
             TokenizerError: The tokenizer has nothing to save.
         """
         if not self.serialized:
-            raise TokenizerError(f"The {self.tokenizer} tokenizer has no learned vocabulary: there is nothing to save.")
+            raise TokenizerError(f"The {self.kind} tokenizer has no learned vocabulary: there is nothing to save.")
         write_file(Path(path), self.serialized)
 
 
@@ -316,7 +316,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _new_segmenter(self, alpha: float) -> Segmenter:
         learned = {self._processor.id_to_piece(id): id for id in range(FIRST_LEARNED, self.first_label)}
-        kind = UnigramSegmenter if self.tokenizer == "unigram" else BpeSegmenter
+        kind = UnigramSegmenter if self.kind == "unigram" else BpeSegmenter
         return kind(learned, self.scores(), alpha, FIRST_BYTE)
 
     def _join(self, row: list[str], encoded: Iterator[list[int]]) -> list[int]:

@@ -140,7 +140,7 @@ def save_known_words(
         say: Called with a line if too many words occur only once.
         of_start: Words of the model that the run starts from.
     """
-    if tokenizer.tokenizer == "word" or len(data.train) > MAX_TOKENS:
+    if tokenizer.kind == "word" or len(data.train) > MAX_TOKENS:
         return
     counts = stream_words(data.train, tokenizer)
     if words := word_filter(counts, of_start):

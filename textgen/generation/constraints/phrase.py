@@ -23,7 +23,7 @@ class Phrase:
         self._bytes = valid_text(text).encode()
         self.length = len(self._bytes)
         self._tokenizer = tokenizer
-        self._has_words = tokenizer.tokenizer == "word"
+        self._has_words = tokenizer.kind == "word"
         self._pieces = _pieces_of(tokenizer)
         self._classes, self._next, self._border = _automaton(self._bytes)
         self._first: np.ndarray | None = None  # the state after each token from state 0
@@ -135,7 +135,7 @@ class _Pieces:
     """The bytes of all tokens of a tokenizer, one after the other."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        words = tokenizer.tokenizer == "word"
+        words = tokenizer.kind == "word"
         self.bytes = [piece.replace(b"\n ", b"\n") if words else piece for piece in tokenizer.piece_bytes]
         lengths = np.array([len(piece) for piece in self.bytes])
         self.longest = int(lengths.max())

@@ -339,7 +339,7 @@ class WordTokens:
 
 def word_tokens(tokenizer: Tokenizer, words: WordFilter | None) -> WordTokens | None:
     """Returns the tables of a vocabulary; None without words that are known, and for a vocabulary of whole words."""
-    return None if words is None or tokenizer.tokenizer == "word" else WordTokens(tokenizer, words)
+    return None if words is None or tokenizer.kind == "word" else WordTokens(tokenizer, words)
 
 
 def most_bytes(vocab_size: int) -> int:

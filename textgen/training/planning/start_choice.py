@@ -188,10 +188,10 @@ def given_fit(corpus: Corpus, tokenizer: Tokenizer | None) -> Fit | None:
         The fit; None without a vocabulary, for one of words or bytes, which spells nothing, and for a text without
         words.
     """
-    if tokenizer is None or tokenizer.tokenizer in ("word", "byte"):
+    if tokenizer is None or tokenizer.kind in ("word", "byte"):
         return None
     with suppress(TokenizerError):  # this text teaches no vocabulary; the run has one
-        return measure_fit(corpus.sample, tokenizer, TokenizerConfig(tokenizer=tokenizer.tokenizer))
+        return measure_fit(corpus.sample, tokenizer, TokenizerConfig(tokenizer=tokenizer.kind))
     return None
 
 

@@ -125,7 +125,7 @@ def _plan_tokenizer(settings: Mapping[str, Any], tokenizer: Tokenizer | None) ->
         require_coverage(config)
         return config
     refuse_vocabulary_settings(settings)
-    return TokenizerConfig(tokenizer=tokenizer.tokenizer)
+    return TokenizerConfig(tokenizer=tokenizer.kind)
 
 
 def vocabulary_size(config: TokenizerConfig, stats: CorpusStats) -> int:
