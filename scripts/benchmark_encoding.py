@@ -23,7 +23,7 @@ def work(run: Result) -> Result:
     from textgen.corpus.corpus import Corpus
     from textgen.dataset.token_cache import encode_corpus
     from textgen.machine import num_cores
-    from textgen.tokenizer.tokenizer import load_tokenizer
+    from textgen.tokenizer.kinds import load_tokenizer
 
     path, serialized = Path(run["text"]), Path(run["vocabulary"]).read_bytes()
     if run["program"] == "SentencePiece":

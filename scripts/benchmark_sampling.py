@@ -94,7 +94,7 @@ def vocabulary() -> tuple[Any, Any]:
     """Words of the bundled fables, and their first letters and the others as tokens of their own; which words exist."""
     from textgen.dataset.word_filter import count_words, word_filter
     from textgen.generation.constraints.word_tokens import word_tokens
-    from textgen.tokenizer.tokenizer import ByteTokenizer
+    from textgen.tokenizer.kinds import ByteTokenizer
 
     counts, tokenizer = count_words([FABLES.read_text(encoding="utf-8")]), ByteTokenizer()
     words = [word for word, _ in counts.most_common()]

@@ -17,8 +17,9 @@ from textgen.saved_model.layout import CARD, TRAINING
 from textgen.saved_model.saving import save_model, write_training
 from textgen.storage.folders import MANIFEST, update_folder
 from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.model_file import MODEL_FILE
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 CORPUS = CorpusConfig(documents="line", newlines="keep")

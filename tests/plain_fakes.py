@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 
 State = tuple[tuple[np.ndarray], np.ndarray]  # of an odd shape on purpose: a nest of arrays with the row first
 

@@ -29,6 +29,9 @@ class NumberTokenizer(Tokenizer):
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         return [[int(number) for number in text.split()] for text in texts]
 
+    def _extended(self, more: Sequence[str]) -> Tokenizer:
+        raise NotImplementedError
+
 
 def corpus_of(folder: Path, documents: Sequence[str], name: str = "text.txt") -> Corpus:
     """One document a line."""

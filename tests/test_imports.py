@@ -33,7 +33,7 @@ def test_help_imports_no_command_and_no_setting(code: str) -> None:
 
 
 MODULES = (
-    "api", "corpus.corpus", "tokenizer.tokenizer", "dataset.token_stream", "dataset.batches", "dataset.prepared_corpus",
+    "api", "corpus.corpus", "tokenizer.kinds", "dataset.token_stream", "dataset.batches", "dataset.prepared_corpus",
     "generation.sampling.sampler", "model.reference.network", "saved_model.saved_model", "training.planning.plan",
     "generation.generator", "evaluation.anomalies", "editor.session", "insight.page", "insight.events",
 )  # fmt: skip

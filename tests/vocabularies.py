@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import SentencePieceTokenizer, Tokenizer
+from textgen.tokenizer.kinds import SentencePieceTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 ENGLISH = "The cat sat on the mat.\nThe dog saw the cat, and the cat saw the dog.\n\n    if x:\treturn 1\n"

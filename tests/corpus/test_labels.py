@@ -38,8 +38,8 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.suggestions import Suggester
 from textgen.tokenizer.config import TOKENIZERS, TokenizerConfig
+from textgen.tokenizer.kinds import ByteTokenizer, load_tokenizer
 from textgen.tokenizer.model_file import read_tokenizer
-from textgen.tokenizer.tokenizer import ByteTokenizer, load_tokenizer
 from textgen.tokenizer.vocabulary import learn_vocabulary, train_tokenizer
 from textgen.training.config import TrainingConfig
 from textgen.training.planning.plan import Hardware, make_plan

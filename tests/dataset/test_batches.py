@@ -22,7 +22,7 @@ from textgen.dataset.token_cache import encode_corpus
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import TextgenError
 from textgen.runtime import load_tensorflow
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 
 lengths = st.lists(st.integers(1, 12), min_size=1, max_size=15)
 sizes = st.integers(1, 9)

@@ -32,7 +32,8 @@ from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.storage.folders import MANIFEST
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import learn_vocabulary, train_tokenizer
 
 # --- Shards ------------------------------------------------------------------------------------------------

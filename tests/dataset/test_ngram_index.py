@@ -29,7 +29,7 @@ from textgen.saved_model.layout import NGRAMS
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_ngrams
 from textgen.storage.folders import MANIFEST
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
 EOS = TOKENIZER.eos_id

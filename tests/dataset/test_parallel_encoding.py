@@ -19,7 +19,8 @@ from textgen.dataset import parallel_encoding
 from textgen.dataset.parallel_encoding import encode_batches
 from textgen.errors import TokenizerError
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 UINT16 = np.dtype(np.uint16)

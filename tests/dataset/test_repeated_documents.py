@@ -20,7 +20,7 @@ from textgen.dataset.token_cache import encode_and_split
 from textgen.dataset.token_files import SUMMARY, read_description
 from textgen.errors import CorpusError
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 BUNDLED = Path(__file__).parents[2] / "corpora"

@@ -24,7 +24,8 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
 from textgen.storage import folders
 from textgen.storage.cache_folder import cache_folder
-from textgen.tokenizer.tokenizer import SentencePieceTokenizer, Tokenizer
+from textgen.tokenizer.kinds import SentencePieceTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 
 LINE = "the moon and the river sang the old song of rain, and the fox listened to the singing river\n"
 DOCUMENTS = [LINE * 3, "▁ is\ta sign\n\n  moon  river", "床前明月光 é 🌙", LINE, "singing " * 40]

@@ -45,7 +45,7 @@ from textgen.storage import folders
 from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import InUse, locked
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 

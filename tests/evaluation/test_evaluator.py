@@ -22,7 +22,7 @@ from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.model.sharding import join_states, shard_rows
 from textgen.runtime import load_tensorflow
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 
 load_tensorflow()
 

@@ -15,7 +15,7 @@ from textgen.generation.generator import Generator
 from textgen.generation.neural_cache_model import NeuralCacheModel
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 
 VOCAB = 7
 

@@ -14,7 +14,8 @@ from exported import CELLS, model_of
 from textgen.export.attribution import Attribution
 from textgen.export.interface import attachments, metadata, state_shapes, with_attachments
 from textgen.model.numpy_model import NumpyModel
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 
 
 @pytest.mark.parametrize("options", CELLS.values(), ids=CELLS)

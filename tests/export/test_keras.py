@@ -14,7 +14,8 @@ from exported import CELLS, IDS, KERAS_CELLS, assert_same_logits, model_of, run_
 from textgen.errors import ConfigError
 from textgen.export.keras import export_keras
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
+from textgen.tokenizer.kinds import load_tokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 
 # Keras reads its own weights in a way that NumPy 2 warns of, when it saves them.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")

@@ -16,7 +16,8 @@ from textgen.export import litert
 from textgen.export.litert import PREFILL, LiteRTModel, export_litert, export_litert_int8
 from textgen.export.verification import model_logits
 from textgen.model import prediction_change
-from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
+from textgen.tokenizer.kinds import load_tokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 
 PROGRAM = """
 from ai_edge_litert.interpreter import Interpreter, OpResolverType

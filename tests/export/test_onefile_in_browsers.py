@@ -23,7 +23,8 @@ from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import FIRST_LEARNED, NEWLINE, Tokenizer
+from textgen.tokenizer.pieces import FIRST_LEARNED, NEWLINE
+from textgen.tokenizer.tokenizer import Tokenizer
 
 pytestmark = [pytest.mark.browsers, pytest.mark.timeout(1800)]
 

@@ -12,7 +12,8 @@ from exported import CELLS, IDS, assert_same_logits, model_of, run_without_textg
 
 from textgen.export.savedmodel import export_savedmodel
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
+from textgen.tokenizer.kinds import load_tokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 
 PROGRAM = """
 import tensorflow as tf

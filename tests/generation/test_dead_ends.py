@@ -31,7 +31,8 @@ from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 from textgen.storage.folders import update_folder
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 
 BYTES = ByteTokenizer()
 PAD, EOS, V = BYTES.pad_id, BYTES.eos_id, BYTES.vocab_size

@@ -11,7 +11,7 @@ from plain_fakes import Recital, WordsTokenizer
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generated_text import written_ids
 from textgen.generation.generator import Generator
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 
 BYTES = ByteTokenizer()
 WORDS = WordsTokenizer(["The", " cat", " c", "at"])

@@ -29,7 +29,7 @@ from textgen.model.numpy_model import NumpyModel
 from textgen.model.protocols import StepModel
 from textgen.runtime import load_tensorflow
 from textgen.settings import from_dict
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 
 load_tensorflow()
 

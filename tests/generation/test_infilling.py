@@ -19,7 +19,8 @@ from textgen.generation.stepping import Stepper
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 SETTINGS = SamplingConfig(max_tokens=12, temperature=1.0, min_p=0.0, heal=False, seed=5, top_k=20)

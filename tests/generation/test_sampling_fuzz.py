@@ -22,7 +22,8 @@ from textgen.generation.request import Request
 from textgen.generation.sampling.sampler_settings import DRAWING
 from textgen.generation.suggestions import Suggester
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 TEXT = "The cat sat on the mat.\nThe dog saw the cat, and the fox saw the dog.\n床前明月光，疑是地上霜。\n"

@@ -20,7 +20,8 @@ from textgen.model import reference
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.tokenizer.config import TOKENIZERS, TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 KINDS = {kind: train_tokenizer([LINES] * 5, TokenizerConfig(kind)) for kind in TOKENIZERS}

@@ -13,7 +13,8 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.token_healing import Prefixes, choose_cut
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 CONFIG = SamplingConfig(temperature=1.0, min_p=0.0, max_tokens=3, seed=1)

@@ -33,7 +33,7 @@ from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 from textgen.storage.files import CannotWrite
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.training.checkpoints import Checkpoint, save_checkpoint, weights_by_step
 from textgen.versions import install_command
 

@@ -28,7 +28,7 @@ from textgen.model.reference.network import stack_of
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 
 BASE = ModelConfig(259, embedding_dim=6, hidden_units=8, num_layers=2)
 KINDS: list[dict[str, Any]] = [

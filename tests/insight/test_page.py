@@ -32,7 +32,7 @@ from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 
 HOSTILE = "</script><script>alert(1)</script>{{data}}<!--\u2028\"'&amp; "
 

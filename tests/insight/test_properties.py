@@ -12,7 +12,8 @@ from textgen.errors import ConfigError, CorpusError
 from textgen.insight.properties import parse_tracks, properties_of
 from textgen.insight.texts import documents_of, read_documents
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 BYTES = ByteTokenizer()

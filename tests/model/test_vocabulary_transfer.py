@@ -13,7 +13,8 @@ from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.vocabulary_transfer import carried_over, shared_tokens, spelled_tokens
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 
@@ -26,6 +27,9 @@ class Pieces(Tokenizer):
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         return [self._spell(text.encode()) for text in texts]
+
+    def _extended(self, more: Sequence[str]) -> Tokenizer:
+        raise NotImplementedError
 
     def _spell(self, text: bytes) -> list[int]:
         if not text:

@@ -25,8 +25,8 @@ from textgen.saved_model.saving import save_ngrams, save_words, write_training
 from textgen.storage.files import json_bytes, write_file
 from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import Gone
+from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
-from textgen.tokenizer.tokenizer import ByteTokenizer
 
 __all__ = ["saved"]
 

@@ -33,7 +33,7 @@ from textgen.settings import read_toml
 from textgen.storage.files import write_file
 from textgen.storage.folders import MANIFEST, update_folder
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.training.checkpoints import POSITION, TENSORS, newest_checkpoint
 from textgen.training.planning.plan import Hardware, make_plan
 from textgen.training.resumption import ResumeSources, read_run

@@ -17,7 +17,7 @@ from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model
 from textgen.settings import to_dict
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 
 MODEL = ModelConfig(300, embedding_dim=6, hidden_units=8, num_layers=2)
 KNOWN: dict[str, Any] = {

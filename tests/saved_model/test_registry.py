@@ -16,8 +16,8 @@ from textgen.saved_model.removal import remove_model
 from textgen.saved_model.saved_model import load_model
 from textgen.storage.folders import MANIFEST, update_folder
 from textgen.storage.locks import locked
+from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.model_file import MODEL_FILE
-from textgen.tokenizer.tokenizer import ByteTokenizer
 
 __all__ = ["saved", "three"]
 

@@ -31,8 +31,9 @@ from textgen.storage import folders
 from textgen.storage.files import json_bytes, write_file
 from textgen.storage.folders import MANIFEST, update_folder
 from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.kinds import ByteTokenizer, _control_pieces
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer, _control_pieces
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from textgen.model.numpy_model import NumpyModel
 from textgen.server.engine import JOINS, READ_STEPS, Engine, Event, Job
 from textgen.server.failures import ApiError
 from textgen.server.prefix_cache import STRIDE
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
 CONFIG = SamplingConfig(temperature=1.0, min_p=0.0, max_tokens=20, seed=4)

@@ -9,7 +9,8 @@ from plain_fakes import WordsTokenizer
 
 from textgen.server.token_texts import IMPOSSIBLE, Offsets, alternatives, finite, token_texts
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 TEXT = "the <eos> cat 床前\n" * 30

@@ -20,7 +20,7 @@ from textgen.storage import cache_eviction
 from textgen.storage.cache_eviction import DEFAULT_LIMIT, LIMIT, Entry, clear, entries, evict, limit_bytes
 from textgen.storage.folders import YOUNG_SECONDS, new_folder
 from textgen.storage.locks import locked
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 
 BYTES = ByteTokenizer()
 

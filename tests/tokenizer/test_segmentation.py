@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from vocabularies import CHINESE, pieces_of
 
 from textgen.tokenizer import segmentation
+from textgen.tokenizer.kinds import SentencePieceTokenizer
+from textgen.tokenizer.pieces import FIRST_BYTE, FIRST_LEARNED, SPACE
 from textgen.tokenizer.segmentation import UNKNOWN_PENALTY, BpeSegmenter, Segmenter, UnigramSegmenter
-from textgen.tokenizer.tokenizer import FIRST_BYTE, FIRST_LEARNED, SPACE, SentencePieceTokenizer
 
 LINE = "the moon and the river sang the old song of rain, and the fox listened to the singing river\n"
 SPACES = "    if moon:  the   river\n"

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vocabularies import LOSSLESS, texts, tokenizer_of
 
+from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.stream_decoder import StreamDecoder
-from textgen.tokenizer.tokenizer import ByteTokenizer
 
 
 @pytest.mark.parametrize("kind", [*LOSSLESS, "word"])

@@ -19,7 +19,8 @@ from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.generation.suggestions import Suggester
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
 from textgen.tokenizer.vocabulary import train_tokenizer
 

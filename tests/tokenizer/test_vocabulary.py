@@ -14,7 +14,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import TokenizerError
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import load_tokenizer
+from textgen.tokenizer.kinds import load_tokenizer
 from textgen.tokenizer.vocabulary import choose_vocab_size, learn_vocabulary, train_tokenizer
 
 

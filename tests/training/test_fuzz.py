@@ -30,7 +30,7 @@ from textgen.saved_model.saved_model import load_model
 from textgen.settings import from_dict, to_dict
 from textgen.storage.folders import MANIFEST, read_manifest
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import load_tokenizer
+from textgen.tokenizer.kinds import load_tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 from textgen.training.config import TrainingConfig
 from textgen.training.planning.plan import Hardware, Plan, make_plan

@@ -536,8 +536,8 @@ def test_what_is_no_setting_is_said(folder: Path) -> None:
 
 
 def test_the_same_model_and_vocabulary_again_are_no_error(folder: Path) -> None:
+    from textgen.tokenizer.kinds import ByteTokenizer
     from textgen.tokenizer.model_file import read_tokenizer
-    from textgen.tokenizer.tokenizer import ByteTokenizer
 
     assert read(folder, given=ResumeSources(tokenizer=read_tokenizer(folder)))
     with pytest.raises(ConfigError, match="The vocabulary was fixed"):

@@ -17,7 +17,7 @@ from textgen.saved_model.creation import claimed
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.training import run_start
 from textgen.training.planning.plan import Plan
 

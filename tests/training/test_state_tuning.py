@@ -28,7 +28,8 @@ from textgen.runtime import load_tensorflow
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TuningConfig
 from textgen.training.state_tuning import PATIENCE, WINDOW, _Tuner, tune_state, windows_of
 

@@ -378,7 +378,7 @@ def test_a_model_of_one_file_knows_how_texts_begin_and_how_rarely_they_end(tmp_p
     from textgen.evaluation.scoring import Scorer
     from textgen.model.config import ModelConfig
     from textgen.model.numpy_model import NumpyModel
-    from textgen.tokenizer.tokenizer import ByteTokenizer
+    from textgen.tokenizer.kinds import ByteTokenizer
     from textgen.training.trainer import Trainer
 
     rng, tokenizer = np.random.default_rng(0), ByteTokenizer()

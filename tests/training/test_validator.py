@@ -10,7 +10,7 @@ import pytest
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_cache import TokenData, encode_and_split
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 
 if TYPE_CHECKING:
     from textgen.training.validator import Validator

@@ -24,7 +24,8 @@ import numpy as np
 from textgen.child_processes import child_command, child_environment, without_interrupts
 from textgen.errors import TokenizerError
 from textgen.machine import num_cores
-from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
+from textgen.tokenizer.kinds import load_tokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 
 WORTH_IT = 8  # minimum number of batches for several processes; fewer are encoded in this one
 AHEAD = 2  # batches read in advance for each process

@@ -41,8 +41,9 @@ from textgen.storage.folders import MANIFEST
 from textgen.storage.remote_files import find_files
 from textgen.storage.remote_folders import fetch_folder, fetch_subfolder, has_file
 from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import counted, shell_word
 
 FORMAT = 2
@@ -160,9 +161,7 @@ class PreparedCorpus:
                     "or prepare another folder."
                 )
         if tokenizer and not tokenizer.is_part_of(self.tokenizer):
-            own, other = (
-                f"{counted(each.vocab_size, 'token')}, {each.kind}" for each in (self.tokenizer, tokenizer)
-            )
+            own, other = (f"{counted(each.vocab_size, 'token')}, {each.kind}" for each in (self.tokenizer, tokenizer))
             raise ConfigError(
                 f"{self.folder} was prepared with another vocabulary ({own}) than this one ({other}): prepare another "
                 "folder with it."

@@ -34,7 +34,8 @@ from textgen.storage.cache_folder import cache_folder, filling_cache
 from textgen.storage.files import writing
 from textgen.storage.folders import sweep_abandoned
 from textgen.storage.locks import locked
-from textgen.tokenizer.tokenizer import SentencePieceTokenizer, Tokenizer
+from textgen.tokenizer.kinds import SentencePieceTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 
 SAMPLED = ("unigram", "bpe")  # vocabularies with several segmentations of a text
 READ = 1 << 18  # ids decoded at a time

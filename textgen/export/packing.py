@@ -43,8 +43,10 @@ from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import FILTER_BYTES, model_files
 from textgen.schema import check, json_object
 from textgen.settings import to_dict
+from textgen.tokenizer.kinds import SentencePieceTokenizer
 from textgen.tokenizer.model_file import MODEL_FILE
-from textgen.tokenizer.tokenizer import FIRST_LEARNED, NEWLINE, SPACE, SentencePieceTokenizer, Tokenizer
+from textgen.tokenizer.pieces import FIRST_LEARNED, NEWLINE, SPACE
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import visible
 
 MAGIC = b"textgen\x01"
@@ -180,7 +182,7 @@ def learned_pieces(tokenizer: Tokenizer) -> list[str]:
     """Returns the pieces of a vocabulary that were learned, in the order of their ids, as SentencePiece has them.
 
     Example:
-        >>> from textgen.tokenizer.tokenizer import load_tokenizer
+        >>> from textgen.tokenizer.kinds import load_tokenizer
         >>> learned_pieces(load_tokenizer(b""))
         []
     """

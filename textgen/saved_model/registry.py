@@ -113,8 +113,8 @@ def find_tokenizer(name: str, folder: str | Path | None = None) -> Tokenizer:
         SavedModelError: There is no such model and no such file.
         TokenizerError: The file cannot be read, is damaged, or another program made it.
     """
+    from textgen.tokenizer.kinds import ByteTokenizer
     from textgen.tokenizer.model_file import read_tokenizer
-    from textgen.tokenizer.tokenizer import ByteTokenizer
 
     if name == "byte":
         return ByteTokenizer()

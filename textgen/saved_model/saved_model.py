@@ -61,8 +61,9 @@ from textgen.saved_model.registry import find_model, models_folder
 from textgen.settings import from_dict, to_dict
 from textgen.storage.folders import MANIFEST, read_manifest
 from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.kinds import load_tokenizer
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
-from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import Say, shell_word, silent
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ def token_texts(tokenizer: Tokenizer) -> list[str]:
     Special tokens are shown as to people, such as `<eos>`.
 
     Example:
-        >>> from textgen.tokenizer.tokenizer import ByteTokenizer
+        >>> from textgen.tokenizer.kinds import ByteTokenizer
         >>> texts = token_texts(ByteTokenizer())
         >>> texts[2], texts[3 + ord("a")], texts[3 + 0xE4]
         ('<eos>', 'a', 'bytes:\\xe4')

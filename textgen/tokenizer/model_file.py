@@ -11,7 +11,8 @@ from textgen.errors import TokenizerError
 from textgen.schema import json_object
 from textgen.storage.files import read_file
 from textgen.storage.folders import MANIFEST, read_manifest, verified
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer, load_tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer, load_tokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 
 MODEL_FILE = "tokenizer.model"  # name of the file in the folder of a saved model
 MODEL_BYTES, CONFIG_BYTES = 1 << 28, 1 << 20  # maximum sizes of this file and of config.json

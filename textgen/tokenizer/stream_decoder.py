@@ -13,7 +13,7 @@ class StreamDecoder:
     """Decodes ids as they arrive, never half a character.
 
     Example:
-        >>> from textgen.tokenizer.tokenizer import ByteTokenizer
+        >>> from textgen.tokenizer.kinds import ByteTokenizer
         >>> decoder = ByteTokenizer().decoder()
         >>> [decoder.feed([byte + 3]) for byte in "é!".encode()], decoder.flush()
         (['', 'é', '!'], '')

@@ -17,7 +17,8 @@ from textgen.corpus.labels import worth_learning
 from textgen.errors import ConfigError, TokenizerError
 from textgen.settings import select
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import (
+from textgen.tokenizer.kinds import ByteTokenizer, load_tokenizer
+from textgen.tokenizer.pieces import (
     EOS,
     EOS_NAME,
     FIRST_LEARNED,
@@ -27,11 +28,9 @@ from textgen.tokenizer.tokenizer import (
     SPACE,
     UNK,
     UNK_NAME,
-    ByteTokenizer,
-    Tokenizer,
-    load_tokenizer,
     valid_text,
 )
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import counted
 
 # Where training text is cut: SentencePiece keeps NUL, U+2585 and tab for itself and drops lines with them.

@@ -33,8 +33,9 @@ from textgen.storage.files import json_bytes, read_file
 from textgen.storage.folders import MANIFEST, manifest_entry, read_manifest, verified
 from textgen.storage.remote_cache import keep_copy
 from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.kinds import load_tokenizer
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
-from textgen.tokenizer.tokenizer import Tokenizer, load_tokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import BUDGETS, FIXED_ON_RESUME, TrainingConfig
 from textgen.training.planning.start_choice import NONE
 from textgen.training.planning.validations import plan_patience, plan_validations, validations_in

@@ -21,7 +21,8 @@ from textgen.generation.constraints.phrase import Phrase
 from textgen.generation.generator import Generator
 from textgen.generation.sampling.sampler import Sampler
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 BYTES = ByteTokenizer()

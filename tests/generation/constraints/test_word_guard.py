@@ -32,7 +32,8 @@ from textgen.generation.token_healing import Prefixes
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import ByteTokenizer, Tokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 LINES = "The cat's hat. Don't eat 3rd Café dates, l'état naïve!\nA ten-ton tea: 'tis at caf\u0117 0's 狐.\n"

@@ -12,7 +12,7 @@ from textgen.generation.sampling.logit_filters import Candidates
 from textgen.generation.sampling.sampler import Sampler
 from textgen.generation.sampling.sampler_chain import steps_of, transform
 from textgen.generation.sampling.sampler_settings import settings_of
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
 V, EOS = TOKENIZER.vocab_size, TOKENIZER.eos_id

@@ -14,7 +14,7 @@ from textgen.generation.sampling.logit_filters import Candidates
 from textgen.generation.sampling.sampler_chain import Chain, draw, steps_of, transform
 from textgen.generation.sampling.sampler_settings import LOOKING_BACK, TRANSFORMS, settings_of
 from textgen.generation.sampling.vocabulary_tables import VocabularyTables
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 
 
 @given(batches(), st.lists(st.floats(0, 1, exclude_max=True), min_size=4, max_size=4))

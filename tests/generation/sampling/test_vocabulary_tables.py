@@ -11,7 +11,7 @@ from plain_fakes import WordsTokenizer
 
 from textgen.generation.sampling.sampler import Sampler
 from textgen.generation.sampling.vocabulary_tables import tokens_with
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
 V = TOKENIZER.vocab_size

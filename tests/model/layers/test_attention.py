@@ -20,7 +20,7 @@ from textgen.model.language_model import LanguageModel
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.protocols import StepModel
 from textgen.runtime import load_tensorflow
-from textgen.tokenizer.tokenizer import ByteTokenizer
+from textgen.tokenizer.kinds import ByteTokenizer
 
 load_tensorflow()
 

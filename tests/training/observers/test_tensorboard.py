@@ -43,6 +43,9 @@ class Words(Tokenizer):
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         raise NotImplementedError
 
+    def _extended(self, more: Sequence[str]) -> Tokenizer:
+        raise NotImplementedError
+
 
 class Network:
     """What a monitor looks at; `moves` changes it."""

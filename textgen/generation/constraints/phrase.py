@@ -7,7 +7,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from textgen.tokenizer.tokenizer import Tokenizer, valid_text
+from textgen.tokenizer.pieces import valid_text
+from textgen.tokenizer.tokenizer import Tokenizer
 
 
 class Phrase:

@@ -33,7 +33,8 @@ from textgen.model.config import ModelConfig
 from textgen.saved_model.bases import base_folder, base_for, installed_bases
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.tokenizer import FIRST_LEARNED, NEWLINE, Tokenizer
+from textgen.tokenizer.pieces import FIRST_LEARNED, NEWLINE
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 from textgen.training.config import INITIAL
 from textgen.wording import percent
