@@ -5,114 +5,23 @@ from __future__ import annotations
 import re
 import signal
 import threading
-import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from displays import Display
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from prompt_toolkit.application import create_app_session
-from prompt_toolkit.data_structures import Size
-from prompt_toolkit.input import DummyInput, PipeInput, create_pipe_input
+from drivers import Driver, drive, frame_of, left_after
+from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
-from prompt_toolkit.output.vt100 import Vt100_Output
-from rich.cells import cell_len
 from suggesters import Telling, session_on_file
 
 from textgen.editor import screen as screens
-from textgen.editor.lines import wrap
-from textgen.editor.screen import KEYS, Screen
+from textgen.editor.screen import Screen
 from textgen.editor.session import Cancelled, Session
 from textgen.errors import Interrupted, TextgenError
 from textgen.generation.suggestions import Suggestion
 
-PRESSED = {
-    "enter": "\r",
-    "tab": "\t",
-    "backspace": "\x7f",
-    "escape": "\x1b",
-    "unknown": "\x1b[15~",  # F5
-    "up": "\x1b[A",
-    "down": "\x1b[B",
-    "right": "\x1b[C",
-    "left": "\x1bOD",
-    "page-up": "\x1b[5~",
-    "page-down": "\x1b[6~",
-    "paste": "\x1b[200~1\r\n2\r\x1b[A\x1b[201~",
-} | {f"ctrl-{letter}": chr(ord(letter) - 96) for letter in "abcdefghijklmnopqrstuvwxyz"}
-
-
-def left_after(session: Session, data: bytes, *, gone: bool = False) -> str:
-    """What the screen is left with after these bytes; with `gone`, the terminal goes away after them."""
-    with create_pipe_input() as pipe:
-        pipe.send_bytes(data)
-        if gone:
-            pipe.close()
-        return Screen(session, pipe, DummyOutput()).run()
-
-
-class Driver:
-    """A screen that runs in a thread, in front of a display."""
-
-    def __init__(self, session: Session, pipe: PipeInput, width: int, height: int) -> None:
-        self.session = session
-        self.display = Display(width, height)
-        self.error: BaseException | None = None
-        self.left = ""
-        self._pipe = pipe
-        size = Size(rows=height, columns=width)
-        output = Vt100_Output(self.display, lambda: size, term="xterm")  # type: ignore[arg-type]
-        self.screen = Screen(session, pipe, output)
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def press(self, *keys: str) -> None:
-        self._pipe.send_text("".join(PRESSED.get(key, key) for key in keys))
-
-    def click(self, pattern: str) -> None:
-        """Clicks the line that the pattern matches, near its left."""
-        lines = self.display.see(pattern).split("\n")
-        y = next(y for y, line in enumerate(lines, 1) if re.search(pattern, line))
-        self.press(f"\x1b[<0;3;{y}M", f"\x1b[<0;3;{y}m")
-
-    def wheel(self, notches: int) -> None:
-        self.press(f"\x1b[<{64 if notches > 0 else 65};3;3M" * abs(notches))
-
-    def leave(self) -> str:
-        self.press("ctrl-c")
-        return self.wait()
-
-    def wait(self) -> str:
-        self._thread.join(60)
-        assert not self._thread.is_alive()
-        return self.left
-
-    def close(self) -> None:
-        self._pipe.close()
-        self._thread.join(60)
-
-    def _run(self) -> None:
-        try:
-            self.left = self.screen.run()
-        except BaseException as error:  # noqa: BLE001 (the test looks at it)
-            self.error = error
-
-
-@pytest.fixture
-def drive() -> Iterator[Callable[..., Driver]]:
-    with create_pipe_input() as pipe, create_app_session():
-        drivers: list[Driver] = []
-
-        def start(session: Session, width: int = 80, height: int = 24) -> Driver:
-            drivers.append(Driver(session, pipe, width, height))
-            return drivers[-1]
-
-        yield start
-        for driver in drivers:
-            driver.close()
+__all__ = ["drive"]
 
 
 class Slow(Telling):
@@ -130,117 +39,6 @@ class Slow(Telling):
 
 
 # === Keys ===
-
-
-@pytest.mark.parametrize(
-    ("keys", "text"),
-    [
-        ("a b", "ab"),
-        ("a enter b", "a\nb"),
-        ("a ctrl-j b", "a\nb"),
-        ("a 2", "a 2: 6 0.8 0 0"),
-        ("a tab", "a 1: 6 0.8 0 0"),
-        ("a ctrl-v 2", "a2"),
-        ("ctrl-v a 2", "a 2: 6 0.8 0 0"),
-        ("ctrl-v ctrl-s 2", " 2: 6 0.8 0 0"),
-        ("0", "0"),
-        ("月 é e\u0301", "月ée\u0301"),
-        ("\u3000 月 \u00a0 \u202f \u2009", "\u3000月\u00a0\u202f\u2009"),
-        ("می \u200c خواهم 👩 \u200d 🚀", "می\u200cخواهم👩\u200d🚀"),
-        ("\x85 a \x9b \x00 b", "ab"),
-        ("a b backspace", "a"),
-        ("a b ctrl-h", "a"),
-        ("a ctrl-w", ""),
-        ("a 2 ctrl-z", "a"),
-        ("a 2 ctrl-z ctrl-y", "a 2: 6 0.8 0 0"),
-        ("ctrl-r 1", " 1: 6 0.8 0 1"),
-        ("right right left 1", " 1: 6 0.8 1 0"),
-        ("up up down 1", " 1: 6 0.9 0 0"),
-        ("a unknown escape ctrl-b", "a"),
-        ("a escape b c", "ac"),  # Alt and b
-        ("a escape up c 1", "ac 1: 6 0.8 0 0"),  # Alt and up
-        ("a \x1b[1;5C b", "ab"),  # Ctrl and right
-        ("a \x1b[57358;5u b", "ab"),  # unknown to prompt_toolkit
-        ("a \x1b[?1;2c b", "ab"),
-        ("a \x1bOz b", "ab"),
-        ("a \x1b[1M \x1b[;M \x1b[M~~~ \x1b[<999;1;1M b", "ab"),  # no events of the mouse
-        ("a page-up b page-down c", "abc"),
-        ("9", ""),
-    ],
-)
-def test_what_keys_do(tmp_path: Path, keys: str, text: str) -> None:
-    session = session_on_file(tmp_path / "new.txt")
-    pressed = "".join(PRESSED.get(key, key) for key in keys.split(" "))
-    assert left_after(session, f"{pressed}\x03".encode()) == "leave"
-    assert session.draft.text == text
-
-
-def test_digits_that_are_pasted_are_text(tmp_path: Path) -> None:
-    session = session_on_file(tmp_path / "new.txt")
-    left_after(session, b"\x1b[200~in 1984\r\n\x1b[201~\x03")
-    assert session.draft.text == "in 1984\n"
-    session.undo()  # one step
-    assert session.draft.text == ""
-
-
-DOES: dict[str, Callable[[Session], None]] = {
-    "a": lambda session: session.type("a"),
-    "月": lambda session: session.type("月"),
-    "\u0301": lambda session: session.type("\u0301"),
-    "enter": lambda session: session.type("\n"),
-    "2": lambda session: session.take(2),
-    "backspace": lambda session: session.delete_character(),
-    "ctrl-w": lambda session: session.delete_word(),
-    "ctrl-z": lambda session: session.undo(),
-    "paste": lambda session: session.paste("1\n2\n\x1b[A"),
-    "unknown": lambda session: None,
-    "\x1b[1;5C": lambda session: None,
-    "\x1b[57358;5u": lambda session: None,
-    "\x1bx": lambda session: None,
-    "\x1b[<35;3;3M": lambda session: None,  # the mouse moves
-}
-
-
-@settings(max_examples=30, deadline=None)
-@given(keys=st.lists(st.sampled_from(list(DOES)), max_size=60))
-def test_keys_do_the_same_as_the_session(tmp_path_factory: pytest.TempPathFactory, keys: list[str]) -> None:
-    path = tmp_path_factory.mktemp("keys") / "new.txt"
-    session, expected = session_on_file(path), session_on_file(path)
-    left_after(session, "".join(PRESSED.get(key, key) for key in [*keys, "ctrl-c"]).encode())
-    for key in keys:
-        DOES[key](expected)
-    assert session.draft.text == expected.draft.text
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    data=st.binary(max_size=200)
-    | st.lists(st.sampled_from([b"\x1b", b"[", b"1", b";", b"M", b"<", b"a"])).map(b"".join)
-)
-def test_no_bytes_are_too_strange(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
-    session = session_on_file(tmp_path_factory.mktemp("bytes") / "new.txt")
-    assert left_after(session, data, gone=True) in ("leave", "edit")
-    assert all(c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") for c in session.draft.text)
-    session.save()
-
-
-def test_a_byte_that_is_not_utf_8_is_shown_as_such(tmp_path: Path) -> None:
-    session = session_on_file(tmp_path / "new.txt")
-    left_after(session, b"caf\xe9!\x03")
-    assert session.draft.text == "caf\ufffd!"
-
-
-def test_escape_alone_swallows_nothing_that_comes_later(tmp_path: Path, drive: Callable[..., Driver]) -> None:
-    driver = drive(session_on_file(tmp_path / "new.txt"))
-    driver.press("a", "escape")
-    for _ in range(100):
-        driver.press("b")
-        try:
-            driver.display.see("ab+▏", 0.2)
-        except AssertionError:
-            continue
-        return
-    pytest.fail("nothing can be typed after Escape")
 
 
 def test_keys_after_the_editor_key_wait_for_the_editor(tmp_path: Path) -> None:
@@ -435,111 +233,13 @@ def test_a_terminal_that_cannot_be_written_to_is_gone(tmp_path: Path) -> None:
 # === The screen ===
 
 
-def frame_of(session: Session, width: int, height: int) -> list[str]:
-    session.suggestions()
-    lines, _ = Screen(session, DummyInput(), DummyOutput()).frame(width, height)
-    return ["".join(text for _, text, *_ in line) for line in lines]
-
-
-def test_a_frame(tmp_path: Path) -> None:
-    session = session_on_file(tmp_path / "new.txt")
-    session.replace("The cat\nsat on 月\t\x07")
-    assert frame_of(session, 60, 24) == [
-        "new.txt *   18 characters   temperature 0.8   page 1",
-        "The cat",
-        "sat on 月    ·▏",
-        "─" * 60,
-        "1 100%   1: 6 0.8 0 0",
-        "2  50%   2: 6 0.8 0 0",
-        "1-9 take   Tab take 1   ^R redraw   ←→ page   ↑↓ temperature",
-        "^Z ^Y undo, redo   ^W delete word   ^V digit",
-        "PgUp PgDn scroll   ^E editor   ^S save   ^C save and leave",
-    ]
-
-
 def test_characters_without_width_are_shown_as_signs(tmp_path: Path, drive: Callable[..., Driver]) -> None:
     session = session_on_file(
         tmp_path / "new.txt", "\u3000月\u00a0a\u2009b\nمی\u200cخ\n\u202ea\u2066b\u200b\u200d\ufeff\u2028!"
     )
     driver = drive(session, 40, 12)
     driver.display.see("^\u3000月 a\u2009b\nمی·خ\n·a·b····!▏$")
-
-
-@pytest.mark.parametrize(
-    "text", ["", "x" * 999 + "END", "月" * 999 + "END", "one two " * 99 + "END", "\n" * 99 + "END"]
-)
-@pytest.mark.parametrize("height", [1, 2, 5, 12, 40])
-@pytest.mark.parametrize("width", [4, 11, 30, 200])
-def test_a_frame_fits_and_shows_the_end_of_the_text(tmp_path: Path, text: str, width: int, height: int) -> None:
-    session = session_on_file(tmp_path / "new.txt")
-    session.replace(text)
-    lines = frame_of(session, width, height)
-    assert len(lines) <= height
-    assert all(cell_len(line) <= width for line in lines)
-    if height >= 5:
-        assert f"{text[-3:].strip()}▏" in "".join(lines)
-    if width >= 11 and height >= 12:
-        assert any(line.startswith("1 100") for line in lines)
-    if width >= 200 and height >= 12:
-        assert all(key in "\n".join(lines) for key, _, _ in KEYS)
-
-
-@pytest.mark.parametrize("message", ["Saved.", "The text is as it was before, so set EDITOR. " * 9])
-@pytest.mark.parametrize("height", range(1, 12))
-@pytest.mark.parametrize("width", [5, 10, 80])
-def test_a_long_message_leaves_the_end_of_the_text_in_a_small_frame(
-    tmp_path: Path, message: str, width: int, height: int
-) -> None:
-    session = session_on_file(tmp_path / "new.txt")
-    session.replace("one two three")
-    session.message = message
-    session.suggestions()
-    lines, cursor = Screen(session, DummyInput(), DummyOutput()).frame(width, height)
-    assert cursor
-    assert len(lines) <= height
-    assert "".join(text for _, text, *_ in lines[cursor.y])[: cursor.x + 1].endswith("▏")
-    assert height < 3 or message[:3] in "".join(text for line in lines for _, text, *_ in line)
-
-
-def text_of(screen: Screen, width: int, height: int) -> list[str]:
-    """The visible lines of the text."""
-    lines = ["".join(text for _, text, *_ in line) for line in screen.frame(width, height)[0]]
-    return lines[1 : next(at for at, line in enumerate(lines) if line.startswith("─"))]
-
-
-@pytest.mark.parametrize("text", ["one two eleven, 12 " * 60, "床前明月光，疑是地上霜。" * 50, "月 a" * 300], ids=len)
-@pytest.mark.parametrize("before", [0, 7, 20_000])
-def test_lines_above_the_cursor_stay_while_a_long_paragraph_is_typed(tmp_path: Path, text: str, before: int) -> None:
-    session = session_on_file(tmp_path / "new.txt")
-    screen = Screen(session, DummyInput(), DummyOutput())
-    shown: list[str] = []
-    for end in range(500, 600):
-        session.draft.text = "x\n" + "月" * before + text[:end]
-        earlier, shown = shown, text_of(screen, 23, 24)
-        assert len(shown) > 5
-        moved = shown[:-1] == earlier[1:] or shown[:-2] == earlier[1:-1]  # the last word may move to a line of its own
-        assert shown[:-1] == earlier[:-1] or moved or end == 500
-    for _ in range(9):
-        screen.scroll(1)
-        earlier, shown = shown, text_of(screen, 23, 24)
-        assert shown[1:] == earlier[:-1]
-
-
-@pytest.mark.parametrize("length", [100, 20_000, 100_000])
-def test_a_key_wraps_a_part_of_a_very_long_paragraph(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
-) -> None:
-    wrapped: list[int] = []
-
-    def noted(text: str, width: int) -> list[str]:
-        wrapped.append(len(text))
-        return wrap(text, width)
-
-    monkeypatch.setattr(screens, "wrap", noted)
-    session = session_on_file(tmp_path / "new.txt")
-    session.draft.text = "月" * length
-    assert len(text_of(Screen(session, DummyInput(), DummyOutput()), 20, 24)) > 5
-    assert max(wrapped) <= 16_384 + 20 * 24
+    assert driver.leave() == "leave"
 
 
 def test_the_display_shows_the_frame_whatever_changed_before(tmp_path: Path, drive: Callable[..., Driver]) -> None:
