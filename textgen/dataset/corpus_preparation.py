@@ -69,21 +69,7 @@ def prepare_corpus(
         CorpusError: The text cannot be read, or the folder holds something else.
     """
     refuse_remote(str(folder), "a prepared corpus")
-    given = {name: value for name, value in (settings or {}).items() if value is not None}
-    known = [field.name for kind in (CorpusConfig, TokenizerConfig) for field in fields(kind)] + OWN
-    refuse_unknown(given, known)
-    if shard:
-        if not 1 <= shard[0] <= shard[1]:
-            raise ConfigError(f"There is no shard {shard[0]} of {shard[1]}: shards are numbered from 1 on.")
-        if given.get("shards", shard[1]) != shard[1]:
-            raise ConfigError(f"Two numbers of shards are given, {given['shards']} and {shard[1]}: leave shards out.")
-        given["shards"] = shard[1]
-    if dask:
-        if shard:
-            raise ConfigError("dask must make all shards: leave shard out, or make one shard without a cluster.")
-        require_shared(paths)
-    if "shards" in given:
-        require_shards(given["shards"])
+    given = _checked_settings(settings or {}, paths, shard, dask)
     is_begun = is_prepared(folder)
     config = PreparedCorpus(folder).config if is_begun else from_dict(CorpusConfig, select(CorpusConfig, given))
     corpus = Corpus(paths, config, without=folder)
@@ -128,6 +114,28 @@ def make_on_worker(paths: list[str], folder: str, number: int, count: int) -> li
     lines = list[str]()
     prepare_corpus(paths, Path(folder), shard=(number, count), say=lines.append)
     return lines
+
+
+def _checked_settings(
+    settings: Mapping[str, Any], paths: Sequence[str], shard: tuple[int, int] | None, dask: str | None
+) -> dict[str, Any]:
+    """The settings that are given, checked, with the number of shards that `shard` names."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    known = [field.name for kind in (CorpusConfig, TokenizerConfig) for field in fields(kind)] + OWN
+    refuse_unknown(given, known)
+    if shard:
+        if not 1 <= shard[0] <= shard[1]:
+            raise ConfigError(f"There is no shard {shard[0]} of {shard[1]}: shards are numbered from 1 on.")
+        if given.get("shards", shard[1]) != shard[1]:
+            raise ConfigError(f"Two numbers of shards are given, {given['shards']} and {shard[1]}: leave shards out.")
+        given["shards"] = shard[1]
+    if dask:
+        if shard:
+            raise ConfigError("dask must make all shards: leave shard out, or make one shard without a cluster.")
+        require_shared(paths)
+    if "shards" in given:
+        require_shards(given["shards"])
+    return given
 
 
 def _unmade(prepared: PreparedCorpus, numbers: Iterable[int], say: Say) -> list[int]:
@@ -182,7 +190,7 @@ def _begin(
     """Writes the settings of all shards, unless another program has done so meanwhile."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if is_prepared(folder):  # by now
-            say(f"{folder} was started by another process: its vocabulary is used.")
+            say(_begun_elsewhere(folder))
             return
         if any(file.resolve().is_relative_to(folder.resolve()) for file in corpus.files):
             raise CorpusError(f"{folder} holds the text itself: name another folder to write.")
@@ -199,6 +207,22 @@ def _begin(
     else:
         refuse_vocabulary_settings(given)
         tokenizer = add_labels(tokenizer, corpus)
+    settings = _prepared_settings(corpus, paths, given, config, tokenizer)
+    try:
+        with new_folder(place, replace=False) as temporary, writing(folder):
+            (temporary / PREPARED).write_bytes(json_bytes(asdict(settings)))
+            if tokenizer.serialized:
+                (temporary / MODEL_FILE).write_bytes(tokenizer.serialized)
+    except TextgenError:
+        if not is_prepared(folder):
+            raise
+        say(_begun_elsewhere(folder))
+
+
+def _prepared_settings(
+    corpus: Corpus, paths: Sequence[str], given: Mapping[str, Any], config: TokenizerConfig, tokenizer: Tokenizer
+) -> PreparedSettings:
+    """The settings of all shards: those given, and the others chosen from the corpus."""
     settings = PreparedSettings(
         paths=[without_secrets(str(path)) for path in paths],
         glance=corpus.glance(),
@@ -210,12 +234,8 @@ def _begin(
         seed=given.get("seed", SEED),
     )
     from_dict(SplitConfig, {"valid_fraction": settings.valid_fraction, "seed": settings.seed})  # checks the bounds
-    try:
-        with new_folder(place, replace=False) as temporary, writing(folder):
-            (temporary / PREPARED).write_bytes(json_bytes(asdict(settings)))
-            if tokenizer.serialized:
-                (temporary / MODEL_FILE).write_bytes(tokenizer.serialized)
-    except TextgenError:
-        if not is_prepared(folder):
-            raise
-        say(f"{folder} was started by another process in the meantime: its vocabulary is used.")
+    return settings
+
+
+def _begun_elsewhere(folder: Path) -> str:
+    return f"{folder} was started by another process: its vocabulary is used."
