@@ -552,6 +552,7 @@ def test_all_drafts_towards_a_suffix_count(both_ways: Running) -> None:
     ):
         status, error = both_ways.error("/v1/completions", {"suffix": " mat.", **more})
         assert (status, error["param"]) == (400, "max_tokens")
+        assert "must have at most" in error["message"]
 
 
 @pytest.mark.parametrize(

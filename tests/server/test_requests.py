@@ -138,6 +138,8 @@ def test_numbers_of_texts_and_alternatives_are_bounded() -> None:
     for number, prompts in ((0, 1), (-1, 1), (11, 1), (4, 3), (10**500, 1)):
         with pytest.raises(ApiError):
             checked_count("n", number, prompts, LIMITS)
+    with pytest.raises(ApiError, match="must ask for at most 10 texts on this server, and this one asks for 12"):
+        checked_count("n", 4, 3, LIMITS)
     assert with_logprobs(SamplingConfig(), 20).top_logprobs == 20
     assert with_logprobs(SamplingConfig(), None).top_logprobs is None
     with pytest.raises(ApiError):
@@ -154,8 +156,6 @@ def test_prompts_have_five_shapes() -> None:
 
 @pytest.mark.parametrize("kind", [CompletionRequest, ChatRequest])
 def test_a_format_is_refused_by_its_field(kind: type[CompletionRequest | ChatRequest]) -> None:
-    import msgspec
-
     def check(**fields: Any) -> None:
         request, values = parse(msgspec.json.encode({"messages": [{"role": "user", "content": "A"}], **fields}), kind)
         request.check(values)
@@ -224,14 +224,14 @@ def test_every_name_in_a_request_has_a_longest_length(kind: type[msgspec.Struct]
     if name == "logit_bias":  # an object or a list
         assert refused_as({name: ["x" * (TEXT_LENGTH + 1)]}) == (400, name)
         return
-    with pytest.raises(ApiError, match=f"{name} may have [0-9,]+ characters. Received: 1,025") as refused:
+    with pytest.raises(ApiError, match=f"{name} must have at most [0-9,]+ characters. Received: 1,025") as refused:
         parse(msgspec.json.encode(fields), kind)
     assert refused.value.param == name
     assert parse(msgspec.json.encode({**fields, name: "x" * 200}), kind)
 
 
 def test_the_names_of_cells_have_a_longest_length() -> None:
-    with pytest.raises(ApiError, match="clamp may have 1,024 characters"):
+    with pytest.raises(ApiError, match="clamp must have at most 1,024 characters"):
         clamps_of(CompletionRequest(clamp=["L" + "1" * TEXT_LENGTH]))
 
 
@@ -273,6 +273,6 @@ def test_penalties_look_at_a_limited_number_of_tokens(name: str, on: dict[str, A
     check_look_back(SamplingConfig(**far, **on), [100] * 1000)
     check_look_back(SamplingConfig(**far), [1 << 15] * 64)
     check_look_back(SamplingConfig(**on), [1 << 15] * 64)
-    with pytest.raises(ApiError, match=r"too much at once: .* may be 131,072 .* and is 163,840") as refused:
+    with pytest.raises(ApiError, match=r"too much at once: .* at most 131,072 .* Received: 163,840") as refused:
         check_look_back(SamplingConfig(**far, **on), [1 << 15] * (most + 1))
     assert refused.value.param == name

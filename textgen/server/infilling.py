@@ -55,12 +55,12 @@ class InfillingPlan:
 
 async def infill(request: CompletionRequest, values: dict[str, Any], resources: Resources) -> dict[str, Any]:
     """Writes texts that lead to the suffix of a request, and returns the answer."""
-    plan = await _checked(request, values, resources)
+    plan = await _plan(request, values, resources)
     return _answer(plan, await _infills(plan, resources))
 
 
-async def _checked(request: CompletionRequest, values: dict[str, Any], resources: Resources) -> InfillingPlan:
-    """Checks a request. Raises `ApiError`."""
+async def _plan(request: CompletionRequest, values: dict[str, Any], resources: Resources) -> InfillingPlan:
+    """Plans the answer to a request with a suffix. Raises `ApiError` if it is not possible."""
     request.check(values)
     model = await resources.models.get(request.model, first_text(request.prompt) or request.suffix or "")
     _check_backward(model)
@@ -101,14 +101,14 @@ def _answer(plan: InfillingPlan, infills: Sequence[Infill]) -> dict[str, Any]:
     choices = [
         {
             "index": index,
-            "text": infill.text,
+            "text": each.text,
             "logprobs": None,
-            "finish_reason": "length" if infill.stop_reason == "length" else "stop",
-            "seed": infill.seed,
+            "finish_reason": "length" if each.stop_reason == "length" else "stop",
+            "seed": each.seed,
         }
-        for index, infill in enumerate(infills)
+        for index, each in enumerate(infills)
     ]
-    read, written = plan.prompt_tokens, _num_tokens(plan.model.tokenizer, *(infill.text for infill in infills))
+    read, written = plan.prompt_tokens, _num_tokens(plan.model.tokenizer, *(each.text for each in infills))
     usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
     head = head_of(plan.model, secrets.token_hex(ID_BYTES), int(time.time()))
     return head | {"choices": choices, "usage": usage, "seed": plan.config.seed}
@@ -160,8 +160,8 @@ def _check_drafts(tokens: int, resources: Resources) -> None:
     most = resources.config.max_prompt
     if tokens > most:
         raise ApiError(
-            400, f"The drafts towards a suffix may have {counted(most, 'token')} together on this server, and "
-            f"max_tokens times their number is {tokens:,}. Send a smaller max_tokens, n or best_of.",
+            400, f"The drafts towards a suffix must have at most {counted(most, 'token')} together on this server, "
+            f"and max_tokens times their number is {tokens:,}. Send a smaller max_tokens, n or best_of.",
             param="max_tokens",
         )  # fmt: skip
 

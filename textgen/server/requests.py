@@ -357,8 +357,8 @@ def check_look_back(config: SamplingConfig, lengths: Sequence[int]) -> None:
         work = sum(min(window, length) for length in lengths)
         if work > MOST_LOOK_BACK:
             raise ApiError(
-                400, f"The request asks for too much at once: {name}, or the length of a text if that is less, may be "
-                f"{MOST_LOOK_BACK:,} for all its texts together and is {shown_number(work)}.", param=name,
+                400, f"The request asks for too much at once: {name}, or the length of a text if that is less, must be "
+                f"at most {MOST_LOOK_BACK:,} for all its texts together. Received: {shown_number(work)}.", param=name,
             )  # fmt: skip
 
 
@@ -379,8 +379,8 @@ def checked_count(name: str, number: int | None, prompts: int, limits: ServerCon
         raise ApiError(400, f"{name} must be at least 1. Received: {shown_number(number)}.", param=name)
     if number * prompts > limits.max_choices:
         raise ApiError(
-            400, f"A request may ask for {counted(limits.max_choices, 'text')} on this server, and this one asks for "
-            f"{shown_number(number * prompts)}.", param=name if number > 1 else "prompt",
+            400, f"A request must ask for at most {counted(limits.max_choices, 'text')} on this server, and this one "
+            f"asks for {shown_number(number * prompts)}.", param=name if number > 1 else "prompt",
         )  # fmt: skip
     return number
 
@@ -409,7 +409,9 @@ def check_text_length(name: str, text: str) -> None:
     """Raises `ApiError` if a name, a label or the like is too long: what looks for it would take long, too."""
     most = LABEL_LENGTH if name == "label" else TEXT_LENGTH
     if len(text) > most:
-        raise ApiError(400, f"{name} may have {counted(most, 'character')}. Received: {len(text):,}.", param=name)
+        raise ApiError(
+            400, f"{name} must have at most {counted(most, 'character')}. Received: {len(text):,}.", param=name
+        )
 
 
 def is_repeatable(values: Mapping[str, Any], config: SamplingConfig) -> bool:
