@@ -80,8 +80,8 @@ class ServedModel:
         others = is_second + self.has("embedder") + self.has("infiller")  # which have networks of their own
         each = COPIES * FLOAT_BYTES * (1 + others) + (EXACT_BYTES if self.exact else 0)
         index = self.ngrams if self.has("ngrams") else None
-        texts = self._word_bytes * (1 + self.has("infiller")) + (index.num_bytes if index else 0)
-        return each * self.saved.model_config.num_parameters + texts
+        from_text = self._word_bytes * (1 + self.has("infiller")) + (index.num_bytes if index else 0)
+        return each * self.saved.model_config.num_parameters + from_text
 
     @property
     def _word_bytes(self) -> int:
