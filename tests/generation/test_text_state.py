@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from textgen.errors import SavedModelError, TextgenError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
-from textgen.generation.text_state import RECENT, TextState, join, pick, save_state
+from textgen.generation.text_state import RECENT, TextState, join, of_document, pick, save_state
 
 TOKENIZER = WordsTokenizer(["The", " cat", " c", "at"])
 V = TOKENIZER.vocab_size
@@ -33,6 +33,13 @@ def test_rows_of_nests() -> None:
     (first,), second = join([pick(nest, [0]), pick(nest, slice(1, None))])
     assert first.tolist() == nest[0][0].tolist()
     assert second.tolist() == [7, 8, 9]
+
+
+def test_a_document_begins_after_the_last_end_of_another() -> None:
+    for ids, expected in (
+        ((), ()), ((5, 6), (5, 6)), ((0, 5), (5,)), ((5, 0, 6, 0, 7, 8), (7, 8)), ((5, 0), ()), ([5, 0, 0, 6], [6]),
+    ):  # fmt: skip
+        assert of_document(ids, eos_id=0) == expected
 
 
 def test_a_text_goes_on_from_its_state_as_if_it_had_never_stopped(generator: Generator, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from textgen.generation.config import SamplingConfig
 from textgen.generation.stopping import CONTEXT, Ending
-from textgen.generation.text_state import TextState
+from textgen.generation.text_state import TextState, of_document
 from textgen.tokenizer.stream_decoder import check_ids
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -159,7 +159,7 @@ class TextRow(Row):
         self._decoder = tokenizer.decoder(line_start)
         if not self.prompt:  # the text may continue inside a character
             self._decoder.feed(tokenizer.unfinished(before))
-        self._ending = Ending(config.stop, config.until, self._end_of_document(before) + self.prompt)
+        self._ending = Ending(config.stop, config.until, self._text_before(before) + self.prompt)
 
     def set_prompt(self, ids: Sequence[int]) -> None:
         """Tells which tokens a decoder has kept; the text of the others is what healing writes again."""
@@ -181,12 +181,9 @@ class TextRow(Row):
         twin._decoder, twin._ending = self._decoder.fork(), self._ending.fork()
         return twin
 
-    def _end_of_document(self, ids: Sequence[int]) -> str:
+    def _text_before(self, ids: Sequence[int]) -> str:
         """The text of the last of these tokens, as far as they belong to the document that the next one continues."""
-        recent = list(ids[-CONTEXT:])
-        while self._eos_id in recent:
-            del recent[: recent.index(self._eos_id) + 1]
-        return self._tokenizer.decode(recent)
+        return self._tokenizer.decode(of_document(ids[-CONTEXT:], self._eos_id))
 
     def _write(self, id: int) -> str:
         """Appends a token and returns the text that became certain with it."""

@@ -48,7 +48,11 @@ class TextState:
 
 
 class StartedModel:
-    """A model whose texts begin in a given state, such as one of `textgen.training.state_tuning`."""
+    """A model whose texts begin in a given state, such as one of `textgen.training.state_tuning`.
+
+    Attributes:
+        exact: As of the model.
+    """
 
     def __init__(self, model: StepModel, model_state: Any) -> None:
         self._model_state = model_state
@@ -58,6 +62,17 @@ class StartedModel:
     def initial_state(self, batch_size: int) -> Any:
         """Returns the given state for each of `batch_size` texts."""
         return pick(self._model_state, [0] * batch_size)
+
+
+def of_document(ids: Sequence[int], eos_id: int) -> Sequence[int]:
+    """The tokens after the last end of a document.
+
+    Example:
+        >>> of_document([5, 1, 6, 1, 7, 8], eos_id=1)
+        [7, 8]
+    """
+    start = len(ids) - list(reversed(ids)).index(eos_id) if eos_id in ids else 0
+    return ids[start:]
 
 
 def pick(nest: Any, rows: Sequence[int] | slice) -> Any:

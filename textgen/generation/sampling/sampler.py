@@ -18,6 +18,7 @@ from textgen.generation.constraints.word_tokens import WordTokens
 from textgen.generation.sampling.logit_filters import Candidates
 from textgen.generation.sampling.sampler_chain import Chain
 from textgen.generation.sampling.vocabulary_tables import VocabularyTables
+from textgen.generation.text_state import of_document
 from textgen.model.probabilities import require_finite
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -99,7 +100,7 @@ class Sampler:
             row: The text.
             ids: Its prompt. Tokens up to the last end of a document belong to other texts and do not count.
         """
-        ids = self._of_document(ids)
+        ids = of_document(ids, self._eos_id)
         self.states[row] = self._characters.state_after(ids)
         self.constraints[row].read(ids)
         for rows, chain in self._chains:
@@ -124,7 +125,7 @@ class Sampler:
         constraints = self.constraints[row].fork()
         if not constraints.active:
             return [list(cover) for cover in covers]
-        ids = self._of_document(ids)
+        ids = of_document(ids, self._eos_id)
         allowed, read = [], 0
         for end, cover in enumerate(covers, len(ids) - len(covers)):
             constraints.read(ids[:end], read)
@@ -207,11 +208,6 @@ class Sampler:
                 candidates.allowed[self.blocked] = True
             candidates.highest[self.blocked] = 0.0
         return candidates
-
-    def _of_document(self, ids: Sequence[int]) -> Sequence[int]:
-        """The tokens after the last end of a document."""
-        start = len(ids) - list(reversed(ids)).index(self._eos_id) if self._eos_id in ids else 0
-        return ids[start:]
 
 
 def allowed_candidates(logits: np.ndarray, guards: Sequence[WordGuard | None]) -> Candidates:
