@@ -235,7 +235,7 @@ def test_a_cache_goes_through_the_whole_stream(model: LanguageModel, stream: Tok
     assert nats < alone.sum() - 1.0  # of lines that come again and again
 
 
-def test_a_cache_without_a_share_changes_nothing(model: LanguageModel, stream: TokenStream) -> None:
+def test_a_cache_of_lambda_0_changes_nothing(model: LanguageModel, stream: TokenStream) -> None:
     expected, _ = Evaluator(model).nats(stream)
     nats, tokens = Evaluator(model, CacheConfig(cache_lambda=0.0)).nats(stream)
     assert tokens == len(stream)

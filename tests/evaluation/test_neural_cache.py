@@ -125,7 +125,7 @@ def test_reading_and_stepping_are_the_paper_s_equations(network: NumpyModel) -> 
             np.testing.assert_allclose(steps[t - 5], expected, atol=1e-5)
 
 
-def test_a_cache_without_a_share_writes_what_the_network_writes(network: NumpyModel) -> None:
+def test_a_cache_of_lambda_0_writes_what_the_network_writes(network: NumpyModel) -> None:
     settings = SamplingConfig(seed=1, max_tokens=40)
     texts = [
         Generator(model, ByteTokenizer()).generate(["ab", "Some words"], settings)

@@ -59,12 +59,12 @@ def test_the_cut_and_the_piece_are_drawn_as_the_model_has_them() -> None:
     ca, m, came = *ids(" ca"), *ids("m"), *ids(" came")
     first = model.log_probs(read)
     whole = first[ca] + model.log_probs([*read, ca])[m]
-    share = 1 / (1 + np.exp(whole - first[came]))  # of " came"
+    fraction = 1 / (1 + np.exp(whole - first[came]))  # of " came"
     generations = Generator(model, WORDS).generate(prompt, replace(CONFIG, max_tokens=1), num=4000)
     healed = [generation for generation in generations if generation.healed]
     assert {generation.ids for generation in healed} == {(came,)}
     assert {generation.text for generation in healed} == {"e"}
-    assert abs(len(healed) / 4000 - share) < 4 * np.sqrt(share * (1 - share) / 4000)
+    assert abs(len(healed) / 4000 - fraction) < 4 * np.sqrt(fraction * (1 - fraction) / 4000)
 
 
 def test_the_choice_among_cuts() -> None:

@@ -126,10 +126,10 @@ def test_the_bias_is_the_mix_of_old_and_log_frequency_that_predicts_the_text_bes
     old[[0, 1, 2, 3, 5, 7]] = known["head/bias"][[0, 1, 2, 5, 3, 4]]
     rows = ids.reshape(2, 128)[:, :: -1 if direction == "backward" else 1]
     losses = {}
-    for share in (0.0, 0.5, 1.0):
-        bias = share * old + (1 - share) * fresh["head/bias"]
+    for fraction in (0.0, 0.5, 1.0):
+        bias = fraction * old + (1 - fraction) * fresh["head/bias"]
         model = NumpyModel(*one_way(config, {**result, "head/bias": bias}, config.directions[0]))
-        losses[share] = model.token_losses(rows[:, :-1], rows[:, 1:], model.initial_state(2))[0].sum()
+        losses[fraction] = model.token_losses(rows[:, :-1], rows[:, 1:], model.initial_state(2))[0].sum()
     best = min(losses, key=losses.__getitem__)
     assert (best == 1.0) == (trust > 0)
     np.testing.assert_allclose(result["head/bias"], best * old + (1 - best) * fresh["head/bias"], rtol=1e-6)

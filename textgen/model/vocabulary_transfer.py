@@ -22,7 +22,7 @@ from textgen.tokenizer.tokenizer import Tokenizer
 
 VOCAB_AXIS = {"embedding/table": 0, "head/kernel": 1, "head/bias": 0}  # axis of the vocabulary
 BIAS = "head/bias"
-SHARES = (0.0, 0.5, 1.0)  # fractions of a model's bias that are tried, beside log frequencies
+FRACTIONS = (0.0, 0.5, 1.0)  # fractions of a model's bias that are tried, beside log frequencies
 ROWS, LENGTH = 16, 128  # rows of tokens on which the fractions are tried, and tokens of a row
 
 
@@ -88,12 +88,12 @@ def carried_over(
                 rows[id] = known[spelling].mean(0)
         result[name] = np.moveaxis(rows, 0, VOCAB_AXIS[name])
     if spelled or len(theirs) < source.vocab_size:
-        share = _best_share(config, result, fresh[BIAS], ids)
-        result[BIAS] = _between(fresh[BIAS], result[BIAS], share)
+        fraction = _best_fraction(config, result, fresh[BIAS], ids)
+        result[BIAS] = _between(fresh[BIAS], result[BIAS], fraction)
     return result
 
 
-def _best_share(
+def _best_fraction(
     config: ModelConfig, weights: Mapping[str, np.ndarray], frequency: np.ndarray, ids: np.ndarray
 ) -> float:
     """The fraction of the bias in `weights`, beside `frequency` [V], that predicts the first tokens of a text best."""
@@ -102,17 +102,17 @@ def _best_share(
     length = min(LENGTH, len(ids) // count)
     rows = ids[: count * length].reshape(count, length)[:, :: -1 if direction == "backward" else 1]
     features, _ = model.features(rows[:, :-1], model.initial_state(count))
-    nats = dict.fromkeys(SHARES, 0.0)
+    nats = dict.fromkeys(FRACTIONS, 0.0)
     for of_row, targets in zip(features, rows[:, 1:], strict=True):
         logits = model.logits(of_row) - weights[BIAS]  # [T, V]
-        for share in SHARES:
-            log_p = log_softmax(logits + _between(frequency, weights[BIAS], share))
-            nats[share] -= float(np.take_along_axis(log_p, targets[:, None], axis=1).sum())
-    return min(SHARES, key=nats.__getitem__)
+        for fraction in FRACTIONS:
+            log_p = log_softmax(logits + _between(frequency, weights[BIAS], fraction))
+            nats[fraction] -= float(np.take_along_axis(log_p, targets[:, None], axis=1).sum())
+    return min(FRACTIONS, key=nats.__getitem__)
 
 
-def _between(frequency: np.ndarray, bias: np.ndarray, share: float) -> np.ndarray:
-    return (1 - share) * frequency + share * bias
+def _between(frequency: np.ndarray, bias: np.ndarray, fraction: float) -> np.ndarray:
+    return (1 - fraction) * frequency + fraction * bias
 
 
 def _is_utf8(text: bytes) -> bool:

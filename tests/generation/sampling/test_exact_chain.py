@@ -100,9 +100,9 @@ def test_ties_at_a_threshold_stay(logits: np.ndarray, k: int) -> None:
         assert filtered.ids.tolist() == [id for id, logit in enumerate(logits.tolist()) if logit in kept]
 
 
-def test_the_first_place_above_a_share() -> None:
+def test_the_first_place_above_a_fraction() -> None:
     weights = np.array([0.0, 1.0, 0.0, 2.0, 1.0])
-    assert [first_above(weights, share) for share in (0.0, 0.24, 0.25, 0.75, 1 - 2**-53)] == [1, 1, 3, 4, 4]
+    assert [first_above(weights, fraction) for fraction in (0.0, 0.24, 0.25, 0.75, 1 - 2**-53)] == [1, 1, 3, 4, 4]
     assert first_above(np.array([1.0]), 1 - 2**-53) == 0
     assert first_above(np.full(7, 0.1), 1 - 2**-53) == 6  # where the fraction of the total rounds to the total
 

@@ -27,15 +27,15 @@ from textgen.generation.sampling.sampler_chain import draw, steps_of, transform
 from textgen.generation.sampling.sampler_settings import TRANSFORMS, settings_of
 
 EPS = 1e-5  # float32 may fall on either side of a border this near
-SHARES = (0.0, 1e-6, 0.05, 0.3, 0.5, 0.9, 0.99, 1.0)
+FRACTIONS = (0.0, 1e-6, 0.05, 0.3, 0.5, 0.9, 0.99, 1.0)
 EDGES: dict[str, Sequence[float]] = {
     "top_n_sigma": (0.0, 1e-3, 0.5, 1.0, 2.0, 100.0),
     "top_k": (0, 1, 2, 3, 7, 100),
-    "typical_p": SHARES,
-    "top_p": SHARES,
-    "min_p": SHARES,
-    "epsilon_cutoff": SHARES,
-    "eta_cutoff": SHARES,
+    "typical_p": FRACTIONS,
+    "top_p": FRACTIONS,
+    "min_p": FRACTIONS,
+    "epsilon_cutoff": FRACTIONS,
+    "eta_cutoff": FRACTIONS,
     "temperature": (0.0, 1e-9, 0.1, 0.8, 1.0, 2.0, 100.0),
 }
 OF_ONE_SETTING = [name for name in EDGES if name != "temperature"]  # what leaves pieces out by one number
@@ -78,7 +78,7 @@ def kept_by_top_k(row: list[float], k: float) -> set[int]:
     return {i for i, value in enumerate(row) if value >= last} & possible(row)
 
 
-def kept_by_share(row: list[float], p: float, key: Callable[[int], float]) -> set[int]:
+def kept_by_fraction(row: list[float], p: float, key: Callable[[int], float]) -> set[int]:
     """The fewest pieces, lowest keys first, that hold p; and those with the key of the last."""
     if p >= 1:
         return possible(row)
@@ -91,12 +91,12 @@ def kept_by_share(row: list[float], p: float, key: Callable[[int], float]) -> se
 
 
 def kept_by_top_p(row: list[float], p: float) -> set[int]:
-    return kept_by_share(row, p, lambda i: -row[i])
+    return kept_by_fraction(row, p, lambda i: -row[i])
 
 
 def kept_by_typical_p(row: list[float], p: float) -> set[int]:
     mean, surprises = entropy(row), [-math.log(q) if q > 0 else math.inf for q in softmax(row)]
-    return kept_by_share(row, p, lambda i: abs(surprises[i] - mean))
+    return kept_by_fraction(row, p, lambda i: abs(surprises[i] - mean))
 
 
 def kept_by_min_p(row: list[float], p: float) -> set[int]:
@@ -189,9 +189,9 @@ def test_dynamic_temperature_is_llama_cpps(logits: np.ndarray, t: float, spread:
     after = temperature(Candidates(logits), *values).logits
     for row, result in zip(logits.tolist(), after.tolist(), strict=True):
         count = len(possible(row))
-        share = entropy(row) / math.log(count) if count > 1 else 0.0
+        fraction = entropy(row) / math.log(count) if count > 1 else 0.0
         low, high = max(t - spread, 0.0), t + spread
-        degrees = (low + (high - low) * share**exponent) if spread else t
+        degrees = (low + (high - low) * fraction**exponent) if spread else t
         if degrees > 1e-2:
             assert result == pytest.approx([value / degrees for value in row], rel=2e-3)
         elif degrees == 0:
@@ -359,24 +359,24 @@ def test_settings_that_are_off_change_nothing(logits: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "index"),
+    ("fraction", "index"),
     [
         (0.0, 1), (0.0999, 1), (0.1001, 2), (0.4999, 2), (0.5001, 4), (0.8, 4), (math.nextafter(1, 0), 4), (1.0, 4),
     ],
 )  # fmt: skip
-def test_inverse_cdf_exact(share: float, index: int) -> None:
+def test_inverse_cdf_exact(fraction: float, index: int) -> None:
     weights = np.array([[0.0, 0.1, 0.4, 0.0, 0.5, 0.0]], np.float32)
-    assert inverse_cdf(weights, np.array([[share]])).tolist() == [[index]]
+    assert inverse_cdf(weights, np.array([[fraction]])).tolist() == [[index]]
 
 
 @given(st.integers(0, 9999), st.integers(130, 300), st.floats(0, 1))
 @settings(deadline=None)
-def test_one_row_is_searched_as_several_are(seed: int, size: int, share: float) -> None:
+def test_one_row_is_searched_as_several_are(seed: int, size: int, fraction: float) -> None:
     rng = np.random.default_rng(seed)
     weights = np.where(rng.random((2, size)) < 0.5, 0, rng.exponential(1, (2, size)) ** 9).astype(np.float32)
-    shares = np.array([[share], [0.0]])
-    assert [inverse_cdf(weights[[row]], shares[[row]]).item() for row in (0, 1)] == inverse_cdf(
-        weights, shares
+    fractions = np.array([[fraction], [0.0]])
+    assert [inverse_cdf(weights[[row]], fractions[[row]]).item() for row in (0, 1)] == inverse_cdf(
+        weights, fractions
     ).ravel().tolist()
 
 

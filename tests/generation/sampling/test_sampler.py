@@ -69,8 +69,8 @@ def test_xtc_leaves_out_the_likeliest_as_often_as_it_says() -> None:
     config = replace(PLAIN, xtc_probability=0.25, xtc_threshold=0.2)
     sampler = Sampler([replace(config, seed=seed) for seed in range(200)], TOKENIZER)
     ids = np.concatenate([sampler.draw(logits) for _ in range(50)])
-    share = np.bincount(ids, minlength=13)[10:] / len(ids)
-    assert share == pytest.approx([0.75 * 0.6, 0.75 * 0.3 + 0.25 * 0.75, 0.75 * 0.1 + 0.25 * 0.25], abs=0.015)
+    fractions = np.bincount(ids, minlength=13)[10:] / len(ids)
+    assert fractions == pytest.approx([0.75 * 0.6, 0.75 * 0.3 + 0.25 * 0.75, 0.75 * 0.1 + 0.25 * 0.25], abs=0.015)
 
 
 @pytest.mark.parametrize("version", [1, 2])
