@@ -224,7 +224,7 @@ def eta_cutoff(left: Remaining, epsilon: float) -> Remaining:
 
 
 def xtc(left: Remaining, probability: float, threshold: float, uniform: float) -> Remaining:
-    """If uniform < probability: drops the tokens with log_p >= log(threshold), but for the lowest of their logits.
+    """If uniform < probability: drops the tokens with log_p >= log(threshold), except the lowest of their logits.
 
     Args:
         left: The tokens that may come next.

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-Changes = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, ids and new logits, [N] each
+Entries = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, ids and a value of each, [N] each
+Changes = Entries  # rows, ids and new logits
 
 NEAR = 1024  # tokens; texts that look further back are counted apart, since they would slow down the others
 ROOM = 64  # minimum number of spare columns in the table of a history
@@ -51,7 +52,7 @@ def penalties(
     return rows, ids, value - presence_penalty[rows, 0] - (frequency_penalty[rows, 0] * counts).astype(np.float32)
 
 
-def _counted(history: np.ndarray, last_n: np.ndarray) -> Changes:
+def _counted(history: np.ndarray, last_n: np.ndarray) -> Entries:
     """How often each token is among the last ones of a text: rows, ids and counts, [N] each."""
     parts = []
     for group, recent in _groups(history, last_n):
@@ -96,7 +97,7 @@ def _groups(history: np.ndarray, last_n: np.ndarray) -> Iterator[tuple[np.ndarra
         yield np.array([row]), history[row : row + 1, -int(windows[row]) :]
 
 
-def _joined(parts: Sequence[Changes]) -> Changes:
+def _joined(parts: Sequence[Entries]) -> Entries:
     if len(parts) == 1:
         return parts[0]
     none = np.zeros(0, np.int64)
@@ -145,7 +146,7 @@ def dry(logits: np.ndarray, history: np.ndarray, breakers: np.ndarray, settings:
     return rows, following, logits[rows, following] - penalty.astype(np.float32)
 
 
-def repetitions(history: np.ndarray, breakers: np.ndarray, settings: DrySettings) -> Changes:
+def repetitions(history: np.ndarray, breakers: np.ndarray, settings: DrySettings) -> Entries:
     """Earlier occurrences of the last tokens that are long enough for a penalty.
 
     Returns:

@@ -135,7 +135,7 @@ class Chain:
         self._configs = list(configs)
         self._tables = tables
         self._used = [used_samplers(config, order) for config in configs]
-        none = np.zeros(len(tables.tokenizer.piece_bytes), bool)
+        none = np.zeros(tables.tokenizer.vocab_size, bool)
         self._breakers = [  # the tokens that end a repetition in each text, bool [V]
             tables.tokens_with(config.dry_sequence_breakers) if "dry" in used else none
             for config, used in zip(configs, self._used, strict=True)
@@ -169,7 +169,7 @@ class Chain:
         candidates = transform(candidates, inputs, self._steps)
         if self._uses_mirostat:
             candidates.shrinks = False
-            vocab_size = len(self._tables.tokenizer.piece_bytes)
+            vocab_size = self._tables.tokenizer.vocab_size
             columns = draw(mirostat(candidates, self._mirostat["mirostat"], self._mu, vocab_size), to_draw)
             bits = surprisal_bits(candidates, columns[:, None])  # [B, 1]
             self._mu -= self._mirostat["mirostat_eta"] * (bits - self._mirostat["mirostat_tau"])
