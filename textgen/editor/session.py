@@ -20,8 +20,9 @@ from textgen.model.protocols import StepModel
 
 HIGHEST = 2.0  # highest temperature that the keys set
 CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters but \n and \t; lone surrogates
-JOINERS = ("\u200c", "\u200d")
-# Joiners of graphemes, variation selectors and parts of a Korean syllable, which are not seen without their base
+JOINERS = ("\u200c", "\u200d")  # zero-width non-joiner and joiner
+# The combining grapheme joiner, variation selectors and parts of a Korean syllable, which are not seen without their
+# base
 DEPENDENT = re.compile("[\u034f\u1100-\u11ff\u180b-\u180f\ua960-\ua97f\ud7b0-\ud7ff\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
 
@@ -120,7 +121,11 @@ class Cancelled(Exception):
 
 
 class CancellableModel:
-    """Wraps a model so that another thread can stop a computation between two steps."""
+    """Wraps a model so that another thread can stop a computation between two steps.
+
+    Attributes:
+        exact: As of the model.
+    """
 
     def __init__(self, model: StepModel, cancelled: threading.Event) -> None:
         """Wraps a model.

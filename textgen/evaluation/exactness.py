@@ -37,7 +37,7 @@ WINDOW = 8  # tokens whose predictions are in memory at once (T)
 
 @dataclass(frozen=True)
 class Exactness:
-    """How exact predictions compare; the names are those of `textgen evaluate --exact --json`.
+    """How exact predictions compare. `to_dict` has the names of `textgen evaluate --exact --json`.
 
     Attributes:
         perplexity_per_token: Of the model in float32.

@@ -13,6 +13,9 @@ class NeuralCacheModel:
     """Generates with a network and a neural cache, by the calls of `textgen.model.protocols.StepModel`.
 
     The contents of the cache are part of a text's state, so each text of a batch has its own.
+
+    Attributes:
+        exact: False: the cache computes in float32.
     """
 
     exact = False

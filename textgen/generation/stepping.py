@@ -84,6 +84,9 @@ class RowByRow:
 
     The last digits of a matrix product depend on whether it has one row or more. With this model the numbers of a text
     are those of the text alone, to the last bit, whatever is beside it. It takes as long as one text after another.
+
+    Attributes:
+        exact: As of the model.
     """
 
     def __init__(self, model: StepModel) -> None:

@@ -45,10 +45,10 @@ class Ending:
     def __init__(self, stop: Sequence[str] = (), until: str = "document", before: str = "") -> None:
         self.reason = ""
         self._stop = tuple(stop)
-        self._begun = (0,) * len(self._stop)  # characters of each stop text with which the text ends so far
+        self._begun = (0,) * len(self._stop)  # number of characters of each stop text with which the text ends so far
         self._until = UNTIL.get(until)
         self._context = before[-CONTEXT:]  # the end of `before` and of the text returned so far
-        self._own = 0  # characters at its end that belong to the text, without leading white space
+        self._own = 0  # number of characters at its end that belong to the text, without leading white space
         self._held = ""
 
     def feed(self, text: str) -> str:

@@ -16,7 +16,7 @@ class CompiledModel:
     Batch size and number of steps are not fixed, so that other sizes are not traced again.
 
     Attributes:
-        exact: False: it computes in float32.
+        exact: False: its sums of float32 numbers may differ between machines.
     """
 
     exact = False

@@ -27,7 +27,7 @@ class NumpyModel(SteppedNetwork):
     """A network with given weights. `textgen.model.compiled_model.CompiledModel` has the same interface and results.
 
     Attributes:
-        exact: False: it computes in float32.
+        exact: False: its sums of float32 numbers may differ between machines.
         embedding_dim: Size of the token embedding (E).
     """
 

@@ -55,7 +55,7 @@ class OnnxModel:
     """A network with the interface and the states of `textgen.model.numpy_model.NumpyModel`.
 
     Attributes:
-        exact: False: it computes in float32.
+        exact: False: its sums of float32 numbers may differ between machines.
         embedding_dim: Size of the token embedding (E).
     """
 

@@ -109,8 +109,8 @@ class ServerConfig(Settings):
     )
     state_memory: int = setting(
         64,
-        "Maximum memory for the states that clients keep, in megabytes; beyond it, old states of the API key that"
-        " has most are deleted.",
+        "Maximum memory for the states that clients keep, in megabytes; beyond it, old states of the API key that "
+        "has most are deleted.",
         low=1,
         high=1 << 30,
         section=LIMITS,

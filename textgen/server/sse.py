@@ -120,9 +120,13 @@ class EventStream:
         await self._send(send, {"type": "http.response.body", "body": data, "more_body": True})
 
     async def _send(self, send: Send, message: Message) -> None:
-        """Sends a message; raises `OSError` if the connection is closed, as `TimeoutError` if the client does not read.
+        """Sends a message.
 
-        The event loop tells of the end of a connection only after events that come without a break.
+        While events come without a break, `disconnected` gets no turn, so this looks at the connection itself.
+
+        Raises:
+            ConnectionResetError: The connection is closed.
+            TimeoutError: The client does not read.
         """
         if self._transport and self._transport.is_closing():
             raise ConnectionResetError("The connection is closed.")

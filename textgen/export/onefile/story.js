@@ -243,7 +243,8 @@ export function readLink(hash, known) {
   return { prompt: words.get("prompt") ?? "", seed, label: words.get("label"), settings };
 }
 
-const HIDDEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g; // as in textgen.wording
+// As in textgen.wording, but without lone surrogates.
+const HIDDEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g;
 const LARGEST_SEED = 2n ** 63n - 1n;
 
 /**

@@ -154,7 +154,7 @@ class Constraints:
 
     @property
     def has_others(self) -> bool:
-        """Whether there is anything to constrain but words."""
+        """Whether there are constraints other than `words`."""
         return bool(self._always or self._missing or self.allowed)
 
     def read(self, ids: Sequence[int], start: int = 0) -> None:
@@ -204,7 +204,7 @@ class Constraints:
             self.words.apply(logits)
 
     def apply_others(self, logits: np.ndarray) -> None:
-        """As `apply`, but for `words`, which comes after the others."""
+        """Changes the logits [V] by all constraints except `words`, which must be applied last."""
         self._add_biases(logits)
         self._pull(logits)
         self._forbid(logits)
@@ -238,11 +238,11 @@ class Constraints:
 
     def _pull(self, logits: np.ndarray) -> None:
         for phrase, state in self._missing:
-            advancing, shares = phrase.towards(state)
-            logits[advancing] += self._strength * shares
+            advancing, fractions = phrase.towards(state)
+            logits[advancing] += self._strength * fractions
 
     def _forbid(self, logits: np.ndarray) -> None:
-        """Sets the logits of tokens that may not come next to -inf, but for `words`, and changes nothing else."""
+        """Sets the logits of tokens that may not come next to -inf and changes nothing else. Leaves `words` out."""
         if self._missing or self._drawn < self._config.min_tokens:
             logits[self._eos_id] = -np.inf
         forbidden = [phrase.completing(state) for phrase, state in self._bans]

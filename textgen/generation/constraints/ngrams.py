@@ -25,7 +25,7 @@ class _Layer(NamedTuple):
         start: Tokens before it.
         ids: Its tokens.
         ends: Where each run of n - 1 tokens that comes here for the first time ends, by key.
-        others: The tokens that followed a run here, but for the one that followed it the first time, by key.
+        others: The tokens that followed a run here, except the one that followed it the first time, by key.
     """
 
     start: int

@@ -206,7 +206,7 @@ class WordTokens:
     def _own(self, words: frozenset[str]) -> OwnWords:
         """Words that are possible too, and what follows from them."""
         beginnings = {word[:length] for word in words for length in range(1, len(word) + 1)}
-        changed = [place for beginning in beginnings for place in self._unsound.get(beginning, ())]
+        changed = [pair for beginning in beginnings for pair in self._unsound.get(beginning, ())]
         sound = self.sound.copy() if changed else self.sound
         for id, places in changed:
             sound[places, id] = True

@@ -2,7 +2,8 @@
 
 const USUAL = { temperature: 0.8, min_p: 0.05, top_p: 1, top_k: 0, repeat_penalty: 1, max_tokens: 500 };
 const GAP_TOKENS = 40; // the usual max_tokens between a prompt and a suffix
-const HIDDEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g; // as in textgen.wording
+// As in textgen.wording, but without lone surrogates.
+const HIDDEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g;
 
 // Empty without a model, for a prompt that the command would read from standard input, and for texts with U+0000, which
 // no command can have. `sent` is what the server is sent: see `sentOf`.
