@@ -372,9 +372,6 @@ def test_a_run_without_an_end_is_refused(tokenizer: Tokenizer, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_a_model_of_one_file_knows_how_texts_begin_and_how_rarely_they_end(tmp_path: Path) -> None:
-    from textgen.corpus.config import CorpusConfig
-    from textgen.corpus.corpus import Corpus
-    from textgen.dataset.token_cache import encode_and_split
     from textgen.evaluation.scoring import Scorer
     from textgen.model.config import ModelConfig
     from textgen.model.numpy_model import NumpyModel
