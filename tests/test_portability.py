@@ -138,6 +138,15 @@ def test_a_folder_is_held_by_one_at_a_time(no_flock: Path, folder: Path) -> None
         pass
 
 
+def test_who_asks_while_another_one_asks_finds_a_free_folder_free(
+    no_flock: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = lock_files.take(folder, alone=True)
+    assert other
+    monkeypatch.setattr("textgen.storage.lock_files.time.sleep", lambda seconds: other())
+    assert is_locked(folder) is False
+
+
 def test_many_may_hold_a_folder_that_nobody_then_has_alone(no_flock: Path, folder: Path) -> None:
     holds = [Hold(folder), Hold(folder)]
     assert is_locked(folder) is False

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from textgen.saved_model.creation import claimed
+from textgen.saved_model.registry import state_of
 from textgen.saved_model.removal import remove_model
 from textgen.storage import lock_in_folder
+from textgen.storage.files import CannotWrite
 from textgen.storage.folders import update_folder
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.locks import Gone, InUse, is_locked, locked, locked_in_turn
 
 fcntl = pytest.importorskip("fcntl")
+IMPOSSIBLE = json.dumps(lock_in_folder._holder(os.getpid()) | {"process": 1 << 80})  # number of a process
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +36,7 @@ def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
-    assert is_locked(tmp_path) is None
+    assert is_locked(tmp_path) is False
     for _ in range(2):
         with locked(tmp_path) as is_held:
             assert is_held
@@ -70,14 +75,14 @@ def test_the_lock_goes_with_a_folder_that_is_moved(tmp_path: Path) -> None:
         shutil.rmtree(moved)
 
 
-@pytest.mark.parametrize("content", ["", "[1]", '{"machine": "another", "process": 1, "started": "1"}'])
+@pytest.mark.parametrize("content", ["", "[1]", '{"machine": "another", "process": 1, "started": "1"}', IMPOSSIBLE])
 def test_a_lock_of_another_machine_ends_when_nobody_touches_it(tmp_path: Path, content: str) -> None:
     (tmp_path / LOCK_FILE).write_text(content)
     with pytest.raises(InUse):
         locked(tmp_path).__enter__()
     past = time.time() - lock_in_folder.STALE_SECONDS - 60
     os.utime(tmp_path / LOCK_FILE, (past, past))
-    assert is_locked(tmp_path) is None
+    assert is_locked(tmp_path) is False
     with locked(tmp_path) as is_held:
         assert is_held
     assert os.listdir(tmp_path) == []
@@ -94,10 +99,67 @@ def test_a_lock_of_a_killed_process_ends_with_it(tmp_path: Path) -> None:
         assert process.stdout.readline() == "locked\n"
         with pytest.raises(InUse):
             locked(tmp_path).__enter__()
+        assert state_of(tmp_path, {"state": "running"}) == "running"
         process.kill()
         process.wait()
+    assert state_of(tmp_path, {"state": "running"}) == "interrupted"
     with locked(tmp_path) as is_held:
         assert is_held
+
+
+def test_a_process_that_hides_its_start_holds_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of another user, where /proc is mounted with hidepid."""
+    read = Path.read_text
+
+    def hide(path: Path, *others: Any) -> str:
+        if path == Path(f"/proc/{os.getpid()}/stat"):
+            raise FileNotFoundError
+        return read(path, *others)
+
+    with locked(tmp_path):
+        monkeypatch.setattr(Path, "read_text", hide)
+        with pytest.raises(InUse):
+            locked(tmp_path).__enter__()
+        assert is_locked(tmp_path) is True
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell when a process started")
+def test_a_lock_of_an_earlier_process_with_the_same_number_is_stale(tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).write_text(json.dumps(lock_in_folder._holder(os.getpid()) | {"started": "1"}))
+    assert is_locked(tmp_path) is False
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_full_disk_is_an_error_and_a_read_only_folder_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    closed, close = list[int](), os.close
+    monkeypatch.setattr(lock_in_folder, "take", refuse)
+    monkeypatch.setattr("textgen.storage.locks.os.close", lambda file: (closed.append(file), close(file)))
+    if number == errno.ENOSPC:
+        with pytest.raises(CannotWrite, match="No space left on device"):
+            locked(tmp_path).__enter__()
+    else:
+        with locked(tmp_path) as is_held:
+            assert not is_held
+            assert not closed
+    assert len(closed) == 1
+
+
+def test_a_folder_that_is_removed_while_it_is_locked_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    take, folder = lock_in_folder.take, tmp_path / "folder"
+    folder.mkdir()
+
+    def removed(*how: Any) -> Any:
+        folder.rmdir()
+        return take(*how)
+
+    monkeypatch.setattr(lock_in_folder, "take", removed)
+    with pytest.raises(Gone):
+        locked(folder).__enter__()
 
 
 def test_whoever_holds_a_folder_touches_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +191,6 @@ def test_a_file_system_with_shared_locks_alone_has_none(tmp_path: Path, monkeypa
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    assert is_locked(tmp_path) is None
+    assert is_locked(tmp_path) is False
     with locked(tmp_path):
         assert is_locked(tmp_path) is True

@@ -33,6 +33,21 @@ def test_whether_a_folder_is_held_can_be_asked_without_holding_it(tmp_path: Path
     assert is_locked(tmp_path / "missing") is None
 
 
+def test_who_asks_whether_a_folder_is_held_never_holds_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    operations, flock = list[int](), fcntl.flock
+
+    def record(descriptor: int, operation: int) -> None:
+        operations.append(operation)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr("fcntl.flock", record)
+    assert is_locked(tmp_path) is False
+    assert operations == [fcntl.LOCK_SH | fcntl.LOCK_NB]
+
+
 def test_who_asks_whether_a_folder_is_held_makes_no_other_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fcntl
 

@@ -315,7 +315,7 @@ def sweep(path: Path, name: str = "") -> None:
 
 
 def sweep_abandoned(path: Path, name: str) -> None:
-    """Removes folders that no process holds with `locked` any more.
+    """Removes folders that no process holds any more. If the file system does not support locks, all are kept.
 
     Folders modified within the last `YOUNG_SECONDS` are kept, since they may be about to be locked or renamed.
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FOLDER = "textgen-locks"  # name of the folder for lock files in the temporary folder
 RETRY_SECONDS = 0.01  # interval between attempts
+LOOKS = 3  # attempts of `is_taken`, since another call of it holds the file for a moment
 
 
 def take(path: Path, *, alone: bool, seconds: float = 0.0) -> Callable[[], None] | None:
@@ -59,10 +60,13 @@ def is_taken(path: Path) -> bool:
     Raises:
         OSError: `path` does not exist, or the temporary folder is not writable.
     """
-    lock = _try_file(_name(path))
-    if lock:
-        lock.release()
-    return lock is None
+    name = _name(path)
+    for _ in range(LOOKS):
+        if lock := _try_file(name):
+            lock.release()
+            return False
+        time.sleep(RETRY_SECONDS)
+    return True
 
 
 def _name(path: Path) -> Path:

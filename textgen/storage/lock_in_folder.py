@@ -1,7 +1,7 @@
-"""Locks a folder with a file in it, on file systems without flock: NFS, and some of Lustre, FUSE and SMB.
+"""Locks a folder with a file in it, on file systems without flock, such as NFS, and some kinds of Lustre, FUSE and SMB.
 
 The file names the machine and the process that hold the folder, which touches it regularly. It is stale if that process
-of this machine has ended, or if another machine has not touched it for a while. Other than a lock of the system it is
+of this machine has ended, or if another machine has not touched it for a while. Unlike a lock of the system, it is
 valid on all machines.
 """
 
@@ -83,20 +83,19 @@ def _is_stale(folder: int, data: bytes, touched: float) -> bool:
     try:
         holder = json.loads(data)
         if holder["machine"] == _machine():
-            return bool(_holder(holder["process"]) != holder)
-    except (ValueError, KeyError, TypeError):  # its process is about to write it, or was killed before
+            now = _holder(holder["process"])  # without its start if it belongs to another user, under hidepid
+            return not _is_running(holder["process"]) or bool(now["started"] and now != holder)
+    except (ValueError, KeyError, TypeError, OverflowError):  # its process is about to write it, or was killed before
         pass
     return _now(folder) - touched > STALE_SECONDS
 
 
 def _holder(process: int) -> dict[str, Any]:
-    """What names a process of this machine, and no later one with the same number."""
+    """What names a process of this machine, and, where the system tells its start, no later one with its number."""
     try:
         started = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         started = ""
-        if not Path("/proc/self/stat").exists():  # a system without such files
-            started = "running" if _is_running(process) else ""
     return {"machine": _machine(), "process": process, "started": started}
 
 

@@ -5,6 +5,7 @@ Where the file system has no such locks, `locked` makes a lock file in the folde
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ HAS_FLOCK = find_spec("fcntl") is not None  # False on Windows
 LOCK_SECONDS = 0.2  # seconds that `locked` waits, since `is_locked` holds a lock for a moment
 WAIT_SECONDS = 0.1  # seconds between two attempts of `locked_in_turn`
 HOLD_TRIES, HOLD_SECONDS = 100, 0.01
+READ_ONLY_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM)  # of a folder in which this process can make no file
 
 _held: dict[str, list[os.stat_result]] = {}  # folders that this process holds with `locked`, by absolute path
 
@@ -64,7 +66,7 @@ def require_held(path: Path) -> Path | None:
     """Checks that a folder which this process holds with `locked` is still where it was locked.
 
     Call it before writing by path: a lock goes with a folder that is moved, and another process may have made a new
-    folder in its place. A folder that is not held, nor in one that is, passes.
+    folder in its place. A path that is neither held nor in a held folder passes.
 
     Args:
         path: Path of a file or folder, which need not exist.
@@ -135,7 +137,7 @@ def locked_in_turn(path: Path, say: Say) -> Iterator[bool]:
         say: Called once with a message if another process holds the folder.
 
     Yields:
-        Whether the folder is locked. False if the file system does not support locks.
+        Whether the folder is locked. False if the file system does not support locks, and the folder is read-only.
 
     Raises:
         CannotWrite: The folder cannot be made or opened.
@@ -194,21 +196,19 @@ def is_locked(path: Path) -> bool | None:
         path: Path of the folder.
 
     Returns:
-        Whether the folder is held. None if it does not exist or the file system does not support locks.
+        Whether the folder is held. None if it does not exist or cannot be read.
     """
-    with suppress(OSError):  # the folder does not exist, or the file system does not support locks
+    with suppress(OSError):  # the folder does not exist or cannot be read
         if not HAS_FLOCK:
             return lock_files.is_taken(path)
         import fcntl
 
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            is_free = _try_lock(descriptor, fcntl.LOCK_SH)
-            if is_free:
-                _try_lock(descriptor, fcntl.LOCK_EX)  # an error if the file system has only shared locks on folders
-            return not is_free
-        except OSError:
-            return lock_in_folder.is_taken(descriptor) or None
+            with suppress(OSError):  # the file system does not support locks
+                if not _try_lock(descriptor, fcntl.LOCK_SH):
+                    return True
+            return lock_in_folder.is_taken(descriptor)  # also after a shared lock: some file systems have no others
         finally:
             os.close(descriptor)
     return None
@@ -224,7 +224,8 @@ def lock(path: Path, seconds: float = 0.0, *, with_file: bool = False) -> Iterat
         with_file: Whether to make a lock file in the folder if the file system does not support locks.
 
     Yields:
-        Whether the folder is locked. False if the file system does not support locks.
+        Whether the folder is locked. False if the file system does not support locks, and `with_file` is False or the
+        folder is read-only.
 
     Raises:
         InUse: Another process holds the folder.
@@ -264,8 +265,14 @@ def _take_inside(path: Path, descriptor: int, seconds: float) -> tuple[Callable[
     """Locks a folder like `_take`, but with a lock file in it. The descriptor of the folder is closed at the end."""
     try:
         release = lock_in_folder.take(descriptor, seconds)
-    except OSError:  # the folder is read-only
-        return partial(os.close, descriptor), False
+    except OSError as error:
+        if error.errno in READ_ONLY_ERRORS:
+            return partial(os.close, descriptor), False
+        is_there = _is_at(os.fstat(descriptor), path)
+        os.close(descriptor)
+        if is_there:  # the disk is full, for example
+            raise
+        raise _moved(path) from None
     if release is None:
         os.close(descriptor)
         lock_file = path / lock_in_folder.LOCK_FILE

@@ -26,7 +26,7 @@ _holds: dict[Path, Hold] = {}  # keep other processes from removing the folders 
 def new_temporary_folder(kind: str = "") -> Path:
     """Creates a folder that only the user can read. The caller removes it with `remove_temporary_folder`.
 
-    The first call also removes such folders that killed processes of this user have left, an hour later.
+    The first call also removes such folders of this user that killed processes left more than an hour ago.
 
     Args:
         kind: Part of its name, such as "cache-".
