@@ -168,6 +168,17 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) 
 
 
 @pytest.fixture
+def no_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow cannot be loaded."""
+
+    def load() -> None:
+        raise AssertionError("TensorFlow is loaded")
+
+    for module in ("runtime", "training.distributed.distribution", "api", "saved_model.adaptation"):
+        monkeypatch.setattr(f"textgen.{module}.load_tensorflow", load)
+
+
+@pytest.fixture
 def disk_of() -> Callable[[int], AbstractContextManager[None]]:
     """`with disk_of(1000):` no file can grow beyond 1,000 bytes; the write that would fails halfway."""
 

@@ -149,6 +149,8 @@ def load(
     dynamic: DynamicConfig | None = None,
     cache: CacheConfig | None = None,
     clamps: Sequence[str] = (),
+    label: str | None = None,
+    **settings: Any,
 ) -> Generator:
     """A generator for a saved model, which writes at once, without TensorFlow.
 
@@ -166,12 +168,15 @@ def load(
         dynamic: Settings of that training.
         cache: Write with a neural cache.
         clamps: Values of cells that are held, such as "L1/89=3.8".
+        label: Read the text of `adapt` as documents of this label.
+        settings: Fields of `CorpusConfig` for the text of `adapt`; by default those of the training, but UTF-8.
 
     Raises:
         SavedModelError: The model is missing or damaged.
         CorpusError: The text cannot be read.
         ConfigError: The model reads text backward only: use `load_model(name).infiller()`. Or there is no such
-            runtime, it is not installed, or it does not compute this; or the model diverged while it learned.
+            runtime, it is not installed, or it does not compute this; or the model does not know the label, or diverged
+            while it learned; or a setting is not allowed.
 
     Example:
         generator = textgen.load("novel")
@@ -179,7 +184,9 @@ def load(
             print(text.text)
     """
     saved = _opened(name, models_dir)
-    adaptation = _adaptation(saved, adapt, dynamic, cache, clamps)
+    text = _text_to_learn(saved, adapt, {"dynamic": dynamic, "label": label}, settings)
+    held = (clamps,) if isinstance(clamps, str) else tuple(clamps)
+    adaptation = Adaptation(text, dynamic or DynamicConfig(), label, cache, held)
     if not exact:
         return adapted_generator(saved, adaptation, runtime=runtime)
     if adaptation.changes:
@@ -187,22 +194,26 @@ def load(
     return saved.generator(exact=True, runtime=runtime)
 
 
-def _adaptation(
-    saved: ModelFolder,
-    adapt: Paths | None,
-    dynamic: DynamicConfig | None,
-    cache: CacheConfig | None,
-    clamps: Sequence[str],
-) -> Adaptation:
-    if adapt is None and dynamic is not None:
-        raise ConfigError(
-            "dynamic holds the settings of training on a text, but adapt is None: pass a text as adapt, or no dynamic."
-        )
-    text = None
+def _text_to_learn(
+    saved: ModelFolder, adapt: Paths | None, others: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Corpus | None:
+    """The text of `adapt`, if there is one. Without it, `others` must be None, and there must be no settings."""
+    reading = saved.reading(settings)
     if adapt is not None:
-        text = Corpus([adapt] if isinstance(adapt, (str, Path)) else adapt, saved.reading({}))
-    held = (clamps,) if isinstance(clamps, str) else tuple(clamps)
-    return Adaptation(text, dynamic or DynamicConfig(), cache=cache, clamps=held)
+        return _read(adapt, reading, settings)
+    if idle := [*(name for name, value in others.items() if value is not None), *settings]:
+        raise ConfigError(
+            f"Without a text to train on, {idle[0]} does nothing: pass a text as adapt, or leave {idle[0]} out."
+        )
+    return None
+
+
+def _read(paths: Paths, reading: CorpusConfig, settings: Mapping[str, Any]) -> Corpus:
+    """Opens a text. Raises `CorpusError` if it has none of the labels that `settings` ask for."""
+    corpus = Corpus([paths] if isinstance(paths, (str, Path)) else paths, reading)
+    if settings.get("labels"):
+        corpus.labels()
+    return corpus
 
 
 def evaluate(
@@ -240,9 +251,7 @@ def evaluate(
     """
     saved = _opened(model, models_dir)
     saved.tokenizer.opening(label)  # raises before the slow part
-    corpus = Corpus([paths] if isinstance(paths, (str, Path)) else paths, saved.reading(settings))
-    if settings.get("labels"):
-        corpus.labels()  # raises if the text has none
+    corpus = _read(paths, saved.reading(settings), settings)
     corpus.require_text()
     load_tensorflow()
     from textgen.dataset.token_cache import encoded

@@ -16,7 +16,7 @@ import pytest
 from base_models import FABLES, save_base
 from click.testing import CliRunner, Result
 
-from textgen import evaluate, machine, runtime, train
+from textgen import evaluate, load, machine, runtime, train
 from textgen.cli import output, textgen
 from textgen.cli.distribution import command_line
 from textgen.errors import TextgenError, TrainingError
@@ -117,17 +117,6 @@ def test_what_contradicts_the_base_is_told_in_a_line(fables: Path, flags: list[s
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-@pytest.fixture
-def no_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorFlow cannot be loaded."""
-
-    def load() -> None:
-        raise AssertionError("TensorFlow is loaded")
-
-    for module in ("runtime", "training.distributed.distribution", "api"):
-        monkeypatch.setattr(f"textgen.{module}.load_tensorflow", load)
-
-
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]])
 @pytest.mark.parametrize(
     ("text", "settings", "message"),
@@ -159,19 +148,25 @@ def test_a_mistake_does_not_wait_for_tensorflow(
         train("text.txt", **names)
 
 
-@pytest.mark.parametrize("command", [["evaluate"], ["tune-state", "--out", "a.state"]], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "command",
+    [["evaluate", "tiny"], ["tune-state", "tiny", "--out", "a.state"], ["sample", "tiny", "--adapt"]],
+    ids=lambda words: words[0],
+)
 @pytest.mark.usefixtures("no_tensorflow")
 def test_an_empty_text_does_not_wait_for_tensorflow(
     tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty.txt").touch()
-    words = [command[0], "tiny", "empty.txt", *command[1:], "--models-dir", str(tiny_models)]
+    words = [*command, "empty.txt", "--models-dir", str(tiny_models)]
     result = CliRunner().invoke(textgen, words, catch_exceptions=False)
     assert result.exit_code == 1
     assert "No text in empty.txt" in result.stderr
     with pytest.raises(TextgenError, match=r"No text in empty\.txt"):
         evaluate("tiny", "empty.txt", models_dir=tiny_models)
+    with pytest.raises(TextgenError, match=r"No text in empty\.txt"):
+        load("tiny", tiny_models, adapt="empty.txt")
 
 
 @pytest.mark.usefixtures("no_tensorflow")

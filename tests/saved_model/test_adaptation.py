@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from conftest import LINES
+from networks import random_weights
 
 import textgen
 from textgen.cli import textgen as command_line
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.errors import ConfigError
+from textgen.errors import ConfigError, CorpusError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.generation.fingerprint import Fingerprint
 from textgen.model.clamping import Clamp, Place
+from textgen.model.config import ModelConfig
 from textgen.saved_model.adaptation import Adaptation, adapted_generator
 from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saving import save_model
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import Tokenizer
 
 SETTINGS = textgen.SamplingConfig(seed=3, max_tokens=40)
 
@@ -82,12 +88,50 @@ def test_from_python_it_writes_as_the_command_does(tiny_models: Path, letters: P
     assert made.generate("The", SETTINGS)[0].text == json.loads(result.stdout)["text"]
 
 
+def test_from_python_it_learns_from_a_text_of_a_label_as_the_command_does(
+    tmp_path: Path, letters: Path, tokenizer: Tokenizer
+) -> None:
+    labelled, reading = tokenizer.with_labels(["prose", "verse"]), CorpusConfig(documents="line")
+    shape = ModelConfig(labelled.vocab_size, embedding_dim=6, hidden_units=8)
+    save_model(tmp_path / "both", random_weights(shape), shape, TokenizerConfig("char"), reading, labelled)
+    letters.write_text(LINES * 4, encoding="utf-16")
+    arguments = ["sample", "both", "--models-dir", str(tmp_path), "--adapt", str(letters), "--encoding", "utf-16"]
+    arguments += ["--label", "verse", "--seed", "3", "--max-tokens", "40", "--json"]
+    result = CliRunner().invoke(command_line, arguments, catch_exceptions=False)
+    made = textgen.load("both", tmp_path, adapt=letters, label="verse", encoding="utf-16")
+    assert made.generate("", replace(SETTINGS, label="verse"))[0].text == json.loads(result.stdout)["text"]
+    others: list[dict[str, Any]] = [{"label": "prose"}, {"label": "verse", "documents": "file"}]
+    read = [textgen.load("both", tmp_path, adapt=letters, encoding="utf-16", **other) for other in others]
+    assert len({made.fingerprint, *(each.fingerprint for each in read)}) == 3
+
+
+@pytest.mark.usefixtures("no_tensorflow")
+def test_what_cannot_be_learned_does_not_wait_for_tensorflow(tiny: ModelFolder, letters: Path) -> None:
+    with pytest.raises(ConfigError, match="verse"):
+        textgen.load(tiny, adapt=letters, label="verse")
+    with pytest.raises(CorpusError, match="label"):
+        textgen.load(tiny, adapt=letters, labels="author")
+    letters.write_text("")
+    with pytest.raises(CorpusError, match=r"No text in .*letters\.txt"):
+        textgen.load(tiny, adapt=letters)
+
+
+@pytest.mark.parametrize("changed", [{"clamps": ["L0/3=5"]}, {"cache": CacheConfig()}])
+def test_a_changed_model_has_no_network_in_keras(tiny: ModelFolder, changed: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"or from a saved model with adapt, cache or clamps\. Use textgen\.load"):
+        textgen.load(tiny, **changed).network()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"exact": True, "cache": CacheConfig()}, "Exact arithmetic cannot be combined with cache"),
         ({"exact": True, "clamps": "L0/3=5"}, "Exact arithmetic cannot be combined with clamp"),
-        ({"dynamic": DynamicConfig()}, "pass a text as adapt"),
+        ({"dynamic": DynamicConfig()}, "dynamic does nothing: pass a text as adapt, or leave dynamic out"),
+        ({"label": "verse"}, "label does nothing: pass a text as adapt"),
+        ({"encoding": "utf-16"}, "encoding does nothing: pass a text as adapt"),
+        ({"runtme": "numpy"}, "runtme"),
+        ({"adapt": "letters.txt", "documents": "word"}, "documents"),
         ({"clamps": "L9/3=5"}, "There is no cell L9/3"),
     ],
 )

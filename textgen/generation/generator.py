@@ -318,11 +318,13 @@ class Generator:
         Its call takes token ids, int32 [B, T], and returns logits [B, T, V] and the state after them.
 
         Raises:
-            ConfigError: The generator was made from a model alone, without a function that builds its network.
+            ConfigError: The generator was made from a model alone, or from a saved model that is changed before it
+                writes.
         """
         if self._build_network is None:
             raise ConfigError(
-                "This generator does not know how to build its network. Use textgen.load(NAME).network()."
+                "This generator has no network in Keras: it was made from a model alone, or from a saved model with "
+                "adapt, cache or clamps. Use textgen.load(NAME).network()."
             )
         return self._build_network()
 

@@ -72,7 +72,7 @@ def adapted_generator(
 
     Raises:
         ConfigError: The runtime is not installed or does not compute this, there is no cell of that name, the model
-            reads text backward only, or it diverged while it learned.
+            reads text backward only, it does not know the label, or it diverged while it learned.
         CorpusError: The text cannot be read.
         SavedModelError: The model is damaged.
     """
@@ -120,8 +120,11 @@ def _learned(saved: ModelFolder, text: Corpus, adaptation: Adaptation, clamps: t
     """Trains a model on a text.
 
     Raises:
-        ConfigError: The model diverged.
+        ConfigError: The model does not know the label, or diverged.
+        CorpusError: There is no text.
     """
+    saved.tokenizer.opening(adaptation.label)  # raises before the slow part
+    text.require_text()
     load_tensorflow()
     from textgen.dataset.token_cache import encoded
     from textgen.dataset.word_filter import WordFilter, stream_words
