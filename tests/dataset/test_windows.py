@@ -13,8 +13,8 @@ from textgen.dataset.windows import CYCLE, Windows
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 800), st.integers(1, 30), st.floats(0, 1), st.integers(0, 99), st.integers(0, 9))
-def test_windows_join_and_cover_the_row(row: int, length: int, share: float, seed: int, epoch: int) -> None:
-    windows = Windows(row, length, share, seed)
+def test_windows_join_and_cover_the_row(row: int, length: int, fraction: float, seed: int, epoch: int) -> None:
+    windows = Windows(row, length, fraction, seed)
     place = 0
     for number in range(len(windows)):
         start, size = windows.window(epoch, number)
@@ -25,11 +25,11 @@ def test_windows_join_and_cover_the_row(row: int, length: int, share: float, see
 
 
 @pytest.mark.parametrize(
-    ("share", "short"),
+    ("fraction", "short"),
     [(0.0, {}), (0.05, {32: 1}), (0.1, {32: 1, 16: 1}), (0.2, {32: 2, 16: 1, 48: 1}), (1.0, {32: 7, 16: 7, 48: 6})],
 )
-def test_every_cycle_has_the_same_lengths(share: float, short: dict[int, int]) -> None:
-    windows = Windows(100_000, 64, share, seed=3)
+def test_every_cycle_has_the_same_lengths(fraction: float, short: dict[int, int]) -> None:
+    windows = Windows(100_000, 64, fraction, seed=3)
     expected = short | {64: CYCLE - sum(short.values())}
     for cycle in range(3):
         lengths = Counter(windows.window(2, cycle * CYCLE + place)[1] for place in range(CYCLE))

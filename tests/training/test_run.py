@@ -1044,12 +1044,12 @@ def test_the_weights_of_a_run_are_mixed_with_those_of_its_base_where_that_scores
         )
         for name, wanted in (("tuned", False), ("mix", True))
     )
-    share = mix.training["base_fraction"]
-    assert share > 0
+    fraction = mix.training["base_fraction"]
+    assert fraction > 0
     assert mix.training["scores"]["nats_per_token"] < tuned.training["scores"]["nats_per_token"]
     first, best = base.weights(), tuned.weights()
     for name, array in mix.weights().items():
-        np.testing.assert_allclose(array, (1 - share) * best[name] + share * first[name], atol=1e-6)
+        np.testing.assert_allclose(array, (1 - fraction) * best[name] + fraction * first[name], atol=1e-6)
     other = settings | {"interpolate_base": True, "tokenizer": "byte"}
     plan = make_plan(corpus, other, sources=Sources(start=base), hardware=hardware)
     with pytest.raises(ConfigError, match="with the same vocabulary: keep the vocabulary of that model, or leave"):
@@ -1080,10 +1080,10 @@ def test_a_mix_with_the_base_is_replaced_only_by_better_weights(base_run: Run, t
     assert not validation.improved
     assert after.training["progress"]["best_step"] == 3
     assert after.training["scores"]["nats_per_token"] <= mixed
-    share, first, tuned = after.training["base_fraction"], base.weights(), checkpoint.tensors
-    assert share >= before["base_fraction"] > 0
+    fraction, first, tuned = after.training["base_fraction"], base.weights(), checkpoint.tensors
+    assert fraction >= before["base_fraction"] > 0
     for name, array in after.weights().items():
-        np.testing.assert_allclose(array, (1 - share) * tuned[f"weights/{name}"] + share * first[name], atol=1e-6)
+        np.testing.assert_allclose(array, (1 - fraction) * tuned[f"weights/{name}"] + fraction * first[name], atol=1e-6)
     resumed, _ = newest_checkpoint(folder / "checkpoints")
     for name in first:  # training went on from the unmixed weights
         np.testing.assert_allclose(resumed.tensors[f"weights/{name}"], tuned[f"weights/{name}"], atol=1e-3)

@@ -20,7 +20,7 @@ from textgen.training.unused_settings import USES, overridden, refuse_unused, un
 
 VALUES: dict[str, Any] = {  # a value that is not the default
     "reset_after": False, "activation": ACTIVATIONS[1], "decay_target": DECAY_TARGETS[1],
-    "forget_bias": 5.0, "beta_1": 0.5, "beta_2": 0.5, "epsilon": 1e-3, "hold_fraction": 0.1,
+    "forget_bias": 5.0, "momentum": 0.9, "beta_1": 0.5, "beta_2": 0.5, "epsilon": 1e-3, "hold_fraction": 0.1,
     "final_learning_rate_fraction": 0.1, "decay_factor": 0.1, "ema_decay": 0.9, "full_softmax_fraction": 0.5,
     "clip_norm": 2.0,
 }  # fmt: skip
@@ -40,7 +40,10 @@ def test_a_setting_is_refused_exactly_where_it_does_nothing(name: str, decisive:
         assert unused(given) == {}
         refuse_unused(given)
     else:
-        with pytest.raises(ConfigError, match=rf"^With {use.other} {decisive}, {name} does nothing: leave it out, or "):
+        message = rf"With {use.other} {decisive}, {name} does nothing: leave it out, or "
+        if name == "momentum":  # which TrainingConfig refuses itself
+            message = f"The optimizer {decisive} has no momentum: set momentum to 0, or choose one of "
+        with pytest.raises(ConfigError, match=f"^{message}"):
             make_plan(Corpus([text], CorpusConfig()), given)  # before the text is found too short
 
 
@@ -65,7 +68,7 @@ def test_a_setting_whose_help_names_a_choice_has_a_condition() -> None:
     for kind in (TrainingConfig, ModelConfig):
         for name, (_, facts) in declared(kind).items():
             named = choices & set(re.findall(r"[\w-]+", facts.help))
-            if named and name not in (*DECIDING, "momentum"):  # a momentum is refused by TrainingConfig
+            if named and name not in DECIDING:
                 assert name in USES, f"{name} mentions {named}"
 
 
@@ -85,9 +88,9 @@ def test_a_resumed_run_repeats_what_it_has_and_no_more() -> None:
 def test_an_option_that_makes_a_setting_of_the_file_useless_removes_it() -> None:
     of_file = {"weight_averaging": "ema", "ema_decay": 0.99, "num_cycles": 9}
     assert overridden(of_file, {"weight_averaging": "none"}) == {"weight_averaging": "none", "num_cycles": 9}
-    assert (
-        overridden(of_file, {"weight_averaging": "none", "ema_decay": 0.5})["ema_decay"] == 0.5
-    )  # it is refused later
+    given = {"weight_averaging": "none", "ema_decay": 0.5}
+    assert overridden(of_file, given) == {**given, "num_cycles": 9}  # what is given is refused later
+    assert overridden({"optimizer": "sgd", "momentum": 0.9}, {"optimizer": "adam"}) == {"optimizer": "adam"}
 
 
 @pytest.mark.parametrize("name", TEXT_PRESETS)

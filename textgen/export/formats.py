@@ -174,8 +174,11 @@ def check_export(format_: Format, path: Path) -> None:
     from textgen.saved_model.creation import refuse_in_model
 
     require(f"The format {format_.name}", format_.modules, format_.extra)
-    refuse_nameless(path)
-    (check_new_folder if format_.folder else check_writable)(path)
+    if format_.folder:
+        check_new_folder(path)
+    else:
+        refuse_nameless(path)
+        check_writable(path)
     refuse_in_model(path)
     if format_.folder and os.path.lexists(path) and not _is_replaceable(path):
         raise TextgenError(f"{path} exists and is not a folder that textgen export wrote: choose another name.")

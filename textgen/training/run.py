@@ -321,7 +321,10 @@ class _Run:
     def _save(
         self, scores: Scores | None, weights: dict[str, np.ndarray] | None = None, base_fraction: float = 0.0
     ) -> None:
-        """Saves the given weights, by default the network's. `base_fraction` is the start model's fraction in them."""
+        """Saves the given weights, by default the network's.
+
+        `base_fraction` is the fraction of the start model in them.
+        """
         if not self._distribution.is_chief:
             return
         setup = self._setup

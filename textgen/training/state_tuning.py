@@ -9,7 +9,7 @@ by Adam, as prefix tuning does for attention (Li & Liang 2021, arXiv:2101.00190)
 out, and the state with the best score on it is kept.
 
 After each step h is clipped to [-1, 1], where a network itself keeps it: h = o tanh(c) in an LSTM. (With relu it has no
-such bound.) Beyond, the state would be worse where h is quantized to that range, as `--runtime onnx` does.
+such bound.) Outside this range the state would be worse where h is quantized to it, as `--runtime onnx` does.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from textgen.errors import ConfigError
 from textgen.model.config import GATES, ModelConfig
-from textgen.training.config import SCHEDULES, TrainingConfig
+from textgen.training.config import SCHEDULES, WITH_MOMENTUM, TrainingConfig
 
 WITH_FORGET_GATE = tuple(cell for cell, gates in GATES.items() if gates == 4)
 ENDING_LOW = ("cosine", "linear", "exponential", "triangular", "one-cycle")
@@ -38,12 +38,13 @@ def _above_zero(other: str) -> Use:
     return Use(other, lambda value: value != 0, f"set {other} above 0")
 
 
-USES: dict[str, Use] = {  # `TrainingConfig` itself refuses a momentum without an optimizer that has one
+USES: dict[str, Use] = {
     "forget_bias": _one_of("cell", *WITH_FORGET_GATE),
     "reset_after": _one_of("cell", "gru"),
     "activation": _one_of("cell", "rnn"),
     "mogrifier_rounds": _one_of("cell", "mogrifier"),
     "mogrifier_rank": _one_of("cell", "mogrifier"),
+    "momentum": _one_of("optimizer", *WITH_MOMENTUM),
     "beta_1": _one_of("optimizer", "adamw", "adam", "lamb"),
     "beta_2": _one_of("optimizer", "adamw", "adam", "lamb", "rmsprop"),
     "epsilon": _one_of("optimizer", "adamw", "adam", "lamb", "rmsprop"),
