@@ -129,6 +129,18 @@ def test_a_lock_of_an_earlier_process_with_the_same_number_is_stale(tmp_path: Pa
     assert is_locked(tmp_path) is False
 
 
+def test_a_lock_that_this_user_cannot_read_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(lock_in_folder, "_read", refuse)
+    assert is_locked(tmp_path) is None  # the folder cannot be read either
+    (tmp_path / LOCK_FILE).touch()
+    with pytest.raises(InUse):
+        locked(tmp_path).__enter__()
+    assert is_locked(tmp_path) is True
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 def test_a_full_disk_is_an_error_and_a_read_only_folder_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

@@ -72,6 +72,9 @@ def is_taken(folder: int, *, removes: bool = False) -> bool:
         data, touched = _read(folder, LOCK_FILE)
     except FileNotFoundError:
         return False
+    except PermissionError:
+        os.stat(LOCK_FILE, dir_fd=folder)  # an error if it is the folder that cannot be read
+        return True  # held by another user, as far as this one can tell
     if not _is_stale(folder, data, touched):
         return True
     if removes:
