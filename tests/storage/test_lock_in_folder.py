@@ -149,8 +149,13 @@ def test_a_full_disk_is_an_error_and_a_read_only_folder_is_not(
         raise OSError(number, os.strerror(number))
 
     closed, close = list[int](), os.close
+
+    def record(descriptor: int) -> None:
+        closed.append(descriptor)
+        close(descriptor)
+
     monkeypatch.setattr(lock_in_folder, "take", refuse)
-    monkeypatch.setattr("textgen.storage.locks.os.close", lambda file: (closed.append(file), close(file)))
+    monkeypatch.setattr("textgen.storage.locks.os.close", record)
     if number == errno.ENOSPC:
         with pytest.raises(CannotWrite, match="No space left on device"):
             locked(tmp_path).__enter__()
