@@ -160,7 +160,7 @@ BAD: dict[str, Case] = {
 def test_an_archive_is_read_as_the_message_about_it_says(tmp_path: Path, name: str, content: bytes) -> None:
     write(tmp_path, "a.txt", "a")
     path, said = write(tmp_path, name, content), list[str]()
-    Corpus([tmp_path]).say_skipped(said.append)
+    Corpus([tmp_path]).say_findings(said.append)
     (about,) = said
     assert about.startswith(f"Skipped {path}: it is an archive: name '")
     assert read(about.split("'")[1]) == ["The cat sat.\n"]

@@ -116,3 +116,21 @@ def test_text_in_another_wide_encoding_is_no_binary_file(tmp_path: Path) -> None
         path = write(tmp_path, "a.txt", "The cat sat.\n".encode(encoding))
         for other in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-16"):
             assert Source(path, "a.txt", CorpusConfig(encoding=other)).about_binary() is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_binary_file_that_begins_like_a_mark_is_called_binary(tmp_path: Path, encoding: str) -> None:
+    config, said = CorpusConfig(encoding=encoding), list[str]()
+    write(tmp_path, "text/a.txt", "The cat sat.\n".encode(encoding))
+    files = {
+        "b.bin": (b"\xff\xfe" + random.Random(0).randbytes(5000), ", and is not utf-16 text"),
+        "c.bin": (b"\xef\xbb\xbf" + bytes(range(32)) * 9, ""),
+    }
+    paths = {write(tmp_path, f"text/{name}", data): why for name, (data, why) in files.items()}
+    Corpus([tmp_path / "text"], config).say_findings(said.append)
+    assert said == [f"Skipped {path}: it looks like a binary file." for path in paths]
+    for path, why in paths.items():
+        with pytest.raises(CorpusError) as info:
+            Corpus([path], config)
+        what = f"{path} looks like a binary file: it has NUL bytes near its start"
+        assert str(info.value) == f"{what}{why}. Name a text file instead."

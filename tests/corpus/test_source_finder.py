@@ -111,10 +111,10 @@ def test_a_folder_may_have_files_with_different_marks(tmp_path: Path) -> None:
     write(tmp_path, "texts/no mark.txt", "café\n".encode("utf-16-le"))
     corpus, said = Corpus([tmp_path / "texts"], CorpusConfig(documents="line")), list[str]()
     assert list(corpus.documents()) == ["café utf-16", "café utf-8-sig", "café utf-8"]
-    corpus.say_skipped(said.append)
+    corpus.say_findings(said.append)
     assert said == [
         f"Skipped {tmp_path}/texts/no mark.txt: it looks like text in utf-16-le without a byte-order mark: convert it "
-        "with iconv -f utf-16-le -t utf-8."
+        "with iconv -f utf-16le -t utf-8."
     ]
 
 

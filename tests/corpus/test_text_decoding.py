@@ -5,17 +5,22 @@ from __future__ import annotations
 import encodings
 import gzip
 import pkgutil
+import platform
 import re
+import shutil
+import subprocess
 from encodings.aliases import aliases as encoding_aliases
 from pathlib import Path
 
 import pytest
+from charset_normalizer.constant import IANA_SUPPORTED
 from files import read, write
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.encoding_guess import guessed_encoding
+from textgen.corpus.encoding_guess import WIDE, guessed_encoding
 from textgen.corpus.encodings import text_decoder
+from textgen.corpus.text_decoding import iconv_command, utf8_text
 from textgen.errors import CorpusError
 
 
@@ -192,6 +197,61 @@ def test_one_of_several_files_can_be_converted(tmp_path: Path) -> None:
     with pytest.raises(CorpusError) as info:
         read(path)
     assert "iconv" not in str(info.value)
+
+
+OF_ICONV = [*WIDE, "euc_jp", "koi8_r", "shift_jis", "iso2022_jp", "mac_roman", "latin_1"]
+
+
+@pytest.mark.skipif(shutil.which("iconv") is None, reason="needs iconv")
+@pytest.mark.parametrize("encoding", OF_ICONV)
+def test_the_command_that_converts_a_text_is_one(encoding: str) -> None:
+    text = "日本\n" if "jp" in encoding or "jis" in encoding else "Привет\n" if "koi8" in encoding else "cat\n"
+    for source, target in ((encoding, "utf-8"), ("utf-8", encoding)):
+        done = subprocess.run(iconv_command(source, target).split(), input=text.encode(source), stdout=subprocess.PIPE)
+        assert done.stdout.decode(target).removeprefix("\ufeff") == text
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other programs know other encodings")
+@pytest.mark.skipif(shutil.which("iconv") is None, reason="needs iconv")
+def test_no_command_names_an_encoding_that_iconv_lacks() -> None:
+    commands = {command for encoding in IANA_SUPPORTED if (command := iconv_command(encoding))}
+    assert len(commands) > 60
+    wrong = [command for command in commands if subprocess.run(command.split(), stdin=subprocess.DEVNULL).returncode]
+    assert wrong == []
+
+
+def test_a_text_that_iconv_cannot_convert_has_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [iconv_command("hz"), iconv_command("utf-8", "kz1048")] == ["", ""]
+    monkeypatch.setattr("textgen.corpus.text_decoding.guessed_encoding", lambda _: "hz")
+    write(tmp_path, "a.txt", "The cat sat.\n")
+    write(tmp_path, "b.txt", b"\xff\n")
+    with pytest.raises(CorpusError, match=r"if that is the encoding of all files; or convert it to utf-8\.$"):
+        read(tmp_path, documents="line")
+    with pytest.raises(CorpusError, match=r"It looks like hz\. Convert it to UTF-8 first\.$"):
+        utf8_text(b"\xff\n", "a.txt")
+
+
+@pytest.mark.parametrize("times", [1, 5000])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_of_a_text_with_a_mark_no_other_encoding_is_advised(tmp_path: Path, encoding: str, times: int) -> None:
+    """The mark decides, whatever the setting."""
+    data = b"\xef\xbb\xbf" + b"The cat sat.\n" * times + WRITTEN["cp1252"].encode("cp1252")
+    path = write(tmp_path, "a.txt", data)
+    advice = (
+        "It begins with the byte-order mark of utf-8, but this part looks like cp1252: save it again in one encoding."
+    )
+    with pytest.raises(CorpusError) as info:
+        read(path, encoding=encoding, documents="line")
+    assert str(info.value).endswith(f". {advice}")
+    with pytest.raises(CorpusError, match=re.escape(advice)):
+        utf8_text(data, "a.txt")
+    path = write(tmp_path, "a.txt", "\ufeff床前明月光".encode()[:-1])
+    with pytest.raises(CorpusError, match="It looks like utf-8 that is damaged or truncated"):
+        read(path, encoding=encoding)
+    for order in ("le", "be"):
+        path = write(tmp_path, "a.txt", "\ufeffThe cat sat.\n".encode(f"utf-16-{order}") + b"\0")
+        with pytest.raises(CorpusError, match="It looks like utf-16 that is damaged or truncated"):
+            read(path, encoding=encoding)
 
 
 def encodings_there_are() -> list[str]:

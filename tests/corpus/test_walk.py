@@ -47,7 +47,7 @@ def test_saved_models_are_passed_over(
     ]
     assert sorted(path.resolve() for path in found.files) == sorted(within)
     assert found.models == [Path("saved_models/novel")]
-    found.say_skipped(said.append)
+    found.say_findings(said.append)
     assert said == ["Skipped saved_models/novel: it is a saved model."]
 
 
@@ -101,13 +101,13 @@ def test_links_out_of_a_folder_are_followed_and_counted(tmp_path: Path) -> None:
     (corpus / "within").symlink_to("texts")
     (corpus / "nowhere.txt").symlink_to("../none.txt")
     found, said = Corpus([corpus]), list[str]()
-    found.say_skipped(said.append)
+    found.say_findings(said.append)
     assert [line.startswith("Skipped") for line in said] == [True]
     (corpus / "b.txt").symlink_to("../private/b.txt")
     (corpus / "texts/more").symlink_to(private / "more")
     found, said = Corpus([corpus, corpus / "texts"]), list[str]()
     assert {path.name for path in found.files} >= {"b.txt", "c.txt"}
-    found.say_skipped(said.append)
+    found.say_findings(said.append)
     message = f"Followed 2 links to places outside the folders of the corpus, such as {corpus / 'b.txt'}."
     assert said[1:] == [message]
 
@@ -116,5 +116,5 @@ def test_a_folder_that_is_itself_a_link_leads_nowhere_else(tmp_path: Path) -> No
     write(tmp_path, "texts/a.txt", "one")
     (tmp_path / "corpus").symlink_to("texts")
     said = list[str]()
-    Corpus([tmp_path / "corpus"]).say_skipped(said.append)
+    Corpus([tmp_path / "corpus"]).say_findings(said.append)
     assert said == []

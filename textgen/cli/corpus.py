@@ -44,7 +44,7 @@ def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     text = Corpus(paths, corpus_config(options))
     text.labels()  # raises if they are asked for and there are none
     text.stats()
-    text.say_skipped(output.note)
+    text.say_findings(output.note)
     text.say_left_out(output.note)
     if as_json:
         output.json_line(_values(text), indent=2)

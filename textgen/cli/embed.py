@@ -150,7 +150,7 @@ class _Lines:
         if not self._paths:
             return None
         corpus = Corpus(self._paths, self._config)
-        corpus.say_skipped(output.note)
+        corpus.say_findings(output.note)
         return corpus
 
     def __iter__(self) -> Iterator[Line]:

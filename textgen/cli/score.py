@@ -237,7 +237,7 @@ def _row_readers(paths: Sequence[str], config: CorpusConfig) -> list[Callable[[L
             readers += [partial(_stream_rows, path, config) for path in group]
         else:
             corpus = Corpus(list(group), replace(config, documents="line"))  # so that none is guessed
-            corpus.say_skipped(output.note)
+            corpus.say_findings(output.note)
             readers.append(corpus.json_lines)
     return readers
 
@@ -265,15 +265,15 @@ def _decoded(stream: BinaryIO, encoding: str, name: str) -> Iterator[str]:
 
     lines = iter(partial(stream.readline, LINE_BYTES), b"")
     first = next(lines, b"")
-    encoding = marked_encoding(first) or encoding
+    marked = marked_encoding(first)
+    encoding = marked or encoding
+    advice = "Save it again in the encoding of its byte-order mark" if marked else "Set encoding to that of the file"
     decoder, number = text_decoder(encoding), 1
     for data in chain([first], lines, [b""]):
         try:
             text = decoder.decode(data, final=not data)
         except UnicodeError as error:
-            raise CorpusError(
-                f"{name}, line {number}: not {encoding} ({error}). Set encoding to the encoding of the file."
-            ) from None
+            raise CorpusError(f"{name}, line {number}: not {encoding} ({error}). {advice}.") from None
         yield text.removeprefix("\ufeff") if number == 1 else text
         number += data.endswith(b"\n")
 

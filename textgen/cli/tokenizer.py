@@ -62,7 +62,7 @@ def train(paths: tuple[str, ...], out: Path, force: bool, **options: Any) -> Non
     if out.exists() and not force:
         raise TokenizerError(f"{out} exists. Choose another name, or replace it with --force.")
     text = Corpus(paths, corpus_config(options))
-    text.say_skipped(output.note)
+    text.say_findings(output.note)
     trained = learn_vocabulary(text, config)
     text.say_left_out(output.note)
     trained.save(out)

@@ -397,7 +397,7 @@ def _check(text: Corpus | PreparedCorpus) -> None:
     from textgen.corpus.corpus import Corpus
 
     if isinstance(text, Corpus):
-        text.say_skipped(output.note)
+        text.say_findings(output.note)
     text.stats()
     if isinstance(text, Corpus):
         text.say_left_out(output.note)

@@ -98,9 +98,9 @@ class Corpus:
         """Files in folders and globs that no installed library reads, and what to install."""
         return self._finder.lacking
 
-    def say_skipped(self, say: Say) -> None:
+    def say_findings(self, say: Say) -> None:
         """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped."""
-        self._finder.say_skipped(say)
+        self._finder.say_findings(say)
 
     def say_left_out(self, say: Say) -> None:
         """Calls `say` with one line for each file in which the last read skipped records without text."""

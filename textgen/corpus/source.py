@@ -55,12 +55,14 @@ class Known:
             it is the next one, and the start.
         is_blank: Whether the file holds only white space. None if that is not known yet.
         encoding: The encoding of the file. None if that is not known yet.
+        is_marked: Whether that is the encoding of a byte-order mark.
         wide: The encoding of a file that looks binary, if it may be text in UTF-16 or UTF-32; "" if not.
     """
 
     border: tuple[str, int, int, int] = ("", 0, -1, 0)
     is_blank: bool | None = None
     encoding: str | None = None
+    is_marked: bool = False
     wide: str = ""
 
 
@@ -78,7 +80,7 @@ class Source:
         stop: End of the section in bytes. None means the end of the file.
         is_copy: Whether the file is a temporary copy of standard input or a pipe.
         conversions: The texts of files that are not plain text.
-        is_alone: Whether no other file is read with the same settings.
+        is_alone: Whether no other file is read with the same settings, such as another of the corpus.
         remote: The file elsewhere of which `path` is a copy, which is made when it is first read. None for local files.
         known: What reading the file has shown; sections share it with the file.
     """
@@ -129,9 +131,13 @@ class Source:
     @property
     def encoding(self) -> str:
         """The encoding of the byte-order mark of the file, or that of the settings if it has none."""
-        if self.known.encoding is None:
-            start = replace(self, start=0, stop=None)._start()
-            self.known.encoding = marked_encoding(start) or self.config.encoding
+        return self.known.encoding or self._encoding_of(replace(self, start=0, stop=None)._start())
+
+    def _encoding_of(self, start: bytes) -> str:
+        """Determines `encoding` from the bytes near the start of the file, and remembers it."""
+        marked = marked_encoding(start)
+        self.known.is_marked = marked is not None
+        self.known.encoding = marked or self.config.encoding
         return self.known.encoding
 
     @property
@@ -254,11 +260,11 @@ class Source:
         if self._suffix in (*WHOLE, ".parquet"):
             return None
         start = self._start()
-        self.known.encoding = marked_encoding(start) or self.config.encoding
-        if self.rich and marked_encoding(start):
+        self._encoding_of(start)
+        if self.rich and self.known.is_marked:
             return None
         if b"\0" in start and not self._may_be_text(start):
-            guess = guessed_encoding(start)
+            guess = None if self.known.is_marked else guessed_encoding(start)
             self.known.wide = guess if guess and guess.startswith("utf") else ""
             return about_archive(start, self.name, self.compression, self.is_copy)
         return None
@@ -340,7 +346,15 @@ class Source:
     def _decoded(self, encoding: str, errors: str = "strict", called: str = "") -> Iterator[str]:
         """Iterates over the decoded text of the section."""
         return decoded(
-            self.chunks(), self.name, encoding, self.config.newlines, self.start, errors, called, self.is_alone
+            self.chunks(),
+            self.name,
+            encoding,
+            self.config.newlines,
+            self.start,
+            errors,
+            called,
+            self.is_alone,
+            self.known.is_marked,
         )
 
     def _beginning(self) -> bytes:
@@ -463,8 +477,10 @@ def not_binary(source: Source) -> Source:
         raise CorpusError(f"{source.name} {about}.")
     if about is not None:
         what = f"{source.name} looks like a binary file: it has NUL bytes near its start"
-        if is_wide(source.config.encoding):
-            raise CorpusError(f"{what}, and is not {source.config.encoding} text. Name a text file instead.")
+        if is_wide(source.encoding):
+            raise CorpusError(f"{what}, and is not {source.encoding} text. Name a text file instead.")
+        if source.known.is_marked:
+            raise CorpusError(f"{what}. Name a text file instead.")
         guess = source.known.wide
         encoding = f"{guess}, as it seems to be" if guess else "utf-16 or its own encoding"
         raise CorpusError(f"{what}. Name a text file instead; if it is text, set encoding to {encoding}.")

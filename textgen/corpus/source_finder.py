@@ -17,7 +17,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.formats.conversion import Conversions
 from textgen.corpus.formats.decompression import CHUNK_BYTES, reading
 from textgen.corpus.source import Source, not_binary
-from textgen.corpus.text_decoding import conversion
+from textgen.corpus.text_decoding import iconv_command
 from textgen.corpus.walk import Walk, prepared_error
 from textgen.errors import CorpusError
 from textgen.storage.addresses import is_remote, may_be_pattern, without_secrets
@@ -78,7 +78,7 @@ class SourceFinder:
             raise CorpusError("No files to read. Name files, folders, or - for standard input.")
         return [replace(source, is_alone=len(found) == 1) for source in found.values()]
 
-    def say_skipped(self, say: Say) -> None:
+    def say_findings(self, say: Say) -> None:
         """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped.
 
         Another line counts the links that lead out of a folder, since they are followed.
@@ -186,7 +186,7 @@ class SourceFinder:
 
 
 def _text_in(encoding: str) -> str:
-    return f"looks like text in {encoding} without a byte-order mark: convert it with {conversion(encoding)}"
+    return f"looks like text in {encoding} without a byte-order mark: convert it with {iconv_command(encoding)}"
 
 
 def _path_or_address(source: Source) -> Path | str:

@@ -13,6 +13,12 @@ from textgen.corpus.encodings import is_plain, text_decoder
 from textgen.errors import CorpusError
 
 SURROGATES = re.compile("[\ud800-\udfff]")  # in a text they are unpaired: halves of characters
+WIDE_ORDER = re.compile("^(utf-(?:16|32))-")  # what precedes the order of bytes, which iconv writes without a hyphen
+ICONV_LACKS = {  # encodings that glibc's iconv does not know, by Python's names
+    "charmap", "cp720", "cp1006", "euc_jis_2004", "hz", "iso2022_jp_1", "iso2022_jp_2004", "iso2022_jp_ext", "kz1048",
+    "mac-arabic", "mac-croatian", "mac-farsi", "mac-greek", "mac-iceland", "mac-latin2", "mac-romanian", "mac-turkish",
+    "palmos", "ptcp154", "shift_jis_2004", "shift_jisx0213",
+}  # fmt: skip
 
 
 def decoded(
@@ -24,6 +30,7 @@ def decoded(
     errors: str = "strict",
     called: str = "",
     is_alone: bool = True,
+    is_marked: bool = False,
 ) -> Iterator[str]:
     """Iterates over the text of a file, without a byte-order mark.
 
@@ -36,6 +43,7 @@ def decoded(
         errors: As of `text_decoder`.
         called: Name of the encoding in error messages, if it is another.
         is_alone: Whether no other file is read in this encoding.
+        is_marked: Whether the encoding is that of a byte-order mark at the start of the file.
 
     Yields:
         Consecutive strings that make up the text.
@@ -58,7 +66,7 @@ def decoded(
         except UnicodeError as error:
             what = f"{name} is not {called or encoding} text"
             raise CorpusError(
-                _decoding_error_message(what, encoding, error, num_bytes, chunk or last, is_alone)
+                _decoding_error_message(what, encoding, error, num_bytes, chunk or last, is_alone, is_marked)
             ) from None
         last = chunk
         if may_have_surrogates and (surrogate := SURROGATES.search(text)):
@@ -73,7 +81,7 @@ def decoded(
 
 
 def _decoding_error_message(
-    what: str, encoding: str, error: UnicodeError, num_bytes: int, last: bytes, is_alone: bool
+    what: str, encoding: str, error: UnicodeError, num_bytes: int, last: bytes, is_alone: bool, is_marked: bool
 ) -> str:
     """Formats the message for a decoding error.
 
@@ -84,6 +92,7 @@ def _decoding_error_message(
         num_bytes: Number of bytes passed to the decoder so far.
         last: The last of them. At the end of a file the error has only those of an unfinished character.
         is_alone: Whether no other file is read in this encoding.
+        is_marked: Whether a byte-order mark says that it is the encoding.
     """
     where, guess, examples = str(error), None, "cp1252, gb18030 or utf-16"
     if isinstance(error, UnicodeDecodeError) and error.start < len(error.object):  # the last bytes fed
@@ -92,27 +101,61 @@ def _decoding_error_message(
         around = max(data, last, key=len)
         place = len(around) - len(data) + error.start
         line = around.rfind(b"\n", 0, max(0, place - GUESS_BYTES // 2)) + 1
-        guess = guessed_encoding(around[line : line + GUESS_BYTES])
+        part = around[line : line + GUESS_BYTES]
+        guess = guessed_encoding(part.removeprefix(codecs.BOM_UTF8) if is_marked else part)
     elif (kind := codecs.lookup(encoding).name) in ("utf-16", "utf-32"):
         guess, examples = guessed_encoding(last), f"{kind}-le or {kind}-be"  # it has no mark with the order of bytes
     message, own = f"{what}: {where}.", codecs.lookup(encoding).name.removesuffix("-sig")
+    if is_marked:
+        return f"{message} {_about_marked(own, guess)}"
     if guess and codecs.lookup(guess).name == own:
-        return f"{message} It looks like {guess} that is damaged or truncated: save or download it again."
+        return f"{message} {_damaged(guess)}"
     if guess is None:
         return f"{message} Set encoding to the one it was written in, such as {examples}."
     advice = f"It looks like {guess}: set encoding to {guess}, or to the one it was written in"
-    others = "" if is_alone else f", if that is the encoding of all files; or convert it with {conversion(guess, own)}"
+    command = iconv_command(guess, own)
+    how = f"with {command}" if command else f"to {own}"
+    others = "" if is_alone else f", if that is the encoding of all files; or convert it {how}"
     return f"{message} {advice}{others}."
 
 
-def conversion(guess: str, encoding: str = "utf-8") -> str:
+def _about_marked(marked: str, guess: str | None) -> str:
+    """Says what to do with a text that is not in the encoding of its byte-order mark, which no setting changes."""
+    if guess and (codecs.lookup(guess).name == marked or guess.startswith(f"{marked}-")):
+        return _damaged(marked)
+    part = f"this part looks like {guess}" if guess else f"not all of it is {marked}"
+    return f"It begins with the byte-order mark of {marked}, but {part}: save it again in one encoding."
+
+
+def _damaged(encoding: str) -> str:
+    return f"It looks like {encoding} that is damaged or truncated: save or download it again."
+
+
+def iconv_command(source: str, target: str = "utf-8") -> str:
     """Returns the shell command that converts a text from one encoding to another.
 
+    Args:
+        source: Name of the encoding of the text, as Python knows it.
+        target: Name of the other encoding.
+
+    Returns:
+        The command, or "" if iconv does not know one of the encodings.
+
     Example:
-        >>> conversion("euc_jp")
-        'iconv -f euc-jp -t utf-8'
+        >>> iconv_command("utf_16_le")
+        'iconv -f utf-16le -t utf-8'
     """
-    return f"iconv -f {guess.replace('_', '-')} -t {encoding.replace('_', '-')}"
+    names = [_iconv_name(encoding) for encoding in (source, target)]
+    return "iconv -f {} -t {}".format(*names) if all(names) else ""
+
+
+def _iconv_name(encoding: str) -> str:
+    """The name of an encoding in iconv; "" if it does not know the encoding."""
+    name = codecs.lookup(encoding).name
+    if name in ICONV_LACKS:
+        return ""
+    name = WIDE_ORDER.sub(r"\1", name.removesuffix("-sig").replace("_", "-"))
+    return name.replace("iso2022", "iso-2022").replace("mac-roman", "macintosh")
 
 
 def utf8_text(data: bytes, name: str) -> str:
@@ -129,9 +172,12 @@ def utf8_text(data: bytes, name: str) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         what = f"{name} is not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}."
-        guess = guessed_encoding(data)
+    if data.startswith(codecs.BOM_UTF8):
+        raise CorpusError(f"{what} {_about_marked('utf-8', guessed_encoding(data.removeprefix(codecs.BOM_UTF8)))}")
+    guess = guessed_encoding(data)
     if guess == "utf-8":
-        raise CorpusError(f"{what} It looks like utf-8 that is damaged or truncated: save or download it again.")
+        raise CorpusError(f"{what} {_damaged(guess)}")
     if guess is None:
         raise CorpusError(f"{what} Convert it to UTF-8 first.")
-    raise CorpusError(f"{what} It looks like {guess}. Convert it: {conversion(guess)}.")
+    command = iconv_command(guess)
+    raise CorpusError(f"{what} It looks like {guess}. Convert it{f': {command}' if command else ' to UTF-8 first'}.")

@@ -73,7 +73,7 @@ def prepare_corpus(
     is_begun = is_prepared(folder)
     config = PreparedCorpus(folder).config if is_begun else from_dict(CorpusConfig, select(CorpusConfig, given))
     corpus = Corpus(paths, config, without=folder)
-    corpus.say_skipped(say)
+    corpus.say_findings(say)
     if not is_begun:
         _begin(corpus, paths, folder, given, tokenizer, say)
     prepared = PreparedCorpus(folder)
