@@ -112,6 +112,56 @@ def test_links_out_of_a_folder_are_followed_and_counted(tmp_path: Path) -> None:
     assert said[1:] == [message]
 
 
+def links_out_of(*names: str | Path) -> list[str]:
+    """What is said about links that were followed."""
+    said = list[str]()
+    Corpus(names).say_findings(said.append)
+    return [line.removesuffix(".") for line in said if line.startswith("Followed")]
+
+
+@pytest.mark.parametrize("name", ["corpus", "corpus/*", "corpus/**/*.txt", "c*", "./corpus/../corpus/[abm]*"])
+def test_links_out_are_noted_where_a_pattern_names_them_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for file in ("work/corpus/a.txt", "private/b.txt", "private/more/c.txt", "private/more/d.txt"):
+        write(tmp_path, file, file)
+    monkeypatch.chdir(tmp_path / "work")
+    Path("corpus/b.txt").symlink_to(tmp_path / "private/b.txt")
+    Path("corpus/more").symlink_to(tmp_path / "private/more")
+    assert [Path(path).name for path in Corpus([name]).files] == ["a.txt", "b.txt", "c.txt", "d.txt"]
+    (about,) = links_out_of(name)
+    assert about.startswith("Followed 2 links to places outside the folders of the corpus, such as ")
+    assert about.endswith("corpus/b.txt")
+
+
+def test_links_by_which_nothing_was_read_were_not_followed(tmp_path: Path) -> None:
+    corpus, private = tmp_path / "corpus", tmp_path / "private"
+    write(corpus, "a.txt", "one")
+    model_in(private / "novel", MANIFEST, CONFIG)
+    write(private, "b.bin", b"\0")
+    write(private, "empty/.hidden.txt", "two")
+    for name in ("novel", "b.bin", "empty"):
+        (corpus / name).symlink_to(private / name)
+    (corpus / "around").symlink_to("../corpus")
+    assert links_out_of(corpus) == links_out_of(corpus / "*") == []
+
+
+def test_links_to_what_the_paths_lead_to_anyway_do_not_lead_out(tmp_path: Path) -> None:
+    corpus, other = tmp_path / "corpus", tmp_path / "other"
+    write(corpus, "a.txt", "one")
+    for name in ("b.txt", "more/c.txt", "more/d.txt"):
+        write(other, name, name)
+    for name in ("b.txt", "more"):
+        (corpus / name).symlink_to(other / name)
+    for rest in ([other], [other / "**/*.txt"], [other / "b.txt", other / "more"]):
+        assert links_out_of(corpus, *rest) == links_out_of(*rest, corpus) == []
+    assert links_out_of(corpus / "b.txt") == []
+    message = "Followed 1 link to places outside the folders of the corpus, such as "
+    assert links_out_of(corpus, other / "b.txt") == [f"{message}{corpus / 'more'}"]
+    assert links_out_of(other / "more/c.txt", corpus / "more") == []
+    assert links_out_of(corpus, other / "more/c.txt", other / "b.txt") == [f"{message}{corpus / 'more'}"]
+
+
 def test_a_folder_that_is_itself_a_link_leads_nowhere_else(tmp_path: Path) -> None:
     write(tmp_path, "texts/a.txt", "one")
     (tmp_path / "corpus").symlink_to("texts")

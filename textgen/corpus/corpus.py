@@ -99,7 +99,7 @@ class Corpus:
         return self._finder.lacking
 
     def say_findings(self, say: Say) -> None:
-        """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped."""
+        """Calls `say` with one line for each file, broken link and model that was skipped, and one about links out."""
         self._finder.say_findings(say)
 
     def say_left_out(self, say: Say) -> None:

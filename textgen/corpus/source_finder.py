@@ -18,7 +18,7 @@ from textgen.corpus.formats.conversion import Conversions
 from textgen.corpus.formats.decompression import CHUNK_BYTES, reading
 from textgen.corpus.source import Source, not_binary
 from textgen.corpus.text_decoding import iconv_command
-from textgen.corpus.walk import Walk, prepared_error
+from textgen.corpus.walk import LinksOut, Walk, prepared_error
 from textgen.errors import CorpusError
 from textgen.storage.addresses import is_remote, may_be_pattern, without_secrets
 from textgen.storage.files import TMPDIR_ADVICE, write_chunks
@@ -39,7 +39,7 @@ class SourceFinder:
     Attributes:
         skipped: Binary files in folders and globs.
         broken: Broken symbolic links.
-        outside: Links below a folder to what is not below it, which were followed.
+        outside: Links that lead out of a folder, or out of that of a glob, and by which files were found.
         models: Folders of saved models in folders and globs.
         lacking: Files in folders and globs that no installed library reads, and what to install.
     """
@@ -50,7 +50,8 @@ class SourceFinder:
         self._kinds: dict[Path | str, str] = {}  # what those in `skipped` are that are no usual binary files
         self._config = config
         self._walk = Walk(without)
-        self.broken, self.models, self.outside = self._walk.broken, self._walk.models, self._walk.outside
+        self.broken, self.models = self._walk.broken, self._walk.models
+        self.outside: list[Path] = []
         self._conversions = Conversions()
         self._temporary: list[weakref.finalize] = []
 
@@ -67,11 +68,14 @@ class SourceFinder:
         Raises:
             CorpusError: A path does not exist or cannot be read, or there are no text files.
         """
-        found: dict[Path, Source] = {}
+        found, links = dict[Path, Source](), LinksOut()
         for name in dict.fromkeys(map(str, paths)):
             with reading(without_secrets(name)):
-                for source in self._expand(name):
-                    found.setdefault(source.path.resolve(), source)
+                sources = [(source.path.resolve(), source) for source in self._expand(name)]
+                links.note(name, [(source.path, real) for real, source in sources])
+            for real, source in sources:
+                found.setdefault(real, source)
+        self.outside = links.found()
         if not found and (left_out := next(filter(self._walk.is_left_out, paths), None)) is not None:
             raise prepared_error(left_out)
         if not found:
@@ -81,7 +85,7 @@ class SourceFinder:
     def say_findings(self, say: Say) -> None:
         """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped.
 
-        Another line counts the links that lead out of a folder, since they are followed.
+        Another line counts the links that lead out of a folder, or out of that of a glob, since they are followed.
         """
         for path in self.skipped:
             say(f"Skipped {path}: it {self._kinds.get(path, 'looks like a binary file')}.")

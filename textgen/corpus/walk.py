@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from textgen.errors import CorpusError
 from textgen.schema import json_object
-from textgen.storage.addresses import without_secrets
+from textgen.storage.addresses import is_remote, without_secrets
 from textgen.storage.files import read_file
 from textgen.storage.folders import MANIFEST
 from textgen.storage.remote_files import RemoteFile
@@ -33,13 +34,11 @@ class Walk:
 
     Attributes:
         broken: Broken symbolic links.
-        outside: Links below a folder to files and folders that are not below it.
         models: Folders of saved models.
     """
 
     def __init__(self, without: Path | None = None) -> None:
         self.broken: list[Path] = []
-        self.outside: list[Path] = []
         self.models: list[Path | str] = []
         self._without = os.path.realpath(without) if without else None
         self._inside: dict[Path, bool] = {}  # whether a folder is passed over, or lies within such a folder
@@ -65,7 +64,7 @@ class Walk:
         def refuse(error: OSError) -> None:
             raise error
 
-        names, links = ([path] if not path.is_dir() else list[Path]()), list[Path]()
+        names = [path] if not path.is_dir() else list[Path]()
         entered: set[tuple[int, int]] = set()
         for folder, folders, found in os.walk(path, onerror=refuse, followlinks=True) if path.is_dir() else ():
             status = os.stat(folder)
@@ -77,19 +76,10 @@ class Walk:
                 continue
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             names += [Path(folder, name) for name in found if not name.startswith(".")]
-            links += [link for name in folders if (link := Path(folder, name)).is_symlink()]
-        if entered:
-            self._note_outside(path, [*links, *(name for name in names if name.is_symlink() and name.is_file())])
         self.broken += sorted(
             {name for name in names if name.is_symlink() and not name.exists()}.difference(self.broken)
         )
         return sorted(name for name in names if name.is_file())
-
-    def _note_outside(self, folder: Path, links: Iterable[Path]) -> None:
-        """Remembers those links below a folder that lead elsewhere, of which whoever made the folder may not know."""
-        root = os.path.realpath(folder)
-        found = {link for link in links if not Path(os.path.realpath(link)).is_relative_to(root)}
-        self.outside += sorted(found.difference(self.outside))
 
     def matching(self, matches: Iterable[str]) -> list[Path]:
         """Lists the files that a pattern matches, and those below the folders that it matches.
@@ -159,6 +149,50 @@ class Walk:
         if folder not in self.models:
             self.models.append(folder)
         return True
+
+
+class LinksOut:
+    """Finds the links below folders by which files elsewhere were read, of which whoever made them may not know."""
+
+    def __init__(self) -> None:
+        self._links: dict[Path, Path] = {}  # real path of a file elsewhere -> the link to it, or to a folder above it
+        self._within: set[Path] = set()  # real paths of other files
+
+    def note(self, name: str, files: Iterable[tuple[Path, Path]]) -> None:
+        """Notes which files were read.
+
+        Args:
+            name: The file, folder, glob pattern or address that led to them.
+            files: The path and the real path of each.
+        """
+        folder = _folder_of(name)
+        real = folder and folder.resolve()
+        for path, target in files:
+            if folder is None or real is None or target.is_relative_to(real):
+                self._within.add(target)
+            else:
+                self._links.setdefault(target, _first_link(path, folder, real))
+
+    def found(self) -> list[Path]:
+        """The links, in the order of the files. A file that was also found without a link out does not count."""
+        return list(dict.fromkeys(link for target, link in self._links.items() if target not in self._within))
+
+
+def _folder_of(name: str) -> Path | None:
+    """A folder that is named, or that of a glob pattern, above its first part with a wildcard. None for others."""
+    path = Path(name)
+    if is_remote(name):
+        return None
+    if path.is_dir():
+        return path
+    magic = () if path.exists() else (place for place, part in enumerate(path.parts) if glob.has_magic(part))
+    return next((Path(*path.parts[:place]) for place in magic), None)
+
+
+def _first_link(path: Path, folder: Path, real: Path) -> Path:
+    """The first link on the way from a folder to a file that is not below the folder's real path."""
+    steps = (step for step in (*reversed(path.parents), path) if step != folder and step.is_relative_to(folder))
+    return next((step for step in steps if step.is_symlink() and not step.resolve().is_relative_to(real)), path)
 
 
 def _has(folder: Path, name: str) -> bool:
