@@ -211,6 +211,13 @@ def test_settings_are_checked(home: Path, setting: dict[str, Any]) -> None:
         textgen.train(home / "songs.txt", models_dir=home / "models", **setting)
 
 
+def test_an_encoding_that_two_texts_share_is_not_advised_for_one(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9\n" * 9)
+    for paths in ((tmp_path / "a.txt", home / "valid.txt"), (home / "songs.txt", tmp_path / "a.txt")):
+        with pytest.raises(textgen.CorpusError, match=r"a\.txt is not .*; or convert it with iconv -f cp1252"):
+            textgen.train(paths[0], valid_file=paths[1], models_dir=tmp_path)
+
+
 @pytest.mark.parametrize(("path", "name"), [(".", "texts"), ([".notes", "-"], "notes"), (Path("*.txt"), "model")])
 def test_a_model_without_a_name_is_called_after_its_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any, name: str

@@ -369,7 +369,8 @@ class _Job:
 
         start = given_start(self.start, self.models_dir)
         check_settings(self.settings, self.preset, start)
-        corpus = open_corpus(self.places, from_dict(CorpusConfig, select(CorpusConfig, self.settings)))
+        config = from_dict(CorpusConfig, select(CorpusConfig, self.settings))
+        corpus = open_corpus(self.places, config, is_alone=self.valid_file is None)
         valid = None if self.valid_file is None else held_out_text(self.valid_file, corpus)
         sources = Sources(valid, start, self.tokenizer(), may_choose_base=self.start is None)
         check_text(corpus, self.settings, sources)

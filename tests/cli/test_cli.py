@@ -28,7 +28,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset import token_cache
 from textgen.dataset.ngram_index import Novelty
-from textgen.errors import ConfigError
+from textgen.errors import ConfigError, CorpusError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
@@ -852,6 +852,16 @@ def test_a_fraction_of_a_file_of_settings_contradicts_a_held_out_file_too(tmp_pa
     assert "leave out --valid-fraction" in result.stderr
     with pytest.raises(ConfigError, match="leave out valid_fraction"):
         make_plan(Arguments((named[1],), valid_file=named[3]), None, {"valid_fraction": 0.2}, Distribution)
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_an_encoding_that_two_texts_share_is_not_advised_for_one(tmp_path: Path, odd: int) -> None:
+    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    for place, path in enumerate(paths):
+        path.write_bytes(POEMS.encode() + b"caf\xe9\n" * (place == odd))
+    advice = rf"^{paths[odd]} is not .*, if that is the encoding of all files; or convert it with iconv -f cp1252"
+    with pytest.raises(CorpusError, match=advice):
+        make_plan(Arguments((str(paths[0]),), valid_file=str(paths[1])), None, {}, Distribution)
 
 
 @pytest.mark.parametrize(

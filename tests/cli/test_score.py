@@ -293,6 +293,13 @@ def test_the_mark_of_a_stream_of_json_lines_decides(tiny_models: Path, mark: str
     assert [json.loads(row)["text"] for row in result.stdout.splitlines()] == ["für", "dich"]
 
 
+def test_the_encoding_of_files_and_of_a_stream_is_one(tiny_models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes('"für"\n'.encode("latin-1"))
+    alone, beside = (score(tiny_models, "--jsonl", str(path), *rest, stdin='"a"').stderr for rest in ([], ["-"]))
+    assert ("convert it with iconv" in alone, "convert it with iconv" in beside) == (False, True)
+
+
 @pytest.fixture(scope="module")
 def western(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Path:
     """A folder with `tiny` as if it had been trained on a text in cp1252."""

@@ -236,7 +236,8 @@ def _row_readers(paths: Sequence[str], config: CorpusConfig) -> list[Callable[[L
         if is_endless:
             readers += [partial(_stream_rows, path, config) for path in group]
         else:
-            corpus = Corpus(list(group), replace(config, documents="line"))  # so that none is guessed
+            files, by_line = list(group), replace(config, documents="line")  # so that none is guessed
+            corpus = Corpus(files, by_line, is_alone=len(files) == len(paths))
             corpus.say_findings(output.note)
             readers.append(corpus.json_lines)
     return readers

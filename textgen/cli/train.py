@@ -371,7 +371,7 @@ def make_plan(
     tokenizer = arguments.tokenizer()
     check_settings(settings, preset, start)
     output.progress("Reading the text ...")
-    text = open_corpus(arguments.paths, corpus_config(settings))
+    text = open_corpus(arguments.paths, corpus_config(settings), is_alone=arguments.valid_file is None)
     held_out = None if arguments.valid_file is None else held_out_text(arguments.valid_file, text)
     if held_out is not None:
         _check(held_out)

@@ -46,6 +46,7 @@ class Corpus:
             ignored.
         config: Settings for reading the files.
         without: A folder that is passed over where the paths lead to it, if it is a prepared one, made of this text.
+        is_alone: Whether no other corpus is read with the same settings, which error messages advise to change.
 
     Attributes:
         files: The files to read, in order, without duplicates. Of files elsewhere, the copies in the cache folder.
@@ -64,11 +65,12 @@ class Corpus:
         config: CorpusConfig = CorpusConfig(),  # noqa: B008 - immutable
         *,
         without: Path | None = None,
+        is_alone: bool = True,
     ) -> None:
         text_decoder(config.encoding)  # reports an unknown encoding before any file is read
         self.config = config
         self.left_out = LeftOut()
-        self._finder = SourceFinder(config, without)
+        self._finder = SourceFinder(config, without, is_alone=is_alone)
         self._sources = self._finder.find([paths] if isinstance(paths, (str, Path)) else paths)
         self.files = [source.path for source in self._sources]
         self.places = [source.place for source in self._sources]

@@ -35,6 +35,7 @@ class SourceFinder:
     Args:
         config: Settings for reading the files.
         without: A folder that is passed over if it is a prepared one, or None.
+        is_alone: Whether no other corpus is read with the same settings.
 
     Attributes:
         skipped: Binary files in folders and globs.
@@ -44,12 +45,13 @@ class SourceFinder:
         lacking: Files in folders and globs that no installed library reads, and what to install.
     """
 
-    def __init__(self, config: CorpusConfig, without: Path | None = None) -> None:
+    def __init__(self, config: CorpusConfig, without: Path | None = None, *, is_alone: bool = True) -> None:
         self.skipped: list[Path | str] = []
         self.lacking: dict[Path | str, str] = {}
         self._kinds: dict[Path | str, str] = {}  # what those in `skipped` are that are no usual binary files
         self._config = config
         self._walk = Walk(without)
+        self._is_alone = is_alone
         self.broken, self.models = self._walk.broken, self._walk.models
         self.outside: list[Path] = []
         self._conversions = Conversions()
@@ -80,7 +82,7 @@ class SourceFinder:
             raise prepared_error(left_out)
         if not found:
             raise CorpusError("No files to read. Name files, folders, or - for standard input.")
-        return [replace(source, is_alone=len(found) == 1) for source in found.values()]
+        return [replace(source, is_alone=self._is_alone and len(found) == 1) for source in found.values()]
 
     def say_findings(self, say: Say) -> None:
         """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped.

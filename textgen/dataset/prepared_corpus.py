@@ -288,12 +288,13 @@ def _fetched(address: str) -> PreparedCorpus:
     return prepared
 
 
-def open_corpus(paths: Sequence[str | Path], config: CorpusConfig) -> Corpus | PreparedCorpus:
+def open_corpus(paths: Sequence[str | Path], config: CorpusConfig, *, is_alone: bool = True) -> Corpus | PreparedCorpus:
     """Opens a corpus, prepared or not.
 
     Args:
         paths: Files, folders and globs; or a single prepared folder.
         config: How the text is read, if it is not prepared.
+        is_alone: As of `Corpus`.
 
     Raises:
         CorpusError: The text cannot be read, or a prepared folder is not named alone.
@@ -302,7 +303,7 @@ def open_corpus(paths: Sequence[str | Path], config: CorpusConfig) -> Corpus | P
         if len(paths) > 1:
             raise CorpusError("A prepared folder cannot be combined with other paths: name it alone.")
         return _fetched(str(paths[0])) if is_remote(paths[0]) else PreparedCorpus(Path(paths[0]))
-    return Corpus(paths, config)
+    return Corpus(paths, config, is_alone=is_alone)
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -314,7 +314,8 @@ def _read_again(
 ) -> tuple[dict[str, Any], TokenData]:
     """Opens the text and compares it with that of the run. Returns the record with its places, and its tokens."""
     config = from_dict(CorpusConfig, record["corpus"]["config"])
-    text = _Text(open_corpus(paths, config), Corpus(files, config) if files else None)
+    corpus = open_corpus(paths, config, is_alone=not files)
+    text = _Text(corpus, Corpus(files, config, is_alone=False) if files else None)
     _refuse_changed(record["corpus"], text.corpus, text.valid)
     data = _encode_again(text, tokenizer, from_dict(TrainingConfig, record["training"]), record["tokens"])
     return _with_places(record, text, data), data
@@ -356,9 +357,9 @@ def _refuse_changed_rest(
 ) -> None:
     """Raises `TrainingError` if one of the two texts is gone and the other one differs from when the run began."""
     config = from_dict(CorpusConfig, recorded["config"])
-    corpus = open_corpus(paths, config) if _are_there(paths) else None
+    corpus = open_corpus(paths, config, is_alone=not files) if _are_there(paths) else None
     is_read = sources.valid is not None or _are_there(files)  # one that is named must be there
-    _refuse_changed(recorded, corpus, Corpus(files, config) if is_read else None)
+    _refuse_changed(recorded, corpus, Corpus(files, config, is_alone=False) if is_read else None)
 
 
 def _are_there(places: Sequence[str]) -> bool:

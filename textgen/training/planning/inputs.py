@@ -75,4 +75,4 @@ def held_out_text(path: str | Path, corpus: Corpus | PreparedCorpus) -> Corpus:
     """
     if isinstance(corpus, PreparedCorpus):
         raise has_held_out(corpus)
-    return Corpus([path], replace(corpus.config, documents=corpus.documents_mode))
+    return Corpus([path], replace(corpus.config, documents=corpus.documents_mode), is_alone=False)
