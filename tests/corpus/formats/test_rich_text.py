@@ -118,6 +118,16 @@ def test_the_documents_of_a_docx_file_do_not_depend_on_its_layout(tmp_path: Path
     assert read(path) == ["\n".join(poem) for poem in POEMS]
 
 
+@pytest.mark.parametrize("damage", ["cut", "empty", "other bytes"])
+def test_damaged_styles_leave_a_docx_file_readable(tmp_path: Path, damage: str) -> None:
+    path = docx(tmp_path / "a.docx", DOCX_LAYOUTS["headings"])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("word/styles.xml", {"cut": STYLES[:-9], "empty": ""}.get(damage, STYLES))
+    if damage == "other bytes":
+        path.write_bytes(path.read_bytes().replace(b"heading 1", b"heading 2"))  # which its checksum shows
+    assert read(path) == ["\n".join(poem) for poem in POEMS]
+
+
 @pytest.mark.parametrize("layout", ODT_LAYOUTS)
 def test_the_documents_of_an_odt_file_do_not_depend_on_its_layout(tmp_path: Path, layout: str) -> None:
     assert read(odt(tmp_path / "a.odt", ODT_LAYOUTS[layout])) == ["\n".join(poem) for poem in POEMS]

@@ -185,10 +185,12 @@ class _Lines:
         """The paragraph ends."""
         self._release()
         self.pieces.append("\n")
-        is_broken = self._has_break and self._has_text
-        self._after = "heading" if self.is_heading else "broken" if is_broken else "plain"
         if not self._has_text:
             self._after = "blank"
+        elif self.is_heading:
+            self._after = "heading"
+        else:
+            self._after = "broken" if self._has_break else "plain"
         self.is_heading = False
 
     def row(self) -> None:

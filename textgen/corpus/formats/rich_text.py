@@ -272,13 +272,21 @@ def _main_part(archive: zipfile.ZipFile, name: str) -> str:
 
 
 def _heading_styles(archive: zipfile.ZipFile, member: str, name: str) -> set[str]:
-    """The ids of the styles of headings in a .docx file, whose names are the same in all languages, unlike the ids."""
+    """The ids of the styles of headings in a .docx file, whose names are the same in all languages, unlike the ids.
+
+    Without styles that can be read, the text can still be.
+    """
     styles = posixpath.join(posixpath.dirname(member), "styles.xml")
     if styles not in archive.namelist():
         return set()
+    try:
+        with _unzipping(name):
+            root = _xml(archive, styles, name)
+    except CorpusError:
+        return set()
     return {
         style.xpath("string(@*[local-name()='styleId'])")
-        for style in _xml(archive, styles, name).xpath("//*[local-name()='style']")
+        for style in root.xpath("//*[local-name()='style']")
         if HEADING.match(style.xpath(STYLE_NAME)) or style.xpath(STYLE_LEVEL)
     }
 
