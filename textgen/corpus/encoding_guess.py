@@ -1,6 +1,7 @@
-"""Guesses the encoding of bytes from a byte-order mark, from NUL bytes, or from statistics of the text.
+"""Finds the encoding of a byte-order mark, and guesses the likely one of other bytes, for a hint.
 
-A byte-order mark decides how a file is decoded. Other guesses are only hints in error messages.
+The mark decides how a file is decoded. Guesses, from NUL bytes or from statistics of the text, are only hints in error
+messages.
 """
 
 from __future__ import annotations
