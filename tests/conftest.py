@@ -75,8 +75,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_graphs(pytestconfig: pytest.Config) -> None:
-    """TensorFlow runs graphs as they are traced, for the reason above. Programs that tests start optimize them."""
-    if "not slow" in pytestconfig.option.markexpr and (tensorflow := sys.modules.get("tensorflow")):
+    """TensorFlow runs graphs as they are traced, if a module of tests has loaded it."""
+    optimize_no_graphs(pytestconfig)
+
+
+def optimize_no_graphs(config: pytest.Config) -> None:
+    """TensorFlow, if it is loaded, runs graphs as they are traced: tests trace much and run it little.
+
+    Slow tests have optimized graphs, as have programs that tests start.
+    """
+    if "not slow" in config.option.markexpr and (tensorflow := sys.modules.get("tensorflow")):
         tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
@@ -148,9 +156,10 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
-def model(tokenizer: Tokenizer) -> LanguageModel:
+def model(tokenizer: Tokenizer, pytestconfig: pytest.Config) -> LanguageModel:
     """Two layers of 8 units, not trained. It is shared: do not change its weights."""
     load_tensorflow()
+    optimize_no_graphs(pytestconfig)
     from textgen.model.language_model import LanguageModel
 
     config = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, num_layers=2)
