@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -23,8 +24,11 @@ from textgen import versions
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError
+from textgen.html_page import asset
 from textgen.insight.config import InspectConfig
 from textgen.insight.events import check_logs, write_events
+from textgen.insight.figures import _draw_gradient
+from textgen.insight.gradients import COMPARED
 from textgen.insight.history import through_training
 from textgen.insight.inspection import inspect_model
 from textgen.model.config import ModelConfig
@@ -56,6 +60,16 @@ def test_the_current_folder_does_not_decide_how_pictures_are_drawn(tmp_path: Pat
         env={**os.environ, "PYTHONPATH": str(root), "PATH": "", "MPLCONFIGDIR": str(tmp_path / "config")},
     )  # fmt: skip
     assert done.stdout.split() == ["True", "False", "True"], done.stderr
+
+
+def test_untrained_networks_have_the_names_of_the_page() -> None:
+    flow, labels = SimpleNamespace(norms=[1.0]), list[str]()
+    axes = SimpleNamespace(semilogy=lambda *_, label, **__: labels.append(label), set=lambda **_: 0, legend=lambda: 0)
+    seen: Any = SimpleNamespace(saved=SimpleNamespace(name="run"), flow=flow, untrained=dict.fromkeys(COMPARED, flow))
+    _draw_gradient(seen, axes)
+    words = json.loads(asset("textgen.insight", "page/words.json"))
+    named = [words["untrained"][0].replace("{cell}", words[f"untrained {name}"][0]) for name in COMPARED]
+    assert labels == ["run", *named]
 
 
 @pytest.fixture

@@ -27,6 +27,12 @@ COMPARED = {  # name of an untrained network -> its cell, and the initial bias o
     "gru": ("gru", None),
     "rnn": ("rnn", None),
 }
+COMPARED_NAMES = {  # in pictures, as in `words.json`
+    "lstm": "LSTM with forget bias 1",
+    "lstm_bias_0": "LSTM with forget bias 0",
+    "gru": "GRU",
+    "rnn": "RNN",
+}
 COMPARED_UNITS = 128  # maximum number of units of the untrained networks that are drawn for comparison
 SMALLEST = 1e-30  # smallest norm: smaller ones are raised to it
 
