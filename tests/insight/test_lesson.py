@@ -146,12 +146,19 @@ GATED = [
 ]  # fmt: skip
 UNGATED = ["What a unit adds up", "Backward, step by step", "this network has no gate to open"]
 LETTERS = "i is the input gate, f the forget gate, o the output gate, g the candidate"
+OF_GRU = "The update gate of a GRU starts with a bias of 0"
+OF_ATTENTION = "The level before it is the last layer without the head."
 SAID: list[tuple[dict[str, Any], list[str], list[str]]] = [  # a shape, what its page says, what it does not
-    ({"cell": "lstm"}, [*GATED, LETTERS], UNGATED),
+    ({"cell": "lstm"}, [*GATED, LETTERS], [*UNGATED, OF_GRU, OF_ATTENTION]),
+    ({"attention": 4}, [*GATED, LETTERS, OF_ATTENTION, "to the features of the last level"], [*UNGATED, OF_GRU]),
     ({"cell": "peephole"}, [*GATED, LETTERS, "The peepholes add a fourth part"], UNGATED),
     ({"cell": "mogrifier"}, [*GATED, LETTERS, "x and h′ first scale each other"], UNGATED),
-    ({"cell": "gru"}, [*GATED, "r the reset gate", "scaled by the reset gate: r·(h′·U + b′)"], [*UNGATED, LETTERS]),
-    ({"cell": "gru", "reset_after": False}, [*GATED, "the second part is (r·h′)·U"], [*UNGATED, "b′"]),
+    (
+        {"cell": "gru"},
+        [*GATED, OF_GRU, "r the reset gate", "scaled by the reset gate: r·(h′·U + b′)"],
+        [*UNGATED, LETTERS],
+    ),
+    ({"cell": "gru", "reset_after": False}, [*GATED, OF_GRU, "the second part is (r·h′)·U"], [*UNGATED, "b′"]),
     ({"cell": "rnn"}, UNGATED, [*GATED, LETTERS]),
     ({"cell": "rnn", "activation": "relu"}, UNGATED, [*GATED, LETTERS]),
     ({"layer_norm": True}, ["x in the equations, also in x·W of the lesson, is the normalized input"], UNGATED),
