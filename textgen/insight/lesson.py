@@ -45,7 +45,7 @@ def lesson(inspection: Inspection) -> dict[str, Any]:
         "values": {name: float(array[0, t, unit]) for name, array in values.items()},
         "before": float(memory[t - 1]),
         "h_before": float(values["h"][0, t - 1, unit]),
-        "kept": kept_shares(inspection, layer, unit, t),
+        "kept": kept_fractions(inspection, layer, unit, t),
         "slope": mean_slope(inspection),
         "decay": {name: decay(flow.norms) for name, flow in _flows(inspection).items()},
     }
@@ -111,7 +111,7 @@ def gate_parts(inspection: Inspection, layer: int, unit: int, t: int) -> list[di
     return parts
 
 
-def kept_shares(inspection: Inspection, layer: int, unit: int, t: int) -> dict[str, list[float]] | None:
+def kept_fractions(inspection: Inspection, layer: int, unit: int, t: int) -> dict[str, list[float]] | None:
     """Products of the forget gates over the last 0, 1, 2, ... steps before t: how much of dc arrives along the memory.
 
     Args:

@@ -72,7 +72,7 @@ export function pictureSection() {
   };
   const at = (event) => {
     const box = canvas.getBoundingClientRect();
-    const place = (share, size) => Math.min(size - 1, Math.floor(share * size));
+    const place = (fraction, size) => Math.min(size - 1, Math.floor(fraction * size));
     return {
       token: place((event.clientX - box.left) / box.width, N),
       cell: rows[place((event.clientY - box.top) / box.height, rows.length)],
@@ -107,8 +107,8 @@ export function saturationSection() {
   const plots = {};  // of each layer, which are a row where there is room
   for (const [gate, { closed, open }] of gates) {
     const [layer, name] = gate.split("/"), L = layer.split("_").pop();
-    const dots = closed.map((share, unit) => draw("circle", {
-      cx: 28 + (size - 40) * share, cy: size - 28 - (size - 40) * open[unit], r: 2.2, fill: "var(--a)", opacity: 0.55,
+    const dots = closed.map((fraction, unit) => draw("circle", {
+      cx: 28 + (size - 40) * fraction, cy: size - 28 - (size - 40) * open[unit], r: 2.2, fill: "var(--a)", opacity: 0.55,
     }));
     const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
     (plots[L] ??= []).push(make("figure", {}, draw("svg", { viewBox: `0 0 ${size} ${size}`, width: size, height: size, role: "img",

@@ -22,7 +22,7 @@ function unpacked(text, Kind) {
 const STATES = unpacked(D.states.values, Int8Array); // [cells, N], 127 tanh
 export const ROW = new Map(D.states.cells.map((cell, row) => [cell, row]));
 export const TOP_IDS = unpacked(D.top.ids, Int32Array);
-export const TOP_SHARES = unpacked(D.top.probabilities, Uint16Array);
+export const TOP_PROBABILITIES = unpacked(D.top.probabilities, Uint16Array);
 export const PROPERTIES = Object.fromEntries(Object.entries(D.properties).map(([name, text]) => [name, unpacked(text, Uint16Array)]));
 export const SHOWN = D.shown.map((cell) => ({
   ...cell,

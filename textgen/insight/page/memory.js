@@ -26,20 +26,20 @@ export function memorySection() {
   })];
   if (D.half_lives) {
     const rows = D.half_lives.map((lives, layer) => {
-      const sorted = [...lives].sort((a, b) => a - b), at = (share) => sorted[Math.round(share * (sorted.length - 1))];
+      const sorted = [...lives].sort((a, b) => a - b), at = (fraction) => sorted[Math.round(fraction * (sorted.length - 1))];
       const longest = Math.max(...lives);
-      return [`L${layer}`, ...[0.1, 0.5, 0.9, 0.99].map((share) => number(at(share), 1)),
+      return [`L${layer}`, ...[0.1, 0.5, 0.9, 0.99].map((fraction) => number(at(fraction), 1)),
         make("span", {}, cellName({ layer, unit: lives.indexOf(longest) }), ` ${number(longest, 1)}`)];
     });
-    const shares = [10, 50, 90, 99].map((share) => ({ text: `${share}${isChinese() ? "%" : " %"}`, n: true }));
+    const percentiles = [10, 50, 90, 99].map((percentile) => ({ text: `${percentile}${isChinese() ? "%" : " %"}`, n: true }));
     parts.push(make("h3", {}, say("half-life title")), paragraph("half-life help", { gate: M.keeping_gate }),
-      table([{ text: say("layer") }, ...shares, { text: say("longest") }], rows));
+      table([{ text: say("layer") }, ...percentiles, { text: say("longest") }], rows));
   } else parts.push(soft("half-life none", { cell: M.cell_name }));
   return section("memory", "memory title", parts);
 }
 
 /** Norms as fractions of the largest; those too small to matter are left out. */
-const relative = (norms) => norms.map((norm) => norm / Math.max(...norms)).map((share) => (share < 1e-12 ? NaN : share));
+const relative = (norms) => norms.map((norm) => norm / Math.max(...norms)).map((fraction) => (fraction < 1e-12 ? NaN : fraction));
 
 /** The gradients of the model and of untrained networks over the lag, as lines of a chart. */
 export function flows(model) {

@@ -3,7 +3,7 @@
 import { choose, now, watch } from "./choice.js";
 import { isComposing, make, paragraph, section } from "./elements.js";
 import {
-  D, DOCUMENT, M, N, PROPERTIES, ROW, SHOWN, STARTS, TOP_IDS, TOP_SHARES, cellName, cellOf, inTextOrder, indexOf,
+  D, DOCUMENT, M, N, PROPERTIES, ROW, SHOWN, STARTS, TOP_IDS, TOP_PROBABILITIES, cellName, cellOf, inTextOrder, indexOf,
   propertyName, shownOf, statesOf,
 } from "./inspection.js";
 import { count, number, percent } from "./numbers.js";
@@ -11,7 +11,7 @@ import { rangePanel } from "./selection.js";
 import { say } from "./words.js";
 
 export const shownPiece = (piece) => (piece === "" ? "∅" : piece);
-const blend = (share, sign) => `color-mix(in srgb, ${sign < 0 ? "var(--a)" : "var(--b)"} ${Math.round(60 * share)}%, transparent)`;
+const blend = (fraction, sign) => `color-mix(in srgb, ${sign < 0 ? "var(--a)" : "var(--b)"} ${Math.round(60 * fraction)}%, transparent)`;
 
 function colourOf(token) {
   if (now.colour === "surprisal") {
@@ -126,13 +126,13 @@ function details() {
     const bits = number(D.tokens.surprisal[t], 2), rank = count(D.tokens.rank[t]), entropy = number(D.tokens.entropy[t], 2);
     parts.push(make("p", {}, say("surprise line", { bits, rank, entropy })));
     const K = D.top.number, from = (t - 1) * K;
-    const rows = [...Array(K).keys()].map((place) => [D.top.tokens[TOP_IDS[from + place]], TOP_SHARES[from + place] / 10000]);
-    const label = say("expected") + ": " + rows.map(([piece, share]) => `${piece} ${percent(share)}`).join(", ");
-    parts.push(make("div", { class: "top", role: "img", "aria-label": label }, rows.flatMap(([piece, share]) => {
+    const rows = [...Array(K).keys()].map((place) => [D.top.tokens[TOP_IDS[from + place]], TOP_PROBABILITIES[from + place] / 10000]);
+    const label = say("expected") + ": " + rows.map(([piece, probability]) => `${piece} ${percent(probability)}`).join(", ");
+    parts.push(make("div", { class: "top", role: "img", "aria-label": label }, rows.flatMap(([piece, probability]) => {
       const bar = make("i");
-      bar.style.width = `${100 * share}%`;
+      bar.style.width = `${100 * probability}%`;
       const shown = piece === D.tokens.token[t] ? make("b", {}, piece) : piece;
-      return [make("span", { class: "mono" }, shown), bar, make("span", { class: "soft" }, percent(share))];
+      return [make("span", { class: "mono" }, shown), bar, make("span", { class: "soft" }, percent(probability))];
     })));
   }
   parts.push(make("p", {}, make("b", {}, cellName(cellOf(now.cell))), " · ", memoryLine(t)));
