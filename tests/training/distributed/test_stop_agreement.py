@@ -176,9 +176,8 @@ def test_two_workers_stop_at_the_same_step_whichever_of_them_is_told(
             code = interrupted(lambda: trainer.run([Watch()], about))
         return code, trainer.position.step, count[0]
 
-    monkeypatch.setattr(
-        "textgen.training.trainer.signal.raise_signal", lambda *_: None
-    )  # what comes too late is for the next who listens
+    # what comes too late is for the next who listens
+    monkeypatch.setattr("textgen.training.trainer.signal.raise_signal", lambda *_: None)
     with ThreadPoolExecutor(2) as threads:
 
         def both(told: int, line: int) -> list[tuple[int, int, int]]:
