@@ -313,7 +313,7 @@ def test_the_network_is_a_keras_model(result: textgen.TrainingResult) -> None:
     for name, array in result.model.weights().items():
         np.testing.assert_array_equal(network.weights_as_arrays()[name], array)
     alone = textgen.Generator(result.model.numpy_model(), result.model.tokenizer)
-    with pytest.raises(textgen.ConfigError, match="how to build its network"):
+    with pytest.raises(textgen.ConfigError, match="has no network in Keras"):
         alone.network()
 
 

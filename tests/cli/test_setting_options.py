@@ -171,7 +171,7 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> list[CorpusConfig]:
     """The settings with which texts would be read; there are none."""
     found: list[CorpusConfig] = []
 
-    def opened(paths: Any, config: CorpusConfig) -> Any:
+    def opened(paths: Any, config: CorpusConfig, *, is_alone: bool) -> Any:
         found.append(config)
         return SimpleNamespace(stats=lambda: None)
 
