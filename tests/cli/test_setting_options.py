@@ -181,6 +181,20 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> list[CorpusConfig]:
     return found
 
 
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The settings of each plan that is asked for; the command ends there."""
+    found: list[dict[str, Any]] = []
+
+    def make_plan(text: Any, settings: dict[str, Any], **given: Any) -> Any:
+        found.append(settings)
+        raise Arrived
+
+    monkeypatch.setattr(distribution, "start", lambda *given, **named: SimpleNamespace(server=""))
+    monkeypatch.setattr(plan, "make_plan", make_plan)
+    return found
+
+
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
@@ -189,16 +203,8 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> list[CorpusConfig]:
     ],
 )
 def test_a_setting_of_train_arrives(
-    kind: type[Any], name: str, tmp_path: Path, reading: list[CorpusConfig], monkeypatch: pytest.MonkeyPatch
+    kind: type[Any], name: str, tmp_path: Path, reading: list[CorpusConfig], planned: list[dict[str, Any]]
 ) -> None:
-    planned: list[dict[str, Any]] = []
-
-    def make_plan(text: Any, settings: dict[str, Any], **given: Any) -> Any:
-        planned.append(settings)
-        raise Arrived
-
-    monkeypatch.setattr(distribution, "start", lambda *given, **named: SimpleNamespace(server=""))
-    monkeypatch.setattr(plan, "make_plan", make_plan)
     value = another(kind, name, tmp_path)
     with pytest.raises(Arrived):
         run("train", "missing.txt", "--models-dir", str(tmp_path), *typed(kind, name, value))
@@ -207,16 +213,8 @@ def test_a_setting_of_train_arrives(
 
 
 def test_an_option_drops_what_it_makes_useless_in_a_file(
-    tmp_path: Path, reading: list[CorpusConfig], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, reading: list[CorpusConfig], planned: list[dict[str, Any]]
 ) -> None:
-    planned: list[dict[str, Any]] = []
-
-    def make_plan(text: Any, settings: dict[str, Any], **given: Any) -> Any:
-        planned.append(settings)
-        raise Arrived
-
-    monkeypatch.setattr(distribution, "start", lambda *given, **named: SimpleNamespace(server=""))
-    monkeypatch.setattr(plan, "make_plan", make_plan)
     file = tmp_path / "my.toml"
     file.write_text('weight_averaging = "ema"\nema_decay = 0.99\nseed = 3\n', encoding="utf-8")
     words = ["--config", str(file), "--weight-averaging", "none"]
