@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -141,8 +142,10 @@ def test_a_tied_table_learns_as_fast_as_the_output_layer_and_an_untied_one_is_th
 
 
 @pytest.mark.oracles("torch")
+@pytest.mark.filterwarnings("ignore:CUDA initialization")  # PyTorch looks for a GPU
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam", "adamw"])
-def test_steps_are_pytorch_s(optimizer: str) -> None:
+def test_steps_are_pytorch_s(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton", None)  # it crashes in a process that has loaded TensorFlow
     import torch
 
     settings = config(optimizer, momentum=0.7 if optimizer == "sgd" else 0.0, epsilon=1e-12)
