@@ -65,6 +65,7 @@ def train(path: str, minutes: float, change: str) -> Result:
     """One run, in this process."""
     from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
+    from textgen.errors import TextgenError
     from textgen.runtime import configure_process, load_tensorflow
 
     configure_process()
@@ -80,16 +81,28 @@ def train(path: str, minutes: float, change: str) -> Result:
     corpus, sources = Corpus([path], CorpusConfig()), Sources(start=given_start("none", None))
     hardware = Hardware().measured()
     plan = planned({})
-    changed = planned(CHANGES[change](plan) if change in CHANGES else dict(map(named_value, change.split(","))))
-    if change != PLANNED and changed == plan:
-        return {}
-    with tempfile.TemporaryDirectory() as folder:
-        record = run.train(changed, Path(folder) / "model").training
+    try:
+        changed = planned(CHANGES[change](plan) if change in CHANGES else dict(map(named_value, change.split(","))))
+        if change != PLANNED and changed == plan:
+            return {}
+        with tempfile.TemporaryDirectory() as folder:
+            record = run.train(changed, Path(folder) / "model").training
+    except TextgenError as error:  # such as a vocabulary that is too small for the characters of the text
+        if change == PLANNED:
+            raise
+        return {"refused": str(error)}
     return {
         "bits_per_byte": record["scores"]["bits_per_byte"], "epochs": record["progress"]["epochs"],
         "best_step": record["progress"]["best_step"], "steps": record["progress"]["step"],
         "seconds": record["progress"]["seconds"], "model": record["model"], "training": record["training"],
     }  # fmt: skip
+
+
+def outcome(result: Result) -> str:
+    """What a run came to, in words."""
+    if "bits_per_byte" in result:
+        return f"{result['bits_per_byte']:.4f} bits per byte"
+    return f"refused: {result['refused']}" if result else "the same as planned"
 
 
 def table(results: list[Result]) -> list[list[str]]:
@@ -141,8 +154,7 @@ def main() -> None:
                 result = by_worker(__file__, job, f"{path}, {minutes:g} minutes, {change}")
                 results.append({"text": name, "minutes": minutes, "change": change, **result})
                 add_result(options.json, results[-1])
-                bits = f"{result['bits_per_byte']:.4f} bits per byte" if result else "the same as planned"
-                print(f"{name}, {minutes:g} minutes, {change}: {bits}", file=sys.stderr)
+                print(f"{name}, {minutes:g} minutes, {change}: {outcome(result)}", file=sys.stderr)
     report("Choices", ["text", "minutes", "run", "bits per byte", "against the plan", "epochs"], table(results))
 
 

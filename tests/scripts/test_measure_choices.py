@@ -37,3 +37,18 @@ def test_settings_are_compared_with_the_plan(
     script.main()
     assert runs == changes
     assert ("| +33.3 % |" in capsys.readouterr().out) == ("as planned" in changes)
+
+
+def test_a_change_that_the_text_does_not_allow_is_reported_and_the_others_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("All the letters, and then the same once more.\n" * 100, encoding="utf-8")
+    script = load_script("measure_choices", monkeypatch)
+    monkeypatch.setattr(script, "by_worker", lambda path, job, name: script.train(**job))
+    arguments = ["--text", f"letters={text}", "--json", str(tmp_path / "choices.jsonl"), "--set", "vocab_size=12"]
+    monkeypatch.setattr(sys, "argv", ["measure_choices.py", *arguments, "--only", "1 x 128"])
+    script.main()
+    captured = capsys.readouterr()
+    assert "1 x 128: the same as planned" in captured.err
+    assert "vocab_size=12: refused: vocab_size 12 is too small" in captured.err
