@@ -47,8 +47,13 @@ def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypat
     monkeypatch.setattr(lr_finder, "STEPS", 6)
     monkeypatch.setattr(TrainStep, "gradient", watched)
     monkeypatch.setattr(trainer.Trainer, "__init__", noted)
+    lines = text.read_text(encoding="utf-8").splitlines()
+    table = text.with_suffix(".csv")
+    table.write_text(
+        "\n".join(["by,text", *(f"{'ab'[n % 2]},{line}" for n, line in enumerate(lines))]), encoding="utf-8"
+    )
     settings: dict[str, Any] = {"random_bptt": 0.5, "label_dropout": 0.5, "subword_alpha": 0.3, "tokenizer": "unigram"}
-    corpus = Corpus([text], CorpusConfig(documents="line"))
+    corpus = Corpus([table], CorpusConfig(labels="by"))
     settings |= {"precision": "float16", "vocab_size": 280, "batch_size": 4, "sequence_length": 16}
     plan = make_plan(corpus, {**SETTINGS, **settings}, hardware=Hardware(flops=1e11))
     distribution = Distribution(tf.distribute.OneDeviceStrategy("/cpu:0"))

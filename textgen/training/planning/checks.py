@@ -111,6 +111,7 @@ def refuse_contradictions(
             "Labels need a network of direction forward, since they stand before the text: leave labels out, or "
             f"direction {model.direction}."
         )
+    _refuse_idle(basis.settings, facts, model)
     if training.subword_alpha:
         require_sampling(vocabulary.config.tokenizer)
     if basis.tokens < training.num_streams * training.sequence_length:
@@ -119,6 +120,20 @@ def refuse_contradictions(
             f"{training.num_streams} x {training.sequence_length}: give more text, or a smaller batch_size or "
             "sequence_length"
             + (f"; batch_size is at least {replicas}, the number of replicas." if replicas > 1 else ".")
+        )
+
+
+def _refuse_idle(given: Mapping[str, Any], facts: CorpusFacts, model: ModelConfig) -> None:
+    """Raises `ConfigError` for a given setting that does nothing with this text or in this network."""
+    usual = TrainingConfig.label_dropout
+    if not facts.labels and given.get("label_dropout", usual) != usual:
+        raise ConfigError(
+            "The model learns no labels from this text, so label_dropout does nothing: leave it out, or set labels."
+        )
+    if given.get("residual") and model.num_layers == 1 and model.embedding_dim != model.hidden_units:
+        raise ConfigError(
+            f"The only layer turns {counted(model.embedding_dim, 'value')} into {model.hidden_units}, so residual does "
+            "nothing: leave it out, add a layer, or set embedding_dim to hidden_units."
         )
 
 
