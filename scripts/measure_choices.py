@@ -5,7 +5,8 @@
 For each text and each budget, one run with nothing said, from random weights, and one for each change of what it has
 chosen: another vocabulary, size, batch, learning rate, dropout. With --set, one with several settings, given as for
 `textgen train`, replaces those changes: --set preset=small,vocab_size=4000. Runs follow one another, each in a process
-of its own. They end by the clock, so the machine must have no other work. Runs whose results are in the file are not
+of its own. They end by the clock, so the machine must have no other work; or, with --processor, by the processor time
+of the process, divided by the cores, as if they had worked all the time. Runs whose results are in the file are not
 repeated, so that an interrupted script goes on.
 """
 
@@ -15,8 +16,10 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from benchmarking import Result, add_result, by_worker, known_results, named_value, report, run_script
@@ -61,7 +64,7 @@ CHANGES: dict[str, Change] = {
 }
 
 
-def train(path: str, minutes: float, change: str) -> Result:
+def train(path: str, minutes: float, change: str, by_processor: bool = False) -> Result:
     """One run, in this process."""
     from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
@@ -70,7 +73,8 @@ def train(path: str, minutes: float, change: str) -> Result:
 
     configure_process()
     load_tensorflow()
-    from textgen.training import run
+    from textgen.machine import num_cores
+    from textgen.training import run, stopwatch
     from textgen.training.planning.plan import Hardware, Sources, make_plan
     from textgen.training.planning.start_choice import given_start
 
@@ -78,6 +82,9 @@ def train(path: str, minutes: float, change: str) -> Result:
         preset = settings.pop("preset", None)
         return make_plan(corpus, {"minutes": minutes, **settings}, preset=preset, sources=sources, hardware=hardware)
 
+    if by_processor:
+        clock = SimpleNamespace(perf_counter=lambda: time.process_time() / num_cores())
+        setattr(stopwatch, "time", clock)  # noqa: B010 - mypy knows the module as another type
     corpus, sources = Corpus([path], CorpusConfig()), Sources(start=given_start("none", None))
     hardware = Hardware().measured()
     plan = planned({})
@@ -134,6 +141,7 @@ def main() -> None:
         metavar="NAME=VALUE,...",
         help="run these settings, and as planned or what --only names",
     )
+    parser.add_argument("--processor", action="store_true", help="let runs end by processor time, not by the clock")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where each result is added")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -150,7 +158,7 @@ def main() -> None:
             for change in [*changes, *options.set]:
                 if (name, minutes, change) in known:
                     continue
-                job = {"path": path, "minutes": minutes, "change": change}
+                job = {"path": path, "minutes": minutes, "change": change, "by_processor": options.processor}
                 result = by_worker(__file__, job, f"{path}, {minutes:g} minutes, {change}")
                 results.append({"text": name, "minutes": minutes, "change": change, **result})
                 add_result(options.json, results[-1])
