@@ -113,9 +113,9 @@ def large(tmp_path: Path, megabytes: float, minutes: float | None, **settings: A
     return make_plan(short, {"minutes": minutes, **settings}, hardware=Hardware(3e11))
 
 
-def test_a_text_that_cannot_be_read_in_time_gets_a_smaller_vocabulary(tmp_path: Path) -> None:
+def test_with_the_full_softmax_a_text_that_cannot_be_read_in_time_gets_a_smaller_vocabulary(tmp_path: Path) -> None:
     """75 MB in 20 minutes: a vocabulary of 32,000 would leave time for a sixth of the text."""
-    made = large(tmp_path, 75, 20)
+    made = large(tmp_path, 75, 20, sampled_softmax=0)
     model = made.model_config
     assert 2000 <= model.vocab_size < 9000
     assert made.tokenizer_config.vocab_size == model.vocab_size
@@ -125,11 +125,23 @@ def test_a_text_that_cannot_be_read_in_time_gets_a_smaller_vocabulary(tmp_path: 
     assert read[0] > 2 * read[1]
 
 
-def test_the_vocabulary_grows_with_the_time_to_read_it_up_to_what_the_text_supports(tmp_path: Path) -> None:
-    sizes = [large(tmp_path, 75, minutes).model_config.vocab_size for minutes in (1, 20, 120, 100_000)]
+def test_with_a_sampled_softmax_the_vocabulary_is_that_of_four_times_the_text_that_is_read(tmp_path: Path) -> None:
+    assert large(tmp_path, 75, 20).model_config.vocab_size == 32_000
+    made = large(tmp_path, 75, 0.5)
+    assert made.training_config.sampled_softmax > 0
+    read = made.estimates.epochs * made.facts.stats.characters
+    assert made.model_config.vocab_size == pytest.approx(5 * math.sqrt(4 * read), rel=0.1)
+    assert made.model_config.vocab_size < 32_000
+
+
+@pytest.mark.parametrize("softmax", [{}, {"sampled_softmax": 0}], ids=["sampled", "full"])
+def test_the_vocabulary_grows_with_the_time_to_read_it_up_to_what_the_text_supports(
+    tmp_path: Path, softmax: dict[str, int]
+) -> None:
+    sizes = [large(tmp_path, 75, minutes, **softmax).model_config.vocab_size for minutes in (0.2, 1, 20, 120, 100_000)]
     assert all(size <= next_size for size, next_size in pairwise(sizes))
     assert sizes[0] < sizes[-1]
-    patient = large(tmp_path, 75, 100_000)
+    patient = large(tmp_path, 75, 100_000, **softmax)
     assert patient.tokenizer_config.vocab_size is None
     assert patient.model_config.vocab_size == 32_000
     assert patient.estimates.epochs > 1
@@ -139,7 +151,7 @@ def test_a_vocabulary_does_not_shrink_where_passes_or_steps_end_the_run(tmp_path
     """Smaller tokens are faster, but read no more text then."""
 
     def size(minutes: float | None, **settings: Any) -> int:
-        return large(tmp_path, 75, minutes, **settings).model_config.vocab_size
+        return large(tmp_path, 75, minutes, sampled_softmax=0, **settings).model_config.vocab_size
 
     assert size(None, epochs=0.9) == size(None, epochs=1.0) == size(None, steps=3000) == 32_000
     assert size(100_000, epochs=0.9) == size(100_000, steps=3000) == 32_000
@@ -193,8 +205,7 @@ def test_a_sampled_softmax_makes_training_faster_so_that_a_larger_network_pays(t
     assert speed(minutes=5, sampled_softmax=1024, full_softmax_fraction=1.0) == pytest.approx(full)
     widths = []
     for minutes in (1, 4, 15, 60, 240):
-        plans = [large(tmp_path, 10, minutes, sampled_softmax=size) for size in (0, 1024)]
-        assert plans[0].tokenizer_config == plans[1].tokenizer_config
+        plans = [large(tmp_path, 10, minutes, vocab_size=16_000, sampled_softmax=size) for size in (0, 1024)]
         widths.append([plan.model_config.hidden_units for plan in plans])
     assert all(width <= other for width, other in widths)
     assert any(width < other for width, other in widths)

@@ -2,9 +2,11 @@
 
 The rules are rough on purpose. Any setting that is given replaces the planned value:
 
-- vocabulary: as large as the corpus supports (see `textgen.tokenizer.vocabulary.choose_vocab_size`). Where the time
-  does not suffice for one pass over the text, smaller, down to where the output layer has as many weights as the
-  recurrent layers: a larger vocabulary makes each token dearer than what it saves in tokens;
+- vocabulary: as large as the corpus supports (see `textgen.tokenizer.vocabulary.choose_vocab_size`). With a sampled
+  softmax it is smaller if the time does not suffice for a quarter of the text: as large as a text four times as long as
+  the part that is read supports. With the full softmax it is smaller if the time does not suffice for all of the text,
+  down to where the output layer has as many weights as the recurrent layers: there a larger vocabulary makes each token
+  dearer than what it saves in tokens;
 - length: passes over the text, fewer for a longer text, because a recurrent network learns most in the first passes,
   and never enough to memorize the text;
 - batch: small for a short text, so that each pass makes enough updates; a multiple of the number of replicas;
@@ -70,6 +72,7 @@ HARD_FOR_BASE = 1.6  # minimum relative loss of such a text
 PASSES_ALONE = 10.0  # minimum passes from random weights in the time that there is
 NEED_START = ("decay_target", "interpolate_base", "freeze_layers")  # settings that need a model to start from
 ENOUGH_PASSES = 1.0  # passes over a text below which the vocabulary shrinks
+TIMES_READ = 4  # length of the text whose vocabulary a run with a sampled softmax gets, relative to what it reads of it
 VOCABULARY_STEP = 0.8  # factor by which the vocabulary shrinks at a time
 MIN_VOCAB_SIZE = 2000  # minimum number of tokens of a vocabulary that has shrunk
 SUBWORD_KINDS = ("unigram", "bpe")  # vocabularies whose size can be chosen
@@ -331,16 +334,23 @@ def _smaller_size(
     if is_given or kind not in SUBWORD_KINDS or isinstance(corpus, PreparedCorpus):
         return None
     model, _ = plan_model(basis, preset)
+    if sampled := plan_sampling(basis, model):
+        basis = replace(basis, sampled_softmax=sampled)
+        model, _ = plan_model(basis, preset)
     training = plan_training(basis, model)
     estimates = _estimate(basis, model, training)
     if estimates.epochs >= ENOUGH_PASSES or not _is_short_of_time(given, training, estimates):
         return None
-    if model.vocab_size * model.embedding_dim <= recurrent_weights(model):
+    config, stats = vocabulary.config, corpus.stats()
+    size = config.vocab_size or vocabulary_size(config, stats)
+    if sampled:
+        read = round(TIMES_READ * estimates.epochs * stats.characters)
+        least = choose_vocab_size(kind, read, stats.character_counts, config.character_coverage)
+    elif model.vocab_size * model.embedding_dim > recurrent_weights(model):
+        least = choose_vocab_size(kind, 0, stats.character_counts, config.character_coverage)
+    else:
         return None
-    stats = corpus.stats()
-    characters = choose_vocab_size(kind, 0, stats.character_counts, vocabulary.config.character_coverage)
-    size = vocabulary.config.vocab_size or vocabulary_size(vocabulary.config, stats)
-    smaller = max(characters, MIN_VOCAB_SIZE, 8 * int(VOCABULARY_STEP * size / 8))
+    smaller = max(least, MIN_VOCAB_SIZE, 8 * int(VOCABULARY_STEP * size / 8))
     return smaller if smaller < size else None
 
 
