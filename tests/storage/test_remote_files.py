@@ -277,6 +277,30 @@ def test_a_damaged_archive(tmp_path: Path) -> None:
             read(f"{protocol}://::{path}")
 
 
+@pytest.mark.parametrize(
+    ("place", "mark", "why"),
+    [(6, 1, "encrypted, password required"), (6, 65, "strong encryption"), (8, 9, r"compression type 9|not supported")],
+    ids=["password", "strong encryption", "Deflate64"],
+)
+def test_a_member_that_cannot_be_unpacked_is_no_fault_of_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int, mark: int, why: str
+) -> None:
+    path, naps = tmp_path / "a.zip", list[float]()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "one")
+    data = bytearray(path.read_bytes())
+    for header, offset in ((b"PK\3\4", place), (b"PK\1\2", place + 2)):
+        data[data.index(header) + offset] |= mark
+    path.write_bytes(data)
+    monkeypatch.setattr(file_systems.time, "sleep", naps.append)
+    for address in (f"zip://::{path}", f"zip://a.txt::{path}"):
+        with pytest.raises(
+            RemoteError, match=rf"^Cannot read zip://a\.txt::.*({why}).*\. Unpack it, or pack it without"
+        ):
+            read(address)
+    assert naps == [], "another attempt is of no use"
+
+
 def test_marks_of_urls_are_parts_of_other_names(memory: Any, tmp_path: Path) -> None:
     memory.pipe("/C#.jsonl", b'{"text": "one"}\n')
     memory.pipe("/why?/what?.csv", b"text\ntwo\n")

@@ -27,6 +27,7 @@ NOT_RETRIED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirect
 ABSENT = (FileNotFoundError, PermissionError, NotADirectoryError)
 ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM)  # where the class tells nothing
 BUSY = (408, 429)  # HTTP status of a request that may succeed later
+UNKNOWN_PACKING = ("compress", "encryption", "zip file version")  # what `zipfile` cannot unpack, in its messages
 LIBRARY_ERRORS = (
     "botocore.exceptions.BotoCoreError", "botocore.exceptions.ClientError", "aiohttp.client_exceptions.ClientError",
     "requests.exceptions.RequestException", "httpx.HTTPError", "httpx2.HTTPError", "gcsfs.retry.HttpError",
@@ -174,10 +175,12 @@ def _is_worth_retrying(error: BaseException) -> bool:
 
 
 def _is_local(error: BaseException) -> bool:
-    """Whether an error does not come from the network: a full disk here, no credentials, a damaged archive."""
+    """Whether an error does not come from the network: a full disk here, no credentials, an archive that is no use."""
     return (
         type(error).__name__ in ("NoCredentialsError", "DefaultCredentialsError")
+        or isinstance(error, NotImplementedError)
         or _is_damage(error)
+        or _is_locked(error)
         or (isinstance(error, OSError) and error.filename is not None)
     )
 
@@ -185,6 +188,14 @@ def _is_local(error: BaseException) -> bool:
 def _is_damage(error: BaseException) -> bool:
     """Whether an error is about the content of an archive."""
     return type(error).__name__ == "BadZipFile" or type(error).__module__ == "tarfile"
+
+
+def _is_locked(error: BaseException) -> bool:
+    """Whether a member of an archive needs a password, or is packed in a way that Python cannot unpack."""
+    why = str(error)
+    if isinstance(error, NotImplementedError):
+        return any(part in why.lower() for part in UNKNOWN_PACKING)
+    return type(error) is RuntimeError and "password" in why.lower()
 
 
 def _status(error: BaseException) -> int | None:
@@ -215,6 +226,10 @@ def _error_message(address: str, error: BaseException) -> str:
         return f"Cannot read {address}: the server says {status} ({why}). Try again later."
     if _is_damage(error):
         return f"Cannot read {address}: the archive is damaged ({why}). Make it again."
+    if _is_locked(error):
+        return f"Cannot read {address}: {why}. Unpack it, or pack it without a password, as an ordinary .zip file."
+    if isinstance(error, NotImplementedError):
+        return f"Cannot read {address}: {why}. Its service cannot do that; copy the files to this machine."
     return f"Cannot read {address}: {why} ({kind}). Check the network, and the address; the service may be down."
 
 
