@@ -25,6 +25,7 @@ class FileServer:
         files: Contents by path.
         redirects: Where other paths lead.
         tags: ETags by path.
+        types: Content-Types by path.
         breaks: After how many bytes the next responses break off, one each.
         has_ranges: Whether it answers requests for a part.
         pauses: After how many bytes each response pauses for a moment.
@@ -37,6 +38,7 @@ class FileServer:
     files: dict[str, bytes] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    types: dict[str, str] = field(default_factory=dict)
     breaks: list[int] = field(default_factory=list)
     has_ranges: bool = True
     pauses: list[int] = field(default_factory=list)
@@ -74,6 +76,8 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
             if tag:
                 self.send_header("ETag", tag)
+            if self.path in server.types:
+                self.send_header("Content-Type", server.types[self.path])
             self.send_header("Content-Length", str(len(data) - start))
             self.end_headers()
             if server.stalls_after is not None:

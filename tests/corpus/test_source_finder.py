@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import io
 import os
 import sys
@@ -41,6 +42,21 @@ def test_folders_globs_and_duplicates(tmp_path: Path, monkeypatch: pytest.Monkey
         assert [str(path) for path in found.files] == expected, paths
         assert list(found.documents()) == expected
         assert [Path(path).name for path in found.skipped] == skipped
+
+
+def test_formats_whose_markup_is_learned_are_said_once_each(
+    tmp_path: Path,
+) -> None:
+    for name in ("a.mhtml", "b.EML", "c.eml", "d.xml.gz", "e.html", "f.txt"):
+        write(tmp_path, name, gzip.compress(b"<p>one") if name.endswith("gz") else "<p>one")
+    found, said = Corpus([tmp_path, tmp_path / "b.EML"]), list[str]()
+    found.say_findings(said.append)
+    assert said == [
+        f"Read {tmp_path}/a.mhtml as plain text, with all markup. To learn the text alone, save pages as .html.",
+        f"Read 2 .eml files, such as {tmp_path}/b.EML, as plain text, with all markup. To learn the text alone, save "
+        "messages as .txt.",
+        f"Read {tmp_path}/d.xml.gz as plain text, with all markup. To learn the text alone, extract it first.",
+    ]
 
 
 class Terminal(io.StringIO):

@@ -153,6 +153,36 @@ def test_a_page_on_a_server(server: FileServer) -> None:
     assert len(server.asked) == asked + 1, "only whether it has changed"
 
 
+PAGE = "\ufeff\n<!doctype html><html><head><script>no()</script></head><body><p>one<br>月</p></body></html>"
+
+
+@pytest.mark.parametrize("path", ["/", "/wiki", "/wiki/St._Petersburg", "/abs/1706.03762", "/a.php?b=c.txt", "/a.HTM"])
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "Text/HTML", "application/xhtml+xml"])
+def test_a_page_of_any_name_is_read_as_one(server: FileServer, path: str, kind: str) -> None:
+    server.files[path], server.types[path] = PAGE.encode(), kind
+    corpus = Corpus([f"{server.url}{path}"], CorpusConfig(documents="file"))
+    assert ["".join(part.text for part in corpus.section(0, 1)), *corpus.documents()] == ["one\n月\n"] * 2
+    server.types[path] = "text/plain"
+    assert read(f"{server.url}{path}") == (["one\n月\n"] if path == "/a.HTM" else [PAGE.removeprefix("\ufeff")])
+
+
+@pytest.mark.parametrize(
+    "path", ["/blob/a.txt", "/A.CSV", "/a.jsonl", "/a.md", "/a.txt.gz", "/a.gz", "/a.pdf", "/a.parquet", "/a.srt"]
+)
+def test_a_page_in_place_of_a_file_is_refused(server: FileServer, path: str) -> None:
+    server.files[path], server.types[path] = PAGE.encode(), "text/html"
+    with pytest.raises(
+        CorpusError, match=rf"^Cannot read {server.url}{path}: the server sent a web page, not the file"
+    ):
+        Corpus([f"{server.url}{path}"])
+
+
+@pytest.mark.parametrize("path", ["/a.txt", "/download"])
+def test_text_that_a_server_calls_a_page_is_read_as_text(server: FileServer, path: str) -> None:
+    server.files[path], server.types[path] = b"one\ntwo < three\n", "text/html"
+    assert read(f"{server.url}{path}", documents="line") == ["one", "two < three"]
+
+
 def test_a_server_that_names_no_version_is_asked_for_each_corpus(server: FileServer) -> None:
     server.files["/a.txt"] = b"one"
     corpus = Corpus([f"{server.url}/a.txt"])

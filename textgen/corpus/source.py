@@ -31,7 +31,7 @@ from textgen.corpus.formats.decompression import COMPRESSIONS, decompressed, rea
 from textgen.corpus.formats.extras import missing_for
 from textgen.corpus.formats.parquet import parquet_columns, parquet_rows
 from textgen.corpus.formats.records import FORMATS, LINE_FORMATS, RecordFile
-from textgen.corpus.formats.rich_text import RICH, WHOLE, RichFile
+from textgen.corpus.formats.rich_text import PAGES, RICH, WHOLE, RichFile
 from textgen.corpus.labels import FOLDER, as_label
 from textgen.corpus.left_out import LeftOut
 from textgen.corpus.text_decoding import decoded
@@ -44,6 +44,16 @@ SAMPLE_CHARS = 1 << 20  # characters per file used to guess the documents mode
 EXPANSION = 4  # estimated ratio of the size of a text to its compressed size
 START_BYTES = 1 << 13  # read to tell text from binary files
 GLANCE_BYTES = 1 << 16  # hashed at the beginning, middle and end of a file by `Source.glance`
+MARKUP = {
+    ".mhtml": "save pages as .html", ".mht": "save pages as .html", ".fb2": "convert books to .epub",
+    ".eml": "save messages as .txt", ".mbox": "save messages as .txt", ".xml": "extract it first",
+}  # fmt: skip
+"""Suffixes of formats that are read as plain text with all their markup, and what to do to learn the text alone."""
+TEXTS = (
+    ".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".log", ".yaml", ".yml", ".py", ".js", ".ts", ".java",
+    ".c", ".cpp", ".h", ".go", ".rs",
+)  # fmt: skip
+"""Suffixes of text that a web page is not, besides those of `MARKUP`, `FORMATS` and `RICH`."""
 
 
 @dataclass
@@ -118,15 +128,30 @@ class Source:
         return self._suffix if self._suffix in RICH else ""
 
     @property
+    def markup(self) -> str:
+        """One of `MARKUP`, or "" for a file without markup that would be learned."""
+        return self._suffix if self._suffix in MARKUP else ""
+
+    @property
     def missing(self) -> str:
         """What must be installed to read the file; "" if nothing is missing."""
         return missing_for(self._suffix)
 
     @property
     def _suffix(self) -> str:
-        """The suffix of the file name that tells the format; "" for a copy, whose name tells nothing."""
+        """The suffix of the file name that tells the format; "" for a copy, whose name tells nothing.
+
+        The names of web pages may have any suffix, or none.
+        """
         path = self.path.with_suffix("") if self.compression else self.path
-        return "" if self.is_copy else path.suffix.lower()
+        suffix = "" if self.is_copy else path.suffix.lower()
+        is_known = self.compression or suffix in (*TEXTS, *MARKUP, *FORMATS, *RICH)
+        return suffix if is_known or not self.remote else self.remote.page or suffix
+
+    @property
+    def is_mistaken_page(self) -> bool:
+        """Whether a server sent a web page where the address names a file of another kind."""
+        return self.remote is not None and self._suffix not in PAGES and bool(self.remote.page)
 
     @property
     def encoding(self) -> str:
@@ -468,8 +493,14 @@ def not_binary(source: Source) -> Source:
         The same source.
 
     Raises:
-        CorpusError: The file looks binary, is an archive or cannot be read, or its library is not installed.
+        CorpusError: The file looks binary, is an archive or cannot be read, its library is not installed, or a server
+            sent a web page in its place.
     """
+    if source.is_mistaken_page:
+        raise CorpusError(
+            f"Cannot read {source.name}: the server sent a web page, not the file: the page may show the file, or ask "
+            "to sign in. Name the address of the raw file; to read the page itself, save it as .html."
+        )
     if source.missing:
         raise CorpusError(f"Cannot read {source.name}. {source.missing}")
     about = source.about_binary()

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.formats.conversion import Conversions
 from textgen.corpus.formats.decompression import CHUNK_BYTES, reading
-from textgen.corpus.source import Source, not_binary
+from textgen.corpus.source import MARKUP, Source, not_binary
 from textgen.corpus.text_decoding import iconv_command
 from textgen.corpus.walk import LinksOut, Walk, prepared_error
 from textgen.errors import CorpusError
@@ -43,6 +43,7 @@ class SourceFinder:
         outside: Links that lead out of a folder, or out of that of a glob, and by which files were found.
         models: Folders of saved models in folders and globs.
         lacking: Files in folders and globs that no installed library reads, and what to install.
+        marked_up: Files that are read as plain text with all their markup, by their suffix.
     """
 
     def __init__(self, config: CorpusConfig, without: Path | None = None, *, is_alone: bool = True) -> None:
@@ -54,6 +55,7 @@ class SourceFinder:
         self._is_alone = is_alone
         self.broken, self.models = self._walk.broken, self._walk.models
         self.outside: list[Path] = []
+        self.marked_up: dict[str, list[str]] = {}
         self._conversions = Conversions()
         self._temporary: list[weakref.finalize] = []
 
@@ -78,6 +80,9 @@ class SourceFinder:
             for real, source in sources:
                 found.setdefault(real, source)
         self.outside = links.found()
+        for source in found.values():
+            if source.markup:
+                self.marked_up.setdefault(source.markup, []).append(source.name)
         if not found and (left_out := next(filter(self._walk.is_left_out, paths), None)) is not None:
             raise prepared_error(left_out)
         if not found:
@@ -87,7 +92,8 @@ class SourceFinder:
     def say_findings(self, say: Say) -> None:
         """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped.
 
-        Another line counts the links that lead out of a folder, or out of that of a glob, since they are followed.
+        Another line counts the links that lead out of a folder, or out of that of a glob, since they are followed, and
+        one for each format of `MARKUP` the files that are read as plain text.
         """
         for path in self.skipped:
             say(f"Skipped {path}: it {self._kinds.get(path, 'looks like a binary file')}.")
@@ -100,6 +106,9 @@ class SourceFinder:
         if self.outside:
             links = counted(len(self.outside), "link")
             say(f"Followed {links} to places outside the folders of the corpus, such as {self.outside[0]}.")
+        for suffix, names in self.marked_up.items():
+            what = names[0] if len(names) == 1 else f"{counted(len(names), f'{suffix} file')}, such as {names[0]},"
+            say(f"Read {what} as plain text, with all markup. To learn the text alone, {MARKUP[suffix]}.")
 
     def close(self) -> None:
         """Removes temporary copies of standard input and pipes. This also happens when the program ends."""

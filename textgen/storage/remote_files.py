@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -40,6 +41,8 @@ VERSIONS = (
     "Last-Modified", "last_modified", "mtime", "updated", "created",
 )  # fmt: skip
 """What the file systems call that which changes with a file."""
+PAGES = {"text/html": ".html", "application/xhtml+xml": ".xhtml"}  # what web servers call pages, and their suffixes
+PAGE_BYTES = 1 << 10  # read to tell a page from text that a server calls one
 ARCHIVES = ("zip", "tar", "libarchive")  # file systems whose files are the members of one file
 
 
@@ -56,6 +59,7 @@ class RemoteFile:
         shared_version: The same, if it is the same on every machine that can read the file; else "".
         copies: The copy that this object has made, which is new enough if there is no version.
         is_named: Whether it was found at an address of its own, and not at that of a folder or by a pattern.
+        kind: What a web server says that it is, such as "text/html"; "" if the other side does not say.
     """
 
     address: str
@@ -66,12 +70,20 @@ class RemoteFile:
     shared_version: str
     copies: set[Path] = field(default_factory=set, repr=False, compare=False)
     is_named: bool = field(default=False, repr=False, compare=False)
+    kind: str = field(default="", repr=False, compare=False)
 
     @property
     def name(self) -> str:
         """The file name, with its suffixes."""
         path = unquote(urlsplit(self.path).path) if is_web_address(self.path) else self.path
         return copy_name(PurePosixPath(path).name, NAME_BYTES) or "file"
+
+    @cached_property
+    def page(self) -> str:
+        """The usual suffix of what it is, if a server says that it is a web page and it begins as one; else ""."""
+        suffix = PAGES.get(self.kind, "")
+        start = self.head(PAGE_BYTES).lstrip(b"\xef\xbb\xbf\xfe\xff\0\t\n\f\r ") if suffix else b""
+        return suffix if start.startswith(b"<") else ""
 
     def local(self) -> Path:
         """The place of the copy in the cache folder. `fetch` makes it."""
@@ -311,7 +323,15 @@ def _remote_file(address: str, path: str, system: Any, info: Mapping[str, Any], 
     """The file at an address; `path` is its path in the file system."""
     name = str(info["name"])
     own = name if "://" in name else address_of(address.split("::")[0], path, name)
-    return RemoteFile(f"{own}{base.chain}", name, system, info.get("size"), *base.versions(info), is_named=name == path)
+    return RemoteFile(
+        f"{own}{base.chain}",
+        name,
+        system,
+        info.get("size"),
+        *base.versions(info),
+        is_named=name == path,
+        kind=str(info.get("mimetype") or "").strip().lower(),
+    )
 
 
 def _version(info: Mapping[str, Any]) -> dict[str, str]:
