@@ -6,7 +6,6 @@ import gzip
 import io
 import random
 import re
-import time
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -20,18 +19,11 @@ from rich_files import W, docx, epub, odt, paragraphs, pdf, zipped
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.formats import bounded_lines, extras, markup, rich_text
+from textgen.corpus.formats import extras, markup, rich_text
 from textgen.errors import CorpusError
 
 RTF = r"{\rtf1\ansi\ansicpg1252{\fonttbl\f0 Times;}\f0 Caf\'e9 \u26376?\par{\*\comment no}Line two\par}"
-SRT = (
-    "\ufeff1\r\n00:00:01,000 --> 00:00:02,000\r\n<i>Hello,</i>\r\n{\\an8}you &amp; I.\r\n\r\n"
-    "2\r\n00:00:03,000 --> 00:00:04,000\r\n3 < 4\r\n"
-)
-VTT = (
-    "WEBVTT - a title\n\nNOTE no\ntext\n\nSTYLE\n::cue {}\n\nintro\n00:01.000 --> 00:02.000 align:start\n"
-    "<v Ann>Hi <00:01.500>there\n"
-)
+VTT = "WEBVTT\n\n00:01.000 --> 00:02.000\nHi there\n"
 
 
 def one(path: Path, **config: Any) -> str:
@@ -368,45 +360,6 @@ def test_characters_in_two_halves(tmp_path: Path) -> None:
     assert one(path).strip() == "I am 😀"
 
 
-@pytest.mark.parametrize("size", [1, 5, 1 << 18])
-def test_subtitles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", size)
-    assert one(write(tmp_path, "a.srt", SRT)) == "Hello,\nyou & I.\n3 < 4\n"
-    assert one(write(tmp_path, "a.vtt", VTT)) == "Hi there\n"
-    assert read(write(tmp_path, "a.srt", SRT), documents="line") == ["Hello,", "you & I.", "3 < 4"]
-
-
-@pytest.mark.parametrize(
-    ("lines", "shown"),
-    [
-        (["Press A --> B now", "--> go"], ["Press A --> B now", "--> go"]),
-        (["one", "2", "00:00:03,000 --> 00:00:04,000", "two"], ["one", "two"]),
-        (["one", "2", "", "3", "0:00:03.5-->0:00:04.5 X1:40", "two"], ["one", "2", "two"]),
-        (["42", "43", "2", "00:03.000  -->  00:04.000 align:start", "<i>44</i>"], ["42", "43", "44"]),
-        (["2", "00:00:03, 000 --> 00:00:04, 000", "5 --> 6"], ["5 --> 6"]),
-        (["one", "", "2", "00:00:01,000 ---> 00:00:02,000", "two"], ["one", "two"]),
-        (["one", "", "2", "00:00:03;000 --> 00:00:04;000", "two"], ["one", "two"]),
-        (["one", "", "2", "00:00:01,000 --> ", "two"], ["one", "two"]),
-        (["one", "", "2", "00:00:01,000 -->", "two"], ["one", "two"]),
-        (["one", "", "2", "00 : 00 : 01,000 --> 00 : 00 : 02,000", "two"], ["one", "two"]),
-        (["one", "", "2", "00:00:01,000 --> later", "two"], ["one", "two"]),
-        (["5 -->", "5 --> 6:00", "... --> go", "... --> 1:00", "-- 1:0 x --> go"],) * 2,
-    ],
-)
-@pytest.mark.parametrize("suffix", [".srt", ".vtt"])
-def test_what_is_a_time_of_a_subtitle(tmp_path: Path, lines: list[str], shown: list[str], suffix: str) -> None:
-    path = write(tmp_path, f"a{suffix}", "\n".join(["1", "00:00:01,000 --> 00:00:02,000", *lines]))
-    assert one(path) == "".join(f"{line}\n" for line in shown)
-
-
-def test_no_line_of_subtitles_takes_long(tmp_path: Path) -> None:
-    lines = [(mark * 300_000)[:300_000] for mark in ("1", "1 ", "1:", "-", "1:-", "1:->", " ")]
-    path = write(tmp_path, "a.srt", "\n".join(["00:00:01,000 --> 00:00:02,000", *lines]))
-    start = time.process_time()
-    one(path)
-    assert time.process_time() - start < 2
-
-
 def test_documents_are_those_of_the_text(tmp_path: Path) -> None:
     path = docx(tmp_path / "a.docx", paragraphs("one", "two", "", "three"))
     assert read(path, documents="line") == ["one", "two", "three"]
@@ -445,15 +398,6 @@ def test_the_fingerprint_is_that_of_the_text(tmp_path: Path) -> None:
         for body in (paragraphs("one"), "<w:sectPr/>" + paragraphs("one"), paragraphs("two"))
     ]
     assert prints[0] == prints[1] != prints[2]
-
-
-@pytest.mark.parametrize("suffix", [".srt", ".vtt"])
-def test_a_line_of_subtitles_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
-    monkeypatch.setattr(bounded_lines, "MAX_RECORD_CHARS", 1000)
-    path = write(tmp_path, f"a{suffix}", f"00:01 --> 00:02\n{'x' * 1000}\n".encode())
-    assert one(path) == "x" * 1000 + "\n"
-    with pytest.raises(CorpusError, match=r"line 2: .* more than 1,000 characters"):
-        read(write(tmp_path, f"b{suffix}", f"00:01 --> 00:02\n{'x' * 1001}".encode()))
 
 
 # === Pages without text ===

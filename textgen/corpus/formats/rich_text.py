@@ -23,9 +23,9 @@ from urllib.parse import unquote
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.encoding_guess import marked_encoding
 from textgen.corpus.encodings import WEB_ERRORS, known_encoding, web_encoding
-from textgen.corpus.formats.bounded_lines import bounded_lines
 from textgen.corpus.formats.extras import load
 from textgen.corpus.formats.markup import BODY_LEVEL, HEADING, office_text, page_text
+from textgen.corpus.formats.subtitles import subtitle_lines
 from textgen.errors import CorpusError
 from textgen.wording import Say, counted, silent
 
@@ -54,8 +54,6 @@ MARKS = {"": re.compile(r"<!\[CDATA\[|<!--"), CDATA: re.compile(r"\]\]>"), COMME
 """Beginning of a CDATA section or a comment, and the end of each, by what reading is within."""
 LONGEST_END = len("]]>")
 LONGEST_TAG = 1 << 16  # number of characters of a tag that are held until it ends
-TAG = re.compile(r"</?(?:[A-Za-z]|\d\d:)[^<>\n]*>|\{\\[^{}\n]*\}")  # a tag in subtitles
-TIMES = re.compile(r"(?=[\s:.,;-]*\d)(?=[\s\d-]*[:.,;])[\s\d:.,;-]*-->")  # of a subtitle, also if slightly malformed
 PDF_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError,
     ValueError, struct.error, zlib.error,
@@ -117,7 +115,8 @@ class RichFile:
                 texts = self.decoded(self.encoding)
             return page_text(_as_html(texts) if self.suffix == ".xhtml" else texts, self.name)
         if self.suffix in SUBTITLES:
-            return _subtitles(self.decoded(marked_encoding(self.beginning()) or self.encoding), self.name)
+            encoding = marked_encoding(self.beginning()) or self.encoding
+            return subtitle_lines(self.decoded(encoding), self.suffix, self.name)
         if self.suffix == ".rtf":
             return self._rtf()
         return self._pdf(note) if self.suffix == ".pdf" else self._zipped()
@@ -208,27 +207,6 @@ def _name_of(encoding: str, beginning: bytes) -> str:
 def _paired(text: str) -> str:
     """Joins the halves (surrogates) of characters beyond U+FFFF, and replaces those without the other half."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _subtitles(texts: Iterable[str], name: str) -> Iterator[str]:
-    """The lines of subtitles, without their numbers, times and tags."""
-    inside, held = False, ""  # in a subtitle; a line of digits, which is the number of the next one if a time follows
-    for line in bounded_lines(texts, name):
-        if TIMES.match(line):
-            inside, held = True, ""
-            continue
-        if held:
-            yield held
-            held = ""
-        if not line.strip():
-            inside = False
-        shown = html.unescape(TAG.sub("", line)).strip() if inside else ""
-        if shown.isascii() and shown.isdecimal():
-            held = f"{shown}\n"
-        elif shown:
-            yield f"{shown}\n"
-    if held:
-        yield held
 
 
 # === Zipped files ===
