@@ -433,7 +433,7 @@ class Source:
         """Notes what has no text in a rich file. Raises `CorpusError` if that is an error."""
         if self.rich and (note := self._converted()[1]):
             if self.config.strict:
-                raise CorpusError(f"{note} Or leave strict out to skip them.".replace("Skipped", "There are", 1))
+                raise CorpusError(f"{note} Or leave strict out to read the rest.".replace("Skipped", "There are", 1))
             left_out.notes[self.name] = note
 
     def _plain_parts(self, mode: str) -> Iterator[Part]:

@@ -351,6 +351,79 @@ def test_an_rtf_file(tmp_path: Path) -> None:
     assert one(write(tmp_path, "b.rtf", chinese)).strip() == "床"
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [("gb18030", "床前明月光，疑是“地上霜”"), ("shift_jis", "ソース能力"), ("utf-8", "Привет, café”")],
+)
+def test_an_rtf_file_with_characters_that_are_not_escaped(tmp_path: Path, encoding: str, text: str) -> None:
+    """UTF-8 need not be set, as in other files."""
+    path = write(tmp_path, "a.rtf", rb"{\rtf1\ansi\ansicpg1252 " + text.encode(encoding) + rb"\par}")
+    assert one(path, encoding=encoding) == f"{text}\n"
+
+
+def test_what_to_set_for_an_rtf_file_is_said_and_helps(tmp_path: Path) -> None:
+    text = "你好世界,这是一个测试文件吗。好的谢谢你们大家丂丂"  # with bytes that cp1252 lacks
+    path = write(tmp_path, "a.rtf", rb"{\rtf1\ansi\ansicpg1252 " + text.encode("gb18030") + rb"\par}")
+    with pytest.raises(CorpusError, match=r"is not cp1252 text: .* set encoding to gb18030"):
+        read(path)
+    assert one(path, encoding="gb18030") == f"{text}\n"
+
+
+def test_an_encoding_that_is_set_leaves_other_rtf_files_as_they_are(tmp_path: Path) -> None:
+    raw = write(tmp_path, "raw.rtf", "{\\rtf1\\ansi\\ansicpg1252 caf\xe9\\par}".encode("cp1252"))
+    for encoding in ("utf-8", "utf-16"):
+        assert one(write(tmp_path, "a.rtf", RTF), encoding=encoding).rstrip("\n") == "Café 月\nLine two"
+        assert one(raw, encoding=encoding) == "café\n"
+
+
+def test_tables_and_links_of_an_rtf_file(tmp_path: Path) -> None:
+    link = r'{\field{\*\fldinst{HYPERLINK "http://a.b/"}}{\fldrslt{the site}}}'
+    table = r"\trowd\cellx100\cellx200 A\cell B\cell\row\intbl{1}\cell {2}\cell\row\pard a\nestcell b\par "
+    text = rf"{{\rtf1\ansi{table}See {link} now, then {link}.\par\\cell c|d\par}}"
+    assert one(write(tmp_path, "a.rtf", text)) == ("A\tB\n1\t2\na\tb\nSee the site now, then the site.\n\\cell c|d\n")
+
+
+@pytest.mark.parametrize(
+    ("page", "source", "text"),
+    [
+        (932, r"\'83A\'83\'65 \'83\\!", "アテ ソ!"),  # the second bytes of A and of a backslash
+        (932, r"\'83\{\'94\}\'83" + "\n" + r"\'41\uc2\u26376\'8c\'8eA", "ボ媒ア月A"),
+        (936, r"\'81@\'81\'40", "丂丂"),
+        (1252, r"caf\'e9A\\ \'e9\'e9s", r"caféA\ éés"),
+    ],
+)
+def test_the_bytes_of_a_character_in_an_rtf_file(tmp_path: Path, page: int, source: str, text: str) -> None:
+    path = write(tmp_path, "a.rtf", rf"{{\rtf1\ansi\ansicpg{page} {source}\par}}")
+    assert one(path) == f"{text}\n"
+
+
+def test_characters_of_an_rtf_file_that_are_lost_are_said(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.rtf", r"{\rtf1\ansi\ansicpg932 one \'81 two \'81\par}")
+    corpus, said = Corpus([path]), list[str]()
+    assert list(corpus.documents()) == ["one \ufffd two \ufffd\n"]
+    corpus.say_left_out(said.append)
+    assert [line.partition(":")[0] for line in said] == [f"Skipped 2 characters in {path} that cannot be decoded"]
+    with pytest.raises(CorpusError, match=r"^There are 2 characters in .*leave strict out"):
+        read(path, strict=True)
+
+
+def test_soft_hyphens_are_not_read(tmp_path: Path) -> None:
+    word, page = "Wort\u00adtren\u00adnung", "<p>Wort&shy;tren\u00adnung</p>"
+    files = [
+        docx(tmp_path / "a.docx", paragraphs(word)),
+        odt(tmp_path / "a.odt", f"<text:p>{word}</text:p>"),
+        epub(tmp_path / "a.epub", {"one": page}),
+        write(tmp_path, "a.html", page),
+        write(tmp_path, "a.srt", f"00:01 --> 00:02\n{word}"),
+        write(tmp_path, "a.rtf", r"{\rtf1\ansi Wort\-tren\'adnung}"),
+    ]
+    assert [one(path).strip() for path in files] == ["Worttrennung"] * len(files)
+    path = pdf(tmp_path / "a.pdf", [["Worttren\\255", "nung"]])
+    encoding = b"/Helvetica /Encoding << /Differences [173 /uni00AD] >>"
+    path.write_bytes(path.read_bytes().replace(b"/Helvetica", encoding))
+    assert one(path) == "Worttren-\nnung\n", "it is shown there"
+
+
 def test_characters_in_two_halves(tmp_path: Path) -> None:
     halves = r"{\rtf1\ansi\uc1 I am \u-10179?\u-8704? happy, \u-10179? half\par}"
     assert one(write(tmp_path, "a.rtf", halves)).strip() == "I am 😀 happy, \ufffd half"

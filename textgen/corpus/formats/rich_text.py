@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.encoding_guess import marked_encoding
-from textgen.corpus.encodings import WEB_ERRORS, known_encoding, web_encoding
+from textgen.corpus.encodings import WEB_ERRORS, is_plain, known_encoding, web_encoding
 from textgen.corpus.formats.extras import load
 from textgen.corpus.formats.markup import BODY_LEVEL, HEADING, office_text, page_text
 from textgen.corpus.formats.subtitles import subtitle_lines
@@ -54,6 +54,12 @@ MARKS = {"": re.compile(r"<!\[CDATA\[|<!--"), CDATA: re.compile(r"\]\]>"), COMME
 """Beginning of a CDATA section or a comment, and the end of each, by what reading is within."""
 LONGEST_END = len("]]>")
 LONGEST_TAG = 1 << 16  # number of characters of a tag that are held until it ends
+RTF_WORDS = re.compile(
+    r"(?<=\\'[0-9a-fA-F]{2})(?:([0-9@-\[\]-z|~]|\\[\\{}])|[\r\n]+)|\\\\|\\(?:nest)?cell(?![A-Za-z])|\\fldinst(?=\{)"
+)
+"""What striprtf reads otherwise than word processors; and an escaped backslash, with which no word begins."""
+ROW_END = re.compile("\t+\n")
+SOFT_HYPHEN, REPLACEMENT = "\u00ad", "\ufffd"
 PDF_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError,
     ValueError, struct.error, zlib.error,
@@ -98,12 +104,18 @@ class RichFile:
         """
         size = 0
         for text in self._texts(note):
+            text = text.replace(SOFT_HYPHEN, self._shown_hyphen)
             size += len(text)
             if size > LARGEST_TEXT:
                 raise CorpusError(
                     f"{self.name} has more than {LARGEST_TEXT:,} characters of text, the limit. Split it."
                 )
             yield text
+
+    @property
+    def _shown_hyphen(self) -> str:
+        """What a reader sees of a soft hyphen: nothing, except in a .pdf file, whose text is what is shown."""
+        return "-" if self.suffix == ".pdf" else ""
 
     def _texts(self, note: Say) -> Iterator[str]:
         if self.suffix in PAGES:
@@ -118,7 +130,7 @@ class RichFile:
             encoding = marked_encoding(self.beginning()) or self.encoding
             return subtitle_lines(self.decoded(encoding), self.suffix, self.name)
         if self.suffix == ".rtf":
-            return self._rtf()
+            return self._rtf(note)
         return self._pdf(note) if self.suffix == ".pdf" else self._zipped()
 
     def _zipped(self) -> Iterator[str]:
@@ -130,7 +142,7 @@ class RichFile:
                 headings = _heading_styles(archive, member, self.name) if self.suffix == ".docx" else set()
                 yield from office_text(_chunks(archive, member, self.name), self.suffix, self.name, headings)
 
-    def _rtf(self) -> Iterator[str]:
+    def _rtf(self, note: Say) -> Iterator[str]:
         striprtf = load("striprtf.striprtf", self.name)
         beginning = self.beginning()
         if not beginning.lstrip().startswith(b"{\\rtf"):
@@ -138,16 +150,33 @@ class RichFile:
         page = re.search(rb"\\ansicpg(\d{1,5})", beginning)
         encoding = f"cp{int(page[1])}" if page and int(page[1]) else "cp1252"
         encoding = known_encoding("utf-8" if encoding == "cp65001" else encoding) or "cp1252"
+        source = RTF_WORDS.sub(_simpler, self._rtf_source(encoding))
+        try:
+            text = _paired(striprtf.rtf_to_text(source, encoding=encoding, errors="replace"))
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            raise CorpusError(f"{self.name} is damaged: {error}. Save it again.") from None
+        yield ROW_END.sub("\n", text)
+        if lost := text.count(REPLACEMENT):
+            note(
+                f"Skipped {counted(lost, 'character')} in {self.name} that cannot be decoded: U+FFFD stands for each. "
+                "Save it as .docx instead."
+            )
+
+    def _rtf_source(self, declared: str) -> str:
+        """The source of an RTF file: ASCII, unless a program wrote characters as they are, in whatever encoding."""
+        try:
+            return self._whole(self.encoding if is_plain(self.encoding) else declared)
+        except CorpusError:
+            return self._whole(declared)
+
+    def _whole(self, encoding: str) -> str:
         held, size = [], 0
         for text in self.decoded(encoding):
             held.append(text)
             size += len(text)
             if size > LARGEST_RTF:
                 raise CorpusError(f"{self.name} has more than {LARGEST_RTF:,} characters, the limit. Save it as .docx.")
-        try:
-            yield _paired(striprtf.rtf_to_text("".join(held), encoding=encoding, errors="replace"))
-        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-            raise CorpusError(f"{self.name} is damaged: {error}. Save it again.") from None
+        return "".join(held)
 
     def _pdf(self, note: Say) -> Iterator[str]:
         pypdf = load("pypdf", self.name)
@@ -207,6 +236,19 @@ def _name_of(encoding: str, beginning: bytes) -> str:
 def _paired(text: str) -> str:
     """Joins the halves (surrogates) of characters beyond U+FFFF, and replaces those without the other half."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _simpler(found: re.Match[str]) -> str:
+    """What striprtf should read in place of a match of `RTF_WORDS`.
+
+    A character after an escaped byte may be the second byte of one character with it, so it is escaped, too. The end of
+    a cell is a tab. With a space before it, the address of a link is not found.
+    """
+    if found[1]:
+        return f"\\'{ord(found[1][-1]):02x}"
+    if found[0] == "\\\\":
+        return found[0]
+    return "\\fldinst " if found[0] == "\\fldinst" else "\\tab" if found[0].startswith("\\") else ""
 
 
 # === Zipped files ===
