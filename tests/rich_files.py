@@ -46,8 +46,15 @@ def odt(path: Path, body: str) -> Path:
     )
 
 
-def epub(path: Path, chapters: Mapping[str, str | bytes], order: Sequence[str] = (), extra: str = "") -> Path:
-    """An .epub file with the pages of its chapters; `extra` is what else its manifest has."""
+def epub(
+    path: Path,
+    chapters: Mapping[str, str | bytes],
+    order: Sequence[str] = (),
+    extra: str = "",
+    guide: str = "",
+    others: Mapping[str, str] | None = None,
+) -> Path:
+    """An .epub file with the pages of its chapters; `extra` is what else its manifest has, `others` are other parts."""
     container = (
         '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
         '<rootfile full-path="OEBPS/content.opf" media-type="application/oebps-package+xml"/></rootfiles></container>'
@@ -58,10 +65,10 @@ def epub(path: Path, chapters: Mapping[str, str | bytes], order: Sequence[str] =
     spine = "".join(f'<itemref idref="{name}"/>' for name in order or chapters)
     package = (
         f'<package xmlns="http://www.idpf.org/2007/opf"><manifest>{items}{extra}</manifest>'
-        f'<spine>{spine}<itemref idref="nav"/></spine></package>'
+        f'<spine>{spine}<itemref idref="nav"/></spine><guide>{guide}</guide></package>'
     )
     pages = {f"OEBPS/text/{name}.xhtml": page for name, page in chapters.items()}
-    return zipped(path, {"META-INF/container.xml": container, "OEBPS/content.opf": package, **pages})
+    return zipped(path, {"META-INF/container.xml": container, "OEBPS/content.opf": package, **pages, **(others or {})})
 
 
 def pdf(path: Path, pages: Sequence[Sequence[str] | None], trailer: str = "") -> Path:

@@ -335,8 +335,38 @@ def test_a_book(tmp_path: Path) -> None:
     assert one(path) == "I\n\na\xa0a\n\nII\n\nb\xa0é\n"
     coded = {"one": page("é").replace("utf-8", "iso-8859-1").encode("latin-1")}
     assert one(epub(tmp_path / "b.epub", coded)) == "é\n"
-    with pytest.raises(CorpusError, match=r"b\.epub: its part OEBPS/text/one\.xhtml is encrypted"):
-        read(epub(tmp_path / "b.epub", {"one": random.Random(1).randbytes(2000).replace(b"<", b"_")}))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_book_with_copy_protection(tmp_path: Path, seed: int) -> None:
+    listed = (
+        '<encryption xmlns="urn:oasis:names:tc:opendocument:xmlns:container" '
+        'xmlns:enc="http://www.w3.org/2001/04/xmlenc#"><enc:EncryptedData><enc:CipherData>'
+        '<enc:CipherReference URI="{}"/></enc:CipherData></enc:EncryptedData></encryption>'
+    )
+    pages: dict[str, str | bytes] = {"one": "<p>one</p>", "a b": "<p>two</p>"}
+    protected = (
+        r"a\.epub is protected: its part OEBPS/text/{}\.xhtml is encrypted, as books with copy protection are\. Name"
+    )
+    for uri in ("OEBPS/text/a%20b.xhtml", "/OEBPS/text/a b.xhtml"):
+        others = {rich_text.ENCRYPTION: listed.format(uri)}
+        with pytest.raises(CorpusError, match=protected.format("a b")):
+            read(epub(tmp_path / "a.epub", pages, others=others))
+    for encryption in (listed.format("OEBPS/fonts/a.otf"), "<damaged"):
+        assert one(epub(tmp_path / "a.epub", pages, others={rich_text.ENCRYPTION: encryption})) == "one\n\ntwo\n"
+    with pytest.raises(CorpusError, match=protected.format("one")):  # not listed
+        read(epub(tmp_path / "a.epub", {"one": random.Random(seed).randbytes(2000)}))
+
+
+def test_a_book_is_read_without_the_table_of_contents_that_its_guide_names(tmp_path: Path) -> None:
+    links = "<a href='one.xhtml'>Chapter 1</a><a href='two.xhtml'>Chapter 2</a>"
+    chapters = {"toc": f"<h1>Contents</h1>{links}", "one": f"<p>one</p>{links}<p>{'a ' * 99}</p>", "two": "<p>two</p>"}
+    for href, has_table in {"text/toc.xhtml": False, "text/toc.xhtml#a": False, "text/one.xhtml#a": True}.items():
+        guide = f'<reference type="cover" href="text/two.xhtml"/><reference type="toc" href="{href}"/>'
+        text = one(epub(tmp_path / "a.epub", chapters, guide=guide))
+        assert text.startswith("Contents" if has_table else "one")
+        assert text.endswith("two\n")
+        assert "a a" in text, "a page that holds other text, too, is read"
 
 
 def test_a_pdf_file(tmp_path: Path) -> None:

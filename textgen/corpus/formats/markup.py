@@ -323,6 +323,25 @@ def page_text(chunks: Iterable[str], name: str) -> Iterator[str]:
     yield from _parsed(etree, parser, target, map(str.encode, chunks if is_sound else ["".join(chunks)]), name)
 
 
+def is_mostly_links(page: str, name: str) -> bool:
+    """Checks whether at least half of the text of a web page is links, as in a table of contents.
+
+    Args:
+        page: The HTML.
+        name: Name of the file, for error messages.
+
+    Raises:
+        CorpusError: lxml is not installed.
+    """
+    etree = load("lxml.etree", name)
+    try:
+        root = etree.fromstring(page.encode(), etree.HTMLParser(encoding="utf-8", huge_tree=True))
+    except etree.XMLSyntaxError:  # it is empty
+        return False
+    everything, links = ("".join(root.xpath(path)) for path in ("//body//text()", "//a[@href]//text()"))
+    return 0 < len("".join(everything.split())) <= 2 * len("".join(links.split()))
+
+
 def office_text(chunks: Iterable[bytes], suffix: str, name: str, headings: Container[str] = ()) -> Iterator[str]:
     """Iterates over the text of the XML in a .docx or .odt file.
 

@@ -13,7 +13,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from textgen.corpus.config import CorpusConfig
-from textgen.corpus.encoding_guess import marked_encoding
+from textgen.corpus.encoding_guess import has_controls, marked_encoding
 from textgen.corpus.encodings import WEB_ERRORS, is_plain, known_encoding, web_encoding
 from textgen.corpus.formats.extras import load
-from textgen.corpus.formats.markup import BODY_LEVEL, HEADING, office_text, page_text
+from textgen.corpus.formats.markup import BODY_LEVEL, HEADING, is_mostly_links, office_text, page_text
 from textgen.corpus.formats.subtitles import subtitle_lines
 from textgen.errors import CorpusError
 from textgen.wording import Say, counted, silent
@@ -65,6 +65,8 @@ PDF_ERRORS = (
     ValueError, struct.error, zlib.error,
 )  # fmt: skip
 """What pypdf raises for damaged files, besides its own errors."""
+ENCRYPTION = "META-INF/encryption.xml"
+CONTENTS = "//*[local-name()='guide']/*[local-name()='reference'][@type='toc']/@href"  # the table, before EPUB 3
 STYLE_NAME = "string(*[local-name()='name']/@*[local-name()='val'])"
 STYLE_LEVEL = f"*[local-name()='pPr']/*[local-name()='outlineLvl'][@*[local-name()='val'] != '{BODY_LEVEL}']"
 
@@ -316,27 +318,64 @@ def _book(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
     roots = _xml(archive, "META-INF/container.xml", name).xpath("//*[local-name()='rootfile']/@full-path")
     if not roots:
         raise CorpusError(f"{name} is damaged: it does not say where its contents are. Save it again.")
-    package = _xml(archive, str(roots[0]), name)
-    items = {item.get("id"): item for item in package.xpath("//*[local-name()='manifest']/*[local-name()='item']")}
+    package, folder, encrypted = (
+        _xml(archive, str(roots[0]), name),
+        posixpath.dirname(str(roots[0])),
+        _encrypted(archive),
+    )
+    contents = {_member(folder, href) for href in package.xpath(CONTENTS)}
     is_first = True
-    for entry in package.xpath("//*[local-name()='spine']/*[local-name()='itemref']"):
-        item = items.get(entry.get("idref"))
-        if item is None or entry.get("linear") == "no" or "nav" in str(item.get("properties", "")).split():
-            continue
-        if str(item.get("media-type", "")) not in ("application/xhtml+xml", "text/html"):
-            continue
-        member = posixpath.normpath(posixpath.join(posixpath.dirname(str(roots[0])), unquote(item.get("href", ""))))
+    for member in _chapters(package, folder):
         data = b"".join(_chunks(archive, member, name, LARGEST_CHAPTER))
-        _check_protection(data, name, member)
-        for text in page_text(_chapter(data, name, member), name):
+        _check_protection(data, name, member, encrypted)
+        page = "".join(_chapter(data, name, member))
+        if member in contents and is_mostly_links(page, name):
+            continue
+        for text in page_text([page], name):
             yield text if is_first or text.isspace() else f"\n{text}"
             is_first = True
         is_first = False
 
 
-def _check_protection(data: bytes, name: str, member: str) -> None:
-    if data and b"<" not in data[: 1 << 12] and not marked_encoding(data):
-        raise CorpusError(f"{name}: its part {member} is encrypted, as books with copy protection are.")
+def _chapters(package: Any, folder: str) -> Iterator[str]:
+    """The parts of an .epub file that hold its chapters, in reading order."""
+    items = {item.get("id"): item for item in package.xpath("//*[local-name()='manifest']/*[local-name()='item']")}
+    for entry in package.xpath("//*[local-name()='spine']/*[local-name()='itemref']"):
+        item = items.get(entry.get("idref"))
+        if item is None or entry.get("linear") == "no" or "nav" in str(item.get("properties", "")).split():
+            continue
+        if str(item.get("media-type", "")) in ("application/xhtml+xml", "text/html"):
+            yield _member(folder, item.get("href", ""))
+
+
+def _member(folder: str, href: str) -> str:
+    """The part of an .epub file to which a link leads."""
+    return posixpath.normpath(posixpath.join(folder, unquote(href.partition("#")[0])))
+
+
+def _encrypted(archive: zipfile.ZipFile) -> set[str]:
+    """The parts of an .epub file that are listed as encrypted; often none but fonts.
+
+    A list that cannot be read hinders nobody from reading the parts that are not encrypted.
+    """
+    if ENCRYPTION not in archive.namelist():
+        return set()
+    try:
+        with _unzipping(ENCRYPTION):
+            root = _xml(archive, ENCRYPTION, ENCRYPTION)
+    except CorpusError:
+        return set()
+    return {_member("", uri).lstrip("/") for uri in root.xpath("//*[local-name()='CipherReference']/@URI")}
+
+
+def _check_protection(data: bytes, name: str, member: str, encrypted: Container[str]) -> None:
+    beginning = data[: 1 << 12]
+    is_noise = bool(data) and (b"<" not in beginning or has_controls(beginning)) and not marked_encoding(data)
+    if member in encrypted or is_noise:
+        raise CorpusError(
+            f"{name} is protected: its part {member} is encrypted, as books with copy protection are. Name a copy "
+            "without protection."
+        )
 
 
 def _chapter(data: bytes, name: str, member: str) -> Iterator[str]:
