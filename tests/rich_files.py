@@ -71,28 +71,37 @@ def epub(
     return zipped(path, {"META-INF/container.xml": container, "OEBPS/content.opf": package, **pages, **(others or {})})
 
 
-def pdf(path: Path, pages: Sequence[Sequence[str] | None], trailer: str = "") -> Path:
-    """A .pdf file with the lines of each page; None is a page with nothing but a picture."""
+def pdf(
+    path: Path, pages: Sequence[Sequence[str] | None], trailer: str = "", stamp: str = "", has_pictures: bool = False
+) -> Path:
+    """A .pdf file with the lines of each page; None is a page with nothing but a picture, and a stamp on it.
+
+    Args:
+        path: Path of the file.
+        pages: The lines.
+        trailer: What else the trailer has.
+        stamp: A line on pages that are None. # stands for the number of the page.
+        has_pictures: Whether all pages have pictures.
+    """
     objects = ["<< /Type /Catalog /Pages 2 0 R >>", ""]
     kids = list[str]()
-    for lines in pages:
+    for index, lines in enumerate(pages, 1):
         number = len(objects) + 1
         kids.append(f"{number} 0 R")
-        if lines is None:
-            content = "q 100 0 0 100 0 0 cm /Im Do Q"
-            resources = f"/XObject << /Im {number + 2} 0 R >>"
-            last = "<< /Type /XObject /Subtype /Image /Width 1 /Height 1 /ColorSpace /DeviceGray /BitsPerComponent 8 "
-            last += "/Length 1 >>\nstream\n0\nendstream"
-        else:
-            shown = "".join(f"({line}) Tj 0 -20 Td\n" for line in lines)
-            content = f"BT /F 12 Tf 72 700 Td\n{shown}ET"
-            resources = f"/Font << /F {number + 2} 0 R >>"
-            last = "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"
+        shown = [stamp.replace("#", str(index))] if lines is None and stamp else lines or []
+        content, resources = "", ""
+        if lines is None or has_pictures:
+            content, resources = "q 100 0 0 100 0 0 cm /Im Do Q\n", f"/XObject << /Im {number + 2} 0 R >>"
+        if shown or lines is not None:
+            content += f"BT /F 12 Tf 72 700 Td\n{''.join(f'({line}) Tj 0 -20 Td' + chr(10) for line in shown)}ET"
+            resources += f"/Font << /F {number + 3} 0 R >>"
         objects += [
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {number + 1} 0 R /Resources "
             f"<< {resources} >> >>",
             f"<< /Length {len(content)} >>\nstream\n{content}\nendstream",
-            last,
+            "<< /Type /XObject /Subtype /Image /Width 1 /Height 1 /ColorSpace /DeviceGray /BitsPerComponent 8 "
+            "/Length 1 >>\nstream\n0\nendstream",
+            "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
         ]
     objects[1] = f"<< /Type /Pages /Kids [{' '.join(kids)}] /Count {len(kids)} >>"
     path.write_bytes(_pdf_file(objects, trailer))

@@ -518,6 +518,25 @@ def test_scanned_pages_are_said(tmp_path: Path) -> None:
         read(scan)
 
 
+@pytest.mark.parametrize("stamp", ["Scanned with CamScanner", f"{'Downloaded from a library ' * 3}, page # of 4"])
+def test_scanned_pages_with_a_stamp_are_said(tmp_path: Path, stamp: str) -> None:
+    path, said = pdf(tmp_path / "a.pdf", [["text " * 20], None, None, None], stamp=stamp), list[str]()
+    corpus = Corpus([path], CorpusConfig(documents="line"))
+    assert [line.rstrip() for line in corpus.documents()][1:] == [stamp.replace("#", str(page)) for page in (2, 3, 4)]
+    corpus.say_left_out(said.append)
+    assert said == [
+        f"Found no more than a stamp or a caption beside a picture on 3 pages of the 4 in {path}, the first is page 2. "
+        "If these are scans, recognize their text first, as with ocrmypdf."
+    ]
+    with pytest.raises(CorpusError, match=r"^Found no more than a stamp .*leave strict out to read the rest"):
+        read(path, strict=True)
+
+
+def test_pages_with_pictures_among_their_text_are_no_scans(tmp_path: Path) -> None:
+    pages = [[f"Chapter {number}", f"{word} " * 20] for number, word in enumerate(("one", "two", "three"))]
+    assert len(read(pdf(tmp_path / "a.pdf", pages, has_pictures=True), documents="file", strict=True)) == 1
+
+
 # === Libraries that are not there ===
 
 
@@ -589,6 +608,13 @@ def test_what_is_encrypted_is_said(tmp_path: Path) -> None:
     )
     with pytest.raises(CorpusError, match=r"a\.pdf is protected by a password"):
         read(pdf(tmp_path / "a.pdf", [["one"]], trailer=encrypted))
+    path = odt(tmp_path / "a.odt", "")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(
+            "META-INF/manifest.xml", "<manifest:file-entry><manifest:encryption-data/></manifest:file-entry>"
+        )
+    with pytest.raises(CorpusError, match=r"a\.odt is protected by a password\. Save it without one"):
+        read(path)
     with pytest.raises(CorpusError, match=r"a\.docx is damaged, or protected by a password"):
         read(write(tmp_path, "a.docx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)))
 

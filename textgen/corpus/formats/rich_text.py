@@ -40,6 +40,7 @@ LARGEST_MEMBER = 1 << 28  # maximum size in bytes of a decompressed part of a .d
 LARGEST_CHAPTER = 1 << 25  # maximum size in bytes of a chapter, which is read into memory as a whole
 LARGEST_RTF = 1 << 26  # maximum size in bytes of an .rtf file, which is read into memory as a whole
 LARGEST_PAGE = 1 << 24  # maximum size in bytes of the drawing operations of a page of a .pdf file
+STAMP_CHARS = 50  # a page with a picture and less text than that may be a scan
 LARGEST_TEXT = 1 << 30  # maximum number of characters in the text of a file
 
 CHARSET = re.compile(
@@ -60,11 +61,13 @@ RTF_WORDS = re.compile(
 """What striprtf reads otherwise than word processors; and an escaped backslash, with which no word begins."""
 ROW_END = re.compile("\t+\n")
 SOFT_HYPHEN, REPLACEMENT = "\u00ad", "\ufffd"
+NUMBER = re.compile(r"\d+")
 PDF_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError,
     ValueError, struct.error, zlib.error,
 )  # fmt: skip
 """What pypdf raises for damaged files, besides its own errors."""
+ODT_PARTS = "META-INF/manifest.xml"
 ENCRYPTION = "META-INF/encryption.xml"
 CONTENTS = "//*[local-name()='guide']/*[local-name()='reference'][@type='toc']/@href"  # the table, before EPUB 3
 STYLE_NAME = "string(*[local-name()='name']/@*[local-name()='val'])"
@@ -137,6 +140,8 @@ class RichFile:
 
     def _zipped(self) -> Iterator[str]:
         with _unzipping(self.name), zipfile.ZipFile(self.path) as archive:
+            if self.suffix == ".odt" and _has_password(archive, self.name):
+                raise CorpusError(f"{self.name} is protected by a password. Save it without one.")
             if self.suffix == ".epub":
                 yield from _book(archive, self.name)
             else:
@@ -183,22 +188,18 @@ class RichFile:
     def _pdf(self, note: Say) -> Iterator[str]:
         pypdf = load("pypdf", self.name)
         logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # its warnings about damaged files name none
-        scanned = list[int]()
+        pictures = _Pictures()
         with _reading_pdf(pypdf, self.name), pypdf.PdfReader(self.path) as reader:
             if reader.is_encrypted and not reader.decrypt(""):
                 raise CorpusError(f"{self.name} is protected by a password. Save it without one.")
             pages = len(reader.pages)
             for number in range(pages):
                 text = _page_text(reader.pages[number], self.name, number + 1)
+                pictures.note_page(number + 1, reader.pages[number], text)
                 if text:
                     yield f"{text}\n"
-                elif _has_picture(reader.pages[number]):
-                    scanned.append(number + 1)
-        if scanned:
-            note(
-                f"Skipped {counted(len(scanned), 'page')} without text of the {pages:,} in {self.name}, the first is "
-                f"page {scanned[0]:,}: pictures of text, as a scan has. Recognize their text first, as with ocrmypdf."
-            )
+        for line in pictures.lines(self.name, pages):
+            note(line)
 
 
 def declared_encoding(beginning: bytes) -> str | None:
@@ -285,6 +286,12 @@ def _xml(archive: zipfile.ZipFile, member: str, name: str) -> Any:
         raise CorpusError(f"{name} is damaged: its part {member} ({error}). Save it again.") from None
 
 
+def _has_password(archive: zipfile.ZipFile, name: str) -> bool:
+    """Whether an .odt file is encrypted, which only its list of parts says."""
+    is_listed = ODT_PARTS in archive.namelist()
+    return is_listed and b":encryption-data" in b"".join(_chunks(archive, ODT_PARTS, name, LARGEST_CHAPTER))
+
+
 def _main_part(archive: zipfile.ZipFile, name: str) -> str:
     """The part of a .docx file that holds its text."""
     for relation in _xml(archive, "_rels/.rels", name):
@@ -318,11 +325,8 @@ def _book(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
     roots = _xml(archive, "META-INF/container.xml", name).xpath("//*[local-name()='rootfile']/@full-path")
     if not roots:
         raise CorpusError(f"{name} is damaged: it does not say where its contents are. Save it again.")
-    package, folder, encrypted = (
-        _xml(archive, str(roots[0]), name),
-        posixpath.dirname(str(roots[0])),
-        _encrypted(archive),
-    )
+    package, folder = _xml(archive, str(roots[0]), name), posixpath.dirname(str(roots[0]))
+    encrypted = _encrypted(archive)
     contents = {_member(folder, href) for href in package.xpath(CONTENTS)}
     is_first = True
     for member in _chapters(package, folder):
@@ -443,10 +447,47 @@ def _page_text(page: Any, name: str, number: int) -> str:
     return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
 
 
-def _has_picture(page: Any) -> bool:
+class _Pictures:
+    """Finds pages that seem to be pictures of text: those without text of their own, or with no more than a stamp."""
+
+    def __init__(self) -> None:
+        self._scanned: list[int] = []
+        self._stamped: set[int] = set()
+        self._first: dict[int, int] = {}  # hash of the text beside a picture, without numbers -> its first page
+
+    def note_page(self, number: int, page: Any, text: str) -> None:
+        """Notes what a page has."""
+        kinds = _kinds_of_pictures(page)
+        if not text and kinds:
+            self._scanned.append(number)
+        elif text and "/Image" in kinds:
+            first = self._first.setdefault(hash(NUMBER.sub("", text)), number)
+            if first != number:
+                self._stamped |= {first, number}
+            elif len(text) < STAMP_CHARS:
+                self._stamped.add(number)
+
+    def lines(self, name: str, pages: int) -> Iterator[str]:
+        """Iterates over messages about these pages, of which the file has `pages` in all."""
+        if self._scanned:
+            count, first = counted(len(self._scanned), "page"), self._scanned[0]
+            yield (
+                f"Skipped {count} without text of the {pages:,} in {name}, the first is page {first:,}: pictures of "
+                "text, as a scan has. Recognize their text first, as with ocrmypdf."
+            )
+        if self._stamped:
+            count, first = counted(len(self._stamped), "page"), min(self._stamped)
+            yield (
+                f"Found no more than a stamp or a caption beside a picture on {count} of the {pages:,} in {name}, the "
+                f"first is page {first:,}. If these are scans, recognize their text first, as with ocrmypdf."
+            )
+
+
+def _kinds_of_pictures(page: Any) -> set[str]:
+    """What a page shows besides text: "/Image" for pictures, "/Form" for drawings, in which there may be pictures."""
     resources = page.get("/Resources")
     objects: Any = resources.get_object().get("/XObject") if resources is not None else None
     if not objects:
-        return False
-    kinds = (part.get_object().get("/Subtype") for part in objects.get_object().values())
-    return any(kind in ("/Image", "/Form") for kind in kinds)
+        return set()
+    kinds = {part.get_object().get("/Subtype") for part in objects.get_object().values()}
+    return {kind for kind in ("/Image", "/Form") if kind in kinds}
