@@ -322,7 +322,7 @@ def test_a_member_that_cannot_be_unpacked_is_no_fault_of_the_network(
     for header, offset in ((b"PK\3\4", place), (b"PK\1\2", place + 2)):
         data[data.index(header) + offset] |= mark
     path.write_bytes(data)
-    monkeypatch.setattr(file_systems.time, "sleep", naps.append)
+    monkeypatch.setattr("textgen.storage.file_systems.time.sleep", naps.append)
     for address in (f"zip://::{path}", f"zip://a.txt::{path}"):
         with pytest.raises(
             RemoteError, match=rf"^Cannot read zip://a\.txt::.*({why}).*\. Unpack it, or pack it without"
