@@ -138,6 +138,20 @@ def test_folders_are_labels(tmp_path: Path, mode: str, monkeypatch: pytest.Monke
     assert len(found) > 4
 
 
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_linked_file_has_the_label_of_the_folder_of_the_link(
+    tmp_path: Path, is_named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "blobs").mkdir()
+    for name in ("poe", "Li Bai"):
+        (tmp_path / "by" / name).mkdir(parents=True)
+        (tmp_path / "blobs" / name).write_text(f"words of {name}")
+        (tmp_path / "by" / name / "a.txt").symlink_to(tmp_path / "blobs" / name)
+    monkeypatch.chdir(tmp_path / "by" / "poe")
+    paths = [Path("a.txt"), Path("../Li Bai/a.txt")] if is_named else [tmp_path / "by"]
+    assert sorted(parts_of(*paths, labels="folder")) == [("Li Bai", "words of Li Bai"), ("poe", "words of poe")]
+
+
 def test_a_corpus_with_other_folders_is_another_corpus(tmp_path: Path) -> None:
     prints = []
     for name in ("poe", "bai"):

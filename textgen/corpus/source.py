@@ -167,10 +167,13 @@ class Source:
 
     @property
     def folder_label(self) -> str | None:
-        """Label of all documents of the file if labels are names of folders, or None."""
+        """Label of all documents of the file if labels are names of folders, or None.
+
+        Of a link, it is the folder of the link: where the file itself lies, the files of all labels may lie together.
+        """
         if self.config.labels != FOLDER or self.is_copy:
             return None
-        folder = PurePosixPath(self.remote.path).parent if self.remote else self.path.resolve().parent
+        folder = PurePosixPath(self.remote.path).parent if self.remote else self.path.parent.resolve()
         return as_label(visible(folder.name), self.name)
 
     @property
