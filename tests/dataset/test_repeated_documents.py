@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from streams import corpus_of
@@ -14,7 +16,8 @@ from streams import corpus_of
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset import repeated_documents
-from textgen.dataset.corpus_preparation import prepare_corpus
+from textgen.dataset.corpus_preparation import make_on_worker, prepare_corpus
+from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.repeated_documents import LEAST_BYTES, DocumentHashes, Repeated
 from textgen.dataset.token_cache import encode_and_split
 from textgen.dataset.token_files import SUMMARY, read_description
@@ -22,7 +25,9 @@ from textgen.errors import CorpusError
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
+from textgen.training.run_start import encode
 
+MESSAGE = "also occur in the training text, so the validation loss is too low: remove repeated documents."
 BUNDLED = Path(__file__).parents[2] / "corpora"
 
 
@@ -31,8 +36,9 @@ def texts(count: int, length: int = 40, seed: int = 0) -> list[str]:
     return ["".join(generator.choices("abcd 月", k=length + number % 9)) + f"{number}" for number in range(count)]
 
 
-def counts_in(folder: Path) -> Repeated:
-    return read_description(folder).repeated
+def counts_in(folder: Path) -> tuple[int, int]:
+    repeated = read_description(folder).repeated
+    return repeated.found, repeated.held_out
 
 
 @pytest.mark.parametrize("block", [1, 7, 100, 1 << 18])
@@ -44,7 +50,10 @@ def test_what_is_held_out_is_found_in_the_training_text(
     train = [*known, *short, "another text that is not held out"]
     valid = [*known[:5], *known[:2], *short, *others, known[7][:-1], known[8] + "."]
     data = encode_and_split(corpus_of(tmp_path, train), ByteTokenizer(), corpus_of(tmp_path, valid, "valid.txt"))
-    assert counts_in(data.train.folder) == Repeated(7, len(valid))
+    repeated = read_description(data.train.folder).repeated
+    assert repeated == Repeated(
+        7, len(valid), *(sum(len(text.encode()) for text in part) for part in (valid[:7], valid))
+    )
 
 
 def test_a_label_does_not_make_another_document(tmp_path: Path) -> None:
@@ -52,9 +61,9 @@ def test_a_label_does_not_make_another_document(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     data = encode_and_split(Corpus([path], CorpusConfig(labels="by")), ByteTokenizer(["a", "b"]))
-    found = counts_in(data.train.folder)
-    assert found.held_out == data.valid.summary.documents
-    assert found.found >= found.held_out - 2
+    found, held_out = counts_in(data.train.folder)
+    assert held_out == data.valid.summary.documents
+    assert found >= held_out - 2
 
 
 def test_repeated_documents_are_said_also_of_a_cached_corpus(tmp_path: Path) -> None:
@@ -68,9 +77,39 @@ def test_repeated_documents_are_said_also_of_a_cached_corpus(tmp_path: Path) -> 
         "remove repeated documents."
     )
     assert int(said[0].split()[0]) > 80
-    prepare_corpus([str(tmp_path / "text.txt")], tmp_path / "out", {"tokenizer": "byte", "shards": 1}, say=said.append)
-    assert said[-1].startswith("Shard 1: ")
-    assert said[-1].endswith(said[0].partition(" of 100 ")[2])
+
+
+def test_shards_of_a_prepared_corpus_are_compared_with_each_other(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):  # each is a shard
+        corpus_of(tmp_path, texts(300), name)
+    paths, said = [str(tmp_path / "a.txt"), str(tmp_path / "b.txt")], list[str]()
+    settings = {"tokenizer": "byte", "documents": "line", "shards": 2}
+
+    def prepare(shard: tuple[int, int] | None = None) -> PreparedCorpus:
+        said.clear()
+        return prepare_corpus(paths, tmp_path / "out", settings, shard=shard, say=said.append)
+
+    prepare((1, 2))
+    assert MESSAGE not in said[-1], "nothing is repeated within the shard"
+    for shard in ((2, 2), None):  # made, and found complete
+        prepared = prepare(shard)
+        assert re.fullmatch(rf"\d\d of 60 held-out documents {MESSAGE}", said[-1])
+        assert MESSAGE not in said[-2]
+    assert prepared.repeated.found > 40
+    said.clear()
+    encode(Mock(corpus=prepared), said.append)
+    assert re.fullmatch(rf"\d\d of 60 held-out documents {MESSAGE}", said[-1])
+    assert make_on_worker(paths, str(tmp_path / "out"), 2, 2) == ["Shard 2 of 2 already exists."]
+
+
+def test_documents_repeated_within_a_shard_are_said_before_the_others_are_made(tmp_path: Path) -> None:
+    path, settings = tmp_path / "text.txt", {"tokenizer": "byte", "documents": "line"}
+    corpus_of(tmp_path, [text for text in texts(300) for _ in range(2)])
+    for shards, start in {1: "", 2: "Shard 1: "}.items():
+        said = list[str]()
+        prepare_corpus([str(path)], tmp_path / f"{shards}", settings, shard=(1, shards), say=said.append)
+        assert [line for line in said if MESSAGE in line] == said[-1:]
+        assert re.match(rf"{start}\d\d of \d\d held-out", said[-1])
 
 
 @pytest.mark.parametrize(
@@ -80,14 +119,29 @@ def test_nothing_is_said_of_ordinary_texts(name: str, mode: str) -> None:
     said = list[str]()
     data = encode_and_split(Corpus([BUNDLED / name], CorpusConfig(documents=mode)), ByteTokenizer(), say=said.append)
     assert said == []
-    assert counts_in(data.train.folder).held_out >= 20
+    assert counts_in(data.train.folder)[1] >= 20
 
 
 @pytest.mark.parametrize(
     ("found", "held_out", "is_said"), [(1, 10, False), (2, 40, True), (2, 41, False), (5, 100, True), (0, 0, False)]
 )
 def test_few_repeated_documents_are_not_worth_a_message(found: int, held_out: int, is_said: bool) -> None:
-    assert bool(Repeated(found, held_out).message) is is_said
+    assert bool(Repeated(found, held_out, 10 * found, 100 * held_out).message) is is_said
+
+
+@pytest.mark.parametrize(("size", "is_said"), [(0, False), (19, False), (20, True), (100, True)])
+def test_few_repeated_documents_are_said_if_they_are_a_large_part_of_the_text(size: int, is_said: bool) -> None:
+    said = f"1 of 50 held-out documents, {size}.0 % of the held-out text, also occurs{MESSAGE[10:]}"
+    assert Repeated(1, 50, size, 100).message == (said if is_said else "")
+
+
+def test_a_copy_of_a_training_file_does_not_pass_as_held_out_text(tmp_path: Path) -> None:
+    paths, said = [tmp_path / "train.txt", tmp_path / "other.txt", tmp_path / "copy.txt"], list[str]()
+    for path, text in zip(paths, ("one two " * 9, "three four " * 9, "one two " * 9), strict=True):
+        path.write_text(text)
+    train, valid = Corpus(paths[:2], CorpusConfig(documents="file")), Corpus(paths[2:], CorpusConfig(documents="file"))
+    encode_and_split(train, ByteTokenizer(), valid, say=said.append)
+    assert said == [f"1 of 1 held-out document, 100.0 % of the held-out text, also occurs{MESSAGE[10:]}"]
 
 
 def test_only_so_many_held_out_documents_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +149,7 @@ def test_only_so_many_held_out_documents_are_in_memory(tmp_path: Path, monkeypat
     monkeypatch.setattr(repeated_documents, "BLOCK_TOKENS", 100)
     documents = texts(30)
     data = encode_and_split(corpus_of(tmp_path, documents), ByteTokenizer(), corpus_of(tmp_path, documents, "b.txt"))
-    assert counts_in(data.train.folder) == Repeated(10, 10)
+    assert counts_in(data.train.folder) == (10, 10)
 
 
 @pytest.mark.parametrize("block", [1, 7, 1 << 18])
@@ -107,11 +161,11 @@ def test_documents_with_unknown_words_are_not_looked_for(
     words = train_tokenizer(["The order of a customer was sent in May."] * 9, TokenizerConfig("word"))
     assert len({tuple(ids) for ids in words.encode_batch(documents)}) == 1
     data = encode_and_split(corpus_of(tmp_path, documents), words)
-    assert counts_in(data.train.folder) == Repeated(0, data.valid.summary.documents)
+    assert counts_in(data.train.folder) == (0, data.valid.summary.documents)
     known = ["The order of a customer was sent in May.", "The customer was sent in May. The order was in May."]
     held_out = corpus_of(tmp_path, [*known, *documents[:9]], "valid.txt")
     data = encode_and_split(corpus_of(tmp_path, [*known, *documents]), words, held_out)
-    assert counts_in(data.train.folder) == Repeated(2, 11)
+    assert counts_in(data.train.folder) == (2, 11)
 
 
 def test_the_training_text_is_not_hashed_where_no_message_is_possible(
@@ -129,7 +183,7 @@ def test_the_training_text_is_not_hashed_where_no_message_is_possible(
     for count, names in {1: ["valid"], 2: ["valid", "train"]}.items():
         for short, expected in {18 * count: names, 100: ["valid"]}.items():
             hashed.clear()
-            held_out = corpus_of(tmp_path, [*texts(count), *["x"] * short], f"{count}-{short}.txt")
+            held_out = corpus_of(tmp_path, [*texts(count), *["x" * (LEAST_BYTES - 1)] * short], f"{count}-{short}.txt")
             encode_and_split(corpus, ByteTokenizer(), held_out)
             assert hashed == expected
 
@@ -137,10 +191,10 @@ def test_the_training_text_is_not_hashed_where_no_message_is_possible(
 def test_files_without_the_counts_are_read(tmp_path: Path) -> None:
     folder = encode_and_split(corpus_of(tmp_path, texts(40)), ByteTokenizer()).train.folder
     values = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    assert values.pop("repeated") == {"found": 0, "held_out": 4}
+    assert values.pop("repeated").items() >= {"found": 0, "held_out": 4}.items()
     (folder / SUMMARY).write_text(json.dumps(values), encoding="utf-8")
-    assert counts_in(folder) == Repeated()
+    assert counts_in(folder) == (0, 0)
     for odd in (1, {"found": "x"}, {"more": 1}):
         (folder / SUMMARY).write_text(json.dumps({**values, "repeated": odd}), encoding="utf-8")
-        with pytest.raises(CorpusError, match="repeated must hold the counts found, held_out"):
+        with pytest.raises(CorpusError, match="repeated must hold the counts found, held_out, found_bytes"):
             read_description(folder)

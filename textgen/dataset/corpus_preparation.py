@@ -68,8 +68,24 @@ def prepare_corpus(
         ConfigError: A setting is unknown or contradicts the folder.
         CorpusError: The text cannot be read, or the folder holds something else.
     """
+    prepared = _prepare(paths, folder, settings or {}, shard, dask, tokenizer, say)
+    if not prepared.missing() and (message := prepared.repeated.message):
+        say(message)
+    return prepared
+
+
+def _prepare(
+    paths: Sequence[str],
+    folder: Path,
+    settings: Mapping[str, Any],
+    shard: tuple[int, int] | None,
+    dask: str | None,
+    tokenizer: Tokenizer | None,
+    say: Say,
+) -> PreparedCorpus:
+    """Does what `prepare_corpus` does, without comparing the shards."""
     refuse_remote(str(folder), "a prepared corpus")
-    given = _checked_settings(settings or {}, paths, shard, dask)
+    given = _checked_settings(settings, paths, shard, dask)
     is_begun = is_prepared(folder)
     config = PreparedCorpus(folder).config if is_begun else from_dict(CorpusConfig, select(CorpusConfig, given))
     corpus = Corpus(paths, config, without=folder)
@@ -112,7 +128,7 @@ def make_on_worker(paths: list[str], folder: str, number: int, count: int) -> li
             f"{socket.gethostname()} does not see {folder}. Choose a folder that all machines of the cluster share."
         )
     lines = list[str]()
-    prepare_corpus(paths, Path(folder), shard=(number, count), say=lines.append)
+    _prepare(paths, Path(folder), {}, (number, count), None, None, lines.append)
     return lines
 
 
@@ -158,7 +174,8 @@ def _make(prepared: PreparedCorpus, corpus: Corpus, number: int, say: Say) -> No
     documents = data.train.summary.documents + data.valid.summary.documents
     tokens = len(data.train) + len(data.valid)
     say(f"Shard {number} of {prepared.settings.shards}: {counted(documents, 'document')}, {counted(tokens, 'token')}.")
-    if message := read_description(prepared.folder / prepared.shard_name(number)).repeated.message:
+    message = read_description(prepared.folder / prepared.shard_name(number)).repeated.message
+    if message and prepared.settings.shards > 1:  # before the others are made, which may take long
         say(f"Shard {number}: {message}")
 
 

@@ -25,14 +25,16 @@ from typing import Any
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.formats.decompression import COMPRESSIONS
+from textgen.corpus.formats.decompression import COMPRESSIONS, reading
 from textgen.corpus.formats.records import FORMATS
 from textgen.corpus.formats.rich_text import RICH
 from textgen.corpus.walk import PREPARED, SHARD
 from textgen.dataset.config import SplitConfig
+from textgen.dataset.repeated_documents import Repeated
 from textgen.dataset.token_cache import TokenData
 from textgen.dataset.token_files import MAX_JSON, SUMMARY, SplitSummary, problem_of, read_object
 from textgen.dataset.token_stream import TokenStream
+from textgen.dataset.token_writer import repeated_in
 from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.schema import json_object
 from textgen.settings import from_dict, to_dict
@@ -185,6 +187,16 @@ class PreparedCorpus:
             CorpusError: Shards are missing or damaged. The message names them, and the command that makes them.
         """
         return self._streams
+
+    @cached_property
+    def repeated(self) -> Repeated:
+        """The held-out documents of all shards that also occur in the training text of any shard.
+
+        All token ids are read. Raises `CorpusError` if the files of a shard cannot be read.
+        """
+        folders = [self.folder / self.shard_name(number) for number in range(1, self.settings.shards + 1)]
+        with reading(str(self.folder)):
+            return repeated_in(folders, self.tokenizer)
 
     def stats(self) -> SplitSummary:
         """Counts of both splits together."""

@@ -26,7 +26,7 @@ from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import Say, silent
 
 NAMED = 3  # maximum number of files of a corpus that the list of the cache names
-FORMAT = 7
+FORMAT = 8
 """Part of the key. Raise it when the files change, or when a file is read as other text or labels, so that old entries
 are not used."""
 

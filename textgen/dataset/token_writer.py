@@ -171,7 +171,7 @@ def encode_parts(
     Raises:
         TextgenError: The text cannot be encoded, or the disk is full.
     """
-    dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
+    dtype = _dtype(tokenizer)
     with new_folder(folder, unless=unless) as temporary, ExitStack() as files:
         with writing(folder):
             writers = {
@@ -191,16 +191,26 @@ def encode_parts(
             summary = {split: asdict(writer.finish()) for split, writer in writers.items()}
             description = {"dtype": dtype.name, "eos": tokenizer.eos_id, "first_label": first_label}
             if not encode:  # of a random segmentation, the ids say little
-                summary[REPEATED] = asdict(_repeated(temporary, tokenizer, dtype))
+                summary[REPEATED] = asdict(repeated_in([temporary], tokenizer))
             (temporary / SUMMARY).write_text(json.dumps({**description, **(facts or {}), **summary}), encoding="utf-8")
 
 
-def _repeated(folder: Path, tokenizer: Tokenizer, dtype: np.dtype) -> Repeated:
+def repeated_in(folders: Sequence[Path], tokenizer: Tokenizer) -> Repeated:
+    """Counts the held-out documents that also occur in the training text.
+
+    Args:
+        folders: The folders of all shards of an encoded corpus. All of their token ids are read.
+        tokenizer: Vocabulary.
+    """
     sizes = np.array([len(piece) for piece in tokenizer.piece_bytes])
     first_label = tokenizer.first_label if tokenizer.labels else None
-    hashes = DocumentHashes(dtype, tokenizer.eos_id, tokenizer.unk_id, sizes, first_label)
-    train, valid = (folder / f"{split}{IDS}.bin" for split in SPLITS)
-    return count_repeated(train, valid, hashes)
+    hashes = DocumentHashes(_dtype(tokenizer), tokenizer.eos_id, tokenizer.unk_id, sizes, first_label)
+    train, valid = ([folder / f"{split}{IDS}.bin" for folder in folders] for split in SPLITS)
+    return count_repeated(list(zip(train, valid, strict=True)), hashes)
+
+
+def _dtype(tokenizer: Tokenizer) -> np.dtype:
+    return np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
 
 
 def _batched(parts: Iterable[tuple[str, Part]]) -> Iterator[list[tuple[str, Part]]]:

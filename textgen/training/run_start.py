@@ -82,7 +82,10 @@ def begin(plan: Plan, folder: Path, say: Say = silent) -> RunSetup:
 def encode(plan: Plan, say: Say) -> tuple[Tokenizer, TokenData]:
     """The vocabulary, trained if need be, and the encoded text."""
     if isinstance(plan.corpus, PreparedCorpus):
-        return plan.corpus.tokenizer, plan.corpus.data()
+        data = plan.corpus.data()
+        if message := plan.corpus.repeated.message:
+            say(message)
+        return plan.corpus.tokenizer, data
     tokenizer = plan.sources.tokenizer
     if tokenizer is None:
         if plan.tokenizer_config.tokenizer != "byte":
