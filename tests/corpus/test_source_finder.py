@@ -22,6 +22,28 @@ from textgen.corpus.source_finder import SourceFinder
 from textgen.errors import CorpusError, TextgenError
 
 
+def test_files_in_utf8_that_are_read_in_another_encoding_are_named(tmp_path: Path) -> None:
+    def said(*names: str, encoding: str | None = "cp1252") -> list[str]:
+        lines = list[str]()
+        Corpus([tmp_path / name for name in names], CorpusConfig(encoding=encoding)).say_findings(lines.append)
+        return lines
+
+    for name in "abcd":
+        write(tmp_path, f"text/{name}.txt", "é und ü und ö und ß\n")
+    write(tmp_path, "text/e.txt", "é und ü und ö und ß".encode("cp1252"))
+    write(tmp_path, "text/f.txt", "only a few: é\n")
+    write(tmp_path, "text/g.txt", "\ufeffé und ü und ö und ß, with a mark\n")
+    assert said("text") == [
+        f"Read as cp1252, but most likely UTF-8: {tmp_path / 'text/a.txt'}, {tmp_path / 'text/b.txt'}, "
+        f"{tmp_path / 'text/c.txt'} and 1 more. If so, convert the other files with iconv -f cp1252 -t utf-8, and "
+        "leave encoding out."
+    ]
+    assert said("text/a.txt") == [
+        f"Read as cp1252, but most likely UTF-8: {tmp_path / 'text/a.txt'}. If so, leave encoding out."
+    ]
+    assert said("text/a.txt", encoding=None) == said("text/a.txt", encoding="UTF8") == []
+
+
 def test_folders_globs_and_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("b.txt", "a.txt", "sub/c.txt", "sub/.hidden.txt", ".git/d.txt", "odd[1].txt"):
         write(tmp_path, name, name)

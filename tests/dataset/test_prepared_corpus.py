@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from prepared import BYTE, files_of, flip, lines_in, make
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.walk import PREPARED
-from textgen.dataset.prepared_corpus import PreparedCorpus, is_prepared, open_corpus
+from textgen.dataset import corpus_preparation
+from textgen.dataset.prepared_corpus import PreparedCorpus, PreparedSettings, is_prepared, open_corpus
 from textgen.errors import ConfigError, CorpusError
 from textgen.storage.folders import MANIFEST
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -64,6 +66,21 @@ def test_damage_is_found_named_and_mended(
     after = files_of(tmp_path / "out")
     assert {k: v[1] for k, v in after.items()} == {k: v[1] for k, v in before.items()}
     assert [k for k in before if after[k] != before[k] and "00002" not in k] == [], "only that one was made again"
+
+
+@pytest.mark.parametrize(("form", "encoding"), [(2, None), (3, "utf-8")])
+def test_a_folder_from_before_an_encoding_could_be_left_open_is_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: int, encoding: str | None
+) -> None:
+    """Its settings say utf-8, whether that was given or not."""
+    monkeypatch.setattr(corpus_preparation, "PreparedSettings", partial(PreparedSettings, format=form))
+    given = BYTE | {"encoding": "utf-8"}
+    path = lines_in(tmp_path)
+    make(path, tmp_path / "out", shard=(1, 3), settings=given)
+    for settings in (BYTE, given):
+        prepared = make(path, tmp_path / "out", settings=settings)
+        assert (prepared.config.encoding, prepared.missing()) == (encoding, [])
+    assert len(prepared.data().train)
 
 
 def test_a_shard_of_another_folder_is_refused(tmp_path: Path) -> None:

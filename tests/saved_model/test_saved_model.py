@@ -63,7 +63,7 @@ def test_another_text_is_read_as_the_training_text_except_its_encoding(tmp_path:
     corpus = replace(CORPUS, encoding="cp1252", text_column="body")
     save_model(tmp_path / "model", weights_of(config), config, kind, corpus, tokenizer)
     saved = load_model(str(tmp_path / "model"))
-    assert saved.reading({}) == replace(corpus, encoding="utf-8")
+    assert saved.reading({}) == replace(corpus, encoding=None)
     assert saved.reading({"encoding": "utf-16", "documents": "file"}) == replace(
         corpus, encoding="utf-16", documents="file"
     )

@@ -188,6 +188,19 @@ def test_a_folder_may_be_moved(folder: Path, tmp_path: Path, resumed: list[RunSe
     assert resumed
 
 
+@pytest.mark.parametrize("settings", [{}, {"encoding": "utf-8"}])
+def test_a_run_from_before_an_encoding_could_be_left_open_is_resumed(folder: Path, settings: dict[str, Any]) -> None:
+    """Its record says utf-8, whether that was given or not, and the pages of its text were in what they name."""
+    record = read_training(folder)
+    assert record["corpus"]["config"]["encoding"] is None
+    record["corpus"]["config"]["encoding"] = "utf-8"
+    write_training(folder, record)
+    assert read(folder, settings).corpus_config.encoding == "utf-8"
+    del record["corpus"]["format"]
+    write_training(folder, record)
+    assert read(folder, settings).corpus_config.encoding is None
+
+
 @pytest.mark.parametrize("is_cached", [True, False])
 def test_a_changed_corpus_is_refused_whatever_the_cache_holds(folder: Path, text: Path, is_cached: bool) -> None:
     if not is_cached:

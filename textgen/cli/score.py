@@ -256,7 +256,7 @@ def _stream_rows(path: str, config: CorpusConfig, left_out: LeftOut) -> Iterator
     name = STANDARD_INPUT if path == "-" else path
     file = RecordFile(name, ".jsonl", config, left_out=left_out, keeps_blank=True)
     with _open(path) as stream:
-        yield from file.json_lines(_decoded(stream, config.encoding, name))
+        yield from file.json_lines(_decoded(stream, config.text_encoding, name))
 
 
 def _decoded(stream: BinaryIO, encoding: str, name: str) -> Iterator[str]:
@@ -339,7 +339,7 @@ def _follow(saved: ModelFolder, path: str, config: CorpusConfig, arguments: Argu
     scorer = Scorer(saved.numpy_model(), saved.tokenizer)
     limits = given({"threshold": arguments.threshold, "window": arguments.window})
     seen = flagged = 0
-    with _lines(path, config.encoding) as lines:
+    with _lines(path, config.text_encoding) as lines:
         try:
             for result in follow(scorer, lines, config.documents or "file", label=arguments.label, **limits):
                 seen += 1

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from textgen.errors import ConfigError
-from textgen.settings import Settings, setting
+from textgen.settings import Settings, from_dict, setting
 
 DOCUMENT_MODES = ("file", "blank-line", "line")
 SEPARATOR = "separator:"  # prefix of a documents mode that names the text between documents
 NEWLINES = ("normalize", "keep")
 SECTION = "Reading text"
+UTF8 = "utf-8"
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,9 @@ class CorpusConfig(Settings):
         "`separator:<|endoftext|>`. Guessed if not given.",
         choices=DOCUMENT_MODES, open_choice=SEPARATOR, escapes=True,
     )  # fmt: skip
-    encoding: str = setting(
-        "utf-8", "Encoding of files without a byte-order mark, such as utf-8, cp1252 or gb18030.",
+    encoding: str | None = setting(
+        None, "Encoding of files without a byte-order mark, such as utf-8, cp1252 or gb18030. UTF-8, or what a page "
+        "names, if not given.",
         section=SECTION, metavar="NAME",
     )  # fmt: skip
     newlines: str = setting(
@@ -50,6 +54,11 @@ class CorpusConfig(Settings):
         metavar="NAME",
     )  # fmt: skip
 
+    @property
+    def text_encoding(self) -> str:
+        """Encoding of files that neither have a byte-order mark nor name their encoding."""
+        return UTF8 if self.encoding is None else self.encoding
+
     def check(self) -> None:
         """Validates the label name and the delimiter.
 
@@ -63,6 +72,20 @@ class CorpusConfig(Settings):
                 "delimiter must be one character, such as ; or a tab, but not a quote or a newline. "
                 f"Received: {self.delimiter!r}."
             )
+
+
+def recorded_config(values: Mapping[str, Any], *, is_old: bool) -> CorpusConfig:
+    """Returns the settings in a record.
+
+    Args:
+        values: The settings that `to_dict` returned.
+        is_old: Whether a version of textgen wrote them in which the encoding was UTF-8, and not None, if not given.
+
+    Raises:
+        ConfigError: A setting is unknown, or a value is not allowed.
+    """
+    is_default = is_old and values.get("encoding") == UTF8
+    return from_dict(CorpusConfig, {**values, "encoding": None} if is_default else values)
 
 
 def separator_of(mode: str | None) -> str | None:

@@ -67,7 +67,7 @@ class Corpus:
         without: Path | None = None,
         is_alone: bool = True,
     ) -> None:
-        text_decoder(config.encoding)  # reports an unknown encoding before any file is read
+        text_decoder(config.text_encoding)  # reports an unknown encoding before any file is read
         self.config = config
         self.left_out = LeftOut()
         self._finder = SourceFinder(config, without, is_alone=is_alone)
@@ -340,7 +340,8 @@ class Corpus:
         self._finder.close()
 
     def _digest(self, files: list[list[str]]) -> str:
-        config = asdict(replace(self.config, documents=self.documents_mode))
+        # what a page names is in the hash of its text, so the usual encoding needs no mark here
+        config = asdict(replace(self.config, documents=self.documents_mode, encoding=self.config.text_encoding))
         return hashlib.sha256(json.dumps([config, files]).encode()).hexdigest()
 
     def _sections(self, index: int, count: int) -> Iterator[Source]:

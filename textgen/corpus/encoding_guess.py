@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
+from collections.abc import Iterable
 
 MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -53,6 +54,22 @@ def guessed_encoding(data: bytes) -> str | None:
     """
     data = data[:GUESS_BYTES]
     return marked_encoding(data) or (_wide_encoding(data) if b"\0" in data else _by_look(data))
+
+
+def is_surely_utf8(chunks: Iterable[bytes]) -> bool:
+    """Checks whether bytes are UTF-8 with enough characters outside ASCII that they are no other encoding by chance.
+
+    Args:
+        chunks: Consecutive bytes. The last character may be truncated.
+    """
+    decoder, outside = codecs.getincrementaldecoder("utf-8")(), 0
+    try:
+        for chunk in chunks:
+            decoder.decode(chunk)
+            outside += _num_outside_ascii(chunk)
+    except UnicodeDecodeError:
+        return False
+    return outside >= FEW_BYTES
 
 
 def has_controls(data: bytes) -> bool:
@@ -110,7 +127,11 @@ def _is_mostly_utf8(data: bytes) -> bool:
 
 def _is_sparse(data: bytes) -> bool:
     """Checks whether there are too few bytes outside ASCII for statistics."""
-    return len(data) - len(data.translate(None, bytes(range(128, 256)))) < FEW_BYTES and not TOGETHER.search(data)
+    return _num_outside_ascii(data) < FEW_BYTES and not TOGETHER.search(data)
+
+
+def _num_outside_ascii(data: bytes) -> int:
+    return len(data) - len(data.translate(None, bytes(range(128, 256))))
 
 
 def _is_latin(text: str) -> bool:

@@ -116,6 +116,11 @@ def is_wide(encoding: str) -> bool:
     return codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
 
 
+def is_utf8_name(encoding: str) -> bool:
+    """Checks whether a name is one of UTF-8."""
+    return codecs.lookup(encoding).name.removesuffix("-sig") == "utf-8"
+
+
 def known_encoding(name: str) -> str | None:
     """Returns the name of an encoding of text files if Python knows it, else None."""
     try:

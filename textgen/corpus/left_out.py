@@ -1,12 +1,15 @@
-"""Parts of a corpus without text, counted for messages."""
+"""Parts of a corpus without text, counted for messages, and pages that are not in the encoding that they name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from textgen.corpus.labels import named
 from textgen.errors import CorpusError
 from textgen.wording import counted
+
+NAMED = 3  # maximum number of files that a message names
 
 
 @dataclass
@@ -17,11 +20,13 @@ class LeftOut:
         counts: Number of records without text by file name.
         first: Place of the first record without text by file name, such as "line 3".
         notes: Messages about other parts without text, such as scanned pages, by file name.
+        misnamed: Names of the pages that were read as UTF-8, though they name another encoding.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    misnamed: dict[str, None] = field(default_factory=dict)
 
     def add(self, name: str, place: str) -> None:
         """Counts a record without text.
@@ -44,12 +49,19 @@ class LeftOut:
             self.counts[name] = self.counts.get(name, 0) + count
             self.first.setdefault(name, section.first[part] + part.removeprefix(name))
         self.notes |= section.notes
+        self.misnamed |= section.misnamed
 
     def lines(self) -> Iterator[str]:
-        """Iterates over messages about what was skipped, one line per file."""
+        """Iterates over messages about what was skipped, one line per file, and one about misnamed encodings."""
         for name, count in self.counts.items():
             yield f"Skipped {counted(count, 'record')} without text in {name}, the first in {self.first[name]}."
         yield from self.notes.values()
+        if self.misnamed:
+            pages = counted(len(self.misnamed), "page")
+            yield (
+                f"Read {pages} as UTF-8 despite another encoding named there, since the bytes are valid UTF-8: "
+                f"{named([*self.misnamed], NAMED)}."
+            )
 
 
 def no_text(names: Sequence[str], left_out: LeftOut) -> CorpusError:

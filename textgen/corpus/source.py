@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from textgen.corpus.boundaries import can_find, end_of_line, end_of_separator
-from textgen.corpus.config import CorpusConfig, separator_of
+from textgen.corpus.config import UTF8, CorpusConfig, separator_of
 from textgen.corpus.documents import (
     Part,
     block_documents,
@@ -22,8 +22,14 @@ from textgen.corpus.documents import (
     separated_documents,
     whole_document,
 )
-from textgen.corpus.encoding_guess import guessed_encoding, has_controls, marked_encoding, may_be_wide
-from textgen.corpus.encodings import is_plain, is_wide, text_decoder
+from textgen.corpus.encoding_guess import (
+    guessed_encoding,
+    has_controls,
+    is_surely_utf8,
+    marked_encoding,
+    may_be_wide,
+)
+from textgen.corpus.encodings import is_plain, is_utf8_name, is_wide, text_decoder
 from textgen.corpus.formats.archives import about_archive
 from textgen.corpus.formats.bounded_lines import bounded_lines
 from textgen.corpus.formats.conversion import Conversions
@@ -67,6 +73,8 @@ class Known:
         encoding: The encoding of the file. None if that is not known yet.
         is_marked: Whether that is the encoding of a byte-order mark.
         wide: The encoding of a file that looks binary, if it may be text in UTF-16 or UTF-32; "" if not.
+        seems_utf8: Whether the start of the file is UTF-8, though another encoding is set.
+        is_misnamed: Whether the file is a page in UTF-8 that names another encoding.
     """
 
     border: tuple[str, int, int, int] = ("", 0, -1, 0)
@@ -74,6 +82,8 @@ class Known:
     encoding: str | None = None
     is_marked: bool = False
     wide: str = ""
+    seems_utf8: bool = False
+    is_misnamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,7 +172,10 @@ class Source:
         """Determines `encoding` from the bytes near the start of the file, and remembers it."""
         marked = marked_encoding(start)
         self.known.is_marked = marked is not None
-        self.known.encoding = marked or self.config.encoding
+        self.known.encoding = marked or self.config.text_encoding
+        given = self.config.encoding
+        if given and not marked and self.rich != ".rtf" and not is_utf8_name(given) and not is_wide(given):
+            self.known.seems_utf8 = is_surely_utf8([start])
         return self.known.encoding
 
     @property
@@ -356,18 +369,26 @@ class Source:
             converted = replace(
                 self,
                 path=self._converted()[0],
-                config=replace(self.config, encoding="utf-8"),
+                config=replace(self.config, encoding=UTF8),
                 is_copy=True,
                 remote=None,
             )
-            return converted._decoded("utf-8")
+            return converted._decoded(UTF8)
         return self._decoded(self.encoding)
 
     def _converted(self) -> tuple[Path, str]:
         """The text of a rich file as a file in UTF-8, and a message about what has no text, or ""."""
         if self.compression and self.rich in WHOLE:
             raise CorpusError(f"Cannot read {self.name}: {self.rich} files are compressed inside. Decompress it first.")
-        file = RichFile(self._fetched(), self.name, self.rich, self.config.encoding, self._decoded, self._beginning)
+        file = RichFile(
+            self._fetched(),
+            self.name,
+            self.rich,
+            self.config.encoding,
+            self._decoded,
+            self._beginning,
+            self._is_misnamed,
+        )
         with reading(self.name):
             return self.conversions.converted(file)
 
@@ -384,6 +405,11 @@ class Source:
             self.is_alone,
             self.known.is_marked,
         )
+
+    def _is_misnamed(self) -> bool:
+        """Whether a page that names another encoding is in UTF-8. Reads it up to the first byte that is not."""
+        self.known.is_misnamed = is_surely_utf8(self.chunks())
+        return self.known.is_misnamed
 
     def _beginning(self) -> bytes:
         return next(self.chunks(), b"")[: 1 << 12]
@@ -433,8 +459,17 @@ class Source:
                 yield number, line
 
     def _note_conversion(self, left_out: LeftOut) -> None:
-        """Notes what has no text in a rich file. Raises `CorpusError` if that is an error."""
-        if self.rich and (note := self._converted()[1]):
+        """Notes what has no text in a rich file, which is an error with `config.strict`, and an encoding not as named.
+
+        Raises:
+            CorpusError: Part of the file has no text, and that is an error.
+        """
+        if not self.rich:
+            return
+        note = self._converted()[1]
+        if self.known.is_misnamed:
+            left_out.misnamed[self.name] = None
+        if note:
             if self.config.strict:
                 raise CorpusError(f"{note} Or leave strict out to read the rest.".replace("Skipped", "There are", 1))
             left_out.notes[self.name] = note

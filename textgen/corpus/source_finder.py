@@ -16,6 +16,8 @@ from typing import BinaryIO
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.formats.conversion import Conversions
 from textgen.corpus.formats.decompression import CHUNK_BYTES, reading
+from textgen.corpus.labels import named
+from textgen.corpus.left_out import NAMED
 from textgen.corpus.source import MARKUP, Source, not_binary
 from textgen.corpus.text_decoding import iconv_command
 from textgen.corpus.walk import LinksOut, Walk, prepared_error
@@ -44,6 +46,7 @@ class SourceFinder:
         models: Folders of saved models in folders and globs.
         lacking: Files in folders and globs that no installed library reads, and what to install.
         marked_up: Files that are read as plain text with all their markup, by their suffix.
+        misread: Files that look like UTF-8, but are read in another encoding, which is set.
     """
 
     def __init__(self, config: CorpusConfig, without: Path | None = None, *, is_alone: bool = True) -> None:
@@ -56,6 +59,8 @@ class SourceFinder:
         self.broken, self.models = self._walk.broken, self._walk.models
         self.outside: list[Path] = []
         self.marked_up: dict[str, list[str]] = {}
+        self.misread: list[Path | str] = []
+        self._are_all_misread = False
         self._conversions = Conversions()
         self._temporary: list[weakref.finalize] = []
 
@@ -87,13 +92,16 @@ class SourceFinder:
             raise prepared_error(left_out)
         if not found:
             raise CorpusError("No files to read. Name files, folders, or - for standard input.")
+        self.misread = [_path_or_address(source) for source in found.values() if source.known.seems_utf8]
+        self._are_all_misread = len(self.misread) == len(found)
         return [replace(source, is_alone=self._is_alone and len(found) == 1) for source in found.values()]
 
     def say_findings(self, say: Say) -> None:
         """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped.
 
         Another line counts the links that lead out of a folder, or out of that of a glob, since they are followed, and
-        one for each format of `MARKUP` the files that are read as plain text.
+        one for each format of `MARKUP` the files that are read as plain text, and one the files that are read in another
+        encoding than they seem to be in.
         """
         for path in self.skipped:
             say(f"Skipped {path}: it {self._kinds.get(path, 'looks like a binary file')}.")
@@ -109,12 +117,21 @@ class SourceFinder:
         for suffix, names in self.marked_up.items():
             what = names[0] if len(names) == 1 else f"{counted(len(names), f'{suffix} file')}, such as {names[0]},"
             say(f"Read {what} as plain text, with all markup. To learn the text alone, {MARKUP[suffix]}.")
+        if self.misread:
+            say(self._about_misread())
 
     def close(self) -> None:
         """Removes temporary copies of standard input and pipes. This also happens when the program ends."""
         self._conversions.close()
         for remove in self._temporary:
             remove()
+
+    def _about_misread(self) -> str:
+        encoding = self._config.text_encoding
+        files, command = named(list(map(str, self.misread)), NAMED), iconv_command(encoding)
+        how = f" with {command}" if command else " to UTF-8"
+        advice = "" if self._are_all_misread else f"convert the other files{how}, and "
+        return f"Read as {encoding}, but most likely UTF-8: {files}. If so, {advice}leave encoding out."
 
     def _expand(self, name: str) -> list[Source]:
         if not name:  # which would be the current folder

@@ -23,7 +23,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from textgen.corpus.config import CorpusConfig
+from textgen.corpus.config import CorpusConfig, recorded_config
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.formats.decompression import COMPRESSIONS, reading
 from textgen.corpus.formats.records import FORMATS
@@ -48,7 +48,8 @@ from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import counted, shell_word
 
-FORMAT = 2
+FORMAT = 3
+OLD_FORMAT = 2  # in which an encoding of utf-8 may have been the default
 OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
 FILES = (".txt", ".md", *FORMATS, *RICH, *COMPRESSIONS)  # suffixes of files; others may be parts of a folder's name
 PROGRAMS = (".asp", ".aspx", ".cgi", ".jsp", ".php", ".shtml")  # suffixes of pages that a web server makes
@@ -119,7 +120,7 @@ class PreparedCorpus:
                 f"{folder} is not a prepared corpus, or is damaged: {problem}. Remove it, and prepare again."
             )
         self.settings = _read_settings(folder)
-        self.config = from_dict(CorpusConfig, self.settings.corpus)
+        self.config = recorded_config(self.settings.corpus, is_old=self.settings.format == OLD_FORMAT)
         self.documents_mode = str(self.config.documents)
         self.tokenizer = read_tokenizer(folder / MODEL_FILE) if (folder / MODEL_FILE).exists() else ByteTokenizer()
         if self.tokenizer.fingerprint() != self.settings.fingerprint:
@@ -228,7 +229,7 @@ def _read_settings(folder: Path) -> PreparedSettings:
     """Reads prepared.json. Raises `CorpusError` if it is damaged."""
     path = folder / PREPARED
     values = read_object(path)
-    if values.get("format") != FORMAT:
+    if values.get("format") not in (OLD_FORMAT, FORMAT):
         raise CorpusError(f"{folder} was prepared by another version of textgen: prepare the corpus again.")
     try:
         paths, corpus, tokenizer = (values.get(name) for name in ("paths", "corpus", "tokenizer"))

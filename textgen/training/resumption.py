@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from textgen.corpus.config import CorpusConfig
+from textgen.corpus.config import CorpusConfig, recorded_config
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus, is_prepared, open_corpus
 from textgen.dataset.token_cache import TokenData, encode_and_split
@@ -44,10 +44,13 @@ from textgen.training.unused_settings import refuse_unused
 from textgen.wording import Say, silent
 
 MEASURABLE = 60.0  # minimum seconds of training that tell its speed
+CORPUS_FORMAT = 2  # of the section of training.json about the corpus; in the first, which names none, encoding has
+# the value utf-8 where none was given
 PATHS_BYTES = 1 << 23  # maximum bytes of paths in training.json; if there are more, the user names them when resuming
 
 RESUMED = {  # schema of the parts of training.json that only resuming reads
     "corpus": {
+        "format?": int,
         "config": dict,
         "fingerprint": str,
         "valid": ([str], None),
@@ -98,7 +101,7 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
     record = read_training(folder)
     try:
         check(record, RESUMED)
-        corpus_config = from_dict(CorpusConfig, record["corpus"]["config"])
+        corpus_config = _corpus_config(record["corpus"])
         tokenizer_config = from_dict(TokenizerConfig, record["tokenizer"])
         model_config = from_dict(ModelConfig, record["model"])
         from_dict(TrainingConfig, record["training"])
@@ -313,12 +316,17 @@ def _read_again(
     record: dict[str, Any], paths: Sequence[str], files: Sequence[str], tokenizer: Tokenizer
 ) -> tuple[dict[str, Any], TokenData]:
     """Opens the text and compares it with that of the run. Returns the record with its places, and its tokens."""
-    config = from_dict(CorpusConfig, record["corpus"]["config"])
+    config = _corpus_config(record["corpus"])
     corpus = open_corpus(paths, config, is_alone=not files)
     text = _Text(corpus, Corpus(files, config, is_alone=False) if files else None)
     _refuse_changed(record["corpus"], text.corpus, text.valid)
     data = _encode_again(text, tokenizer, from_dict(TrainingConfig, record["training"]), record["tokens"])
     return _with_places(record, text, data), data
+
+
+def _corpus_config(recorded: Mapping[str, Any]) -> CorpusConfig:
+    """How the corpus is read, by its section of a record."""
+    return recorded_config(recorded["config"], is_old="format" not in recorded)
 
 
 def _cached_data(folder: Path) -> TokenData | None:
@@ -356,7 +364,7 @@ def _refuse_changed_rest(
     recorded: Mapping[str, Any], paths: Sequence[str], files: Sequence[str], sources: ResumeSources
 ) -> None:
     """Raises `TrainingError` if one of the two texts is gone and the other one differs from when the run began."""
-    config = from_dict(CorpusConfig, recorded["config"])
+    config = _corpus_config(recorded)
     corpus = open_corpus(paths, config, is_alone=not files) if _are_there(paths) else None
     is_read = sources.valid is not None or _are_there(files)  # one that is named must be there
     _refuse_changed(recorded, corpus, Corpus(files, config, is_alone=False) if is_read else None)

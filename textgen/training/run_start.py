@@ -27,7 +27,7 @@ from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary
 from textgen.training.config import TrainingConfig
 from textgen.training.planning.plan import Plan
-from textgen.training.resumption import with_origin
+from textgen.training.resumption import CORPUS_FORMAT, with_origin
 from textgen.training.run_setup import RunSetup
 from textgen.versions import module_version
 from textgen.wording import Say, counted, silent
@@ -157,6 +157,7 @@ def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, d
     return {
         "state": "running",
         "corpus": {
+            "format": CORPUS_FORMAT,
             "paths": plan.corpus.places,
             "valid": plan.sources.valid.places if plan.sources.valid else None,
             "valid_fingerprint": plan.sources.valid.fingerprint() if plan.sources.valid else None,

@@ -16,7 +16,9 @@ def subtitles(path: Path, calls: list[str]) -> RichFile:
         calls.append(encoding)
         return ["00:01 --> 00:02\n", f"{path.stem}\n"]
 
-    return RichFile(path, path.name, ".srt", "utf-8", lambda encoding: iter(decoded(encoding)), lambda: b"")
+    return RichFile(
+        path, path.name, ".srt", "utf-8", lambda encoding: iter(decoded(encoding)), lambda: b"", lambda: False
+    )
 
 
 def test_each_file_once() -> None:

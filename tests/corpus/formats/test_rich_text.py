@@ -324,6 +324,28 @@ def test_an_encoding_that_is_set_goes_before_that_of_the_page(tmp_path: Path) ->
     assert one(path, encoding="cp1252") == "é\n"
 
 
+def test_utf8_that_is_set_goes_before_the_encoding_of_the_page(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.html", "<meta charset=windows-1252><p>é")
+    assert (one(path), one(path, encoding="utf-8")) == ("Ã©\n", "é\n")
+
+
+def test_pages_in_utf8_that_name_another_encoding_are_read_and_said(tmp_path: Path) -> None:
+    said, text = list[str](), "床前明月光"
+    write(tmp_path, "text/right.html", f"<meta charset=gb2312><p>{text}".encode("gb18030"))
+    for name in "abcd":
+        write(tmp_path, f"text/{name}.html", f"<meta charset=gb2312><p>{text} in {name}")
+    for strict in (False, True):
+        said.clear()
+        corpus = Corpus([tmp_path / "text"], CorpusConfig(documents="file", strict=strict))
+        assert list(corpus.documents()) == [*(f"{text} in {name}\n" for name in "abcd"), f"{text}\n"]
+        corpus.say_left_out(said.append)
+        files = ", ".join(str(tmp_path / "text" / f"{name}.html") for name in "abc")
+        assert said == [
+            "Read 4 pages as UTF-8 despite another encoding named there, since the bytes are valid UTF-8: "
+            f"{files} and 1 more."
+        ]
+
+
 def test_a_book(tmp_path: Path) -> None:
     def page(body: str) -> str:
         head = '<?xml version="1.0" encoding="utf-8"?><html><head><title/><script src="a"/></head>'

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from textgen.corpus.config import CorpusConfig
+from textgen.corpus.config import UTF8
 from textgen.corpus.encoding_guess import has_controls, marked_encoding
-from textgen.corpus.encodings import WEB_ERRORS, is_plain, known_encoding, web_encoding
+from textgen.corpus.encodings import WEB_ERRORS, is_plain, is_utf8_name, known_encoding, web_encoding
 from textgen.corpus.formats.extras import load
 from textgen.corpus.formats.markup import BODY_LEVEL, HEADING, is_mostly_links, office_text, page_text
 from textgen.corpus.formats.subtitles import subtitle_lines
@@ -82,18 +82,21 @@ class RichFile:
         path: Path of the file.
         name: Name of the file in messages.
         suffix: One of `RICH`.
-        encoding: Encoding to read the file in, unless it has a byte-order mark or names its own.
+        encoding: Encoding to read the file in, unless it has a byte-order mark. None for the one that a page names,
+            or UTF-8.
         decoded: Returns the decoded text of the file. Arguments are the encoding, what to do with errors as in
             `text_decoder`, and the name of the encoding in messages; only the first is required.
         beginning: The first bytes of the file, once it is decompressed.
+        is_utf8: Whether the bytes of the file can hardly be anything but UTF-8.
     """
 
     path: Path
     name: str
     suffix: str
-    encoding: str
+    encoding: str | None
     decoded: Callable[..., Iterator[str]]
     beginning: Callable[[], bytes]
+    is_utf8: Callable[[], bool]
 
     def texts(self, note: Say = silent) -> Iterator[str]:
         """Iterates over the text of the file.
@@ -124,15 +127,15 @@ class RichFile:
 
     def _texts(self, note: Say) -> Iterator[str]:
         if self.suffix in PAGES:
-            find = declared_encoding if self.encoding == CorpusConfig.encoding else marked_encoding
-            declared = find(self.beginning())
-            if declared:
+            marked = marked_encoding(self.beginning())
+            declared = marked or (declared_encoding(self.beginning()) if self.encoding is None else None)
+            if declared and (marked or is_utf8_name(declared) or not self.is_utf8()):
                 texts = self.decoded(declared, WEB_ERRORS, _name_of(declared, self.beginning()))
             else:
-                texts = self.decoded(self.encoding)
+                texts = self.decoded(self.encoding or UTF8)
             return page_text(_as_html(texts) if self.suffix == ".xhtml" else texts, self.name)
         if self.suffix in SUBTITLES:
-            encoding = marked_encoding(self.beginning()) or self.encoding
+            encoding = marked_encoding(self.beginning()) or self.encoding or UTF8
             return subtitle_lines(self.decoded(encoding), self.suffix, self.name)
         if self.suffix == ".rtf":
             return self._rtf(note)
@@ -172,7 +175,8 @@ class RichFile:
     def _rtf_source(self, declared: str) -> str:
         """The source of an RTF file: ASCII, unless a program wrote characters as they are, in whatever encoding."""
         try:
-            return self._whole(self.encoding if is_plain(self.encoding) else declared)
+            encoding = self.encoding or UTF8
+            return self._whole(encoding if is_plain(encoding) else declared)
         except CorpusError:
             return self._whole(declared)
 
