@@ -135,6 +135,12 @@ BAD: dict[str, Case] = {
     "open quote": ({"a.csv": 'text\n"x\ny\n'}, "a.csv", {}, r"line 3: not CSV \("),
     "stray quote": ({"a.csv": 'text\n"x"y\n'}, "a.csv", {}, r"line 2: not CSV \("),
     "a tab too many": ({"a.tsv": "text\nx\ty\n"}, "a.tsv", {}, r"line 2: a row of 2 fields.*write the table as \.csv"),
+    "a newline in a .tsv file": (
+        {"a.tsv": 'text\tby\n"x\ny"\tz\n'},
+        "a.tsv",
+        {},
+        r"line 2: a row of 1 field under a header of 2\. .* end the name of the file in \.csv; otherwise",
+    ),
     **{
         f"truncated {suffix}": (
             {f"a.txt{suffix}": COMPRESS[suffix](LONG)[:-9]},

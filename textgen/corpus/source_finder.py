@@ -100,8 +100,8 @@ class SourceFinder:
         """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped.
 
         Another line counts the links that lead out of a folder, or out of that of a glob, since they are followed, and
-        one for each format of `MARKUP` the files that are read as plain text, and one the files that are read in another
-        encoding than they seem to be in.
+        one for each format of `MARKUP` the files that are read as plain text, and one the files that are read in an
+        encoding other than they seem to be in.
         """
         for path in self.skipped:
             say(f"Skipped {path}: it {self._kinds.get(path, 'looks like a binary file')}.")

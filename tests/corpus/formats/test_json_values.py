@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,41 @@ def test_the_field_that_holds_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"field 'text' is a list with text in text\.body\. Set text_field"):
         read(path)
     assert read(path, text_field="text.body") == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (["see ", {"type": "link", "text": "http://x.org"}, " now"], "see http://x.org now"),
+        ([{"type": "bold", "text": "see"}, {"type": "plain", "text": " it"}], "see it"),
+        (["see ", {"text": "it"}], "see it"),
+        (["see", None, "it"], "see\nit"),
+    ],
+)
+def test_pieces_of_a_text_are_joined(tmp_path: Path, value: list[Any], expected: str) -> None:
+    path = write(tmp_path, "a.json", json.dumps({"name": "x", "messages": [{"text": "hi"}, {"text": value}]}))
+    assert read(path, text_field="messages.text") == ["hi", expected]
+
+
+@pytest.mark.parametrize("more", [[{"text": "b"}], ["x", {"text": 1}], ["x", {"by": "b"}], ["x", {"text": "b"}, None]])
+def test_records_are_no_pieces_of_a_text(tmp_path: Path, more: list[Any]) -> None:
+    path = write(tmp_path, "a.jsonl", json.dumps({"poems": [{"text": "a"}, *more]}))
+    with pytest.raises(CorpusError, match=r"line 1: field 'poems' is a list with text in poems\.text\. Set text_field"):
+        read(path, text_field="poems")
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"a": {"b": "x"}}, "field 'a.b' is a string. Expected an object or a list with 'c.d' in it: correct it"),
+        ({"a": 5}, "field 'a' is a number. Expected an object or a list with 'b.c.d' in it: correct it"),
+        ({"a": {"b": {"c": True}}}, "field 'a.b.c' is true or false. Expected an object or a list with 'd' in it: cor"),
+    ],
+)
+def test_what_is_in_the_way_to_a_text_is_named(tmp_path: Path, record: dict[str, Any], message: str) -> None:
+    path = write(tmp_path, "a.jsonl", json.dumps(record))
+    with pytest.raises(CorpusError, match=f"line 1: {re.escape(message)}.* text_field to another"):
+        read(path, text_field="a.b.c.d")
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,26 @@ def test_any_text_comes_back_from_any_table(values: list[str], delimiter: str) -
     assert [text for text, _ in about.read([f"text{delimiter}n\n", *lines])] == values
 
 
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "\ufeffsep=;", "sep=;\r"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_a_line_for_excel_names_the_delimiter(tmp_path: Path, line: str, suffix: str) -> None:
+    path = write(tmp_path, f"a{suffix}", f"{line}\nid;text, all\n1;one, two\n2;three\n")
+    assert read(path, text_column="text, all") == ["one, two", "three"]
+    assert read(path, no_header=True, text_column="2") == ["text, all", "one, two", "three"]
+    with pytest.raises(CorpusError, match=r"no column 'text'\. Set text_column to one of: id, text, all\."):
+        read(path)
+    path = write(tmp_path, f"a{suffix}", f"{line}\nid;text\n1\n")
+    with pytest.raises(CorpusError, match="line 3: a row of 1 field"):
+        read(path)
+    plain = write(tmp_path, f"b{suffix}", "sep=x\na\n")
+    assert read(plain, text_column="sep=x") == ["a"]
+
+
+def test_the_remedy_for_a_tsv_file_with_quotes_can_be_obeyed(tmp_path: Path) -> None:
+    content = 'text\tby\n"one\ntwo"\tx\n"He said ""hi"""\ty\n'
+    assert read(write(tmp_path, "a.csv", content)) == ["one\ntwo", 'He said "hi"']
+
+
 def test_a_delimiter_may_be_given(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "text:id\na, b:1\n")
     assert read(path, delimiter=":") == ["a, b"]

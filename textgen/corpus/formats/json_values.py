@@ -55,7 +55,7 @@ def find(record: Any, path: str, label: str | None = None) -> Iterator[Found]:
 
     Raises:
         TypeError: The record is neither an object nor a string, or there is neither an object nor a list nor null on
-            the way. The argument is what there is.
+            the way. The arguments are what there is, and the rest of the path, "" for the record.
 
     Example:
         >>> record = {"by": "Ann", "poems": [{"text": "a", "kind": "ode"}, {"text": "b"}]}
@@ -69,7 +69,7 @@ def find(record: Any, path: str, label: str | None = None) -> Iterator[Found]:
     elif isinstance(record, dict):
         yield from _find(record, path, label or "", None)
     else:
-        raise TypeError(record)
+        raise TypeError(record, "")
 
 
 def _find(node: Any, path: str, label: str, found: Any) -> Iterator[Found]:
@@ -92,7 +92,7 @@ def _find(node: Any, path: str, label: str, found: Any) -> Iterator[Found]:
     elif node is None:
         yield Found(MISSING, found)
     else:
-        raise TypeError(node)
+        raise TypeError(node, path)
 
 
 def _step(node: dict[str, Any], path: str) -> tuple[str | None, str]:

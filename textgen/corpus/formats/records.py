@@ -2,8 +2,9 @@
 
 A .jsonl file has one record per line; `textgen.corpus.formats.json_values` reads .json files, and finds fields within
 fields. `textgen.corpus.formats.table` reads .csv and .tsv files. A field with a list of strings is one text, a string a
-line. Records whose text is missing, null or blank are skipped and counted, or are an error with `CorpusConfig.strict`.
-Records are limited to `MAX_RECORD_CHARS` characters, so that memory stays bounded.
+line; one with strings and objects that have a `text`, as exports of chats have, is one text without newlines in
+between. Records whose text is missing, null or blank are skipped and counted, or are an error with
+`CorpusConfig.strict`. Records are limited to `MAX_RECORD_CHARS` characters, so that memory stays bounded.
 """
 
 from __future__ import annotations
@@ -162,14 +163,29 @@ class RecordFile:
                     if self._has_text(text, place):
                         yield where, record, text, found.label
             except TypeError as error:
-                raise CorpusError(f"{where}: {_kind(error.args[0])}. Expected an object or a string.") from None
+                raise CorpusError(f"{where}: {self._wrong_kind(path, *error.args)}") from None
         if self.is_whole and not (is_empty or is_known):
             raise CorpusError(f"{self.name}: no {self._noun} {self.path!r} in any record. {self._hint()}")
 
+    def _wrong_kind(self, path: str, value: Any, rest: str) -> str:
+        """Says what a record is that has no fields; or what is on the way to the text, before the rest of the path."""
+        if not rest:
+            return f"{_kind(value)}. Expected an object or a string."
+        place = path.removesuffix(rest).rstrip(".")
+        return (
+            f"{self._noun} {place!r} is {_kind(value)}. Expected an object or a list with {rest!r} in it: correct it, "
+            f"or set text_{self._noun} to another."
+        )
+
     def _as_text(self, value: Any, where: str) -> str | None:
-        """Returns a text, or several strings as the lines of one. None if the field is missing or null."""
+        """Returns a text; of several strings, they are its lines, of pieces of a line, the line they make.
+
+        None if the field is missing or null.
+        """
         if value is MISSING or value is None:
             return None
+        if _are_pieces(value):
+            value = "".join(item if isinstance(item, str) else item["text"] for item in value)
         strings = [item for item in value if item is not None] if isinstance(value, list) else [value]
         if not all(isinstance(item, str) for item in strings):
             raise CorpusError(
@@ -276,5 +292,18 @@ def check_characters(text: str, place: str) -> None:
 
 
 def _kind(value: object) -> str:
-    names = {list: "a list", dict: "an object", bool: "true or false", type(None): "null", bytes: "bytes"}
-    return names.get(type(value), "a number")
+    names = {list: "a list", dict: "an object", str: "a string", bool: "true or false", type(None): "null"}
+    return {**names, bytes: "bytes"}.get(type(value), "a number")
+
+
+def _are_pieces(value: Any) -> bool:
+    """Checks whether a value is a list of pieces of one text, such as links and bold words in exports of chats.
+
+    They are strings, and objects with a field `text`; without strings, each object also has a `type`, unlike records.
+    """
+    if not isinstance(value, list):
+        return False
+    objects = [item for item in value if isinstance(item, dict) and isinstance(item.get("text"), str)]
+    strings = [item for item in value if isinstance(item, str)]
+    are_all = bool(objects) and len(objects) + len(strings) == len(value)
+    return are_all and (bool(strings) or all("type" in item for item in objects))

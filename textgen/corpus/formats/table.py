@@ -1,13 +1,14 @@
 """Reads tables of delimited text.
 
-In a .csv file, double quotes enclose fields that contain delimiters or newlines. In a .tsv file every line is a row,
-and quotes are part of the text.
+In a .csv file, double quotes enclose fields that contain delimiters or newlines. In a .tsv file every line is a row
+with all fields, and quotes are part of the text. A first line such as `sep=;` names the delimiter, as in Excel.
 """
 
 from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from textgen.errors import CorpusError
 from textgen.wording import counted
 
 DELIMITERS = (",", ";", "\t", "|")  # candidates for `detected_delimiter`
+SEPARATOR_LINE = re.compile(r'"?sep=([^\w"\s]|\t)"?\r?')
+"""The line before the header by which Excel knows the delimiter."""
 SAMPLE_CHARS = 1 << 16  # approximate length of the sample used to detect the delimiter, in characters
 
 
@@ -65,7 +68,8 @@ class Table:
             rows = itertools.chain([(number, header)], rows)
         for number, row in rows:
             place = f"line {number}"
-            if len(row) <= column or any(row[width:]):
+            least = width if self.format == ".tsv" else column + 1
+            if len(row) < least or any(row[width:]):
                 head = f"after a row of {width}" if self.config.no_header else f"under a header of {width}"
                 raise CorpusError(
                     f"{self.name}, {place}: a row of {counted(len(row), 'field')} {head}. {self._quote_hint()}"
@@ -77,31 +81,40 @@ class Table:
 
     def rows(self, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
         """Iterates over rows that are not empty, as the number of the row's last line and the fields."""
-        if self.format == ".tsv":
-            for number, line in enumerate(lines, 1):
-                if fields := line.removesuffix("\r"):
-                    yield number, fields.split(self.config.delimiter or "\t")
-            return
         first, lines = _look_ahead(lines)
-        delimiter = self.config.delimiter or detected_delimiter(first, self.config)
+        named = SEPARATOR_LINE.fullmatch(first[0]) if first else None
+        start = 2 if named else 1  # number of the first line of the table
+        delimiter = self.config.delimiter or (named[1] if named else None)
+        if named:
+            first = first[1:]
+            next(lines)
+        if self.format == ".tsv":
+            for number, line in enumerate(lines, start):
+                if fields := line.removesuffix("\r"):
+                    yield number, fields.split(delimiter or "\t")
+            return
+        delimiter = delimiter or detected_delimiter(first, self.config)
         csv.field_size_limit((1 << 31) - 1)  # the length of records is checked by `_BoundedRows`
-        bounded = _BoundedRows(lines, self.name)
+        bounded = _BoundedRows(lines, self.name, start)
         # strict, because otherwise an unclosed quote would consume the rest of the file
         rows = csv.reader(bounded, delimiter=delimiter, strict=True)
         try:
             for row in rows:
                 bounded.size = 0
                 if row:
-                    yield rows.line_num, row
+                    yield rows.line_num + start - 1, row
         except csv.Error as error:
             raise CorpusError(
-                f"{self.name}, line {rows.line_num}: not {self.format[1:].upper()} ({error}). "
+                f"{self.name}, line {rows.line_num + start - 1}: not {self.format[1:].upper()} ({error}). "
                 "Put double quotes around a text that holds quotes, and double the quotes inside."
             ) from None
 
     def _quote_hint(self) -> str:
         if self.format == ".tsv":
-            return "A text in a .tsv file holds no tabs and newlines: write the table as .csv, with double quotes."
+            return (
+                "A text in a .tsv file holds no tabs and newlines. If double quotes enclose such texts, end the name "
+                "of the file in .csv; otherwise write the table as .csv, with double quotes."
+            )
         return "Put double quotes around a text that holds separators or newlines."
 
     def _column(self, header: Sequence[str]) -> int:
@@ -152,8 +165,8 @@ def require_single(columns: Sequence[str], column: str, name: str, setting: str)
 class _BoundedRows:
     """Iterates over lines for `csv.reader`, and limits the length of rows that span several lines."""
 
-    def __init__(self, lines: Iterable[str], name: str) -> None:
-        self._lines = enumerate(lines, 1)
+    def __init__(self, lines: Iterable[str], name: str, start: int) -> None:
+        self._lines = enumerate(lines, start)
         self._name = name
         self.size = 0  # characters of the current row
 
