@@ -68,6 +68,47 @@ def speech() -> str:
     return f"{R.choice(['Anna', 'The old king', 'Bo', 'Mr. Hale'])}: {R.choice(SENTENCES)}"
 
 
+def logged(form: str) -> str:
+    level, path = R.choice(["INFO", "WARNING", "ERROR"]), f"/{R.choice(WORDS)}/{R.choice(WORDS)}"
+    return form.format(stamp=stamp(), level=level, path=path, number=R.randrange(10**5), words=words(2, 9))
+
+
+LOGS = {
+    "log of python": "{stamp},{number:05} - worker - {level} - Job 5: {words}",
+    "log of python, with short times": "{stamp} - {level} - Job 5: {words}",
+    "log in brackets": "[{stamp}] production.{level}: {words}",
+    "log with paths in brackets": "[{stamp}] GET {path}: {words}",
+    "log of a system": "{stamp} host sshd[{number}]: {words}",
+    "log of a system, with zones": "{stamp}+00:00 app[web.1]: {words}",
+    "log with paths after dashes": "{stamp} - GET {path}: {words}",
+}
+CHATS = {
+    "ios, us": "[3/{day}/21, {hour}:{minute:02}:12 {m}] {name}: {words}",
+    "ios, us, narrow space": "[3/{day}/21, {hour}:{minute:02}:12\u202f{m}] {name}: {words}",
+    "ios, germany": "[{day:02}.03.21, {hour:02}:{minute:02}:12] {name}: {words}",
+    "ios, marks": "\u200e[{day:02}.03.21, {hour:02}:{minute:02}:12] {name}: \u200e{words}",
+    "android, us": "3/{day}/21, {hour}:{minute:02} {m} - {name}: {words}",
+    "android, us, narrow space": "3/{day}/21, {hour}:{minute:02}\u202f{m} - {name}: {words}",
+    "android, germany": "{day:02}.03.21, {hour:02}:{minute:02} - {name}: {words}",
+    "android, spain": "3/{day}/21, {hour}:{minute:02} p.\u00a0m. - {name}: {words}",
+    "android, china": "2021/3/{day} 下午{hour}:{minute:02} - {name}: {words}",
+    "android, korea": "2021. 3. {day}. 오후 {hour}:{minute:02} - {name}: {words}",
+    "android, no words": "{day:02}.03.21, {hour:02}:{minute:02} - {name}:",
+}
+PEOPLE = [
+    ["Ann", "Bo"],
+    ["Mum ❤️", "Ann (work)"],
+    ["+49 170 1234567", "\u202a+1 (555) 010-9999\u202c"],
+    ["张三", "李四"],
+]
+
+
+def message(form: str, people: list[str]) -> str:
+    day, hour, minute = R.randint(1, 28), R.randint(1, 12), R.randrange(60)
+    m, name = R.choice(["AM", "PM"]), R.choice(people)
+    return form.format(day=day, hour=hour, minute=minute, m=m, name=name, words=words(1, 9))
+
+
 C_CODE = [f"int f{n}(int x) {{\n    int y = x * {n};\n    return y + {n};\n}}" for n in range(60)]
 RUBY = [f"def step_{n}(x)\n  y = x * {n}\n  y + {n}\nend" for n in range(60)]
 FIVE_CHARACTERS = [half for line in COUPLETS for half in line.rstrip("。").split("，") if len(half) == 5]
@@ -92,6 +133,7 @@ CASES: dict[str, tuple[str, str]] = {
     "URLs": ("line", lines(*[f"https://example.org/{R.choice(WORDS)}/{R.choice(WORDS)}.html" for _ in range(80)])),
     "log": ("line", lines(*[f"{stamp()} INFO {words(3, 10)}" for _ in range(100)])),
     "log with levels": ("line", lines(*[f"{stamp()} {R.choice(['INFO', 'WARN'])}: {words(3, 9)}" for _ in range(100)])),
+    **{name: ("line", lines(*[logged(form) for _ in range(100)])) for name, form in LOGS.items()},
     "rows of numbers": ("line", lines(*[f"{stamp()},{R.random():.4f},{R.randrange(99)},ok" for _ in range(100)])),
     "recipes' titles": ("line", lines(*[f"{title()} with {words(1, 3)}" for _ in range(80)])),
     "dictionary": ("line", lines(*[f"{word}: {words(3, 9)}." for word in WORDS[:100]])),
@@ -131,6 +173,11 @@ CASES: dict[str, tuple[str, str]] = {
         "file",
         lines(*[f"[{stamp()}] {R.choice(['ann', 'bob'])}: {words(1, 12)}" for _ in range(150)]),
     ),
+    **{
+        f"chat, {name}, with {people[0]}": ("file", lines(*[message(form, people) for _ in range(100)]))
+        for name, form in CHATS.items()
+        for people in PEOPLE
+    },
     "subtitles": ("file", "\n\n".join(cue(n) for n in range(1, 120))),
     "subtitles without numbers": ("file", "\n\n".join(cue(n).split("\n", 1)[1] for n in range(1, 120))),
     "c": ("file", "\n\n".join(C_CODE)),
@@ -151,6 +198,12 @@ def test_what_a_document_is(name: str) -> None:
 def test_there_are_enough_cases() -> None:
     assert len(CASES) >= 40
     assert {mode for mode, _ in CASES.values()} == {"line", "blank-line", "file"}
+
+
+def test_a_chat_is_called_one() -> None:
+    for name, (_, text) in CASES.items():
+        is_spoken = name.startswith("chat") or name in ("dialogue", "play, a speech a line")
+        assert ("as in a chat or a play" in guess_documents([text], 1)[1]) is is_spoken, name
 
 
 @pytest.mark.parametrize("newline", ["\r\n", "\n"])

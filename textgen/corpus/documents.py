@@ -34,6 +34,11 @@ _INNER_END = re.compile(r"[.!?…][\"'”’»)]*\s+[^\W\da-z_]|[。！？](?=\w
 _WIDE = re.compile("[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]")
 _TIME = re.compile(r"\d:\d\d[:.,]\d")  # timestamp of a subtitle
 _SPEAKER = re.compile(r"(?:[\[(]?[\d\-/:.,T ]{4,}[\])]?[ -]*)?(?:<([^<>]{1,30})>|([^\W\d_][\w .'-]{0,29}):)\s")
+_SENT = re.compile(  # a message of an exported chat: date and time, in brackets or before a dash, and any name
+    r"[\u200e\u200f\u202a-\u202e\u2066-\u2069]*[\[(]?\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}\.?,?\s{1,2}"
+    r"(?:[^\W\d_]{1,4}\s?)?\d{1,2}[:.]\d\d(?:[:.]\d\d)?(?:\s?[^\W\d_]\.?\s?[^\W\d_]\.?)?"  # AM, p. m. or 下午
+    r"(?:[\])]\s?|\s[-–—]\s)([^:\n]{1,40}):(?:\s|$)"
+)
 _LEVELS = frozenset(["TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL"])  # in logs
 
 
@@ -239,6 +244,8 @@ def guess_documents(samples: Sequence[str], num_files: int, has_records: bool = 
         return "file", "each file of text and each record is a document"
     if num_files > 1:
         return "file", f"each of the {num_files} files is a document"
+    if len(full) >= MIN_LINES * len(samples) and _spoken(full):
+        return "file", "most lines begin with the name of a speaker, as in a chat or a play"
     return "file", "the text runs on, with neither titled blocks nor a document a line"
 
 
@@ -320,8 +327,10 @@ def _of_one_form(lines: Sequence[str]) -> bool:
 
 def _spoken(lines: Sequence[str]) -> bool:
     """Checks whether most lines start with one of a few speakers, as in a chat or a play."""
-    found = [match[1] or match[2] for match in map(_SPEAKER.match, lines) if match]
-    names = Counter(name for name in found if name.upper() not in _LEVELS)
+    found = [_SENT.match(line) or _SPEAKER.match(line) for line in lines]
+    names = Counter(match[match.lastindex or 0] for match in found if match)
+    for name in [name for name in names if not _LEVELS.isdisjoint(re.split(r"\W+", name.upper()))]:
+        del names[name]
     return names.total() >= 0.6 * len(lines) and len(names) <= max(2, 0.2 * len(lines))
 
 
