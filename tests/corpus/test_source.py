@@ -128,7 +128,7 @@ def test_a_binary_file_that_begins_like_a_mark_is_called_binary(tmp_path: Path, 
     }
     paths = {write(tmp_path, f"text/{name}", data): why for name, (data, why) in files.items()}
     Corpus([tmp_path / "text"], config).say_findings(said.append)
-    assert said == [f"Skipped {path}: it looks like a binary file." for path in paths]
+    assert said == [f"Skipped {', '.join(map(str, paths))}: each looks like a binary file."]
     for path, why in paths.items():
         with pytest.raises(CorpusError) as info:
             Corpus([path], config)

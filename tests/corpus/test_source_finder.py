@@ -18,8 +18,45 @@ from files import read, write
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.source_finder import SourceFinder
+from textgen.corpus.formats import extras
+from textgen.corpus.source_finder import MAX_REASONS, SourceFinder
 from textgen.errors import CorpusError, TextgenError
+
+
+def test_files_of_desktop_programs_are_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a.txt", "a")
+    for name in ("~$a.txt", "desktop.ini", "Thumbs.db", "b/Desktop.ini", "b/~$b.docx"):
+        write(tmp_path, name, "[.ShellClassInfo]")
+    monkeypatch.chdir(tmp_path)
+    for paths in (["."], ["*"], ["**/*"]):
+        assert (read(*paths), Corpus(paths).skipped) == (["a"], [])
+    assert read("desktop.ini", "~$a.txt", documents="file") == ["[.ShellClassInfo]"] * 2, "if named"
+
+
+def test_what_is_skipped_for_one_reason_takes_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "text/a.txt", "a")
+    for number in range(30):
+        write(tmp_path, f"text/{number:02}.jpg", b"\0")
+        write(tmp_path, f"text/{number:02}.zip", b"PK\3\4\0")
+        write(tmp_path, f"text/{number:02}.doc", b"PK\3\4\0")
+        write(tmp_path, f"text/{number:02}.pdf", b"PK\3\4\0")
+        (tmp_path / "text" / f"{number:02}.txt").symlink_to("nowhere.txt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(extras, "_is_there", lambda module: False)
+    said = list[str]()
+    Corpus(["text"]).say_findings(said.append)
+    skipped, links, lacking = said[: MAX_REASONS + 1], said[MAX_REASONS + 1 : -1], said[-1]
+    assert skipped[1] == "Skipped text/00.jpg, text/01.jpg, text/02.jpg and 27 more: each looks like a binary file."
+    assert skipped[0].startswith("Skipped text/00.doc, text/01.doc, text/02.doc and 27 more: each looks like a binary")
+    assert skipped[2].startswith("Skipped text/00.zip: it is an archive: name 'zip://::text/00.zip' to read")
+    assert skipped[-1] == "Skipped 22 more binary files."
+    assert links[:-1] == [
+        f"Skipped text/0{number}.txt: it is a link to nowhere.txt, which does not exist." for number in range(3)
+    ]
+    assert links[-1] == "Skipped 27 more links to nowhere."
+    assert lacking.startswith(
+        "Skipped text/00.pdf, text/01.pdf, text/02.pdf and 27 more. Such files are read with pypdf:"
+    )
 
 
 def test_files_in_utf8_that_are_read_in_another_encoding_are_named(tmp_path: Path) -> None:

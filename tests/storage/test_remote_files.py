@@ -37,6 +37,8 @@ def test_files_folders_and_patterns(memory: Any, tmp_path: Path) -> None:
     memory.pipe("/d/a.txt", TEXT.encode())
     memory.pipe("/d/more/b.jsonl.gz", gzip.compress(b'{"text": "three"}\n'))
     memory.pipe("/d/.hidden/c.txt", b"no")
+    for name in ("more/~$b.jsonl", "more/Thumbs.db", "~$a.txt"):
+        memory.pipe(f"/d/{name}", b"no")
     memory.pipe("/d/d.bin", bytes(100))
     corpus = Corpus(["memory://d"])
     assert list(corpus.documents()) == [TEXT, "three"]

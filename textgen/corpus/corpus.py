@@ -101,7 +101,7 @@ class Corpus:
         return self._finder.lacking
 
     def say_findings(self, say: Say) -> None:
-        """Calls `say` with one line for each file, broken link and model that was skipped, and one about links out."""
+        """Calls `say` with lines about files, broken links and models that were skipped, links out and encodings."""
         self._finder.say_findings(say)
 
     def say_left_out(self, say: Say) -> None:

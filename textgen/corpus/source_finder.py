@@ -7,7 +7,7 @@ import glob
 import os
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from textgen.storage.remote_files import find_files
 from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
 from textgen.wording import Say, counted
 
+MAX_REASONS = 10  # maximum number of different reasons for skipping files that messages give
 STANDARD_INPUT = "standard input"  # its name in messages
 
 
@@ -97,20 +98,29 @@ class SourceFinder:
         return [replace(source, is_alone=self._is_alone and len(found) == 1) for source in found.values()]
 
     def say_findings(self, say: Say) -> None:
-        """Calls `say` with one line for each binary file, broken link, model and unreadable format that was skipped.
+        """Calls `say` with lines about the binary files, broken links, models and unreadable formats that were skipped.
+
+        One line names the first that were skipped for the same reason, and counts the others.
 
         Another line counts the links that lead out of a folder, or out of that of a glob, since they are followed, and
         one for each format of `MARKUP` the files that are read as plain text, and one the files that are read in an
         encoding other than they seem to be in.
         """
-        for path in self.skipped:
-            say(f"Skipped {path}: it {self._kinds.get(path, 'looks like a binary file')}.")
-        for path in self.broken:
+        reasons = {path: self._kinds.get(path, "looks like a binary file") for path in self.skipped}
+        groups = _by_reason(reasons)
+        for paths, reason in groups[:MAX_REASONS]:
+            say(f"Skipped {_listed(paths)}: {'it' if len(paths) == 1 else 'each'} {reason}.")
+        if more := sum(len(paths) for paths, _ in groups[MAX_REASONS:]):
+            say(f"Skipped {counted(more, 'more binary file')}.")
+        for path in self.broken[:NAMED]:
             say(f"Skipped {path}: {_leads_nowhere(path)}.")
-        for folder in self.models:
-            say(f"Skipped {folder}: it is a saved model.")
-        for path, advice in self.lacking.items():
-            say(f"Skipped {path}. {advice}")
+        if more := len(self.broken[NAMED:]):
+            say(f"Skipped {counted(more, 'more link')} to nowhere.")
+        if self.models:
+            what = "it is a saved model" if len(self.models) == 1 else "each is a saved model"
+            say(f"Skipped {_listed(self.models)}: {what}.")
+        for paths, advice in _by_reason(self.lacking):
+            say(f"Skipped {_listed(paths)}. {advice}")
         if self.outside:
             links = counted(len(self.outside), "link")
             say(f"Followed {links} to places outside the folders of the corpus, such as {self.outside[0]}.")
@@ -128,7 +138,7 @@ class SourceFinder:
 
     def _about_misread(self) -> str:
         encoding = self._config.text_encoding
-        files, command = named(list(map(str, self.misread)), NAMED), iconv_command(encoding)
+        files, command = _listed(self.misread), iconv_command(encoding)
         how = f" with {command}" if command else " to UTF-8"
         advice = "" if self._are_all_misread else f"convert the other files{how}, and "
         return f"Read as {encoding}, but most likely UTF-8: {files}. If so, {advice}leave encoding out."
@@ -215,6 +225,18 @@ class SourceFinder:
         if not path.stat().st_size:
             raise CorpusError(f"No text in {name}: it is empty. Pipe a text into it.")
         return not_binary(Source(path, name, self._config, is_copy=True))
+
+
+def _by_reason(reasons: Mapping[Path | str, str]) -> list[tuple[list[Path | str], str]]:
+    """The paths for which there is the same reason, with the reason, in the order of the first paths."""
+    groups: dict[str, list[Path | str]] = {}
+    for path, reason in reasons.items():
+        groups.setdefault(reason, []).append(path)
+    return [(paths, reason) for reason, paths in groups.items()]
+
+
+def _listed(paths: Sequence[Path | str]) -> str:
+    return named(list(map(str, paths)), NAMED)
 
 
 def _text_in(encoding: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from textgen.errors import CorpusError
 from textgen.schema import json_object
 from textgen.storage.addresses import is_remote, without_secrets
-from textgen.storage.files import read_file
+from textgen.storage.files import is_desktop_file, is_hidden, read_file
 from textgen.storage.folders import MANIFEST
 from textgen.storage.remote_files import RemoteFile
 
@@ -75,14 +75,14 @@ class Walk:
                 folders[:] = []
                 continue
             folders[:] = sorted(name for name in folders if not name.startswith("."))
-            names += [Path(folder, name) for name in found if not name.startswith(".")]
+            names += [Path(folder, name) for name in found if not is_hidden(name)]
         self.broken += sorted(
             {name for name in names if name.is_symlink() and not name.exists()}.difference(self.broken)
         )
         return sorted(name for name in names if name.is_file())
 
     def matching(self, matches: Iterable[str]) -> list[Path]:
-        """Lists the files that a pattern matches, and those below the folders that it matches.
+        """Lists the files that a pattern matches, and those below the folders that it matches, without hidden ones.
 
         Args:
             matches: Paths that the pattern matches.
@@ -92,7 +92,7 @@ class Walk:
             OSError: A folder cannot be read.
         """
         paths = [path for path in map(Path, matches) if not self._is_within(path.parent)]
-        return [file for path in paths for file in self.files_below(path)]
+        return [file for path in paths if not is_desktop_file(path.name) for file in self.files_below(path)]
 
     def elsewhere(self, files: Sequence[RemoteFile], *, are_all: bool) -> list[RemoteFile]:
         """Leaves out the files of saved models among those of a folder elsewhere, or that a pattern matches there.

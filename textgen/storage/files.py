@@ -25,6 +25,8 @@ from textgen.storage.streams import is_stream, open_file_number, open_stream
 from textgen.wording import json_text
 
 TEMPORARY = ".tmp-"  # prefix of temporary names
+OWNER_PREFIX = "~$"  # of the files beside open documents by which Word and Excel know who has opened them
+DESKTOP_FILES = ("desktop.ini", "thumbs.db")  # in lower case: how Windows shows a folder, and small pictures
 SUFFIX_BYTES = 20  # longest suffix in a temporary name: what follows the full stop in "1. A long title" is none
 OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))  # flags that this system has
 NONBLOCKING = getattr(os, "O_NONBLOCK", 0)  # opening a pipe returns without waiting for its other end
@@ -33,6 +35,24 @@ SPACE_ADVICE = "Free some space or choose another folder; what was there before 
 PLACE_ADVICE = "Choose another place; what was there before is untouched."  # instead, if the disk is not full
 FULL_ERRORS = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 TMPDIR_ADVICE = "Free some space, or set TMPDIR to a folder with more space."
+
+
+def is_hidden(name: str) -> bool:
+    """Checks whether a file is hidden by its name, or is one of a desktop program, in which no user wrote a text.
+
+    Args:
+        name: Name of the file, or of a folder, without those above it.
+
+    Example:
+        >>> is_hidden(".git"), is_hidden("~$poems.docx"), is_hidden("poems.docx")
+        (True, True, False)
+    """
+    return name.startswith(".") or is_desktop_file(name)
+
+
+def is_desktop_file(name: str) -> bool:
+    """Checks by its name whether a file is one that Windows or Word keeps beside the files of users."""
+    return name.startswith(OWNER_PREFIX) or name.lower() in DESKTOP_FILES
 
 
 class CannotWrite(TextgenError):

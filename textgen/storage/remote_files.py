@@ -26,7 +26,7 @@ from textgen.errors import RemoteError
 from textgen.storage.addresses import address_of, is_web_address, without_secrets
 from textgen.storage.cache_folder import filling_cache
 from textgen.storage.file_systems import attempts, is_on_this_machine, is_there, open_file_system
-from textgen.storage.files import TEMPORARY, random_hex, writing
+from textgen.storage.files import TEMPORARY, is_hidden, random_hex, writing
 from textgen.storage.folders import sweep
 from textgen.storage.locks import locked_in_turn
 from textgen.storage.remote_cache import copy_name, entry_folder, make_room, mark_used, record_address
@@ -223,7 +223,7 @@ def find_files(address: str) -> list[RemoteFile]:
 
     Returns:
         The files, sorted. Files and folders whose names begin with a dot are left out, unless that part of the address
-        begins with a dot, too.
+        begins with a dot, too; so are files of desktop programs, unless the address names one.
 
     Raises:
         RemoteError: There are none, the address cannot be read, or the library for it is not installed.
@@ -264,8 +264,8 @@ def _is_pattern(system: Any, path: str) -> bool:
 
 
 def _is_hidden(path: str, dotted: Sequence[str]) -> bool:
-    """Whether a part of a path begins with a dot and matches none of the parts of a pattern that begin with one."""
-    hidden = [part for part in PurePosixPath(path).parts if part.startswith(".")]
+    """Whether a part of a path is hidden and matches none of the parts of a pattern that begin with a dot."""
+    hidden = [part for part in PurePosixPath(path).parts if is_hidden(part)]
     return any(not any(fnmatchcase(part, pattern) for pattern in dotted) for part in hidden)
 
 
