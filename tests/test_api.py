@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import logging
 import math
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
@@ -25,6 +26,9 @@ import textgen
 from textgen import api
 from textgen.cli import textgen as program
 from textgen.evaluation.scores import Scores
+from textgen.model.numpy_model import NumpyModel
+from textgen.model.prediction_change import PredictionChange
+from textgen.saved_model import saved_model
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 
@@ -246,6 +250,78 @@ def test_a_name_that_another_run_takes_meanwhile_is_not_that_of_a_model_without_
     with pytest.raises(textgen.TextgenError, match="begun"):
         textgen.train(tmp_path / "songs.txt", name=name, models_dir=tmp_path / "models", **SETTINGS)
     assert names == ["songs", "songs-2" if name is None else None]
+
+
+# === Notes ===
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    """A file with one record without text."""
+    lines = [f'{{"text": "The cat sat on mat {number}."}}\n' for number in range(100)]
+    path = tmp_path / "songs.jsonl"
+    path.write_text("".join([*lines, '{"title": "No text"}\n']), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model, text: textgen.train(text, start="none", **SETTINGS),
+        lambda model, text: textgen.evaluate(model, text),
+        lambda model, text: textgen.load(model, adapt=text),
+    ],
+)
+def test_what_is_skipped_is_logged(
+    records: Path,
+    tiny_models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    use: Callable[[Path, Path], object],
+) -> None:
+    (records.parent / "scan.bin").write_bytes(b"\0" * 99)
+    monkeypatch.setattr(textgen.ModelFolder, "network", lambda *arguments: None)
+    for slow in ("training.run.train", "evaluation.evaluator.Evaluator", "evaluation.dynamic_evaluation.Learner"):
+        monkeypatch.setattr(f"textgen.{slow}", fails)
+    with pytest.raises(textgen.TextgenError, match="begun"):
+        use(tiny_models / "tiny", records.parent)
+    notes = [record.getMessage() for record in caplog.records if record.name == "textgen"]
+    assert len(notes) == 2, notes
+    assert notes[0].startswith(f"Skipped {records.parent / 'scan.bin'}: ")
+    assert notes[1].startswith("Skipped 1 record")
+
+
+def fails(*arguments: Any) -> Any:
+    raise textgen.TextgenError("begun")
+
+
+def test_the_stages_and_faults_of_a_training_are_logged(
+    records: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def train(plan: Any, folder: Path, options: Any) -> Any:
+        options.say("a stage")
+        for observer in options.observers:
+            observer.on_fault("a fault")
+        return fails()
+
+    monkeypatch.setattr("textgen.training.run.train", train)
+    caplog.set_level(logging.INFO, "textgen")
+    with pytest.raises(textgen.TextgenError, match="begun"):
+        textgen.train(records, start="none", **SETTINGS)
+    assert [(each.levelname, each.getMessage()) for each in caplog.records if each.name == "textgen"][1:] == [
+        ("INFO", "a stage"),
+        ("WARNING", "a fault"),
+    ]
+
+
+def test_a_change_to_another_runtime_is_logged(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    change = PredictionChange(0.1, 0.1, 0.5, 9)
+    monkeypatch.setattr(saved_model, "require_onnx", lambda: None)
+    monkeypatch.setattr(saved_model, "int8_writer", lambda source, say: (None, change))
+    assert isinstance(textgen.load(tiny_models / "tiny", runtime="onnx").model, NumpyModel)
+    assert "so NumPy writes in float32" in caplog.text
 
 
 # === Scores ===

@@ -1,12 +1,15 @@
 """The functions of `import textgen`: train, load, evaluate, score, embed.
 
-They leave the process as it was: see `textgen.runtime`. Whatever a user can put right raises a `TextgenError`.
+They leave the process as it was: see `textgen.runtime`. Whatever a user can put right raises a `TextgenError`. What a
+user should know, such as skipped records, is a warning of the logger "textgen"; the stages of a training are its
+information.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +34,7 @@ from textgen.storage.files import check_folder_writable
 from textgen.training.observers.observer import Observer, ValidationReport
 from textgen.training.presets import with_preset, with_sizes
 from textgen.training.run_setup import RunOptions
+from textgen.wording import Say
 
 if TYPE_CHECKING:
     import keras
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 
 Paths = str | Path | Sequence[str | Path]
 Model = str | Path | ModelFolder
+_log = logging.getLogger("textgen")
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class TrainingResult:
     @cached_property
     def generator(self) -> Generator:
         """Writes with the model. Raises `ConfigError` for a direction of backward: use `infiller`."""
-        return self.model.generator()
+        return self.model.generator(say=_log.warning)
 
     @cached_property
     def infiller(self) -> Infiller:
@@ -129,14 +134,20 @@ def train(
         raise ConfigError("resume names the model already: leave name out.")
     target = find_run(str(resume), models_dir) if resume is not None else job.target(name)
     history = _History()
-    options = RunOptions([history], callbacks, free_folder=job.free_folder if name is None else None)
-    if progress:
-        from textgen.training.observers.progress import Display
-
-        display = Display()
-        options = replace(options, observers=[history, display], say=display.say)
-    model = (job.begin if resume is None else job.resume)(target, options)
+    watcher, say, note = _watched(progress)
+    options = RunOptions([history, watcher], callbacks, say, free_folder=job.free_folder if name is None else None)
+    model = job.begin(target, options, note) if resume is None else job.resume(target, options)
     return TrainingResult(model, history.reports)
+
+
+def _watched(progress: bool) -> tuple[Observer, Say, Say]:
+    """What shows a run on standard error, or logs it: an observer, and what takes stages and what takes notes."""
+    if not progress:
+        return _Logging(), _log.info, _log.warning
+    from textgen.training.observers.progress import Display
+
+    display = Display()
+    return display, display.say, display.say
 
 
 def load(
@@ -163,7 +174,8 @@ def load(
             same text on every machine and in every batch. Leave `runtime` out, or give "numpy".
         runtime: What computes the network: "numpy", "onnx" or "tensorflow". "auto" is ONNX Runtime where it is
             installed, for networks of a million weights or more that write nearly the same in 8 bits, and otherwise
-            NumPy. The text of a seed depends on it.
+            NumPy. "onnx" falls back to NumPy where the network would write something else in 8 bits, and logs a
+            warning. The text of a seed depends on it.
         adapt: Files, folders or globs with a text to train on first. The saved model stays as it is.
         dynamic: Settings of that training.
         cache: Write with a neural cache.
@@ -188,10 +200,10 @@ def load(
     held = (clamps,) if isinstance(clamps, str) else tuple(clamps)
     adaptation = Adaptation(text, dynamic or DynamicConfig(), label, cache, held)
     if not exact:
-        return adapted_generator(saved, adaptation, runtime=runtime)
+        return adapted_generator(saved, adaptation, runtime=runtime, say=_log.warning)
     if adaptation.changes:
         raise ConfigError(f"Exact arithmetic cannot be combined with {adaptation.changes[0]}: leave out one of them.")
-    return saved.generator(exact=True, runtime=runtime)
+    return saved.generator(exact=True, runtime=runtime, say=_log.warning)
 
 
 def _text_to_learn(
@@ -209,8 +221,9 @@ def _text_to_learn(
 
 
 def _read(paths: Paths, reading: CorpusConfig, settings: Mapping[str, Any]) -> Corpus:
-    """Opens a text. Raises `CorpusError` if it has none of the labels that `settings` ask for."""
+    """Opens a text, and logs what is skipped. Raises `CorpusError` if it has none of the labels in `settings`."""
     corpus = Corpus([paths] if isinstance(paths, (str, Path)) else paths, reading)
+    corpus.say_findings(_log.warning)
     if settings.get("labels"):
         corpus.labels()
     return corpus
@@ -259,6 +272,7 @@ def evaluate(
 
     network = saved.network(saved.main_direction if cache or dynamic else None)
     with encoded(corpus, saved.tokenizer, label) as stream:
+        corpus.say_left_out(_log.warning)
         return Evaluator(network, cache, dynamic).scores(stream)
 
 
@@ -332,6 +346,13 @@ class _History(Observer):
         self.reports.append(report)
 
 
+class _Logging(Observer):
+    """Logs skipped updates and returns to a checkpoint."""
+
+    def on_fault(self, line: str) -> None:
+        _log.warning(line)
+
+
 @dataclass(frozen=True)
 class _Job:
     """What `train` was asked for; an empty `places` means that a resumed run knows its text."""
@@ -361,7 +382,7 @@ class _Job:
         """The vocabulary to use, if one is named."""
         return None if self.tokenizer_from is None else find_tokenizer(str(self.tokenizer_from), self.models_dir)
 
-    def begin(self, target: Path, options: RunOptions) -> ModelFolder:
+    def begin(self, target: Path, options: RunOptions, note: Say) -> ModelFolder:
         from textgen.training.planning.checks import check_settings
         from textgen.training.planning.inputs import held_out_text
         from textgen.training.planning.plan import Sources, check_text, make_plan
@@ -373,7 +394,7 @@ class _Job:
         corpus = open_corpus(self.places, config, is_alone=self.valid_file is None)
         valid = None if self.valid_file is None else held_out_text(self.valid_file, corpus)
         sources = Sources(valid, start, self.tokenizer(), may_choose_base=self.start is None)
-        check_text(corpus, self.settings, sources)
+        check_text(corpus, self.settings, sources, note)
         load_tensorflow()
         from textgen.training.run import train as run
 

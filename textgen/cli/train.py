@@ -42,8 +42,6 @@ from textgen.training.unused_settings import overridden
 from textgen.wording import Say, counted
 
 if TYPE_CHECKING:
-    from textgen.corpus.corpus import Corpus
-    from textgen.dataset.prepared_corpus import PreparedCorpus
     from textgen.saved_model.saved_model import ModelFolder
     from textgen.tokenizer.tokenizer import Tokenizer
     from textgen.training.distributed.distribution import Distribution, Shares
@@ -373,11 +371,8 @@ def make_plan(
     output.progress("Reading the text ...")
     text = open_corpus(arguments.paths, corpus_config(settings), is_alone=arguments.valid_file is None)
     held_out = None if arguments.valid_file is None else held_out_text(arguments.valid_file, text)
-    if held_out is not None:
-        _check(held_out)
-    _check(text)
     sources = plan.Sources(held_out, start, tokenizer, may_choose_base=arguments.start is None)
-    plan.check_text(text, settings, sources)
+    plan.check_text(text, settings, sources, output.note)
     output.progress("Planning ...")
     joined = join()
     if start:
@@ -390,17 +385,6 @@ def make_plan(
         hardware=plan.Hardware(shares=joined.shares if isinstance(joined, Distribution) else joined),
     )
     return made, joined if isinstance(joined, Distribution) else None
-
-
-def _check(text: Corpus | PreparedCorpus) -> None:
-    """Reads a corpus once, so that errors come before the slow part, and reports what is skipped."""
-    from textgen.corpus.corpus import Corpus
-
-    if isinstance(text, Corpus):
-        text.say_findings(output.note)
-    text.stats()
-    if isinstance(text, Corpus):
-        text.say_left_out(output.note)
 
 
 def _display() -> Display:

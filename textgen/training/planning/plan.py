@@ -62,6 +62,7 @@ from textgen.training.planning.vocabulary import (
     plan_vocabulary,
     vocabulary_size,
 )
+from textgen.wording import Say, silent
 
 __all__ = ["Hardware", "Plan", "Sources", "make_plan"]
 
@@ -172,6 +173,7 @@ def check_text(
     corpus: Corpus | PreparedCorpus,
     settings: Mapping[str, Any],
     sources: Sources = Sources(),  # noqa: B008 - immutable
+    say: Say = silent,
 ) -> dict[str, Any]:
     """Checks what `make_plan` gets, before TensorFlow is loaded and a vocabulary is learned; reads the text once.
 
@@ -179,6 +181,7 @@ def check_text(
         corpus: Text to train on.
         settings: Flat settings by name, which `check_settings` has checked.
         sources: Held-out text, model to start from and vocabulary.
+        say: Called with a line for each file and each kind of record that is skipped.
 
     Returns:
         The settings without those that a prepared corpus has fixed.
@@ -192,9 +195,18 @@ def check_text(
         given = without_prepared(corpus, given, sources)
     else:
         refuse_fraction(given, sources.valid)
+        for text in filter(None, (sources.valid, corpus)):
+            _read(text, say)
         refuse_shared(corpus, sources.valid)
     corpus_facts(corpus, given, sources)  # raises for too little text
     return given
+
+
+def _read(text: Corpus, say: Say) -> None:
+    """Reads a text once, and says what is skipped."""
+    text.say_findings(say)
+    text.stats()
+    text.say_left_out(say)
 
 
 def _plan_by_rule(
