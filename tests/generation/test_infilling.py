@@ -199,6 +199,8 @@ def test_with_one_network_there_is_something_to_choose_from_too(
 def test_gaps_are_short_and_the_best_of_several_unless_something_else_is_said(filler: Infiller) -> None:
     (gap,), (text,) = filler.infill("The", " mat."), filler.infill("", " mat.")
     assert (gap.config.max_tokens, text.config.max_tokens) == (GAP_TOKENS, SamplingConfig.max_tokens)
+    (given,) = filler.infill("The", " mat.", SamplingConfig(temperature=0.5), 1, 1)
+    assert given.config.max_tokens == SamplingConfig.max_tokens, "settings apply as they are"
     settings = replace(SETTINGS, max_tokens=GAP_TOKENS)
     assert filler.infill("The", " mat.", settings, 2) == filler.infill("The", " mat.", settings, 2, CANDIDATES)
 

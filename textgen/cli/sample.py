@@ -259,10 +259,10 @@ def _first_flag(arguments: Arguments, *names: str) -> str:
 def _defaults(arguments: Arguments, has_prompt: bool) -> dict[str, Any]:
     """Settings that follow from other flags."""
     defaults: dict[str, Any] = {"top_logprobs": 0} if arguments.show_probabilities else {}
-    if arguments.suffix is not None and has_prompt:
-        from textgen.generation.infilling import GAP_TOKENS
+    if arguments.suffix is not None:
+        from textgen.generation.infilling import draft_tokens
 
-        defaults["max_tokens"] = GAP_TOKENS
+        defaults["max_tokens"] = draft_tokens(has_prompt)
     return defaults
 
 

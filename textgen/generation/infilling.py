@@ -50,6 +50,11 @@ def num_drafts(prompt: str, num: int, best_of: int | None) -> int:
     return best_of or (max(num, CANDIDATES) if prompt else num)
 
 
+def draft_tokens(has_prompt: bool) -> int:
+    """Returns how many tokens a draft of `Infiller.infill` has at most where `max_tokens` is not given."""
+    return GAP_TOKENS if has_prompt else SamplingConfig.max_tokens
+
+
 def _goes_on(wanted: Callable[[], bool], deadline: float) -> bool:
     return wanted() and time.monotonic() < deadline
 
@@ -144,7 +149,9 @@ class Infiller:
         Args:
             prompt: The beginning of the document; empty if the text begins it.
             suffix: The ending of the document.
-            config: Settings of the drafts. Draft i has the seed `config.seed + i`.
+            config: Settings of the drafts. Draft i has the seed `config.seed + i`. Without settings, drafts after a
+                prompt have at most 40 tokens. Settings that are given apply as they are: give `max_tokens` with them,
+                since its default of 500 is meant for whole texts.
             num: Number of texts.
             best_of: Number of drafts that are ranked; 16 by default if there is a prompt.
             seconds: Time for the drafts, which end where it is over.
@@ -160,7 +167,7 @@ class Infiller:
                 there is a label.
             TokenizerError: The prompt or suffix is not valid text.
         """
-        config = seeded(config or (SamplingConfig(max_tokens=GAP_TOKENS) if prompt else SamplingConfig()))
+        config = seeded(config or SamplingConfig(max_tokens=draft_tokens(bool(prompt))))
         self._refuse(prompt, config)
         require_best_of(num, best_of)
         deadline = math.inf if seconds is None else time.monotonic() + seconds

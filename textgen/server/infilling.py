@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.infilling import GAP_TOKENS, Infill, num_drafts
+from textgen.generation.infilling import Infill, draft_tokens, num_drafts
 from textgen.generation.request import later_seed
 from textgen.server.failures import ApiError
 from textgen.server.planning import ID_BYTES, check_length, head_of, in_thread_if_long
@@ -70,7 +70,7 @@ async def _plan(request: CompletionRequest, values: dict[str, Any], resources: R
     prompt, suffix = _prompt(request, model), request.suffix or ""
     number = checked_count("n", request.n, 1, resources.config)
     drawn = None if request.best_of is None else checked_count("best_of", request.best_of, 1, resources.config)
-    config = sampling_config(request, values, resources.config, GAP_TOKENS if prompt else SamplingConfig.max_tokens)
+    config = sampling_config(request, values, resources.config, draft_tokens(bool(prompt)))
     with model.in_use():
         read = await in_thread_if_long(len(prompt) + len(suffix), _num_tokens, model.tokenizer, prompt, suffix)
     check_length(read, resources)
