@@ -85,7 +85,7 @@ def test_training_gives_a_model_its_history_and_its_scores(result: textgen.Train
 
 
 def test_the_generator_of_a_run_is_that_of_its_model(result: textgen.TrainingResult, home: Path) -> None:
-    loaded = textgen.load("songs", home / "models")
+    loaded = textgen.load("songs", models_dir=home / "models")
     assert isinstance(loaded, textgen.Generator)
     assert result.generator.generate("the", SHORT) == loaded.generate("the", SHORT)
     with pytest.raises(textgen.ConfigError, match="reads text forward only"):
@@ -167,7 +167,7 @@ def test_a_model_that_reads_backward_writes_towards_an_ending(home: Path) -> Non
     with pytest.raises(textgen.ConfigError, match="reads text backward only"):
         _ = backward.generator
     with pytest.raises(textgen.ConfigError, match="reads text backward only"):
-        textgen.load("backward", home / "models")
+        textgen.load("backward", models_dir=home / "models")
     (score,) = textgen.score(backward.model, "the moon")
     assert len(score.ids) == len("the moon") + 1
 
@@ -250,6 +250,38 @@ def test_a_name_that_another_run_takes_meanwhile_is_not_that_of_a_model_without_
     with pytest.raises(textgen.TextgenError, match="begun"):
         textgen.train(tmp_path / "songs.txt", name=name, models_dir=tmp_path / "models", **SETTINGS)
     assert names == ["songs", "songs-2" if name is None else None]
+
+
+# === Names and folders of models ===
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model, **more: textgen.load_model(model, **more).scorer(),
+        lambda model, **more: textgen.load(model, **more),
+        lambda model, **more: textgen.evaluate(model, "songs.txt", **more),
+        lambda model, **more: textgen.score(model, "The cat", **more),
+        lambda model, **more: textgen.embed(model, "The cat", **more),
+    ],
+)
+def test_a_model_is_named_in_one_way(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Callable[..., object], kind: type
+) -> None:
+    opened: list[Path] = []
+
+    def weights(model: textgen.ModelFolder, *arguments: Any) -> Any:
+        opened.append(model.folder)
+        return fails()
+
+    monkeypatch.setattr(textgen.ModelFolder, "weights", weights)
+    monkeypatch.chdir(tmp_path)
+    Path("songs.txt").write_text("The cat", encoding="utf-8")
+    for model, more in ((tiny_models / "tiny", {}), ("tiny", {"models_dir": kind(tiny_models)})):
+        with pytest.raises(textgen.TextgenError, match="begun"):
+            use(kind(model), **more)
+    assert opened == [tiny_models / "tiny"] * 2
 
 
 # === Notes ===

@@ -76,7 +76,7 @@ CALLS = {
 textgen.load("tiny", models_dir=models).generate("The", textgen.generation.config.SamplingConfig(seed=1, max_tokens=5))
 """,
     "network": """
-textgen.load("tiny", models).network()
+textgen.load("tiny", models_dir=models).network()
 """,
     "train": """
 result = textgen.train(

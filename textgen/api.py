@@ -151,8 +151,7 @@ def _watched(progress: bool) -> tuple[Observer, Say, Say]:
 
 
 def load(
-    name: Model | None = None,
-    models_dir: str | Path | None = None,
+    model: Model | None = None,
     *,
     exact: bool = False,
     runtime: str = AUTO,
@@ -161,15 +160,15 @@ def load(
     cache: CacheConfig | None = None,
     clamps: Sequence[str] = (),
     label: str | None = None,
+    models_dir: str | Path | None = None,
     **settings: Any,
 ) -> Generator:
     """A generator for a saved model, which writes at once, without TensorFlow.
 
-    `load(name).network()` is the `keras.Model`.
+    `load(model).network()` is the `keras.Model`.
 
     Args:
-        name: Name or folder of the model; the newest if None.
-        models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
+        model: Name or folder of the model, or a `ModelFolder`. By default the model that was saved last.
         exact: Compute in exact arithmetic, as `textgen sample --exact` does: the same settings and seed then give the
             same text on every machine and in every batch. Leave `runtime` out, or give "numpy".
         runtime: What computes the network: "numpy", "onnx" or "tensorflow". "auto" is ONNX Runtime where it is
@@ -181,6 +180,7 @@ def load(
         cache: Write with a neural cache.
         clamps: Values of cells that are held, such as "L1/89=3.8".
         label: Read the text of `adapt` as documents of this label.
+        models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
         settings: Fields of `CorpusConfig` for the text of `adapt`; by default those of the training, but UTF-8.
 
     Raises:
@@ -195,7 +195,7 @@ def load(
         for text in generator.generate("It was a", textgen.SamplingConfig(temperature=0.7, max_tokens=100), num=3):
             print(text.text)
     """
-    saved = _opened(name, models_dir)
+    saved = _opened(model, models_dir)
     text = _text_to_learn(saved, adapt, {"dynamic": dynamic, "label": label}, settings)
     held = (clamps,) if isinstance(clamps, str) else tuple(clamps)
     adaptation = Adaptation(text, dynamic or DynamicConfig(), label, cache, held)
@@ -413,6 +413,4 @@ class _Job:
 
 
 def _opened(model: Model | None, models_dir: str | Path | None) -> ModelFolder:
-    if isinstance(model, ModelFolder):
-        return model
-    return load_model(None if model is None else str(model), models_dir)
+    return model if isinstance(model, ModelFolder) else load_model(model, models_dir)

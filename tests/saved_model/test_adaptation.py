@@ -84,7 +84,7 @@ def test_from_python_it_writes_as_the_command_does(tiny_models: Path, letters: P
     arguments = ["sample", "tiny", "--models-dir", str(tiny_models), "--clamp", "L0/3=5", "--cache", "--seed", "3"]
     arguments += ["--adapt", str(letters), "--max-tokens", "40", "--prompt", "The", "--json"]
     result = CliRunner().invoke(command_line, arguments, catch_exceptions=False)
-    made = textgen.load("tiny", tiny_models, adapt=letters, cache=CacheConfig(), clamps=["L0/3=5"])
+    made = textgen.load("tiny", models_dir=tiny_models, adapt=letters, cache=CacheConfig(), clamps=["L0/3=5"])
     assert made.generate("The", SETTINGS)[0].text == json.loads(result.stdout)["text"]
 
 
@@ -98,10 +98,10 @@ def test_from_python_it_learns_from_a_text_of_a_label_as_the_command_does(
     arguments = ["sample", "both", "--models-dir", str(tmp_path), "--adapt", str(letters), "--encoding", "utf-16"]
     arguments += ["--label", "verse", "--seed", "3", "--max-tokens", "40", "--json"]
     result = CliRunner().invoke(command_line, arguments, catch_exceptions=False)
-    made = textgen.load("both", tmp_path, adapt=letters, label="verse", encoding="utf-16")
+    made = textgen.load("both", models_dir=tmp_path, adapt=letters, label="verse", encoding="utf-16")
     assert made.generate("", replace(SETTINGS, label="verse"))[0].text == json.loads(result.stdout)["text"]
     others: list[dict[str, Any]] = [{"label": "prose"}, {"label": "verse", "documents": "file"}]
-    read = [textgen.load("both", tmp_path, adapt=letters, encoding="utf-16", **other) for other in others]
+    read = [textgen.load("both", models_dir=tmp_path, adapt=letters, encoding="utf-16", **other) for other in others]
     assert len({made.fingerprint, *(each.fingerprint for each in read)}) == 3
 
 
@@ -137,4 +137,4 @@ def test_a_changed_model_has_no_network_in_keras(tiny: ModelFolder, changed: dic
 )
 def test_what_cannot_be_loaded(tiny_models: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        textgen.load("tiny", tiny_models, **settings)
+        textgen.load("tiny", models_dir=tiny_models, **settings)

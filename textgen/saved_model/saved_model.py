@@ -418,12 +418,12 @@ class ModelFolder:
         return self._read(WORDS, read_word_filter) if WORDS in self.files else None
 
 
-def load_model(name: str | None = None, folder: str | Path | None = None) -> ModelFolder:
+def load_model(name: str | Path | None = None, models_dir: str | Path | None = None) -> ModelFolder:
     """Loads a saved model and checks its files. Weights are read on demand.
 
     Args:
-        name: Name of a model in the models folder, or a path. By default the model that was saved last.
-        folder: The models folder; see `models_folder`.
+        name: Name or folder of the model. By default the model that was saved last.
+        models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
 
     Returns:
         The model.
@@ -431,7 +431,7 @@ def load_model(name: str | None = None, folder: str | Path | None = None) -> Mod
     Raises:
         SavedModelError: There is no such model, or a file is missing, damaged or of another version.
     """
-    path = find_model(name, folder)
+    path = find_model(None if name is None else str(name), models_dir)
     try:
         return _load(path)
     except ModelChanged:  # a training saved it at this moment
