@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -56,6 +57,16 @@ def test_the_config_makes_the_same_network_again(network: LanguageModel) -> None
     assert again.get_config() == network.get_config()
     for name, array in network.weights_as_arrays().items():
         np.testing.assert_array_equal(again.weights_as_arrays()[name], array, err_msg=name)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")  # of Keras
+@pytest.mark.parametrize("network", ["lstm", "both"], indirect=True)
+def test_keras_loads_what_it_saved(network: LanguageModel, tmp_path: Path) -> None:
+    network.save(tmp_path / "network.keras")
+    again = keras.models.load_model(tmp_path / "network.keras")
+    assert isinstance(again, LanguageModel)
+    assert again.get_config() == network.get_config()
+    np.testing.assert_array_equal(again(window()[0])[0], network(window()[0])[0])
 
 
 @pytest.mark.parametrize(
@@ -145,5 +156,5 @@ def test_keras_evaluates_and_fits_it() -> None:
 def test_keras_does_not_fit_without_the_dropout_that_is_set() -> None:
     network = LanguageModel(replace(PLAIN, dropout=0.2), pad_id=PAD)
     network.compile(optimizer="adam", jit_compile=False, run_eagerly=True)
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"fit of Keras cannot pass it: call textgen\.train"):
         network.fit(*window(), batch_size=B, verbose=0)

@@ -316,6 +316,8 @@ class Generator:
         """The network as a `keras.Model`, built anew at each call.
 
         Its call takes token ids, int32 [B, T], and returns logits [B, T, V] and the state after them.
+        `keras.models.load_model` loads a file that its `save` wrote in programs that have imported
+        `textgen.model.language_model`.
 
         Raises:
             ConfigError: The generator was made from a model alone, or from a saved model that is changed before it

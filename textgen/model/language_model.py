@@ -31,6 +31,7 @@ ATTENTION_SITE = 1 << 9
 WORD_SITE = 1 << 10
 
 
+@keras.saving.register_keras_serializable("textgen")  # so that Keras loads what `save` wrote
 class LanguageModel(keras.Model):
     """Predicts the next token of each of B streams.
 
@@ -124,7 +125,7 @@ class LanguageModel(keras.Model):
         sample_weight: tf.Tensor | None = None,
         training: bool = True,
     ) -> tf.Tensor:
-        """Mean nats per token, as `keras.Model.evaluate` and `fit` need it.
+        """Mean nats per token, as `keras.Model.evaluate` needs it, and `fit` of a network without dropout.
 
         Args:
             x: Inputs, int32 [B, T]. Not used.

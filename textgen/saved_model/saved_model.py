@@ -365,7 +365,8 @@ class ModelFolder:
             direction: "forward" or "backward" for one direction of the network. By default the whole network.
 
         Returns:
-            The network with its weights.
+            The network with its weights. `keras.models.load_model` loads a file that its `save` wrote in programs that
+            have imported `textgen.model.language_model`.
 
         Raises:
             ConfigError: The network does not have this direction.

@@ -48,7 +48,10 @@ def noise_of_call(noise: Noise | None, training: bool | None, *rates: float) -> 
         ConfigError: `training` is True and a rate is not 0, but there is no noise.
     """
     if training and noise is None and any(rates):
-        raise ConfigError("training=True needs random numbers for dropout: pass noise=Noise(seed) as well.")
+        raise ConfigError(
+            "training=True needs random numbers for dropout: pass noise=Noise(seed) as well. The fit of Keras cannot "
+            "pass it: call textgen.train, or make the network with all rates of dropout 0."
+        )
     return None if training is False else noise
 
 
