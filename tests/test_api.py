@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import math
+import shutil
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
@@ -282,6 +283,30 @@ def test_a_model_is_named_in_one_way(
         with pytest.raises(textgen.TextgenError, match="begun"):
             use(kind(model), **more)
     assert opened == [tiny_models / "tiny"] * 2
+
+
+def test_what_holds_arrays_is_compared_as_a_whole(tiny_models: Path) -> None:
+    saved = textgen.load_model("tiny", tiny_models)
+    generator, embedder = textgen.Generator(saved.numpy_model(), saved.tokenizer), saved.embedder()
+    for make in (
+        lambda: generator.read("The"),
+        lambda: textgen.score(saved, "The")[0],
+        lambda: next(embedder.read(["The"])),
+        lambda: saved.exact_weights(),
+    ):
+        first, second = make(), make()
+        assert [first, second].index(second) == 1
+        assert len({first, second}) == 2
+
+
+def test_models_are_equal_if_their_files_are(tiny_models: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_models / "tiny", tmp_path / "tiny")
+    first, second, other = (textgen.load_model(path) for path in (folder, folder, tiny_models / "tiny"))
+    assert first == second
+    assert {first, second, other} == {second, other}
+    doubled = {name: 2 * array for name, array in first.weights().items()}
+    save_model(folder, doubled, first.model_config, first.tokenizer_config, first.corpus_config, first.tokenizer)
+    assert textgen.load_model(folder) not in (first, other)
 
 
 # === Notes ===

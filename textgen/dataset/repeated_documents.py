@@ -64,7 +64,7 @@ class Repeated:
         )
 
 
-@dataclass
+@dataclass(eq=False)
 class DocumentHashes:
     """Hashes the documents of files of token ids.
 

@@ -45,7 +45,7 @@ class EmbeddingModel(NextTokenModel, Protocol):
         """Returns the rows of the embedding table for ids [...], as [..., E]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextVectors:
     """A text of N tokens and the vectors of these.
 

@@ -74,7 +74,7 @@ class Score:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextScore:
     """The score of one text, token by token.
 

@@ -98,7 +98,7 @@ class Infill:
         return self.prompt + self.text + self.suffix
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Draft:
     """Tokens in the order in which they were generated, without the end of the document."""
 

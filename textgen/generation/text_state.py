@@ -25,9 +25,9 @@ RECENT = 1024  # tokens kept with a state, for the penalties and bans that look 
 FORMAT = "textgen state 1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextState:
-    """A position in a text.
+    """A position in a text. Positions are equal only if they are the same object.
 
     Attributes:
         model_state: The state of the model before it has read the newest token, one row: a nest of arrays [1, ...].

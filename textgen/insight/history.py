@@ -15,7 +15,7 @@ from textgen.saved_model.layout import CHECKPOINTS
 from textgen.training.checkpoints import weights_by_step
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Moment:
     """A cell at one checkpoint.
 

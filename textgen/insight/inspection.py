@@ -58,7 +58,7 @@ class Written:
     high: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Inspection:
     """What was seen.
 

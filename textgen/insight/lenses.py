@@ -22,7 +22,7 @@ FITTED = 2000  # tokens of the first half that the map is fitted on, at most
 MEASURED = 300  # tokens of the second half that the lenses are used on, at most
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Level:
     """What the output of one layer tells.
 

@@ -32,7 +32,7 @@ MIN_HAN = 0.5  # fraction of a text that is taken for Chinese
 Values = np.ndarray  # [characters + 1], the property after each number of characters
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Property:
     """A property of a text after each token.
 

@@ -28,7 +28,7 @@ PART = 256  # steps in a part; what a layer makes of them stays in the processor
 LOGITS_AT_ONCE = 1 << 22  # logits computed at once, T * V
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reading:
     """What happened while a network read a text.
 
@@ -47,7 +47,7 @@ class Reading:
     state: State
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Predictions:
     """What a network expected at each step of one text, and what came.
 

@@ -17,7 +17,7 @@ MIN_TOKENS = 16  # minimum number of tokens of a text; a gate that was read once
 MOST_CHARACTERS = 64  # maximum number of characters that are read per token, on average
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Text:
     """Tokens in the order in which the network reads them, each document after its opening.
 

@@ -54,7 +54,7 @@ MOST_LEVELS = 32767  # upper limit of k, so that an input fits into 16 bits
 ROWS = 8  # texts whose gates are computed at once, few enough for the processor's cache
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ExactMatrix:
     """A matrix of integers, with a scale for each output.
 
@@ -77,7 +77,7 @@ class ExactMatrix:
         return np.asarray(self.scales.astype(np.float64) * bound / self.levels)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ExactWeights:
     """The weights of a network in integers: all that another implementation needs.
 
@@ -305,7 +305,7 @@ def _is_relu(config: ModelConfig) -> bool:
 # === The cells ===
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Layer:
     """The weights of a layer, and bounds of the inputs of its matrices."""
 

@@ -79,11 +79,12 @@ if TYPE_CHECKING:
 LEAST_WEIGHTS = 1_000_000  # minimum size for ONNX Runtime; with smaller networks NumPy is as fast
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelFolder:
     """A saved model whose files have been checked. Weights are read on demand.
 
-    Reading a file on demand raises `ModelChanged` if it was replaced or removed since: versions are never mixed.
+    Reading a file on demand raises `ModelChanged` if it was replaced or removed since: versions are never mixed. Two
+    are equal if they are of the same folder and its files have the same checksums.
 
     Attributes:
         folder: Folder of the model.
@@ -105,6 +106,12 @@ class ModelFolder:
     training: dict[str, Any]
     files: Mapping[str, Any] = field(repr=False)
     precision: str = FLOAT32
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ModelFolder) and (self.folder, self.files) == (other.folder, other.files)
+
+    def __hash__(self) -> int:
+        return hash((self.folder, self.fingerprint))
 
     @property
     def name(self) -> str:

@@ -30,7 +30,7 @@ SAVING_FRACTION = 0.05  # largest fraction of training time for checkpoints at v
 WEIGHTS = "weights/"  # prefix of the names of weights among the tensors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """The contents of a checkpoint.
 

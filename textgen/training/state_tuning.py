@@ -37,7 +37,7 @@ MAX_TOKENS = 1_000_000  # maximum number of tokens of the text that are used
 Pairs = tuple[np.ndarray, np.ndarray]  # inputs, targets, int32 [N, T]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tuned:
     """A trained initial state.
 

@@ -21,7 +21,7 @@ from textgen.training.distributed.distribution import Distribution
 from textgen.training.optimizers import Update
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gradient:
     """The gradient of a batch. Its numbers are on the device until they are asked for, which waits for the device.
 

@@ -54,7 +54,7 @@ TOKEN_BYTES = 200  # memory for each token, about, without what `WORDS_KEPT` and
 CONTINUATIONS = range(0x80, 0xC0)  # bytes of a character in UTF-8 after its first one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Leads:
     """Letters with which tokens begin, and their beginnings: hash(word + beginning) = hash(word) power + hash."""
 
@@ -92,7 +92,7 @@ class _Leads:
             found[:, level] &= found[:, self.parents[level]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OwnWords:
     """Words that are possible in a text though the training text has none of them.
 

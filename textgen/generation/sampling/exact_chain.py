@@ -30,7 +30,7 @@ SMALLEST = 1e-38  # smallest probability or multiplier: smaller ones are raised 
 LOWEST_LOG = -1e4  # lowest logarithm of a probability in an entropy
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Remaining:
     """The tokens that may come next.
 
