@@ -63,13 +63,13 @@ def test_a_vector_is_what_the_equations_say(
         state = initial_state(own, 1, stack)
         said = stack_forward(own, own["embedding/table"][inputs], state[:2])[0][0, len(opening) :]  # [N, H]
         logits = forward(own, inputs, state, stack)[0][0, len(opening) - 1 : -1].astype(float)
-        surprisal = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(ids)), seen]
+        losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(ids)), seen]
         turn = -1 if way == "backward" else 1
         parts.append(CONTEXT * unit(said[::turn]))
-        nats += surprisal[::turn] / len(config.directions)
+        nats += losses[::turn] / len(config.directions)
     pieces = np.concatenate(parts, axis=1)
     np.testing.assert_allclose(found.token_vectors, pieces, atol=1e-5)
-    np.testing.assert_allclose(found.surprisal, nats, rtol=1e-5)
+    np.testing.assert_allclose(found.nats, nats, rtol=1e-5)
     np.testing.assert_allclose(found.vector, unit((nats[:, None] ** 2 * pieces).sum(axis=0)), atol=1e-5)
     assert found.token_vectors.shape == (7, 6 + 8 * len(config.directions))
     assert found.ids == tuple(ids)

@@ -53,18 +53,18 @@ class TextVectors:
         text: The text.
         ids: Its tokens, [N].
         token_vectors: The vector of each token, float32 [N, D]; the part of the embedding comes first.
-        surprisal: Surprisal of each token in nats, mean over the directions, [N].
+        nats: -log p of each token, mean over the directions, nats [N].
     """
 
     text: str
     ids: tuple[int, ...]
     token_vectors: np.ndarray
-    surprisal: np.ndarray
+    nats: np.ndarray
 
     @property
     def vector(self) -> np.ndarray:
         """The vector of the text, float32 [D] of length 1; zeros for a text without tokens."""
-        return unit(np.einsum("n,nd->d", np.square(self.surprisal), self.token_vectors))
+        return unit(np.einsum("n,nd->d", np.square(self.nats), self.token_vectors))
 
 
 class Embedder:
@@ -118,15 +118,15 @@ class Embedder:
             yield from (taken[row] for row in range(len(group)))
 
     def _read(self, rows: Sequence[Sequence[int]]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each row the vectors of its tokens [N, D] and their surprisal [N]."""
+        """For each row the vectors of its tokens [N, D] and their nats [N]."""
         embedded = [unit(next(iter(self._models.values())).embed(np.array(row, np.int32))) for row in rows]
         vectors, nats = [[each] for each in embedded], [np.zeros(len(row)) for row in rows]
         for direction, model in self._models.items():
             turn = slice(None, None, -1 if direction == "backward" else 1)
-            outputs, surprisal = self._one_way(model, [row[turn] for row in rows])
+            outputs, losses = self._one_way(model, [row[turn] for row in rows])
             for number in range(len(rows)):
                 vectors[number].append(CONTEXT * unit(outputs[number][turn]))
-                nats[number] += surprisal[number][turn] / len(self._models)
+                nats[number] += losses[number][turn] / len(self._models)
         return [(np.concatenate(parts, axis=1), own) for parts, own in zip(vectors, nats, strict=True)]
 
     def _one_way(

@@ -96,7 +96,7 @@ class NumpyModel(SteppedNetwork):
             state: State before `inputs`.
 
         Returns:
-            The surprisal of each target in nats [B, T], and the state after `inputs`.
+            The loss of each target, nats [B, T], and the state after `inputs`.
         """
         features, state = self.features(inputs, state)
         logits = self.logits(features)  # [B, T, V]
