@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import math
+import pickle
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator
@@ -307,6 +308,16 @@ def test_models_are_equal_if_their_files_are(tiny_models: Path, tmp_path: Path) 
     doubled = {name: 2 * array for name, array in first.weights().items()}
     save_model(folder, doubled, first.model_config, first.tokenizer_config, first.corpus_config, first.tokenizer)
     assert textgen.load_model(folder) not in (first, other)
+
+
+def test_models_and_results_are_pickled(tiny_models: Path) -> None:
+    result = textgen.TrainingResult(textgen.load_model("tiny", tiny_models), [])
+    written = result.generator.generate("The", SHORT)
+    copy = pickle.loads(pickle.dumps(result))
+    assert copy == result
+    assert copy.generator is not result.generator
+    assert copy.generator.generate("The", SHORT) == written
+    assert pickle.loads(pickle.dumps(written)) == written
 
 
 # === Notes ===

@@ -61,6 +61,10 @@ class TrainingResult:
     model: ModelFolder
     history: list[ValidationReport] = field(repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields, without the generators, which other processes make of the model."""
+        return {"model": self.model, "history": self.history}
+
     @property
     def scores(self) -> Scores:
         """Scores of the model on held-out text, of which at most a million tokens are scored."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import random
 
 import pytest
@@ -128,6 +129,17 @@ def test_a_file_of_far_too_many_tokens_is_not_even_parsed(monkeypatch: pytest.Mo
     for bomb in (b"\n\0" * 3000, b"[" + b"1," * 3000 + b"1]"):
         with pytest.raises(TokenizerError, match="has more than 300 tokens, the limit"):
             load_tokenizer(bomb)
+
+
+@pytest.mark.parametrize("labels", [[], ["fox", "owl"]])
+@pytest.mark.parametrize("kind", [*TRAINED, "byte"])
+def test_a_tokenizer_is_pickled(kind: str, labels: list[str]) -> None:
+    tokenizer = tokenizer_of(kind).with_labels(labels)
+    copy = pickle.loads(pickle.dumps(tokenizer))
+    assert (type(copy), copy.kind, copy.labels) == (type(tokenizer), kind, tuple(labels))
+    assert copy.pieces() == tokenizer.pieces()
+    assert copy.fingerprint() == tokenizer.fingerprint()
+    assert copy.encode(TEXT) == tokenizer.encode(TEXT)
 
 
 @pytest.mark.parametrize("names", [["<label >"], ["<label fox>"], ["<label fox>", "<label >"]])
