@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import logging
 import math
 import pickle
@@ -33,6 +34,7 @@ from textgen.model.prediction_change import PredictionChange
 from textgen.saved_model import saved_model
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
+from textgen.settings import to_dict
 
 SETTINGS: dict[str, Any] = {
     "tokenizer": "char", "hidden_units": 8, "embedding_dim": 6, "num_layers": 1, "batch_size": 4,
@@ -390,6 +392,23 @@ def test_a_change_to_another_runtime_is_logged(
     monkeypatch.setattr(saved_model, "int8_writer", lambda source, say: (None, change))
     assert isinstance(textgen.load(tiny_models / "tiny", runtime="onnx").model, NumpyModel)
     assert "so NumPy writes in float32" in caplog.text
+
+
+def test_numbers_of_numpy_are_settings(records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[Any] = []
+
+    def train(plan: Any, *arguments: Any) -> Any:
+        plans.append(plan)
+        return fails()
+
+    monkeypatch.setattr("textgen.training.run.train", train)
+    numbers = {"hidden_units": np.int64(8), "batch_size": np.int64(4), "seed": np.int32(3)}
+    with pytest.raises(textgen.TextgenError, match="begun"):
+        textgen.train(records, start="none", **SETTINGS | numbers, learning_rate=np.float32(0.25))
+    (plan,) = plans
+    text = json.dumps([to_dict(plan.model_config), to_dict(plan.training_config)])
+    assert '"hidden_units": 8,' in text
+    assert '"learning_rate": 0.25,' in text
 
 
 # === Scores ===

@@ -7,9 +7,11 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import fields, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,6 +65,24 @@ from textgen.training.config import (
     TrainingConfig,
     TuningConfig,
 )
+
+NUMBERS: list[tuple[Any, type[Any]]] = [(np.int64(3), int), (np.uint8(3), int), (3, int), (Fraction(3), float)]
+
+
+@pytest.mark.parametrize(("number", "kind"), [*NUMBERS, (np.float32(3), float), (np.float64(3), float)])
+def test_numbers_of_other_libraries_become_those_of_python(number: Any, kind: type[Any]) -> None:
+    name = "top_k" if kind is int else "temperature"
+    for config in (SamplingConfig(**{name: number}), from_dict(SamplingConfig, {name: number})):
+        assert type(getattr(config, name)) is kind
+        assert json.loads(json.dumps(to_dict(config)))[name] == 3
+
+
+def test_a_bool_is_no_number() -> None:
+    assert SamplingConfig(heal=False).heal is False
+    for setting in ({"heal": np.int64(1)}, {"top_k": True}, {"top_k": np.float64(3.0)}):
+        with pytest.raises(ConfigError, match=next(iter(setting))):
+            SamplingConfig(**setting)  # type: ignore[arg-type]
+
 
 DEFAULTS: list[Any] = [CorpusConfig(), TokenizerConfig(), ModelConfig(100), TrainingConfig(), SamplingConfig()]
 DEFAULTS += [SearchConfig(num_beams=1 << 10), CacheConfig(), DynamicConfig(), TuningConfig()]

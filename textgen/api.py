@@ -29,7 +29,7 @@ from textgen.saved_model.creation import refuse_taken
 from textgen.saved_model.model_names import check_name, free_folder
 from textgen.saved_model.registry import find_run, find_tokenizer, models_folder
 from textgen.saved_model.saved_model import ModelFolder, load_model
-from textgen.settings import from_dict, select
+from textgen.settings import from_dict, python_number, select
 from textgen.storage.files import check_folder_writable
 from textgen.training.observers.observer import Observer, ValidationReport
 from textgen.training.presets import with_preset, with_sizes
@@ -131,7 +131,7 @@ def train(
         print(f"{result.scores.bits_per_byte:.3f} bits per byte on held-out text")
         print(result.generator.generate("It was a")[0].text)
     """
-    preset, settings = with_preset(preset, settings)
+    preset, settings = with_preset(preset, {name: python_number(value) for name, value in settings.items()})
     places = [paths] if isinstance(paths, (str, Path)) else list(paths)
     job = _Job(places, models_dir, preset, settings, start, tokenizer_from, valid_file)
     if resume is not None and name is not None:

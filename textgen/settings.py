@@ -27,6 +27,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -101,6 +102,8 @@ def setting(default: Any = dataclasses.MISSING, help: str = "", **facts: Any) ->
 class Settings:
     """Base of all settings. Checks each field when an object is made, and turns lists into tuples.
 
+    Numbers of other libraries, such as `np.int64(3)`, become those of Python, which JSON and TOML have.
+
     Raises:
         ConfigError: A value has the wrong type, is out of bounds, or contradicts another.
     """
@@ -108,12 +111,15 @@ class Settings:
     def __post_init__(self) -> None:
         """Checks each field, then what the fields say together."""
         for name, (annotation, facts) in declared(type(self)).items():
-            value = getattr(self, name)
+            given = getattr(self, name)
+            value = python_number(given)
             if value is not None or "None" not in annotation.split(" | "):
                 check_bounds(name, value, facts)
             check_type(name, value, annotation)
             if isinstance(value, list):  # as in JSON; it could change later, and has no hash
-                object.__setattr__(self, name, tuple(value))
+                value = tuple(value)
+            if value is not given:
+                object.__setattr__(self, name, value)
         self.check()
 
     def check(self) -> None:
@@ -129,6 +135,13 @@ def declared(kind: Any) -> dict[str, tuple[str, Setting]]:
 
 
 _DECLARED: dict[Any, dict[str, tuple[str, Setting]]] = {}
+
+
+def python_number(value: Any) -> Any:
+    """Returns a number of another library, such as NumPy, as an `int` or a `float`, and other values as they are."""
+    if isinstance(value, Integral):
+        return value if isinstance(value, bool) else int(value)
+    return float(value) if isinstance(value, Real) else value
 
 
 def check_type(name: str, value: object, annotation: str) -> None:
@@ -199,7 +212,7 @@ def from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
     for name, value in values.items():
         if name not in fields:
             raise _no_setting(name, fields, _word(kind))
-        check_type(name, value, fields[name][0])
+        check_type(name, python_number(value), fields[name][0])
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         is_required = field.default is field.default_factory is dataclasses.MISSING
         if is_required and field.name not in values:
