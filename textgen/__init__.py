@@ -36,10 +36,12 @@ if TYPE_CHECKING:
     from textgen.generation.generated_text import Generation, Stream
     from textgen.generation.generator import Generator
     from textgen.generation.infilling import Infill, Infiller
+    from textgen.generation.request import Request
     from textgen.generation.row import Token
     from textgen.generation.text_state import TextState
     from textgen.model.config import ModelConfig
     from textgen.runtime import configure_process
+    from textgen.saved_model.registry import NoSuchModel
     from textgen.saved_model.saved_model import ModelFolder, load_model
     from textgen.storage.files import CannotWrite
     from textgen.storage.locks import InUse
@@ -66,7 +68,9 @@ __all__ = [
     "ModelChanged",
     "ModelConfig",
     "ModelFolder",
+    "NoSuchModel",
     "RemoteError",
+    "Request",
     "SamplingConfig",
     "SavedModelError",
     "Score",
@@ -119,10 +123,12 @@ _MODULES = {  # of each public name
     "generation.generated_text": ("Generation", "Stream"),
     "generation.generator": ("Generator",),
     "generation.infilling": ("Infill", "Infiller"),
+    "generation.request": ("Request",),
     "generation.row": ("Token",),
     "generation.text_state": ("TextState",),
     "model.config": ("ModelConfig",),
     "runtime": ("configure_process",),
+    "saved_model.registry": ("NoSuchModel",),
     "saved_model.saved_model": ("ModelFolder", "load_model"),
     "storage.files": ("CannotWrite",),
     "storage.locks": ("InUse",),

@@ -87,8 +87,8 @@ def test_equals_a_plain_search(size: int, groups: int, penalty: float) -> None:
 
 def test_one_beam_is_greedy() -> None:
     generator = Generator(few_letters(2), TOKENIZER)
-    config = replace(CONFIG, max_tokens=30, seed=0)
-    (greedy,) = generator.generate("abc", replace(config, temperature=0.0, min_p=0.0))
+    config = replace(CONFIG, max_tokens=30)
+    (greedy,) = generator.generate("abc", replace(config, temperature=0.0, min_p=0.0, seed=0))
     (found,) = generator.search("abc", config, SearchConfig(1))
     assert (found.ids, found.text, found.stop_reason) == (greedy.ids, greedy.text, greedy.stop_reason)
 
@@ -245,6 +245,14 @@ def test_best_of_keeps_the_likeliest() -> None:
     assert math.isclose(best[0].mean_logprob, mean(best[0]), abs_tol=1e-5)
     with pytest.raises(ConfigError, match=r"best_of \(2\) is less"):
         generator.generate("a", config, num=3, best_of=2)
+
+
+def test_a_search_has_no_seed() -> None:
+    generator = Generator(few_letters(), TOKENIZER)
+    with pytest.raises(ConfigError, match="makes no random draws: leave out seed"):
+        generator.search("a", replace(CONFIG, seed=5))
+    (best, *_) = generator.search("a", CONFIG)
+    assert best.seed == 0
 
 
 def test_a_search_has_no_log_probabilities_of_pieces_that_it_did_not_take() -> None:

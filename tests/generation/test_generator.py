@@ -449,8 +449,19 @@ def test_a_prompt_that_is_no_text(counter: Generator, write: Callable[[Generator
 def test_nothing_to_write(counter: Generator) -> None:
     with pytest.raises(ConfigError, match="at least one prompt"):
         counter.generate([], CONFIG)
-    with pytest.raises(ConfigError, match="at least one prompt"):
-        counter.generate("a", CONFIG, num=0)
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_fewer_texts_than_one_are_refused(counter: Generator, number: int) -> None:
+    requests = [Request("a", CONFIG)]
+    for write in (
+        lambda: counter.generate("a", CONFIG, number),
+        lambda: next(counter.generate_requests(requests, number)),
+    ):
+        with pytest.raises(ConfigError, match=f"^num must be a number of at least 1. Received: {number}."):
+            write()
+    with pytest.raises(ConfigError, match=f"^batch_size must be a number of at least 1. Received: {number}."):
+        next(counter.generate_requests(requests, batch_size=number))
 
 
 @pytest.mark.parametrize(

@@ -276,6 +276,12 @@ def test_what_cannot_be_is_refused(
         Infiller(models["backward"], tokenizer).infill(prompt, "a", replace(SETTINGS, **settings), 2, best_of)
 
 
+@pytest.mark.parametrize("number", [0, -1])
+def test_fewer_texts_than_one_are_refused(filler: Infiller, number: int) -> None:
+    with pytest.raises(ConfigError, match=f"^num must be a number of at least 1. Received: {number}."):
+        filler.infill("", "a", SETTINGS, number)
+
+
 def test_a_label_is_refused(filler: Infiller, models: dict[str, NumpyModel], tokenizer: Tokenizer) -> None:
     labelled = replace(SETTINGS, label="tale")
     with pytest.raises(ConfigError, match="labels"):

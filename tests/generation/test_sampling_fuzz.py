@@ -140,7 +140,9 @@ def ways(rng: random.Random, name: str, tokenizer: Tokenizer, prompts: Sequence[
         check(result, tokenizer)
         return result.stop_reason
     if way == "search":
-        drawing = {each.name: each.default for each in fields(config) if each.name in (*DRAWING, "top_logprobs")}
+        drawing = {
+            each.name: each.default for each in fields(config) if each.name in (*DRAWING, "seed", "top_logprobs")
+        }
         asked = SamplingConfig(**{**vars(config), **drawing})
         for result in generator.search(prompts[0], asked, SearchConfig(rng.choice([1, 3]))):
             check(result, tokenizer)

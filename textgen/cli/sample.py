@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -363,7 +363,8 @@ def _found(generator: Generator, requests: Iterable[Request], settings: SearchCo
             f"not {num}."
         )
     for request in requests:
-        yield from generator.search(request.prompt, request.config, settings)[:num]
+        config = replace(request.config, seed=None)  # each request has one, but nothing is drawn
+        yield from generator.search(request.prompt, config, settings)[:num]
 
 
 # === Towards an ending ===

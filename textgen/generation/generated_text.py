@@ -26,10 +26,11 @@ class Generation:
         stop_reason: "end" of the document; "length": `max_tokens` were generated; "stop": a stop text came; "until":
             the sentence, line or paragraph has ended; "time": `max_seconds` have passed; "blocked": constraints such as
             `ban` left no token, so the end of the document took its place.
-        seed: The seed that generates this text again.
+        seed: The seed that generates this text again; of a search 0, since nothing is drawn.
         config: Its settings, with the seed.
         healed: Characters of the prompt that the first token writes again: see `textgen.generation.token_healing`.
-        logprobs: Log probability of each token in nats, under the model alone; None if not asked for.
+        logprobs: Log probability of each token in nats, under the model alone; None unless asked for, or needed by
+            `best_of` or a search.
         top_logprobs: For each token the likeliest ids and their log probabilities in nats; None if not asked for.
         missing: Texts of `SamplingConfig.require` that the text lacks.
     """
@@ -47,7 +48,7 @@ class Generation:
 
     @property
     def mean_logprob(self) -> float:
-        """Mean log probability in nats per token; 0 if log probabilities were not asked for."""
+        """Mean log probability in nats per token; 0 without `logprobs`."""
         return math.fsum(self.logprobs or ()) / max(len(self.ids), 1)
 
 

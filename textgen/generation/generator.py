@@ -18,7 +18,7 @@ from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.constraints.word_tokens import WordTokens, word_tokens
 from textgen.generation.decoding import Decoder
 from textgen.generation.generated_text import Generation, Stream, generation_of, missing_texts
-from textgen.generation.request import Request, later_seed, require_best_of, seeded
+from textgen.generation.request import Request, later_seed, require_best_of, require_one, seeded
 from textgen.generation.row import Row, TextRow, Token
 from textgen.generation.sampling.sampler_settings import DRAWING
 from textgen.generation.stepping import RowByRow, read_all
@@ -86,7 +86,7 @@ class Generator:
         Args:
             prompts: One prompt or several; a prompt may be empty.
             config: Settings of all texts. Text i has the seed `config.seed + i`, so each can be generated again alone;
-                without a seed, one is chosen at random.
+                with `best_of` that is draft i. Without a seed, one is chosen at random.
             num: Texts for each prompt.
             best_of: Generate this many for each prompt and return the `num` with the highest mean log probability.
 
@@ -94,11 +94,12 @@ class Generator:
             The texts, in the order of the prompts.
 
         Raises:
-            ConfigError: There is no prompt, or `best_of` is less than `num`.
+            ConfigError: There is no prompt, `num` is less than 1, or `best_of` is less than `num`.
             TokenizerError: A prompt is not valid text.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-        if not prompts or num < 1:
+        require_best_of(num, best_of)
+        if not prompts:
             raise ConfigError("There is nothing to generate: give at least one prompt; it may be empty.")
         config = seeded(config or SamplingConfig())
         requests = [
@@ -124,10 +125,11 @@ class Generator:
             The texts, in the order of the requests.
 
         Raises:
-            ConfigError: `best_of` is less than `num`.
+            ConfigError: `num` or `batch_size` is less than 1, or `best_of` is less than `num`.
             TokenizerError: A prompt is not valid text.
         """
         require_best_of(num, best_of)
+        require_one("batch_size", batch_size)
         copies = (
             replace(request, config=later_seed(config, number))
             for request in requests
@@ -148,7 +150,8 @@ class Generator:
 
         Args:
             prompt: The text to continue.
-            config: Settings of the texts. Nothing is drawn, so settings of the samplers must be left at their defaults.
+            config: Settings of the texts. Nothing is drawn, so the seed and the settings of the samplers must be left
+                at their defaults.
             settings: Settings of the search.
 
         Returns:
@@ -161,7 +164,9 @@ class Generator:
         if self.model.exact:
             raise ConfigError("A search does not compute in exact arithmetic: draw texts, or use the model without it.")
         config = config or SamplingConfig()
-        without_effect = sorted(name for name in DRAWING if getattr(config, name) != getattr(SamplingConfig, name))
+        without_effect = sorted(
+            name for name in {*DRAWING, "seed"} if getattr(config, name) != getattr(SamplingConfig, name)
+        )
         if without_effect:
             raise ConfigError(f"A search makes no random draws: leave out {', '.join(without_effect)}.")
         if config.top_logprobs:

@@ -164,7 +164,7 @@ class Infiller:
 
         Raises:
             ConfigError: There is a prompt and no forward network, or a setting follows the text from left to right, or
-                there is a label.
+                there is a label, or `num` is less than 1, or `best_of` is less than `num`.
             TokenizerError: The prompt or suffix is not valid text.
         """
         config = seeded(config or SamplingConfig(max_tokens=draft_tokens(bool(prompt))))

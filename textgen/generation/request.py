@@ -45,7 +45,14 @@ def _with(config: SamplingConfig, **values: object) -> SamplingConfig:
     return changed
 
 
+def require_one(name: str, number: int) -> None:
+    """Raises `ConfigError` if a number is less than 1."""
+    if number < 1:
+        raise ConfigError(f"{name} must be a number of at least 1. Received: {number}.")
+
+
 def require_best_of(num: int, best_of: int | None) -> None:
-    """Raises `ConfigError` if `best_of`, unless it is None, is less than `num`."""
+    """Raises `ConfigError` if `num` is less than 1, or `best_of`, unless it is None, is less than `num`."""
+    require_one("num", num)
     if best_of is not None and best_of < num:
         raise ConfigError(f"best_of ({best_of}) is less than num ({num}): the best are chosen from at least as many.")
