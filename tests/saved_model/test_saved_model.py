@@ -58,6 +58,16 @@ def test_a_model_comes_back_as_it_was_saved(tmp_path: Path, model: LanguageModel
     assert np.array_equal(built(ids)[0], model(ids)[0])
 
 
+@pytest.mark.parametrize("part", ["infiller", "embedder"])
+def test_the_networks_of_both_directions_share_their_tables(tmp_path: Path, tokenizer: Tokenizer, part: str) -> None:
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=4, hidden_units=3, num_layers=1, direction="both")
+    save_model(tmp_path / "both", weights_of(config), config, TokenizerConfig("char"), CORPUS, tokenizer)
+    models = getattr(load_model(tmp_path / "both"), part)()._models
+    assert set(models) == {"forward", "backward"}
+    assert models["forward"]._table is models["backward"]._table
+    assert models["forward"]._head is models["backward"]._head
+
+
 def test_another_text_is_read_as_the_training_text_except_its_encoding(tmp_path: Path, tokenizer: Tokenizer) -> None:
     config, kind = small(tokenizer.vocab_size), TokenizerConfig("char")
     corpus = replace(CORPUS, encoding="cp1252", text_column="body")

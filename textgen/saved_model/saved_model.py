@@ -238,6 +238,18 @@ class ModelFolder:
         """
         return NumpyModel(*one_way(self.model_config, self.weights(), direction), clamps)
 
+    def numpy_models(self) -> dict[str, NumpyModel]:
+        """Builds the NumPy model of each direction of the network. They share what both directions have in memory.
+
+        Returns:
+            The models by direction, that of `main_direction` first.
+
+        Raises:
+            SavedModelError: The weights are damaged.
+        """
+        config, weights = self.model_config, self.weights()
+        return {direction: NumpyModel(*one_way(config, weights, direction)) for direction in config.directions}
+
     def exact_model(self) -> ExactModel:
         """Builds the model that generates in exact arithmetic, forward: see `textgen.model.exact_model`.
 
@@ -342,8 +354,10 @@ class ModelFolder:
         """
         from textgen.generation.infilling import Infiller
 
-        forward = self.numpy_model() if self.main_direction == "forward" else None
-        return Infiller(self.numpy_model("backward"), self.tokenizer, forward, words=self.words() if forward else None)
+        one_way(self.model_config, {}, "backward")  # raises if the network does not read backward
+        models = self.numpy_models()
+        forward = models.get("forward")
+        return Infiller(models["backward"], self.tokenizer, forward, words=self.words() if forward else None)
 
     def scorer(self) -> Scorer:
         """Builds a scorer that computes the loss of texts in `main_direction`."""
@@ -362,8 +376,7 @@ class ModelFolder:
         """
         from textgen.evaluation.embeddings import Embedder
 
-        models = {direction: self.numpy_model(direction) for direction in self.model_config.directions}
-        return Embedder(models, self.tokenizer)
+        return Embedder(self.numpy_models(), self.tokenizer)
 
     def network(self, direction: str | None = None) -> LanguageModel:
         """Builds the network as a `keras.Model`, for training and scoring.
