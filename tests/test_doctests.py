@@ -6,8 +6,12 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import shutil
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,11 +34,38 @@ def test_the_examples_of_a_module(name: str) -> None:
     assert failed == 0, f"{failed} of {tried} examples fail: python -m doctest shows which"
 
 
+@pytest.fixture
+def novel(tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The texts that the examples name. A model is copied in place of its training, and its scores are known."""
+    scores = textgen.Scores(nats_per_token=2.0, bits_per_byte=3.0, perplexity_per_token=7.4, tokens=9, bytes=9)
+
+    def trained(plan: object, folder: Path, options: object) -> textgen.ModelFolder:
+        saved = textgen.load_model(shutil.copytree(tiny_models / "tiny", folder))
+        return replace(saved, training={"scores": scores.to_dict()})
+
+    evaluator = SimpleNamespace(scores=lambda stream: scores)
+    monkeypatch.setattr("textgen.training.run.train", trained)
+    monkeypatch.setattr("textgen.evaluation.evaluator.Evaluator", lambda *arguments: evaluator)
+    monkeypatch.setattr(textgen.ModelFolder, "network", lambda *arguments: None)
+    monkeypatch.chdir(tmp_path)
+    for name in ("novel.txt", "other-novel.txt"):
+        Path(name).write_text("It was raining.\nA storm came.\n" * 100, encoding="utf-8")
+
+
 @pytest.mark.parametrize("function", [textgen.train, textgen.load, textgen.evaluate, textgen.score, textgen.embed])
-def test_each_function_of_the_package_has_an_example_that_calls_it(function: Callable[..., object]) -> None:
+def test_each_function_of_the_package_has_an_example_that_runs(
+    function: Callable[..., object],
+    novel: None,
+    tiny_models: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     example = inspect.cleandoc(function.__doc__ or "").partition("\nExample:\n")[2]
     assert f"textgen.{function.__name__}(" in example
-    compile(textwrap.dedent(example), function.__name__, "exec")
+    if function is not textgen.train:
+        shutil.copytree(tiny_models / "tiny", tmp_path / "models" / "novel")
+    exec(textwrap.dedent(example), {"textgen": textgen})
+    assert capsys.readouterr().out
 
 
 def test_there_are_examples_and_one_that_is_wrong_is_found() -> None:
