@@ -30,7 +30,7 @@ def read_requests(
         prompt_file: Path of a file that is one prompt, or of a .jsonl file of prompts with settings of their own.
         prompt_lines: Path of a file of which each line is a prompt.
         settings: Sampling settings of all prompts.
-        copies: Number of texts for each prompt.
+        copies: Number of texts that are drawn for each prompt; 0 where nothing is drawn, so that no seeds are given.
 
     Returns:
         The requests, each with the file and line that it is from.
@@ -44,7 +44,8 @@ def read_requests(
     requests: list[Placed] = []
     for place, entry in _entries(prompts, prompt_file, prompt_lines):
         with errors_named_after(place):
-            values = {**settings, "seed": later_seed(first, len(requests) * copies).seed, **entry}
+            seed = {"seed": later_seed(first, len(requests) * copies).seed} if copies else {}
+            values = {**settings, **seed, **entry}
             prompt = values.pop("prompt", None)
             if not isinstance(prompt, str):
                 raise ConfigError('a line must be an object with "prompt", a text, and optional settings.')

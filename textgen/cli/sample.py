@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,7 +184,7 @@ def sample(
     arguments = _arguments(options)
     _refuse_contradictions(arguments, settings, search)
     settings = _defaults(arguments, bool(prompts or prompt_file or prompt_lines)) | settings
-    copies = arguments.best_of or arguments.num
+    copies = 0 if search else arguments.best_of or arguments.num
     read = cache(lambda: read_requests(prompts, prompt_file, prompt_lines, settings, copies))  # of standard input, once
     saved = load_model_or_base(
         model,
@@ -363,8 +363,7 @@ def _found(generator: Generator, requests: Iterable[Request], settings: SearchCo
             f"not {num}."
         )
     for request in requests:
-        config = replace(request.config, seed=None)  # each request has one, but nothing is drawn
-        yield from generator.search(request.prompt, config, settings)[:num]
+        yield from generator.search(request.prompt, request.config, settings)[:num]
 
 
 # === Towards an ending ===
