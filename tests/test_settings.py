@@ -81,7 +81,7 @@ def test_a_bool_is_no_number() -> None:
     assert SamplingConfig(heal=False).heal is False
     for setting in ({"heal": np.int64(1)}, {"top_k": True}, {"top_k": np.float64(3.0)}):
         with pytest.raises(ConfigError, match=next(iter(setting))):
-            SamplingConfig(**setting)  # type: ignore[arg-type]
+            SamplingConfig(**setting)
 
 
 DEFAULTS: list[Any] = [CorpusConfig(), TokenizerConfig(), ModelConfig(100), TrainingConfig(), SamplingConfig()]

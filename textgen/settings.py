@@ -139,8 +139,10 @@ _DECLARED: dict[Any, dict[str, tuple[str, Setting]]] = {}
 
 def python_number(value: Any) -> Any:
     """Returns a number of another library, such as NumPy, as an `int` or a `float`, and other values as they are."""
+    if isinstance(value, bool):
+        return value
     if isinstance(value, Integral):
-        return value if isinstance(value, bool) else int(value)
+        return int(value)
     return float(value) if isinstance(value, Real) else value
 
 

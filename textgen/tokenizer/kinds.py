@@ -60,7 +60,14 @@ from textgen.wording import counted
 PIECE_NEWLINES = 4  # bytes 0x0A for each piece in a SentencePiece model, at most: two are tags, lengths and scores more
 
 
-class SentencePieceTokenizer(Tokenizer):
+class _LoadedTokenizer(Tokenizer):
+    """A tokenizer that is pickled as its serialized form, since SentencePiece's processor cannot be pickled."""
+
+    def __reduce__(self) -> tuple[Callable[..., Tokenizer], tuple[bytes, int]]:
+        return load_tokenizer, (self.serialized, self.vocab_size)
+
+
+class SentencePieceTokenizer(_LoadedTokenizer):
     """unigram, bpe and char: pieces of several characters, and bytes for characters without a piece."""
 
     first_byte = FIRST_BYTE
@@ -139,7 +146,7 @@ class SentencePieceTokenizer(Tokenizer):
         return ids
 
 
-class WordTokenizer(Tokenizer):
+class WordTokenizer(_LoadedTokenizer):
     """word: a token is the text between white space, or unk; each newline is a token."""
 
     def __init__(self, names: list[str], serialized: bytes, labels: Sequence[str]) -> None:
@@ -183,7 +190,7 @@ class WordTokenizer(Tokenizer):
         return ids[:-1]  # there is one newline fewer than lines
 
 
-class ByteTokenizer(Tokenizer):
+class ByteTokenizer(_LoadedTokenizer):
     """byte: the special tokens and the 256 bytes. Nothing is learned, and only labels are saved, as JSON."""
 
     first_byte = len(SPECIAL_PIECES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from textgen.corpus.labels import unknown_label
@@ -53,11 +53,6 @@ class Tokenizer(ABC):
         self.piece_bytes = [*piece_bytes, *[b""] * len(opening)]
         self.serialized = serialized
         self._printed = [*printed, *[f"<label {printable(label)}>" if label else "<no label>" for label in opening]]
-
-    def __reduce__(self) -> tuple[Callable[..., Tokenizer], tuple[bytes, int]]:
-        from textgen.tokenizer.kinds import load_tokenizer  # which imports this module
-
-        return load_tokenizer, (self.serialized, self.vocab_size)
 
     @property
     def vocab_size(self) -> int:
