@@ -64,7 +64,7 @@ class Repeated:
         )
 
 
-@dataclass(eq=False)
+@dataclass
 class DocumentHashes:
     """Hashes the documents of files of token ids.
 
