@@ -166,7 +166,7 @@ def test_an_empty_text_does_not_wait_for_tensorflow(
     with pytest.raises(TextgenError, match=r"No text in empty\.txt"):
         evaluate("tiny", "empty.txt", models_dir=tiny_models)
     with pytest.raises(TextgenError, match=r"No text in empty\.txt"):
-        load("tiny", tiny_models, adapt="empty.txt")
+        load("tiny", models_dir=tiny_models, adapt="empty.txt")
 
 
 @pytest.mark.usefixtures("no_tensorflow")
