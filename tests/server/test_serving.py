@@ -63,7 +63,8 @@ def until(port: int, path: str, status: int) -> None:
         time.sleep(0.01)
 
 
-def test_at_a_signal_it_says_so_ends_its_texts_and_exits_with_0(tiny_models: Path) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_at_a_signal_it_says_so_ends_its_texts_and_exits_with_0(tiny_models: Path, name: str) -> None:
     program_of = started(tiny_models, "--drain-time", "200")
     with program_of as (program, port), closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
         until(port, "/ready", 200)
@@ -71,7 +72,7 @@ def test_at_a_signal_it_says_so_ends_its_texts_and_exits_with_0(tiny_models: Pat
         connection.request("POST", "/v1/completions", json.dumps(fields))
         response = connection.getresponse()
         assert response.readline().startswith(b"data: ")
-        program.send_signal(signal.SIGTERM)
+        program.send_signal(getattr(signal, name))
         until(port, "/ready", 503)
         assert get(port, "/health") == 200
         with closing(http.client.HTTPConnection("127.0.0.1", port)) as refused:
@@ -82,6 +83,15 @@ def test_at_a_signal_it_says_so_ends_its_texts_and_exits_with_0(tiny_models: Pat
         assert program.wait(PATIENCE) == 0
         assert program.stderr
         assert "Traceback" not in program.stderr.read()
+
+
+def test_a_closed_terminal_does_not_end_it_under_nohup(tiny_models: Path) -> None:
+    with started(tiny_models, code="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)") as (program, port):
+        until(port, "/ready", 200)
+        program.send_signal(signal.SIGHUP)
+        assert get(port, "/ready") == 200
+        program.send_signal(signal.SIGINT)
+        assert program.wait(PATIENCE) == 0
 
 
 def test_a_second_signal_ends_it_at_once(tiny_models: Path) -> None:

@@ -1,8 +1,8 @@
 """Runs the application: sockets, signals, the end.
 
-On SIGTERM or Ctrl-C the server first says at `/ready` that it takes no more requests, and lets the texts that are being
-written end. Those that have not ended after the drain time end with an error as their last event. Then the server
-closes. A second signal closes it at once.
+On SIGTERM or Ctrl-C, or when its terminal closes, the server first says at `/ready` that it takes no more requests, and
+lets the texts that are being written end. Those that have not ended after the drain time end with an error as their
+last event. Then the server closes. A second signal closes it at once.
 """
 
 from __future__ import annotations
@@ -181,7 +181,10 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Handles signals in the event loop, where there is one in the main thread."""
         loop = asyncio.get_running_loop()
-        signals = (signal.SIGINT, signal.SIGTERM)
+        signals = [signal.SIGINT, signal.SIGTERM]
+        hangup = getattr(signal, "SIGHUP", None)  # which Windows lacks, and nohup ignores
+        if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+            signals.append(hangup)
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
             for number in signals:
                 loop.add_signal_handler(number, self.end)
