@@ -26,6 +26,7 @@ from textgen.server.requests import (
     StateRequest,
     TokenizeRequest,
     check_look_back,
+    checked_best_of,
     checked_count,
     clamps_of,
     copies,
@@ -276,3 +277,51 @@ def test_penalties_look_at_a_limited_number_of_tokens(name: str, on: dict[str, A
     with pytest.raises(ApiError, match=r"too much at once: .* at most 131,072 .* Received: 163,840") as refused:
         check_look_back(SamplingConfig(**far, **on), [1 << 15] * (most + 1))
     assert refused.value.param == name
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "message", "param"),
+    [
+        (CompletionRequest, {"max_tokens": 2.5}, "max_tokens must be a whole number. Received: 2.5.", "max_tokens"),
+        (CompletionRequest, {"n": "é"}, 'n must be a whole number. Received: "é".', "n"),
+        (CompletionRequest, {"stream": "x"}, 'stream must be true or false. Received: "x".', "stream"),
+        (CompletionRequest, {"prompt": 5}, "prompt must be a text or a list. Received: 5.", "prompt"),
+        (
+            CompletionRequest,
+            {"prompt": ["a", 2.5]},
+            "prompt[1] must be a whole number, a text or a list. Received: 2.5.",
+            "prompt",
+        ),
+        (
+            CompletionRequest,
+            {"stream_options": {"include_usage": 3}},
+            "stream_options.include_usage must be true or false. Received: 3.",
+            "stream_options",
+        ),
+        (
+            CompletionRequest,
+            {"logit_bias": {"5": "x"}},
+            "logit_bias, in each entry, must be a number. Received: a text.",
+            "logit_bias",
+        ),
+        (ChatRequest, {"messages": "a" * 200}, f'messages must be a list. Received: "{"a" * 99}....', "messages"),
+        (ChatRequest, {"messages": [{"role": 5}]}, "messages[0].role must be a text. Received: 5.", "messages"),
+        (ChatRequest, {}, "messages is missing: the request must have it.", "messages"),
+        (DetokenizeRequest, {"tokens": None}, "tokens must be a list. Received: null.", "tokens"),
+        (CompletionRequest, [1], "The request must be an object. Received: [1].", None),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_told_in_words(
+    kind: type[msgspec.Struct], fields: Any, message: str, param: str | None
+) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse(msgspec.json.encode(fields), kind)
+    assert (caught.value.message, caught.value.param) == (message, param)
+
+
+def test_the_best_are_chosen_from_no_fewer() -> None:
+    assert checked_best_of(None, 3, 1, LIMITS) is None
+    assert checked_best_of(3, 3, 1, LIMITS) == 3
+    with pytest.raises(ApiError, match=r"best_of \(2\) is less than n \(3\)") as caught:
+        checked_best_of(2, 3, 1, LIMITS)
+    assert caught.value.param == "best_of"

@@ -21,7 +21,7 @@ from textgen.generation.request import later_seed, seeded
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, naming
 from textgen.settings import declared, from_dict, select
-from textgen.wording import counted
+from textgen.wording import counted, shortened
 
 MOST_LOGPROBS = 20  # maximum number of alternatives that are reported of a token
 MOST_TEXTS = 64  # maximum number of texts in stop, ban and so on
@@ -33,6 +33,11 @@ MOST_LOOK_BACK = 1 << 17  # maximum number of earlier tokens that a penalty look
 MOST_CLAMPS = 64
 CLAMP_HELP = "Cells that are clamped to a number, such as L1/89=3.8, or L1/89.f=1 for a gate: see textgen inspect."
 EXACT_HELP = "Whether to compute in exact arithmetic: the same seed gives the same text on every machine."
+RECEIVED = 100  # maximum number of characters of a wrong value that an error shows
+KINDS = {
+    "int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "array": "a list",
+    "object": "an object",
+}  # fmt: skip
 USER, ASSISTANT = "User", "Assistant"
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 FORMAT_FIELDS = (
@@ -250,9 +255,7 @@ def parse(body: bytes, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
         values = msgspec.json.decode(body)
         request = msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
-        path = re.search(r"\$\.(\w+)", str(error))
-        param = path[1] if path else _missing(str(error))
-        raise ApiError(400, f"{str(error).replace('`', '')}.", param=param) from None
+        raise _wrong_type(str(error), values) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(400, f"The request is not JSON: {error}.") from None
     for name in request.__struct_fields__:
@@ -385,6 +388,29 @@ def checked_count(name: str, number: int | None, prompts: int, limits: ServerCon
     return number
 
 
+def checked_best_of(drawn: int | None, number: int, prompts: int, limits: ServerConfig) -> int | None:
+    """Returns from how many texts those of each prompt are chosen; None if the request does not say.
+
+    Args:
+        drawn: The field best_of.
+        number: Texts that each prompt gets.
+        prompts: Number of prompts.
+        limits: Settings of the server.
+
+    Raises:
+        ApiError: They are fewer than those that each prompt gets, or there are too many texts.
+    """
+    if drawn is None:
+        return None
+    drawn = checked_count("best_of", drawn, prompts, limits)
+    if drawn < number:
+        raise ApiError(
+            400, f"best_of ({drawn}) is less than n ({number}): the best are chosen from at least as many.",
+            param="best_of",
+        )  # fmt: skip
+    return drawn
+
+
 def shown_number(number: float) -> str:
     """Returns a number for an error message, which does not repeat thousands of digits."""
     return f"{number:,}" if abs(number) < 1 << 63 else "a larger number"
@@ -463,6 +489,21 @@ def _check_sizes(settings: Mapping[str, Any]) -> None:
             )  # fmt: skip
 
 
-def _missing(message: str) -> str | None:
-    found = re.search("missing required field `(\\w+)`", message)
-    return found[1] if found else None
+def _wrong_type(message: str, values: Any) -> ApiError:
+    """The error for what msgspec finds wrong in decoded JSON, such as "Expected `int | null`, got `str` - at `$.n`"."""
+    if missing := re.search(r"missing required field `(\w+)`", message):
+        return ApiError(400, f"{missing[1]} is missing: the request must have it.", param=missing[1])
+    found = re.fullmatch(r"Expected `([^`]+)`, got `(\w+)`(?: - at `\$\.?(.*)`)?", message)
+    if found is None:
+        return ApiError(400, f"{message.replace('`', '')}.")
+    kinds = [KINDS.get(kind, kind) for kind in found[1].split(" | ") if kind != "null"]
+    expected, place = " or ".join(filter(None, [", ".join(kinds[:-1]), kinds[-1]])), found[3] or ""
+    received, steps = values, re.findall(r"\w+|\.\.\.", place)
+    if "..." in steps:  # the value of some key
+        shown = KINDS.get(found[2], found[2])
+    else:
+        for step in steps:
+            received = received[int(step) if isinstance(received, list) else step]
+        shown = shortened(json.dumps(received, ensure_ascii=False), RECEIVED)
+    what = place.replace("[...]", ", in each entry,") or "The request"
+    return ApiError(400, f"{what} must be {expected}. Received: {shown}.", param=steps[0] if steps else None)
