@@ -567,6 +567,12 @@ def test_all_drafts_towards_a_suffix_count(both_ways: Running) -> None:
         ({"clamp": "L1/2=1"}, "clamp"),
         ({"label": "nobody"}, "label"),
         ({"stop": "."}, "stop"),
+        ({"until": "line"}, "until"),
+        ({"ban": ["a"]}, "ban"),
+        ({"require": ["a"]}, "require"),
+        ({"logit_bias": ["a=1"]}, "logit_bias"),
+        ({"no_copy": 5}, "no_copy"),
+        ({"n": 3, "best_of": 2}, "best_of"),
     ],
 )
 def test_what_a_suffix_cannot_be_combined_with_is_refused(both_ways: Running, more: dict[str, Any], param: str) -> None:
@@ -583,6 +589,15 @@ def test_a_model_that_reads_backward_only_continues_no_prompt(tiny_models: Path,
         status, error = there.error("/v1/completions", {**asked, "prompt": "The"})
         assert (status, error["param"]) == (400, "prompt"), error
         assert there.complete(**asked)["choices"]
+
+
+@pytest.mark.parametrize("more", [{}, {"best_of": 4}])
+def test_as_many_texts_come_towards_a_suffix_as_are_asked_for(both_ways: Running, more: dict[str, Any]) -> None:
+    """At temperature 0 each network drafts one text."""
+    asked: dict[str, Any] = {"prompt": "The", "suffix": " mat.", "max_tokens": 3, "n": 3, "temperature": 0, "seed": 1}
+    choices = both_ways.complete(**asked, **more)["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1, 2]
+    assert choices[2]["text"] in {choice["text"] for choice in choices[:2]}
 
 
 def test_fields_that_ask_for_nothing_go_with_a_suffix(both_ways: Running) -> None:

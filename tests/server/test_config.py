@@ -95,7 +95,7 @@ def test_embeddings_have_their_limits(
 ) -> None:
     def embed(texts: list[str]) -> Any:
         body = json.dumps({"input": texts}).encode()
-        return with_resources(lambda resources: endpoints.embed(body, resources), tiny_models, **settings)
+        return with_resources(lambda resources: endpoints.embed(body, "", resources), tiny_models, **settings)
 
     assert len(json.loads(embed(texts).body)["data"]) == len(texts)
     with pytest.raises(ApiError, match=r"^input must have at most (64 texts|9 tokens)") as caught:

@@ -492,6 +492,7 @@ def test_more_texts_than_may_wait_are_refused_all_or_none() -> None:
     async def main() -> None:
         async with client_of(model, slots=2, max_queue=3) as client:
             client.engine.submit([client.job() for _ in range(4)])
+            await client.until(lambda: client.engine.running == 2)
             with pytest.raises(ApiError) as caught:
                 client.engine.submit([client.job() for _ in range(2)])
             assert (caught.value.status, caught.value.headers["Retry-After"]) == (429, "1")
@@ -529,5 +530,93 @@ def test_at_its_end_an_engine_answers_all_that_wait() -> None:
             assert all(isinstance(client.error(job), ApiError) for job in jobs)
             with pytest.raises(ApiError):
                 client.engine.submit([client.job()])
+
+    asyncio.run(main())
+
+
+# === Shares ===
+
+
+async def order_of_slots(client: Client, model: GatedModel, requests: list[list[Job]]) -> list[Job]:
+    """Returns the jobs of requests in the order of their slots. The first has all slots when the others come."""
+    begun: list[Job] = []
+    begin = client.engine._begun
+
+    def noted(job: Job) -> Any:
+        begun.append(job)
+        return begin(job)
+
+    client.engine._begun = noted  # type: ignore[method-assign]
+    for jobs in requests:
+        client.engine.submit(jobs)
+        await client.until(lambda: client.engine.running == 2)
+    model.gate.release(10_000)
+    await client.until(lambda: client.engine.is_idle)
+    return begun
+
+
+@pytest.mark.parametrize("owners", [("", ""), ("a", "b")])
+def test_a_free_slot_goes_to_the_request_or_owner_with_the_fewest(owners: tuple[str, str]) -> None:
+    model = GatedModel()
+
+    async def main() -> None:
+        async with client_of(model, slots=2) as client:
+            many = [client.job("", replace(CONFIG, max_tokens=1 + number), owner=owners[0]) for number in range(5)]
+            one = client.job("", replace(CONFIG, max_tokens=1), owner=owners[1])
+            begun = await order_of_slots(client, model, [many, [one]])
+            assert begun.index(one) == 2
+
+    asyncio.run(main())
+
+
+def test_an_owner_has_one_share_however_many_requests_there_are() -> None:
+    model = GatedModel()
+
+    async def main() -> None:
+        async with client_of(model, slots=2) as client:
+            first = [client.job("", replace(CONFIG, max_tokens=number), owner="a") for number in (1, 5)]
+            more = [[client.job("", replace(CONFIG, max_tokens=1), owner="a")] for _ in range(3)]
+            one = client.job("", replace(CONFIG, max_tokens=1), owner="b")
+            begun = await order_of_slots(client, model, [first, *more, [one]])
+            assert begun.index(one) == 2
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("owners", [("", ""), ("a", "b")])
+def test_the_request_with_most_waiting_texts_makes_room_in_a_full_queue(owners: tuple[str, str]) -> None:
+    model = GatedModel()
+
+    async def main() -> None:
+        async with client_of(model, slots=2, max_queue=5) as client:
+            begun, waiting = ([client.job(owner=owners[0]) for _ in range(number)] for number in (3, 4))
+            one, another = client.job(owner=owners[1]), client.job(owner=owners[0])
+            client.engine.submit(begun)
+            await client.until(lambda: client.engine.running == 2)
+            client.engine.submit(waiting)
+            with pytest.raises(ApiError):  # it is no smaller than those that wait
+                client.engine.submit([client.job(owner=owners[0]) for _ in range(4)])
+            client.engine.submit([one])
+            assert [getattr(client.error(job), "status", 0) for job in waiting] == [429] * 4
+            client.engine.submit([another])
+            model.gate.release(10_000)
+            await client.until(lambda: all(map(client.is_done, [*begun, one, another])))
+            assert all(client.text(job) for job in [*begun, one, another])
+
+    asyncio.run(main())
+
+
+def test_no_request_that_has_begun_makes_room() -> None:
+    model = GatedModel()
+
+    async def main() -> None:
+        async with client_of(model, slots=2, max_queue=3) as client:
+            begun = [client.job() for _ in range(5)]
+            client.engine.submit(begun)
+            await client.until(lambda: client.engine.running == 2)
+            with pytest.raises(ApiError):
+                client.engine.submit([client.job()])
+            model.gate.release(10_000)
+            await client.until(lambda: client.engine.is_idle)
 
     asyncio.run(main())

@@ -91,7 +91,7 @@ async def state_by(prompt: Any, resources: Resources) -> Any:
 
 
 async def vectors_by(prompt: Any, resources: Resources) -> Any:
-    return (await endpoints.embed(json.dumps({"input": prompt}).encode(), resources)).body
+    return (await endpoints.embed(json.dumps({"input": prompt}).encode(), "", resources)).body
 
 
 async def completion_by(prompt: Any, resources: Resources) -> Any:
@@ -107,7 +107,7 @@ async def chat_by(prompt: Any, resources: Resources) -> Any:
 
 async def gap_by(prompt: Any, resources: Resources) -> Any:
     values: dict[str, Any] = {"prompt": prompt, "suffix": "。", "max_tokens": 1, "best_of": 1}
-    return json.dumps(await infilling.infill(CompletionRequest(**values), values, resources))
+    return json.dumps(await infilling.infill(CompletionRequest(**values), values, "", resources))
 
 
 @pytest.mark.parametrize("ask", [state_by, vectors_by, completion_by, chat_by, gap_by])
@@ -360,12 +360,12 @@ def test_the_memory_of_a_model_counts_networks_of_embeddings_and_of_texts_toward
 
 
 async def embed_by(resources: Resources) -> None:
-    await endpoints.embed(b'{"model": "a", "input": "The cat"}', resources)
+    await endpoints.embed(b'{"model": "a", "input": "The cat"}', "", resources)
 
 
 async def infill_by(resources: Resources) -> None:
     values: dict[str, Any] = {"model": "a", "prompt": "The", "suffix": "cat", "max_tokens": 2, "best_of": 1}
-    await infilling.infill(CompletionRequest(**values), values, resources)
+    await infilling.infill(CompletionRequest(**values), values, "", resources)
 
 
 async def guard_by(resources: Resources) -> None:
@@ -624,7 +624,7 @@ def completing(**more: Any) -> Ask:
 
 
 async def embedding(name: str, resources: Resources) -> Any:
-    response = await endpoints.embed(json.dumps({"model": name, "input": "The cat"}).encode(), resources)
+    response = await endpoints.embed(json.dumps({"model": name, "input": "The cat"}).encode(), "", resources)
     return json.loads(bytes(response.body))["data"][0]["embedding"]
 
 

@@ -217,7 +217,7 @@ def make_app(resources: Resources, access: Access) -> ASGIApp:
         routes=[
             route("/v1/completions", _complete, "POST"),
             route("/v1/chat/completions", _chat, "POST"),
-            route("/v1/embeddings", lambda call: endpoints.embed(call.body, call.resources), "POST"),
+            route("/v1/embeddings", lambda call: endpoints.embed(call.body, call.owner, call.resources), "POST"),
             route("/v1/models", _list_models),
             route("/v1/models/{id:path}", _show_model),
             route("/v1/states", _make_state, "POST"),
@@ -241,8 +241,8 @@ async def _complete(call: Call) -> ASGIApp:
     request, values = parse(call.body, CompletionRequest)
     if request.suffix:
         if request.stream:
-            return _streamed(call, infill_stream(request, values, call.resources))
-        return endpoints.answer(await infill(request, values, call.resources))
+            return _streamed(call, infill_stream(request, values, call.owner, call.resources))
+        return endpoints.answer(await infill(request, values, call.owner, call.resources))
     plan = await plan_completion(request, values, call.owner, call.resources)
     if request.stream:
         return _streamed(call, stream(plan, call.resources))

@@ -107,7 +107,8 @@ async def _score_prompts(plan: AnswerPlan, resources: Resources) -> None:
         await resources.models.prepare(plan.model, "network")
     rows = {choice.prompt: choice.job.row for choice in plan.choices}
     for place, row in sorted(rows.items()):
-        plan.echoes.append(await resources.in_worker(partial(_echo, plan, row, plan.prompts[place].lead, number)))
+        work = partial(_echo, plan, row, plan.prompts[place].lead, number)
+        plan.echoes.append(await resources.in_worker(work, plan.owner))
 
 
 def _echo(plan: AnswerPlan, row: TextRow, lead: Sequence[int], number: int, wanted: Callable[[], bool]) -> Echo:
@@ -138,7 +139,7 @@ async def _read_anew(plan: AnswerPlan, choice: Choice, resources: Resources) -> 
     ids = await asyncio.to_thread(written_ids, plan.model.tokenizer, before, prompt.given, choice.text)
     lead = lead_of(plan.generator, ids, plan.kept)
     row = await asyncio.to_thread(make_row, plan.generator, ids, lead, config, plan.kept)
-    job = Job(row, plan.generator, nobody, written.root, writes=False)
+    job = Job(row, plan.generator, nobody, written.root, owner=plan.owner, writes=False)
     job.row_by_row = written.row_by_row  # so that it finds what the prefix cache has of the prompt
     return await _read(plan.model, job, resources, first=plan.writes)
 
@@ -172,7 +173,7 @@ async def read_state(
         row = await asyncio.to_thread(make_row, generator, prompt, lead, config, kept)
         check_length(len(row.prompt_ids), resources)
         root = root_of(owner, generator, label_of(generator, lead, config.label), kept)
-        job = Job(row, generator, nobody, root, writes=False)
+        job = Job(row, generator, nobody, root, owner=owner, writes=False)
         job.row_by_row = not generator.model.exact
         return await _read(model, job, resources)
 

@@ -68,8 +68,14 @@ def _model(name: str, resources: Resources) -> dict[str, Any]:
 # === Embeddings ===
 
 
-async def embed(body: bytes, resources: Resources) -> Response:
-    """`POST /v1/embeddings`: the vectors of `textgen embed`."""
+async def embed(body: bytes, owner: str, resources: Resources) -> Response:
+    """`POST /v1/embeddings`: the vectors of `textgen embed`.
+
+    Args:
+        body: The body of the request.
+        owner: Whose request it is: see `textgen.server.access`.
+        resources: What the server has.
+    """
     request, _ = parse(body, EmbeddingRequest)
     if request.encoding_format not in (None, "float", "base64"):
         raise ApiError(400, "encoding_format must be float or base64.", param="encoding_format")
@@ -89,7 +95,7 @@ async def embed(body: bytes, resources: Resources) -> Response:
         )  # fmt: skip
     with model.in_use():
         await resources.models.prepare(model, "embedder")
-        vectors: list[np.ndarray] = await resources.in_worker(partial(_vectors, model, texts))
+        vectors: list[np.ndarray] = await resources.in_worker(partial(_vectors, model, texts), owner)
     if request.dimensions is not None and request.dimensions != vectors[0].size:
         raise ApiError(400, f"dimensions must be {vectors[0].size} with this model.", param="dimensions")
     data = [

@@ -4,6 +4,10 @@ The thread repeats one round: admit texts that wait, read a part of the prompts 
 token of each text, and hand the tokens to the event loop. Texts join and leave between rounds, so nobody waits for the
 texts of others, and a long prompt delays a token by one part at most.
 
+A free slot goes to the owner with the fewest slots, and among the requests of an owner to the one with the fewest. If
+the queue is full, the one with the most waiting texts is refused first. So nobody who sends many texts shuts out those
+who send a few.
+
 A text whose client gave a seed, or takes the likeliest token always, is computed row by row: it is the same to the last
 bit alone, beside others, and from `textgen sample`. The other texts share one matrix product, and so do their prompts.
 
@@ -18,8 +22,9 @@ import asyncio
 import sys
 import threading
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -41,12 +46,30 @@ Kind = tuple[Generator, bool]  # what texts that go together have in common: the
 Event = Token | Exception | None  # a token; what went wrong; or that the prompt of a job that only reads has been read
 
 
+@dataclass(eq=False)
+class _Batch:
+    """Jobs that were submitted together.
+
+    Attributes:
+        number: How many they are.
+        owner: Whose they are.
+        first: Whether they complete an answer that has begun.
+        has_begun: Whether one of them has had a slot.
+    """
+
+    number: int
+    owner: str
+    first: bool = False
+    has_begun: bool = False
+
+
 class Job:
     """A text to write, or a prompt to read.
 
     Attributes:
         row: The text.
         root: Tells what comes before the prompt and whose it is: see `PrefixCache.keys`.
+        owner: Whose it is: see `textgen.server.access`.
         row_by_row: Whether it is computed as if it were alone.
         generator: The generator whose network writes it.
         writes: Whether a text is written after the prompt.
@@ -54,6 +77,7 @@ class Job:
         cached_tokens: Those of them that did not have to be read.
         state: The position at its end: of a job that only reads, and of a text whose row has `track`.
         cancelled: Whether nobody wants it any more.
+        batch: The jobs that were submitted with it.
     """
 
     def __init__(
@@ -63,6 +87,7 @@ class Job:
         listener: Callable[[Job, Event], None],
         root: bytes = b"",
         *,
+        owner: str = "",
         writes: bool = True,
     ) -> None:
         """Makes a job.
@@ -72,12 +97,14 @@ class Job:
             generator: The generator that made it.
             listener: Called in the event loop with each event.
             root: Tells what comes before the prompt and whose it is.
+            owner: Whose it is; the same for all on a server without keys.
             writes: Whether a text is written after the prompt.
         """
         self.row = row
         self.generator = generator
         self.listener = listener
         self.root = root
+        self.owner = owner
         self.writes = writes
         self.row_by_row = False
         self.prompt_tokens = len(row.prompt_ids)
@@ -85,6 +112,7 @@ class Job:
         self.state: TextState | None = None
         self.cancelled = False
         self._ids: list[int] = []
+        self.batch = _Batch(1, owner)
 
     @property
     def kind(self) -> Kind:
@@ -167,7 +195,7 @@ class Engine:
             return not (self.running or self.waiting)
 
     def submit(self, jobs: Sequence[Job], *, first: bool = False) -> None:
-        """Puts jobs into the queue, all of them or none.
+        """Puts jobs of one request into the queue, all of them or none. For the thread of the event loop.
 
         Args:
             jobs: The jobs.
@@ -176,20 +204,62 @@ class Engine:
         Raises:
             ApiError: Too many jobs are waiting, or the engine is closed.
         """
+        if not jobs:
+            return
+        batch = _Batch(len(jobs), jobs[0].owner, first)
+        given_up: list[Job] = []
         with self._changed:
             if self._closed:
                 raise closing()
-            free = max(0, self._slots - self.running)
+            for job in jobs:
+                job.batch = batch
             if first:
                 self._waiting.extendleft(reversed(jobs))
-            elif len(self._waiting) + len(jobs) > self._max_queue + free:
-                raise ApiError(
-                    429, f"The server is busy: {counted(len(self._waiting), 'text')} waiting. Try again in a second.",
-                    code="server_busy", headers={"Retry-After": "1"},
-                )  # fmt: skip
             else:
+                refused = self._refused_for(batch)
+                given_up = [job for job in self._waiting if job.batch in refused]
+                self._waiting = deque(job for job in self._waiting if job.batch not in refused)
                 self._waiting.extend(jobs)
             self._changed.notify()
+            error = self._busy()
+        for job in given_up:
+            if not job.cancelled:
+                job.listener(job, error)
+
+    def _refused_for(self, batch: _Batch) -> set[_Batch]:
+        """The waiting jobs that make room for others in the queue: none of a request of which a job has begun.
+
+        Those of the owner with the most waiting jobs go first, and of this owner the request with the most; of equal
+        ones the latest. Only those go that are more than the others, counted in the same way.
+
+        Raises:
+            ApiError: There is no room for the others.
+        """
+        over = len(self._waiting) + batch.number - self._max_queue - max(0, self._slots - self.running)
+        if over <= 0:
+            return set()
+        waiting = Counter(job.owner for job in self._waiting)
+        waiting[batch.owner] += batch.number
+        latest_first = dict.fromkeys(job.batch for job in reversed(self._waiting))
+        batches = [each for each in latest_first if not (each.first or each.has_begun)]
+        refused = set[_Batch]()
+        while over > 0 and batches:
+            largest = max(batches, key=lambda each: (waiting[each.owner], each.number))
+            if (waiting[largest.owner], largest.number) <= (waiting[batch.owner], batch.number):
+                break
+            batches.remove(largest)
+            refused.add(largest)
+            waiting[largest.owner] -= largest.number
+            over -= largest.number
+        if over > 0:
+            raise self._busy()
+        return refused
+
+    def _busy(self) -> ApiError:
+        return ApiError(
+            429, f"The server is busy: {counted(len(self._waiting), 'text')} waiting. Try again in a second.",
+            code="server_busy", headers={"Retry-After": "1"},
+        )  # fmt: skip
 
     def cancel(self, jobs: Iterable[Job]) -> None:
         """Ends jobs that nobody wants any more. Their slots are free in the next round."""
@@ -247,11 +317,19 @@ class Engine:
                 del self._jobs[row]
 
     def _admit(self) -> None:
-        """Gives free slots to the jobs that have waited longest."""
+        """Gives free slots to the jobs of those who have the fewest; of equal ones, to the job that waits longest."""
         with self._changed:
+            if not self._waiting or self.running >= self._slots:
+                return
+            running = [*(reading.job for reading in self._reading), *self._jobs.values()]
+            owners, batches = Counter(job.owner for job in running), Counter(job.batch for job in running)
             while self._waiting and self.running < self._slots:  # within the lock: no slot is seen free in between
-                job = self._waiting.popleft()
+                job = min(self._waiting, key=lambda job: (not job.batch.first, owners[job.owner], batches[job.batch]))
+                self._waiting.remove(job)
                 if not job.cancelled:
+                    job.batch.has_begun = True
+                    owners[job.owner] += 1
+                    batches[job.batch] += 1
                     self._reading.append(self._begun(job))
 
     def _begun(self, job: Job) -> _Reading:

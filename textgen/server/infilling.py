@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from typing import Any
 
 from textgen.generation.config import SamplingConfig
@@ -16,6 +17,7 @@ from textgen.server.planning import ID_BYTES, check_length, head_of, in_thread_i
 from textgen.server.requests import (
     CompletionRequest,
     check_look_back,
+    checked_best_of,
     checked_count,
     clamps_of,
     first_text,
@@ -53,10 +55,23 @@ class InfillingPlan:
     writes: bool
 
 
-async def infill(request: CompletionRequest, values: dict[str, Any], resources: Resources) -> dict[str, Any]:
-    """Writes texts that lead to the suffix of a request, and returns the answer."""
+async def infill(
+    request: CompletionRequest, values: dict[str, Any], owner: str, resources: Resources
+) -> dict[str, Any]:
+    """Writes texts that lead to the suffix of a request, and returns the answer.
+
+    Args:
+        request: The request.
+        values: The fields that it has, as they were sent.
+        owner: Whose request it is: see `textgen.server.access`.
+        resources: What the server has.
+
+    Raises:
+        ApiError: The request cannot be fulfilled.
+        TextgenError: The same, for a setting of the texts.
+    """
     plan = await _plan(request, values, resources)
-    return _answer(plan, await _infills(plan, resources))
+    return _answer(plan, await _infills(plan, owner, resources))
 
 
 async def _plan(request: CompletionRequest, values: dict[str, Any], resources: Resources) -> InfillingPlan:
@@ -69,7 +84,7 @@ async def _plan(request: CompletionRequest, values: dict[str, Any], resources: R
         raise ApiError(400, 'suffix cannot be used in exact arithmetic: give "exact": false.', param="suffix")
     prompt, suffix = _prompt(request, model), request.suffix or ""
     number = checked_count("n", request.n, 1, resources.config)
-    drawn = None if request.best_of is None else checked_count("best_of", request.best_of, 1, resources.config)
+    drawn = checked_best_of(request.best_of, number, 1, resources.config)
     config = sampling_config(request, values, resources.config, draft_tokens(bool(prompt)))
     with model.in_use():
         read = await in_thread_if_long(len(prompt) + len(suffix), _num_tokens, model.tokenizer, prompt, suffix)
@@ -80,8 +95,8 @@ async def _plan(request: CompletionRequest, values: dict[str, Any], resources: R
     return InfillingPlan(model, prompt, suffix, config, number, drawn, read, writes=request.length != 0)
 
 
-async def _infills(plan: InfillingPlan, resources: Resources) -> list[Infill]:
-    """Writes the texts of a plan."""
+async def _infills(plan: InfillingPlan, owner: str, resources: Resources) -> list[Infill]:
+    """Writes the texts of a plan: as many as were asked for, also where drafts are equal."""
     model, prompt, suffix = plan.model, plan.prompt, plan.suffix
     seconds, config = plan.config.max_seconds, replace(plan.config, max_seconds=None)  # the time of all drafts together
     if not plan.writes:
@@ -89,11 +104,13 @@ async def _infills(plan: InfillingPlan, resources: Resources) -> list[Infill]:
         return [Infill(prompt, "", suffix, "forward", "length", each.seed or 0, each) for each in configs]
     with model.in_use():
         await resources.models.prepare(model, "infiller")
-        return await resources.in_worker(
+        found = await resources.in_worker(
             lambda wanted: model.infiller.infill(
                 prompt, suffix, config, plan.num, plan.best_of, seconds=seconds, wanted=wanted
-            )
+            ),
+            owner,
         )
+    return list(islice(cycle(found), plan.num))
 
 
 def _answer(plan: InfillingPlan, infills: Sequence[Infill]) -> dict[str, Any]:
@@ -167,11 +184,11 @@ def _check_drafts(tokens: int, resources: Resources) -> None:
 
 
 async def infill_stream(
-    request: CompletionRequest, values: dict[str, Any], resources: Resources
+    request: CompletionRequest, values: dict[str, Any], owner: str, resources: Resources
 ) -> AsyncGenerator[bytes, None]:
     """Yields the answer of `infill` as events, each text as one chunk."""
     include_usage = bool(request.stream_options and request.stream_options.include_usage)
-    whole = await infill(request, values, resources)
+    whole = await infill(request, values, owner, resources)
     head = {name: value for name, value in whole.items() if name not in ("choices", "usage")}
     more = {"usage": None} if include_usage else {}
     for choice in whole["choices"]:

@@ -26,6 +26,7 @@ from textgen.server.requests import (
     GenerationRequest,
     Prompt,
     check_look_back,
+    checked_best_of,
     checked_count,
     clamps_of,
     copies,
@@ -165,11 +166,7 @@ async def plan_completion(
     request.check(values)
     prompts = request.prompts()
     number = checked_count("n", request.n, len(prompts), resources.config)
-    drawn = number
-    if request.best_of is not None:
-        drawn = checked_count("best_of", request.best_of, len(prompts), resources.config)
-        if drawn < number:
-            raise ApiError(400, f"best_of ({drawn}) is less than n ({number}).", param="best_of")
+    drawn = checked_best_of(request.best_of, number, len(prompts), resources.config) or number
     logprobs = request.alternatives()
     text = first_text(request.prompt)
     plan = await _begun(request, owner, resources, text, is_chat=False, n=number, logprobs=logprobs)
@@ -269,7 +266,8 @@ async def _add_choices(
         for own in configs:
             row = prompt.row.fork()
             row.config = with_seed(prompt.row.config, own.seed or 0)
-            job = Job(row, plan.generator, nobody, root_of(plan.owner, plan.generator, label, plan.kept))
+            root = root_of(plan.owner, plan.generator, label, plan.kept)
+            job = Job(row, plan.generator, nobody, root, owner=plan.owner)
             job.row_by_row = (repeatable or not plan.writes) and not plan.generator.model.exact
             job.prompt_tokens += len(prompt.lead)
             plan.choices.append(Choice(len(plan.choices), place, job))

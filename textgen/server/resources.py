@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from textgen.server.access import ANYBODY
 from textgen.server.config import ServerConfig
-from textgen.server.failures import ApiError, closing
+from textgen.server.failures import closing
 from textgen.server.metrics import Metrics
 from textgen.server.models import MEGABYTE, ModelHost
 from textgen.server.states import StateStore
+from textgen.server.turns import Turns
 from textgen.wording import Say, silent
 
 Result = TypeVar("Result")
@@ -44,28 +46,28 @@ class Resources:
         self.is_draining = False
         self.is_closing = False
         self._worker = ThreadPoolExecutor(1, "textgen-worker")
-        self._waiting = 0
+        self._turns = Turns(max(1, config.max_queue))
 
-    async def in_worker(self, work: Callable[[Callable[[], bool]], Result]) -> Result:
-        """Does work in a thread of its own, one piece after another.
+    async def in_worker(self, work: Callable[[Callable[[], bool]], Result], owner: str = ANYBODY) -> Result:
+        """Does work in a thread of its own, one piece after another; those who have keys take turns.
 
         Args:
             work: Called with a function that tells whether the result is still wanted.
+            owner: Whose work it is: see `textgen.server.access`.
 
         Raises:
             ApiError: Too much work is waiting, or the server is closing.
         """
-        if self._waiting >= max(1, self.config.max_queue):
-            raise ApiError(429, "The server is busy. Try again in a second.", headers={"Retry-After": "1"})
         is_wanted = True
-        self._waiting += 1
-        try:
-            result = await asyncio.get_running_loop().run_in_executor(
-                self._worker, lambda: work(lambda: is_wanted and not self.is_closing)
-            )
-        finally:
-            is_wanted = False
-            self._waiting -= 1
+        async with self._turns.turn(owner):
+            if self.is_closing:
+                raise closing()
+            try:
+                result = await asyncio.get_running_loop().run_in_executor(
+                    self._worker, lambda: work(lambda: is_wanted and not self.is_closing)
+                )
+            finally:
+                is_wanted = False
         if self.is_closing:  # the work may have been given up
             raise closing()
         return result

@@ -1,0 +1,91 @@
+"""Whose turn it is to use something that one piece of work uses at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from textgen.server.failures import ApiError
+
+
+class Turns:
+    """A queue in which the owners take turns, however much work each of them has. For the event loop.
+
+    Attributes:
+        waiting: Pieces of work that wait, and the one whose turn it is.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Makes an empty queue.
+
+        Args:
+            most: Pieces of work that may be there at a time.
+        """
+        self.waiting = 0
+        self._most = most
+        self._is_busy = False
+        self._queues: dict[str, deque[asyncio.Future[None]]] = {}  # of each owner; the one served last is last
+
+    @asynccontextmanager
+    async def turn(self, owner: str) -> AsyncIterator[None]:
+        """Runs its block when it is its turn.
+
+        Args:
+            owner: Whose work it is: see `textgen.server.access`.
+
+        Raises:
+            ApiError: Too much work is waiting. If another owner has more of it, the last of theirs is refused instead.
+        """
+        if self.waiting >= self._most:
+            self._make_room(owner)
+        self.waiting += 1
+        try:
+            if self._is_busy:
+                await self._wait(owner)
+            self._is_busy = True
+            try:
+                yield
+            finally:
+                self._next()
+        finally:
+            self.waiting -= 1
+
+    def _make_room(self, owner: str) -> None:
+        lengths = {each: len(queue) for each, queue in self._queues.items()}
+        longest = max(lengths, key=lengths.__getitem__, default=owner)
+        if lengths.get(longest, 0) <= lengths.get(owner, 0) + 1:
+            raise _busy()
+        self._queues[longest].pop().set_exception(_busy())
+
+    async def _wait(self, owner: str) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(owner, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._next()  # it was this one's turn already
+            elif turn in self._queues.get(owner, ()):
+                self._queues[owner].remove(turn)
+            raise
+
+    def _next(self) -> None:
+        """Gives the turn to the first that waits of the owner who has waited longest for one."""
+        self._is_busy = False
+        for owner in list(self._queues):
+            queue = self._queues.pop(owner)
+            while queue and not self._is_busy:
+                turn = queue.popleft()
+                if not turn.done():  # as one is whose client has left
+                    turn.set_result(None)
+                    self._is_busy = True
+            if queue:
+                self._queues[owner] = queue
+            if self._is_busy:
+                return
+
+
+def _busy() -> ApiError:
+    return ApiError(429, "The server is busy. Try again in a second.", headers={"Retry-After": "1"})
