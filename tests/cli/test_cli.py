@@ -507,6 +507,8 @@ BAD_SAMPLES: list[tuple[list[str], str | bytes | None, int, str]] = [
     (["songs", "--prompt", "half \udce2 a character"], None, 1, "not valid text"),
     (["songs", "--prompt-file", "missing.txt"], None, 1, "missing.txt"),
     (["songs", "--prompt-lines", "-"], "\n\n", 1, "There is no prompt in -."),
+    (["songs", "--prompt", "-", "--prompt-lines", "-"], "The\n", 1, "Standard input can be read only once"),
+    (["songs", "--prompt", "-", "--prompt", "-"], "The\n", 1, "Standard input can be read only once"),
     (["songs", "--until", "noon"], None, 2, "noon"),
     (["songs", "--best-of", "2", "--num", "3"], None, 1, "--best-of (2) is less than num (3)"),
     (["songs", "--best-of", "2", "--num-beams", "3"], None, 2, "without random draws: leave out --best-of"),
@@ -547,6 +549,8 @@ def test_a_bad_sample_is_one_clear_line(
     ("lines", "expected"),
     [
         ('{"prompt": "The"}\n{"prompt": ', "prompts.jsonl, line 2 is not JSON"),
+        ('\n{"prompt": "The"}\n\n{"prompt": ', "prompts.jsonl, line 4 is not JSON"),
+        ('\n\n{"prompt": 7}', 'prompts.jsonl, line 3: a line must be an object with "prompt"'),
         ('{"prompt": "The", "heat": 1}', "prompts.jsonl, line 1: There is no sampling setting 'heat'. "),
         (
             '{"prompt": "The", "max-tokens": 1}',
@@ -594,6 +598,12 @@ def test_many_prompts_with_settings_of_their_own(models: Path, tmp_path: Path) -
     assert rows[6]["config"] == {"max_tokens": 12, "temperature": 0, "stop": ["e"]}
     assert len(rows[5]["ids"]) == 3
     assert rows_of(models, "--prompt", "Song 69\n", "--seed", "72", "--max-tokens", "12") == rows[69:]
+
+
+def test_prompts_with_settings_are_known_by_an_ending_in_upper_case(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "PROMPTS.JSONL").write_text('{"prompt": "The"}\n{"prompt": "A"}\n')
+    rows = rows_of(models, "--prompt-file", str(tmp_path / "PROMPTS.JSONL"), "--max-tokens", "2")
+    assert [row["prompt"] for row in rows] == ["The", "A"]
 
 
 def test_after_the_largest_seed_comes_the_lowest(models: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import statistics
 import time
 from collections.abc import Iterator
@@ -358,6 +359,56 @@ def test_a_suggestion_is_taken_whole_and_word_by_word(page: Page) -> None:
     assert page.text == f"The cat{ghost}"
 
 
+def test_a_suggestion_is_taken_only_at_the_end_of_the_text(page: Page) -> None:
+    page.push("ghost")
+    page.type("The cat")
+    page.browser.until(f"{GHOST} !== ''")
+    for keys in ("Home", "Control+ArrowRight"):
+        page.press(keys)
+    assert page.text == "The cat"
+    page.browser.until(f"!({GHOST})")
+    page.press("Home")
+    page.press("Tab")
+    assert page.text == "The cat"
+
+
+def test_keys_that_change_the_version_are_left_alone_where_there_is_no_other(page: Page) -> None:
+    page.browser.evaluate(
+        "(() => { window.taken = []; addEventListener('keydown', (event) => "
+        "event.key === 'ArrowLeft' && taken.push(event.defaultPrevented)); })()"
+    )
+    page.type("one two")
+    page.press("Alt+ArrowLeft")
+    page.write()
+    page.fill("seed", "5")
+    page.push("again")
+    page.browser.until(IS_IDLE)
+    second = page.text
+    page.press("Alt+ArrowLeft")
+    assert page.browser.evaluate("taken") == [False, True]
+    assert page.text != second
+
+
+def test_on_a_mac_option_moves_by_a_word_and_control_and_option_change_the_version(page: Page) -> None:
+    page.browser.evaluate("Object.defineProperty(navigator, 'platform', { get: () => 'MacIntel' }) && null")
+    for _ in range(2):
+        page.push("language")
+    assert "Option" in page.browser.evaluate("document.querySelector('[data-word=keysList]').textContent")
+    page.type("one two")
+    page.write()
+    page.fill("seed", "5")
+    page.push("again")
+    page.browser.until(IS_IDLE)
+    second = page.text
+    for keys in ("Alt+ArrowLeft", "Alt+ArrowRight"):
+        page.press(keys)
+        assert page.text == second
+    page.press("Control+Alt+ArrowLeft")
+    assert page.text != second
+    page.press("Control+Alt+ArrowRight")
+    assert page.text == second
+
+
 def choose_another(page: Page) -> None:
     """Presses the mouse on the first alternative that can be taken."""
     before = page.text
@@ -423,6 +474,90 @@ def test_cells_are_held(page: Page, server: Running) -> None:
     page.write()
     assert "L99/3" in page.browser.evaluate("document.getElementById('status').textContent")
     page.browser.faults = [fault for fault in page.browser.faults if "400" not in fault]  # the browser tells it too
+
+
+def test_what_was_found_with_other_cells_is_forgotten(page: Page) -> None:
+    page.fill("marks", "surprisal")
+    page.push("ghost")
+    page.type("The wolf and the lamb")
+    page.browser.until(f"{MARKED}.length > 0 && ({GHOST})")
+    page.fill("clamp", "L1/0=1")
+    assert page.browser.evaluate(f"[{MARKED}.length, {GHOST}]") == [0, ""]
+    page.browser.until(f"{MARKED}.length > 0 && ({GHOST})")
+    page.push("ghost")
+    assert page.browser.evaluate(GHOST) == ""
+
+
+def test_the_model_that_was_chosen_is_there_again_as_long_as_the_server_has_it(
+    engine: Browser, tiny_models: Path, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(tiny_models / "tiny", tmp_path / name)
+    with running(tmp_path) as there:
+        page = Page(engine, there)
+        page.fresh()
+        first, second = engine.evaluate("[...document.getElementById('model').options].map(({ value }) => value)")
+        shown = "['model', 'clamp'].map((id) => document.getElementById(id).value)"
+        page.fill("model", second)
+        page.fill("clamp", "L1/0=1")
+        for _ in range(2):
+            page.open()
+            assert engine.evaluate(shown) == [second, "L1/0=1"]
+        shutil.rmtree(tmp_path / second)
+        page.open()
+        assert engine.evaluate(shown) == [first, ""]
+        assert "no longer there" in engine.evaluate(STATUS)
+        engine.check_faults()
+        engine.requests.clear()
+
+
+def test_a_number_is_one_that_the_server_takes(page: Page) -> None:
+    page.fill("max_tokens-number", "7.4")
+    for typed in ("2.6", ""):
+        page.fill("max_tokens-number", typed)
+        assert page.browser.evaluate("document.getElementById('max_tokens-number').value") == "3"
+    assert page.browser.evaluate("document.getElementById('seed').maxLength") == 15
+    for typed, is_wrong in (("12a", "true"), ("12", "false"), ("", "false")):
+        page.fill("seed", typed)
+        assert page.browser.evaluate("document.getElementById('seed').getAttribute('aria-invalid')") == is_wrong
+        assert ("seed" in page.browser.evaluate(STATUS)) == (is_wrong == "true")
+
+
+def test_the_version_is_told_only_when_it_changes(page: Page) -> None:
+    page.browser.evaluate(
+        "(() => { window.told = 0; new MutationObserver((all) => { told += all.length; })"
+        ".observe(document.getElementById('version'), { childList: true, characterData: true, subtree: true }); })()"
+    )
+    page.type("The cat")
+    page.write()
+    assert page.browser.evaluate("told") == 0
+    page.fill("seed", "5")
+    page.push("again")
+    page.browser.until(IS_IDLE)
+    assert page.browser.evaluate("told") > 0
+
+
+def test_a_line_begins_on_the_side_where_it_is_read_from(page: Page) -> None:
+    page.type("ab\nשלום עולם.")
+    sides = page.browser.evaluate("""[...document.querySelectorAll("#text .line")].map((line) => {
+      const range = document.createRange();
+      const { left, right } = line.getBoundingClientRect();
+      range.setStart(line.firstChild, 0);
+      range.setEnd(line.firstChild, 1);
+      const first = range.getBoundingClientRect();
+      return first.left - left < 2 ? "left" : right - first.right < 2 ? "right" : "within";
+    })""")
+    assert sides == ["left", "right"]
+
+
+def test_lines_of_a_file_may_end_in_a_return_alone(page: Page) -> None:
+    page.browser.evaluate(f"{OPENED}(['old.txt', 'one\\rtwo\\r\\nthree'])")
+    page.browser.until(f"{SHOWN} === 'one\\ntwo\\nthree'")
+    page.type("!")
+    story = page.browser.evaluate("import('./page/main.js').then(({ story }) => JSON.stringify(story))")
+    page.push("empty")
+    page.browser.evaluate(f"{OPENED}({json.dumps(['STORY.JSON', story])})")
+    page.browser.until(f"{SHOWN} === 'one\\ntwo\\nthree!'")
 
 
 def test_a_text_is_there_again_after_the_page_was_closed_while_writing(page: Page) -> None:
@@ -841,11 +976,22 @@ def test_an_input_method_begins_a_text_and_replaces_lines(page: Page, chromium: 
     for before in ("", "one\ntwo\nthree"):
         page.type(before)
         page.press("Control+a")
-        chromium.send("Input.imeSetComposition", {"text": "ni", "selectionStart": 2, "selectionEnd": 2})
+        for part in ("ni", "", "ni"):
+            place = len(part)
+            chromium.send("Input.imeSetComposition", {"text": part, "selectionStart": place, "selectionEnd": place})
+            has_hint = chromium.evaluate("document.getElementById('text').hasAttribute('data-empty')")
+            assert has_hint == (page.text == "")  # it would stand over what is composed
         chromium.send("Input.insertText", {"text": "你"})
         assert page.text == "你"
         page.push("undo")
         assert page.text == before
+    page.push("ghost")
+    page.type(".")
+    chromium.send("Input.imeSetComposition", {"text": "ni", "selectionStart": 2, "selectionEnd": 2})
+    chromium.evaluate("new Promise((done) => setTimeout(done, 1500))")
+    assert chromium.evaluate(GHOST) == ""
+    chromium.send("Input.insertText", {"text": "你"})
+    chromium.until(f"{GHOST} !== ''")
 
 
 def test_events_of_an_input_method_change_the_text_once(page: Page) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ const refusal = (promise) => promise.then(() => null, (error) => error.message |
 
 def in_page(code: str, given: Any, folder: Path, *names: str, before: str = "") -> Any:
     """Runs a script after files of the page."""
-    own = "".join(re.sub("^export ", "", FILES[name], flags=re.MULTILINE) for name in names)
+    own = "".join(re.sub("^(export |import .*$)", "", FILES[name], flags=re.MULTILINE) for name in names)
     return in_node(code, given, folder, before=before + own)
 
 
@@ -640,3 +641,41 @@ def test_what_another_tab_has_kept_meanwhile_is_not_set_aside(tmp_path: Path) ->
       return [await refusal(one.setAside(revision)), await one.aside(), (await one.kept()).story];
     """
     assert in_tabs(code, tmp_path) == ["Stale", ["{"], "theirs"]
+
+
+def test_a_text_that_takes_long_to_save_waits_longer_but_not_for_a_pause(tmp_path: Path) -> None:
+    before = """
+      let clock = 0;
+      let timer = null;
+      const [saves, listeners] = [[], {}];
+      globalThis.performance = { now: () => clock };
+      const setTimeout = (action, wait) => (timer = { action, at: clock + wait });
+      const clearTimeout = () => { timer = null; };
+      const addEventListener = (name, listener) => { listeners[name] = listener; };
+      const document = { addEventListener() {} };
+      const keep = (story) => { saves.push(clock); clock += story.cost; return Promise.resolve(); };
+      const until = (end) => {
+        while (timer && timer.at <= end) {
+          const { action, at } = timer;
+          [clock, timer] = [Math.max(clock, at), null];
+          action();
+        }
+        clock = Math.max(clock, end);
+      };
+    """
+    code = """
+      const keeper = new Keeper({ cost: given }, {});
+      for (let key = 0; key < 30; key++) {
+        until(300 * key);
+        keeper.note(false);
+      }
+      const number = saves.length;
+      listeners.pagehide();
+      return [saves.slice(0, number), saves.length - number];
+    """
+    saves, at_the_end = in_page(code, 0, tmp_path, "keeper.js", before=before)
+    assert (saves, at_the_end) == ([300 * key + 150 for key in range(29)], 1)
+    saves, at_the_end = in_page(code, 50, tmp_path, "keeper.js", before=before)
+    assert len(saves) >= 6
+    assert all(later - earlier >= 21 * 50 for earlier, later in pairwise(saves))
+    assert at_the_end == 1

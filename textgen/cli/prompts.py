@@ -57,16 +57,18 @@ def _entries(
     prompts: Sequence[str], prompt_file: str | None, prompt_lines: str | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The file and line of each prompt, if it is from a .jsonl file, and its values."""
+    if [*prompts, prompt_file, prompt_lines].count("-") > 1:
+        raise ConfigError("Standard input can be read only once: name it (-) for one prompt or one file of prompts.")
     for prompt in prompts:
         yield "", {"prompt": read_prompt(prompt) if prompt == "-" else prompt}
-    if prompt_file and prompt_file.endswith(".jsonl"):
-        for number, line in enumerate(_lines(prompt_file), 1):
+    if prompt_file and prompt_file.lower().endswith(".jsonl"):
+        for number, line in _lines(prompt_file):
             place = f"{prompt_file}, line {number}"
             yield place, _json_object(line, place)
     elif prompt_file:
         yield "", {"prompt": read_prompt(prompt_file)}
     if prompt_lines:
-        for line in _lines(prompt_lines):
+        for _, line in _lines(prompt_lines):
             yield "", {"prompt": line}
     if not (prompts or prompt_file or prompt_lines):
         yield "", {"prompt": ""}
@@ -85,9 +87,10 @@ def _json_object(line: str, place: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _lines(path: str) -> list[str]:
-    """The lines of a file that are not blank. A prompt may contain any character but a newline."""
-    lines = [line.removesuffix("\r") for line in read_text(path).split("\n") if line.strip()]
-    if not lines:
+def _lines(path: str) -> list[tuple[int, str]]:
+    """The lines of a file that are not blank, with their numbers. A prompt may contain any character but a newline."""
+    lines = enumerate(read_text(path).split("\n"), 1)
+    found = [(number, line.removesuffix("\r")) for number, line in lines if line.strip()]
+    if not found:
         raise TextgenError(f"There is no prompt in {path}.")
-    return lines
+    return found

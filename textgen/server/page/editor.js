@@ -48,8 +48,14 @@ export class TextEditor {
     root.addEventListener("blur", () => this.#note(this.#selected()));
     root.addEventListener("beforeinput", (event) => this.#beforeInput(event));
     root.addEventListener("keydown", (event) => this.#keyDown(event));
-    root.addEventListener("input", (event) => isComposing(event) || this.#take());
-    root.addEventListener("compositionend", () => this.#take());
+    root.addEventListener("input", (event) => {
+      this.#showHint();
+      if (!isComposing(event)) this.#take();
+    });
+    root.addEventListener("compositionend", () => {
+      this.#showHint();
+      this.#take();
+    });
     root.addEventListener("copy", (event) => this.#copy(event));
     root.addEventListener("cut", (event) => this.#copy(event) && this.#replaceSelection(""));
     root.addEventListener("paste", (event) => this.#paste(event, event.clipboardData, this.selection));
@@ -85,6 +91,12 @@ export class TextEditor {
     this.#left = null;
     this.#last = Math.min(at, this.text.length);
     if (this.#isActive) this.#select(this.#last, this.#last);
+  }
+
+  // Whether the cursor is at the end of the text and nothing is selected.
+  get isAtEnd() {
+    const { start, end } = this.selection ?? { start: this.caret, end: this.caret };
+    return start === end && end === this.text.length;
   }
 
   // {start, end, anchor, focus} in the text; null while the focus or the selection is elsewhere.
@@ -296,7 +308,12 @@ export class TextEditor {
   #settle() {
     this.#mutations.takeRecords();
     this.#records = [];
-    this.#root.toggleAttribute("data-empty", !this.text);
+    this.#showHint();
+  }
+
+  // Shows the hint in an empty text, unless an input method is composing one.
+  #showHint() {
+    this.#root.toggleAttribute("data-empty", !this.text && !this.#root.textContent);
   }
 
   // === Changes by the user ===

@@ -44,7 +44,7 @@ export class HttpEngine {
       if (event.error) throw new ServerError(500, event.error.message);
       const [choice] = event.choices;
       if (!choice) continue;
-      if (choice.finish_reason) reasons[choice.index] = { reason: choice.finish_reason, seed: choice.seed };
+      if (choice.finish_reason) reasons[choice.index] = choice.finish_reason;
       const token = held.get(choice.index) ?? tokenOf(choice.logprobs, length);
       if (choice.text) {
         onSpan(choice.index, { text: choice.text, origin: "model", token });

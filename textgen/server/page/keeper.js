@@ -5,11 +5,14 @@ import { Stale, accept, keep, kept, newer, setAside } from "./shelf.js";
 import { Story } from "./story.js";
 import { say } from "./words.js";
 
+const REST = 20; // times as long as the last text took to be saved, the next one waits: a long one takes a while
+
 export class Keeper {
   #story;
   #isWriting;
   #onOther;
   #saving = 0;
+  #rested = 0; // when the next text may be saved, on the clock of the page
   #changes = 0; // of the story so far
   #handed = 0; // those of them that are kept or about to be
   #safe = 0; // those of them that are kept
@@ -40,18 +43,21 @@ export class Keeper {
   // Notes that the story has changed.
   note(isStreaming) {
     this.#changes++;
-    if (isStreaming && this.#saving) return; // within a second at most
+    if (isStreaming && this.#saving) return; // it is saved soon, however long the model writes
     clearTimeout(this.#saving);
     this.#saving = setTimeout(() => {
       this.#saving = 0;
       this.#save();
-    }, isStreaming ? 700 : 150);
+    }, Math.max(isStreaming ? 700 : 150, this.#rested - performance.now()));
   }
 
   #save() {
     if (this.#handed === this.#changes) return;
     const upTo = (this.#handed = this.#changes);
-    keep(this.#story).then(() => { this.#safe = upTo; }, (error) => {
+    const began = performance.now();
+    const keeping = keep(this.#story); // the page stands still until the text is handed over
+    this.#rested = performance.now() + REST * (performance.now() - began);
+    keeping.then(() => { this.#safe = upTo; }, (error) => {
       this.#handed = this.#safe;
       tell(error instanceof Stale ? say("otherTab") : error.message);
     });

@@ -2,7 +2,7 @@
 
 import { showBranches } from "./branches.js";
 import { commandOf } from "./command.js";
-import { $, copy, download, element, isOff, tell } from "./dom.js";
+import { $, copy, download, isOff, tell } from "./dom.js";
 import { TextEditor, isComposing } from "./editor.js";
 import { decoded } from "./encodings.js";
 import { HttpEngine, explain, sentOf } from "./engine.js";
@@ -11,11 +11,11 @@ import { showMarks } from "./marks.js";
 import { hideOffers, showOffer, showOffers, withdraw } from "./offers.js";
 import { Probabilities } from "./probabilities.js";
 import { Scores } from "./scores.js";
-import { CHOICES, asked, look, makeSliders, recall, remember, restore } from "./settings.js";
+import { CHOICES, asked, checkSeed, look, makeSliders, recall, remember, restore, showModels } from "./settings.js";
 import { aside, readFrom, writeTo } from "./shelf.js";
 import { Story, lastCharacters, lengthOf, textOf } from "./story.js";
 import { Suggestions } from "./suggestions.js";
-import { LANGUAGES, say, speak, spoken } from "./words.js";
+import { LANGUAGES, isMac, say, speak, spoken } from "./words.js";
 
 const editor = $("text");
 const engine = new HttpEngine();
@@ -59,7 +59,10 @@ editor.addEventListener("beforeinput", (event) => {
     (event.inputType === "historyUndo" ? undo : redo)();
   }
 });
-editor.addEventListener("compositionstart", () => stop());
+editor.addEventListener("compositionstart", () => {
+  stop();
+  suggestions.stop();
+});
 
 function takeEdit({ at, length, added }, caret) {
   stop();
@@ -100,6 +103,7 @@ function mark() {
 document.addEventListener("selectionchange", () => {
   if (document.activeElement !== editor) return;
   const at = view.caret;
+  if (!view.isAtEnd) suggestions.hide();
   probabilities.show(probabilities.at(at) ?? (at ? probabilities.at(at - 1) : null));
   showCommand();
 });
@@ -149,7 +153,7 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
         changed(true);
       },
     });
-    tell(reasons.every((end) => end?.reason === "stop") ? say("ended") : say("done"));
+    tell(reasons.every((reason) => reason === "stop") ? say("ended") : say("done"));
   } catch (error) {
     tell(error.name === "AbortError" ? say("stopped") : explain(error));
     if (error.status === 401) askKey();
@@ -229,16 +233,20 @@ function move(action) {
 const undo = () => move(() => story.undo());
 const redo = () => move(() => story.redo());
 
+// Goes to another version of this place. Returns whether there is one.
 function version(step) {
   const siblings = story.siblings();
   const place = siblings.indexOf(story.current) + step;
-  if (place >= 0 && place < siblings.length) move(() => story.goTo(siblings[place]));
+  const isThere = place >= 0 && place < siblings.length;
+  if (isThere) move(() => story.goTo(siblings[place]));
+  return isThere;
 }
 
 function showPlace() {
   const siblings = story.siblings();
   const place = siblings.indexOf(story.current);
-  $("version").textContent = `${place + 1}/${siblings.length}`;
+  const shown = `${place + 1}/${siblings.length}`;
+  if ($("version").textContent !== shown) $("version").textContent = shown; // which a screen reader then says
   const { parent, last } = story.nodes[story.current];
   const isOn = { previous: place > 0, next: place < siblings.length - 1, undo: parent >= 0, redo: last >= 0, again: !writing };
   for (const [id, is] of Object.entries(isOn)) $(id).setAttribute("aria-disabled", String(!is));
@@ -254,18 +262,22 @@ editor.addEventListener("keydown", (event) => {
   if (isComposing(event)) return;
   const control = event.ctrlKey || event.metaKey;
   const key = event.key.toLowerCase();
+  const isOffered = suggestions.text && view.isAtEnd;
+  // The keys of the system that move by a word: at the end of the text they take one.
+  const isByWord = isMac() ? event.altKey && !control : event.ctrlKey && !event.altKey;
+  const isOwn = event.altKey && (!isMac() || event.ctrlKey); // Option alone moves the cursor on a Mac
   let handled = true;
   if (control && key === "enter") writing ? stop() : write();
   else if (control && key === "z") event.shiftKey ? redo() : undo();
   else if (control && key === "y") redo();
   else if (key === "escape" && writing) stop();
-  else if (key === "escape" && suggestions.text) suggestions.ask();
-  else if (key === "tab" && suggestions.text && !event.shiftKey) suggestions.take();
-  else if (control && key === "arrowright" && suggestions.text) suggestions.takeWord();
-  else if (event.altKey && key === "arrowdown" && probabilities.shown) {
+  else if (key === "escape" && isOffered) suggestions.ask();
+  else if (key === "tab" && isOffered && !event.shiftKey) suggestions.take();
+  else if (isByWord && key === "arrowright" && isOffered && !event.shiftKey) suggestions.takeWord();
+  else if (isOwn && key === "arrowdown" && probabilities.shown) {
     $("alternatives").focus();
-  } else if (event.altKey && key === "arrowleft") version(-1);
-  else if (event.altKey && key === "arrowright") version(1);
+  } else if (isOwn && key === "arrowleft") handled = version(-1);
+  else if (isOwn && key === "arrowright") handled = version(1);
   else handled = false;
   if (handled) event.preventDefault();
 });
@@ -284,11 +296,11 @@ async function load(file) {
     return tell(say("badEncoding"));
   }
   try {
-    if (file.name.endsWith(".json")) {
+    if (file.name.toLowerCase().endsWith(".json")) {
       const other = Story.fromJSON(JSON.parse(text));
       replace(() => story.adopt(other));
     } else {
-      const added = [{ text: text.replaceAll("\r\n", "\n"), origin: "user" }];
+      const added = [{ text: text.replace(/\r\n?/g, "\n"), origin: "user" }];
       replace(() => story.change(0, story.text.length, added, "opened"));
     }
   } catch {
@@ -345,10 +357,17 @@ function takeChoice() {
   scores.ask();
 }
 
+// Forgets what another model, or the same one with other cells clamped, has found in the text and suggested.
+function takeModel() {
+  scores.forget();
+  probabilities.show(null);
+  takeChoice();
+  suggestions.ask();
+}
+
 async function findModels() {
   try {
-    const names = await engine.models();
-    $("model").replaceChildren(...names.map((name) => element("option", { textContent: name })));
+    showModels(await engine.models());
     if ($("key-form").contains(document.activeElement)) editor.focus();
     $("key-form").hidden = true;
     showCommand();
@@ -362,10 +381,15 @@ function listen() {
   $("write").addEventListener("click", () => (writing ? stop() : write()));
   const clicks = { again, undo, redo, previous: () => version(-1), next: () => version(1) };
   for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", () => isOff(id) || action());
-  $("seed").addEventListener("input", showCommand);
-  $("model").addEventListener("change", showCommand);
+  $("seed").addEventListener("input", () => {
+    checkSeed();
+    showCommand();
+  });
+  $("model").addEventListener("change", takeModel);
   $("branches").closest("details").addEventListener("toggle", listBranches);
   for (const id of [...CHOICES, "ghost", "fill"]) $(id).addEventListener("input", takeChoice);
+  $("clamp").addEventListener("input", takeModel);
+  $("ghost").addEventListener("input", () => suggestions.ask());
   $("copy").addEventListener("click", async () => tell(say((await copy($("command").textContent)) ? "copied" : "notCopied")));
   $("language").addEventListener("click", () => {
     speakOut(LANGUAGES[(LANGUAGES.indexOf(spoken()) + 1) % LANGUAGES.length]);

@@ -24,6 +24,7 @@ export class Scores {
   }
 
   forget() {
+    this.#asking?.abort();
     this.found = [];
   }
 

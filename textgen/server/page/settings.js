@@ -1,8 +1,8 @@
 // What is chosen beside the text: sliders, seed and cells as the server is asked for them, and what is remembered of it.
 
-import { $, element } from "./dom.js";
+import { $, element, tell } from "./dom.js";
 import { readFrom, writeTo } from "./shelf.js";
-import { spoken } from "./words.js";
+import { say, spoken } from "./words.js";
 
 const SLIDERS = {
   temperature: { usual: 0.8, low: 0, high: 2, step: 0.05 },
@@ -21,6 +21,7 @@ export const CHOICES = ["marks", "font", "size", "number", "clamp"];
 
 const settings = Object.fromEntries(Object.entries(SLIDERS).map(([name, { usual }]) => [name, usual]));
 let onSet = () => {};
+let model = ""; // chosen last, also before the server has told which there are
 
 // Puts the sliders on the page. Calls `onChange` whenever one of them gets a value.
 export function makeSliders(onChange) {
@@ -34,13 +35,18 @@ export function makeSliders(onChange) {
     const number = element("input", { type: "number", min: low, max: high, step, value: usual, id: `${name}-number` });
     row.append(label, range, number);
     $("sliders").append(row);
-    const take = (value) => {
-      if (Number.isFinite(value)) set(name, Math.min(high, Math.max(low, value)));
-    };
+    const take = (value) => set(name, fitted(name, value));
     range.addEventListener("input", () => take(range.valueAsNumber));
     number.addEventListener("change", () => take(number.valueAsNumber));
   }
   $("preset").addEventListener("change", () => Object.entries(PRESETS[$("preset").value]).forEach(([name, value]) => set(name, value)));
+}
+
+// The value of a slider that is closest to one that was typed; the value before it for what is no number.
+function fitted(name, value) {
+  const { low, high, step } = SLIDERS[name];
+  if (!Number.isFinite(value)) return settings[name];
+  return Math.min(high, Math.max(low, step === 1 ? Math.round(value) : value));
 }
 
 function set(name, value) {
@@ -59,6 +65,27 @@ function seed() {
   return /^[0-9]{1,15}$/.test(text) ? Number(text) : null;
 }
 
+// Marks a seed that is none, and says so.
+export function checkSeed() {
+  const isWrong = seed() === null && $("seed").value.trim() !== "";
+  if (isWrong) tell(say("badSeed"));
+  else if ($("seed").getAttribute("aria-invalid") === "true") tell("");
+  $("seed").setAttribute("aria-invalid", String(isWrong));
+}
+
+// Shows which models there are. Keeps the one that was chosen; if it is not among them, its cells are not clamped any more.
+export function showModels(names) {
+  const wanted = $("model").value || model;
+  $("model").replaceChildren(...names.map((name) => element("option", { textContent: name })));
+  if (names.includes(wanted)) $("model").value = wanted;
+  else if (wanted) {
+    tell(say("otherModel"));
+    $("clamp").value = "";
+    look();
+  }
+  remember();
+}
+
 export function clamps() {
   return $("clamp").value.split(/[\s,，、]+/).filter(Boolean);
 }
@@ -70,7 +97,8 @@ export function asked() {
 
 export function remember() {
   const chosen = Object.fromEntries(CHOICES.map((id) => [id, $(id).value]));
-  const all = { settings, chosen, language: spoken(), ghost: $("ghost").checked, fill: $("fill").checked };
+  model = $("model").value || model;
+  const all = { settings, chosen, model, language: spoken(), ghost: $("ghost").checked, fill: $("fill").checked };
   writeTo(() => localStorage, "textgen", JSON.stringify(all));
 }
 
@@ -88,8 +116,9 @@ export function restore(before) {
   for (const id of CHOICES) if (before.chosen?.[id]) $(id).value = before.chosen[id];
   $("ghost").checked = Boolean(before.ghost);
   $("fill").checked = Boolean(before.fill);
+  if (typeof before.model === "string") model = before.model;
   // after the others, which `set` remembers as they are
-  for (const [name, value] of Object.entries(before.settings ?? {})) if (name in SLIDERS && Number.isFinite(value)) set(name, value);
+  for (const [name, value] of Object.entries(before.settings ?? {})) if (name in SLIDERS) set(name, fitted(name, value));
   set("temperature", settings.temperature);
 }
 

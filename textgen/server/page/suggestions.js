@@ -29,28 +29,33 @@ export class Suggestions {
   }
 
   ask() {
-    this.hide();
-    clearTimeout(this.#timer);
+    this.stop();
     if ($("ghost").checked) this.#timer = setTimeout(() => this.#find(), 500);
   }
 
-  async #find() {
-    const at = this.#view.caret;
-    if (at !== this.#story.text.length || !at || this.#isWriting()) return;
-    const prompt = this.#story.text;
-    let text = "";
+  // Shows no suggestion, and looks for none.
+  stop() {
+    clearTimeout(this.#timer);
     this.#asking?.abort();
-    this.#asking = new AbortController();
+    this.hide();
+  }
+
+  async #find() {
+    const prompt = this.#story.text;
+    if (!prompt || !this.#view.isAtEnd || this.#isWriting()) return;
+    let text = "";
+    const { signal } = (this.#asking = new AbortController());
     try {
       await this.#engine.write({
         model: $("model").value, sent: sentOf(prompt, ""), n: 1, settings: { ...asked(), max_tokens: 10, until: "sentence" },
-        signal: this.#asking.signal, onSpan: (_, span) => { text += span.text; },
+        signal, onSpan: (_, span) => { text += span.text; },
       });
     } catch {
       return;
     }
-    if (this.#isWriting() || this.#story.text !== prompt || !text || text.includes("\n") && !text.trim()) return;
-    this.#show({ text, at });
+    if (signal.aborted || this.#isWriting() || this.#story.text !== prompt || !this.#view.isAtEnd) return;
+    if (!text || text.includes("\n") && !text.trim()) return;
+    this.#show({ text, at: prompt.length });
   }
 
   #show(ghost) {

@@ -6,6 +6,7 @@ const WORDS = {
     text: "Your text",
     hint: "Write a beginning here and let the model go on.",
     model: "Model",
+    otherModel: "The model that you chose is no longer there: another one is selected, and no cell is clamped.",
     language: "中文",
     write: "Write",
     stop: "Stop",
@@ -34,6 +35,7 @@ const WORDS = {
     max_tokens: "Max tokens",
     seed: "Seed",
     random: "random",
+    badSeed: "A seed is a whole number of up to 15 digits. Until it is one, seeds are random.",
     number: "Texts at once",
     suffix: "Fill the gap up to the text after the cursor",
     advanced: "Advanced",
@@ -56,6 +58,7 @@ const WORDS = {
     surprisal: "Surprisal",
     nothing: "Nothing",
     ghost: "Suggest while I type (Tab accepts it, Ctrl+→ a word, Esc asks for another)",
+    ghostOnMac: "Suggest while I type (Tab accepts it, Option+→ a word, Esc asks for another)",
     font: "Font",
     serif: "Serif",
     sans: "Sans",
@@ -63,6 +66,7 @@ const WORDS = {
     size: "Size",
     keys: "Keys",
     keysList: "Ctrl+Enter writes · Esc stops · Ctrl+Z and Ctrl+Shift+Z undo and redo everything · Alt+↓ goes to the probabilities, arrows and Enter choose · Alt+← and Alt+→ change the version",
+    keysListOnMac: "⌘+Enter writes · Esc stops · ⌘+Z and ⇧+⌘+Z undo and redo everything · Ctrl+Option+↓ goes to the probabilities, arrows and Enter choose · Ctrl+Option+← and Ctrl+Option+→ change the version",
     writing: "Writing …",
     done: "Done",
     stopped: "Stopped",
@@ -81,12 +85,14 @@ const WORDS = {
     bitsLegend: "up to 1 bit, 4 bits, 8 bits, more",
     copied: "Copied",
     notCopied: "Could not copy: the browser does not allow it. Select the command and press Ctrl+C.",
+    notCopiedOnMac: "Could not copy: the browser does not allow it. Select the command and press ⌘+C.",
   },
   zh: {
     title: "与模型一起写作",
     text: "你的文本",
     hint: "在这里写个开头，让模型接着写。",
     model: "模型",
+    otherModel: "之前选择的模型已经不在了：现已换成另一个模型，并清空了固定单元。",
     language: "English",
     write: "续写",
     stop: "停止",
@@ -115,6 +121,7 @@ const WORDS = {
     max_tokens: "词元数上限",
     seed: "种子",
     random: "随机",
+    badSeed: "种子是不超过 15 位的整数；改好之前使用随机种子。",
     number: "同时生成几段",
     suffix: "填补光标与后文之间的空缺",
     advanced: "高级",
@@ -137,6 +144,7 @@ const WORDS = {
     surprisal: "惊异度",
     nothing: "不标",
     ghost: "输入时给出建议（Tab 采用，Ctrl+→ 采用一个词，Esc 换一个）",
+    ghostOnMac: "输入时给出建议（Tab 采用，Option+→ 采用一个词，Esc 换一个）",
     font: "字体",
     serif: "宋体",
     sans: "黑体",
@@ -144,6 +152,7 @@ const WORDS = {
     size: "字号",
     keys: "快捷键",
     keysList: "Ctrl+Enter 续写 · Esc 停止 · Ctrl+Z、Ctrl+Shift+Z 撤销、重做所有操作 · Alt+↓ 转到概率，方向键与回车选择 · Alt+←、Alt+→ 切换版本",
+    keysListOnMac: "⌘+Enter 续写 · Esc 停止 · ⌘+Z、⇧+⌘+Z 撤销、重做所有操作 · Ctrl+Option+↓ 转到概率，方向键与回车选择 · Ctrl+Option+←、Ctrl+Option+→ 切换版本",
     writing: "正在写……",
     done: "完成",
     stopped: "已停止",
@@ -162,6 +171,7 @@ const WORDS = {
     bitsLegend: "≤1、≤4、≤8、>8 比特",
     copied: "已复制",
     notCopied: "未能复制：浏览器不允许。请选中命令，按 Ctrl+C 复制。",
+    notCopiedOnMac: "未能复制：浏览器不允许。请选中命令，按 ⌘+C 复制。",
   },
 };
 
@@ -180,8 +190,12 @@ export function speak(chosen) {
   document.title = say("title");
 }
 
+export const isMac = () => /^(Mac|iP)/.test(globalThis.navigator?.platform);
+
+// Words that name keys may be others on a Mac.
 export function say(word) {
-  return WORDS[language][word] ?? word;
+  const words = WORDS[language];
+  return (isMac() && words[`${word}OnMac`]) || (words[word] ?? word);
 }
 
 export function spoken() {
