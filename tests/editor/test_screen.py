@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +39,13 @@ class Slow(Telling):
         return super().suggest(text, **settings)  # type: ignore[arg-type]
 
 
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 # === Keys ===
 
 
@@ -61,6 +69,40 @@ def test_a_message_stands_until_the_next_key(tmp_path: Path, drive: Callable[...
     driver.press("ctrl-v")
     driver.display.see(r"The next digit is text\.")
     assert driver.leave() == "leave"
+
+
+# === Saving ===
+
+
+@pytest.mark.parametrize(("pause", "longest"), [(0.01, 1000.0), (1000.0, 0.01)])
+def test_a_text_is_saved_after_a_pause_or_after_long_typing_and_undo_goes_on(
+    tmp_path: Path, drive: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch, pause: float, longest: float
+) -> None:
+    monkeypatch.setattr(screens, "SAVE_SECONDS", pause)
+    monkeypatch.setattr(screens, "UNSAVED_SECONDS", longest)
+    driver = drive(session_on_file(path := tmp_path / "new.txt"))
+    driver.press("a")
+    driver.display.see(r"new\.txt   [^*]*\na▏")
+    assert path.read_text(encoding="utf-8") == "a"
+    driver.press("b")
+    until(lambda: path.read_text(encoding="utf-8") == "ab")
+    driver.press("ctrl-z")
+    until(lambda: path.read_text(encoding="utf-8") == "")
+    assert "Saved" not in driver.display.see(r"\n▏")
+    assert driver.leave() == "leave"
+
+
+def test_a_text_that_waits_to_be_saved_is_saved_before_another_editor_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, found = session_on_file(path := tmp_path / "new.txt"), list[str]()
+    monkeypatch.setattr(screens, "open_editor", lambda _: found.append(path.read_text(encoding="utf-8")))
+    with create_pipe_input() as pipe:
+        pipe.send_text("a\x05b\x03")
+        screen = Screen(session, pipe, DummyOutput())
+        monkeypatch.setattr(screens, "Screen", lambda session: screen)
+        screens.run(session)
+    assert (found, path.read_text(encoding="utf-8")) == (["a"], "ab")
 
 
 # === The mouse ===

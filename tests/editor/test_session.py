@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from suggesters import Telling, session_with_unsaved
 
 from textgen.editor.session import CancellableModel, Cancelled, Session, without_last_character, without_last_word
+from textgen.editor.text_file import TextFile
+from textgen.errors import TextgenError
 from textgen.generation.suggestions import Suggester
 from textgen.saved_model.saved_model import load_model
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -266,3 +268,28 @@ def test_saving_and_going_on(tmp_path: Path) -> None:
     session.delete_character()
     session.save()
     assert path.read_bytes() == b""
+
+
+class FullDisk(TextFile):
+    def write(self, text: str) -> Path | None:
+        raise TextgenError("The disk is full.")
+
+
+def test_saving_by_itself_tells_only_what_is_unusual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "chapter.txt"
+    session = session_with_unsaved(path, "a")
+    session.message = "There is nothing to redo."
+    session.save_by_itself()
+    assert (session.message, path.read_text(encoding="utf-8")) == ("There is nothing to redo.", "a")
+    path.unlink()
+    session.save_by_itself()  # nothing has changed that it should write
+    assert not path.exists()
+    path.write_text("theirs", encoding="utf-8")
+    session.type("b")
+    session.save_by_itself()
+    assert "was changed by another program" in session.message
+    assert (path.read_text(encoding="utf-8"), session.path.read_text(encoding="utf-8")) == ("theirs", "ab")
+    session.type("c")
+    monkeypatch.setattr(session, "_file", FullDisk(session.path))
+    session.save_by_itself()
+    assert (session.message, session.unsaved) == ("The disk is full.", True)

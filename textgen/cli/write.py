@@ -66,9 +66,10 @@ def write(
     after it are drawn at --temperature. A number key or a click accepts one. The keys are shown below the text; the
     mouse wheel scrolls.
 
-    FILE is read if it exists. ^S saves the text to FILE; it is also saved when you quit or the connection breaks,
-    with the changes that you saved in the editor that ^E opens. Without FILE, a new file named after the model is
-    used. If another program has changed FILE meanwhile, the text is saved in a new file next to it.
+    FILE is read if it exists. ^S saves the text to FILE; it is also saved when you pause for two seconds, at least once
+    a minute while you type, and when you quit or the connection breaks, with the changes that you saved in the editor
+    that ^E opens. Without FILE, a new file named after the model is used. If another program has changed FILE
+    meanwhile, the text is saved in a new file next to it.
 
     \b
     Example:

@@ -25,11 +25,15 @@ from textgen.editor.keys import EDIT, LEAVE, UNFINISHED_SECONDS, WHEEL_LINES, Ke
 from textgen.editor.session import Cancelled, Request, Session
 from textgen.errors import Interrupted
 
+SAVE_SECONDS = 2.0  # without a change of the text, after which it is saved
+UNSAVED_SECONDS = 60.0  # longest time that passes before changes are saved
 ENDING_SIGNALS = {"SIGHUP": "The terminal was closed.", "SIGTERM": "Terminated."}  # Windows has no SIGHUP
 
 
 def run(session: Session) -> None:
     """Runs a session in the terminal until the user leaves, and always saves its text at the end.
+
+    The text is also saved whenever the user pauses, and at least once a minute, so that a killed process loses little.
 
     Args:
         session: The session. Its final `message` tells whether the text was saved.
@@ -44,6 +48,7 @@ def run(session: Session) -> None:
         try:
             while screen.run() == EDIT:
                 try:
+                    session.save_by_itself()
                     open_editor(session)
                 except BaseException:
                     unread = session.message
@@ -72,6 +77,8 @@ class Screen:
         self._frame = Frame()  # as it was drawn last
         self._computing: Request | None = None
         self._running = self._closed = False
+        self._saving: asyncio.TimerHandle | None = None
+        self._save_by = 0.0  # when the oldest change is saved at the latest, on the clock of the event loop
         self._error: BaseException | None = None
         self._app: Application[str] = Application(
             layout=Layout(Window(_Control(self))),
@@ -103,6 +110,9 @@ class Screen:
             left = LEAVE
         finally:
             self._running = False
+            if self._saving is not None:
+                self._saving.cancel()
+                self._saving = None
         error, self._error = self._error, None
         if error is not None and not isinstance(error, (OSError, EOFError)):
             raise error
@@ -192,6 +202,21 @@ class Screen:
             action()
             if session.draft.text != text:
                 self._scroll = 0
+                self._save_soon()
+
+    def _save_soon(self) -> None:
+        """Saves the text once it has not changed for a while, or has changed for long."""
+        loop = asyncio.get_running_loop()
+        if self._saving is None:
+            self._save_by = loop.time() + UNSAVED_SECONDS
+        else:
+            self._saving.cancel()
+        self._saving = loop.call_at(min(loop.time() + SAVE_SECONDS, self._save_by), self._save)
+
+    def _save(self) -> None:
+        self._saving = None
+        self._session.save_by_itself()
+        self._app.invalidate()
 
     def leave_after_keys(self, again: bool) -> None:
         """Leaves after all earlier keys have been handled; if the key is pressed again, immediately."""
@@ -213,6 +238,8 @@ class Screen:
         self._computing = None
         if self._error is not None:
             self.leave(LEAVE)
+        if self._session.unsaved:  # since the external editor was open
+            self._save_soon()
         self._work()
 
     def _suggest(self) -> None:
