@@ -142,6 +142,33 @@ def test_a_story_that_was_kept_is_the_same(tmp_path: Path) -> None:
     """
     kept, read, text = in_page(code, None, tmp_path, "story.js")
     assert (read, text) == (kept, "axbcy")
+    assert '"removed":2' in kept
+
+
+def test_what_changes_have_replaced_is_found_again(tmp_path: Path) -> None:
+    """Former versions of the page kept the spans themselves."""
+    code = """
+      let number = given;
+      const below = (most) => (number = (number * 48271) % 2147483647) % most;
+      const story = new Story();
+      const token = { text: "b", logprob: -1, top: [], healed: 0 };
+      for (let step = 0; step < 300; step++) {
+        const [at, kind] = [below(story.text.length + 1), below(5)];
+        const added = [{ text: "abcdefg".slice(below(7)), origin: "user" }, { text: "b", origin: "model", token }];
+        if (kind < 2) story.change(at, below(6), added, "typing");
+        if (kind === 2) story.goTo(below(story.nodes.length));
+        if (kind === 3) story.branch(story.current, at, [], "writing");
+        if (kind === 4) story.change(at, below(3), [], "emptied");
+      }
+      const former = { ...story.toJSON(), nodes: story.nodes };
+      const [now, then] = [story, former].map((each) => Story.fromJSON(JSON.parse(JSON.stringify(each))));
+      const removed = ({ nodes }) => JSON.stringify(nodes.map((node) => node.removed));
+      const isSame = removed(now) === removed(then) && removed(now) === removed(story);
+      const texts = ({ nodes, spans }) => JSON.stringify([spans, nodes.map(({ last }) => last)]);
+      return [isSame, texts(now) === texts(then), now.text === story.text];
+    """
+    for seed in (1, 2, 3):
+        assert in_page(code, seed, tmp_path, "story.js") == [True, True, True]
 
 
 def test_a_change_of_a_kept_story_replaces_only_what_is_there(tmp_path: Path) -> None:

@@ -210,8 +210,36 @@ export class Story {
     this.text = this.text.slice(0, at) + textOf(added) + this.text.slice(at + length);
   }
 
+  // What a change replaces is told by its length, since it is there in the text of the parent.
   toJSON() {
-    return { format: "textgen story 1", nodes: this.nodes, current: this.current };
+    const nodes = this.nodes.map((node) => ({ ...node, removed: lengthOf(node.removed) || [] }));
+    return { format: "textgen story 1", nodes, current: this.current };
+  }
+
+  // Finds the spans that changes replace, where only their length is known, at the beginning of the story. It visits the
+  // nodes from which such changes go on.
+  findRemoved() {
+    const leads = this.nodes.map(({ removed }) => isCount(removed));
+    const isPassed = leads.map(() => false);
+    for (let number = leads.length - 1; number > 0; number--) {
+      if (leads[number] || isPassed[number]) isPassed[this.nodes[number].parent] = true;
+    }
+    const todo = [{ number: 0 }];
+    while (todo.length) {
+      const { number, isDone } = todo.pop();
+      const node = this.nodes[number];
+      if (isDone) {
+        this.splice(node.at, lengthOf(node.added), node.removed);
+        continue;
+      }
+      if (isCount(node.removed)) node.removed = this.slice(node.at, node.at + node.removed);
+      if (!isPassed[number]) continue;
+      if (number) {
+        this.splice(node.at, lengthOf(node.removed), node.added);
+        todo.push({ number, isDone: true });
+      }
+      for (const child of node.children) todo.push({ number: child });
+    }
   }
 
   // Throws an error for what is no story.
@@ -225,9 +253,11 @@ export class Story {
       story.nodes[node.parent].children.push(number);
       const before = lengths[node.parent];
       node.at = Math.min(node.at, before);
-      node.removed = cut(node.removed, 0, before - node.at);
-      lengths[number] = before - lengthOf(node.removed) + lengthOf(node.added);
+      const most = before - node.at;
+      node.removed = isCount(node.removed) ? Math.min(node.removed, most) : cut(node.removed, 0, most);
+      lengths[number] = before - (isCount(node.removed) ? node.removed : lengthOf(node.removed)) + lengthOf(node.added);
     }
+    story.findRemoved();
     for (const node of story.nodes) { // -1 is right where branches were written and none was visited
       if (node.last !== -1 && !node.children.includes(node.last)) node.last = node.children.at(-1) ?? -1;
     }
@@ -238,15 +268,18 @@ export class Story {
   }
 }
 
+const isCount = (n) => Number.isInteger(n) && n >= 0;
+
 function checkedNode(node, number) {
-  const isCount = (n) => Number.isInteger(n) && n >= 0;
   const isSpan = (s) => typeof s?.text === "string" && ["user", "model"].includes(s.origin);
   const sound = ({ text, origin, token }) => (isToken(token) ? { text, origin, token } : { text, origin });
   const fits = number === 0 ? node.parent === -1 : isCount(node.parent) && node.parent < number;
-  const lists = [node.removed, node.added].every((list) => Array.isArray(list) && list.every(isSpan));
+  const isList = (list) => Array.isArray(list) && list.every(isSpan);
+  const lists = isList(node.added) && ((number && isCount(node.removed)) || isList(node.removed));
   if (!fits || !isCount(node.at) || !lists) throw new Error(`node ${number}`);
   const { parent, at } = node;
-  const [removed, added] = [node.removed.map(sound), node.added.map(sound)];
+  const added = node.added.map(sound);
+  const removed = isCount(node.removed) ? node.removed : node.removed.map(sound); // former versions kept the spans
   const last = Number.isInteger(node.last) ? node.last : null; // null where it is missing
   return { parent, at, removed, added, children: [], last, kind: String(node.kind), pinned: Boolean(node.pinned) };
 }
