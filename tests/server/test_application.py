@@ -624,7 +624,7 @@ def test_drafts_that_nobody_waits_for_are_given_up(both_ways: Running, monkeypat
         assert begun.wait(PATIENCE)
     both_ways.wait(lambda: bool(found))
     assert found == [[]]
-    both_ways.wait(lambda: both_ways.resources._waiting == 0)
+    both_ways.wait(lambda: both_ways.resources._turns.waiting == 0)
 
 
 # === Streams ===

@@ -374,12 +374,11 @@ class Session:
 
     def save_by_itself(self) -> None:
         """Saves the text like `save` if it has changed. Tells only what differs from a text saved in `path`."""
-        if not self.unsaved:
-            return
         message, path = self.message, self.path
-        self.save()
-        if not self.unsaved and self.path == path:
-            self.message = message
+        if self.unsaved:
+            self.save()
+            if self._saved == self.draft.text and self.path == path:
+                self.message = message
 
     def _begin(self) -> None:
         """Returns to the first page of suggestions after a change of the text."""
