@@ -109,7 +109,11 @@ def test_every_word_is_there_in_both_languages() -> None:
     used = set(re.findall(r'data-(?:word|label)="(\w+)"', FILES["page.html"]))
     used |= set(re.findall(r'\b(?:say|tell|finish)\("(\w+)"', FILES["page.js"]))
     assert used <= english
-    unused = {word for word in english if not re.search(rf"\b{word}\b", FILES["page.html"] + FILES["page.js"])}
+    unused = {
+        word
+        for word in english
+        if not re.search(rf"\b{word.removesuffix('OnMac')}\b", FILES["page.html"] + FILES["page.js"])
+    }
     assert unused == set()
 
 

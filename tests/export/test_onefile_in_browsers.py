@@ -142,6 +142,39 @@ def test_write_more_stop_undo_and_take_another_token(browser: Browser, page: str
     browser.check_faults()
 
 
+def test_each_line_begins_on_the_side_where_it_is_read_from(browser: Browser, page: str) -> None:
+    open_empty(browser, page)
+    type_text(browser, "ab\nשלום עולם.")
+    left, right, inner_left, inner_right = browser.evaluate("""(() => {
+      const text = document.getElementById("text");
+      const { paddingLeft, paddingRight } = getComputedStyle(text);
+      const { left, right } = text.getBoundingClientRect();
+      const range = document.createRange();
+      const at = (place) => {
+        range.setStart(text.firstChild, place);
+        range.setEnd(text.firstChild, place + 1);
+        return range.getBoundingClientRect();
+      };
+      return [at(0).left, at(3).right, left + parseFloat(paddingLeft), right - parseFloat(paddingRight)];
+    })()""")
+    assert abs(left - inner_left) < 2
+    assert abs(right - inner_right) < 2
+
+
+def test_on_a_mac_option_alone_is_left_to_the_system(browser: Browser, page: str) -> None:
+    written(browser, page, prompt="The", seed=3, max_tokens=30)
+    browser.evaluate("Object.defineProperty(navigator, 'platform', { get: () => 'MacIntel' }) && null")
+    browser.evaluate("document.getElementById('text').focus()")
+    browser.evaluate("getSelection().collapse(document.getElementById('text').firstChild, 6)")
+    browser.until("!document.getElementById('panel').hidden")
+    browser.press("Alt+ArrowDown")
+    assert browser.evaluate("document.activeElement.id") == "text"
+    browser.evaluate("getSelection().collapse(document.getElementById('text').firstChild, 6)")
+    browser.until("!document.getElementById('panel').hidden")
+    browser.press("Control+Alt+ArrowDown")
+    assert browser.evaluate("document.getElementById('alternatives').contains(document.activeElement)")
+
+
 def begin_long_text(browser: Browser, page: str, **settings: float) -> None:
     """Opens a page that writes, and waits until there is some text."""
     open_empty(browser, page)

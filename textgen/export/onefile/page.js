@@ -2,7 +2,7 @@
 // Whatever comes from the model, its author or a link is shown as text, never as HTML.
 
 import { Story, commandOf, difference, linkOf, readLink, seedOf } from "./story.js";
-import { say, speak, spoken } from "./words.js";
+import { isMac, say, speak, spoken } from "./words.js";
 
 const SETTINGS = {
   max_tokens: { usual: 100, low: 1, high: 2000, step: 1 },
@@ -510,12 +510,13 @@ function listen() {
     if (isComposing(event)) return;
     const control = event.ctrlKey || event.metaKey;
     const isInEditor = event.target === editor;
+    const isOwn = event.altKey && (!isMac() || event.ctrlKey); // Option alone moves the cursor on a Mac
     if (control && event.key === "Enter") write();
     else if (event.key === "Escape" && writing) stop();
     else if (event.key === "Escape" && shownPlace) closePanel();
     else if (isInEditor && control && event.key.toLowerCase() === "z") (event.shiftKey ? redo : undo)();
     else if (isInEditor && control && event.key.toLowerCase() === "y") redo();
-    else if (isInEditor && event.altKey && event.key === "ArrowDown" && shownPlace) {
+    else if (isInEditor && isOwn && event.key === "ArrowDown" && shownPlace) {
       $("alternatives").querySelector("button:enabled")?.focus();
     } else return;
     event.preventDefault();

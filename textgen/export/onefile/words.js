@@ -47,6 +47,7 @@ const WORDS = {
     imitates: "It imitates the text that it was trained on. What it says need not be true.",
     keys: "Keys",
     keysList: "Ctrl+Enter writes and stops · Esc stops · Ctrl+Z and Ctrl+Shift+Z undo and redo · with the cursor in a word that the model wrote, Alt+↓ goes to the alternatives",
+    keysListOnMac: "⌘+Enter writes and stops · Esc stops · ⌘+Z and ⇧+⌘+Z undo and redo · with the cursor in a word that the model wrote, Ctrl+Option+↓ goes to the alternatives",
     loading: "Opening the model …",
     writing: "Writing …",
     done: "Done.",
@@ -54,6 +55,7 @@ const WORDS = {
     ended: "The text has ended here.",
     copied: "Copied.",
     notCopied: "Could not copy: the browser does not allow it. Select the text and press Ctrl+C.",
+    notCopiedOnMac: "Could not copy: the browser does not allow it. Select the text and press ⌘+C.",
     badSeed: "A seed is a whole number from 0 to 9223372036854775807.",
     failed: "This does not work here: ",
   },
@@ -103,6 +105,7 @@ const WORDS = {
     imitates: "它模仿训练时读过的文本，所写内容未必属实。",
     keys: "快捷键",
     keysList: "Ctrl+Enter 续写或停止 · Esc 停止 · Ctrl+Z、Ctrl+Shift+Z 撤销与重做 · 光标在模型写的词上时，Alt+↓ 转到其他可能的词",
+    keysListOnMac: "⌘+Enter 续写或停止 · Esc 停止 · ⌘+Z、⇧+⌘+Z 撤销与重做 · 光标在模型写的词上时，Ctrl+Option+↓ 转到其他可能的词",
     loading: "正在打开模型……",
     writing: "正在写……",
     done: "完成。",
@@ -110,6 +113,7 @@ const WORDS = {
     ended: "文本在此结束。",
     copied: "已复制。",
     notCopied: "未能复制：浏览器不允许。请选中文本，按 Ctrl+C 复制。",
+    notCopiedOnMac: "未能复制：浏览器不允许。请选中文本，按 ⌘+C 复制。",
     badSeed: "种子是 0 到 9223372036854775807 之间的整数。",
     failed: "此处无法运行：",
   },
@@ -127,9 +131,13 @@ export function speak(chosen) {
   for (const element of document.querySelectorAll("[data-hint]")) element.dataset.hint = say("hint");
 }
 
-/** @returns {string} A word in the language of the page. */
+/** @returns {boolean} Whether the keys are those of a Mac. */
+export const isMac = () => /^(Mac|iP)/.test(globalThis.navigator?.platform);
+
+/** @returns {string} A word in the language of the page; words that name keys may be others on a Mac. */
 export function say(word) {
-  return WORDS[language][word];
+  const words = WORDS[language];
+  return (isMac() && words[`${word}OnMac`]) || words[word];
 }
 
 /** @returns {string} The language of the page. */
