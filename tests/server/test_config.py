@@ -126,7 +126,23 @@ def test_work_that_is_not_writing_waits_up_to_the_limit_of_the_queue(max_queue: 
     assert (refused.status, refused.headers) == (429, {"Retry-After": "1"})
 
 
-def test_texts_beyond_the_slots_and_the_queue_are_refused(tiny_models: Path) -> None:
+def test_owners_take_turns_with_work_that_is_not_writing() -> None:
+    order: list[str] = []
+
+    async def work(resources: Resources) -> None:
+        owners = ("a", "a", "b")
+        await asyncio.gather(
+            *(resources.in_worker(lambda _, owner=owner: order.append(owner), owner) for owner in owners)
+        )
+
+    with_resources(work)
+    assert order == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize(("last", "number"), [("a", 3), ("b", 2)])
+def test_texts_beyond_the_slots_and_the_queue_are_refused_to_the_owner_of_most(
+    tiny_models: Path, last: str, number: int
+) -> None:
     begun, gate = threading.Event(), threading.Event()
 
     async def fill(resources: Resources) -> list[Any]:
@@ -142,14 +158,16 @@ def test_texts_beyond_the_slots_and_the_queue_are_refused(tiny_models: Path) -> 
 
         model.step = held
         asked = CompletionRequest(prompt="The", max_tokens=1)
-        plans = [await plan_completion(asked, {"max_tokens": 1}, "", resources) for _ in range(4)]
+        owners = ["a", "a", "a", last]
+        plans = [await plan_completion(asked, {"max_tokens": 1}, owner, resources) for owner in owners]
         writing = [asyncio.create_task(answer(plan, resources)) for plan in plans]
         await until(begun.is_set)  # from now on none comes or goes in the engine
         await until(lambda: engine.running + engine.waiting + sum(task.done() for task in writing) == len(writing))
         gate.set()
         return await asyncio.gather(*writing, return_exceptions=True)
 
-    *written, refused = with_resources(fill, tiny_models, slots=1, max_queue=2)
+    written = with_resources(fill, tiny_models, slots=1, max_queue=2)
+    refused = written.pop(number)
     assert [len(each["choices"]) for each in written] == [1, 1, 1]
     assert isinstance(refused, ApiError)
     assert (refused.status, refused.code, refused.headers) == (429, "server_busy", {"Retry-After": "1"})

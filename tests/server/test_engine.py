@@ -549,7 +549,7 @@ async def order_of_slots(client: Client, model: GatedModel, requests: list[list[
     client.engine._begun = noted  # type: ignore[method-assign]
     for jobs in requests:
         client.engine.submit(jobs)
-        await client.until(lambda: client.engine.running == 2)
+        await client.until(lambda: client.engine.running == client.engine._slots)
     model.gate.release(10_000)
     await client.until(lambda: client.engine.is_idle)
     return begun
@@ -579,6 +579,23 @@ def test_an_owner_has_one_share_however_many_requests_there_are() -> None:
             one = client.job("", replace(CONFIG, max_tokens=1), owner="b")
             begun = await order_of_slots(client, model, [first, *more, [one]])
             assert begun.index(one) == 2
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("owned", [False, True])
+def test_requests_or_owners_take_turns_with_a_single_slot(*, owned: bool) -> None:
+    model = GatedModel()
+
+    async def main() -> None:
+        async with client_of(model, slots=1) as client:
+            jobs = {
+                owner: [client.job("", replace(CONFIG, max_tokens=1), owner=owner if owned else "") for _ in range(3)]
+                for owner in "abc"
+            }
+            requests = [[job] for several in jobs.values() for job in several] if owned else list(jobs.values())
+            begun = await order_of_slots(client, model, requests)
+            assert begun == [job for together in zip(*jobs.values(), strict=True) for job in together]
 
     asyncio.run(main())
 

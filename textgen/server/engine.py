@@ -4,9 +4,9 @@ The thread repeats one round: admit texts that wait, read a part of the prompts 
 token of each text, and hand the tokens to the event loop. Texts join and leave between rounds, so nobody waits for the
 texts of others, and a long prompt delays a token by one part at most.
 
-A free slot goes to the owner with the fewest slots, and among the requests of an owner to the one with the fewest. If
-the queue is full, the one with the most waiting texts is refused first. So nobody who sends many texts shuts out those
-who send a few.
+A free slot goes to the owner with the fewest slots, and among the requests of an owner to the one with the fewest; with
+equal numbers, they take turns. If the queue is full, the one with the most waiting texts is refused first. So nobody
+who sends many texts shuts out those who send a few.
 
 A text whose client gave a seed, or takes the likeliest token always, is computed row by row: it is the same to the last
 bit alone, beside others, and from `textgen sample`. The other texts share one matrix product, and so do their prompts.
@@ -54,13 +54,13 @@ class _Batch:
         number: How many they are.
         owner: Whose they are.
         first: Whether they complete an answer that has begun.
-        has_begun: Whether one of them has had a slot.
+        served: Number of the slot that one of them got last, counting all slots that were given; 0 before.
     """
 
     number: int
     owner: str
     first: bool = False
-    has_begun: bool = False
+    served: int = 0
 
 
 class Job:
@@ -169,6 +169,8 @@ class Engine:
         self._healing = generator.decoder()  # tells how much of a prompt can be read before it joins
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()  # guarded by `_changed`, as are the next three
+        self._given = 0  # slots so far
+        self._served: dict[str, int] = {}  # number of the slot that each owner who waits got last
         self._cancelled = False
         self._closed = False
         self._ahead = 0  # rounds whose tokens the event loop has not taken yet
@@ -241,7 +243,7 @@ class Engine:
         waiting = Counter(job.owner for job in self._waiting)
         waiting[batch.owner] += batch.number
         latest_first = dict.fromkeys(job.batch for job in reversed(self._waiting))
-        batches = [each for each in latest_first if not (each.first or each.has_begun)]
+        batches = [each for each in latest_first if not (each.first or each.served)]
         refused = set[_Batch]()
         while over > 0 and batches:
             largest = max(batches, key=lambda each: (waiting[each.owner], each.number))
@@ -317,20 +319,28 @@ class Engine:
                 del self._jobs[row]
 
     def _admit(self) -> None:
-        """Gives free slots to the jobs of those who have the fewest; of equal ones, to the job that waits longest."""
+        """Gives free slots to the jobs of those who have the fewest; of equal ones, to those whose last is oldest."""
         with self._changed:
             if not self._waiting or self.running >= self._slots:
                 return
             running = [*(reading.job for reading in self._reading), *self._jobs.values()]
             owners, batches = Counter(job.owner for job in running), Counter(job.batch for job in running)
+            served = self._served = {job.owner: self._served.get(job.owner, 0) for job in self._waiting}
+
+            def order(job: Job) -> tuple[int, ...]:
+                owner, batch = job.owner, job.batch
+                return not batch.first, owners[owner], served[owner], batches[batch], batch.served
+
             while self._waiting and self.running < self._slots:  # within the lock: no slot is seen free in between
-                job = min(self._waiting, key=lambda job: (not job.batch.first, owners[job.owner], batches[job.batch]))
+                job = min(self._waiting, key=order)
                 self._waiting.remove(job)
-                if not job.cancelled:
-                    job.batch.has_begun = True
-                    owners[job.owner] += 1
-                    batches[job.batch] += 1
-                    self._reading.append(self._begun(job))
+                if job.cancelled:
+                    continue
+                self._given += 1
+                served[job.owner] = job.batch.served = self._given
+                owners[job.owner] += 1
+                batches[job.batch] += 1
+                self._reading.append(self._begun(job))
 
     def _begun(self, job: Job) -> _Reading:
         """A job at the beginning of its prompt, or where the prefix cache has a state within it."""

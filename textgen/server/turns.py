@@ -26,7 +26,7 @@ class Turns:
         self.waiting = 0
         self._most = most
         self._is_busy = False
-        self._queues: dict[str, deque[asyncio.Future[None]]] = {}  # of each owner; the one served last is last
+        self._queues: dict[str, deque[asyncio.Future[None]]] = {}  # of each owner who waits; the next one is first
 
     @asynccontextmanager
     async def turn(self, owner: str) -> AsyncIterator[None]:
@@ -48,7 +48,7 @@ class Turns:
             try:
                 yield
             finally:
-                self._next()
+                self._next(owner)
         finally:
             self.waiting -= 1
 
@@ -57,7 +57,9 @@ class Turns:
         longest = max(lengths, key=lengths.__getitem__, default=owner)
         if lengths.get(longest, 0) <= lengths.get(owner, 0) + 1:
             raise _busy()
-        self._queues[longest].pop().set_exception(_busy())
+        refused = self._queues[longest].pop()  # it leaves others there
+        if not refused.done():
+            refused.set_exception(_busy())
 
     async def _wait(self, owner: str) -> None:
         turn = asyncio.get_running_loop().create_future()
@@ -66,25 +68,27 @@ class Turns:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._next()  # it was this one's turn already
+                self._next(owner)  # it was this one's turn already
             elif turn in self._queues.get(owner, ()):
                 self._queues[owner].remove(turn)
+                if not self._queues[owner]:
+                    del self._queues[owner]
             raise
 
-    def _next(self) -> None:
-        """Gives the turn to the first that waits of the owner who has waited longest for one."""
+    def _next(self, last: str) -> None:
+        """Gives the turn, which `last` has had, to the first that waits of the owner whose last turn is longest ago."""
         self._is_busy = False
-        for owner in list(self._queues):
-            queue = self._queues.pop(owner)
-            while queue and not self._is_busy:
-                turn = queue.popleft()
-                if not turn.done():  # as one is whose client has left
-                    turn.set_result(None)
-                    self._is_busy = True
-            if queue:
-                self._queues[owner] = queue
-            if self._is_busy:
-                return
+        if last in self._queues:
+            self._queues[last] = self._queues.pop(last)
+        while self._queues and not self._is_busy:
+            owner = next(iter(self._queues))
+            queue = self._queues[owner]
+            turn = queue.popleft()
+            if not queue:
+                del self._queues[owner]
+            if not turn.done():  # as one is whose client has just left
+                turn.set_result(None)
+                self._is_busy = True
 
 
 def _busy() -> ApiError:
