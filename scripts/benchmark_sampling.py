@@ -75,7 +75,7 @@ def textgen_steps(run: Result) -> tuple[Callable[[], None], Result]:
         model = int8_model(shape, weights)
     config = SamplingConfig(**CHAINS[run["chain"]])
     tokenizer, words = vocabulary()
-    sampler = Sampler([replace(config, seed=seed) for seed in range(rows)], tokenizer, words=words)
+    sampler = Sampler([replace(config, seed=seed) for seed in range(rows)], tokenizer, word_tokens=words)
     state, ids = model.initial_state(rows), np.ones(rows, np.int32)
     spent = {"sampling": 0.0}
 

@@ -177,7 +177,7 @@ class Held:
     def write(self, clamps: Sequence[Clamp] = (), times: int = 1) -> list[str]:
         """Texts that the model writes with cells held, `times` times as many as usual."""
         saved = self.seen.saved
-        generator = Generator(saved.numpy_model(clamps=clamps), saved.tokenizer, words=saved.words)
+        generator = Generator(saved.numpy_model(clamps=clamps), saved.tokenizer, read_words=saved.words)
         settings = SamplingConfig(max_tokens=self.max_tokens, seed=0)
         return [made.text for made in generator.generate("", settings, num=times * self.num)]
 

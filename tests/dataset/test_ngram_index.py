@@ -237,7 +237,7 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 def test_no_copy_ends_a_quotation(no_copy: int) -> None:
     """A model that is certain to recite the alphabet; of which nothing but a prompt may be a longer quotation."""
     index = index_of([TOKENIZER.encode(ALPHABET)], ngram=6)
-    generator = Generator(as_model(CountingModel()), TOKENIZER, index)
+    generator = Generator(as_model(CountingModel()), TOKENIZER, read_index=lambda: index)
     config = SamplingConfig(max_tokens=60, seed=3, no_copy=no_copy, min_p=0.0)
     results = generator.generate(["", "abcdefgh", "xyza"], config, num=2)
     assert results[2].text.startswith("ijklmnopqrstuvwxyz"[:no_copy])
@@ -252,7 +252,7 @@ def test_no_copy_needs_an_index_and_a_run_that_it_can_see() -> None:
     without = Generator(as_model(CountingModel()), TOKENIZER)
     with pytest.raises(ConfigError, match="needs an index"):
         without.generate("a", SamplingConfig(no_copy=9))
-    generator = Generator(as_model(CountingModel()), TOKENIZER, index_of([[3, 4]], ngram=6))
+    generator = Generator(as_model(CountingModel()), TOKENIZER, read_index=lambda: index_of([[3, 4]], ngram=6))
     with pytest.raises(ConfigError, match="must be at least 5"):
         generator.generate("a", SamplingConfig(no_copy=4))
     with pytest.raises(ConfigError, match="no_copy must be a number of at least 1"):
@@ -276,7 +276,7 @@ def test_the_index_is_read_when_it_is_needed_and_checked_then(tiny: Path, monkey
     generator.generate("a", copying)
     generator.generate("a", copying)
     assert read == [tiny / NGRAMS]
-    assert generator.ngrams is not None
+    assert generator.index is not None
     (tiny / NGRAMS).write_bytes((tiny / NGRAMS).read_bytes()[:-1] + b"x")
     late = textgen.load(str(tiny))
     assert late.generate("a", SamplingConfig(max_tokens=2))

@@ -127,7 +127,7 @@ def ways(rng: random.Random, name: str, tokenizer: Tokenizer, prompts: Sequence[
     """Writes in one of the ways that there are; which, and how it ended."""
     model = MODELS[name, rng.choice([0.1, 8.0])]
     index = NgramIndex.build([np.array(tokenizer.encode(TEXT))], 6, 200, tokenizer.eos_id)
-    generator = Generator(model, tokenizer, index)
+    generator = Generator(model, tokenizer, read_index=lambda: index)
     way = rng.choice(["batch", "batch", "stream", "search", "fill", "suggest"])
     if way == "batch":
         results = list(generator.generate_requests([Request(prompt, config) for prompt in prompts]))

@@ -27,4 +27,4 @@ def test_only_the_temperature_alone_writes_any_word(
     steps, spent = script.textgen_steps({"rows": 2, "chain": chain})
     steps()
     assert spent["sampling"] > 0
-    assert [constraints.words is not None for constraints in made[0].constraints] == [keeps_to_words] * 2
+    assert [constraints.word_guard is not None for constraints in made[0].constraints] == [keeps_to_words] * 2

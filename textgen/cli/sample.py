@@ -293,10 +293,9 @@ def _generate(
     is_single = len(requests) * arguments.num == 1 and not arguments.best_of
     if has_state and (not is_single or search):
         raise ConfigError("A state belongs to one text: give one prompt, and leave out num, best_of and num_beams.")
-    ngrams_to_print = generator.ngrams if arguments.novelty else None
     printer = Printer(
         saved,
-        ngrams_to_print,
+        generator.index if arguments.novelty else None,
         as_json=arguments.as_json,
         show_probabilities=arguments.show_probabilities,
     )

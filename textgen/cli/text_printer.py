@@ -31,13 +31,13 @@ class Printer:
 
     Args:
         saved: The model.
-        ngrams: Index of the training text, to report how much of a text is copied; None to report nothing.
+        index: Index of the training text, to report how much of a text is copied; None to report nothing.
         as_json: Whether to print JSON.
         show_probabilities: Whether to colour tokens by surprisal.
     """
 
     saved: ModelFolder
-    ngrams: NgramIndex | None = None
+    index: NgramIndex | None = None
     _: KW_ONLY
     as_json: bool = False
     show_probabilities: bool = False
@@ -82,7 +82,7 @@ class Printer:
             output.write(token.text, fg=self._colour(token.logprob), is_asked=True)
             if keep:
                 kept.append(token)
-            if self.ngrams:
+            if self.index:
                 written += token.text
         output.line()
         self._note(self._novelty(written))
@@ -97,14 +97,14 @@ class Printer:
             output.note(line)
 
     def _novelty(self, text: str) -> list[str]:
-        return [novelty_line(self.ngrams.novelty(text, self.saved.tokenizer))] if self.ngrams else []
+        return [novelty_line(self.index.novelty(text, self.saved.tokenizer))] if self.index else []
 
     def _values(self, result: Generation | Infill) -> dict[str, Any]:
         defaults = to_dict(SamplingConfig(seed=result.seed))
         settings = {name: value for name, value in to_dict(result.config).items() if value != defaults[name]}
         values = {field.name: getattr(result, field.name) for field in fields(result)}
-        if self.ngrams:
-            values["novelty"] = asdict(self.ngrams.novelty(result.text, self.saved.tokenizer))
+        if self.index:
+            values["novelty"] = asdict(self.index.novelty(result.text, self.saved.tokenizer))
         return {"model": self.saved.name, **values, "config": settings}
 
     def _spans(self, result: Generation) -> Iterator[Span]:

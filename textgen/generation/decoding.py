@@ -48,27 +48,29 @@ class Decoder:
         self,
         model: StepModel,
         tokenizer: Tokenizer,
+        *,
+        read_index: Callable[[], NgramIndex | None] = lambda: None,
+        read_word_tokens: Callable[[], WordTokens | None] = lambda: None,
         prefixes: Prefixes | None = None,
-        ngrams: Callable[[], NgramIndex | None] = lambda: None,
         direction: str = "forward",
-        words: Callable[[], WordTokens | None] = lambda: None,
     ) -> None:
         """Makes a decoder without texts.
 
         Args:
             model: The network.
             tokenizer: Its tokenizer.
+            read_index: Returns the index of the training text; called when a row with `no_copy` joins.
+            read_word_tokens: Returns what the tokens do to words that exist; called when a row without `coin_words`
+                joins. Only for forward.
             prefixes: For token healing; without them prompts are not healed.
-            ngrams: Returns the n-grams of the training text; called when a row with `no_copy` joins.
             direction: The direction in which the network reads, forward or backward.
-            words: Returns the words that exist; called when a row without `coin_words` joins. Only for forward.
         """
         self.rows: list[Row] = []
         self.tokenizer = tokenizer
         self._model = model
+        self._read_index = read_index
+        self._read_word_tokens = read_word_tokens
         self._prefixes = prefixes
-        self._read_ngrams = ngrams
-        self._read_words = words
         self._exact = model.exact
         self._sampler = Sampler([], tokenizer, direction=direction, exact=self._exact)
         self._stepper = _empty(model)
@@ -146,9 +148,9 @@ class Decoder:
             SavedModelError: The model computes numbers that are not finite.
         """
         configs = [row.config for row in rows]
-        ngrams = self._read_ngrams() if any(config.no_copy is not None for config in configs) else None
-        words = None if all(config.coin_words for config in configs) else self._read_words()
-        sampler = self._sampler.for_others(configs, ngrams, words)
+        index = self._read_index() if any(config.no_copy is not None for config in configs) else None
+        word_tokens = None if all(config.coin_words for config in configs) else self._read_word_tokens()
+        sampler = self._sampler.for_others(configs, index=index, word_tokens=word_tokens)
         prompts = [[row.start.ids[-1], *row.prompt_ids] for row in rows]
         covers = [self._covers(row) for row in rows]
         heads = [ids[: len(ids) - len(cover)] for ids, cover in zip(prompts, covers, strict=True)]

@@ -49,30 +49,30 @@ class Generator:
         self,
         model: StepModel,
         tokenizer: Tokenizer,
-        ngrams: NgramIndex | Callable[[], NgramIndex] | None = None,
         *,
+        read_index: Callable[[], NgramIndex | None] = lambda: None,
+        read_words: Callable[[], WordFilter | None] = lambda: None,
         fingerprint: str = "",
         build_network: Callable[[], LanguageModel] | None = None,
-        words: WordFilter | Callable[[], WordFilter | None] | None = None,
     ) -> None:
         """Makes a generator.
 
         Args:
             model: The network.
             tokenizer: Its tokenizer.
-            ngrams: The n-grams of the training text, or a function that reads them when they are first needed, once
-                for all generators of `with_model`; only `SamplingConfig.no_copy` needs them.
+            read_index: Returns the index of the training text; called when it is first needed, once for all generators
+                of `with_model`. Only `SamplingConfig.no_copy` needs it.
+            read_words: Returns the words of the training text; called when they are first needed. Without them, or with
+                `SamplingConfig.coin_words`, any word may be written.
             fingerprint: Tells this model from others.
             build_network: Builds the network in Keras: see `network`.
-            words: The words of the training text, or a function that reads them when they are first needed. Without
-                them, or with `SamplingConfig.coin_words`, any word may be written.
         """
         self.model = model
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint
-        self._read_ngrams = cache(ngrams) if callable(ngrams) else ngrams
+        self._read_index = cache(read_index)
+        self._read_words = read_words
         self._build_network = build_network
-        self._read_words = words
 
     def generate(
         self,
@@ -222,8 +222,7 @@ class Generator:
             model: The network, such as this one with cells that are held.
             fingerprint: Tells it from others.
         """
-        for name in ("_prefixes", "_words"):
-            getattr(self, name)  # made once, for both
+        _ = self._prefixes, self._word_tokens  # made once, for both
         other = copy.copy(self)
         other.model, other.fingerprint, other._build_network = model, fingerprint, None
         return other
@@ -236,7 +235,13 @@ class Generator:
                 model gives them in any case.
         """
         model = RowByRow(self.model) if row_by_row and not self.model.exact else self.model
-        return Decoder(model, self.tokenizer, self._prefixes, lambda: self.ngrams, words=lambda: self._words)
+        return Decoder(
+            model,
+            self.tokenizer,
+            read_index=self._read_index,
+            read_word_tokens=lambda: self._word_tokens,
+            prefixes=self._prefixes,
+        )
 
     def row(
         self,
@@ -309,13 +314,13 @@ class Generator:
         return load_state(Path(path), self.start().model_state, self.fingerprint, self.tokenizer.vocab_size)
 
     @property
-    def ngrams(self) -> NgramIndex | None:
-        """The n-grams of the training text; None if there are none.
+    def index(self) -> NgramIndex | None:
+        """The index of the training text; None if there is none.
 
         Raises:
             SavedModelError: The index is damaged.
         """
-        return self._read_ngrams() if callable(self._read_ngrams) else self._read_ngrams
+        return self._read_index()
 
     def network(self) -> LanguageModel:
         """The network as a `keras.Model`, built anew at each call.
@@ -339,9 +344,8 @@ class Generator:
         return check_state(state, self.model.initial_state(1), self.tokenizer.vocab_size)
 
     @cached_property
-    def _words(self) -> WordTokens | None:
-        words = self._read_words() if callable(self._read_words) else self._read_words
-        return word_tokens(self.tokenizer, words)
+    def _word_tokens(self) -> WordTokens | None:
+        return word_tokens(self.tokenizer, self._read_words())
 
     @cached_property
     def _prefixes(self) -> Prefixes:

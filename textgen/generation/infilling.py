@@ -131,7 +131,7 @@ class Infiller:
         self._models = {"backward": backward} | ({"forward": forward} if forward else {})
         self._tokenizer = tokenizer
         self._characters = {direction: Characters(tokenizer, direction) for direction in self._models}
-        self._words = word_tokens(tokenizer, words if forward else None)
+        self._word_tokens = word_tokens(tokenizer, words if forward else None)
 
     def infill(
         self,
@@ -260,8 +260,8 @@ class Infiller:
         drafts = [_Draft([], [], [], "length", config) for config in configs]
         most = max(1, min(BATCH_SIZE, STATES_BYTES // (len(configs) * num_bytes(state.model_state))))  # of a draft
         number_of: dict[Row, int] = {row: number for number, row in enumerate(rows)}
-        words = self._words if direction == "forward" else None
-        decoder = Decoder(model, self._tokenizer, direction=direction, words=lambda: words)
+        own = self._word_tokens if direction == "forward" else None
+        decoder = Decoder(model, self._tokenizer, read_word_tokens=lambda: own, direction=direction)
         decoder.join(rows)
         while decoder.rows:
             for row, token in decoder.step():

@@ -77,7 +77,7 @@ class Suggester:
         self._read: list[int] = []  # tokens that were read last
         self._marks = [(0, model.initial_state(1))]  # after how many of them, and the state there
         self._never = Characters(tokenizer).mask[0]  # added to the logits [V]
-        self._words = word_tokens(tokenizer, words)
+        self._word_tokens = word_tokens(tokenizer, words)
 
     def suggest(
         self, text: str, *, length: int, temperature: float = 0.8, page: int = 0, seed: int = 0
@@ -128,8 +128,8 @@ class Suggester:
             p_last, before = self._probabilities(ids[-2], self._state_after(ids[:-2]))
         p_next, _ = self._probabilities(ids[-1], before)
         p_next[self._tokenizer.eos_id] = 0.0  # adds nothing
-        if self._words:
-            p_next, longer = self._of_known_words(self._words, ids, p_next, longer)
+        if self._word_tokens:
+            p_next, longer = self._of_known_words(self._word_tokens, ids, p_next, longer)
         tokens = np.arange(len(p_next))
         if len(longer):  # the last token is kept, or replaced by a longer one
             total = p_last[ids[-1]] + p_last[longer].sum() or 1.0
@@ -138,10 +138,10 @@ class Suggester:
         return before, tokens, np.arange(len(tokens)) >= len(tokens) - len(longer), p_next
 
     def _of_known_words(
-        self, words: WordTokens, ids: list[int], p_next: np.ndarray, longer: np.ndarray
+        self, tokens: WordTokens, ids: list[int], p_next: np.ndarray, longer: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """The candidates of `_first_tokens` without those that would write an unknown word, unless all would."""
-        guard = WordGuard(words)
+        guard = WordGuard(tokens)
         guard.read(ids[len(self._opening) : -1])
         known = longer[guard.allowed()[longer]]
         if len(ids) > len(self._opening):
@@ -182,7 +182,7 @@ class Suggester:
             own = replace(config, seed=(config.seed or 0) * self._num + number, max_tokens=length - 1)
             start = TextState(state, (*ids[:-1], opening[0]))
             rows[Row(start, opening[1:], own, self._tokenizer)] = [opening[-1]]
-        decoder = Decoder(self._model, self._tokenizer, words=lambda: self._words)
+        decoder = Decoder(self._model, self._tokenizer, read_word_tokens=lambda: self._word_tokens)
         decoder.join(list(rows))
         while decoder.rows:
             for row, token in decoder.step():

@@ -299,7 +299,7 @@ def _written(
 
     def write(clamps: Sequence[Clamp], settings: SamplingConfig, num: int = 1) -> list[Generation]:
         model = NumpyModel(reader.config, reader.weights, clamps) if clamps else reader.model
-        return list(Generator(model, saved.tokenizer, words=saved.words).generate("", settings, num))
+        return list(Generator(model, saved.tokenizer, read_words=saved.words).generate("", settings, num))
 
     if not interventions.cells:
         return []

@@ -101,9 +101,9 @@ def _changed(saved: ModelFolder, adaptation: Adaptation, say: Say) -> Generator:
     return Generator(
         model if cache is None else NeuralCacheModel(model, cache),
         saved.tokenizer,
-        saved.ngrams if saved.has_ngrams else None,  # a function: they are read when they are needed
+        read_index=saved.ngrams if saved.has_ngrams else lambda: None,
+        read_words=saved.words if learned is None else lambda: learned.words,
         fingerprint=str(fingerprint),
-        words=saved.words if learned is None else learned.words,
     )
 
 

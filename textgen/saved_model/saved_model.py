@@ -330,15 +330,14 @@ class ModelFolder:
             raise ConfigError(
                 f"Exact arithmetic is computed by {NUMPY} only. Received: the runtime {runtime}. Leave it out."
             )
-        ngrams = self.ngrams if self.has_ngrams else None  # a function: they are read when they are needed
         writer = self.exact_model() if exact else self.step_model(runtime, say)
         return Generator(
             writer,
             self.tokenizer,
-            ngrams,
+            read_index=self.ngrams if self.has_ngrams else lambda: None,
+            read_words=self.words,
             fingerprint=str(Fingerprint(self.fingerprint, is_exact=exact)),
             build_network=self.network,
-            words=self.words,
         )
 
     def infiller(self) -> Infiller:

@@ -202,7 +202,7 @@ class ServedModel:
             ApiError: It reads text backward only.
             SavedModelError: The index is damaged.
         """
-        return self.writer.generator.ngrams
+        return self.writer.generator.index
 
     @cached_property
     def token_texts(self) -> list[str]:

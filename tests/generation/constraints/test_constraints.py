@@ -37,7 +37,7 @@ def ids_of(text: str) -> list[int]:
 
 def applied(config: SamplingConfig, text: str, prompt: str = "", tokenizer: Tokenizer = BYTES) -> np.ndarray:
     """What the constraints make of zeros after a prompt and drawn text."""
-    own = Constraints(config, tokenizer, {})
+    own = Constraints(config, tokenizer, phrases={})
     own.read(ids_of(prompt))
     for piece in ids_of(text):
         own.accept(piece)
@@ -282,7 +282,7 @@ RANDOM_IDS = np.random.default_rng(0).integers(3, V, 4000).tolist()
 
 
 def test_long_ngrams_take_no_more_memory_than_short_ones() -> None:
-    texts = [Constraints(replace(PLAIN, no_repeat_ngram_size=size), BYTES, {}) for size in (3, 2000)]
+    texts = [Constraints(replace(PLAIN, no_repeat_ngram_size=size), BYTES, phrases={}) for size in (3, 2000)]
     for text in texts:
         with memory() as held:
             text.read(RANDOM_IDS)

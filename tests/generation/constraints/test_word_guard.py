@@ -172,9 +172,9 @@ def test_draws_are_those_from_logits_of_which_the_guard_leaves_what_it_allows(ex
     configs = [replace(CONFIG, seed=seed, **DRAWS[seed % len(DRAWS)]) for seed in range(20)]
     configs[19] = replace(configs[19], coin_words=True)
     tokens, rng = WordTokens(TOKENIZER, known_words()), np.random.default_rng(0)
-    together = Sampler(configs, TOKENIZER, words=tokens, exact=exact)
+    together = Sampler(configs, TOKENIZER, word_tokens=tokens, exact=exact)
     alone = [Sampler([replace(config, coin_words=True)], TOKENIZER, exact=exact) for config in configs]
-    guards = [Constraints(config, TOKENIZER, {}, words=tokens).words for config in configs]
+    guards = [Constraints(config, TOKENIZER, word_tokens=tokens, phrases={}).word_guard for config in configs]
     for row in range(20):
         prompt = TOKENIZER.encode(["", "Zorb the zo", "ca", "don'"][row % 4])
         for reader in (together, alone[row]):
@@ -278,9 +278,9 @@ def test_a_prompt_is_read_once_for_many_texts(monkeypatch: pytest.MonkeyPatch) -
     prompt = TOKENIZER.encode("Zorb the ca")
     covers = Prefixes(TOKENIZER).covers(prompt)
     configs = [replace(CONFIG, seed=seed, require=("cafxyz",) * (seed % 2)) for seed in range(20)]
-    sampler = Sampler(configs, TOKENIZER, words=tokens)
+    sampler = Sampler(configs, TOKENIZER, word_tokens=tokens)
     for row, config in enumerate(configs):
-        alone = Sampler([config], TOKENIZER, words=WordTokens(TOKENIZER, known_words()))
+        alone = Sampler([config], TOKENIZER, word_tokens=WordTokens(TOKENIZER, known_words()))
         assert sampler.possible(row, prompt, covers) == alone.possible(0, prompt, covers)
         sampler.read(row, prompt)
         alone.read(0, prompt)
@@ -305,13 +305,13 @@ def test_given_texts_are_read_once_however_many_they_and_the_rows_are(monkeypatc
         return knows(own, texts)
 
     monkeypatch.setattr(WordFilter, "knows", counted)
-    sampler = Sampler([replace(config, seed=seed) for seed in range(3)], TOKENIZER, words=words)
+    sampler = Sampler([replace(config, seed=seed) for seed in range(3)], TOKENIZER, word_tokens=words)
     assert len(asked) == 2, "with their apostrophes and without"
     one_by_one = frozenset[str]().union(*map(words.unknown, given))
     assert len(one_by_one) > 20
     for constraints in sampler.constraints:
-        assert constraints.words
-        assert constraints.words._given == one_by_one
+        assert constraints.word_guard
+        assert constraints.word_guard._given == one_by_one
 
 
 def test_a_character_in_bytes_is_judged_by_its_last_byte() -> None:
@@ -402,7 +402,7 @@ def model(seed: int = 0, tokenizer: Tokenizer = TOKENIZER) -> TableModel:
 
 
 def generator(seed: int = 0, tokenizer: Tokenizer = TOKENIZER) -> Generator:
-    return Generator(model(seed, tokenizer), tokenizer, words=known_words(ASCII))
+    return Generator(model(seed, tokenizer), tokenizer, read_words=lambda: known_words(ASCII))
 
 
 def unknown(text: str, plain: Plain) -> list[str]:
@@ -442,7 +442,7 @@ def test_words_are_read_when_a_text_needs_them() -> None:
         read.append(1)
         return known_words(ASCII)
 
-    writing = Generator(model(), TOKENIZER, words=words)
+    writing = Generator(model(), TOKENIZER, read_words=words)
     writing.generate("", replace(CONFIG, coin_words=True))
     assert not read
     writing.generate("", CONFIG)

@@ -98,32 +98,33 @@ class Constraints:
 
     Attributes:
         allowed: If not empty, the only tokens that may come next.
-        words: Forbids words that do not exist; None if any may be written.
+        word_guard: Forbids words that do not exist; None if any may be written.
     """
 
     def __init__(
         self,
         config: SamplingConfig,
         tokenizer: Tokenizer,
+        *,
+        index: NgramIndex | None = None,
+        word_tokens: WordTokens | None = None,
         phrases: MutableMapping[str, Phrase],
-        ngrams: NgramIndex | None = None,
         starts: np.ndarray | None = None,
-        words: WordTokens | None = None,
         biases: Biases | None = None,
-        read_ngrams: Callable[[int, tuple[int, ...]], NGrams] = ngrams_of,
+        repeats_of: Callable[[int, tuple[int, ...]], NGrams] = ngrams_of,
     ) -> None:
         """Makes the constraints of a text that has not begun.
 
         Args:
             config: The settings of the text.
             tokenizer: The tokenizer.
+            index: The index of the training text, for `no_copy`.
+            word_tokens: What the tokens do to words that exist; None if any word may be written.
             phrases: Banned and required texts of other constraints, which are shared.
-            ngrams: The n-grams of the training text, for `no_copy`.
             starts: Ids of the first bytes of UTF-8 characters. None begins if required texts would have to come before
                 the character is complete, unless nothing else is left.
-            words: The words that exist; None if any may be written.
             biases: What `read_biases` returns for `config.logit_bias`, if somebody has it.
-            read_ngrams: Returns the n-grams of a prompt, from their size and its tokens, if somebody keeps them.
+            repeats_of: Returns the n-grams of a prompt, from their size and its tokens, if somebody keeps them.
 
         Raises:
             ConfigError: The tokenizer's tokens cannot meet the constraints.
@@ -140,21 +141,21 @@ class Constraints:
         self._biases = read_biases(config.logit_bias, tokenizer) if biases is None else biases
         self._last: list[int] = []  # tokens, as many as a bias looks back
         self._look_back = max((len(bias.ids) - 1 for bias in self._biases), default=0)
-        self._ngrams = NGrams(config.no_repeat_ngram_size) if config.no_repeat_ngram_size else None
-        self._read_ngrams = read_ngrams
-        self._guard = _copy_guard(config, tokenizer, ngrams)
-        self.words = _word_guard(config, self._biases, words)
-        self._always = bool(self._bans or self._biases or self._ngrams or self._guard or config.min_tokens)
+        self._repeats = NGrams(config.no_repeat_ngram_size) if config.no_repeat_ngram_size else None
+        self._repeats_of = repeats_of
+        self._copy_guard = _copy_guard(config, tokenizer, index)
+        self.word_guard = _word_guard(config, self._biases, word_tokens)
+        self._always = bool(self._bans or self._biases or self._repeats or self._copy_guard or config.min_tokens)
         self._check(tokenizer)
 
     @property
     def active(self) -> bool:
         """Whether there is anything to constrain."""
-        return self.words is not None or self.has_others
+        return self.word_guard is not None or self.has_others
 
     @property
     def has_others(self) -> bool:
-        """Whether there are constraints other than `words`."""
+        """Whether there are constraints other than `word_guard`."""
         return bool(self._always or self._missing or self.allowed)
 
     def read(self, ids: Sequence[int], start: int = 0) -> None:
@@ -167,44 +168,44 @@ class Constraints:
         more = ids[start:]
         self._bans = [(phrase, phrase.follow(state, more)) for phrase, state in self._bans]
         self._remember(more)
-        if self._ngrams:
+        if self._repeats:
             size = self._config.no_repeat_ngram_size
-            self._ngrams = self._ngrams.after(more) if start else self._read_ngrams(size, tuple(more))
-        if self.words:
-            self.words.read(ids)
+            self._repeats = self._repeats.after(more) if start else self._repeats_of(size, tuple(more))
+        if self.word_guard:
+            self.word_guard.read(ids)
 
     def accept(self, id: int) -> None:
         """Takes a generated token into account."""
         self._drawn += 1
         self.allowed = []
-        if self._guard:
-            self._guard.accept(id)
-        if self.words:
-            self.words.accept(id)
+        if self._copy_guard:
+            self._copy_guard.accept(id)
+        if self.word_guard:
+            self.word_guard.accept(id)
         if self._bans:
             self._bans = [(phrase, phrase.follow(state, [id])) for phrase, state in self._bans]
         if self._missing:
             after = [(phrase, phrase.advance(state, id)) for phrase, state in self._missing]
             self._missing = [(phrase, state) for phrase, state in after if state < phrase.length]
-        if self._ngrams:
-            self._ngrams = self._ngrams.after([id])
+        if self._repeats:
+            self._repeats = self._repeats.after([id])
         self._remember([id])
 
     def fork(self) -> Constraints:
         """Returns a copy that can be continued with other tokens."""
         twin = copy.copy(self)  # the other attributes are replaced, never changed
-        twin._guard = self._guard and self._guard.fork()
-        twin.words = self.words and self.words.fork()
+        twin._copy_guard = self._copy_guard and self._copy_guard.fork()
+        twin.word_guard = self.word_guard and self.word_guard.fork()
         return twin
 
     def apply(self, logits: np.ndarray) -> None:
         """Changes the logits [V] of the next token in place."""
         self.apply_others(logits)
-        if self.words:
-            self.words.apply(logits)
+        if self.word_guard:
+            self.word_guard.apply(logits)
 
     def apply_others(self, logits: np.ndarray) -> None:
-        """Changes the logits [V] by all constraints except `words`, which must be applied last."""
+        """Changes the logits [V] by all constraints except `word_guard`, which must be applied last."""
         self._add_biases(logits)
         self._pull(logits)
         self._forbid(logits)
@@ -216,8 +217,8 @@ class Constraints:
         """
         self._add_biases(log_probs)
         self._forbid(log_probs)
-        if self.words:
-            self.words.apply(log_probs)
+        if self.word_guard:
+            self.word_guard.apply(log_probs)
 
     def guide(self, scores: np.ndarray) -> None:
         """Adds to scores [V], in place, the gain of each token towards the required texts.
@@ -242,14 +243,14 @@ class Constraints:
             logits[advancing] += self._strength * fractions
 
     def _forbid(self, logits: np.ndarray) -> None:
-        """Sets the logits of tokens that may not come next to -inf and changes nothing else. Leaves `words` out."""
+        """Sets the logits of tokens that may not come next to -inf and changes nothing else. Skips `word_guard`."""
         if self._missing or self._drawn < self._config.min_tokens:
             logits[self._eos_id] = -np.inf
         forbidden = [phrase.completing(state) for phrase, state in self._bans]
-        if self._ngrams:
-            forbidden.append(self._ngrams.forbidden())
-        if self._guard:
-            forbidden.append(self._guard.forbidden())
+        if self._repeats:
+            forbidden.append(self._repeats.forbidden())
+        if self._copy_guard:
+            forbidden.append(self._copy_guard.forbidden())
         for banned in forbidden:
             if len(banned):
                 logits[banned] = -np.inf
@@ -319,18 +320,18 @@ def _keep(logits: np.ndarray, ids: Sequence[int]) -> None:
     logits[ids] = kept
 
 
-def _copy_guard(config: SamplingConfig, tokenizer: Tokenizer, ngrams: NgramIndex | None) -> CopyGuard | None:
+def _copy_guard(config: SamplingConfig, tokenizer: Tokenizer, index: NgramIndex | None) -> CopyGuard | None:
     if config.no_copy is None:
         return None
-    if ngrams is None:
+    if index is None:
         raise ConfigError("no_copy needs an index of the training text, but this generator has none.")
-    return CopyGuard(ngrams, config.no_copy, tokenizer.vocab_size)
+    return CopyGuard(index, config.no_copy, tokenizer.vocab_size)
 
 
-def _word_guard(config: SamplingConfig, biases: Sequence[Bias], words: WordTokens | None) -> WordGuard | None:
-    if config.coin_words or words is None:
+def _word_guard(config: SamplingConfig, biases: Sequence[Bias], word_tokens: WordTokens | None) -> WordGuard | None:
+    if config.coin_words or word_tokens is None:
         return None
-    return WordGuard(words, [*config.require, *(bias.text for bias in biases)])
+    return WordGuard(word_tokens, [*config.require, *(bias.text for bias in biases)])
 
 
 def _phrase(text: str, tokenizer: Tokenizer, phrases: MutableMapping[str, Phrase]) -> Phrase:

@@ -39,11 +39,11 @@ class Sampler:
         self,
         configs: Sequence[SamplingConfig],
         tokenizer: Tokenizer,
-        ngrams: NgramIndex | None = None,
+        *,
+        index: NgramIndex | None = None,
+        word_tokens: WordTokens | None = None,
         direction: str = "forward",
         tables: VocabularyTables | None = None,
-        words: WordTokens | None = None,
-        *,
         exact: bool = False,
     ) -> None:
         """Makes a sampler for texts that have not begun.
@@ -51,10 +51,11 @@ class Sampler:
         Args:
             configs: The settings of each text, [B].
             tokenizer: The tokenizer.
-            ngrams: The n-grams of the training text, for `no_copy`.
+            index: The index of the training text, for `no_copy`.
+            word_tokens: What the tokens do to words that exist, for texts without `coin_words`; None if any word may be
+                written.
             direction: The direction in which the texts are generated, forward or backward.
             tables: Tables of the vocabulary, if another sampler of this tokenizer and direction has them.
-            words: The words that exist, for texts without `coin_words`; None if any may be written.
             exact: Draw in exact arithmetic, from float64 logits: see `textgen.generation.sampling.exact_chain`.
 
         Raises:
@@ -70,12 +71,12 @@ class Sampler:
             Constraints(
                 config,
                 tokenizer,
-                self.tables.phrases,
-                ngrams,
-                self._characters.starts,
-                words,
-                self.tables.biases(config.logit_bias),
-                self.tables.ngrams,
+                index=index,
+                word_tokens=word_tokens,
+                phrases=self.tables.phrases,
+                starts=self._characters.starts,
+                biases=self.tables.biases(config.logit_bias),
+                repeats_of=self.tables.prompt_ngrams,
             )
             for config in configs
         ]
@@ -88,10 +89,15 @@ class Sampler:
         ]
 
     def for_others(
-        self, configs: Sequence[SamplingConfig], ngrams: NgramIndex | None = None, words: WordTokens | None = None
+        self,
+        configs: Sequence[SamplingConfig],
+        *,
+        index: NgramIndex | None = None,
+        word_tokens: WordTokens | None = None,
     ) -> Sampler:
         """Returns a sampler for other texts, with the tables of this one, which may `join` it later."""
-        return Sampler(configs, self.tables.tokenizer, ngrams, tables=self.tables, words=words, exact=self._exact)
+        tokenizer, tables = self.tables.tokenizer, self.tables
+        return Sampler(configs, tokenizer, index=index, word_tokens=word_tokens, tables=tables, exact=self._exact)
 
     def read(self, row: int, ids: Sequence[int]) -> None:
         """Tells which tokens come before the first draw of a text.
@@ -200,7 +206,7 @@ class Sampler:
         for row, constraints in enumerate(self.constraints):
             if constraints.has_others:
                 constraints.apply_others(logits[row])
-        candidates = allowed_candidates(logits, [constraints.words for constraints in self.constraints])
+        candidates = allowed_candidates(logits, [constraints.word_guard for constraints in self.constraints])
         self.blocked = candidates.highest[:, 0] == -np.inf
         if self.blocked.any():
             logits[self.blocked, self._eos_id] = 0.0

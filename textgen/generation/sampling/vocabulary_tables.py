@@ -30,7 +30,7 @@ class VocabularyTables:
         phrases: Banned and required texts of the present constraints, by text.
         biases: Returns the tokens of a `logit_bias` setting.
         tokens_with: Returns which tokens contain one of some texts, bool [V].
-        ngrams: Returns the n-grams of a prompt, from their size and its tokens.
+        prompt_ngrams: Returns the n-grams of a prompt, from their size and its tokens.
     """
 
     def __init__(self, tokenizer: Tokenizer, direction: str = "forward") -> None:
@@ -39,7 +39,7 @@ class VocabularyTables:
         self.phrases = WeakValueDictionary[str, Phrase]()
         self.biases = lru_cache(BIASES_KEPT)(lambda entries: read_biases(entries, tokenizer))
         self.tokens_with = lru_cache(BREAKERS_KEPT)(lambda texts: tokens_with(texts, tokenizer))
-        self.ngrams = lru_cache(PROMPTS_KEPT)(ngrams_of)
+        self.prompt_ngrams = lru_cache(PROMPTS_KEPT)(ngrams_of)
 
 
 def tokens_with(texts: Sequence[str], tokenizer: Tokenizer) -> np.ndarray:
