@@ -11,7 +11,7 @@ from textgen.generation.text_state import join, pick
 from textgen.model import onnx_int8
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
-from textgen.model.onnx_graph import Float32Products, state_names, step_graph
+from textgen.model.onnx_graph import Float32Products, Graph, state_names, step_graph
 from textgen.model.onnx_int8 import int8_network
 from textgen.model.onnx_model import OnnxModel, session_options
 from textgen.model.reference import initial_weights
@@ -99,6 +99,18 @@ def test_ranges_are_the_largest_magnitudes() -> None:
     assert list(ranges) == ["range.rnn_0.0", "range.rnn_0.1", "range.projection.0", "range.head.0"]
     assert ranges["range.rnn_0.0"] == np.abs(weights["embedding/table"][7]).max()
     assert ranges["range.rnn_0.1"] == 0
+
+
+def test_the_table_is_held_once_whatever_needs_it_first() -> None:
+    """As embedding and as output layer, in one graph or in one after the other."""
+    table, bias, products = np.ones((5, 3), np.float32), np.zeros(5, np.float32), Float32Products()
+    for _ in range(2):
+        graph = Graph()
+        products.tied(graph, "head", "x", table, bias, "logits")
+        products.embedding(graph, table, "input_ids")
+        gemm, gather = graph.nodes
+        assert gemm.input[1] == gather.input[0]
+        assert [list(each.dims) for each in graph.constants] == [[5, 3], [5]]
 
 
 def test_every_opening_is_within_the_ranges() -> None:

@@ -1,12 +1,15 @@
-"""What the exported networks have in common: the names of their arrays, and what they tell about themselves.
+"""What exported networks have in common: the names of their arrays, and what they tell about themselves.
 
-A network takes token ids `ids` and the state before them, and returns `logits` and the state after them under the same
-names. So a program can pass the state on as it is. The state of a text that has read nothing is zeros, float32:
+In the formats keras, savedmodel and litert a network takes token ids `ids` and the state before them, and returns
+`logits` and the state after them under the same names. So a program can pass the state on as it is. The state of a text
+that has read nothing is zeros, float32:
 
     h_0, c_0    output and cell state of the first layer, [B, H]; a gru and an rnn have no c
     h_1, c_1    those of the second layer, and so on
     memory      with attention: the last N outputs, [B, N, H]
     count       with attention: how many of them there are, [B, 1]
+
+The format onnx has other names (see `textgen.export.onnx`) and the same metadata.
 """
 
 from __future__ import annotations
@@ -44,9 +47,9 @@ def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         >>> state_shapes(ModelConfig(vocab_size=50, hidden_units=8, num_layers=1))
         {'h_0': (8,), 'c_0': (8,)}
     """
-    hidden, letters = config.hidden_units, "hc"[: cell_of(config).state_size]
+    hidden, cell = config.hidden_units, cell_of(config)
     shapes: dict[str, tuple[int, ...]] = {
-        f"{letter}_{layer}": (hidden,) for layer in range(config.num_layers) for letter in letters
+        f"{letter}_{layer}": (hidden,) for layer in range(config.num_layers) for letter in cell.letters
     }
     if config.attention:
         shapes |= {"memory": (config.attention, hidden), "count": (1,)}

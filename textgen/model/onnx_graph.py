@@ -10,14 +10,14 @@ to run it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from textgen.model.config import ModelConfig
-from textgen.model.reference.cells import cell_of
+from textgen.model.config import TABLE, ModelConfig
+from textgen.model.reference.cells import CellWeights, cell_of
 from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import NORM_EPSILON
 
@@ -25,7 +25,6 @@ OPSET, IR_VERSION = 17, 8  # versions of operators and of the file: the oldest t
 CONTRIB = "com.microsoft"  # operators that ONNX Runtime adds
 RANGE = "range."  # prefix of the outputs of `Float32Products(ranges=True)`
 Part = tuple[str, np.ndarray]  # a tensor [B, n] and its matrix [n, out]
-CellWeights = Mapping[str, np.ndarray]
 
 
 class Graph:
@@ -34,6 +33,7 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
+        self._shared: dict[str, str] = {}  # names of constants, by key
 
     def __call__(self, operator: str, *inputs: str, name: str = "", domain: str = "", **attributes: Any) -> str:
         """Adds a node with one output, called `name` if that is given."""
@@ -63,6 +63,12 @@ class Graph:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
+    def shared(self, key: str, array: np.ndarray) -> str:
+        """Adds a constant where a key is first used, and returns the same one wherever it is used again."""
+        if key not in self._shared:
+            self._shared[key] = self.constant(array)
+        return self._shared[key]
+
     def split(self, tensor: str, sizes: Sequence[int]) -> Sequence[str]:
         """Cuts [B, n] into columns of these widths."""
         names = [f"{self._new_name()}.{number}" for number in range(len(sizes))]
@@ -72,26 +78,17 @@ class Graph:
         return f"t{len(self.nodes) + len(self.constants)}"
 
 
-class Float32Products:
-    """Matrix products in float32.
-
-    Args:
-        ranges: Whether the graph gets an output for the largest magnitude of each tensor that is multiplied, named
-            `RANGE` and the name of the product and the number of the tensor in it.
+class Products(Protocol):
+    """Makes the matrix products of a network, in one precision.
 
     Attributes:
-        outputs: Names of these outputs.
+        outputs: Names of the outputs that the graph has besides the logits and the state.
     """
 
-    def __init__(self, ranges: bool = False) -> None:
-        self.outputs: list[str] = []
-        self._ranges = ranges
-        self._table = ""  # name of the constant
+    outputs: list[str]
 
     def embedding(self, graph: Graph, table: np.ndarray, ids: str) -> str:
         """The rows [B, E] of the table [V, E]."""
-        self._table = graph.constant(table)
-        return graph("Gather", self._table, ids)
 
     def affine(self, graph: Graph, name: str, parts: Sequence[Part], bias: np.ndarray | None, output: str = "") -> str:
         """The sum of products of each part, and a bias [out].
@@ -106,14 +103,9 @@ class Float32Products:
         Returns:
             Name of the result [B, out].
         """
-        tensors, matrices = zip(*parts, strict=True)
-        self._watch(graph, name, tensors)
-        x = tensors[0] if len(tensors) == 1 else graph("Concat", *tensors, axis=1)
-        constants = [graph.constant(array) for array in (np.concatenate(matrices), bias) if array is not None]
-        return graph("Gemm", x, *constants, name=output)
 
     def tied(self, graph: Graph, name: str, x: str, table: np.ndarray, bias: np.ndarray, output: str) -> str:
-        """The products of x [B, E] with each row of the table of `embedding`, which the graph holds once, and a bias.
+        """The products of x [B, E] with each row of the table of the embedding, and a bias.
 
         Args:
             graph: The graph, which grows.
@@ -126,8 +118,42 @@ class Float32Products:
         Returns:
             Name of the result [B, V].
         """
+
+
+class Float32Products:
+    """Matrix products in float32, as `Products` describes them.
+
+    Args:
+        ranges: Whether the graph gets an output for the largest magnitude of each tensor that is multiplied, named
+            `RANGE` and the name of the product and the number of the tensor in it.
+
+    Attributes:
+        outputs: Names of these outputs.
+    """
+
+    def __init__(self, ranges: bool = False) -> None:
+        self.outputs: list[str] = []
+        self._ranges = ranges
+
+    def embedding(self, graph: Graph, table: np.ndarray, ids: str) -> str:
+        """The rows [B, E] of the table [V, E]."""
+        return graph("Gather", graph.shared(TABLE, table), ids)
+
+    def affine(self, graph: Graph, name: str, parts: Sequence[Part], bias: np.ndarray | None, output: str = "") -> str:
+        """The sum of products of each part, and a bias. The arguments are those of `Products.affine`."""
+        tensors, matrices = zip(*parts, strict=True)
+        self._watch(graph, name, tensors)
+        x = tensors[0] if len(tensors) == 1 else graph("Concat", *tensors, axis=1)
+        constants = [graph.constant(array) for array in (np.concatenate(matrices), bias) if array is not None]
+        return graph("Gemm", x, *constants, name=output)
+
+    def tied(self, graph: Graph, name: str, x: str, table: np.ndarray, bias: np.ndarray, output: str) -> str:
+        """The products with each row of the table, which the graph holds once for this and the embedding.
+
+        The arguments are those of `Products.tied`.
+        """
         self._watch(graph, name, [x])
-        return graph("Gemm", x, self._table, graph.constant(bias), transB=1, name=output)
+        return graph("Gemm", x, graph.shared(TABLE, table), graph.constant(bias), transB=1, name=output)
 
     def _watch(self, graph: Graph, name: str, tensors: Sequence[str]) -> None:
         """Adds the outputs for the ranges of a product's tensors, if they are wanted."""
@@ -139,7 +165,7 @@ class Float32Products:
 
 
 def step_graph(
-    config: ModelConfig, weights: Mapping[str, np.ndarray], products: Any = None, *, time_axis: bool = False
+    config: ModelConfig, weights: Mapping[str, np.ndarray], products: Products | None = None, *, time_axis: bool = False
 ) -> onnx.ModelProto:
     """Makes the graph of one step.
 
@@ -158,7 +184,7 @@ def step_graph(
     ids = "input_ids"
     if time_axis:
         ids = graph("Squeeze", ids, graph.constant(np.array([1], np.int64)))
-    x = products.embedding(graph, weights["embedding/table"], ids)  # [B, E]
+    x = products.embedding(graph, weights[TABLE], ids)  # [B, E]
     width = config.embedding_dim
     for layer in range(config.num_layers):
         below, norm = x, of_layer(weights, f"norm_{layer}")
@@ -174,12 +200,12 @@ def step_graph(
         x = products.affine(graph, "projection", [(x, weights["projection/kernel"])], weights["projection/bias"])
     bias, output = weights["head/bias"], "step_logits" if time_axis else "logits"
     if config.tie_embeddings:
-        logits = products.tied(graph, "head", x, weights["embedding/table"], bias, output)
+        logits = products.tied(graph, "head", x, weights[TABLE], bias, output)
     else:
         logits = products.affine(graph, "head", [(x, weights["head/kernel"])], bias, output)
     if time_axis:
         graph("Unsqueeze", logits, graph.constant(np.array([1], np.int64)), name="logits")
-    return _model(graph, config, getattr(products, "outputs", []), time_axis)
+    return _model(graph, config, products.outputs, time_axis)
 
 
 def state_names(config: ModelConfig, when: str) -> list[str]:
@@ -193,7 +219,7 @@ def state_names(config: ModelConfig, when: str) -> list[str]:
         >>> state_names(ModelConfig(100, num_layers=2, cell="gru"), "past")
         ['past.0.h', 'past.1.h']
     """
-    arrays = "hc"[: cell_of(config).state_size]
+    arrays = cell_of(config).letters
     names = [f"{when}.{layer}.{array}" for layer in range(config.num_layers) for array in arrays]
     return names + [f"{when}.attention.{array}" for array in ("keys", "count") if config.attention]
 
@@ -235,7 +261,9 @@ def _norm(graph: Graph, x: str, w: CellWeights) -> str:
 # === Cells: x [B, in] -> h [B, H] ===
 
 
-def _lstm(graph: Graph, products: Any, config: ModelConfig, layer: int, x: str, w: CellWeights, h: str = "") -> str:
+def _lstm(
+    graph: Graph, products: Products, config: ModelConfig, layer: int, x: str, w: CellWeights, h: str = ""
+) -> str:
     """An LSTM. The gates are reordered to i f o g, so that one node computes the sigmoid of three."""
     units, c = config.hidden_units, f"past.{layer}.c"
     parts = [(x, _gates_last(w["kernel"])), (h or f"past.{layer}.h", _gates_last(w["recurrent_kernel"]))]
@@ -258,7 +286,7 @@ def _gates_last(array: np.ndarray) -> np.ndarray:
     return np.concatenate([i, f, o, g], axis=-1)
 
 
-def _peephole(graph: Graph, products: Any, config: ModelConfig, layer: int, x: str, w: CellWeights) -> str:
+def _peephole(graph: Graph, products: Products, config: ModelConfig, layer: int, x: str, w: CellWeights) -> str:
     """An LSTM whose gates read the cell state; the output gate reads the new one."""
     c = f"past.{layer}.c"
     parts = [(x, w["kernel"]), (f"past.{layer}.h", w["recurrent_kernel"])]
@@ -272,7 +300,7 @@ def _peephole(graph: Graph, products: Any, config: ModelConfig, layer: int, x: s
     return graph("Mul", o, graph("Tanh", new_c), name=f"present.{layer}.h")
 
 
-def _mogrifier(graph: Graph, products: Any, config: ModelConfig, layer: int, x: str, w: CellWeights) -> str:
+def _mogrifier(graph: Graph, products: Products, config: ModelConfig, layer: int, x: str, w: CellWeights) -> str:
     """Rounds in which x and h scale each other, then an LSTM."""
     h, two = f"past.{layer}.h", graph.constant(np.float32(2))
     for number in range(1, config.mogrifier_rounds + 1):
@@ -289,7 +317,7 @@ def _mogrifier(graph: Graph, products: Any, config: ModelConfig, layer: int, x: 
     return _lstm(graph, products, config, layer, x, w, h)
 
 
-def _gru(graph: Graph, products: Any, config: ModelConfig, layer: int, x: str, w: CellWeights) -> str:
+def _gru(graph: Graph, products: Products, config: ModelConfig, layer: int, x: str, w: CellWeights) -> str:
     """A GRU, with the reset gate before or after the recurrent product of the candidate."""
     units, h, name = config.hidden_units, f"past.{layer}.h", f"{config.cell}_{layer}"
     kernel, candidate_kernel = np.split(w["kernel"], [2 * units], axis=1)
@@ -310,7 +338,7 @@ def _gru(graph: Graph, products: Any, config: ModelConfig, layer: int, x: str, w
     return graph("Add", g, graph("Mul", z, graph("Sub", h, g)), name=f"present.{layer}.h")  # z * h + (1 - z) * g
 
 
-def _rnn(graph: Graph, products: Any, config: ModelConfig, layer: int, x: str, w: CellWeights) -> str:
+def _rnn(graph: Graph, products: Products, config: ModelConfig, layer: int, x: str, w: CellWeights) -> str:
     parts = [(x, w["kernel"]), (f"past.{layer}.h", w["recurrent_kernel"])]
     z = products.affine(graph, f"{config.cell}_{layer}", parts, w["bias"])
     return graph("Tanh" if config.activation == "tanh" else "Relu", z, name=f"present.{layer}.h")
@@ -319,7 +347,7 @@ def _rnn(graph: Graph, products: Any, config: ModelConfig, layer: int, x: str, w
 CELLS = {"lstm": _lstm, "gru": _gru, "rnn": _rnn, "peephole": _peephole, "mogrifier": _mogrifier}
 
 
-def _attention(graph: Graph, products: Any, config: ModelConfig, x: str, w: CellWeights) -> str:
+def _attention(graph: Graph, products: Products, config: ModelConfig, x: str, w: CellWeights) -> str:
     """The head that looks back on the last N outputs: see `textgen.model.reference.attention`."""
     window, width = config.attention, np.float32(config.hidden_units)
     one = graph.constant(np.array([1], np.int64))

@@ -32,14 +32,18 @@ SEED = 0
 
 
 class Int8Products:
-    """Matrix products in int8.
+    """Matrix products in int8, as `textgen.model.onnx_graph.Products` describes them.
 
     Args:
         ranges: Largest magnitude of each input of a product, by its name: see `Float32Products`.
         levels: Largest magnitude of an integer in a matrix.
+
+    Attributes:
+        outputs: None: its graph has no further outputs.
     """
 
     def __init__(self, ranges: Mapping[str, float], levels: int = LEVELS) -> None:
+        self.outputs: list[str] = []
         self._ranges = ranges
         self._levels = levels
 
@@ -51,7 +55,7 @@ class Int8Products:
         return graph("DequantizeLinear", rows, graph.constant(scale), graph.constant(np.uint8(MIDDLE)))
 
     def affine(self, graph: Graph, name: str, parts: Sequence[Part], bias: np.ndarray | None, output: str = "") -> str:
-        """The sum of products of each part, and a bias. The arguments are those of `Float32Products.affine`."""
+        """The sum of products of each part, and a bias. The arguments are those of `Products.affine`."""
         middle = graph.constant(np.uint8(MIDDLE))
         integers, matrices = [], []
         for number, (tensor, matrix) in enumerate(parts):
@@ -76,7 +80,7 @@ class Int8Products:
     def tied(self, graph: Graph, name: str, x: str, table: np.ndarray, bias: np.ndarray, output: str) -> str:
         """The products with each row of the table, which is kept once more for them, with a scale for each row.
 
-        The arguments are those of `Float32Products.tied`.
+        The arguments are those of `Products.tied`.
         """
         return self.affine(graph, name, [(x, table.T)], bias, output)
 

@@ -56,7 +56,6 @@ class OnnxModel:
 
     Attributes:
         exact: False: its sums of float32 numbers may differ between machines.
-        embedding_dim: Size of the token embedding (E).
     """
 
     exact = False
@@ -71,7 +70,6 @@ class OnnxModel:
         from onnxruntime import InferenceSession, RunOptions
 
         self._config = config
-        self.embedding_dim = config.embedding_dim
         self._session = InferenceSession(graph, session_options(), providers=[CPU])
         self._past = [each.name for each in self._session.get_inputs()][1:]
         self._outputs = [each.name for each in self._session.get_outputs()]

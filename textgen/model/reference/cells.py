@@ -99,6 +99,11 @@ class Cell(NamedTuple):
     state_size: int = 1
     gates: Callable[[Record], dict[str, Array]] = lambda record: {}
 
+    @property
+    def letters(self) -> str:
+        """The letters of the arrays in its state: "h", or "hc"."""
+        return "hc"[: self.state_size]
+
 
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), in a form that does not overflow.
