@@ -102,10 +102,10 @@ BAD = {
     "L0/8=1": "There is no cell L0/8",
     "L0/1.z=1": "There is no value 'z' in L0/1.z: a cell of kind LSTM has c, f, g, h, i, o.",
     "89=1": "A cell is written as in L1/89",
-    "L0/1": "clamp must be CELL=NUMBER",
-    "L0/1=nan": "clamp must be CELL=NUMBER",
-    "L0/1=1e9": "clamp must be CELL=NUMBER",
-    "L0/1.f=1.5": "clamp must set a gate to a number from 0 to 1",
+    "L0/1": "A clamp must be CELL=NUMBER",
+    "L0/1=nan": "A clamp must be CELL=NUMBER",
+    "L0/1=1e9": "A clamp must be CELL=NUMBER",
+    "L0/1.f=1.5": "A clamp must set a gate to a number from 0 to 1",
 }
 
 

@@ -70,7 +70,7 @@ def test_it_learns_from_a_text_and_leaves_the_folder_alone(tiny: ModelFolder, le
 
 @pytest.mark.parametrize(
     ("changed", "name"),
-    [({"cache": CacheConfig()}, "cache"), ({"clamps": ("L0/3=5",)}, "clamp"), ({"text": object()}, "adapt")],
+    [({"cache": CacheConfig()}, "cache"), ({"clamps": ("L0/3=5",)}, "clamps"), ({"text": object()}, "adapt")],
 )
 def test_only_numpy_computes_it(tiny: ModelFolder, changed: dict[str, Any], name: str) -> None:
     message = f"^Only the runtime numpy computes a model with {name}. Received: the runtime onnx. Leave it out.$"
@@ -126,13 +126,14 @@ def test_a_changed_model_has_no_network_in_keras(tiny: ModelFolder, changed: dic
     ("settings", "message"),
     [
         ({"exact": True, "cache": CacheConfig()}, "Exact arithmetic cannot be combined with cache"),
-        ({"exact": True, "clamps": "L0/3=5"}, "Exact arithmetic cannot be combined with clamp"),
+        ({"exact": True, "clamps": "L0/3=5"}, "Exact arithmetic cannot be combined with clamps:"),
         ({"dynamic": DynamicConfig()}, "dynamic does nothing: pass a text as adapt, or leave dynamic out"),
         ({"label": "verse"}, "label does nothing: pass a text as adapt"),
         ({"encoding": "utf-16"}, "encoding does nothing: pass a text as adapt"),
         ({"runtme": "numpy"}, "runtme"),
         ({"adapt": "letters.txt", "documents": "word"}, "documents"),
         ({"clamps": "L9/3=5"}, "There is no cell L9/3"),
+        ({"clamps": "foo"}, "^A clamp must be CELL=NUMBER"),
     ],
 )
 def test_what_cannot_be_loaded(tiny_models: Path, settings: dict[str, Any], message: str) -> None:

@@ -24,7 +24,7 @@ from textgen.insight.neighbours import Neighbours, neighbours
 from textgen.insight.properties import Property, parse_tracks, properties_of
 from textgen.insight.reading import Predictions, Reader, Reading
 from textgen.insight.texts import Text, read_documents
-from textgen.model.clamping import FORGET, GATES, VALUES, Clamp, Place, parse_place
+from textgen.model.clamping import FORGET, GATE_VALUES, VALUES, Clamp, Place, parse_place
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
@@ -115,7 +115,7 @@ class Inspection:
             f"{self.reader.config.cell}_{number}/{name}": ((x[0] < CLOSED).mean(axis=0), (x[0] > OPEN).mean(axis=0))
             for number, values in enumerate(self.reading.layers)
             for name, x in values.items()
-            if name in GATES
+            if name in GATE_VALUES
         }
 
 
@@ -210,7 +210,7 @@ def missing_parts(cell: str) -> tuple[str, ...]:
     """
     parts = {
         "cell state": "c" in VALUES[cell],
-        "gates": bool(GATES & set(VALUES[cell])),
+        "gates": bool(GATE_VALUES & set(VALUES[cell])),
         "forget gate": FORGET.get(cell) == "f",
     }
     return tuple(name for name, has in parts.items() if not has)

@@ -30,7 +30,7 @@ VALUES = {  # values of a step, in the order in which they are computed
     "gru": ("z", "r", "g", "h"),
     "rnn": ("h",),
 }
-GATES = {"i", "f", "o", "z", "r"}  # gates, whose values are from 0 to 1
+GATE_VALUES = {"i", "f", "o", "z", "r"}  # gates, whose values are from 0 to 1
 FORGET = {"lstm": "f", "peephole": "f", "mogrifier": "f", "gru": "z"}  # the gate that keeps the memory
 MAX_VALUE = 1e3  # largest value that is held; the cell state of a trained network seldom reaches 100
 PLACE = re.compile(r"L(\d{1,6})/(\d{1,6})(?:\.([a-z]+))?")
@@ -114,12 +114,12 @@ def parse_clamp(text: str, config: ModelConfig) -> Clamp:
         number = math.nan
     if not abs(number) <= MAX_VALUE:
         raise ConfigError(
-            f"clamp must be CELL=NUMBER, as in L1/89=3.8, the number from -{MAX_VALUE:g} to {MAX_VALUE:g}. "
+            f"A clamp must be CELL=NUMBER, as in L1/89=3.8, the number from -{MAX_VALUE:g} to {MAX_VALUE:g}. "
             f"Received: {text!r}."
         )
     place = parse_place(place_text, config)
-    if place.value in GATES and not 0 <= number <= 1:
-        raise ConfigError(f"clamp must set a gate to a number from 0 to 1. Received: {text!r}.")
+    if place.value in GATE_VALUES and not 0 <= number <= 1:
+        raise ConfigError(f"A clamp must set a gate to a number from 0 to 1. Received: {text!r}.")
     return Clamp(place, number)
 
 

@@ -48,7 +48,7 @@ class Adaptation:
     @property
     def changes(self) -> list[str]:
         """What is changed, by the names of settings; only the network in NumPy can be changed."""
-        values = {"adapt": self.text, "cache": self.cache, "clamp": self.clamps}
+        values = {"adapt": self.text, "cache": self.cache, "clamps": self.clamps}
         return [name for name, value in values.items() if value not in (None, ())]
 
 
