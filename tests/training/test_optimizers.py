@@ -168,6 +168,13 @@ def test_steps_are_pytorch_s(optimizer: str, monkeypatch: pytest.MonkeyPatch) ->
         np.testing.assert_allclose(array, weights[name].detach().numpy(), atol=2e-5, err_msg=name)
 
 
+def test_a_name_without_an_optimizer_is_no_adamw() -> None:
+    settings = config("adamw")
+    object.__setattr__(settings, "optimizer", "new")
+    with pytest.raises(ValueError, match="no optimizer 'new'"):
+        trained(settings, [0.1])
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_only_matrices_decay(optimizer: str) -> None:
     with_decay, without = (trained(config(optimizer, weight_decay=decay), [0.1, 0.1]) for decay in (0.3, 0.0))

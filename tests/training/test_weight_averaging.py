@@ -162,6 +162,13 @@ def test_raw_weights_come_back_whatever_happens(model: LanguageModel, settings: 
         np.testing.assert_array_equal(array, path[-1][name])
 
 
+def test_a_name_without_an_averaging_is_an_error(model: LanguageModel) -> None:
+    config = TrainingConfig()
+    object.__setattr__(config, "weight_averaging", "new")
+    with pytest.raises(ValueError, match="no weight averaging 'new'"):
+        make_averaging(config, model)
+
+
 def test_two_means_at_once_are_refused() -> None:
     with pytest.raises(ConfigError, match="asgd already averages the weights: set weight_averaging to none"):
         TrainingConfig(optimizer="asgd", weight_averaging="ema")

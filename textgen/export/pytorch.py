@@ -26,7 +26,7 @@ from safetensors.numpy import save as to_safetensors
 
 from textgen.errors import ConfigError, SavedModelError
 from textgen.export.verification import check_logits
-from textgen.model.config import ACTIVATIONS, GATES, ModelConfig
+from textgen.model.config import ACTIVATIONS, KERNEL_BLOCKS, TABLE, ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.arrays import LIBRARY_ERRORS
 from textgen.storage.files import write_file
@@ -159,7 +159,7 @@ def from_torch(tensors: Arrays, activation: str = "tanh") -> tuple[ModelConfig, 
         len(table), embedding, hidden, len(layers), 0.0, 0.0, tie_embeddings=tied, cell=cell, activation=activation
     )
     layers[0]["kernel"] = _padded(layers[0]["kernel"], embedding)
-    weights = {"embedding/table": _padded(table.T, embedding).T}
+    weights = {TABLE: _padded(table.T, embedding).T}
     for number, layer in enumerate(layers):
         weights |= {f"{cell}_{number}/{part}": array for part, array in layer.items()}
     if hidden != embedding:
@@ -200,7 +200,7 @@ def to_torch(config: ModelConfig, weights: Arrays) -> dict[str, np.ndarray]:
         odd.append("reset_after off")
     if odd:
         raise ConfigError(f"PyTorch's recurrent layers cannot express this network: {', '.join(odd)}.")
-    table = weights["embedding/table"]
+    table = weights[TABLE]
     layers = [
         {part: weights[f"{config.cell}_{number}/{part}"] for part in ("kernel", "recurrent_kernel", "bias")}
         for number in range(config.num_layers)
@@ -278,7 +278,7 @@ def _take_layers(left: dict[str, np.ndarray]) -> tuple[str, list[dict[str, np.nd
         if layers[0][name].ndim != 2 or not layers[0][name].size:
             raise SavedModelError(f"{name}_l0 has the shape {layers[0][name].shape}. {EXPECTED}")
     rows, hidden = layers[0]["weight_hh"].shape
-    cell = {GATES[cell] * hidden: cell for cell in CELLS}.get(rows)
+    cell = {KERNEL_BLOCKS[cell] * hidden: cell for cell in CELLS}.get(rows)
     if cell is None:
         raise SavedModelError(f"weight_hh_l0 has the shape {layers[0]['weight_hh'].shape}. {EXPECTED}")
     for number, layer in enumerate(layers):

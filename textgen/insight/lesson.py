@@ -13,8 +13,7 @@ import numpy as np
 
 from textgen.insight.inspection import Inspection, cell_names
 from textgen.model.clamping import FORGET
-from textgen.model.config import GATES as NUM_GATES
-from textgen.model.config import TABLE
+from textgen.model.config import KERNEL_BLOCKS, TABLE
 from textgen.model.reference.cells import Array, CellWeights, mogrifier_step
 from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import norm_forward
@@ -90,7 +89,7 @@ def gate_parts(inspection: Inspection, layer: int, unit: int, t: int) -> list[di
     if config.cell == "mogrifier":
         x, h = _after_rounds(x, h, own)
     parts = []
-    for number in range(NUM_GATES[config.cell]):
+    for number in range(KERNEL_BLOCKS[config.cell]):
         column = number * config.hidden_units + unit
         name = GATE_NAMES[config.cell][number]
         seen, r = h, float(reading.layers[layer]["r"][0, t, unit]) if "r" in reading.layers[layer] else 1.0

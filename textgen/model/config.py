@@ -10,7 +10,7 @@ from textgen.settings import Settings, setting
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
 
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "peephole": "peephole LSTM", "mogrifier": "mogrifier LSTM"}
-GATES = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}  # columns of the kernel for each hidden unit
+KERNEL_BLOCKS = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}  # H columns each
 ACTIVATIONS = ("tanh", "relu")
 DIRECTIONS = ("forward", "backward", "both")
 BACKWARD = "backward_"  # prefix of the backward layers' names in a network of both directions
@@ -137,12 +137,12 @@ class ModelConfig(Settings):
 
     def cell_shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
         """Name and shape of every weight of a recurrent layer with `inputs` input features."""
-        hidden, gates = self.hidden_units, GATES[self.cell] * self.hidden_units
+        hidden, columns = self.hidden_units, KERNEL_BLOCKS[self.cell] * self.hidden_units
         two_biases = self.cell == "gru" and self.reset_after
         shapes: dict[str, tuple[int, ...]] = {
-            "kernel": (inputs, gates),
-            "recurrent_kernel": (hidden, gates),
-            "bias": (2, gates) if two_biases else (gates,),
+            "kernel": (inputs, columns),
+            "recurrent_kernel": (hidden, columns),
+            "bias": (2, columns) if two_biases else (columns,),
         }
         if self.cell == "peephole":
             shapes["peepholes"] = (3, hidden)

@@ -347,11 +347,11 @@ def _lstm(own: _Layer) -> Step:
         new_h, new_c = np.empty(c.shape), np.empty(c.shape)
         for start in range(0, len(x), ROWS):
             rows = slice(start, start + ROWS)
-            own = z[rows]
-            own += from_h[rows]
-            own += bias
-            own *= signs
-            s = exp(own)
+            sums = z[rows]
+            sums += from_h[rows]
+            sums += bias
+            sums *= signs
+            s = exp(sums)
             s += 1.0
             np.divide(1.0, s, out=s)  # sigmoid of z but for g, where tanh is 1 - 2 s
             i, f, g, o = np.split(s, 4, axis=-1)

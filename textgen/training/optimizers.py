@@ -159,5 +159,7 @@ def _keras_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
             return keras.optimizers.Adam(0.0, **adaptive)
         case "lamb":
             return keras.optimizers.Lamb(0.0, **adaptive, **decoupled)
-        case _:
+        case "adamw":
             return keras.optimizers.AdamW(0.0, **adaptive, **decoupled)
+        case other:
+            raise ValueError(f"There is no optimizer {other!r}.")

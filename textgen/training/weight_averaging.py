@@ -192,5 +192,7 @@ def make_averaging(config: TrainingConfig, model: LanguageModel) -> Averaging:
             return ExponentialMean(model, config.ema_decay)
         case "last-k":
             return LastMean(model, config.num_averaged)
-        case _:
+        case "none":
             return Averaging(model)
+        case other:
+            raise ValueError(f"There is no weight averaging {other!r}.")

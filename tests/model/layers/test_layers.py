@@ -236,6 +236,13 @@ def test_a_mask_on_the_recurrent_kernel_is_a_masked_kernel(
     assert np.abs(d_kernel).max() > 0
 
 
+def test_a_cell_without_a_layer_is_no_lstm() -> None:
+    config = ModelConfig(V, E, H)
+    object.__setattr__(config, "cell", "new")
+    with pytest.raises(ValueError, match="no layer for the cell 'new'"):
+        make_layer(config, "new_0")
+
+
 def test_dropout_keeps_the_dtype() -> None:
     x = tf.ones((B, T, E), tf.bfloat16)
     assert variational_dropout(x, 0.5, noise(), 0).dtype == tf.bfloat16

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from textgen.model import reference
-from textgen.model.config import GATES, ModelConfig
+from textgen.model.config import KERNEL_BLOCKS, ModelConfig
 from textgen.model.reference import PLAIN, Stack, State, Weights
 from textgen.model.reference.attention import attention_forward, attention_state
 
@@ -313,13 +313,13 @@ def test_initial_weights(config: ModelConfig) -> None:
     assert not weights["head/bias"].any()
 
 
-@pytest.mark.parametrize("cell", sorted(GATES))
+@pytest.mark.parametrize("cell", sorted(KERNEL_BLOCKS))
 def test_only_forget_gates_have_a_bias_at_first(cell: str) -> None:
     """Also where a bias of another layer is as long as that of the gates."""
     config = ModelConfig(64, embedding_dim=64, hidden_units=16, num_layers=1, cell=cell)
     weights = reference.initial_weights(config, np.random.default_rng(0))
     biases = {name: value for name, value in weights.items() if "bias" in name and value.any()}
-    assert set(biases) == ({f"{cell}_0/bias"} if GATES[cell] == 4 else set())
+    assert set(biases) == ({f"{cell}_0/bias"} if KERNEL_BLOCKS[cell] == 4 else set())
 
 
 def test_dtype_follows_the_weights() -> None:

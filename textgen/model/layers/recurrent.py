@@ -16,6 +16,7 @@ from textgen.model.layers.lstm import LSTM
 from textgen.model.layers.mogrifier import Mogrifier
 from textgen.model.layers.peephole import Peephole
 from textgen.model.layers.rnn import RNN
+from textgen.model.reference.norm import NORM_EPSILON
 
 State = tuple[LayerState, ...]  # one state per layer; in a network with attention, its state comes last
 
@@ -35,7 +36,8 @@ class RecurrentStack(keras.layers.Layer):
 
         Args:
             config: Settings of the network.
-            prefix: Prefix of the layer names, such as lstm_0.
+            prefix: Prefix of the layer names: "", or `BACKWARD` of `textgen.model.config` for the layers that read text
+                from its end in a network of both directions.
             seed: Seed of the initial weights, which also depend on the layer names.
             **kwargs: Arguments of `keras.layers.Layer`.
         """
@@ -44,7 +46,7 @@ class RecurrentStack(keras.layers.Layer):
         self.weight_drop = config.weight_drop
         self.residual = config.residual
         self.norms = [
-            keras.layers.LayerNormalization(epsilon=1e-5, dtype="float32", name=f"{prefix}norm_{number}")
+            keras.layers.LayerNormalization(epsilon=NORM_EPSILON, dtype="float32", name=f"{prefix}norm_{number}")
             for number in range(config.num_layers if config.layer_norm else 0)
         ]
         self._kernel_shape = config.cell_shapes(config.embedding_dim)["recurrent_kernel"]
@@ -152,15 +154,7 @@ def make_layer(config: ModelConfig, name: str, seed: int = 0) -> LSTM | Recurren
     """
     units = config.hidden_units
     match config.cell:
-        case "gru":
-            return GRU(units, config.reset_after, seed=seed, name=name)
-        case "rnn":
-            return RNN(units, config.activation, seed=seed, name=name)
-        case "peephole":
-            return Peephole(units, seed=seed, name=name)
-        case "mogrifier":
-            return Mogrifier(units, config.mogrifier_rounds, config.mogrifier_rank, seed=seed, name=name)
-        case _:
+        case "lstm":
             return LSTM(
                 units,
                 kernel_initializer=seeded("glorot_uniform", seed, f"{name}/kernel"),
@@ -171,3 +165,13 @@ def make_layer(config: ModelConfig, name: str, seed: int = 0) -> LSTM | Recurren
                 dtype="float32",
                 name=name,
             )
+        case "gru":
+            return GRU(units, config.reset_after, seed=seed, name=name)
+        case "rnn":
+            return RNN(units, config.activation, seed=seed, name=name)
+        case "peephole":
+            return Peephole(units, seed=seed, name=name)
+        case "mogrifier":
+            return Mogrifier(units, config.mogrifier_rounds, config.mogrifier_rank, seed=seed, name=name)
+        case other:
+            raise ValueError(f"There is no layer for the cell {other!r}.")

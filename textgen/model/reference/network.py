@@ -47,7 +47,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from textgen.model.config import GATES, ModelConfig
+from textgen.model.config import KERNEL_BLOCKS, TABLE, ModelConfig
 from textgen.model.reference.attention import Look, attention_backward, attention_forward, attention_state
 from textgen.model.reference.cells import (
     LSTM,
@@ -124,7 +124,7 @@ def of_layer(weights: Mapping[str, Array], name: str) -> Weights:
 
 def _head_kernel(weights: Weights) -> Array:
     """The kernel of the output layer, [E, V]: its own, or the transposed embedding table."""
-    return weights["head/kernel"] if "head/kernel" in weights else weights["embedding/table"].T
+    return weights["head/kernel"] if "head/kernel" in weights else weights[TABLE].T
 
 
 def stack_forward(
@@ -168,7 +168,7 @@ def forward(weights: Weights, inputs: Array, state: State, stack: Stack = PLAIN)
     Returns:
         The logits [B, T, V], the state after the window, and what the backward pass needs.
     """
-    x = weights["embedding/table"][inputs]  # [B, T, E]
+    x = weights[TABLE][inputs]  # [B, T, E]
     look, of_layers, of_attention = None, list(state), state[-1]
     if stack.attention:
         of_layers.pop()
@@ -199,12 +199,12 @@ def backward(
     Returns:
         The gradients of the weights, and of the state before the window.
     """
-    gradients = {"embedding/table": np.zeros_like(weights["embedding/table"])}
+    gradients = {TABLE: np.zeros_like(weights[TABLE])}
     dx, dhead, gradients["head/bias"] = affine_backward(dlogits, trace.features, _head_kernel(weights))
     if "head/kernel" in weights:
         gradients["head/kernel"] = dhead  # [E, V]
     else:
-        gradients["embedding/table"] += dhead.T  # a tied table gets gradients twice: here as the output layer ...
+        gradients[TABLE] += dhead.T  # a tied table gets gradients twice: here as the output layer ...
     if "projection/kernel" in weights:
         dx, gradients["projection/kernel"], gradients["projection/bias"] = affine_backward(
             dx, trace.hidden, weights["projection/kernel"]
@@ -226,7 +226,7 @@ def backward(
             )
         if stack.residual and dx.shape == dabove.shape:
             dx = dx + dabove
-    np.add.at(gradients["embedding/table"], trace.inputs, dx)  # ... and here as the input; a token may occur twice
+    np.add.at(gradients[TABLE], trace.inputs, dx)  # ... and here as the input; a token may occur twice
     return gradients, first_dstate
 
 
@@ -322,7 +322,7 @@ def initial_weights(config: ModelConfig, rng: np.random.Generator, dtype: DTypeL
             value = rng.uniform(-0.05, 0.05, shape)
         elif part == "recurrent_kernel":
             value = _orthogonal(rng, *shape)
-        elif part == "bias" and layer.startswith(f"{config.cell}_") and GATES[config.cell] == 4:
+        elif part == "bias" and layer.startswith(f"{config.cell}_") and KERNEL_BLOCKS[config.cell] == 4:
             value = np.repeat([0.0, 1.0, 0.0, 0.0], config.hidden_units)  # i, f, g, o: at first, remember
         elif part in ("bias", "beta", "peepholes", "output"):
             value = np.zeros(shape)
