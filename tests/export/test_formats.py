@@ -172,7 +172,7 @@ def test_logits_that_differ_are_refused(tiny: ModelFolder) -> None:
     def logits(ids: np.ndarray) -> np.ndarray:
         return model_logits(tiny, ids)
 
-    assert check_logits(tiny, logits, "a") == 0
+    check_logits(tiny, logits, "a")
     for wrong, expected in (
         (lambda ids: logits(ids) + 0.01, "a differs from the model by up to 0.01 in a logit"),
         (lambda ids: logits(ids) * np.nan, "a differs from the model by up to nan in a logit"),

@@ -27,8 +27,9 @@ from textgen.errors import ConfigError
 from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.export.interface import attachments, direction_note, state_shapes, with_attachments
 from textgen.export.verification import check_logits
-from textgen.model.config import ModelConfig
+from textgen.model.config import TABLE, ModelConfig
 from textgen.model.directions import one_way
+from textgen.model.reference.norm import NORM_EPSILON
 from textgen.runtime import full_float32, load_tensorflow, quiet
 from textgen.storage.files import write_file, writing
 from textgen.storage.temporary import temporary_folder
@@ -108,7 +109,7 @@ def keras_network(config: ModelConfig, weights: Mapping[str, np.ndarray]) -> Any
     for number in range(config.num_layers):
         below, own = x, [name for name in before if name.partition("_")[2] == str(number)]
         if config.layer_norm:
-            x = keras.layers.LayerNormalization(epsilon=1e-5, name=f"norm_{number}")(x)
+            x = keras.layers.LayerNormalization(epsilon=NORM_EPSILON, name=f"norm_{number}")(x)
         layer = _recurrent_layer(config, f"{config.cell}_{number}")
         x, *arrays = layer(x, initial_state=[before[name] for name in own])
         after |= dict(zip(own, arrays, strict=True))
@@ -141,7 +142,7 @@ def _set_weights(network: Any, config: ModelConfig, weights: Mapping[str, np.nda
     for name in config.weight_shapes():
         of_layers.setdefault(name.partition("/")[0], []).append(weights[name])
     if config.tie_embeddings:
-        of_layers["head"].insert(0, weights["embedding/table"].T)
+        of_layers["head"].insert(0, weights[TABLE].T)
     for name, arrays in of_layers.items():
         network.get_layer(name).set_weights(arrays)
 

@@ -29,7 +29,6 @@ from textgen.storage.streams import is_stream
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.wording import json_text
 
-STEPS = 256  # tokens whose logits are compared
 LARGEST = (1 << 31) - (1 << 20)  # maximum size of an ONNX file (2 GiB) less a margin
 
 
@@ -64,7 +63,7 @@ def export_onnx(model: ModelFolder, path: Path, attribution: Attribution = NO_AT
     onnx.checker.check_model(graph)
     data = graph.SerializeToString()
     names = state_names(config, "past")
-    check_logits(model, lambda ids: run(data, names, ids), str(path), steps=STEPS)
+    check_logits(model, lambda ids: run(data, names, ids), str(path))
     files = {path: data}
     if MODEL_FILE in attached:
         files = {tokenizer_path: attached[MODEL_FILE], **files}

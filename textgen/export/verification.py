@@ -18,22 +18,18 @@ TOLERANCE = 1e-4  # largest difference of a logit, in units of the largest logit
 Logits = Callable[[np.ndarray], np.ndarray]
 
 
-def check_logits(model: ModelFolder, logits: Logits, what: str, steps: int = STEPS) -> float:
+def check_logits(model: ModelFolder, logits: Logits, what: str) -> None:
     """Checks that another implementation computes the same logits as the model, on random tokens.
 
     Args:
         model: The model. Of a model of both directions the forward network counts.
         logits: The other implementation: token ids int32 [T] of one text, from the initial state -> logits [T, V].
         what: What was written, for the error message.
-        steps: Number of tokens that are read.
-
-    Returns:
-        The largest difference.
 
     Raises:
-        SavedModelError: The logits differ by more.
+        SavedModelError: The logits have another shape, or differ by more than `TOLERANCE`.
     """
-    ids = np.random.default_rng(0).integers(model.model_config.vocab_size, size=steps, dtype=np.int32)
+    ids = np.random.default_rng(0).integers(model.model_config.vocab_size, size=STEPS, dtype=np.int32)
     expected = model_logits(model, ids)
     found = np.asarray(logits(ids), np.float64)
     if found.shape != expected.shape:
@@ -45,7 +41,6 @@ def check_logits(model: ModelFolder, logits: Logits, what: str, steps: int = STE
         raise SavedModelError(
             f"{what} differs from the model by up to {difference:.2g} in a logit. Nothing was written."
         )
-    return difference
 
 
 def model_logits(model: ModelFolder, ids: np.ndarray) -> np.ndarray:

@@ -76,8 +76,10 @@ class Infill:
             "blocked": the settings left no token; "cut": cut where the other end fits.
         seed: The seed of the draft.
         config: Its settings, with the seed.
-        score: Mean of the two log probabilities, nats per token; None if nothing was ranked.
-        forward_logprob: Log probability of the whole document under the forward network, nats.
+        score: Log probability of the whole document, nats per token, mean over the networks of the model; None if
+            nothing was ranked.
+        forward_logprob: Log probability of the whole document under the forward network, nats; None without one, or if
+            nothing was ranked.
         backward_logprob: The same under the backward network.
     """
 

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.errors import ConfigError, SavedModelError
-from textgen.model.config import ModelConfig
+from textgen.model.config import TABLE, ModelConfig
 from textgen.model.layers.activations import Activations
 from textgen.model.layers.attention import Attention
 from textgen.model.layers.both_ways import BothWays
@@ -60,7 +60,7 @@ class LanguageModel(keras.Model):
         self.embedding = keras.layers.Embedding(
             config.vocab_size,
             config.embedding_dim,
-            embeddings_initializer=seeded("uniform", seed, "embedding/table"),
+            embeddings_initializer=seeded("uniform", seed, TABLE),
             dtype="float32",
             name="embedding",
         )
@@ -236,7 +236,7 @@ class LanguageModel(keras.Model):
 
     def named_weights(self) -> dict[str, keras.Variable]:
         """All weights by the names that saved models use, such as `lstm_0/kernel`."""
-        named = {"embedding/table": self.embedding.embeddings}
+        named = {TABLE: self.embedding.embeddings}
         for layer in (*self.recurrent.norms, *self.recurrent.layers):
             for weight in layer.weights:
                 named[f"{layer.name}/{weight.name}"] = weight

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from textgen.model.layers.dropout import Noise, variational_dropout
 from textgen.model.layers.layer import in_float32, seeded
+from textgen.model.reference.norm import NORM_EPSILON
 
 State = tuple[tf.Tensor, tf.Tensor]  # last N outputs, normalized [B, N, H]; their number [B, 1]; float32
 
@@ -36,7 +37,7 @@ class Attention(keras.layers.Layer):
         self.seed = seed
         self.window = window
         self.dropout = dropout
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, dtype="float32", name="norm")
+        self.norm = keras.layers.LayerNormalization(epsilon=NORM_EPSILON, dtype="float32", name="norm")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the weights for inputs [B, T, H]."""

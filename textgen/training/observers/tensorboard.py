@@ -27,6 +27,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from textgen.dataset.token_cache import TokenData
 from textgen.evaluation.diagnostics import diagnose_directions, norms, update_ratios, window
 from textgen.machine import gpu_bytes, resident_bytes
+from textgen.model.config import TABLE
 from textgen.storage.files import write_own_file
 from textgen.storage.locks import require_held
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -161,7 +162,7 @@ class Monitor(Observer):
             for name, array in arrays.items():
                 values = array.ravel()[:: -(-array.size // HISTOGRAM_VALUES)]
                 self._write(step, histogram_pb(f"{prefix}/{name}", values))
-        self._write_embedding(weights["embedding/table"])
+        self._write_embedding(weights[TABLE])
 
     def _write_faults(self, step: int) -> None:
         """Writes all faults so far, since returning to a checkpoint discards the texts of later steps."""
@@ -170,7 +171,7 @@ class Monitor(Observer):
 
     def _start_projector(self) -> None:
         """Writes the labels and the configuration of the projector, for the most frequent tokens."""
-        table = self._model.weights_as_arrays()["embedding/table"]  # [V, E]
+        table = self._model.weights_as_arrays()[TABLE]  # [V, E]
         number = min(PROJECTED_TOKENS, PROJECTED_NUMBERS // table.shape[1], len(table))
         self._projected = np.sort(np.argsort(-self._counts, kind="stable")[:number])  # ids
         rows = [f"{_cell(self._pieces[id])}\t{self._counts[id]}" for id in self._projected]
@@ -178,7 +179,7 @@ class Monitor(Observer):
         self._write_embedding(table)
         config = ProjectorConfig()
         config.embeddings.add(
-            tensor_name="embedding/table",
+            tensor_name=TABLE,
             tensor_path=EMBEDDING_FILE,
             tensor_shape=[number, table.shape[1]],
             metadata_path=PIECES_FILE,
