@@ -22,12 +22,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
-from benchmarking import Result, add_result, known_results, report, run_script
+from benchmarking import Result, add_result, known_results, positive_number, report, run_script
 
 from textgen.child_processes import child_command
+from textgen.errors import CorpusError
 from textgen.machine import num_cores
 
 TRAIN_BYTES = 300_000
+RESULT = ("change", "seed", "epochs", "nats")  # what is read of a result
 BASE = {
     "tokenizer": "unigram", "vocab-size": 1000, "documents": "file",
     "embedding-dim": 192, "hidden-units": 192, "num-layers": 2, "dropout": 0.3, "embedding-dropout": 0.1,
@@ -56,7 +58,9 @@ CHANGES: dict[str, dict[str, object]] = {
 def divide(text: bytes, folder: Path) -> tuple[Path, Path]:
     """The files to train on and to score, cut at ends of lines."""
     held_out = len(text) * 9 // 10
-    stop, start = text.rindex(b"\n", 0, min(TRAIN_BYTES, held_out)) + 1, text.index(b"\n", held_out) + 1
+    stop, start = text.rfind(b"\n", 0, min(TRAIN_BYTES, held_out)) + 1, text.find(b"\n", held_out) + 1
+    if not (stop and start):
+        raise CorpusError("The text has no end of a line where it would be cut in two: name a text with shorter lines.")
     paths = folder / "train.txt", folder / "valid.txt"
     for path, part in zip(paths, (text[:stop], text[start:]), strict=True):
         path.write_bytes(part)
@@ -82,7 +86,7 @@ def train(files: tuple[Path, Path], folder: Path, epochs: float, change: str, se
 
 def known(path: Path, epochs: float) -> list[Result]:
     """The results that the file holds of runs as long."""
-    return [result for result in known_results(path) if result["epochs"] == epochs]
+    return [result for result in known_results(path, RESULT) if result["epochs"] == epochs]
 
 
 def table(results: list[Result]) -> list[list[str]]:
@@ -102,7 +106,7 @@ def main() -> None:
     """The runs that are missing, then the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="the text")
-    parser.add_argument("--epochs", type=float, default=12.0, help="passes over its first 300,000 bytes")
+    parser.add_argument("--epochs", type=positive_number, default=12.0, help="passes over its first 300,000 bytes")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each change")
     parser.add_argument("--only", action="append", choices=list(CHANGES), metavar="CHANGE", help="run only this one")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where each result is added")

@@ -12,7 +12,18 @@ import json
 import tempfile
 from pathlib import Path
 
-from benchmarking import Result, arguments, interleave, report, run_script, save, with_memory
+from benchmarking import (
+    Result,
+    arguments,
+    chosen,
+    interleave,
+    positive_int,
+    read_text,
+    report,
+    run_script,
+    save,
+    with_memory,
+)
 
 
 def work(run: Result) -> Result:
@@ -42,25 +53,27 @@ def main() -> None:
     """The parent starts a worker for each run; a worker prints what it measured."""
     parser = arguments((__doc__ or "").partition("\n")[0])
     parser.add_argument("text", nargs="?", type=Path, help="UTF-8 text, repeated to the size wanted")
-    parser.add_argument("--megabytes", type=int, default=200)
+    parser.add_argument("--megabytes", type=positive_int, default=200)
     options = parser.parse_args()
     if options.worker:
         print(json.dumps(work(json.loads(options.worker))))
         return
     if not options.text:
         parser.error("name a text")
+    from textgen.errors import CorpusError
     from textgen.tokenizer.config import TokenizerConfig
     from textgen.tokenizer.vocabulary import train_tokenizer
 
-    text = options.text.read_text(encoding="utf-8")
+    programs = chosen([{"name": name, "program": name} for name in ("textgen", "SentencePiece")], options.only)
+    text = read_text(options.text)
+    if not text:
+        raise CorpusError(f"{options.text} is empty: name a text.")
     with tempfile.TemporaryDirectory() as folder:
         corpus, vocabulary = Path(folder) / "text.txt", Path(folder) / "vocabulary.model"
         corpus.write_text(text * max(1, round(options.megabytes * 1e6 / len(text.encode()))), encoding="utf-8")
         vocabulary.write_bytes(train_tokenizer([text], TokenizerConfig()).serialized)
         common = {"text": str(corpus), "vocabulary": str(vocabulary)}
-        names = [name for name in ("textgen", "SentencePiece") if not options.only or options.only in name]
-        programs = [{"name": name, "program": name, **common} for name in names]
-        results = interleave(__file__, programs, options.rounds)
+        results = interleave(__file__, [program | common for program in programs], options.rounds)
     save(options.json, results)
     ours = [r["megabytes_per_second"] for r in results if r["program"] == "textgen"]
     rows = [

@@ -21,10 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarking import Result, environment, report, run_script
-from reproduce import TASKS
-
-from textgen.child_processes import child_command
+from benchmarking import Result, environment, positive_int, positive_number, report, require_torch, run_script
+from reproduce import TASKS, divide, textgen
 
 WORDS = ["--tokenizer", "word", "--vocab-size", "10003", "--documents", "file"]
 TRAIN, VALID, TEST = TASKS["ptb"].files
@@ -100,15 +98,11 @@ def train_torch(data: Path, epochs: int) -> Result:
 def train_textgen(data: Path, seconds: float, models_dir: Path) -> Result:
     """textgen for as long, the start of the program included."""
     started = time.perf_counter()
-    program = child_command("textgen")
-    where = ["--models-dir", str(models_dir), "--json"]
-    files = [str(data / TRAIN), "--valid-file", str(data / VALID)]
-    minutes = str((seconds - BESIDES) / 60)
-    command = [*program, "train", *files, *WORDS, "--minutes", minutes, "--name", "benchmark", *where]
-    run = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    where = ["--models-dir", models_dir]
+    files, minutes = [data / TRAIN, "--valid-file", data / VALID], str((seconds - BESIDES) / 60)
+    run = textgen("train", *files, *WORDS, "--minutes", minutes, "--name", "benchmark", *where)
     took = time.perf_counter() - started
-    test = ["evaluate", "benchmark", str(data / TEST), "--documents", "file", *where]
-    scores = json.loads(subprocess.run([*program, *test], stdout=subprocess.PIPE, check=True).stdout)
+    scores = textgen("evaluate", "benchmark", data / TEST, "--documents", "file", *where)
     return {"perplexity": scores["perplexity_per_token"], "seconds": took, "parameters": run["parameters"]}
 
 
@@ -118,10 +112,10 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, required=True, metavar="FOLDER", help=f"where {TRAIN}, {VALID} and {TEST} are"
     )
-    parser.add_argument("--epochs", type=int, default=6, help="of PyTorch's")
+    parser.add_argument("--epochs", type=positive_int, default=6, help="of PyTorch's")
     parser.add_argument(
         "--shares",
-        type=float,
+        type=positive_number,
         nargs="+",
         default=[1.0],
         metavar="S",
@@ -132,8 +126,12 @@ def main() -> None:
     if options.worker:
         print(json.dumps(train_torch(options.data, options.epochs)))
         return
+    divide(TASKS["ptb"], options.data, options.data)  # says which file is missing
+    require_torch([{"framework": "torch"}])
     command = [sys.executable, __file__, "--data", str(options.data), "--epochs", str(options.epochs), "--worker"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment({"allocator": "tuned"}))
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=environment({"allocator": "tuned"}))
+    if done.returncode:
+        sys.exit(done.returncode)
     results = {"PyTorch word_language_model": json.loads(done.stdout)}
     seconds = results["PyTorch word_language_model"]["seconds"]
     for share in options.shares:

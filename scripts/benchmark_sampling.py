@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarking import Result, arguments, interleave, peak_memory, report, run_script, save
+from benchmarking import Result, arguments, chosen, interleave, peak_memory, report, require_torch, run_script, save
 
 FABLES = Path(__file__).parent.parent / "corpora" / "fables.txt"
 UNITS, VOCAB_SIZE, TEMPERATURE = 512, 8000, 0.8
@@ -33,6 +33,7 @@ ALL_SAMPLERS: dict[str, Any] = {
 CHAINS: dict[str, dict[str, Any]] = {
     "temperature": {"temperature": TEMPERATURE, "min_p": 0.0, "coin_words": True},  # all that PyTorch does
     "default settings": {},
+    "default settings and coin_words": {"coin_words": True},
     "all samplers": ALL_SAMPLERS,
     "all samplers and constraints": ALL_SAMPLERS
     | {"no_repeat_ngram_size": 3, "logit_bias": ("e=1", "th=2"), "ban": ("the", "q"), "min_tokens": 20},
@@ -175,8 +176,9 @@ def main() -> None:
     if options.worker:
         print(json.dumps(work(json.loads(options.worker))))
         return
-    chosen = [run for run in contenders() if not options.only or options.only in run["name"]]
-    results = interleave(__file__, chosen, options.rounds)
+    runs = chosen(contenders(), options.only)
+    require_torch(runs)
+    results = interleave(__file__, runs, options.rounds)
     save(options.json, results)
     ours = {
         precision: {r["rows"]: r["tokens_per_second"] for r in results if r["name"].endswith(f": textgen {precision}")}

@@ -32,12 +32,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarking import run_script
+from benchmarking import comma_list, positive_int, positive_number, run_script
 
 TEXT = "the cat sat on a mat and saw the moon over an old house by the sea where nobody had lived for years"
 PATIENCE = 120.0  # seconds without a line from the server after which a request has failed
 START = 120.0  # seconds that a server may take to begin
 MINUTE = 60.0
+STREAMS = [1, 8, 32, 64]
 
 
 @dataclass
@@ -268,17 +269,33 @@ def server(model: str) -> Iterator[tuple[str, int]]:
             program.terminate()
 
 
+def address(url: str) -> tuple[str, int]:
+    """The host and the port of a server, from its address; a type for argparse. Requests are sent without TLS."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # such as a port that is no number
+        host, port = None, None
+    if not host or parts.scheme != "http":
+        raise argparse.ArgumentTypeError(f"expected http://HOST:PORT, not {url!r}")
+    return host, port or 80
+
+
 def main() -> int:
     """Measures and prints. Returns 1 if a request failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", help="a name in saved_models, a base or a folder")
-    parser.add_argument("--url", help="a server that is running")
+    parser.add_argument("--url", type=address, metavar="URL", help="a server that is running, as http://HOST:PORT")
     parser.add_argument("--peer", metavar="MODEL", help="with --url: a server of another program, and its model")
     parser.add_argument("--pid", type=int, help="with --url: the process of that server, to measure its memory")
-    parser.add_argument("--streams", help="numbers of streams, with commas; 1,8,32,64 if no rates are given")
-    parser.add_argument("--rates", help="requests per second, with commas")
-    parser.add_argument("--seconds", type=float, default=20.0, help="for each row")
-    parser.add_argument("--tokens", type=int, default=100, help="of each text")
+    parser.add_argument(
+        "--streams",
+        type=comma_list(positive_int),
+        help="numbers of streams, with commas; 1,8,32,64 if no rates are given",
+    )
+    parser.add_argument("--rates", type=comma_list(positive_number), help="requests per second, with commas")
+    parser.add_argument("--seconds", type=positive_number, default=20.0, help="for each row")
+    parser.add_argument("--tokens", type=positive_int, default=100, help="of each text")
     parser.add_argument("--seeded", action="store_true", help="give each text a seed, so that it is computed by itself")
     arguments = parser.parse_args()
     if not (arguments.url or arguments.model):
@@ -286,19 +303,17 @@ def main() -> int:
     if arguments.url:
         return run(arguments, arguments.url, arguments.pid)
     with server(arguments.model) as (url, pid):
-        return run(arguments, url, pid)
+        return run(arguments, address(url), pid)
 
 
-def run(arguments: argparse.Namespace, url: str, pid: int | None) -> int:
+def run(arguments: argparse.Namespace, place: tuple[str, int], pid: int | None) -> int:
     """Prints the tables that were asked for. Returns 1 if a request failed."""
-    parts = urlsplit(url)
-    host, port = parts.hostname or "127.0.0.1", parts.port or 80
-    target = Target(host, port, pid, arguments.tokens, arguments.seeded, arguments.peer)
-    rates = [float(rate) for rate in (arguments.rates or "").split(",") if rate]
-    numbers = (arguments.streams or ("" if rates else "1,8,32,64")).split(",")
+    target = Target(*place, pid, arguments.tokens, arguments.seeded, arguments.peer)
+    rates = arguments.rates or []
+    numbers = arguments.streams or ([] if rates else STREAMS)
     failures: Counter[str] = Counter()
     tables: dict[str, list[dict[str, Any]]] = {
-        "streams": [{"streams": int(number)} for number in numbers if number],
+        "streams": [{"streams": number} for number in numbers],
         "requests/s": [{"rate": rate} for rate in rates],
     }
     for title, loads in tables.items():

@@ -14,10 +14,12 @@ import time
 from pathlib import Path
 from typing import IO, cast
 
-from benchmarking import Result, arguments, interleave, report, run_script, save
+from benchmarking import Result, arguments, interleave, names_with, report, require_torch, run_script, save
 
 from textgen.child_processes import child_command
 
+RUNTIMES = ("numpy", "onnx")
+TORCH = "PyTorch"
 TORCH_PROGRAM = """
 import sys, torch
 from torch import nn
@@ -43,6 +45,27 @@ def work(run: Result) -> Result:
     return {"seconds": seconds}
 
 
+def textgen_command(model: str, runtime: str) -> list[str]:
+    """The command that writes a text by a runtime, run once: ONNX Runtime measures the network at its first use."""
+    command = [*child_command("textgen"), "sample", model, "--max-tokens", "50", "--seed", "1", "--runtime", runtime]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr.strip())
+    return command
+
+
+def torch_command(model: str, folder: str) -> list[str]:
+    """The command of a PyTorch program that samples from a network of the model's sizes, whose weights it reads."""
+    import torch
+    from torch import nn
+
+    config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))["model"]
+    V, E, H, L = (config[name] for name in ("vocab_size", "embedding_dim", "hidden_units", "num_layers"))
+    state = nn.ModuleList([nn.Embedding(V, E), nn.LSTM(E, H, L), nn.Linear(H, V)]).state_dict()
+    torch.save(state, f"{folder}/network.pt")
+    return [sys.executable, "-c", TORCH_PROGRAM.format(V=V, E=E, H=H, L=L), f"{folder}/network.pt"]
+
+
 def main() -> None:
     """The parent starts a worker for each run; a worker prints what it measured."""
     parser = arguments((__doc__ or "").partition("\n")[0], rounds=7)
@@ -53,30 +76,17 @@ def main() -> None:
         return
     if not options.model:
         parser.error("name the folder of a saved model")
-    import torch
-    from torch import nn
-
-    config = json.loads((Path(options.model) / "config.json").read_text(encoding="utf-8"))["model"]
-    V, E, H, L = (config[name] for name in ("vocab_size", "embedding_dim", "hidden_units", "num_layers"))
+    programs = {f"textgen sample --runtime {runtime}": runtime for runtime in RUNTIMES} | {TORCH: "torch"}
+    names = names_with(options.only or "", list(programs))
+    require_torch([{"framework": programs[name]} for name in names])
     with tempfile.TemporaryDirectory() as folder:
-        state = nn.ModuleList([nn.Embedding(V, E), nn.LSTM(E, H, L), nn.Linear(H, V)]).state_dict()
-        torch.save(state, f"{folder}/network.pt")
-        program = TORCH_PROGRAM.format(V=V, E=E, H=H, L=L)
-        sample = [*child_command("textgen"), "sample", options.model, "--max-tokens", "50", "--seed", "1"]
-        runtimes = ["numpy", "onnx"]
-        for runtime in runtimes:  # ONNX Runtime measures the network at its first use
-            done = subprocess.run([*sample, "--runtime", runtime], capture_output=True, text=True)
-            if done.returncode:
-                sys.exit(done.stderr.strip())
         contenders = [
-            *(
-                {"name": f"textgen sample --runtime {runtime}", "command": [*sample, "--runtime", runtime]}
-                for runtime in runtimes
-            ),
-            {"name": "PyTorch", "command": [sys.executable, "-c", program, f"{folder}/network.pt"]},
+            {"name": name, "command": torch_command(options.model, folder)}
+            if name == TORCH
+            else {"name": name, "command": textgen_command(options.model, programs[name])}
+            for name in names
         ]
-        chosen = [run for run in contenders if not options.only or options.only in run["name"]]
-        results = interleave(__file__, chosen, options.rounds)
+        results = interleave(__file__, contenders, options.rounds)
     save(options.json, results)
     rows = [[r["name"], f"{r['seconds']:.2f}"] for r in results]
     report("From Enter to the first text, cold", ["program", "seconds"], rows)

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarking import Result, arguments, interleave, peak_memory, report, run_script, save
+from benchmarking import Result, arguments, chosen, interleave, peak_memory, report, require_torch, run_script, save
 
 SEQUENCE_LENGTH = 64
 CONFIGS = {
@@ -191,8 +191,9 @@ def main() -> None:
     if options.worker:
         print(json.dumps(work(json.loads(options.worker))))
         return
-    chosen = [run for run in contenders() if not options.only or options.only in run["name"]]
-    results = interleave(__file__, chosen, options.rounds)
+    runs = chosen(contenders(), options.only)
+    require_torch(runs)
+    results = interleave(__file__, runs, options.rounds)
     save(options.json, results)
     best = {r["config"]: 0.0 for r in results}
     for r in results:

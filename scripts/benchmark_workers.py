@@ -18,7 +18,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarking import Result, arguments, environment, interleave, report, run_script, save
+from benchmarking import (
+    Result,
+    arguments,
+    chosen,
+    environment,
+    interleave,
+    positive_int,
+    positive_number,
+    report,
+    run_script,
+    save,
+)
 
 SEQUENCE_LENGTH = 64
 CONFIGS = {
@@ -125,14 +136,14 @@ def training_step(run: Result, distribution: Any) -> Any:
 def main() -> None:
     """Measures and prints."""
     parser = arguments((__doc__ or "").partition("\n")[0])
-    parser.add_argument("--workers", type=int, default=2, help="worker processes to compare with one process")
-    parser.add_argument("--seconds", type=float, default=60.0, help="that each run measures")
+    parser.add_argument("--workers", type=positive_int, default=2, help="worker processes to compare with one process")
+    parser.add_argument("--seconds", type=positive_number, default=60.0, help="that each run measures")
     given = parser.parse_args()
     if given.worker:
         run = json.loads(given.worker)
         print(json.dumps(one(run) if run.get("one") else together(run)))
         return
-    runs = [run for run in contenders(given.workers, given.seconds) if not given.only or given.only in run["name"]]
+    runs = chosen(contenders(given.workers, given.seconds), given.only)
     results = interleave(str(Path(__file__).absolute()), runs, given.rounds)
     rows = []
     for result in results:

@@ -12,21 +12,90 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 Result = dict[str, Any]
+Value = TypeVar("Value")
+TESTS = Path(__file__).resolve().parent.parent / "tests"
+
+
+# === Arguments: types for argparse, whose errors end a script with 2 ===
+
+
+def positive_int(text: str) -> int:
+    """A whole number from 1 on."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, not {text!r}")
+    return number
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, not {text!r}")
+    return number
+
+
+def comma_list(kind: Callable[[str], Value]) -> Callable[[str], list[Value]]:
+    """Values of a kind, with commas between them."""
+    return lambda text: [kind(part) for part in text.split(",")]
+
+
+def named_text(text: str) -> tuple[str, str]:
+    """A name and what it stands for, such as a file, from NAME=TEXT."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"expected a name, = and a value, not {text!r}")
+    return name, value
+
+
+def named_value(text: str) -> tuple[str, Any]:
+    """A setting and its value, from NAME=VALUE."""
+    name, _, value = text.partition("=")
+    try:
+        return name.replace("-", "_"), json.loads(value)
+    except ValueError:
+        return name.replace("-", "_"), value
 
 
 def arguments(description: str, rounds: int = 3) -> argparse.ArgumentParser:
     """The options that all benchmarks have; --worker is how a contender is started in its own process."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=int, default=rounds, help="runs of each contender, interleaved")
+    parser.add_argument("--rounds", type=positive_int, default=rounds, help="runs of each contender, interleaved")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements here")
     parser.add_argument("--only", metavar="TEXT", help="leave out what has not this in its name")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser
+
+
+def chosen(contenders: Sequence[Result], only: str | None) -> list[Result]:
+    """The contenders that `--only` does not leave out. Raises `ConfigError` if it leaves out all of them."""
+    names = [contender["name"] for contender in contenders]
+    return [contender for contender in contenders if contender["name"] in names_with(only or "", names)]
+
+
+def names_with(part: str, names: Sequence[str]) -> list[str]:
+    """The names with a text in them. Raises `ConfigError` if there are none."""
+    from textgen.errors import ConfigError
+
+    found = [name for name in names if part in name]
+    if not found:
+        raise ConfigError(f"Nothing to measure has {part!r} in its name: name a part of one of {', '.join(names)}.")
+    return found
+
+
+# === How scripts end, and the processes that they start ===
 
 
 def run_script(main: Callable[[], int | None]) -> NoReturn:
@@ -106,17 +175,36 @@ def environment(contender: Result) -> dict[str, str]:
     return variables
 
 
+def require_torch(contenders: Sequence[Result]) -> None:
+    """Raises `TextgenError` if PyTorch is one of the contenders, by their `framework`, and is not installed."""
+    from textgen.versions import require
+
+    if any(contender["framework"] == "torch" for contender in contenders):
+        require("A comparison with PyTorch", ["torch"], "benchmark")
+
+
+@contextmanager
+def browser_of_tests(name: str) -> Iterator[Any]:
+    """A browser, by the driver of the tests. Raises `TextgenError` if it is not installed."""
+    import pytest
+
+    from textgen.errors import TextgenError
+
+    sys.path.insert(0, str(TESTS))
+    from browsers import opened
+
+    try:
+        with opened(name) as browser:
+            yield browser
+    except pytest.skip.Exception as missing:
+        raise TextgenError(str(missing)) from None
+
+
 def _medians(results: Sequence[Result]) -> Result:
     return {key: statistics.median(result[key] for result in results) for key in results[0]} | {"runs": list(results)}
 
 
-def named_value(text: str) -> tuple[str, Any]:
-    """A setting and its value, from NAME=VALUE."""
-    name, _, value = text.partition("=")
-    try:
-        return name.replace("-", "_"), json.loads(value)
-    except ValueError:
-        return name.replace("-", "_"), value
+# === The machine ===
 
 
 def peak_memory(children: bool = False) -> float:
@@ -182,6 +270,16 @@ def machine() -> str:
     return f"{model}, {num_cores()} cores, Python {platform.python_version()}"
 
 
+# === Files and tables ===
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises `TextgenError` if it cannot be read or is not UTF-8."""
+    from textgen.cli import options
+
+    return options.read_text(str(path))
+
+
 def report(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A Markdown table on standard output."""
     print(f"\n{title} ({machine()})\n")
@@ -191,10 +289,33 @@ def report(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         print("| " + " | ".join(row) + " |")
 
 
-def known_results(path: Path) -> list[Result]:
-    """The results in a file to which `add_result` has added them; none if there is no file."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
+def known_results(path: Path, names: Collection[str] = ()) -> list[Result]:
+    """The results in a file to which `add_result` has added them; none if there is no file.
+
+    Args:
+        path: The file.
+        names: What each result has at least.
+
+    Raises:
+        ConfigError: A line is not such a result.
+    """
+    lines = read_text(path).split("\n") if path.exists() else []
+    return [_result(path, number, line, names) for number, line in enumerate(lines, 1) if line]
+
+
+def _result(path: Path, number: int, line: str, names: Collection[str]) -> Result:
+    """The result in a line of a file."""
+    from textgen.errors import ConfigError
+
+    try:
+        result = json.loads(line)
+    except ValueError:
+        result = None
+    if not isinstance(result, dict) or not set(names) <= result.keys():
+        raise ConfigError(
+            f"{path} has no result of this script in line {number}: remove the line, or name another file."
+        )
+    return result
 
 
 def add_result(path: Path, result: Result) -> None:

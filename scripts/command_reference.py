@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from benchmarking import run_script
 
 from textgen.settings import USUAL
 
@@ -107,5 +109,11 @@ def _escaped(text: str) -> str:
     return "".join(part if part.startswith("`") else re.sub(r"([|<>*_\[\]\\])", r"\\\1", part) for part in parts)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Writes the page."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     REFERENCE.write_text(reference(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_script(main)

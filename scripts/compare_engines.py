@@ -6,8 +6,8 @@
 The engines are `textgen sample --exact` with 1, 7 and 64 texts side by side, and the page that `textgen export` makes,
 in Node, Chromium, Firefox and WebKit, each by WebAssembly and plain. Texts go into the file --out as they come, and
 those that are there are not written again, so a run that was stopped goes on; remove the file after a change of an
-engine. What is not installed is left out. Ends with 1 if a text differs, and says where. The drivers of the browsers
-and of Node are those of the tests.
+engine. What is not installed is left out. Ends with 1 if a text differs, and says where, or if fewer than two engines
+wrote. The drivers of the browsers and of Node are those of the tests.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarking import add_result, known_results, run_script
+from benchmarking import add_result, known_results, positive_int, run_script
 
+from textgen.errors import TextgenError
 from textgen.export.html import export_html
 from textgen.export.packing import packed_model
 from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.wording import counted
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -114,7 +116,7 @@ class Texts:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._texts: dict[str, str] = {entry["key"]: entry["text"] for entry in known_results(path)}
+        self._texts: dict[str, str] = {entry["key"]: entry["text"] for entry in known_results(path, ("key", "text"))}
 
     def get(self, engine: str, column: Column, seed: int) -> str | None:
         """The text of an engine; None if there is none yet."""
@@ -303,8 +305,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("models", nargs="+", help="names of saved models")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=["default"], help="what samplers are on")
-    parser.add_argument("--seeds", type=int, default=50, help="texts of each engine, from seed 0 on")
-    parser.add_argument("--tokens", type=int, default=2000, help="tokens of each text")
+    parser.add_argument("--seeds", type=positive_int, default=50, help="texts of each engine, from seed 0 on")
+    parser.add_argument("--tokens", type=positive_int, default=2000, help="tokens of each text")
     parser.add_argument("--prompt", default="The", help="where the texts begin")
     parser.add_argument("--out", type=Path, default=Path("texts.jsonl"), help="file of the texts")
     parser.add_argument("--only", default="", metavar="TEXT", help="leave out the engines without this in their name")
@@ -322,6 +324,9 @@ def main() -> None:
     differences = comparison.differences()
     for difference in differences:
         print(difference, file=sys.stderr)
+    if len(comparison.engines) < 2:
+        have = counted(len(comparison.engines), "engine")
+        raise TextgenError(f"Nothing was compared: {have} wrote, and two are needed. Install more, or leave out fewer.")
     sys.exit(1 if differences else 0)
 
 

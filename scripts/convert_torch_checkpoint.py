@@ -16,28 +16,37 @@ import pickle
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+from benchmarking import run_script
 
 from textgen.export.pytorch import write_torch
+from textgen.versions import require
+
+if TYPE_CHECKING:
+    import torch
 
 
-class RNNModel(nn.Module):
-    """Stands for the example's class of this name, in its module `model`: a bag of layers."""
+def layers() -> list[type]:
+    """The classes that a checkpoint may name. The first stands for the example's, in its module `model`."""
+    from torch import nn
 
+    class RNNModel(nn.Module):
+        """A bag of layers."""
 
-RNNModel.__module__, RNNModel.__qualname__ = "model", "RNNModel"
-LAYERS = [RNNModel, nn.Embedding, nn.LSTM, nn.GRU, nn.RNN, nn.Linear, nn.Dropout]
+    RNNModel.__module__, RNNModel.__qualname__ = "model", "RNNModel"
+    sys.modules["model"] = ModuleType("model")  # where the example's class is looked for
+    sys.modules["model"].RNNModel = RNNModel  # type: ignore[attr-defined]
+    return [RNNModel, nn.Embedding, nn.LSTM, nn.GRU, nn.RNN, nn.Linear, nn.Dropout]
 
 
 def state_dict(path: Path) -> dict[str, torch.Tensor]:
     """The tensors in a checkpoint, by name; ends the program where there are none."""
-    sys.modules["model"] = ModuleType("model")  # where the example's class is looked for
-    sys.modules["model"].RNNModel = RNNModel  # type: ignore[attr-defined]
+    import torch
+    from torch import nn
+
     try:
-        with torch.serialization.safe_globals([*LAYERS, set]):
+        with torch.serialization.safe_globals([*layers(), set]):
             loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         sys.exit(f"Cannot read {path}: it is no checkpoint, or holds more than tensors and a module of known layers.")
@@ -58,6 +67,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("safetensors", type=Path)
     options = parser.parse_args()
+    require("Reading a checkpoint of PyTorch", ["torch"], "benchmark")
     tensors = {name: tensor.float().numpy() for name, tensor in state_dict(options.checkpoint).items()}
     write_torch(options.safetensors, tensors)
     for name, array in tensors.items():
@@ -65,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

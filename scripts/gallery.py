@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import argparse
 import io
-import sys
 from pathlib import Path
 
-from benchmarking import run_script
+from benchmarking import browser_of_tests, run_script
 
 from textgen.export.attribution import Attribution
 from textgen.export.html import export_html
 from textgen.saved_model.saved_model import load_model
+from textgen.versions import require
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "scripts" / "pictures" / "gallery.png"
@@ -48,10 +48,10 @@ def build(names: list[str], folder: Path, licence: str, note: str) -> list[Path]
     Returns:
         The pages.
     """
+    models = [load_model(name) for name in names]
     folder.mkdir(parents=True, exist_ok=True)
     pages = []
-    for name in names:
-        model = load_model(name)
+    for model in models:
         pages.append(folder / f"{model.name}.html")
         print(export_html(model, pages[-1], Attribution(licence, note)))
     return pages
@@ -65,13 +65,11 @@ def draw(pages: list[Path], links: list[str], target: Path) -> None:
         links: What each of them writes, as its links say it. A page that writes Chinese speaks it.
         target: The picture.
     """
+    require("The picture", ["PIL"], "figures")
     from PIL import Image
 
-    sys.path.insert(0, str(ROOT / "tests"))
-    from browsers import opened
-
     drawn = Image.new("RGB", (len(pages) * (WIDTH + GAP) - GAP, HEIGHT), "white")
-    with opened("chromium") as browser:
+    with browser_of_tests("chromium") as browser:
         browser.prefer("light")
         browser.resize(WIDTH, HEIGHT)
         for number, (page, link) in enumerate(zip(pages, links, strict=True)):

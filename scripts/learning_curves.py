@@ -25,10 +25,21 @@ from pathlib import Path
 from typing import Any
 
 import misfit_texts
-from benchmarking import Result, add_result, by_worker, known_results, named_value, report, run_script
+from benchmarking import (
+    Result,
+    add_result,
+    by_worker,
+    known_results,
+    named_text,
+    named_value,
+    positive_int,
+    report,
+    run_script,
+)
 
 KILOBYTES = (10, 30, 100, 300, 1000, 3000)
 MISFIT_KILOBYTES = 100
+RESULT = ("text", "kilobytes", "seed", "without", "bits_per_byte", "base", "decided_by")  # what is read of a result
 SPEED = 2.9e11  # operations a second for which all runs are planned: two cores, free
 
 
@@ -101,9 +112,13 @@ def _key(result: Result) -> tuple[str, int, int, bool]:
 def main() -> None:
     """The runs that are missing, then the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--text", action="append", default=[], metavar="NAME=FILE", help="a text, and what to call it")
+    parser.add_argument(
+        "--text", action="append", type=named_text, default=[], metavar="NAME=FILE", help="a text, and what to call it"
+    )
     parser.add_argument("--misfits", action="store_true", help="add the six texts of misfit_texts.py")
-    parser.add_argument("--kilobytes", type=int, nargs="*", default=KILOBYTES, metavar="N", help="sizes of the texts")
+    parser.add_argument(
+        "--kilobytes", type=positive_int, nargs="*", default=KILOBYTES, metavar="N", help="sizes of the texts"
+    )
     parser.add_argument("--seeds", type=int, default=2, metavar="N", help="runs of each text, size and start")
     parser.add_argument("--only", choices=["with", "without"], help="run only those with a base, or without")
     parser.add_argument("--from", dest="start", default="", metavar="NAME", help="the base, instead of choosing one")
@@ -117,7 +132,7 @@ def main() -> None:
         return
     if not options.json:
         parser.error("--json is missing: name the file of the results.")
-    texts = {name: Path(path).read_bytes() for name, _, path in (each.partition("=") for each in options.text)}
+    texts = {name: Path(path).read_bytes() for name, path in options.text}
     cuts = [(name, size) for size in sorted(options.kilobytes) for name in texts if len(texts[name]) >= 990 * size]
     if options.misfits:
         texts |= {name: misfit_texts.text(name, 1000 * MISFIT_KILOBYTES).encode() for name in misfit_texts.TEXTS}
@@ -129,7 +144,7 @@ def main() -> None:
         for without in (True, False)
         if options.only != ("with" if without else "without")
     ]
-    results = known_results(options.json)
+    results = known_results(options.json, RESULT)
     known, settings = {_key(result) for result in results}, dict(map(named_value, options.set))
     for run in wanted:
         if _key(run) in known:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from benchmarking import run_script
 
 FABLES = Path(__file__).parent.parent / "corpora" / "fables.txt"
 SYLLABLES = [onset + vowel + coda for onset in "bdfgklmnprstvz" for vowel in "aeiou" for coda in ("", "n", "r", "s")]
@@ -61,4 +62,4 @@ def make_stories(rng: np.random.Generator, sentences: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

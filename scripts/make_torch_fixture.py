@@ -6,17 +6,24 @@ python scripts/make_torch_fixture.py
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
-import torch
-from torch import nn
+from benchmarking import run_script
+
+from textgen.versions import require
 
 FIXTURE = Path(__file__).parent.parent / "tests" / "torch_lstm.json"
 
 
 def main() -> None:
     """The numbers follow from the seed, the order of the two draws and PyTorch's initialization."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
+    require("Writing the file", ["torch"], "benchmark")
+    import torch
+    from torch import nn
+
     torch.manual_seed(42)
     lstm = nn.LSTM(2, 4)
     inputs = torch.randn(3, 1, 2)  # [T, B, in]
@@ -28,4 +35,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from benchmarking import run_script
+from benchmarking import positive_int, run_script
 
 from textgen.corpus.corpus import Corpus
 from textgen.generation.config import SamplingConfig
@@ -236,9 +236,9 @@ def main() -> None:
     parser.add_argument("file")
     parser.add_argument("--models-dir", type=Path)
     parser.add_argument("--track", action="append", default=[], metavar="NAME=REGEX")
-    parser.add_argument("--num", type=int, default=32, help="texts of each kind")
-    parser.add_argument("--max-tokens", type=int, default=600, help="tokens of each text")
-    parser.add_argument("--random", type=int, default=8, help="times that cells are chosen at random")
+    parser.add_argument("--num", type=positive_int, default=32, help="texts of each kind")
+    parser.add_argument("--max-tokens", type=positive_int, default=600, help="tokens of each text")
+    parser.add_argument("--random", type=positive_int, default=8, help="times that cells are chosen at random")
     options = parser.parse_args()
     saved = load_model(options.model, options.models_dir)
     config = InspectConfig(track=tuple(options.track))

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarking import Result, add_result, by_worker, known_results, named_value, report, run_script
+from benchmarking import Result, add_result, by_worker, known_results, named_text, named_value, report, run_script
 
 PLANNED = "as planned"
 Change = Callable[[Any], dict[str, Any]]  # settings by name, from the plan
@@ -131,7 +131,9 @@ def table(results: list[Result]) -> list[list[str]]:
 def main() -> None:
     """The runs that are missing, then the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--text", action="append", default=[], metavar="NAME=FILE", help="a text, and what to call it")
+    parser.add_argument(
+        "--text", action="append", type=named_text, default=[], metavar="NAME=FILE", help="a text, and what to call it"
+    )
     parser.add_argument("--minutes", type=float, nargs="*", default=[1.0], metavar="N", help="budgets of a run")
     parser.add_argument("--only", action="append", choices=list(CHANGES), metavar="CHANGE", help="run only this one")
     parser.add_argument(
@@ -154,7 +156,7 @@ def main() -> None:
     known = {(result["text"], result["minutes"], result["change"]) for result in results}
     changes = options.only or ([PLANNED] if options.set else list(CHANGES))
     for minutes in options.minutes:
-        for name, _, path in (each.partition("=") for each in options.text):
+        for name, path in options.text:
             for change in [*changes, *options.set]:
                 if (name, minutes, change) in known:
                     continue

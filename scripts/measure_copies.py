@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 from base_mix import folded
-from benchmarking import run_script
+from benchmarking import positive_int, run_script
 from measure_words import BATCH, LENGTH, WORD
 
 from textgen.corpus.config import CorpusConfig
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, metavar="FILE", help="what the model was trained on")
     parser.add_argument("--base-text", type=Path, metavar="MIX", help="what its base was trained on")
     parser.add_argument("--models-dir", type=Path, metavar="DIRECTORY")
-    parser.add_argument("--words", type=int, default=8000, metavar="N", help="words or characters to look at")
+    parser.add_argument("--words", type=positive_int, default=8000, metavar="N", help="words or characters to look at")
     parser.add_argument("--characters", action="store_true", help="count characters instead of words")
     parser.add_argument("--either-script", action="store_true", help="count those that are the same in both scripts")
     options = parser.parse_args()

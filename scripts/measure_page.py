@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
-from benchmarking import run_script
+from benchmarking import browser_of_tests, named_text, positive_int, run_script
 
 from textgen.export.html import export_html
 from textgen.saved_model.saved_model import load_model
@@ -30,7 +30,7 @@ from textgen.saved_model.saved_model import load_model
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from browsers import ENGINES, Browser, Chromium, opened  # noqa: E402 the drivers of the tests
+from browsers import ENGINES, Browser, Chromium  # noqa: E402 the drivers of the tests
 
 WORKERS = ("DedicatedWorker", "DOM Worker", "WebCore: Worker")  # names of a Worker's thread: Chromium, Firefox, WebKit
 IS_READY = "document.documentElement.dataset.ready !== undefined"
@@ -119,7 +119,7 @@ def write(browser: Browser, asked: dict[str, str], seed: int, tokens: int) -> in
 
 def measure(name: str, page: Path, asked: dict[str, str], tokens: int, each: int) -> Iterator[list[str]]:
     """Yields the rows of a browser."""
-    with opened(name) as browser:
+    with browser_of_tests(name) as browser:
         start = "#plain=1" if "plain" in asked else ""
         browser.open(page.as_uri() + start)
         browser.until(IS_READY)
@@ -142,12 +142,14 @@ def main() -> None:
     """Reads the arguments and prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model", help="name of a saved model, one that does not end its texts")
-    parser.add_argument("--tokens", type=int, default=1_000_000, help="tokens that each browser writes")
-    parser.add_argument("--text-tokens", type=int, default=2000, help="tokens of a text, 100,000 at most")
+    parser.add_argument("--tokens", type=positive_int, default=1_000_000, help="tokens that each browser writes")
+    parser.add_argument("--text-tokens", type=positive_int, default=2000, help="tokens of a text, 100,000 at most")
     parser.add_argument("--browsers", nargs="+", choices=ENGINES, default=["chromium", "firefox"])
-    parser.add_argument("--link", nargs="*", default=[], metavar="NAME=VALUE", help="what else a link says")
+    parser.add_argument(
+        "--link", nargs="*", type=named_text, default=[], metavar="NAME=VALUE", help="what else a link says"
+    )
     options = parser.parse_args()
-    asked = {"prompt": "The", **dict(each.split("=", 1) for each in options.link)}
+    asked = {"prompt": "The", **dict(options.link)}
     print("| " + " | ".join(HEADER) + " |\n|" + "---|" * len(HEADER))
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"

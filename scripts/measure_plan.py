@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarking import Result, by_worker, machine, peak_memory, run_script
+from benchmarking import Result, by_worker, machine, peak_memory, positive_number, run_script
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "char tiny": {"preset": "tiny", "tokenizer": "char"},
@@ -104,7 +104,9 @@ def main() -> int:
     """Prints the table. Returns 1 if something is farther off than `WITHIN`."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("text", nargs="?")
-    parser.add_argument("--seconds", type=float, default=40.0, help="length of each run, as the plan expects it")
+    parser.add_argument(
+        "--seconds", type=positive_number, default=40.0, help="length of each run, as the plan expects it"
+    )
     parser.add_argument("--only", action="append", choices=CONFIGURATIONS, metavar="NAME")
     parser.add_argument("--processor", action="store_true", help="count processor time: the machine has other work")
     parser.add_argument("--worker", help=argparse.SUPPRESS)

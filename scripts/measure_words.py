@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarking import run_script
+from benchmarking import positive_int, read_text, run_script
 
 from textgen.dataset.word_filter import letters_of
 from textgen.generation.config import SamplingConfig
@@ -79,10 +79,10 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--models-dir", type=Path)
-    parser.add_argument("--words", type=int, default=8000)
+    parser.add_argument("--words", type=positive_int, default=8000)
     options = parser.parse_args()
-    corpus = set(words_of(options.corpus.read_text(encoding="utf-8")))
-    listed = set(words_of(options.wordlist.read_text(encoding="utf-8")))
+    corpus = set(words_of(read_text(options.corpus)))
+    listed = set(words_of(read_text(options.wordlist)))
     generator = load_model(options.model, options.models_dir).generator()
     print("| writes | words | do not exist | new to the corpus | ms a token |\n|---|---|---|---|---|")
     unknown = {}

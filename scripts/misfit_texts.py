@@ -14,6 +14,8 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from benchmarking import positive_int, run_script
+
 SEED = 1
 LEVELS = ("INFO", "INFO", "INFO", "DEBUG", "WARN", "ERROR")
 EVENTS = (
@@ -135,7 +137,9 @@ def main() -> None:
     """Writes all six texts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write NAME.txt")
-    parser.add_argument("--bytes", type=int, default=100_000, metavar="N", help="size of each [default: 100,000]")
+    parser.add_argument(
+        "--bytes", type=positive_int, default=100_000, metavar="N", help="size of each [default: 100,000]"
+    )
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in TEXTS:
@@ -143,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

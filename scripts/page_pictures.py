@@ -8,21 +8,23 @@ inspect.png into scripts/pictures. The driver of the browser is that of the test
 
 from __future__ import annotations
 
+import argparse
 import io
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from PIL import Image
+from benchmarking import browser_of_tests, run_script
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from browsers import Chromium, opened  # noqa: E402 the driver of the tests
+from browsers import Chromium  # noqa: E402 the driver of the tests
 from servers import running  # noqa: E402
 
 from textgen.saved_model.bases import base_folder  # noqa: E402
+from textgen.versions import require  # noqa: E402
 
 PICTURES = ROOT / "scripts" / "pictures"
 PROMPT = "It was a dark and stormy night"
@@ -43,12 +45,16 @@ def set_field(browser: Chromium, name: str, value: str) -> None:
 
 def write_png(name: str, data: bytes) -> None:
     """Writes a picture in few colours."""
+    from PIL import Image
+
     picture = Image.open(io.BytesIO(data)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     picture.save(PICTURES / name, optimize=True)
 
 
 def draw_writing(browser: Chromium, url: str) -> None:
     """The page for writing: frames while it writes, and the page at the end."""
+    from PIL import Image
+
     browser.resize(1280, 800)
     browser.open(url)
     browser.until("document.documentElement.dataset.ready === 'yes'")
@@ -105,7 +111,9 @@ def show_inspection(browser: Chromium, url: str) -> None:
 
 def main() -> None:
     """Draws all of them."""
-    with tempfile.TemporaryDirectory() as folder, opened("chromium") as browser:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    require("Drawing", ["PIL"], "figures")
+    with tempfile.TemporaryDirectory() as folder, browser_of_tests("chromium") as browser:
         browser.prefer("light")
         with running(Path(folder), english=str(base_folder("english"))) as server:
             draw_writing(browser, f"http://127.0.0.1:{server.port}/")
@@ -113,4 +121,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

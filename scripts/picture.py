@@ -23,6 +23,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarking import run_script
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
@@ -127,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

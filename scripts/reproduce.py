@@ -1,4 +1,4 @@
-"""Trains with the preset of a well-known text on it and writes its row of the README's table.
+"""Trains with the preset of a well-known text on it and prints its score beside published ones, a row of a table.
 
     python scripts/reproduce.py tinyshakespeare-char-2x256-100s --data FOLDER
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from base_mix import RECIPES, Document, Part, read_mix, script, write_mix
-from benchmarking import run_script
+from benchmarking import positive_number, run_script
 
 import textgen
 from textgen.corpus.config import CorpusConfig
@@ -346,7 +346,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=BASES, metavar="FOLDER", help="where the folder of the base goes")
     parser.add_argument(
-        "--minutes", type=float, nargs="+", help=f"of each round, instead of {' '.join(f'{one:g}' for one in MINUTES)}"
+        "--minutes",
+        type=positive_number,
+        nargs="+",
+        help=f"of each round, instead of {' '.join(f'{one:g}' for one in MINUTES)}",
     )
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)

@@ -14,7 +14,7 @@ from script_modules import load_script
 
 
 def test_a_share_that_leaves_no_time_to_train_is_left_out(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script, seconds = load_script("benchmark_quality", monkeypatch), list[float]()
 
@@ -26,9 +26,12 @@ def test_a_share_that_leaves_no_time_to_train_is_left_out(
         seconds.append(time)
         return {"perplexity": 83.8, "seconds": time, "parameters": 3_600_000}
 
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"ptb-{part}.txt").touch()
+    monkeypatch.setattr(script, "require_torch", lambda contenders: None)
     monkeypatch.setattr(script, "subprocess", SimpleNamespace(run=by_torch, PIPE=subprocess.PIPE))
     monkeypatch.setattr(script, "train_textgen", by_textgen)
-    arguments = ["--data", "ptb", "--shares", "0.15", "1", "0.1"]
+    arguments = ["--data", str(tmp_path), "--shares", "0.15", "1", "0.1"]
     monkeypatch.setattr(sys, "argv", ["benchmark_quality.py", *arguments])
     script.main()
     said = capsys.readouterr()

@@ -11,8 +11,11 @@ from textgen.generation.sampling import sampler
 from textgen.generation.sampling.sampler import Sampler
 
 
-@pytest.mark.parametrize(("chain", "keeps_to_words"), [("temperature", False), ("default settings", True)])
-def test_only_the_temperature_alone_writes_any_word(
+@pytest.mark.parametrize(
+    ("chain", "keeps_to_words"),
+    [("temperature", False), ("default settings", True), ("default settings and coin_words", False)],
+)
+def test_the_temperature_alone_and_coin_words_write_any_word(
     chain: str, keeps_to_words: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script, made = load_script("benchmark_sampling", monkeypatch), list[Sampler]()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,3 +101,50 @@ def test_memory_and_time_of_a_process_that_is_not_known_are_left_out(script: Mod
     assert (target.resident(), target.processor_time()) == (0, 0.0)
     load = script.Load("1", seconds=2.0, tokens=10, busy=target.processor_time())
     assert load.row().split("|")[2:4] == [" 5 ", "  "]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["tiny", "--rates=-1"], "--rates: expected a number above 0, not '-1'"),
+        (["tiny", "--rates", "1,0"], "--rates: expected a number above 0, not '0'"),
+        (["tiny", "--streams", "0"], "--streams: expected a whole number from 1 on, not '0'"),
+        (["tiny", "--streams", "1,a"], "--streams: expected a whole number from 1 on, not 'a'"),
+        (["--url", "localhost:18000"], "--url: expected http://HOST:PORT, not 'localhost:18000'"),
+        (["--url", "https://localhost"], "--url: expected http://HOST:PORT, not 'https://localhost'"),
+        (["--url", "http://localhost:no"], "--url: expected http://HOST:PORT, not 'http://localhost:no'"),
+    ],
+)
+def test_wrong_arguments_end_it_before_a_server_begins(
+    script: ModuleType,
+    arguments: list[str],
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark_serving.py", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        script.main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(problem)
+
+
+def test_each_number_of_streams_and_of_requests_is_a_row(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = list[tuple[Any, ...]]()
+
+    async def measure(target: Any, seconds: float, **how: float) -> Any:
+        asked.append((target.host, target.port, how))
+        return script.Load("row", seconds=seconds)
+
+    monkeypatch.setattr(script, "measure", measure)
+    for flags in ([], ["--rates", "0.5,2"]):
+        monkeypatch.setattr(sys, "argv", ["benchmark_serving.py", "--url", "http://[::1]:18000/", *flags])
+        assert script.main() == 0
+    assert {(host, port) for host, port, _ in asked} == {("::1", 18000)}
+    assert [how for _, _, how in asked] == [
+        *({"streams": number} for number in (1, 8, 32, 64)),
+        *({"rate": rate} for rate in (0.5, 2.0)),
+    ]
+    assert capsys.readouterr().out.count("| row |") == 6

@@ -16,6 +16,8 @@ from types import ModuleType
 import pytest
 from script_modules import SCRIPTS, load_script
 
+from textgen.errors import ConfigError
+
 MEGABYTE = 1 << 20
 HOLDS_MEMORY = f"held = b'x' * {100 * MEGABYTE}; print('ready', flush=True); input()"
 
@@ -32,6 +34,15 @@ def test_results_in_the_file_are_read_again(tmp_path: Path, benchmarking: Module
     for result in results:
         benchmarking.add_result(path, result)
     assert benchmarking.known_results(path) == results
+
+
+@pytest.mark.parametrize("line", ["[1]", "{", '{"name": "c"}'])
+def test_a_damaged_result_is_named_by_its_file_and_line(tmp_path: Path, benchmarking: ModuleType, line: str) -> None:
+    path = tmp_path / "results.jsonl"
+    benchmarking.add_result(path, {"name": "a", "seconds": 1})
+    path.write_text(f"{path.read_text()}\n{line}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=re.escape(f"{path} has no result of this script in line 3: remove the line")):
+        benchmarking.known_results(path, ("name", "seconds"))
 
 
 def test_cores_are_counted_where_no_set_of_them_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from javascript import needs_node
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "compare_engines.py"
 
 
-def compare(models: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, SCRIPT, "tiny", "--only", "node", "--seeds", "2", "--tokens", "5", "--out", out]
+def compare(models: Path, out: Path, only: str = "node") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, SCRIPT, "tiny", "--only", only, "--seeds", "2", "--tokens", "5", "--out", out]
     environment = {**os.environ, "TEXTGEN_MODELS": str(models)}
     return subprocess.run([*map(str, command)], capture_output=True, text=True, env=environment, check=False)
 
@@ -39,3 +39,9 @@ def test_texts_are_compared_kept_and_not_written_again(tiny_models: Path, tmp_pa
     assert "Node, plain, tiny, default, seed 1: differs from character 1 on" in again.stderr
     assert "1 of 2" in again.stdout.splitlines()[-1]
     assert "texts ..." not in again.stderr
+
+
+def test_fewer_than_two_engines_are_an_error(tiny_models: Path, tmp_path: Path) -> None:
+    done = compare(tiny_models, tmp_path / "texts.jsonl", only="no-such-engine")
+    assert done.returncode == 1
+    assert "Nothing was compared: 0 engines wrote, and two are needed." in done.stderr
