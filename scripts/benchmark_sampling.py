@@ -7,7 +7,8 @@ PyTorch runs in float32, bfloat16 autocast and with weights quantised to int8 (d
 also with Gumbel noise and the largest logit in place of softmax and multinomial, its quickest way to draw. textgen runs
 by NumPy in float32 and by ONNX Runtime in int8. All run with an allocator that keeps its memory. A second table says
 which share of a step textgen's samplers take; the logits are spread as those of a model with a perplexity near 90.
-Texts keep to words that exist, as those of `textgen sample` do, except where the temperature alone is measured.
+Texts keep to words that exist, as those of `textgen sample` do, except where the temperature alone is measured and with
+coin_words.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ CHAINS: dict[str, dict[str, Any]] = {
     "default settings": {},
     "default settings and coin_words": {"coin_words": True},
     "all samplers": ALL_SAMPLERS,
+    "all samplers and coin_words": {**ALL_SAMPLERS, "coin_words": True},
     "all samplers and constraints": ALL_SAMPLERS
     | {"no_repeat_ngram_size": 3, "logit_bias": ("e=1", "th=2"), "ban": ("the", "q"), "min_tokens": 20},
 }

@@ -13,7 +13,7 @@ from textgen.generation.sampling.sampler import Sampler
 
 @pytest.mark.parametrize(
     ("chain", "keeps_to_words"),
-    [("temperature", False), ("default settings", True), ("default settings and coin_words", False)],
+    [("temperature", False), ("default settings", True), ("all samplers and coin_words", False)],
 )
 def test_the_temperature_alone_and_coin_words_write_any_word(
     chain: str, keeps_to_words: bool, monkeypatch: pytest.MonkeyPatch
