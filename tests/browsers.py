@@ -404,6 +404,37 @@ def free_port() -> int:
         return int(place.getsockname()[1])
 
 
+PACKAGES = {
+    "chromium": ("Chromium", "chromium"),
+    "firefox": ("Firefox", "firefox-esr"),
+    "webkit": ("WebKit", "webkit2gtk-driver xvfb"),
+}  # name -> (the same for people, the Debian packages)
+
+
+def programs(name: str) -> list[str | None]:
+    """What a browser needs: the paths of its programs, None for those that are not installed."""
+    if name == "webkit":
+        return [shutil.which("WebKitWebDriver"), max(glob(MINI_BROWSERS), default=None), shutil.which("Xvfb")]
+    names = {"chromium": ("chromium", "google-chrome"), "firefox": ("firefox-esr", "firefox")}[name]
+    return [next(filter(None, map(shutil.which, names)), None)]
+
+
+def installed(name: str) -> list[str]:
+    """The programs of a browser. The test is skipped if one is not installed."""
+    found = programs(name)
+    if not all(found):
+        title, packages = PACKAGES[name]
+        pytest.skip(f"{title} is not installed: apt-get install {packages}")
+    return [program for program in found if program]
+
+
+def require_browser() -> None:
+    """Raises `pytest.UsageError` if no browser is installed: all tests in browsers would be skipped."""
+    if not any(all(programs(name)) for name in PACKAGES):
+        packages = ", or ".join(packages for _, packages in PACKAGES.values())
+        raise pytest.UsageError(f"No browser is installed, so there is nothing to test: apt-get install {packages}")
+
+
 CHROMIUM_FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--no-default-browser-check",
     "--disable-extensions", "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -422,9 +453,7 @@ FIREFOX_SETTINGS: dict[str, Any] = {
 @contextmanager
 def chromium(folder: Path) -> Iterator[Chromium]:
     """Chromium, with a profile in a folder."""
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if not program:
-        pytest.skip("Chromium is not installed: apt-get install chromium")
+    (program,) = installed("chromium")
     command = [program, *CHROMIUM_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"]
     with process(command, folder / "log") as started:
         page = Chromium(said(folder / "log", "DevTools listening on ", started))
@@ -437,9 +466,7 @@ def chromium(folder: Path) -> Iterator[Chromium]:
 @contextmanager
 def firefox(folder: Path) -> Iterator[Firefox]:
     """Firefox, with a profile in a folder."""
-    program = shutil.which("firefox-esr") or shutil.which("firefox")
-    if not program:
-        pytest.skip("Firefox is not installed: apt-get install firefox-esr")
+    (program,) = installed("firefox")
     profile = folder / "profile"
     profile.mkdir()
     lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in FIREFOX_SETTINGS.items()]
@@ -458,9 +485,7 @@ def firefox(folder: Path) -> Iterator[Firefox]:
 @contextmanager
 def webkit(folder: Path) -> Iterator[WebKit]:
     """WebKit, in a virtual display."""
-    driver, browsers, display = shutil.which("WebKitWebDriver"), sorted(glob(MINI_BROWSERS)), shutil.which("Xvfb")
-    if not (driver and browsers and display):
-        pytest.skip("WebKit is not installed: apt-get install webkit2gtk-driver xvfb")
+    driver, browser, display = installed("webkit")
     with ExitStack() as stack:
         read, write = os.pipe()
         command = [display, "-displayfd", str(write), "-screen", "0", "1600x1000x24", "-nolisten", "tcp"]
@@ -480,7 +505,7 @@ def webkit(folder: Path) -> Iterator[WebKit]:
         }
         stack.enter_context(process([driver, f"--port={port}"], folder / "log", **environment))
         wait_for_port(port)
-        page = WebKit(port, browsers[-1])
+        page = WebKit(port, browser)
         stack.callback(page.close)
         yield page
 

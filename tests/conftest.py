@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 from networks import random_weights
+from sample_text import LINES
 
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
@@ -28,8 +29,6 @@ from textgen.versions import module_version
 
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
-
-LINES = "The cat sat on the mat.\nThe dog saw the cat, and the cat saw the dog.\n床前明月光，疑是地上霜。\n"
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")  # a busy machine is no fault of the program
@@ -49,7 +48,14 @@ QUICK_XLA = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """XLA compiles quickly and to slow code: tests compile much and run it little. Slow tests have its usual code."""
+    """Refuses to run the tests in browsers where there is none, and lets XLA compile quickly and to slow code.
+
+    Tests compile much and run it little. Slow tests have the usual code.
+    """
+    if config.option.markexpr == "browsers":
+        from browsers import require_browser
+
+        require_browser()
     if "not slow" in config.option.markexpr and module_version("tensorflow").startswith(XLA_FLAGS_OF):
         os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_XLA))
 

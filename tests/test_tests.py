@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -70,6 +73,12 @@ def always_true(assertion: ast.Assert) -> bool:
     return is_length and isinstance(operator, ast.GtE) and ast.unparse(right) == "0"
 
 
+def conftest_of(config: pytest.Config) -> Any:
+    """The module of fixtures, as pytest has loaded it."""
+    path = str(FOLDER / "conftest.py")
+    return next(plugin for plugin in config.pluginmanager.get_plugins() if getattr(plugin, "__file__", "") == path)
+
+
 def written(source: str, folder: Path) -> Path:
     path = folder / "test_example.py"
     path.write_text(source, encoding="utf-8")
@@ -89,6 +98,25 @@ def faults(path: Path) -> Iterator[str]:
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.relative_to(FOLDER).as_posix())
 def test_every_test_can_fail(path: Path) -> None:
     assert list(faults(path)) == []
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.relative_to(FOLDER).as_posix())
+def test_nothing_is_imported_from_conftest(path: Path) -> None:
+    """It would be loaded a second time, as a module of another name."""
+    imported = {node.module for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom)}
+    imported |= {name.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.Import) for name in node.names}
+    assert "conftest" not in imported
+
+
+@pytest.mark.parametrize("program", [None, "/usr/bin/firefox"])
+def test_tests_in_browsers_are_refused_where_none_is_installed(
+    program: str | None, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: program if name == "firefox" else None)
+    asked = SimpleNamespace(option=SimpleNamespace(markexpr="browsers"))
+    refused = nullcontext() if program else pytest.raises(pytest.UsageError, match="No browser is installed")
+    with refused:
+        conftest_of(pytestconfig).pytest_configure(asked)
 
 
 GOOD = """

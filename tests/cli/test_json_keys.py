@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 from click.testing import CliRunner
-from conftest import LINES
+from sample_text import LINES
 
 from textgen.cli import textgen, tune
 from textgen.cli.plan_report import plan_values

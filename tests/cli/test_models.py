@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import LINES
+from sample_text import LINES
 
 from textgen.cli import textgen
 from textgen.errors import SavedModelError

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import LINES
 from fakes import CountingModel, RecitingModel, as_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import random_weights
 from plain_fakes import TableModel, writable
+from sample_text import LINES
 
 from textgen.errors import TokenizerError
 from textgen.generation.suggestions import RECENT, Suggester

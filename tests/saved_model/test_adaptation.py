@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from conftest import LINES
 from networks import random_weights
+from sample_text import LINES
 
 import textgen
 from textgen.cli import textgen as command_line

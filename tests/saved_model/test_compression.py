@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import LINES
 from networks import random_weights
+from sample_text import LINES
 
 from textgen.corpus.config import CorpusConfig
 from textgen.dataset.ngram_index import NgramIndex

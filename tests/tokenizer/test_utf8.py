@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import LINES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_fakes import Recital, TableModel, writable
+from sample_text import LINES
 
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig, SearchConfig

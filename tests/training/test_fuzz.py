@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LINES
 from files import COMPRESS
+from sample_text import LINES
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
