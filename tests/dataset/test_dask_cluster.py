@@ -39,16 +39,34 @@ def test_what_a_cluster_cannot_do_is_refused(tmp_path: Path, text: Path, monkeyp
     with pytest.raises(ConfigError, match="standard input, which the workers of a cluster cannot read"):
         prepare_corpus(["-"], tmp_path / "made", dask="tcp://127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "distributed", None)
+    lines = list[str]()
     with pytest.raises(ConfigError, match=r'pip install "\.\[dask\]"'):
-        prepare_corpus([str(text)], tmp_path / "made", {"tokenizer": "byte"}, dask="tcp://127.0.0.1:1")
+        prepare_corpus([str(text)], tmp_path / "made", dask="tcp://127.0.0.1:1", say=lines.append)
+    assert lines == []  # nothing was read or learned
+    assert not (tmp_path / "made").exists()
     with monkeypatch.context() as patch:  # it is found, and cannot be imported
         patch.setattr("textgen.dataset.dask_cluster.require", lambda *about: None)
         with pytest.raises(ConfigError, match=r"Dask cannot be used: .*distributed"):
-            prepare_corpus([str(text)], tmp_path / "made", {"tokenizer": "byte"}, dask="tcp://127.0.0.1:1")
+            prepare_corpus([str(text)], tmp_path / "made", dask="tcp://127.0.0.1:1")
+
+
+def test_a_worker_makes_a_shard_of_a_folder_that_it_sees(tmp_path: Path, text: Path) -> None:
     with pytest.raises(CorpusError, match=r"does not see .*other\. Choose a folder that all machines"):
         make_on_worker([str(text)], str(tmp_path / "other"), 1, 2)
-    lines = make_on_worker([str(text)], str(tmp_path / "made"), 1, 1)
-    assert lines[-1].startswith("Shard 1 of 1: ")
+    prepare_corpus([str(text)], tmp_path / "made", {"tokenizer": "byte"}, shard=(1, 2))
+    lines = make_on_worker([str(text)], str(tmp_path / "made"), 2, 2)
+    assert lines[-1].startswith("Shard 2 of 2: ")
+
+
+def test_a_folder_that_is_begun_needs_a_cluster_only_for_missing_shards(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[str]()
+    monkeypatch.setattr("textgen.dataset.corpus_preparation.require_cluster", asked.append)
+    made = tmp_path / "made"
+    prepare_corpus([str(text)], made, {"tokenizer": "byte"})
+    prepare_corpus([str(text)], made, dask="tcp://127.0.0.1:1")
+    assert asked == []
 
 
 @pytest.mark.slow

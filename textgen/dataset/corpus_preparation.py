@@ -18,7 +18,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus, Part
 from textgen.corpus.walk import PREPARED
 from textgen.dataset.config import SplitConfig
-from textgen.dataset.dask_cluster import make_shards, require_shared
+from textgen.dataset.dask_cluster import make_shards, require_cluster, require_shared
 from textgen.dataset.prepared_corpus import OWN, PreparedCorpus, PreparedSettings, is_prepared, require_shards
 from textgen.dataset.split import fraction_to_hold_out, hold_out
 from textgen.dataset.token_cache import TokenData
@@ -65,7 +65,7 @@ def prepare_corpus(
         The prepared corpus.
 
     Raises:
-        ConfigError: A setting is unknown or contradicts the folder.
+        ConfigError: A setting is unknown or contradicts the folder, or there is no Dask cluster at the address.
         CorpusError: The text cannot be read, or the folder holds something else.
     """
     prepared = _prepare(paths, folder, settings or {}, shard, dask, tokenizer, say)
@@ -88,6 +88,8 @@ def _prepare(
     given = _checked_settings(settings, paths, shard, dask)
     is_begun = is_prepared(folder)
     config = PreparedCorpus(folder).config if is_begun else from_dict(CorpusConfig, select(CorpusConfig, given))
+    if dask and not is_begun:
+        require_cluster(dask)  # before the text is read and a vocabulary learned, which takes long
     corpus = Corpus(paths, config, without=folder)
     corpus.say_findings(say)
     if not is_begun:

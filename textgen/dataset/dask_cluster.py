@@ -103,6 +103,19 @@ def _connected(address: str) -> Iterator[Client]:
         client.close()
 
 
+def require_cluster(address: str) -> None:
+    """Checks that there is a cluster with a worker.
+
+    Args:
+        address: Address of the scheduler.
+
+    Raises:
+        ConfigError: There is none, or Dask is not installed.
+    """
+    with _connected(address):
+        pass
+
+
 def require_shared(paths: Sequence[str]) -> None:
     """Refuses a corpus that workers elsewhere cannot read.
 
