@@ -11,4 +11,7 @@ test-browsers: ; scripts/test -m browsers -n 0
 check: ; scripts/check
 readme: ; scripts/update-readme
 picture: ; scripts/setup && .venv/bin/python scripts/picture.py
-clean: ; rm -rf .venv build/lib build/bdist.* *.egg-info .pytest_cache .mypy_cache .ruff_cache
+clean:
+	rm -rf build/lib build/bdist.* *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	if ls .venv/.installed* > /dev/null 2>&1 && [ ! -e .venv/.kept ]; then rm -rf .venv; \
+	elif [ -e .venv ]; then echo "Keeping .venv, which scripts/setup did not make." >&2; fi

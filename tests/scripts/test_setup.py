@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from repository import files_of_the_repository
 from script_modules import SCRIPTS
 
 # An interpreter that writes down what it is asked for, and whose pip notes the folder that was installed.
@@ -127,6 +128,32 @@ def test_an_environment_that_the_script_did_not_make_is_kept(checkout: Checkout)
     assert checkout.said == ""
 
 
+def test_an_environment_that_was_kept_is_kept_ever_after(checkout: Checkout) -> None:
+    """Also after textgen was installed into it."""
+    (checkout.folder / ".venv" / "bin").mkdir(parents=True)
+    checkout.install("python3.12", "3.12")
+    shutil.copy(checkout.folder.parent / "programs" / "python3.12", checkout.folder / ".venv" / "bin" / "python")
+    assert checkout.setup() == ["3.12 .[dev]"]
+    assert checkout.setup(PYTHON="python3.13") == []
+    assert checkout.said.startswith("Keeping .venv, which scripts/setup did not make.")
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_make_clean_removes_only_an_environment_that_the_script_made(checkout: Checkout, is_ours: bool) -> None:
+    shutil.copy(SCRIPTS.parent / "Makefile", checkout.folder)
+    (checkout.folder / "build" / "lib").mkdir(parents=True)
+    if not is_ours:
+        (checkout.folder / ".venv" / "bin").mkdir(parents=True)
+        shutil.copy(checkout.folder.parent / "programs" / "python3", checkout.folder / ".venv" / "bin" / "python")
+    checkout.setup()
+    done = subprocess.run(["make", "-s", "clean"], cwd=checkout.folder, capture_output=True, text=True, check=True)
+    assert (checkout.folder / ".venv").exists() is not is_ours
+    assert ("Keeping .venv" in done.stderr) is not is_ours
+    assert not (checkout.folder / "build" / "lib").exists()
+    subprocess.run(["make", "-s", "clean"], cwd=checkout.folder, check=True)
+
+
 def test_an_environment_whose_making_was_interrupted_is_made_anew(checkout: Checkout) -> None:
     python = checkout.folder.parent / "programs" / "python3"
     working = python.read_text(encoding="utf-8")
@@ -176,8 +203,8 @@ def test_an_exported_cdpath_leads_nowhere(checkout: Checkout, tmp_path: Path) ->
 
 
 def test_all_that_enter_the_checkout_do_so_without_cdpath() -> None:
-    scripts = [path for path in (*SCRIPTS.iterdir(), SCRIPTS.parent / ".ci" / "run") if not path.suffix]
-    texts = {path.name: path.read_text(encoding="utf-8") for path in scripts if path.is_file()}
+    scripts = [path for path in files_of_the_repository(SCRIPTS) if not path.suffix]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (*scripts, SCRIPTS.parent / ".ci" / "run")}
     assert {"setup", "test", "demo", "check", "update-readme", "run"} <= texts.keys()
     for name, text in texts.items():
         assert text.count('unset CDPATH\ncd "$(dirname') == text.count("cd ") == 1, name

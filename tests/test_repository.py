@@ -1,0 +1,45 @@
+"""Files of the user beside those of the repository are not taken for its own."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from repository import files_of_the_repository
+
+OURS = ("README.md", "corpora/fables.txt", "scripts/setup", "textgen/cli/README.md")
+IGNORED = ("scripts/example_models/a/config.json", "build/lib/a.py", "scripts/.DS_Store", "scripts/__pycache__/a.pyc")
+OF_THE_USER = ("notes.md", "corpora/mine.txt")
+
+
+def names(folder: Path, root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in files_of_the_repository(folder, root)]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name in (*OURS, *IGNORED):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / ".gitignore").write_text("__pycache__/\n/build/\n/scripts/example_models/\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_with_git_they_are_those_that_it_tracks(checkout: Path) -> None:
+    try:
+        subprocess.run(["git", "init", "-q"], cwd=checkout, check=True)
+    except FileNotFoundError:
+        pytest.skip("needs git")
+    subprocess.run(["git", "add", *OURS], cwd=checkout, check=True)
+    for name in OF_THE_USER:
+        (checkout / name).touch()
+    assert names(checkout, checkout) == list(OURS)
+    assert names(checkout / "scripts", checkout) == ["scripts/setup"]
+    (checkout / "scripts" / "setup").unlink()
+    assert names(checkout / "scripts", checkout) == []
+
+
+def test_without_git_what_is_hidden_or_ignored_is_left_out(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert names(checkout, checkout) == list(OURS)
