@@ -98,8 +98,9 @@ def train_torch(data: Path, epochs: int) -> Result:
 def train_textgen(data: Path, seconds: float, models_dir: Path) -> Result:
     """textgen for as long, the start of the program included."""
     started = time.perf_counter()
-    where = ["--models-dir", models_dir]
-    files, minutes = [data / TRAIN, "--valid-file", data / VALID], str((seconds - BESIDES) / 60)
+    where: list[str | Path] = ["--models-dir", models_dir]
+    files: list[str | Path] = [data / TRAIN, "--valid-file", data / VALID]
+    minutes = str((seconds - BESIDES) / 60)
     run = textgen("train", *files, *WORDS, "--minutes", minutes, "--name", "benchmark", *where)
     took = time.perf_counter() - started
     scores = textgen("evaluate", "benchmark", data / TEST, "--documents", "file", *where)

@@ -81,8 +81,8 @@ def arguments(description: str, rounds: int = 3) -> argparse.ArgumentParser:
 
 def chosen(contenders: Sequence[Result], only: str | None) -> list[Result]:
     """The contenders that `--only` does not leave out. Raises `ConfigError` if it leaves out all of them."""
-    names = [contender["name"] for contender in contenders]
-    return [contender for contender in contenders if contender["name"] in names_with(only or "", names)]
+    names = names_with(only or "", [contender["name"] for contender in contenders])
+    return [contender for contender in contenders if contender["name"] in names]
 
 
 def names_with(part: str, names: Sequence[str]) -> list[str]:

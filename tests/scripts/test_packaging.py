@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,6 @@ from pathlib import Path
 import pytest
 from repository import files_of_the_repository
 from script_modules import SCRIPTS
-from setuptools.config.expand import read_attr
 
 import textgen
 
@@ -84,4 +84,5 @@ def test_the_version_is_that_of_the_package_and_pages_stay_out_of_wheels() -> No
     assert "version" in settings["project"]["dynamic"]
     assert settings["tool"]["setuptools"]["include-package-data"] is False
     attribute = settings["tool"]["setuptools"]["dynamic"]["version"]["attr"]
+    read_attr = importlib.import_module("setuptools.config.expand").read_attr
     assert read_attr(attribute, root_dir=ROOT) == textgen.__version__
