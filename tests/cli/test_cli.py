@@ -270,6 +270,7 @@ def test_evaluate_prints_the_names_that_programs_read(models: Path, tmp_path: Pa
     scores = json.loads(result.stdout)
     assert set(scores) == {
         "nats_per_token", "bits_per_byte", "perplexity_per_token", "perplexity_per_word", "tokens", "bytes", "words",
+        "documents_mode",
     }  # fmt: skip
     assert scores["bytes"] == len(POEMS) - 2 * 47  # blank lines stand between documents, not in them
     assert "bits per byte" in run("evaluate", "songs", str(tmp_path / "other"), "--models-dir", str(models)).stdout
@@ -290,6 +291,7 @@ def test_evaluate_with_a_second_model(models: Path, tiny_models: Path, tmp_path:
     (tmp_path / "other.txt").write_text(POEMS, encoding="utf-8")
     arguments = ["evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models), "--json"]
     alone, twice = (json.loads(run(*arguments, *more).stdout) for more in ([], ["--ensemble", "songs"]))
+    assert alone.pop("documents_mode") == twice.pop("documents_mode") == "blank-line"
     assert twice == pytest.approx(alone, rel=1e-6)
     result = run(*arguments, "--ensemble", str(tiny_models / "tiny"))
     assert (result.exit_code, result.stdout) == (1, "")

@@ -90,7 +90,7 @@ def of_all_commands(models: Path, folder: Path) -> dict[str, list[Any]]:
         "train": [record, plan_values(plan, folder)],
         "sample": printed("sample", model, "--num", "2", "--max-tokens", "5", "--top-logprobs", "2"),
         "score": [*printed("score", model, text), *printed("score", model, text, "--tokens")],
-        "evaluate": [scores.to_dict()],
+        "evaluate": [scores.to_dict() | {"documents_mode": "line"}],
         "embed": [{"cosine": 0.5, "place": "text.txt: 1", "text": "The cat"}],
         "inspect": printed("inspect", model, text, "--documents", "file"),
         "tune-state": [tune._values(tuned, 99)],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 AS_SAVED = "nats_per_token_as_saved"  # score of the model without adaptation
+TITLES = {"documents_mode": "documents by"}  # of values whose name is not their title
 
 
 @click.command(cls=SectionCommand)
@@ -92,7 +93,8 @@ def evaluate(
     otherwise; their labels are read, but not scored. Before any training MODEL may be left out: the default is the
     base for the script of the text.
 
-    Nats and perplexity per token depend on the vocabulary; bits per byte compare any two models on the same text.
+    Nats and perplexity per token depend on the vocabulary; bits per byte compare any two models on the same text, cut
+    into documents in the same way (--documents): newlines or blank lines between documents do not count as bytes.
     Perplexity per word counts the end of each document as a word; texts in scripts without spaces between words, such
     as Chinese, have none. With a vocabulary of words, bits per byte and perplexity per word include the cost of
     spelling unknown words, with a trigram model of bytes fitted to the known words; nats and perplexity per token do
@@ -128,6 +130,7 @@ def evaluate(
     saved.tokenizer.opening(label)  # raises before the slow part
     ngrams = saved.ngrams() if novelty else None
     text = text_of(saved, paths, select(CorpusConfig, given(options)))
+    _note_other_documents(others, text.documents_mode)
     if exact:
         _compare(saved, text, label, as_json)
         return
@@ -137,7 +140,10 @@ def evaluate(
     networks = [each.network(direction) for each in (saved, *others)]  # before a training can save them anew
     with encoded(text, saved.tokenizer, label) as stream:
         text.say_left_out(output.note)
-        scores = _scores(networks, stream, cache_config, dynamic_config)
+        scores = {
+            **_scores(networks, stream, cache_config, dynamic_config),
+            "documents_mode": text.documents_mode,
+        }
         copied = ngrams.novelty_of_ids(stream.read(0, len(stream)), saved.tokenizer) if ngrams else None
     _print_scores(scores, copied, as_json)
 
@@ -165,6 +171,16 @@ def _check_vocabularies(saved: ModelFolder, others: Sequence[ModelFolder]) -> No
             )
 
 
+def _note_other_documents(others: Sequence[ModelFolder], mode: str) -> None:
+    """Notes which models were trained on text cut into documents in another way than the text to score."""
+    for other in others:
+        if (own := other.corpus_config.documents) not in (None, mode):
+            output.note(
+                f"{other.name} was trained with documents by {own}, but this text is cut by {mode}: that model may "
+                "predict it worse."
+            )
+
+
 def _scores(
     networks: Sequence[LanguageModel], stream: TokenStream, cache: CacheConfig | None, dynamic: DynamicConfig | None
 ) -> dict[str, float]:
@@ -180,7 +196,7 @@ def _scores(
     return scores
 
 
-def _print_scores(scores: dict[str, float], copied: Novelty | None, as_json: bool) -> None:
+def _print_scores(scores: Mapping[str, Any], copied: Novelty | None, as_json: bool) -> None:
     if AS_SAVED in scores and not scores["nats_per_token"] <= scores[AS_SAVED]:  # true for NaN as well
         output.note("Adapting made it worse: try a smaller --dynamic-learning-rate, or --cache-lambda.")
     if as_json:
@@ -189,9 +205,15 @@ def _print_scores(scores: dict[str, float], copied: Novelty | None, as_json: boo
             values["novelty"] = asdict(copied)
         output.json_line(values, indent=2)
         return
-    width = max(map(len, scores))
+    names = {name: TITLES.get(name, name.replace("_", " ")) for name in scores}
+    width = max(map(len, names.values()))
     for name, value in scores.items():
-        number = f"{value:,}" if isinstance(value, int) else short(value, 4)
-        output.line(f"{name.replace('_', ' '):{width}} {number:>14}")
+        output.line(f"{names[name]:{width}} {_shown(value):>14}")
     if copied:
         output.line(novelty_line(copied))
+
+
+def _shown(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else short(value, 4)

@@ -1,6 +1,8 @@
 """How well a model predicts a text: nats per token, bits per byte, perplexity per token and per word.
 
-Nats per token depend on the tokenizer; bits per byte do not, so they compare models with different vocabularies.
+Nats per token depend on the tokenizer; bits per byte do not, so they compare models with different vocabularies on the
+same text, cut into documents in the same way: the end of each document is predicted, but what separates documents (a
+newline in the document mode "line") is not, and does not count as bytes.
 Perplexity per word is exp(total nats / words), where the end of each document counts as a word; scripts without spaces
 between words have none.
 

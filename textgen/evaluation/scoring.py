@@ -58,7 +58,7 @@ class Score:
 
     @property
     def bits_per_byte(self) -> float:
-        """Loss in bits per byte of text; comparable between vocabularies."""
+        """Loss in bits per byte of text; comparable between vocabularies for the same documents."""
         return self.nats / math.log(2) / max(self.bytes, 1)
 
     def to_dict(self) -> dict[str, float]:
