@@ -90,6 +90,16 @@ def test_bits_a_character_by_hand() -> None:
     assert second.bits_per_character == pytest.approx(12 / 3)
 
 
+@pytest.mark.parametrize("documents", ["file", "line", "blank-line", "separator:--"])
+def test_a_line_is_as_surprising_as_its_characters_wherever_it_stands(documents: str) -> None:
+    """Each piece costs one bit. In blocks no newline stands before the first line."""
+    lines = ["ab", "abc", "--" if documents.startswith("separator") else "", "a"]
+    results = list(follow(Scorer(LengthModel(), TOKENIZER), lines, documents))
+    assert [result.bits_per_character for result in results] == [1.0] * 3
+    in_blocks = documents not in ("file", "line")
+    assert [result.bits for result in results] == ([2.0, 4.0, 1.0] if in_blocks else [3.0, 4.0, 2.0])
+
+
 def test_what_surprises_is_flagged_and_nothing_before_there_is_something_to_compare_with() -> None:
     usual = ["ab" * n for n in range(1, 6)]
     lines = ["!!!!", *itertools.islice(itertools.cycle(usual), WARM_UP + 5), "a!!!!", "ab"]

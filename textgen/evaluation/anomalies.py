@@ -41,13 +41,16 @@ class LineScore:
     Attributes:
         line: Its number, from 1.
         text: The line, without its end.
-        bits_per_character: Its surprisal per character; the end counts as a character.
+        characters: Its characters, and the newline or the end of the document that is scored with it: the one after it
+            or, in blocks of lines, the newline before it. The first line of a block has none.
+        bits_per_character: Its surprisal per character.
         deviation: Deviations above the median of the lines before it; None while there are too few of them.
         flagged: Whether the line is unusual.
     """
 
     line: int
     text: str
+    characters: int
     bits_per_character: float
     deviation: float | None
     flagged: bool
@@ -55,7 +58,7 @@ class LineScore:
     @property
     def bits(self) -> float:
         """The surprisal of the whole line in bits."""
-        return self.bits_per_character * (len(self.text) + 1)
+        return self.bits_per_character * self.characters
 
 
 class Deviations:
@@ -122,6 +125,7 @@ def follow(
         blank = not line or line.isspace()
         ends = blank if separator is None else line.strip() == separator.strip()
         ids = _ids_of_line(tokenizer, line, documents, ends=ends, inside=inside)
+        characters = len(line) + (inside or not in_blocks)
         inside = in_blocks and not ends
         if not ids:
             continue
@@ -129,9 +133,10 @@ def follow(
         bits, state = scorer.read(before, [*unscored, *ids], state)
         bits, before = bits[len(unscored) :], ids[-1]
         if not (blank or ends):
-            score = (float(bits.sum()) + sum(scorer.spelling(line))) / (len(line) + 1)
+            score = (float(bits.sum()) + sum(scorer.spelling(line))) / characters
             deviation = deviations.next(score)
-            yield LineScore(number, line, score, deviation, deviation is not None and deviation > threshold)
+            flagged = deviation is not None and deviation > threshold
+            yield LineScore(number, line, characters, score, deviation, flagged)
 
 
 def _ids_of_line(tokenizer: Tokenizer, line: str, documents: str, *, ends: bool, inside: bool) -> list[int]:
