@@ -174,6 +174,21 @@ def test_scores_of_a_part_are_estimates_of_the_whole(stream: TokenStream) -> Non
     assert part.perplexity_per_word == pytest.approx(whole.perplexity_per_word)
 
 
+def test_each_direction_is_scored_by_its_own_tokens(tmp_path: Path) -> None:
+    """The beginning has many labels, which are not scored, and the end, where the other direction begins, has few."""
+    tokenizer = TOKENIZER.with_labels(("a",))
+    (tmp_path / "text.txt").write_text("x\n" * 40 + "y" * 200, encoding="utf-8")
+    corpus = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="line"))
+    stream = encode_corpus(corpus, tokenizer, tmp_path / "tokens", label="a")
+    config = replace(CONFIG, vocab_size=tokenizer.vocab_size, direction="both")
+    uniform = LanguageModel(config, pad_id=tokenizer.pad_id)
+    uniform.assign_weights({name: np.zeros(s, np.float32) for name, s in config.weight_shapes().items()})
+    scores = Evaluator(uniform).scores(stream, WINDOW)
+    assert scores.tokens < WINDOW
+    assert scores.nats_per_token == pytest.approx(math.log(tokenizer.vocab_size), rel=1e-6)
+    assert scores.backward_nats_per_token == pytest.approx(math.log(tokenizer.vocab_size), rel=1e-6)
+
+
 def test_scores_are_the_same_each_time(model: LanguageModel, stream: TokenStream) -> None:
     evaluator = Evaluator(model)
     assert evaluator.scores(stream) == evaluator.scores(stream) == Evaluator(model).scores(stream)

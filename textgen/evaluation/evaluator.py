@@ -90,11 +90,10 @@ class Evaluator:
         Returns:
             Total loss in nats, and how many tokens it is of. Of both directions, the forward network counts.
         """
-        totals, tokens = self._totals(stream, max_tokens)
-        return totals[0], tokens
+        return self._totals(stream, max_tokens)[0]
 
-    def _totals(self, stream: TokenStream, max_tokens: int | None) -> tuple[list[float], int]:
-        """Total nats for each direction, and the number of tokens scored."""
+    def _totals(self, stream: TokenStream, max_tokens: int | None) -> list[tuple[float, int]]:
+        """Total nats of each direction, and how many tokens they are of: each direction may skip other labels."""
         config = self._models[0].config
         rows = max(1, min(self._max_rows, len(stream) // ROW_TOKENS))
         pad_id = self._models[0].pad_id
@@ -107,22 +106,22 @@ class Evaluator:
             for model, losses in zip(self._models, self._losses, strict=True)
         ]
         ways = len(config.directions)
-        totals, tokens = [0.0] * ways, 0
+        totals, tokens = [0.0] * ways, [0] * ways
         try:
             for inputs, targets in islice(batches.dataset(epoch=0).as_numpy_iterator(), steps):
                 nats = mean_losses([reader.read(inputs, targets) for reader in readers])
                 counts = np.split(targets != pad_id, ways, axis=1)
                 for way, own in enumerate(np.split(nats, ways, axis=1)):
                     totals[way] += float(own.sum(where=counts[way]))
-                tokens += int(np.count_nonzero(counts[0]))
+                    tokens[way] += int(np.count_nonzero(counts[way]))
         finally:
             for learner in self._learners:
                 learner.restore()
-        return totals, tokens
+        return list(zip(totals, tokens, strict=True))
 
     def scores(self, stream: TokenStream, max_tokens: int | None = None) -> Scores:
         """Returns all scores of a stream; with `max_tokens` they are estimated from part of it."""
-        (nats, *backward), tokens = self._totals(stream, max_tokens)
+        (nats, tokens), *others = self._totals(stream, max_tokens)
         fraction = tokens / int(stream.counts.sum())
         text = stream.summary
         size, words = (text.bytes - text.lost_bytes) * fraction, text.words * fraction
@@ -137,7 +136,7 @@ class Evaluator:
             bytes=round(size),
             words=round(words) if text.has_words else None,
             unknown_words=round(text.unknown_words * fraction) if text.unknown_words else None,
-            backward_nats_per_token=backward[0] / tokens if backward else None,
+            backward_nats_per_token=others[0][0] / others[0][1] if others else None,
         )
 
 
