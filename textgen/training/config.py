@@ -105,7 +105,8 @@ class TrainingConfig(SplitConfig):
     )
     plateau_patience: int = setting(
         1,
-        "Number of validations without improvement after which the schedule plateau lowers the learning rate.",
+        "Number of validations in a row without improvement that the schedule plateau puts up with; the next one "
+        "lowers the learning rate.",
         low=0,
         high=LARGE,
         section=SCHEDULE,
@@ -265,14 +266,14 @@ class TrainingConfig(SplitConfig):
     )
     valid_tokens: int = setting(
         50_000,
-        "Number of held-out tokens that each validation scores; the last one scores more.",
+        "Number of held-out tokens that each validation scores; the final evaluation scores at least as many.",
         low=1,
         high=1 << 40,
         planned=True,
         section=VALIDATION,
     )
     patience: int | None = setting(
-        5, "Stop after N validations without improvement.", low=1, high=LARGE, planned=True, section=VALIDATION
+        5, "Stop after N validations in a row without improvement.", low=1, high=LARGE, planned=True, section=VALIDATION
     )
     label_dropout: float = setting(
         0.1, "Fraction of labels hidden in training, so that the model can also write without one.",

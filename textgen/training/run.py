@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
 
 SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # settings of the text written at every validation
-FINAL_TOKENS = 1_000_000  # maximum number of held-out tokens that the final evaluation scores
+FINAL_TOKENS = 1_000_000  # maximum number of held-out tokens that the final evaluation scores, unless a validation does
 LEAST_FINAL_TOKENS = 20_000  # held-out tokens that it scores after a short run
 FINAL_FRACTION = 0.1  # held-out tokens that it scores after a longer run, relative to the tokens trained on
 
@@ -294,13 +294,16 @@ class _Run:
         return load_model(name)
 
     def _final_scores(self) -> Scores:
-        """Scores of the best weights, on more held-out text after a longer run, for a small fraction of its time."""
+        """Scores of the best weights, on more held-out text after a longer run, for a small fraction of its time.
+
+        It is never less text than that of a validation.
+        """
         config, validator, held_out = self._setup.training_config, self._trainer.validator, self._setup.data.valid
         if validator.best_scores and len(held_out) <= config.valid_tokens and not config.interpolate_base:
             return validator.best_scores  # of all of it already
         trained = self._trainer.position.step * config.num_streams * config.sequence_length
-        tokens = max(LEAST_FINAL_TOKENS, config.valid_tokens, int(FINAL_FRACTION * trained))
-        return validator.evaluator.scores(held_out, min(FINAL_TOKENS, tokens))  # compiled already
+        tokens = min(FINAL_TOKENS, max(LEAST_FINAL_TOKENS, int(FINAL_FRACTION * trained)))
+        return validator.evaluator.scores(held_out, max(config.valid_tokens, tokens))  # compiled already
 
     def _mix_with_start(self) -> None:
         """Mixes the best weights with those that the run started from, if `interpolate_base` asks for it."""
