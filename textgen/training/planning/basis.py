@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus
-from textgen.machine import best_precision, measure_flops
+from textgen.machine import best_precision
 from textgen.model.config import ModelConfig
 from textgen.saved_model.bases import is_base
 from textgen.saved_model.saved_model import ModelFolder
@@ -104,10 +104,8 @@ def find_basis(
         vocabulary: The vocabulary, planned.
         given: Settings that were given.
         sources: The model to start from, where there is one.
-        hardware: Speed, memory, and how many devices share the work.
+        hardware: Speed, memory, and how many devices share the work, as `Hardware.measured` returns them.
     """
-    shares = hardware.shares
-    flops = hardware.flops or measure_flops(shares.replicas, shares.core_sets)
     precision = given.get("precision", "auto")
     settled = {
         "valid_fraction": facts.valid_fraction,
@@ -122,8 +120,8 @@ def find_basis(
         settings={**given, **settled},
         vocab_size=vocabulary.size,
         tokens=tokens,
-        flops=flops,
-        shares=shares,
+        flops=cast(float, hardware.flops),
+        shares=hardware.shares,
         fine_tuning=start is not None,
         read_much_more=read_much_more,
         keeps_vocabulary=bool(start and vocabulary.tokenizer and start.tokenizer.is_part_of(vocabulary.tokenizer)),
