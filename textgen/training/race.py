@@ -48,7 +48,7 @@ class FirstTenth(Observer):
         self._is_over = False
 
     def on_step(self, report: StepReport) -> None:
-        """Shows the progress four times, and notes whether a tenth is over."""
+        """Shows the progress three times, and notes whether a tenth is over."""
         self._is_over = report.progress * RACE_VALIDATIONS >= 1
         quarter = int(40 * report.progress)
         if self._shown < quarter < 4:
