@@ -53,6 +53,9 @@ def test_an_epoch_holds_every_token_once_in_whole_documents(
             assert random_bptt or pair[0].shape[1] == sequence_length
             assert (pair[0] != PAD).any()
             assert np.array_equal(pair[0] == PAD, pair[1] == PAD)
+        tokens = [data.tokens_in(epoch, step) for step in range(len(batches))]
+        assert tokens == [np.count_nonzero(inputs != PAD) for inputs, _ in batches]
+        assert sum(tokens) == len(stream)
 
         # Rows, each the concatenation over batches: row b of a batch goes on where it stopped in the one before.
         inputs, targets = (np.concatenate(arrays, axis=1) for arrays in zip(*batches, strict=True))

@@ -47,6 +47,14 @@ def test_a_new_rate_or_schedule_replaces_a_rate_and_reductions_of_before(
     assert resumed(again, **changed).learning_rate == 0.5, "the new settings are those of before the next time"
 
 
+def test_the_mean_loss_is_that_of_all_tokens() -> None:
+    """A checkpoint of an older version has counted each loss once."""
+    position = Position.from_dict({"train_nats": 6.0, "train_steps": 2})
+    position.add_loss(5.0, 0.5)
+    assert position.mean_loss() == pytest.approx((6.0 + 2.5) / 2.5)
+    assert Position().mean_loss() == 0.0
+
+
 def test_other_settings_keep_the_rate_that_an_observer_has_set(before: Position) -> None:
     after = resumed(before, steps=20, weight_decay=0.5)
     assert (after.learning_rate, after.reductions, after.waited) == (1e-7, 2, 1)

@@ -218,8 +218,28 @@ def trainer_of(tokenizer: Tokenizer, folder: Path, **settings: Any) -> Trainer:
     model = LanguageModel(
         ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8, num_layers=1), pad_id=tokenizer.pad_id
     )
-    config = TrainingConfig(batch_size=4, sequence_length=5, **settings)
+    config = TrainingConfig(**{"batch_size": 4, "sequence_length": 5, **settings})
     return Trainer(model, data_for(tokenizer, folder), config, folder / "checkpoints")
+
+
+def test_padding_counts_neither_for_the_speed_nor_for_the_loss(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an epoch whose last batch is hardly filled. Each step takes a second."""
+    from textgen.training.stopwatch import SpeedMeter, Stopwatch
+
+    speeds, validations = list[float](), list[ValidationReport]()
+    monkeypatch.setattr(Stopwatch, "read", lambda watch: (0.0, 1.0))
+    monkeypatch.setattr(SpeedMeter, "add", lambda meter, speed, **_: speeds.append(speed) or speed)
+    loop, watch = trainer_of(tokenizer, tmp_path, sequence_length=25, epochs=1.0, num_validations=1), Watch([])
+    monkeypatch.setattr(watch, "on_validation", validations.append)
+    loop.run([watch], RunReport("model", {}))
+    full = 4 * 25
+    assert speeds[:-1] == [full] * (len(watch.steps) - 1)
+    assert 0 < speeds[-1] < full
+    assert sum(speeds) == loop.reader.batches.stream.summary.tokens
+    nats = [report.nats_per_token for report in watch.steps]
+    assert validations[0].train_nats_per_token == pytest.approx(np.average(nats, weights=speeds), rel=1e-6)
 
 
 class Fails(Observer):

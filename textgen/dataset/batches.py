@@ -85,6 +85,14 @@ class Batches:
         """Batches in an epoch. The number varies a little if the segmentation of the text is sampled."""
         return len(self._windows(epoch))
 
+    def tokens_in(self, epoch: int, step: int) -> int:
+        """Tokens of a batch without padding. With both directions, a token counts once."""
+        ring_length, row_length = _ring_length(self.stream.of_epoch(epoch), self.seed), self.row_length(epoch)
+        first, length = self._windows(epoch).window(epoch, step)
+        rows = row_length * np.arange(self.batch_size)
+        ends = np.minimum(np.minimum(rows + first + length, rows + row_length), ring_length)
+        return int(np.maximum(ends - rows - first, 0).sum())
+
     def _windows(self, epoch: int) -> Windows:
         return Windows(self.row_length(epoch), self.sequence_length, self.random_bptt, self.seed or 0)
 

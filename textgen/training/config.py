@@ -105,8 +105,8 @@ class TrainingConfig(SplitConfig):
     )
     plateau_patience: int = setting(
         1,
-        "Number of validations in a row without improvement that the schedule plateau puts up with; the next one "
-        "lowers the learning rate.",
+        "Number of validations in a row without improvement that the schedule plateau allows; the next one lowers "
+        "the learning rate.",
         low=0,
         high=LARGE,
         section=SCHEDULE,

@@ -36,8 +36,9 @@ class Position:
         learning_rate: Learning rate set by an observer; None to follow the schedule.
         settings: Settings of training, by name, that led here; none in checkpoints of older versions.
         is_finished: Whether the run ended at the last validation, and not by an error or a signal.
-        train_nats: Sum of the losses since the last validation, in nats per token.
-        train_steps: Number of losses in this sum.
+        train_nats: Sum of the losses since the last validation, in nats per token, each times the tokens of its batch
+            relative to a full one.
+        train_steps: Sum of these weights: the number of losses if all batches were full.
         health: Losses that were not finite or diverged.
         loss_scale: Scale of the loss; used with float16 only.
     """
@@ -59,7 +60,7 @@ class Position:
     settings: dict[str, Any] = field(default_factory=dict)
     is_finished: bool = False
     train_nats: float = 0.0
-    train_steps: int = 0
+    train_steps: float = 0.0
     health: Health = field(default_factory=Health)
     loss_scale: LossScale = field(default_factory=LossScale)
 
@@ -119,14 +120,19 @@ class Position:
         self.kept_step, self.kept_nats_per_token = failed.kept_step, failed.kept_nats_per_token
         self.valid_tokens = failed.valid_tokens
 
-    def add_loss(self, nats: float) -> None:
-        """Counts the loss of an update, in nats per token."""
-        self.train_nats += nats
-        self.train_steps += 1
+    def add_loss(self, nats: float, weight: float = 1.0) -> None:
+        """Counts the loss of an update.
+
+        Args:
+            nats: Mean loss in nats per token.
+            weight: Tokens of the batch relative to a full one.
+        """
+        self.train_nats += weight * nats
+        self.train_steps += weight
 
     def mean_loss(self) -> float:
-        """Mean loss since the last validation, in nats per token."""
-        return self.train_nats / max(1, self.train_steps)
+        """Mean loss since the last validation, in nats per token; 0 if there is none."""
+        return self.train_nats / self.train_steps if self.train_steps else 0.0
 
 
 def _differs(one: Any, other: Any) -> bool:

@@ -26,19 +26,38 @@ class Stopwatch:
 
 
 class SpeedMeter:
-    """A running mean of the speed, in tokens per second.
+    """A running mean of the speed, in tokens per second, without the steps that TensorFlow compiles.
+
+    The first step with a softmax that is sampled, or with the full one, is compiled, as is the first one with each
+    length of the windows. The mean begins anew when the softmax changes, because the speed then changes for good.
 
     Example:
         >>> meter = SpeedMeter()
-        >>> meter.add(1000.0), meter.add(2000.0)
-        (1000.0, 1050.0)
+        >>> meter.add(10.0), meter.add(1000.0), meter.add(1000.0)
+        (10.0, 1000.0, 1000.0)
     """
 
     def __init__(self) -> None:
-        self._mean = 0.0
+        self._sum = self._weight = self._last = 0.0
+        self._is_sampled: bool | None = None
+        self._compiled = set[tuple[bool, float]]()
 
-    def add(self, tokens_per_second: float) -> float:
-        """Counts the speed of a step. Returns the mean."""
-        decay = SPEED_DECAY if self._mean else 0.0
-        self._mean = decay * self._mean + (1 - decay) * tokens_per_second
-        return self._mean
+    def add(self, tokens_per_second: float, *, is_sampled: bool = False, window_fraction: float = 1.0) -> float:
+        """Counts the speed of a step.
+
+        Args:
+            tokens_per_second: Its speed.
+            is_sampled: Whether its softmax was sampled.
+            window_fraction: Length of its windows relative to full ones.
+
+        Returns:
+            The mean. Until a step counts, it is the last mean or, if there is none, the speed of this step.
+        """
+        if is_sampled != self._is_sampled:
+            self._is_sampled, self._sum, self._weight = is_sampled, 0.0, 0.0
+        if (is_sampled, window_fraction) in self._compiled:
+            self._sum = SPEED_DECAY * self._sum + (1 - SPEED_DECAY) * tokens_per_second
+            self._weight = SPEED_DECAY * self._weight + (1 - SPEED_DECAY)
+            self._last = self._sum / self._weight
+        self._compiled.add((is_sampled, window_fraction))
+        return self._last or tokens_per_second

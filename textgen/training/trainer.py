@@ -56,16 +56,18 @@ class _PendingUpdate:
         step: Updates so far, this one included.
         epochs: Passes over the text so far.
         learning_rate: Learning rate of the update.
-        tokens: Tokens of its batch.
+        tokens: Tokens of its batch, without padding.
         window_fraction: Length of the windows of its batch relative to full ones.
+        seconds: Duration of its step, in which the update before may have been waited for.
     """
 
     gradient: Gradient
     step: int
     epochs: float
     learning_rate: float
-    tokens: float
+    tokens: int
     window_fraction: float
+    seconds: float = 0.0
 
 
 class Trainer:
@@ -123,7 +125,6 @@ class Trainer:
         self._speed = SpeedMeter()
         self._ahead = int(self._train_step.can_run_ahead)  # updates whose losses are read after the next one has begun
         self._pending = deque[_PendingUpdate]()
-        self._step_seconds = 0.0  # duration of the last step
         self._compiled: float | None = None  # seconds of the run at the end of this process's first step
         self._observers: Sequence[Observer] = ()
 
@@ -202,7 +203,7 @@ class Trainer:
         watch = Stopwatch(self.position.seconds)
         for inputs, targets in self.reader.windows(self.position):
             restart_timer()
-            fraction, tokens = self.reader.window_fraction(inputs), self.reader.tokens(inputs)
+            fraction, tokens = self.reader.window_fraction(inputs), self.reader.tokens(self.position)
             learning_rate = fraction * self._learning_rate()
             gradient = self._step(inputs, targets, learning_rate)
             if self._ahead:
@@ -211,7 +212,8 @@ class Trainer:
             self._pending.append(_PendingUpdate(gradient, step, epochs, learning_rate, tokens, fraction))
             if len(self._pending) > self._ahead:
                 self._pending[0].gradient.nats  # noqa: B018 - waits for the device, which the time of the step includes
-            self.position.seconds, self._step_seconds = watch.read()
+            self.position.seconds, seconds = watch.read()
+            self._pending[-1] = replace(self._pending[-1], seconds=seconds)
             self._read_losses(all_but=self._ahead)
             if reason := self._end_step():
                 return reason
@@ -224,7 +226,8 @@ class Trainer:
             update = self._pending.popleft()
             self._handle_fault(update)
             if update.gradient.is_finite:
-                self.position.add_loss(update.gradient.nats)
+                full = self.config.num_streams * self.config.sequence_length
+                self.position.add_loss(update.gradient.nats, update.tokens / full)
                 self._report_step(update)
 
     def _handle_fault(self, update: _PendingUpdate) -> None:
@@ -341,7 +344,9 @@ class Trainer:
             learning_rate=update.learning_rate,
             gradient_norm=gradient.norm,
             gradient_norms=dict(zip(self._weight_names(), gradient.norms.tolist(), strict=True)),
-            tokens_per_second=self._speed.add(update.tokens / self._step_seconds),
+            tokens_per_second=self._speed.add(
+                update.tokens / update.seconds, is_sampled=gradient.is_sampled, window_fraction=update.window_fraction
+            ),
             seconds_left=seconds / progress * (1 - progress) if progress else math.inf,
             is_sampled=gradient.is_sampled,
             window_fraction=update.window_fraction,

@@ -189,7 +189,7 @@ class Validator:
         """Counts a validation for patience, for the schedule plateau and for NT-ASGD."""
         waited_for_mean = self._averaging.is_waiting
         self._averaging.on_validation(report.nats_per_token)
-        position.train_nats, position.train_steps, position.is_finished = 0.0, 0, False
+        position.train_nats, position.train_steps, position.is_finished = 0.0, 0.0, False
         position.without_improvement = 0 if improved or waited_for_mean else position.without_improvement + 1
         if self._config.schedule != "plateau":
             return

@@ -83,10 +83,11 @@ class WindowReader:
     def window_fraction(self, inputs: np.ndarray) -> float:
         """Length of the windows inputs [rows, T] relative to full ones.
 
-        The learning rate is multiplied by it, so that each token counts the same.
+        The learning rate is multiplied by it, so that a token counts the same in a short window. The last windows of an
+        epoch, which are filled up with padding, count as full ones: each of their tokens counts a little more.
         """
         return float(inputs.shape[1] / self._steps_per_window)
 
-    def tokens(self, inputs: np.ndarray) -> float:
-        """Tokens in the batches of all processes together; inputs [rows, T] are the rows of this one."""
-        return self.window_fraction(inputs) * self._config.num_streams * self._config.sequence_length
+    def tokens(self, position: Position) -> int:
+        """Tokens of the batch at a position, of all processes together and without padding."""
+        return self.batches.tokens_in(position.epoch, position.step_in_epoch)
