@@ -12,14 +12,16 @@ import runs
 from model_folders import CORPUS, save, small, weights_of
 from runs import begun
 
+from textgen.corpus.config import CorpusConfig
+from textgen.corpus.corpus import Corpus
 from textgen.errors import ModelChanged, SavedModelError
 from textgen.saved_model.creation import claimed
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.training import run_start
-from textgen.training.planning.plan import Plan
+from textgen.training.planning.plan import Hardware, Plan, Sources, make_plan
 
 plan, text = runs.plan, runs.text  # fixtures
 
@@ -56,6 +58,35 @@ def test_a_base_that_its_training_saves_meanwhile_is_taken_as_it_is_then(tmp_pat
     save_model(folder, weights_of(other), other, TokenizerConfig("byte"), CORPUS, ByteTokenizer())
     with pytest.raises(ModelChanged, match="saved anew"):
         run_start._weights_of(start)
+
+
+def lines_of_words(number: int, seed: int) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [" ".join("".join(rng.choice([*"abcdefgh"], 5)) for _ in range(9)) for _ in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_known"),
+    [("a part of its text", True), ("another text", False), ("the same phrases as in its text", False)],
+)
+def test_held_out_text_that_the_start_model_has_read_is_reported(tmp_path: Path, kind: str, is_known: bool) -> None:
+    """The n-grams of a text of set phrases are also in the text to train on."""
+
+    def plan_of(lines: list[str], seed: int, start: ModelFolder | None = None) -> Plan:
+        path = tmp_path / f"{seed}.txt"
+        path.write_text("\n".join(lines), encoding="utf-8")
+        given = {"batch_size": 2, "sequence_length": 8, "steps": 4} if start else runs.SETTINGS
+        corpus = Corpus([path], CorpusConfig(documents="line"))
+        return make_plan(corpus, {**given, "seed": seed}, sources=Sources(start=start), hardware=Hardware(flops=1e11))
+
+    old, said = lines_of_words(60, seed=0), list[str]()
+    if kind.startswith("the same"):
+        old = old[:3] * 20
+    new = lines_of_words(40, seed=1) if kind == "another text" else old[20:]
+    start = load_model(str(begun(plan_of(old, 3), tmp_path / "novel")))
+    begun(plan_of(new, 4, start), tmp_path / "letters", say=said.append)
+    found = [line for line in said if "occurs in the training text of novel" in line]
+    assert [line.endswith("hold out text that novel has not read (valid_file).") for line in found] == [True] * is_known
 
 
 def test_a_corpus_too_large_for_an_index_is_trained_on_without_one(

@@ -102,6 +102,11 @@ class NgramIndex:
         """The memory that it takes."""
         return sum(bloom.bits.nbytes for bloom in self._filters)
 
+    @property
+    def own(self) -> NgramIndex:
+        """The n-grams of the training text alone, without those of base models."""
+        return NgramIndex(self.ngram, self._filters[-1:])
+
     def contains(self, ids: np.ndarray) -> np.ndarray:
         """Which n-grams of ids [N] occur in the corpus: bool [max(0, N - k + 1)]."""
         found = np.zeros(max(0, len(ids) - self.ngram + 1), bool)

@@ -13,6 +13,7 @@ from textgen.dataset.ngram_index import MAX_NGRAMS, NgramIndex, index_stream
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.subword_sampling import SampledStream
 from textgen.dataset.token_cache import TokenData, encode_and_split
+from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.word_filter import MAX_TOKENS, WordFilter, stream_words, word_filter
 from textgen.errors import ConfigError, ModelChanged
 from textgen.model.config import ModelConfig
@@ -35,6 +36,9 @@ from textgen.wording import Say, counted, silent
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
 
+KNOWN_TOKENS = 50_000  # held-out tokens that are looked for in the training text of the model that the run starts from
+KNOWN_STRETCHES = 10  # places of the held-out text from which they are taken
+MUCH_KNOWN = 0.2  # minimum fraction of them found there that is reported
 TRANSFER_TOKENS = 4_096  # maximum number of tokens used to choose how the output bias is transferred
 
 
@@ -58,7 +62,9 @@ def begin(plan: Plan, folder: Path, say: Say = silent) -> RunSetup:
         )
     _report_vocabulary(start, tokenizer, say)
     of_start = start.ngrams() if start and start.has_ngrams and knows_vocabulary else None
-    save_ngram_index(folder, tokenizer, data, say, of_start)
+    index = save_ngram_index(folder, tokenizer, data, say, of_start)
+    if start and of_start and index:
+        _report_known_text(start, index, tokenizer, data.valid, say)
     save_known_words(folder, tokenizer, data, say, start.words() if start else None)
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
     record = with_origin(_first_record(plan, model_config, tokenizer, data), folder, tokenizer.serialized)
@@ -115,7 +121,7 @@ def _report_vocabulary(start: ModelFolder | None, tokenizer: Tokenizer, say: Say
 
 def save_ngram_index(
     folder: Path, tokenizer: Tokenizer, data: TokenData, say: Say, of_start: NgramIndex | None = None
-) -> None:
+) -> NgramIndex | None:
     """Saves the n-grams of the text, by which copies are detected, and those of the model that the run starts from.
 
     Args:
@@ -124,11 +130,42 @@ def save_ngram_index(
         data: The text.
         say: Called with a line if the text is too long for it.
         of_start: N-grams of the model that the run starts from.
+
+    Returns:
+        What was saved; None if the text is too long for it.
     """
     if len(data.train) > MAX_NGRAMS:
         say("The corpus is too large for an index of its n-grams, so copies of it cannot be detected.")
-        return
-    save_ngrams(folder, index_stream(data.train, tokenizer.eos_id, of_start))
+        return None
+    index = index_stream(data.train, tokenizer.eos_id, of_start)
+    save_ngrams(folder, index)
+    return index
+
+
+def _report_known_text(
+    start: ModelFolder, index: NgramIndex, tokenizer: Tokenizer, held_out: TokenStream, say: Say
+) -> None:
+    """Says so if the model that the run starts from was trained on much of the held-out text.
+
+    What the text to train on holds as well does not count: texts of set phrases, such as logs, share much of it, and
+    new texts of that kind will, too.
+
+    Args:
+        start: The model.
+        index: The n-grams of the text to train on and of the training text of `start`.
+        tokenizer: The vocabulary.
+        held_out: The held-out text.
+        say: Called with a line if it is much.
+    """
+    length = -(-min(KNOWN_TOKENS, len(held_out)) // KNOWN_STRETCHES)
+    firsts = [number * len(held_out) // KNOWN_STRETCHES for number in range(KNOWN_STRETCHES)]
+    ids = np.concatenate([held_out.read(first, min(first + length, len(held_out))) for first in firsts])
+    found, own = (each.novelty_of_ids(ids, tokenizer).copied_fraction or 0.0 for each in (index, index.own))
+    if found - own >= MUCH_KNOWN:
+        say(
+            f"{100 * (found - own):.0f} % of the held-out text occurs in the training text of {start.name}, and not in "
+            f"that of this run, so the scores are too good: hold out text that {start.name} has not read (valid_file)."
+        )
 
 
 def save_known_words(
