@@ -13,7 +13,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset.batches import Batches
 from textgen.dataset.token_cache import encode_corpus
 from textgen.dataset.token_stream import TokenStream
-from textgen.evaluation import evaluator
+from textgen.evaluation import evaluator, excerpt
 from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.evaluation.evaluator import WINDOW, Evaluator, nats_without_attention
 from textgen.evaluation.neural_cache import NeuralCache
@@ -172,6 +172,24 @@ def test_scores_of_a_part_are_estimates_of_the_whole(stream: TokenStream) -> Non
     assert part.nats_per_token == pytest.approx(whole.nats_per_token)
     assert part.bits_per_byte == pytest.approx(whole.bits_per_byte)
     assert part.perplexity_per_word == pytest.approx(whole.perplexity_per_word)
+
+
+def test_a_part_that_is_counted_in_bytes_is_scored_and_its_bytes_are_those_that_were_scored(
+    stream: TokenStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(excerpt, "STRETCH_BYTES", 300)
+    monkeypatch.setattr(excerpt, "LEAST_BYTES", 100)
+    sizes, ids = TOKENIZER.token_bytes, stream.read(0, len(stream))
+    part = excerpt.excerpt(stream, sizes, 520 / len(stream), evaluator.ROWS)
+    assert part
+    assert len(part.stretches) == 2
+    scored = np.concatenate([ids[first:end] for first, end in part.stretches])
+    smoothed = stream.counts + 0.5
+    expected = -np.log(smoothed / smoothed.sum())[scored].sum()
+    found = Evaluator(unigram_model(stream.counts), token_bytes=sizes).scores(stream, 520)
+    assert (found.tokens, found.bytes) == (len(scored), sizes[scored].sum())
+    assert found.nats_per_token * found.tokens == pytest.approx(expected, rel=1e-6)
+    assert found.bits_per_byte == pytest.approx(expected / math.log(2) / found.bytes, rel=1e-6)
 
 
 def test_each_direction_is_scored_by_its_own_tokens(tmp_path: Path) -> None:

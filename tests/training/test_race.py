@@ -21,6 +21,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.walk import has_record
 from textgen.errors import Interrupted, TrainingError
+from textgen.evaluation import excerpt
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.creation import claimed
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, TRAINING, WEIGHTS, read_training, training_bytes
@@ -278,20 +279,30 @@ def test_the_winner_ends_with_the_weights_that_it_has_without_a_race_also_if_it_
     assert load_model(str(tmp_path / "raced")).training["scores"] == straight.training["scores"]
 
 
-def test_contenders_score_the_same_text_whatever_their_vocabularies_make_of_it(tmp_path: Path, doubt: None) -> None:
+def test_contenders_score_the_same_text_whatever_their_vocabularies_make_of_it(
+    tmp_path: Path, doubt: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "songs.txt").write_text(FABLES * 3, encoding="utf-8")
     corpus = Corpus([tmp_path / "songs.txt"], CorpusConfig(documents="line"))
     settings = {"steps": 20, "batch_size": 4, "sequence_length": 16}
     plan = make_plan(corpus, settings, sources=Sources(may_choose_base=True), hardware=Hardware(flops=1e11))
     assert plan.rival
-    shares = list[float]()
+    monkeypatch.setattr(excerpt, "STRETCH_BYTES", 2000)
+    shares, scored = list[float](), list[set[int]]()
     for each in (plan, plan.rival):
         with claimed(tmp_path / each.start_name):
             setup = begin(each, tmp_path / each.start_name)
         assert read_training(setup.folder)["training"]["valid_tokens"] == setup.training_config.valid_tokens
-        shares.append(setup.training_config.valid_tokens / len(setup.data.valid))
+        valid, sizes = setup.data.valid, setup.tokenizer.token_bytes
+        shares.append(setup.training_config.valid_tokens / len(valid))
+        part = excerpt.excerpt(valid, sizes, shares[-1], 32)
+        assert part
+        assert len(part.stretches) > 1
+        ends = np.concatenate([[0], np.cumsum(sizes[valid.read(0, len(valid))])])
+        scored.append({byte for first, end in part.stretches for byte in range(ends[first], ends[end])})
     assert 0.2 < shares[0] < 1
-    assert shares[0] == pytest.approx(shares[1], rel=0.05)
+    assert shares[0] == pytest.approx(shares[1], rel=1e-3)
+    assert len(scored[0] & scored[1]) > 0.95 * len(scored[0] | scored[1])
 
 
 class Reader(Observer):

@@ -65,6 +65,8 @@ class Batches:
         random_bptt: Fraction of batches with a shorter window; see `textgen.dataset.windows`.
         label_dropout: Fraction of labels replaced by the label for none, chosen anew in each epoch.
         direction: "forward", "backward" or "both"; see `textgen.model.directions`.
+        stretches: The parts of the stream that are read for evaluation, one for each row and forward: the first token
+            of each, and the one after its last. None to read all of it, in rows of equal length.
     """
 
     stream: TokenStream
@@ -75,11 +77,22 @@ class Batches:
     random_bptt: float = 0.0
     label_dropout: float = 0.0
     direction: str = "forward"
+    stretches: tuple[tuple[int, int], ...] | None = None
     _failures: list[Exception] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def row_length(self, epoch: int = 0) -> int:
-        """Tokens in each of the B rows of an epoch; the last row may be shorter."""
+        """Tokens in each of the B rows of an epoch, at most; the last row may be shorter."""
+        if self.stretches:
+            return max(end - first for first, end in self.stretches)
         return -(-_ring_length(self.stream.of_epoch(epoch), self.seed) // self.batch_size)
+
+    def _rows(self, epoch: int) -> np.ndarray:
+        """Where each row begins and ends in the ring of an epoch: int64 [B, 2]."""
+        if self.stretches:
+            return np.array(self.stretches)
+        length = self.row_length(epoch) * np.arange(self.batch_size + 1)
+        ends = np.minimum(length, _ring_length(self.stream.of_epoch(epoch), self.seed))
+        return np.stack([ends[:-1], ends[1:]], axis=1)
 
     def steps_in(self, epoch: int = 0) -> int:
         """Batches in an epoch. The number varies a little if the segmentation of the text is sampled."""
@@ -87,11 +100,9 @@ class Batches:
 
     def tokens_in(self, epoch: int, step: int) -> int:
         """Tokens of a batch without padding. With both directions, a token counts once."""
-        ring_length, row_length = _ring_length(self.stream.of_epoch(epoch), self.seed), self.row_length(epoch)
         first, length = self._windows(epoch).window(epoch, step)
-        rows = row_length * np.arange(self.batch_size)
-        ends = np.minimum(np.minimum(rows + first + length, rows + row_length), ring_length)
-        return int(np.maximum(ends - rows - first, 0).sum())
+        left = np.diff(self._rows(epoch)) - first  # tokens of each row from the window on
+        return int(np.clip(left, 0, length).sum())
 
     def _windows(self, epoch: int) -> Windows:
         return Windows(self.row_length(epoch), self.sequence_length, self.random_bptt, self.seed or 0)
@@ -114,15 +125,15 @@ class Batches:
             for forward, backward in zip(*ways, strict=True):
                 yield np.hstack([forward[0], backward[0]]), np.hstack([forward[1], backward[1]])
             return
-        stream, row_length, windows = self.stream.of_epoch(epoch), self.row_length(epoch), self._windows(epoch)
+        stream, borders, windows = self.stream.of_epoch(epoch), self._rows(epoch), self._windows(epoch)
         ring = _Ring(stream, self.seed, epoch, self.direction == "backward")
         for step in range(first_step, len(windows)):
             wanted, (first, length) = range(self.batch_size)[rows], windows.window(epoch, step)
             inputs = np.full((len(wanted), length), self.pad_id, np.int32)
             targets = inputs.copy()
             for place, row in enumerate(wanted):
-                start = row * row_length + first
-                end = min(start + length, (row + 1) * row_length, len(ring))
+                start = int(borders[row, 0]) + first
+                end = min(start + length, int(borders[row, 1]))
                 if start < end:
                     ids = ring.read(start, end + 1)
                     inputs[place, : end - start] = ids[:-1]

@@ -202,9 +202,8 @@ def repeated_in(folders: Sequence[Path], tokenizer: Tokenizer) -> Repeated:
         folders: The folders of all shards of an encoded corpus. All of their token ids are read.
         tokenizer: Vocabulary.
     """
-    sizes = np.array([len(piece) for piece in tokenizer.piece_bytes])
     first_label = tokenizer.first_label if tokenizer.labels else None
-    hashes = DocumentHashes(_dtype(tokenizer), tokenizer.eos_id, tokenizer.unk_id, sizes, first_label)
+    hashes = DocumentHashes(_dtype(tokenizer), tokenizer.eos_id, tokenizer.unk_id, tokenizer.token_bytes, first_label)
     train, valid = ([folder / f"{split}{IDS}.bin" for folder in folders] for split in SPLITS)
     return count_repeated(list(zip(train, valid, strict=True)), hashes)
 

@@ -26,6 +26,7 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
 from textgen.evaluation.config import CacheConfig, DynamicConfig
 from textgen.evaluation.dynamic_evaluation import Learner
+from textgen.evaluation.excerpt import Excerpt, excerpt
 from textgen.evaluation.neural_cache import NeuralCache
 from textgen.evaluation.scores import Scores
 from textgen.evaluation.scoring import perplexity
@@ -51,6 +52,7 @@ class Evaluator:
         ensemble: Sequence[LanguageModel] = (),
         *,
         in_one_row: bool = False,
+        token_bytes: np.ndarray | None = None,
     ) -> None:
         """Makes an evaluator.
 
@@ -63,6 +65,8 @@ class Evaluator:
             ensemble: More networks with the same vocabulary. The probability of a token is then the mean over all
                 networks, each with a neural cache and weights of its own.
             in_one_row: Read a stream as one row without them, too, to compare the scores.
+            token_bytes: Bytes of text that each token stands for, [V]. If they are known and the network reads forward,
+                a part of a stream is the same text for every vocabulary: see `textgen.evaluation.excerpt`.
 
         Raises:
             ConfigError: Any of these is combined with a network of both directions. Score its forward part,
@@ -77,6 +81,7 @@ class Evaluator:
         self._learners = [Learner(each, dynamic) for each in self._models if dynamic]
         self._losses: list[Losses] = [learner.read for learner in self._learners]
         self._losses = self._losses or [_compiled_losses(each) for each in self._models]
+        self._token_bytes = token_bytes if model.config.direction == "forward" else None
         self._max_rows = 1 if neural_cache or dynamic or in_one_row else ROWS
         self._window = dynamic.dynamic_window if dynamic else WINDOW
 
@@ -90,27 +95,37 @@ class Evaluator:
         Returns:
             Total loss in nats, and how many tokens it is of. Of both directions, the forward network counts.
         """
-        return self._totals(stream, max_tokens)[0]
+        return self._totals(*self._batches(stream, max_tokens, self._excerpt(stream, max_tokens)))[0]
 
-    def _totals(self, stream: TokenStream, max_tokens: int | None) -> list[tuple[float, int]]:
-        """Total nats of each direction, and how many tokens they are of: each direction may skip other labels."""
-        config = self._models[0].config
-        rows = max(1, min(self._max_rows, len(stream) // ROW_TOKENS))
-        pad_id = self._models[0].pad_id
-        batches = Batches(stream, rows, min(self._window, len(stream)), pad_id, direction=config.direction)
+    def _excerpt(self, stream: TokenStream, max_tokens: int | None) -> Excerpt | None:
+        """The part of a stream to score; None if it is all or is counted in tokens."""
+        if self._token_bytes is None or max_tokens is None or max_tokens >= len(stream):
+            return None
+        return excerpt(stream, self._token_bytes, max_tokens / len(stream), self._max_rows)
+
+    def _batches(self, stream: TokenStream, max_tokens: int | None, part: Excerpt | None) -> tuple[Batches, int]:
+        """The batches of a stream or of a part of it, and how many of them to score."""
+        rows = len(part.stretches) if part else max(1, min(self._max_rows, len(stream) // ROW_TOKENS))
+        model, window = self._models[0], min(self._window, len(stream))
+        stretches = part.stretches if part else None
+        batches = Batches(stream, rows, window, model.pad_id, direction=model.config.direction, stretches=stretches)
         steps = batches.steps_in()
-        if max_tokens is not None and max_tokens < len(stream):
-            steps = min(steps, max(1, round(max_tokens / (rows * batches.sequence_length))))
+        if part is None and max_tokens is not None and max_tokens < len(stream):
+            steps = min(steps, max(1, round(max_tokens / (rows * window))))
+        return batches, steps
+
+    def _totals(self, batches: Batches, steps: int) -> list[tuple[float, int]]:
+        """Total nats of each direction, and how many tokens they are of: each direction may skip other labels."""
         readers = [
-            StreamReader(model, losses, rows, self._neural_cache)
+            StreamReader(model, losses, batches.batch_size, self._neural_cache)
             for model, losses in zip(self._models, self._losses, strict=True)
         ]
-        ways = len(config.directions)
+        ways = len(self._models[0].config.directions)
         totals, tokens = [0.0] * ways, [0] * ways
         try:
             for inputs, targets in islice(batches.dataset(epoch=0).as_numpy_iterator(), steps):
                 nats = mean_losses([reader.read(inputs, targets) for reader in readers])
-                counts = np.split(targets != pad_id, ways, axis=1)
+                counts = np.split(targets != batches.pad_id, ways, axis=1)
                 for way, own in enumerate(np.split(nats, ways, axis=1)):
                     totals[way] += float(own.sum(where=counts[way]))
                     tokens[way] += int(np.count_nonzero(counts[way]))
@@ -121,8 +136,9 @@ class Evaluator:
 
     def scores(self, stream: TokenStream, max_tokens: int | None = None) -> Scores:
         """Returns all scores of a stream; with `max_tokens` they are estimated from part of it."""
-        (nats, tokens), *others = self._totals(stream, max_tokens)
-        fraction = tokens / int(stream.counts.sum())
+        part = self._excerpt(stream, max_tokens)
+        (nats, tokens), *others = self._totals(*self._batches(stream, max_tokens, part))
+        fraction = part.fraction if part else tokens / int(stream.counts.sum())
         text = stream.summary
         size, words = (text.bytes - text.lost_bytes) * fraction, text.words * fraction
         whole = nats + text.spelling / NAT * fraction

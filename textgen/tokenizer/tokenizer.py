@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from textgen.corpus.labels import unknown_label
 from textgen.errors import ConfigError, TokenizerError
 from textgen.storage.files import write_file
@@ -58,6 +60,11 @@ class Tokenizer(ABC):
     def vocab_size(self) -> int:
         """Number of tokens, special ones included: ids are from 0 to `vocab_size - 1`."""
         return len(self.piece_bytes)
+
+    @property
+    def token_bytes(self) -> np.ndarray:
+        """Bytes of text that each token stands for, [V]; 0 for special tokens."""
+        return np.array([len(piece) for piece in self.piece_bytes])
 
     @property
     def first_label(self) -> int:

@@ -207,6 +207,7 @@ class _Run:
             setup.folder / CHECKPOINTS,
             hooks=Hooks(self._save, _sample_writer(self._model, setup.tokenizer)),
             distribution=self._distribution,
+            token_bytes=setup.tokenizer.token_bytes,
         )
         if checkpoint:
             self._trainer.restore(checkpoint)

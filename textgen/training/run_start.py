@@ -51,7 +51,7 @@ def begin(plan: Plan, folder: Path, say: Say = silent) -> RunSetup:
         say: Called with a line of text for each stage.
     """
     tokenizer, data = encode(plan, say)
-    plan = plan.for_tokens(len(data.train))
+    plan = plan.for_text(data.train.summary, data.valid.summary)
     say(f"{counted(len(data.train), 'token')} to train on, {len(data.valid):,} held out.")
     start = plan.sources.start
     knows_vocabulary = start is not None and start.tokenizer.is_part_of(tokenizer)

@@ -91,6 +91,7 @@ class Trainer:
         *,
         hooks: Hooks = Hooks(),  # noqa: B008 - immutable
         distribution: Distribution | None = None,
+        token_bytes: np.ndarray | None = None,
     ) -> None:
         """Prepares a run; nothing is written yet.
 
@@ -101,6 +102,8 @@ class Trainer:
             checkpoints: Folder for checkpoints.
             hooks: What to call for the best weights and for samples.
             distribution: Devices and processes that train together; one device if None.
+            token_bytes: Bytes of text that each token stands for, [V], by which validations choose a part of the
+                held-out text; if None, they choose it by the number of tokens.
 
         Raises:
             ConfigError: The batch cannot be divided among the replicas, or nothing limits the length of the run.
@@ -113,7 +116,14 @@ class Trainer:
         self._train_step = TrainStep(model, config, self._distribution, data.train.counts)
         self._averaging = make_averaging(config, model)
         self.validator = Validator(
-            model, data.valid, config, self.reader, self._averaging, hooks=hooks, distribution=self._distribution
+            model,
+            data.valid,
+            config,
+            self.reader,
+            self._averaging,
+            hooks=hooks,
+            distribution=self._distribution,
+            token_bytes=token_bytes,
         )
         self.tensors = RunTensors(
             model, config, self.reader, self._averaging, update=self._train_step.update, distribution=self._distribution

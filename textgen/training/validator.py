@@ -52,6 +52,7 @@ class Validator:
         *,
         hooks: Hooks,
         distribution: Distribution,
+        token_bytes: np.ndarray | None = None,
     ) -> None:
         """Prepares validations.
 
@@ -63,8 +64,9 @@ class Validator:
             averaging: Average of the weights.
             hooks: What to call for the best weights and for samples.
             distribution: Processes that train together.
+            token_bytes: Bytes of text that each token stands for, [V], by which parts of the held-out text are chosen.
         """
-        self.evaluator = Evaluator(model)
+        self.evaluator = Evaluator(model, token_bytes=token_bytes)
         self.best_scores: Scores | None = None
         self._model = model
         self._held_out = held_out

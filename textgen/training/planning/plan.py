@@ -35,6 +35,7 @@ from typing import Any
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus
+from textgen.dataset.token_files import SplitSummary
 from textgen.model.config import ModelConfig
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.vocabulary import choose_vocab_size
@@ -96,8 +97,9 @@ class Plan:
         estimates: Expected duration, speed and memory.
         choice: What the run starts from, and why.
         rival: The plan to try beside this one, where `choice` is open.
-        scored_fraction: Tokens that a validation scores for each token to train on, so that both of two plans score the
-            same text: how many it makes with either vocabulary is known once it is encoded. None to keep valid_tokens.
+        scored_fraction: Length of the text that a validation scores, relative to the text to train on, so that both of
+            two plans score the same text: how many tokens that is with either vocabulary is known once it is encoded.
+            None to keep valid_tokens.
         is_patience_planned: Whether patience was chosen for the number of validations, and not given.
         are_validations_planned: Whether the number of validations was chosen, and not given.
         are_epochs_planned: Whether the number of epochs was chosen, and neither it nor a number of steps was given.
@@ -124,12 +126,19 @@ class Plan:
         """Name of the model that the run starts from, or "none"."""
         return self.sources.start.name if self.sources.start else NONE
 
-    def for_tokens(self, tokens: int) -> Plan:
-        """The plan once the number of training tokens is known."""
+    def for_text(self, train: SplitSummary, valid: SplitSummary) -> Plan:
+        """The plan once the text is encoded.
+
+        With every vocabulary, validations then score the same number of bytes. Which bytes, the evaluator chooses by
+        their places in the text: see `textgen.evaluation.excerpt`.
+        """
         if self.scored_fraction is None:
             return self
-        valid_tokens = math.ceil(self.scored_fraction * tokens)
-        return replace(self, training_config=replace(self.training_config, valid_tokens=valid_tokens))
+        return self.scoring(self.scored_fraction * train.bytes * valid.tokens / max(1, valid.bytes))
+
+    def scoring(self, tokens: float) -> Plan:
+        """The plan with validations that score this number of tokens."""
+        return replace(self, training_config=replace(self.training_config, valid_tokens=max(1, math.ceil(tokens))))
 
 
 def make_plan(
@@ -256,7 +265,10 @@ def _because_long(alone: Plan, tuned: Plan) -> Plan:
 
 
 def _for_race(plans: Sequence[Plan], given: Mapping[str, Any]) -> list[Plan]:
-    """The plans with a first validation after a tenth of the run, on the same part of the held-out text."""
+    """The plans with a first validation after a tenth of the run, on the same part of the held-out text.
+
+    Whichever goes on, the run also takes the time in which the other one is tried.
+    """
     changed: dict[str, Any] = {}
     if "num_validations" not in given:
         changed["num_validations"] = RACE_VALIDATIONS
@@ -265,8 +277,13 @@ def _for_race(plans: Sequence[Plan], given: Mapping[str, Any]) -> list[Plan]:
     plans = [replace(plan, training_config=replace(plan.training_config, **changed)) for plan in plans]
     if "valid_tokens" not in given:
         fraction = max(plan.training_config.valid_tokens / plan.estimates.tokens for plan in plans)
-        plans = [replace(plan, scored_fraction=fraction).for_tokens(plan.estimates.tokens) for plan in plans]
-    return [replace(plan, estimates=_with_validations(plan)) for plan in plans]
+        plans = [replace(plan, scored_fraction=fraction).scoring(fraction * plan.estimates.tokens) for plan in plans]
+    estimates = [_with_validations(plan) for plan in plans]
+    trials = [each.seconds / RACE_VALIDATIONS for each in reversed(estimates)]
+    return [
+        replace(plan, estimates=replace(own, seconds=own.seconds + trial))
+        for plan, own, trial in zip(plans, estimates, trials, strict=True)
+    ]
 
 
 def _with_validations(plan: Plan) -> Estimates:
