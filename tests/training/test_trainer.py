@@ -229,8 +229,13 @@ def test_padding_counts_neither_for_the_speed_nor_for_the_loss(
     from textgen.training.stopwatch import SpeedMeter, Stopwatch
 
     speeds, validations = list[float](), list[ValidationReport]()
+
+    def add(meter: SpeedMeter, speed: float, **_: Any) -> float:
+        speeds.append(speed)
+        return speed
+
     monkeypatch.setattr(Stopwatch, "read", lambda watch: (0.0, 1.0))
-    monkeypatch.setattr(SpeedMeter, "add", lambda meter, speed, **_: speeds.append(speed) or speed)
+    monkeypatch.setattr(SpeedMeter, "add", add)
     loop, watch = trainer_of(tokenizer, tmp_path, sequence_length=25, epochs=1.0, num_validations=1), Watch([])
     monkeypatch.setattr(watch, "on_validation", validations.append)
     loop.run([watch], RunReport("model", {}))

@@ -82,6 +82,7 @@ class Evaluator:
         self._losses: list[Losses] = [learner.read for learner in self._learners]
         self._losses = self._losses or [_compiled_losses(each) for each in self._models]
         self._token_bytes = token_bytes if model.config.direction == "forward" else None
+        self._excerpts: dict[tuple[TokenStream, int], Excerpt | None] = {}  # by stream and number of tokens
         self._max_rows = 1 if neural_cache or dynamic or in_one_row else ROWS
         self._window = dynamic.dynamic_window if dynamic else WINDOW
 
@@ -101,7 +102,10 @@ class Evaluator:
         """The part of a stream to score; None if it is all or is counted in tokens."""
         if self._token_bytes is None or max_tokens is None or max_tokens >= len(stream):
             return None
-        return excerpt(stream, self._token_bytes, max_tokens / len(stream), self._max_rows)
+        if (stream, max_tokens) not in self._excerpts:
+            found = excerpt(stream, self._token_bytes, max_tokens / len(stream), self._max_rows)
+            self._excerpts[stream, max_tokens] = found
+        return self._excerpts[stream, max_tokens]
 
     def _batches(self, stream: TokenStream, max_tokens: int | None, part: Excerpt | None) -> tuple[Batches, int]:
         """The batches of a stream or of a part of it, and how many of them to score."""

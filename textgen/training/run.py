@@ -304,7 +304,9 @@ class _Run:
             return validator.best_scores  # of all of it already
         trained = self._trainer.position.step * config.num_streams * config.sequence_length
         tokens = min(FINAL_TOKENS, max(LEAST_FINAL_TOKENS, int(FINAL_FRACTION * trained)))
-        return validator.evaluator.scores(held_out, max(config.valid_tokens, tokens))  # compiled already
+        return validator.evaluator.scores(
+            held_out, max(config.valid_tokens, tokens)
+        )  # compiled already, if this is not all of it
 
     def _mix_with_start(self) -> None:
         """Mixes the best weights with those that the run started from, if `interpolate_base` asks for it."""
