@@ -140,7 +140,7 @@ def test_a_server_on_the_network_without_keys_has_addresses_and_the_names_of_its
 
 
 def test_a_name_that_is_refused_can_be_allowed(machine: None) -> None:
-    with pytest.raises(ApiError, match=r"name 'novel[.]example'[.] If it should, set allow_host"):
+    with pytest.raises(ApiError, match=r"name 'novel[.]example'[.] To allow it, .* --allow-host novel[.]example[.]$"):
         Access(OPEN).check_place(Headers({"host": "novel.example"}))
     assert status_of(Access(OPEN)) == 200, "a browser always sends a host"
     assert status_of(Access(ServerConfig(host="novel.example")), host="novel.example") == 200
@@ -215,6 +215,8 @@ def test_pages_of_other_sites_are_refused_unless_they_are_allowed() -> None:
     assert status_of(access, host="localhost:8000", origin="http://localhost:8000") == 200
     for origin in ("http://evil.example", "http://localhost:9999", "null", "http://[", ""):
         assert status_of(access, host="localhost:8000", origin=origin) == 403
+    with pytest.raises(ApiError, match=r"To allow them, start it with --allow-origin http://evil[.]example[.]$"):
+        access.check_place(Headers({"host": "localhost:8000", "origin": "http://evil.example"}))
     assert access.cross_origin_headers("http://evil.example") == {}
     friendly = Access(ServerConfig(allow_origin=("https://friend.example/",)))
     assert status_of(friendly, host="localhost", origin="https://friend.example") == 200

@@ -16,6 +16,7 @@ from textgen.errors import ConfigError
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError
 from textgen.server.host_names import ANY, host_in, host_name, is_address, origin_of, own_names
+from textgen.wording import shell_word
 
 KEY_VARIABLE = "TEXTGEN_API_KEY"
 KEYS_BYTES = 1 << 20  # maximum size of a file of keys
@@ -107,15 +108,16 @@ class Access:
         """
         host = headers.get("host", "")
         if not self._goes_by(host_in(host)):
+            name = host_in(host)[:100]
             raise ApiError(
-                403, f"The server does not go by the name {host_in(host)[:100]!r}. If it should, set "
-                "allow_host when starting it.", code="host_not_allowed",
+                403, f"This server refuses requests to the host name {name!r}. To allow it, start the server with "
+                f"--allow-host {shell_word(name)}.", code="host_not_allowed",
             )  # fmt: skip
         origin = headers.get("origin")
         if origin is not None and not self.allows(origin) and _authority(origin) != host:
             raise ApiError(
-                403, f"Pages of {origin[:100]} may not use this server. If they should, set "
-                "allow_origin when starting it.", code="origin_not_allowed",
+                403, f"Pages of {origin[:100]} may not use this server. To allow them, start it with "
+                f"--allow-origin {shell_word(origin[:100])}.", code="origin_not_allowed",
             )  # fmt: skip
 
     def _goes_by(self, name: str) -> bool:
