@@ -12,7 +12,7 @@ import pytest
 from textgen.cli.plan_report import describe, summary
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.training.planning.plan import Hardware, make_plan
+from textgen.training.planning.plan import Hardware, Sources, make_plan
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_sampled_softmax_is_told_where_it_is_smaller_than_the_vocabulary(
     ("gpu_memory", "shown"),
     [
         (64_000_000_000, "memory of each GPU about "),
-        (900_000_000, " GB, and there are 0.9 GB"),
+        (900_000_000, " GB, but a GPU has 0.9 GB: choose a smaller --batch-size, --vocab-size or --hidden-units"),
         (None, "; memory about "),
     ],
 )
@@ -45,6 +45,18 @@ def test_the_memory_is_that_of_each_gpu_if_it_is_known(tmp_path: Path, gpu_memor
     plan = make_plan(Corpus([text], CorpusConfig(documents="line")), preset="medium", hardware=hardware)
     (line,) = [line for line in describe(plan, tmp_path).splitlines() if line.startswith("parameters")]
     assert shown in line
+
+
+def test_the_plan_speaks_of_flags_and_groups_the_digits_of_sizes(tmp_path: Path) -> None:
+    text = tmp_path / "songs.txt"
+    text.write_text("The miller told the fox about the river.\n" * 300, encoding="utf-8")
+    settings = {"hidden_units": 4096, "embedding_dim": 1024}
+    corpus, sources = Corpus([text], CorpusConfig(documents="line")), Sources(may_choose_base=True)
+    made = make_plan(corpus, settings, sources=sources, hardware=Hardware(2e11, memory=900_000_000))
+    plan = describe(made, tmp_path)
+    assert "\nbase        none: --hidden-units is given\n" in plan
+    assert " of 4,096 units, embedding 1,024, " in plan
+    assert " GB, but this machine has 0.9 GB: choose a smaller --batch-size, --vocab-size or --hidden-units\n" in plan
 
 
 def result(folder: Path, perplexity: float = 7.4) -> Any:

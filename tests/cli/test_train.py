@@ -41,8 +41,8 @@ def dry_run(path: Path, *flags: str) -> Any:
 def test_a_run_chooses_a_base_by_itself_and_its_plan_says_why(fables: Path) -> None:
     made = json.loads(dry_run(fables, "--json").stdout)["base"]
     assert (made["name"], made["decided_by"], made["race"]) == ("english", "rule", False)
-    assert "x the tokens of a vocabulary trained on the text" in made["reason"]
-    assert "\nbase        english: 0.0 % of the bytes unknown, " in dry_run(fables).stdout
+    assert "times as many tokens as one trained on the text" in made["reason"]
+    assert "\nbase        english: its vocabulary covers 100.0 % of the bytes, " in dry_run(fables).stdout
 
 
 def test_from_none_starts_from_random_weights(fables: Path) -> None:

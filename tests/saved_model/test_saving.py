@@ -64,7 +64,7 @@ def test_a_record_that_could_not_be_read_again_is_not_written(saved: Path, monke
 
 def test_entries_that_older_versions_named_otherwise_are_read(saved: Path) -> None:
     of_mix = {"sources": {"tales": {"characters": 9}}, "bits_per_byte": 1.5}
-    start = {"name": None, "decided_by": "rule", "reason": "no base reads this script"}
+    start = {"name": None, "decided_by": "rule", "reason": "there is no base for this writing system"}
     record = TRAINING_VALUES | {"base": start | {"unknown_byte_fraction": 0.25}, "mix": deepcopy(of_mix)}
     record["mix"]["sources"]["tales"]["num_documents"] = 2
     record |= {"training": record["training"] | {"full_softmax_fraction": 0.5}, "base_fraction": 0.3}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textgen.cli.options import guessed
+from textgen.cli.setting_options import flag_of
 from textgen.model.config import CELLS
 from textgen.settings import to_dict
 from textgen.wording import counted, short
@@ -13,9 +15,11 @@ from textgen.wording import counted, short
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
     from textgen.training.planning.plan import Plan
+    from textgen.training.planning.start_choice import StartChoice
 
 LABELS_SHOWN = 8
 FEW_TOKENS = 1000  # number of held-out tokens below which a score says little
+GIVEN_SETTING = re.compile(r"(?:^|(?<=; ))[a-z_]+(?= is given$)")
 
 
 def describe(plan: Plan, folder: Path) -> str:
@@ -61,12 +65,17 @@ def _base(plan: Plan) -> str:
     choice = plan.choice
     hard = ""
     if choice.relative_loss is not None and choice.relative_loss > HARD_TEXT:
-        hard = f"; loss {choice.relative_loss:.1f} x that on its own text, so a higher learning rate"
+        hard = f"; loss {choice.relative_loss:.1f} times that on its own text, so a higher learning rate"
         hard += " and more epochs" * plan.are_epochs_planned
     if plan.rival:
         other = plan.rival.start_name
-        return f"{plan.start_name} or {other}, whichever does better in a tenth of the run: {choice.reason}{hard}"
-    return f"{plan.start_name}{hard}" if choice.decided_by == GIVEN else f"{plan.start_name}: {choice.reason}{hard}"
+        return f"{plan.start_name} or {other}, whichever does better in a tenth of the run: {_reason(choice)}{hard}"
+    return f"{plan.start_name}{hard}" if choice.decided_by == GIVEN else f"{plan.start_name}: {_reason(choice)}{hard}"
+
+
+def _reason(choice: StartChoice) -> str:
+    """Why, with the flag of a setting that is given."""
+    return GIVEN_SETTING.sub(lambda match: flag_of(match.group()), choice.reason)
 
 
 def _misfit(plan: Plan) -> str:
@@ -75,9 +84,9 @@ def _misfit(plan: Plan) -> str:
     if fit is None or tokenizer is None or fit.suits is not False:
         return ""
     is_of_start = start is not None and tokenizer is start.tokenizer
-    advice = "leave out --from, or use --from none" if is_of_start else "leave out --tokenizer-from"
+    advice = "Leave out --from, or use --from none" if is_of_start else "Leave out --tokenizer-from"
     whose = f"the vocabulary of {start.name}" if is_of_start and start else "this vocabulary"
-    return f"{whose} does not suit the text, with {fit}: {advice}"
+    return f"{whose} does not suit the text: it {fit}. {advice}"
 
 
 def _network(plan: Plan) -> str:
@@ -85,7 +94,7 @@ def _network(plan: Plan) -> str:
     kind = CELLS[model.cell] + ", residual" * model.residual + ", layer norm" * model.layer_norm
     parts = [
         f"{model.num_layers} x {kind} of {counted(model.hidden_units, 'unit')}",
-        f"embedding {model.embedding_dim}",
+        f"embedding {model.embedding_dim:,}",
         "tied" if model.tie_embeddings else "untied",
         {"backward": "backward", "both": "in each direction"}.get(model.direction, ""),
         f"attention over {counted(model.attention, 'output')}" * (model.attention > 0),
@@ -109,8 +118,9 @@ def _memory(plan: Plan) -> str:
     needed = f"memory{of_each} about {plan.estimates.memory_bytes / 1e9:.1f} GB"
     if plan.estimates.has_room:
         return needed
-    there = f"{(plan.estimates.memory_there or 0) / 1e9:.1f} GB"
-    return f"{needed}, and there are {there}: choose a smaller batch_size, vocab_size or hidden_units"
+    place = "a GPU" if plan.estimates.is_gpu_memory else "this machine"
+    there = f"{place} has {(plan.estimates.memory_there or 0) / 1e9:.1f} GB"
+    return f"{needed}, but {there}: choose a smaller --batch-size, --vocab-size or --hidden-units"
 
 
 def _training(plan: Plan) -> str:
@@ -128,7 +138,7 @@ def _training(plan: Plan) -> str:
         + f"learning rate {training.learning_rate:g} {training.schedule}, {training.optimizer}"
         + (f", softmax of {counted(training.sampled_softmax, 'token')}" if is_sampled else "")
         + (f", weights averaged by {training.weight_averaging}" if training.weight_averaging != "none" else "")
-        + (f", mixed with {start.name} at the end" if start and training.interpolate_base else "")
+        + (f", weights mixed with those of {start.name} at the end" if start and training.interpolate_base else "")
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from base_models import FABLES, save_base
 
 from textgen.cli.plan_report import describe, plan_values
+from textgen.cli.setting_options import flag_of
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.corpus_preparation import prepare_corpus
@@ -84,8 +85,8 @@ def test_prose_starts_from_the_base_of_its_script(tmp_path: Path) -> None:
     fit = made.choice.fit
     assert fit
     assert fit.token_ratio < SUITABLE_UP_TO.token_ratio
-    unknown = f"{100 * fit.unknown_byte_fraction:.1f} % of the bytes unknown"
-    line = f"base        english: {unknown}, {fit.token_ratio:.2f} x the tokens"
+    line = f"base        english: its vocabulary covers {100 * (1 - fit.unknown_byte_fraction):.1f} % of the bytes, "
+    line += f"and needs {fit.token_ratio:.2f} times as many tokens as one trained on the text\n"
     assert line in describe(made, tmp_path)
     assert f"\nvocabulary  unigram, {made.model_config.vocab_size:,} tokens; about " in describe(made, tmp_path)
     values = plan_values(made, tmp_path)["base"]
@@ -117,7 +118,7 @@ def test_a_base_is_moved_in_one_cycle_unless_a_schedule_is_given(tmp_path: Path)
 
 def test_the_result_is_mixed_with_a_base_whose_vocabulary_it_keeps(tmp_path: Path, english: Path) -> None:
     assert planned(tmp_path).training_config.interpolate_base
-    assert ", adamw, mixed with english at the end\n" in describe(planned(tmp_path), tmp_path)
+    assert ", adamw, weights mixed with those of english at the end\n" in describe(planned(tmp_path), tmp_path)
     assert not planned(tmp_path, interpolate_base=False).training_config.interpolate_base
     assert not planned(tmp_path, tokenizer="char").training_config.interpolate_base  # from random weights
     own = train_tokenizer([TALES], TokenizerConfig("unigram", vocab_size=800))
@@ -151,7 +152,7 @@ def test_a_text_that_is_hard_for_a_base_gets_a_higher_learning_rate_and_more_pas
     passes = {loss: (plan.epochs or 0) / usual.epochs for loss, plan in plans.items()}
     assert passes == pytest.approx({loss: value**0.4 for loss, value in times.items()}, rel=0.03)
     assert plan_values(of_loss(1.75), tmp_path)["base"]["relative_loss"] == 1.75
-    line = "\nbase        english; loss 1.8 x that on its own text, so a higher learning rate and more epochs\n"
+    line = "\nbase        english; loss 1.8 times that on its own text, so a higher learning rate and more epochs\n"
     assert line in describe(of_loss(1.75), tmp_path)
     for given in ({"epochs": 2}, {"steps": 9}):
         assert line.replace(" and more epochs", "") in describe(of_loss(1.75, **given), tmp_path)
@@ -160,8 +161,10 @@ def test_a_text_that_is_hard_for_a_base_gets_a_higher_learning_rate_and_more_pas
     assert (fixed.training_config.learning_rate, fixed.choice.relative_loss) == (1e-3, None)
 
 
-def test_a_script_that_no_base_reads_and_a_base_that_is_not_there_are_named(tmp_path: Path) -> None:
-    assert planned(tmp_path, misfit_texts.text("thai", 5000)).choice.reason == "no base reads this script"
+def test_a_writing_system_without_a_base_and_a_base_that_is_not_there_are_named(tmp_path: Path) -> None:
+    assert (
+        planned(tmp_path, misfit_texts.text("thai", 5000)).choice.reason == "there is no base for this writing system"
+    )
     verse = "床前明月光，疑是地上霜。\n举头望明月，低头思故乡。\n" * 60
     assert planned(tmp_path, verse).choice.reason == "the base chinese is not installed"
 
@@ -186,7 +189,9 @@ def test_what_is_given_excludes_a_base_with_the_reason_in_the_plan(
 ) -> None:
     made = planned(tmp_path, **settings)
     assert (made.choice.name, made.choice.reason) == (None, reason)
-    assert f"\nbase        none: {reason}\n" in describe(made, tmp_path)
+    (line,) = [line for line in describe(made, tmp_path).splitlines() if line.startswith("base ")]
+    is_setting = reason.split()[0] in settings
+    assert line == f"base        none: {flag_of(reason) if is_setting else reason}"
 
 
 def test_settings_that_do_not_touch_the_network_exclude_nothing(tmp_path: Path) -> None:
@@ -234,7 +239,7 @@ def test_a_long_text_unlike_what_a_base_has_read_starts_from_random_weights_if_t
     monkeypatch.setattr("textgen.training.planning.plan.LONG_TEXT", 1000)
     assert name(1.8) is None
     assert planned(tmp_path).choice.reason == (
-        "the text is long, and the loss of english on it is 1.80 x that on its own text"
+        "the text is long, and the loss of english on it is 1.80 times that on its own text"
     )
     assert planned(tmp_path).training_config.schedule == "cosine"
     assert name(1.5) == "english"
@@ -278,11 +283,10 @@ def test_a_vocabulary_that_is_given_and_does_not_suit_the_text_is_counted_with_a
     tmp_path: Path, english: Path
 ) -> None:
     start, corpus = load_model(str(english / "english")), corpus_of(tmp_path, "床前明月光，疑是地上霜。\n" * 100)
+    covers = "does not suit the text: it covers .*"
     sources = {
-        "the vocabulary of english does not suit the text, with .*: leave out --from, or use --from none": Sources(
-            start=start
-        ),
-        "this vocabulary does not suit the text, with .*: leave out --tokenizer-from": Sources(
+        f"the vocabulary of english {covers}[.] Leave out --from, or use --from none": Sources(start=start),
+        f"this vocabulary {covers}[.] Leave out --tokenizer-from": Sources(
             tokenizer=start.tokenizer, may_choose_base=True
         ),
     }
@@ -335,7 +339,7 @@ def test_a_short_text_is_not_in_doubt_because_of_its_tokens(tmp_path: Path, monk
     monkeypatch.setattr(start_choice, "SUITABLE_UP_TO", Fit(0.01, 0.1))
     made = planned(tmp_path)
     assert (made.start_name, made.rival, made.choice.decided_by) == ("english", None, "rule")
-    assert made.choice.reason == f"{made.choice.fit}; a short text"
+    assert made.choice.reason == f"its vocabulary {made.choice.fit}; a short text"
     monkeypatch.setattr(start_choice, "SHORT_TEXT", len(TALES) // 2)
     assert planned(tmp_path).rival
     monkeypatch.setattr(start_choice, "SHORT_TEXT", 10 * len(TALES))
@@ -362,9 +366,8 @@ def test_a_text_in_doubt_gets_both_plans_and_the_dry_run_says_so(tmp_path: Path,
     assert made.choice.is_open
     assert made.rival
     assert {made.start_name, made.rival.start_name} == {"english", "none"}
-    assert "english or none, whichever does better in a tenth of the run: 0.0 % of the bytes" in describe(
-        made, tmp_path
-    )
+    line = "english or none, whichever does better in a tenth of the run: the vocabulary of english covers 100.0 % of"
+    assert line in describe(made, tmp_path)
     assert plan_values(made, tmp_path)["base"]["race"] is True
 
 

@@ -258,9 +258,8 @@ def _learns_more_alone(alone: Plan, tuned: Plan) -> bool:
 def _because_long(alone: Plan, tuned: Plan) -> Plan:
     """The plan from random weights for a long text, with the reason why it is taken."""
     choice = tuned.choice
-    reason = (
-        f"the text is long, and the loss of {choice.name} on it is {choice.relative_loss:.2f} x that on its own text"
-    )
+    times = f"{choice.relative_loss:.2f} times that on its own text"
+    reason = f"the text is long, and the loss of {choice.name} on it is {times}"
     return replace(alone, choice=replace(choice, name=None, reason=reason, relative_loss=None))
 
 

@@ -4,7 +4,7 @@ A base (`textgen.saved_model.bases`) helps with text of its kind, and holds text
 spells what it does not know in many short tokens. So the rule looks at
 
 - what is given: sizes, another cell, a vocabulary of words, characters or bytes exclude a base;
-- the script, which says which base there could be;
+- the writing system, which says which base there could be;
 - the length: a network larger than the base learns more from a text that is longer than what a base has read; and so
   does a smaller one from a long text that is unlike it, which it reads more often in the same time;
 - the tokens: the fraction of the bytes that the base's vocabulary has to spell byte by byte, and its tokens relative to
@@ -57,10 +57,9 @@ class Fit(NamedTuple):
     token_ratio: float
 
     def __str__(self) -> str:
-        unknown = percent(self.unknown_byte_fraction)
-        return (
-            f"{unknown} of the bytes unknown, {self.token_ratio:.2f} x the tokens of a vocabulary trained on the text"
-        )
+        known = percent(1 - self.unknown_byte_fraction)
+        times = f"{self.token_ratio:.2f} times as many tokens"
+        return f"covers {known} of the bytes, and needs {times} as one trained on the text"
 
     @property
     def suits(self) -> bool | None:
@@ -141,7 +140,7 @@ def choose_start(
         return StartChoice(None, reason, fit=given_fit(corpus, tokenizer)), None
     name = base_for("".join(corpus.sample))
     if name is None:
-        return StartChoice(None, "no base reads this script"), None
+        return StartChoice(None, "there is no base for this writing system"), None
     if name not in installed_bases():
         return StartChoice(None, f"the base {name} is not installed"), None
     try:
@@ -153,10 +152,12 @@ def choose_start(
     fit = measure_fit(corpus.sample, base.tokenizer, TokenizerConfig(tokenizer=own))
     suits, are_bytes_known = fit.suits, fit.unknown_byte_fraction <= SUITABLE_UP_TO.unknown_byte_fraction
     if suits is None and are_bytes_known and corpus.size <= SHORT_TEXT:
-        return StartChoice(name, f"{fit}; a short text", fit=fit), base
+        return StartChoice(name, f"its vocabulary {fit}; a short text", fit=fit), base
     if suits is None:
-        return StartChoice(name if fit.is_probable else None, str(fit), fit=fit, is_open=True), base
-    return StartChoice(name if suits else None, str(fit) if suits else f"{name} has {fit}", fit=fit), base
+        reason = f"the vocabulary of {name} {fit}"
+        return StartChoice(name if fit.is_probable else None, reason, fit=fit, is_open=True), base
+    whose = "its vocabulary" if suits else f"the vocabulary of {name}"
+    return StartChoice(name if suits else None, f"{whose} {fit}", fit=fit), base
 
 
 def measure_fit(texts: Iterable[str], base: Tokenizer, config: TokenizerConfig) -> Fit:
