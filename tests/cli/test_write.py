@@ -89,7 +89,7 @@ class Terminal:
 @pytest.fixture
 def terminal(tiny_models: Path, tmp_path: Path) -> Iterator[Terminal]:
     terminal = Terminal(tiny_models, tmp_path, "chapter.txt", "--num", "3", EDITOR="sed -i s/cat/dog/")
-    terminal.see(r"(?s)^1 +[0-9]+%.*\^C save and leave")
+    terminal.see(r"(?s)^1 +[0-9]+%.*\^C save and quit")
     yield terminal
     terminal.process.kill()
     terminal.close()

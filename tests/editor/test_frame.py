@@ -18,17 +18,23 @@ from textgen.editor.lines import wrap
 def test_a_frame(tmp_path: Path) -> None:
     session = session_on_file(tmp_path / "new.txt")
     session.replace("The cat\nsat on 月\t\x07")
-    assert frame_of(session, 60, 24) == [
-        "new.txt *   18 characters   temperature 0.8   page 1",
+    assert frame_of(session, 72, 24) == [
+        "new.txt *   18 characters   temperature 0.8   suggestions: page 1",
         "The cat",
         "sat on 月    ·▏",
-        "─" * 60,
+        "─" * 72,
         "1 100%   1: 6 0.8 0 0",
         "2  50%   2: 6 0.8 0 0",
-        "1-9 take   Tab take 1   ^R redraw   ←→ page   ↑↓ temperature",
-        "^Z ^Y undo, redo   ^W delete word   ^V digit",
-        "PgUp PgDn scroll   ^E editor   ^S save   ^C save and leave",
+        "1-9 accept   Tab accept 1   ^R new samples   ←→ other suggestions",
+        "↑↓ temperature   ^Z ^Y undo, redo   ^W delete word   ^V type a digit",
+        "PgUp PgDn scroll   ^E your editor   ^S save   ^C save and quit",
     ]
+
+
+def test_a_narrow_frame_has_all_keys(tmp_path: Path) -> None:
+    lines = frame_of(session_on_file(tmp_path / "new.txt"), 40, 24)
+    assert all(cell_len(line) <= 40 for line in lines)
+    assert all(f"{key} {does}" in "\n".join(lines) for key, does, _ in KEYS)
 
 
 @pytest.mark.parametrize(

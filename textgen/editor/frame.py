@@ -99,7 +99,7 @@ def _title(session: Session) -> str:
     return (
         f"{visible(session.path.name)}{' *' if session.unsaved else ''}   "
         f"{counted(len(session.draft.text), 'character')}   "
-        f"temperature {session.temperature:.1f}   page {session.page + 1}"
+        f"temperature {session.temperature:.1f}   suggestions: page {session.page + 1}"
     )
 
 

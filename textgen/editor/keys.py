@@ -18,18 +18,18 @@ from textgen.editor.session import Session, without_controls
 
 # Label, description, and the action of each prompt_toolkit key.
 KEYS: list[tuple[str, str, dict[str, Callable[[Session], None]]]] = [
-    ("1-9", "take", {}),
-    ("Tab", "take 1", {}),
-    ("^R", "redraw", {"c-r": lambda session: session.redraw()}),
-    ("←→", "page", {"left": lambda session: session.turn(-1), "right": lambda session: session.turn(1)}),
+    ("1-9", "accept", {}),
+    ("Tab", "accept 1", {}),
+    ("^R", "new samples", {"c-r": lambda session: session.redraw()}),
+    ("←→", "other suggestions", {"left": lambda session: session.turn(-1), "right": lambda session: session.turn(1)}),
     ("↑↓", "temperature", {"up": lambda session: session.warm(0.1), "down": lambda session: session.warm(-0.1)}),
     ("^Z ^Y", "undo, redo", {"c-z": lambda session: session.undo(), "c-y": lambda session: session.redo()}),
     ("^W", "delete word", {"c-w": lambda session: session.delete_word()}),
-    ("^V", "digit", {}),
+    ("^V", "type a digit", {}),
     ("PgUp PgDn", "scroll", {}),
-    ("^E", "editor", {}),
+    ("^E", "your editor", {}),
     ("^S", "save", {"c-s": lambda session: session.save()}),
-    ("^C", "save and leave", {}),
+    ("^C", "save and quit", {}),
 ]
 ACTIONS: dict[str, Callable[[Session], None]] = {
     "backspace": lambda session: session.delete_character(),
