@@ -175,10 +175,10 @@ def load(
         model: Name or folder of the model, or a `ModelFolder`. By default the model that was saved last.
         exact: Compute in exact arithmetic, as `textgen sample --exact` does: the same settings and seed then give the
             same text on every machine and in every batch. Leave `runtime` out, or give "numpy".
-        runtime: What computes the network: "numpy", "onnx" or "tensorflow". "auto" is ONNX Runtime where it is
-            installed, for networks of a million weights or more that write nearly the same in 8 bits, and otherwise
-            NumPy. "onnx" falls back to NumPy where the network would write something else in 8 bits, and logs a
-            warning. The text of a seed depends on it.
+        runtime: What computes the network: "numpy", "onnx" or "tensorflow". "auto" is ONNX Runtime if it is installed,
+            the network has a million weights or more, and 8-bit weights hardly change its predictions; otherwise NumPy.
+            "onnx" falls back to NumPy where they would change them, and logs a warning. The same seed gives another
+            text with another runtime.
         adapt: Files, folders or globs with a text to train on first. The saved model stays as it is.
         dynamic: Settings of that training.
         cache: Write with a neural cache.

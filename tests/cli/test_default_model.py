@@ -76,13 +76,13 @@ def test_json_names_the_base(work: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["sample", "--prompt", "กาลครั้งหนึ่ง"], ["score", "thai.txt"]])
-def test_a_script_that_no_base_knows_is_told_in_a_line(work: Path, command: list[str]) -> None:
+def test_a_writing_system_without_a_base_is_told_in_a_line(work: Path, command: list[str]) -> None:
     Path("thai.txt").write_text("กาลครั้งหนึ่ง\n", encoding="utf-8")
     result = run(*command)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        "Error: There is no model in saved_models yet. There is no base for the script of this text either (there are: "
-        "english, chinese): train a model on such text first.\n"
+        "Error: There is no model in saved_models yet. There is no base for the writing system of this text (there "
+        "are: english, for Latin letters; chinese, for Chinese characters): train a model on such text first.\n"
     )
 
 

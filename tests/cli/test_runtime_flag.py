@@ -29,7 +29,8 @@ def run(*arguments: str) -> Any:
 
 def test_it_writes_alone_and_beside_others() -> None:
     several = run("sample", "tiny", "--runtime", "onnx", "--seed", "5", "--num", "3", "--max-tokens", "20", "--json")
-    assert several.stderr == "Measuring tiny in 8 bits for ONNX Runtime, once.\n"
+    checking = "Checking how much accuracy the model tiny loses with 8-bit weights."
+    assert several.stderr == f"{checking} This is done once and takes a few seconds.\n"
     texts = [json.loads(line)["text"] for line in several.stdout.splitlines()]
     for number, text in enumerate(texts):
         alone = run("sample", "tiny", "--runtime", "onnx", "--seed", str(5 + number), "--max-tokens", "20", "--json")
@@ -47,7 +48,7 @@ def test_models_show_tells_what_it_loses() -> None:
     assert "8 bits" not in run("models", "show", "tiny").stdout
     assert "int8_loss" not in json.loads(run("models", "show", "tiny", "--json").stdout)
     run("sample", "tiny", "--runtime", "onnx", "--max-tokens", "1")
-    assert "Written in 8 bits by ONNX Runtime: perplexity " in run("models", "show", "tiny").stdout
+    assert "With 8-bit weights in ONNX Runtime: perplexity " in run("models", "show", "tiny").stdout
     assert json.loads(run("models", "show", "tiny", "--json").stdout)["int8_loss"]["tokens"] == 2048
 
 

@@ -39,7 +39,8 @@ def test_it_is_measured_once(saved: ModelFolder, tmp_path: Path) -> None:
     assert saved.int8_loss is None
     first = saved.step_model("onnx", said.append)
     second = saved.step_model("onnx", said.append)
-    assert said == [f"Measuring {saved.name} in 8 bits for ONNX Runtime, once."]
+    checking = f"Checking how much accuracy the model {saved.name} loses with 8-bit weights."
+    assert said == [f"{checking} This is done once and takes a few seconds."]
     assert isinstance(first, OnnxModel)
     ids = np.array([3], np.int32)
     np.testing.assert_array_equal(
@@ -94,8 +95,8 @@ def test_a_network_that_loses_too_much_writes_in_float32(
     said: list[str] = []
     for _ in range(2):
         assert isinstance(saved.step_model("onnx", said.append), NumpyModel)
-    assert len([line for line in said if line.startswith("Measuring")]) == 1
-    assert "would write something else (perplexity" in said[-1]
+    assert len([line for line in said if line.startswith("Checking")]) == 1
+    assert "would lose too much accuracy (perplexity" in said[-1]
     assert sorted(path.name for path in entry(tmp_path).iterdir()) == ["MANIFEST.json", "loss.json"]
 
 

@@ -1,4 +1,4 @@
-"""The model of a command that names none: the newest, or before any training the base for the script of the text."""
+"""The model of a command that names none: the newest, or before any training the base for the text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from textgen.storage.addresses import is_remote
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
-BEGINNING = 1 << 14  # characters, or bytes of standard input, by which the script of a text is found
+BEGINNING = 1 << 14  # characters, or bytes of standard input, by which the base for a text is chosen
 
 
 def load_model_to_read(name: str | None, models_dir: Path | None = None, hint: str = "") -> ModelFolder:
@@ -54,14 +54,14 @@ def load_model_or_base(
     Args:
         name: Name or path of the model, or None.
         models_dir: The models folder, or None for the usual one.
-        beginning: Called for the beginning of the text, if its script has to choose a base.
+        beginning: Called for the beginning of the text, if its writing system has to choose a base.
         hint: A sentence for the error if there is no model of this name.
 
     Raises:
-        SavedModelError: There is no such model. Without a name: there is neither a model nor a base for this script, or
-            no folder `models_dir`.
+        SavedModelError: There is no such model. Without a name: there is neither a model nor a base for this
+            writing system, or no folder `models_dir`.
     """
-    from textgen.saved_model.bases import base_folder, base_for, installed_bases
+    from textgen.saved_model.bases import BASES, base_folder, base_for, installed_bases
     from textgen.saved_model.registry import list_models, require_models_folder, why_empty
 
     if name is None:
@@ -72,8 +72,9 @@ def load_model_or_base(
     base = base_for(text if any(map(str.isalpha, text)) else "")  # digits are of any language
     if base is None:
         raise SavedModelError(
-            f"{why_empty(models_dir)} There is no base for the script of this text either (there are: "
-            f"{', '.join(installed_bases())}): train a model on such text first."
+            f"{why_empty(models_dir)} There is no base for the writing system of this text (there are: "
+            f"{'; '.join(f'{name}, for {BASES[name]}' for name in installed_bases())}): train a model on such text "
+            "first."
         )
     saved = load_model_to_read(str(base_folder(base).absolute()))
     output.note(f"{why_empty(models_dir)} Using the base {base}. To train your own model: textgen train FILE")
@@ -165,7 +166,7 @@ def beginning_of(paths: Sequence[str], options: dict[str, Any]) -> str:
 
 
 def first_characters(texts: Iterable[str]) -> str:
-    """Returns the first texts, as far as they are needed to tell the script."""
+    """Returns the first texts, as far as they are needed to tell the writing system."""
     found: list[str] = []
     for text in texts:
         found.append(text[:BEGINNING])

@@ -81,8 +81,9 @@ def embed(
     PATHS are files, folders, globs, or - for standard input, the default. Each line that is not blank is a text; so is
     each record of tables and JSON. Its vector has length 1. It is made of the embeddings of the tokens and the last
     layer's outputs after them, in both directions if the model has both (textgen train --direction both). Before any
-    training MODEL may be left out: the default is the base for the script of the text. With --search each text is
-    printed after its cosine similarity to TEXT and its file and number.
+    training MODEL may be left out: the default is a base, chinese if the text is mostly Chinese characters, english if
+    it is mostly Latin letters. With --search each text is printed after its cosine similarity to TEXT and its file and
+    number.
 
     \b
     Example:

@@ -90,12 +90,12 @@ def evaluate(
     """Measure how well a model predicts a text.
 
     PATHS are files, folders, globs, or - for standard input. Documents are cut as in training, unless options say
-    otherwise; their labels are read, but not scored. Before any training MODEL may be left out: the default is the
-    base for the script of the text.
+    otherwise; their labels are read, but not scored. Before any training MODEL may be left out: the default is a
+    base, chinese if the text is mostly Chinese characters, english if it is mostly Latin letters.
 
     Nats and perplexity per token depend on the vocabulary; bits per byte compare any two models on the same text, cut
     into documents in the same way (--documents): newlines or blank lines between documents do not count as bytes.
-    Perplexity per word counts the end of each document as a word; texts in scripts without spaces between words, such
+    Perplexity per word counts the end of each document as a word; texts without spaces between words, such
     as Chinese, have none. With a vocabulary of words, bits per byte and perplexity per word include the cost of
     spelling unknown words, with a trigram model of bytes fitted to the known words; nats and perplexity per token do
     not. White space that such a vocabulary loses does not count as bytes.

@@ -108,8 +108,8 @@ def _about(row: dict[str, object]) -> list[str]:
 def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
     """Print the card of MODEL; the default is the newest.
 
-    Where ONNX Runtime has written with it, the loss of accuracy in 8 bits is shown too, measured on text that the
-    model wrote.
+    Where ONNX Runtime has written with it, the loss of accuracy by 8-bit weights is shown too, measured on text that
+    the model wrote.
 
     \b
     Example:
@@ -124,7 +124,7 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
         return
     output.write(model_card(saved.name, saved.record))
     if loss:
-        output.line(f"\nWritten in 8 bits by ONNX Runtime: {loss}.")
+        output.line(f"\nWith 8-bit weights in ONNX Runtime: {loss}.")
 
 
 @models.command(cls=SectionCommand)

@@ -160,7 +160,8 @@ def sample(
     """Write text with a model.
 
     MODEL is a name in saved_models, a folder, or a base: english or chinese. The default is the newest model, and
-    before any training the base for the script of the prompt.
+    before any training a base: chinese if the prompt is mostly Chinese characters, english if it is mostly Latin
+    letters.
 
     A prompt may be any text, or empty, and may end inside a word. A single text appears as it is written; several
     are separated as documents are in the corpus. With --json each is a line of JSON.

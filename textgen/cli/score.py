@@ -109,7 +109,8 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
     With --jsonl an object may have other fields, but none with the name of a score: that is an error. If it has all
     of them, it was scored before, and its scores are replaced.
 
-    Before any training MODEL may be left out: the base for the script of the text then scores it.
+    Before any training MODEL may be left out: a base then scores the text, chinese if it is mostly Chinese
+    characters, english if it is mostly Latin letters.
 
     With --follow the lines of one file or of standard input are a stream, scored as they arrive. Unusual lines are
     printed with their line number, bits per character, and deviation from the lines before them. The first 30 lines

@@ -60,16 +60,17 @@ def write(
     """Write a text together with a model.
 
     MODEL is a name in saved_models, a folder, or a base: english or chinese. The default is the newest model, and
-    before any training the base for the script of FILE.
+    before any training a base: chinese if FILE is mostly Chinese characters, english if it is mostly Latin letters or
+    empty.
 
     You type; the model suggests the likeliest continuations, each with the probability of its first token; the tokens
     after it are drawn at --temperature. A number key or a click accepts one. The keys are shown below the text; the
     mouse wheel scrolls.
 
-    FILE is read if it exists. ^S saves the text to FILE; it is also saved when you pause for two seconds, at least once
-    a minute while you type, and when you quit or the connection breaks, with the changes that you saved in the editor
-    that ^E opens. Without FILE, a new file named after the model is used. If another program has changed FILE
-    meanwhile, the text is saved in a new file next to it.
+    FILE is read if it exists. Ctrl-S (shown as ^S) saves the text to FILE; it is also saved when you pause for two
+    seconds, at least once a minute while you type, and when you quit or the connection breaks. Ctrl-E opens the text in
+    your editor ($VISUAL or $EDITOR); the changes that you save there are kept. Without FILE, a new file named after the
+    model is used. If another program has changed FILE meanwhile, the text is saved in a new file next to it.
 
     \b
     Example:

@@ -27,9 +27,10 @@ MOST_SAMPLERS = 4 * len(SAMPLERS)  # maximum number of names in samplers, empty 
 
 AUTO, NUMPY, ONNX, TENSORFLOW = RUNTIMES = ("auto", "numpy", "onnx", "tensorflow")
 RUNTIME_HELP = (
-    "What computes the network: numpy; onnx, ONNX Runtime in 8 bits, 1.2 to 2.7 times as fast (needs the extra onnx); "
-    "or tensorflow, for a GPU. auto is onnx where it is installed, for networks of a million weights or more that "
-    "write nearly the same in 8 bits, and otherwise numpy. The text of a seed depends on it."
+    "Runtime that computes the network: numpy; onnx (ONNX Runtime with 8-bit weights, 1.2 to 2.7 times as fast, needs "
+    "the extra onnx); tensorflow (for a GPU). auto takes onnx if it is installed, the network has a million weights or "
+    "more, and 8-bit weights hardly change its predictions; otherwise numpy. The same seed gives another text with "
+    "another runtime."
 )
 
 REPETITION, CONSTRAINTS, MORE, SEARCH = "Repetition", "Constraints", "More samplers", "Search"

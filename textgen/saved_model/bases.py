@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from textgen.corpus.scripts import HAN
 from textgen.errors import SavedModelError
 from textgen.storage.folders import MANIFEST
 
-BASES: tuple[str, ...] = ("english", "chinese")
+BASES: Mapping[str, str] = {"english": "Latin letters", "chinese": "Chinese characters"}
+"""The letters of the texts that each base is for."""
 PACKAGE = Path(__file__).resolve().parent.parent
 PLACES = (PACKAGE / "bases", PACKAGE.parent / "saved_models" / "bases")  # in an installed package, in the repository
 
@@ -65,7 +67,7 @@ def is_base(folder: Path) -> bool:
 
 
 def base_for(text: str) -> str | None:
-    """Returns the name of the base for the script of a text, installed or not.
+    """Returns the name of the base for the writing system of a text, installed or not.
 
     A letter counts by its bytes in UTF-8, since a Chinese character says more than a Latin letter.
 

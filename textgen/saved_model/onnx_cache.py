@@ -88,7 +88,10 @@ def int8_writer(source: NetworkSource, say: Say = silent) -> tuple[OnnxModel | N
     folder = _folder(source)
     known = None if folder is None else _read(folder)
     if known is None:
-        say(f"Measuring {source.name} in 8 bits for ONNX Runtime, once.")
+        say(
+            f"Checking how much accuracy the model {source.name} loses with 8-bit weights. This is done once and takes a "
+            "few seconds."
+        )
         known = _made(source)
         if folder is None:
             say("The result is not kept, since the cache folder cannot be written: see TEXTGEN_CACHE.")

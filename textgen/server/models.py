@@ -93,7 +93,7 @@ class ModelHost:
 
         Args:
             name: Its name; the default model if it is None or empty.
-            text: What it will continue. Where there are only bases, the default is the one for the script of this text.
+            text: What it will continue. Where there are only bases, the default is the one for the writing system of this text.
 
         Raises:
             ApiError: There is no such model, or it cannot be loaded.
@@ -206,7 +206,7 @@ class ModelHost:
         return folders | {name: str(base_folder(name)) for name in installed_bases() if name not in folders}
 
     def _default(self, served: Mapping[str, str], text: str) -> str:
-        """Returns the first model; if it is a base, the base for the script of a text."""
+        """Returns the first model; if it is a base, the base for the writing system of a text."""
         first = next(iter(served))
         is_base = not self._places and served[first] in {str(base_folder(name)) for name in installed_bases()}
         base = base_for(text) if is_base else None

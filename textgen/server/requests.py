@@ -228,7 +228,7 @@ class DetokenizeRequest(msgspec.Struct, kw_only=True):
 
 
 def first_text(given: str | Sequence[str | int | list[int]] | None) -> str:
-    """Returns the first text of a request that is not blank, whose script selects a base; "" if it sends none.
+    """Returns the first text of a request that is not blank, whose writing system selects a base; "" if it sends none.
 
     Example:
         >>> first_text(["", "床前明月光", "It was"]), first_text([5, 6])
