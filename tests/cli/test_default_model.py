@@ -240,6 +240,13 @@ def test_a_model_without_logs_is_not_shown_as_an_empty_page(work: Path, tiny_mod
     assert "english is a base" in run("tensorboard", "english").stderr
 
 
+def test_an_empty_folder_of_models_is_not_shown_as_an_empty_page(work: Path) -> None:
+    (work / "saved_models").mkdir(exist_ok=True)
+    result = run("tensorboard")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: There is no model in saved_models yet.\n"
+
+
 def test_a_base_is_shown_and_not_removed(work: Path, tiny_models: Path) -> None:
     assert run("models", "show", "english").stdout.startswith("# english\n")
     result = run("models", "remove", "english", "--yes")

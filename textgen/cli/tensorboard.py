@@ -39,12 +39,13 @@ def tensorboard(model: str | None, port: int, host: str, models_dir: Path | None
     """
     from textgen.child_processes import child_command, child_environment
     from textgen.saved_model.layout import LOGS
-    from textgen.saved_model.registry import find_run, models_folder, why_empty
+    from textgen.saved_model.registry import find_run, list_runs, models_folder, why_empty
 
     folder = find_run(model, models_dir) / LOGS if model else models_folder(models_dir)
-    if not folder.is_dir():
-        no_logs = f"{model} has no logs: it was not trained here, or its training has not begun yet."
-        raise SavedModelError(no_logs if model else why_empty(models_dir))
+    if model and not folder.is_dir():
+        raise SavedModelError(f"{model} has no logs: it was not trained here, or its training has not begun yet.")
+    if not model and not list_runs(models_dir):
+        raise SavedModelError(why_empty(models_dir))
     arguments = ["--logdir", str(folder), "--port", str(port), "--host", host]
     command = [*child_command("tensorboard.main"), *arguments]
     if os.name == "nt":  # there, execve splits arguments at spaces, and the shell does not wait for the new process
