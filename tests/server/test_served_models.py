@@ -441,7 +441,7 @@ def test_the_operator_is_told_why_a_network_is_not_computed_as_asked(
         host.close()
 
     asyncio.run(main())
-    assert said == ["With 8-bit weights tiny would lose too much accuracy (much), so NumPy computes it in float32."]
+    assert said == ["With 8-bit weights tiny would lose too much accuracy (much): NumPy writes in float32."]
 
 
 @pytest.mark.parametrize("work", [(planning, "_planned_prompts"), (completions, "_echo"), (completions, "make_row")])

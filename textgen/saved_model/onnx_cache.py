@@ -89,8 +89,8 @@ def int8_writer(source: NetworkSource, say: Say = silent) -> tuple[OnnxModel | N
     known = None if folder is None else _read(folder)
     if known is None:
         say(
-            f"Checking how much accuracy the model {source.name} loses with 8-bit weights. This is done once and takes a "
-            "few seconds."
+            f"Checking how much accuracy the model {source.name} loses with 8-bit weights. "
+            "This is done once and takes a few seconds."
         )
         known = _made(source)
         if folder is None:

@@ -285,9 +285,7 @@ class ModelFolder:
         require_onnx()
         writer, change = int8_writer(self._source, say)
         if writer is None and runtime != AUTO:
-            say(
-                f"With 8-bit weights {self.name} would lose too much accuracy ({change}), so NumPy computes it in float32."
-            )
+            say(f"With 8-bit weights {self.name} would lose too much accuracy ({change}): NumPy writes in float32.")
         return writer or self.numpy_model()
 
     @property

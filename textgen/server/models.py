@@ -93,7 +93,7 @@ class ModelHost:
 
         Args:
             name: Its name; the default model if it is None or empty.
-            text: What it will continue. Where there are only bases, the default is the one for the writing system of this text.
+            text: What it will continue. Where there are only bases, the default is the one for its writing system.
 
         Raises:
             ApiError: There is no such model, or it cannot be loaded.
