@@ -219,7 +219,7 @@ def test_there_is_a_command_or_a_word_why_not(browser: Browser, page: str) -> No
         commands.append(browser.evaluate(f"{said}.map((it) => it.textContent)"))
     assert commands == [
         ["textgen sample hostile --exact --prompt The --max-tokens 10 --seed 3"],
-        ["There is no command for the prompt -, which means standard input there."],
+        ["A prompt that is only “-” cannot be given on the command line, where - means standard input."],
     ]
 
 
@@ -385,7 +385,7 @@ def test_the_page_speaks_chinese(browser: Browser, page: str) -> None:
     written(browser, page, prompt="The", seed=3, max_tokens=5)
     click(browser, "language")
     assert browser.evaluate("document.documentElement.lang") == "zh-CN"
-    assert browser.evaluate("document.getElementById('write').textContent") == "换一篇"
+    assert browser.evaluate("document.getElementById('write').textContent") == "再写一版"
     assert browser.evaluate("document.getElementById('facts').textContent.includes('个参数，')")
     click(browser, "language")
     assert browser.evaluate("document.getElementById('write').textContent") == "Another"

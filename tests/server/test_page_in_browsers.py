@@ -589,7 +589,7 @@ def test_undo_takes_another_text_back(page: Page) -> None:
         page.press("Control+z")
         assert page.text == expected
     page.browser.evaluate(f"{OPENED}({json.dumps(['a.json', '{}'])})")
-    page.browser.until("document.getElementById('status').textContent === 'This file is not a saved text.'")
+    page.browser.until("document.getElementById('status').textContent.startsWith('This .json file was not saved')")
     assert page.text == text
 
 
@@ -612,7 +612,7 @@ def test_a_text_that_cannot_be_read_is_set_aside(page: Page) -> None:
     kept = '{"format": "textgen story 2"}'
     page.browser.evaluate(f"{KEEPS}({json.dumps(kept)})")
     page.open()
-    assert page.browser.evaluate(STATUS).startswith("The text that this browser has kept cannot be read")
+    assert page.browser.evaluate(STATUS).startswith("The text stored in this browser cannot be read")
     page.type("new")
     page.browser.until(KEPT)
     page.open()
