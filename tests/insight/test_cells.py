@@ -49,7 +49,7 @@ def test_a_network_that_reads_backward_knows_what_it_has_read() -> None:
     i, f, g, o = DIGIT_UNIT + UNITS * np.arange(4)
     kernel[:, [i, f, o]] = weights["lstm_0/recurrent_kernel"][:, [i, f, g, o]] = 0
     kernel[:, g] = [OPEN if id in digits else -OPEN for id in range(len(kernel))]
-    bias[[i, f, g, o]] = OPEN, -OPEN, 0, 0  # it holds what the newest token says, and nothing else
+    bias[[i, f, g, o]] = OPEN, -OPEN, 0, 0  # it holds what the current token says, and nothing else
     cells = all_cells(Reader(config, weights).read(text.ids[None]), "c")
     with_digits = replace(text, text=text.text.translate(str.maketrans("aceg", "1357")))
     findings = {found.follows: found for found in find_cells(cells, properties_of(with_digits), text.ids, UNITS)}
@@ -59,7 +59,7 @@ def test_a_network_that_reads_backward_knows_what_it_has_read() -> None:
     assert min(column.first, column.second) > 0.99
 
 
-def test_the_newest_token_alone_does_not_tell_what_a_cell_remembers() -> None:
+def test_the_current_token_alone_does_not_tell_what_a_cell_remembers() -> None:
     findings = found_in_planted()
     assert abs(findings["inside quotes"].token_alone - 0.5) < 0.1
     assert findings["inside a word"].token_alone > 0.99

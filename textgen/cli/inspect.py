@@ -214,12 +214,12 @@ def _print_cells(seen: Inspection) -> None:
     if not seen.findings:
         output.line("The text is too short, or too uniform, to look for cells: a few thousand tokens are better.")
         return
-    output.line("cell       first half   second half   chance         newest token   follows")
+    output.line("cell       first half   second half   chance         current token   follows")
     for found in seen.found:
         kind, chance = ("r  ", 0.0) if found.is_count else ("AUC", 0.5)
         output.line(
             f"{f'L{found.layer}/{found.unit}':9}  {kind} {found.first:6.3f}   {kind} {found.second:7.3f}   "
-            f"{chance:3.1f} ± {found.threshold:.3f}   {kind} {found.token_alone:8.3f}   {found.follows}"
+            f"{chance:3.1f} ± {found.threshold:.3f}   {kind} {found.token_alone:9.3f}   {found.follows}"
         )
     if others := [found.follows for found in seen.findings if not found.is_found]:
         output.line(f"No cell follows: {', '.join(others)}.")

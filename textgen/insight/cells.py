@@ -9,7 +9,7 @@
 3. The best cell must do so again, in the same sense, on the second half, which had no part in choosing it.
 
 A cell that follows a property need not be used for it: see `textgen.insight.interventions`. And a property that the
-newest token already tells needs no memory: `token_alone` is the score of that token.
+current token already tells needs no memory: `token_alone` is the score of that token.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Finding:
         second: Its score on the second half.
         threshold: What the distance of `first` from chance (0.5 or 0) must exceed.
         second_threshold: The same for `second`, of this cell alone.
-        token_alone: Score on the second half of the newest token alone, from what the first half tells of it.
+        token_alone: Score on the second half of the current token alone, from what the first half tells of it.
         property_mean: Mean of the property; for one that is there or not, the fraction of places that have it.
         others: Layer, unit and first score of the next best cells above the threshold.
     """
@@ -140,7 +140,7 @@ def _best(
 
 
 def _token_alone(wanted: Property, ids: np.ndarray, half: int) -> float:
-    """How well the newest token tells the property on the second half, from its means on the first."""
+    """How well the current token tells the property on the second half, from its means on the first."""
     sums = np.bincount(ids[:half], wanted.values[:half], ids.max() + 1)
     counts = np.bincount(ids[:half], minlength=ids.max() + 1)
     guess = np.where(counts > 0, sums / np.maximum(counts, 1), wanted.values[:half].mean())[ids[half:]]
