@@ -69,10 +69,10 @@ BAD_AT = {
     ),
     "chinese": (
         "Its Chinese is classical, and the vernacular of novels before 1912: nothing modern, no names or things of "
-        "today, no Western languages, which it spells byte by byte. Verse (shi) is in traditional script and the rest "
-        "in simplified, so each kind of text in the other script is strange to it. Verse has the form and the images "
-        "more often than a meaning, and is not always rhymed or of the right tones. Some quotation marks in the novels "
-        "were set wrongly."
+        "today, no Western languages, which it spells byte by byte. Verse (shi) is in traditional characters and the "
+        "rest in simplified ones, so it has hardly seen verse in simplified or prose in traditional characters. Its "
+        "poems keep form and imagery better than sense, and rhyme and tones are not always right. Some quotation marks "
+        "in the novels were set wrongly."
     ),
 }
 
@@ -273,7 +273,14 @@ def base_card(recipe: Recipe, record: Mapping[str, Any]) -> str:
     """Builds the model card of a base: that of a model, its texts, its scores by source, its limitations."""
     base = record["mix"]
     has_scripts = any(facts["simplified"] or facts["traditional"] for facts in base["sources"].values())
-    head = ["source", "documents", "characters", "held out", "bits per byte", *(["script"] if has_scripts else [])]
+    head = [
+        "source",
+        "documents",
+        "characters",
+        "held out",
+        "bits per byte",
+        *(["simplified or traditional"] if has_scripts else []),
+    ]
     rows = [head, ["---"] * len(head)]
     for source, facts in base["sources"].items():
         score = "" if facts["bits_per_byte"] is None else f"{facts['bits_per_byte']:.3f}"
@@ -282,8 +289,8 @@ def base_card(recipe: Recipe, record: Mapping[str, Any]) -> str:
     rows.append(["all", "", "", "", f"{base['bits_per_byte']:.3f}", *([""] if has_scripts else [])])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     origins = "\n".join(f"- {_names(part)}: {part.origin}" for part in recipe.parts)
-    repeated = [f"{part.source} {part.times} times" for part in recipe.parts if part.times > 1]
-    note = f" Documents count as often as they are in the text: {', '.join(repeated)}." if repeated else ""
+    repeated = ", ".join(f"the {part.source} occur {part.times} times" for part in recipe.parts if part.times > 1)
+    note = f" In the training text, {repeated}; the table counts each occurrence." if repeated else ""
     return f"""{model_card(recipe.name, record)}
 ## A base
 

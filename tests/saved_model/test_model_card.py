@@ -55,7 +55,8 @@ Scores on text that was held out from training:
 | bits per byte | 1.235 |
 
 The text it writes imitates the corpus and nothing else: expect its style, its words and its mistakes, and
-now and then a passage that is copied from the corpus word for word. The rights in the corpus are its owners'.
+now and then a passage that is copied from the corpus word for word. The copyright in the corpus remains with
+its owners.
 """
 
 

@@ -83,7 +83,12 @@ def test_a_base_stands_in_its_place_with_its_card(base: ModelFolder, trained: Mo
         counts = f"{facts['num_documents']} | {facts['characters']:,} | {facts['held_out']}"
         assert f"| {name} | {counts} | {facts['bits_per_byte']:.3f} | {script} |" in card
     assert base.precision == "int8"
-    for line in ("- shi, ci: a collection of poems (MIT)", "tales 3 times.", RECIPE.bad_at, "    python it.py small\n"):
+    for line in (
+        "- shi, ci: a collection of poems (MIT)",
+        "the tales occur 3 times;",
+        RECIPE.bad_at,
+        "    python it.py small\n",
+    ):
         assert line in card.replace("\n", " ") + card
 
 

@@ -54,7 +54,8 @@ A recurrent language model, {_origin(record)}.
 {_table(facts)}
 {_scores(record)}
 The text it writes imitates the corpus and nothing else: expect its style, its words and its mistakes, and
-now and then a passage that is copied from the corpus word for word. The rights in the corpus are its owners'.
+now and then a passage that is copied from the corpus word for word. The copyright in the corpus remains with
+its owners.
 """
 
 
