@@ -50,12 +50,13 @@ def test_the_memory_is_that_of_each_gpu_if_it_is_known(tmp_path: Path, gpu_memor
 def test_the_plan_speaks_of_flags_and_groups_the_digits_of_sizes(tmp_path: Path) -> None:
     text = tmp_path / "songs.txt"
     text.write_text("The miller told the fox about the river.\n" * 300, encoding="utf-8")
-    settings = {"hidden_units": 4096, "embedding_dim": 1024}
+    settings = {"hidden_units": 4096, "embedding_dim": 1024, "batch_size": 1024, "sequence_length": 2}
     corpus, sources = Corpus([text], CorpusConfig(documents="line")), Sources(may_choose_base=True)
     made = make_plan(corpus, settings, sources=sources, hardware=Hardware(2e11, memory=900_000_000))
     plan = describe(made, tmp_path)
     assert "\nbase        none: --hidden-units is given\n" in plan
     assert " of 4,096 units, embedding 1,024, " in plan
+    assert ", batches of 1,024 x " in plan
     assert " GB, but this machine has 0.9 GB: choose a smaller --batch-size, --vocab-size or --hidden-units\n" in plan
 
 

@@ -64,6 +64,12 @@ def test_a_card() -> None:
     assert model_card("songs", TRAINED) == CARD
 
 
+def test_a_card_groups_the_digits_of_sizes() -> None:
+    model = ModelConfig(30_000, embedding_dim=1024, hidden_units=4096, num_layers=2)
+    card = model_card("songs", KNOWN | {"model": to_dict(model)})
+    assert "| network | 2 LSTM layers of 4,096 units, embedding of 1,024 |\n" in card
+
+
 def test_a_card_without_a_training_leaves_out_what_is_not_known() -> None:
     card = model_card("songs", KNOWN | {"labels": ["a b", "c"]})
     for line in CARD.splitlines():

@@ -133,7 +133,7 @@ def _training(plan: Plan) -> str:
         if value is not None
     )
     return (
-        f"{length}, batches of {training.batch_size} x {counted(training.sequence_length, 'token')}, "
+        f"{length}, batches of {training.batch_size:,} x {counted(training.sequence_length, 'token')}, "
         + f"{training.gradient_accumulation_steps} to an update, " * (training.gradient_accumulation_steps > 1)
         + f"learning rate {training.learning_rate:g} {training.schedule}, {training.optimizer}"
         + (f", softmax of {counted(training.sampled_softmax, 'token')}" if is_sampled else "")

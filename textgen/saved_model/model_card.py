@@ -95,7 +95,7 @@ def _network(model: Mapping[str, Any]) -> str:
     layers += f" of {counted(model['hidden_units'], 'unit')}"
     layers += {"backward": ", backward", "both": " in each direction"}.get(model.get("direction", ""), "")
     layers += f", attention over {counted(model['attention'], 'output')}" if model.get("attention") else ""
-    return f"{layers}, embedding of {model['embedding_dim']}"
+    return f"{layers}, embedding of {model['embedding_dim']:,}"
 
 
 def _base(base: Mapping[str, Any]) -> str:

@@ -310,7 +310,7 @@ class Trainer:
                     self.tensors.state = gradient.state
         except tf.errors.ResourceExhaustedError:
             raise TrainingError(
-                f"There is not enough memory for batches of {self.config.batch_size} x "
+                f"There is not enough memory for batches of {self.config.batch_size:,} x "
                 f"{counted(self.config.sequence_length, 'token')}: "
                 "choose a smaller batch_size, sequence_length, vocab_size or hidden_units."
             ) from None

@@ -33,7 +33,7 @@ function header() {
   const switcher = make("button", { lang: isChinese() ? "en" : "zh-CN", onclick: other }, isChinese() ? "English" : "中文");
   top.replaceChildren(make("div", { class: "bar" }, switcher),
     make("h1", {}, say("title", { name: M.name })),
-    paragraph("intro", { cell: M.cell_name, layers: M.num_layers, units: M.hidden_units, vocabulary: count(M.vocab_size),
+    paragraph("intro", { cell: M.cell_name, layers: M.num_layers, units: count(M.hidden_units), vocabulary: count(M.vocab_size),
       kind: M.tokenizer, parameters: count(M.parameters) }),
     make("nav", { "aria-label": say("contents") }, SECTIONS.map(([id, title]) => make("a", { href: `#${id}` }, say(title)))),
     make("div", { class: "facts" }, facts.map(([value, text]) => make("div", {}, make("b", {}, String(value)), text))),

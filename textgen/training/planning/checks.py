@@ -117,7 +117,7 @@ def refuse_contradictions(
     if basis.tokens < training.num_streams * training.sequence_length:
         raise CorpusError(
             f"The corpus makes about {counted(basis.tokens, 'token')} to train on, less than one batch of "
-            f"{training.num_streams} x {training.sequence_length}: give more text, or a smaller batch_size or "
+            f"{training.num_streams:,} x {training.sequence_length:,}: give more text, or a smaller batch_size or "
             "sequence_length"
             + (f"; batch_size is at least {replicas}, the number of replicas." if replicas > 1 else ".")
         )
