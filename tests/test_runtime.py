@@ -118,10 +118,22 @@ def test_the_precision_on_a_gpu_goes_by_its_capability(
 ) -> None:
     import tensorflow as tf
 
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["gpu"])
     details = {"compute_capability": capability}
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
     assert machine.best_precision() == precision
+
+
+def test_a_gpu_that_the_program_hides_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [])
+    monkeypatch.setattr(Path, "read_text", lambda self, **options: "flags : fpu avx2 fma\n")
+    monkeypatch.setattr(machine, "num_cores", lambda: 3)
+    assert machine.best_precision() == "float32"
+    assert machine.machine().startswith("3 CPU cores")
+    assert not machine.has_gpu()
 
 
 def test_cores_can_be_limited_to_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,6 +182,7 @@ def test_the_plan_tells_of_a_gpu_that_tensorflow_does_not_find(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     monkeypatch.setattr(machine, "has_gpu_driver", lambda: driver)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [])  # the program may hide it, too
     assert ("tensorflow[and-cuda]" in machine.machine()) is misses
 
 
@@ -177,7 +190,7 @@ def test_memory_counts_the_gpus_of_this_process_alone(monkeypatch: pytest.Monkey
     """A worker uses one of the GPUs of a machine: TensorFlow calls it GPU:0 and knows no other."""
     import tensorflow as tf
 
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu 0", "gpu 1"])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["gpu 0", "gpu 1"])
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["GPU:0"])
     monkeypatch.setattr(tf.config.experimental, "get_memory_info", lambda name: {"current": {"GPU:0": 7}[name]})
     assert machine.gpu_bytes() == 7
@@ -206,7 +219,7 @@ def test_the_memory_of_the_smallest_gpu_is_asked_of_its_driver(
             raise FileNotFoundError
         return SimpleNamespace(stdout=printed)
 
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"] * gpus)
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["gpu"] * gpus)
     monkeypatch.setattr("textgen.machine.subprocess.run", run)
     assert machine.smallest_gpu_memory() == (expected and expected * 1024**2)
 
@@ -230,6 +243,7 @@ def test_on_a_gpu_memory_grows_as_it_is_needed_before_anything_is_computed(monke
     import tensorflow as tf
 
     calls = list[Any]()
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["gpu 0"])
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu 0", "gpu 1"])
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, is_on: calls.append((gpu, is_on)))
     monkeypatch.setattr(runtime, "_runs_side_by_side", None)
@@ -250,7 +264,8 @@ def test_where_a_gpu_is_in_use_already_its_memory_stays_as_it_is(monkeypatch: py
         refused.append(gpu)
         raise RuntimeError("Physical devices cannot be modified after being initialized")
 
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu 0"])
+    for function in ("list_physical_devices", "get_visible_devices"):
+        monkeypatch.setattr(tf.config, function, lambda kind: ["gpu 0"])
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", refuse)
     runtime.load_tensorflow()
     assert refused == ["gpu 0"]
@@ -289,7 +304,7 @@ def test_measured_speed_is_the_quickest_product_of_each_core(monkeypatch: pytest
 
     set_clock(itertools.cycle([0.004, 0.002, 0.008]), monkeypatch)
     monkeypatch.setattr(machine, "num_cores", lambda: 3)
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: [])
     assert machine.measure_flops() == pytest.approx(3 * 2 * 512**3 / 0.002)
 
 
@@ -317,7 +332,7 @@ def test_the_speed_of_a_gpu_is_that_of_large_products_without_copying_them(monke
     monkeypatch.setattr(tf, "ones", lambda shape: shape[0])
     monkeypatch.setattr(tf, "matmul", product)
     monkeypatch.setattr("textgen.machine.time.perf_counter", lambda: 0.002 * machine.QUEUED * len(read))
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu", "gpu"])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["gpu", "gpu"])
     assert machine.measure_flops(replicas=2) == pytest.approx(2 * 2 * 4096**3 / 0.002)
     assert set(sizes) == {4096}
     assert len(sizes) == machine.QUEUED * len(read)

@@ -74,20 +74,23 @@ def has_gpu_driver() -> bool:
     return any(Path(driver).exists() for driver in DRIVERS)
 
 
-def has_gpu() -> bool:
-    """Checks whether TensorFlow finds a GPU."""
+def gpus() -> list[tf.config.PhysicalDevice]:
+    """Returns the GPUs that TensorFlow uses: those that it finds, except those that the program has hidden from it."""
     import tensorflow as tf
 
-    return bool(tf.config.list_physical_devices("GPU"))
+    return list(tf.config.get_visible_devices("GPU"))
+
+
+def has_gpu() -> bool:
+    """Checks whether TensorFlow uses a GPU."""
+    return bool(gpus())
 
 
 def machine() -> str:
     """Describes the devices that training uses, such as "2 GPUs"."""
-    import tensorflow as tf
-
-    gpus = len(tf.config.list_physical_devices("GPU"))
-    count, name = (gpus, "GPU") if gpus else (num_cores(), "CPU core")
-    shards = "" if gpus or count == 1 else ", a shard of the batch each"
+    found = len(gpus())
+    count, name = (found, "GPU") if found else (num_cores(), "CPU core")
+    shards = "" if found or count == 1 else ", a shard of the batch each"
     return f"{count} {name}{'s' if count > 1 else ''}{shards}{NO_CUDA if misses_gpu() else ''}"
 
 
@@ -103,9 +106,8 @@ def best_precision() -> str:
     """Returns the precision in which this machine trains fastest: "bfloat16", "float16" or "float32"."""
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+    if found := gpus():
+        capability = tf.config.experimental.get_device_details(found[0]).get("compute_capability", (0, 0))
         return "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
@@ -159,15 +161,13 @@ def usable_memory() -> int | None:
 
 def smallest_gpu_memory() -> int | None:
     """Returns the memory of the smallest GPU in bytes; None if it is unknown, or other GPUs are hidden that differ."""
-    import tensorflow as tf
-
     command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         printed = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SECONDS, check=True).stdout
         sizes = [int(line) for line in printed.splitlines()]  # mebibytes
     except (OSError, subprocess.SubprocessError, ValueError):  # none, or not for this GPU: "[N/A]"
         return None
-    is_certain = len(sizes) == len(tf.config.list_physical_devices("GPU")) or len(set(sizes)) == 1
+    is_certain = len(sizes) == len(gpus()) or len(set(sizes)) == 1
     return (1 << 20) * min(sizes) if is_certain and sizes else None
 
 
@@ -190,5 +190,5 @@ def gpu_bytes() -> int:
     """Returns the memory that TensorFlow has allocated on all GPUs together, in bytes. 0 if there is no GPU."""
     import tensorflow as tf
 
-    gpus = range(len(tf.config.list_logical_devices("GPU")))  # those of this process: a worker has one of several
-    return sum(tf.config.experimental.get_memory_info(f"GPU:{gpu}")["current"] for gpu in gpus)
+    numbers = range(len(tf.config.list_logical_devices("GPU")))  # of this process: a worker has one of several
+    return sum(tf.config.experimental.get_memory_info(f"GPU:{number}")["current"] for number in numbers)

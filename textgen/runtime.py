@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import IO
 
 from textgen.allocator import keep_memory
-from textgen.machine import limit_cores, num_cores, processor_cores
+from textgen.machine import has_gpu, limit_cores, num_cores, processor_cores
 
 XLA_FLAGS_OF = "2.21."  # TensorFlow versions that support `XLA_FLAGS`: XLA aborts on unknown flags
 SAFE_XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type="  # no YNNPACK fusions: two shards starting one at once crash
@@ -97,16 +97,14 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
     """
     global _runs_side_by_side, _has_xla
     with _xla_flags(), quiet():
-        import tensorflow as tf
-
-        has_gpu = bool(tf.config.list_physical_devices("GPU"))
+        on_gpu = has_gpu()  # imports TensorFlow
         if _is_ours:
-            _let_memory_grow() if has_gpu else _set_threads()
+            _let_memory_grow() if on_gpu else _set_threads()
         setup()
         if _runs_side_by_side is None:  # determined once, since XLA reads its flags only once
-            _runs_side_by_side = has_gpu or not _takes_ynnpack()
+            _runs_side_by_side = on_gpu or not _takes_ynnpack()
         if _has_xla is None:
-            _has_xla = not has_gpu or _xla_compiles()
+            _has_xla = not on_gpu or _xla_compiles()
 
 
 @contextmanager

@@ -28,5 +28,5 @@ def test_each_core_has_a_shard_until_shards_are_too_small(
 def test_a_gpu_computes_a_batch_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     import tensorflow as tf
 
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["gpu"])
     assert shard_rows(64, 16) == [slice(0, 64)]

@@ -39,7 +39,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, is_on: None)
     monkeypatch.setattr(runtime, "_has_xla", True)
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["gpu"] if kind == "GPU" else [])
+    for function in ("list_physical_devices", "get_visible_devices"):
+        monkeypatch.setattr(tf.config, function, lambda kind=None: ["gpu"] if kind == "GPU" else [])
 
 
 @pytest.mark.parametrize(

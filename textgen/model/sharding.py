@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from textgen.machine import num_cores
+from textgen.machine import has_gpu, num_cores
 from textgen.runtime import runs_side_by_side
 
 ROWS_OF_A_SHARD = 8  # minimum number of rows of a shard where there are more than two shards
@@ -27,9 +27,7 @@ def shard_rows(batch_size: int, cores: int | None = None) -> list[slice]:
     Returns:
         The rows of each shard.
     """
-    import tensorflow as tf
-
-    is_whole = not runs_side_by_side() or bool(tf.config.list_physical_devices("GPU"))
+    is_whole = not runs_side_by_side() or has_gpu()
     shards = 1 if is_whole else min(cores or num_cores(), max(2, batch_size // ROWS_OF_A_SHARD))
     shards = max(n for n in range(1, shards + 1) if batch_size % n == 0)
     size = batch_size // shards

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textgen.generation.config import AUTO, TENSORFLOW
-from textgen.machine import has_gpu_driver
+from textgen.machine import has_gpu, has_gpu_driver
 
 if TYPE_CHECKING:
     from textgen.generation.request import Request
@@ -52,6 +52,4 @@ def _sees_gpu() -> bool:
     from textgen.runtime import load_tensorflow
 
     load_tensorflow()
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU"))
+    return has_gpu()

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.dataset.permutation import short_seed
+from textgen.machine import has_gpu
 from textgen.model.language_model import LanguageModel
 from textgen.model.layers.activations import summed_penalty
 from textgen.model.layers.dropout import Noise
@@ -101,7 +102,7 @@ class TrainStep:
         )
         self._compiled_gradient = tf.function(self._on_replicas, autograph=False)
         self._compiled_means = tf.function(self._means, autograph=False)
-        on_one_cpu = distribution.strategy.num_replicas_in_sync == 1 and not tf.config.list_physical_devices("GPU")
+        on_one_cpu = distribution.strategy.num_replicas_in_sync == 1 and not has_gpu()
         self._compiled_apply_unread = tf.function(self._apply_if_finite, autograph=False)
         self._compiled_apply = tf.function(self._apply_on_replicas, jit_compile=on_one_cpu, autograph=False)
 
@@ -156,7 +157,7 @@ class TrainStep:
         config, is_scaled = self._config, self._model.precision == "float16"
         is_plain = not is_scaled and config.weight_averaging == "none" and config.optimizer != "asgd"
         is_alone = self._distribution.num_replicas == 1
-        return is_plain and is_alone and bool(tf.config.list_physical_devices("GPU"))
+        return is_plain and is_alone and has_gpu()
 
     def apply_unread(self, gradient: Gradient, state: Any, learning_rate: float) -> Any:
         """Does the same as `apply` without waiting for the device; the weights stay if the gradient is not finite.

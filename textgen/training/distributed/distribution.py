@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textgen.errors import ConfigError, TrainingError, WorkerLost
-from textgen.machine import num_cores
+from textgen.machine import gpus, has_gpu, num_cores
 from textgen.runtime import load_tensorflow
 from textgen.schema import decoded_json
 from textgen.training.config import STRATEGIES, TrainingConfig
 from textgen.training.distributed import slurm
 from textgen.training.distributed import worker_group as groups
+from textgen.training.distributed.tasks import Tasks, hosts_of
 from textgen.training.distributed.worker_group import Group
+from textgen.wording import counted
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -75,14 +77,13 @@ class Distribution:
         self.server = cluster["worker"][self.worker] if self.num_workers > 1 and cluster else ""
         self.num_replicas: int = self.strategy.num_replicas_in_sync * (group.size if group else 1)
         self.is_chief = self.worker == 0
-        self._machines = _num_machines(cluster["worker"]) if self.server else 1
+        self._tasks = Tasks(hosts_of(cluster["worker"]), self.worker) if self.server else Tasks(("",), 0)
         self._compiled_gather = tf.function(self._gather, autograph=False)  # one function for all shapes
 
     @property
     def shares(self) -> Shares:
         """Replicas, processes and machines: one of a group, else as many as the addresses of the processes name."""
-        has_own_cores = bool(self.server) and _has_own_cores()
-        return Shares(self.num_replicas, self.num_workers, self._machines, has_own_cores)
+        return Shares(self.num_replicas, self.num_workers, self._tasks.num_machines, self._has_own_cores)
 
     @property
     def local_replicas(self) -> int:
@@ -91,8 +92,9 @@ class Distribution:
 
     @property
     def cores_per_replica(self) -> int:
-        """Processor cores of each replica."""
-        return max(1, num_cores(self.group.size if self.group else 1) // self.local_replicas)
+        """Processor cores of each replica. The processes on a machine share its cores, unless each has its own."""
+        processes = self.group.size if self.group else 1 if self._has_own_cores else self._tasks.tasks_here
+        return max(1, num_cores(processes) // self.local_replicas)
 
     @property
     def first_replica(self) -> int:
@@ -176,6 +178,10 @@ class Distribution:
         if not self.group:
             return list(tensors)
         return [tf.constant(array) for array in self.group.summed([tensor.numpy() for tensor in tensors])]
+
+    @property
+    def _has_own_cores(self) -> bool:
+        return bool(self.server) and _has_own_cores()
 
     def _joined_here(self, split: Any) -> Any:
         """Joins the rows of the replicas of this process; `gather` of `MirroredStrategy` warns each time."""
@@ -312,18 +318,16 @@ def planned_shares(name: str, workers: int = 1) -> Shares:
     """
     name, processes = settled_strategy(name), _cluster_size()
     load_tensorflow()
-    import tensorflow as tf
-
-    gpus = len(tf.config.list_physical_devices("GPU"))
+    count = len(gpus())
     if workers > 1:
-        _require_devices(workers, gpus)
+        _require_devices(workers, count)
         return Shares(workers, workers)
     if processes > 1 and name == "multiworker":
         if groups.place():
             return Shares(processes, processes)
-        machines = _num_machines(_tf_config()[0] if "TF_CONFIG" in os.environ else slurm.read_step().addresses)
-        return Shares(processes * max(1, len(_own_gpus())), processes, machines, _has_own_cores())
-    here = num_cores() if name == "mirrored" and not gpus else max(1, gpus)
+        replicas = processes * max(1, len(_own_gpus(_joined_tasks())))
+        return Shares(replicas, processes, _joined_tasks().num_machines, _has_own_cores())
+    here = num_cores() if name == "mirrored" and not count else max(1, count)
     return Shares(1 if name == "single" else here)
 
 
@@ -347,10 +351,11 @@ def _own_device(group: Group) -> tf.distribute.Strategy | None:
     """Gives this worker a GPU of its own, if there are any."""
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    _require_devices(group.size, len(gpus))
-    if gpus:
-        tf.config.set_visible_devices(gpus[group.worker], "GPU")
+    if not _are_hidden():
+        found = gpus()
+        _require_devices(group.size, len(found))
+        if found:
+            tf.config.set_visible_devices(found[group.worker], "GPU")
     return None
 
 
@@ -365,13 +370,13 @@ def _join(name: str) -> tf.distribute.Strategy | None:
 
     if name == "multiworker":
         return _join_processes()
-    gpus = tf.config.list_physical_devices("GPU")
-    if name == "mirrored" and not gpus:
+    count = len(gpus())
+    if name == "mirrored" and not count:
         cpus = tf.config.list_physical_devices("CPU")
         if tf.config.get_logical_device_configuration(cpus[0]) is None:
             tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * num_cores())
         return tf.distribute.MirroredStrategy([device.name for device in tf.config.list_logical_devices("CPU")])
-    if name == "mirrored" or (name == "auto" and len(gpus) > 1):
+    if name == "mirrored" or (name == "auto" and count > 1):
         return tf.distribute.MirroredStrategy()
     return None
 
@@ -381,7 +386,11 @@ def _join_processes() -> tf.distribute.Strategy:
     import tensorflow as tf
 
     try:
-        resolver = None if "TF_CONFIG" in os.environ else _slurm_cluster()
+        tasks = _joined_tasks()
+        own = _own_gpus(tasks)
+        if len(own) < len(gpus()):
+            tf.config.set_visible_devices(own, "GPU")
+        resolver = _slurm_cluster(tasks, len(own)) if isinstance(tasks, slurm.Step) else None
         return tf.distribute.MultiWorkerMirroredStrategy(
             cluster_resolver=resolver, communication_options=communication_options()
         )
@@ -397,41 +406,46 @@ def communication_options() -> tf.distribute.experimental.CommunicationOptions:
     import tensorflow as tf
 
     kinds = tf.distribute.experimental.CommunicationImplementation
-    has_gpu = bool(tf.config.list_physical_devices("GPU"))
-    return tf.distribute.experimental.CommunicationOptions(implementation=kinds.NCCL if has_gpu else kinds.AUTO)
+    return tf.distribute.experimental.CommunicationOptions(implementation=kinds.NCCL if has_gpu() else kinds.AUTO)
 
 
-def _slurm_cluster() -> tf.distribute.cluster_resolver.ClusterResolver:
-    """The processes of the SLURM job step. Gives this one its GPUs, if there are any."""
+def _slurm_cluster(step: slurm.Step, num_gpus: int) -> tf.distribute.cluster_resolver.ClusterResolver:
+    """The processes of the SLURM job step, of which this one has as many GPUs."""
     import tensorflow as tf
 
-    step, own = slurm.read_step(), _own_gpus()
-    if len(own) < len(tf.config.list_physical_devices("GPU")):
-        tf.config.set_visible_devices(own, "GPU")
     return tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": step.addresses}),
         task_type="worker",
         task_id=step.task,
-        num_accelerators={"GPU": len(own)},
+        num_accelerators={"GPU": num_gpus},
         rpc_layer="grpc",
     )
 
 
-def _own_gpus() -> list[Any]:
+def _joined_tasks() -> Tasks:
+    """The processes joined by `TF_CONFIG` or SLURM."""
+    if "TF_CONFIG" not in os.environ:
+        return slurm.read_step()
+    addresses, index = _tf_config()
+    return Tasks(hosts_of(addresses), index)
+
+
+def _own_gpus(tasks: Tasks) -> list[Any]:
     """The GPUs that this process has among those joined by `TF_CONFIG` or SLURM: some or all of those that it sees."""
+    found = gpus()
+    return found if _are_hidden() else found[tasks.own_gpus(len(found))]
+
+
+def _are_hidden() -> bool:
+    """Whether the program, or an earlier start of textgen, has chosen some of the GPUs for this process."""
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    return gpus if "TF_CONFIG" in os.environ else gpus[slurm.read_step().own_gpus(len(gpus))]
+    return len(gpus()) < len(tf.config.list_physical_devices("GPU"))
 
 
 def _has_own_cores() -> bool:
     is_slurm = "TF_CONFIG" not in os.environ and slurm.number_of_tasks() > 1  # a program may join them in its own way
     return is_slurm and slurm.read_step().has_own_cores
-
-
-def _num_machines(addresses: Sequence[str]) -> int:
-    return len({address.rpartition(":")[0] for address in addresses})
 
 
 def _cluster_size() -> int:
@@ -447,7 +461,7 @@ def _tf_config() -> tuple[list[str], int]:
     """Addresses of the processes in `TF_CONFIG`, and the number of this one. The first worker is the chief.
 
     Raises:
-        ConfigError: It is not valid, or names other jobs than `worker`.
+        ConfigError: It is not valid, names other jobs than `worker`, or has no worker of this number.
     """
     text = os.environ["TF_CONFIG"]
     try:
@@ -461,5 +475,10 @@ def _tf_config() -> tuple[list[str], int]:
     if jobs != {"worker"}:
         raise ConfigError(
             f"TF_CONFIG names the jobs {', '.join(sorted(jobs))}: make all of them workers, the first is the chief."
+        )
+    if addresses and not 0 <= index < len(addresses):
+        raise ConfigError(
+            f"The index of this process in TF_CONFIG must be from 0 to {len(addresses) - 1}, since it names "
+            f"{counted(len(addresses), 'worker')}. Received: {index}."
         )
     return addresses, index

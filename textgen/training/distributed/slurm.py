@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from textgen.errors import ConfigError
 from textgen.machine import processor_cores
-from textgen.wording import counted
+from textgen.training.distributed.tasks import Tasks
 
 FIRST_PORT = 8888  # of the first task on each machine, as TensorFlow's own resolver has it
 TASKS = "SLURM_STEP_NUM_TASKS"
@@ -26,31 +26,13 @@ BINDINGS = ("SLURM_GPU_BIND", "SLURM_NTASKS_PER_GPU")  # say that each task sees
 
 
 @dataclass(frozen=True)
-class Step:
-    """The tasks of a job step, and which of them this process is.
-
-    Attributes:
-        hosts: Name of the machine of each task, in the order of the tasks.
-        task: Number of this task, from 0.
-    """
-
-    hosts: tuple[str, ...]
-    task: int
+class Step(Tasks):
+    """The tasks of a job step, and which of them this process is."""
 
     @property
     def addresses(self) -> list[str]:
         """The address of each task. Those on one machine have successive ports."""
         return [f"{host}:{FIRST_PORT + self.hosts[:task].count(host)}" for task, host in enumerate(self.hosts)]
-
-    @property
-    def tasks_here(self) -> int:
-        """Number of tasks on the machine of this task."""
-        return self.hosts.count(self.hosts[self.task])
-
-    @property
-    def local_task(self) -> int:
-        """Number of this task among those on its machine, from 0."""
-        return self.hosts[: self.task].count(self.hosts[self.task])
 
     @property
     def has_own_cores(self) -> bool:
@@ -69,13 +51,7 @@ class Step:
         """
         if self.tasks_here == 1 or not visible or _is_bound(visible):
             return slice(0, visible)
-        if visible % self.tasks_here:
-            raise ConfigError(
-                f"The {counted(self.tasks_here, 'task')} of SLURM on {self.hosts[self.task]} cannot divide "
-                f"{counted(visible, 'GPU')} evenly. Set gpus-per-task of srun, or another number of tasks per node."
-            )
-        share = visible // self.tasks_here
-        return slice(self.local_task * share, (self.local_task + 1) * share)
+        return self.share(visible, "Set gpus-per-task of srun, or another number of tasks per node.")
 
 
 def read_step() -> Step:
