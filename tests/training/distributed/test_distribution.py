@@ -21,6 +21,7 @@ from textgen.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed import distribution as distribution_module
 from textgen.training.distributed.distribution import Distribution, Shares, is_follower, planned_shares, start
+from textgen.training.distributed.worker_group import Group
 
 STEPS = 50
 SCRIPTS = Path(__file__).parents[3] / "scripts"
@@ -172,19 +173,29 @@ class Joined:
         self.implementation = options["communication_options"].implementation.value
 
 
+def found(monkeypatch: pytest.MonkeyPatch, gpus: int) -> list[str]:
+    """Lets TensorFlow find GPUs. Returns those of this process, all of them at first."""
+    load_tensorflow()
+    import tensorflow as tf
+
+    there = [f"gpu {number}" for number in range(gpus)]
+    own = list(there)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(there) if kind == "GPU" else ["cpu"])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: list(own) if kind == "GPU" else ["cpu"])
+    return own
+
+
 def join(monkeypatch: pytest.MonkeyPatch, gpus: int, variables: dict[str, str]) -> tuple[Joined, list[str]]:
     """Joins the processes of these variables, without a server.
 
     Returns:
         The strategy, and the GPUs of this process.
     """
-    load_tensorflow()
-    import tensorflow as tf
-
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    own = [f"gpu {number}" for number in range(gpus)]
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(own) if kind == "GPU" else ["cpu"])
+    own = found(monkeypatch, gpus)
+    import tensorflow as tf
+
     monkeypatch.setattr(tf.config, "set_visible_devices", lambda devices, kind: own.__setitem__(slice(None), devices))
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", Joined)
     joined = distribution_module._join("multiworker")
@@ -229,13 +240,77 @@ def test_tasks_of_slurm_on_one_machine_have_gpus_of_their_own(
         assert joined.resolver.cluster_spec().as_dict() == {"worker": ["n1:8888", "n1:8889"]}
         assert (joined.resolver.num_accelerators(), there) == ({"GPU": len(own)}, own)
         assert joined.implementation == ("NCCL" if gpus else "AUTO")
+        distribution_module._join("multiworker")
+        assert there == own, "GPUs are divided once"
     with monkeypatch.context() as patch:
-        import tensorflow as tf
-
         for name, value in variables.items():
             patch.setenv(name, value)
-        patch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"] * gpus)
+        found(patch, gpus)
         assert planned_shares("auto") == Shares(replicas=2 * max(1, len(own)), processes=2, machines=1)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "hosts", "given", "own"),
+    [
+        (0, "aa", {}, []),
+        (2, "aa", {}, [1]),
+        (4, "aa", {}, [2, 3]),
+        (2, "ab", {}, [0, 1]),
+        (3, "ba", {}, [0, 1, 2]),
+        (2, "aba", {}, [0, 1]),
+        (2, "baa", {}, [0]),
+        (1, "aa", {"CUDA_VISIBLE_DEVICES": "1"}, [0]),
+        (2, "aa", {"CUDA_VISIBLE_DEVICES": "2,3"}, [0, 1]),
+        (2, "aa", {"NVIDIA_VISIBLE_DEVICES": "2,3"}, [0, 1]),
+        (2, "aa", {"NVIDIA_VISIBLE_DEVICES": "all"}, [1]),  # as images set it
+    ],
+)
+@pytest.mark.usefixtures("no_launcher")
+def test_processes_of_tf_config_on_one_machine_have_gpus_of_their_own(
+    gpus: int, hosts: str, given: dict[str, str], own: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of them, unless each was given GPUs of its own."""
+    for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    addresses = [f"{host}:{2000 + number}" for number, host in enumerate(hosts)]
+    config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 1}}
+    joined, there = join(monkeypatch, gpus, {**given, "TF_CONFIG": json.dumps(config)})
+    assert joined.resolver is None
+    assert there == [f"gpu {number}" for number in own]
+    shares = planned_shares("auto")
+    assert shares == Shares(len(hosts) * max(1, len(own)), len(hosts), len(set(hosts)))
+
+
+@pytest.mark.usefixtures("no_launcher")
+def test_gpus_that_processes_of_tf_config_cannot_divide_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    message = (
+        r"The 2 tasks on 127\.0\.0\.1 cannot divide 1 GPU evenly\. Set CUDA_VISIBLE_DEVICES in each, or start another "
+        "number of processes there"
+    )
+    with pytest.raises(ConfigError, match=message):
+        join(monkeypatch, 1, {"TF_CONFIG": cluster(0)})
+
+
+@pytest.mark.usefixtures("no_launcher")
+def test_gpus_that_the_program_has_hidden_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = found(monkeypatch, 2)
+    own.clear()
+    distribution_module._own_device(Group(1, 2, []))
+    assert planned_shares("auto") == Shares()
+    assert distribution_module.communication_options().implementation.value == "AUTO"
+    monkeypatch.setenv("TF_CONFIG", cluster(0))
+    assert planned_shares("auto") == Shares(replicas=2, processes=2, machines=1)
+
+
+@pytest.mark.parametrize(("bound", "cores"), [(False, 4), (True, 8)])
+def test_processes_on_one_machine_share_its_cores(bound: bool, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of the three are on this machine, where each sees 8 cores."""
+    monkeypatch.setattr(distribution_module, "num_cores", lambda processes=1: 8 // processes)
+    monkeypatch.setattr(distribution_module, "_has_own_cores", lambda: bound)
+    distribution = distribution_of("a:1", "a:2", "b:1")
+    assert distribution.cores_per_replica == cores
+    assert Distribution().cores_per_replica == 8
 
 
 @pytest.mark.parametrize(("cores", "sets"), [(4, 2), (8, 1)])
@@ -251,16 +326,21 @@ def test_the_cores_of_all_tasks_of_slurm_are_counted_once(
     assert Shares(4, 4).core_sets == 1, "workers share the cores of their machine"
 
 
-@pytest.mark.usefixtures("no_launcher")
-def test_a_program_may_join_processes_in_its_own_way() -> None:
-    """Without the variables of SLURM and TF_CONFIG; of three processes, two are on one machine."""
+def distribution_of(*addresses: str) -> Distribution:
+    """The second of the processes at these addresses, with a replica each."""
     load_tensorflow()
     import tensorflow as tf
 
-    workers = tf.train.ClusterSpec({"worker": ["a:1", "a:2", "b:1"]})
+    workers = tf.train.ClusterSpec({"worker": addresses})
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(workers, task_type="worker", task_id=1)
-    strategy: Any = SimpleNamespace(num_replicas_in_sync=3, cluster_resolver=resolver)
-    distribution = Distribution(strategy)
+    strategy: Any = SimpleNamespace(num_replicas_in_sync=len(addresses), cluster_resolver=resolver)
+    return Distribution(strategy)
+
+
+@pytest.mark.usefixtures("no_launcher")
+def test_a_program_may_join_processes_in_its_own_way() -> None:
+    """Without the variables of SLURM and TF_CONFIG; of three processes, two are on one machine."""
+    distribution = distribution_of("a:1", "a:2", "b:1")
     assert (distribution.worker, distribution.server) == (1, "a:2")
     assert distribution.shares == Shares(replicas=3, processes=3, machines=2)
 
@@ -271,7 +351,7 @@ def test_gpus_that_tasks_of_slurm_cannot_divide_are_refused(monkeypatch: pytest.
         join(monkeypatch, 3, slurm_step(0, "n1", "2"))
 
 
-@pytest.mark.parametrize(("gpus", "implementation"), [(1, "NCCL"), (0, "AUTO")])
+@pytest.mark.parametrize(("gpus", "implementation"), [(2, "NCCL"), (0, "AUTO")])
 @pytest.mark.usefixtures("no_launcher")
 def test_joined_processes_add_gradients_by_nccl_on_gpus(
     gpus: int, implementation: str, monkeypatch: pytest.MonkeyPatch
@@ -337,6 +417,12 @@ def test_the_template_for_slurm_trains_and_goes_on(granted: dict[str, str], tmp_
         ("auto", '{"cluster": 3}', "TF_CONFIG is not valid"),
         ("auto", '{"cluster": {"worker": ["a:1", "b:1"]}}', "TF_CONFIG is not valid"),
         ("auto", cluster(0).replace('"index": 0', '"index": Infinity'), "TF_CONFIG is not valid"),
+        (
+            "auto",
+            cluster(2),
+            "The index of this process in TF_CONFIG must be from 0 to 1, since it names 2 workers. Received: 2.",
+        ),
+        ("auto", cluster(-1), "must be from 0 to 1"),
         pytest.param("auto", "[" * 200_000, "TF_CONFIG is not valid: '[[[[", id="deeper than Python can read"),
         (
             "auto",
@@ -356,14 +442,64 @@ def test_a_strategy_that_cannot_be_followed_is_refused(
     assert message in str(caught.value)
 
 
-def test_a_process_that_does_not_answer_is_a_lost_one() -> None:
+LOST = """Graph execution error:
+
+Detected at node CollectiveReduceV2 defined at (most recent call last):
+  File "train.py", line 19, in <module>
+
+Collective ops is aborted by: recvmsg:Connection reset by peer
+Additional GRPC error information from remote target /job:worker/replica:0/task:1
+"""
+
+
+def one_of_two(group: bool = False) -> Distribution:
+    """One of two processes of a group, or of those that TensorFlow joins."""
     load_tensorflow()
+    return Distribution(group=Group(0, 2, [])) if group else distribution_of("a:1", "b:1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "is_lost"),
+    [
+        ("UnavailableError", "gone", True),  # what the others get if a process is killed
+        ("AbortedError", "gone", True),
+        ("CancelledError", "gone", True),
+        ("DeadlineExceededError", "gone", True),
+        ("InternalError", "NCCL: unhandled system error", True),
+        ("UnknownError", "NCCL: remote process exited", True),
+        ("InvalidArgumentError", LOST, True),
+        ("InvalidArgumentError", "{{node MatMul}} Matrix size-incompatible", False),
+        ("ResourceExhaustedError", "OOM when allocating tensor", False),
+        ("UnimplementedError", "no kernel", False),
+        ("NotFoundError", "no kernel image", False),
+    ],
+)
+def test_an_error_is_that_of_a_lost_process_only_where_it_can_be(kind: str, message: str, is_lost: bool) -> None:
+    """One process alone has no other that it could lose; those of a group are lost by their sockets."""
+    cluster = one_of_two()
     import tensorflow as tf
 
-    alone, one_of_two = Distribution(), Distribution()
-    one_of_two.num_workers = 2
-    with pytest.raises(tf.errors.UnavailableError), alone.together():
-        raise tf.errors.UnavailableError(None, None, "gone")
-    with pytest.raises(WorkerLost) as caught, one_of_two.together():
-        raise tf.errors.UnavailableError(None, None, "gone")
-    assert caught.value.exit_code == 75
+    error = getattr(tf.errors, kind)(None, None, message)
+    for distribution in (Distribution(), one_of_two(group=True)):
+        with pytest.raises(type(error)), distribution.together():
+            raise error
+    with pytest.raises(WorkerLost if is_lost else type(error)) as caught, cluster.together():
+        raise error
+    assert not is_lost or getattr(caught.value, "exit_code", None) == 75
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (LOST, "Collective ops is aborted by: recvmsg:Connection reset by peer"),
+        ("{{node A}} {{function_node B}} The tasks have crashed\nMore.", "The tasks have crashed"),
+        ("", "UnavailableError"),
+    ],
+)
+def test_a_lost_process_is_told_of_in_the_words_of_tensorflow(message: str, said: str) -> None:
+    cluster = one_of_two()
+    import tensorflow as tf
+
+    with pytest.raises(WorkerLost) as caught, cluster.together():
+        raise tf.errors.UnavailableError(None, None, message)
+    assert str(caught.value) == f"Another process was lost, or did not answer. TensorFlow says: {said}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,9 @@ from textgen.wording import counted
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+
+ENDED_SUM = "Collective ops is aborted by"  # in the messages of TensorFlow, before the error of another process
 
 
 @dataclass(frozen=True)
@@ -161,15 +165,19 @@ class Distribution:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Use it where processes wait for each other. Raises `WorkerLost` if one of them does not answer."""
+        """Use it where processes wait for each other. Raises `WorkerLost` if one of them does not answer.
+
+        An error of this process itself stays what it is, since a restart would not mend it.
+        """
         import tensorflow as tf
 
         try:
             yield
-        except tf.errors.OpError:
-            if self.num_workers == 1:
+        except tf.errors.OpError as error:
+            if not self.server or not _may_come_from_another(error):  # a group tells of lost workers by itself
                 raise
-            raise WorkerLost("Another process was lost, or did not answer.") from None
+            message = f"Another process was lost, or did not answer. TensorFlow says: {_first_line(error)}"
+            raise WorkerLost(message) from error
 
     def summed(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Sums tensors over the processes of a group. They must call it together."""
@@ -225,6 +233,25 @@ def require_shares(batch_size: int, replicas: int) -> None:
             f"batch_size must be a multiple of {replicas}, the number of replicas. Received: {batch_size}. "
             f"Give {' or '.join(map(str, near))}, or a number of replicas that divides it."
         )
+
+
+def _may_come_from_another(error: tf.errors.OpError) -> bool:
+    """Whether an error of TensorFlow may be that of another process, which has ended, or of the way to it.
+
+    A process that is killed is "unavailable" to the others. NCCL's errors have no kind of their own.
+    """
+    import tensorflow as tf
+
+    kinds = tf.errors
+    lost = kinds.UnavailableError, kinds.AbortedError, kinds.CancelledError, kinds.DeadlineExceededError
+    return isinstance(error, (*lost, kinds.InternalError, kinds.UnknownError)) or ENDED_SUM in str(error.message)
+
+
+def _first_line(error: tf.errors.OpError) -> str:
+    """The first line of an error that tells what went wrong, not where."""
+    lines = [re.sub(r"^(\{\{.*?\}\} *)+", "", line) for line in str(error.message).splitlines()]
+    where = "Graph execution error", "Detected at ", " "
+    return next((line for line in lines if line and not line.startswith(where)), type(error).__name__)
 
 
 def _do_nothing() -> None:
