@@ -103,7 +103,7 @@ def misses_gpu() -> bool:
 
 
 def best_precision() -> str:
-    """Returns the precision in which this machine trains fastest: "bfloat16", "float16" or "float32"."""
+    """Returns the precision that suits this machine: "bfloat16" if it has it, else "float16" on a GPU, or "float32"."""
     import tensorflow as tf
 
     if found := gpus():

@@ -1,12 +1,10 @@
-"""The LSTM and the GRU of cuDNN, NVIDIA's library for GPUs: a whole window in one call, in any precision.
+"""The LSTM and the GRU of cuDNN, NVIDIA's library for GPUs: a whole window in one call.
 
-Keras calls cuDNN too, but only in float32 and without a mask of the recurrent kernel. TensorFlow's operation computes
-in the type of its inputs: float32, bfloat16 or float16. It takes all weights of a layer as one array, in the order that
-the documentation of cudnnGetRNNWeightParams gives: the matrices of the gates from x, each transposed, then those from
-h, then the biases from x and from h.
+Keras calls cuDNN too, but only in float32 and without a mask of the recurrent kernel. Here it computes in float16 if
+that is the precision of the inputs, else in float32. TensorFlow's operation also takes bfloat16, but casts everything
+to float32 and back, so rounding weights and states before it would cost accuracy and time and gain nothing.
 
-    LSTM   i, f, g, o       the gates of `textgen.model.layers.lstm`, in the same order
-    GRU    r, z, g          h = z * h + (1 - z) * g with the reset gate after the product; our order is z, r, g
+The weights of a layer are one array: see `textgen.model.layers.cudnn_order`.
 """
 
 from __future__ import annotations
@@ -16,6 +14,8 @@ import logging
 from collections.abc import Sequence
 
 import tensorflow as tf
+
+from textgen.model.layers.cudnn_order import GATES, in_order_of_cudnn
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def cudnn_lstm(
     """Runs the steps of an LSTM on a GPU.
 
     Args:
-        x: Inputs [T, B, in], in the precision in which to compute.
+        x: Inputs [T, B, in]. The steps are computed in float16 if these are, else in float32.
         kernel: W, [in, 4H].
         recurrent_kernel: U, [H, 4H].
         bias: b, [4H].
@@ -45,8 +45,7 @@ def cudnn_lstm(
         Outputs [T, B, H] in the precision of x, and (h, c) after the last step, float32.
     """
     biases = [tf.zeros_like(bias), bias]  # cuDNN has two, which it adds
-    weights = [tf.split(matrix, 4, axis=-1) for matrix in (kernel, recurrent_kernel, *biases)]
-    outputs, h, c = _run("lstm", x, weights, h, c)
+    outputs, h, c = _run("lstm", x, (kernel, recurrent_kernel, *biases), h, c)
     return outputs, (h, c)
 
 
@@ -56,7 +55,7 @@ def cudnn_gru(
     """Runs the steps of a GRU with the reset gate after the recurrent product on a GPU.
 
     Args:
-        x: Inputs [T, B, in], in the precision in which to compute.
+        x: Inputs [T, B, in]. The steps are computed in float16 if these are, else in float32.
         kernel: W, [in, 3H].
         recurrent_kernel: U, [H, 3H].
         bias: b of x W and of h U, [2, 3H].
@@ -65,33 +64,38 @@ def cudnn_gru(
     Returns:
         Outputs [T, B, H] in the precision of x, and (h,) after the last step, float32.
     """
-    weights = []
-    for matrix in (kernel, recurrent_kernel, *tf.unstack(bias)):
-        z, r, g = tf.split(matrix, 3, axis=-1)
-        weights.append([r, z, g])
+    weights = kernel, recurrent_kernel, *tf.unstack(bias)
     outputs, h, _ = _run("gru", x, weights, h, tf.zeros_like(h))  # it has no cell state
     return outputs, (h,)
 
 
 def _run(
-    mode: str, x: tf.Tensor, weights: Sequence[Sequence[tf.Tensor]], h: tf.Tensor, c: tf.Tensor
+    mode: str, x: tf.Tensor, weights: Sequence[tf.Tensor], h: tf.Tensor, c: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Calls cuDNN; weights are the gates of W, U and both biases. Gradients reach all of them."""
+    """Calls cuDNN; weights are W, U and both biases. Gradients reach all of them."""
+    dtype = tf.float32 if x.dtype == tf.bfloat16 else x.dtype  # what cuDNN computes in: see above
     steps, rows = tf.unstack(tf.shape(x)[:2])
     outputs, h, c, _, _ = tf.raw_ops.CudnnRNNV3(
-        input=x,
-        input_h=tf.cast(h, x.dtype)[None],  # [1, B, H]: one layer
-        input_c=tf.cast(c, x.dtype)[None] if mode == "lstm" else tf.zeros((), x.dtype),
-        params=_packed(weights, x.dtype),
+        input=tf.cast(x, dtype),
+        input_h=tf.cast(h, dtype)[None],  # [1, B, H]: one layer
+        input_c=tf.cast(c, dtype)[None] if mode == "lstm" else tf.zeros((), dtype),
+        params=packed(mode, weights, dtype),
         sequence_lengths=tf.fill([rows], steps),
         rnn_mode=mode,
         is_training=True,  # keeps what the gradient needs
         time_major=True,
     )
-    return outputs, tf.cast(h[0], tf.float32), tf.cast(c[0], tf.float32) if mode == "lstm" else h
+    return tf.cast(outputs, x.dtype), tf.cast(h[0], tf.float32), tf.cast(c[0], tf.float32) if mode == "lstm" else h
 
 
-def _packed(weights: Sequence[Sequence[tf.Tensor]], dtype: tf.DType) -> tf.Tensor:
-    """All weights as one array, as cuDNN wants them."""
-    flat = [tf.reshape(tf.transpose(gate), (-1,)) for part in weights for gate in part]
+def packed(mode: str, weights: Sequence[tf.Tensor], dtype: tf.DType) -> tf.Tensor:
+    """Packs the weights of a layer into one array, as cuDNN takes them.
+
+    Args:
+        mode: "lstm" or "gru".
+        weights: W [in, gates * H], U [H, gates * H], and the biases from x and from h, [gates * H].
+        dtype: Type of the array.
+    """
+    gates = [tf.split(matrix, len(GATES[mode]), axis=-1) for matrix in weights]
+    flat = [tf.reshape(tf.transpose(gate), (-1,)) for gate in in_order_of_cudnn(mode, gates)]
     return tf.cast(tf.concat(flat, 0), dtype)
