@@ -223,3 +223,25 @@ def test_seeds_far_apart_have_masks_of_their_own(apart: int) -> None:
     one, again, other = gradient_of(update), gradient_of(update), gradient_of(update_of(noisy, seed=5 + apart))
     assert one.nats == again.nats
     assert one.nats != other.nats
+
+
+@pytest.mark.parametrize(("optimizer", "number"), [("adamw", np.inf), ("lamb", np.nan), ("sgd", np.nan)])
+def test_an_update_that_is_left_out_on_a_gpu_leaves_everything_as_it_was(optimizer: str, number: float) -> None:
+    """To the bit, with all that the optimizer remembers; nothing asks the processor whether to leave it out."""
+    tuning = {"momentum": 0.9 * (optimizer == "sgd"), "weight_decay": 0.1, "layer_learning_rate_decay": 0.9}
+    update = update_of(optimizer=optimizer, **tuning)
+    sound = gradient_of(update)
+    spoiled = replace(sound, gradients=[each * number for each in sound.gradients], lengths=sound.lengths * number)
+    start = tf.nest.map_structure(tf.zeros_like, sound.state)
+    before = [variable.numpy().copy() for variable in update.update.variables]
+    state = update.apply_unread(sound, start, 0.1)
+    after = [variable.numpy().copy() for variable in update.update.variables]
+    assert all((old != new).any() for old, new in zip(before, after, strict=True))
+    kept = update.apply_unread(spoiled, start, 0.1)
+    for mine, own in zip(update.update.variables, after, strict=True):
+        np.testing.assert_array_equal(mine, own)
+    for mine, own in zip(tf.nest.flatten([state, kept]), tf.nest.flatten([sound.state, start]), strict=True):
+        np.testing.assert_array_equal(mine, own)
+    numbers = sound.gradients, sound.mean, sound.lengths
+    graph = update._compiled_apply_unread.get_concrete_function(*numbers, tf.constant(0.1), start, sound.state).graph
+    assert not {"If", "StatelessIf", "While"} & {operation.type for operation in graph.get_operations()}

@@ -95,6 +95,11 @@ class Update:
             }
         self._origins = [self._start.get(name) for name in trained_names(config, model)]
 
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All that `apply` changes: the weights, and what the optimizer remembers."""
+        return [*self.weights, *self.optimizer.variables]
+
     def set_start(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Sets the weights towards which weights decay, by name."""
         for name, variable in self._start.items():

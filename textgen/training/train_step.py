@@ -266,18 +266,20 @@ class TrainStep:
     ) -> Any:
         """Applies the gradient of each weight if the mean loss and the norm of each gradient, [weights], are finite.
 
+        The update is computed in any case, and undone if they are not: with `tf.cond`, the processor would wait for the
+        condition before it could queue anything else.
+
         Returns:
             The state after the window [B, ...], or the one before it.
         """
         is_finite = tf.math.is_finite(nats) & tf.reduce_all(tf.math.is_finite(norms))
         limit = math.inf if self._config.clip_value else self._config.clip_norm
         scale = tf.minimum(1.0, limit / (tf.norm(norms) + 1e-12))
-
-        def apply() -> tf.Tensor:
-            self._apply_on_replica(gradients, scale, learning_rate)
-            return tf.constant(True)
-
-        tf.cond(is_finite, apply, lambda: tf.constant(False))
+        variables = [_local(variable.value) for variable in self.update.variables]
+        values = [tf.identity(variable) for variable in variables]
+        self._apply_on_replica(gradients, scale, learning_rate)
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(tf.where(is_finite, variable, value))
         return tf.nest.map_structure(lambda old, new: tf.where(is_finite, new, old), before, after)
 
 

@@ -157,6 +157,15 @@ def test_a_mask_is_a_function_of_seed_step_and_site() -> None:
     assert len({first, *others}) == 5
 
 
+def test_a_mask_is_drawn_on_a_gpu_from_a_seed_of_the_processor() -> None:
+    """Where the integers of the seed would have to be copied from the GPU, the processor would wait for it."""
+    with tf.Graph().as_default() as graph, tf.device("GPU:0"):
+        weight_mask((2, 3), 0.5, noise(), site=1)
+    made = [(each.type, each.device) for each in graph.get_operations() if each.type != "Const"]
+    assert {device for kind, device in made[: [kind for kind, _ in made].index("Pack") + 1]} == {"/device:CPU:0"}
+    assert dict(made)["StatelessRandomUniformV2"] == "/device:GPU:0"
+
+
 def test_the_rows_of_a_shard_have_the_masks_of_the_whole_batch() -> None:
     x = normal(8, T, 50)
     whole = variational_dropout(x, 0.5, noise(), 0).numpy()

@@ -132,3 +132,13 @@ def test_a_draw_is_a_function_of_seed_and_step() -> None:
     assert one == again
     others = {tuple(sampler.draw(tf.constant([3, step])).ids.numpy().tolist()) for step in range(20)}
     assert len(others) > 5
+
+
+def test_a_draw_is_made_by_the_processor() -> None:
+    """A GPU would have to be waited for."""
+    sampler = CandidateSampler(np.arange(9, 0, -1), 4)
+    with tf.Graph().as_default() as graph, tf.device("GPU:0"):
+        sampler.draw(tf.constant([1, 2]))
+    drawn = [operation for operation in graph.get_operations() if operation.type != "Const"]
+    assert len(drawn) > 5
+    assert all(operation.device.upper().endswith("CPU:0") for operation in drawn)

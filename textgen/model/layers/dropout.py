@@ -121,6 +121,7 @@ def weight_mask(shape: Any, rate: float, noise: Noise | None, site: int) -> tf.T
 
 def _mask(shape: Any, rate: float, noise: Noise, site: int) -> tf.Tensor:
     """Draws factors: 0 with probability `rate`, otherwise 1 / (1 - rate), float32."""
-    seed = tf.random.experimental.stateless_fold_in(noise.seed, site)
+    with tf.device("CPU:0"):  # on a GPU its integers would be copied to the processor and back, which waits for the GPU
+        seed = tf.random.experimental.stateless_fold_in(noise.seed, site)
     drawn = tf.random.stateless_uniform(shape, seed, alg="philox")
     return tf.where(drawn < rate, 0.0, 1.0 / (1.0 - rate))

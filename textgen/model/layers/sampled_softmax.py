@@ -82,13 +82,14 @@ class CandidateSampler:
         self._logs = np.log(probabilities).astype(np.float32)
 
     def draw(self, seed: tf.Tensor) -> Candidates:
-        """Draws candidates from a seed, int32 [2]."""
-        own = tf.random.experimental.stateless_fold_in(seed, DRAW_SITE)
-        first = tf.random.stateless_uniform((), own, dtype=tf.float64, alg="philox")
-        places = first + tf.range(self.size, dtype=tf.float64)
-        found = tf.searchsorted(tf.constant(self._ends), places, side="right")
-        ids = tf.minimum(found, len(self._ends) - 1)  # the sum of all may be rounded to less than K
-        return Candidates(ids, tf.gather(tf.constant(self._logs), ids))
+        """Draws candidates from a seed, int32 [2]; on the processor, so that it need not wait for a GPU."""
+        with tf.device("CPU:0"):
+            own = tf.random.experimental.stateless_fold_in(seed, DRAW_SITE)
+            first = tf.random.stateless_uniform((), own, dtype=tf.float64, alg="philox")
+            places = first + tf.range(self.size, dtype=tf.float64)
+            found = tf.searchsorted(tf.constant(self._ends), places, side="right")
+            ids = tf.minimum(found, len(self._ends) - 1)  # the sum of all may be rounded to less than K
+            return Candidates(ids, tf.gather(tf.constant(self._logs), ids))
 
 
 def sampled_loss(
