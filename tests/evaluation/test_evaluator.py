@@ -155,6 +155,13 @@ def test_a_part_of_the_stream(model: LanguageModel, stream: TokenStream) -> None
     assert evaluator.nats(stream, 10 * len(stream)) == evaluator.nats(stream)
 
 
+def test_each_window_is_told_of(model: LanguageModel, stream: TokenStream) -> None:
+    evaluator, told = Evaluator(model), list[int]()
+    evaluator.on_window = lambda: told.append(1)
+    _, tokens = evaluator.nats(stream, max_tokens=200)
+    assert len(told) == -(-tokens // 64) > 1
+
+
 def test_as_many_tokens_as_there_are_is_the_whole_stream(model: LanguageModel, stream: TokenStream) -> None:
     """Also where they are no whole number of windows."""
     evaluator = Evaluator(model)

@@ -42,7 +42,11 @@ Losses = Callable[[np.ndarray, np.ndarray, Any], tuple[tf.Tensor, tf.Tensor, Any
 
 
 class Evaluator:
-    """Scores token streams with one model or with several. It is compiled once, whatever the number of calls."""
+    """Scores token streams with one model or with several. It is compiled once, whatever the number of calls.
+
+    Attributes:
+        on_window: Called before each window that is scored.
+    """
 
     def __init__(
         self,
@@ -85,6 +89,7 @@ class Evaluator:
         self._excerpts: dict[tuple[TokenStream, int], Excerpt | None] = {}  # by stream and number of tokens
         self._max_rows = 1 if neural_cache or dynamic or in_one_row else ROWS
         self._window = dynamic.dynamic_window if dynamic else WINDOW
+        self.on_window: Callable[[], None] = lambda: None
 
     def nats(self, stream: TokenStream, max_tokens: int | None = None) -> tuple[float, int]:
         """Scores a stream.
@@ -128,6 +133,7 @@ class Evaluator:
         totals, tokens = [0.0] * ways, [0] * ways
         try:
             for inputs, targets in islice(batches.dataset(epoch=0).as_numpy_iterator(), steps):
+                self.on_window()
                 nats = mean_losses([reader.read(inputs, targets) for reader in readers])
                 counts = np.split(targets != batches.pad_id, ways, axis=1)
                 for way, own in enumerate(np.split(nats, ways, axis=1)):

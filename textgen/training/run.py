@@ -196,9 +196,11 @@ class _Run:
         self._setup = setup
         self._record = setup.record
         self._distribution = options.distribution or Distribution()
-        if self._distribution.is_chief:
-            with self._distribution.together():
+        self._step_timeout = options.step_timeout if self._distribution.num_workers > 1 else None
+        with self._distribution.together():
+            if self._distribution.is_chief:
                 self._distribution.total([])  # now the other processes may read the record
+            self._distribution.total([])  # now they have read it and the text, for which there is no time limit
         self._model = self._build()
         self._trainer = Trainer(
             self._model,
@@ -213,7 +215,6 @@ class _Run:
             self._trainer.restore(checkpoint)
             self._rescore_saved()
         self._observers = self._make_observers(options)
-        self._step_timeout = options.step_timeout
 
     def _rescore_saved(self) -> None:
         """Scores the saved weights again if the checkpoint has another score, so that only better ones replace them.
@@ -222,6 +223,8 @@ class _Run:
         the part of the held-out text that `valid_tokens` then named. A run that ended with an error may have saved
         better weights after its last checkpoint; they are those of the record.
         """
+        from textgen.training.distributed.distribution import deadline
+
         position, validator, distribution = self._trainer.position, self._trainer.validator, self._distribution
         recorded = self._record["progress"].get("best_step") if self._record.get("scores") else None
         step = position.saved_step if recorded is None else recorded
@@ -230,16 +233,18 @@ class _Run:
         if not is_other and step == position.saved_step:
             return
         name = str(self._setup.folder.absolute())
-        with distribution.together():
+        with distribution.together(), deadline(self._step_timeout):
             weights = load_model(name).weights() if distribution.is_chief else None
             (validator.rescore_best if is_other else validator.keep_saved)(position, weights, step)
 
     def _build(self) -> LanguageModel:
         """The network, with the same weights in all processes."""
+        from textgen.training.distributed.distribution import deadline
+
         setup, distribution = self._setup, self._distribution
         with distribution.strategy.scope():
             model = initial_model(setup.model_config, setup.training_config, setup.tokenizer, setup.data, setup.start)
-        with distribution.together():
+        with distribution.together(), deadline(self._step_timeout):
             model.assign_weights(distribution.from_chief(model.weights_as_arrays()))
         return model
 
@@ -279,19 +284,19 @@ class _Run:
             raise
 
     def _finish(self, reason: str) -> ModelFolder:
-        """Scores the best weights on the held-out text."""
-        from textgen.training.distributed.distribution import deadline
+        """Scores the best weights on the held-out text, while the other processes wait."""
+        from textgen.training.distributed.heartbeat import Heartbeat
 
-        name = str(self._setup.folder.absolute())
+        name, heartbeat = str(self._setup.folder.absolute()), Heartbeat(self._distribution, self._step_timeout)
         if self._distribution.is_chief:
+            self._trainer.validator.evaluator.on_window = heartbeat.beat
             require_held(self._setup.folder)  # else the model of another run may be there
             self._model.assign_weights(load_model(name).weights())
             self._mix_with_start()
             self._write(f"finished: {reason}", self._final_scores())
-        # The other processes wait for the scores, which may take long. The chief waits for nothing but their answer.
-        limit = self._step_timeout if self._distribution.is_chief and self._distribution.num_workers > 1 else None
-        with self._distribution.together(), deadline(limit):
-            self._distribution.total([])
+            heartbeat.end()
+        else:
+            heartbeat.wait()
         return load_model(name)
 
     def _final_scores(self) -> Scores:

@@ -1,0 +1,78 @@
+"""The other processes wait for a chief that works, and not for one that hangs."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from textgen.training.distributed import heartbeat as heartbeat_module
+from textgen.training.distributed.distribution import Distribution
+from textgen.training.distributed.heartbeat import BEATS, Heartbeat
+from textgen.training.distributed.worker_group import Group, connected
+
+# Waits for a chief that does not answer, without TensorFlow.
+HANGS = """
+    import sys, time
+    from contextlib import nullcontext
+    from types import SimpleNamespace
+    from textgen.training.distributed.heartbeat import Heartbeat
+
+    never = lambda values: time.sleep(60)
+    distribution = SimpleNamespace(num_workers=2, together=nullcontext, total=never)
+    Heartbeat(distribution, 0.05).{waits}()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs alarm signals")
+@pytest.mark.parametrize("waits", ["wait", "end"])
+def test_a_process_that_waits_for_one_that_hangs_ends(waits: str) -> None:
+    program = textwrap.dedent(HANGS.format(waits=waits))
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=50)
+    assert done.returncode == -signal.SIGALRM
+
+
+def test_a_slow_chief_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It works for five times the limit, by a clock that each of its windows moves on by a thirtieth of it."""
+    limit, now, restarts = 30.0, [0.0], list[float]()
+
+    @contextmanager
+    def deadline(seconds: float | None) -> Iterator[Callable[[], None]]:
+        assert seconds == limit
+        yield lambda: restarts.append(now[0])
+
+    monkeypatch.setattr(heartbeat_module, "deadline", deadline)
+    monkeypatch.setattr("textgen.training.distributed.heartbeat.time.monotonic", lambda: now[0])
+    groups = [Group(worker, 2, links) for worker, links in enumerate(connected(2))]
+    chief, other = (Heartbeat(Distribution(group=group), limit) for group in groups)
+    waiting = threading.Thread(target=other.wait)
+    waiting.start()
+    for _ in range(150):
+        now[0] += limit / 30
+        chief.beat()
+    assert waiting.is_alive()
+    chief.end()
+    waiting.join(timeout=10)
+    assert not waiting.is_alive()
+    assert len(restarts) == 5 * BEATS
+    for group in groups:
+        group.close()
+
+
+@pytest.mark.parametrize(("workers", "limit"), [(1, 1e-9), (2, None)])
+def test_without_others_or_a_limit_there_are_no_signs_of_life(workers: int, limit: float | None) -> None:
+    told = list[list[float]]()
+    distribution = Distribution()
+    distribution.num_workers = workers
+    vars(distribution)["total"] = told.append
+    heartbeat = Heartbeat(distribution, limit)
+    heartbeat.beat()
+    assert not told
+    heartbeat.end()
+    assert told == [[1.0]]
