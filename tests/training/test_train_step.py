@@ -228,7 +228,11 @@ def test_seeds_far_apart_have_masks_of_their_own(apart: int) -> None:
 @pytest.mark.parametrize(("optimizer", "number"), [("adamw", np.inf), ("lamb", np.nan), ("sgd", np.nan)])
 def test_an_update_that_is_left_out_on_a_gpu_leaves_everything_as_it_was(optimizer: str, number: float) -> None:
     """To the bit, with all that the optimizer remembers; nothing asks the processor whether to leave it out."""
-    tuning = {"momentum": 0.9 * (optimizer == "sgd"), "weight_decay": 0.1, "layer_learning_rate_decay": 0.9}
+    tuning: dict[str, Any] = {
+        "momentum": 0.9 * (optimizer == "sgd"),
+        "weight_decay": 0.1,
+        "layer_learning_rate_decay": 0.9,
+    }
     update = update_of(optimizer=optimizer, **tuning)
     sound = gradient_of(update)
     spoiled = replace(sound, gradients=[each * number for each in sound.gradients], lengths=sound.lengths * number)
