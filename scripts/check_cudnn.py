@@ -28,7 +28,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def main() -> int:
-    """Prints the report. Returns 1 if something is wrong."""
+    """Prints the report. Returns 1 if something is wrong, or there is no GPU."""
     import torch
 
     if not torch.cuda.is_available():
