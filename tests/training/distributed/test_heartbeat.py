@@ -8,10 +8,14 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from textgen.training import run as run_module
 from textgen.training.distributed import heartbeat as heartbeat_module
 from textgen.training.distributed.distribution import Distribution
 from textgen.training.distributed.heartbeat import BEATS, Heartbeat
@@ -76,3 +80,32 @@ def test_without_others_or_a_limit_there_are_no_signs_of_life(workers: int, limi
     assert not told
     heartbeat.end()
     assert told == [[1.0]]
+
+
+def test_a_follower_waits_only_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the first weights, for the score of saved ones when a run is resumed, and at the end."""
+    limits, model = list[float | None](), SimpleNamespace(weights_as_arrays=dict, assign_weights=lambda arrays: None)
+
+    @contextmanager
+    def deadline(seconds: float | None) -> Iterator[Callable[[], None]]:
+        limits.append(seconds)
+        yield lambda: None
+
+    for module in ("distribution", "heartbeat"):
+        monkeypatch.setattr(f"textgen.training.distributed.{module}.deadline", deadline)
+    monkeypatch.setattr(run_module, "initial_model", lambda *parts: model)
+    monkeypatch.setattr(run_module, "load_model", lambda name: "saved")
+    parts = dict.fromkeys(("model_config", "training_config", "tokenizer", "data", "start"))
+    waiting = {"together": nullcontext, "total": lambda values: [1.0], "from_chief": dict}
+    rescored = SimpleNamespace(is_same_text=lambda tokens: False, rescore_best=lambda *given: None)
+    position = SimpleNamespace(saved_step=3, has_best=True, valid_tokens=9)
+    run: Any = object.__new__(run_module._Run)
+    run._setup, run._record, run._step_timeout = SimpleNamespace(folder=Path("folder"), **parts), {"progress": {}}, 9.0
+    run._trainer = SimpleNamespace(position=position, validator=rescored)
+    run._distribution = SimpleNamespace(
+        num_workers=2, is_chief=False, strategy=SimpleNamespace(scope=nullcontext), **waiting
+    )
+    assert run._build() is model
+    run._rescore_saved()
+    assert run._finish("done") == "saved"
+    assert limits == [9.0, 9.0, 9.0]
