@@ -646,10 +646,7 @@ def test_a_script_without_spaces_is_learned_and_its_model_loaded(tmp_path: Path)
 def test_the_final_scores_are_those_of_the_best_weights_on_the_held_out_text(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether the last validation has scored all of it, or a part; other processes are told that this goes on."""
-    beats = list[str]()
-    monkeypatch.setattr("textgen.training.distributed.heartbeat.Heartbeat.beat", lambda self: beats.append("beat"))
-    monkeypatch.setattr("textgen.training.distributed.heartbeat.Heartbeat.end", lambda self: beats.append("end"))
+    """Whether the last validation has scored all of it, or a part."""
     from textgen.dataset.token_cache import encode_and_split
     from textgen.evaluation.evaluator import Evaluator
 
@@ -661,8 +658,6 @@ def test_the_final_scores_are_those_of_the_best_weights_on_the_held_out_text(
         data = encode_and_split(Corpus([text], CorpusConfig(documents="line")), saved.tokenizer)
         own = Evaluator(saved.network(), token_bytes=saved.tokenizer.token_bytes).scores(data.valid, final)
         assert saved.training["scores"]["tokens"] == own.tokens == pytest.approx(final or len(data.valid), rel=0.03)
-        assert (beats[:1], beats[-1]) == ((["end"], "end") if name == "all" else (["beat"], "end"))
-        beats.clear()
         assert saved.training["scores"]["nats_per_token"] == pytest.approx(own.nats_per_token, abs=1e-5)
 
 

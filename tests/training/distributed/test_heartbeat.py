@@ -109,3 +109,20 @@ def test_a_follower_waits_only_for_so_long(monkeypatch: pytest.MonkeyPatch) -> N
     run._rescore_saved()
     assert run._finish("done") == "saved"
     assert limits == [9.0, 9.0, 9.0]
+
+
+def test_the_chief_gives_signs_of_life_while_it_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, evaluator = list[list[float]](), SimpleNamespace(on_window=None)
+    monkeypatch.setattr(run_module, "require_held", lambda folder: None)
+    monkeypatch.setattr(run_module, "load_model", lambda name: SimpleNamespace(weights=dict))
+    run: Any = object.__new__(run_module._Run)
+    run._setup, run._step_timeout = SimpleNamespace(folder=Path("folder")), 1e-6
+    run._model = SimpleNamespace(assign_weights=lambda arrays: None)
+    run._trainer = SimpleNamespace(validator=SimpleNamespace(evaluator=evaluator))
+    run._distribution = SimpleNamespace(num_workers=2, is_chief=True, together=nullcontext, total=told.append)
+    monkeypatch.setattr(heartbeat_module, "deadline", nullcontext)
+    monkeypatch.setattr(run, "_mix_with_start", lambda: evaluator.on_window())
+    monkeypatch.setattr(run, "_final_scores", lambda: evaluator.on_window())
+    monkeypatch.setattr(run, "_write", lambda state, scores: None)
+    run._finish("done")
+    assert told == [[0.0], [0.0], [1.0]]
