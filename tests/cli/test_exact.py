@@ -42,8 +42,8 @@ def test_the_same_text_in_every_batch_and_from_python(tiny_models: Path) -> None
     assert len(set(texts[0])) == 5
     assert texts[0] == texts[1] == texts[2]
     assert sample(tiny_models, "--exact").stdout == f"The{texts[0][0]}\n"
-    generator = load("tiny", tiny_models, exact=True)
-    assert generator.fingerprint != load("tiny", tiny_models).fingerprint
+    generator = load("tiny", models_dir=tiny_models, exact=True)
+    assert generator.fingerprint != load("tiny", models_dir=tiny_models).fingerprint
 
 
 def test_a_state_is_continued_exactly(tiny_models: Path, tmp_path: Path) -> None:

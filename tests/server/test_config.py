@@ -130,10 +130,10 @@ def test_owners_take_turns_with_work_that_is_not_writing() -> None:
     order: list[str] = []
 
     async def work(resources: Resources) -> None:
-        owners = ("a", "a", "b")
-        await asyncio.gather(
-            *(resources.in_worker(lambda _, owner=owner: order.append(owner), owner) for owner in owners)
-        )
+        def noted(owner: str) -> Callable[[object], None]:
+            return lambda _: order.append(owner)
+
+        await asyncio.gather(*(resources.in_worker(noted(owner), owner) for owner in ("a", "a", "b")))
 
     with_resources(work)
     assert order == ["a", "b", "a"]

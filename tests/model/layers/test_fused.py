@@ -66,8 +66,8 @@ def test_on_a_gpu_it_is_tried(error: Exception | None, monkeypatch: pytest.Monke
         return made(*arguments, **options)
 
     monkeypatch.setattr(tf, "function", function)
-    for function in ("list_physical_devices", "get_visible_devices"):
-        monkeypatch.setattr(tf.config, function, lambda kind: ["gpu"])
+    for name in ("list_physical_devices", "get_visible_devices"):
+        monkeypatch.setattr(tf.config, name, lambda kind: ["gpu"])
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, is_on: None)
     monkeypatch.setattr(runtime, "_has_xla", None)
     load_tensorflow()

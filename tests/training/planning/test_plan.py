@@ -414,8 +414,8 @@ def test_too_little_text_and_unknown_settings_are_refused(tmp_path: Path) -> Non
 def test_settings_that_do_nothing_with_this_text_or_network_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="learns no labels from this text, so label_dropout does nothing"):
         plan(tmp_path, 50_000, label_dropout=0.3)
-    one_layer = {"num_layers": 1, "embedding_dim": 24, "residual": True}
+    one_layer: dict[str, Any] = {"num_layers": 1, "embedding_dim": 24, "residual": True}
     with pytest.raises(ConfigError, match="turns 24 values into 32, so residual does nothing"):
         plan(tmp_path, 50_000, hidden_units=32, **one_layer)
-    for used in ({"hidden_units": 24}, {"hidden_units": 32, "num_layers": 2}):
-        assert plan(tmp_path, 50_000, **{**one_layer, **used}).model_config.residual
+    assert plan(tmp_path, 50_000, hidden_units=24, **one_layer).model_config.residual
+    assert plan(tmp_path, 50_000, hidden_units=32, **one_layer | {"num_layers": 2}).model_config.residual
