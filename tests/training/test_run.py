@@ -1606,30 +1606,33 @@ def test_saved_weights_are_scored_again_only_if_their_score_cannot_be_compared(
     assert made == scored
 
 
-@pytest.mark.parametrize(("worker", "num_workers", "limit"), [(0, 1, None), (0, 2, 7.0), (1, 2, None)])
-def test_the_chief_does_not_wait_for_ever_for_the_others_at_the_end(
+@pytest.mark.parametrize(("worker", "num_workers", "limit"), [(0, 1, None), (0, 2, 7.0), (1, 2, 7.0)])
+def test_no_process_waits_for_ever_for_the_others_at_the_end(
     worker: int, num_workers: int, limit: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = list[float | None]()
+    limits, evaluator = list[float | None](), SimpleNamespace(on_window=None)
 
     @contextmanager
-    def noted(seconds: float | None) -> Iterator[None]:
+    def noted(seconds: float | None) -> Iterator[Callable[[], None]]:
         limits.append(seconds)
-        yield
+        yield lambda: None
 
-    monkeypatch.setattr("textgen.training.distributed.distribution.deadline", noted)
+    monkeypatch.setattr("textgen.training.distributed.heartbeat.deadline", noted)
     monkeypatch.setattr(run, "load_model", lambda name: SimpleNamespace(weights=dict))
     for name in ("_mix_with_start", "_final_scores"):
         monkeypatch.setattr(run._Run, name, lambda self: None)
+    monkeypatch.setattr(run, "require_held", lambda folder: None)
     monkeypatch.setattr(run._Run, "_write", lambda self, state, scores: None)
     ended: Any = object.__new__(run._Run)
     ended._setup, ended._step_timeout = SimpleNamespace(folder=Path("songs")), 7.0
     ended._model = SimpleNamespace(assign_weights=lambda weights: None)
+    ended._trainer = SimpleNamespace(validator=SimpleNamespace(evaluator=evaluator))
     ended._distribution = SimpleNamespace(
-        is_chief=worker == 0, num_workers=num_workers, together=nullcontext, total=lambda values: values
+        is_chief=worker == 0, num_workers=num_workers, together=nullcontext, total=lambda values: [1.0]
     )
     ended._finish("the planned length is reached")
     assert limits == [limit]
+    assert (evaluator.on_window is not None) == (worker == 0)
 
 
 def test_a_failure_before_the_first_step_leaves_no_folder(text: Path, tmp_path: Path) -> None:
