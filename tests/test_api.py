@@ -391,7 +391,7 @@ def test_a_change_to_another_runtime_is_logged(
     monkeypatch.setattr(saved_model, "require_onnx", lambda: None)
     monkeypatch.setattr(saved_model, "int8_writer", lambda source, say: (None, change))
     assert isinstance(textgen.load(tiny_models / "tiny", runtime="onnx").model, NumpyModel)
-    assert "so NumPy writes in float32" in caplog.text
+    assert "NumPy writes in float32" in caplog.text
 
 
 def test_numbers_of_numpy_are_settings(records: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1599,7 +1599,7 @@ def test_saved_weights_are_scored_again_only_if_their_score_cannot_be_compared(
     position = Position(best_nats_per_token=best, best_step=0 if best is None else 4, valid_tokens=70)
     monkeypatch.setattr(run, "load_model", lambda name: SimpleNamespace(weights=lambda: "saved weights"))
     resumed = object.__new__(run._Run)
-    resumed._record, resumed._distribution = record, Distribution()
+    resumed._record, resumed._distribution, resumed._step_timeout = record, Distribution(), None
     resumed._trainer = SimpleNamespace(position=position, validator=Comparing())  # type: ignore[assignment]
     resumed._setup = SimpleNamespace(folder=Path("songs"))  # type: ignore[assignment]
     resumed._rescore_saved()
