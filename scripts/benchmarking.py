@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeVar
 
 Result = dict[str, Any]
 Value = TypeVar("Value")
-TESTS = Path(__file__).resolve().parent.parent / "tests"
+TESTS = Path(__file__).resolve().parent.parent / "tests" / "helpers"
 
 
 # === Arguments: types for argparse, whose errors end a script with 2 ===

@@ -34,7 +34,7 @@ from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.wording import counted
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 from browsers import ENGINES as BROWSERS  # noqa: E402 the drivers of the tests
 from browsers import Browser, opened  # noqa: E402

@@ -28,7 +28,7 @@ from textgen.export.html import export_html
 from textgen.saved_model.saved_model import load_model
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 from browsers import ENGINES, Browser, Chromium  # noqa: E402 the drivers of the tests
 

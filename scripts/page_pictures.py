@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarking import browser_of_tests, run_script
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 from browsers import Chromium  # noqa: E402 the driver of the tests
 from servers import running  # noqa: E402

@@ -29,16 +29,16 @@ def functions_of(path: Path) -> dict[str, ast.FunctionDef]:
 
 @cache
 def imported_from(path: Path) -> dict[str, Path]:
-    """Names that a file takes from other files beside it."""
+    """Names that a file takes from the helpers."""
     names: dict[str, Path] = {}
     for node in tree_of(path).body:
-        if isinstance(node, ast.ImportFrom) and (other := FOLDER / f"{node.module}.py").is_file():
+        if isinstance(node, ast.ImportFrom) and (other := FOLDER / "helpers" / f"{node.module}.py").is_file():
             names |= {alias.asname or alias.name: other for alias in node.names}
     return names
 
 
 def checks(path: Path, function: ast.FunctionDef, seen: frozenset[tuple[Path, str]] = frozenset()) -> bool:
-    """Whether a function asserts something, or calls one that does, of its own file or of another one beside it."""
+    """Whether a function asserts something, or calls one that does, of its own file or of a helper."""
     imported = imported_from(path)
     for node in ast.walk(function):
         if isinstance(node, ast.Assert):

@@ -12,7 +12,7 @@ from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.vocabulary import train_tokenizer
 
-FABLES = (Path(__file__).parents[1] / "corpora" / "fables.txt").read_text(encoding="utf-8")
+FABLES = (Path(__file__).parents[2] / "corpora" / "fables.txt").read_text(encoding="utf-8")
 
 
 def save_base(folder: Path, name: str = "english", units: int = 128) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 import zstandard
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 import base_mix
 import benchmarking
 import measure_copies
