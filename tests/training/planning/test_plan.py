@@ -132,6 +132,8 @@ def test_with_a_sampled_softmax_the_vocabulary_is_that_of_four_times_the_text_th
     read = made.estimates.epochs * made.facts.stats.characters
     assert made.model_config.vocab_size == pytest.approx(5 * math.sqrt(4 * read), rel=0.1)
     assert made.model_config.vocab_size < 32_000
+    all_of_them = large(tmp_path, 75, 20, sampled_softmax=40_000)  # no more than the full softmax has
+    assert all_of_them.model_config.vocab_size == large(tmp_path, 75, 20, sampled_softmax=0).model_config.vocab_size
 
 
 @pytest.mark.parametrize("softmax", [{}, {"sampled_softmax": 0}], ids=["sampled", "full"])

@@ -74,7 +74,7 @@ HARD_FOR_BASE = 1.6  # minimum relative loss of such a text
 PASSES_ALONE = 10.0  # minimum passes from random weights in the time that there is
 NEED_START = ("decay_target", "interpolate_base", "freeze_layers")  # settings that need a model to start from
 ENOUGH_PASSES = 1.0  # passes over a text below which the vocabulary shrinks
-TIMES_READ = 4  # length of the text whose vocabulary a run with a sampled softmax gets, relative to what it reads of it
+TIMES_READ = 4  # with a sampled softmax, the vocabulary is that of a text this many times as long as what the run reads
 VOCABULARY_STEP = 0.8  # factor by which the vocabulary shrinks at a time
 MIN_VOCAB_SIZE = 2000  # minimum number of tokens of a vocabulary that has shrunk
 SUBWORD_KINDS = ("unigram", "bpe")  # vocabularies whose size can be chosen
@@ -371,7 +371,7 @@ def _smaller_size(
         return None
     config, stats = vocabulary.config, corpus.stats()
     size = config.vocab_size or vocabulary_size(config, stats)
-    if sampled:
+    if 0 < sampled < model.vocab_size:
         read = round(TIMES_READ * estimates.epochs * stats.characters)
         least = choose_vocab_size(kind, read, stats.character_counts, config.character_coverage)
     elif model.vocab_size * model.embedding_dim > recurrent_weights(model):
