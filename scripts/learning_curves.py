@@ -68,10 +68,10 @@ def train(path: Path, seed: int, start: str, settings: dict[str, Any]) -> Result
         Corpus([path], CorpusConfig()), {"seed": seed, **settings}, sources=sources, hardware=Hardware(flops=SPEED)
     )
     saved = run.train(plan, path.parent / "model")
-    record = saved.training
+    record, began = saved.training, saved.training["start"]
     return {
-        "base": record["base"]["name"], "decided_by": record["base"]["decided_by"], "reason": record["base"]["reason"],
-        "token_ratio": record["base"]["token_ratio"], "unknown_byte_fraction": record["base"]["unknown_byte_fraction"],
+        "base": began["name"], "decided_by": began["decided_by"], "reason": began["reason"],
+        "token_ratio": began["token_ratio"], "unknown_byte_fraction": began["unknown_byte_fraction"],
         "bits_per_byte": record["scores"]["bits_per_byte"], "steps": record["progress"]["step"],
         "best_step": record["progress"]["best_step"], "epochs": record["progress"]["epochs"],
         "seconds": record["progress"]["seconds"], "vocab_size": record["model"]["vocab_size"],

@@ -214,7 +214,7 @@ def finish(
         base = load_model(str(made.absolute()))
         _note_words(base, mix[0])
         about = _about(recipe, mix, scores_by_source(base, mix[1])) | {"command": command, "rounds": _progress(rounds)}
-        record = {key: value for key, value in base.training.items() if key not in ("from", "base")} | {"mix": about}
+        record = {key: value for key, value in base.training.items() if key != "start"} | {"mix": about}
         write_training(made, record)
         write_own_file(made / CARD, base_card(recipe, load_model(str(made.absolute())).record).encode())
         with writing(out):

@@ -146,7 +146,7 @@ def test_a_model_is_fine_tuned(result: textgen.TrainingResult, home: Path) -> No
             home / "songs.txt", name=f"tuned-{number}", models_dir=home / "models", start=start, steps=1, batch_size=4,
             sequence_length=16,
         )  # fmt: skip
-        assert tuned.model.training["from"] == "songs"
+        assert tuned.model.training["start"]["name"] == "songs"
         assert tuned.model.model_config == result.model.model_config
 
 
@@ -155,10 +155,10 @@ def test_a_run_starts_from_a_base_where_one_suits_the_text_unless_it_is_told_not
     (tmp_path / "fables.txt").write_text(FABLES[:20_000], encoding="utf-8")
     settings: dict[str, Any] = {"steps": 1, "batch_size": 4, "sequence_length": 16, "num_validations": 1}
     tuned = textgen.train(tmp_path / "fables.txt", **settings).model
-    assert tuned.training["from"] == tuned.training["base"]["name"] == "english"
+    assert tuned.training["start"]["name"] == "english"
     assert tuned.tokenizer.fingerprint() == base.tokenizer.fingerprint()
     alone = textgen.train(tmp_path / "fables.txt", start="none", **settings).model
-    assert (alone.training["from"], alone.training["base"]["decided_by"]) == (None, "given")
+    assert (alone.training["start"]["name"], alone.training["start"]["decided_by"]) == (None, "given")
     assert alone.tokenizer.vocab_size != base.tokenizer.vocab_size
 
 

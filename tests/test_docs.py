@@ -224,7 +224,7 @@ def test_the_plan_on_the_front_pages_is_that_of_the_program(tmp_path: Path, monk
     monkeypatch.chdir(ROOT)
     result = CliRunner().invoke(textgen, ["train", "corpora/fables.txt", "--dry-run", "--models-dir", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    names = ("corpus", "held out", "vocabulary", "base", "network", "dropout")
+    names = ("corpus", "held out", "vocabulary", "start", "network", "dropout")
     lines = [line for line in result.output.splitlines() if line.startswith(names)]
     assert len(lines) == len(names)
     for page in FRONT_PAGES:

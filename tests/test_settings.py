@@ -262,7 +262,7 @@ def test_every_number_has_a_limit_and_every_choice_is_checked() -> None:
         "layer_norm",
         "carry_state",
         "dynamic_rms",
-        "interpolate_base",
+        "interpolate_start",
         "coin_words",
     }
     free |= {"delimiter", "no_header", "strict"}  # the first is checked where tables are read

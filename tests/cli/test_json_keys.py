@@ -28,6 +28,7 @@ from textgen.wording import json_text
 BASE = Path(__file__).resolve().parents[2] / "saved_models" / "bases" / "english"
 SEVERAL_TYPES = {  # keys that have more than one
     "labels": {"list", "str"},  # of the texts; the setting is the column that holds them
+    "start": {"dict", "number"},  # what a run starts from; the first token that the lenses of an inspection measured
     "model": {"dict", "str"},  # the section of settings; the name beside a text
     "text": {"str", "dict", "list"},  # of a result; in an inspection its facts, and the text of each token
     "token": {"str", "list"},  # of each place of the text that was inspected
@@ -75,7 +76,7 @@ def of_all_commands(models: Path, folder: Path) -> dict[str, list[Any]]:
     text, model = str(folder / "text.txt"), str(models / "tiny")
     Path(text).write_text(LINES * 20, encoding="utf-8")
     of_run = {
-        "base": StartChoice("english", "", fit=Fit(0.01, 1.1)).to_dict(),
+        "start": StartChoice("english", "", fit=Fit(0.01, 1.1)).to_dict(),
         "tokens": {"folder": "", "train": 9, "valid": 3},
     }
     record = read_training(BASE) | of_run

@@ -54,7 +54,7 @@ def test_the_plan_speaks_of_flags_and_groups_the_digits_of_sizes(tmp_path: Path)
     corpus, sources = Corpus([text], CorpusConfig(documents="line")), Sources(may_choose_base=True)
     made = make_plan(corpus, settings, sources=sources, hardware=Hardware(2e11, memory=900_000_000))
     plan = describe(made, tmp_path)
-    assert "\nbase        none: --hidden-units is given\n" in plan
+    assert "\nstart       none: --hidden-units is given\n" in plan
     assert " of 4,096 units, embedding 1,024, " in plan
     assert ", batches of 1,024 x " in plan
     assert " GB, but this machine has 0.9 GB: choose a smaller --batch-size, --vocab-size or --hidden-units\n" in plan

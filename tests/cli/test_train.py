@@ -39,23 +39,23 @@ def dry_run(path: Path, *flags: str) -> Any:
 
 
 def test_a_run_chooses_a_base_by_itself_and_its_plan_says_why(fables: Path) -> None:
-    made = json.loads(dry_run(fables, "--json").stdout)["base"]
-    assert (made["name"], made["decided_by"], made["race"]) == ("english", "rule", False)
+    made = json.loads(dry_run(fables, "--json").stdout)["start"]
+    assert (made["name"], made["decided_by"], made["tries_both"]) == ("english", "rule", False)
     assert "times as many tokens as one trained on the text" in made["reason"]
-    assert "\nbase        english: its vocabulary covers 100.0 % of the bytes, " in dry_run(fables).stdout
+    assert "\nstart       english: its vocabulary covers 100.0 % of the bytes, " in dry_run(fables).stdout
 
 
 def test_from_none_starts_from_random_weights(fables: Path) -> None:
     made = json.loads(dry_run(fables, "--json", "--from", "none").stdout)
-    assert (made["base"]["name"], made["base"]["decided_by"]) == (None, "given")
+    assert (made["start"]["name"], made["start"]["decided_by"]) == (None, "given")
     assert made["model"]["hidden_units"] == 128
 
 
 def test_from_a_base_takes_it_whatever_the_text(fables: Path) -> None:
     fables.write_text("0123456789abcdef\n" * 300, encoding="utf-8")
-    assert json.loads(dry_run(fables, "--json").stdout)["base"]["name"] is None
+    assert json.loads(dry_run(fables, "--json").stdout)["start"]["name"] is None
     made = json.loads(dry_run(fables, "--json", "--from", "english").stdout)
-    assert (made["base"]["name"], made["base"]["decided_by"]) == ("english", "given")
+    assert (made["start"]["name"], made["start"]["decided_by"]) == ("english", "given")
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -65,16 +65,25 @@ def test_a_record_that_could_not_be_read_again_is_not_written(saved: Path, monke
 def test_entries_that_older_versions_named_otherwise_are_read(saved: Path) -> None:
     of_mix = {"sources": {"tales": {"characters": 9}}, "bits_per_byte": 1.5}
     start = {"name": None, "decided_by": "rule", "reason": "there is no base for this writing system"}
-    record = TRAINING_VALUES | {"base": start | {"unknown_byte_fraction": 0.25}, "mix": deepcopy(of_mix)}
+    record = TRAINING_VALUES | {"start": start | {"unknown_byte_fraction": 0.25}, "mix": deepcopy(of_mix)}
     record["mix"]["sources"]["tales"]["num_documents"] = 2
-    record |= {"training": record["training"] | {"full_softmax_fraction": 0.5}, "base_fraction": 0.3}
-    old = deepcopy(record) | {"base": start | {"unknown_bytes": 0.25}, "mix": deepcopy(of_mix)}
+    settings = {"full_softmax_fraction": 0.5, "decay_target": "start", "interpolate_start": True}
+    record |= {"training": record["training"] | settings, "start_fraction": 0.3}
+    old = deepcopy(record) | {"base": start | {"unknown_bytes": 0.25}, "from": None, "mix": deepcopy(of_mix)}
+    del old["start"]
     old["corpus"]["documents"] = old["corpus"].pop("num_documents")
     old["mix"]["sources"]["tales"]["documents"] = 2
     old["training"]["full_softmax_share"] = old["training"].pop("full_softmax_fraction")
-    old["base_share"] = old.pop("base_fraction")
+    old["training"] |= {"decay_target": "base", "interpolate_base": old["training"].pop("interpolate_start")}
+    old["base_share"] = old.pop("start_fraction")
     (saved / TRAINING).write_bytes(training_bytes(old))
     assert read_training(saved) == record
+    old["base_fraction"] = old.pop("base_share")
+    (saved / TRAINING).write_bytes(training_bytes(old))
+    assert read_training(saved) == record
+    del old["base"]
+    (saved / TRAINING).write_bytes(training_bytes(old | {"from": "novel"}))
+    assert read_training(saved)["start"]["name"] == "novel"
     assert "12,345 characters in 6 documents" in model_card("songs", load_model(str(saved)).record)
 
 

@@ -175,11 +175,11 @@ def test_a_round_starts_from_the_weights_of_the_one_before(data: Path, tmp_path:
     assert (first.folder.name, second.folder.name) == ("small", "small-2")
     assert second.training["training"]["learning_rate"] == train_base.LATER_LEARNING_RATE
     assert [model.training["training"]["seed"] for model in (first, second)] == [0, 1]
-    assert second.training["from"] == "small"
+    assert second.training["start"]["name"] == "small"
     assert first.tokenizer.fingerprint() == second.tokenizer.fingerprint()
     mix = train_base._mix_of(second, recipe, data)
     base = train_base.finish(recipe, [first, second], mix, tmp_path / "bases" / "small", "python it.py small")
-    assert not base.training.keys() & {"from", "base"}, "a base is not shown as tuned from itself"
+    assert "start" not in base.training, "a base is not shown as tuned from itself"
     assert [one["step"] for one in base.training["mix"]["rounds"]] == [4, 4]
     assert "in 2 rounds of" in (base.folder / "README.md").read_text(encoding="utf-8")
 

@@ -87,7 +87,7 @@ def expected(settings: TrainingConfig, rates: list[float]) -> dict[str, np.ndarr
         memory: Memory = {}
         for step, of_top in enumerate(rates):
             g, rate = GRADIENTS[name][step], of_top * settings.layer_learning_rate_decay ** DEPTHS[name]
-            target = array if settings.decay_target == "base" else 0.0
+            target = array if settings.decay_target == "start" else 0.0
             decay = settings.weight_decay * (w - target) if name == "kernel" else 0.0
             if settings.optimizer in DECOUPLED:
                 w = w - rate * decay
@@ -108,7 +108,7 @@ def test_steps_are_the_equations(optimizer: str, momentum: float) -> None:
         np.testing.assert_allclose(ours[name], weight, atol=2e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("target", ["zero", "base"])
+@pytest.mark.parametrize("target", ["zero", "start"])
 @pytest.mark.parametrize("factor", [1.0, 0.4, 0.0])
 @pytest.mark.parametrize(("optimizer", "momentum"), [("adamw", 0.0), ("adam", 0.0), ("sgd", 0.7), ("rmsprop", 0.7)])
 def test_lower_layers_learn_slower_and_weights_decay_to_their_target(
@@ -123,13 +123,13 @@ def test_lower_layers_learn_slower_and_weights_decay_to_their_target(
         np.testing.assert_array_equal(ours["kernel"], START["kernel"].astype(np.float32))
 
 
-def test_lamb_scales_its_step_and_decays_to_the_base() -> None:
-    settings, rates = config("lamb", layer_learning_rate_decay=0.4, decay_target="base"), [0.1, 0.05]
+def test_lamb_scales_its_step_and_decays_to_the_start() -> None:
+    settings, rates = config("lamb", layer_learning_rate_decay=0.4, decay_target="start"), [0.1, 0.05]
     ours = trained(settings, rates)
-    full = trained(config("lamb", decay_target="base"), [0.04, 0.02])
+    full = trained(config("lamb", decay_target="start"), [0.04, 0.02])
     np.testing.assert_allclose(ours["gamma"], full["gamma"], atol=1e-6)  # a vector, one layer down
     assert np.abs(ours["kernel"] - START["kernel"]).max() > 1e-3
-    still = trained(config("lamb", decay_target="base", weight_decay=1e3), [1e-6])
+    still = trained(config("lamb", decay_target="start", weight_decay=1e3), [1e-6])
     np.testing.assert_allclose(still["kernel"], START["kernel"], atol=1e-5)  # nothing decays before the first step
 
 

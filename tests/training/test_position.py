@@ -73,6 +73,16 @@ def test_a_checkpoint_of_an_older_version_tells_of_no_change() -> None:
     assert (after.learning_rate, after.reductions, after.without_improvement) == (1e-7, 2, 4)
 
 
+def test_settings_that_an_older_version_named_otherwise_are_no_change() -> None:
+    older = {
+        "settings": {"decay_target": "base", "interpolate_base": True},
+        "is_finished": True,
+        "without_improvement": 4,
+    }
+    after = resumed(Position.from_dict(older), decay_target="start", interpolate_start=True)
+    assert after.without_improvement == 4
+
+
 def test_the_saved_step_is_that_of_the_kept_weights_until_a_validation_is_as_good() -> None:
     assert not Position().has_best
     assert (Position(best_step=4, best_nats_per_token=3.0).saved_step, Position(best_step=4).saved_step) == (4, 4)

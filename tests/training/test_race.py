@@ -84,7 +84,7 @@ class Track:
             watch.on_validation(ValidationReport(step, 0.1, 3.0, 2.0, 7.0, score, step < 3, ""))
         assert watch.stop_reason
         nothing = cast(Any, None)
-        return RunSetup(folder, {"from": plan.start_name}, *[nothing] * 6)
+        return RunSetup(folder, {"labels": [plan.start_name]}, *[nothing] * 6)
 
 
 def run_race(folder: Path, outcomes: Mapping[str, float | Exception]) -> tuple[RunSetup, list[str]]:
@@ -105,8 +105,8 @@ def test_the_better_one_in_bits_a_byte_goes_on_with_its_files(
     assert setup.folder == folder
     assert {path.name for path in folder.iterdir()} == {CHECKPOINTS, MANIFEST, TRAINING}
     assert (folder / CHECKPOINTS / "step-2").read_text() == winner
-    assert setup.record["from"] == winner
-    assert setup.record["base"] == {
+    assert setup.record["labels"] == [winner]
+    assert setup.record["start"] == {
         "name": None if winner == "none" else winner,
         "decided_by": "race",
         "reason": f"bits per byte after a tenth of the run: english {base:.3f}, random weights {none:.3f}",
@@ -138,7 +138,7 @@ def test_what_an_unfinished_run_left_gives_way_to_the_files_of_the_winner(tmp_pa
 
 def test_one_that_cannot_be_trained_loses(tmp_path: Path) -> None:
     setup, said = run_race(tmp_path / "songs", {"english": TrainingError("There is not enough memory."), "none": 9.0})
-    assert setup.record["base"]["name"] is None
+    assert setup.record["start"]["name"] is None
     assert "From english: There is not enough memory." in said
 
 
@@ -258,13 +258,13 @@ def test_the_winner_ends_with_the_weights_that_it_has_without_a_race_also_if_it_
         run.train(plan, tmp_path / "raced", RunOptions([watch]))
     assert (watch.steps[0], watch.start.step) == (3, 2)  # the first two are those of the race
     record = read_training(tmp_path / "raced")
-    assert record["base"]["decided_by"] == "race"
-    scores = record["base"]["bits_per_byte"]
+    assert record["start"]["decided_by"] == "race"
+    scores = record["start"]["bits_per_byte"]
     winner = min(scores, key=scores.get)
-    assert record["from"] == record["base"]["name"] == (None if winner == "none" else winner)
+    assert record["start"]["name"] == (None if winner == "none" else winner)
     monkeypatch.setattr(run, "race", None)  # a resumed run does not decide again
     resumed = run.resume(tmp_path / "raced")
-    assert resumed.training["base"] == record["base"]
+    assert resumed.training["start"] == record["start"]
     assert {path.name for path in resumed.folder.iterdir() if path.name.startswith(TEMPORARY)} == set()
     assert f"| started from | {'random weights' if winner == 'none' else winner} (bits per byte after a tenth" in (
         resumed.folder / CARD
@@ -322,7 +322,7 @@ def test_what_the_race_has_reached_is_recorded_from_the_first_step_after_it(tmp_
     reader = Reader(tmp_path / "raced")
     run.train(in_doubt(tmp_path), reader.folder, RunOptions([reader]))
     assert (reader.record["progress"]["step"], reader.record["progress"]["best_step"]) == (2, 2)
-    assert reader.record["scores"]["bits_per_byte"] == min(reader.record["base"]["bits_per_byte"].values())
+    assert reader.record["scores"]["bits_per_byte"] == min(reader.record["start"]["bits_per_byte"].values())
 
 
 def test_the_decision_of_a_run_without_a_race_is_recorded(tmp_path: Path) -> None:
@@ -333,9 +333,5 @@ def test_the_decision_of_a_run_without_a_race_is_recorded(tmp_path: Path) -> Non
     with claimed(tmp_path / "songs"):
         setup = begin(plan, tmp_path / "songs")
     recorded = json.loads((tmp_path / "songs" / TRAINING).read_text(encoding="utf-8"))
-    assert recorded["base"] == setup.record["base"] == plan.choice.to_dict()
-    assert (recorded["from"], recorded["base"]["name"], recorded["base"]["decided_by"]) == (
-        "english",
-        "english",
-        "rule",
-    )
+    assert recorded["start"] == setup.record["start"] == plan.choice.to_dict()
+    assert (recorded["start"]["name"], recorded["start"]["decided_by"]) == ("english", "rule")

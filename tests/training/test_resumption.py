@@ -201,6 +201,16 @@ def test_a_run_from_before_an_encoding_could_be_left_open_is_resumed(folder: Pat
     assert read(folder, settings).corpus_config.encoding is None
 
 
+def test_a_run_of_a_version_that_called_its_start_a_base_is_resumed(folder: Path) -> None:
+    record = read_training(folder)
+    record |= {"from": None, "base": record.pop("start")}
+    record["training"] |= {"decay_target": "base", "interpolate_base": record["training"].pop("interpolate_start")}
+    write_training(folder, record)
+    setup = read(folder, {"decay_target": "start", "interpolate_start": False}, ResumeSources(start="none"))
+    assert (setup.training_config.decay_target, setup.record["start"]["name"]) == ("start", None)
+    assert not setup.record.keys() & {"from", "base"}
+
+
 @pytest.mark.parametrize("is_cached", [True, False])
 def test_a_changed_corpus_is_refused_whatever_the_cache_holds(folder: Path, text: Path, is_cached: bool) -> None:
     if not is_cached:

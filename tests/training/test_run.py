@@ -957,7 +957,7 @@ def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(base_run: Run, te
     tuned = train(plan, tmp_path / "tuned", options=RunOptions(observers=[watch]))
     assert watch.steps[0].nats_per_token < 2.3  # a fresh model starts at about 2.7
     assert tuned.tokenizer.fingerprint() == base.tokenizer.fingerprint()
-    assert tuned.training["from"] == "base"
+    assert tuned.training["start"]["name"] == "base"
     assert (base.folder / "model.safetensors").read_bytes() == before
     for trained in (base, tuned):
         ids = TokenStream(Path(trained.training["tokens"]["folder"]), "train").read(0, 1000)
@@ -1014,21 +1014,21 @@ def test_decay_towards_the_base_is_resumed_exactly_also_without_the_base(
 ) -> None:
     base = load_model(str(shutil.copytree(base_run.saved.folder, tmp_path / "base")))
     settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")}
-    settings |= {"steps": 6, "decay_target": "base", "weight_decay": 30.0, "layer_learning_rate_decay": 0.5}
+    settings |= {"steps": 6, "decay_target": "start", "weight_decay": 30.0, "layer_learning_rate_decay": 0.5}
     settings |= {"weight_averaging": "ema", "freeze_layers": ["lstm_1"]}
     plan = make_plan(Corpus([text], CorpusConfig(documents="line")), settings, sources=Sources(start=base))
     train(plan, tmp_path / "whole")
     train(plan, tmp_path / "parts", options=RunOptions(observers=[Watch(3)]))
     first = base.weights()
     shutil.rmtree(base.folder)
-    with pytest.raises(ConfigError, match="decay_target was fixed when the run began, as base"):
+    with pytest.raises(ConfigError, match="decay_target was fixed when the run began, as start"):
         resume(tmp_path / "parts", {"decay_target": "zero"})
     resume(tmp_path / "parts")
     last = "checkpoints/step-000000006/tensors.safetensors"
     assert (tmp_path / "whole" / last).read_bytes() == (tmp_path / "parts" / last).read_bytes()
     kept = load_file(tmp_path / "parts" / last)
     for name, array in first.items():
-        np.testing.assert_array_equal(kept[f"base/{name}"], array)
+        np.testing.assert_array_equal(kept[f"start/{name}"], array)
 
 
 def test_the_weights_of_a_run_are_mixed_with_those_of_its_base_where_that_scores_better(
@@ -1040,18 +1040,18 @@ def test_the_weights_of_a_run_are_mixed_with_those_of_its_base_where_that_scores
     hardware = Hardware(flops=1e11)
     tuned, mix = (
         train(
-            make_plan(corpus, settings | {"interpolate_base": wanted}, sources=Sources(start=base), hardware=hardware),
+            make_plan(corpus, settings | {"interpolate_start": wanted}, sources=Sources(start=base), hardware=hardware),
             tmp_path / name,
         )
         for name, wanted in (("tuned", False), ("mix", True))
     )
-    fraction = mix.training["base_fraction"]
+    fraction = mix.training["start_fraction"]
     assert fraction > 0
     assert mix.training["scores"]["nats_per_token"] < tuned.training["scores"]["nats_per_token"]
     first, best = base.weights(), tuned.weights()
     for name, array in mix.weights().items():
         np.testing.assert_allclose(array, (1 - fraction) * best[name] + fraction * first[name], atol=1e-6)
-    other = settings | {"interpolate_base": True, "tokenizer": "byte"}
+    other = settings | {"interpolate_start": True, "tokenizer": "byte"}
     plan = make_plan(corpus, other, sources=Sources(start=base), hardware=hardware)
     with pytest.raises(ConfigError, match="with the same vocabulary: keep the vocabulary of that model, or leave"):
         train(plan, tmp_path / "other")
@@ -1070,7 +1070,7 @@ def test_a_mix_with_the_base_is_replaced_only_by_better_weights(base_run: Run, t
     base, corpus, folder = base_run.saved, Corpus([text], CorpusConfig(documents="line")), tmp_path / "mix"
     settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")}
     settings |= {"steps": 3, "learning_rate": 0.05, "num_validations": 1, "schedule": "constant"}
-    plan = make_plan(corpus, settings | {"interpolate_base": True}, sources=Sources(start=base))
+    plan = make_plan(corpus, settings | {"interpolate_start": True}, sources=Sources(start=base))
     before, (checkpoint, _) = train(plan, folder).training, newest_checkpoint(folder / "checkpoints")
     watch = StopsAtValidation()
     longer = {"steps": 9, "num_validations": 3, "learning_rate": 1e-4}  # hardly better weights, before they are mixed
@@ -1081,8 +1081,8 @@ def test_a_mix_with_the_base_is_replaced_only_by_better_weights(base_run: Run, t
     assert not validation.improved
     assert after.training["progress"]["best_step"] == 3
     assert after.training["scores"]["nats_per_token"] <= mixed
-    fraction, first, tuned = after.training["base_fraction"], base.weights(), checkpoint.tensors
-    assert fraction >= before["base_fraction"] > 0
+    fraction, first, tuned = after.training["start_fraction"], base.weights(), checkpoint.tensors
+    assert fraction >= before["start_fraction"] > 0
     for name, array in after.weights().items():
         np.testing.assert_allclose(array, (1 - fraction) * tuned[f"weights/{name}"] + fraction * first[name], atol=1e-6)
     resumed, _ = newest_checkpoint(folder / "checkpoints")
@@ -1090,7 +1090,7 @@ def test_a_mix_with_the_base_is_replaced_only_by_better_weights(base_run: Run, t
         np.testing.assert_allclose(resumed.tensors[f"weights/{name}"], tuned[f"weights/{name}"], atol=1e-3)
 
 
-@pytest.mark.parametrize("settings", [{"decay_target": "base"}, {"interpolate_base": True}])
+@pytest.mark.parametrize("settings", [{"decay_target": "start"}, {"interpolate_start": True}])
 def test_settings_that_need_a_base_are_refused_without_one(text: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(settings))}.* needs a model to start from"):
         plan_for(text, **settings)
@@ -1557,7 +1557,7 @@ def test_scores_of_a_longer_held_out_text_are_not_compared_with_those_of_its_beg
         (None, False, {}, []),
         (2.0, True, {}, []),
         (2.0, False, {}, [("other", 4)]),
-        (2.0, True, {"base_fraction": 0.2}, [("other", 4)]),
+        (2.0, True, {"start_fraction": 0.2}, [("other", 4)]),
         (2.0, True, {"scores": {"nats_per_token": 2.0}, "progress": {"best_step": 4}}, []),
         (2.0, True, {"scores": {"nats_per_token": 1.5}, "progress": {"best_step": 8}}, [("newer", 8)]),
         (None, False, {"scores": {"nats_per_token": 1.5}, "progress": {"best_step": 8}}, [("newer", 8)]),

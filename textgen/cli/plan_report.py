@@ -36,7 +36,7 @@ def describe(plan: Plan, folder: Path) -> str:
         if plan.sources.valid
         else f"{training.valid_fraction:.2g} of the corpus",
         "vocabulary": _vocabulary(plan),
-        "base": _base(plan),
+        "start": _start(plan),
         **({"warning": misfit} if (misfit := _misfit(plan)) else {}),
         "network": _network(plan),
         "parameters": f"{plan.model_config.num_parameters:,}; {_memory(plan)}",
@@ -57,7 +57,7 @@ def _vocabulary(plan: Plan) -> str:
     return f"{plan.tokenizer_config.tokenizer}, {about}{size}; about {tokens} to train on"
 
 
-def _base(plan: Plan) -> str:
+def _start(plan: Plan) -> str:
     """What the run starts from, and why."""
     from textgen.training.planning.start_choice import GIVEN
     from textgen.training.planning.training import HARD_TEXT
@@ -138,7 +138,7 @@ def _training(plan: Plan) -> str:
         + f"learning rate {training.learning_rate:g} {training.schedule}, {training.optimizer}"
         + (f", softmax of {counted(training.sampled_softmax, 'token')}" if is_sampled else "")
         + (f", weights averaged by {training.weight_averaging}" if training.weight_averaging != "none" else "")
-        + (f", weights mixed with those of {start.name} at the end" if start and training.interpolate_base else "")
+        + (f", weights mixed with those of {start.name} at the end" if start and training.interpolate_start else "")
     )
 
 
@@ -151,7 +151,7 @@ def plan_values(plan: Plan, folder: Path) -> dict[str, Any]:
         "model": to_dict(plan.model_config),
         "training": to_dict(plan.training_config),
         "labels": list(plan.facts.labels),
-        "base": plan.choice.to_dict() | {"race": plan.rival is not None},
+        "start": plan.choice.to_dict() | {"tries_both": plan.rival is not None},
         "preset": plan.preset,
         "parameters": plan.model_config.num_parameters,
         "tokens": plan.estimates.tokens,

@@ -38,17 +38,20 @@ RECORD = {  # fields of training.json that commands other than train read; `text
     "scores": {str: float},
     "labels?": [str],
     "state?": str,
-    "from?": (str, None),
-    "base?": {"name": (str, None), "decided_by": str, "reason": str},
+    "start?": {"name": (str, None), "decided_by": str, "reason": str},
     "tokens?": {"folder": str, "train": int, "valid": int},
 }
 RENAMED = {  # the present names of entries that older versions wrote into training.json, by section and older name
     "corpus.documents": "num_documents",
     "mix.sources.*.documents": "num_documents",
-    "base.unknown_bytes": "unknown_byte_fraction",
+    "base": "start",
+    "start.unknown_bytes": "unknown_byte_fraction",
     "training.full_softmax_share": "full_softmax_fraction",
-    "base_share": "base_fraction",
+    "training.interpolate_base": "interpolate_start",
+    "base_share": "start_fraction",
+    "base_fraction": "start_fraction",
 }
+RENAMED_VALUES = {"training.decay_target": {"base": "start"}}  # likewise, the present values of entries
 CONFIG_FILE = {"model": dict, "tokenizer": dict, "corpus": dict, "precision?": str}
 Value = TypeVar("Value")
 
@@ -71,9 +74,7 @@ def read_training(folder: Path) -> dict[str, Any]:
             f"{folder / TRAINING} was altered: its contents do not match its checksum. Copy the whole folder again; "
             'if you edited it on purpose, remove its entry "checksum".'
         )
-    for path, new in RENAMED.items():
-        *sections, old = path.split(".")
-        _rename(record, sections, old, new)
+    rename_entries(record)
     try:
         check(record, RECORD)
         for section, kind in (("model", ModelConfig), ("tokenizer", TokenizerConfig)):
@@ -82,6 +83,25 @@ def read_training(folder: Path) -> dict[str, Any]:
         problem = str(error).removesuffix(".")
         raise SavedModelError(f"{folder / TRAINING} is damaged: {problem}. Copy the whole folder again.") from None
     return record
+
+
+def rename_entries(record: dict[str, Any]) -> None:
+    """Gives entries that an older version wrote their present names and values.
+
+    Args:
+        record: Content of training.json, or sections of it; changed in place.
+    """
+    for path, new in RENAMED.items():
+        *sections, old = path.split(".")
+        _rename(record, sections, old, new)
+    for path, present in RENAMED_VALUES.items():
+        section, name = path.split(".")
+        values = record.get(section)
+        if isinstance(values, dict) and isinstance(value := values.get(name), str):
+            values[name] = present.get(value, value)
+    if "from" in record:  # the name alone; the oldest records have no more about the start
+        name = record.pop("from")
+        record.setdefault("start", {"name": name, "decided_by": "given", "reason": "given"})
 
 
 def _rename(values: dict[str, Any], sections: Sequence[str], old: str, new: str) -> None:

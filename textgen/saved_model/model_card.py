@@ -37,8 +37,8 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         facts["loses"] = "words that it does not know, and white space but newlines and single spaces between words"
     if labels:
         facts["labels"] = named(labels)
-    if base := record.get("base"):
-        facts["started from"] = _base(base)
+    if start := record.get("start"):
+        facts["started from"] = _start(start)
     if progress := record.get("progress"):
         facts["trained for"] = (
             f"{counted(progress['step'], 'step')}, {progress['epochs']:.1f} epochs, "
@@ -98,9 +98,9 @@ def _network(model: Mapping[str, Any]) -> str:
     return f"{layers}, embedding of {model['embedding_dim']:,}"
 
 
-def _base(base: Mapping[str, Any]) -> str:
-    why = "" if base["decided_by"] == "given" else f" ({visible(base['reason'])})"
-    return visible(base["name"] or "random weights") + why
+def _start(start: Mapping[str, Any]) -> str:
+    why = "" if start["decided_by"] == "given" else f" ({visible(start['reason'])})"
+    return visible(start["name"] or "random weights") + why
 
 
 def _origin(record: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ OPTIMIZERS = ("adamw", "adam", "sgd", "asgd", "rmsprop", "lamb")
 DECOUPLED = ("adamw", "lamb")  # optimizers whose weight decay is not part of the gradient
 WITH_MOMENTUM = ("sgd", "asgd", "rmsprop")
 AVERAGES = ("none", "ema", "last-k")
-DECAY_TARGETS = ("zero", "base")
+DECAY_TARGETS = ("zero", "start")
 SCHEDULES = (
     "cosine", "linear", "constant", "step", "exponential", "inverse-sqrt", "triangular", "one-cycle", "plateau",
 )  # fmt: skip
@@ -23,7 +23,7 @@ INITIAL = ("recurrent_initializer", "forget_bias")
 """Used only to initialize weights, so fixed on resume and fine-tuning."""
 FIXED_ON_RESUME = (
     *INITIAL, "sequence_length", "random_bptt", "subword_alpha", "valid_fraction", "seed", "decay_target",
-    "interpolate_base", "freeze_layers", "optimizer", "weight_averaging", "num_averaged", "nonmonotone_interval",
+    "interpolate_start", "freeze_layers", "optimizer", "weight_averaging", "num_averaged", "nonmonotone_interval",
 )  # fmt: skip
 """A run's position in the text, or what its checkpoints hold, depends on these, so a resumed run keeps them."""
 
@@ -228,12 +228,12 @@ class TrainingConfig(SplitConfig):
     )  # fmt: skip
     decay_target: str = setting(
         "zero",
-        "What weight decay draws the weights to: zero, or base, the weights of the model that the run starts from"
+        "What weight decay draws the weights to: zero, or start, the weights of the model that the run starts from"
         " (Li et al. 2018).",
         choices=DECAY_TARGETS,
         section=FINE_TUNING,
     )
-    interpolate_base: bool = setting(
+    interpolate_start: bool = setting(
         False,
         "At the end, mix the trained weights with those of the model that the run starts from, in the proportion "
         "that scores best on held-out text (Wortsman et al. 2022).",
@@ -318,7 +318,7 @@ class TrainingConfig(SplitConfig):
     @property
     def needs_start(self) -> bool:
         """Whether the run uses the weights that it started from after the first step."""
-        return self.decay_target == "base" or self.interpolate_base
+        return self.decay_target == "start" or self.interpolate_start
 
     @property
     def num_streams(self) -> int:

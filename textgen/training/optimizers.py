@@ -87,7 +87,7 @@ class Update:
         self._config = config
         self._factors = learning_rate_factors(config, model) if config.layer_learning_rate_decay < 1 else None
         self._start: dict[str, tf.Variable] = {}
-        if config.decay_target == "base":
+        if config.decay_target == "start":
             self._start = {
                 name: tf.Variable(weight.numpy(), trainable=False)
                 for name, weight in model.named_weights().items()

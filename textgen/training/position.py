@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from textgen.errors import SavedModelError
+from textgen.saved_model.layout import rename_entries
 from textgen.schema import check, of_fields
 from textgen.training.loss_health import Health
 from textgen.training.loss_scale import LossScale
@@ -72,7 +73,9 @@ class Position:
             schemas = {name: of_fields(kind) for name, kind in nested.items()}
             check(values, of_fields(cls, settings=dict, **schemas))
             parts = {name: kind(**values.get(name, {})) for name, kind in nested.items()}
-            position = cls(**{**values, **parts})
+            sections = {"training": dict(values.get("settings", {}))}
+            rename_entries(sections)
+            position = cls(**{**values, **parts, "settings": sections["training"]})
         except (TypeError, ValueError) as error:
             raise SavedModelError(f"The position in a checkpoint is damaged: {error}.") from None
         if min(position.step, position.epoch, position.step_in_epoch, position.seconds, position.validations) < 0:

@@ -139,4 +139,4 @@ def _with_decision(record: dict[str, Any], plan: Plan, scores: Mapping[str, floa
         is_open=False,
         bits_per_byte=scores,
     )
-    return record | {"base": choice.to_dict()}
+    return record | {"start": choice.to_dict()}

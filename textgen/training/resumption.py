@@ -58,11 +58,11 @@ RESUMED = {  # schema of the parts of training.json that only resuming reads
     },
     "tokens": {"folder": str, "train": int, "valid": int},
     "files?": {str: {"size": int, "sha256": str}},
-    "from": (str, None),
+    "start": {"name": (str, None)},
     "progress": {"best_step?": int},
     "is_patience_planned?": bool,
     "are_validations_planned?": bool,
-    "base_fraction?": float,
+    "start_fraction?": float,
 }
 
 
@@ -254,8 +254,9 @@ def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], source
         raise _fixed("the held-out text", "a file")
     if sources.valid is not None and not has_file:
         raise _fixed("the held-out text", f"a fraction of the corpus ({training['valid_fraction']})")
-    if sources.start is not None and Path(sources.start).name != (record["from"] or NONE):
-        raise _fixed("the model to start from", record["from"] or NONE)
+    start = record["start"]["name"] or NONE
+    if sources.start is not None and Path(sources.start).name != start:
+        raise _fixed("the model to start from", start)
 
 
 def _fixed(what: str, value: object) -> ConfigError:

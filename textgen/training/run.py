@@ -77,7 +77,7 @@ def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> Model
             return _Run(begin(plan, folder, options.say), None, options).train()
         setup = race([plan, plan.rival], folder, _contend, options)
         write_training(folder, setup.record)
-        options.say(f"Going on from {setup.record['base']['name'] or 'random weights'}.")
+        options.say(f"Going on from {setup.record['start']['name'] or 'random weights'}.")
         return _Run(setup, newest_checkpoint(folder / CHECKPOINTS)[0], options).train()
 
 
@@ -228,7 +228,7 @@ class _Run:
         position, validator, distribution = self._trainer.position, self._trainer.validator, self._distribution
         recorded = self._record["progress"].get("best_step") if self._record.get("scores") else None
         step = position.saved_step if recorded is None else recorded
-        is_mixed = bool(self._record.get("base_fraction"))
+        is_mixed = bool(self._record.get("start_fraction"))
         is_other = position.has_best and (is_mixed or not validator.is_same_text(position.valid_tokens))
         if not is_other and step == position.saved_step:
             return
@@ -305,7 +305,7 @@ class _Run:
         It is never less text than that of a validation.
         """
         config, validator, held_out = self._setup.training_config, self._trainer.validator, self._setup.data.valid
-        if validator.best_scores and len(held_out) <= config.valid_tokens and not config.interpolate_base:
+        if validator.best_scores and len(held_out) <= config.valid_tokens and not config.interpolate_start:
             return validator.best_scores  # of all of it already
         trained = self._trainer.position.step * config.num_streams * config.sequence_length
         tokens = min(FINAL_TOKENS, max(LEAST_FINAL_TOKENS, int(FINAL_FRACTION * trained)))
@@ -314,34 +314,34 @@ class _Run:
         )  # compiled already, if this is not all of it
 
     def _mix_with_start(self) -> None:
-        """Mixes the best weights with those that the run started from, if `interpolate_base` asks for it."""
+        """Mixes the best weights with those that the run started from, if `interpolate_start` asks for it."""
         config, trainer = self._setup.training_config, self._trainer
-        if not config.interpolate_base:
+        if not config.interpolate_start:
             return
         from textgen.training.finishing import mix_with_start
 
-        held_out, before = self._setup.data.valid, self._record.get("base_fraction", 0.0)
+        held_out, before = self._setup.data.valid, self._record.get("start_fraction", 0.0)
         fraction = mix_with_start(
             self._model,
             trainer.tensors.start_weights,
             lambda: trainer.validator.evaluator.nats(held_out, config.valid_tokens)[0],
         )
         if fraction:
-            self._save(None, base_fraction=1 - (1 - before) * (1 - fraction))
+            self._save(None, start_fraction=1 - (1 - before) * (1 - fraction))
 
     def _save(
-        self, scores: Scores | None, weights: dict[str, np.ndarray] | None = None, base_fraction: float = 0.0
+        self, scores: Scores | None, weights: dict[str, np.ndarray] | None = None, start_fraction: float = 0.0
     ) -> None:
         """Saves the given weights, by default the network's.
 
-        `base_fraction` is the fraction of the start model in them.
+        `start_fraction` is the fraction of the start model in them.
         """
         if not self._distribution.is_chief:
             return
         setup = self._setup
         save_model(setup.folder, weights or self._model.weights_as_arrays(), *setup.model_configs, setup.tokenizer)
-        if setup.training_config.interpolate_base:
-            self._record = self._record | {"base_fraction": base_fraction}
+        if setup.training_config.interpolate_start:
+            self._record = self._record | {"start_fraction": start_fraction}
         self._write("running", scores)
 
     def _write(self, state: str, scores: Scores | None) -> None:

@@ -55,10 +55,10 @@ def begin(plan: Plan, folder: Path, say: Say = silent) -> RunSetup:
     say(f"{counted(len(data.train), 'token')} to train on, {len(data.valid):,} held out.")
     start = plan.sources.start
     knows_vocabulary = start is not None and start.tokenizer.is_part_of(tokenizer)
-    if plan.training_config.interpolate_base and not knows_vocabulary:
+    if plan.training_config.interpolate_start and not knows_vocabulary:
         raise ConfigError(
-            "interpolate_base needs a model to start from with the same vocabulary: keep the vocabulary of that model, "
-            "or leave interpolate_base out."
+            "interpolate_start needs a model to start from with the same vocabulary: keep the vocabulary of that "
+            "model, or leave interpolate_start out."
         )
     _report_vocabulary(start, tokenizer, say)
     of_start = start.ngrams() if start and start.has_ngrams and knows_vocabulary else None
@@ -211,8 +211,7 @@ def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, d
         "training": to_dict(plan.training_config),
         "is_patience_planned": plan.is_patience_planned,
         "are_validations_planned": plan.are_validations_planned,
-        "from": plan.sources.start.name if plan.sources.start else None,
-        "base": plan.choice.to_dict(),
+        "start": plan.choice.to_dict(),
         "parameters": model_config.num_parameters,
         "versions": {name: module_version(name) for name in ("textgen", "tensorflow", "keras", "sentencepiece")},
         "progress": {"step": 0, "epochs": 0.0, "seconds": 0.0},

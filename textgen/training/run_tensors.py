@@ -3,7 +3,7 @@
 weights/    the weights
 optimizer/  the variables of the optimizer
 average/    averages of the weights, if the settings ask for them
-base/       the weights that the run started from, if the settings need them
+start/      the weights that the run started from, if the settings need them
 state/      the recurrent state of all rows
 """
 
@@ -70,7 +70,7 @@ class RunTensors:
         for index, variable in enumerate(self._update.optimizer.variables):
             arrays[f"optimizer/{index}"] = np.asarray(variable.numpy())
         arrays |= {f"average/{name}": array for name, array in self._averaging.tensors().items()}
-        arrays |= {f"base/{name}": array for name, array in self.start_weights.items()}
+        arrays |= {f"start/{name}": array for name, array in self.start_weights.items()}
         for index, array in enumerate(tf.nest.flatten(self._distribution.gather(self.state))):
             arrays[f"state/{index:03d}"] = array.numpy()
         return arrays
@@ -81,6 +81,7 @@ class RunTensors:
         Raises:
             TrainingError: It does not fit the model or the batch size.
         """
+        arrays = {_present_name(name): array for name, array in arrays.items()}
         expected = self.to_arrays()
         if {k: v.shape for k, v in arrays.items()} != {k: v.shape for k, v in expected.items()}:
             raise TrainingError("The checkpoint does not fit the model and batch size of this run: train again.")
@@ -88,7 +89,7 @@ class RunTensors:
         for index, variable in enumerate(self._update.optimizer.variables):
             variable.assign(arrays[f"optimizer/{index}"].reshape(variable.shape))
         self._averaging.restore(_section(arrays, "average"))
-        self.start_weights = _section(arrays, "base")
+        self.start_weights = _section(arrays, "start")
         self._update.set_start(self.start_weights)
         flat = [array[self._reader.rows] for _, array in sorted(_section(arrays, "state").items())]
         self.state = self._distribution.split(tf.nest.pack_sequence_as(self.state, flat))
@@ -96,6 +97,11 @@ class RunTensors:
     def weights_are_finite(self) -> bool:
         """Whether all trainable weights are finite."""
         return all(np.isfinite(weight.numpy()).all() for weight in self._model.trainable_variables)
+
+
+def _present_name(name: str) -> str:
+    """The name of an array, which an older version may have put into the section `base`."""
+    return f"start/{name.removeprefix('base/')}" if name.startswith("base/") else name
 
 
 def _section(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

@@ -64,7 +64,7 @@ TRAINING = """
         **OTHERS,
     )
     plan = make_plan(Corpus([folder / "songs.txt"], CorpusConfig(documents="line")), settings, hardware=Hardware(1e11))
-    tuning = dict(decay_target="base", weight_decay=0.05, layer_learning_rate_decay=0.9)
+    tuning = dict(decay_target="start", weight_decay=0.05, layer_learning_rate_decay=0.9)
     plan = replace(plan, training_config=replace(plan.training_config, **tuning))  # the base: the first weights
     for replicas, strategy in ((1, "single"), (most, "mirrored")):
         watch, distribution = Losses(), start(strategy)

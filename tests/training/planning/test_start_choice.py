@@ -85,12 +85,12 @@ def test_prose_starts_from_the_base_of_its_script(tmp_path: Path) -> None:
     fit = made.choice.fit
     assert fit
     assert fit.token_ratio < SUITABLE_UP_TO.token_ratio
-    line = f"base        english: its vocabulary covers {100 * (1 - fit.unknown_byte_fraction):.1f} % of the bytes, "
+    line = f"start       english: its vocabulary covers {100 * (1 - fit.unknown_byte_fraction):.1f} % of the bytes, "
     line += f"and needs {fit.token_ratio:.2f} times as many tokens as one trained on the text\n"
     assert line in describe(made, tmp_path)
     assert f"\nvocabulary  unigram, {made.model_config.vocab_size:,} tokens; about " in describe(made, tmp_path)
-    values = plan_values(made, tmp_path)["base"]
-    assert (values["name"], values["decided_by"], values["race"]) == ("english", "rule", False)
+    values = plan_values(made, tmp_path)["start"]
+    assert (values["name"], values["decided_by"], values["tries_both"]) == ("english", "rule", False)
     assert values["token_ratio"] == pytest.approx(fit.token_ratio, abs=1e-4)
 
 
@@ -101,7 +101,7 @@ def test_text_of_another_kind_starts_from_random_weights(tmp_path: Path, name: s
     alone = make_plan(corpus_of(tmp_path, misfit_texts.text(name, 20_000)), hardware=LAPTOP)
     assert made.training_config == alone.training_config
     assert made.model_config == alone.model_config
-    assert f"\nbase        none: {made.choice.reason}\n" in describe(made, tmp_path)
+    assert f"\nstart       none: {made.choice.reason}\n" in describe(made, tmp_path)
     assert f"\nvocabulary  unigram, about {made.model_config.vocab_size:,} tokens; about " in describe(made, tmp_path)
 
 
@@ -117,16 +117,16 @@ def test_a_base_is_moved_in_one_cycle_unless_a_schedule_is_given(tmp_path: Path)
 
 
 def test_the_result_is_mixed_with_a_base_whose_vocabulary_it_keeps(tmp_path: Path, english: Path) -> None:
-    assert planned(tmp_path).training_config.interpolate_base
+    assert planned(tmp_path).training_config.interpolate_start
     assert ", adamw, weights mixed with those of english at the end\n" in describe(planned(tmp_path), tmp_path)
-    assert not planned(tmp_path, interpolate_base=False).training_config.interpolate_base
-    assert not planned(tmp_path, tokenizer="char").training_config.interpolate_base  # from random weights
+    assert not planned(tmp_path, interpolate_start=False).training_config.interpolate_start
+    assert not planned(tmp_path, tokenizer="char").training_config.interpolate_start  # from random weights
     own = train_tokenizer([TALES], TokenizerConfig("unigram", vocab_size=800))
     start = load_model(str(english / "english"))
     corpus = corpus_of(tmp_path, TALES)
     other = make_plan(corpus, sources=Sources(start=start, tokenizer=own), hardware=LAPTOP)
     assert other.training_config.schedule == "one-cycle"
-    assert not other.training_config.interpolate_base
+    assert not other.training_config.interpolate_start
 
 
 def test_a_text_that_is_hard_for_a_base_gets_a_higher_learning_rate_and_more_passes(
@@ -151,8 +151,8 @@ def test_a_text_that_is_hard_for_a_base_gets_a_higher_learning_rate_and_more_pas
     assert usual.epochs
     passes = {loss: (plan.epochs or 0) / usual.epochs for loss, plan in plans.items()}
     assert passes == pytest.approx({loss: value**0.4 for loss, value in times.items()}, rel=0.03)
-    assert plan_values(of_loss(1.75), tmp_path)["base"]["relative_loss"] == 1.75
-    line = "\nbase        english; loss 1.8 times that on its own text, so a higher learning rate and more epochs\n"
+    assert plan_values(of_loss(1.75), tmp_path)["start"]["relative_loss"] == 1.75
+    line = "\nstart       english; loss 1.8 times that on its own text, so a higher learning rate and more epochs\n"
     assert line in describe(of_loss(1.75), tmp_path)
     for given in ({"epochs": 2}, {"steps": 9}):
         assert line.replace(" and more epochs", "") in describe(of_loss(1.75, **given), tmp_path)
@@ -189,9 +189,9 @@ def test_what_is_given_excludes_a_base_with_the_reason_in_the_plan(
 ) -> None:
     made = planned(tmp_path, **settings)
     assert (made.choice.name, made.choice.reason) == (None, reason)
-    (line,) = [line for line in describe(made, tmp_path).splitlines() if line.startswith("base ")]
+    (line,) = [line for line in describe(made, tmp_path).splitlines() if line.startswith("start ")]
     is_setting = reason.split()[0] in settings
-    assert line == f"base        none: {flag_of(reason) if is_setting else reason}"
+    assert line == f"start       none: {flag_of(reason) if is_setting else reason}"
 
 
 def test_settings_that_do_not_touch_the_network_exclude_nothing(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_long_text_unlike_what_a_base_has_read_starts_from_random_weights_if_t
     )
     assert planned(tmp_path).training_config.schedule == "cosine"
     assert name(1.5) == "english"
-    assert name(1.8, decay_target="base") == name(1.8, epochs=5) == "english"
+    assert name(1.8, decay_target="start") == name(1.8, epochs=5) == "english"
     assert name(1.8, learning_rate=1e-3) == "english"  # how hard the text is was not measured
 
 
@@ -269,7 +269,7 @@ def test_a_run_that_names_what_it_starts_from_has_no_choice(tmp_path: Path, engl
     start = given_start("english", None)
     made = make_plan(corpus_of(tmp_path, misfit_texts.text("dna", 9000)), sources=Sources(start=start), hardware=LAPTOP)
     assert (made.choice.name, made.choice.decided_by) == ("english", "given")
-    assert "\nbase        english\n" in describe(made, tmp_path)
+    assert "\nstart       english\n" in describe(made, tmp_path)
     assert given_start("none", None) is None
     none = make_plan(corpus_of(tmp_path, TALES), sources=Sources(), hardware=LAPTOP)
     assert (none.choice.name, none.choice.decided_by, none.start_name) == (None, "given", "none")
@@ -297,7 +297,7 @@ def test_a_vocabulary_that_is_given_and_does_not_suit_the_text_is_counted_with_a
         assert made.choice.fit.unknown_byte_fraction > UNSUITABLE_ABOVE.unknown_byte_fraction
         (line,) = [line for line in describe(made, tmp_path).splitlines() if line.startswith("warning ")]
         assert re.fullmatch(f"warning     {warning}", line)
-        assert plan_values(made, tmp_path)["base"]["unknown_byte_fraction"] > UNSUITABLE_ABOVE.unknown_byte_fraction
+        assert plan_values(made, tmp_path)["start"]["unknown_byte_fraction"] > UNSUITABLE_ABOVE.unknown_byte_fraction
     suiting = make_plan(corpus_of(tmp_path, TALES), sources=Sources(start=start), hardware=LAPTOP)
     assert suiting.choice.fit
     assert "\nwarning" not in describe(suiting, tmp_path)
@@ -368,7 +368,7 @@ def test_a_text_in_doubt_gets_both_plans_and_the_dry_run_says_so(tmp_path: Path,
     assert {made.start_name, made.rival.start_name} == {"english", "none"}
     line = "english or none, whichever does better in a tenth of the run: the vocabulary of english covers 100.0 % of"
     assert line in describe(made, tmp_path)
-    assert plan_values(made, tmp_path)["base"]["race"] is True
+    assert plan_values(made, tmp_path)["start"]["tries_both"] is True
 
 
 def test_plans_that_are_compared_validate_after_a_tenth_of_the_run(tmp_path: Path, doubt: None) -> None:
@@ -424,13 +424,13 @@ def test_plans_that_are_compared_score_the_same_part_of_the_held_out_text(tmp_pa
 def test_settings_for_fine_tuning_take_the_base_where_it_is_in_doubt_and_need_one_elsewhere(
     tmp_path: Path, doubt: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = planned(tmp_path, decay_target="base")
+    made = planned(tmp_path, decay_target="start")
     assert (made.start_name, made.rival) == ("english", None)
     assert made.choice.reason.endswith("; decay_target is given")
     assert planned(tmp_path, freeze_layers=["embedding"]).start_name == "english"
     monkeypatch.setattr(start_choice, "UNSUITABLE_ABOVE", Fit(0.0, 0.0))
-    with pytest.raises(ConfigError, match="decay_target base needs a model to start from"):
-        planned(tmp_path, decay_target="base")
+    with pytest.raises(ConfigError, match="decay_target start needs a model to start from"):
+        planned(tmp_path, decay_target="start")
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def refuse_contradictions(
     replicas = basis.shares.replicas
     _refuse_unknown_layers(training, model)
     if training.needs_start and not basis.fine_tuning:
-        setting = "interpolate_base" if training.interpolate_base else "decay_target base"
+        setting = "interpolate_start" if training.interpolate_start else "decay_target start"
         raise ConfigError(f"{setting} needs a model to start from: name one, or leave it out.")
     if facts.labels and model.direction != "forward":
         raise ConfigError(

@@ -38,7 +38,7 @@ def plan_training(basis: Basis, model: ModelConfig) -> TrainingConfig:
         **_plan_batch(basis, given),
         **_plan_schedule(basis, given),
         "learning_rate": _plan_learning_rate(basis, model, given),
-        "interpolate_base": basis.read_much_more and basis.keeps_vocabulary,
+        "interpolate_start": basis.read_much_more and basis.keeps_vocabulary,
         **given,
     }
     values["sampled_softmax"] = basis.sampled_softmax
