@@ -115,7 +115,7 @@ def main() -> None:
         )  # fmt: skip
         ways: dict[str, list[str]] = {"": []}
         if options.with_context:
-            ways |= {" with cache": ["--cache"], " dynamic": ["--dynamic"]}
+            ways |= {" with cache": ["--neural-cache"], " dynamic": ["--dynamic"]}
         scores = {
             way: textgen("evaluate", name, held_out[-1], "--documents", "file", *flags, *where)
             for way, flags in ways.items()

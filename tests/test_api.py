@@ -430,7 +430,7 @@ def test_evaluate_gives_the_scores_of_the_run(result: textgen.TrainingResult, ho
 
 def test_evaluate_adapts(result: textgen.TrainingResult, home: Path) -> None:
     plain = textgen.evaluate(result.model, home / "songs.txt")
-    adapted = textgen.evaluate(result.model, home / "songs.txt", cache=textgen.CacheConfig())
+    adapted = textgen.evaluate(result.model, home / "songs.txt", neural_cache=textgen.NeuralCacheConfig())
     assert adapted.nats_per_token < plain.nats_per_token
 
 
@@ -538,7 +538,9 @@ def test_type_checkers_use_the_types_of_an_installed_package() -> None:
     assert "py.typed" in settings["tool"]["setuptools"]["package-data"]["textgen"]
 
 
-@pytest.mark.parametrize("name", ["TextgenError", "SamplingConfig", "ModelConfig", "CacheConfig", "TrainingConfig"])
+@pytest.mark.parametrize(
+    "name", ["TextgenError", "SamplingConfig", "ModelConfig", "NeuralCacheConfig", "TrainingConfig"]
+)
 def test_settings_and_errors_are_light(name: str) -> None:
     heavy = {"tensorflow", "keras", "numpy", "sentencepiece", "rich", "safetensors"}
     assert not heavy & modules_after(f"from textgen import {name}")

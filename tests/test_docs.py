@@ -307,7 +307,7 @@ def test_extras_are_installed_from_the_source_since_the_name_on_pypi_belongs_to_
 
 def test_config_fields_are_flags() -> None:
     from textgen.corpus.config import CorpusConfig
-    from textgen.evaluation.config import CacheConfig, DynamicConfig
+    from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
     from textgen.generation.config import SamplingConfig, SearchConfig
     from textgen.model.config import ModelConfig
     from textgen.tokenizer.config import TokenizerConfig
@@ -320,5 +320,5 @@ def test_config_fields_are_flags() -> None:
         assert {field.name for field in dataclasses.fields(kind)} <= flags("train"), kind
     for kind in (SamplingConfig, SearchConfig):  # type: ignore[assignment]
         assert {field.name for field in dataclasses.fields(kind)} <= flags("sample")
-    for kind in (CacheConfig, DynamicConfig):  # type: ignore[assignment]
+    for kind in (NeuralCacheConfig, DynamicConfig):  # type: ignore[assignment]
         assert {field.name for field in dataclasses.fields(kind)} <= flags("evaluate") & flags("sample")

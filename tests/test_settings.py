@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from textgen.corpus.config import DOCUMENT_MODES, NEWLINES, CorpusConfig
 from textgen.dataset.config import SplitConfig
 from textgen.errors import ConfigError
-from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.generation.config import (
     MAX_LOOK_BACK,
     SAMPLERS,
@@ -85,7 +85,7 @@ def test_a_bool_is_no_number() -> None:
 
 
 DEFAULTS: list[Any] = [CorpusConfig(), TokenizerConfig(), ModelConfig(100), TrainingConfig(), SamplingConfig()]
-DEFAULTS += [SearchConfig(num_beams=1 << 10), CacheConfig(), DynamicConfig(), TuningConfig()]
+DEFAULTS += [SearchConfig(num_beams=1 << 10), NeuralCacheConfig(), DynamicConfig(), TuningConfig()]
 BASE: dict[type[Any], Any] = {type(config): config for config in DEFAULTS}
 BASE[TrainingConfig] = TrainingConfig(optimizer="sgd")  # which has a momentum
 
@@ -146,9 +146,9 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (TrainingConfig, "keep_checkpoints", 1, 1 << 20),
     (TrainingConfig, "max_rollbacks", 0, 1 << 20),
     (TrainingConfig, "seed", 0, (1 << 63) - 1),
-    (CacheConfig, "cache_window", 1, MAX_LOOK_BACK),
-    (CacheConfig, "cache_theta", 0.0, 100.0),
-    (CacheConfig, "cache_lambda", 0.0, 0.999),
+    (NeuralCacheConfig, "neural_cache_window", 1, MAX_LOOK_BACK),
+    (NeuralCacheConfig, "neural_cache_theta", 0.0, 100.0),
+    (NeuralCacheConfig, "neural_cache_lambda", 0.0, 0.999),
     (DynamicConfig, "dynamic_learning_rate", 0.0, 1e3),
     (DynamicConfig, "dynamic_decay", 0.0, 1.0),
     (DynamicConfig, "dynamic_window", 1, 1 << 16),

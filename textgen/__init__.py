@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         TrainingError,
         WorkerLost,
     )
-    from textgen.evaluation.config import CacheConfig, DynamicConfig
+    from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
     from textgen.evaluation.embeddings import Embedder, TextVectors
     from textgen.evaluation.scores import Scores
     from textgen.evaluation.scoring import Score, Scorer, TextScore
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "CacheConfig",
     "CannotWrite",
     "ConfigError",
     "CorpusConfig",
@@ -68,6 +67,7 @@ __all__ = [
     "ModelChanged",
     "ModelConfig",
     "ModelFolder",
+    "NeuralCacheConfig",
     "NoSuchModel",
     "RemoteError",
     "Request",
@@ -115,7 +115,7 @@ _MODULES = {  # of each public name
         "TrainingError",
         "WorkerLost",
     ),
-    "evaluation.config": ("CacheConfig", "DynamicConfig"),
+    "evaluation.config": ("NeuralCacheConfig", "DynamicConfig"),
     "evaluation.embeddings": ("Embedder", "TextVectors"),
     "evaluation.scores": ("Scores",),
     "evaluation.scoring": ("Score", "Scorer", "TextScore"),

@@ -18,7 +18,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import open_corpus
 from textgen.errors import ConfigError
-from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.evaluation.scoring import TextScore
 from textgen.generation.config import AUTO
 from textgen.generation.generator import Generator
@@ -161,7 +161,7 @@ def load(
     runtime: str = AUTO,
     adapt: Paths | None = None,
     dynamic: DynamicConfig | None = None,
-    cache: CacheConfig | None = None,
+    neural_cache: NeuralCacheConfig | None = None,
     clamps: Sequence[str] = (),
     label: str | None = None,
     models_dir: str | Path | None = None,
@@ -181,7 +181,7 @@ def load(
             text with another runtime.
         adapt: Files, folders or globs with a text to train on first. The saved model stays as it is.
         dynamic: Settings of that training.
-        cache: Write with a neural cache.
+        neural_cache: Write with a neural cache.
         clamps: Values of cells that are held, such as "L1/89=3.8".
         label: Read the text of `adapt` as documents of this label.
         models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
@@ -202,7 +202,7 @@ def load(
     saved = _opened(model, models_dir)
     text = _text_to_learn(saved, adapt, {"dynamic": dynamic, "label": label}, settings)
     held = (clamps,) if isinstance(clamps, str) else tuple(clamps)
-    adaptation = Adaptation(text, dynamic or DynamicConfig(), label, cache, held)
+    adaptation = Adaptation(text, dynamic or DynamicConfig(), label, neural_cache, held)
     if not exact:
         return adapted_generator(saved, adaptation, runtime=runtime, say=_log.warning)
     if adaptation.changes:
@@ -238,7 +238,7 @@ def evaluate(
     paths: Paths,
     *,
     label: str | None = None,
-    cache: CacheConfig | None = None,
+    neural_cache: NeuralCacheConfig | None = None,
     dynamic: DynamicConfig | None = None,
     models_dir: str | Path | None = None,
     **settings: Any,
@@ -249,7 +249,7 @@ def evaluate(
         model: Name or folder of the model, or a `ModelFolder`.
         paths: Files, folders or globs with the text.
         label: Score all documents as those of this label.
-        cache: Adapt with a neural cache.
+        neural_cache: Adapt with a neural cache.
         dynamic: Adapt by dynamic evaluation.
         models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
         settings: Fields of `CorpusConfig`; by default those of the training, but UTF-8.
@@ -274,10 +274,10 @@ def evaluate(
     from textgen.dataset.token_cache import encoded
     from textgen.evaluation.evaluator import Evaluator
 
-    network = saved.network(saved.main_direction if cache or dynamic else None)
+    network = saved.network(saved.main_direction if neural_cache or dynamic else None)
     with encoded(corpus, saved.tokenizer, label) as stream:
         corpus.say_left_out(_log.warning)
-        return Evaluator(network, cache, dynamic).scores(stream)
+        return Evaluator(network, neural_cache, dynamic).scores(stream)
 
 
 def score(

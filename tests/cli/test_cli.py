@@ -305,7 +305,7 @@ def test_sample_with_a_cache_and_after_learning(models: Path, tmp_path: Path) ->
     arguments = ["sample", "songs", "--seed", "1", "--max-tokens", "60", "--models-dir", str(models)]
     adapt = ["--adapt", str(tmp_path / "other.txt"), "--dynamic-learning-rate", "1"]
     plain, cached, learned = (
-        run(*arguments, *more).stdout for more in ([], ["--cache", "--cache-lambda", "0.5"], adapt)
+        run(*arguments, *more).stdout for more in ([], ["--neural-cache", "--neural-cache-lambda", "0.5"], adapt)
     )
     assert plain != cached
     assert plain.count("z") < learned.count("z") > 5
@@ -317,8 +317,8 @@ def test_sample_with_a_cache_and_after_learning(models: Path, tmp_path: Path) ->
     assert (missing.exit_code, missing.stdout) == (1, "")
     assert "missing.txt" in missing.stderr
     state = ["--load-state", str(tmp_path / "state")]
-    assert run(*arguments, "--cache", "--save-state", str(tmp_path / "state")).exit_code == 0
-    assert run(*arguments, "--cache", *state).exit_code == 0
+    assert run(*arguments, "--neural-cache", "--save-state", str(tmp_path / "state")).exit_code == 0
+    assert run(*arguments, "--neural-cache", *state).exit_code == 0
     assert "the state of another model" in run(*arguments, *state).stderr
 
 
@@ -341,7 +341,7 @@ def test_a_state_after_learning_knows_the_text_and_not_its_place(models: Path, t
 def test_evaluate_with_a_cache_and_learning(models: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text(POEMS, encoding="utf-8")
     arguments = ["evaluate", "songs", str(tmp_path / "other.txt"), "--models-dir", str(models), "--json"]
-    results = [run(*arguments, *more) for more in ([], ["--cache"], ["--dynamic"])]
+    results = [run(*arguments, *more) for more in ([], ["--neural-cache"], ["--dynamic"])]
     alone, cached, learned = (json.loads(result.stdout) for result in results)
     assert "nats_per_token_as_saved" not in alone
     for adapted in (cached, learned):
@@ -349,9 +349,9 @@ def test_evaluate_with_a_cache_and_learning(models: Path, tmp_path: Path) -> Non
         assert adapted["nats_per_token_as_saved"] == pytest.approx(alone["nats_per_token"], rel=1e-6)
     assert "worse" not in results[2].stderr
     assert "Adapting made it worse: try" in run(*arguments, "--dynamic", "--dynamic-learning-rate", "30").stderr
-    result = run(*arguments, "--cache-window", "10")
+    result = run(*arguments, "--neural-cache-window", "10")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "--cache-window needs --cache" in result.stderr
+    assert "--neural-cache-window needs --neural-cache" in result.stderr
     assert "--dynamic-decay needs --dynamic" in run(*arguments, "--dynamic-decay", "0").stderr
 
 

@@ -59,7 +59,7 @@ def test_a_state_is_continued_exactly(tiny_models: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "flags",
-    [("--adapt", "x.txt"), ("--cache",), ("--clamp", "L0/3=5"), ("--num-beams", "2"), ("--suffix", " end")],
+    [("--adapt", "x.txt"), ("--neural-cache",), ("--clamp", "L0/3=5"), ("--num-beams", "2"), ("--suffix", " end")],
     ids=lambda flags: flags[0],
 )
 def test_what_is_not_exact_is_refused_by_name(tiny_models: Path, flags: tuple[str, ...]) -> None:
@@ -98,7 +98,7 @@ def test_a_model_that_loses_too_much_is_refused_with_the_figures(tiny_models: Pa
     assert result.stderr.startswith("Error: Exact arithmetic changes this model too much: its perplexity by ")
 
 
-@pytest.mark.parametrize("flag", ["--cache", "--dynamic", "--novelty"])
+@pytest.mark.parametrize("flag", ["--neural-cache", "--dynamic", "--novelty"])
 def test_evaluate_refuses_what_has_no_effect(tiny_models: Path, tmp_path: Path, flag: str) -> None:
     result = run(tiny_models, "evaluate", "tiny", text_file(tmp_path), "--exact", flag)
     assert (result.exit_code, result.stdout) == (2, "")

@@ -18,7 +18,7 @@ from textgen.cli import COMMANDS, textgen
 from textgen.cli.command import SectionCommand, SectionOption
 from textgen.cli.setting_options import setting_options
 from textgen.corpus.config import CorpusConfig
-from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.model.config import ModelConfig
 from textgen.settings import USUAL, Settings, declared, setting
@@ -100,8 +100,8 @@ def test_every_command_shows_all_of_its_options_in_sections(name: str) -> None:
     ("command", "kinds"),
     [
         ("train", [CorpusConfig, TokenizerConfig, ModelConfig, TrainingConfig]),
-        ("sample", [SamplingConfig, SearchConfig, CacheConfig, DynamicConfig]),
-        ("evaluate", [CorpusConfig, CacheConfig, DynamicConfig]),
+        ("sample", [SamplingConfig, SearchConfig, NeuralCacheConfig, DynamicConfig]),
+        ("evaluate", [CorpusConfig, NeuralCacheConfig, DynamicConfig]),
         ("score", [CorpusConfig]),
         ("tune-state", [CorpusConfig, TuningConfig]),
         ("corpus stats", [CorpusConfig]),

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.dataset import prepared_corpus
-from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.generation.config import RuntimeConfig, SamplingConfig, SearchConfig
 from textgen.generation.generator import Generator
 from textgen.model.config import ModelConfig
@@ -125,7 +125,9 @@ def writing(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return object()
 
     def adapted(saved: ModelFolder, made: Adaptation, *, runtime: str, say: Any) -> Generator:
-        found.update(CacheConfig=made.cache, DynamicConfig=made.dynamic, RuntimeConfig=RuntimeConfig(runtime))
+        found.update(
+            NeuralCacheConfig=made.neural_cache, DynamicConfig=made.dynamic, RuntimeConfig=RuntimeConfig(runtime)
+        )
         model: Any = None
         return Generator(model, saved.tokenizer)
 
@@ -141,7 +143,7 @@ def writing(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        *fields_of(SamplingConfig, RuntimeConfig, SearchConfig, CacheConfig, DynamicConfig),
+        *fields_of(SamplingConfig, RuntimeConfig, SearchConfig, NeuralCacheConfig, DynamicConfig),
         *fields_of(CorpusConfig, leave_out=READING),
     ],
 )
@@ -150,7 +152,7 @@ def test_a_setting_of_sample_arrives(
 ) -> None:
     adapting = ["--adapt", str(tmp_path / "a.txt")]
     (tmp_path / "a.txt").touch()
-    switches = {CacheConfig: ["--cache"], DynamicConfig: adapting, CorpusConfig: adapting}
+    switches = {NeuralCacheConfig: ["--neural-cache"], DynamicConfig: adapting, CorpusConfig: adapting}
     values = {"seed": 3} if kind is SamplingConfig else {}  # without it a seed is drawn
     values[name] = another(kind, name, tmp_path)
     words = [word for each, value in values.items() for word in typed(kind, each, value)]

@@ -93,7 +93,7 @@ def test_both_directions_are_evaluated_and_a_text_is_scored_in_the_one_there_is(
     both, backward = (json.loads(run("evaluate", model, *arguments).stdout) for model in ("both", "backward"))
     assert both["backward_nats_per_token"] == pytest.approx(backward["nats_per_token"], rel=1e-5)
     assert "backward_nats_per_token" not in backward
-    cached = json.loads(run("evaluate", "both", *arguments, "--cache").stdout)
+    cached = json.loads(run("evaluate", "both", *arguments, "--neural-cache").stdout)
     assert "backward_nats_per_token" not in cached
     scored = json.loads(run("score", "backward", *arguments).stdout.splitlines()[0])
     assert scored["log_probability"] == pytest.approx(-2.1, abs=0.8), "one of eight keys"
@@ -117,9 +117,9 @@ def test_both_directions_are_evaluated_and_a_text_is_scored_in_the_one_there_is(
         ("both", ["--suffix", "a", "--best-of", "1", "--num", "2"], 1, "--best-of (1) is less than num (2)"),
         (
             "both",
-            ["--suffix", "a", "--cache"],
+            ["--suffix", "a", "--neural-cache"],
             2,
-            "--cache cannot be used when writing towards an ending",
+            "--neural-cache cannot be used when writing towards an ending",
         ),
         ("both", ["--suffix", "a", "--num-beams", "2"], 2, "--num-beams cannot be used when writing towards an ending"),
         (

@@ -14,7 +14,7 @@ from textgen.dataset.batches import Batches
 from textgen.dataset.token_cache import encode_corpus
 from textgen.dataset.token_stream import TokenStream
 from textgen.evaluation import evaluator, excerpt
-from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.evaluation.evaluator import WINDOW, Evaluator, nats_without_attention
 from textgen.evaluation.neural_cache import NeuralCache
 from textgen.model import reference
@@ -260,7 +260,7 @@ def test_join_states_undoes_a_cut(model: LanguageModel) -> None:
 def test_a_cache_goes_through_the_whole_stream(model: LanguageModel, stream: TokenStream) -> None:
     """The same as reading it at once: the network is the reference, the cache has one window."""
     assert len(stream) > 3 * WINDOW
-    config = CacheConfig(cache_window=100, cache_theta=0.5, cache_lambda=0.3)
+    config = NeuralCacheConfig(neural_cache_window=100, neural_cache_theta=0.5, neural_cache_lambda=0.3)
     ids = stream.read(0, len(stream))
     inputs, targets = np.roll(ids, 1)[None], ids[None]
     weights = model.weights_as_arrays()
@@ -277,7 +277,7 @@ def test_a_cache_goes_through_the_whole_stream(model: LanguageModel, stream: Tok
 
 def test_a_cache_of_lambda_0_changes_nothing(model: LanguageModel, stream: TokenStream) -> None:
     expected, _ = Evaluator(model).nats(stream)
-    nats, tokens = Evaluator(model, CacheConfig(cache_lambda=0.0)).nats(stream)
+    nats, tokens = Evaluator(model, NeuralCacheConfig(neural_cache_lambda=0.0)).nats(stream)
     assert tokens == len(stream)
     assert nats == pytest.approx(expected, rel=1e-6)
 
@@ -287,7 +287,7 @@ def test_what_a_cache_is_compared_with_is_read_as_it_is(
 ) -> None:
     """In one row, although the stream is long enough for several, whose first tokens lack their context."""
     monkeypatch.setattr(evaluator, "ROW_TOKENS", len(stream) // 4)
-    with_cache, as_it_is = CacheConfig(cache_lambda=0.0), Evaluator(model, in_one_row=True)
+    with_cache, as_it_is = NeuralCacheConfig(neural_cache_lambda=0.0), Evaluator(model, in_one_row=True)
     assert as_it_is.nats(stream)[0] == pytest.approx(Evaluator(model, with_cache).nats(stream)[0], rel=1e-6)
     assert as_it_is.nats(stream)[0] != pytest.approx(Evaluator(model).nats(stream)[0], rel=1e-6)
 
@@ -316,7 +316,7 @@ def test_text_that_repeats_itself_is_learned_and_forgotten_again(model: Language
     for name, array in model.weights_as_arrays().items():
         np.testing.assert_array_equal(array, before[name], strict=True)
     assert evaluator.nats(stream) == first
-    both, _ = Evaluator(model, CacheConfig(cache_lambda=0.2), DYNAMIC).nats(stream)
+    both, _ = Evaluator(model, NeuralCacheConfig(neural_cache_lambda=0.2), DYNAMIC).nats(stream)
     assert both < first[0]
 
 
@@ -324,7 +324,7 @@ def test_weights_come_back_when_reading_fails(
     model: LanguageModel, stream: TokenStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = model.weights_as_arrays()
-    evaluator = Evaluator(model, CacheConfig(), DYNAMIC)
+    evaluator = Evaluator(model, NeuralCacheConfig(), DYNAMIC)
     monkeypatch.setattr(NeuralCache, "remember", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         evaluator.nats(stream)
@@ -364,8 +364,8 @@ def test_two_models_score_the_mean_of_their_probabilities(model: LanguageModel, 
 
 
 def test_a_model_beside_itself_is_itself(model: LanguageModel, stream: TokenStream) -> None:
-    both, _ = Evaluator(model, CacheConfig(), ensemble=[model]).nats(stream)
-    alone, _ = Evaluator(model, CacheConfig()).nats(stream)
+    both, _ = Evaluator(model, NeuralCacheConfig(), ensemble=[model]).nats(stream)
+    alone, _ = Evaluator(model, NeuralCacheConfig()).nats(stream)
     assert both == pytest.approx(alone, rel=1e-9)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import random_weights
 
-from textgen.evaluation.config import CacheConfig
+from textgen.evaluation.config import NeuralCacheConfig
 from textgen.evaluation.neural_cache import NeuralCache
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
@@ -24,14 +24,14 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
 
-def stated(config: CacheConfig, ids: np.ndarray, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
+def stated(config: NeuralCacheConfig, ids: np.ndarray, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """p [T, V] of one text as the paper has it: ids [T], features [T, E] and logits [T, V] after each."""
     p = np.exp(log_softmax(logits))
     for t in range(1, len(ids)):
         p_cache = np.zeros(VOCAB)
-        for i in range(max(0, t - config.cache_window), t):
-            p_cache[ids[i + 1]] += np.exp(config.cache_theta * features[t] @ features[i])
-        p[t] = (1 - config.cache_lambda) * p[t] + config.cache_lambda * p_cache / p_cache.sum()
+        for i in range(max(0, t - config.neural_cache_window), t):
+            p_cache[ids[i + 1]] += np.exp(config.neural_cache_theta * features[t] @ features[i])
+        p[t] = (1 - config.neural_cache_lambda) * p[t] + config.neural_cache_lambda * p_cache / p_cache.sum()
     return p
 
 
@@ -42,12 +42,15 @@ def some_text(rows: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 configs = st.builds(
-    CacheConfig, cache_window=st.integers(1, 9), cache_theta=st.floats(0, 3), cache_lambda=st.floats(0, 0.99)
+    NeuralCacheConfig,
+    neural_cache_window=st.integers(1, 9),
+    neural_cache_theta=st.floats(0, 3),
+    neural_cache_lambda=st.floats(0, 0.99),
 )
 
 
 @given(configs, st.lists(st.integers(1, 8), min_size=1, max_size=4))
-def test_windows_of_any_length_are_the_paper_s_equations(config: CacheConfig, lengths: list[int]) -> None:
+def test_windows_of_any_length_are_the_paper_s_equations(config: NeuralCacheConfig, lengths: list[int]) -> None:
     ids, features, logits = some_text(rows=2, length=sum(lengths) + 1)
     targets, inputs = ids[:, 1:], ids[:, :-1]
     nats = -np.take_along_axis(log_softmax(logits[:, :-1]), targets[:, :, None], axis=-1)[:, :, 0]
@@ -58,7 +61,7 @@ def test_windows_of_any_length_are_the_paper_s_equations(config: CacheConfig, le
         window = inputs[:, part], features[:, part]
         losses.append(cache.token_losses(memory, *window, targets[:, part], nats[:, part]))
         memory, start = cache.remember(memory, *window), start + length
-        assert memory[0].shape == (2, config.cache_window, 4)  # never more, however much is read
+        assert memory[0].shape == (2, config.neural_cache_window, 4)  # never more, however much is read
     for row in range(2):
         p = stated(config, inputs[row], features[row], logits[row, :-1])
         expected = -np.log(p[np.arange(start), targets[row]])
@@ -66,7 +69,7 @@ def test_windows_of_any_length_are_the_paper_s_equations(config: CacheConfig, le
 
 
 @given(configs)
-def test_all_pieces_of_a_step_are_the_paper_s_equations(config: CacheConfig) -> None:
+def test_all_pieces_of_a_step_are_the_paper_s_equations(config: NeuralCacheConfig) -> None:
     ids, features, logits = some_text(rows=2, length=12)
     cache = NeuralCache(config)
     memory, steps = cache.initial_memory(2, 4), []
@@ -80,7 +83,7 @@ def test_all_pieces_of_a_step_are_the_paper_s_equations(config: CacheConfig) -> 
 
 def test_an_impossible_piece_becomes_possible_once_it_has_come() -> None:
     """No warning, no NaN: the network rules out 5, the cache has seen it."""
-    cache = NeuralCache(CacheConfig(cache_lambda=0.5))
+    cache = NeuralCache(NeuralCacheConfig(neural_cache_lambda=0.5))
     memory = cache.remember(cache.initial_memory(1, 4), np.array([[1, 5]], np.int32), np.zeros((1, 2, 4), np.float32))
     logits = np.where(np.arange(VOCAB) == 5, -np.inf, 0.0)[None]
     log_p = cache.log_probs(memory, np.array([6], np.int32), np.ones((1, 4), np.float32), logits)
@@ -88,7 +91,7 @@ def test_an_impossible_piece_becomes_possible_once_it_has_come() -> None:
 
 
 def test_large_scores_do_not_overflow() -> None:
-    cache = NeuralCache(CacheConfig(cache_theta=100.0))
+    cache = NeuralCache(NeuralCacheConfig(neural_cache_theta=100.0))
     features = np.full((1, 3, 4), 1e3, np.float32)
     inputs, targets = np.array([[1, 2, 3]], np.int32), np.array([[2, 3, 2]], np.int32)
     nats = cache.token_losses(cache.initial_memory(1, 4), inputs, features, targets, np.ones((1, 3)))
@@ -108,7 +111,7 @@ def network() -> NumpyModel:
 
 def test_reading_and_stepping_are_the_paper_s_equations(network: NumpyModel) -> None:
     """A prompt read as a whole, then piece by piece; the network's own calls are the oracle."""
-    config = CacheConfig(cache_window=6, cache_theta=0.8, cache_lambda=0.4)
+    config = NeuralCacheConfig(neural_cache_window=6, neural_cache_theta=0.8, neural_cache_lambda=0.4)
     ids = np.random.default_rng(5).integers(0, 9, (2, 12)).astype(np.int32)
     model = NeuralCacheModel(network, config)
     state, steps = model.read(ids[:, :5], model.initial_state(2)), []
@@ -129,7 +132,7 @@ def test_a_cache_of_lambda_0_writes_what_the_network_writes(network: NumpyModel)
     settings = SamplingConfig(seed=1, max_tokens=40)
     texts = [
         Generator(model, ByteTokenizer()).generate(["ab", "Some words"], settings)
-        for model in (network, NeuralCacheModel(network, CacheConfig(cache_lambda=0.0)))
+        for model in (network, NeuralCacheModel(network, NeuralCacheConfig(neural_cache_lambda=0.0)))
     ]
     assert [text.ids for text in texts[0]] == [text.ids for text in texts[1]]
 
@@ -137,7 +140,7 @@ def test_a_cache_of_lambda_0_writes_what_the_network_writes(network: NumpyModel)
 def test_each_text_of_a_batch_has_its_own_cache(network: NumpyModel) -> None:
     """And each writes what it writes alone, with a sampler that leaves pieces out and looks back."""
     settings = SamplingConfig(seed=1, max_tokens=40, top_p=0.9, repeat_penalty=1.1)
-    generator = Generator(NeuralCacheModel(network, CacheConfig(cache_lambda=0.5)), ByteTokenizer())
+    generator = Generator(NeuralCacheModel(network, NeuralCacheConfig(neural_cache_lambda=0.5)), ByteTokenizer())
     together = generator.generate(["abab", "Some words", ""], settings)
     for number, prompt in enumerate(["abab", "Some words", ""]):
         (alone,) = generator.generate(prompt, SamplingConfig(**{**vars(settings), "seed": 1 + number}))
@@ -146,7 +149,9 @@ def test_each_text_of_a_batch_has_its_own_cache(network: NumpyModel) -> None:
 
 def test_what_came_comes_again(network: NumpyModel) -> None:
     """With nearly all of the probability in the cache, nothing is drawn that the prompt does not hold."""
-    generator = Generator(NeuralCacheModel(network, CacheConfig(cache_theta=0.0, cache_lambda=0.999)), ByteTokenizer())
+    generator = Generator(
+        NeuralCacheModel(network, NeuralCacheConfig(neural_cache_theta=0.0, neural_cache_lambda=0.999)), ByteTokenizer()
+    )
     (result,) = generator.generate("abcabc", SamplingConfig(seed=1, max_tokens=30))
     assert set(result.text) <= set("abc")
     assert len(set(result.text)) > 1

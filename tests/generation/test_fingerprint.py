@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.errors import SavedModelError
-from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.generation.fingerprint import Fingerprint, is_same
 from textgen.generation.text_state import TextState, load_state, save_state
 from textgen.model.clamping import Clamp, Place
@@ -45,7 +45,7 @@ clamps = st.builds(
         Fingerprint,
         st.text("0123456789abcdef", max_size=64),
         st.booleans(),
-        settings_of(CacheConfig),
+        settings_of(NeuralCacheConfig),
         st.none() | st.text("0123456789abcdef", min_size=64, max_size=64),
         settings_of(DynamicConfig),
         st.lists(clamps, max_size=3).map(tuple),
@@ -57,10 +57,10 @@ def test_its_text_is_read_back(fingerprint: Fingerprint) -> None:
 
 
 @dataclass(frozen=True)
-class LaterCache(CacheConfig):
+class LaterCache(NeuralCacheConfig):
     """With a setting that a later version may add."""
 
-    cache_decay: float = setting(0.5, "Decay.", low=0.0, high=1.0)
+    neural_cache_decay: float = setting(0.5, "Decay.", low=0.0, high=1.0)
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ class LaterDynamic(DynamicConfig):
 
 
 def test_a_new_setting_does_not_change_the_text() -> None:
-    now = Fingerprint(WEIGHTS, False, CacheConfig(cache_window=9), TEXT, DynamicConfig(dynamic_rms=True))
-    later = Fingerprint(WEIGHTS, False, LaterCache(cache_window=9), TEXT, LaterDynamic(dynamic_rms=True))
+    now = Fingerprint(WEIGHTS, False, NeuralCacheConfig(neural_cache_window=9), TEXT, DynamicConfig(dynamic_rms=True))
+    later = Fingerprint(WEIGHTS, False, LaterCache(neural_cache_window=9), TEXT, LaterDynamic(dynamic_rms=True))
     assert str(later) == str(now)
-    assert str(Fingerprint(WEIGHTS, cache=LaterCache(cache_decay=0.25))) != str(
-        Fingerprint(WEIGHTS, cache=CacheConfig())
+    assert str(Fingerprint(WEIGHTS, neural_cache=LaterCache(neural_cache_decay=0.25))) != str(
+        Fingerprint(WEIGHTS, neural_cache=NeuralCacheConfig())
     )
 
 
@@ -90,13 +90,17 @@ OLD_DYNAMIC = (
         (WEIGHTS, Fingerprint(WEIGHTS)),
         (f"{WEIGHTS} exact", Fingerprint(WEIGHTS, is_exact=True)),
         (f"{WEIGHTS} L0/3.f=1.0 L1/5.c=0.5", Fingerprint(WEIGHTS, clamps=CLAMPS)),
-        (f"{WEIGHTS} {OLD_CACHE}", Fingerprint(WEIGHTS, cache=CacheConfig(cache_window=9))),
+        (
+            f"{WEIGHTS} cache=true cache_window=9",
+            Fingerprint(WEIGHTS, neural_cache=NeuralCacheConfig(neural_cache_window=9)),
+        ),
+        (f"{WEIGHTS} {OLD_CACHE}", Fingerprint(WEIGHTS, neural_cache=NeuralCacheConfig(neural_cache_window=9))),
         (
             f"{WEIGHTS} {OLD_CACHE} {TEXT} {OLD_DYNAMIC} L0/3.f=1.0 L1/5.c=0.5",
             Fingerprint(
                 WEIGHTS,
                 False,
-                CacheConfig(cache_window=9),
+                NeuralCacheConfig(neural_cache_window=9),
                 TEXT,
                 DynamicConfig(dynamic_decay=1e-5, dynamic_rms=True),
                 CLAMPS,
@@ -116,9 +120,9 @@ def test_a_text_of_an_older_version_is_recognized(old: str, meant: Fingerprint, 
 @pytest.mark.parametrize(
     "text",
     [
-        "ab that", "ab exact=1", "ab exact exact", "ab cache_window=9", "ab cache=true cache_window=x",
-        "ab cache=true cache_window=-1", "ab CacheConfig(cache_window=f)", "ab CacheConfig(cache=[[)", "ab later=1",
-        "ab clamp=L0=1", "ab clamp=L0/3.c=x", "ab DynamicConfig()",
+        "ab that", "ab exact=1", "ab exact exact", "ab neural_cache_window=9", "ab cache=true cache_window=x",
+        "ab neural_cache=true neural_cache_window=-1", "ab CacheConfig(cache_window=f)", "ab CacheConfig(cache=[[)",
+        "ab cached=true", "ab later=1", "ab clamp=L0=1", "ab clamp=L0/3.c=x", "ab DynamicConfig()",
     ],
 )  # fmt: skip
 def test_what_is_no_fingerprint(text: str) -> None:

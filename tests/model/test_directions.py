@@ -17,7 +17,7 @@ from streams import EOS, PAD, NumberTokenizer, documents_in, numbered, ring_of, 
 
 from textgen.dataset.batches import Batches
 from textgen.errors import ConfigError
-from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.evaluation.diagnostics import diagnose, diagnose_directions
 from textgen.evaluation.dynamic_evaluation import Learner
 from textgen.evaluation.evaluator import Evaluator
@@ -213,7 +213,9 @@ def test_both_directions_are_scored_and_forward_is_the_main_one(tmp_path: Path) 
     assert scores.to_dict().keys() - alone["forward"].to_dict().keys() == {"backward_nats_per_token"}
 
 
-@pytest.mark.parametrize("more", [{"neural_cache": CacheConfig()}, {"dynamic": DynamicConfig()}, {"ensemble": [None]}])
+@pytest.mark.parametrize(
+    "more", [{"neural_cache": NeuralCacheConfig()}, {"dynamic": DynamicConfig()}, {"ensemble": [None]}]
+)
 def test_what_is_for_one_direction_is_refused_for_both(more: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="need a model of one direction, not of both"):
         Evaluator(network(BOTH, random_weights(BOTH)), **more)

@@ -17,7 +17,7 @@ from textgen.cli import textgen as command_line
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError
-from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.generation.fingerprint import Fingerprint
 from textgen.model.clamping import Clamp, Place
 from textgen.model.config import ModelConfig
@@ -50,9 +50,9 @@ def test_nothing_is_changed_by_default(tiny: ModelFolder) -> None:
 def test_cells_are_held_and_a_cache_is_used(tiny: ModelFolder) -> None:
     plain = tiny.generator().generate("The", SETTINGS)[0].text
     held = adapted_generator(tiny, Adaptation(clamps=("L0/3=5",)))
-    cached = adapted_generator(tiny, Adaptation(cache=CacheConfig(cache_lambda=0.9)))
+    cached = adapted_generator(tiny, Adaptation(neural_cache=NeuralCacheConfig(neural_cache_lambda=0.9)))
     assert held.fingerprint == str(Fingerprint(tiny.fingerprint, clamps=(Clamp(Place(0, 3, "c"), 5.0),)))
-    assert cached.fingerprint == f"{tiny.fingerprint} cache=true cache_lambda=0.9"
+    assert cached.fingerprint == f"{tiny.fingerprint} neural_cache=true neural_cache_lambda=0.9"
     texts = {made.generate("The", SETTINGS)[0].text for made in (held, cached)}
     assert len(texts - {plain}) == 2
 
@@ -70,7 +70,11 @@ def test_it_learns_from_a_text_and_leaves_the_folder_alone(tiny: ModelFolder, le
 
 @pytest.mark.parametrize(
     ("changed", "name"),
-    [({"cache": CacheConfig()}, "cache"), ({"clamps": ("L0/3=5",)}, "clamps"), ({"text": object()}, "adapt")],
+    [
+        ({"neural_cache": NeuralCacheConfig()}, "neural_cache"),
+        ({"clamps": ("L0/3=5",)}, "clamps"),
+        ({"text": object()}, "adapt"),
+    ],
 )
 def test_only_numpy_computes_it(tiny: ModelFolder, changed: dict[str, Any], name: str) -> None:
     message = f"^Only the runtime numpy computes a model with {name}. Received: the runtime onnx. Leave it out.$"
@@ -81,10 +85,22 @@ def test_only_numpy_computes_it(tiny: ModelFolder, changed: dict[str, Any], name
 
 
 def test_from_python_it_writes_as_the_command_does(tiny_models: Path, letters: Path) -> None:
-    arguments = ["sample", "tiny", "--models-dir", str(tiny_models), "--clamp", "L0/3=5", "--cache", "--seed", "3"]
+    arguments = [
+        "sample",
+        "tiny",
+        "--models-dir",
+        str(tiny_models),
+        "--clamp",
+        "L0/3=5",
+        "--neural-cache",
+        "--seed",
+        "3",
+    ]
     arguments += ["--adapt", str(letters), "--max-tokens", "40", "--prompt", "The", "--json"]
     result = CliRunner().invoke(command_line, arguments, catch_exceptions=False)
-    made = textgen.load("tiny", models_dir=tiny_models, adapt=letters, cache=CacheConfig(), clamps=["L0/3=5"])
+    made = textgen.load(
+        "tiny", models_dir=tiny_models, adapt=letters, neural_cache=NeuralCacheConfig(), clamps=["L0/3=5"]
+    )
     assert made.generate("The", SETTINGS)[0].text == json.loads(result.stdout)["text"]
 
 
@@ -116,16 +132,18 @@ def test_what_cannot_be_learned_does_not_wait_for_tensorflow(tiny: ModelFolder, 
         textgen.load(tiny, adapt=letters)
 
 
-@pytest.mark.parametrize("changed", [{"clamps": ["L0/3=5"]}, {"cache": CacheConfig()}])
+@pytest.mark.parametrize("changed", [{"clamps": ["L0/3=5"]}, {"neural_cache": NeuralCacheConfig()}])
 def test_a_changed_model_has_no_network_in_keras(tiny: ModelFolder, changed: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"or from a saved model with adapt, cache or clamps\. Use textgen\.load"):
+    with pytest.raises(
+        ConfigError, match=r"or from a saved model with adapt, neural_cache or clamps\. Use textgen\.load"
+    ):
         textgen.load(tiny, **changed).network()
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"exact": True, "cache": CacheConfig()}, "Exact arithmetic cannot be combined with cache"),
+        ({"exact": True, "neural_cache": NeuralCacheConfig()}, "Exact arithmetic cannot be combined with neural_cache"),
         ({"exact": True, "clamps": "L0/3=5"}, "Exact arithmetic cannot be combined with clamps:"),
         ({"dynamic": DynamicConfig()}, "dynamic does nothing: pass a text as adapt, or leave dynamic out"),
         ({"label": "verse"}, "label does nothing: pass a text as adapt"),

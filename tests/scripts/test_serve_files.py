@@ -75,7 +75,7 @@ def test_a_process_may_have_more_memory_than_its_models(name: str, limit: str) -
     (words,) = command_lines(FILES[name])
     config = ServerConfig()
     models = int(words[words.index("--model-memory") + 1]) if "--model-memory" in words else config.model_memory
-    assert models + config.cache_memory + config.state_memory + 512 < 1024 * int(gigabytes)
+    assert models + config.prefix_cache_memory + config.state_memory + 512 < 1024 * int(gigabytes)
 
 
 def test_the_templates_of_kubernetes_are_indented_by_twos_and_refer_to_one_another() -> None:

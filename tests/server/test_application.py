@@ -378,7 +378,7 @@ def test_prompts_of_ids_with_other_labels_share_nothing(tiny_models: Path, tmp_p
     prompts = [[*tokenizer.opening(label), *tokenizer.encode("The cat." * 5)] for label in ("A", "B", None)]
     found = []
     for memory in (64, 0):
-        with running(tmp_path, ServerConfig(port=0, cache_memory=memory)) as there:
+        with running(tmp_path, ServerConfig(port=0, prefix_cache_memory=memory)) as there:
             asked: dict[str, Any] = {"seed": 1, "max_tokens": 5, "logprobs": 0}
             answers = [there.complete(prompt=prompt, **asked)["choices"][0]["logprobs"] for prompt in prompts]
             answers += [there.complete(prompt=prompts[0][2:], label="B", **asked)["choices"][0]["logprobs"]]

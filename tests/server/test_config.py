@@ -182,7 +182,7 @@ def test_the_engine_of_a_model_has_the_limits_of_the_server(tiny_models: Path, m
             super().__init__(generator, loop, *sizes)
 
     monkeypatch.setattr(models, "Engine", Recorded)
-    with_resources(lambda resources: resources.models.get(), tiny_models, slots=3, max_queue=5, cache_memory=7)
+    with_resources(lambda resources: resources.models.get(), tiny_models, slots=3, max_queue=5, prefix_cache_memory=7)
     assert limits == [(3, 5, 7 << 20)]
 
 

@@ -10,20 +10,20 @@ import click
 from textgen.cli.command import INPUT
 from textgen.cli.options import reading_options, sectioned, settings_of
 from textgen.cli.setting_options import option_group, setting_options
-from textgen.evaluation.config import SECTION, CacheConfig, DynamicConfig
+from textgen.evaluation.config import SECTION, DynamicConfig, NeuralCacheConfig
 from textgen.generation.config import AUTO, NUMPY
 from textgen.settings import Config, from_dict
 
-NEEDS_NUMPY = ("adapt", "cache", "clamp")  # options of writing that only the network in NumPy has
+NEEDS_NUMPY = ("adapt", "neural_cache", "clamp")  # options of writing that only the network in NumPy has
 
 cache_options = option_group(
     sectioned(
         SECTION,
-        "--cache",
+        "--neural-cache",
         is_flag=True,
-        help="Make tokens that came recently in a similar context likelier (neural cache, Grave et al. 2017).",
+        help="Make tokens that came recently in a similar context likelier (Grave et al. 2017).",
     ),
-    setting_options(CacheConfig),
+    setting_options(NeuralCacheConfig),
 )
 dynamic_options = option_group(
     sectioned(

@@ -35,7 +35,7 @@ from textgen.cli.options import (
 )
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError
-from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.settings import select
 from textgen.wording import short
 
@@ -79,7 +79,7 @@ def evaluate(
     paths: tuple[str, ...],
     ensemble: tuple[str, ...],
     label: str | None,
-    cache: bool,
+    neural_cache: bool,
     dynamic: bool,
     exact: bool,
     novelty: bool,
@@ -100,7 +100,7 @@ def evaluate(
     spelling unknown words, with a trigram model of bytes fitted to the known words; nats and perplexity per token do
     not. White space that such a vocabulary loses does not count as bytes.
 
-    With --cache or --dynamic the text is read as one stream, in order. This takes longer; the score without
+    With --neural-cache or --dynamic the text is read as one stream, in order. This takes longer; the score without
     adaptation is shown too, and the saved model stays as it is. A model with an attention head is also scored with
     the head switched off. A model of both directions is scored forward; its backward score is printed as well.
 
@@ -108,20 +108,20 @@ def evaluate(
     Example:
       textgen evaluate novel other-novel.txt
       textgen evaluate news test.txt --documents line --json
-      textgen evaluate novel other-novel.txt --cache --dynamic
+      textgen evaluate novel other-novel.txt --neural-cache --dynamic
       textgen evaluate novel other-novel.txt --ensemble novel-2
       textgen evaluate novel other-novel.txt --exact
     """
     from textgen.dataset.token_cache import encoded
     from textgen.runtime import load_tensorflow
 
-    cache_config = switched(CacheConfig, cache, "--cache", options)
+    cache_config = switched(NeuralCacheConfig, neural_cache, "--neural-cache", options)
     dynamic_config = switched(DynamicConfig, dynamic, "--dynamic", options)
     name, paths = model_and_paths(model, paths, models_dir)
     if not paths:
         refuse_file_as_model(name, models_dir)
         raise click.UsageError("Missing argument 'PATHS...'.")
-    other = {"--ensemble": ensemble, "--cache": cache, "--dynamic": dynamic, "--novelty": novelty}
+    other = {"--ensemble": ensemble, "--neural-cache": neural_cache, "--dynamic": dynamic, "--novelty": novelty}
     if exact and (flags := [flag for flag, value in other.items() if value]):
         raise click.UsageError(f"--exact compares one model with itself: leave out {flags[0]}.")
     saved = load_model_or_base(name, models_dir, lambda: beginning_of(paths, options), hint_for_file(name))
@@ -182,7 +182,10 @@ def _note_other_documents(others: Sequence[ModelFolder], mode: str) -> None:
 
 
 def _scores(
-    networks: Sequence[LanguageModel], stream: TokenStream, cache: CacheConfig | None, dynamic: DynamicConfig | None
+    networks: Sequence[LanguageModel],
+    stream: TokenStream,
+    cache: NeuralCacheConfig | None,
+    dynamic: DynamicConfig | None,
 ) -> dict[str, float]:
     """All scores by name, with those that show the effect of adaptation and attention."""
     from textgen.evaluation.evaluator import Evaluator, nats_without_attention
@@ -198,7 +201,7 @@ def _scores(
 
 def _print_scores(scores: Mapping[str, Any], copied: Novelty | None, as_json: bool) -> None:
     if AS_SAVED in scores and not scores["nats_per_token"] <= scores[AS_SAVED]:  # true for NaN as well
-        output.note("Adapting made it worse: try a smaller --dynamic-learning-rate, or --cache-lambda.")
+        output.note("Adapting made it worse: try a smaller --dynamic-learning-rate, or --neural-cache-lambda.")
     if as_json:
         values: dict[str, Any] = {**scores}
         if copied:

@@ -33,7 +33,7 @@ from textgen.cli.setting_options import IntegerRange, flag_of, setting_options
 from textgen.cli.text_printer import Printer
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError
-from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.generation.config import AUTO, RuntimeConfig, SamplingConfig, SearchConfig
 from textgen.settings import from_dict, select
 from textgen.wording import counted
@@ -60,7 +60,7 @@ class Arguments:
     show_probabilities: bool
     novelty: bool
     as_json: bool
-    cache: CacheConfig | None
+    neural_cache: NeuralCacheConfig | None
     adapt: str | None
     reading: dict[str, Any]
     dynamic: DynamicConfig | None
@@ -176,7 +176,7 @@ def sample(
       textgen sample novel --num 3 --temperature 1.1 --seed 7
       textgen sample poems --label "Li Bai"
       textgen sample novel --prompt "It was" --until sentence --num-beams 5
-      textgen sample novel --adapt letters.txt --cache
+      textgen sample novel --adapt letters.txt --neural-cache
       textgen sample novel --prompt "It was a" --suffix " and never came back." --num 3
       cat beginning.txt | textgen sample --prompt - --max-tokens 2000
     """
@@ -222,7 +222,7 @@ def _checked(placed: Placed, saved: ModelFolder, as_json: bool) -> Request:
 def _arguments(options: dict[str, Any]) -> Arguments:
     """Takes the flags that are no settings out of the options."""
     values: dict[str, Any] = {field.name: options.get(field.name) for field in fields(Arguments)}
-    values["cache"] = switched(CacheConfig, options["cache"], "--cache", options)
+    values["neural_cache"] = switched(NeuralCacheConfig, options["neural_cache"], "--neural-cache", options)
     values["dynamic"] = switched(DynamicConfig, options["adapt"] is not None, "--adapt", options)
     values["reading"] = settings_of(CorpusConfig, options["adapt"] is not None, "--adapt", options)
     values["runtime"] = options["runtime"] or AUTO
@@ -328,7 +328,7 @@ def _adapted(arguments: Arguments, saved: ModelFolder, label: str | None, runtim
     check_runtime(runtime, needs_numpy)
     text = text_of(saved, [arguments.adapt], arguments.reading) if arguments.adapt is not None else None
     dynamic = arguments.dynamic or DynamicConfig()
-    adaptation = Adaptation(text, dynamic, label, arguments.cache, arguments.clamp)
+    adaptation = Adaptation(text, dynamic, label, arguments.neural_cache, arguments.clamp)
     return adapted_generator(saved, adaptation, runtime=runtime, say=output.note)
 
 

@@ -11,20 +11,20 @@ SECTION = "Adaptation"
 
 
 @dataclass(frozen=True)
-class CacheConfig(Settings):
+class NeuralCacheConfig(Settings):
     """The neural cache (Grave et al. 2017); see `textgen.evaluation.neural_cache`."""
 
-    cache_window: int = setting(
+    neural_cache_window: int = setting(
         500, "Number of recent tokens that the neural cache remembers.", low=1, high=MAX_CACHE_WINDOW, section=SECTION
     )
-    cache_theta: float = setting(
+    neural_cache_theta: float = setting(
         0.3,
         "How strongly the neural cache prefers hidden states that match the present one; 0 weighs all alike.",
         low=0.0,
         high=100.0,
         section=SECTION,
     )
-    cache_lambda: float = setting(
+    neural_cache_lambda: float = setting(
         0.1,
         "Weight of the neural cache, as a fraction, when its probabilities are mixed with those of the network.",
         low=0.0,

@@ -24,7 +24,7 @@ import tensorflow as tf
 from textgen.dataset.batches import Batches
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
-from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.evaluation.dynamic_evaluation import Learner
 from textgen.evaluation.excerpt import Excerpt, excerpt
 from textgen.evaluation.neural_cache import NeuralCache
@@ -51,7 +51,7 @@ class Evaluator:
     def __init__(
         self,
         model: LanguageModel,
-        neural_cache: CacheConfig | None = None,
+        neural_cache: NeuralCacheConfig | None = None,
         dynamic: DynamicConfig | None = None,
         ensemble: Sequence[LanguageModel] = (),
         *,

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, fields
 
 from textgen.errors import ConfigError
-from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.model.clamping import PLACE, Clamp, Place
 from textgen.schema import decoded_json
 from textgen.settings import Config, Settings, declared, from_dict
@@ -15,7 +15,11 @@ from textgen.settings import Config, Settings, declared, from_dict
 ON = "true"
 OLD_SETTINGS = re.compile(r" (CacheConfig|DynamicConfig)\(([^()]*)\)")  # as Python shows them
 CHECKSUM = re.compile("[0-9a-f]{64}")
-KINDS: dict[str, type[Settings]] = {"CacheConfig": CacheConfig, "DynamicConfig": DynamicConfig}
+KINDS: dict[str, tuple[str, type[Settings]]] = {  # the switch and the settings of each
+    "CacheConfig": ("neural_cache", NeuralCacheConfig),
+    "DynamicConfig": ("dynamic", DynamicConfig),
+}
+OLD_CACHE = re.compile(r"^cache(?=_|=|$)")  # at the beginning of a key about the neural cache
 
 
 @dataclass(frozen=True)
@@ -28,27 +32,28 @@ class Fingerprint:
     Attributes:
         weights: SHA-256 of the file of weights.
         is_exact: Whether the network computes in exact arithmetic.
-        cache: Settings of the neural cache that it writes with.
+        neural_cache: Settings of the neural cache that it writes with.
         adapted_to: SHA-256 of the token ids of the text that it learned from.
         dynamic: Settings of that training.
         clamps: Values of cells that are held.
 
     Example:
-        >>> str(Fingerprint("ab12", cache=CacheConfig(cache_window=9), clamps=(Clamp(Place(0, 3, "c"), 5.0),)))
-        'ab12 cache=true cache_window=9 clamp=L0/3.c=5.0'
+        >>> cache = NeuralCacheConfig(neural_cache_window=9)
+        >>> str(Fingerprint("ab12", neural_cache=cache, clamps=(Clamp(Place(0, 3, "c"), 5.0),)))
+        'ab12 neural_cache=true neural_cache_window=9 clamp=L0/3.c=5.0'
     """
 
     weights: str
     is_exact: bool = False
-    cache: CacheConfig | None = None
+    neural_cache: NeuralCacheConfig | None = None
     adapted_to: str | None = None
     dynamic: DynamicConfig | None = None
     clamps: tuple[Clamp, ...] = ()
 
     def __str__(self) -> str:
         pairs = [("exact", ON)] * self.is_exact
-        if self.cache is not None:
-            pairs += [("cache", ON), *_changed(self.cache)]
+        if self.neural_cache is not None:
+            pairs += [("neural_cache", ON), *_changed(self.neural_cache)]
         if self.adapted_to is not None:
             pairs.append(("adapted_to", self.adapted_to))
         if self.dynamic is not None:
@@ -82,7 +87,7 @@ class Fingerprint:
         made = cls(
             weights,
             is_exact=_is_on(single, "exact"),
-            cache=_settings(CacheConfig, single, "cache"),
+            neural_cache=_settings(NeuralCacheConfig, single, "neural_cache"),
             adapted_to=single.pop("adapted_to", None),
             dynamic=_settings(DynamicConfig, single, "dynamic"),
             clamps=clamps,
@@ -154,14 +159,14 @@ def _with_pairs(text: str) -> list[str]:
 
 def _old_settings(name: str, arguments: str) -> list[str]:
     """The pairs of settings that Python showed, such as cache_window=9, cache_theta=0.3."""
-    given = {
-        key: decoded_json(value.lower()) for key, _, value in (part.partition("=") for part in arguments.split(", "))
-    }
+    switch, kind = KINDS[name]
+    parts = (OLD_CACHE.sub("neural_cache", part).partition("=") for part in arguments.split(", "))
+    given = {key: decoded_json(value.lower()) for key, _, value in parts}
     try:
-        settings = from_dict(KINDS[name], given)
+        settings = from_dict(kind, given)
     except ConfigError as error:
         raise ValueError(str(error)) from None
-    return [f"{name.removesuffix('Config').lower()}={ON}", *(f"{key}={value}" for key, value in _changed(settings))]
+    return [f"{switch}={ON}", *(f"{key}={value}" for key, value in _changed(settings))]
 
 
 def _pair(word: str) -> str:
@@ -173,4 +178,4 @@ def _pair(word: str) -> str:
         return f"adapted_to={word}"
     if "=" not in word:
         raise ValueError(f"{word!r} is no key=value")
-    return word
+    return OLD_CACHE.sub("neural_cache", word)

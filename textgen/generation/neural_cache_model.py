@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from textgen.evaluation.config import CacheConfig
+from textgen.evaluation.config import NeuralCacheConfig
 from textgen.evaluation.neural_cache import NeuralCache, State
 from textgen.model.protocols import FeatureModel
 
@@ -20,7 +20,7 @@ class NeuralCacheModel:
 
     exact = False
 
-    def __init__(self, model: FeatureModel, config: CacheConfig) -> None:
+    def __init__(self, model: FeatureModel, config: NeuralCacheConfig) -> None:
         self._model = model
         self._neural_cache = NeuralCache(config)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textgen.errors import ConfigError
-from textgen.evaluation.config import CacheConfig, DynamicConfig
+from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.generation.config import AUTO, NUMPY, RuntimeConfig
 from textgen.generation.fingerprint import Fingerprint
 from textgen.generation.generator import Generator
@@ -35,20 +35,20 @@ class Adaptation:
         text: A text to train on.
         dynamic: Settings of that training.
         label: Label of the text.
-        cache: Settings of the neural cache; None to write without one.
+        neural_cache: Settings of the neural cache; None to write without one.
         clamps: Values of cells that are held, such as L1/89=3.8.
     """
 
     text: Corpus | None = None
     dynamic: DynamicConfig = field(default_factory=DynamicConfig)
     label: str | None = None
-    cache: CacheConfig | None = None
+    neural_cache: NeuralCacheConfig | None = None
     clamps: tuple[str, ...] = ()
 
     @property
     def changes(self) -> list[str]:
         """What is changed, by the names of settings; only the network in NumPy can be changed."""
-        values = {"adapt": self.text, "cache": self.cache, "clamps": self.clamps}
+        values = {"adapt": self.text, "neural_cache": self.neural_cache, "clamps": self.clamps}
         return [name for name, value in values.items() if value not in (None, ())]
 
 
@@ -88,12 +88,12 @@ def adapted_generator(
 def _changed(saved: ModelFolder, adaptation: Adaptation, say: Say) -> Generator:
     from textgen.generation.neural_cache_model import NeuralCacheModel
 
-    clamps, cache = parse_clamps(adaptation.clamps, saved.model_config), adaptation.cache
+    clamps, cache = parse_clamps(adaptation.clamps, saved.model_config), adaptation.neural_cache
     learned = None if adaptation.text is None else _learned(saved, adaptation.text, adaptation, clamps, say)
     model = saved.numpy_model(clamps=clamps) if learned is None else learned.model
     fingerprint = Fingerprint(
         saved.fingerprint,
-        cache=cache,
+        neural_cache=cache,
         adapted_to=None if learned is None else learned.checksum,
         dynamic=None if learned is None else adaptation.dynamic,
         clamps=clamps,

@@ -100,7 +100,7 @@ class ServerConfig(Settings):
         high=1 << 30,
         section=LIMITS,
     )
-    cache_memory: int = setting(
+    prefix_cache_memory: int = setting(
         64,
         "Maximum memory for the prefix cache, which keeps the states of earlier prompts, in megabytes; 0 turns it off.",
         low=0,

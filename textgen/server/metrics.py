@@ -30,9 +30,9 @@ class Metrics:
         self.prompt_tokens = self._counter("vllm:prompt_tokens", "Tokens of prompts.")
         self.generation_tokens = self._counter("vllm:generation_tokens", "Tokens written.")
         self.prefix_cache_queries = self._counter(
-            "vllm:prefix_cache_queries", "Tokens of prompts looked for in the cache."
+            "vllm:prefix_cache_queries", "Tokens of prompts looked for in the prefix cache."
         )
-        self.prefix_cache_hits = self._counter("vllm:prefix_cache_hits", "Tokens of prompts found in the cache.")
+        self.prefix_cache_hits = self._counter("vllm:prefix_cache_hits", "Tokens of prompts found in the prefix cache.")
         self.finished = self._counter("vllm:request_success", "Texts that have ended.", "finished_reason")
         self.abandoned = self._counter("textgen:abandoned", "Texts given up before their end, since the client left.")
         self.first_token = self._histogram("vllm:time_to_first_token_seconds", "From the request to its first token.")

@@ -272,7 +272,7 @@ class ModelHost:
 
     def _engine(self, generator: Generator, loop: asyncio.AbstractEventLoop) -> Engine:
         config = self._config
-        return Engine(generator, loop, config.slots, config.max_queue, config.cache_memory * MEGABYTE)
+        return Engine(generator, loop, config.slots, config.max_queue, config.prefix_cache_memory * MEGABYTE)
 
     def _make_room(self, newest: str | None = None) -> None:
         """Drops idle models that are outdated, and others, the least recently used first, until the rest fits.
