@@ -134,7 +134,7 @@ def _round(
     folder: Path, files: tuple[Path, Path], settings: Mapping[str, Any], before: ModelFolder | None
 ) -> ModelFolder:
     """Trains one round, from the weights of the one before; goes on with it, or takes it if it is finished."""
-    if (folder / TRAINING).exists() and read_training(folder).get("state", "").startswith("finished"):
+    if (folder / TRAINING).exists() and read_training(folder).get("status", "").startswith("finished"):
         return load_model(str(folder.absolute()))
     if has_steps(folder):
         return textgen.train(resume=folder.absolute(), progress=True).model

@@ -1008,7 +1008,7 @@ def test_a_signal_saves_and_ends_and_the_run_goes_on_where_it_was(tmp_path: Path
     assert not LIBRARY_LOG.search(said)
     record = json.loads((tmp_path / "models" / "songs" / "training.json").read_text(encoding="utf-8"))
     stopped_at = record["progress"]["step"]
-    assert record["state"] == "interrupted"
+    assert record["status"] == "interrupted"
     result = run(
         "train", "--resume", "--models-dir", str(tmp_path / "models"), "--steps", str(stopped_at + 3), "--json"
     )

@@ -188,8 +188,9 @@ def test_the_list_has_bases_of_its_own(work: Path, tiny_models: Path) -> None:
     shutil.copytree(tiny_models / "tiny", work / "saved_models" / "mine")
     lines = run("models", "list").stdout.splitlines()
     assert [line.split()[0] if line else "" for line in lines] == ["MODEL", "mine", "", "BASE", "english", "chinese"]
-    assert lines[-1].endswith("part of textgen")
+    assert (lines[0].split()[-1], lines[-1].endswith("part of textgen")) == ("STATUS", True)
     rows = json.loads(run("models", "list", "--json").stdout)
+    assert [row["status"] for row in rows] == ["unknown"] * 3
     assert [(row["name"], row["is_base"]) for row in rows] == [
         ("mine", False), ("english", True), ("chinese", True),
     ]  # fmt: skip

@@ -260,7 +260,7 @@ def test_only_a_yes_removes_a_model(
 
 def test_one_bad_folder_does_not_take_down_the_list(tiny_models: Path, tmp_path: Path) -> None:
     models = tmp_path / "many"
-    for number, text in enumerate(['{"state": 5}', "{", "[" * 100_000, "[]", "1e999", "\xff"]):
+    for number, text in enumerate(['{"status": 5}', "{", "[" * 100_000, "[]", "1e999", "\xff"]):
         shutil.copytree(tiny_models / "tiny", models / f"bad-{number}")
         (models / f"bad-{number}" / "training.json").write_text(text, encoding="latin-1")
     for name in ("huge", "pipe", "linked"):

@@ -63,7 +63,7 @@ def test_the_plan_speaks_of_flags_and_groups_the_digits_of_sizes(tmp_path: Path)
 def result(folder: Path, perplexity: float = 7.4) -> Any:
     """A model that a run has saved, as far as its summary shows it."""
     scores = {"tokens": 5, "nats_per_token": 2.0, "perplexity_per_token": perplexity, "bits_per_byte": 1.5}
-    training = {"scores": scores, "progress": {"step": 3, "seconds": 1.0}, "state": "finished", "model": {}}
+    training = {"scores": scores, "progress": {"step": 3, "seconds": 1.0}, "status": "finished", "model": {}}
     return SimpleNamespace(folder=folder, training=training, shell_name="novel", tokenizer=SimpleNamespace(labels=()))
 
 

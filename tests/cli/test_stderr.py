@@ -88,6 +88,6 @@ def test_training_goes_on_and_its_files_are_whole(how: str, workers: str, text: 
     options = ["--tokenizer", "char", "--hidden-units", "8", "--steps", "8", "--batch-size", "4", "--workers", workers]
     assert run(how, ["train", str(text), "--name", "songs", "--models-dir", str(text.parent), *options]) == 0
     record = json.loads((text.parent / "songs" / "training.json").read_text(encoding="utf-8"))
-    assert record["state"] == "finished: the planned length is reached"
+    assert record["status"] == "finished: the planned length is reached"
     again = ["train", "--resume", "--name", "songs", "--models-dir", str(text.parent), "--steps", "9"]
     assert run(how, again) == 0  # all checksums agree

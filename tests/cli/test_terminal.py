@@ -91,7 +91,7 @@ def test_ctrl_c_saves_a_training_under_its_bar(text: Path) -> None:
     code, written = shown([*TRAIN, "--steps", "1000000"], text.parent, stop_at="tokens/s")
     assert code == 130, written
     assert "everything is saved" in written.replace("\r\n", " ")
-    assert json.loads((text.parent / "models/cat/training.json").read_bytes())["state"] == "interrupted"
+    assert json.loads((text.parent / "models/cat/training.json").read_bytes())["status"] == "interrupted"
     assert "Traceback" not in written
     assert not LIBRARY_LOG.search(written)
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # the cursor is shown again

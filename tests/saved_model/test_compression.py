@@ -33,7 +33,7 @@ from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer
 
 TRAINING_VALUES: dict[str, Any] = {
-    "state": "running",
+    "status": "running",
     "model": {"vocab_size": 300, "embedding_dim": 6, "hidden_units": 8, "num_layers": 2},
     "tokenizer": {"tokenizer": "char"},
     "training": {"seed": 7},
@@ -204,7 +204,7 @@ def test_a_copy_is_a_model_without_paths(trained: ModelFolder) -> None:
     assert "/home/me" not in (target / TRAINING).read_text() + (target / CARD).read_text()
     assert copy.training["corpus"]["paths"] == ["poems.txt"]
     assert copy.training["scores"] == TRAINING_VALUES["scores"]
-    assert "state" not in copy.training
+    assert "status" not in copy.training
 
 
 def test_a_copy_may_lack_the_index_and_the_record(trained: ModelFolder, saved: ModelFolder) -> None:

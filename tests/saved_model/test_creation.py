@@ -125,7 +125,7 @@ def failed_run(folder: Path) -> None:
     words = word_filter(Counter(moon=3, fox=4, river=5))
     assert words
     save_words(folder, words)
-    write_training(folder, TRAINING_VALUES | {"state": "running"})
+    write_training(folder, TRAINING_VALUES | {"status": "running"})
     (folder / LOGS / "plugins").mkdir(parents=True)
     (folder / LOGS / "events.out.tfevents.1").write_bytes(b"x")
     (folder / CHECKPOINTS / ".tmp-step-000000001-x").mkdir(parents=True)
@@ -177,7 +177,7 @@ def test_a_run_that_is_stopped_before_its_record_leaves_nothing(tmp_path: Path, 
     failed_run(tmp_path / "other")
     stopped_after(folder, lambda: [shutil.copy(tmp_path / "other" / name, folder) for name in names])
     assert not folder.exists()
-    stopped_after(folder, lambda: write_training(folder, TRAINING_VALUES | {"state": "running"}))
+    stopped_after(folder, lambda: write_training(folder, TRAINING_VALUES | {"status": "running"}))
     assert (folder / TRAINING).exists(), "a run that has begun stays"
 
 

@@ -138,7 +138,7 @@ def test_a_record_without_training_has_the_names_of_one_with_it(saved: ModelFold
 
 def test_the_last_lines_of_a_training(saved: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"nats_per_token": 1.0, "perplexity_per_token": 2.7, "bits_per_byte": 1.5, "tokens": 1000}
-    saved.training.update(TRAINED | {"model": to_dict(saved.model_config), "scores": scores, "state": "done"})
+    saved.training.update(TRAINED | {"model": to_dict(saved.model_config), "scores": scores, "status": "done"})
     assert summary(saved).splitlines()[-2:] == [
         "Write with it:  textgen sample 'my songs' --suffix \"...\"",
         "See the curves: textgen tensorboard 'my songs'",
@@ -150,7 +150,7 @@ def test_the_last_lines_of_a_training(saved: ModelFolder, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(("tokens", "caution"), [(1000, ""), (999, " These are only 999 tokens: the score is rough.")])
 def test_a_score_of_a_short_text_is_called_rough(saved: ModelFolder, tokens: int, caution: str) -> None:
     scores = {"nats_per_token": 1.0, "perplexity_per_token": 2.7, "bits_per_byte": 1.5, "tokens": tokens}
-    saved.training.update(TRAINED | {"model": to_dict(saved.model_config), "scores": scores, "state": "done"})
+    saved.training.update(TRAINED | {"model": to_dict(saved.model_config), "scores": scores, "status": "done"})
     line = f"Held-out text: 1.000 nats per token, perplexity 2.70, 1.500 bits per byte.{caution}"
     assert summary(saved).splitlines()[1] == line
 

@@ -11,7 +11,7 @@ from model_folders import prepared_corpus, save, saved, three
 
 from textgen.errors import SavedModelError
 from textgen.saved_model.layout import CONFIG, LOGS, WEIGHTS
-from textgen.saved_model.registry import find_model, find_run, list_models, list_runs, models_folder, state_of
+from textgen.saved_model.registry import find_model, find_run, list_models, list_runs, models_folder, status_of
 from textgen.saved_model.removal import remove_model
 from textgen.saved_model.saved_model import load_model
 from textgen.storage.folders import MANIFEST, update_folder
@@ -145,9 +145,9 @@ def test_hidden_folders_and_those_that_are_being_removed_are_no_models(three: Pa
 
 
 def test_the_state_of_a_training_is_what_runs_not_what_was_written_down(saved: Path) -> None:
-    assert state_of(saved, {}) == "unknown"
-    assert state_of(saved, {"state": "finished: the planned length is reached"}) == "finished"
-    assert state_of(saved, {"state": "running"}) == "interrupted"  # by a kill
+    assert status_of(saved, {}) == "unknown"
+    assert status_of(saved, {"status": "finished: the planned length is reached"}) == "finished"
+    assert status_of(saved, {"status": "running"}) == "interrupted"  # by a kill
     with locked(saved):
         for written in ("running", "finished: the planned length is reached", "interrupted"):
-            assert state_of(saved, {"state": written}) == "running"
+            assert status_of(saved, {"status": written}) == "running"

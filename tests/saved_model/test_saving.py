@@ -67,10 +67,12 @@ def test_entries_that_older_versions_named_otherwise_are_read(saved: Path) -> No
     start = {"name": None, "decided_by": "rule", "reason": "there is no base for this writing system"}
     record = TRAINING_VALUES | {"start": start | {"unknown_byte_fraction": 0.25}, "mix": deepcopy(of_mix)}
     record["mix"]["sources"]["tales"]["num_documents"] = 2
+    record["status"] = "interrupted"
     settings = {"full_softmax_fraction": 0.5, "decay_target": "start", "interpolate_start": True}
     record |= {"training": record["training"] | settings, "start_fraction": 0.3}
     old = deepcopy(record) | {"base": start | {"unknown_bytes": 0.25}, "from": None, "mix": deepcopy(of_mix)}
     del old["start"]
+    old["state"] = old.pop("status")
     old["corpus"]["documents"] = old["corpus"].pop("num_documents")
     old["mix"]["sources"]["tales"]["documents"] = 2
     old["training"]["full_softmax_share"] = old["training"].pop("full_softmax_fraction")

@@ -48,7 +48,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder
     save_model(folder, random_weights(config), config, TokenizerConfig("char"), corpus_config, tokenizer)
     corpus = {"paths": [str(train_file)], "valid": [str(valid_file)], "characters": 1, "num_documents": len(texts)}
     record = {
-        "state": "finished: the planned length is reached", "corpus": corpus, "model": to_dict(config),
+        "status": "finished: the planned length is reached", "corpus": corpus, "model": to_dict(config),
         "tokenizer": to_dict(TokenizerConfig("char")), "training": {"seed": 0}, "versions": {"textgen": "0.1.0"},
         "parameters": config.num_parameters, "progress": {"step": 4, "epochs": 1.0, "seconds": 1.0},
         "scores": {"bits_per_byte": 5.0}, "tokens": {"folder": str(work), "train": 1, "valid": 1}, "signature": "x",

@@ -526,10 +526,10 @@ def test_a_model_in_training_is_not_measured_for_8_bits(tiny_models: Path, monke
 
     monkeypatch.setattr(ModelFolder, "generator", noted)
     saved = saved_model.load_model(str(tiny_models / "tiny"))
-    for state, runtime in (("running", "auto"), ("finished: epochs", "auto"), ("running", "onnx")):
+    for status, runtime in (("running", "auto"), ("finished: epochs", "auto"), ("running", "onnx")):
         with suppress(ConfigError):  # without ONNX Runtime
             models._read_version(
-                replace(saved, training=saved.training | {"state": state}), ServerConfig(runtime=runtime), print
+                replace(saved, training=saved.training | {"status": status}), ServerConfig(runtime=runtime), print
             )
     assert asked == ["numpy", "auto", "onnx"]
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from textgen.saved_model.creation import claimed
-from textgen.saved_model.registry import state_of
+from textgen.saved_model.registry import status_of
 from textgen.saved_model.removal import remove_model
 from textgen.storage import lock_in_folder
 from textgen.storage.files import CannotWrite
@@ -99,10 +99,10 @@ def test_a_lock_of_a_killed_process_ends_with_it(tmp_path: Path) -> None:
         assert process.stdout.readline() == "locked\n"
         with pytest.raises(InUse):
             locked(tmp_path).__enter__()
-        assert state_of(tmp_path, {"state": "running"}) == "running"
+        assert status_of(tmp_path, {"status": "running"}) == "running"
         process.kill()
         process.wait()
-    assert state_of(tmp_path, {"state": "running"}) == "interrupted"
+    assert status_of(tmp_path, {"status": "running"}) == "interrupted"
     with locked(tmp_path) as is_held:
         assert is_held
 

@@ -29,7 +29,7 @@ from textgen.errors import ConfigError, RemoteError, SavedModelError, TextgenErr
 from textgen.saved_model import ownership
 from textgen.saved_model.creation import claimed
 from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
-from textgen.saved_model.registry import state_of
+from textgen.saved_model.registry import status_of
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_ngrams, write_training
 from textgen.storage.cache_folder import cache_folder
@@ -105,7 +105,7 @@ def test_what_is_written_to_a_folder_never_goes_through_a_link(folder: Path, tmp
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(mine)
         before = mine.read_bytes()
-        write_training(folder, record | {"state": "other"})
+        write_training(folder, record | {"status": "other"})
         with suppress(SavedModelError):  # a link to the manifest is not read
             save_ngrams(folder, NgramIndex(6, [BloomFilter.for_size(10)]))
         assert mine.read_bytes() == before, name
@@ -610,7 +610,7 @@ def test_a_run_that_saved_a_model_has_a_manifest_of_what_was_written_first(folde
         (lambda record: record["corpus"].pop("fingerprint"), "lacks 'corpus.fingerprint'"),
         (lambda record: record["corpus"].update(config=5), "corpus.config should be an object, not 5"),
         (lambda record: record["corpus"].update(config={"documents": 5}), "documents must be"),
-        (lambda record: record.update(state=5), "state should be a string, not 5"),
+        (lambda record: record.update(state=5), "status should be a string, not 5"),
         (lambda record: record["training"].update(steps="x"), "steps must be"),
         (lambda record: record["model"].update(vocab_size=None), "vocab_size should be an integer"),
         (lambda record: record.update(files={MODEL_FILE: 1}), "should be an object, not 1"),
@@ -763,9 +763,9 @@ def test_what_runs_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
         (found,) = json.loads(command("models", "list", "--json").stdout)
         return found
 
-    assert row()["state"] == state_of(folder, {"state": "running"}) == "interrupted"
+    assert row()["status"] == status_of(folder, {"status": "running"}) == "interrupted"
     with locked(folder):
-        assert row()["state"] == "running"
+        assert row()["status"] == "running"
         for arguments in READING:
             assert "songs is being trained at the moment; this is what was saved" in command(*arguments).stderr, (
                 arguments
@@ -773,6 +773,6 @@ def test_what_runs_is_said(folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
         result = command("models", "remove", "songs", "--yes")
         assert (result.exit_code, "Another process is writing to" in result.stderr) == (1, True)
         (folder / MANIFEST).unlink()
-        assert row()["state"] == "running"
+        assert row()["status"] == "running"
         assert "resume it" not in row()["problem"]
-    assert row()["state"] == "unknown"
+    assert row()["status"] == "unknown"

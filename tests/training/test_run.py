@@ -190,7 +190,7 @@ def test_a_run_learns_and_leaves_everything_that_the_design_names(base_run: Run)
         assert (saved.folder / name).stat().st_size
     assert list((saved.folder / "logs").glob("events*"))
     assert list((saved.folder / "checkpoints").glob("step-*"))
-    assert saved.training["state"].startswith("finished")
+    assert saved.training["status"].startswith("finished")
     assert saved.training["scores"]["tokens"] == saved.training["tokens"]["valid"]
     assert watch.validations[-1].sample
     ids = TokenStream(Path(saved.training["tokens"]["folder"]), "train").read(0, saved.training["tokens"]["train"])
@@ -474,7 +474,7 @@ def test_a_killed_run_whose_budget_is_smaller_now_is_finished(
     (checkpoint, _), watch = newest_checkpoint(tmp_path / "killed" / "checkpoints"), Watch()
     saved = resume(tmp_path / "killed", {"steps": 2}, options=RunOptions(observers=[watch]))
     assert ([report.step for report in watch.validations], watch.steps) == ([3], [])
-    assert saved.training["state"] == "finished: the planned length was reached already"
+    assert saved.training["status"] == "finished: the planned length was reached already"
     assert saved.training["progress"]["best_step"] == 3
     for name, array in saved.weights().items():
         np.testing.assert_array_equal(array, checkpoint.tensors[f"weights/{name}"])
@@ -886,7 +886,7 @@ def test_what_a_run_is_resumed_with_is_written_down_before_its_first_step(
 
     same = {name: getattr(plan.training_config, name) for name in ("sequence_length", "seed", "random_bptt")}
     resume(folder, {"steps": 14, **same}, options=RunOptions(observers=[Look()]))
-    assert [(record["state"], record["training"]["steps"]) for record in records] == [("running", 14)] * 2
+    assert [(record["status"], record["training"]["steps"]) for record in records] == [("running", 14)] * 2
 
 
 def test_a_run_that_fails_before_its_first_step_leaves_no_model(
@@ -1143,7 +1143,7 @@ def test_a_loss_that_is_no_number_takes_the_run_back_to_its_last_checkpoint(
     saved = train(
         plan_for(text, steps=40, num_validations=2), tmp_path / "songs", options=RunOptions(observers=[poison, watch])
     )
-    assert saved.training["state"].startswith("finished")
+    assert saved.training["status"].startswith("finished")
     assert (saved.training["progress"]["left_out"], saved.training["progress"]["rollbacks"]) == (5, 1)
     assert all(np.isfinite(array).all() for array in saved.weights().values())
     assert [report.step for report in watch.steps] == [*range(1, 22), *range(21, 41)]
@@ -1164,7 +1164,7 @@ def test_too_many_faults_end_the_run_and_leave_the_last_good_weights(
         train(plan_for(text, steps=12, max_rollbacks=2), tmp_path / "songs", options=RunOptions(observers=[poison]))
     saved = load_model(str(tmp_path / "songs"))
     assert all(np.isfinite(array).all() for array in saved.weights().values())
-    assert saved.training["state"].startswith("failed")
+    assert saved.training["status"].startswith("failed")
     assert saved.training["progress"]["best_step"] == 4
 
 
@@ -1178,7 +1178,7 @@ def test_a_run_that_diverges_before_its_first_validation_leaves_no_model_of_it(
     plan = plan_for(text, num_validations=1, steps=20, max_rollbacks=0)
     with pytest.raises(TrainingError, match=r"training stopped\. No weights are kept\. Try a smaller learning_rate"):
         train(plan, tmp_path / "songs", options=RunOptions(observers=[poison]))
-    assert read_training(tmp_path / "songs")["state"].startswith("failed: At step ")
+    assert read_training(tmp_path / "songs")["status"].startswith("failed: At step ")
     with pytest.raises(SavedModelError, match="has saved no model yet"):
         load_model("songs", tmp_path)
 
@@ -1217,7 +1217,7 @@ def test_an_error_of_saving_does_not_hide_the_one_before(
 
     with pytest.raises(TrainingError, match="the first error"):
         train(plan, tmp_path / "songs", options=RunOptions(observers=[Fails()]))
-    assert read_training(tmp_path / "songs")["state"] == "failed: the first error"
+    assert read_training(tmp_path / "songs")["status"] == "failed: the first error"
 
 
 def test_a_perplexity_beyond_all_numbers_is_recorded_as_the_largest(
@@ -1302,7 +1302,7 @@ def test_a_run_whose_budget_is_spent_before_it_has_any_weights_is_not_finished(
         TrainingError, match=r"not finite, when the planned length was reached: .* No weights are kept\."
     ):
         train(plan, tmp_path / "songs")
-    assert read_training(tmp_path / "songs")["state"].startswith("failed: At step ")
+    assert read_training(tmp_path / "songs")["status"].startswith("failed: At step ")
     with pytest.raises(SavedModelError, match="has saved no model yet"):
         load_model("songs", tmp_path)
 
@@ -1366,7 +1366,7 @@ def test_early_stopping(text: Path, tmp_path: Path) -> None:
     short = {"steps": 400, "num_validations": 100, "patience": 3}
     plan = plan_for(text, **short, learning_rate=1.0, warmup_fraction=0.0)
     saved = train(plan, tmp_path / "songs", options=RunOptions(observers=[watch]))
-    assert "no better score in 3 validations" in saved.training["state"]
+    assert "no better score in 3 validations" in saved.training["status"]
     assert watch.steps[-1].step < 400
     best = min(report.nats_per_token for report in watch.validations)
     assert saved.training["progress"]["best_step"] in [r.step for r in watch.validations if r.nats_per_token == best]
@@ -1435,7 +1435,7 @@ def test_keras_callbacks_see_the_run_and_can_stop_it(text: Path, tmp_path: Path)
         options=RunOptions(callbacks=[callback, keras.callbacks.CSVLogger(str(history))]),
     )
     assert [kind for kind, _ in callback.seen].count("epoch") == 2
-    assert "callback" in saved.training["state"]
+    assert "callback" in saved.training["status"]
     assert len(history.read_text(encoding="utf-8").splitlines()) == 3
 
 

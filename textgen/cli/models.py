@@ -63,20 +63,20 @@ def list_(models_dir: Path | None, as_json: bool) -> None:
 
 def _row(path: Path) -> dict[str, object]:
     """What the list says of a model or a run."""
-    from textgen.saved_model.registry import state_of
+    from textgen.saved_model.registry import status_of
     from textgen.saved_model.saved_model import load_model
 
     try:
         saved = load_model(str(path.absolute()))
     except TextgenError as error:
-        return {"name": path.name, "state": state_of(path, {}), "problem": str(error)}
+        return {"name": path.name, "status": status_of(path, {}), "problem": str(error)}
     return {
         "name": path.name,
         "parameters": saved.model_config.num_parameters,
         "vocab_size": saved.model_config.vocab_size,
         "labels": saved.tokenizer.labels,
         "bits_per_byte": saved.training.get("scores", {}).get("bits_per_byte"),
-        "state": state_of(path, saved.training),
+        "status": status_of(path, saved.training),
         "precision": saved.precision,
     }
 
@@ -84,21 +84,21 @@ def _row(path: Path) -> dict[str, object]:
 def _print_table(title: str, rows: list[dict[str, object]]) -> None:
     names = [len(visible(str(row["name"]))) for row in rows]
     width = max(5, *(size for size in names if size <= NAME_WIDTH), 0)
-    output.line(f"{title:{width}}  {'PARAMETERS':>12}  {'TOKENS':>7}  {'BITS/BYTE':>9}  STATE")
+    output.line(f"{title:{width}}  {'PARAMETERS':>12}  {'TOKENS':>7}  {'BITS/BYTE':>9}  STATUS")
     for row in rows:
         name = visible(str(row["name"]))
         if "problem" in row:
             output.line(f"{name:{width}}  {row['problem']}")
             continue
         bits = "" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}"
-        state = ", ".join(_about(row))
-        output.line(f"{name:{width}}  {row['parameters']:>12,}  {row['vocab_size']:>7,}  {bits:>9}  {state}")
+        status = ", ".join(_about(row))
+        output.line(f"{name:{width}}  {row['parameters']:>12,}  {row['vocab_size']:>7,}  {bits:>9}  {status}")
 
 
 def _about(row: dict[str, object]) -> list[str]:
-    """State of the training, and how the weights are stored."""
-    state = "part of textgen" if row["is_base"] else str(row["state"])
-    return [state, *([] if row["precision"] == FLOAT32 else [str(row["precision"])])]
+    """Status of the training, and how the weights are stored."""
+    status = "part of textgen" if row["is_base"] else str(row["status"])
+    return [status, *([] if row["precision"] == FLOAT32 else [str(row["precision"])])]
 
 
 @models.command()

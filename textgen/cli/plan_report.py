@@ -186,7 +186,7 @@ def summary(saved: ModelFolder) -> str:
     tokens = scores["tokens"]
     caution = f" These are only {counted(tokens, 'token')}: the score is rough." if tokens < FEW_TOKENS else ""
     return (
-        f"{_from_here(saved.folder)}: {saved.training['state']} after {counted(progress['step'], 'step')} "
+        f"{_from_here(saved.folder)}: {saved.training['status']} after {counted(progress['step'], 'step')} "
         f"({_duration(progress['seconds'])}).\n"
         f"Held-out text: {scores['nats_per_token']:.3f} nats per token, "
         f"perplexity {short(scores['perplexity_per_token'], 2)}, "

@@ -229,6 +229,6 @@ def record_of_copy(training: Mapping[str, Any]) -> dict[str, Any]:
     if corpus.get("valid"):
         corpus["valid"] = [Path(without_secrets(path)).name for path in corpus["valid"]]
     left = {name: value for name, value in training.items() if name not in ONLY_FOR_RESUMING}
-    if not str(training.get("state", "")).startswith("finished"):
-        left.pop("state", None)
+    if not str(training.get("status", "")).startswith("finished"):
+        left.pop("status", None)
     return left | {"corpus": corpus}

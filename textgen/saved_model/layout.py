@@ -37,11 +37,12 @@ RECORD = {  # fields of training.json that commands other than train read; `text
     "progress": {"step": int, "epochs": float, "seconds": float},
     "scores": {str: float},
     "labels?": [str],
-    "state?": str,
+    "status?": str,
     "start?": {"name": (str, None), "decided_by": str, "reason": str},
     "tokens?": {"folder": str, "train": int, "valid": int},
 }
 RENAMED = {  # the present names of entries that older versions wrote into training.json, by section and older name
+    "state": "status",
     "corpus.documents": "num_documents",
     "mix.sources.*.documents": "num_documents",
     "base": "start",

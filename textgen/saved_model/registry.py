@@ -157,21 +157,21 @@ def list_runs(folder: str | Path | None = None) -> list[Path]:
     return list(filter(is_run, _folders(folder)))
 
 
-def state_of(path: Path, training: Mapping[str, Any]) -> str:
-    """Returns the state of a training.
+def status_of(path: Path, training: Mapping[str, Any]) -> str:
+    """Returns the status of a training.
 
     Args:
         path: Folder of the model.
         training: Content of training.json.
 
     Returns:
-        "running", "interrupted", "finished", "failed", or "unknown" if no state is recorded.
+        "running", "interrupted", "finished", "failed", or "unknown" if no status is recorded.
     """
-    state = str(training.get("state", "unknown")).split(":")[0]
+    status = str(training.get("status", "unknown")).split(":")[0]
     runs = is_locked(path)
     if runs:
         return "running"
-    return "interrupted" if state == "running" and runs is False else state
+    return "interrupted" if status == "running" and runs is False else status
 
 
 def no_such_model(name: str, folder: Path, models: Sequence[Path], *, may_be_path: bool = False) -> NoSuchModel:
@@ -219,7 +219,7 @@ def _folders(folder: str | Path | None) -> list[Path]:
 
 
 def _why_no_model(path: Path) -> str:
-    """Returns an error message for a training without a model, with advice that depends on its state."""
+    """Returns an error message for a training without a model, with advice that depends on its status."""
     if is_locked(path):
         return f"The training of {path.name!r} is running and has saved no model yet: wait for its first validation."
     if has_steps(path):

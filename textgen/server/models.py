@@ -371,7 +371,7 @@ def _read_version(
 ) -> tuple[ModelFolder, Generator | None, Generator | None]:
     if saved.main_direction == "backward":
         return saved, None, None
-    is_in_training = saved.training.get("state") == "running"  # and is saved anew often: not worth the measurement
+    is_in_training = saved.training.get("status") == "running"  # and is saved anew often: not worth the measurement
     runtime = NUMPY if config.runtime == AUTO and is_in_training else config.runtime
     generator = saved.generator(runtime=runtime, say=say)
     generator.decoder()  # makes the tables of the vocabulary

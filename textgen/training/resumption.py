@@ -93,7 +93,7 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
         say: Called with a line if the text comes from the cache folder, with the reason.
 
     Returns:
-        The run, its record in the state "running" and with the changed settings.
+        The run, its record with the status "running" and with the changed settings.
 
     Raises:
         TextgenError: The folder is damaged, or something differs from when the run began.
@@ -117,7 +117,7 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
             "The vocabulary was fixed when the run began, but this is a different one: it cannot be changed "
             "when resuming."
         )
-    record = record | {"training": to_dict(training_config), "state": "running"}
+    record = record | {"training": to_dict(training_config), "status": "running"}
     record, data = _read_text(folder, record, tokenizer, sources, say)
     return RunSetup(
         folder=folder,

@@ -142,7 +142,7 @@ def resume(
         options.say(f"Resuming {folder}.")
         saved = run.train()
         if (
-            str(before.get("state")).startswith("finished")
+            str(before.get("status")).startswith("finished")
             and saved.training["progress"]["step"] == before["progress"]["step"]
         ):
             options.say("The run was finished before: more steps, minutes or epochs continue it.")
@@ -279,8 +279,8 @@ class _Run:
                 if reached.step and not reached.has_best:  # no validation has chosen weights
                     self._save(None)
             with suppress(TextgenError):
-                state = "interrupted" if hasattr(error, "exit_code") else f"failed: {error}"
-                self._write(state, trainer.validator.best_scores)
+                status = "interrupted" if hasattr(error, "exit_code") else f"failed: {error}"
+                self._write(status, trainer.validator.best_scores)
             raise
 
     def _finish(self, reason: str) -> ModelFolder:
@@ -344,8 +344,8 @@ class _Run:
             self._record = self._record | {"start_fraction": start_fraction}
         self._write("running", scores)
 
-    def _write(self, state: str, scores: Scores | None) -> None:
-        """Records state, progress and, if there are any, scores in training.json."""
+    def _write(self, status: str, scores: Scores | None) -> None:
+        """Records status, progress and, if there are any, scores in training.json."""
         if not self._distribution.is_chief:
             return
         position = self._trainer.position
@@ -357,7 +357,7 @@ class _Run:
             "left_out": position.health.left_out,
             "rollbacks": position.health.rollbacks,
         }
-        self._record = self._record | {"state": state, "progress": progress}
+        self._record = self._record | {"status": status, "progress": progress}
         if scores and math.isfinite(scores.nats_per_token):  # else the scores of the best validation stay
             self._record |= {"scores": _in_json(scores.to_dict())}
         write_training(self._setup.folder, self._record)

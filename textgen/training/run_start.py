@@ -192,7 +192,7 @@ def save_known_words(
 def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, data: TokenData) -> dict[str, Any]:
     """The contents of training.json before the first step."""
     return {
-        "state": "running",
+        "status": "running",
         "corpus": {
             "format": CORPUS_FORMAT,
             "paths": plan.corpus.places,

@@ -263,7 +263,7 @@ def test_workers_open_no_port_and_save_and_end_with_their_launcher(text: Path, r
     training.communicate()
     wait_for_the_end(pids)
     record = json.loads((text.parent / "orphans" / "training.json").read_text(encoding="utf-8"))
-    assert record["state"] == "interrupted"
+    assert record["status"] == "interrupted"
     step = newest_checkpoint(text.parent / "orphans" / "checkpoints")[0].position["step"]
     assert record["progress"]["step"] == step > 1
     with locked(text.parent / "orphans"):
