@@ -610,7 +610,7 @@ def test_a_run_that_saved_a_model_has_a_manifest_of_what_was_written_first(folde
         (lambda record: record["corpus"].pop("fingerprint"), "lacks 'corpus.fingerprint'"),
         (lambda record: record["corpus"].update(config=5), "corpus.config should be an object, not 5"),
         (lambda record: record["corpus"].update(config={"documents": 5}), "documents must be"),
-        (lambda record: record.update(state=5), "status should be a string, not 5"),
+        (lambda record: record.update(status=5), "status should be a string, not 5"),
         (lambda record: record["training"].update(steps="x"), "steps must be"),
         (lambda record: record["model"].update(vocab_size=None), "vocab_size should be an integer"),
         (lambda record: record.update(files={MODEL_FILE: 1}), "should be an object, not 1"),
