@@ -600,6 +600,36 @@ def test_requests_or_owners_take_turns_with_a_single_slot(*, owned: bool) -> Non
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("owned", [False, True])
+def test_all_texts_of_a_request_have_their_turns_while_others_come_again_and_again(*, owned: bool) -> None:
+    model = GatedModel()
+
+    async def main() -> None:
+        async with client_of(model, slots=1) as client:
+
+            def submitted(owner: str, number: int = 1) -> list[Job]:
+                config = replace(CONFIG, max_tokens=1)
+                jobs = [client.job("", config, owner=owner if owned else "") for _ in range(number)]
+                client.engine.submit(jobs)
+                return jobs
+
+            patient = submitted("a", 5)
+            others = {owner: submitted(owner) for owner in "bc"}
+            slots = 0
+            while slots < 30 and not all(map(client.is_done, patient)):
+                model.gate.release()
+                slots += 1
+                await client.until(lambda: sum(map(client.is_done, client.events)) == slots)
+                others = {
+                    owner: submitted(owner) if client.is_done(jobs[0]) else jobs for owner, jobs in others.items()
+                }
+            client.engine.cancel(client.events)
+            model.gate.release()
+            assert slots <= 20
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("owners", [("", ""), ("a", "b")])
 def test_the_request_with_most_waiting_texts_makes_room_in_a_full_queue(owners: tuple[str, str]) -> None:
     model = GatedModel()

@@ -5,8 +5,9 @@ token of each text, and hand the tokens to the event loop. Texts join and leave 
 texts of others, and a long prompt delays a token by one part at most.
 
 A free slot goes to the owner with the fewest slots, and among the requests of an owner to the one with the fewest; with
-equal numbers, they take turns. If the queue is full, the one with the most waiting texts is refused first. So nobody
-who sends many texts shuts out those who send a few.
+equal numbers, they take turns; newcomers begin at the present turn, so that they do not go before all who have waited. If the
+queue is full, the owner with the most waiting texts is refused first, beginning with the largest request. So nobody who
+sends many texts shuts out those who send a few.
 
 A text whose client gave a seed, or takes the likeliest token always, is computed row by row: it is the same to the last
 bit alone, beside others, and from `textgen sample`. The other texts share one matrix product, and so do their prompts.
@@ -54,13 +55,16 @@ class _Batch:
         number: How many they are.
         owner: Whose they are.
         first: Whether they complete an answer that has begun.
-        served: Number of the slot that one of them got last, counting all slots that were given; 0 before.
+        turn: Number of the slot after which they wait: of the last one that one of them got, or of the one before the
+            last when they came.
+        begun: Whether one of them has got a slot.
     """
 
     number: int
     owner: str
     first: bool = False
-    served: int = 0
+    turn: int = 0
+    begun: bool = False
 
 
 class Job:
@@ -168,9 +172,9 @@ class Engine:
         self._decoders: dict[Kind, Decoder] = {}  # those that write something
         self._healing = generator.decoder()  # tells how much of a prompt can be read before it joins
         self._changed = threading.Condition()
-        self._waiting: deque[Job] = deque()  # guarded by `_changed`, as are the next three
+        self._waiting: deque[Job] = deque()  # guarded by `_changed`, as are the next five
         self._given = 0  # slots so far
-        self._served: dict[str, int] = {}  # number of the slot that each owner who waits got last
+        self._served: dict[str, int] = {}  # as `_Batch.turn`: of each owner who waits
         self._cancelled = False
         self._closed = False
         self._ahead = 0  # rounds whose tokens the event loop has not taken yet
@@ -208,11 +212,11 @@ class Engine:
         """
         if not jobs:
             return
-        batch = _Batch(len(jobs), jobs[0].owner, first)
         given_up: list[Job] = []
         with self._changed:
             if self._closed:
                 raise closing()
+            batch = _Batch(len(jobs), jobs[0].owner, first, turn=self._given - 1)
             for job in jobs:
                 job.batch = batch
             if first:
@@ -243,7 +247,7 @@ class Engine:
         waiting = Counter(job.owner for job in self._waiting)
         waiting[batch.owner] += batch.number
         latest_first = dict.fromkeys(job.batch for job in reversed(self._waiting))
-        batches = [each for each in latest_first if not (each.first or each.served)]
+        batches = [each for each in latest_first if not (each.first or each.begun)]
         refused = set[_Batch]()
         while over > 0 and batches:
             largest = max(batches, key=lambda each: (waiting[each.owner], each.number))
@@ -319,17 +323,20 @@ class Engine:
                 del self._jobs[row]
 
     def _admit(self) -> None:
-        """Gives free slots to the jobs of those who have the fewest; of equal ones, to those whose last is oldest."""
+        """Gives free slots: first to owners with the fewest slots, then to the one who has waited longest for another.
+
+        Likewise among the requests of an owner.
+        """
         with self._changed:
             if not self._waiting or self.running >= self._slots:
                 return
             running = [*(reading.job for reading in self._reading), *self._jobs.values()]
             owners, batches = Counter(job.owner for job in running), Counter(job.batch for job in running)
-            served = self._served = {job.owner: self._served.get(job.owner, 0) for job in self._waiting}
+            served = self._served = {job.owner: self._served.get(job.owner, self._given - 1) for job in self._waiting}
 
             def order(job: Job) -> tuple[int, ...]:
                 owner, batch = job.owner, job.batch
-                return not batch.first, owners[owner], served[owner], batches[batch], batch.served
+                return not batch.first, owners[owner], served[owner], batches[batch], batch.turn
 
             while self._waiting and self.running < self._slots:  # within the lock: no slot is seen free in between
                 job = min(self._waiting, key=order)
@@ -337,7 +344,8 @@ class Engine:
                 if job.cancelled:
                     continue
                 self._given += 1
-                served[job.owner] = job.batch.served = self._given
+                served[job.owner] = job.batch.turn = self._given
+                job.batch.begun = True
                 owners[job.owner] += 1
                 batches[job.batch] += 1
                 self._reading.append(self._begun(job))
