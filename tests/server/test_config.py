@@ -123,7 +123,7 @@ def test_work_that_is_not_writing_waits_up_to_the_limit_of_the_queue(max_queue: 
     *done, refused = with_resources(fill, max_queue=max_queue)
     assert done == [True] * len(done)
     assert isinstance(refused, ApiError)
-    assert (refused.status, refused.headers) == (429, {"Retry-After": "1"})
+    assert (refused.status, refused.code, refused.headers) == (429, "server_busy", {"Retry-After": "1"})
 
 
 def test_owners_take_turns_with_work_that_is_not_writing() -> None:

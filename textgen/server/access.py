@@ -23,7 +23,7 @@ KEYS_BYTES = 1 << 20  # maximum size of a file of keys
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 ALLOWED_HEADERS = ("Authorization", "Content-Type")
 TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # form of the name of a header
-ANYBODY = ""  # owner of what is kept on a server without keys
+ANYBODY = ""  # owner of all requests on a server without keys
 
 
 def read_keys(path: str | None, environment: Mapping[str, str] = os.environ) -> list[str]:

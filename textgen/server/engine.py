@@ -5,9 +5,9 @@ token of each text, and hand the tokens to the event loop. Texts join and leave 
 texts of others, and a long prompt delays a token by one part at most.
 
 A free slot goes to the owner with the fewest slots, and among the requests of an owner to the one with the fewest; with
-equal numbers, they take turns; newcomers begin at the present turn, so that they do not go before all who have waited. If the
-queue is full, the owner with the most waiting texts is refused first, beginning with the largest request. So nobody who
-sends many texts shuts out those who send a few.
+equal numbers, they take turns. Newcomers begin at the present turn, so that they do not always go before those who have
+waited. If the queue is full, the owner with the most waiting texts is refused first, beginning with the largest
+request. So nobody who sends many texts shuts out those who send a few.
 
 A text whose client gave a seed, or takes the likeliest token always, is computed row by row: it is the same to the last
 bit alone, beside others, and from `textgen sample`. The other texts share one matrix product, and so do their prompts.
@@ -35,7 +35,8 @@ from textgen.generation.decoding import Decoder
 from textgen.generation.generator import Generator
 from textgen.generation.row import Row, TextRow, Token
 from textgen.generation.text_state import RECENT, TextState, join, pick
-from textgen.server.failures import ApiError, closing
+from textgen.server.access import ANYBODY
+from textgen.server.failures import ApiError, busy, closing
 from textgen.server.prefix_cache import STRIDE, PrefixCache
 from textgen.wording import counted
 
@@ -91,7 +92,7 @@ class Job:
         listener: Callable[[Job, Event], None],
         root: bytes = b"",
         *,
-        owner: str = "",
+        owner: str = ANYBODY,
         writes: bool = True,
     ) -> None:
         """Makes a job.
@@ -262,10 +263,7 @@ class Engine:
         return refused
 
     def _busy(self) -> ApiError:
-        return ApiError(
-            429, f"The server is busy: {counted(len(self._waiting), 'text')} waiting. Try again in a second.",
-            code="server_busy", headers={"Retry-After": "1"},
-        )  # fmt: skip
+        return busy(f"{counted(len(self._waiting), 'text')} waiting")
 
     def cancel(self, jobs: Iterable[Job]) -> None:
         """Ends jobs that nobody wants any more. Their slots are free in the next round."""

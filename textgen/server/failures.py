@@ -14,6 +14,7 @@ from textgen.errors import ConfigError, TextgenError, TokenizerError
 from textgen.wording import shortened
 
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+BUSY = "server_busy"  # code of the error for requests that are more than the server can take
 NAMED = 20  # maximum number of models that an error names
 LONGEST = 1000  # maximum number of characters of a message, which may quote the request
 
@@ -125,6 +126,20 @@ def no_model(name: str, names: Sequence[str]) -> ApiError:
     if names:
         message = f"There is no model {name[:200]!r}. There are: {', '.join(names[:NAMED])}."
     return ApiError(404, message, param="model", code="model_not_found")
+
+
+def busy(detail: str = "") -> ApiError:
+    """The error for requests that are more than the server can take for the moment.
+
+    Args:
+        detail: What there is too much of.
+
+    Example:
+        >>> print(busy("9 texts waiting"))
+        The server is busy: 9 texts waiting. Try again in a second.
+    """
+    said = f"The server is busy{detail and f': {detail}'}. Try again in a second."
+    return ApiError(429, said, code=BUSY, headers={"Retry-After": "1"})
 
 
 def closing() -> ApiError:

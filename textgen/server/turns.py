@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from textgen.server.failures import ApiError
+from textgen.server.failures import busy
 
 
 class Turns:
@@ -56,10 +56,10 @@ class Turns:
         lengths = {each: len(queue) for each, queue in self._queues.items()}
         longest = max(lengths, key=lengths.__getitem__, default=owner)
         if lengths.get(longest, 0) <= lengths.get(owner, 0) + 1:
-            raise _busy()
+            raise busy()
         refused = self._queues[longest].pop()  # it leaves others there
         if not refused.done():
-            refused.set_exception(_busy())
+            refused.set_exception(busy())
 
     async def _wait(self, owner: str) -> None:
         turn = asyncio.get_running_loop().create_future()
@@ -89,7 +89,3 @@ class Turns:
             if not turn.done():  # as one is whose client has just left
                 turn.set_result(None)
                 self._is_busy = True
-
-
-def _busy() -> ApiError:
-    return ApiError(429, "The server is busy. Try again in a second.", headers={"Retry-After": "1"})
