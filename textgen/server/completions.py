@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -70,10 +71,11 @@ async def stream(plan: AnswerPlan, resources: Resources) -> AsyncGenerator[bytes
         async with Writing(plan.model, resources.metrics) as writing:
             if plan.writes:
                 await _begin(plan, writing)
-            for chunks in chunks_of:
-                for chunk in chunks.first():
-                    yield event_of(chunk)
+            # not sent while the texts wait: they may be refused, and a status is possible only before anything is sent
+            first = deque(event_of(chunk) for chunks in chunks_of for chunk in chunks.first())
             async for choice, token in writing:
+                while first:
+                    yield first.popleft()
                 chunks = chunks_of[choice.index]
                 added = None if token is None else chunks.of(token)
                 if added is not None:
@@ -83,10 +85,10 @@ async def stream(plan: AnswerPlan, resources: Resources) -> AsyncGenerator[bytes
                 elif choice.stop_reason:
                     yield event_of(chunks.last())
             if not plan.writes:
-                for chunks, choice in zip(chunks_of, plan.choices, strict=True):
-                    if plan.request.return_state:
-                        await _keep_state(plan, choice, resources)
-                    yield event_of(chunks.last())
+                for choice in plan.choices if plan.request.return_state else ():
+                    await _keep_state(plan, choice, resources)
+                for sent in [*first, *(event_of(chunks.last()) for chunks in chunks_of)]:
+                    yield sent
     if counts_usage:
         yield event(head | {"choices": [], "usage": plan.usage()})
     yield DONE
