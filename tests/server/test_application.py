@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -1211,6 +1211,24 @@ def test_more_requests_than_may_wait_get_429_and_none_is_lost(server: Running) -
     assert set(statuses) <= {200, 429}
     assert statuses.count(200) >= 4
     assert server.engine.is_idle
+
+
+def test_a_stream_that_is_refused_after_it_waited_gets_429_and_is_counted_nowhere(server: Running) -> None:
+    def counts() -> list[str]:
+        names = ("textgen:abandoned", "vllm:prompt_tokens", "vllm:prefix_cache", "vllm:e2e_request_latency")
+        return [line for line in server.request("GET", "/metrics")[2].decode().splitlines() if line.startswith(names)]
+
+    engine, chat = server.engine, {"messages": [{"role": "user", "content": PROMPT}], "n": 8, "stream": True}
+    with slowed(engine.generator.model, "step", 0.005), ExitStack() as stack:
+        stack.enter_context(server.open("/v1/completions", {"max_tokens": 1000, "min_tokens": 1000, "n": 8}))
+        server.wait(lambda: engine.running == 8)
+        refused = stack.enter_context(server.open("/v1/chat/completions", chat))
+        server.wait(lambda: engine.waiting == 8)
+        before = counts()
+        stack.enter_context(server.open("/v1/completions", {"max_tokens": 1}))
+        assert refused.recv(12) == b"HTTP/1.1 429"
+        assert counts() == before
+    server.wait(lambda: engine.is_idle)
 
 
 def test_metrics_count_texts_under_the_names_of_vllm(server: Running) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from textgen.generation.row import Token
 from textgen.server.engine import Event, Job
-from textgen.server.failures import ApiError
+from textgen.server.failures import BUSY, ApiError
 from textgen.server.metrics import Metrics
 from textgen.server.served_model import ServedModel
 
@@ -147,10 +147,18 @@ class Writing:
     async def __aenter__(self) -> Writing:
         return self
 
-    async def __aexit__(self, *error: object) -> None:
-        name = self.model.name
+    async def __aexit__(self, kind: object, error: BaseException | None, *_: object) -> None:
         if self._open:
             self.model.writer.cancel(self._open)
+        for task in self._tasks.values():
+            task.cancel()
+        if not (isinstance(error, ApiError) and error.code == BUSY):  # of a refused request nothing has been read
+            self._count()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _count(self) -> None:
+        name = self.model.name
+        if self._open:
             self._metrics.abandoned.labels(name).inc(len(self._open))
         jobs = {choice.prompt: choice.job for choice in self.choices}.values()
         self._metrics.prompt_tokens.labels(name).inc(sum(job.prompt_tokens for job in jobs))
@@ -158,6 +166,3 @@ class Writing:
         self._metrics.prefix_cache_hits.labels(name).inc(sum(choice.job.cached_tokens for choice in self.choices))
         self._metrics.generation_tokens.labels(name).inc(sum(len(choice.tokens) for choice in self.choices))
         self._metrics.whole.labels(name).observe(time.perf_counter() - self._began)
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
