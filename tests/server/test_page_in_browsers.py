@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import statistics
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 from browsers import ENGINES, Browser, Chromium, axe_source, opened
 from servers import Running, python_with, running
+
+from textgen.storage.folders import MANIFEST
 
 pytestmark = [pytest.mark.browsers, pytest.mark.timeout(3600)]
 
@@ -91,6 +94,7 @@ PLACE = """((element) => {
 })"""
 GHOST = "document.querySelector('[data-ghost]')?.dataset.ghost ?? ''"
 STATUS = "document.getElementById('status').textContent"
+SELECTED = "document.getElementById('model').value"
 FOCUSED = "document.activeElement.id"
 # What is asked of the server waits for `go()`.
 HOLD = """(() => {
@@ -503,10 +507,27 @@ def test_the_model_that_was_chosen_is_there_again_as_long_as_the_server_has_it(
         for _ in range(2):
             page.open()
             assert engine.evaluate(shown) == [second, "L1/0=1"]
+        page.fill("model", first)
+        assert engine.evaluate(shown) == [first, ""]  # cells are those of a model
+        page.fill("model", second)
         shutil.rmtree(tmp_path / second)
         page.open()
         assert engine.evaluate(shown) == [first, ""]
         assert "no longer there" in engine.evaluate(STATUS)
+        engine.check_faults()
+        engine.requests.clear()
+
+
+def test_a_model_that_nobody_chose_gives_way_to_a_newer_one(engine: Browser, tiny_models: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_models / "tiny", tmp_path / "one")
+    with running(tmp_path) as there:
+        page = Page(engine, there)
+        page.fresh()
+        assert engine.evaluate(SELECTED) == "one"
+        newer = shutil.copytree(tiny_models / "tiny", tmp_path / "two")
+        os.utime(newer / MANIFEST, (later := time.time() + 60, later))
+        page.open()
+        assert [engine.evaluate(what) for what in (SELECTED, STATUS)] == ["two", ""]
         engine.check_faults()
         engine.requests.clear()
 

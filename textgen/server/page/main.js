@@ -11,7 +11,7 @@ import { showMarks } from "./marks.js";
 import { hideOffers, showOffer, showOffers, withdraw } from "./offers.js";
 import { Probabilities } from "./probabilities.js";
 import { Scores } from "./scores.js";
-import { CHOICES, asked, checkSeed, look, makeSliders, recall, remember, restore, showModels } from "./settings.js";
+import { CHOICES, asked, checkSeed, chooseModel, look, makeSliders, recall, remember, restore, showModels } from "./settings.js";
 import { aside, readFrom, writeTo } from "./shelf.js";
 import { Story, lastCharacters, lengthOf, textOf } from "./story.js";
 import { Suggestions } from "./suggestions.js";
@@ -385,11 +385,21 @@ function listen() {
     checkSeed();
     showCommand();
   });
-  $("model").addEventListener("change", takeModel);
+  $("model").addEventListener("change", () => {
+    chooseModel();
+    $("clamp").value = ""; // its cells are those of the model before
+    takeModel();
+  });
   $("branches").closest("details").addEventListener("toggle", listBranches);
-  for (const id of [...CHOICES, "ghost", "fill"]) $(id).addEventListener("input", takeChoice);
-  $("clamp").addEventListener("input", takeModel);
-  $("ghost").addEventListener("input", () => suggestions.ask());
+  for (const id of [...CHOICES.filter((id) => id !== "clamp"), "fill"]) $(id).addEventListener("input", takeChoice);
+  $("clamp").addEventListener("input", () => {
+    if ($("clamp").value) chooseModel(); // whose cells they are
+    takeModel();
+  });
+  $("ghost").addEventListener("input", () => {
+    takeChoice();
+    suggestions.ask();
+  });
   $("copy").addEventListener("click", async () => tell(say((await copy($("command").textContent)) ? "copied" : "notCopied")));
   $("language").addEventListener("click", () => {
     speakOut(LANGUAGES[(LANGUAGES.indexOf(spoken()) + 1) % LANGUAGES.length]);

@@ -21,7 +21,7 @@ export const CHOICES = ["marks", "font", "size", "number", "clamp"];
 
 const settings = Object.fromEntries(Object.entries(SLIDERS).map(([name, { usual }]) => [name, usual]));
 let onSet = () => {};
-let model = ""; // chosen last, also before the server has told which there are
+let model = ""; // the one that was chosen, also before the server has told which there are; empty: none was
 
 // Puts the sliders on the page. Calls `onChange` whenever one of them gets a value.
 export function makeSliders(onChange) {
@@ -73,12 +73,18 @@ export function checkSeed() {
   $("seed").setAttribute("aria-invalid", String(isWrong));
 }
 
+// Takes the model that is selected as chosen, so that it is selected the next time, too.
+export function chooseModel() {
+  model = $("model").value || model;
+}
+
 // Shows which models there are. Keeps the one that was chosen; if it is not among them, its cells are not clamped any more.
 export function showModels(names) {
-  const wanted = $("model").value || model;
+  const wanted = model || $("model").value;
   $("model").replaceChildren(...names.map((name) => element("option", { textContent: name })));
   if (names.includes(wanted)) $("model").value = wanted;
-  else if (wanted) {
+  else if (model) {
+    model = "";
     tell(say("otherModel"));
     $("clamp").value = "";
     look();
@@ -97,7 +103,6 @@ export function asked() {
 
 export function remember() {
   const chosen = Object.fromEntries(CHOICES.map((id) => [id, $(id).value]));
-  model = $("model").value || model;
   const all = { settings, chosen, model, language: spoken(), ghost: $("ghost").checked, fill: $("fill").checked };
   writeTo(() => localStorage, "textgen", JSON.stringify(all));
 }
