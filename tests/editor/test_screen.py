@@ -105,6 +105,28 @@ def test_a_text_that_waits_to_be_saved_is_saved_before_another_editor_opens(
     assert (found, path.read_text(encoding="utf-8")) == (["a"], "ab")
 
 
+def test_the_messages_of_saving_and_of_the_other_editor_are_both_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, shown = session_on_file(path := tmp_path / "new.txt"), list[str]()
+    monkeypatch.setenv("VISUAL", "no-such-editor")
+
+    class Screens(Screen):
+        def _begin(self) -> None:
+            shown.append(session.message)
+            super()._begin()
+
+    with create_pipe_input() as pipe:
+        screen = Screens(session, pipe, DummyOutput())
+        monkeypatch.setattr(screens, "Screen", lambda session: screen)
+        path.write_text("theirs", encoding="utf-8")
+        pipe.send_text("a\x05\x03")
+        screens.run(session)
+    saving, editor = shown[1].split("\n")
+    assert "new.txt was changed by another program: your text is saved in" in saving
+    assert "no-such-editor" in editor
+
+
 # === The mouse ===
 
 

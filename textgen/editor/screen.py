@@ -48,15 +48,28 @@ def run(session: Session) -> None:
         try:
             while screen.run() == EDIT:
                 try:
-                    session.save_by_itself()
-                    open_editor(session)
+                    _edit(session)
                 except BaseException:
                     unread = session.message
                     raise
         finally:
             screen.close()
             session.save()
-            session.message = f"{unread}\n{session.message}".lstrip("\n")
+            session.message = _joined(unread, session.message)
+
+
+def _edit(session: Session) -> None:
+    """Saves the text and opens it in the external editor. Keeps the messages of both."""
+    session.save_by_itself()
+    saving = session.message
+    try:
+        open_editor(session)
+    finally:
+        session.message = _joined(saving, session.message)
+
+
+def _joined(*messages: str) -> str:
+    return "\n".join(dict.fromkeys(filter(None, messages)))
 
 
 class Screen:
