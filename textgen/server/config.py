@@ -43,7 +43,8 @@ class ServerConfig(Settings):
 
     max_queue: int = setting(
         256,
-        "Maximum number of texts that wait to be written; a request with more gets status 429.",
+        "Maximum number of texts that wait to be written; beyond it, a request of the key with the most waiting texts "
+        "gets status 429.",
         low=0,
         high=1 << 20,
         section=LIMITS,
