@@ -7,7 +7,8 @@ chosen: another vocabulary, size, batch, learning rate, dropout. With --set, one
 `textgen train`, replaces those changes: --set preset=small,vocab_size=4000. Runs follow one another, each in a process
 of its own. They end by the clock, so the machine must have no other work; or, with --processor, by the processor time
 of the process, divided by the cores, as if they had worked all the time. Runs whose results are in the file are not
-repeated, so that an interrupted script goes on.
+repeated, so that an interrupted script goes on. The table has the results of one kind: by the clock, or by the
+processor.
 """
 
 from __future__ import annotations
@@ -22,9 +23,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarking import Result, add_result, by_worker, known_results, named_text, named_value, report, run_script
+from benchmarking import (
+    Result,
+    add_result,
+    by_worker,
+    known_results,
+    named_text,
+    named_value,
+    positive_number,
+    report,
+    run_script,
+)
 
 PLANNED = "as planned"
+RESULT = ("text", "minutes", "change")  # what each result has at least
 Change = Callable[[Any], dict[str, Any]]  # settings by name, from the plan
 
 
@@ -134,7 +146,9 @@ def main() -> None:
     parser.add_argument(
         "--text", action="append", type=named_text, default=[], metavar="NAME=FILE", help="a text, and what to call it"
     )
-    parser.add_argument("--minutes", type=float, nargs="*", default=[1.0], metavar="N", help="budgets of a run")
+    parser.add_argument(
+        "--minutes", type=positive_number, nargs="*", default=[1.0], metavar="N", help="budgets of a run"
+    )
     parser.add_argument("--only", action="append", choices=list(CHANGES), metavar="CHANGE", help="run only this one")
     parser.add_argument(
         "--set",
@@ -152,8 +166,12 @@ def main() -> None:
         return
     if not options.json:
         parser.error("--json is missing: name the file of the results.")
-    results = known_results(options.json)
-    known = {(result["text"], result["minutes"], result["change"]) for result in results}
+    results = [
+        result
+        for result in known_results(options.json, RESULT)
+        if result.get("by_processor", False) == options.processor
+    ]
+    known = {tuple(result[name] for name in RESULT) for result in results}
     changes = options.only or ([PLANNED] if options.set else list(CHANGES))
     for minutes in options.minutes:
         for name, path in options.text:
@@ -162,7 +180,8 @@ def main() -> None:
                     continue
                 job = {"path": path, "minutes": minutes, "change": change, "by_processor": options.processor}
                 result = by_worker(__file__, job, f"{path}, {minutes:g} minutes, {change}")
-                results.append({"text": name, "minutes": minutes, "change": change, **result})
+                what = {"text": name, "minutes": minutes, "change": change, "by_processor": options.processor}
+                results.append(what | result)
                 add_result(options.json, results[-1])
                 print(f"{name}, {minutes:g} minutes, {change}: {outcome(result)}", file=sys.stderr)
     report("Choices", ["text", "minutes", "run", "bits per byte", "against the plan", "epochs"], table(results))

@@ -39,6 +39,29 @@ def test_settings_are_compared_with_the_plan(
     assert ("| +33.3 % |" in capsys.readouterr().out) == ("as planned" in changes)
 
 
+def test_runs_by_the_clock_and_by_the_processor_are_not_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, runs = load_script("measure_choices", monkeypatch), list[bool]()
+
+    def by_worker(path: str, job: dict[str, Any], name: str) -> dict[str, Any]:
+        runs.append(job["by_processor"])
+        return {"bits_per_byte": 2.0, "epochs": 1.0}
+
+    monkeypatch.setattr(script, "by_worker", by_worker)
+    results = tmp_path / "choices.jsonl"
+    results.write_text(  # as results were before this was a part of them
+        '{"text": "tales", "minutes": 1.0, "change": "as planned", "bits_per_byte": 9.0, "epochs": 1.0}\n',
+        encoding="utf-8",
+    )
+    arguments = ["measure_choices.py", "--text", "tales=tales.txt", "--json", str(results), "--only", "as planned"]
+    for how in ([], ["--processor"], ["--processor"]):
+        monkeypatch.setattr(sys, "argv", arguments + how)
+        script.main()
+        assert ("9.0000" in capsys.readouterr().out) == (not how)
+    assert runs == [True]
+
+
 def test_a_change_that_the_text_does_not_allow_is_reported_and_the_others_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,6 +80,10 @@ def test_a_missing_text_of_a_benchmark_names_the_command_that_fetches_it(monkeyp
             ["learning_curves", "--text", "a=lines.txt", "--json", "cut.jsonl"],
             "cut.jsonl has no result of this script in line 1:",
         ),
+        (
+            ["measure_choices", "--text", "a=lines.txt", "--json", "cut.jsonl"],
+            "cut.jsonl has no result of this script in line 1:",
+        ),
         (["make_large_corpus", "no-folder/large.txt", "--bytes", "1"], "no-folder"),
         (["measure_loops", "model", "latin.txt"], "latin.txt is not UTF-8 text"),
         (["measure_words", "latin.txt", "model", "--corpus", "lines.txt"], "latin.txt is not UTF-8 text"),
@@ -124,6 +128,7 @@ def test_without_pytorch_its_comparisons_say_how_to_install_it(
         (["benchmark_workers", "--seconds", "nan"], "--seconds: expected a number above 0, not 'nan'"),
         (["learning_curves", "--text", "tales.txt"], "--text: expected a name, = and a value, not 'tales.txt'"),
         (["measure_choices", "--text", "tales.txt"], "--text: expected a name, = and a value, not 'tales.txt'"),
+        (["measure_choices", "--minutes", "nan"], "--minutes: expected a number above 0, not 'nan'"),
         (["measure_page", "model", "--link", "foo"], "--link: expected a name, = and a value, not 'foo'"),
         (["make_torch_fixture", "foo"], "unrecognized arguments: foo"),
         (["page_pictures", "foo"], "unrecognized arguments: foo"),
