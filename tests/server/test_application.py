@@ -791,6 +791,17 @@ def test_a_state_that_cannot_be_kept_is_an_error_in_its_stream(
     assert json.loads(last.removeprefix("data: "))["error"]["message"] == "The state is too large."
 
 
+def test_a_state_that_cannot_be_kept_is_a_status_if_nothing_is_written(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise ApiError(413, "The state is too large.")
+
+    monkeypatch.setattr(StateStore, "add", full)
+    asked = {"prompt": PROMPT, "max_tokens": 0, "echo": True, "return_state": True, "stream": True}
+    assert server.error("/v1/completions", asked)[0] == 413
+
+
 def _after(server: Running, choice: Any) -> str:
     """What is written after the state at the end of a text."""
     return server.complete(state=choice["state"]["id"], seed=4, max_tokens=6)["choices"][0]["text"]
