@@ -51,6 +51,13 @@ def test_longer_corpora_get_larger_networks_fewer_passes_and_less_dropout(tmp_pa
     assert dropouts[0] >= dropouts[1] > dropouts[2]
 
 
+def test_a_text_of_a_few_kilobytes_gets_more_dropout(tmp_path: Path) -> None:
+    rates = [plan(tmp_path, size).model_config.dropout for size in (3_000, 30_000, 60_000, 120_000, 200_000)]
+    assert rates[0] == 0.75
+    assert rates[0] > rates[1] > rates[2] > rates[3] == rates[4] == 0.5
+    assert plan(tmp_path, 3_000, dropout=0.1).model_config.dropout == 0.1
+
+
 def test_a_longer_budget_or_a_faster_machine_never_gets_a_smaller_network(tmp_path: Path) -> None:
     sizes = [plan(tmp_path, 2_000_000, minutes=m).model_config.hidden_units for m in (0.5, 2, 10, 60, 600)]
     assert all(size <= next_size for size, next_size in pairwise(sizes))

@@ -16,6 +16,7 @@ from textgen.training.planning.training import plan_training
 from textgen.training.presets import SIZES, with_sizes
 
 PASSES_WITHOUT_DROPOUT = 5.0  # maximum number of passes over a text in which a network hardly overfits
+MAX_DROPOUT = 0.75  # largest rate between layers, of a text of a few kilobytes
 PRETRAINED_DROPOUT = 0.4  # dropout between layers on a text of `SMALL_TEXT`, for a model trained on much more text
 TOKENS_PER_PARAMETER = 2.0  # minimum number of training tokens per weight besides the embedding; full softmax
 SAMPLED_TOKENS_PER_PARAMETER = 3.0  # the same with a sampled softmax, which is rougher
@@ -72,16 +73,17 @@ def recurrent_weights(model: ModelConfig) -> int:
 def plan_dropout(basis: Basis, model: ModelConfig, epochs: float) -> ModelConfig:
     """More dropout the more often each token is seen: none for up to five passes, 0.2 for ten, at most 0.5.
 
-    A model that was trained on much more text overfits a short text within few passes, so it gets more. Other models
-    that are fine-tuned keep their rates.
+    A short text gets more: without it, a network learns the text by heart within the first passes. So does a model that
+    was trained on much more text. Other models that are fine-tuned keep their rates.
     """
     if basis.fine_tuning and not basis.read_much_more:
         return model
-    given = basis.settings
+    given, times_shorter = basis.settings, SMALL_TEXT / basis.tokens
     if basis.read_much_more:
-        planned = max(0.1 * math.log2(1 + epochs), PRETRAINED_DROPOUT * (SMALL_TEXT / basis.tokens) ** 0.25)
+        planned = min(0.5, max(0.1 * math.log2(1 + epochs), PRETRAINED_DROPOUT * times_shorter**0.25))
     else:
-        planned = 0.2 * math.log2(max(1.0, epochs / PASSES_WITHOUT_DROPOUT))
-    planned = round(min(0.5, planned), 2)
+        planned = min(0.5, 0.2 * math.log2(max(1.0, epochs / PASSES_WITHOUT_DROPOUT)))
+        planned = min(MAX_DROPOUT, planned * max(1.0, times_shorter**0.3))
+    planned = round(planned, 2)
     dropout = given.get("dropout", planned)
     return replace(model, dropout=dropout, embedding_dropout=given.get("embedding_dropout", round(dropout / 2, 2)))

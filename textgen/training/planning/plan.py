@@ -15,7 +15,8 @@ The rules are rough on purpose. Any setting that is given replaces the planned v
 - size: the largest preset that the corpus supports, that fits into the memory, and that sees, within the budget, twice
   as many tokens as it has weights besides the embedding, or three times as many with a sampled softmax (a larger
   network learns more from a token, but reads fewer of them);
-- dropout and weight decay: by how often each token is seen; learning rate: by the width of the layers;
+- dropout: by how often each token is seen, and more for a short text; weight decay: by how often each token is seen;
+  learning rate: by the width of the layers;
 - validations: by time, so that a short run does not spend much of it on them;
 - start: from a base, where one suits the text (see `textgen.training.planning.start_choice`), otherwise from random
   weights. A model that has read much more than there is to train on needs few passes, a lower learning rate that rises

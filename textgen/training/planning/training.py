@@ -89,7 +89,7 @@ def _plan_batch(basis: Basis, given: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _plan_learning_rate(basis: Basis, model: ModelConfig, given: Mapping[str, Any]) -> float:
-    rate = min(5e-3, 4e-3 * (256 / model.hidden_units) ** 0.7) * (1 if basis.fine_tuning else ADAM_FROM_RANDOM)
+    rate = min(6.5e-3, 4e-3 * (256 / model.hidden_units) ** 0.7) * (1 if basis.fine_tuning else ADAM_FROM_RANDOM)
     rate = RATES.get(given.get("optimizer", TrainingConfig.optimizer), rate) * (1 - given.get("momentum", 0.0))
     if basis.read_much_more:
         rate *= PRETRAINED_RATE * _hard_text_factor(basis)
