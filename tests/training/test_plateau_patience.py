@@ -31,7 +31,7 @@ def validator_of(losses: list[float], patience: int, schedule: str = "plateau") 
     scores = iter(
         [Scores(nats_per_token=x, bits_per_byte=x, perplexity_per_token=x, tokens=1, bytes=1) for x in losses]
     )
-    evaluator: Any = SimpleNamespace(scores=lambda *_: next(scores))
+    evaluator: Any = SimpleNamespace(scores=lambda *_: next(scores), counts_bytes=False)
     validator.evaluator = evaluator
     return validator
 

@@ -1584,8 +1584,8 @@ def test_saved_weights_are_scored_again_only_if_their_score_cannot_be_compared(
     class Comparing:
         """A validator that is told whether the text is the same."""
 
-        def is_same_text(self, valid_tokens: int | None) -> bool:
-            assert valid_tokens == 70
+        def is_same_text(self, position: Position) -> bool:
+            assert position.valid_tokens == 70
             return is_same
 
         def rescore_best(self, position: Position, weights: object, step: int) -> None:

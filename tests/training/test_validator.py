@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,6 +11,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.training.position import Position
 
 if TYPE_CHECKING:
     from textgen.training.validator import Validator
@@ -27,30 +28,60 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> TokenData:
     return encode_and_split(corpus, ByteTokenizer(), cache=folder / "cache")
 
 
-def validator_of(data: TokenData, folder: Path, valid_tokens: int) -> Validator:
+def validator_of(
+    data: TokenData, folder: Path, valid_tokens: int, *, by_bytes: bool = False, direction: str = "forward"
+) -> Validator:
     """That of a trainer of a small network."""
     from textgen.model.config import ModelConfig
     from textgen.model.language_model import LanguageModel
     from textgen.training.config import TrainingConfig
     from textgen.training.trainer import Trainer
 
-    model = LanguageModel(ModelConfig(ByteTokenizer().vocab_size, 6, 8, 1), pad_id=0)
+    model = LanguageModel(ModelConfig(ByteTokenizer().vocab_size, 6, 8, 1, direction=direction), pad_id=0)
     config = TrainingConfig(batch_size=4, sequence_length=5, steps=1, valid_tokens=valid_tokens)
-    return Trainer(model, data, config, folder / "checkpoints").validator
+    sizes = ByteTokenizer().token_bytes if by_bytes else None
+    return Trainer(model, data, config, folder / "checkpoints", token_bytes=sizes).validator
+
+
+def scored(valid_tokens: int | None, **given: Any) -> Position:
+    """A position of a checkpoint, by default of a version that did not record how the text was chosen."""
+    return Position.from_dict({"valid_tokens": valid_tokens, "best_nats_per_token": 2.0, **given})
 
 
 def test_scores_can_be_compared_if_they_are_of_the_same_part_of_the_text(data: TokenData, tmp_path: Path) -> None:
     length = len(data.valid)
     some, whole = validator_of(data, tmp_path, 64), validator_of(data, tmp_path, 10 * length)
-    assert [some.is_same_text(before) for before in (None, 64, 65, length)] == [False, True, False, False]
-    assert [whole.is_same_text(before) for before in (None, 64, length - 1)] == [False] * 3
-    assert [whole.is_same_text(before) for before in (length, length + 1, 20 * length)] == [True] * 3
+    assert [some.is_same_text(scored(before)) for before in (None, 64, 65, length)] == [False, True, False, False]
+    assert [whole.is_same_text(scored(before)) for before in (None, 64, length - 1)] == [False] * 3
+    assert [whole.is_same_text(scored(before)) for before in (length, length + 1, 20 * length)] == [True] * 3
+    assert [some.is_other_text(scored(before)) for before in (None, 64, 65)] == [False, False, True]
+
+
+def test_a_part_chosen_by_bytes_is_another_text_than_one_chosen_by_tokens(data: TokenData, tmp_path: Path) -> None:
+    by_bytes = validator_of(data, tmp_path, 64, by_bytes=True)
+    whole = validator_of(data, tmp_path, len(data.valid), by_bytes=True)
+    backward = validator_of(data, tmp_path, 64, by_bytes=True, direction="backward")
+    assert by_bytes.is_other_text(scored(64))
+    assert by_bytes.is_same_text(scored(64, valid_by_bytes=True))
+    assert not by_bytes.is_other_text(Position())
+    assert whole.is_same_text(scored(len(data.valid)))  # all of the text, however it is counted
+    assert backward.is_same_text(scored(64))  # its parts are always chosen by tokens
+
+
+def test_positions_record_how_the_text_of_their_scores_was_chosen(data: TokenData, tmp_path: Path) -> None:
+    validator = validator_of(data, tmp_path, 64, by_bytes=True)
+    weights = validator._model.weights_as_arrays()
+    validated, rescored, kept, skipped = Position(), scored(64), scored(64), scored(64)
+    validator.validate(validated, with_sample=False)
+    validator.rescore_best(rescored, weights, 3)
+    validator.keep_saved(kept, weights, 3)
+    skipped.skip_to(validated, seconds=1.0)
+    assert all(validator.is_same_text(position) for position in (validated, rescored, kept, skipped))
+    assert rescored.best_nats_per_token == validated.best_nats_per_token
 
 
 def test_as_many_tokens_as_the_text_has_are_all_of_it(data: TokenData, tmp_path: Path) -> None:
     """Not only the whole windows in it."""
-    from textgen.training.position import Position
-
     validator = validator_of(data, tmp_path, len(data.valid))
     position = Position()
     report = validator.validate(position, with_sample=False)

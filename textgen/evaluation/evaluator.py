@@ -103,6 +103,11 @@ class Evaluator:
         """
         return self._totals(*self._batches(stream, max_tokens, self._excerpt(stream, max_tokens)))[0]
 
+    @property
+    def counts_bytes(self) -> bool:
+        """Whether a part of a stream is chosen by the bytes of its text, not by its tokens."""
+        return self._token_bytes is not None
+
     def _excerpt(self, stream: TokenStream, max_tokens: int | None) -> Excerpt | None:
         """The part of a stream to score; None if it is all or is counted in tokens."""
         if self._token_bytes is None or max_tokens is None or max_tokens >= len(stream):

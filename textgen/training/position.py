@@ -31,6 +31,8 @@ class Position:
             them until a validation is as good, but counts validations as if it had never made those after the
             checkpoint.
         valid_tokens: Setting of this name with which this loss was computed; None before the first validation.
+        valid_by_bytes: Whether the text that it is of was chosen by bytes: see `textgen.evaluation.excerpt`. False in
+            checkpoints of older versions, which counted tokens.
         without_improvement: Validations since the best one; `patience` limits them.
         waited: Validations since the best one or since the last reduction of the learning rate.
         reductions: Reductions of the learning rate by the schedule "plateau".
@@ -54,6 +56,7 @@ class Position:
     kept_step: int = 0
     kept_nats_per_token: float | None = None
     valid_tokens: int | None = None
+    valid_by_bytes: bool = False
     without_improvement: int = 0
     waited: int = 0
     reductions: int = 0
@@ -121,7 +124,7 @@ class Position:
         self.health.rollbacks, self.health.left_out = failed.health.rollbacks, failed.health.left_out
         self.best_step, self.best_nats_per_token = failed.best_step, failed.best_nats_per_token
         self.kept_step, self.kept_nats_per_token = failed.kept_step, failed.kept_nats_per_token
-        self.valid_tokens = failed.valid_tokens
+        self.valid_tokens, self.valid_by_bytes = failed.valid_tokens, failed.valid_by_bytes
 
     def add_loss(self, nats: float, weight: float = 1.0) -> None:
         """Counts the loss of an update.

@@ -220,7 +220,7 @@ class _Run:
         """Scores the saved weights again if the checkpoint has another score, so that only better ones replace them.
 
         The score in a checkpoint is that of the weights before they were mixed with those that the run started from, on
-        the part of the held-out text that `valid_tokens` then named. A run that ended with an error may have saved
+        the part of the held-out text that validations scored then. A run that ended with an error may have saved
         better weights after its last checkpoint; they are those of the record.
         """
         from textgen.training.distributed.distribution import deadline
@@ -229,7 +229,7 @@ class _Run:
         recorded = self._record["progress"].get("best_step") if self._record.get("scores") else None
         step = position.saved_step if recorded is None else recorded
         is_mixed = bool(self._record.get("start_fraction"))
-        is_other = position.has_best and (is_mixed or not validator.is_same_text(position.valid_tokens))
+        is_other = position.has_best and (is_mixed or not validator.is_same_text(position))
         if not is_other and step == position.saved_step:
             return
         name = str(self._setup.folder.absolute())

@@ -468,7 +468,7 @@ class Trainer:
         self.restore(last_good_checkpoint(self._checkpoints, self._returned_to))
         position = self.position
         self._returned_to = position.step
-        if self.validator.is_other_text(position.valid_tokens):
+        if self.validator.is_other_text(position):
             self._averaging.forget_scores()
         position.skip_to(failed, seconds)
         self.tensors.reset_state()

@@ -94,18 +94,26 @@ class Validator:
             self._record(position, report, improved)
         return report
 
-    def is_same_text(self, valid_tokens: int | None) -> bool:
-        """Whether a score with this setting of valid_tokens is of the text that validations score now.
+    def is_same_text(self, position: Position) -> bool:
+        """Whether the scores of a position are of the text that validations score now; not if there are none.
 
         Args:
-            valid_tokens: The setting; None if there is no score.
+            position: Its `valid_tokens` and `valid_by_bytes` say how the text was chosen.
         """
+        if position.valid_tokens is None:
+            return False
         length = len(self._held_out)
-        return valid_tokens is not None and min(valid_tokens, length) == min(self._config.valid_tokens, length)
+        scored = min(position.valid_tokens, length)
+        is_chosen_alike = scored == length or position.valid_by_bytes == self.evaluator.counts_bytes
+        return scored == min(self._config.valid_tokens, length) and is_chosen_alike
 
-    def is_other_text(self, valid_tokens: int | None) -> bool:
-        """Whether there is a score with this setting, and it is of another text."""
-        return valid_tokens is not None and not self.is_same_text(valid_tokens)
+    def is_other_text(self, position: Position) -> bool:
+        """Whether a position has scores, and they are of another text."""
+        return position.valid_tokens is not None and not self.is_same_text(position)
+
+    def _record_text(self, position: Position) -> None:
+        """Records which text the scores of a position are of."""
+        position.valid_tokens, position.valid_by_bytes = self._config.valid_tokens, self.evaluator.counts_bytes
 
     def rescore_best(self, position: Position, weights: Mapping[str, np.ndarray] | None, step: int) -> None:
         """Scores the saved best weights again, so that later validations compare with them fairly.
@@ -118,10 +126,10 @@ class Validator:
             step: Step of these weights.
         """
         nats = self._score_of(weights)
-        if self.is_other_text(position.valid_tokens):
+        if self.is_other_text(position):
             self._averaging.forget_scores()
         position.best_step, position.best_nats_per_token, position.kept_nats_per_token = step, nats, None
-        position.valid_tokens = self._config.valid_tokens
+        self._record_text(position)
 
     def keep_saved(self, position: Position, weights: Mapping[str, np.ndarray] | None, step: int) -> None:
         """Scores saved weights that the position does not know, so that only better ones replace them.
@@ -130,7 +138,7 @@ class Validator:
         `rescore_best`. All processes must call it together.
         """
         position.kept_step, position.kept_nats_per_token = step, self._score_of(weights)
-        position.valid_tokens = self._config.valid_tokens
+        self._record_text(position)
 
     def _score_of(self, weights: Mapping[str, np.ndarray] | None) -> float | None:
         """The loss of weights that the chief gives; None if it is not finite. The network keeps its own weights."""
@@ -166,7 +174,7 @@ class Validator:
         position.validations = max(position.validations + 1, due)
         if improved:
             position.best_nats_per_token, position.best_step = nats, position.step
-            position.valid_tokens = self._config.valid_tokens
+            self._record_text(position)
         is_best = improved and (position.kept_nats_per_token is None or nats <= position.kept_nats_per_token)
         if is_best:
             position.kept_nats_per_token = None

@@ -97,8 +97,8 @@ def test_a_follower_waits_only_for_so_long(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(run_module, "load_model", lambda name: "saved")
     parts = dict.fromkeys(("model_config", "training_config", "tokenizer", "data", "start"))
     waiting = {"together": nullcontext, "total": lambda values: [1.0], "from_chief": dict}
-    rescored = SimpleNamespace(is_same_text=lambda tokens: False, rescore_best=lambda *given: None)
-    position = SimpleNamespace(saved_step=3, has_best=True, valid_tokens=9)
+    rescored = SimpleNamespace(is_same_text=lambda position: False, rescore_best=lambda *given: None)
+    position = SimpleNamespace(saved_step=3, has_best=True)
     run: Any = object.__new__(run_module._Run)
     run._setup, run._record, run._step_timeout = SimpleNamespace(folder=Path("folder"), **parts), {"progress": {}}, 9.0
     run._trainer = SimpleNamespace(position=position, validator=rescored)
