@@ -202,19 +202,27 @@ class _Run:
                 self._distribution.total([])  # now the other processes may read the record
             self._distribution.total([])  # now they have read it and the text, for which there is no time limit
         self._model = self._build()
-        self._trainer = Trainer(
-            self._model,
-            training_data(setup.data, setup.tokenizer, setup.training_config),
-            setup.training_config,
-            setup.folder / CHECKPOINTS,
-            hooks=Hooks(self._save, _sample_writer(self._model, setup.tokenizer)),
-            distribution=self._distribution,
-            token_bytes=setup.tokenizer.token_bytes,
-        )
+        with self._distribution.together():
+            self._trainer = Trainer(
+                self._model,
+                training_data(setup.data, setup.tokenizer, setup.training_config),
+                setup.training_config,
+                setup.folder / CHECKPOINTS,
+                hooks=Hooks(self._save, _sample_writer(self._model, setup.tokenizer)),
+                distribution=self._distribution,
+                token_bytes=setup.tokenizer.token_bytes,
+            )
         if checkpoint:
-            self._trainer.restore(checkpoint)
-            self._rescore_saved()
+            self._restore(checkpoint)
         self._observers = self._make_observers(options)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Continues from a checkpoint."""
+        from textgen.training.distributed.distribution import deadline
+
+        with self._distribution.together(), deadline(self._step_timeout):
+            self._trainer.restore(checkpoint)
+        self._rescore_saved()
 
     def _rescore_saved(self) -> None:
         """Scores the saved weights again if the checkpoint has another score, so that only better ones replace them.
@@ -242,9 +250,10 @@ class _Run:
         from textgen.training.distributed.distribution import deadline
 
         setup, distribution = self._setup, self._distribution
-        with distribution.strategy.scope():
-            model = initial_model(setup.model_config, setup.training_config, setup.tokenizer, setup.data, setup.start)
         with distribution.together(), deadline(self._step_timeout):
+            with distribution.strategy.scope():
+                configs = setup.model_config, setup.training_config
+                model = initial_model(*configs, setup.tokenizer, setup.data, setup.start)
             model.assign_weights(distribution.from_chief(model.weights_as_arrays()))
         return model
 

@@ -83,32 +83,43 @@ def test_without_others_or_a_limit_there_are_no_signs_of_life(workers: int, limi
 
 
 def test_a_follower_waits_only_for_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the first weights, for the score of saved ones when a run is resumed, and at the end."""
+    """For the first weights, for those of a checkpoint and the score of the saved ones on resume, and at the end."""
     limits, model = list[float | None](), SimpleNamespace(weights_as_arrays=dict, assign_weights=lambda arrays: None)
+    waits, is_limited = list[str](), [False]
 
     @contextmanager
     def deadline(seconds: float | None) -> Iterator[Callable[[], None]]:
         limits.append(seconds)
+        is_limited[0] = True
         yield lambda: None
+        is_limited[0] = False
+
+    def waited(name: str, result: Any = None) -> Any:
+        assert is_limited[0], name
+        waits.append(name)
+        return result
 
     for module in ("distribution", "heartbeat"):
         monkeypatch.setattr(f"textgen.training.distributed.{module}.deadline", deadline)
-    monkeypatch.setattr(run_module, "initial_model", lambda *parts: model)
+    monkeypatch.setattr(run_module, "initial_model", lambda *parts: waited("first weights", model))
     monkeypatch.setattr(run_module, "load_model", lambda name: "saved")
     parts = dict.fromkeys(("model_config", "training_config", "tokenizer", "data", "start"))
-    waiting = {"together": nullcontext, "total": lambda values: [1.0], "from_chief": dict}
-    rescored = SimpleNamespace(is_same_text=lambda position: False, rescore_best=lambda *given: None)
+    waiting = {"together": nullcontext, "total": lambda values: waited("end", [1.0]), "from_chief": dict}
+    rescored = SimpleNamespace(is_same_text=lambda position: False, rescore_best=lambda *given: waited("score"))
     position = SimpleNamespace(saved_step=3, has_best=True)
     run: Any = object.__new__(run_module._Run)
     run._setup, run._record, run._step_timeout = SimpleNamespace(folder=Path("folder"), **parts), {"progress": {}}, 9.0
-    run._trainer = SimpleNamespace(position=position, validator=rescored)
+    run._trainer = SimpleNamespace(
+        position=position, validator=rescored, restore=lambda checkpoint: waited("checkpoint")
+    )
     run._distribution = SimpleNamespace(
         num_workers=2, is_chief=False, strategy=SimpleNamespace(scope=nullcontext), **waiting
     )
     assert run._build() is model
-    run._rescore_saved()
+    run._restore("checkpoint")
     assert run._finish("done") == "saved"
-    assert limits == [9.0, 9.0, 9.0]
+    assert waits == ["first weights", "checkpoint", "score", "end"]
+    assert limits == [9.0] * 4
 
 
 def test_the_chief_gives_signs_of_life_while_it_scores(monkeypatch: pytest.MonkeyPatch) -> None:
