@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from textgen.dataset import windows as windows_module
+from textgen.dataset.permutation import Permutation
 from textgen.dataset.windows import CYCLE, Windows
 
 
@@ -51,6 +53,22 @@ def test_one_length_is_the_plain_cut() -> None:
     assert [windows.window(5, number) for number in range(len(windows))] == [
         (start, 10) for start in range(0, 1001, 10)
     ]
+
+
+def test_the_order_of_a_cycle_is_drawn_once_and_only_if_lengths_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step of training asks for a window, so it must take no time."""
+    drawn = list[tuple[int, ...]]()
+
+    def permutation(size: int, *key: int) -> Permutation:
+        drawn.append(key)
+        return Permutation(size, *key)
+
+    monkeypatch.setattr(windows_module, "Permutation", permutation)
+    seed = 987_654_321  # of no other test
+    for number in range(2 * CYCLE):
+        assert Windows(5000, 10, seed=seed).window(6, number) == (10 * number, 10)
+        Windows(5000, 10, 0.1, seed).window(6, number)
+    assert drawn == [(seed, 6, 0), (seed, 6, 1)]
 
 
 def test_a_place_in_terabytes_is_found_at_once() -> None:

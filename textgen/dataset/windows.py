@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from itertools import cycle, islice
 
 import numpy as np
@@ -51,19 +51,18 @@ class Windows:
 
     def window(self, epoch: int, number: int) -> tuple[int, int]:
         """Where a window of an epoch begins in the row, and its length. The last one may end beyond the row."""
+        if not self.random_bptt:
+            return number * self.sequence_length, self.sequence_length
         cycle_number, place = divmod(number, CYCLE)
         if cycle_number >= self._cycles:
             after = number - self._cycles * CYCLE
             return self._cycles * self._cycle_length + after * self.sequence_length, self.sequence_length
-        lengths = self._lengths[Permutation(CYCLE, self.seed, epoch, cycle_number)(np.arange(CYCLE))]
+        lengths = self._lengths[_order(self.seed, epoch, cycle_number)]
         return cycle_number * self._cycle_length + int(lengths[:place].sum()), int(lengths[place])
 
-    @cached_property
+    @property
     def _lengths(self) -> np.ndarray:
-        """Lengths of the windows of a cycle, before they are shuffled."""
-        num_short = math.ceil(round(CYCLE * self.random_bptt, 6))  # at least one, if any
-        short = [max(1, self.sequence_length * quarters // 4) for quarters in islice(cycle(QUARTERS), num_short)]
-        return np.array([*short, *[self.sequence_length] * (CYCLE - num_short)])
+        return _lengths_of(self.sequence_length, self.random_bptt)
 
     @property
     def _cycle_length(self) -> int:
@@ -73,3 +72,17 @@ class Windows:
     def _cycles(self) -> int:
         """Whole cycles in a row."""
         return self.row_length // self._cycle_length
+
+
+@lru_cache(maxsize=8)
+def _lengths_of(sequence_length: int, random_bptt: float) -> np.ndarray:
+    """Lengths of the windows of a cycle, before they are shuffled."""
+    num_short = math.ceil(round(CYCLE * random_bptt, 6))  # at least one, if any
+    short = [max(1, sequence_length * quarters // 4) for quarters in islice(cycle(QUARTERS), num_short)]
+    return np.array([*short, *[sequence_length] * (CYCLE - num_short)])
+
+
+@lru_cache(maxsize=8)  # the thread that reads ahead may be in a later cycle than the steps
+def _order(seed: int, epoch: int, cycle_number: int) -> np.ndarray:
+    """The order in which a cycle of an epoch has its lengths."""
+    return Permutation(CYCLE, seed, epoch, cycle_number)(np.arange(CYCLE))
