@@ -152,7 +152,7 @@ class TrainStep:
         """Whether updates can be queued without waiting for the loss (keeps a GPU busy).
 
         The loss must not decide anything on the processor: the scale of a loss, or what an average counts. With several
-        replicas an update cannot be conditional.
+        replicas, the update and its undoing would have to run on each of them.
         """
         config, is_scaled = self._config, self._model.precision == "float16"
         is_plain = not is_scaled and config.weight_averaging == "none" and config.optimizer != "asgd"
