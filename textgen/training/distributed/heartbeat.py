@@ -16,7 +16,7 @@ class Heartbeat:
     """The agreement of all processes that the chief is still at work, and when it is done."""
 
     def __init__(self, distribution: Distribution, limit: float | None) -> None:
-        """Begins the work of the chief. All processes must make one together.
+        """Begins the work of the chief. All processes must make one at the same point.
 
         Args:
             distribution: Processes that train together.
@@ -33,8 +33,9 @@ class Heartbeat:
             self._last = time.monotonic()
 
     def end(self) -> None:
-        """Tells the other processes that the chief is done; for the chief."""
+        """Tells the other processes that the chief is done; for the chief. Later beats tell nothing."""
         self._tell(1.0)
+        self._limit = None
 
     def wait(self) -> None:
         """Waits until the chief is done; for the other processes. Ends this one if there is no sign of life."""
