@@ -199,6 +199,19 @@ def test_a_part_that_is_counted_in_bytes_is_scored_and_its_bytes_are_those_that_
     assert found.bits_per_byte == pytest.approx(expected / math.log(2) / found.bytes, rel=1e-6)
 
 
+@pytest.mark.parametrize("direction", ["backward", "both"])
+def test_a_part_is_counted_in_tokens_unless_the_network_reads_forward_only(
+    direction: str, stream: TokenStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(excerpt, "STRETCH_BYTES", 300)
+    config = replace(CONFIG, direction=direction)
+    model = LanguageModel(config, pad_id=TOKENIZER.pad_id)
+    model.assign_weights(random_weights(config))
+    by_bytes = Evaluator(model, token_bytes=TOKENIZER.token_bytes)
+    assert not by_bytes.counts_bytes
+    assert by_bytes.scores(stream, 200) == Evaluator(model).scores(stream, 200)
+
+
 def test_each_direction_is_scored_by_its_own_tokens(tmp_path: Path) -> None:
     """The beginning has many labels, which are not scored, and the end, where the other direction begins, has few."""
     tokenizer = TOKENIZER.with_labels(("a",))
