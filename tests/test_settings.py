@@ -77,9 +77,15 @@ def test_numbers_of_other_libraries_become_those_of_python(number: Any, kind: ty
         assert json.loads(json.dumps(to_dict(config)))[name] == 3
 
 
+@pytest.mark.parametrize("value", [True, False])
+def test_a_truth_value_of_numpy_becomes_that_of_python(value: bool) -> None:
+    for config in (SamplingConfig(heal=np.bool_(value)), from_dict(SamplingConfig, {"heal": np.bool_(value)})):  # type: ignore[arg-type]
+        assert config.heal is value
+
+
 def test_a_bool_is_no_number() -> None:
     assert SamplingConfig(heal=False).heal is False
-    for setting in ({"heal": np.int64(1)}, {"top_k": True}, {"top_k": np.float64(3.0)}):
+    for setting in ({"heal": np.int64(1)}, {"top_k": True}, {"top_k": np.True_}, {"top_k": np.float64(3.0)}):
         with pytest.raises(ConfigError, match=next(iter(setting))):
             SamplingConfig(**setting)
 

@@ -102,7 +102,8 @@ def setting(default: Any = dataclasses.MISSING, help: str = "", **facts: Any) ->
 class Settings:
     """Base of all settings. Checks each field when an object is made, and turns lists into tuples.
 
-    Numbers of other libraries, such as `np.int64(3)`, become those of Python, which JSON and TOML have.
+    Numbers of other libraries and truth values of NumPy, such as `np.int64(3)` and `np.True_`, become those of Python,
+    which JSON and TOML have.
 
     Raises:
         ConfigError: A value has the wrong type, is out of bounds, or contradicts another.
@@ -138,9 +139,11 @@ _DECLARED: dict[Any, dict[str, tuple[str, Setting]]] = {}
 
 
 def python_number(value: Any) -> Any:
-    """Returns a number of another library, such as NumPy, as an `int` or a `float`, and other values as they are."""
+    """Returns a number of another library, or a truth value of NumPy, as that of Python, and other values unchanged."""
     if isinstance(value, bool):
         return value
+    if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):  # of no abstract class
+        return bool(value)
     if isinstance(value, Integral):
         return int(value)
     return float(value) if isinstance(value, Real) else value
