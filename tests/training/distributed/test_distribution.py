@@ -285,8 +285,8 @@ def test_processes_of_tf_config_on_one_machine_have_gpus_of_their_own(
 def test_gpus_that_processes_of_tf_config_cannot_divide_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     message = (
-        r"The 2 tasks on 127\.0\.0\.1 cannot divide 1 GPU evenly\. Set CUDA_VISIBLE_DEVICES in each, or start another "
-        "number of processes there"
+        r"The 2 processes on 127\.0\.0\.1 cannot divide 1 GPU evenly\. Set CUDA_VISIBLE_DEVICES in each, or start "
+        "another number of processes there"
     )
     with pytest.raises(ConfigError, match=message):
         join(monkeypatch, 1, {"TF_CONFIG": cluster(0)})

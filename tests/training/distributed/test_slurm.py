@@ -132,7 +132,7 @@ def test_gpus_that_cannot_be_divided_are_refused(visible: int, gpus: str, monkey
     with pytest.raises(ConfigError) as caught:
         slurm.read_step().own_gpus(visible)
     assert str(caught.value) == (
-        f"The 2 tasks on n1 cannot divide {gpus} evenly. Set gpus-per-task of srun, or another number of "
+        f"The 2 processes on n1 cannot divide {gpus} evenly. Set gpus-per-task of srun, or another number of "
         "tasks per node."
     )
 

@@ -68,7 +68,7 @@ class Tasks:
         """
         if gpus % self.tasks_here:
             raise ConfigError(
-                f"The {counted(self.tasks_here, 'task')} on {self.hosts[self.task]} cannot divide "
+                f"The {self.tasks_here} processes on {self.hosts[self.task]} cannot divide "
                 f"{counted(gpus, 'GPU')} evenly. {advice}"
             )
         each = gpus // self.tasks_here
