@@ -61,7 +61,7 @@ def compared(cell: str, precision: str, inputs: int, units: int) -> str:
     gates = len(GATES[cell])
     bias = (2, gates * units) if cell == "gru" else (gates * units,)
     shapes = {"kernel": (inputs, gates * units), "recurrent_kernel": (units, gates * units), "bias": bias}
-    names = {"lstm": ("h", "c"), "gru": ("h",)}[cell]
+    names = reference.cell_of(ModelConfig(9, 2, 2, 1, cell=cell)).letters
     given = {name: rng.normal(0, 0.3, shape) for name, shape in shapes.items()}
     given |= {
         "x": rng.normal(0, 1, (ROWS, STEPS, inputs)),
@@ -80,7 +80,7 @@ def compared(cell: str, precision: str, inputs: int, units: int) -> str:
 
 
 def packed(cell: str, given: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The weights in one array, in the order of `textgen.model.layers.cudnn`."""
+    """The weights in one array, in the order of `textgen.model.layers.cudnn_order`."""
     parts = [np.split(part, len(GATES[cell]), axis=-1) for part in parts_of(cell, given)]
     return np.concatenate([gate.T.ravel() for gate in in_order_of_cudnn(cell, parts)])
 
@@ -94,7 +94,7 @@ def parts_of(cell: str, given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
 def by_reference(cell: str, given: Mapping[str, np.ndarray]) -> Arrays:
     """Outputs, the last state, and the gradients of the sum of the sines of both."""
     kind = reference.cell_of(ModelConfig(9, 2, 2, 1, cell=cell))
-    names = ("h", "c")[: kind.state_size]
+    names = kind.letters
     weights = {name: given[name] for name in ("kernel", "recurrent_kernel", "bias")}
     state = tuple(given[name] for name in names)
     outputs, last, records = reference.layer_forward(kind, given["x"], state, weights)
@@ -112,7 +112,7 @@ def by_cudnn(cell: str, precision: str, given: Mapping[str, np.ndarray], device:
     def tensor(array: np.ndarray) -> Any:
         return torch.tensor(array, dtype=getattr(torch, precision), device=device, requires_grad=True)
 
-    names = ("h", "c")[: reference.cell_of(ModelConfig(9, 2, 2, 1, cell=cell)).state_size]
+    names = reference.cell_of(ModelConfig(9, 2, 2, 1, cell=cell)).letters
     inputs, units = given["kernel"].shape[0], given["recurrent_kernel"].shape[0]
     layer = (torch.nn.LSTM if cell == "lstm" else torch.nn.GRU)(inputs, units, batch_first=True)
     layer = layer.to(device, getattr(torch, precision))
