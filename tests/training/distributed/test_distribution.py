@@ -307,7 +307,7 @@ def test_gpus_that_the_program_has_hidden_stay_so(monkeypatch: pytest.MonkeyPatc
 def test_processes_on_one_machine_share_its_cores(bound: bool, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of the three are on this machine, where each sees 8 cores."""
     monkeypatch.setattr(distribution_module, "num_cores", lambda processes=1: 8 // processes)
-    monkeypatch.setattr(distribution_module, "_has_own_cores", lambda: bound)
+    monkeypatch.setattr(distribution_module, "_is_bound_to_cores", lambda: bound)
     distribution = distribution_of("a:1", "a:2", "b:1")
     assert distribution.cores_per_replica == cores
     assert Distribution().cores_per_replica == 8

@@ -189,7 +189,7 @@ class Distribution:
 
     @property
     def _has_own_cores(self) -> bool:
-        return bool(self.server) and _has_own_cores()
+        return bool(self.server) and _is_bound_to_cores()
 
     def _joined_here(self, split: Any) -> Any:
         """Joins the rows of the replicas of this process; `gather` of `MirroredStrategy` warns each time."""
@@ -353,7 +353,7 @@ def planned_shares(name: str, workers: int = 1) -> Shares:
         if groups.place():
             return Shares(processes, processes)
         replicas = processes * max(1, len(_own_gpus(_joined_tasks())))
-        return Shares(replicas, processes, _joined_tasks().num_machines, _has_own_cores())
+        return Shares(replicas, processes, _joined_tasks().num_machines, _is_bound_to_cores())
     here = num_cores() if name == "mirrored" and not count else max(1, count)
     return Shares(1 if name == "single" else here)
 
@@ -470,7 +470,8 @@ def _are_hidden() -> bool:
     return len(gpus()) < len(tf.config.list_physical_devices("GPU"))
 
 
-def _has_own_cores() -> bool:
+def _is_bound_to_cores() -> bool:
+    """Whether SLURM has bound this process to cores that the other processes on its machine do not use."""
     is_slurm = "TF_CONFIG" not in os.environ and slurm.number_of_tasks() > 1  # a program may join them in its own way
     return is_slurm and slurm.read_step().has_own_cores
 
