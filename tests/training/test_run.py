@@ -1606,10 +1606,27 @@ def test_saved_weights_are_scored_again_only_if_their_score_cannot_be_compared(
     assert made == scored
 
 
-@pytest.mark.parametrize(("worker", "num_workers", "limit"), [(0, 1, None), (0, 2, 7.0), (1, 2, 7.0)])
-def test_no_process_waits_for_ever_for_the_others_at_the_end(
-    worker: int, num_workers: int, limit: float | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("num_workers", "limit"), [(1, None), (2, 7.0)])
+def test_only_several_processes_have_a_limit_of_waiting(
+    num_workers: int, limit: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    limits = list[float | None]()
+    trainer = SimpleNamespace(position=SimpleNamespace(step=0, validations=0, learning_rate=None))
+    trainer.run = lambda observers, about, step_timeout: limits.append(step_timeout)
+    monkeypatch.setattr("textgen.training.trainer.Trainer", lambda *parts, **others: trainer)
+    monkeypatch.setattr(run, "training_data", lambda *parts: None)
+    monkeypatch.setattr(run._Run, "_build", lambda self: None)
+    monkeypatch.setattr(run._Run, "_make_observers", lambda self, options: [])
+    distribution = SimpleNamespace(num_workers=num_workers, is_chief=True, together=nullcontext, total=list)
+    setup: Any = SimpleNamespace(record=dict.fromkeys(("corpus", "tokenizer", "model", "training")), data=None)
+    setup.folder, setup.tokenizer, setup.training_config = Path("songs"), SimpleNamespace(token_bytes=None), None
+    options: Any = SimpleNamespace(distribution=distribution, step_timeout=7.0)
+    run._Run(setup, None, options).steps()
+    assert limits == [limit]
+
+
+@pytest.mark.parametrize("worker", [0, 1])
+def test_no_process_waits_for_ever_for_the_others_at_the_end(worker: int, monkeypatch: pytest.MonkeyPatch) -> None:
     limits, evaluator = list[float | None](), SimpleNamespace(on_window=None)
 
     @contextmanager
@@ -1628,10 +1645,10 @@ def test_no_process_waits_for_ever_for_the_others_at_the_end(
     ended._model = SimpleNamespace(assign_weights=lambda weights: None)
     ended._trainer = SimpleNamespace(validator=SimpleNamespace(evaluator=evaluator))
     ended._distribution = SimpleNamespace(
-        is_chief=worker == 0, num_workers=num_workers, together=nullcontext, total=lambda values: [1.0]
+        is_chief=worker == 0, num_workers=2, together=nullcontext, total=lambda values: [1.0]
     )
     ended._finish("the planned length is reached")
-    assert limits == [limit]
+    assert limits == [7.0]
     assert (evaluator.on_window is not None) == (worker == 0)
 
 

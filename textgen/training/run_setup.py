@@ -32,7 +32,9 @@ class RunOptions:
         callbacks: Keras callbacks. For them an epoch is the stretch between two validations.
         say: Called with one line of text for each stage before the first step.
         distribution: Devices and processes that train together; one device if None.
-        step_timeout: Seconds after which a step that waits for other processes ends this one.
+        step_timeout: With several processes, seconds after which a step that does not end ends this process. It also
+            limits how long a process waits for the first weights, for those of a checkpoint, while the saved ones are
+            scored again, and at the end.
         free_folder: Returns an unused folder for a new model whose own was taken by another run meanwhile. If it is
             None, that is an error.
     """

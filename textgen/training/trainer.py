@@ -146,7 +146,7 @@ class Trainer:
         Args:
             observers: Called at each step, at each validation and at the end.
             about: Report that observers get at the start.
-            step_timeout: With several processes, seconds after which a step that does not end ends this process.
+            step_timeout: Seconds after which a step that does not end ends this process; None for no limit.
 
         Returns:
             Why the run ended.
@@ -156,14 +156,13 @@ class Trainer:
             TrainingError: The run cannot continue. Saved weights and checkpoints stay.
         """
         self._observers = observers
-        timeout = step_timeout if self._distribution.num_workers > 1 else None
         with started(observers, about):
             try:
                 with (
                     self._stop.requests.caught(),
                     self._distribution.together(),
                     self.reader.batches.failing(),
-                    deadline(timeout) as restart_timer,
+                    deadline(step_timeout) as restart_timer,
                 ):
                     reason = self._steps(restart_timer)
             except Exception:

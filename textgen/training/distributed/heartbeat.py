@@ -23,7 +23,7 @@ class Heartbeat:
             limit: Seconds after which a process that waits for another one ends; None for no limit.
         """
         self._distribution = distribution
-        self._limit = limit if distribution.num_workers > 1 else None
+        self._limit = limit
         self._last = time.monotonic()
 
     def beat(self) -> None:
