@@ -138,8 +138,8 @@ def packed_length(cell: str, gates: int, inputs: int, units: int, dtype: tf.DTyp
     )
     shapes = (inputs, gates * units), (units, gates * units), (gates * units,), (gates * units,)
     given = len(packed(cell, [tf.zeros(shape) for shape in shapes], dtype))
-    most = int(np.asarray(wanted).reshape(-1)[0])
-    return f"{given:,} weights, cuDNN wants {most:,}: {verdict(given == most)}"
+    number = int(np.asarray(wanted).reshape(-1)[0])
+    return f"{given:,} weights, cuDNN wants {number:,}: {verdict(given == number)}"
 
 
 def results() -> Iterator[str]:
@@ -415,7 +415,7 @@ def lines_of(section: Callable[[], Iterator[str]]) -> Iterator[str]:
 def main() -> int:
     """Prints the report. Returns 1 if something is wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    tf.get_logger().setLevel("ERROR")  # it warns of as many networks as are compared here
+    tf.get_logger().setLevel("ERROR")  # each network is compiled anew, of which TensorFlow warns
     parser.add_argument("--only", choices=SECTIONS, action="append", metavar="SECTION", help=", ".join(SECTIONS))
     is_wrong = False
     for name in parser.parse_args().only or SECTIONS:

@@ -10,7 +10,7 @@ from textgen.settings import Settings, setting
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
 
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "peephole": "peephole LSTM", "mogrifier": "mogrifier LSTM"}
-KERNEL_BLOCKS = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}  # H columns each
+KERNEL_BLOCKS = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}  # of H columns, in the kernels of a cell
 ACTIVATIONS = ("tanh", "relu")
 DIRECTIONS = ("forward", "backward", "both")
 BACKWARD = "backward_"  # prefix of the backward layers' names in a network of both directions

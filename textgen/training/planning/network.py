@@ -18,7 +18,7 @@ from textgen.training.presets import SIZES, with_sizes
 PASSES_WITHOUT_DROPOUT = 5.0  # maximum number of passes over a text in which a network hardly overfits
 MAX_DROPOUT = 0.75  # largest rate between layers, of a text of a few kilobytes
 PRETRAINED_DROPOUT = 0.4  # dropout between layers on a text of `SMALL_TEXT`, for a model trained on much more text
-TOKENS_PER_PARAMETER = 2.0  # minimum number of training tokens per weight besides the embedding; full softmax
+TOKENS_PER_PARAMETER = 2.0  # minimum number of training tokens per weight besides the embedding, with the full softmax
 SAMPLED_TOKENS_PER_PARAMETER = 3.0  # the same with a sampled softmax, which is rougher
 MEMORY_FRACTION = 0.8  # largest fraction of the memory for training a network
 LARGEST_FOR = ((40_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # largest preset below a limit in tokens
