@@ -88,6 +88,7 @@ def test_the_field_that_holds_text_is_named(tmp_path: Path) -> None:
     [
         (["see ", {"type": "link", "text": "http://x.org"}, " now"], "see http://x.org now"),
         ([{"type": "bold", "text": "see"}, {"type": "plain", "text": " it"}], "see it"),
+        ([{"type": "text_link", "text": "see", "href": "http://x.org"}], "see"),
         (["see ", {"text": "it"}], "see it"),
         (["see", None, "it"], "see\nit"),
     ],
@@ -97,10 +98,24 @@ def test_pieces_of_a_text_are_joined(tmp_path: Path, value: list[Any], expected:
     assert read(path, text_field="messages.text") == ["hi", expected]
 
 
-@pytest.mark.parametrize("more", [[{"text": "b"}], ["x", {"text": 1}], ["x", {"by": "b"}], ["x", {"text": "b"}, None]])
-def test_records_are_no_pieces_of_a_text(tmp_path: Path, more: list[Any]) -> None:
-    path = write(tmp_path, "a.jsonl", json.dumps({"poems": [{"text": "a"}, *more]}))
-    with pytest.raises(CorpusError, match=r"line 1: field 'poems' is a list with text in poems\.text\. Set text_field"):
+@pytest.mark.parametrize(
+    "poems",
+    [
+        [{"text": "a"}, {"text": "b"}],
+        [{"text": "a"}, "x", {"text": 1}],
+        [{"text": "a"}, "x", {"by": "b"}],
+        [{"text": "a"}, "x", {"text": "b"}, None],
+        [{"type": "poem", "text": "a"}, {"type": "poem", "text": "b"}],
+        [{"type": "bold", "text": "a"}, {"type": ["bold"], "text": "b"}],
+        [{"id": 1, "type": "message", "from": "x", "text": "a"}, {"id": 2, "type": "message", "text": "b"}],
+        [{"type": "email", "by": "x", "text": "a"}],
+    ],
+)
+def test_records_are_no_pieces_of_a_text(tmp_path: Path, poems: list[Any]) -> None:
+    path = write(tmp_path, "a.jsonl", json.dumps({"poems": poems}))
+    with pytest.raises(
+        CorpusError, match=r"line 1: field 'poems' is a list with text in .*poems\.text.*\. Set text_field"
+    ):
         read(path, text_field="poems")
 
 

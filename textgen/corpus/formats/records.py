@@ -26,6 +26,13 @@ from textgen.schema import decoded_json
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")  # each record is a document, in every mode
 LINE_FORMATS = (".jsonl", ".ndjson")  # one record per line
 JSON_FORMATS = (*LINE_FORMATS, ".json")
+PIECE_FIELDS = {"type", "text", "href", "language", "user_id", "document_id", "collapsed"}  # of a piece of a message
+PIECE_TYPES = (
+    "plain", "link", "text_link", "mention", "mention_name", "hashtag", "cashtag", "bot_command", "email", "phone",
+    "bank_card", "bold", "italic", "underline", "strikethrough", "code", "pre", "blockquote", "spoiler",
+    "custom_emoji",
+)  # fmt: skip
+"""What the messages of Telegram have within their text."""
 
 Record = tuple[str, str | None]  # text and label
 _Value = tuple[str, Any, str, str | None]  # place, record, and the paths of its text and of its label
@@ -299,11 +306,17 @@ def _kind(value: object) -> str:
 def _are_pieces(value: Any) -> bool:
     """Checks whether a value is a list of pieces of one text, such as links and bold words in exports of chats.
 
-    They are strings, and objects with a field `text`; without strings, each object also has a `type`, unlike records.
+    They are strings, and objects with a field `text`. Without strings, each object must be a piece by its fields and
+    type: otherwise the objects are records, of which each has a text of its own.
     """
     if not isinstance(value, list):
         return False
     objects = [item for item in value if isinstance(item, dict) and isinstance(item.get("text"), str)]
     strings = [item for item in value if isinstance(item, str)]
     are_all = bool(objects) and len(objects) + len(strings) == len(value)
-    return are_all and (bool(strings) or all("type" in item for item in objects))
+    return are_all and (bool(strings) or all(map(_is_piece, objects)))
+
+
+def _is_piece(value: dict[str, Any]) -> bool:
+    """Checks whether an object is a piece of a message, such as a message that is only a link, and no record."""
+    return value.keys() <= PIECE_FIELDS and value.get("type") in PIECE_TYPES
