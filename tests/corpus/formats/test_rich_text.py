@@ -391,6 +391,12 @@ def test_a_book_is_read_without_the_table_of_contents_that_its_guide_names(tmp_p
         assert "a a" in text, "a page that holds other text, too, is read"
 
 
+@pytest.mark.parametrize("page", [b"", b"<!-- -->", b"<?xml version='1.0'?>", b"<html/>"])
+def test_a_book_with_an_empty_table_of_contents_is_read(tmp_path: Path, page: bytes) -> None:
+    guide = '<reference type="toc" href="text/toc.xhtml"/>'
+    assert one(epub(tmp_path / "a.epub", {"toc": page, "one": "<p>one</p>"}, guide=guide)).strip() == "one"
+
+
 def test_a_pdf_file(tmp_path: Path) -> None:
     assert one(pdf(tmp_path / "a.pdf", [["One line", "and another."], [], ["Page three"]])) == (
         "One line\nand another.\nPage three\n"

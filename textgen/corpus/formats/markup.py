@@ -336,7 +336,9 @@ def is_mostly_links(page: str, name: str) -> bool:
     etree = load("lxml.etree", name)
     try:
         root = etree.fromstring(page.encode(), etree.HTMLParser(encoding="utf-8", huge_tree=True))
-    except etree.XMLSyntaxError:  # it is empty
+    except etree.XMLSyntaxError:
+        return False
+    if root is None:  # it is empty
         return False
     everything, links = ("".join(root.xpath(path)) for path in ("//body//text()", "//a[@href]//text()"))
     return 0 < len("".join(everything.split())) <= 2 * len("".join(links.split()))
