@@ -85,6 +85,11 @@ def test_a_line_of_subtitles_has_a_limit(tmp_path: Path, monkeypatch: pytest.Mon
         (["42", "", "00:03.000 --> 00:04.000", "43", "", "", ""], ["42", "43"], ["42", "43"]),
         (["", "one", "", "2", "", "00:03.000 --> 00:04.000", "", "two"], ["one", "two"], []),
         (["one", "2", "", "", "three"], ["one", "2", "three"], ["one", "2"]),
+        (["one", "", "\ufeff1", "00:03.000 --> 00:04.000", "two", "\ufeff"], ["one", "two"], ["one", "two"]),
+        (["one", "", "\ufeff00:03.000 --> 00:04.000", "two"], ["one", "two"], ["one", "two"]),
+        (["one", "", "2", ""], ["one"], ["one"]),
+        (["one", "2"], ["one", "2"], ["one", "2"]),
+        (["42", "", "2"], ["42"], ["42"]),
     ],
 )
 def test_where_a_subtitle_ends(tmp_path: Path, lines: list[str], srt: list[str], vtt: list[str]) -> None:

@@ -20,6 +20,7 @@ from textgen.corpus.formats.bounded_lines import bounded_lines
 TAG = re.compile(r"</?(?:[A-Za-z]|\d\d:)[^<>\n]*>|\{\\[^{}\n]*\}")
 TIMES = re.compile(r"(?=[\s:.,;-]*\d)(?=[\s\d-]*[:.,;])[\s\d:.,;-]*-->")  # also if slightly malformed
 TIME = re.compile(r"\s*(?:(\d{1,9})\s*:\s*)?(\d{1,9})\s*:\s*(\d{1,9})(?:\s*[.,;:]\s*(\d{1,9}))?")
+MARK = "\ufeff"  # byte-order mark, within a file that was made of several
 HELD_LINES = 64  # maximum number of lines of a subtitle that are held; the rest is taken for another one
 HELD_CHARS = 1 << 16  # maximum number of characters of these lines, except for the last
 SAMPLE_CUES = 500  # subtitles at the beginning that tell whether captions roll
@@ -64,12 +65,17 @@ def subtitle_lines(texts: Iterable[str], suffix: str, name: str) -> Iterator[str
 
 
 def _cues(texts: Iterable[str], suffix: str, name: str) -> Iterator[_Cue]:
-    """The subtitles that have text. A line of digits is the number of the next one if a time follows."""
+    """The subtitles that have text.
+
+    A line of digits is the number of the next one if a time follows, or nothing, after a blank line.
+    """
     cue, number, ends_at_blank = None, "", suffix == ".vtt"
+    is_after_blank = is_alone = False  # the line, and the line of digits, follow a blank one
     for line in bounded_lines(texts, name):
+        line = line.lstrip(MARK)
         if TIMES.match(line):
             yield from _with_text(cue)
-            cue, number = _Cue(*_times(line)), ""
+            cue, number, is_after_blank = _Cue(*_times(line)), "", False
             continue
         if cue is None:
             ends_at_blank = ends_at_blank or line.startswith("WEBVTT")
@@ -80,13 +86,14 @@ def _cues(texts: Iterable[str], suffix: str, name: str) -> Iterator[_Cue]:
             cue.lines.append(number)
             number = ""
         if shown.isascii() and shown.isdecimal():
-            number = shown
+            number, is_alone = shown, is_after_blank
         elif shown:
             cue.lines.append(shown)
+        is_after_blank = not shown
         if is_end or cue.is_full():
             yield from _with_text(cue)
             cue = None if is_end else _Cue()
-    if cue and number:
+    if cue and number and not is_alone:
         cue.lines.append(number)
     yield from _with_text(cue)
 
