@@ -11,13 +11,14 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from prepared import flip, make
 from streams import corpus_of
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset import repeated_documents
 from textgen.dataset.corpus_preparation import make_on_worker, prepare_corpus
-from textgen.dataset.prepared_corpus import PreparedCorpus
+from textgen.dataset.prepared_corpus import COMPARED, PreparedCorpus
 from textgen.dataset.repeated_documents import LEAST_BYTES, DocumentHashes, Repeated
 from textgen.dataset.token_cache import encode_and_split
 from textgen.dataset.token_files import SUMMARY, read_description
@@ -102,6 +103,66 @@ def test_shards_of_a_prepared_corpus_are_compared_with_each_other(tmp_path: Path
     assert make_on_worker(paths, str(tmp_path / "out"), 2, 2) == ["Shard 2 of 2 already exists."]
 
 
+COMPARING = "Comparing the held-out documents with the training text ..."
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files whose documents are hashed."""
+    names = list[str]()
+    of = DocumentHashes.of
+
+    def noted(self: DocumentHashes, path: Path) -> Iterator[Any]:
+        names.append(path.stem)
+        return of(self, path)
+
+    monkeypatch.setattr(DocumentHashes, "of", noted)
+    return names
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_prepared_corpus_is_compared_once(tmp_path: Path, hashed: list[str], shards: int) -> None:
+    corpus_of(tmp_path, [text for text in texts(300) for _ in range(2)])
+    said, settings = list[str](), {"shards": shards, "documents": "line"}
+    found = make(tmp_path / "text.txt", tmp_path / "out", settings=settings, say=said.append).repeated
+    assert found.message
+    assert said[-2:] == [said[-2] if shards == 1 else COMPARING, found.message]
+    hashed.clear()
+    said.clear()
+    encode(Mock(corpus=PreparedCorpus(tmp_path / "out")), said.append)
+    assert (hashed, said) == ([], [found.message])
+    assert PreparedCorpus(tmp_path / "out").repeated == found
+
+
+@pytest.mark.parametrize("values", [None, "x", {}, {"prepared": "x"}, {"found": -1}, {"found": 9, "held_out": 8}])
+def test_a_prepared_corpus_without_the_counts_is_compared_again(
+    tmp_path: Path, hashed: list[str], values: object
+) -> None:
+    corpus_of(tmp_path, [text for text in texts(300) for _ in range(2)])
+    found = make(tmp_path / "text.txt", tmp_path / "out").repeated
+    path, said = tmp_path / "out" / COMPARED, list[str]()
+    if values is None:
+        path.unlink()
+    else:
+        of_this = {"prepared": PreparedCorpus(tmp_path / "out").fingerprint()} if values else {}
+        path.write_text(json.dumps({**of_this, **values} if isinstance(values, dict) else values), encoding="utf-8")
+    hashed.clear()
+    for _ in range(2):
+        encode(Mock(corpus=PreparedCorpus(tmp_path / "out")), said.append)
+    assert said == [COMPARING, found.message, found.message]
+    assert hashed == ["valid"] * 3 + ["train"] * 3
+
+
+def test_a_damaged_shard_is_named_before_it_is_compared_with_others(tmp_path: Path) -> None:
+    corpus_of(tmp_path, [text for text in texts(300) for _ in range(2)])
+    make(tmp_path / "text.txt", tmp_path / "out", shard=(2, 2))
+    make(tmp_path / "text.txt", tmp_path / "out", shard=(1, 2))
+    (tmp_path / "out" / COMPARED).unlink()
+    flip(tmp_path / "out" / "shard-00001-of-00002" / "train.bin")
+    with pytest.raises(CorpusError, match=r"1 of 2 shards are .* damaged: shard 1: train\.bin was altered"):
+        make(tmp_path / "text.txt", tmp_path / "out", shard=(2, 2))
+
+
 def test_documents_repeated_within_a_shard_are_said_before_the_others_are_made(tmp_path: Path) -> None:
     path, settings = tmp_path / "text.txt", {"tokenizer": "byte", "documents": "line"}
     corpus_of(tmp_path, [text for text in texts(300) for _ in range(2)])
@@ -168,17 +229,7 @@ def test_documents_with_unknown_words_are_not_looked_for(
     assert counts_in(data.train.folder) == (2, 11)
 
 
-def test_the_training_text_is_not_hashed_where_no_message_is_possible(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hashed = list[str]()
-    of = DocumentHashes.of
-
-    def noted(self: DocumentHashes, path: Path) -> Iterator[Any]:
-        hashed.append(path.stem)
-        return of(self, path)
-
-    monkeypatch.setattr(DocumentHashes, "of", noted)
+def test_the_training_text_is_not_hashed_where_no_message_is_possible(tmp_path: Path, hashed: list[str]) -> None:
     corpus = corpus_of(tmp_path, texts(100))
     for count, names in {1: ["valid"], 2: ["valid", "train"]}.items():
         for short, expected in {18 * count: names, 100: ["valid"]}.items():
@@ -194,7 +245,7 @@ def test_files_without_the_counts_are_read(tmp_path: Path) -> None:
     assert values.pop("repeated").items() >= {"found": 0, "held_out": 4}.items()
     (folder / SUMMARY).write_text(json.dumps(values), encoding="utf-8")
     assert counts_in(folder) == (0, 0)
-    for odd in (1, {"found": "x"}, {"more": 1}):
+    for odd in (1, {"found": "x"}, {"more": 1}, {"found_bytes": 1}):
         (folder / SUMMARY).write_text(json.dumps({**values, "repeated": odd}), encoding="utf-8")
-        with pytest.raises(CorpusError, match="repeated must hold the counts found, held_out, found_bytes"):
+        with pytest.raises(CorpusError, match=r"repeated (must hold the counts found|counts more)"):
             read_description(folder)

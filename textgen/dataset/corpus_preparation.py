@@ -69,8 +69,8 @@ def prepare_corpus(
         CorpusError: The text cannot be read, or the folder holds something else.
     """
     prepared = _prepare(paths, folder, settings or {}, shard, dask, tokenizer, say)
-    if not prepared.missing() and (message := prepared.repeated.message):
-        say(message)
+    if not prepared.missing():
+        prepared.say_repeated(say)
     return prepared
 
 

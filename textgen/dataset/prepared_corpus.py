@@ -6,6 +6,7 @@
       MANIFEST.json            size and SHA-256 of the two
       shard-00003-of-00016/    token ids of a section of the corpus (`textgen.dataset.token_files`), with its own
                                MANIFEST.json
+      repeated.json            held-out documents that occur in the training text of any shard, once all are there
 
 The first three files appear at once. If several programs start the folder at the same time, one of them decides, and
 the others use its vocabulary. A shard too is complete or absent, so preparing resumes by making the shards that are
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -32,13 +34,23 @@ from textgen.corpus.walk import PREPARED, SHARD
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.repeated_documents import Repeated
 from textgen.dataset.token_cache import TokenData
-from textgen.dataset.token_files import MAX_JSON, SUMMARY, SplitSummary, problem_of, read_object
+from textgen.dataset.token_files import (
+    MAX_JSON,
+    REPEATED,
+    SUMMARY,
+    SplitSummary,
+    as_repeated,
+    problem_of,
+    read_description,
+    read_object,
+)
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import repeated_in
 from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.schema import json_object
 from textgen.settings import from_dict, to_dict
 from textgen.storage.addresses import is_remote, is_web_address, join_address
+from textgen.storage.files import CannotWrite, json_bytes, write_own_file
 from textgen.storage.folders import MANIFEST
 from textgen.storage.remote_files import find_files
 from textgen.storage.remote_folders import fetch_folder, fetch_subfolder, has_file
@@ -46,13 +58,14 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
-from textgen.wording import counted, shell_word
+from textgen.wording import Say, counted, shell_word
 
 FORMAT = 3
 OLD_FORMAT = 2  # in which an encoding of utf-8 may have been the default
 OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
 FILES = (".txt", ".md", *FORMATS, *RICH, *COMPRESSIONS)  # suffixes of files; others may be parts of a folder's name
 PROGRAMS = (".asp", ".aspx", ".cgi", ".jsp", ".php", ".shtml")  # suffixes of pages that a web server makes
+COMPARED = f"{REPEATED}.json"  # file with the `Repeated` of several shards, and the digest of the settings
 MAX_SHARDS = 99_999  # their names have five digits
 
 
@@ -171,13 +184,17 @@ class PreparedCorpus:
             )
 
     @cached_property
-    def _streams(self) -> TokenData:
-        """All shards; their bytes are checked once."""
+    def _intact(self) -> list[Path]:
+        """The folders of all shards; their bytes are checked once."""
         numbers = range(1, self.settings.shards + 1)
         problems = {number: problem for number in numbers if (problem := self.problem(number))}
         if problems:
             raise CorpusError(self._incomplete(problems))
-        data = self.tokens_of([self.shard_name(number) for number in numbers])
+        return [self.folder / self.shard_name(number) for number in numbers]
+
+    @cached_property
+    def _streams(self) -> TokenData:
+        data = self.tokens_of([folder.name for folder in self._intact])
         data.require_text()
         return data
 
@@ -193,11 +210,41 @@ class PreparedCorpus:
     def repeated(self) -> Repeated:
         """The held-out documents of all shards that also occur in the training text of any shard.
 
-        All token ids are read. Raises `CorpusError` if the files of a shard cannot be read.
+        All token ids are read, unless the folder tells. Raises `CorpusError` if shards are missing or damaged.
         """
-        folders = [self.folder / self.shard_name(number) for number in range(1, self.settings.shards + 1)]
+        if known := self._known_repeated():
+            return known
+        folders = self._intact
         with reading(str(self.folder)):
-            return repeated_in(folders, self.tokenizer)
+            found = repeated_in(folders, self.tokenizer)
+        with suppress(CannotWrite):  # it is found again each time
+            write_own_file(self.folder / COMPARED, json_bytes({"prepared": self.fingerprint(), **asdict(found)}))
+        return found
+
+    def _known_repeated(self) -> Repeated | None:
+        """What a single shard says, or what was found when all were there; None if it is not known."""
+        if self.settings.shards == 1:
+            return read_description(self.folder / self.shard_name(1)).repeated
+        path = self.folder / COMPARED
+        try:
+            values = read_object(path)
+            return as_repeated(values, path) if values.pop("prepared", "") == self.fingerprint() else None
+        except CorpusError:
+            return None
+
+    def say_repeated(self, say: Say) -> None:
+        """Says so if many held-out documents also occur in the training text, and that they are looked for.
+
+        Args:
+            say: Called with a line of text for each.
+
+        Raises:
+            CorpusError: Shards are missing or damaged.
+        """
+        if self._known_repeated() is None:
+            say("Comparing the held-out documents with the training text ...")
+        if message := self.repeated.message:
+            say(message)
 
     def stats(self) -> SplitSummary:
         """Counts of both splits together."""

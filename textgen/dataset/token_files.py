@@ -124,11 +124,26 @@ def read_description(folder: Path) -> Description:
         raise damaged(path, "dtype must be uint16 or uint32")
     if not _is_count(values.get("eos")) or not (first_label is None or _is_count(first_label)):
         raise damaged(path, "eos and first_label must be token ids")
-    counts = values.get(REPEATED, {})
+    return Description(values["dtype"], values["eos"], first_label, splits, as_repeated(values.get(REPEATED, {}), path))
+
+
+def as_repeated(counts: object, path: Path) -> Repeated:
+    """Checks the counts of repeated documents in a file.
+
+    Args:
+        counts: The decoded JSON; those that it lacks are 0.
+        path: Path of the file, for the message.
+
+    Raises:
+        CorpusError: They are no counts, or contradict each other.
+    """
     known = [field.name for field in fields(Repeated)]
     if not isinstance(counts, dict) or not set(counts) <= set(known) or not all(map(_is_count, counts.values())):
         raise damaged(path, f"{REPEATED} must hold the counts {', '.join(known)}")
-    return Description(values["dtype"], values["eos"], first_label, splits, Repeated(**counts))
+    repeated = Repeated(**counts)
+    if repeated.found > repeated.held_out or repeated.found_bytes > repeated.held_out_bytes:
+        raise damaged(path, f"{REPEATED} counts more documents that are found than are held out")
+    return repeated
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -89,8 +89,7 @@ def encode(plan: Plan, say: Say) -> tuple[Tokenizer, TokenData]:
     """The vocabulary, trained if need be, and the encoded text."""
     if isinstance(plan.corpus, PreparedCorpus):
         data = plan.corpus.data()
-        if message := plan.corpus.repeated.message:
-            say(message)
+        plan.corpus.say_repeated(say)
         return plan.corpus.tokenizer, data
     tokenizer = plan.sources.tokenizer
     if tokenizer is None:
