@@ -33,6 +33,15 @@ def test_quotes_of_a_tsv_file_are_text(tmp_path: Path) -> None:
     assert read(path, newlines="keep") == ['"Stop', 'go on"', '"He said ""no""."', '"']
 
 
+def test_empty_fields_at_the_end_of_a_row_may_be_missing(tmp_path: Path) -> None:
+    for suffix, tab in ((".csv", ","), (".tsv", "\t")):
+        rows = [["id", "text", "note"], ["1", "hello", ""], ["2", "world"], ["3", '"so"'], ["4", "x", "y", "", ""]]
+        path = write(tmp_path, f"a{suffix}", "".join(f"{tab.join(row)}\n" for row in rows))
+        assert read(path) == ["hello", "world", '"so"' if suffix == ".tsv" else "so", "x"]
+        with pytest.raises(CorpusError, match=r"line 2: a row of 1 field under a header of 3"):
+            read(write(tmp_path, f"b{suffix}", f"{tab.join(rows[0])}\n1\n"))
+
+
 @pytest.mark.parametrize("delimiter", DELIMITERS)
 @pytest.mark.parametrize("is_named", [True, False], ids=["by its header", "by its rows"])
 def test_the_delimiter_of_a_csv_file_is_detected(tmp_path: Path, delimiter: str, is_named: bool) -> None:

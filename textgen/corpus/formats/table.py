@@ -1,7 +1,8 @@
 """Reads tables of delimited text.
 
-In a .csv file, double quotes enclose fields that contain delimiters or newlines. In a .tsv file every line is a row
-with all fields, and quotes are part of the text. A first line such as `sep=;` names the delimiter, as in Excel.
+In a .csv file, double quotes enclose fields that contain delimiters or newlines. In a .tsv file every line is a row,
+and quotes are part of the text. Empty fields at the end of a row may be missing. A first line such as `sep=;` names the
+delimiter, as in Excel.
 """
 
 from __future__ import annotations
@@ -68,8 +69,7 @@ class Table:
             rows = itertools.chain([(number, header)], rows)
         for number, row in rows:
             place = f"line {number}"
-            least = width if self.format == ".tsv" else column + 1
-            if len(row) < least or any(row[width:]):
+            if len(row) <= column or any(row[width:]) or (len(row) < width and self._is_cut(row[-1])):
                 head = f"after a row of {width}" if self.config.no_header else f"under a header of {width}"
                 raise CorpusError(
                     f"{self.name}, {place}: a row of {counted(len(row), 'field')} {head}. {self._quote_hint()}"
@@ -78,6 +78,11 @@ class Table:
             if label_column is not None:
                 label = row[label_column] if len(row) > label_column else ""
             yield place, row[column], label
+
+    def _is_cut(self, text: str) -> bool:
+        """Checks whether the last field of a row may be the beginning of a text in quotes that has a newline."""
+        is_closed = len(text) > 1 and text.endswith('"')
+        return self.format == ".tsv" and text.startswith('"') and not is_closed
 
     def rows(self, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
         """Iterates over rows that are not empty, as the number of the row's last line and the fields."""
