@@ -37,7 +37,7 @@ from textgen.corpus.formats.decompression import COMPRESSIONS, decompressed, rea
 from textgen.corpus.formats.extras import missing_for
 from textgen.corpus.formats.parquet import parquet_columns, parquet_rows
 from textgen.corpus.formats.records import FORMATS, LINE_FORMATS, RecordFile
-from textgen.corpus.formats.rich_text import PAGES, RICH, WHOLE, RichFile
+from textgen.corpus.formats.rich_text import PAGES, RICH, WHOLE, Findings, RichFile
 from textgen.corpus.labels import FOLDER, as_label
 from textgen.corpus.left_out import LeftOut
 from textgen.corpus.text_decoding import decoded
@@ -376,8 +376,8 @@ class Source:
             return converted._decoded(UTF8)
         return self._decoded(self.encoding)
 
-    def _converted(self) -> tuple[Path, str]:
-        """The text of a rich file as a file in UTF-8, and a message about what has no text, or ""."""
+    def _converted(self) -> tuple[Path, Findings]:
+        """The text of a rich file as a file in UTF-8, and messages about what has no text."""
         if self.compression and self.rich in WHOLE:
             raise CorpusError(f"Cannot read {self.name}: {self.rich} files are compressed inside. Decompress it first.")
         file = RichFile(
@@ -459,20 +459,21 @@ class Source:
                 yield number, line
 
     def _note_conversion(self, left_out: LeftOut) -> None:
-        """Notes what has no text in a rich file, which is an error with `config.strict`, and an encoding not as named.
+        """Notes what has no text in a rich file, and an encoding not as named.
 
         Raises:
-            CorpusError: Part of the file has no text, and that is an error.
+            CorpusError: Part of the file cannot be read, and `config.strict` is set.
         """
         if not self.rich:
             return
-        note = self._converted()[1]
+        findings = self._converted()[1]
         if self.known.is_misnamed:
             left_out.misnamed[self.name] = None
-        if note:
-            if self.config.strict:
-                raise CorpusError(f"{note} Or leave strict out to read the rest.".replace("Skipped", "There are", 1))
-            left_out.notes[self.name] = note
+        if self.config.strict and findings.lost:
+            lost = " ".join(findings.lost).replace("Skipped", "There are", 1)
+            raise CorpusError(f"{lost} Or leave strict out to read the rest.")
+        if notes := [*findings.lost, *findings.doubtful]:
+            left_out.notes[self.name] = " ".join(notes)
 
     def _plain_parts(self, mode: str) -> Iterator[Part]:
         if mode == "line":

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from textgen.corpus.formats.conversion import Conversions
-from textgen.corpus.formats.rich_text import RichFile
+from textgen.corpus.formats.rich_text import Findings, RichFile
 from textgen.storage.files import CannotWrite
 
 
@@ -24,8 +24,8 @@ def subtitles(path: Path, calls: list[str]) -> RichFile:
 def test_each_file_once() -> None:
     conversions, calls = Conversions(), list[str]()
     for name in ("a.srt", "b.srt", "a.srt"):
-        path, note = conversions.converted(subtitles(Path(name), calls))
-        assert (path.read_text(encoding="utf-8"), note) == (f"{name[0]}\n", "")
+        path, findings = conversions.converted(subtitles(Path(name), calls))
+        assert (path.read_text(encoding="utf-8"), findings) == (f"{name[0]}\n", Findings())
     assert calls == ["utf-8", "utf-8"]
     folder = path.parent
     conversions.close()

@@ -6,7 +6,7 @@ import threading
 import weakref
 from pathlib import Path
 
-from textgen.corpus.formats.rich_text import RichFile
+from textgen.corpus.formats.rich_text import Findings, RichFile
 from textgen.storage.files import TMPDIR_ADVICE, write_chunks
 from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
 
@@ -15,19 +15,19 @@ class Conversions:
     """The texts of files, as files in UTF-8. They are removed by `close`, and when the object is no longer used."""
 
     def __init__(self) -> None:
-        self._converted: dict[Path, tuple[Path, str]] = {}
+        self._converted: dict[Path, tuple[Path, Findings]] = {}
         self._folder: Path | None = None
         self._lock = threading.Lock()
         self._remove: weakref.finalize | None = None
 
-    def converted(self, file: RichFile) -> tuple[Path, str]:
+    def converted(self, file: RichFile) -> tuple[Path, Findings]:
         """Converts a file, unless that has been done.
 
         Args:
             file: The file.
 
         Returns:
-            Path of the text, and a message about parts of the file without text, or "".
+            Path of the text, and messages about parts of the file without text.
 
         Raises:
             CorpusError: The file cannot be read.
@@ -44,11 +44,11 @@ class Conversions:
             self._remove()
         self._converted, self._folder = {}, None
 
-    def _convert(self, file: RichFile) -> tuple[Path, str]:
-        path, notes = self._new_path(), list[str]()
-        chunks = (text.encode("utf-8", "replace") for text in file.texts(notes.append))
+    def _convert(self, file: RichFile) -> tuple[Path, Findings]:
+        path, findings = self._new_path(), Findings()
+        chunks = (text.encode("utf-8", "replace") for text in file.texts(findings))
         write_chunks(path, chunks, advice=TMPDIR_ADVICE)
-        return path, " ".join(notes)
+        return path, findings
 
     def _new_path(self) -> Path:
         if self._folder is None:

@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -27,7 +27,7 @@ from textgen.corpus.formats.extras import load
 from textgen.corpus.formats.markup import BODY_LEVEL, HEADING, is_mostly_links, office_text, page_text
 from textgen.corpus.formats.subtitles import subtitle_lines
 from textgen.errors import CorpusError
-from textgen.wording import Say, counted, silent
+from textgen.wording import counted
 
 PAGES = (".html", ".htm", ".xhtml")
 SUBTITLES = (".srt", ".vtt")
@@ -38,7 +38,7 @@ WHOLE = (*ZIPPED, ".pdf")  # formats whose files are read at any offset, so they
 CHUNK_BYTES = 1 << 16
 LARGEST_MEMBER = 1 << 28  # maximum size in bytes of a decompressed part of a .docx, .odt or .epub file
 LARGEST_CHAPTER = 1 << 25  # maximum size in bytes of a chapter, which is read into memory as a whole
-LARGEST_RTF = 1 << 26  # maximum size in bytes of an .rtf file, which is read into memory as a whole
+LARGEST_RTF = 1 << 26  # maximum number of characters of an .rtf file, which is read into memory as a whole
 LARGEST_PAGE = 1 << 24  # maximum size in bytes of the drawing operations of a page of a .pdf file
 STAMP_CHARS = 50  # a page with a picture and less text than that may be a scan
 LARGEST_TEXT = 1 << 30  # maximum number of characters in the text of a file
@@ -74,6 +74,19 @@ STYLE_NAME = "string(*[local-name()='name']/@*[local-name()='val'])"
 STYLE_LEVEL = f"*[local-name()='pPr']/*[local-name()='outlineLvl'][@*[local-name()='val'] != '{BODY_LEVEL}']"
 
 
+@dataclass
+class Findings:
+    """Messages about what there is of a file besides its text.
+
+    Attributes:
+        lost: What cannot be read, such as scanned pages.
+        doubtful: Where more than what was read may have been meant, such as pages with no more than a stamp.
+    """
+
+    lost: list[str] = field(default_factory=list)
+    doubtful: list[str] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class RichFile:
     """A file whose text is not simply its bytes.
@@ -98,11 +111,11 @@ class RichFile:
     beginning: Callable[[], bytes]
     is_utf8: Callable[[], bool]
 
-    def texts(self, note: Say = silent) -> Iterator[str]:
+    def texts(self, findings: Findings | None = None) -> Iterator[str]:
         """Iterates over the text of the file.
 
         Args:
-            note: Called with a message if part of the file has no text.
+            findings: Gets messages about parts of the file without text.
 
         Yields:
             Consecutive strings that make up the text.
@@ -111,7 +124,7 @@ class RichFile:
             CorpusError: The file is damaged, protected or too large, or the library that reads it is missing.
         """
         size = 0
-        for text in self._texts(note):
+        for text in self._texts(findings or Findings()):
             text = text.replace(SOFT_HYPHEN, self._shown_hyphen)
             size += len(text)
             if size > LARGEST_TEXT:
@@ -125,7 +138,7 @@ class RichFile:
         """What a reader sees of a soft hyphen: nothing, except in a .pdf file, whose text is what is shown."""
         return "-" if self.suffix == ".pdf" else ""
 
-    def _texts(self, note: Say) -> Iterator[str]:
+    def _texts(self, findings: Findings) -> Iterator[str]:
         if self.suffix in PAGES:
             marked = marked_encoding(self.beginning())
             declared = marked or (declared_encoding(self.beginning()) if self.encoding is None else None)
@@ -138,8 +151,8 @@ class RichFile:
             encoding = marked_encoding(self.beginning()) or self.encoding or UTF8
             return subtitle_lines(self.decoded(encoding), self.suffix, self.name)
         if self.suffix == ".rtf":
-            return self._rtf(note)
-        return self._pdf(note) if self.suffix == ".pdf" else self._zipped()
+            return self._rtf(findings)
+        return self._pdf(findings) if self.suffix == ".pdf" else self._zipped()
 
     def _zipped(self) -> Iterator[str]:
         with _unzipping(self.name), zipfile.ZipFile(self.path) as archive:
@@ -152,7 +165,7 @@ class RichFile:
                 headings = _heading_styles(archive, member, self.name) if self.suffix == ".docx" else set()
                 yield from office_text(_chunks(archive, member, self.name), self.suffix, self.name, headings)
 
-    def _rtf(self, note: Say) -> Iterator[str]:
+    def _rtf(self, findings: Findings) -> Iterator[str]:
         striprtf = load("striprtf.striprtf", self.name)
         beginning = self.beginning()
         if not beginning.lstrip().startswith(b"{\\rtf"):
@@ -167,7 +180,7 @@ class RichFile:
             raise CorpusError(f"{self.name} is damaged: {error}. Save it again.") from None
         yield ROW_END.sub("\n", text)
         if lost := text.count(REPLACEMENT):
-            note(
+            findings.lost.append(
                 f"Skipped {counted(lost, 'character')} in {self.name} that cannot be decoded: U+FFFD stands for each. "
                 "Save it as .docx instead."
             )
@@ -189,7 +202,7 @@ class RichFile:
                 raise CorpusError(f"{self.name} has more than {LARGEST_RTF:,} characters, the limit. Save it as .docx.")
         return "".join(held)
 
-    def _pdf(self, note: Say) -> Iterator[str]:
+    def _pdf(self, findings: Findings) -> Iterator[str]:
         pypdf = load("pypdf", self.name)
         logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # its warnings about damaged files name none
         pictures = _Pictures()
@@ -202,8 +215,7 @@ class RichFile:
                 pictures.note_page(number + 1, reader.pages[number], text)
                 if text:
                     yield f"{text}\n"
-        for line in pictures.lines(self.name, pages):
-            note(line)
+        pictures.tell(findings, self.name, pages)
 
 
 def declared_encoding(beginning: bytes) -> str | None:
@@ -471,17 +483,17 @@ class _Pictures:
             elif len(text) < STAMP_CHARS:
                 self._stamped.add(number)
 
-    def lines(self, name: str, pages: int) -> Iterator[str]:
-        """Iterates over messages about these pages, of which the file has `pages` in all."""
+    def tell(self, findings: Findings, name: str, pages: int) -> None:
+        """Adds messages about these pages, of which the file has `pages` in all."""
         if self._scanned:
             count, first = counted(len(self._scanned), "page"), self._scanned[0]
-            yield (
+            findings.lost.append(
                 f"Skipped {count} without text of the {pages:,} in {name}, the first is page {first:,}: pictures of "
                 "text, as a scan has. Recognize their text first, as with ocrmypdf."
             )
         if self._stamped:
             count, first = counted(len(self._stamped), "page"), min(self._stamped)
-            yield (
+            findings.doubtful.append(
                 f"Found no more than a stamp or a caption beside a picture on {count} of the {pages:,} in {name}, the "
                 f"first is page {first:,}. If these are scans, recognize their text first, as with ocrmypdf."
             )
