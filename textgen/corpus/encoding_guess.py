@@ -1,7 +1,7 @@
 """Finds the encoding of a byte-order mark, and guesses the likely one of other bytes, for a hint.
 
-The mark decides how a file is decoded. Guesses, from NUL bytes or from statistics of the text, are only hints in error
-messages.
+The mark decides how a file is decoded. Guesses, from NUL bytes or from statistics of the text, are only hints in
+messages; but a page that is surely UTF-8 is read as UTF-8, whatever it names.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class LeftOut:
     Attributes:
         counts: Number of records without text by file name.
         first: Place of the first record without text by file name, such as "line 3".
-        notes: Messages about other parts without text, such as scanned pages, by file name.
+        notes: Messages about other parts without text, such as scanned pages, and lost characters, by file name.
         misnamed: Names of the pages that were read as UTF-8, though they name another encoding.
     """
 
