@@ -105,7 +105,7 @@ class Corpus:
         self._finder.say_findings(say)
 
     def say_left_out(self, say: Say) -> None:
-        """Calls `say` with lines about what the last read skipped or replaced in each file, and on misnamed encodings."""
+        """Calls `say` with lines about what the last read skipped or replaced in each file, and misnamed pages."""
         for line in self.left_out.lines():
             say(line)
 
