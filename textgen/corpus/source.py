@@ -8,6 +8,7 @@ converted to a temporary file once.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -48,6 +49,7 @@ from textgen.wording import visible
 SAMPLE_CHARS = 1 << 20  # characters per file used to guess the documents mode
 
 EXPANSION = 4  # estimated ratio of the size of a text to its compressed size
+DONE = re.compile("^(Skipped|Replaced)")  # how messages begin about what is an error with `CorpusConfig.strict`
 START_BYTES = 1 << 13  # read to tell text from binary files
 GLANCE_BYTES = 1 << 16  # hashed at the beginning, middle and end of a file by `Source.glance`
 MARKUP = {
@@ -470,7 +472,7 @@ class Source:
         if self.known.is_misnamed:
             left_out.misnamed[self.name] = None
         if self.config.strict and findings.lost:
-            lost = " ".join(findings.lost).replace("Skipped", "There are", 1)
+            lost = DONE.sub("There are", " ".join(findings.lost))
             raise CorpusError(f"{lost} Or leave strict out to read the rest.")
         if notes := [*findings.lost, *findings.doubtful]:
             left_out.notes[self.name] = " ".join(notes)

@@ -456,13 +456,16 @@ def test_the_bytes_of_a_character_in_an_rtf_file(tmp_path: Path, page: int, sour
 
 
 def test_characters_of_an_rtf_file_that_are_lost_are_said(tmp_path: Path) -> None:
-    path = write(tmp_path, "a.rtf", r"{\rtf1\ansi\ansicpg932 one \'81 two \'81\par}")
+    written = r"written \u-3? and \u65533?"
+    path = write(tmp_path, "a.rtf", rf"{{\rtf1\ansi\ansicpg932 one \'81 two \'81, half \u-10179?, {written}\par}}")
     corpus, said = Corpus([path]), list[str]()
-    assert list(corpus.documents()) == ["one \ufffd two \ufffd\n"]
+    assert list(corpus.documents()) == ["one \ufffd two \ufffd, half \ufffd, written \ufffd and \ufffd\n"]
     corpus.say_left_out(said.append)
-    assert [line.partition(":")[0] for line in said] == [f"Skipped 2 characters in {path} that cannot be decoded"]
-    with pytest.raises(CorpusError, match=r"^There are 2 characters in .*leave strict out"):
+    assert [line.partition(":")[0] for line in said] == [f"Replaced 3 characters in {path} that cannot be decoded"]
+    with pytest.raises(CorpusError, match=r"^There are 3 characters in .*leave strict out"):
         read(path, strict=True)
+    own = write(tmp_path, "b.rtf", rf"{{\rtf1\ansi {written}\par}}")
+    assert one(own, strict=True) == "written \ufffd and \ufffd\n", "nothing is lost"
 
 
 def test_soft_hyphens_are_not_read(tmp_path: Path) -> None:

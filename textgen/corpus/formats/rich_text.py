@@ -6,6 +6,7 @@ need no library. What is decompressed from a file has limits: a small file may b
 
 from __future__ import annotations
 
+import codecs
 import html
 import logging
 import posixpath
@@ -61,6 +62,9 @@ RTF_WORDS = re.compile(
 """What striprtf reads otherwise than word processors; and an escaped backslash, with which no word begins."""
 ROW_END = re.compile("\t+\n")
 SOFT_HYPHEN, REPLACEMENT = "\u00ad", "\ufffd"
+LOST = "\ufdd0"  # no character: what cannot be decoded, until it is counted, since an author may write `REPLACEMENT`
+RTF_ERRORS = "textgen-rtf"
+"""How the bytes of an .rtf file are decoded: `LOST` stands for those that cannot be."""
 NUMBER = re.compile(r"\d+")
 PDF_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError,
@@ -175,13 +179,13 @@ class RichFile:
         encoding = known_encoding("utf-8" if encoding == "cp65001" else encoding) or "cp1252"
         source = RTF_WORDS.sub(_simpler, self._rtf_source(encoding))
         try:
-            text = _paired(striprtf.rtf_to_text(source, encoding=encoding, errors="replace"))
+            text = _paired(striprtf.rtf_to_text(source, encoding=encoding, errors=RTF_ERRORS), RTF_ERRORS)
         except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise CorpusError(f"{self.name} is damaged: {error}. Save it again.") from None
-        yield ROW_END.sub("\n", text)
-        if lost := text.count(REPLACEMENT):
+        yield ROW_END.sub("\n", text.replace(LOST, REPLACEMENT))
+        if lost := text.count(LOST):
             findings.lost.append(
-                f"Skipped {counted(lost, 'character')} in {self.name} that cannot be decoded: U+FFFD stands for each. "
+                f"Replaced {counted(lost, 'character')} in {self.name} that cannot be decoded: U+FFFD stands for each. "
                 "Save it as .docx instead."
             )
 
@@ -252,9 +256,19 @@ def _name_of(encoding: str, beginning: bytes) -> str:
     return encoding if label.lower() in ("", encoding) else f"{label} ({encoding})"
 
 
-def _paired(text: str) -> str:
+def _paired(text: str, errors: str = "replace") -> str:
     """Joins the halves (surrogates) of characters beyond U+FFFF, and replaces those without the other half."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", errors)
+
+
+def _as_lost(error: UnicodeError) -> tuple[str, int]:
+    """Handles the errors of decoders by the rules of `RTF_ERRORS`."""
+    if isinstance(error, UnicodeDecodeError):
+        return LOST, error.end
+    raise error
+
+
+codecs.register_error(RTF_ERRORS, _as_lost)
 
 
 def _simpler(found: re.Match[str]) -> str:
