@@ -83,6 +83,17 @@ def test_a_folder_from_before_an_encoding_could_be_left_open_is_continued(
     assert len(prepared.data().train)
 
 
+def test_another_setting_than_that_of_the_folder_is_refused(tmp_path: Path) -> None:
+    prepared = make(lines_in(tmp_path), tmp_path / "out")
+    for message, given in {
+        "without encoding, not with 'utf-8': leave encoding out": {"encoding": "utf-8"},
+        "with documents 'line', not 'file': leave documents out": {"documents": "file"},
+    }.items():
+        with pytest.raises(ConfigError, match=f"out was prepared {message}, or prepare another folder"):
+            prepared.require(given)
+    prepared.require({"encoding": None, "documents": "line"})
+
+
 def test_a_shard_of_another_folder_is_refused(tmp_path: Path) -> None:
     path = lines_in(tmp_path)
     make(path, tmp_path / "out")

@@ -480,16 +480,15 @@ def test_whether_the_number_of_validations_was_planned_is_recorded(text: Path, t
     ("name", "value", "was"),
     [
         ("seed", 4, "3"), ("hidden_units", 16, "8"), ("tokenizer", "bpe", "char"), ("documents", "file", "line"),
-        ("vocab_size", 5000, r"\d+"), ("cell", "gru", "lstm"), ("dropout", 0.5, "0.2"), ("labels", "by", "None"),
-        ("sequence_length", 9, "8"),
+        ("vocab_size", 5000, r"\d+"), ("cell", "gru", "lstm"), ("dropout", 0.5, "0.2"), ("labels", "by", None),
+        ("encoding", "utf-8", None), ("sequence_length", 9, "8"),
     ],
 )  # fmt: skip
 def test_other_settings_that_are_settled_are_named_with_what_they_were(
-    folder: Path, name: str, value: Any, was: str
+    folder: Path, name: str, value: Any, was: str | None
 ) -> None:
-    with pytest.raises(
-        ConfigError, match=rf"^{name} was fixed when the run began, as {was}: it cannot be changed when resuming"
-    ):
+    how = "was not set when the run began" if was is None else f"was fixed when the run began, as {was}"
+    with pytest.raises(ConfigError, match=rf"^{name} {how}: it cannot be changed when resuming"):
         read(folder, {name: value})
 
 

@@ -100,7 +100,10 @@ class PreparedSettings:
         return sha256(json.dumps(asdict(replace(self, paths=[])), sort_keys=True).encode()).hexdigest()
 
     def flat(self) -> dict[str, Any]:
-        """The settings that a user can give, by name."""
+        """The settings that a user can give, by name.
+
+        The encoding of an old folder is utf-8 also where none was given, so that both are accepted.
+        """
         corpus = to_dict(from_dict(CorpusConfig, self.corpus))
         return {**corpus, **self.tokenizer, **{name: getattr(self, name) for name in OWN}}
 
@@ -172,9 +175,9 @@ class PreparedCorpus:
         """
         for name, value in self.settings.flat().items():
             if settings.get(name) not in (None, value):
+                how = f"without {name}, not with" if value is None else f"with {name} {value!r}, not"
                 raise ConfigError(
-                    f"{self.folder} was prepared with {name} {value!r}, not {settings[name]!r}: leave {name} out, "
-                    "or prepare another folder."
+                    f"{self.folder} was prepared {how} {settings[name]!r}: leave {name} out, or prepare another folder."
                 )
         if tokenizer and not tokenizer.is_part_of(self.tokenizer):
             own, other = (f"{counted(each.vocab_size, 'token')}, {each.kind}" for each in (self.tokenizer, tokenizer))

@@ -261,10 +261,8 @@ def _refuse_other(settings: Mapping[str, Any], record: Mapping[str, Any], source
 
 def _fixed(what: str, value: object) -> ConfigError:
     named = ", ".join(value) or "none" if isinstance(value, tuple) else value
-    return ConfigError(
-        f"{what} was fixed when the run began, as {named}: it cannot be changed when resuming. Leave it out, or start "
-        "a new run."
-    )
+    how = "was not set when the run began" if value is None else f"was fixed when the run began, as {named}"
+    return ConfigError(f"{what} {how}: it cannot be changed when resuming. Leave it out, or start a new run.")
 
 
 def _read_tokenizer(folder: Path, record: Mapping[str, Any], config: TokenizerConfig) -> Tokenizer:
