@@ -103,9 +103,7 @@ def test_folders_globs_and_duplicates(tmp_path: Path, monkeypatch: pytest.Monkey
         assert [Path(path).name for path in found.skipped] == skipped
 
 
-def test_formats_whose_markup_is_learned_are_said_once_each(
-    tmp_path: Path,
-) -> None:
+def test_formats_whose_markup_is_learned_are_said_once_each(tmp_path: Path) -> None:
     for name in ("a.mhtml", "b.EML", "c.eml", "d.xml.gz", "e.html", "f.txt"):
         write(tmp_path, name, gzip.compress(b"<p>one") if name.endswith("gz") else "<p>one")
     found, said = Corpus([tmp_path, tmp_path / "b.EML"]), list[str]()

@@ -41,7 +41,7 @@ VERSIONS = (
     "Last-Modified", "last_modified", "mtime", "updated", "created",
 )  # fmt: skip
 """What the file systems call that which changes with a file."""
-PAGES = {"text/html": ".html", "application/xhtml+xml": ".xhtml"}  # what web servers call pages, and their suffixes
+PAGE_KINDS = {"text/html": ".html", "application/xhtml+xml": ".xhtml"}  # as web servers call pages: their suffixes
 PAGE_BYTES = 1 << 10  # read to tell a page from text that a server calls one
 ARCHIVES = ("zip", "tar", "libarchive")  # file systems whose files are the members of one file
 
@@ -81,7 +81,7 @@ class RemoteFile:
     @cached_property
     def page(self) -> str:
         """The usual suffix of what it is, if a server says that it is a web page and it begins as one; else ""."""
-        suffix = PAGES.get(self.kind, "")
+        suffix = PAGE_KINDS.get(self.kind, "")
         start = self.head(PAGE_BYTES).lstrip(b"\xef\xbb\xbf\xfe\xff\0\t\n\f\r ") if suffix else b""
         return suffix if start.startswith(b"<") else ""
 
