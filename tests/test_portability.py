@@ -90,6 +90,7 @@ def output_of(code: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_main_job_needs_nothing_that_only_posix_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It gives the same weights and the same text as where there is everything."""
     for name in ("posix", "other"):

@@ -1278,8 +1278,8 @@ def test_a_client_that_reads_is_not_given_up_however_quick_the_model(
     tiny_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The event loop, which writes each token as JSON, is slower than a small network: the network waits for it."""
-    monkeypatch.setattr("textgen.server.writing.BACKLOG", 512)
+    monkeypatch.setattr("textgen.server.writing.BACKLOG", 2048)
     with running(tiny_models, ServerConfig(port=0)) as server:
-        events = server.stream("/v1/completions", {"n": 64, "max_tokens": 80, "min_tokens": 80, "logprobs": 5})
+        events = server.stream("/v1/completions", {"n": 64, "max_tokens": 160, "min_tokens": 160, "logprobs": 5})
         ends = [choice["finish_reason"] for event in events for choice in event["choices"] if choice["finish_reason"]]
         assert ends == 64 * ["length"]

@@ -250,6 +250,7 @@ class Watch(Observer):
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_the_winner_ends_with_the_weights_that_it_has_without_a_race_also_if_it_is_resumed(
     tmp_path: Path, doubt: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

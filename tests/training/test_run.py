@@ -799,14 +799,8 @@ COMBINATIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        pytest.param(settings, marks=[] if number == 3 else pytest.mark.slow)
-        for number, settings in enumerate(COMBINATIONS)
-    ],
-    ids=lambda settings: ", ".join(map(str, settings.values())),
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", COMBINATIONS, ids=lambda settings: ", ".join(map(str, settings.values())))
 def test_every_cell_trains_resumes_saves_and_writes(text: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     plan = plan_for(text, steps=6, num_validations=2, patience=None, **settings)
     snapshot = Snapshot(3, tmp_path / "whole", tmp_path / "parts")
@@ -1066,6 +1060,7 @@ class StopsAtValidation(Watch):
         self.stop_reason = "the test says so"
 
 
+@pytest.mark.slow
 def test_a_mix_with_the_base_is_replaced_only_by_better_weights(base_run: Run, text: Path, tmp_path: Path) -> None:
     base, corpus, folder = base_run.saved, Corpus([text], CorpusConfig(documents="line")), tmp_path / "mix"
     settings = {name: TINY[name] for name in ("batch_size", "sequence_length", "valid_tokens")}
