@@ -341,7 +341,8 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(short_run: Run,
     assert indices[0] == indices[1]
 
 
-@pytest.mark.parametrize("direction", [pytest.param("backward", marks=pytest.mark.slow), "both"])
+@pytest.mark.slow
+@pytest.mark.parametrize("direction", ["backward", "both"])
 def test_a_run_that_reads_backward_is_resumed_exactly_and_writes_samples(
     text: Path, tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -465,6 +466,7 @@ def test_a_killed_and_resumed_run_equals_one_that_was_not(
     assert curves(resumed.folder / "logs") == shown
 
 
+@pytest.mark.slow
 def test_a_killed_run_whose_budget_is_smaller_now_is_finished(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1260,6 +1262,7 @@ def test_a_held_out_loss_that_is_no_number_takes_the_run_back_to_its_last_checkp
     assert training["scores"]["nats_per_token"] == min(report.nats_per_token for report in watch.validations)
 
 
+@pytest.mark.slow
 def test_a_second_fault_after_a_checkpoint_takes_the_run_back_to_the_one_before(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1524,6 +1527,7 @@ def test_a_validation_file_is_used_instead_of_a_share(text: Path, tmp_path: Path
     assert saved.training["scores"]["bytes"] == len("the old fox sang") + len("a song of rain")
 
 
+@pytest.mark.slow
 def test_scores_of_a_longer_held_out_text_are_not_compared_with_those_of_its_beginning(
     text: Path, tmp_path: Path
 ) -> None:
