@@ -89,10 +89,10 @@ class Batches:
     def _rows(self, epoch: int) -> np.ndarray:
         """Where each row begins and ends in the ring of an epoch: int64 [B, 2]."""
         if self.stretches:
-            return np.array(self.stretches)
-        length = self.row_length(epoch) * np.arange(self.batch_size + 1)
-        ends = np.minimum(length, _ring_length(self.stream.of_epoch(epoch), self.seed))
-        return np.stack([ends[:-1], ends[1:]], axis=1)
+            return np.array(self.stretches, np.int64)
+        borders = self.row_length(epoch) * np.arange(self.batch_size + 1)
+        borders = np.minimum(borders, _ring_length(self.stream.of_epoch(epoch), self.seed))
+        return np.stack([borders[:-1], borders[1:]], axis=1)
 
     def steps_in(self, epoch: int = 0) -> int:
         """Batches in an epoch. The number varies a little if the segmentation of the text is sampled."""

@@ -244,10 +244,12 @@ class PreparedCorpus:
         Raises:
             CorpusError: Shards are missing or damaged.
         """
-        if self._known_repeated() is None:
+        found = self._known_repeated()
+        if found is None:
             say("Comparing the held-out documents with the training text ...")
-        if message := self.repeated.message:
-            say(message)
+            found = self.repeated
+        if found.message:
+            say(found.message)
 
     def stats(self) -> SplitSummary:
         """Counts of both splits together."""
