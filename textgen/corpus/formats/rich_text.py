@@ -166,7 +166,7 @@ class RichFile:
                 yield from _book(archive, self.name)
             else:
                 member = _main_part(archive, self.name) if self.suffix == ".docx" else "content.xml"
-                headings = _heading_styles(archive, member, self.name) if self.suffix == ".docx" else set()
+                headings = _heading_styles(archive, member) if self.suffix == ".docx" else set()
                 yield from office_text(_chunks(archive, member, self.name), self.suffix, self.name, headings)
 
     def _rtf(self, findings: Findings) -> Iterator[str]:
@@ -316,6 +316,17 @@ def _xml(archive: zipfile.ZipFile, member: str, name: str) -> Any:
         raise CorpusError(f"{name} is damaged: its part {member} ({error}). Save it again.") from None
 
 
+def _extra(archive: zipfile.ZipFile, member: str) -> Any:
+    """The root of a part that the text can do without; None if there is none, or none that can be read."""
+    if member not in archive.namelist():
+        return None
+    try:
+        with _unzipping(member):
+            return _xml(archive, member, member)
+    except CorpusError:
+        return None
+
+
 def _has_password(archive: zipfile.ZipFile, name: str) -> bool:
     """Whether an .odt file is encrypted, which only its list of parts says."""
     is_listed = ODT_PARTS in archive.namelist()
@@ -330,18 +341,14 @@ def _main_part(archive: zipfile.ZipFile, name: str) -> str:
     return "word/document.xml"
 
 
-def _heading_styles(archive: zipfile.ZipFile, member: str, name: str) -> set[str]:
+def _heading_styles(archive: zipfile.ZipFile, member: str) -> set[str]:
     """The ids of the styles of headings in a .docx file, whose names are the same in all languages, unlike the ids.
 
     Without styles that can be read, the text can still be.
     """
     styles = posixpath.join(posixpath.dirname(member), "styles.xml")
-    if styles not in archive.namelist():
-        return set()
-    try:
-        with _unzipping(name):
-            root = _xml(archive, styles, name)
-    except CorpusError:
+    root = _extra(archive, styles)
+    if root is None:
         return set()
     return {
         style.xpath("string(@*[local-name()='styleId'])")
@@ -392,12 +399,8 @@ def _encrypted(archive: zipfile.ZipFile) -> set[str]:
 
     A list that cannot be read hinders nobody from reading the parts that are not encrypted.
     """
-    if ENCRYPTION not in archive.namelist():
-        return set()
-    try:
-        with _unzipping(ENCRYPTION):
-            root = _xml(archive, ENCRYPTION, ENCRYPTION)
-    except CorpusError:
+    root = _extra(archive, ENCRYPTION)
+    if root is None:
         return set()
     return {_member("", uri).lstrip("/") for uri in root.xpath("//*[local-name()='CipherReference']/@URI")}
 
