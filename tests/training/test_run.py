@@ -1633,7 +1633,6 @@ def test_no_process_waits_for_ever_for_the_others_at_the_end(worker: int, monkey
         limits.append(seconds)
         yield lambda: None
 
-    monkeypatch.setattr("textgen.training.distributed.heartbeat.deadline", noted)
     monkeypatch.setattr(run, "load_model", lambda name: SimpleNamespace(weights=dict))
     for name in ("_mix_with_start", "_final_scores"):
         monkeypatch.setattr(run._Run, name, lambda self: None)
@@ -1644,7 +1643,7 @@ def test_no_process_waits_for_ever_for_the_others_at_the_end(worker: int, monkey
     ended._model = SimpleNamespace(assign_weights=lambda weights: None)
     ended._trainer = SimpleNamespace(validator=SimpleNamespace(evaluator=evaluator))
     ended._distribution = SimpleNamespace(
-        is_chief=worker == 0, num_workers=2, together=nullcontext, total=lambda values: [1.0]
+        is_chief=worker == 0, num_workers=2, together=noted, total=lambda values: [1.0]
     )
     ended._finish("the planned length is reached")
     assert limits == [7.0]

@@ -218,9 +218,7 @@ class _Run:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Continues from a checkpoint."""
-        from textgen.training.distributed.distribution import deadline
-
-        with self._distribution.together(), deadline(self._step_timeout):
+        with self._distribution.together(self._step_timeout):
             self._trainer.restore(checkpoint)
         self._rescore_saved()
 
@@ -231,8 +229,6 @@ class _Run:
         the part of the held-out text that validations scored then. A run that ended with an error may have saved
         better weights after its last checkpoint; they are those of the record.
         """
-        from textgen.training.distributed.distribution import deadline
-
         position, validator, distribution = self._trainer.position, self._trainer.validator, self._distribution
         recorded = self._record["progress"].get("best_step") if self._record.get("scores") else None
         step = position.saved_step if recorded is None else recorded
@@ -241,16 +237,14 @@ class _Run:
         if not is_other and step == position.saved_step:
             return
         name = str(self._setup.folder.absolute())
-        with distribution.together(), deadline(self._step_timeout):
+        with distribution.together(self._step_timeout):
             weights = load_model(name).weights() if distribution.is_chief else None
             (validator.rescore_best if is_other else validator.keep_saved)(position, weights, step)
 
     def _build(self) -> LanguageModel:
         """The network, with the same weights in all processes."""
-        from textgen.training.distributed.distribution import deadline
-
         setup, distribution = self._setup, self._distribution
-        with distribution.together(), deadline(self._step_timeout):
+        with distribution.together(self._step_timeout):
             with distribution.strategy.scope():
                 configs = setup.model_config, setup.training_config
                 model = initial_model(*configs, setup.tokenizer, setup.data, setup.start)

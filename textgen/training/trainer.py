@@ -31,7 +31,7 @@ from textgen.model.language_model import LanguageModel
 from textgen.settings import to_dict
 from textgen.training.checkpoints import Checkpoint, CheckpointTimer, check_room, save_checkpoint
 from textgen.training.config import TrainingConfig
-from textgen.training.distributed.distribution import Distribution, deadline
+from textgen.training.distributed.distribution import Distribution
 from textgen.training.distributed.stop_agreement import StopAgreement
 from textgen.training.lr_finder import Point, sweep_learning_rates
 from textgen.training.observers.observer import Observer, RunReport, StepReport, report_fault, started
@@ -160,9 +160,8 @@ class Trainer:
             try:
                 with (
                     self._stop.requests.caught(),
-                    self._distribution.together(),
+                    self._distribution.together(step_timeout) as restart_timer,
                     self.reader.batches.failing(),
-                    deadline(step_timeout) as restart_timer,
                 ):
                     reason = self._steps(restart_timer)
             except Exception:

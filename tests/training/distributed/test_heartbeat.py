@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from textgen.training import run as run_module
-from textgen.training.distributed import heartbeat as heartbeat_module
 from textgen.training.distributed.distribution import Distribution
 from textgen.training.distributed.heartbeat import BEATS, Heartbeat
 from textgen.training.distributed.worker_group import Group, connected
@@ -24,12 +23,12 @@ from textgen.training.distributed.worker_group import Group, connected
 # Waits for a chief that does not answer, without TensorFlow.
 HANGS = """
     import sys, time
-    from contextlib import nullcontext
     from types import SimpleNamespace
+    from textgen.training.distributed.distribution import deadline
     from textgen.training.distributed.heartbeat import Heartbeat
 
     never = lambda values: time.sleep(60)
-    distribution = SimpleNamespace(num_workers=2, together=nullcontext, total=never)
+    distribution = SimpleNamespace(num_workers=2, together=deadline, total=never)
     Heartbeat(distribution, 0.05).{waits}()
 """
 
@@ -51,7 +50,7 @@ def test_a_slow_chief_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
         assert seconds == limit
         yield lambda: restarts.append(now[0])
 
-    monkeypatch.setattr(heartbeat_module, "deadline", deadline)
+    monkeypatch.setattr("textgen.training.distributed.distribution.deadline", deadline)
     monkeypatch.setattr("textgen.training.distributed.heartbeat.time.monotonic", lambda: now[0])
     groups = [Group(worker, 2, links) for worker, links in enumerate(connected(2))]
     chief, other = (Heartbeat(Distribution(group=group), limit) for group in groups)
@@ -97,12 +96,10 @@ def test_a_follower_waits_only_for_so_long(monkeypatch: pytest.MonkeyPatch) -> N
         waits.append(name)
         return result
 
-    for module in ("distribution", "heartbeat"):
-        monkeypatch.setattr(f"textgen.training.distributed.{module}.deadline", deadline)
     monkeypatch.setattr(run_module, "initial_model", lambda *parts: waited("first weights", model))
     monkeypatch.setattr(run_module, "load_model", lambda name: "saved")
     parts = dict.fromkeys(("model_config", "training_config", "tokenizer", "data", "start"))
-    waiting = {"together": nullcontext, "total": lambda values: waited("end", [1.0]), "from_chief": dict}
+    waiting = {"together": deadline, "total": lambda values: waited("end", [1.0]), "from_chief": dict}
     rescored = SimpleNamespace(is_same_text=lambda position: False, rescore_best=lambda *given: waited("score"))
     position = SimpleNamespace(saved_step=3, has_best=True)
     run: Any = object.__new__(run_module._Run)
@@ -129,7 +126,6 @@ def test_the_chief_gives_signs_of_life_while_it_scores(monkeypatch: pytest.Monke
     run._model = SimpleNamespace(assign_weights=lambda arrays: None)
     run._trainer = SimpleNamespace(validator=SimpleNamespace(evaluator=evaluator))
     run._distribution = SimpleNamespace(num_workers=2, is_chief=True, together=nullcontext, total=told.append)
-    monkeypatch.setattr(heartbeat_module, "deadline", nullcontext)
     monkeypatch.setattr(run, "_mix_with_start", lambda: evaluator.on_window())
     monkeypatch.setattr(run, "_final_scores", lambda: evaluator.on_window())
     monkeypatch.setattr(run, "_write", lambda state, scores: None)

@@ -164,15 +164,25 @@ class Distribution:
         return [float(value) for value in self._summed(np.array([*values, 0.0]))[:-1]]
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Use it where processes wait for each other. Raises `WorkerLost` if one of them does not answer.
+    def together(self, limit: float | None = None) -> Iterator[Callable[[], None]]:
+        """Use it where processes wait for each other.
 
         An error of this process itself stays what it is, since a restart would not mend it.
+
+        Args:
+            limit: Seconds after which this process ends: see `deadline`. None for no limit.
+
+        Yields:
+            A function that restarts the time.
+
+        Raises:
+            WorkerLost: Another process does not answer.
         """
         import tensorflow as tf
 
         try:
-            yield
+            with deadline(limit) as restart_timer:
+                yield restart_timer
         except tf.errors.OpError as error:
             if not self.server or not _may_come_from_another(error):  # a group tells of lost workers by itself
                 raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from textgen.training.distributed.distribution import Distribution, deadline
+from textgen.training.distributed.distribution import Distribution
 
 BEATS = 10  # signs of life within the time after which a process that waits gives up
 
@@ -39,10 +39,10 @@ class Heartbeat:
 
     def wait(self) -> None:
         """Waits until the chief is done; for the other processes. Ends this one if there is no sign of life."""
-        with self._distribution.together(), deadline(self._limit) as restart_timer:
+        with self._distribution.together(self._limit) as restart_timer:
             while not self._distribution.total([0.0])[0]:
                 restart_timer()
 
     def _tell(self, is_done: float) -> None:
-        with self._distribution.together(), deadline(self._limit):
+        with self._distribution.together(self._limit):
             self._distribution.total([is_done])
