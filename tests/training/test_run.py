@@ -306,6 +306,7 @@ def test_vocabularies_with_one_way_to_cut_are_refused(text: Path) -> None:
         plan_for(text, subword_alpha=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_shards")
 def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) -> None:
     """Before its first short window, in shards whose noise differs, and with an average of the weights.
@@ -645,22 +646,32 @@ def test_a_script_without_spaces_is_learned_and_its_model_loaded(tmp_path: Path)
     assert "Infinity" not in (saved.folder / "training.json").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("valid_tokens", "final"),
+    [
+        (64, 192),
+        pytest.param(256, 256, marks=pytest.mark.slow),
+        pytest.param(10_000, None, marks=pytest.mark.slow),
+    ],
+    ids=["part", "more", "all"],
+)
 def test_the_final_scores_are_those_of_the_best_weights_on_the_held_out_text(
-    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valid_tokens: int, final: int | None
 ) -> None:
     """Whether the last validation has scored all of it, or a part."""
     from textgen.dataset.token_cache import encode_and_split
     from textgen.evaluation.evaluator import Evaluator
 
+    trained = TINY["steps"] * TINY["batch_size"] * TINY["sequence_length"]
     monkeypatch.setattr("textgen.training.run.LEAST_FINAL_TOKENS", 60)
     monkeypatch.setattr("textgen.training.run.FINAL_FRACTION", 0.25)
-    monkeypatch.setattr("textgen.training.run.FINAL_TOKENS", 12 * 4 * 16 // 4)
-    for name, valid_tokens, final in (("all", 10_000, None), ("part", 64, 12 * 4 * 16 // 4), ("more", 256, 256)):
-        saved = train(plan_for(text, valid_tokens=valid_tokens, precision="float32"), tmp_path / name)
-        data = encode_and_split(Corpus([text], CorpusConfig(documents="line")), saved.tokenizer)
-        own = Evaluator(saved.network(), token_bytes=saved.tokenizer.token_bytes).scores(data.valid, final)
-        assert saved.training["scores"]["tokens"] == own.tokens == pytest.approx(final or len(data.valid), rel=0.03)
-        assert saved.training["scores"]["nats_per_token"] == pytest.approx(own.nats_per_token, abs=1e-5)
+    monkeypatch.setattr("textgen.training.run.FINAL_TOKENS", trained // 4)
+    assert trained // 4 == 192
+    saved = train(plan_for(text, valid_tokens=valid_tokens, precision="float32"), tmp_path / "songs")
+    data = encode_and_split(Corpus([text], CorpusConfig(documents="line")), saved.tokenizer)
+    own = Evaluator(saved.network(), token_bytes=saved.tokenizer.token_bytes).scores(data.valid, final)
+    assert saved.training["scores"]["tokens"] == own.tokens == pytest.approx(final or len(data.valid), rel=0.03)
+    assert saved.training["scores"]["nats_per_token"] == pytest.approx(own.nats_per_token, abs=1e-5)
 
 
 @pytest.mark.parametrize(
