@@ -80,7 +80,7 @@ def test_equals_a_plain_search(size: int, groups: int, penalty: float) -> None:
     model = few_letters(5, ends=-60.0)
     settings = SearchConfig(size * groups, groups, penalty)
     found = Generator(model, TOKENIZER).search("", replace(CONFIG, max_tokens=7), settings)
-    assert sorted(g.ids for g in found) == sorted(plain_search(model, size, groups, penalty, 7))
+    assert sorted(g.ids for g in found) == sorted(set(plain_search(model, size, groups, penalty, 7)))
     totals = [sum(g.logprobs or ()) for g in found]
     assert totals == sorted(totals, reverse=True)
 
@@ -166,6 +166,60 @@ def test_what_ends_a_text_ends_a_found_one(values: dict[str, object], reason: st
         whole = TOKENIZER.decode(generation.ids)
         assert whole.startswith(generation.text)
         assert len(whole) > len(generation.text)
+
+
+PIECES = WordsTokenizer(["ca", "cb", "cc", "cd"])
+CUT = replace(CONFIG, stop=("c",))
+
+
+def several_cuts(seed: int) -> TableModel:
+    """Writes a, b and d, and pieces before which a text ends."""
+    model = TableModel(PIECES.vocab_size, seed)
+    rare = [id for id in range(PIECES.vocab_size) if id not in (*PIECES.encode("abd"), *range(259, 263))]
+    model.tables[:, :, rare] -= 40.0
+    return model
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0, -1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_each_text_is_found_once_by_the_best_of_its_beams(seed: int, length_penalty: float) -> None:
+    model, best = several_cuts(seed), dict[str, float]()
+    for count in range(1, 4):
+        for ids in itertools.product([*PIECES.encode("abd"), *range(259, 263)], repeat=count):
+            text, cut, _ = PIECES.decode(ids).partition("c")
+            if max(ids[:-1], default=0) < 259 and (cut or count == 3):
+                score = log_prob(model, "", ids) / count**length_penalty
+                best[text] = max(score, best.get(text, -math.inf))
+    found = Generator(model, PIECES).search(
+        "", replace(CUT, max_tokens=3), SearchConfig(100, length_penalty=length_penalty)
+    )
+    assert [generation.text for generation in found[:30]] == sorted(best, key=lambda text: -best[text])[:30]
+
+
+@pytest.mark.parametrize("beams", [2, 4, 9])
+def test_beams_that_end_in_one_text_leave_their_places_to_others(beams: int) -> None:
+    model = several_cuts(1)
+    model.tables[:, :, 259:263] += 6.0  # nearly every beam ends at once, in each of four ways
+    found = Generator(model, PIECES).search("", CUT, SearchConfig(beams))
+    assert len({generation.text for generation in found}) == len(found) == beams
+
+
+def test_groups_that_find_the_same_return_it_once() -> None:
+    generator = Generator(few_letters(1), TOKENIZER)
+    (found,) = generator.search("", CONFIG, SearchConfig(4, 4, diversity_penalty=0.0))
+    assert found == generator.search("", CONFIG, SearchConfig(1))[0]
+
+
+def test_dead_ends_of_one_text_are_one_text() -> None:
+    """Nothing may follow "ca", whether it is one piece or two."""
+    a, c, ca = PIECES.encode("a")[0], ord("c") + 3, 259
+    model = TableModel(PIECES.vocab_size)
+    model.tables[:] = -np.inf
+    model.tables[:, EOS, [c, ca]] = 0.0, -1.0
+    model.tables[:, c, a] = 0.0
+    model.tables[:, [a, ca], EOS] = 0.0
+    (found,) = Generator(model, PIECES).search("", replace(CONFIG, max_tokens=6, min_tokens=4), SearchConfig(2))
+    assert (found.text, found.stop_reason) == ("ca", "blocked")
 
 
 def test_a_search_stops_when_time_is_over() -> None:

@@ -6,12 +6,16 @@ the earlier groups that takes it in the same step; the scores by which texts are
 
 Constraints forbid the same as in sampling. Required texts pull too, but this only decides which beams are kept in a
 step: texts are compared by what the model says, and by `logit_bias`. Samplers have no effect.
+
+The texts found are distinct. Many beams may write the same one, since a text that is cut does not contain its last
+token: only the best of them counts, and the others leave their places to other texts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +69,7 @@ class Beam:
         """Log probability of each token in nats, under the model alone."""
         return tuple(step.logprob for step in self._steps())
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The text that is certain."""
         return "".join(step.text for step in self._steps())
@@ -118,7 +122,7 @@ def search(decoder: Decoder, row: TextRow, settings: SearchConfig) -> list[Beam]
         settings: Number and groups of beams, penalties.
 
     Returns:
-        The best texts, best first: `num_beams`, or fewer if there are no more.
+        The best texts, best first, each once: `num_beams`, or fewer if there are no more or groups find the same.
     """
     stepper, sampler = decoder.prepare([row])
     tokenizer, characters = decoder.tokenizer, sampler.tables.characters
@@ -140,8 +144,7 @@ def search(decoder: Decoder, row: TextRow, settings: SearchConfig) -> list[Beam]
             np.add.at(taken, tokens, 1)
         live = [beam for group in groups for beam in group.live]
         stepper.advance(np.array([beam.last_id for beam in live], np.int32), [beam.parent for beam in live])
-    found = [beam for group in groups for beam in group.best()]
-    return sorted(found, key=groups[0].score, reverse=True)
+    return _distinct((beam for group in groups for beam in group.best()), groups[0].score)
 
 
 class _Group:
@@ -200,27 +203,62 @@ class _Group:
         """
         if not self.live:
             return []
-        candidates, scores = [], totals - penalty
-        for beam, values in zip(self.live, scores, strict=True):
-            beam.constraints.guide(values)
-        for number, id in _highest(scores, 2 * self._size):
-            before = self.live[number]
-            beam = before.followed_by(id, float(log_probs[number, id]), float(totals[number, id]))
-            state = int(self._characters.after[before.state, id])
-            candidates.append(replace(beam, state=state, parent=row + number))
+        best = {beam.text: beam for beam in self._finished}  # of each text that has ended
+        candidates: list[Beam] = []
+        for beam in self._continuations(log_probs, totals, penalty, row):
+            if beam.stop_reason and (other := best.get(beam.text)):
+                best[beam.text] = max(other, beam, key=self.score)
+                continue
+            if beam.stop_reason:
+                best[beam.text] = beam
+            candidates.append(beam)
+            if len(candidates) == 2 * self._size:
+                break
         ended = [beam for beam in candidates[: self._size] if beam.stop_reason]
         kept = [beam for beam in candidates if not beam.stop_reason][: self._size]
         self.live = [beam.constrained() for beam in kept]
         chosen = [beam.last_id for beam in (*ended, *self.live)]
-        self._finished = self._best_of([*self._finished, *ended])
+        self._finished = self._best_of(best[beam.text] for beam in (*self._finished, *ended))
         if len(self._finished) == self._size and all(
             self.score(beam) <= self.score(self._finished[-1]) for beam in self.live
         ):
             self.live = []
         return chosen
 
+    def _continuations(
+        self, log_probs: np.ndarray, totals: np.ndarray, penalty: np.ndarray, row: int
+    ) -> Iterator[Beam]:
+        """The live beams, each with one more token, best first; the arguments are those of `advance`."""
+        scores = totals - penalty
+        for beam, values in zip(self.live, scores, strict=True):
+            beam.constraints.guide(values)
+        for number, id in _highest_first(scores, 2 * self._size):
+            before = self.live[number]
+            beam = before.followed_by(id, float(log_probs[number, id]), float(totals[number, id]))
+            state = int(self._characters.after[before.state, id])
+            yield replace(beam, state=state, parent=row + number)
+
     def _best_of(self, beams: Iterable[Beam]) -> list[Beam]:
-        return sorted(beams, key=self.score, reverse=True)[: self._size]
+        return _distinct(beams, self.score)[: self._size]
+
+
+def _distinct(beams: Iterable[Beam], score: Callable[[Beam], float]) -> list[Beam]:
+    """The best beam of each text, best first."""
+    best: dict[str, Beam] = {}
+    for beam in sorted(beams, key=score, reverse=True):
+        best.setdefault(beam.text, beam)
+    return list(best.values())
+
+
+def _highest_first(values: np.ndarray, number: int) -> Iterator[tuple[int, int]]:
+    """All places that `_highest` finds. It looks for `number` at first, then for more as long as they are taken."""
+    done = 0
+    while True:
+        places = _highest(values, number)
+        yield from places[done:]
+        if len(places) < number:
+            return
+        done, number = number, 4 * number
 
 
 def _highest(values: np.ndarray, number: int) -> list[tuple[int, int]]:
