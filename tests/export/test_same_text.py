@@ -163,6 +163,22 @@ def test_the_same_text(models: Mapping[str, ModelFolder], tmp_path: Path) -> Non
     check_texts(models, {kind: [*cases_for(kind, number[kind])] for kind in KINDS}, tmp_path)
 
 
+def test_prompts_are_cut_in_the_same_places(models: Mapping[str, ModelFolder], tmp_path: Path) -> None:
+    """Biases on the tokens that cover the end of a prompt, and samplers that leave the likeliest token."""
+    settings: list[dict[str, Any]] = [
+        {"logit_bias": ["cat=-100", " cat=-100"]}, {"logit_bias": ["The cat=6", "cat=5", " cat=4", "#60=-3"]},
+        {"top_k": 1}, {"min_p": 1.0}, {"top_p": 0.0}, {"epsilon_cutoff": 1.0}, {"top_k": 1, "mirostat": 2},
+        {"samplers": "top_p", "temperature": 0.0}, {"samplers": "temperature", "top_k": 1},
+    ]  # fmt: skip
+    cases = [
+        {"prompt": prompt, "seed": str(seed), "label": None, "settings": {"max_tokens": 4, "min_p": 0.0, **own}}
+        for prompt in ("The ca", "the do", "It was a dar")
+        for own in settings
+        for seed in range(2)
+    ]
+    check_texts(models, {"bpe": cases, "unigram": cases}, tmp_path)
+
+
 def test_a_sentence_goes_on_from_the_prompt(models: Mapping[str, ModelFolder], tmp_path: Path) -> None:
     """Full stops and spaces after an abbreviation, and after a sentence."""
     settings = {"max_tokens": 30, "until": "sentence", "logit_bias": [".=40", " =40"]}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,6 +79,74 @@ def test_the_choice_among_cuts() -> None:
     assert choose_cut(log_probs, end, covers, 1e-320, 0.5) == 2, "without a warning of NumPy"
     drawn = [choose_cut(log_probs, end, covers, 0.5, uniform) for uniform in (np.arange(2250) + 0.5) / 2250]
     assert [drawn.count(cut) for cut in range(3)] == [625, 25, 1600]
+
+
+class ExactTable(TableModel):
+    exact = True
+
+    def step(self, ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        logits, state = super().step(ids, state)
+        return logits.astype(np.float64), state
+
+
+def undecided(kind: type[TableModel]) -> TableModel:
+    """Ends "x cam" with " came" about as often as with " ca" and "m"."""
+    model = kind(WORDS.vocab_size, scale=0.5)
+    model.tables[:, ids(" ca"), ids("m")] = 6.0
+    return model
+
+
+def healed(model: TableModel, prompt: str, config: SamplingConfig, num: int = 30) -> set[int]:
+    """How many characters of a prompt are written again."""
+    generations = Generator(model, WORDS).generate(prompt, replace(config, max_tokens=1), num=num)
+    return {generation.healed for generation in generations}
+
+
+BOTH = pytest.mark.parametrize("kind", [TableModel, ExactTable])
+
+
+@BOTH
+@pytest.mark.parametrize("prompt", ["x cam", "The c", "👩"])
+def test_a_bias_on_what_covers_the_end_of_a_prompt_decides_where_it_is_cut(kind: type[TableModel], prompt: str) -> None:
+    model = undecided(kind)
+    covers = sorted({id for cover in Prefixes(WORDS).covers(WORDS.encode(prompt)) for id in cover})
+    assert len(healed(model, prompt, CONFIG)) > 1
+    never, always = (tuple(f"#{id}={bias}" for id in covers) for bias in (-100, 100))
+    banned = tuple(WORDS.piece_bytes[id].decode() for id in covers)
+    assert healed(model, prompt, replace(CONFIG, logit_bias=never)) == {0}
+    assert healed(model, prompt, replace(CONFIG, ban=banned)) == {0}
+    assert healed(model, prompt, replace(CONFIG, logit_bias=always)) == {
+        len(prompt.removeprefix("x").removeprefix("The"))
+    }
+
+
+@BOTH
+def test_a_bias_on_a_cover_counts_only_after_the_tokens_before_it(kind: type[TableModel]) -> None:
+    model = undecided(kind)
+    config = replace(CONFIG, logit_bias=("x came=100",))
+    assert WORDS.encode("x came") == [*ids("x"), *ids(" came")]
+    assert healed(model, "x cam", config) == {len(" cam")}
+    assert healed(model, "The cam", config) == healed(model, "The cam", CONFIG) == {0, len(" cam")}
+
+
+@BOTH
+@pytest.mark.parametrize("values", [{"top_k": 1}, {"min_p": 1.0}, {"top_p": 0.0}, {"epsilon_cutoff": 1.0}])
+def test_where_a_sampler_leaves_the_likeliest_token_a_prompt_is_cut_in_one_place(
+    kind: type[TableModel], values: dict[str, Any]
+) -> None:
+    generator = Generator(undecided(kind), WORDS)
+    config = replace(CONFIG, **values)
+    assert len({generation.text for generation in generator.generate("x cam", config, num=30)}) == 1
+    off = replace(config, mirostat=2, max_tokens=1), replace(config, samplers="temperature", max_tokens=1)
+    for other in off:  # where the sampler is not applied
+        assert len({generation.healed for generation in generator.generate("x cam", other, num=30)}) > 1
+
+
+@BOTH
+def test_the_temperature_counts_for_a_cut_only_where_it_is_applied(kind: type[TableModel]) -> None:
+    model, config = undecided(kind), replace(CONFIG, temperature=0.0)
+    assert len(healed(model, "x cam", config)) == 1
+    assert len(healed(model, "x cam", replace(config, samplers="min_p"))) > 1
 
 
 def test_healing_can_be_turned_off() -> None:

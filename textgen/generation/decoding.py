@@ -17,6 +17,7 @@ from textgen.generation.constraints.word_tokens import WordTokens
 from textgen.generation.row import Row, Token
 from textgen.generation.sampling.exact_chain import choose_cut_exactly
 from textgen.generation.sampling.sampler import Sampler
+from textgen.generation.sampling.sampler_settings import cut_temperature
 from textgen.generation.stepping import Stepper, log_probs_of, read_all
 from textgen.generation.text_state import join, pick
 from textgen.generation.token_healing import Prefixes, choose_cut
@@ -189,15 +190,17 @@ class Decoder:
         """
         ids = [row.start.ids[-1], *row.prompt_ids]
         shared = len(ids) - len(covers)
-        covers = sampler.possible(number, [*row.start.ids[:-1], *ids], covers)
+        whole = [*row.start.ids[:-1], *ids]
+        covers = sampler.possible(number, whole, covers)
         log_probs, states = [], [state]
-        for id in ids[shared - 1 : -1]:
-            logits, after = self._model.step(np.array([id], np.int32), states[-1])
-            log_probs.append(log_probs_of(self._model, logits[0]))
+        for end in range(shared, len(ids)):
+            logits, after = self._model.step(np.array([ids[end - 1]], np.int32), states[-1])
+            biased = sampler.biased(number, whole[: end - len(ids)], logits[0])
+            log_probs.append(log_probs_of(self._model, biased))
             states.append(after)
         uniform = np.random.Generator(np.random.Philox([row.config.seed or 0, 1])).random()
         choose = choose_cut_exactly if self._exact else choose_cut
-        cut = choose(np.array(log_probs), ids[shared:], covers, row.config.temperature, uniform)
+        cut = choose(np.array(log_probs), ids[shared:], covers, cut_temperature(row.config), uniform)
         if cut < len(covers):
             sampler.restrict(number, covers[cut])
         return ids[: shared + cut], states[cut]

@@ -11,8 +11,9 @@ u_k and goes on, for some j from 0 to k - 1. The model assigns to each case the 
     whole        p(u_1) ... p(u_k)
     cut after j  p(u_1) ... p(u_j) times the sum of p(x) over the tokens x that begin with u_(j+1) ... u_k and go on
 
-A case is drawn (at temperature 0 the likeliest is taken; other temperatures sharpen or flatten the probabilities), and
-then one of its tokens x by the sampler.
+Here p is the model's distribution with each `logit_bias` that applies at that place. A case is drawn (at temperature 0,
+and where a sampler leaves only the likeliest token, the likeliest is taken; other temperatures sharpen or flatten the
+probabilities), and then one of its tokens x by the sampler.
 """
 
 from __future__ import annotations
@@ -64,10 +65,10 @@ def choose_cut(
     """Chooses how many of the last tokens of a prompt to keep.
 
     Args:
-        log_probs: Log probabilities at the places of `ids`, nats [k, V].
+        log_probs: Log probabilities at the places of `ids`, each `logit_bias` included, nats [k, V].
         ids: The last k tokens of the prompt.
         covers: The tokens that cover all of them, all but the first, and so on, [k].
-        temperature: Sampling temperature of the choice; 0 takes the likeliest.
+        temperature: That of `textgen.generation.sampling.sampler_settings.cut_temperature`; 0 takes the likeliest.
         uniform: A random number in [0, 1).
 
     Returns:

@@ -71,9 +71,7 @@ export class Constraints {
 
   /** @param {Float64Array} logits Of the next token, changed in place. */
   apply(logits) {
-    for (const [ids, value] of this.biases) {
-      if (ids.slice(0, -1).every((id, at) => this.last.at(at + 1 - ids.length) === id)) logits[ids.at(-1)] += value;
-    }
+    this.addBiases(logits, this.last);
     const pull = Math.fround((PULL * this.drawn) / Math.min(this.settings.max_tokens, PULL_TOKENS));
     for (const [phrase, state] of this.missing) {
       phrase.after(state).forEach((after, id) => {
@@ -94,6 +92,16 @@ export class Constraints {
     }
     if (this.missing.length || this.spelled.length) this.spell(logits);
     this.guard?.apply(logits);
+  }
+
+  /**
+   * @param {Float64Array} logits Of the token after others, changed in place.
+   * @param {number[]} last These other tokens.
+   */
+  addBiases(logits, last) {
+    for (const [ids, value] of this.biases) {
+      if (ids.slice(0, -1).every((id, at) => last.at(at + 1 - ids.length) === id)) logits[ids.at(-1)] += value;
+    }
   }
 
   /** @private Allows only the next token of the missing texts once there is room for nothing else. */

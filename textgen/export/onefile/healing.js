@@ -74,10 +74,10 @@ export function logSoftmax(logits) {
 
 /**
  * Chooses how many of the last tokens of a prompt to keep.
- * @param {Float64Array[]} logProbs At the places of `ids`.
+ * @param {Float64Array[]} logProbs At the places of `ids`, with the biases.
  * @param {number[]} ids The last k tokens of the prompt.
  * @param {number[][]} covers The tokens that cover all of them, all but the first, and so on.
- * @param {number} temperature
+ * @param {number} temperature That of `Chain.cutTemperature`.
  * @param {number} uniform A random number in [0, 1).
  * @returns {number} From 0 to k, which keeps all.
  */

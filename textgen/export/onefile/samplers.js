@@ -289,6 +289,9 @@ const SAMPLERS = {
   temperature: [temperature, { temperature: 1, dynatemp_range: 0 }, false],
 };
 
+/** Values of samplers with which only the likeliest token is left. */
+const LIKELIEST = { top_k: 1, top_p: 0, min_p: 1, epsilon_cutoff: 1 };
+
 // === Mirostat: it replaces all filters, and remembers a number mu of bits ===
 
 function mirostat(candidates, version, mu) {
@@ -359,6 +362,13 @@ export class Chain {
     const id = settings.mirostat ? this.steered(random.next()) : candidates.drawn(random.next());
     this.remember(id);
     return id;
+  }
+
+  /** @returns {number} The temperature at which token healing chooses where a prompt is cut. */
+  get cutTemperature() {
+    const { names, settings } = this;
+    if (names.some((name) => Object.hasOwn(LIKELIEST, name) && settings[name] === LIKELIEST[name])) return 0;
+    return names.includes("temperature") ? settings.temperature : 1;
   }
 
   /** @returns {Int32Array} The last tokens, at most `number`, the newest last. */

@@ -153,12 +153,14 @@ export class Writer {
     const { network } = this;
     const possible = covers.map((cover, kept) => this.possible(ids.slice(1, shared + kept), cover));
     const [states, logProbs] = [[this.state.slice()], []];
-    for (const id of ids.slice(shared - 1, -1)) {
-      network.step(id, this.state);
-      logProbs.push(logSoftmax(network.logits));
+    for (let end = shared; end < ids.length; end++) {
+      network.step(ids[end - 1], this.state);
+      const logits = network.logits.slice();
+      this.constraints.addBiases(logits, ids.slice(1, end));
+      logProbs.push(logSoftmax(logits));
       states.push(this.state.slice());
     }
-    const cut = chooseCut(logProbs, ids.slice(shared), possible, this.settings.temperature, random.next());
+    const cut = chooseCut(logProbs, ids.slice(shared), possible, this.chain.cutTemperature, random.next());
     if (cut < covers.length) this.constraints.allowed = possible[cut];
     this.state.set(states[cut]);
     return cut;

@@ -206,16 +206,21 @@ class Constraints:
 
     def apply_others(self, logits: np.ndarray) -> None:
         """Changes the logits [V] by all constraints except `word_guard`, which must be applied last."""
-        self._add_biases(logits)
+        self.add_biases(logits, self._last)
         self._pull(logits)
         self._forbid(logits)
+
+    def add_biases(self, logits: np.ndarray, last: Sequence[int]) -> None:
+        """Adds each `logit_bias` to the logits [V] of the token after the tokens `last`, in place."""
+        if self._biases:
+            self._biases.add(logits, last)
 
     def apply_to_search(self, log_probs: np.ndarray) -> None:
         """Changes the log probabilities [V] of the next token in place, for a search that adds them up.
 
         As `apply`, but required texts pull nothing: see `guide`.
         """
-        self._add_biases(log_probs)
+        self.add_biases(log_probs, self._last)
         self._forbid(log_probs)
         if self.word_guard:
             self.word_guard.apply(log_probs)
@@ -228,10 +233,6 @@ class Constraints:
         """
         scores += self._strength * (len(self._config.require) - len(self._missing))
         self._pull(scores)
-
-    def _add_biases(self, logits: np.ndarray) -> None:
-        if self._biases:
-            self._biases.add(logits, self._last)
 
     @property
     def _strength(self) -> np.float32:

@@ -140,6 +140,18 @@ class Sampler:
             allowed.append([id for id in cover if logits[id] > -np.inf])
         return allowed
 
+    def biased(self, row: int, ids: Sequence[int], logits: np.ndarray) -> np.ndarray:
+        """Returns the logits [V] of the token after a prompt, with each `logit_bias` of a text. Nothing is read.
+
+        Args:
+            row: The text.
+            ids: The prompt.
+            logits: The logits of the model, [V].
+        """
+        logits = logits.copy()
+        self.constraints[row].add_biases(logits, of_document(ids, self._eos_id))
+        return logits
+
     def keep(self, rows: Sequence[int]) -> None:
         """Drops all other texts; those kept, named in ascending order, are numbered from 0 afterwards."""
         self.states, self.blocked = self.states[list(rows)], self.blocked[list(rows)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from textgen.generation.config import SAMPLERS, SamplingConfig
+from textgen.generation.config import SAMPLERS, SamplingConfig, sampler_names
 from textgen.generation.sampling.logit_filters import (
     epsilon_cutoff,
     eta_cutoff,
@@ -47,6 +47,7 @@ OFF = {  # a sampler is off if all of its settings listed here have these values
     "top_n_sigma": 0.0, "top_k": 0, "typical_p": 1.0, "top_p": 1.0, "min_p": 0.0, "epsilon_cutoff": 0.0,
     "eta_cutoff": 0.0, "xtc_probability": 0.0, "temperature": 1.0, "dynatemp_range": 0.0,
 }  # fmt: skip
+LIKELIEST = {"top_k": 1, "top_p": 0.0, "min_p": 1.0, "epsilon_cutoff": 1.0}  # values that leave the likeliest token
 LOOKING_BACK = ("penalties", "dry")  # these index logits by token id, so no filter may have shrunk the candidates
 NOT_WITH_MIROSTAT = tuple(name for name in SAMPLERS if name not in (*LOOKING_BACK, "temperature"))
 DRAWING = frozenset(  # settings of the draw, which have no effect in a search
@@ -86,3 +87,14 @@ def columns_of(configs: Sequence[SamplingConfig], fields: Mapping[str, str]) -> 
 def value_of(config: SamplingConfig, sampler: str, field: str) -> float:
     """The value of a setting; the one that switches its sampler off if mirostat takes the sampler's place."""
     return OFF[field] if config.mirostat and sampler in NOT_WITH_MIROSTAT and field in OFF else getattr(config, field)
+
+
+def cut_temperature(config: SamplingConfig) -> float:
+    """The temperature at which token healing chooses where a prompt is cut: see `textgen.generation.token_healing`.
+
+    It is that of the samplers: 0 where one of them leaves only the likeliest token, 1 where none divides by it.
+    """
+    names = sampler_names(config.samplers)
+    if any(name in names and value_of(config, name, name) == value for name, value in LIKELIEST.items()):
+        return 0.0
+    return config.temperature if "temperature" in names else 1.0
