@@ -116,8 +116,8 @@ def test_reading_and_stepping_are_the_paper_s_equations(network: NumpyModel) -> 
     model = NeuralCacheModel(network, config)
     state, steps = model.read(ids[:, :5], model.initial_state(2)), []
     for t in range(5, 12):
-        log_p, state = model.step(ids[:, t], state)
-        steps.append(log_p)
+        logits, state = model.step(ids[:, t], state)
+        steps.append(log_softmax(logits))
     features, _ = network.features(ids, network.initial_state(2))
     cache = NeuralCache(config)
     memory = cache.initial_memory(2, 6)
@@ -128,13 +128,24 @@ def test_reading_and_stepping_are_the_paper_s_equations(network: NumpyModel) -> 
             np.testing.assert_allclose(steps[t - 5], expected, atol=1e-5)
 
 
-def test_a_cache_of_lambda_0_writes_what_the_network_writes(network: NumpyModel) -> None:
-    settings = SamplingConfig(seed=1, max_tokens=40)
+@pytest.mark.parametrize("repeat_penalty", [1.0, 1.3, 3.0])
+def test_a_cache_of_lambda_0_writes_what_the_network_writes(network: NumpyModel, repeat_penalty: float) -> None:
+    settings = SamplingConfig(seed=1, max_tokens=40, repeat_penalty=repeat_penalty)
     texts = [
         Generator(model, ByteTokenizer()).generate(["ab", "Some words"], settings)
         for model in (network, NeuralCacheModel(network, NeuralCacheConfig(neural_cache_lambda=0.0)))
     ]
     assert [text.ids for text in texts[0]] == [text.ids for text in texts[1]]
+
+
+def test_a_cache_of_lambda_0_leaves_the_logits_as_they_are(network: NumpyModel) -> None:
+    ids = np.array([5, 7], np.int32)
+    model = NeuralCacheModel(network, NeuralCacheConfig(neural_cache_lambda=0.0))
+    logits, _ = model.step(ids, model.initial_state(2))
+    expected, _ = network.step(ids, network.initial_state(2))
+    np.testing.assert_allclose(logits, expected, atol=1e-6)
+    assert logits.dtype == np.float32
+    assert (logits > 0).any()
 
 
 def test_each_text_of_a_batch_has_its_own_cache(network: NumpyModel) -> None:

@@ -42,8 +42,13 @@ class NeuralCacheModel:
             state: The state before them.
 
         Returns:
-            Log probabilities of the next tokens, nats [B, V], and the state after the tokens read.
+            The logits of the next tokens, float32 [B, V], and the state after the tokens read. They are the mixed log
+            probabilities plus the log of the sum of the exponentials of the network's logits, so that their signs,
+            which decide how `repeat_penalty` changes them, mean what those of the network mean.
         """
         features, of_network = self._model.features(ids[:, None], state[0])  # [B, 1, E]
-        log_probs = self._neural_cache.log_probs(state[1], ids, features[:, 0], self._model.logits(features[:, 0]))
-        return log_probs, (of_network, self._neural_cache.remember(state[1], ids[:, None], features))
+        logits = self._model.logits(features[:, 0])
+        log_probs = self._neural_cache.log_probs(state[1], ids, features[:, 0], logits)
+        log_totals = np.logaddexp.reduce(logits, axis=-1, dtype=np.float64, keepdims=True)  # [B, 1]
+        state = of_network, self._neural_cache.remember(state[1], ids[:, None], features)
+        return (log_probs + log_totals).astype(np.float32), state
