@@ -185,7 +185,7 @@ LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most 
     (SamplingConfig, "repeat_last_n", 0, MAX_LOOK_BACK),
     (SamplingConfig, "dry_multiplier", 0.0, 100.0),
     (SamplingConfig, "dry_base", 1.0, 100.0),
-    (SamplingConfig, "dry_allowed_length", 1, MAX_LOOK_BACK),
+    (SamplingConfig, "dry_allowed_length", 1, MAX_LOOK_BACK - 1),
     (SamplingConfig, "dry_penalty_last_n", 0, MAX_LOOK_BACK),
     (SamplingConfig, "no_repeat_ngram_size", 0, MAX_LOOK_BACK),
     (SamplingConfig, "min_tokens", 0, SamplingConfig.max_tokens),

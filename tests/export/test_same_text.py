@@ -179,6 +179,22 @@ def test_prompts_are_cut_in_the_same_places(models: Mapping[str, ModelFolder], t
     check_texts(models, {"bpe": cases, "unigram": cases}, tmp_path)
 
 
+def test_long_repetitions_have_the_same_penalties(models: Mapping[str, ModelFolder], tmp_path: Path) -> None:
+    """Repetitions that end at a breaker of one token or several, or with the tokens that are looked at."""
+    settings: list[dict[str, Any]] = [
+        {"dry_allowed_length": 70}, {"dry_allowed_length": 2, "dry_base": 1.01}, {"dry_penalty_last_n": 62},
+        {"dry_sequence_breakers": ["b"]}, {"dry_sequence_breakers": ["aab", "ca"]}, {"dry_sequence_breakers": ["aaaa"]},
+        {"dry_sequence_breakers": ["ab", "\n\n", "cabin"]},
+    ]  # fmt: skip
+    shared = {"dry_multiplier": 3.0, "dry_base": 1.05, "dry_allowed_length": 60, "logit_bias": ["a=12", "b=7"]}
+    cases = [
+        {"prompt": prompt, "seed": "3", "label": None, "settings": {"max_tokens": 8, **shared, **own}}
+        for prompt in ("a" * 80, "aab" * 40, "The cab" + "a" * 65 + "\n\n" + "a" * 65, "cab" * 30 + "ca")
+        for own in settings
+    ]
+    check_texts(models, {"byte": cases, "bpe": cases[::3]}, tmp_path)
+
+
 def test_a_sentence_goes_on_from_the_prompt(models: Mapping[str, ModelFolder], tmp_path: Path) -> None:
     """Full stops and spaces after an abbreviation, and after a sentence."""
     settings = {"max_tokens": 30, "until": "sentence", "logit_bias": [".=40", " =40"]}

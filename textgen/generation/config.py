@@ -185,14 +185,14 @@ class SamplingConfig(Settings):
         section=REPETITION,
     )
     dry_allowed_length: int = setting(
-        2, "Longest repetition without a DRY penalty, in tokens.", low=1, high=MAX_LOOK_BACK, section=REPETITION
+        2, "Longest repetition without a DRY penalty, in tokens.", low=1, high=MAX_LOOK_BACK - 1, section=REPETITION
     )
     dry_penalty_last_n: int = setting(
         1024, "Number of recent tokens that the DRY penalty looks at.", low=0, high=MAX_LOOK_BACK, section=REPETITION
     )
     dry_sequence_breakers: tuple[str, ...] = setting(
         ("\n", ":", '"', "*"),
-        "Text whose tokens end a repetition, so that the DRY penalty does not reach across them.",
+        "Text that ends a repetition, so that the DRY penalty does not reach across it.",
         section=REPETITION,
         escapes=True,
     )

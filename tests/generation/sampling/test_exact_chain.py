@@ -56,6 +56,7 @@ OFF = SamplingConfig(temperature=1.0, min_p=0.0)
 def left_by(config: SamplingConfig, logits: np.ndarray, history: np.ndarray, uniform: float) -> Remaining:
     """What the exact samplers leave of logits [V]."""
     inputs = vars(config) | {"history": history, "xtc_uniforms": uniform, "breakers": np.zeros(len(logits), bool)}
+    inputs["breaker_texts"] = None
     left = possible(logits)
     used = settings_of([config])
     for name, function in EXACT.items():
@@ -76,7 +77,8 @@ def test_samplers_leave_what_the_ordinary_ones_leave(settings: dict[str, Any]) -
         uniform = float(rng.random())
         left = left_by(config, logits.astype(np.float64), history, uniform)
         inputs = columns | {
-            "history": history[None], "breakers": np.zeros((1, 60), bool), "xtc_uniforms": np.array([[uniform]])
+            "history": history[None], "breakers": np.zeros((1, 60), bool), "breaker_texts": [],
+            "xtc_uniforms": np.array([[uniform]]),
         }  # fmt: skip
         ordinary = transform(Candidates(logits[None].copy()), inputs, steps_of(inputs))
         expected = np.flatnonzero(ordinary.logits[0] > -np.inf)

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from textgen.generation.config import MAX_LOOK_BACK
 from textgen.generation.sampling import penalties as penalties_module
 from textgen.generation.sampling.exact_chain import dry as exact_dry
 from textgen.generation.sampling.exact_chain import penalties as exact_penalties
 from textgen.generation.sampling.exact_chain import possible
-from textgen.generation.sampling.penalties import LONGEST_REPEAT, NEAR, Changes, DrySettings, History, dry, penalties
+from textgen.generation.sampling.penalties import NEAR, Changes, DrySettings, History, dry, penalties
 
 V = 6
 
@@ -110,7 +111,7 @@ def dried(
     for place in range(len(text) - 1):
         length = 0
         while (
-            length < min(place + 1, LONGEST_REPEAT)
+            length <= place
             and text[place - length] == text[len(text) - 1 - length]
             and text[place - length] not in breakers
         ):
@@ -177,8 +178,7 @@ def dried_by_match(logits: np.ndarray, history: np.ndarray, breakers: np.ndarray
         for at in range(max(width - int(last_n), 0), width - 1):
             length = 0
             while (
-                length < LONGEST_REPEAT
-                and at - length >= max(width - int(last_n), 0)
+                at - length >= max(width - int(last_n), 0)
                 and ids[at - length] == ids[-1 - length] >= 0
                 and not breakers[row, ids[at - length]]
             ):
@@ -238,7 +238,7 @@ def test_exact_arithmetic_penalizes_the_same_tokens(
     breakers = np.arange(V) == 1
     for row, text in enumerate(texts):
         history, left = history_of([text])[0], possible(logits[row].astype(np.float64))
-        found = exact_dry(left, history, breakers, 0.5, 1.75, allowed, last_n).logits
+        found = exact_dry(left, history, breakers, None, 0.5, 1.75, allowed, last_n).logits
         assert found.tolist() == pytest.approx(
             dried(left.logits.tolist(), text[max(len(text) - last_n, 0) :], {1}, 0.5, 1.75, allowed), rel=1e-12
         )
@@ -251,8 +251,38 @@ def test_exact_arithmetic_penalizes_the_same_tokens(
 def test_repetitions_that_are_never_long_enough_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(penalties_module, "_lengths", None)
     history, breakers = history_of([[1] * 20]), np.zeros((1, V), bool)
-    never = DrySettings(column(1.0), column(1.75), column(LONGEST_REPEAT + 1), column(64))
+    never = DrySettings(column(1.0), column(1.75), column(20), column(64))
     assert all(len(each) == 0 for each in dry(np.zeros((1, V), np.float32), history, breakers, never))
+
+
+@given(pasts(), st.sets(st.integers(0, V - 1), max_size=2), st.integers(0, 4))
+@settings(deadline=None)
+def test_long_repetitions_are_measured_as_short_ones(
+    past: tuple[np.ndarray, list[list[int]]], breakers: set[int], passes: int
+) -> None:
+    logits, texts = past
+    history = history_of([text * 4 for text in texts], 90)
+    marks = np.isin(np.arange(V), list(breakers))[None].repeat(len(texts), axis=0)
+    dry_settings = DrySettings(*[column(*[value] * len(texts)) for value in (0.5, 1.1, 2, 80)])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(penalties_module, "PASSES", passes)
+        found = changed(logits, dry(logits, history, marks, dry_settings))
+    np.testing.assert_array_equal(found, dried_by_match(logits, history, marks, dry_settings))
+
+
+def test_the_longest_repetitions_are_penalized() -> None:
+    """After a repetition as long as it may be without a penalty, and with a base that grows slowly."""
+    most = MAX_LOOK_BACK - 1  # the highest value of dry_allowed_length
+    history, breakers = np.full((1, MAX_LOOK_BACK), 4, np.int32), np.zeros((1, V), bool)
+    one, zeros = column(1.0), np.zeros((1, V), np.float32)
+    for allowed, base in ((most, 2.0), (most - 3, 2.0), (most - 100, 1.01)):
+        dry_settings = DrySettings(one, base * one, column(allowed), column(MAX_LOOK_BACK))
+        after = changed(zeros, dry(zeros, history, breakers, dry_settings))
+        assert after[0, 4] == pytest.approx(-(base ** (most - allowed)), rel=1e-4)
+        left = exact_dry(
+            possible(zeros[0].astype(float)), history[0], breakers[0], None, 1.0, base, allowed, MAX_LOOK_BACK
+        )
+        assert left.logits[4] == pytest.approx(-(base ** (most - allowed)), rel=1e-9)
 
 
 def test_a_long_text_of_one_token_takes_not_much_longer_than_another() -> None:

@@ -10,7 +10,7 @@ from logits import PLAIN
 from plain_fakes import WordsTokenizer
 
 from textgen.generation.sampling.sampler import Sampler
-from textgen.generation.sampling.vocabulary_tables import tokens_with
+from textgen.generation.sampling.vocabulary_tables import SplitTexts, breakers_of, tokens_with
 from textgen.tokenizer.kinds import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
@@ -55,3 +55,60 @@ def test_tokens_with_texts_are_those_of_brute_force(texts: list[str]) -> None:
 def test_tokens_with_a_text() -> None:
     assert np.flatnonzero(tokens_with(("a", "\n"), TOKENIZER)).tolist() == [13, 100]
     assert not tokens_with((), TOKENIZER).any()
+
+
+PIECES = [b"", b"a", b"b", b"ab", b"bba", "é".encode()[:1], "é".encode()[1:]]
+
+
+@given(
+    st.lists(st.text("abé", min_size=2, max_size=5), min_size=1, max_size=3),
+    st.lists(st.integers(0, len(PIECES) - 1), max_size=9),
+)
+@settings(deadline=None)
+def test_split_texts_are_those_of_brute_force(texts: list[str], ids: list[int]) -> None:
+    encoded = [text.encode() for text in texts]
+
+    def ends_with_last(ids: list[int]) -> bool:
+        before, written = (b"".join(PIECES[id] for id in part) for part in (ids[:-1], ids))
+        return any(text in written[max(0, len(before) - len(text) + 1) :] for text in encoded)
+
+    found = SplitTexts(encoded, PIECES)
+    since = next((count for count in range(len(ids)) if ends_with_last(ids[: len(ids) - count])), len(ids))
+    assert found.tokens_since(ids) == since
+    expected = [ends_with_last([*ids, id]) for id in range(len(PIECES))]
+    assert found.complete(ids, range(len(PIECES))).tolist() == expected
+
+
+def test_only_texts_of_several_bytes_are_split() -> None:
+    assert breakers_of(("a", "\n"), TOKENIZER).texts is None
+    assert breakers_of(("a", "é"), TOKENIZER).texts is not None
+
+
+def test_backward_a_split_text_ends_with_its_first_byte() -> None:
+    ids = TOKENIZER.encode("x User: Aé")[::-1]
+    for text, since in (("User:", 2), ("é", 9), ("Aé", 8), (": ", 6), ("no", 11)):
+        found = breakers_of((text,), TOKENIZER, "backward").texts
+        assert found is not None
+        assert found.tokens_since(ids) == since
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("breaker", ["Once upon", "User:", "\n\n", "。", "x"])
+def test_breakers_of_several_tokens_end_a_repetition(exact: bool, breaker: str) -> None:
+    """Beside texts with another breaker of two characters, and of one."""
+    ids, (a, b, c, d) = TOKENIZER.encode(breaker), TOKENIZER.encode("abcd")
+    dry = replace(PLAIN, temperature=0.0, dry_multiplier=50.0, dry_allowed_length=3)
+    configs = [replace(dry, dry_sequence_breakers=breakers) for breakers in ((breaker,), ("zz",), ("z",))]
+    cases = [  # text, the token that would prolong a repetition in it, and for which texts it is penalized
+        ([a, b, c, d, *ids, a, b, c], d, [True, True, True]),
+        ([a, b, *ids, c, d, a, b, *ids, c], d, [False, True, True]),
+        ([a, b, c, *ids, d, a, b, c, *ids[:-1]], ids[-1], [False, True, True]),
+    ]
+    for text, favored, expected in cases:
+        sampler = Sampler(configs, TOKENIZER, exact=exact)
+        logits = np.zeros((3, V), np.float64 if exact else np.float32)
+        logits[:, favored] = 2.0
+        for row in range(3):
+            sampler.read(row, text)
+        drawn = sampler.draw(logits).tolist()
+        assert [id != favored for id in drawn] == expected

@@ -11,7 +11,6 @@ const SMALLEST = 1e-38; // probabilities below it count as this, so that they ha
 const MIN_TEMPERATURE = 1e-6; // a temperature above 0 and below it counts as this
 const LOWEST_LOG = -1e4; // of a probability, in an entropy
 const HIGHEST_PENALTY = 1e6; // nats
-const LONGEST_REPEAT = 50; // tokens of a repetition that DRY counts
 const ZIPF_TOKENS = 100; // likeliest tokens from which mirostat 1 estimates how steeply probabilities fall
 
 /** The tokens that may come next, in the ascending order of their ids, in buffers that are used again and again. */
@@ -164,7 +163,8 @@ function penalties(candidates, { repeat_penalty, presence_penalty, frequency_pen
 }
 
 function dry(candidates, { dry_multiplier, dry_base, dry_allowed_length, dry_penalty_last_n }, text) {
-  for (const [id, length] of repetitions(text.recent(dry_penalty_last_n), text.breakers)) {
+  const tokens = text.recent(dry_penalty_last_n);
+  for (const [id, length] of text.breakers.within(tokens, repetitions(tokens, text.breakers.tokens))) {
     const at = candidates.placeOf(id);
     if (at < 0 || length < Math.max(dry_allowed_length, 1)) continue;
     const exponent = log(dry_base) * (length - dry_allowed_length) + log(Math.max(dry_multiplier, SMALLEST));
@@ -180,18 +180,19 @@ function dry(candidates, { dry_multiplier, dry_base, dry_allowed_length, dry_pen
  */
 function repetitions(tokens, breakers) {
   const found = new Map();
-  const end = tokens.length - 1;
-  if (end < 0 || breakers[tokens[end]]) return found;
-  for (let at = 0; at < end; at++) {
-    const following = tokens[at + 1];
-    if (tokens[at] !== tokens[end] || breakers[following]) continue;
-    let length = 1;
-    while (length < LONGEST_REPEAT && at >= length) {
-      const earlier = tokens[at - length];
-      if (earlier !== tokens[end - length] || breakers[earlier]) break;
-      length++;
-    }
-    found.set(following, Math.max(length, found.get(following) ?? 0));
+  const backward = tokens.slice().reverse(); // a repetition is its beginning that comes again: the Z-algorithm
+  const size = backward.length;
+  const end = backward.findIndex((id) => breakers[id]);
+  const most = end < 0 ? size : end;
+  const lengths = new Int32Array(size);
+  for (let at = 1, left = 0, right = 0; at < size; at++) {
+    let length = at < right ? Math.min(lengths[at - left], right - at) : 0;
+    while (at + length < size && backward[length] === backward[at + length]) length++;
+    if (at + length > right) [left, right] = [at, at + length];
+    lengths[at] = length;
+    const following = backward[at - 1];
+    if (!length || breakers[following]) continue;
+    found.set(following, Math.max(Math.min(length, most), found.get(following) ?? 0));
   }
   return found;
 }
@@ -341,7 +342,7 @@ export class Chain {
     this.end = this.length = 0; // of the history
     this.mu = 2 * settings.mirostat_tau; // bits
     this.uniform = 0; // for XTC
-    this.breakers = this.names.includes("dry") ? tokensWith(settings.dry_sequence_breakers, tokenizer) : null;
+    this.breakers = this.names.includes("dry") ? new Breakers(settings.dry_sequence_breakers, tokenizer) : null;
   }
 
   /** @param {number[]} ids The tokens before the first draw. */
@@ -417,11 +418,46 @@ function isOn(name, settings) {
   return !(settings.mirostat && isReplaced) && Object.entries(off).some(([field, value]) => settings[field] !== value);
 }
 
-/** 1 for the tokens that contain one of some texts. */
-function tokensWith(texts, tokenizer) {
-  const parts = texts.map((text) => bytesAsString(new TextEncoder().encode(text)));
-  return Uint8Array.from(tokenizer.pieceBytes, (bytes) => {
-    const piece = bytesAsString(bytes);
-    return parts.some((part) => piece.includes(part)) ? 1 : 0;
-  });
+/** Texts that end a repetition. */
+class Breakers {
+  /**
+   * @param {string[]} texts
+   * @param {import("./tokenizer.js").Tokenizer} tokenizer
+   */
+  constructor(texts, tokenizer) {
+    const parts = texts.map((text) => bytesAsString(new TextEncoder().encode(text)));
+    /** The bytes of each token as a string of characters from 0 to 255. */
+    this.pieces = tokenizer.pieceBytes.map(bytesAsString);
+    /** 1 for the tokens that contain one of the texts. */
+    this.tokens = Uint8Array.from(this.pieces, (piece) => (parts.some((part) => piece.includes(part)) ? 1 : 0));
+    this.split = parts.filter((part) => part.length > 1); // which several tokens may spell
+  }
+
+  /**
+   * @param {Int32Array} tokens
+   * @param {Map<number, number>} found What `repetitions` found there.
+   * @returns {Iterable<[number, number]>} What is left of it where texts that several tokens spell end a repetition.
+   */
+  within(tokens, found) {
+    if (!this.split.length || !found.size) return found;
+    const pieces = Array.from(tokens, (id) => this.pieces[id]);
+    const written = pieces.join("");
+    const since = this.tokensSince(pieces, written);
+    const ends = this.split.map((text) => [text, written.slice(Math.max(written.length - text.length + 1, 0))]);
+    const completes = (id) => ends.some(([text, end]) => (end + this.pieces[id]).includes(text));
+    const left = Array.from(found, ([id, length]) => [id, Math.min(length, since)]);
+    return left.filter(([id]) => !completes(id));
+  }
+
+  /** @private How many tokens come after the one with which the last of the texts ends; all if there is none. */
+  tokensSince(pieces, written) {
+    const end = this.split.reduce((last, text) => {
+      const at = written.lastIndexOf(text);
+      return at < 0 ? last : Math.max(last, at + text.length);
+    }, 0);
+    if (!end) return pieces.length;
+    let [at, length] = [0, pieces[0].length];
+    while (length < end) length += pieces[++at].length;
+    return pieces.length - 1 - at;
+  }
 }

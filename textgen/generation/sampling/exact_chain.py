@@ -24,6 +24,7 @@ import numpy as np
 from textgen.generation.config import SamplingConfig
 from textgen.generation.sampling.logit_filters import MIN_TEMPERATURE, ZIPF_TOKENS
 from textgen.generation.sampling.penalties import HIGHEST_PENALTY, DrySettings, count_ids, repetitions
+from textgen.generation.sampling.vocabulary_tables import SplitTexts
 from textgen.model.exact_math import LN2, exp, log, power, total
 
 SMALLEST = 1e-38  # smallest probability or multiplier: smaller ones are raised to it, so that they have a logarithm
@@ -140,6 +141,7 @@ def dry(
     left: Remaining,
     history: np.ndarray,
     breakers: np.ndarray,
+    texts: SplitTexts | None,
     multiplier: float,
     base: float,
     allowed_length: int,
@@ -148,20 +150,21 @@ def dry(
     """Lowers the logits of tokens that would prolong a repetition of n tokens, n at least `allowed_length`.
 
     Subtracted is exp(min(log(base) * (n - allowed_length) + log(multiplier), log(1e6))), for the largest n of a token.
-    A repetition ends at a token of `breakers` and counts up to `penalties.LONGEST_REPEAT` tokens.
+    A repetition ends at a token of `breakers`, and at one with which one of `texts` ends; neither is lowered.
 
     Args:
         left: The tokens that may come next.
         history: The tokens of the text so far, int [N]; -1 where there is none.
         breakers: The tokens that end a repetition, bool [V].
+        texts: Texts that end a repetition where several tokens spell them; None if there are none.
         multiplier: The penalty of a repetition of `allowed_length` tokens.
         base: The factor of the penalty for each further token.
         allowed_length: Length of the shortest repetition that is penalized.
         last_n: Tokens at the end of the history in which repetitions are looked for.
     """
     settings = DrySettings(*(np.array([[value]]) for value in (multiplier, base, allowed_length, last_n)))
-    _, following, lengths = repetitions(history[None], breakers[None], settings)
-    longest = np.zeros(len(breakers), np.int8)
+    _, following, lengths = repetitions(history[None], breakers[None], settings, [texts])
+    longest = np.zeros(len(breakers), lengths.dtype)
     by_length = np.argsort(lengths, kind="stable")
     longest[following[by_length]] = lengths[by_length]
     lengths = longest[left.ids]  # of each token that is left; 0 if it prolongs no repetition

@@ -12,12 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from textgen.generation.sampling.vocabulary_tables import SplitTexts
+
 Entries = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, ids and a value of each, [N] each
 Changes = Entries  # rows, ids and new logits
 
 NEAR = 1024  # tokens; texts that look further back are counted apart, since they would slow down the others
 ROOM = 64  # minimum number of spare columns in the table of a history
-LONGEST_REPEAT = 50  # tokens of a repetition that DRY counts: by then its penalty exceeds any logit
+PASSES = 50  # tokens up to which repetitions are measured in all texts at once: longer ones are few
 HIGHEST_PENALTY = 1e6  # highest penalty of DRY in nats
 UNLIKE_ANY = -2  # in place of a token: equals none, nor the lack of one
 
@@ -121,7 +123,13 @@ class DrySettings(NamedTuple):
     last_n: np.ndarray
 
 
-def dry(logits: np.ndarray, history: np.ndarray, breakers: np.ndarray, settings: DrySettings) -> Changes:
+def dry(
+    logits: np.ndarray,
+    history: np.ndarray,
+    breakers: np.ndarray,
+    settings: DrySettings,
+    texts: Sequence[SplitTexts | None] = (),
+) -> Changes:
     """Lowers the logits of tokens that would prolong a repetition ("don't repeat yourself", as in llama.cpp).
 
     If the last n tokens of a text occur in it before, the token that followed them there loses
@@ -132,11 +140,12 @@ def dry(logits: np.ndarray, history: np.ndarray, breakers: np.ndarray, settings:
         history: The last tokens, [B, W].
         breakers: Tokens that end a repetition and are never penalized, bool [B, V].
         settings: Settings of each text.
+        texts: Texts that end a repetition where several tokens spell them, for each text [B]; empty if none has any.
 
     Returns:
         Rows, ids and new logits of the tokens that change, [N] each; for a token named twice the last counts.
     """
-    rows, following, lengths = repetitions(history, breakers, settings)
+    rows, following, lengths = repetitions(history, breakers, settings, texts)
     longest_last = np.argsort(lengths, kind="stable")
     rows, following, lengths = rows[longest_last], following[longest_last], lengths[longest_last]
     exponents = np.log(settings.base)[rows, 0] * (lengths - settings.allowed_length[rows, 0])
@@ -146,40 +155,72 @@ def dry(logits: np.ndarray, history: np.ndarray, breakers: np.ndarray, settings:
     return rows, following, logits[rows, following] - penalty.astype(np.float32)
 
 
-def repetitions(history: np.ndarray, breakers: np.ndarray, settings: DrySettings) -> Entries:
-    """Earlier occurrences of the last tokens that are long enough for a penalty.
+def repetitions(
+    history: np.ndarray, breakers: np.ndarray, settings: DrySettings, texts: Sequence[SplitTexts | None] = ()
+) -> Entries:
+    """Earlier occurrences of the last tokens that are long enough for a penalty; the arguments are those of `dry`.
 
     Returns:
         Their rows, the tokens that followed them, and their lengths in tokens, [N] each.
     """
     allowed = np.maximum(settings.allowed_length, 1)
-    is_on = (settings.multiplier > 0) & (allowed <= LONGEST_REPEAT)
+    is_on = (settings.multiplier > 0) & (allowed < np.minimum(settings.last_n, history.shape[-1]))
     parts = []
     for group, recent in _groups(history, np.where(is_on, settings.last_n, 0)):
         lengths = _lengths(recent, breakers, group)
         rows, at = np.nonzero(lengths >= allowed[group])  # [N] each
         lengths, following = lengths[rows, at], recent[rows, at + 1]
         may_follow = ~breakers[group[rows], following]
+        for row in np.unique(rows) if texts else ():
+            if own := texts[group[row]]:
+                here, ids = rows == row, recent[row][recent[row] >= 0].tolist()
+                lengths[here] = np.minimum(lengths[here], np.int64(own.tokens_since(ids)))
+                may_follow[here] &= ~own.complete(ids, following[here].tolist())
+        may_follow &= lengths >= allowed[group[rows], 0]
         parts.append((group[rows][may_follow], following[may_follow], lengths[may_follow]))
     return _joined(parts)
 
 
 def _lengths(recent: np.ndarray, breakers: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """How many tokens before each place, and at it, are the last tokens of the text, up to a breaker: int8 [G, L - 1].
+    """How many tokens before each place, and at it, are the last tokens of the text, up to a breaker: ints [G, L - 1].
 
-    Each pass compares whole texts with one of their last tokens, so a text that repeats one token costs no more.
+    Each pass compares whole texts with one of their last tokens. After `PASSES` of them, texts with longer repetitions
+    are measured one by one, so a text that repeats one token does not cost much more.
     """
-    last = recent[:, : -1 - LONGEST_REPEAT : -1]  # [G, at most LONGEST_REPEAT], the newest first
+    last = recent[:, : -1 - PASSES : -1]  # [G, at most PASSES], the newest first
     last = np.where((last < 0) | breakers[group[:, None], last], UNLIKE_ANY, last)
     lengths = np.zeros((len(recent), recent.shape[-1] - 1), np.int8)
     is_alive = np.ones(lengths.shape, bool)
-    for length in range(min(LONGEST_REPEAT, lengths.shape[-1])):  # `is_alive` begins with the place `length`
+    for length in range(min(PASSES, lengths.shape[-1])):  # `is_alive` begins with the place `length`
         is_alive &= recent[:, : lengths.shape[-1] - length] == last[:, length, None]
         if not is_alive.any():
             break
         lengths[:, length:] += is_alive.view(np.int8)
         is_alive = is_alive[:, 1:]
+    if is_alive.any():
+        lengths = lengths.astype(np.int32)
+        for row in np.flatnonzero(is_alive.any(axis=-1)):
+            lengths[row] = _long_lengths(recent[row], breakers[group[row]])
     return lengths
+
+
+def _long_lengths(recent: np.ndarray, breakers: np.ndarray) -> np.ndarray:
+    """What `_lengths` finds in one text [L], by the Z-algorithm (Gusfield 1997, section 1.4): int32 [L - 1].
+
+    Backward, a repetition is the beginning of the text that comes again.
+    """
+    backward = recent[::-1]
+    ends = np.flatnonzero((backward < 0) | breakers[backward])
+    size, tokens = len(backward), backward.tolist()
+    lengths, left, right = [0] * size, 0, 0  # [left, right) is the repetition that goes on furthest
+    for at in range(1, size):
+        length = min(lengths[at - left], right - at) if at < right else 0
+        while at + length < size and tokens[length] == tokens[at + length]:
+            length += 1
+        if at + length > right:
+            left, right = at, at + length
+        lengths[at] = length
+    return np.minimum(lengths[:0:-1], ends[0] if len(ends) else size).astype(np.int32)
 
 
 class History:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from textgen.generation.sampling.sampler_settings import (
     used_samplers,
     value_of,
 )
-from textgen.generation.sampling.vocabulary_tables import VocabularyTables
+from textgen.generation.sampling.vocabulary_tables import Breakers, VocabularyTables
 from textgen.model.probabilities import NOT_FINITE
 
 PLAIN_CHAINS = ((), ("min_p",), ("temperature",), ("min_p", "temperature"))  # chains of `draw_plainly`
@@ -63,7 +63,7 @@ def steps_of(inputs: Collection[str], order: Sequence[str] = SAMPLERS) -> list[S
     ]
 
 
-def transform(candidates: Candidates, inputs: Mapping[str, np.ndarray], steps: Iterable[Step]) -> Candidates:
+def transform(candidates: Candidates, inputs: Mapping[str, Any], steps: Iterable[Step]) -> Candidates:
     """Applies samplers.
 
     Once most tokens are filtered out, only the remaining ones are carried on, unless a later sampler looks back.
@@ -135,9 +135,9 @@ class Chain:
         self._configs = list(configs)
         self._tables = tables
         self._used = [used_samplers(config, order) for config in configs]
-        none = np.zeros(tables.tokenizer.vocab_size, bool)
-        self._breakers = [  # the tokens that end a repetition in each text, bool [V]
-            tables.tokens_with(config.dry_sequence_breakers) if "dry" in used else none
+        none = Breakers(np.zeros(tables.tokenizer.vocab_size, bool), None)
+        self._breakers = [  # what ends a repetition in each text
+            tables.breakers(config.dry_sequence_breakers) if "dry" in used else none
             for config, used in zip(configs, self._used, strict=True)
         ]
         self._settings = settings_of(configs, order)
@@ -165,7 +165,8 @@ class Chain:
         """The tokens drawn with random numbers [B] for XTC and for the draw."""
         if self._plain and math.isfinite(candidates.highest.item()):
             return np.array([draw_plainly(candidates, *self._plain, to_draw.item())], np.int32)
-        inputs = self._settings | {"history": self.history.ids, "xtc_uniforms": to_exclude[:, None]}
+        inputs: dict[str, Any] = self._settings | {"history": self.history.ids, "xtc_uniforms": to_exclude[:, None]}
+        inputs["breaker_texts"] = self._breaker_texts
         candidates = transform(candidates, inputs, self._steps)
         if self._uses_mirostat:
             candidates.shrinks = False
@@ -182,8 +183,7 @@ class Chain:
         drawn = np.zeros(len(logits), np.int32)
         for row, config in enumerate(self._configs):
             inputs = vars(config) | {"history": self.history.ids[row], "xtc_uniforms": float(to_exclude[row])}
-            if "breakers" in self._settings:
-                inputs["breakers"] = self._settings["breakers"][row]
+            inputs["breakers"], inputs["breaker_texts"] = self._breakers[row]
             names = [name for name in self.order if name in self._used[row]]
             is_first = names[:1] == ["min_p"]  # as it is by default; it is quicker on all tokens
             left = possible(logits[row], config.min_p if is_first else 0.0)
@@ -242,8 +242,10 @@ class Chain:
     def _begin(self) -> None:
         """Finds what stays the same until texts join or leave."""
         if "dry_multiplier" in self._settings:
-            self._settings["breakers"] = np.stack(self._breakers)  # [B, V]
-        self._steps = steps_of({*self._settings, "history", "xtc_uniforms"}, self.order)
+            self._settings["breakers"] = np.stack([breakers.tokens for breakers in self._breakers])  # [B, V]
+        texts = [breakers.texts for breakers in self._breakers]
+        self._breaker_texts = texts if any(texts) else []
+        self._steps = steps_of({*self._settings, "breaker_texts", "history", "xtc_uniforms"}, self.order)
         self._uses_mirostat = bool(self._mirostat["mirostat"].any())
         self._plain = self._plain_settings()
 

@@ -29,8 +29,18 @@ TRANSFORMS: dict[str, tuple[Transform, tuple[str, ...]]] = {  # a sampler's func
         ("history", "repeat_penalty", "presence_penalty", "frequency_penalty", "repeat_last_n"),
     ),
     "dry": (
-        lambda logits, history, breakers, *settings: dry(logits, history, breakers, DrySettings(*settings)),
-        ("history", "breakers", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n"),
+        lambda logits, history, breakers, texts, *settings: dry(
+            logits, history, breakers, DrySettings(*settings), texts
+        ),
+        (
+            "history",
+            "breakers",
+            "breaker_texts",
+            "dry_multiplier",
+            "dry_base",
+            "dry_allowed_length",
+            "dry_penalty_last_n",
+        ),
     ),
     "top_n_sigma": (top_n_sigma, ("top_n_sigma",)),
     "top_k": (top_k, ("top_k",)),
