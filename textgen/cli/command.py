@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from textgen.cli import output
+from textgen.cli.output_paths import noting_replaced, refuse_inputs, say_what_is_replaced
 from textgen.settings import USUAL
 
 SHOW_ALL = "textgen.show_all"  # key in the context: show all options
@@ -28,11 +29,17 @@ class SectionCommand(click.Command):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        say_what_is_replaced(self.params)
         if any(_section(option) != USUAL for option in self.params):
             self.params.append(_help_all_option())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Reads the arguments. Raises `click.UsageError` for an empty path or name; Python's is the current folder."""
+        """Reads the arguments.
+
+        Raises:
+            click.UsageError: A path or a name is empty, which Python takes for the current folder; or a file to write
+                is one that the command reads.
+        """
         values = {} if ctx.resilient_parsing else self.make_parser(ctx).parse_args(list(args))[0]
         for parameter in self.get_params(ctx):
             value = values.get(str(parameter.name))
@@ -40,7 +47,15 @@ class SectionCommand(click.Command):
             if is_empty and _is_path(parameter):
                 what = "a model" if parameter.name == "model" else "a file or a folder"
                 raise click.UsageError(f"{parameter.get_error_hint(ctx)} is empty: name {what}.", ctx)
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:
+            refuse_inputs(ctx)
+        return rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command, and prints a note for each file that it has replaced."""
+        with noting_replaced(ctx):
+            return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the options, or the usual ones and the titles of the other sections."""

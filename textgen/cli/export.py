@@ -10,6 +10,7 @@ from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import load_model_to_read
 from textgen.cli.options import OutputFile, model_argument, models_dir_option
+from textgen.cli.output_paths import REPLACED
 from textgen.export.attribution import Attribution
 from textgen.export.formats import FORMATS, check_export, export_model, format_for
 
@@ -20,7 +21,8 @@ def _export_help() -> str:
     formats = "\n      ".join(f"{name.ljust(width)}  {format_.help}" for name, format_ in FORMATS.items())
     return f"""Write a model in the format of another program.
 
-    FILE is compared with the model before it is kept; a file that exists is replaced.
+    FILE is compared with the model before it is kept. {REPLACED} A folder is replaced only if it is empty or an
+    export, too.
 
     \b
     Formats:

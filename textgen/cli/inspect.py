@@ -63,7 +63,8 @@ class Arguments:
     "--png",
     type=FilledFolder(),
     metavar="FOLDER",
-    help='Write pictures to a folder. Needs matplotlib: pip install ".[figures]" in the folder of textgen\'s source.',
+    help="Write pictures to a folder. Existing files of the same names are replaced. Needs matplotlib: "
+    'pip install ".[figures]" in the folder of textgen\'s source.',
 )
 @click.option(
     "--tensorboard",

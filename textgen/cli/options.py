@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from textgen.cli import output
 from textgen.cli.command import INPUT, SectionOption
+from textgen.cli.output_paths import REPLACED, OutputPath
 from textgen.cli.setting_options import Decorator, flag_of, setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import TextgenError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 
-class OutputFolder(click.Path):
+class OutputFolder(OutputPath):
     """A folder of this machine. An address is refused, since nothing is written elsewhere."""
 
     def __init__(self) -> None:
@@ -125,17 +126,19 @@ tokenizer_from_option = click.option(
 )
 
 
-class OutputFile(click.Path):
+class OutputFile(OutputPath):
     """A file that a command writes at its end. A file that cannot be written is refused at the start.
 
-    So is one in the folder of a model.
+    So is one in the folder of a model, and one that the command reads.
 
     Args:
         dir_okay: Whether the command may write a folder instead.
+        about_existing: What happens to a file that is there, in a sentence for the help.
     """
 
-    def __init__(self, dir_okay: bool = False) -> None:
+    def __init__(self, dir_okay: bool = False, about_existing: str = REPLACED) -> None:
         super().__init__(dir_okay=dir_okay, path_type=Path)
+        self.about_existing = about_existing
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Returns the path. Raises `TextgenError` if nothing can be written there."""

@@ -28,6 +28,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.wording import counted
 
 TOKENS_SHOWN = 40
+KEPT = "An existing file is kept, since models may depend on it; --force replaces it."
 
 
 @click.group(cls=CommandGroup)
@@ -41,7 +42,7 @@ def tokenizer() -> None:
 
 @tokenizer.command()
 @paths_argument(required=True)
-@click.option("--out", type=OutputFile(), required=True, help="File to write the vocabulary to.")
+@click.option("--out", type=OutputFile(about_existing=KEPT), required=True, help="File to write the vocabulary to.")
 @tokenizer_options
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @corpus_options
@@ -60,7 +61,9 @@ def train(paths: tuple[str, ...], out: Path, force: bool, **options: Any) -> Non
     if config.tokenizer == "byte":
         raise TokenizerError("The byte tokenizer needs no training: give byte in place of a TOKENIZER.")
     if out.exists() and not force:
-        raise TokenizerError(f"{out} exists. Choose another name, or replace it with --force.")
+        raise TokenizerError(
+            f"{out} exists, and models may depend on it. Choose another name, or replace it with --force."
+        )
     text = Corpus(paths, corpus_config(options))
     text.say_findings(output.note)
     trained = learn_vocabulary(text, config)

@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 @click.command("tune-state", cls=SectionCommand)
 @model_argument()
 @paths_argument(metavar="PATHS...")  # needed, but alone it is parsed as MODEL, and the error says so
-@click.option(
-    "--out", type=OutputFile(), required=True, help="File to write the state to. An existing file is replaced."
-)
+@click.option("--out", type=OutputFile(), required=True, help="File to write the state to.")
 @setting_options(TuningConfig)
 @json_option
 @models_dir_option

@@ -1,0 +1,111 @@
+"""Files that commands write: what their help says of a file that is there, and that none is one to be read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from files import write
+
+from textgen.cli import textgen
+from textgen.cli.options import OutputFile
+from textgen.cli.output_paths import OutputPath
+from textgen.cli.tokenizer import KEPT
+
+REPLACED = "An existing file is replaced."
+WRITERS = ["sample", "embed", "inspect", "tune-state", "corpus fetch", "tokenizer train", "export"]
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(textgen, list(map(str, arguments)), catch_exceptions=False)
+
+
+def commands(group: click.Group = textgen, *names: str) -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, *names, name)
+        else:
+            yield " ".join([*names, name]), command
+
+
+FOUND = {name: command for name, command in commands() if any(isinstance(p.type, OutputFile) for p in command.params)}
+
+
+def readers() -> Iterator[tuple[str, str]]:
+    """Each command that writes a file, with each of its parameters that read one."""
+    for name, command in FOUND.items():
+        for each in command.params:
+            if isinstance(each.type, click.Path) and not isinstance(each.type, OutputPath):
+                yield name, str(each.name)
+
+
+def arguments_of(command: click.Command, out: str, read: str, path: str) -> Iterator[str]:
+    """Arguments of a command with a file to write, and another for one of its parameters."""
+    for each in command.params:
+        value = out if isinstance(each.type, OutputFile) else path if each.name == read else None
+        if isinstance(each, click.Argument):
+            yield value or "nobody"
+        elif value:
+            yield from (each.opts[0], value)
+
+
+def test_the_help_says_in_the_same_words_what_happens_to_a_file_that_is_there() -> None:
+    assert list(FOUND) == WRITERS
+    for name, command in FOUND.items():
+        said = KEPT if name == "tokenizer train" else REPLACED
+        for each in command.params:
+            if isinstance(each.type, OutputFile) and isinstance(each, click.Option):
+                assert str(each.help).endswith(f" {said}"), name
+        shown = re.sub(r"\s+", " ", run(*name.split(), "--help-all" if name == "sample" else "--help").stdout)
+        assert shown.count(said) == 1, name
+
+
+@pytest.mark.parametrize(("name", "read"), list(readers()))
+def test_no_command_replaces_a_file_that_it_reads(tmp_path: Path, name: str, read: str) -> None:
+    letter = write(tmp_path, "letter.txt", "Dear reader")
+    os.link(letter, tmp_path / "linked.txt")
+    for path in (letter, tmp_path / "linked.txt"):
+        result = run(*name.split(), *arguments_of(FOUND[name], str(letter), read, str(path)))
+        assert result.exit_code == 2
+        assert f"would replace {letter}, which is to be read (" in result.stderr
+    assert letter.read_text() == "Dear reader"
+    assert "to be read" not in run(*name.split(), *arguments_of(FOUND[name], str(letter), read, "missing.txt")).stderr
+
+
+def test_every_command_with_a_text_and_a_file_to_write_is_among_them() -> None:
+    assert {name for name, _ in readers()} == {"sample", "embed", "inspect", "tune-state", "tokenizer train"}
+
+
+def test_nor_one_in_a_folder_or_a_glob_that_it_reads(tmp_path: Path) -> None:
+    letters = tmp_path / "letters"
+    letters.mkdir()
+    write(letters, "a.txt", "Dear reader")
+    write(letters, "vectors.npy", b"\x93NUMPY\0\0")
+    for path in (letters, letters / "*.txt", tmp_path / "**"):
+        result = run("embed", "nobody", path, "--out", letters / "a.txt")
+        assert result.exit_code == 2
+        assert result.stderr.endswith(
+            f"Error: --out would replace {letters / 'a.txt'}, which is to be read (PATHS): choose another name.\n"
+        )
+        for other in ("vectors.npy", "new.jsonl"):  # the first is no text, so it is not read
+            assert "to be read" not in run("embed", "nobody", path, "--out", letters / other).stderr
+
+
+def test_a_note_says_that_a_file_was_replaced(tmp_path: Path) -> None:
+    text, out = write(tmp_path, "a.txt", "Dear reader"), tmp_path / "a.model"
+    train = ["tokenizer", "train", text, "--tokenizer", "char", "--out", out]
+    said = f"{out} was there already and has been replaced.\n"
+    assert said not in run(*train).stderr
+    refused = run(*train)
+    assert refused.stderr == (
+        f"Error: {out} exists, and models may depend on it. Choose another name, or replace it with --force.\n"
+    )
+    assert run(*train, "--force").stderr.endswith(said)
