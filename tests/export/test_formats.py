@@ -21,6 +21,7 @@ from textgen.export.attribution import Attribution
 from textgen.export.formats import FORMATS, MARK, check_export, export_folder, export_model, format_for
 from textgen.export.verification import STEPS, check_logits, model_logits
 from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.storage.folders import MANIFEST
 from textgen.versions import install_command
 
 FOLDER = replace(FORMATS["pytorch"], name="folder", suffix="", folder=True)
@@ -119,13 +120,36 @@ def test_a_folder_is_replaced_only_if_an_export_wrote_it(tmp_path: Path) -> None
         with export_folder(path, "folder") as folder:
             (folder / "text").write_text(text)
         assert (path / "text").read_text() == text
-    assert json.loads((path / MARK).read_text()) == {"format": "folder"}
+    assert json.loads((path / MARK).read_text()) == {"format": "folder", "files": [MANIFEST, "text", MARK]}
     (path / MARK).unlink()
     with pytest.raises(TextgenError, match="is not a folder that textgen export wrote: choose another name"):
         check_export(FOLDER, path)
     (tmp_path / "file").touch()
     with pytest.raises(TextgenError, match="is not a folder that textgen export wrote"):
         check_export(FOLDER, tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["NOTES.txt", "assets.extra/notes.txt", "assets/link"])
+def test_a_folder_to_which_somebody_has_added_a_file_is_not_replaced(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "out"
+    with export_folder(path, "folder") as folder:
+        (folder / "assets").mkdir()
+        (folder / "assets" / "tokenizer.model").touch()
+    for desktop in (".DS_Store", "assets/Thumbs.db", "assets/._tokenizer.model"):
+        (path / desktop).touch()
+    check_export(FOLDER, path)
+    (path / name).parent.mkdir(exist_ok=True)
+    (path / name).symlink_to(tmp_path) if name.endswith("link") else (path / name).touch()
+    with pytest.raises(TextgenError, match=f"would be replaced, and textgen export did not write '{name}' in it"):
+        check_export(FOLDER, path)
+
+
+def test_a_folder_that_only_a_desktop_has_filled_is_empty(tmp_path: Path) -> None:
+    (tmp_path / ".DS_Store").touch()
+    check_export(FOLDER, tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(TextgenError, match="is not a folder that textgen export wrote"):
+        check_export(FOLDER, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "page.html", "serving"])

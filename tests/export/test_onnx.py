@@ -144,32 +144,73 @@ def test_a_disk_with_room_for_one_of_the_two_files_leaves_both_as_they_were(
     model_of: Callable[..., ModelFolder], tmp_path: Path, disk_of: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     model = model_of(hidden_units=32)
-    export_onnx(model, tmp_path / "net.onnx")
+    export_onnx(model, tmp_path / "net.onnx", Attribution(note="The first."))
     names = ("net.onnx", "net.tokenizer.model")
     network, tokenizer = ((tmp_path / name).stat().st_size for name in names)
-    for name in names:
-        (tmp_path / name).write_text(f"old {name}")
+    before = {name: ((tmp_path / name).stat().st_ino, (tmp_path / name).read_bytes()) for name in names}
     with (
         disk_of((network + tokenizer) // 2),
         pytest.raises(TextgenError, match=r"Cannot write .*net.*: File too large"),
     ):
         export_onnx(model, tmp_path / "net.onnx")
     assert network != tokenizer
-    assert {path.name: path.read_text() for path in tmp_path.glob("*net*")} == {name: f"old {name}" for name in names}
+    after = {path.name: (path.stat().st_ino, path.read_bytes()) for path in tmp_path.glob("*net*")}
+    assert after == before
     assert not list(tmp_path.glob(".tmp-*"))
 
 
-def test_a_byte_tokenizer_has_no_file_whatever_its_labels(
-    tmp_path: Path,
-) -> None:
+@pytest.fixture
+def byte_model(tmp_path: Path) -> ModelFolder:
+    """A model whose tokenizer, of bytes with labels, has no file."""
     byte = train_tokenizer([], TokenizerConfig("byte")).with_labels(["poem", "play"])
     config = ModelConfig(byte.vocab_size, embedding_dim=6, hidden_units=8)
     weights = {name: np.zeros(size, np.float32) for name, size in config.weight_shapes().items()}
     save_model(tmp_path / "models" / "byte", weights, config, TokenizerConfig("byte"), CorpusConfig(), byte)
-    (tmp_path / "net.tokenizer.model").write_bytes(b"that of the model whose export this one replaces")
-    told = export_onnx(load_model("byte"), tmp_path / "net.onnx")
-    assert told.startswith(f"Wrote {tmp_path / 'net.onnx'}: input_ids")
-    assert [path.name for path in tmp_path.glob("net*")] == ["net.onnx"]
+    return load_model("byte")
+
+
+def test_a_byte_tokenizer_has_no_file_whatever_its_labels(
+    byte_model: ModelFolder, model_of: Callable[..., ModelFolder], tmp_path: Path
+) -> None:
+    path = tmp_path / "net.onnx"
+    export_onnx(model_of(), path)
+    told = export_onnx(byte_model, path)
+    assert told.startswith(f"Wrote {path}: input_ids")
+    assert told.endswith(
+        f" Removed {tmp_path / 'net.tokenizer.model'}, which the earlier export to this file had written."
+    )
+    assert [found.name for found in tmp_path.glob("net*")] == ["net.onnx"]
+
+
+def test_a_file_with_the_name_of_the_tokenizers_stays_if_it_is_from_elsewhere(
+    byte_model: ModelFolder, model_of: Callable[..., ModelFolder], tmp_path: Path
+) -> None:
+    path, beside, model = tmp_path / "net.onnx", tmp_path / "net.tokenizer.model", model_of()
+    export_onnx(model, tmp_path / "other.onnx")
+    exported = (tmp_path / "other.tokenizer.model").read_bytes()
+    other = train_tokenizer(["abc"], TokenizerConfig("char"))
+
+    def check_refused(each: ModelFolder) -> None:
+        with pytest.raises(ConfigError, match=r"net\.tokenizer\.model exists and is not from an export to .*net\.onnx"):
+            export_onnx(each, path)
+
+    for content in (b"a tokenizer of another program", other.serialized):
+        beside.write_bytes(content)
+        for onnx_file in (None, b"a file of another program", (tmp_path / "other.onnx").read_bytes()):
+            if onnx_file:
+                path.write_bytes(onnx_file)
+            for each in (model, byte_model):
+                check_refused(each)
+            assert beside.read_bytes() == content
+            assert path.exists() == (onnx_file is not None)
+            path.unlink(missing_ok=True)
+    beside.write_bytes(exported)
+    check_refused(byte_model)
+    export_onnx(model, path)  # it is the same
+    beside.unlink()
+    beside.mkdir()
+    check_refused(model)
+    check_refused(byte_model)
 
 
 @pytest.mark.parametrize(("direction", "word"), [("backward", "reads text backward"), ("both", "Only the forward")])

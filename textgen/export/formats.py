@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError, TextgenError
 from textgen.export.attribution import NO_ATTRIBUTION, Attribution
-from textgen.schema import json_object
-from textgen.storage.files import check_writable, json_bytes, read_file, write_own_file
-from textgen.storage.folders import check_new_folder, new_folder, refuse_nameless
+from textgen.schema import check, json_object
+from textgen.storage.files import check_writable, json_bytes, read_file, write_own_file, writing
+from textgen.storage.folders import MANIFEST, check_new_folder, is_from_desktop, new_folder, refuse_nameless
 from textgen.versions import require
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Write = Callable[..., str]  # a ModelFolder, a path, and an Attribution if the format keeps it
 MARK = "textgen-export.json"  # in each folder that an export wrote: such a folder may be replaced by the next one
-MARK_BYTES = 1 << 10
+MARK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -165,11 +165,13 @@ def check_export(format_: Format, path: Path) -> None:
 
     Args:
         format_: The format.
-        path: The path. An existing file is replaced, an existing folder only if it is empty or an export of textgen.
+        path: The path. An existing file is replaced, an existing folder only if it is empty, or an export of textgen
+            to which nobody has added a file.
 
     Raises:
         SavedModelError: The path lies in the folder of a model.
-        TextgenError: A library is not installed, or nothing can be written at the path.
+        TextgenError: A library is not installed, or nothing can be written at the path, or it is that of another file
+            or folder.
     """
     from textgen.saved_model.creation import refuse_in_model
 
@@ -180,8 +182,8 @@ def check_export(format_: Format, path: Path) -> None:
         refuse_nameless(path)
         check_writable(path)
     refuse_in_model(path)
-    if format_.folder and os.path.lexists(path) and not _is_replaceable(path):
-        raise TextgenError(f"{path} exists and is not a folder that textgen export wrote: choose another name.")
+    if format_.folder and os.path.lexists(path):
+        _check_replaceable(path)
 
 
 def export_model(format_: Format, model: ModelFolder, path: Path, attribution: Attribution = NO_ATTRIBUTION) -> str:
@@ -220,9 +222,40 @@ def export_folder(path: Path, name: str) -> Iterator[Path]:
         TextgenError: The folder cannot be written.
     """
     with new_folder(path) as temporary:
-        write_own_file(temporary / MARK, json_bytes({"format": name}))
         yield temporary
+        files = [*_files_in(temporary), MANIFEST, MARK]
+        write_own_file(temporary / MARK, json_bytes({"format": name, "files": sorted(files)}))
 
 
-def _is_replaceable(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink() and ((path / MARK).is_file() or not any(path.iterdir()))
+def _check_replaceable(path: Path) -> None:
+    """Raises `TextgenError` unless nothing is lost with a folder: it holds what an export wrote, or nothing."""
+    is_folder = path.is_dir() and not path.is_symlink()
+    with writing(path):
+        found = _files_in(path) if is_folder else []
+    if is_folder and not found:
+        return
+    try:
+        mark = json_object(read_file(path / MARK, MARK_BYTES))
+        check(mark, {"files": [str]})
+    except (OSError, ValueError):
+        message = f"{path} exists and is not a folder that textgen export wrote: choose another name."
+        raise TextgenError(message) from None
+    if others := sorted(set(found).difference(mark["files"])):
+        raise TextgenError(
+            f"{path} would be replaced, and textgen export did not write {', '.join(map(repr, others[:3]))} in it. "
+            "Move these files, or choose another name."
+        )
+
+
+def _files_in(folder: Path) -> list[str]:
+    """The files and links below a folder, by their paths in it, without those of desktops."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    found = list[str]()
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        paths = [Path(place, name) for name in [*names, *links] if not is_from_desktop(name)]
+        found += [path.relative_to(folder).as_posix() for path in paths]
+    return sorted(found)

@@ -9,24 +9,26 @@ A program that runs it begins with zeros as the state, reads the ids `opening` o
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import helper
 from onnxruntime import InferenceSession
 
-from textgen.errors import ConfigError
+from textgen.errors import ConfigError, TextgenError
 from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.export.interface import attachments, direction_note, metadata
 from textgen.export.verification import check_logits
 from textgen.model.directions import one_way
 from textgen.model.onnx_graph import state_names, step_graph
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.storage.files import write_files, writing
+from textgen.storage.files import read_file, write_files, writing
 from textgen.storage.streams import is_stream
-from textgen.tokenizer.model_file import MODEL_FILE
+from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE, read_tokenizer
 from textgen.wording import json_text
 
 LARGEST = (1 << 31) - (1 << 20)  # maximum size of an ONNX file (2 GiB) less a margin
@@ -37,15 +39,16 @@ def export_onnx(model: ModelFolder, path: Path, attribution: Attribution = NO_AT
 
     Args:
         model: The model; of both directions forward is written.
-        path: Path of the file. The tokenizer gets its name with `.tokenizer.model` in place of the suffix; an older
-            file of that name is removed where the model needs none.
+        path: Path of the file. The tokenizer gets its name with `.tokenizer.model` in place of the suffix. A file of
+            that name is replaced, or removed if the model needs none, only if an export to `path` wrote it.
         attribution: Licence and note for the metadata.
 
     Returns:
         What was written, in one sentence.
 
     Raises:
-        ConfigError: The model is too large for the format, or the path is that of a stream, which takes one file.
+        ConfigError: The model is too large for the format, the path is that of a stream, which takes one file, or what
+            has the name of the tokenizer's file is from elsewhere.
         SavedModelError: The weights are damaged, or the logits of the file differ from those of the model.
         TextgenError: A file cannot be written.
     """
@@ -55,6 +58,12 @@ def export_onnx(model: ModelFolder, path: Path, attribution: Attribution = NO_AT
     attached, tokenizer_path = attachments(model, attribution), path.with_suffix(".tokenizer.model")
     if MODEL_FILE in attached and is_stream(path):
         raise ConfigError(f"{path} takes one file, and the tokenizer of {model.name} would be a second: name a file.")
+    is_taken = not is_stream(path) and os.path.lexists(tokenizer_path)
+    if is_taken and not _is_earlier(path, tokenizer_path, attached.get(MODEL_FILE)):
+        raise ConfigError(
+            f"{tokenizer_path} exists and is not from an export to {path}, but has the name of the tokenizer's file: "
+            "choose another name, or move that file."
+        )
     graph = step_graph(config, weights, time_axis=True)
     facts = metadata(model, attribution)
     helper.set_model_props(
@@ -68,12 +77,29 @@ def export_onnx(model: ModelFolder, path: Path, attribution: Attribution = NO_AT
     if MODEL_FILE in attached:
         files = {tokenizer_path: attached[MODEL_FILE], **files}
     write_files(files)
-    if tokenizer_path not in files:  # it would be taken for this model's
-        with writing(tokenizer_path):
-            tokenizer_path.unlink(missing_ok=True)
     written = " and ".join(map(str, reversed(files)))
     told = f"Wrote {written}: input_ids, {', '.join(names)} -> logits, and the state as present."
+    if is_taken and tokenizer_path not in files:  # it would be taken for this model's
+        with writing(tokenizer_path, f"Remove it, since it is not the tokenizer of {model.name} in {path}."):
+            tokenizer_path.unlink(missing_ok=True)
+        told += f" Removed {tokenizer_path}, which the earlier export to this file had written."
     return told + direction_note(model)
+
+
+def _is_earlier(path: Path, tokenizer_path: Path, tokenizer: bytes | None) -> bool:
+    """Whether a file with the name of the tokenizer's holds this tokenizer, or was written by an export to `path`."""
+    try:
+        if tokenizer is not None and read_file(tokenizer_path, MODEL_BYTES) == tokenizer:
+            return True
+        facts = {each.key: each.value for each in onnx.load_from_string(read_file(path, LARGEST)).metadata_props}
+        found = read_tokenizer(tokenizer_path)
+    except (OSError, TextgenError, DecodeError):
+        return False
+    return (
+        not tokenizer_path.is_symlink()
+        and facts.get("textgen") is not None
+        and (found.kind, str(found.vocab_size)) == (facts.get("tokenizer"), facts.get("vocabulary_size"))
+    )
 
 
 def run(data: bytes, names: list[str], ids: np.ndarray) -> np.ndarray:

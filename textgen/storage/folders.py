@@ -22,6 +22,7 @@ from textgen.schema import check, json_object
 from textgen.storage.files import (
     TEMPORARY,
     check_folder_writable,
+    is_desktop_file,
     json_bytes,
     open_file,
     random_hex,
@@ -41,6 +42,8 @@ MANIFEST_BYTES = 1 << 22  # maximum size of a manifest: enough for tens of thous
 PENDING = ".new"  # suffix of a file that is listed in the manifest but not yet renamed into place
 ASIDE = f"{TEMPORARY}old-"  # prefix, followed by a random word and the original name
 NAME_BYTES = 255 - len(f"{ASIDE}-") - 16  # longest name of a new folder, so that there is room for a temporary one
+DESKTOP_NAMES = (".ds_store", ".localized", ".directory")  # in lower case: how macOS and KDE show a folder
+APPLE_PREFIX = "._"  # of the files in which macOS keeps the attributes of others, on disks that have none
 YOUNG_SECONDS = 3600.0  # `sweep_abandoned` keeps folders modified more recently than this
 
 
@@ -91,6 +94,28 @@ def new_folder(
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         sync_folder(path.parent)
+
+
+def names_besides_desktop(path: Path) -> list[str]:
+    """Lists the names in a folder, sorted, without those of the files that desktops put there unasked.
+
+    Args:
+        path: Path of the folder.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    return sorted(name for name in os.listdir(path) if not is_from_desktop(name))
+
+
+def is_from_desktop(name: str) -> bool:
+    """Checks by its name whether a desktop put a file into a folder that somebody has looked at, copied or opened.
+
+    Example:
+        >>> is_from_desktop(".DS_Store"), is_from_desktop("Thumbs.db"), is_from_desktop("notes.txt")
+        (True, True, False)
+    """
+    return is_desktop_file(name) or name.lower() in DESKTOP_NAMES or name.startswith(APPLE_PREFIX)
 
 
 def has_name(path: Path) -> bool:
