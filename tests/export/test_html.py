@@ -25,7 +25,7 @@ from textgen.export.html import OPENING, import_html, packed_in, page
 from textgen.export.packing import packed_model
 from textgen.html_page import asset
 from textgen.model.config import ModelConfig
-from textgen.saved_model.model_card import model_card
+from textgen.saved_model.model_card import card_file
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model
@@ -157,7 +157,7 @@ def test_the_card_of_an_imported_page_has_its_name(model: ModelFolder, tmp_path:
         assert run("export", source, export).exit_code == 0
         assert run("import", export, "--name", name).exit_code == 0
         card = (load_model(name).folder / "README.md").read_text(encoding="utf-8")
-        assert card == model_card(name, load_model(name).record)
+        assert card.encode() == card_file(name, load_model(name).record)
         assert f"textgen sample {name} " in card
         source = name
     own = card + "\nI trained it in a winter.\n"

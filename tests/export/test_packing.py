@@ -60,6 +60,13 @@ def test_the_saved_model_comes_back(tiny: ModelFolder, tmp_path: Path) -> None:
     assert "stored as | int8" in (tmp_path / "back" / CARD).read_text(encoding="utf-8")
 
 
+def test_a_card_that_was_edited_comes_back(tiny: ModelFolder, tmp_path: Path) -> None:
+    compressed_copy(tiny, tmp_path / "small", "float16")
+    card = tmp_path / "small" / CARD
+    card.write_bytes(card.read_bytes() + b"\nIt sings best in winter.\n")
+    assert unpacked(packed_model(load_model(str(tmp_path / "small"))))[CARD] == card.read_bytes()
+
+
 def test_a_model_of_int8_comes_back_byte_for_byte(tiny: ModelFolder, tmp_path: Path) -> None:
     compressed_copy(tiny, tmp_path / "small", "int8")
     save_words(tmp_path / "small", WordFilter.build(["cat", "mat"]))

@@ -22,7 +22,7 @@ from textgen.model.numpy_model import NumpyModel
 from textgen.model.prediction_change import PredictionChange
 from textgen.saved_model.compression import Cost, checked_cost, compress, compressed_copy, cost_of
 from textgen.saved_model.layout import CARD, CONFIG, NGRAMS, TRAINING, WEIGHTS
-from textgen.saved_model.model_card import model_card
+from textgen.saved_model.model_card import card_file
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model, save_ngrams, write_training
@@ -207,6 +207,17 @@ def test_a_copy_is_a_model_without_paths(trained: ModelFolder) -> None:
     assert "status" not in copy.training
 
 
+def test_a_card_that_was_edited_is_kept(trained: ModelFolder, caplog: pytest.LogCaptureFixture) -> None:
+    card, target = trained.folder / CARD, trained.folder.with_name("small")
+    own = card.read_bytes() + b"\nIt sings best in winter.\n"
+    card.write_bytes(own)
+    compressed_copy(trained, target, "float16")
+    assert caplog.messages == [f"{card} is not as textgen wrote it, so small gets it unchanged."]
+    compress(trained, "int8")
+    assert card.read_bytes() == (target / CARD).read_bytes() == own
+    assert caplog.messages[1:] == [f"{card} was edited, so it stays as it is. To get a new card, remove or rename it."]
+
+
 def test_a_copy_may_lack_the_index_and_the_record(trained: ModelFolder, saved: ModelFolder) -> None:
     compressed_copy(trained, trained.folder.with_name("small"), "int8", with_index=False)
     assert not load_model("small").has_ngrams
@@ -247,7 +258,7 @@ def test_a_copy_that_is_interrupted_is_not_there(
     assert [path.name for path in target.parent.iterdir()] == ["songs"]
     compressed_copy(trained, target, "int8")
     assert load_model("small").training["scores"] == TRAINING_VALUES["scores"]
-    assert (target / CARD).read_text() == model_card("small", load_model("small").record)
+    assert (target / CARD).read_bytes() == card_file("small", load_model("small").record)
 
 
 def test_damage_is_found_before_a_copy_is_there(trained: ModelFolder) -> None:

@@ -12,7 +12,7 @@ from networks import random_weights
 from textgen.cli.plan_report import summary
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
-from textgen.saved_model.model_card import model_card, renamed_card, sample_command
+from textgen.saved_model.model_card import card_file, is_edited, model_card, renamed_card, sample_command
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model
 from textgen.settings import to_dict
@@ -163,7 +163,19 @@ def test_a_card_says_what_a_vocabulary_of_words_loses() -> None:
 
 def test_a_card_under_another_name() -> None:
     """What a person has changed stays, and so does what cannot be a card."""
-    card, expected = (model_card(name, TRAINED).encode() for name in ("my songs", "songs again"))
-    assert renamed_card(card, "songs again", TRAINED) == expected
-    for other in (card + b"Mine.\n", card.replace(b"98,765", b"98,766"), b"", b"\xff\xfe", b"# \xff\n"):
+    card, expected = (card_file(name, TRAINED) for name in ("my songs", "songs again"))
+    plain = model_card("my songs", TRAINED).encode()  # without a digest
+    for own in (card, plain, card.replace(b"\n", b"\r\n")):
+        assert renamed_card(own, "songs again", TRAINED) == expected
+    for own in (card, plain):
+        for other in (own + b"Mine.\n", b"Mine.\n" + own, own.replace(b"98,765", b"98,766"), own[:-9]):
+            assert renamed_card(other, "songs again", TRAINED) == other
+    for other in (b"", b"\xff\xfe", b"# \xff\n"):
         assert renamed_card(other, "songs again", TRAINED) == other
+
+
+def test_a_card_in_the_words_of_another_version_is_not_taken_for_an_edited_one() -> None:
+    card = card_file("songs", TRAINED)
+    assert not is_edited(card, TRAINED | {"versions": {"textgen": "0.9.0"}})
+    assert card.startswith(CARD.encode())
+    assert card.removeprefix(CARD.encode()).startswith(b"\n<!-- ")

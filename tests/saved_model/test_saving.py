@@ -14,7 +14,7 @@ from model_folders import TRAINING_VALUES, files_in, save, small, weights_of
 
 from textgen.errors import SavedModelError, TextgenError
 from textgen.saved_model.layout import CARD, CONFIG, TRAINING, WEIGHTS, read_training, training_bytes
-from textgen.saved_model.model_card import model_card
+from textgen.saved_model.model_card import card_file, model_card
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import write_training
 from textgen.storage.folders import MANIFEST
@@ -51,6 +51,32 @@ def test_training_and_card(saved: Path) -> None:
     ):  # fmt: skip
         assert words in card
     assert "/home/me" not in card
+
+
+def test_a_card_is_written_anew_until_a_person_changes_it(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+    card = saved / CARD
+    write_training(saved, TRAINING_VALUES)
+    later = TRAINING_VALUES | {"parameters": 98_766}
+    write_training(saved, later)
+    assert card.read_bytes() == card_file("songs", later)
+    own = card.read_bytes() + b"\nIt sings best in winter.\n"
+    card.write_bytes(own)
+    for _ in range(2):
+        write_training(saved, TRAINING_VALUES)
+    assert card.read_bytes() == own
+    assert caplog.messages == [f"{card} was edited, so it stays as it is. To get a new card, remove or rename it."]
+    card.unlink()
+    write_training(saved, TRAINING_VALUES)
+    assert card.read_bytes() == card_file("songs", TRAINING_VALUES)
+
+
+def test_a_card_that_cannot_be_read_stays(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_training(saved, TRAINING_VALUES)
+    before = (saved / CARD).read_bytes()
+    monkeypatch.setattr("textgen.saved_model.saving.CARD_BYTES", len(before) - 1)
+    write_training(saved, TRAINING_VALUES | {"parameters": 98_766})
+    assert (saved / CARD).read_bytes() == before
+    assert load_model("songs").training["parameters"] == 98_766
 
 
 def test_a_record_that_could_not_be_read_again_is_not_written(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

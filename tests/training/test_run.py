@@ -876,7 +876,7 @@ def test_a_card_that_cannot_be_written_leaves_the_settings_of_the_run_as_they_we
     def no_room(*arguments: Any) -> str:
         raise CannotWrite(folder / "README.md", "no room", "Make room.")
 
-    monkeypatch.setattr("textgen.saved_model.saving.model_card", no_room)
+    monkeypatch.setattr("textgen.saved_model.saving.card_file", no_room)
     with pytest.raises(CannotWrite, match="no room"):
         resume(folder, {"steps": 14})
     assert read_training(folder) == before

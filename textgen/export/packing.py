@@ -35,12 +35,11 @@ from textgen.saved_model.layout import (
     TRAINING,
     WEIGHTS,
     WORDS,
-    read_bytes,
     training_bytes,
 )
-from textgen.saved_model.model_card import model_card
+from textgen.saved_model.model_card import card_file
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.saved_model.saving import FILTER_BYTES, model_files
+from textgen.saved_model.saving import FILTER_BYTES, edited_card, model_files
 from textgen.schema import check, json_object
 from textgen.settings import to_dict
 from textgen.tokenizer.kinds import SentencePieceTokenizer
@@ -52,7 +51,6 @@ from textgen.wording import visible
 MAGIC = b"textgen\x01"
 START = len(MAGIC) + 8 + 32  # bytes before the header
 ALIGNMENT = 16  # bytes: sections begin at multiples of it
-CARD_BYTES = 1 << 24  # maximum size of README.md
 SCORES = "scores"  # the section with the scores of the learned pieces
 LETTERS = "letters"  # the section that says which characters are letters, for the filter of words
 FILES = (CONFIG, MODEL_FILE, WEIGHTS, WORDS, TRAINING, CARD)  # sections that are files of the saved model
@@ -154,6 +152,8 @@ def _header(data: bytes) -> dict[str, Any]:
 def shared_files(model: ModelFolder) -> dict[str, bytes]:
     """Returns the files of a model that a packed one holds, by name: its weights as int8, without paths of the corpus.
 
+    The card is built for these, unless a person has changed it.
+
     Args:
         model: The model.
 
@@ -170,11 +170,8 @@ def shared_files(model: ModelFolder) -> dict[str, bytes]:
     record = record_of_copy(model.training) if model.training else {}
     if record:
         found[TRAINING] = training_bytes(record)
-    card = model.folder / CARD
-    if model.precision == INT8 and card.is_file():
-        found[CARD] = read_bytes(card, CARD_BYTES)
-    else:
-        found[CARD] = model_card(model.name, (record or model.record) | {"precision": INT8}).encode()
+    card = edited_card(model.folder, model.record)
+    found[CARD] = card_file(model.name, (record or model.record) | {"precision": INT8}) if card is None else card
     return found
 
 

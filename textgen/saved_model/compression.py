@@ -7,6 +7,7 @@ Kullback-Leibler divergence is the rise of bits per token on it.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -22,13 +23,15 @@ from textgen.model.numpy_model import NumpyModel
 from textgen.model.prediction_change import PredictionChange, compared_on_own_text
 from textgen.saved_model.creation import check_place
 from textgen.saved_model.layout import CARD, FLOAT32, INT8, NGRAMS, TRAINING, training_bytes
-from textgen.saved_model.model_card import model_card
+from textgen.saved_model.model_card import card_file
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model
-from textgen.saved_model.saving import FILTER_BYTES, model_files, save_model
+from textgen.saved_model.saving import FILTER_BYTES, edited_card, keeps_card, model_files, save_model
 from textgen.storage.addresses import without_secrets
 from textgen.storage.files import write_own_file
 from textgen.storage.folders import new_folder
+
+log = logging.getLogger(__name__)
 
 LIMIT = 0.005  # maximum fraction of additional bits
 SEED = 20  # of the text that a model writes
@@ -131,20 +134,23 @@ def checked_cost(
 
 
 def compress(saved: ModelFolder, precision: str) -> None:
-    """Stores the weights of a model in a precision, in its folder. Checkpoints stay as they are.
+    """Stores the weights of a model in a precision, in its folder. Checkpoints and a card that was edited stay.
 
     Args:
         saved: The model. Hold its folder with `textgen.storage.locks.locked`.
         precision: "float16" or "int8".
     """
+    is_kept = keeps_card(saved.folder, saved.record)
     save_model(saved.folder, saved.weights(), *saved.model_configs, saved.tokenizer, precision)
-    _write_card(saved.folder)
+    if not is_kept:
+        _write_card(saved.folder)
 
 
 def compressed_copy(saved: ModelFolder, target: Path, precision: str, *, with_index: bool = True) -> None:
     """Makes a model of the same weights in a precision, without checkpoints and logs.
 
-    The record of the training keeps the names of the text's files, and not where they were.
+    The record of the training keeps the names of the text's files, and not where they were. The card is that of the
+    model if a person has changed it.
 
     Args:
         saved: The model.
@@ -162,7 +168,10 @@ def compressed_copy(saved: ModelFolder, target: Path, precision: str, *, with_in
     record = record_of_copy(saved.training) if saved.training else saved.record
     if saved.training:
         written[TRAINING] = training_bytes(record)
-    written[CARD] = model_card(target.name, record | {"precision": precision}).encode()
+    card = edited_card(saved.folder, saved.record)
+    if card is not None:
+        log.warning("%s is not as textgen wrote it, so %s gets it unchanged.", saved.folder / CARD, target.name)
+    written[CARD] = card_file(target.name, record | {"precision": precision}) if card is None else card
     with new_folder(target, replace=False, unlisted=(TRAINING, CARD)) as folder:
         for name, data in written.items():
             write_own_file(folder / name, data)
@@ -219,7 +228,7 @@ def _parts(texts: Iterable[str]) -> Iterator[str]:
 def _write_card(folder: Path) -> None:
     """Writes the model card again, since it says how the weights are stored."""
     saved = load_model(str(folder.absolute()))
-    write_own_file(folder / CARD, model_card(folder.name, saved.record).encode())
+    write_own_file(folder / CARD, card_file(folder.name, saved.record))
 
 
 def record_of_copy(training: Mapping[str, Any]) -> dict[str, Any]:

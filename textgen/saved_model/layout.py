@@ -26,6 +26,7 @@ LOGS, CHECKPOINTS = walk.LOGS, walk.CHECKPOINTS
 WEIGHTS, NGRAMS = "model.safetensors", "ngrams.safetensors"
 WORDS = "words.safetensors"
 JSON_BYTES = walk.RECORD_BYTES  # maximum size of a JSON file
+CARD_BYTES = 1 << 24  # maximum size of README.md
 
 RECORD = {  # fields of training.json that commands other than train read; `textgen.training.resumption` reads more
     "corpus": {"paths": [str], "characters": int, "num_documents": int},

@@ -1,7 +1,12 @@
-"""The model card: a README.md that describes a saved model and the command that samples from it."""
+"""The model card: a README.md that describes a saved model and the command that samples from it.
+
+Its last line is a comment, which Markdown does not show, with a digest of what is above it. A card whose digest is
+right was not edited since some version of textgen wrote it, so it may be written anew. Any other card stays.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,8 @@ from textgen.storage.addresses import without_secrets
 from textgen.wording import counted, shell_word, visible
 
 LISTED_FILES = 5  # maximum number of files of the corpus that a card names
+MARK = "\n<!-- textgen writes this card anew as long as nobody edits it. SHA-256: "  # before the digest
+MARK_END = " -->\n"
 
 
 def model_card(name: str, record: Mapping[str, Any]) -> str:
@@ -59,6 +66,26 @@ its owners.
 """
 
 
+def card_file(name: str, record: Mapping[str, Any]) -> bytes:
+    """Builds the file README.md of a saved model: its card and the digest of that. The arguments are `model_card`'s."""
+    return _marked(model_card(name, record).encode())
+
+
+def is_edited(card: bytes, record: Mapping[str, Any]) -> bool:
+    """Checks whether a person has changed a card since textgen wrote it.
+
+    Args:
+        card: Content of the README.md.
+        record: What the card was built from, by which a card without a digest is known; see `model_card`.
+    """
+    card = card.replace(b"\r\n", b"\n")
+    body, mark, _ = card.rpartition(MARK.encode())
+    if mark:
+        return card != _marked(body)
+    name = card.partition(b"\n")[0].removeprefix(b"# ").decode(errors="replace")
+    return card != model_card(name, record).encode()
+
+
 def renamed_card(card: bytes, name: str, record: Mapping[str, Any]) -> bytes:
     """Builds the card of a model again under another name, unless a person has changed it.
 
@@ -68,10 +95,9 @@ def renamed_card(card: bytes, name: str, record: Mapping[str, Any]) -> bytes:
         record: What the card is built from; see `model_card`.
 
     Returns:
-        The README.md under the new name, or `card` if it is not the one that `model_card` builds.
+        The README.md under the new name, or `card` if a person has changed it.
     """
-    old = card.partition(b"\n")[0].removeprefix(b"# ").decode(errors="replace")
-    return model_card(name, record).encode() if card == model_card(old, record).encode() else card
+    return card if is_edited(card, record) else card_file(name, record)
 
 
 def sample_command(name: str, model: Mapping[str, Any], labels: Sequence[str], prompt: str = "") -> str:
@@ -88,6 +114,10 @@ def sample_command(name: str, model: Mapping[str, Any], labels: Sequence[str], p
     """
     label = f" --label {shell_word(labels[0])}" if labels else ""
     return f"textgen sample {name}{label}" + (' --suffix "..."' if model.get("direction") == "backward" else prompt)
+
+
+def _marked(body: bytes) -> bytes:
+    return body + f"{MARK}{hashlib.sha256(body).hexdigest()}{MARK_END}".encode()
 
 
 def _network(model: Mapping[str, Any]) -> str:

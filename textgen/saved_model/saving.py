@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +19,7 @@ from textgen.saved_model.arrays import in_c_order
 from textgen.saved_model.folder_contents import has_file
 from textgen.saved_model.layout import (
     CARD,
+    CARD_BYTES,
     CONFIG,
     FLOAT32,
     NGRAMS,
@@ -22,10 +27,11 @@ from textgen.saved_model.layout import (
     WEIGHTS,
     WORDS,
     read_bytes,
+    read_training,
     training_bytes,
     version_of,
 )
-from textgen.saved_model.model_card import model_card
+from textgen.saved_model.model_card import card_file, is_edited
 from textgen.saved_model.precision import compressed
 from textgen.settings import to_dict
 from textgen.storage.files import json_bytes, write_own_file
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
     from textgen.dataset.word_filter import WordFilter
 
+log = logging.getLogger(__name__)
 FILTER_BYTES = 1 << 30  # maximum size of the file of n-grams or of words
 
 
@@ -134,7 +141,7 @@ def _save_beside(folder: Path, name: str, data: bytes) -> None:
 
 
 def write_training(folder: Path, training: dict[str, Any]) -> None:
-    """Writes training.json with a checksum, and the model card built from it.
+    """Writes training.json with a checksum, and the model card built from it, unless a person has changed the card.
 
     Args:
         folder: Folder of the model.
@@ -146,5 +153,49 @@ def write_training(folder: Path, training: dict[str, Any]) -> None:
         CannotWrite: A file cannot be written.
     """
     require_held(folder)
-    write_own_file(folder / TRAINING, training_bytes(training))
-    write_own_file(folder / CARD, model_card(folder.name, training).encode())
+    before = training
+    with suppress(SavedModelError):
+        before = read_training(folder)
+    data = training_bytes(training)
+    is_kept = keeps_card(folder, before)
+    write_own_file(folder / TRAINING, data)
+    if not is_kept:
+        write_own_file(folder / CARD, card_file(folder.name, training))
+
+
+def edited_card(folder: Path, record: Mapping[str, Any]) -> bytes | None:
+    """Reads the card of a model if a person has changed it, so that copies of the model get it as it is.
+
+    Args:
+        folder: Folder of the model.
+        record: What the card was built from; see `textgen.saved_model.model_card.model_card`.
+
+    Returns:
+        The content of README.md. None if there is none, or textgen wrote it.
+
+    Raises:
+        SavedModelError: The card cannot be read.
+    """
+    if not has_file(folder, CARD) or (folder / CARD).is_symlink():
+        return None
+    card = read_bytes(folder / CARD, CARD_BYTES)
+    return card if is_edited(card, record) else None
+
+
+def keeps_card(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Checks whether the card of a model must stay, since a person has changed it. The log says so, once for a folder.
+
+    Args:
+        folder: Folder of the model.
+        record: What the card was built from; see `textgen.saved_model.model_card.model_card`.
+    """
+    with suppress(SavedModelError):  # it cannot be read, or is larger than any that textgen writes
+        if edited_card(folder, record) is None:
+            return False
+    _say_kept(folder / CARD)
+    return True
+
+
+@cache
+def _say_kept(path: Path) -> None:
+    log.warning("%s was edited, so it stays as it is. To get a new card, remove or rename it.", path)
