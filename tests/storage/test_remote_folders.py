@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,67 @@ def test_a_model_that_another_process_has_copied_meanwhile_stays(
     monkeypatch.setattr(RemoteFile, "copy_to", meanwhile)
     manifests.append((fetch_folder("memory://tiny") / "MANIFEST.json").stat())
     assert os.path.samestat(*manifests)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def change(path: Path) -> None:
+    path.write_bytes(bytes(len(path.read_bytes())))
+
+
+def link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+DAMAGE = [remove, cut_off, change, link]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "MANIFEST.json"])
+def test_a_copy_that_is_damaged_is_copied_again(
+    memory: Any, tiny_models: Path, name: str, damage: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(tiny_models / "tiny", memory, "/tiny")
+    place = load_model("memory://tiny").folder
+    (place / "shard").mkdir()
+    before = {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}
+    damage(place / name)
+    load_model("memory://tiny").weights()
+    assert {name: (place / name).read_bytes() for name in before} == before
+    assert not (place / name).is_symlink()
+    assert (place / "shard").exists() == (name != "MANIFEST.json"), "what is beside the file stays"
+    copy_to = RemoteFile.copy_to
+    monkeypatch.setattr(RemoteFile, "copy_to", pytest.fail)
+    assert load_model("memory://tiny").folder == place
+    monkeypatch.setattr(RemoteFile, "copy_to", copy_to)
+    damage(place / name)
+    memory.pipe("/tiny/config.json", b"{}")
+    memory.pipe("/tiny/model.safetensors", b"{}")
+    with pytest.raises(RemoteError, match="differs from the manifest"):
+        fetch_folder("memory://tiny")
+    assert not [path for path in place.parent.rglob(".tmp-*") if path.is_file()]
+
+
+def test_only_files_that_are_newer_than_the_manifest_are_read(
+    memory: Any, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(tiny_models / "tiny", memory, "/tiny")
+    place, read = fetch_folder("memory://tiny"), list[str]()
+    os.utime(place / "MANIFEST.json", (2e9, 2e9))
+    monkeypatch.setattr(remote_folders, "sha256", lambda path: read.append(path.name))
+    fetch_folder("memory://tiny")
+    assert read == []
+    os.utime(place / "config.json", (2e9, 2e9))
+    with pytest.raises(RemoteError):
+        fetch_folder("memory://tiny")
+    assert read[0] == "config.json"
 
 
 def test_a_folder_that_differs_from_its_manifest_is_refused(memory: Any, tiny_models: Path) -> None:
@@ -136,6 +198,11 @@ def test_a_prepared_folder(memory: Any, tmp_path: Path) -> None:
     assert found.places == ["memory://made"]
     with pytest.raises(CorpusError, match="cannot be combined"):
         open_corpus(["memory://made", "b.txt"], CorpusConfig())
+    shard = next(Path(os.environ["TEXTGEN_CACHE"]).rglob("shard-00001-of-00002"))
+    for damage in DAMAGE:
+        for path in [path for path in shard.iterdir() if path.is_file()]:
+            damage(path)
+            assert open_corpus(["memory://made"], CorpusConfig()).stats() == made.stats()
     copied(tmp_path / "made", memory, "/wiki-2024.01")
     assert open_corpus(["memory://wiki-2024.01"], CorpusConfig()).stats() == made.stats()
     memory.rm("/made/shard-00002-of-00002", recursive=True)

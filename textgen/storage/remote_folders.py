@@ -1,30 +1,34 @@
 """Folders elsewhere that have a manifest, such as saved models: copied into the cache folder and checked.
 
-The place of a folder in the cache is made of its manifest, and each of its files is checked against it.
+The place of a folder in the cache is made of its manifest, and each of its files is checked against it. A file of a
+copy that was removed, cut off or changed since is copied again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from textgen.errors import RemoteError
+from textgen.errors import RemoteError, SavedModelError
 from textgen.storage.addresses import join_address, without_secrets
 from textgen.storage.cache_folder import filling_cache
 from textgen.storage.file_systems import attempts, is_there, open_file_system
-from textgen.storage.files import writing
-from textgen.storage.folders import MANIFEST, MANIFEST_BYTES, decoded_manifest, new_folder, sweep
+from textgen.storage.files import TEMPORARY, random_hex, sha256, writing
+from textgen.storage.folders import MANIFEST, MANIFEST_BYTES, decoded_manifest, new_folder, read_manifest, sweep
 from textgen.storage.remote_cache import copy_name, entry_folder, keep_copy, make_room, mark_used, record_address
 from textgen.storage.remote_files import RemoteFile, find_files
 from textgen.wording import counted
 
 NAME_BYTES = 200  # maximum length of the name of a copy; its temporary name is longer
+Entries = dict[str, dict[str, Any]]  # of a manifest, by the name of the file: its size in bytes, its sha256 in hex
 
 
 def fetch_folder(address: str) -> Path:
-    """Copies a folder with a manifest, such as a saved model, into the cache folder, unless it is there.
+    """Copies a folder with a manifest, such as a saved model, into the cache folder, as far as it is not there.
 
     Args:
         address: Address of the folder.
@@ -45,16 +49,15 @@ def fetch_folder(address: str) -> Path:
         with writing(target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
         keep_copy(target)
-        if not (target / MANIFEST).exists():
-            _copy_folder(address, entries, target)
+        if _complete(address, entries, target):
             record_address(target.parent, address)
-            make_room(sum(file.stat().st_size for file in target.iterdir()))
+            make_room(sum(entry["size"] for entry in entries.values()))
     mark_used(target.parent)
     return target
 
 
 def fetch_subfolder(address: str, target: Path) -> None:
-    """Copies a folder with a manifest to a place within one that was fetched, unless it is there.
+    """Copies a folder with a manifest to a place within one that was fetched, as far as it is not there.
 
     Args:
         address: Address of the folder.
@@ -64,9 +67,10 @@ def fetch_subfolder(address: str, target: Path) -> None:
         RemoteError: There is no such folder, or a file differs from the manifest.
         CannotWrite: The cache folder is full.
     """
-    if not (target / MANIFEST).exists():
+    entries = _entries_in(target)
+    if not entries or _damaged(target, entries):
         with filling_cache():
-            _copy_folder(address, _remote_manifest(address)[1], target)
+            _complete(address, _remote_manifest(address)[1], target)
 
 
 def has_file(address: str, name: str) -> bool:
@@ -87,34 +91,88 @@ def has_file(address: str, name: str) -> bool:
     return there
 
 
-def _copy_folder(address: str, entries: Mapping[str, Any], target: Path) -> None:
-    sweep(target.parent, f"{target.name}-")
-    with new_folder(target, unless=(target / MANIFEST).exists) as temporary:  # another process may read what is there
-        for name, entry in entries.items():
-            if Path(name).name != name or name in ("", "..", MANIFEST):
-                raise RemoteError(
-                    f"The manifest of {without_secrets(address)} names {name!r}, which is outside its folder."
-                )
-            file = _only_file(join_address(address, name))
-            path = temporary / name
-            with writing(path):
-                file.copy_to(path, entry["size"])
-            with path.open("rb") as copy:
-                digest = hashlib.file_digest(copy, "sha256").hexdigest()
-            if digest != entry["sha256"]:
-                place = without_secrets(file.address)
-                raise RemoteError(f"{place} differs from the manifest of its folder. Copy it there again.")
+def _complete(address: str, entries: Entries, target: Path) -> bool:
+    """Copies a folder, or the files of a copy that are damaged. Returns whether there were any.
+
+    Other processes may read the copy meanwhile, so each file is replaced by one that is complete.
+    """
+    if _entries_in(target) != entries:
+        sweep(target.parent, f"{target.name}-")
+        with new_folder(target, unless=lambda: _entries_in(target) == entries) as temporary:
+            for name, entry in entries.items():
+                _copy_file(address, name, entry, temporary / name)
+        return True
+    damaged = _damaged(target, entries)
+    for name in damaged:
+        temporary = target / f"{TEMPORARY}{random_hex()}"
+        try:
+            _copy_file(address, name, entries[name], temporary)
+            with writing(target):
+                os.replace(temporary, target / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+    if damaged:
+        with writing(target):
+            os.utime(target / MANIFEST)  # newer than its files again
+    return bool(damaged)
 
 
-def _remote_manifest(address: str) -> tuple[bytes, dict[str, Any]]:
+def _copy_file(address: str, name: str, entry: Mapping[str, Any], path: Path) -> None:
+    """Copies a file of a folder. Raises `RemoteError` if it differs from its entry in the manifest."""
+    file = _only_file(join_address(address, name))
+    with writing(path):
+        file.copy_to(path, entry["size"])
+    if sha256(path) != entry["sha256"]:
+        place = without_secrets(file.address)
+        raise RemoteError(f"{place} differs from the manifest of its folder. Copy it there again.")
+
+
+def _entries_in(target: Path) -> Entries:
+    """The entries in the manifest of a copy; none without a copy, or if its manifest is damaged."""
+    try:
+        return _known(read_manifest(target)["files"])
+    except SavedModelError:
+        return {}
+
+
+def _damaged(target: Path, entries: Entries) -> list[str]:
+    """Names of the files of a copy that are missing or were changed.
+
+    A file is written before the manifest, so only one that is newer than the manifest is read.
+    """
+    written = (target / MANIFEST).stat().st_mtime_ns
+    return [name for name, entry in entries.items() if not _is_as_listed(target / name, entry, written)]
+
+
+def _is_as_listed(path: Path, entry: Mapping[str, Any], written: int) -> bool:
+    try:
+        about = path.lstat()
+        is_whole = stat.S_ISREG(about.st_mode) and about.st_size == entry["size"]
+        return is_whole and (about.st_mtime_ns < written or sha256(path) == entry["sha256"])
+    except OSError:
+        return False
+
+
+def _known(entries: Mapping[str, Any]) -> Entries:
+    """The parts of the entries of a manifest that are read here."""
+    return {name: {"size": entry["size"], "sha256": entry["sha256"]} for name, entry in entries.items()}
+
+
+def _remote_manifest(address: str) -> tuple[bytes, Entries]:
+    """Reads the manifest of a folder elsewhere. Raises `RemoteError` if it is damaged, or names what is elsewhere."""
     file = _only_file(join_address(address, MANIFEST))
     data = file.head(MANIFEST_BYTES)
     try:
-        entries: dict[str, Any] = decoded_manifest(data)["files"]
+        entries = _known(decoded_manifest(data)["files"])
     except ValueError as error:
         raise RemoteError(
             f"{without_secrets(file.address)} is damaged: {error}. Copy the folder there again."
         ) from None
+    for name in entries:
+        if Path(name).name != name or name in ("", "..", MANIFEST):
+            raise RemoteError(
+                f"The manifest of {without_secrets(address)} names {name!r}, which is outside its folder."
+            )
     return data, entries
 
 
