@@ -341,7 +341,8 @@ def test_shards_are_counted_from_one(tmp_path: Path, shard: tuple[int, int]) -> 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     path = lines_in(tmp_path)
     (tmp_path / "out").mkdir()
-    make(path, tmp_path / "out")  # an empty one will do
+    (tmp_path / "out" / ".DS_Store").touch()
+    make(path, tmp_path / "out")  # one that is empty but for what a desktop has put there will do
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("dear", encoding="utf-8")
     with pytest.raises(CorpusError, match="exists and is not a prepared corpus"):

@@ -24,7 +24,7 @@ from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_ngrams, save_words, write_training
 from textgen.storage.files import json_bytes, write_file
 from textgen.storage.folders import MANIFEST
-from textgen.storage.locks import Gone
+from textgen.storage.locks import Gone, is_locked
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 
@@ -103,6 +103,14 @@ def test_what_a_killed_run_left_is_swept_and_its_folder_held(tmp_path: Path) -> 
     with claimed(folder), pytest.raises(TextgenError, match="Another process is writing to"), claimed(folder):
         pass
     assert os.listdir(folder) == []
+
+
+def test_a_folder_that_only_a_desktop_has_filled_is_claimed(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "x"
+    folder.mkdir(parents=True)
+    (folder / ".DS_Store").touch()
+    with claimed(folder):
+        assert is_locked(folder)
 
 
 def test_another_folder_is_claimed_in_place_of_one_that_was_made_meanwhile(tmp_path: Path) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from pathlib import Path
 
+import model_folders
 import pytest
 
 from textgen.errors import SavedModelError
-from textgen.saved_model.model_names import check_name, free_name
-from textgen.saved_model.registry import find_model
+from textgen.saved_model.creation import check_place
+from textgen.saved_model.model_names import check_name, check_new_name, free_name
+from textgen.saved_model.registry import find_model, list_models
+from textgen.saved_model.removal import remove_model
+
+three = model_folders.three  # fixture
 
 
 @pytest.mark.parametrize(
@@ -79,9 +85,36 @@ def test_a_name_is_one_part_of_a_path(tmp_path: Path, name: str) -> None:
         find_model(name, tmp_path / "models")
 
 
-@pytest.mark.parametrize("name", ["novel", "poems-2", "詩", "my poems", "a.b", "a" * 200])
-def test_other_names_are_let_be(name: str) -> None:
+ELSEWHERE = {
+    "a:b": "does not allow : in a name", 'who?"': 'not allow " ? in a name', "a|b": "allow | in", "<a>*": "allow * < >",
+    "etc.": "a full stop at the end", "con": "a device", "NUL": "a device", "com1.txt": "a device", "lpt³": "a device",
+    "aux .b": "a device",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_new_name_is_one_that_other_systems_allow(three: Path, name: str) -> None:
+    """A model that has such a name already is found and removed."""
+    with pytest.raises(SavedModelError, match=f"^A model cannot be called .*: Windows .*{re.escape(ELSEWHERE[name])}"):
+        check_new_name(name)
+    with pytest.raises(SavedModelError, match="A model cannot be called"):
+        check_place(three / name)
     assert check_name(name) == name
+    (three / "a").rename(three / name)
+    assert find_model(name, three) == three / name
+    assert name in [path.name for path in list_models(three)]
+    remove_model(three / name)
+    assert not (three / name).exists()
+
+
+@pytest.mark.parametrize("path", ["con.txt", "NUL", "com1.txt"])
+def test_no_name_of_a_device_is_made_from_a_path(tmp_path: Path, path: str) -> None:
+    assert check_new_name(free_name(tmp_path, path)) == f"{path.removesuffix('.txt')}-2"
+
+
+@pytest.mark.parametrize("name", ["novel", "poems-2", "詩", "my poems", "a.b", "com", "console", "com10", "a" * 200])
+def test_other_names_are_let_be(name: str) -> None:
+    assert check_name(name) == check_new_name(name) == name
 
 
 def test_a_name_made_from_a_long_path_can_be_had(tmp_path: Path) -> None:

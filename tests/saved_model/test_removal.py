@@ -72,6 +72,15 @@ def test_what_is_left_of_a_killed_training_is_removed(tmp_path: Path, kind: str)
     assert list(folder.parent.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "._model.safetensors", "Thumbs.db", "desktop.ini", ".directory"])
+def test_a_file_of_a_desktop_is_no_reason_to_keep_a_model(three: Path, name: str) -> None:
+    (three / "left").mkdir()
+    for model in ("a", "unfinished", "left"):
+        (three / model / name).touch()
+        remove_model(three / model)
+        assert not (three / model).exists()
+
+
 def test_a_model_that_is_in_use_is_not_removed(three: Path) -> None:
     before = everything_in(three)
     for name in ("a", "unfinished"):

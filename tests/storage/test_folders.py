@@ -308,10 +308,13 @@ def test_a_new_folder_does_not_replace_one_that_is_held(tmp_path: Path) -> None:
             write()
         assert names(tmp_path) == ["folder"]
         assert names(folder) == []
+    (folder / ".DS_Store").touch()
     write()
+    (folder / ".DS_Store").touch()
     with pytest.raises(TextgenError, match=r"Cannot write .*not empty"):
         write()
     assert contents(folder) == {"a": b"1"}
+    assert (folder / ".DS_Store").exists()
 
 
 def test_files_in_the_folders_of_a_new_folder_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.settings import from_dict, refuse_unknown, select, to_dict
 from textgen.storage.addresses import refuse_remote, without_secrets
 from textgen.storage.files import json_bytes, writing
-from textgen.storage.folders import check_new_folder, new_folder, sweep
+from textgen.storage.folders import check_new_folder, names_besides_desktop, new_folder, sweep
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -207,7 +207,7 @@ def _begin(
     say: Say,
 ) -> None:
     """Writes the settings of all shards, unless another program has done so meanwhile."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or names_besides_desktop(folder)):
         if is_prepared(folder):  # by now
             say(_begun_elsewhere(folder))
             return

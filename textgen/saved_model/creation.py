@@ -16,11 +16,11 @@ from textgen.saved_model.folder_contents import (
     has_own_files,
     has_steps,
     holds_model,
-    is_own_name,
     names_in,
+    other_names,
 )
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS
-from textgen.saved_model.model_names import check_name
+from textgen.saved_model.model_names import check_new_name
 from textgen.saved_model.removal import REMOVED
 from textgen.storage.files import writing
 from textgen.storage.folders import MANIFEST, PENDING, refuse_links, sweep, sweep_abandoned
@@ -37,7 +37,7 @@ def check_place(folder: Path) -> None:
     Raises:
         SavedModelError: The message gives the reason.
     """
-    check_name(folder.name)
+    check_new_name(folder.name)
     refuse_in_model(folder)
 
 
@@ -159,7 +159,7 @@ def refuse_other_files(folder: Path) -> None:
         TrainingError: The folder holds other files.
     """
     names = names_in(folder)
-    others = [name for name in names if not is_own_name(name)]
+    others = other_names(names)
     if not has_own_files(names):  # files with our names may come from another program or a person
         others += [name for name in OWN_NAMES if name in names and not _is_early_file(folder, name, names)]
     elif MANIFEST not in names and not has_steps(folder) and not has_record(folder):

@@ -10,7 +10,7 @@ from pathlib import Path
 from textgen.errors import SavedModelError
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, TRAINING, WEIGHTS, WORDS
 from textgen.storage.files import TEMPORARY
-from textgen.storage.folders import MANIFEST, PENDING, read_manifest
+from textgen.storage.folders import MANIFEST, PENDING, is_from_desktop, read_manifest
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.tokenizer.model_file import MODEL_FILE
 
@@ -74,6 +74,11 @@ def names_in(folder: Path) -> list[str]:
 def is_own_name(name: str) -> bool:
     """Checks whether textgen uses this name in model folders, for permanent or temporary files."""
     return name.removesuffix(PENDING) in OWN_NAMES or name == LOCK_FILE or name.startswith(TEMPORARY)
+
+
+def other_names(names: list[str]) -> list[str]:
+    """Returns those of the names in a model folder that neither textgen nor a desktop put there."""
+    return [name for name in names if not is_own_name(name) and not is_from_desktop(name)]
 
 
 def has_own_files(names: list[str]) -> bool:

@@ -11,6 +11,8 @@ from textgen.errors import SavedModelError
 from textgen.storage.addresses import without_secrets
 
 NAME_BYTES = 200  # longest name; file systems allow 255 bytes, and temporary names add some
+FORBIDDEN = '<>:"|?*'  # characters that Windows allows in no name
+DEVICE = re.compile("(con|prn|aux|nul|(com|lpt)[0-9¹²³])", re.IGNORECASE)  # names of devices of Windows
 
 
 def name_from(path: str | Path) -> str:
@@ -30,10 +32,10 @@ def free_name(folder: Path, path: str | Path) -> str:
         path: Path of the corpus.
 
     Returns:
-        A name that no entry of the folder has.
+        A name that no entry of the folder has, and that other systems allow.
     """
     stem = name_from(path)
-    names = (stem if n == 1 else f"{stem}-{n}" for n in itertools.count(1))
+    names = (stem if n == 1 else f"{stem}-{n}" for n in itertools.count(2 if problem_elsewhere(stem) else 1))
     # The file system is asked, since it may take names for equal that differ in case or in their Unicode form.
     return next(name for name in names if not os.path.lexists(folder / name))
 
@@ -48,8 +50,26 @@ def free_folder(models: Path, path: str | Path) -> Path:
     return models / check_name(free_name(models, path))
 
 
-def check_name(name: str) -> str:
-    """Checks that a name is valid for a model: a single path component.
+def check_name(name: str, problem: str = "") -> str:
+    """Checks that a name is valid for a model: a single path component. `check_new_name` checks that of a new one.
+
+    Args:
+        name: The name to check.
+        problem: Another reason why it is not valid.
+
+    Returns:
+        The name.
+
+    Raises:
+        SavedModelError: The name is not valid; the message gives the reason.
+    """
+    if problem := problem_of_name(name) or problem:
+        raise SavedModelError(f"A model cannot be called {name!r}: {problem}. Choose a name such as novel or poems-2.")
+    return name
+
+
+def check_new_name(name: str) -> str:
+    """Checks that a name is valid for a new model, also on other systems, since models are copied between them.
 
     Args:
         name: The name to check.
@@ -60,9 +80,23 @@ def check_name(name: str) -> str:
     Raises:
         SavedModelError: The name is not valid; the message gives the reason.
     """
-    if problem := problem_of_name(name):
-        raise SavedModelError(f"A model cannot be called {name!r}: {problem}. Choose a name such as novel or poems-2.")
-    return name
+    return check_name(name, problem_elsewhere(name))
+
+
+def problem_elsewhere(name: str) -> str:
+    """Returns the reason why another system does not allow a name; empty if it does.
+
+    Example:
+        >>> problem_elsewhere("aux.txt"), problem_elsewhere("auxiliary")
+        ('Windows has a device of this name', '')
+    """
+    if found := sorted(set(name).intersection(FORBIDDEN)):
+        return f"Windows does not allow {' '.join(found)} in a name"
+    if name.endswith("."):
+        return "Windows does not keep a full stop at the end"
+    if DEVICE.fullmatch(name.partition(".")[0].rstrip()):
+        return "Windows has a device of this name"
+    return ""
 
 
 def problem_of_name(name: str) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from textgen.corpus.walk import has_record
 from textgen.errors import SavedModelError
-from textgen.saved_model.folder_contents import has_own_files, is_own_name, names_in
+from textgen.saved_model.folder_contents import has_own_files, names_in, other_names
 from textgen.saved_model.model_names import check_name
 from textgen.saved_model.registry import list_runs, no_such_model
 from textgen.storage.files import TEMPORARY
-from textgen.storage.folders import sweep_abandoned
+from textgen.storage.folders import is_from_desktop, sweep_abandoned
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.locks import locked
 
@@ -65,8 +65,8 @@ def remove_model(path: Path) -> None:
 def _refuse_to_remove(path: Path) -> None:
     """Raises `SavedModelError` unless the folder holds a model or training, or the rest of one, and nothing else."""
     names = names_in(path)
-    others = [name for name in names if not is_own_name(name)]
-    is_left_over = all(name == LOCK_FILE or name.startswith(TEMPORARY) for name in names)
+    others = other_names(names)
+    is_left_over = all(name == LOCK_FILE or name.startswith(TEMPORARY) or is_from_desktop(name) for name in names)
     if others or not (is_left_over or has_own_files(names) or has_record(path)):
         why = f"textgen did not write {', '.join(map(repr, others[:3]))} in it" if others else "it has no model in it"
         raise SavedModelError(

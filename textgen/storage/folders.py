@@ -60,8 +60,8 @@ def new_folder(
 
     Args:
         path: Path of the new folder.
-        replace: Whether to replace an existing folder. If False, only an empty folder that no other process holds is
-            replaced.
+        replace: Whether to replace an existing folder. If False, only a folder that no other process holds is replaced,
+            which is empty but for files of desktops.
         unlisted: Names of files that the manifest leaves out, because they may be changed later.
         unless: Called once all is written; if it returns True, what was written is dropped.
 
@@ -417,12 +417,18 @@ def _sync_all(folder: Path) -> None:
 
 
 def _rename_new(source: Path, target: Path) -> None:
-    """Renames a folder to a target that does not exist or is an empty folder, which no other process holds."""
+    """Renames a folder to a target that does not exist or is an empty folder, which no other process holds.
+
+    Files of desktops do not count.
+    """
     if not target.is_dir():
         os.rename(source, target)
         return
     with locked(target):  # a training holds its empty folder until it has learned a vocabulary
         drop_lock_file(target)
+        if not names_besides_desktop(target):
+            for name in os.listdir(target):
+                (target / name).unlink()
         _rename_over(source, target)
 
 
