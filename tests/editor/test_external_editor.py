@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import tempfile
@@ -20,6 +21,8 @@ from textgen.editor import screen as screens
 from textgen.editor.external_editor import open_editor
 from textgen.editor.screen import Screen
 from textgen.errors import Interrupted
+from textgen.storage import temporary
+from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
 
 
 def test_the_editor_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +61,25 @@ def test_the_file_of_the_editor_is_private_and_is_removed(tmp_path: Path, edits_
     assert session.draft.text == "one\ntwo"
 
 
+def test_a_file_that_a_killed_process_leaves_is_removed_by_a_later_one(
+    tmp_path: Path, edits_as: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = list[Path]()
+    monkeypatch.setattr(click, "edit", lambda filename: left.append(Path(filename)))
+    monkeypatch.setattr(external_editor, "take_over", lambda *_: None)
+    open_editor(session_on_file(tmp_path / "new.txt", "one"))
+    folder = left[0].parent
+    assert folder.parent == tmp_path / "temporary"
+    os.utime(folder, (0, 0))
+    temporary._sweep.cache_clear()
+    remove_temporary_folder(new_temporary_folder())
+    assert left[0].exists(), "this process may need it"
+    temporary._holds.clear()
+    temporary._sweep.cache_clear()
+    remove_temporary_folder(new_temporary_folder())
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
 def test_what_an_editor_that_fails_has_saved_is_the_text(tmp_path: Path, edits_as: Callable[[str], None]) -> None:
     session = session_on_file(tmp_path / "new.txt", "old")
     edits_as('echo "an hour of work" > "$1"; exit 1')
@@ -85,6 +107,7 @@ def test_an_editor_that_removes_the_file(tmp_path: Path, edits_as: Callable[[str
     session = session_on_file(tmp_path / "new.txt", "old")
     edits_as('rm "$1"')
     open_editor(session)
+    assert list((tmp_path / "temporary").iterdir()) == []
     assert re.fullmatch(
         r"Cannot read what the editor saved in .*: No such .*\. The text is as it was\.", session.message
     )

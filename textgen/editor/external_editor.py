@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from textgen.editor.session import Session
 from textgen.editor.text_file import NEWLINE
-from textgen.storage.files import TMPDIR_ADVICE
+from textgen.storage.files import TMPDIR_ADVICE, CannotWrite, random_hex, write_through, writing
+from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
 
 
 def open_editor(session: Session) -> None:
@@ -30,8 +29,8 @@ def open_editor(session: Session) -> None:
     given = (text if text.endswith("\n") or not text else f"{text}\n").replace("\n", os.linesep).encode()
     try:
         path = _temporary_file(given)
-    except OSError as error:
-        session.message = f"Cannot make a file for the editor: {error.strerror or error}. {TMPDIR_ADVICE}"
+    except CannotWrite as error:
+        session.message = f"Cannot make a file for the editor: {error.reason}. {TMPDIR_ADVICE}"
         return
     before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the editor would inherit
     try:
@@ -47,19 +46,23 @@ def open_editor(session: Session) -> None:
 
 
 def _temporary_file(data: bytes) -> Path:
-    """Creates a file that only the user can read. Raises `OSError` if that is impossible."""
-    descriptor, name = tempfile.mkstemp(prefix="textgen-", suffix=".txt")
+    """Creates a file that only the user can read, in a temporary folder. Raises `CannotWrite` if that is impossible.
+
+    If this process is killed, a later one removes the folder.
+    """
+    folder = new_temporary_folder()
+    path = folder / "text.txt"
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+        with writing(path, TMPDIR_ADVICE):
+            write_through(path, data, 0o600)
     except BaseException:
-        os.unlink(name)
+        remove_temporary_folder(folder)
         raise
-    return Path(name)
+    return path
 
 
 def take_over(session: Session, path: Path, given: bytes) -> None:
-    """Replaces the text if the editor changed the file, and removes the file unless it cannot be decoded.
+    """Replaces the text if the editor changed the file, and removes its folder. What cannot be read is kept elsewhere.
 
     Args:
         session: The session, whose `message` is set if the file cannot be read.
@@ -70,14 +73,28 @@ def take_over(session: Session, path: Path, given: bytes) -> None:
         data = path.read_bytes()
         edited = NEWLINE.sub("\n", data.decode("utf-8-sig"))
     except OSError as error:
-        session.message = f"Cannot read what the editor saved in {path}: {error.strerror}. The text is as it was."
-        return
+        session.message = (
+            f"Cannot read what the editor saved in {_kept(path)}: {error.strerror}. The text is as it was."
+        )
     except UnicodeDecodeError:
         session.message = (
-            f"Cannot read what the editor saved: it is not UTF-8. It is kept in {path}; the text is as it was."
+            f"Cannot read what the editor saved: it is not UTF-8. It is kept in {_kept(path)}; the text is as it was."
         )
-        return
-    if data != given:  # editors add a newline at the end
-        session.replace(edited if session.draft.text.endswith("\n") else edited.removesuffix("\n"))
-    with suppress(OSError):  # Windows keeps a file that a program has open
-        path.unlink(missing_ok=True)
+    else:
+        if data != given:  # editors add a newline at the end
+            session.replace(edited if session.draft.text.endswith("\n") else edited.removesuffix("\n"))
+        remove_temporary_folder(path.parent)
+
+
+def _kept(path: Path) -> Path:
+    """Moves the file out of its folder, which is removed. Returns its path, the old one if that is impossible."""
+    folder = path.parent
+    try:
+        target = folder.with_name(f"textgen-{random_hex()}.txt")
+        os.rename(path, target)
+    except FileNotFoundError:  # the editor has removed it
+        target = path
+    except OSError:
+        return path
+    remove_temporary_folder(folder)
+    return target
