@@ -101,7 +101,7 @@ def test_nor_one_in_a_folder_or_a_glob_that_it_reads(tmp_path: Path) -> None:
 
 def test_a_note_says_that_a_file_was_replaced(tmp_path: Path) -> None:
     text, out = write(tmp_path, "a.txt", "Dear reader"), tmp_path / "a.model"
-    train = ["tokenizer", "train", text, "--tokenizer", "char", "--out", out]
+    train: list[str | Path] = ["tokenizer", "train", text, "--tokenizer", "char", "--out", out]
     said = f"{out} was there already and has been replaced.\n"
     assert said not in run(*train).stderr
     refused = run(*train)

@@ -21,8 +21,8 @@ def _export_help() -> str:
     formats = "\n      ".join(f"{name.ljust(width)}  {format_.help}" for name, format_ in FORMATS.items())
     return f"""Write a model in the format of another program.
 
-    FILE is compared with the model before it is kept. {REPLACED} A folder is replaced only if it is empty or an
-    export, too.
+    FILE is compared with the model before it is kept. {REPLACED} A folder is replaced only if it is
+    empty, or if an export wrote all that is in it.
 
     \b
     Formats:
