@@ -40,10 +40,11 @@ FOUND = {name: command for name, command in commands() if any(isinstance(p.type,
 
 
 def readers() -> Iterator[tuple[str, str]]:
-    """Each command that writes a file, with each of its parameters that read one."""
+    """Each command that writes a file, with each of its parameters that read one; a state goes on in the same file."""
     for name, command in FOUND.items():
         for each in command.params:
-            if isinstance(each.type, click.Path) and not isinstance(each.type, OutputPath):
+            is_read = isinstance(each.type, click.Path) and not isinstance(each.type, OutputPath)
+            if is_read and each.name != "load_state":
                 yield name, str(each.name)
 
 
@@ -78,6 +79,12 @@ def test_no_command_replaces_a_file_that_it_reads(tmp_path: Path, name: str, rea
         assert f"would replace {letter}, which is to be read (" in result.stderr
     assert letter.read_text() == "Dear reader"
     assert "to be read" not in run(*name.split(), *arguments_of(FOUND[name], str(letter), read, "missing.txt")).stderr
+
+
+def test_a_state_may_go_on_in_the_file_that_it_is_read_from(tmp_path: Path) -> None:
+    state = write(tmp_path, "novel.state", b"")
+    result = run("sample", "nobody", "--load-state", state, "--save-state", state)
+    assert "to be read" not in result.stderr
 
 
 def test_every_command_with_a_text_and_a_file_to_write_is_among_them() -> None:

@@ -16,6 +16,7 @@ from textgen.errors import TextgenError
 from textgen.storage.addresses import is_remote
 
 REPLACED = "An existing file is replaced."
+GOES_ON = ("load_state", "save_state")  # a text is continued time after time, with one file for its state
 
 
 class OutputPath(click.Path):
@@ -46,7 +47,7 @@ def refuse_inputs(ctx: click.Context) -> None:
     """
     for written, out in _outputs(ctx):
         for read in ctx.command.params:
-            if not _is_read(read):
+            if not _is_read(read) or (read.name, written.name) == GOES_ON:
                 continue
             for name in _names(ctx.params.get(str(read.name))):
                 if _leads_to(name, out):
