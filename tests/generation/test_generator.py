@@ -1,19 +1,24 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
+import types
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from fakes import CountingModel, RecitingModel, SummingModel, as_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_fakes import Recital, WordsTokenizer, writable
+from plain_fakes import Recital, TableModel, WordsTokenizer, writable
 
 from textgen.errors import ConfigError, TokenizerError
 from textgen.generation.config import SamplingConfig
+from textgen.generation.decoding import Decoder
 from textgen.generation.generator import Generator
 from textgen.generation.request import Request
 from textgen.generation.sampling.logit_filters import Candidates
@@ -398,6 +403,40 @@ def test_a_stream_equals_the_text_of_a_real_model(generator: Generator, stop: tu
 
 def test_the_first_text_comes_early(counter: Generator) -> None:
     assert next(counter.stream("a", replace(CONFIG, max_tokens=1 << 62))) == "b"
+
+
+def steps_of_texts(generator: Generator, *lengths: int, **how: Any) -> list[int]:
+    """How many steps the model has taken when each text of these lengths arrives."""
+    requests = [Request("", replace(CONFIG, max_tokens=length)) for length in lengths]
+    model: Any = generator.model
+    return [len(model.batch_sizes) for _ in generator.generate_requests(requests, **how)]
+
+
+def test_a_text_arrives_as_soon_as_it_and_those_before_it_have_ended() -> None:
+    endless = TableModel(V)
+    endless.tables[:, :, EOS] = -np.inf
+    for lengths, expected in (((2, 9), [2, 9]), ((9, 2, 20), [9, 9, 20]), ((3, 3), [3, 3])):
+        endless.batch_sizes.clear()
+        assert steps_of_texts(Generator(endless, TOKENIZER), *lengths) == expected
+    endless.batch_sizes.clear()
+    assert steps_of_texts(Generator(endless, TOKENIZER), 2, 5, 1, batch_size=2) == [2, 5, 6]
+    endless.batch_sizes.clear()
+    assert steps_of_texts(Generator(endless, TOKENIZER), 2, 5, best_of=3) == [2, 5]
+
+
+def test_a_reader_that_leaves_ends_the_other_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TableModel(V)
+    model.tables[:, :, EOS] = -np.inf
+    generator, decoders = Generator(model, TOKENIZER), list[weakref.ref[Decoder]]()
+    make = generator.decoder
+    monkeypatch.setattr(generator, "decoder", lambda: decoders.append(weakref.ref(decoder := make())) or decoder)
+    requests = [Request("", replace(CONFIG, max_tokens=length)) for length in (2, 1 << 40)]
+    texts = generator.generate_requests(requests)
+    assert len(next(texts).ids) == 2
+    assert isinstance(texts, types.GeneratorType)
+    texts.close()
+    gc.collect()
+    assert (len(model.batch_sizes), decoders[0]()) == (2, None)
 
 
 # === Compilation ===

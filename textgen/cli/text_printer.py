@@ -43,7 +43,7 @@ class Printer:
     show_probabilities: bool = False
 
     def print_all(self, results: Iterable[Generation]) -> None:
-        """Prints each text as soon as it is finished."""
+        """Prints each text as soon as it and those before it are finished."""
         notes: list[str] = []
         for number, result in enumerate(results):
             self._print(number, result, self._spans(result))

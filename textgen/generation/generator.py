@@ -122,7 +122,9 @@ class Generator:
             batch_size: Texts generated side by side.
 
         Yields:
-            The texts, in the order of the requests.
+            The texts, in the order of the requests, each as soon as it and those before it have ended; with `best_of`,
+            as soon as all for its prompt have. The time until the next one is asked for counts towards `max_seconds`
+            of the texts that have not ended.
 
         Raises:
             ConfigError: `num` or `batch_size` is less than 1, or `best_of` is less than `num`.
@@ -373,15 +375,23 @@ class Generator:
     def _generate_all(self, requests: Iterator[Request], batch_size: int) -> Iterator[Generation]:
         start = cache(self.start)  # for each label
         while batch := list(islice(requests, batch_size)):
-            rows = [self.row(request.prompt, request.config, start(request.config.label)) for request in batch]
-            generated: dict[Row, list[Token]] = {row: [] for row in rows}
-            decoder = self.decoder()
-            decoder.join(rows)
-            while decoder.rows:
-                for row, token in decoder.step():
-                    generated[row].append(token)
-            for row in rows:
-                yield generation_of(row, generated[row])
+            yield from self._generate_batch(
+                [self.row(request.prompt, request.config, start(request.config.label)) for request in batch]
+            )
+
+    def _generate_batch(self, rows: Sequence[TextRow]) -> Iterator[Generation]:
+        """Generates texts side by side. Yields each as soon as it and all before it have ended."""
+        generated: dict[Row, list[Token]] = {row: [] for row in rows}
+        decoder = self.decoder()
+        decoder.join(rows)
+        next_row = 0
+        while decoder.rows:
+            for row, token in decoder.step():
+                generated[row].append(token)
+            while next_row < len(rows) and rows[next_row].stop_reason:
+                ended = rows[next_row]
+                next_row += 1
+                yield generation_of(ended, generated.pop(ended))
 
 
 def _with_logprobs(request: Request) -> Request:
