@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from textgen.errors import ConfigError
-from textgen.generation.config import SamplingConfig
+from textgen.generation.config import MAX_LOOK_BACK, SamplingConfig
 from textgen.generation.request import without_healing
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, as_api_error
@@ -65,6 +65,16 @@ def test_signs_of_other_servers_for_absent_settings() -> None:
     assert found.top_k == 0
     assert found.seed is not None
     assert found.stop == ()
+
+
+def test_what_llama_cpp_writes_in_another_way() -> None:
+    assert config(repeat_last_n=-1, repeat_penalty=1.2).repeat_last_n == MAX_LOOK_BACK
+    assert config(dry_penalty_last_n=-1, dry_multiplier=0.8).dry_penalty_last_n == MAX_LOOK_BACK
+    assert config(top_n_sigma=-1).top_n_sigma == 0.0
+    assert config(samplers=["dry", "top_k", "typ_p", "min_p", "temperature"]).samplers == (
+        "dry;top_k;typical_p;min_p;temperature"
+    )
+    check_look_back(config(repeat_last_n=-1, repeat_penalty=1.2, dry_penalty_last_n=-1, dry_multiplier=0.8), [900])
 
 
 def test_the_time_of_a_text_is_bounded() -> None:
@@ -238,6 +248,11 @@ def test_the_names_of_cells_have_a_longest_length() -> None:
 
 @pytest.mark.parametrize("samplers", [";" * 10_000, ";" * 1000, "; " * 300, "top_k;" * 50])
 def test_a_list_of_many_samplers_is_refused(samplers: str) -> None:
+    assert refused_as({"samplers": samplers}) == (400, "samplers")
+
+
+@pytest.mark.parametrize("samplers", [["magic"], [5], ["top_k", None], ["top_k"] * 2, ["top_k"] * 10_000])
+def test_a_list_of_other_things_than_samplers_is_refused(samplers: list[Any]) -> None:
     assert refused_as({"samplers": samplers}) == (400, "samplers")
 
 

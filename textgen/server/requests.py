@@ -16,7 +16,7 @@ import msgspec
 
 from textgen.corpus.labels import LONGEST as LABEL_LENGTH
 from textgen.errors import ConfigError
-from textgen.generation.config import SamplingConfig, sampler_names
+from textgen.generation.config import MAX_LOOK_BACK, SamplingConfig, sampler_names
 from textgen.generation.request import later_seed, seeded
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, naming
@@ -46,6 +46,7 @@ FORMAT_FIELDS = (
 )  # fmt: skip
 DIALOGUE_STOPS = (f"\n{USER}:", f"\n{ASSISTANT}:")
 CONTENTS = frozenset({"prompt", "suffix", "input"})  # texts that are read: counted in tokens
+LLAMA_CPP_SAMPLERS = {"typ_p": "typical_p"}  # names that llama.cpp's server has for samplers in a list, and ours
 OWN_NAMES = {field.name for field in fields(SamplingConfig)} - {"top_logprobs", "logit_bias", "stop"}
 
 Prompt = str | list[int]
@@ -283,9 +284,7 @@ def sampling_config(
         ConfigError: A value is not allowed.
     """
     settings = {name: value for name, value in select(SamplingConfig, values).items() if name in OWN_NAMES}
-    for name in ("seed", "top_k"):
-        if settings.get(name) == -1:  # other servers' sign for an absent setting
-            del settings[name]
+    _translate(settings)
     settings["max_tokens"] = _length(request, settings.get("min_tokens"), limits, max_tokens)
     if isinstance(request.stop, str):
         settings["stop"] = [request.stop] if request.stop else []
@@ -300,6 +299,19 @@ def sampling_config(
         with naming("samplers"):
             sampler_names(settings["samplers"])
     return seeded(from_dict(SamplingConfig, settings))
+
+
+def _translate(settings: dict[str, Any]) -> None:
+    """Replaces what llama.cpp and other servers write in another way, in place."""
+    for name in ("seed", "top_k", "top_n_sigma"):
+        if settings.get(name) == -1:  # absent, or off
+            del settings[name]
+    for name in ("repeat_last_n", "dry_penalty_last_n"):
+        if settings.get(name) == -1:  # all of the text
+            settings[name] = MAX_LOOK_BACK
+    names = settings.get("samplers")
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):  # others are refused
+        settings["samplers"] = ";".join(str(LLAMA_CPP_SAMPLERS.get(name, name)) for name in names)
 
 
 def _length(request: GenerationRequest, min_tokens: object, limits: ServerConfig, default: int) -> int:
