@@ -669,7 +669,7 @@ def test_a_search_refuses_the_seed_of_a_prompt(tiny_models: Path, tmp_path: Path
     options = ["--prompt-file", str(tmp_path / "prompts.jsonl"), "--models-dir", str(tiny_models), "--num-beams", "2"]
     result = run("sample", "tiny", *options)
     assert result.exit_code == 1
-    assert "makes no random draws: leave out --seed" in result.stderr
+    assert "prompts.jsonl, line 1: A search makes no random draws: leave out seed.\n" in result.stderr
 
 
 def test_a_text_is_saved_and_gone_on_with(models: Path, tmp_path: Path) -> None:

@@ -429,7 +429,13 @@ def test_a_reader_that_leaves_ends_the_other_texts(monkeypatch: pytest.MonkeyPat
     model.tables[:, :, EOS] = -np.inf
     generator, decoders = Generator(model, TOKENIZER), list[weakref.ref[Decoder]]()
     make = generator.decoder
-    monkeypatch.setattr(generator, "decoder", lambda: decoders.append(weakref.ref(decoder := make())) or decoder)
+
+    def made() -> Decoder:
+        decoder = make()
+        decoders.append(weakref.ref(decoder))
+        return decoder
+
+    monkeypatch.setattr(generator, "decoder", made)
     requests = [Request("", replace(CONFIG, max_tokens=length)) for length in (2, 1 << 40)]
     texts = generator.generate_requests(requests)
     assert len(next(texts).ids) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -41,7 +41,7 @@ from textgen.wording import counted
 if TYPE_CHECKING:
     from textgen.generation.generated_text import Generation
     from textgen.generation.generator import Generator
-    from textgen.generation.infilling import Infill
+    from textgen.generation.infilling import Infill, Infiller
     from textgen.generation.request import Request
     from textgen.saved_model.saved_model import ModelFolder
 
@@ -194,11 +194,12 @@ def sample(
         _hint_for_prompt(model),
     )
     # After the model: a name that is mistyped is reported without waiting for standard input.
-    requests = [_checked(placed, saved, arguments.as_json) for placed in read()]
+    placed = read()
+    _check_prompts(placed, saved, arguments.as_json)
     if arguments.suffix is not None or saved.main_direction == "backward":
-        _infill(arguments, saved, requests, search)
+        _infill(arguments, saved, placed, search)
     else:
-        _generate(arguments, saved, requests, from_dict(SearchConfig, search) if search else None, settings)
+        _generate(arguments, saved, placed, from_dict(SearchConfig, search) if search else None, settings)
 
 
 def _hint_for_prompt(model: str | None) -> str:
@@ -208,15 +209,14 @@ def _hint_for_prompt(model: str | None) -> str:
     return "To begin with a text, use --prompt." if model and re.search(r"[^\w./\\~:-]", model) else ""
 
 
-def _checked(placed: Placed, saved: ModelFolder, as_json: bool) -> Request:
-    """Returns a prompt that the model can continue. Raises `TextgenError` for another, before anything is written."""
-    place, request = placed
-    with errors_named_after(place):
-        saved.tokenizer.encode(request.prompt)
-        saved.tokenizer.opening(request.config.label)
-        if request.config.top_logprobs and not as_json:
-            raise ConfigError("top_logprobs needs --json.")
-    return request
+def _check_prompts(placed: Iterable[Placed], saved: ModelFolder, as_json: bool) -> None:
+    """Raises `TextgenError` for a prompt that the model cannot continue, before anything is written."""
+    for place, request in placed:
+        with errors_named_after(place):
+            saved.tokenizer.encode(request.prompt)
+            saved.tokenizer.opening(request.config.label)
+            if request.config.top_logprobs and not as_json:
+                raise ConfigError("top_logprobs needs --json.")
 
 
 def _arguments(options: dict[str, Any]) -> Arguments:
@@ -273,13 +273,15 @@ def _defaults(arguments: Arguments, has_prompt: bool) -> dict[str, Any]:
 def _generate(
     arguments: Arguments,
     saved: ModelFolder,
-    requests: list[Request],
+    placed: Sequence[Placed],
     search: SearchConfig | None,
     settings: dict[str, Any],
 ) -> None:
     """Writes texts from their beginning, and prints them."""
     from textgen.generation.generator import BATCH_SIZE
 
+    _check_lines(placed, saved, search)
+    requests = [request for _, request in placed]
     batch_size = arguments.batch_size or BATCH_SIZE
     needs_index = arguments.novelty or any(request.config.no_copy is not None for request in requests)
     if needs_index and not saved.has_ngrams:
@@ -306,6 +308,27 @@ def _generate(
         _write_one(generator, requests[0], printer, arguments.load_state, arguments.save_state)
     else:
         printer.print_all(generator.generate_requests(requests, arguments.num, arguments.best_of, batch_size))
+
+
+def _check_lines(placed: Iterable[Placed], saved: ModelFolder, search: SearchConfig | None) -> None:
+    """Raises `TextgenError` for a line of a .jsonl file whose settings cannot be used, before anything is written.
+
+    Those of flags are the same for all prompts, so the first text refuses them.
+    """
+    from textgen.generation.generator import refuse_draws
+    from textgen.generation.request import with_seed
+    from textgen.generation.sampling.sampler import Sampler
+
+    if not (lines := [(place, request.config) for place, request in placed if place]):
+        return
+    index, checked, sampler = cache(saved.ngrams), set(), Sampler([], saved.tokenizer)
+    for place, config in lines:
+        with errors_named_after(place):
+            if search:
+                refuse_draws(config)
+            if (unseeded := with_seed(config, 0)) not in checked:
+                sampler.for_others([config], index=None if config.no_copy is None else index())
+                checked.add(unseeded)
 
 
 def _runtime(
@@ -369,20 +392,36 @@ def _found(generator: Generator, requests: Iterable[Request], settings: SearchCo
 # === Towards an ending ===
 
 
-def _infill(arguments: Arguments, saved: ModelFolder, requests: list[Request], search: dict[str, Any]) -> None:
+def _infill(arguments: Arguments, saved: ModelFolder, placed: Sequence[Placed], search: dict[str, Any]) -> None:
     """Writes texts towards a suffix, and prints them."""
     unfit = _first_flag(arguments, "novelty", "show_probabilities") or ("--num-beams" if search else "")
     if unfit := unfit or _first_flag(arguments, "batch_size", *NEEDS_NUMPY, *STATES, "exact"):
         raise click.UsageError(f"{unfit} cannot be used when writing towards an ending.")
     check_runtime(arguments.runtime, ["Writing towards an ending"])
+    infiller, suffix = saved.infiller(), arguments.suffix or ""
+    _check_infills(infiller, placed, suffix)
+    requests = [request for _, request in placed]
     printer = Printer(saved, as_json=arguments.as_json)
-    printer.print_infills(_infills(saved, requests, arguments.suffix or "", arguments.num, arguments.best_of))
+    printer.print_infills(_infills(infiller, requests, suffix, arguments.num, arguments.best_of))
+
+
+def _check_infills(infiller: Infiller, placed: Iterable[Placed], suffix: str) -> None:
+    """Raises `TextgenError` for a prompt or settings that cannot lead to the suffix, before anything is written."""
+    from textgen.generation.request import with_seed
+
+    checked = set()
+    for place, request in placed:
+        kind = bool(request.prompt), with_seed(request.config, 0)
+        if kind in checked:
+            continue
+        checked.add(kind)
+        with errors_named_after(place):
+            infiller.infill(request.prompt, suffix, request.config, best_of=1, wanted=lambda: False)  # one step
 
 
 def _infills(
-    saved: ModelFolder, requests: Iterable[Request], suffix: str, num: int, best_of: int | None
+    infiller: Infiller, requests: Iterable[Request], suffix: str, num: int, best_of: int | None
 ) -> Iterator[Infill]:
     """The texts that lead from each prompt, if there is one, to the suffix."""
-    infiller = saved.infiller()
     for request in requests:
         yield from infiller.infill(request.prompt, suffix, request.config, num, best_of)

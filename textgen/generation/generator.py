@@ -166,13 +166,7 @@ class Generator:
         if self.model.exact:
             raise ConfigError("A search does not compute in exact arithmetic: draw texts, or use the model without it.")
         config = config or SamplingConfig()
-        without_effect = sorted(
-            name for name in {*DRAWING, "seed"} if getattr(config, name) != getattr(SamplingConfig, name)
-        )
-        if without_effect:
-            raise ConfigError(f"A search makes no random draws: leave out {', '.join(without_effect)}.")
-        if config.top_logprobs:
-            raise ConfigError("A search computes no probabilities of other tokens: leave out top_logprobs.")
+        refuse_draws(config)
         config = replace(config, temperature=0.0, seed=0)
         row = self.row(prompt, config)
         return [
@@ -392,6 +386,21 @@ class Generator:
                 ended = rows[next_row]
                 next_row += 1
                 yield generation_of(ended, generated.pop(ended))
+
+
+def refuse_draws(config: SamplingConfig) -> None:
+    """Checks that settings have none that a search does not use: see `Generator.search`.
+
+    Raises:
+        ConfigError: They have a setting of random draws, or `top_logprobs`.
+    """
+    without_effect = sorted(
+        name for name in {*DRAWING, "seed"} if getattr(config, name) != getattr(SamplingConfig, name)
+    )
+    if without_effect:
+        raise ConfigError(f"A search makes no random draws: leave out {', '.join(without_effect)}.")
+    if config.top_logprobs:
+        raise ConfigError("A search computes no probabilities of other tokens: leave out top_logprobs.")
 
 
 def _with_logprobs(request: Request) -> Request:
