@@ -13,10 +13,12 @@ from networks import random_weights
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
+from textgen.generation.config import SamplingConfig
 from textgen.generation.decoding import Decoder
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model
+from textgen.settings import to_dict
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -88,6 +90,9 @@ def refused(result: Result) -> str:
         ({"temperature": 0.5}, ["--num-beams", "2"], "A search makes no random draws: leave out temperature."),
         ({"seed": 5}, ["--num-beams", "2"], "A search makes no random draws: leave out seed."),
         ({"top_logprobs": 2}, ["--num-beams", "2", "--json"], "A search computes no probabilities of other tokens"),
+        ({"dry_base": 2.0}, [], "dry_base needs dry_multiplier."),
+        ({"top_p": 0.9, "samplers": "top_k"}, [], "top_p needs top_p in samplers."),
+        ({"top_p": 0.9, "mirostat": 2}, [], "mirostat cannot be combined with top_p: leave out one of them."),
     ],
     ids=str,
 )
@@ -124,3 +129,49 @@ def test_a_line_that_cannot_lead_to_an_ending_is_named(
     lines = [{"prompt": "The"}, {"prompt": "A"}, {"prompt": "A", **settings}]
     error = refused(from_lines(both_models, prompts, lines, "--suffix", " cat", "--max-tokens", "2"))
     assert error.startswith(f"{prompts}, line 3: {expected}")
+
+
+def test_flags_and_lines_that_only_work_together_are_fine(tiny_models: Path, prompts: Path) -> None:
+    lines: list[dict[str, Any]] = [{"prompt": "The"}, {"prompt": "A", "dry_multiplier": 0.8}]
+    result = from_lines(tiny_models, prompts, lines, "--dry-base", "2", "--max-tokens", "1", "--json")
+    assert result.exit_code == 0, result.output
+    rows = list(map(json.loads, result.stdout.splitlines()))
+    assert [row["config"].get("dry_multiplier") for row in rows] == [None, 0.8]
+    result = from_lines(tiny_models, prompts, lines[:1], "--dry-base", "2")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[-1] == "Error: --dry-base needs --dry-multiplier."
+
+
+def test_all_settings_of_a_text_may_be_given_again(tiny_models: Path, prompts: Path) -> None:
+    every = to_dict(SamplingConfig(seed=3, max_tokens=1))
+    assert from_lines(tiny_models, prompts, [{"prompt": "The", **every}], "--json").exit_code == 0
+    result = from_lines(tiny_models, prompts, [{"prompt": "The", **every, "seed": None}], "--num-beams", "2")
+    assert result.exit_code == 0, result.output
+
+
+# === Flags that would do nothing ===
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("--xtc-threshold 0.2", "--xtc-threshold needs --xtc-probability."),
+        ("--dynatemp-exponent 2", "--dynatemp-exponent needs --dynatemp-range."),
+        ("--mirostat-tau 3", "--mirostat-tau needs --mirostat."),
+        ("--mirostat-eta 0.2", "--mirostat-eta needs --mirostat."),
+        ("--dry-sequence-breakers x", "--dry-sequence-breakers needs --dry-multiplier."),
+        (
+            "--repeat-last-n 9",
+            "--repeat-last-n needs --repeat-penalty, --presence-penalty or --frequency-penalty.",
+        ),
+        ("--diversity-penalty 2", "--diversity-penalty needs --num-beam-groups."),
+        ("--top-k 5 --samplers top_p", "--top-k needs top_k in --samplers."),
+        ("--repeat-penalty 1.3 --samplers top_p", "--repeat-penalty needs penalties in --samplers."),
+        ("--temperature 0.5 --samplers top_k", "--temperature needs temperature in --samplers."),
+        ("--top-k 5 --mirostat 2", "--mirostat cannot be combined with --top-k: leave out one of them."),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(tiny_models: Path, flags: str, expected: str) -> None:
+    result = sample(tiny_models, *flags.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[-1] == f"Error: {expected}"

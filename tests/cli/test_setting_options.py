@@ -17,6 +17,7 @@ from textgen.dataset import prepared_corpus
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.generation.config import RuntimeConfig, SamplingConfig, SearchConfig
 from textgen.generation.generator import Generator
+from textgen.generation.unused_settings import NEEDS
 from textgen.model.config import ModelConfig
 from textgen.saved_model import adaptation
 from textgen.saved_model.adaptation import Adaptation
@@ -154,6 +155,7 @@ def test_a_setting_of_sample_arrives(
     (tmp_path / "a.txt").touch()
     switches = {NeuralCacheConfig: ["--neural-cache"], DynamicConfig: adapting, CorpusConfig: adapting}
     values = {"seed": 3} if kind is SamplingConfig else {}  # without it a seed is drawn
+    values |= {other: another(kind, other, tmp_path) for other in NEEDS.get(name, ())[:1]}
     values[name] = another(kind, name, tmp_path)
     words = [word for each, value in values.items() for word in typed(kind, each, value)]
     run("sample", "tiny", "--models-dir", str(tiny_models), "--json", *switches.get(kind, []), *words)

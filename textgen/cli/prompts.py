@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from textgen.cli.options import read_text
 from textgen.cli.output import errors_named_after
+from textgen.cli.setting_options import flag_of
 from textgen.errors import ConfigError, TextgenError
 from textgen.generation.config import SamplingConfig
 from textgen.schema import decoded_json
@@ -19,11 +22,16 @@ Placed = tuple[str, "Request"]  # the file and line of a prompt, "" if it is not
 
 
 def read_requests(
-    prompts: Sequence[str], prompt_file: str | None, prompt_lines: str | None, settings: Mapping[str, Any], copies: int
+    prompts: Sequence[str],
+    prompt_file: str | None,
+    prompt_lines: str | None,
+    settings: Mapping[str, Any],
+    copies: int,
 ) -> list[Placed]:
     """Reads all prompts, in the order of the arguments.
 
-    A prompt without a seed of its own gets the `copies` seeds after those of the prompt before it.
+    A prompt without a seed of its own gets the `copies` seeds after those of the prompt before it. A flag must do
+    something for at least one prompt, since the lines of a .jsonl file may switch on what it belongs to.
 
     Args:
         prompts: Prompts; "-" is read from standard input.
@@ -36,11 +44,14 @@ def read_requests(
         The requests, each with the file and line that it is from.
 
     Raises:
-        TextgenError: A file cannot be read, or a setting is not allowed; the message names file and line.
+        TextgenError: A file cannot be read, or a setting is not allowed or does nothing; the message names file and
+            line.
+        click.UsageError: A flag does nothing.
     """
     from textgen.generation.request import Request, later_seed, seeded
+    from textgen.generation.unused_settings import unused
 
-    first = seeded(from_dict(SamplingConfig, settings))
+    first, unused_flags = seeded(from_dict(SamplingConfig, settings)), unused(settings, flag_of)
     requests: list[Placed] = []
     for place, entry in _entries(prompts, prompt_file, prompt_lines):
         with errors_named_after(place):
@@ -50,7 +61,18 @@ def read_requests(
             if not isinstance(prompt, str):
                 raise ConfigError('a line must be an object with "prompt", a text, and optional settings.')
             requests.append((place, Request(prompt, from_dict(SamplingConfig, values))))
+            without_effect = unused(values)
+            if own := [reason for name, reason in without_effect.items() if name in entry]:
+                raise ConfigError(own[0])
+            unused_flags = {name: reason for name, reason in unused_flags.items() if name in without_effect}
+    for reason in unused_flags.values():
+        raise click.UsageError(reason)
     return requests
+
+
+def has_settings(prompt_file: str | None) -> bool:
+    """Whether the prompts of a file have settings of their own."""
+    return bool(prompt_file and prompt_file.lower().endswith(".jsonl"))
 
 
 def _entries(
@@ -61,7 +83,7 @@ def _entries(
         raise ConfigError("Standard input can be read only once: name it (-) for one prompt or one file of prompts.")
     for prompt in prompts:
         yield "", {"prompt": read_prompt(prompt) if prompt == "-" else prompt}
-    if prompt_file and prompt_file.lower().endswith(".jsonl"):
+    if prompt_file and has_settings(prompt_file):
         for number, line in _lines(prompt_file):
             place = f"{prompt_file}, line {number}"
             yield place, _json_object(line, place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -28,7 +28,7 @@ from textgen.cli.options import (
     text_of,
 )
 from textgen.cli.output import errors_named_after
-from textgen.cli.prompts import Placed, read_requests
+from textgen.cli.prompts import Placed, has_settings, read_requests
 from textgen.cli.setting_options import IntegerRange, flag_of, setting_options
 from textgen.cli.text_printer import Printer
 from textgen.corpus.config import CorpusConfig
@@ -184,6 +184,7 @@ def sample(
     search = select(SearchConfig, given(options))
     arguments = _arguments(options)
     _refuse_contradictions(arguments, settings, search)
+    _refuse_unused(search if has_settings(prompt_file) else settings | search)
     settings = _defaults(arguments, bool(prompts or prompt_file or prompt_lines)) | settings
     copies = 0 if search else arguments.best_of or arguments.num
     read = cache(lambda: read_requests(prompts, prompt_file, prompt_lines, settings, copies))  # of standard input, once
@@ -245,6 +246,14 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any], searc
             f"{flag_of(next(iter(search)))} searches for the likeliest text, without random draws: "
             f"leave out {flag_of(clash[0])}."
         )
+
+
+def _refuse_unused(settings: Mapping[str, Any]) -> None:
+    """Raises `click.UsageError` for settings that need others."""
+    from textgen.generation.unused_settings import unused
+
+    for reason in unused(settings, flag_of).values():
+        raise click.UsageError(reason)
 
 
 def _inexact(arguments: Arguments, search: dict[str, Any]) -> str:
