@@ -15,6 +15,7 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.generation.config import SamplingConfig
 from textgen.generation.decoding import Decoder
+from textgen.generation.infilling import Infiller
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model
@@ -175,3 +176,25 @@ def test_a_flag_that_would_do_nothing_is_refused(tiny_models: Path, flags: str, 
     result = sample(tiny_models, *flags.split())
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines()[-1] == f"Error: {expected}"
+
+
+# === Towards an ending ===
+
+
+def test_the_length_of_a_text_depends_on_its_own_prompt(
+    both_models: Path, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, int] = {}
+    wanted = Infiller.infill
+
+    def infill(self: Infiller, prompt: str, suffix: str, config: SamplingConfig, *given: Any, **named: Any) -> Any:
+        asked[prompt] = config.max_tokens
+        return wanted(self, prompt, suffix, config, best_of=1, wanted=lambda: False)
+
+    monkeypatch.setattr(Infiller, "infill", infill)
+    lines: list[dict[str, Any]] = [{"prompt": ""}, {"prompt": "The"}, {"prompt": "A", "max_tokens": 7}]
+    assert from_lines(both_models, prompts, lines, "--suffix", " cat").exit_code == 0
+    assert asked == {"": 500, "The": 40, "A": 7}
+    asked.clear()
+    sample(both_models, "--prompt", "", "--suffix", " cat")
+    assert asked == {"": 500}

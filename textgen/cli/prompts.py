@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +27,7 @@ def read_requests(
     prompt_lines: str | None,
     settings: Mapping[str, Any],
     copies: int,
+    defaults: Callable[[str], Mapping[str, Any]] = lambda prompt: {},
 ) -> list[Placed]:
     """Reads all prompts, in the order of the arguments.
 
@@ -39,6 +40,7 @@ def read_requests(
         prompt_lines: Path of a file of which each line is a prompt.
         settings: Sampling settings of all prompts.
         copies: Number of texts that are drawn for each prompt; 0 where nothing is drawn, so that no seeds are given.
+        defaults: Returns the settings of a prompt where neither flags nor its line have any.
 
     Returns:
         The requests, each with the file and line that it is from.
@@ -60,7 +62,7 @@ def read_requests(
             prompt = values.pop("prompt", None)
             if not isinstance(prompt, str):
                 raise ConfigError('a line must be an object with "prompt", a text, and optional settings.')
-            requests.append((place, Request(prompt, from_dict(SamplingConfig, values))))
+            requests.append((place, Request(prompt, from_dict(SamplingConfig, {**defaults(prompt), **values}))))
             without_effect = unused(values)
             if own := [reason for name, reason in without_effect.items() if name in entry]:
                 raise ConfigError(own[0])

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,9 +185,11 @@ def sample(
     arguments = _arguments(options)
     _refuse_contradictions(arguments, settings, search)
     _refuse_unused(search if has_settings(prompt_file) else settings | search)
-    settings = _defaults(arguments, bool(prompts or prompt_file or prompt_lines)) | settings
     copies = 0 if search else arguments.best_of or arguments.num
-    read = cache(lambda: read_requests(prompts, prompt_file, prompt_lines, settings, copies))  # of standard input, once
+    defaults = partial(_defaults, arguments)
+    read = cache(  # of standard input, once
+        lambda: read_requests(prompts, prompt_file, prompt_lines, settings, copies, defaults)
+    )
     saved = load_model_or_base(
         model,
         models_dir,
@@ -266,13 +268,13 @@ def _first_flag(arguments: Arguments, *names: str) -> str:
     return next((flag_of(name) for name in names if getattr(arguments, name)), "")
 
 
-def _defaults(arguments: Arguments, has_prompt: bool) -> dict[str, Any]:
-    """Settings that follow from other flags."""
+def _defaults(arguments: Arguments, prompt: str) -> dict[str, Any]:
+    """Settings of a prompt that follow from flags."""
     defaults: dict[str, Any] = {"top_logprobs": 0} if arguments.show_probabilities else {}
     if arguments.suffix is not None:
         from textgen.generation.infilling import draft_tokens
 
-        defaults["max_tokens"] = draft_tokens(has_prompt)
+        defaults["max_tokens"] = draft_tokens(bool(prompt))
     return defaults
 
 
