@@ -15,7 +15,8 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.generation.config import SamplingConfig
 from textgen.generation.decoding import Decoder
-from textgen.generation.infilling import Infiller
+from textgen.generation.generator import Generator
+from textgen.generation.infilling import Infill, Infiller
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model
@@ -198,3 +199,26 @@ def test_the_length_of_a_text_depends_on_its_own_prompt(
     asked.clear()
     sample(both_models, "--prompt", "", "--suffix", " cat")
     assert asked == {"": 500}
+
+
+# === Fewer texts than were asked for ===
+
+
+def test_a_search_that_finds_fewer_texts_says_so(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Generator.search
+    monkeypatch.setattr(Generator, "search", lambda *given: found(*given)[: len(given[1])])
+    flags = ["--num-beams", "4", "--num", "3", "--max-tokens", "2"]
+    for more in ([], ["--json"]):
+        result = sample(tiny_models, "--prompt", "A", "--prompt", "The", *flags, *more)
+        assert result.exit_code == 0, result.output
+        line = "Found 4 different texts instead of 6. A larger --num-beams may find more."
+        assert result.stderr.splitlines() == [line]
+    assert not sample(tiny_models, "--prompt", "The", *flags).stderr
+
+
+def test_a_gap_with_fewer_texts_says_so(both_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alike = Infill("The", "x", "cat", "forward", "cut", 0, SamplingConfig())
+    monkeypatch.setattr(Infiller, "infill", lambda *given, **named: [alike])
+    result = sample(both_models, "--prompt", "The", "--suffix", "cat", "--num", "2")
+    assert result.stdout == "Thexcat\n"
+    assert result.stderr == "Found 1 different text instead of 2. A larger --best-of may find more.\n"

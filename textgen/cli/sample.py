@@ -314,7 +314,8 @@ def _generate(
         show_probabilities=arguments.show_probabilities,
     )
     if search:
-        printer.print_all(_found(generator, requests, search, arguments.num))
+        printed = printer.print_all(_found(generator, requests, search, arguments.num))
+        _note_fewer(printed, len(requests) * arguments.num, "num_beams")
     elif has_state or (is_single and not arguments.as_json):
         _write_one(generator, requests[0], printer, arguments.load_state, arguments.save_state)
     else:
@@ -340,6 +341,14 @@ def _check_lines(placed: Iterable[Placed], saved: ModelFolder, search: SearchCon
             if (unseeded := with_seed(config, 0)) not in checked:
                 sampler.for_others([config], index=None if config.no_copy is None else index())
                 checked.add(unseeded)
+
+
+def _note_fewer(printed: int, asked: int, more: str) -> None:
+    """Says that there are fewer texts than were asked for, since no others differ, and which setting may find more."""
+    if printed < asked:
+        output.note(
+            f"Found {counted(printed, 'different text')} instead of {asked:,}. A larger {flag_of(more)} may find more."
+        )
 
 
 def _runtime(
@@ -413,7 +422,8 @@ def _infill(arguments: Arguments, saved: ModelFolder, placed: Sequence[Placed], 
     _check_infills(infiller, placed, suffix)
     requests = [request for _, request in placed]
     printer = Printer(saved, as_json=arguments.as_json)
-    printer.print_infills(_infills(infiller, requests, suffix, arguments.num, arguments.best_of))
+    printed = printer.print_infills(_infills(infiller, requests, suffix, arguments.num, arguments.best_of))
+    _note_fewer(printed, len(requests) * arguments.num, "best_of")
 
 
 def _check_infills(infiller: Infiller, placed: Iterable[Placed], suffix: str) -> None:

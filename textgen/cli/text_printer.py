@@ -42,26 +42,32 @@ class Printer:
     as_json: bool = False
     show_probabilities: bool = False
 
-    def print_all(self, results: Iterable[Generation]) -> None:
-        """Prints each text as soon as it and those before it are finished."""
+    def print_all(self, results: Iterable[Generation]) -> int:
+        """Prints each text as soon as it and those before it are finished. Returns how many there are."""
         notes: list[str] = []
-        for number, result in enumerate(results):
-            self._print(number, result, self._spans(result))
+        printed = 0
+        for result in results:
+            self._print(printed, result, self._spans(result))
+            printed += 1
             if not self.as_json:
                 notes += [*shortcomings(result), *self._novelty(result.text)]
         if not self.as_json:
             output.line()
         self._note(notes)
+        return printed
 
-    def print_infills(self, results: Iterable[Infill]) -> None:
-        """Prints each text with its prompt and suffix."""
+    def print_infills(self, results: Iterable[Infill]) -> int:
+        """Prints each text with its prompt and suffix. Returns how many there are."""
         notes: list[str] = []
-        for number, result in enumerate(results):
-            self._print(number, result, [(result.text, None)], result.suffix)
+        printed = 0
+        for result in results:
+            self._print(printed, result, [(result.text, None)], result.suffix)
+            printed += 1
             notes += shortcomings(result)
         if not self.as_json:
             output.line()
             self._note(notes)
+        return printed
 
     def _print(self, number: int, result: Generation | Infill, spans: Iterable[Span], suffix: str = "") -> None:
         """Prints a text after the others, or everything about it as JSON."""
