@@ -386,6 +386,7 @@ class Generator:
                 ended = rows[next_row]
                 next_row += 1
                 yield generation_of(ended, generated.pop(ended))
+        yield from (generation_of(row, generated[row]) for row in rows[next_row:])  # ended before their first token
 
 
 def refuse_draws(config: SamplingConfig) -> None:
