@@ -197,6 +197,7 @@ def test_the_page_says_what_holds_for_the_cell(tmp_path: Path) -> None:
             seen = inspected(tmp_path / str(place), shape)
             found = words_of(browser, seen, tmp_path / "lesson.html")
             steps = text_of(browser, "#lesson")
+            assert not text_of(browser, "#top").endswith("null")
             assert "L1/89 is unit 89 of layer 1, both counted from 0" in steps
             assert browser.evaluate("document.querySelectorAll('#lesson h3').length") == 6
             assert [words for words in there if words not in found] == []
@@ -226,35 +227,63 @@ def test_the_step_of_a_gru_shows_where_the_reset_gate_acts(reset_after: bool, tm
         assert number(shown) == pytest.approx(float(values[name][0, t, unit]), abs=1e-3)
 
 
+OF_LIMIT = "bits (0.05, or twice the standard error where that is larger)"
+NONE = math.nan
+CURVES: list[tuple[list[float], list[float], list[str]]] = [
+    # bits lost with 1, 2, 4 and 8 tokens of context, their standard errors, and what is said of them
+    (
+        [3.0, 0.04, 0.06, 0.03],
+        [0.01] * 4,
+        ["8tokens of useful context (approximately)", f"From about 8 tokens of context on, less than 0.05 {OF_LIMIT}"],
+    ),
+    (
+        [3.0, 0.04, 0.06, 0.03],
+        [0.2, 0.1, 0.15, 0.01],
+        [
+            "2tokens of useful context",
+            f"From about 2 tokens of context on, less than 0.30 {OF_LIMIT}",
+            "3.00 ± 0.20 bits",
+        ],
+    ),
+    (
+        [3.0, 0.04, 0.0, -0.1],
+        [NONE] * 4,
+        ["2tokens of useful context", "From about 2 tokens of context on, less than 0.05", "needs 3.00 bits per token"],
+    ),
+    (
+        [0.04, 0.0, 0.0, 0.0],
+        [0.0] * 4,
+        ["1token of useful context", "From about 1 token of context on, less than 0.05"],
+    ),
+    (
+        [3.0, 1.0, 0.5, 0.05],
+        [0.02] * 4,
+        ["> 8tokens of useful context", "With 8 tokens of context, the longest that was measured, 0.05 ± 0.02 bits"],
+    ),
+    ([NONE, 1.0, NONE, 0.04], [0.02] * 4, ["8tokens of useful context", "needs – bits per token more"]),
+    (
+        [3.0, 1.0, 0.5, NONE],
+        [0.02] * 4,
+        ["> 4tokens of useful context", "With 4 tokens of context, the longest that was measured, 0.50 ± 0.02 bits"],
+    ),
+    ([NONE] * 4, [NONE] * 4, ["> 0tokens of useful context", "the longest that was measured, – bits"]),
+]
+
+
 def test_the_page_tells_how_far_back_the_model_looks_or_that_this_was_not_seen(tmp_path: Path) -> None:
     seen = inspected(tmp_path, {})
-    curves = {  # bits lost with 1, 2, 4 and 8 tokens of context -> what is said of them
-        (3.0, 0.04, 0.06, 0.03): (
-            "8tokens of useful context (approximately)",
-            "From about 8 tokens of context on, less than 0.05 bits",
-        ),
-        (3.0, 0.04, 0.0, -0.1): (
-            "2tokens of useful context (approximately)",
-            "From about 2 tokens of context on, less than 0.05 bits",
-        ),
-        (0.04, 0.0, 0.0, 0.0): (
-            "1token of useful context (approximately)",
-            "From about 1 token of context on, less than 0.05 bits",
-        ),
-        (3.0, 1.0, 0.5, 0.05): (
-            "> 8tokens of useful context (approximately)",
-            "With 8 tokens of context, the longest that was measured",
-        ),
-        (math.nan, 1.0, math.nan, 0.04): ("8tokens of useful context (approximately)", "needs – bits per token more"),
-        (3.0, 1.0, 0.5, math.nan): (
-            "> 4tokens of useful context (approximately)",
-            "With 4 tokens of context, the longest that was measured, 0.50 bits",
-        ),
-        (math.nan,) * 4: ("> 0tokens of useful context (approximately)", "the longest that was measured, – bits"),
-    }
     with opened("chromium") as browser:
-        for dropped, said in curves.items():
-            context = ContextLoss([1, 2, 4, 8], list(dropped), list(dropped), 2.5)
+        for dropped, error, said in CURVES:
+            context = ContextLoss(
+                lengths=[1, 2, 4, 8],
+                dropped=dropped,
+                dropped_error=error,
+                num_shuffled=64,
+                shuffled=dropped,
+                difference_error=error,
+                places=[9] * 4,
+                full=2.5,
+            )
             found = words_of(browser, replace(seen, context=context), tmp_path / "lesson.html")
             assert [words for words in said if words not in found] == []
             assert ("that was measured" in found) == ("the longest that was measured" in said[1])

@@ -132,10 +132,28 @@ def test_a_page_of_short_labelled_texts(tmp_path: Path) -> None:
 
 
 def test_what_was_measured_nowhere_is_null(inspection: Inspection) -> None:
-    context = ContextLoss([1, 2], [math.nan, 1.0], [0.5, math.nan], math.nan)
+    context = ContextLoss(
+        lengths=[1, 2],
+        dropped=[math.nan, 1.0],
+        dropped_error=[math.nan, 0.25],
+        num_shuffled=64,
+        shuffled=[0.5, math.nan],
+        difference_error=[0.012345, math.nan],
+        places=[0, 96],
+        full=math.nan,
+    )
     found = parsed(page(replace(inspection, context=context), with_lesson=True).decode())
     (data,) = [json.loads(text) for _, attributes, text in found.raw if attributes.get("id") == "data"]
-    assert data["context"] == {"lengths": [1, 2], "dropped": [None, 1.0], "shuffled": [0.5, None], "full": None}
+    assert data["context"] == {
+        "lengths": [1, 2],
+        "dropped": [None, 1.0],
+        "dropped_error": [None, 0.25],
+        "num_shuffled": 64,
+        "shuffled": [0.5, None],
+        "difference_error": [0.0123, None],
+        "places": [0, 96],
+        "full": None,
+    }
 
 
 def test_a_page_keeps_the_cells_that_matter_and_as_many_others_as_fit(

@@ -75,9 +75,11 @@ def test_the_last_level_of_the_lens_is_the_model_and_the_fitted_lens_finds_a_lin
     reader = Reader(BASE, random_weights(BASE))
     found = lenses(reader, reader.read(IDS[:1]), np.ones(IDS.shape[1] - 1, bool))
     assert [level.name for level in found.levels] == ["embedding", "lstm_0", "lstm_1"]
-    assert found.levels[-1].logit_lens == pytest.approx(found.model, rel=1e-4)
-    assert found.levels[-1].fitted_lens == pytest.approx(found.model, rel=0.05)
-    assert len(found.levels[0].guesses) == len(IDS[0]) - 1 - found.start
+    assert found.levels[-1].logit_lens.mean == pytest.approx(found.model, rel=1e-4)
+    assert found.levels[-1].fitted_lens.mean == pytest.approx(found.model, rel=0.05)
+    assert len(found.levels[0].guesses) == found.num_tokens == len(IDS[0]) - 1 - found.start
+    assert found.levels[-1].logit_lens.error < 1e-6, "the same losses as those of the model"
+    assert 0.01 < found.levels[0].logit_lens.error < 1
 
 
 def test_the_last_level_of_the_lens_is_the_attention_head_where_there_is_one() -> None:
@@ -85,9 +87,9 @@ def test_the_last_level_of_the_lens_is_the_attention_head_where_there_is_one() -
     reader = Reader(config, random_weights(config))
     found = lenses(reader, reader.read(IDS[:1]), np.ones(IDS.shape[1] - 1, bool))
     assert [level.name for level in found.levels] == ["embedding", "lstm_0", "attention"]
-    assert found.levels[-1].logit_lens == pytest.approx(found.model, rel=1e-6)
-    assert found.levels[-1].fitted_lens == pytest.approx(found.model, rel=0.05)
-    assert abs(found.levels[-2].logit_lens - found.model) > 0.01, "the head changes what the last layer says"
+    assert found.levels[-1].logit_lens.mean == pytest.approx(found.model, rel=1e-6)
+    assert found.levels[-1].fitted_lens.mean == pytest.approx(found.model, rel=0.05)
+    assert abs(found.levels[-2].logit_lens.mean - found.model) > 0.01, "the head changes what the last layer says"
 
 
 def test_neighbours_by_cosine_among_the_tokens_of_the_text() -> None:

@@ -193,10 +193,13 @@ def _print_summary(seen: Inspection) -> None:
         output.line(f"A cell of kind {CELLS[config.cell]} has no {', no '.join(missing)}.")
     _print_cells(seen)
     output.line()
-    heads = "tokens of context", "extra bits per token: rest dropped", "64 before shuffled, rest dropped"
+    shuffled = f"{memory.num_shuffled} before shuffled, rest dropped"
+    heads = "tokens of context", "extra bits per token: rest dropped", shuffled
     output.line("   ".join(heads))
-    for length, dropped, shuffled in zip(memory.lengths, memory.dropped, memory.shuffled, strict=True):
-        lost = ["-" if math.isnan(value) else f"{value:.3f}" for value in (dropped, shuffled)]
+    columns = memory.lengths, memory.dropped, memory.dropped_error, memory.shuffled
+    for length, *bits in zip(*columns, strict=True):
+        dropped, error, of_shuffled = ("-" if math.isnan(value) else f"{value:.3f}" for value in bits)
+        lost = [f"{dropped} ± {error}", of_shuffled]
         output.line(
             "   ".join(f"{text:>{len(head)}}" for head, text in zip(heads, [f"{length:,}", *lost], strict=True))
         )

@@ -3,6 +3,7 @@
 Ablating a cell holds its memory at the mean that it has in the text. Clamping holds it at a low or a high value that
 it really has: the 5 % and 95 % quantiles. What changes is the loss, where the property of the cell is there and
 elsewhere, and the probability of tokens. The same is done to cells chosen at random, since any change costs a little.
+The mean over a few hundred tokens is an estimate: its standard error comes with it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from textgen.insight.cells import all_cells
+from textgen.insight.estimates import Estimate, estimated
 from textgen.insight.reading import Reader, Reading, softmax
 from textgen.model.clamping import Clamp, Place
 
+DIGITS = 4  # of the number at which a cell is held, so that it can be typed
 NUM_STEPS = 256  # tokens that are read again under each change
 NUM_RANDOM = 8
 NUM_TOKENS = 5  # tokens that are shown: those whose probability rises or falls most
@@ -28,7 +31,7 @@ class Change:
 
     Attributes:
         number: What the memory of the cell is held at.
-        bits: Mean change of the loss, bits per token.
+        bits: Mean change of the loss, bits per token, with its standard error.
         bits_with: The same where the property is there; None without such places.
         bits_without: The same elsewhere.
         rising: Tokens whose mean probability grows most: id, before, after.
@@ -36,9 +39,9 @@ class Change:
     """
 
     number: float
-    bits: float
-    bits_with: float | None
-    bits_without: float | None
+    bits: Estimate
+    bits_with: Estimate | None
+    bits_without: Estimate | None
     rising: tuple[tuple[int, float, float], ...]
     falling: tuple[tuple[int, float, float], ...]
 
@@ -107,7 +110,7 @@ def intervene(
         of_cell = values[:, layer * config.hidden_units + unit]
         low, high = np.quantile(of_cell, [LOW, HIGH])
         held = [of_cell.mean(), low, high] if number < len(places) else [of_cell.mean()]
-        rows += [[Clamp(Place(layer, unit, reader.memory), float(value))] for value in held]
+        rows += [[Clamp(Place(layer, unit, reader.memory), round(float(value), DIGITS))] for value in held]
     counts = is_scored[start : start + steps]
     targets = ids[start + 1 : start + 1 + steps]
     losses, means = _read_clamped(reader, reading, rows, start, targets, counts)
@@ -142,8 +145,7 @@ def _read_clamped(
 def _change(number: float, bits: np.ndarray, there: np.ndarray | None, before: np.ndarray, after: np.ndarray) -> Change:
     order = np.argsort(after - before)
     moved = [(int(id), float(before[id]), float(after[id])) for id in order]
-    with_it = None if there is None or not there.any() else float(bits[there].mean())
-    without = None if there is None or there.all() else float(bits[~there].mean())
-    return Change(
-        number, float(bits.mean()), with_it, without, tuple(moved[: -1 - NUM_TOKENS : -1]), tuple(moved[:NUM_TOKENS])
-    )
+    with_it = None if there is None or not there.any() else estimated(bits[there])
+    without = None if there is None or there.all() else estimated(bits[~there])
+    rising, falling = tuple(moved[: -1 - NUM_TOKENS : -1]), tuple(moved[:NUM_TOKENS])
+    return Change(number, estimated(bits), with_it, without, rising, falling)

@@ -3,9 +3,9 @@
 The logit lens (nostalgebraist 2020) reads the output of a layer as if it were that of the last one: through the
 projection, if there is one, and the output layer. It is fair only where layers use the same directions for the same
 things, as with residual connections. The tuned lens (after Belrose et al. 2023, arXiv:2303.08112) first maps the output
-of the layer to the features of the whole network, by a linear map that is fitted by least squares on the first half of
-the text and used on the second. Level 0 is the embedding of the newest token. With an attention head, the last level is
-its output, which is what the output layer of the network reads.
+of the layer to the features of the whole network, by a linear map that is fitted by ridge regression on the first half
+of the text and used on the second: least squares with a penalty on large weights. Level 0 is the embedding of the
+newest token. With an attention head, the last level is its output, which is what the output layer of the network reads.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from textgen.insight.estimates import Estimate, estimated
 from textgen.insight.reading import Reader, Reading
 from textgen.model.config import TABLE
 
@@ -28,14 +29,15 @@ class Level:
 
     Attributes:
         name: "embedding", a layer such as "lstm_0", or "attention".
-        logit_lens: Mean loss read by the logit lens, bits per token.
-        fitted_lens: Mean loss read by the tuned lens, bits per token.
+        logit_lens: Mean loss read by the logit lens, bits per token. The standard error is that of the difference from
+            the loss of the network over the same tokens.
+        fitted_lens: The same by the tuned lens.
         guesses: Likeliest next token by the tuned lens, by the token read, for the places measured, [M].
     """
 
     name: str
-    logit_lens: float
-    fitted_lens: float
+    logit_lens: Estimate
+    fitted_lens: Estimate
     guesses: np.ndarray
 
 
@@ -47,11 +49,13 @@ class Lenses:
         levels: From the embedding to the last layer, or to the attention head on it.
         start: The first token measured; the others follow.
         model: Mean loss of the network over the same places, bits per token.
+        num_tokens: Tokens whose loss was measured.
     """
 
     levels: list[Level]
     start: int
     model: float
+    num_tokens: int
 
 
 def lenses(reader: Reader, reading: Reading, is_scored: np.ndarray) -> Lenses:
@@ -69,8 +73,14 @@ def lenses(reader: Reader, reading: Reading, is_scored: np.ndarray) -> Lenses:
     targets, features = ids[use.start + 1 : use.stop + 1], reading.features[0]
     counts = is_scored[use]
 
-    def bits(found: np.ndarray) -> float:
-        return float(reader.losses(found[counts], targets[counts]).mean() / np.log(2))
+    def bits(found: np.ndarray) -> np.ndarray:
+        return reader.losses(found[counts], targets[counts]) / np.log(2)
+
+    of_model = bits(features[use])
+
+    def compared(found: np.ndarray) -> Estimate:
+        lost = bits(found)
+        return Estimate(float(lost.mean()), estimated(lost - of_model).error)
 
     outputs = {"embedding": reader.weights[TABLE][ids]}
     outputs |= {f"{reader.config.cell}_{number}": array[0] for number, array in enumerate(reading.outputs)}
@@ -81,12 +91,12 @@ def lenses(reader: Reader, reading: Reading, is_scored: np.ndarray) -> Lenses:
         plain = x[use] if name in ("embedding", "attention") else reader.project(x[use])  # [M, E]
         fitted = _fitted(x[fit], features[fit], x[use]).astype(np.float32)
         guesses = reader.predictions(fitted, targets, 1).top_ids[:, 0]
-        levels.append(Level(name, bits(plain), bits(fitted), guesses))
-    return Lenses(levels, start, bits(features[use]))
+        levels.append(Level(name, compared(plain), compared(fitted), guesses))
+    return Lenses(levels, start, float(of_model.mean()), len(of_model))
 
 
 def _fitted(x: np.ndarray, y: np.ndarray, new_x: np.ndarray) -> np.ndarray:
-    """Linear regression of y [N, E] on x [N, n] with an intercept, applied to `new_x`."""
+    """Ridge regression of y [N, E] on x [N, n] with an intercept, applied to `new_x`."""
     x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
     centred = (x - x_mean).astype(np.float64)
     covariance = centred.T @ centred

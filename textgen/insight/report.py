@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from textgen.insight.cells import Finding
+from textgen.insight.estimates import Estimate
 from textgen.insight.gradients import Flow
 from textgen.insight.inspection import Inspection, Written, cell_names, missing_parts
 from textgen.insight.interventions import Change
@@ -32,6 +33,7 @@ def report(inspection: Inspection) -> dict[str, Any]:
         "model": _model(inspection),
         "text": {
             "tokens": len(text.ids),
+            "scored_tokens": int(text.is_scored.sum()),
             "characters": len(text.text),
             "num_documents": len(text.documents),
             "is_cut": text.is_cut,
@@ -156,10 +158,11 @@ def _change(inspection: Inspection, change: Change) -> dict[str, Any]:
         for name in ("rising", "falling")
     }
     bits = {
-        name: None if getattr(change, name) is None else _number(getattr(change, name))
-        for name in ("number", "bits", "bits_with", "bits_without")
+        name: getattr(change, name) or Estimate(math.nan, math.nan) for name in ("bits", "bits_with", "bits_without")
     }
-    return {**bits, **moved}
+    means = {name: _measured(each.mean) for name, each in bits.items()}
+    errors = {f"{name}_error": _measured(each.error) for name, each in bits.items()}
+    return {"number": _number(change.number), **means, **errors, **moved}
 
 
 def _written(written: Written) -> dict[str, Any]:
@@ -169,12 +172,15 @@ def _written(written: Written) -> dict[str, Any]:
 
 def _context(found: ContextLoss) -> dict[str, Any]:
     """The values of the curves; None where nothing was measured."""
-    curves = {name: [_measured(bits) for bits in getattr(found, name)] for name in ("dropped", "shuffled")}
-    return {"lengths": found.lengths, **curves, "full": _measured(found.full)}
+    names = ("dropped", "dropped_error", "shuffled", "difference_error")
+    curves = {name: [_measured(bits) for bits in getattr(found, name)] for name in names}
+    places = {"num_shuffled": found.num_shuffled, "places": found.places}
+    return {"lengths": found.lengths, **curves, **places, "full": _measured(found.full)}
 
 
 def _measured(bits: float) -> float | None:
-    return None if math.isnan(bits) else bits
+    """A value for JSON, which has no NaN."""
+    return None if math.isnan(bits) else _number(bits)
 
 
 def _gradient(inspection: Inspection) -> dict[str, Any]:
@@ -196,12 +202,15 @@ def _lenses(inspection: Inspection) -> dict[str, Any]:
     tokenizer = inspection.saved.tokenizer
     return {
         "start": inspection.lenses.start,
+        "tokens": inspection.lenses.num_tokens,
         "model_bits": _number(inspection.lenses.model),
         "levels": [
             {
                 "name": level.name,
-                "logit_lens": _number(level.logit_lens),
-                "fitted_lens": _number(level.fitted_lens),
+                "logit_lens": _measured(level.logit_lens.mean),
+                "logit_lens_error": _measured(level.logit_lens.error),
+                "fitted_lens": _measured(level.fitted_lens.mean),
+                "fitted_lens_error": _measured(level.fitted_lens.error),
                 "guesses": [tokenizer.piece(id) for id in level.guesses[:NUM_GUESSES].tolist()],
             }
             for level in inspection.lenses.levels

@@ -3,7 +3,7 @@
 import { choose } from "./choice.js";
 import { draw, make, paragraph, section, soft, table } from "./elements.js";
 import { D, M, N, ROW, cellName, cellOf, indexOf, propertyName, statesOf } from "./inspection.js";
-import { count, number, percent, signed } from "./numbers.js";
+import { count, number, percent, signed, signedWithError } from "./numbers.js";
 import { cellButton } from "./selection.js";
 import { say } from "./words.js";
 
@@ -25,7 +25,7 @@ export function cellsSection() {
       score(finding, finding.second),
       `${number(chance, 1)} ± ${number(finding.threshold, 3)}`,
       score(finding, finding.token_alone),
-      change && found ? signed(change.mean.bits, 4) : "–",
+      change && found ? signedWithError(change.mean.bits, change.mean.bits_error, 4) : "–",
     ];
   });
   const heads = ["property", "cell", "first half", "second half", "threshold", "token alone", "ablated"]

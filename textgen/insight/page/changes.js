@@ -2,7 +2,7 @@
 
 import { make, paragraph, pre, section, table } from "./elements.js";
 import { D, M, cellName, indexOf, propertyName } from "./inspection.js";
-import { number, percent, signed } from "./numbers.js";
+import { number, percent, signedWithError } from "./numbers.js";
 import { say } from "./words.js";
 
 export function changesSection() {
@@ -28,9 +28,7 @@ export function changesSection() {
       return [
         say(`held ${name}`),
         number(change.number, 2),
-        signed(change.bits, 4),
-        signed(change.bits_with, 4),
-        signed(change.bits_without, 4),
+        ...["bits", "bits_with", "bits_without"].map((bits) => signedWithError(change[bits], change[`${bits}_error`], 4)),
         moved(change),
         name === "mean" ? "" : make("code", {}, `--clamp ${text}`),
       ];

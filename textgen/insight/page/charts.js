@@ -32,11 +32,16 @@ function ticksOf(low, high, log) {
   return ticks;
 }
 
+const valuesOf = ({ name, y }) => ({ name, texts: y.map((value) => (Number.isFinite(value) ? tickText(+value.toPrecision(3)) : "–")) });
+
 /** The width that a picture may take, so that its letters stay as large on a phone. */
 const roomFor = (width) => Math.max(300, Math.min(width, document.documentElement.clientWidth - 36));
 
-/** Lines over x: series of {name, x, y}. */
-export function chart({ title, series, xTitle, yTitle, logX = false, logY = false, width = roomFor(640), height = 280, low = null, high = null }) {
+/** Lines over x: series of {name, x, y}. The columns of the table {name, texts} are by default the values of the series. */
+export function chart({
+  title, series, columns = series.map(valuesOf), xTitle, yTitle, logX = false, logY = false, width = roomFor(640), height = 280,
+  low = null, high = null,
+}) {
   const all = series.flatMap((one) => one.y).filter((y) => Number.isFinite(y) && (!logY || y > 0));
   const xs = series.flatMap((one) => one.x);
   const bounds = { x: [Math.min(...xs), Math.max(...xs)], y: [low ?? Math.min(...all), high ?? Math.max(...all)] };
@@ -61,10 +66,9 @@ export function chart({ title, series, xTitle, yTitle, logX = false, logY = fals
     parts.push(draw("polyline", { class: "line", stroke: COLOURS[which], "stroke-dasharray": DASHES[which],
       points: points.map(([x, y]) => `${px(x).toFixed(1)},${py(y).toFixed(1)}`).join(" ") }));
   });
-  const shown = (y) => (Number.isFinite(y) ? tickText(+y.toPrecision(3)) : "–");
-  const rows = series[0].x.map((x, at) => [tickText(x), ...series.map((one) => shown(one.y[at]))]);
+  const rows = series[0].x.map((x, at) => [tickText(x), ...columns.map((one) => one.texts[at])]);
   const numbers = make("details", {}, make("summary", { class: "soft" }, say("numbers")),
-    table([{ text: xTitle, n: true }, ...series.map((one) => ({ text: one.name, n: true }))], rows));
+    table([{ text: xTitle, n: true }, ...columns.map((one) => ({ text: one.name, n: true }))], rows));
   return make("figure", {}, series.length > 1 ? legend(series.map((one) => one.name)) : null,
     draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": title }, parts),
     make("figcaption", {}, title), rows.length > 1 ? numbers : null);

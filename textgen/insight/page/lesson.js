@@ -4,8 +4,8 @@ import { chart } from "./charts.js";
 import { make, paragraph, pre } from "./elements.js";
 import { letters } from "./gates.js";
 import { D, M, cellName, propertyName, textOf } from "./inspection.js";
-import { NOISE, flows, measured, reachOf } from "./memory.js";
-import { count, number, percent, round } from "./numbers.js";
+import { flows, measured, reachOf } from "./memory.js";
+import { count, number, percent, round, withError } from "./numbers.js";
 import { shownPiece } from "./tokens.js";
 import { say } from "./words.js";
 
@@ -35,7 +35,7 @@ function surprise() {
   const read = textOf(Math.max(0, L.step - 30), L.step - 1), bits = D.tokens.surprisal[L.step];
   const p = percent(2 ** -bits), loss = number(D.text.bits_per_token, 2), blind = number(Math.log2(M.vocab_size), 2);
   return block("lesson 1 title", "lesson 1", pre(D.text.direction === "backward" ? `${read}…` : `…${read}`),
-    paragraph("lesson 1 numbers", { piece: pieceRead(), bits: number(bits, 2), p, loss, blind }),
+    paragraph("lesson 1 numbers", { piece: pieceRead(), bits: number(bits, 2), p, loss, blind, tokens: count(D.text.scored_tokens) }),
     question("lesson 1 ask", "lesson 1 answer",
       { p, count: round(2 ** bits), loss, perplexity: round(2 ** D.text.bits_per_token) }));
 }
@@ -123,9 +123,10 @@ function gradients() {
 
 /** How much context the model uses. */
 function reach() {
-  const { dropped, full } = D.context, found = reachOf(), [last, left] = measured().at(-1) ?? [0, null];
-  return block("lesson 6 title", paragraph("lesson 6", { one: number(dropped[0], 2), full: number(full, 2) }),
-    found === null ? paragraph("lesson 6 beyond", { last: count(last), left: number(left, 2) })
-      : paragraph(found === 1 ? "lesson 6 reach one" : "lesson 6 reach", { reach: count(found), bits: NOISE }),
+  const { dropped, dropped_error, full } = D.context, found = reachOf(), last = measured().at(-1) ?? { length: 0, bits: null, error: null };
+  const one = withError(dropped[0], dropped_error[0], 2);
+  return block("lesson 6 title", paragraph("lesson 6", { one, full: number(full, 2) }),
+    found === null ? paragraph("lesson 6 beyond", { last: count(last.length), left: withError(last.bits, last.error, 2) })
+      : paragraph(found.length === 1 ? "lesson 6 reach one" : "lesson 6 reach", { reach: count(found.length), bits: number(found.limit, 2) }),
     make("p", {}, say("lesson 6 link"), " ", make("a", { href: "#memory" }, say("memory title"))));
 }

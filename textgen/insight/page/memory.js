@@ -3,27 +3,38 @@
 import { chart } from "./charts.js";
 import { make, paragraph, section, soft, table } from "./elements.js";
 import { D, M, cellName } from "./inspection.js";
-import { number } from "./numbers.js";
+import { count, number, withError } from "./numbers.js";
 import { isChinese, say } from "./words.js";
 
-export const NOISE = 0.05; // bits per token: smaller differences of the loss say nothing, since few places are measured
+const LITTLE = 0.05; // bits per token: a smaller loss does not count as useful context, however exactly it was measured
 
-/** The lengths of context at which something was measured, each with the bits lost there. */
-export const measured = () =>
-  D.context.lengths.map((length, at) => [length, D.context.dropped[at]]).filter(([, bits]) => bits !== null);
+/** The lengths of context at which something was measured, each with the bits lost there and what counts as nothing. */
+export const measured = () => D.context.lengths
+  .map((length, at) => ({ length, bits: D.context.dropped[at], error: D.context.dropped_error[at] }))
+  .filter(({ bits }) => bits !== null)
+  .map((one) => ({ ...one, limit: Math.max(LITTLE, 2 * one.error) })); // an error of null, which is unknown, counts as 0
 
-/** The first length of context from which less than that is missing; null if more is missing at the longest one. */
+/** The first length from which less than the limit is missing, and the largest limit; null if more is missing to the end. */
 export function reachOf() {
-  const found = measured().find((_, at, all) => all.slice(at).every(([, bits]) => bits < NOISE));
-  return found ? found[0] : null;
+  const all = measured(), at = all.findIndex((_, from) => all.slice(from).every(({ bits, limit }) => bits < limit));
+  return at < 0 ? null : { length: all[at].length, limit: Math.max(...all.slice(at).map(({ limit }) => limit)) };
 }
 
 export function memorySection() {
-  const { lengths, dropped, shuffled, full } = D.context;
-  const parts = [paragraph("memory help", { full: number(full, 3) }), chart({
-    title: say("memory chart"), xTitle: say("context tokens"), yTitle: say("bits lost"), logX: true,
-    series: [{ name: say("dropped"), x: lengths, y: dropped }, { name: say("shuffled"), x: lengths, y: shuffled }],
-  })];
+  const { lengths, dropped, dropped_error, num_shuffled, shuffled, difference_error, places, full } = D.context;
+  const errors = dropped_error.filter((error) => error !== null), difference = (at) =>
+    (dropped[at] === null || shuffled[at] === null ? null : shuffled[at] - dropped[at]);
+  const series = [{ name: say("dropped"), x: lengths, y: dropped }, { name: say("shuffled", { number: num_shuffled }), x: lengths, y: shuffled }];
+  const columns = [
+    { name: series[0].name, texts: dropped.map((bits, at) => withError(bits, dropped_error[at])) },
+    { name: series[1].name, texts: shuffled.map((bits) => number(bits)) },
+    { name: say("difference"), texts: lengths.map((_, at) => withError(difference(at), difference_error[at])) },
+    { name: say("tokens measured"), texts: places.map(count) },
+  ];
+  const measurement = { places: count(places.reduce((sum, here) => sum + here, 0)), number: num_shuffled, full: number(full, 3) };
+  const parts = [paragraph("memory help", measurement),
+    errors.length ? paragraph("memory error", { low: number(Math.min(...errors)), high: number(Math.max(...errors)) }) : null,
+    chart({ title: say("memory chart"), xTitle: say("context tokens"), yTitle: say("bits lost"), logX: true, series, columns })];
   if (D.half_lives) {
     const rows = D.half_lives.map((lives, layer) => {
       const sorted = [...lives].sort((a, b) => a - b), at = (fraction) => sorted[Math.round(fraction * (sorted.length - 1))];

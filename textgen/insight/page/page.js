@@ -8,7 +8,7 @@ import { gatesSection, stepSection } from "./gates.js";
 import { D, M, N, cellName } from "./inspection.js";
 import { lensSection } from "./lenses.js";
 import { lessonSection } from "./lesson.js";
-import { NOISE, gradientSection, measured, memorySection, reachOf } from "./memory.js";
+import { gradientSection, measured, memorySection, reachOf } from "./memory.js";
 import { neighboursSection } from "./neighbours.js";
 import { count, number } from "./numbers.js";
 import { textSection } from "./tokens.js";
@@ -17,12 +17,13 @@ import { isChinese, say, switchLanguage } from "./words.js";
 function header() {
   const top = document.getElementById("top");
   const found = new Set(D.cells.filter((finding) => finding.is_found).map(cellName)).size;
-  const reach = reachOf(), longest = measured().at(-1) ?? [0], hundredth = D.gradient.hundredth_at;
+  const reach = reachOf(), longest = measured().at(-1) ?? { length: 0, limit: 0 }, hundredth = D.gradient.hundredth_at;
   const facts = [
-    [number(D.text.bits_per_token, 2), say("fact bits")],
+    [number(D.text.bits_per_token, 2), say("fact bits", { tokens: count(D.text.scored_tokens) })],
     [count(N), say("fact tokens")],
     [found, say(found === 1 ? "fact cells one" : "fact cells", { number: D.cells.length })],
-    [reach === null ? `> ${longest[0]}` : count(reach), say(reach === 1 ? "fact reach one" : "fact reach", { bits: NOISE })],
+    [reach === null ? `> ${longest.length}` : count(reach.length),
+      say(reach?.length === 1 ? "fact reach one" : "fact reach", { bits: number((reach ?? longest).limit, 2) })],
     [hundredth === null ? `> ${D.gradient.trained.length - 1}` : hundredth, say(hundredth === 1 ? "fact gradient one" : "fact gradient")],
   ];
   const other = () => {
@@ -37,7 +38,7 @@ function header() {
       kind: M.tokenizer, parameters: count(M.parameters) }),
     make("nav", { "aria-label": say("contents") }, SECTIONS.map(([id, title]) => make("a", { href: `#${id}` }, say(title)))),
     make("div", { class: "facts" }, facts.map(([value, text]) => make("div", {}, make("b", {}, String(value)), text))),
-    notes());
+    ...notes());
 }
 
 function notes() {
@@ -51,7 +52,7 @@ function notes() {
   if (M.residual) lines.push(say("note residual"));
   if (M.layer_norm) lines.push(say("note norm"));
   if (M.attention) lines.push(say("note attention", { attention: M.attention }));
-  return lines.length ? make("div", { class: "notes" }, lines.map((line) => make("p", {}, line))) : null;
+  return lines.length ? [make("div", { class: "notes" }, lines.map((line) => make("p", {}, line)))] : [];
 }
 
 const SECTIONS = [
