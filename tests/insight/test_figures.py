@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -65,11 +66,19 @@ def test_the_current_folder_does_not_decide_how_pictures_are_drawn(tmp_path: Pat
 def test_untrained_networks_have_the_names_of_the_page() -> None:
     flow, labels = SimpleNamespace(norms=[1.0]), list[str]()
     axes = SimpleNamespace(semilogy=lambda *_, label, **__: labels.append(label), set=lambda **_: 0, legend=lambda: 0)
-    seen: Any = SimpleNamespace(saved=SimpleNamespace(name="run"), flow=flow, untrained=dict.fromkeys(COMPARED, flow))
-    _draw_gradient(seen, axes)
     words = json.loads(asset("textgen.insight", "page/words.json"))
-    named = [words["untrained"][0].replace("{cell}", words[f"untrained {name}"][0]) for name in COMPARED]
-    assert labels == ["run", *named]
+    for config, last in ((CONFIG, "rnn"), (replace(CONFIG, cell="rnn", activation="relu"), "rnn relu")):
+        seen: Any = SimpleNamespace(
+            saved=SimpleNamespace(name="run"),
+            reader=SimpleNamespace(config=config),
+            flow=flow,
+            untrained=dict.fromkeys(COMPARED, flow),
+        )
+        labels.clear()
+        _draw_gradient(seen, axes)
+        keys = [*list(COMPARED)[:-1], last]
+        named = [words["untrained"][0].replace("{cell}", words[f"untrained {key}"][0]) for key in keys]
+        assert labels == ["run", *named]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,19 @@ def test_gradient_before_training_lasts_longer_only_with_an_open_gate() -> None:
     assert last["lstm"] > 10 * last["rnn"]
     assert untrained_flow(BASE, "lstm", 3.0, 60).norms[-1] > untrained_flow(BASE, "lstm", 1.0, 60).norms[-1]
     assert flows["rnn"].hundredth_lag
+
+
+@pytest.mark.parametrize(
+    ("cell", "variant"), [("rnn", {"activation": "relu"}), ("gru", {"reset_after": False}), ("lstm", {})]
+)
+def test_the_untrained_network_of_the_same_kind_is_of_the_same_variant(cell: str, variant: dict[str, Any]) -> None:
+    plain, flows = (untrained_flows(replace(BASE, cell=cell, **more), 20) for more in ({}, variant))
+    for name, flow in flows.items():
+        assert (flow.norms != plain[name].norms) == (name == cell and variant != {}), name
+
+
+def test_a_setting_that_a_cell_does_not_have_changes_no_untrained_network() -> None:
+    assert untrained_flows(replace(BASE, activation="relu"), 20) == untrained_flows(BASE, 20)
 
 
 def test_gradient_by_lag_of_a_text_is_finite_and_bounded_by_the_text() -> None:

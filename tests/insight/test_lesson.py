@@ -146,6 +146,7 @@ GATED = [
 ]  # fmt: skip
 UNGATED = ["What a unit adds up", "Backward, step by step", "this network has no gate to open"]
 LETTERS = "i is the input gate, f the forget gate, o the output gate, g the candidate"
+AS_FAST = "fade at least as fast as those of the RNN"
 OF_GRU = "The update gate of a GRU starts with a bias of 0"
 OF_ATTENTION = "The level before it is the last layer without the head."
 SAID: list[tuple[dict[str, Any], list[str], list[str]]] = [  # a shape, what its page says, what it does not
@@ -159,8 +160,16 @@ SAID: list[tuple[dict[str, Any], list[str], list[str]]] = [  # a shape, what its
         [*UNGATED, LETTERS],
     ),
     ({"cell": "gru", "reset_after": False}, [*GATED, OF_GRU, "the second part is (r·h′)·U"], [*UNGATED, "b′"]),
-    ({"cell": "rnn"}, UNGATED, [*GATED, LETTERS]),
-    ({"cell": "rnn", "activation": "relu"}, UNGATED, [*GATED, LETTERS]),
+    (
+        {"cell": "rnn"},
+        [*UNGATED, "U · (1 - h²)", "RNN, untrained", AS_FAST],
+        [*GATED, LETTERS, "[h > 0]", "RNN with relu"],
+    ),
+    (
+        {"cell": "rnn", "activation": "relu"},
+        [*UNGATED, "U · [h > 0]", "RNN with relu, untrained"],
+        [*GATED, LETTERS, "1 - h²", "RNN, untrained", AS_FAST],  # its 8 units with relu fade fastest
+    ),
     ({"layer_norm": True}, ["x in the equations, also in x·W of the lesson, is the normalized input"], UNGATED),
 ]
 LOOSE_NODES = """(() => {

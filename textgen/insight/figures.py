@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from textgen.insight.gradients import COMPARED_NAMES
+from textgen.insight.gradients import compared_names
 from textgen.insight.history import Moment
 from textgen.insight.inspection import Inspection
 from textgen.versions import require
@@ -84,7 +84,8 @@ def _draw_memory(inspection: Inspection, axes: Any) -> None:
 
 def _draw_gradient(inspection: Inspection, axes: Any) -> None:
     flows = {inspection.saved.name: inspection.flow}
-    flows |= {f"{COMPARED_NAMES[name]}, untrained": flow for name, flow in inspection.untrained.items()}
+    names = compared_names(inspection.reader.config)
+    flows |= {f"{names[name]}, untrained": flow for name, flow in inspection.untrained.items()}
     for style, (name, flow) in zip(("-", "--", (0, (5, 1)), ":", "-."), flows.items(), strict=True):
         axes.semilogy(np.array(flow.norms) / max(flow.norms), linestyle=style, label=name)
     axes.set(ylim=(1e-12, 2), xlabel="steps back", ylabel="norm, relative to the largest", title="Gradient by lag")

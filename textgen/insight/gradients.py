@@ -9,7 +9,7 @@ is passed on by its forget gate alone, as far as that gate is open: see `textgen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,12 +26,6 @@ COMPARED = {  # name of an untrained network -> its cell, and the initial bias o
     "lstm_bias_0": ("lstm", 0.0),
     "gru": ("gru", None),
     "rnn": ("rnn", None),
-}
-COMPARED_NAMES = {  # in pictures, as in `words.json`
-    "lstm": "LSTM with forget bias 1",
-    "lstm_bias_0": "LSTM with forget bias 0",
-    "gru": "GRU",
-    "rnn": "RNN",
 }
 COMPARED_UNITS = 128  # maximum number of units of the untrained networks that are drawn for comparison
 SMALLEST = 1e-30  # smallest norm: smaller ones are raised to it
@@ -131,13 +125,29 @@ def untrained_flows(config: ModelConfig, num_lags: int = NUM_LAGS) -> dict[str, 
     """The same for networks of one layer before any training: see `untrained_flow`.
 
     An LSTM is shown with a forget bias of 1 and of 0: how fast its gradient fades at first depends on that bias more
-    than on the equations. The update gate of a GRU starts with a bias of 0.
+    than on the equations. The update gate of a GRU starts with a bias of 0. The network of the kind of `config` has its
+    variant of the cell.
 
     Args:
         config: Shape of a network; its width is used, up to `COMPARED_UNITS`.
         num_lags: Lags.
     """
     return {name: untrained_flow(config, cell, bias, num_lags) for name, (cell, bias) in COMPARED.items()}
+
+
+def compared_names(config: ModelConfig) -> dict[str, str]:
+    """The names of the untrained networks in pictures, as in `words.json`.
+
+    Example:
+        >>> compared_names(ModelConfig(9, cell="rnn", activation="relu"))["rnn"]
+        'RNN with relu'
+    """
+    return {
+        "lstm": "LSTM with forget bias 1",
+        "lstm_bias_0": "LSTM with forget bias 0",
+        "gru": "GRU",
+        "rnn": "RNN with relu" if config.cell == "rnn" and config.activation == "relu" else "RNN",
+    }
 
 
 def untrained_flow(config: ModelConfig, cell: str, forget_bias: float | None, num_lags: int = NUM_LAGS) -> Flow:
@@ -147,13 +157,16 @@ def untrained_flow(config: ModelConfig, cell: str, forget_bias: float | None, nu
     an untrained network are smaller, and for them tanh is nearly the identity.)
 
     Args:
-        config: Shape of a network; its width is used, up to `COMPARED_UNITS`.
+        config: Shape of a network; its width is used, up to `COMPARED_UNITS`, and if it is of that kind, its variant of
+            the cell.
         cell: Kind of the layer.
         forget_bias: Initial bias of the forget gates of an LSTM; None for a cell without them.
         num_lags: Lags.
     """
     units = min(config.hidden_units, COMPARED_UNITS)
     small = ModelConfig(64, embedding_dim=units, hidden_units=units, num_layers=1, cell=cell)
+    if cell == config.cell:
+        small = replace(small, activation=config.activation, reset_after=config.reset_after)
     rng = np.random.default_rng(0)
     weights = initial_weights(small, rng, np.float64)
     if forget_bias is not None:

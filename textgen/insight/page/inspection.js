@@ -5,6 +5,7 @@ import { WORDS, say } from "./words.js";
 export const D = JSON.parse(document.getElementById("data").textContent);
 export const M = D.model;
 export const N = D.text.tokens;
+export const IS_RELU = M.cell === "rnn" && M.activation === "relu"; // the activation of other cells is tanh
 
 export const cellName = (cell) => `L${cell.layer}/${cell.unit}`;
 export const propertyName = (name) => {

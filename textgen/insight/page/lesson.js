@@ -3,7 +3,7 @@
 import { chart } from "./charts.js";
 import { make, paragraph, pre } from "./elements.js";
 import { letters } from "./gates.js";
-import { D, M, cellName, propertyName, textOf } from "./inspection.js";
+import { D, IS_RELU, M, cellName, propertyName, textOf } from "./inspection.js";
 import { flows, measured, reachOf } from "./memory.js";
 import { count, number, percent, round, withError } from "./numbers.js";
 import { shownPiece } from "./tokens.js";
@@ -54,7 +54,7 @@ function sums() {
   };
   const properties = L.follows.map(propertyName).join(say("comma")) || "–";
   return block(IS_GATED ? "lesson 2 title" : "lesson 2 title rnn",
-    IS_GATED ? "lesson 2" : M.activation === "relu" ? "lesson 2 relu" : "lesson 2 rnn",
+    IS_GATED ? "lesson 2" : IS_RELU ? "lesson 2 relu" : "lesson 2 rnn",
     special[M.cell] ?? null, ...letters(),
     paragraph("lesson 2 cell", { cell: cellName(L), properties, piece: pieceRead() }),
     pre([say(M.cell === "peephole" ? "lesson 2 columns peephole" : "lesson 2 columns"), ...lines].join("\n")));
@@ -99,7 +99,7 @@ function keeping() {
 /** The same without gates. */
 function slopes() {
   return block("lesson 4 title rnn",
-    paragraph(M.activation === "relu" ? "lesson 4 relu" : "lesson 4 rnn", { slope: L.slope.map(n).join(say("comma")) }));
+    paragraph(IS_RELU ? "lesson 4 relu" : "lesson 4 rnn", { slope: L.slope.map(n).join(say("comma")) }));
 }
 
 /** How gradients fade, in the model and in untrained networks. */
@@ -109,15 +109,17 @@ function gradients() {
   const when = Object.fromEntries(Object.entries(D.gradient.untrained)
     .map(([name, flow]) => [`${name}At`, first(flow.hundredth_at, flow.norms.length - 1)]));
   const at = first(D.gradient.hundredth_at, D.gradient.trained.length - 1);
+  const { gru, lstm_bias_0, rnn } = L.decay;
+  const fadeAsFast = [gru, lstm_bias_0, rnn].every(Number.isFinite) && Math.max(gru, lstm_bias_0) <= rnn;
   const derivatives = [
-    "RNN:   dh(t)/dh(t−1) = U · (1 − h²)",
+    `RNN:   dh(t)/dh(t−1) = U · ${IS_RELU ? "[h > 0]" : "(1 − h²)"}`,
     "LSTM:  dc(t)/dc(t−1) = f   (+ …·U)",
     "GRU:   dh(t)/dh(t−1) = z   (+ …·U)",
   ];
   return block("lesson 5 title", "lesson 5", pre(derivatives.join("\n")),
     chart({ title: say("lesson 5 chart"), xTitle: say("lag"), yTitle: say("gradient norm"), logY: true, series: flows(M.name) }),
     paragraph("lesson 5 numbers", { ...decays, ...when, at }),
-    question("lesson 5 why", "lesson 5 because"),
+    fadeAsFast ? question("lesson 5 why", "lesson 5 because") : null,
     question("lesson 5 ask", IS_GATED ? "lesson 5 answer" : "lesson 5 answer rnn"));
 }
 

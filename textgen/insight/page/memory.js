@@ -2,7 +2,7 @@
 
 import { chart } from "./charts.js";
 import { make, paragraph, section, soft, table } from "./elements.js";
-import { D, M, cellName } from "./inspection.js";
+import { D, IS_RELU, M, cellName } from "./inspection.js";
 import { count, number, withError } from "./numbers.js";
 import { isChinese, say } from "./words.js";
 
@@ -56,7 +56,7 @@ const relative = (norms) => norms.map((norm) => norm / Math.max(...norms)).map((
 export function flows(model) {
   const line = (name, norms) => ({ name, x: norms.map((_, lag) => lag), y: relative(norms) });
   return [line(model, D.gradient.trained), ...Object.entries(D.gradient.untrained)
-    .map(([name, flow]) => line(say("untrained", { cell: say(`untrained ${name}`) }), flow.norms))];
+    .map(([name, flow]) => line(say("untrained", { cell: say(IS_RELU && name === "rnn" ? "untrained rnn relu" : `untrained ${name}`) }), flow.norms))];
 }
 
 export function gradientSection() {
