@@ -149,9 +149,17 @@ LETTERS = "i is the input gate, f the forget gate, o the output gate, g the cand
 AS_FAST = "fade at least as fast as those of the RNN"
 OF_GRU = "The update gate of a GRU starts with a bias of 0"
 OF_ATTENTION = "The level before it is the last layer without the head."
+HEAD_PATHS = [
+    "There is one more path: the attention head reads up to 4 earlier outputs",
+    "The attention head reads up to 4 earlier outputs directly, so the gradient also reaches them",
+]
 SAID: list[tuple[dict[str, Any], list[str], list[str]]] = [  # a shape, what its page says, what it does not
-    ({"cell": "lstm"}, [*GATED, LETTERS], [*UNGATED, OF_GRU, OF_ATTENTION]),
-    ({"attention": 4}, [*GATED, LETTERS, OF_ATTENTION, "to the features of the last level"], [*UNGATED, OF_GRU]),
+    ({"cell": "lstm"}, [*GATED, LETTERS], [*UNGATED, OF_GRU, OF_ATTENTION, *HEAD_PATHS]),
+    (
+        {"attention": 4},
+        [*GATED, LETTERS, OF_ATTENTION, *HEAD_PATHS, "to the features of the last level"],
+        [*UNGATED, OF_GRU],
+    ),
     ({"cell": "peephole"}, [*GATED, LETTERS, "The peepholes add a fourth part"], UNGATED),
     ({"cell": "mogrifier"}, [*GATED, LETTERS, "x and h′ first scale each other"], UNGATED),
     (

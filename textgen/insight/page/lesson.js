@@ -25,10 +25,13 @@ function question(ask, answer, values) {
 }
 
 export function lessonSection() {
-  const parts = [surprise(), sums(), update(), L.kept ? keeping() : slopes(), gradients(), reach()];
+  const parts = [surprise(), sums(), update(), L.kept ? keeping() : slopes(), lookingBack("lesson 4 attention"), gradients(), reach()];
   return make("section", { id: "lesson", class: "lesson", "aria-labelledby": "lesson-title" },
     make("h2", { id: "lesson-title" }, say("lesson title")), paragraph("lesson intro", { name: M.name }), parts);
 }
+
+/** What an attention head adds to the paths of a gradient; null in a model without one. */
+const lookingBack = (key) => (M.attention ? paragraph(key, { attention: M.attention }) : null);
 
 /** How surprising the token is. */
 function surprise() {
@@ -118,6 +121,7 @@ function gradients() {
   ];
   return block("lesson 5 title", "lesson 5", pre(derivatives.join("\n")),
     chart({ title: say("lesson 5 chart"), xTitle: say("lag"), yTitle: say("gradient norm"), logY: true, series: flows(M.name) }),
+    lookingBack("gradient attention"),
     paragraph("lesson 5 numbers", { ...decays, ...when, at }),
     fadeAsFast ? question("lesson 5 why", "lesson 5 because") : null,
     question("lesson 5 ask", IS_GATED ? "lesson 5 answer" : "lesson 5 answer rnn"));

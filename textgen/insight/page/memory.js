@@ -62,5 +62,6 @@ export function flows(model) {
 export function gradientSection() {
   const series = flows(`${M.name} (${M.cell_name})`);
   return section("gradient", "gradient title", paragraph("gradient help"),
-    chart({ title: say("gradient chart"), xTitle: say("lag"), yTitle: say("gradient norm"), logY: true, series }), soft("gradient note"));
+    chart({ title: say("gradient chart"), xTitle: say("lag"), yTitle: say("gradient norm"), logY: true, series }),
+    M.attention ? paragraph("gradient attention", { attention: M.attention }) : null, soft("gradient note"));
 }
