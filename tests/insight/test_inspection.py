@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,17 @@ def test_a_model_writes_as_many_tokens_as_are_asked_for(models: Path, monkeypatc
         len(inspect_model(saved, config=InspectConfig(max_tokens=number)).text.ids) for number in (None, 64, 200)
     ]
     assert lengths == pytest.approx([100, 64, 200], abs=8)  # empty documents are left out
+
+
+def test_neighbouring_seeds_inspect_other_documents(models: Path) -> None:
+    saved, documents = load_model("brief", models), list[set[str]]()
+    for seed in (0, 1):
+        text = inspect_model(saved, config=InspectConfig(max_tokens=250, seed=seed)).text
+        edges = [*text.documents, len(text.text)]
+        found = [text.text[start:end] for start, end in itertools.pairwise(edges)]
+        documents.append({document for document in found if len(document) > 8})  # shorter ones are equal by chance
+        assert len(documents[-1]) > 1
+    assert not documents[0] & documents[1]
 
 
 def test_a_text_that_a_model_writes_is_read_to_its_end(tmp_path: Path) -> None:

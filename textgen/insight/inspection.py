@@ -254,10 +254,16 @@ def _own_text(
     generator, texts, tokens = Generator(reader.model, saved.tokenizer), list[str](), 0
     opening = len(saved.tokenizer.opening(label))  # read before each document
     while (room := number - tokens - opening) > 0 and len(texts) < number:
-        (made,) = generator.generate("", replace(settings, seed=config.seed + len(texts), max_tokens=room))
+        seed = _document_seed(config.seed, len(texts))
+        (made,) = generator.generate("", replace(settings, seed=seed, max_tokens=room))
         texts.append(made.text)
         tokens += opening + len(made.ids)
     return [text for text in texts if text]
+
+
+def _document_seed(seed: int, number: int) -> int:
+    """The seed of a document of an own text: texts of neighbouring seeds have no document in common."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def _shown(
