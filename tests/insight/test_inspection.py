@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,18 @@ def test_texts_with_a_held_cell_have_the_first_seed_whose_text_is_long_enough(mo
     cell = f"L{written.layer}/{written.unit}"
     low = next(c.low.number for c in inspection(models, 0).interventions.cells if f"L{c.layer}/{c.unit}" == cell)
     assert sampled(models, seeds[0], "--clamp", f"{cell}={low!r}") == f"{written.low}\n"
+
+
+def test_the_commands_of_a_page_write_its_texts_again(models: Path) -> None:
+    seen = inspection(models, 0)
+    (first, *_) = report(seen)["written"]
+    assert first["seed"] == seen.written[0].settings.seed
+    for name, command in first["commands"].items():
+        program, *arguments = shlex.split(command)
+        result = CliRunner().invoke(textgen, [*arguments, "--models-dir", str(models)], catch_exceptions=False)
+        assert program == "textgen"
+        assert result.stdout == first[f"text_{name}"] + "\n"
+    assert ("--clamp" in first["commands"]["low"]) > ("--clamp" in first["commands"]["free"])
 
 
 def labelled(folder: Path, bias: float) -> Inspection:

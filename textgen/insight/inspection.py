@@ -46,6 +46,7 @@ class Written:
     Attributes:
         layer: Layer of the cell.
         unit: Unit of the cell.
+        settings: Settings of the texts, with their seed.
         free: The text without a clamp.
         low: The text with the cell at its 5 % quantile.
         high: The text with the cell at its 95 % quantile.
@@ -53,6 +54,7 @@ class Written:
 
     layer: int
     unit: int
+    settings: SamplingConfig
     free: str
     low: str
     high: str
@@ -301,25 +303,28 @@ def _written(
     saved: ModelFolder, reader: Reader, interventions: Interventions, label: str | None, seed: int
 ) -> list[Written]:
     """Texts of one seed with each of the first cells free, low and high, as `textgen sample` writes them."""
-    settings = SamplingConfig(max_tokens=WRITTEN_TOKENS, seed=seed, label=label)
 
-    def write(clamps: Sequence[Clamp], settings: SamplingConfig, num: int = 1) -> list[Generation]:
+    def write(settings: SamplingConfig, *clamps: Clamp) -> Generation:
         model = NumpyModel(reader.config, reader.weights, clamps) if clamps else reader.model
-        return list(Generator(model, saved.tokenizer, read_words=saved.words).generate("", settings, num))
+        (made,) = Generator(model, saved.tokenizer, read_words=saved.words).generate("", settings)
+        return made
 
     if not interventions.cells:
         return []
-    free = write((), settings, NUM_SEEDS)
-    lengths = [len(made.ids) for made in free]  # a model of short documents may end one at once
-    chosen = next((n for n, length in enumerate(lengths) if length > ENOUGH_TOKENS), lengths.index(max(lengths)))
-    settings = replace(settings, seed=seed + chosen)
+    free: list[Generation] = []
+    for number in range(NUM_SEEDS):  # a model of short documents may end one at once
+        free.append(write(SamplingConfig(max_tokens=WRITTEN_TOKENS, seed=seed + number, label=label)))
+        if len(free[-1].ids) > ENOUGH_TOKENS:
+            break
+    chosen = free[-1] if len(free[-1].ids) > ENOUGH_TOKENS else max(free, key=lambda made: len(made.ids))
     return [
         Written(
             cell.layer,
             cell.unit,
-            free[chosen].text,
+            chosen.config,
+            chosen.text,
             *(
-                write([Clamp(Place(cell.layer, cell.unit, reader.memory), change.number)], settings)[0].text
+                write(chosen.config, Clamp(Place(cell.layer, cell.unit, reader.memory), change.number)).text
                 for change in (cell.low, cell.high)
             ),
         )

@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from textgen.generation.config import NUMPY, SamplingConfig
 from textgen.insight.cells import Finding
 from textgen.insight.estimates import Estimate
 from textgen.insight.gradients import Flow
-from textgen.insight.inspection import Inspection, Written, cell_names, missing_parts
+from textgen.insight.inspection import Inspection, cell_names, missing_parts
 from textgen.insight.interventions import Change
 from textgen.insight.memory import ContextLoss
 from textgen.insight.texts import Text
 from textgen.model.clamping import FORGET, VALUES
 from textgen.model.config import CELLS
+from textgen.wording import shell_word
 
 FORMAT = "textgen inspection 1"
 MAX_STATES = 3_200_000  # values of cells in a page, one byte each
@@ -43,7 +45,7 @@ def report(inspection: Inspection) -> dict[str, Any]:
         "tokens": _tokens(inspection),
         "cells": [_finding(finding) for finding in inspection.findings],
         "changes": _changes(inspection),
-        "written": [_written(written) for written in inspection.written],
+        "written": _written(inspection),
         "context": _context(inspection.context),
         "half_lives": None if inspection.half_lives is None else [_numbers(each, 2) for each in inspection.half_lives],
         "saturation": {
@@ -165,9 +167,25 @@ def _change(inspection: Inspection, change: Change) -> dict[str, Any]:
     return {"number": _number(change.number), **means, **errors, **moved}
 
 
-def _written(written: Written) -> dict[str, Any]:
-    texts = {f"text_{name}": getattr(written, name) for name in ("free", "low", "high")}
-    return {"layer": written.layer, "unit": written.unit, **texts}
+def _written(inspection: Inspection) -> list[dict[str, Any]]:
+    """The texts that were written, each with the command that writes it again."""
+    name, found = inspection.saved.name, list[dict[str, Any]]()
+    for written, cell in zip(inspection.written, inspection.interventions.cells, strict=False):
+        texts = {f"text_{kind}": getattr(written, kind) for kind in ("free", "low", "high")}
+        clamps = {kind: f"L{cell.layer}/{cell.unit}={getattr(cell, kind).number}" for kind in ("low", "high")}
+        commands = {"free": _command(name, written.settings, ["--runtime", NUMPY])} | {
+            kind: _command(name, written.settings, ["--clamp", clamp]) for kind, clamp in clamps.items()
+        }
+        seed = written.settings.seed
+        found.append({"layer": cell.layer, "unit": cell.unit, "seed": seed, **texts, "commands": commands})
+    return found
+
+
+def _command(name: str, settings: SamplingConfig, options: list[str]) -> str:
+    """The command that writes a text again. A clamp implies NumPy, which computes otherwise than 8-bit weights."""
+    label = [] if settings.label is None else ["--label", settings.label]
+    seeded = ["--seed", str(settings.seed), "--max-tokens", str(settings.max_tokens)]
+    return " ".join(map(shell_word, ["textgen", "sample", name, *seeded, *label, *options]))
 
 
 def _context(found: ContextLoss) -> dict[str, Any]:

@@ -37,9 +37,8 @@ export function changesSection() {
     return [make("h3", {}, `${cellName(cell)}${followed ? ` · ${followed}` : ""}`),
       table(heads, rows),
       written ? make("div", { class: "three" }, ["low", "free", "high"].map((name) =>
-        make("figure", {}, make("figcaption", {}, say(`written ${name}`)), make("blockquote", {}, written[`text_${name}`])))) : null];
+        make("figure", {}, make("figcaption", {}, say(`written ${name}`)), make("blockquote", {}, written[`text_${name}`]),
+          pre(written.commands[name])))) : null];
   });
-  const [first] = D.changes.cells;
-  return section("changes", "changes title", paragraph("changes help", { steps: D.changes.steps }), ...blocks.flat(),
-    pre(`textgen sample ${M.name} --clamp ${cellName(first)}=${first.high.number}`));
+  return section("changes", "changes title", paragraph("changes help", { steps: D.changes.steps }), ...blocks.flat());
 }
