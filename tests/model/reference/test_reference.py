@@ -10,6 +10,7 @@ import pytest
 
 from textgen.model import reference
 from textgen.model.config import KERNEL_BLOCKS, ModelConfig
+from textgen.model.numpy_model import NumpyModel
 from textgen.model.reference import PLAIN, Stack, State, Weights
 from textgen.model.reference.attention import attention_forward, attention_state
 
@@ -339,6 +340,22 @@ def test_generate_takes_the_likeliest_piece_at_temperature_zero() -> None:
     whole = np.array([prompt + written])
     logits, _, _ = reference.forward(weights, whole, reference.initial_state(weights, 1))
     assert logits[0].argmax(axis=-1)[1:-1].tolist() == written
+
+
+@pytest.mark.parametrize("config", CELLS.values(), ids=CELLS)
+def test_generate_writes_what_the_fast_network_writes(config: ModelConfig) -> None:
+    config = replace(config, tie_embeddings=False)  # a token with large weights would repeat itself
+    weights = {name: (0 if "bias" in name else 3) * value for name, value in random_weights(config).items()}
+    model, num, different = NumpyModel(config, weights), 5, set[int]()
+    for prompt in np.random.default_rng(4).integers(1, V, [20, 4]).tolist():
+        written = reference.generate(weights, prompt, num, np.random.default_rng(0), 0.0, reference.stack_of(config))
+        state, expected = model.read(np.array([prompt[:-1]]), model.initial_state(1)), prompt[-1:]
+        for _ in range(num):
+            logits, state = model.step(np.array(expected[-1:]), state)
+            expected.append(int(logits[0].argmax()))
+        assert written == expected[1:]
+        different |= set(written)
+    assert len(different) > 1
 
 
 def test_generate_draws_from_the_softmax() -> None:

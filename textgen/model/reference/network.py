@@ -34,9 +34,16 @@ from the last T steps:
 
 A backward network is the same network with reversed text; see `textgen.model.directions`.
 
-Dropout is not included. In training, textgen drops random units of the embedding and of the outputs that a layer passes
-to the next one (never of h on its way to the next step), the same units at all steps of a window (Gal & Ghahramani
-2016).
+What textgen adds to these equations is elsewhere:
+
+- Dropout, in `textgen.model.layers.dropout`. In training, textgen drops random units of the embedding and of the
+  outputs that a layer passes to the next one (never of h on its way to the next step), the same units at all steps of a
+  window (Gal & Ghahramani 2016). It can also drop whole words, and weights of the recurrent kernels.
+- Penalties on large and on fast changing outputs, in `textgen.model.layers.activations`, and a loss from some of the
+  logits, for large vocabularies, in `textgen.model.layers.sampled_softmax`.
+- Optimizers other than plain gradient descent, weight decay, schedules of the learning rate and averages of the
+  weights, in `textgen.training`.
+- Samplers that draw from a part of the softmax, and constraints on what is written, in `textgen.generation`.
 """
 
 from __future__ import annotations
@@ -352,10 +359,9 @@ def generate(
     num: int,
     rng: np.random.Generator,
     temperature: float = 1.0,
+    stack: Stack = PLAIN,
 ) -> list[int]:
     """Samples tokens after a prompt: reads it, samples the next token, reads that, and so on.
-
-    The network has the architecture `PLAIN`.
 
     The argmax of logits + temperature * Gumbel noise is a sample of softmax(logits / temperature) (Gumbel 1954); at
     temperature 0 it is the likeliest token.
@@ -366,13 +372,14 @@ def generate(
         num: Tokens to sample.
         rng: Random generator.
         temperature: Temperature of the softmax.
+        stack: Architecture.
 
     Returns:
         The sampled ids.
     """
-    state, read, written = initial_state(weights, 1), list(ids), []
+    state, read, written = initial_state(weights, 1, stack), list(ids), []
     for _ in range(num):
-        logits, state, _ = forward(weights, np.array([read]), state)
+        logits, state, _ = forward(weights, np.array([read]), state, stack)
         noise = rng.gumbel(size=logits.shape[-1])  # [V]
         read = [int(np.argmax(logits[0, -1] + temperature * noise))]
         written += read
