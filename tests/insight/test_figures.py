@@ -28,7 +28,7 @@ from textgen.errors import SavedModelError
 from textgen.html_page import asset
 from textgen.insight.config import InspectConfig
 from textgen.insight.events import check_logs, write_events
-from textgen.insight.figures import _draw_gradient
+from textgen.insight.figures import _draw_cells, _draw_gradient
 from textgen.insight.gradients import COMPARED
 from textgen.insight.history import through_training
 from textgen.insight.inspection import inspect_model
@@ -79,6 +79,23 @@ def test_untrained_networks_have_the_names_of_the_page() -> None:
         keys = [*list(COMPARED)[:-1], last]
         named = [words["untrained"][0].replace("{cell}", words[f"untrained {key}"][0]) for key in keys]
         assert labels == ["run", *named]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_pictures_of_cells_show_the_memory_as_the_page_does(cell: str) -> None:
+    memory = "c" if cell == "lstm" else "h"
+    values, images, labels = np.linspace(-0.9, 0.9, 12).reshape(1, 4, 3), list[np.ndarray](), list[str]()
+    axes = SimpleNamespace(
+        imshow=lambda image, **_: images.append(image),
+        figure=SimpleNamespace(colorbar=lambda _, label: labels.append(label)),
+        set=lambda **_: None,
+    )
+    seen: Any = SimpleNamespace(
+        reader=SimpleNamespace(memory=memory), reading=SimpleNamespace(layers=[{memory: values}])
+    )
+    _draw_cells(seen, axes)
+    np.testing.assert_allclose(images[0], (np.tanh(values) if memory == "c" else values)[0].T)
+    assert labels == ["tanh(c)" if memory == "c" else "h"]
 
 
 @pytest.fixture

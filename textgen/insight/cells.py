@@ -112,6 +112,20 @@ def all_cells(reading: Reading, value: str) -> np.ndarray:
     return np.concatenate([values[value][0] for values in reading.layers], axis=-1)
 
 
+def drawn_memory(values: np.ndarray, name: str) -> np.ndarray:
+    """The memory of cells as pictures show it, from -1 to 1: tanh(c), since c has no bounds, or h.
+
+    Args:
+        values: Values of the memory, of any shape.
+        name: Name of the value that carries it: "c" or "h".
+
+    Example:
+        >>> drawn_memory(np.array([-0.5, 0.25, 3.0]), "h")  # only that of an RNN with relu exceeds 1
+        array([-0.5 ,  0.25,  1.  ])
+    """
+    return np.tanh(values) if name == "c" else np.clip(values, -1, 1)
+
+
 def _best(
     first: np.ndarray, second: np.ndarray, wanted: Property, ids: np.ndarray, units: int, rng: np.random.Generator
 ) -> Finding:

@@ -59,7 +59,7 @@ def write_events(inspection: Inspection) -> tuple[Path, int]:
                 steps.add(moment.step)
                 followed = ", ".join(names.get((layer, unit), []))
                 title = f"{cell} at step {moment.step:,}" + (f": {followed}" if followed else "")
-                picture = cell_picture(moment, title)
+                picture = cell_picture(moment, title, inspection.reader.memory)
                 values = {"score": moment.score, "half_life": moment.half_life}
                 points = [
                     Summary.Value(tag=f"{cell}/{name}", simple_value=value)

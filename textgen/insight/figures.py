@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from textgen.insight.cells import all_cells, drawn_memory
 from textgen.insight.gradients import compared_names
 from textgen.insight.history import Moment
 from textgen.insight.inspection import Inspection
@@ -16,6 +17,7 @@ from textgen.versions import require
 
 STEPS_SHOWN = 120  # tokens of the text in pictures of gates
 DOTS = 110  # dots per inch
+MEMORY_LABELS = {"c": "tanh(c)", "h": "h"}  # of `drawn_memory`
 
 
 def require_matplotlib() -> None:
@@ -49,12 +51,18 @@ def figures(inspection: Inspection) -> dict[str, bytes]:
     return {name: _png(draw) for name, draw in drawings.items()}
 
 
-def cell_picture(moment: Moment, title: str) -> bytes:
-    """The memory of a cell over the first tokens of the text at one checkpoint, as a PNG file."""
+def cell_picture(moment: Moment, title: str, memory: str) -> bytes:
+    """The memory of a cell over the first tokens of the text at one checkpoint, as a PNG file.
+
+    Args:
+        moment: The cell at the checkpoint.
+        title: Title of the picture.
+        memory: Name of the value that carries the memory: "c" or "h".
+    """
 
     def draw(axes: Any) -> None:
-        axes.plot(np.tanh(moment.memory[: 2 * STEPS_SHOWN]), linewidth=1)
-        axes.set(ylim=(-1.05, 1.05), xlabel="token", ylabel="tanh of the memory", title=title)
+        axes.plot(drawn_memory(moment.memory[: 2 * STEPS_SHOWN], memory), linewidth=1)
+        axes.set(ylim=(-1.05, 1.05), xlabel="token", ylabel=MEMORY_LABELS[memory], title=title)
 
     return _png(draw)
 
@@ -93,9 +101,10 @@ def _draw_gradient(inspection: Inspection, axes: Any) -> None:
 
 
 def _draw_cells(inspection: Inspection, axes: Any) -> None:
-    memory = np.concatenate([values[inspection.reader.memory][0] for values in inspection.reading.layers], axis=-1)
-    image = axes.imshow(np.tanh(memory).T, aspect="auto", cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-    axes.figure.colorbar(image, label="tanh of the memory")
+    memory = inspection.reader.memory
+    values = drawn_memory(all_cells(inspection.reading, memory), memory)
+    image = axes.imshow(values.T, aspect="auto", cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    axes.figure.colorbar(image, label=MEMORY_LABELS[memory])
     axes.set(xlabel="token", ylabel="cell, layer after layer", title="All cells over time")
 
 
