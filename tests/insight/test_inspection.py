@@ -90,6 +90,8 @@ def test_labels_are_read_and_not_scored(tmp_path: Path) -> None:
     for name in ("surprisal", "rank", "entropy"):
         assert [at for at, value in enumerate(found["tokens"][name]) if value is None] == [0, *labels]
     assert all(entry["token"] not in map(tokenizer.piece, seen.text.ids[labels]) for entry in found["neighbours"])
+    assert not found["text"]["is_own"]
+    assert all(set(near) == {"token", "cosine"} for entry in found["neighbours"] for near in entry["inputs"])
     assert seen.bits_per_token == pytest.approx(other.bits_per_token, abs=1e-4)
     assert seen.context.full == pytest.approx(other.context.full, abs=1e-4)
     assert seen.context.dropped == pytest.approx(other.context.dropped, abs=1e-4)
@@ -120,6 +122,8 @@ def test_all_cells_that_are_asked_for_are_shown_and_one_is_named_whole(models: P
     assert [f"L{layer}/{unit}" for layer, unit in seen.shown] == units
     with pytest.raises(ConfigError, match=r"written as in L0/3; all of its values are shown\. Received: 'L0/3\.f'"):
         inspect_model(saved, text, InspectConfig(cell=("L0/3.f",)))
+    with pytest.raises(ConfigError, match=r"^A cell is written as in L1/89\. Received: 'lstm_0/3'\.$"):
+        inspect_model(saved, text, InspectConfig(cell=("lstm_0/3",)))
 
 
 def test_a_model_writes_as_many_tokens_as_are_asked_for(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,8 +150,9 @@ def test_a_text_that_a_model_writes_is_read_to_its_end(tmp_path: Path) -> None:
     config, weights, tokenizer = planted()
     weights["head/bias"][tokenizer.encode("ab")] += 30.0  # it writes nothing else, and ends no text itself
     save_model(tmp_path / "long", weights, config, TokenizerConfig("char"), CorpusConfig(), tokenizer)
-    text = inspect_model(load_model("long", tmp_path), config=InspectConfig(max_tokens=64)).text
-    assert (len(text.ids), text.is_cut) == (64, False)
+    seen = inspect_model(load_model("long", tmp_path), config=InspectConfig(max_tokens=64))
+    assert (len(seen.text.ids), seen.text.is_cut) == (64, False)
+    assert report(seen)["text"]["is_own"]
 
 
 @pytest.mark.parametrize("name", ["embedding/table", "head/bias"])

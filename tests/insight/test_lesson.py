@@ -142,7 +142,7 @@ def test_of_nothing_that_is_left_there_is_no_decay() -> None:
 
 GATED = [
     "A gate is a squashed sum", "Backward, gate by gate", "a gate is open where", "what the gates let through",
-    "left out here.) So the fraction that arrives along the memory itself is the product of the gates",
+    "are left out here.) So the fraction that arrives along the memory itself is the product of the gates",
 ]  # fmt: skip
 UNGATED = ["What a unit adds up", "Backward, step by step", "this network has no gate to open"]
 LETTERS = "i is the input gate, f the forget gate, o the output gate, g the candidate"
@@ -154,14 +154,28 @@ HEAD_PATHS = [
     "The attention head reads up to 4 earlier outputs directly, so the gradient also reaches them",
 ]
 SAID: list[tuple[dict[str, Any], list[str], list[str]]] = [  # a shape, what its page says, what it does not
-    ({"cell": "lstm"}, [*GATED, LETTERS], [*UNGATED, OF_GRU, OF_ATTENTION, *HEAD_PATHS]),
+    ({"cell": "lstm"}, [*GATED, LETTERS], [*UNGATED, OF_GRU, OF_ATTENTION, *HEAD_PATHS, "Not drawn"]),
     (
         {"attention": 4},
         [*GATED, LETTERS, OF_ATTENTION, *HEAD_PATHS, "to the features of the last level"],
         [*UNGATED, OF_GRU],
     ),
-    ({"cell": "peephole"}, [*GATED, LETTERS, "The peepholes add a fourth part"], UNGATED),
-    ({"cell": "mogrifier"}, [*GATED, LETTERS, "x and h′ first scale each other"], UNGATED),
+    (
+        {"cell": "peephole"},
+        [
+            *GATED,
+            LETTERS,
+            "The peepholes add a fourth part",
+            "Not drawn: the peepholes",
+            "also read h′ through U, and the",
+        ],
+        UNGATED,
+    ),
+    (
+        {"cell": "mogrifier"},
+        [*GATED, LETTERS, "x and h′ first scale each other", "Not drawn: the rounds before this step"],
+        UNGATED,
+    ),
     (
         {"cell": "gru"},
         [*GATED, OF_GRU, "r the reset gate", "scaled by the reset gate: r·(h′·U + b′)"],

@@ -140,7 +140,7 @@ def _write(seen: Inspection, arguments: Arguments) -> None:
         from textgen.insight.page import page
         from textgen.storage.files import write_file
 
-        write_file(arguments.out, page(seen, with_lesson=arguments.lesson, is_own=not arguments.paths))
+        write_file(arguments.out, page(seen, with_lesson=arguments.lesson))
         output.note(f"Wrote {arguments.out}: open it in a browser.")
     if arguments.png:
         _write_pictures(seen, arguments.png)

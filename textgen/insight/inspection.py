@@ -24,7 +24,7 @@ from textgen.insight.neighbours import Neighbours, neighbours
 from textgen.insight.properties import Property, parse_tracks, properties_of
 from textgen.insight.reading import Predictions, Reader, Reading
 from textgen.insight.texts import Text, read_documents
-from textgen.model.clamping import FORGET, GATE_VALUES, VALUES, Clamp, Place, parse_place
+from textgen.model.clamping import FORGET, GATE_VALUES, PLACE, VALUES, Clamp, Place, parse_place
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
@@ -68,6 +68,7 @@ class Inspection:
         saved: The model.
         reader: Its network in the direction of the text.
         text: The text.
+        is_own: Whether the model wrote the text itself.
         reading: What happened inside while it was read.
         predictions: What was expected at each step and what came; one fewer than tokens.
         properties: Properties of the text.
@@ -86,6 +87,7 @@ class Inspection:
     saved: ModelFolder
     reader: Reader
     text: Text
+    is_own: bool
     reading: Reading
     predictions: Predictions
     properties: list[Property]
@@ -150,6 +152,7 @@ def inspect_model(
     places = [_cell(text, saved.model_config) for text in config.cell]
     saved.tokenizer.opening(label)  # raises before the slow part
     reader = Reader(*one_way(saved.model_config, saved.weights(), direction))
+    is_own = documents is None
     if documents is None:
         say("The model writes the text ...")
         documents = _own_text(saved, reader, direction, label, config)
@@ -179,6 +182,7 @@ def inspect_model(
         saved=saved,
         reader=reader,
         text=text,
+        is_own=is_own,
         reading=reading,
         predictions=predictions,
         properties=properties,
@@ -220,6 +224,8 @@ def missing_parts(cell: str) -> tuple[str, ...]:
 
 def _cell(text: str, config: ModelConfig) -> Place:
     """Reads a cell such as L1/89. Raises `ConfigError`, also for one of its values alone."""
+    if not PLACE.fullmatch(text.strip()):
+        raise ConfigError(f"A cell is written as in L1/89. Received: {text!r}.")
     place = parse_place(text, config)
     if "." in text:
         raise ConfigError(

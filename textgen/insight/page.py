@@ -21,16 +21,14 @@ MODULES = (  # modules of JavaScript, in the order in which they use each other
 )  # fmt: skip
 
 
-def page(inspection: Inspection, *, with_lesson: bool = False, is_own: bool = False) -> bytes:
+def page(inspection: Inspection, *, with_lesson: bool = False) -> bytes:
     """Makes the page.
 
     Args:
         inspection: What was seen.
         with_lesson: Whether the lesson for learners comes first.
-        is_own: Whether the model wrote the text itself.
     """
     data: dict[str, Any] = report(inspection) | drawn(inspection)
-    data["text"]["is_own"] = is_own
     data["lesson"] = lesson(inspection) if with_lesson else None
     return filled(data, inspection.saved.name).encode()
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from textgen.generation.config import NUMPY, SamplingConfig
-from textgen.insight.cells import Finding
+from textgen.insight.cells import Finding, all_cells, drawn_memory
 from textgen.insight.estimates import Estimate
 from textgen.insight.gradients import Flow
 from textgen.insight.inspection import Inspection, cell_names, missing_parts
@@ -40,6 +40,7 @@ def report(inspection: Inspection) -> dict[str, Any]:
             "num_documents": len(text.documents),
             "is_cut": text.is_cut,
             "direction": text.direction,
+            "is_own": inspection.is_own,
             "bits_per_token": _number(inspection.bits_per_token),
         },
         "tokens": _tokens(inspection),
@@ -247,25 +248,24 @@ def _neighbours(inspection: Inspection) -> list[dict[str, Any]]:
     ]
 
 
-def _pieces(inspection: Inspection, found: list[tuple[int, float]]) -> list[list[Any]]:
-    return [[inspection.saved.tokenizer.piece(id), round(cosine, 3)] for id, cosine in found]
+def _pieces(inspection: Inspection, found: list[tuple[int, float]]) -> list[dict[str, Any]]:
+    return [{"token": inspection.saved.tokenizer.piece(id), "cosine": round(cosine, 3)} for id, cosine in found]
 
 
 def _states(inspection: Inspection) -> dict[str, Any]:
-    """The memory of cells at each token, as the tanh in one byte.
+    """The memory of cells at each token, in one byte each.
 
     The cells are those found, then those that vary most, up to a limit of bytes.
     """
     memory, units = inspection.reader.memory, inspection.reader.config.hidden_units
-    values = np.concatenate([layer[memory][0] for layer in inspection.reading.layers], axis=-1)  # [N, C]
-    squashed = np.tanh(values) if memory == "c" else np.clip(values, -1, 1)
+    squashed = drawn_memory(all_cells(inspection.reading, memory), memory)  # [N, C]
     first = {layer * units + unit for layer, unit in [*cell_names(inspection), *inspection.shown]}
     order = list(dict.fromkeys([*sorted(first), *np.argsort(-squashed.std(axis=0), kind="stable").tolist()]))
-    kept = np.sort(order[: max(len(first), MAX_STATES // len(values))])
+    kept = np.sort(order[: max(len(first), MAX_STATES // len(squashed))])
     return {
         "cells": kept.tolist(),
         "values": _packed(np.round(127 * squashed[:, kept]).astype(np.int8).T),
-        "total": int(values.shape[1]),
+        "total": int(squashed.shape[1]),
     }
 
 

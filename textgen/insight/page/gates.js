@@ -88,7 +88,8 @@ export function stepSection() {
   watch((change) => {
     if (!("cell" in change || "token" in change)) return;
     const cell = shownOf(now.cell);
-    place.replaceChildren(...(cell && now.token > 0 ? [diagram(cell, now.token), equations(cell, now.token)] : [soft("only shown")]));
+    const parts = () => [diagram(cell, now.token), ...notDrawn(), equations(cell, now.token)];
+    place.replaceChildren(...(cell && now.token > 0 ? parts() : [soft("only shown")]));
   });
   const help = paragraph(M.cell === "rnn" ? "step help rnn" : "step help", { cell: M.cell_name, activation: M.activation });
   return section("step", "step title", help, place);
@@ -116,6 +117,12 @@ const DIAGRAMS = { // nodes [x, y, text, value], wires [x1, y1, x2, y2]
       [424, 60, M.activation, null], [600, 60, "h", v.h], [300, 165, "x·W + b", null]],
   },
 };
+
+/** What the diagram leaves out of kinds of the LSTM that have more parts. */
+function notDrawn() {
+  if (M.cell === "peephole") return [soft("step omits peephole")];
+  return M.cell === "mogrifier" ? [soft("step omits mogrifier")] : [];
+}
 
 function valuesAt(cell, t) {
   return Object.fromEntries(Object.entries(cell.series).map(([name, series]) => [name, series[t]]));

@@ -6,7 +6,7 @@ import { number } from "./numbers.js";
 import { say } from "./words.js";
 
 export function neighboursSection() {
-  const list = (found) => make("span", { class: "mono" }, found.map(([piece, cosine]) => `${piece} ${number(cosine, 2)}`).join("   "));
+  const list = (found) => make("span", { class: "mono" }, found.map(({ token, cosine }) => `${token} ${number(cosine, 2)}`).join("   "));
   const heads = [{ text: say("token") }, { text: say(M.tie_embeddings ? "both embeddings" : "input embedding") }];
   if (!M.tie_embeddings) heads.push({ text: say("output embedding") });
   const rows = D.neighbours.map((one) =>
