@@ -7,6 +7,7 @@ import pytest
 from networks import QUOTE_UNIT, planted, quoted_text
 
 from textgen.insight.cells import all_cells
+from textgen.insight.estimates import Estimate
 from textgen.insight.interventions import intervene
 from textgen.insight.properties import properties_of
 from textgen.insight.reading import Reader
@@ -22,7 +23,7 @@ def test_a_cell_that_the_output_layer_ignores_is_encoded_and_not_used() -> None:
     reader = Reader(config, weights)
     found = intervene(reader, reader.read(text.ids[None]), [(0, QUOTE_UNIT), (0, 0)], [None, None], text.is_scored)
     unused, other = found.cells
-    assert unused.mean.bits == unused.low.bits == unused.high.bits == (0, 0)
+    assert unused.mean.bits == unused.low.bits == unused.high.bits == Estimate(0, 0)
     assert other.mean.bits.mean != 0
     assert len(found.random_bits) == 8
 

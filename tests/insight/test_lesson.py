@@ -258,7 +258,7 @@ def test_the_step_of_a_gru_shows_where_the_reset_gate_acts(reset_after: bool, tm
         assert number(shown) == pytest.approx(float(values[name][0, t, unit]), abs=1e-3)
 
 
-OF_LIMIT = "bits (0.05, or twice the standard error where that is larger)"
+OF_LIMIT = "bits are missing (0.05, or twice the standard error where that is larger)"
 NONE = math.nan
 CURVES: list[tuple[list[float], list[float], list[str]]] = [
     # bits lost with 1, 2, 4 and 8 tokens of context, their standard errors, and what is said of them

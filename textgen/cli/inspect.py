@@ -196,9 +196,9 @@ def _print_summary(seen: Inspection) -> None:
     shuffled = f"{memory.num_shuffled} before shuffled, rest dropped"
     heads = "tokens of context", "extra bits per token: rest dropped", shuffled
     output.line("   ".join(heads))
-    columns = memory.lengths, memory.dropped, memory.dropped_error, memory.shuffled
-    for length, *bits in zip(*columns, strict=True):
-        dropped, error, of_shuffled = ("-" if math.isnan(value) else f"{value:.3f}" for value in bits)
+    found = zip(memory.dropped, memory.dropped_error, memory.shuffled, strict=True)
+    for length, curves in zip(memory.lengths, found, strict=True):
+        dropped, error, of_shuffled = ("-" if math.isnan(value) else f"{value:.3f}" for value in curves)
         lost = [f"{dropped} ± {error}", of_shuffled]
         output.line(
             "   ".join(f"{text:>{len(head)}}" for head, text in zip(heads, [f"{length:,}", *lost], strict=True))
