@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 from pathlib import Path
 
@@ -120,10 +121,14 @@ def test_all_cells_that_are_asked_for_are_shown_and_one_is_named_whole(models: P
     assert len(units) > NUM_SHOWN
     seen = inspect_model(saved, text, InspectConfig(cell=tuple(units)))
     assert [f"L{layer}/{unit}" for layer, unit in seen.shown] == units
-    with pytest.raises(ConfigError, match=r"written as in L0/3; all of its values are shown\. Received: 'L0/3\.f'"):
-        inspect_model(saved, text, InspectConfig(cell=("L0/3.f",)))
-    with pytest.raises(ConfigError, match=r"^A cell is written as in L1/89\. Received: 'lstm_0/3'\.$"):
-        inspect_model(saved, text, InspectConfig(cell=("lstm_0/3",)))
+    for name, message in {
+        "L0/3.f": "A cell is written as in L0/3; all of its values are shown. Received: 'L0/3.f'.",
+        "L0/3.q": "A cell is written as in L0/3; all of its values are shown. Received: 'L0/3.q'.",
+        "lstm_0/3": "A cell is written as in L1/89. Received: 'lstm_0/3'.",
+        "L9/3.f": "There is no cell L9/3: this model has the cells L0/0 to L0/23.",
+    }.items():
+        with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+            inspect_model(saved, text, InspectConfig(cell=(name,)))
 
 
 def test_a_model_writes_as_many_tokens_as_are_asked_for(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

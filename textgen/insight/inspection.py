@@ -226,8 +226,9 @@ def _cell(text: str, config: ModelConfig) -> Place:
     """Reads a cell such as L1/89. Raises `ConfigError`, also for one of its values alone."""
     if not PLACE.fullmatch(text.strip()):
         raise ConfigError(f"A cell is written as in L1/89. Received: {text!r}.")
-    place = parse_place(text, config)
-    if "." in text:
+    name, *value = text.split(".")
+    place = parse_place(name, config)
+    if value:
         raise ConfigError(
             f"A cell is written as in L{place.layer}/{place.unit}; all of its values are shown. Received: {text!r}."
         )
