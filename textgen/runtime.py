@@ -1,8 +1,8 @@
 """Loads TensorFlow and optionally configures the process for it.
 
 By default the library does not change process-wide state: environment, file descriptors, thread counts, memory
-allocator and random generators stay as they are. `configure_process`, which the command line calls, dedicates the
-process to textgen, so that training and generation are faster.
+allocator and random generators stay as they are; only `textgen.telemetry` sets variables. `configure_process`, which
+the command line calls, dedicates the process to textgen, so that training and generation are faster.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import helper
-from onnxruntime import InferenceSession
 
 from textgen.errors import ConfigError, TextgenError
 from textgen.export.attribution import NO_ATTRIBUTION, Attribution
@@ -28,6 +27,7 @@ from textgen.model.onnx_graph import state_names, step_graph
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.storage.files import read_file, write_files, writing
 from textgen.storage.streams import is_stream
+from textgen.telemetry import load_onnxruntime
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE, read_tokenizer
 from textgen.wording import json_text
 
@@ -113,7 +113,7 @@ def run(data: bytes, names: list[str], ids: np.ndarray) -> np.ndarray:
     Returns:
         The logits after each token [T, V].
     """
-    session = InferenceSession(data, providers=["CPUExecutionProvider"])
+    session = load_onnxruntime().InferenceSession(data, providers=["CPUExecutionProvider"])
     shapes = {each.name: [1 if isinstance(size, str) else size for size in each.shape] for each in session.get_inputs()}
     state: list[Any] = [np.zeros(shapes[name], np.float32) for name in names]
     rows = []

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import onnxruntime
 from onnx import TensorProto, helper
 
 from textgen.model.config import ModelConfig
@@ -23,6 +22,7 @@ from textgen.model.onnx_graph import CONTRIB, IR_VERSION, OPSET, RANGE, Float32P
 from textgen.model.onnx_model import OnnxModel
 from textgen.model.prediction_change import PredictionChange, compared_on_own_text, drawn, spread
 from textgen.model.probabilities import log_softmax
+from textgen.telemetry import load_onnxruntime
 
 ROWS, STEPS = 32, 64  # texts written to find the scales, and tokens of each
 LEVELS = 127  # largest magnitude of an integer
@@ -143,6 +143,6 @@ def _saturates() -> bool:
         graph.constants,
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = load_onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (sums,) = session.run(None, {"x": np.full((1, width), 255, np.uint8)})
     return bool((sums != 255 * LEVELS * width).any())

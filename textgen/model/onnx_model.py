@@ -12,6 +12,7 @@ from textgen.errors import ConfigError
 from textgen.machine import num_cores
 from textgen.model.config import ModelConfig
 from textgen.model.stepped_network import State, zero_state
+from textgen.telemetry import load_onnxruntime
 from textgen.versions import missing, require
 
 LIBRARIES = ("onnx", "onnxruntime")
@@ -38,10 +39,9 @@ def session_options() -> Any:
     A step has a few short products. To wake a thread up for each takes about as long as the thread saves, so threads
     wait actively, but for a short time, so that they leave the cores to others when nothing is written.
     """
-    from onnxruntime import SessionOptions, __version__
-
-    spins = tuple(map(int, __version__.split(".")[:2])) >= SPIN_VERSION
-    options = SessionOptions()
+    onnxruntime = load_onnxruntime()
+    spins = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= SPIN_VERSION
+    options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = min(num_cores(), THREADS)
     options.inter_op_num_threads = 1
     options.log_severity_level = WARNINGS_OFF
@@ -67,14 +67,13 @@ class OnnxModel:
             graph: What `textgen.model.onnx_graph.step_graph` made, without an axis of time.
             config: Shape of the network.
         """
-        from onnxruntime import InferenceSession, RunOptions
-
+        onnxruntime = load_onnxruntime()
         self._config = config
-        self._session = InferenceSession(graph, session_options(), providers=[CPU])
+        self._session = onnxruntime.InferenceSession(graph, session_options(), providers=[CPU])
         self._past = [each.name for each in self._session.get_inputs()][1:]
         self._outputs = [each.name for each in self._session.get_outputs()]
         self._present = self._outputs[1 : 1 + len(self._past)]
-        self._without_logits = RunOptions()
+        self._without_logits = onnxruntime.RunOptions()
         self._without_logits.only_execute_path_to_fetches = True
 
     def initial_state(self, batch_size: int) -> State:

@@ -11,6 +11,7 @@ from typing import Any
 
 from textgen.errors import RemoteError
 from textgen.storage.addresses import text_without_secrets, without_secrets
+from textgen.telemetry import HUGGING_FACE, turn_off
 from textgen.versions import install_command
 
 HOSTED = ("ftp", "sftp", "ssh", "smb")  # file systems that cannot be made without a host
@@ -58,6 +59,7 @@ def open_file_system(address: str) -> tuple[Any, str]:
         ) from None
     if protocol in HOSTED and address.partition("://")[2].startswith("/"):
         raise RemoteError(f"Cannot read {without_secrets(address)}: it names no host. Write {protocol}://HOST/PATH.")
+    turn_off(HUGGING_FACE)
     try:
         system, path = fsspec.core.url_to_fs(address)
     except ImportError as error:
