@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 
 import pytest
@@ -72,11 +73,18 @@ def test_a_model_holds_no_secret_but_what_resuming_needs(server: FileServer, tmp
         ["train", address, *tiny],
         ["models", "compress", "novel", "--out", "small", "--accept-loss"],
         ["export", "novel", str(page)],
+        ["models", "show", "novel", "--json"],
+        ["train", "--resume", "--name", "novel", "--steps", "2", "--json"],
     ):
         result = CliRunner().invoke(textgen, [*command, "--models-dir", str(models)], catch_exceptions=False)
         assert result.exit_code == 0, result.stderr
         assert not any(word in result.output for word in ("sec/ret", "password"))
-    record = json.loads((models / "novel" / "training.json").read_bytes())
+    holding = models / "novel" / "training.json"
+    record = json.loads(holding.read_bytes())
+    assert stat.S_IMODE(holding.stat().st_mode) == 0o600
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and path != holding]
+    assert [path for path in written if any(word in path.read_bytes() for word in (b"sec/ret", b"password"))] == []
+    assert any(path.parent.name == "logs" for path in written)
     assert record["corpus"]["paths"] == [address]
     texts = [path.read_bytes() for path in [models / "novel" / "README.md", page, *(models / "small").iterdir()]]
     assert b"`novel.txt`" in texts[0]

@@ -14,7 +14,7 @@ from textgen.cli.default_model import load_model_to_read
 from textgen.cli.options import json_option, model_argument, models_dir_option, reading_options, settings_of, text_of
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
-from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
+from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8, shown_record
 from textgen.storage.addresses import is_remote, without_secrets
 from textgen.wording import counted, percent, visible
 
@@ -120,7 +120,7 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
     saved = load_model_to_read(model, models_dir)
     loss = saved.int8_loss
     if as_json:
-        output.json_line(saved.record | ({"int8_loss": loss.to_dict()} if loss else {}), indent=2)
+        output.json_line(shown_record(saved.record) | ({"int8_loss": loss.to_dict()} if loss else {}), indent=2)
         return
     output.write(model_card(saved.name, saved.record))
     if loss:

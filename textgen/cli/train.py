@@ -423,7 +423,9 @@ def _find_learning_rate(plan: Plan, say: Say, as_json: bool, distribution: Distr
 
 
 def _print_result(arguments: Arguments, saved: ModelFolder) -> None:
+    from textgen.saved_model.layout import shown_record
+
     if arguments.as_json:
-        output.json_line(saved.training, indent=2)
+        output.json_line(shown_record(saved.training), indent=2)
     else:
         output.line(summary(saved))

@@ -22,12 +22,11 @@ from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.prediction_change import PredictionChange, compared_on_own_text
 from textgen.saved_model.creation import check_place
-from textgen.saved_model.layout import CARD, FLOAT32, INT8, NGRAMS, TRAINING, training_bytes
+from textgen.saved_model.layout import CARD, FLOAT32, INT8, NGRAMS, TRAINING, shown_record, training_bytes
 from textgen.saved_model.model_card import card_file
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import FILTER_BYTES, edited_card, keeps_card, model_files, save_model
-from textgen.storage.addresses import without_secrets
 from textgen.storage.files import write_own_file
 from textgen.storage.folders import new_folder
 
@@ -233,10 +232,10 @@ def _write_card(folder: Path) -> None:
 
 def record_of_copy(training: Mapping[str, Any]) -> dict[str, Any]:
     """training.json without what only resuming reads, and without paths."""
-    corpus = dict(training["corpus"])
-    corpus["paths"] = [Path(without_secrets(path)).name for path in corpus["paths"]]
-    if corpus.get("valid"):
-        corpus["valid"] = [Path(without_secrets(path)).name for path in corpus["valid"]]
+    corpus = shown_record(training)["corpus"]
+    for name in ("paths", "valid"):
+        if corpus.get(name):
+            corpus[name] = [Path(path).name for path in corpus[name]]
     left = {name: value for name, value in training.items() if name not in ONLY_FOR_RESUMING}
     if not str(training.get("status", "")).startswith("finished"):
         left.pop("status", None)

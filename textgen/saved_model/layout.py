@@ -13,6 +13,7 @@ from textgen.errors import ModelChanged, SavedModelError, TextgenError
 from textgen.model.config import ModelConfig
 from textgen.schema import check, json_object
 from textgen.settings import from_dict
+from textgen.storage.addresses import without_secrets
 from textgen.storage.files import json_bytes, read_file
 from textgen.storage.folders import MANIFEST, read_manifest, verified
 from textgen.tokenizer.config import TokenizerConfig
@@ -115,6 +116,23 @@ def _rename(values: dict[str, Any], sections: Sequence[str], old: str, new: str)
     for name in list(values) if sections[0] == "*" else sections[:1]:
         if isinstance(values.get(name), dict):
             _rename(values[name], sections[1:], old, new)
+
+
+def shown_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what training.json says, or the sections of it that are there, without what is secret in addresses.
+
+    Args:
+        record: Content of training.json.
+
+    Example:
+        >>> shown_record({"corpus": {"paths": ["https://user:password@host/a.txt?signature=1"], "valid": None}})
+        {'corpus': {'paths': ['https://host/a.txt'], 'valid': None}}
+    """
+    corpus = dict(record.get("corpus", {}))
+    for name in ("paths", "valid"):
+        if corpus.get(name):
+            corpus[name] = [without_secrets(path) for path in corpus[name]]
+    return {**record, **({"corpus": corpus} if "corpus" in record else {})}
 
 
 def training_bytes(record: dict[str, Any]) -> bytes:

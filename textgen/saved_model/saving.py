@@ -28,6 +28,7 @@ from textgen.saved_model.layout import (
     WORDS,
     read_bytes,
     read_training,
+    shown_record,
     training_bytes,
     version_of,
 )
@@ -143,6 +144,8 @@ def _save_beside(folder: Path, name: str, data: bytes) -> None:
 def write_training(folder: Path, training: dict[str, Any]) -> None:
     """Writes training.json with a checksum, and the model card built from it, unless a person has changed the card.
 
+    Addresses in it may hold passwords and signatures, which resuming needs: only the user can then read training.json.
+
     Args:
         folder: Folder of the model.
         training: Content of training.json. Numbers that JSON does not have become null.
@@ -156,9 +159,9 @@ def write_training(folder: Path, training: dict[str, Any]) -> None:
     before = training
     with suppress(SavedModelError):
         before = read_training(folder)
-    data = training_bytes(training)
+    data, has_secrets = training_bytes(training), shown_record(training) != training
     is_kept = keeps_card(folder, before)
-    write_own_file(folder / TRAINING, data)
+    write_own_file(folder / TRAINING, data, is_private=has_secrets)
     if not is_kept:
         write_own_file(folder / CARD, card_file(folder.name, training))
 

@@ -113,18 +113,19 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
                 finish()
 
 
-def write_own_file(path: Path, data: bytes) -> None:
+def write_own_file(path: Path, data: bytes, *, is_private: bool = False) -> None:
     """Writes a file in a folder managed by textgen, like `write_file`, but replaces links instead of following them.
 
     Args:
         path: Path of the file.
         data: New content.
+        is_private: Whether only the user may read it, from the first byte on. By default it keeps its mode.
 
     Raises:
         TextgenError: The file cannot be written.
     """
-    with writing(path):
-        _replace(path, data)
+    with writing(path), _temporary_file(path, data, is_private=is_private) as temporary:
+        _rename(temporary, path, keeps_mode=not is_private)
 
 
 @contextmanager
@@ -365,27 +366,22 @@ def _write_to_stream(path: Path, data: bytes) -> None:
         stream.write(data)
 
 
-def _replace(target: Path, data: bytes) -> None:
-    """Replaces a file atomically, keeping the mode of an existing regular file."""
-    with _temporary_file(target, data) as temporary:
-        _rename(temporary, target)
-
-
 @contextmanager
-def _temporary_file(target: Path, data: bytes = b"") -> Iterator[Path]:
+def _temporary_file(target: Path, data: bytes = b"", *, is_private: bool = False) -> Iterator[Path]:
     """Creates a temporary file next to `target`, and removes it after the block if it is still there."""
     suffix = target.suffix if len(os.fsencode(target.suffix)) <= SUFFIX_BYTES else ""
     temporary = target.with_name(f"{TEMPORARY}{random_hex()}{suffix}")
     try:
-        write_through(temporary, data, 0o666 if _mode(target) is None else 0o600)  # keep private files private
+        is_private = is_private or _mode(target) is not None  # the file there may be private
+        write_through(temporary, data, 0o600 if is_private else 0o666)
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _rename(temporary: Path, target: Path) -> None:
-    """Renames a file to `target`, with the mode of the regular file that was there."""
-    mode = _mode(target)
+def _rename(temporary: Path, target: Path, *, keeps_mode: bool = True) -> None:
+    """Renames a file to `target`, by default with the mode of the regular file that was there."""
+    mode = _mode(target) if keeps_mode else None
     if mode is not None:
         with suppress(OSError):  # the file system does not support modes
             temporary.chmod(mode)

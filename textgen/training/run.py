@@ -21,7 +21,7 @@ from textgen.generation.config import SamplingConfig
 from textgen.model.directions import one_way
 from textgen.saved_model.creation import claimed, claimed_or_another
 from textgen.saved_model.folder_contents import has_steps
-from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
+from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training, shown_record
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model, write_training
 from textgen.storage.folders import MANIFEST, refuse_links, sweep
@@ -271,7 +271,7 @@ class _Run:
     def steps(self) -> str:
         """Trains to the end, and records how the run ended if an error ended it. Returns why it is over."""
         trainer, folder = self._trainer, self._setup.folder
-        settings = {name: self._record[name] for name in ("corpus", "tokenizer", "model", "training")}
+        settings = shown_record({name: self._record[name] for name in ("corpus", "tokenizer", "model", "training")})
         position = trainer.position
         about = RunReport(folder.name, settings, position.step, position.validations, position.learning_rate)
         try:
