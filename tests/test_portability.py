@@ -226,7 +226,7 @@ def test_where_no_lock_file_can_be_written_there_are_no_locks(
         assert not is_held
     assert is_locked(folder) is None
     os.utime(folder, (0, 0))
-    sweep_abandoned(folder.parent, "folder")
+    sweep_abandoned([folder])
     assert folder.exists()
 
 

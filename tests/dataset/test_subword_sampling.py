@@ -127,13 +127,21 @@ def test_epochs_that_a_killed_run_left_are_swept_and_those_of_others_are_not(
     tokenizer: SentencePieceTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folders, "YOUNG_SECONDS", -1.0)
-    (cache_folder() / "epochs-left-over" / "7").mkdir(parents=True)
+    left, others = (
+        cache_folder() / "epochs-ab_12345",
+        [cache_folder() / name for name in ("epochs-50", "epochs-20260101")],
+    )
+    for folder in (left, *others):
+        (folder / "7").mkdir(parents=True)
+        (folder / "7" / "train.bin").write_bytes(b"12345")
+    (others[1] / "7" / "weights.pt").write_bytes(b"of another program")
     stream = stream_in(tmp_path, tokenizer)
     first = SampledStream(stream, tokenizer, 0.2, seed=7)
-    (folder,) = cache_folder().glob("epochs-*")
-    assert folder.name != "epochs-left-over"
+    (folder,) = set(cache_folder().glob("epochs-*")) - {*others}
+    assert folder != left
     second = SampledStream(stream, tokenizer, 0.2, seed=7)
-    assert len(list(cache_folder().glob("epochs-*"))) == 2
+    assert len(list(cache_folder().glob("epochs-*"))) == 2 + len(others)
+    assert all((folder / "7" / "train.bin").exists() for folder in others)
     assert len(first.of_epoch(0)) == len(second.of_epoch(0)) > 0
 
 

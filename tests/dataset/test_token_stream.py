@@ -42,6 +42,7 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import CorpusError, TextgenError, TokenizerError
 from textgen.storage import folders
+from textgen.storage.cache_eviction import unfinished
 from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import InUse, locked
 from textgen.tokenizer.config import TokenizerConfig
@@ -407,20 +408,22 @@ def test_what_a_killed_process_left_is_swept_and_what_is_being_written_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shelf = tmp_path / "cache" / "tokens"
-    (shelf / ".tmp-left-over").mkdir(parents=True)
+    (shelf / f".tmp-{'0' * 32}-{'1' * 16}").mkdir(parents=True)
+    (shelf / ".tmp-of-the-user").mkdir()
     monkeypatch.setattr(folders, "YOUNG_SECONDS", -1.0)
 
     class Sweeper(ByteTokenizer):
         def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
-            folders.sweep_abandoned(shelf, ".tmp-")
+            folders.sweep_abandoned(unfinished(shelf))
             names.extend(path.name for path in shelf.iterdir())
             return super().encode_batch(texts, num_threads)
 
     names = list[str]()
     data = encode_and_split(corpus_of(tmp_path, [f"document {n}" for n in range(30)]), Sweeper())
-    assert len(names) == 1
-    assert names[0].startswith(f".tmp-{data.train.folder.name}-")
-    assert list(shelf.iterdir()) == [data.train.folder]
+    being_made, mine = sorted(names)
+    assert being_made.startswith(f".tmp-{data.train.folder.name}-")
+    assert mine == ".tmp-of-the-user"
+    assert {path.name for path in shelf.iterdir()} == {data.train.folder.name, mine}
 
 
 def flip(path: Path) -> None:

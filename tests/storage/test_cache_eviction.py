@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -41,17 +42,22 @@ def test_what_is_there_is_listed_that_used_last_first(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     assert entries(cache) == []
     paths = [keep(tmp_path, name, hours) for name, hours in (("b", 2), ("a", 1), ("c", 3))]
-    (cache / "epochs-x" / "0").mkdir(parents=True)
-    (cache / "epochs-x" / "0" / "train.bin").write_bytes(b"12345")
+    (cache / "epochs-ab_12345" / "0").mkdir(parents=True)
+    (cache / "epochs-ab_12345" / "0" / "train.bin").write_bytes(b"12345")
     for name in ("notes.txt", "tokens/letters.txt"):
         (cache / name).write_text("not ours")
     (cache / "tokens" / "mine").mkdir()
     (cache / "tokens" / ("0" * 32)).symlink_to(tmp_path)
     found = {entry.path: entry for entry in entries(cache)}
-    assert list(found) == [cache / "epochs-x", paths[1], paths[0], paths[2]]
+    assert list(found) == [cache / "epochs-ab_12345", paths[1], paths[0], paths[2]]
     assert [entry.corpus for entry in found.values()] == ["", "a.txt", "b.txt", "c.txt"]
     assert [found[path].bytes for path in found] == [5, *(size_of(path) for path in list(found)[1:])]
     assert not any(entry.in_use for entry in found.values())
+
+
+RECORD: dict[str, Any] = {
+    **{name: name for name in ("name", "title", "author", "licence", "sha256", "checked")}, "urls": [], "bytes": 4,
+}  # fmt: skip
 
 
 def test_fetched_texts_and_archives_are_listed_and_cleared_with_their_records(tmp_path: Path) -> None:
@@ -59,22 +65,21 @@ def test_fetched_texts_and_archives_are_listed_and_cleared_with_their_records(tm
     archive = corpora / "downloads" / ("a" * 32)
     archive.mkdir(parents=True)
     (archive / "texts.zip").write_bytes(b"zip")
-    (corpora / "moon.txt").write_bytes(b"moon")
-    (corpora / "moon.txt.json").write_bytes(b"{}")
-    for name in ("wiki.train.tokens", "enwik8"):  # names of texts need not end in .txt
+    record = json.dumps(RECORD)
+    for name in ("moon.txt", "wiki.train.tokens", "enwik8"):  # names of texts need not end in .txt
         (corpora / name).write_bytes(b"moon")
-        (corpora / f"{name}.json").write_bytes(b"{}")
+        (corpora / f"{name}.json").write_text(record)
     (corpora / "note.md").write_bytes(b"of the user")
-    (corpora / ".tmp-1234.txt").write_bytes(b"mo")
-    os.utime(corpora / ".tmp-1234.txt", (1, 1))
+    (corpora / ".tmp-0123456789abcdef.txt").write_bytes(b"mo")
+    os.utime(corpora / ".tmp-0123456789abcdef.txt", (1, 1))
     (corpora / "sun.txt").symlink_to(tmp_path / "sun.txt")
     found = {entry.path: (entry.corpus, entry.bytes) for entry in entries(tmp_path / "cache")}
-    assert found.pop(corpora / ".tmp-1234.txt")[1] == 2
+    assert found.pop(corpora / ".tmp-0123456789abcdef.txt")[1] == 2
     assert found == {
         archive: ("", 3),
-        corpora / "moon.txt": ("moon", 6),
-        corpora / "wiki.train.tokens": ("wiki.train", 6),
-        corpora / "enwik8": ("enwik8", 6),
+        corpora / "moon.txt": ("moon", 4 + len(record)),
+        corpora / "wiki.train.tokens": ("wiki.train", 4 + len(record)),
+        corpora / "enwik8": ("enwik8", 4 + len(record)),
     }
     evict(corpora / "downloads", limit=0)
     assert not archive.exists()
@@ -82,6 +87,19 @@ def test_fetched_texts_and_archives_are_listed_and_cleared_with_their_records(tm
     assert (len(removed), kept) == (4, [])
     left = [path.name for path in corpora.iterdir() if path.is_file() or path.is_symlink()]
     assert sorted(left) == ["note.md", "sun.txt"]
+
+
+def test_what_the_user_keeps_in_the_cache_folder_stays(tmp_path: Path) -> None:
+    cache, of_epochs = tmp_path / "cache", {"epochs-50/1/model.pt", "epochs-20260101/model.pt", "epochs-20260102/x/y"}
+    texts = {"poems.txt": "moon", "poems.txt.json": '{"author": "me"}', "a.txt": "a", "a.txt.json": "[]", ".tmp-a": "b"}
+    texts |= {"more.txt": "more", "more.txt.json": json.dumps(RECORD | {"editor": "me"})}
+    files = of_epochs | {f"corpora/{name}" for name in texts} | {"tokens/.tmp-mine/a", "remote/.tmp-old-1-mine/a"}
+    for name in files:
+        (cache / name).parent.mkdir(parents=True, exist_ok=True)
+        (cache / name).write_text(texts.get(Path(name).name, "mine"))
+        os.utime((cache / name).parent, (1, 1))
+    assert (entries(cache), clear(cache)) == ([], ([], []))
+    assert {path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file()} == files
 
 
 def test_an_archive_that_is_being_downloaded_is_kept(tmp_path: Path) -> None:
@@ -97,12 +115,12 @@ def test_an_archive_that_is_being_downloaded_is_kept(tmp_path: Path) -> None:
 def test_a_text_that_is_being_unpacked_is_kept(tmp_path: Path) -> None:
     corpora = tmp_path / "cache" / "corpora"
     corpora.mkdir(parents=True)
-    (corpora / ".tmp-1234.txt").write_bytes(b"mo")
+    (corpora / ".tmp-0123456789abcdef.txt").write_bytes(b"mo")
     assert [entry.in_use for entry in entries(tmp_path / "cache")] == [True]
     removed, kept = clear(tmp_path / "cache")
-    assert (removed, [entry.path.name for entry in kept]) == ([], [".tmp-1234.txt"])
+    assert (removed, [entry.path.name for entry in kept]) == ([], [".tmp-0123456789abcdef.txt"])
     long_ago = time.time() - YOUNG_SECONDS - 1
-    os.utime(corpora / ".tmp-1234.txt", (long_ago, long_ago))
+    os.utime(corpora / ".tmp-0123456789abcdef.txt", (long_ago, long_ago))
     assert [entry.in_use for entry in entries(tmp_path / "cache")] == [False]
     assert len(clear(tmp_path / "cache")[0]) == 1
     assert list(corpora.iterdir()) == []
@@ -172,8 +190,8 @@ def test_beyond_the_limit_what_was_not_used_for_longest_goes(tmp_path: Path, mon
 def test_clear_leaves_what_is_in_use_or_being_made_here_or_elsewhere(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     here, elsewhere, gone = keep(tmp_path, "here"), keep(tmp_path, "elsewhere"), keep(tmp_path, "gone")
-    (cache / "tokens" / ".tmp-left").mkdir()
-    (cache / "epochs-left").mkdir()
+    (cache / "tokens" / f".tmp-{'f' * 32}-{'1' * 16}").mkdir()
+    (cache / "epochs-ab_12345").mkdir()
     (cache / "letter.txt").write_text("not ours")
     data = TokenData.cached(here)
     code = (
@@ -189,7 +207,11 @@ def test_clear_leaves_what_is_in_use_or_being_made_here_or_elsewhere(tmp_path: P
         assert process.stdout.readline() == "in use\n"
         removed, kept = clear(cache)
         assert {entry.path for entry in kept} == {here, elsewhere, temporary}
-        assert {entry.path for entry in removed} == {gone, cache / "tokens" / ".tmp-left", cache / "epochs-left"}
+        assert {entry.path for entry in removed} == {
+            gone,
+            cache / "tokens" / f".tmp-{'f' * 32}-{'1' * 16}",
+            cache / "epochs-ab_12345",
+        }
         assert not any(entry.path.exists() for entry in removed)
         process.kill()
     assert data

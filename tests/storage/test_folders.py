@@ -24,6 +24,7 @@ from textgen.storage.files import json_bytes, new_file, read_file, write_file, w
 from textgen.storage.folders import (
     MANIFEST,
     check_new_folder,
+    folders_named,
     new_folder,
     read_manifest,
     refuse_links,
@@ -511,20 +512,21 @@ def old(folder: Path) -> Path:
 
 
 def test_only_old_folders_of_that_name_are_swept(tmp_path: Path) -> None:
-    for name in ("epochs-a", "epochs-b", "tokens"):
+    for name in ("epochs-a", "epochs-b", "tokens", "my-epochs-a"):
         old(tmp_path / name)
+    (tmp_path / "epochs-link").symlink_to("tokens")
     (tmp_path / "epochs-new").mkdir()
-    sweep_abandoned(tmp_path, "epochs-")
-    assert names(tmp_path) == ["epochs-new", "tokens"]
-    sweep_abandoned(tmp_path / "nowhere", "epochs-")
+    sweep_abandoned(folders_named(tmp_path, "epochs-.+"))
+    assert names(tmp_path) == ["epochs-link", "epochs-new", "my-epochs-a", "tokens"]
+    sweep_abandoned(folders_named(tmp_path / "nowhere", "epochs-.+"))
 
 
 def test_what_is_in_use_stays_until_it_is_not(tmp_path: Path) -> None:
     folder = old(tmp_path / "epochs-a")
     with locked(folder):
-        sweep_abandoned(tmp_path, "epochs-")
+        sweep_abandoned(folders_named(tmp_path, "epochs-.+"))
         assert (folder / "0" / "train.bin").exists()
-    sweep_abandoned(tmp_path, "epochs-")
+    sweep_abandoned(folders_named(tmp_path, "epochs-.+"))
     assert names(tmp_path) == []
 
 
@@ -540,11 +542,11 @@ def test_what_another_process_uses_stays_until_it_is_killed(tmp_path: Path) -> N
     with process:
         assert process.stdout
         assert process.stdout.readline() == "locked\n"
-        sweep_abandoned(tmp_path, "epochs-")
+        sweep_abandoned(folders_named(tmp_path, "epochs-.+"))
         assert names(tmp_path) == ["epochs-a"]
         process.send_signal(signal.SIGKILL)
         process.wait()
-    sweep_abandoned(tmp_path, "epochs-")
+    sweep_abandoned(folders_named(tmp_path, "epochs-.+"))
     assert names(tmp_path) == []
 
 
@@ -555,7 +557,7 @@ def test_where_there_are_no_locks_nothing_is_swept(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("fcntl.flock", refuse)
     with locked(old(tmp_path / "epochs-a")):
         pass
-    sweep_abandoned(tmp_path, "epochs-")
+    sweep_abandoned(folders_named(tmp_path, "epochs-.+"))
     with new_folder(tmp_path / "shard") as temporary:
         (temporary / "file").write_bytes(b"half")
         sweep(tmp_path)

@@ -29,7 +29,7 @@ from textgen.corpus.corpus import Part
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError
-from textgen.storage.cache_eviction import EPOCHS
+from textgen.storage.cache_eviction import EPOCHS, epochs_in
 from textgen.storage.cache_folder import cache_folder, filling_cache
 from textgen.storage.files import writing
 from textgen.storage.folders import sweep_abandoned
@@ -73,7 +73,7 @@ class SampledStream(TokenStream):
         cache = cache_folder()
         with filling_cache(), writing(cache):
             cache.mkdir(parents=True, exist_ok=True)
-            sweep_abandoned(cache, EPOCHS)
+            sweep_abandoned(epochs_in(cache))
             self._kept_in = Path(tempfile.mkdtemp(prefix=EPOCHS, dir=cache))
         stack = ExitStack()
         stack.enter_context(locked(self._kept_in))

@@ -16,9 +16,8 @@ from textgen.dataset.token_files import SUMMARY, problem_of, read_description
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import CorpusError
-from textgen.storage.cache_eviction import TOKENS, evict, limit_bytes
+from textgen.storage.cache_eviction import TOKENS, evict, limit_bytes, unfinished
 from textgen.storage.cache_folder import cache_folder, filling_cache
-from textgen.storage.files import TEMPORARY
 from textgen.storage.folders import sweep_abandoned
 from textgen.storage.locks import Hold
 from textgen.storage.temporary import temporary_folder
@@ -89,7 +88,7 @@ def encode_and_split(
     shelf, limit = (cache or cache_folder(say)) / TOKENS, limit_bytes()
     folder = shelf / key[:32]
     if (data := TokenData.cached(folder)) is None:
-        sweep_abandoned(shelf, TEMPORARY)
+        sweep_abandoned(unfinished(shelf))
         facts, found = {"corpus": ", ".join(path.name for path in corpus.files[:NAMED])}, list[TokenData]()
 
         def is_there_by_now() -> bool:  # from another process, which may have it in use

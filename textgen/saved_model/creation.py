@@ -21,9 +21,9 @@ from textgen.saved_model.folder_contents import (
 )
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS
 from textgen.saved_model.model_names import check_new_name
-from textgen.saved_model.removal import REMOVED
+from textgen.saved_model.removal import REMOVED_NAME
 from textgen.storage.files import writing
-from textgen.storage.folders import MANIFEST, PENDING, refuse_links, sweep, sweep_abandoned
+from textgen.storage.folders import MANIFEST, PENDING, folders_named, refuse_links, sweep, sweep_abandoned
 from textgen.storage.locks import Gone, InUse, locked, remove_empty, require_held
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 
@@ -101,7 +101,7 @@ def claimed(folder: Path) -> Iterator[None]:
     check_place(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    sweep_abandoned(folder.parent, REMOVED)
+    sweep_abandoned(folders_named(folder.parent, REMOVED_NAME))
     with locked(folder):
         refuse_links(folder)
         refuse_other_files(folder)

@@ -26,9 +26,9 @@ from textgen.model.onnx_model import OnnxModel
 from textgen.model.prediction_change import PredictionChange
 from textgen.schema import json_object
 from textgen.settings import to_dict
-from textgen.storage.cache_eviction import LOSS, NETWORK, NETWORKS, evict, limit_bytes
+from textgen.storage.cache_eviction import LOSS, NETWORK, NETWORKS, evict, limit_bytes, unfinished
 from textgen.storage.cache_folder import cache_folder, filling_cache, named_cache_folder
-from textgen.storage.files import TEMPORARY, CannotWrite, json_bytes, read_file, write_own_file
+from textgen.storage.files import CannotWrite, json_bytes, read_file, write_own_file
 from textgen.storage.folders import new_folder, read_manifest, sweep_abandoned, verified
 from textgen.storage.locks import Hold
 from textgen.versions import module_version
@@ -126,7 +126,7 @@ def _keep(folder: Path, source: NetworkSource, entry: Entry, say: Say) -> None:
     """Writes an entry of the cache, and removes others if there are too many."""
     data, change = entry
     limit = limit_bytes()
-    sweep_abandoned(folder.parent, TEMPORARY)
+    sweep_abandoned(unfinished(folder.parent))
     try:
         with filling_cache(), new_folder(folder) as temporary:
             write_own_file(temporary / LOSS, json_bytes({"model": source.name, "loss": change.to_dict()}))

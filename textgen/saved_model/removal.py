@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -14,11 +15,12 @@ from textgen.saved_model.folder_contents import has_own_files, names_in, other_n
 from textgen.saved_model.model_names import check_name
 from textgen.saved_model.registry import list_runs, no_such_model
 from textgen.storage.files import TEMPORARY
-from textgen.storage.folders import is_from_desktop, sweep_abandoned
+from textgen.storage.folders import folders_named, is_from_desktop, sweep_abandoned
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.locks import locked
 
 REMOVED = f"{TEMPORARY}removed-"  # prefix of the name of a model that is being deleted
+REMOVED_NAME = f"{re.escape(REMOVED)}[0-9a-f]{{16}}"
 
 
 def remove_model(path: Path) -> None:
@@ -45,7 +47,7 @@ def remove_model(path: Path) -> None:
             "leads to if you do not need it."
         )
     check_name(path.name)
-    sweep_abandoned(path.parent, REMOVED)
+    sweep_abandoned(folders_named(path.parent, REMOVED_NAME))
     with locked(path):
         _refuse_to_remove(path)
         aside = path.with_name(f"{REMOVED}{secrets.token_hex(8)}")

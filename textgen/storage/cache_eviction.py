@@ -8,6 +8,9 @@
       corpora/downloads/KEY/   archives that texts were made of
       epochs-XXXX/     segmentations of the training text of a running process (`textgen.dataset.subword_sampling`)
 
+The folder may hold other things, too, if it is one that the user has named. They stay: what is ours is known by its
+name and its contents, such as the record of a text.
+
 Everything in the cache can be made again. A process locks what it uses (`textgen.storage.locks.Hold`); only what is not
 locked is removed. Copies of single files, of which a corpus may have thousands, are not locked: those used within the
 last hour stay, and a file that is open can be read to its end even if it is removed. Fetched texts have no limit:
@@ -25,11 +28,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from textgen.errors import ConfigError, TextgenError
-from textgen.schema import json_object
-from textgen.storage.files import TEMPORARY
-from textgen.storage.folders import ASIDE, YOUNG_SECONDS, move_aside
+from textgen.schema import check, decoded_json, json_object
+from textgen.storage.files import TEMPORARY, read_file
+from textgen.storage.folders import ASIDE, MANIFEST, YOUNG_SECONDS, folders_named, move_aside
+from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.locks import LOCK_SECONDS, InUse, lock
 
 TOKENS, SUMMARY = "tokens", "tokens.json"  # the folder, and the description in an entry
@@ -40,6 +45,18 @@ EPOCHS = "epochs-"  # prefix of the names of folders with epochs
 LIMIT = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, of networks, of remote files, of archives
 DEFAULT_LIMIT = 20.0
 LONGEST_NAME = 1 << 16  # bytes of a description that are read to find the name of its corpus
+KEY, RANDOM = "[0-9a-f]{32}", "[0-9a-f]{16}"  # patterns of the name of an entry, and of `random_hex`
+UNFINISHED = f"{re.escape(TEMPORARY)}{KEY}-{RANDOM}|{re.escape(ASIDE)}{RANDOM}-{KEY}"  # names of `unfinished` folders
+EPOCHS_NAME = f"({re.escape(ASIDE)}{RANDOM}-)?{EPOCHS}[a-z0-9_]{{8}}"  # the end is that of mkdtemp
+EPOCHS_CONTENTS = re.compile(  # the encoded text of each epoch, in a folder with its number
+    rf"{re.escape(LOCK_FILE)}|{re.escape(TEMPORARY)}{RANDOM}"
+    rf"|({re.escape(TEMPORARY)})?[0-9]+(-{RANDOM})?(/({re.escape(SUMMARY)}|{MANIFEST}|(train|valid)(-[a-z]+)?\.bin))?"
+)
+TEXT_LEFT = f"{re.escape(TEMPORARY)}{RANDOM}(\\..*)?"  # name of a text of which a killed process wrote a part
+TEXT_RECORD = {  # fields of the record of a fetched text
+    **dict.fromkeys(("name", "title", "author", "licence", "sha256", "checked"), str), "urls": [str], "bytes": int,
+}  # fmt: skip
+TEXT_RECORD_BYTES = 1 << 22  # its maximum size
 
 
 @dataclass(frozen=True)
@@ -116,34 +133,60 @@ def record_of(text: Path) -> Path:
     return text.with_name(f"{text.name}.json")
 
 
+def read_record(text: Path) -> dict[str, Any] | None:
+    """Reads the record of a fetched text.
+
+    Args:
+        text: Path of the text, which may be missing.
+
+    Returns:
+        The fields of `TEXT_RECORD`. None without a record that textgen has written.
+    """
+    try:
+        values = decoded_json(read_file(record_of(text), TEXT_RECORD_BYTES))
+        check(values, TEXT_RECORD)
+    except (OSError, ValueError):
+        return None
+    return {name: values[name] for name in TEXT_RECORD} if len(values) == len(TEXT_RECORD) else None
+
+
+def unfinished(shelf: Path) -> Iterator[Path]:
+    """Finds the folders that are being made or removed, or that killed processes have left so.
+
+    Args:
+        shelf: The folder `tokens`, `networks`, `remote` or `corpora/downloads` of a cache.
+    """
+    return folders_named(shelf, UNFINISHED)
+
+
+def epochs_in(cache: Path) -> Iterator[Path]:
+    """Finds the folders of encoded epochs in a cache folder, of running processes and of killed ones."""
+    for folder in folders_named(cache, EPOCHS_NAME):
+        contents = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+        with suppress(OSError):
+            if all(map(EPOCHS_CONTENTS.fullmatch, contents)):
+                yield folder
+
+
 def _folders(cache: Path) -> Iterator[Path]:
     yield from _on_shelf(cache / TOKENS)
     yield from _on_shelf(cache / NETWORKS)
     yield from _on_shelf(cache / REMOTE)
     yield from _on_shelf(cache / CORPORA / DOWNLOADS)
-    yield from _ours(cache, f"({re.escape(ASIDE)}[0-9a-f]+-)?{EPOCHS}.+")
+    yield from epochs_in(cache)
 
 
 def _texts(cache: Path) -> Iterator[Path]:
     """Fetched texts, which have a record each, and what a killed process left of one; links are not followed."""
     with suppress(OSError):
         for path in sorted((cache / CORPORA).iterdir()):
-            is_text = record_of(path).is_file() or path.name.startswith(TEMPORARY)
-            if is_text and path.is_file() and not path.is_symlink():
+            if path.is_file() and not path.is_symlink() and (_is_left(path) or read_record(path)):
                 yield path
 
 
 def _on_shelf(shelf: Path) -> Iterator[Path]:
     """Folders of entries: complete ones, those being made, and those that a killed process left."""
-    return _ours(shelf, f"[0-9a-f]{{32}}|{re.escape(TEMPORARY)}.+")
-
-
-def _ours(folder: Path, names: str) -> Iterator[Path]:
-    """Folders in `folder` whose names match a pattern; links are not followed. `folder` may be missing."""
-    with suppress(OSError):
-        for path in sorted(folder.iterdir()):
-            if re.fullmatch(names, path.name) and path.is_dir() and not path.is_symlink():
-                yield path
+    return folders_named(shelf, f"{KEY}|{UNFINISHED}")
 
 
 def _entry(path: Path) -> Entry | None:
@@ -172,8 +215,13 @@ def _is_in_use(path: Path) -> bool | None:
 def _is_being_written(text: Path) -> bool:
     """Whether a text that is being fetched was written to lately. Others are read at once; neither are locked."""
     with suppress(OSError):
-        return text.name.startswith(TEMPORARY) and text.stat().st_mtime > time.time() - YOUNG_SECONDS
+        return _is_left(text) and text.stat().st_mtime > time.time() - YOUNG_SECONDS
     return False
+
+
+def _is_left(text: Path) -> bool:
+    """Whether this is a part of a text that is being written, or was when its process was killed."""
+    return re.fullmatch(TEXT_LEFT, text.name) is not None
 
 
 def _corpus(path: Path) -> str:

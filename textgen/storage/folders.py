@@ -10,9 +10,10 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -339,16 +340,29 @@ def sweep(path: Path, name: str = "") -> None:
                 leftover.unlink()
 
 
-def sweep_abandoned(path: Path, name: str) -> None:
+def folders_named(path: Path, names: str) -> Iterator[Path]:
+    """Finds the folders in a folder whose names match a pattern, sorted by name. Links are not followed.
+
+    Args:
+        path: Path of the folder. None are found in one that is missing or cannot be read.
+        names: The pattern, which a whole name matches.
+    """
+    with suppress(OSError):
+        for found in sorted(path.iterdir()):
+            if re.fullmatch(names, found.name) and found.is_dir() and not found.is_symlink():
+                yield found
+
+
+def sweep_abandoned(leftovers: Iterable[Path]) -> None:
     """Removes folders that no process holds any more. If the file system does not support locks, all are kept.
 
     Folders modified within the last `YOUNG_SECONDS` are kept, since they may be about to be locked or renamed.
 
     Args:
-        path: Folder to clean up.
-        name: Prefix of the names of the folders to remove.
+        leftovers: Folders that textgen has made and nobody needs once no process holds them. Where a user may keep
+            folders, too, such as in the cache folder, a prefix does not tell that: see `folders_named`.
     """
-    for leftover in path.glob(f"{name}*"):
+    for leftover in leftovers:
         with suppress(OSError, TextgenError):  # already removed, or in use
             if time.time() - leftover.stat().st_mtime > YOUNG_SECONDS:
                 with lock(leftover, LOCK_SECONDS) as is_held:

@@ -103,4 +103,4 @@ def _sweep(place: Path) -> None:
             about = folder.lstat()
             is_own = not hasattr(os, "getuid") or (about.st_uid == os.getuid() and stat.S_IMODE(about.st_mode) == 0o700)
             if NAME.fullmatch(folder.name) and stat.S_ISDIR(about.st_mode) and is_own:
-                sweep_abandoned(place, folder.name)
+                sweep_abandoned([folder])

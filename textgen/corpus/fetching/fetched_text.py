@@ -23,19 +23,17 @@ from textgen.corpus.fetching.catalogue import Entry
 from textgen.corpus.fetching.download import CHUNK_BYTES, LARGEST_BYTES, Progress, download_file, wrong_checksum
 from textgen.corpus.fetching.gutenberg import read_book
 from textgen.errors import CorpusError
-from textgen.schema import check, decoded_json
-from textgen.storage.cache_eviction import CORPORA, DOWNLOADS, evict, limit_bytes, record_of
+from textgen.schema import decoded_json
+from textgen.storage.cache_eviction import CORPORA, DOWNLOADS, evict, limit_bytes, read_record, record_of
 from textgen.storage.cache_folder import cache_folder, filling_cache, named_cache_folder
-from textgen.storage.files import json_bytes, new_file, open_file, read_file, sha256, write_chunks, write_own_file
+from textgen.storage.files import json_bytes, new_file, open_file, sha256, write_chunks, write_own_file
 from textgen.storage.locks import locked_in_turn, remove_empty
 from textgen.wording import Say, silent
-
-RECORD_BYTES = 1 << 22  # maximum size of the record of a text
 
 
 @dataclass(frozen=True)
 class FetchedText:
-    """A text that was fetched, and what is known of it; the fields are those of its record.
+    """A text that was fetched, and what is known of it; the fields are those of its record (`TEXT_RECORD`).
 
     Attributes:
         name: Name of the corpus.
@@ -56,9 +54,6 @@ class FetchedText:
     sha256: str
     bytes: int
     checked: str
-
-
-RECORD = dict.fromkeys(("name", "title", "author", "licence", "sha256", "checked"), str) | {"urls": [str], "bytes": int}
 
 
 def fetch(entry: Entry, say: Say = silent, progress: Progress = lambda done, total: None) -> tuple[Path, FetchedText]:
@@ -106,7 +101,7 @@ def copy_text(path: Path, target: Path) -> None:
 
 def _cached_record(entry: Entry, path: Path, say: Say = silent) -> FetchedText | None:
     """The record of a text that is there; None if it is not, or is damaged."""
-    record = _read_record(record_of(path))
+    record = _read_record(path)
     if record is None or record.urls != list(entry.urls) or not path.is_file():
         return None
     if _is_intact(path, record):
@@ -118,7 +113,7 @@ def _cached_record(entry: Entry, path: Path, say: Say = silent) -> FetchedText |
 def _download_and_record(entry: Entry, path: Path, downloads: Path, say: Say, progress: Progress) -> FetchedText:
     """Downloads a corpus to a path, and writes its record."""
     record = record_of(path)
-    previous = _read_record(record)
+    previous = _read_record(path)
     files = [download_file(url, downloads, entry.checksum, say, progress, _not_found(entry)) for url in entry.urls]
     with new_file(path, follow_link=False) as temporary, _removed_if_invalid(downloads), _reading(downloads):
         chunks, title, author = _make_text(entry, files)
@@ -163,12 +158,8 @@ def _reading(folder: Path) -> Iterator[None]:
 
 def _read_record(path: Path) -> FetchedText | None:
     """The record of a text that was fetched before; None without a valid one."""
-    try:
-        values = decoded_json(read_file(path, RECORD_BYTES))
-        check(values, RECORD)
-        return FetchedText(**values)
-    except (OSError, ValueError, TypeError):
-        return None
+    values = read_record(path)
+    return FetchedText(**values) if values else None
 
 
 def _is_intact(path: Path, record: FetchedText) -> bool:
