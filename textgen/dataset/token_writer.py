@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -82,26 +82,29 @@ class _SplitWriter:
 
     def _append(self, arrays: Sequence[np.ndarray], ends: Sequence[int], openings: Sequence[np.ndarray]) -> None:
         ids = np.concatenate(arrays, dtype=self._dtype, casting="unsafe")
-        ids.tofile(self._files[IDS])
-        np.array(ends, np.int64).tofile(self._files[ENDS])
+        self._files[IDS].write(memoryview(ids))  # `tofile` says nothing of a full disk if there are few numbers
+        self._files[ENDS].write(memoryview(np.array(ends, np.int64)))
         for places in openings:
-            places.tofile(self._files[OPENINGS])
+            self._files[OPENINGS].write(memoryview(places))
         self._counts += np.bincount(ids, minlength=len(self._counts))
         self._counts[self._first_label :] = 0
         self._tokens += len(ids)
         self._ends += len(ends)
 
     def close(self) -> None:
+        """Closes the files that `finish` has not closed; an error before it tells more than those of closing them."""
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):
+                file.close()
 
     def finish(self) -> SplitSummary:
         """Closes a document that is still open, and the files, and writes the counts, which it returns."""
         if self._inside:  # the document continues in another shard
             self._append([self._eos], [self._tokens + 1], [])
             self._words += 1
-        self._counts.tofile(self._folder / f"{self._split}{COUNTS}.bin")
-        self.close()
+        (self._folder / f"{self._split}{COUNTS}.bin").write_bytes(memoryview(self._counts))
+        for file in self._files.values():
+            file.close()  # writes what is left
         return SplitSummary(
             self._tokens,
             self._documents,
