@@ -7,6 +7,7 @@ import io
 import json
 import os
 import socket
+import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from textgen.storage.files import (
     write_chunks,
     write_file,
     write_files,
+    write_own_file,
 )
 
 
@@ -50,7 +52,7 @@ def test_write_file_writes_what_a_link_leads_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
-@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o755, 0o400])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o755, 0o200])
 def test_write_file_keeps_the_mode(tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
     path, write_through, seen = tmp_path / "file", files.write_through, []
 
@@ -63,6 +65,88 @@ def test_write_file_keeps_the_mode(tmp_path: Path, mode: int, monkeypatch: pytes
     monkeypatch.setattr(files, "write_through", looked_at)
     write_file(path, b"new")
     assert (path.read_bytes(), path.stat().st_mode & 0o777, seen) == (b"new", mode, [0o600])
+
+
+def test_a_file_that_the_user_may_not_write_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, link = tmp_path / "file", tmp_path / "link"
+    path.write_bytes(b"old")
+    path.chmod(0o444)
+    link.symlink_to("file")
+    monkeypatch.setattr(os, "access", lambda path, mode: bool(os.stat(path).st_mode & 0o222))  # as for all but root
+
+    def make(path: Path) -> None:
+        with new_file(path):
+            pass
+
+    for place in (path, link):
+        for write in (check_writable, lambda path: write_file(path, b"new"), make):
+            with pytest.raises(CannotWrite, match=r"Cannot write .*: Permission denied\. Choose another place"):
+                write(place)
+    assert names(tmp_path) == ["file", "link"]
+    assert path.read_bytes() == b"old"
+    path.chmod(0o644)
+    check_writable(path)
+    write_file(link, b"new")
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root may change an owner")
+def test_a_file_keeps_its_owner_and_its_group(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    os.chown(path, 12345, 54321)
+    path.chmod(0o660)
+    for write in (write_file, write_own_file):
+        write(path, b"new")
+        about = path.stat()
+        assert (about.st_uid, about.st_gid, about.st_mode & 0o777) == (12345, 54321, 0o660)
+
+
+@pytest.mark.skipif(not hasattr(os, "chown"), reason="groups are POSIX's")
+@pytest.mark.parametrize(("allowed", "mode"), [((), 0o604), ((-1,), 0o664), ((-1, 12345), 0o664)])
+def test_a_group_that_could_not_read_a_file_does_not_read_the_next(
+    allowed: tuple[int, ...], mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, groups = tmp_path / "file", dict[Path, int]()
+    lstat, group = Path.lstat, 54321
+
+    def about(path: Path) -> os.stat_result:
+        found = list(lstat(path))
+        found[stat.ST_UID], found[stat.ST_GID] = (12345, group) if path.name == "file" else (7, groups.get(path, 7))
+        return os.stat_result(found)
+
+    def chown(path: Path, owner: int, group: int) -> None:
+        if owner not in allowed:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        groups[path] = group
+
+    path.write_bytes(b"old")
+    path.chmod(0o664)
+    monkeypatch.setattr(Path, "lstat", about)
+    monkeypatch.setattr(os, "chown", chown)
+    write_file(path, b"new")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", mode)
+
+
+def test_a_file_that_is_mounted_on_its_own_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    path = tmp_path / "file"
+    path.write_bytes(b"a longer text")
+    same = path.stat().st_ino
+    monkeypatch.setattr(os, "replace", refuse)
+    check_writable(path)
+    write_file(path, b"new")
+    assert (path.read_bytes(), path.stat().st_ino, names(tmp_path)) == (b"new", same, ["file"])
+
+    def full(source: object, target: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(CannotWrite, match=r"No space left on device\. It cannot be replaced.*: write it again\.$"):
+        write_file(path, b"newer")
+    assert names(tmp_path) == ["file"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sockets with names are POSIX's")

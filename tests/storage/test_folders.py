@@ -497,6 +497,16 @@ def test_a_missing_manifest_is_told_from_one_that_cannot_be_read(tmp_path: Path)
         read_manifest(tmp_path)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_files_of_a_folder_keep_their_mode(tmp_path: Path) -> None:
+    update_folder(tmp_path, {"weights": b"old"})
+    usual = (tmp_path / "weights").stat().st_mode
+    (tmp_path / "weights").chmod(0o600)
+    update_folder(tmp_path, {"weights": b"new", "words": b"new"})
+    assert (tmp_path / "weights").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "words").stat().st_mode == usual
+
+
 # --- What killed processes leave -----------------------------------------------------------------------------
 
 

@@ -1,7 +1,8 @@
 """Reads and writes single files: a file is written completely or not at all, and links are not followed.
 
 Every write goes to a temporary name next to its target, is flushed to disk, and is then renamed. Temporary names are
-random, and temporary files are created exclusively. Only streams (`textgen.storage.streams`) are written into.
+random, and temporary files are created exclusively. Only streams (`textgen.storage.streams`) are written into, and
+files that are mounted on their own, as into a container, which nothing can replace.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _seek_lock = threading.Lock()  # guards seek and read on systems without os.prea
 SPACE_ADVICE = "Free some space or choose another folder; what was there before is untouched."
 PLACE_ADVICE = "Choose another place; what was there before is untouched."  # instead, if the disk is not full
 FULL_ERRORS = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+IN_PLACE_ADVICE = "It cannot be replaced, only overwritten, so it may be incomplete now: write it again."
 TMPDIR_ADVICE = "Free some space, or set TMPDIR to a folder with more space."
 
 
@@ -76,8 +78,9 @@ class CannotWrite(TextgenError):
 def write_file(path: Path, data: bytes) -> None:
     """Writes a file atomically: a crash leaves either the old or the new content.
 
-    An existing file keeps its mode. If `path` is a link, the file that it points to is replaced. A stream stays, and
-    the content is written into it. Use `write_own_file` in folders that textgen manages.
+    An existing file keeps its mode and, where the system allows it, its owner and its group; one that the user may not
+    write is not replaced. If `path` is a link, the file that it points to is replaced. A stream stays, and the content
+    is written into it. Use `write_own_file` in folders that textgen manages.
 
     Args:
         path: Path of the file.
@@ -198,8 +201,8 @@ def check_writable(path: Path) -> None:
         path: Path of the file.
 
     Raises:
-        TextgenError: The parent folder does not exist or is not writable, or the path is that of something else than a
-            file, a pipe or a device that takes characters.
+        TextgenError: The parent folder does not exist or is not writable, or the path is that of a file that is not
+            writable, or of something else than a file, a pipe or a device that takes characters.
     """
     if not path.parent.is_dir():
         raise TextgenError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
@@ -351,13 +354,15 @@ def _temporary_for_stream(stream: Path) -> Iterator[Path]:
 
 
 def _link_target(path: Path) -> Path:
-    """Returns the file that is replaced: that where links lead. Raises `OSError` if it is of another kind."""
+    """Returns the file that is replaced: that where links lead. Raises `OSError` if it is read-only or no file."""
     with suppress(FileNotFoundError, NotADirectoryError):
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
         if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
             raise OSError(errno.EINVAL, "it is a disk or a socket, not a file")
+        if not os.access(path, os.W_OK):  # renaming asks only for the right to write to its folder
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return Path(os.path.realpath(path))
 
 
@@ -372,21 +377,67 @@ def _temporary_file(target: Path, data: bytes = b"", *, is_private: bool = False
     suffix = target.suffix if len(os.fsencode(target.suffix)) <= SUFFIX_BYTES else ""
     temporary = target.with_name(f"{TEMPORARY}{random_hex()}{suffix}")
     try:
-        is_private = is_private or _mode(target) is not None  # the file there may be private
-        write_through(temporary, data, 0o600 if is_private else 0o666)
+        write_through(temporary, data, 0o600 if is_private else first_mode(target))
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _rename(temporary: Path, target: Path, *, keeps_mode: bool = True) -> None:
-    """Renames a file to `target`, by default with the mode of the regular file that was there."""
-    mode = _mode(target) if keeps_mode else None
-    if mode is not None:
-        with suppress(OSError):  # the file system does not support modes
-            temporary.chmod(mode)
-    os.replace(temporary, target)
+    """Renames a file to `target`, by default with the access to the file that was there."""
+    if keeps_mode:
+        keep_access(temporary, target)
+    try:
+        os.replace(temporary, target)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        _overwrite(temporary, target)
     sync_folder(target.parent)
+
+
+def first_mode(target: Path) -> int:
+    """Returns the permission bits with which to create a file that will replace another: that one may be private.
+
+    Args:
+        target: Path of the file that it will replace, if there is one.
+    """
+    return 0o666 if _mode(target) is None else 0o600
+
+
+def keep_access(path: Path, target: Path) -> None:
+    """Gives a file the mode of the regular file that it will replace and, where allowed, its owner and its group.
+
+    If the group cannot be kept, the file has no rights for its group, which could not read the old file.
+
+    Args:
+        path: Path of the file, which was created with `first_mode`.
+        target: Path of the file that it will replace. Without one nothing changes.
+    """
+    if (mode := _mode(target)) is None:
+        return
+    if hasattr(os, "chown"):
+        about = target.lstat()
+        for owner in (about.st_uid, -1):  # only root may change an owner
+            with suppress(OSError):
+                os.chown(path, owner, about.st_gid)
+                break
+        if path.lstat().st_gid != about.st_gid:
+            mode &= ~stat.S_IRWXG
+    with suppress(OSError):  # the file system does not support modes
+        path.chmod(mode)
+
+
+def _overwrite(temporary: Path, target: Path) -> None:
+    """Writes the content of a file into a regular file that is there. Raises `CannotWrite` with its own advice."""
+    with ExitStack() as stack:
+        source = stack.enter_context(temporary.open("rb"))
+        stack.enter_context(writing(target, IN_PLACE_ADVICE))
+        file = stack.enter_context(os.fdopen(os.open(target, os.O_WRONLY | OPEN_FLAGS), "wb"))
+        shutil.copyfileobj(source, file)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _mode(path: Path) -> int | None:

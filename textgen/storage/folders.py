@@ -23,8 +23,10 @@ from textgen.schema import check, json_object
 from textgen.storage.files import (
     TEMPORARY,
     check_folder_writable,
+    first_mode,
     is_desktop_file,
     json_bytes,
+    keep_access,
     open_file,
     random_hex,
     read_file,
@@ -185,7 +187,7 @@ def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
                     os.replace(settled, path / name)
         sync_folder(path)
         for name, data in files.items():
-            _write_pending(path / f"{name}{PENDING}", data)
+            _write_pending(path, name, data)
             entries[name] = manifest_entry(data)
         sync_folder(path)
         require_held(path)
@@ -457,11 +459,13 @@ def _rename_over(source: Path, target: Path) -> None:
         os.rename(source, target)
 
 
-def _write_pending(path: Path, data: bytes) -> None:
+def _write_pending(folder: Path, name: str, data: bytes) -> None:
     """Writes a file that is not in the manifest yet. A partly written file is removed on failure."""
+    path = folder / f"{name}{PENDING}"
     path.unlink(missing_ok=True)  # removes a link, too
     try:
-        write_through(path, data)
+        write_through(path, data, first_mode(folder / name))
+        keep_access(path, folder / name)
     except OSError:
         path.unlink(missing_ok=True)
         raise
