@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from textgen.storage import lock_in_folder
 from textgen.storage.files import CannotWrite
 from textgen.storage.folders import update_folder
 from textgen.storage.lock_in_folder import LOCK_FILE
-from textgen.storage.locks import Gone, InUse, is_locked, locked, locked_in_turn
+from textgen.storage.locks import Gone, InUse, is_locked, locked, locked_in_turn, require_held
 
 fcntl = pytest.importorskip("fcntl")
 IMPOSSIBLE = json.dumps(lock_in_folder._holder(os.getpid()) | {"process": 1 << 80})  # number of a process
@@ -187,6 +188,35 @@ def test_whoever_holds_a_folder_touches_the_lock(tmp_path: Path, monkeypatch: py
         while not (tmp_path / LOCK_FILE).stat().st_mtime and time.monotonic() < until:
             time.sleep(0.001)
         assert (tmp_path / LOCK_FILE).stat().st_mtime
+
+
+@pytest.mark.parametrize("beat", [0.001, 60.0])
+def test_a_lock_that_another_machine_has_taken_over_is_noticed(
+    beat: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_in_folder, "BEAT_SECONDS", beat)
+    with locked(tmp_path):
+        assert require_held(tmp_path / "weights") == tmp_path
+        (tmp_path / LOCK_FILE).write_text("of another machine")
+        if beat < 1:  # noticed although the other process has ended since
+            thread = next(thread for thread in threading.enumerate() if thread.name == "textgen-lock")
+            thread.join(60)
+            assert not thread.is_alive()
+            (tmp_path / LOCK_FILE).unlink()
+        for path in (tmp_path, tmp_path / "weights"):
+            with pytest.raises(Gone, match=f"^Another process has taken over {tmp_path}, .* nothing more is written"):
+                require_held(path)
+        assert (tmp_path / LOCK_FILE).exists() == (beat > 1)
+    assert (tmp_path / LOCK_FILE).exists() == (beat > 1)
+    if beat < 1:
+        with locked(tmp_path):
+            assert require_held(tmp_path) == tmp_path
+
+
+def test_a_lock_file_that_somebody_has_removed_was_not_taken_over(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        (tmp_path / LOCK_FILE).unlink()
+        assert require_held(tmp_path) == tmp_path
 
 
 def test_a_lock_that_was_replaced_is_not_removed_as_stale(tmp_path: Path) -> None:

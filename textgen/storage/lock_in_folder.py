@@ -2,7 +2,8 @@
 
 The file names the machine and the process that hold the folder, which touches it regularly. It is stale if that process
 of this machine has ended, or if another machine has not touched it for a while. Unlike a lock of the system, it is
-valid on all machines.
+valid on all machines. Whoever was stopped for so long that another machine has taken its lock over finds out by the
+content of the file.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ BEAT_SECONDS = 20.0  # interval at which the holder touches the file
 STALE_SECONDS = 300.0  # a file of another machine is stale if it was not touched for so long
 RETRY_SECONDS = 0.01
 MAX_BYTES = 1 << 12
+
+_held: dict[tuple[int, int], Callable[[], bool]] = {}  # whether this process still holds a folder, by device and inode
 
 
 def take(folder: int, seconds: float = 0.0) -> Callable[[], None] | None:
@@ -80,6 +83,16 @@ def is_taken(folder: int, *, removes: bool = False) -> bool:
     if removes:
         _remove_stale(folder, data)
     return False
+
+
+def was_taken_over(about: os.stat_result) -> bool:
+    """Checks whether another process has taken a lock of this process over.
+
+    Args:
+        about: What the system says about the folder.
+    """
+    keeps = _held.get((about.st_dev, about.st_ino))
+    return keeps is not None and not keeps()
 
 
 def _is_stale(folder: int, data: bytes, touched: float) -> bool:
@@ -154,20 +167,29 @@ def _remove_stale(folder: int, data: bytes) -> None:
 
 def _touched_regularly(folder: int, data: bytes) -> Callable[[], None]:
     """Touches the lock file in a thread until the returned function is called, which removes the file."""
-    is_over = threading.Event()
+    is_over, is_lost, about = threading.Event(), threading.Event(), os.fstat(folder)
+    place = about.st_dev, about.st_ino
+
+    def keeps() -> bool:
+        with suppress(OSError):  # somebody has removed it
+            if _read(folder, LOCK_FILE)[0] != data:
+                is_lost.set()
+        return not is_lost.is_set()
 
     def touch() -> None:
-        while not is_over.wait(BEAT_SECONDS):
-            with suppress(OSError):  # somebody has removed it
+        while not is_over.wait(BEAT_SECONDS) and keeps():
+            with suppress(OSError):
                 os.utime(LOCK_FILE, dir_fd=folder)
 
     def release(thread: threading.Thread) -> None:
         is_over.set()
         thread.join()
+        _held.pop(place, None)
         with suppress(OSError):  # the folder was removed
             if _read(folder, LOCK_FILE)[0] == data:
                 os.unlink(LOCK_FILE, dir_fd=folder)
 
+    _held[place] = keeps
     thread = threading.Thread(target=touch, name="textgen-lock", daemon=True)
     thread.start()
     return partial(release, thread)

@@ -33,7 +33,7 @@ class InUse(TextgenError):
 
 
 class Gone(TextgenError):
-    """Raised when another process has moved or removed a folder that was to be locked."""
+    """Raised when another process has moved, removed or taken over a folder that was locked or was to be locked."""
 
 
 @contextmanager
@@ -63,10 +63,11 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 def require_held(path: Path) -> Path | None:
-    """Checks that a folder which this process holds with `locked` is still where it was locked.
+    """Checks that a folder which this process holds with `locked` is still where it was locked, and still held.
 
     Call it before writing by path: a lock goes with a folder that is moved, and another process may have made a new
-    folder in its place. A path that is neither held nor in a held folder passes.
+    folder in its place. A lock file may have been taken over while this process was stopped. A path that is neither
+    held nor in a held folder passes.
 
     Args:
         path: Path of a file or folder, which need not exist.
@@ -75,7 +76,7 @@ def require_held(path: Path) -> Path | None:
         The innermost held folder at or above the path. None if there is none.
 
     Raises:
-        Gone: A held folder was moved or removed.
+        Gone: A held folder was moved, removed or taken over.
     """
     found = None
     absolute = Path(os.path.abspath(path))
@@ -85,6 +86,11 @@ def require_held(path: Path) -> Path | None:
                 raise Gone(
                     f"{place} was moved or removed while this process was writing to it, so nothing more is written "
                     "there. If it was moved, go on with it under its new name; if it was removed, start again."
+                )
+            if lock_in_folder.was_taken_over(about):
+                raise Gone(
+                    f"Another process has taken over {place}, since this one has given no sign of life for a while. "
+                    "So nothing more is written there. Let the other process go on, or start again when it has ended."
                 )
             found = found or place
     return found
