@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +16,7 @@ from disk import names
 from textgen.corpus.corpus import Corpus
 from textgen.storage import temporary
 from textgen.storage.cache_folder import cache_folder
-from textgen.storage.files import CannotWrite
+from textgen.storage.files import CannotWrite, new_file
 from textgen.storage.temporary import (
     new_temporary_file,
     new_temporary_folder,
@@ -95,3 +96,18 @@ def test_folders_of_killed_processes_are_removed_and_nothing_else(
         assert names(tmp_path) == sorted(path.name for path in (*kept, young, readable, held, folder))
     remove_temporary_folder(held)
     assert names(tmp_path) == sorted(path.name for path in (*kept, young, readable))
+
+
+@pytest.mark.skipif(not Path("/dev/null").is_char_device(), reason="a device of POSIX")
+def test_what_a_process_that_was_killed_while_it_wrote_into_a_pipe_left_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with new_file(Path("/dev/null")) as path:
+        left = tmp_path / path.parent.name
+        shutil.copytree(path.parent, tmp_path / "copy")
+    (tmp_path / "copy").rename(left)
+    os.utime(left, (0, 0))
+    temporary._sweep.cache_clear()
+    with temporary_folder() as folder:
+        assert names(tmp_path) == [folder.name]

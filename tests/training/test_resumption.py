@@ -28,16 +28,18 @@ from textgen.dataset.prepared_corpus import open_corpus
 from textgen.errors import ConfigError, RemoteError, SavedModelError, TextgenError, TrainingError
 from textgen.saved_model import ownership
 from textgen.saved_model.creation import claimed
+from textgen.saved_model.folder_contents import has_steps
 from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.registry import status_of
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_ngrams, write_training
 from textgen.storage.cache_folder import cache_folder
 from textgen.storage.files import write_file
-from textgen.storage.folders import MANIFEST, read_manifest
+from textgen.storage.folders import MANIFEST, move_aside, read_manifest
 from textgen.storage.locks import locked
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.training import resumption, run, run_start
+from textgen.training.checkpoints import has_checkpoint
 from textgen.training.config import BUDGETS
 from textgen.training.planning.plan import Hardware, Plan, Sources, make_plan
 from textgen.training.resumption import ResumeSources, read_run
@@ -117,6 +119,16 @@ def test_what_a_killed_run_left_half_written_is_swept(folder: Path, resumed: lis
         (place / ".tmp-0123456789abcdef").write_bytes(b"half")
     run.resume(folder)
     assert not list(folder.rglob(".tmp-*"))
+
+
+def test_a_checkpoint_that_a_killed_run_had_moved_aside_is_resumed_from(folder: Path, resumed: list[RunSetup]) -> None:
+    checkpoint = folder / CHECKPOINTS / "step-000000001"
+    move_aside(checkpoint)
+    assert has_steps(folder)
+    assert has_checkpoint(folder / CHECKPOINTS)
+    run.resume(folder)
+    assert len(resumed) == 1
+    assert checkpoint.is_dir()
 
 
 def test_nothing_of_a_failed_run_is_part_of_the_run_in_its_place(
@@ -676,6 +688,8 @@ def test_without_a_name_the_newest_run_with_a_checkpoint_is_resumed(
     models = tmp_path / "models"
     for age, name in enumerate(("songs", "songs-2", "other")):
         begun(plan, models / name)
+        if name == "other":  # it was killed while it replaced its only checkpoint
+            move_aside(models / name / CHECKPOINTS / "step-000000001")
         os.utime(models / name / CHECKPOINTS, (1e9 + age, 1e9 + age))
     (models / "killed" / CHECKPOINTS).mkdir(parents=True)
     (models / "killed" / TRAINING).write_text("{}")

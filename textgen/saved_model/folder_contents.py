@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from textgen.errors import SavedModelError
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, TRAINING, WEIGHTS, WORDS
 from textgen.storage.files import TEMPORARY
-from textgen.storage.folders import MANIFEST, PENDING, is_from_desktop, read_manifest
+from textgen.storage.folders import ASIDE, MANIFEST, PENDING, is_from_desktop, read_manifest
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.tokenizer.model_file import MODEL_FILE
 
@@ -36,8 +37,11 @@ def is_run(path: Path) -> bool:
 
 
 def has_steps(folder: Path) -> bool:
-    """Checks whether a run left checkpoints in the folder; their content is not checked."""
-    return any(name.startswith("step-") for name in names_in(folder / CHECKPOINTS))
+    """Checks whether a run left checkpoints in the folder; their content is not checked.
+
+    One that a killed run had moved aside, to replace it, counts: `textgen.storage.folders.sweep` restores it.
+    """
+    return any(re.match(f"({re.escape(ASIDE)}[0-9a-f]+-)?step-", name) for name in names_in(folder / CHECKPOINTS))
 
 
 def saved_at(path: Path) -> float:

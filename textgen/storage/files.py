@@ -26,6 +26,7 @@ from textgen.storage.streams import is_stream, open_file_number, open_stream
 from textgen.wording import json_text
 
 TEMPORARY = ".tmp-"  # prefix of temporary names
+TEMPORARY_FOLDER = "textgen-tmp-"  # prefix of folders in TMPDIR; `textgen.storage.temporary` removes abandoned ones
 OWNER_PREFIX = "~$"  # of the files beside open documents by which Word and Excel know who has opened them
 DESKTOP_FILES = ("desktop.ini", "thumbs.db")  # in lower case: how Windows shows a folder, and small pictures
 SUFFIX_BYTES = 20  # longest suffix in a temporary name: what follows the full stop in "1. A long title" is none
@@ -345,7 +346,7 @@ def _temporary_for_stream(stream: Path) -> Iterator[Path]:
     """Creates a temporary file, whose content is written into a stream after the block."""
     with ExitStack() as stack:
         with writing(stream, TMPDIR_ADVICE):
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="textgen-"))
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=TEMPORARY_FOLDER))
             temporary = Path(folder, stream.name)
             temporary.touch()
         yield temporary

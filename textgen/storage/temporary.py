@@ -13,13 +13,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-from textgen.storage.files import TMPDIR_ADVICE, CannotWrite, writing
+from textgen.storage.files import TEMPORARY_FOLDER, TMPDIR_ADVICE, CannotWrite, writing
 from textgen.storage.folders import sweep_abandoned
 from textgen.storage.locks import Hold
 
 USUAL_PLACE = "/tmp"  # named in errors if neither TMPDIR nor any of Python's places can be used
-PREFIX = "textgen-tmp-"  # followed by a random word of mkdtemp
-NAME = re.compile(rf"{PREFIX}(cache-)?[a-z0-9_]{{8}}")
+NAME = re.compile(rf"{TEMPORARY_FOLDER}(cache-)?[a-z0-9_]{{8}}")  # the end is a random word of mkdtemp
 _holds: dict[Path, Hold] = {}  # keep other processes from removing the folders of this one
 
 
@@ -40,7 +39,7 @@ def new_temporary_folder(kind: str = "") -> Path:
     place = _place()
     _sweep(place)
     with writing(place, TMPDIR_ADVICE):
-        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}", dir=place))
+        folder = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_FOLDER}{kind}", dir=place))
     _holds[folder] = Hold(folder)
     return folder
 
@@ -98,7 +97,7 @@ def _place() -> Path:
 @lru_cache(maxsize=1)
 def _sweep(place: Path) -> None:
     """Removes folders that killed processes have left. Those of other users or with another mode are not ours."""
-    for folder in place.glob(f"{PREFIX}*"):
+    for folder in place.glob(f"{TEMPORARY_FOLDER}*"):
         with suppress(OSError):
             about = folder.lstat()
             is_own = not hasattr(os, "getuid") or (about.st_uid == os.getuid() and stat.S_IMODE(about.st_mode) == 0o700)

@@ -21,7 +21,7 @@ from textgen.errors import SavedModelError, TrainingError
 from textgen.saved_model.arrays import LIBRARY_ERRORS, in_c_order
 from textgen.saved_model.layout import read_json
 from textgen.storage.files import json_bytes, writing
-from textgen.storage.folders import MANIFEST, new_folder, read_manifest, sweep, verified
+from textgen.storage.folders import ASIDE, MANIFEST, new_folder, read_manifest, sweep, verified
 from textgen.storage.locks import require_held
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"
@@ -128,8 +128,8 @@ def check_room(folder: Path, tensors: Mapping[str, np.ndarray], keep: int) -> No
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether there is any checkpoint, intact or not."""
-    return any(os.path.lexists(path / MANIFEST) for path in _checkpoints(folder))
+    """Whether there is any checkpoint, intact or not, or one that was moved aside, which `newest_checkpoint` finds."""
+    return any(os.path.lexists(path / MANIFEST) for path in (*_checkpoints(folder), *folder.glob(f"{ASIDE}*-step-*")))
 
 
 def newest_checkpoint(folder: Path, before: float = math.inf) -> tuple[Checkpoint, list[str]]:

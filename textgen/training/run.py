@@ -115,7 +115,7 @@ def resume(
         raise SavedModelError(_nothing_to_resume(folder))
     with locked(folder):
         refuse_links(folder)
-        for place in (folder, folder / LOGS):
+        for place in (folder, folder / LOGS, folder / CHECKPOINTS):  # restores a checkpoint that was moved aside
             sweep(place)
         if os.path.lexists(folder / MANIFEST) and not has_steps(folder):
             raise SavedModelError(
