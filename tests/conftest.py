@@ -22,6 +22,7 @@ from textgen.model.config import ModelConfig
 from textgen.runtime import XLA_FLAGS_OF, configure_process, load_tensorflow
 from textgen.saved_model.saving import save_model
 from textgen.storage import cache_folder
+from textgen.telemetry import ONNX_RUNTIME, turn_off
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
@@ -34,6 +35,7 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")  # a busy machine is no fault of the program
 gc.set_threshold(100_000, 20, 50)  # graphs are many small objects: the collector would go through them again and again
 configure_process()  # the tests have their process to themselves, as the program has
+turn_off(ONNX_RUNTIME)  # some tests import it themselves
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # by a shell, in the background: programs begun here would, too
     signal.signal(signal.SIGINT, signal.default_int_handler)

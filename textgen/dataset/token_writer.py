@@ -82,10 +82,10 @@ class _SplitWriter:
 
     def _append(self, arrays: Sequence[np.ndarray], ends: Sequence[int], openings: Sequence[np.ndarray]) -> None:
         ids = np.concatenate(arrays, dtype=self._dtype, casting="unsafe")
-        self._files[IDS].write(memoryview(ids))  # `tofile` says nothing of a full disk if there are few numbers
-        self._files[ENDS].write(memoryview(np.array(ends, np.int64)))
+        self._files[IDS].write(ids.data)  # `tofile` says nothing of a full disk if there are few numbers
+        self._files[ENDS].write(np.array(ends, np.int64).data)
         for places in openings:
-            self._files[OPENINGS].write(memoryview(places))
+            self._files[OPENINGS].write(places.data)
         self._counts += np.bincount(ids, minlength=len(self._counts))
         self._counts[self._first_label :] = 0
         self._tokens += len(ids)
@@ -102,7 +102,7 @@ class _SplitWriter:
         if self._inside:  # the document continues in another shard
             self._append([self._eos], [self._tokens + 1], [])
             self._words += 1
-        (self._folder / f"{self._split}{COUNTS}.bin").write_bytes(memoryview(self._counts))
+        (self._folder / f"{self._split}{COUNTS}.bin").write_bytes(self._counts.data)
         for file in self._files.values():
             file.close()  # writes what is left
         return SplitSummary(
