@@ -17,7 +17,7 @@ from textgen.dataset import prepared_corpus
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.generation.config import RuntimeConfig, SamplingConfig, SearchConfig
 from textgen.generation.generator import Generator
-from textgen.generation.unused_settings import NEEDS
+from textgen.generation.needed_settings import NEEDS
 from textgen.model.config import ModelConfig
 from textgen.saved_model import adaptation
 from textgen.saved_model.adaptation import Adaptation

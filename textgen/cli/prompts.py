@@ -50,8 +50,8 @@ def read_requests(
             line.
         click.UsageError: A flag does nothing.
     """
+    from textgen.generation.needed_settings import unused
     from textgen.generation.request import Request, later_seed, seeded
-    from textgen.generation.unused_settings import unused
 
     first, unused_flags = seeded(from_dict(SamplingConfig, settings)), unused(settings, flag_of)
     requests: list[Placed] = []

@@ -252,7 +252,7 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any], searc
 
 def _refuse_unused(settings: Mapping[str, Any]) -> None:
     """Raises `click.UsageError` for settings that need others."""
-    from textgen.generation.unused_settings import unused
+    from textgen.generation.needed_settings import unused
 
     for reason in unused(settings, flag_of).values():
         raise click.UsageError(reason)

@@ -11,9 +11,9 @@ from plain_fakes import TableModel
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.generator import Generator
+from textgen.generation.needed_settings import NEEDS, unused
 from textgen.generation.request import Request
 from textgen.generation.sampling.sampler_settings import OFF
-from textgen.generation.unused_settings import NEEDS, unused
 from textgen.settings import to_dict
 from textgen.tokenizer.kinds import ByteTokenizer
 
