@@ -664,14 +664,6 @@ def test_a_search_prints_the_likeliest_texts(models: Path) -> None:
     assert text == "The" + rows[0]["text"] + "\n"
 
 
-def test_a_search_refuses_the_seed_of_a_prompt(tiny_models: Path, tmp_path: Path) -> None:
-    (tmp_path / "prompts.jsonl").write_text('{"prompt": "The", "seed": 5}', encoding="utf-8")
-    options = ["--prompt-file", str(tmp_path / "prompts.jsonl"), "--models-dir", str(tiny_models), "--num-beams", "2"]
-    result = run("sample", "tiny", *options)
-    assert result.exit_code == 1
-    assert "prompts.jsonl, line 1: A search makes no random draws: leave out seed.\n" in result.stderr
-
-
 def test_a_text_is_saved_and_gone_on_with(models: Path, tmp_path: Path) -> None:
     state, greedy = str(tmp_path / "song.state"), ["--temperature", "0", "--no-heal"]
     (whole,) = rows_of(models, "--prompt", "The", *greedy, "--max-tokens", "20")

@@ -87,6 +87,16 @@ def test_a_state_may_go_on_in_the_file_that_it_is_read_from(tmp_path: Path) -> N
     assert "to be read" not in result.stderr
 
 
+def test_a_state_that_goes_on_is_replaced_without_a_note(tiny_models: Path, tmp_path: Path) -> None:
+    state, notes = tmp_path / "novel.state", list[str]()
+    for options in ([], ["--load-state", state], []):
+        written = ["--max-tokens", "3", "--save-state", state]
+        result = run("sample", "tiny", "--models-dir", tiny_models, *written, *options)
+        assert result.exit_code == 0
+        notes.append(result.stderr)
+    assert [f"{state} was there already" in note for note in notes] == [False, False, True]
+
+
 def test_every_command_with_a_text_and_a_file_to_write_is_among_them() -> None:
     assert {name for name, _ in readers()} == {"sample", "embed", "inspect", "tune-state", "tokenizer train"}
 

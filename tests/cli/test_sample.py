@@ -90,6 +90,11 @@ def refused(result: Result) -> str:
         ({"require": ["The cat"]}, ["--max-tokens", "3"], "require must fit into max_tokens: its texts take 7 tokens"),
         ({"no_copy": 20}, [], "{models}/tiny has no index of its training text"),
         ({"temperature": 0.5}, ["--num-beams", "2"], "A search makes no random draws: leave out temperature."),
+        (
+            {"dry_sequence_breakers": ["x"], "dry_multiplier": 0.0},
+            ["--num-beams", "2"],
+            "A search makes no random draws",
+        ),
         ({"seed": 5}, ["--num-beams", "2"], "A search makes no random draws: leave out seed."),
         ({"top_logprobs": 2}, ["--num-beams", "2", "--json"], "A search computes no probabilities of other tokens"),
         ({"dry_base": 2.0}, [], "dry_base needs dry_multiplier."),

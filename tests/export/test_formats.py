@@ -144,6 +144,16 @@ def test_a_folder_to_which_somebody_has_added_a_file_is_not_replaced(tmp_path: P
         check_export(FOLDER, path)
 
 
+def test_a_file_that_is_added_while_an_export_runs_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with export_folder(path, "folder") as folder:
+        (folder / "model").touch()
+    with pytest.raises(TextgenError, match="would be replaced"), export_folder(path, "folder"):
+        (path / "notes.txt").touch()
+    assert (path / "notes.txt").exists()
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_folder_that_only_a_desktop_has_filled_is_empty(tmp_path: Path) -> None:
     (tmp_path / ".DS_Store").touch()
     check_export(FOLDER, tmp_path)

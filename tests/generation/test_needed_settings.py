@@ -37,14 +37,18 @@ def text(**settings: Any) -> tuple[int, ...]:
 @pytest.mark.parametrize("name", GIVEN)
 def test_a_setting_does_nothing_without_another(name: str) -> None:
     given = {name: GIVEN[name]}
-    named = list(NEEDS[name])
-    assert unused(given) == {
-        name: f"{name} needs {' or '.join([', '.join(named[:-1]), named[-1]]).removeprefix(' or ')}."
-    }
+    assert list(unused(given)) == [name]
     assert text(**given) == text()
-    for other in named:
+    for other in NEEDS[name]:
         assert unused(given | {other: SWITCHES[other]}) == {}
         assert unused(given | {other: OFF.get(other, 0)}) == {}, "it is switched off explicitly"
+
+
+def test_the_sentence_names_each_setting_that_would_do() -> None:
+    assert unused({"xtc_threshold": 0.01}) == {"xtc_threshold": "xtc_threshold needs xtc_probability."}
+    assert unused({"repeat_last_n": 3}, "--{}".format) == {
+        "repeat_last_n": "--repeat_last_n needs --repeat_penalty, --presence_penalty or --frequency_penalty."
+    }
 
 
 def test_defaults_and_what_is_off_ask_for_nothing() -> None:

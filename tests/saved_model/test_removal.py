@@ -81,6 +81,15 @@ def test_a_file_of_a_desktop_is_no_reason_to_keep_a_model(three: Path, name: str
         assert not (three / model).exists()
 
 
+def test_a_folder_that_is_called_like_a_file_of_a_desktop_is_somebody_s_own(three: Path) -> None:
+    drafts = three / "a" / "._drafts"
+    drafts.mkdir()
+    (drafts / "letter.txt").touch()
+    with pytest.raises(TextgenError, match=r"textgen did not write '\._drafts' in it"):
+        remove_model(three / "a")
+    assert (drafts / "letter.txt").exists()
+
+
 def test_a_model_that_is_in_use_is_not_removed(three: Path) -> None:
     before = everything_in(three)
     for name in ("a", "unfinished"):

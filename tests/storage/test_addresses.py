@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from remote_systems import no_retry_delay, read
 from textgen.cli import textgen
 from textgen.corpus.corpus import Corpus
 from textgen.errors import CorpusError, RemoteError, TextgenError
+from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import write_training
 from textgen.storage.addresses import is_remote, refuse_remote, without_secrets
 
 __all__ = ["no_retry_delay", "server"]
@@ -86,6 +89,14 @@ def test_a_model_holds_no_secret_but_what_resuming_needs(server: FileServer, tmp
     assert [path for path in written if any(word in path.read_bytes() for word in (b"sec/ret", b"password"))] == []
     assert any(path.parent.name == "logs" for path in written)
     assert record["corpus"]["paths"] == [address]
+    with pytest.MonkeyPatch.context() as patch:  # of another user
+        patch.setattr(os, "access", lambda path, mode: Path(path) != holding)
+        assert load_model("novel", models).training == {}
+    holding.chmod(0o644)
+    write_training(models / "novel", record)
+    assert stat.S_IMODE(holding.stat().st_mode) == 0o600
+    write_training(models / "small", load_model("small", models).training)
+    assert stat.S_IMODE((models / "small" / "training.json").stat().st_mode) & 0o044
     texts = [path.read_bytes() for path in [models / "novel" / "README.md", page, *(models / "small").iterdir()]]
     assert b"`novel.txt`" in texts[0]
     assert not any(word in text for text in texts for word in (b"sec/ret", b"key=", b"password"))

@@ -220,6 +220,28 @@ def test_clear_leaves_what_is_in_use_or_being_made_here_or_elsewhere(tmp_path: P
     assert sorted(path.name for path in cache.rglob("*")) == ["letter.txt", "tokens"]
 
 
+def test_what_an_interrupted_clear_has_left_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry, random = keep(tmp_path, "a", hours_ago=9), "0" * 16
+    cache = entry.parent.parent
+    left = [f"tokens/.tmp-{entry.name}-{random}", f"tokens/.tmp-old-{random}-{entry.name}"]
+    for name in (*left, f".tmp-old-{random}-epochs-abcdefgh"):
+        (cache / name).mkdir()
+        os.utime(cache / name, (0, 0))
+
+    def stop(path: Path, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    for _ in range(3):
+        with monkeypatch.context() as patch:
+            patch.setattr(cache_eviction.shutil, "rmtree", stop)
+            with pytest.raises(KeyboardInterrupt):
+                clear(cache)
+    for path in (each for each in cache.rglob("*") if each.is_dir() and ".tmp-" in each.name):
+        os.utime(path, (0, 0))
+    clear(cache)
+    assert [path.name for path in cache.rglob("*") if path.is_dir()] == ["tokens"]
+
+
 def test_where_there_are_no_locks_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(descriptor: int, operation: int) -> None:
         raise OSError("no locks available")

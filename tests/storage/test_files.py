@@ -103,9 +103,12 @@ def test_a_file_keeps_its_owner_and_its_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "chown"), reason="groups are POSIX's")
-@pytest.mark.parametrize(("allowed", "mode"), [((), 0o604), ((-1,), 0o664), ((-1, 12345), 0o664)])
-def test_a_group_that_could_not_read_a_file_does_not_read_the_next(
-    allowed: tuple[int, ...], mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("allowed", "before", "after"),
+    [((), 0o664, 0o644), ((), 0o660, 0o600), ((), 0o640, 0o600), ((-1,), 0o664, 0o664), ((-1, 12345), 0o664, 0o664)],
+)
+def test_a_group_that_cannot_be_kept_leaves_its_place_to_one_with_the_rights_of_others(
+    allowed: tuple[int, ...], before: int, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, groups = tmp_path / "file", dict[Path, int]()
     lstat, group = Path.lstat, 54321
@@ -121,11 +124,11 @@ def test_a_group_that_could_not_read_a_file_does_not_read_the_next(
         groups[path] = group
 
     path.write_bytes(b"old")
-    path.chmod(0o664)
+    path.chmod(before)
     monkeypatch.setattr(Path, "lstat", about)
     monkeypatch.setattr(os, "chown", chown)
     write_file(path, b"new")
-    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", mode)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", after)
 
 
 def test_a_file_that_is_mounted_on_its_own_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -316,6 +316,11 @@ def test_a_new_folder_does_not_replace_one_that_is_held(tmp_path: Path) -> None:
         write()
     assert contents(folder) == {"a": b"1"}
     assert (folder / ".DS_Store").exists()
+    other = tmp_path / "other"
+    (other / ".DS_Store").mkdir(parents=True)
+    with pytest.raises(TextgenError, match=r"Cannot write .*not empty"), new_folder(other, replace=False):
+        pass
+    assert names(other) == [".DS_Store"]
 
 
 def test_files_in_the_folders_of_a_new_folder_are_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,18 @@ def test_only_files_that_are_newer_than_the_manifest_are_read(
     assert read[0] == "config.json"
 
 
+def test_files_that_were_read_and_are_right_are_not_read_again(
+    memory: Any, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(tiny_models / "tiny", memory, "/tiny")
+    place = fetch_folder("memory://tiny")
+    for name, time in (("MANIFEST.json", 1e9), ("config.json", 1e9)):
+        os.utime(place / name, (time, time))
+    fetch_folder("memory://tiny")
+    monkeypatch.setattr(remote_folders, "sha256", None)
+    assert fetch_folder("memory://tiny") == place
+
+
 def test_a_folder_that_differs_from_its_manifest_is_refused(memory: Any, tiny_models: Path) -> None:
     copied(tiny_models / "tiny", memory, "/tiny")
     memory.pipe("/tiny/config.json", b"{}")

@@ -129,7 +129,7 @@ tokenizer_from_option = click.option(
 class OutputFile(OutputPath):
     """A file that a command writes at its end. A file that cannot be written is refused at the start.
 
-    So is one in the folder of a model, and one that the command reads.
+    So is one in the folder of a model. The command refuses one that it reads (`textgen.cli.output_paths`).
 
     Args:
         dir_okay: Whether the command may write a folder instead.

@@ -61,7 +61,7 @@ def refuse_inputs(ctx: click.Context) -> None:
 @contextmanager
 def noting_replaced(ctx: click.Context) -> Iterator[None]:
     """Prints a note for each file that was there before the block, and that the block has replaced."""
-    before = {out: _version(out) for _, out in _outputs(ctx)}
+    before = {out: _version(out) for written, out in _outputs(ctx) if not _goes_on(ctx, written, out)}
     yield
     for out, version in before.items():
         if _version(out) != version:
@@ -73,6 +73,12 @@ def _outputs(ctx: click.Context) -> list[tuple[click.Parameter, Path]]:
     values = ((each, ctx.params.get(str(each.name))) for each in ctx.command.params)
     found = [(each, Path(value)) for each, value in values if value and _is_written(each)]
     return [(each, path) for each, path in found if path.is_file()]
+
+
+def _goes_on(ctx: click.Context, written: click.Parameter, out: Path) -> bool:
+    """Whether a file to write holds the state from which the text goes on, as `GOES_ON` says."""
+    source, target = GOES_ON
+    return written.name == target and any(_is_same(Path(name), out) for name in _names(ctx.params.get(source)))
 
 
 def _is_written(parameter: click.Parameter) -> bool:

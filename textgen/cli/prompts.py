@@ -31,8 +31,8 @@ def read_requests(
 ) -> list[Placed]:
     """Reads all prompts, in the order of the arguments.
 
-    A prompt without a seed of its own gets the `copies` seeds after those of the prompt before it. A flag must do
-    something for at least one prompt, since the lines of a .jsonl file may switch on what it belongs to.
+    A prompt without a seed of its own gets the `copies` seeds after those of the prompt before it. A flag that
+    does nothing by itself is refused unless a line of a .jsonl file switches on what it needs.
 
     Args:
         prompts: Prompts; "-" is read from standard input.

@@ -184,6 +184,7 @@ def sample(
     search = select(SearchConfig, given(options))
     arguments = _arguments(options)
     _refuse_contradictions(arguments, settings, search)
+    # lines may switch on what a flag needs: `read_requests` checks the flags together with them
     _refuse_unused(search if has_settings(prompt_file) else settings | search)
     copies = 0 if search else arguments.best_of or arguments.num
     defaults = partial(_defaults, arguments)

@@ -62,7 +62,7 @@ def _temporary_file(data: bytes) -> Path:
 
 
 def take_over(session: Session, path: Path, given: bytes) -> None:
-    """Replaces the text if the editor changed the file, and removes its folder. What cannot be read is kept elsewhere.
+    """Replaces the text if the editor changed the file, and removes its folder. What cannot be read is kept beside it.
 
     Args:
         session: The session, whose `message` is set if the file cannot be read.

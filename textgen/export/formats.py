@@ -225,6 +225,8 @@ def export_folder(path: Path, name: str) -> Iterator[Path]:
         yield temporary
         files = [*_files_in(temporary), MANIFEST, MARK]
         write_own_file(temporary / MARK, json_bytes({"format": name, "files": sorted(files)}))
+        if os.path.lexists(path):
+            _check_replaceable(path)  # again, since somebody may have put a file there while this was written
 
 
 def _check_replaceable(path: Path) -> None:
@@ -256,6 +258,6 @@ def _files_in(folder: Path) -> list[str]:
     found = list[str]()
     for place, folders, names in os.walk(folder, onerror=refuse):
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
-        paths = [Path(place, name) for name in [*names, *links] if not is_from_desktop(name)]
-        found += [path.relative_to(folder).as_posix() for path in paths]
+        paths = [Path(place, name) for name in [*names, *links]]
+        found += [path.relative_to(folder).as_posix() for path in paths if not is_from_desktop(path)]
     return sorted(found)

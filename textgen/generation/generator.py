@@ -157,7 +157,7 @@ class Generator:
             settings: Settings of the search.
 
         Returns:
-            The texts found, best first.
+            The texts found, best first, each once: `num_beams`, or fewer if there are no more or groups find the same.
 
         Raises:
             ConfigError: A setting has no effect in a search, `top_logprobs` is set, or the model is exact.
@@ -390,7 +390,7 @@ class Generator:
 
 
 def refuse_draws(config: SamplingConfig) -> None:
-    """Checks that settings have none that a search does not use: see `Generator.search`.
+    """Refuses settings that a search does not use: those of random draws, and `top_logprobs`.
 
     Raises:
         ConfigError: They have a setting of random draws, or `top_logprobs`.

@@ -49,6 +49,7 @@ class NeuralCacheModel:
         features, of_network = self._model.features(ids[:, None], state[0])  # [B, 1, E]
         logits = self._model.logits(features[:, 0])
         log_probs = self._neural_cache.log_probs(state[1], ids, features[:, 0], logits)
-        log_totals = np.logaddexp.reduce(logits, axis=-1, dtype=np.float64, keepdims=True)  # [B, 1]
+        highest = logits.max(axis=-1, keepdims=True)  # [B, 1]
+        log_totals = highest + np.log(np.exp(logits - highest).sum(axis=-1, keepdims=True, dtype=np.float64))
         state = of_network, self._neural_cache.remember(state[1], ids[:, None], features)
         return (log_probs + log_totals).astype(np.float32), state

@@ -82,9 +82,9 @@ def _png(draw: Callable[[Any], None]) -> bytes:
 
 def _draw_memory(inspection: Inspection, axes: Any) -> None:
     found = inspection.context
-    beyond = f"the {found.num_shuffled} before: shuffled (error of the difference)"
+    shuffled = f"the {found.num_shuffled} before: shuffled (error of the difference)"
     axes.errorbar(found.lengths, found.dropped, found.dropped_error, fmt="o-", label="beyond: dropped (standard error)")
-    axes.errorbar(found.lengths, found.shuffled, found.difference_error, fmt="s--", label=beyond)
+    axes.errorbar(found.lengths, found.shuffled, found.difference_error, fmt="s--", label=shuffled)
     axes.set(xscale="log", xlabel="tokens of context", ylabel="bits per token lost")
     axes.set_title("Loss against the length of the context")
     axes.legend()

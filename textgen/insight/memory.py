@@ -61,7 +61,7 @@ class ContextLoss:
         dropped: Bits a token lost if all tokens beyond are dropped.
         dropped_error: Standard error of `dropped`.
         num_shuffled: Tokens that are shuffled: 64, in a short text up to half of what stands before its last window.
-        shuffled: Bits a token lost if so many before are in random order, and all before them dropped.
+        shuffled: Bits a token lost if the `num_shuffled` tokens before are in random order, and those before dropped.
         difference_error: Standard error of `shuffled` - `dropped`, both from the same windows.
         places: Tokens at which `dropped` was measured.
         full: Loss with the whole text before, bits per token, over all these places.

@@ -170,7 +170,7 @@ def _change(inspection: Inspection, change: Change) -> dict[str, Any]:
 
 def _written(inspection: Inspection) -> list[dict[str, Any]]:
     """The texts that were written, each with the command that writes it again."""
-    name, found = inspection.saved.name, list[dict[str, Any]]()
+    name, found = inspection.saved.shell_name, list[dict[str, Any]]()
     for written, cell in zip(inspection.written, inspection.interventions.cells, strict=False):
         texts = {f"text_{kind}": getattr(written, kind) for kind in ("free", "low", "high")}
         clamps = {kind: f"L{cell.layer}/{cell.unit}={getattr(cell, kind).number}" for kind in ("low", "high")}
@@ -183,10 +183,13 @@ def _written(inspection: Inspection) -> list[dict[str, Any]]:
 
 
 def _command(name: str, settings: SamplingConfig, options: list[str]) -> str:
-    """The command that writes a text again. A clamp implies NumPy, which computes otherwise than 8-bit weights."""
+    """The command that writes a text again, with the model as it is called in a shell.
+
+    A clamp implies NumPy, which computes otherwise than 8-bit weights.
+    """
     label = [] if settings.label is None else ["--label", settings.label]
     seeded = ["--seed", str(settings.seed), "--max-tokens", str(settings.max_tokens)]
-    return " ".join(map(shell_word, ["textgen", "sample", name, *seeded, *label, *options]))
+    return " ".join(["textgen", "sample", name, *map(shell_word, [*seeded, *label, *options])])
 
 
 def _context(found: ContextLoss) -> dict[str, Any]:

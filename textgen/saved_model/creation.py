@@ -159,7 +159,7 @@ def refuse_other_files(folder: Path) -> None:
         TrainingError: The folder holds other files.
     """
     names = names_in(folder)
-    others = other_names(names)
+    others = other_names(folder, names)
     if not has_own_files(names):  # files with our names may come from another program or a person
         others += [name for name in OWN_NAMES if name in names and not _is_early_file(folder, name, names)]
     elif MANIFEST not in names and not has_steps(folder) and not has_record(folder):

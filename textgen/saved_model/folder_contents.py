@@ -80,9 +80,9 @@ def is_own_name(name: str) -> bool:
     return name.removesuffix(PENDING) in OWN_NAMES or name == LOCK_FILE or name.startswith(TEMPORARY)
 
 
-def other_names(names: list[str]) -> list[str]:
+def other_names(folder: Path, names: list[str]) -> list[str]:
     """Returns those of the names in a model folder that neither textgen nor a desktop put there."""
-    return [name for name in names if not is_own_name(name) and not is_from_desktop(name)]
+    return [name for name in names if not is_own_name(name) and not is_from_desktop(folder / name)]
 
 
 def has_own_files(names: list[str]) -> bool:

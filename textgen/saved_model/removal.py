@@ -67,8 +67,10 @@ def remove_model(path: Path) -> None:
 def _refuse_to_remove(path: Path) -> None:
     """Raises `SavedModelError` unless the folder holds a model or training, or the rest of one, and nothing else."""
     names = names_in(path)
-    others = other_names(names)
-    is_left_over = all(name == LOCK_FILE or name.startswith(TEMPORARY) or is_from_desktop(name) for name in names)
+    others = other_names(path, names)
+    is_left_over = all(
+        name == LOCK_FILE or name.startswith(TEMPORARY) or is_from_desktop(path / name) for name in names
+    )
     if others or not (is_left_over or has_own_files(names) or has_record(path)):
         why = f"textgen did not write {', '.join(map(repr, others[:3]))} in it" if others else "it has no model in it"
         raise SavedModelError(

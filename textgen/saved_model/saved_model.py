@@ -476,7 +476,7 @@ def _load(path: Path) -> ModelFolder:
             f"{path}: the tokenizer is {tokenizer.kind} and the configuration says {tokenizer_config.tokenizer}. "
             "They do not belong together: copy the whole folder again."
         )
-    training = read_training(path) if os.path.lexists(path / TRAINING) else {}
+    training = read_training(path) if _can_be_read(path / TRAINING) else {}
     precision = config.get("precision", FLOAT32)
     return ModelFolder(path, model_config, tokenizer_config, corpus_config, tokenizer, training, files, precision)
 
@@ -485,6 +485,11 @@ def _tokenizer_bytes(files: Mapping[str, Any], path: Path, config: TokenizerConf
     if config.tokenizer == "byte" and MODEL_FILE not in files:
         return b""
     return read_listed(files, path, MODEL_FILE, partial(read_bytes, limit=MODEL_BYTES))
+
+
+def _can_be_read(record: Path) -> bool:
+    """Whether there is a record of a training that this user may read: one with passwords is only for its owner."""
+    return os.path.lexists(record) and not (record.is_file() and not os.access(record, os.R_OK))
 
 
 def _may_exist(path: Path) -> bool:

@@ -72,7 +72,7 @@ def save_model(
 
     Raises:
         SavedModelError: A weight is not finite, or too large for float16; the files stay as they were.
-        Gone: The folder is held by this process, and was moved or removed.
+        Gone: The folder is held by this process, and was moved, removed or taken over.
     """
     bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
     if bad:
@@ -152,7 +152,7 @@ def write_training(folder: Path, training: dict[str, Any]) -> None:
 
     Raises:
         SavedModelError: training.json would be too large to be read again.
-        Gone: The folder is held by this process, and was moved or removed.
+        Gone: The folder is held by this process, and was moved, removed or taken over.
         CannotWrite: A file cannot be written.
     """
     require_held(folder)

@@ -244,5 +244,6 @@ def _remove(path: Path) -> bool:
         return not path.exists()
     with suppress(TextgenError, OSError), lock(path, LOCK_SECONDS) as is_held:
         if is_held:
-            shutil.rmtree(move_aside(path), ignore_errors=True)  # so that it is never seen half removed
+            # moved, it is never seen half removed; one that is unfinished or was moved before is not looked at anyway
+            shutil.rmtree(path if path.name.startswith(TEMPORARY) else move_aside(path), ignore_errors=True)
     return not path.exists()

@@ -141,7 +141,7 @@ def new_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
     written into the stream. Errors raised in the block are not converted: use `writing` there for clear messages.
 
     Args:
-        path: Path of the file. An existing file keeps its mode.
+        path: Path of the file. What holds of an existing one: see `write_file`.
         follow_link: Whether to replace the target of a link instead of the link. Set False in folders that textgen
             manages.
 
@@ -385,9 +385,8 @@ def _temporary_file(target: Path, data: bytes = b"", *, is_private: bool = False
 
 
 def _rename(temporary: Path, target: Path, *, keeps_mode: bool = True) -> None:
-    """Renames a file to `target`, by default with the access to the file that was there."""
-    if keeps_mode:
-        keep_access(temporary, target)
+    """Renames a file to `target`, by default with the mode of the file that was there."""
+    keep_access(temporary, target, keeps_mode=keeps_mode)
     try:
         os.replace(temporary, target)
     except OSError as error:
@@ -406,14 +405,15 @@ def first_mode(target: Path) -> int:
     return 0o666 if _mode(target) is None else 0o600
 
 
-def keep_access(path: Path, target: Path) -> None:
+def keep_access(path: Path, target: Path, *, keeps_mode: bool = True) -> None:
     """Gives a file the mode of the regular file that it will replace and, where allowed, its owner and its group.
 
-    If the group cannot be kept, the file has no rights for its group, which could not read the old file.
+    If the group cannot be kept, the group of the file gets the rights that others had.
 
     Args:
         path: Path of the file, which was created with `first_mode`.
         target: Path of the file that it will replace. Without one nothing changes.
+        keeps_mode: False to keep the owner and the group alone.
     """
     if (mode := _mode(target)) is None:
         return
@@ -424,9 +424,10 @@ def keep_access(path: Path, target: Path) -> None:
                 os.chown(path, owner, about.st_gid)
                 break
         if path.lstat().st_gid != about.st_gid:
-            mode &= ~stat.S_IRWXG
-    with suppress(OSError):  # the file system does not support modes
-        path.chmod(mode)
+            mode = mode & ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
+    if keeps_mode:
+        with suppress(OSError):  # the file system does not support modes
+            path.chmod(mode)
 
 
 def _overwrite(temporary: Path, target: Path) -> None:

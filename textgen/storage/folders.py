@@ -72,7 +72,7 @@ def new_folder(
         Path of the temporary folder.
 
     Raises:
-        Gone: A folder above it that this process holds was moved or removed.
+        Gone: A folder above it that this process holds was moved, removed or taken over.
         InUse: Another process holds the empty folder that would be replaced.
         TextgenError: The folder cannot be written, or exists and `replace` is False; or the path ends in no name.
     """
@@ -108,17 +108,18 @@ def names_besides_desktop(path: Path) -> list[str]:
     Raises:
         OSError: The folder cannot be read.
     """
-    return sorted(name for name in os.listdir(path) if not is_from_desktop(name))
+    return sorted(name for name in os.listdir(path) if not is_from_desktop(path / name))
 
 
-def is_from_desktop(name: str) -> bool:
-    """Checks by its name whether a desktop put a file into a folder that somebody has looked at, copied or opened.
+def is_from_desktop(path: Path) -> bool:
+    """Checks whether a desktop put a file into a folder that somebody has looked at, copied or opened.
 
-    Example:
-        >>> is_from_desktop(".DS_Store"), is_from_desktop("Thumbs.db"), is_from_desktop("notes.txt")
-        (True, True, False)
+    Args:
+        path: Path of the file. A folder or a link with such a name is somebody's own.
     """
-    return is_desktop_file(name) or name.lower() in DESKTOP_NAMES or name.startswith(APPLE_PREFIX)
+    name = path.name
+    is_called_so = is_desktop_file(name) or name.lower() in DESKTOP_NAMES or name.startswith(APPLE_PREFIX)
+    return is_called_so and path.is_file() and not path.is_symlink()
 
 
 def has_name(path: Path) -> bool:
@@ -173,7 +174,7 @@ def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
         files: New contents by file name.
 
     Raises:
-        Gone: The folder is held by this process, and was moved or removed.
+        Gone: The folder is held by this process, and was moved, removed or taken over.
         TextgenError: The folder cannot be written.
         SavedModelError: The manifest is damaged, or a file that is not replaced is damaged.
     """

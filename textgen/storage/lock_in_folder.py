@@ -169,15 +169,23 @@ def _touched_regularly(folder: int, data: bytes) -> Callable[[], None]:
     """Touches the lock file in a thread until the returned function is called, which removes the file."""
     is_over, is_lost, about = threading.Event(), threading.Event(), os.fstat(folder)
     place = about.st_dev, about.st_ino
+    last_beat = time.time()  # not `time.monotonic`, which may stand still while the machine sleeps
 
     def keeps() -> bool:
-        with suppress(OSError):  # somebody has removed it
+        try:
             if _read(folder, LOCK_FILE)[0] != data:
                 is_lost.set()
+        except FileNotFoundError:  # somebody has removed it, or another machine has held the folder and left it
+            if time.time() - last_beat > STALE_SECONDS:
+                is_lost.set()
+        except OSError:
+            pass
         return not is_lost.is_set()
 
     def touch() -> None:
+        nonlocal last_beat
         while not is_over.wait(BEAT_SECONDS) and keeps():
+            last_beat = time.time()
             with suppress(OSError):
                 os.utime(LOCK_FILE, dir_fd=folder)
 

@@ -89,7 +89,7 @@ def require_held(path: Path) -> Path | None:
                 )
             if lock_in_folder.was_taken_over(about):
                 raise Gone(
-                    f"Another process has taken over {place}, since this one has given no sign of life for a while. "
+                    f"Another process may have taken over {place}, since this one gave no sign of life for a while. "
                     "So nothing more is written there. Let the other process go on, or start again when it has ended."
                 )
             found = found or place
@@ -122,7 +122,7 @@ def make_folder(path: Path) -> None:
         path: Path of the folder, which may exist.
 
     Raises:
-        Gone: A held folder was moved or removed.
+        Gone: A held folder was moved, removed or taken over.
         OSError: The folder cannot be made.
     """
     held = require_held(path)

@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +139,15 @@ def _entries_in(target: Path) -> Entries:
 def _damaged(target: Path, entries: Entries) -> list[str]:
     """Names of the files of a copy that are missing or were changed.
 
-    A file is written before the manifest, so only one that is newer than the manifest is read.
+    A file is written before the manifest, so only one that is not older than the manifest is read. If all are right,
+    the manifest is touched, so that none is read again.
     """
     written = (target / MANIFEST).stat().st_mtime_ns
-    return [name for name, entry in entries.items() if not _is_as_listed(target / name, entry, written)]
+    found = [name for name, entry in entries.items() if not _is_as_listed(target / name, entry, written)]
+    if not found and any((target / name).stat().st_mtime_ns >= written for name in entries):
+        with suppress(OSError):
+            os.utime(target / MANIFEST)
+    return found
 
 
 def _is_as_listed(path: Path, entry: Mapping[str, Any], written: int) -> bool:
@@ -159,7 +165,7 @@ def _known(entries: Mapping[str, Any]) -> Entries:
 
 
 def _remote_manifest(address: str) -> tuple[bytes, Entries]:
-    """Reads the manifest of a folder elsewhere. Raises `RemoteError` if it is damaged, or names what is elsewhere."""
+    """Reads the manifest of a remote folder. Raises `RemoteError` if it is damaged or names a file outside it."""
     file = _only_file(join_address(address, MANIFEST))
     data = file.head(MANIFEST_BYTES)
     try:

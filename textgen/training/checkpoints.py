@@ -87,7 +87,7 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int =
         keep: Checkpoints to keep, this one included.
 
     Raises:
-        Gone: The folder of the run, which this process holds, was moved or removed.
+        Gone: The folder of the run, which this process holds, was moved, removed or taken over.
         TextgenError: It cannot be written. Earlier checkpoints are then untouched.
     """
     require_held(folder)  # before anything is removed: the folder may be that of another run by now
@@ -146,7 +146,7 @@ def newest_checkpoint(folder: Path, before: float = math.inf) -> tuple[Checkpoin
 
     Raises:
         SavedModelError: There is no intact checkpoint.
-        Gone: The folder of the run, which this process holds, was moved or removed.
+        Gone: The folder of the run, which this process holds, was moved, removed or taken over.
     """
     require_held(folder)
     sweep(folder)

@@ -270,6 +270,16 @@ def test_long_repetitions_are_measured_as_short_ones(
     np.testing.assert_array_equal(found, dried_by_match(logits, history, marks, dry_settings))
 
 
+def test_longer_repetitions_are_not_measured_where_the_penalty_rises_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(penalties_module, "_long_lengths", None)
+    history, breakers, zeros = history_of([[1] * 200], 200), np.zeros((1, V), bool), np.zeros((1, V), np.float32)
+    for base, penalty in ((1.75, penalties_module.HIGHEST_PENALTY), (1.0, 0.8)):
+        dry_settings = DrySettings(column(0.8), column(base), column(2), column(1024))
+        assert changed(zeros, dry(zeros, history, breakers, dry_settings))[0, 1] == pytest.approx(-penalty)
+    with pytest.raises(TypeError):
+        dry(zeros, history, breakers, DrySettings(column(0.8), column(1.05), column(2), column(1024)))
+
+
 def test_the_longest_repetitions_are_penalized() -> None:
     """After a repetition as long as it may be without a penalty, and with a base that grows slowly."""
     most = MAX_LOOK_BACK - 1  # the highest value of dry_allowed_length

@@ -163,11 +163,11 @@ def repetitions(
     Returns:
         Their rows, the tokens that followed them, and their lengths in tokens, [N] each.
     """
-    allowed = np.maximum(settings.allowed_length, 1)
+    allowed, is_settled = np.maximum(settings.allowed_length, 1), _settled(settings)
     is_on = (settings.multiplier > 0) & (allowed < np.minimum(settings.last_n, history.shape[-1]))
     parts = []
     for group, recent in _groups(history, np.where(is_on, settings.last_n, 0)):
-        lengths = _lengths(recent, breakers, group)
+        lengths = _lengths(recent, breakers, group, is_settled[group, 0])
         rows, at = np.nonzero(lengths >= allowed[group])  # [N] each
         lengths, following = lengths[rows, at], recent[rows, at + 1]
         may_follow = ~breakers[group[rows], following]
@@ -181,11 +181,21 @@ def repetitions(
     return _joined(parts)
 
 
-def _lengths(recent: np.ndarray, breakers: np.ndarray, group: np.ndarray) -> np.ndarray:
+def _settled(settings: DrySettings) -> np.ndarray:
+    """In which texts [B, 1] a repetition of more than `PASSES` tokens gets no higher penalty than one of `PASSES`."""
+    exponents = np.log(settings.base) * (PASSES - settings.allowed_length.astype(np.float64))
+    with np.errstate(divide="ignore"):  # a multiplier of 0
+        exponents += np.log(settings.multiplier)
+    is_highest = (exponents >= np.log(HIGHEST_PENALTY)) | (settings.base == 1)
+    return is_highest & (settings.allowed_length <= PASSES)
+
+
+def _lengths(recent: np.ndarray, breakers: np.ndarray, group: np.ndarray, is_settled: np.ndarray) -> np.ndarray:
     """How many tokens before each place, and at it, are the last tokens of the text, up to a breaker: ints [G, L - 1].
 
     Each pass compares whole texts with one of their last tokens. After `PASSES` of them, texts with longer repetitions
-    are measured one by one, so a text that repeats one token does not cost much more.
+    are measured one by one, which takes about a microsecond for each of the tokens looked at. With `is_settled` [G],
+    these lengths are left at `PASSES`.
     """
     last = recent[:, : -1 - PASSES : -1]  # [G, at most PASSES], the newest first
     last = np.where((last < 0) | breakers[group[:, None], last], UNLIKE_ANY, last)
@@ -197,9 +207,9 @@ def _lengths(recent: np.ndarray, breakers: np.ndarray, group: np.ndarray) -> np.
             break
         lengths[:, length:] += is_alive.view(np.int8)
         is_alive = is_alive[:, 1:]
-    if is_alive.any():
+    if len(longer := np.flatnonzero(is_alive.any(axis=-1) & ~is_settled)):
         lengths = lengths.astype(np.int32)
-        for row in np.flatnonzero(is_alive.any(axis=-1)):
+        for row in longer:
             lengths[row] = _long_lengths(recent[row], breakers[group[row]])
     return lengths
 

@@ -62,7 +62,7 @@ LOOKING_BACK = ("penalties", "dry")  # these index logits by token id, so no fil
 NOT_WITH_MIROSTAT = tuple(name for name in SAMPLERS if name not in (*LOOKING_BACK, "temperature"))
 DRAWING = frozenset(  # settings of the draw, which have no effect in a search
     field for _, fields in TRANSFORMS.values() for field in fields if hasattr(SamplingConfig, field)
-) | {"samplers", "mirostat", "mirostat_tau", "mirostat_eta"}
+) | {"samplers", "dry_sequence_breakers", "mirostat", "mirostat_tau", "mirostat_eta"}
 
 
 def settings_of(configs: Sequence[SamplingConfig], order: Sequence[str] = SAMPLERS) -> dict[str, np.ndarray]:

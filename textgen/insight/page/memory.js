@@ -6,7 +6,7 @@ import { D, IS_RELU, M, cellName } from "./inspection.js";
 import { count, number, withError } from "./numbers.js";
 import { isChinese, say } from "./words.js";
 
-const LITTLE = 0.05; // bits per token: a smaller loss does not count as useful context, however exactly it was measured
+export const LITTLE = 0.05; // bits per token: a smaller loss does not count as useful context, however exactly it was measured
 
 /** The lengths of context at which something was measured, each with the bits lost there and what counts as nothing. */
 export const measured = () => D.context.lengths

@@ -8,7 +8,7 @@ import { gatesSection, stepSection } from "./gates.js";
 import { D, M, N, cellName } from "./inspection.js";
 import { lensSection } from "./lenses.js";
 import { lessonSection } from "./lesson.js";
-import { gradientSection, measured, memorySection, reachOf } from "./memory.js";
+import { LITTLE, gradientSection, measured, memorySection, reachOf } from "./memory.js";
 import { neighboursSection } from "./neighbours.js";
 import { count, number } from "./numbers.js";
 import { textSection } from "./tokens.js";
@@ -17,7 +17,7 @@ import { isChinese, say, switchLanguage } from "./words.js";
 function header() {
   const top = document.getElementById("top");
   const found = new Set(D.cells.filter((finding) => finding.is_found).map(cellName)).size;
-  const reach = reachOf(), longest = measured().at(-1) ?? { length: 0, limit: 0 }, hundredth = D.gradient.hundredth_at;
+  const reach = reachOf(), longest = measured().at(-1) ?? { length: 0, limit: LITTLE }, hundredth = D.gradient.hundredth_at;
   const facts = [
     [number(D.text.bits_per_token, 2), say("fact bits", { tokens: count(D.text.scored_tokens) })],
     [count(N), say("fact tokens")],
