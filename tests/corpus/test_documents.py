@@ -82,6 +82,39 @@ LOGS = {
     "log of a system, with zones": "{stamp}+00:00 app[web.1]: {words}",
     "log with paths after dashes": "{stamp} - GET {path}: {words}",
 }
+FULL_STAMP = "2026-11-{day:02} {hour:02}:{minute:02}:{second:02}"
+ENTRIES = {  # all of nearly one width, as prose in columns is
+    "of sshd": "Nov {day:02} {hour:02}:{minute:02}:{second:02} bastion sshd[{number}]: Accepted publickey for deploy",
+    "of accesses": '10.0.45.{day} - - [29/Nov/2026:{hour:02}:{minute:02}:{second:02}] "GET /item/{number} HTTP/1.1" 2',
+    "of jobs": f"{FULL_STAMP} INFO worker-3 job {{number}} finished in 201 ms",
+    "of cron": "Nov {day:02} {hour:02}:{minute:02}:{second:02} web01 CRON[{number}]: (root) CMD (/usr/bin/backup -a)",
+    "of counts": "[{number}.{hour:02}] new high-speed USB device of number {number} at port {second}",
+    "of counts, chinese": "[{number}.{hour:02}] 第三号工人完成了每天的备份任务，用时{second:02}秒",
+}
+DATED = {
+    "after a tab": "2026-11-{day:02}\t{title}",
+    "after a date of digits": "202611{day:02}\t{title}",
+    "after a colon": "2026-11-{day:02}: {title}",
+    "after slashes": "11/{day:02}/2026 {title}",
+    "after dots": "{day}.11.2026 {title}",
+    "after a chinese date": "2026年11月{day}日：{title}",
+}
+
+
+def entry(form: str, title: str = "") -> str:
+    now = {"hour": R.randrange(24), "minute": R.randrange(60), "second": R.randrange(60)}
+    return form.format(day=R.randint(10, 28), number=R.randrange(10000, 99999), title=title, **now)
+
+
+def english_title() -> str:
+    """About 50 columns of words."""
+    return textwrap.wrap(words(20, 20).capitalize(), 50)[0]
+
+
+def chinese_title() -> str:
+    return "".join(R.choices("春江花月夜山高水长风清云淡日暖", k=R.randint(17, 20)))
+
+
 CHATS = {
     "ios, us": "[3/{day}/21, {hour}:{minute:02}:12 {m}] {name}: {words}",
     "ios, us, narrow space": "[3/{day}/21, {hour}:{minute:02}:12\u202f{m}] {name}: {words}",
@@ -134,6 +167,12 @@ CASES: dict[str, tuple[str, str]] = {
     "log": ("line", lines(*[f"{stamp()} INFO {words(3, 10)}" for _ in range(100)])),
     "log with levels": ("line", lines(*[f"{stamp()} {R.choice(['INFO', 'WARN'])}: {words(3, 9)}" for _ in range(100)])),
     **{name: ("line", lines(*[logged(form) for _ in range(100)])) for name, form in LOGS.items()},
+    **{f"log {name}": ("line", lines(*[entry(form) for _ in range(200)])) for name, form in ENTRIES.items()},
+    **{
+        f"{made.__name__} {name}": ("line", lines(*[entry(form, made()) for _ in range(200)]))
+        for made in (english_title, chinese_title)
+        for name, form in DATED.items()
+    },
     "rows of numbers": ("line", lines(*[f"{stamp()},{R.random():.4f},{R.randrange(99)},ok" for _ in range(100)])),
     "recipes' titles": ("line", lines(*[f"{title()} with {words(1, 3)}" for _ in range(80)])),
     "dictionary": ("line", lines(*[f"{word}: {words(3, 9)}." for word in WORDS[:100]])),
@@ -164,6 +203,17 @@ CASES: dict[str, tuple[str, str]] = {
     "chinese prose in columns": (
         "file",
         lines(*[row for _ in range(40) for row in textwrap.wrap("".join(R.choices(COUPLETS, k=20)), 35)]),
+    ),
+    "prose in columns, with dates in it": (
+        "file",
+        lines(
+            textwrap.fill(" ".join(f"{words(12, 20)}, in {R.randint(1500, 1900)}-05-{n}." for n in range(10, 99)), 60)
+        ),
+    ),
+    "prose in columns, said again and again": ("file", lines(*[textwrap.fill(PARAGRAPHS[0], 60)] * 40)),
+    "verses with numbers, in columns": (
+        "file",
+        lines(*[textwrap.fill(f"{n}:{10 + n} {words(24, 40)}.", 60) for n in range(1, 60)]),
     ),
     "play": ("file", "\n\n".join(speech().replace(": ", "\n") for _ in range(80))),
     "play, a speech a line": ("file", lines(*[speech() for _ in range(100)])),
