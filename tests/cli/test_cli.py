@@ -932,7 +932,7 @@ def test_a_plan_can_be_read_by_programs_and_held_out_text_is_cut_like_the_other(
     assert Corpus([held_out]).documents_mode == "file"
     result = run("train", str(text), "--valid-file", str(held_out), "--dry-run", "--json", "--steps", "7", *TINY[:4])
     made = json.loads(result.stdout)
-    assert (made["corpus"]["documents"], made["training"]["steps"]) == ("line", 7)
+    assert (made["corpus"]["config"]["documents"], made["training"]["steps"]) == ("line", 7)
     assert made["parameters"] == ModelConfig(**made["model"]).num_parameters
     assert not (tmp_path / "saved_models").exists()
     plan, _ = make_plan(Arguments((str(text),), valid_file=str(held_out)), None, {}, Distribution)

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
-from textgen.cli.plan_report import describe, summary
+from textgen.cli.plan_report import describe, plan_values, result_values, summary
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.saved_model.layout import read_training
 from textgen.training.planning.plan import Hardware, Sources, make_plan
+
+BASE = Path(__file__).resolve().parents[2] / "saved_models" / "bases" / "english"
 
 
 @pytest.mark.parametrize(
@@ -80,3 +83,15 @@ def test_the_result_names_the_folder_as_the_plan_does(tmp_path: Path, monkeypatc
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert summary(saved).startswith(f"{tmp_path / 'saved_models' / 'novel'}: finished")
+
+
+def test_the_plan_and_the_result_say_where_the_model_is_and_have_the_same_sections(tmp_path: Path) -> None:
+    (tmp_path / "songs.txt").write_text("The miller told the fox about the river.\n" * 300, encoding="utf-8")
+    folder, recorded = tmp_path / "models" / "songs", read_training(BASE)
+    plan = make_plan(Corpus([tmp_path / "songs.txt"]), {}, hardware=Hardware(2e11))
+    saved: Any = SimpleNamespace(folder=folder, training=recorded)
+    planned, done = plan_values(plan, folder), result_values(saved)
+    for values in planned, done:
+        assert (values["name"], values["folder"]) == ("songs", str(folder))
+    assert planned["corpus"].keys() <= done["corpus"].keys()
+    assert planned["corpus"]["config"].keys() == done["corpus"]["config"].keys()

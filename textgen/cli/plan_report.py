@@ -144,9 +144,15 @@ def _training(plan: Plan) -> str:
 
 def plan_values(plan: Plan, folder: Path) -> dict[str, Any]:
     """The plan, for programs. Estimates have the names that they have in `textgen.training.planning.estimates`."""
+    stats = plan.facts.stats
     return {
-        "folder": str(folder),
-        "corpus": to_dict(plan.corpus_config),
+        **_place(folder),
+        "corpus": {
+            "config": to_dict(plan.corpus_config),
+            "characters": stats.characters,
+            "num_documents": stats.documents,
+            "bytes": stats.bytes,
+        },
         "tokenizer": to_dict(plan.tokenizer_config),
         "model": to_dict(plan.model_config),
         "training": to_dict(plan.training_config),
@@ -159,6 +165,18 @@ def plan_values(plan: Plan, folder: Path) -> dict[str, Any]:
         "seconds": round(plan.estimates.seconds, 1),
         "memory_bytes": plan.estimates.memory_bytes,
     }
+
+
+def result_values(saved: ModelFolder) -> dict[str, Any]:
+    """The result of a run, for programs: where the model is, and the content of its training.json."""
+    from textgen.saved_model.layout import shown_record
+
+    return _place(saved.folder) | shown_record(saved.training)
+
+
+def _place(folder: Path) -> dict[str, str]:
+    """The name and the folder of a model."""
+    return {"name": folder.name, "folder": str(folder)}
 
 
 def _labels(plan: Plan) -> str:

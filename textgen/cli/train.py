@@ -28,7 +28,7 @@ from textgen.cli.options import (
     tokenizer_from_option,
     tokenizer_options,
 )
-from textgen.cli.plan_report import describe, plan_values, summary
+from textgen.cli.plan_report import describe, plan_values, result_values, summary
 from textgen.cli.setting_options import IntegerRange, setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TrainingError
@@ -423,9 +423,7 @@ def _find_learning_rate(plan: Plan, say: Say, as_json: bool, distribution: Distr
 
 
 def _print_result(arguments: Arguments, saved: ModelFolder) -> None:
-    from textgen.saved_model.layout import shown_record
-
     if arguments.as_json:
-        output.json_line(shown_record(saved.training), indent=2)
+        output.json_line(result_values(saved), indent=2)
     else:
         output.line(summary(saved))
