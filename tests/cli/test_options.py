@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +18,16 @@ import pytest
 from click.testing import CliRunner, Result
 from click.types import FloatParamType
 from files import write
+from model_folders import small, weights_of
 
 from textgen.cli import textgen
 from textgen.cli.options import text_of
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError, CorpusError
+from textgen.saved_model.saving import save_model
 from textgen.settings import Settings, check_bounds, declared
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.tokenizer import Tokenizer
 
 
 def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
@@ -44,6 +48,31 @@ def test_a_text_is_read_as_that_of_the_training_unless_options_say_otherwise(
     assert capsys.readouterr().err == f"Skipped {binary}: it looks like a binary file.\n"
     with pytest.raises(CorpusError, match="No document has a label 'author'"):
         text_of(saved, [str(tmp_path)], {"labels": "author"})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(f"{name} tiny a.csv" for name in ("score", "evaluate", "embed", "inspect", "models compress")),
+        "tune-state tiny a.csv --out state",
+        "sample tiny --adapt a.csv",
+    ],
+)
+def test_each_command_reads_a_text_like_that_of_the_model(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    config, corpus = small(tokenizer.vocab_size), CorpusConfig(documents="line", text_column="body", delimiter=";")
+    save_model(tmp_path / "tiny", weights_of(config), config, TokenizerConfig("char"), corpus, tokenizer)
+    read: list[CorpusConfig] = []
+
+    def opened(paths: Sequence[str], config: CorpusConfig) -> None:
+        read.append(config)
+        raise CorpusError("It has been opened.")
+
+    monkeypatch.setattr("textgen.corpus.corpus.Corpus", opened)
+    result = run(*command.split(), "--models-dir", str(tmp_path))
+    assert result.stderr == "Error: It has been opened.\n"
+    assert [(each.text_column, each.delimiter) for each in read] == [("body", ";")]
 
 
 # === Files to write ===

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from textgen.corpus.corpus import Corpus
     from textgen.evaluation.embeddings import Embedder
+    from textgen.saved_model.saved_model import ModelFolder
     from textgen.tokenizer.tokenizer import Tokenizer
 
     Result = tuple[str, tuple[int, ...], np.ndarray]  # a text; its tokens, or none; the vectors of these, or its own
@@ -108,6 +109,7 @@ def embed(
         lambda: first_characters([*texts, search or ""]) or first_characters(text for _, text in lines),
         hint_for_file(model),
     )
+    lines.read_like_text_of(saved)
     if not all(texts):
         raise TextgenError("A text is empty: give --text one that is not, or leave it out.")
     every_line = iter(lines)  # which are read once: a file may change meanwhile
@@ -139,9 +141,9 @@ class _Lines:
     def __init__(self, texts: Sequence[str], paths: Sequence[str], options: dict[str, Any]) -> None:
         if "-" in paths:
             standard_bytes()  # raises if it is closed
-        reading = settings_of(CorpusConfig, bool(paths), "PATHS", options)
         self._texts, self._paths = texts, paths
-        self._config = CorpusConfig(documents="line", **reading)
+        self._reading = {"documents": "line", **settings_of(CorpusConfig, bool(paths), "PATHS", options)}
+        self._config = CorpusConfig(**self._reading)
 
     @cached_property
     def _corpus(self) -> Corpus | None:
@@ -153,6 +155,10 @@ class _Lines:
         corpus = Corpus(self._paths, self._config)
         corpus.say_findings(output.note)
         return corpus
+
+    def read_like_text_of(self, saved: ModelFolder) -> None:
+        """Reads the files as the text of a model was read, unless they have been opened to choose the model."""
+        self._config = saved.reading(self._reading)
 
     def __iter__(self) -> Iterator[Line]:
         from textgen.corpus.source_finder import STANDARD_INPUT
