@@ -252,7 +252,7 @@ def test_a_prompt_that_is_not_utf_8_is_one_line(tmp_path: Path, tiny_models: Pat
     assert messages[0] == messages[1]
     assert messages[0] == (
         "Error: it is not UTF-8 text: byte 0xb4 at offset 0. It looks like gb18030. Convert it: "
-        "iconv -f gb18030 -t utf-8.\n"
+        "iconv -f gb18030 -t utf-8 FILE > NEW.\n"
     )
 
 

@@ -72,8 +72,8 @@ def test_files_in_utf8_that_are_read_in_another_encoding_are_named(tmp_path: Pat
     write(tmp_path, "text/g.txt", "\ufeffé und ü und ö und ß, with a mark\n")
     assert said("text") == [
         f"Read as cp1252, but most likely UTF-8: {tmp_path / 'text/a.txt'}, {tmp_path / 'text/b.txt'}, "
-        f"{tmp_path / 'text/c.txt'} and 1 more. If so, convert the other files with iconv -f cp1252 -t utf-8, and "
-        "leave encoding out."
+        f"{tmp_path / 'text/c.txt'} and 1 more. If so, convert the other files with iconv -f cp1252 -t utf-8 "
+        "FILE > NEW, and leave encoding out."
     ]
     assert said("text/a.txt") == [
         f"Read as cp1252, but most likely UTF-8: {tmp_path / 'text/a.txt'}. If so, leave encoding out."
@@ -187,7 +187,7 @@ def test_a_folder_may_have_files_with_different_marks(tmp_path: Path) -> None:
     corpus.say_findings(said.append)
     assert said == [
         f"Skipped {tmp_path}/texts/no mark.txt: it looks like text in utf-16-le without a byte-order mark: convert it "
-        "with iconv -f utf-16le -t utf-8."
+        "with iconv -f utf-16le -t utf-8 FILE > NEW."
     ]
 
 

@@ -188,7 +188,7 @@ def test_the_mark_of_utf_32_is_not_taken_from_utf_16(tmp_path: Path) -> None:
 def test_one_of_several_files_can_be_converted(tmp_path: Path) -> None:
     write(tmp_path, "texts/a.txt", "The cat sat.\n")
     path = write(tmp_path, "texts/b.txt", WRITTEN["gb18030"].encode("gb18030"))
-    advice = "or convert it with iconv -f gb18030 -t utf-8."
+    advice = "or convert it with iconv -f gb18030 -t utf-8 FILE > NEW."
     with pytest.raises(
         CorpusError, match="set encoding to gb18030, or to the one it was written in, if that is"
     ) as info:
@@ -199,6 +199,28 @@ def test_one_of_several_files_can_be_converted(tmp_path: Path) -> None:
     assert "iconv" not in str(info.value)
 
 
+def test_of_mixed_files_all_that_are_wrong_are_named_and_the_advice_is_no_circle(tmp_path: Path) -> None:
+    for number in range(20):
+        text = f"Où est l'été ? À l'école, près d'un chêne ; né en {number}.\n"
+        write(tmp_path, f"texts/{number:02}.txt", text.encode("cp1252" if number % 2 else "utf-8"))
+    wrong = [str(tmp_path / f"texts/{number}.txt") for number in ("01", "03", "05")]
+    for config in (CorpusConfig(documents="line"), CorpusConfig()):
+        with pytest.raises(CorpusError) as info:
+            list(Corpus([tmp_path / "texts"], config).documents())
+        assert str(info.value).endswith(
+            "if that is the encoding of all files; or convert it with iconv -f cp1252 -t utf-8 FILE > NEW. At least 10 "
+            f"of 20 files are not utf-8: {', '.join(wrong)} and 7 more."
+        )
+    with pytest.raises(CorpusError) as info:
+        read(tmp_path / "texts", encoding="ascii", documents="line")
+    assert (
+        "00.txt is not ascii text: byte 0xc3 at offset 1. It looks like utf-8. Convert the files that are not with "
+        in (str(info.value))
+    )
+    assert "iconv -f ascii -t utf-8 FILE > NEW, and leave encoding out. At least 20 of 20 files" in str(info.value)
+
+
+FILES = " FILE > NEW"
 OF_ICONV = [*WIDE, "euc_jp", "koi8_r", "shift_jis", "iso2022_jp", "mac_roman", "latin_1"]
 
 
@@ -207,14 +229,15 @@ OF_ICONV = [*WIDE, "euc_jp", "koi8_r", "shift_jis", "iso2022_jp", "mac_roman", "
 def test_the_command_that_converts_a_text_is_one(encoding: str) -> None:
     text = "日本\n" if "jp" in encoding or "jis" in encoding else "Привет\n" if "koi8" in encoding else "cat\n"
     for source, target in ((encoding, "utf-8"), ("utf-8", encoding)):
-        done = subprocess.run(iconv_command(source, target).split(), input=text.encode(source), stdout=subprocess.PIPE)
+        command = iconv_command(source, target).removesuffix(FILES).split()
+        done = subprocess.run(command, input=text.encode(source), stdout=subprocess.PIPE)
         assert done.stdout.decode(target).removeprefix("\ufeff") == text
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other programs know other encodings")
 @pytest.mark.skipif(shutil.which("iconv") is None, reason="needs iconv")
 def test_no_command_names_an_encoding_that_iconv_lacks() -> None:
-    commands = {command for encoding in IANA_SUPPORTED if (command := iconv_command(encoding))}
+    commands = {iconv_command(encoding).removesuffix(FILES) for encoding in IANA_SUPPORTED} - {""}
     assert len(commands) > 60
     wrong = [command for command in commands if subprocess.run(command.split(), stdin=subprocess.DEVNULL).returncode]
     assert wrong == []

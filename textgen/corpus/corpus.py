@@ -15,6 +15,7 @@ import itertools
 import json
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,11 +24,12 @@ from typing import Any
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.documents import Part, guess_documents
 from textgen.corpus.encodings import text_decoder
-from textgen.corpus.labels import FOLDER
-from textgen.corpus.left_out import LeftOut, no_text
+from textgen.corpus.labels import FOLDER, named
+from textgen.corpus.left_out import NAMED, LeftOut, no_text
 from textgen.corpus.source import Source
 from textgen.corpus.source_finder import SourceFinder
 from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
+from textgen.corpus.text_decoding import NotInEncoding
 from textgen.errors import CorpusError
 from textgen.wording import Say
 
@@ -123,7 +125,7 @@ class Corpus:
         """
         empty, left_out = True, LeftOut()
         for source in self._sources:
-            for part in source.parts(self.documents_mode, left_out):
+            for part in self._parts_of(source, left_out):
                 empty = False
                 yield part
         self.left_out = left_out
@@ -159,10 +161,11 @@ class Corpus:
             CorpusError: A file cannot be read, or, at the end, no line contains text.
         """
         empty, left_out = True, LeftOut()
-        for source in self._sources:
-            for number, text in source.lines(left_out):
-                empty = False
-                yield source.name, number, text
+        with self._all_undecoded_named():
+            for source in self._sources:
+                for number, text in source.lines(left_out):
+                    empty = False
+                    yield source.name, number, text
         self.left_out = left_out
         if empty:
             raise no_text([source.name for source in self._sources], left_out)
@@ -179,8 +182,9 @@ class Corpus:
         Raises:
             CorpusError: A file cannot be read, or a line is not JSON.
         """
-        for source in self._sources:
-            yield from source.json_lines(left_out)
+        with self._all_undecoded_named():
+            for source in self._sources:
+                yield from source.json_lines(left_out)
 
     def stats(self) -> CorpusStats:
         """Computes statistics of the whole corpus, in one pass.
@@ -235,7 +239,7 @@ class Corpus:
         """
         left_out = LeftOut()
         for source in self._sections(index, count):
-            yield from source.parts(self.documents_mode, left_out)
+            yield from self._parts_of(source, left_out)
         self.left_out = left_out
 
     def excerpts(self, size: int) -> Iterator[str]:
@@ -261,7 +265,7 @@ class Corpus:
         for index in range(EXCERPTS):
             for source in self._sections(index, EXCERPTS):
                 credit += fraction * source.size if source.can_be_entered else 0.0
-                for part in source.parts(self.documents_mode, own := LeftOut()):
+                for part in self._parts_of(source, own := LeftOut()):
                     credit += 0.0 if source.can_be_entered else fraction * len(part.text.encode())
                     if credit > 0:
                         text, is_empty = part.text[:longest], False
@@ -339,6 +343,24 @@ class Corpus:
         """Removes temporary copies of standard input and pipes. This also happens when the program ends."""
         self._finder.close()
 
+    def _parts_of(self, source: Source, left_out: LeftOut) -> Iterator[Part]:
+        with self._all_undecoded_named():
+            yield from source.parts(self.documents_mode, left_out)
+
+    @contextmanager
+    def _all_undecoded_named(self) -> Iterator[None]:
+        """Adds to the error about a file that is not in its encoding how many files begin so, and which."""
+        try:
+            yield
+        except NotInEncoding as error:
+            wrong = [source.name for source in self._sources if not source.begins_in_its_encoding()]
+            if len(wrong) < 2:
+                raise
+            raise CorpusError(
+                f"{error} At least {len(wrong):,} of {len(self._sources):,} files are not {self.config.text_encoding}: "
+                f"{named(wrong, NAMED)}."
+            ) from None
+
     def _digest(self, files: list[list[str]]) -> str:
         # what a page names is in the hash of its text, so the usual encoding needs no mark here
         config = asdict(replace(self.config, documents=self.documents_mode, encoding=self.config.text_encoding))
@@ -361,7 +383,8 @@ class Corpus:
     def _guess(self) -> str:
         sources = [source for source in self._sources if not source.format]
         step = -(-len(sources) // SAMPLE_FILES) or 1  # sample across the corpus, since neighbouring files may be alike
-        samples = [source.sample() for source in sources[::step]]
+        with self._all_undecoded_named():
+            samples = [source.sample() for source in sources[::step]]
         mode, self.guess_reason = guess_documents(
             samples, len(self._sources), has_records=len(sources) < len(self._sources)
         )

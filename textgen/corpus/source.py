@@ -335,6 +335,17 @@ class Source:
             return False
         return True
 
+    def begins_in_its_encoding(self) -> bool:
+        """Checks whether the start of the file is text in its encoding. True for formats that name their own."""
+        if self.rich or self.format == ".parquet" or self.remote:
+            return True
+        start = self._start()
+        try:
+            text_decoder(self._encoding_of(start)).decode(start)  # not final, since the last character may be truncated
+        except UnicodeError:
+            return self.known.is_marked
+        return True
+
     def sample(self) -> str:
         """Returns at most `SAMPLE_CHARS` characters from the beginning of the text, cut after a newline if possible."""
         sample = ""

@@ -21,6 +21,10 @@ ICONV_LACKS = {  # encodings that glibc's iconv does not know, by Python's names
 }  # fmt: skip
 
 
+class NotInEncoding(CorpusError):
+    """The bytes of a file are not text in its encoding."""
+
+
 def decoded(
     chunks: Iterable[bytes],
     name: str,
@@ -49,7 +53,7 @@ def decoded(
         Consecutive strings that make up the text.
 
     Raises:
-        CorpusError: The bytes are not text in the encoding.
+        NotInEncoding: The bytes are not text in the encoding.
     """
     has_mark = codecs.lookup(encoding).name == "utf-8-sig"  # which its decoder would drop at the start of each section
     decoder = text_decoder("utf-8" if has_mark else encoding, errors)
@@ -65,12 +69,12 @@ def decoded(
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeError as error:
             what = f"{name} is not {called or encoding} text"
-            raise CorpusError(
+            raise NotInEncoding(
                 _decoding_error_message(what, encoding, error, num_bytes, chunk or last, is_alone, is_marked)
             ) from None
         last = chunk
         if may_have_surrogates and (surrogate := SURROGATES.search(text)):
-            raise CorpusError(
+            raise NotInEncoding(
                 f"{name} is not {encoding} text: \\u{ord(surrogate[0]):04x}, half a character, before "
                 f"offset {num_bytes}. Set encoding to the one it was written in."
             )
@@ -112,6 +116,10 @@ def _decoding_error_message(
         return f"{message} {_damaged(guess)}"
     if guess is None:
         return f"{message} Set encoding to the one it was written in, such as {examples}."
+    if guess == "utf-8" and not is_alone:  # the files beside it may be in the encoding that is set
+        command = iconv_command(own)
+        how = f"with {command}" if command else "to utf-8"
+        return f"{message} It looks like utf-8. Convert the files that are not {how}, and leave encoding out."
     advice = f"It looks like {guess}: set encoding to {guess}, or to the one it was written in"
     command = iconv_command(guess, own)
     how = f"with {command}" if command else f"to {own}"
@@ -139,14 +147,14 @@ def iconv_command(source: str, target: str = "utf-8") -> str:
         target: Name of the other encoding.
 
     Returns:
-        The command, or "" if iconv does not know one of the encodings.
+        The command, with FILE and NEW for the files; "" if iconv does not know one of the encodings.
 
     Example:
         >>> iconv_command("utf_16_le")
-        'iconv -f utf-16le -t utf-8'
+        'iconv -f utf-16le -t utf-8 FILE > NEW'
     """
     names = [_iconv_name(encoding) for encoding in (source, target)]
-    return "iconv -f {} -t {}".format(*names) if all(names) else ""
+    return "iconv -f {} -t {} FILE > NEW".format(*names) if all(names) else ""
 
 
 def _iconv_name(encoding: str) -> str:
