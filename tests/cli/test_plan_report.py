@@ -85,6 +85,22 @@ def test_the_result_names_the_folder_as_the_plan_does(tmp_path: Path, monkeypatc
     assert summary(saved).startswith(f"{tmp_path / 'saved_models' / 'novel'}: finished")
 
 
+@pytest.mark.parametrize(("minutes", "longer"), [(0.1, "10"), (60.0, "120")])
+def test_a_run_that_its_minutes_have_ended_tells_how_to_continue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float, longer: str
+) -> None:
+    monkeypatch.setattr("textgen.saved_model.model_card.sample_command", lambda *_: "textgen sample novel")
+    saved = result(tmp_path / "my models" / "novel")
+    assert "Train longer" not in summary(saved)
+    saved.training["status"] = f"finished: the limit of {minutes:g} minutes is reached at epoch 0.04 of 30"
+    saved.training["training"], saved.name = {"minutes": minutes}, "novel"
+    command = f"\nTrain longer:   textgen train --resume --name novel --minutes {longer}"
+    assert "is reached at epoch 0.04 of 30 after 3 steps (1 s).\n" in summary(saved)
+    assert f"{command}\n" in summary(saved)
+    saved.shell_name = str(saved.folder)
+    assert f"{command} --models-dir '{tmp_path}/my models'\n" in summary(saved)
+
+
 def test_the_plan_and_the_result_say_where_the_model_is_and_have_the_same_sections(tmp_path: Path) -> None:
     (tmp_path / "songs.txt").write_text("The miller told the fox about the river.\n" * 300, encoding="utf-8")
     folder, recorded = tmp_path / "models" / "songs", read_training(BASE)

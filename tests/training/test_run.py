@@ -1416,6 +1416,7 @@ def test_a_budget_in_minutes_is_kept_and_the_schedule_ends_with_it(
     plan = plan_for(text, steps=None, minutes=0.05, num_validations=2)
     saved = train(plan, tmp_path / "songs", options=RunOptions(observers=[watch]))
     assert 3.0 <= saved.training["progress"]["seconds"] < 6.0
+    assert saved.training["status"].startswith("finished: the limit of 0.05 minutes is reached at epoch ")
     assert watch.steps[-1].learning_rate < 0.2 * plan.training_config.learning_rate
 
 

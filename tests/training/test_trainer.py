@@ -323,6 +323,16 @@ def test_processes_go_back_to_a_checkpoint_by_one_clock(
     assert loop.progress() == pytest.approx(20 / 60)
 
 
+def test_a_run_that_is_over_names_the_limit_that_has_ended_it(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    loop = trainer_of(tokenizer, tmp_path, minutes=0.1, epochs=30.0)
+    assert loop.reader.reached(loop.position) == ""
+    loop.position.seconds, loop.position.step_in_epoch = 6.0, 1
+    passes = f"{loop.epochs():.2f}"
+    assert loop.reader.reached(loop.position) == f"the limit of 0.1 minutes is reached at epoch {passes} of 30"
+    loop.position.step = 10**9
+    assert loop.reader.reached(loop.position) == "the planned length is reached"
+
+
 def test_a_run_that_returns_to_a_checkpoint_goes_on_without_the_updates_that_were_not_read(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from textgen.cli.options import guessed
 from textgen.cli.setting_options import flag_of
 from textgen.model.config import CELLS
 from textgen.settings import to_dict
-from textgen.wording import counted, short
+from textgen.wording import counted, shell_word, short
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LABELS_SHOWN = 8
 FEW_TOKENS = 1000  # number of held-out tokens below which a score says little
+LEAST_MINUTES = 10  # of a longer run that is suggested
+LIMIT_REACHED = re.compile(r"^finished: the limit of \S+ minutes? is reached")
 GIVEN_SETTING = re.compile(r"(?:^|(?<=; ))[a-z_]+(?= is given$)")
 
 
@@ -209,9 +211,20 @@ def summary(saved: ModelFolder) -> str:
         f"Held-out text: {scores['nats_per_token']:.3f} nats per token, "
         f"perplexity {short(scores['perplexity_per_token'], 2)}, "
         f"{scores['bits_per_byte']:.3f} bits per byte.{caution}\n"
+        f"{_longer(saved)}"
         f"Write with it:  {sample_command(saved.shell_name, saved.training['model'], saved.tokenizer.labels)}\n"
         f"See the curves: textgen tensorboard {saved.shell_name}"
     )
+
+
+def _longer(saved: ModelFolder) -> str:
+    """A line with the command that continues a run which only its limit of minutes has ended; "" for other runs."""
+    minutes = saved.training["training"]["minutes"] if LIMIT_REACHED.search(saved.training["status"]) else None
+    if minutes is None:
+        return ""
+    name, longer = shell_word(saved.name), max(LEAST_MINUTES, 2 * minutes)
+    where = "" if saved.shell_name == name else f" --models-dir {shell_word(str(saved.folder.parent))}"
+    return f"Train longer:   textgen train --resume --name {name} --minutes {longer:g}{where}\n"
 
 
 def _duration(seconds: float) -> str:

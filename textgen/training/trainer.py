@@ -256,7 +256,7 @@ class Trainer:
         reason = self._agree()
         if self._compiled is None:
             self._compiled = position.seconds
-        reason = "the planned length is reached" if self.progress() >= 1.0 else reason
+        reason = self.reader.reached(position) or reason
         is_due = self.progress() * self.config.num_validations >= position.validations + 1
         timer = self._checkpoint_timer
         must_save = timer.is_worth_it(position.seconds) if is_due else timer.is_due(position.seconds)

@@ -76,6 +76,17 @@ class WindowReader:
             spent = max(spent, position.seconds / (60 * self._config.minutes))
         return min(1.0, spent)
 
+    def reached(self, position: Position) -> str:
+        """Which limit of the length the position has reached; "" if none."""
+        if self.progress(position) < 1.0:
+            return ""
+        minutes, epochs, passes = self._config.minutes, self._config.epochs, self.epochs(position)
+        if minutes is None or position.step >= self._total_steps:
+            return "the planned length is reached"
+        limit = f"{minutes:,g} minute" if minutes == 1 else f"{minutes:,g} minutes"
+        of_all = "" if epochs is None else f" of {epochs:,g}"
+        return f"the limit of {limit} is reached at epoch {passes:,.2f}{of_all}"
+
     def warmup_limit(self, position: Position, seconds: float) -> float:
         """The maximum learning rate of the next update: see `textgen.training.schedules.warmup_limit`."""
         return warmup_limit(self._config, position.step + 1, self._total_steps, seconds)
