@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner, Result
 from sample_text import LINES
+from wcwidth import wcswidth
 
 from textgen.cli import textgen
 from textgen.errors import SavedModelError
@@ -91,6 +92,19 @@ def test_a_model_without_a_training_is_shown(tiny_models: Path) -> None:
     record = json.loads(run("models", "show", "tiny", "--json", *where).stdout)
     assert record["model"]["hidden_units"] == 8
     assert "scores" not in record
+
+
+def test_the_columns_of_the_list_stand_below_each_other_in_a_terminal(tiny_models: Path, tmp_path: Path) -> None:
+    for name in ("tiny", "唐诗三百首", "cafe\u0301"):
+        shutil.copytree(tiny_models / "tiny", tmp_path / name)
+    (tmp_path / "坏的" / "checkpoints" / "step-000000000").mkdir(parents=True)
+    (tmp_path / "坏的" / "training.json").write_text("{}", encoding="utf-8")
+    head, *rows = run("models", "list", "--models-dir", str(tmp_path)).stdout.split("\n\n")[0].splitlines()
+    assert head.startswith("MODEL       ")
+    starts = {row.split()[0]: wcswidth(row[: re.match(r"\S+ +", row).end()]) for row in rows}  # type: ignore[union-attr]
+    assert starts.pop("坏的") == len("MODEL       ")  # what follows is left-aligned, numbers are not
+    assert starts.keys() == {"tiny", "唐诗三百首", "cafe\u0301"}
+    assert len({*starts.values()}) == 1
 
 
 # === Where stdout is not UTF-8 ===

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from textgen.saved_model.compression import Cost
     from textgen.saved_model.saved_model import ModelFolder
 
-NAME_WIDTH = 40  # greatest width of the first column; longer names stick out
+NAME_WIDTH = 40  # greatest width of the first column, in columns of a terminal; longer names stick out
 
 
 @click.group(cls=CommandGroup)
@@ -82,17 +82,24 @@ def _row(path: Path) -> dict[str, object]:
 
 
 def _print_table(title: str, rows: list[dict[str, object]]) -> None:
-    names = [len(visible(str(row["name"]))) for row in rows]
+    names = [_columns(visible(str(row["name"]))) for row in rows]
     width = max(5, *(size for size in names if size <= NAME_WIDTH), 0)
     output.line(f"{title:{width}}  {'PARAMETERS':>12}  {'TOKENS':>7}  {'BITS/BYTE':>9}  STATUS")
-    for row in rows:
-        name = visible(str(row["name"]))
+    for row, size in zip(rows, names, strict=True):
+        name = visible(str(row["name"])) + " " * max(0, width - size)
         if "problem" in row:
-            output.line(f"{name:{width}}  {row['problem']}")
+            output.line(f"{name}  {row['problem']}")
             continue
         bits = "" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}"
         status = ", ".join(_about(row))
-        output.line(f"{name:{width}}  {row['parameters']:>12,}  {row['vocab_size']:>7,}  {bits:>9}  {status}")
+        output.line(f"{name}  {row['parameters']:>12,}  {row['vocab_size']:>7,}  {bits:>9}  {status}")
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal a text takes. A Chinese character takes two."""
+    from wcwidth import wcswidth
+
+    return max(0, wcswidth(text))
 
 
 def _about(row: dict[str, object]) -> list[str]:
