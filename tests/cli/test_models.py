@@ -13,13 +13,17 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
+from files import write
 from sample_text import LINES
 from wcwidth import wcswidth
 
+from textgen.child_processes import child_command, child_environment
 from textgen.cli import textgen
 from textgen.errors import SavedModelError
 from textgen.storage.locks import locked
 from textgen.tokenizer.tokenizer import Tokenizer
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def run(*arguments: str, stdin: str | None = None) -> Result:
@@ -178,6 +182,31 @@ def test_on_windows_the_command_lasts_as_long_as_tensorboard(killed: Path, monke
     monkeypatch.setattr("textgen.cli.tensorboard.subprocess.run", ended)
     assert run("tensorboard", "killed").exit_code == 3
     assert started[0][started[0].index("--logdir") + 1] == str(killed / "logs")
+
+
+def test_tensorboard_says_nothing_of_tensorflow(tmp_path: Path) -> None:
+    (tmp_path / "tensorflow.py").write_text(
+        "import os\n"
+        "class config:\n"
+        "    def get_visible_devices(*_):\n"
+        "        os.write(2, b'E0000 failed call to cuInit\\n')\n"
+        "        return []\n"
+        "os.write(2, b'I0000 oneDNN is on\\n')\n",
+        encoding="utf-8",
+    )
+    write(tmp_path, "tensorboard/__init__.py", "")
+    (tmp_path / "tensorboard" / "main.py").write_text(
+        "import os, sys\n"
+        "def run_main():\n"
+        "    print(*sys.argv[1:], 'tensorflow' in sys.modules)\n"
+        "    os.write(2, b'TensorBoard at http://localhost\\n')\n",
+        encoding="utf-8",
+    )
+    environment = child_environment() | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)])}
+    command = [*child_command("textgen.cli.tensorboard_process"), "--port", "0"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout == "--port 0 True\n"
+    assert done.stderr == "TensorBoard at http://localhost\n"
 
 
 # === Names ===

@@ -47,7 +47,7 @@ def tensorboard(model: str | None, port: int, host: str, models_dir: Path | None
     if not model and not list_runs(models_dir):
         raise SavedModelError(why_empty(models_dir))
     arguments = ["--logdir", str(folder), "--port", str(port), "--host", host]
-    command = [*child_command("tensorboard.main"), *arguments]
+    command = [*child_command("textgen.cli.tensorboard_process"), *arguments]
     if os.name == "nt":  # there, execve splits arguments at spaces, and the shell does not wait for the new process
         sys.exit(subprocess.run(command, env=child_environment()).returncode)
     os.execve(sys.executable, command, child_environment())
