@@ -501,7 +501,9 @@ def test_toml(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"hidden_units", b"a = 1\na = 2", b"a = '\xff'", b"hidden_units: 512\n"])
 def test_toml_that_is_none(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "settings.toml").write_bytes(data)
-    with pytest.raises(ConfigError, match=f"^Cannot read the settings in {tmp_path}/settings.toml: ") as caught:
+    with pytest.raises(
+        ConfigError, match=f"^Cannot read the settings in {tmp_path}/settings.toml: .* Correct the file"
+    ) as caught:
         read_toml(tmp_path / "settings.toml")
     assert "\n" not in str(caught.value)
 

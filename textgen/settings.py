@@ -38,6 +38,7 @@ MAX_NUMBER = 1 << 1000  # an integer up to this goes into a float, and prints in
 MAX_COUNT = 1 << 62  # the most of a count without a limit of its own: beyond any use, and an integer of 64 bits
 UNLIMITED = 1e30  # the most of a limit that can be switched off: beyond any use, and finite in float32
 SETTINGS_BYTES = 1 << 20  # of a TOML file at most
+TOML_ADVICE = "Correct the file: each line is of the form name = value."
 USUAL = "Options"  # title of the flags that `--help` shows; those under other titles are shown by `--help-all`
 TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,), "int": (int,), "float": (int, float), "bool": (bool,),
@@ -294,11 +295,17 @@ def read_toml(path: str | Path) -> dict[str, Any]:
             raise ValueError(f"it has more than {SETTINGS_BYTES:,} bytes, the limit for a file of settings")
         return tomllib.loads(data.decode("utf-8"))
     except OSError as error:
-        raise ConfigError(f"Cannot read the settings in {path}: {error.strerror or error}.") from None
+        raise ConfigError(
+            f"Cannot read the settings in {path}: {error.strerror or error}. Name a TOML file that can be read."
+        ) from None
     except RecursionError:
-        raise ConfigError(f"Cannot read the settings in {path}: tables or lists are nested too deep.") from None
+        raise ConfigError(
+            f"Cannot read the settings in {path}: tables or lists are nested too deep. {TOML_ADVICE}"
+        ) from None
     except ValueError as error:  # no UTF-8, no TOML, or a number of thousands of digits
-        raise ConfigError(f"Cannot read the settings in {path}: {str(error).removesuffix('.')}.") from None
+        raise ConfigError(
+            f"Cannot read the settings in {path}: {str(error).removesuffix('.')}. {TOML_ADVICE}"
+        ) from None
 
 
 def json_schema(kind: type[Any]) -> dict[str, Any]:

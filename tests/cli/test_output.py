@@ -447,6 +447,7 @@ FLAGS = {name: f"--{name.replace('_', '-')}" for name in ("seed", "text_column",
         ("seed must be a number.", "--seed must be a number."),
         ("The labels must be short; leave seed out.", "The labels must be short; leave --seed out."),
         ("a.jsonl, line 3: seed must be a number.", "a.jsonl, line 3: seed must be a number."),
+        ("seed cannot be set here.", "--seed cannot be set here."),
         ("Leave out seed, please.", "Leave out --seed, please."),
         ("the encoding of a/max_tokens.txt", "the encoding of a/max_tokens.txt"),
         ("max_tokens.", "--max-tokens."),
@@ -456,6 +457,21 @@ FLAGS = {name: f"--{name.replace('_', '-')}" for name in ("seed", "text_column",
 )
 def test_the_command_line_speaks_of_flags(message: str, expected: str) -> None:
     assert output.as_flags(message, FLAGS) == expected
+
+
+def test_notes_speak_of_flags_and_errors_in_a_file_of_settings_do_not(capsys: pytest.CaptureFixture[str]) -> None:
+    heard = list[str]()
+    message = "Leave encoding out, or set text_column to a."
+    with click.Context(
+        click.Command("stats", params=[click.Option([f"--{name}"]) for name in ("encoding", "text-column")])
+    ):
+        output.note(message)
+        output.with_flags(heard.append)(message)
+        output.Failure("a.toml: text_column must be a text.").show()
+    output.note(message)
+    flagged = "Leave --encoding out, or set --text-column to a."
+    assert heard == [flagged]
+    assert capsys.readouterr().err.splitlines() == [flagged, "Error: a.toml: text_column must be a text.", message]
 
 
 def test_messages_of_the_library_name_no_flags() -> None:

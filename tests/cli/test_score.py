@@ -425,7 +425,7 @@ BAD: list[tuple[list[str], str | bytes | None, int, str]] = [
     (["--jsonl"], '{"text": 3}', 1, "is a number"),
     (["--jsonl"], b'"a"\n"\xff"\n', 1, "line 2: not utf-8"),
     (["--jsonl"], b"\xef\xbb\xbf" + b'"a"\n"\xff"\n', 1, "Save it again in the encoding of its byte-order mark."),
-    (["--follow", "missing.txt"], None, 1, "Cannot read missing.txt: No such file"),
+    (["--follow", "missing.txt"], None, 1, "Cannot read missing.txt: No such file or directory. Name a file"),
     (["--follow", "."], None, 1, "Is a directory"),
     (["--follow", "a", "b"], None, 2, "name only one"),
     (["--follow", "--tokens"], None, 2, "cannot be combined with --tokens"),

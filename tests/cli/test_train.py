@@ -105,7 +105,10 @@ def test_a_models_folder_that_cannot_be_made_is_refused_before_the_text_is_read(
             ["--from", "english", "--hidden-units", "64"],
             "--hidden-units cannot be set when fine-tuning",
         ),
-        (["--from", "english", "--preset", "small"], "preset cannot be set when fine-tuning"),
+        (
+            ["--from", "english", "--preset", "small"],
+            "--preset cannot be set when fine-tuning: the model 'english' decides it. Leave it out, or set --from to ",
+        ),
         (["--from", "chinese"], "This installation lacks the base 'chinese'"),
         (["--from", "nowhere"], "There is no model 'nowhere'"),
     ],

@@ -235,7 +235,7 @@ def test_a_damaged_or_foreign_page_is_refused_in_a_line(kind: str, written: byte
 
 def test_a_page_that_cannot_be_read_or_a_name_that_is_taken(written: bytes, tmp_path: Path, model: ModelFolder) -> None:
     file = tmp_path / "page.html"
-    assert "Cannot read" in run("import", file, "--name", "new").stderr
+    assert "Name a page that textgen export html has made." in run("import", file, "--name", "new").stderr
     file.write_bytes(written)
     (tmp_path / "models" / "taken").mkdir(parents=True)
     taken = run("import", file, "--name", "taken")

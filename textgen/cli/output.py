@@ -22,7 +22,7 @@ from click import utils
 from click.exceptions import Exit
 
 from textgen.errors import TextgenError
-from textgen.wording import escape, json_text, lacking, visible
+from textgen.wording import Say, escape, json_text, lacking, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,7 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Writes the line to standard error."""
-        note(f"Error: {self.message}")
+        _note(f"Error: {self.message}")
 
 
 class SettingsFileError(TextgenError):
@@ -104,7 +104,28 @@ def data(content: bytes) -> None:
 
 
 def note(text: str = "") -> None:
-    """Writes a line for people to standard error. It is lost if standard error fails."""
+    """Writes a line for people to standard error, with flags instead of names of settings.
+
+    It is lost if standard error fails.
+    """
+    _note(_flagged(text))
+
+
+def with_flags(say: Say) -> Say:
+    """Returns a function that calls `say` with a line in which names of settings are flags."""
+    return lambda line: say(_flagged(line))
+
+
+def _flagged(text: str) -> str:
+    """The text with the flags of the command that runs, if one does."""
+    from textgen.cli import flags_of
+
+    context = click.get_current_context(silent=True)
+    return as_flags(text, flags_of(context.command)) if context else text
+
+
+def _note(text: str) -> None:
+    """Writes a line as it is."""
     stream = sys.stderr
     if stream is None:
         return
@@ -150,7 +171,7 @@ def as_flags(message: str, flags: Mapping[str, str]) -> str:
     """Replaces names of settings in a message by their flags.
 
     A name of several words is always replaced; a single word only where the message tells to set it, to leave it out,
-    or what it must be. Quoted text stays as it is.
+    or what it must or cannot be. Quoted text stays as it is.
 
     Args:
         message: A message of the library.
@@ -171,7 +192,7 @@ _FIELDS = re.compile(
     r"""(?<!\w)'(?:[^'\\\n]|\\.)*'(?!\w)|"(?:[^"\\\n]|\\.)*"|`[^`\n]*`"""
     r"|(?<![\w/.-])(?P<always>[a-z]+(?:_[a-z0-9]+)+)(?![\w/.-]*[\w/])"
     r"|(?<![\w/.-])(?:[Ss]et|[Uu]se|[Gg]ive|[Ll]eave|[Ll]eave out) (?P<set>(?!out\b)[a-z]+)\b(?=[ .,;:])"
-    r"|^(?P<must>[a-z]+)(?= must | holds )"
+    r"|^(?P<must>[a-z]+)(?= must | holds | cannot )"
 )
 
 

@@ -287,7 +287,7 @@ def _open(path: str) -> AbstractContextManager[BinaryIO]:
     try:
         return Path(path).open("rb")
     except OSError as error:
-        raise CorpusError(f"Cannot read {path}: {error.strerror or error}.") from None
+        raise CorpusError(f"Cannot read {path}: {error.strerror or error}. Name a file that can be read.") from None
 
 
 def _as_dict(saved: ModelFolder, result: TextScore, tokens: bool) -> dict[str, Any]:

@@ -308,7 +308,7 @@ def _resume(arguments: Arguments, target: Path, settings: dict[str, Any]) -> Mod
         target,
         settings,
         sources=ResumeSources(arguments.paths, arguments.valid_file, arguments.start, arguments.tokenizer()),
-        options=RunOptions(observers, (), display.say, distribution, arguments.step_timeout),
+        options=RunOptions(observers, (), output.with_flags(display.say), distribution, arguments.step_timeout),
     )
 
 
@@ -331,13 +331,15 @@ def _start(arguments: Arguments, target: Path, preset: str | None, settings: dic
     plan, distribution = make_plan(arguments, preset, settings, arguments.join)
     output.note(describe(plan, target))
     if arguments.find_learning_rate:
-        _find_learning_rate(plan, display.say, arguments.as_json, distribution)
+        _find_learning_rate(plan, output.with_flags(display.say), arguments.as_json, distribution)
         return
     observers = _observers(arguments, target, display)
     # a profile belongs to the folder that was chosen, and several processes have agreed on theirs before this
     is_named = arguments.name is not None or arguments.profile_steps
     free_folder = None if is_named else partial(_free_folder, arguments)
-    options = RunOptions(observers, (), display.say, distribution, arguments.step_timeout, free_folder)
+    options = RunOptions(
+        observers, (), output.with_flags(display.say), distribution, arguments.step_timeout, free_folder
+    )
     _print_result(arguments, train_run(plan, target, options))
 
 

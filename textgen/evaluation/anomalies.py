@@ -192,7 +192,7 @@ def _appended(path: Path) -> Iterator[bytes]:
             with path.open("rb") as file:
                 yield from _lines_until_replaced(path, file)
         except OSError as error:
-            raise CorpusError(f"Cannot read {path}: {error.strerror or error}.") from None
+            raise CorpusError(f"Cannot read {path}: {error.strerror or error}. Name a file that can be read.") from None
 
 
 def _lines_until_replaced(path: Path, file: BinaryIO) -> Iterator[bytes]:

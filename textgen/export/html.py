@@ -122,7 +122,9 @@ def files_of(path: Path) -> dict[str, bytes]:
     try:
         data = read_file(path, PAGE_BYTES)
     except OSError as error:
-        raise SavedModelError(f"Cannot read {path}: {error.strerror}.") from None
+        raise SavedModelError(
+            f"Cannot read {path}: {error.strerror}. Name a page that textgen export html has made."
+        ) from None
     try:
         return unpacked(packed_in(data))
     except SavedModelError as error:

@@ -115,7 +115,9 @@ def read_activation(path: Path) -> str | None:
         with safe_open(path, framework="numpy") as file:
             named = (file.metadata() or {}).get(NONLINEARITY)
     except LIBRARY_ERRORS as error:
-        raise SavedModelError(f"Cannot read {path}: {error}.") from None
+        raise SavedModelError(
+            f"Cannot read {path}: {error}. Name a .safetensors file of the weights, and copy it again if it is damaged."
+        ) from None
     return named if named in ACTIVATIONS else None
 
 

@@ -183,7 +183,7 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> Text
                 raise SavedModelError(f"{path} is damaged: its arrays are not those of this model.")
             arrays = {key: file.get_tensor(key) for key in slices}
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise SavedModelError(f"Cannot read the state in {path}: {error}.") from None
+        raise SavedModelError(f"Cannot read the state in {path}: {error}. Name a file written by save_state.") from None
     ids = tuple(arrays["ids"].tolist())
     state = TextState(_nest_like(like, iter([arrays[name] for name in expected])), ids)
     return check_state(state, like, vocab_size, str(path))

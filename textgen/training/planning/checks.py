@@ -81,7 +81,8 @@ def _refuse_unusable(settings: Mapping[str, Any], preset: str | None, start: Mod
     clash = network_settings(settings)
     if start and (clash or preset):
         raise ConfigError(
-            f"{clash[0] if clash else 'preset'} cannot be set when fine-tuning: the model {start.name!r} decides it."
+            f"{clash[0] if clash else 'preset'} cannot be set when fine-tuning: the model {start.name!r} decides it. "
+            "Leave it out, or set start to none."
         )
 
 
