@@ -650,7 +650,7 @@ def test_a_name_that_is_no_setting_is_refused_with_those_that_are() -> None:
     [
         ({"hiden_units": 8}, "There is no setting 'hiden_units'. Did you mean 'hidden_units'?"),
         ({"hidden_units": "8"}, "hidden_units must be an integer"),
-        ({"minutes": 0}, "minutes must be a number from"),
+        ({"minutes": 0}, "minutes must be a number greater than 0 and at most"),
         ({"vocab_size": 0}, "vocab_size must be a number from"),
         ({"cell": "elman"}, "cell must be one of"),
     ],

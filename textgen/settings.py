@@ -38,6 +38,7 @@ MAX_NUMBER = 1 << 1000  # an integer up to this goes into a float, and prints in
 MAX_COUNT = 1 << 62  # the most of a count without a limit of its own: beyond any use, and an integer of 64 bits
 UNLIMITED = 1e30  # the most of a limit that can be switched off: beyond any use, and finite in float32
 SETTINGS_BYTES = 1 << 20  # of a TOML file at most
+TINY = 1e-9  # the largest lower limit that stands for numbers greater than 0
 TOML_ADVICE = "Correct the file: each line is of the form name = value."
 USUAL = "Options"  # title of the flags that `--help` shows; those under other titles are shown by `--help-all`
 TYPES: dict[str, tuple[type, ...]] = {
@@ -170,10 +171,17 @@ def check_bounds(name: str, value: Any, facts: Setting) -> None:
     if not is_number or not low <= value <= high or not abs(value) <= MAX_NUMBER:  # the last for infinity and NaN, too
         is_above = is_number and value > high
         is_open = high == math.inf or (high in (MAX_COUNT, UNLIMITED) and not is_above)
-        limits = f"of at least {_plain(low)}" if is_open else f"from {_plain(low)} to {_plain(high)}"
+        limits = _limits(low, math.inf if is_open else high)
         is_unlimited = high == UNLIMITED and is_above
         advice = f" Without a limit, give a large number, such as {high:g}." if is_unlimited else ""
         raise ConfigError(f"{name} must be a number {limits}. Received: {short_repr(value)}.{advice}")
+
+
+def _limits(low: float, high: float) -> str:
+    """The rest of a sentence about a number. A tiny lower limit only excludes 0."""
+    if 0 < low <= TINY:
+        return "greater than 0" if high == math.inf else f"greater than 0 and at most {_plain(high)}"
+    return f"of at least {_plain(low)}" if high == math.inf else f"from {_plain(low)} to {_plain(high)}"
 
 
 def _plain(number: float) -> str:

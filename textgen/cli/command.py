@@ -8,7 +8,9 @@ import click
 
 from textgen.cli import output
 from textgen.cli.output_paths import noting_replaced, refuse_inputs, say_what_is_replaced
+from textgen.cli.suggestions import no_such_command, suggesting_options
 from textgen.settings import USUAL
+from textgen.wording import counted
 
 SHOW_ALL = "textgen.show_all"  # key in the context: show all options
 MOST_SHORT_HELP = 200  # characters of the first sentence of a command's help
@@ -40,7 +42,8 @@ class SectionCommand(click.Command):
             click.UsageError: A path or a name is empty, which Python takes for the current folder; or a file to write
                 is one that the command reads.
         """
-        values = {} if ctx.resilient_parsing else self.make_parser(ctx).parse_args(list(args))[0]
+        with suggesting_options(self, ctx):
+            values = {} if ctx.resilient_parsing else self.make_parser(ctx).parse_args(list(args))[0]
         for parameter in self.get_params(ctx):
             value = values.get(str(parameter.name))
             is_empty = "" in value if isinstance(value, (tuple, list)) else value == ""
@@ -72,13 +75,26 @@ class SectionCommand(click.Command):
         if others and not shows_all:
             number = sum(len(sections[title]) for title in others)
             formatter.write_paragraph()
-            formatter.write_text(f"{number} more options with --help-all: {', '.join(map(_lower, others))}.")
+            formatter.write_text(f"{counted(number, 'more option')} with --help-all: {', '.join(map(_lower, others))}.")
 
 
 class CommandGroup(click.Group):
     """A group of commands with sections, listed in the order in which they were added."""
 
     command_class = SectionCommand
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the options and the name of the command."""
+        with suggesting_options(self, ctx):
+            return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command that is called. Raises `click.UsageError` if there is none."""
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            raise no_such_command(args[0], self.commands, ctx)
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the commands."""
