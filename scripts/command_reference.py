@@ -31,11 +31,11 @@ the same text. For a command with many options it shows the usual ones, and `--h
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 1 | an error that you can fix |
-| 2 | wrong usage, such as a value out of the range of an option |
+| 1 | an error that you can fix, also in the text of an option such as `--name`, `--clamp` or `--track` |
+| 2 | wrong usage, such as an unknown option, or a value out of the range or the choices of an option |
 | 75 | a training process was lost |
 | 130, 143, 129 | stopped by Ctrl-C, by SIGTERM or because the terminal closed; \
-`train` (except during a trial of two starts) and `write` have saved. `serve` exits with 0 |
+`train` (from its first step on, except during a trial of two starts) and `write` have saved. `serve` exits with 0 |
 | 141 | the reader of standard output, such as `head`, has closed it |
 
 Colors and bold text go to terminals only, and not where `TERM` is `dumb`. `NO_COLOR` switches off the colors, except

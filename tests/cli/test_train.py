@@ -6,7 +6,10 @@ import io
 import json
 import os
 import shutil
+import signal
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +18,12 @@ import click
 import pytest
 from base_models import FABLES, save_base
 from click.testing import CliRunner, Result
+from files import write
 
 from textgen import evaluate, load, machine, runtime, train
 from textgen.cli import output, textgen
 from textgen.cli.distribution import command_line
+from textgen.cli.signals import Ended
 from textgen.errors import TextgenError, TrainingError
 from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import locked
@@ -75,6 +80,24 @@ def test_losses_without_a_clear_fall_are_shown_and_no_rate_is_suggested(
         assert result.stdout.startswith("learning rate  nats per token\n        1e-06  5.0000\n")
         assert result.stdout.count("*") == 6  # the plot
         assert "Suggested" not in result.stdout
+
+
+@pytest.mark.parametrize(("interrupt", "code"), [(KeyboardInterrupt, 130), (partial(Ended, signal.SIGTERM), 143)])
+def test_a_signal_before_the_first_step_tells_what_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupt: Callable[[], BaseException], code: int
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise interrupt()
+
+    said = "Terminated." if code == 143 else "Interrupted."
+    monkeypatch.setattr("textgen.dataset.prepared_corpus.open_corpus", stop)
+    monkeypatch.setattr("textgen.training.run.resume", stop)
+    words = ["train", "a.txt", "--name", "cat", "--models-dir", str(tmp_path)]
+    begun = CliRunner().invoke(textgen, words)
+    assert (begun.exit_code, begun.stderr) == (code, f"\n{said} Nothing is saved: start again.\n")
+    write(tmp_path, f"cat/checkpoints/step-000000003/{MANIFEST}", "{}")
+    resumed = CliRunner().invoke(textgen, [*words, "--resume"])
+    assert (resumed.exit_code, resumed.stderr) == (code, f"\n{said} Continue with textgen train --resume.\n")
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"], ["--workers", "2"]])

@@ -101,8 +101,8 @@ class Program(LazyGroup):
         except Ended as error:
             output.note(f"\n{error}")
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            output.note("\nInterrupted.")
+        except KeyboardInterrupt as error:
+            output.note(f"\n{str(error) or 'Interrupted.'}")
             ctx.exit(130)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -182,9 +183,13 @@ def train(**options: Any) -> None:
     if is_follower(arguments.strategy):
         _follow(arguments, folder / name)
     elif arguments.resume:
-        _print_result(arguments, _resume(arguments, folder / name, with_sizes(preset, settings)))
-    else:
+        with _telling_what_is_saved(folder / name):
+            _print_result(arguments, _resume(arguments, folder / name, with_sizes(preset, settings)))
+    elif arguments.dry_run or arguments.find_learning_rate:
         _start(arguments, folder / name, preset, settings)
+    else:
+        with _telling_what_is_saved(folder / name):
+            _start(arguments, folder / name, preset, settings)
 
 
 def _settings_in(file: str) -> dict[str, Any]:
@@ -279,6 +284,22 @@ def _is_resumable(run: Path) -> bool:
         return has_checkpoint(run / CHECKPOINTS)
     except SavedModelError:
         return False
+
+
+@contextmanager
+def _telling_what_is_saved(target: Path) -> Iterator[None]:
+    """Adds to the message about a signal whether the run can be continued.
+
+    This is about signals before and after the steps; within them, the loop of training saves and tells so itself.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        next_step = (
+            "Continue with textgen train --resume." if _is_resumable(target) else "Nothing is saved: start again."
+        )
+        error.args = (f"{str(error) or 'Interrupted.'} {next_step}",)
+        raise
 
 
 def _follow(arguments: Arguments, target: Path) -> None:
