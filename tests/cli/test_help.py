@@ -96,6 +96,12 @@ def test_every_command_shows_all_of_its_options_in_sections(name: str) -> None:
     assert len(titles) == len(set(titles))
 
 
+@pytest.mark.parametrize(("names", "number"), [(["a"], "1 more option "), (["a", "b"], "2 more options ")])
+def test_the_options_that_are_not_shown_are_counted(names: list[str], number: str) -> None:
+    command = SectionCommand("stats", params=[SectionOption([f"--{name}"], section="Other") for name in names])
+    assert f"\n{number}with --help-all: other." in CliRunner().invoke(command, ["--help"]).stdout
+
+
 @pytest.mark.parametrize(
     ("command", "kinds"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,6 +54,16 @@ def test_settings_and_names_reach_the_server(tiny_models: Path, served: list[tup
     assert config == ServerConfig(port=0, slots=8, page=False)
     assert places == {"tiny": "tiny", "other": str(tiny_models / "tiny")}
     assert (models_dir, keys) == (tiny_models, [])
+
+
+@pytest.mark.parametrize(("flags", "page"), [([], " Open it in a browser to write."), (["--no-page"], "")])
+def test_the_address_is_told_with_what_is_there(
+    tiny_models: Path, served: list[tuple[Any, ...]], capsys: pytest.CaptureFixture[str], flags: list[str], page: str
+) -> None:
+    CliRunner().invoke(textgen, ["serve", *flags, "--models-dir", str(tiny_models)])
+    ((*_, announce, _),) = served
+    announce(SimpleNamespace(port=8017))
+    assert capsys.readouterr().err == f"Listening on http://127.0.0.1:8017 (Ctrl-C ends it).{page}\n"
 
 
 def test_an_open_server_without_a_key_is_warned_about(

@@ -84,6 +84,10 @@ def test_a_label_with_a_wrong_character_does_not_make_a_long_message(length: int
     assert len(str(refused.value)) < 400
 
 
+def test_labels_with_a_comma_are_quoted_in_a_list() -> None:
+    assert named(["Poe, Edgar", "Stoker", "a,b"]) == '"Poe, Edgar", Stoker, a,b'
+
+
 def test_labels_like_an_unknown_one_are_named_first() -> None:
     labels = ["Mary Shelley", "Edgar Allan Poe", *(f"{number} Stoker" for number in range(50))]
     message = unknown_label("alan po", labels)

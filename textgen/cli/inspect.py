@@ -92,6 +92,10 @@ def inspect(model: str, models_dir: Path | None, **options: Any) -> None:
     property of your own: places inside the matches of a regular expression. textgen sample --clamp sets such a cell
     to a number while the model writes.
 
+    In the table, r is the correlation of a cell with a count, and AUC how often its value is higher at a place with the
+    property than at one without it (0.5 if it follows nothing). Chance is what the best cell reaches in 95 of 100 cases
+    if the property is shifted at random.
+
     \b
     Example:
       textgen inspect novel chapter.txt

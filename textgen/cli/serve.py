@@ -75,4 +75,5 @@ def serve(models: tuple[str, ...], models_dir: Path | None, **options: Any) -> N
 
 def _announce(server: Server, config: ServerConfig) -> None:
     host = f"[{config.host}]" if ":" in config.host else config.host
-    output.note(f"Listening on http://{host}:{server.port} (Ctrl-C ends it).")
+    page = " Open it in a browser to write." if config.page else ""
+    output.note(f"Listening on http://{host}:{server.port} (Ctrl-C ends it).{page}")

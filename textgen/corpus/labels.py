@@ -128,11 +128,13 @@ def named(labels: Sequence[str], most: int = NAMED) -> str:
         most: Maximum number of labels to list by name.
 
     Returns:
-        The first `most` labels, and the number of further ones.
+        The first `most` labels, with quotes around those that hold a comma, and the number of further ones.
 
     Example:
         >>> named(["Poe", "Shelley", "Stoker"], 2)
         'Poe, Shelley and 1 more'
+        >>> named(["Poe, Edgar", "Stoker"])
+        '"Poe, Edgar", Stoker'
     """
     more = f" and {len(labels) - most:,} more" if len(labels) > most else ""
-    return ", ".join(labels[:most]) + more
+    return ", ".join(f'"{label}"' if ", " in label else label for label in labels[:most]) + more

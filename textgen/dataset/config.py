@@ -17,7 +17,4 @@ class SplitConfig(Settings):
         low=1e-6,
         high=0.5,
     )
-    seed: int = setting(
-        0, "Seed of the held-out documents, initial weights, order of documents and dropout.",
-        low=0, high=(1 << 63) - 1,
-    )  # fmt: skip
+    seed: int = setting(0, "Seed of the held-out documents.", low=0, high=(1 << 63) - 1)

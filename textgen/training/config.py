@@ -49,6 +49,10 @@ class TrainingConfig(SplitConfig):
         64
     """
 
+    seed: int = setting(
+        0, "Seed of the held-out documents, initial weights, order of documents and dropout.",
+        low=0, high=(1 << 63) - 1,
+    )  # fmt: skip
     batch_size: int = setting(32, "Sequences in a batch (B).", low=1, high=1 << 16, planned=True)
     gradient_accumulation_steps: int = setting(
         1, "Number of batches whose gradients are summed for one update.", low=1, high=1 << 12, section=WINDOWS
