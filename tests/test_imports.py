@@ -28,7 +28,7 @@ def test_help_imports_no_command_and_no_setting(code: str) -> None:
     script = "try: textgen(['--help'])\nexcept SystemExit: pass"
     loaded = modules_after(f"{code}\nfrom textgen.cli import textgen\n{script}", top_level=False)
     ours = {name for name in loaded if name.split(".")[0] == "textgen"}
-    light = {"textgen.cli.lazy_group", "textgen.cli.suggestions", "textgen.errors"}
+    light = {"textgen.cli.lazy_group", "textgen.cli.typos", "textgen.errors"}
     assert ours == {"textgen", "textgen.cli", *light}
     assert not {"dataclasses", "tomllib", "json", "tempfile", "importlib.metadata", "ctypes"} & loaded
 

@@ -88,7 +88,7 @@ def test_a_state_may_go_on_in_the_file_that_it_is_read_from(tmp_path: Path) -> N
 
 
 def test_a_state_that_goes_on_is_replaced_without_a_note(tiny_models: Path, tmp_path: Path) -> None:
-    state, notes = tmp_path / "novel.state", list[str]()
+    state, notes = str(tmp_path / "novel.state"), list[str]()
     for options in ([], ["--load-state", state], []):
         written = ["--max-tokens", "3", "--save-state", state]
         result = run("sample", "tiny", "--models-dir", tiny_models, *written, *options)

@@ -233,7 +233,7 @@ def test_what_an_interrupted_clear_has_left_is_found_again(tmp_path: Path, monke
 
     for _ in range(3):
         with monkeypatch.context() as patch:
-            patch.setattr(cache_eviction.shutil, "rmtree", stop)
+            patch.setattr("shutil.rmtree", stop)
             with pytest.raises(KeyboardInterrupt):
                 clear(cache)
     for path in (each for each in cache.rglob("*") if each.is_dir() and ".tmp-" in each.name):

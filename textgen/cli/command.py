@@ -8,7 +8,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.output_paths import noting_replaced, refuse_inputs, say_what_is_replaced
-from textgen.cli.suggestions import no_such_command, suggesting_options
+from textgen.cli.typos import no_such_command, suggesting_options
 from textgen.settings import USUAL
 from textgen.wording import counted
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from textgen.cli.suggestions import no_such_command, suggesting_options
+from textgen.cli.typos import no_such_command, suggesting_options
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

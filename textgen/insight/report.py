@@ -174,11 +174,11 @@ def _written(inspection: Inspection) -> list[dict[str, Any]]:
     for written, cell in zip(inspection.written, inspection.interventions.cells, strict=False):
         texts = {f"text_{kind}": getattr(written, kind) for kind in ("free", "low", "high")}
         clamps = {kind: f"L{cell.layer}/{cell.unit}={getattr(cell, kind).number}" for kind in ("low", "high")}
-        commands = {"free": _command(name, written.settings, ["--runtime", NUMPY])} | {
-            kind: _command(name, written.settings, ["--clamp", clamp]) for kind, clamp in clamps.items()
+        commands = {"command_free": _command(name, written.settings, ["--runtime", NUMPY])} | {
+            f"command_{kind}": _command(name, written.settings, ["--clamp", clamp]) for kind, clamp in clamps.items()
         }
         seed = written.settings.seed
-        found.append({"layer": cell.layer, "unit": cell.unit, "seed": seed, **texts, "commands": commands})
+        found.append({"layer": cell.layer, "unit": cell.unit, "seed": seed, **texts, **commands})
     return found
 
 

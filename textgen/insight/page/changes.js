@@ -38,7 +38,7 @@ export function changesSection() {
       table(heads, rows),
       written ? make("div", { class: "three" }, ["low", "free", "high"].map((name) =>
         make("figure", {}, make("figcaption", {}, say(`written ${name}`)), make("blockquote", {}, written[`text_${name}`]),
-          pre(written.commands[name])))) : null];
+          pre(written[`command_${name}`])))) : null];
   });
   return section("changes", "changes title", paragraph("changes help", { steps: D.changes.steps }), ...blocks.flat());
 }
