@@ -51,6 +51,22 @@ def test_longer_corpora_get_larger_networks_fewer_passes_and_less_dropout(tmp_pa
     assert dropouts[0] >= dropouts[1] > dropouts[2]
 
 
+@pytest.mark.parametrize(
+    ("characters", "settings", "preset"),
+    [
+        (30_000, {"tokenizer": "char"}, "tiny"),
+        (80_000, {"tokenizer": "char"}, "small"),
+        (200_000, {"vocab_size": 3000}, "tiny"),
+        (600_000, {"vocab_size": 3000}, "small"),
+    ],
+)
+def test_as_many_words_need_a_smaller_network_than_characters(
+    tmp_path: Path, characters: int, settings: dict[str, Any], preset: str
+) -> None:
+    made = plan(tmp_path, characters, minutes=60.0, **settings)
+    assert made.preset == preset, made.estimates.tokens
+
+
 def test_a_text_of_a_few_kilobytes_gets_more_dropout(tmp_path: Path) -> None:
     rates = [plan(tmp_path, size).model_config.dropout for size in (3_000, 30_000, 60_000, 120_000, 200_000)]
     assert rates[0] == 0.75
