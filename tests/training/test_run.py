@@ -559,6 +559,7 @@ def failed(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_is_resumed_exactly(failed: Path, text: Path, tmp_path: Path) -> None:
     """Validations that it makes again count as they did, although better weights are saved."""
     resumed, whole = resume(failed), train(plan_for(text, **LEARNS_FAST), tmp_path / "whole")
