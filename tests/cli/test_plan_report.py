@@ -91,14 +91,15 @@ def test_a_run_that_its_minutes_have_ended_tells_how_to_continue(
 ) -> None:
     monkeypatch.setattr("textgen.saved_model.model_card.sample_command", lambda *_: "textgen sample novel")
     saved = result(tmp_path / "my models" / "novel")
+    monkeypatch.setenv("TEXTGEN_MODELS", str(saved.folder.parent))
     assert "Train longer" not in summary(saved)
     saved.training["status"] = f"finished: the limit of {minutes:g} minutes is reached at epoch 0.04 of 30"
-    saved.training["training"], saved.name = {"minutes": minutes}, "novel"
-    command = f"\nTrain longer:   textgen train --resume --name novel --minutes {longer}"
+    saved.training["training"] = {"minutes": minutes, "epochs": 30.0, "steps": None}
+    command, limits = "\nTrain longer:   textgen train --resume --name novel", f" --minutes {longer} --epochs 30\n"
     assert "is reached at epoch 0.04 of 30 after 3 steps (1 s).\n" in summary(saved)
-    assert f"{command}\n" in summary(saved)
-    saved.shell_name = str(saved.folder)
-    assert f"{command} --models-dir '{tmp_path}/my models'\n" in summary(saved)
+    assert f"{command}{limits}" in summary(saved)
+    monkeypatch.setenv("TEXTGEN_MODELS", str(tmp_path))
+    assert f"{command} --models-dir '{tmp_path}/my models'{limits}" in summary(saved)
 
 
 def test_the_plan_and_the_result_say_where_the_model_is_and_have_the_same_sections(tmp_path: Path) -> None:

@@ -97,7 +97,8 @@ def test_a_signal_before_the_first_step_tells_what_is_saved(
     assert (begun.exit_code, begun.stderr) == (code, f"\n{said} Nothing is saved: start again.\n")
     write(tmp_path, f"cat/checkpoints/step-000000003/{MANIFEST}", "{}")
     resumed = CliRunner().invoke(textgen, [*words, "--resume"])
-    assert (resumed.exit_code, resumed.stderr) == (code, f"\n{said} Continue with textgen train --resume.\n")
+    command = f"textgen train --resume --name cat --models-dir {tmp_path}"
+    assert (resumed.exit_code, resumed.stderr) == (code, f"\n{said} Continue with {command}.\n")
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"], ["--workers", "2"]])

@@ -215,6 +215,18 @@ CASES: dict[str, tuple[str, str]] = {
         "file",
         lines(*[textwrap.fill(f"{n}:{10 + n} {words(24, 40)}.", 60) for n in range(1, 60)]),
     ),
+    "transcript with times, in columns": (
+        "file",
+        lines(*[f"{n // 60}:{n % 60:02} {row}" for n, row in enumerate(textwrap.wrap(words(900, 900), 40))]),
+    ),
+    "verse with references, in columns": (
+        "file",
+        lines(*[f"1.4.{n} {row}" for n, row in enumerate(textwrap.wrap(words(900, 900), 44), 100)]),
+    ),
+    "prose in columns with numbers of lines": (
+        "file",
+        lines(*[f"{n:08} {row}" for n, row in enumerate(textwrap.wrap(words(900, 900), 60), 1)]),
+    ),
     "play": ("file", "\n\n".join(speech().replace(": ", "\n") for _ in range(80))),
     "play, a speech a line": ("file", lines(*[speech() for _ in range(100)])),
     "dialogue": ("file", lines(*[f"{'AB'[n % 2]}: {R.choice(SENTENCES)}" for n in range(100)])),

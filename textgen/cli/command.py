@@ -8,7 +8,7 @@ import click
 
 from textgen.cli import output
 from textgen.cli.output_paths import noting_replaced, refuse_inputs, say_what_is_replaced
-from textgen.cli.typos import no_such_command, suggesting_options
+from textgen.cli.typos import SuggestingGroup, suggesting_options
 from textgen.settings import USUAL
 from textgen.wording import counted
 
@@ -78,23 +78,10 @@ class SectionCommand(click.Command):
             formatter.write_text(f"{counted(number, 'more option')} with --help-all: {', '.join(map(_lower, others))}.")
 
 
-class CommandGroup(click.Group):
+class CommandGroup(SuggestingGroup):
     """A group of commands with sections, listed in the order in which they were added."""
 
     command_class = SectionCommand
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Reads the options and the name of the command."""
-        with suggesting_options(self, ctx):
-            return super().parse_args(ctx, args)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Finds the command that is called. Raises `click.UsageError` if there is none."""
-        if args[0] not in self.commands and not ctx.resilient_parsing:
-            raise no_such_command(args[0], self.commands, ctx)
-        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the commands."""

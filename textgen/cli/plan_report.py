@@ -178,7 +178,7 @@ def result_values(saved: ModelFolder) -> dict[str, Any]:
 
 def _place(folder: Path) -> dict[str, str]:
     """The name and the folder of a model."""
-    return {"name": folder.name, "folder": str(folder)}
+    return {"name": folder.name, "folder": str(folder.absolute())}
 
 
 def _labels(plan: Plan) -> str:
@@ -219,12 +219,22 @@ def summary(saved: ModelFolder) -> str:
 
 def _longer(saved: ModelFolder) -> str:
     """A line with the command that continues a run which only its limit of minutes has ended; "" for other runs."""
-    minutes = saved.training["training"]["minutes"] if LIMIT_REACHED.search(saved.training["status"]) else None
-    if minutes is None:
+    if not LIMIT_REACHED.search(saved.training["status"]):
         return ""
-    name, longer = shell_word(saved.name), max(LEAST_MINUTES, 2 * minutes)
-    where = "" if saved.shell_name == name else f" --models-dir {shell_word(str(saved.folder.parent))}"
-    return f"Train longer:   textgen train --resume --name {name} --minutes {longer:g}{where}\n"
+    training = saved.training["training"]
+    longer = max(LEAST_MINUTES, 2 * training["minutes"])
+    kept = "".join(f" --{name} {training[name]:g}" for name in ("epochs", "steps") if training.get(name))
+    return f"Train longer:   {resume_command(saved.folder)} --minutes {longer:g}{kept}\n"
+
+
+def resume_command(folder: Path) -> str:
+    """The command that continues the run in a folder, wherever that is."""
+    from textgen.saved_model.registry import models_folder
+
+    name = shell_word(folder.name)
+    is_found = (models_folder() / folder.name).absolute() == folder.absolute()
+    where = "" if is_found else f" --models-dir {shell_word(str(folder.parent))}"
+    return f"textgen train --resume --name {name}{where}"
 
 
 def _duration(seconds: float) -> str:

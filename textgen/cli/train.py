@@ -29,7 +29,7 @@ from textgen.cli.options import (
     tokenizer_from_option,
     tokenizer_options,
 )
-from textgen.cli.plan_report import describe, plan_values, result_values, summary
+from textgen.cli.plan_report import describe, plan_values, result_values, resume_command, summary
 from textgen.cli.setting_options import IntegerRange, setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TrainingError
@@ -295,9 +295,8 @@ def _telling_what_is_saved(target: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        next_step = (
-            "Continue with textgen train --resume." if _is_resumable(target) else "Nothing is saved: start again."
-        )
+        is_saved = _is_resumable(target)
+        next_step = f"Continue with {resume_command(target)}." if is_saved else "Nothing is saved: start again."
         error.args = (f"{str(error) or 'Interrupted.'} {next_step}",)
         raise
 

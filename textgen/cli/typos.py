@@ -24,7 +24,25 @@ def suggesting_options(command: click.Command, ctx: click.Context) -> Iterator[N
         raise
 
 
-def no_such_command(name: str, commands: Iterable[str], ctx: click.Context) -> click.UsageError:
+class SuggestingGroup(click.Group):
+    """A group of commands that suggests similar options and commands for those that it does not have."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the options and the name of the command."""
+        with suggesting_options(self, ctx):
+            return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command that is called. Raises `click.UsageError` if there is none."""
+        names = self.list_commands(ctx)
+        if args[0] not in names and not ctx.resilient_parsing:
+            raise _no_such_command(args[0], names, ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _no_such_command(name: str, commands: Iterable[str], ctx: click.Context) -> click.UsageError:
     """The error about an unknown command, with the names of similar ones."""
     found = _similar(name, commands)
     meant = f" Did you mean {' or '.join(map(repr, found))}?" if found else ""

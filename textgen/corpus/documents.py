@@ -39,10 +39,14 @@ _SENT = re.compile(  # a message of an exported chat: date and time, in brackets
     r"(?:[^\W\d_]{1,4}\s?)?\d{1,2}[:.]\d\d(?:[:.]\d\d)?(?:\s?[^\W\d_]\.?\s?[^\W\d_]\.?)?"  # AM, p. m. or 下午
     r"(?:[\])]\s?|\s[-–—]\s)([^:\n]{1,40}):(?:\s|$)"
 )
-_STAMP = re.compile(  # a date or a time of day near the start of a line
-    r".{0,30}?(?<!\d)(?:(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{8}|\d{1,2}:\d\d)(?!\d)"
+_STAMP = re.compile(  # a date near the start of a line; a time of day alone may be that of a transcript
+    r".{0,30}?(?<![\d.])("
+    r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d\d?/\d\d?/\d\d|\d\d[-.]\d\d[-.]\d\d|(?:19|20)\d{6})"
+    r"(?![\d.]*\d)"
+    r"|[A-Z][a-z]{2,8}\.? {1,2}\d{1,2},? (?:\d{4},? )?\d{1,2}:\d\d"
     r"|\d{1,2}[ /-][A-Z][a-z]{2}[ /-]\d{4}|\d{2,4}年\d{1,2}月)"
 )
+_SAME_COLUMN = 8  # characters by which the starts of the dates of entries differ, at most
 _BEGINNING = 8  # letters and gaps between words with which all entries of one kind begin
 _GAP = re.compile(r"[\W\d_]+")
 _LEVELS = frozenset(["TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL"])  # in logs
@@ -301,7 +305,8 @@ def _wrapped(lines: Sequence[str], long: int) -> bool:
 
     In wrapped text, most lines end where the first word of the next line would no longer fit within `long` columns,
     and many lines end inside a sentence. Entries of one width look the same, so lines are entries if most of them have
-    a date or a time near the start, as headlines may have, or begin with the same words, as entries of a log do.
+    a date at about the same place near the start, as headlines may have, or begin with the same words, as entries of a
+    log do.
     """
     words = median(len(line.split()) + len(_WIDE.findall(line)) for line in lines)
     return (
@@ -309,9 +314,18 @@ def _wrapped(lines: Sequence[str], long: int) -> bool:
         and words >= 4  # excludes codes and numbers of equal length
         and _fraction(_width(line) + _width(_first_word(after)) >= long for line, after in pairwise(lines)) > 0.5
         and _fraction(_ends(line, _SENTENCE_ENDS) for line in lines) < 0.8  # excludes one-line poems
-        and _fraction(bool(_STAMP.match(line)) for line in lines) < 0.8
+        and not _stamped(lines)
         and not _alike(lines)
     )
+
+
+def _stamped(lines: Sequence[str]) -> bool:
+    """Checks whether most lines have a date at about the same place: dates in prose stand anywhere."""
+    starts = [match.start(1) for line in lines if (match := _STAMP.match(line))]
+    if not starts:
+        return False
+    usual = median(starts)
+    return sum(abs(start - usual) <= _SAME_COLUMN for start in starts) >= 0.8 * len(lines)
 
 
 def _alike(lines: Sequence[str]) -> bool:

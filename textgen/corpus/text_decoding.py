@@ -119,7 +119,7 @@ def _decoding_error_message(
     if guess == "utf-8" and not is_alone:  # the files beside it may be in the encoding that is set
         command = iconv_command(own)
         how = f"with {command}" if command else "to utf-8"
-        return f"{message} It looks like utf-8. Convert the files that are not {how}, and leave encoding out."
+        return f"{message} It looks like utf-8. Convert the other files {how}, and leave encoding out."
     advice = f"It looks like {guess}: set encoding to {guess}, or to the one it was written in"
     command = iconv_command(guess, own)
     how = f"with {command}" if command else f"to {own}"

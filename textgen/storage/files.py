@@ -141,7 +141,7 @@ def new_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
     written into the stream. Errors raised in the block are not converted: use `writing` there for clear messages.
 
     Args:
-        path: Path of the file. What holds of an existing one: see `write_file`.
+        path: Path of the file. An existing file keeps its mode, owner and group as with `write_file`.
         follow_link: Whether to replace the target of a link instead of the link. Set False in folders that textgen
             manages.
 
@@ -413,7 +413,7 @@ def keep_access(path: Path, target: Path, *, keeps_mode: bool = True) -> None:
     Args:
         path: Path of the file, which was created with `first_mode`.
         target: Path of the file that it will replace. Without one nothing changes.
-        keeps_mode: False to keep the owner and the group alone.
+        keeps_mode: False to keep only the owner and the group.
     """
     if (mode := _mode(target)) is None:
         return
