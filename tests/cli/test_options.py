@@ -265,8 +265,9 @@ def test_a_prompt_that_is_not_utf_8_is_one_line(tmp_path: Path, tiny_models: Pat
 )
 def test_escapes_are_understood_where_a_shell_leaves_them(tiny_models: Path, typed: str, meant: str) -> None:
     command = ["sample", "tiny", "--models-dir", str(tiny_models), "--max-tokens", "1", "--json"]
+    needs = {"require": ["--max-tokens", "20"], "dry-sequence-breakers": ["--dry-multiplier", "1"]}
     for flag in ("stop", "ban", "dry-sequence-breakers", "require"):
-        more = ["--max-tokens", "20"] if flag == "require" else []
+        more = needs.get(flag, [])
         config = json.loads(run(*command, *more, f"--{flag}", typed).stdout)["config"]
         assert config[flag.replace("-", "_")] == [meant]
     biased = json.loads(run(*command, "--logit-bias", f"{typed}=1").stdout)["config"]

@@ -213,9 +213,8 @@ def test_of_mixed_files_all_that_are_wrong_are_named_and_the_advice_is_no_circle
         )
     with pytest.raises(CorpusError) as info:
         read(tmp_path / "texts", encoding="ascii", documents="line")
-    assert (
-        "00.txt is not ascii text: byte 0xc3 at offset 1. It looks like utf-8. Convert the other files with "
-        in (str(info.value))
+    assert "00.txt is not ascii text: byte 0xc3 at offset 1. It looks like utf-8. Convert the other files with " in (
+        str(info.value)
     )
     assert "iconv -f ascii -t utf-8 FILE > NEW, and leave encoding out. At least 20 of 20 files" in str(info.value)
 

@@ -307,7 +307,7 @@ def test_half_a_character_in_a_setting_is_one_line(tiny_models: Path, tmp_path: 
     prompts.write_text(json.dumps({"prompt": "a", **values}) + "\n")
     for arguments in (
         ["--prompt-file", str(prompts)],
-        [f"--{name.replace('_', '-')}", value if name == "label" else value[0]],
+        [f"--{name.replace('_', '-')}", value if name == "label" else value[0], "--dry-multiplier", "1"],
     ):
         result = sample(tiny_models, *arguments)
         assert (result.exit_code, result.stdout) == (1, "")
