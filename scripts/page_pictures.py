@@ -31,6 +31,7 @@ PROMPT = "It was a dark and stormy night"
 TOKEN = "know"  # a token of the fables, inside quotes
 COLOURS = 128  # number of colours in a PNG; few keep it small
 FRAME_SECONDS = 0.12
+BYTES_PER_SECOND = 500  # of the events with the tokens
 SHOWN = "document.getElementById('text').textContent"
 IS_IDLE = "document.getElementById('write').dataset.word === 'write'"
 
@@ -63,6 +64,8 @@ def draw_writing(browser: Chromium, url: str) -> None:
     browser.evaluate("document.getElementById('text').focus()")
     browser.type(PROMPT)
     frames, lengths = [browser.picture()], [0]
+    slow = {"offline": False, "latency": 0, "downloadThroughput": BYTES_PER_SECOND, "uploadThroughput": -1}
+    browser.send("Network.emulateNetworkConditions", slow)  # a picture takes as long as many tokens
     browser.press("Control+Enter")
     while not browser.evaluate(IS_IDLE):
         length = browser.evaluate(f"{SHOWN}.length")
