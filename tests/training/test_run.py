@@ -1630,7 +1630,7 @@ def test_only_several_processes_have_a_limit_of_waiting(
     monkeypatch.setattr(run._Run, "_build", lambda self: None)
     monkeypatch.setattr(run._Run, "_make_observers", lambda self, options: [])
     distribution = SimpleNamespace(num_workers=num_workers, is_chief=True, together=nullcontext, total=list)
-    record = {"corpus": {"paths": [], "valid": None}, "tokenizer": {}, "model": {}, "training": {}}
+    record: dict[str, Any] = {"corpus": {"paths": [], "valid": None}, "tokenizer": {}, "model": {}, "training": {}}
     setup: Any = SimpleNamespace(record=record, data=None)
     setup.folder, setup.tokenizer, setup.training_config = Path("songs"), SimpleNamespace(token_bytes=None), None
     options: Any = SimpleNamespace(distribution=distribution, step_timeout=7.0)
