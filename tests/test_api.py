@@ -150,6 +150,7 @@ def test_a_model_is_fine_tuned(result: textgen.TrainingResult, home: Path) -> No
         assert tuned.model.model_config == result.model.model_config
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_a_base_where_one_suits_the_text_unless_it_is_told_not_to(tmp_path: Path) -> None:
     base = load_model(str(save_base(tmp_path / "bases")))
     (tmp_path / "fables.txt").write_text(FABLES[:20_000], encoding="utf-8")

@@ -191,6 +191,7 @@ def test_a_model_that_is_removed_meanwhile_is_not_made_again(run: Path, monkeypa
     assert not run.exists()
 
 
+@pytest.mark.slow
 def test_png_and_tensorboard(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason='pictures need matplotlib: pip install ".[figures]"')
     folder = tmp_path / "pictures"

@@ -230,6 +230,7 @@ def two_alphabets(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_labels_say_what_is_written_also_by_a_run_that_was_resumed(two_alphabets: Path, tmp_path: Path) -> None:
     settings = {**TINY, "tokenizer": "byte", "learning_rate": 0.03, "steps": 150, "patience": None}
     plan = make_plan(Corpus([two_alphabets], CorpusConfig(labels="by")), settings, hardware=Hardware(flops=1e11))
@@ -835,6 +836,7 @@ def test_every_cell_trains_resumes_saves_and_writes(text: Path, tmp_path: Path, 
     assert CELLS[settings["cell"]] in (tmp_path / "whole" / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_resuming_can_lengthen_a_run_and_needs_no_corpus_while_tokens_are_cached(text: Path, tmp_path: Path) -> None:
     train(plan_for(text), tmp_path / "songs")
     text.unlink()
@@ -1392,6 +1394,7 @@ def test_a_run_that_patience_ended_gets_all_of_it_again_with_new_settings(text: 
     assert [len(watch.validations) for watch in watches] == [3, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_new_learning_rate_replaces_the_one_that_a_callback_set(text: Path, tmp_path: Path) -> None:
     class Sets(Watch):
         def on_step(self, report: StepReport) -> None:

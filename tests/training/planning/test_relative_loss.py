@@ -63,6 +63,7 @@ def test_a_model_without_scores_tells_nothing(base: ModelFolder, training: dict[
     assert relative_loss(replace(base, training=training), [FABLES]) is None
 
 
+@pytest.mark.slow
 def test_the_installed_base_finds_tales_easier_than_a_manual() -> None:
     english = load_model(str(PROJECT / "saved_models" / "bases" / "english"))
     tales, manual = relative_loss(english, [FABLES]), relative_loss(english, [MANUAL])

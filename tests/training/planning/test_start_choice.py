@@ -129,6 +129,7 @@ def test_the_result_is_mixed_with_a_base_whose_vocabulary_it_keeps(tmp_path: Pat
     assert not other.training_config.interpolate_start
 
 
+@pytest.mark.slow
 def test_a_text_that_is_hard_for_a_base_gets_a_higher_learning_rate_and_more_passes(
     tmp_path: Path, english: Path
 ) -> None:
