@@ -19,6 +19,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from command_tree import commands_with
 from networks import random_weights
 
 from textgen.cli import textgen
@@ -735,18 +736,6 @@ def test_a_label_that_does_not_exist_is_one_clear_line(models: Path, labelled: P
     assert result.exit_code == 1
     assert result.stderr == "Error: There is no label 'ow'. There are: owl, fox.\n"
     assert not result.stdout
-
-
-def commands_with(option: str, group: click.Group, before: str = "") -> set[str]:
-    """The commands in a group that have an option, such as "corpus stats"."""
-    context, found = click.Context(group), set()
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        if isinstance(command, click.Group):
-            found |= commands_with(option, command, f"{name} ")
-        elif command and any(parameter.name == option for parameter in command.params):
-            found.add(before + name)
-    return found
 
 
 def test_labels_that_are_not_there_are_an_error_in_every_command(models: Path, labelled: Path, tmp_path: Path) -> None:

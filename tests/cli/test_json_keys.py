@@ -10,8 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import click
 from click.testing import CliRunner
+from command_tree import commands_with
 from sample_text import LINES
 
 from textgen.cli import textgen, tune
@@ -38,17 +38,6 @@ SEVERAL_TYPES = {  # keys that have more than one
     "train": {"number", "dict"},  # tokens in training.json; the facts of a split of a prepared corpus
     "valid": {"number", "dict", "list"},  # the same, and the files of the held-out text
 }
-
-
-def commands_with_json(group: click.Group, before: str = "") -> set[str]:
-    context, found = click.Context(group), set()
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        if isinstance(command, click.Group):
-            found |= commands_with_json(command, f"{before}{name} ")
-        elif command and any(parameter.name == "as_json" for parameter in command.params):
-            found.add(f"{before}{name}")
-    return found
 
 
 def types_of(value: Any) -> Iterator[tuple[str, str]]:
@@ -113,7 +102,7 @@ def of_all_commands(models: Path, folder: Path) -> dict[str, list[Any]]:
 
 def test_a_key_has_one_type_in_all_commands(tiny_models: Path, tmp_path: Path) -> None:
     made = of_all_commands(tiny_models, tmp_path)
-    assert set(made) == commands_with_json(textgen)
+    assert set(made) == commands_with("as_json", textgen)
     found: dict[str, dict[str, str]] = defaultdict(dict)  # the type, and a command with it
     for command, values in made.items():
         for key, kind in types_of(json.loads(json_text(values))):

@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from click.types import FloatParamType
+from command_tree import leaves
 from files import write
 from model_folders import small, weights_of
 
@@ -291,18 +292,6 @@ def test_a_newline_typed_as_an_escape_ends_a_text(tiny_models: Path) -> None:
 
 
 # === Numbers ===
-
-
-def leaves(group: click.Group, *names: str) -> Iterator[tuple[str, click.Command]]:
-    """All commands that are no groups, by the words that call them."""
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        if isinstance(command, click.Group):
-            yield from leaves(command, *names, name)
-        else:
-            yield " ".join([*names, name]), command
 
 
 NUMBERS = {

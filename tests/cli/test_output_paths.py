@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from command_tree import leaves
 from files import write
 
 from textgen.cli import textgen
@@ -25,18 +26,9 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(textgen, list(map(str, arguments)), catch_exceptions=False)
 
 
-def commands(group: click.Group = textgen, *names: str) -> Iterator[tuple[str, click.Command]]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        if isinstance(command, click.Group):
-            yield from commands(command, *names, name)
-        else:
-            yield " ".join([*names, name]), command
-
-
-FOUND = {name: command for name, command in commands() if any(isinstance(p.type, OutputFile) for p in command.params)}
+FOUND = {
+    name: command for name, command in leaves(textgen) if any(isinstance(p.type, OutputFile) for p in command.params)
+}
 
 
 def readers() -> Iterator[tuple[str, str]]:
