@@ -116,6 +116,16 @@ def programs(line: str) -> Iterator[str]:
 TYPED = sorted({(name_of(page), line) for page in PAGES for line in command_lines(page)})
 
 
+COMMENTED = re.compile(r"(\$ )?(textgen|make|pip|curl|python3?|git|sbatch|kubectl|docker) .*\s#(\s|$)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_command_lines_have_no_comments(page: Path) -> None:
+    """The interactive zsh, the default shell of a Mac, takes the words of a comment for arguments."""
+    lines = (line for kind in ("", "sh", "console") for block in blocks(page, kind) for line in block.split("\n"))
+    assert not [line for line in lines if COMMENTED.match(line)]
+
+
 def test_pages_show_command_lines() -> None:
     assert len(TYPED) > 100
 

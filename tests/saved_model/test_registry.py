@@ -61,7 +61,9 @@ def test_a_model_that_is_not_there(three: Path, tmp_path: Path) -> None:
     ):
         find_model("x", tmp_path / "empty")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SavedModelError, match=r"There is no model 'x' in .*empty\. It is empty\."):
+    with pytest.raises(
+        SavedModelError, match=r"There is no model 'x' in .*empty\. It holds no model yet: train one first\."
+    ):
         find_model("x", tmp_path / "empty")
     with pytest.raises(SavedModelError, match=r"There is no model in .*empty yet\. Train a model first\."):
         find_model(None, tmp_path / "empty")

@@ -1295,9 +1295,9 @@ def test_a_second_fault_after_a_checkpoint_takes_the_run_back_to_the_one_before(
     plan = plan_for(text, checkpoint_minutes=0.0, keep_checkpoints=2)
     train(plan, tmp_path / "songs", options=RunOptions(observers=[watch]))
     assert [line.partition(": ")[2].partition(",")[0] for line in watch.lines] == [
-        "back to the weights of step 7",
-        "back to the weights of step 6",
-        "back to the weights of step 7",  # which was written again
+        "returned to the weights of step 7",
+        "returned to the weights of step 6",
+        "returned to the weights of step 7",  # which was written again
     ]
     assert [report.step for report in watch.validations] == [4, 8, 12]
 

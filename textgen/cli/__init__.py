@@ -38,7 +38,8 @@ COMMANDS = {
         "List and clear the cache: encoded corpora, 8-bit networks, copies of remote files, fetched texts.",
     ),
     "import": Lazy(
-        "textgen.cli.import_:import_", "Make a saved model from a page, or from weights of another program."
+        "textgen.cli.import_:import_",
+        "Make a saved model from an exported HTML page, or from weights of another program.",
     ),
     "export": Lazy("textgen.cli.export:export", "Write a model in the format of another program."),
     "completion": Lazy("textgen.cli.completion:completion", "Print the completion script of a shell."),

@@ -50,11 +50,12 @@ def list_(as_json: bool) -> None:
         output.json_line(values, indent=2)
         return
     if found:
-        output.line(f"{'SIZE':>10}  {'USED':16}  {'FOLDER':20}  CONTENT")
+        output.line(f"{'SIZE':>10}  {'USED':16}  {'FOLDER':20}  {'KIND':13}  CONTENT")
     for entry in found:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         note = {True: " (in use)", False: "", None: " (cannot be locked)"}[entry.in_use]
-        output.line(f"{_size(entry.bytes):>10}  {used:16}  {entry.path.name[:20]:20}  {entry.corpus}{note}")
+        name = entry.path.name[:20]
+        output.line(f"{_size(entry.bytes):>10}  {used:16}  {name:20}  {entry.kind:13}  {entry.corpus}{note}")
     output.line(f"{_size(_total(found))} in {folder}; the limit is {_size(limit)}.")
 
 

@@ -18,13 +18,15 @@ VARIABLE = "_TEXTGEN_COMPLETE"  # with this environment variable Click prints co
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script of a shell.
 
-    Load it when the shell starts: for bash, put the second line below into ~/.bashrc. Then the Tab key completes
-    commands, options, their values, the names of saved models, and files.
+    Load it when the shell starts: for bash, put the second line below into ~/.bashrc; for zsh, the third into
+    ~/.zshrc, after compinit. Then the Tab key completes commands, options, their values, the names of saved models, and
+    files.
 
     \b
     Example:
       textgen completion bash
       source <(textgen completion bash)
+      source <(textgen completion zsh)
       textgen completion fish > ~/.config/fish/completions/textgen.fish
     """
     if kind := get_completion_class(shell):

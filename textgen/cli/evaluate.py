@@ -64,8 +64,8 @@ TITLES = {"documents_mode": "documents by"}  # of values whose name is not their
     "--exact",
     is_flag=True,
     help="Compare the exact arithmetic of textgen sample --exact with float32, on at most 32,768 tokens: perplexity, "
-    "divergence in nats per token, same likeliest token. A perplexity of more than +0.3 % or a divergence of more than "
-    "0.002 is an error.",
+    "divergence in nats per token, same likeliest token. It is an error if the perplexity rises by more than 0.3 % or "
+    "the divergence exceeds 0.002.",
 )
 @label_option
 @novelty_option

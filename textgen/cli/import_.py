@@ -46,7 +46,7 @@ def import_(
     activation: str | None,
     models_dir: Path | None,
 ) -> None:
-    """Make a saved model from a page, or from weights of another program.
+    """Make a saved model from an exported HTML page, or from weights of another program.
 
     With --format pytorch, FILE is a safetensors file with the state dict of an nn.Embedding, an nn.LSTM, nn.GRU or
     nn.RNN, and an nn.Linear, which may share the embedding's weights. Row i of the embedding belongs to token i of

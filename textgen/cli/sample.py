@@ -96,8 +96,9 @@ class Arguments:
 @click.option(
     "--suffix",
     metavar="TEXT",
-    help="End of the text. Needs a model of direction backward, or both to fill the gap after a prompt: with the best "
-    "of --best-of texts [default: 16] of --max-tokens [default: 40].",
+    help="End of the text. Needs a model trained with --direction backward, or with both to fill the gap after a "
+    "prompt. For a gap, --best-of drafts [default: 16] of at most --max-tokens tokens [default: 40] are written, and "
+    "the best are printed.",
 )
 @click.option(
     "--num", type=IntegerRange(1), metavar="N", default=1, help="Number of texts for each prompt [default: 1]."

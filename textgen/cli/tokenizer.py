@@ -35,8 +35,8 @@ KEPT = "An existing file is kept, since models may depend on it; --force replace
 def tokenizer() -> None:
     """Train vocabularies, and see text as tokens.
 
-    TOKENIZER is a .model file that `textgen tokenizer train` wrote, a saved model (its folder, or its name in
-    the folder of models), or the word byte.
+    TOKENIZER is a .model file that `textgen tokenizer train` wrote, a saved model (its name or its folder),
+    a base, or the word byte.
     """
 
 

@@ -27,8 +27,8 @@ class CorpusConfig(Settings):
         choices=DOCUMENT_MODES, open_choice=SEPARATOR, escapes=True,
     )  # fmt: skip
     encoding: str | None = setting(
-        None, "Encoding of files without a byte-order mark, such as utf-8, cp1252 or gb18030. UTF-8, or what a page "
-        "names, if not given.",
+        None, "Encoding of files without a byte-order mark, such as utf-8, cp1252 or gb18030. If not given, UTF-8, or "
+        "the encoding that an HTML file declares.",
         section=SECTION, metavar="NAME",
     )  # fmt: skip
     newlines: str = setting(

@@ -192,7 +192,7 @@ def no_such_model(name: str, folder: Path, models: Sequence[Path], *, may_be_pat
             f"There is no model {name!r}, since there is no folder {folder}. Train a model first, or set models_dir or "
             "TEXTGEN_MODELS to the folder of yours."
         )
-    listed = f"There are: {there}." if there else "It is empty."
+    listed = f"There are: {there}." if there else "It holds no model yet: train one first."
     return NoSuchModel(f"There is no model {name!r} in {folder}. {listed}")
 
 

@@ -40,7 +40,7 @@ class Metrics:
         self.whole = self._histogram("vllm:e2e_request_latency_seconds", "From the request to the end of its answer.")
         self.loop_lag = Histogram(
             "textgen:event_loop_lag_seconds",
-            "How much later than it should a heartbeat of the event loop comes.",
+            "Delay of the heartbeat of the event loop.",
             registry=self.registry,
             buckets=SECONDS,
         )

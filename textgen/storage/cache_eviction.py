@@ -41,6 +41,9 @@ TOKENS, SUMMARY = "tokens", "tokens.json"  # the folder, and the description in 
 NETWORKS, NETWORK, LOSS = "networks", "network.onnx", "loss.json"  # the folder, and the files of an entry
 REMOTE, ADDRESS = "remote", ".address.json"  # the folder, and the file in an entry that names the address
 CORPORA, DOWNLOADS = "corpora", "downloads"  # the folder of fetched texts, and its folder of archives
+KINDS = {  # what an entry is, by its folder; the folders with epochs lie in the cache folder itself
+    TOKENS: "corpus", NETWORKS: "8-bit network", REMOTE: "copy", CORPORA: "text", DOWNLOADS: "download",
+}  # fmt: skip
 EPOCHS = "epochs-"  # prefix of the names of folders with epochs
 LIMIT = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, of networks, of remote files, of archives
 DEFAULT_LIMIT = 20.0
@@ -65,6 +68,7 @@ class Entry:
 
     Attributes:
         path: The folder or the text.
+        kind: What it is: one of `KINDS`, or "epochs".
         corpus: Names of the first files that it was made from, the name of the model or of the text, or the address; ""
             if unknown.
         bytes: Size of its files.
@@ -74,6 +78,7 @@ class Entry:
     """
 
     path: Path
+    kind: str
     corpus: str
     bytes: int
     used: float
@@ -197,7 +202,7 @@ def _entry(path: Path) -> Entry | None:
         size = sum(file.lstat().st_size for file in files if file.is_file())
     except OSError:
         return None
-    return Entry(path, _corpus(path), size, used, _is_in_use(path))
+    return Entry(path, KINDS.get(path.parent.name, "epochs"), _corpus(path), size, used, _is_in_use(path))
 
 
 def _is_in_use(path: Path) -> bool | None:

@@ -55,7 +55,7 @@ class TrainingConfig(SplitConfig):
     )  # fmt: skip
     batch_size: int = setting(32, "Sequences in a batch (B).", low=1, high=1 << 16, planned=True)
     gradient_accumulation_steps: int = setting(
-        1, "Number of batches whose gradients are summed for one update.", low=1, high=1 << 12, section=WINDOWS
+        1, "Number of batches whose gradients are averaged for one update.", low=1, high=1 << 12, section=WINDOWS
     )
     sequence_length: int = setting(
         64,

@@ -110,7 +110,7 @@ def _shown(name: str) -> str:
 def _stopped(names: Sequence[str], error: Interrupted) -> Interrupted:
     return Interrupted(
         f"Stopped while {' and '.join(map(_shown, names))} were being compared, so nothing is saved. Start again; "
-        "to save the comparison, name one of them to start from.",
+        "to skip the comparison, set start to one of them (none for random weights).",
         error.exit_code - 128,
     )
 

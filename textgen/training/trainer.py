@@ -479,6 +479,7 @@ class Trainer:
         self._pending.clear()  # updates of the weights that are gone
         report_fault(
             self._observers,
-            f"At step {step:,} {fault}: back to the weights of step {position.step:,}, on with the text after.",
+            f"At step {step:,} {fault}: returned to the weights of step {position.step:,}; training continues with the "
+            "text that comes next.",
         )
         raise RolledBack

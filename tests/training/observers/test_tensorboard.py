@@ -257,14 +257,14 @@ def test_steps_that_a_run_went_back_on_do_not_count_but_the_cause_is_told(tmp_pa
     monitor = started(tmp_path, network=network)
     for number in range(1, 50):
         monitor.on_step(step(number))
-    monitor.on_fault("At step 50: back to the weights of step 10.")
+    monitor.on_fault("At step 50 the loss is not finite: returned to the weights of step 10.")
     network.weights["head/bias"] *= 2
     for number in range(11, 31):
         monitor.on_step(step(number))
     monitor.on_end()
     events = read(tmp_path)
     assert [at for at, _ in series(events, "gradient_norm/all")] == [10, 20, 30]
-    assert [(at, b"back to" in text) for at, text in series(events, "faults")] == [(11, True)]
+    assert [(at, b"returned to" in text) for at, text in series(events, "faults")] == [(11, True)]
     assert not [tag for tag in events.Tags()["tensors"] if tag.startswith("update_ratio")]
 
 

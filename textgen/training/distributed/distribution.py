@@ -509,7 +509,10 @@ def _tf_config() -> tuple[list[str], int]:
         task: dict[str, Any] = config["task"] if addresses else {"type": "worker", "index": 0}
         jobs, index = {*cluster, task["type"]}, int(task["index"])
     except (ValueError, AttributeError, TypeError, KeyError, OverflowError):
-        raise ConfigError(f"TF_CONFIG is not valid: {text[:80]!r}. See the README.") from None
+        raise ConfigError(
+            f"TF_CONFIG is not valid: {text[:80]!r}. Expected: "
+            '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}.'
+        ) from None
     if jobs != {"worker"}:
         raise ConfigError(
             f"TF_CONFIG names the jobs {', '.join(sorted(jobs))}: make all of them workers, the first is the chief."
