@@ -582,6 +582,30 @@ def test_guess_is_told(tmp_path: Path) -> None:
     assert Corpus([rows, short]).stats().documents == 3
 
 
+CUES = [f"{n}\n00:00:{n:02},000 --> 00:00:{n + 1:02},000\n{words(R, 3, 9).capitalize()}.\n" for n in range(10, 99)]
+
+
+@pytest.mark.parametrize(
+    ("others", "mode", "reason"),
+    [
+        ([], "file", "subtitles run on"),
+        ([("b.vtt", "WEBVTT\n\n" + "\n".join(CUES).replace(",000", ".000"))], "file", "subtitles run on"),
+        ([("b.csv", "text\nx\ny")], "file", "subtitles run on"),
+        ([("b.txt", "a novel")], "file", "each of the 2 files is a document"),
+        ([("b.txt", TEXTS["titled poems"][1][0])], "blank-line", "blank lines separate blocks that start with a title"),
+        ([("b.txt", TEXTS["headlines"][1][0][:3000])], "file", "subtitles run on"),
+        ([("b.txt", TEXTS["headlines"][1][0])], "line", "each line stands by itself"),
+    ],
+)
+def test_subtitles_are_not_a_list(tmp_path: Path, others: list[tuple[str, str]], mode: str, reason: str) -> None:
+    for name, text in [("a.srt", "\n".join(CUES)), *others]:
+        write(tmp_path, name, text)
+    found = Corpus([tmp_path])
+    assert (found.documents_mode, found.guess_reason) == (mode, reason)
+    if mode != "line":
+        assert "".join(CUES[0].split("\n")[2:]) in next(found.documents()).split("\n"), "the first file is subtitles"
+
+
 def test_guess_reads_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("textgen.corpus.source.SAMPLE_CHARS", 3000)
     monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", 1000)

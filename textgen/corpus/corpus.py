@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from textgen.corpus.config import CorpusConfig
-from textgen.corpus.documents import Part, guess_documents
+from textgen.corpus.documents import RUN_ON, Part, guess_documents
 from textgen.corpus.encodings import text_decoder
+from textgen.corpus.formats.rich_text import SUBTITLES
 from textgen.corpus.labels import FOLDER, named
 from textgen.corpus.left_out import NAMED, LeftOut, no_text
 from textgen.corpus.source import Source
@@ -381,11 +382,28 @@ class Corpus:
         return [0, *itertools.accumulate(source.size for source in self._sources)]
 
     def _guess(self) -> str:
-        sources = [source for source in self._sources if not source.format]
+        """Guesses the documents mode. Sets `guess_reason`.
+
+        Subtitles are left out: without their times they look like a list of short sentences, but they run on. So a
+        corpus in which they prevail is not cut into lines.
+        """
+        texts = [source for source in self._sources if not source.format]
+        subtitles = [source for source in texts if source.rich in SUBTITLES]
+        sources = [source for source in texts if source.rich not in SUBTITLES]
+        if subtitles and not sources:
+            self.guess_reason = RUN_ON
+            return "file"
         step = -(-len(sources) // SAMPLE_FILES) or 1  # sample across the corpus, since neighbouring files may be alike
         with self._all_undecoded_named():
             samples = [source.sample() for source in sources[::step]]
         mode, self.guess_reason = guess_documents(
-            samples, len(self._sources), has_records=len(sources) < len(self._sources)
+            samples, len(self._sources), has_records=len(texts) < len(self._sources)
         )
+        if mode == "line" and subtitles and _size(subtitles) >= _size(sources):
+            mode, self.guess_reason = "file", RUN_ON
         return mode
+
+
+def _size(sources: Sequence[Source]) -> int:
+    """The size of files in bytes."""
+    return sum(source.size for source in sources)

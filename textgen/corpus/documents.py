@@ -20,6 +20,7 @@ PART_CHARS = 1 << 18  # maximum length of a part, in characters
 MIN_BLOCKS = 5  # fewer blocks per file than this are no evidence for mode "blank-line"
 MIN_LINES = 50  # fewer lines per file than this are no evidence for mode "line"
 
+RUN_ON = "subtitles run on"  # reason given for a corpus of subtitles
 RECORDS = "each record is a document"  # reason given for a corpus of tables and JSON lines
 NARROW = 30  # in columns: narrower text is not considered wrapped
 ITEM = 200  # in columns: longer lines that end like sentences are paragraphs
