@@ -250,6 +250,81 @@ CASES: dict[str, tuple[str, str]] = {
 }
 
 
+CHINESE_PARAGRAPHS = [f"{R.choice(COUPLETS)}{R.choice(COUPLETS)[:5]}。" for _ in range(120)]
+SPOKEN_LINES = R.sample(COUPLETS, 100)
+SAID = [f"{words(4, 12).capitalize()}." for _ in range(120)]
+INDENTS = {"two ideographic spaces": "\u3000\u3000", "em spaces": "\u2003", "en spaces": "\u2002", "no-break": "\u00a0"}
+QUOTES = ["»{}«", "‹{}›", "›{}‹", "«{}»", "„{}“", "‚{}‘", "‘{}’", "“{}”", "― {}", "〝{}〟"]
+CHINESE_TALK = {
+    "play": "{name}：{said}",
+    "play with directions": "{name}（笑）：{said}",
+    "play with brackets": "{name}「{said}」",
+    "chat": "2023-01-{day} {hour}:{minute:02} {name}：{said}",
+    "chat in brackets": "[2023-01-{day} {hour}:{minute:02}] {name}：{said}",
+    "chat with a dash": "2023/1/{day} {hour}:{minute:02} - {name}：{said}",
+    "chat with units": "2023年1月{day}日 {hour}:{minute:02} {name}：{said}",
+}
+
+
+def headed(form: str, name: str = "") -> str:
+    """The header of a message or an entry."""
+    return form.format(
+        name=name or R.choice(["ann", "bob", "Zed 9", "Mr. Hale"]),
+        number=R.randint(1, 3),
+        year=R.randint(1900, 2020),
+        month=R.choice(["January", "May", "October"]),
+        day=R.randint(10, 28),
+        hour=R.randint(1, 12),
+        minute=R.randrange(60),
+        m=R.choice(["AM", "PM"]),
+        said=R.choice(SPOKEN_LINES),
+    )
+
+
+CASES |= {
+    # an item a line
+    "chinese jokes": ("line", lines(*CHINESE_PARAGRAPHS[:100])),
+    "chinese dictionary": ("line", lines(*[f"{word[:2]}{n}：{word}" for n, word in enumerate(SPOKEN_LINES)])),
+    "chinese headlines": (
+        "line",
+        lines(*[f"{chinese_title()[:4]}：{chinese_title()[: R.randint(5, 20)]}" for _ in range(100)]),
+    ),
+    "chinese log": (
+        "line",
+        lines(
+            *[headed("2023-01-{day} {hour}:{minute:02} {name}：{said}", R.choice(["信息", "错误"])) for _ in range(100)]
+        ),
+    ),
+    "headlines that begin with what was said": (
+        "line",
+        lines(*[R.choice(["‘{}’: {}", "»{}« – {}", "{} {}"]).format(words(2, 5), words(3, 6)) for _ in range(100)]),
+    ),
+    "proverbs, a few of them what was said": (
+        "line",
+        lines(*[f"‘{line[:-1]}.’" if n % 15 == 0 else line for n, line in enumerate(SENTENCES[:120])]),
+    ),
+    "log of logins": ("line", lines(*[f"{stamp()} {R.choice(['ann', 'bob'])} {words(1, 3)}" for _ in range(100)])),
+    # all else
+    **{
+        f"chinese novel, indented by {name}": ("file", lines(*[f"{space}{line}" for line in CHINESE_PARAGRAPHS]))
+        for name, space in INDENTS.items()
+    },
+    "chinese novel of speech, indented": (
+        "file",
+        lines(*[R.choice([f"\u3000\u3000“{line}”", line]) for line in CHINESE_PARAGRAPHS]),
+    ),
+    **{
+        f"a novel of speech in {quotes}": ("file", lines(*[R.choice([quotes.format(s), s]) for s in SAID]))
+        for quotes in QUOTES
+    },
+    "a novel of nothing but speech, german": ("file", lines(*[f"»{line}«" for line in SAID])),
+    **{
+        f"chinese {name}": ("file", lines(*[headed(form, R.choice(["王利发", "松二爷"])) for _ in range(100)]))
+        for name, form in CHINESE_TALK.items()
+    },
+}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_what_a_document_is(name: str) -> None:
     expected, text = CASES[name]
@@ -264,7 +339,10 @@ def test_there_are_enough_cases() -> None:
 
 def test_a_chat_is_called_one() -> None:
     for name, (_, text) in CASES.items():
-        is_spoken = name.startswith("chat") or name in ("dialogue", "play, a speech a line")
+        is_spoken = name.startswith(("chat", "chinese chat", "chinese play")) or name in (
+            "dialogue",
+            "play, a speech a line",
+        )
         assert ("as in a chat or a play" in guess_documents([text], 1)[1]) is is_spoken, name
 
 

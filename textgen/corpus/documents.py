@@ -25,20 +25,26 @@ RECORDS = "each record is a document"  # reason given for a corpus of tables and
 NARROW = 30  # in columns: narrower text is not considered wrapped
 ITEM = 200  # in columns: longer lines that end like sentences are paragraphs
 
-_CLOSERS = "\"'”’»」』）)】》 "  # characters that may follow the punctuation at the end of a sentence
+_CLOSERS = "\"'”’“‘»«›‹」』〟）)】》 "  # characters that may follow the punctuation at the end of a sentence
 _SENTENCE_ENDS = tuple(".!?…。！？")
 _HALF_STOPS = tuple(";:,；：，、")
 _CLAUSE_ENDS = (*_SENTENCE_ENDS, *_HALF_STOPS)
 _CODE_ENDS = tuple("{};")
-_OPENERS = tuple("\"'“„«「『—–-")  # beginnings of lines of speech
-_INNER_END = re.compile(r"[.!?…][\"'”’»)]*\s+[^\W\da-z_]|[。！？](?=\w)")  # the end of a sentence within a line
+_OPENERS = tuple("\"'“„‘‚«»‹›「『〝—–―-")  # beginnings of lines of speech
+_WIDE_SPACES = tuple("\u3000\u2003\u2002\u00a0")  # with which paragraphs begin: ideographic, em, en, no-break
+_INNER_END = re.compile(r"[.!?…][\"'”’“‘»«›‹)]*\s+[^\W\da-z_]|[。！？](?=\w)")  # the end of a sentence within a line
 _WIDE = re.compile("[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]")
 _TIME = re.compile(r"\d:\d\d[:.,]\d")  # timestamp of a subtitle
-_SPEAKER = re.compile(r"(?:[\[(]?[\d\-/:.,T ]{4,}[\])]?[ -]*)?(?:<([^<>]{1,30})>|([^\W\d_][\w .'-]{0,29}):)\s")
+_COLON = r"(?::(?:\s|$)|：)"  # after the name of a speaker
+_SPEAKER = re.compile(  # date and time or not, and a name; right after a digit, 日 is no name
+    r"(?:[\[(（【]?[\d\-/:.,T 年月日]{4,}[\])）】]?[ -]*(?<!\d))?"
+    rf"(?:<([^<>]{{1,30}})>\s|([^\W\d_][\w .'’·・-]{{0,29}})(?:[(（][^()（）]{{1,30}}[)）])?{_COLON}"
+    r"|([^\W\d_][\w・]{0,9})[「『].*[」』]$)"
+)
 _SENT = re.compile(  # a message of an exported chat: date and time, in brackets or before a dash, and any name
     r"[\u200e\u200f\u202a-\u202e\u2066-\u2069]*[\[(]?\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}\.?,?\s{1,2}"
     r"(?:[^\W\d_]{1,4}\s?)?\d{1,2}[:.]\d\d(?:[:.]\d\d)?(?:\s?[^\W\d_]\.?\s?[^\W\d_]\.?)?"  # AM, p. m. or 下午
-    r"(?:[\])]\s?|\s[-–—]\s)([^:\n]{1,40}):(?:\s|$)"
+    rf"(?:[\])]\s?|\s[-–—]\s)([^:：\n]{{1,40}}){_COLON}"
 )
 _STAMP = re.compile(  # a date near the start of a line; a time of day alone may be that of a transcript
     r".{0,30}?(?<![\d.])("
@@ -50,7 +56,10 @@ _STAMP = re.compile(  # a date near the start of a line; a time of day alone may
 _SAME_COLUMN = 8  # characters by which the starts of the dates of entries differ, at most
 _BEGINNING = 8  # letters and gaps between words with which all entries of one kind begin
 _GAP = re.compile(r"[\W\d_]+")
-_LEVELS = frozenset(["TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL"])  # in logs
+_LEVELS = frozenset([  # in logs
+    "TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL",
+    "调试", "信息", "提示", "警告", "错误", "严重",
+])  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +306,7 @@ def _separate(lines: Sequence[str]) -> bool:
         and (_fraction(_ends(line, _SENTENCE_ENDS) for line in lines) <= 0.2 or _sentences(lines, long))
         and _fraction(line.endswith(_HALF_STOPS) for line in lines) <= 0.15  # verse
         and _fraction(line.endswith(_CODE_ENDS) for line in lines) <= 0.2
-        and _fraction(_indented(line) for line in lines) <= 0.1
+        and _fraction(_indented(line) or line.startswith(_WIDE_SPACES) for line in lines) <= 0.1
     )
 
 
@@ -349,7 +358,7 @@ def _sentences(lines: Sequence[str], long: int) -> bool:
     return (
         long <= ITEM
         and (_fraction(bool(_INNER_END.search(line)) for line in lines) <= 0.5 or _of_one_form(lines))
-        and _fraction(line.startswith(_OPENERS) for line in lines) <= 0.1
+        and _fraction(line.lstrip().startswith(_OPENERS) for line in lines) <= 0.1
     )
 
 
