@@ -264,6 +264,27 @@ CHINESE_TALK = {
     "chat with a dash": "2023/1/{day} {hour}:{minute:02} - {name}：{said}",
     "chat with units": "2023年1月{day}日 {hour}:{minute:02} {name}：{said}",
 }
+HEADERS = {  # of messages
+    "otter": "Speaker {number}  {hour}:{minute:02}",
+    "a transcript of one speaker": "Speaker 1  {hour}:{minute:02}",
+    "a transcript of times": "{hour}:{minute:02}",
+    "discord": "[1/{day}/2023 {hour}:{minute:02} PM] {name}",
+    "discord, this week": "{name} — Yesterday at {hour}:{minute:02} AM",
+    "slack": "{name}  {hour}:{minute:02} PM",
+    "telegram": "{name}, [{day}.01.2023 {hour}:{minute:02}]",
+    "a forum": "Posted by {name} on January {day}, 2023 {hour}:{minute:02} pm",
+    "a forum, german": "{name}, {day}. Januar 2023, {hour}:{minute:02} Uhr",
+    "wechat": "{name} 2023年1月{day}日 下午{hour}:{minute:02}",
+}
+DIARIES = {  # titles of the entries of many days
+    "without a time": "{day} {month} {year}",
+    "with a time": "{day} {month} {year}, {hour}:{minute:02}",
+    "with a time before noon or after": "{month} {day}, {year}, {hour}:{minute:02} {m}",
+    "german": "Montag, {day}. Januar {year}, {hour}:{minute:02} Uhr",
+    "with a place": "{day} {month} {year}, {hour}:{minute:02}, {name}",
+    "iso": "{year}-{day}-10 {hour}:{minute:02}",
+    "chinese": "{year}年1月{day}日 星期一 {hour}:{minute:02}",
+}
 
 
 def headed(form: str, name: str = "") -> str:
@@ -304,6 +325,26 @@ CASES |= {
         lines(*[f"‘{line[:-1]}.’" if n % 15 == 0 else line for n, line in enumerate(SENTENCES[:120])]),
     ),
     "log of logins": ("line", lines(*[f"{stamp()} {R.choice(['ann', 'bob'])} {words(1, 3)}" for _ in range(100)])),
+    # blocks with titles
+    **{
+        f"diary, {name}": ("blank-line", "\n\n".join(f"{headed(form)}\n{R.choice(PARAGRAPHS)}" for _ in range(40)))
+        for name, form in DIARIES.items()
+    },
+    "log of watches, many a day": (
+        "blank-line",
+        "\n\n".join(f"{headed('{day} May 1843, {hour}:{minute:02} {m}')}\n{words(9, 30)}." for _ in range(100)),
+    ),
+    "log of reports": (
+        "blank-line",
+        "\n\n".join(
+            f"{headed('2023-01-{day} {hour}:{minute:02}')} {R.choice(['INFO', 'ERROR'])}\n{words(9, 30)}\n{words(2, 9)}"
+            for _ in range(100)
+        ),
+    ),
+    "programme": (
+        "blank-line",
+        "\n\n".join(f"{headed('{hour}:{minute:02}')} {title()}\n{R.choice(PARAGRAPHS)}" for _ in range(40)),
+    ),
     # all else
     **{
         f"chinese novel, indented by {name}": ("file", lines(*[f"{space}{line}" for line in CHINESE_PARAGRAPHS]))
@@ -321,6 +362,17 @@ CASES |= {
     **{
         f"chinese {name}": ("file", lines(*[headed(form, R.choice(["王利发", "松二爷"])) for _ in range(100)]))
         for name, form in CHINESE_TALK.items()
+    },
+    **{
+        f"messages, {name}": ("file", "\n\n".join(f"{headed(form)}\n{words(3, 30)}." for _ in range(100)))
+        for name, form in HEADERS.items()
+    },
+    **{
+        f"messages, {name}, without blank lines": (
+            "file",
+            lines(*[f"{headed(form)}\n{words(3, 15)}" for _ in range(100)]),
+        )
+        for name, form in HEADERS.items()
     },
 }
 

@@ -60,6 +60,21 @@ _LEVELS = frozenset([  # in logs
     "TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL",
     "调试", "信息", "提示", "警告", "错误", "严重",
 ])  # fmt: skip
+_CLOCK = re.compile(  # a time of day, or one in a recording
+    r"(?:(?:[上下]午|午[前後]|오[전후])\s?)?(?<!\d)\d{1,2}[:：]\d\d(?:[:：]\d\d)?(?:\s?[AaPp]\.?\s?[Mm]\b\.?)?"
+)
+_MONTH = (
+    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?"
+    r"|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)\b\.?"
+)
+_DAY = r"\b\d{1,2}(?:st|nd|rd|th|\.)?"
+_DATE = re.compile(  # a word between a day and a year is a month in any language
+    r"(?<!\d)\d{1,4}[-/.]\d{1,2}(?:[-/.]\d{1,4})?(?!\d)|(?:\d{2,4}[年년]\s?)?\d{1,2}[月월]\s?\d{1,2}[日号일]"
+    rf"|{_DAY}\s(?:de\s)?(?:[^\W\d_]{{3,12}}\.?,?\s(?:de\s)?\d{{4}}\b|{_MONTH})"
+    rf"|[^\W\d_]{{3,12}}\.?\s{_DAY},?\s\d{{4}}\b|\b{_MONTH}\s{_DAY}(?!\d)"
+    r"|\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day)\b"
+    r"|(?:星期|礼拜|周)[一二三四五六日天]|[月火水木金土日]曜日?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,11 +303,37 @@ def _titled(blocks: Sequence[list[str]]) -> bool:
         _fraction(len(block) >= 2 for block in blocks) >= 0.8
         and median(map(len, titles)) <= 0.75 * longest
         and len(set(titles)) >= 0.8 * len(titles)  # in a play, speakers repeat
+        and not (_fraction(map(_is_timed, titles)) >= 0.8 and _of_messages(titles))
         and _fraction(_ends(title, (*_CLAUSE_ENDS, *_CODE_ENDS)) for title in titles) <= 0.2
         and _fraction(_indented(title) for title in titles) <= 0.1  # indented blocks of source code
         and _fraction(_indented(line) for block in blocks for line in block) <= 0.3  # functions of source code
         and _fraction(any(map(_TIME.search, block[:2])) for block in blocks) <= 0.2
     )
+
+
+def _is_timed(line: str) -> bool:
+    return bool(_CLOCK.search(line))
+
+
+def _of_messages(titles: Iterable[str]) -> bool:
+    """Checks whether the titles with a time are the headers of messages, unlike those of entries of a diary or a log.
+
+    Without times and dates, the headers repeat: they name one of a few senders, or nobody in a transcript. Titles of
+    entries have a date, and either most dates differ or nothing but the date and the time does.
+    """
+    untimed = [_CLOCK.sub(" ", title) for title in titles if _is_timed(title)]
+    dates = [" ".join(_DATE.findall(title)) for title in untimed]
+    names = Counter(frozenset(re.findall(r"[^\W_]+", _DATE.sub(" ", title).upper())) - _LEVELS for title in untimed)
+    is_dated = _fraction(map(bool, dates)) >= 0.8
+    if is_dated and (max(names.values()) >= 0.9 * len(dates) or len(set(dates)) >= 0.8 * len(dates)):
+        return False
+    return len(names) < 0.8 * len(dates)
+
+
+def _headed(lines: Sequence[str]) -> bool:
+    """Checks whether the lines are messages without blank lines between them, each of a header and a few lines."""
+    share = _fraction(map(_is_timed, lines))
+    return 0.2 <= share <= 0.6 and _of_messages(lines)
 
 
 def _separate(lines: Sequence[str]) -> bool:
@@ -303,6 +344,7 @@ def _separate(lines: Sequence[str]) -> bool:
         long <= 1000
         and not _wrapped(lines, long)
         and not _spoken(lines)
+        and not _headed(lines)
         and (_fraction(_ends(line, _SENTENCE_ENDS) for line in lines) <= 0.2 or _sentences(lines, long))
         and _fraction(line.endswith(_HALF_STOPS) for line in lines) <= 0.15  # verse
         and _fraction(line.endswith(_CODE_ENDS) for line in lines) <= 0.2
