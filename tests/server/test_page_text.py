@@ -383,7 +383,7 @@ def test_the_server_is_sent_what_the_page_says(tmp_path: Path) -> None:
       const bodies = [];
       globalThis.fetch = async (path, { body }) => {
         bodies.push(JSON.parse(body));
-        return { ok: true, body: new ReadableStream({ start: (controller) => controller.close() }) };
+        return new Response("data: [DONE]\\n\\n");
       };
       for (const sent of given) await new HttpEngine().write({ model: "m", sent, n: 2, settings: { seed: 1 } });
       return bodies;
@@ -392,6 +392,61 @@ def test_the_server_is_sent_what_the_page_says(tmp_path: Path) -> None:
     given = [{"prompt": "a", "suffix": "b"}, {"prompt": "a", "suffix": ""}]
     expected = [common | given[0], common | {"prompt": "a", "logprobs": 8}]
     assert in_engine(code, given, tmp_path) == expected
+
+
+STREAMED = """
+  const chunk = (index, text, reason = null) =>
+    `data: ${JSON.stringify({ choices: [{ index, text, logprobs: null, finish_reason: reason }] })}\\n\\n`;
+  const answer = async (stream, suffix, n) => {
+    globalThis.fetch = async () => new Response(stream);
+    const texts = Array(n).fill("");
+    const onSpan = (index, span) => { texts[index] += span.text; };
+    const writing = new HttpEngine().write({ model: "m", sent: { prompt: "a", suffix }, n, settings: {}, onSpan });
+    return [texts, await writing.catch((error) => explain(error) === say("lost") ? "lost" : String(error))];
+  };
+"""
+
+
+def test_a_text_has_ended_only_where_the_model_has_ended_it(tmp_path: Path) -> None:
+    code = f"""{STREAMED}
+      const found = [];
+      for (const [reasons, suffix] of given) {{
+        const chunks = reasons.map((reason, index) => chunk(index, "b") + (reason ? chunk(index, "", reason) : ""));
+        found.push((await answer(`${{chunks.join("")}}data: [DONE]\\n\\n`, suffix, reasons.length))[1]);
+      }}
+      return found;
+    """
+    given = [
+        (["stop"], ""), (["stop", "stop"], ""), (["length"], ""), (["stop", "length"], ""), ([None, "stop"], ""),
+        (["stop"], "after"), (["length"], "after"),
+    ]  # fmt: skip
+    assert in_engine(code, given, tmp_path) == [True, True, *[False] * 5]
+
+
+def test_a_stream_without_its_last_event_is_a_lost_connection(tmp_path: Path) -> None:
+    code = f"""{STREAMED}
+      const begun = chunk(0, "b") + chunk(0, "c");
+      const whole = begun + chunk(0, "", "stop") + "data: [DONE]\\n\\n";
+      const streams = [begun, begun + chunk(0, "", "stop"), whole.trimEnd(), "", "<html>\\n\\n</html>\\n\\n", whole];
+      const found = [];
+      for (const stream of streams) found.push(await answer(stream, "", 1));
+      return found;
+    """
+    expected = [[["bc"], "lost"]] * 3 + [[[""], "lost"]] * 2 + [[["bc"], True]]
+    assert in_engine(code, None, tmp_path) == expected
+
+
+def test_the_lines_of_a_stream_may_end_in_a_return_and_a_newline(tmp_path: Path) -> None:
+    code = f"""{STREAMED}
+      const whole = ": ping\\n\\n" + chunk(0, "b") + chunk(0, "", "length") + "data: [DONE]\\n\\n";
+      const lines = new TextEncoder().encode(whole.replaceAll("\\n", "\\r\\n"));
+      const start = (controller) => {{
+        for (const byte of lines) controller.enqueue(Uint8Array.of(byte));
+        controller.close();
+      }};
+      return answer(new ReadableStream({{ start }}), "", 1);
+    """
+    assert in_engine(code, None, tmp_path) == [["b"], False]
 
 
 def test_the_command_writes_what_the_page_asks_for(tmp_path: Path) -> None:

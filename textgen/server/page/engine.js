@@ -32,14 +32,15 @@ export class HttpEngine {
     return data.map((model) => model.id);
   }
 
-  // Streams `n` continuations of what `sentOf` returns. Calls onSpan(index, span) for each piece of text. Returns the reason of each end.
+  // Streams `n` continuations of what `sentOf` returns. Calls onSpan(index, span) for each piece of text. Returns whether
+  // the model has ended all of them. A text that fills a gap ends at what follows it, which is no end of the whole text.
   async write({ model, sent: { prompt, suffix }, n, settings, signal, onSpan }) {
     const towards = suffix ? { suffix } : { logprobs: 8 };
     const body = { ...settings, ...towards, ...this.inexact(suffix || settings.clamp?.length), model, prompt, n, stream: true };
     const response = await this.fetch("v1/completions", { method: "POST", body: JSON.stringify(body), signal });
     const length = [...prompt].length;
     const held = new Map();
-    const reasons = [];
+    const reasons = Array(n).fill(null);
     for await (const event of eventsOf(response.body)) {
       if (event.error) throw new ServerError(500, event.error.message);
       const [choice] = event.choices;
@@ -53,7 +54,7 @@ export class HttpEngine {
         held.set(choice.index, token); // part of a character: the next piece shows the probabilities of its first part
       }
     }
-    return reasons;
+    return !suffix && reasons.every((reason) => reason === "stop");
   }
 
   // The surprisal of each token of a text: [{start, end, token}], in UTF-16 units.
@@ -90,13 +91,14 @@ export class HttpEngine {
   }
 }
 
+// Throws an error if the last event has not come, as where a proxy has closed the connection, or has sent a page of its own.
 async function* eventsOf(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let waiting = "";
   for (;;) {
     const { value, done } = await reader.read();
-    if (done) return;
-    const blocks = (waiting + value).split("\n\n");
+    if (done) throw new Error("The stream has no last event.");
+    const blocks = (waiting + value).split(/\r?\n\r?\n/);
     waiting = blocks.pop();
     for (const block of blocks) {
       if (block === "data: [DONE]") return;

@@ -139,7 +139,7 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
   if (number > 1) showOffers(nodes, takeOffer);
   busy(true);
   try {
-    const reasons = await engine.write({
+    const isEnded = await engine.write({
       model: $("model").value, sent, n: number, settings: asked(), signal: abort.signal,
       onSpan(place, span) {
         if (abort.signal.aborted) return; // what was on its way when you went on yourself
@@ -153,7 +153,7 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
         changed(true);
       },
     });
-    tell(reasons.every((reason) => reason === "stop") ? say("ended") : say("done"));
+    tell(say(isEnded ? "ended" : "done"));
   } catch (error) {
     tell(error.name === "AbortError" ? say("stopped") : explain(error));
     if (error.status === 401) askKey();
