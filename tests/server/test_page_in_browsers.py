@@ -105,6 +105,15 @@ HOLD = """(() => {
     return ask(...given);
   };
 })()"""
+# The model ends these texts.
+ANSWER = """((texts) => {
+  const ask = window.fetch;
+  window.fetch = async () => {
+    window.fetch = ask;
+    const choices = texts.flatMap((text, index) => [{ index, text }, { index, text: "", finish_reason: "stop" }]);
+    return new Response(choices.map((each) => `data: ${JSON.stringify({ choices: [each] })}\\n\\n`).join("") + "data: [DONE]\\n\\n");
+  };
+})"""  # noqa: E501 a line of JavaScript
 # The middle of a character of the text, or of an empty line.
 POINT = """((at) => {
   const lines = [...document.querySelectorAll("#text .line")];
@@ -456,6 +465,30 @@ def test_a_text_that_did_not_come_is_not_offered(page: Page) -> None:
     assert page.browser.evaluate("document.getElementById('offers').hidden")
     assert page.text == "The cat"
     page.browser.faults = [fault for fault in page.browser.faults if "400" not in fault]  # the browser tells it too
+
+
+def test_of_several_texts_one_that_ends_at_once_is_no_version(page: Page) -> None:
+    page.type("The wolf")
+    page.fill("number", "3")
+    page.browser.evaluate(f"{ANSWER}([' ran', '', ' sat'])")
+    page.write()
+    assert page.browser.evaluate(STATUS) == "The text has ended here."
+    shown = "[...document.querySelectorAll('.offer p')].map((each) => each.textContent)"
+    assert page.browser.evaluate(shown) == [" ran", " sat"]
+    page.click("document.querySelectorAll('.offer button')[1]")
+    assert page.text == "The wolf sat"
+    assert page.browser.evaluate("document.getElementById('version').textContent") == "2/2"
+    page.press("Alt+ArrowLeft")
+    assert page.text == "The wolf ran"
+
+
+def test_a_gap_that_is_filled_is_no_end_of_the_text(page: Page) -> None:
+    page.type("The wolf")
+    page.push("fill")
+    page.press("Home")
+    page.browser.evaluate(f"{ANSWER}(['Look! '])")
+    page.write()
+    assert (page.text, page.browser.evaluate(STATUS)) == ("Look! The wolf", "Done")
 
 
 def test_surprisal_is_shown_for_words_of_both(page: Page) -> None:

@@ -145,6 +145,32 @@ def test_a_story_that_was_kept_is_the_same(tmp_path: Path) -> None:
     assert '"removed":2' in kept
 
 
+def test_a_text_of_which_nothing_comes_is_no_version(tmp_path: Path) -> None:
+    """Whichever of several it is; and a single one, of which redo would show nothing."""
+    code = """
+      return given.map((pieces) => {
+        const story = new Story();
+        story.type(0, 0, "The wolf");
+        const drafts = new Drafts(story, 8, "writing", pieces.length);
+        for (const step of [0, 1]) {
+          for (const [place, piece] of pieces.entries()) {
+            if (piece) drafts.extend(place, { text: piece[step], origin: "model" });
+          }
+        }
+        const texts = pieces.map((_, place) => drafts.text(place));
+        return [story.text, texts, drafts.end(), story.nodes[1].children.map((node) => story.textAt(node)), story.redo()];
+      });
+    """  # noqa: E501 a line of JavaScript
+    given = [["!?", "", "ab"], ["", "", "ab"], ["", ""], [""], ["ab"]]
+    assert in_page(code, given, tmp_path, "story.js") == [
+        ["The wolf", ["!?", "", "ab"], [1], ["The wolf!?", "The wolfab"], False],
+        ["The wolf", ["", "", "ab"], [0, 1], ["The wolfab"], False],
+        ["The wolf", ["", ""], [0, 1], [], False],
+        ["The wolf", [""], [0], [], False],
+        ["The wolfab", ["ab"], [], ["The wolfab"], False],
+    ]
+
+
 def test_what_changes_have_replaced_is_found_again(tmp_path: Path) -> None:
     """Former versions of the page kept the spans themselves."""
     code = """

@@ -13,7 +13,7 @@ import { Probabilities } from "./probabilities.js";
 import { Scores } from "./scores.js";
 import { CHOICES, asked, checkSeed, chooseModel, look, makeSliders, recall, remember, restore, showModels } from "./settings.js";
 import { aside, readFrom, writeTo } from "./shelf.js";
-import { Story, lastCharacters, lengthOf, textOf } from "./story.js";
+import { Drafts, Story, lastCharacters, lengthOf } from "./story.js";
 import { Suggestions } from "./suggestions.js";
 import { LANGUAGES, isMac, say, speak, spoken } from "./words.js";
 
@@ -132,24 +132,21 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
   const number = Number($("number").value);
   const sent = sentAt(at);
   const abort = new AbortController();
-  const ends = Array(number).fill("");
-  const from = story.current;
-  const nodes = ends.map((_, place) => (place === 0 && number === 1 ? story.change(at, 0, [], kind) : story.branch(from, at, [], kind)));
+  const drafts = new Drafts(story, at, kind, number);
   writing = { abort };
-  if (number > 1) showOffers(nodes, takeOffer);
+  if (number > 1) showOffers(number, (place) => takeOffer(drafts.nodes[place]));
   busy(true);
   try {
     const isEnded = await engine.write({
       model: $("model").value, sent, n: number, settings: asked(), signal: abort.signal,
       onSpan(place, span) {
         if (abort.signal.aborted) return; // what was on its way when you went on yourself
-        const node = nodes[place];
-        const end = at + lengthOf(story.nodes[node].added);
+        const end = at + drafts.text(place).length;
         const follows = view.caret === end; // unless you went elsewhere meanwhile
-        if (story.extend(node, [span])) {
+        if (drafts.extend(place, span)) {
           movePlaces({ at: end, length: 0, added: span.text });
           render(follows ? end + span.text.length : null);
-        } else showOffer(place, textOf(story.nodes[node].added));
+        } else showOffer(place, drafts.text(place));
         changed(true);
       },
     });
@@ -160,11 +157,7 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
   } finally {
     writing = null;
     busy(false);
-    for (const node of nodes.reverse()) {
-      if (story.nodes[node].added.length) continue;
-      withdraw(node);
-      story.forget(node); // a stream that brought nothing leaves no version
-    }
+    withdraw(drafts.end());
     render();
     changed();
     scores.ask();
@@ -198,6 +191,7 @@ function again() {
 }
 
 function takeOffer(node) {
+  if (node === null) return; // nothing of it is there yet
   move(() => story.goTo(node));
   hideOffers();
   editor.focus();

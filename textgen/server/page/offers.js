@@ -3,15 +3,14 @@
 import { $, button, element } from "./dom.js";
 import { say } from "./words.js";
 
-// Offers the texts of some nodes, which are empty at first. Calls onTake(node) for the one that is taken.
-export function showOffers(nodes, onTake) {
+// Offers some texts, which are empty at first. Calls onTake(place) for the one that is taken.
+export function showOffers(number, onTake) {
   const offers = $("offers");
   offers.hidden = false;
   offers.replaceChildren(
-    ...nodes.map((node, place) => {
+    ...Array.from({ length: number }, (_, place) => {
       const offer = element("div", { className: "offer" });
-      offer.dataset.node = node;
-      const take = button("take", () => onTake(node));
+      const take = button("take", () => onTake(place));
       take.setAttribute("aria-label", `${say("take")} ${place + 1}`);
       offer.append(element("p"), take);
       return offer;
@@ -28,9 +27,10 @@ export function hideOffers() {
   $("offers").hidden = true;
 }
 
-// Offers the text of a node no longer.
-export function withdraw(node) {
+// Offers the texts at some places no longer. Those after them get other places, so no other text is shown after this.
+export function withdraw(places) {
   const offers = $("offers");
-  [...offers.children].find((offer) => offer.dataset.node === String(node))?.remove();
+  const all = [...offers.children];
+  for (const place of places) all[place]?.remove();
   if (!offers.children.length) hideOffers();
 }

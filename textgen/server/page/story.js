@@ -268,6 +268,40 @@ export class Story {
   }
 }
 
+// Texts that are written at once at a place of a story. A single one is gone to; of several, each is a branch once its
+// first span is there, so that a text of which nothing comes is no version.
+export class Drafts {
+  #story;
+  #from;
+  #at;
+  #kind;
+
+  constructor(story, at, kind, number) {
+    this.#story = story;
+    this.#from = story.current;
+    this.#at = at;
+    this.#kind = kind;
+    this.nodes = number === 1 ? [story.change(at, 0, [], kind)] : Array(number).fill(null); // null: not yet there
+  }
+
+  // Appends a span to one of the texts. Returns whether the text of the story has changed.
+  extend(place, span) {
+    this.nodes[place] ??= this.#story.branch(this.#from, this.#at, [], this.#kind);
+    return this.#story.extend(this.nodes[place], [span]);
+  }
+
+  text(place) {
+    return textOf(this.#story.nodes[this.nodes[place]]?.added ?? []);
+  }
+
+  // Ends the texts. Returns the places of those of which nothing has come.
+  end() {
+    const empty = [...this.nodes.keys()].filter((place) => !this.text(place));
+    if (this.nodes.length === 1 && empty.length) this.#story.forget(this.nodes[0]);
+    return empty;
+  }
+}
+
 const isCount = (n) => Number.isInteger(n) && n >= 0;
 
 function checkedNode(node, number) {
