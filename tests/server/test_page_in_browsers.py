@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import statistics
 import time
@@ -114,6 +115,17 @@ ANSWER = """((texts) => {
     return new Response(choices.map((each) => `data: ${JSON.stringify({ choices: [each] })}\\n\\n`).join("") + "data: [DONE]\\n\\n");
   };
 })"""  # noqa: E501 a line of JavaScript
+# What the page says in words of its own.
+SAID = """(() => {
+  const own = "#text, #model, #command, .offer p, .piece, .ending";
+  const texts = document.evaluate("//body//text()", document, null, XPathResult.ORDERED_NODE_SNAPSHOT_TYPE);
+  const nodes = Array.from({ length: texts.snapshotLength }, (_, place) => texts.snapshotItem(place));
+  const said = nodes.filter(({ parentElement }) => !parentElement.closest(own)).map(({ data }) => data.trim());
+  for (const element of document.querySelectorAll("body *")) {
+    for (const name of ["aria-label", "title", "placeholder", "data-hint"]) said.push(element.getAttribute(name) ?? "");
+  }
+  return said;
+})()"""
 # The middle of a character of the text, or of an empty line.
 POINT = """((at) => {
   const lines = [...document.querySelectorAll("#text .line")];
@@ -728,6 +740,27 @@ def test_a_tab_that_is_shown_again_has_what_another_one_kept(page: Page) -> None
     page.type(" and mine")
     page.browser.until(KEPT)
     assert page.text == "theirs and mine"
+
+
+def test_what_is_shown_already_is_told_in_the_language_that_is_chosen(page: Page) -> None:
+    page.type("The cat")
+    page.write()
+    page.press("ArrowLeft")
+    page.browser.until("document.querySelectorAll('.alternative').length >= 8")
+    page.browser.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    page.browser.until("document.querySelectorAll('#branches button').length >= 3")
+    page.fill("number", "2")
+    page.write()
+    page.browser.evaluate("document.getElementById('text').focus()")
+    before = set(page.browser.evaluate(SAID))
+    assert {"Accept", "Accept 2", "Pin", "Done"} <= before
+    page.push("language")
+    after = set(page.browser.evaluate(SAID))
+    assert {"采用", "采用 2", "置顶", "完成"} <= after
+    assert {each for each in before & after if re.search("[A-Za-z]{4}", each)} == {"textgen"}
+    assert [each for each in after if re.search("bits|rank| %", each)] == []
+    page.push("language")
+    assert set(page.browser.evaluate(SAID)) == before
 
 
 REFUSED = """for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {

@@ -348,6 +348,29 @@ def test_the_button_of_the_other_language_is_in_it(tmp_path: Path) -> None:
     assert found == [["en", "zh-CN", "中文"], ["zh-CN", "en", "English"]]
 
 
+def test_what_is_told_by_a_word_is_in_both_languages(tmp_path: Path) -> None:
+    """So that it is told in the other language, too, once that is chosen."""
+    calls = re.findall(r"\b(?:tell|ServerError)\((.*)", "".join(FILES.values()))
+    told = {"lost", *re.findall(r'"([a-z]\w*)"', " ".join(calls))}
+    code = """
+      const status = { dataset: {} };
+      const querySelectorAll = (selector) => (selector === "[data-word]" ? [status] : []);
+      globalThis.document = { documentElement: {}, getElementById: () => status, querySelectorAll };
+      return given.map((word) => {
+        speak("en");
+        tell(word);
+        const before = status.textContent;
+        speak("zh");
+        return [before, status.textContent];
+      });
+    """
+    message, *pairs = in_page(code, ["A message.", *sorted(told)], tmp_path, "words.js", "dom.js")
+    assert message == ["A message.", "A message."]
+    assert len(pairs) > 10
+    for word, (english, chinese) in zip(sorted(told), pairs, strict=True):
+        assert english != chinese != word
+
+
 def cuts(texts: list[str], most: int, folder: Path) -> list[tuple[str, str]]:
     """The last and the first units of texts."""
     code = """
@@ -384,7 +407,7 @@ def test_a_text_that_grows_keeps_the_beginning_that_is_sent(tmp_path: Path) -> N
 
 def in_engine(code: str, given: Any, folder: Path) -> Any:
     """Runs a script after what asks the server."""
-    texts = "".join(FILES[name] for name in ("words.js", "story.js", "engine.js", "command.js"))
+    texts = "".join(FILES[name] for name in ("story.js", "engine.js", "command.js"))
     return in_node(code, given, folder, before=re.sub("^(export |import .*$)", "", texts, flags=re.MULTILINE))
 
 
@@ -428,7 +451,7 @@ STREAMED = """
     const texts = Array(n).fill("");
     const onSpan = (index, span) => { texts[index] += span.text; };
     const writing = new HttpEngine().write({ model: "m", sent: { prompt: "a", suffix }, n, settings: {}, onSpan });
-    return [texts, await writing.catch((error) => explain(error) === say("lost") ? "lost" : String(error))];
+    return [texts, await writing.catch((error) => explain(error))];
   };
 """
 
@@ -597,14 +620,12 @@ def test_a_key_that_no_header_can_hold_is_told_as_a_wrong_one(tmp_path: Path) ->
       const found = [];
       for (const key of given) {
         const engine = Object.assign(new HttpEngine(), { key });
-        found.push(await engine.models().catch((error) => [error.status, error.message === say("badKey")]));
+        found.push(await engine.models().catch((error) => [error.status, error.message === "badKey"]));
       }
       return found;
     """  # noqa: E501 a line of JavaScript
-    files = [FILES[name] for name in ("words.js", "story.js", "engine.js")]
-    before = re.sub("^(export |import .*$)", "", "".join(files), flags=re.MULTILINE)
     good, bad = ["abc", "a b~!"], ["ａｂｃ", "密钥", "ab\u00a0", "é", "a\tb"]
-    found = in_node(code, ["", *good, *bad], tmp_path, before=before)
+    found = in_engine(code, ["", *good, *bad], tmp_path)
     assert found == [[None], *([f"Bearer {key}"] for key in good), *[[401, True]] * len(bad)]
 
 
@@ -622,9 +643,8 @@ def test_an_error_without_words_is_told_by_its_number(tmp_path: Path) -> None:
         [502, "", "<html>"], [502, "Bad Gateway", "<html>"], [401, "", '{"error": {"message": "No key."}}'],
         [500, "", '{"error": {}}'],
     ]  # fmt: skip
-    before = re.sub("^(export |import .*$)", "", FILES["story.js"] + FILES["engine.js"], flags=re.MULTILINE)
     expected = [[502, "HTTP 502"], [502, "Bad Gateway"], [401, "No key."], [500, "HTTP 500"]]
-    assert in_node(code, answers, tmp_path, before=before) == expected
+    assert in_engine(code, answers, tmp_path) == expected
 
 
 def in_tabs(code: str, folder: Path, given: Any = None) -> Any:

@@ -10,6 +10,7 @@ export function element(tag, properties = {}) {
 
 export function button(word, action) {
   const made = element("button", { type: "button", textContent: say(word) });
+  made.dataset.word = word;
   made.addEventListener("click", action);
   return made;
 }
@@ -19,8 +20,10 @@ export const isOff = (id) => $(id).getAttribute("aria-disabled") === "true";
 
 export const visible = (text) => text.replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥") || "∅";
 
-export function tell(text) {
-  $("status").textContent = text;
+// Shows a word of the page, or a message in words of its own, as those of the server are.
+export function tell(word) {
+  $("status").textContent = say(word);
+  $("status").dataset.word = word;
 }
 
 // Returns whether the text was copied. Where the page may not write to the clipboard, as over plain HTTP, it copies as a

@@ -1,7 +1,6 @@
 // The server as the page uses it: models, texts as a stream of spans, scores of a text.
 
 import { beginningOfLast, endOfFirst } from "./story.js";
-import { say } from "./words.js";
 
 const MOST = 10_000; // units of prompt and suffix together: fewer than 32,768 tokens of any vocabulary
 
@@ -18,8 +17,9 @@ class ServerError extends Error {
   }
 }
 
+// What is told of an error: its message, or a word of the page.
 export function explain(error) {
-  return error instanceof ServerError ? error.message : say("lost");
+  return error instanceof ServerError ? error.message : "lost";
 }
 
 export class HttpEngine {
@@ -80,7 +80,7 @@ export class HttpEngine {
   }
 
   async fetch(path, options = {}) {
-    if (/[^\x20-\x7e]/.test(this.key)) throw new ServerError(401, say("badKey")); // no header can hold it
+    if (/[^\x20-\x7e]/.test(this.key)) throw new ServerError(401, "badKey"); // no header can hold it
     const headers = { "Content-Type": "application/json", ...(this.key && { Authorization: `Bearer ${this.key}` }) };
     const response = await fetch(path, { ...options, headers });
     if (!response.ok) {

@@ -3,7 +3,6 @@
 import { tell } from "./dom.js";
 import { Stale, accept, keep, kept, newer, setAside } from "./shelf.js";
 import { Story } from "./story.js";
-import { say } from "./words.js";
 
 const REST = 20; // times as long as the last text took to be saved, the next one waits: a long one takes a while
 
@@ -34,7 +33,7 @@ export class Keeper {
       before = found === null ? null : Story.fromJSON(found);
     } catch {
       await setAside(revision);
-      return tell(say("unreadable"));
+      return tell("unreadable");
     }
     accept(revision);
     if (before) this.#story.adopt(before);
@@ -59,7 +58,7 @@ export class Keeper {
     this.#rested = performance.now() + REST * (performance.now() - began);
     keeping.then(() => { this.#safe = upTo; }, (error) => {
       this.#handed = this.#safe;
-      tell(error instanceof Stale ? say("otherTab") : error.message);
+      tell(error instanceof Stale ? "otherTab" : error.message);
     });
   }
 

@@ -8,7 +8,7 @@ import { decoded } from "./encodings.js";
 import { HttpEngine, explain, sentOf } from "./engine.js";
 import { Keeper } from "./keeper.js";
 import { showMarks } from "./marks.js";
-import { hideOffers, showOffer, showOffers, withdraw } from "./offers.js";
+import { hideOffers, nameOffers, showOffer, showOffers, withdraw } from "./offers.js";
 import { Probabilities } from "./probabilities.js";
 import { Scores } from "./scores.js";
 import { CHOICES, asked, checkSeed, chooseModel, look, makeSliders, recall, remember, restore, showModels } from "./settings.js";
@@ -150,9 +150,9 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
         changed(true);
       },
     });
-    tell(say(isEnded ? "ended" : "done"));
+    tell(isEnded ? "ended" : "done");
   } catch (error) {
-    tell(error.name === "AbortError" ? say("stopped") : explain(error));
+    tell(error.name === "AbortError" ? "stopped" : explain(error));
     if (error.status === 401) askKey();
   } finally {
     writing = null;
@@ -176,7 +176,7 @@ async function stopped() {
 function busy(isBusy) {
   $("write").textContent = say(isBusy ? "stop" : "write");
   $("write").dataset.word = isBusy ? "stop" : "write";
-  if (isBusy) tell(say("writing"));
+  if (isBusy) tell("writing");
   showPlace();
 }
 
@@ -287,7 +287,7 @@ async function load(file) {
   try {
     text = decoded(new Uint8Array(await file.arrayBuffer()));
   } catch {
-    return tell(say("badEncoding"));
+    return tell("badEncoding");
   }
   try {
     if (file.name.toLowerCase().endsWith(".json")) {
@@ -298,7 +298,7 @@ async function load(file) {
       replace(() => story.change(0, story.text.length, added, "opened"));
     }
   } catch {
-    tell(say("badFile"));
+    tell("badFile");
   }
 }
 
@@ -336,6 +336,9 @@ function speakOut(language) {
   speak(language);
   $("seed").placeholder = say("random");
   editor.dataset.hint = say("hint");
+  nameOffers();
+  probabilities.render();
+  listBranches();
 }
 
 function askKey() {
@@ -394,11 +397,10 @@ function listen() {
     takeChoice();
     suggestions.ask();
   });
-  $("copy").addEventListener("click", async () => tell(say((await copy($("command").textContent)) ? "copied" : "notCopied")));
+  $("copy").addEventListener("click", async () => tell((await copy($("command").textContent)) ? "copied" : "notCopied"));
   $("language").addEventListener("click", () => {
     speakOut(LANGUAGES[(LANGUAGES.indexOf(spoken()) + 1) % LANGUAGES.length]);
     remember();
-    listBranches();
   });
   $("key-form").addEventListener("submit", (event) => {
     event.preventDefault();

@@ -10,12 +10,19 @@ export function showOffers(number, onTake) {
   offers.replaceChildren(
     ...Array.from({ length: number }, (_, place) => {
       const offer = element("div", { className: "offer" });
-      const take = button("take", () => onTake(place));
-      take.setAttribute("aria-label", `${say("take")} ${place + 1}`);
-      offer.append(element("p"), take);
+      offer.dataset.number = place + 1;
+      offer.append(element("p"), button("take", () => onTake(place)));
       return offer;
     }),
   );
+  nameOffers();
+}
+
+// Names the buttons for screen readers, in the language of the page.
+export function nameOffers() {
+  for (const { dataset, lastChild } of $("offers").children) {
+    lastChild.setAttribute("aria-label", `${say("take")} ${dataset.number}`);
+  }
 }
 
 export function showOffer(place, text) {

@@ -39,19 +39,24 @@ export class Probabilities {
   show(found) {
     if (found?.token === this.shown?.token && found?.start === this.shown?.start) return;
     this.shown = found;
+    this.render();
+    this.#onShow();
+  }
+
+  // Shows it in the language of the page.
+  render() {
     const list = $("alternatives");
     list.replaceChildren();
     list.removeAttribute("aria-activedescendant");
-    $("no-token").hidden = Boolean(found);
-    $("token").hidden = !found;
-    if (found) {
-      const { token } = found;
+    $("no-token").hidden = Boolean(this.shown);
+    $("token").hidden = !this.shown;
+    if (this.shown) {
+      const { token } = this.shown;
       const rank = token.top.findIndex(({ text }) => text === token.text) + 1;
       const more = rank && rank < 9 ? ` · ${say("rank")} ${rank}` : "";
       $("token").textContent = `${visible(token.text)} · ${percentOf(token.logprob)}${more} · ${bits(token).toFixed(1)} ${say("bits")}`;
       list.append(...token.top.map((_, number) => this.#optionOf(token, number)));
     }
-    this.#onShow();
   }
 
   #optionOf(token, number) {

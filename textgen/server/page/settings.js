@@ -2,7 +2,7 @@
 
 import { $, element, tell } from "./dom.js";
 import { readFrom, writeTo } from "./shelf.js";
-import { say, spoken } from "./words.js";
+import { spoken } from "./words.js";
 
 const SLIDERS = {
   temperature: { usual: 0.8, low: 0, high: 2, step: 0.05 },
@@ -68,7 +68,7 @@ function seed() {
 // Marks a seed that is none, and says so.
 export function checkSeed() {
   const isWrong = seed() === null && $("seed").value.trim() !== "";
-  if (isWrong) tell(say("badSeed"));
+  if (isWrong) tell("badSeed");
   else if ($("seed").getAttribute("aria-invalid") === "true") tell("");
   $("seed").setAttribute("aria-invalid", String(isWrong));
 }
@@ -85,7 +85,7 @@ export function showModels(names) {
   if (names.includes(wanted)) $("model").value = wanted;
   else if (model) {
     model = "";
-    tell(say("otherModel"));
+    tell("otherModel");
     $("clamp").value = "";
     look();
   }
