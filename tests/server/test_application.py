@@ -1106,13 +1106,21 @@ def test_a_chat_that_is_not_possible(server: Running, body: Any, param: str) -> 
         ("/v1/embeddings", {"input": ""}, "input"),
         ("/v1/embeddings", {"input": []}, "input"),
         ("/v1/embeddings", {"input": ["A", ""]}, "input"),
+        ("/v1/completions", {"prompt": "a\ud800b"}, "prompt"),
+        ("/v1/completions", {"prompt": "a", "ban": ["\udc00"]}, "ban"),
+        ("/v1/completions", {"prompt": "a", "\ud800": "\ud800"}, None),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "\ud83d"}]}, "messages"),
+        ("/v1/embeddings", {"input": ["A", "\udfff\ud800"]}, "input"),
+        ("/v1/states", {"prompt": "\ud800"}, "prompt"),
+        ("/tokenize", {"prompt": "\udc00\udc00"}, "prompt"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_field(
-    server: Running, path: str, body: dict[str, Any], param: str
+    server: Running, path: str, body: dict[str, Any], param: str | None
 ) -> None:
     status, error = server.error(path, body)
     assert (status, error["param"]) == (400, param), error
+    assert ("half of a surrogate pair" in error["message"]) == ("\\ud" in json.dumps(body))
 
 
 def test_a_text_that_has_begun_gets_no_label(server: Running) -> None:

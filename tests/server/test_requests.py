@@ -334,6 +334,26 @@ def test_a_value_of_a_wrong_type_is_told_in_words(
     assert (caught.value.message, caught.value.param) == (message, param)
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (rb'{"prompt": "a\ud800b"}', r"prompt has \ud800, which is half of a surrogate pair and no character: "),
+        (rb'{"prompt": "\ud83d\ude00", "stop": ["\uDE00"]}', r"stop has \ude00, "),
+        (rb'{"prompt": "a", "unknown": "\ud800"}', r"The request has \ud800, "),
+        (rb'["\udc00"]', r"The request has \udc00, "),
+        (rb'{"prompt": "a\\ud800', "The request is not JSON: Input data was truncated."),
+        (rb'{"prompt": "a\ud800', "The request is not JSON: Input data was truncated."),
+        (rb'{"prompt": "a", "n": NaN}', "The request is not JSON: JSON is malformed"),
+        (b'{"prompt": "\xff"}', "The request is not JSON: 'utf-8' codec"),
+        (b"[" * 100_000, "The request is not JSON: "),
+    ],
+)
+def test_half_of_a_character_is_told_from_what_is_no_json(body: bytes, message: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse(body, CompletionRequest)
+    assert caught.value.message.startswith(message)
+
+
 def test_the_best_are_chosen_from_no_fewer() -> None:
     assert checked_best_of(None, 3, 1, LIMITS) is None
     assert checked_best_of(3, 3, 1, LIMITS) == 3

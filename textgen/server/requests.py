@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Annotated, Any, TypeVar
 
@@ -40,6 +41,7 @@ KINDS = {
 }  # fmt: skip
 USER, ASSISTANT = "User", "Assistant"
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+SURROGATE = re.compile("[\ud800-\udfff]")
 FORMAT_FIELDS = (
     "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar", "grammar", "json_schema",
     "regex", "ebnf",
@@ -250,7 +252,7 @@ def parse(body: bytes, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
         The request, and all of its fields that are not null.
 
     Raises:
-        ApiError: It is not JSON, or a field has the wrong type or is too long.
+        ApiError: It is not JSON, or a field has the wrong type, is no valid text or is too long.
     """
     try:
         values = msgspec.json.decode(body)
@@ -258,7 +260,7 @@ def parse(body: bytes, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
     except msgspec.ValidationError as error:
         raise _wrong_type(str(error), values) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ApiError(400, f"The request is not JSON: {error}.") from None
+        raise _unreadable(body, kind, error) from None
     for name in request.__struct_fields__:
         if isinstance(value := getattr(request, name), str) and name not in CONTENTS:
             check_text_length(name, value)
@@ -499,6 +501,21 @@ def _check_sizes(settings: Mapping[str, Any]) -> None:
                 400, f"{name} must have at most {MOST_TEXTS} texts, of at most {TEXT_LENGTH:,} characters each, and of "
                 f"{TEXTS_LENGTH:,} together.", param=name,
             )  # fmt: skip
+
+
+def _unreadable(body: bytes, kind: type[msgspec.Struct], error: Exception) -> ApiError:
+    """The error for what msgspec does not decode. Half of a surrogate pair is the end of the data to it."""
+    with suppress(ValueError, RecursionError):
+        values = json.loads(body)
+        known = {*kind.__struct_fields__, *OWN_NAMES}
+        own = [(name, values[name]) for name in values if name in known] if isinstance(values, dict) else []
+        for name, value in [*own, (None, values)]:
+            if half := SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+                return ApiError(
+                    400, f"{name or 'The request'} has \\u{ord(half[0]):04x}, which is half of a surrogate pair and no "
+                    "character: send both halves, or the character itself.", param=name,
+                )  # fmt: skip
+    return ApiError(400, f"The request is not JSON: {error}.")
 
 
 def _wrong_type(message: str, values: Any) -> ApiError:
