@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -9,7 +11,13 @@ import msgspec
 
 from textgen import __version__
 from textgen.generation.config import SamplingConfig
+from textgen.server.endpoints import STATE_TYPE
 from textgen.server.requests import (
+    ALL_AT_MINUS_ONE,
+    CLAMP_HELP,
+    EXACT_HELP,
+    LISTED,
+    OFF_AT_MINUS_ONE,
     OWN_NAMES,
     ChatRequest,
     CompletionRequest,
@@ -20,24 +28,60 @@ from textgen.server.requests import (
 )
 from textgen.settings import json_schema
 
-Operation = tuple[str, str, str, type[msgspec.Struct] | None]
-OPERATIONS: tuple[Operation, ...] = (
-    ("post", "/v1/completions", "Continue prompts.", CompletionRequest),
-    ("post", "/v1/chat/completions", "Continue a chat.", ChatRequest),
-    ("post", "/v1/embeddings", "Make vectors of texts.", EmbeddingRequest),
-    ("get", "/v1/models", "List the models.", None),
-    ("get", "/v1/models/{id}", "Describe a model.", None),
-    ("post", "/v1/states", "Read a prompt and keep the state after it.", StateRequest),
-    ("get", "/v1/states/{id}", "Fetch a state as a file.", None),
-    ("delete", "/v1/states/{id}", "Delete a state.", None),
-    ("post", "/tokenize", "Cut a text into tokens.", TokenizeRequest),
-    ("post", "/detokenize", "Join tokens to a text.", DetokenizeRequest),
-    ("get", "/tokenizer_info", "Describe the tokenizer.", None),
-    ("get", "/health", "Tell whether the process answers.", None),
-    ("get", "/ready", "Tell whether requests are answered.", None),
-    ("get", "/metrics", "Report numbers for Prometheus.", None),
-    ("get", "/openapi.json", "Describe the interface.", None),
-)
+JSON = "application/json"
+TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a method of a path does.
+
+    Attributes:
+        method: The method.
+        path: The path.
+        summary: What it does, for people.
+        body: What it reads as JSON, if it does.
+        file: Content type of a file that it reads in place of JSON, if it does.
+        query: The query parameters that belong to the file, with their schemas.
+        answers: Content types of its answers.
+    """
+
+    method: str
+    path: str
+    summary: str
+    body: type[msgspec.Struct] | None = None
+    file: str | None = None
+    query: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    answers: tuple[str, ...] = (JSON,)
+
+
+STATE_QUERY: dict[str, dict[str, Any]] = {
+    "model": {"type": "string"},
+    "label": {"type": "string"},
+    "clamp": TEXTS | {"description": CLAMP_HELP},
+    "exact": {"type": "boolean", "description": EXACT_HELP},
+}
+WRITES = (JSON, "text/event-stream")
+OPERATIONS = (
+    Operation("post", "/v1/completions", "Continue prompts.", CompletionRequest, answers=WRITES),
+    Operation("post", "/v1/chat/completions", "Continue a chat.", ChatRequest, answers=WRITES),
+    Operation("post", "/v1/embeddings", "Make vectors of texts.", EmbeddingRequest),
+    Operation("get", "/v1/models", "List the models."),
+    Operation("get", "/v1/models/{id}", "Describe a model."),
+    Operation(
+        "post", "/v1/states", "Keep the state after a prompt, or one from a file, which the query describes.",
+        StateRequest, STATE_TYPE, STATE_QUERY,
+    ),
+    Operation("get", "/v1/states/{id}", "Fetch a state as a file.", answers=(STATE_TYPE,)),
+    Operation("delete", "/v1/states/{id}", "Delete a state."),
+    Operation("post", "/tokenize", "Cut a text into tokens.", TokenizeRequest),
+    Operation("post", "/detokenize", "Join tokens to a text.", DetokenizeRequest),
+    Operation("get", "/tokenizer_info", "Describe the tokenizer."),
+    Operation("get", "/health", "Tell whether the process answers."),
+    Operation("get", "/ready", "Tell whether requests are answered."),
+    Operation("get", "/metrics", "Report numbers for Prometheus.", answers=("text/plain",)),
+    Operation("get", "/openapi.json", "Describe the interface."),
+)  # fmt: skip
 ERROR = {
     "type": "object",
     "required": ["error"],
@@ -59,16 +103,17 @@ ERROR = {
 @cache
 def openapi() -> dict[str, Any]:
     """Returns the document."""
-    kinds = [kind for _, _, _, kind in OPERATIONS if kind]
+    kinds = [operation.body for operation in OPERATIONS if operation.body]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    settings = json_schema(SamplingConfig)["properties"]
+    settings = {name: _setting(name, schema) for name, schema in json_schema(SamplingConfig)["properties"].items()}
     for name in ("CompletionRequest", "ChatRequest"):
         own = components[name]["properties"]
-        own |= {key: _or_null(settings[key]) for key in sorted(OWN_NAMES) if key not in own}
+        own |= {key: settings[key] for key in sorted(OWN_NAMES) if key not in own}
     bodies = dict(zip(kinds, schemas, strict=True))
     paths: dict[str, Any] = {}
-    for method, path, summary, kind in OPERATIONS:
-        paths.setdefault(path, {})[method] = _operation(path, summary, bodies[kind] if kind else None)
+    for operation in OPERATIONS:
+        body = bodies[operation.body] if operation.body else None
+        paths.setdefault(operation.path, {})[operation.method] = _described(operation, body)
     return {
         "openapi": "3.1.0",
         "info": {"title": "textgen", "version": __version__},
@@ -81,25 +126,37 @@ def openapi() -> dict[str, Any]:
     }
 
 
-def _operation(path: str, summary: str, body: dict[str, Any] | None) -> dict[str, Any]:
-    error = {"description": "An error.", "content": {"application/json": {"schema": _reference("Error")}}}
-    operation: dict[str, Any] = {
-        "summary": summary,
-        "responses": {"200": {"description": "Success."}, "4XX": error, "5XX": error},
-    }
+def _described(operation: Operation, body: dict[str, Any] | None) -> dict[str, Any]:
+    """An operation in the form of OpenAPI; `body` is the schema of what it reads as JSON."""
+    error = {"description": "An error.", "content": {JSON: {"schema": _reference("Error")}}}
+    success = {"description": "Success.", "content": {kind: {} for kind in operation.answers}}
+    found: dict[str, Any] = {"summary": operation.summary, "responses": {"200": success, "4XX": error, "5XX": error}}
     if body:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
-    if "{id}" in path:
-        operation["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
-    return operation
+        content: dict[str, Any] = {JSON: {"schema": body}}
+        if operation.file:
+            content[operation.file] = {}
+        found["requestBody"] = {"required": True, "content": content}
+    if operation.query:
+        query = operation.query.items()
+        found["parameters"] = [{"name": name, "in": "query", "schema": schema} for name, schema in query]
+    if "{id}" in operation.path:
+        found["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
+    return found
 
 
 def _reference(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a setting; null stands for its default."""
+def _setting(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a setting as requests have it, from that of `SamplingConfig`; null stands for its default."""
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
     choices = {"enum": [*schema["enum"], None]} if "enum" in schema and None not in schema["enum"] else {}
-    return schema | choices | {"type": [*(kind for kind in kinds if kind != "null"), "null"]}
+    found = schema | choices | {"type": [*(kind for kind in kinds if kind != "null"), "null"]}
+    if name in OFF_AT_MINUS_ONE + ALL_AT_MINUS_ONE:
+        found["minimum"] = -1
+    if name in LISTED:
+        found |= TEXTS | {"type": [*found["type"], TEXTS["type"]]}
+    if name == "max_seconds":
+        del found["maximum"]  # a larger number stands for the longest time of the server
+    return found

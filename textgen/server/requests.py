@@ -49,6 +49,9 @@ FORMAT_FIELDS = (
 DIALOGUE_STOPS = (f"\n{USER}:", f"\n{ASSISTANT}:")
 CONTENTS = frozenset({"prompt", "suffix", "input"})  # texts that are read: counted in tokens
 LLAMA_CPP_SAMPLERS = {"typ_p": "typical_p"}  # names that llama.cpp's server has for samplers in a list, and ours
+OFF_AT_MINUS_ONE = ("seed", "top_k", "top_n_sigma")  # settings that llama.cpp's clients switch off by -1
+ALL_AT_MINUS_ONE = ("repeat_last_n", "dry_penalty_last_n")  # those of which -1 stands for the whole text
+LISTED = ("samplers",)  # those that may be a list of names
 OWN_NAMES = {field.name for field in fields(SamplingConfig)} - {"top_logprobs", "logit_bias", "stop"}
 
 Prompt = str | list[int]
@@ -305,15 +308,16 @@ def sampling_config(
 
 def _translate(settings: dict[str, Any]) -> None:
     """Replaces what llama.cpp and other servers write in another way, in place."""
-    for name in ("seed", "top_k", "top_n_sigma"):
-        if settings.get(name) == -1:  # absent, or off
+    for name in OFF_AT_MINUS_ONE:
+        if settings.get(name) == -1:
             del settings[name]
-    for name in ("repeat_last_n", "dry_penalty_last_n"):
-        if settings.get(name) == -1:  # all of the text
+    for name in ALL_AT_MINUS_ONE:
+        if settings.get(name) == -1:
             settings[name] = MAX_LOOK_BACK
-    names = settings.get("samplers")
-    if isinstance(names, list) and all(isinstance(name, str) for name in names):  # others are refused
-        settings["samplers"] = ";".join(str(LLAMA_CPP_SAMPLERS.get(name, name)) for name in names)
+    for name in LISTED:
+        names = settings.get(name)
+        if isinstance(names, list) and all(isinstance(each, str) for each in names):  # others are refused
+            settings[name] = ";".join(str(LLAMA_CPP_SAMPLERS.get(each, each)) for each in names)
 
 
 def _length(request: GenerationRequest, min_tokens: object, limits: ServerConfig, default: int) -> int:
