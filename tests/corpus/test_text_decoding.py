@@ -142,6 +142,109 @@ def test_utf_8_that_is_damaged_is_not_taken_for_another_encoding(tmp_path: Path,
             read(path, encoding="ascii")
 
 
+def is_in(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+EAST_ASIAN = {
+    "gb18030": WRITTEN["gb18030"],
+    "big5": WRITTEN["big5"],
+    "cp932": WRITTEN["cp932"],
+    "euc_jp": WRITTEN["cp932"],
+    "euc_kr": "나는 고양이로소이다. 이름은 아직 없다. 어디서 태어났는지 도무지 짐작이 가지 않는다.\n",
+}
+
+
+@pytest.mark.parametrize("encoding", EAST_ASIAN)
+@pytest.mark.parametrize(("times", "is_removed"), [(1, False), (50, False), (50, True), (2000, False), (2000, True)])
+def test_an_east_asian_text_that_is_damaged_is_not_taken_for_another_encoding(
+    tmp_path: Path, encoding: str, times: int, is_removed: bool
+) -> None:
+    data = (EAST_ASIAN[encoding] * times).encode(encoding)
+    if is_removed:  # some bytes are not missed: the others happen to be characters
+        shorter = (data[:place] + data[place + 1 :] for place in range(10, len(data)))
+        damaged = next(part for part in shorter if not is_in(part, encoding))
+    else:
+        damaged = data.replace(b"\n", b"\x81\xff\n", 1)
+    path = write(tmp_path, "a.txt", damaged)
+    with pytest.raises(CorpusError, match=f"It looks like {encoding} that is damaged or truncated: save or download"):
+        read(path, encoding=encoding)
+    if times > 1:
+        guess = {"euc_kr": "cp949"}.get(encoding, encoding)
+        advice = f"It looks like {guess} that is damaged or truncated: save or download it again, and "
+        with pytest.raises(CorpusError, match=rf"{advice}set encoding to {guess}\.$"):
+            read(path)
+        with pytest.raises(CorpusError, match=rf"{advice}convert it with iconv -f {guess.replace('_', '-')} "):
+            utf8_text(damaged, "a.txt")
+
+
+@pytest.mark.parametrize("encoding", EAST_ASIAN)
+@pytest.mark.parametrize("before", ["", "1", "12", "123"])
+def test_a_line_that_is_longer_than_what_is_used_for_the_guess_may_end_within_a_character(
+    tmp_path: Path, encoding: str, before: str
+) -> None:
+    text = before + EAST_ASIAN[encoding].strip() * 2000
+    path = write(tmp_path, "a.txt", text.encode(encoding))
+    guess = {"euc_kr": "cp949"}.get(encoding, encoding)
+    with pytest.raises(CorpusError, match=f"It looks like {guess}: set encoding to {guess}, or "):
+        read(path)
+    assert read(path, encoding=encoding, documents="file") == [text]
+
+
+@pytest.mark.parametrize(
+    ("given", "encoding", "text", "hint"),
+    [
+        ("gb2312", "gb18030", "朱镕基", "gb18030: set"),
+        ("gbk", "gb18030", "㐀", "gb18030: set"),
+        ("euc_kr", "cp949", "펲시맨", "cp949: set"),
+        ("big5", "big5hkscs", "啲嗰嚿", "big5hkscs: set"),
+        ("euc_kr", "cp1251", "Все счастливые семьи похожи друг на друга.", "cp1251: set"),
+        ("gb18030", "cp1252", "Où est l'été ? À l'école.", "cp1252: set"),
+    ],
+)
+@pytest.mark.parametrize("times", [1, 20])
+def test_a_text_in_another_encoding_than_the_given_one_is_not_damaged(
+    tmp_path: Path, given: str, encoding: str, text: str, hint: str, times: int
+) -> None:
+    usual = (
+        ""
+        if encoding.startswith("cp125")
+        else EAST_ASIAN[{"cp949": "euc_kr", "big5hkscs": "big5"}.get(encoding, encoding)]
+    )
+    path = write(tmp_path, "a.txt", (usual * times + text).encode(encoding))
+    with pytest.raises(CorpusError, match=f"It looks like {hint}"):
+        read(path, encoding=given)
+
+
+SINGLE_BYTES = {
+    "cp1252": "Où est l'été ? À l'école, près d'un chêne.",
+    "cp1250": WRITTEN["cp1250"],
+    "cp1251": WRITTEN["cp1251"],
+    "koi8_r": WRITTEN["koi8_r"],
+    "cp1253": "Όλες οι ευτυχισμένες οικογένειες μοιάζουν μεταξύ τους.",
+    "cp1255": "כל המשפחות המאושרות דומות זו לזו.",
+    "cp1256": "كل العائلات السعيدة متشابهة.",
+    "cp874": "ครอบครัวที่มีความสุขทุกครอบครัวล้วนเหมือนกันแต่ครอบครัวที่ไม่มีความสุขต่างก็ทุกข์ในแบบของตน",
+    "cp850": f"Un café ?\n{'─' * 70}\n",
+}
+
+
+@pytest.mark.parametrize("encoding", SINGLE_BYTES)
+@pytest.mark.parametrize("between", ["\n", " ", ""])
+@pytest.mark.parametrize("times", [1, 10, 100])
+def test_a_text_with_one_byte_a_character_is_not_taken_for_an_east_asian_one(
+    encoding: str, between: str, times: int
+) -> None:
+    text = (SINGLE_BYTES[encoding].strip() + between) * times
+    for given in ("", *EAST_ASIAN):
+        guess = guessed_encoding(text.encode(encoding), given)
+        assert guess not in {*EAST_ASIAN, "cp949"}
+
+
 @pytest.mark.parametrize(
     ("data", "hint"),
     [
@@ -244,7 +347,7 @@ def test_no_command_names_an_encoding_that_iconv_lacks() -> None:
 
 def test_a_text_that_iconv_cannot_convert_has_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [iconv_command("hz"), iconv_command("utf-8", "kz1048")] == ["", ""]
-    monkeypatch.setattr("textgen.corpus.text_decoding.guessed_encoding", lambda _: "hz")
+    monkeypatch.setattr("textgen.corpus.text_decoding.guessed_encoding", lambda *_: "hz")
     write(tmp_path, "a.txt", "The cat sat.\n")
     write(tmp_path, "b.txt", b"\xff\n")
     with pytest.raises(CorpusError, match=r"if that is the encoding of all files; or convert it to utf-8\.$"):

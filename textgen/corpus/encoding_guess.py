@@ -10,6 +10,9 @@ import codecs
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import cache
+
+from textgen.corpus.encodings import LARGER
 
 MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -29,6 +32,28 @@ TOGETHER = re.compile(rb"[\x80-\xff]{3}")  # typical of multi-byte characters
 WESTERN = "cp1252"
 CENTRAL = "Polish", "Czech", "Slovak", "Slovene", "Croatian", "Hungarian", "Romanian"
 OF_LANGUAGES = {**dict.fromkeys(CENTRAL, "cp1250"), "Turkish": "cp1254", "Vietnamese": "cp1258"}
+USUAL = {
+    "cp949": [(0xA1, 0xA3), (0xB0, 0xC8)], "euc_jp": [(0xA1, 0xA5), (0xB0, 0xCF)], "big5": [(0xA1, 0xC6)],
+    "cp932": [(0x81, 0x83), (0x88, 0x98)], "gb18030": [(0xA1, 0xA3), (0xB0, 0xD7)],
+}  # fmt: skip
+"""East Asian encodings, and the ranges of first bytes of their usual characters.
+
+Those of an encoding are also usual in some that come after it, such as Korean syllables, which are Chinese characters
+there, but not in those that come before it.
+"""
+RELATED = {
+    "euc_kr": "cp949", "euc_jis_2004": "euc_jp", "euc_jisx0213": "euc_jp", "cp950": "big5", "big5hkscs": "big5",
+    "shift_jis": "cp932", "shift_jis_2004": "cp932", "shift_jisx0213": "cp932", "gbk": "gb18030", "gb2312": "gb18030",
+}  # fmt: skip
+"""Other names and variants of the encodings in `USUAL`."""
+USUAL_FRACTION = 0.92  # in the right encoding, more of the characters outside ASCII are usual ones; in others, fewer
+SIMILAR = 0.02  # smaller differences of that fraction do not tell which encoding is the right one
+MANY_CHARACTERS = 100  # with fewer characters outside ASCII, a text in other encodings may have these properties
+SOME_CHARACTERS = 20  # the same, if the user says that it is the encoding
+DAMAGED_FRACTION = 0.01  # in the wrong encoding, a larger fraction of characters are damaged
+FEW_DAMAGED = 2  # what one wrong or lost byte may damage: by chance these are other characters in a larger encoding
+ASCII = re.compile("[\0-\x7f]+")
+REPEATED = re.compile(r"(.)\1+", re.DOTALL)  # drawn lines, which are the same character in many encodings
 
 
 def marked_encoding(data: bytes) -> str | None:
@@ -39,11 +64,12 @@ def marked_encoding(data: bytes) -> str | None:
     return None
 
 
-def guessed_encoding(data: bytes) -> str | None:
-    """Guesses the encoding of a text.
+def guessed_encoding(data: bytes, given: str = "") -> str | None:
+    """Guesses the encoding of a text, which may be damaged if that is UTF-8 or one of East Asia.
 
     Args:
         data: Beginning of the text. Only the first `GUESS_BYTES` bytes are used.
+        given: Encoding that the user names, if any. It is the guess for a damaged text that may well be in it.
 
     Returns:
         The most likely encoding. None if no encoding fits.
@@ -53,7 +79,7 @@ def guessed_encoding(data: bytes) -> str | None:
         'cp1252'
     """
     data = data[:GUESS_BYTES]
-    return marked_encoding(data) or (_wide_encoding(data) if b"\0" in data else _by_look(data))
+    return marked_encoding(data) or (_wide_encoding(data) if b"\0" in data else _by_look(data, given))
 
 
 def is_surely_utf8(chunks: Iterable[bytes]) -> bool:
@@ -75,6 +101,16 @@ def is_surely_utf8(chunks: Iterable[bytes]) -> bool:
 def has_controls(data: bytes) -> bool:
     """Checks whether `data` has too many control characters to be text."""
     return len(data) - len(data.translate(None, CONTROLS)) > CONTROL_FRACTION * len(data)
+
+
+def is_damaged(data: bytes, encoding: str) -> bool:
+    """Checks whether a text in an East Asian encoding is damaged. The last character may be truncated.
+
+    Args:
+        data: Beginning of the text.
+        encoding: The guess of `guessed_encoding`. False for other encodings.
+    """
+    return encoding in RELATED.keys() | USUAL.keys() and "\ufffd" in _text_of(data[:GUESS_BYTES], encoding)
 
 
 def may_be_wide(data: bytes) -> bool:
@@ -105,11 +141,21 @@ def _wide_encoding(data: bytes) -> str | None:
     return None
 
 
-def _by_look(data: bytes) -> str | None:
-    from charset_normalizer import from_bytes
-
+def _by_look(data: bytes, given: str) -> str | None:
     if _is_mostly_utf8(data):
         return "utf-8"
+    named = codecs.lookup(given).name if given else ""
+    is_possible = _usual_fraction(data, named, SOME_CHARACTERS) >= USUAL_FRACTION
+    guess = _east_asian_encoding(data) or _by_statistics(data)
+    if guess is None or guess not in (*USUAL, *RELATED):
+        return _sound_or_damaged(data, named) if is_possible else guess
+    is_variant = is_possible and guess == RELATED.get(named) and is_damaged(data, guess)
+    return _sound_or_damaged(data, named if is_variant else guess)
+
+
+def _by_statistics(data: bytes) -> str | None:
+    from charset_normalizer import from_bytes
+
     data = data[: data.rfind(b"\n") + 1] or data  # a truncated last character would rule out the right encoding
     matches = [match for match in from_bytes(data) if not match.encoding.startswith(("utf_16", "utf_32"))]
     if not matches or _is_sparse(data) or _is_latin(str(matches[0])):
@@ -117,6 +163,55 @@ def _by_look(data: bytes) -> str | None:
         encoding = OF_LANGUAGES.get(matches[0].language, WESTERN) if matches and not _is_sparse(data) else WESTERN
         return encoding if _is_in(data, encoding) else None
     return matches[0].encoding
+
+
+def _east_asian_encoding(data: bytes) -> str | None:
+    """Finds the East Asian encoding of a text with enough characters outside ASCII, which may be damaged.
+
+    `charset_normalizer` finds none for a text that is damaged or ends within a character, or one in which the damaged
+    bytes happen to be others.
+    """
+    fractions = {encoding: _usual_fraction(data, encoding, MANY_CHARACTERS) for encoding in USUAL}
+    best = max(fractions.values())
+    if best < USUAL_FRACTION:
+        return None
+    return next(encoding for encoding, fraction in fractions.items() if fraction > best - SIMILAR)
+
+
+def _usual_fraction(data: bytes, encoding: str, minimum: int) -> float:
+    """The fraction of usual characters among those outside ASCII.
+
+    0 for an encoding of which `USUAL` has none, and if there are fewer characters than a minimum, or many damaged ones.
+    """
+    usual = RELATED.get(encoding, encoding)
+    if usual not in USUAL:
+        return 0.0
+    characters = REPEATED.sub(r"\1", ASCII.sub("", _text_of(data, encoding)))
+    damaged = characters.count("\ufffd")
+    if len(characters) < minimum or damaged > max(FEW_DAMAGED, DAMAGED_FRACTION * len(characters)):
+        return 0.0
+    return sum(map(_usual_characters(usual).__contains__, characters)) / (len(characters) - damaged)
+
+
+def _sound_or_damaged(data: bytes, encoding: str) -> str:
+    """The encoding, or the larger one that contains it if a text is damaged in the one but not in the other."""
+    larger, num_damaged = LARGER.get(encoding, encoding), _text_of(data, encoding).count("\ufffd")
+    return larger if num_damaged > FEW_DAMAGED and not is_damaged(data, larger) else encoding
+
+
+def _text_of(data: bytes, encoding: str) -> str:
+    """Decodes bytes up to the last whole character, with U+FFFD for those that are not in the encoding."""
+    return codecs.getincrementaldecoder(encoding)("replace").decode(data)
+
+
+@cache
+def _usual_characters(encoding: str) -> frozenset[str]:
+    """The usual characters of an encoding of `USUAL`; in that of China, also those of traditional texts."""
+    firsts = [first for start, last in USUAL[encoding] for first in range(start, last + 1)]
+    pairs = (bytes([first, second]) for first in firsts for second in range(0x40, 0xFF))
+    characters = {pair.decode(encoding) for pair in pairs if _is_in(pair, encoding)}
+    traditional = filter(str.isalpha, _usual_characters("big5")) if encoding == "gb18030" else ()
+    return frozenset({*characters, *traditional})
 
 
 def _is_mostly_utf8(data: bytes) -> bool:

@@ -8,7 +8,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 
-from textgen.corpus.encoding_guess import GUESS_BYTES, guessed_encoding
+from textgen.corpus.encoding_guess import GUESS_BYTES, guessed_encoding, is_damaged
 from textgen.corpus.encodings import is_plain, text_decoder
 from textgen.errors import CorpusError
 
@@ -98,7 +98,7 @@ def _decoding_error_message(
         is_alone: Whether no other file is read in this encoding.
         is_marked: Whether a byte-order mark says that it is the encoding.
     """
-    where, guess, examples = str(error), None, "cp1252, gb18030 or utf-16"
+    where, guess, part, examples = str(error), None, b"", "cp1252, gb18030 or utf-16"
     if isinstance(error, UnicodeDecodeError) and error.start < len(error.object):  # the last bytes fed
         data = bytes(error.object)
         where = f"byte 0x{data[error.start]:02x} at offset {num_bytes - len(data) + error.start}"
@@ -106,7 +106,7 @@ def _decoding_error_message(
         place = len(around) - len(data) + error.start
         line = around.rfind(b"\n", 0, max(0, place - GUESS_BYTES // 2)) + 1
         part = around[line : line + GUESS_BYTES]
-        guess = guessed_encoding(part.removeprefix(codecs.BOM_UTF8) if is_marked else part)
+        guess = guessed_encoding(part.removeprefix(codecs.BOM_UTF8) if is_marked else part, encoding)
     elif (kind := codecs.lookup(encoding).name) in ("utf-16", "utf-32"):
         guess, examples = guessed_encoding(last), f"{kind}-le or {kind}-be"  # it has no mark with the order of bytes
     message, own = f"{what}: {where}.", codecs.lookup(encoding).name.removesuffix("-sig")
@@ -114,6 +114,8 @@ def _decoding_error_message(
         return f"{message} {_about_marked(own, guess)}"
     if guess and codecs.lookup(guess).name == own:
         return f"{message} {_damaged(guess)}"
+    if guess and is_damaged(part, guess):
+        return f"{message} {_damaged(guess, f'set encoding to {guess}')}"
     if guess is None:
         return f"{message} Set encoding to the one it was written in, such as {examples}."
     if guess == "utf-8" and not is_alone:  # the files beside it may be in the encoding that is set
@@ -135,8 +137,9 @@ def _about_marked(marked: str, guess: str | None) -> str:
     return f"It begins with the byte-order mark of {marked}, but {part}: save it again in one encoding."
 
 
-def _damaged(encoding: str) -> str:
-    return f"It looks like {encoding} that is damaged or truncated: save or download it again."
+def _damaged(encoding: str, then: str = "") -> str:
+    more = f", and {then}" if then else ""
+    return f"It looks like {encoding} that is damaged or truncated: save or download it again{more}."
 
 
 def iconv_command(source: str, target: str = "utf-8") -> str:
@@ -188,4 +191,6 @@ def utf8_text(data: bytes, name: str) -> str:
     if guess is None:
         raise CorpusError(f"{what} Convert it to UTF-8 first.")
     command = iconv_command(guess)
+    if is_damaged(data, guess):
+        raise CorpusError(f"{what} {_damaged(guess, f'convert it with {command}')}")
     raise CorpusError(f"{what} It looks like {guess}. Convert it{f': {command}' if command else ' to UTF-8 first'}.")
