@@ -116,6 +116,56 @@ def test_formats_whose_markup_is_learned_are_said_once_each(tmp_path: Path) -> N
     ]
 
 
+LICENCE = "The Project Gutenberg eBook of Emma\n\nRelease date: 1994 [eBook #158]\n\n"
+START = "*** START OF THE PROJECT GUTENBERG EBOOK EMMA ***\n\nEMMA\n"
+
+
+def test_books_with_their_licence_are_said(tmp_path: Path) -> None:
+    def said(*names: str) -> list[str]:
+        lines = list[str]()
+        Corpus([tmp_path / name for name in names], CorpusConfig(documents="file")).say_findings(lines.append)
+        return lines
+
+    has, alone = (
+        "has the licence of Project Gutenberg at both ends, which is read, too.",
+        "To learn the text alone, get",
+    )
+    fetch = "with textgen corpus fetch gutenberg:"
+    for name, data in {
+        "a.txt": f"{LICENCE}{START}".encode("utf-16"),
+        "b.txt.gz": gzip.compress(f"{LICENCE}{START}".encode("utf-8-sig")),
+        "old.txt": START.replace("THE", "THIS").encode(),
+        "text.txt": b"EMMA\n\n[eBook #158]\n",
+        "records.csv": f'text\n"{LICENCE}{START}"\n'.encode(),
+    }.items():
+        write(tmp_path, f"texts/{name}", data)
+    for name in ("a.txt", "b.txt.gz"):
+        assert said(f"texts/{name}") == [f"{tmp_path}/texts/{name} {has} {alone} it {fetch}158."]
+    assert said("texts/old.txt") == [f"{tmp_path}/texts/old.txt {has} {alone} it {fetch}NUMBER."]
+    assert said("texts") == [
+        f"{tmp_path}/texts/a.txt, {tmp_path}/texts/b.txt.gz, {tmp_path}/texts/old.txt {has.replace('has', 'have')} "
+        f"{alone} each {fetch}NUMBER."
+    ]
+    assert said("texts/text.txt", "texts/records.csv") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a.ass", "convert subtitles to .srt"),
+        ("a.ssa", "convert subtitles to .srt"),
+        ("a.ttml", "convert subtitles to .srt"),
+        ("a.lrc", "remove the times first"),
+        ("a.ipynb", "convert notebooks to .md or .py"),
+        ("a.fodt", "save documents as .odt"),
+    ],
+)
+def test_what_to_do_with_a_format_whose_markup_is_learned(tmp_path: Path, name: str, advice: str) -> None:
+    path, said = write(tmp_path, name, "one"), list[str]()
+    Corpus([path]).say_findings(said.append)
+    assert said == [f"Read {path} as plain text, with all markup. To learn the text alone, {advice}."]
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

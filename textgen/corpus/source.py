@@ -31,6 +31,7 @@ from textgen.corpus.encoding_guess import (
     may_be_wide,
 )
 from textgen.corpus.encodings import is_plain, is_utf8_name, is_wide, text_decoder
+from textgen.corpus.fetching.gutenberg import NUMBER, START
 from textgen.corpus.formats.archives import about_archive
 from textgen.corpus.formats.bounded_lines import bounded_lines
 from textgen.corpus.formats.conversion import Conversions
@@ -55,6 +56,8 @@ GLANCE_BYTES = 1 << 16  # hashed at the beginning, middle and end of a file by `
 MARKUP = {
     ".mhtml": "save pages as .html", ".mht": "save pages as .html", ".fb2": "convert books to .epub",
     ".eml": "save messages as .txt", ".mbox": "save messages as .txt", ".xml": "extract it first",
+    ".ass": "convert subtitles to .srt", ".ssa": "convert subtitles to .srt", ".ttml": "convert subtitles to .srt",
+    ".lrc": "remove the times first", ".ipynb": "convert notebooks to .md or .py", ".fodt": "save documents as .odt",
 }  # fmt: skip
 """Suffixes of formats that are read as plain text with all their markup, and what to do to learn the text alone."""
 TEXTS = (
@@ -77,6 +80,8 @@ class Known:
         wide: The encoding of a file that looks binary, if it may be text in UTF-16 or UTF-32; "" if not.
         seems_utf8: Whether the start of the file is UTF-8, though another encoding is set.
         is_misnamed: Whether the file is a page in UTF-8 that names another encoding.
+        book: For a book with the licence of Project Gutenberg, its name for `textgen corpus fetch`, which removes the
+            licence; "" for others.
     """
 
     border: tuple[str, int, int, int] = ("", 0, -1, 0)
@@ -86,6 +91,7 @@ class Known:
     wide: str = ""
     seems_utf8: bool = False
     is_misnamed: bool = False
+    book: str = ""
 
 
 @dataclass(frozen=True)
@@ -293,7 +299,7 @@ class Source:
         return [self.compression, self.format or self.rich, *([label] if label else [])]
 
     def about_binary(self) -> str | None:
-        """Checks whether the file is binary, from NUL bytes near its start, which is read once.
+        """Checks whether the file is binary, from NUL bytes near its start, which is read once, and notes `Known.book`.
 
         Returns:
             None for text, also with a stray NUL byte, and for text in UTF-16 and UTF-32 with a byte-order mark or if
@@ -303,7 +309,7 @@ class Source:
         if self._suffix in (*WHOLE, ".parquet"):
             return None
         start = self._start()
-        self._encoding_of(start)
+        self.known.book = _book_in(start.decode(self._encoding_of(start), "replace")) if not self.format else ""
         if self.rich and self.known.is_marked:
             return None
         if b"\0" in start and not self._may_be_text(start):
@@ -533,6 +539,14 @@ class Source:
     def _records(self, left_out: LeftOut) -> RecordFile:
         is_whole = self.start == 0 and self.stop is None
         return RecordFile(self.name, self.format, self.config, self.folder_label, left_out, is_whole)
+
+
+def _book_in(beginning: str) -> str:
+    """`Known.book` of a text that begins so."""
+    if not (start := START.search(beginning)):
+        return ""
+    number = NUMBER.search(beginning, 0, start.start())
+    return f"gutenberg:{number[1] if number else 'NUMBER'}"
 
 
 def not_binary(source: Source) -> Source:

@@ -48,6 +48,7 @@ class SourceFinder:
         lacking: Files in folders and globs that no installed library reads, and what to install.
         marked_up: Files that are read as plain text with all their markup, by their suffix.
         misread: Files that look like UTF-8, but are read in another encoding, which is set.
+        books: Books with the licence of Project Gutenberg, and their names for `textgen corpus fetch`.
     """
 
     def __init__(self, config: CorpusConfig, without: Path | None = None, *, is_alone: bool = True) -> None:
@@ -61,6 +62,7 @@ class SourceFinder:
         self.outside: list[Path] = []
         self.marked_up: dict[str, list[str]] = {}
         self.misread: list[Path | str] = []
+        self.books: dict[Path | str, str] = {}
         self._are_all_misread = False
         self._conversions = Conversions()
         self._temporary: list[weakref.finalize] = []
@@ -94,6 +96,7 @@ class SourceFinder:
         if not found:
             raise CorpusError("No files to read. Name files, folders, or - for standard input.")
         self.misread = [_path_or_address(source) for source in found.values() if source.known.seems_utf8]
+        self.books = {_path_or_address(source): source.known.book for source in found.values() if source.known.book}
         self._are_all_misread = len(self.misread) == len(found)
         return [replace(source, is_alone=self._is_alone and len(found) == 1) for source in found.values()]
 
@@ -103,8 +106,8 @@ class SourceFinder:
         One line names the first that were skipped for the same reason, and counts the others.
 
         Another line counts the links that lead out of a folder, or out of that of a glob, since they are followed, and
-        one for each format of `MARKUP` the files that are read as plain text, and one the files that are read in an
-        encoding other than they seem to be in.
+        one for each format of `MARKUP` the files that are read as plain text, one the books with the licence of Project
+        Gutenberg, and one the files that are read in an encoding other than they seem to be in.
         """
         reasons = {path: self._kinds.get(path, "looks like a binary file") for path in self.skipped}
         groups = _by_reason(reasons)
@@ -127,6 +130,8 @@ class SourceFinder:
         for suffix, names in self.marked_up.items():
             what = names[0] if len(names) == 1 else f"{counted(len(names), f'{suffix} file')}, such as {names[0]},"
             say(f"Read {what} as plain text, with all markup. To learn the text alone, {MARKUP[suffix]}.")
+        if self.books:
+            say(self._about_books())
         if self.misread:
             say(self._about_misread())
 
@@ -135,6 +140,14 @@ class SourceFinder:
         self._conversions.close()
         for remove in self._temporary:
             remove()
+
+    def _about_books(self) -> str:
+        have, get = ("has", "get it") if len(self.books) == 1 else ("have", "get each")
+        name = next(iter(self.books.values())) if len(self.books) == 1 else "gutenberg:NUMBER"
+        return (
+            f"{_listed([*self.books])} {have} the licence of Project Gutenberg at both ends, which is read, too. To "
+            f"learn the text alone, {get} with textgen corpus fetch {name}."
+        )
 
     def _about_misread(self) -> str:
         encoding = self._config.text_encoding
