@@ -134,3 +134,33 @@ def test_a_binary_file_that_begins_like_a_mark_is_called_binary(tmp_path: Path, 
             Corpus([path], config)
         what = f"{path} looks like a binary file: it has NUL bytes near its start"
         assert str(info.value) == f"{what}{why}. Name a text file instead."
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("metadata.json", '{"title": "Emma"}', "Set text_field to one that holds text: title."),
+        ("records.jsonl", '{"title": "Emma"}\n', "Set text_field to one that holds text: title."),
+        ("package.json", "// no JSON", "Expected"),
+        ("list.csv", "title,author\nEmma,Austen\n", "Set text_column to one of: title, author."),
+    ],
+)
+def test_a_file_in_a_folder_that_is_no_part_of_the_text_can_be_moved_out(
+    tmp_path: Path, name: str, content: str, why: str
+) -> None:
+    write(tmp_path, "texts/a.txt", "The cat sat.\n")
+    path = write(tmp_path, f"texts/{name}", content)
+    advice = " Or, if the file is no part of the text, move it out of the folder, or name the other files."
+    for names, is_among_others in {"texts": True, f"texts/{name}": False}.items():
+        with pytest.raises(CorpusError) as info:
+            read(tmp_path / names, documents="line")
+        assert str(info.value).startswith(str(path))
+        assert why in str(info.value)
+        assert str(info.value).endswith(advice) == is_among_others
+
+
+def test_an_error_in_a_file_that_has_text_is_one_of_the_text(tmp_path: Path) -> None:
+    write(tmp_path, "a.txt", "The cat sat.\n")
+    write(tmp_path, "b.jsonl", '"It slept."\n{"text"\n')
+    with pytest.raises(CorpusError, match=r"line 2: not JSON .* Expected a line such as [^ ]* [^ ]*\.$"):
+        read(tmp_path, documents="line")

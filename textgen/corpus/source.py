@@ -42,7 +42,7 @@ from textgen.corpus.formats.records import FORMATS, LINE_FORMATS, RecordFile
 from textgen.corpus.formats.rich_text import PAGES, RICH, WHOLE, Findings, RichFile
 from textgen.corpus.labels import FOLDER, as_label
 from textgen.corpus.left_out import LeftOut
-from textgen.corpus.text_decoding import decoded
+from textgen.corpus.text_decoding import NotInEncoding, decoded
 from textgen.errors import CorpusError
 from textgen.storage.remote_files import RemoteFile
 from textgen.wording import visible
@@ -109,6 +109,7 @@ class Source:
         is_copy: Whether the file is a temporary copy of standard input or a pipe.
         conversions: The texts of files that are not plain text.
         is_alone: Whether no other file is read with the same settings, such as another of the corpus.
+        has_others: Whether other files were found with it.
         remote: The file elsewhere of which `path` is a copy, which is made when it is first read. None for local files.
         known: What reading the file has shown; sections share it with the file.
     """
@@ -120,6 +121,7 @@ class Source:
     stop: int | None = None
     is_copy: bool = False
     is_alone: bool = field(default=True, compare=False)
+    has_others: bool = field(default=False, compare=False)
     conversions: Conversions = field(default_factory=Conversions, compare=False, repr=False)
     remote: RemoteFile | None = field(default=None, compare=False)
     known: Known = field(default_factory=Known, compare=False, repr=False)
@@ -529,6 +531,26 @@ class Source:
         return file.json_lines(self.texts())
 
     def _read_records(self, file: RecordFile) -> Iterator[tuple[str, str | None]]:
+        """Iterates over the texts and labels of the records.
+
+        The error for a file without any text that could be read says what to do if it is no part of the text, such as
+        the `metadata.json` in a folder.
+        """
+        has_text = False
+        try:
+            for record in self._records_of(file):
+                has_text = True
+                yield record
+        except NotInEncoding:
+            raise
+        except CorpusError as error:
+            if has_text or not self.has_others:
+                raise
+            raise CorpusError(
+                f"{error} Or, if the file is no part of the text, move it out of the folder, or name the other files."
+            ) from None
+
+    def _records_of(self, file: RecordFile) -> Iterator[tuple[str, str | None]]:
         if self.format != ".parquet":
             return file.read(self.texts())
         if self.compression:

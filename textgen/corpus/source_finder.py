@@ -98,7 +98,9 @@ class SourceFinder:
         self.misread = [_path_or_address(source) for source in found.values() if source.known.seems_utf8]
         self.books = {_path_or_address(source): source.known.book for source in found.values() if source.known.book}
         self._are_all_misread = len(self.misread) == len(found)
-        return [replace(source, is_alone=self._is_alone and len(found) == 1) for source in found.values()]
+        has_others = len(found) > 1
+        is_alone = self._is_alone and not has_others
+        return [replace(source, is_alone=is_alone, has_others=has_others) for source in found.values()]
 
     def say_findings(self, say: Say) -> None:
         """Calls `say` with lines about the binary files, broken links, models and unreadable formats that were skipped.
