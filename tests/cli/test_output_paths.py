@@ -98,7 +98,7 @@ def test_nor_one_in_a_folder_or_a_glob_that_it_reads(tmp_path: Path) -> None:
     letters.mkdir()
     write(letters, "a.txt", "Dear reader")
     write(letters, "vectors.npy", b"\x93NUMPY\0\0")
-    for path in (letters, letters / "*.txt", tmp_path / "**"):
+    for path in (letters, letters / "*.txt", tmp_path / "**", f"file://{letters}"):
         result = run("embed", "nobody", path, "--out", letters / "a.txt")
         assert result.exit_code == 2
         assert result.stderr.endswith(

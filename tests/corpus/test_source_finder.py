@@ -33,6 +33,37 @@ def test_files_of_desktop_programs_are_hidden(tmp_path: Path, monkeypatch: pytes
     assert read("desktop.ini", "~$a.txt", documents="file") == ["[.ShellClassInfo]"] * 2, "if named"
 
 
+def test_backups_of_editors_are_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a.txt", "a")
+    for name in ("a.txt~", "a.bak", "b~/b.txt.orig", "b~/B.BAK", "c.swp"):
+        write(tmp_path, name, name)
+    write(tmp_path, "b~/c.txt", "c")
+    monkeypatch.chdir(tmp_path)
+    for paths in (["."], ["*"], ["**/*"]):
+        assert (read(*paths), Corpus(paths).skipped) == (["a", "c"], [])
+    assert read("*~", "*.bak", "b~/*.orig", documents="file") == ["a.txt~", "c", "a.bak", "b~/b.txt.orig"], "if meant"
+    assert read("a.txt~", documents="file") == ["a.txt~"], "if named"
+    Path("d").mkdir()
+    write(tmp_path, "d/a.bak", "a")
+    with pytest.raises(CorpusError, match=r"no files \(hidden files and backups of editors are ignored\)"):
+        read("d")
+
+
+def test_the_address_of_a_file_of_this_machine_is_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "texts/a text.txt", "a")
+    write(tmp_path, "texts/b%20.txt", "b")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    address = f"file://{tmp_path}/texts"
+    assert Corpus([path, f"{address}/a text.txt", f"{address}/a%20text.txt", "file://~/texts/a text.txt"]).places == [
+        str(path)
+    ]
+    for name in (address, f"FILE://{tmp_path}/texts/*.txt"):
+        assert read(name, path) == ["a", "b"]
+        assert Corpus([name]).files[0] == path
+    with pytest.raises(CorpusError, match=rf"^{tmp_path}/texts/c\.txt does not exist\."):
+        Corpus([f"{address}/c.txt"])
+
+
 def test_what_is_skipped_for_one_reason_takes_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "text/a.txt", "a")
     for number in range(30):

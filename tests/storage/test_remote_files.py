@@ -37,7 +37,7 @@ def test_files_folders_and_patterns(memory: Any, tmp_path: Path) -> None:
     memory.pipe("/d/a.txt", TEXT.encode())
     memory.pipe("/d/more/b.jsonl.gz", gzip.compress(b'{"text": "three"}\n'))
     memory.pipe("/d/.hidden/c.txt", b"no")
-    for name in ("more/~$b.jsonl", "more/Thumbs.db", "~$a.txt"):
+    for name in ("more/~$b.jsonl", "more/Thumbs.db", "~$a.txt", "a.txt~", "more/b.bak"):
         memory.pipe(f"/d/{name}", b"no")
     memory.pipe("/d/d.bin", bytes(100))
     corpus = Corpus(["memory://d"])
@@ -46,6 +46,7 @@ def test_files_folders_and_patterns(memory: Any, tmp_path: Path) -> None:
     assert corpus.places == ["memory:///d/a.txt", "memory:///d/more/b.jsonl.gz"]
     assert read("memory://d/*.txt") == [TEXT]
     assert read("memory://d/**/*.gz") == ["three"]
+    assert read("memory://d/more/*.bak") == read("memory://d/a.txt~") == ["no"], "if meant"
     assert Corpus(["memory://d/more/b.jsonl.gz"], CorpusConfig(labels="folder")).labels() == {"more": 1}
     local = tmp_path / "a.txt"
     local.write_text(TEXT, encoding="utf-8")

@@ -13,7 +13,7 @@ import click
 
 from textgen.cli import output
 from textgen.errors import TextgenError
-from textgen.storage.addresses import is_remote
+from textgen.storage.addresses import is_remote, local_path
 
 REPLACED = "An existing file is replaced."
 GOES_ON = ("load_state", "save_state")  # a text is continued time after time, with one file for its state
@@ -91,7 +91,8 @@ def _is_read(parameter: click.Parameter) -> bool:
 
 def _names(value: Any) -> list[str]:
     values = value if isinstance(value, (tuple, list)) else [value]
-    return [os.fspath(each) for each in values if each and each != "-" and not is_remote(os.fspath(each))]
+    paths = [local_path(os.fspath(each)) for each in values if each and each != "-"]
+    return [path for path in paths if not is_remote(path)]
 
 
 def _leads_to(name: str, out: Path) -> bool:
@@ -103,7 +104,7 @@ def _leads_to(name: str, out: Path) -> bool:
 
     found = list[Path]()
     with suppress(TextgenError, OSError):  # the command itself says what is wrong
-        found = Walk().files_below(path) if path.exists() else Walk().matching(glob.glob(name, recursive=True))
+        found = Walk().files_below(path) if path.exists() else Walk().matching(glob.glob(name, recursive=True), name)
     return any(_is_same(each, out) for each in found) and _is_text(out)
 
 

@@ -22,7 +22,7 @@ from textgen.corpus.source import MARKUP, Source, not_binary
 from textgen.corpus.text_decoding import iconv_command
 from textgen.corpus.walk import LinksOut, Walk, prepared_error
 from textgen.errors import CorpusError
-from textgen.storage.addresses import is_remote, may_be_pattern, without_secrets
+from textgen.storage.addresses import is_remote, local_path, may_be_pattern, without_secrets
 from textgen.storage.files import TMPDIR_ADVICE, write_chunks
 from textgen.storage.remote_files import find_files
 from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
@@ -81,7 +81,7 @@ class SourceFinder:
             CorpusError: A path does not exist or cannot be read, or there are no text files.
         """
         found, links = dict[Path, Source](), LinksOut()
-        for name in dict.fromkeys(map(str, paths)):
+        for name in dict.fromkeys(map(local_path, map(str, paths))):
             with reading(without_secrets(name)):
                 sources = [(source.path.resolve(), source) for source in self._expand(name)]
                 links.note(name, [(source.path, real) for real, source in sources])
@@ -176,7 +176,7 @@ class SourceFinder:
             with path.open("rb") as stream:
                 return [self._spool(stream, name)]
         if matches := sorted(glob.glob(name, recursive=True)):
-            return self._text_files(name, partial(self._walk.matching, matches))
+            return self._text_files(name, partial(self._walk.matching, matches, name))
         raise CorpusError(_missing(path))
 
     def _text_files(self, name: str, find: Callable[[], list[Path]]) -> list[Source]:
@@ -219,7 +219,7 @@ class SourceFinder:
             reasons += [f"{counted(len(models), 'saved model')}, such as {models[0]}"] if models else []
             why = f"there is nothing but {' and '.join(reasons)}" if reasons else "there are no files"
             advice = next((f"{path} {kind}." for path, kind in kinds.items()), "Name text files.")
-            raise CorpusError(f"No text in {name}: {why} (hidden files are ignored). {advice}")
+            raise CorpusError(f"No text in {name}: {why} (hidden files and backups of editors are ignored). {advice}")
         return [source for source in sources if _path_or_address(source) not in binary]
 
     def _source(self, path: Path, name: str) -> Source:

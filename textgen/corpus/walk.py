@@ -12,7 +12,7 @@ from pathlib import Path
 from textgen.errors import CorpusError
 from textgen.schema import json_object
 from textgen.storage.addresses import is_remote, without_secrets
-from textgen.storage.files import is_desktop_file, is_hidden, read_file
+from textgen.storage.files import is_backup, is_desktop_file, is_hidden, read_file
 from textgen.storage.folders import MANIFEST
 from textgen.storage.remote_files import RemoteFile
 
@@ -81,18 +81,20 @@ class Walk:
         )
         return sorted(name for name in names if name.is_file())
 
-    def matching(self, matches: Iterable[str]) -> list[Path]:
+    def matching(self, matches: Iterable[str], pattern: str) -> list[Path]:
         """Lists the files that a pattern matches, and those below the folders that it matches, without hidden ones.
 
         Args:
             matches: Paths that the pattern matches.
+            pattern: The pattern, which matches backups of editors on purpose if it ends as they do.
 
         Raises:
             CorpusError: There is a prepared corpus, or something within one.
             OSError: A folder cannot be read.
         """
         paths = [path for path in map(Path, matches) if not self._is_within(path.parent)]
-        return [file for path in paths if not is_desktop_file(path.name) for file in self.files_below(path)]
+        is_passed = is_desktop_file if is_backup(pattern) else lambda name: is_desktop_file(name) or is_backup(name)
+        return [file for path in paths if path.is_dir() or not is_passed(path.name) for file in self.files_below(path)]
 
     def elsewhere(self, files: Sequence[RemoteFile], *, are_all: bool) -> list[RemoteFile]:
         """Leaves out the files of saved models among those of a folder elsewhere, or that a pattern matches there.

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import re
+from urllib.parse import unquote
 
 from textgen.errors import RemoteError
 
 ADDRESS_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z][A-Za-z0-9+.-]+::", re.ASCII)  # two letters: no drive
 ADDRESS_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>()]+", re.ASCII)
+LOCAL = "file://"  # how addresses of files of this machine begin
 OWNERS = ("github", "git")  # file systems with an owner or a version before the @
 
 
@@ -27,6 +29,23 @@ def is_remote(name: str | os.PathLike[str]) -> bool:
         [True, False, False, True]
     """
     return isinstance(name, str) and bool(ADDRESS_START.match(name)) and not os.path.lexists(name)
+
+
+def local_path(name: str) -> str:
+    """Returns the path of a file, a folder or a pattern of this machine if its address is given.
+
+    Args:
+        name: What the user wrote. Other addresses and paths are returned as they are.
+
+    Example:
+        >>> [local_path(name) for name in ("file:///texts/a.txt", "s3://bucket/a.txt", "a.txt")]
+        ['/texts/a.txt', 's3://bucket/a.txt', 'a.txt']
+    """
+    if not is_remote(name) or not name.lower().startswith(LOCAL) or "::" in name:
+        return name
+    path = os.path.expanduser(name[len(LOCAL) :])
+    path = path if os.path.lexists(path) else unquote(path)  # file managers write %20 for a space
+    return path[1:] if os.name == "nt" and path[2:3] == ":" else path
 
 
 def is_web_address(address: str) -> bool:

@@ -26,7 +26,7 @@ from textgen.errors import RemoteError
 from textgen.storage.addresses import address_of, is_web_address, without_secrets
 from textgen.storage.cache_folder import filling_cache
 from textgen.storage.file_systems import attempts, is_on_this_machine, is_there, open_file_system
-from textgen.storage.files import TEMPORARY, is_hidden, random_hex, writing
+from textgen.storage.files import TEMPORARY, is_backup, is_hidden, random_hex, writing
 from textgen.storage.folders import sweep
 from textgen.storage.locks import locked_in_turn
 from textgen.storage.remote_cache import copy_name, entry_folder, make_room, mark_used, record_address
@@ -223,7 +223,7 @@ def find_files(address: str) -> list[RemoteFile]:
 
     Returns:
         The files, sorted. Files and folders whose names begin with a dot are left out, unless that part of the address
-        begins with a dot, too; so are files of desktop programs, unless the address names one.
+        begins with a dot, too; so are files of desktop programs, and backups of editors, unless the address names one.
 
     Raises:
         RemoteError: There are none, the address cannot be read, or the library for it is not installed.
@@ -243,11 +243,11 @@ def find_files(address: str) -> list[RemoteFile]:
 def _infos(system: Any, path: str, is_page: bool) -> list[dict[str, Any]]:
     if is_page:
         return [system.info(path)]
-    folder, dotted = path, list[str]()
+    folder, shown = path, list[str]()
     if _is_pattern(system, path):
         literal = re.split(r"[*?[]", path)[0]
         folder = literal[: literal.rfind("/") + 1]
-        dotted = [part for part in path.removeprefix(folder).split("/") if part.startswith(".")]
+        shown = [part for part in path.removeprefix(folder).split("/") if part.startswith(".") or is_backup(part)]
         listed = system.glob(path, detail=True)
     else:
         info = system.info(path) if path else {"type": "directory"}
@@ -255,7 +255,7 @@ def _infos(system: Any, path: str, is_page: bool) -> list[dict[str, Any]]:
             return [{**info, "name": path}]
         listed = system.find(path, detail=True)
     files = [{**info, "name": name} for name, info in sorted(listed.items()) if info["type"] != "directory"]
-    return [info for info in files if not _is_hidden(info["name"].removeprefix(folder), dotted)]
+    return [info for info in files if not _is_hidden(info["name"].removeprefix(folder), shown)]
 
 
 def _is_pattern(system: Any, path: str) -> bool:
@@ -263,10 +263,11 @@ def _is_pattern(system: Any, path: str) -> bool:
     return "*" in path or ("[" in path and not is_there(system, path))
 
 
-def _is_hidden(path: str, dotted: Sequence[str]) -> bool:
-    """Whether a part of a path is hidden and matches none of the parts of a pattern that begin with a dot."""
-    hidden = [part for part in PurePosixPath(path).parts if is_hidden(part)]
-    return any(not any(fnmatchcase(part, pattern) for pattern in dotted) for part in hidden)
+def _is_hidden(path: str, shown: Sequence[str]) -> bool:
+    """Whether a part of a path is hidden and matches none of the parts of a pattern that are to match such names."""
+    *folders, name = PurePosixPath(path).parts
+    hidden = [part for part in folders if part.startswith(".")] + [name] * is_hidden(name)
+    return any(not any(fnmatchcase(part, pattern) for pattern in shown) for part in hidden)
 
 
 @dataclass(frozen=True)
