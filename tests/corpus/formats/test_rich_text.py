@@ -48,6 +48,19 @@ def test_a_docx_file(tmp_path: Path) -> None:
     assert one(docx(tmp_path / "b.DOCX", body, part="document2.xml")) == expected
 
 
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_characters_that_another_program_could_not_decode_are_counted(tmp_path: Path, number: int) -> None:
+    path, said = docx(tmp_path / "a.docx", paragraphs("caf\ufffd" * number, "the end")), list[str]()
+    corpus = Corpus([path], CorpusConfig(documents="file", strict=True))
+    assert "".join(corpus.documents()).count("\ufffd") == number
+    corpus.say_left_out(said.append)
+    count = "1 character" if number == 1 else f"{number} characters"
+    assert said == [
+        f"Found {count} in {path} that another program could not decode: U+FFFD stands for each. Save it again from "
+        "its source, or correct it."
+    ] * bool(number)
+
+
 def test_an_odt_file(tmp_path: Path) -> None:
     path = odt(
         tmp_path / "a.odt",

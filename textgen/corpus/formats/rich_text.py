@@ -84,7 +84,8 @@ class Findings:
 
     Attributes:
         lost: What cannot be read, such as scanned pages.
-        doubtful: Where more than what was read may have been meant, such as pages with no more than a stamp.
+        doubtful: Where more than what was read, or something else, may have been meant, such as pages with no more than
+            a stamp.
     """
 
     lost: list[str] = field(default_factory=list)
@@ -127,15 +128,21 @@ class RichFile:
         Raises:
             CorpusError: The file is damaged, protected or too large, or the library that reads it is missing.
         """
-        size = 0
-        for text in self._texts(findings or Findings()):
+        findings, size, damaged = findings or Findings(), 0, 0
+        for text in self._texts(findings):
             text = text.replace(SOFT_HYPHEN, self._shown_hyphen)
             size += len(text)
+            damaged += text.count(REPLACEMENT) if self.suffix in WHOLE else 0
             if size > LARGEST_TEXT:
                 raise CorpusError(
                     f"{self.name} has more than {LARGEST_TEXT:,} characters of text, the limit. Split it."
                 )
             yield text
+        if damaged:
+            findings.doubtful.append(
+                f"Found {counted(damaged, 'character')} in {self.name} that another program could not decode: U+FFFD "
+                "stands for each. Save it again from its source, or correct it."
+            )
 
     @property
     def _shown_hyphen(self) -> str:
