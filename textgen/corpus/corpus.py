@@ -45,8 +45,8 @@ class Corpus:
 
     Args:
         paths: Files, folders, glob patterns, addresses such as s3://bucket/folder (see `textgen.storage.addresses`), or
-            `-` for standard input. Folders are read recursively and links to folders are followed; hidden files are
-            ignored.
+            `-` for standard input. Folders are read recursively and links to folders are followed; hidden files and
+            backups of editors are ignored.
         config: Settings for reading the files.
         without: A folder that is passed over where the paths lead to it, if it is a prepared one, made of this text.
         is_alone: Whether no other corpus is read with the same settings, which error messages advise to change.
