@@ -488,6 +488,7 @@ def test_stats(mode: str, text: str, size: int) -> None:
     assert stats.lines == sum(len(document.removesuffix("\n").split("\n")) for document in documents)
     assert stats.words == sum(len(document.split()) for document in documents)
     assert stats.longest_document == max(map(len, documents))
+    assert stats.typical_document == sum(len(document) ** 2 for document in documents) / stats.characters
     assert stats.character_counts == counts
     assert stats.distinct_characters == len(counts)
     assert [count for _, count in stats.characters_by_frequency] == sorted(counts.values(), reverse=True)[:20]

@@ -96,6 +96,20 @@ def test_held_out_documents_are_spread_over_the_shards(tmp_path: Path) -> None:
     assert texts_of(other.data().valid, tokenizer) != texts_of(valid, tokenizer)
 
 
+def test_shards_of_few_short_documents_hold_out_the_fraction_together(tmp_path: Path) -> None:
+    prepared = make(lines_in(tmp_path, 240), tmp_path / "out", settings={"valid_fraction": 0.03, "shards": 30})
+    assert 4 <= prepared.data().valid.summary.documents <= 12
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_of_a_novel_in_a_shard_the_end_is_held_out(tmp_path: Path, shards: int) -> None:
+    notes = "".join(f"note {number:02} of some words\n" for number in range(60))
+    (tmp_path / "text.txt").write_text(f"{notes}{'word ' * 4000}\n{notes}", encoding="utf-8")
+    prepared = make(tmp_path / "text.txt", tmp_path / "out", settings={"documents": "line", "shards": shards})
+    data = prepared.data()
+    assert 0.08 < len(data.valid) / (len(data.train) + len(data.valid)) < 0.12
+
+
 def test_one_huge_document_is_cut_into_all_shards(tmp_path: Path) -> None:
     path = lines_in(tmp_path, 500)
     prepared = make(path, tmp_path / "out", settings={"documents": "file", "shards": 4})

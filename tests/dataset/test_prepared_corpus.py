@@ -68,7 +68,7 @@ def test_damage_is_found_named_and_mended(
     assert [k for k in before if after[k] != before[k] and "00002" not in k] == [], "only that one was made again"
 
 
-@pytest.mark.parametrize(("form", "encoding"), [(2, None), (3, "utf-8")])
+@pytest.mark.parametrize(("form", "encoding"), [(2, None), (3, "utf-8"), (4, "utf-8")])
 def test_a_folder_from_before_an_encoding_could_be_left_open_is_continued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: int, encoding: str | None
 ) -> None:

@@ -55,7 +55,7 @@ def stats(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
 def _values(text: Corpus) -> dict[str, Any]:
     """The counts for programs, none of which has the name of a setting or of a section of training.json."""
     values = asdict(text.stats())
-    del values["character_counts"]
+    del values["character_counts"], values["typical_document"]
     if not text.stats().has_words:
         values["words"] = None
     renamed = {"files": "num_files", "documents": "num_documents", "labels": "label_counts"}

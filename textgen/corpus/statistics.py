@@ -28,6 +28,8 @@ class CorpusStats:
         words: Number of stretches between white space: the words, if the text has any; see `has_words`.
         distinct_characters: Number of different characters.
         longest_document: Length of the longest document in characters.
+        typical_document: Length of the document in which a character is, on average over all characters: about that of
+            all documents where they are alike, and that of the few long ones where those make up most of the text.
         characters_by_frequency: The 20 most frequent characters and their counts.
         character_counts: Counts of all characters, most frequent first.
         labels: Number of documents by label, most frequent first.
@@ -41,6 +43,7 @@ class CorpusStats:
     words: int
     distinct_characters: int
     longest_document: int
+    typical_document: float
     characters_by_frequency: tuple[tuple[str, int], ...]
     character_counts: dict[str, int]
     labels: dict[str, int]
@@ -63,7 +66,7 @@ def count_parts(parts: Iterable[Part], files: int) -> CorpusStats:
     """
     occurrences = np.zeros(sys.maxunicode + 1, np.int64)  # number of each character
     labels = Counter[str]()
-    documents = unended = words = size = longest = length = 0
+    documents = unended = words = size = longest = squares = length = 0
     inside_word = False
     for batch in _batches(parts):
         text = "".join(f"{part.text}\n" if part.ends_document else part.text for part in batch)
@@ -77,7 +80,7 @@ def count_parts(parts: Iterable[Part], files: int) -> CorpusStats:
             if part.ends_document:
                 documents += 1
                 unended += not part.text.endswith("\n")
-                longest, length = max(longest, length), 0
+                longest, squares, length = max(longest, length), squares + length**2, 0
                 if part.label:
                     labels[part.label] += 1
     occurrences[ord("\n")] -= documents  # the newlines added after documents above
@@ -91,6 +94,7 @@ def count_parts(parts: Iterable[Part], files: int) -> CorpusStats:
         words=words,
         distinct_characters=len(counts),
         longest_document=longest,
+        typical_document=squares / max(1, counts.total()),
         characters_by_frequency=tuple(counts.most_common(20)),
         character_counts=dict(counts.most_common()),
         labels=dict(labels.most_common()),

@@ -13,7 +13,7 @@ class SplitConfig(Settings):
 
     valid_fraction: float = setting(
         0.1,
-        "Fraction of the corpus to hold out for validation. If it is not given, at most 4 MB are held out.",
+        "Fraction of the corpus to hold out for validation. If it is not given, about 4 MB are held out at most.",
         low=1e-6,
         high=0.5,
     )

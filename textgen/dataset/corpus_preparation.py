@@ -37,6 +37,7 @@ from textgen.wording import Say, counted, silent
 
 SHARD_BYTES = 1 << 28  # bytes of text in a shard, unless the number of shards is given
 SEED = 0
+PIECE = 0.25  # fraction of all held-out text above which a document of a shard is cut rather than held out whole
 
 
 def prepare_corpus(
@@ -191,7 +192,9 @@ def _encode_shard(prepared: PreparedCorpus, corpus: Corpus, number: int) -> Toke
             return corpus.section(number - 1, settings.shards)
 
         labels = frozenset(prepared.tokenizer.labels)
-        yield from hold_out(read, settings.valid_fraction, f"{settings.seed}/{number}", labels)
+        fraction, seed, is_whole = settings.valid_fraction, f"{settings.seed}/{number}", settings.shards == 1
+        limit = None if is_whole else PIECE * fraction * corpus.size
+        yield from hold_out(read, fraction, seed, labels, limit=limit, may_be_none=number > 1)
         corpus.require_unchanged()
 
     encode_parts(parts(), prepared.tokenizer, prepared.folder / name, facts={"prepared": settings.digest()})

@@ -60,7 +60,7 @@ from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import Say, counted, shell_word
 
-FORMAT = 3
+FORMAT = 4  # 3 differs only in what is held out, which is part of the fingerprint
 OLD_FORMAT = 2  # in which an encoding of utf-8 may have been the default
 OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
 FILES = (".txt", ".md", *FORMATS, *RICH, *COMPRESSIONS)  # suffixes of files; others may be parts of a folder's name
@@ -281,7 +281,7 @@ def _read_settings(folder: Path) -> PreparedSettings:
     """Reads prepared.json. Raises `CorpusError` if it is damaged."""
     path = folder / PREPARED
     values = read_object(path)
-    if values.get("format") not in (OLD_FORMAT, FORMAT):
+    if values.get("format") not in range(OLD_FORMAT, FORMAT + 1):
         raise CorpusError(f"{folder} was prepared by another version of textgen: prepare the corpus again.")
     try:
         paths, corpus, tokenizer = (values.get(name) for name in ("paths", "corpus", "tokenizer"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from textgen.corpus.corpus import Corpus, Part
 from textgen.dataset.config import SplitConfig
-from textgen.dataset.split import hold_out
+from textgen.dataset.split import certain_limit, hold_out
 from textgen.dataset.token_files import SUMMARY, problem_of, read_description
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
@@ -25,9 +25,9 @@ from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import Say, silent
 
 NAMED = 3  # maximum number of files of a corpus that the list of the cache names
-FORMAT = 8
-"""Part of the key. Raise it when the files change, or when a file is read as other text or labels, so that old entries
-are not used."""
+FORMAT = 9
+"""Part of the key. Raise it when the files change, when a file is read as other text or labels, or when other text is
+held out, so that old entries are not used."""
 
 
 @dataclass(frozen=True)
@@ -155,5 +155,7 @@ def _split_parts(corpus: Corpus, split: Corpus | SplitConfig, tokenizer: Tokeniz
         yield from (("valid", part) for part in split.parts())
         split.require_unchanged()
     else:
-        yield from hold_out(corpus.parts, split.valid_fraction, str(split.seed), frozenset(tokenizer.labels))
+        fraction, labels = split.valid_fraction, frozenset(tokenizer.labels)
+        limit = certain_limit(corpus.stats(), fraction)
+        yield from hold_out(corpus.parts, fraction, str(split.seed), labels, limit=limit)
     corpus.require_unchanged()
