@@ -24,6 +24,7 @@ import pytest
 from files import COMPRESS, read, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich_files import docx, paragraphs
 
 from textgen.corpus import documents as documents_module
 from textgen.corpus.config import CorpusConfig
@@ -342,6 +343,82 @@ def test_excerpts_are_spread_and_as_long_as_asked_for(tmp_path: Path) -> None:
         assert 0.5 * 20_000 < sum(len(str(number)) for number in found) < 1.5 * 20_000
         assert np.diff([0, *found, 100_000]).max() < 3_000
         assert list(corpus.excerpts(10**9)) == text.split()
+
+
+LINES = [f"{number} is a number with words behind it, such as these." for number in range(3000)]
+
+
+def written_as(folder: Path, suffix: str) -> Path:
+    """`LINES` in a file of which they are the smaller part, or in fewer or more bytes than in UTF-8."""
+    wide = "no text but a column of its own " * 20
+    if suffix == ".docx":
+        path = docx(folder / "a.docx", paragraphs(*LINES))
+        with zipfile.ZipFile(path, "a") as file:
+            file.writestr("word/media/picture.png", random.Random(0).randbytes(4_000_000))
+        return path
+    encoding, text = "utf-8", "\n".join(LINES)
+    if suffix in (".csv", ".csv.gz"):
+        text = "text,other\n" + "".join(f'"{line}",{wide}\n' for line in LINES)
+    elif suffix == ".jsonl":
+        text = "".join(json.dumps({"other": wide, "text": line}) + "\n" for line in LINES)
+    elif suffix == ".json":
+        text = json.dumps([{"other": wide, "text": line} for line in LINES])
+    elif suffix == "-utf-16.txt":
+        encoding = "utf-16"
+    data = text.encode(encoding)
+    return write(folder, f"a{suffix}", COMPRESS[".gz"](data) if suffix.endswith(".gz") else data)
+
+
+@pytest.mark.parametrize("suffix", [".docx", ".csv", ".jsonl", ".json", "-utf-16.txt", ".txt", ".txt.gz", ".csv.gz"])
+@pytest.mark.parametrize("mode", ["line", "file"])
+def test_the_size_of_a_text_is_not_that_of_its_file(tmp_path: Path, suffix: str, mode: str) -> None:
+    characters = sum(map(len, LINES))
+    corpus = Corpus([written_as(tmp_path, suffix)], CorpusConfig(documents=mode))
+    assert 0.9 * characters < corpus.size < 1.1 * characters or suffix.endswith(".gz")
+    assert 50_000 < sum(map(len, corpus.sample)) < (400_000 if suffix.endswith(".gz") else 120_000)
+    assert corpus.is_within(2 * characters) or suffix.endswith(".gz")
+    if corpus.is_within(2 * characters):
+        assert sum(map(len, corpus.excerpts(2 * characters))) <= characters + len(LINES)
+
+
+def test_the_size_of_a_text_is_that_of_its_files_together(tmp_path: Path) -> None:
+    for number in range(30):
+        write(tmp_path, f"{number}.jsonl", json.dumps({"text": "a" * 100, "other": "b" * 9900}))
+        write(tmp_path, f"{number}.txt", "c" * 1000)
+    assert 33_000 <= Corpus([tmp_path]).size < 34_000
+
+
+def test_a_text_is_there_though_the_beginning_of_the_file_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textgen.corpus.source.SHARE_BYTES", 2000)
+    monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", 1000)
+    records = [{"text": ""}] * 600 + [{"text": f"record {number}"} for number in range(300)]
+    path = write(tmp_path, "a.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+    corpus = Corpus([path])
+    assert corpus.size == round(path.stat().st_size / 256)
+    assert list(corpus.excerpts(20))
+
+
+def test_excerpts_of_documents_that_are_longer_than_an_excerpt(tmp_path: Path) -> None:
+    text = "\n\n".join(f"{number} " + "some words " * 150 for number in range(150))
+    found = list(Corpus([write(tmp_path, "a.txt", text)], CorpusConfig(documents="blank-line")).excerpts(100_000))
+    assert 90_000 < sum(map(len, found)) < 110_000
+    assert len([excerpt for excerpt in found if re.match(r"\d", excerpt)]) > 50
+
+
+def test_to_find_out_that_there_is_text_little_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(9):
+        docx(tmp_path / f"{number}.docx", paragraphs(*LINES[: 50 * number]))
+    corpus, converted, convert = Corpus([tmp_path], CorpusConfig(documents="file")), list[Path](), Source._converted
+
+    def noted(source: Source) -> Any:
+        converted.append(source.path)
+        return convert(source)
+
+    monkeypatch.setattr(Source, "_converted", noted)
+    corpus.require_text()
+    assert len({*converted}) <= 2
 
 
 class Counting:

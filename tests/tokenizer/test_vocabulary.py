@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from vocabularies import TEXT, TRAINED
@@ -15,6 +17,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.errors import TokenizerError
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import load_tokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import choose_vocab_size, learn_vocabulary, train_tokenizer
 
 
@@ -89,6 +92,30 @@ def test_the_sample_of_a_corpus_is_spread(tmp_path: Path, line: str, compressed:
     assert tokenizer.unk_id not in tokenizer.encode("7 tail word")
     assert tokenizer.serialized == learn_vocabulary(corpus, config).serialized
     assert tokenizer.unk_id in train_tokenizer([text], config).encode("tail word")
+
+
+@pytest.mark.parametrize("sample_bytes", [20_000, 200_000])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_the_size_does_not_depend_on_what_else_a_table_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, sample_bytes: int
+) -> None:
+    def noted(*given: Any, character_counts: Mapping[str, int]) -> Tokenizer:
+        characters.append(sum(character_counts.values()))
+        return train_tokenizer(*given, character_counts=character_counts)
+
+    monkeypatch.setattr("textgen.tokenizer.vocabulary.train_tokenizer", noted)
+    lines, sizes, characters = TEXT.splitlines(), list[int](), list[int]()
+    lines = [f"{lines[number % len(lines)]} {number}" for number in range(2000)]
+    for other in ("", "other words" * 30):
+        rows = [json.dumps({"text": line, "other": other}) for line in lines]
+        if suffix == ".csv":
+            rows = ["text,other", *(f'"{line}",{other}' for line in lines)]
+        (tmp_path / f"a{suffix}").write_text("\n".join(rows), encoding="utf-8")
+        corpus = Corpus([tmp_path / f"a{suffix}"])
+        sizes.append(learn_vocabulary(corpus, TokenizerConfig("bpe", sample_bytes=sample_bytes)).vocab_size)
+    total = sum(map(len, lines))
+    assert characters == ([total] * 2 if sample_bytes > total else [pytest.approx(total, rel=0.2)] * 2)
+    assert sizes[0] == sizes[1] or sample_bytes < total
 
 
 def test_long_lines_are_learned_from() -> None:

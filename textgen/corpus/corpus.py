@@ -36,8 +36,9 @@ from textgen.wording import Say
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
 
-SAMPLE_FILES = 8  # number of files sampled to guess the documents mode
+SAMPLE_FILES = 8  # number of files sampled to guess the documents mode, and to estimate how much of the files is text
 SAMPLE_BYTES = 100_000  # approximate size in bytes of the excerpts that show what a text is like
+LEAST_SHARE = 1 / 256  # estimated of the files of which the text is; there may be more than at their beginnings
 
 
 class Corpus:
@@ -249,7 +250,7 @@ class Corpus:
         Only the sampled sections are read, except in files that can be read only from their beginning.
 
         Args:
-            size: Approximate total size of the excerpts in bytes. The whole corpus is read if it is not larger.
+            size: Approximate total size of the excerpts in bytes. They are the whole text if it `is_within` that.
 
         Yields:
             The text of each excerpt.
@@ -257,7 +258,7 @@ class Corpus:
         Raises:
             CorpusError: A file cannot be read, or no document contains text.
         """
-        if self.size <= size:
+        if self.is_within(size):
             yield from (part.text for part in self.parts())
             return
         fraction, longest, is_empty = size / self.size, max(1, size // EXCERPTS), True
@@ -265,14 +266,16 @@ class Corpus:
         names, left_out = {source.path: source.name for source in self._sources}, LeftOut()
         for index in range(EXCERPTS):
             for source in self._sections(index, EXCERPTS):
-                credit += fraction * source.size if source.can_be_entered else 0.0
+                is_entered = source.can_be_entered and source.size <= 2 * self.file_size / EXCERPTS
+                credit += fraction * self._text_size(source) if is_entered else 0.0
                 for part in self._parts_of(source, own := LeftOut()):
-                    credit += 0.0 if source.can_be_entered else fraction * len(part.text.encode())
-                    if credit > 0:
-                        text, is_empty = part.text[:longest], False
-                        yield text
-                        credit -= len(text.encode())
-                    elif source.can_be_entered:
+                    for text in (part.text[at : at + longest] for at in range(0, len(part.text), longest)):
+                        credit += 0.0 if is_entered else fraction * len(text.encode())
+                        if credit > 0:
+                            is_empty = False
+                            yield text
+                            credit -= len(text.encode())
+                    if is_entered and credit <= 0:
                         break
                 left_out.merge(own, names[source.path])
         self.left_out = left_out
@@ -285,17 +288,30 @@ class Corpus:
         Raises:
             CorpusError: A file cannot be read, or no document contains text.
         """
-        next(self.excerpts(SAMPLE_BYTES))
+        for index in range(EXCERPTS):
+            for source in self._sections(index, EXCERPTS):
+                if next(self._parts_of(source, LeftOut()), None):
+                    return
+        next(self.parts())  # raises the reason
 
     @cached_property
     def sample(self) -> list[str]:
         """Excerpts of about 100 KB, for measuring what the text is like."""
         return list(self.excerpts(SAMPLE_BYTES))
 
+    def is_within(self, size: int) -> bool:
+        """Whether excerpts of so many bytes are the whole text."""
+        return self.file_size <= size or self.size <= size
+
     @property
-    def size(self) -> int:
-        """Approximate size of the text in bytes, estimated from the sizes of the files."""
+    def file_size(self) -> int:
+        """Size of the files in bytes, estimated for those that are compressed."""
         return self._borders[-1]
+
+    @cached_property
+    def size(self) -> int:
+        """Approximate size of the text in bytes: of the files, without pictures, other columns and other fields."""
+        return round(sum(map(self._text_size, self._sources)))
 
     def glance(self) -> str:
         """Computes a fast hash of the corpus from the config, the file sizes and some bytes of each file.
@@ -369,7 +385,7 @@ class Corpus:
 
     def _sections(self, index: int, count: int) -> Iterator[Source]:
         """Iterates over the sections of files that lie in one of `count` equal ranges of bytes."""
-        first, last = self.size * index // count, self.size * (index + 1) // count
+        first, last = self.file_size * index // count, self.file_size * (index + 1) // count
         number = bisect_right(self._borders, first) - 1
         while self._borders[number] < last:
             start = self._borders[number]
@@ -380,6 +396,24 @@ class Corpus:
     def _borders(self) -> list[int]:
         """Offsets in bytes at which each file begins when the files are laid end to end, and the total size."""
         return [0, *itertools.accumulate(source.size for source in self._sources)]
+
+    def _text_size(self, source: Source) -> float:
+        """Approximate size of the text of a file or a section in bytes."""
+        return source.size * (source.text_share() if source.rich else self._shares.get(source.kind, 1.0))
+
+    @cached_property
+    def _shares(self) -> dict[str, float]:
+        """How much of the files of each kind is text: the mean of some of them, as fractions of their sizes."""
+        kinds: dict[str, list[Source]] = {}
+        for source in self._sources:
+            if kind := source.kind:
+                kinds.setdefault(kind, []).append(source)
+        shares = dict[str, float]()
+        for kind, sources in kinds.items():
+            sampled = sources[:: -(-len(sources) // SAMPLE_FILES)]
+            text = sum(source.size * source.text_share() for source in sampled)
+            shares[kind] = max(LEAST_SHARE, text / max(1, sum(source.size for source in sampled)))
+        return shares
 
     def _guess(self) -> str:
         """Guesses the documents mode. Sets `guess_reason`.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -37,7 +38,7 @@ from textgen.corpus.formats.bounded_lines import bounded_lines
 from textgen.corpus.formats.conversion import Conversions
 from textgen.corpus.formats.decompression import COMPRESSIONS, decompressed, reading
 from textgen.corpus.formats.extras import missing_for
-from textgen.corpus.formats.parquet import parquet_columns, parquet_rows
+from textgen.corpus.formats.parquet import parquet_columns, parquet_rows, parquet_text_bytes
 from textgen.corpus.formats.records import FORMATS, LINE_FORMATS, RecordFile
 from textgen.corpus.formats.rich_text import PAGES, RICH, WHOLE, Findings, RichFile
 from textgen.corpus.labels import FOLDER, as_label
@@ -52,6 +53,7 @@ SAMPLE_CHARS = 1 << 20  # characters per file used to guess the documents mode
 EXPANSION = 4  # estimated ratio of the size of a text to its compressed size
 DONE = re.compile("^(Skipped|Replaced)")  # how messages begin about what is an error with `CorpusConfig.strict`
 START_BYTES = 1 << 13  # read to tell text from binary files
+SHARE_BYTES = 1 << 20  # read to estimate how much of a file is text
 GLANCE_BYTES = 1 << 16  # hashed at the beginning, middle and end of a file by `Source.glance`
 MARKUP = {
     ".mhtml": "save pages as .html", ".mht": "save pages as .html", ".fb2": "convert books to .epub",
@@ -205,6 +207,46 @@ class Source:
         with reading(self.name):
             stop = self._file_size() if self.stop is None else self.stop
         return max(0, stop - self.start) * (EXPANSION if self.compression or self.format == ".parquet" else 1)
+
+    @property
+    def kind(self) -> str:
+        """What decides how much of a file is text, unless it is rich: format and encoding. "" for text in UTF-8."""
+        is_known = self.rich or self.format == ".parquet" or is_utf8_name(self.encoding)
+        return self.format + ("" if is_known else self.encoding)
+
+    def text_share(self) -> float:
+        """Estimates the size of the text in UTF-8 as a fraction of `size`.
+
+        Rich text is converted; of other files the beginning is read.
+
+        Returns:
+            The fraction; 1.0 for what cannot be read.
+        """
+        with suppress(CorpusError):
+            if self.rich:
+                return self._converted()[0].stat().st_size / max(1, self.size)
+            if self.format == ".parquet":
+                return parquet_text_bytes(self._fetched(), self.name, self.config.text_column) / max(1, self.size)
+            return self._share_at_beginning()
+        return 1.0
+
+    def _share_at_beginning(self) -> float:
+        """What `text_share` estimates, from the first `SHARE_BYTES` bytes."""
+        read = found = ahead = 0
+
+        def counted() -> Iterator[str]:
+            nonlocal read, ahead
+            for text in self.texts():
+                read, ahead = read + ahead, len(text.encode(self.encoding, "replace"))
+                yield text
+            read += ahead
+
+        whole = ((text, None) for text in counted())
+        for text, _ in self._records(LeftOut()).read(counted()) if self.format else whole:
+            found += len(text.encode())
+            if read >= SHARE_BYTES:
+                break
+        return found / read if read else 1.0
 
     @property
     def can_be_entered(self) -> bool:

@@ -193,7 +193,7 @@ def _encode_shard(prepared: PreparedCorpus, corpus: Corpus, number: int) -> Toke
 
         labels = frozenset(prepared.tokenizer.labels)
         fraction, seed, is_whole = settings.valid_fraction, f"{settings.seed}/{number}", settings.shards == 1
-        limit = None if is_whole else PIECE * fraction * corpus.size
+        limit = None if is_whole else PIECE * fraction * corpus.file_size  # for which the other shards are not read
         yield from hold_out(read, fraction, seed, labels, limit=limit, may_be_none=number > 1)
         corpus.require_unchanged()
 

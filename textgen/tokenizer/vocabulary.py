@@ -62,7 +62,8 @@ def learn_vocabulary(corpus: Corpus, config: TokenizerConfig) -> Tokenizer:
         return add_labels(train_tokenizer([], config), corpus)
     texts = list(corpus.excerpts(config.sample_bytes))
     sample_bytes = max(1, sum(len(text.encode()) for text in texts))
-    times = max(1.0, corpus.size / sample_bytes)  # that the corpus is longer than the sample
+    is_whole = corpus.is_within(config.sample_bytes)
+    times = 1.0 if is_whole else max(1.0, corpus.size / sample_bytes)  # that the corpus is longer than the sample
     counts = _count(texts)
     counts = {character: round(times * count) for character, count in counts.items()}
     return add_labels(train_tokenizer(texts, config, character_counts=counts), corpus)

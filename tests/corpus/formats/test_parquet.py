@@ -40,6 +40,17 @@ def test_texts_and_labels(tmp_path: Path) -> None:
         read(path, strict=True)
 
 
+@pytest.mark.parametrize("name", ["text", "data.text"])
+def test_the_size_of_the_text_is_that_of_its_column(tmp_path: Path, name: str) -> None:
+    texts = [f"{number} and more words of the text" for number in range(5000)]
+    column: list[Any] = texts if name == "text" else [{"text": text, "n": 1} for text in texts]
+    other = [str(number) * 100 for number in range(5000)]
+    path = table(tmp_path / "a.parquet", {name.partition(".")[0]: column, "other": other}, row_group_size=1000)
+    corpus = Corpus([path], CorpusConfig(text_column=name))
+    assert sum(map(len, texts)) < corpus.size < 1.3 * sum(map(len, texts))
+    assert 80_000 < sum(map(len, corpus.sample)) < 110_000
+
+
 def test_a_table_in_a_folder_is_not_skipped_as_binary(tmp_path: Path) -> None:
     table(tmp_path / "a.parquet", {"text": ["one\r\ntwo", "three"]})
     write(tmp_path, "b.txt", "four")

@@ -72,6 +72,27 @@ def parquet_columns(path: Path, name: str) -> list[str]:
         return list(file.schema_arrow.names)
 
 
+def parquet_text_bytes(path: Path, name: str, text: str) -> int:
+    """Finds the size of a column in bytes, decompressed.
+
+    Args:
+        path: Path of the file.
+        name: Name of the file, for error messages.
+        text: Name of the column, or a path to a field within it.
+
+    Returns:
+        The size; 0 if there is no such column.
+
+    Raises:
+        CorpusError: The file is damaged, or pyarrow is not installed.
+    """
+    parquet = load("pyarrow.parquet", name)
+    with _reading(name), parquet.ParquetFile(path) as file:
+        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+        chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
+        return sum(each.total_uncompressed_size for each in chunks if f"{each.path_in_schema}.".startswith(f"{text}."))
+
+
 def _is_string(kind: Any) -> bool:
     types = importlib.import_module("pyarrow.types")
     return types.is_string(kind) or types.is_large_string(kind)
