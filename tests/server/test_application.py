@@ -402,6 +402,20 @@ def test_an_echo_repeats_the_prompt(server: Running) -> None:
     assert choice["logprobs"]["text_offset"] == list(range(len(PROMPT)))
 
 
+@pytest.mark.parametrize("more", [{}, {"n": 2, "best_of": 4}, {"logprobs": 2}, {"echo": True}])
+def test_a_text_whose_time_is_over_before_its_prompt_is_read_is_empty(server: Running, more: dict[str, Any]) -> None:
+    prompt = f"{more} " + PROMPT * 200
+    asked = {"prompt": prompt, "max_seconds": 0, "seed": 1} | more
+    answer = server.complete(**asked)
+    assert answer["usage"]["completion_tokens"] == 0
+    for choice in answer["choices"]:
+        assert (choice["text"], choice["finish_reason"]) == (prompt if "echo" in more else "", "length")
+    if "best_of" not in more:
+        events = server.stream("/v1/completions", asked | {"prompt": "again " + prompt})
+        assert events[-1]["choices"][0]["finish_reason"] == "length"
+        assert server.complete(prompt=prompt, max_tokens=2, seed=1)["usage"]["completion_tokens"] == 2
+
+
 # === Towards a suffix ===
 
 

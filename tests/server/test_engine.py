@@ -6,8 +6,8 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -27,9 +27,9 @@ from textgen.model.clamping import parse_clamps
 from textgen.model.config import ModelConfig
 from textgen.model.exact_model import ExactModel
 from textgen.model.numpy_model import NumpyModel
-from textgen.server.engine import JOINS, READ_STEPS, Engine, Event, Job
+from textgen.server.engine import JOINS, READ_STEPS, Ended, Engine, Event, Job, _Batch
 from textgen.server.failures import ApiError
-from textgen.server.prefix_cache import STRIDE
+from textgen.server.prefix_cache import STRIDE, PrefixCache
 from textgen.tokenizer.kinds import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
@@ -302,6 +302,120 @@ def test_a_prompt_that_begins_like_another_is_not_read_again_and_changes_nothing
     asyncio.run(main())
 
 
+def copies_of(client: Client, prompt: str, number: int, **how: Any) -> list[Job]:
+    """Jobs of one request whose texts have one prompt and settings that differ in the seed only."""
+    first = client.job(prompt, **how)
+    jobs = [first]
+    for seed in range(1, number):
+        row = first.row.fork()
+        row.config = replace(CONFIG, seed=seed)
+        jobs.append(Job(row, first.generator, first.listener))
+        jobs[-1].row_by_row = first.row_by_row
+        client.events[jobs[-1]] = []
+    return jobs
+
+
+@pytest.mark.parametrize("cache", [0, 1 << 20])
+@pytest.mark.parametrize("row_by_row", [True, False])
+@pytest.mark.parametrize("slots", [3, 64])
+def test_the_copies_of_a_request_read_their_prompt_once(*, slots: int, row_by_row: bool, cache: int) -> None:
+    model, prompt = TableModel(TOKENIZER.vocab_size), "The cat sat on the mat. " * 20 + "A"
+    configs = [CONFIG, *(replace(CONFIG, seed=seed) for seed in range(1, 8))]
+    alone = [Generator(model, TOKENIZER).generate(prompt, config)[0].text for config in configs]
+    model.read_sizes.clear()
+
+    async def main() -> None:
+        async with client_of(model, slots=slots, cache=cache) as client:
+            jobs = copies_of(client, prompt, 8, row_by_row=row_by_row)
+            assert await client.texts(*jobs) == alone
+            assert [job.cached_tokens for job in jobs] == [0] * 8
+
+    asyncio.run(main())
+    assert sum(rows * tokens for rows, tokens in model.read_sizes) == len(prompt)
+
+
+@pytest.mark.parametrize("row_by_row", [True, False])
+def test_prompts_that_are_equal_are_read_once_also_if_they_come_together(*, row_by_row: bool) -> None:
+    model, prompt = TableModel(TOKENIZER.vocab_size), "a" * 20 * STRIDE
+
+    async def main() -> None:
+        async with client_of(model) as client:
+            jobs = [client.job(prompt, row_by_row=row_by_row) for _ in range(8)]
+            assert len(set(await client.texts(*jobs))) == 1
+
+    asyncio.run(main())
+    assert sum(rows * tokens for rows, tokens in model.read_sizes) == len(prompt)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_text_whose_time_is_over_ends_while_its_prompt_is_read(number: int) -> None:
+    model = TableModel(TOKENIZER.vocab_size)
+
+    async def main() -> None:
+        async with client_of(model) as client:
+            jobs = copies_of(client, "a" * 10_000, number, config=replace(CONFIG, max_seconds=0.0))
+            for job in jobs:
+                job.row.config = replace(CONFIG, max_seconds=0.0)
+            await client.texts(*jobs)
+            assert [client.events[job] for job in jobs] == [[Ended("time")]] * number
+            assert client.engine.is_idle
+
+    asyncio.run(main())
+    assert model.read_sizes == [(1, STRIDE)]
+
+
+@pytest.mark.parametrize("how", [{"writes": False}, {"track": True}])
+def test_a_prompt_is_read_to_its_end_for_a_state(how: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with client_of(TableModel(TOKENIZER.vocab_size)) as client:
+            job = client.job("a" * 200, replace(CONFIG, max_seconds=0.0), **how)
+            await client.texts(job)
+            assert job.state
+            assert len(job.state.ids) > 200
+
+    asyncio.run(main())
+
+
+def test_a_short_prompt_with_no_time_has_a_token() -> None:
+    async def main() -> None:
+        async with client_of(TableModel(TOKENIZER.vocab_size)) as client:
+            jobs = [client.job(prompt, replace(CONFIG, max_seconds=0.0)) for prompt in "ab"]
+            await client.texts(*jobs)
+            for job in jobs:
+                (token,) = client.events[job]
+                assert isinstance(token, Token)
+                assert token.stop_reason == "time"
+
+    asyncio.run(main())
+
+
+def test_the_event_loop_does_not_wait_while_keys_of_prompts_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    free: list[bool] = []
+    keys = PrefixCache.keys
+
+    async def main() -> None:
+        async with client_of(TableModel(TOKENIZER.vocab_size)) as client:
+
+            def take_lock() -> None:
+                taken = client.engine._changed.acquire(timeout=PATIENCE)
+                free.append(taken)
+                if taken:
+                    client.engine._changed.release()
+
+            def watched(*arguments: Any) -> list[bytes]:
+                looks = threading.Thread(target=take_lock)
+                looks.start()
+                looks.join(PATIENCE / 2)
+                free.append(not looks.is_alive())
+                return keys(*arguments)
+
+            monkeypatch.setattr(PrefixCache, "keys", watched)
+            await client.texts(*copies_of(client, "a" * 100, 5))
+
+    asyncio.run(main())
+    assert free == [True, True]  # for the one prompt
+
+
 def test_without_memory_for_it_nothing_is_cached() -> None:
     async def main() -> None:
         async with client_of(network(), cache=0) as client:
@@ -553,6 +667,62 @@ async def order_of_slots(client: Client, model: GatedModel, requests: list[list[
     model.gate.release(10_000)
     await client.until(lambda: client.engine.is_idle)
     return begun
+
+
+def test_slots_go_in_the_order_of_their_definition() -> None:
+    rng = np.random.default_rng(0)
+
+    async def main() -> None:
+        async with client_of(TableModel(TOKENIZER.vocab_size)) as client:
+            engine = client.engine
+            for _ in range(20):
+                batches = [_Batch(3, owner, first, turn) for turn, (owner, first) in enumerate(_owners(rng))]
+                jobs = [client.job("", owner=batch.owner) for batch in batches for _ in range(3)]
+                for number, job in enumerate(jobs):
+                    job.batch = batches[number // 3]
+                slots = (Counter({owner: int(rng.integers(4)) for owner in "abc"}), Counter({batches[0]: 1}))
+                began = {owner: place for place, owner in enumerate("bca")}
+                copies = Counter(slots[0]), Counter(slots[1])
+                expected = [jobs.index(job) for job in _by_definition(jobs, *copies, dict(began))]
+                for turn, batch in enumerate(batches):
+                    batch.turn = turn
+                engine._waiting, engine._served = deque(jobs), began
+                order = list(_given(engine._in_turn(*slots), *slots, began))
+                engine._waiting = deque()
+                assert [jobs.index(job) for job in order] == expected
+
+    asyncio.run(main())
+
+
+def _owners(rng: np.random.Generator) -> list[tuple[str, bool]]:
+    return [("abc"[rng.integers(3)], bool(rng.integers(4) == 0)) for _ in range(12)]
+
+
+def _by_definition(jobs: list[Job], owners: Counter[str], batches: Counter[_Batch], served: dict[str, int]) -> Any:
+    def order(job: Job) -> tuple[int, ...]:
+        owner, batch = job.owner, job.batch
+        return not batch.first, owners[owner], served[owner], batches[batch], batch.turn
+
+    waiting = list(jobs)
+
+    def all_in_order() -> Iterator[Job]:
+        while waiting:
+            job = min(waiting, key=order)
+            waiting.remove(job)
+            yield job
+
+    return _given(all_in_order(), owners, batches, served)
+
+
+def _given(
+    order: Iterator[Job], owners: Counter[str], batches: Counter[_Batch], served: dict[str, int]
+) -> Iterator[Job]:
+    """Gives each job a slot."""
+    for given, job in enumerate(order, 1000):
+        served[job.owner] = job.batch.turn = given
+        owners[job.owner] += 1
+        batches[job.batch] += 1
+        yield job
 
 
 @pytest.mark.parametrize("owners", [("", ""), ("a", "b")])

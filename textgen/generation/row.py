@@ -75,6 +75,12 @@ class Row:
         """Starts the time that `max_seconds` limits; for a text that has waited for its turn."""
         self._began = time.monotonic()  # seconds
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the time that `max_seconds` allows is over."""
+        seconds = self.config.max_seconds
+        return seconds is not None and time.monotonic() - self._began >= seconds
+
     def set_prompt(self, ids: Sequence[int]) -> None:
         """Tells how many of the tokens [*start.ids, *prompt_ids] a decoder has kept before the first generated one.
 
@@ -110,12 +116,11 @@ class Row:
         return () if log_probs is None else (float(log_probs[id]), likeliest(log_probs, self.config.top_logprobs or 0))
 
     def _limit(self, id: int) -> str:
-        seconds = self.config.max_seconds
         if id == self._eos_id:
             return "end"
         if self._length >= self.config.max_tokens:
             return "length"
-        return "time" if seconds is not None and time.monotonic() - self._began >= seconds else ""
+        return "time" if self.is_late else ""
 
 
 class TextRow(Row):

@@ -74,7 +74,7 @@ class ServerConfig(Settings):
     )
     max_time: float = setting(
         600.0,
-        "Maximum number of seconds for a text, counted from its first step; then it ends.",
+        "Maximum number of seconds for a text, the reading of its prompt included; then it ends.",
         low=1.0,
         high=1e6,
         section=LIMITS,

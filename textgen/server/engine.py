@@ -1,8 +1,9 @@
 """One thread that writes the texts of all clients of a model, side by side.
 
-The thread repeats one round: admit texts that wait, read a part of the prompts that are not read yet, write the next
+The thread repeats one round: admit texts that wait, read parts of the prompts that are not read yet, write the next
 token of each text, and hand the tokens to the event loop. Texts join and leave between rounds, so nobody waits for the
-texts of others, and a long prompt delays a token by one part at most.
+texts of others, and a long prompt delays a token by the parts of a round at most. How prompts are read, and whose are
+next, is told in `textgen.server.reading`.
 
 A free slot goes to the owner with the fewest slots, and among the requests of an owner to the one with the fewest; with
 equal numbers, they take turns. Newcomers begin at the present turn, so that they do not always go before those who have
@@ -24,28 +25,41 @@ import sys
 import threading
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import islice
-
-import numpy as np
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
+from typing import Any
 
 from textgen.errors import SavedModelError, TextgenError
 from textgen.generation.decoding import Decoder
 from textgen.generation.generator import Generator
 from textgen.generation.row import Row, TextRow, Token
-from textgen.generation.text_state import RECENT, TextState, join, pick
+from textgen.generation.text_state import RECENT, TextState
 from textgen.server.access import ANYBODY
 from textgen.server.failures import ApiError, busy, closing
-from textgen.server.prefix_cache import STRIDE, PrefixCache
+from textgen.server.prefix_cache import PrefixCache
+from textgen.server.reading import PromptReader, ReadPrompt
 from textgen.wording import counted
 
 AHEAD = 4  # rounds that the thread may be ahead of the event loop; then it waits
 READ_STEPS = 64  # maximum number of steps of the model in one round to read prompts
 JOINS = 8  # maximum number of texts that join in one round, since the others wait for them
-TOGETHER = 16  # maximum number of prompts that are read side by side
 Kind = tuple[Generator, bool]  # what texts that go together have in common: their network, and whether row by row
-Event = Token | Exception | None  # a token; what went wrong; or that the prompt of a job that only reads has been read
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of a text before its first token.
+
+    Attributes:
+        stop_reason: See `textgen.generation.generated_text.Generation`.
+    """
+
+    stop_reason: str
+
+
+# a token; the end without one; what went wrong; or that the prompt of a job that only reads has been read
+Event = Token | Ended | Exception | None
 
 
 @dataclass(eq=False)
@@ -59,6 +73,7 @@ class _Batch:
         turn: Number of the slot after which they wait: of the last one that one of them got, or of the one before the
             last when they came.
         begun: Whether one of them has got a slot.
+        prompts: Their prompts, each of which is read once: see `Engine._begun`.
     """
 
     number: int
@@ -66,6 +81,7 @@ class _Batch:
     first: bool = False
     turn: int = 0
     begun: bool = False
+    prompts: dict[Any, ReadPrompt] = field(default_factory=dict)
 
 
 class Job:
@@ -79,7 +95,7 @@ class Job:
         generator: The generator whose network writes it.
         writes: Whether a text is written after the prompt.
         prompt_tokens: Tokens of its prompt.
-        cached_tokens: Those of them that did not have to be read.
+        prompt: How far its prompt has been read.
         state: The position at its end: of a job that only reads, and of a text whose row has `track`.
         cancelled: Whether nobody wants it any more.
         batch: The jobs that were submitted with it.
@@ -113,7 +129,7 @@ class Job:
         self.writes = writes
         self.row_by_row = False
         self.prompt_tokens = len(row.prompt_ids)
-        self.cached_tokens = 0
+        self.prompt = ReadPrompt(row)
         self.state: TextState | None = None
         self.cancelled = False
         self._ids: list[int] = []
@@ -124,23 +140,17 @@ class Job:
         """What it has in common with the texts that are written together with it."""
         return self.generator, self.row_by_row
 
+    @property
+    def cached_tokens(self) -> int:
+        """Those tokens of its prompt that the prefix cache had."""
+        return self.prompt.cached
+
     def note(self, token: Token) -> None:
         """Keeps the tokens for `state`; called in the thread of the engine after each token."""
         if self.row.track:
             self._ids.append(token.id)
             if token.stop_reason:
                 self.state = TextState(self.row.model_state, (*self.row.ids, *self._ids)[-RECENT:])
-
-
-class _Reading:
-    """A job whose prompt is being read, and how far it has come."""
-
-    def __init__(self, job: Job, number: int) -> None:
-        self.job = job
-        self.number = number  # tokens of the prompt to read
-        self.keys: Sequence[bytes] = ()
-        self.at = 0  # tokens read
-        self.model_state = job.row.start.model_state
 
 
 class Engine:
@@ -171,7 +181,7 @@ class Engine:
         self._slots = slots
         self._max_queue = max_queue
         self._decoders: dict[Kind, Decoder] = {}  # those that write something
-        self._healing = generator.decoder()  # tells how much of a prompt can be read before it joins
+        self._reader = PromptReader(self.prefix_cache, generator.decoder().settled)
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()  # guarded by `_changed`, as are the next five
         self._given = 0  # slots so far
@@ -179,7 +189,7 @@ class Engine:
         self._cancelled = False
         self._closed = False
         self._ahead = 0  # rounds whose tokens the event loop has not taken yet
-        self._reading: deque[_Reading] = deque()
+        self._reading: deque[Job] = deque()  # those whose prompts are being read
         self._jobs: dict[Row, Job] = {}  # being written
         self._events: list[tuple[Job, Event]] = []
         self._thread = threading.Thread(target=self._run, name="textgen-engine", daemon=True)
@@ -314,31 +324,23 @@ class Engine:
                 return
             self._cancelled = False
             self._waiting = deque(job for job in self._waiting if not job.cancelled)
-        self._reading = deque(reading for reading in self._reading if not reading.job.cancelled)
+        self._reading = deque(job for job in self._reading if not job.cancelled)
         for row, job in list(self._jobs.items()):
             if job.cancelled:
                 self._decoders[job.kind].leave(row)
                 del self._jobs[row]
 
     def _admit(self) -> None:
-        """Gives free slots: first to owners with the fewest slots, then to the one who has waited longest for another.
-
-        Likewise among the requests of an owner.
-        """
+        """Gives free slots."""
         with self._changed:
             if not self._waiting or self.running >= self._slots:
                 return
-            running = [*(reading.job for reading in self._reading), *self._jobs.values()]
+            running = [*self._reading, *self._jobs.values()]
             owners, batches = Counter(job.owner for job in running), Counter(job.batch for job in running)
             served = self._served = {job.owner: self._served.get(job.owner, self._given - 1) for job in self._waiting}
-
-            def order(job: Job) -> tuple[int, ...]:
-                owner, batch = job.owner, job.batch
-                return not batch.first, owners[owner], served[owner], batches[batch], batch.turn
-
-            while self._waiting and self.running < self._slots:  # within the lock: no slot is seen free in between
-                job = min(self._waiting, key=order)
-                self._waiting.remove(job)
+            taken = set[Job]()
+            for job in self._in_turn(owners, batches):
+                taken.add(job)
                 if job.cancelled:
                     continue
                 self._given += 1
@@ -346,68 +348,84 @@ class Engine:
                 job.batch.begun = True
                 owners[job.owner] += 1
                 batches[job.batch] += 1
-                self._reading.append(self._begun(job))
+                self._begun(job)
+                self._reading.append(job)
+                if self.running >= self._slots:
+                    break
+            self._waiting = deque(job for job in self._waiting if job not in taken)  # within the lock, as is the above
 
-    def _begun(self, job: Job) -> _Reading:
-        """A job at the beginning of its prompt, or where the prefix cache has a state within it."""
+    def _in_turn(self, owners: Counter[str], batches: Counter[_Batch]) -> Iterator[Job]:
+        """Yields waiting jobs: first those of owners with the fewest slots, of them that of the one who waits longest.
+
+        Likewise among the requests of an owner. Jobs that complete an answer come before all others.
+
+        Args:
+            owners: Slots of each owner, kept up to date by the caller, as are the following and `_served`.
+            batches: Slots of the jobs that were submitted together.
+        """
+        for first in (True, False):
+            queues: dict[_Batch, deque[Job]] = {}
+            for job in self._waiting:
+                if job.batch.first == first:
+                    queues.setdefault(job.batch, deque()).append(job)
+            requests: dict[str, list[tuple[int, int, int, _Batch]]] = {}
+            for place, batch in enumerate(queues):
+                requests.setdefault(batch.owner, []).append((batches[batch], batch.turn, place, batch))
+            turns = [(owners[owner], self._served[owner], own[0][2], owner) for owner, own in requests.items()]
+            heapify(turns)
+            for own in requests.values():
+                heapify(own)
+            while turns:
+                _, _, first_place, owner = turns[0]
+                _, _, place, batch = requests[owner][0]
+                yield queues[batch].popleft()
+                if queues[batch]:
+                    heapreplace(requests[owner], (batches[batch], batch.turn, place, batch))
+                else:
+                    heappop(requests[owner])
+                if requests[owner]:
+                    heapreplace(turns, (owners[owner], self._served[owner], first_place, owner))
+                else:
+                    heappop(turns)
+
+    def _begun(self, job: Job) -> None:
+        """Begins a job. Those with the same prompt in a request share what is read of it, whenever they begin.
+
+        The event loop may wait for the lock meanwhile, so this computes nothing.
+        """
         job.row.begin()
-        number = self._healing.settled(job.row) if job.writes else len(job.row.prompt_ids)
-        reading = _Reading(job, number)
-        root = job.root if job.row_by_row else job.root + b" shared"  # whose last digits differ
-        reading.keys = self.prefix_cache.keys(root, job.row.prompt_ids[:number])
-        at, model_state = self.prefix_cache.find(reading.keys)
-        if at:
-            reading.at, reading.model_state = at, model_state
-            job.cached_tokens = at
-        return reading
+        key = job.kind, job.root, job.writes, id(job.prompt.ids)  # which `ReadPrompt` keeps, so no other has this id
+        job.prompt = job.batch.prompts.setdefault(key, job.prompt)
 
     def _read(self) -> None:
-        """Reads parts of prompts, in turn, and lets texts whose prompts are read join."""
+        """Reads parts of prompts, and lets texts whose prompts are read join."""
         steps = joins = 0
-        while self._reading and steps < READ_STEPS and joins < JOINS:
-            group = self._next_to_read()
-            steps += self._read_part(group)
-            for reading in group:
-                if reading.at < reading.number:
-                    self._reading.append(reading)
-                elif joins < JOINS:
-                    joins += 1
-                    self._join(reading)
-                else:
-                    continue  # which joins in the next round
-                self._reading.remove(reading)  # where it was; last, so that it is counted as running all the time
+        while self._reading:
+            self._reader.find({job.prompt: job for job in self._reading})
+            for job in [job for job in self._reading if job.prompt.is_read][: JOINS - joins]:
+                joins += 1
+                self._join(job)
+                self._reading.remove(job)  # last, so that it is counted as running all the time
+            unread = {job.prompt: job for job in self._reading if not job.prompt.is_read}
+            if not unread or steps >= READ_STEPS or joins >= JOINS:
+                return
+            steps += self._reader.read_part(unread)
+            self._end_late()
 
-    def _next_to_read(self) -> list[_Reading]:
-        """The prompt whose turn it is, and those that can be read beside it."""
-        first = self._reading[0]
-        if first.job.row_by_row or first.at == first.number:
-            return [first]
-        same = (each for each in self._reading if each.job.generator is first.job.generator)
-        others = (each for each in same if not each.job.row_by_row and each.at < each.number)
-        return list(islice(others, TOGETHER))
+    def _end_late(self) -> None:
+        """Ends texts whose time is over while their prompts are read, except those whose states are wanted.
 
-    def _read_part(self, group: Sequence[_Reading]) -> int:
-        """Reads the same number of tokens of each prompt: up to the first end or the next state to cache."""
-        steps = min(min(each.number, (each.at // STRIDE + 1) * STRIDE) - each.at for each in group)
-        if not steps:
-            return 0
-        rows = [each.job.row for each in group]
-        ids = [
-            [row.start.ids[-1], *row.prompt_ids[: each.at + steps]][each.at : each.at + steps]
-            for row, each in zip(rows, group, strict=True)
-        ]
-        model, before = group[0].job.generator.model, join([each.model_state for each in group])
-        after = model.read(np.array(ids, np.int32), before)
-        for number, each in enumerate(group):
-            each.model_state = pick(after, [number])
-            each.at += steps
-            if each.at % STRIDE == 0:
-                self.prefix_cache.put(each.keys, each.at // STRIDE, each.model_state)
-        return steps
+        A prompt of which nothing had to be read yet has its first part, so that a short one has a token.
+        """
+        for job in list(self._reading):
+            is_between = job.prompt.read and not job.prompt.is_read
+            if is_between and job.writes and not job.row.track and job.row.is_late:
+                job.row.stop_reason = "time"
+                self._events.append((job, Ended("time")))
+                self._reading.remove(job)
 
-    def _join(self, reading: _Reading) -> None:
-        job = reading.job
-        job.row.read_ahead(reading.number, reading.model_state)
+    def _join(self, job: Job) -> None:
+        job.row.read_ahead(job.prompt.number, job.prompt.model_state)
         if not job.writes:
             job.state = TextState(job.row.start.model_state, job.row.start.ids[-RECENT:])
             self._events.append((job, None))
@@ -437,7 +455,7 @@ class Engine:
     def _fail(self, error: Exception) -> None:
         """Gives up all jobs."""
         with self._changed:
-            jobs = [*self._waiting, *(reading.job for reading in self._reading), *self._jobs.values()]
+            jobs = [*self._waiting, *self._reading, *self._jobs.values()]
             self._waiting.clear()
             self._reading.clear()
             self._jobs.clear()

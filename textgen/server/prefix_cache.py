@@ -60,6 +60,13 @@ class PrefixCache:
                 return number * STRIDE, self._states[keys[number - 1]]
         return 0, None
 
+    def get(self, key: bytes) -> Any:
+        """Returns the state with a key; None if it is not there."""
+        if key not in self._states:
+            return None
+        self._states.move_to_end(key)
+        return self._states[key]
+
     def put(self, keys: Sequence[bytes], number: int, state: Any) -> None:
         """Keeps a state.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from textgen.generation.row import Token
-from textgen.server.engine import Event, Job
+from textgen.server.engine import Ended, Event, Job
 from textgen.server.failures import BUSY, ApiError
 from textgen.server.metrics import Metrics
 from textgen.server.served_model import ServedModel
@@ -50,8 +51,10 @@ class Choice:
 
     @property
     def mean_logprob(self) -> float:
-        """Mean log probability, nats per token."""
-        return sum(token.logprob or 0.0 for token in self.tokens) / max(1, len(self.tokens))
+        """Mean log probability, nats per token; of no tokens the lowest."""
+        if not self.tokens:
+            return -math.inf
+        return sum(token.logprob or 0.0 for token in self.tokens) / len(self.tokens)
 
 
 class Writing:
@@ -110,7 +113,9 @@ class Writing:
             await self._next()
 
     async def __aiter__(self) -> AsyncIterator[tuple[Choice, Token | None]]:
-        """Yields tokens with their choices, until all texts have ended, and None where the work of `start_task` has.
+        """Yields tokens with their choices, until all texts have ended.
+
+        None comes instead of a token where a text ends without one, and where the work of `start_task` has ended.
 
         Raises:
             Exception: What went wrong in the engine.
@@ -123,18 +128,25 @@ class Writing:
                 yield self._by_job[job], None
                 continue
             choice, now = self._by_job[job], time.perf_counter()
+            if isinstance(token, Ended):
+                self._end(choice, token.stop_reason)
+                yield choice, None
+                continue
             if job in last:
                 self._metrics.inter_token.labels(name).observe(now - last[job])
             else:
                 self._metrics.first_token.labels(name).observe(now - self._began)
             last[job] = now
             choice.tokens.append(token)
-            choice.stop_reason = token.stop_reason
             if token.stop_reason:
-                self._metrics.finished.labels(name, choice.finish_reason).inc()
+                self._end(choice, token.stop_reason)
             yield choice, token
 
-    async def _next(self) -> tuple[Job, Token | None]:
+    def _end(self, choice: Choice, reason: str) -> None:
+        choice.stop_reason = reason
+        self._metrics.finished.labels(self.model.name, choice.finish_reason).inc()
+
+    async def _next(self) -> tuple[Job, Token | Ended | None]:
         job, event = await self._arrived.get()
         if isinstance(event, Exception):
             raise event
