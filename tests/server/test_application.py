@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+import pkgutil
 import re
 import socket
 import threading
@@ -37,7 +38,7 @@ from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.adaptation import Adaptation, adapted_generator
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
-from textgen.server import completions, writing
+from textgen.server import completions, infilling, writing
 from textgen.server.access import Access
 from textgen.server.application import Gate, make_app
 from textgen.server.config import ServerConfig
@@ -533,6 +534,41 @@ def test_others_do_not_wait_while_a_long_text_is_encoded_or_decoded(
     assert threads[0] == "asyncio"
 
 
+@pytest.mark.parametrize(
+    ("path", "asked", "part"),
+    [
+        ("/v1/completions", {"prompt": PROMPT, "logprobs": 2}, "answers.legacy_logprobs"),
+        ("/v1/chat/completions", {"messages": [{"content": "A"}], "logprobs": True}, "answers.finite"),
+        ("/v1/completions", {"prompt": PROMPT, "logprobs": 2}, "completions.whole"),
+        ("/v1/embeddings", {"input": [PROMPT, "A"]}, "endpoints._numbers"),
+    ],
+)
+def test_others_do_not_wait_while_a_large_answer_is_put_together(
+    server: Running, path: str, asked: dict[str, Any], part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"textgen.server.{part}"
+    works, threads = pkgutil.resolve_name(place), set[str]()
+
+    def noted(*given: Any, **more: Any) -> Any:
+        threads.add(threading.current_thread().name.partition("_")[0])
+        return works(*given, **more)
+
+    monkeypatch.setattr(place, noted)
+    assert "error" not in server.post(path, asked)
+    assert threads == {"asyncio"}
+
+
+def test_the_alternatives_in_a_chat_have_their_texts_and_bytes(server: Running, tokenizer: Tokenizer) -> None:
+    asked = {"messages": [{"content": PROMPT}], "logprobs": True, "top_logprobs": 3, "max_tokens": 4, "min_tokens": 4}
+    (choice,) = server.post("/v1/chat/completions", asked)["choices"]
+    assert len(choice["logprobs"]["content"]) == 4
+    for each in choice["logprobs"]["content"]:
+        assert len(each["top_logprobs"]) == 3
+        for token in (each, *each["top_logprobs"]):
+            assert bytes(token["bytes"]) in tokenizer.piece_bytes
+            assert token["logprob"] <= 0
+
+
 def test_a_stream_knows_its_connection(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     send = EventStream._send
@@ -639,6 +675,21 @@ def test_drafts_that_nobody_waits_for_are_given_up(both_ways: Running, monkeypat
     both_ways.wait(lambda: bool(found))
     assert found == [[]]
     both_ways.wait(lambda: both_ways.resources._turns.waiting == 0)
+
+
+def test_the_tokens_of_texts_towards_a_suffix_are_counted_in_a_thread_where_they_may_be_many(
+    both_ways: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted, threads = infilling._num_tokens, list[str]()
+
+    def noted(*given: Any) -> int:
+        threads.append(threading.current_thread().name.partition("_")[0])
+        return counted(*given)
+
+    monkeypatch.setattr(infilling, "_num_tokens", noted)
+    monkeypatch.setattr("textgen.server.planning.LONG_PROMPT", 0)
+    both_ways.complete(prompt="The", suffix=" mat.", max_tokens=5, seed=1)
+    assert threads == ["asyncio", "asyncio"]
 
 
 # === Streams ===

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import Raw
+
 from textgen.generation.row import Token
+from textgen.server.failures import encoded
 from textgen.server.planning import AnswerPlan
 from textgen.server.prompt_scores import TokenScore, legacy_logprobs
 from textgen.server.token_texts import Offsets, finite
@@ -90,11 +93,9 @@ class Chunks:
             self._offsets = Offsets(plan.model.tokenizer, before, line_start=line_start)
         return self._offsets
 
-    def _chat_logprob(self, score: TokenScore) -> dict[str, Any]:
-        return self._named(score.id, score.logprob or 0.0) | {
-            "top_logprobs": [self._named(id, nats) for id, nats in score.top]
-        }
+    def _chat_logprob(self, score: TokenScore) -> Raw:
+        top = [self._named(id, nats) for id, nats in score.top]
+        return encoded(self._named(score.id, score.logprob or 0.0) | {"top_logprobs": top})
 
     def _named(self, id: int, nats: float) -> dict[str, Any]:
-        piece = self._plan.model.tokenizer.piece_bytes[id]
-        return {"token": self._texts[id], "logprob": finite(nats), "bytes": list(piece)}
+        return {"token": self._texts[id], "logprob": finite(nats), "bytes": self._plan.model.token_bytes[id]}

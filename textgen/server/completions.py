@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any
+
+from msgspec import Raw
 
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generated_text import CUT, written_ids
@@ -16,6 +18,7 @@ from textgen.generation.row import TextRow
 from textgen.generation.text_state import TextState
 from textgen.server.answers import Chunks, whole
 from textgen.server.engine import Job
+from textgen.server.failures import encoded
 from textgen.server.planning import AnswerPlan, check_length, label_of, lead_of, make_row, nobody, root_of, start_of
 from textgen.server.prompt_scores import Echo, legacy_logprobs, prompt_scores
 from textgen.server.requests import Prompt
@@ -50,8 +53,17 @@ async def _answer(plan: AnswerPlan, resources: Resources) -> dict[str, Any]:
     for index, choice in enumerate(chosen):
         if plan.request.return_state:
             await _keep_state(plan, choice, resources)
-        choices.append(whole(plan, choice, index))
+        choices.append(await _encoded(plan, choice, index))
     return plan.head(chunk=False) | {"choices": choices, "usage": plan.usage(), "seed": plan.seed}
+
+
+async def _encoded(plan: AnswerPlan, choice: Choice, index: int) -> Raw:
+    """A text in an answer that is not streamed; made in another thread where the log probabilities may be many."""
+
+    def work() -> Raw:
+        return encoded(whole(plan, choice, index))
+
+    return work() if plan.logprobs is None else await asyncio.to_thread(work)
 
 
 async def stream(plan: AnswerPlan, resources: Resources) -> AsyncGenerator[bytes, None]:
@@ -72,10 +84,10 @@ async def stream(plan: AnswerPlan, resources: Resources) -> AsyncGenerator[bytes
             if plan.writes:
                 await _begin(plan, writing)
             # not sent while the texts wait: they may be refused, and a status is possible only before anything is sent
-            first = deque(event_of(chunk) for chunks in chunks_of for chunk in chunks.first())
+            first = (event_of(chunk) for chunks in chunks_of for chunk in chunks.first())
             async for choice, token in writing:
-                while first:
-                    yield first.popleft()
+                for sent in first:
+                    yield sent
                 chunks = chunks_of[choice.index]
                 added = None if token is None else chunks.of(token)
                 if added is not None:
@@ -87,7 +99,7 @@ async def stream(plan: AnswerPlan, resources: Resources) -> AsyncGenerator[bytes
             if not plan.writes:
                 for choice in plan.choices if plan.request.return_state else ():
                     await _keep_state(plan, choice, resources)
-                for sent in [*first, *(event_of(chunks.last()) for chunks in chunks_of)]:
+                for sent in chain(first, (event_of(chunks.last()) for chunks in chunks_of)):
                     yield sent
     if counts_usage:
         yield event(head | {"choices": [], "usage": plan.usage()})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
+from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,7 +18,7 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.text_state import TextState, state_bytes
 from textgen.server.completions import described, read_state
-from textgen.server.failures import ApiError, encode, naming, no_model
+from textgen.server.failures import ApiError, encode, encoded, naming, no_model
 from textgen.server.planning import check_kept, in_thread_if_long
 from textgen.server.requests import (
     MOST_CLAMPS,
@@ -98,10 +100,7 @@ async def embed(body: bytes, owner: str, resources: Resources) -> Response:
         vectors: list[np.ndarray] = await resources.in_worker(partial(_vectors, model, texts), owner)
     if request.dimensions is not None and request.dimensions != vectors[0].size:
         raise ApiError(400, f"dimensions must be {vectors[0].size} with this model.", param="dimensions")
-    data = [
-        {"object": "embedding", "index": index, "embedding": _encoded(vector, request.encoding_format)}
-        for index, vector in enumerate(vectors)
-    ]
+    data = await asyncio.to_thread(_embeddings, vectors, request.encoding_format)
     tokens = sum(map(len, read))
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return answer({"object": "list", "data": data, "model": model.name, "usage": usage})
@@ -142,7 +141,14 @@ def _decoded(ids: list[int], model: ServedModel) -> str:
         ) from None  # fmt: skip
 
 
-def _encoded(vector: np.ndarray, encoding: str | None) -> str | list[float]:
+def _embeddings(vectors: Sequence[np.ndarray], encoding: str | None) -> list[Raw]:
+    return [
+        encoded({"object": "embedding", "index": index, "embedding": _numbers(vector, encoding)})
+        for index, vector in enumerate(vectors)
+    ]
+
+
+def _numbers(vector: np.ndarray, encoding: str | None) -> str | list[float]:
     if encoding == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
     return vector.astype(float).tolist()
@@ -234,9 +240,13 @@ async def tokenize(body: bytes, resources: Resources) -> Response:
     tokenizer = model.tokenizer
     prompt = request.prompt
     is_end = prompt == tokenizer.piece(tokenizer.eos_id)
+
+    def tokens() -> dict[str, Any]:
+        ids = [tokenizer.eos_id] if is_end else tokenizer.encode(prompt)
+        return {"tokens": encoded(ids), "count": len(ids), "token_strs": encoded([model.token_texts[id] for id in ids])}
+
     with model.in_use():
-        ids = [tokenizer.eos_id] if is_end else await in_thread_if_long(len(prompt), tokenizer.encode, prompt)
-    return answer({"tokens": ids, "count": len(ids), "token_strs": [model.token_texts[id] for id in ids]})
+        return answer(await in_thread_if_long(len(prompt), tokens))
 
 
 async def detokenize(body: bytes, resources: Resources) -> Response:

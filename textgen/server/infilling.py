@@ -71,7 +71,7 @@ async def infill(
         TextgenError: The same, for a setting of the texts.
     """
     plan = await _plan(request, values, resources)
-    return _answer(plan, await _infills(plan, owner, resources))
+    return await _answer(plan, await _infills(plan, owner, resources))
 
 
 async def _plan(request: CompletionRequest, values: dict[str, Any], resources: Resources) -> InfillingPlan:
@@ -113,7 +113,7 @@ async def _infills(plan: InfillingPlan, owner: str, resources: Resources) -> lis
     return list(islice(cycle(found), plan.num))
 
 
-def _answer(plan: InfillingPlan, infills: Sequence[Infill]) -> dict[str, Any]:
+async def _answer(plan: InfillingPlan, infills: Sequence[Infill]) -> dict[str, Any]:
     """The texts as the OpenAI API has them."""
     choices = [
         {
@@ -125,7 +125,9 @@ def _answer(plan: InfillingPlan, infills: Sequence[Infill]) -> dict[str, Any]:
         }
         for index, each in enumerate(infills)
     ]
-    read, written = plan.prompt_tokens, _num_tokens(plan.model.tokenizer, *(each.text for each in infills))
+    texts = [each.text for each in infills]
+    written = await in_thread_if_long(sum(map(len, texts)), _num_tokens, plan.model.tokenizer, *texts)
+    read = plan.prompt_tokens
     usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
     head = head_of(plan.model, secrets.token_hex(ID_BYTES), int(time.time()))
     return head | {"choices": choices, "usage": usage, "seed": plan.config.seed}

@@ -209,6 +209,11 @@ class ServedModel:
         """A text for each token: see `textgen.server.token_texts`."""
         return token_texts(self.saved.tokenizer)
 
+    @cached_property
+    def token_bytes(self) -> list[tuple[int, ...]]:
+        """The bytes of each token, as answers name them."""
+        return list(map(tuple, self.saved.tokenizer.piece_bytes))
+
     @property
     def tokenizer(self) -> Tokenizer:
         """Its tokenizer."""
