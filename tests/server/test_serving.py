@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from servers import PATIENCE, Running, running
 
 from textgen.server.config import ServerConfig
 from textgen.server.open_files import RESERVED
+from textgen.server.serving import Protocol
 
 STRICT = ServerConfig(port=0, idle_time=0.5, max_connections=20)
 FLOOD = 10_000  # bytes of a request that the server may refuse before all of it has come
@@ -288,6 +289,64 @@ def test_connections_beyond_the_open_files_of_the_system_are_refused_too(tiny_mo
         assert program.wait(PATIENCE) == 0
         assert program.stderr
         assert program.stderr.read() == ""
+
+
+class Reading:
+    """A connection with bytes that wait for the client, on a clock of the test."""
+
+    def __init__(self, waiting: int) -> None:
+        self.waiting = waiting
+        self.is_aborted = False
+        self.timers: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = []
+        self.protocol = Protocol.__new__(Protocol)
+        self.protocol.limits = ServerConfig(idle_time=10.0)
+        self.protocol.loop = self.protocol.transport = self.protocol.flow = self  # type: ignore[assignment]
+
+    def call_later(self, seconds: float, work: Callable[..., None], *given: Any) -> Reading:
+        self.timers.append((seconds, work, given))
+        return self
+
+    def cancel(self) -> None:
+        self.timers.clear()
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+    def pause_writing(self) -> None:
+        """That of the flow control, as the following."""
+
+    resume_writing = pause_writing
+
+    def read(self, size: int) -> None:
+        """Reads so much before the timer."""
+        self.waiting -= size
+        ((seconds, work, given),) = self.timers
+        assert seconds == 10.0
+        self.timers.clear()
+        work(*given)
+
+
+def test_a_client_that_reads_an_answer_slowly_is_not_given_up() -> None:
+    reading = Reading(1_000_000)
+    reading.protocol.pause_writing()
+    for _ in range(90):
+        reading.read(11_000)
+    reading.protocol.resume_writing()
+    assert not reading.is_aborted
+    assert not reading.timers
+
+
+@pytest.mark.parametrize("size", [0, 10_000])
+def test_a_client_that_reads_no_more_or_hardly_anything_is_given_up(size: int) -> None:
+    reading = Reading(1_000_000)
+    reading.protocol.pause_writing()
+    reading.read(11_000)
+    reading.read(size)
+    assert reading.is_aborted
+    assert not reading.timers
 
 
 def test_a_client_that_does_not_read_is_given_up(server: Running) -> None:

@@ -146,6 +146,30 @@ def test_nothing_is_sent_to_a_closed_connection() -> None:
     assert ended == [True]
 
 
+def test_a_connection_that_is_known_decides_by_itself_who_reads_too_slowly() -> None:
+    class Transport(asyncio.Transport):
+        def is_closing(self) -> bool:
+            return False
+
+    sent: Sent = []
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        yield b"x"
+        yield b"y"
+
+    async def receive() -> Message:
+        await asyncio.sleep(60)
+        return {}
+
+    async def send(message: Message) -> None:
+        await asyncio.sleep(0.03)
+        sent.append(message)
+
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "headers": [], "state": {TRANSPORT: Transport()}}
+    asyncio.run(asyncio.wait_for(EventStream(events(), 0.001)(scope, receive, send), 30))
+    assert body(sent) == b"xy"
+
+
 def test_the_work_ends_when_the_client_leaves_before_the_first_event() -> None:
     ended = []
 

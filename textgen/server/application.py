@@ -33,7 +33,7 @@ from textgen.server.web_page import page_routes
 
 OPEN_PATHS = ("/health", "/ready")  # paths that need no key
 METRICS_PATH = "/metrics"
-SLOWEST = 1 << 10  # lowest rate of the body of a request, in bytes per second
+SLOWEST = 1 << 10  # lowest rate of the body of a request, and of an answer, in bytes per second
 REQUEST_ID = re.compile(r"[\w.-]{1,100}")
 Result = TypeVar("Result")
 
@@ -258,7 +258,7 @@ async def _chat(call: Call) -> ASGIApp:
 
 
 def _streamed(call: Call, events: AsyncGenerator[bytes, None]) -> EventStream:
-    return EventStream(events, 2 * call.resources.config.idle_time)  # the connection is closed before, at its half
+    return EventStream(events, 2 * call.resources.config.idle_time)
 
 
 async def _describe(call: Call) -> ASGIApp:

@@ -26,7 +26,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from textgen.errors import TextgenError
 from textgen.server.access import Access
-from textgen.server.application import make_app
+from textgen.server.application import SLOWEST, make_app
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, encode
 from textgen.server.open_files import possible_connections
@@ -83,10 +83,22 @@ class Protocol(H11Protocol):
     def pause_writing(self) -> None:
         """Starts the timer for a client that does not read."""
         super().pause_writing()
-        self._stalled = self.loop.call_later(self.limits.idle_time, self.transport.abort)
+        self._watch()
+
+    def _watch(self) -> None:
+        self._stalled = self.loop.call_later(
+            self.limits.idle_time, self._check_reading, self.transport.get_write_buffer_size()
+        )
+
+    def _check_reading(self, before: int) -> None:
+        """Gives up a client that has read less than it should since so many bytes waited for it."""
+        if before - self.transport.get_write_buffer_size() < self.limits.idle_time * SLOWEST:
+            self.transport.abort()
+        else:
+            self._watch()
 
     def resume_writing(self) -> None:
-        """Stops the timer of a client that reads again."""
+        """Stops the timer of a client that has read most of what waited for it."""
         super().resume_writing()
         if stalled := getattr(self, "_stalled", None):
             stalled.cancel()

@@ -48,7 +48,8 @@ class EventStream:
 
         Args:
             events: The events. The generator is closed at the end, however that comes.
-            idle_time: Seconds that a client may take to read an event.
+            idle_time: Seconds that a client may take to read an event, where the connection is unknown; one that is
+                known is closed by `textgen.server.serving.Protocol`.
             ping_seconds: Seconds without an event after which a comment is sent.
         """
         self._events = events
@@ -130,7 +131,7 @@ class EventStream:
         """
         if self._transport and self._transport.is_closing():
             raise ConnectionResetError("The connection is closed.")
-        async with asyncio.timeout(self._idle_time):
+        async with asyncio.timeout(None if self._transport else self._idle_time):
             await send(message)
         self._sent = asyncio.get_running_loop().time()
 
