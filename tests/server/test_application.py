@@ -11,6 +11,7 @@ import re
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -1325,6 +1326,65 @@ def test_metrics_count_texts_under_the_names_of_vllm(server: Running) -> None:
         "vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:request_success_total",
     ):  # fmt: skip
         assert name in text
+
+
+def counts_of(server: Running, model: str) -> Counter[str]:
+    """The metrics of a model, without those of buckets; by their names without prefix."""
+    lines = server.request("GET", "/metrics")[2].decode().splitlines()
+    found = re.findall(rf'^\w+:(\w+){{(?!.*le=)(.*)model_name="{model}"}} (.*)$', "\n".join(lines), re.MULTILINE)
+    return Counter({f"{name} {labels}".rstrip(", "): int(float(value)) for name, labels, value in found})
+
+
+def added(after: Counter[str], before: Counter[str]) -> dict[str, float]:
+    """By how much metrics have grown, without those that have not."""
+    return {name: after[name] - before[name] for name in after if after[name] != before[name]}
+
+
+def test_metrics_count_texts_towards_a_suffix(both_ways: Running) -> None:
+    before = counts_of(both_ways, "both")
+    usage = both_ways.complete(prompt="The", suffix=" mat.", max_tokens=5, n=2, seed=1)["usage"]
+    more = added(counts_of(both_ways, "both"), before)
+    assert more["prompt_tokens_total"] == usage["prompt_tokens"]
+    assert more["generation_tokens_total"] == usage["completion_tokens"]
+    assert more["e2e_request_latency_seconds_count"] == 1
+    assert sum(value for name, value in more.items() if name.startswith("request_success_total")) == 2
+
+
+def test_metrics_tell_how_many_texts_towards_a_suffix_wait(both_ways: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    infill, gate = Infiller.infill, threading.Event()
+
+    def held(*given: Any, **more: Any) -> Any:
+        assert gate.wait(PATIENCE)
+        return infill(*given, **more)
+
+    monkeypatch.setattr(Infiller, "infill", held)
+    before = counts_of(both_ways, "both")
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(both_ways.open("/v1/completions", {"suffix": " mat.", "max_tokens": 1}))
+        both_ways.wait(lambda: counts_of(both_ways, "both")["num_requests_waiting"] == 2)
+        assert counts_of(both_ways, "both")["num_requests_running"] == 1
+    both_ways.wait(lambda: counts_of(both_ways, "both")["abandoned_total"] - before["abandoned_total"] == 3)
+    gate.set()
+    both_ways.wait(lambda: counts_of(both_ways, "both")["num_requests_waiting"] == 0)
+    assert counts_of(both_ways, "both")["num_requests_running"] == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "tokens"),
+    [
+        ("/v1/embeddings", {"input": [PROMPT, "A"]}, len(PROMPT) + 1),
+        ("/v1/states", {"prompt": PROMPT}, len(PROMPT)),
+        ("/v1/completions", {"prompt": PROMPT, "max_tokens": 0, "echo": True, "logprobs": 1}, len(PROMPT)),
+        ("/v1/completions", {"prompt": PROMPT, "max_tokens": 1, "echo": True, "logprobs": 1}, len(PROMPT)),
+    ],
+)
+def test_metrics_count_the_tokens_of_all_that_is_read(
+    server: Running, path: str, asked: dict[str, Any], tokens: int
+) -> None:
+    before = counts_of(server, "tiny")
+    assert "error" not in server.post(path, asked)
+    assert added(counts_of(server, "tiny"), before)["prompt_tokens_total"] == tokens
 
 
 def loop_lag(server: Running) -> tuple[float, float]:

@@ -21,7 +21,7 @@ class Works:
         self.gate = asyncio.Event()
 
     async def work(self, owner: str, name: str) -> None:
-        async with self.turns.turn(owner):
+        async with self.turns.turn(owner, name):
             self.order.append(name)
             await self.gate.wait()
 
@@ -58,6 +58,20 @@ def test_of_a_full_queue_the_last_of_the_longest_is_refused() -> None:
         refused = [number for number, result in enumerate(results) if isinstance(result, ApiError)]
         assert refused == [3, 5]
         assert works.order == ["a1", "b1", "a2", "a3"]
+
+    run(main)
+
+
+def test_each_piece_of_work_is_counted_under_its_name() -> None:
+    async def main() -> None:
+        works = Works()
+        first, second, left = await works.begun("a1", "b1", "b1")
+        assert (works.turns.running, works.turns.names) == ("a1", {"a1": 1, "b1": 2})
+        left.cancel()
+        works.gate.set()
+        await asyncio.gather(first, second)
+        assert works.turns.running is None
+        assert not any(works.turns.names.values())
 
     run(main)
 

@@ -122,7 +122,9 @@ async def _score_prompts(plan: AnswerPlan, resources: Resources) -> None:
     rows = {choice.prompt: choice.job.row for choice in plan.choices}
     for place, row in sorted(rows.items()):
         work = partial(_echo, plan, row, plan.prompts[place].lead, number)
-        plan.echoes.append(await resources.in_worker(work, plan.owner))
+        plan.echoes.append(await resources.in_worker(work, plan.owner, plan.model.name))
+    if not plan.writes:  # otherwise they are counted when texts have been written after them
+        resources.metrics.prompt_tokens.labels(plan.model.name).inc(plan.usage()["prompt_tokens"])
 
 
 def _echo(plan: AnswerPlan, row: TextRow, lead: Sequence[int], number: int, wanted: Callable[[], bool]) -> Echo:
@@ -189,7 +191,9 @@ async def read_state(
         root = root_of(owner, generator, label_of(generator, lead, config.label), kept)
         job = Job(row, generator, nobody, root, owner=owner, writes=False)
         job.row_by_row = not generator.model.exact
-        return await _read(model, job, resources)
+        state = await _read(model, job, resources)
+    resources.metrics.prompt_tokens.labels(model.name).inc(job.prompt_tokens)
+    return state
 
 
 async def _read(model: ServedModel, job: Job, resources: Resources, *, first: bool = False) -> TextState:

@@ -97,11 +97,12 @@ async def embed(body: bytes, owner: str, resources: Resources) -> Response:
         )  # fmt: skip
     with model.in_use():
         await resources.models.prepare(model, "embedder")
-        vectors: list[np.ndarray] = await resources.in_worker(partial(_vectors, model, texts), owner)
+        vectors: list[np.ndarray] = await resources.in_worker(partial(_vectors, model, texts), owner, model.name)
     if request.dimensions is not None and request.dimensions != vectors[0].size:
         raise ApiError(400, f"dimensions must be {vectors[0].size} with this model.", param="dimensions")
     data = await asyncio.to_thread(_embeddings, vectors, request.encoding_format)
     tokens = sum(map(len, read))
+    resources.metrics.prompt_tokens.labels(model.name).inc(tokens)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return answer({"object": "list", "data": data, "model": model.name, "usage": usage})
 

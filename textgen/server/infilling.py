@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -71,7 +72,18 @@ async def infill(
         TextgenError: The same, for a setting of the texts.
     """
     plan = await _plan(request, values, resources)
-    return await _answer(plan, await _infills(plan, owner, resources))
+    name, metrics, began = plan.model.name, resources.metrics, time.perf_counter()
+    try:
+        answer = await _answer(plan, await _infills(plan, owner, resources))
+    except asyncio.CancelledError:
+        metrics.abandoned.labels(name).inc(plan.num)
+        raise
+    metrics.whole.labels(name).observe(time.perf_counter() - began)
+    metrics.prompt_tokens.labels(name).inc(answer["usage"]["prompt_tokens"])
+    metrics.generation_tokens.labels(name).inc(answer["usage"]["completion_tokens"])
+    for choice in answer["choices"]:
+        metrics.finished.labels(name, choice["finish_reason"]).inc()
+    return answer
 
 
 async def _plan(request: CompletionRequest, values: dict[str, Any], resources: Resources) -> InfillingPlan:
@@ -109,6 +121,7 @@ async def _infills(plan: InfillingPlan, owner: str, resources: Resources) -> lis
                 prompt, suffix, config, plan.num, plan.best_of, seconds=seconds, wanted=wanted
             ),
             owner,
+            model.name,
         )
     return list(islice(cycle(found), plan.num))
 

@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from textgen.server.engine import Engine
 from textgen.server.served_model import ServedModel
+from textgen.server.turns import Turns
 
 SECONDS = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.45, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0,
@@ -19,14 +20,16 @@ LABELS = ("model_name",)
 class Metrics:
     """The counters and histograms of a server, and the gauges of its models."""
 
-    def __init__(self, models: Callable[[], Iterable[ServedModel]]) -> None:
+    def __init__(self, models: Callable[[], Iterable[ServedModel]], turns: Turns) -> None:
         """Makes metrics that have counted nothing.
 
         Args:
             models: Returns the models in memory.
+            turns: The work of models that is done one piece after another, by their names.
         """
         self.registry = CollectorRegistry()
         self._models = models
+        self._turns = turns
         self.prompt_tokens = self._counter("vllm:prompt_tokens", "Tokens of prompts.")
         self.generation_tokens = self._counter("vllm:generation_tokens", "Tokens written.")
         self.prefix_cache_queries = self._counter(
@@ -48,16 +51,16 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yields the gauges as they are now."""
-        running = GaugeMetricFamily("vllm:num_requests_running", "Texts being written.", labels=LABELS)
-        waiting = GaugeMetricFamily("vllm:num_requests_waiting", "Texts that wait for a slot.", labels=LABELS)
+        running = GaugeMetricFamily("vllm:num_requests_running", "Texts and other work in progress.", labels=LABELS)
+        waiting = GaugeMetricFamily("vllm:num_requests_waiting", "Texts and other work that wait.", labels=LABELS)
         cached = GaugeMetricFamily("textgen:prefix_cache_bytes", "Bytes of states within prompts.", labels=LABELS)
         engines: dict[str, list[Engine]] = {}
         for model in self._models():  # several have a name while the folder of a model has changed
-            if model.engine:
-                engines.setdefault(model.name, []).append(model.engine)
+            engines.setdefault(model.name, []).extend([model.engine] if model.engine else [])
         for name, each in engines.items():
-            running.add_metric([name], sum(engine.running for engine in each))
-            waiting.add_metric([name], sum(engine.waiting for engine in each))
+            at_work = int(self._turns.running == name)
+            running.add_metric([name], sum(engine.running for engine in each) + at_work)
+            waiting.add_metric([name], sum(engine.waiting for engine in each) + self._turns.names[name] - at_work)
             cached.add_metric([name], sum(engine.prefix_cache.bytes for engine in each))
         yield from (running, waiting, cached)
 

@@ -42,24 +42,27 @@ class Resources:
         self.config = config
         self.models = ModelHost(config, places, models_dir, say)
         self.states = StateStore(config.state_memory * MEGABYTE, config.state_time)
-        self.metrics = Metrics(lambda: self.models.in_memory)
         self.is_draining = False
         self.is_closing = False
         self._worker = ThreadPoolExecutor(1, "textgen-worker")
         self._turns = Turns(max(1, config.max_queue))
+        self.metrics = Metrics(lambda: self.models.in_memory, self._turns)
 
-    async def in_worker(self, work: Callable[[Callable[[], bool]], Result], owner: str = ANYBODY) -> Result:
+    async def in_worker(
+        self, work: Callable[[Callable[[], bool]], Result], owner: str = ANYBODY, model: str = ""
+    ) -> Result:
         """Does work in a thread of its own, one piece after another; those who have keys take turns.
 
         Args:
             work: Called with a function that tells whether the result is still wanted.
             owner: Whose work it is: see `textgen.server.access`.
+            model: The name of the model that does it, for the metrics.
 
         Raises:
             ApiError: Too much work is waiting, or the server is closing.
         """
         is_wanted = True
-        async with self._turns.turn(owner):
+        async with self._turns.turn(owner, model):
             if self.is_closing:
                 raise closing()
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,6 +15,8 @@ class Turns:
 
     Attributes:
         waiting: Pieces of work that wait, and the one whose turn it is.
+        names: How many of them have each name.
+        running: The name of the one whose turn it is; None if it is nobody's.
     """
 
     def __init__(self, most: int) -> None:
@@ -24,16 +26,19 @@ class Turns:
             most: Pieces of work that may be there at a time.
         """
         self.waiting = 0
+        self.names: Counter[str] = Counter()
+        self.running: str | None = None
         self._most = most
         self._is_busy = False
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}  # of each owner who waits; the next one is first
 
     @asynccontextmanager
-    async def turn(self, owner: str) -> AsyncIterator[None]:
+    async def turn(self, owner: str, name: str = "") -> AsyncIterator[None]:
         """Runs its block when it is its turn.
 
         Args:
             owner: Whose work it is: see `textgen.server.access`.
+            name: What metrics count it under.
 
         Raises:
             ApiError: Too much work is waiting. If another owner has more of it, the last of theirs is refused instead.
@@ -41,16 +46,19 @@ class Turns:
         if self.waiting >= self._most:
             self._make_room(owner)
         self.waiting += 1
+        self.names[name] += 1
         try:
             if self._is_busy:
                 await self._wait(owner)
-            self._is_busy = True
+            self._is_busy, self.running = True, name
             try:
                 yield
             finally:
+                self.running = None
                 self._next(owner)
         finally:
             self.waiting -= 1
+            self.names[name] -= 1
 
     def _make_room(self, owner: str) -> None:
         lengths = {each: len(queue) for each, queue in self._queues.items()}
