@@ -753,6 +753,35 @@ def test_an_owner_has_one_share_however_many_requests_there_are() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("copies", [False, True])
+@pytest.mark.parametrize("owners", [("", ""), ("a", "b")])
+def test_texts_whose_prompts_are_read_give_slots_to_those_who_have_fewer(
+    owners: tuple[str, str], *, copies: bool
+) -> None:
+    model = GatedModel()
+    prompts = [chr(65 + (0 if copies else number)) * 320 for number in range(4)]
+
+    async def main() -> None:
+        async with client_of(model, slots=4) as client:
+            many = [client.job(prompt, replace(CONFIG, max_tokens=2), owner=owners[0]) for prompt in prompts]
+            one, other = (client.job("", replace(CONFIG, max_tokens=1), owner=owners[1]) for _ in range(2))
+            client.engine.submit(many)
+            await client.until(lambda: client.engine.running == 4)
+            client.engine.submit([one])
+            client.engine.submit([other])
+            while not (client.is_done(one) and client.is_done(other)):
+                model.gate.release()
+                await asyncio.sleep(0.001)
+            assert not any(map(client.is_done, many))
+            assert client.engine.running + client.engine.waiting == 4
+            model.gate.release(10_000)
+            await client.until(lambda: all(map(client.is_done, many)))
+            assert all(client.text(job) for job in many)
+
+    asyncio.run(main())
+    assert sum(rows * tokens for rows, tokens in model.read_sizes) == (320 if copies else 4 * 320)
+
+
 @pytest.mark.parametrize("owned", [False, True])
 def test_requests_or_owners_take_turns_with_a_single_slot(*, owned: bool) -> None:
     model = GatedModel()

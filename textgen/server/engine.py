@@ -6,9 +6,10 @@ texts of others, and a long prompt delays a token by the parts of a round at mos
 next, is told in `textgen.server.reading`.
 
 A free slot goes to the owner with the fewest slots, and among the requests of an owner to the one with the fewest; with
-equal numbers, they take turns. Newcomers begin at the present turn, so that they do not always go before those who have
-waited. If the queue is full, the owner with the most waiting texts is refused first, beginning with the largest
-request. So nobody who sends many texts shuts out those who send a few.
+equal numbers, they take turns. A text whose prompt is being read gives its slot to one whose owner or request has
+fewer. Newcomers begin at the present turn, so that they do not always go before those who have waited. If the queue is
+full, the owner with the most waiting texts is refused first, beginning with the largest request. So nobody who sends
+many texts shuts out those who send a few.
 
 A text whose client gave a seed, or takes the likeliest token always, is computed row by row: it is the same to the last
 bit alone, beside others, and from `textgen sample`. The other texts share one matrix product, and so do their prompts.
@@ -331,15 +332,23 @@ class Engine:
                 del self._jobs[row]
 
     def _admit(self) -> None:
-        """Gives free slots."""
+        """Gives free slots, and those of texts whose prompts are being read to owners and requests with fewer."""
         with self._changed:
-            if not self._waiting or self.running >= self._slots:
+            if not self._waiting or (self.running >= self._slots and not self._reading):
                 return
             running = [*self._reading, *self._jobs.values()]
             owners, batches = Counter(job.owner for job in running), Counter(job.batch for job in running)
             served = self._served = {job.owner: self._served.get(job.owner, self._given - 1) for job in self._waiting}
-            taken = set[Job]()
+            taken, returned = set[Job](), list[Job]()
             for job in self._in_turn(owners, batches):
+                if self.running >= self._slots and not job.cancelled:
+                    other = self._with_more(job, owners, batches)
+                    if other is None:
+                        break
+                    self._reading.remove(other)
+                    returned.append(other)
+                    owners[other.owner] -= 1
+                    batches[other.batch] -= 1
                 taken.add(job)
                 if job.cancelled:
                     continue
@@ -350,9 +359,21 @@ class Engine:
                 batches[job.batch] += 1
                 self._begun(job)
                 self._reading.append(job)
-                if self.running >= self._slots:
-                    break
-            self._waiting = deque(job for job in self._waiting if job not in taken)  # within the lock, as is the above
+            self._waiting = deque([*returned, *(job for job in self._waiting if job not in taken)])
+
+    def _with_more(self, job: Job, owners: Counter[str], batches: Counter[_Batch]) -> Job | None:
+        """A job that gives its slot to another, whose owner or request has fewer even without that slot.
+
+        Its prompt stays read as far as it is. So a request with long prompts shuts out nobody until it writes.
+        """
+
+        def has_more(other: Job) -> bool:
+            if other.owner != job.owner:
+                return owners[other.owner] > owners[job.owner] + 1
+            return batches[other.batch] > batches[job.batch] + 1
+
+        others = [each for each in self._reading if not (each.prompt.is_read or each.batch.first) and has_more(each)]
+        return max(others, key=lambda each: (owners[each.owner], batches[each.batch]), default=None)
 
     def _in_turn(self, owners: Counter[str], batches: Counter[_Batch]) -> Iterator[Job]:
         """Yields waiting jobs: first those of owners with the fewest slots, of them that of the one who waits longest.
