@@ -109,3 +109,19 @@ def test_a_prompt_that_is_longer_than_the_memory_of_the_cache_is_read_as_a_whole
     while not all(prompt.is_read for prompt in prompts):
         reads.read(1)
     assert [prompt.at for prompt in prompts] == [LONG, LONG - 1, 1]
+
+
+@pytest.mark.parametrize(("text", "at"), [("a" * 50, 40), ("a" * 40, 40), ("a" * 39 + "bc", 0), ("a" * 30, 0)])
+def test_a_prompt_goes_on_where_another_with_the_same_beginning_was_read_to(text: str, at: int) -> None:
+    reads = Reads()
+    first = reads.prompt("a" * 40, _Batch(1, ""))
+    reads.reader.find(reads.jobs)
+    while not first.is_read:
+        reads.read(1)
+    prompt = reads.prompt(text, _Batch(1, ""))
+    prompt.follow(first)
+    assert (prompt.at, prompt.cached) == (at, at)
+    reads.reader.find(reads.jobs)
+    while not prompt.is_read:
+        reads.read(1)
+    assert _total(prompt) == sum([reads.jobs[prompt].row.start.ids[-1], *prompt.ids[:-1]])

@@ -157,6 +157,7 @@ async def _read_anew(plan: AnswerPlan, choice: Choice, resources: Resources) -> 
     row = await asyncio.to_thread(make_row, plan.generator, ids, lead, config, plan.kept)
     job = Job(row, plan.generator, nobody, written.root, owner=plan.owner, writes=False)
     job.row_by_row = written.row_by_row  # so that it finds what the prefix cache has of the prompt
+    job.prompt.follow(written.prompt)
     return await _read(plan.model, job, resources, first=plan.writes)
 
 

@@ -73,6 +73,14 @@ class ReadPrompt:
         before = self.ids[self.at - 1] if self.at else self._before
         return [before, *self.ids[self.at : self.at + steps - 1]]
 
+    def follow(self, other: ReadPrompt) -> None:
+        """Begins where another one with the same root and network has been read to, if it begins with the same tokens.
+
+        It is for a prompt that has not begun, so that it does not depend on what the prefix cache has kept.
+        """
+        if other.at and self.ids[: other.at] == other.ids[: other.at]:
+            self.skip_to(other.at, other.model_state)
+
     def skip_to(self, at: int, model_state: Any) -> None:
         """Goes on after tokens that the prefix cache has."""
         self.cached += at - self.at
@@ -114,7 +122,7 @@ class PromptReader:
         root = job.root if job.row_by_row else job.root + b" shared"  # whose last digits differ
         prompt.keys = self._prefix_cache.keys(root, prompt.ids[: prompt.number])
         at, model_state = self._prefix_cache.find(prompt.keys)
-        if at:
+        if at > prompt.at:
             prompt.skip_to(at, model_state)
 
     def read_part(self, jobs: Mapping[ReadPrompt, Job]) -> int:
