@@ -34,6 +34,7 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generated_text import written_ids
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
+from textgen.generation.row import Token
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.adaptation import Adaptation, adapted_generator
@@ -49,6 +50,7 @@ from textgen.server.prefix_cache import STRIDE
 from textgen.server.sse import PING, EventStream
 from textgen.server.states import StateStore
 from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 
 PROMPT = "The cat"
@@ -416,6 +418,13 @@ def test_a_text_whose_time_is_over_before_its_prompt_is_read_is_empty(server: Ru
         events = server.stream("/v1/completions", asked | {"prompt": "again " + prompt})
         assert events[-1]["choices"][0]["finish_reason"] == "length"
         assert server.complete(prompt=prompt, max_tokens=2, seed=1)["usage"]["completion_tokens"] == 2
+
+
+def test_a_text_without_tokens_is_not_the_best() -> None:
+    generator = Generator(NumpyModel(shape := ModelConfig(259), random_weights(shape)), ByteTokenizer())
+    job = Job(generator.row(""), generator, lambda *_: None)
+    likely, empty = (writing.Choice(0, 0, job, tokens) for tokens in ([Token(3, "a", logprob=-1.0)], []))
+    assert max(likely, empty, key=lambda choice: choice.mean_logprob) is likely
 
 
 # === Towards a suffix ===

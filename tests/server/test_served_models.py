@@ -31,7 +31,7 @@ from textgen.server import completions, endpoints, infilling, models, planning, 
 from textgen.server.completions import answer, stream
 from textgen.server.config import ServerConfig
 from textgen.server.engine import Job
-from textgen.server.failures import ApiError
+from textgen.server.failures import ApiError, encode
 from textgen.server.models import ModelHost, places_of
 from textgen.server.planning import plan_chat, plan_completion
 from textgen.server.requests import ChatRequest, CompletionRequest, Message, parse
@@ -473,7 +473,7 @@ def test_a_request_keeps_its_model_while_it_waits_for_other_work(
         monkeypatch.setattr(*work, slow)
         request = CompletionRequest(**values)
         plan = await plan_completion(request, values, "", resources)
-        answered = await answer(plan, resources)
+        answered = json.loads(encode(await answer(plan, resources)))
         assert answered["choices"][0]["state"]["model"] == "a"
         plan = await plan_completion(request, values, "", resources)
         assert [event async for event in stream(plan, resources)][-1] == b"data: [DONE]\n\n"
@@ -616,7 +616,7 @@ def completing(**more: Any) -> Ask:
     async def ask(name: str, resources: Resources) -> Any:
         values = {"model": name, "prompt": "The", "max_tokens": 4, "seed": 1, **more}
         plan = await plan_completion(*parse(json.dumps(values).encode(), CompletionRequest), "", resources)
-        answered = await answer(plan, resources)
+        answered = json.loads(encode(await answer(plan, resources)))
         assert answered["system_fingerprint"] == plan.model.fingerprint[:16]
         return answered["choices"][0]["logprobs"]["token_logprobs"]
 

@@ -49,21 +49,19 @@ async def _answer(plan: AnswerPlan, resources: Resources) -> dict[str, Any]:
         if len(drawn) > plan.n:
             drawn.sort(key=lambda choice: -choice.mean_logprob)
         chosen += drawn[: plan.n]
-    choices = []
+    choices: list[dict[str, Any] | Raw] = []
     for index, choice in enumerate(chosen):
         if plan.request.return_state:
             await _keep_state(plan, choice, resources)
-        choices.append(await _encoded(plan, choice, index))
+        choices.append(await _shaped(plan, choice, index))
     return plan.head(chunk=False) | {"choices": choices, "usage": plan.usage(), "seed": plan.seed}
 
 
-async def _encoded(plan: AnswerPlan, choice: Choice, index: int) -> Raw:
-    """A text in an answer that is not streamed; made in another thread where the log probabilities may be many."""
-
-    def work() -> Raw:
-        return encoded(whole(plan, choice, index))
-
-    return work() if plan.logprobs is None else await asyncio.to_thread(work)
+async def _shaped(plan: AnswerPlan, choice: Choice, index: int) -> dict[str, Any] | Raw:
+    """A text in an answer that is not streamed; encoded in another thread if it has log probabilities, maybe many."""
+    if plan.logprobs is None:
+        return whole(plan, choice, index)
+    return await asyncio.to_thread(lambda: encoded(whole(plan, choice, index)))
 
 
 async def stream(plan: AnswerPlan, resources: Resources) -> AsyncGenerator[bytes, None]:
