@@ -1093,7 +1093,7 @@ def test_no_tokens_are_no_text_towards_a_suffix(both_ways: Running) -> None:
         (b"[" * 5000, 400, None),
         (b'"text"', 400, None),
         (b"\xff\xfe", 400, None),
-        (b'{"prompt": "\\ud800"}', 400, None),
+        (b'{"prompt": "\\ud800"}', 400, "prompt"),
         ({"prompt": 5}, 400, "prompt"),
         ({"prompt": []}, 400, "prompt"),
         ({"prompt": ["a", 1]}, 400, "prompt"),
