@@ -75,7 +75,7 @@ def test_losses_without_a_clear_fall_are_shown_and_no_rate_is_suggested(
     assert "Error: The loss fell at none of the learning rates that were tried" in result.stderr
     if as_json:
         found = json.loads(result.stdout)
-        assert (found["suggestion"], len(found["points"])) == (None, 6)
+        assert (found["start"], found["suggestion"], len(found["points"])) == ("english", None, 6)
     else:
         assert result.stdout.startswith("learning rate  nats per token\n        1e-06  5.0000\n")
         assert result.stdout.count("*") == 6  # the plot

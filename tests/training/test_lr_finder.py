@@ -92,7 +92,9 @@ def test_the_plot_marks_losses_and_the_suggestion() -> None:
     assert lines[0].startswith("   5.000 |*")
     assert lines[-2].rstrip().endswith("*")
     assert sum(line[10:].count("*") for line in lines[:-1]) == PLOT_COLUMNS
-    assert "Suggested: --learning-rate 0.001" in describe(points, 1e-3)
+    assert describe(points, 1e-3, "english").endswith("\nSuggested: --from english --learning-rate 0.001")
+    assert describe(points, 1e-3, "my novel").endswith("\nSuggested: --from 'my novel' --learning-rate 0.001")
+    assert "Suggested" not in describe(points, None, "none")
 
 
 @pytest.mark.parametrize(

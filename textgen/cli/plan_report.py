@@ -67,8 +67,9 @@ def _start(plan: Plan) -> str:
     choice = plan.choice
     hard = ""
     if choice.relative_loss is not None and choice.relative_loss > HARD_TEXT:
-        hard = f"; loss {choice.relative_loss:.1f} times that on its own text, so a higher learning rate"
-        hard += " and more epochs" * plan.are_epochs_planned
+        effects = ["a higher learning rate"] * plan.is_learning_rate_planned + ["more epochs"] * plan.are_epochs_planned
+        hard = f"; loss {choice.relative_loss:.1f} times that on its own text"
+        hard += f", so {' and '.join(effects)}" if effects else ""
     if plan.rival:
         other = plan.rival.start_name
         return f"{plan.start_name} or {other}, whichever does better in a tenth of the run: {_reason(choice)}{hard}"

@@ -351,7 +351,7 @@ def _start(arguments: Arguments, target: Path, preset: str | None, settings: dic
     plan, distribution = make_plan(arguments, preset, settings, arguments.join)
     output.note(describe(plan, target))
     if arguments.find_learning_rate:
-        _find_learning_rate(plan, output.with_flags(display.say), arguments.as_json, distribution)
+        _find_learning_rate(arguments, plan, output.with_flags(display.say), distribution)
         return
     observers = _observers(arguments, target, display)
     # a profile belongs to the folder that was chosen, and several processes have agreed on theirs before this
@@ -426,20 +426,21 @@ def _observers(arguments: Arguments, target: Path, display: Display) -> list[Obs
     return [display, Profiler(target / LOGS, arguments.profile_steps, display.say)]
 
 
-def _find_learning_rate(plan: Plan, say: Say, as_json: bool, distribution: Distribution | None) -> None:
+def _find_learning_rate(arguments: Arguments, plan: Plan, say: Say, distribution: Distribution | None) -> None:
     from textgen.training import lr_finder
     from textgen.training.lr_sweep import find_learning_rate
 
     points = find_learning_rate(plan, say=say, distribution=distribution)
-    suggested, failure = None, None
+    start, suggested, failure = arguments.start or plan.start_name, None, None  # as it was named, perhaps by a folder
     try:
         suggested = lr_finder.suggestion(points)
     except TrainingError as error:  # the losses show why
         failure = error
-    if as_json:
-        output.json_line({"suggestion": suggested, "points": [asdict(point) for point in points]}, indent=2)
+    if arguments.as_json:
+        found = {"start": start, "suggestion": suggested, "points": [asdict(point) for point in points]}
+        output.json_line(found, indent=2)
     else:
-        output.line(lr_finder.describe(points, suggested))
+        output.line(lr_finder.describe(points, suggested, start))
     if failure:
         raise failure
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from textgen.errors import TrainingError
+from textgen.wording import shell_word
 
 STEPS = 100  # maximum number of updates of a sweep
 LOWEST, HIGHEST = 1e-3, 1e3  # first and last learning rate, relative to the planned one
@@ -108,11 +109,17 @@ def _falls(nats: np.ndarray) -> tuple[np.ndarray, float]:
     return falls, float(np.median(changes)) / (MAD_OF_NORMAL * math.sqrt(6))
 
 
-def describe(points: Sequence[Point], suggested: float | None) -> str:
-    """Formats a sweep as a table, a plot and the suggested rate, if there is one."""
+def describe(points: Sequence[Point], suggested: float | None, start: str) -> str:
+    """Formats a sweep as a table, a plot and the suggested rate, if there is one.
+
+    Args:
+        points: The smoothed loss at each rate.
+        suggested: The suggested rate; None if there is none.
+        start: Model that the sweep started from, or "none": the rate is for a run that starts from the same.
+    """
     rows = [f"{point.learning_rate:>13.3g}  {point.nats_per_token:.4f}" for point in points[:: max(1, STEPS // 20)]]
     head = "learning rate  nats per token"
-    found = [] if suggested is None else ["", f"Suggested: --learning-rate {suggested:g}"]
+    found = [] if suggested is None else ["", f"Suggested: --from {shell_word(start)} --learning-rate {suggested:g}"]
     return "\n".join([head, *rows, "", *plot(points, suggested), *found])
 
 

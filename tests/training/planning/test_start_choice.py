@@ -21,7 +21,7 @@ from textgen.dataset.token_files import SplitSummary
 from textgen.errors import ConfigError, CorpusError, SavedModelError
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import WEIGHTS
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import write_training
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.vocabulary import train_tokenizer
@@ -157,9 +157,12 @@ def test_a_text_that_is_hard_for_a_base_gets_a_higher_learning_rate_and_more_pas
     assert line in describe(of_loss(1.75), tmp_path)
     for given in ({"epochs": 2}, {"steps": 9}):
         assert line.replace(" and more epochs", "") in describe(of_loss(1.75, **given), tmp_path)
+        said = describe(of_loss(1.75, learning_rate=1e-3, **given), tmp_path)
+        assert "\nstart       english; loss 1.8 times that on its own text\n" in said
     assert "higher learning rate" not in describe(of_loss(1.4), tmp_path)
     fixed = of_loss(1.75, learning_rate=1e-3)
-    assert (fixed.training_config.learning_rate, fixed.choice.relative_loss) == (1e-3, None)
+    assert fixed.training_config == replace(plans[1.75], learning_rate=1e-3)
+    assert line.replace("a higher learning rate and ", "") in describe(fixed, tmp_path)
 
 
 def test_a_writing_system_without_a_base_and_a_base_that_is_not_there_are_named(tmp_path: Path) -> None:
@@ -245,7 +248,39 @@ def test_a_long_text_unlike_what_a_base_has_read_starts_from_random_weights_if_t
     assert planned(tmp_path).training_config.schedule == "cosine"
     assert name(1.5) == "english"
     assert name(1.8, decay_target="start") == name(1.8, epochs=5) == "english"
-    assert name(1.8, learning_rate=1e-3) == "english"  # how hard the text is was not measured
+
+
+@pytest.mark.parametrize("long_text", [1000, 10_000_000])
+def test_a_given_learning_rate_changes_neither_the_start_nor_the_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_text: int
+) -> None:
+    monkeypatch.setattr("textgen.training.planning.basis.relative_loss", lambda *given: 1.8)
+    monkeypatch.setattr("textgen.training.planning.plan.LONG_TEXT", long_text)
+    chosen, given = planned(tmp_path), planned(tmp_path, learning_rate=1e-3)
+    assert chosen.start_name == ("none" if long_text == 1000 else "english")
+    assert given.choice == chosen.choice
+    assert given.training_config == replace(chosen.training_config, learning_rate=1e-3)
+    assert given.model_config == chosen.model_config
+
+
+def test_how_hard_a_text_is_is_measured_on_a_prepared_corpus_too(
+    tmp_path: Path, english: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = load_model(str(english / "english"))
+    corpus_of(tmp_path, TALES)
+    settings, scored = {"documents": "line"}, list[list[str]]()
+    prepared = prepare_corpus([str(tmp_path / "text.txt")], tmp_path / "prepared", settings, tokenizer=start.tokenizer)
+
+    def loss(model: ModelFolder, texts: list[str]) -> float:
+        scored.append(texts)
+        return 1.8
+
+    monkeypatch.setattr("textgen.training.planning.basis.relative_loss", loss)
+    made = make_plan(prepared, sources=Sources(start=start), hardware=LAPTOP)
+    assert made.choice.relative_loss == 1.8
+    (texts,) = scored
+    assert sum(map(len, texts)) > 16 * 500
+    assert all(text in TALES for text in texts)
 
 
 def test_too_little_text_is_refused_before_a_vocabulary_is_learned_from_it(tmp_path: Path) -> None:

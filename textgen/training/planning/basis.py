@@ -17,7 +17,7 @@ from textgen.training.config import TrainingConfig
 from textgen.training.distributed.distribution import Shares
 from textgen.training.planning.estimates import machine_memory, scoring_speed, tokens_per_second, training_memory
 from textgen.training.planning.inputs import Hardware, Sources
-from textgen.training.planning.relative_loss import relative_loss
+from textgen.training.planning.relative_loss import relative_loss, sample_of
 from textgen.training.planning.vocabulary import CorpusFacts, Vocabulary
 
 SMALL_TEXT = 30_000  # tokens, about 110 KB of English, of the text for which the plan of pretrained models was chosen
@@ -113,9 +113,7 @@ def find_basis(
     }
     start, tokens = sources.start, vocabulary.tokens
     read_much_more = start is not None and _read_much_more(start, facts.stats.characters)
-    loss = None
-    if start and read_much_more and "learning_rate" not in given and isinstance(corpus, Corpus):
-        loss = relative_loss(start, corpus.sample)
+    loss = relative_loss(start, sample_of(corpus)) if start and read_much_more else None
     return Basis(
         settings={**given, **settled},
         vocab_size=vocabulary.size,

@@ -104,6 +104,7 @@ class Plan:
         is_patience_planned: Whether patience was chosen for the number of validations, and not given.
         are_validations_planned: Whether the number of validations was chosen, and not given.
         are_epochs_planned: Whether the number of epochs was chosen, and neither it nor a number of steps was given.
+        is_learning_rate_planned: Whether the learning rate was chosen, and not given.
     """
 
     corpus: Corpus | PreparedCorpus
@@ -121,6 +122,7 @@ class Plan:
     is_patience_planned: bool = True
     are_validations_planned: bool = True
     are_epochs_planned: bool = True
+    is_learning_rate_planned: bool = True
 
     @property
     def start_name(self) -> str:
@@ -348,6 +350,7 @@ def _plan(
         is_patience_planned="patience" not in given,
         are_validations_planned="num_validations" not in given,
         are_epochs_planned=given.get("epochs") is None and given.get("steps") is None,
+        is_learning_rate_planned="learning_rate" not in given,
     )
 
 

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
+from textgen.corpus.corpus import Corpus
+from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.evaluation.scoring import Score
 from textgen.saved_model.saved_model import ModelFolder
 
 EXCERPTS = 16
 EXCERPT_BYTES = 500  # bytes of an excerpt: all of them are scored within a second
+
+
+def sample_of(corpus: Corpus | PreparedCorpus) -> list[str]:
+    """Excerpts of a text for `relative_loss`, of a prepared corpus documents and parts of documents to train on.
+
+    Raises:
+        CorpusError: Shards of a prepared corpus are missing or damaged, or the text cannot be read.
+    """
+    if isinstance(corpus, Corpus):
+        return corpus.sample
+    stream, tokenizer = corpus.data().train, corpus.tokenizer
+    firsts = [number * len(stream) // EXCERPTS for number in range(EXCERPTS)]
+    excerpts = [stream.read(first, min(first + EXCERPT_BYTES, len(stream))) for first in firsts]
+    documents = [part for ids in excerpts for part in np.split(ids, np.flatnonzero(ids == tokenizer.eos_id))]
+    return [tokenizer.decode(ids.tolist()) for ids in documents]
 
 
 def relative_loss(model: ModelFolder, texts: Iterable[str]) -> float | None:

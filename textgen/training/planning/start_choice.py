@@ -94,7 +94,7 @@ class StartChoice:
         is_open: Whether a race is still to decide; `name` is then the likelier winner.
         bits_per_byte: Held-out scores of a race, by the name of what each run started from, a base or "none".
         relative_loss: How hard the text is for the model: see `planning.relative_loss`. None if it was not measured,
-            as the learning rate does not depend on it.
+            since nothing in the plan depends on it, or if the model's own score is not known.
     """
 
     name: str | None
