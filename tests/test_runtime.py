@@ -165,7 +165,22 @@ def test_the_speed_is_measured_by_several_products_however_slow_the_machine(monk
     """The first product takes a minute, because the machine has other work; the others take 2 ms."""
     set_clock(itertools.chain([60.0], itertools.repeat(0.002)), monkeypatch)
     monkeypatch.setattr(machine, "num_cores", lambda: 1)
+    monkeypatch.setattr(machine, "granted_cores", lambda: None)
     assert machine.measure_flops() == pytest.approx(2 * 512**3 / 0.002)
+
+
+@pytest.mark.parametrize(("granted", "cores"), [(0.5, 0.5), (1.5, 1.5), (4.0, 3), (None, 3)])
+def test_the_speed_of_a_granted_share_of_a_core_is_that_share(
+    granted: float | None, cores: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fastest product fits into the time that the share allows before it pauses."""
+    set_clock(itertools.repeat(0.002), monkeypatch)
+    monkeypatch.setattr(machine, "has_gpu", lambda: False)
+    monkeypatch.setattr(machine, "processor_cores", lambda: 3)
+    monkeypatch.setattr(machine, "granted_cores", lambda: granted)
+    monkeypatch.setattr(machine, "_most_cores", None)
+    assert machine.measure_flops() == pytest.approx(cores * 2 * 512**3 / 0.002)
+    assert machine.measure_flops(core_sets=2) == pytest.approx(2 * cores * 2 * 512**3 / 0.002)
 
 
 @pytest.mark.parametrize(

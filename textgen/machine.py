@@ -122,7 +122,7 @@ def measure_flops(replicas: int = 1, core_sets: int = 1) -> float:
     Args:
         replicas: Number of replicas in all. The result is multiplied by it if there is a GPU.
         core_sets: Number of sets of cores like those that this process sees. The result is multiplied by it, and by the
-            cores, if there is no GPU.
+            cores that have work all the time, if there is no GPU.
 
     Returns:
         Floating-point operations per second, from the fastest of several runs.
@@ -142,7 +142,16 @@ def measure_flops(replicas: int = 1, core_sets: int = 1) -> float:
         count = QUEUED if on_gpu else 1
         best, products = min(best, (time.perf_counter() - started) / count), products + count
     each = 2 * size**3 / best
-    return each * (replicas if on_gpu else num_cores() * core_sets)
+    return each * (replicas if on_gpu else _cores_at_once() * core_sets)
+
+
+def _cores_at_once() -> float:
+    """Processor time that this process can use, in cores: less than `num_cores` if a share of a core is granted.
+
+    A product takes a few milliseconds, less than the kernel grants at a time, so the fastest one does not show a pause.
+    """
+    granted = granted_cores()
+    return num_cores() if granted is None else min(num_cores(), granted)
 
 
 def _queue_products(matrix: tf.Tensor) -> None:
