@@ -58,6 +58,20 @@ def test_ema_is_the_mean_with_falling_shares(model: LanguageModel, decay: float)
         assert_mean(average, path[:count], decay ** np.arange(count - 1, -1, -1.0))
 
 
+@pytest.mark.parametrize("settings", [{"weight_averaging": "ema"}, {"weight_averaging": "last-k", "num_averaged": 7}])
+def test_weights_that_never_change_are_their_own_average(model: LanguageModel, settings: dict[str, Any]) -> None:
+    """So that frozen layers stay as they are, also where a sum of seven would be rounded."""
+    (frozen,) = walk(model, 1)
+    model.assign_weights(frozen)
+    average = averaging(model, **settings)
+    for _ in range(10):
+        take(model, average, frozen, validate=True)
+        mean = average.mean()
+        assert mean
+        for name, array in frozen.items():
+            np.testing.assert_array_equal(mean[name], array)
+
+
 def test_last_k_is_the_mean_of_the_last_validations(model: LanguageModel) -> None:
     average, path = averaging(model, weight_averaging="last-k", num_averaged=3), walk(model, 10)
     for count, weights in enumerate(path, start=1):

@@ -169,9 +169,13 @@ class LastMean(Averaging):
         self._count += 1
 
     def mean(self) -> dict[str, np.ndarray] | None:
-        """The mean of the kept weights; None before the first validation."""
+        """The mean of the kept weights; None before the first validation.
+
+        It is the first of them plus the mean difference, so that frozen weights stay as they are.
+        """
         full = min(self._count, self._last)
-        return {name: kept[:full].mean(0) for name, kept in self._kept.items()} if full else None
+        kept = {name: array[:full] for name, array in self._kept.items()}
+        return {name: array[0] + (array - array[0]).mean(0) for name, array in kept.items()} if full else None
 
     def tensors(self) -> dict[str, np.ndarray]:
         """The kept weights and the number of validations."""
