@@ -1068,14 +1068,6 @@ def test_the_weights_of_a_run_are_mixed_with_those_of_its_base_where_that_scores
     assert not (tmp_path / "other").exists()
 
 
-class StopsAtValidation(Watch):
-    """Stops the run at its next validation."""
-
-    def on_validation(self, report: ValidationReport) -> None:
-        super().on_validation(report)
-        self.stop_reason = "the test says so"
-
-
 @pytest.mark.slow
 def test_a_mix_with_the_base_is_replaced_only_by_better_weights(base_run: Run, text: Path, tmp_path: Path) -> None:
     base, corpus, folder = base_run.saved, Corpus([text], CorpusConfig(documents="line")), tmp_path / "mix"
@@ -1083,13 +1075,13 @@ def test_a_mix_with_the_base_is_replaced_only_by_better_weights(base_run: Run, t
     settings |= {"steps": 3, "learning_rate": 0.05, "num_validations": 1, "schedule": "constant"}
     plan = make_plan(corpus, settings | {"interpolate_start": True}, sources=Sources(start=base))
     before, (checkpoint, _) = train(plan, folder).training, newest_checkpoint(folder / "checkpoints")
-    watch = StopsAtValidation()
-    longer = {"steps": 9, "num_validations": 3, "learning_rate": 1e-4}  # hardly better weights, before they are mixed
+    watch = Watch()
+    longer = {"steps": 9, "num_validations": 3, "learning_rate": 1e-4, "patience": 1}
     after = resume(folder, longer, options=RunOptions(observers=[watch]))
-    (validation,) = watch.validations
     unmixed, mixed = checkpoint.position["best_nats_per_token"], before["scores"]["nats_per_token"]
-    assert mixed < validation.nats_per_token < unmixed
-    assert not validation.improved
+    losses = [each.nats_per_token for each in watch.validations]
+    assert mixed < losses[1] < losses[0] < unmixed, "patience compares only weights that are not mixed"
+    assert not any(each.improved for each in watch.validations)
     assert after.training["progress"]["best_step"] == 3
     assert after.training["scores"]["nats_per_token"] <= mixed
     fraction, first, tuned = after.training["start_fraction"], base.weights(), checkpoint.tensors
@@ -1098,7 +1090,52 @@ def test_a_mix_with_the_base_is_replaced_only_by_better_weights(base_run: Run, t
         np.testing.assert_allclose(array, (1 - fraction) * tuned[f"weights/{name}"] + fraction * first[name], atol=1e-6)
     resumed, _ = newest_checkpoint(folder / "checkpoints")
     for name in first:  # training went on from the unmixed weights
-        np.testing.assert_allclose(resumed.tensors[f"weights/{name}"], tuned[f"weights/{name}"], atol=1e-3)
+        np.testing.assert_allclose(resumed.tensors[f"weights/{name}"], tuned[f"weights/{name}"], atol=3e-3)
+
+
+@pytest.mark.parametrize(
+    ("later", "step", "weight", "fraction"),
+    [(None, 3, 0.48, 0.7), (1.0, 9, 0.5, 0.5), (1.3, 3, 0.48, 0.7)],
+    ids=["none", "better", "worse"],
+)
+def test_the_better_of_two_mixes_is_saved(
+    later: float | None, step: int, weight: float, fraction: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is the distance from 0.5, the start is 0, and the saved weight 0.8 is half of the start already."""
+    from textgen.training.position import Position
+    from textgen.training.validator import Validated
+
+    class Model:
+        """A network of one weight."""
+
+        def assign_weights(self, weights: dict[str, np.ndarray]) -> None:
+            self.weights = weights
+
+        def weights_as_arrays(self) -> dict[str, np.ndarray]:
+            return dict(self.weights)
+
+    saved = list[tuple[float, float, int]]()
+    finished: Any = object.__new__(run._Run)
+    finished._model = Model()
+    finished._model.assign_weights({"a": np.array(0.8)})
+    evaluator = SimpleNamespace(nats=lambda *given: (abs(finished._model.weights["a"] - 0.5), 0))
+    runner_up = later and Validated(9, 2.0, {"a": np.array(later)})
+    position = Position(best_nats_per_token=3.0, best_step=2, kept_nats_per_token=0.3, kept_step=3)
+    finished._trainer = SimpleNamespace(
+        position=position,
+        validator=SimpleNamespace(evaluator=evaluator, runner_up=runner_up),
+        tensors=SimpleNamespace(start_weights={"a": np.array(0.0)}),
+    )
+    config = SimpleNamespace(interpolate_start=True, valid_tokens=5)
+    finished._setup = SimpleNamespace(training_config=config, data=SimpleNamespace(valid=None))
+    finished._record = {"start_fraction": 0.5}
+
+    def save(self: Any, scores: None, *, start_fraction: float) -> None:
+        saved.append((float(self._model.weights["a"]), start_fraction, position.saved_step))
+
+    monkeypatch.setattr(run._Run, "_save", save)
+    finished._mix_with_start()
+    assert saved == [(pytest.approx(weight), pytest.approx(fraction), step)]
 
 
 @pytest.mark.parametrize("settings", [{"decay_target": "start"}, {"interpolate_start": True}])
@@ -1572,7 +1609,8 @@ def test_scores_of_a_longer_held_out_text_are_not_compared_with_those_of_its_beg
         (None, False, {}, []),
         (2.0, True, {}, []),
         (2.0, False, {}, [("other", 4)]),
-        (2.0, True, {"start_fraction": 0.2}, [("other", 4)]),
+        (2.0, True, {"start_fraction": 0.2}, [("newer", 4)]),
+        (2.0, False, {"start_fraction": 0.2}, [("newer", 4)]),
         (2.0, True, {"scores": {"nats_per_token": 2.0}, "progress": {"best_step": 4}}, []),
         (2.0, True, {"scores": {"nats_per_token": 1.5}, "progress": {"best_step": 8}}, [("newer", 8)]),
         (None, False, {"scores": {"nats_per_token": 1.5}, "progress": {"best_step": 8}}, [("newer", 8)]),
@@ -1580,8 +1618,9 @@ def test_scores_of_a_longer_held_out_text_are_not_compared_with_those_of_its_beg
         (2.0, True, {"scores": {}, "progress": {"best_step": 8}}, []),
     ],
     ids=[
-        "no score", "the same text", "another text", "mixed weights", "the same step", "newer weights",
-        "newer weights, no score", "newer weights, another text", "weights that no validation has chosen",
+        "no score", "the same text", "another text", "mixed weights", "mixed weights, another text", "the same step",
+        "newer weights", "newer weights, no score", "newer weights, another text",
+        "weights that no validation has chosen",
     ],
 )  # fmt: skip
 def test_saved_weights_are_scored_again_only_if_their_score_cannot_be_compared(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,7 +30,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> TokenData:
 
 
 def validator_of(
-    data: TokenData, folder: Path, valid_tokens: int, *, by_bytes: bool = False, direction: str = "forward"
+    data: TokenData,
+    folder: Path,
+    valid_tokens: int,
+    *,
+    by_bytes: bool = False,
+    direction: str = "forward",
+    interpolate_start: bool = False,
 ) -> Validator:
     """That of a trainer of a small network."""
     from textgen.model.config import ModelConfig
@@ -38,7 +45,9 @@ def validator_of(
     from textgen.training.trainer import Trainer
 
     model = LanguageModel(ModelConfig(ByteTokenizer().vocab_size, 6, 8, 1, direction=direction), pad_id=0)
-    config = TrainingConfig(batch_size=4, sequence_length=5, steps=1, valid_tokens=valid_tokens)
+    config = TrainingConfig(
+        batch_size=4, sequence_length=5, steps=1, valid_tokens=valid_tokens, interpolate_start=interpolate_start
+    )
     sizes = ByteTokenizer().token_bytes if by_bytes else None
     return Trainer(model, data, config, folder / "checkpoints", token_bytes=sizes).validator
 
@@ -88,3 +97,40 @@ def test_as_many_tokens_as_the_text_has_are_all_of_it(data: TokenData, tmp_path:
     assert report
     assert validator.best_scores == validator.evaluator.scores(data.valid)
     assert position.best_nats_per_token == report.nats_per_token
+
+
+def give_scores(validator: Validator, monkeypatch: pytest.MonkeyPatch, *nats: float) -> None:
+    """The next scores, one after the other."""
+    scores = (SimpleNamespace(nats_per_token=each, bits_per_byte=each) for each in nats)
+    monkeypatch.setattr(validator.evaluator, "scores", lambda *given: next(scores))
+
+
+@pytest.mark.parametrize("interpolates", [True, False])
+def test_validations_are_compared_with_unmixed_weights_while_the_saved_ones_are_a_better_mix(
+    data: TokenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interpolates: bool
+) -> None:
+    validator = validator_of(data, tmp_path, 64, interpolate_start=interpolates)
+    weights, position, reports = validator._model.weights_as_arrays(), scored(64, best_nats_per_token=3.0), []
+    give_scores(validator, monkeypatch, 1.0, 2.9, 2.5, 2.7, 0.9)
+    validator.keep_saved(position, weights, 3)
+    for step in (4, 5, 6, 7):
+        position.step = step
+        report = validator.validate(position, with_sample=False)
+        assert report
+        later = validator.runner_up
+        reports.append((report.improved, position.without_improvement, position.saved_step, later and later.step))
+    second, third = (5, 5) if interpolates else (None, None)
+    first = 4 if interpolates else None
+    assert reports == [(False, 0, 3, first), (False, 0, 3, second), (False, 1, 3, third), (True, 0, 7, None)]
+
+
+def test_a_score_of_another_text_whose_weights_are_gone_is_forgotten(
+    data: TokenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validator = validator_of(data, tmp_path, 64, interpolate_start=True)
+    position = scored(63)
+    give_scores(validator, monkeypatch, 1.0, 2.9)
+    validator.keep_saved(position, validator._model.weights_as_arrays(), 3)
+    assert (position.best_nats_per_token, position.kept_nats_per_token) == (None, 1.0)
+    validator.validate(position, with_sample=False)
+    assert (position.best_nats_per_token, position.kept_nats_per_token, position.saved_step) == (2.9, 1.0, 3)

@@ -3,12 +3,13 @@
 Weights between the start and the fine-tuned ones often predict better than either (WiSE-FT, Wortsman et al. 2022,
 arXiv:2109.01903):
 
-    w = (1 - fraction) * tuned + fraction * start
+    w = tuned + fraction * (start - tuned)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,16 +19,28 @@ FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)  # fractions of the start, tried in this o
 
 
 def mixed(tuned: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray], fraction: float) -> dict[str, np.ndarray]:
-    """The weights (1 - fraction) * tuned + fraction * start.
+    """The weights tuned + fraction * (start - tuned): weights that are the same in both stay as they are.
 
     Example:
         >>> mixed({"a": np.array([4.0])}, {"a": np.array([0.0])}, fraction=0.25)
         {'a': array([3.])}
     """
-    return {name: (1 - fraction) * array + fraction * start[name] for name, array in tuned.items()}
+    return {name: array + fraction * (start[name] - array) for name, array in tuned.items()}
 
 
-def mix_with_start(model: LanguageModel, start: Mapping[str, np.ndarray], score: Callable[[], float]) -> float:
+class Mix(NamedTuple):
+    """A mix of fine-tuned weights with those that the run started from.
+
+    Attributes:
+        fraction: Fraction of the start; 0 for the fine-tuned weights alone.
+        nats_per_token: Loss on held-out text.
+    """
+
+    fraction: float
+    nats_per_token: float
+
+
+def mix_with_start(model: LanguageModel, start: Mapping[str, np.ndarray], score: Callable[[], float]) -> Mix:
     """Gives a model the mix of fine-tuned weights and start that has the lowest loss.
 
     The fraction of the start rises until the loss does.
@@ -38,14 +51,14 @@ def mix_with_start(model: LanguageModel, start: Mapping[str, np.ndarray], score:
         score: Returns the loss of the model with the weights that it has, on held-out text.
 
     Returns:
-        The fraction of the start; 0 if the fine-tuned weights were the best.
+        The mix.
     """
-    tuned, best, chosen = model.weights_as_arrays(), score(), 0.0
+    tuned, best = model.weights_as_arrays(), Mix(0.0, score())
     for fraction in FRACTIONS:
         model.assign_weights(mixed(tuned, start, fraction))
         nats = score()
-        if not nats < best:  # a loss that is NaN is not
+        if not nats < best.nats_per_token:  # a loss that is NaN is not
             break
-        best, chosen = nats, fraction
-    model.assign_weights(mixed(tuned, start, chosen) if chosen else tuned)
-    return chosen
+        best = Mix(fraction, nats)
+    model.assign_weights(mixed(tuned, start, best.fraction) if best.fraction else tuned)
+    return best

@@ -27,9 +27,9 @@ class Position:
         best_nats_per_token: Loss of the best validation; None before the first.
         kept_step: Step of saved weights that no validation up to here has surpassed; see `kept_nats_per_token`.
         kept_nats_per_token: Their loss; None if the saved weights are those of the best validation. A run that ended
-            with an error may have saved better weights than those of its newest checkpoint. If it is resumed, it keeps
-            them until a validation is as good, but counts validations as if it had never made those after the
-            checkpoint.
+            with an error may have saved better weights than those of its newest checkpoint, and one that has finished
+            may have mixed the saved ones with those that it started from. If it is resumed, it keeps them until a
+            validation is as good, but counts validations as if they had never been made.
         valid_tokens: Setting of this name with which this loss was computed; None before the first validation.
         valid_by_bytes: Whether the text that it is of was chosen by bytes: see `textgen.evaluation.excerpt`. False in
             checkpoints of older versions, which counted tokens.

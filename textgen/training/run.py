@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,20 +227,22 @@ class _Run:
         """Scores the saved weights again if the checkpoint has another score, so that only better ones replace them.
 
         The score in a checkpoint is that of the weights before they were mixed with those that the run started from, on
-        the part of the held-out text that validations scored then. A run that ended with an error may have saved
-        better weights after its last checkpoint; they are those of the record.
+        the part of the held-out text that validations scored then. Validations go on to be compared with it, as the
+        weights that they score are not mixed either. A run that ended with an error may have saved better weights after
+        its last checkpoint; they are those of the record.
         """
         position, validator, distribution = self._trainer.position, self._trainer.validator, self._distribution
         recorded = self._record["progress"].get("best_step") if self._record.get("scores") else None
         step = position.saved_step if recorded is None else recorded
         is_mixed = bool(self._record.get("start_fraction"))
-        is_other = position.has_best and (is_mixed or not validator.is_same_text(position))
-        if not is_other and step == position.saved_step:
+        is_other = position.has_best and not validator.is_same_text(position)
+        if step == position.saved_step and not is_other and not (is_mixed and position.has_best):
             return
         name = str(self._setup.folder.absolute())
         with distribution.together(self._step_timeout):
             weights = load_model(name).weights() if distribution.is_chief else None
-            (validator.rescore_best if is_other else validator.keep_saved)(position, weights, step)
+            rescore = validator.rescore_best if is_other and not is_mixed else validator.keep_saved
+            rescore(position, weights, step)
 
     def _build(self) -> LanguageModel:
         """The network, with the same weights in all processes."""
@@ -317,20 +320,35 @@ class _Run:
         return validator.evaluator.scores(held_out, tokens)
 
     def _mix_with_start(self) -> None:
-        """Mixes the best weights with those that the run started from, if `interpolate_start` asks for it."""
-        config, trainer = self._setup.training_config, self._trainer
+        """Mixes the best weights with those that the run started from, if `interpolate_start` asks for it.
+
+        The saved ones may be a mix already. Those of a later validation, which were not better before they were mixed,
+        replace them if their own mix is.
+        """
+        config, model = self._setup.training_config, self._model
         if not config.interpolate_start:
             return
         from textgen.training.finishing import mix_with_start
 
-        held_out, before = self._setup.data.valid, self._record.get("start_fraction", 0.0)
-        fraction = mix_with_start(
-            self._model,
-            trainer.tensors.start_weights,
-            lambda: trainer.validator.evaluator.nats(held_out, config.valid_tokens)[0],
+        validator, position, held_out = self._trainer.validator, self._trainer.position, self._setup.data.valid
+        mix = partial(
+            mix_with_start,
+            model,
+            self._trainer.tensors.start_weights,
+            lambda: validator.evaluator.nats(held_out, config.valid_tokens)[0],
         )
-        if fraction:
-            self._save(None, start_fraction=1 - (1 - before) * (1 - fraction))
+        saved, before = mix(), self._record.get("start_fraction", 0.0)
+        of_saved = model.weights_as_arrays()
+        if later := validator.runner_up:
+            model.assign_weights(later.weights)
+            of_later = mix()
+            if of_later.nats_per_token < saved.nats_per_token:
+                position.kept_step, position.kept_nats_per_token = later.step, of_later.nats_per_token
+                self._save(None, start_fraction=of_later.fraction)
+                return
+            model.assign_weights(of_saved)
+        if saved.fraction:
+            self._save(None, start_fraction=1 - (1 - before) * (1 - saved.fraction))
 
     def _save(
         self, scores: Scores | None, weights: dict[str, np.ndarray] | None = None, start_fraction: float = 0.0

@@ -34,12 +34,30 @@ class Hooks:
     write_sample: Callable[[], str] = lambda: ""
 
 
+@dataclass(frozen=True, eq=False)
+class Validated:
+    """Weights that a validation has scored.
+
+    Attributes:
+        step: Updates so far.
+        nats_per_token: Their loss.
+        weights: The weights by name.
+    """
+
+    step: int
+    nats_per_token: float
+    weights: Mapping[str, np.ndarray]
+
+
 class Validator:
     """Scores held-out text with the averaged weights, if there are any, and remembers the best weights.
 
     Attributes:
         evaluator: Scores token streams.
         best_scores: Scores of the best validation, if this process has made it.
+        runner_up: Best weights of this process's validations if the saved ones are still better, and only if
+            `interpolate_start` is set: mixed with those that the run started from, they may be better than the saved
+            ones, which may be mixed already. None if there are none, and in all processes but the chief.
     """
 
     def __init__(
@@ -68,6 +86,7 @@ class Validator:
         """
         self.evaluator = Evaluator(model, token_bytes=token_bytes)
         self.best_scores: Scores | None = None
+        self.runner_up: Validated | None = None
         self._model = model
         self._held_out = held_out
         self._config = config
@@ -134,10 +153,14 @@ class Validator:
     def keep_saved(self, position: Position, weights: Mapping[str, np.ndarray] | None, step: int) -> None:
         """Scores saved weights that the position does not know, so that only better ones replace them.
 
-        Apart from that, validations compare with the best one that the position knows. The arguments are those of
-        `rescore_best`. All processes must call it together.
+        Apart from that, validations compare with the best one that the position knows, if it is of the same text. The
+        arguments are those of `rescore_best`. All processes must call it together.
         """
         position.kept_step, position.kept_nats_per_token = step, self._score_of(weights)
+        if not self.is_same_text(position):
+            position.best_nats_per_token = None  # its weights are not there to be scored again
+        if self.is_other_text(position):
+            self._averaging.forget_scores()
         self._record_text(position)
 
     def _score_of(self, weights: Mapping[str, np.ndarray] | None) -> float | None:
@@ -178,8 +201,10 @@ class Validator:
         is_best = improved and (position.kept_nats_per_token is None or nats <= position.kept_nats_per_token)
         if is_best:
             position.kept_nats_per_token = None
-            self.best_scores = scores
+            self.best_scores, self.runner_up = scores, None
             self._unsaved = self._model.weights_as_arrays() if self._distribution.is_chief else {}
+        else:
+            self._note_runner_up(position, nats)
         report = ValidationReport(
             step=position.step,
             epochs=self._reader.epochs(position),
@@ -191,6 +216,13 @@ class Validator:
             sample=self._hooks.write_sample() if with_sample else "",
         )
         return report, improved
+
+    def _note_runner_up(self, position: Position, nats: float) -> None:
+        """Remembers the weights that the network has if they are the best ones besides better ones that are saved."""
+        has_better = position.kept_nats_per_token is not None and self._config.interpolate_start
+        is_first = self.runner_up is None or nats < self.runner_up.nats_per_token
+        if self._distribution.is_chief and has_better and is_first:
+            self.runner_up = Validated(position.step, nats, self._model.weights_as_arrays())
 
     def _scores(self) -> Scores:
         return self.evaluator.scores(self._held_out, self._config.valid_tokens)
