@@ -1061,11 +1061,6 @@ def test_the_weights_of_a_run_are_mixed_with_those_of_its_base_where_that_scores
     first, best = base.weights(), tuned.weights()
     for name, array in mix.weights().items():
         np.testing.assert_allclose(array, (1 - fraction) * best[name] + fraction * first[name], atol=1e-6)
-    other = settings | {"interpolate_start": True, "tokenizer": "byte"}
-    plan = make_plan(corpus, other, sources=Sources(start=base), hardware=hardware)
-    with pytest.raises(ConfigError, match="with the same vocabulary: keep the vocabulary of that model, or leave"):
-        train(plan, tmp_path / "other")
-    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from textgen.dataset.subword_sampling import SampledStream
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.word_filter import MAX_TOKENS, WordFilter, stream_words, word_filter
-from textgen.errors import ConfigError, ModelChanged
+from textgen.errors import ModelChanged
 from textgen.model.config import ModelConfig
 from textgen.model.vocabulary_transfer import carried_over, shared_tokens, spelled_tokens
 from textgen.saved_model.saved_model import ModelFolder, load_model
@@ -55,11 +55,6 @@ def begin(plan: Plan, folder: Path, say: Say = silent) -> RunSetup:
     say(f"{counted(len(data.train), 'token')} to train on, {len(data.valid):,} held out.")
     start = plan.sources.start
     knows_vocabulary = start is not None and start.tokenizer.is_part_of(tokenizer)
-    if plan.training_config.interpolate_start and not knows_vocabulary:
-        raise ConfigError(
-            "interpolate_start needs a model to start from with the same vocabulary: keep the vocabulary of that "
-            "model, or leave interpolate_start out."
-        )
     _report_vocabulary(start, tokenizer, say)
     of_start = start.ngrams() if start and start.has_ngrams and knows_vocabulary else None
     index = save_ngram_index(folder, tokenizer, data, say, of_start)

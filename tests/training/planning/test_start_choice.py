@@ -24,6 +24,8 @@ from textgen.saved_model.layout import WEIGHTS
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import write_training
 from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 from textgen.training.distributed.distribution import Shares
 from textgen.training.planning import start_choice
@@ -127,6 +129,19 @@ def test_the_result_is_mixed_with_a_base_whose_vocabulary_it_keeps(tmp_path: Pat
     other = make_plan(corpus, sources=Sources(start=start, tokenizer=own), hardware=LAPTOP)
     assert other.training_config.schedule == "one-cycle"
     assert not other.training_config.interpolate_start
+
+
+def test_a_mix_with_a_model_of_another_vocabulary_is_refused_by_the_plan(tmp_path: Path, english: Path) -> None:
+    start, corpus = load_model(str(english / "english")), corpus_of(tmp_path, TALES)
+    own = train_tokenizer([TALES], TokenizerConfig("unigram", vocab_size=800))
+    cases: list[tuple[dict[str, Any], Tokenizer | None]] = [({"tokenizer": "char"}, None), ({}, own)]
+    for settings, tokenizer in cases:
+        sources = Sources(start=start, tokenizer=tokenizer)
+        with pytest.raises(ConfigError, match="with the same vocabulary: keep the vocabulary of that model, or leave"):
+            make_plan(corpus, {**settings, "interpolate_start": True}, sources=sources, hardware=LAPTOP)
+    of_bytes = replace(start, tokenizer=ByteTokenizer())
+    settings = {"tokenizer": "byte", "interpolate_start": True}
+    assert make_plan(corpus, settings, sources=Sources(start=of_bytes), hardware=LAPTOP)
 
 
 @pytest.mark.slow

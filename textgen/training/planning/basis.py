@@ -13,6 +13,7 @@ from textgen.machine import best_precision
 from textgen.model.config import ModelConfig
 from textgen.saved_model.bases import is_base
 from textgen.saved_model.saved_model import ModelFolder
+from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed.distribution import Shares
 from textgen.training.planning.estimates import machine_memory, scoring_speed, tokens_per_second, training_memory
@@ -36,7 +37,7 @@ class Basis:
         shares: Replicas, processes and machines.
         fine_tuning: Whether the run starts from a trained model.
         read_much_more: Whether that model was trained on much more text than there is now, as a base was.
-        keeps_vocabulary: Whether the run has the vocabulary of that model.
+        keeps_vocabulary: Whether the run has the vocabulary of that model. It does not if it learns one from the text.
         relative_loss: How hard the text is for such a model: see `planning.relative_loss`; None if unknown.
         memory: Memory of each machine in bytes; None if it is unknown.
         on_gpu: Whether the replicas are GPUs.
@@ -122,12 +123,18 @@ def find_basis(
         shares=hardware.shares,
         fine_tuning=start is not None,
         read_much_more=read_much_more,
-        keeps_vocabulary=bool(start and vocabulary.tokenizer and start.tokenizer.is_part_of(vocabulary.tokenizer)),
+        keeps_vocabulary=start is not None and _keeps_vocabulary(start, vocabulary),
         memory=hardware.memory,
         on_gpu=bool(hardware.on_gpu),
         gpu_memory=hardware.gpu_memory,
         relative_loss=loss,
     )
+
+
+def _keeps_vocabulary(start: ModelFolder, vocabulary: Vocabulary) -> bool:
+    """Whether a vocabulary is that of a model; one of bytes needs no text to be known."""
+    known = vocabulary.tokenizer or (ByteTokenizer() if vocabulary.config.tokenizer == "byte" else None)
+    return known is not None and start.tokenizer.is_part_of(known)
 
 
 def _read_much_more(start: ModelFolder, characters: int) -> bool:

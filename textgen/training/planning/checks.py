@@ -107,6 +107,11 @@ def refuse_contradictions(
     if training.needs_start and not basis.fine_tuning:
         setting = "interpolate_start" if training.interpolate_start else "decay_target start"
         raise ConfigError(f"{setting} needs a model to start from: name one, or leave it out.")
+    if training.interpolate_start and not basis.keeps_vocabulary:
+        raise ConfigError(
+            "interpolate_start needs a model to start from with the same vocabulary: keep the vocabulary of that "
+            "model, or leave interpolate_start out."
+        )
     if facts.labels and model.direction != "forward":
         raise ConfigError(
             "Labels need a network of direction forward, since they stand before the text: leave labels out, or "
