@@ -18,6 +18,7 @@ from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, TextgenError, TrainingError
 from textgen.model.language_model import LanguageModel
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.training.checkpoints import Checkpoint
 from textgen.training.config import TrainingConfig
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 
@@ -90,6 +91,36 @@ def test_the_time_of_compiling_does_not_end_the_warm_up(tokenizer: Tokenizer, tm
         loop.position.step, loop.position.seconds = step, seconds
         rates.append(loop._learning_rate())
     assert rates == pytest.approx([0.01 * 2 / 25, 0.01 / 2, 0.01], rel=0.1)
+
+
+def test_a_resumed_run_does_not_begin_its_warm_up_again(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Neither before the first update of the process, which is compiled, nor after it."""
+    from textgen.model.config import ModelConfig
+    from textgen.training.trainer import Trainer
+
+    settings: dict[str, Any] = {"batch_size": 4, "sequence_length": 5, "num_validations": 1, "schedule": "constant"}
+    config = TrainingConfig(minutes=1.0, epochs=None, learning_rate=0.01, **settings)
+    model = LanguageModel(ModelConfig(tokenizer.vocab_size, 6, 8, 1), pad_id=tokenizer.pad_id)
+
+    def resumed(compiling_seconds: float) -> Trainer:
+        loop = Trainer(model, data_for(tokenizer, tmp_path), config, tmp_path / "checkpoints")
+        position = {"step": 3, "seconds": 12.0, "compiling_seconds": compiling_seconds}
+        loop.restore(Checkpoint(loop.tensors.to_arrays(), position))
+        return loop
+
+    loop, rates = resumed(6.0), []
+    for step, seconds in ((3, 12.0), (4, 18.0), (5, 21.0)):
+        loop.position.step, loop.position.seconds = step, seconds
+        rates.append(loop._learning_rate())
+        loop._end_step()
+    assert rates == pytest.approx([0.01] * 3, rel=0.1)
+    assert loop.position.compiling_seconds == 6.0
+    early = resumed(9.0)
+    assert early._learning_rate() == pytest.approx(0.01 / 2, rel=0.1)
+    early.position.step, early.position.seconds = 4, 20.0
+    early._end_step()
+    assert early.position.compiling_seconds == 9.0 + 8.0
+    assert early._learning_rate() == pytest.approx(0.01 / 2, rel=0.1)
 
 
 def test_a_window_begins_with_the_state_before_it_or_with_zeros(tokenizer: Tokenizer, tmp_path: Path) -> None:

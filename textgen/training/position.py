@@ -22,6 +22,8 @@ class Position:
         epoch: Number of the pass over the training text, from 0.
         step_in_epoch: Batches of this epoch that have been read.
         seconds: Duration of training so far, resumptions included.
+        compiling_seconds: Duration of the first step of each process so far, in which TensorFlow compiles the network;
+            0 in checkpoints of older versions. The warm-up does not count it.
         validations: Validations so far.
         best_step: Step of the best validation.
         best_nats_per_token: Loss of the best validation; None before the first.
@@ -50,6 +52,7 @@ class Position:
     epoch: int = 0
     step_in_epoch: int = 0
     seconds: float = 0.0
+    compiling_seconds: float = 0.0
     validations: int = 0
     best_step: int = 0
     best_nats_per_token: float | None = None
@@ -81,7 +84,8 @@ class Position:
             position = cls(**{**values, **parts, "settings": sections["training"]})
         except (TypeError, ValueError) as error:
             raise SavedModelError(f"The position in a checkpoint is damaged: {error}.") from None
-        if min(position.step, position.epoch, position.step_in_epoch, position.seconds, position.validations) < 0:
+        counts = position.step, position.epoch, position.step_in_epoch, position.validations
+        if min(*counts, position.seconds, position.compiling_seconds) < 0:
             raise SavedModelError("The position in a checkpoint is damaged: it is before the beginning.")
         return position
 
@@ -120,7 +124,8 @@ class Position:
             failed: Where the run has failed.
             seconds: Duration of training until then.
         """
-        self.epoch, self.step_in_epoch, self.seconds = failed.epoch, failed.step_in_epoch, seconds
+        self.epoch, self.step_in_epoch = failed.epoch, failed.step_in_epoch
+        self.seconds, self.compiling_seconds = seconds, failed.compiling_seconds
         self.health.rollbacks, self.health.left_out = failed.health.rollbacks, failed.health.left_out
         self.best_step, self.best_nats_per_token = failed.best_step, failed.best_nats_per_token
         self.kept_step, self.kept_nats_per_token = failed.kept_step, failed.kept_nats_per_token

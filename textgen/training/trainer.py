@@ -135,7 +135,7 @@ class Trainer:
         self._speed = SpeedMeter()
         self._ahead = int(self._train_step.can_run_ahead)  # updates whose losses are read after the next one has begun
         self._pending = deque[_PendingUpdate]()
-        self._compiled: float | None = None  # seconds of the run at the end of this process's first step
+        self._began: float | None = 0.0  # seconds of the run when this process began; None once its first step is over
         self._observers: Sequence[Observer] = ()
 
     # === The loop ===
@@ -254,8 +254,9 @@ class Trainer:
         """Validates and saves if that is due. Returns why the run is over; "" to continue."""
         position = self.position
         reason = self._agree()
-        if self._compiled is None:
-            self._compiled = position.seconds
+        if self._began is not None:
+            position.compiling_seconds += position.seconds - self._began
+            self._began = None
         reason = self.reader.reached(position) or reason
         is_due = self.progress() * self.config.num_validations >= position.validations + 1
         timer = self._checkpoint_timer
@@ -334,8 +335,8 @@ class Trainer:
         if position.learning_rate is not None:
             return position.learning_rate
         rate = scheduled_learning_rate(self.config, self.progress(steps_ahead=1), position.reductions)
-        compiled = position.seconds if self._compiled is None else self._compiled
-        return min(rate, self.reader.warmup_limit(position, position.seconds - compiled))
+        seconds = position.seconds if self._began is None else self._began
+        return min(rate, self.reader.warmup_limit(position, seconds - position.compiling_seconds))
 
     def _take_rate(self) -> None:
         for observer in self._observers:
@@ -438,6 +439,8 @@ class Trainer:
         self.tensors.restore(checkpoint.tensors)
         self.position = Position.from_dict(checkpoint.position)
         self.position.go_on_with(to_dict(self.config))
+        if self._began is not None:
+            self._began = self.position.seconds
         if not self.reader.has(self.position):
             raise TrainingError("The checkpoint does not fit the text of this run: train again.")
         due = int(self.progress() * self.config.num_validations)  # fewer, if the budget is longer now
