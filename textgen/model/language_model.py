@@ -202,19 +202,29 @@ class LanguageModel(keras.Model):
         x, of_attention = self._look_back(x[:, None], state[layers:])  # [B, 1, H]
         return self._project(x[:, 0]), of_layers + of_attention
 
-    def summed_loss(self, features: tf.Tensor, targets: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
+    def summed_loss(
+        self,
+        features: tf.Tensor,
+        targets: tf.Tensor,
+        label_smoothing: float = 0.0,
+        scale: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """The sum of the losses of a window in nats, for training.
 
         Args:
             features: Inputs of the output layer, [B, T, E].
             targets: Next token ids int32 [B, T]. Padding does not count.
             label_smoothing: Fraction of each target spread over all tokens. It affects the gradient only.
+            scale: Factor by which the caller multiplies the sum, for float16; see `Head.summed_loss`.
         """
-        return self.head.summed_loss(features, self.embedding.embeddings, targets, self.pad_id, label_smoothing)
+        table = self.embedding.embeddings
+        return self.head.summed_loss(features, table, targets, self.pad_id, label_smoothing, scale)
 
-    def sampled_loss(self, features: tf.Tensor, targets: tf.Tensor, candidates: Candidates) -> tf.Tensor:
+    def sampled_loss(
+        self, features: tf.Tensor, targets: tf.Tensor, candidates: Candidates, scale: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """An estimate of `summed_loss` from the logits of some tokens; see `textgen.model.layers.sampled_softmax`."""
-        return sampled_loss(self.head, features, self.embedding.embeddings, targets, self.pad_id, candidates)
+        return sampled_loss(self.head, features, self.embedding.embeddings, targets, self.pad_id, candidates, scale)
 
     def token_losses(self, features: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """The loss of each target int32 [B, T] in nats, from features [B, T, E]: [B, T], 0 for padding."""

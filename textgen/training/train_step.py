@@ -225,14 +225,15 @@ class TrainStep:
     ) -> tuple[tf.Tensor, list[tf.Tensor], Any]:
         """Returns the sum of nats, the gradient of the scaled sum with smoothing and penalties, and the state."""
         variables = [_local(weight.value) for weight in self.weights]
+        scale = shard.scale if self._model.precision == "float16" else None
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             # features [B, T, E] of the rows of the shard; activations [B, T, H] of each direction, over its own steps
             features, state, activations = self._model.read(shard.inputs, shard.state, noise)
             if candidates is None:
-                nats = self._model.summed_loss(features, shard.targets, self._config.label_smoothing)
+                nats = self._model.summed_loss(features, shard.targets, self._config.label_smoothing, scale)
             else:
-                nats = self._model.sampled_loss(features, shard.targets, candidates)
+                nats = self._model.sampled_loss(features, shard.targets, candidates, scale)
             loss = nats
             for each, own_targets in zip(activations, tf.split(shard.targets, len(activations), axis=1), strict=True):
                 loss += summed_penalty(

@@ -285,7 +285,11 @@ def test_head(tied: bool) -> None:
 def test_the_compiled_loss_has_no_part_that_two_shards_cannot_begin_at_once() -> None:
     """XLA's fusions for YNNPACK, which it makes of sums over many numbers, end the process now and then."""
     arguments = tf.zeros((1024, 65), tf.bfloat16), tf.zeros(65), tf.zeros(1024, tf.int32)
-    for function, more in ((_loss_of_logits, (0, 0.0)), (_losses_of_logits, ())):
+    for function, more in (
+        (_loss_of_logits, (0, 0.0, None)),
+        (_loss_of_logits, (0, 0.0, tf.constant(2.0))),
+        (_losses_of_logits, ()),
+    ):
         compiled = function.compiled().experimental_get_compiler_ir(*arguments, *more)("optimized_hlo")
         assert "reduce" in compiled
         assert "ynn_fusion" not in compiled
@@ -308,6 +312,29 @@ def test_the_summed_loss_and_its_gradients_are_those_of_plain_operations(
     assert float(ours) == pytest.approx(float(plain), rel=1e-5)
     for source in (features, head.bias.value, table if head.kernel is None else head.kernel.value):
         np.testing.assert_allclose(tape.gradient(ours, source), tape.gradient(plain, source), atol=1e-5)
+
+
+@pytest.mark.parametrize("upstream", [1.0, 1024.0])
+def test_a_scale_keeps_small_gradients_of_a_float16_head_and_changes_no_others(upstream: float) -> None:
+    """The probability of the last token, 2e-8, is less than half of the least number of float16."""
+    head, features, table = Head(V, tied=True), tf.ones((B, T, E)), tf.zeros((V, E))
+    head(features, table)
+    head.bias.assign([*[0.0] * (V - 1), math.log(2e-8 * (V - 1))])
+    targets, scale = tf.ones((B, T), tf.int32), tf.constant(1024.0)
+
+    def gradients(dtype: tf.DType, scale: tf.Tensor | None) -> list[np.ndarray]:
+        with tf.GradientTape() as tape:
+            tape.watch(table)
+            loss = upstream * head.summed_loss(tf.cast(features, dtype), table, targets, 2, 0.0, scale)
+        return [np.asarray(each) / upstream for each in tape.gradient(loss, [table, head.bias.value])]
+
+    exact, scaled, vanished = gradients(tf.float32, None), gradients(tf.float16, scale), gradients(tf.float16, None)
+    for ours, theirs in zip(scaled, exact, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=5e-3)
+    assert scaled[1][-1] == pytest.approx(2e-8 * B * T, rel=5e-3)
+    assert not vanished[0][-1].any()
+    for ours, theirs in zip(gradients(tf.float32, scale), exact, strict=True):
+        np.testing.assert_array_equal(ours, theirs)  # a power of 2 changes no digit
 
 
 @pytest.mark.parametrize("chunk_elements", [3 * V, 1 << 22])

@@ -66,7 +66,13 @@ class Head(keras.layers.Layer):
         return tf.cast(logits, tf.float32) + self.bias
 
     def summed_loss(
-        self, features: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, pad_id: int, label_smoothing: float = 0.0
+        self,
+        features: tf.Tensor,
+        table: tf.Tensor,
+        targets: tf.Tensor,
+        pad_id: int,
+        label_smoothing: float = 0.0,
+        scale: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Computes the sum of the losses of all tokens.
 
@@ -77,6 +83,9 @@ class Head(keras.layers.Layer):
             pad_id: Targets with this id are ignored.
             label_smoothing: Fraction of each target spread evenly over all tokens (Szegedy et al. 2016,
                 arXiv:1512.00567). It changes the gradient only; the returned loss is not smoothed.
+            scale: Factor by which the caller multiplies the loss, for float16; None for none. The gradients by the
+                logits, which are in the precision of the features, are multiplied by it before they are rounded, so
+                that small ones do not vanish.
 
         Returns:
             The sum in nats, a float32 scalar.
@@ -84,7 +93,7 @@ class Head(keras.layers.Layer):
         kernel = table if self.tied else self.kernel
         rows = tf.reshape(features, (-1, features.shape[-1]))  # [B*T, E]
         weights = tf.convert_to_tensor(kernel), tf.convert_to_tensor(self.bias)
-        return _summed_loss(rows, *weights, tf.reshape(targets, (-1,)), pad_id, self.tied, label_smoothing)
+        return _summed_loss(rows, *weights, tf.reshape(targets, (-1,)), pad_id, self.tied, label_smoothing, scale)
 
     def token_losses(self, features: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, pad_id: int) -> tf.Tensor:
         """Computes the loss of each token.
@@ -125,6 +134,7 @@ def _summed_loss(
     pad_id: int,
     tied: bool,
     label_smoothing: float,
+    scale: tf.Tensor | None,
 ) -> tf.Tensor:
     """Computes the summed loss in nats of features [N, E], kernel [V, E] if tied else [E, V], and targets [N]."""
 
@@ -138,7 +148,7 @@ def _summed_loss(
                 part = tf.identity(features[chunk])  # [n, E]
             logits = tf.matmul(part, low, transpose_b=tied)  # [n, V]
             nats, d_logits = _loss_of_logits(
-                tf.stop_gradient(logits), tf.stop_gradient(bias), targets[chunk], pad_id, label_smoothing
+                tf.stop_gradient(logits), tf.stop_gradient(bias), targets[chunk], pad_id, label_smoothing, scale
             )
             pair = (d_logits, part) if tied else (part, d_logits)
             d_features.append(tf.matmul(d_logits, low, transpose_b=not tied))  # [n, E]
@@ -149,22 +159,37 @@ def _summed_loss(
             sums = [before + new for before, new in zip(sums, own, strict=True)] if sums else own
         nats, d_kernel, d_bias = sums
         gradients = tf.concat(d_features, 0), d_kernel, d_bias
-        return nats, lambda upstream: tuple(tf.cast(upstream, g.dtype) * g for g in gradients)
+
+        def scaled(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            factor = upstream if scale is None else upstream / scale  # they have the scale already
+            return tuple(tf.cast(factor, gradient.dtype) * gradient for gradient in gradients)
+
+        return nats, scaled
 
     return run(features, kernel, bias)
 
 
 @Fused
 def _loss_of_logits(
-    logits: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, pad_id: int, label_smoothing: float
+    logits: tf.Tensor,
+    bias: tf.Tensor,
+    targets: tf.Tensor,
+    pad_id: int,
+    label_smoothing: float,
+    scale: tf.Tensor | None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the summed loss in nats of logits [n, V], and the gradient of the smoothed loss, [n, V] like them."""
+    """Returns the summed loss in nats of logits [n, V], and the gradient of the smoothed loss, [n, V] like them.
+
+    The gradient is multiplied by the scale before it is rounded to the precision of the logits.
+    """
     exponentials, total, nats = _softmax(logits, bias, targets)
     counts = tf.cast(targets != pad_id, tf.float32)  # [n]
     is_target = tf.range(logits.shape[1])[None] == targets[:, None]  # [n, V]
     evenly = label_smoothing / logits.shape[1]
     wanted = tf.where(is_target, 1.0 - label_smoothing + evenly, evenly)
     d_logits = (exponentials / total - wanted) * counts[:, None]
+    if scale is not None:
+        d_logits *= scale
     return tf.reduce_sum(nats * counts), tf.cast(d_logits, logits.dtype)
 
 

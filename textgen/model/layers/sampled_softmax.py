@@ -93,7 +93,13 @@ class CandidateSampler:
 
 
 def sampled_loss(
-    head: Head, features: tf.Tensor, table: tf.Tensor, targets: tf.Tensor, pad_id: int, candidates: Candidates
+    head: Head,
+    features: tf.Tensor,
+    table: tf.Tensor,
+    targets: tf.Tensor,
+    pad_id: int,
+    candidates: Candidates,
+    scale: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Estimates the sum of the losses of all tokens, like `Head.summed_loss` without smoothing.
 
@@ -104,6 +110,7 @@ def sampled_loss(
         targets: Next token ids, [B, T].
         pad_id: Targets with this id are ignored.
         candidates: Tokens that stand for all others.
+        scale: Factor by which the caller multiplies the loss, or None: see `Head.summed_loss`.
 
     Returns:
         The sum in nats, a float32 scalar.
@@ -111,11 +118,17 @@ def sampled_loss(
     kernel = tf.convert_to_tensor(table) if head.tied else tf.transpose(tf.convert_to_tensor(head.kernel))
     rows = tf.reshape(features, (-1, features.shape[-1]))  # [B*T, E]
     bias = tf.convert_to_tensor(head.bias)
-    return _sampled_loss(rows, kernel, bias, tf.reshape(targets, (-1,)), candidates, pad_id)
+    return _sampled_loss(rows, kernel, bias, tf.reshape(targets, (-1,)), candidates, pad_id, scale)
 
 
 def _sampled_loss(
-    features: tf.Tensor, table: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor, candidates: Candidates, pad_id: int
+    features: tf.Tensor,
+    table: tf.Tensor,
+    bias: tf.Tensor,
+    targets: tf.Tensor,
+    candidates: Candidates,
+    pad_id: int,
+    scale: tf.Tensor | None,
 ) -> tf.Tensor:
     """Computes the summed loss of features [N, E], table [V, E], bias [V] and targets [N].
 
@@ -132,7 +145,8 @@ def _sampled_loss(
         for chunk in row_chunks(features.shape[0], rows.shape[0]):
             with tf.control_dependencies([*sums, *(of_chunks[-1] if of_chunks else [])]):  # in turn, to save memory
                 part = tf.identity(features[chunk])  # [n, E]
-            of_chunk, new = _chunk_gradients(part, rows, shift, table, bias, targets[chunk], candidates.ids, pad_id)
+            of_targets = targets[chunk], candidates.ids, pad_id, scale
+            of_chunk, new = _chunk_gradients(part, rows, shift, table, bias, *of_targets)
             of_chunks.append(of_chunk)
             sums = [before + each for before, each in zip(sums, new, strict=True)] if sums else new
         nats, d_rows, d_shift = sums
@@ -140,10 +154,11 @@ def _sampled_loss(
         d_table, d_bias = tf.concat([d_rows, d_target_rows], 0), tf.concat([d_shift, d_own], 0)
 
         def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.IndexedSlices, tf.IndexedSlices]:
+            factor = upstream if scale is None else upstream / scale  # they have the scale already
             return (
-                tf.cast(upstream, d_features.dtype) * d_features,
-                tf.IndexedSlices(upstream * d_table, touched, tf.shape(table)),
-                tf.IndexedSlices(upstream * d_bias, touched, tf.shape(bias)),
+                tf.cast(factor, d_features.dtype) * d_features,
+                tf.IndexedSlices(factor * d_table, touched, tf.shape(table)),
+                tf.IndexedSlices(factor * d_bias, touched, tf.shape(bias)),
             )
 
         return nats, gradients
@@ -160,8 +175,9 @@ def _chunk_gradients(
     targets: tf.Tensor,
     ids: tf.Tensor,
     pad_id: int,
+    scale: tf.Tensor | None,
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Loss and gradients of features [n, E] and targets [n].
+    """Loss and gradients, multiplied by the scale, of features [n, E] and targets [n].
 
     Returns:
         The gradients of features [n, E], rows of targets [n, E] and their biases [n]; and the sums over targets: nats
@@ -170,7 +186,7 @@ def _chunk_gradients(
     target_rows = tf.gather(table, targets)  # [n, E]
     own = _target_logits(part, target_rows, tf.gather(bias, targets))
     logits = tf.matmul(part, rows, transpose_b=True)  # [n, K]
-    nats, d_logits, d_own = _loss_of_candidates(logits, shift, own, targets, ids, pad_id)
+    nats, d_logits, d_own = _loss_of_candidates(logits, shift, own, targets, ids, pad_id, scale)
     d_part, d_target_rows = _target_gradients(tf.matmul(d_logits, rows), d_own, part, target_rows)
     d_rows = tf.cast(tf.matmul(d_logits, part, transpose_a=True), tf.float32)
     ones = tf.ones((1, d_logits.shape[0]), d_logits.dtype)
@@ -195,9 +211,18 @@ def _target_gradients(
 
 @Fused
 def _loss_of_candidates(
-    logits: tf.Tensor, shift: tf.Tensor, own: tf.Tensor, targets: tf.Tensor, ids: tf.Tensor, pad_id: int
+    logits: tf.Tensor,
+    shift: tf.Tensor,
+    own: tf.Tensor,
+    targets: tf.Tensor,
+    ids: tf.Tensor,
+    pad_id: int,
+    scale: tf.Tensor | None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the summed loss in nats, and its gradients by the logits of candidates [n, K] and of targets [n]."""
+    """Returns the summed loss in nats, and its gradients by the logits of candidates [n, K] and of targets [n].
+
+    The gradients are multiplied by the scale, those by the logits of candidates before they are rounded.
+    """
     is_target = ids[None] == targets[:, None]  # [n, K]
     shifted = tf.where(is_target, -np.inf, tf.cast(logits, tf.float32) + shift)
     top = tf.maximum(tf.reduce_max(shifted, 1), own)
@@ -205,5 +230,7 @@ def _loss_of_candidates(
     total = tf.reduce_sum(exponentials, 1) + of_own  # [n]
     counts = tf.cast(targets != pad_id, tf.float32)
     nats = tf.math.log(total) + top - own
-    d_logits = exponentials * (counts / total)[:, None]
-    return tf.reduce_sum(nats * counts), tf.cast(d_logits, logits.dtype), (of_own / total - 1.0) * counts
+    d_logits, d_own = exponentials * (counts / total)[:, None], (of_own / total - 1.0) * counts
+    if scale is not None:
+        d_logits, d_own = scale * d_logits, scale * d_own
+    return tf.reduce_sum(nats * counts), tf.cast(d_logits, logits.dtype), d_own
