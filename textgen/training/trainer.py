@@ -339,9 +339,16 @@ class Trainer:
         return min(rate, self.reader.warmup_limit(position, seconds - position.compiling_seconds))
 
     def _take_rate(self) -> None:
+        """Takes the rate that an observer has set. Raises `TrainingError` for a new one if processes train together."""
         for observer in self._observers:
-            if observer.learning_rate is not None:
-                self.position.learning_rate = observer.learning_rate
+            if observer.learning_rate in (None, self.position.learning_rate):
+                continue
+            if self._distribution.num_workers > 1:
+                raise TrainingError(
+                    f"{type(observer).__name__} sets the learning rate of one process, and "
+                    f"{self._distribution.num_workers} train together: train in one process, or choose a schedule."
+                )
+            self.position.learning_rate = observer.learning_rate
 
     def _report_step(self, update: _PendingUpdate) -> None:
         progress, seconds, gradient = self.progress(), self.position.seconds, update.gradient

@@ -88,7 +88,8 @@ class Observer:
 
     Attributes:
         stop_reason: Set it to end the run after the current step.
-        learning_rate: Set it to use this learning rate instead of the schedule's.
+        learning_rate: Set it to use this learning rate instead of the schedule's. Only in a run of one process: several
+            do not exchange it, so the run ends with a `TrainingError`.
 
     Example:
         >>> class StopEarly(Observer):
