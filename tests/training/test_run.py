@@ -1191,7 +1191,7 @@ def test_a_loss_that_is_no_number_takes_the_run_back_to_its_last_checkpoint(
     assert all(np.isfinite(array).all() for array in saved.weights().values())
     assert [report.step for report in watch.steps] == [*range(1, 22), *range(21, 41)]
     assert [line.split(":")[0] for line in poison.lines[:4]] == ["Step 22", "Step 23", "Step 24", "Step 25"]
-    assert poison.lines[4].startswith("At step 26 the loss or its gradient was not finite 5 times in a row: back to")
+    assert poison.lines[4].startswith("At step 26 the loss or its gradient was not finite 5 times in a row: returned")
     assert "weights of step 20" in poison.lines[4]
     windows = watch.steps[20].epochs, watch.steps[21].epochs
     assert windows[1] - windows[0] == pytest.approx(6 * watch.steps[0].epochs)  # those since are skipped
@@ -1326,7 +1326,7 @@ def test_a_second_fault_after_a_checkpoint_takes_the_run_back_to_the_one_before(
     watch = Faults()
     plan = plan_for(text, checkpoint_minutes=0.0, keep_checkpoints=2)
     train(plan, tmp_path / "songs", options=RunOptions(observers=[watch]))
-    assert [line.partition(": ")[2].partition(",")[0] for line in watch.lines] == [
+    assert [line.partition(": ")[2].partition(";")[0] for line in watch.lines] == [
         "returned to the weights of step 7",
         "returned to the weights of step 6",
         "returned to the weights of step 7",  # which was written again

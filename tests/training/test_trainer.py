@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, TextgenError, TrainingError
 from textgen.model.language_model import LanguageModel
 from textgen.tokenizer.tokenizer import Tokenizer
-from textgen.training.checkpoints import Checkpoint
+from textgen.training.checkpoints import Checkpoint, newest_checkpoint
 from textgen.training.config import TrainingConfig
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 
@@ -121,6 +122,50 @@ def test_a_resumed_run_does_not_begin_its_warm_up_again(tokenizer: Tokenizer, tm
     early._end_step()
     assert early.position.compiling_seconds == 9.0 + 8.0
     assert early._learning_rate() == pytest.approx(0.01 / 2, rel=0.1)
+
+
+def test_a_return_to_a_checkpoint_is_not_forgotten_if_the_run_is_killed_after_it(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    from textgen.model.config import ModelConfig
+    from textgen.training.rollback import RolledBack
+    from textgen.training.trainer import Trainer
+
+    config = TrainingConfig(batch_size=4, sequence_length=5, steps=9, keep_checkpoints=3)
+    model = LanguageModel(ModelConfig(tokenizer.vocab_size, 6, 8, 1), pad_id=tokenizer.pad_id)
+    loop, again = (Trainer(model, data_for(tokenizer, tmp_path), config, tmp_path / "checkpoints") for _ in range(2))
+    for step in (0, 2):
+        loop.position.step = loop.position.step_in_epoch = step
+        loop.save_checkpoint()
+    for failed, kept in ((4, 2), (6, 0)):
+        loop.position.step = loop.position.step_in_epoch = failed
+        with pytest.raises(RolledBack):
+            loop._roll_back("the loss was not finite")
+        checkpoint, skipped = newest_checkpoint(tmp_path / "checkpoints")
+        again.restore(checkpoint)
+        assert (skipped, again.position.step, again.position.step_in_epoch) == ([], kept, failed)
+    assert again.position.health.rollbacks == 2
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_an_observer_sets_the_learning_rate_of_one_process_only(num_workers: int) -> None:
+    from textgen.training.position import Position
+    from textgen.training.trainer import Trainer
+
+    watch, idle = Observer(), Observer()
+    loop: Any = object.__new__(Trainer)
+    loop._observers, loop._distribution = [idle, watch], SimpleNamespace(num_workers=num_workers)
+    loop.position = Position(learning_rate=0.5)
+    watch.learning_rate = 0.5  # as it was when the run was resumed
+    loop._take_rate()
+    watch.learning_rate = 0.1
+    if num_workers == 1:
+        loop._take_rate()
+        assert loop.position.learning_rate == 0.1
+    else:
+        with pytest.raises(TrainingError, match="Observer sets the learning rate of one process, and 2 train together"):
+            loop._take_rate()
+        assert loop.position.learning_rate == 0.5
 
 
 def test_a_window_begins_with_the_state_before_it_or_with_zeros(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -350,7 +395,7 @@ def test_processes_go_back_to_a_checkpoint_by_one_clock(
     loop.position.seconds = 5.0
     with pytest.raises(RolledBack):
         loop._roll_back("the loss was high")
-    assert sent == [0.0]
+    assert sent == [0.0, 0.0], "neither its clock nor what its checkpoint costs"
     assert loop.progress() == pytest.approx(20 / 60)
 
 

@@ -458,8 +458,8 @@ class Trainer:
         """Returns to the weights of the last checkpoint, but not in the text: the windows since then are skipped.
 
         If it has returned to that checkpoint already, it goes to the one before it, if that is kept: no score has shown
-        that the weights of every checkpoint are good. All processes must call it together; they go on by the chief's
-        clock, on which the learning rate may depend.
+        that the weights of every checkpoint are good. The checkpoint is written again with the new position. All
+        processes must call it together; they go on by the chief's clock, on which the learning rate may depend.
 
         Args:
             fault: What was wrong.
@@ -475,7 +475,6 @@ class Trainer:
         (seconds,) = self._distribution.total([failed.seconds if self._distribution.is_chief else 0.0])
         self.restore(last_good_checkpoint(self._checkpoints, self._returned_to))
         position = self.position
-        self._returned_to = position.step
         if self.validator.is_other_text(position):
             self._averaging.forget_scores()
         position.skip_to(failed, seconds)
@@ -487,6 +486,9 @@ class Trainer:
             )
         position.health.rollbacks += 1
         self._pending.clear()  # updates of the weights that are gone
+        # So that a run that is killed now skips the text, too. All processes have read it: `restore` waits for them.
+        self.save_checkpoint()
+        self._returned_to = position.step
         report_fault(
             self._observers,
             f"At step {step:,} {fault}: returned to the weights of step {position.step:,}; training continues with the "
