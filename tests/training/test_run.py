@@ -1130,7 +1130,10 @@ def test_the_better_of_two_mixes_is_saved(
 
     monkeypatch.setattr(run._Run, "_save", save)
     finished._mix_with_start()
-    assert saved == [(pytest.approx(weight), pytest.approx(fraction), step)]
+    ((mixed, of_start, of_step),) = saved
+    assert mixed == pytest.approx(weight)
+    assert of_start == pytest.approx(fraction)
+    assert of_step == step
 
 
 @pytest.mark.parametrize("settings", [{"decay_target": "start"}, {"interpolate_start": True}])
