@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import subprocess
 import sys
@@ -30,6 +31,31 @@ print(os.environ["XLA_FLAGS"])
 print(tf.config.threading.get_inter_op_parallelism_threads() == num_cores())
 print(len(shard_rows(4, cores=2)))
 """
+
+
+def test_methods_of_many_objects_are_compiled_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """TensorFlow would count them as one function that is compiled again and again."""
+    runtime.load_tensorflow()
+    import tensorflow as tf
+
+    class Adder:
+        def __init__(self, number: int) -> None:
+            self.number = number
+            self.compiled = runtime.compiled(self.add)
+
+        def add(self, x: tf.Tensor) -> tf.Tensor:
+            return x + self.number
+
+    assert [int(Adder(number).compiled(tf.constant(1))) for number in range(6)] == [1, 2, 3, 4, 5, 6]
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_what_is_compiled_anew_for_each_object_is_compiled_so() -> None:
+    """Only functions of modules, and those that are written into files, are made by `tf.function` itself."""
+    package = Path(runtime.__file__).parent
+    found = [path for path in package.rglob("*.py") if "tf.function(" in path.read_text(encoding="utf-8")]
+    expected = ["export/litert.py", "export/savedmodel.py", "model/layers/fused.py", "runtime.py"]
+    assert sorted(path.relative_to(package).as_posix() for path in found) == expected
 
 
 def loaded(own: str, first: str = "") -> tuple[list[str], str]:

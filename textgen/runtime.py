@@ -11,7 +11,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import IO
+from functools import partial
+from typing import IO, Any
 
 from textgen.allocator import keep_memory
 from textgen.machine import has_gpu, limit_cores, num_cores, processor_cores
@@ -105,6 +106,24 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
             _runs_side_by_side = on_gpu or not _takes_ynnpack()
         if _has_xla is None:
             _has_xla = not on_gpu or _xla_compiles()
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """Compiles a function that is made anew for each object, such as a method. TensorFlow must be loaded.
+
+    TensorFlow counts how often code is traced, and warns if that is often: it would take the same method of several
+    objects for one function. A partial function has no code of its own, so each counts by itself.
+
+    Args:
+        function: The function.
+        options: Arguments of `tf.function`.
+
+    Returns:
+        What `tf.function` makes of it.
+    """
+    import tensorflow as tf
+
+    return tf.function(partial(function), autograph=False, **options)
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
-from collections.abc import Sequence
-from itertools import pairwise
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -227,6 +230,33 @@ def test_dataset_is_epoch(tmp_path: Path) -> None:
     assert [spec.shape.as_list() for spec in batches.dataset().element_spec] == [[2, 3], [2, 3]]
     batches = Batches(stream, 1, 4, PAD, seed=5, random_bptt=1.0)
     assert same(list(batches.dataset(1).as_numpy_iterator()), list(batches.epoch(1)))
+
+
+@pytest.mark.parametrize("read", [1, 100])
+@pytest.mark.parametrize(
+    "derived",
+    [
+        lambda dataset: dataset.as_numpy_iterator(),
+        lambda dataset: ([each.numpy() for each in pair] for pair in iter(dataset.take(100).prefetch(2))),
+    ],
+    ids=["of itself", "of another made of it"],
+)
+def test_a_stream_is_kept_while_it_is_read_and_no_longer(
+    tmp_path: Path, derived: Callable[[Any], Iterator[Batch]], read: int
+) -> None:
+    """TensorFlow keeps the function of a dataset until the process ends."""
+    load_tensorflow()
+    batches = Batches(stream_in(tmp_path, numbered([40, 70])), 2, 3, PAD, seed=5)
+    expected, stream = list(batches.epoch(0)), weakref.ref(batches.stream)
+    dataset = batches.dataset()
+    iterator = derived(dataset)
+    del batches, dataset
+    gc.collect()
+    assert stream() is not None
+    assert same(list(islice(iterator, read)), expected[:read])
+    del iterator
+    gc.collect()
+    assert stream() is None
 
 
 def test_what_fails_while_reading_ahead_comes_out_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset.batches import Batches
 from textgen.dataset.token_cache import encode_corpus
 from textgen.dataset.token_stream import TokenStream
+from textgen.errors import CorpusError
 from textgen.evaluation import evaluator, excerpt
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.evaluation.evaluator import WINDOW, Evaluator, nats_without_attention
@@ -68,6 +70,26 @@ def reference_nats(model: LanguageModel, ids: np.ndarray, rows: int) -> float:
         logits, _, _ = reference.forward(weights, inputs, reference.initial_state(weights, 1))
         total += reference.cross_entropy(logits, targets, TOKENIZER.pad_id)[0] * targets.size
     return total
+
+
+def test_a_text_that_is_cut_off_meanwhile_is_an_error_of_the_text(model: LanguageModel, tmp_path: Path) -> None:
+    """The thread that reads ahead finds it."""
+    stream = stream_of(tmp_path, LINES)
+    path = stream.folder / f"{stream.split}.bin"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CorpusError, match=rf"{path.name}"):
+        Evaluator(model).scores(stream)
+
+
+def test_evaluators_of_short_texts_are_compiled_without_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """TensorFlow would count them as one function that is compiled again and again."""
+    stream = stream_of(tmp_path, ["The cat"])
+    model = LanguageModel(replace(CONFIG, num_layers=1, cell="rnn"), pad_id=TOKENIZER.pad_id)
+    for _ in range(5):
+        Evaluator(model).nats(stream)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_a_unigram_model_scores_minus_log_p(stream: TokenStream) -> None:

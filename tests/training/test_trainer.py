@@ -16,7 +16,7 @@ import tensorflow as tf
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_cache import TokenData, encode_and_split
-from textgen.errors import ConfigError, TextgenError, TrainingError
+from textgen.errors import ConfigError, CorpusError, TextgenError, TrainingError
 from textgen.model.language_model import LanguageModel
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint
@@ -474,6 +474,16 @@ def test_losses_are_read_later_only_on_a_gpu_and_where_nothing_waits_for_them(
     step = TrainStep(model, TrainingConfig(**settings), Distribution())
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["gpu"] * gpus)
     assert step.can_run_ahead is expected
+
+
+def test_held_out_text_that_is_cut_off_meanwhile_is_an_error_of_the_text(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """A thread that reads ahead finds it, but not the one that reads the training text."""
+    loop = trainer_of(tokenizer, tmp_path, steps=1)
+    held_out = loop.validator._held_out
+    path = held_out.folder / "valid.bin"
+    path.write_bytes(path.read_bytes()[:4])
+    with pytest.raises(CorpusError, match=r"valid\.bin"):
+        loop.run([], RunReport("model", {}))
 
 
 def test_a_run_without_an_end_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:

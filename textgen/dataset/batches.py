@@ -31,6 +31,7 @@ are very many documents, neighbouring ones are shuffled together as a block, so 
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -170,20 +171,25 @@ class Batches:
         """
         import tensorflow as tf
 
+        held = [self]  # emptied with the dataset: TensorFlow keeps the function, and what it holds, for ever
+
         def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             keep_memory_still()  # creating a dataset from a generator has undone it, for the whole process
+            (source,) = held
             try:
-                yield from self.epoch(epoch, first_step, rows)
+                yield from source.epoch(epoch, first_step, rows)
                 for later in itertools.count(epoch + 1) if endless else ():
-                    yield from self.epoch(later, rows=rows)
+                    yield from source.epoch(later, rows=rows)
             except Exception as error:
-                self._failures.append(error)
+                source._failures.append(error)
                 raise
 
         ways = 2 if self.direction == "both" else 1
         length = None if self.random_bptt else ways * self.sequence_length
         shape = tf.TensorSpec((len(range(self.batch_size)[rows]), length), tf.int32)
-        return tf.data.Dataset.from_generator(batches, output_signature=(shape, shape)).prefetch(4)
+        dataset = tf.data.Dataset.from_generator(batches, output_signature=(shape, shape))
+        weakref.finalize(dataset, held.clear)  # what is derived from it and iterators over that hold the dataset
+        return dataset.prefetch(4)
 
     @contextmanager
     def failing(self) -> Iterator[None]:

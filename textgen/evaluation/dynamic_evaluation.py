@@ -31,6 +31,7 @@ from textgen.dataset.batches import Batches
 from textgen.dataset.token_stream import TokenStream
 from textgen.evaluation.config import DynamicConfig
 from textgen.model.language_model import LanguageModel
+from textgen.runtime import compiled
 
 LEAST_SCALE = 0.01  # added to s, so that weights with small gradients do not take huge steps
 
@@ -46,7 +47,7 @@ class Learner:
         rms = config.dynamic_rms
         self._squares = [tf.Variable(tf.zeros_like(trained), trainable=False) for trained in self._trained if rms]
         self._windows = tf.Variable(0.0, trainable=False)  # over which the squares are summed
-        self._compiled = tf.function(self._read, autograph=False)
+        self._compiled = compiled(self._read)
 
     def read(self, inputs: np.ndarray, targets: np.ndarray, state: Any) -> tuple[tf.Tensor, tf.Tensor, Any]:
         """Reads a window and then learns from it.

@@ -32,6 +32,7 @@ from textgen.evaluation.scores import Scores
 from textgen.evaluation.scoring import perplexity
 from textgen.model.language_model import LanguageModel
 from textgen.model.sharding import join_states, shard_rows
+from textgen.runtime import compiled
 from textgen.tokenizer.spelling import NAT
 
 ROWS = 32  # streams scored side by side, at most
@@ -137,13 +138,14 @@ class Evaluator:
         ways = len(self._models[0].config.directions)
         totals, tokens = [0.0] * ways, [0] * ways
         try:
-            for inputs, targets in islice(batches.dataset(epoch=0).as_numpy_iterator(), steps):
-                self.on_window()
-                nats = mean_losses([reader.read(inputs, targets) for reader in readers])
-                counts = np.split(targets != batches.pad_id, ways, axis=1)
-                for way, own in enumerate(np.split(nats, ways, axis=1)):
-                    totals[way] += float(own.sum(where=counts[way]))
-                    tokens[way] += int(np.count_nonzero(counts[way]))
+            with batches.failing():
+                for inputs, targets in islice(batches.dataset(epoch=0).as_numpy_iterator(), steps):
+                    self.on_window()
+                    nats = mean_losses([reader.read(inputs, targets) for reader in readers])
+                    counts = np.split(targets != batches.pad_id, ways, axis=1)
+                    for way, own in enumerate(np.split(nats, ways, axis=1)):
+                        totals[way] += float(own.sum(where=counts[way]))
+                        tokens[way] += int(np.count_nonzero(counts[way]))
         finally:
             for learner in self._learners:
                 learner.restore()
@@ -249,4 +251,4 @@ def _compiled_losses(model: LanguageModel) -> Losses:
             states.append(shard_state)
         return tf.concat(nats, 0), tf.concat(features, 0), join_states(states)
 
-    return tf.function(losses, autograph=False)
+    return compiled(losses)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.model.language_model import LanguageModel
+from textgen.runtime import compiled
 
 
 class CompiledModel:
@@ -26,15 +27,12 @@ class CompiledModel:
             lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), model.initial_state(1)
         )
         self._model = model
-        self._read = tf.function(
+        self._read = compiled(
             lambda inputs, state: model.features(inputs, state)[1],
             input_signature=[tf.TensorSpec((None, None), tf.int32), state],
-            autograph=False,
         )
-        self._step = tf.function(
-            lambda ids, state: model.step(ids, state),
-            input_signature=[tf.TensorSpec((None,), tf.int32), state],
-            autograph=False,
+        self._step = compiled(
+            lambda ids, state: model.step(ids, state), input_signature=[tf.TensorSpec((None,), tf.int32), state]
         )
 
     def initial_state(self, batch_size: int) -> Any:

@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from textgen.errors import CorpusError
 from textgen.model.language_model import LanguageModel
+from textgen.runtime import compiled
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TuningConfig
 from textgen.wording import Say, silent
@@ -143,8 +144,8 @@ class _Tuner:
         self._bounded = [] if is_unbounded else self._variables[::arrays]
         self._optimizer = keras.optimizers.Adam(learning_rate)
         self._optimizer.build(self._variables)
-        self._losses = tf.function(self._window_losses, autograph=False)
-        self._gradient = tf.function(self._window_gradient, autograph=False)
+        self._losses = compiled(self._window_losses)
+        self._gradient = compiled(self._window_gradient)
 
     def learn(self, inputs: np.ndarray, targets: np.ndarray) -> None:
         """Updates the state with the windows inputs, targets [B, T]."""

@@ -17,6 +17,7 @@ from textgen.model.layers.activations import summed_penalty
 from textgen.model.layers.dropout import Noise
 from textgen.model.layers.sampled_softmax import Candidates, CandidateSampler
 from textgen.model.sharding import join_states, shard_rows
+from textgen.runtime import compiled
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed.distribution import Distribution
 from textgen.training.optimizers import Update
@@ -97,14 +98,12 @@ class TrainStep:
         with distribution.strategy.scope():
             self.update = Update(config, model)
         self.weights = self.update.weights
-        self._compiled_sums = tf.function(
-            lambda *arguments: distribution.strategy.run(self._sums, args=arguments), autograph=False
-        )
-        self._compiled_gradient = tf.function(self._on_replicas, autograph=False)
-        self._compiled_means = tf.function(self._means, autograph=False)
+        self._compiled_sums = compiled(lambda *arguments: distribution.strategy.run(self._sums, args=arguments))
+        self._compiled_gradient = compiled(self._on_replicas)
+        self._compiled_means = compiled(self._means)
         on_one_cpu = distribution.strategy.num_replicas_in_sync == 1 and not has_gpu()
-        self._compiled_apply_unread = tf.function(self._apply_if_finite, autograph=False)
-        self._compiled_apply = tf.function(self._apply_on_replicas, jit_compile=on_one_cpu, autograph=False)
+        self._compiled_apply_unread = compiled(self._apply_if_finite)
+        self._compiled_apply = compiled(self._apply_on_replicas, jit_compile=on_one_cpu)
 
     def gradient(
         self, inputs: Any, targets: Any, state: Any, step: int, loss_scale: float = 1.0, progress: float = 0.0

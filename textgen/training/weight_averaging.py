@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.model.language_model import LanguageModel
+from textgen.runtime import compiled
 from textgen.training.config import TrainingConfig
 
 
@@ -79,7 +80,7 @@ class ExponentialMean(Averaging):
         self._decay = decay
         self._count = 0  # steps in the average
         self._mean = {name: tf.Variable(array) for name, array in model.weights_as_arrays().items()}
-        self._compiled_move = tf.function(self._move, autograph=False)
+        self._compiled_move = compiled(self._move)
 
     def on_step(self) -> None:
         """Adds the weights to the average."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from textgen.errors import ConfigError, TrainingError, WorkerLost
 from textgen.machine import gpus, has_gpu, num_cores
-from textgen.runtime import load_tensorflow
+from textgen.runtime import compiled, load_tensorflow
 from textgen.schema import decoded_json
 from textgen.training.config import STRATEGIES, TrainingConfig
 from textgen.training.distributed import slurm
@@ -82,7 +82,7 @@ class Distribution:
         self.num_replicas: int = self.strategy.num_replicas_in_sync * (group.size if group else 1)
         self.is_chief = self.worker == 0
         self._tasks = Tasks(hosts_of(cluster["worker"]), self.worker) if self.server else Tasks(("",), 0)
-        self._compiled_gather = tf.function(self._gather, autograph=False)  # one function for all shapes
+        self._compiled_gather = compiled(self._gather)  # one function for all shapes
 
     @property
     def shares(self) -> Shares:
