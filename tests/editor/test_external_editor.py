@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -119,6 +120,16 @@ def test_without_a_temporary_folder_there_is_no_editor(tmp_path: Path, monkeypat
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     open_editor(session)
     assert session.message.startswith("Cannot make a file for the editor: No such file or directory. Free some space")
+
+
+def test_without_files_to_open_nobody_is_told_to_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **named: object) -> str:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    session = session_on_file(tmp_path / "new.txt", "old")
+    monkeypatch.setattr(tempfile, "mkdtemp", fail)
+    open_editor(session)
+    assert session.message.startswith("Cannot make a file for the editor: Too many open files. Close other programs")
 
 
 @pytest.mark.parametrize(("saved", "text"), [(b"an hour of work\n", "an hour of work"), (b"caf\xe9", "old!")])

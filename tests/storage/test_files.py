@@ -17,7 +17,10 @@ from disk import failing, names
 
 from textgen.errors import TextgenError
 from textgen.storage import files
+from textgen.storage.cache_folder import filling_cache
 from textgen.storage.files import (
+    SPACE_ADVICE,
+    TMPDIR_ADVICE,
     CannotWrite,
     check_writable,
     json_bytes,
@@ -26,6 +29,7 @@ from textgen.storage.files import (
     write_file,
     write_files,
     write_own_file,
+    writing,
 )
 
 
@@ -250,6 +254,17 @@ def test_an_error_of_closing_is_one_of_writing(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Path, "open", lambda path, mode: Closing())
     with pytest.raises(CannotWrite, match=r"Cannot write .*file: Disk quota exceeded"):
         write_chunks(tmp_path / "file", [b"abc"])
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize("advice", [SPACE_ADVICE, TMPDIR_ADVICE])
+def test_of_too_many_open_files_nobody_is_told_to_free_space(tmp_path: Path, number: int, advice: str) -> None:
+    with (
+        pytest.raises(CannotWrite, match=r"Too many open files.*\. Close other programs, or allow more open files"),
+        filling_cache(),
+        writing(tmp_path, advice),
+    ):
+        raise OSError(number, os.strerror(number))
 
 
 def test_a_folder_in_the_place_of_a_file_is_known_before_anything_is_replaced(tmp_path: Path) -> None:

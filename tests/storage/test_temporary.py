@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -16,7 +17,7 @@ from disk import names
 from textgen.corpus.corpus import Corpus
 from textgen.storage import temporary
 from textgen.storage.cache_folder import cache_folder
-from textgen.storage.files import CannotWrite, new_file
+from textgen.storage.files import CannotWrite, new_file, writing
 from textgen.storage.temporary import (
     new_temporary_file,
     new_temporary_folder,
@@ -64,6 +65,16 @@ def test_without_a_temporary_folder_it_is_one_clear_line(
     place = "/dev/null/named" if named else "/tmp"
     assert str(caught.value).startswith(f"Cannot write {place}: No usable temporary directory found in ")
     assert str(caught.value).endswith(". Free some space, or set TMPDIR to a folder with more space.")
+
+
+def test_of_too_many_open_files_nobody_is_told_to_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with (
+        pytest.raises(CannotWrite, match=r"Too many open files\. Close other programs"),
+        temporary_folder() as folder,
+        writing(folder / "file"),
+    ):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def test_a_folder_for_a_block_goes_with_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def open_editor(session: Session) -> None:
     try:
         path = _temporary_file(given)
     except CannotWrite as error:
-        session.message = f"Cannot make a file for the editor: {error.reason}. {TMPDIR_ADVICE}"
+        session.message = f"Cannot make a file for the editor: {error.reason}. {error.advice}"
         return
     before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the editor would inherit
     try:

@@ -72,7 +72,7 @@ def filling_cache() -> Iterator[None]:
             "Free some space, delete old encoded text with `textgen cache clear`, or set TEXTGEN_CACHE to a folder "
             "with more space."
         )
-        raise CannotWrite(error.path, error.reason, advice) from None
+        raise error.advising(advice) from None
 
 
 def _is_usable(folder: Path) -> bool:

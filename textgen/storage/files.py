@@ -39,6 +39,8 @@ PLACE_ADVICE = "Choose another place; what was there before is untouched."  # in
 FULL_ERRORS = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 IN_PLACE_ADVICE = "It cannot be replaced, only overwritten, so it may be incomplete now: write it again."
 TMPDIR_ADVICE = "Free some space, or set TMPDIR to a folder with more space."
+OPEN_FILES_ADVICE = "Close other programs, or allow more open files with `ulimit -n`."
+OPEN_FILES_ERRORS = (errno.EMFILE, errno.ENFILE)  # too many open files in the process, or in the system
 
 
 def is_hidden(name: str) -> bool:
@@ -77,6 +79,7 @@ class CannotWrite(TextgenError):
     Attributes:
         path: Path of the file or folder.
         reason: Reason of the system, such as "No space left on device".
+        advice: What the user can do.
 
     Args:
         path: Path of the file or folder.
@@ -86,7 +89,11 @@ class CannotWrite(TextgenError):
 
     def __init__(self, path: Path, reason: str, advice: str = SPACE_ADVICE) -> None:
         super().__init__(f"Cannot write {path}: {reason}. {advice}")
-        self.path, self.reason = path, reason
+        self.path, self.reason, self.advice = path, reason, advice
+
+    def advising(self, advice: str) -> CannotWrite:
+        """Returns the same error with other advice; with its own if there are too many open files."""
+        return CannotWrite(self.path, self.reason, self.advice if self.advice == OPEN_FILES_ADVICE else advice)
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -250,7 +257,8 @@ def writing(path: Path, advice: str = SPACE_ADVICE) -> Iterator[None]:
 
     Args:
         path: Path of the file or folder being written, for the error message.
-        advice: What the user can do, in one sentence. The default asks for space only if the disk is full.
+        advice: What the user can do, in one sentence. The default asks for space only if the disk is full. If there
+            are too many open files, no advice asks for space.
 
     Raises:
         CannotWrite: The block raised `OSError`.
@@ -258,7 +266,9 @@ def writing(path: Path, advice: str = SPACE_ADVICE) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if advice == SPACE_ADVICE and error.errno not in FULL_ERRORS:
+        if advice in (SPACE_ADVICE, TMPDIR_ADVICE) and error.errno in OPEN_FILES_ERRORS:
+            advice = OPEN_FILES_ADVICE
+        elif advice == SPACE_ADVICE and error.errno not in FULL_ERRORS:
             advice = PLACE_ADVICE
         raise CannotWrite(path, error.strerror or str(error), advice) from None
 

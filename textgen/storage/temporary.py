@@ -70,7 +70,7 @@ def temporary_folder() -> Iterator[Path]:
     except CannotWrite as error:
         if not error.path.is_relative_to(folder):
             raise
-        raise CannotWrite(error.path, error.reason, TMPDIR_ADVICE) from None
+        raise error.advising(TMPDIR_ADVICE) from None
     finally:
         remove_temporary_folder(folder)
 
