@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich_files import pdf
 
 LOOKS = """
-import json, locale, logging, os, random, resource, signal, sys, threading, warnings
+import csv, gc, json, locale, logging, os, random, resource, signal, sys, threading, warnings
 import numpy as np
 
 def page_faults():
@@ -22,7 +23,9 @@ def page_faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 def looks():
+    gc.collect()
     seen = {
+        "open files": len(os.listdir("/proc/self/fd")),
         "environment": dict(os.environ),
         "folder": os.getcwd(),
         "random": repr(random.getstate()),
@@ -34,6 +37,8 @@ def looks():
         "locale": locale.setlocale(locale.LC_ALL),
         "warnings": repr(warnings.filters),
         "logging": [repr(logging.root.handlers), logging.root.level, logging.root.manager.disable],
+        "loggers": [logging.getLogger(name).level for name in ("textgen", "pypdf")],
+        "fields of tables": csv.field_size_limit(),
         "streams": [os.readlink(f"/proc/self/fd/{number}") for number in range(3)],
         "python streams": [repr(sys.stdin), repr(sys.stdout), repr(sys.stderr)],
         "limits": [sys.getrecursionlimit(), sys.get_int_max_str_digits(), sys.getswitchinterval()],
@@ -78,6 +83,10 @@ textgen.load("tiny", models_dir=models).generate("The", textgen.generation.confi
     "network": """
 textgen.load("tiny", models_dir=models).network()
 """,
+    "evaluate": """
+for name in ("corpus.txt", "table.csv", "page.pdf"):
+    textgen.evaluate("tiny", os.path.join(os.path.dirname(corpus), name), models_dir=models, documents="file")
+""",
     "train": """
 result = textgen.train(
     corpus, name="new", models_dir=models, tokenizer="byte", steps=3, batch_size=4, sequence_length=8,
@@ -114,6 +123,8 @@ def differing(before: str, call: str, models: Path, folder: Path) -> tuple[Chang
     folder.mkdir()
     corpus = folder / "corpus.txt"
     corpus.write_text("The cat sat on the mat.\n" * 60, encoding="utf-8")
+    (folder / "table.csv").write_text("text\nThe cat sat.\n", encoding="utf-8")
+    pdf(folder / "page.pdf", [["The cat sat."]])
     models = shutil.copytree(models, folder / "models")
     setup = f"models, corpus = {str(models)!r}, {str(corpus)!r}\n"
     program = LOOKS + setup + REPORTS.format(before=before, call=call)
@@ -136,6 +147,10 @@ def by_import_and_training(tiny_models: Path, tmp_path_factory: pytest.TempPathF
 
 def test_writing_leaves_the_process_as_it_was(tiny_models: Path, tmp_path: Path) -> None:
     assert differing(BEFORE["without TensorFlow"], CALLS["load"], tiny_models, tmp_path / "load")[1] == {}
+
+
+def test_evaluating_leaves_the_process_as_it_was(tiny_models: Path, tmp_path: Path) -> None:
+    assert differing(BEFORE["with XLA"], CALLS["evaluate"], tiny_models, tmp_path / "evaluate")[1] == {}
 
 
 def test_training_leaves_the_process_as_it_was(by_import_and_training: tuple[Changes, Changes]) -> None:

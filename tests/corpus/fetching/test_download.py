@@ -9,6 +9,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import pooch
 import pytest
 from corpus_entries import TEXT, cached, digest, entry, unpinned
 from file_server import FileServer, server
@@ -22,9 +23,11 @@ from textgen.errors import CorpusError, TextgenError
 __all__ = ["entry", "server", "unpinned"]
 
 
-def test_redirects_are_followed(entry: Entry, server: FileServer) -> None:
+def test_redirects_are_followed_and_no_logger_is_changed(entry: Entry, server: FileServer) -> None:
+    before = pooch.get_logger().level
     server.redirects["/old"] = "/moon.txt"
     assert fetch(replace(entry, urls=(f"{server.url}/old",)))[0].read_bytes() == TEXT
+    assert pooch.get_logger().level == before
 
 
 @pytest.mark.parametrize("is_pinned", [True, False])

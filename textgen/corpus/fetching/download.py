@@ -6,6 +6,7 @@ has the same file. Proxies are those of the environment (HTTPS_PROXY and others)
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from textgen.errors import CorpusError
+from textgen.process_settings import TemporarySetting, change_level
 from textgen.storage.files import OPEN_FLAGS, read_file, sha256, sync_file, write_own_file, writing
 from textgen.versions import missing
 from textgen.wording import Say
@@ -29,6 +31,15 @@ TIMEOUT = (15.0, 60.0)  # seconds: to connect, and between two bytes
 TAG_BYTES = 1 << 12  # maximum size of the file that names a version
 
 Progress = Callable[[int, int | None], None]
+
+
+def _change_level_of_pooch(level: int) -> int:
+    import pooch
+
+    return change_level(pooch.get_logger(), level)
+
+
+QUIET_POOCH = TemporarySetting(_change_level_of_pooch, logging.WARNING)
 
 
 def download_file(url: str, folder: Path, checksum: str, say: Say, progress: Progress, not_found: str = "") -> Path:
@@ -49,12 +60,9 @@ def download_file(url: str, folder: Path, checksum: str, say: Say, progress: Pro
         CorpusError: It cannot be downloaded, or has another checksum.
         CannotWrite: The folder cannot be written.
     """
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")
     name = Path(urlsplit(url).path).name
     download = _Download(folder / f"{name}.part", checksum, say, progress)
-    with writing(folder), _downloading(url, download.part, not_found):
+    with QUIET_POOCH, writing(folder), _downloading(url, download.part, not_found):
         if path := _retrieve(url, checksum, folder / name, download):
             return path
         if download.was_resumed:

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -28,6 +29,7 @@ from textgen.corpus.formats.extras import load
 from textgen.corpus.formats.markup import BODY_LEVEL, HEADING, is_mostly_links, office_text, page_text
 from textgen.corpus.formats.subtitles import subtitle_lines
 from textgen.errors import CorpusError
+from textgen.process_settings import TemporarySetting, change_level
 from textgen.wording import counted
 
 PAGES = (".html", ".htm", ".xhtml")
@@ -43,6 +45,8 @@ LARGEST_RTF = 1 << 26  # maximum number of characters of an .rtf file, which is 
 LARGEST_PAGE = 1 << 24  # maximum size in bytes of the drawing operations of a page of a .pdf file
 STAMP_CHARS = 50  # a page with a picture and less text than that may be a scan
 LARGEST_TEXT = 1 << 30  # maximum number of characters in the text of a file
+QUIET_PYPDF = TemporarySetting(partial(change_level, logging.getLogger("pypdf")), logging.CRITICAL)
+"""Its warnings about damaged files name none."""
 
 CHARSET = re.compile(
     rb"""<meta[^>]{0,200}?charset\s*=\s*["']?([\w.:-]+)|<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)""", re.I
@@ -215,9 +219,8 @@ class RichFile:
 
     def _pdf(self, findings: Findings) -> Iterator[str]:
         pypdf = load("pypdf", self.name)
-        logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # its warnings about damaged files name none
         pictures = _Pictures()
-        with _reading_pdf(pypdf, self.name), pypdf.PdfReader(self.path) as reader:
+        with QUIET_PYPDF, _reading_pdf(pypdf, self.name), pypdf.PdfReader(self.path) as reader:
             if reader.is_encrypted and not reader.decrypt(""):
                 raise CorpusError(f"{self.name} is protected by a password. Save it without one.")
             pages = len(reader.pages)

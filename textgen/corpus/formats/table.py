@@ -18,11 +18,13 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.formats.bounded_lines import check_size
 from textgen.corpus.labels import FOLDER
 from textgen.errors import CorpusError
+from textgen.process_settings import TemporarySetting
 from textgen.wording import counted
 
 DELIMITERS = (",", ";", "\t", "|")  # candidates for `detected_delimiter`
 SEPARATOR_LINE = re.compile(r'"?sep=([^\w"\s]|\t)"?\r?')
 """The line before the header by which Excel knows the delimiter."""
+LONG_FIELDS = TemporarySetting(csv.field_size_limit, (1 << 31) - 1)  # `_BoundedRows` checks the length of records
 SAMPLE_CHARS = 1 << 16  # approximate length of the sample used to detect the delimiter, in characters
 
 
@@ -99,15 +101,15 @@ class Table:
                     yield number, fields.split(delimiter or "\t")
             return
         delimiter = delimiter or detected_delimiter(first, self.config)
-        csv.field_size_limit((1 << 31) - 1)  # the length of records is checked by `_BoundedRows`
         bounded = _BoundedRows(lines, self.name, start)
         # strict, because otherwise an unclosed quote would consume the rest of the file
         rows = csv.reader(bounded, delimiter=delimiter, strict=True)
         try:
-            for row in rows:
-                bounded.size = 0
-                if row:
-                    yield rows.line_num + start - 1, row
+            with LONG_FIELDS:
+                for row in rows:
+                    bounded.size = 0
+                    if row:
+                        yield rows.line_num + start - 1, row
         except csv.Error as error:
             raise CorpusError(
                 f"{self.name}, line {rows.line_num + start - 1}: not {self.format[1:].upper()} ({error}). "
@@ -230,7 +232,7 @@ def detected_delimiter(lines: Sequence[str], config: CorpusConfig) -> str:
 def _rows_of(lines: Sequence[str], delimiter: str) -> list[list[str]]:
     """Parses the rows of a table up to the first syntax error."""
     rows: list[list[str]] = []
-    with suppress(csv.Error):
+    with LONG_FIELDS, suppress(csv.Error):
         rows.extend(row for row in csv.reader((f"{line}\n" for line in lines), delimiter=delimiter) if row)
     return rows
 
