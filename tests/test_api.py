@@ -32,9 +32,11 @@ from textgen.evaluation.scores import Scores
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.prediction_change import PredictionChange
 from textgen.saved_model import saved_model
+from textgen.saved_model.onnx_cache import NetworkSource
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 from textgen.settings import to_dict
+from textgen.wording import Say
 
 SETTINGS: dict[str, Any] = {
     "tokenizer": "char", "hidden_units": 8, "embedding_dim": 6, "num_layers": 1, "batch_size": 4,
@@ -390,9 +392,40 @@ def test_a_change_to_another_runtime_is_logged(
 ) -> None:
     change = PredictionChange(0.1, 0.1, 0.5, 9)
     monkeypatch.setattr(saved_model, "require_onnx", lambda: None)
-    monkeypatch.setattr(saved_model, "int8_writer", lambda source, say: (None, change))
+    monkeypatch.setattr(saved_model, "int8_writer", lambda source, say, note: (None, change))
     assert isinstance(textgen.load(tiny_models / "tiny", runtime="onnx").model, NumpyModel)
     assert "NumPy writes in float32" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: textgen.load(model, runtime="onnx"),
+        lambda model: textgen.TrainingResult(textgen.load_model(model), []).generator,
+    ],
+    ids=["load", "train"],
+)
+def test_what_takes_long_before_writing_is_no_warning(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, use: Callable[[Path], object]
+) -> None:
+    def measured(source: NetworkSource, say: Say, note: Say) -> tuple[None, PredictionChange]:
+        say("a stage")
+        note("a note")
+        return None, PredictionChange(0.1, 0.1, 0.5, 9)
+
+    monkeypatch.setattr(saved_model, "require_onnx", lambda: None)
+    monkeypatch.setattr(textgen.ModelFolder, "_gains_by_onnx", True)
+    monkeypatch.setattr(saved_model, "int8_writer", measured)
+    caplog.set_level(logging.INFO, "textgen")
+    use(tiny_models / "tiny")
+    found = [(each.levelname, each.getMessage()) for each in caplog.records if each.name == "textgen"]
+    assert found[:2] == [("INFO", "a stage"), ("WARNING", "a note")]
+
+
+def test_a_model_and_the_result_of_a_training_fit_a_terminal(tiny_models: Path) -> None:
+    model = replace(textgen.load_model(tiny_models / "tiny"), training={"text": "long " * 1000})
+    assert len(repr(model)) < 1500
+    assert len(repr(textgen.TrainingResult(model, []))) < 1500
 
 
 def test_numbers_of_numpy_are_settings(records: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """The functions of `import textgen`: train, load, evaluate, score, embed.
 
 They leave the process as it was: see `textgen.runtime`. Whatever a user can put right raises a `TextgenError`. What a
-user should know, such as skipped records, is a warning of the logger "textgen"; the stages of a training are its
-information.
+user should know, such as skipped records, is a warning of the logger "textgen"; the stages of a training, and what
+else takes long, are its information.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class TrainingResult:
     @cached_property
     def generator(self) -> Generator:
         """Writes with the model. Raises `ConfigError` for a direction of backward: use `infiller`."""
-        return self.model.generator(say=_log.warning)
+        return self.model.generator(say=_log.info, note=_log.warning)
 
     @cached_property
     def infiller(self) -> Infiller:
@@ -204,10 +204,10 @@ def load(
     held = (clamps,) if isinstance(clamps, str) else tuple(clamps)
     adaptation = Adaptation(text, dynamic or DynamicConfig(), label, neural_cache, held)
     if not exact:
-        return adapted_generator(saved, adaptation, runtime=runtime, say=_log.warning)
+        return adapted_generator(saved, adaptation, runtime=runtime, say=_log.info, note=_log.warning)
     if adaptation.changes:
         raise ConfigError(f"Exact arithmetic cannot be combined with {adaptation.changes[0]}: leave out one of them.")
-    return saved.generator(exact=True, runtime=runtime, say=_log.warning)
+    return saved.generator(exact=True, runtime=runtime, say=_log.info, note=_log.warning)
 
 
 def _text_to_learn(

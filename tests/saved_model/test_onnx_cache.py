@@ -148,9 +148,10 @@ def test_it_writes_if_the_cache_cannot_be_written(
 ) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "networks").write_text("a file, where the folder should be")
-    said: list[str] = []
-    assert isinstance(saved.step_model("onnx", said.append), OnnxModel)
-    assert said[1].startswith("Cannot write")
+    stages, notes = list[str](), list[str]()
+    assert isinstance(saved.step_model("onnx", stages.append, notes.append), OnnxModel)
+    assert [line.split()[0] for line in stages] == ["Checking"]
+    assert [line.split()[:2] for line in notes] == [["Cannot", "write"]]
 
 
 def test_auto_takes_it_for_large_networks_only(saved: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:

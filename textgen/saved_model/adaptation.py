@@ -58,6 +58,7 @@ def adapted_generator(
     *,
     runtime: str = AUTO,
     say: Say = silent,
+    note: Say | None = None,
 ) -> Generator:
     """Builds a generator of a saved model that is changed first.
 
@@ -65,7 +66,8 @@ def adapted_generator(
         saved: The model, which stays as it is.
         adaptation: How it is changed, if at all.
         runtime: What computes the network: see `ModelFolder.step_model`. Only NumPy computes one that is changed.
-        say: Called with a line of text for a user, if there is any.
+        say: Called with a line of text for each stage that takes long.
+        note: Called with a line of text for what a user should know; `say` by default.
 
     Returns:
         The generator. It writes the words of the training text and of the text that the model learned from.
@@ -82,14 +84,16 @@ def adapted_generator(
             f"Only the runtime {NUMPY} computes a model with {changes[0]}. Received: the runtime {runtime}. "
             "Leave it out."
         )
-    return _changed(saved, adaptation, say) if changes else saved.generator(runtime=runtime, say=say)
+    if changes:
+        return _changed(saved, adaptation, note or say)
+    return saved.generator(runtime=runtime, say=say, note=note)
 
 
-def _changed(saved: ModelFolder, adaptation: Adaptation, say: Say) -> Generator:
+def _changed(saved: ModelFolder, adaptation: Adaptation, note: Say) -> Generator:
     from textgen.generation.neural_cache_model import NeuralCacheModel
 
     clamps, cache = parse_clamps(adaptation.clamps, saved.model_config), adaptation.neural_cache
-    learned = None if adaptation.text is None else _learned(saved, adaptation.text, adaptation, clamps, say)
+    learned = None if adaptation.text is None else _learned(saved, adaptation.text, adaptation, clamps, note)
     model = saved.numpy_model(clamps=clamps) if learned is None else learned.model
     fingerprint = Fingerprint(
         saved.fingerprint,
@@ -116,7 +120,9 @@ class _Learned:
     checksum: str
 
 
-def _learned(saved: ModelFolder, text: Corpus, adaptation: Adaptation, clamps: tuple[Clamp, ...], say: Say) -> _Learned:
+def _learned(
+    saved: ModelFolder, text: Corpus, adaptation: Adaptation, clamps: tuple[Clamp, ...], note: Say
+) -> _Learned:
     """Trains a model on a text.
 
     Raises:
@@ -132,7 +138,7 @@ def _learned(saved: ModelFolder, text: Corpus, adaptation: Adaptation, clamps: t
 
     network, own_words = saved.network("forward"), saved.words()  # before a training can save them anew
     with encoded(text, saved.tokenizer, adaptation.label) as stream:
-        text.say_left_out(say)
+        text.say_left_out(note)
         words = own_words and WordFilter.build([*stream_words(stream, saved.tokenizer)], own_words)
         checksum = _checksum(stream)
         Learner(network, adaptation.dynamic).learn(stream)

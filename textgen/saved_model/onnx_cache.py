@@ -71,12 +71,15 @@ class NetworkSource:
         return sha256(repr((*parts, _processor())).encode()).hexdigest()[:32]
 
 
-def int8_writer(source: NetworkSource, say: Say = silent) -> tuple[OnnxModel | None, PredictionChange]:
+def int8_writer(
+    source: NetworkSource, say: Say = silent, note: Say | None = None
+) -> tuple[OnnxModel | None, PredictionChange]:
     """Returns a network in int8, which is made first if it is not in the cache.
 
     Args:
         source: What it is made from.
-        say: Called with a line of text before it is made, and if it cannot be kept.
+        say: Called with a line of text before it is made.
+        note: Called with a line of text if it cannot be kept; `say` by default.
 
     Returns:
         The network, None if it would lose too much; and how much its predictions change.
@@ -86,7 +89,7 @@ def int8_writer(source: NetworkSource, say: Say = silent) -> tuple[OnnxModel | N
         SavedModelError: The weights are damaged.
     """
     folder = _folder(source)
-    known = None if folder is None else _read(folder)
+    known, note = None if folder is None else _read(folder), note or say
     if known is None:
         say(
             f"Checking how much accuracy the model {source.name} loses with 8-bit weights. "
@@ -94,9 +97,9 @@ def int8_writer(source: NetworkSource, say: Say = silent) -> tuple[OnnxModel | N
         )
         known = _made(source)
         if folder is None:
-            say("The result is not kept, since the cache folder cannot be written: see TEXTGEN_CACHE.")
+            note("The result is not kept, since the cache folder cannot be written: see TEXTGEN_CACHE.")
         else:
-            _keep(folder, source, known, say)
+            _keep(folder, source, known, note)
     data, change = known
     return (None if data is None else OnnxModel(data, source.config)), change
 
@@ -122,7 +125,7 @@ def _folder(source: NetworkSource) -> Path | None:
     return None
 
 
-def _keep(folder: Path, source: NetworkSource, entry: Entry, say: Say) -> None:
+def _keep(folder: Path, source: NetworkSource, entry: Entry, note: Say) -> None:
     """Writes an entry of the cache, and removes others if there are too many."""
     data, change = entry
     limit = limit_bytes()
@@ -134,7 +137,7 @@ def _keep(folder: Path, source: NetworkSource, entry: Entry, say: Say) -> None:
                 write_own_file(temporary / NETWORK, data)
         evict(folder.parent, limit)
     except CannotWrite as error:
-        say(str(error))
+        note(str(error))
 
 
 def _read(folder: Path) -> Entry | None:

@@ -103,7 +103,7 @@ class ModelFolder:
     tokenizer_config: TokenizerConfig
     corpus_config: CorpusConfig
     tokenizer: Tokenizer
-    training: dict[str, Any]
+    training: dict[str, Any] = field(repr=False)
     files: Mapping[str, Any] = field(repr=False)
     precision: str = FLOAT32
 
@@ -259,13 +259,15 @@ class ModelFolder:
         """
         return ExactModel(self.exact_weights())
 
-    def step_model(self, runtime: str = AUTO, say: Say = silent) -> StepModel:
+    def step_model(self, runtime: str = AUTO, say: Say = silent, note: Say | None = None) -> StepModel:
         """Builds the model that generates from left to right.
 
         Args:
             runtime: What computes it, one of `textgen.generation.config.RUNTIMES`. "onnx" computes in 8 bits, or as
                 "numpy" does if that would change what is written.
-            say: Called with a line of text if the network has to be measured first, or is not used in 8 bits.
+            say: Called with a line of text if the network has to be measured first, which takes long.
+            note: Called with a line of text if the network is not used in 8 bits, or the measurement cannot be kept;
+                `say` by default.
 
         Returns:
             The model.
@@ -283,9 +285,11 @@ class ModelFolder:
         if runtime == NUMPY or (runtime == AUTO and not self._gains_by_onnx):
             return self.numpy_model()
         require_onnx()
-        writer, change = int8_writer(self._source, say)
+        writer, change = int8_writer(self._source, say, note)
         if writer is None and runtime != AUTO:
-            say(f"With 8-bit weights {self.name} would lose too much accuracy ({change}): NumPy writes in float32.")
+            (note or say)(
+                f"With 8-bit weights {self.name} would lose too much accuracy ({change}): NumPy writes in float32."
+            )
         return writer or self.numpy_model()
 
     @property
@@ -308,14 +312,17 @@ class ModelFolder:
 
         return NetworkSource(self.name, self.fingerprint, config, weights, self.tokenizer.openings)
 
-    def generator(self, *, exact: bool = False, runtime: str = AUTO, say: Say = silent) -> Generator:
+    def generator(
+        self, *, exact: bool = False, runtime: str = AUTO, say: Say = silent, note: Say | None = None
+    ) -> Generator:
         """Builds a generator that writes text from left to right.
 
         Args:
             exact: Compute in exact arithmetic, so that the same settings give the same text everywhere: see
                 `exact_model`. The runtime is then "numpy", and no other may be given.
             runtime: What computes the network: see `step_model`.
-            say: Called with a line of text for a user, if there is any.
+            say: Called with a line of text for each stage that takes long.
+            note: Called with a line of text for what a user should know; `say` by default.
 
         Returns:
             The generator.
@@ -330,7 +337,7 @@ class ModelFolder:
             raise ConfigError(
                 f"Exact arithmetic is computed by {NUMPY} only. Received: the runtime {runtime}. Leave it out."
             )
-        writer = self.exact_model() if exact else self.step_model(runtime, say)
+        writer = self.exact_model() if exact else self.step_model(runtime, say, note)
         return Generator(
             writer,
             self.tokenizer,
