@@ -18,7 +18,7 @@ from sample_text import LINES
 from wcwidth import wcswidth
 
 from textgen.child_processes import child_command, child_environment
-from textgen.cli import textgen
+from textgen.cli import output, textgen
 from textgen.errors import SavedModelError
 from textgen.storage.locks import locked
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -298,6 +298,17 @@ def test_only_a_yes_removes_a_model(
         textgen.main(["models", "remove", "killed"], prog_name="textgen")
     assert ended.value.code == code
     assert capsys.readouterr().err.endswith(f"\n{said}" if code == 130 or answer is EOFError else said)
+    assert killed.exists()
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_without_somebody_to_ask_no_model_is_removed(
+    stream: str, killed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `<&-` in a shell."""
+    monkeypatch.setattr(sys, stream, None)
+    with pytest.raises(output.Failure, match=r"^Not confirmed: standard \w+ is closed\. Use --yes\.$"):
+        textgen.main(["models", "remove", "killed"], standalone_mode=False)
     assert killed.exists()
 
 

@@ -147,8 +147,12 @@ def confirm(question: str) -> None:
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed, which Click takes for a no.
-        TextgenError: Standard input is at its end, so there is nobody to answer.
+        TextgenError: Standard input is at its end or a standard stream is closed, so there is nobody to answer.
     """
+    streams = {"input": sys.stdin, "output": sys.stdout, "error": sys.stderr}  # without one of them Python asks nothing
+    for name, stream in streams.items():
+        if stream is None:
+            raise TextgenError(f"Not confirmed: standard {name} is closed. Use --yes.")
     try:
         click.confirm(visible(question), abort=True, err=True)
     except click.Abort as answer:
