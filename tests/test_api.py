@@ -11,6 +11,7 @@ import shutil
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from inspect import signature
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -468,6 +469,22 @@ def test_evaluate_adapts(result: textgen.TrainingResult, home: Path) -> None:
     assert adapted.nats_per_token < plain.nats_per_token
 
 
+def test_evaluate_averages_the_probabilities_of_models(
+    result: textgen.TrainingResult, home: Path, tiny_models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved, text = result.model, home / "valid.txt"
+    of_files = replace(saved.corpus_config, documents="file")
+    configs = saved.model_config, saved.tokenizer_config, of_files, saved.tokenizer
+    save_model(tmp_path / "other", random_weights(saved.model_config), *configs)
+    alone, other = (textgen.evaluate(model, text, documents="line") for model in (saved, tmp_path / "other"))
+    both = textgen.evaluate(saved, text, ensemble=[tmp_path / "other"])
+    assert both.nats_per_token < (alone.nats_per_token + other.nats_per_token) / 2
+    assert both.nats_per_token != alone.nats_per_token
+    assert "other was trained with documents by file, but this text is cut by line" in caplog.text
+    with pytest.raises(textgen.ConfigError, match="tiny and songs have different vocabularies"):
+        textgen.evaluate(saved, text, ensemble=tiny_models / "tiny")
+
+
 def test_score_gives_the_surprisal_of_each_token(result: textgen.TrainingResult) -> None:
     first, second = textgen.score(result.model, ["the moon", "rain"])
     assert [first.text, second.text] == ["the moon", "rain"]
@@ -578,6 +595,18 @@ def test_type_checkers_use_the_types_of_an_installed_package() -> None:
 def test_settings_and_errors_are_light(name: str) -> None:
     heavy = {"tensorflow", "keras", "numpy", "sentencepiece", "rich", "safetensors"}
     assert not heavy & modules_after(f"from textgen import {name}")
+
+
+def test_evaluate_takes_what_the_command_line_takes() -> None:
+    """But for what the page says: see `textgen/evaluation/README.md`."""
+    command = program.get_command(click.Context(program), "evaluate")
+    assert command
+    flags = {parameter.name for parameter in command.params}
+    own = set(signature(textgen.evaluate).parameters) - {"settings"}
+    configs = textgen.CorpusConfig, textgen.NeuralCacheConfig, textgen.DynamicConfig
+    settings = {field.name for config in configs for field in fields(config)}
+    assert own <= flags
+    assert flags - own - settings == {"exact", "novelty", "as_json", "help_all"}
 
 
 def test_train_takes_what_the_command_line_takes() -> None:

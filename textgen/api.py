@@ -26,6 +26,7 @@ from textgen.generation.infilling import Infiller
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.adaptation import Adaptation, adapted_generator
 from textgen.saved_model.creation import refuse_taken
+from textgen.saved_model.ensembles import check_vocabularies, say_other_documents
 from textgen.saved_model.model_names import check_name, free_folder
 from textgen.saved_model.registry import find_run, find_tokenizer, models_folder
 from textgen.saved_model.saved_model import ModelFolder, load_model
@@ -99,7 +100,8 @@ def train(
 ) -> TrainingResult:
     """Trains a model on text and saves it.
 
-    Ctrl-C saves and raises `textgen.errors.Interrupted`; `resume` goes on from there. While two ways to start are tried
+    It trains on one device; `textgen train` takes all GPUs of the machine, and several processes and machines. Ctrl-C
+    saves and raises `textgen.errors.Interrupted`; `resume` goes on from there. While two ways to start are tried
     (see `textgen.training.race`) nothing is saved.
 
     Args:
@@ -240,6 +242,7 @@ def evaluate(
     label: str | None = None,
     neural_cache: NeuralCacheConfig | None = None,
     dynamic: DynamicConfig | None = None,
+    ensemble: Model | Sequence[Model] = (),
     models_dir: str | Path | None = None,
     **settings: Any,
 ) -> Scores:
@@ -251,6 +254,7 @@ def evaluate(
         label: Score all documents as those of this label.
         neural_cache: Adapt with a neural cache.
         dynamic: Adapt by dynamic evaluation.
+        ensemble: More models with the same vocabulary, whose probabilities are averaged with those of the first.
         models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
         settings: Fields of `CorpusConfig`; by default those of the training, but UTF-8.
 
@@ -259,25 +263,31 @@ def evaluate(
 
     Raises:
         CorpusError: The text cannot be read.
-        ConfigError: A setting is not allowed, or the model does not know the label.
-        SavedModelError: The model is missing or damaged.
+        ConfigError: A setting is not allowed, the model does not know the label, or a model of the ensemble has
+            another vocabulary, or does not read in the direction of the first.
+        SavedModelError: A model is missing or damaged.
 
     Example:
         scores = textgen.evaluate("novel", "other-novel.txt")
         print(f"{scores.bits_per_byte:.3f} bits per byte")
     """
     saved = _opened(model, models_dir)
+    more = (ensemble,) if isinstance(ensemble, (str, Path, ModelFolder)) else ensemble
+    others = [_opened(each, models_dir) for each in more]
+    check_vocabularies(saved, others)
     saved.tokenizer.opening(label)  # raises before the slow part
     corpus = _read(paths, saved.reading(settings), settings)
+    say_other_documents(others, corpus.documents_mode, _log.warning)
     corpus.require_text()
     load_tensorflow()
     from textgen.dataset.token_cache import encoded
     from textgen.evaluation.evaluator import Evaluator
 
-    network = saved.network(saved.main_direction if neural_cache or dynamic else None)
+    direction = saved.main_direction if neural_cache or dynamic or others else None
+    network, *networks = [each.network(direction) for each in (saved, *others)]
     with encoded(corpus, saved.tokenizer, label) as stream:
         corpus.say_left_out(_log.warning)
-        return Evaluator(network, neural_cache, dynamic).scores(stream)
+        return Evaluator(network, neural_cache, dynamic, networks).scores(stream)
 
 
 def score(

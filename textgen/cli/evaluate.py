@@ -34,7 +34,6 @@ from textgen.cli.options import (
     text_of,
 )
 from textgen.corpus.config import CorpusConfig
-from textgen.errors import ConfigError
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.settings import select
 from textgen.wording import short
@@ -114,6 +113,7 @@ def evaluate(
     """
     from textgen.dataset.token_cache import encoded
     from textgen.runtime import load_tensorflow
+    from textgen.saved_model.ensembles import check_vocabularies, say_other_documents
 
     cache_config = switched(NeuralCacheConfig, neural_cache, "--neural-cache", options)
     dynamic_config = switched(DynamicConfig, dynamic, "--dynamic", options)
@@ -126,11 +126,11 @@ def evaluate(
         raise click.UsageError(f"--exact compares one model with itself: leave out {flags[0]}.")
     saved = load_model_or_base(name, models_dir, lambda: beginning_of(paths, options), hint_for_file(name))
     others = [load_model_to_read(name, models_dir) for name in ensemble]
-    _check_vocabularies(saved, others)
+    check_vocabularies(saved, others)
     saved.tokenizer.opening(label)  # raises before the slow part
     ngrams = saved.ngrams() if novelty else None
     text = text_of(saved, paths, select(CorpusConfig, given(options)))
-    _note_other_documents(others, text.documents_mode)
+    say_other_documents(others, text.documents_mode, output.note)
     if exact:
         _compare(saved, text, label, as_json)
         return
@@ -159,26 +159,6 @@ def _compare(saved: ModelFolder, text: Corpus, label: str | None, as_json: bool)
         found = exactness(ordinary, exact, stream, saved.tokenizer.pad_id)
     _print_scores(found.to_dict(), None, as_json)
     found.check()
-
-
-def _check_vocabularies(saved: ModelFolder, others: Sequence[ModelFolder]) -> None:
-    """Raises `ConfigError` if the models have different vocabularies."""
-    for other in others:
-        if other.tokenizer.serialized != saved.tokenizer.serialized:
-            raise ConfigError(
-                f"{other.name} and {saved.name} have different vocabularies, so their probabilities cannot be "
-                "averaged: train one with --tokenizer-from the other."
-            )
-
-
-def _note_other_documents(others: Sequence[ModelFolder], mode: str) -> None:
-    """Notes which models were trained on text cut into documents in another way than the text to score."""
-    for other in others:
-        if (own := other.corpus_config.documents) not in (None, mode):
-            output.note(
-                f"{other.name} was trained with documents by {own}, but this text is cut by {mode}: that model may "
-                "predict it worse."
-            )
 
 
 def _scores(
