@@ -20,6 +20,7 @@ from textgen.model.protocols import StepModel
 
 HIGHEST = 2.0  # highest temperature that the keys set
 CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters but \n and \t; lone surrogates
+BREAKS = "–—…"  # marks that end a word although no white space is beside them
 JOINERS = ("\u200c", "\u200d")  # zero-width non-joiner and joiner
 # The combining grapheme joiner, variation selectors and parts of a Korean syllable, which are not seen without their
 # base
@@ -70,12 +71,14 @@ def _is_typed_alone(character: str) -> bool:
 def without_last_word(text: str) -> str:
     """Removes the last word of a text with the punctuation and the white space after it, or the newlines at the end.
 
-    White space ends a word, and so does a change between scripts with spaces between words and those without. In the
-    latter a word is all letters up to punctuation.
+    White space, a dash or an ellipsis ends a word, and so does a change between scripts with spaces between words and
+    those without. In the latter a word is all letters up to punctuation.
 
     Example:
         >>> without_last_word("one two. ")
         'one '
+        >>> without_last_word("well-known—don't")
+        'well-known—'
         >>> without_last_word("床前明月光，疑是地上霜。")
         '床前明月光，'
     """
@@ -113,7 +116,7 @@ def _is_unspaced_letter(character: str) -> bool:
 def _is_of_spaced_word(character: str) -> bool:
     """Whether a character can be inside a word of a script with spaces, such as don't or 3.14."""
     is_wide_mark = _is_punctuation(character) and unicodedata.east_asian_width(character) in "FW"
-    return not (character.isspace() or is_wide_mark or _is_unspaced_letter(character))
+    return not (character.isspace() or character in BREAKS or is_wide_mark or _is_unspaced_letter(character))
 
 
 class Cancelled(Exception):
