@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+ENDING_SIGNALS = {"SIGHUP": "The terminal was closed.", "SIGTERM": "Terminated."}  # Windows has no SIGHUP
+
 
 class TextgenError(Exception):
     """Base class of all errors that the user can fix.

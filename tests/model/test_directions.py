@@ -18,7 +18,6 @@ from streams import EOS, PAD, NumberTokenizer, documents_in, numbered, ring_of, 
 from textgen.dataset.batches import Batches
 from textgen.errors import ConfigError
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
-from textgen.evaluation.diagnostics import diagnose, diagnose_directions
 from textgen.evaluation.dynamic_evaluation import Learner
 from textgen.evaluation.evaluator import Evaluator
 from textgen.evaluation.scoring import Scorer
@@ -31,6 +30,7 @@ from textgen.model.reference import stack_of
 from textgen.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed.distribution import Distribution
+from textgen.training.observers.diagnostics import diagnose, diagnose_directions
 from textgen.training.planning.estimates import tokens_per_second, training_memory
 from textgen.training.train_step import TrainStep
 

@@ -15,14 +15,13 @@ from networks import random_weights
 
 from textgen.errors import ConfigError, SavedModelError
 from textgen.model import reference
-from textgen.model.config import ModelConfig
+from textgen.model.config import DROPOUTS, ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.model.layers.dropout import Noise, weight_mask
 from textgen.model.layers.recurrent import WEIGHT_SITE, State
 from textgen.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed.distribution import Distribution
-from textgen.training.planning.start_choice import REGULARIZERS
 from textgen.training.train_step import TrainStep
 
 load_tensorflow()
@@ -56,7 +55,7 @@ KINDS: dict[str, dict[str, Any]] = {
 SHAPES += [pytest.param(ModelConfig(V, E, 9, 2, 0.3, 0.2, **kind), id=name) for name, kind in KINDS.items()]
 CONFIG = ModelConfig(V, E, 9, 1, dropout=0.3, embedding_dropout=0.2)
 LARGEST = ModelConfig(V, E, 9, 3, 0.3, 0.2, tie_embeddings=False, attention=5, word_dropout=0.2, weight_drop=0.3)
-NO_NOISE: dict[str, Any] = dict.fromkeys(REGULARIZERS, 0.0)
+NO_NOISE: dict[str, Any] = dict.fromkeys(DROPOUTS, 0.0)
 SILENT = replace(LARGEST, **NO_NOISE)
 
 
@@ -264,7 +263,7 @@ def test_weight_drop_is_the_reference_with_masked_weights(kind: dict[str, Any]) 
     assert_states_equal(new_state, expected_state)
 
 
-@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("name", DROPOUTS)
 def test_each_regularizer_alone_changes_what_is_learnt_from(name: str) -> None:
     alone: dict[str, Any] = {name: 0.4}
     model, (inputs, _) = LanguageModel(replace(SILENT, **alone), pad_id=PAD), random_window()

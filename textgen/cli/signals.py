@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-ENDINGS = {"SIGTERM": "Terminated.", "SIGHUP": "The terminal was closed."}  # Windows has no SIGHUP
+from textgen.errors import ENDING_SIGNALS
 
 
 class Ended(KeyboardInterrupt):
@@ -20,7 +20,7 @@ class Ended(KeyboardInterrupt):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(ENDINGS[signal.Signals(number).name])
+        super().__init__(ENDING_SIGNALS[signal.Signals(number).name])
         self.exit_code = 128 + number
 
 
@@ -34,7 +34,7 @@ def ending_in_order() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [getattr(signal, name) for name in ENDINGS if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in ENDING_SIGNALS if hasattr(signal, name)]
     numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
     process = os.getpid()
 

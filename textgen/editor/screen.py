@@ -23,11 +23,10 @@ from textgen.editor.external_editor import open_editor
 from textgen.editor.frame import Frame, draw
 from textgen.editor.keys import EDIT, LEAVE, UNFINISHED_SECONDS, WHEEL_LINES, Keyboard
 from textgen.editor.session import Cancelled, Request, Session
-from textgen.errors import Interrupted
+from textgen.errors import ENDING_SIGNALS, Interrupted
 
 SAVE_SECONDS = 2.0  # without a change of the text, after which it is saved
 UNSAVED_SECONDS = 60.0  # longest time that passes before changes are saved
-ENDING_SIGNALS = {"SIGHUP": "The terminal was closed.", "SIGTERM": "Terminated."}  # Windows has no SIGHUP
 
 
 def run(session: Session) -> None:

@@ -14,6 +14,7 @@ KERNEL_BLOCKS = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}  
 ACTIVATIONS = ("tanh", "relu")
 DIRECTIONS = ("forward", "backward", "both")
 BACKWARD = "backward_"  # prefix of the backward layers' names in a network of both directions
+DROPOUTS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")  # rates of noise, in training only
 TABLE = "embedding/table"  # name of the embedding of the tokens, [V, E]
 SCALE = "/scale"  # added to the name of a matrix in int8, for its scales
 

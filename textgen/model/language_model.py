@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.errors import ConfigError, SavedModelError
-from textgen.model.config import TABLE, ModelConfig
+from textgen.model.config import DROPOUTS, TABLE, ModelConfig
 from textgen.model.layers.activations import Activations
 from textgen.model.layers.attention import Attention
 from textgen.model.layers.both_ways import BothWays
@@ -26,7 +26,6 @@ from textgen.model.layers.sampled_softmax import Candidates, sampled_loss
 from textgen.settings import from_dict, to_dict
 
 EMBEDDING_SITE = 0  # number of the dropout mask of the embedding; the recurrent layers have 1 to L
-DROPOUTS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")
 ATTENTION_SITE = 1 << 9
 WORD_SITE = 1 << 10
 

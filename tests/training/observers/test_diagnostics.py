@@ -12,10 +12,10 @@ import pytest
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_cache import encode_and_split
-from textgen.evaluation.diagnostics import Diagnosis, diagnose, norms, update_ratios, window
 from textgen.model.config import ModelConfig
 from textgen.model.reference import forward, initial_state, initial_weights, stack_of
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.training.observers.diagnostics import Diagnosis, diagnose, norms, update_ratios, window
 
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel

@@ -25,12 +25,12 @@ from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
 from tensorboard.plugins.text.summary_v2 import text_pb
 
 from textgen.dataset.token_cache import TokenData
-from textgen.evaluation.diagnostics import diagnose_directions, norms, update_ratios, window
 from textgen.machine import gpu_bytes, resident_bytes
 from textgen.model.config import TABLE
 from textgen.storage.files import write_own_file
 from textgen.storage.locks import require_held
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.training.observers.diagnostics import diagnose_directions, norms, update_ratios, window
 from textgen.training.observers.event_file import EventFile
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 from textgen.wording import visible

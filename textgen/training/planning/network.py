@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from textgen.model.config import ModelConfig
+from textgen.model.config import DROPOUTS, ModelConfig
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.settings import from_dict, select
 from textgen.training.config import TrainingConfig
 from textgen.training.planning.basis import SMALL_TEXT, Basis
 from textgen.training.planning.estimates import training_seconds
-from textgen.training.planning.start_choice import REGULARIZERS
 from textgen.training.planning.training import plan_training
 from textgen.training.presets import SIZES, with_sizes
 
@@ -28,7 +27,7 @@ LARGEST_FOR_CHARACTERS = ((40_000, "tiny"), *LARGEST_FOR[1:])  # the same with s
 
 def same_model(basis: Basis, start: ModelFolder) -> ModelConfig:
     """The network of the model that the run starts from, with the dropout rates that were given."""
-    rates = {name: value for name, value in basis.settings.items() if name in REGULARIZERS}
+    rates = {name: value for name, value in basis.settings.items() if name in DROPOUTS}
     return replace(start.model_config, **rates, vocab_size=basis.vocab_size)
 
 

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from textgen.corpus.corpus import Corpus
 from textgen.errors import TextgenError, TokenizerError
-from textgen.model.config import ModelConfig
+from textgen.model.config import DROPOUTS, ModelConfig
 from textgen.saved_model.bases import base_folder, base_for, installed_bases
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.tokenizer.config import TokenizerConfig
@@ -41,7 +41,6 @@ from textgen.wording import percent
 
 GIVEN, RULE, RACE = "given", "rule", "race"  # what decides the start; training.json holds these words
 NONE = "none"  # stands for random weights where the name of a model is expected
-REGULARIZERS = ("dropout", "embedding_dropout", "word_dropout", "weight_drop")  # may differ from those of the start
 
 
 class Fit(NamedTuple):
@@ -199,7 +198,8 @@ def given_fit(corpus: Corpus, tokenizer: Tokenizer | None) -> Fit | None:
 
 def network_settings(settings: Iterable[str]) -> list[str]:
     """Those of some settings that a model to start from decides itself."""
-    fixed = {each.name for each in fields(ModelConfig)} - {*REGULARIZERS, "vocab_size"} | {*INITIAL}
+    # The rates of dropout may differ from those of that model.
+    fixed = {each.name for each in fields(ModelConfig)} - {*DROPOUTS, "vocab_size"} | {*INITIAL}
     return [name for name in settings if name in fixed]
 
 

@@ -27,7 +27,7 @@ UPDATES_PER_PASS = 48  # intended updates per pass over a short text, in batches
 RATES = {"sgd": 20.0, "asgd": 20.0, "rmsprop": 1e-3, "lamb": 1e-2}  # learning rates; Adam's depends on the width
 GRADIENT_DECAY = 1.2e-6  # weight decay that is part of the gradient, as in AWD-LSTM
 SAMPLED_FROM = 4000  # minimum number of tokens of a vocabulary for which the softmax is sampled
-SAMPLED = 1024  # sampled tokens that approximate the full softmax
+SAMPLED_TOKENS = 1024  # sampled tokens that approximate the full softmax
 VALIDATION_TIME = 1 / 30  # fraction of training time that validations may take
 
 
@@ -72,7 +72,7 @@ def plan_sampling(basis: Basis, model: ModelConfig) -> int:
     if not is_large or not is_short_of_time or given.get("steps") is not None:
         return 0
     passes = 60 * (given.get("minutes") or DEFAULT_MINUTES) * basis.speed(model) / basis.tokens
-    return SAMPLED if passes < min(_enough_passes(basis.tokens), given.get("epochs") or math.inf) else 0
+    return SAMPLED_TOKENS if passes < min(_enough_passes(basis.tokens), given.get("epochs") or math.inf) else 0
 
 
 def _plan_batch(basis: Basis, given: Mapping[str, Any]) -> dict[str, int]:
