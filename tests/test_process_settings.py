@@ -7,6 +7,7 @@ import logging
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich_files import pdf
@@ -39,7 +40,7 @@ def test_a_file_whose_reading_ends_or_is_given_up_leaves_the_process_as_it_was(
     (tmp_path / "table.csv").write_text("text\none\n" + "two" * 100_000 + "\n", encoding="utf-8")
     pdf(tmp_path / "pages.pdf", [["one"], ["two"]])
     before = of_process()
-    lines = Corpus([tmp_path / name], CorpusConfig(documents="line")).documents()
+    lines: Any = Corpus([tmp_path / name], CorpusConfig(documents="line")).documents()
     assert next(lines) == "one"
     if is_whole:
         assert "two" in next(lines)
