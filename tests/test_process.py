@@ -15,6 +15,7 @@ from rich_files import pdf
 
 LOOKS = """
 import csv, gc, json, locale, logging, os, random, resource, signal, sys, threading, warnings
+from pathlib import Path
 import numpy as np
 
 def page_faults():
@@ -22,10 +23,21 @@ def page_faults():
     arrays = [np.ones(2_500_000, np.float32) for _ in range(10)]
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
+def open_files():
+    numbers = map(int, os.listdir("/proc/self/fd"))
+    return [f"{number} {os.readlink(f'/proc/self/fd/{number}')}" for number in numbers if is_open(number)]
+
+def is_open(number):
+    try:
+        os.fstat(number)
+    except OSError:  # it was that of the list
+        return False
+    return True
+
 def looks():
     gc.collect()
     seen = {
-        "open files": len(os.listdir("/proc/self/fd")),
+        "open files": open_files(),
         "environment": dict(os.environ),
         "folder": os.getcwd(),
         "random": repr(random.getstate()),
@@ -45,7 +57,7 @@ def looks():
         "hooks": [repr(sys.excepthook), repr(threading.excepthook), repr(sys.unraisablehook)],
         "path": sys.path[:],
         "memory is kept": [page_faults() for _ in range(2)][1] < 500,  # else about 5,000, 100 MB
-        "umask": os.popen("umask").read(),
+        "umask": Path("/proc/self/status").read_text().split("Umask:")[1].split()[0],
     }
     if "tensorflow" in sys.modules:
         import keras, tensorflow as tf
