@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from threading import Lock
+from threading import RLock
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -36,7 +36,7 @@ class TemporarySetting(Generic[Value]):
             value: The value in the blocks.
         """
         self._change, self._value = change, value
-        self._lock = Lock()
+        self._lock = RLock()  # a generator may be collected, and its block end, while a block of this thread begins
         self._blocks = 0
 
     def __enter__(self) -> None:
