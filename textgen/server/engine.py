@@ -3,7 +3,7 @@
 The thread repeats one round: admit texts that wait, read parts of the prompts that are not read yet, write the next
 token of each text, and hand the tokens to the event loop. Texts join and leave between rounds, so nobody waits for the
 texts of others, and a long prompt delays a token by the parts of a round at most. How prompts are read, and whose are
-next, is told in `textgen.server.reading`.
+next, is told in `textgen.server.prompt_reading`.
 
 A free slot goes to the owner with the fewest slots, and among the requests of an owner to the one with the fewest; with
 equal numbers, they take turns. A text whose prompt is being read gives its slot to one whose owner or request has
@@ -39,7 +39,7 @@ from textgen.generation.text_state import RECENT, TextState
 from textgen.server.access import ANYBODY
 from textgen.server.failures import ApiError, busy, closing
 from textgen.server.prefix_cache import PrefixCache
-from textgen.server.reading import PromptReader, ReadPrompt
+from textgen.server.prompt_reading import PromptReader, ReadPrompt
 from textgen.wording import counted
 
 AHEAD = 4  # rounds that the thread may be ahead of the event loop; then it waits

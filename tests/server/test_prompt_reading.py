@@ -13,7 +13,7 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.server.engine import Job, _Batch
 from textgen.server.prefix_cache import STRIDE, PrefixCache
-from textgen.server.reading import PromptReader, ReadPrompt
+from textgen.server.prompt_reading import PromptReader, ReadPrompt
 from textgen.tokenizer.kinds import ByteTokenizer
 
 GENERATOR = Generator(TableModel(ByteTokenizer().vocab_size), ByteTokenizer())

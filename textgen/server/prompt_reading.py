@@ -9,18 +9,38 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from textgen.generation.generator import Generator
 from textgen.generation.row import Row
 from textgen.generation.text_state import join, pick
 from textgen.server.prefix_cache import STRIDE, PrefixCache
 
-if TYPE_CHECKING:
-    from textgen.server.engine import Job
-
 TOGETHER = 16  # maximum number of prompts that are read side by side
+
+
+class Reader(Protocol):
+    """A text that continues a prompt, as `textgen.server.engine.Job` does, where the attributes are explained."""
+
+    root: bytes
+    owner: str
+    row_by_row: bool
+    generator: Generator
+    writes: bool
+
+    @property
+    def row(self) -> Row:
+        """The text."""
+
+    @property
+    def kind(self) -> object:
+        """What it has in common with the texts whose prompts can be read beside its own."""
+
+    @property
+    def batch(self) -> object:
+        """What it has in common with the other texts of its request."""
 
 
 class ReadPrompt:
@@ -101,7 +121,7 @@ class PromptReader:
         self._settled = settled
         self._turns = 0  # parts read
 
-    def find(self, jobs: Mapping[ReadPrompt, Job]) -> None:
+    def find(self, jobs: Mapping[ReadPrompt, Reader]) -> None:
         """Begins prompts that are new, and takes what the prefix cache has of all, maybe since another was read.
 
         Args:
@@ -116,7 +136,7 @@ class PromptReader:
                     break
                 prompt.skip_to(prompt.at + STRIDE, state)
 
-    def _begin(self, prompt: ReadPrompt, job: Job) -> None:
+    def _begin(self, prompt: ReadPrompt, job: Reader) -> None:
         prompt.number = self._settled(job.row) if job.writes else len(prompt.ids)
         prompt.turn = self._turns
         root = job.root if job.row_by_row else job.root + b" shared"  # whose last digits differ
@@ -125,7 +145,7 @@ class PromptReader:
         if at > prompt.at:
             prompt.skip_to(at, model_state)
 
-    def read_part(self, jobs: Mapping[ReadPrompt, Job]) -> int:
+    def read_part(self, jobs: Mapping[ReadPrompt, Reader]) -> int:
         """Reads the next part of the prompt whose turn it is, and of those that can be read beside it.
 
         Args:
@@ -147,7 +167,7 @@ class PromptReader:
                 self._prefix_cache.put(prompt.keys, prompt.at // STRIDE, prompt.model_state)
         return steps
 
-    def _next(self, jobs: Mapping[ReadPrompt, Job]) -> list[ReadPrompt]:
+    def _next(self, jobs: Mapping[ReadPrompt, Reader]) -> list[ReadPrompt]:
         """The prompt whose turn it is, and those that can be read beside it, which have other next parts."""
         self._turns += 1
         first = _least_read(jobs) if self._turns % 2 else min(jobs, key=_turn)
@@ -165,9 +185,9 @@ def _turn(prompt: ReadPrompt) -> int:
     return prompt.turn
 
 
-def _least_read(jobs: Mapping[ReadPrompt, Job]) -> ReadPrompt:
+def _least_read(jobs: Mapping[ReadPrompt, Reader]) -> ReadPrompt:
     """The prompt of which least has been read, of the request and the owner of whose prompts least has been read."""
-    owners, batches = Counter[str](), Counter[Any]()
+    owners, batches = Counter[str](), Counter[object]()
     for prompt, job in jobs.items():
         owners[job.owner] += prompt.read
         batches[job.batch] += prompt.read
