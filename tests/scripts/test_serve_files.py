@@ -9,9 +9,12 @@ from pathlib import Path
 import click
 import pytest
 from servers import running
+from starlette.routing import Route
 
 from textgen.cli import textgen
 from textgen.server.config import ServerConfig
+from textgen.server.openapi import OPERATIONS
+from textgen.server.web_page import page_routes
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 FILES = {
@@ -53,13 +56,39 @@ def test_their_paths_and_metrics_are_those_of_the_server(name: str, tiny_models:
 
 
 def test_texts_may_end_before_a_server_is_killed() -> None:
-    drain = 30
+    drain = ServerConfig().drain_time
     grace = re.search(r"terminationGracePeriodSeconds: (\d+)", FILES["serve.kubernetes.yaml"])
     stop = re.search(r"TimeoutStopSec=(\d+)", FILES["serve.service"])
     assert grace
     assert stop
-    assert int(grace[1]) > drain + 5
+    (words,) = command_lines(FILES["serve.kubernetes.yaml"])
+    (pause,) = re.findall(r'"sleep", "(\d+)"', FILES["serve.kubernetes.yaml"])
+    assert int(grace[1]) > int(words[words.index("--drain-time") + 1]) + int(pause)
     assert int(stop[1]) > drain
+
+
+def limits(path: str) -> bool:
+    """Whether the proxy limits requests of a path; an exact location counts first, then a pattern, then a beginning."""
+    blocks = re.findall(
+        r"^    location (= |~ |)(\S+) \{\n(.*?)^    \}", FILES["serve.nginx.conf"], re.MULTILINE | re.DOTALL
+    )
+    kinds = {"= ": str.__eq__, "~ ": lambda path, place: bool(re.search(place, path)), "": str.startswith}
+    found = [
+        body for kind, is_place in kinds.items() for how, place, body in blocks if how == kind and is_place(path, place)
+    ]
+    return "limit_req zone=textgen" in found[0]
+
+
+def test_a_proxy_limits_requests_for_texts_but_not_the_files_of_the_page() -> None:
+    """The page needs all of its files at once, and two people may have one address."""
+    files = [route.path for route in page_routes() if isinstance(route, Route)]
+    assert "/" in files
+    assert not any(limits(path) for path in files)
+    posted = {operation.path for operation in OPERATIONS if operation.method == "post"}
+    assert posted
+    assert all(limits(path) for path in posted)
+    outside = FILES["serve.nginx.conf"].partition("location")[0]
+    assert "limit_req " not in outside, "all locations would inherit it"
 
 
 def test_a_proxy_waits_for_longer_than_a_text_may_take() -> None:
