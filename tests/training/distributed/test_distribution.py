@@ -22,6 +22,7 @@ from textgen.training.config import TrainingConfig
 from textgen.training.distributed import distribution as distribution_module
 from textgen.training.distributed.distribution import Distribution, Shares, is_follower, planned_shares, start
 from textgen.training.distributed.worker_group import Group
+from textgen.training.distributed.workers import FINAL
 
 STEPS = 50
 SCRIPTS = Path(__file__).parents[3] / "scripts"
@@ -382,21 +383,29 @@ def test_the_template_for_kubernetes_sets_tf_config(tmp_path: Path, monkeypatch:
     assert "- Ingress" in policy
 
 
+def by_slurm(folder: Path, codes: list[int], granted: dict[str, str]) -> tuple[int, list[str], list[str]]:
+    """Runs the template with an `srun` that ends with these codes. Returns the last one, what it was given, pauses."""
+    srun, said, slept = folder / "srun", folder / "said", folder / "slept"
+    checkpoint = folder / "models" / "news" / "checkpoints" / "step-1"
+    srun.write_text(
+        f'#!/bin/bash\necho "$SRUN_CPUS_PER_TASK $*" >> {said}\nmkdir -p {checkpoint}\n'
+        f"codes=({' '.join(map(str, codes))})\nexit ${{codes[$(wc -l < {said}) - 1]}}\n",
+        encoding="utf-8",
+    )
+    (folder / "sleep").write_text(f'#!/bin/bash\necho "$1" >> {slept}\n', encoding="utf-8")
+    for program in (srun, folder / "sleep"):
+        program.chmod(0o755)
+    environment = {"HOME": str(folder), "PATH": f"{folder}:{os.environ['PATH']}"} | granted
+    done = subprocess.run(["bash", str(SCRIPTS / "train.slurm")], env=environment, capture_output=True)
+    given, pauses = (path.read_text(encoding="utf-8").splitlines() if path.exists() else [] for path in (said, slept))
+    return done.returncode, given, pauses
+
+
 @pytest.mark.parametrize("granted", [{}, {"SLURM_CPUS_PER_TASK": "8"}], ids=["as written", "by --cpus-per-task=8"])
 def test_the_template_for_slurm_trains_and_goes_on(granted: dict[str, str], tmp_path: Path) -> None:
     """With an `srun` that says what it was given, and fails the first time."""
-    srun, said = tmp_path / "srun", tmp_path / "said"
-    checkpoint = tmp_path / "models" / "news" / "checkpoints" / "step-1"
-    srun.write_text(
-        f'#!/bin/bash\necho "$SRUN_CPUS_PER_TASK $*" >> {said}\nmkdir -p {checkpoint} && [ $(wc -l < {said}) = 2 ]\n',
-        encoding="utf-8",
-    )
-    (tmp_path / "sleep").write_text("#!/bin/bash\n", encoding="utf-8")
-    for program in (srun, tmp_path / "sleep"):
-        program.chmod(0o755)
-    environment = {"HOME": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"} | granted
-    subprocess.run(["bash", str(SCRIPTS / "train.slurm")], env=environment, check=True, capture_output=True)
-    first, second = said.read_text(encoding="utf-8").splitlines()
+    code, (first, second), _ = by_slurm(tmp_path, [75, 0], granted)
+    assert code == 0
     asked = re.search(r"^#SBATCH --cpus-per-task=(\d+)$", (SCRIPTS / "train.slurm").read_text("utf-8"), re.MULTILINE)
     assert asked
     assert first.split()[0] == second.split()[0] == granted.get("SLURM_CPUS_PER_TASK", asked[1])
@@ -404,6 +413,27 @@ def test_the_template_for_slurm_trains_and_goes_on(granted: dict[str, str], tmp_
     assert "--trust-network" in first
     assert first.endswith(f"{tmp_path}/news-prepared --batch-size 256")
     assert second.endswith("--resume")
+
+
+@pytest.mark.parametrize("code", FINAL)
+def test_the_template_for_slurm_restarts_nothing_that_has_ended_for_good(code: int, tmp_path: Path) -> None:
+    ended, given, pauses = by_slurm(tmp_path, [code], {})
+    assert (ended, len(given), pauses) == (code, 1, [])
+
+
+@pytest.mark.parametrize("code", [75, 137])
+def test_the_template_for_slurm_restarts_lost_processes_some_times(code: int, tmp_path: Path) -> None:
+    """There is no pause after the last time, and the exit code tells how it ended."""
+    ended, given, pauses = by_slurm(tmp_path, [code] * 9, {})
+    assert (ended, len(given), pauses) == (code, 4, ["30", "60", "90"])
+
+
+def test_the_template_for_kubernetes_restarts_no_error_that_would_come_again() -> None:
+    """A policy for failed pods needs pods that are replaced. Kubernetes itself ends pods by signals, to move them."""
+    job = (SCRIPTS / "train.kubernetes.yaml").read_text(encoding="utf-8").split("---\n")[-1]
+    assert "restartPolicy: Never" in job
+    (values,) = re.findall(r"action: FailJob\n.*?values: \[(.*?)\]", job, re.DOTALL)
+    assert [int(value) for value in values.split(", ")] == [code for code in FINAL if 0 < code < 128]
 
 
 @pytest.mark.parametrize(
