@@ -5,8 +5,8 @@
 Trains on the first 300,000 bytes of the text, which a network of this size can learn by heart in the passes it gets,
 so that regularizers have something to do; its last tenth is held out. A seed decides first weights, dropout and which
 stretch of text is where in a batch, for all changes alike. One run a core, several side by side. Runs whose results are
-in the file are not repeated, so that an interrupted one goes on. The measure is nats per token of the held-out text, at
-its best validation.
+in the file are not repeated, so that an interrupted one goes on; a file has results of one text. The measure is nats
+per token of the held-out text, at its best validation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
-from benchmarking import Result, add_result, known_results, positive_number, report, run_script
+from benchmarking import Result, add_result, check_same, digest, earlier_results, positive_number, report, run_script
 
 from textgen.child_processes import child_command
 from textgen.errors import CorpusError
@@ -84,9 +84,11 @@ def train(files: tuple[Path, Path], folder: Path, epochs: float, change: str, se
     }  # fmt: skip
 
 
-def known(path: Path, epochs: float) -> list[Result]:
-    """The results that the file holds of runs as long."""
-    return [result for result in known_results(path, RESULT) if result["epochs"] == epochs]
+def known(path: Path, epochs: float, sha256: str) -> list[Result]:
+    """The results that the file holds of runs as long. Raises `ConfigError` if they are of another text."""
+    results = earlier_results(path, RESULT)
+    check_same(path, results, "another text", sha256=sha256)
+    return [result for result in results if result["epochs"] == epochs]
 
 
 def table(results: list[Result]) -> list[list[str]]:
@@ -111,16 +113,18 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=list(CHANGES), metavar="CHANGE", help="run only this one")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where each result is added")
     options = parser.parse_args()
-    results, lock = known(options.json, options.epochs), Lock()
+    text = options.data.read_bytes()
+    sha256 = digest(text)
+    results, lock = known(options.json, options.epochs, sha256), Lock()
     done = {(result["change"], result["seed"]) for result in results}
     wanted = [(change, seed) for seed in range(options.seeds) for change in options.only or CHANGES]
     missing = [run for run in wanted if run not in done]
 
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(num_cores()) as pool:
-        files = divide(options.data.read_bytes(), Path(folder))
+        files = divide(text, Path(folder))
 
         def add(run: tuple[str, int]) -> None:
-            result = train(files, Path(folder), options.epochs, *run)
+            result = {**train(files, Path(folder), options.epochs, *run), "sha256": sha256}
             with lock:
                 add_result(options.json, result)
                 results.append(result)

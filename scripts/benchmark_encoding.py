@@ -16,12 +16,12 @@ from benchmarking import (
     Result,
     arguments,
     chosen,
+    digest,
     interleave,
     positive_int,
     read_text,
     report,
     run_script,
-    save,
     with_memory,
 )
 
@@ -68,13 +68,14 @@ def main() -> None:
     text = read_text(options.text)
     if not text:
         raise CorpusError(f"{options.text} is empty: name a text.")
+    what = {"megabytes": options.megabytes, "sha256": digest(text.encode())}
     with tempfile.TemporaryDirectory() as folder:
         corpus, vocabulary = Path(folder) / "text.txt", Path(folder) / "vocabulary.model"
         corpus.write_text(text * max(1, round(options.megabytes * 1e6 / len(text.encode()))), encoding="utf-8")
         vocabulary.write_bytes(train_tokenizer([text], TokenizerConfig()).serialized)
-        common = {"text": str(corpus), "vocabulary": str(vocabulary)}
-        results = interleave(__file__, [program | common for program in programs], options.rounds)
-    save(options.json, results)
+        places = {"text": str(corpus), "vocabulary": str(vocabulary)}
+        contenders = [program | what for program in programs]
+        results = interleave(__file__, contenders, options.rounds, options.json, places)
     ours = [r["megabytes_per_second"] for r in results if r["program"] == "textgen"]
     rows = [
         [

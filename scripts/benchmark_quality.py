@@ -7,7 +7,8 @@ First PyTorch trains as its example does by default, but with `--tied` and 6 epo
 of 35 words, dropout 0.2, SGD at 20, divided by 4 after an epoch that did not help, gradients clipped at 0.25. Then
 textgen trains for shares of that time, counted from the start of the program. It is told to read words, and chooses all
 other settings itself. The memory of PyTorch's allocator is tuned, as in the other benchmarks. The measure is the
-perplexity of the test text, the end of a line being a word.
+perplexity of the test text, the end of a line being a word. With --json, a run that has ended is not lost if a later
+one fails: it is in the file, and is not repeated.
 """
 
 from __future__ import annotations
@@ -19,15 +20,31 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from benchmarking import Result, environment, positive_int, positive_number, report, require_torch, run_script
+from benchmarking import (
+    RUN,
+    Result,
+    digest,
+    earlier_results,
+    environment,
+    machine,
+    measured_once,
+    positive_int,
+    positive_number,
+    report,
+    require_torch,
+    run_script,
+)
 from reproduce import TASKS, divide, textgen
 
 WORDS = ["--tokenizer", "word", "--vocab-size", "10003", "--documents", "file"]
 TRAIN, VALID, TEST = TASKS["ptb"].files
 UNITS, LAYERS, ROWS, STEPS, DROPOUT = 200, 2, 20, 35, 0.2
 LEARNING_RATE, CLIP_NORM = 20.0, 0.25
+TORCH = "PyTorch word_language_model"
 BESIDES = 30.0  # seconds of textgen's run that are not training: its start, the vocabulary, the last score
 
 
@@ -107,6 +124,43 @@ def train_textgen(data: Path, seconds: float, models_dir: Path) -> Result:
     return {"perplexity": scores["perplexity_per_token"], "seconds": took, "parameters": run["parameters"]}
 
 
+def by_torch(data: Path, epochs: int) -> Result:
+    """PyTorch's recipe in a process of its own."""
+    command = [sys.executable, __file__, "--data", str(data), "--epochs", str(epochs), "--worker"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=environment({"allocator": "tuned"}))
+    if done.returncode:
+        sys.exit(done.returncode)
+    result: Result = json.loads(done.stdout)
+    return result
+
+
+def by_textgen(data: Path, seconds: float) -> Result:
+    """textgen in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        return train_textgen(data, seconds, Path(folder))
+
+
+def compared(data: Path, epochs: int, shares: list[float], path: Path | None) -> dict[str, Result]:
+    """What PyTorch reached, and textgen in shares of its time, by name; runs that the file has are not repeated."""
+    known = earlier_results(path, (*RUN, "measured"))
+    text = digest(b"".join((data / name).read_bytes() for name in (TRAIN, VALID, TEST)))
+
+    def result(name: str, what: Result, measure: Callable[[], Result]) -> Result:
+        contender = {"name": name, "sha256": text, **what}
+        run = {"script": "benchmark_quality", "machine": machine(), "round": 1, "contender": contender}
+        return measured_once(path, known, run, name, measure)
+
+    results = {TORCH: result(TORCH, {"epochs": epochs}, partial(by_torch, data, epochs))}
+    for share in shares:
+        name, seconds = f"textgen, {share:.0%} of the time", share * results[TORCH]["seconds"]
+        if seconds > BESIDES:
+            results[name] = result(name, {"seconds": seconds}, partial(by_textgen, data, seconds))
+        else:
+            took = results[TORCH]["seconds"]
+            print(f"{share:.0%} of {took:.0f} s leaves no time to train: left out.", file=sys.stderr)
+    return results
+
+
 def main() -> None:
     """PyTorch in a process of its own, then textgen, then the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -122,6 +176,9 @@ def main() -> None:
         metavar="S",
         help="of PyTorch's time, a run of textgen for each",
     )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="where each run is added; runs that the file has are not repeated"
+    )
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -129,18 +186,7 @@ def main() -> None:
         return
     divide(TASKS["ptb"], options.data, options.data)  # says which file is missing
     require_torch([{"framework": "torch"}])
-    command = [sys.executable, __file__, "--data", str(options.data), "--epochs", str(options.epochs), "--worker"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, env=environment({"allocator": "tuned"}))
-    if done.returncode:
-        sys.exit(done.returncode)
-    results = {"PyTorch word_language_model": json.loads(done.stdout)}
-    seconds = results["PyTorch word_language_model"]["seconds"]
-    for share in options.shares:
-        if share * seconds <= BESIDES:
-            print(f"{share:.0%} of {seconds:.0f} s leaves no time to train: left out.", file=sys.stderr)
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            results[f"textgen, {share:.0%} of the time"] = train_textgen(options.data, share * seconds, Path(folder))
+    results = compared(options.data, options.epochs, options.shares, options.json)
     rows = [
         [name, f"{result['perplexity']:.1f}", f"{result['seconds']:.0f}", f"{result['parameters'] / 1e6:.1f} M"]
         for name, result in results.items()

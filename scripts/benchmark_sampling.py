@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarking import Result, arguments, chosen, interleave, peak_memory, report, require_torch, run_script, save
+from benchmarking import Result, arguments, chosen, interleave, peak_memory, report, require_torch, run_script
 
 FABLES = Path(__file__).parent.parent / "corpora" / "fables.txt"
 UNITS, VOCAB_SIZE, TEMPERATURE = 512, 8000, 0.8
@@ -180,8 +180,7 @@ def main() -> None:
         return
     runs = chosen(contenders(), options.only)
     require_torch(runs)
-    results = interleave(__file__, runs, options.rounds)
-    save(options.json, results)
+    results = interleave(__file__, runs, options.rounds, options.json)
     ours = {
         precision: {r["rows"]: r["tokens_per_second"] for r in results if r["name"].endswith(f": textgen {precision}")}
         for precision in ("int8", "float32")

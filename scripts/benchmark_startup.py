@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import IO, cast
 
-from benchmarking import Result, arguments, interleave, names_with, report, require_torch, run_script, save
+from benchmarking import Result, arguments, digest, interleave, names_with, report, require_torch, run_script
 
 from textgen.child_processes import child_command
 
@@ -35,13 +35,14 @@ with torch.inference_mode():
 def work(run: Result) -> Result:
     """Seconds until a fresh process has written something."""
     started = time.perf_counter()
-    process = subprocess.Popen(run["command"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    command = run["commands"][run["name"]]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     output = cast(IO[bytes], process.stdout)
     first = output.read(1)
     seconds = time.perf_counter() - started
     output.read()
     if process.wait() or not first:
-        sys.exit(f"no text from {run['command']}")
+        sys.exit(f"no text from {command}")
     return {"seconds": seconds}
 
 
@@ -79,15 +80,17 @@ def main() -> None:
     programs = {f"textgen sample --runtime {runtime}": runtime for runtime in RUNTIMES} | {TORCH: "torch"}
     names = names_with(options.only or "", list(programs))
     require_torch([{"framework": programs[name]} for name in names])
+    config = Path(options.model) / "config.json"
+    model = digest(config.read_bytes()) if config.exists() else options.model
     with tempfile.TemporaryDirectory() as folder:
-        contenders = [
-            {"name": name, "command": torch_command(options.model, folder)}
+        commands = {
+            name: torch_command(options.model, folder)
             if name == TORCH
-            else {"name": name, "command": textgen_command(options.model, programs[name])}
+            else textgen_command(options.model, programs[name])
             for name in names
-        ]
-        results = interleave(__file__, contenders, options.rounds)
-    save(options.json, results)
+        }
+        contenders = [{"name": name, "model": model} for name in names]
+        results = interleave(__file__, contenders, options.rounds, options.json, {"commands": commands})
     rows = [[r["name"], f"{r['seconds']:.2f}"] for r in results]
     report("From Enter to the first text, cold", ["program", "seconds"], rows)
 

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarking import Result, arguments, chosen, interleave, peak_memory, report, require_torch, run_script, save
+from benchmarking import Result, arguments, chosen, interleave, peak_memory, report, require_torch, run_script
 
 SEQUENCE_LENGTH = 64
 CONFIGS = {
@@ -193,8 +193,7 @@ def main() -> None:
         return
     runs = chosen(contenders(), options.only)
     require_torch(runs)
-    results = interleave(__file__, runs, options.rounds)
-    save(options.json, results)
+    results = interleave(__file__, runs, options.rounds, options.json)
     best = {r["config"]: 0.0 for r in results}
     for r in results:
         if r["framework"] == "textgen":

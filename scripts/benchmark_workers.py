@@ -28,7 +28,6 @@ from benchmarking import (
     positive_number,
     report,
     run_script,
-    save,
 )
 
 SEQUENCE_LENGTH = 64
@@ -144,7 +143,7 @@ def main() -> None:
         print(json.dumps(one(run) if run.get("one") else together(run)))
         return
     runs = chosen(contenders(given.workers, given.seconds), given.only)
-    results = interleave(str(Path(__file__).absolute()), runs, given.rounds)
+    results = interleave(str(Path(__file__).absolute()), runs, given.rounds, given.json)
     rows = []
     for result in results:
         alone = next((each for each in results if (each["config"], each["workers"]) == (result["config"], 1)), None)
@@ -154,7 +153,6 @@ def main() -> None:
             cells.append(f"{result[kind]:,.0f}{share}")
         rows.append(cells)
     report("Tokens a second", ["", "steps", "by the clock", "by processor time"], rows)
-    save(given.json, results)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from typing import Any, NoReturn, TypeVar
 
 Result = dict[str, Any]
 Value = TypeVar("Value")
+RUN = ("script", "machine", "round", "contender")  # what says which run of a benchmark was measured
 TESTS = Path(__file__).resolve().parent.parent / "tests" / "helpers"
 
 
@@ -73,7 +75,9 @@ def arguments(description: str, rounds: int = 3) -> argparse.ArgumentParser:
     """The options that all benchmarks have; --worker is how a contender is started in its own process."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=positive_int, default=rounds, help="runs of each contender, interleaved")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements here")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="where each run is added; runs that the file has are not repeated"
+    )
     parser.add_argument("--only", metavar="TEXT", help="leave out what has not this in its name")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser
@@ -138,14 +142,57 @@ def _has_reader() -> bool:
     return True
 
 
-def interleave(script: str, contenders: Sequence[Result], rounds: int) -> list[Result]:
-    """Runs `script --worker JSON` for each contender in turn, `rounds` times; adds the medians to each."""
-    runs: list[list[Result]] = [[] for _ in contenders]
-    for number in range(rounds):
+def interleave(
+    script: str, contenders: Sequence[Result], rounds: int, path: Path | None, places: Mapping[str, Any] | None = None
+) -> list[Result]:
+    """Runs `script --worker JSON` for each contender in turn, `rounds` times; adds the medians to each.
+
+    Args:
+        script: Path of the script.
+        contenders: What runs against what; each has a `name`.
+        rounds: Runs of each.
+        path: File to which each run is added as soon as it has ended; those that it has are not repeated.
+        places: What the workers get besides, which does not say what is measured, such as paths of temporary files.
+
+    Raises:
+        ConfigError: The file has a line that is no run of a benchmark.
+        OSError: The file cannot be written.
+    """
+    known, runs = earlier_results(path, (*RUN, "measured")), list[list[Result]]([] for _ in contenders)
+    for number in range(1, rounds + 1):
         for contender, results in zip(contenders, runs, strict=True):
-            print(f"round {number + 1}: {contender['name']} ...", file=sys.stderr)
-            results.append(by_worker(script, contender, contender["name"], environment(contender)))
+            title = f"round {number}: {contender['name']}"
+            run = {"script": Path(script).stem, "machine": machine(), "round": number, "contender": contender}
+
+            def measure(contender: Result = contender) -> Result:
+                return by_worker(script, {**contender, **(places or {})}, contender["name"], environment(contender))
+
+            results.append(measured_once(path, known, run, title, measure))
     return [{**contender, **_medians(results)} for contender, results in zip(contenders, runs, strict=True)]
+
+
+def measured_once(
+    path: Path | None, known: Sequence[Result], run: Result, title: str, measure: Callable[[], Result]
+) -> Result:
+    """What a run measures, by the results known of a file, or else now; then it is added to the file.
+
+    Args:
+        path: The file; None to keep nothing.
+        known: The results that it had.
+        run: What says which run it is.
+        title: The same for people, on standard error.
+        measure: Measures it.
+    """
+    for result in known:
+        if all(result[name] == value for name, value in run.items()):
+            print(f"{title}: measured before, as {path} says", file=sys.stderr)
+            found: Result = result["measured"]
+            return found
+    print(f"{title} ...", file=sys.stderr)
+    found = measure()
+    if path:
+        add_result(path, {**run, "measured": found})
+    return found
 
 
 def by_worker(script: str, job: Result, name: str, variables: Mapping[str, str] | None = None) -> Result:
@@ -289,6 +336,42 @@ def report(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         print("| " + " | ".join(row) + " |")
 
 
+def earlier_results(path: Path | None, names: Collection[str] = ()) -> list[Result]:
+    """The results in a file to which more are going to be added, as `known_results` has them; none without a file.
+
+    Raises:
+        ConfigError: A line is not such a result.
+        OSError: The file cannot be written, which is told before anything is measured.
+    """
+    if path is None:
+        return []
+    with path.open("a", encoding="utf-8"):
+        return known_results(path, names)
+
+
+def check_same(path: Path, results: Sequence[Result], what: str, **values: object) -> None:
+    """Checks that results of a file are of what is measured now, so that they are not shown for it.
+
+    Args:
+        path: The file.
+        results: The results.
+        what: What they would be of otherwise, for the message.
+        values: What each of them must have.
+
+    Raises:
+        ConfigError: A result has something else, or does not say what it has.
+    """
+    from textgen.errors import ConfigError
+
+    if any(name not in result or result[name] != value for result in results for name, value in values.items()):
+        raise ConfigError(f"{path} has results of {what}, or does not say what it has results of: name another file.")
+
+
+def digest(data: bytes) -> str:
+    """The SHA-256 of a text, which says on which one something was measured."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def known_results(path: Path, names: Collection[str] = ()) -> list[Result]:
     """The results in a file to which `add_result` has added them; none if there is no file.
 
@@ -322,9 +405,3 @@ def add_result(path: Path, result: Result) -> None:
     """Adds a result to a file, as a line of JSON, so that an interrupted script need not measure it again."""
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(result) + "\n")
-
-
-def save(path: Path | None, results: Sequence[Result]) -> None:
-    """All measurements, for programs."""
-    if path:
-        path.write_text(json.dumps({"machine": machine(), "results": list(results)}, indent=1) + "\n", encoding="utf-8")

@@ -5,7 +5,8 @@
 
 Each text is cut to each size that it reaches. A run is what `textgen train` does when nothing is said, or with
 `--from none`, planned for a machine of the same speed wherever it is measured, so that it has the same updates. Runs
-whose results are in the file are not repeated, so that an interrupted one goes on. --misfits adds six texts that bases
+whose results are in the file are not repeated, so that an interrupted one goes on; it must be given the same texts and
+settings. --misfits adds six texts that bases
 do not fit (see misfit_texts.py), at 100 KB: there the rule must not choose a base, or one that does as well.
 
 --set NAME=VALUE changes a setting of the runs with a base, and --from says which base they start from; compare with
@@ -21,6 +22,7 @@ import json
 import statistics
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,9 @@ from benchmarking import (
     Result,
     add_result,
     by_worker,
-    known_results,
+    check_same,
+    digest,
+    earlier_results,
     named_text,
     named_value,
     positive_int,
@@ -105,6 +109,17 @@ def table(results: list[Result]) -> list[list[str]]:
     return rows
 
 
+def known(path: Path, texts: Mapping[str, bytes], start: str, settings: Result) -> list[Result]:
+    """The results of the file. Raises `ConfigError` if they are of other texts, or have another start or settings."""
+    results = earlier_results(path, RESULT)
+    for name, text in texts.items():
+        own = [result for result in results if result["text"] == name]
+        check_same(path, own, f"another text called {name!r}", sha256=digest(text))
+    with_base = [result for result in results if not result["without"]]
+    check_same(path, with_base, "runs with another base or other settings", start=start, settings=settings)
+    return results
+
+
 def _key(result: Result) -> tuple[str, int, int, bool]:
     return result["text"], result["kilobytes"], result["seed"], result["without"]
 
@@ -144,14 +159,17 @@ def main() -> None:
         for without in (True, False)
         if options.only != ("with" if without else "without")
     ]
-    results = known_results(options.json, RESULT)
-    known, settings = {_key(result) for result in results}, dict(map(named_value, options.set))
+    settings = dict(map(named_value, options.set))
+    results = known(options.json, texts, options.start, settings)
+    done = {_key(result) for result in results}
     for run in wanted:
-        if _key(run) in known:
+        if _key(run) in done:
             continue
         print(", ".join(f"{key} {value}" for key, value in run.items()), "...", file=sys.stderr)
+        text = texts[run["text"]]
         start, changed = ("none", {}) if run["without"] else (options.start, settings)
-        results.append(measured(texts[run["text"]], run, start, changed))
+        what = {"sha256": digest(text), "start": start, "settings": changed}
+        results.append({**measured(text, run, start, changed), **what})
         add_result(options.json, results[-1])
         print(f"  {results[-1]['bits_per_byte']:.4f} bits per byte, {results[-1]['seconds']:.0f} s", file=sys.stderr)
     report("Learning curves", ["text", "size", "without", "with", "change", "started from", "seeds"], table(results))

@@ -7,8 +7,8 @@ chosen: another vocabulary, size, batch, learning rate, dropout. With --set, one
 `textgen train`, replaces those changes: --set preset=small,vocab_size=4000. Runs follow one another, each in a process
 of its own. They end by the clock, so the machine must have no other work; or, with --processor, by the processor time
 of the process, divided by the cores, as if they had worked all the time. Runs whose results are in the file are not
-repeated, so that an interrupted script goes on. The table has the results of one kind: by the clock, or by the
-processor.
+repeated, so that an interrupted script goes on; it must be given the same texts. The table has the results of one kind:
+by the clock, or by the processor.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +27,9 @@ from benchmarking import (
     Result,
     add_result,
     by_worker,
-    known_results,
+    check_same,
+    digest,
+    earlier_results,
     named_text,
     named_value,
     positive_number,
@@ -36,7 +38,7 @@ from benchmarking import (
 )
 
 PLANNED = "as planned"
-RESULT = ("text", "minutes", "change")  # what each result has at least
+RESULT = ("text", "minutes", "change")  # what says which run it is
 Change = Callable[[Any], dict[str, Any]]  # settings by name, from the plan
 
 
@@ -140,6 +142,15 @@ def table(results: list[Result]) -> list[list[str]]:
     return rows
 
 
+def known(path: Path, digests: Mapping[str, str], by_processor: bool) -> list[Result]:
+    """The results of one kind that the file holds. Raises `ConfigError` if they are of other texts."""
+    results = earlier_results(path, RESULT)
+    for name, sha256 in digests.items():
+        own = [result for result in results if result["text"] == name]
+        check_same(path, own, f"another text called {name!r}", sha256=sha256)
+    return [result for result in results if result.get("by_processor", False) == by_processor]
+
+
 def main() -> None:
     """The runs that are missing, then the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -166,22 +177,19 @@ def main() -> None:
         return
     if not options.json:
         parser.error("--json is missing: name the file of the results.")
-    results = [
-        result
-        for result in known_results(options.json, RESULT)
-        if result.get("by_processor", False) == options.processor
-    ]
-    known = {tuple(result[name] for name in RESULT) for result in results}
+    digests = {name: digest(Path(path).read_bytes()) for name, path in options.text}
+    results = known(options.json, digests, options.processor)
+    done = {tuple(result[name] for name in RESULT) for result in results}
     changes = options.only or ([PLANNED] if options.set else list(CHANGES))
     for minutes in options.minutes:
         for name, path in options.text:
             for change in [*changes, *options.set]:
-                if (name, minutes, change) in known:
+                if (name, minutes, change) in done:
                     continue
                 job = {"path": path, "minutes": minutes, "change": change, "by_processor": options.processor}
                 result = by_worker(__file__, job, f"{path}, {minutes:g} minutes, {change}")
                 what = {"text": name, "minutes": minutes, "change": change, "by_processor": options.processor}
-                results.append(what | result)
+                results.append(what | result | {"sha256": digests[name]})
                 add_result(options.json, results[-1])
                 print(f"{name}, {minutes:g} minutes, {change}: {outcome(result)}", file=sys.stderr)
     report("Choices", ["text", "minutes", "run", "bits per byte", "against the plan", "epochs"], table(results))

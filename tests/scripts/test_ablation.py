@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import subprocess
@@ -21,12 +22,16 @@ def ablation(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(SCRIPT), *map(str, command)], capture_output=True, text=True)
 
 
-def result(change: str, seed: int, nats: float, epochs: float = 3.0) -> str:
-    return json.dumps({"change": change, "seed": seed, "epochs": epochs, "nats": nats}) + "\n"
+TEXT = "some words\n" * 100
+
+
+def result(change: str, seed: int, nats: float, epochs: float = 3.0, text: str = TEXT) -> str:
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    return json.dumps({"change": change, "seed": seed, "epochs": epochs, "nats": nats, "sha256": sha256}) + "\n"
 
 
 def test_the_table_is_made_of_what_was_measured(tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text("some words\n" * 100)
+    (tmp_path / "text.txt").write_text(TEXT)
     lines = [result("as it is", seed, 3.0 + seed / 10) for seed in (0, 1)]
     lines += [result("forget bias 0", seed, 3.05 + seed / 10) for seed in (1, 0)]
     lines += [
@@ -43,6 +48,20 @@ def test_the_table_is_made_of_what_was_measured(tmp_path: Path) -> None:
         "| forget bias 0 | 3.050 3.150 | +0.050 |",
     ]
     assert (tmp_path / "results.jsonl").read_text() == "".join(lines)
+
+
+OF_ANOTHER_TEXT = result("as it is", 0, 3.0, text="other words\n")
+OF_NO_TEXT = json.dumps({"change": "as it is", "seed": 0, "epochs": 3, "nats": 3.0}) + "\n"
+
+
+@pytest.mark.parametrize("line", [OF_ANOTHER_TEXT, OF_NO_TEXT], ids=["another text", "as earlier files have it"])
+def test_results_of_another_text_are_not_shown_for_this_one(line: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    (tmp_path / "results.jsonl").write_text(line)
+    done = ablation(tmp_path, "--epochs", "3", "--seeds", "1", "--only", "as it is")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: {tmp_path / 'results.jsonl'} has results of another text, or does not say")
+    assert (tmp_path / "results.jsonl").read_text() == line
 
 
 @pytest.mark.parametrize("lines", [100, 60_000])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from script_modules import SCRIPTS, load_script
@@ -19,6 +20,16 @@ from script_modules import SCRIPTS, load_script
 from textgen.errors import ConfigError
 
 MEGABYTE = 1 << 20
+STUB = """
+import json, os, sys
+job = json.loads(sys.argv[2])
+with open(os.environ["STUB_LOG"], "a") as log:
+    log.write(job["name"] + chr(10))
+number = len(open(os.environ["STUB_LOG"]).readlines())  # of the worker
+if number == job["fails_at"]:
+    sys.exit("broken")
+print(json.dumps({"seconds": number}))
+"""
 HOLDS_MEMORY = f"held = b'x' * {100 * MEGABYTE}; print('ready', flush=True); input()"
 
 
@@ -43,6 +54,47 @@ def test_a_damaged_result_is_named_by_its_file_and_line(tmp_path: Path, benchmar
     path.write_text(f"{path.read_text()}\n{line}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=re.escape(f"{path} has no result of this script in line 3: remove the line")):
         benchmarking.known_results(path, ("name", "seconds"))
+
+
+@pytest.mark.parametrize("place", ["no-such-folder/results.jsonl", "."])
+def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(
+    place: str, tmp_path: Path, benchmarking: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmarking, "by_worker", lambda *_: pytest.fail("it was measured"))
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / place))):
+        benchmarking.interleave("a.py", [{"name": "one"}], 1, tmp_path / place)
+
+
+def test_runs_before_one_that_fails_are_kept_and_not_repeated(
+    tmp_path: Path, benchmarking: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUB_LOG", str(tmp_path / "log"))
+    (tmp_path / "stub.py").write_text(STUB, encoding="utf-8")
+    contenders, path = [{"name": "one", "units": 4}, {"name": "two", "units": 4}], tmp_path / "results.jsonl"
+
+    def interleave(number: int, units: int = 4) -> list[dict[str, Any]]:
+        runs = [{**contender, "units": units} for contender in contenders]
+        found: list[dict[str, Any]] = benchmarking.interleave(
+            str(tmp_path / "stub.py"), runs, 2, path, {"fails_at": number}
+        )
+        return found
+
+    with pytest.raises(SystemExit, match="two failed:\nbroken"):
+        interleave(4)
+    kept = benchmarking.known_results(path, (*benchmarking.RUN, "measured"))
+    assert [(each["round"], each["contender"]["name"], each["measured"]) for each in kept] == [
+        (1, "one", {"seconds": 1}), (1, "two", {"seconds": 2}), (2, "one", {"seconds": 3}),
+    ]  # fmt: skip
+    one, two = interleave(0)
+    assert (one["seconds"], two["seconds"]) == (2.0, 3.5), "medians of 1 and 3, and of 2 and 5"
+    assert interleave(0) == [one, two], "all of it was known"
+    assert interleave(0, units=8)[0]["seconds"] == 7.0, "medians of 6 and 8: other runs have results of their own"
+
+
+def test_runs_need_no_file(tmp_path: Path, benchmarking: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarking, "by_worker", lambda *_: {"seconds": 2})
+    (one,) = benchmarking.interleave("a.py", [{"name": "one"}], 3, None)
+    assert (one["seconds"], len(one["runs"])) == (2, 3)
 
 
 def test_cores_are_counted_where_no_set_of_them_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -15,15 +18,19 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
+TALES = "some words\n" * 2000
+
+
 def result(size: int, seed: int, without: bool, score: float) -> str:
     base = {"base": None, "decided_by": "given"} if without else {"base": "english", "decided_by": "rule"}
+    what = {"sha256": hashlib.sha256(TALES.encode()).hexdigest(), "start": "none" if without else "", "settings": {}}
     return json.dumps(
-        {"text": "tales", "kilobytes": size, "seed": seed, "without": without, "bits_per_byte": score, **base}
+        {"text": "tales", "kilobytes": size, "seed": seed, "without": without, "bits_per_byte": score, **base, **what}
     )
 
 
 def test_the_table_compares_runs_of_the_same_seed(tmp_path: Path) -> None:
-    (tmp_path / "tales.txt").write_text("some words\n" * 2000)
+    (tmp_path / "tales.txt").write_text(TALES)
     lines = [result(10, seed, without, score) for seed, without, score in (
         (0, True, 3.0), (0, False, 2.0), (1, True, 4.0), (1, False, 3.0), (2, True, 9.0),
     )]  # fmt: skip
@@ -37,6 +44,30 @@ def test_the_table_compares_runs_of_the_same_seed(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "| tales | 10 KB | 3.500 | 2.500 | -28.6 % | english (rule) | 2 |"
 
 
+@pytest.mark.parametrize(
+    ("text", "flags", "what"),
+    [
+        ("other words\n" * 2000, [], "another text called 'tales'"),
+        (TALES, ["--from", "chinese"], "runs with another base or other settings"),
+        (TALES, ["--set", "vocab_size=8000"], "runs with another base or other settings"),
+    ],
+    ids=["text", "base", "settings"],
+)
+def test_results_of_something_else_are_not_shown_for_this(
+    text: str, flags: list[str], what: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tales.txt").write_text(text)
+    kept = tmp_path / "curves.jsonl"
+    kept.write_text(f"{result(10, 0, True, 3.0)}\n{result(10, 0, False, 2.0)}\n")
+    done = run("learning_curves.py", "--text", f"tales={tmp_path / 'tales.txt'}", "--kilobytes", 10, "--seeds", 1,
+               "--json", kept, *flags)  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (
+        done.stderr
+        == f"Error: {kept} has results of {what}, or does not say what it has results of: name another file.\n"
+    )
+
+
 def test_a_base_that_is_named_but_not_there_is_said_so_and_nothing_is_added(tmp_path: Path) -> None:
     (tmp_path / "tales.txt").write_text("some words\n" * 2000)
     done = run(
@@ -45,7 +76,7 @@ def test_a_base_that_is_named_but_not_there_is_said_so_and_nothing_is_added(tmp_
     )  # fmt: skip
     assert done.returncode == 1
     assert "There is no model 'no-such-base'" in done.stderr
-    assert not (tmp_path / "curves.jsonl").exists()
+    assert (tmp_path / "curves.jsonl").read_text() == ""
 
 
 def test_the_six_texts_are_the_same_each_time_and_as_long_as_asked_for(tmp_path: Path) -> None:

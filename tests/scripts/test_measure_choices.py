@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from script_modules import load_script
+
+from textgen.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -32,7 +35,8 @@ def test_settings_are_compared_with_the_plan(
         return {"bits_per_byte": 2.0 + len(runs), "epochs": 1.0}
 
     monkeypatch.setattr(script, "by_worker", by_worker)
-    where = ["--text", "tales=tales.txt", "--json", str(tmp_path / "choices.jsonl")]
+    (tmp_path / "tales.txt").write_text("once upon a time\n", encoding="utf-8")
+    where = ["--text", f"tales={tmp_path / 'tales.txt'}", "--json", str(tmp_path / "choices.jsonl")]
     monkeypatch.setattr(sys, "argv", ["measure_choices.py", *where, *arguments])
     script.main()
     assert runs == changes
@@ -46,20 +50,35 @@ def test_runs_by_the_clock_and_by_the_processor_are_not_mixed(
 
     def by_worker(path: str, job: dict[str, Any], name: str) -> dict[str, Any]:
         runs.append(job["by_processor"])
-        return {"bits_per_byte": 2.0, "epochs": 1.0}
+        return {"bits_per_byte": 2.0 if job["by_processor"] else 9.0, "epochs": 1.0}
 
     monkeypatch.setattr(script, "by_worker", by_worker)
-    results = tmp_path / "choices.jsonl"
-    results.write_text(  # as results were before this was a part of them
-        '{"text": "tales", "minutes": 1.0, "change": "as planned", "bits_per_byte": 9.0, "epochs": 1.0}\n',
-        encoding="utf-8",
-    )
-    arguments = ["measure_choices.py", "--text", "tales=tales.txt", "--json", str(results), "--only", "as planned"]
+    monkeypatch.chdir(tmp_path)
+    Path("tales.txt").write_text("once upon a time\n", encoding="utf-8")
+    arguments = ["measure_choices.py", "--text", "tales=tales.txt", "--json", "choices.jsonl", "--only", "as planned"]
     for how in ([], ["--processor"], ["--processor"]):
         monkeypatch.setattr(sys, "argv", arguments + how)
         script.main()
         assert ("9.0000" in capsys.readouterr().out) == (not how)
-    assert runs == [True]
+    assert runs == [False, True]
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [{"sha256": "0" * 64}, {}],
+    ids=["another text", "as earlier files have it"],
+)
+def test_results_of_another_text_are_not_shown_for_this_one(
+    kept: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tales.txt").write_text("once upon a time\n", encoding="utf-8")
+    line = {"text": "tales", "minutes": 1.0, "change": "as planned", "bits_per_byte": 9.0, "epochs": 1.0}
+    Path("choices.jsonl").write_text(f"{json.dumps({**line, **kept})}\n", encoding="utf-8")
+    script = load_script("measure_choices", monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["measure_choices.py", "--text", "tales=tales.txt", "--json", "choices.jsonl"])
+    with pytest.raises(ConfigError, match="has results of another text called 'tales', or does not say"):
+        script.main()
 
 
 def test_a_change_that_the_text_does_not_allow_is_reported_and_the_others_run(
