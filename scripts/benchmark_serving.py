@@ -9,7 +9,8 @@ number a second on average, whether or not the earlier ones have been answered: 
 table in Markdown is printed, and on standard error every minute how far it is and what failed. With --url a server that
 is running is measured, with --peer one of another program, such as `transformers serve`. Returns 1 if a request failed.
 
-A request succeeds if it is answered with status 200, all of its tokens and the end of the stream.
+A request succeeds if it is answered with status 200, all of its tokens and the end of the stream. A server of another
+program may end its texts earlier: compare the tokens of a text before the rates.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ class Load:
         between: Seconds between two tokens of a stream.
         whole: Seconds from each request to the end of its text.
         tokens: Tokens in all.
+        whole_tokens: Tokens of the texts that are complete.
         failures: How often each failure happened.
         memory: Resident memory of the server before, at most, and after, in bytes.
         busy: Seconds of processor time that the server used.
@@ -117,6 +119,7 @@ class Load:
     between: list[float] = field(default_factory=list)
     whole: list[float] = field(default_factory=list)
     tokens: int = 0
+    whole_tokens: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     memory: tuple[int, int, int] = (0, 0, 0)
     busy: float = 0.0
@@ -127,15 +130,16 @@ class Load:
         times = " | ".join(f"{1000 * quantile(values, share):,.0f}" for values, share in shares)
         rate, a_core = self.tokens / self.seconds, f"{self.tokens / self.busy:,.0f}" if self.busy else ""
         memory = " | ".join(f"{size / 2**20:,.0f}" for size in self.memory)
+        a_text = f"{self.whole_tokens / len(self.whole):,.1f}" if self.whole else ""
         return (
-            f"| {self.name} | {rate:,.0f} | {a_core} | {times} | {len(self.whole):,} | "
+            f"| {self.name} | {rate:,.0f} | {a_core} | {times} | {len(self.whole):,} | {a_text} | "
             f"{self.failures.total():,} | {memory} |"
         )
 
 
 HEADER = (
     "| {} | tokens/s | tokens/s a core | first token ms, p50 | p99 | between tokens ms, p50 | p99 | text ms, p50 | "
-    "texts | failed | memory MB, begin | most | end |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+    "texts | tokens a text | failed | memory MB, begin | most | end |\n" + 14 * "|---" + "|"
 )
 
 
@@ -176,7 +180,10 @@ async def _answer(load: Load, target: Target, body: bytes) -> None:
                 load.tokens += 1
         if not count:
             raise OSError("a text without tokens")
+        if count != target.tokens and not target.peer:  # others may end a text, as they know no least number
+            raise OSError("a text with another number of tokens than asked for")
         load.whole.append(last - began)
+        load.whole_tokens += count
     finally:
         writer.close()
         with suppress(OSError):

@@ -63,7 +63,9 @@ def test_streams_and_requests_by_time_are_answered_and_counted(script: ModuleTyp
             assert most >= max(before, after) > 1e6
             cells = load.row().strip("| ").split(" | ")
             assert len(cells) == script.HEADER.splitlines()[0].count("|") - 1
-            assert cells[9] == "0"
+            assert cells[9:11] == ["5.0", "0"]
+            columns = [line.count("|") for line in (*script.HEADER.splitlines(), load.row())]
+            assert len(set(columns)) == 1
 
 
 @pytest.mark.parametrize(
@@ -72,26 +74,28 @@ def test_streams_and_requests_by_time_are_answered_and_counted(script: ModuleTyp
         (503, b"", "HTTP/1.0 503 Service Unavailable"),
         (200, TOKEN, "the answer broke off"),
         (200, b"data: [DONE]\n\n", "a text without tokens"),
+        (200, TOKEN + b"data: [DONE]\n\n", "a text with another number of tokens than asked for"),
     ],
 )
 def test_what_is_not_complete_has_failed(script: ModuleType, status: int, body: bytes, failure: str) -> None:
     with answering(status, body) as port:
-        target = script.Target("127.0.0.1", port, None, tokens=1, is_seeded=False)
+        target = script.Target("127.0.0.1", port, None, tokens=2, is_seeded=False)
         load = asyncio.run(script.measure(target, 0.1, streams=1))
     assert set(load.failures) == {failure}
     assert not load.whole
-    assert f"| {load.failures.total():,} | 0 | 0 | 0 |" in load.row()
+    assert f"| 0 |  | {load.failures.total():,} | 0 | 0 | 0 |" in load.row()
 
 
 def test_events_with_text_of_another_program_are_its_tokens(script: ModuleType) -> None:
     event = 'data: {{"choices":[{{"index":0,"text":"{}"}}]}}\n\n'.format
     body = event(" a") + event(" b") + 'data: {"choices":[{"finish_reason":"length","index":0,"text":""}]}\n\n'
     with answering(200, body.encode()) as port:
-        target = script.Target("127.0.0.1", port, None, tokens=2, is_seeded=False, peer="other")
+        target = script.Target("127.0.0.1", port, None, tokens=3, is_seeded=False, peer="other")
         load = asyncio.run(script.measure(target, 0.1, streams=1))
     assert not load.failures
     assert load.tokens == 2 * len(load.whole) > 0
-    assert target.fields() == {"max_tokens": 2, "stream": True, "model": "other"}
+    assert "| 2.0 | 0 |" in load.row(), "it may end a text before it has all tokens"
+    assert target.fields() == {"max_tokens": 3, "stream": True, "model": "other"}
 
 
 @pytest.mark.parametrize("pid", [None, 2**30])
