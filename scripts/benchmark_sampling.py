@@ -14,6 +14,7 @@ coin_words.
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -166,8 +167,8 @@ def work(run: Result) -> Result:
         times.append(time.perf_counter() - started)
         shares.append((spent.get("sampling", 0.0) - before) / times[-1])
     return {
-        "tokens_per_second": STEPS * run["rows"] / sorted(times)[CALLS // 2],
-        "samplers_share": sorted(shares)[CALLS // 2],
+        "tokens_per_second": STEPS * run["rows"] / statistics.median(times),
+        "samplers_share": statistics.median(shares),
         "peak_memory": peak_memory(),
     }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -68,7 +69,7 @@ def seconds(run: Callable[[], object]) -> float:
         started = time.perf_counter()
         run()
         times.append(time.perf_counter() - started)
-    return sorted(times[2:])[REPEATS // 2]
+    return statistics.median(times[2:])
 
 
 def verdict(is_right: bool) -> str:
