@@ -9,15 +9,17 @@ says WRONG, and the exit code is 1.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from benchmarking import run_script
 
 from textgen.model import reference
 from textgen.model.config import ModelConfig
 from textgen.model.layers.cudnn_order import GATES, in_order_of_cudnn
+from textgen.versions import require
 
 ROWS, STEPS = 3, 7
 SIZES = ((24, 32), (23, 33), (5, 1))  # inputs and units; odd ones, since cuDNN may pad
@@ -29,6 +31,8 @@ Arrays = dict[str, np.ndarray]
 
 def main() -> int:
     """Prints the report. Returns 1 if something is wrong, or there is no GPU."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
+    require("The check of cuDNN", ["torch"], "benchmark")
     import torch
 
     if not torch.cuda.is_available():
@@ -159,4 +163,4 @@ def as_array(tensor: Any) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -130,6 +131,21 @@ def test_an_lstm_without_cudnn_is_wrong_on_a_gpu(
     for name, answer in (("machine", "1 GPU"), ("best_precision", "float16"), ("measure_flops", 1e12)):
         monkeypatch.setattr(script, name, lambda answer=answer: answer)
     assert f"LSTM by {path}: {said}" in list(script.devices())
+
+
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_pytorch_is_measured_as_textgen_is(script: ModuleType, on_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU with its fused optimizer, products in TF32, and without waiting for the loss of the same step."""
+    torch = MagicMock(__version__="2.13")
+    torch.cuda.is_available.return_value = on_gpu
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    lines = list(script.pytorch())
+    assert [line.split()[0] for line in lines] == ["float32", "bfloat16"]
+    assert all("without dropout on the embedding" in line for line in lines)
+    assert torch.optim.AdamW.call_args.kwargs == {"fused": on_gpu}
+    assert torch.backends.cuda.matmul.allow_tf32 is True
+    loss = torch.nn.functional.cross_entropy.return_value
+    assert loss.backward.call_count - loss.detach.return_value.item.call_count == on_gpu
 
 
 @pytest.mark.parametrize(("is_ahead", "state"), [(True, "unread"), (False, "state")])
