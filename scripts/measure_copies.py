@@ -33,9 +33,11 @@ from measure_words import BATCH, LENGTH, WORD
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.errors import CorpusError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.saved_model.saved_model import load_model
+from textgen.wording import counted
 
 LENGTHS = {"words": (8, 12, 16), "characters": (7, 10, 15, 20)}
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # factor of the hash of a run from each place to the next
@@ -145,10 +147,15 @@ def first_words(texts: Iterable[str], split: Split, number: int) -> Iterator[lis
             return
 
 
-def generated(generator: Generator) -> Iterator[str]:
-    """Iterates over texts at the default settings, without an end."""
+def generated(generator: Generator, split: Split) -> Iterator[str]:
+    """Iterates over texts at the default settings, without an end. Raises `CorpusError` if they have no words."""
     for seed in itertools.count(0, BATCH):
         batch = generator.generate("", SamplingConfig(seed=seed, max_tokens=LENGTH), num=BATCH)
+        if not any(split(generation.text) for generation in batch):
+            raise CorpusError(
+                f"{counted(BATCH, 'text')} of the model had nothing to count: name a model that writes "
+                "words, or count characters."
+            )
         yield from (generation.text for generation in batch)
 
 
@@ -180,7 +187,7 @@ def main() -> None:
     if options.texts:
         texts = documents(options.texts)
     else:
-        texts = generated(load_model(options.model, options.models_dir).generator())
+        texts = generated(load_model(options.model, options.models_dir).generator(), split)
     runs = Runs(first_words(texts, split, options.words))
     found = {name: runs.found_in(map(split, documents(path)), min(lengths)) for name, path in places.items()}
     print(f"| run | runs | {' | '.join(places)} | either |\n|{'---|' * (len(places) + 3)}")

@@ -149,6 +149,11 @@ def main() -> None:
         "--link", nargs="*", type=named_text, default=[], metavar="NAME=VALUE", help="what else a link says"
     )
     options = parser.parse_args()
+    if options.tokens < options.text_tokens:
+        parser.error(
+            f"{options.tokens:,} tokens are less than a text of {options.text_tokens:,}: give more --tokens, or fewer "
+            "--text-tokens."
+        )
     asked = {"prompt": "The", **dict(options.link)}
     print("| " + " | ".join(HEADER) + " |\n|" + "---|" * len(HEADER))
     with tempfile.TemporaryDirectory() as folder:

@@ -21,9 +21,11 @@ from typing import Any
 from benchmarking import positive_int, read_text, run_script
 
 from textgen.dataset.word_filter import letters_of
+from textgen.errors import CorpusError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.saved_model.saved_model import load_model
+from textgen.wording import counted
 
 WORD = re.compile("[^\\W\\d_]+(?:'[^\\W\\d_]+)*")
 ENDINGS = ("'s", "'")
@@ -61,12 +63,23 @@ def shares(texts: Iterable[str], number: int, corpus: set[str], listed: set[str]
 
 
 def generate(generator: Generator, number: int, **values: Any) -> tuple[list[str], float]:
-    """Returns texts of `number` words together, and the time of the processor for a token, in milliseconds."""
-    texts, tokens, seed = list[str](), 0, 0
+    """Returns texts of `number` words together, and the time of the processor for a token, in milliseconds.
+
+    Raises:
+        CorpusError: Texts have no words, so that there would never be enough.
+    """
+    texts, words, tokens, seed = list[str](), 0, 0, 0
     start = time.process_time()
-    while sum(len(words_of(text)) for text in texts) < number:
+    while words < number:
         batch = generator.generate("", SamplingConfig(seed=seed, max_tokens=LENGTH, **values), num=BATCH)
+        found = sum(len(words_of(generation.text)) for generation in batch)
+        if not found:
+            raise CorpusError(
+                f"{counted(BATCH, 'text')} of the model had no words: name a model that writes words with "
+                "spaces between them."
+            )
         texts += [generation.text for generation in batch]
+        words += found
         tokens += sum(len(generation.ids) for generation in batch)
         seed += BATCH
     return texts, 1000 * (time.process_time() - start) / tokens

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from script_modules import load_script
@@ -106,6 +108,7 @@ def test_a_file_of_another_kind_is_one_line(
         ["benchmark_sampling"],
         ["benchmark_startup", "model"],
         ["benchmark_training", "--only", "torch"],
+        ["check_cudnn"],
         ["convert_torch_checkpoint", "model.pt", "state.safetensors"],
         ["make_torch_fixture"],
     ],
@@ -129,7 +132,12 @@ def test_without_pytorch_its_comparisons_say_how_to_install_it(
         (["learning_curves", "--text", "tales.txt"], "--text: expected a name, = and a value, not 'tales.txt'"),
         (["measure_choices", "--text", "tales.txt"], "--text: expected a name, = and a value, not 'tales.txt'"),
         (["measure_choices", "--minutes", "nan"], "--minutes: expected a number above 0, not 'nan'"),
+        (
+            ["measure_page", "model", "--tokens", "500"],
+            "500 tokens are less than a text of 2,000: give more --tokens, or fewer --text-tokens.",
+        ),
         (["measure_page", "model", "--link", "foo"], "--link: expected a name, = and a value, not 'foo'"),
+        (["check_cudnn", "foo"], "unrecognized arguments: foo"),
         (["make_torch_fixture", "foo"], "unrecognized arguments: foo"),
         (["page_pictures", "foo"], "unrecognized arguments: foo"),
         (["command_reference", "foo"], "unrecognized arguments: foo"),
@@ -141,6 +149,45 @@ def test_wrong_usage_ends_with_2(
 ) -> None:
     assert ended(arguments, monkeypatch) == 2
     assert capsys.readouterr().err.endswith(f"{problem}\n")
+
+
+class Silent:
+    """A generator whose texts have this text only."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.calls = text, 0
+
+    def generate(self, prompt: str, config: Any, num: int) -> list[Any]:
+        self.calls += 1
+        assert self.calls < 10, "it never ends"
+        return [SimpleNamespace(text=self.text, ids=[1])] * num
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "problem"),
+    [
+        (
+            ["measure_words", "lines.txt", "model", "--corpus", "lines.txt"],
+            "春眠不觉晓",
+            "16 texts of the model had no words",
+        ),
+        (
+            ["measure_copies", "model", "--corpus", "lines.txt"],
+            "12 - 7\n",
+            "16 texts of the model had nothing to count",
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_model_that_writes_no_words_is_one_line(
+    arguments: list[str], text: str, problem: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = SimpleNamespace(generator=lambda: Silent(text))
+    monkeypatch.setattr("textgen.saved_model.saved_model.load_model", lambda *_: model)
+    assert ended(arguments, monkeypatch) == 1
+    said = capsys.readouterr().err
+    assert problem in said
+    assert said.count("\n") == 1
 
 
 def test_a_browser_that_is_missing_is_one_line(
