@@ -32,10 +32,12 @@ class Checkout:
     Attributes:
         folder: The checkout.
         said: What the last run of the script wrote to stderr.
+        prefix: Command that starts the script.
     """
 
     def __init__(self, folder: Path, pause: float = 0.0) -> None:
         self.said = ""
+        self.prefix = list[str]()
         self.folder, self._log, self._programs = folder / "checkout", folder / "log", folder / "programs"
         (self.folder / "scripts").mkdir(parents=True)
         shutil.copy(SCRIPTS / "setup", self.folder / "scripts")
@@ -53,7 +55,7 @@ class Checkout:
     def start(self, *extras: str, **variables: str) -> subprocess.Popen[str]:
         """Starts the script."""
         path = f"{self._programs}:{os.environ['PATH']}"
-        command = ["scripts/setup", *extras]
+        command = [*self.prefix, "scripts/setup", *extras]
         environment = {"PATH": path, **variables}
         return subprocess.Popen(command, cwd=self.folder, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -86,6 +88,18 @@ def checkout(tmp_path: Path) -> Checkout:
 def test_what_is_up_to_date_is_left(checkout: Checkout) -> None:
     assert checkout.setup() == ["3.11 venv", "3.11 .[dev]"]
     assert "anew" not in checkout.said
+    assert checkout.setup() == []
+    assert checkout.said == ""
+
+
+def test_what_is_up_to_date_serves_those_who_may_not_write(checkout: Checkout) -> None:
+    checkout.setup()
+    path = checkout.folder / "pyproject.toml"
+    path.chmod(0o444)
+    if os.access(path, os.W_OK):  # root, who may write it nevertheless
+        checkout.prefix = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+        if not shutil.which("setpriv") or subprocess.run([*checkout.prefix, "true"]).returncode:
+            pytest.skip("needs a user who may not write it")
     assert checkout.setup() == []
     assert checkout.said == ""
 
