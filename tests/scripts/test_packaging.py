@@ -86,3 +86,7 @@ def test_the_version_is_that_of_the_package_and_pages_stay_out_of_wheels() -> No
     attribute = settings["tool"]["setuptools"]["dynamic"]["version"]["attr"]
     read_attr = importlib.import_module("setuptools.config.expand").read_attr
     assert read_attr(attribute, root_dir=ROOT) == textgen.__version__
+    package, folders = ROOT / "textgen", ("server/page", "insight/page", "export/onefile")
+    packed = {path for glob in settings["tool"]["setuptools"]["package-data"]["textgen"] for path in package.glob(glob)}
+    assert not [path for path in packed if path.suffix == ".md"]
+    assert packed >= {path for folder in folders for path in (package / folder).iterdir() if path.suffix != ".md"}
