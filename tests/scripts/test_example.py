@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -38,6 +39,24 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert "(None, None, 8)" in out, "the summary"
     assert "step 2, epoch" in err, "the progress"
     assert (tmp_path / "example_models" / "fables").is_dir()
+
+
+def test_the_notebook_runs_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training refuses to replace a model."""
+    monkeypatch.chdir(tmp_path)
+    trained = list[Path]()
+
+    def train(*corpus: Path, name: str, models_dir: Path, **settings: Any) -> SimpleNamespace:
+        trained.append(models_dir / name)
+        trained[-1].mkdir(parents=True)
+        return SimpleNamespace(scores=None)
+
+    monkeypatch.setattr("textgen.train", train)
+    code = ["".join(cell["source"]) for cell in CELLS if cell["cell_type"] == "code"]
+    space: dict[str, Any] = {}
+    for source in (*code[:2], *code[:2]):
+        exec(source, space)
+    assert trained == [Path("example_models", "fables")] * 2
 
 
 def test_the_notebook_holds_no_output() -> None:
