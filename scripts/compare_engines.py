@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarking import add_result, known_results, positive_int, run_script
+from benchmarking import add_result, earlier_results, positive_int, run_script
 
 from textgen.errors import TextgenError
 from textgen.export.html import export_html
@@ -116,7 +116,7 @@ class Texts:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._texts: dict[str, str] = {entry["key"]: entry["text"] for entry in known_results(path, ("key", "text"))}
+        self._texts: dict[str, str] = {entry["key"]: entry["text"] for entry in earlier_results(path, ("key", "text"))}
 
     def get(self, engine: str, column: Column, seed: int) -> str | None:
         """The text of an engine; None if there is none yet."""
