@@ -6,8 +6,8 @@
 Each text is cut to each size that it reaches. A run is what `textgen train` does when nothing is said, or with
 `--from none`, planned for a machine of the same speed wherever it is measured, so that it has the same updates. Runs
 whose results are in the file are not repeated, so that an interrupted one goes on; it must be given the same texts and
-settings. --misfits adds six texts that bases
-do not fit (see misfit_texts.py), at 100 KB: there the rule must not choose a base, or one that does as well.
+settings. --misfits adds six texts that bases do not fit (see misfit_texts.py), at 100 KB: there the rule must not
+choose a base, or one that does as well.
 
 --set NAME=VALUE changes a setting of the runs with a base, and --from says which base they start from; compare with
 another file. A base with a vocabulary that is learned from the text:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,11 @@ TALES = "some words\n" * 2000
 
 def result(size: int, seed: int, without: bool, score: float) -> str:
     base = {"base": None, "decided_by": "given"} if without else {"base": "english", "decided_by": "rule"}
-    what = {"sha256": hashlib.sha256(TALES.encode()).hexdigest(), "start": "none" if without else "", "settings": {}}
+    what: dict[str, Any] = {
+        "sha256": hashlib.sha256(TALES.encode()).hexdigest(),
+        "start": "none" if without else "",
+        "settings": {},
+    }
     return json.dumps(
         {"text": "tales", "kilobytes": size, "seed": seed, "without": without, "bits_per_byte": score, **base, **what}
     )

@@ -72,11 +72,10 @@ def limits(path: str) -> bool:
     blocks = re.findall(
         r"^    location (= |~ |)(\S+) \{\n(.*?)^    \}", FILES["serve.nginx.conf"], re.MULTILINE | re.DOTALL
     )
-    kinds = {"= ": str.__eq__, "~ ": lambda path, place: bool(re.search(place, path)), "": str.startswith}
-    found = [
-        body for kind, is_place in kinds.items() for how, place, body in blocks if how == kind and is_place(path, place)
-    ]
-    return "limit_req zone=textgen" in found[0]
+    exact = [body for kind, place, body in blocks if kind == "= " and path == place]
+    patterns = [body for kind, place, body in blocks if kind == "~ " and re.search(place, path)]
+    beginnings = [body for kind, place, body in blocks if not kind and path.startswith(place)]
+    return "limit_req zone=textgen" in [*exact, *patterns, *beginnings][0]
 
 
 def test_a_proxy_limits_requests_for_texts_but_not_the_files_of_the_page() -> None:
