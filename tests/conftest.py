@@ -141,13 +141,25 @@ def no_settings_of_the_user() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_folders_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fixtures of a whole module come before those of a test: what they train and read is in folders of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        use_folders_in(tmp_path_factory.mktemp("session"), patch)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the user's cache nor his models are read or written, and no base is there that a test did not make."""
-    monkeypatch.setenv("TEXTGEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("TEXTGEN_MODELS", str(tmp_path / "models"))
-    monkeypatch.setenv("TEXTGEN_BASES", str(tmp_path / "bases"))
+    use_folders_in(tmp_path, monkeypatch)
     cache_folder._temporary_cache.cache_clear()  # another test may have made one
+
+
+def use_folders_in(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Has the cache, the models and the bases in a folder."""
+    for name in ("cache", "models", "bases"):
+        patch.setenv(f"TEXTGEN_{name.upper()}", str(folder / name))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cache
@@ -106,6 +107,20 @@ def test_nothing_is_imported_from_conftest(path: Path) -> None:
     imported = {node.module for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom)}
     imported |= {name.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.Import) for name in node.names}
     assert "conftest" not in imported
+
+
+@pytest.fixture(scope="module")
+def folders_of_a_module() -> dict[str, Path]:
+    """The folders that fixtures of a whole module use, which come before those of any test."""
+    return {name: Path(os.environ[name]) for name in ("TEXTGEN_CACHE", "TEXTGEN_MODELS", "TEXTGEN_BASES")}
+
+
+def test_no_folder_of_the_user_is_used(
+    folders_of_a_module: dict[str, Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for name, folder in folders_of_a_module.items():
+        assert folder.is_relative_to(tmp_path_factory.getbasetemp())
+        assert Path(os.environ[name]).is_relative_to(tmp_path), "a test has folders of its own"
 
 
 @pytest.mark.parametrize("program", [None, "/usr/bin/firefox"])

@@ -38,9 +38,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     for number in range(3):
         write(folder, f"{ODD}/{ODD}-{number}.txt", TEXT * 9)
     write(folder, f"valid-{ODD}.txt", TEXT * 9)
-    os.environ["TEXTGEN_CACHE"] = str(folder / "cache")
     arguments = ["--valid-file", folder / f"valid-{ODD}.txt", "--labels", "folder", "--name", "cafe"]
-    return folder, run("train", folder / ODD, *arguments, "--models-dir", folder, *TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEXTGEN_CACHE", str(folder / "cache"))
+        return folder, run("train", folder / ODD, *arguments, "--models-dir", folder, *TINY)
 
 
 def test_a_model_can_be_trained_on_names_that_are_no_text(trained: tuple[Path, Result]) -> None:
