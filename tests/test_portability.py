@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import child_process
 from runs import TEXT
 
 from textgen.errors import TextgenError
@@ -206,8 +207,8 @@ def test_the_locks_of_a_killed_process_are_released(no_flock: Path, folder: Path
         f"release = lock_files.take(Path({str(folder)!r}), alone={alone})\n"
         "print('locked', flush=True); sys.stdin.read()"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with process:
+    command = [sys.executable, "-c", code]
+    with child_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "locked\n"
         with pytest.raises(InUse), locked(folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cache
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from processes import child_process
 
 CHECKS = ("pytest.raises", "pytest.warns", "pytest.fail")  # and `np.testing.assert_...`
 FOLDER = Path(__file__).parent
@@ -107,6 +109,24 @@ def test_nothing_is_imported_from_conftest(path: Path) -> None:
     imported = {node.module for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom)}
     imported |= {name.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.Import) for name in node.names}
     assert "conftest" not in imported
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.relative_to(FOLDER).as_posix())
+def test_no_program_outlives_its_test(path: Path) -> None:
+    """`child_process` ends those that run beside a test; others are waited for, as by `subprocess.run`."""
+    assert path.name == "processes.py" or "Popen" not in called_in(path)
+
+
+def called_in(path: Path) -> set[str]:
+    """The functions that a file calls, by their own names."""
+    calls = (node.func for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call))
+    return {ast.unparse(called).rpartition(".")[2] for called in calls}
+
+
+def test_a_program_beside_a_test_ends_with_it() -> None:
+    with pytest.raises(ZeroDivisionError), child_process(["sleep", "600"]) as process:
+        1 / 0  # noqa: B018
+    assert process.returncode == -signal.SIGKILL
 
 
 @pytest.fixture(scope="module")

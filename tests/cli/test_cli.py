@@ -21,6 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 from command_tree import commands_with
 from networks import random_weights
+from processes import child_process
 
 from textgen.cli import textgen
 from textgen.cli.options import novelty_line
@@ -974,15 +975,15 @@ def test_a_signal_saves_and_ends_and_the_run_goes_on_where_it_was(tmp_path: Path
     command = [sys.executable, "-m", "textgen", "train", "--models-dir", str(tmp_path / "models")]
     options = [*TINY, "--steps", "1000000", "--num-validations", "100000", "--patience", "1000000"]
     options += ["--activation-penalty", "2", "--temporal-penalty", "1"]
-    with (tmp_path / "stderr.txt").open("wb") as errors:
-        process = subprocess.Popen([*command, str(tmp_path / "songs.txt"), *options], stderr=errors)
-    until = time.monotonic() + 120
-    while b"held-out loss" not in (tmp_path / "stderr.txt").read_bytes():
-        assert time.monotonic() < until
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(number)
-    assert process.wait(60) == code
+    command += [str(tmp_path / "songs.txt"), *options]
+    with (tmp_path / "stderr.txt").open("wb") as errors, child_process(command, stderr=errors) as process:
+        until = time.monotonic() + 120
+        while b"held-out loss" not in (tmp_path / "stderr.txt").read_bytes():
+            assert time.monotonic() < until
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(number)
+        assert process.wait(60) == code
     said = (tmp_path / "stderr.txt").read_text(encoding="utf-8")
     assert "everything is saved" in said
     assert "Traceback" not in said

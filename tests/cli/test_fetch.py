@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from file_server import FileServer, server
 from loaded_modules import modules_after
+from processes import child_process
 
 from textgen.cli import textgen
 from textgen.corpus.fetching import catalogue
@@ -115,14 +115,12 @@ def test_ctrl_c_ends_a_download_without_a_trace(server: FileServer, tmp_path: Pa
         f"catalogue._ENTRIES = (Entry('moon', 'The moon', 'CC0', ('{server.url}/moon.txt',), 1),)\n"
         "from textgen.cli import textgen\ntextgen(['corpus', 'fetch', 'moon'])\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ.copy()
-    )
-    while not server.asked and process.poll() is None:
-        time.sleep(0.01)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    with child_process([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not server.asked and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, b"")
     assert b"Traceback" not in err
     assert b"Interrupted." in err

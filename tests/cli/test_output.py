@@ -20,6 +20,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from processes import child_process
 from rich.console import Console
 
 from textgen import cli
@@ -351,7 +352,7 @@ def test_a_process_whose_standard_output_fails(redirection: str, code: int, mess
 def test_a_reader_that_leaves_ends_a_command_without_a_word(tiny_models: Path) -> None:
     environment = os.environ | {"TEXTGEN_MODELS": str(tiny_models)}
     command = [sys.executable, "-m", "textgen", "sample", "tiny", "--num", "500", "--max-tokens", "50", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+    with child_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from loaded_modules import modules_after
+from processes import child_process
 
 from textgen.cli import score as cli_score
 from textgen.cli import textgen
@@ -356,7 +357,7 @@ def test_follow_prints_a_line_while_the_stream_goes_on(tiny_models: Path, tmp_pa
     (tmp_path / "log").write_text("the cat\n", encoding="utf-8")
     command = [sys.executable, "-m", "textgen", "score", "tiny", "--models-dir", str(tiny_models)]
     follow = [*command, str(tmp_path / "log"), "--follow", "--all"]
-    with subprocess.Popen(follow, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with child_process(follow, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stderr
         assert process.stdout.readline().endswith(b"  the cat\n")

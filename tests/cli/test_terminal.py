@@ -10,13 +10,13 @@ import pty
 import re
 import signal
 import struct
-import subprocess
 import sys
 import termios
 import threading
 from pathlib import Path
 
 import pytest
+from processes import child_process
 
 SECONDS = 240  # a bar that waits for itself never ends
 
@@ -32,12 +32,11 @@ def shown(arguments: list[str], folder: Path, *, stop_at: str = "", **environmen
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 70, 0, 0))
-    process = subprocess.Popen(
+    program = child_process(
         [sys.executable, "-m", "textgen", *arguments],
         stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, start_new_session=True,
         env=os.environ | {"TERM": "xterm", "COLUMNS": "", "LINES": ""} | environment,
     )  # fmt: skip
-    os.close(theirs)
     written = bytearray()
 
     def read() -> None:
@@ -50,12 +49,12 @@ def shown(arguments: list[str], folder: Path, *, stop_at: str = "", **environmen
                     process.send_signal(signal.SIGINT)
 
     reader = threading.Thread(target=read)
-    reader.start()
     try:
-        code = process.wait(SECONDS)
+        with program as process:
+            os.close(theirs)
+            reader.start()
+            code = process.wait(SECONDS)
     finally:
-        process.kill()
-        process.wait()
         reader.join()
         os.close(ours)
     return code, written.decode()

@@ -9,16 +9,17 @@ import pty
 import select
 import signal
 import struct
-import subprocess
 import sys
 import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 from click.testing import CliRunner
 from displays import Display
+from processes import child_process
 
 from textgen.cli import textgen
 
@@ -36,16 +37,24 @@ class Terminal:
             "try: textgen()\n"
             'finally: sys.stderr.write(f\'heavy: {sorted({"tensorflow", "keras"} & sys.modules.keys())}\\n\')'
         )
-        self.process = subprocess.Popen(
+        self._program = child_process(
             [sys.executable, "-c", code, "write", "tiny", *arguments],
             stdin=inner, stdout=inner, stderr=inner, cwd=folder, start_new_session=True,
             env=os.environ | {"TEXTGEN_MODELS": str(models), "TERM": "xterm", "COLUMNS": "", "LINES": ""} | environment,
         )  # fmt: skip
+        self.process = self._program.__enter__()
         os.close(inner)
 
         self.display = Display()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._program.__exit__(*error)
+        self.close()
 
     def press(self, keys: str) -> None:
         os.write(self.outer, keys.encode())
@@ -88,11 +97,9 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tiny_models: Path, tmp_path: Path) -> Iterator[Terminal]:
-    terminal = Terminal(tiny_models, tmp_path, "chapter.txt", "--num", "3", EDITOR="sed -i s/cat/dog/")
-    terminal.see(r"(?s)^1 +[0-9]+%.*\^C save and quit")
-    yield terminal
-    terminal.process.kill()
-    terminal.close()
+    with Terminal(tiny_models, tmp_path, "chapter.txt", "--num", "3", EDITOR="sed -i s/cat/dog/") as terminal:
+        terminal.see(r"(?s)^1 +[0-9]+%.*\^C save and quit")
+        yield terminal
 
 
 def test_a_session(terminal: Terminal, tmp_path: Path) -> None:
@@ -140,17 +147,16 @@ def test_an_interrupt_from_outside_saves(terminal: Terminal, tmp_path: Path) -> 
 
 def test_a_signal_while_the_editor_is_open_saves_what_it_saved(tiny_models: Path, tmp_path: Path) -> None:
     script = 'echo "an hour of work" > "$1"; echo is open; sleep 1000'
-    terminal = Terminal(tiny_models, tmp_path, "chapter.txt", EDITOR=f"sh -c '{script}' --")
-    try:
-        terminal.see(r"(?s)^1 +[0-9]+%")
-        terminal.press("The cat\x05")
-        terminal.see("is open")
-        terminal.process.send_signal(signal.SIGTERM)
-        terminal.see(r"Saved in chapter\.txt\.")
-        assert terminal.process.wait(60) == 128 + signal.SIGTERM
-    finally:
-        os.killpg(terminal.process.pid, signal.SIGKILL)  # the editor
-        terminal.close()
+    with Terminal(tiny_models, tmp_path, "chapter.txt", EDITOR=f"sh -c '{script}' --") as terminal:
+        try:
+            terminal.see(r"(?s)^1 +[0-9]+%")
+            terminal.press("The cat\x05")
+            terminal.see("is open")
+            terminal.process.send_signal(signal.SIGTERM)
+            terminal.see(r"Saved in chapter\.txt\.")
+            assert terminal.process.wait(60) == 128 + signal.SIGTERM
+        finally:
+            os.killpg(terminal.process.pid, signal.SIGKILL)  # the editor
     assert (tmp_path / "chapter.txt").read_text(encoding="utf-8") == "an hour of work"
 
 
@@ -168,20 +174,18 @@ def test_the_terminal_may_change_its_size(terminal: Terminal) -> None:
 
 def test_without_a_file_one_is_named_after_the_model(tiny_models: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.txt").write_text("taken", encoding="utf-8")
-    terminal = Terminal(tiny_models, tmp_path)
-    terminal.see("tiny-2.txt   0 characters")
-    terminal.press("a\x03")
-    assert "Saved in tiny-2.txt" in terminal.end()
-    terminal.close()
+    with Terminal(tiny_models, tmp_path) as terminal:
+        terminal.see("tiny-2.txt   0 characters")
+        terminal.press("a\x03")
+        assert "Saved in tiny-2.txt" in terminal.end()
     assert (tmp_path / "tiny-2.txt").read_text(encoding="utf-8") == "a"
 
 
 def test_a_terminal_that_is_not_utf_8(tiny_models: Path, tmp_path: Path) -> None:
-    terminal = Terminal(tiny_models, tmp_path, PYTHONIOENCODING="latin-1")
-    terminal.see(r"(?s)\?{80}.*\?\? other suggestions")
-    terminal.press("a\x03")
-    assert "Saved in tiny.txt" in terminal.end()
-    terminal.close()
+    with Terminal(tiny_models, tmp_path, PYTHONIOENCODING="latin-1") as terminal:
+        terminal.see(r"(?s)\?{80}.*\?\? other suggestions")
+        terminal.press("a\x03")
+        assert "Saved in tiny.txt" in terminal.end()
     assert terminal.process.returncode == 0
     assert (tmp_path / "tiny.txt").read_text(encoding="utf-8") == "a"
 
@@ -209,9 +213,8 @@ def test_no_terminal_is_one_clear_line(tiny_models: Path) -> None:
 def test_mistakes(
     tiny_models: Path, tmp_path: Path, arguments: list[str], environment: dict[str, str], expected: str
 ) -> None:
-    terminal = Terminal(tiny_models, tmp_path, *arguments, **environment)
-    shown = terminal.end()
-    terminal.close()
+    with Terminal(tiny_models, tmp_path, *arguments, **environment) as terminal:
+        shown = terminal.end()
     assert expected in " ".join(shown.split())
     assert "Traceback" not in shown
     assert terminal.process.returncode in (1, 2)

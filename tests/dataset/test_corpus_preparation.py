@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prepared import BYTE, files_of, flip, lines_in, make
+from processes import child_process
 from streams import EOS, texts_of
 
 from textgen.corpus.config import CorpusConfig
@@ -175,12 +175,11 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     command += [str(path), "--out", str(out), "--documents", "line"]
     command += ["--tokenizer", "byte"]
     make(path, out, shard=(1, 12))
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not list(out.glob("shard-00003*")):
-        assert process.poll() is None, "it should take longer"
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    with child_process(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        while not list(out.glob("shard-00003*")):
+            assert process.poll() is None, "it should take longer"
+            time.sleep(0.002)
+        process.kill()
     before = files_of(out)
     done = len(list(out.glob(f"shard-*/{MANIFEST}")))
     assert 3 <= done < 12

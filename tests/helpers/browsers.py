@@ -19,12 +19,13 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from glob import glob
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import child_process
 from websocket import WebSocket
 
 PATIENCE = 240.0  # seconds for what takes a second on an idle machine
@@ -371,18 +372,16 @@ class WebKit(Browser):
 def process(command: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that ends with the block, and whose messages go to a file."""
     with log.open("wb") as file:
-        started = subprocess.Popen(
+        program = child_process(
             command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, env={**os.environ, **environment}
         )
-        try:
-            yield started
-        finally:
-            started.terminate()
+        with program as started:
             try:
-                started.wait(30)
-            except subprocess.TimeoutExpired:
-                started.kill()
-                started.wait()
+                yield started
+            finally:
+                started.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    started.wait(30)
 
 
 def said(log: Path, words: str, started: subprocess.Popen[bytes]) -> str:
@@ -489,8 +488,9 @@ def webkit(folder: Path) -> Iterator[WebKit]:
     with ExitStack() as stack:
         read, write = os.pipe()
         command = [display, "-displayfd", str(write), "-screen", "0", "1600x1000x24", "-nolisten", "tcp"]
-        screen = subprocess.Popen(command, pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        stack.callback(screen.wait)
+        program = child_process(command, pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        screen = stack.enter_context(program)
+        stack.callback(screen.wait, 30)
         stack.callback(screen.terminate)
         os.close(write)
         with os.fdopen(read) as pipe:

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from processes import child_process
 from script_modules import SCRIPTS, load_script
 
 from textgen.errors import ConfigError
@@ -125,7 +126,7 @@ def test_no_script_needs_its_docstring(script: Path) -> None:
 def child(code: str) -> Iterator[int]:
     """A process that has printed something and waits. Yields its number."""
     command = [sys.executable, "-S", "-c", code]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with child_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         process.stdout.readline()
         yield process.pid

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from processes import child_process
 from repository import files_of_the_repository
 from script_modules import SCRIPTS
 
@@ -52,17 +54,17 @@ class Checkout:
         stub.write_text(STUB.format(version=version, log=self._log, pause=pause), encoding="utf-8")
         stub.chmod(0o755)
 
-    def start(self, *extras: str, **variables: str) -> subprocess.Popen[str]:
-        """Starts the script."""
+    def start(self, *extras: str, **variables: str) -> AbstractContextManager[subprocess.Popen[str]]:
+        """Runs the script beside a block."""
         path = f"{self._programs}:{os.environ['PATH']}"
         command = [*self.prefix, "scripts/setup", *extras]
         environment = {"PATH": path, **variables}
-        return subprocess.Popen(command, cwd=self.folder, env=environment, stderr=subprocess.PIPE, text=True)
+        return child_process(command, cwd=self.folder, env=environment, stderr=subprocess.PIPE, text=True)
 
     def setup(self, *extras: str, code: int = 0, **variables: str) -> list[str]:
         """What was made and installed by a run of the script, with which version."""
-        done = self.start(*extras, **variables)
-        self.said = done.communicate()[1]
+        with self.start(*extras, **variables) as done:
+            self.said = done.communicate()[1]
         assert done.returncode == code, self.said
         return self.done()
 
@@ -203,10 +205,10 @@ def test_two_at_once_install_once(tmp_path: Path) -> None:
     if not shutil.which("flock"):
         pytest.skip("without flock they do not wait for each other")
     checkout = Checkout(tmp_path, pause=0.2)
-    both = [checkout.start() for _ in range(2)]
-    for each in both:
-        errors = each.communicate()[1]
-        assert each.returncode == 0, errors
+    with checkout.start() as one, checkout.start() as other:
+        for each in (one, other):
+            errors = each.communicate()[1]
+            assert each.returncode == 0, errors
     assert checkout.done() == ["3.11 venv", "3.11 .[dev]"]
 
 

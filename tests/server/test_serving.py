@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import child_process
 from servers import PATIENCE, Running, running
 
 from textgen.server.config import ServerConfig
@@ -39,14 +40,11 @@ def started(models: Path, *arguments: str, code: str = "") -> Iterator[tuple[sub
     """The program, and the port that it listens on; with `code` that is run before it."""
     program_of = ["-c", f"{code}; from textgen.__main__ import main; main()"] if code else ["-m", "textgen"]
     command = [sys.executable, *program_of, "serve", "--port", "0", "--models-dir", str(models), *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as program:
-        try:
-            assert program.stderr
-            lines = iter(program.stderr.readline, "")
-            found = next(filter(None, (re.search(r"Listening on http://[^ ]*:(\d+)", line) for line in lines)))
-            yield program, int(found[1])
-        finally:
-            program.kill()
+    with child_process(command, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stderr
+        lines = iter(program.stderr.readline, "")
+        found = next(filter(None, (re.search(r"Listening on http://[^ ]*:(\d+)", line) for line in lines)))
+        yield program, int(found[1])
 
 
 def get(port: int, path: str, **headers: str) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from processes import child_process
 from streams import corpus_of
 
 from textgen.cli import textgen
@@ -199,10 +200,10 @@ def test_clear_leaves_what_is_in_use_or_being_made_here_or_elsewhere(tmp_path: P
         "path = pathlib.Path(sys.argv[1])\n"
         "data = textgen.dataset.token_cache.TokenData.cached(path); print('in use', flush=True); sys.stdin.read()"
     )
-    process = subprocess.Popen(
+    other = child_process(
         [sys.executable, "-c", code, str(elsewhere)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    with process, new_folder(cache / "tokens" / ("0" * 32)) as temporary:
+    with other as process, new_folder(cache / "tokens" / ("0" * 32)) as temporary:
         assert process.stdout
         assert process.stdout.readline() == "in use\n"
         removed, kept = clear(cache)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from disk import OLD, contents, crashes, failing, names
+from processes import child_process
 
 import textgen
 from textgen.errors import SavedModelError, TextgenError
@@ -551,10 +552,8 @@ def test_what_another_process_uses_stays_until_it_is_killed(tmp_path: Path) -> N
         "import sys, pathlib, textgen.storage.locks\n"
         "with textgen.storage.locks.locked(pathlib.Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with process:
+    command = [sys.executable, "-c", code, str(folder)]
+    with child_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "locked\n"
         sweep_abandoned(folders_named(tmp_path, "epochs-.+"))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import child_process
 
 from textgen.saved_model.creation import claimed
 from textgen.saved_model.registry import status_of
@@ -94,8 +95,8 @@ def test_a_lock_of_a_killed_process_ends_with_it(tmp_path: Path) -> None:
         "import os, sys; from textgen.storage import lock_in_folder\n"
         f"lock_in_folder.take(os.open({str(tmp_path)!r}, os.O_RDONLY)); print('locked', flush=True); sys.stdin.read()"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with process:
+    command = [sys.executable, "-c", code]
+    with child_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "locked\n"
         with pytest.raises(InUse):

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 from events import curves
 from filelock import FileLock
+from processes import child_process
 from safetensors.numpy import load_file
 
 from textgen.corpus.config import CorpusConfig
@@ -777,12 +778,9 @@ def test_twenty_kills_at_random_times_change_nothing(text: Path, tmp_path: Path)
     rng = random.Random(1)
     arguments, kills = fresh, 0
     while True:
-        process = subprocess.Popen([*command, "killed", *arguments])
-        with suppress(subprocess.TimeoutExpired):
+        with child_process([*command, "killed", *arguments]) as process, suppress(subprocess.TimeoutExpired):
             assert process.wait(rng.uniform(4, 9) if kills < 20 else None) == 0
             break
-        process.kill()
-        process.wait()
         kills += 1
         arguments = ["--resume"] if list((tmp_path / "killed" / "checkpoints").glob("step-*")) else fresh
     assert kills == 20

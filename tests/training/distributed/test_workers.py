@@ -10,11 +10,12 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import child_process
 
 from textgen.errors import TrainingError
 from textgen.storage.locks import locked
@@ -167,10 +168,13 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start_training(text: Path, name: str, *options: str, **variables: str) -> subprocess.Popen[str]:
+def start_training(
+    text: Path, name: str, *options: str, **variables: str
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    """A training beside a block, with which it ends."""
     arguments = ["train", str(text), "--name", name, "--models-dir", str(text.parent), *SETTINGS, *options]
     command = [sys.executable, "-m", "textgen", *arguments]
-    return subprocess.Popen(command, env=os.environ | variables, stderr=subprocess.PIPE, text=True)
+    return child_process(command, env=os.environ | variables, stderr=subprocess.PIPE, text=True)
 
 
 def training_ends(training: subprocess.Popen[str]) -> str:
@@ -250,17 +254,16 @@ def wait_for_the_end(pids: Sequence[int]) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="finds sockets in /proc")
-def test_workers_open_no_port_and_save_and_end_with_their_launcher(text: Path, request: pytest.FixtureRequest) -> None:
-    training = start_training(text, "orphans", "--workers", "2", *ENDLESS)
-    request.addfinalizer(training.kill)
-    wait_for_step(text, "orphans", 1)  # a step that took both
-    pids = family(training)
-    assert len(pids) >= 3
-    opened = sockets_of(pids)
-    assert len(opened & numbers_in("unix", 6)) >= 2  # the ends of what joins the workers
-    assert not opened & {number for table in ("tcp", "tcp6", "udp", "udp6") for number in numbers_in(table, 9)}
-    training.kill()
-    training.communicate()
+def test_workers_open_no_port_and_save_and_end_with_their_launcher(text: Path) -> None:
+    with start_training(text, "orphans", "--workers", "2", *ENDLESS) as training:
+        wait_for_step(text, "orphans", 1)  # a step that took both
+        pids = family(training)
+        assert len(pids) >= 3
+        opened = sockets_of(pids)
+        assert len(opened & numbers_in("unix", 6)) >= 2  # the ends of what joins the workers
+        assert not opened & {number for table in ("tcp", "tcp6", "udp", "udp6") for number in numbers_in(table, 9)}
+        training.kill()
+        training.communicate()
     wait_for_the_end(pids)
     record = json.loads((text.parent / "orphans" / "training.json").read_text(encoding="utf-8"))
     assert record["status"] == "interrupted"
@@ -276,21 +279,19 @@ def test_workers_open_no_port_and_save_and_end_with_their_launcher(text: Path, r
 def test_what_is_planned_for_several_workers_trains(text: Path, workers: int) -> None:
     options = ["--name", f"of-{workers}", "--models-dir", str(text.parent), "--steps", "2", "--preset", "tiny"]
     command = [sys.executable, "-m", "textgen", "train", str(text), "--workers", str(workers), *options]
-    training_ends(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+    with child_process(command, stderr=subprocess.PIPE, text=True) as training:
+        training_ends(training)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_for_the_launcher_stops_all_workers_which_save(
-    text: Path, number: signal.Signals, request: pytest.FixtureRequest
-) -> None:
+def test_a_signal_for_the_launcher_stops_all_workers_which_save(text: Path, number: signal.Signals) -> None:
     """Though it reaches no worker by itself."""
-    training = start_training(text, number.name, "--workers", "2", *ENDLESS)
-    request.addfinalizer(training.kill)
-    wait_for_step(text, number.name, 1)
-    training.send_signal(number)
-    _, said = training.communicate(timeout=120)
+    with start_training(text, number.name, "--workers", "2", *ENDLESS) as training:
+        wait_for_step(text, number.name, 1)
+        training.send_signal(number)
+        _, said = training.communicate(timeout=120)
     assert training.returncode == 128 + number, said
     assert "everything is saved" in said
     assert newest_checkpoint(text.parent / number.name / "checkpoints")[0].position["step"] > 1
@@ -300,19 +301,21 @@ def test_a_signal_for_the_launcher_stops_all_workers_which_save(
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
 def test_workers_equal_one_process_whatever_happens_to_them(text: Path) -> None:
-    training_ends(start_training(text, "one"))
-    training_ends(start_training(text, "two", "--workers", "2"))
+    for name, options in (("one", []), ("two", ["--workers", "2"])):
+        with start_training(text, name, *options) as training:
+            training_ends(training)
     one, two = final_weights(text, "one"), final_weights(text, "two")
     for name, array in one.items():
         np.testing.assert_allclose(two[name], array, atol=1e-5)
     assert len(list((text.parent / "two" / "logs").glob("events*"))) == 1  # the chief's
 
     environment = {"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_STEP_NUM_TASKS": "2"}
-    tasks = [
+    chief, other = (
         start_training(text, "slurm", "--trust-network", **environment, SLURM_PROCID=str(index)) for index in range(2)
-    ]
-    for task in tasks:
-        training_ends(task)
+    )
+    with chief as first, other as second:
+        training_ends(first)
+        training_ends(second)
     for name, array in two.items():  # summed by TensorFlow, in another order
         np.testing.assert_allclose(final_weights(text, "slurm")[name], array, atol=1e-5)
 
@@ -320,12 +323,12 @@ def test_workers_equal_one_process_whatever_happens_to_them(text: Path) -> None:
         (signal.SIGKILL, "killed", "was ended by SIGKILL"),
         (signal.SIGSTOP, "stopped", "did not"),
     ):
-        training = start_training(text, name, "--workers", "2", "--step-timeout", str(WATCHDOG))
-        wait_for_step(text, name, 30)
-        os.kill(children(training)[1], number)
-        began, said = time.monotonic(), said_until("All start again from the last checkpoint", training)
-        assert time.monotonic() - began < WATCHDOG + 10  # the time in which others are ended, too
-        assert cause in said
-        training_ends(training)
+        with start_training(text, name, "--workers", "2", "--step-timeout", str(WATCHDOG)) as training:
+            wait_for_step(text, name, 30)
+            os.kill(children(training)[1], number)
+            began, said = time.monotonic(), said_until("All start again from the last checkpoint", training)
+            assert time.monotonic() - began < WATCHDOG + 10  # the time in which others are ended, too
+            assert cause in said
+            training_ends(training)
         for weight, array in two.items():
             np.testing.assert_array_equal(final_weights(text, name)[weight], array)
