@@ -81,7 +81,9 @@ def test_a_text_that_is_blocked_ends_alone() -> None:
 def test_a_search_that_is_blocked_says_so() -> None:
     tokenizer = WordsTokenizer([])
     config = SamplingConfig(no_repeat_ngram_size=1, min_tokens=400, max_tokens=500)
-    for result in Generator(TableModel(V, scale=0.5), tokenizer).search("", config, SearchConfig(2)):
+    found = Generator(TableModel(V, scale=0.5), tokenizer).search("", config, SearchConfig(2))
+    assert len(found) == 2
+    for result in found:
         assert result.stop_reason == "blocked"
         assert len(set(result.ids)) == len(result.ids)
         assert result.ids[-1] == EOS

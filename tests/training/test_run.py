@@ -30,7 +30,15 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.word_filter import count_words
-from textgen.errors import ConfigError, CorpusError, Interrupted, SavedModelError, TextgenError, TrainingError
+from textgen.errors import (
+    ConfigError,
+    CorpusError,
+    Interrupted,
+    SavedModelError,
+    TextgenError,
+    TokenizerError,
+    TrainingError,
+)
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
@@ -1705,7 +1713,7 @@ def test_no_process_waits_for_ever_for_the_others_at_the_end(worker: int, monkey
 def test_a_failure_before_the_first_step_leaves_no_folder(text: Path, tmp_path: Path) -> None:
     plan = plan_for(text)
     broken = replace(plan, tokenizer_config=replace(plan.tokenizer_config, vocab_size=5000))
-    with pytest.raises(Exception, match="5000"):
+    with pytest.raises(TokenizerError, match="vocab_size 5000 is more than this text allows"):
         train(broken, tmp_path / "songs")
     assert not (tmp_path / "songs").exists()
 

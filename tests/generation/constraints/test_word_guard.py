@@ -469,8 +469,12 @@ def test_required_and_biased_words_come(required: str) -> None:
 
 
 def test_a_search_finds_words_that_exist() -> None:
-    for result in generator(2).search("Tea ", SamplingConfig(max_tokens=25), SearchConfig(4)):
-        assert not unknown(written(result), Plain(ASCII))
+    config, plain = SamplingConfig(max_tokens=25), Plain(ASCII)
+    found = [written(result) for result in generator(12).search("Tea ", config, SearchConfig(4))]
+    assert [unknown(text, plain) for text in found] == [[]] * 4
+    assert all(len(count_words([text])) > 2 for text in found), "words of the search are among them"
+    coined = generator(12).search("Tea ", replace(config, coin_words=True), SearchConfig(4))
+    assert [bool(unknown(written(result), plain)) for result in coined] == [True] * 4
 
 
 def test_a_gap_is_filled_with_words_that_exist_from_its_beginning() -> None:
