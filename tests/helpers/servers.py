@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import http.client
 import json
+import os
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -20,7 +23,6 @@ from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine
 from textgen.server.serving import Server, make_server
 
-CLIENTS = Path(tempfile.gettempdir()) / "textgen-clients"  # environments of other people's clients, for the next time
 PATIENCE = 60.0  # seconds for what takes milliseconds on an idle machine
 
 
@@ -139,9 +141,25 @@ def running(
         server.resources.close()
 
 
+def environment_of(name: str, packages: list[str]) -> Path:
+    """Folder of an environment with these packages for this Python, in a temporary folder that is the user's alone.
+
+    Raises:
+        PermissionError: The folder belongs to another user, who could have put programs there, or others may write to
+            it.
+    """
+    place = Path(tempfile.gettempdir()) / f"textgen-clients-{os.getuid()}"
+    place.mkdir(mode=0o700, exist_ok=True)
+    about = place.lstat()
+    if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
+        raise PermissionError(f"{place} must be a folder that only you can use. Remove it.")
+    asked = json.dumps([sys.version, sys.prefix, packages])
+    return place / f"{name}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
+
+
 def python_with(name: str, packages: list[str]) -> Path:
-    """The Python of an environment that has these packages."""
-    folder = CLIENTS / name
+    """The Python of an environment that has these packages. It is kept for the next time that they are asked for."""
+    folder = environment_of(name, packages)
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)

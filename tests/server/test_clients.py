@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,51 @@ def use(server: Running, name: str, program: str, packages: list[str], prompt: s
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+# === Environments ===
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What is installed, by nothing, into environments in a folder for temporary files of its own."""
+    installed: list[list[str]] = []
+
+    def run(command: list[str], check: bool) -> None:
+        assert check
+        Path(command[-1]).mkdir() if "venv" in command else installed.append(command[5:])
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(subprocess, "run", run)
+    return installed
+
+
+def test_an_environment_is_kept_until_other_packages_are_asked_for(asked: list[list[str]], tmp_path: Path) -> None:
+    first = python_with("openai", ["openai==2.54.0"])
+    assert python_with("openai", ["openai==2.54.0"]) == first
+    assert asked == [["openai==2.54.0"]]
+    assert python_with("openai", ["openai==2.55.0"]) != first
+    assert asked == [["openai==2.54.0"], ["openai==2.55.0"]]
+    (place,) = tmp_path.iterdir()
+    assert first.is_relative_to(place)
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("plant", ["open", "link", "file"])
+def test_nothing_is_run_from_a_folder_that_others_can_use(asked: list[list[str]], tmp_path: Path, plant: str) -> None:
+    python_with("openai", ["openai==2.54.0"])
+    (place,) = tmp_path.iterdir()
+    if plant == "open":
+        place.chmod(0o777)
+    else:
+        place.rename(tmp_path / "moved")
+        place.symlink_to(tmp_path / "moved") if plant == "link" else place.touch()
+    with pytest.raises(OSError, match=place.name):
+        python_with("openai", ["openai==2.54.0"])
+    assert len(asked) == 1
+
+
+# === Clients ===
 
 
 @pytest.mark.clients
