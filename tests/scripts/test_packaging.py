@@ -90,3 +90,12 @@ def test_the_version_is_that_of_the_package_and_pages_stay_out_of_wheels() -> No
     packed = {path for glob in settings["tool"]["setuptools"]["package-data"]["textgen"] for path in package.glob(glob)}
     assert not [path for path in packed if path.suffix == ".md"]
     assert packed >= {path for folder in folders for path in (package / folder).iterdir() if path.suffix != ".md"}
+
+
+def test_files_that_the_package_reads_are_named_for_the_wheel() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = settings["tool"]["setuptools"]["package-data"]["textgen"]
+    named = {pattern: set((ROOT / "textgen").glob(pattern)) for pattern in patterns}
+    files = {path for path in files_of_the_repository(ROOT / "textgen") if path.suffix not in (".py", ".md")}
+    assert files - set().union(*named.values()) == set()
+    assert [pattern for pattern, found in named.items() if not found & files] == []
