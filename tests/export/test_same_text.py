@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from textgen.export.packing import packed_model
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generated_text import Generation
 from textgen.generation.generator import Generator
+from textgen.generation.request import Request
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model, save_words
@@ -130,9 +131,14 @@ def cases_for(kind: str, number: int) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-def in_python(generator: Generator, case: Mapping[str, Any]) -> Generation:
-    settings = {**case["settings"], "seed": int(case["seed"]), "label": case["label"], "top_logprobs": 3}
-    return generator.generate(case["prompt"], from_dict(SamplingConfig, settings))[0]
+def in_python(generator: Generator, cases: Sequence[Mapping[str, Any]]) -> list[Generation]:
+    """The texts of all cases, which are written together: each is what it is alone."""
+    requests = [
+        Request(case["prompt"], from_dict(SamplingConfig, {**case["settings"], "seed": int(case["seed"]),
+                                                           "label": case["label"], "top_logprobs": 3}))
+        for case in cases
+    ]  # fmt: skip
+    return list(generator.generate_requests(requests))
 
 
 def check_texts(models: Mapping[str, ModelFolder], cases: Mapping[str, list[dict[str, Any]]], folder: Path) -> None:
@@ -144,7 +150,7 @@ def check_texts(models: Mapping[str, ModelFolder], cases: Mapping[str, list[dict
     found = iter(in_node(WRITTEN, given, folder))
     for kind, own in cases.items():
         generator = models[kind].generator(exact=True)
-        expected = [in_python(generator, case) for case in own]
+        expected = in_python(generator, own)
         for wasm in (True, False):
             for case, text in zip(own, expected, strict=True):
                 written = next(found)

@@ -88,9 +88,7 @@ def lines(number: int, seed: int) -> str:
     )
 
 
-def trained(
-    cell: str, steps: int = 100, batch: int = 16, length: int = 24
-) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+def trained(cell: str, steps: int = 50, batch: int = 16, length: int = 24) -> tuple[ModelConfig, dict[str, np.ndarray]]:
     """A small network after some steps of Adam on such lines."""
     config = ModelConfig(259, embedding_dim=16, hidden_units=16, num_layers=1, cell=cell, tie_embeddings=False)
     stack, ids = stack_of(config), np.array(ByteTokenizer().encode(lines(2400, seed=0)))
@@ -114,7 +112,7 @@ def test_the_gradient_vanishes_in_a_trained_rnn_and_not_in_a_trained_lstm(tmp_pa
     for cell in ("rnn", "lstm"):
         config, weights = trained(cell)
         save_model(tmp_path / cell, weights, config, TokenizerConfig("byte"), CorpusConfig(), ByteTokenizer())
-        seen = inspect_model(load_model(cell, tmp_path), [lines(40, seed=1)], InspectConfig(max_tokens=600))
+        seen = inspect_model(load_model(cell, tmp_path), [lines(40, seed=1)], InspectConfig(max_tokens=300))
         found[cell] = lesson(seen)
         flow = gradient_flow(seen.reader, seen.reading, seen.text.is_scored)
         assert found[cell]["decay"]["model"] == pytest.approx(decay(flow.norms))

@@ -44,7 +44,7 @@ def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypat
         begin(self, *arguments, **options)
         made.append(self)
 
-    monkeypatch.setattr(lr_finder, "STEPS", 6)
+    monkeypatch.setattr(lr_finder, "STEPS", 3)
     monkeypatch.setattr(TrainStep, "gradient", watched)
     monkeypatch.setattr(trainer.Trainer, "__init__", noted)
     lines = text.read_text(encoding="utf-8").splitlines()
@@ -58,7 +58,7 @@ def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypat
     plan = make_plan(corpus, {**SETTINGS, **settings}, hardware=Hardware(flops=1e11))
     distribution = Distribution(tf.distribute.OneDeviceStrategy("/cpu:0"))
     points = find_learning_rate(plan, distribution=distribution)
-    assert len(points) == 6
+    assert len(points) == 3
     (used,) = made
     batches = used.reader.batches
     assert batches == Batches(batches.stream, 4, 16, 0, plan.training_config.seed, 0.5, 0.5, "forward")

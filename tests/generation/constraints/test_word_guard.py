@@ -368,7 +368,7 @@ def test_texts_with_words_of_their_own_take_little_memory() -> None:
     follow("Zorb ")
     tracemalloc.start()
     try:
-        guards = [follow(f"Zorb{letter} ") for letter in "abcdefghijklmnopqrstuvwxyz"]
+        guards = [follow(f"Zorb{letter} ") for letter in "abcdefgh"]
         assert tracemalloc.get_traced_memory()[0] < len(guards) * 40 * V
     finally:
         tracemalloc.stop()
