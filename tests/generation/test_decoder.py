@@ -130,9 +130,10 @@ def test_a_text_is_the_same_whoever_joins_and_leaves(generator: Generator, seed:
 @pytest.mark.parametrize("generator", ["fake", pytest.param("network", marks=pytest.mark.slow)], indirect=True)
 def test_every_pair_of_settings_goes_together(generator: Generator) -> None:
     """The second joins at the tenth token of the first, and the first then leaves."""
-    expected = [alone(generator, generator.row("The c", replace(config, seed=5))).ids for config in CONFIGS]
-    for first, second in itertools.permutations(range(len(CONFIGS)), 2):
-        rows = [generator.row("The c", replace(CONFIGS[number], seed=5)) for number in (first, second)]
+    configs = [replace(config, seed=5, max_tokens=min(config.max_tokens, 25)) for config in CONFIGS]
+    expected = [alone(generator, generator.row("The c", config)).ids for config in configs]
+    for first, second in itertools.permutations(range(len(configs)), 2):
+        rows = [generator.row("The c", configs[number]) for number in (first, second)]
         decoder = generator.decoder()
         decoder.join(rows[:1])
         ids: dict[Row, tuple[int, ...]] = dict.fromkeys(rows, ())

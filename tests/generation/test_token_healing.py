@@ -15,7 +15,6 @@ from textgen.generation.generator import Generator
 from textgen.generation.token_healing import Prefixes, choose_cut
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
-from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
 CONFIG = SamplingConfig(temperature=1.0, min_p=0.0, max_tokens=3, seed=1)
@@ -159,8 +158,13 @@ TEXT = "The cat came.\nThe dog can see 床前明月光，疑是地上霜。👩�
 
 
 @pytest.fixture(scope="module", params=["unigram", "bpe", "char"])
-def trained(request: pytest.FixtureRequest) -> Tokenizer:
-    return train_tokenizer([TEXT], TokenizerConfig(request.param))
+def writer(request: pytest.FixtureRequest) -> Generator:
+    """Writes no broken characters. It is shared by all examples, since its tables are large."""
+    trained = train_tokenizer([TEXT], TokenizerConfig(request.param))
+    model = TableModel(trained.vocab_size, seed=3)
+    letters = [id for id, piece in enumerate(trained.piece_bytes) if len(piece) != 1 or piece[0] < 128]
+    model.tables[:, :, [id for id in range(trained.vocab_size) if id not in letters]] -= 100.0
+    return Generator(model, trained)
 
 
 @settings(max_examples=60, deadline=None)
@@ -169,15 +173,11 @@ def trained(request: pytest.FixtureRequest) -> Tokenizer:
     | st.builds(lambda a, b: TEXT[a : a + b], st.integers(0, len(TEXT)), st.integers(0, 20)),
     seed=st.integers(0, 1000),
 )
-def test_the_text_goes_on_from_the_prompt_exactly(trained: Tokenizer, prompt: str, seed: int) -> None:
-    model = TableModel(trained.vocab_size, seed=3)
-    letters = [id for id, piece in enumerate(trained.piece_bytes) if len(piece) != 1 or piece[0] < 128]
-    model.tables[:, :, [id for id in range(trained.vocab_size) if id not in letters]] -= 100.0  # no broken characters
+def test_the_text_goes_on_from_the_prompt_exactly(writer: Generator, prompt: str, seed: int) -> None:
     config = replace(CONFIG, seed=seed, max_tokens=6)
-    generator = Generator(model, trained)
-    (generation,) = generator.generate(prompt, config)
+    (generation,) = writer.generate(prompt, config)
     assert "\ufffd" not in generation.text
-    assert "".join(generator.stream(prompt, config)) == generation.text
-    written = b"".join(trained.piece_bytes[id] for id in generation.ids).decode()
+    assert "".join(writer.stream(prompt, config)) == generation.text
+    written = b"".join(writer.tokenizer.piece_bytes[id] for id in generation.ids).decode()
     assert written[: generation.healed] == prompt[len(prompt) - generation.healed :]
     assert prompt + generation.text == prompt[: len(prompt) - generation.healed] + written
