@@ -210,17 +210,28 @@ def test_the_model_is_the_first_argument(name: str) -> None:
 # === Completion ===
 
 
-def complete(words: str, tmp_path: Path, shell: str = "bash") -> list[str]:
-    """What a shell is told to offer for the last word."""
-    environment = os.environ | {
-        "_TEXTGEN_COMPLETE": f"{shell}_complete",
+def asked_by_bash(words: str, models: Path) -> dict[str, str]:
+    """The variables by which Bash asks what it may offer for the last word."""
+    return {
+        "_TEXTGEN_COMPLETE": "bash_complete",
         "COMP_WORDS": words,
         "COMP_CWORD": str(words.count(" ")),
-        "TEXTGEN_MODELS": str(tmp_path),
+        "TEXTGEN_MODELS": str(models),
     }
+
+
+def complete(words: str, models: Path) -> list[str]:
+    """What Bash is told to offer for the last word."""
+    result = CliRunner().invoke(textgen, env=asked_by_bash(words, models), prog_name="textgen", catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout.splitlines()
+
+
+def test_the_program_completes_as_a_shell_asks_it(tiny_models: Path) -> None:
+    environment = os.environ | asked_by_bash("textgen tr", tiny_models)
     command = [sys.executable, "-m", "textgen"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()
+    assert done.stdout.splitlines() == complete("textgen tr", tiny_models) == ["plain,train"]
 
 
 def test_commands_flags_values_and_models_are_completed(tiny_models: Path) -> None:
