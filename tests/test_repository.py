@@ -1,12 +1,13 @@
-"""Files of the user beside those of the repository are not taken for its own."""
+"""Files of the user beside those of the repository are not taken for its own; the package has those that it reads."""
 
 from __future__ import annotations
 
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
-from repository import files_of_the_repository
+from repository import ROOT, files_of_the_repository
 
 OURS = ("README.md", "corpora/fables.txt", "scripts/setup", "textgen/cli/README.md")
 IGNORED = ("scripts/example_models/a/config.json", "build/lib/a.py", "scripts/.DS_Store", "scripts/__pycache__/a.pyc")
@@ -43,3 +44,12 @@ def test_with_git_they_are_those_that_it_tracks(checkout: Path) -> None:
 def test_without_git_what_is_hidden_or_ignored_is_left_out(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert names(checkout, checkout) == list(OURS)
+
+
+def test_files_that_the_package_reads_are_named_for_the_wheel() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = settings["tool"]["setuptools"]["package-data"]["textgen"]
+    named = {pattern: set((ROOT / "textgen").glob(pattern)) for pattern in patterns}
+    files = {path for path in files_of_the_repository(ROOT / "textgen") if path.suffix not in (".py", ".md")}
+    assert files - set().union(*named.values()) == set()
+    assert [pattern for pattern, found in named.items() if not found & files] == []
