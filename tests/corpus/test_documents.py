@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -473,3 +474,15 @@ def test_a_separator_on_the_command_line(tmp_path: Path) -> None:
         result = runner.invoke(textgen, ["corpus", "stats", str(path), "--documents", wrong])
         assert result.exit_code == 2
         assert "is not one of file, blank-line, line, separator:TEXT" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "unit", ["-", " ", ".", "1", "1-", ":", "：", "月", "年", "a", "A b. ", "1 月 ", "「", '"', "\u200e"]
+)
+def test_a_long_line_takes_little_time(unit: str) -> None:
+    lines = [f"line {number}" for number in range(100)]
+    start = time.process_time()
+    for line in (unit * 20_000, f"[2024-01-01 12:00{unit * 20_000}", f"2024-01-01 {unit * 20_000}"):
+        guess_documents(["\n".join([*lines, line])], 1)
+        guess_documents(["\n\n".join([f"{number}\ntext" for number in range(9)] + [f"{line}\ntext"])], 1)
+    assert time.process_time() - start < 3

@@ -37,7 +37,7 @@ _WIDE = re.compile("[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-
 _TIME = re.compile(r"\d:\d\d[:.,]\d")  # timestamp of a subtitle
 _COLON = r"(?::(?:\s|$)|：)"  # after the name of a speaker
 _SPEAKER = re.compile(  # date and time or not, and a name; right after a digit, 日 is no name
-    r"(?:[\[(（【]?[\d\-/:.,T 年月日]{4,}[\])）】]?[ -]*(?<!\d))?"
+    r"(?:[\[(（【]?[\d\-/:.,T 年月日]{4,40}[\])）】]?[ -]{0,9}(?<!\d))?"
     rf"(?:<([^<>]{{1,30}})>\s|([^\W\d_][\w .'’·・-]{{0,29}})(?:[(（][^()（）]{{1,30}}[)）])?{_COLON}"
     r"|([^\W\d_][\w・]{0,9})[「『].*[」』]$)"
 )
