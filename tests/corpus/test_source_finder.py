@@ -112,6 +112,15 @@ def test_files_in_utf8_that_are_read_in_another_encoding_are_named(tmp_path: Pat
     assert said("text/a.txt", encoding=None) == said("text/a.txt", encoding="UTF8") == []
 
 
+@pytest.mark.parametrize(("name", "text"), [("a.csv", "text\n{}\n"), ("a.jsonl", '{{"text": "{}"}}\n')])
+def test_tables_and_json_in_utf8_that_are_read_in_another_encoding_are_named(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    path, lines = write(tmp_path, name, text.format("é und ü und ö und ß")), list[str]()
+    Corpus([path], CorpusConfig(encoding="cp1252")).say_findings(lines.append)
+    assert lines == [f"Read as cp1252, but most likely UTF-8: {path}. If so, leave encoding out."]
+
+
 def test_folders_globs_and_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("b.txt", "a.txt", "sub/c.txt", "sub/.hidden.txt", ".git/d.txt", "odd[1].txt"):
         write(tmp_path, name, name)

@@ -56,7 +56,13 @@ def test_files_folders_and_patterns(memory: Any, tmp_path: Path) -> None:
 
 
 def test_the_beginning_of_a_file_tells_once_what_it_is(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, data in {"a.txt": TEXT.encode(), "b.png": b"\x89PNG\0\0", "c.zip": b"PK\x03\x04\0\0"}.items():
+    files = {
+        "a.txt": TEXT.encode(),
+        "b.png": b"\x89PNG\0\0",
+        "c.zip": b"PK\x03\x04\0\0",
+        "d.jsonl": b'{"text": "a"}',
+    }
+    for name, data in files.items():
         memory.pipe(f"/d/{name}", data)
     read_at: list[str] = []
     head = RemoteFile.head
@@ -66,8 +72,9 @@ def test_the_beginning_of_a_file_tells_once_what_it_is(memory: Any, monkeypatch:
         return head(self, size)
 
     monkeypatch.setattr(RemoteFile, "head", noted)
-    assert len(Corpus(["memory://d"]).skipped) == 2
-    assert sorted(read_at) == [f"memory:///d/{name}" for name in ("a.txt", "b.png", "c.zip")]
+    corpus = Corpus(["memory://d"])
+    assert (len(corpus.skipped), corpus.size) == (2, len(TEXT.encode()) + 1)
+    assert sorted(read_at) == [f"memory:///d/{name}" for name in files]
 
 
 def test_a_file_is_copied_once_and_again_when_it_changes(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -353,7 +353,8 @@ class Source:
         if self._suffix in (*WHOLE, ".parquet"):
             return None
         start = self._start()
-        self.known.book = _book_in(start.decode(self._encoding_of(start), "replace")) if not self.format else ""
+        encoding = self._encoding_of(start)  # also notes what `SourceFinder` reports
+        self.known.book = "" if self.format else _book_in(start.decode(encoding, "replace"))
         if self.rich and self.known.is_marked:
             return None
         if b"\0" in start and not self._may_be_text(start):
