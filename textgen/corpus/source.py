@@ -227,11 +227,25 @@ class Source:
                 return self._converted()[0].stat().st_size / max(1, self.size)
             if self.format == ".parquet":
                 return parquet_text_bytes(self._fetched(), self.name, self.config.text_column) / max(1, self.size)
-            return self._share_at_beginning()
+            read, found = self._records_at_beginning() if self.format else self._text_at_beginning()
+            return found / read if read else 1.0
         return 1.0
 
-    def _share_at_beginning(self) -> float:
-        """What `text_share` estimates, from the first `SHARE_BYTES` bytes."""
+    def _text_at_beginning(self) -> tuple[int, int]:
+        """The size of about the first `SHARE_BYTES` bytes, and that of their text in UTF-8."""
+        read = found = 0
+        for text in self.texts():
+            read += len(text.encode(self.encoding, "replace"))
+            found += len(text.encode())
+            if read >= SHARE_BYTES:
+                break
+        return read, found
+
+    def _records_at_beginning(self) -> tuple[int, int]:
+        """The size of about the first `SHARE_BYTES` bytes, and that of the texts of their records in UTF-8.
+
+        A chunk counts only when the next one is asked for: until then, not all of its records have been read.
+        """
         read = found = ahead = 0
 
         def counted() -> Iterator[str]:
@@ -241,12 +255,11 @@ class Source:
                 yield text
             read += ahead
 
-        whole = ((text, None) for text in counted())
-        for text, _ in self._records(LeftOut()).read(counted()) if self.format else whole:
+        for text, _ in self._records(LeftOut()).read(counted()):
             found += len(text.encode())
             if read >= SHARE_BYTES:
                 break
-        return found / read if read else 1.0
+        return read, found
 
     @property
     def can_be_entered(self) -> bool:
