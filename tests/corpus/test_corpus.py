@@ -388,6 +388,48 @@ def test_the_size_of_a_text_is_that_of_its_files_together(tmp_path: Path) -> Non
     assert 33_000 <= Corpus([tmp_path]).size < 34_000
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "gb18030"])
+def test_the_size_of_a_text_that_is_longer_than_the_part_that_is_read_to_estimate_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    monkeypatch.setattr("textgen.corpus.source.SHARE_BYTES", 2000)
+    monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", 500)
+    text = "月a\n" * 4000
+    path = write(tmp_path, "a.txt", text.encode(encoding))
+    corpus = Corpus([path], CorpusConfig(encoding=encoding, documents="file"))
+    assert corpus.size == pytest.approx(len(text.encode()), rel=0.01)
+    assert corpus.characters == pytest.approx(len(text), rel=0.01)
+
+
+@pytest.mark.parametrize("suffix", [".docx", ".csv", ".jsonl", ".json", "-utf-16.txt", ".txt"])
+def test_the_characters_of_a_text_are_estimated(tmp_path: Path, suffix: str) -> None:
+    corpus = Corpus([written_as(tmp_path, suffix)], CorpusConfig(documents="line"))
+    assert corpus.characters == pytest.approx(sum(map(len, LINES)), rel=0.1)
+
+
+def test_the_characters_of_files_count_by_the_size_of_their_texts(tmp_path: Path) -> None:
+    write(tmp_path, "a.txt", "月" * 30_000)
+    write(tmp_path, "b.txt", "a" * 10_000)
+    for corpus in (Corpus([tmp_path / "a.txt", tmp_path / "b.txt"]), Corpus([tmp_path])):
+        assert corpus.characters == 40_000
+
+
+def test_few_characters_are_read_to_estimate_how_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "a.csv", "text\n" + "some words\n" * 40_000)
+    corpus, seen, parts = Corpus([tmp_path]), [0], Source.parts
+
+    def noted(*arguments: Any) -> Any:
+        for part in parts(*arguments):
+            seen[0] += len(part.text)
+            yield part
+
+    monkeypatch.setattr(Source, "parts", noted)
+    assert corpus.characters == pytest.approx(400_000, rel=0.1)
+    assert seen[0] < 20_000
+
+
 def test_a_text_is_there_though_the_beginning_of_the_file_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,12 +20,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prepared import BYTE, files_of, flip, lines_in, make
 from processes import child_process
+from rich_files import docx, paragraphs
 from streams import EOS, texts_of
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.corpus.source import Source
+from textgen.corpus.walk import PREPARED
+from textgen.dataset import corpus_preparation
 from textgen.dataset.corpus_preparation import prepare_corpus
-from textgen.dataset.prepared_corpus import PreparedCorpus
+from textgen.dataset.prepared_corpus import PreparedCorpus, PreparedSettings
 from textgen.dataset.token_cache import encode_and_split, encode_corpus
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
@@ -108,6 +112,74 @@ def test_of_a_novel_in_a_shard_the_end_is_held_out(tmp_path: Path, shards: int) 
     prepared = make(tmp_path / "text.txt", tmp_path / "out", settings={"documents": "line", "shards": shards})
     data = prepared.data()
     assert 0.08 < len(data.valid) / (len(data.train) + len(data.valid)) < 0.12
+
+
+@pytest.mark.parametrize("word", ["word ", "月木水火"])
+def test_documents_are_cut_by_the_characters_of_all_texts(tmp_path: Path, word: str) -> None:
+    """A novel is longer than a quarter of what is held out, but not than a quarter of that fraction of the file."""
+    short = [{"text": f"{number:04} {word * 20}"} for number in range(400)]
+    novels = [{"text": f"novel {number} {word * 600}"} for number in range(8)]
+    records = [record for at in range(8) for record in (*short[50 * at : 50 * at + 50], novels[at])]
+    path = tmp_path / "texts.jsonl"
+    path.write_text("".join(json.dumps({"other": "a" * 4 * len(r["text"]), **r}) + "\n" for r in records))
+    for seed in range(2):
+        given = {"shards": 2, "valid_fraction": 0.1, "seed": seed}
+        prepared = make(path, tmp_path / str(seed), settings=given)
+        assert prepared.settings.characters == pytest.approx(sum(len(r["text"]) for r in records), rel=0.1)
+        data = prepared.data()
+        assert 0.08 < len(data.valid) / (len(data.train) + len(data.valid)) < 0.12
+
+
+def test_the_fraction_of_chinese_text_is_held_out(tmp_path: Path) -> None:
+    lines = [f"{number:04}{'月' * (2400 if number % 51 == 50 else 80)}" for number in range(408)]
+    (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
+    for seed in range(2):
+        prepared = make(tmp_path / "text.txt", tmp_path / str(seed), settings={"shards": 2, "seed": seed})
+        data = prepared.data()
+        assert 0.08 < len(data.valid) / (len(data.train) + len(data.valid)) < 0.12
+
+
+def test_a_folder_that_does_not_say_how_long_the_text_is_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = lines_in(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(corpus_preparation, "PreparedSettings", settings_without_characters)
+        prepared = make(path, tmp_path / "out", shard=(1, 3))
+    assert "characters" not in json.loads((tmp_path / "out" / PREPARED).read_text(encoding="utf-8"))
+    assert make(path, tmp_path / "out").missing() == []
+    assert PreparedCorpus(tmp_path / "out").fingerprint() == prepared.fingerprint()
+
+
+def settings_without_characters(**values: Any) -> PreparedSettings:
+    return PreparedSettings(**(values | {"characters": None}))
+
+
+def test_the_size_of_the_text_is_not_estimated_where_nothing_depends_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def size(_: Corpus) -> int:
+        raise AssertionError("not needed")
+
+    monkeypatch.setattr(Corpus, "size", property(size))
+    prepared = make(lines_in(tmp_path), tmp_path / "out", settings={"shards": 1, "valid_fraction": 0.1})
+    assert len(prepared.data().valid)
+
+
+def test_for_another_shard_only_its_files_are_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "texts").mkdir()
+    for name in range(12):
+        docx(tmp_path / "texts" / f"{name:02}.docx", paragraphs(*[f"line {name} {line}" for line in range(20)]))
+    make(tmp_path / "texts", tmp_path / "out", shard=(1, 4))
+    converted, convert = set[Path](), Source._converted
+
+    def noted(source: Source) -> Any:
+        converted.add(source.path)
+        return convert(source)
+
+    monkeypatch.setattr(Source, "_converted", noted)
+    make(tmp_path / "texts", tmp_path / "out", shard=(2, 4))
+    assert 2 <= len(converted) <= 4
 
 
 def test_one_huge_document_is_cut_into_all_shards(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from prepared import BYTE, files_of, flip, lines_in, make
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.walk import PREPARED
-from textgen.dataset import corpus_preparation
+from textgen.dataset import corpus_preparation, prepared_corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus, PreparedSettings, is_prepared, open_corpus
 from textgen.errors import ConfigError, CorpusError
 from textgen.storage.folders import MANIFEST
@@ -69,18 +69,49 @@ def test_damage_is_found_named_and_mended(
 
 
 @pytest.mark.parametrize(("form", "encoding"), [(2, None), (3, "utf-8"), (4, "utf-8")])
-def test_a_folder_from_before_an_encoding_could_be_left_open_is_continued(
+def test_a_folder_from_before_an_encoding_could_be_left_open_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: int, encoding: str | None
 ) -> None:
     """Its settings say utf-8, whether that was given or not."""
-    monkeypatch.setattr(corpus_preparation, "PreparedSettings", partial(PreparedSettings, format=form))
     given = BYTE | {"encoding": "utf-8"}
     path = lines_in(tmp_path)
-    make(path, tmp_path / "out", shard=(1, 3), settings=given)
+    make_in_format(form, path, tmp_path / "out", monkeypatch, settings=given)
+    before = files_of(tmp_path / "out")
     for settings in (BYTE, given):
         prepared = make(path, tmp_path / "out", settings=settings)
         assert (prepared.config.encoding, prepared.missing()) == (encoding, [])
     assert len(prepared.data().train)
+    assert files_of(tmp_path / "out") == before
+
+
+def make_in_format(form: int, path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """Prepares a corpus as the version that wrote a format did."""
+
+    def as_then(**values: Any) -> PreparedSettings:
+        return PreparedSettings(**(values | {"format": form, "characters": None}))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared_corpus, "FORMAT", form)
+        patch.setattr(corpus_preparation, "PreparedSettings", as_then)
+        make(path, folder, **options)
+
+
+@pytest.mark.parametrize("form", [2, 3])
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_a_folder_of_which_other_text_is_held_out_is_not_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: int, is_damaged: bool
+) -> None:
+    path, out, said = lines_in(tmp_path), tmp_path / "out", list[str]()
+    make_in_format(form, path, out, monkeypatch)
+    (cut if is_damaged else Path.unlink)(out / "shard-00002-of-00003" / MANIFEST)
+    before = files_of(out)
+    refused = f"{out} was prepared by another version of textgen, which holds out other text: prepare another folder."
+    with pytest.raises(CorpusError, match=re.escape(refused)):
+        make(path, out, say=said.append)
+    assert said == ["Shard 1 of 3 already exists."]
+    with pytest.raises(CorpusError, match=f"1 of 3 shards are missing or damaged: shard 2: .*{re.escape(refused)}$"):
+        PreparedCorpus(out).data()
+    assert files_of(out) == before
 
 
 def test_another_setting_than_that_of_the_folder_is_refused(tmp_path: Path) -> None:

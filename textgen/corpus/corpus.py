@@ -36,9 +36,10 @@ from textgen.wording import Say
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
 
-SAMPLE_FILES = 8  # number of files sampled to guess the documents mode, and to estimate how much of the files is text
+SAMPLE_FILES = 8  # number of files sampled to guess the documents mode, and to estimate the size of the text
 SAMPLE_BYTES = 100_000  # approximate size in bytes of the excerpts that show what a text is like
-LEAST_SHARE = 1 / 256  # estimated of the files of which the text is; there may be more than at their beginnings
+BEGINNING_CHARS = 1 << 14  # number of characters read of a file to estimate how many bytes one takes
+LEAST_SHARE = 1 / 256  # least estimated share of text in files of a kind: there may be more after their beginnings
 
 
 class Corpus:
@@ -247,7 +248,8 @@ class Corpus:
     def excerpts(self, size: int) -> Iterator[str]:
         """Samples excerpts that are spread evenly over the corpus.
 
-        Only the sampled sections are read, except in files that can be read only from their beginning.
+        Only the sampled sections are read, except in files that can be read only from their beginning, and in documents
+        much longer than the distance between two excerpts.
 
         Args:
             size: Approximate total size of the excerpts in bytes. They are the whole text if it `is_within` that.
@@ -312,6 +314,20 @@ class Corpus:
     def size(self) -> int:
         """Approximate size of the text in bytes: of the files, without pictures, other columns and other fields."""
         return round(sum(map(self._text_size, self._sources)))
+
+    @cached_property
+    def characters(self) -> int:
+        """Approximate size of the text in characters: estimated from `size` and the beginnings of some of the files.
+
+        Raises:
+            CorpusError: One of them cannot be read.
+        """
+        sizes = characters = 0.0
+        for source in _spread(self._sources):
+            if text := self._beginning(source):
+                size = self._text_size(source)
+                sizes, characters = sizes + size, characters + size * len(text) / len(text.encode())
+        return round(self.size * characters / sizes) if sizes else self.size
 
     def glance(self) -> str:
         """Computes a fast hash of the corpus from the config, the file sizes and some bytes of each file.
@@ -397,6 +413,15 @@ class Corpus:
         """Offsets in bytes at which each file begins when the files are laid end to end, and the total size."""
         return [0, *itertools.accumulate(source.size for source in self._sources)]
 
+    def _beginning(self, source: Source) -> str:
+        """The text of the first documents of a file, cut after `BEGINNING_CHARS` characters."""
+        text = ""
+        for part in self._parts_of(source, LeftOut()):
+            text += part.text
+            if len(text) >= BEGINNING_CHARS:
+                break
+        return text[:BEGINNING_CHARS]
+
     def _text_size(self, source: Source) -> float:
         """Approximate size of the text of a file or a section in bytes."""
         return source.size * (source.text_share() if source.rich else self._shares.get(source.kind, 1.0))
@@ -410,7 +435,7 @@ class Corpus:
                 kinds.setdefault(kind, []).append(source)
         shares = dict[str, float]()
         for kind, sources in kinds.items():
-            sampled = sources[:: -(-len(sources) // SAMPLE_FILES)]
+            sampled = _spread(sources)
             text = sum(source.size * source.text_share() for source in sampled)
             shares[kind] = max(LEAST_SHARE, text / max(1, sum(source.size for source in sampled)))
         return shares
@@ -427,15 +452,19 @@ class Corpus:
         if subtitles and not sources:
             self.guess_reason = RUN_ON
             return "file"
-        step = -(-len(sources) // SAMPLE_FILES) or 1  # sample across the corpus, since neighbouring files may be alike
         with self._all_undecoded_named():
-            samples = [source.sample() for source in sources[::step]]
+            samples = [source.sample() for source in _spread(sources)]
         mode, self.guess_reason = guess_documents(
             samples, len(self._sources), has_records=len(texts) < len(self._sources)
         )
         if mode == "line" and subtitles and _size(subtitles) >= _size(sources):
             mode, self.guess_reason = "file", RUN_ON
         return mode
+
+
+def _spread(sources: Sequence[Source]) -> Sequence[Source]:
+    """At most `SAMPLE_FILES` of some files, from all over the corpus, since neighbouring files may be alike."""
+    return sources[:: -(-len(sources) // SAMPLE_FILES) or 1]
 
 
 def _size(sources: Sequence[Source]) -> int:

@@ -10,7 +10,7 @@ import math
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,14 @@ from textgen.corpus.corpus import Corpus, Part
 from textgen.corpus.walk import PREPARED
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.dask_cluster import make_shards, require_cluster, require_shared
-from textgen.dataset.prepared_corpus import OWN, PreparedCorpus, PreparedSettings, is_prepared, require_shards
+from textgen.dataset.prepared_corpus import (
+    OWN,
+    PreparedCorpus,
+    PreparedSettings,
+    is_prepared,
+    of_another_version,
+    require_shards,
+)
 from textgen.dataset.split import fraction_to_hold_out, hold_out
 from textgen.dataset.token_cache import TokenData
 from textgen.dataset.token_files import MISSING, read_description
@@ -158,13 +165,19 @@ def _checked_settings(
 
 
 def _unmade(prepared: PreparedCorpus, numbers: Iterable[int], say: Say) -> list[int]:
-    """Numbers of the shards that are missing or damaged."""
+    """Numbers of the shards that are missing or damaged.
+
+    Raises:
+        CorpusError: There are some, but this version holds out other text than that of the folder.
+    """
     shards, found = prepared.settings.shards, list[int]()
     for number in numbers:
         problem = prepared.problem(number)
         if not problem:
             say(f"Shard {number} of {shards} already exists.")
             continue
+        if not prepared.settings.can_be_completed:
+            raise CorpusError(of_another_version(prepared.folder))
         if problem != MISSING:
             say(f"Shard {number} of {shards} is prepared again: {problem}.")
         found.append(number)
@@ -193,7 +206,8 @@ def _encode_shard(prepared: PreparedCorpus, corpus: Corpus, number: int) -> Toke
 
         labels = frozenset(prepared.tokenizer.labels)
         fraction, seed, is_whole = settings.valid_fraction, f"{settings.seed}/{number}", settings.shards == 1
-        limit = None if is_whole else PIECE * fraction * corpus.file_size  # for which the other shards are not read
+        characters = settings.characters or corpus.file_size  # of all shards, which are not read for this one
+        limit = None if is_whole else PIECE * fraction * characters
         yield from hold_out(read, fraction, seed, labels, limit=limit, may_be_none=number > 1)
         corpus.require_unchanged()
 
@@ -232,7 +246,7 @@ def _begin(
     settings = _prepared_settings(corpus, paths, given, config, tokenizer)
     try:
         with new_folder(place, replace=False) as temporary, writing(folder):
-            (temporary / PREPARED).write_bytes(json_bytes(asdict(settings)))
+            (temporary / PREPARED).write_bytes(json_bytes(settings.as_object()))
             if tokenizer.serialized:
                 (temporary / MODEL_FILE).write_bytes(tokenizer.serialized)
     except TextgenError:
@@ -244,16 +258,22 @@ def _begin(
 def _prepared_settings(
     corpus: Corpus, paths: Sequence[str], given: Mapping[str, Any], config: TokenizerConfig, tokenizer: Tokenizer
 ) -> PreparedSettings:
-    """The settings of all shards: those given, and the others chosen from the corpus."""
+    """The settings of all shards: those given, and the others chosen from the corpus.
+
+    The size of the text is estimated only if need be, since that takes the conversion of all rich text.
+    """
+    shards, fraction = given.get("shards"), given.get("valid_fraction")
+    shards = max(1, math.ceil(corpus.size / SHARD_BYTES)) if shards is None else shards
     settings = PreparedSettings(
         paths=[without_secrets(str(path)) for path in paths],
         glance=corpus.glance(),
         corpus=to_dict(replace(corpus.config, documents=corpus.documents_mode)),
         tokenizer=to_dict(replace(config, tokenizer=tokenizer.kind, vocab_size=tokenizer.first_label)),
         fingerprint=tokenizer.fingerprint(),
-        shards=given.get("shards", max(1, math.ceil(corpus.size / SHARD_BYTES))),
-        valid_fraction=given.get("valid_fraction", fraction_to_hold_out(corpus.size)),
+        shards=shards,
+        valid_fraction=fraction_to_hold_out(corpus.size) if fraction is None else fraction,
         seed=given.get("seed", SEED),
+        characters=max(1, corpus.characters) if shards > 1 else None,
     )
     from_dict(SplitConfig, {"valid_fraction": settings.valid_fraction, "seed": settings.seed})  # checks the bounds
     return settings

@@ -60,7 +60,7 @@ from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import Say, counted, shell_word
 
-FORMAT = 4  # 3 differs only in what is held out, which is part of the fingerprint
+FORMAT = 4  # with 3, other text was held out; older folders are read, not completed
 OLD_FORMAT = 2  # in which an encoding of utf-8 may have been the default
 OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
 FILES = (".txt", ".md", *FORMATS, *RICH, *COMPRESSIONS)  # suffixes of files; others may be parts of a folder's name
@@ -83,6 +83,9 @@ class PreparedSettings:
         valid_fraction: Fraction of each shard that is held out.
         seed: Seed of the choice of what is held out.
         format: Version of the format.
+        characters: Approximate size of the text in characters, by which the documents that are cut are chosen. None for
+            a single shard, for which the lengths of all documents are known, and in older folders, for which the size
+            of the files is taken.
     """
 
     paths: list[str]
@@ -94,10 +97,20 @@ class PreparedSettings:
     valid_fraction: float
     seed: int
     format: int = FORMAT
+    characters: int | None = None
+
+    @property
+    def can_be_completed(self) -> bool:
+        """Whether this version holds out the same text as the one that began the folder."""
+        return self.format == FORMAT
+
+    def as_object(self) -> dict[str, Any]:
+        """What prepared.json holds, and what identifies the folder: without `characters` if that is None."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def digest(self) -> str:
         """A fingerprint of these settings, without the paths: the same for all shards of a corpus."""
-        return sha256(json.dumps(asdict(replace(self, paths=[])), sort_keys=True).encode()).hexdigest()
+        return sha256(json.dumps(replace(self, paths=[]).as_object(), sort_keys=True).encode()).hexdigest()
 
     def flat(self) -> dict[str, Any]:
         """The settings that a user can give, by name.
@@ -270,11 +283,19 @@ class PreparedCorpus:
         told = [f"shard {_ranges(these)}: {problem}" for problem, these in numbers.items()]
         words = ["textgen", "corpus", "prepare", *self.settings.paths, "--out", str(self.folder)]
         command = " ".join(map(shell_word, words))
-        return (
-            f"{self.folder} is not ready, {len(problems)} of {self.settings.shards} shards are missing or damaged: "
-            f"{'; '.join(told)}. Make them all with `{command}`, or one by one, as with "
+        advice = (
+            f"Make them all with `{command}`, or one by one, as with "
             f"`{command} --shard {next(iter(problems))}/{self.settings.shards}`."
         )
+        return (
+            f"{self.folder} is not ready, {len(problems)} of {self.settings.shards} shards are missing or damaged: "
+            f"{'; '.join(told)}. {advice if self.settings.can_be_completed else of_another_version(self.folder)}"
+        )
+
+
+def of_another_version(folder: Path) -> str:
+    """A sentence about a folder of which this version makes no shards."""
+    return f"{folder} was prepared by another version of textgen, which holds out other text: prepare another folder."
 
 
 def _read_settings(folder: Path) -> PreparedSettings:
@@ -314,6 +335,7 @@ class _Flat:
     valid_fraction: float
     seed: int
     format: int
+    characters: int | None = None
 
 
 def require_shards(shards: object) -> None:
