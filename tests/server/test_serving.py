@@ -297,7 +297,7 @@ class Reading:
         self.is_aborted = False
         self.timers: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = []
         self.protocol = Protocol.__new__(Protocol)
-        self.protocol.limits = ServerConfig(idle_time=10.0)
+        self.protocol.limits = ServerConfig(idle_time=10.0, max_time=1000.0)
         self.protocol.loop = self.protocol.transport = self.protocol.flow = self  # type: ignore[assignment]
 
     def call_later(self, seconds: float, work: Callable[..., None], *given: Any) -> Reading:
@@ -327,11 +327,12 @@ class Reading:
         work(*given)
 
 
-def test_a_client_that_reads_an_answer_slowly_is_not_given_up() -> None:
-    reading = Reading(1_000_000)
+@pytest.mark.parametrize(("waiting", "size"), [(1_000_000, 11_000), (20_000_000, 220_000)])
+def test_a_client_that_reads_an_answer_slowly_is_not_given_up(waiting: int, size: int) -> None:
+    reading = Reading(waiting)
     reading.protocol.pause_writing()
     for _ in range(90):
-        reading.read(11_000)
+        reading.read(size)
     reading.protocol.resume_writing()
     assert not reading.is_aborted
     assert not reading.timers
@@ -345,6 +346,14 @@ def test_a_client_that_reads_no_more_or_hardly_anything_is_given_up(size: int) -
     reading.read(size)
     assert reading.is_aborted
     assert not reading.timers
+
+
+def test_a_client_that_reads_a_large_answer_too_slowly_for_the_longest_time_is_given_up() -> None:
+    reading = Reading(20_000_000)
+    reading.protocol.pause_writing()
+    reading.read(220_000)
+    reading.read(11_000)
+    assert reading.is_aborted
 
 
 def test_a_client_that_does_not_read_is_given_up(server: Running) -> None:

@@ -83,7 +83,7 @@ class ServerConfig(Settings):
         30.0,
         "Seconds without data after which a connection is closed, while a request arrives or an answer is read. "
         "The body of a request has this time and a second for each kilobyte; of an answer, a kilobyte must be read a "
-        "second.",
+        "second, and a large answer within --max-time.",
         low=0.1,
         high=1e6,
         section=LIMITS,

@@ -81,8 +81,9 @@ class Protocol(H11Protocol):
             self._deadline = self.loop.call_later(self.limits.idle_time, self._give_up)
 
     def pause_writing(self) -> None:
-        """Starts the timer for a client that does not read."""
+        """Starts the timer for a client that does not read. A large answer must be read within the longest time."""
         super().pause_writing()
+        self._least = max(SLOWEST, self.transport.get_write_buffer_size() / self.limits.max_time)  # bytes per second
         self._watch()
 
     def _watch(self) -> None:
@@ -92,7 +93,7 @@ class Protocol(H11Protocol):
 
     def _check_reading(self, before: int) -> None:
         """Gives up a client that has read less than it should since so many bytes waited for it."""
-        if before - self.transport.get_write_buffer_size() < self.limits.idle_time * SLOWEST:
+        if before - self.transport.get_write_buffer_size() < self.limits.idle_time * self._least:
             self.transport.abort()
         else:
             self._watch()
