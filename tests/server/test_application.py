@@ -1387,13 +1387,18 @@ def test_metrics_tell_how_many_texts_towards_a_suffix_wait(both_ways: Running, m
         ("/v1/states", {"prompt": PROMPT}, len(PROMPT)),
         ("/v1/completions", {"prompt": PROMPT, "max_tokens": 0, "echo": True, "logprobs": 1}, len(PROMPT)),
         ("/v1/completions", {"prompt": PROMPT, "max_tokens": 1, "echo": True, "logprobs": 1}, len(PROMPT)),
+        ("/v1/completions", {"prompt": PROMPT, "max_tokens": 0, "return_state": True}, len(PROMPT)),
+        ("/v1/completions", {"prompt": PROMPT, "max_tokens": 0, "return_state": True, "stream": True}, len(PROMPT)),
     ],
 )
 def test_metrics_count_the_tokens_of_all_that_is_read(
     server: Running, path: str, asked: dict[str, Any], tokens: int
 ) -> None:
     before = counts_of(server, "tiny")
-    assert "error" not in server.post(path, asked)
+    if "stream" in asked:
+        assert not any("error" in event for event in server.stream(path, asked))
+    else:
+        assert "error" not in server.post(path, asked)
     assert added(counts_of(server, "tiny"), before)["prompt_tokens_total"] == tokens
 
 

@@ -38,6 +38,7 @@ async def answer(plan: AnswerPlan, resources: Resources) -> dict[str, Any]:
 
 async def _answer(plan: AnswerPlan, resources: Resources) -> dict[str, Any]:
     await _score_prompts(plan, resources)
+    _count_read(plan, resources)
     async with Writing(plan.model, resources.metrics) as writing:
         if plan.writes:
             await _begin(plan, writing)
@@ -77,6 +78,7 @@ async def stream(plan: AnswerPlan, resources: Resources) -> AsyncGenerator[bytes
 
     with plan.model.in_use():
         await _score_prompts(plan, resources)
+        _count_read(plan, resources)
         chunks_of = [Chunks(plan, choice) for choice in plan.choices]
         async with Writing(plan.model, resources.metrics) as writing:
             if plan.writes:
@@ -121,7 +123,14 @@ async def _score_prompts(plan: AnswerPlan, resources: Resources) -> None:
     for place, row in sorted(rows.items()):
         work = partial(_echo, plan, row, plan.prompts[place].lead, number)
         plan.echoes.append(await resources.in_worker(work, plan.owner, plan.model.name))
-    if not plan.writes:  # otherwise they are counted when texts have been written after them
+
+
+def _count_read(plan: AnswerPlan, resources: Resources) -> None:
+    """Counts prompts that are read, for their scores or states, though no texts are written after them.
+
+    Prompts before texts are counted when the texts have been written.
+    """
+    if not plan.writes and (plan.echoes or plan.request.return_state):
         resources.metrics.prompt_tokens.labels(plan.model.name).inc(plan.usage()["prompt_tokens"])
 
 
