@@ -258,7 +258,7 @@ async def _chat(call: Call) -> ASGIApp:
 
 
 def _streamed(call: Call, events: AsyncGenerator[bytes, None]) -> EventStream:
-    return EventStream(events, 2 * call.resources.config.idle_time)
+    return EventStream(events, call.resources.config.idle_time)
 
 
 async def _describe(call: Call) -> ASGIApp:
