@@ -89,7 +89,8 @@ def int8_writer(
         SavedModelError: The weights are damaged.
     """
     folder = _folder(source)
-    known, note = None if folder is None else _read(folder), note or say
+    known = None if folder is None else _read(folder)
+    note = note or say
     if known is None:
         say(
             f"Checking how much accuracy the model {source.name} loses with 8-bit weights. "

@@ -83,8 +83,9 @@ def encoded(value: Any) -> msgspec.Raw:
     A large answer is put together of encoded parts, in another thread: a collection of the garbage collector holds up
     all threads for as long as there are many lists and dictionaries.
 
-    >>> encode({"a": encoded([1, 2])})
-    b'{"a":[1,2]}'
+    Example:
+        >>> encode({"a": encoded([1, 2])})
+        b'{"a":[1,2]}'
     """
     return msgspec.Raw(encode(value))
 

@@ -51,7 +51,7 @@ class ReadPrompt:
         number: Tokens to read; the others are read when a text joins. Less than 0 before its first turn.
         keys: Its keys in the prefix cache.
         at: Tokens that need not be read any more.
-        cached: Those of them that the prefix cache had.
+        cached: Those of them that the prefix cache or another text of the request had.
         turn: Number of the part, counting those of all prompts, after which it waits: the last one that was read of it,
             or the last one before it came.
         model_state: The state of the model before it has read the last of the tokens up to `at`.
@@ -102,7 +102,7 @@ class ReadPrompt:
             self.skip_to(other.at, other.model_state)
 
     def skip_to(self, at: int, model_state: Any) -> None:
-        """Goes on after tokens that the prefix cache has."""
+        """Goes on after tokens that the prefix cache or another text of the request has."""
         self.cached += at - self.at
         self.at, self.model_state = at, model_state
 

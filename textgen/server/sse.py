@@ -26,8 +26,9 @@ HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": 
 def event(data: object) -> bytes:
     r"""A value as an event.
 
-    >>> event({"text": "a\n"})
-    b'data: {"text":"a\\n"}\n\n'
+    Example:
+        >>> event({"text": "a\n"})
+        b'data: {"text":"a\\n"}\n\n'
     """
     return b"data: " + encode(data) + b"\n\n"
 
