@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -651,16 +652,21 @@ def test_at_its_end_an_engine_answers_all_that_wait() -> None:
 # === Shares ===
 
 
+def at_each_beginning(engine: Engine, note: Callable[[Job], None]) -> None:
+    """Makes an engine call a function after a job has begun, before it is counted among those that run."""
+    begin = engine._begun
+
+    def begin_and_note(job: Job) -> None:
+        begin(job)
+        note(job)
+
+    engine._begun = begin_and_note  # type: ignore[method-assign]
+
+
 async def order_of_slots(client: Client, model: GatedModel, requests: list[list[Job]]) -> list[Job]:
     """Returns the jobs of requests in the order of their slots. The first has all slots when the others come."""
     begun: list[Job] = []
-    begin = client.engine._begun
-
-    def noted(job: Job) -> Any:
-        begun.append(job)
-        return begin(job)
-
-    client.engine._begun = noted  # type: ignore[method-assign]
+    at_each_beginning(client.engine, begun.append)
     for jobs in requests:
         client.engine.submit(jobs)
         await client.until(lambda: client.engine.running == client.engine._slots)
@@ -780,6 +786,128 @@ def test_texts_whose_prompts_are_read_give_slots_to_those_who_have_fewer(
 
     asyncio.run(main())
     assert sum(rows * tokens for rows, tokens in model.read_sizes) == (320 if copies else 4 * 320)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_who_finds_nobody_with_more_stops_no_other(*, first: bool) -> None:
+    """The request that waits has its slot from the other one of its owner."""
+    model = GatedModel()
+    reading: list[int] = []  # prompts of the larger request when the other one begins
+
+    async def main() -> None:
+        async with client_of(model, slots=15) as client:
+            engine = client.engine
+            written = [client.job("", replace(CONFIG, max_tokens=40, min_tokens=40), owner="a") for _ in range(7)]
+            long = [client.job(chr(65 + number) * 320, replace(CONFIG, max_tokens=1), owner="b") for number in range(8)]
+            waits, one = (client.job("", replace(CONFIG, max_tokens=1), owner=owner) for owner in "ab")
+
+            def note(job: Job) -> None:
+                if job is one:
+                    reading.append(sum(each in long and not each.prompt.is_read for each in engine._reading))
+
+            at_each_beginning(engine, note)
+            with engine._changed:
+                engine.submit(written)
+                engine.submit(long)
+            await client.until(lambda: engine.running == 15)
+            with engine._changed:
+                engine.submit([waits], first=first)
+                engine.submit([one])
+            model.gate.release(10_000)
+            await client.until(lambda: engine.is_idle)
+
+    asyncio.run(main())
+    assert reading == [7]
+
+
+@pytest.mark.parametrize(("seconds", "ends"), [(3.0, "length"), (5.0, "time")])
+def test_the_time_of_a_text_that_waits_again_is_the_sum_of_its_times(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, ends: str
+) -> None:
+    """It reads for 6 seconds, waits for 40, and reads on for some seconds, of 10 that it has."""
+    model, now, begun = GatedModel(), [0.0], list[Job]()
+    monkeypatch.setattr("textgen.generation.row.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    async def main() -> None:
+        async with client_of(model, slots=2) as client:
+            config = replace(CONFIG, max_tokens=1, max_seconds=10.0)
+            long = [client.job(prompt * 320, config, owner="a") for prompt in "ab"]
+            one = client.job("", CONFIG, owner="b")
+
+            def note(job: Job) -> None:
+                now[0] += 40.0 if job is one else seconds if job in begun else 0.0
+                begun.append(job)
+
+            at_each_beginning(client.engine, note)
+            client.engine.submit(long)
+            await client.until(lambda: client.engine.running == 2)
+            now[0] = 6.0
+            client.engine.submit([one])
+            model.gate.release(10_000)
+            await client.until(lambda: all(map(client.is_done, [*long, one])))
+            again = begun[-1]
+            assert begun == [*long, one, again]
+            assert {job: getattr(client.events[job][-1], "stop_reason", "") for job in long} == dict.fromkeys(
+                long, "time"
+            ) | {again: ends}
+
+    asyncio.run(main())
+
+
+def test_a_full_server_does_not_look_at_those_who_wait_while_nobody_has_more() -> None:
+    model = GatedModel()
+    full: list[bool] = []
+
+    async def main() -> None:
+        async with client_of(model, slots=2) as client:
+            engine = client.engine
+            order = engine._in_turn
+
+            def watched(*given: Any, **more: Any) -> Iterator[Job]:
+                full.append(engine.running >= engine._slots)
+                return order(*given, **more)
+
+            engine._in_turn = watched  # type: ignore[method-assign]
+            for owner in "abcd":
+                engine.submit([client.job(owner * 320, replace(CONFIG, max_tokens=1), owner=owner)])
+            model.gate.release(10_000)
+            await client.until(lambda: engine.is_idle)
+
+    asyncio.run(main())
+    assert full
+    assert not any(full)
+
+
+def test_a_full_server_looks_at_those_who_wait_if_one_of_them_finds_somebody_with_more() -> None:
+    rng = np.random.default_rng(0)
+    seen: list[tuple[bool, bool]] = []  # whether one finds somebody, and whether the engine looks
+
+    async def main() -> None:
+        async with client_of(TableModel(TOKENIZER.vocab_size), slots=4) as client:
+            engine = client.engine
+            may_give = engine._may_give
+
+            def watched(owners: Counter[str], batches: Counter[_Batch]) -> bool:
+                found = any(engine._with_more(job, owners, batches) for job in engine._waiting)
+                seen.append((found, may_give(owners, batches)))
+                return seen[-1][1]
+
+            engine._may_give = watched  # type: ignore[method-assign]
+            with engine._changed:  # its thread does nothing meanwhile
+                for _ in range(200):
+                    if len(engine._waiting) < 8:
+                        owner = "abc"[rng.integers(3)]
+                        engine.submit([client.job(owner=owner) for _ in range(rng.integers(1, 4))])
+                    engine._admit()
+                    job = engine._reading[int(rng.integers(len(engine._reading)))]
+                    if job.prompt.is_read:  # its text is written
+                        engine._reading.remove(job)
+                    job.prompt.number = job.prompt.at
+                engine._waiting.clear()
+                engine._reading.clear()
+
+    asyncio.run(main())
+    assert set(seen) == {(True, True), (False, True), (False, False)}
 
 
 @pytest.mark.parametrize("owned", [False, True])

@@ -69,11 +69,16 @@ class Row:
         self._tokenizer = tokenizer
         self._eos_id = tokenizer.eos_id
         self._length = 0  # tokens generated
+        self._spent = 0.0  # seconds before the last pause
         self.begin()
 
     def begin(self) -> None:
-        """Starts the time that `max_seconds` limits; for a text that has waited for its turn."""
-        self._began = time.monotonic()  # seconds
+        """Starts the time that `max_seconds` limits, or goes on with it; for a text that has waited for its turn."""
+        self._began = time.monotonic() - self._spent  # seconds
+
+    def pause(self) -> None:
+        """Stops this time while the text waits for another turn, up to the next `begin`."""
+        self._spent = time.monotonic() - self._began
 
     @property
     def is_late(self) -> bool:

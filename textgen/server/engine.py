@@ -26,7 +26,7 @@ import sys
 import threading
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heapreplace
 from typing import Any
@@ -143,7 +143,7 @@ class Job:
 
     @property
     def cached_tokens(self) -> int:
-        """Those tokens of its prompt that the prefix cache had."""
+        """Those tokens of its prompt that the prefix cache or another text of its request had."""
         return self.prompt.cached
 
     def note(self, token: Token) -> None:
@@ -186,7 +186,7 @@ class Engine:
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()  # guarded by `_changed`, as are the next five
         self._given = 0  # slots so far
-        self._served: dict[str, int] = {}  # as `_Batch.turn`: of each owner who waits
+        self._served: dict[str, int] = {}  # as `_Batch.turn`: of each owner who waits, maybe of some who waited
         self._cancelled = False
         self._closed = False
         self._ahead = 0  # rounds whose tokens the event loop has not taken yet
@@ -238,6 +238,7 @@ class Engine:
                 given_up = [job for job in self._waiting if job.batch in refused]
                 self._waiting = deque(job for job in self._waiting if job.batch not in refused)
                 self._waiting.extend(jobs)
+            self._served.setdefault(batch.owner, self._given - 1)
             self._changed.notify()
             error = self._busy()
         for job in given_up:
@@ -338,14 +339,18 @@ class Engine:
                 return
             running = [*self._reading, *self._jobs.values()]
             owners, batches = Counter(job.owner for job in running), Counter(job.batch for job in running)
-            served = self._served = {job.owner: self._served.get(job.owner, self._given - 1) for job in self._waiting}
-            taken, returned = set[Job](), list[Job]()
-            for job in self._in_turn(owners, batches):
+            if self.running >= self._slots and not self._may_give(owners, batches):
+                return
+            served = self._served = {job.owner: self._served[job.owner] for job in self._waiting}
+            taken, returned, passed = set[Job](), list[Job](), set[str]()
+            for job in self._in_turn(owners, batches, passed):
                 if self.running >= self._slots and not job.cancelled:
                     other = self._with_more(job, owners, batches)
                     if other is None:
-                        break
+                        passed.add(job.owner)  # whose other requests have no fewer slots
+                        continue
                     self._reading.remove(other)
+                    other.row.pause()
                     returned.append(other)
                     owners[other.owner] -= 1
                     batches[other.batch] -= 1
@@ -360,11 +365,27 @@ class Engine:
                 self._begun(job)
                 self._reading.append(job)
             self._waiting = deque([*returned, *(job for job in self._waiting if job not in taken)])
+            for job in returned:
+                served.setdefault(job.owner, self._given - 1)
+
+    def _may_give(self, owners: Counter[str], batches: Counter[_Batch]) -> bool:
+        """Whether `_with_more` may find a job for one that waits. False is certain, True is not.
+
+        It does not look at each job that waits: the event loop may wait for the lock in each round in which the server
+        is full and a prompt is read.
+        """
+
+        def has_more(job: Job) -> bool:
+            others_wait = len(self._served) > 1 or job.owner not in self._served
+            return batches[job.batch] > 1 or (owners[job.owner] > 1 and others_wait)
+
+        return any(has_more(job) for job in self._reading if _can_give(job))
 
     def _with_more(self, job: Job, owners: Counter[str], batches: Counter[_Batch]) -> Job | None:
         """A job that gives its slot to another, whose owner or request has fewer even without that slot.
 
-        Its prompt stays read as far as it is. So a request with long prompts shuts out nobody until it writes.
+        Its prompt stays read as far as it is, and its time stops until it goes on. So a request with long prompts shuts
+        out nobody until it writes.
         """
 
         def has_more(other: Job) -> bool:
@@ -372,17 +393,19 @@ class Engine:
                 return owners[other.owner] > owners[job.owner] + 1
             return batches[other.batch] > batches[job.batch] + 1
 
-        others = [each for each in self._reading if not (each.prompt.is_read or each.batch.first) and has_more(each)]
+        others = [each for each in self._reading if _can_give(each) and has_more(each)]
         return max(others, key=lambda each: (owners[each.owner], batches[each.batch]), default=None)
 
-    def _in_turn(self, owners: Counter[str], batches: Counter[_Batch]) -> Iterator[Job]:
+    def _in_turn(self, owners: Counter[str], batches: Counter[_Batch], passed: Collection[str] = ()) -> Iterator[Job]:
         """Yields waiting jobs: first those of owners with the fewest slots, of them that of the one who waits longest.
 
-        Likewise among the requests of an owner. Jobs that complete an answer come before all others.
+        Likewise among the requests of an owner. Jobs that complete an answer come before all others. The slots that
+        jobs get count at once; those that an owner or a request loses count from the next round on.
 
         Args:
             owners: Slots of each owner, kept up to date by the caller, as are the following and `_served`.
             batches: Slots of the jobs that were submitted together.
+            passed: Owners whose further jobs are left out, also kept up to date by the caller.
         """
         for first in (True, False):
             queues: dict[_Batch, deque[Job]] = {}
@@ -398,6 +421,9 @@ class Engine:
                 heapify(own)
             while turns:
                 _, _, first_place, owner = turns[0]
+                if owner in passed:
+                    heappop(turns)
+                    continue
                 _, _, place, batch = requests[owner][0]
                 yield queues[batch].popleft()
                 if queues[batch]:
@@ -410,9 +436,10 @@ class Engine:
                     heappop(turns)
 
     def _begun(self, job: Job) -> None:
-        """Begins a job. Those with the same prompt in a request share what is read of it, whenever they begin.
+        """Begins a job, or goes on with it.
 
-        The event loop may wait for the lock meanwhile, so this computes nothing.
+        Those with the same prompt in a request share what is read of it, whenever they begin. The event loop may wait
+        for the lock meanwhile, so this computes nothing.
         """
         job.row.begin()
         key = job.kind, job.root, job.writes, id(job.prompt.ids)  # which `ReadPrompt` keeps, so no other has this id
@@ -505,3 +532,8 @@ class Engine:
             with self._changed:
                 self._ahead -= 1
                 self._changed.notify()
+
+
+def _can_give(job: Job) -> bool:
+    """Whether a job whose prompt is being read may give its slot to another."""
+    return not (job.prompt.is_read or job.batch.first)
