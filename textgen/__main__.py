@@ -7,8 +7,11 @@ import sys
 def main() -> None:
     """Runs the program."""
     leave_out_current_folder()
-    from textgen.cli import textgen
-    from textgen.cli.stderr import keep_going_without_stderr
+    try:
+        from textgen.cli import textgen
+        from textgen.cli.stderr import keep_going_without_stderr
+    except KeyboardInterrupt:  # Click, which ends a command without a traceback, may not be there yet
+        sys.exit(130)
 
     keep_going_without_stderr()
     textgen(prog_name="textgen", obj=configure)

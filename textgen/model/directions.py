@@ -44,7 +44,7 @@ def one_way(
     if direction not in config.directions:
         raise ConfigError(
             f"This model reads text {config.direction} only, but a model that reads {direction} is needed: "
-            f"train one of direction both, or {direction}."
+            f"train one with the setting direction both, or {direction}."
         )
     own = dict(weights)
     if config.direction == "both":
