@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import re
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -18,13 +19,17 @@ from hypothesis import strategies as st
 from streams import EOS, PAD, Batch, documents_in, numbered, ring_of, stream_in, stream_of
 
 from textgen.corpus.config import CorpusConfig
-from textgen.corpus.corpus import Corpus
+from textgen.corpus.corpus import Corpus, Part
 from textgen.dataset import token_files, token_stream
-from textgen.dataset.batches import Batches
+from textgen.dataset.batches import LABELS, OPENED, OPENINGS, Batches
+from textgen.dataset.permutation import Permutation
 from textgen.dataset.token_cache import encode_corpus
 from textgen.dataset.token_stream import TokenStream
-from textgen.errors import TextgenError
+from textgen.dataset.token_writer import encode_parts
+from textgen.dataset.windows import Windows
+from textgen.errors import CorpusError, TextgenError
 from textgen.runtime import load_tensorflow
+from textgen.storage.files import read_at
 from textgen.tokenizer.kinds import ByteTokenizer
 
 lengths = st.lists(st.integers(1, 12), min_size=1, max_size=15)
@@ -266,7 +271,7 @@ def test_what_fails_while_reading_ahead_comes_out_as_it_is(tmp_path: Path, monke
     def full(*arguments: object) -> None:
         raise TextgenError("the disk is full")
 
-    monkeypatch.setattr(TokenStream, "read", full)
+    monkeypatch.setattr(TokenStream, "gather", full)
     with pytest.raises(TextgenError, match="the disk is full"), batches.failing():
         list(batches.dataset())
 
@@ -277,3 +282,130 @@ def test_rows_of_a_batch_can_be_read_alone() -> None:
         whole = list(batches.epoch(1))
         for rows in (slice(0, 2), slice(2, 5)):
             assert same([(inputs[rows], targets[rows]) for inputs, targets in whole], list(batches.epoch(1, rows=rows)))
+
+
+# === The same batches, one token at a time ===
+
+
+def plain_ring(stream: TokenStream, seed: int | None, epoch: int) -> list[int]:
+    text = stream.read(0, len(stream)).tolist()
+    if seed is None:
+        return [text[-1], *text[:-1]]
+    places, firsts = stream.openings
+    drawn = Permutation(max(1, len(places)), seed, epoch, OPENINGS)(firsts[:-1]).tolist()
+    stretches = [places[first:end].tolist() for first, end in pairwise(firsts)]
+    openings = dict(stretch[number % len(stretch)] for stretch, number in zip(stretches, drawn, strict=True))
+    blocks = []
+    for start, stop in pairwise(sorted({*stream.borders.tolist(), *openings})):
+        label = [openings[start]] if openings.get(start, -1) >= 0 else []
+        blocks.append([*label, *text[start:stop], *([OPENED] if stop in openings else [])])
+    order = Permutation(len(blocks), seed, epoch)(np.arange(len(blocks)))
+    ring = [id for number in order for id in blocks[number]]
+    (offset,) = Permutation(len(ring), seed, epoch)(np.zeros(1, np.int64))
+    return ring[offset:] + ring[:offset]
+
+
+def plain_batches(batches: Batches, epoch: int) -> Iterator[Batch]:
+    """The batches of one direction, token after token."""
+    seed, ring = batches.seed, plain_ring(batches.stream, batches.seed, epoch)
+    size, first_label = len(ring), batches.stream.first_label or 1 << 30
+    if batches.direction == "backward":
+        ring = [ring[-place] for place in range(size)]
+    drawn = [size] * size if seed is None else Permutation(size, seed, epoch, LABELS)(np.arange(size)).tolist()
+    row_length = -(-size // batches.batch_size)
+    windows = Windows(row_length, batches.sequence_length, batches.random_bptt, seed or 0)
+    for step in range(len(windows)):
+        first, length = windows.window(epoch, step)
+        inputs = np.full((batches.batch_size, length), PAD)
+        targets = inputs.copy()
+        for row, column in np.ndindex(inputs.shape):
+            place = row * row_length + first + column
+            if first + column < row_length and place < size:
+                id, following = ring[place], ring[(place + 1) % size]
+                is_withheld = id >= first_label and drawn[place] < batches.label_dropout * size
+                inputs[row, column] = EOS if id == OPENED else first_label if is_withheld else id
+                targets[row, column] = PAD if following == OPENED or following >= first_label else following
+        yield inputs, targets
+
+
+@pytest.fixture(scope="module", params=[(), ("a", "b")], ids=["plain", "labelled"])
+def sharded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TokenStream:
+    """Three shards, the second one empty; a document is read from several places, and many are short."""
+    folder, tokenizer = tmp_path_factory.mktemp("sharded"), ByteTokenizer().with_labels(request.param)
+    long = "".join(f"line {number:02}\n" for number in range(15))
+    shards = [["x", long, "yz", *["w"] * 9], [], ["one", long[:90], "two"]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(token_files, "OPENING_TOKENS", 40)
+        patch.setattr(token_files, "SPACING", 5)
+        for number, texts in enumerate(shards):
+            labels = [request.param[place % 2] if request.param else None for place in range(len(texts))]
+            parts = [Part(text, ends_document=True, label=label) for text, label in zip(texts, labels, strict=True)]
+            encode_parts((("train", part) for part in parts), tokenizer, folder / str(number))
+        stream = TokenStream(folder, "train", [str(number) for number in range(len(shards))])
+        assert len(stream.openings[1]) > 3, "found while the stretches are short, and kept"
+    return stream
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.integers(1, 7),
+    st.integers(1, 60),
+    seeds,
+    st.integers(0, 3),
+    shares,
+    st.sampled_from(["forward", "backward"]),
+    st.sampled_from([(1, 50), (4, 17), (1 << 10, 1 << 15)]),
+)
+def test_a_batch_is_what_is_read_token_after_token(
+    sharded: TokenStream,
+    batch_size: int,
+    sequence_length: int,
+    seed: int | None,
+    epoch: int,
+    share: float,
+    direction: str,
+    sizes: tuple[int, int],
+) -> None:
+    batches = Batches(sharded, batch_size, sequence_length, PAD, seed, share, label_dropout=0.5, direction=direction)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(token_stream, "PAGE", sizes[0])
+        patch.setattr(token_stream, "GATHERED", sizes[1])
+        found = list(batches.epoch(epoch))
+        assert same(found, list(plain_batches(batches, epoch)))
+        assert all(array.dtype == np.int32 and array.flags.c_contiguous for pair in found for array in pair)
+
+
+def test_a_batch_of_short_documents_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = Batches(stream_in(tmp_path, numbered([1] * 400)), 8, 20, PAD, seed=1)
+    steps, reads = batches.epoch(0), list[int]()
+    next(steps)
+
+    def counted(descriptor: int, size: int, start: int) -> bytes:
+        reads.append(size)
+        return read_at(descriptor, size, start)
+
+    monkeypatch.setattr(token_stream, "read_at", counted)
+    assert len(list(steps)) == len(reads) == 4
+
+
+def test_a_file_that_is_cut_off_while_batches_are_read_is_named(tmp_path: Path) -> None:
+    stream = stream_in(tmp_path, numbered([5] * 40))
+    steps = Batches(stream, 2, 8, PAD, seed=1).epoch(0)
+    next(steps)
+    os.truncate(stream.folder / "valid.bin", 10)
+    with pytest.raises(CorpusError, match=r"valid\.bin is shorter than when it was written"):
+        list(steps)
+
+
+@pytest.mark.parametrize("shard", ["0", "1"])
+def test_an_id_that_no_token_has_is_told_with_its_file(tmp_path: Path, shard: str) -> None:
+    for name in ("0", "1"):
+        parts = (("train", Part("some text", ends_document=True)) for _ in range(3))
+        encode_parts(parts, ByteTokenizer(), tmp_path / name)
+    path = tmp_path / shard / "train.bin"
+    ids = np.fromfile(path, np.uint16)
+    ids[4] = 60_000
+    ids.tofile(path)
+    batches = Batches(TokenStream(tmp_path, "train", ["0", "1"]), 2, 4, PAD, seed=1)
+    with pytest.raises(CorpusError, match=f"{re.escape(str(path))} is damaged: it holds the id 60000"):
+        list(batches.epoch(0))

@@ -91,6 +91,10 @@ def test_shards_are_one_stream(shards: list[list[int]]) -> None:
             ids = stream.read(start, stop)
             assert ids.dtype == np.int32
             assert ids.tolist() == text[start:stop]
+        for places in (np.arange(0), np.arange(len(text))[::-1], np.random.default_rng(0).permutation(len(text))[:9]):
+            ids = stream.gather(places)
+            assert ids.dtype == np.int32
+            assert ids.tolist() == [text[place] for place in places]
         ring = ring_of(list(Batches(stream, 2, 5, PAD, seed=3).epoch(0)))
         assert sorted(documents_in(ring)) == sorted(map(tuple, documents))
 

@@ -129,34 +129,42 @@ class Batches:
         stream, borders, windows = self.stream.of_epoch(epoch), self._rows(epoch), self._windows(epoch)
         ring = _Ring(stream, self.seed, epoch, self.direction == "backward")
         for step in range(first_step, len(windows)):
-            wanted, (first, length) = range(self.batch_size)[rows], windows.window(epoch, step)
-            inputs = np.full((len(wanted), length), self.pad_id, np.int32)
-            targets = inputs.copy()
-            for place, row in enumerate(wanted):
-                start = int(borders[row, 0]) + first
-                end = min(start + length, int(borders[row, 1]))
-                if start < end:
-                    ids = ring.read(start, end + 1)
-                    inputs[place, : end - start] = ids[:-1]
-                    targets[place, : end - start] = ids[1:]
-                    inputs[place][inputs[place] == OPENED] = stream.eos_id
-                    targets[place][targets[place] == OPENED] = self.pad_id
-                    self._treat_labels(inputs[place], targets[place], stream, start, epoch)
+            first, length = windows.window(epoch, step)
+            starts = borders[rows, :1] + first  # [rows, 1]
+            left = borders[rows, 1:] - starts  # tokens of each row from the window on
+            columns = np.arange(length + 1)
+            is_read = (columns <= left) & (left > 0)
+            ids = np.full(is_read.shape, self.pad_id, np.int32)
+            ids[is_read] = ring.read((starts + columns)[is_read])
+            inputs, targets = ids[:, :-1].copy(), ids[:, 1:].copy()
+            inputs[columns[:-1] >= left] = self.pad_id
+            inputs[inputs == OPENED] = stream.eos_id
+            targets[targets == OPENED] = self.pad_id
+            self._treat_labels(inputs, targets, stream, starts, epoch)
             yield inputs, targets
 
     def _treat_labels(
-        self, inputs: np.ndarray, targets: np.ndarray, stream: TokenStream, start: int, epoch: int
+        self, inputs: np.ndarray, targets: np.ndarray, stream: TokenStream, starts: np.ndarray, epoch: int
     ) -> None:
-        """Removes labels from targets [T], and some from inputs [T], in place. Both begin at `start` of the ring."""
+        """Removes labels from targets [B, T], and some from inputs [B, T], in place.
+
+        Args:
+            inputs: Inputs.
+            targets: Targets.
+            stream: The stream of the epoch.
+            starts: Where each row begins in the ring, int64 [B, 1].
+            epoch: Number of the epoch.
+        """
         first = stream.first_label
         if first is None:
             return
         targets[targets >= first] = self.pad_id
-        places = np.flatnonzero(inputs >= first)
-        if self.seed is not None and len(places):
+        rows, columns = np.nonzero(inputs >= first)
+        if self.seed is not None and len(rows):
             length = _ring_length(stream, self.seed)
-            drawn = Permutation(length, self.seed, epoch, LABELS)(start + places)
-            inputs[places[drawn < self.label_dropout * length]] = first
+            drawn = Permutation(length, self.seed, epoch, LABELS)(starts[rows, 0] + columns)
+            withheld = drawn < self.label_dropout * length
+            inputs[rows[withheld], columns[withheld]] = first
 
     def dataset(
         self, epoch: int = 0, first_step: int = 0, *, rows: slice = slice(None), endless: bool = False
@@ -232,10 +240,12 @@ class _Ring:
             self._offset = int(Permutation(self._length, seed, epoch)(np.zeros(1, np.int64))[0])
         labels = np.full(len(borders), -1)  # labels inserted before blocks
         labels[np.searchsorted(borders, openings[:, 0])] = openings[:, 1]
-        self._starts, self._sizes, self._labels = borders[order], np.diff(borders)[order], labels[order]
-        self._is_open = np.isin(borders[1:], openings[:, 0])[order]  # whether its last token is not an end
-        lengths = (self._labels >= 0) + self._sizes + self._is_open
-        self._borders = np.concatenate([[0], np.cumsum(lengths)])  # of the blocks, in their new places
+        is_open = np.isin(borders[1:], openings[:, 0])[order]  # whether the last token of a block is not an end
+        self._sizes, self._labels = np.diff(borders)[order], labels[order]
+        has_label = self._labels >= 0
+        self._borders = np.concatenate([[0], np.cumsum(has_label + self._sizes + is_open)])  # in their new places
+        self._firsts = self._borders[:-1] + has_label  # of the tokens of blocks in the ring
+        self._starts = borders[order]  # of them in the stream
 
     def __len__(self) -> int:
         return self._length
@@ -246,31 +256,12 @@ class _Ring:
         drawn = Permutation(max(1, len(places)), seed, epoch, OPENINGS)(firsts[:-1])
         return places[firsts[:-1] + drawn % np.diff(firsts)]
 
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """The ids of the ring from position `start` up to `stop`, counted from its end if the ring is backward."""
-        if self._backward:
-            return self._read(1 - stop, 1 - start)[::-1]
-        return self._read(start, stop)
-
-    def _read(self, start: int, stop: int) -> np.ndarray:
-        parts = list[np.ndarray]()
-        while start < stop:
-            position = (start + self._offset) % len(self)
-            block = int(np.searchsorted(self._borders, position, side="right")) - 1
-            length = min(stop - start, int(self._borders[block + 1]) - position)
-            first = position - int(self._borders[block])
-            parts += self._read_block(block, first, first + length)
-            start += length
-        return np.concatenate(parts, dtype=np.int32, casting="unsafe")
-
-    def _read_block(self, block: int, first: int, last: int) -> Iterator[np.ndarray]:
-        """The label, tokens and end of a block, from its position `first` up to `last`."""
-        size, start = int(self._sizes[block]), int(self._starts[block])
-        if self._labels[block] >= 0:
-            if first == 0:
-                yield self._labels[block : block + 1]
-            first, last = max(0, first - 1), last - 1
-        if first < min(last, size):
-            yield self._stream.read(start + first, start + min(last, size))
-        if last > size:
-            yield np.array([OPENED])
+    def read(self, positions: np.ndarray) -> np.ndarray:
+        """The ids at positions of the ring [n], counted from its end if the ring is backward: int32 [n]."""
+        places = (self._offset + (-positions if self._backward else positions)) % len(self)
+        blocks = np.searchsorted(self._borders, places, side="right") - 1
+        within = places - self._firsts[blocks]  # -1 at a label, the size of the block at an end that opens the next
+        is_token = (within >= 0) & (within < self._sizes[blocks])
+        ids = np.where(within < 0, self._labels[blocks], OPENED).astype(np.int32)
+        ids[is_token] = self._stream.gather((self._starts[blocks] + within)[is_token])
+        return ids

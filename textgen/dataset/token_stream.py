@@ -13,6 +13,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,8 @@ MAX_BLOCKS = 1 << 18  # maximum number of blocks that are shuffled, in a few meg
 ENDS_READ = 1 << 20  # number of document ends in memory at a time
 MAX_OPENINGS = 1 << 16  # maximum number of openings in an epoch; a very long corpus has longer stretches
 OPEN_FILES = 64
+PAGE = 1 << 10  # number of tokens that are read at a time where single ones are gathered
+GATHERED = 1 << 15  # number of positions whose pages are in memory at a time
 MAX_TOKENS = MAX_VOCAB_SIZE + MOST_LABELS + 1  # ids of the largest vocabulary
 
 
@@ -122,13 +125,65 @@ class TokenStream:
         while start < stop:
             shard = bisect_right(self._starts, start) - 1
             end = min(stop, self._starts[shard + 1])
-            file = self._file(self._folders[shard] / f"{self.split}.bin")
-            ids = file.read(self.dtype, start - self._starts[shard], end - start)
-            if int(ids.max()) >= len(self.counts):
-                raise damaged(file.path, f"it holds the id {int(ids.max())}, which no token has")
+            ids = self._file_of(shard).read(self.dtype, start - self._starts[shard], end - start)
+            self._check(int(ids.max()), shard)
             parts.append(ids)
             start = end
         return np.concatenate(parts, dtype=np.int32, casting="unsafe") if parts else np.zeros(0, np.int32)
+
+    def gather(self, positions: np.ndarray) -> np.ndarray:
+        """The ids at some positions, in any order. Those that are near each other are read from disk at once.
+
+        The files are not mapped into memory, because a file that is cut off while it is read would end the process.
+
+        Args:
+            positions: Positions from 0, int64 [n]. Runs of neighbours, in either direction, take the least time.
+
+        Returns:
+            Ids, int32 [n].
+
+        Raises:
+            CorpusError: A file is shorter than expected, or holds an id that is not in the vocabulary.
+        """
+        found = [self._gather(positions[at : at + GATHERED]) for at in range(0, len(positions), GATHERED)]
+        return np.concatenate(found, dtype=np.int32, casting="unsafe") if found else np.zeros(0, np.int32)
+
+    def _gather(self, positions: np.ndarray) -> np.ndarray:
+        starts, shards = np.array(self._starts), self._shards_of(positions)
+        pages = positions - (positions - starts[shards]) % PAGE  # where the page of each begins
+        changes = np.flatnonzero(np.diff(pages, prepend=-1))
+        pages, numbers = np.unique(pages[changes], return_inverse=True)
+        stops = np.minimum(pages + PAGE, starts[self._shards_of(pages) + 1])
+        ids = self._read_pages(pages, stops)
+        shifts = np.cumsum(stops - pages) - stops  # from positions to places in `ids`, for each page
+        found = ids[positions + np.repeat(shifts[numbers], np.diff(changes, append=len(positions)))]
+        highest = int(found.argmax())
+        self._check(int(found[highest]), int(shards[highest]))
+        return found
+
+    def _read_pages(self, pages: np.ndarray, stops: np.ndarray) -> np.ndarray:
+        """The ids of pages, which begin in ascending order and end at `stops`; neighbours are read at once."""
+        shards = self._shards_of(pages)
+        borders = np.flatnonzero((pages[1:] != stops[:-1]) | (shards[1:] != shards[:-1])) + 1
+        firsts, lasts = np.append(0, borders), np.append(borders, len(pages)) - 1
+        runs = np.stack([shards[firsts], pages[firsts], stops[lasts]], axis=1)
+        parts = list[np.ndarray]()
+        for shard, own in itertools.groupby(runs.tolist(), itemgetter(0)):
+            file, first = self._file_of(shard), self._starts[shard]
+            parts += [file.read(self.dtype, start - first, stop - start) for _, start, stop in own]
+        return np.concatenate(parts)
+
+    def _file_of(self, shard: int) -> _File:
+        return self._file(self._folders[shard] / f"{self.split}{IDS}.bin")
+
+    def _check(self, highest: int, shard: int) -> None:
+        """Raises `CorpusError` if the highest id that was read from a shard is not in the vocabulary."""
+        if highest >= len(self.counts):
+            path = self._folders[shard] / f"{self.split}{IDS}.bin"
+            raise damaged(path, f"it holds the id {highest}, which no token has")
+
+    def _shards_of(self, positions: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._starts, positions, side="right") - 1
 
     def document_ends(self) -> Iterator[np.ndarray]:
         """The position after each end-of-document token, int64, in arrays of at most `ENDS_READ`.
