@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import shutil
 import tracemalloc
 from collections import Counter
@@ -61,6 +62,33 @@ def test_the_words_of_a_text(text: str, expected: list[str]) -> None:
 @given(st.text("aB'é0 .狐\n", max_size=30), st.integers(0, 30))
 def test_a_text_may_be_cut_anywhere(text: str, at: int) -> None:
     assert count_words([text[:at], text[at:]]) == count_words([text])
+
+
+LONG = ["x" * LONGEST_WORD, "x" * (LONGEST_WORD + 1), "y" * 3 * LONGEST_WORD]
+PIECES = st.sampled_from(["a", "bc", "def", "'", "’", "''", "0", "7x", " ", "é", "狐", *LONG])
+
+
+@given(st.lists(PIECES, max_size=12).map("".join), st.lists(st.integers(0, 300), max_size=6))
+def test_long_texts_without_spaces_may_be_cut_anywhere(text: str, cuts: list[int]) -> None:
+    whole = Counter(word for part in letters_of(text).split() for word in words_in(part) if len(word) <= LONGEST_WORD)
+    parts = [text[start:stop] for start, stop in itertools.pairwise([0, *sorted(cuts), len(text)])]
+    assert count_words([text]) == count_words(parts) == count_words(text) == whole
+
+
+@pytest.mark.parametrize("between", ["", "'", "0", " "], ids=["letters", "apostrophes", "digits", "spaces"])
+def test_memory_does_not_grow_with_letters_that_are_no_words(between: str) -> None:
+    lot = random.Random(0)
+
+    def peak(parts: int) -> int:
+        runs = (lot.choices("abcdefgh", k=2 * LONGEST_WORD) for _ in itertools.count())
+        tracemalloc.start()
+        try:
+            assert not count_words(between.join(map("".join, itertools.islice(runs, 50))) for _ in range(parts))
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(40) < 2 * peak(4)
 
 
 @given(st.text(max_size=30))

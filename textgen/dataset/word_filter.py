@@ -48,6 +48,7 @@ SPACE, DIGIT, APOSTROPHE = " ", "0", "'"  # all characters but letters, as `lett
 END, WIDE = "\ue000", "\ue001"  # after a word: it may end; a character that is not ASCII may follow
 APOSTROPHES = "'\u2019"
 JOINERS = "\u200c\u200d"  # signs inside words of some scripts
+TOO_LONG = "x" * (LONGEST_WORD + 1)  # stands for letters that are no word, whatever follows
 
 
 class _Letters(dict[int, str]):
@@ -128,17 +129,39 @@ def count_words(texts: Iterable[str]) -> Counter[str]:
     Returns:
         How often each word occurs; words that are too long are left out.
     """
-    stretches, rest = Counter[str](), ""
+    stretches, counts, rest = Counter[str](), Counter[str](), ""
     for text in texts:
         *whole, rest = (rest + letters_of(text)).split(SPACE)
+        if len(rest) > LONGEST_WORD:
+            settled, rest = _settled(rest)
+            whole.append(settled)
+        if long := [stretch for stretch in whole if len(stretch) > LONGEST_WORD]:  # seldom the same: not kept
+            whole = [stretch for stretch in whole if len(stretch) <= LONGEST_WORD]
         stretches.update(whole)
+        for stretch in long:
+            counts.update(_short_words(stretch))
     stretches[rest] += 1
-    counts = Counter[str]()
     for stretch, count in stretches.items():
-        for word in words_in(stretch):
-            if len(word) <= LONGEST_WORD:
-                counts[word] += count
+        for word in _short_words(stretch):
+            counts[word] += count
     return counts
+
+
+def _settled(stretch: str) -> tuple[str, str]:
+    """Divides a stretch of `letters_of` that goes on, so that time and memory do not grow with its length.
+
+    Returns:
+        The part whose words are complete; and a short stretch for the rest, which goes on to the same words.
+    """
+    if DIGIT in stretch:
+        return stretch.partition(DIGIT)[0], DIGIT
+    complete, apostrophe, last = stretch.rpartition(APOSTROPHE)
+    is_suffix = complete and not complete.endswith(APOSTROPHE)
+    return complete, (TOO_LONG if is_suffix else "") + apostrophe + last[: len(TOO_LONG)]
+
+
+def _short_words(stretch: str) -> Iterator[str]:
+    return (word for word in words_in(stretch) if len(word) <= LONGEST_WORD)
 
 
 class WordFilter:
