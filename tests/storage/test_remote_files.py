@@ -55,6 +55,19 @@ def test_files_folders_and_patterns(memory: Any, tmp_path: Path) -> None:
         Corpus(["memory://d/d.bin"])
 
 
+def test_a_format_that_the_address_does_not_tell(memory: Any) -> None:
+    memory.pipe("/d/paper", b"%PDF-1.4\n")
+    memory.pipe("/d/page", b"<html>one")
+    with pytest.raises(CorpusError, match=r"/d/paper is a PDF file: save it as \.pdf, and name that file\.$"):
+        read("memory://d/paper")
+    said = list[str]()
+    Corpus(["memory://d"]).say_findings(said.append)
+    assert said == [
+        "Skipped memory:///d/paper: it is a PDF file: save it as .pdf, and name that file.",
+        "Read memory:///d/page as plain text, with all markup. To learn the text alone, save pages as .html.",
+    ]
+
+
 def test_the_beginning_of_a_file_tells_once_what_it_is(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {
         "a.txt": TEXT.encode(),

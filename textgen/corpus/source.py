@@ -33,7 +33,7 @@ from textgen.corpus.encoding_guess import (
 )
 from textgen.corpus.encodings import is_plain, is_utf8_name, is_wide, text_decoder
 from textgen.corpus.fetching.gutenberg import NUMBER, START
-from textgen.corpus.formats.archives import about_archive
+from textgen.corpus.formats.archives import about_archive, about_format
 from textgen.corpus.formats.bounded_lines import bounded_lines
 from textgen.corpus.formats.conversion import Conversions
 from textgen.corpus.formats.decompression import COMPRESSIONS, decompressed, reading
@@ -62,6 +62,11 @@ MARKUP = {
     ".lrc": "remove the times first", ".ipynb": "convert notebooks to .md or .py", ".fodt": "save documents as .odt",
 }  # fmt: skip
 """Suffixes of formats that are read as plain text with all their markup, and what to do to learn the text alone."""
+HIDDEN_MARKUP = {
+    "HTML": (re.compile(r"(<\?xml[^>]*>\s*)?<(!doctype\s+html|html)[\s>]", re.IGNORECASE), "pages", ".html"),
+    "RTF": (re.compile(r"\{\\rtf"), "RTF files", ".rtf"),
+}
+"""How text in a format begins whose markup would be learned because of the file name, what to rename, and to what."""
 TEXTS = (
     ".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".log", ".yaml", ".yml", ".py", ".js", ".ts", ".java",
     ".c", ".cpp", ".h", ".go", ".rs",
@@ -84,6 +89,7 @@ class Known:
         is_misnamed: Whether the file is a page in UTF-8 that names another encoding.
         book: For a book with the licence of Project Gutenberg, its name for `textgen corpus fetch`, which removes the
             licence; "" for others.
+        markup: One of `HIDDEN_MARKUP` in which plain text begins, or "".
     """
 
     border: tuple[str, int, int, int] = ("", 0, -1, 0)
@@ -94,6 +100,7 @@ class Known:
     seems_utf8: bool = False
     is_misnamed: bool = False
     book: str = ""
+    markup: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,8 +158,16 @@ class Source:
 
     @property
     def markup(self) -> str:
-        """One of `MARKUP`, or "" for a file without markup that would be learned."""
-        return self._suffix if self._suffix in MARKUP else ""
+        """One of `MARKUP` or, after `about_binary`, `HIDDEN_MARKUP`; "" for a file without markup to be learned."""
+        return self._suffix if self._suffix in MARKUP else self.known.markup
+
+    @property
+    def without_markup(self) -> str:
+        """What to do to learn a file of `markup` without it; "" for others."""
+        if self.markup not in HIDDEN_MARKUP:
+            return MARKUP.get(self.markup, "")
+        _, files, suffix = HIDDEN_MARKUP[self.markup]
+        return f"save {files} as {suffix}" if self.remote else f"rename {files} to {suffix}"
 
     @property
     def missing(self) -> str:
@@ -356,25 +371,38 @@ class Source:
         return [self.compression, self.format or self.rich, *([label] if label else [])]
 
     def about_binary(self) -> str | None:
-        """Checks whether the file is binary, from NUL bytes near its start, which is read once, and notes `Known.book`.
+        """Checks whether the file is binary, from its first bytes, and NUL bytes near its start, which is read once.
+
+        Notes `Known.book` and `Known.markup`.
 
         Returns:
             None for text, also with a stray NUL byte, and for text in UTF-16 and UTF-32 with a byte-order mark or if
-            that is the encoding. For an archive, the rest of a sentence that says so and what to do. "" for other
-            binary files.
+            that is the encoding. For an archive or a format that needs another name, the rest of a sentence that says
+            so and what to do. "" for other binary files.
         """
         if self._suffix in (*WHOLE, ".parquet"):
             return None
         start = self._start()
         encoding = self._encoding_of(start)  # also notes what `SourceFinder` reports
-        self.known.book = "" if self.format else _book_in(start.decode(encoding, "replace"))
+        text = start.decode(encoding, "replace").removeprefix("\ufeff")
+        self.known.book = "" if self.format else _book_in(text)
+        self.known.markup = "" if self.format or self.rich or self.is_copy else _hidden_markup(text)
+        if about := self._about_format(start):
+            return about
         if self.rich and self.known.is_marked:
             return None
         if b"\0" in start and not self._may_be_text(start):
             guess = None if self.known.is_marked else guessed_encoding(start)
             self.known.wide = guess if guess and guess.startswith("utf") else ""
-            return about_archive(start, self.name, self.compression, self.is_copy)
+            return ""
         return None
+
+    def _about_format(self, start: bytes) -> str:
+        """What `about_binary` returns about an archive or a format that needs another name; "" for others."""
+        is_elsewhere = self.is_copy or self.remote is not None
+        return about_format(start, self.compression, is_elsewhere) or about_archive(
+            start, self.name, self.compression, self.is_copy
+        )
 
     def _start(self) -> bytes:
         """The decompressed bytes near the start of the file, which is not copied from elsewhere for them."""
@@ -390,7 +418,7 @@ class Source:
     def _may_be_text(self, start: bytes) -> bool:
         """Whether bytes among which are NUL bytes may be text."""
         if is_wide(self.encoding):
-            return may_be_wide(start) and not about_archive(start, self.name, self.compression)
+            return may_be_wide(start)
         if has_controls(start):
             return False
         try:
@@ -627,6 +655,11 @@ def _book_in(beginning: str) -> str:
     return f"gutenberg:{number[1] if number else 'NUMBER'}"
 
 
+def _hidden_markup(text: str) -> str:
+    """`Known.markup` of plain text that begins so."""
+    return next((name for name, (start, _, _) in HIDDEN_MARKUP.items() if start.match(text)), "")
+
+
 def not_binary(source: Source) -> Source:
     """Checks that a source is text that can be read.
 
@@ -637,8 +670,8 @@ def not_binary(source: Source) -> Source:
         The same source.
 
     Raises:
-        CorpusError: The file looks binary, is an archive or cannot be read, its library is not installed, or a server
-            sent a web page in its place.
+        CorpusError: The file looks binary, is an archive, needs another name or cannot be read, its library is not
+            installed, or a server sent a web page in its place.
     """
     if source.is_mistaken_page:
         raise CorpusError(

@@ -18,7 +18,7 @@ from textgen.corpus.formats.conversion import Conversions
 from textgen.corpus.formats.decompression import CHUNK_BYTES, reading
 from textgen.corpus.labels import named
 from textgen.corpus.left_out import NAMED
-from textgen.corpus.source import MARKUP, Source, not_binary
+from textgen.corpus.source import Source, not_binary
 from textgen.corpus.text_decoding import iconv_command
 from textgen.corpus.walk import LinksOut, Walk, prepared_error
 from textgen.errors import CorpusError
@@ -46,7 +46,7 @@ class SourceFinder:
         outside: Links that lead out of a folder, or out of that of a glob, and by which files were found.
         models: Folders of saved models in folders and globs.
         lacking: Files in folders and globs that no installed library reads, and what to install.
-        marked_up: Files that are read as plain text with all their markup, by their suffix.
+        marked_up: Files that are read as plain text with all their markup, by their format and what to do.
         misread: Files that look like UTF-8, but are read in another encoding, which is set.
         books: Books with the licence of Project Gutenberg, and their names for `textgen corpus fetch`.
     """
@@ -60,7 +60,7 @@ class SourceFinder:
         self._is_alone = is_alone
         self.broken, self.models = self._walk.broken, self._walk.models
         self.outside: list[Path] = []
-        self.marked_up: dict[str, list[str]] = {}
+        self.marked_up: dict[tuple[str, str], list[str]] = {}
         self.misread: list[Path | str] = []
         self.books: dict[Path | str, str] = {}
         self._are_all_misread = False
@@ -90,7 +90,7 @@ class SourceFinder:
         self.outside = links.found()
         for source in found.values():
             if source.markup:
-                self.marked_up.setdefault(source.markup, []).append(source.name)
+                self.marked_up.setdefault((source.markup, source.without_markup), []).append(source.name)
         if not found and (left_out := next(filter(self._walk.is_left_out, paths), None)) is not None:
             raise prepared_error(left_out)
         if not found:
@@ -108,7 +108,7 @@ class SourceFinder:
         One line names the first that were skipped for the same reason, and counts the others.
 
         Another line counts the links that lead out of a folder, or out of that of a glob, since they are followed, and
-        one for each format of `MARKUP` the files that are read as plain text, one the books with the licence of Project
+        one for each format with markup the files that are read as plain text, one the books with the licence of Project
         Gutenberg, and one the files that are read in an encoding other than they seem to be in.
         """
         reasons = {path: self._kinds.get(path, "looks like a binary file") for path in self.skipped}
@@ -129,9 +129,9 @@ class SourceFinder:
         if self.outside:
             links = counted(len(self.outside), "link")
             say(f"Followed {links} to places outside the folders of the corpus, such as {self.outside[0]}.")
-        for suffix, names in self.marked_up.items():
-            what = names[0] if len(names) == 1 else f"{counted(len(names), f'{suffix} file')}, such as {names[0]},"
-            say(f"Read {what} as plain text, with all markup. To learn the text alone, {MARKUP[suffix]}.")
+        for (kind, advice), names in self.marked_up.items():
+            what = names[0] if len(names) == 1 else f"{counted(len(names), f'{kind} file')}, such as {names[0]},"
+            say(f"Read {what} as plain text, with all markup. To learn the text alone, {advice}.")
         if self.books:
             say(self._about_books())
         if self.misread:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from textgen.corpus.encoding_guess import GUESS_BYTES, guessed_encoding, is_damaged
 from textgen.corpus.encodings import is_plain, text_decoder
+from textgen.corpus.formats.archives import format_of
 from textgen.errors import CorpusError
 
 SURROGATES = re.compile("[\ud800-\udfff]")  # in a text they are unpaired: halves of characters
@@ -177,12 +178,14 @@ def utf8_text(data: bytes, name: str) -> str:
         name: Name of the file, for error messages.
 
     Raises:
-        CorpusError: It is not UTF-8; the message names the encoding that it seems to be in.
+        CorpusError: It is not UTF-8; the message names the encoding or the other format that it seems to be in.
     """
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         what = f"{name} is not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}."
+    if other := format_of(data)[0]:
+        raise CorpusError(f"{what} It is {other}: save its text as UTF-8 first.")
     if data.startswith(codecs.BOM_UTF8):
         raise CorpusError(f"{what} {_about_marked('utf-8', guessed_encoding(data.removeprefix(codecs.BOM_UTF8)))}")
     guess = guessed_encoding(data)
