@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from textgen.evaluation.scoring import Scorer
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import CANDIDATES, FIT_TOKENS, GAP_TOKENS, LEFT_TO_RIGHT, Infill, Infiller
+from textgen.generation.sampling.vocabulary_tables import Breakers, breakers_of
 from textgen.generation.stepping import Stepper
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
@@ -64,6 +66,20 @@ def test_a_backward_network_draws_what_a_forward_one_draws_after_the_reversed_en
         assert (filling.direction, filling.score, filling.forward_logprob) == ("backward", None, None)
     assert len({filling.text for filling in found}) > 1
     assert {filling.stop_reason for filling in found} == {"begin", "length"}
+
+
+def test_tables_of_settings_are_made_once(filler: Infiller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each direction, however many times texts are asked for."""
+    found = list[str]()
+
+    def noted(texts: Sequence[str], tokenizer: Tokenizer, direction: str) -> Breakers:
+        found.append(direction)
+        return breakers_of(texts, tokenizer, direction)
+
+    monkeypatch.setattr("textgen.generation.sampling.vocabulary_tables.breakers_of", noted)
+    for _ in range(3):
+        filler.infill("The", " mat.", replace(SETTINGS, dry_multiplier=0.8), 2)
+    assert sorted(found) == ["backward", "forward"]
 
 
 @pytest.mark.parametrize("prompt", ["", "The"])

@@ -18,6 +18,7 @@ from textgen.generation.row import Row, Token
 from textgen.generation.sampling.exact_chain import choose_cut_exactly
 from textgen.generation.sampling.sampler import Sampler
 from textgen.generation.sampling.sampler_settings import cut_temperature
+from textgen.generation.sampling.vocabulary_tables import VocabularyTables
 from textgen.generation.stepping import Stepper, log_probs_of, read_all
 from textgen.generation.text_state import join, pick
 from textgen.generation.token_healing import Prefixes, choose_cut
@@ -53,6 +54,7 @@ class Decoder:
         read_index: Callable[[], NgramIndex | None] = lambda: None,
         read_word_tokens: Callable[[], WordTokens | None] = lambda: None,
         prefixes: Prefixes | None = None,
+        tables: VocabularyTables | None = None,
         direction: str = "forward",
     ) -> None:
         """Makes a decoder without texts.
@@ -64,6 +66,7 @@ class Decoder:
             read_word_tokens: Returns what the tokens do to words that exist; called when a row without `coin_words`
                 joins. Only for forward.
             prefixes: For token healing; without them prompts are not healed.
+            tables: Tables of the vocabulary, if another decoder of this tokenizer and direction has them.
             direction: The direction in which the network reads, forward or backward.
         """
         self.rows: list[Row] = []
@@ -73,7 +76,7 @@ class Decoder:
         self._read_word_tokens = read_word_tokens
         self._prefixes = prefixes
         self._exact = model.exact
-        self._sampler = Sampler([], tokenizer, direction=direction, exact=self._exact)
+        self._sampler = Sampler([], tokenizer, direction=direction, tables=tables, exact=self._exact)
         self._stepper = _empty(model)
 
     def join(self, rows: Sequence[Row]) -> None:

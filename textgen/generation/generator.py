@@ -22,6 +22,7 @@ from textgen.generation.request import Request, later_seed, require_best_of, req
 from textgen.generation.row import Row, TextRow, Token
 from textgen.generation.sampling.sampler_settings import DRAWING
 from textgen.generation.stepping import RowByRow, read_all
+from textgen.generation.sampling.vocabulary_tables import VocabularyTables
 from textgen.generation.text_state import TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
 from textgen.model.protocols import StepModel
@@ -37,7 +38,7 @@ BATCH_SIZE = 64  # texts generated side by side
 class Generator:
     """Generates text with a model and its tokenizer. Loads no files: `textgen.load` does.
 
-    It keeps nothing between calls, so threads may share it.
+    Threads may share it: between calls it keeps nothing but tables of its vocabulary.
 
     Attributes:
         model: The network.
@@ -218,7 +219,7 @@ class Generator:
             model: The network, such as this one with cells that are held.
             fingerprint: Tells it from others.
         """
-        _ = self._prefixes, self._word_tokens  # made once, for both
+        _ = self._prefixes, self._tables, self._word_tokens  # made once, for both
         other = copy.copy(self)
         other.model, other.fingerprint, other._build_network = model, fingerprint, None
         return other
@@ -241,6 +242,7 @@ class Generator:
 
     def row(
         self,
+            tables=self._tables,
         prompt: str | Sequence[int] = "",
         config: SamplingConfig | None = None,
         start: TextState | None = None,
@@ -351,6 +353,10 @@ class Generator:
         """Returns the position after the label of a document, if a document begins at a position and has labels.
 
         Args:
+    @cached_property
+    def _tables(self) -> VocabularyTables:
+        return VocabularyTables(self.tokenizer)
+
             state: The position.
             label: Label of the document.
 

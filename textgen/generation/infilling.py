@@ -31,11 +31,11 @@ from textgen.generation.decoding import Decoder
 from textgen.generation.generator import BATCH_SIZE
 from textgen.generation.request import later_seed, require_best_of, seeded
 from textgen.generation.row import Row
+from textgen.generation.sampling.vocabulary_tables import VocabularyTables
 from textgen.generation.stepping import read_all
 from textgen.generation.text_state import TextState, join, num_bytes
 from textgen.model.protocols import ScoringModel, StepModel
 from textgen.tokenizer.tokenizer import Tokenizer
-from textgen.tokenizer.utf8 import Characters
 
 CANDIDATES = 16  # drafts that are ranked by default where there is a prompt
 GAP_TOKENS = 40  # max_tokens by default where there is a prompt
@@ -112,7 +112,7 @@ class _Draft:
 
 
 class Infiller:
-    """Generates texts towards endings. Keeps nothing between calls, so threads may share it."""
+    """Generates texts towards endings. Threads may share it: between calls it keeps nothing but tables."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class Infiller:
         """
         self._models = {"backward": backward} | ({"forward": forward} if forward else {})
         self._tokenizer = tokenizer
-        self._characters = {direction: Characters(tokenizer, direction) for direction in self._models}
+        self._tables = {direction: VocabularyTables(tokenizer, direction) for direction in self._models}
         self._word_tokens = word_tokens(tokenizer, words if forward else None)
 
     def infill(
@@ -263,7 +263,8 @@ class Infiller:
         most = max(1, min(BATCH_SIZE, STATES_BYTES // (len(configs) * num_bytes(state.model_state))))  # of a draft
         number_of: dict[Row, int] = {row: number for number, row in enumerate(rows)}
         own = self._word_tokens if direction == "forward" else None
-        decoder = Decoder(model, self._tokenizer, read_word_tokens=lambda: own, direction=direction)
+        tables = self._tables[direction]
+        decoder = Decoder(model, self._tokenizer, read_word_tokens=lambda: own, tables=tables, direction=direction)
         decoder.join(rows)
         while decoder.rows:
             for row, token in decoder.step():
@@ -284,7 +285,7 @@ class Infiller:
 
     def _in_reading_order(self, direction: str, ids: Sequence[int]) -> Sequence[int]:
         """The tokens of a draft, without the bytes of a character that generation left unfinished."""
-        ids = ids[: len(ids) - self._characters[direction].unfinished(ids)]
+        ids = ids[: len(ids) - self._tables[direction].characters.unfinished(ids)]
         return ids if direction == "forward" else ids[::-1]
 
     def _text(self, prompt: str, ids: Sequence[int], suffix: str) -> str:

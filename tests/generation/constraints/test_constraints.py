@@ -15,7 +15,6 @@ from plain_fakes import WordsTokenizer
 
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig
-from textgen.generation.constraints import constraints
 from textgen.generation.constraints.constraints import Bias, Biases, Constraints, read_biases
 from textgen.generation.constraints.phrase import Phrase
 from textgen.generation.generator import Generator
@@ -37,7 +36,7 @@ def ids_of(text: str) -> list[int]:
 
 def applied(config: SamplingConfig, text: str, prompt: str = "", tokenizer: Tokenizer = BYTES) -> np.ndarray:
     """What the constraints make of zeros after a prompt and drawn text."""
-    own = Constraints(config, tokenizer, phrases={})
+    own = Constraints(config, tokenizer)
     own.read(ids_of(prompt))
     for piece in ids_of(text):
         own.accept(piece)
@@ -71,7 +70,7 @@ def test_texts_with_the_same_settings_read_them_once(monkeypatch: pytest.MonkeyP
         made.append(text)
         return Phrase(text, tokenizer)
 
-    monkeypatch.setattr(constraints, "Phrase", noted)
+    monkeypatch.setattr("textgen.generation.sampling.vocabulary_tables.Phrase", noted)
     config = replace(PLAIN, ban=("ab",), require=("c",), logit_bias=("xy=2", "#65=1"))
     sampler = Sampler([config, replace(config, seed=1)], BYTES)
     first, second = [*sampler.constraints, *sampler.for_others([config]).constraints][::2]
@@ -282,7 +281,7 @@ RANDOM_IDS = np.random.default_rng(0).integers(3, V, 4000).tolist()
 
 
 def test_long_ngrams_take_no_more_memory_than_short_ones() -> None:
-    texts = [Constraints(replace(PLAIN, no_repeat_ngram_size=size), BYTES, phrases={}) for size in (3, 2000)]
+    texts = [Constraints(replace(PLAIN, no_repeat_ngram_size=size), BYTES) for size in (3, 2000)]
     for text in texts:
         with memory() as held:
             text.read(RANDOM_IDS)

@@ -174,7 +174,7 @@ def test_draws_are_those_from_logits_of_which_the_guard_leaves_what_it_allows(ex
     tokens, rng = WordTokens(TOKENIZER, known_words()), np.random.default_rng(0)
     together = Sampler(configs, TOKENIZER, word_tokens=tokens, exact=exact)
     alone = [Sampler([replace(config, coin_words=True)], TOKENIZER, exact=exact) for config in configs]
-    guards = [Constraints(config, TOKENIZER, word_tokens=tokens, phrases={}).word_guard for config in configs]
+    guards = [Constraints(config, TOKENIZER, word_tokens=tokens).word_guard for config in configs]
     for row in range(20):
         prompt = TOKENIZER.encode(["", "Zorb the zo", "ca", "don'"][row % 4])
         for reader in (together, alone[row]):

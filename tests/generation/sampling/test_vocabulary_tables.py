@@ -7,11 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from logits import PLAIN
-from plain_fakes import WordsTokenizer
+from plain_fakes import TableModel, WordsTokenizer
 
+from textgen.generation.config import SamplingConfig
+from textgen.generation.constraints.phrase import Phrase
+from textgen.generation.generator import Generator
 from textgen.generation.sampling.sampler import Sampler
-from textgen.generation.sampling.vocabulary_tables import SplitTexts, breakers_of, tokens_with
+from textgen.generation.sampling.vocabulary_tables import (
+    LONGEST_KEPT,
+    SplitTexts,
+    VocabularyTables,
+    breakers_of,
+    tokens_with,
+)
 from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.tokenizer import Tokenizer
 
 TOKENIZER = ByteTokenizer()
 V = TOKENIZER.vocab_size
@@ -42,6 +52,42 @@ def test_the_breakers_of_a_text_are_found_once(monkeypatch: pytest.MonkeyPatch) 
     for row in range(29):
         sampler.read(row, [3 + 64, 3 + 48] * 2 + [3 + 64])
     assert 3 + 48 not in sampler.draw(logits).tolist()
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts of which a `Phrase` is made."""
+    texts = list[str]()
+
+    def noted(text: str, tokenizer: Tokenizer) -> Phrase:
+        texts.append(text)
+        return Phrase(text, tokenizer)
+
+    monkeypatch.setattr("textgen.generation.sampling.vocabulary_tables.Phrase", noted)
+    return texts
+
+
+def test_texts_one_after_the_other_share_what_is_banned_and_required(made: list[str]) -> None:
+    generator, config = Generator(TableModel(V), TOKENIZER), replace(PLAIN, max_tokens=9, ban=("a", "b"))
+    for each in (generator, generator.with_model(TableModel(V, seed=1), "another")):
+        assert not {"a", "b"} & {token.text for token in each.tokens("", config)}
+        list(each.tokens("", replace(config, ban=("b", "c"), require=("d",))))
+        each.generate(["", "x"], config)
+        each.search("", SamplingConfig(max_tokens=3, ban=("a",)))
+    assert sorted(made) == ["a", "b", "c", "d"]
+
+
+def test_only_the_last_texts_are_kept(made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textgen.generation.sampling.vocabulary_tables.PHRASES_BYTES", 2 * 4 * (V + LONGEST_KEPT**2))
+    tables = VocabularyTables(TOKENIZER)
+    held = tables.phrase("a")
+    for text in ("b", "c", "d", "c", "b", "a"):
+        tables.phrase(text)
+    assert made == ["a", "b", "c", "d", "b"]
+    assert tables.phrase("a") is held
+    for length in (LONGEST_KEPT, LONGEST_KEPT + 1) * 2:
+        tables.phrase("x" * length)
+    assert [len(text) for text in made[5:]] == [64, 65, 65]
 
 
 @given(st.lists(st.text(max_size=3), max_size=4))

@@ -7,8 +7,8 @@ has just been written. So a ban holds for every sequence of tokens that spells t
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, MutableMapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -108,7 +108,7 @@ class Constraints:
         *,
         index: NgramIndex | None = None,
         word_tokens: WordTokens | None = None,
-        phrases: MutableMapping[str, Phrase],
+        phrase_of: Callable[[str], Phrase] | None = None,
         starts: np.ndarray | None = None,
         biases: Biases | None = None,
         repeats_of: Callable[[int, tuple[int, ...]], NGrams] = ngrams_of,
@@ -120,7 +120,7 @@ class Constraints:
             tokenizer: The tokenizer.
             index: The index of the training text, for `no_copy`.
             word_tokens: What the tokens do to words that exist; None if any word may be written.
-            phrases: Banned and required texts of other constraints, which are shared.
+            phrase_of: Returns a banned or required text, if somebody keeps them.
             starts: Ids of the first bytes of UTF-8 characters. None begins if required texts would have to come before
                 the character is complete, unless nothing else is left.
             biases: What `read_biases` returns for `config.logit_bias`, if somebody has it.
@@ -135,8 +135,9 @@ class Constraints:
         self._eos_id = tokenizer.eos_id
         self._starts = starts
         self._drawn = 0
-        self._bans = [(_phrase(text, tokenizer, phrases), 0) for text in config.ban]  # and its state
-        self._missing = [(_phrase(text, tokenizer, phrases), 0) for text in config.require]
+        phrase_of = phrase_of or partial(Phrase, tokenizer=tokenizer)
+        self._bans = [(phrase_of(text), 0) for text in config.ban]  # and its state
+        self._missing = [(phrase_of(text), 0) for text in config.require]
         self._spelled: list[int] = []  # required tokens that must come next
         self._biases = read_biases(config.logit_bias, tokenizer) if biases is None else biases
         self._last: list[int] = []  # tokens, as many as a bias looks back
@@ -333,14 +334,6 @@ def _word_guard(config: SamplingConfig, biases: Sequence[Bias], word_tokens: Wor
     if config.coin_words or word_tokens is None:
         return None
     return WordGuard(word_tokens, [*config.require, *(bias.text for bias in biases)])
-
-
-def _phrase(text: str, tokenizer: Tokenizer, phrases: MutableMapping[str, Phrase]) -> Phrase:
-    """The phrase of a text, which is made if no other constraints have it."""
-    found = phrases.get(text)
-    if found is None:
-        found = phrases[text] = Phrase(text, tokenizer)
-    return found
 
 
 def read_biases(entries: Sequence[str], tokenizer: Tokenizer) -> Biases:

@@ -73,7 +73,7 @@ class Sampler:
                 tokenizer,
                 index=index,
                 word_tokens=word_tokens,
-                phrases=self.tables.phrases,
+                phrase_of=self.tables.phrase,
                 starts=self._characters.starts,
                 biases=self.tables.biases(config.logit_bias),
                 repeats_of=self.tables.prompt_ngrams,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
@@ -21,6 +22,8 @@ from textgen.tokenizer.utf8 import Characters
 BIASES_KEPT = 16  # maximum number of settings of `logit_bias` whose tokens are cached
 BREAKERS_KEPT = 16  # maximum number of sets of DRY's sequence breakers whose tables are cached
 NO_TEXT = b"\xff"  # a byte that no text has
+LONGEST_KEPT = 64  # maximum bytes of a banned or required text that is cached, since its tables may grow as the square
+PHRASES_BYTES = 1 << 26  # approximate memory for those texts
 PROMPTS_KEPT = 8  # maximum number of prompts whose n-grams are cached for texts that continue the same one
 
 
@@ -64,12 +67,11 @@ class Breakers(NamedTuple):
 
 
 class VocabularyTables:
-    """Tables of a vocabulary that the samplers of all texts share.
+    """Tables of a vocabulary that the samplers of all texts share. Threads may share them.
 
     Attributes:
         tokenizer: The tokenizer.
         characters: Which tokens may follow so that no UTF-8 character is broken.
-        phrases: Banned and required texts of the present constraints, by text.
         biases: Returns the tokens of a `logit_bias` setting.
         breakers: Returns how some texts end a repetition.
         prompt_ngrams: Returns the n-grams of a prompt, from their size and its tokens.
@@ -78,10 +80,20 @@ class VocabularyTables:
     def __init__(self, tokenizer: Tokenizer, direction: str = "forward") -> None:
         self.tokenizer = tokenizer
         self.characters = Characters(tokenizer, direction)
-        self.phrases = WeakValueDictionary[str, Phrase]()
+        self._phrases = WeakValueDictionary[str, Phrase]()
+        self._last_phrases = deque[Phrase](maxlen=PHRASES_BYTES // (4 * (tokenizer.vocab_size + LONGEST_KEPT**2)))
         self.biases = lru_cache(BIASES_KEPT)(lambda entries: read_biases(entries, tokenizer))
         self.breakers = lru_cache(BREAKERS_KEPT)(lambda texts: breakers_of(texts, tokenizer, direction))
         self.prompt_ngrams = lru_cache(PROMPTS_KEPT)(ngrams_of)
+
+    def phrase(self, text: str) -> Phrase:
+        """Returns a banned or required text: one that other constraints have or lately had, or else a new one."""
+        found = self._phrases.get(text)
+        if found is None:
+            found = self._phrases[text] = Phrase(text, self.tokenizer)
+        if found.length <= LONGEST_KEPT:
+            self._last_phrases.append(found)
+        return found
 
 
 def breakers_of(texts: Sequence[str], tokenizer: Tokenizer, direction: str = "forward") -> Breakers:
