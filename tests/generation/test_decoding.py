@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from networks import random_weights
 from plain_fakes import TableModel, WordsTokenizer
 
+from textgen.errors import TextgenError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generated_text import Generation
-from textgen.generation.generator import BATCH_SIZE, Generator
+from textgen.generation.generator import AHEAD, BATCH_SIZE, Generator
 from textgen.generation.request import Request
 from textgen.generation.row import TextRow, likeliest
 from textgen.generation.stepping import PROMPT_WINDOW
@@ -77,7 +79,90 @@ def test_no_step_is_spent_on_finished_texts() -> None:
     assert model.batch_sizes == sorted(model.batch_sizes, reverse=True)
 
 
-def test_thousands_of_prompts_are_taken_batch_by_batch() -> None:
+def unending() -> TableModel:
+    """A model whose texts do not end by themselves."""
+    model = TableModel(V)
+    model.tables[:, :, TOKENIZER.eos_id] = -np.inf
+    return model
+
+
+LENGTHS = (1, 1, 1, 100, 1, 2, 1, 3) * 2
+
+
+def of_lengths(lengths: Iterable[int]) -> Iterator[Request]:
+    for seed, length in enumerate(lengths):
+        yield Request(PROMPTS[seed % 3], replace(CONFIG, seed=seed, max_tokens=length, heal=False))
+
+
+def test_texts_take_the_places_of_those_that_end() -> None:
+    model = unending()
+    generator = Generator(model, TOKENIZER)
+    alone = [next(generator.generate_requests([request])) for request in of_lengths(LENGTHS)]
+    model.batch_sizes.clear()
+    assert list(generator.generate_requests(of_lengths(LENGTHS), batch_size=4)) == alone
+    assert sum(model.batch_sizes) == sum(LENGTHS)
+    assert len(model.batch_sizes) == 104  # the second long text begins in the fifth step
+    assert model.batch_sizes[:7] == [4, 4, 4, 4, 4, 4, 3]
+
+
+def test_prompts_are_read_in_groups() -> None:
+    """Half a batch joins together, and the last texts as they are."""
+    model = unending()
+    lengths = [*range(1, 9), *[20] * 5]
+    requests = (replace(request, prompt="ab") for request in of_lengths(lengths))
+    assert len(list(Generator(model, TOKENIZER).generate_requests(requests, batch_size=8))) == 13
+    assert model.read_sizes == [(8, 2), (4, 2), (1, 2)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_an_endless_source_is_read_only_so_far_ahead(batch_size: int) -> None:
+    model, taken = unending(), list[Request]()
+
+    def noted() -> Iterator[Request]:
+        for request in of_lengths(itertools.cycle([100, *[1] * 30])):
+            taken.append(request)
+            yield request
+
+    texts, ahead = Generator(model, TOKENIZER).generate_requests(noted(), batch_size=batch_size), list[int]()
+    for number, generation in enumerate(itertools.islice(texts, 40)):
+        assert generation.seed == number
+        ahead.append(len(taken) - number)
+    assert max(ahead) == {1: 1, 2: 8, 4: 16}[batch_size]
+
+
+@pytest.mark.parametrize("failing", ["source", "prompt", "settings"])
+def test_texts_that_have_begun_are_yielded_before_an_error(failing: str) -> None:
+    bad = {"prompt": Request("\ud800", CONFIG), "settings": Request("", replace(CONFIG, no_copy=5))}
+
+    def source() -> Iterator[Request]:
+        yield from of_lengths([2, 9, 3, 12, 4])
+        if failing == "source":
+            raise OSError("gone")
+        yield bad[failing]
+        raise AssertionError("read on after an error")
+
+    texts = Generator(unending(), TOKENIZER).generate_requests(source(), batch_size=4)
+    assert [len(generation.ids) for generation in itertools.islice(texts, 4)] == [2, 9, 3, 12]
+    with pytest.raises((OSError, TextgenError)):
+        next(texts)
+
+
+def test_time_begins_when_a_text_joins(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, clock = unending(), [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    step = model.step
+
+    def slow(ids: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+        clock[0] += 1.0
+        return step(ids, state)
+
+    monkeypatch.setattr(model, "step", slow)
+    requests = (replace(each, config=replace(each.config, max_seconds=5.0)) for each in of_lengths([3, 9, 9, 2, 9]))
+    texts = Generator(model, TOKENIZER).generate_requests(requests, batch_size=2)
+    assert [len(generation.ids) for generation in texts] == [3, 5, 5, 2, 5]
+
+
+def test_thousands_of_prompts_are_not_read_at_once() -> None:
     model = TableModel(V)
     taken = handed_out = 0
 
@@ -90,7 +175,7 @@ def test_thousands_of_prompts_are_taken_batch_by_batch() -> None:
     for generation in Generator(model, TOKENIZER).generate_requests(counted()):
         assert generation.seed == handed_out
         handed_out += 1
-        assert taken - handed_out <= BATCH_SIZE
+        assert taken - handed_out <= AHEAD * BATCH_SIZE
     assert handed_out == 2000
     assert max(model.batch_sizes) == BATCH_SIZE
 

@@ -419,7 +419,9 @@ def test_a_text_arrives_as_soon_as_it_and_those_before_it_have_ended() -> None:
         endless.batch_sizes.clear()
         assert steps_of_texts(Generator(endless, TOKENIZER), *lengths) == expected
     endless.batch_sizes.clear()
-    assert steps_of_texts(Generator(endless, TOKENIZER), 2, 5, 1, batch_size=2) == [2, 5, 6]
+    assert steps_of_texts(Generator(endless, TOKENIZER), 2, 5, 1, batch_size=2) == [2, 5, 5]
+    endless.batch_sizes.clear()
+    assert steps_of_texts(Generator(endless, TOKENIZER), 2, 5, 1, batch_size=1) == [2, 7, 8]
     endless.batch_sizes.clear()
     assert steps_of_texts(Generator(endless, TOKENIZER), 2, 5, best_of=3) == [2, 5]
 

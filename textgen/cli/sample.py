@@ -113,8 +113,8 @@ class Arguments:
     "--batch-size",
     type=IntegerRange(1),
     metavar="N",
-    help="Number of texts generated in one batch; with 1, rounding cannot make a text depend on the others "
-    "[default: 64].",
+    help="Maximum number of texts generated side by side; once half have ended, the next ones begin. With 1, rounding "
+    "cannot make a text depend on the others [default: 64].",
 )
 @click.option(
     "--exact",

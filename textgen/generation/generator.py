@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
@@ -21,8 +22,8 @@ from textgen.generation.generated_text import Generation, Stream, generation_of,
 from textgen.generation.request import Request, later_seed, require_best_of, require_one, seeded
 from textgen.generation.row import Row, TextRow, Token
 from textgen.generation.sampling.sampler_settings import DRAWING
-from textgen.generation.stepping import RowByRow, read_all
 from textgen.generation.sampling.vocabulary_tables import VocabularyTables
+from textgen.generation.stepping import RowByRow, read_all
 from textgen.generation.text_state import TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
 from textgen.model.protocols import StepModel
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
 
 BATCH_SIZE = 64  # texts generated side by side
+GROUPS = 2  # texts join once this fraction of a batch is free: prompts are read faster together than one by one
+AHEAD = 4  # maximum number of texts that have begun and are not yielded, in batches
 
 
 class Generator:
@@ -120,16 +123,17 @@ class Generator:
             requests: The prompts. The texts for one prompt have its seed, the next seed, and so on.
             num: Texts for each prompt.
             best_of: Generate this many for each prompt and return the `num` with the highest mean log probability.
-            batch_size: Texts generated side by side.
+            batch_size: Texts generated side by side. Once half of them have ended, the next ones begin. So at most
+                4 * `batch_size` texts are read from the source before the oldest of them is yielded.
 
         Yields:
             The texts, in the order of the requests, each as soon as it and those before it have ended; with `best_of`,
-            as soon as all for its prompt have. The time until the next one is asked for counts towards `max_seconds`
-            of the texts that have not ended.
+            as soon as all for its prompt have. The time until the next one is asked for, and the time in which further
+            requests and their prompts are read, counts towards `max_seconds` of the texts that have not ended.
 
         Raises:
             ConfigError: `num` or `batch_size` is less than 1, or `best_of` is less than `num`.
-            TokenizerError: A prompt is not valid text.
+            TokenizerError: A prompt is not valid text. The texts that have begun before are yielded first.
         """
         require_best_of(num, best_of)
         require_one("batch_size", batch_size)
@@ -238,11 +242,11 @@ class Generator:
             read_index=self._read_index,
             read_word_tokens=lambda: self._word_tokens,
             prefixes=self._prefixes,
+            tables=self._tables,
         )
 
     def row(
         self,
-            tables=self._tables,
         prompt: str | Sequence[int] = "",
         config: SamplingConfig | None = None,
         start: TextState | None = None,
@@ -349,14 +353,14 @@ class Generator:
     def _prefixes(self) -> Prefixes:
         return Prefixes(self.tokenizer)
 
-    def opened(self, state: TextState, label: str | None) -> TextState:
-        """Returns the position after the label of a document, if a document begins at a position and has labels.
-
-        Args:
     @cached_property
     def _tables(self) -> VocabularyTables:
         return VocabularyTables(self.tokenizer)
 
+    def opened(self, state: TextState, label: str | None) -> TextState:
+        """Returns the position after the label of a document, if a document begins at a position and has labels.
+
+        Args:
             state: The position.
             label: Label of the document.
 
@@ -373,26 +377,52 @@ class Generator:
         return state.after(opening[1:], read_all(self.model, [opening[:-1]], state.model_state))
 
     def _generate_all(self, requests: Iterator[Request], batch_size: int) -> Iterator[Generation]:
-        start = cache(self.start)  # for each label
-        while batch := list(islice(requests, batch_size)):
-            yield from self._generate_batch(
-                [self.row(request.prompt, request.config, start(request.config.label)) for request in batch]
-            )
+        """Generates texts side by side; as some end, others take their places. Yields them in the order asked for."""
+        texts, start = _TextsInOrder(self.decoder()), cache(self.start)  # for each label
+        while True:
+            try:
+                if free := texts.free(batch_size):
+                    batch = list(islice(requests, free))
+                    texts.join([self.row(each.prompt, each.config, start(each.config.label)) for each in batch])
+            except Exception:
+                while texts.rows:  # what has begun does not depend on what cannot begin
+                    yield from texts.step()
+                raise
+            if not texts.rows:
+                return
+            yield from texts.step()
 
-    def _generate_batch(self, rows: Sequence[TextRow]) -> Iterator[Generation]:
-        """Generates texts side by side. Yields each as soon as it and all before it have ended."""
-        generated: dict[Row, list[Token]] = {row: [] for row in rows}
-        decoder = self.decoder()
-        decoder.join(rows)
-        next_row = 0
-        while decoder.rows:
-            for row, token in decoder.step():
-                generated[row].append(token)
-            while next_row < len(rows) and rows[next_row].stop_reason:
-                ended = rows[next_row]
-                next_row += 1
-                yield generation_of(ended, generated.pop(ended))
-        yield from (generation_of(row, generated[row]) for row in rows[next_row:])  # ended before their first token
+
+class _TextsInOrder:
+    """Texts that are generated side by side, and those that wait for one before them to end.
+
+    Attributes:
+        rows: The texts that `step` has not yielded, in the order in which they joined.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.rows = deque[TextRow]()
+        self._tokens: dict[Row, list[Token]] = {}  # of each
+        self._decoder = decoder
+
+    def free(self, batch_size: int) -> int:
+        """Returns how many texts may join; 0 if they are too few to read their prompts together."""
+        free = min(batch_size - len(self._decoder.rows), AHEAD * batch_size - len(self.rows))
+        return free if free * GROUPS >= batch_size else 0
+
+    def join(self, rows: Sequence[TextRow]) -> None:
+        """Reads the prompts of further texts: see `Decoder.join`."""
+        self._decoder.join(rows)
+        self.rows.extend(rows)
+        self._tokens |= {row: [] for row in rows}
+
+    def step(self) -> Iterator[Generation]:
+        """Generates the next tokens, and yields each text that has ended and is after no other one that has not."""
+        for row, token in self._decoder.step():
+            self._tokens[row].append(token)
+        while self.rows and self.rows[0].stop_reason:
+            row = self.rows.popleft()
+            yield generation_of(row, self._tokens.pop(row))
 
 
 def refuse_draws(config: SamplingConfig) -> None:
