@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
 
 BATCH_SIZE = 64  # texts generated side by side
-GROUPS = 2  # texts join once this fraction of a batch is free: prompts are read faster together than one by one
+GROUPS = 2  # texts join once one of this many parts of a batch is free: prompts are read faster together
 AHEAD = 4  # maximum number of texts that have begun and are not yielded, in batches
 
 
