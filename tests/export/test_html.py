@@ -311,8 +311,3 @@ def test_texts_for_the_card_belong_to_pages(model: ModelFolder, tmp_path: Path) 
 def test_a_page_from_python(model: ModelFolder, written: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.html").write_bytes(written)
     assert import_html(tmp_path / "a.html", tmp_path / "back").tokenizer.labels == HOSTILE
-
-
-def test_the_package_takes_the_page_along() -> None:
-    project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-    assert '"export/onefile/*"' in project
