@@ -24,12 +24,15 @@ class NumberTokenizer(Tokenizer):
     """Texts are numbers, and a number is its own id, so that each token can be told from all others."""
 
     def __init__(self, vocab_size: int = 1000) -> None:
-        super().__init__("byte", [], [b""] * vocab_size, b"")
+        super().__init__("byte", [b""] * vocab_size, b"")
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         return [[int(number) for number in text.split()] for text in texts]
 
     def _extended(self, more: Sequence[str]) -> Tokenizer:
+        raise NotImplementedError
+
+    def _printed_pieces(self) -> list[str]:
         raise NotImplementedError
 
 

@@ -22,14 +22,16 @@ class Pieces(Tokenizer):
     """A vocabulary that is listed; the special tokens come first. The longest tokens from the left spell a text."""
 
     def __init__(self, *pieces: str) -> None:
-        labels = ["<pad>", "<unk>", "<eos>", *pieces]
-        super().__init__("word", labels, [b"", b"", b"", *(piece.encode() for piece in pieces)], b"")
+        super().__init__("word", [b"", b"", b"", *(piece.encode() for piece in pieces)], b"")
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         return [self._spell(text.encode()) for text in texts]
 
     def _extended(self, more: Sequence[str]) -> Tokenizer:
         raise NotImplementedError
+
+    def _printed_pieces(self) -> list[str]:
+        return ["<pad>", "<unk>", "<eos>", *[piece.decode() for piece in self.piece_bytes[3:]]]
 
     def _spell(self, text: bytes) -> list[int]:
         if not text:

@@ -10,7 +10,7 @@ from vocabularies import AWKWARD, TEXT, TRAINED, texts, tokenizer_of
 
 from textgen.errors import TokenizerError
 from textgen.tokenizer import kinds
-from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.config import TOKENIZERS, TokenizerConfig
 from textgen.tokenizer.kinds import SentencePieceTokenizer, load_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
@@ -53,6 +53,24 @@ def test_byte_is_the_bytes() -> None:
         tokenizer.save("never.model")
     with pytest.raises(TokenizerError, match="always has 259 tokens"):
         train_tokenizer([], TokenizerConfig("byte", vocab_size=300))
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_what_only_people_see_is_not_made_when_a_tokenizer_is_loaded(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = tokenizer_of(kind).with_labels(["poe"])
+    made: list[str] = []
+    monkeypatch.setattr(kinds, "printable", lambda piece: made.append(piece) or piece)
+    loaded = load_tokenizer(trained.serialized)
+    assert loaded.decode(loaded.encode("the cat")) == trained.decode(trained.encode("the cat"))
+    assert not made
+    loaded.pieces()
+    count = len(made)
+    assert count > 0
+    assert len(loaded.pieces()) == loaded.vocab_size
+    assert loaded.piece(loaded.vocab_size - 1) == "<label poe>"
+    assert len(made) == count, "they are made once"
 
 
 # word

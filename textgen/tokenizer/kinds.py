@@ -83,10 +83,9 @@ class SentencePieceTokenizer(_LoadedTokenizer):
             labels: Labels that are tokens too.
         """
         learned = names[FIRST_LEARNED:]
-        printed = [*SPECIAL_PIECES, "\\n", *BYTE_NAMES, *map(printable, learned)]
         piece_bytes = [b"", "\ufffd".encode(), b"", b"\n", *every_byte()]
         piece_bytes += [piece.replace(SPACE, " ").encode() for piece in learned]
-        super().__init__(kind, printed, piece_bytes, serialized, labels)
+        super().__init__(kind, piece_bytes, serialized, labels)
         self._processor = processor
         self._ids_apart = {"\n": [NEWLINE], SPACE: [FIRST_BYTE + byte for byte in SPACE.encode()]}
         if SPACE not in learned:  # in Chinese, say; SentencePiece would spell a space as its sign, U+2581
@@ -125,6 +124,10 @@ class SentencePieceTokenizer(_LoadedTokenizer):
     def _extended(self, more: Sequence[str]) -> Tokenizer:
         return load_tokenizer(_serialized_with(self, more))
 
+    def _printed_pieces(self) -> list[str]:
+        learned = [piece.decode().replace(" ", SPACE) for piece in self.piece_bytes[FIRST_LEARNED : self.first_label]]
+        return [*SPECIAL_PIECES, "\\n", *BYTE_NAMES, *map(printable, learned)]
+
     def _encode(self, texts: Sequence[str], encode: Callable[[list[str]], list[list[int]]]) -> list[list[int]]:
         # Line by line: over long texts the scores that SentencePiece adds up are rounded, and then the pieces
         # of a line would depend on the lines before it.
@@ -151,9 +154,8 @@ class WordTokenizer(_LoadedTokenizer):
 
     def __init__(self, names: list[str], serialized: bytes, labels: Sequence[str]) -> None:
         words = [name.removeprefix(SPACE) for name in names[NEWLINE + 1 :]]
-        printed = [*SPECIAL_PIECES, "\\n", *[SPACE + printable(word) for word in words]]
         piece_bytes = [b"", b" <unk>", b"", b"\n", *[b" " + word.encode() for word in words]]
-        super().__init__("word", printed, piece_bytes, serialized, labels)
+        super().__init__("word", piece_bytes, serialized, labels)
         self._ids = {word: id for id, word in enumerate(words, NEWLINE + 1)}
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
@@ -178,6 +180,10 @@ class WordTokenizer(_LoadedTokenizer):
     def _extended(self, more: Sequence[str]) -> Tokenizer:
         return load_tokenizer(_serialized_with(self, more))
 
+    def _printed_pieces(self) -> list[str]:
+        words = [piece.decode()[1:] for piece in self.piece_bytes[NEWLINE + 1 : self.first_label]]
+        return [*SPECIAL_PIECES, "\\n", *[SPACE + printable(word) for word in words]]
+
     @cached_property
     def _speller(self) -> Spelling:
         return Spelling(self._ids)
@@ -196,10 +202,8 @@ class ByteTokenizer(_LoadedTokenizer):
     first_byte = len(SPECIAL_PIECES)
 
     def __init__(self, labels: Sequence[str] = ()) -> None:
-        characters = [printable(chr(byte).replace(" ", SPACE)) for byte in range(128)]
-        printed = [*SPECIAL_PIECES, *characters, *BYTE_NAMES[128:]]
         serialized = json.dumps(list(labels)).encode() if labels else b""
-        super().__init__("byte", printed, [b"", "\ufffd".encode(), b"", *every_byte()], serialized, labels)
+        super().__init__("byte", [b"", "\ufffd".encode(), b"", *every_byte()], serialized, labels)
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         """Returns the ids of several texts, one per byte of their UTF-8, on this thread."""
@@ -207,6 +211,10 @@ class ByteTokenizer(_LoadedTokenizer):
 
     def _extended(self, more: Sequence[str]) -> Tokenizer:
         return load_tokenizer(json.dumps([*self.labels, *more]).encode())
+
+    def _printed_pieces(self) -> list[str]:
+        characters = [printable(chr(byte).replace(" ", SPACE)) for byte in range(128)]
+        return [*SPECIAL_PIECES, *characters, *BYTE_NAMES[128:]]
 
 
 def load_tokenizer(serialized: bytes, vocab_size: int | None = None) -> Tokenizer:

@@ -6,6 +6,7 @@ import codecs
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +38,11 @@ class Tokenizer(ABC):
     unk_id: int = UNK
     eos_id: int = EOS
 
-    def __init__(
-        self, kind: str, printed: list[str], piece_bytes: list[bytes], serialized: bytes, labels: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, kind: str, piece_bytes: list[bytes], serialized: bytes, labels: Sequence[str] = ()) -> None:
         """Makes a tokenizer.
 
         Args:
             kind: Its kind.
-            printed: How the pieces are shown to people, those of labels left out.
             piece_bytes: The bytes that each id adds to a text, those of labels left out.
             serialized: The whole tokenizer.
             labels: Labels that documents may have.
@@ -54,7 +52,6 @@ class Tokenizer(ABC):
         self.labels = tuple(labels)
         self.piece_bytes = [*piece_bytes, *[b""] * len(opening)]
         self.serialized = serialized
-        self._printed = [*printed, *[f"<label {printable(label)}>" if label else "<no label>" for label in opening]]
 
     @property
     def vocab_size(self) -> int:
@@ -112,6 +109,16 @@ class Tokenizer(ABC):
     @abstractmethod
     def _extended(self, more: Sequence[str]) -> Tokenizer:
         """The same vocabulary with tokens for labels that it lacks, at least one."""
+
+    @abstractmethod
+    def _printed_pieces(self) -> list[str]:
+        """How the pieces are shown to people, those of labels left out."""
+
+    @cached_property
+    def _printed(self) -> list[str]:
+        """How all pieces are shown to people. Most programs that load a tokenizer never ask for it."""
+        labels = ["<no label>", *[f"<label {printable(label)}>" for label in self.labels]] if self.labels else []
+        return [*self._printed_pieces(), *labels]
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a text. Lines are independent: if a ends one, encode(a) + encode(b) == encode(a + b).

@@ -38,13 +38,16 @@ class Words(Tokenizer):
     """Four pieces, one with a tab in it."""
 
     def __init__(self) -> None:
-        super().__init__("word", PIECES, [b""] * 4, b"")
+        super().__init__("word", [b""] * 4, b"")
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         raise NotImplementedError
 
     def _extended(self, more: Sequence[str]) -> Tokenizer:
         raise NotImplementedError
+
+    def _printed_pieces(self) -> list[str]:
+        return PIECES
 
 
 class Network:
