@@ -5,7 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import tracemalloc
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,12 @@ from rich_files import pdf
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
-from textgen.evaluation.embeddings import CONTEXT, Embedder, unit
+from textgen.evaluation.embeddings import CONTEXT, Embedder, TextVectors, unit
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.reference import forward, initial_state, stack_forward, stack_of
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -241,6 +245,77 @@ def test_lines_are_read_when_their_turn_comes(models: Path, tmp_path: Path, monk
         result = embed(models, str(tmp_path / "a.jsonl"), *arguments)
         assert (result.exit_code, len(result.stdout.splitlines())) == (1, 2)
         assert "a.jsonl, line 3: " in result.stderr
+
+
+class Thirds(Embedder):
+    """Vectors of 64 numbers, and a text after which the user presses Ctrl-C."""
+
+    def __init__(self) -> None: ...
+
+    def vectors(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
+        for text in texts:
+            if text == "stop":
+                raise KeyboardInterrupt
+            yield np.full(64, 1 / 3, np.float32)
+
+    def read(self, texts: Iterable[str]) -> Iterator[TextVectors]:
+        for text in texts:
+            yield TextVectors(text, (3, 4), np.full((2, 64), 1 / 3, np.float32), np.zeros(2))
+
+
+@pytest.mark.parametrize("arguments", [["--format", "npy"], ["--format", "tsv"], [], ["--tokens"]])
+def test_vectors_are_written_as_they_are_made(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr(ModelFolder, "embedder", lambda self: Thirds())
+    peaks = []
+    for number in (2, 200, 2000):  # the first loads what is loaded once
+        (tmp_path / "lines.txt").write_text("cat\n" * number, encoding="utf-8")
+        tracemalloc.start()
+        try:
+            result = embed(models, str(tmp_path / "lines.txt"), *arguments, "--out", str(tmp_path / "vectors"))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        assert (result.exit_code, result.stdout) == (0, "")
+    size = (tmp_path / "vectors").stat().st_size
+    assert size > 400_000
+    assert peaks[2] - peaks[1] < size / 4
+
+
+@pytest.mark.parametrize("number", [1, 12, 101])
+def test_an_array_that_is_written_row_by_row_is_that_of_numpy(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(ModelFolder, "embedder", lambda self: Thirds())
+    lines = ["--text", "cat"] * number
+    assert embed(models, *lines, "--format", "npy", "--out", str(tmp_path / "vectors")).exit_code == 0
+    expected = io.BytesIO()
+    np.save(expected, np.full((number, 64), 1 / 3, np.float32))
+    assert (tmp_path / "vectors").read_bytes() == expected.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "tsv", "npy"])
+def test_vectors_of_before_stay_until_all_are_made(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(ModelFolder, "embedder", lambda self: Thirds())
+    out = tmp_path / "vectors"
+    out.write_bytes(b"before")
+    result = embed(models, "--text", "cat", "--text", "stop", "--format", kind, "--out", str(out))
+    assert result.exit_code != 0
+    assert out.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "npy"])
+def test_a_pipe_gets_the_vectors(models: Path, tmp_path: Path, kind: str) -> None:
+    arguments = ["--text", "cat", "--text", "a", "--format", kind]
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit((tmp_path / "pipe").read_bytes)
+        assert embed(models, *arguments, "--out", str(tmp_path / "pipe")).exit_code == 0
+        assert read.result() == embed(models, *arguments).stdout_bytes
 
 
 @pytest.mark.parametrize(

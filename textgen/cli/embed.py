@@ -97,8 +97,6 @@ def embed(
         _check_flags(kind, out, bool(top or as_json))
     else:
         _check_search_flags(search, bool(tokens or out or kind))
-    from textgen.storage.files import write_file
-
     model, paths = model_and_paths(model, paths, models_dir)
     if model is None and not (paths or texts):
         raise click.UsageError("Missing argument 'MODEL'.")
@@ -120,11 +118,11 @@ def embed(
         lines.say_left_out()
         return
     results = _vectors(embedder, (text for _, text in every_line), tokens)
-    written = _formatted(results, kind or FORMATS[0], tokens, saved.tokenizer)
+    kind = kind or FORMATS[0]
     if out:
-        write_file(out, b"".join(map(_encoded, written)))
+        _write(out, results, kind, tokens, saved.tokenizer)
     else:
-        for part in written:
+        for part in _formatted(results, kind, tokens, saved.tokenizer):
             _print(part)
     lines.say_left_out()
 
@@ -213,6 +211,46 @@ def _formatted(results: Iterable[Result], kind: str, tokens: bool, tokenizer: To
             yield {"text": text, "token_texts": [tokenizer.piece(id) for id in ids], "vectors": _rounded(vectors)}
         else:
             yield {"text": text, "vector": _rounded(vectors[0])}
+
+
+def _write(path: Path, results: Iterable[Result], kind: str, tokens: bool, tokenizer: Tokenizer) -> None:
+    """Writes the vectors into a file as they are made, so that they need not fit into memory."""
+    from textgen.storage.files import new_file, write_chunks
+
+    with new_file(path) as temporary:
+        if kind == "npy":
+            _write_array(temporary, (vectors for _, _, vectors in results), path)
+        else:
+            write_chunks(temporary, map(_encoded, _formatted(results, kind, tokens, tokenizer)), message_path=path)
+
+
+def _write_array(path: Path, arrays: Iterator[np.ndarray], message_path: Path) -> None:
+    """Writes the rows of several arrays as one NumPy array. Their number is filled in at the end."""
+    from textgen.storage.files import write_chunks, writing
+
+    first, count = next(arrays), 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal count
+        yield _array_header(first, 0)
+        for rows in chain([first], arrays):
+            count += len(rows)
+            yield rows.tobytes()
+
+    write_chunks(path, chunks(), message_path=message_path)
+    with writing(message_path), path.open("r+b") as file:
+        file.write(_array_header(first, count))
+
+
+def _array_header(rows: np.ndarray, count: int) -> bytes:
+    """What is before the rows in a file of NumPy. It has room for any count: its length is always the same."""
+    import numpy as np
+
+    shape = (count, *rows.shape[1:])
+    description = np.lib.format.dtype_to_descr(rows.dtype)
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": description, "fortran_order": False, "shape": shape})
+    return file.getvalue()
 
 
 def _print_nearest(embedder: Embedder, query: str, lines: Iterable[Line], top: int, as_json: bool) -> None:
