@@ -13,7 +13,7 @@ from exact_models import config_of
 from networks import random_weights
 
 from textgen.model.numpy_model import NumpyModel
-from textgen.model.prediction_change import PredictionChange, compared, compared_on_own_text
+from textgen.model.prediction_change import IMPOSSIBLE, PredictionChange, compared, compared_on_own_text, drawn
 from textgen.model.probabilities import log_softmax
 
 
@@ -79,6 +79,32 @@ def test_a_network_that_is_sharper_differs_the_more_the_sharper_it_is() -> None:
     near, far = (change_by(Shifted(network(), factor), [[3, 1]]) for factor in (1.1, 2))
     assert 0 < near.divergence_nats < far.divergence_nats
     assert near.same_top_fraction == far.same_top_fraction == 1
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
+    p = np.array([[0.0, 0.5, 0.0, 0.2, 0.3, 0.0], [0.1, 0.0, 0.0, 0.0, 0.0, 0.9]])
+    log_probs = np.log(np.maximum(p, 1e-300)) + np.where(p > 0, 0, IMPOSSIBLE)
+    rows = np.repeat(log_probs, 20_000, axis=0)
+    ids = drawn(rows, np.random.default_rng(0))
+    assert ids.dtype == np.int32
+    for found, expected in zip(ids.reshape(2, -1), p, strict=True):
+        counts = np.bincount(found, minlength=6)
+        assert not counts[expected == 0].any()
+        np.testing.assert_allclose(counts / len(found), expected, atol=0.012)
+
+
+class Uniform:
+    """Random numbers of the one kind that NumPy makes fast."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.default_rng(seed).random
+
+
+def test_the_noise_is_that_of_numpy() -> None:
+    log_probs = log_softmax(np.random.default_rng(1).normal(size=(50, 300)))
+    rng: Any = Uniform(2)
+    noise = np.random.default_rng(2).gumbel(size=log_probs.shape)
+    np.testing.assert_array_equal(drawn(log_probs, rng), (log_probs + noise).argmax(axis=-1))
 
 
 def test_a_token_that_is_never_written_does_not_count() -> None:
