@@ -13,8 +13,10 @@ from networks import random_weights
 from plain_fakes import TableModel, writable
 from sample_text import LINES
 
+from textgen.dataset.word_filter import WordFilter, count_words
 from textgen.errors import TokenizerError
-from textgen.generation.suggestions import RECENT, Suggester
+from textgen.generation.constraints.word_tokens import WordTokens
+from textgen.generation.suggestions import READ, RECENT, Suggester
 from textgen.generation.text_state import num_bytes
 from textgen.model import reference
 from textgen.model.config import ModelConfig
@@ -166,10 +168,113 @@ def test_states_along_a_long_text_take_no_more_memory_than_is_meant_for_them() -
         text = "The cat sat on the mat. " * 3 * repeats
         assert one.suggest(text, length=1) == light.suggest(text, length=1)
         assert sum(num_bytes(state) for _, state in one._marks) < (1 << 26) + (RECENT + 2 << 22)
-    assert len(light._marks) > len(text) / 40
+    assert len(light._marks) > READ / 40
     heavy.read_sizes.clear()
     one.suggest(text[:-100], length=1)
     assert sum(size for _, size in heavy.read_sizes) < len(text) / 4, "it goes on from a state on the way"
+
+
+# === A long text ===
+
+LONG = "The cat sat on the mat.\nThe dog saw it.\n" * 1250  # 50,000 bytes
+
+
+class Reading(TableModel):
+    """A model that keeps what it reads."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__(vocab_size)
+        self.read_ids: list[int] = []
+
+    def read(self, inputs: np.ndarray, state: Any) -> Any:
+        self.read_ids += inputs[0].tolist()
+        return super().read(inputs, state)
+
+
+def test_of_a_long_text_the_end_is_read_and_one_more_key_is_one_more_token() -> None:
+    tokenizer = ByteTokenizer()
+    model = Reading(tokenizer.vocab_size)
+    one = Suggester(model, tokenizer, 3)
+    one.suggest(LONG, length=1)
+    assert READ / 2 < len(model.read_ids) < 2 * READ
+    assert model.read_ids[0] == tokenizer.eos_id
+    end = tokenizer.decode(model.read_ids[1:])
+    assert end.startswith("The ")
+    assert f"\n{end}" in LONG[-2 * READ :]
+    for number in range(1, 30):
+        model.read_ids.clear()
+        one.suggest(LONG + "The cat, the dog and the mat: "[:number], length=1)
+        assert len(model.read_ids) == 1
+
+
+@pytest.mark.parametrize("line", ["The cat sat on the mat.\n", "x", "明月"])
+def test_a_text_that_grows_is_read_a_bounded_number_of_times(line: str) -> None:
+    """As if it were new at each place, also if it is one line."""
+    tokenizer = ByteTokenizer()
+    model = Reading(tokenizer.vocab_size)
+    one, size = Suggester(model, tokenizer, 3), len(line.encode())
+    text = line * (3 * READ // size)
+    one.suggest(text, length=1)
+    model.read_ids.clear()
+    keys = 200
+    for _ in range(keys):
+        text += line
+        found = one.suggest(text, length=1)
+        assert len(one._read) < 2 * READ + 1
+    assert found == Suggester(TableModel(tokenizer.vocab_size), tokenizer, 3).suggest(text, length=1)
+    moves = keys * size // READ + 1
+    assert len(model.read_ids) < keys * size + moves * 2 * READ
+
+
+def test_complete_lines_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[str] = []
+    encode = ByteTokenizer.encode
+
+    def counting(self: ByteTokenizer, text: str) -> list[int]:
+        encoded.append(text)
+        return encode(self, text)
+
+    monkeypatch.setattr(ByteTokenizer, "encode", counting)
+    tokenizer = ByteTokenizer()
+    one = Suggester(TableModel(tokenizer.vocab_size), tokenizer, 3)
+    one.suggest(LONG, length=1)
+    encoded.clear()
+    for end in ("The", "The\n", "The\nc"):
+        one.suggest(LONG + end, length=1)
+    assert sum(map(len, encoded)) < 100
+    other = LONG.replace("dog", "fox") + "The"
+    assert one.suggest(other, length=2) == Suggester(one._model, tokenizer, 3).suggest(other, length=2)
+
+
+def test_words_of_all_of_a_long_text_are_possible_and_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up, read = [], []
+    unknown_in, read_text = WordTokens.unknown_in, WordTokens._read
+
+    def counted(self: WordTokens, letters: str) -> frozenset[str]:
+        looked_up.append(letters)
+        return unknown_in(self, letters)
+
+    def counted_read(self: WordTokens, ids: bytes, given: frozenset[str]) -> Any:
+        read.append(ids)
+        return read_text(self, ids, given)
+
+    monkeypatch.setattr(WordTokens, "unknown_in", counted)
+    monkeypatch.setattr(WordTokens, "_read", counted_read)
+    tokenizer, words = ByteTokenizer(), WordFilter.build(list(count_words([LONG])))
+    one = Suggester(TableModel(tokenizer.vocab_size), tokenizer, 3, words=words)
+    text = f"Zorblax saw it.\n{LONG}"
+    assert {found.text for found in one.suggest(f"{text}The zorbla", length=1)} == {"x", "X"}
+    assert len(one.suggest(f"{LONG}The zorbla", length=1)) == 3, "any letters may follow a word of no text"
+    fresh = Suggester(TableModel(tokenizer.vocab_size), tokenizer, 3, words=words)
+    assert fresh.suggest(f"{text}The cat, zo", length=3) == one.suggest(f"{text}The cat, zo", length=3)
+    one.suggest(text, length=3)
+    for end in ("T", "Th"):
+        looked_up.clear()
+        read.clear()
+        one.suggest(f"{text}{end}", length=3)
+        assert sum(map(len, looked_up)) < 100
+        assert len(read) <= 5, "without the last token, with it, and with each that may replace it"
+        assert sum(map(len, read)) < 100
 
 
 def test_temperature_and_seed() -> None:

@@ -64,8 +64,8 @@ def write(
     empty.
 
     You type; the model suggests the likeliest continuations, each with the probability of its first token; the tokens
-    after it are drawn at --temperature. A number key or a click accepts one. The keys are shown below the text; the
-    mouse wheel scrolls.
+    after it are drawn at --temperature. A number key or a click accepts one. Of a long text the model reads about
+    the last 2,000 to 4,000 tokens. The keys are shown below the text; the mouse wheel scrolls.
 
     FILE is read if it exists. Ctrl-S (shown as ^S) saves the text to FILE; it is also saved when you pause for two
     seconds, at least once a minute while you type, and when you quit or the connection breaks. Ctrl-E opens the text in

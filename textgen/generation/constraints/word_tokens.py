@@ -7,10 +7,11 @@ common ones.
 
 from __future__ import annotations
 
+import copy
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise, takewhile
@@ -163,9 +164,15 @@ class WordTokens:
         self.allowed = BatchedCache(self._allowed, WORDS_KEPT)
         self.word_after = lru_cache(STEPS_KEPT)(lambda word, letters: continued(word, letters)[-1])
         self.own = lru_cache(TEXTS_KEPT)(self._own)
-        self.unknown = lru_cache(TEXTS_KEPT)(self._unknown)
+        self.unknown: Callable[[str], frozenset[str]] = lru_cache(TEXTS_KEPT)(self._unknown)
         self._beginning = lru_cache(TEXTS_KEPT)(self._read)
         self._fits_with = lru_cache(CHANGED_KEPT)(self._fits_with_rests)
+
+    def with_words(self, words: frozenset[str]) -> WordTokens:
+        """Returns the same tables for texts in which more words are possible. The caches are shared."""
+        other = copy.copy(self)
+        other.unknown = lambda text: words | found if (found := self.unknown(text)) else words
+        return other
 
     def begins(self, word: str) -> bool:
         """Returns whether letters begin a known word or are one."""
