@@ -399,6 +399,27 @@ def test_processes_go_back_to_a_checkpoint_by_one_clock(
     assert loop.progress() == pytest.approx(20 / 60)
 
 
+def test_all_tensors_are_read_once_before_the_first_step(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the room on the disk and for the first checkpoint."""
+    loop, read = trainer_of(tokenizer, tmp_path, steps=1), []
+    to_arrays = loop.tensors.to_arrays
+
+    def counted() -> dict[str, np.ndarray]:
+        read.append(to_arrays())
+        return read[-1]
+
+    monkeypatch.setattr(loop.tensors, "to_arrays", counted)
+    monkeypatch.setattr(loop, "_train", lambda restart_timer: "no step is made")
+    assert loop.run([], RunReport("model", {})) == "no step is made"
+    (expected,) = read
+    found, _ = newest_checkpoint(tmp_path / "checkpoints")
+    assert found.tensors.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found.tensors[name], array)
+
+
 def test_a_run_that_is_over_names_the_limit_that_has_ended_it(tokenizer: Tokenizer, tmp_path: Path) -> None:
     loop = trainer_of(tokenizer, tmp_path, minutes=0.1, epochs=30.0)
     assert loop.reader.reached(loop.position) == ""

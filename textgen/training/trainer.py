@@ -176,9 +176,11 @@ class Trainer:
         position, is_over = self.position, self.progress() >= 1.0
         if is_over and (position.has_best or position.step == 0):
             return "the planned length was reached already"
-        check_room(self._checkpoints, self.tensors.to_arrays(), self.config.keep_checkpoints)
+        tensors = self.tensors.to_arrays()
+        check_room(self._checkpoints, tensors, self.config.keep_checkpoints)
         if position.step == 0:
-            self.save_checkpoint()  # so that there is always one to return to
+            self.save_checkpoint(tensors)  # so that there is always one to return to
+        del tensors  # which take as much memory as the network and its optimizer
         while True:
             try:
                 return self._only_validate() if is_over else self._train(restart_timer)
@@ -420,13 +422,17 @@ class Trainer:
 
     # === Checkpoints ===
 
-    def save_checkpoint(self) -> None:
+    def save_checkpoint(self, tensors: dict[str, np.ndarray] | None = None) -> None:
         """Writes the best weights, and all that `restore` needs.
 
         Always both, so that a run that is killed and resumed finds the best weights up to its checkpoint. All processes
         must call it together; the chief writes.
+
+        Args:
+            tensors: `tensors.to_arrays()`, if it is known.
         """
-        started, tensors = time.perf_counter(), self.tensors.to_arrays()
+        started = time.perf_counter()
+        tensors = self.tensors.to_arrays() if tensors is None else tensors
         if self._distribution.is_chief:
             self.validator.save_best()
             checkpoint = Checkpoint(tensors, asdict(self.position))
