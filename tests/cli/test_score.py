@@ -366,7 +366,8 @@ def test_follow_prints_a_line_while_the_stream_goes_on(tiny_models: Path, tmp_pa
         assert process.stdout.readline().endswith(b"  the dog\n")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
-        assert process.stderr.read().splitlines() == [b"2 lines, 0 of them unusual.", b"", b"Interrupted."]
+        said = [b"1 line read; waiting for more (Ctrl-C ends).", b"2 lines, 0 of them unusual.", b"", b"Interrupted."]
+        assert process.stderr.read().splitlines() == said
 
 
 def test_a_pipe_with_a_name_is_followed_up_to_its_end(tiny_models: Path, tmp_path: Path) -> None:
@@ -377,6 +378,16 @@ def test_a_pipe_with_a_name_is_followed_up_to_its_end(tiny_models: Path, tmp_pat
     writer.join()
     assert (result.exit_code, result.stderr) == (0, f"{WARM_UP + 7} lines, 1 of them unusual.\n")
     assert result.stdout == score(tiny_models, "--follow", stdin=STREAM).stdout
+
+
+@pytest.mark.parametrize("name", ["pipe.csv", "pipe.gz"])
+def test_the_name_of_a_pipe_does_not_tell_what_is_in_it(tiny_models: Path, tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    writer = threading.Thread(target=(tmp_path / name).write_text, args=("the cat\n", "utf-8"))
+    writer.start()
+    result = score(tiny_models, str(tmp_path / name), "--follow")
+    writer.join()
+    assert (result.exit_code, result.stderr) == (0, "1 line, 0 of them unusual.\n")
 
 
 def test_surprising_lines_are_red_on_a_terminal(tiny_models: Path) -> None:
@@ -429,6 +440,17 @@ BAD: list[tuple[list[str], str | bytes | None, int, str]] = [
     (["--follow", "missing.txt"], None, 1, "Cannot read missing.txt: No such file or directory. Name a file"),
     (["--follow", "."], None, 1, "Is a directory"),
     (["--follow", "a", "b"], None, 2, "name only one"),
+    (
+        ["--follow", "y2023.csv"],
+        None,
+        2,
+        "plain lines, and y2023.csv is a table: leave out --follow, or pipe the column.",
+    ),
+    (["--follow", "a/b.TSV"], None, 2, "a/b.TSV is a table: leave out --follow, or pipe the column."),
+    (["--follow", "a.json"], None, 2, "a.json holds JSON: leave out --follow, or pipe the texts in it."),
+    (["--follow", "a.jsonl"], None, 2, "a.jsonl holds JSON: leave out --follow"),
+    (["--follow", "a.csv.gz"], None, 2, "a.csv.gz is compressed: leave out --follow, or pipe its unpacked lines."),
+    (["--follow", "a.pdf"], None, 2, "a.pdf is a .pdf document: leave out --follow, or pipe its text."),
     (["--follow", "--tokens"], None, 2, "cannot be combined with --tokens"),
     (["--follow", "--jsonl"], None, 2, "cannot be combined with --jsonl"),
     (["--follow", "--encoding", "utf-16"], "", 1, "cannot be split into lines while it arrives"),

@@ -205,6 +205,21 @@ def test_a_file_that_grows(growing: Path) -> None:
     assert next(lines) == "three é"
 
 
+def test_the_first_wait_for_more_of_a_file_is_told(growing: Path) -> None:
+    waits: list[str] = []
+
+    def on_end() -> None:
+        waits.append("waited")
+        append(growing, b"three\n")
+
+    append(growing, b"one\ntwo\n")
+    lines = file_lines(growing, on_end=on_end)
+    assert ([next(lines), next(lines)], waits) == (["one", "two"], [])
+    assert (next(lines), waits) == ("three", ["waited"])
+    threading.Timer(0.05, append, (growing, b"four\n")).start()
+    assert (next(lines), waits) == ("four", ["waited"])
+
+
 def test_a_file_that_is_replaced_or_shortened_is_read_anew(growing: Path) -> None:
     append(growing, b"one\nunfinished")
     lines = file_lines(growing)

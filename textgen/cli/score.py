@@ -112,9 +112,10 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
     Before any training MODEL may be left out: a base then scores the text, chinese if it is mostly Chinese
     characters, english if it is mostly Latin letters.
 
-    With --follow the lines of one file or of standard input are a stream, scored as they arrive. Unusual lines are
-    printed with their line number, bits per character, and deviation from the lines before them. The first 30 lines
-    only show what is usual.
+    With --follow the lines of one file or of standard input are a stream, scored as they arrive. A file may grow: at
+    its end, more lines are waited for until Ctrl-C. It must be plain text, not a table, JSON, compressed or a document
+    such as .pdf. Unusual lines are printed with their line number, bits per character, and deviation from the lines
+    before them. The first 30 lines only show what is usual.
 
     \b
     Example:
@@ -155,6 +156,24 @@ def _refuse_contradictions(paths: Sequence[str], arguments: Arguments, options: 
         raise click.UsageError(f"--jsonl scores a text field of each line: it cannot be combined with {unread[0]}.")
     if arguments.follow and len(paths) > 1:
         raise click.UsageError("--follow reads one file, or standard input: name only one.")
+    if arguments.follow and paths and (problem := _problem_of_lines(paths[0])):
+        raise click.UsageError(f"--follow reads plain lines, and {paths[0]} {problem}.")
+
+
+def _problem_of_lines(path: str) -> str:
+    """Why the lines of a file are not its texts, and what to do; "" for plain text and for streams."""
+    from textgen.corpus.source import Source
+
+    file = Source(Path(path), path, CorpusConfig(), is_copy=_is_stream(path))  # the name of a stream tells nothing
+    if file.is_copy:
+        return ""
+    if file.compression:
+        return "is compressed: leave out --follow, or pipe its unpacked lines"
+    if file.rich:
+        return f"is a {file.rich} document: leave out --follow, or pipe its text"
+    if "json" in file.format:
+        return "holds JSON: leave out --follow, or pipe the texts in it"
+    return "is a table: leave out --follow, or pipe the column" if file.format else ""
 
 
 # === Texts ===
@@ -340,7 +359,11 @@ def _follow(saved: ModelFolder, path: str, config: CorpusConfig, arguments: Argu
     scorer = Scorer(saved.numpy_model(), saved.tokenizer)
     limits = given({"threshold": arguments.threshold, "window": arguments.window})
     seen = flagged = 0
-    with _lines(path, config.text_encoding) as lines:
+
+    def say_waiting() -> None:
+        output.note(f"{counted(seen, 'line')} read; waiting for more (Ctrl-C ends).")
+
+    with _lines(path, config.text_encoding, say_waiting) as lines:
         try:
             for result in follow(scorer, lines, config.documents or "file", label=arguments.label, **limits):
                 seen += 1
@@ -356,12 +379,18 @@ def _follow(saved: ModelFolder, path: str, config: CorpusConfig, arguments: Argu
 
 
 @contextmanager
-def _lines(path: str, encoding: str) -> Iterator[Iterator[str]]:
-    """The lines of a file, which may grow, without end; or of a pipe or standard input, to its end."""
+def _lines(path: str, encoding: str, on_end: Callable[[], None]) -> Iterator[Iterator[str]]:
+    """The lines of a file, which may grow, without end; or of a pipe or standard input, to its end.
+
+    Args:
+        path: The file, or - for standard input.
+        encoding: Its encoding.
+        on_end: Called when the end of a file is reached for the first time, before more is waited for.
+    """
     from textgen.evaluation.anomalies import file_lines, stream_lines
 
     if path != "-" and Path(path).is_file():
-        yield file_lines(Path(path), encoding)
+        yield file_lines(Path(path), encoding, on_end)
         return
     with _open(path) as stream:
         yield stream_lines(stream, encoding)

@@ -13,7 +13,7 @@ import codecs
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -171,7 +171,7 @@ def stream_lines(stream: BinaryIO, encoding: str = "utf-8") -> Iterator[str]:
     return _decoded(iter(lambda: stream.readline(LINE_BYTES), b""), encoding)
 
 
-def file_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
+def file_lines(path: Path, encoding: str = "utf-8", on_end: Callable[[], None] | None = None) -> Iterator[str]:
     """Yields the lines of a file from its beginning, then what is appended, without end.
 
     A file that is replaced or truncated, as logs are, is read again from its beginning.
@@ -179,23 +179,25 @@ def file_lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
     Args:
         path: The file.
         encoding: Its encoding; bytes that are not valid in it become U+FFFD.
+        on_end: Called once, when everything in the file is read and more is waited for.
 
     Raises:
         CorpusError: The file cannot be read, or in this encoding lines do not end with the byte 10.
     """
-    return _decoded(_appended(path), encoding)
+    return _decoded(_appended(path, [on_end] if on_end else []), encoding)
 
 
-def _appended(path: Path) -> Iterator[bytes]:
+def _appended(path: Path, at_end: list[Callable[[], None]]) -> Iterator[bytes]:
+    """The lines of a file, without end. What is in `at_end` is taken out and called before the first wait."""
     while True:
         try:
             with path.open("rb") as file:
-                yield from _lines_until_replaced(path, file)
+                yield from _lines_until_replaced(path, file, at_end)
         except OSError as error:
             raise CorpusError(f"Cannot read {path}: {error.strerror or error}. Name a file that can be read.") from None
 
 
-def _lines_until_replaced(path: Path, file: BinaryIO) -> Iterator[bytes]:
+def _lines_until_replaced(path: Path, file: BinaryIO, at_end: list[Callable[[], None]]) -> Iterator[bytes]:
     held, replaced = b"", False
     while True:
         part = file.readline(LINE_BYTES - len(held))
@@ -208,6 +210,8 @@ def _lines_until_replaced(path: Path, file: BinaryIO) -> Iterator[bytes]:
         elif not part:
             replaced = _is_replaced(path, file)
             if not replaced:
+                if at_end:
+                    at_end.pop()()
                 time.sleep(POLL_SECONDS)
     if held:
         yield held
