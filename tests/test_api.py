@@ -23,6 +23,7 @@ import pytest
 from base_models import FABLES, save_base
 from click.testing import CliRunner
 from loaded_modules import modules_after
+from model_folders import TRAINING_VALUES
 from networks import random_weights
 from runs import TEXT
 
@@ -35,7 +36,7 @@ from textgen.model.prediction_change import PredictionChange
 from textgen.saved_model import saved_model
 from textgen.saved_model.onnx_cache import NetworkSource
 from textgen.saved_model.saved_model import load_model
-from textgen.saved_model.saving import save_model
+from textgen.saved_model.saving import save_model, write_training
 from textgen.settings import to_dict
 from textgen.wording import Say
 
@@ -239,6 +240,12 @@ def test_a_model_without_a_name_is_called_after_its_text(
     places = [path] if isinstance(path, (str, Path)) else path
     job = api._Job(places, tmp_path / "models", None, {}, None, None, None)
     assert job.target(None) == tmp_path / "models" / name
+
+
+def test_a_failed_run_is_repeated_under_its_name(tmp_path: Path) -> None:
+    (tmp_path / "page").mkdir()
+    write_training(tmp_path / "page", TRAINING_VALUES | {"status": "failed"})
+    assert api._Job(["page.txt"], tmp_path, None, {}, None, None, None).target(None) == tmp_path / "page"
 
 
 @pytest.mark.parametrize("name", [None, "songs"])

@@ -25,9 +25,9 @@ from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.runtime import load_tensorflow
 from textgen.saved_model.adaptation import Adaptation, adapted_generator
-from textgen.saved_model.creation import refuse_taken
+from textgen.saved_model.creation import free_folder, refuse_taken
 from textgen.saved_model.ensembles import check_vocabularies, say_other_documents
-from textgen.saved_model.model_names import check_name, free_folder
+from textgen.saved_model.model_names import check_name
 from textgen.saved_model.registry import find_run, find_tokenizer, models_folder
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.settings import from_dict, python_number, select

@@ -19,12 +19,14 @@ import pytest
 from base_models import FABLES, save_base
 from click.testing import CliRunner, Result
 from files import write
+from model_folders import TRAINING_VALUES
 
 from textgen import evaluate, load, machine, runtime, train
 from textgen.cli import output, textgen
 from textgen.cli.distribution import command_line
 from textgen.cli.signals import Ended
 from textgen.errors import TextgenError, TrainingError
+from textgen.saved_model.saving import write_training
 from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import locked
 from textgen.training.config import TrainingConfig
@@ -204,6 +206,14 @@ def test_on_a_terminal_each_long_step_is_told(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(AssertionError, match="TensorFlow is loaded"):
         CliRunner().invoke(textgen, ["train", str(path), "--dry-run"], catch_exceptions=False)
     assert told == ["Reading the text ...", "Planning ..."]
+
+
+def test_after_a_failed_run_the_same_command_takes_its_name(fables: Path) -> None:
+    models = fables.parent / "models"
+    (models / "fables").mkdir(parents=True)
+    write_training(models / "fables", TRAINING_VALUES | {"status": "failed"})
+    planned = json.loads(dry_run(fables, "--json", "--models-dir", str(models)).stdout)
+    assert planned["name"] == "fables"
 
 
 @pytest.mark.parametrize("flags", [[], ["--name", "fables"]])

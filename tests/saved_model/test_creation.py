@@ -6,7 +6,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,13 @@ from textgen.dataset.bloom_filter import BloomFilter
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.dataset.word_filter import word_filter
 from textgen.errors import SavedModelError, TextgenError, TrainingError
-from textgen.saved_model.creation import claimed, claimed_or_another, refuse_in_model
+from textgen.saved_model.creation import claimed, claimed_or_another, free_folder, refuse_in_model
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, TRAINING, WEIGHTS, WORDS
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_ngrams, save_words, write_training
 from textgen.storage.files import json_bytes, write_file
 from textgen.storage.folders import MANIFEST
-from textgen.storage.locks import Gone, is_locked
+from textgen.storage.locks import Gone, is_locked, locked
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 
@@ -161,6 +161,38 @@ def test_nothing_of_a_failed_run_is_part_of_the_next_model(tmp_path: Path, left:
     assert (found.training, found.has_ngrams, found.words()) == ({}, False, None)
     assert found.record["parameters"] == found.model_config.num_parameters
     assert read_tokenizer(folder).kind == "byte"
+
+
+def test_a_failed_run_does_not_take_the_name_of_the_next(tmp_path: Path) -> None:
+    folder = tmp_path / "page"
+    failed_run(folder)
+    assert free_folder(tmp_path, "page.txt") == folder
+    with claimed_or_another(folder, lambda: free_folder(tmp_path, "page.txt")) as place:
+        assert place == folder
+        save(folder, ByteTokenizer())
+    assert free_folder(tmp_path, "page.txt") == tmp_path / "page-2"
+
+
+@pytest.mark.parametrize("kept", ["empty", "runs", "checkpoint", "foreign file", "link", "link in it", *NO_PLACES])
+def test_any_other_folder_takes_its_name(tmp_path: Path, kept: str) -> None:
+    folder = tmp_path / "page"
+    if kept in NO_PLACES:
+        NO_PLACES[kept](folder)
+    elif kept == "empty":
+        folder.mkdir()
+    elif kept == "link":
+        failed_run(tmp_path / "other")
+        folder.symlink_to(tmp_path / "other")
+    else:
+        failed_run(folder)
+    if kept == "checkpoint":
+        (folder / CHECKPOINTS / "step-000000001").mkdir()
+    elif kept == "foreign file":
+        (folder / "notes.txt").write_text("mine")
+    elif kept == "link in it":
+        (folder / LOGS / "link").symlink_to(tmp_path)
+    with locked(folder) if kept == "runs" else nullcontext():
+        assert free_folder(tmp_path, "page.txt") == tmp_path / "page-2"
 
 
 def test_what_somebody_put_among_the_checkpoints_of_a_failed_run_stays(tmp_path: Path) -> None:

@@ -651,7 +651,7 @@ def test_advice_is_not_in_a_circle(plan: Plan, tmp_path: Path, resumed: list[Run
     assert "resume it" in advice(lambda: load_model("songs"))
     run.resume(folder)
     shutil.rmtree(folder / CHECKPOINTS)
-    assert "train again under this name" in advice(lambda: load_model("songs"))
+    assert "train again as before" in advice(lambda: load_model("songs"))
     assert "train again without resuming" in advice(lambda: run.resume(folder))
     run.train(plan, folder)
     begun(plan, folder)  # over what a killed run has left

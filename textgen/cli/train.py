@@ -249,8 +249,8 @@ def _models_folder_and_name(arguments: Arguments) -> tuple[Path, str]:
 
 
 def _free_folder(arguments: Arguments) -> Path:
-    """A folder for the model, with a name made from the corpus that no entry of the folder of models has."""
-    from textgen.saved_model.model_names import free_folder
+    """A free folder for the model, with a name made from the corpus."""
+    from textgen.saved_model.creation import free_folder
     from textgen.saved_model.registry import models_folder
 
     return free_folder(models_folder(arguments.models_dir), arguments.paths[0])

@@ -20,12 +20,38 @@ from textgen.saved_model.folder_contents import (
     other_names,
 )
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS
-from textgen.saved_model.model_names import check_new_name
+from textgen.saved_model.model_names import check_name, check_new_name, free_name
 from textgen.saved_model.removal import REMOVED_NAME
 from textgen.storage.files import writing
 from textgen.storage.folders import MANIFEST, PENDING, folders_named, refuse_links, sweep, sweep_abandoned
-from textgen.storage.locks import Gone, InUse, locked, remove_empty, require_held
+from textgen.storage.locks import Gone, InUse, is_locked, locked, remove_empty, require_held
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
+
+
+def free_folder(models: Path, path: str | Path) -> Path:
+    """Returns a folder for a new model, with a name made from the path of its corpus.
+
+    Args:
+        models: Folder of models.
+        path: Path of the corpus.
+
+    Returns:
+        A folder that does not exist, or in which a failed run has saved neither a model nor a checkpoint.
+    """
+    return models / check_name(free_name(models, path, _is_of_failed_run))
+
+
+def _is_of_failed_run(folder: Path) -> bool:
+    """Checks whether a run has ended that saved neither a model nor a checkpoint, and a folder holds only its files."""
+    if folder.is_symlink() or not set(OWN_NAMES).intersection(names_in(folder)) or is_locked(folder) is not False:
+        return False
+    try:
+        refuse_links(folder)
+        refuse_other_files(folder)
+        refuse_taken(folder)
+    except TextgenError:
+        return False
+    return True
 
 
 def check_place(folder: Path) -> None:
@@ -126,8 +152,8 @@ def claimed_or_another(folder: Path, free_folder: Callable[[], Path] | None) -> 
 
     Args:
         folder: Folder of the new model.
-        free_folder: Returns a folder that does not exist. None if the user chose the name: then a folder that another
-            process holds is an error.
+        free_folder: Returns a folder that is free, as the function of this name does. None if the user chose the name:
+            then a folder that another process holds is an error.
 
     Yields:
         The folder that is claimed.

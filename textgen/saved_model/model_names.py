@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from textgen.errors import SavedModelError
@@ -24,30 +25,21 @@ def name_from(path: str | Path) -> str:
     return stem.strip("-") or "model"
 
 
-def free_name(folder: Path, path: str | Path) -> str:
+def free_name(folder: Path, path: str | Path, may_replace: Callable[[Path], bool] = lambda place: False) -> str:
     """Makes an unused model name from the path of its corpus, with a number appended if the name is taken.
 
     Args:
         folder: Folder of models.
         path: Path of the corpus.
+        may_replace: Whether a new model may have the name of this entry of the folder.
 
     Returns:
-        A name that no entry of the folder has, and that other systems allow.
+        A name that no other entry of the folder has, and that other systems allow.
     """
     stem = name_from(path)
     names = (stem if n == 1 else f"{stem}-{n}" for n in itertools.count(2 if problem_elsewhere(stem) else 1))
     # The file system is asked, since it may take names for equal that differ in case or in their Unicode form.
-    return next(name for name in names if not os.path.lexists(folder / name))
-
-
-def free_folder(models: Path, path: str | Path) -> Path:
-    """Returns an unused folder for a new model, with a name made from the path of its corpus.
-
-    Args:
-        models: Folder of models.
-        path: Path of the corpus.
-    """
-    return models / check_name(free_name(models, path))
+    return next(name for name in names if not os.path.lexists(folder / name) or may_replace(folder / name))
 
 
 def check_name(name: str, problem: str = "") -> str:

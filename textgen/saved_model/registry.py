@@ -225,4 +225,4 @@ def _why_no_model(path: Path) -> str:
     if has_steps(path):
         return f"The training of {path.name!r} has saved no model yet: resume it, or remove it."
     what = "has saved no model yet, nor a checkpoint"
-    return f"The training of {path.name!r} {what}: train again under this name, or remove it."
+    return f"The training of {path.name!r} {what}: train again as before, or remove it."
