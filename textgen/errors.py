@@ -7,9 +7,11 @@ command-line options. The command line prints the message on one line and exits 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 ENDING_SIGNALS = {"SIGHUP": "The terminal was closed.", "SIGTERM": "Terminated."}  # Windows has no SIGHUP
+USE_RESUME = "Use resume to go on."  # advice at the end of the message of an `Interrupted` with a folder
 
 
 class TextgenError(Exception):
@@ -70,8 +72,10 @@ class Interrupted(TextgenError):
     Args:
         message: Message for the user.
         signal_number: Number of the signal. The exit code is 128 plus this number, as in a shell.
+        folder: Folder of the run if it can be resumed.
     """
 
-    def __init__(self, message: str, signal_number: int) -> None:
+    def __init__(self, message: str, signal_number: int, *, folder: Path | None = None) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+        self.folder = folder

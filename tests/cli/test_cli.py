@@ -985,7 +985,7 @@ def test_a_signal_saves_and_ends_and_the_run_goes_on_where_it_was(tmp_path: Path
         process.send_signal(number)
         assert process.wait(60) == code
     said = (tmp_path / "stderr.txt").read_text(encoding="utf-8")
-    assert "everything is saved" in said
+    assert "everything is saved. Continue with textgen train --resume --name " in said
     assert "Traceback" not in said
     assert not LIBRARY_LOG.search(said)
     record = json.loads((tmp_path / "models" / "songs" / "training.json").read_text(encoding="utf-8"))

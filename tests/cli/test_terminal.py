@@ -90,7 +90,7 @@ def test_a_training_shows_its_bar_and_ends(text: Path, locale: str, bar: str) ->
 def test_ctrl_c_saves_a_training_under_its_bar(text: Path) -> None:
     code, written = shown([*TRAIN, "--steps", "1000000"], text.parent, stop_at="tokens/s")
     assert code == 130, written
-    assert "everything is saved" in written.replace("\r\n", " ")
+    assert "everything is saved. Continue with textgen train --resume --name cat" in written.replace("\r\n", " ")
     assert json.loads((text.parent / "models/cat/training.json").read_bytes())["status"] == "interrupted"
     assert "Traceback" not in written
     assert not LIBRARY_LOG.search(written)

@@ -25,7 +25,7 @@ from textgen import evaluate, load, machine, runtime, train
 from textgen.cli import output, textgen
 from textgen.cli.distribution import command_line
 from textgen.cli.signals import Ended
-from textgen.errors import TextgenError, TrainingError
+from textgen.errors import USE_RESUME, Interrupted, TextgenError, TrainingError
 from textgen.saved_model.saving import write_training
 from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import locked
@@ -101,6 +101,48 @@ def test_a_signal_before_the_first_step_tells_what_is_saved(
     resumed = CliRunner().invoke(textgen, [*words, "--resume"])
     command = f"textgen train --resume --name cat --models-dir {tmp_path}"
     assert (resumed.exit_code, resumed.stderr) == (code, f"\n{said} Continue with {command}.\n")
+
+
+def test_a_signal_between_steps_tells_the_command_that_goes_on_with_the_run_that_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        message = f"Stopped at step 5; everything is saved. {USE_RESUME}"
+        raise Interrupted(message, signal.SIGINT, folder=Path("saved_models", "my cat-2"))
+
+    monkeypatch.setattr("textgen.dataset.prepared_corpus.open_corpus", stop)
+    monkeypatch.setattr("textgen.training.run.resume", stop)
+    monkeypatch.delenv("TEXTGEN_MODELS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "saved_models/cat/training.json", "{}")
+    for words in (["a.txt"], ["--resume", "--name", "cat"]):
+        stopped = CliRunner().invoke(textgen, ["train", *words])
+        command = "textgen train --resume --name 'my cat-2'"
+        said = f"\nStopped at step 5; everything is saved. Continue with {command}.\n"
+        assert (stopped.exit_code, stopped.stderr) == (130, said)
+
+
+def test_a_run_that_is_named_as_the_corpus_of_the_resumed_run_is_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resumed: list[Path] = []
+
+    def resume(folder: Path, *_: object, **__: object) -> None:
+        resumed.append(folder)
+        raise TrainingError("resumed")
+
+    monkeypatch.setattr("textgen.training.run.resume", resume)
+    monkeypatch.delenv("TEXTGEN_MODELS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "saved_models/c3/training.json", "{}")
+    write(tmp_path, f"saved_models/c3/checkpoints/step-000000003/{MANIFEST}", "{}")
+    result = CliRunner().invoke(textgen, ["train", "--resume", "c3"])
+    assert result.exit_code == 2
+    assert "c3 is a run: continue it with textgen train --resume --name c3.\n" in result.stderr
+    assert not resumed
+    write(tmp_path, "c3", "The corpus of the run.")
+    assert "resumed" in CliRunner().invoke(textgen, ["train", "--resume", "c3"]).stderr
+    assert [folder.name for folder in resumed] == ["c3"]
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"], ["--workers", "2"]])

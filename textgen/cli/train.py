@@ -32,7 +32,7 @@ from textgen.cli.options import (
 from textgen.cli.plan_report import describe, plan_values, result_values, resume_command, summary
 from textgen.cli.setting_options import IntegerRange, setting_options
 from textgen.corpus.config import CorpusConfig
-from textgen.errors import SavedModelError, TrainingError
+from textgen.errors import USE_RESUME, Interrupted, SavedModelError, TrainingError
 from textgen.model.config import ModelConfig
 from textgen.runtime import limit_threads
 from textgen.settings import check_values, read_toml
@@ -244,8 +244,23 @@ def _models_folder_and_name(arguments: Arguments) -> tuple[Path, str]:
     if arguments.name is not None:
         return folder, check_name(arguments.name)
     if arguments.resume:
+        _refuse_run_as_path(folder, arguments.paths)
         return folder, check_name(_newest_run(folder, arguments.paths))
     return folder, _free_folder(arguments).name
+
+
+def _refuse_run_as_path(folder: Path, paths: tuple[str, ...]) -> None:
+    """Raises `click.UsageError` if the only path is the name of a run, and nothing has this path."""
+    from textgen.saved_model.folder_contents import is_run
+    from textgen.saved_model.model_names import problem_of_name
+
+    if (
+        len(paths) == 1
+        and not os.path.lexists(paths[0])
+        and not problem_of_name(paths[0])
+        and is_run(folder / paths[0])
+    ):
+        raise click.UsageError(f"{paths[0]} is a run: continue it with {resume_command(folder / paths[0])}.")
 
 
 def _free_folder(arguments: Arguments) -> Path:
@@ -288,12 +303,16 @@ def _is_resumable(run: Path) -> bool:
 
 @contextmanager
 def _telling_what_is_saved(target: Path) -> Iterator[None]:
-    """Adds to the message about a signal whether the run can be continued.
+    """Adds to the message about a signal whether the run can be continued, and by which command.
 
-    This is about signals before and after the steps; within them, the loop of training saves and tells so itself.
+    Within the steps, the loop of training saves and tells so itself, but knows no commands.
     """
     try:
         yield
+    except Interrupted as error:
+        if error.folder:  # which may not be `target`, if another run has taken that
+            error.args = (str(error).replace(USE_RESUME, f"Continue with {resume_command(error.folder)}."),)
+        raise
     except KeyboardInterrupt as error:
         is_saved = _is_resumable(target)
         next_step = f"Continue with {resume_command(target)}." if is_saved else "Nothing is saved: start again."

@@ -293,7 +293,7 @@ def test_a_signal_for_the_launcher_stops_all_workers_which_save(text: Path, numb
         training.send_signal(number)
         _, said = training.communicate(timeout=120)
     assert training.returncode == 128 + number, said
-    assert "everything is saved" in said
+    assert "everything is saved. Continue with textgen train --resume --name " in said
     assert newest_checkpoint(text.parent / number.name / "checkpoints")[0].position["step"] > 1
 
 
