@@ -135,16 +135,18 @@ def test_a_file_in_place_of_a_model_is_told(
     shutil.copytree(tiny_models / "tiny", work / "saved_models" / "mine")
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == f"Error: 'cat.txt' is a file, not a model. There are: mine. {hint}".rstrip() + "\n"
+    bases = "Bases: english, chinese."
+    said = f"Error: 'cat.txt' is a file, not a model. There are: mine. {bases} {hint}"
+    assert result.stderr == f"{said.rstrip()}\n"
 
 
 @pytest.mark.parametrize("command", ["score", "evaluate", "embed", "write"])
 def test_before_any_training_an_argument_may_be_meant_as_either(work: Path, terminal: None, command: str) -> None:
     result = run(command, "dog.txt")
     assert result.exit_code == 1
-    assert result.stderr == (
-        "Error: There is neither a file nor a model 'dog.txt'. There is no model in saved_models yet.\n"
-    )
+    said = "Error: There is neither a file nor a model 'dog.txt'. There is no model in saved_models yet."
+    assert result.stderr == f"{said} Bases: english, chinese.\n"
+    assert run(command, "englsh").stderr.endswith("yet. Bases: english, chinese. Did you mean 'english'?\n")
     mistyped = run(command, "dog.txt", "--models-dir", "mistyped")
     assert mistyped.stderr == "Error: There is no folder mistyped: correct --models-dir.\n"
 

@@ -311,7 +311,7 @@ def test_resuming_is_said_only_if_there_is_something_to_resume(tiny_models: Path
     shutil.copytree(tiny_models / "tiny", models / "tiny")
     mistyped = resumed(models, "tinny")
     assert (mistyped.exit_code, mistyped.stdout) == (1, "")
-    assert mistyped.stderr == f"Error: There is no model 'tinny' in {models}. There are: tiny.\n"
+    assert mistyped.stderr == f"Error: There is no model 'tinny' in {models}. There are: tiny. Did you mean 'tiny'?\n"
     without = resumed(models, "tiny")
     assert (without.exit_code, without.stdout) == (1, "")
     assert without.stderr.startswith("Error: ")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,15 @@ from model_folders import prepared_corpus, save, saved, three
 
 from textgen.errors import SavedModelError
 from textgen.saved_model.layout import CONFIG, LOGS, WEIGHTS
-from textgen.saved_model.registry import find_model, find_run, list_models, list_runs, models_folder, status_of
+from textgen.saved_model.registry import (
+    NoSuchModel,
+    find_model,
+    find_run,
+    list_models,
+    list_runs,
+    models_folder,
+    status_of,
+)
 from textgen.saved_model.removal import remove_model
 from textgen.saved_model.saved_model import load_model
 from textgen.storage.folders import MANIFEST, update_folder
@@ -75,6 +85,36 @@ def test_a_model_that_is_not_there(three: Path, tmp_path: Path) -> None:
         SavedModelError, match=r"song\.txt' is a file, not a model\. There is no model in .*none yet\.$"
     ):
         find_model(str(text), tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("novle", "There are: fables, novel. Bases: english. Did you mean 'novel'?"),
+        ("englsh", "There are: fables, novel. Bases: english. Did you mean 'english'?"),
+        ("x", "There are: fables, novel. Bases: english."),
+    ],
+)
+def test_a_misspelled_name(
+    tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch, name: str, expected: str
+) -> None:
+    for place in ("models/novel", "models/fables", "bases/english"):
+        shutil.copytree(tiny_models / "tiny", tmp_path / place)
+    monkeypatch.setenv("TEXTGEN_BASES", str(tmp_path / "bases"))
+    with pytest.raises(NoSuchModel, match=f"{re.escape(expected)}$"):
+        find_model(name)
+    of_own = expected.replace(" Bases: english.", "").removesuffix(" Did you mean 'english'?")
+    with pytest.raises(NoSuchModel, match=f"{re.escape(of_own)}$"):
+        find_run(name)
+    (tmp_path / "empty").mkdir()
+    of_none = "It holds no model yet: train one first."
+    of_bases = expected.replace("There are: fables, novel.", of_none).removesuffix(" Did you mean 'novel'?")
+    with pytest.raises(NoSuchModel, match=f"{re.escape(of_bases)}$"):
+        find_model(name, tmp_path / "empty")
+    with pytest.raises(NoSuchModel, match=f"{re.escape(of_none)}$"):
+        find_run(name, tmp_path / "empty")
+    with pytest.raises(NoSuchModel, match=r" yours\. Bases: english\."):
+        find_model(name, tmp_path / "none")
 
 
 def test_a_training_without_a_model_is_a_run(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,15 @@ def model_and_paths(
     Raises:
         SavedModelError: There is no model yet, and the first argument names neither a text nor a base.
     """
-    from textgen.saved_model.registry import NoSuchModel, find_model, list_runs, require_models_folder, why_empty
+    from textgen.saved_model.bases import installed_bases
+    from textgen.saved_model.registry import (
+        NoSuchModel,
+        about_bases,
+        find_model,
+        list_runs,
+        require_models_folder,
+        why_empty,
+    )
 
     if model is None or is_remote(model) or list_runs(models_dir):
         return model, tuple(paths)
@@ -109,7 +117,8 @@ def model_and_paths(
         if not isinstance(error, NoSuchModel):
             raise
         require_models_folder(models_dir)
-        raise NoSuchModel(f"There is neither a file nor a model {model!r}. {why_empty(models_dir)}") from None
+        bases = about_bases(installed_bases(), model)
+        raise NoSuchModel(f"There is neither a file nor a model {model!r}. {why_empty(models_dir)}{bases}") from None
     return model, tuple(paths)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textgen.errors import SavedModelError
-from textgen.saved_model.bases import BASES, base_folder
+from textgen.saved_model.bases import BASES, base_folder, installed_bases
 from textgen.saved_model.folder_contents import has_file, has_steps, is_model, is_run, saved_at
 from textgen.saved_model.layout import CONFIG, WEIGHTS
 from textgen.saved_model.model_names import problem_of_name
@@ -62,19 +62,20 @@ def require_models_folder(folder: str | Path | None) -> None:
         raise SavedModelError(why_empty(folder))
 
 
-def find_model(name: str | None = None, folder: str | Path | None = None) -> Path:
+def find_model(name: str | None = None, folder: str | Path | None = None, *, with_bases: bool = True) -> Path:
     """Finds the folder of a model.
 
     Args:
         name: Name of a model in the models folder, a path, the name of a base, or an address, in this order. By
             default the model that was saved last.
         folder: The models folder; see `models_folder`.
+        with_bases: Whether the name may be that of a base.
 
     Returns:
         The folder of the model.
 
     Raises:
-        NoSuchModel: There is no such model; the message lists the existing ones.
+        NoSuchModel: There is no such model; the message lists the existing ones and suggests a similar name.
         SavedModelError: There is no model yet, or no complete one of this name.
         RemoteError: The model at an address cannot be copied from there.
     """
@@ -90,7 +91,7 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
         return path
     for path in filter(is_run, candidates):
         raise SavedModelError(_why_no_model(path))
-    if name in BASES:
+    if with_bases and name in BASES:
         return base_folder(name)
     for path in candidates:
         if has_file(path, MANIFEST):
@@ -98,7 +99,8 @@ def find_model(name: str | None = None, folder: str | Path | None = None) -> Pat
                 f"{path} is not a model: it has a {MANIFEST}, but neither {CONFIG} nor {WEIGHTS}. Name a model, or "
                 "copy the whole folder again if it is one."
             )
-    raise no_such_model(name, models_folder(folder), models, may_be_path=True)
+    bases = installed_bases() if with_bases else []
+    raise no_such_model(name, models_folder(folder), models, bases, may_be_path=True)
 
 
 def find_tokenizer(name: str, folder: str | Path | None = None) -> Tokenizer:
@@ -144,7 +146,7 @@ def find_run(name: str, folder: str | Path | None = None) -> Path:
         return path
     if name in BASES:
         raise SavedModelError(f"{name} is a base, which is a part of the program: no run of that name is yours.")
-    return find_model(name, folder)  # raises an error that lists the models
+    return find_model(name, folder, with_bases=False)  # raises an error that lists the models
 
 
 def list_models(folder: str | Path | None = None) -> list[Path]:
@@ -174,26 +176,53 @@ def status_of(path: Path, training: Mapping[str, Any]) -> str:
     return "interrupted" if status == "running" and runs is False else status
 
 
-def no_such_model(name: str, folder: Path, models: Sequence[Path], *, may_be_path: bool = False) -> NoSuchModel:
+def no_such_model(
+    name: str, folder: Path, models: Sequence[Path], bases: Sequence[str] = (), *, may_be_path: bool = False
+) -> NoSuchModel:
     """Returns the error for a name that no model has, to be raised.
 
     Args:
         name: The name.
         folder: Folder of models.
         models: The models in it.
+        bases: Names of the bases that may be named instead.
         may_be_path: Whether the name may also be a path, and a file of that path is worth a mention.
     """
-    there = ", ".join(path.name for path in models)
+    names = [path.name for path in models]
+    there = f"There are: {', '.join(names)}." if names else ""
     if may_be_path and os.path.isfile(name):
-        listed = f"There are: {there}." if there else f"There is no model in {folder} yet."
-        return NoSuchModel(f"{name!r} is a file, not a model. {listed}")
+        there = there or f"There is no model in {folder} yet."
+        return NoSuchModel(f"{name!r} is a file, not a model. {there}{about_bases(bases)}")
+    others = f"{about_bases(bases)}{_suggestion(name, [*names, *bases])}"
     if not folder.is_dir():
         return NoSuchModel(
             f"There is no model {name!r}, since there is no folder {folder}. Train a model first, or set models_dir or "
-            "TEXTGEN_MODELS to the folder of yours."
+            f"TEXTGEN_MODELS to the folder of yours.{others}"
         )
-    listed = f"There are: {there}." if there else "It holds no model yet: train one first."
-    return NoSuchModel(f"There is no model {name!r} in {folder}. {listed}")
+    there = there or "It holds no model yet: train one first."
+    return NoSuchModel(f"There is no model {name!r} in {folder}. {there}{others}")
+
+
+def about_bases(bases: Sequence[str], name: str = "") -> str:
+    """Names the bases after a sentence about models; empty if there is none.
+
+    Args:
+        bases: Their names.
+        name: A word that may be a misspelled name of a base.
+
+    Example:
+        >>> about_bases(["english", "chinese"], "englsh")
+        " Bases: english, chinese. Did you mean 'english'?"
+    """
+    return f" Bases: {', '.join(bases)}.{_suggestion(name, bases)}" if bases else ""
+
+
+def _suggestion(name: str, names: Iterable[str]) -> str:
+    """Asks after a sentence whether the most similar one of some names was meant; empty if none is similar."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, list(names), 1)
+    return f" Did you mean {found[0]!r}?" if found else ""
 
 
 def _candidates(name: str, folder: str | Path | None) -> list[Path]:
