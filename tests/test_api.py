@@ -242,6 +242,21 @@ def test_a_model_without_a_name_is_called_after_its_text(
     assert job.target(None) == tmp_path / "models" / name
 
 
+@pytest.mark.parametrize(
+    ("path", "is_text"),
+    [("The moon rises over the town", True), ("x\ny", True), ("moon" * 1500, True), ("my novl.txt", False)],
+)
+@pytest.mark.usefixtures("no_tensorflow")
+def test_texts_in_place_of_paths_are_told_where_they_belong(tiny_models: Path, path: str, is_text: bool) -> None:
+    for call in (
+        lambda: textgen.train([path, path], models_dir=tiny_models),
+        lambda: textgen.evaluate("tiny", path, models_dir=tiny_models),
+    ):
+        with pytest.raises(textgen.CorpusError) as caught:
+            call()
+        assert str(caught.value).endswith("Texts themselves belong in a file, for example one on each line.") == is_text
+
+
 def test_a_failed_run_is_repeated_under_its_name(tmp_path: Path) -> None:
     (tmp_path / "page").mkdir()
     write_training(tmp_path / "page", TRAINING_VALUES | {"status": "failed"})
@@ -502,6 +517,21 @@ def test_score_gives_the_surprisal_of_each_token(result: textgen.TrainingResult)
     np.testing.assert_allclose(second.surprisal, -log_p[range(5), second.ids] / math.log(2), rtol=1e-4)
     (open_ended,) = textgen.score(result.model, "rain", ends=False)
     assert open_ended.ids == second.ids[:-1]
+
+
+@pytest.mark.parametrize("use", [textgen.score, textgen.embed])
+def test_what_is_no_text_is_refused(tiny_models: Path, use: Callable[..., object]) -> None:
+    advice = "not a text: leave out missing values, and convert others to str."
+    for texts, said in (
+        (["a", None], f"texts[1] is None, {advice}"),
+        (iter([math.nan]), f"texts[0] is nan, {advice}"),
+        ([{"text": "a"}], f"texts[0] is {{'text': 'a'}}, {advice}"),
+        ({"text": "a"}, "texts must be a text or a list of texts. Received: {'text': 'a'}."),
+        (None, "texts must be a text or a list of texts. Received: None."),
+    ):
+        with pytest.raises(textgen.ConfigError) as caught:
+            use("tiny", texts, models_dir=tiny_models)
+        assert str(caught.value) == said
 
 
 # === Vectors ===

@@ -8,7 +8,9 @@ else takes long, are its information.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import open_corpus
-from textgen.errors import ConfigError
+from textgen.errors import ConfigError, CorpusError
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.evaluation.scoring import TextScore
 from textgen.generation.config import AUTO
@@ -30,7 +32,7 @@ from textgen.saved_model.ensembles import check_vocabularies, say_other_document
 from textgen.saved_model.model_names import check_name
 from textgen.saved_model.registry import find_run, find_tokenizer, models_folder
 from textgen.saved_model.saved_model import ModelFolder, load_model
-from textgen.settings import from_dict, python_number, select
+from textgen.settings import from_dict, python_number, select, short_repr
 from textgen.storage.files import check_folder_writable
 from textgen.training.observers.observer import Observer, ValidationReport
 from textgen.training.presets import with_preset, with_sizes
@@ -228,11 +230,30 @@ def _text_to_learn(
 
 def _read(paths: Paths, reading: CorpusConfig, settings: Mapping[str, Any]) -> Corpus:
     """Opens a text, and logs what is skipped. Raises `CorpusError` if it has none of the labels in `settings`."""
-    corpus = Corpus([paths] if isinstance(paths, (str, Path)) else paths, reading)
+    places = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    with _hinting_at_texts(places):
+        corpus = Corpus(places, reading)
     corpus.say_findings(_log.warning)
     if settings.get("labels"):
         corpus.labels()
     return corpus
+
+
+@contextmanager
+def _hinting_at_texts(places: Sequence[str | Path]) -> Iterator[None]:
+    """Adds to an error of the block that texts belong in a file, if there are texts in place of paths."""
+    try:
+        yield
+    except (CorpusError, OSError) as error:  # systems refuse long paths
+        text = next((place for place in map(str, places) if _looks_like_text(place)), None)
+        if text is None:
+            raise
+        problem = error if isinstance(error, CorpusError) else f"Cannot read {short_repr(text)}: {error.strerror}."
+        raise CorpusError(f"{problem} Texts themselves belong in a file, for example one on each line.") from None
+
+
+def _looks_like_text(place: str) -> bool:
+    return (place.count(" ") > 2 or "\n" in place or len(place) > 255) and not os.path.lexists(place)
 
 
 def evaluate(
@@ -312,7 +333,7 @@ def score(
 
     Raises:
         TokenizerError: A text is not valid Unicode.
-        ConfigError: The model does not know the label.
+        ConfigError: The model does not know the label, or one of the texts is not a string, such as None.
         SavedModelError: The model is missing or damaged.
 
     Example:
@@ -320,7 +341,7 @@ def score(
         print(f"The second text takes {odd.surprisal.sum() - likely.surprisal.sum():.1f} bits more.")
     """
     scorer = _opened(model, models_dir).scorer()
-    return list(scorer.scores([texts] if isinstance(texts, str) else texts, ends=ends, label=label))
+    return list(scorer.scores(_several(texts), ends=ends, label=label))
 
 
 def embed(model: Model, texts: str | Iterable[str], *, models_dir: str | Path | None = None) -> list[np.ndarray]:
@@ -339,6 +360,7 @@ def embed(model: Model, texts: str | Iterable[str], *, models_dir: str | Path | 
 
     Raises:
         TokenizerError: A text is not valid Unicode.
+        ConfigError: One of the texts is not a string, such as None.
         SavedModelError: The model is missing or damaged.
 
     Example:
@@ -346,7 +368,16 @@ def embed(model: Model, texts: str | Iterable[str], *, models_dir: str | Path | 
         print(f"They are alike to {rain @ storm:.2f}.")
     """
     embedder = _opened(model, models_dir).embedder()
-    return list(embedder.vectors([texts] if isinstance(texts, str) else texts))
+    return list(embedder.vectors(_several(texts)))
+
+
+def _several(texts: str | Iterable[str]) -> Iterable[str]:
+    """A text or several as several. Raises `ConfigError` for what is neither."""
+    if isinstance(texts, str):
+        return [texts]
+    if isinstance(texts, Mapping) or not isinstance(texts, Iterable):  # the keys of a mapping are not meant
+        raise ConfigError(f"texts must be a text or a list of texts. Received: {short_repr(texts)}.")
+    return texts
 
 
 class _History(Observer):
@@ -405,7 +436,8 @@ class _Job:
         start = given_start(self.start, self.models_dir)
         check_settings(self.settings, self.preset, start)
         config = from_dict(CorpusConfig, select(CorpusConfig, self.settings))
-        corpus = open_corpus(self.places, config, is_alone=self.valid_file is None)
+        with _hinting_at_texts(self.places):
+            corpus = open_corpus(self.places, config, is_alone=self.valid_file is None)
         valid = None if self.valid_file is None else held_out_text(self.valid_file, corpus)
         sources = Sources(valid, start, self.tokenizer(), may_choose_base=self.start is None)
         check_text(corpus, self.settings, sources, note)

@@ -86,7 +86,7 @@ class Embedder:
         return self._each(texts, lambda read: read)
 
     def vectors(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
-        """Yields the vector of each text, float32 [D]."""
+        """Yields the vector of each text, float32 [D]. Raises `ConfigError` if one of them is not a string."""
         return self._each(texts, lambda read: read.vector)
 
     def nearest(self, query: str, texts: Iterable[tuple[Key, str]], num: int) -> list[tuple[float, tuple[Key, str]]]:

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from textgen.errors import ConfigError
 from textgen.model.protocols import ScoringModel
+from textgen.settings import short_repr
 from textgen.tokenizer.spelling import NAT
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -143,7 +145,7 @@ class Scorer:
             The scores, in order.
 
         Raises:
-            ConfigError: The model does not know the label.
+            ConfigError: The model does not know the label, or one of the texts is not a string.
             TokenizerError: A text is not valid text.
         """
         opening = self.tokenizer.opening(label)
@@ -231,10 +233,13 @@ def of_like_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
 
 
 def in_groups(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Yields the texts in lists, as many at a time as may be read ahead."""
+    """Yields the texts in lists, as many at a time as may be read ahead. Raises `ConfigError` for what is no text."""
     group: list[str] = []
     characters = 0
-    for text in texts:
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            advice = "leave out missing values, and convert others to str"
+            raise ConfigError(f"texts[{number}] is {short_repr(text)}, not a text: {advice}.")
         group.append(text)
         characters += len(text)
         if len(group) == AHEAD_TEXTS or characters >= AHEAD_CHARACTERS:
