@@ -334,3 +334,19 @@ def test_a_time_limit_that_no_timer_holds_is_refused(flag: str, value: str) -> N
     result = run("train", "nothing.txt", flag, value)
     assert result.exit_code == 2
     assert f"Error: {flag} must be a number from 1 to 1,000,000. Received: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["score", "tiny", "--label", "sports", "--label", "business"],
+        ["sample", "tiny", "--label=sports", "--num", "2", "--label", "sports"],
+        ["train", "a.csv", "--labels", "author", "--labels", "year"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_of_several_labels_none_is_silently_left_out(words: list[str]) -> None:
+    result = run(*words)
+    flag = "--labels" if words[0] == "train" else "--label"
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith(f"Error: {flag} is given more than once: choose one.\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -40,10 +41,13 @@ class SectionCommand(click.Command):
 
         Raises:
             click.UsageError: A path or a name is empty, which Python takes for the current folder; or a file to write
-                is one that the command reads.
+                is one that the command reads; or there are several labels where one is meant.
         """
+        values: Mapping[str, Any] = {}
         with suggesting_options(self, ctx):
-            values = {} if ctx.resilient_parsing else self.make_parser(ctx).parse_args(list(args))[0]
+            if not ctx.resilient_parsing:
+                values, _, given = self.make_parser(ctx).parse_args(list(args))
+                _refuse_several_labels(given, ctx)
         for parameter in self.get_params(ctx):
             value = values.get(str(parameter.name))
             is_empty = "" in value if isinstance(value, (tuple, list)) else value == ""
@@ -76,6 +80,13 @@ class SectionCommand(click.Command):
             number = sum(len(sections[title]) for title in others)
             formatter.write_paragraph()
             formatter.write_text(f"{counted(number, 'more option')} with --help-all: {', '.join(map(_lower, others))}.")
+
+
+def _refuse_several_labels(given: Sequence[click.Parameter], ctx: click.Context) -> None:
+    """Raises `click.UsageError` if --label or --labels is among the given parameters twice. Click takes the last."""
+    for parameter in given:
+        if parameter.name in ("label", "labels") and given.count(parameter) > 1:
+            raise click.UsageError(f"{parameter.opts[0]} is given more than once: choose one.", ctx)
 
 
 class CommandGroup(SuggestingGroup):
