@@ -232,7 +232,7 @@ def of_like_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
             del batch[-size:]
 
 
-def in_groups(texts: Iterable[str]) -> Iterator[list[str]]:
+def in_groups(texts: Iterable[object]) -> Iterator[list[str]]:
     """Yields the texts in lists, as many at a time as may be read ahead. Raises `ConfigError` for what is no text."""
     group: list[str] = []
     characters = 0
