@@ -82,7 +82,7 @@ def test_a_network_of_one_direction_has_no_other(direction: str, other: str) -> 
     config = replace(BOTH, direction=direction)
     weights = random_weights(config)
     assert one_way(config, weights, direction) == (config, weights)
-    with pytest.raises(ConfigError, match=f"reads text {direction} only.*of direction both, or {other}"):
+    with pytest.raises(ConfigError, match=f"reads text {direction} only.*with the setting direction both, or {other}"):
         one_way(config, weights, other)
 
 

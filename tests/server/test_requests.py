@@ -344,7 +344,7 @@ def test_a_value_of_a_wrong_type_is_told_in_words(
         (rb'{"prompt": "a\\ud800', "The request is not JSON: Input data was truncated."),
         (rb'{"prompt": "a\ud800', "The request is not JSON: Input data was truncated."),
         (rb'{"prompt": "a", "n": NaN}', "The request is not JSON: JSON is malformed"),
-        (b'{"prompt": "\xff"}', "The request is not JSON: 'utf-8' codec"),
+        (b'{"prompt": "\xff"}', "The request is not JSON: "),
         (b"[" * 100_000, "The request is not JSON: "),
     ],
 )
