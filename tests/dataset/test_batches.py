@@ -237,6 +237,15 @@ def test_dataset_is_epoch(tmp_path: Path) -> None:
     assert same(list(batches.dataset(1).as_numpy_iterator()), list(batches.epoch(1)))
 
 
+@pytest.fixture
+def few_objects_to_collect() -> Iterator[None]:
+    """The objects of earlier tests, maybe millions, are not looked at by each collection."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("few_objects_to_collect")
 @pytest.mark.parametrize("read", [1, 100])
 @pytest.mark.parametrize(
     "derived",
