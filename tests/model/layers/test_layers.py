@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from loss_scales import check_scale
 
 from textgen.model import reference
 from textgen.model.config import ModelConfig
@@ -316,25 +317,10 @@ def test_the_summed_loss_and_its_gradients_are_those_of_plain_operations(
 
 @pytest.mark.parametrize("upstream", [1.0, 1024.0])
 def test_a_scale_keeps_small_gradients_of_a_float16_head_and_changes_no_others(upstream: float) -> None:
-    """The probability of the last token, 2e-8, is less than half of the least number of float16."""
-    head, features, table = Head(V, tied=True), tf.ones((B, T, E)), tf.zeros((V, E))
-    head(features, table)
-    head.bias.assign([*[0.0] * (V - 1), math.log(2e-8 * (V - 1))])
-    targets, scale = tf.ones((B, T), tf.int32), tf.constant(1024.0)
-
-    def gradients(dtype: tf.DType, scale: tf.Tensor | None) -> list[np.ndarray]:
-        with tf.GradientTape() as tape:
-            tape.watch(table)
-            loss = upstream * head.summed_loss(tf.cast(features, dtype), table, targets, 2, 0.0, scale)
-        return [np.asarray(each) / upstream for each in tape.gradient(loss, [table, head.bias.value])]
-
-    exact, scaled, vanished = gradients(tf.float32, None), gradients(tf.float16, scale), gradients(tf.float16, None)
-    for ours, theirs in zip(scaled, exact, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=5e-3)
-    assert scaled[1][-1] == pytest.approx(2e-8 * B * T, rel=5e-3)
-    assert not vanished[0][-1].any()
-    for ours, theirs in zip(gradients(tf.float32, scale), exact, strict=True):
-        np.testing.assert_array_equal(ours, theirs)  # a power of 2 changes no digit
+    check_scale(
+        lambda head, features, table, targets, scale: head.summed_loss(features, table, targets, 2, 0.0, scale),
+        upstream, (B, T, E), V,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("chunk_elements", [3 * V, 1 << 22])

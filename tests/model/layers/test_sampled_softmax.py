@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+from loss_scales import check_scale
 
 from textgen.model.layers.head import Head
 from textgen.model.layers.sampled_softmax import Candidates, CandidateSampler, candidate_probabilities, sampled_loss
@@ -93,26 +94,10 @@ def test_products_in_bfloat16_change_the_gradient_little() -> None:
 
 @pytest.mark.parametrize("upstream", [1.0, 1024.0])
 def test_a_scale_keeps_small_gradients_in_float16_and_changes_no_others(upstream: float) -> None:
-    """The probability of the last token, 2e-8, is less than half of the least number of float16."""
-    head, features, table = Head(V, True), tf.ones((B, T, E)), tf.zeros((V, E))
-    head(features, table)
-    head.bias.assign([*[0.0] * (V - 1), np.log(2e-8 * (V - 1))])
-    targets, scale = tf.ones((B, T), tf.int32), tf.constant(1024.0)
-
-    def gradients(dtype: tf.DType, scale: tf.Tensor | None) -> list[np.ndarray]:
-        with tf.GradientTape() as tape:
-            tape.watch(table)
-            loss = upstream * sampled_loss(head, tf.cast(features, dtype), table, targets, PAD, ALL, scale)
-        found = tape.gradient(loss, [table, head.bias.value])
-        return [np.asarray(tf.convert_to_tensor(each)) / upstream for each in found]
-
-    exact, scaled, vanished = gradients(tf.float32, None), gradients(tf.float16, scale), gradients(tf.float16, None)
-    for ours, theirs in zip(scaled, exact, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=5e-3)
-    assert scaled[1][-1] == pytest.approx(2e-8 * B * T, rel=5e-3)
-    assert not vanished[0][-1].any()
-    for ours, theirs in zip(gradients(tf.float32, scale), exact, strict=True):
-        np.testing.assert_array_equal(ours, theirs)  # a power of 2 changes no digit
+    check_scale(
+        lambda head, features, table, targets, scale: sampled_loss(head, features, table, targets, PAD, ALL, scale),
+        upstream, (B, T, E), V,
+    )  # fmt: skip
 
 
 def test_the_expected_sum_of_exponentials_is_exact() -> None:
