@@ -3,18 +3,20 @@
     python scripts/measure_choices.py --text tales=tales.txt --text verse=verse.txt --minutes 1 5 --json choices.jsonl
 
 For each text and each budget, one run with nothing said, from random weights, and one for each change of what it has
-chosen: another vocabulary, size, batch, learning rate, dropout. With --set, one with several settings, given as for
-`textgen train`, replaces those changes: --set preset=small,vocab_size=4000. Runs follow one another, each in a process
-of its own. They end by the clock, so the machine must have no other work; or, with --processor, by the processor time
-of the process, divided by the cores, as if they had worked all the time. Runs whose results are in the file are not
-repeated, so that an interrupted script goes on; it must be given the same texts. The table has the results of one kind:
-by the clock, or by the processor.
+chosen: another vocabulary, size, batch, learning rate, dropout. With --random, runs with several of these changes,
+drawn at random, replace them; with --set, one with several settings, given as for `textgen train`, or changes and
+settings: --set preset=small,vocab_size=4000, --set "learning rate x 2 + seed=1". Runs follow one another, each in a
+process of its own. They end by the clock, so the machine must have no other work; or, with --processor, by the
+processor time of the process, divided by the cores, as if they had worked all the time. Runs whose results are in the
+file are not repeated, so that an interrupted script goes on; it must be given the same texts. The table has the results
+of one kind: by the clock, or by the processor.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 import tempfile
 import time
@@ -77,6 +79,35 @@ CHANGES: dict[str, Change] = {
     "softmax of 1,024 tokens": lambda plan: {"sampled_softmax": 1024},
 }
 
+# What `random_changes` draws from.
+PARTS = {
+    "vocabulary": ("vocabulary x 0.5", "vocabulary x 2"),
+    "network": ("1 x 128", "2 x 256", "2 x 512"),
+    "batch": ("batch x 0.5", "batch x 2"),
+    "learning rate": ("learning rate x 0.5", "learning rate x 2"),
+    "dropout": ("dropout x 0.5", "dropout x 1.5"),
+}
+
+MOST_DRAWS = 200  # of the 323 that exist: the last ones would be drawn rarely
+
+
+def random_changes(count: int) -> list[str]:
+    """The same `count` changes in each call, all different. Each part is changed in half of them."""
+    generator, drawn = random.Random(0), dict[str, None]()
+    while len(drawn) < count:
+        changes = [generator.choice(choices) for choices in PARTS.values() if generator.random() < 0.5]
+        if changes:
+            drawn[" + ".join(changes)] = None
+    return list(drawn)
+
+
+def settings_of(change: str, plan: Any) -> dict[str, Any]:
+    """The settings of changes and settings that are joined by " + "."""
+    settings: dict[str, Any] = {}
+    for part in change.split(" + "):
+        settings |= CHANGES[part](plan) if part in CHANGES else dict(map(named_value, part.split(",")))
+    return settings
+
 
 def train(path: str, minutes: float, change: str, by_processor: bool = False) -> Result:
     """One run, in this process."""
@@ -103,7 +134,7 @@ def train(path: str, minutes: float, change: str, by_processor: bool = False) ->
     hardware = Hardware().measured()
     plan = planned({})
     try:
-        changed = planned(CHANGES[change](plan) if change in CHANGES else dict(map(named_value, change.split(","))))
+        changed = planned(settings_of(change, plan))
         if change != PLANNED and changed == plan:
             return {}
         with tempfile.TemporaryDirectory() as folder:
@@ -162,6 +193,13 @@ def main() -> None:
     )
     parser.add_argument("--only", action="append", choices=list(CHANGES), metavar="CHANGE", help="run only this one")
     parser.add_argument(
+        "--random",
+        type=int,
+        default=0,
+        metavar="N",
+        help=f"run N draws of several changes (at most {MOST_DRAWS}), and as planned",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -175,15 +213,17 @@ def main() -> None:
     if options.worker:
         print(json.dumps(train(**json.loads(options.worker))))
         return
+    if options.random > MOST_DRAWS:
+        parser.error(f"--random {options.random} is too many: give at most {MOST_DRAWS}.")
     if not options.json:
         parser.error("--json is missing: name the file of the results.")
     digests = {name: digest(Path(path).read_bytes()) for name, path in options.text}
     results = known(options.json, digests, options.processor)
     done = {tuple(result[name] for name in RESULT) for result in results}
-    changes = options.only or ([PLANNED] if options.set else list(CHANGES))
+    changes = options.only or ([PLANNED] if options.set or options.random else list(CHANGES))
     for minutes in options.minutes:
         for name, path in options.text:
-            for change in [*changes, *options.set]:
+            for change in [*changes, *random_changes(options.random), *options.set]:
                 if (name, minutes, change) in done:
                     continue
                 job = {"path": path, "minutes": minutes, "change": change, "by_processor": options.processor}

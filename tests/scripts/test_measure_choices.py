@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from textgen.errors import ConfigError
         (["--set", "preset=small"], ["as planned", "preset=small"]),
         (["--set", "preset=small", "--only", "batch x 2"], ["batch x 2", "preset=small"]),
         (["--only", "batch x 2"], ["batch x 2"]),
+        (["--random", "2"], ["as planned", "batch x 2 + dropout x 1.5", "1 x 128 + learning rate x 0.5"]),
     ],
 )
 def test_settings_are_compared_with_the_plan(
@@ -41,6 +43,23 @@ def test_settings_are_compared_with_the_plan(
     script.main()
     assert runs == changes
     assert ("| +33.3 % |" in capsys.readouterr().out) == ("as planned" in changes)
+
+
+def test_changes_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = load_script("measure_choices", monkeypatch)
+    plan = SimpleNamespace(
+        model_config=SimpleNamespace(vocab_size=500, dropout=0.6, embedding_dropout=0.2),
+        training_config=SimpleNamespace(batch_size=32, learning_rate=0.01),
+    )
+    assert script.settings_of("as planned", plan) == {}
+    assert script.settings_of("vocabulary x 0.5 + 1 x 128 + dropout x 1.5 + seed=1,gradient_clip=0.5", plan) == {
+        "vocab_size": 250, "preset": "tiny", "dropout": 0.8, "embedding_dropout": pytest.approx(0.3),
+        "seed": 1, "gradient_clip": 0.5,
+    }  # fmt: skip
+    drawn = script.random_changes(40)
+    assert len(set(drawn)) == 40
+    assert drawn[:20] == script.random_changes(20)
+    assert all(script.settings_of(change, plan) for change in drawn)
 
 
 def test_runs_by_the_clock_and_by_the_processor_are_not_mixed(
