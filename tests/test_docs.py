@@ -214,6 +214,29 @@ def test_every_file_of_ours_in_a_page_is_there(page: Path) -> None:
             assert found or any((ROOT / "tests").rglob(name)), name
 
 
+def named_in_files(text: str) -> Iterator[tuple[str, str]]:
+    """The names in back quotes with the file that a sentence places them in: before, or after "in" or a bracket."""
+    for sentence in re.split(r"(?<=[.;|]) ", " ".join(text.split())):
+        file = ""
+        for span, _, after in re.findall(r"`([^`]+)`(?:( in | \()`([\w/]+\.\w+)`)?", sentence):
+            if re.fullmatch(r"[\w/]+\.(py|js)", span):
+                file = span
+            elif re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)?", span) and (after or file):
+                yield span, after or file
+
+
+def test_the_guide_finds_names_where_they_are_defined() -> None:
+    text = text_of(ROOT / "textgen" / "README.md")
+    guide = text[text.index("## Where to find") : text.index("## Working on it")]
+    found = list(named_in_files(guide))
+    assert len(found) > 40
+    for name, file in found:
+        places = [path for path in (ROOT / "textgen" / file, ROOT / file) if path.exists()]
+        code = "\n".join(text_of(path) for path in places or (ROOT / "textgen").rglob(file))
+        for part in name.split("."):
+            assert re.search(rf"\b(def|class|function) {part}\b|^\s*(const )?{part}\b\s*[:=]", code, re.MULTILINE), name
+
+
 @pytest.mark.parametrize("folder", ["scripts", "corpora"])
 def test_the_page_of_a_folder_names_all_of_its_files(folder: str) -> None:
     text = text_of(ROOT / folder / "README.md")

@@ -29,7 +29,7 @@ from rich_files import docx, paragraphs
 from textgen.corpus import documents as documents_module
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus, Part
-from textgen.corpus.documents import guess_documents
+from textgen.corpus.document_guess import guess_documents
 from textgen.corpus.source import Source
 from textgen.errors import CorpusError
 
@@ -392,7 +392,7 @@ def test_the_size_of_a_text_is_that_of_its_files_together(tmp_path: Path) -> Non
 def test_the_size_of_a_text_that_is_longer_than_the_part_that_is_read_to_estimate_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:
-    monkeypatch.setattr("textgen.corpus.source.SHARE_BYTES", 2000)
+    monkeypatch.setattr("textgen.corpus.text_share.SHARE_BYTES", 2000)
     monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", 500)
     text = "月a\n" * 4000
     path = write(tmp_path, "a.txt", text.encode(encoding))
@@ -433,7 +433,7 @@ def test_few_characters_are_read_to_estimate_how_many_there_are(
 def test_a_text_is_there_though_the_beginning_of_the_file_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("textgen.corpus.source.SHARE_BYTES", 2000)
+    monkeypatch.setattr("textgen.corpus.text_share.SHARE_BYTES", 2000)
     monkeypatch.setattr("textgen.corpus.formats.decompression.CHUNK_BYTES", 1000)
     records = [{"text": ""}] * 600 + [{"text": f"record {number}"} for number in range(300)]
     path = write(tmp_path, "a.jsonl", "".join(json.dumps(record) + "\n" for record in records))

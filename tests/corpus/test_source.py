@@ -11,6 +11,7 @@ from files import COMPRESS, read, write
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.source import Source
+from textgen.corpus.source_check import about_binary
 from textgen.errors import CorpusError
 
 
@@ -115,7 +116,7 @@ def test_text_in_another_wide_encoding_is_no_binary_file(tmp_path: Path) -> None
     for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-16"):
         path = write(tmp_path, "a.txt", "The cat sat.\n".encode(encoding))
         for other in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-16"):
-            assert Source(path, "a.txt", CorpusConfig(encoding=other)).about_binary() is None
+            assert about_binary(Source(path, "a.txt", CorpusConfig(encoding=other))) is None
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])

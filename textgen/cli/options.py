@@ -197,7 +197,7 @@ def settings_of(kind: type, on: bool, switch: str, options: dict[str, Any]) -> d
 
 def guessed(reason: str | None) -> str:
     """Why the document mode was guessed, in brackets. Empty if it was chosen."""
-    from textgen.corpus.documents import RECORDS
+    from textgen.corpus.document_guess import RECORDS
 
     if not reason:
         return ""

@@ -22,15 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from textgen.corpus.config import CorpusConfig
-from textgen.corpus.documents import RUN_ON, Part, guess_documents
+from textgen.corpus.document_guess import RUN_ON, guess_documents
+from textgen.corpus.documents import Part
 from textgen.corpus.encodings import text_decoder
 from textgen.corpus.formats.rich_text import SUBTITLES
 from textgen.corpus.labels import FOLDER, named
 from textgen.corpus.left_out import NAMED, LeftOut, no_text
 from textgen.corpus.source import Source
+from textgen.corpus.source_check import begins_in_its_encoding
 from textgen.corpus.source_finder import SourceFinder
 from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.corpus.text_decoding import NotInEncoding
+from textgen.corpus.text_share import text_share
 from textgen.errors import CorpusError
 from textgen.wording import Say
 
@@ -386,7 +389,7 @@ class Corpus:
         try:
             yield
         except NotInEncoding as error:
-            wrong = [source.name for source in self._sources if not source.begins_in_its_encoding()]
+            wrong = [source.name for source in self._sources if not begins_in_its_encoding(source)]
             if len(wrong) < 2:
                 raise
             raise CorpusError(
@@ -424,7 +427,7 @@ class Corpus:
 
     def _text_size(self, source: Source) -> float:
         """Approximate size of the text of a file or a section in bytes."""
-        return source.size * (source.text_share() if source.rich else self._shares.get(source.kind, 1.0))
+        return source.size * (text_share(source) if source.rich else self._shares.get(source.kind, 1.0))
 
     @cached_property
     def _shares(self) -> dict[str, float]:
@@ -436,7 +439,7 @@ class Corpus:
         shares = dict[str, float]()
         for kind, sources in kinds.items():
             sampled = _spread(sources)
-            text = sum(source.size * source.text_share() for source in sampled)
+            text = sum(source.size * text_share(source) for source in sampled)
             shares[kind] = max(LEAST_SHARE, text / max(1, sum(source.size for source in sampled)))
         return shares
 

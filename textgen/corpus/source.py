@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,23 +24,19 @@ from textgen.corpus.documents import (
     whole_document,
 )
 from textgen.corpus.encoding_guess import (
-    guessed_encoding,
-    has_controls,
     is_surely_utf8,
     marked_encoding,
-    may_be_wide,
 )
-from textgen.corpus.encodings import is_plain, is_utf8_name, is_wide, text_decoder
-from textgen.corpus.fetching.gutenberg import NUMBER, START
-from textgen.corpus.formats.archives import about_archive, about_format
+from textgen.corpus.encodings import is_plain, is_utf8_name, is_wide
 from textgen.corpus.formats.bounded_lines import bounded_lines
 from textgen.corpus.formats.conversion import Conversions
 from textgen.corpus.formats.decompression import COMPRESSIONS, decompressed, reading
 from textgen.corpus.formats.extras import missing_for
-from textgen.corpus.formats.parquet import parquet_columns, parquet_rows, parquet_text_bytes
+from textgen.corpus.formats.parquet import parquet_columns, parquet_rows
 from textgen.corpus.formats.records import FORMATS, LINE_FORMATS, RecordFile
 from textgen.corpus.formats.rich_text import PAGES, RICH, WHOLE, Findings, RichFile
 from textgen.corpus.labels import FOLDER, as_label
+from textgen.corpus.learned_markup import MARKUP, markup_advice
 from textgen.corpus.left_out import LeftOut
 from textgen.corpus.text_decoding import NotInEncoding, decoded
 from textgen.errors import CorpusError
@@ -53,20 +48,7 @@ SAMPLE_CHARS = 1 << 20  # characters per file used to guess the documents mode
 EXPANSION = 4  # estimated ratio of the size of a text to its compressed size
 DONE = re.compile("^(Skipped|Replaced)")  # how messages begin about what is an error with `CorpusConfig.strict`
 START_BYTES = 1 << 13  # read to tell text from binary files
-SHARE_BYTES = 1 << 20  # read to estimate how much of a file is text
 GLANCE_BYTES = 1 << 16  # hashed at the beginning, middle and end of a file by `Source.glance`
-MARKUP = {
-    ".mhtml": "save pages as .html", ".mht": "save pages as .html", ".fb2": "convert books to .epub",
-    ".eml": "save messages as .txt", ".mbox": "save messages as .txt", ".xml": "extract it first",
-    ".ass": "convert subtitles to .srt", ".ssa": "convert subtitles to .srt", ".ttml": "convert subtitles to .srt",
-    ".lrc": "remove the times first", ".ipynb": "convert notebooks to .md or .py", ".fodt": "save documents as .odt",
-}  # fmt: skip
-"""Suffixes of formats that are read as plain text with all their markup, and what to do to learn the text alone."""
-HIDDEN_MARKUP = {
-    "HTML": (re.compile(r"(<\?xml[^>]*>\s*)?<(!doctype\s+html|html)[\s>]", re.IGNORECASE), "pages", ".html"),
-    "RTF": (re.compile(r"\{\\rtf"), "RTF files", ".rtf"),
-}
-"""How text in a format begins whose markup would be learned because of the file name, what to rename, and to what."""
 TEXTS = (
     ".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".log", ".yaml", ".yml", ".py", ".js", ".ts", ".java",
     ".c", ".cpp", ".h", ".go", ".rs",
@@ -87,8 +69,7 @@ class Known:
         wide: The encoding of a file that looks binary, if it may be text in UTF-16 or UTF-32; "" if not.
         seems_utf8: Whether the start of the file is UTF-8, though another encoding is set.
         is_misnamed: Whether the file is a page in UTF-8 that names another encoding.
-        book: For a book with the licence of Project Gutenberg, its name for `textgen corpus fetch`, which removes the
-            licence; "" for others.
+        book: What `textgen.corpus.fetching.gutenberg.book_in` returns.
         markup: One of `HIDDEN_MARKUP` in which plain text begins, or "".
     """
 
@@ -158,16 +139,13 @@ class Source:
 
     @property
     def markup(self) -> str:
-        """One of `MARKUP` or, after `about_binary`, `HIDDEN_MARKUP`; "" for a file without markup to be learned."""
+        """One of `MARKUP` or `HIDDEN_MARKUP` (see `Known`); "" for a file without markup to be learned."""
         return self._suffix if self._suffix in MARKUP else self.known.markup
 
     @property
     def without_markup(self) -> str:
         """What to do to learn a file of `markup` without it; "" for others."""
-        if self.markup not in HIDDEN_MARKUP:
-            return MARKUP.get(self.markup, "")
-        _, files, suffix = HIDDEN_MARKUP[self.markup]
-        return f"save {files} as {suffix}" if self.remote else f"rename {files} to {suffix}"
+        return markup_advice(self.markup, is_elsewhere=self.remote is not None)
 
     @property
     def missing(self) -> str:
@@ -193,10 +171,10 @@ class Source:
     @property
     def encoding(self) -> str:
         """The encoding of the byte-order mark of the file, or that of the settings if it has none."""
-        return self.known.encoding or self._encoding_of(replace(self, start=0, stop=None)._start())
+        return self.known.encoding or self.note_encoding(replace(self, start=0, stop=None).beginning())
 
-    def _encoding_of(self, start: bytes) -> str:
-        """Determines `encoding` from the bytes near the start of the file, and remembers it."""
+    def note_encoding(self, start: bytes) -> str:
+        """Determines `encoding` from the bytes near the start of the file, and notes it and what else they show."""
         marked = marked_encoding(start)
         self.known.is_marked = marked is not None
         self.known.encoding = marked or self.config.text_encoding
@@ -228,53 +206,6 @@ class Source:
         """What decides how much of a file is text, unless it is rich: format and encoding. "" for text in UTF-8."""
         is_known = self.rich or self.format == ".parquet" or is_utf8_name(self.encoding)
         return self.format + ("" if is_known else self.encoding)
-
-    def text_share(self) -> float:
-        """Estimates the size of the text in UTF-8 as a fraction of `size`.
-
-        Rich text is converted; of other files the beginning is read.
-
-        Returns:
-            The fraction; 1.0 for what cannot be read.
-        """
-        with suppress(CorpusError):
-            if self.rich:
-                return self._converted()[0].stat().st_size / max(1, self.size)
-            if self.format == ".parquet":
-                return parquet_text_bytes(self._fetched(), self.name, self.config.text_column) / max(1, self.size)
-            read, found = self._records_at_beginning() if self.format else self._text_at_beginning()
-            return found / read if read else 1.0
-        return 1.0
-
-    def _text_at_beginning(self) -> tuple[int, int]:
-        """The size of about the first `SHARE_BYTES` bytes, and that of their text in UTF-8."""
-        read = found = 0
-        for text in self.texts():
-            read += len(text.encode(self.encoding, "replace"))
-            found += len(text.encode())
-            if read >= SHARE_BYTES:
-                break
-        return read, found
-
-    def _records_at_beginning(self) -> tuple[int, int]:
-        """The size of about the first `SHARE_BYTES` bytes, and that of the texts of their records in UTF-8.
-
-        A chunk counts only when the next one is asked for: until then, not all of its records have been read.
-        """
-        read = found = ahead = 0
-
-        def counted() -> Iterator[str]:
-            nonlocal read, ahead
-            for text in self.texts():
-                read, ahead = read + ahead, len(text.encode(self.encoding, "replace"))
-                yield text
-            read += ahead
-
-        for text, _ in self._records(LeftOut()).read(counted()):
-            found += len(text.encode())
-            if read >= SHARE_BYTES:
-                break
-        return read, found
 
     @property
     def can_be_entered(self) -> bool:
@@ -318,7 +249,7 @@ class Source:
         known, first, last, start = self.known.border
         if known == mode and first <= offset <= last:
             return start
-        with reading(self.name), self._fetched().open("rb") as file:
+        with reading(self.name), self.fetched().open("rb") as file:
             if (separator := separator_of(mode)) and not self.format:
                 end = end_of_separator(file, offset, separator.encode())
                 last = start = self.size if end is None else end
@@ -332,7 +263,7 @@ class Source:
 
         Of rich text, the hash is that of the text, which may change with the library that reads the file.
         """
-        path = self._converted()[0] if self.rich else self._fetched()
+        path = self.converted()[0] if self.rich else self.fetched()
         with reading(self.name), path.open("rb") as file:
             return [*self._kind(), hashlib.file_digest(file, "sha256").hexdigest()]
 
@@ -349,7 +280,7 @@ class Source:
         if self.remote and self.remote.shared_version:
             return [*self._kind(), str(self.remote.size), self.remote.shared_version]
         digest = hashlib.sha256()
-        with reading(self.name), self._fetched().open("rb") as file:
+        with reading(self.name), self.fetched().open("rb") as file:
             size = self.path.stat().st_size
             for place in (0, size // 2, max(0, size - GLANCE_BYTES)):
                 file.seek(place)
@@ -359,10 +290,10 @@ class Source:
     def _file_size(self) -> int:
         if self.remote and self.remote.size is not None:
             return self.remote.size
-        return self._fetched().stat().st_size
+        return self.fetched().stat().st_size
 
-    def _fetched(self) -> Path:
-        """The path of the file, which is copied from elsewhere if need be."""
+    def fetched(self) -> Path:
+        """Returns the path of the file, which is copied from elsewhere if need be."""
         return self.remote.fetch() if self.remote else self.path
 
     def _kind(self) -> list[str]:
@@ -370,42 +301,8 @@ class Source:
         label = self.folder_label
         return [self.compression, self.format or self.rich, *([label] if label else [])]
 
-    def about_binary(self) -> str | None:
-        """Checks whether the file is binary, from its first bytes, and NUL bytes near its start, which is read once.
-
-        Notes `Known.book` and `Known.markup`.
-
-        Returns:
-            None for text, also with a stray NUL byte, and for text in UTF-16 and UTF-32 with a byte-order mark or if
-            that is the encoding. For an archive or a format that needs another name, the rest of a sentence that says
-            so and what to do. "" for other binary files.
-        """
-        if self._suffix in (*WHOLE, ".parquet"):
-            return None
-        start = self._start()
-        encoding = self._encoding_of(start)  # also notes what `SourceFinder` reports
-        text = start.decode(encoding, "replace").removeprefix("\ufeff")
-        self.known.book = "" if self.format else _book_in(text)
-        self.known.markup = "" if self.format or self.rich or self.is_copy else _hidden_markup(text)
-        if about := self._about_format(start):
-            return about
-        if self.rich and self.known.is_marked:
-            return None
-        if b"\0" in start and not self._may_be_text(start):
-            guess = None if self.known.is_marked else guessed_encoding(start)
-            self.known.wide = guess if guess and guess.startswith("utf") else ""
-            return ""
-        return None
-
-    def _about_format(self, start: bytes) -> str:
-        """What `about_binary` returns about an archive or a format that needs another name; "" for others."""
-        is_elsewhere = self.is_copy or self.remote is not None
-        return about_format(start, self.compression, is_elsewhere) or about_archive(
-            start, self.name, self.compression, self.is_copy
-        )
-
-    def _start(self) -> bytes:
-        """The decompressed bytes near the start of the file, which is not copied from elsewhere for them."""
+    def beginning(self) -> bytes:
+        """Returns `START_BYTES` decompressed bytes, or fewer of a short file, which is not copied from elsewhere."""
         if self.remote and not self.compression and not self.remote.local().exists():
             return self.remote.head(START_BYTES)
         start = b""
@@ -414,29 +311,6 @@ class Source:
             if len(start) >= START_BYTES:
                 break
         return start[:START_BYTES]
-
-    def _may_be_text(self, start: bytes) -> bool:
-        """Whether bytes among which are NUL bytes may be text."""
-        if is_wide(self.encoding):
-            return may_be_wide(start)
-        if has_controls(start):
-            return False
-        try:
-            text_decoder(self.encoding).decode(start)  # not final, since the last character may be truncated
-        except UnicodeError:
-            return False
-        return True
-
-    def begins_in_its_encoding(self) -> bool:
-        """Checks whether the start of the file is text in its encoding. True for formats that name their own."""
-        if self.rich or self.format == ".parquet" or self.remote:
-            return True
-        start = self._start()
-        try:
-            text_decoder(self._encoding_of(start)).decode(start)  # not final, since the last character may be truncated
-        except UnicodeError:
-            return self.known.is_marked
-        return True
 
     def sample(self) -> str:
         """Returns at most `SAMPLE_CHARS` characters from the beginning of the text, cut after a newline if possible."""
@@ -456,7 +330,7 @@ class Source:
         Raises:
             CorpusError: The file cannot be read or decompressed.
         """
-        with reading(self.name, self.compression), self._fetched().open("rb") as file:
+        with reading(self.name, self.compression), self.fetched().open("rb") as file:
             yield from decompressed(file, self.compression, self.start, self.stop)
 
     def texts(self) -> Iterator[str]:
@@ -473,7 +347,7 @@ class Source:
         if self.rich:
             converted = replace(
                 self,
-                path=self._converted()[0],
+                path=self.converted()[0],
                 config=replace(self.config, encoding=UTF8),
                 is_copy=True,
                 remote=None,
@@ -481,17 +355,17 @@ class Source:
             return converted._decoded(UTF8)
         return self._decoded(self.encoding)
 
-    def _converted(self) -> tuple[Path, Findings]:
-        """The text of a rich file as a file in UTF-8, and messages about what has no text."""
+    def converted(self) -> tuple[Path, Findings]:
+        """Returns the text of a rich file as a file in UTF-8, and messages about what has no text."""
         if self.compression and self.rich in WHOLE:
             raise CorpusError(f"Cannot read {self.name}: {self.rich} files are compressed inside. Decompress it first.")
         file = RichFile(
-            self._fetched(),
+            self.fetched(),
             self.name,
             self.rich,
             self.config.encoding,
             self._decoded,
-            self._beginning,
+            self._first_bytes,
             self._is_misnamed,
         )
         with reading(self.name):
@@ -516,7 +390,7 @@ class Source:
         self.known.is_misnamed = is_surely_utf8(self.chunks())
         return self.known.is_misnamed
 
-    def _beginning(self) -> bytes:
+    def _first_bytes(self) -> bytes:
         return next(self.chunks(), b"")[: 1 << 12]
 
     def parts(self, mode: str, left_out: LeftOut | None = None) -> Iterator[Part]:
@@ -534,7 +408,7 @@ class Source:
         """
         left_out = left_out or LeftOut()
         if self.format:
-            for text, label in self._read_records(self._records(left_out)):
+            for text, label in self._read_records(self.record_file(left_out)):
                 yield from whole_document([text], label=label)
             return
         self._note_conversion(left_out)
@@ -555,7 +429,7 @@ class Source:
             CorpusError: The file cannot be read or decoded, a record is malformed, or a line is too long.
         """
         if self.format:
-            texts = (text for text, _ in self._read_records(self._records(left_out)))
+            texts = (text for text, _ in self._read_records(self.record_file(left_out)))
             yield from enumerate(texts, 1)
             return
         self._note_conversion(left_out)
@@ -571,7 +445,7 @@ class Source:
         """
         if not self.rich:
             return
-        findings = self._converted()[1]
+        findings = self.converted()[1]
         if self.known.is_misnamed:
             left_out.misnamed[self.name] = None
         if self.config.strict and findings.lost:
@@ -599,8 +473,8 @@ class Source:
     def fields(self) -> list[str]:
         """Lists the columns of a table, or the fields of its first JSON record."""
         if self.format == ".parquet":
-            return parquet_columns(self._fetched(), self.name)
-        return self._records(LeftOut()).fields(self.texts())
+            return parquet_columns(self.fetched(), self.name)
+        return self.record_file(LeftOut()).fields(self.texts())
 
     def json_lines(self, left_out: LeftOut) -> Iterator[tuple[str, Any, str]]:
         """Iterates over the lines as JSON, whatever the suffix of the file: place, record and text, which may be blank.
@@ -640,56 +514,9 @@ class Source:
         if self.compression:
             raise CorpusError(f"Cannot read {self.name}: .parquet files are compressed inside. Decompress it first.")
         labels = None if self.config.labels == FOLDER else self.config.labels
-        return file.read_rows(parquet_rows(self._fetched(), self.name, self.config.text_column, labels))
+        return file.read_rows(parquet_rows(self.fetched(), self.name, self.config.text_column, labels))
 
-    def _records(self, left_out: LeftOut) -> RecordFile:
+    def record_file(self, left_out: LeftOut) -> RecordFile:
+        """Returns what reads the texts of a file of records from its text."""
         is_whole = self.start == 0 and self.stop is None
         return RecordFile(self.name, self.format, self.config, self.folder_label, left_out, is_whole)
-
-
-def _book_in(beginning: str) -> str:
-    """`Known.book` of a text that begins so."""
-    if not (start := START.search(beginning)):
-        return ""
-    number = NUMBER.search(beginning, 0, start.start())
-    return f"gutenberg:{number[1] if number else 'NUMBER'}"
-
-
-def _hidden_markup(text: str) -> str:
-    """`Known.markup` of plain text that begins so."""
-    return next((name for name, (start, _, _) in HIDDEN_MARKUP.items() if start.match(text)), "")
-
-
-def not_binary(source: Source) -> Source:
-    """Checks that a source is text that can be read.
-
-    Args:
-        source: The source to check.
-
-    Returns:
-        The same source.
-
-    Raises:
-        CorpusError: The file looks binary, is an archive, needs another name or cannot be read, its library is not
-            installed, or a server sent a web page in its place.
-    """
-    if source.is_mistaken_page:
-        raise CorpusError(
-            f"Cannot read {source.name}: the server sent a web page, not the file: the page may show the file, or ask "
-            "to sign in. Name the address of the raw file; to read the page itself, save it as .html."
-        )
-    if source.missing:
-        raise CorpusError(f"Cannot read {source.name}. {source.missing}")
-    about = source.about_binary()
-    if about:
-        raise CorpusError(f"{source.name} {about}.")
-    if about is not None:
-        what = f"{source.name} looks like a binary file: it has NUL bytes near its start"
-        if is_wide(source.encoding):
-            raise CorpusError(f"{what}, and is not {source.encoding} text. Name a text file instead.")
-        if source.known.is_marked:
-            raise CorpusError(f"{what}. Name a text file instead.")
-        guess = source.known.wide
-        encoding = f"{guess}, as it seems to be" if guess else "utf-16 or its own encoding"
-        raise CorpusError(f"{what}. Name a text file instead; if it is text, set encoding to {encoding}.")
-    return source

@@ -18,7 +18,8 @@ from textgen.corpus.formats.conversion import Conversions
 from textgen.corpus.formats.decompression import CHUNK_BYTES, reading
 from textgen.corpus.labels import named
 from textgen.corpus.left_out import NAMED
-from textgen.corpus.source import Source, not_binary
+from textgen.corpus.source import Source
+from textgen.corpus.source_check import about_binary, not_binary
 from textgen.corpus.text_decoding import iconv_command
 from textgen.corpus.walk import LinksOut, Walk, prepared_error
 from textgen.errors import CorpusError
@@ -200,7 +201,7 @@ class SourceFinder:
         name = without_secrets(name)
         self.lacking |= {_path_or_address(source): source.missing for source in found if source.missing}
         sources = [source for source in found if not source.missing]
-        about = {_path_or_address(source): source.about_binary() for source in sources}
+        about = {_path_or_address(source): about_binary(source) for source in sources}
         binary = {path for path, kind in about.items() if kind is not None}
         kinds = {path: kind for path, kind in about.items() if kind}
         kinds |= {

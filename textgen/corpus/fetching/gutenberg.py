@@ -75,3 +75,18 @@ def _field(head: str, name: str) -> str:
     """
     match = re.search(rf"^{name}: *(\S.*(?:\n[ \t]+\S.*)*)$", head, re.MULTILINE)
     return " ".join(match[1].split()) if match else ""
+
+
+def book_in(beginning: str) -> str:
+    """Tells which book has its licence in a text.
+
+    Args:
+        beginning: The beginning of the text.
+
+    Returns:
+        The name of the book for `textgen corpus fetch`, which removes the licence; "" for a text without it.
+    """
+    if not (start := START.search(beginning)):
+        return ""
+    number = NUMBER.search(beginning, 0, start.start())
+    return f"gutenberg:{number[1] if number else 'NUMBER'}"
