@@ -452,13 +452,13 @@ def test_excerpts_of_documents_that_are_longer_than_an_excerpt(tmp_path: Path) -
 def test_to_find_out_that_there_is_text_little_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(9):
         docx(tmp_path / f"{number}.docx", paragraphs(*LINES[: 50 * number]))
-    corpus, converted, convert = Corpus([tmp_path], CorpusConfig(documents="file")), list[Path](), Source._converted
+    corpus, converted, convert = Corpus([tmp_path], CorpusConfig(documents="file")), list[Path](), Source.converted
 
     def noted(source: Source) -> Any:
         converted.append(source.path)
         return convert(source)
 
-    monkeypatch.setattr(Source, "_converted", noted)
+    monkeypatch.setattr(Source, "converted", noted)
     corpus.require_text()
     assert len({*converted}) <= 2
 
