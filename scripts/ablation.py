@@ -24,9 +24,9 @@ from threading import Lock
 
 from benchmarking import Result, add_result, check_same, digest, earlier_results, positive_number, report, run_script
 
-from textgen.child_processes import child_command
 from textgen.errors import CorpusError
-from textgen.machine import num_cores
+from textgen.system.child_processes import child_command
+from textgen.system.machine import num_cores
 
 TRAIN_BYTES = 300_000
 RESULT = ("change", "seed", "epochs", "nats")  # what is read of a result

@@ -33,7 +33,7 @@ def work(run: Result) -> Result:
     from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
     from textgen.dataset.token_cache import encode_corpus
-    from textgen.machine import num_cores
+    from textgen.system.machine import num_cores
     from textgen.tokenizer.kinds import load_tokenizer
 
     path, serialized = Path(run["text"]), Path(run["vocabulary"]).read_bytes()

@@ -54,7 +54,7 @@ def train_torch(data: Path, epochs: int) -> Result:
     import torch
     from torch import nn
 
-    from textgen.machine import num_cores
+    from textgen.system.machine import num_cores
 
     torch.set_num_threads(num_cores())
     torch.manual_seed(1111)

@@ -123,7 +123,7 @@ def torch_steps(run: Result) -> tuple[Callable[[], None], Result]:
     import torch
     from torch import nn
 
-    from textgen.machine import num_cores
+    from textgen.system.machine import num_cores
 
     torch.set_num_threads(num_cores())
 

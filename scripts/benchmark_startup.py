@@ -16,7 +16,7 @@ from typing import IO, cast
 
 from benchmarking import Result, arguments, digest, interleave, names_with, report, require_torch, run_script
 
-from textgen.child_processes import child_command
+from textgen.system.child_processes import child_command
 
 RUNTIMES = ("numpy", "onnx")
 TORCH = "PyTorch"

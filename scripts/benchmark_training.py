@@ -73,7 +73,7 @@ def measure(step: Callable[[], float], tokens: float, least: int = 5) -> Result:
 
 def textgen_step(run: Result) -> Callable[[], float]:
     """A training step as `textgen train` takes it; returns the loss."""
-    from textgen.runtime import configure_process, load_tensorflow
+    from textgen.system.runtime import configure_process, load_tensorflow
 
     configure_process()
     load_tensorflow()
@@ -114,7 +114,7 @@ def torch_step(run: Result) -> Callable[[], float]:
     import torch
     from torch import nn
 
-    from textgen.machine import num_cores
+    from textgen.system.machine import num_cores
 
     torch.set_num_threads(num_cores())
     units, rows, vocab = run["hidden_units"], run["batch_size"], run["vocab_size"]
@@ -162,8 +162,8 @@ def operations(run: Result) -> float:
 
 def products_step(run: Result) -> Callable[[], float]:
     """A large square product on each core, all at once."""
-    from textgen.machine import num_cores
-    from textgen.runtime import configure_process, load_tensorflow
+    from textgen.system.machine import num_cores
+    from textgen.system.runtime import configure_process, load_tensorflow
 
     configure_process()
     load_tensorflow()
@@ -178,7 +178,7 @@ def work(run: Result) -> Result:
     """Tokens a second and memory of one contender."""
     tokens = run["batch_size"] * SEQUENCE_LENGTH
     if run["framework"] == "products":
-        from textgen.machine import num_cores
+        from textgen.system.machine import num_cores
 
         return measure(products_step(run), num_cores() * 2 * SQUARE**3 / operations(run))
     if run["framework"] == "keras":

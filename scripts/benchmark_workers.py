@@ -50,8 +50,8 @@ def contenders(workers: int, seconds: float) -> list[Result]:
 
 def together(run: Result) -> Result:
     """Speed of a contender: starts its processes, which all take the same steps."""
-    from textgen.child_processes import WORKER_VARIABLE
-    from textgen.machine import num_cores
+    from textgen.system.child_processes import WORKER_VARIABLE
+    from textgen.system.machine import num_cores
     from textgen.training.distributed import worker_group
 
     links = worker_group.connected(run["workers"])
@@ -78,7 +78,7 @@ def together(run: Result) -> Result:
 
 def one(run: Result) -> Result:
     """Steps of one process, which may be one of several workers; the chief decides when they end."""
-    from textgen.runtime import configure_process
+    from textgen.system.runtime import configure_process
 
     configure_process()
     from textgen.training.distributed import distribution as devices

@@ -305,7 +305,7 @@ def resident(pid: int) -> int:
 
 def machine() -> str:
     """Processor, cores and system, for the heading of a table."""
-    from textgen.machine import num_cores
+    from textgen.system.machine import num_cores
 
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")

@@ -26,8 +26,8 @@ from typing import Any
 
 from benchmarking import run_script
 
-from textgen.machine import best_precision, gpus, machine, measure_flops, misses_gpu
-from textgen.runtime import configure_process, full_float32, has_xla, load_tensorflow
+from textgen.system.machine import best_precision, gpus, machine, measure_flops, misses_gpu
+from textgen.system.runtime import configure_process, full_float32, has_xla, load_tensorflow
 
 configure_process()
 load_tensorflow()

@@ -58,7 +58,7 @@ def train(path: Path, seed: int, start: str, settings: dict[str, Any]) -> Result
     """One run, in this process."""
     from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
-    from textgen.runtime import configure_process, load_tensorflow
+    from textgen.system.runtime import configure_process, load_tensorflow
 
     configure_process()
     from textgen.training.planning.plan import Hardware, Sources, make_plan

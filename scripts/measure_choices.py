@@ -114,11 +114,11 @@ def train(path: str, minutes: float, change: str, by_processor: bool = False) ->
     from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
     from textgen.errors import TextgenError
-    from textgen.runtime import configure_process, load_tensorflow
+    from textgen.system.runtime import configure_process, load_tensorflow
 
     configure_process()
     load_tensorflow()
-    from textgen.machine import num_cores
+    from textgen.system.machine import num_cores
     from textgen.training import run, stopwatch
     from textgen.training.planning.plan import Hardware, Sources, make_plan
     from textgen.training.planning.start_choice import given_start

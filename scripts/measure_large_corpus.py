@@ -17,8 +17,8 @@ from pathlib import Path
 import click
 from benchmarking import resident, run_script
 
-from textgen.child_processes import child_command
-from textgen.machine import num_cores
+from textgen.system.child_processes import child_command
+from textgen.system.machine import num_cores
 
 VALID = 0.0001  # held out: little, since scoring it at the end of a short run would take longest
 

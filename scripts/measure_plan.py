@@ -42,13 +42,13 @@ def measured(text: str, settings: dict[str, Any], seconds: float) -> Result:
 
 def train(text: str, settings: dict[str, Any], seconds: float) -> Result:
     """Plans and trains in this process."""
-    from textgen.runtime import configure_process, load_tensorflow
+    from textgen.system.runtime import configure_process, load_tensorflow
 
     configure_process()
     load_tensorflow()
     from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
-    from textgen.machine import num_cores
+    from textgen.system.machine import num_cores
     from textgen.training.observers.observer import Observer, RunReport, StepReport
     from textgen.training.planning.plan import Hardware, make_plan
     from textgen.training.run import train

@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarking import machine, run_script
 
-from textgen.child_processes import child_command
+from textgen.system.child_processes import child_command
 from textgen.training.presets import TEXT_PRESETS
 
 

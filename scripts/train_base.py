@@ -34,7 +34,6 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.word_filter import count_words, word_filter
 from textgen.errors import SavedModelError
-from textgen.runtime import configure_process, load_tensorflow
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.folder_contents import has_steps
 from textgen.saved_model.layout import CARD, INT8, TRAINING, read_training
@@ -43,6 +42,7 @@ from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_words, write_training
 from textgen.storage.files import write_own_file, writing
 from textgen.storage.folders import replace_folder
+from textgen.system.runtime import configure_process, load_tensorflow
 from textgen.wording import percent
 
 BASES = Path(__file__).resolve().parents[1] / "saved_models" / "bases"

@@ -19,9 +19,9 @@ from sample_text import LINES
 
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
-from textgen.runtime import XLA_FLAGS_OF, configure_process, load_tensorflow
 from textgen.saved_model.saving import save_model
 from textgen.storage import cache_folder
+from textgen.system.runtime import XLA_FLAGS_OF, configure_process, load_tensorflow
 from textgen.telemetry import ONNX_RUNTIME, turn_off
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer

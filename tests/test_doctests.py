@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 import textgen
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(textgen.__path__, "textgen."))
 RUNS_THE_PROGRAM = ("textgen.__main__",)

@@ -45,7 +45,7 @@ for module, names in ((os, {OS_NAMES!r}), (signal, {SIGNAL_NAMES!r})):
     for name in names:
         if hasattr(module, name):
             delattr(module, name)
-from textgen.runtime import configure_process
+from textgen.system.runtime import configure_process
 configure_process(threads=1)  # as this process is: see conftest
 """
 TRAINING = """

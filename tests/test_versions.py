@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from textgen import runtime
 from textgen.errors import ConfigError
 from textgen.saved_model.saved_model import load_model
+from textgen.system import runtime
 from textgen.versions import missing, module_version, require
 
 Install = Callable[[str, str, str], None]

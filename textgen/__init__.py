@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from textgen.generation.row import Token
     from textgen.generation.text_state import TextState
     from textgen.model.config import ModelConfig
-    from textgen.runtime import configure_process
     from textgen.saved_model.registry import NoSuchModel
     from textgen.saved_model.saved_model import ModelFolder, load_model
     from textgen.storage.files import CannotWrite
     from textgen.storage.locks import InUse
+    from textgen.system.runtime import configure_process
     from textgen.tokenizer.config import TokenizerConfig
     from textgen.tokenizer.tokenizer import Tokenizer
     from textgen.training.config import TrainingConfig

@@ -19,7 +19,7 @@ def main() -> None:
 
 def configure() -> None:
     """Sets the process up for textgen. Called before a command, but not for `textgen --help`."""
-    from textgen.runtime import configure_process
+    from textgen.system.runtime import configure_process
 
     configure_process()
 

@@ -1,8 +1,8 @@
 """The functions of `import textgen`: train, load, evaluate, score, embed.
 
-They leave the process as it was: see `textgen.runtime`. Whatever a user can put right raises a `TextgenError`. What a
-user should know, such as skipped records, is a warning of the logger "textgen"; the stages of a training, and what
-else takes long, are its information.
+They leave the process as it was: see `textgen.system.runtime`. Whatever a user can put right raises a `TextgenError`.
+What a user should know, such as skipped records, is a warning of the logger "textgen"; the stages of a training, and
+what else takes long, are its information.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from textgen.evaluation.scoring import TextScore
 from textgen.generation.config import AUTO
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
-from textgen.runtime import load_tensorflow
 from textgen.saved_model.adaptation import Adaptation, adapted_generator
 from textgen.saved_model.creation import free_folder, refuse_taken
 from textgen.saved_model.ensembles import check_vocabularies, say_other_documents
@@ -34,6 +33,7 @@ from textgen.saved_model.registry import find_run, find_tokenizer, models_folder
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.settings import from_dict, python_number, select, short_repr
 from textgen.storage.files import check_folder_writable
+from textgen.system.runtime import load_tensorflow
 from textgen.training.observers.observer import Observer, ValidationReport
 from textgen.training.presets import with_preset, with_sizes
 from textgen.training.run_setup import RunOptions

@@ -17,10 +17,10 @@ from files import write
 from sample_text import LINES
 from wcwidth import wcswidth
 
-from textgen.child_processes import child_command, child_environment
 from textgen.cli import output, textgen
 from textgen.errors import SavedModelError
 from textgen.storage.locks import locked
+from textgen.system.child_processes import child_command, child_environment
 from textgen.tokenizer.tokenizer import Tokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -11,12 +11,13 @@ import pytest
 from click.testing import CliRunner
 from loaded_modules import modules_after
 
-from textgen import machine, runtime, versions
+from textgen import versions
 from textgen.__main__ import configure
 from textgen.cli import textgen
 from textgen.model.onnx_model import session_options
 from textgen.server import serving
 from textgen.server.config import ServerConfig
+from textgen.system import machine, runtime
 
 
 @pytest.fixture

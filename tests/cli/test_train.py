@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 from files import write
 from model_folders import TRAINING_VALUES
 
-from textgen import evaluate, load, machine, runtime, train
+from textgen import evaluate, load, train
 from textgen.cli import output, textgen
 from textgen.cli.distribution import command_line
 from textgen.cli.signals import Ended
@@ -29,6 +29,7 @@ from textgen.errors import USE_RESUME, Interrupted, TextgenError, TrainingError
 from textgen.saved_model.saving import write_training
 from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import locked
+from textgen.system import machine, runtime
 from textgen.training.config import TrainingConfig
 from textgen.training.lr_finder import Point
 

@@ -469,7 +469,7 @@ def test_lines_are_scored_after_the_label_of_their_document(model: Losses, docum
 def test_evaluation_counts_no_labels(tmp_path: Path) -> None:
     """All pieces are equally likely: the labels of the text change nothing."""
     from textgen.model.config import ModelConfig
-    from textgen.runtime import load_tensorflow
+    from textgen.system.runtime import load_tensorflow
 
     load_tensorflow()
     from textgen.evaluation.evaluator import Evaluator

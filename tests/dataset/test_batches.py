@@ -28,8 +28,8 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.dataset.windows import Windows
 from textgen.errors import CorpusError, TextgenError
-from textgen.runtime import load_tensorflow
 from textgen.storage.files import read_at
+from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.kinds import ByteTokenizer
 
 lengths = st.lists(st.integers(1, 12), min_size=1, max_size=15)

@@ -171,13 +171,13 @@ def test_for_another_shard_only_its_files_are_converted(tmp_path: Path, monkeypa
     for name in range(12):
         docx(tmp_path / "texts" / f"{name:02}.docx", paragraphs(*[f"line {name} {line}" for line in range(20)]))
     make(tmp_path / "texts", tmp_path / "out", shard=(1, 4))
-    converted, convert = set[Path](), Source._converted
+    converted, convert = set[Path](), Source.converted
 
     def noted(source: Source) -> Any:
         converted.add(source.path)
         return convert(source)
 
-    monkeypatch.setattr(Source, "_converted", noted)
+    monkeypatch.setattr(Source, "converted", noted)
     make(tmp_path / "texts", tmp_path / "out", shard=(2, 4))
     assert 2 <= len(converted) <= 4
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from textgen.child_processes import without_interrupts
 from textgen.dataset import parallel_encoding
 from textgen.dataset.parallel_encoding import encode_batches
 from textgen.errors import TokenizerError
+from textgen.system.child_processes import without_interrupts
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.tokenizer import Tokenizer

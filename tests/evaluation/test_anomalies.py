@@ -25,7 +25,7 @@ from textgen.evaluation import anomalies
 from textgen.evaluation.anomalies import MIN_DEVIATION, WARM_UP, Deviations, file_lines, follow, stream_lines
 from textgen.evaluation.scoring import Scorer
 from textgen.model.numpy_model import NumpyModel
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 
 LINES = ["The cat sat.", "É là", "", "one  two three", "  ", "", "床前明月光", "a", ""]
 

@@ -11,7 +11,7 @@ from networks import random_weights
 from textgen.evaluation.config import DynamicConfig
 from textgen.model import reference
 from textgen.model.config import ModelConfig
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 
 load_tensorflow()
 from streams import stream_in  # noqa: E402

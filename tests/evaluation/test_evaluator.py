@@ -23,7 +23,7 @@ from textgen.model import reference
 from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.model.sharding import join_states, shard_rows
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.kinds import ByteTokenizer
 
 load_tensorflow()

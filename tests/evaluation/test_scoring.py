@@ -23,7 +23,7 @@ from textgen.evaluation.scoring import Score, Scorer, TextScore, of_like_length,
 from textgen.model import reference
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 
 PAD, EOS = TOKENIZER.pad_id, TOKENIZER.eos_id
 TEXTS = ["The cat sat.", "", "É là", "one  two three\n" * 9, "床前明月光", "a", "🀄"]

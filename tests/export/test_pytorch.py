@@ -23,9 +23,9 @@ from textgen.export.pytorch import from_torch, layer_from_torch, read_torch, to_
 from textgen.model import reference
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
-from textgen.runtime import load_tensorflow
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
+from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 

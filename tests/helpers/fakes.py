@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from textgen.model.compiled_model import CompiledModel
 from textgen.model.language_model import LanguageModel
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 
 load_tensorflow()
 

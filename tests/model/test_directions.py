@@ -27,7 +27,7 @@ from textgen.model.language_model import LanguageModel
 from textgen.model.layers.dropout import Noise
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.reference import stack_of
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed.distribution import Distribution
 from textgen.training.observers.diagnostics import diagnose, diagnose_directions

@@ -120,7 +120,7 @@ def copies(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(("cell", "learns"), [("lstm", True), ("gru", True), ("rnn", False)])
 def test_gated_cells_learn_to_copy_over_a_hundred_steps_and_a_plain_one_does_not(cell: str, learns: bool) -> None:
     """The gates are told how long to remember (Tallec & Ollivier 2018); a plain network has none to tell."""
-    from textgen.runtime import load_tensorflow
+    from textgen.system.runtime import load_tensorflow
 
     load_tensorflow()
     import tensorflow as tf

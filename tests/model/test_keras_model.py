@@ -15,7 +15,7 @@ import tensorflow as tf
 from textgen.errors import ConfigError
 from textgen.model.config import CELLS, ModelConfig
 from textgen.model.language_model import LanguageModel
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 
 load_tensorflow()
 

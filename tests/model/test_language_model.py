@@ -19,7 +19,7 @@ from textgen.model.config import DROPOUTS, ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.model.layers.dropout import Noise, weight_mask
 from textgen.model.layers.recurrent import WEIGHT_SITE, State
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed.distribution import Distribution
 from textgen.training.train_step import TrainStep

@@ -35,7 +35,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorFlow says that there is a GPU; the network is computed on the CPU all the same."""
     import tensorflow as tf
 
-    from textgen import runtime
+    from textgen.system import runtime
 
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, is_on: None)
     monkeypatch.setattr(runtime, "_has_xla", True)

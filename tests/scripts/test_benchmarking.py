@@ -102,7 +102,7 @@ def test_cores_are_counted_where_no_set_of_them_is_known(monkeypatch: pytest.Mon
     """As on macOS."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    monkeypatch.setattr("textgen.machine._most_cores", None)  # that of the tests
+    monkeypatch.setattr("textgen.system.machine._most_cores", None)  # that of the tests
     assert ", 3 cores, Python" in load_script("benchmarking", monkeypatch).machine()
 
 
@@ -110,7 +110,7 @@ def test_cores_are_counted_where_no_set_of_them_is_known(monkeypatch: pytest.Mon
 def test_no_script_asks_for_a_set_of_cores(script: Path) -> None:
     """A container may grant less time than its cores have."""
     text = script.read_text(encoding="utf-8")
-    assert not re.search(r"sched_getaffinity|processor_cores|cpu_count", text), "use textgen.machine.num_cores"
+    assert not re.search(r"sched_getaffinity|processor_cores|cpu_count", text), "use textgen.system.machine.num_cores"
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)

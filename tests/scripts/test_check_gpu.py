@@ -35,7 +35,7 @@ def test_results_losses_and_writing_are_right_here() -> None:
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("textgen.runtime.configure_process", lambda: None)  # this process is not its own
+        patch.setattr("textgen.system.runtime.configure_process", lambda: None)  # this process is not its own
         yield load_script("check_gpu", patch)
 
 

@@ -22,8 +22,8 @@ from textgen.evaluation.scoring import Scorer
 from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.model.numpy_model import NumpyModel
-from textgen.runtime import load_tensorflow
 from textgen.saved_model.saving import save_model
+from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.spelling import END, NAT, ORDER, Spelling
 from textgen.tokenizer.tokenizer import Tokenizer

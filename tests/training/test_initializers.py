@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from textgen.model.config import CELLS, ModelConfig
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 
 load_tensorflow()

@@ -13,7 +13,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.batches import Batches
 from textgen.errors import ConfigError
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 from textgen.training.loss_scale import LossScale
 from textgen.training.planning.plan import Hardware, make_plan
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 from textgen.training.config import DECOUPLED, OPTIMIZERS, TrainingConfig
 from textgen.training.optimizers import Update, layer_depths
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from textgen.evaluation.scores import Scores
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed.distribution import Distribution
 from textgen.training.position import Position

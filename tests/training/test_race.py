@@ -22,13 +22,13 @@ from textgen.corpus.corpus import Corpus
 from textgen.corpus.walk import has_record
 from textgen.errors import Interrupted, TrainingError
 from textgen.evaluation import excerpt
-from textgen.runtime import load_tensorflow
 from textgen.saved_model.creation import claimed
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, TRAINING, WEIGHTS, read_training, training_bytes
 from textgen.saved_model.removal import remove_model
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.storage.files import TEMPORARY, CannotWrite
 from textgen.storage.folders import MANIFEST, replace_folder
+from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.training import run
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport

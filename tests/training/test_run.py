@@ -45,7 +45,6 @@ from textgen.generation.infilling import Infiller
 from textgen.model.compiled_model import CompiledModel
 from textgen.model.config import CELLS
 from textgen.model.language_model import LanguageModel
-from textgen.runtime import load_tensorflow
 from textgen.saved_model.layout import NGRAMS, WORDS, read_training
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import write_training
@@ -53,6 +52,7 @@ from textgen.settings import to_dict
 from textgen.storage.files import CannotWrite
 from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import locked
+from textgen.system.runtime import load_tensorflow
 from textgen.training import run
 from textgen.training.checkpoints import newest_checkpoint, save_checkpoint
 from textgen.training.loss_health import Health

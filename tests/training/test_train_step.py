@@ -16,7 +16,7 @@ from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.model.layers.dropout import Noise
 from textgen.model.reference import Weights
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed.distribution import Distribution
 from textgen.training.train_step import Gradient, TrainStep

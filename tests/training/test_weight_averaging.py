@@ -10,7 +10,7 @@ import pytest
 from textgen.errors import ConfigError
 from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.weight_averaging import Averaging, make_averaging
 

@@ -112,8 +112,8 @@ def evaluate(
       textgen evaluate novel other-novel.txt --exact
     """
     from textgen.dataset.token_cache import encoded
-    from textgen.runtime import load_tensorflow
     from textgen.saved_model.ensembles import check_vocabularies, say_other_documents
+    from textgen.system.runtime import load_tensorflow
 
     cache_config = switched(NeuralCacheConfig, neural_cache, "--neural-cache", options)
     dynamic_config = switched(DynamicConfig, dynamic, "--dynamic", options)

@@ -28,8 +28,8 @@ from textgen.cli.options import (
 from textgen.cli.setting_options import setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.insight.config import InspectConfig
-from textgen.runtime import use_blas_threads
 from textgen.settings import from_dict, select
+from textgen.system.runtime import use_blas_threads
 from textgen.wording import counted
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ GIVEN_SETTING = re.compile(r"(?:^|(?<=; ))[a-z_]+(?= is given$)")
 
 def describe(plan: Plan, folder: Path) -> str:
     """The plan, for people: a line for each topic."""
-    from textgen.machine import machine
+    from textgen.system.machine import machine
 
     stats, training = plan.facts.stats, plan.training_config
     reason = guessed(plan.corpus.guess_reason)

@@ -11,10 +11,10 @@ from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.options import completing_models, given, models_dir_option
 from textgen.cli.setting_options import setting_options
-from textgen.machine import num_cores
-from textgen.runtime import limit_threads, use_blas_threads
 from textgen.server.config import ServerConfig
 from textgen.settings import from_dict, select
+from textgen.system.machine import num_cores
+from textgen.system.runtime import limit_threads, use_blas_threads
 from textgen.versions import require
 
 if TYPE_CHECKING:

@@ -37,9 +37,9 @@ def tensorboard(model: str | None, port: int, host: str, models_dir: Path | None
       textgen tensorboard
       textgen tensorboard novel --port 0
     """
-    from textgen.child_processes import child_command, child_environment
     from textgen.saved_model.layout import LOGS
     from textgen.saved_model.registry import find_run, list_runs, models_folder, why_empty
+    from textgen.system.child_processes import child_command, child_environment
 
     folder = find_run(model, models_dir) / LOGS if model else models_folder(models_dir)
     if model and not folder.is_dir():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from textgen.machine import has_gpu
-from textgen.runtime import configure_process, quiet
+from textgen.system.machine import has_gpu
+from textgen.system.runtime import configure_process, quiet
 
 
 def main() -> None:

@@ -34,8 +34,8 @@ from textgen.cli.setting_options import IntegerRange, setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import USE_RESUME, Interrupted, SavedModelError, TrainingError
 from textgen.model.config import ModelConfig
-from textgen.runtime import limit_threads
 from textgen.settings import check_values, read_toml
+from textgen.system.runtime import limit_threads
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.training.config import TrainingConfig
 from textgen.training.presets import SIZES, TEXT_PRESETS, with_preset, with_sizes
@@ -162,7 +162,7 @@ def train(**options: Any) -> None:
     """
     if options["threads"]:
         limit_threads(options["threads"])  # before NumPy is imported
-    from textgen.child_processes import end_with
+    from textgen.system.child_processes import end_with
     from textgen.training.distributed import worker_group
     from textgen.training.distributed.distribution import is_follower
 

@@ -59,7 +59,7 @@ def tune_state(
       textgen write novel --load-state letters.state
     """
     from textgen.generation.text_state import TextState, save_state
-    from textgen.runtime import load_tensorflow
+    from textgen.system.runtime import load_tensorflow
 
     if not paths:
         refuse_file_as_model(model, models_dir)

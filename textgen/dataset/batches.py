@@ -39,10 +39,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textgen.allocator import keep_memory_still
 from textgen.dataset.permutation import Permutation
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.windows import Windows
+from textgen.system.allocator import keep_memory_still
 
 if TYPE_CHECKING:
     import tensorflow as tf

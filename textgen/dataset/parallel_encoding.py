@@ -21,9 +21,9 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from textgen.child_processes import child_command, child_environment, without_interrupts
 from textgen.errors import TokenizerError
-from textgen.machine import num_cores
+from textgen.system.child_processes import child_command, child_environment, without_interrupts
+from textgen.system.machine import num_cores
 from textgen.tokenizer.kinds import load_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 

@@ -31,7 +31,7 @@ from textgen.dataset.batches import Batches
 from textgen.dataset.token_stream import TokenStream
 from textgen.evaluation.config import DynamicConfig
 from textgen.model.language_model import LanguageModel
-from textgen.runtime import compiled
+from textgen.system.runtime import compiled
 
 LEAST_SCALE = 0.01  # added to s, so that weights with small gradients do not take huge steps
 

@@ -32,7 +32,7 @@ from textgen.evaluation.scores import Scores
 from textgen.evaluation.scoring import perplexity
 from textgen.model.language_model import LanguageModel
 from textgen.model.sharding import join_states, shard_rows
-from textgen.runtime import compiled
+from textgen.system.runtime import compiled
 from textgen.tokenizer.spelling import NAT
 
 ROWS = 32  # streams scored side by side, at most

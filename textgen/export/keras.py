@@ -30,9 +30,9 @@ from textgen.export.verification import check_logits
 from textgen.model.config import TABLE, ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.reference.norm import NORM_EPSILON
-from textgen.runtime import full_float32, load_tensorflow, quiet
 from textgen.storage.files import write_file, writing
 from textgen.storage.temporary import temporary_folder
+from textgen.system.runtime import full_float32, load_tensorflow, quiet
 from textgen.wording import counted
 
 if TYPE_CHECKING:

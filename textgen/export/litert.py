@@ -38,9 +38,9 @@ from textgen.export.interface import attachments, direction_note, state_shapes, 
 from textgen.export.quality import check_quality
 from textgen.export.savedmodel import read_steps, save_module
 from textgen.export.verification import check_logits
-from textgen.runtime import load_tensorflow, quiet
 from textgen.storage.files import write_file
 from textgen.storage.temporary import temporary_folder
+from textgen.system.runtime import load_tensorflow, quiet
 
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel

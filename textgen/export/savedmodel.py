@@ -33,9 +33,9 @@ from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.export.formats import export_folder
 from textgen.export.interface import attachments, direction_note, state_shapes
 from textgen.export.verification import check_logits
-from textgen.runtime import full_float32, load_tensorflow, quiet
 from textgen.storage.files import CannotWrite, write_own_file
 from textgen.storage.temporary import temporary_folder
+from textgen.system.runtime import full_float32, load_tensorflow, quiet
 
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from textgen.errors import ConfigError
-from textgen.machine import num_cores
 from textgen.model.config import ModelConfig
 from textgen.model.stepped_network import State, zero_state
+from textgen.system.machine import num_cores
 from textgen.telemetry import load_onnxruntime
 from textgen.versions import missing, require
 

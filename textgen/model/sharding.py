@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from textgen.machine import has_gpu, num_cores
-from textgen.runtime import runs_side_by_side
+from textgen.system.machine import has_gpu, num_cores
+from textgen.system.runtime import runs_side_by_side
 
 ROWS_OF_A_SHARD = 8  # minimum number of rows of a shard where there are more than two shards
 

@@ -15,7 +15,7 @@ from textgen.generation.fingerprint import Fingerprint
 from textgen.generation.generator import Generator
 from textgen.model.clamping import Clamp, parse_clamps
 from textgen.model.numpy_model import NumpyModel
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 from textgen.wording import Say, silent
 
 if TYPE_CHECKING:

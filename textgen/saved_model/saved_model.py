@@ -38,7 +38,6 @@ from textgen.model.exact_model import ExactModel, ExactWeights, exact_weights
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.onnx_model import is_installed, require_onnx
 from textgen.model.prediction_change import PredictionChange
-from textgen.runtime import load_tensorflow
 from textgen.saved_model.arrays import read_integers, read_weights
 from textgen.saved_model.bases import is_base
 from textgen.saved_model.layout import (
@@ -60,6 +59,7 @@ from textgen.saved_model.onnx_cache import NetworkSource, int8_writer, known_los
 from textgen.saved_model.registry import find_model, models_folder
 from textgen.settings import from_dict, to_dict
 from textgen.storage.folders import MANIFEST, read_manifest
+from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import load_tokenizer
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE

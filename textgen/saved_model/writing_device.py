@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textgen.generation.config import AUTO, TENSORFLOW
-from textgen.machine import has_gpu, has_gpu_driver
+from textgen.system.machine import has_gpu, has_gpu_driver
 
 if TYPE_CHECKING:
     from textgen.generation.request import Request
@@ -49,7 +49,7 @@ def runtime_for(parameters: int, requests: Sequence[Request], num: int, batch_si
 
 
 def _sees_gpu() -> bool:
-    from textgen.runtime import load_tensorflow
+    from textgen.system.runtime import load_tensorflow
 
     load_tensorflow()
     return has_gpu()

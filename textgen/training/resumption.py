@@ -22,7 +22,6 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus, is_prepared, open_corpus
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, CorpusError, RemoteError, SavedModelError, TextgenError, TrainingError
-from textgen.machine import best_precision
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.ownership import is_signed, sign
@@ -32,6 +31,7 @@ from textgen.storage.addresses import is_remote
 from textgen.storage.files import json_bytes, read_file
 from textgen.storage.folders import MANIFEST, manifest_entry, read_manifest, verified
 from textgen.storage.remote_cache import keep_copy
+from textgen.system.machine import best_precision
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import load_tokenizer
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE

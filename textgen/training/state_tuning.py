@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from textgen.errors import CorpusError
 from textgen.model.language_model import LanguageModel
-from textgen.runtime import compiled
+from textgen.system.runtime import compiled
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TuningConfig
 from textgen.wording import Say, silent

@@ -11,13 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.dataset.permutation import short_seed
-from textgen.machine import has_gpu
 from textgen.model.language_model import LanguageModel
 from textgen.model.layers.activations import summed_penalty
 from textgen.model.layers.dropout import Noise
 from textgen.model.layers.sampled_softmax import Candidates, CandidateSampler
 from textgen.model.sharding import join_states, shard_rows
-from textgen.runtime import compiled
+from textgen.system.machine import has_gpu
+from textgen.system.runtime import compiled
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed.distribution import Distribution
 from textgen.training.optimizers import Update

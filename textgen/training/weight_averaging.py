@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.model.language_model import LanguageModel
-from textgen.runtime import compiled
+from textgen.system.runtime import compiled
 from textgen.training.config import TrainingConfig
 
 

@@ -19,7 +19,7 @@ from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.protocols import StepModel
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.kinds import ByteTokenizer
 
 load_tensorflow()

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from textgen.model.config import ModelConfig
 from textgen.model.layers.recurrent import make_layer
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 
 load_tensorflow()
 

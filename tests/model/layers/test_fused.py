@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from textgen import runtime
 from textgen.model.config import ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.model.layers.fused import Fused
-from textgen.runtime import has_xla, load_tensorflow
+from textgen.system import runtime
+from textgen.system.runtime import has_xla, load_tensorflow
 
 load_tensorflow()
 

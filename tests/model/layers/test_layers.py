@@ -15,7 +15,7 @@ from textgen.model.layers.dropout import Noise, variational_dropout, weight_mask
 from textgen.model.layers.head import Head, _loss_of_logits, _losses_of_logits
 from textgen.model.layers.lstm import LSTM
 from textgen.model.layers.recurrent import RecurrentStack, make_layer
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 
 load_tensorflow()
 

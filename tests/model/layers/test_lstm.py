@@ -17,7 +17,7 @@ from textgen.model.layers.lstm import LSTM
 from textgen.model.layers.mogrifier import Mogrifier
 from textgen.model.layers.peephole import Peephole
 from textgen.model.layers.rnn import RNN
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 
 load_tensorflow()
 

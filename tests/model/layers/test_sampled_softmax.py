@@ -9,7 +9,7 @@ from loss_scales import check_scale
 
 from textgen.model.layers.head import Head
 from textgen.model.layers.sampled_softmax import Candidates, CandidateSampler, candidate_probabilities, sampled_loss
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 
 load_tensorflow()
 

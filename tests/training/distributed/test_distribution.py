@@ -17,7 +17,7 @@ import pytest
 from events import curves
 
 from textgen.errors import ConfigError, WorkerLost
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed import distribution as distribution_module
 from textgen.training.distributed.distribution import Distribution, Shares, is_follower, planned_shares, start
@@ -35,7 +35,7 @@ TRAINING = """
     from pathlib import Path
     from textgen.corpus.config import CorpusConfig
     from textgen.training.distributed.distribution import Distribution, start
-    from textgen.runtime import load_tensorflow
+    from textgen.system.runtime import load_tensorflow
 
     most, folder = int(sys.argv[1]), Path(sys.argv[2])
 

@@ -22,7 +22,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_cache import encode_and_split
 from textgen.errors import Interrupted
 from textgen.model.config import ModelConfig
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.checkpoints import CheckpointTimer, newest_checkpoint
 from textgen.training.config import TrainingConfig

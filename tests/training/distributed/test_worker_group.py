@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from networks import random_weights
 
-from textgen.child_processes import WORKER_VARIABLE
 from textgen.errors import ConfigError, TrainingError, WorkerLost
 from textgen.model.config import ModelConfig
+from textgen.system.child_processes import WORKER_VARIABLE
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed import worker_group
 from textgen.training.distributed.distribution import Distribution, is_follower, start

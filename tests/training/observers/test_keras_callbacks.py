@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.observers.observer import RunReport, StepReport
 

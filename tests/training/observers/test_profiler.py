@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 from textgen.training.observers.observer import StepReport
 
 load_tensorflow()

@@ -23,7 +23,7 @@ from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import TextgenError
 from textgen.model.config import ModelConfig
 from textgen.model.reference import initial_state, loss_and_gradients, stack_of
-from textgen.runtime import load_tensorflow
+from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TrainingConfig
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
+from textgen.corpus.process_settings import TemporarySetting, change_level
 from textgen.errors import CorpusError
-from textgen.process_settings import TemporarySetting, change_level
 from textgen.storage.files import OPEN_FLAGS, read_file, sha256, sync_file, write_own_file, writing
 from textgen.versions import missing
 from textgen.wording import Say

@@ -28,8 +28,8 @@ from textgen.corpus.encodings import WEB_ERRORS, is_plain, is_utf8_name, known_e
 from textgen.corpus.formats.extras import load
 from textgen.corpus.formats.markup import BODY_LEVEL, HEADING, is_mostly_links, office_text, page_text
 from textgen.corpus.formats.subtitles import subtitle_lines
+from textgen.corpus.process_settings import TemporarySetting, change_level
 from textgen.errors import CorpusError
-from textgen.process_settings import TemporarySetting, change_level
 from textgen.wording import counted
 
 PAGES = (".html", ".htm", ".xhtml")

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from textgen.runtime import has_xla
+from textgen.system.runtime import has_xla
 
 
 class Fused:

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textgen.errors import ConfigError, TrainingError, WorkerLost
-from textgen.machine import gpus, has_gpu, num_cores
-from textgen.runtime import compiled, load_tensorflow
 from textgen.schema import decoded_json
+from textgen.system.machine import gpus, has_gpu, num_cores
+from textgen.system.runtime import compiled, load_tensorflow
 from textgen.training.config import STRATEGIES, TrainingConfig
 from textgen.training.distributed import slurm
 from textgen.training.distributed import worker_group as groups

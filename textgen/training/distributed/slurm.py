@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 from textgen.errors import ConfigError
-from textgen.machine import processor_cores
+from textgen.system.machine import processor_cores
 from textgen.training.distributed.tasks import Tasks
 
 FIRST_PORT = 8888  # of the first task on each machine, as TensorFlow's own resolver has it

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from textgen.child_processes import WORKER_VARIABLE
 from textgen.errors import TrainingError, WorkerLost
+from textgen.system.child_processes import WORKER_VARIABLE
 
 HEADER = struct.Struct("!Q")  # number of bytes that follow it
 PIECE_BYTES = 1 << 16
@@ -137,7 +137,7 @@ def connected(size: int) -> list[list[socket.socket]]:
 def description(worker: int, size: int, links: Sequence[socket.socket], parent_pipe: int) -> str:
     """The value of `WORKER_VARIABLE` for a worker that inherits these sockets.
 
-    `textgen.child_processes.end_with` explains `parent_pipe`.
+    `textgen.system.child_processes.end_with` explains `parent_pipe`.
     """
     return json.dumps({"worker": worker, "of": size, "links": [link.fileno() for link in links], "leash": parent_pipe})
 

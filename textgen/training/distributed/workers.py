@@ -13,10 +13,10 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
-from textgen.child_processes import WORKER_VARIABLE, child_command, child_environment
 from textgen.errors import TrainingError
 from textgen.saved_model.layout import CHECKPOINTS
 from textgen.storage.temporary import new_temporary_file
+from textgen.system.child_processes import WORKER_VARIABLE, child_command, child_environment
 from textgen.training.distributed import worker_group
 from textgen.training.interruption import StopRequests
 from textgen.wording import Say, counted

@@ -25,10 +25,10 @@ from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
 from tensorboard.plugins.text.summary_v2 import text_pb
 
 from textgen.dataset.token_cache import TokenData
-from textgen.machine import gpu_bytes, resident_bytes
 from textgen.model.config import TABLE
 from textgen.storage.files import write_own_file
 from textgen.storage.locks import require_held
+from textgen.system.machine import gpu_bytes, resident_bytes
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.observers.diagnostics import diagnose_directions, norms, update_ratios, window
 from textgen.training.observers.event_file import EventFile

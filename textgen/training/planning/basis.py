@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus
-from textgen.machine import best_precision
 from textgen.model.config import ModelConfig
 from textgen.saved_model.bases import is_base
 from textgen.saved_model.saved_model import ModelFolder
+from textgen.system.machine import best_precision
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed.distribution import Shares

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from textgen.machine import num_cores
 from textgen.model.config import ModelConfig
 from textgen.model.sharding import shard_rows
+from textgen.system.machine import num_cores
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed.distribution import Shares
 

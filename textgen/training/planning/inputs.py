@@ -8,8 +8,8 @@ from pathlib import Path
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.errors import ConfigError
-from textgen.machine import has_gpu, measure_flops, smallest_gpu_memory, usable_memory
 from textgen.saved_model.saved_model import ModelFolder
+from textgen.system.machine import has_gpu, measure_flops, smallest_gpu_memory, usable_memory
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.distributed.distribution import Shares
 

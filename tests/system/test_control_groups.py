@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from textgen import control_groups, machine
-from textgen.control_groups import granted_cores, granted_memory
+from textgen.system import control_groups, machine
+from textgen.system.control_groups import granted_cores, granted_memory
 
 GIB = 1 << 30
 

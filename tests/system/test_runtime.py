@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from textgen import machine, runtime
 from textgen.errors import ConfigError
+from textgen.system import machine, runtime
 
 LOADS = """
 import os
-from textgen.machine import num_cores
+from textgen.system.machine import num_cores
 from textgen.model.sharding import shard_rows
-from textgen.runtime import configure_process, load_tensorflow
+from textgen.system.runtime import configure_process, load_tensorflow
 {first}
 stderr = os.fstat(2).st_ino
 load_tensorflow(lambda: print(os.environ["XLA_FLAGS"], os.fstat(2).st_ino == stderr, sep="\\n"))
@@ -183,7 +183,7 @@ def set_clock(took: Iterator[float], patch: pytest.MonkeyPatch) -> None:
         now += next(took)
         return multiply(left, right)
 
-    patch.setattr("textgen.machine.time.perf_counter", lambda: now)
+    patch.setattr("textgen.system.machine.time.perf_counter", lambda: now)
     patch.setattr(tf, "matmul", product)
 
 
@@ -261,7 +261,7 @@ def test_the_memory_of_the_smallest_gpu_is_asked_of_its_driver(
         return SimpleNamespace(stdout=printed)
 
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["gpu"] * gpus)
-    monkeypatch.setattr("textgen.machine.subprocess.run", run)
+    monkeypatch.setattr("textgen.system.machine.subprocess.run", run)
     assert machine.smallest_gpu_memory() == (expected and expected * 1024**2)
 
 
@@ -372,7 +372,7 @@ def test_the_speed_of_a_gpu_is_that_of_large_products_without_copying_them(monke
 
     monkeypatch.setattr(tf, "ones", lambda shape: shape[0])
     monkeypatch.setattr(tf, "matmul", product)
-    monkeypatch.setattr("textgen.machine.time.perf_counter", lambda: 0.002 * machine.QUEUED * len(read))
+    monkeypatch.setattr("textgen.system.machine.time.perf_counter", lambda: 0.002 * machine.QUEUED * len(read))
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["gpu", "gpu"])
     assert machine.measure_flops(replicas=2) == pytest.approx(2 * 2 * 4096**3 / 0.002)
     assert set(sizes) == {4096}

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from streams import stream_of
 
-from textgen import allocator
 from textgen.dataset.batches import Batches
-from textgen.runtime import load_tensorflow
+from textgen.system import allocator
+from textgen.system.runtime import load_tensorflow
 
 PROGRAM = """
 import resource
 import numpy as np
-from textgen.allocator import keep_memory
+from textgen.system.allocator import keep_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -32,7 +32,7 @@ print(faults())
 READS = """
 from streams import stream_of
 from textgen.dataset.batches import Batches
-from textgen.runtime import configure_process, load_tensorflow
+from textgen.system.runtime import configure_process, load_tensorflow
 
 configure_process()
 load_tensorflow()
@@ -80,7 +80,7 @@ def test_where_the_allocator_refuses_a_setting_it_is_not_made_slower(
         return int(parameter != allocator.M_MMAP_THRESHOLD or size <= largest)
 
     monkeypatch.setattr(allocator, "_is_kept", False)
-    monkeypatch.setattr("textgen.allocator.ctypes.CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    monkeypatch.setattr("textgen.system.allocator.ctypes.CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
     assert allocator.keep_memory() is kept
     assert received == asked
     allocator.keep_memory_still()
@@ -109,7 +109,7 @@ def test_the_settings_are_repeated_after_a_dataset_is_made(monkeypatch: pytest.M
         return 1
 
     library = SimpleNamespace(mallopt=mallopt)
-    monkeypatch.setattr("textgen.allocator.ctypes.CDLL", lambda name: library)
+    monkeypatch.setattr("textgen.system.allocator.ctypes.CDLL", lambda name: library)
     with stream_of([37, 2, 5]) as stream:
         list(Batches(stream, 2, 3, 0).dataset())
     assert done == ["dataset", "setting", "setting", "setting"]
@@ -117,6 +117,6 @@ def test_the_settings_are_repeated_after_a_dataset_is_made(monkeypatch: pytest.M
 
 def test_a_process_that_is_not_ours_keeps_its_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocator, "_is_kept", False)
-    monkeypatch.setattr("textgen.allocator.ctypes.CDLL", lambda name: pytest.fail("mallopt was called"))
+    monkeypatch.setattr("textgen.system.allocator.ctypes.CDLL", lambda name: pytest.fail("mallopt was called"))
     allocator.keep_memory_still()
     assert not allocator._is_kept

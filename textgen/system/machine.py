@@ -1,6 +1,6 @@
 """Queries the machine: processor cores, memory, speed and the best precision.
 
-In a container the machine is what the container grants: see `textgen.control_groups`.
+In a container the machine is what the container grants: see `textgen.system.control_groups`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textgen.control_groups import granted_cores, granted_memory
 from textgen.errors import ConfigError
+from textgen.system.control_groups import granted_cores, granted_memory
 
 if TYPE_CHECKING:
     import tensorflow as tf

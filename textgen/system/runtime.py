@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from functools import partial
 from typing import IO, Any
 
-from textgen.allocator import keep_memory
-from textgen.machine import has_gpu, limit_cores, num_cores, processor_cores
+from textgen.system.allocator import keep_memory
+from textgen.system.machine import has_gpu, limit_cores, num_cores, processor_cores
 
 XLA_FLAGS_OF = "2.21."  # TensorFlow versions that support `XLA_FLAGS`: XLA aborts on unknown flags
 SAFE_XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type="  # no YNNPACK fusions: two shards starting one at once crash
