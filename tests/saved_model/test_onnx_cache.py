@@ -50,16 +50,16 @@ def test_it_is_measured_once(saved: ModelFolder, tmp_path: Path) -> None:
     assert saved.int8_loss == PredictionChange(**record["loss"])
 
 
-def test_an_entry_of_an_older_version_is_read(saved: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    def old_names(change: PredictionChange) -> dict[str, float]:
+def test_an_entry_with_other_names_is_measured_again(saved: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other_names(change: PredictionChange) -> dict[str, float]:
         return dict(zip(("perplexity", "kl", "same_top", "tokens"), astuple(change), strict=True))
 
     with monkeypatch.context() as patch:
-        patch.setattr(PredictionChange, "to_dict", old_names)
+        patch.setattr(PredictionChange, "to_dict", other_names)
         saved.step_model("onnx")
     said: list[str] = []
     assert isinstance(saved.step_model("onnx", said.append), OnnxModel)
-    assert said == []
+    assert len(said) == 1
     assert saved.int8_loss is not None
     assert saved.int8_loss.is_small
 

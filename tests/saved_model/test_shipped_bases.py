@@ -13,6 +13,7 @@ import pytest
 
 from textgen.saved_model import bases
 from textgen.saved_model.bases import BASES, base_for
+from textgen.saved_model.layout import TRAINING
 from textgen.saved_model.saved_model import load_model
 
 LARGEST = 10_000_000  # bytes of a base in the repository
@@ -61,3 +62,10 @@ def test_a_base_is_small_and_holds_nothing_of_its_maker(name: str) -> None:
     record = load_model(name).training
     assert not [path for path in record["corpus"]["paths"] if "/" in path]
     assert "signature" not in record
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_base_is_recorded_as_this_version_records(name: str) -> None:
+    written = json.loads((SHIPPED / name / TRAINING).read_bytes())
+    assert written.pop("checksum")
+    assert written == load_model(name).training, "it holds names of older versions"

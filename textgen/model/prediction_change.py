@@ -21,11 +21,6 @@ LEAST_SAME_TOP = 0.97  # fraction of tokens at which the likeliest one must stay
 ROWS, STEPS = 32, 64  # texts that a network writes, and tokens of each
 SEED = 1
 IMPOSSIBLE = -1e9  # the logit of a token that is never written
-OLD_NAMES = {  # of the fields, in records of older versions
-    "perplexity": "perplexity_change",
-    "kl": "divergence_nats",
-    "same_top": "same_top_fraction",
-}
 
 # Log probabilities of the network and of the rounded one in nats [..., V], the tokens that follow [...], and which of
 # these count, bool [...]
@@ -51,12 +46,12 @@ class PredictionChange:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PredictionChange:
-        """Makes it from the values of a record, which may be of an older version.
+        """Makes it from the values of a record.
 
         Raises:
             TypeError: There are other names, or some are missing.
         """
-        return cls(**{OLD_NAMES.get(name, name): value for name, value in values.items()})
+        return cls(**values)
 
     def to_dict(self) -> dict[str, float]:
         """Returns the fields by name."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from textgen.errors import SavedModelError
-from textgen.saved_model.layout import rename_entries
+from textgen.saved_model.older_records import rename_entries
 from textgen.schema import check, of_fields
 from textgen.training.loss_health import Health
 from textgen.training.loss_scale import LossScale
