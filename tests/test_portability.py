@@ -21,7 +21,8 @@ from runs import TEXT
 from textgen.errors import TextgenError
 from textgen.storage import lock_files, locks
 from textgen.storage.files import read_at
-from textgen.storage.folders import new_folder, sweep_abandoned
+from textgen.storage.folders import new_folder
+from textgen.storage.leftovers import sweep_abandoned
 from textgen.storage.locks import Hold, InUse, is_locked, locked
 from textgen.training.distributed.distribution import deadline
 

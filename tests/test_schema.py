@@ -29,7 +29,7 @@ from textgen.saved_model.layout import read_json
 from textgen.saved_model.onnx_cache import _read
 from textgen.schema import check, decoded_json, json_object, of_fields
 from textgen.storage.cache_eviction import LOSS, _corpus
-from textgen.storage.folders import MANIFEST, read_manifest, update_folder
+from textgen.storage.manifests import MANIFEST, read_manifest, update_folder
 from textgen.storage.remote_folders import fetch_folder
 from textgen.tokenizer.kinds import load_tokenizer
 from textgen.tokenizer.model_file import _says_byte

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from vocabularies import TEXT
 
 from textgen.cli import textgen
-from textgen.storage.folders import update_folder
+from textgen.storage.manifests import update_folder
 from textgen.tokenizer.model_file import read_tokenizer
 
 

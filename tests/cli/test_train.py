@@ -27,8 +27,8 @@ from textgen.cli.distribution import command_line
 from textgen.cli.signals import Ended
 from textgen.errors import USE_RESUME, Interrupted, TextgenError, TrainingError
 from textgen.saved_model.saving import write_training
-from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import locked
+from textgen.storage.manifests import MANIFEST
 from textgen.system import machine, runtime
 from textgen.training.config import TrainingConfig
 from textgen.training.lr_finder import Point

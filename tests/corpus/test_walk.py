@@ -14,7 +14,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.corpus.walk import RECORDED
 from textgen.errors import CorpusError
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, RECORD, TRAINING
-from textgen.storage.folders import MANIFEST
+from textgen.storage.manifests import MANIFEST
 
 MODELS = (MANIFEST, CONFIG), (TRAINING, CHECKPOINTS), (TRAINING,)
 

@@ -34,7 +34,7 @@ from textgen.dataset.token_cache import encode_and_split, encode_corpus
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError, TextgenError
-from textgen.storage.folders import MANIFEST
+from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.tokenizer import Tokenizer

@@ -26,7 +26,7 @@ from textgen.dataset.token_cache import TokenData
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import TextgenError
 from textgen.storage.files import json_bytes, sha256
-from textgen.storage.folders import MANIFEST
+from textgen.storage.manifests import MANIFEST
 
 ODD: list[Any] = [
     None, True, -1, 0, 1, 2, 3, 7, 259, 65536, 10**9, 10**30, -(10**18), 0.5, 1e308, float("nan"), float("inf"), "",

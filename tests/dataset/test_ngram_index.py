@@ -28,7 +28,7 @@ from textgen.generation.generator import Generator
 from textgen.saved_model.layout import NGRAMS
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_ngrams
-from textgen.storage.folders import MANIFEST
+from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.kinds import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()

@@ -18,7 +18,7 @@ from textgen.corpus.walk import PREPARED
 from textgen.dataset import corpus_preparation, prepared_corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus, PreparedSettings, is_prepared, open_corpus
 from textgen.errors import ConfigError, CorpusError
-from textgen.storage.folders import MANIFEST
+from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.planning.plan import Hardware, Sources, make_plan
 

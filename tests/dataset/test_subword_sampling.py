@@ -22,7 +22,7 @@ from textgen.dataset.subword_sampling import SampledStream, parts_of, require_sa
 from textgen.dataset.token_cache import encode_and_split
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
-from textgen.storage import folders
+from textgen.storage import leftovers
 from textgen.storage.cache_folder import cache_folder
 from textgen.tokenizer.kinds import SentencePieceTokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -126,7 +126,7 @@ def test_what_is_kept_on_the_disk_is_two_epochs_and_then_nothing(
 def test_epochs_that_a_killed_run_left_are_swept_and_those_of_others_are_not(
     tokenizer: SentencePieceTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folders, "YOUNG_SECONDS", -1.0)
+    monkeypatch.setattr(leftovers, "YOUNG_SECONDS", -1.0)
     left, others = (
         cache_folder() / "epochs-ab_12345",
         [cache_folder() / name for name in ("epochs-50", "epochs-20260101")],

@@ -41,10 +41,10 @@ from textgen.dataset.token_cache import TokenData, encode_and_split, encode_corp
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import CorpusError, TextgenError, TokenizerError
-from textgen.storage import folders
+from textgen.storage import leftovers
 from textgen.storage.cache_eviction import unfinished
-from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import InUse, locked
+from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
@@ -416,11 +416,11 @@ def test_what_a_killed_process_left_is_swept_and_what_is_being_written_is_not(
     shelf = tmp_path / "cache" / "tokens"
     (shelf / f".tmp-{'0' * 32}-{'1' * 16}").mkdir(parents=True)
     (shelf / ".tmp-of-the-user").mkdir()
-    monkeypatch.setattr(folders, "YOUNG_SECONDS", -1.0)
+    monkeypatch.setattr(leftovers, "YOUNG_SECONDS", -1.0)
 
     class Sweeper(ByteTokenizer):
         def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
-            folders.sweep_abandoned(unfinished(shelf))
+            leftovers.sweep_abandoned(unfinished(shelf))
             names.extend(path.name for path in shelf.iterdir())
             return super().encode_batch(texts, num_threads)
 

@@ -20,7 +20,7 @@ from textgen.saved_model.layout import CARD, CONFIG, TRAINING, WEIGHTS
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_words, write_training
-from textgen.storage.folders import MANIFEST, update_folder
+from textgen.storage.manifests import MANIFEST, update_folder
 
 RECORD = {
     "corpus": {"paths": ["/home/ann/secret/novel.txt"], "characters": 10, "num_documents": 1},

@@ -29,7 +29,7 @@ from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import WEIGHTS
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
-from textgen.storage.folders import update_folder
+from textgen.storage.manifests import update_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.tokenizer import Tokenizer

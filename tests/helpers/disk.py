@@ -12,11 +12,8 @@ from typing import Any
 
 import pytest
 
-from textgen.storage import files, folders
-from textgen.storage.folders import (
-    read_manifest,
-    verified,
-)
+from textgen.storage import files, folders, manifests
+from textgen.storage.manifests import read_manifest, verified
 
 Files = dict[str, bytes]
 OLD: Files = {"a": b"old a", "b": b"old b", "c": b"old c"}
@@ -53,8 +50,8 @@ def crashes(folder: Path, copies: Path, action: Callable[[], None]) -> list[Path
         replace(source, target)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "write_through", slow_write)
-        patch.setattr(folders, "write_through", slow_write)
+        for module in (files, folders, manifests):
+            patch.setattr(module, "write_through", slow_write)
         patch.setattr(os, "replace", slow_replace)
         action()
     copy()
@@ -77,8 +74,8 @@ def failing(call: int, number: int = errno.ENOSPC) -> Iterator[list[str]]:
 
     with pytest.MonkeyPatch.context() as patch:
         guarded_write = guard(files.write_through)
-        patch.setattr(files, "write_through", guarded_write)
-        patch.setattr(folders, "write_through", guarded_write)
+        for module in (files, folders, manifests):
+            patch.setattr(module, "write_through", guarded_write)
         patch.setattr(os, "replace", guard(os.replace))
         patch.setattr(os, "rename", guard(os.rename))
         yield tried

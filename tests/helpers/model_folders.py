@@ -15,7 +15,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import CARD, TRAINING
 from textgen.saved_model.saving import save_model, write_training
-from textgen.storage.folders import MANIFEST, update_folder
+from textgen.storage.manifests import MANIFEST, update_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.model_file import MODEL_FILE

@@ -18,7 +18,7 @@ from textgen.saved_model.layout import CONFIG, WEIGHTS
 from textgen.saved_model.registry import find_model, find_run, list_models
 from textgen.saved_model.saved_model import load_model
 from textgen.storage.files import json_bytes
-from textgen.storage.folders import update_folder
+from textgen.storage.manifests import update_folder
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model, save_ngrams, write_training
 from textgen.storage import files
-from textgen.storage.folders import MANIFEST
+from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer

@@ -23,8 +23,8 @@ from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, 
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_ngrams, save_words, write_training
 from textgen.storage.files import json_bytes, write_file
-from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import Gone, is_locked, locked
+from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 

@@ -31,7 +31,7 @@ from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 from textgen.settings import read_toml
 from textgen.storage.files import write_file
-from textgen.storage.folders import MANIFEST, update_folder
+from textgen.storage.manifests import MANIFEST, update_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.training.checkpoints import POSITION, TENSORS, newest_checkpoint

@@ -21,7 +21,7 @@ from textgen.saved_model.precision import compressed, is_matrix, restored, store
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 from textgen.storage.files import json_bytes
-from textgen.storage.folders import update_folder
+from textgen.storage.manifests import update_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 

@@ -24,8 +24,8 @@ from textgen.saved_model.registry import (
 )
 from textgen.saved_model.removal import remove_model
 from textgen.saved_model.saved_model import load_model
-from textgen.storage.folders import MANIFEST, update_folder
 from textgen.storage.locks import locked
+from textgen.storage.manifests import MANIFEST, update_folder
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.model_file import MODEL_FILE
 

@@ -15,8 +15,8 @@ from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, WEIGHTS
 from textgen.saved_model.registry import list_models
 from textgen.saved_model.removal import remove_model
 from textgen.saved_model.saving import write_training
-from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import locked
+from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.model_file import MODEL_FILE
 
 __all__ = ["saved", "three"]

@@ -27,9 +27,8 @@ from textgen.saved_model import layout, saved_model
 from textgen.saved_model.layout import CONFIG, TRAINING, WEIGHTS, read_json
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model, save_ngrams, save_words
-from textgen.storage import folders
 from textgen.storage.files import json_bytes, write_file
-from textgen.storage.folders import MANIFEST, update_folder
+from textgen.storage.manifests import MANIFEST, update_folder, verified
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer, _control_pieces
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
@@ -341,7 +340,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_not_used(saved: Path, monke
     before = load_model(str(saved))
 
     def replaced(*given: Any) -> Path:
-        path = folders.verified(*given)
+        path = verified(*given)
         change(WEIGHTS, b"another")(saved)
         return path
 

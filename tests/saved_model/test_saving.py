@@ -17,7 +17,7 @@ from textgen.saved_model.layout import CARD, CONFIG, TRAINING, WEIGHTS, read_tra
 from textgen.saved_model.model_card import card_file, model_card
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import write_training
-from textgen.storage.folders import MANIFEST
+from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer
 

@@ -18,7 +18,7 @@ import pytest
 from browsers import ENGINES, Browser, Chromium, axe_source, opened
 from servers import Running, python_with, running
 
-from textgen.storage.folders import MANIFEST
+from textgen.storage.manifests import MANIFEST
 
 pytestmark = [pytest.mark.browsers, pytest.mark.timeout(3600)]
 

@@ -20,7 +20,8 @@ from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, TextgenError
 from textgen.storage import cache_eviction
 from textgen.storage.cache_eviction import DEFAULT_LIMIT, LIMIT, Entry, clear, entries, evict, limit_bytes
-from textgen.storage.folders import YOUNG_SECONDS, new_folder
+from textgen.storage.folders import new_folder
+from textgen.storage.leftovers import YOUNG_SECONDS
 from textgen.storage.locks import locked
 from textgen.tokenizer.kinds import ByteTokenizer
 

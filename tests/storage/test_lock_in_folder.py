@@ -21,9 +21,9 @@ from textgen.saved_model.registry import status_of
 from textgen.saved_model.removal import remove_model
 from textgen.storage import lock_in_folder
 from textgen.storage.files import CannotWrite
-from textgen.storage.folders import update_folder
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.locks import Gone, InUse, is_locked, locked, locked_in_turn, require_held
+from textgen.storage.manifests import update_folder
 
 fcntl = pytest.importorskip("fcntl")
 IMPOSSIBLE = json.dumps(lock_in_folder._holder(os.getpid()) | {"process": 1 << 80})  # number of a process

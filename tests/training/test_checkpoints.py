@@ -17,8 +17,8 @@ import pytest
 from textgen.errors import SavedModelError, TextgenError
 from textgen.saved_model.creation import claimed
 from textgen.storage import folders
-from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import Gone
+from textgen.storage.manifests import MANIFEST, update_folder
 from textgen.training.checkpoints import POSITION, TENSORS, Checkpoint, newest_checkpoint, save_checkpoint
 
 
@@ -174,7 +174,7 @@ import builtins, errno, io, os, pathlib, shutil, signal, sys, warnings
 import numpy as np
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
 from textgen.errors import TextgenError
-from textgen.storage import files, folders
+from textgen.storage import files, folders, manifests
 
 warnings.simplefilter("ignore")
 folder, new_step, keep, what = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
@@ -215,7 +215,7 @@ def counted_fsync(descriptor):  # and does nothing: a process that is killed lea
     operation("fsync")
 
 os.fsync, pathlib.Path.write_bytes = counted_fsync, write_in_parts
-files.write_through = folders.write_through = write_through
+files.write_through = folders.write_through = manifests.write_through = write_through
 sys.addaudithook(hook)
 
 def state():
@@ -362,7 +362,7 @@ def test_odd_tensors_that_the_manifest_agrees_with_are_damage(tmp_path: Path, he
     save_checkpoint(tmp_path, 5, checkpoint(5))
     save_checkpoint(tmp_path, 10, checkpoint(10))
     data = len(header).to_bytes(8, "little") + header.encode() + bytes(4)
-    folders.update_folder(tmp_path / "step-000000010", {TENSORS: data})
+    update_folder(tmp_path / "step-000000010", {TENSORS: data})
     (message,) = assert_newest(tmp_path, 5)
     assert f"{TENSORS} is damaged" in message
 
@@ -371,7 +371,7 @@ def test_odd_tensors_that_the_manifest_agrees_with_are_damage(tmp_path: Path, he
 def test_an_odd_position_that_the_manifest_agrees_with_is_damage(tmp_path: Path, text: str) -> None:
     save_checkpoint(tmp_path, 5, checkpoint(5))
     save_checkpoint(tmp_path, 10, checkpoint(10))
-    folders.update_folder(tmp_path / "step-000000010", {POSITION: text.encode("latin-1")})
+    update_folder(tmp_path / "step-000000010", {POSITION: text.encode("latin-1")})
     (message,) = assert_newest(tmp_path, 5)
     assert POSITION in message
     assert "\n" not in message

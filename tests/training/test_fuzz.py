@@ -28,7 +28,7 @@ from textgen.generation.generator import Generator
 from textgen.model.config import CELLS, DIRECTIONS, ModelConfig
 from textgen.saved_model.saved_model import load_model
 from textgen.settings import from_dict, to_dict
-from textgen.storage.folders import MANIFEST, read_manifest
+from textgen.storage.manifests import MANIFEST, read_manifest
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import load_tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer

@@ -27,7 +27,8 @@ from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, TRAINING
 from textgen.saved_model.removal import remove_model
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.storage.files import TEMPORARY, CannotWrite
-from textgen.storage.folders import MANIFEST, replace_folder
+from textgen.storage.folders import replace_folder
+from textgen.storage.manifests import MANIFEST
 from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.training import run

@@ -35,8 +35,9 @@ from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_ngrams, write_training
 from textgen.storage.cache_folder import cache_folder
 from textgen.storage.files import write_file
-from textgen.storage.folders import MANIFEST, move_aside, read_manifest
+from textgen.storage.leftovers import move_aside
 from textgen.storage.locks import locked
+from textgen.storage.manifests import MANIFEST, read_manifest
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.training import resumption, run, run_start
 from textgen.training.checkpoints import has_checkpoint

@@ -50,8 +50,8 @@ from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import write_training
 from textgen.settings import to_dict
 from textgen.storage.files import CannotWrite
-from textgen.storage.folders import MANIFEST
 from textgen.storage.locks import locked
+from textgen.storage.manifests import MANIFEST
 from textgen.system.runtime import load_tensorflow
 from textgen.training import run
 from textgen.training.checkpoints import newest_checkpoint, save_checkpoint

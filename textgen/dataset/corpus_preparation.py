@@ -35,7 +35,9 @@ from textgen.errors import ConfigError, CorpusError, TextgenError
 from textgen.settings import from_dict, refuse_unknown, select, to_dict
 from textgen.storage.addresses import refuse_remote, without_secrets
 from textgen.storage.files import json_bytes, writing
-from textgen.storage.folders import check_new_folder, names_besides_desktop, new_folder, sweep
+from textgen.storage.folders import check_new_folder, new_folder
+from textgen.storage.leftovers import sweep
+from textgen.storage.names import names_besides_desktop
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer

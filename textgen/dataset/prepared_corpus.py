@@ -51,7 +51,7 @@ from textgen.schema import json_object
 from textgen.settings import from_dict, to_dict
 from textgen.storage.addresses import is_remote, is_web_address, join_address
 from textgen.storage.files import CannotWrite, json_bytes, write_own_file
-from textgen.storage.folders import MANIFEST
+from textgen.storage.manifests import MANIFEST
 from textgen.storage.remote_files import find_files
 from textgen.storage.remote_folders import fetch_folder, fetch_subfolder, has_file
 from textgen.tokenizer.config import TokenizerConfig

@@ -32,7 +32,7 @@ from textgen.errors import ConfigError
 from textgen.storage.cache_eviction import EPOCHS, epochs_in
 from textgen.storage.cache_folder import cache_folder, filling_cache
 from textgen.storage.files import writing
-from textgen.storage.folders import sweep_abandoned
+from textgen.storage.leftovers import sweep_abandoned
 from textgen.storage.locks import locked
 from textgen.tokenizer.kinds import SentencePieceTokenizer
 from textgen.tokenizer.tokenizer import Tokenizer

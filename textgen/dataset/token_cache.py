@@ -18,7 +18,7 @@ from textgen.dataset.token_writer import encode_parts
 from textgen.errors import CorpusError
 from textgen.storage.cache_eviction import TOKENS, evict, limit_bytes, unfinished
 from textgen.storage.cache_folder import cache_folder, filling_cache
-from textgen.storage.folders import sweep_abandoned
+from textgen.storage.leftovers import sweep_abandoned
 from textgen.storage.locks import Hold
 from textgen.storage.temporary import temporary_folder
 from textgen.tokenizer.tokenizer import Tokenizer

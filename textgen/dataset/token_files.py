@@ -26,7 +26,7 @@ from textgen.errors import CorpusError, TextgenError
 from textgen.schema import json_object
 from textgen.storage import cache_eviction
 from textgen.storage.files import sha256
-from textgen.storage.folders import MANIFEST, read_manifest
+from textgen.storage.manifests import MANIFEST, read_manifest
 
 SUMMARY = cache_eviction.SUMMARY
 REPEATED = "repeated"  # name of the `Repeated` in tokens.json

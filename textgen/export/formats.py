@@ -14,7 +14,9 @@ from textgen.errors import ConfigError, TextgenError
 from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.schema import check, json_object
 from textgen.storage.files import check_writable, json_bytes, read_file, write_own_file, writing
-from textgen.storage.folders import MANIFEST, check_new_folder, is_from_desktop, new_folder, refuse_nameless
+from textgen.storage.folders import check_new_folder, new_folder, refuse_nameless
+from textgen.storage.manifests import MANIFEST
+from textgen.storage.names import is_from_desktop
 from textgen.versions import require
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from textgen.corpus.scripts import HAN
 from textgen.errors import SavedModelError
-from textgen.storage.folders import MANIFEST
+from textgen.storage.manifests import MANIFEST
 
 BASES: Mapping[str, str] = {"english": "Latin letters", "chinese": "Chinese characters"}
 """The letters of the texts that each base is for."""

@@ -23,8 +23,10 @@ from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORD
 from textgen.saved_model.model_names import check_name, check_new_name, free_name
 from textgen.saved_model.removal import REMOVED_NAME
 from textgen.storage.files import writing
-from textgen.storage.folders import MANIFEST, PENDING, folders_named, refuse_links, sweep, sweep_abandoned
+from textgen.storage.folders import refuse_links
+from textgen.storage.leftovers import folders_named, sweep, sweep_abandoned
 from textgen.storage.locks import Gone, InUse, is_locked, locked, remove_empty, require_held
+from textgen.storage.manifests import MANIFEST, PENDING
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from textgen.errors import SavedModelError
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, TRAINING, WEIGHTS, WORDS
 from textgen.storage.files import TEMPORARY
-from textgen.storage.folders import ASIDE, MANIFEST, PENDING, is_from_desktop, read_manifest
+from textgen.storage.leftovers import ASIDE
 from textgen.storage.lock_in_folder import LOCK_FILE
+from textgen.storage.manifests import MANIFEST, PENDING, read_manifest
+from textgen.storage.names import is_from_desktop
 from textgen.tokenizer.model_file import MODEL_FILE
 
 OWN_NAMES = (CONFIG, MODEL_FILE, WEIGHTS, NGRAMS, WORDS, MANIFEST, TRAINING, CARD, LOGS, CHECKPOINTS)
@@ -39,7 +41,7 @@ def is_run(path: Path) -> bool:
 def has_steps(folder: Path) -> bool:
     """Checks whether a run left checkpoints in the folder; their content is not checked.
 
-    One that a killed run had moved aside, to replace it, counts: `textgen.storage.folders.sweep` restores it.
+    One that a killed run had moved aside, to replace it, counts: `textgen.storage.leftovers.sweep` restores it.
     """
     return any(re.match(f"({re.escape(ASIDE)}[0-9a-f]+-)?step-", name) for name in names_in(folder / CHECKPOINTS))
 

@@ -16,7 +16,7 @@ from textgen.schema import check, json_object
 from textgen.settings import from_dict
 from textgen.storage.addresses import without_secrets
 from textgen.storage.files import json_bytes, read_file
-from textgen.storage.folders import MANIFEST, read_manifest, verified
+from textgen.storage.manifests import MANIFEST, read_manifest, verified
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.wording import counted
 

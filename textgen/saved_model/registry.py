@@ -13,8 +13,9 @@ from textgen.saved_model.folder_contents import has_file, has_steps, is_model, i
 from textgen.saved_model.layout import CONFIG, WEIGHTS
 from textgen.saved_model.model_names import problem_of_name
 from textgen.storage.addresses import is_remote
-from textgen.storage.folders import MANIFEST, has_name
+from textgen.storage.folders import has_name
 from textgen.storage.locks import is_locked
+from textgen.storage.manifests import MANIFEST
 from textgen.storage.remote_folders import fetch_folder
 
 if TYPE_CHECKING:

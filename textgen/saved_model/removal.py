@@ -15,9 +15,10 @@ from textgen.saved_model.folder_contents import has_own_files, names_in, other_n
 from textgen.saved_model.model_names import check_name
 from textgen.saved_model.registry import list_runs, no_such_model
 from textgen.storage.files import TEMPORARY
-from textgen.storage.folders import folders_named, is_from_desktop, sweep_abandoned
+from textgen.storage.leftovers import folders_named, sweep_abandoned
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.locks import locked
+from textgen.storage.names import is_from_desktop
 
 REMOVED = f"{TEMPORARY}removed-"  # prefix of the name of a model that is being deleted
 REMOVED_NAME = f"{re.escape(REMOVED)}[0-9a-f]{{16}}"

@@ -58,7 +58,7 @@ from textgen.saved_model.layout import (
 from textgen.saved_model.onnx_cache import NetworkSource, int8_writer, known_loss
 from textgen.saved_model.registry import find_model, models_folder
 from textgen.settings import from_dict, to_dict
-from textgen.storage.folders import MANIFEST, read_manifest
+from textgen.storage.manifests import MANIFEST, read_manifest
 from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import load_tokenizer

@@ -36,8 +36,8 @@ from textgen.saved_model.model_card import card_file, is_edited
 from textgen.saved_model.precision import compressed
 from textgen.settings import to_dict
 from textgen.storage.files import json_bytes, write_own_file
-from textgen.storage.folders import MANIFEST, update_folder
 from textgen.storage.locks import require_held
+from textgen.storage.manifests import MANIFEST, update_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer

@@ -27,9 +27,6 @@ from textgen.wording import json_text
 
 TEMPORARY = ".tmp-"  # prefix of temporary names
 TEMPORARY_FOLDER = "textgen-tmp-"  # prefix of folders in TMPDIR; `textgen.storage.temporary` removes abandoned ones
-OWNER_PREFIX = "~$"  # of the files beside open documents by which Word and Excel know who has opened them
-DESKTOP_FILES = ("desktop.ini", "thumbs.db")  # in lower case: how Windows shows a folder, and small pictures
-BACKUPS = ("~", ".bak", ".orig", ".swp")  # how the names of files end that editors write beside a text
 SUFFIX_BYTES = 20  # longest suffix in a temporary name: what follows the full stop in "1. A long title" is none
 OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))  # flags that this system has
 NONBLOCKING = getattr(os, "O_NONBLOCK", 0)  # opening a pipe returns without waiting for its other end
@@ -41,36 +38,6 @@ IN_PLACE_ADVICE = "It cannot be replaced, only overwritten, so it may be incompl
 TMPDIR_ADVICE = "Free some space, or set TMPDIR to a folder with more space."
 OPEN_FILES_ADVICE = "Close other programs, or allow more open files with `ulimit -n`."
 OPEN_FILES_ERRORS = (errno.EMFILE, errno.ENFILE)  # too many open files in the process, or in the system
-
-
-def is_hidden(name: str) -> bool:
-    """Checks whether a file is hidden by its name, is one of a desktop program, or is the backup of an editor.
-
-    In such files no user wrote a text, or the text is there twice.
-
-    Args:
-        name: Name of the file, without the folders above it.
-
-    Example:
-        >>> [is_hidden(name) for name in (".git", "~$poems.docx", "poems.txt~", "poems.docx")]
-        [True, True, True, False]
-    """
-    return name.startswith(".") or is_desktop_file(name) or is_backup(name)
-
-
-def is_backup(name: str) -> bool:
-    """Checks by its name whether a file is one that an editor keeps beside a text. A pattern may end like such names.
-
-    Example:
-        >>> is_backup("poems.txt~"), is_backup("*.bak"), is_backup("*")
-        (True, True, False)
-    """
-    return name.lower().endswith(BACKUPS)
-
-
-def is_desktop_file(name: str) -> bool:
-    """Checks by its name whether a file is one that Windows or Word keeps beside the files of users."""
-    return name.startswith(OWNER_PREFIX) or name.lower() in DESKTOP_FILES
 
 
 class CannotWrite(TextgenError):

@@ -19,7 +19,9 @@ from textgen.storage.addresses import join_address, without_secrets
 from textgen.storage.cache_folder import filling_cache
 from textgen.storage.file_systems import attempts, is_there, open_file_system
 from textgen.storage.files import TEMPORARY, random_hex, sha256, writing
-from textgen.storage.folders import MANIFEST, MANIFEST_BYTES, decoded_manifest, new_folder, read_manifest, sweep
+from textgen.storage.folders import new_folder
+from textgen.storage.leftovers import sweep
+from textgen.storage.manifests import MANIFEST, MANIFEST_BYTES, decoded_manifest, read_manifest
 from textgen.storage.remote_cache import copy_name, entry_folder, keep_copy, make_room, mark_used, record_address
 from textgen.storage.remote_files import RemoteFile, find_files
 from textgen.wording import counted

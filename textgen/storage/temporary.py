@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from textgen.storage.files import TEMPORARY_FOLDER, TMPDIR_ADVICE, CannotWrite, writing
-from textgen.storage.folders import sweep_abandoned
+from textgen.storage.leftovers import sweep_abandoned
 from textgen.storage.locks import Hold
 
 USUAL_PLACE = "/tmp"  # named in errors if neither TMPDIR nor any of Python's places can be used

@@ -21,8 +21,10 @@ from textgen.errors import SavedModelError, TrainingError
 from textgen.saved_model.arrays import LIBRARY_ERRORS, in_c_order
 from textgen.saved_model.layout import read_json
 from textgen.storage.files import json_bytes, writing
-from textgen.storage.folders import ASIDE, MANIFEST, new_folder, read_manifest, sweep, verified
+from textgen.storage.folders import new_folder
+from textgen.storage.leftovers import ASIDE, sweep
 from textgen.storage.locks import require_held
+from textgen.storage.manifests import MANIFEST, read_manifest, verified
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"
 STEP = "step-([0-9]{1,18})"

@@ -22,7 +22,8 @@ from typing import Any
 from textgen.errors import Interrupted, TrainingError
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, TRAINING
 from textgen.storage.files import TEMPORARY, writing
-from textgen.storage.folders import MANIFEST, replace_folder
+from textgen.storage.folders import replace_folder
+from textgen.storage.manifests import MANIFEST
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.planning.plan import RACE_VALIDATIONS, Plan
 from textgen.training.planning.start_choice import NONE, RACE

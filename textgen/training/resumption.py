@@ -29,7 +29,7 @@ from textgen.schema import check
 from textgen.settings import from_dict, refuse_unknown, to_dict
 from textgen.storage.addresses import is_remote
 from textgen.storage.files import json_bytes, read_file
-from textgen.storage.folders import MANIFEST, manifest_entry, read_manifest, verified
+from textgen.storage.manifests import MANIFEST, manifest_entry, read_manifest, verified
 from textgen.storage.remote_cache import keep_copy
 from textgen.system.machine import best_precision
 from textgen.tokenizer.config import TokenizerConfig

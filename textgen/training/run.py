@@ -25,8 +25,10 @@ from textgen.saved_model.folder_contents import has_steps
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training, shown_record
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model, write_training
-from textgen.storage.folders import MANIFEST, refuse_links, sweep
+from textgen.storage.folders import refuse_links
+from textgen.storage.leftovers import sweep
 from textgen.storage.locks import locked, require_held
+from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint
 from textgen.training.observers.observer import Observer, RunReport

@@ -1,0 +1,96 @@
+"""What processes that were killed have left: temporary files and folders, and folders moved aside but not replaced."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from textgen.errors import TextgenError
+from textgen.storage.files import TEMPORARY, random_hex
+from textgen.storage.locks import LOCK_SECONDS, lock
+
+ASIDE = f"{TEMPORARY}old-"  # prefix, followed by a random word and the original name
+YOUNG_SECONDS = 3600.0  # `sweep_abandoned` keeps folders modified more recently than this
+
+
+def sweep(path: Path, name: str = "") -> None:
+    """Removes temporary files and folders left by processes that were killed.
+
+    Folders that another process is still writing are kept, and so is every folder if the file system does not support
+    locks. A folder that was moved aside but not replaced is restored.
+
+    Args:
+        path: Folder to clean up.
+        name: Only consider temporary names whose target begins with this prefix.
+    """
+    leftovers = list(path.glob(f"{TEMPORARY}{glob.escape(name)}*"))
+    for aside in path.glob(f"{ASIDE}*"):
+        target = path / aside.name.removeprefix(ASIDE).partition("-")[2]
+        if not f"{target.name}-".startswith(name):
+            continue
+        if os.path.lexists(target):
+            leftovers.append(aside)
+        else:
+            with suppress(OSError):
+                os.rename(aside, target)
+    for leftover in leftovers:
+        if leftover.is_dir() and not leftover.is_symlink():
+            with suppress(TextgenError, OSError), lock(leftover) as is_held:  # kept: another process is writing to it
+                if is_held:
+                    shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                leftover.unlink()
+
+
+def folders_named(path: Path, names: str) -> Iterator[Path]:
+    """Finds the folders in a folder whose names match a pattern, sorted by name. Links are not followed.
+
+    Args:
+        path: Path of the folder. None are found in one that is missing or cannot be read.
+        names: The pattern, which a whole name matches.
+    """
+    with suppress(OSError):
+        for found in sorted(path.iterdir()):
+            if re.fullmatch(names, found.name) and found.is_dir() and not found.is_symlink():
+                yield found
+
+
+def sweep_abandoned(leftovers: Iterable[Path]) -> None:
+    """Removes folders that no process holds any more. If the file system does not support locks, all are kept.
+
+    Folders modified within the last `YOUNG_SECONDS` are kept, since they may be about to be locked or renamed.
+
+    Args:
+        leftovers: Folders that textgen has made and nobody needs once no process holds them. Where a user may keep
+            folders, too, such as in the cache folder, a prefix does not tell that: see `folders_named`.
+    """
+    for leftover in leftovers:
+        with suppress(OSError, TextgenError):  # already removed, or in use
+            if time.time() - leftover.stat().st_mtime > YOUNG_SECONDS:
+                with lock(leftover, LOCK_SECONDS) as is_held:
+                    if is_held:
+                        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def move_aside(path: Path) -> Path:
+    """Renames a file or folder to a temporary name next to it, from which `sweep` can restore it.
+
+    Args:
+        path: Path of the file or folder.
+
+    Returns:
+        The temporary path.
+
+    Raises:
+        OSError: The file or folder cannot be renamed.
+    """
+    aside = path.with_name(f"{ASIDE}{random_hex()}-{path.name}")
+    os.rename(path, aside)
+    return aside

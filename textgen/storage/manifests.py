@@ -1,0 +1,171 @@
+"""Manifests: the size and SHA-256 checksum of each file of a folder, and updates of several files at once.
+
+Folders may come from untrusted sources: links in them are not followed, and file sizes are limited by the kind of file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+from textgen.errors import SavedModelError
+from textgen.schema import check, json_object
+from textgen.storage.files import (
+    first_mode,
+    json_bytes,
+    keep_access,
+    open_file,
+    read_file,
+    sha256,
+    sync_folder,
+    write_own_file,
+    write_through,
+    writing,
+)
+from textgen.storage.locks import make_folder, require_held
+
+MANIFEST = "MANIFEST.json"
+MANIFEST_BYTES = 1 << 22  # maximum size of a manifest: enough for tens of thousands of files
+PENDING = ".new"  # suffix of a file that is listed in the manifest but not yet renamed into place
+
+
+def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Replaces or adds several files in a folder with a manifest, in one transaction.
+
+    New files are written as `NAME.new`. Replacing the manifest commits the transaction, and then the files are renamed
+    into place. After a crash between these steps, `verified` finds a file under either name.
+
+    Args:
+        path: Path of the folder. It is created if it does not exist.
+        files: New contents by file name.
+
+    Raises:
+        Gone: The folder is held by this process, and was moved, removed or taken over.
+        TextgenError: The folder cannot be written.
+        SavedModelError: The manifest is damaged, or a file that is not replaced is damaged.
+    """
+    with writing(path):
+        make_folder(path)
+        entries = read_manifest(path)["files"] if os.path.lexists(path / MANIFEST) else {}
+        for name, entry in entries.items():  # finish the renames of an interrupted update
+            with suppress(SavedModelError) if name in files else nullcontext():  # damaged files are replaced
+                settled = verified(path, name, entry)
+                if settled.name != name:
+                    os.replace(settled, path / name)
+        sync_folder(path)
+        for name, data in files.items():
+            _write_pending(path, name, data)
+            entries[name] = manifest_entry(data)
+        sync_folder(path)
+        require_held(path)
+        write_own_file(path / MANIFEST, json_bytes({"files": entries}))
+        for name in files:
+            os.replace(path / f"{name}{PENDING}", path / name)
+        sync_folder(path)
+
+
+def manifest_entry(file: Path | bytes) -> dict[str, Any]:
+    """Describes a file for a manifest.
+
+    Args:
+        file: Path of the file, or its content.
+
+    Returns:
+        Its `size` in bytes and its `sha256` in hex.
+
+    Example:
+        >>> manifest_entry(b"abc")["size"]
+        3
+    """
+    if isinstance(file, Path):
+        return {"size": file.stat().st_size, "sha256": sha256(file)}
+    return {"size": len(file), "sha256": hashlib.sha256(file).hexdigest()}
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Reads the manifest of a folder.
+
+    Args:
+        path: Path of the folder.
+
+    Returns:
+        The manifest. `manifest["files"]` maps file names to entries with `size` in bytes and `sha256` in hex.
+
+    Raises:
+        SavedModelError: The manifest is missing or damaged, or cannot be read.
+    """
+    try:
+        return decoded_manifest(read_file(path / MANIFEST, MANIFEST_BYTES))
+    except FileNotFoundError:
+        raise SavedModelError(f"{path} has no {MANIFEST}: it is incomplete, or textgen did not write it.") from None
+    except OSError as error:
+        raise SavedModelError(f"Cannot read {path / MANIFEST}: {error.strerror}.") from None
+    except ValueError as error:
+        raise SavedModelError(f"{path / MANIFEST} is damaged: {error}. Restore the folder from a backup.") from None
+
+
+def decoded_manifest(data: bytes) -> dict[str, Any]:
+    """Decodes and checks a manifest.
+
+    Args:
+        data: Content of the file.
+
+    Returns:
+        The manifest; see `read_manifest`.
+
+    Raises:
+        ValueError: The data is no manifest.
+    """
+    manifest = json_object(data)
+    check(manifest, {"files": {str: {"size": int, "sha256": str}}})
+    return manifest
+
+
+def verified(path: Path, name: str, entry: Mapping[str, Any]) -> Path:
+    """Verifies a file against its entry in the manifest.
+
+    Args:
+        path: Path of the folder.
+        name: Name of the file.
+        entry: Entry of the manifest, with `size` in bytes and `sha256` in hex.
+
+    Returns:
+        Path of the file: `name`, or `name` with the suffix `PENDING` after an interrupted update.
+
+    Raises:
+        SavedModelError: The file is missing, damaged or unreadable, or its name is not a plain file name.
+    """
+    if Path(name).name != name or name in ("", "..") or "\0" in name:
+        raise SavedModelError(f"{path / MANIFEST} names {name!r}, which is outside its folder.")
+    found = None
+    for candidate in (path / name, path / f"{name}{PENDING}"):
+        try:
+            with open_file(candidate) as file:
+                size = os.fstat(file.fileno()).st_size
+            found = size if found is None else found
+            if size == entry["size"] and sha256(candidate) == entry["sha256"]:
+                return candidate
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise SavedModelError(f"Cannot read {candidate}: {error.strerror}.") from None
+    if found is None:
+        raise SavedModelError(f"{path / name} is missing. Copy the whole folder again, or train the model again.")
+    what = f"is {found:,} bytes long, not {entry['size']:,}" if found != entry["size"] else "was altered"
+    raise SavedModelError(f"{path / name} {what}. Copy the whole folder again, or train the model again.")
+
+
+def _write_pending(folder: Path, name: str, data: bytes) -> None:
+    """Writes a file that is not in the manifest yet. A partly written file is removed on failure."""
+    path = folder / f"{name}{PENDING}"
+    path.unlink(missing_ok=True)  # removes a link, too
+    try:
+        write_through(path, data, first_mode(folder / name))
+        keep_access(path, folder / name)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
