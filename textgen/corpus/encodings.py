@@ -49,6 +49,7 @@ OF_EUC = range(0xA1, 0xFF)  # bytes of the characters with two bytes in EUC-JP
 WEB_ERRORS = "textgen-web"
 """How pages are decoded, as in browsers: bytes that an encoding with one byte a character leaves open are control
 characters, and EUC-JP has the characters of NEC and IBM. Other bytes that are not in the encoding are errors."""
+REPLACEMENT = "\ufffd"  # stands for what could not be decoded
 
 
 def _as_browsers(error: UnicodeError) -> tuple[str, int]:
@@ -145,3 +146,13 @@ def web_encoding(label: str) -> str | None:
     """
     name = known_encoding(OF_LABELS.get(label.lower(), label))
     return LARGER.get(codecs.lookup(name).name, name) if name else None
+
+
+def paired(text: str, errors: str = "replace") -> str:
+    """Returns a text with the halves (surrogates) of characters beyond U+FFFF joined.
+
+    Args:
+        text: The text.
+        errors: What to do with those without the other half, as in `bytes.decode`.
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", errors)

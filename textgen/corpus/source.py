@@ -32,9 +32,10 @@ from textgen.corpus.formats.bounded_lines import bounded_lines
 from textgen.corpus.formats.conversion import Conversions
 from textgen.corpus.formats.decompression import COMPRESSIONS, decompressed, reading
 from textgen.corpus.formats.extras import missing_for
+from textgen.corpus.formats.findings import Findings
 from textgen.corpus.formats.parquet import parquet_columns, parquet_rows
 from textgen.corpus.formats.records import FORMATS, LINE_FORMATS, RecordFile
-from textgen.corpus.formats.rich_text import PAGES, RICH, WHOLE, Findings, RichFile
+from textgen.corpus.formats.rich_text import PAGES, RICH, WHOLE, RichFile
 from textgen.corpus.labels import FOLDER, as_label
 from textgen.corpus.learned_markup import MARKUP, markup_advice
 from textgen.corpus.left_out import LeftOut

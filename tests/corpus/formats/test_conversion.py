@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from textgen.corpus.formats.conversion import Conversions
-from textgen.corpus.formats.rich_text import Findings, RichFile
+from textgen.corpus.formats.findings import Findings
+from textgen.corpus.formats.rich_text import RichFile
 from textgen.storage.files import CannotWrite
 
 

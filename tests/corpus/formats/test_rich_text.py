@@ -19,7 +19,10 @@ from rich_files import W, docx, epub, odt, paragraphs, pdf, zipped
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.formats import extras, markup, rich_text
+from textgen.corpus.formats import epub as books
+from textgen.corpus.formats import extras, markup, office, rich_text, rtf, web_pages
+from textgen.corpus.formats import pdf as pdf_files
+from textgen.corpus.formats import zipped as archives
 from textgen.errors import CorpusError
 
 RTF = r"{\rtf1\ansi\ansicpg1252{\fonttbl\f0 Times;}\f0 Caf\'e9 \u26376?\par{\*\comment no}Line two\par}"
@@ -228,7 +231,7 @@ def test_a_comment_is_passed_on_unchanged() -> None:
     page = "a<!-- <p/> <![CDATA[ <b/> ]]> --->b<!--<!-- -->c"
     for size in (1, 2, 7, 100):
         pieces = [page[start : start + size] for start in range(0, len(page), size)]
-        assert "".join(rich_text._as_html(pieces)) == page
+        assert "".join(web_pages.as_html(pieces)) == page
 
 
 def test_an_old_parser_gets_a_page_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,11 +387,11 @@ def test_a_book_with_copy_protection(tmp_path: Path, seed: int) -> None:
         r"a\.epub is protected: its part OEBPS/text/{}\.xhtml is encrypted, as books with copy protection are\. Name"
     )
     for uri in ("OEBPS/text/a%20b.xhtml", "/OEBPS/text/a b.xhtml"):
-        others = {rich_text.ENCRYPTION: listed.format(uri)}
+        others = {books.ENCRYPTION: listed.format(uri)}
         with pytest.raises(CorpusError, match=protected.format("a b")):
             read(epub(tmp_path / "a.epub", pages, others=others))
     for encryption in (listed.format("OEBPS/fonts/a.otf"), "<damaged"):
-        assert one(epub(tmp_path / "a.epub", pages, others={rich_text.ENCRYPTION: encryption})) == "one\n\ntwo\n"
+        assert one(epub(tmp_path / "a.epub", pages, others={books.ENCRYPTION: encryption})) == "one\n\ntwo\n"
     with pytest.raises(CorpusError, match=protected.format("one")):  # not listed
         read(epub(tmp_path / "a.epub", {"one": random.Random(seed).randbytes(2000)}))
 
@@ -527,7 +530,7 @@ def test_a_file_is_converted_once_and_the_text_is_removed(tmp_path: Path, monkey
         return original(*arguments)
 
     original = markup.office_text
-    monkeypatch.setattr(rich_text, "office_text", counted)
+    monkeypatch.setattr(office, "office_text", counted)
     corpus = Corpus([docx(tmp_path / "a.docx", paragraphs("one"))])
     first = corpus.stats(), corpus.fingerprint(), list(corpus.documents())
     assert count == [1]
@@ -663,21 +666,22 @@ def test_what_is_encrypted_is_said(tmp_path: Path) -> None:
 
 
 def test_a_file_that_becomes_very_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rich_text, "LARGEST_MEMBER", 1 << 20)
+    monkeypatch.setattr(archives, "LARGEST_MEMBER", 1 << 20)
     path = docx(tmp_path / "a.docx", "<w:p/>" * 400_000)
     assert path.stat().st_size < 20_000
     with pytest.raises(CorpusError, match=r"its part word/document\.xml has 2,400,\d+ bytes, more than the limit"):
         read(path)
-    monkeypatch.setattr(rich_text, "LARGEST_CHAPTER", 1 << 16)
+    for module in (books, office, archives):
+        monkeypatch.setattr(module, "LARGEST_CHAPTER", 1 << 16)
     with pytest.raises(CorpusError, match=r"one\.xhtml has 70,000 bytes, more than the limit of 65,536"):
         read(epub(tmp_path / "a.epub", {"one": "x" * 70_000}))
     monkeypatch.setattr(rich_text, "LARGEST_TEXT", 1000)
     with pytest.raises(CorpusError, match="has more than 1,000 characters of text, the limit"):
         read(write(tmp_path, "a.html", "<p>" + "x" * 1001))
-    monkeypatch.setattr(rich_text, "LARGEST_RTF", 1000)
+    monkeypatch.setattr(rtf, "LARGEST_RTF", 1000)
     with pytest.raises(CorpusError, match="has more than 1,000 characters, the limit"):
         read(write(tmp_path, "a.rtf", RTF + " " * 1000))
-    monkeypatch.setattr(rich_text, "LARGEST_PAGE", 1000)
+    monkeypatch.setattr(pdf_files, "LARGEST_PAGE", 1000)
     with pytest.raises(CorpusError, match="page 1 is too large"):
         read(pdf(tmp_path / "a.pdf", [["x" * 1001]]))
 

@@ -6,7 +6,8 @@ import threading
 import weakref
 from pathlib import Path
 
-from textgen.corpus.formats.rich_text import Findings, RichFile
+from textgen.corpus.formats.findings import Findings
+from textgen.corpus.formats.rich_text import RichFile
 from textgen.storage.files import TMPDIR_ADVICE, write_chunks
 from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
 

@@ -1,0 +1,125 @@
+"""The text of .pdf files, and which of their pages are pictures of text."""
+
+from __future__ import annotations
+
+import logging
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from textgen.corpus.encodings import paired
+from textgen.corpus.formats.extras import load
+from textgen.corpus.formats.findings import Findings
+from textgen.corpus.process_settings import TemporarySetting, change_level
+from textgen.errors import CorpusError
+from textgen.wording import counted
+
+LARGEST_PAGE = 1 << 24  # maximum size in bytes of the drawing operations of a page of a .pdf file
+STAMP_CHARS = 50  # a page with a picture and less text than that may be a scan
+QUIET_PYPDF = TemporarySetting(partial(change_level, logging.getLogger("pypdf")), logging.CRITICAL)
+"""Its warnings about damaged files name none."""
+NUMBER = re.compile(r"\d+")
+PDF_ERRORS = (
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError,
+    ValueError, struct.error, zlib.error,
+)  # fmt: skip
+"""What pypdf raises for damaged files, besides its own errors."""
+
+
+def pdf_text(path: Path, name: str, findings: Findings) -> Iterator[str]:
+    """Iterates over the text of a .pdf file.
+
+    Args:
+        path: Path of the file.
+        name: Name of the file in messages.
+        findings: Gets messages about pages without text.
+
+    Yields:
+        The text of a page, with a newline at its end.
+
+    Raises:
+        CorpusError: The file is damaged or protected, or pypdf is missing.
+    """
+    pypdf = load("pypdf", name)
+    pictures = _Pictures()
+    with QUIET_PYPDF, _reading_pdf(pypdf, name), pypdf.PdfReader(path) as reader:
+        if reader.is_encrypted and not reader.decrypt(""):
+            raise CorpusError(f"{name} is protected by a password. Save it without one.")
+        pages = len(reader.pages)
+        for number in range(pages):
+            text = _page_text(reader.pages[number], name, number + 1)
+            pictures.note_page(number + 1, reader.pages[number], text)
+            if text:
+                yield f"{text}\n"
+    pictures.tell(findings, name, pages)
+
+
+@contextmanager
+def _reading_pdf(pypdf: Any, name: str) -> Iterator[None]:
+    try:
+        yield
+    except pypdf.errors.DependencyError:
+        raise CorpusError(f"{name} is encrypted. Save it without a password, or pip install cryptography.") from None
+    except (pypdf.errors.PyPdfError, *PDF_ERRORS) as error:
+        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise CorpusError(f"{name} is damaged, or no PDF file: {why}. Save or download it again.") from None
+
+
+def _page_text(page: Any, name: str, number: int) -> str:
+    contents = page.get_contents()
+    size = 0 if contents is None else len(contents.get_data())
+    if size > LARGEST_PAGE:
+        raise CorpusError(f"{name}: page {number:,} is too large: {size:,} bytes, the limit is {LARGEST_PAGE:,}.")
+    text = paired(str(page.extract_text()))  # fonts may name halves of characters
+    return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
+
+
+class _Pictures:
+    """Finds pages that seem to be pictures of text: those without text of their own, or with no more than a stamp."""
+
+    def __init__(self) -> None:
+        self._scanned: list[int] = []
+        self._stamped: set[int] = set()
+        self._first: dict[int, int] = {}  # hash of the text beside a picture, without numbers -> its first page
+
+    def note_page(self, number: int, page: Any, text: str) -> None:
+        """Notes what a page has."""
+        kinds = _kinds_of_pictures(page)
+        if not text and kinds:
+            self._scanned.append(number)
+        elif text and "/Image" in kinds:
+            first = self._first.setdefault(hash(NUMBER.sub("", text)), number)
+            if first != number:
+                self._stamped |= {first, number}
+            elif len(text) < STAMP_CHARS:
+                self._stamped.add(number)
+
+    def tell(self, findings: Findings, name: str, pages: int) -> None:
+        """Adds messages about these pages, of which the file has `pages` in all."""
+        if self._scanned:
+            count, first = counted(len(self._scanned), "page"), self._scanned[0]
+            findings.lost.append(
+                f"Skipped {count} without text of the {pages:,} in {name}, the first is page {first:,}: pictures of "
+                "text, as a scan has. Recognize their text first, as with ocrmypdf."
+            )
+        if self._stamped:
+            count, first = counted(len(self._stamped), "page"), min(self._stamped)
+            findings.doubtful.append(
+                f"Found no more than a stamp or a caption beside a picture on {count} of the {pages:,} in {name}, the "
+                f"first is page {first:,}. If these are scans, recognize their text first, as with ocrmypdf."
+            )
+
+
+def _kinds_of_pictures(page: Any) -> set[str]:
+    """What a page shows besides text: "/Image" for pictures, "/Form" for drawings, in which there may be pictures."""
+    resources = page.get("/Resources")
+    objects: Any = resources.get_object().get("/XObject") if resources is not None else None
+    if not objects:
+        return set()
+    kinds = {part.get_object().get("/Subtype") for part in objects.get_object().values()}
+    return {kind for kind in ("/Image", "/Form") if kind in kinds}

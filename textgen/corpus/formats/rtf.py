@@ -1,0 +1,103 @@
+"""The text of .rtf files."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from textgen.corpus.config import UTF8
+from textgen.corpus.encodings import REPLACEMENT, is_plain, known_encoding, paired
+from textgen.corpus.formats.extras import load
+from textgen.corpus.formats.findings import Findings
+from textgen.errors import CorpusError
+from textgen.wording import counted
+
+LARGEST_RTF = 1 << 26  # maximum number of characters of an .rtf file, which is read into memory as a whole
+RTF_WORDS = re.compile(
+    r"(?<=\\'[0-9a-fA-F]{2})(?:([0-9@-\[\]-z|~]|\\[\\{}])|[\r\n]+)|\\\\|\\(?:nest)?cell(?![A-Za-z])|\\fldinst(?=\{)"
+)
+"""What striprtf reads otherwise than word processors; and an escaped backslash, with which no word begins."""
+ROW_END = re.compile("\t+\n")
+LOST = "\ufdd0"  # no character: what cannot be decoded, until it is counted, since an author may write `REPLACEMENT`
+RTF_ERRORS = "textgen-rtf"
+"""How the bytes of an .rtf file are decoded: `LOST` stands for those that cannot be."""
+
+
+def rtf_text(
+    name: str, beginning: bytes, given: str | None, decoded: Callable[[str], Iterator[str]], findings: Findings
+) -> Iterator[str]:
+    """Iterates over the text of an .rtf file.
+
+    Args:
+        name: Name of the file in messages.
+        beginning: The first bytes of the file.
+        given: Encoding that the user has named for characters that are not written in ASCII, or None.
+        decoded: Returns the file in an encoding, as text.
+        findings: Gets messages about what cannot be decoded.
+
+    Yields:
+        The text, in one string.
+
+    Raises:
+        CorpusError: The file is damaged or too large, or striprtf is missing.
+    """
+    striprtf = load("striprtf.striprtf", name)
+    if not beginning.lstrip().startswith(b"{\\rtf"):
+        raise CorpusError(f"{name} is no RTF file: it does not begin with {{\\rtf. Save it again.")
+    page = re.search(rb"\\ansicpg(\d{1,5})", beginning)
+    encoding = f"cp{int(page[1])}" if page and int(page[1]) else "cp1252"
+    encoding = known_encoding("utf-8" if encoding == "cp65001" else encoding) or "cp1252"
+    source = RTF_WORDS.sub(_simpler, _source(name, given, encoding, decoded))
+    try:
+        text = paired(striprtf.rtf_to_text(source, encoding=encoding, errors=RTF_ERRORS), RTF_ERRORS)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise CorpusError(f"{name} is damaged: {error}. Save it again.") from None
+    yield ROW_END.sub("\n", text.replace(LOST, REPLACEMENT))
+    if lost := text.count(LOST):
+        findings.lost.append(
+            f"Replaced {counted(lost, 'character')} in {name} that cannot be decoded: U+FFFD stands for each. "
+            "Save it as .docx instead."
+        )
+
+
+def _source(name: str, given: str | None, declared: str, decoded: Callable[[str], Iterator[str]]) -> str:
+    """The source of an RTF file: ASCII, unless a program wrote characters as they are, in whatever encoding."""
+    try:
+        encoding = given or UTF8
+        return _whole(name, decoded(encoding if is_plain(encoding) else declared))
+    except CorpusError:
+        return _whole(name, decoded(declared))
+
+
+def _whole(name: str, texts: Iterable[str]) -> str:
+    held, size = [], 0
+    for text in texts:
+        held.append(text)
+        size += len(text)
+        if size > LARGEST_RTF:
+            raise CorpusError(f"{name} has more than {LARGEST_RTF:,} characters, the limit. Save it as .docx.")
+    return "".join(held)
+
+
+def _as_lost(error: UnicodeError) -> tuple[str, int]:
+    """Handles the errors of decoders by the rules of `RTF_ERRORS`."""
+    if isinstance(error, UnicodeDecodeError):
+        return LOST, error.end
+    raise error
+
+
+codecs.register_error(RTF_ERRORS, _as_lost)
+
+
+def _simpler(found: re.Match[str]) -> str:
+    """What striprtf should read in place of a match of `RTF_WORDS`.
+
+    A character after an escaped byte may be the second byte of one character with it, so it is escaped, too. The end of
+    a cell is a tab. With a space before it, the address of a link is not found.
+    """
+    if found[1]:
+        return f"\\'{ord(found[1][-1]):02x}"
+    if found[0] == "\\\\":
+        return found[0]
+    return "\\fldinst " if found[0] == "\\fldinst" else "\\tab" if found[0].startswith("\\") else ""
