@@ -14,6 +14,7 @@ reads them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -38,7 +39,7 @@ MAX_JSON = 1 << 26  # maximum size of a JSON file in bytes
 MISSING = "missing"  # what `problem_of` returns for a folder that does not exist
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SplitSummary:
     """Counts of one split.
 
@@ -77,10 +78,19 @@ class SplitSummary:
         """Adds up the counts of several splits or shards.
 
         Example:
-            >>> SplitSummary.total([SplitSummary(3, 1, 1, 9, 9, 2), SplitSummary(4, 1, 1, 8, 8, 3)]).tokens
-            7
+            >>> one = SplitSummary(tokens=3, documents=1, ends=1, characters=9, bytes=9, words=2)
+            >>> SplitSummary.total([one, one]).tokens
+            6
         """
-        return cls(*map(sum, zip(*(asdict(summary).values() for summary in summaries), strict=True)))
+        totals = Counter[str]()
+        for summary in summaries:
+            totals.update(asdict(summary))
+        return cls.of(totals)
+
+    @classmethod
+    def of(cls, counts: Mapping[str, int]) -> SplitSummary:
+        """Makes one from counts by name; those that are missing are 0."""
+        return cls(**{field.name: counts.get(field.name, 0) for field in fields(cls)})
 
 
 @dataclass(frozen=True)

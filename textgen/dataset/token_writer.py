@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
@@ -41,8 +42,7 @@ class _SplitWriter:
         self._inside = False  # a document
         self._counts = np.zeros(tokenizer.vocab_size, np.int64)
         self._files = {name: (folder / f"{split}{name}.bin").open("wb") for name in (IDS, ENDS, OPENINGS)}
-        self._tokens = self._documents = self._ends = self._characters = self._bytes = self._words = 0
-        self._unknown_words = self._spelling = self._lost_bytes = self._without_words = 0
+        self._totals = Counter[str]()  # by the names of `SplitSummary`
 
     def write(self, parts: Sequence[Part], encoded: Sequence[np.ndarray]) -> None:
         """Appends parts and their ids, with the label at the beginning of a document and the end-of-document token.
@@ -52,7 +52,7 @@ class _SplitWriter:
         if not parts:
             return
         written: list[np.ndarray] = []
-        ends, openings, end = list[int](), list[np.ndarray](), self._tokens
+        ends, openings, end = list[int](), list[np.ndarray](), self._totals["tokens"]
         for part, ids in zip(parts, encoded, strict=True):
             opening = self._openings.get(part.label, self._openings.get(None))
             if opening is not None and not self._inside:
@@ -70,15 +70,17 @@ class _SplitWriter:
         self._append(written, ends, openings)
         text = "\n".join(part.text for part in parts)
         newlines = len(parts) - 1  # those between the parts
-        self._documents += sum(part.ends_document for part in parts)
-        self._characters += len(text) - newlines
-        self._bytes += len(text.encode()) - newlines
-        self._words += len(text.split()) + len(ends)
-        self._without_words += without_words(text)
         spelling = self._tokenizer.spelling(text)
-        self._unknown_words += len(spelling)
-        self._spelling += sum(spelling)
-        self._lost_bytes += self._tokenizer.lost_bytes(text)
+        self._totals.update(
+            documents=sum(part.ends_document for part in parts),
+            characters=len(text) - newlines,
+            bytes=len(text.encode()) - newlines,
+            words=len(text.split()) + len(ends),
+            without_words=without_words(text),
+            unknown_words=len(spelling),
+            spelling=sum(spelling),
+            lost_bytes=self._tokenizer.lost_bytes(text),
+        )
 
     def _append(self, arrays: Sequence[np.ndarray], ends: Sequence[int], openings: Sequence[np.ndarray]) -> None:
         ids = np.concatenate(arrays, dtype=self._dtype, casting="unsafe")
@@ -88,8 +90,7 @@ class _SplitWriter:
             self._files[OPENINGS].write(places.data)
         self._counts += np.bincount(ids, minlength=len(self._counts))
         self._counts[self._first_label :] = 0
-        self._tokens += len(ids)
-        self._ends += len(ends)
+        self._totals.update(tokens=len(ids), ends=len(ends))
 
     def close(self) -> None:
         """Closes the files that `finish` has not closed; an error before it tells more than those of closing them."""
@@ -100,23 +101,12 @@ class _SplitWriter:
     def finish(self) -> SplitSummary:
         """Closes a document that is still open, and the files, and writes the counts, which it returns."""
         if self._inside:  # the document continues in another shard
-            self._append([self._eos], [self._tokens + 1], [])
-            self._words += 1
+            self._append([self._eos], [self._totals["tokens"] + 1], [])
+            self._totals.update(words=1)
         (self._folder / f"{self._split}{COUNTS}.bin").write_bytes(self._counts.data)
         for file in self._files.values():
             file.close()  # writes what is left
-        return SplitSummary(
-            self._tokens,
-            self._documents,
-            self._ends,
-            self._characters,
-            self._bytes,
-            self._words,
-            self._unknown_words,
-            self._spelling,
-            self._lost_bytes,
-            self._without_words,
-        )
+        return SplitSummary.of(self._totals)
 
 
 class Places:

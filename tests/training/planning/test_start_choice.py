@@ -449,7 +449,7 @@ def test_plans_that_are_compared_take_the_time_of_their_validations_and_of_the_o
 
 
 def counts(tokens: int, size: int) -> SplitSummary:
-    return SplitSummary(tokens, documents=1, ends=1, characters=size, bytes=size, words=1)
+    return SplitSummary(tokens=tokens, documents=1, ends=1, characters=size, bytes=size, words=1)
 
 
 def test_plans_that_are_compared_score_the_same_part_of_the_held_out_text(tmp_path: Path, doubt: None) -> None:
