@@ -82,7 +82,7 @@ def of_all_commands(models: Path, folder: Path) -> dict[str, list[Any]]:
         "score": [*printed("score", model, text), *printed("score", model, text, "--tokens")],
         "evaluate": [scores.to_dict() | {"documents_mode": "line"}],
         "embed": [{"cosine": 0.5, "place": "text.txt: 1", "text": "The cat"}],
-        "inspect": printed("inspect", model, text, "--documents", "file"),
+        "inspect": printed("inspect", str(folder / "models" / "tiny"), text, "--documents", "file"),
         "tune-state": [tune._values(tuned, 99)],
         "models list": printed("models", "list", *reading),
         "models show": printed("models", "show", "tiny", *reading),

@@ -69,6 +69,7 @@ def test_the_parts_of_a_gate_add_up_to_it_in_every_cell(shape: dict[str, Any], t
             assert squash(total) == pytest.approx(float(value), abs=1e-5)
     if cell in FORGET:
         gates = seen.reading.layers[found["layer"]][FORGET[cell]][0, :, found["unit"]]
+        assert found["kept"]["gate"][:2] == pytest.approx([1, found["values"][FORGET[cell]]], rel=1e-4)
         assert found["kept"]["cell"][3] == pytest.approx(float(np.prod(gates[t - 2 : t + 1])), rel=1e-4)
     else:
         assert found["kept"] is None

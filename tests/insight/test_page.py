@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
@@ -21,10 +22,11 @@ from networks import planted, quoted_text, random_weights
 from servers import python_with
 
 from textgen.corpus.config import CorpusConfig
-from textgen.html_page import asset
+from textgen.html_page import asset, joined_modules
 from textgen.insight import report as report_module
 from textgen.insight.config import InspectConfig
 from textgen.insight.inspection import Inspection, cell_names, inspect_model
+from textgen.insight.lesson import lesson
 from textgen.insight.memory import ContextLoss
 from textgen.insight.page import MODULES, filled, page, page_script
 from textgen.insight.properties import CHINESE, RULES, Backward
@@ -264,6 +266,55 @@ def test_the_script_joins_all_modules_each_after_those_that_it_uses() -> None:
 def test_the_package_takes_the_page_along() -> None:
     project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     assert '"insight/page/*"' in project
+
+
+# === Drawn in Node ===
+
+ELEMENTS = """
+class Element {
+  constructor() { this.style = {}; this.children = []; this.clientWidth = 800; }
+  setAttribute() {}
+  addEventListener() {}
+  append(...children) { this.children.push(...children); }
+  get textContent() { return this.children.map((child) => child.textContent ?? child).join(""); }
+}
+globalThis.document = {
+  documentElement: new Element(), createElement: () => new Element(), createElementNS: () => new Element(),
+  getElementById: (id) => ({ textContent: JSON.stringify(PARTS[id]) }),
+};
+"""
+
+
+def sections(seen: Inspection, names: Sequence[str], folder: Path, language: str = "en") -> list[str]:
+    """The text of sections of the page of an inspection."""
+    data = report_module.report(seen) | report_module.drawn(seen) | {"lesson": lesson(seen)}
+    parts = f"const PARTS = {json.dumps({'words': words(), 'data': data})};\n"
+    navigator = f'Object.defineProperty(globalThis, "navigator", {{ value: {{ language: "{language}" }} }});\n'
+    modules = joined_modules("textgen.insight", "page", [name for name in MODULES if name != "page"])
+    code = f"return [{', '.join(f'{name}()' for name in names)}].map((section) => section.textContent);"
+    found: list[str] = in_node(code, None, folder, before=parts + navigator + ELEMENTS + modules)
+    return found
+
+
+@needs_node
+def test_both_sections_about_gradients_say_where_training_cut_them(inspection: Inspection, tmp_path: Path) -> None:
+    record = {"training": {"sequence_length": 48}}
+    known = replace(inspection, saved=replace(inspection.saved, training=record))
+    names = ("gradientSection", "lessonSection")
+    assert report_module.report(known)["gradient"]["window"] == 48
+    for text in sections(known, names, tmp_path):
+        assert "whose length was at most 48: at a lag of 48 or more it was not computed" in text
+    for text in sections(known, names, tmp_path, language="zh-CN"):
+        assert "窗口长度至多为 48 个词元" in text
+    assert report_module.report(inspection)["gradient"]["window"] is None
+    assert not [text for text in sections(inspection, names, tmp_path) if "In training the gradient stopped" in text]
+
+
+@needs_node
+def test_the_lesson_gives_the_loss_in_nats_as_well(inspection: Inspection, tmp_path: Path) -> None:
+    (text,) = sections(inspection, ["lessonSection"], tmp_path)
+    bits = inspection.bits_per_token
+    assert f"{bits:.2f} bits per token (= {bits * math.log(2):.2f} nats, the unit of textgen train" in text
 
 
 # === In browsers ===

@@ -113,6 +113,12 @@ class Inspection:
         return float(self.predictions.surprisal[self.text.is_scored].mean())
 
     @property
+    def window(self) -> int | None:
+        """Maximum number of tokens in a training window, beyond which no gradient reached; None if it is not known."""
+        length: int | None = self.saved.training.get("training", {}).get("sequence_length")
+        return length
+
+    @property
     def saturation(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """For each gate, such as "lstm_0/f", the fractions of steps below 0.1 and above 0.9, each [H]."""
         return {

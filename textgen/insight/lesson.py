@@ -111,7 +111,7 @@ def gate_parts(inspection: Inspection, layer: int, unit: int, t: int) -> list[di
 
 
 def kept_fractions(inspection: Inspection, layer: int, unit: int, t: int) -> dict[str, list[float]] | None:
-    """Products of the forget gates over the last 0, 1, 2, ... steps before t: how much of dc arrives along the memory.
+    """Products of the forget gates over the last 0, 1, ... steps, t first: how much of dc arrives along the memory.
 
     Args:
         inspection: What was seen.

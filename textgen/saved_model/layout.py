@@ -34,7 +34,7 @@ RECORD = {  # fields of training.json that commands other than train read; `text
     "corpus": {"paths": [str], "characters": int, "num_documents": int},
     "model": {"vocab_size": int, "embedding_dim": int, "hidden_units": int, "num_layers": int},
     "tokenizer": {"tokenizer": str},
-    "training": {"seed": int},
+    "training": {"seed": int, "sequence_length?": int},
     "versions": {"textgen": str},
     "parameters": int,
     "progress": {"step": int, "epochs": float, "seconds": float},

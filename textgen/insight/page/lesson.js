@@ -4,7 +4,7 @@ import { chart } from "./charts.js";
 import { make, paragraph, pre } from "./elements.js";
 import { letters } from "./gates.js";
 import { D, IS_RELU, M, cellName, propertyName, textOf } from "./inspection.js";
-import { flows, measured, reachOf } from "./memory.js";
+import { cutOff, flows, measured, reachOf } from "./memory.js";
 import { count, number, percent, round, withError } from "./numbers.js";
 import { shownPiece } from "./tokens.js";
 import { say } from "./words.js";
@@ -36,9 +36,10 @@ const lookingBack = (key) => (M.attention ? paragraph(key, { attention: M.attent
 /** How surprising the token is. */
 function surprise() {
   const read = textOf(Math.max(0, L.step - 30), L.step - 1), bits = D.tokens.surprisal[L.step];
-  const p = percent(2 ** -bits), loss = number(D.text.bits_per_token, 2), blind = number(Math.log2(M.vocab_size), 2);
+  const p = percent(2 ** -bits), loss = number(D.text.bits_per_token, 2), nats = number(D.text.bits_per_token * Math.LN2, 2);
+  const blind = number(Math.log2(M.vocab_size), 2);
   return block("lesson 1 title", "lesson 1", pre(D.text.direction === "backward" ? `${read}…` : `…${read}`),
-    paragraph("lesson 1 numbers", { piece: pieceRead(), bits: number(bits, 2), p, loss, blind, tokens: count(D.text.scored_tokens) }),
+    paragraph("lesson 1 numbers", { piece: pieceRead(), bits: number(bits, 2), p, loss, nats, blind, tokens: count(D.text.scored_tokens) }),
     question("lesson 1 ask", "lesson 1 answer",
       { p, count: round(2 ** bits), loss, perplexity: round(2 ** D.text.bits_per_token) }));
 }
@@ -121,7 +122,7 @@ function gradients() {
   ];
   return block("lesson 5 title", "lesson 5", pre(derivatives.join("\n")),
     chart({ title: say("lesson 5 chart"), xTitle: say("lag"), yTitle: say("gradient norm"), logY: true, series: flows(M.name) }),
-    lookingBack("gradient attention"),
+    cutOff(), lookingBack("gradient attention"),
     paragraph("lesson 5 numbers", { ...decays, ...when, at }),
     fadeAsFast ? question("lesson 5 why", "lesson 5 because") : null,
     question("lesson 5 ask", IS_GATED ? "lesson 5 answer" : "lesson 5 answer rnn"));

@@ -59,9 +59,12 @@ export function flows(model) {
     .map(([name, flow]) => line(say("untrained", { cell: say(IS_RELU && name === "rnn" ? "untrained rnn relu" : `untrained ${name}`) }), flow.norms))];
 }
 
+/** Where training cut the gradient, which the curves do not show; null if that is not known. */
+export const cutOff = () => (D.gradient.window === null ? null : paragraph("gradient window", { window: count(D.gradient.window) }));
+
 export function gradientSection() {
   const series = flows(`${M.name} (${M.cell_name})`);
   return section("gradient", "gradient title", paragraph("gradient help"),
     chart({ title: say("gradient chart"), xTitle: say("lag"), yTitle: say("gradient norm"), logY: true, series }),
-    M.attention ? paragraph("gradient attention", { attention: M.attention }) : null, soft("gradient note"));
+    cutOff(), M.attention ? paragraph("gradient attention", { attention: M.attention }) : null, soft("gradient note"));
 }
