@@ -551,7 +551,7 @@ def test_the_schema_says_what_the_settings_say(kind: type[Any]) -> None:
     for field in fields(kind):
         annotation, facts = declared(kind)[field.name]
         found = schema["properties"][field.name]
-        assert found["description"] == facts.help
+        assert found["description"] == " ".join(filter(None, (facts.help, facts.unset)))
         assert (found.get("minimum"), found.get("maximum")) == (facts.low, facts.high)
         choices = () if facts.open_choice else facts.choices
         assert tuple(found.get("enum", ())) == (*choices, *[None] * ("None" in annotation and choices != ()))

@@ -70,6 +70,7 @@ class Setting:
         metavar: What `--help` shows for the value.
         off: Flag that switches a `bool` off, where it is not `--no-NAME`.
         escapes: Whether the flag reads \\n, \\t, \\r and \\\\ as escapes.
+        unset: What happens without a value, as a sentence, where that is not the same for all commands.
     """
 
     help: str
@@ -82,6 +83,7 @@ class Setting:
     metavar: str | None = None
     off: str | None = None
     escapes: bool = False
+    unset: str = ""
 
     def allows(self, value: object) -> bool:
         """Checks whether a value is one of the choices."""
@@ -332,7 +334,7 @@ def json_schema(kind: type[Any]) -> dict[str, Any]:
 def _property(kind: type[Any], name: str) -> dict[str, Any]:
     annotation, facts = declared(kind)[name]
     parts = annotation.split(" | ")
-    value: dict[str, Any] = dict(JSON_TYPES[parts[0]]) | {"description": facts.help}
+    value: dict[str, Any] = dict(JSON_TYPES[parts[0]]) | {"description": f"{facts.help} {facts.unset}".strip()}
     if facts.open_choice:
         value["pattern"] = f"^(?:{'|'.join(map(re.escape, facts.choices))}|{re.escape(facts.open_choice)}[\\s\\S]+)$"
     elif facts.choices:

@@ -126,6 +126,25 @@ def test_every_setting_is_a_flag_with_the_help_of_its_field(command: str, kinds:
             assert options[name].section == facts.section
 
 
+READING_AS_TRAINED = ("evaluate", "score", "inspect", "tune-state", "embed", "models compress")
+DEFAULT = re.compile(r"\[default: [^]]+\]|Guessed|Detected")
+
+
+@pytest.mark.parametrize("command", READING_AS_TRAINED)
+def test_a_text_for_a_model_is_read_as_its_training_text(command: str) -> None:
+    options = {option.name: option for option in LEAVES[command].params if isinstance(option, SectionOption)}
+    of_corpus = {name: options[name].help or "" for name in declared(CorpusConfig) if name in options}
+    assert of_corpus.pop("encoding")  # a property of the files
+    for text in of_corpus.values():
+        assert DEFAULT.findall(text) == ["[default: as in training]"]
+
+
+def test_how_to_read_a_text_for_training_is_guessed() -> None:
+    options = {option.name: option for option in LEAVES["train"].params if isinstance(option, SectionOption)}
+    found = [DEFAULT.findall(options[name].help or "") for name in ("documents", "delimiter", "newlines")]
+    assert found == [["Guessed"], ["Detected"], ["[default: normalize]"]]
+
+
 @dataclass(frozen=True)
 class Sample(Settings):
     """Settings of every type."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ from networks import random_weights
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saving import save_model
+from textgen.saved_model.layout import read_training
+from textgen.saved_model.saving import save_model, write_training
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
+BASE = Path(__file__).resolve().parents[2] / "saved_models" / "bases" / "english"
 TEXT = "The cat (the dog) sat on the mat.\nThe dog saw the cat.\n\n床前明月光，疑是地上霜。\n" * 4
 
 
@@ -72,6 +75,16 @@ def test_a_page_and_a_table(tiny_models: Path, text: str, tmp_path: Path) -> Non
     assert f", {float(bits):.3f} bits per token" in first
     assert "tokens of context" in result.stdout
     assert "open it in a browser" in result.stderr
+
+
+def test_it_says_where_training_cut_the_gradient(tiny_models: Path, text: str, tmp_path: Path) -> None:
+    cut = "In training the gradient stopped at the start of each window of at most 48 tokens."
+    assert cut[:40] not in inspect(tiny_models, text, "--documents", "file").stdout  # nothing is known of its training
+    shutil.copytree(tiny_models / "tiny", tmp_path / "models" / "tiny")
+    record = read_training(BASE)
+    record["training"]["sequence_length"] = 48
+    write_training(tmp_path / "models" / "tiny", record)
+    assert inspect(tmp_path / "models", text, "--documents", "file").stdout.splitlines()[-1] == cut
 
 
 def test_without_a_file_the_model_writes_the_text(tiny_models: Path) -> None:

@@ -22,7 +22,7 @@ from textgen.cli.default_model import (
 )
 from textgen.cli.options import (
     completing_models,
-    corpus_options,
+    corpus_options_of_model,
     given,
     json_option,
     label_option,
@@ -70,7 +70,7 @@ TITLES = {"documents_mode": "documents by"}  # of values whose name is not their
 @novelty_option
 @json_option
 @models_dir_option
-@corpus_options
+@corpus_options_of_model
 @cache_options
 @dynamic_options
 def evaluate(

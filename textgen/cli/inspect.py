@@ -14,6 +14,7 @@ from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import hint_for_file, load_model_to_read
 from textgen.cli.options import (
+    AS_TRAINED,
     FilledFolder,
     OutputFile,
     given,
@@ -28,14 +29,14 @@ from textgen.cli.options import (
 from textgen.cli.setting_options import setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.insight.config import InspectConfig
-from textgen.settings import from_dict, select
+from textgen.settings import declared, from_dict, select
 from textgen.system.runtime import use_blas_threads
 from textgen.wording import counted
 
 if TYPE_CHECKING:
     from textgen.insight.inspection import Inspection
 
-READING = ("documents", "encoding")  # settings of the corpus; the others are those of the training
+READING = {"documents", "encoding"}  # settings of the corpus; the others are those of the training
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Arguments:
 )
 @label_option
 @setting_options(InspectConfig)
-@setting_options(CorpusConfig, leave_out=[field.name for field in fields(CorpusConfig) if field.name not in READING])
+@setting_options(CorpusConfig, leave_out=declared(CorpusConfig).keys() - READING, defaults=AS_TRAINED)
 @json_option
 @models_dir_option
 def inspect(model: str, models_dir: Path | None, **options: Any) -> None:
@@ -87,14 +88,16 @@ def inspect(model: str, models_dir: Path | None, **options: Any) -> None:
     PATHS are files, folders, globs, or - for standard input, of which the first --max-tokens tokens are used. Without
     them the model writes a text of that length itself.
 
+    Documents are cut as in training unless --documents says otherwise: for a base, each file is one.
+
     Cells that follow a property of the text (inside quotes, the column, ...) are found on its first half and
     confirmed on its second. Cells are named as in L1/89: layer 1, unit 89, both counted from 0. --track adds a
     property of your own: places inside the matches of a regular expression. textgen sample --clamp sets such a cell
     to a number while the model writes.
 
-    In the table, r is the correlation of a cell with a count, and AUC how often its value is higher at a place with the
-    property than at one without it (0.5 if it follows nothing). Chance is what the best cell reaches in 95 of 100 cases
-    if the property is shifted at random.
+    In the table, r is the rank correlation (Spearman) of a cell with a count, and AUC how often its value is higher at
+    a place with the property than at one without it (0.5 if it follows nothing). Chance is what the best cell reaches
+    in 95 of 100 cases if the property is shifted at random.
 
     \b
     Example:
@@ -215,6 +218,10 @@ def _print_summary(seen: Inspection) -> None:
         else f"more than {counted(last, 'token')} back"
     )
     output.line(f"1 % of the gradient is left {reach}.")
+    if seen.window is not None:
+        output.line(
+            f"In training the gradient stopped at the start of each window of at most {counted(seen.window, 'token')}."
+        )
 
 
 def _print_cells(seen: Inspection) -> None:

@@ -17,7 +17,7 @@ from textgen.cli.output_paths import REPLACED, OutputPath
 from textgen.cli.setting_options import Decorator, flag_of, setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import TextgenError
-from textgen.settings import from_dict, select
+from textgen.settings import declared, from_dict, select
 from textgen.storage.addresses import refuse_remote
 from textgen.tokenizer.config import TokenizerConfig
 
@@ -61,9 +61,15 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+AS_TRAINED = dict.fromkeys(declared(CorpusConfig).keys() - {"encoding"}, "as in training")
+"""The defaults of commands that read a text for a model: `ModelFolder.reading` takes them from its training."""
+
 corpus_options = setting_options(CorpusConfig)
+corpus_options_of_model = setting_options(CorpusConfig, defaults=AS_TRAINED)
 tokenizer_options = setting_options(TokenizerConfig)
-reading_options = setting_options(CorpusConfig, leave_out=("documents", "newlines", "strict", "labels"))
+reading_options = setting_options(
+    CorpusConfig, leave_out=("documents", "newlines", "strict", "labels"), defaults=AS_TRAINED
+)
 """How to read a file, for commands that otherwise read it as the model's training text."""
 label_option = click.option("--label", metavar="NAME", help="Read each text as a document with this label.")
 models_dir_option = click.option(

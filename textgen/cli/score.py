@@ -16,6 +16,7 @@ from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import beginning_of, hint_for_file, load_model_or_base, model_and_paths
 from textgen.cli.options import (
+    AS_TRAINED,
     given,
     json_option,
     label_option,
@@ -80,7 +81,7 @@ class Arguments:
 @label_option
 @json_option
 @models_dir_option
-@setting_options(CorpusConfig, leave_out=("labels",))
+@setting_options(CorpusConfig, leave_out=("labels",), defaults=AS_TRAINED)
 @sectioned(FOLLOWING, "--all", "show_all", is_flag=True, help="With --follow, print all lines, not only unusual ones.")
 @sectioned(
     FOLLOWING,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -81,18 +82,22 @@ def option_group(*options: Decorator) -> Decorator:
     return decorate
 
 
-def setting_options(kind: type, *, leave_out: Collection[str] = ()) -> Decorator:
+def setting_options(
+    kind: type, *, leave_out: Collection[str] = (), defaults: Mapping[str, str] = MappingProxyType({})
+) -> Decorator:
     """The flags of the settings of a kind.
 
     Args:
         kind: A `Settings` class.
         leave_out: Fields that get no flag.
+        defaults: What the help shows as the default of a field, where a command has another than the field.
     """
-    return option_group(*[setting_option(kind, name) for name in declared(kind) if name not in leave_out])
+    names = [name for name in declared(kind) if name not in leave_out]
+    return option_group(*[setting_option(kind, name, defaults.get(name)) for name in names])
 
 
-def setting_option(kind: type, name: str) -> Decorator:
-    """The flag of one setting. Its value is None if the flag is not given."""
+def setting_option(kind: type, name: str, default: str | None = None) -> Decorator:
+    """The flag of one setting. Its value is None if it is not given; the help shows `default`, or else the field's."""
     annotation, facts = declared(kind)[name]
     base = annotation.removesuffix(" | None")
     flag = flag_of(name)
@@ -111,7 +116,7 @@ def setting_option(kind: type, name: str) -> Decorator:
         shape["callback"] = _unescape
     elif base in ("int", "float"):
         shape["callback"] = partial(_bounded, facts)
-    return click.option(flag, cls=SectionOption, section=facts.section, help=_help(kind, name, facts, base), **shape)
+    return click.option(flag, cls=SectionOption, section=facts.section, help=_help(kind, name, base, default), **shape)
 
 
 def flag_of(name: str) -> str:
@@ -166,15 +171,18 @@ def _none_if_empty(ctx: click.Context, parameter: click.Parameter, value: tuple[
     return value or None
 
 
-def _help(kind: type, name: str, facts: Setting, base: str) -> str:
-    """The help of a field, with how to type its value and the default."""
+def _help(kind: type, name: str, base: str, default: str | None) -> str:
+    """The help of a field, with how to type its value and the default: the one given, or that of the field."""
+    _, facts = declared(kind)[name]
     parts = [facts.help]
+    if default is None and facts.unset:
+        parts.append(facts.unset)
     if facts.escapes:
         parts.append("Understands the escapes \\n and \\t.")
     if base == "tuple[str, ...]":
         parts.append("May be given several times.")
-    default = next(field.default for field in dataclasses.fields(kind) if field.name == name)
-    if shown := "chosen for you" if facts.planned else _default(default):
+    own = next(field.default for field in dataclasses.fields(kind) if field.name == name)
+    if shown := default or ("chosen for you" if facts.planned else _default(own)):
         parts.append(f"[default: {shown}]")
     return " ".join(parts)
 

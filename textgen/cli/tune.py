@@ -12,7 +12,7 @@ from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import hint_for_file, load_model_to_read, refuse_file_as_model
 from textgen.cli.options import (
     OutputFile,
-    corpus_options,
+    corpus_options_of_model,
     given,
     json_option,
     model_argument,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @setting_options(TuningConfig)
 @json_option
 @models_dir_option
-@corpus_options
+@corpus_options_of_model
 def tune_state(
     model: str, paths: tuple[str, ...], out: Path, as_json: bool, models_dir: Path | None, **options: Any
 ) -> None:

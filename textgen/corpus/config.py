@@ -23,8 +23,8 @@ class CorpusConfig(Settings):
     documents: str | None = setting(
         None,
         "What one document is: a file, a block between blank lines, a line, or the text between separators such as "
-        "`separator:<|endoftext|>`. Guessed if not given.",
-        choices=DOCUMENT_MODES, open_choice=SEPARATOR, escapes=True,
+        "`separator:<|endoftext|>`.",
+        unset="Guessed if not given.", choices=DOCUMENT_MODES, open_choice=SEPARATOR, escapes=True,
     )  # fmt: skip
     encoding: str | None = setting(
         None, "Encoding of files without a byte-order mark, such as utf-8, cp1252 or gb18030. If not given, UTF-8, or "
@@ -40,8 +40,8 @@ class CorpusConfig(Settings):
     )  # fmt: skip
     text_column: str = setting("text", "Column of tables that holds the text.", section=SECTION, metavar="NAME")
     delimiter: str | None = setting(
-        None, "Delimiter of .csv and .tsv files, one character. Detected if not given.",
-        section=SECTION, metavar="CHAR", escapes=True,
+        None, "Delimiter of .csv and .tsv files, one character.",
+        unset="Detected if not given.", section=SECTION, metavar="CHAR", escapes=True,
     )  # fmt: skip
     no_header: bool = setting(
         False, "Read tables without a header row; columns are then numbers, from 1 on.", section=SECTION, off="header"

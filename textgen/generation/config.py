@@ -185,7 +185,12 @@ class SamplingConfig(Settings):
         section=REPETITION,
     )
     dry_allowed_length: int = setting(
-        2, "Longest repetition without a DRY penalty, in tokens.", low=1, high=MAX_LOOK_BACK - 1, section=REPETITION
+        2,
+        "Longest repetition without a DRY penalty, in tokens: a token that prolongs a repetition of n tokens beyond it "
+        "loses multiplier * base^(n - allowed length).",
+        low=1,
+        high=MAX_LOOK_BACK - 1,
+        section=REPETITION,
     )
     dry_penalty_last_n: int = setting(
         1024, "Number of recent tokens that the DRY penalty looks at.", low=0, high=MAX_LOOK_BACK, section=REPETITION
