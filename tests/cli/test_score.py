@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 from click.testing import CliRunner, Result
 from loaded_modules import modules_after
 from processes import child_process
+from repository import ROOT
 
 from textgen.cli import score as cli_score
 from textgen.cli import textgen
@@ -45,6 +47,23 @@ def score(models: Path, *arguments: str, stdin: str | bytes | None = None) -> Re
 def scorer(models: Path) -> Scorer:
     saved = load_model("tiny", models)
     return Scorer(saved.numpy_model(), saved.tokenizer)
+
+
+def test_two_models_are_compared_as_the_page_says(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "textgen" / "evaluation" / "README.md").read_text(encoding="utf-8")
+    code = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if '"log_probability"' in block)
+    (tmp_path / "test.txt").write_text("\n".join(LINES), encoding="utf-8")
+    rows = score(tiny_models, str(tmp_path / "test.txt"), "--documents", "line", "--json").stdout
+    (tmp_path / "old.jsonl").write_text(rows, encoding="utf-8")
+    better = [json.loads(row) for row in rows.splitlines()]
+    for row, bits in zip(better, (1, 2, 3), strict=True):
+        row["log_probability"] += bits * math.log(2)
+    (tmp_path / "new.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in better), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert capsys.readouterr().out == "-2.000 ± 0.577 bits per document in 3 documents\n"
 
 
 def test_a_text_a_line_and_their_sum(tiny_models: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ A recurrent language model, trained with textgen 0.1.0 on `poems.txt`
 | trained for | 1,000 steps, 2.5 epochs, 1.5 minutes |
 | seed | 7 |
 
-Scores on text that was held out from training:
+Scores on held-out text, by which these weights were chosen:
 
 | | |
 |---|---|
@@ -73,7 +73,7 @@ def test_a_card_groups_the_digits_of_sizes() -> None:
 def test_a_card_without_a_training_leaves_out_what_is_not_known() -> None:
     card = model_card("songs", KNOWN | {"labels": ["a b", "c"]})
     for line in CARD.splitlines():
-        unknown = any(word in line for word in ("trained", "characters in", "seed", "held out", "bits"))
+        unknown = any(word in line for word in ("trained", "characters in", "seed", "held-out", "bits"))
         assert (line in card) == (not unknown and "sample" not in line), line
     assert "A recurrent language model, of whose training nothing is known here.\n" in card
     assert "| labels | a b, c |" in card

@@ -159,7 +159,7 @@ def _scores(record: Mapping[str, Any]) -> str:
         key.replace("_", " "): f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
         for key, value in record["scores"].items()
     }
-    return f"\nScores on text that was held out from training:\n\n{_table(scores)}\n"
+    return f"\nScores on held-out text, by which these weights were chosen:\n\n{_table(scores)}\n"
 
 
 def _table(rows: Mapping[str, Any]) -> str:
