@@ -10,9 +10,8 @@ The cells are those that `textgen inspect MODEL FILE` finds. The texts are those
   or where it is, or is large (five on);
 - cells chosen at random, one or five, to a low or a high quantile, which shows what clamping any cells does.
 
-Each property has a measure, such as the length of a line for the column: the mean over all texts together, with the
-standard deviation of that mean when as many texts are drawn again from them; of random cells the least mean and the
-greatest.
+Each property has a measure, such as the length of a line for the column: the mean over all texts together, with its
+standard error, by a bootstrap over texts; of random cells the least mean and the greatest.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from textgen.saved_model.saved_model import load_model
 
 TOGETHER = 5  # number of cells held at once
 MORE_FREE = 4  # times as many texts with nothing held, since all others are compared with them
-NUM_DRAWS = 1000  # number of draws from the texts, for the standard deviation
+NUM_DRAWS = 1000  # number of draws from the texts, for the standard error
 LONG = 60  # number of characters in a long line
 WORD = re.compile(r"[^\W\d_]+")
 STOPS, COMMAS = re.escape(VERSE_STOPS), re.escape(VERSE_COMMAS)
@@ -127,7 +126,7 @@ MEASURES: dict[str, dict[str, Measure]] = {  # property -> what shows it
 
 
 def mean_of(measure: Measure, texts: Sequence[str]) -> tuple[float, float] | None:
-    """The mean of a measure over all texts together, and its standard deviation over draws of the texts.
+    """The mean of a measure over all texts together, and its standard error: a bootstrap over texts.
 
     Returns:
         Both, or None if there is nothing in the texts to measure, such as no line that ends.
@@ -143,7 +142,7 @@ def mean_of(measure: Measure, texts: Sequence[str]) -> tuple[float, float] | Non
 
 
 def shown(mean: tuple[float, float] | None) -> str:
-    """A mean and its standard deviation, for people."""
+    """A mean and its standard error, for people."""
     return "none" if mean is None else f"{mean[0]:.3g} ± {mean[1]:.2g}"
 
 

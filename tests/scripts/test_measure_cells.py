@@ -48,7 +48,7 @@ def test_every_property_by_rule_has_a_measure() -> None:
     assert MEASURES.keys() == {*RULES, *CHINESE}
 
 
-def test_the_mean_is_that_of_all_texts_together_and_has_a_deviation() -> None:
+def test_the_mean_is_that_of_all_texts_together_and_has_a_standard_error() -> None:
     found = mean_of(len_of_words, ["a", "aaaa aaaa"])
     assert found
     assert found[0] == 3
