@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from repository import ROOT
 
 from textgen.model import reference
 from textgen.model.config import KERNEL_BLOCKS, ModelConfig
@@ -368,3 +371,17 @@ def test_generate_draws_from_the_softmax() -> None:
         expected = p ** (1 / temperature) / (p ** (1 / temperature)).sum()
         counts = np.bincount(reference.generate(weights, [1], num, rng, temperature), minlength=V)
         np.testing.assert_allclose(counts / num, expected, atol=0.03)
+
+
+def test_the_training_on_the_page_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a text that is easier and shorter than that of the page."""
+    page = (ROOT / "textgen" / "model" / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "corpora").mkdir()
+    (tmp_path / "corpora" / "fables.txt").write_text("abc" * 4000, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    first, _, last = (float(nats) for nats in re.findall(r": ([\d.]+) nats", capsys.readouterr().out))
+    assert last < 0.5 < first

@@ -1,5 +1,7 @@
 """The gated recurrent unit (Cho et al. 2014), with the reset gate before or after the recurrent product.
 
+The setting `reset_after` of `textgen.model.config.ModelConfig` chooses; by default the gate comes after the product.
+
 z, r = sigmoid(x W_zr + h U_zr + b_zr)            h = z * h + (1 - z) * g
 before: g = tanh(x W_g + (r * h) U_g + b_g)       after: g = tanh(x W_g + b_g + r * (h U_g + b'_g))
 

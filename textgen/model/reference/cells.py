@@ -38,6 +38,8 @@ and there is a second bias b' (`bias` is then [2, 3H]). z, r and g all have it, 
 
     g = tanh(x @ W_g + b_g + r * (h' @ U_g + b'_g))
 
+The setting `reset_after` of `ModelConfig` chooses the form: by default it is True, the second one.
+
 **mogrifier**, an LSTM in which x and h' first scale each other for some rounds (Melis, Kocisky & Blunsom 2020): x in
 odd rounds and h' in even ones, with weights Q_1, Q_3, ... [H, in] and Q_2, Q_4, ... [in, H]:
 
