@@ -2,8 +2,9 @@
 
 Weights are rounded to int8 and what a matrix reads to some thousand levels (`textgen.model.exact_model`), so
 predictions change a little. Three numbers tell how much, on a text that the model has not seen: the perplexity of both,
-the Kullback-Leibler divergence of the exact predictions from the others, and how often both find the same token
-likeliest. Beyond `MOST_PERPLEXITY` or `MOST_DIVERGENCE` of `textgen.model.prediction_change` a model is refused.
+the Kullback-Leibler divergence D(p‖q), with the predictions p in float32 and q in exact arithmetic, and how often both
+find the same token likeliest. Beyond `MOST_PERPLEXITY` or `MOST_DIVERGENCE` of `textgen.model.prediction_change` a
+model is refused.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from textgen.model.protocols import NextTokenModel
 from textgen.wording import percent
 
 MOST_PERPLEXITY = 0.003  # largest change of perplexity that rounding may cost, as a fraction
-MOST_DIVERGENCE = 0.002  # largest mean Kullback-Leibler divergence that it may cost, in nats per token
+MOST_DIVERGENCE = 0.002  # largest mean Kullback-Leibler divergence D(p‖q) that it may cost, in nats per token
 LEAST_SAME_TOP = 0.97  # fraction of tokens at which the likeliest one must stay the same; two are often nearly equal
 ROWS, STEPS = 32, 64  # texts that a network writes, and tokens of each
 SEED = 1
@@ -33,8 +33,8 @@ class PredictionChange:
 
     Attributes:
         perplexity_change: Relative change of the perplexity: 0.001 is 0.1 % more.
-        divergence_nats: Kullback-Leibler divergence of the rounded network's predictions from those of the network,
-            mean over tokens.
+        divergence_nats: Kullback-Leibler divergence D(p‖q) = sum of p log(p / q), mean over tokens, with the
+            predictions p of the network and q of the rounded one.
         same_top_fraction: Fraction of the tokens at which both find the same token likeliest.
         tokens: Number of tokens measured.
     """

@@ -1,8 +1,8 @@
 """Compressing a saved model: its weights in fewer bytes, after measuring the loss of accuracy.
 
 On a text it is the rise of bits per byte. Without one, the model writes a text itself, with a fixed seed, and the
-distributions of the next token before and after are compared: since the text is drawn from the first, the mean
-Kullback-Leibler divergence is the rise of bits per token on it.
+distributions of the next token before and after, p and q, are compared: since the text is drawn from p, the mean
+Kullback-Leibler divergence D(p‖q) is the rise of bits per token on it.
 """
 
 from __future__ import annotations
