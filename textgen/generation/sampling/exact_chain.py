@@ -147,7 +147,7 @@ def dry(
     allowed_length: int,
     last_n: int,
 ) -> Remaining:
-    """Lowers the logits of tokens that would prolong a repetition of n tokens, n at least `allowed_length`.
+    """Lowers the logits of tokens that would prolong a repetition of n tokens beyond `allowed_length`.
 
     Subtracted is exp(min(log(base) * (n - allowed_length) + log(multiplier), log(1e6))), for the largest n of a token.
     A repetition ends at a token of `breakers`, and at one with which one of `texts` ends; neither is lowered.
@@ -157,9 +157,9 @@ def dry(
         history: The tokens of the text so far, int [N]; -1 where there is none.
         breakers: The tokens that end a repetition, bool [V].
         texts: Texts that end a repetition where several tokens spell them; None if there are none.
-        multiplier: The penalty of a repetition of `allowed_length` tokens.
+        multiplier: The penalty of a token that prolongs a repetition of `allowed_length` tokens.
         base: The factor of the penalty for each further token.
-        allowed_length: Length of the shortest repetition that is penalized.
+        allowed_length: Length of the longest repetition that is not penalized.
         last_n: Tokens at the end of the history in which repetitions are looked for.
     """
     settings = DrySettings(*(np.array([[value]]) for value in (multiplier, base, allowed_length, last_n)))
@@ -288,7 +288,7 @@ def draw_with_mirostat(
 
 
 def mirostat(left: Remaining, version: int, mu: float, vocab_size: int) -> Remaining:
-    """Keeps what is not too surprising.
+    """Drops tokens more surprising than mu bits, in version 1 by an estimate.
 
     Version 2 keeps logits of at least highest + min(log_total - mu * ln 2, 0); version 1 the k highest logits, and
     those that equal the k-th, with k from `zipf_k`.

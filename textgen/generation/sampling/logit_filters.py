@@ -258,10 +258,11 @@ def xtc(candidates: Candidates, probability: np.ndarray, threshold: np.ndarray, 
 
 
 def mirostat(candidates: Candidates, version: np.ndarray, mu: np.ndarray, vocab_size: int) -> Candidates:
-    """Filters tokens so that the surprisal of a draw stays near mu [B, 1] bits; version 0 keeps all.
+    """Drops tokens more surprising than mu [B, 1] bits, in version 1 by an estimate; version 0 keeps all.
 
-    Basu et al. 2021, arXiv:2007.14966. Version 2 keeps tokens of at most mu bits, and the likeliest. Version 1 keeps
-    the k likeliest, with k from the exponent s of Zipf's law, estimated on the likeliest tokens:
+    The caller moves mu after each draw, so that the surprisals of draws come near `mirostat_tau` on average. Basu et
+    al. 2021, arXiv:2007.14966. Version 2 keeps tokens of at most mu bits, and the likeliest. Version 1 keeps the k
+    likeliest, with k from the exponent s of Zipf's law, estimated on the likeliest tokens:
     k = (e 2^mu / (1 - V^-e))^(1/s) with e = s - 1.
 
     Args:

@@ -113,7 +113,7 @@ class DrySettings(NamedTuple):
     Attributes:
         multiplier: Strength of the penalty in nats; 0 is off.
         base: Base of its growth with the length of the repetition.
-        allowed_length: Shortest repetition that is penalized, in tokens.
+        allowed_length: Longest repetition that is not penalized, in tokens.
         last_n: Number of last tokens in which repetitions are looked for.
     """
 
@@ -132,8 +132,9 @@ def dry(
 ) -> Changes:
     """Lowers the logits of tokens that would prolong a repetition ("don't repeat yourself", as in llama.cpp).
 
-    If the last n tokens of a text occur in it before, the token that followed them there loses
-    multiplier * base^(n - allowed_length) nats, provided that n is at least the allowed length.
+    If the last n tokens of a text occur in it before, the token that followed them there would prolong the repetition.
+    If n is at least `allowed_length`, that token loses multiplier * base^(n - allowed_length) nats. So a repetition of
+    `allowed_length` tokens is not penalized, and a token that would make it longer is.
 
     Args:
         logits: Logits [B, V].
