@@ -81,9 +81,9 @@ def one(run: Result) -> Result:
     from textgen.system.runtime import configure_process
 
     configure_process()
-    from textgen.training.distributed import distribution as devices
+    from textgen.training.distributed.joining import start
 
-    distribution = devices.start("auto" if run["workers"] > 1 else "single")
+    distribution = start("auto" if run["workers"] > 1 else "single")
     step = training_step(run, distribution)
     for _ in range(WARM):
         step()

@@ -42,7 +42,8 @@ from textgen.model.language_model import LanguageModel  # noqa: E402
 from textgen.model.layers.cudnn import kernel_path, packed  # noqa: E402
 from textgen.model.numpy_model import NumpyModel  # noqa: E402
 from textgen.training.config import TrainingConfig  # noqa: E402
-from textgen.training.distributed.distribution import Distribution, communication_options  # noqa: E402
+from textgen.training.distributed.distribution import Distribution  # noqa: E402
+from textgen.training.distributed.joining import communication_options  # noqa: E402
 from textgen.training.train_step import Gradient, TrainStep  # noqa: E402
 
 CONFIG = ModelConfig(8000, embedding_dim=512, hidden_units=512, num_layers=2, dropout=0.2, embedding_dropout=0.1)

@@ -28,7 +28,7 @@ from textgen.settings import declared
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TrainingConfig
-from textgen.training.distributed import distribution, workers
+from textgen.training.distributed import joining, workers
 from textgen.training.planning import checks, plan
 
 TEXTS = {  # legal ones, of settings that do not take any
@@ -194,7 +194,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         found.append(settings)
         raise Arrived
 
-    monkeypatch.setattr(distribution, "start", lambda *given, **named: SimpleNamespace(server=""))
+    monkeypatch.setattr(joining, "start", lambda *given, **named: SimpleNamespace(server=""))
     monkeypatch.setattr(plan, "make_plan", make_plan)
     return found
 
@@ -251,7 +251,7 @@ def test_how_processes_are_joined_arrives(
         joined.append((strategy, start_timeout, trust_network))
         raise Arrived
 
-    monkeypatch.setattr(distribution, "start", start)
+    monkeypatch.setattr(joining, "start", start)
     for words in ([], ["--strategy", "single", "--start-timeout", "77", "--trust-network"]):
         with pytest.raises(Arrived):
             run("train", "missing.txt", "--models-dir", str(tmp_path), *words)

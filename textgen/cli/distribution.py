@@ -79,7 +79,7 @@ distribution_options = option_group(
 
 def join_others(strategy: str, start_timeout: float, trust_network: bool) -> Distribution:
     """Joins the devices and processes that the options name, and warns if that opens a port."""
-    from textgen.training.distributed.distribution import start
+    from textgen.training.distributed.joining import start
 
     distribution = start(strategy, start_timeout, trust_network=trust_network)
     if distribution.server:

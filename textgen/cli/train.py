@@ -164,7 +164,7 @@ def train(**options: Any) -> None:
         limit_threads(options["threads"])  # before NumPy is imported
     from textgen.system.child_processes import end_with
     from textgen.training.distributed import worker_group
-    from textgen.training.distributed.distribution import is_follower
+    from textgen.training.distributed.joining import is_follower
 
     arguments = Arguments(**{field.name: options.pop(field.name) for field in fields(Arguments)})
     if (parent_pipe := worker_group.parent_pipe()) is not None:
@@ -202,7 +202,7 @@ def _settings_in(file: str) -> dict[str, Any]:
 
 def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any]) -> None:
     """Raises `click.UsageError` for flags that do not go together."""
-    from textgen.training.distributed.distribution import num_processes
+    from textgen.training.distributed.joining import num_processes
 
     processes = max(arguments.workers or 1, num_processes(arguments.strategy))
     if arguments.resume and arguments.dry_run:
@@ -353,7 +353,7 @@ def _resume(arguments: Arguments, target: Path, settings: dict[str, Any]) -> Mod
 
 def _start(arguments: Arguments, target: Path, preset: str | None, settings: dict[str, Any]) -> None:
     """Plans a run; prints the plan, tries learning rates, or trains."""
-    from textgen.training.distributed.distribution import planned_shares
+    from textgen.training.distributed.joining import planned_shares
     from textgen.training.run import train as train_run
     from textgen.training.run_setup import RunOptions
 

@@ -20,7 +20,9 @@ from textgen.errors import ConfigError, WorkerLost
 from textgen.system.runtime import load_tensorflow
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed import distribution as distribution_module
-from textgen.training.distributed.distribution import Distribution, Shares, is_follower, planned_shares, start
+from textgen.training.distributed import joining, slurm
+from textgen.training.distributed.distribution import Distribution, Shares
+from textgen.training.distributed.joining import is_follower, planned_shares, start
 from textgen.training.distributed.worker_group import Group
 from textgen.training.distributed.workers import FINAL
 
@@ -34,7 +36,8 @@ TRAINING = """
     from dataclasses import replace
     from pathlib import Path
     from textgen.corpus.config import CorpusConfig
-    from textgen.training.distributed.distribution import Distribution, start
+    from textgen.training.distributed.distribution import Distribution
+    from textgen.training.distributed.joining import start
     from textgen.system.runtime import load_tensorflow
 
     most, folder = int(sys.argv[1]), Path(sys.argv[2])
@@ -199,7 +202,7 @@ def join(monkeypatch: pytest.MonkeyPatch, gpus: int, variables: dict[str, str]) 
 
     monkeypatch.setattr(tf.config, "set_visible_devices", lambda devices, kind: own.__setitem__(slice(None), devices))
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", Joined)
-    joined = distribution_module._join("multiworker")
+    joined = joining._join("multiworker")
     assert isinstance(joined, Joined)
     return joined, own
 
@@ -241,7 +244,7 @@ def test_tasks_of_slurm_on_one_machine_have_gpus_of_their_own(
         assert joined.resolver.cluster_spec().as_dict() == {"worker": ["n1:8888", "n1:8889"]}
         assert (joined.resolver.num_accelerators(), there) == ({"GPU": len(own)}, own)
         assert joined.implementation == ("NCCL" if gpus else "AUTO")
-        distribution_module._join("multiworker")
+        joining._join("multiworker")
         assert there == own, "GPUs are divided once"
     with monkeypatch.context() as patch:
         for name, value in variables.items():
@@ -297,9 +300,9 @@ def test_gpus_that_processes_of_tf_config_cannot_divide_are_refused(monkeypatch:
 def test_gpus_that_the_program_has_hidden_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:
     own = found(monkeypatch, 2)
     own.clear()
-    distribution_module._own_device(Group(1, 2, []))
+    joining._own_device(Group(1, 2, []))
     assert planned_shares("auto") == Shares()
-    assert distribution_module.communication_options().implementation.value == "AUTO"
+    assert joining.communication_options().implementation.value == "AUTO"
     monkeypatch.setenv("TF_CONFIG", cluster(0))
     assert planned_shares("auto") == Shares(replicas=2, processes=2, machines=1)
 
@@ -308,7 +311,7 @@ def test_gpus_that_the_program_has_hidden_stay_so(monkeypatch: pytest.MonkeyPatc
 def test_processes_on_one_machine_share_its_cores(bound: bool, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of the three are on this machine, where each sees 8 cores."""
     monkeypatch.setattr(distribution_module, "num_cores", lambda processes=1: 8 // processes)
-    monkeypatch.setattr(distribution_module, "_is_bound_to_cores", lambda: bound)
+    monkeypatch.setattr(slurm, "is_bound_to_cores", lambda: bound)
     distribution = distribution_of("a:1", "a:2", "b:1")
     assert distribution.cores_per_replica == cores
     assert Distribution().cores_per_replica == 8

@@ -16,7 +16,8 @@ from textgen.model.config import ModelConfig
 from textgen.system.child_processes import WORKER_VARIABLE
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed import worker_group
-from textgen.training.distributed.distribution import Distribution, is_follower, start
+from textgen.training.distributed.distribution import Distribution
+from textgen.training.distributed.joining import is_follower, start
 from textgen.training.distributed.worker_group import Group, connected
 
 Workers = Callable[[Callable[[Group], Any]], list[Any]]

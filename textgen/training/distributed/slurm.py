@@ -149,3 +149,9 @@ def _variable(name: str) -> str:
         return os.environ[name]
     except KeyError:
         raise ConfigError(f"SLURM's variable {name} is missing: start the processes with srun.") from None
+
+
+def is_bound_to_cores() -> bool:
+    """Checks whether SLURM has bound this process to cores that the other processes on its machine do not use."""
+    is_slurm = "TF_CONFIG" not in os.environ and number_of_tasks() > 1  # a program may join them in its own way
+    return is_slurm and read_step().has_own_cores
