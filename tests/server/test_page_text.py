@@ -301,6 +301,11 @@ def test_probabilities_are_shown_as_percentages(tmp_path: Path) -> None:
 
 
 POEM = "床前明月光，疑是地上霜。\n举头望明月，低头思故乡。\n"
+TRADITIONAL = (
+    "話說天下大勢，分久必合，合久必分：周末七國分爭，并入於秦；及秦滅之後，楚、漢分爭，又并入於漢。\n",
+    "千山鳥飛絕\r\n萬徑人蹤滅\r\n孤舟蓑笠翁\r\n獨釣寒江雪\r\n",
+    "一個人上山，Tom 也上山：1999 年。\n",
+)
 
 
 def test_files_of_text_are_read_in_the_encodings_that_they_have(tmp_path: Path) -> None:
@@ -318,6 +323,7 @@ def test_files_of_text_are_read_in_the_encodings_that_they_have(tmp_path: Path) 
     chinese = [(text, encoding) for text in texts[3:] for encoding in ("gbk", "gb18030")]
     pairs = [(text, encoding) for text in texts for encoding in encodings] + chinese
     pairs.append(("龍國 的 㐀 🙂", "gb18030"))
+    pairs += [(text, encoding) for text in TRADITIONAL for encoding in ("utf-8", "gbk", "big5")]
     encoded = [text.encode(encoding) for text, encoding in pairs]
     encoded.append(b"\xfe\xff" + POEM.encode("utf-16-be"))
     damaged = [
@@ -330,6 +336,8 @@ def test_files_of_text_are_read_in_the_encodings_that_they_have(tmp_path: Path) 
         *damaged,
         "für".encode("cp1252"),
         "déjà vu".encode("latin-1"),
+        "¡Mañana!".encode("latin-1"),
+        b"\xa1\x80" * 9,  # private in GB 18030, and no Big5
         "a b".encode("utf-16-le"),
         b"\xff\xfe\x00",
         b"\xff",
