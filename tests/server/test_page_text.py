@@ -346,6 +346,23 @@ def test_files_of_text_are_read_in_the_encodings_that_they_have(tmp_path: Path) 
     assert found == [*(text for text, _ in pairs), POEM, *["TypeError"] * len(refused)]
 
 
+def test_the_first_word_of_a_suggestion_ends_where_the_next_one_begins(tmp_path: Path) -> None:
+    """In scripts without spaces, too, of which a suggestion would be one word; elsewhere white space ends a word."""
+    code = "return given.map((text) => firstWord(text) ?? null);"
+    spaced = [
+        " don't stop", "e.g. this", " (word) (x", "\n\n“well-known”, he", "https://a.b/c?d=1 e", "a—b c", "3.14 m",
+        "— 1", "안녕하세요, b", "नमस्ते दुनिया", "🙂🙂 a", "... b", "word",
+    ]  # fmt: skip
+    unspaced = [
+        ("明月松间照，清泉石上流。", "明月"), ("照，清泉", "照，"), ("，清泉石", "，清泉"), ("他：“你好……”她", "他："),
+        ("“你好……”她", "“你好……”"), ("\n\u3000明月（松）", "\n\u3000明月"), (" Tom也上山", " Tom"), ("也Tom", "也"),
+        ("月光 松", "月光"), ("3月", "3"), ("สวัสดีครับ", "สวัสดี"), ("……", "……"),
+    ]  # fmt: skip
+    found = in_page(code, ["", " \n", *spaced, *(text for text, _ in unspaced)], tmp_path, "suggestions.js")
+    words = [re.match(r"\s*\S+", text) for text in spaced]
+    assert found == [None, None, *(word and word[0] for word in words), *(word for _, word in unspaced)]
+
+
 def test_the_button_of_the_other_language_is_in_it(tmp_path: Path) -> None:
     code = """
       const [root, button] = [{}, {}];

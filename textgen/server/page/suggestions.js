@@ -78,6 +78,23 @@ export class Suggestions {
   }
 
   takeWord() {
-    this.take(this.text.match(/^\s*\S+/)?.[0]);
+    this.take(firstWord(this.text));
   }
+}
+
+const UNSPACED = /\p{sc=Han}|\p{sc=Hira}|\p{sc=Kana}|\p{sc=Thai}|\p{sc=Laoo}|\p{sc=Khmr}|\p{sc=Mymr}|\p{sc=Tibt}/u;
+const OPENING = /^[\p{Ps}\p{Pi}]/u;
+
+// White space and the word after it, with the punctuation around it; undefined without a word. White space ends a word,
+// and in scripts without spaces between words so do the next word and what opens a quotation or parenthesis.
+export function firstWord(text) {
+  const found = text.match(/^\s*\S+/)?.[0];
+  if (!found || !Intl.Segmenter || !UNSPACED.test(found)) return found;
+  let [end, word] = [0, null];
+  for (const { segment, index, isWordLike } of new Intl.Segmenter(undefined, { granularity: "word" }).segment(found)) {
+    if (word !== null && (isWordLike || OPENING.test(segment)) && UNSPACED.test(word + segment)) break;
+    if (isWordLike) word = segment;
+    end = index + segment.length;
+  }
+  return found.slice(0, end);
 }
