@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shlex
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +23,10 @@ EXCERPT = 200  # maximum number of characters that `excerpt` quotes
 LARGE = 1e6  # numbers from this size on are written with an exponent by `short`
 HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters except newline and tab, characters that change the direction of text, and lone surrogates."""
+BARE = frozenset("_@%+=:,./-")
+"""Characters besides letters, digits and their marks that a shell takes as they are."""
+BARE_ON_WINDOWS = re.compile(r"[^\s&|<>^();']+")
+"""A word with no character that separates words or commands there, or redirects their output."""
 
 
 def silent(line: str) -> None:
@@ -89,15 +95,29 @@ def visible(text: str) -> str:
 def shell_word(text: str) -> str:
     """Quotes a text for a shell command, and escapes hidden characters so that the command can be shown.
 
+    Words of letters and digits of any script are not quoted: the shell of Windows knows only double quotes, so that
+    single ones would become part of a name.
+
     Example:
         >>> print(shell_word("caf\\udce9 au lait"))
         $'caf\\xe9 au lait'
+        >>> print(shell_word("绝句"), shell_word("हिन्दी"))
+        绝句 हिन्दी
     """
-    shown = visible(text)
-    if shown == text:
-        return shlex.quote(text)
+    if text and all(character in BARE or unicodedata.category(character)[0] in "LNM" for character in text):
+        return text
+    if visible(text) == text:
+        return _windows_word(text) if os.name == "nt" else shlex.quote(text)
     quoted = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\t", "\\t")
     return f"$'{HIDDEN.sub(lambda match: _shell_escape(match.group()), quoted)}'"
+
+
+def _windows_word(text: str) -> str:
+    from subprocess import list2cmdline
+
+    if BARE_ON_WINDOWS.fullmatch(text):
+        return list2cmdline([text])
+    return f'"{list2cmdline([f" {text}"])[2:]}'  # it quotes only texts with a space
 
 
 def _shell_escape(character: str) -> str:

@@ -338,6 +338,17 @@ def test_a_shell_reads_the_command_as_it_is_meant(tmp_path: Path) -> None:
         assert shlex.split(command) == expected
 
 
+def test_words_of_any_script_are_not_quoted(tmp_path: Path) -> None:
+    """The shell of Windows would take single quotes for a part of them."""
+    code = """
+    const runOf = (text) => ({ prompt: text, seed: "7", label: text, settings: {} });
+    return given.map((text) => commandOf(text, runOf(text), {}));
+    """
+    words = ["绝句", "हिन्दी", "Größe"]
+    expected = [f"textgen sample {word} --exact --prompt {word} --label {word} --seed 7" for word in words]
+    assert in_story(code, words, tmp_path) == expected
+
+
 def test_a_command_can_be_pasted_whatever_is_in_its_texts(tmp_path: Path) -> None:
     code = """
     const runOf = (text) => ({ prompt: text, seed: "7", label: text, settings: {} });

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
 from javascript import PASTED, in_node, needs_node, words_in_shell
 
 from textgen.generation.config import SamplingConfig
@@ -16,6 +18,7 @@ from textgen.html_page import asset
 from textgen.insight.page import page_script
 from textgen.server.config import ServerConfig
 from textgen.server.web_page import page_files
+from textgen.wording import shell_word
 
 pytestmark = needs_node
 FILES = {name: data.decode() for name, data in page_files().items()}
@@ -567,6 +570,16 @@ def test_a_command_can_be_pasted_whatever_is_in_its_texts(tmp_path: Path) -> Non
         expected = ["textgen", "sample", text, "--prompt", text, "--suffix", text, "--clamp", text]
         assert words_in_shell(command) == expected
     assert none == ""
+
+
+def test_words_of_any_script_are_not_quoted_as_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell of Windows would take single quotes for a part of them."""
+    words = ["novel", "-a", "绝句", "हिन्दी", "Größe", "٣", "一.txt", "a b", "床前，", "", "🙂", "a\u200db"]
+    monkeypatch.setattr(os, "name", "posix")
+    found = [shell_word(word) for word in words]
+    monkeypatch.undo()
+    assert found[:7] == words[:7]
+    assert in_engine("return given.map(quoted);", words, tmp_path) == found
 
 
 def test_the_command_leaves_out_what_the_command_line_does_by_itself() -> None:

@@ -277,7 +277,7 @@ export function commandOf(name, run, usual) {
 
 /** A word for a shell: one for POSIX unless it has hidden characters, which would control a terminal when pasted. */
 function quoted(word) {
-  if (/^[\w@%+=:,./-]+$/.test(word) && !word.startsWith("-")) return word;
+  if (/^[\p{L}\p{N}\p{M}_@%+=:,./-]+$/u.test(word)) return word;
   if (word.search(HIDDEN) < 0) return `'${word.replaceAll("'", "'\\''")}'`;
   const escaped = word.replace(/[\\']/g, "\\$&").replaceAll("\n", "\\n").replaceAll("\t", "\\t");
   return `$'${escaped.replace(HIDDEN, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`)}'`;
