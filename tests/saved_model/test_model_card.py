@@ -18,6 +18,7 @@ from textgen.saved_model.saving import save_model
 from textgen.settings import to_dict
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.wording import shell_word
 
 MODEL = ModelConfig(300, embedding_dim=6, hidden_units=8, num_layers=2)
 KNOWN: dict[str, Any] = {
@@ -96,7 +97,7 @@ def test_a_card_names_the_first_files(number: int, expected: str) -> None:
         ("both", ["fox"], 'textgen sample songs --label fox --prompt "..."'),
         ("backward", [], 'textgen sample songs --suffix "..."'),
         ("forward", ["\x1b[mfox"], """textgen sample songs --label $'\\x1b[mfox' --prompt "...\""""),
-        ("backward", ["it's"], """textgen sample songs --label 'it'"'"'s' --suffix "...\""""),
+        ("backward", ["it's"], f"""textgen sample songs --label {shell_word("it's")} --suffix "...\""""),
     ],
 )
 def test_the_command_that_writes(direction: str, labels: list[str], expected: str) -> None:
@@ -114,9 +115,9 @@ def saved(tmp_path: Path) -> ModelFolder:
 def test_a_model_is_called_by_what_finds_it(
     saved: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert saved.shell_name == "'my songs'"
+    assert saved.shell_name == shell_word("my songs")
     monkeypatch.setenv("TEXTGEN_MODELS", str(tmp_path / "others"))
-    assert saved.shell_name == f"'{saved.folder}'"
+    assert saved.shell_name == shell_word(str(saved.folder))
     shutil.move(saved.folder, tmp_path / "others" / "novel")
     assert load_model("novel").shell_name == load_model("novel", tmp_path / "others").shell_name == "novel"
     monkeypatch.delenv("TEXTGEN_MODELS")
