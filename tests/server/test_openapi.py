@@ -21,16 +21,9 @@ from textgen.server.config import ServerConfig
 from textgen.server.endpoints import STATE_TYPE, make_state
 from textgen.server.failures import ApiError
 from textgen.server.openapi import openapi
-from textgen.server.requests import (
-    ALL_AT_MINUS_ONE,
-    OFF_AT_MINUS_ONE,
-    OWN_NAMES,
-    ChatRequest,
-    CompletionRequest,
-    parse,
-    sampling_config,
-)
+from textgen.server.requests import OWN_NAMES, ChatRequest, CompletionRequest, parse
 from textgen.server.resources import Resources
+from textgen.server.text_settings import ALL_AT_MINUS_ONE, OFF_AT_MINUS_ONE, sampling_config
 
 
 @pytest.fixture(scope="module")

@@ -21,19 +21,18 @@ from textgen.server.completions import described, read_state
 from textgen.server.failures import ApiError, encode, encoded, naming, no_model
 from textgen.server.planning import check_kept, in_thread_if_long
 from textgen.server.requests import (
-    MOST_CLAMPS,
     DetokenizeRequest,
     EmbeddingRequest,
     Prompt,
     StateRequest,
     TokenizeRequest,
     check_text_length,
-    clamps_of,
     first_text,
     parse,
 )
 from textgen.server.resources import Resources
 from textgen.server.served_model import ServedModel
+from textgen.server.text_settings import MOST_CLAMPS, clamps_of
 from textgen.storage.files import write_chunks
 from textgen.storage.temporary import temporary_folder
 from textgen.wording import counted

@@ -15,18 +15,17 @@ from textgen.generation.infilling import Infill, draft_tokens, num_drafts
 from textgen.generation.request import later_seed
 from textgen.server.failures import ApiError
 from textgen.server.planning import ID_BYTES, check_length, head_of, in_thread_if_long
-from textgen.server.requests import (
-    CompletionRequest,
+from textgen.server.requests import CompletionRequest, first_text
+from textgen.server.resources import Resources
+from textgen.server.served_model import ServedModel
+from textgen.server.sse import DONE, event
+from textgen.server.text_settings import (
     check_look_back,
     checked_best_of,
     checked_count,
     clamps_of,
-    first_text,
     sampling_config,
 )
-from textgen.server.resources import Resources
-from textgen.server.served_model import ServedModel
-from textgen.server.sse import DONE, event
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import counted
 

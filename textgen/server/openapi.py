@@ -13,11 +13,8 @@ from textgen import __version__
 from textgen.generation.config import SamplingConfig
 from textgen.server.endpoints import STATE_TYPE
 from textgen.server.requests import (
-    ALL_AT_MINUS_ONE,
     CLAMP_HELP,
     EXACT_HELP,
-    LISTED,
-    OFF_AT_MINUS_ONE,
     OWN_NAMES,
     ChatRequest,
     CompletionRequest,
@@ -26,6 +23,7 @@ from textgen.server.requests import (
     StateRequest,
     TokenizeRequest,
 )
+from textgen.server.text_settings import ALL_AT_MINUS_ONE, LISTED, OFF_AT_MINUS_ONE
 from textgen.settings import json_schema
 
 JSON = "application/json"

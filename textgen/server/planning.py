@@ -25,20 +25,22 @@ from textgen.server.requests import (
     CompletionRequest,
     GenerationRequest,
     Prompt,
+    first_text,
+)
+from textgen.server.resources import Resources
+from textgen.server.served_model import ServedModel
+from textgen.server.states import KeptState
+from textgen.server.text_settings import (
     check_look_back,
     checked_best_of,
     checked_count,
     clamps_of,
     copies,
-    first_text,
     is_repeatable,
     sampling_config,
     shown_number,
     with_logprobs,
 )
-from textgen.server.resources import Resources
-from textgen.server.served_model import ServedModel
-from textgen.server.states import KeptState
 from textgen.server.writing import Choice
 from textgen.wording import counted
 
