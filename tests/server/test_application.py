@@ -44,8 +44,9 @@ from textgen.server import completions, infilling, writing
 from textgen.server.access import Access
 from textgen.server.application import Gate, make_app
 from textgen.server.config import ServerConfig
-from textgen.server.engine import Engine, Job
+from textgen.server.engine import Engine
 from textgen.server.failures import ApiError
+from textgen.server.jobs import Job
 from textgen.server.prefix_cache import STRIDE
 from textgen.server.sse import PING, EventStream
 from textgen.server.states import StateStore

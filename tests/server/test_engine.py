@@ -28,8 +28,9 @@ from textgen.model.clamping import parse_clamps
 from textgen.model.config import ModelConfig
 from textgen.model.exact_model import ExactModel
 from textgen.model.numpy_model import NumpyModel
-from textgen.server.engine import JOINS, READ_STEPS, Ended, Engine, Event, Job, _Batch
+from textgen.server.engine import JOINS, READ_STEPS, Engine
 from textgen.server.failures import ApiError
+from textgen.server.jobs import Batch, Ended, Event, Job
 from textgen.server.prefix_cache import STRIDE, PrefixCache
 from textgen.tokenizer.kinds import ByteTokenizer
 
@@ -682,7 +683,7 @@ def test_slots_go_in_the_order_of_their_definition() -> None:
         async with client_of(TableModel(TOKENIZER.vocab_size)) as client:
             engine = client.engine
             for _ in range(20):
-                batches = [_Batch(3, owner, first, turn) for turn, (owner, first) in enumerate(_owners(rng))]
+                batches = [Batch(3, owner, first, turn) for turn, (owner, first) in enumerate(_owners(rng))]
                 jobs = [client.job("", owner=batch.owner) for batch in batches for _ in range(3)]
                 for number, job in enumerate(jobs):
                     job.batch = batches[number // 3]
@@ -704,7 +705,7 @@ def _owners(rng: np.random.Generator) -> list[tuple[str, bool]]:
     return [("abc"[rng.integers(3)], bool(rng.integers(4) == 0)) for _ in range(12)]
 
 
-def _by_definition(jobs: list[Job], owners: Counter[str], batches: Counter[_Batch], served: dict[str, int]) -> Any:
+def _by_definition(jobs: list[Job], owners: Counter[str], batches: Counter[Batch], served: dict[str, int]) -> Any:
     def order(job: Job) -> tuple[int, ...]:
         owner, batch = job.owner, job.batch
         return not batch.first, owners[owner], served[owner], batches[batch], batch.turn
@@ -721,7 +722,7 @@ def _by_definition(jobs: list[Job], owners: Counter[str], batches: Counter[_Batc
 
 
 def _given(
-    order: Iterator[Job], owners: Counter[str], batches: Counter[_Batch], served: dict[str, int]
+    order: Iterator[Job], owners: Counter[str], batches: Counter[Batch], served: dict[str, int]
 ) -> Iterator[Job]:
     """Gives each job a slot."""
     for given, job in enumerate(order, 1000):
@@ -887,7 +888,7 @@ def test_a_full_server_looks_at_those_who_wait_if_one_of_them_finds_somebody_wit
             engine = client.engine
             may_give = engine._may_give
 
-            def watched(owners: Counter[str], batches: Counter[_Batch]) -> bool:
+            def watched(owners: Counter[str], batches: Counter[Batch]) -> bool:
                 found = any(engine._with_more(job, owners, batches) for job in engine._waiting)
                 seen.append((found, may_give(owners, batches)))
                 return seen[-1][1]

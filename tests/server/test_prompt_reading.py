@@ -11,7 +11,7 @@ from plain_fakes import TableModel
 
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
-from textgen.server.engine import Job, _Batch
+from textgen.server.jobs import Batch, Job
 from textgen.server.prefix_cache import STRIDE, PrefixCache
 from textgen.server.prompt_reading import PromptReader, ReadPrompt
 from textgen.tokenizer.kinds import ByteTokenizer
@@ -29,12 +29,12 @@ class Reads:
         self.row_by_row = row_by_row
 
     def request(self, *lengths: int, owner: str = "") -> list[ReadPrompt]:
-        batch = _Batch(len(lengths), owner)
+        batch = Batch(len(lengths), owner)
         prompts = [self.prompt(chr(33 + len(self.jobs)) * length, batch) for length in lengths]
         self.reader.find(self.jobs)
         return prompts
 
-    def prompt(self, text: str, batch: _Batch) -> ReadPrompt:
+    def prompt(self, text: str, batch: Batch) -> ReadPrompt:
         job = Job(GENERATOR.row(text, SamplingConfig(seed=0)), GENERATOR, lambda *_: None, owner=batch.owner)
         job.batch, job.row_by_row = batch, self.row_by_row
         self.jobs[job.prompt] = job
@@ -88,7 +88,7 @@ def test_a_request_or_owner_with_one_prompt_has_about_as_much_as_one_with_many(o
 @pytest.mark.parametrize("row_by_row", [True, False])
 def test_what_prompts_have_in_common_is_read_once(*, row_by_row: bool) -> None:
     reads = Reads(1 << 20, row_by_row=row_by_row)
-    prompts = [reads.prompt("a" * LONG + chr(65 + number) * STRIDE, _Batch(1, "")) for number in range(8)]
+    prompts = [reads.prompt("a" * LONG + chr(65 + number) * STRIDE, Batch(1, "")) for number in range(8)]
     reads.reader.find(reads.jobs)
     while not all(prompt.is_read for prompt in prompts):
         reads.read(1)
@@ -114,11 +114,11 @@ def test_a_prompt_that_is_longer_than_the_memory_of_the_cache_is_read_as_a_whole
 @pytest.mark.parametrize(("text", "at"), [("a" * 50, 40), ("a" * 40, 40), ("a" * 39 + "bc", 0), ("a" * 30, 0)])
 def test_a_prompt_goes_on_where_another_with_the_same_beginning_was_read_to(text: str, at: int) -> None:
     reads = Reads()
-    first = reads.prompt("a" * 40, _Batch(1, ""))
+    first = reads.prompt("a" * 40, Batch(1, ""))
     reads.reader.find(reads.jobs)
     while not first.is_read:
         reads.read(1)
-    prompt = reads.prompt(text, _Batch(1, ""))
+    prompt = reads.prompt(text, Batch(1, ""))
     prompt.follow(first)
     assert (prompt.at, prompt.cached) == (at, at)
     reads.reader.find(reads.jobs)

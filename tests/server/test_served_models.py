@@ -30,8 +30,8 @@ from textgen.saved_model.saving import save_model, save_ngrams
 from textgen.server import completions, endpoints, infilling, models, planning, served_model
 from textgen.server.completions import answer, stream
 from textgen.server.config import ServerConfig
-from textgen.server.engine import Job
 from textgen.server.failures import ApiError, encode
+from textgen.server.jobs import Job
 from textgen.server.models import ModelHost, places_of
 from textgen.server.planning import plan_chat, plan_completion
 from textgen.server.requests import ChatRequest, CompletionRequest, Message, parse

@@ -17,8 +17,8 @@ from textgen.generation.generator import Generator
 from textgen.generation.row import TextRow
 from textgen.generation.text_state import TextState
 from textgen.server.answers import Chunks, whole
-from textgen.server.engine import Job
 from textgen.server.failures import encoded
+from textgen.server.jobs import Job
 from textgen.server.planning import AnswerPlan, check_length, label_of, lead_of, make_row, nobody, root_of, start_of
 from textgen.server.prompt_scores import Echo, legacy_logprobs, prompt_scores
 from textgen.server.requests import Prompt

@@ -26,132 +26,23 @@ import sys
 import threading
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heapreplace
-from typing import Any
 
 from textgen.errors import SavedModelError, TextgenError
 from textgen.generation.decoding import Decoder
 from textgen.generation.generator import Generator
-from textgen.generation.row import Row, TextRow, Token
+from textgen.generation.row import Row
 from textgen.generation.text_state import RECENT, TextState
-from textgen.server.access import ANYBODY
 from textgen.server.failures import ApiError, busy, closing
+from textgen.server.jobs import Batch, Ended, Event, Job, Kind
 from textgen.server.prefix_cache import PrefixCache
-from textgen.server.prompt_reading import PromptReader, ReadPrompt
+from textgen.server.prompt_reading import PromptReader
 from textgen.wording import counted
 
 AHEAD = 4  # rounds that the thread may be ahead of the event loop; then it waits
 READ_STEPS = 64  # maximum number of steps of the model in one round to read prompts
 JOINS = 8  # maximum number of texts that join in one round, since the others wait for them
-Kind = tuple[Generator, bool]  # what texts that go together have in common: their network, and whether row by row
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The end of a text before its first token.
-
-    Attributes:
-        stop_reason: See `textgen.generation.generated_text.Generation`.
-    """
-
-    stop_reason: str
-
-
-# a token; the end without one; what went wrong; or that the prompt of a job that only reads has been read
-Event = Token | Ended | Exception | None
-
-
-@dataclass(eq=False)
-class _Batch:
-    """Jobs that were submitted together.
-
-    Attributes:
-        number: How many they are.
-        owner: Whose they are.
-        first: Whether they complete an answer that has begun.
-        turn: Number of the slot after which they wait: of the last one that one of them got, or of the one before the
-            last when they came.
-        begun: Whether one of them has got a slot.
-        prompts: Their prompts, each of which is read once: see `Engine._begun`.
-    """
-
-    number: int
-    owner: str
-    first: bool = False
-    turn: int = 0
-    begun: bool = False
-    prompts: dict[Any, ReadPrompt] = field(default_factory=dict)
-
-
-class Job:
-    """A text to write, or a prompt to read.
-
-    Attributes:
-        row: The text.
-        root: Tells what comes before the prompt and whose it is: see `PrefixCache.keys`.
-        owner: Whose it is: see `textgen.server.access`.
-        row_by_row: Whether it is computed as if it were alone.
-        generator: The generator whose network writes it.
-        writes: Whether a text is written after the prompt.
-        prompt_tokens: Tokens of its prompt.
-        prompt: How far its prompt has been read.
-        state: The position at its end: of a job that only reads, and of a text whose row has `track`.
-        cancelled: Whether nobody wants it any more.
-        batch: The jobs that were submitted with it.
-    """
-
-    def __init__(
-        self,
-        row: TextRow,
-        generator: Generator,
-        listener: Callable[[Job, Event], None],
-        root: bytes = b"",
-        *,
-        owner: str = ANYBODY,
-        writes: bool = True,
-    ) -> None:
-        """Makes a job.
-
-        Args:
-            row: The text.
-            generator: The generator that made it.
-            listener: Called in the event loop with each event.
-            root: Tells what comes before the prompt and whose it is.
-            owner: Whose it is; the same for all on a server without keys.
-            writes: Whether a text is written after the prompt.
-        """
-        self.row = row
-        self.generator = generator
-        self.listener = listener
-        self.root = root
-        self.owner = owner
-        self.writes = writes
-        self.row_by_row = False
-        self.prompt_tokens = len(row.prompt_ids)
-        self.prompt = ReadPrompt(row)
-        self.state: TextState | None = None
-        self.cancelled = False
-        self._ids: list[int] = []
-        self.batch = _Batch(1, owner)
-
-    @property
-    def kind(self) -> Kind:
-        """What it has in common with the texts that are written together with it."""
-        return self.generator, self.row_by_row
-
-    @property
-    def cached_tokens(self) -> int:
-        """Those tokens of its prompt that the prefix cache or another text of its request had."""
-        return self.prompt.cached
-
-    def note(self, token: Token) -> None:
-        """Keeps the tokens for `state`; called in the thread of the engine after each token."""
-        if self.row.track:
-            self._ids.append(token.id)
-            if token.stop_reason:
-                self.state = TextState(self.row.model_state, (*self.row.ids, *self._ids)[-RECENT:])
 
 
 class Engine:
@@ -186,7 +77,7 @@ class Engine:
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()  # guarded by `_changed`, as are the next five
         self._given = 0  # slots so far
-        self._served: dict[str, int] = {}  # as `_Batch.turn`: of each owner who waits, maybe of some who waited
+        self._served: dict[str, int] = {}  # as `Batch.turn`: of each owner who waits, maybe of some who waited
         self._cancelled = False
         self._closed = False
         self._ahead = 0  # rounds whose tokens the event loop has not taken yet
@@ -228,7 +119,7 @@ class Engine:
         with self._changed:
             if self._closed:
                 raise closing()
-            batch = _Batch(len(jobs), jobs[0].owner, first, turn=self._given - 1)
+            batch = Batch(len(jobs), jobs[0].owner, first, turn=self._given - 1)
             for job in jobs:
                 job.batch = batch
             if first:
@@ -245,7 +136,7 @@ class Engine:
             if not job.cancelled:
                 job.listener(job, error)
 
-    def _refused_for(self, batch: _Batch) -> set[_Batch]:
+    def _refused_for(self, batch: Batch) -> set[Batch]:
         """The waiting jobs that make room for others in the queue: none of a request of which a job has begun.
 
         Those of the owner with the most waiting jobs go first, and of this owner the request with the most; of equal
@@ -261,7 +152,7 @@ class Engine:
         waiting[batch.owner] += batch.number
         latest_first = dict.fromkeys(job.batch for job in reversed(self._waiting))
         batches = [each for each in latest_first if not (each.first or each.begun)]
-        refused = set[_Batch]()
+        refused = set[Batch]()
         while over > 0 and batches:
             largest = max(batches, key=lambda each: (waiting[each.owner], each.number))
             if (waiting[largest.owner], largest.number) <= (waiting[batch.owner], batch.number):
@@ -368,7 +259,7 @@ class Engine:
             for job in returned:
                 served.setdefault(job.owner, self._given - 1)
 
-    def _may_give(self, owners: Counter[str], batches: Counter[_Batch]) -> bool:
+    def _may_give(self, owners: Counter[str], batches: Counter[Batch]) -> bool:
         """Whether `_with_more` may find a job for one that waits. False is certain, True is not.
 
         It does not look at each job that waits: the event loop may wait for the lock in each round in which the server
@@ -381,7 +272,7 @@ class Engine:
 
         return any(has_more(job) for job in self._reading if _can_give(job))
 
-    def _with_more(self, job: Job, owners: Counter[str], batches: Counter[_Batch]) -> Job | None:
+    def _with_more(self, job: Job, owners: Counter[str], batches: Counter[Batch]) -> Job | None:
         """A job that gives its slot to another, whose owner or request has fewer even without that slot.
 
         Its prompt stays read as far as it is, and its time stops until it goes on. So a request with long prompts shuts
@@ -396,7 +287,7 @@ class Engine:
         others = [each for each in self._reading if _can_give(each) and has_more(each)]
         return max(others, key=lambda each: (owners[each.owner], batches[each.batch]), default=None)
 
-    def _in_turn(self, owners: Counter[str], batches: Counter[_Batch], passed: Collection[str] = ()) -> Iterator[Job]:
+    def _in_turn(self, owners: Counter[str], batches: Counter[Batch], passed: Collection[str] = ()) -> Iterator[Job]:
         """Yields waiting jobs: first those of owners with the fewest slots, of them that of the one who waits longest.
 
         Likewise among the requests of an owner. Jobs that complete an answer come before all others. The slots that
@@ -408,11 +299,11 @@ class Engine:
             passed: Owners whose further jobs are left out, also kept up to date by the caller.
         """
         for first in (True, False):
-            queues: dict[_Batch, deque[Job]] = {}
+            queues: dict[Batch, deque[Job]] = {}
             for job in self._waiting:
                 if job.batch.first == first:
                     queues.setdefault(job.batch, deque()).append(job)
-            requests: dict[str, list[tuple[int, int, int, _Batch]]] = {}
+            requests: dict[str, list[tuple[int, int, int, Batch]]] = {}
             for place, batch in enumerate(queues):
                 requests.setdefault(batch.owner, []).append((batches[batch], batch.turn, place, batch))
             turns = [(owners[owner], self._served[owner], own[0][2], owner) for owner, own in requests.items()]

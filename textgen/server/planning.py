@@ -16,8 +16,8 @@ from textgen.generation.generator import Generator
 from textgen.generation.request import with_seed, without_healing
 from textgen.generation.row import TextRow
 from textgen.generation.text_state import TextState
-from textgen.server.engine import Job
 from textgen.server.failures import ApiError, naming
+from textgen.server.jobs import Job
 from textgen.server.prompt_scores import Echo
 from textgen.server.requests import (
     DIALOGUE_STOPS,

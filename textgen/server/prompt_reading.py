@@ -22,7 +22,7 @@ TOGETHER = 16  # maximum number of prompts that are read side by side
 
 
 class Reader(Protocol):
-    """A text that continues a prompt, as `textgen.server.engine.Job` does, where the attributes are explained."""
+    """A text that continues a prompt, as `textgen.server.jobs.Job` does, where the attributes are explained."""
 
     root: bytes
     owner: str

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from textgen.generation.row import Token
-from textgen.server.engine import Ended, Event, Job
 from textgen.server.failures import BUSY, ApiError
+from textgen.server.jobs import Ended, Event, Job
 from textgen.server.metrics import Metrics
 from textgen.server.served_model import ServedModel
 
