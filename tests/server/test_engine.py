@@ -6,8 +6,8 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ from textgen.model.exact_model import ExactModel
 from textgen.model.numpy_model import NumpyModel
 from textgen.server.engine import JOINS, READ_STEPS, Engine
 from textgen.server.failures import ApiError
-from textgen.server.jobs import Batch, Ended, Event, Job
+from textgen.server.jobs import Ended, Event, Job
 from textgen.server.prefix_cache import STRIDE, PrefixCache
 from textgen.tokenizer.kinds import ByteTokenizer
 
@@ -482,7 +482,7 @@ def test_what_completes_an_answer_comes_before_what_waits_also_if_no_more_may_wa
                 client.engine.submit([more])
             completing = [client.job("abc", writes=False) for _ in range(2)]
             client.engine.submit(completing, first=True)
-            assert list(client.engine._waiting) == [*completing, late]
+            assert list(client.engine._queue._waiting) == [*completing, late]
             model.gate.release(100)
             await client.until(lambda: all(map(client.is_done, [held, *completing, late])))
 
@@ -664,102 +664,6 @@ def at_each_beginning(engine: Engine, note: Callable[[Job], None]) -> None:
     engine._begun = begin_and_note  # type: ignore[method-assign]
 
 
-async def order_of_slots(client: Client, model: GatedModel, requests: list[list[Job]]) -> list[Job]:
-    """Returns the jobs of requests in the order of their slots. The first has all slots when the others come."""
-    begun: list[Job] = []
-    at_each_beginning(client.engine, begun.append)
-    for jobs in requests:
-        client.engine.submit(jobs)
-        await client.until(lambda: client.engine.running == client.engine._slots)
-    model.gate.release(10_000)
-    await client.until(lambda: client.engine.is_idle)
-    return begun
-
-
-def test_slots_go_in_the_order_of_their_definition() -> None:
-    rng = np.random.default_rng(0)
-
-    async def main() -> None:
-        async with client_of(TableModel(TOKENIZER.vocab_size)) as client:
-            engine = client.engine
-            for _ in range(20):
-                batches = [Batch(3, owner, first, turn) for turn, (owner, first) in enumerate(_owners(rng))]
-                jobs = [client.job("", owner=batch.owner) for batch in batches for _ in range(3)]
-                for number, job in enumerate(jobs):
-                    job.batch = batches[number // 3]
-                slots = (Counter({owner: int(rng.integers(4)) for owner in "abc"}), Counter({batches[0]: 1}))
-                began = {owner: place for place, owner in enumerate("bca")}
-                copies = Counter(slots[0]), Counter(slots[1])
-                expected = [jobs.index(job) for job in _by_definition(jobs, *copies, dict(began))]
-                for turn, batch in enumerate(batches):
-                    batch.turn = turn
-                engine._waiting, engine._served = deque(jobs), began
-                order = list(_given(engine._in_turn(*slots), *slots, began))
-                engine._waiting = deque()
-                assert [jobs.index(job) for job in order] == expected
-
-    asyncio.run(main())
-
-
-def _owners(rng: np.random.Generator) -> list[tuple[str, bool]]:
-    return [("abc"[rng.integers(3)], bool(rng.integers(4) == 0)) for _ in range(12)]
-
-
-def _by_definition(jobs: list[Job], owners: Counter[str], batches: Counter[Batch], served: dict[str, int]) -> Any:
-    def order(job: Job) -> tuple[int, ...]:
-        owner, batch = job.owner, job.batch
-        return not batch.first, owners[owner], served[owner], batches[batch], batch.turn
-
-    waiting = list(jobs)
-
-    def all_in_order() -> Iterator[Job]:
-        while waiting:
-            job = min(waiting, key=order)
-            waiting.remove(job)
-            yield job
-
-    return _given(all_in_order(), owners, batches, served)
-
-
-def _given(
-    order: Iterator[Job], owners: Counter[str], batches: Counter[Batch], served: dict[str, int]
-) -> Iterator[Job]:
-    """Gives each job a slot."""
-    for given, job in enumerate(order, 1000):
-        served[job.owner] = job.batch.turn = given
-        owners[job.owner] += 1
-        batches[job.batch] += 1
-        yield job
-
-
-@pytest.mark.parametrize("owners", [("", ""), ("a", "b")])
-def test_a_free_slot_goes_to_the_request_or_owner_with_the_fewest(owners: tuple[str, str]) -> None:
-    model = GatedModel()
-
-    async def main() -> None:
-        async with client_of(model, slots=2) as client:
-            many = [client.job("", replace(CONFIG, max_tokens=1 + number), owner=owners[0]) for number in range(5)]
-            one = client.job("", replace(CONFIG, max_tokens=1), owner=owners[1])
-            begun = await order_of_slots(client, model, [many, [one]])
-            assert begun.index(one) == 2
-
-    asyncio.run(main())
-
-
-def test_an_owner_has_one_share_however_many_requests_there_are() -> None:
-    model = GatedModel()
-
-    async def main() -> None:
-        async with client_of(model, slots=2) as client:
-            first = [client.job("", replace(CONFIG, max_tokens=number), owner="a") for number in (1, 5)]
-            more = [[client.job("", replace(CONFIG, max_tokens=1), owner="a")] for _ in range(3)]
-            one = client.job("", replace(CONFIG, max_tokens=1), owner="b")
-            begun = await order_of_slots(client, model, [first, *more, [one]])
-            assert begun.index(one) == 2
-
-    asyncio.run(main())
-
-
 @pytest.mark.parametrize("copies", [False, True])
 @pytest.mark.parametrize("owners", [("", ""), ("a", "b")])
 def test_texts_whose_prompts_are_read_give_slots_to_those_who_have_fewer(
@@ -855,108 +759,6 @@ def test_the_time_of_a_text_that_waits_again_is_the_sum_of_its_times(
     asyncio.run(main())
 
 
-def test_a_full_server_does_not_look_at_those_who_wait_while_nobody_has_more() -> None:
-    model = GatedModel()
-    full: list[bool] = []
-
-    async def main() -> None:
-        async with client_of(model, slots=2) as client:
-            engine = client.engine
-            order = engine._in_turn
-
-            def watched(*given: Any, **more: Any) -> Iterator[Job]:
-                full.append(engine.running >= engine._slots)
-                return order(*given, **more)
-
-            engine._in_turn = watched  # type: ignore[method-assign]
-            for owner in "abcd":
-                engine.submit([client.job(owner * 320, replace(CONFIG, max_tokens=1), owner=owner)])
-            model.gate.release(10_000)
-            await client.until(lambda: engine.is_idle)
-
-    asyncio.run(main())
-    assert full
-    assert not any(full)
-
-
-def test_a_full_server_looks_at_those_who_wait_if_one_of_them_finds_somebody_with_more() -> None:
-    rng = np.random.default_rng(0)
-    seen: list[tuple[bool, bool]] = []  # whether one finds somebody, and whether the engine looks
-
-    async def main() -> None:
-        async with client_of(TableModel(TOKENIZER.vocab_size), slots=4) as client:
-            engine = client.engine
-            may_give = engine._may_give
-
-            def watched(owners: Counter[str], batches: Counter[Batch]) -> bool:
-                found = any(engine._with_more(job, owners, batches) for job in engine._waiting)
-                seen.append((found, may_give(owners, batches)))
-                return seen[-1][1]
-
-            engine._may_give = watched  # type: ignore[method-assign]
-            with engine._changed:  # its thread does nothing meanwhile
-                for _ in range(200):
-                    if len(engine._waiting) < 8:
-                        owner = "abc"[rng.integers(3)]
-                        engine.submit([client.job(owner=owner) for _ in range(rng.integers(1, 4))])
-                    engine._admit()
-                    job = engine._reading[int(rng.integers(len(engine._reading)))]
-                    if job.prompt.is_read:  # its text is written
-                        engine._reading.remove(job)
-                    job.prompt.number = job.prompt.at
-                engine._waiting.clear()
-                engine._reading.clear()
-
-    asyncio.run(main())
-    assert set(seen) == {(True, True), (False, True), (False, False)}
-
-
-@pytest.mark.parametrize("owned", [False, True])
-def test_requests_or_owners_take_turns_with_a_single_slot(*, owned: bool) -> None:
-    model = GatedModel()
-
-    async def main() -> None:
-        async with client_of(model, slots=1) as client:
-            jobs = {
-                owner: [client.job("", replace(CONFIG, max_tokens=1), owner=owner if owned else "") for _ in range(3)]
-                for owner in "abc"
-            }
-            requests = [[job] for several in jobs.values() for job in several] if owned else list(jobs.values())
-            begun = await order_of_slots(client, model, requests)
-            assert begun == [job for together in zip(*jobs.values(), strict=True) for job in together]
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("owned", [False, True])
-def test_all_texts_of_a_request_have_their_turns_while_others_come_again_and_again(*, owned: bool) -> None:
-    model = GatedModel()
-
-    async def main() -> None:
-        async with client_of(model, slots=1) as client:
-
-            def submitted(owner: str, number: int = 1) -> list[Job]:
-                config = replace(CONFIG, max_tokens=1)
-                jobs = [client.job("", config, owner=owner if owned else "") for _ in range(number)]
-                client.engine.submit(jobs)
-                return jobs
-
-            patient = submitted("a", 5)
-            others = {owner: submitted(owner) for owner in "bc"}
-            for _ in range(20):
-                done = sum(map(client.is_done, client.events))
-                model.gate.release()
-                await client.until(lambda done=done: sum(map(client.is_done, client.events)) > done)  # type: ignore[misc]
-                others = {
-                    owner: submitted(owner) if client.is_done(jobs[0]) else jobs for owner, jobs in others.items()
-                }
-            client.engine.cancel(client.events)
-            model.gate.release()
-            assert all(map(client.is_done, patient))
-
-    asyncio.run(main())
-
-
 @pytest.mark.parametrize("owners", [("", ""), ("a", "b")])
 def test_the_request_with_most_waiting_texts_makes_room_in_a_full_queue(owners: tuple[str, str]) -> None:
     model = GatedModel()
@@ -976,21 +778,5 @@ def test_the_request_with_most_waiting_texts_makes_room_in_a_full_queue(owners: 
             model.gate.release(10_000)
             await client.until(lambda: all(map(client.is_done, [*begun, one, another])))
             assert all(client.text(job) for job in [*begun, one, another])
-
-    asyncio.run(main())
-
-
-def test_no_request_that_has_begun_makes_room() -> None:
-    model = GatedModel()
-
-    async def main() -> None:
-        async with client_of(model, slots=2, max_queue=3) as client:
-            begun = [client.job() for _ in range(5)]
-            client.engine.submit(begun)
-            await client.until(lambda: client.engine.running == 2)
-            with pytest.raises(ApiError):
-                client.engine.submit([client.job()])
-            model.gate.release(10_000)
-            await client.until(lambda: client.engine.is_idle)
 
     asyncio.run(main())

@@ -2,14 +2,8 @@
 
 The thread repeats one round: admit texts that wait, read parts of the prompts that are not read yet, write the next
 token of each text, and hand the tokens to the event loop. Texts join and leave between rounds, so nobody waits for the
-texts of others, and a long prompt delays a token by the parts of a round at most. How prompts are read, and whose are
-next, is told in `textgen.server.prompt_reading`.
-
-A free slot goes to the owner with the fewest slots, and among the requests of an owner to the one with the fewest; with
-equal numbers, they take turns. A text whose prompt is being read gives its slot to one whose owner or request has
-fewer. Newcomers begin at the present turn, so that they do not always go before those who have waited. If the queue is
-full, the owner with the most waiting texts is refused first, beginning with the largest request. So nobody who sends
-many texts shuts out those who send a few.
+texts of others, and a long prompt delays a token by the parts of a round at most. Who gets a slot is told in
+`textgen.server.job_queue`; how prompts are read, and whose are next, in `textgen.server.prompt_reading`.
 
 A text whose client gave a seed, or takes the likeliest token always, is computed row by row: it is the same to the last
 bit alone, beside others, and from `textgen sample`. The other texts share one matrix product, and so do their prompts.
@@ -25,20 +19,19 @@ import asyncio
 import sys
 import threading
 import traceback
-from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from heapq import heapify, heappop, heapreplace
+from collections import deque
+from collections.abc import Iterable, Sequence
 
 from textgen.errors import SavedModelError, TextgenError
 from textgen.generation.decoding import Decoder
 from textgen.generation.generator import Generator
 from textgen.generation.row import Row
 from textgen.generation.text_state import RECENT, TextState
-from textgen.server.failures import ApiError, busy, closing
-from textgen.server.jobs import Batch, Ended, Event, Job, Kind
+from textgen.server.failures import closing
+from textgen.server.job_queue import JobQueue
+from textgen.server.jobs import Ended, Event, Job, Kind
 from textgen.server.prefix_cache import PrefixCache
 from textgen.server.prompt_reading import PromptReader
-from textgen.wording import counted
 
 AHEAD = 4  # rounds that the thread may be ahead of the event loop; then it waits
 READ_STEPS = 64  # maximum number of steps of the model in one round to read prompts
@@ -70,14 +63,10 @@ class Engine:
         self.prefix_cache = PrefixCache(prefix_cache_bytes)
         self.rounds = 0
         self._loop = loop
-        self._slots = slots
-        self._max_queue = max_queue
         self._decoders: dict[Kind, Decoder] = {}  # those that write something
         self._reader = PromptReader(self.prefix_cache, generator.decoder().settled)
         self._changed = threading.Condition()
-        self._waiting: deque[Job] = deque()  # guarded by `_changed`, as are the next five
-        self._given = 0  # slots so far
-        self._served: dict[str, int] = {}  # as `Batch.turn`: of each owner who waits, maybe of some who waited
+        self._queue = JobQueue(slots, max_queue)  # guarded by `_changed`, as are the next three
         self._cancelled = False
         self._closed = False
         self._ahead = 0  # rounds whose tokens the event loop has not taken yet
@@ -95,7 +84,7 @@ class Engine:
     @property
     def waiting(self) -> int:
         """Number of texts that wait for one."""
-        return len(self._waiting)
+        return len(self._queue)
 
     @property
     def is_idle(self) -> bool:
@@ -115,58 +104,15 @@ class Engine:
         """
         if not jobs:
             return
-        given_up: list[Job] = []
         with self._changed:
             if self._closed:
                 raise closing()
-            batch = Batch(len(jobs), jobs[0].owner, first, turn=self._given - 1)
-            for job in jobs:
-                job.batch = batch
-            if first:
-                self._waiting.extendleft(reversed(jobs))
-            else:
-                refused = self._refused_for(batch)
-                given_up = [job for job in self._waiting if job.batch in refused]
-                self._waiting = deque(job for job in self._waiting if job.batch not in refused)
-                self._waiting.extend(jobs)
-            self._served.setdefault(batch.owner, self._given - 1)
+            given_up = self._queue.put(jobs, self.running, first=first)
             self._changed.notify()
-            error = self._busy()
+            error = self._queue.busy()
         for job in given_up:
             if not job.cancelled:
                 job.listener(job, error)
-
-    def _refused_for(self, batch: Batch) -> set[Batch]:
-        """The waiting jobs that make room for others in the queue: none of a request of which a job has begun.
-
-        Those of the owner with the most waiting jobs go first, and of this owner the request with the most; of equal
-        ones the latest. Only those go that are more than the others, counted in the same way.
-
-        Raises:
-            ApiError: There is no room for the others.
-        """
-        over = len(self._waiting) + batch.number - self._max_queue - max(0, self._slots - self.running)
-        if over <= 0:
-            return set()
-        waiting = Counter(job.owner for job in self._waiting)
-        waiting[batch.owner] += batch.number
-        latest_first = dict.fromkeys(job.batch for job in reversed(self._waiting))
-        batches = [each for each in latest_first if not (each.first or each.begun)]
-        refused = set[Batch]()
-        while over > 0 and batches:
-            largest = max(batches, key=lambda each: (waiting[each.owner], each.number))
-            if (waiting[largest.owner], largest.number) <= (waiting[batch.owner], batch.number):
-                break
-            batches.remove(largest)
-            refused.add(largest)
-            waiting[largest.owner] -= largest.number
-            over -= largest.number
-        if over > 0:
-            raise self._busy()
-        return refused
-
-    def _busy(self) -> ApiError:
-        return busy(f"{counted(len(self._waiting), 'text')} waiting")
 
     def cancel(self, jobs: Iterable[Job]) -> None:
         """Ends jobs that nobody wants any more. Their slots are free in the next round."""
@@ -197,7 +143,7 @@ class Engine:
     def _wait(self) -> bool:
         """Waits until there is something to do. Returns False once the engine is closed."""
         with self._changed:
-            while not (self._waiting or self._cancelled or self._closed or self.running):
+            while not (self._queue or self._cancelled or self._closed or self.running):
                 self._changed.wait()
             return not self._closed
 
@@ -216,7 +162,7 @@ class Engine:
             if not self._cancelled:
                 return
             self._cancelled = False
-            self._waiting = deque(job for job in self._waiting if not job.cancelled)
+            self._queue.drop_cancelled()
         self._reading = deque(job for job in self._reading if not job.cancelled)
         for row, job in list(self._jobs.items()):
             if job.cancelled:
@@ -224,107 +170,8 @@ class Engine:
                 del self._jobs[row]
 
     def _admit(self) -> None:
-        """Gives free slots, and those of texts whose prompts are being read to owners and requests with fewer."""
         with self._changed:
-            if not self._waiting or (self.running >= self._slots and not self._reading):
-                return
-            running = [*self._reading, *self._jobs.values()]
-            owners, batches = Counter(job.owner for job in running), Counter(job.batch for job in running)
-            if self.running >= self._slots and not self._may_give(owners, batches):
-                return
-            served = self._served = {job.owner: self._served[job.owner] for job in self._waiting}
-            taken, returned, passed = set[Job](), list[Job](), set[str]()
-            for job in self._in_turn(owners, batches, passed):
-                if self.running >= self._slots and not job.cancelled:
-                    other = self._with_more(job, owners, batches)
-                    if other is None:
-                        passed.add(job.owner)  # whose other requests have no fewer slots
-                        continue
-                    self._reading.remove(other)
-                    other.row.pause()
-                    returned.append(other)
-                    owners[other.owner] -= 1
-                    batches[other.batch] -= 1
-                taken.add(job)
-                if job.cancelled:
-                    continue
-                self._given += 1
-                served[job.owner] = job.batch.turn = self._given
-                job.batch.begun = True
-                owners[job.owner] += 1
-                batches[job.batch] += 1
-                self._begun(job)
-                self._reading.append(job)
-            self._waiting = deque([*returned, *(job for job in self._waiting if job not in taken)])
-            for job in returned:
-                served.setdefault(job.owner, self._given - 1)
-
-    def _may_give(self, owners: Counter[str], batches: Counter[Batch]) -> bool:
-        """Whether `_with_more` may find a job for one that waits. False is certain, True is not.
-
-        It does not look at each job that waits: the event loop may wait for the lock in each round in which the server
-        is full and a prompt is read.
-        """
-
-        def has_more(job: Job) -> bool:
-            others_wait = len(self._served) > 1 or job.owner not in self._served
-            return batches[job.batch] > 1 or (owners[job.owner] > 1 and others_wait)
-
-        return any(has_more(job) for job in self._reading if _can_give(job))
-
-    def _with_more(self, job: Job, owners: Counter[str], batches: Counter[Batch]) -> Job | None:
-        """A job that gives its slot to another, whose owner or request has fewer even without that slot.
-
-        Its prompt stays read as far as it is, and its time stops until it goes on. So a request with long prompts shuts
-        out nobody until it writes.
-        """
-
-        def has_more(other: Job) -> bool:
-            if other.owner != job.owner:
-                return owners[other.owner] > owners[job.owner] + 1
-            return batches[other.batch] > batches[job.batch] + 1
-
-        others = [each for each in self._reading if _can_give(each) and has_more(each)]
-        return max(others, key=lambda each: (owners[each.owner], batches[each.batch]), default=None)
-
-    def _in_turn(self, owners: Counter[str], batches: Counter[Batch], passed: Collection[str] = ()) -> Iterator[Job]:
-        """Yields waiting jobs: first those of owners with the fewest slots, of them that of the one who waits longest.
-
-        Likewise among the requests of an owner. Jobs that complete an answer come before all others. The slots that
-        jobs get count at once; those that an owner or a request loses count from the next round on.
-
-        Args:
-            owners: Slots of each owner, kept up to date by the caller, as are the following and `_served`.
-            batches: Slots of the jobs that were submitted together.
-            passed: Owners whose further jobs are left out, also kept up to date by the caller.
-        """
-        for first in (True, False):
-            queues: dict[Batch, deque[Job]] = {}
-            for job in self._waiting:
-                if job.batch.first == first:
-                    queues.setdefault(job.batch, deque()).append(job)
-            requests: dict[str, list[tuple[int, int, int, Batch]]] = {}
-            for place, batch in enumerate(queues):
-                requests.setdefault(batch.owner, []).append((batches[batch], batch.turn, place, batch))
-            turns = [(owners[owner], self._served[owner], own[0][2], owner) for owner, own in requests.items()]
-            heapify(turns)
-            for own in requests.values():
-                heapify(own)
-            while turns:
-                _, _, first_place, owner = turns[0]
-                if owner in passed:
-                    heappop(turns)
-                    continue
-                _, _, place, batch = requests[owner][0]
-                yield queues[batch].popleft()
-                if queues[batch]:
-                    heapreplace(requests[owner], (batches[batch], batch.turn, place, batch))
-                else:
-                    heappop(requests[owner])
-                if requests[owner]:
-                    heapreplace(turns, (owners[owner], self._served[owner], first_place, owner))
-                else:
-                    heappop(turns)
+            self._queue.admit(self._reading, self._jobs.values(), self._begun)
 
     def _begun(self, job: Job) -> None:
         """Begins a job, or goes on with it.
@@ -394,8 +241,7 @@ class Engine:
     def _fail(self, error: Exception) -> None:
         """Gives up all jobs."""
         with self._changed:
-            jobs = [*self._waiting, *self._reading, *self._jobs.values()]
-            self._waiting.clear()
+            jobs = [*self._queue.clear(), *self._reading, *self._jobs.values()]
             self._reading.clear()
             self._jobs.clear()
         self._decoders.clear()
@@ -423,8 +269,3 @@ class Engine:
             with self._changed:
                 self._ahead -= 1
                 self._changed.notify()
-
-
-def _can_give(job: Job) -> bool:
-    """Whether a job whose prompt is being read may give its slot to another."""
-    return not (job.prompt.is_read or job.batch.first)
