@@ -689,7 +689,7 @@ def test_a_text_that_cannot_be_read_is_set_aside(page: Page) -> None:
 
 def test_a_file_in_an_encoding_of_chinese_is_opened_and_one_that_cannot_be_read_refused(page: Page) -> None:
     text = "床前明月光，疑是地上霜。"
-    for encoding in ("gbk", "utf-16"):
+    for encoding in ("gbk", "big5", "utf-16"):
         page.browser.evaluate(f"{OPENED}({json.dumps(['a.txt', list(text.encode(encoding))])})")
         page.browser.until(f"{SHOWN} === {json.dumps(text)}")
         page.push("empty")
