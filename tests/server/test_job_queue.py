@@ -158,9 +158,9 @@ def test_a_full_server_does_not_look_at_those_who_wait_while_nobody_has_more() -
     slots, full = Slots(2), list[bool]()
     order = slots.queue._in_turn
 
-    def watched(*given: Any) -> Iterator[Job]:
+    def watched(*given: Any, **more: Any) -> Iterator[Job]:
         full.append(len(slots.reading) >= 2)
-        return order(*given)
+        return order(*given, **more)
 
     slots.queue._in_turn = watched  # type: ignore[method-assign]
     for owner in "abcd":
@@ -179,9 +179,9 @@ def test_a_full_server_looks_at_those_who_wait_if_one_of_them_finds_somebody_wit
     may_give = queue._may_give
     seen: list[tuple[bool, bool]] = []  # whether one finds somebody, and whether the queue looks
 
-    def watched(*given: Any) -> bool:
-        found = any(queue._with_more(job, *given) for job in queue._waiting)
-        seen.append((found, may_give(*given)))
+    def watched(*given: Any, **more: Any) -> bool:
+        found = any(queue._with_more(job, *given, **more) for job in queue._waiting)
+        seen.append((found, may_give(*given, **more)))
         return seen[-1][1]
 
     queue._may_give = watched  # type: ignore[method-assign]
