@@ -53,6 +53,13 @@ def test_excerpts_are_spread_over_the_text(base: ModelFolder, monkeypatch: pytes
     assert places[-1] > 0.9
 
 
+@pytest.mark.parametrize("indent", ["\u3000\u3000", "\u2003"])
+def test_wide_spaces_at_the_start_of_lines_do_not_count(base: ModelFolder, indent: str) -> None:
+    lines = FABLES[:5000].split("\n")
+    losses = [relative_loss(scored(base, 2.0), [start + line for line in lines]) for start in ("", indent)]
+    assert losses[0] == losses[1]
+
+
 @pytest.mark.parametrize("text", ["", " \n", "Fox"])
 def test_a_short_text_is_scored_whole_and_none_is_not(base: ModelFolder, text: str) -> None:
     assert (relative_loss(scored(base, 2.0), [text]) is None) == (not text.strip())

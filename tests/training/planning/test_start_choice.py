@@ -404,6 +404,14 @@ def test_bytes_that_are_spelled_are_counted(english: Path) -> None:
     assert measure_fit([FABLES], tokenizer, TokenizerConfig()).unknown_byte_fraction == 0.0
 
 
+@pytest.mark.parametrize("indent", ["\u3000\u3000", "\u2003", "\t"])
+def test_white_space_at_the_start_of_lines_does_not_count(english: Path, indent: str) -> None:
+    tokenizer = load_model(str(english / "english")).tokenizer
+    plain = TALES[:20_000]
+    indented = "\n".join(indent + line if line else "" for line in plain.split("\n"))
+    assert measure_fit([indented], tokenizer, TokenizerConfig()) == measure_fit([plain], tokenizer, TokenizerConfig())
+
+
 @pytest.fixture
 def doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every text is in doubt."""

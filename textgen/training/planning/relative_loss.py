@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -13,6 +14,7 @@ from textgen.saved_model.saved_model import ModelFolder
 
 EXCERPTS = 16
 EXCERPT_BYTES = 500  # bytes of an excerpt: all of them are scored within a second
+_WIDE_INDENT = re.compile(r"^[^\S\n \t]+", re.MULTILINE)  # hard for a model without a token for it, but soon learned
 
 
 def sample_of(corpus: Corpus | PreparedCorpus) -> list[str]:
@@ -38,14 +40,15 @@ def relative_loss(model: ModelFolder, texts: Iterable[str]) -> float | None:
 
     Args:
         model: The model.
-        texts: The text, or samples of it. Excerpts spread over it are scored, each from an empty context.
+        texts: The text, or samples of it. Excerpts spread over it are scored, each from an empty context, without the
+            ideographic spaces and other wide ones at the start of lines.
 
     Returns:
         Bits per byte on the excerpts, divided by those on the held-out text of the model's own training. None if that
         score is not known, or if there is no text.
     """
     scores = (model.training or {}).get("scores")
-    text = "\n".join(texts)
+    text = _WIDE_INDENT.sub("", "\n".join(texts))
     if not scores or not text.strip():
         return None
     length = max(1, len(text) * EXCERPT_BYTES // len(text.encode()))
