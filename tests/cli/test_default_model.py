@@ -31,7 +31,7 @@ def work(tmp_path: Path, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path / "work"
 
 
-def run(*arguments: str, stdin: str | None = None) -> Result:
+def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
     return CliRunner().invoke(textgen, arguments, input=stdin, catch_exceptions=False, prog_name="textgen")
 
 
@@ -67,6 +67,39 @@ def test_before_any_training_a_base_is_used(work: Path, arguments: list[str], st
     assert result.stderr.count(note(base)) == 1
     named = run(command, base, *rest, *limits, stdin=stdin)
     assert (named.stdout, named.stderr) == (result.stdout, result.stderr.replace(note(base), ""))
+
+
+CHINESE_LINES = "床前明月光，疑是地上霜。\n" * 3
+ESCAPED = "".join(json.dumps({"title": "The moon", "text": line}) + "\n" for line in CHINESE_LINES.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "flags"),
+    [
+        ("moon-gbk.txt", CHINESE_LINES.encode("gbk"), ["--encoding", "gbk"]),
+        ("moon-big5.txt", "舉頭望明月，低頭思故鄉。\n".encode("big5"), ["--encoding", "big5"]),
+        ("moon-16.txt", CHINESE_LINES.encode("utf-16"), []),
+        ("moon.jsonl", ESCAPED.encode(), ["--jsonl"]),
+        ("moon-json.txt", ESCAPED.encode(), ["--jsonl"]),
+        ("moon-long.jsonl", (json.dumps({"title": "x", "text": CHINESE_LINES * 300}) + "\n").encode(), ["--jsonl"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_standard_input_gets_the_base_of_the_file(
+    work: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes, flags: list[str]
+) -> None:
+    monkeypatch.setattr("textgen.cli.score._score_texts", lambda *arguments: None)
+    Path(name).write_bytes(data)
+    for result in (run("score", name, *flags), run("score", "-", *flags, stdin=data)):
+        assert (result.exit_code, result.stderr) == (0, note("chinese"))
+
+
+def test_a_mistake_on_standard_input_is_told_by_what_reads_it(work: Path) -> None:
+    result = run("score", "-", "--jsonl", stdin="{\n")
+    assert result.exit_code == 1
+    assert "Error: standard input, line 1: not JSON" in result.stderr
+    result = run("score", "-", "--encoding", "moon", stdin="The cat")
+    assert result.stderr.startswith("Error: There is no encoding 'moon'. ")
 
 
 def test_json_names_the_base(work: Path) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from textgen.cli import output
 from textgen.cli.options import corpus_config, standard_bytes
-from textgen.errors import SavedModelError
+from textgen.errors import CorpusError, SavedModelError
 from textgen.storage.addresses import is_remote
 
 if TYPE_CHECKING:
+    from textgen.corpus.config import CorpusConfig
     from textgen.saved_model.saved_model import ModelFolder
 
 BEGINNING = 1 << 14  # characters, or bytes of standard input, by which the base for a text is chosen
+_ESCAPE = re.compile(r"\\u([\da-fA-F]{4})")  # of a character in JSON
 
 
 def load_model_to_read(name: str | None, models_dir: Path | None = None, hint: str = "") -> ModelFolder:
@@ -155,23 +158,52 @@ def hint_for_file(model: str | None) -> str:
     return "Name a model before it." if model and os.path.isfile(model) else ""
 
 
-def beginning_of(paths: Sequence[str], options: dict[str, Any]) -> str:
+def beginning_of(paths: Sequence[str], options: dict[str, Any], *, has_json_lines: bool = False) -> str:
     """Reads the beginning of the text in some files. Standard input is looked at only if there is nothing else.
 
     Args:
         paths: Files, folders, globs, or - for standard input.
         options: The options of the command; settings of the corpus among them are used.
+        has_json_lines: Whether the command reads a text field of each line, whatever the names of the files.
 
     Raises:
-        CorpusError: A file cannot be read.
+        CorpusError: A file cannot be read, or there is no such encoding.
     """
     from textgen.corpus.corpus import Corpus
+    from textgen.corpus.left_out import LeftOut
 
+    config = corpus_config(options)
     files = [path for path in paths if path != "-"]
     if not files:
-        return _ahead(standard_bytes()).decode(errors="ignore")
-    corpus = Corpus(files, corpus_config(options))
+        return _beginning_of_input(config, has_json_lines)
+    corpus = Corpus(files, config)
+    if has_json_lines:
+        return first_characters(text for *_, text in corpus.json_lines(LeftOut()))
     return first_characters(part.text for part in corpus.parts())
+
+
+def _beginning_of_input(config: CorpusConfig, has_json_lines: bool) -> str:
+    """The beginning of the text on standard input, which stays in it. Mistakes in it are left to those who read it."""
+    from textgen.corpus.encoding_guess import marked_encoding
+    from textgen.corpus.encodings import text_decoder
+
+    data = _ahead(standard_bytes())
+    text = text_decoder(marked_encoding(data) or config.text_encoding, "ignore").decode(data)
+    if not has_json_lines:
+        return text
+    fields = first_characters(_json_texts(text.splitlines(), config))
+    return fields or _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)  # the first line is longer than this
+
+
+def _json_texts(lines: Iterable[str], config: CorpusConfig) -> Iterator[str]:
+    """The texts of JSON lines. Lines that are no JSON are skipped, such as the last one, which may be cut."""
+    from textgen.corpus.formats.records import RecordFile
+    from textgen.corpus.source_finder import STANDARD_INPUT
+
+    file = RecordFile(STANDARD_INPUT, ".jsonl", config, is_whole=False)
+    for line in lines:
+        with suppress(CorpusError):
+            yield from [text for *_, text in file.json_lines([line])]
 
 
 def first_characters(texts: Iterable[str]) -> str:

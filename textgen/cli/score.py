@@ -129,7 +129,8 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
     arguments = Arguments(**{field.name: options.pop(field.name) for field in fields(Arguments)})
     _refuse_contradictions(paths, arguments, options)
     paths = paths or ("-",)
-    saved = load_model_or_base(name, models_dir, lambda: beginning_of(paths, options), hint_for_file(name))
+    beginning = partial(beginning_of, paths, options, has_json_lines=arguments.jsonl)
+    saved = load_model_or_base(name, models_dir, beginning, hint_for_file(name))
     reading = select(CorpusConfig, given(options))
     saved.tokenizer.opening(arguments.label)  # raises before anything is read
     if arguments.follow:
