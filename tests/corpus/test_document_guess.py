@@ -258,7 +258,33 @@ CHINESE_TALK = {
     "chat in brackets": "[2023-01-{day} {hour}:{minute:02}] {name}：{said}",
     "chat with a dash": "2023/1/{day} {hour}:{minute:02} - {name}：{said}",
     "chat with units": "2023年1月{day}日 {hour}:{minute:02} {name}：{said}",
+    "chat of line": "{hour}:{minute:02}\t{name}\t{said}",
+    "chat of line before noon": "上午{hour}:{minute:02}\t{name}\t{said}",
+    "play with a wide space": "{name}\u3000{said}",
 }
+EMOJI_NAMES = {"both": ["🌸小花", "阿明☀️"], "one": ["🌸小花", "阿明"], "joined": ["👨‍👩‍👧一家人", "❤️"]}
+CLAUSES = [
+    f"{half}{mark}" for line in COUPLETS for half, mark in [(line[:5], "，"), (line[6:11], "。")] if len(line) == 12
+]
+VERSE_TITLES = ["".join(R.choices("春江花月夜山高水长风清云淡日暖", k=5)) for _ in range(40)]
+
+
+def clauses(number: int) -> str:
+    """A poem of eight lines, with a clause in each."""
+    return "\n".join(CLAUSES[8 * number : 8 * number + 8])
+
+
+def couplets(number: int) -> str:
+    """The same poem, with a couplet in each line."""
+    return clauses(number).replace("，\n", "，")
+
+
+def chinese_columns(low: int, high: int) -> str:
+    """A paragraph of this many lines of Chinese prose of one width."""
+    text = "".join(R.choices(COUPLETS, k=20)).replace("\n", "")
+    return "\n".join(textwrap.wrap(text[: R.randint(31 * (low - 1), 30 * high)] + "。", 30))
+
+
 HEADERS = {  # of messages
     "otter": "Speaker {number}  {hour}:{minute:02}",
     "a transcript of one speaker": "Speaker 1  {hour}:{minute:02}",
@@ -311,6 +337,17 @@ CASES |= {
             *[headed("2023-01-{day} {hour}:{minute:02} {name}：{said}", R.choice(["信息", "错误"])) for _ in range(100)]
         ),
     ),
+    "traditional chinese log": (
+        "line",
+        lines(
+            *[headed("2023-01-{day} {hour}:{minute:02} {name}：{said}", R.choice(["資訊", "錯誤"])) for _ in range(100)]
+        ),
+    ),
+    "chinese titles after a wide space": (
+        "line",
+        lines(*[f"{R.choice(['李白', '杜甫', '王维'])}\u3000{chinese_title()[:7]}" for _ in range(100)]),
+    ),
+    "chinese labels after a tab": ("line", lines(*[f"{R.choice(['好', '坏'])}\t{line}" for line in SPOKEN_LINES])),
     "headlines that begin with what was said": (
         "line",
         lines(*[R.choice(["‘{}’: {}", "»{}« – {}", "{} {}"]).format(words(2, 5), words(3, 6)) for _ in range(100)]),
@@ -321,6 +358,14 @@ CASES |= {
     ),
     "log of logins": ("line", lines(*[f"{stamp()} {R.choice(['ann', 'bob'])} {words(1, 3)}" for _ in range(100)])),
     # blocks with titles
+    "regulated verse, a clause a line": (
+        "blank-line",
+        "\n\n".join(f"{title}\n{clauses(n)}" for n, title in enumerate(VERSE_TITLES)),
+    ),
+    "regulated verse, below titles and poets": (
+        "blank-line",
+        "\n\n".join(f"《{title[:4]}》\u3000王维\n{couplets(n)}" for n, title in enumerate(VERSE_TITLES)),
+    ),
     **{
         f"diary, {name}": ("blank-line", "\n\n".join(f"{headed(form)}\n{R.choice(PARAGRAPHS)}" for _ in range(40)))
         for name, form in DIARIES.items()
@@ -358,6 +403,34 @@ CASES |= {
         f"chinese {name}": ("file", lines(*[headed(form, R.choice(["王利发", "松二爷"])) for _ in range(100)]))
         for name, form in CHINESE_TALK.items()
     },
+    **{
+        f"chinese chat, {form}, with emoji in the names of {who}": (
+            "file",
+            lines(*[headed(CHINESE_TALK.get(form, "{name}：{said}"), R.choice(names)) for _ in range(100)]),
+        )
+        for form in ("without times", "chat")
+        for who, names in EMOJI_NAMES.items()
+    },
+    "chinese novel, a blank line after each paragraph": ("file", "\n\n".join(CHINESE_PARAGRAPHS)),
+    "chinese novel, indented, a blank line after each paragraph": (
+        "file",
+        "\n\n".join(f"\u3000\u3000{line}" for line in CHINESE_PARAGRAPHS),
+    ),
+    **{
+        f"chinese novel in columns, paragraphs of {low} to {high} lines": (
+            "file",
+            "\n\n".join(chinese_columns(low, high) for _ in range(80)),
+        )
+        for low, high in ((2, 2), (2, 3), (2, 4), (3, 3), (3, 6))
+    },
+    "play in blocks, chinese": (
+        "file",
+        "\n\n".join(f"{R.choice(['鲁侍萍', '周朴园'])}\n{R.choice(COUPLETS)}\n{R.choice(COUPLETS)}" for _ in range(80)),
+    ),
+    "dialogue in blocks, chinese": (
+        "file",
+        "\n\n".join("\n".join(f"“{line}”" for line in R.choices(COUPLETS, k=4)) for _ in range(60)),
+    ),
     **{
         f"messages, {name}": ("file", "\n\n".join(f"{headed(form)}\n{words(3, 30)}." for _ in range(100)))
         for name, form in HEADERS.items()
@@ -414,7 +487,28 @@ def test_whoever_is_shown_a_guess_is_told_how_to_choose(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["-", " ", ".", "1", "1-", ":", "：", "月", "年", "a", "A b. ", "1 月 ", "「", '"', "\u200e"]
+    "unit",
+    [
+        "-",
+        " ",
+        ".",
+        "1",
+        "1-",
+        ":",
+        "：",
+        "月",
+        "年",
+        "a",
+        "A b. ",
+        "1 月 ",
+        "「",
+        "a\u3000",
+        "。」",
+        "🌸",
+        "1:00\t",
+        '"',
+        "\u200e",
+    ],
 )
 def test_a_long_line_takes_little_time(unit: str) -> None:
     lines = [f"line {number}" for number in range(100)]

@@ -19,10 +19,13 @@ RECORDS = "each record is a document"  # reason given for a corpus of tables and
 NARROW = 30  # in columns: narrower text is not considered wrapped
 ITEM = 200  # in columns: longer lines that end like sentences are paragraphs
 
-_CLOSERS = "\"'”’“‘»«›‹」』〟）)】》 "  # characters that may follow the punctuation at the end of a sentence
+_CLOSERS = (
+    "\"'”’“‘»«›‹」』〟）)】》〉〕﹂﹄］｝〗 "  # characters that may follow the punctuation at the end of a sentence
+)
 _SENTENCE_ENDS = tuple(".!?…。！？")
 _HALF_STOPS = tuple(";:,；：，、")
 _CLAUSE_ENDS = (*_SENTENCE_ENDS, *_HALF_STOPS)
+_WIDE_ENDS = tuple("。！？，；、：")
 _CODE_ENDS = tuple("{};")
 _OPENERS = tuple("\"'“„‘‚«»‹›「『〝—–―-")  # beginnings of lines of speech
 _WIDE_SPACES = tuple("\u3000\u2003\u2002\u00a0")  # with which paragraphs begin: ideographic, em, en, no-break
@@ -30,15 +33,22 @@ _INNER_END = re.compile(r"[.!?…][\"'”’“‘»«›‹)]*\s+[^\W\da-z_]|[�
 _WIDE = re.compile("[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uff60\U00020000-\U0003ffff]")
 _TIME = re.compile(r"\d:\d\d[:.,]\d")  # timestamp of a subtitle
 _COLON = r"(?::(?:\s|$)|：)"  # after the name of a speaker
+_GAP_BEFORE_SPEECH = rf"\u3000(?=.*[.!?…。！？—～][{re.escape(_CLOSERS)}]*$)"  # the same in a play; not in a table
+_EMOJI = r"\u200d\u20e3\ufe0f\u2190-\u2bff\U0001f000-\U0001faff"
+_FIRST = rf"(?:[^\W\d_]|[{_EMOJI}])"  # of a name
 _SPEAKER = re.compile(  # date and time or not, and a name; right after a digit, 日 is no name
     r"(?:[\[(（【]?[\d\-/:.,T 年月日]{4,40}[\])）】]?[ -]{0,9}(?<!\d))?"
-    rf"(?:<([^<>]{{1,30}})>\s|([^\W\d_][\w .'’·・-]{{0,29}})(?:[(（][^()（）]{{1,30}}[)）])?{_COLON}"
-    r"|([^\W\d_][\w・]{0,9})[「『].*[」』]$)"
+    rf"(?:<([^<>]{{1,30}})>\s"
+    rf"|({_FIRST}[\w .'’·・{_EMOJI}-]{{0,29}})(?:[(（][^()（）]{{1,30}}[)）])?(?:{_COLON}|{_GAP_BEFORE_SPEECH})"
+    rf"|({_FIRST}[\w・{_EMOJI}]{{0,9}})[「『].*[」』]$)"
 )
 _SENT = re.compile(  # a message of an exported chat: date and time, in brackets or before a dash, and any name
     r"[\u200e\u200f\u202a-\u202e\u2066-\u2069]*[\[(]?\d{1,4}[./-] ?\d{1,2}[./-] ?\d{1,4}\.?,?\s{1,2}"
     r"(?:[^\W\d_]{1,4}\s?)?\d{1,2}[:.]\d\d(?:[:.]\d\d)?(?:\s?[^\W\d_]\.?\s?[^\W\d_]\.?)?"  # AM, p. m. or 下午
     rf"(?:[\])]\s?|\s[-–—]\s)([^:：\n]{{1,40}}){_COLON}"
+)
+_TABBED = re.compile(  # the same where tabs separate the time of day, the name and the message
+    r"(?:[^\W\d_]{1,4}\s?)?\d{1,2}:\d\d(?::\d\d)?(?:\s?[AaPp][Mm])?[\t ]([^\t:：]{1,40})\t"
 )
 _STAMP = re.compile(  # a date near the start of a line; a time of day alone may be that of a transcript
     r".{0,30}?(?<![\d.])("
@@ -52,7 +62,7 @@ _BEGINNING = 8  # letters and gaps between words with which all entries of one k
 _GAP = re.compile(r"[\W\d_]+")
 _LEVELS = frozenset([  # in logs
     "TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "WARNING", "ERROR", "CRITICAL", "FATAL",
-    "调试", "信息", "提示", "警告", "错误", "严重",
+    "调试", "信息", "提示", "警告", "错误", "严重", "調試", "除錯", "資訊", "訊息", "錯誤", "嚴重",
 ])  # fmt: skip
 _CLOCK = re.compile(  # a time of day, or one in a recording
     r"(?:(?:[上下]午|午[前後]|오[전후])\s?)?(?<!\d)\d{1,2}[:：]\d\d(?:[:：]\d\d)?(?:\s?[AaPp]\.?\s?[Mm]\b\.?)?"
@@ -122,13 +132,26 @@ def _titled(blocks: Sequence[list[str]]) -> bool:
     longest = median(max(map(len, block)) for block in blocks)
     return (
         _fraction(len(block) >= 2 for block in blocks) >= 0.8
-        and median(map(len, titles)) <= 0.75 * longest
+        and (median(map(len, titles)) <= 0.75 * longest or _above_verse(blocks))
         and len(set(titles)) >= 0.8 * len(titles)  # in a play, speakers repeat
         and not (_fraction(map(_is_timed, titles)) >= 0.8 and _of_messages(titles))
         and _fraction(_ends(title, (*_CLAUSE_ENDS, *_CODE_ENDS)) for title in titles) <= 0.2
         and _fraction(_indented(title) for title in titles) <= 0.1  # indented blocks of source code
         and _fraction(_indented(line) for block in blocks for line in block) <= 0.3  # functions of source code
         and _fraction(any(map(_TIME.search, block[:2])) for block in blocks) <= 0.2
+    )
+
+
+def _above_verse(blocks: Sequence[list[str]]) -> bool:
+    """Checks whether lines without a mark at the end stand above lines that all have one, as above Chinese verse.
+
+    There a title may be as long as a line. In wrapped paragraphs only the last line has a mark.
+    """
+    others = [line for block in blocks for line in block[1:]]
+    return (
+        median(map(len, blocks)) >= 3
+        and _fraction(_ends(block[0], _CLAUSE_ENDS) for block in blocks) <= 0.1
+        and _fraction(_ends(line, _WIDE_ENDS) for line in others) >= 0.7
     )
 
 
@@ -232,7 +255,7 @@ def _of_one_form(lines: Sequence[str]) -> bool:
 
 def _spoken(lines: Sequence[str]) -> bool:
     """Checks whether most lines start with one of a few speakers, as in a chat or a play."""
-    found = [_SENT.match(line) or _SPEAKER.match(line) for line in lines]
+    found = [_SENT.match(line) or _TABBED.match(line) or _SPEAKER.match(line) for line in lines]
     names = Counter(match[match.lastindex or 0] for match in found if match)
     for name in [name for name in names if not _LEVELS.isdisjoint(re.split(r"\W+", name.upper()))]:
         del names[name]
