@@ -64,6 +64,22 @@ def test_the_last_word_of_a_document_is_kept_and_one_that_may_go_on_is_not(lengt
     assert first.text == expected
 
 
+@pytest.mark.parametrize(
+    ("after", "cut", "expected"),
+    [
+        (" iPhone 上面写了很多字，还", "还", " iPhone 上面写了很多字，"),
+        (" iPhone 上面 iPhone", "hone", " iPhone 上面"),
+        (" 2024 年 12 月", " 月", " 2024 年"),
+    ],
+)
+def test_in_a_script_without_spaces_no_word_is_cut(after: str, cut: str, expected: str) -> None:
+    tokenizer = ByteTokenizer()
+    model = RecitingModel([*tokenizer.encode(f"在{after}"), tokenizer.eos_id])
+    length = len(after.removesuffix(cut).encode())
+    first, *_ = Suggester(as_model(model), tokenizer).suggest("在", length=length, temperature=0.0)
+    assert first.text == expected
+
+
 @pytest.mark.parametrize("text", ["", "The c", "dog\n", "床前明"])
 def test_the_likeliest_pieces_come_first_and_pages_go_on(text: str) -> None:
     """Of characters none begins with another, so that the last one is never taken back."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from textgen.corpus.scripts import is_without_spaces
 from textgen.dataset.word_filter import WordFilter, letters_of
 from textgen.generation.config import SamplingConfig
 from textgen.generation.constraints.word_guard import WordGuard
@@ -259,8 +260,9 @@ class Suggester:
             return rest + newline
         if has_ended:
             return rest
-        word = rest.rfind(" ")  # what is before it is a whole word
-        return rest[:word] if word > 0 and rest[:word].strip() else rest
+        last = next(filter(str.isalnum, reversed(rest)), " ")
+        word = rest.rfind(" ")  # what is before it is a whole word; after it a text without spaces has many
+        return rest[:word] if word > 0 and rest[:word].strip() and not is_without_spaces(ord(last)) else rest
 
     def _probabilities(self, id: int, state: Any) -> tuple[np.ndarray, Any]:
         """Probabilities of the tokens after one token, float64 [V], and the state after it."""
