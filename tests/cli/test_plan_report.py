@@ -63,6 +63,25 @@ def test_the_plan_speaks_of_flags_and_groups_the_digits_of_sizes(tmp_path: Path)
     assert " GB, but this machine has 0.9 GB: choose a smaller --batch-size, --vocab-size or --hidden-units\n" in plan
 
 
+@pytest.mark.parametrize(
+    ("line", "tokenizer", "is_told"),
+    [
+        ("床前明月光，疑是地上霜。", "word", True),
+        ("床前明月光，疑是地上霜。", "char", False),
+        ("The miller told the fox about the river.", "word", False),
+    ],
+)
+def test_words_of_a_text_without_spaces_are_warned_of(tmp_path: Path, line: str, tokenizer: str, is_told: bool) -> None:
+    text = tmp_path / "songs.txt"
+    text.write_text(f"{line}\n" * 300, encoding="utf-8")
+    corpus = Corpus([text], CorpusConfig(documents="line"))
+    plan = make_plan(corpus, {"tokenizer": tokenizer}, hardware=Hardware(2e11))
+    warning = "\nwarning     the text has no spaces between words, so a token is a whole line. "
+    warning += "Leave out --tokenizer, or use --tokenizer char\n"
+    shown = describe(plan, tmp_path)
+    assert (warning in shown, "\nwarning " in shown) == (is_told, is_told)
+
+
 def result(folder: Path, perplexity: float = 7.4) -> Any:
     """A model that a run has saved, as far as its summary shows it."""
     scores = {"tokens": 5, "nats_per_token": 2.0, "perplexity_per_token": perplexity, "bits_per_byte": 1.5}

@@ -83,11 +83,19 @@ def _reason(choice: StartChoice) -> str:
 
 def _misfit(plan: Plan) -> str:
     """A warning if the given vocabulary suits the text badly; "" otherwise."""
+    from textgen.dataset.prepared_corpus import PreparedCorpus
+
     fit, start, tokenizer = plan.choice.fit, plan.sources.start, plan.sources.tokenizer
-    if fit is None or tokenizer is None or fit.suits is not False:
-        return ""
     is_of_start = start is not None and tokenizer is start.tokenizer
     advice = "Leave out --from, or use --from none" if is_of_start else "Leave out --tokenizer-from"
+    if plan.tokenizer_config.tokenizer == "word" and not plan.facts.stats.has_words:
+        if tokenizer is None:
+            advice = "Leave out --tokenizer, or use --tokenizer char"
+        elif isinstance(plan.corpus, PreparedCorpus):
+            advice = "Prepare it again without --tokenizer, or with --tokenizer char"
+        return f"the text has no spaces between words, so a token is a whole line. {advice}"
+    if fit is None or tokenizer is None or fit.suits is not False:
+        return ""
     whose = f"the vocabulary of {start.name}" if is_of_start and start else "this vocabulary"
     return f"{whose} does not suit the text: it {fit}. {advice}"
 

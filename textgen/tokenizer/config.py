@@ -18,7 +18,7 @@ class TokenizerConfig(Settings):
     tokenizer: str = setting(
         "unigram",
         "Kind of the tokens: pieces learned from the text (unigram, bpe), characters, words or bytes. word loses "
-        "white space and unknown words: use it for word-level benchmarks.",
+        "white space and unknown words, and needs spaces between words: use it for word-level benchmarks.",
         choices=TOKENIZERS,
     )
     vocab_size: int | None = setting(
