@@ -36,6 +36,11 @@ def written(text: str, stop: tuple[str, ...] = (), until: str = "document", befo
         ("sentence", "床前明月光，疑是地上霜。举头", "床前明月光，疑是地上霜。"),
         ("sentence", "他說：「走吧！」她", "他說：「走吧！」"),
         ("sentence", "真的？！他", "真的？！"),
+        ("sentence", "（真的。〕）他", "（真的。〕）"),
+        ("sentence", "﹁走吧！﹂他", "﹁走吧！﹂"),
+        ("sentence", "你好!我很好.", "你好!"),
+        ("sentence", "“真的?!”𠀀", "“真的?!”"),
+        ("sentence", "A!b?！。C", "A!b?！。"),
         ("sentence", "A heading\n\nThe text. It", "A heading"),
         ("sentence", "\n\nThe text.\nIt", "\n\nThe text."),
         ("line", "one\ntwo\n", "one"),
@@ -64,6 +69,7 @@ def test_until(until: str, text: str, expected: str | None) -> None:
         ("I left.", " Then he left. He", " Then he left."),
         ("He said: no.", "” Then he left. He", "” Then he left."),
         ("他走了。", "”他也走了。她", "”他也走了。"),
+        ("他走了!", "他也走了!她", "他也走了!"),
     ],
 )
 def test_a_sentence_goes_on_from_the_text_before_it_and_does_not_end_there(

@@ -7,14 +7,18 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache, partial
 
-CLOSERS = "\"'”’»」』）)】》\\]"  # signs that may stand between the mark that ends a sentence and the next sentence
+from textgen.corpus.scripts import HAN
+
+CLOSERS = "\"'”’»」』）)】》〉〕﹂﹄］｝〗\\]"  # signs that may stand between the end mark and the next sentence
 WIDE = "。！？｡"  # marks that end a sentence without a space after them
+HAN_CHARACTER = HAN.pattern.removesuffix("+")  # before it, ! and ? need no space either
 BLANK_LINE = r"(?=\n[^\S\n]*\n)"
 NO_ABBREVIATION = r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\b[A-Z])"
 
 UNTIL = {  # units with which a text can end: it ends where the match does
     "sentence": re.compile(
         rf"(?:{NO_ABBREVIATION}\.|[!?…])[.!?…]*[{CLOSERS}]*(?=\s)"
+        rf"|[!?][.!?…]*[{CLOSERS}]*(?={HAN_CHARACTER})"
         rf"|[{WIDE}][.!?…{WIDE}{CLOSERS}]*(?=[^.!?…{WIDE}{CLOSERS}])"
         rf"|{BLANK_LINE}"
     ),

@@ -2,14 +2,16 @@
 // textgen.generation.stopping. Lengths are those of JavaScript's strings, which change nothing here.
 
 const BLANK = "[\\t\\v\\f\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]"; // of Python, no \n
-const CLOSERS = "\"'”’»」』）)】》\\]"; // may stand between the mark that ends a sentence and the next one
+const CLOSERS = "\"'”’»」』）)】》〉〕﹂﹄］｝〗\\]"; // may stand between the end mark and the next sentence
 const WIDE = "。！？｡"; // end a sentence without a space after them
+const HAN = "[\\u3005-\\u3007\\u3400-\\u4dbf\\u4e00-\\u9fff\\uf900-\\ufaff\\u{20000}-\\u{3ffff}]"; // after ! or ?
 const BLANK_LINE = `(?=\\n${BLANK}*\\n)`;
 const WORD = "[\\p{L}\\p{N}_]";
 const NO_ABBREVIATION = ["Mr", "Mrs", "Ms", "Dr", "St", "[A-Z]"].map((name) => `(?<!(?<!${WORD})${name})`).join("");
 const UNTIL = { // units with which a text can end: it ends where the match does
   sentence:
     `(?:${NO_ABBREVIATION}\\.|[!?…])[.!?…]*[${CLOSERS}]*(?=\\n|${BLANK})` +
+    `|[!?][.!?…]*[${CLOSERS}]*(?=${HAN})` +
     `|[${WIDE}][.!?…${WIDE}${CLOSERS}]*(?=[^.!?…${WIDE}${CLOSERS}])` +
     `|${BLANK_LINE}`,
   line: "(?=\\n)",
