@@ -184,7 +184,7 @@ def test_before_any_training_an_argument_may_be_meant_as_either(work: Path, term
     assert mistyped.stderr == "Error: There is no folder mistyped: correct --models-dir.\n"
 
 
-@pytest.mark.parametrize("text", ["The cat sat", "床前，明月光", "Hello!"])
+@pytest.mark.parametrize("text", ["The cat sat", "床前，明月光", "春眠不觉晓", "Hello!"])
 def test_a_prompt_in_place_of_a_model_is_told(work: Path, text: str) -> None:
     assert run("sample", text).stderr.endswith(" To begin with a text, use --prompt.\n")
     assert "use --prompt" not in run("sample", "novel-2").stderr

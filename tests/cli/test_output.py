@@ -164,6 +164,13 @@ def test_errors_and_notes_are_shown_wherever_they_go(monkeypatch: pytest.MonkeyP
     assert stream.getvalue() == f"{SHOWN}\nError: {SHOWN}\n{SHOWN}\n"
 
 
+def test_names_of_emoji_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    output.console().print("I :heart: you", markup=False)
+    assert stream.getvalue() == "I :heart: you\n"
+
+
 @pytest.mark.parametrize(("encoding", "bar"), [("utf-8", "━━━"), ("ascii", "---"), ("latin-1", "---")])
 def test_a_bar_is_shown_with_lines_above_it_and_characters_that_the_terminal_has(
     encoding: str, bar: str, monkeypatch: pytest.MonkeyPatch

@@ -168,7 +168,7 @@ def console() -> Console:
     """Standard error, for a bar of progress and lines above it."""
     from rich.console import Console
 
-    return Console(file=cast(IO[str], _Notes()), highlight=False, soft_wrap=True)
+    return Console(file=cast(IO[str], _Notes()), highlight=False, emoji=False, soft_wrap=True)
 
 
 def as_flags(message: str, flags: Mapping[str, str]) -> str:

@@ -32,6 +32,7 @@ from textgen.cli.prompts import Placed, has_settings, read_requests
 from textgen.cli.setting_options import IntegerRange, flag_of, setting_options
 from textgen.cli.text_printer import Printer
 from textgen.corpus.config import CorpusConfig
+from textgen.corpus.scripts import is_without_spaces
 from textgen.errors import ConfigError
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.generation.config import AUTO, RuntimeConfig, SamplingConfig, SearchConfig
@@ -211,7 +212,9 @@ def _hint_for_prompt(model: str | None) -> str:
     """What to do if what stands in place of the model seems to be a prompt; "" if it does not."""
     if model and os.path.isfile(model):
         return "To begin with the text of a file, use --prompt-file."
-    return "To begin with a text, use --prompt." if model and re.search(r"[^\w./\\~:-]", model) else ""
+    name = model or ""
+    is_text = re.search(r"[^\w./\\~:-]", name) or any(is_without_spaces(ord(c)) for c in name)
+    return "To begin with a text, use --prompt." if is_text else ""
 
 
 def _check_prompts(placed: Iterable[Placed], saved: ModelFolder, as_json: bool) -> None:

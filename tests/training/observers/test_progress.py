@@ -34,6 +34,11 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
     assert "  | Once a fox\n  | said nothing." in text
 
 
+def test_a_sample_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    Display().on_validation(replace(VALIDATION, sample="I :heart: [b]you[/b]"))
+    assert "  | I :heart: [b]you[/b]" in capsys.readouterr().err
+
+
 def test_a_huge_perplexity_leaves_room_for_the_rest_of_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     text = plain_lines(replace(STEP, nats_per_token=1e6), monkeypatch)
     assert " 50 %  step 50  ppl 9.889e+42  loss 1000000.000  12,345 tokens/s  1:01 left" in text

@@ -26,7 +26,7 @@ class Display(Observer):
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__()
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console or Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._last_line = time.monotonic()
@@ -93,7 +93,7 @@ class Display(Observer):
         bar.refresh()
 
     def _print(self, text: str, style: str | None = None) -> None:
-        self.console.print(visible(text), markup=False, style=style)
+        self.console.print(visible(text), markup=False, emoji=False, style=style)
 
     def _now(self, report: StepReport) -> str:
         nats = self._nats or 0.0
