@@ -7,6 +7,7 @@ from unicodedata import category
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.utils import get_cwidth
 
+NOT_FIRST = "。，、；：？！”’）》〉】〕」』"  # marks with which a line begins only after a space
 SIGNS = {"\n": "⏎", "\t": "    "}  # signs that `visible` shows in place of characters
 
 
@@ -26,6 +27,8 @@ def styled(style: str, lines: list[str]) -> list[StyleAndTextTuples]:
 def wrap(text: str, width: int) -> list[str]:
     """Breaks a paragraph into lines, preferably after spaces and around wide characters.
 
+    A mark without a width stays with the character before it, and so does a mark of `NOT_FIRST`.
+
     Args:
         text: The paragraph, without newlines.
         width: Maximum width of a line in cells.
@@ -36,21 +39,22 @@ def wrap(text: str, width: int) -> list[str]:
     lines: list[str] = []
     start = cells = 0
     cut = 0  # last possible break, if it lies after `start`
+    before, is_after_wide = "", False  # the character before, and whether the last one with a width is wide
     for at, character in enumerate(text):
         size = get_cwidth(character)
-        if size > 1:
+        is_beside_wide = size > 1 or is_after_wide
+        if size and (before == " " or (is_beside_wide and character not in NOT_FIRST)):
             cut = at
-        if cells + size > width and at > start:
-            at_space = character == " "
-            end = at if at_space or cut <= start else cut
+        before, is_after_wide = character, size > 1 or (size == 0 and is_after_wide)
+        if character == " " and cells + size > width:
+            lines.append(text[start:at].rstrip(" "))
+            start, cells = at + 1, 0
+            continue
+        while cells + size > width and at > start:
+            end = cut if text[start:cut].strip(" ") else at
             lines.append(text[start:end].rstrip(" "))
-            start = end + at_space
-            cells = get_cwidth(text[start:at])
-            if at_space:
-                continue
+            start, cells = end, get_cwidth(text[end:at])
         cells += size
-        if character == " " or size > 1:
-            cut = at + 1
     return [*lines, text[start:]]
 
 
