@@ -67,7 +67,7 @@ const WORDS = {
     write: "续写",
     another: "再写一版",
     stop: "停止",
-    more: "接着写",
+    more: "再写一段",
     undo: "撤销",
     redo: "重做",
     seed: "种子",
