@@ -260,9 +260,10 @@ class Suggester:
             return rest + newline
         if has_ended:
             return rest
-        last = next(filter(str.isalnum, reversed(rest)), " ")
-        word = rest.rfind(" ")  # what is before it is a whole word; after it a text without spaces has many
-        return rest[:word] if word > 0 and rest[:word].strip() and not is_without_spaces(ord(last)) else rest
+        if is_without_spaces(ord(next(filter(str.isalnum, reversed(rest)), " "))):
+            return rest  # its last word is not all that follows the last space
+        word = rest.rfind(" ")  # what is before it is a whole word
+        return rest[:word] if word > 0 and rest[:word].strip() else rest
 
     def _probabilities(self, id: int, state: Any) -> tuple[np.ndarray, Any]:
         """Probabilities of the tokens after one token, float64 [V], and the state after it."""
