@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from networks import COLUMN_UNIT, OPEN, QUOTE_UNIT, UNITS, planted, quoted_text
 
+from textgen.insight import cells as cells_module
 from textgen.insight.cells import Finding, all_cells, find_cells
 from textgen.insight.properties import Property, properties_of
 from textgen.insight.reading import Reader
@@ -122,3 +123,23 @@ def test_equal_values_share_their_rank() -> None:
     (finding,) = find_cells(constant, [half], ids, 2)
     assert finding.first == finding.second == 0.5
     assert not finding.is_found
+
+
+def test_chance_is_measured_with_properties_that_are_moved_far_from_their_places(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a tenth of the half at least, in both directions around: one that is moved a little still follows its cell."""
+    given: list[np.ndarray] = []
+    shifted = cells_module._shifted
+
+    def noted(values: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+        given.append(shifts)
+        return shifted(values, shifts)
+
+    monkeypatch.setattr(cells_module, "_shifted", noted)
+    wanted = Property("wanted", False, (np.arange(400) % 30 < 15).astype(float))
+    assert find_cells(np.random.default_rng(0).normal(size=[400, 2]), [wanted], np.zeros(400, np.int32), 2)
+    assert len(given) == 2  # one of each half
+    for shifts in given:
+        assert shifts.min() >= 20
+        assert shifts.max() < 180

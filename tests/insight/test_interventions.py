@@ -8,7 +8,7 @@ from networks import QUOTE_UNIT, planted, quoted_text
 
 from textgen.insight.cells import all_cells
 from textgen.insight.estimates import Estimate
-from textgen.insight.interventions import intervene
+from textgen.insight.interventions import _read_clamped, intervene
 from textgen.insight.properties import properties_of
 from textgen.insight.reading import Reader
 from textgen.insight.texts import read_documents
@@ -84,3 +84,16 @@ def test_rows_of_a_batch_have_clamps_of_their_own() -> None:
     alone = reader.read(ids[:1]).layers[0]
     np.testing.assert_allclose(values["c"][0], alone["c"][0], rtol=1e-5, atol=1e-6)
     assert all_cells(reader.read(ids[:1]), "c").shape == (20, config.hidden_units)
+
+
+def test_a_network_that_is_not_clamped_goes_on_from_where_the_text_is() -> None:
+    """What stands before the measured tokens, such as an open quote and a begun line, is in its state."""
+    config, weights, tokenizer = planted()
+    text = read_documents([quoted_text(700, seed=1)], tokenizer, 500)
+    reader = Reader(config, weights)
+    reading = reader.read(text.ids[None])
+    start, steps = len(text.ids) - 129, 128
+    targets = text.ids[start + 1 :]
+    losses, _ = _read_clamped(reader, reading, [[], []], start, targets, np.ones(steps, bool))
+    expected = reader.losses(reading.features[0, start : start + steps], targets)
+    np.testing.assert_allclose(losses, [expected] * 2, rtol=1e-4, atol=1e-5)

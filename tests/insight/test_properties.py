@@ -198,3 +198,9 @@ def test_documents_keep_their_places_in_both_directions() -> None:
         np.testing.assert_array_equal(read.document, [0] * 11 + [1] * 12)
         (depth,) = [each.values for each in properties_of(read) if each.name == "bracket depth"]
         assert depth[11:].max() == 0
+
+
+def test_addresses_go_on_to_the_next_space() -> None:
+    text = "At https://a.b/c?d=e#f and www.g.h, not http: or awww or ftp://i.j"
+    marked = "   ^^^^^^^^^^^^^^^^^^^     ^^^^^^^^"
+    assert after_each(text, "inside a URL") == marks(text, marked)

@@ -104,3 +104,18 @@ def test_neighbours_by_cosine_among_the_tokens_of_the_text() -> None:
     assert found[5].outputs is not None
     assert found[5].outputs[0][0] == 9
     assert neighbours(random_weights(BASE), np.array([5, 7]), range(3, 12))[0].outputs is None
+
+
+def test_no_token_that_is_measured_has_a_part_in_the_fitted_lens() -> None:
+    """Of the second half, only tokens that do not count are changed: the losses of the others stay."""
+    config = replace(BASE, hidden_units=40, num_layers=1)
+    reader, ids = Reader(config, random_weights(config)), IDS[:1, :80]
+    reading, is_scored = reader.read(ids), np.ones(79, bool)
+    is_scored[60:] = False
+    before = lenses(reader, reading, is_scored)
+    reading.outputs[0][0, 60:] *= -1
+    after = lenses(reader, reading, is_scored)
+    assert [level.fitted_lens for level in after.levels] == [level.fitted_lens for level in before.levels]
+    reading.outputs[0][0, :20] *= -1
+    other = lenses(reader, reading, is_scored)
+    assert other.levels[-1].fitted_lens != before.levels[-1].fitted_lens, "it is fitted on the first half"
