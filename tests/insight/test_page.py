@@ -317,6 +317,67 @@ def test_the_lesson_gives_the_loss_in_nats_as_well(inspection: Inspection, tmp_p
     assert f"{bits:.2f} bits per token (= {bits * math.log(2):.2f} nats, the unit of textgen train" in text
 
 
+@needs_node
+def test_cells_that_stand_out_in_a_range_and_passages_like_it(tmp_path: Path) -> None:
+    """As NumPy finds them. One cell stands out in two passages."""
+    values = np.random.default_rng(0).integers(-127, 128, (6, 200))
+    values[3, 90:96] = values[3, 150:156] = 127
+    functions = module("selection").split("function cellsOfRange", 1)[1]
+    code = f"""
+    const N = 200, D = {{ states: {{ cells: [0, 1, 2, 3, 4, 5] }} }}, statesOf = (index) => given[index];
+    function cellsOfRange{functions}
+    const found = cellsOfRange(90, 95);
+    return [found, passagesLike(90, 95, found.slice(0, 3))];
+    """
+    found, passages = in_node(code, values.tolist(), tmp_path, before="")
+
+    states, place = values / 127, np.arange(200)
+    is_inside = (place >= 90) & (place <= 95)
+    around = states[:, (place >= 60) & (place <= 125) & ~is_inside]
+    z = (states[:, is_inside].mean(axis=1) - around.mean(axis=1)) / around.std(axis=1)
+    order = np.argsort(-abs(z))
+    assert [each["index"] for each in found] == order.tolist()
+    np.testing.assert_allclose([each["z"] for each in found], z[order], rtol=1e-6)
+
+    means = np.stack([np.convolve(row, np.ones(6) / 6, "valid") for row in states[order[:3]]])
+    chosen: list[int] = []
+    for start in np.argsort(abs(means - means[:, [90]]).sum(axis=0), kind="stable").tolist():
+        if all(abs(start - other) >= 6 for other in (90, *chosen)):
+            chosen.append(start)
+    assert passages == chosen[:5]
+
+
+@needs_node
+def test_ticks_of_an_axis_are_round_and_inside_it(tmp_path: Path) -> None:
+    functions = module("charts").split("function ticksOf", 1)[1].split("const valuesOf")[0]
+    code = f"""
+    function ticksOf{functions}
+    return given.map(([low, high, log]) => ticksOf(low, high, log).map((tick) => +tick.toPrecision(6)));
+    """
+    axes = [[0, 1, False], [0, 7, False], [-3, 3, False], [1, 256, True], [1e-6, 1, True]]
+    assert in_node(code, axes, tmp_path, before="") == [
+        [0, 0.2, 0.4, 0.6, 0.8, 1],
+        [0, 2, 4, 6],
+        [-2, 0, 2],
+        [1, 10, 100],
+        [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1],
+    ]
+
+
+@needs_node
+def test_numbers_have_as_many_digits_as_they_need(tmp_path: Path) -> None:
+    before = "const isChinese = () => false;\n" + joined_modules("textgen.insight", "page", ["numbers"])
+    code = """
+    const errors = [withError(1, null), withError(-1, 0.25, 2), signedWithError(1, 0.5, 1), withError(null, 1)];
+    return [[0.5, 0.1, 0.0625, 0.00003].map(percent), [0.5, 0, -0.25].map((value) => signed(value, 2)), errors];
+    """
+    assert in_node(code, None, tmp_path, before=before) == [
+        ["50.0 %", "10.0 %", "6.25 %", "3.0·10⁻⁵"],
+        ["+0.50", "0.00", "−0.25"],
+        ["1.000", "−1.00 ± 0.25", "+1.0 ± 0.5", "–"],
+    ]
+
+
 # === In browsers ===
 
 
