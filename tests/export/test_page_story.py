@@ -555,3 +555,37 @@ def test_base64_is_read_without_the_function_that_new_browsers_have(tmp_path: Pa
     wanted = [os.urandom(length) for length in range(40)]
     given = [base64.b64encode(data).decode() for data in wanted]
     assert in_node(code, given, tmp_path, before=script) == [list(data) for data in wanted]
+
+
+def test_an_end_in_the_place_of_a_healed_token_leaves_the_prompt_whole(tmp_path: Path) -> None:
+    code = """
+    const story = new Story();
+    story.begin(run("a ti"));
+    story.append({ ...token("ny"), healed: "ti" });
+    story.append(token(" cat"));
+    story.choose(story.tokens[0], { text: "", probability: 0.1, isEnd: true });
+    return [story.text, story.marks, story.tokens.length];
+    """
+    assert in_story(code, None, tmp_path) == ["a ti", [], 0]
+
+
+MARKED: tuple[tuple[list[Any], list[list[int]]], ...] = (
+    ([3, 0, "xy"], [[0, 3], [5, 8]]),
+    ([2, 2, "x"], [[0, 2], [3, 5]]),
+    ([0, 2, "x"], [[1, 5]]),
+    ([4, 2, "x"], [[0, 4]]),
+    ([0, 6, "x"], []),
+)
+
+
+def test_what_is_typed_is_not_marked_as_written_by_the_model(tmp_path: Path) -> None:
+    code = """
+    return given.map((edit) => {
+      const story = new Story();
+      story.begin(run(""));
+      story.append(token("abcdef"));
+      story.edit(...edit);
+      return story.marks.map(({ start, end }) => [start, end]);
+    });
+    """
+    assert in_story(code, [edit for edit, _ in MARKED], tmp_path) == [marks for _, marks in MARKED]
