@@ -47,3 +47,12 @@ def test_what_is_there_is_not_put_again() -> None:
     cache.put(keys, 0, np.zeros((1, 64)))
     cache.put(keys, 99, np.zeros((1, 64)))
     assert cache.bytes == size
+
+
+def test_a_state_that_is_got_by_its_key_stays() -> None:
+    cache = PrefixCache(1000)
+    (often,) = cache.keys(b"often", range(STRIDE))
+    cache.put([often], 1, np.zeros((1, 64), np.float32))
+    for number in range(9):
+        cache.put(cache.keys(bytes([number]), range(STRIDE)), 1, np.zeros((1, 64), np.float32))
+        assert cache.get(often) is not None

@@ -92,3 +92,10 @@ def test_a_state_larger_than_the_store_is_refused() -> None:
     with pytest.raises(ApiError) as caught:
         StateStore(1000, 60.0).add("", "novel", "f", state(1000))
     assert caught.value.status == 413
+
+
+def test_the_last_tokens_of_a_state_take_memory_too() -> None:
+    store = StateStore(1 << 20, 60.0)
+    array = np.zeros((1, 9), np.float32)
+    few, many = (store.add("", "novel", "f", TextState((array,), (2,) * length)).bytes for length in (1, 1024))
+    assert many - few >= 8 * 1023, "a pointer for each, at least"

@@ -92,3 +92,17 @@ def test_work_that_is_cancelled_keeps_no_turn(is_next: bool) -> None:
         await asyncio.gather(*await works.begun("b1"))
 
     run(main)
+
+
+def test_of_two_owners_with_one_piece_of_work_each_the_later_is_refused() -> None:
+    """The longest queue would be no shorter than the other: its work was there first."""
+
+    async def main() -> None:
+        works = Works(2)
+        tasks = await works.begun("a1", "a2", "b1")
+        works.gate.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(result, ApiError) for result in results] == [False, False, True]
+        assert works.order == ["a1", "a2"]
+
+    run(main)
