@@ -517,3 +517,9 @@ def test_a_long_line_takes_little_time(unit: str) -> None:
         guess_documents(["\n".join([*lines, line])], 1)
         guess_documents(["\n\n".join([f"{number}\ntext" for number in range(9)] + [f"{line}\ntext"])], 1)
     assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize(("length", "expected"), [(50, "line"), (250, "file")])
+def test_lines_of_more_than_a_thousand_characters_are_paragraphs(length: int, expected: str) -> None:
+    text = "\n".join(f"{number} " + "word " * (length + number) for number in range(60))
+    assert guess_documents([text], 1)[0] == expected

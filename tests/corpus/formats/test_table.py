@@ -58,6 +58,7 @@ def test_the_delimiter_of_a_csv_file_is_detected(tmp_path: Path, delimiter: str,
         ("text;id\nGood, bad;1\nGood, worse, bad;2\n", ";"),
         ("id,text\n1,a;b\n2,c;d\n", ","),
         ("a|b|c\n1|2|3\n1,2|2|3\n", "|"),
+        ("He came; he saw\nIt rained\nThe end\n", ","),
         ("", ","),
     ],
 )
