@@ -9,8 +9,10 @@ import pytest
 from plain_fakes import Recital, WordsTokenizer
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.generated_text import written_ids
+from textgen.generation.generated_text import missing_texts, written_ids
 from textgen.generation.generator import Generator
+from textgen.generation.row import TextRow
+from textgen.generation.text_state import TextState
 from textgen.tokenizer.kinds import ByteTokenizer
 
 BYTES = ByteTokenizer()
@@ -48,3 +50,12 @@ def test_a_prompt_that_is_text_and_what_follows_are_read_together() -> None:
     assert written_ids(BYTES, half, "", "") == []
     assert written_ids(BYTES, (), half, "") == half
     assert written_ids(BYTES, half, "", "床") == BYTES.encode("床"), "not the character that was begun"
+
+
+@pytest.mark.parametrize(("healed", "missing"), [(2, ()), (0, (" cat",))])
+def test_a_required_text_may_begin_in_the_part_of_the_prompt_that_was_written_again(
+    healed: int, missing: tuple[str, ...]
+) -> None:
+    row = TextRow("The c", SamplingConfig(require=(" cat",)), WORDS, TextState(None, (WORDS.eos_id,)))
+    row.healed = healed
+    assert missing_texts(row, "at") == missing

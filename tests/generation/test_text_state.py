@@ -99,6 +99,8 @@ def other(path: Path, **changes: object) -> None:
         ({"memory/1": np.zeros((1, 4), np.float32)}, "is damaged"),
         ({"memory/1": np.zeros((1, 3), np.float64)}, "is damaged"),
         ({"memory/2": np.zeros((1, 3), np.float32)}, "is damaged"),
+        ({"memory/1": np.full((1, 3), np.nan, np.float32)}, "is damaged: its numbers are not finite"),
+        ({"memory/1": np.full((1, 3), np.inf, np.float32)}, "is damaged: its numbers are not finite"),
     ],
     ids=str,
 )

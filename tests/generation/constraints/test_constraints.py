@@ -375,3 +375,8 @@ def test_bad_constraints() -> None:
             Sampler([replace(PLAIN, **values)], tokenizer)  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
     Sampler([replace(PLAIN, require=("the cat",), ban=("dog",))], words)
+
+
+def test_where_no_room_is_left_the_text_that_is_furthest_advanced_is_completed_first() -> None:
+    logits = applied(replace(PLAIN, require=("ab", "cd"), max_tokens=5), "c")
+    assert np.flatnonzero(logits > -np.inf).tolist() == ids_of("d")
