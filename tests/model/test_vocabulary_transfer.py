@@ -11,6 +11,7 @@ import pytest
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
+from textgen.model.stepped_network import State
 from textgen.model.vocabulary_transfer import carried_over, shared_tokens, spelled_tokens
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
@@ -146,3 +147,23 @@ def test_new_labels_leave_all_other_rows() -> None:
     for name in ("embedding/table", "head/bias"):
         np.testing.assert_array_equal(result[name][: source.vocab_size], known[name])
         np.testing.assert_array_equal(result[name][source.vocab_size :], fresh[name][source.vocab_size :])
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"), [("forward", [3, 4, 5]), ("both", [3, 4, 5]), ("backward", [6, 5, 4])]
+)
+def test_the_text_that_chooses_the_bias_is_read_as_the_network_reads(
+    direction: str, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[list[int]] = []
+    features = NumpyModel.features
+
+    def noted(self: NumpyModel, ids: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        read.extend(ids.tolist())
+        return features(self, ids, state)
+
+    monkeypatch.setattr(NumpyModel, "features", noted)
+    rng, config = np.random.default_rng(0), replace(CONFIG, direction=direction)
+    ids = np.arange(3, 7, dtype=np.int32)
+    carried_over(config, weights(config, rng), SOURCE, TARGET, weights(config, rng), ids)
+    assert read == [expected]

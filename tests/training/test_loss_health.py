@@ -65,3 +65,12 @@ def test_the_loss_scale_has_bounds_beyond_which_it_is_not_to_blame() -> None:
     highest = LossScale(MOST_SCALE, PATIENT_STEPS - 1)
     highest.record(is_finite=True)
     assert highest.scale == MOST_SCALE
+
+
+def test_the_steps_without_overflow_are_counted_anew_after_one() -> None:
+    scale = LossScale(8.0)
+    for _ in range(PATIENT_STEPS - 1):
+        scale.record(is_finite=True)
+    scale.record(is_finite=False)
+    scale.record(is_finite=True)
+    assert scale == LossScale(4.0, steps=1)
