@@ -7,8 +7,9 @@ import itertools
 import math
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from textgen.evaluation.anomalies import MIN_DEVIATION, WARM_UP, Deviations, fil
 from textgen.evaluation.scoring import Scorer
 from textgen.model.numpy_model import NumpyModel
 from textgen.system.runtime import load_tensorflow
+from textgen.tokenizer.kinds import ByteTokenizer
 
 LINES = ["The cat sat.", "É là", "", "one  two three", "  ", "", "床前明月光", "a", ""]
 
@@ -81,6 +83,21 @@ def test_lines_together_have_the_nats_of_their_evaluation(scorer: Scorer, docume
         model = LanguageModel(CONFIG, pad_id=TOKENIZER.pad_id)
         model.assign_weights(random_weights(CONFIG))
         assert bits * math.log(2) == pytest.approx(Evaluator(model).nats(stream)[0], rel=1e-5)
+
+
+def test_a_label_is_read_before_each_document_that_is_not_empty() -> None:
+    tokenizer = ByteTokenizer(["tale"])
+    read: list[int] = []
+
+    class Recorder(Scorer):
+        def read(self, before: int, ids: Sequence[int], state: Any) -> tuple[np.ndarray, Any]:
+            read.extend(ids)
+            return super().read(before, ids, state)
+
+    lines = ["a", "--", "", "--", "b"]
+    assert len(list(follow(Recorder(LengthModel(), tokenizer), lines, "separator:--", label="tale"))) == 2
+    end, label = tokenizer.opening("tale")
+    assert read == [label, *tokenizer.encode("a"), end, end, label, *tokenizer.encode("b")]
 
 
 def test_bits_a_character_by_hand() -> None:
