@@ -369,10 +369,10 @@ def test_numbers_have_as_many_digits_as_they_need(tmp_path: Path) -> None:
     before = "const isChinese = () => false;\n" + joined_modules("textgen.insight", "page", ["numbers"])
     code = """
     const errors = [withError(1, null), withError(-1, 0.25, 2), signedWithError(1, 0.5, 1), withError(null, 1)];
-    return [[0.5, 0.1, 0.0625, 0.00003].map(percent), [0.5, 0, -0.25].map((value) => signed(value, 2)), errors];
+    return [[0.5, 0.1, 0.0625, 0.00003, -0.25].map(percent), [0.5, 0, -0.25].map((value) => signed(value, 2)), errors];
     """
     assert in_node(code, None, tmp_path, before=before) == [
-        ["50.0 %", "10.0 %", "6.25 %", "3.0·10⁻⁵"],
+        ["50.0 %", "10.0 %", "6.25 %", "3.0·10⁻⁵", "−25.0 %"],
         ["+0.50", "0.00", "−0.25"],
         ["1.000", "−1.00 ± 0.25", "+1.0 ± 0.5", "–"],
     ]

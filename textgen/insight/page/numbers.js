@@ -11,7 +11,7 @@ export const signedWithError = (value, error, digits = 3) => signed(value, digit
 export const count = (value) => value.toLocaleString(isChinese() ? "zh" : "en");
 export const round = (value) => count(+value.toPrecision(3));
 export const percent = (value) => (value > 0 && value < 1e-4 ? tickText(+value.toPrecision(2))
-  : `${(100 * value).toFixed(value < 0.1 ? 2 : 1)}${isChinese() ? "%" : " %"}`);
+  : `${number(100 * value, Math.abs(value) < 0.1 ? 2 : 1)}${isChinese() ? "%" : " %"}`);
 
 const SUPERSCRIPTS = { "-": "⁻", ...Object.fromEntries([..."⁰¹²³⁴⁵⁶⁷⁸⁹"].map((sign, digit) => [digit, sign])) };
 
