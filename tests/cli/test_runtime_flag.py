@@ -31,7 +31,9 @@ def test_it_writes_alone_and_beside_others() -> None:
     several = run("sample", "tiny", "--runtime", "onnx", "--seed", "5", "--num", "3", "--max-tokens", "20", "--json")
     checking = "Checking how much accuracy the model tiny loses with 8-bit weights."
     assert several.stderr == f"{checking} This is done once and takes a few seconds.\n"
-    texts = [json.loads(line)["text"] for line in several.stdout.splitlines()]
+    values = [json.loads(line) for line in several.stdout.splitlines()]
+    assert {each["runtime"] for each in values} == {"onnx"}
+    texts = [each["text"] for each in values]
     for number, text in enumerate(texts):
         alone = run("sample", "tiny", "--runtime", "onnx", "--seed", str(5 + number), "--max-tokens", "20", "--json")
         assert alone.stderr == ""

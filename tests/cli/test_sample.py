@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from textgen.generation.decoding import Decoder
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infill, Infiller
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import ModelFolder
+from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model
 from textgen.settings import to_dict
 from textgen.tokenizer.config import TokenizerConfig
@@ -62,6 +63,116 @@ def test_ctrl_c_leaves_the_texts_that_are_finished(
     assert (result.exit_code, result.stderr) == (130, "\nInterrupted.\n")
     (row,) = map(json.loads, result.stdout.splitlines())
     assert (row["prompt"], row["stop_reason"]) == ("The", "length")
+
+
+# === The seed of texts that are drawn at random ===
+
+
+SEED = re.compile(
+    r"^Seeds? (\d+)(?: to (\d+), one for each text)?: add --seed (\d+) to write .* again\.$", re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(
+    ("flags", "number"),
+    [
+        ([], 1),
+        (["--num", "3"], 3),
+        (["--prompt", "A", "--prompt", "The", "--num", "2"], 4),
+        (["--best-of", "3"], 1),
+        (["--best-of", "3", "--num", "2"], 0),
+        (["--exact", "--show-probabilities"], 1),
+        (["--suffix", " cat"], 1),
+        (["--suffix", " cat", "--num", "2"], 0),
+        (["--temperature", "0", "--dynatemp-range", "1"], 1),
+    ],
+    ids=str,
+)
+def test_the_seed_that_is_told_writes_the_same_again(both_models: Path, flags: list[str], number: int) -> None:
+    prompt = [] if "--prompt" in flags else ["--prompt", "The"]
+    first = sample(both_models, *prompt, *flags, "--max-tokens", "8")
+    assert first.exit_code == 0, first.output
+    (told,) = SEED.findall(first.stderr)
+    assert told == (told[0], str(int(told[0]) + number - 1) if number > 1 else "", told[0])
+    again = sample(both_models, *prompt, *flags, "--max-tokens", "8", "--seed", told[0])
+    assert (again.stdout, again.stderr) == (first.stdout, SEED.sub("", first.stderr).rstrip("\n"))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--seed", "5"], ["--json"], ["--num-beams", "2"], ["--temperature", "0"], ["--top-k", "1"]],
+    ids=str,
+)
+def test_no_seed_is_told_where_it_is_known_or_decides_nothing(tiny_models: Path, flags: list[str]) -> None:
+    assert sample(tiny_models, "--prompt", "The", "--max-tokens", "2", *flags).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_told"),
+    [([{"seed": 4}, {"temperature": 0.0}], False), ([{"seed": 4}, {"seed": None}], True), ([{"seed": 4}, {}], True)],
+    ids=str,
+)
+def test_a_seed_is_told_for_lines_without_one_of_their_own(
+    tiny_models: Path, prompts: Path, settings: list[dict[str, Any]], is_told: bool
+) -> None:
+    lines = [{"prompt": "The", "max_tokens": 8} | values for values in settings]
+    first = from_lines(tiny_models, prompts, lines)
+    seeds = SEED.findall(first.stderr)
+    assert bool(seeds) == is_told
+    for seed, *_ in seeds:
+        assert from_lines(tiny_models, prompts, lines, "--seed", seed).stdout == first.stdout
+
+
+def test_no_seed_is_told_where_the_state_before_the_text_is_replaced(tiny_models: Path, tmp_path: Path) -> None:
+    old, new, short = str(tmp_path / "old.state"), str(tmp_path / "new.state"), ["--max-tokens", "2"]
+    assert SEED.search(sample(tiny_models, *short, "--save-state", old).stderr)
+    assert SEED.search(sample(tiny_models, *short, "--load-state", old, "--save-state", new).stderr)
+    assert not SEED.search(sample(tiny_models, *short, "--load-state", old, "--save-state", old).stderr)
+
+
+@pytest.mark.parametrize("flags", [[], ["--num", "2"]], ids=str)
+def test_ctrl_c_tells_the_seed(tiny_models: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
+    step, taken = Decoder.step, []
+
+    def interrupted(decoder: Decoder) -> Any:
+        taken.append(decoder)
+        if len(taken) == 5:
+            raise KeyboardInterrupt
+        return step(decoder)
+
+    monkeypatch.setattr(Decoder, "step", interrupted)
+    given = ["--prompt", "The", "--min-tokens", "99", "--max-tokens", "99", *flags]
+    result = sample(tiny_models, *given)
+    assert result.exit_code == 130
+    if flags:  # no text is finished
+        assert (result.stdout, result.stderr) == ("", "\nInterrupted.\n")
+        return
+    assert result.stderr.startswith("\nInterrupted. Seed ")
+    ((seed, *_),) = SEED.findall(result.stderr.replace("Interrupted. ", ""))
+    monkeypatch.setattr(Decoder, "step", step)
+    assert sample(tiny_models, *given, "--seed", seed).stdout.startswith(result.stdout)
+
+
+# === How a text was computed ===
+
+
+def test_json_tells_what_wrote_a_text(tiny_models: Path) -> None:
+    def computed(*flags: str) -> tuple[str, str]:
+        result = sample(tiny_models, "--prompt", "The", "--max-tokens", "1", "--runtime", "numpy", "--json", *flags)
+        values = json.loads(result.stdout)
+        return values["fingerprint"], values["runtime"]
+
+    plain, runtime = computed()
+    assert (plain, runtime) == (load_model("tiny", tiny_models).fingerprint, "numpy")
+    assert computed("--exact") == (f"{plain} exact=true", "numpy")
+    assert computed("--clamp", "L1/3=0.5") == (f"{plain} clamp=L1/3.c=0.5", "numpy")
+    assert computed("--neural-cache") == (f"{plain} neural_cache=true", "numpy")
+
+
+def test_json_tells_what_wrote_towards_an_ending(both_models: Path) -> None:
+    result = sample(both_models, "--suffix", "cat", "--max-tokens", "1", "--json")
+    values = json.loads(result.stdout)
+    assert (values["fingerprint"], values["runtime"]) == (load_model("tiny", both_models).fingerprint, "numpy")
 
 
 # === Lines of a file of prompts ===
@@ -224,6 +335,6 @@ def test_a_search_that_finds_fewer_texts_says_so(tiny_models: Path, monkeypatch:
 def test_a_gap_with_fewer_texts_says_so(both_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alike = Infill("The", "x", "cat", "forward", "cut", 0, SamplingConfig())
     monkeypatch.setattr(Infiller, "infill", lambda *given, **named: [alike])
-    result = sample(both_models, "--prompt", "The", "--suffix", "cat", "--num", "2")
+    result = sample(both_models, "--prompt", "The", "--suffix", "cat", "--num", "2", "--seed", "5")
     assert result.stdout == "Thexcat\n"
     assert result.stderr == "Found 1 different text instead of 2. A larger --best-of may find more.\n"

@@ -57,8 +57,9 @@ def read_requests(
     requests: list[Placed] = []
     for place, entry in _entries(prompts, prompt_file, prompt_lines):
         with errors_named_after(place):
-            seed = {"seed": later_seed(first, len(requests) * copies).seed} if copies else {}
-            values = {**settings, **seed, **entry}
+            values = {**settings, **entry}
+            if copies and entry.get("seed") is None:
+                values["seed"] = later_seed(first, len(requests) * copies).seed
             prompt = values.pop("prompt", None)
             if not isinstance(prompt, str):
                 raise ConfigError('a line must be an object with "prompt", a text, and optional settings.')

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,13 +186,15 @@ def sample(
     settings = select(SamplingConfig, given(options))
     search = select(SearchConfig, given(options))
     arguments = _arguments(options)
+    seed = None if search or "seed" in settings else secrets.randbits(32)
     _refuse_contradictions(arguments, settings, search)
     # lines may switch on what a flag needs: `read_requests` checks the flags together with them
     _refuse_unused(search if has_settings(prompt_file) else settings | search)
     copies = 0 if search else arguments.best_of or arguments.num
     defaults = partial(_defaults, arguments)
+    sampling = settings if seed is None else settings | {"seed": seed}
     read = cache(  # of standard input, once
-        lambda: read_requests(prompts, prompt_file, prompt_lines, settings, copies, defaults)
+        lambda: read_requests(prompts, prompt_file, prompt_lines, sampling, copies, defaults)
     )
     saved = load_model_or_base(
         model,
@@ -202,10 +205,18 @@ def sample(
     # After the model: a name that is mistyped is reported without waiting for standard input.
     placed = read()
     _check_prompts(placed, saved, arguments.as_json)
+    printer = Printer(
+        saved,
+        as_json=arguments.as_json,
+        show_probabilities=arguments.show_probabilities,
+        how_to_repeat=_how_to_repeat(arguments, placed, seed, copies),
+        fingerprint=saved.fingerprint,
+    )
     if arguments.suffix is not None or saved.main_direction == "backward":
-        _infill(arguments, saved, placed, search)
+        _infill(arguments, saved, placed, search, printer)
     else:
-        _generate(arguments, saved, placed, from_dict(SearchConfig, search) if search else None, settings)
+        _generate(arguments, saved, placed, from_dict(SearchConfig, search) if search else None, settings, printer)
+    printer.print_how_to_repeat()
 
 
 def _hint_for_prompt(model: str | None) -> str:
@@ -283,6 +294,37 @@ def _defaults(arguments: Arguments, prompt: str) -> dict[str, Any]:
     return defaults
 
 
+def _how_to_repeat(arguments: Arguments, placed: Sequence[Placed], seed: int | None, copies: int) -> str:
+    """A line with the seed that was chosen at random and how to write the texts again; "" where it decides none.
+
+    Args:
+        arguments: The flags.
+        placed: The prompts.
+        seed: The seed of the first text; None if it was given, or nothing is drawn.
+        copies: Number of seeds for each prompt.
+    """
+    from textgen.generation.sampling.sampler_settings import makes_draws
+
+    if seed is None or arguments.as_json or _replaces_state(arguments):
+        return ""
+    configs = [request.config for _, request in placed]
+    is_own = [config.seed != seed + number * copies for number, config in enumerate(configs)]  # of a line of a file
+    if not any(makes_draws(config) for config, own in zip(configs, is_own, strict=True) if not own):
+        return ""
+    if len(placed) * arguments.num == 1:
+        return f"Seed {seed}: add --seed {seed} to write this text again."
+    if arguments.best_of or arguments.suffix is not None or any(is_own):
+        return f"Seed {seed}: add --seed {seed} to write these texts again."
+    last = seed + len(placed) * copies - 1
+    return f"Seeds {seed} to {last}, one for each text: add --seed {seed} to write them again."
+
+
+def _replaces_state(arguments: Arguments) -> bool:
+    """Whether the state that a text goes on from is replaced by the one at its end."""
+    before, after = arguments.load_state, arguments.save_state
+    return bool(before and after) and os.path.realpath(str(before)) == os.path.realpath(str(after))
+
+
 # === From the beginning ===
 
 
@@ -292,6 +334,7 @@ def _generate(
     placed: Sequence[Placed],
     search: SearchConfig | None,
     settings: dict[str, Any],
+    printer: Printer,
 ) -> None:
     """Writes texts from their beginning, and prints them."""
     from textgen.generation.generator import BATCH_SIZE
@@ -312,11 +355,11 @@ def _generate(
     is_single = len(requests) * arguments.num == 1 and not arguments.best_of
     if has_state and (not is_single or search):
         raise ConfigError("A state belongs to one text: give one prompt, and leave out num, best_of and num_beams.")
-    printer = Printer(
-        saved,
-        generator.index if arguments.novelty else None,
-        as_json=arguments.as_json,
-        show_probabilities=arguments.show_probabilities,
+    printer = replace(
+        printer,
+        index=generator.index if arguments.novelty else None,
+        fingerprint=generator.fingerprint,
+        runtime=generator.runtime,
     )
     if search:
         printed = printer.print_all(_found(generator, requests, search, arguments.num))
@@ -417,7 +460,9 @@ def _found(generator: Generator, requests: Iterable[Request], settings: SearchCo
 # === Towards an ending ===
 
 
-def _infill(arguments: Arguments, saved: ModelFolder, placed: Sequence[Placed], search: dict[str, Any]) -> None:
+def _infill(
+    arguments: Arguments, saved: ModelFolder, placed: Sequence[Placed], search: dict[str, Any], printer: Printer
+) -> None:
     """Writes texts towards a suffix, and prints them."""
     unfit = _first_flag(arguments, "novelty", "show_probabilities") or ("--num-beams" if search else "")
     if unfit := unfit or _first_flag(arguments, "batch_size", *NEEDS_NUMPY, *STATES, "exact"):
@@ -426,7 +471,6 @@ def _infill(arguments: Arguments, saved: ModelFolder, placed: Sequence[Placed], 
     infiller, suffix = saved.infiller(), arguments.suffix or ""
     _check_infills(infiller, placed, suffix)
     requests = [request for _, request in placed]
-    printer = Printer(saved, as_json=arguments.as_json)
     printed = printer.print_infills(_infills(infiller, requests, suffix, arguments.num, arguments.best_of))
     _note_fewer(printed, len(requests) * arguments.num, "best_of")
 

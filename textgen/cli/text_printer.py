@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from textgen.cli import output
 from textgen.cli.options import novelty_line
 from textgen.corpus.config import separator_of
-from textgen.generation.config import SamplingConfig
+from textgen.generation.config import NUMPY, SamplingConfig
 from textgen.settings import to_dict
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class Printer:
         index: Index of the training text, to report how much of a text is copied; None to report nothing.
         as_json: Whether to print JSON.
         show_probabilities: Whether to colour tokens by surprisal.
+        how_to_repeat: A line that says how to write the texts again; "" to say nothing.
+        fingerprint: Tells what wrote the texts from others: see `textgen.generation.fingerprint`.
+        runtime: What computed the network.
     """
 
     saved: ModelFolder
@@ -41,16 +45,20 @@ class Printer:
     _: KW_ONLY
     as_json: bool = False
     show_probabilities: bool = False
+    how_to_repeat: str = ""
+    fingerprint: str
+    runtime: str = NUMPY
 
     def print_all(self, results: Iterable[Generation]) -> int:
         """Prints each text as soon as it and those before it are finished. Returns how many there are."""
         notes: list[str] = []
         printed = 0
-        for result in results:
-            self._print(printed, result, self._spans(result))
-            printed += 1
-            if not self.as_json:
-                notes += [*shortcomings(result), *self._novelty(result.text)]
+        with self._repeatable(lambda: printed > 0):
+            for result in results:
+                self._print(printed, result, self._spans(result))
+                printed += 1
+                if not self.as_json:
+                    notes += [*shortcomings(result), *self._novelty(result.text)]
         if not self.as_json:
             output.line()
         self._note(notes)
@@ -60,10 +68,11 @@ class Printer:
         """Prints each text with its prompt and suffix. Returns how many there are."""
         notes: list[str] = []
         printed = 0
-        for result in results:
-            self._print(printed, result, [(result.text, None)], result.suffix)
-            printed += 1
-            notes += shortcomings(result)
+        with self._repeatable(lambda: printed > 0):
+            for result in results:
+                self._print(printed, result, [(result.text, None)], result.suffix)
+                printed += 1
+                notes += shortcomings(result)
         if not self.as_json:
             output.line()
             self._note(notes)
@@ -84,12 +93,13 @@ class Printer:
         """Prints each token at once. Returns the tokens if `keep` is set."""
         kept, written = [], ""
         output.write(prompt, bold=True)
-        for token in writing:
-            output.write(token.text, fg=self._colour(token.logprob), is_asked=True)
-            if keep:
-                kept.append(token)
-            if self.index:
-                written += token.text
+        with self._repeatable():
+            for token in writing:
+                output.write(token.text, fg=self._colour(token.logprob), is_asked=True)
+                if keep:
+                    kept.append(token)
+                if self.index:
+                    written += token.text
         output.line()
         self._note(self._novelty(written))
         return kept
@@ -97,6 +107,20 @@ class Printer:
     def print_shortcomings(self, results: Iterable[Generation]) -> None:
         """Reports where printed texts are not what was asked for."""
         self._note(line for result in results for line in shortcomings(result))
+
+    def print_how_to_repeat(self) -> None:
+        """Says how to write the texts again."""
+        self._note(filter(None, [self.how_to_repeat]))
+
+    @contextmanager
+    def _repeatable(self, has_printed: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """Adds how to write the texts again to what Ctrl-C says in the block, if something has been printed."""
+        try:
+            yield
+        except KeyboardInterrupt as interrupt:
+            if str(interrupt) or not self.how_to_repeat or not has_printed():  # signals of the system have a text
+                raise
+            raise KeyboardInterrupt(f"Interrupted. {self.how_to_repeat}") from interrupt
 
     def _note(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -111,7 +135,8 @@ class Printer:
         values = {field.name: getattr(result, field.name) for field in fields(result)}
         if self.index:
             values["novelty"] = asdict(self.index.novelty(result.text, self.saved.tokenizer))
-        return {"model": self.saved.name, **values, "config": settings}
+        computed = {"fingerprint": self.fingerprint, "runtime": self.runtime}
+        return {"model": self.saved.name, **values, "config": settings, **computed}
 
     def _spans(self, result: Generation) -> Iterator[Span]:
         """The text, with a colour for each token if colours are asked for."""

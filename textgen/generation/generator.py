@@ -15,7 +15,7 @@ from textgen.dataset.ngram_index import NgramIndex
 from textgen.dataset.word_filter import WordFilter
 from textgen.errors import ConfigError
 from textgen.generation.beam_search import search
-from textgen.generation.config import SamplingConfig, SearchConfig
+from textgen.generation.config import NUMPY, SamplingConfig, SearchConfig
 from textgen.generation.constraints.word_tokens import WordTokens, word_tokens
 from textgen.generation.decoding import Decoder
 from textgen.generation.generated_text import Generation, Stream, generation_of, missing_texts
@@ -323,6 +323,11 @@ class Generator:
             SavedModelError: The index is damaged.
         """
         return self._read_index()
+
+    @property
+    def runtime(self) -> str:
+        """What computes the network: "numpy", "onnx" or "tensorflow"."""
+        return getattr(self.model, "runtime", NUMPY)
 
     def network(self) -> LanguageModel:
         """The network as a `keras.Model`, built anew at each call.

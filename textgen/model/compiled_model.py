@@ -18,9 +18,11 @@ class CompiledModel:
 
     Attributes:
         exact: False: its sums of float32 numbers may differ between machines.
+        runtime: Its name in `textgen.generation.config.RUNTIMES`.
     """
 
     exact = False
+    runtime = "tensorflow"
 
     def __init__(self, model: LanguageModel) -> None:
         state = tf.nest.map_structure(

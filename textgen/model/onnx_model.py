@@ -56,9 +56,11 @@ class OnnxModel:
 
     Attributes:
         exact: False: its sums of float32 numbers may differ between machines.
+        runtime: Its name in `textgen.generation.config.RUNTIMES`.
     """
 
     exact = False
+    runtime = "onnx"
 
     def __init__(self, graph: bytes, config: ModelConfig) -> None:
         """Loads a graph.

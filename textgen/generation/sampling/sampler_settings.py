@@ -99,6 +99,11 @@ def value_of(config: SamplingConfig, sampler: str, field: str) -> float:
     return OFF[field] if config.mirostat and sampler in NOT_WITH_MIROSTAT and field in OFF else getattr(config, field)
 
 
+def makes_draws(config: SamplingConfig) -> bool:
+    """Whether the seed can decide which text is written: not where the samplers always leave only one token."""
+    return bool(cut_temperature(config) or config.xtc_probability or config.dynatemp_range)
+
+
 def cut_temperature(config: SamplingConfig) -> float:
     """The temperature at which token healing chooses where a prompt is cut: see `textgen.generation.token_healing`.
 
