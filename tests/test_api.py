@@ -534,6 +534,107 @@ def test_what_is_no_text_is_refused(tiny_models: Path, use: Callable[..., object
         assert str(caught.value) == said
 
 
+NO_TEXT = "not a text: leave out missing values, and convert others to str."
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda own: own.generate([b"abc"]), f"prompts[0] is b'abc', {NO_TEXT}"),
+        (lambda own: own.generate(["a", math.nan]), f"prompts[1] is nan, {NO_TEXT}"),
+        (lambda own: own.generate([5, 6]), f"prompts[0] is 5, {NO_TEXT}"),
+        (lambda own: own.generate([[0.5]]), "prompts[0] must be a text or a list of tokens. Received: [0.5]."),
+        (lambda own: own.generate(None), "prompts must be a text or a list of texts. Received: None."),
+        (lambda own: own.generate(b"a"), "prompts must be a text or a list of texts. Received: b'a'."),
+        (lambda own: own.generate("a", num="3"), "num must be an integer. Received: '3'."),
+        (lambda own: own.generate("a", best_of=2.5), "best_of must be an integer. Received: 2.5."),
+        (
+            lambda own: own.generate("a", {"temperature": 0.5}),
+            "config must be a SamplingConfig (see textgen.SamplingConfig). Received: {'temperature': 0.5}.",
+        ),
+        (lambda own: own.search(None), f"prompt is None, {NO_TEXT}"),
+        (
+            lambda own: own.search("a", settings={"num_beams": 2}),
+            "settings must be a SearchConfig (see textgen.SearchConfig). Received: {'num_beams': 2}.",
+        ),
+        (
+            lambda own: own.search("a", {}),
+            "config must be a SamplingConfig (see textgen.SamplingConfig). Received: {}.",
+        ),
+        (lambda own: own.tokens(b"abc"), f"prompt is b'abc', {NO_TEXT}"),
+        (lambda own: own.stream(None), f"prompt is None, {NO_TEXT}"),
+        (lambda own: own.stream("a", 5), "config must be a SamplingConfig (see textgen.SamplingConfig). Received: 5."),
+        (lambda own: own.read(b"abc"), f"text is b'abc', {NO_TEXT}"),
+        (lambda own: own.start(5), "label must be text or none. Received: 5."),
+        (lambda own: own.load_state(None), "path is None, not a path: give a str or a pathlib.Path."),
+        (
+            lambda own: next(own.generate_requests(["a"])),
+            "requests must be a list of textgen.Request. Received one that is 'a'.",
+        ),
+        (lambda own: textgen.Request(b"a", SHORT), f"prompt is b'a', {NO_TEXT}"),
+    ],
+)
+def test_a_generator_names_a_wrong_argument(
+    tiny_models: Path, use: Callable[[textgen.Generator], object], message: str
+) -> None:
+    with pytest.raises(textgen.ConfigError) as caught:
+        use(textgen.load("tiny", runtime="numpy", models_dir=tiny_models))
+    assert str(caught.value) == message
+
+
+def test_tokens_are_a_prompt_in_any_sequence(tiny_models: Path) -> None:
+    own = textgen.load("tiny", runtime="numpy", models_dir=tiny_models)
+    ids = own.tokenizer.encode("The cat")
+    texts = ["".join(own.stream(prompt, SHORT)) for prompt in (ids, tuple(ids), np.array(ids))]  # type: ignore[arg-type]
+    assert texts == texts[:1] * 3
+
+
+@pytest.mark.parametrize(
+    ("use", "arguments", "message"),
+    [
+        (textgen.train, {"paths": None}, "paths must be a path or a list of paths. Received: None."),
+        (textgen.train, {"paths": [5]}, "paths[0] is 5, not a path: give a str or a pathlib.Path."),
+        (textgen.train, {"paths": "a.txt", "name": 5}, "A model cannot be called 5: a name is a text. Choose"),
+        (textgen.train, {"paths": "a.txt", "callbacks": 5}, "callbacks must be a Keras callback or a list of Keras"),
+        (textgen.evaluate, {"paths": None}, "paths must be a path or a list of paths. Received: None."),
+        (textgen.evaluate, {"paths": "a.txt", "dynamic": True}, "dynamic must be a DynamicConfig (see textgen."),
+        (textgen.evaluate, {"paths": "a.txt", "ensemble": 5}, "ensemble must be a model or a list of models. Received"),
+        (textgen.evaluate, {"paths": "a.txt", "label": 5}, "label must be text or none. Received: 5."),
+        (textgen.load, {"adapt": 5}, "adapt must be a path or a list of paths. Received: 5."),
+        (textgen.load, {"neural_cache": True}, "neural_cache must be a NeuralCacheConfig (see textgen.Neural"),
+        (textgen.load, {"clamps": 5}, "clamps must be a text or a list of texts. Received: 5."),
+        (textgen.load, {"clamps": [5]}, f"clamp is 5, {NO_TEXT}"),
+        (textgen.score, {"texts": "a", "label": 5}, "label must be text or none. Received: 5."),
+        (textgen.score, {"texts": b"a"}, "texts must be a text or a list of texts. Received: b'a'."),
+    ],
+)
+def test_a_wrong_argument_is_named(
+    tiny_models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    use: Callable[..., object],
+    arguments: dict[str, Any],
+    message: str,
+) -> None:
+    monkeypatch.delattr(api, "load_tensorflow")
+    model = {} if use is textgen.train else {"model": "tiny"}
+    with pytest.raises(textgen.TextgenError) as caught:
+        use(**model, **arguments, models_dir=tiny_models)
+    assert str(caught.value).startswith(message)
+
+
+def test_the_folder_of_models_is_a_path() -> None:
+    with pytest.raises(textgen.ConfigError, match=r"^models_dir is 5, not a path"):
+        textgen.load_model("tiny", 5)  # type: ignore[arg-type]
+
+
+def test_a_callback_that_is_none_of_keras_is_named_before_anything_is_written(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        textgen.ConfigError, match=r"^callbacks\[1\] must be an object of keras\.callbacks\.Callback\. Rec"
+    ):
+        textgen.train(home / "songs.txt", models_dir=tmp_path, callbacks=[Ends(), "x"], steps=1, **SETTINGS)  # type: ignore[list-item]
+    assert not [*tmp_path.iterdir()]
+
+
 # === Vectors ===
 
 

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textgen.arguments import check_kind, several, several_paths, several_texts
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import open_corpus
@@ -136,7 +137,8 @@ def train(
         print(result.generator.generate("It was a")[0].text)
     """
     preset, settings = with_preset(preset, {name: python_number(value) for name, value in settings.items()})
-    places = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    places = several_paths("paths", paths)
+    callbacks = list(several("callbacks", callbacks, "Keras callback"))
     job = _Job(places, models_dir, preset, settings, start, tokenizer_from, valid_file)
     if resume is not None and name is not None:
         raise ConfigError("resume names the model already: leave name out.")
@@ -203,9 +205,11 @@ def load(
         for text in generator.generate("It was a", textgen.SamplingConfig(temperature=0.7, max_tokens=100), num=3):
             print(text.text)
     """
+    held = tuple(several_texts("clamps", clamps))
+    check_kind("dynamic", dynamic, DynamicConfig)
+    check_kind("neural_cache", neural_cache, NeuralCacheConfig)
     saved = _opened(model, models_dir)
     text = _text_to_learn(saved, adapt, {"dynamic": dynamic, "label": label}, settings)
-    held = (clamps,) if isinstance(clamps, str) else tuple(clamps)
     adaptation = Adaptation(text, dynamic or DynamicConfig(), label, neural_cache, held)
     if not exact:
         return adapted_generator(saved, adaptation, runtime=runtime, say=_log.info, note=_log.warning)
@@ -220,7 +224,7 @@ def _text_to_learn(
     """The text of `adapt`, if there is one. Without it, `others` must be None, and there must be no settings."""
     reading = saved.reading(settings)
     if adapt is not None:
-        return _read(adapt, reading, settings)
+        return _read(several_paths("adapt", adapt), reading, settings)
     if idle := [*(name for name, value in others.items() if value is not None), *settings]:
         raise ConfigError(
             f"Without a text to train on, {idle[0]} does nothing: pass a text as adapt, or leave {idle[0]} out."
@@ -228,9 +232,8 @@ def _text_to_learn(
     return None
 
 
-def _read(paths: Paths, reading: CorpusConfig, settings: Mapping[str, Any]) -> Corpus:
+def _read(places: Sequence[str | Path], reading: CorpusConfig, settings: Mapping[str, Any]) -> Corpus:
     """Opens a text, and logs what is skipped. Raises `CorpusError` if it has none of the labels in `settings`."""
-    places = [paths] if isinstance(paths, (str, Path)) else list(paths)
     with _hinting_at_texts(places):
         corpus = Corpus(places, reading)
     corpus.say_findings(_log.warning)
@@ -292,12 +295,15 @@ def evaluate(
         scores = textgen.evaluate("novel", "other-novel.txt")
         print(f"{scores.bits_per_byte:.3f} bits per byte")
     """
-    saved = _opened(model, models_dir)
-    more = (ensemble,) if isinstance(ensemble, (str, Path, ModelFolder)) else ensemble
-    others = [_opened(each, models_dir) for each in more]
+    places = several_paths("paths", paths)
+    check_kind("dynamic", dynamic, DynamicConfig)
+    check_kind("neural_cache", neural_cache, NeuralCacheConfig)
+    is_one = isinstance(ensemble, (str, os.PathLike, ModelFolder))
+    more = [ensemble] if is_one else several("ensemble", ensemble, "model")
+    saved, *others = [_opened(each, models_dir) for each in (model, *more)]
     check_vocabularies(saved, others)
     saved.tokenizer.opening(label)  # raises before the slow part
-    corpus = _read(paths, saved.reading(settings), settings)
+    corpus = _read(places, saved.reading(settings), settings)
     say_other_documents(others, corpus.documents_mode, _log.warning)
     corpus.require_text()
     load_tensorflow()
@@ -341,7 +347,7 @@ def score(
         print(f"The second text takes {odd.surprisal.sum() - likely.surprisal.sum():.1f} bits more.")
     """
     scorer = _opened(model, models_dir).scorer()
-    return list(scorer.scores(_several(texts), ends=ends, label=label))
+    return list(scorer.scores(several_texts("texts", texts), ends=ends, label=label))
 
 
 def embed(model: Model, texts: str | Iterable[str], *, models_dir: str | Path | None = None) -> list[np.ndarray]:
@@ -368,16 +374,7 @@ def embed(model: Model, texts: str | Iterable[str], *, models_dir: str | Path | 
         print(f"They are alike to {rain @ storm:.2f}.")
     """
     embedder = _opened(model, models_dir).embedder()
-    return list(embedder.vectors(_several(texts)))
-
-
-def _several(texts: str | Iterable[str]) -> Iterable[str]:
-    """A text or several as several. Raises `ConfigError` for what is neither."""
-    if isinstance(texts, str):
-        return [texts]
-    if isinstance(texts, Mapping) or not isinstance(texts, Iterable):  # the keys of a mapping are not meant
-        raise ConfigError(f"texts must be a text or a list of texts. Received: {short_repr(texts)}.")
-    return texts
+    return list(embedder.vectors(several_texts("texts", texts)))
 
 
 class _History(Observer):
@@ -442,16 +439,20 @@ class _Job:
         sources = Sources(valid, start, self.tokenizer(), may_choose_base=self.start is None)
         check_text(corpus, self.settings, sources, note)
         load_tensorflow()
+        from textgen.training.observers.keras_callbacks import check_callbacks
         from textgen.training.run import train as run
 
+        check_callbacks(options.callbacks)
         plan = make_plan(corpus, self.settings, preset=self.preset, sources=sources)
         return run(plan, target, options)
 
     def resume(self, target: Path, options: RunOptions) -> ModelFolder:
         load_tensorflow()
+        from textgen.training.observers.keras_callbacks import check_callbacks
         from textgen.training.resumption import ResumeSources
         from textgen.training.run import resume
 
+        check_callbacks(options.callbacks)
         start = self.start.folder if isinstance(self.start, ModelFolder) else self.start
         sources = ResumeSources(self.places, self.valid_file, None if start is None else str(start), self.tokenizer())
         settings = with_sizes(self.preset, self.settings)

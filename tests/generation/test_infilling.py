@@ -298,6 +298,23 @@ def test_fewer_texts_than_one_are_refused(filler: Infiller, number: int) -> None
         filler.infill("", "a", SETTINGS, number)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompt": b"The"}, "prompt is b'The', not a text"),
+        ({"suffix": None}, "suffix is None, not a text"),
+        ({"config": {"top_k": 2}}, "config must be a SamplingConfig"),
+        ({"num": "3"}, "num must be an integer. Received: '3'."),
+        ({"best_of": "3"}, "best_of must be an integer. Received: '3'."),
+        ({"seconds": "3"}, "seconds must be a number or none. Received: '3'."),
+    ],
+)
+def test_a_wrong_argument_is_named(filler: Infiller, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        filler.infill(**arguments)
+    assert str(caught.value).startswith(message)
+
+
 def test_a_label_is_refused(filler: Infiller, models: dict[str, NumpyModel], tokenizer: Tokenizer) -> None:
     labelled = replace(SETTINGS, label="tale")
     with pytest.raises(ConfigError, match="labels"):

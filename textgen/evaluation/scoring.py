@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from textgen.errors import ConfigError
+from textgen.arguments import check_is_text
 from textgen.model.protocols import ScoringModel
-from textgen.settings import short_repr
 from textgen.tokenizer.spelling import NAT
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -232,14 +231,12 @@ def of_like_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
             del batch[-size:]
 
 
-def in_groups(texts: Iterable[object]) -> Iterator[list[str]]:
+def in_groups(texts: Iterable[str]) -> Iterator[list[str]]:
     """Yields the texts in lists, as many at a time as may be read ahead. Raises `ConfigError` for what is no text."""
     group: list[str] = []
     characters = 0
     for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            advice = "leave out missing values, and convert others to str"
-            raise ConfigError(f"texts[{number}] is {short_repr(text)}, not a text: {advice}.")
+        check_is_text(f"texts[{number}]", text)
         group.append(text)
         characters += len(text)
         if len(group) == AHEAD_TEXTS or characters >= AHEAD_CHARACTERS:

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from textgen.arguments import check_is_path, check_kind, check_prompt, several, several_texts
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.dataset.word_filter import WordFilter
 from textgen.errors import ConfigError
@@ -19,7 +20,7 @@ from textgen.generation.config import NUMPY, SamplingConfig, SearchConfig
 from textgen.generation.constraints.word_tokens import WordTokens, word_tokens
 from textgen.generation.decoding import Decoder
 from textgen.generation.generated_text import Generation, Stream, generation_of, missing_texts
-from textgen.generation.request import Request, later_seed, require_best_of, require_one, seeded
+from textgen.generation.request import Request, later_seed, require_best_of, require_one, sampling, seeded
 from textgen.generation.row import Row, TextRow, Token
 from textgen.generation.sampling.sampler_settings import DRAWING
 from textgen.generation.sampling.vocabulary_tables import VocabularyTables
@@ -27,6 +28,7 @@ from textgen.generation.stepping import RowByRow, read_all
 from textgen.generation.text_state import TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
 from textgen.model.protocols import StepModel
+from textgen.settings import short_repr
 from textgen.tokenizer.stream_decoder import check_ids
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -98,14 +100,16 @@ class Generator:
             The texts, in the order of the prompts.
 
         Raises:
-            ConfigError: There is no prompt, `num` is less than 1, or `best_of` is less than `num`.
+            ConfigError: There is no prompt, one is not a text, `num` is less than 1, or `best_of` is less than `num`.
             TokenizerError: A prompt is not valid text.
         """
-        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        prompts = list(several_texts("prompts", prompts))
+        for number, prompt in enumerate(prompts):
+            check_prompt(f"prompts[{number}]", prompt)
         require_best_of(num, best_of)
         if not prompts:
             raise ConfigError("There is nothing to generate: give at least one prompt; it may be empty.")
-        config = seeded(config or SamplingConfig())
+        config = seeded(sampling(config))
         requests = [
             Request(prompt, later_seed(config, number * (best_of or num))) for number, prompt in enumerate(prompts)
         ]
@@ -139,7 +143,7 @@ class Generator:
         require_one("batch_size", batch_size)
         copies = (
             replace(request, config=later_seed(config, number))
-            for request in requests
+            for request in map(_checked, several("requests", requests, "request"))
             for config in [seeded(request.config)]  # once for all copies
             for number in range(best_of or num)
         )
@@ -147,8 +151,8 @@ class Generator:
             yield from self._generate_all(copies, batch_size)
             return
         generations = self._generate_all(map(_with_logprobs, copies), batch_size)
-        while several := list(islice(generations, best_of)):
-            yield from sorted(several, key=lambda generation: -generation.mean_logprob)[:num]
+        while drafts := list(islice(generations, best_of)):
+            yield from sorted(drafts, key=lambda generation: -generation.mean_logprob)[:num]
 
     def search(
         self, prompt: str = "", config: SamplingConfig | None = None, settings: SearchConfig | None = None
@@ -170,7 +174,8 @@ class Generator:
         """
         if self.model.exact:
             raise ConfigError("A search does not compute in exact arithmetic: draw texts, or use the model without it.")
-        config = config or SamplingConfig()
+        config = sampling(config)
+        check_kind("settings", settings, SearchConfig)
         refuse_draws(config)
         config = replace(config, temperature=0.0, seed=0)
         row = self.row(prompt, config)
@@ -204,7 +209,7 @@ class Generator:
             SavedModelError: The state does not fit this model.
             TokenizerError: The prompt is not valid text.
         """
-        config = config or SamplingConfig()
+        config = sampling(config)
         state = self.opened(self._checked(start), config.label) if start else None
         return Stream(self.decoder(), self.row(prompt, config, state, track=True))
 
@@ -265,7 +270,7 @@ class Generator:
             ConfigError: The model does not know the label.
             TokenizerError: The prompt is not valid text.
         """
-        config = seeded(config or SamplingConfig())
+        config = seeded(sampling(config))
         return TextRow(prompt, config, self.tokenizer, start or self.start(config.label), track=track)
 
     def start(self, label: str | None = None) -> TextState:
@@ -295,6 +300,7 @@ class Generator:
             TokenizerError: The text is not valid text, or has tokens that are not in the vocabulary.
         """
         start = self.opened(self._checked(start), label) if start else self.start(label)
+        check_prompt("text", text)
         ids = self.tokenizer.encode(text) if isinstance(text, str) else list(text)
         check_ids(ids, self.tokenizer.vocab_size)
         return start.after(ids, read_all(self.model, [[start.ids[-1], *ids][:-1]], start.model_state))
@@ -305,6 +311,7 @@ class Generator:
         Raises:
             TextgenError: The file cannot be written, or the state does not fit this model.
         """
+        check_is_path("path", path)
         save_state(Path(path), self._checked(state), self.fingerprint)
 
     def load_state(self, path: str | Path) -> TextState:
@@ -313,6 +320,7 @@ class Generator:
         Raises:
             SavedModelError: The file is damaged or belongs to another model.
         """
+        check_is_path("path", path)
         return load_state(Path(path), self.start().model_state, self.fingerprint, self.tokenizer.vocab_size)
 
     @property
@@ -443,6 +451,12 @@ def refuse_draws(config: SamplingConfig) -> None:
         raise ConfigError(f"A search makes no random draws: leave out {', '.join(without_effect)}.")
     if config.top_logprobs:
         raise ConfigError("A search computes no probabilities of other tokens: leave out top_logprobs.")
+
+
+def _checked(request: Request) -> Request:
+    if not isinstance(request, Request):
+        raise ConfigError(f"requests must be a list of textgen.Request. Received one that is {short_repr(request)}.")
+    return request
 
 
 def _with_logprobs(request: Request) -> Request:

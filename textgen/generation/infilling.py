@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from textgen.arguments import check_is_text
 from textgen.dataset.word_filter import WordFilter
 from textgen.errors import ConfigError
 from textgen.evaluation.scoring import Score, Scorer
@@ -29,12 +30,13 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.constraints.word_tokens import word_tokens
 from textgen.generation.decoding import Decoder
 from textgen.generation.generator import BATCH_SIZE
-from textgen.generation.request import later_seed, require_best_of, seeded
+from textgen.generation.request import later_seed, require_best_of, sampling, seeded
 from textgen.generation.row import Row
 from textgen.generation.sampling.vocabulary_tables import VocabularyTables
 from textgen.generation.stepping import read_all
 from textgen.generation.text_state import TextState, join, num_bytes
 from textgen.model.protocols import ScoringModel, StepModel
+from textgen.settings import check_type, python_number
 from textgen.tokenizer.tokenizer import Tokenizer
 
 CANDIDATES = 16  # drafts that are ranked by default where there is a prompt
@@ -169,7 +171,10 @@ class Infiller:
                 there is a label, or `num` is less than 1, or `best_of` is less than `num`.
             TokenizerError: The prompt or suffix is not valid text.
         """
-        config = seeded(config or SamplingConfig(max_tokens=draft_tokens(bool(prompt))))
+        check_is_text("prompt", prompt)
+        check_is_text("suffix", suffix)
+        check_type("seconds", python_number(seconds), "float | None")
+        config = seeded(SamplingConfig(max_tokens=draft_tokens(bool(prompt))) if config is None else sampling(config))
         self._refuse(prompt, config)
         require_best_of(num, best_of)
         deadline = math.inf if seconds is None else time.monotonic() + seconds

@@ -6,8 +6,10 @@ import copy
 import secrets
 from dataclasses import dataclass
 
+from textgen.arguments import check_kind, check_prompt
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig
+from textgen.settings import check_type, python_number
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,17 @@ class Request:
 
     prompt: str
     config: SamplingConfig
+
+    def __post_init__(self) -> None:
+        """Checks what both are. Raises `ConfigError`."""
+        check_prompt("prompt", self.prompt)
+        sampling(self.config)
+
+
+def sampling(config: SamplingConfig | None) -> SamplingConfig:
+    """Returns the settings of a text, or else the default ones. Raises `ConfigError` if they are of another class."""
+    check_kind("config", config, SamplingConfig)
+    return SamplingConfig() if config is None else config
 
 
 def seeded(config: SamplingConfig) -> SamplingConfig:
@@ -47,6 +60,7 @@ def _with(config: SamplingConfig, **values: object) -> SamplingConfig:
 
 def require_one(name: str, number: int) -> None:
     """Raises `ConfigError` if a number is less than 1."""
+    check_type(name, python_number(number), "int")
     if number < 1:
         raise ConfigError(f"{name} must be a number of at least 1. Received: {number}.")
 
@@ -54,5 +68,7 @@ def require_one(name: str, number: int) -> None:
 def require_best_of(num: int, best_of: int | None) -> None:
     """Raises `ConfigError` if `num` is less than 1, or `best_of`, unless it is None, is less than `num`."""
     require_one("num", num)
+    if best_of is not None:
+        check_type("best_of", python_number(best_of), "int")
     if best_of is not None and best_of < num:
         raise ConfigError(f"best_of ({best_of}) is less than num ({num}): the best are chosen from at least as many.")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from textgen.arguments import check_prompt
 from textgen.generation.config import SamplingConfig
 from textgen.generation.stopping import CONTEXT, Ending
 from textgen.generation.text_state import TextState, of_document
@@ -156,8 +157,10 @@ class TextRow(Row):
             track: Whether to keep `model_state` up to date.
 
         Raises:
+            ConfigError: The prompt is neither a text nor a list of tokens.
             TokenizerError: The prompt is not valid text, or has tokens that are not in the vocabulary.
         """
+        check_prompt("prompt", prompt)
         is_text = isinstance(prompt, str)
         ids = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
         check_ids(ids, tokenizer.vocab_size)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from textgen.arguments import check_is_text
 from textgen.errors import ConfigError
 from textgen.model.config import CELLS, ModelConfig
 from textgen.model.reference.cells import Array, CellState, CellWeights, sigmoid
@@ -101,12 +102,13 @@ def parse_clamp(text: str, config: ModelConfig) -> Clamp:
     """Reads a clamp such as L1/89=3.8.
 
     Raises:
-        ConfigError: It is not written so, the network has no such cell or value, or a gate would leave 0 to 1.
+        ConfigError: It is not text written so, the network has no such cell or value, or a gate would leave 0 to 1.
 
     Example:
         >>> parse_clamp("L0/3.f=1", ModelConfig(vocab_size=100)).number
         1.0
     """
+    check_is_text("clamp", text)
     place_text, _, number_text = text.partition("=")
     try:
         number = float(number_text)

@@ -93,6 +93,8 @@ def problem_elsewhere(name: str) -> str:
 
 def problem_of_name(name: str) -> str:
     """Returns the reason why a name is not valid for a model; empty if it is valid."""
+    if not isinstance(name, str):
+        return "a name is a text"
     if not name:
         return "the name is empty"
     if "/" in name or "\\" in name or name in (".", ".."):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textgen.arguments import check_is_path
 from textgen.errors import SavedModelError
 from textgen.saved_model.bases import BASES, base_folder, installed_bases
 from textgen.saved_model.folder_contents import has_file, has_steps, is_model, is_run, saved_at
@@ -31,7 +32,12 @@ def models_folder(folder: str | Path | None = None) -> Path:
 
     Args:
         folder: The folder to use. By default $TEXTGEN_MODELS, or else saved_models in the current folder.
+
+    Raises:
+        ConfigError: The folder is no path.
     """
+    if folder is not None:
+        check_is_path("models_dir", folder)
     return Path(folder or os.environ.get("TEXTGEN_MODELS") or "saved_models")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from textgen.corpus.labels import unknown_label
 from textgen.errors import ConfigError, TokenizerError
+from textgen.settings import check_type
 from textgen.storage.files import write_file
 from textgen.tokenizer.pieces import EOS, NO_LABEL, PAD, UNK, printable
 from textgen.tokenizer.stream_decoder import StreamDecoder, check_ids
@@ -82,6 +83,7 @@ class Tokenizer(ABC):
         Raises:
             ConfigError: The vocabulary does not have the label.
         """
+        check_type("label", label, "str | None")
         if label is not None and label not in self.labels:
             raise ConfigError(unknown_label(label, self.labels))
         if not self.labels:

@@ -16,10 +16,20 @@ import keras
 import numpy as np
 
 from textgen.errors import ConfigError
+from textgen.settings import short_repr
 from textgen.training.config import TrainingConfig
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
 
 SET_THE_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
+
+
+def check_callbacks(callbacks: Sequence[object]) -> None:
+    """Checks that all are Keras callbacks. Raises `ConfigError`."""
+    for number, callback in enumerate(callbacks):
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise ConfigError(
+                f"callbacks[{number}] must be an object of keras.callbacks.Callback. Received: {short_repr(callback)}."
+            )
 
 
 def refuse_two_schedules(

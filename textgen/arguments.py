@@ -1,0 +1,66 @@
+"""Checks of what a caller passes to the library.
+
+Without them a wrong argument would fail late, with an error that does not name it, or mean something else: bytes are
+also a list of numbers, and so might be tokens.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+from textgen.errors import ConfigError
+from textgen.settings import short_repr
+
+
+def check_kind(name: str, value: object, kind: type) -> None:
+    """Checks that an argument is an object of a public class, or None. Raises `ConfigError`."""
+    if value is not None and not isinstance(value, kind):
+        raise ConfigError(
+            f"{name} must be a {kind.__name__} (see textgen.{kind.__name__}). Received: {short_repr(value)}."
+        )
+
+
+def check_is_text(name: str, value: object) -> None:
+    """Checks that an argument is a text. Raises `ConfigError`."""
+    if not isinstance(value, str):
+        advice = "leave out missing values, and convert others to str"
+        raise ConfigError(f"{name} is {short_repr(value)}, not a text: {advice}.")
+
+
+def check_prompt(name: str, value: object) -> None:
+    """Checks that an argument is a text, or a list of tokens. Raises `ConfigError`."""
+    is_array = type(value).__name__ == "ndarray"  # which may not be loaded
+    if isinstance(value, bytes | bytearray) or not (isinstance(value, Sequence) or is_array):
+        check_is_text(name, value)
+    elif not isinstance(value, str) and not all(isinstance(id, Integral) for id in value):
+        raise ConfigError(f"{name} must be a text or a list of tokens. Received: {short_repr(value)}.")
+
+
+def several_texts(name: str, value: str | Iterable[str]) -> Iterable[str]:
+    """Returns a text or several as several, which are yet to be checked. Raises `ConfigError` for what is neither."""
+    return [value] if isinstance(value, str) else several(name, value, "text")
+
+
+def several_paths(name: str, value: str | Path | Iterable[str | Path]) -> list[str | Path]:
+    """Returns a path or several as a list. Raises `ConfigError` for anything else."""
+    paths = [value] if isinstance(value, str | os.PathLike) else list(several(name, value, "path"))
+    for number, path in enumerate(paths):
+        check_is_path(f"{name}[{number}]", path)
+    return paths
+
+
+def check_is_path(name: str, value: object) -> None:
+    """Checks that an argument is a path. Raises `ConfigError`."""
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(f"{name} is {short_repr(value)}, not a path: give a str or a pathlib.Path.")
+
+
+def several(name: str, value: Any, item: str) -> Iterable[Any]:
+    """Returns a value that holds several of a kind. Raises `ConfigError` for one that does not."""
+    if isinstance(value, Mapping | bytes | bytearray) or not isinstance(value, Iterable):  # no keys, no numbers
+        raise ConfigError(f"{name} must be a {item} or a list of {item}s. Received: {short_repr(value)}.")
+    return value
