@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 from click.types import FloatParamType
-from command_tree import leaves
+from command_tree import commands_with, leaves
 from files import write
 from model_folders import small, weights_of
 
@@ -74,6 +75,39 @@ def test_each_command_reads_a_text_like_that_of_the_model(
     result = run(*command.split(), "--models-dir", str(tmp_path))
     assert result.stderr == "Error: It has been opened.\n"
     assert [(each.text_column, each.delimiter) for each in read] == [("body", ";")]
+
+
+OF_A_TEXT = {  # a text, by each command with PATHS, and by one with an option for a text
+    **{name: f"{name} tiny a.csv" for name in ("score", "evaluate", "embed", "inspect")},
+    "tune-state": "tune-state tiny a.csv --out state",
+    "train": "train a.csv --dry-run",
+    "corpus stats": "corpus stats a.csv",
+    "corpus prepare": "corpus prepare a.csv --out prepared",
+    "tokenizer train": "tokenizer train a.csv --out a.model",
+    "sample": "sample tiny --adapt a.csv",
+    "models compress": "models compress tiny a.csv --out small",
+}
+
+
+def test_all_commands_that_read_a_text_are_found() -> None:
+    assert set(OF_A_TEXT) == commands_with("paths", textgen) | {"sample", "models compress"}
+
+
+@pytest.mark.parametrize("command", OF_A_TEXT)
+def test_only_options_of_the_command_are_advised(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TEXTGEN_MODELS", str(tiny_models))
+    write(tmp_path, "a.csv", "body,by\nThe cat,me\nThe dog,you\n")
+    result = run(*OF_A_TEXT[command].split())
+    message = result.stderr.splitlines()[-1]
+    assert "no column 'text'. Set --text-column to one of: body, by." in message
+    options = [
+        option for found in dict(leaves(textgen))[command].params for option in [*found.opts, *found.secondary_opts]
+    ]
+    assert set(re.findall(r"--[\w-]+", message)) <= set(options)
+    assert not re.findall(r"\b[a-z]+_[a-z]+", message), "a setting without a flag"
 
 
 # === Files to write ===

@@ -29,14 +29,12 @@ from textgen.cli.options import (
 from textgen.cli.setting_options import setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.insight.config import InspectConfig
-from textgen.settings import declared, from_dict, select
+from textgen.settings import from_dict, select
 from textgen.system.runtime import use_blas_threads
 from textgen.wording import counted
 
 if TYPE_CHECKING:
     from textgen.insight.inspection import Inspection
-
-READING = {"documents", "encoding"}  # settings of the corpus; the others are those of the training
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class Arguments:
 )
 @label_option
 @setting_options(InspectConfig)
-@setting_options(CorpusConfig, leave_out=declared(CorpusConfig).keys() - READING, defaults=AS_TRAINED)
+@setting_options(CorpusConfig, leave_out=("labels",), defaults=AS_TRAINED)
 @json_option
 @models_dir_option
 def inspect(model: str, models_dir: Path | None, **options: Any) -> None:
