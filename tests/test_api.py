@@ -622,6 +622,16 @@ def test_a_wrong_argument_is_named(
     assert str(caught.value).startswith(message)
 
 
+def test_a_base_is_named_where_there_is_no_model(tmp_path: Path, tiny_models: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(textgen.SavedModelError, match=r" yet\. Train a model first\.$"):
+        textgen.load(models_dir=tmp_path / "empty")
+    shutil.copytree(tiny_models / "tiny", tmp_path / "bases" / "english")
+    with pytest.raises(textgen.SavedModelError) as caught:
+        textgen.load(models_dir=tmp_path / "empty")
+    assert str(caught.value).endswith(' Train a model first. Bases: english. For example: textgen.load("english").')
+
+
 def test_the_folder_of_models_is_a_path() -> None:
     with pytest.raises(textgen.ConfigError, match=r"^models_dir is 5, not a path"):
         textgen.load_model("tiny", 5)  # type: ignore[arg-type]

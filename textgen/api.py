@@ -20,17 +20,18 @@ from textgen.arguments import check_kind, several, several_paths, several_texts
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import open_corpus
-from textgen.errors import ConfigError, CorpusError
+from textgen.errors import ConfigError, CorpusError, SavedModelError
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.evaluation.scoring import TextScore
 from textgen.generation.config import AUTO
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.saved_model.adaptation import Adaptation, adapted_generator
+from textgen.saved_model.bases import installed_bases
 from textgen.saved_model.creation import free_folder, refuse_taken
 from textgen.saved_model.ensembles import check_vocabularies, say_other_documents
 from textgen.saved_model.model_names import check_name
-from textgen.saved_model.registry import find_run, find_tokenizer, models_folder
+from textgen.saved_model.registry import find_run, find_tokenizer, list_models, models_folder
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.settings import from_dict, python_number, select, short_repr
 from textgen.storage.files import check_folder_writable
@@ -208,7 +209,7 @@ def load(
     held = tuple(several_texts("clamps", clamps))
     check_kind("dynamic", dynamic, DynamicConfig)
     check_kind("neural_cache", neural_cache, NeuralCacheConfig)
-    saved = _opened(model, models_dir)
+    saved = _newest(models_dir) if model is None else _opened(model, models_dir)
     text = _text_to_learn(saved, adapt, {"dynamic": dynamic, "label": label}, settings)
     adaptation = Adaptation(text, dynamic or DynamicConfig(), label, neural_cache, held)
     if not exact:
@@ -216,6 +217,16 @@ def load(
     if adaptation.changes:
         raise ConfigError(f"Exact arithmetic cannot be combined with {adaptation.changes[0]}: leave out one of them.")
     return saved.generator(exact=True, runtime=runtime, say=_log.info, note=_log.warning)
+
+
+def _newest(models_dir: str | Path | None) -> ModelFolder:
+    """The model that was saved last. If there is none, the error says how to load a base."""
+    try:
+        return load_model(None, models_dir)
+    except SavedModelError as error:
+        if list_models(models_dir) or not (bases := installed_bases()):
+            raise
+        raise SavedModelError(f'{error} For example: textgen.load("{bases[0]}").') from None
 
 
 def _text_to_learn(

@@ -115,6 +115,10 @@ def test_a_misspelled_name(
         find_run(name, tmp_path / "empty")
     with pytest.raises(NoSuchModel, match=r" yours\. Bases: english\."):
         find_model(name, tmp_path / "none")
+    with pytest.raises(SavedModelError, match=r" yet\. Train a model first\. Bases: english\.$"):
+        find_model(None, tmp_path / "empty")
+    with pytest.raises(SavedModelError, match=r" yet\. Train a model first\.$"):
+        find_model(None, tmp_path / "empty", with_bases=False)
 
 
 def test_a_training_without_a_model_is_a_run(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

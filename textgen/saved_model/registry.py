@@ -91,7 +91,8 @@ def find_model(name: str | None = None, folder: str | Path | None = None, *, wit
     models = list_models(folder)
     if name is None:
         if not models:
-            raise SavedModelError(f"{why_empty(folder)} Train a model first.")
+            bases = about_bases(installed_bases() if with_bases else [])
+            raise SavedModelError(f"{why_empty(folder)} Train a model first.{bases}")
         return max(models, key=saved_at)
     candidates = _candidates(name, folder)
     for path in filter(is_model, candidates):
@@ -106,8 +107,8 @@ def find_model(name: str | None = None, folder: str | Path | None = None, *, wit
                 f"{path} is not a model: it has a {MANIFEST}, but neither {CONFIG} nor {WEIGHTS}. Name a model, or "
                 "copy the whole folder again if it is one."
             )
-    bases = installed_bases() if with_bases else []
-    raise no_such_model(name, models_folder(folder), models, bases, may_be_path=True)
+    allowed = installed_bases() if with_bases else []
+    raise no_such_model(name, models_folder(folder), models, allowed, may_be_path=True)
 
 
 def find_tokenizer(name: str, folder: str | Path | None = None) -> Tokenizer:
