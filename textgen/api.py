@@ -60,7 +60,8 @@ class TrainingResult:
     Attributes:
         model: The saved model, with the weights that did best on held-out text; from a base, mixed with those of
             the base where that does better.
-        history: A report of each validation of this call, in order. A resumed run adds to what was before.
+        history: A report of each validation of this call, in order. `model.training["history"]` also has the scores of
+            those before the run was resumed.
     """
 
     model: ModelFolder

@@ -11,7 +11,8 @@ from textgen.schema import json_object
 from textgen.settings import to_dict
 from textgen.storage.files import json_bytes
 from textgen.training.config import TrainingConfig
-from textgen.training.position import Position
+from textgen.training.observers.observer import ValidationReport
+from textgen.training.position import MOST_HISTORY, Position
 
 BEFORE: dict[str, Any] = {"steps": 10, "schedule": "cosine", "learning_rate": 0.01, "freeze_layers": ("head",)}
 
@@ -89,3 +90,23 @@ def test_the_saved_step_is_that_of_the_kept_weights_until_a_validation_is_as_goo
     kept = Position(best_step=4, best_nats_per_token=3.0, kept_step=8, kept_nats_per_token=2.0)
     assert (kept.saved_step, kept.has_best) == (8, True)
     assert Position(kept_nats_per_token=2.0).has_best
+
+
+def test_the_history_has_the_scores_of_the_validations() -> None:
+    position = Position()
+    for step in (2, 4, 4, 6):  # a run that was over at step 4 scores its weights again when it is resumed
+        position.add_scores(ValidationReport(step, step / 2, 3.0, 2.0 - step / 10, 7.0, 1.5, improved=True, sample="a"))
+    assert [(scores["step"], scores["nats_per_token"]) for scores in position.history] == [(2, 1.8), (4, 1.6), (6, 1.4)]
+    assert position.history[0] == {"step": 2, "epochs": 1.0, "nats_per_token": 1.8, "bits_per_byte": 1.5}
+    assert resumed(position).history == position.history
+
+
+def test_of_very_many_validations_fewer_are_kept() -> None:
+    position = Position()
+    for step in range(1, 2 * MOST_HISTORY):
+        position.add_scores(ValidationReport(step, 1.0, 3.0, 2.0, 7.0, 1.5, improved=False, sample=""))
+        assert len(position.history) <= MOST_HISTORY
+    steps = [scores["step"] for scores in position.history]
+    assert (steps[0], steps[-1]) == (1, 2 * MOST_HISTORY - 1)
+    assert steps == sorted(set(steps))
+    assert len(steps) > MOST_HISTORY / 2

@@ -348,6 +348,11 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(short_run: Run,
     folders = short_run.saved.folder, tmp_path / "parts"
     checkpoints = [(folder / "checkpoints" / last).read_bytes() for folder in folders]
     assert checkpoints[0] == checkpoints[1]
+    names = "step", "epochs", "nats_per_token", "bits_per_byte"
+    history = [{name: getattr(report, name) for name in names} for report in short_run.watch.validations]
+    stopped = [scores for scores in read_training(folders[1])["history"] if scores["step"] != stop_at]
+    assert read_training(folders[0])["history"] == history
+    assert stopped == [scores for scores in history if scores["step"] != stop_at]
     indices = [(folder / NGRAMS).read_bytes() for folder in folders]
     assert indices[0] == indices[1]
 
@@ -471,6 +476,8 @@ def test_a_killed_and_resumed_run_equals_one_that_was_not(
     for name, array in whole.weights().items():
         np.testing.assert_array_equal(resumed.weights()[name], array)
     assert resumed.training["scores"] == whole.training["scores"]
+    assert resumed.training["history"] == whole.training["history"]
+    assert [scores["step"] for scores in whole.training["history"]] == [10, 20, 30, 40, 50, 60]
     shown = curves(whole.folder / "logs")
     assert [at for at, _ in shown["loss/train_nats_per_token"]] == [10, 20, 30, 40, 50, 60]
     assert [at for at, _ in shown["gate_above_0.9/lstm_1/f"]] == [10, 20, 30, 40, 50, 60]

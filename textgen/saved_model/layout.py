@@ -30,6 +30,7 @@ WORDS = "words.safetensors"
 JSON_BYTES = walk.RECORD_BYTES  # maximum size of a JSON file
 CARD_BYTES = 1 << 24  # maximum size of README.md
 
+HISTORY = [{"step": int, "epochs": float, "nats_per_token": float, "bits_per_byte": float}]  # of the validations
 RECORD = {  # fields of training.json that commands other than train read; `textgen.training.resumption` reads more
     "corpus": {"paths": [str], "characters": int, "num_documents": int},
     "model": {"vocab_size": int, "embedding_dim": int, "hidden_units": int, "num_layers": int},
@@ -39,6 +40,7 @@ RECORD = {  # fields of training.json that commands other than train read; `text
     "parameters": int,
     "progress": {"step": int, "epochs": float, "seconds": float},
     "scores": {str: float},
+    "history?": HISTORY,
     "labels?": [str],
     "status?": str,
     "start?": {"name": (str, None), "decided_by": str, "reason": str},

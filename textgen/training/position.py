@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textgen.errors import SavedModelError
+from textgen.saved_model.layout import HISTORY
 from textgen.saved_model.older_records import rename_entries
 from textgen.schema import check, of_fields
 from textgen.training.loss_health import Health
 from textgen.training.loss_scale import LossScale
+
+if TYPE_CHECKING:
+    from textgen.training.observers.observer import ValidationReport
+
+MOST_HISTORY = 1000  # validations that are recorded; of more, every other one is kept again and again
 
 
 @dataclass
@@ -44,6 +50,7 @@ class Position:
         train_nats: Sum of the losses since the last validation, in nats per token, each times the tokens of its batch
             relative to a full one.
         train_steps: Sum of these weights: the number of losses if all batches were full.
+        history: The scores of the validations, in order, as training.json has them: all of them up to `MOST_HISTORY`.
         health: Losses that were not finite or diverged.
         loss_scale: Scale of the loss; used with float16 only.
     """
@@ -68,6 +75,7 @@ class Position:
     is_finished: bool = False
     train_nats: float = 0.0
     train_steps: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
     health: Health = field(default_factory=Health)
     loss_scale: LossScale = field(default_factory=LossScale)
 
@@ -77,7 +85,7 @@ class Position:
         nested = {"health": Health, "loss_scale": LossScale}
         try:
             schemas = {name: of_fields(kind) for name, kind in nested.items()}
-            check(values, of_fields(cls, settings=dict, **schemas))
+            check(values, of_fields(cls, settings=dict, history=HISTORY, **schemas))
             parts = {name: kind(**values.get(name, {})) for name, kind in nested.items()}
             sections = {"training": dict(values.get("settings", {}))}
             rename_entries(sections)
@@ -98,6 +106,13 @@ class Position:
     def saved_step(self) -> int:
         """Step of the best weights, which are or will be saved."""
         return self.best_step if self.kept_nats_per_token is None else self.kept_step
+
+    def add_scores(self, report: ValidationReport) -> None:
+        """Adds a validation to the history, in place of one of the same step, as of a run that was over."""
+        before = [scores for scores in self.history if scores["step"] < report.step]
+        self.history = [*before, {name: getattr(report, name) for name in HISTORY[0]}]
+        if len(self.history) > MOST_HISTORY:
+            del self.history[1:-1:2]  # the first and the last one stay
 
     def go_on_with(self, settings: Mapping[str, Any]) -> None:
         """Resumes a run, perhaps with other settings.

@@ -368,7 +368,7 @@ class _Run:
         self._write("running", scores)
 
     def _write(self, status: str, scores: Scores | None) -> None:
-        """Records status, progress and, if there are any, scores in training.json."""
+        """Records status, progress, validations and, if there are any, scores in training.json."""
         if not self._distribution.is_chief:
             return
         position = self._trainer.position
@@ -380,7 +380,7 @@ class _Run:
             "left_out": position.health.left_out,
             "rollbacks": position.health.rollbacks,
         }
-        self._record = self._record | {"status": status, "progress": progress}
+        self._record = self._record | {"status": status, "progress": progress, "history": position.history}
         if scores and math.isfinite(scores.nats_per_token):  # else the scores of the best validation stay
             self._record |= {"scores": _in_json(scores.to_dict())}
         write_training(self._setup.folder, self._record)

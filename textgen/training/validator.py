@@ -229,7 +229,8 @@ class Validator:
         return self.evaluator.scores(self._held_out, self._config.valid_tokens)
 
     def _record(self, position: Position, report: ValidationReport, improved: bool) -> None:
-        """Counts a validation for patience, for the schedule plateau and for NT-ASGD."""
+        """Counts a validation for the history, for patience, for the schedule plateau and for NT-ASGD."""
+        position.add_scores(report)
         waited_for_mean = self._averaging.is_waiting
         self._averaging.on_validation(report.nats_per_token)
         position.train_nats, position.train_steps, position.is_finished = 0.0, 0.0, False
