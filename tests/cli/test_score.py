@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import click
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from loaded_modules import modules_after
@@ -26,14 +28,18 @@ from repository import ROOT
 
 from textgen.cli import score as cli_score
 from textgen.cli import textgen
+from textgen.cli.text_printer import colour_of
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.left_out import LeftOut
 from textgen.evaluation import scoring
 from textgen.evaluation.anomalies import WARM_UP
-from textgen.evaluation.scoring import Scorer
+from textgen.evaluation.scoring import Scorer, TextScore
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
+from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
 
 TEXT = "The cat sat on the mat.\n\n床前明月光\nThe dog\n"
 LINES = ["The cat sat on the mat.", "床前明月光", "The dog"]
@@ -101,6 +107,30 @@ def test_tokens(tiny_models: Path) -> None:
     assert [float(bits) for bits, _ in plain] == pytest.approx(found["surprisal"], abs=0.01)
     assert sum(found["surprisal"]) * math.log(2) == pytest.approx(-found["log_probability"], rel=1e-4)
     assert score(tiny_models, "--tokens", stdin="a\nb\n").stdout.count("\n\n") == 1
+
+
+def test_the_texts_in_the_colours_of_their_surprisals(tiny_models: Path) -> None:
+    command = ["score", "tiny", "-", "--show-probabilities", "--no-end", "--models-dir", str(tiny_models)]
+    shown = CliRunner().invoke(textgen, command, input=TEXT, color=True, catch_exceptions=False).stdout
+    assert click.unstyle(shown) == "\n".join(LINES) + "\n"
+    assert score(tiny_models, *command[2:5], stdin=TEXT).stdout == click.unstyle(shown)
+    bits = next(scorer(tiny_models).scores(LINES[:1], ends=False)).surprisal
+    assert shown.startswith(click.style("T", fg=colour_of(bits[0])) + click.style("h", fg=colour_of(bits[1])))
+
+
+def test_a_character_of_several_tokens_has_one_colour() -> None:
+    tokenizer = ByteTokenizer()
+    scored = TextScore("aé", (*tokenizer.encode("aé"), tokenizer.eos_id), np.array([1.0, 2.0, 3.5, 9.0]))
+    assert [*cli_score._parts(tokenizer, scored)] == [("a", 1.0), ("é", 5.5), ("", 0.0)]
+
+
+def test_white_space_that_a_vocabulary_of_words_loses_is_shown() -> None:
+    tokenizer = train_tokenizer(["the cat\nthe dog\n"] * 3, TokenizerConfig("word"))
+    text = "the  owl\n\tcat \u2581dog "
+    ids = tokenizer.encode(text)
+    assert len(ids) == 5
+    parts = ["the", "  owl", "\n", "\tcat", " \u2581dog", " "]
+    assert [part for part, _ in cli_score._parts(tokenizer, TextScore(text, tuple(ids), np.arange(5.0)))] == parts
 
 
 def test_json_lines_keep_their_other_fields(tiny_models: Path, tmp_path: Path) -> None:
@@ -471,6 +501,9 @@ BAD: list[tuple[list[str], str | bytes | None, int, str]] = [
     (["--follow", "a.csv.gz"], None, 2, "a.csv.gz is compressed: leave out --follow, or pipe its unpacked lines."),
     (["--follow", "a.pdf"], None, 2, "a.pdf is a .pdf document: leave out --follow, or pipe its text."),
     (["--follow", "--tokens"], None, 2, "cannot be combined with --tokens"),
+    (["--follow", "--show-probabilities"], None, 2, "cannot be combined with --show-probabilities"),
+    (["--tokens", "--show-probabilities"], None, 2, "cannot be combined with --tokens"),
+    (["--json", "--show-probabilities"], None, 2, "cannot be combined with --json"),
     (["--follow", "--jsonl"], None, 2, "cannot be combined with --jsonl"),
     (["--follow", "--encoding", "utf-16"], "", 1, "cannot be split into lines while it arrives"),
     (["--follow", "--text-field", "body"], None, 2, "cannot be combined with --text-field"),

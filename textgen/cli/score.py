@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
@@ -28,10 +29,12 @@ from textgen.cli.options import (
     text_of,
 )
 from textgen.cli.setting_options import IntegerRange, NumberRange, flag_of, setting_options
+from textgen.cli.text_printer import between, colour_of
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import CorpusError
 from textgen.settings import select
 from textgen.storage.streams import is_stream
+from textgen.tokenizer.pieces import SPACE
 from textgen.wording import counted, short
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from textgen.evaluation.anomalies import LineScore
     from textgen.evaluation.scoring import Score, TextScore
     from textgen.saved_model.saved_model import ModelFolder
+    from textgen.tokenizer.tokenizer import Tokenizer
 
 READ_BY_FOLLOW = ("documents", "encoding")  # settings of the corpus that --follow uses
 READ_BY_JSONL = ("encoding", "newlines", "text_field", "strict")  # settings of the corpus that --jsonl uses
@@ -47,6 +51,7 @@ LINE_BYTES = 1 << 18  # maximum number of bytes of a stream that are read at a t
 HEADER = "log probability    perplexity  bits/byte     tokens  text"
 
 FOLLOWING = "Following a stream"
+NEXT_WORD = re.compile(rf"(?:[^\S\n]|{SPACE})*(?:\n|[^\s{SPACE}]+)")  # or newline, with the white space before it
 Row = tuple[str, Any, str]  # file and line, the JSON value, and its text
 
 
@@ -56,6 +61,7 @@ class Arguments:
 
     label: str | None
     tokens: bool
+    show_probabilities: bool
     no_end: bool
     jsonl: bool
     follow: bool
@@ -69,6 +75,12 @@ class Arguments:
 @model_argument()
 @paths_argument()
 @click.option("--tokens", is_flag=True, help="Print the surprisal of each token, in bits.")
+@click.option(
+    "--show-probabilities",
+    is_flag=True,
+    help="Print the texts with tokens colored by surprisal: green up to 1 bit, cyan up to 4, yellow up to 8, red "
+    "above.",
+)
 @click.option("--no-end", is_flag=True, help="Do not score the end of each document, as if the texts went on.")
 @click.option(
     "--jsonl",
@@ -122,6 +134,7 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
     Example:
       textgen score novel chapter.txt
       echo "It was a dark and stormy night." | textgen score novel - --tokens --no-end
+      textgen score novel chapter.txt --show-probabilities
       textgen score news sentences.jsonl --jsonl > scored.jsonl
       tail -n 1000 -F /var/log/syslog | textgen score syslog - --follow
     """
@@ -142,7 +155,8 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
 def _refuse_contradictions(paths: Sequence[str], arguments: Arguments, options: dict[str, Any]) -> None:
     """Raises `click.UsageError` for flags of texts with --follow, and flags of lines without it."""
     of_files = {flag_of(name): value for name, value in options.items() if name not in READ_BY_FOLLOW}
-    for_texts = {"--jsonl": arguments.jsonl, "--tokens": arguments.tokens, "--no-end": arguments.no_end, **of_files}
+    of_texts = ("jsonl", "tokens", "show_probabilities", "no_end")
+    for_texts = {**{flag_of(name): getattr(arguments, name) for name in of_texts}, **of_files}
     for_lines = {
         "--all": arguments.show_all,
         "--threshold": arguments.threshold is not None,
@@ -153,6 +167,10 @@ def _refuse_contradictions(paths: Sequence[str], arguments: Arguments, options: 
         raise click.UsageError(f"--follow scores lines: it cannot be combined with {clash[0]}.")
     if clash:
         raise click.UsageError(f"{clash[0]} needs --follow: without it, each text is scored separately.")
+    printed = [name for name in ("tokens", "as_json", "jsonl") if getattr(arguments, name)]
+    if arguments.show_probabilities and printed:
+        flag = flag_of(printed[0].removeprefix("as_"))
+        raise click.UsageError(f"--show-probabilities prints the texts: it cannot be combined with {flag}.")
     unread = [flag_of(name) for name, value in options.items() if value is not None and name not in READ_BY_JSONL]
     if arguments.jsonl and unread:
         raise click.UsageError(f"--jsonl scores a text field of each line: it cannot be combined with {unread[0]}.")
@@ -198,6 +216,8 @@ def _score_texts(saved: ModelFolder, paths: Sequence[str], reading: Mapping[str,
             output.json_line({"text": result.text, "model": saved.name, **_as_dict(saved, result, arguments.tokens)})
     elif arguments.tokens:
         _print_tokens(saved, results)
+    elif arguments.show_probabilities:
+        _print_coloured(saved, results, between(text.documents_mode))
     else:
         _print_table(results)
     text.say_left_out(output.note)
@@ -325,6 +345,38 @@ def _print_tokens(saved: ModelFolder, scores: Iterator[TextScore]) -> None:
             output.line()
         for id, bits in zip(result.ids, result.surprisal, strict=True):
             output.line(f"{bits:8.2f}  {saved.tokenizer.piece(id)}")
+
+
+def _print_coloured(saved: ModelFolder, scores: Iterator[TextScore], separator: str) -> None:
+    """Prints the texts, each token in the colour of its surprisal."""
+    ends_line = False
+    for number, result in enumerate(scores):
+        output.write(separator if number else "")
+        for part, bits in _parts(saved.tokenizer, result):
+            output.write(part, fg=colour_of(bits), is_asked=True)
+        ends_line = result.text.endswith("\n")
+    output.write("" if ends_line else "\n")
+
+
+def _parts(tokenizer: Tokenizer, result: TextScore) -> Iterator[tuple[str, float]]:
+    """The parts of a text that its tokens stand for, in order, and their surprisals in bits.
+
+    Tokens within a character are one part. A vocabulary of words loses white space: it belongs to the word after it.
+    """
+    decoder, position, bits = tokenizer.decoder(), 0, 0.0
+    is_whole = tokenizer.decode(result.ids) == result.text
+    for id, of_token in zip(result.ids, result.surprisal.tolist(), strict=True):
+        if id == tokenizer.eos_id:
+            continue
+        bits += of_token
+        if is_whole:
+            length = len(decoder.feed([id]))
+        else:
+            length = found.end() - position if (found := NEXT_WORD.match(result.text, position)) else 0
+        if length:
+            yield result.text[position : position + length], bits
+            position, bits = position + length, 0.0
+    yield result.text[position:], bits
 
 
 def _print_table(scores: Iterator[TextScore]) -> None:

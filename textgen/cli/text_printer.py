@@ -83,7 +83,7 @@ class Printer:
         if self.as_json:
             output.json_line(self._values(result))
         else:
-            output.write(_between(self.saved.corpus_config.documents or "file") if number else "")
+            output.write(between(self.saved.corpus_config.documents or "file") if number else "")
             output.write(result.prompt, bold=True)
             for text, colour in spans:
                 output.write(text, fg=colour, is_asked=True)
@@ -152,8 +152,12 @@ class Printer:
     def _colour(self, logprob: float | None) -> str | None:
         if not self.show_probabilities or logprob is None:
             return None
-        bits = -logprob / math.log(2)
-        return next(colour for most, colour in COLOURS if bits <= most)
+        return colour_of(-logprob / math.log(2))
+
+
+def colour_of(bits: float) -> str:
+    """The colour of a token by its surprisal."""
+    return next(colour for most, colour in COLOURS if bits <= most)
 
 
 def shortcomings(result: Generation | Infill) -> list[str]:
@@ -168,7 +172,7 @@ def shortcomings(result: Generation | Infill) -> list[str]:
     return lines
 
 
-def _between(documents: str) -> str:
+def between(documents: str) -> str:
     """What separates texts: as documents are separated in the corpus."""
     separator = separator_of(documents)
     return SEPARATORS[documents] if separator is None else "\n{}\n".format(separator.strip("\n"))
