@@ -571,7 +571,7 @@ NO_TEXT = "not a text: leave out missing values, and convert others to str."
             lambda own: next(own.generate_requests(["a"])),
             "requests must be a list of textgen.Request. Received one that is 'a'.",
         ),
-        (lambda own: textgen.Request(b"a", SHORT), f"prompt is b'a', {NO_TEXT}"),
+        (lambda own: textgen.Request(b"a", SHORT), f"prompt is b'a', {NO_TEXT}"),  # type: ignore[arg-type]
     ],
 )
 def test_a_generator_names_a_wrong_argument(
@@ -641,7 +641,7 @@ def test_a_callback_that_is_none_of_keras_is_named_before_anything_is_written(ho
     with pytest.raises(
         textgen.ConfigError, match=r"^callbacks\[1\] must be an object of keras\.callbacks\.Callback\. Rec"
     ):
-        textgen.train(home / "songs.txt", models_dir=tmp_path, callbacks=[Ends(), "x"], steps=1, **SETTINGS)  # type: ignore[list-item]
+        textgen.train(home / "songs.txt", models_dir=tmp_path, callbacks=[Ends(), "x"], steps=1, **SETTINGS)
     assert not [*tmp_path.iterdir()]
 
 

@@ -31,7 +31,7 @@ def check_is_text(name: str, value: object) -> None:
         raise ConfigError(f"{name} is {short_repr(value)}, not a text: {advice}.")
 
 
-def check_prompt(name: str, value: object) -> None:
+def check_prompt(name: str, value: Any) -> None:
     """Checks that an argument is a text, or a list of tokens. Raises `ConfigError`."""
     is_array = type(value).__name__ == "ndarray"  # which may not be loaded
     if isinstance(value, bytes | bytearray) or not (isinstance(value, Sequence) or is_array):

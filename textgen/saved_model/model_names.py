@@ -91,7 +91,7 @@ def problem_elsewhere(name: str) -> str:
     return ""
 
 
-def problem_of_name(name: str) -> str:
+def problem_of_name(name: object) -> str:
     """Returns the reason why a name is not valid for a model; empty if it is valid."""
     if not isinstance(name, str):
         return "a name is a text"
