@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import textgen
 from textgen.errors import ConfigError
 from textgen.system import machine, runtime
 
@@ -52,9 +53,9 @@ def test_methods_of_many_objects_are_compiled_without_a_warning(caplog: pytest.L
 
 def test_what_is_compiled_anew_for_each_object_is_compiled_so() -> None:
     """Only functions of modules, and those that are written into files, are made by `tf.function` itself."""
-    package = Path(runtime.__file__).parent
+    package = Path(textgen.__file__).parent
     found = [path for path in package.rglob("*.py") if "tf.function(" in path.read_text(encoding="utf-8")]
-    expected = ["export/litert.py", "export/savedmodel.py", "model/layers/fused.py", "runtime.py"]
+    expected = ["export/litert.py", "export/savedmodel.py", "model/layers/fused.py", "system/runtime.py"]
     assert sorted(path.relative_to(package).as_posix() for path in found) == expected
 
 
