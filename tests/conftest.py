@@ -203,7 +203,7 @@ def no_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
     def load() -> None:
         raise AssertionError("TensorFlow is loaded")
 
-    for module in ("system.runtime", "training.distributed.distribution", "api", "saved_model.adaptation"):
+    for module in ("system.runtime", "training.distributed.joining", "api", "saved_model.adaptation"):
         monkeypatch.setattr(f"textgen.{module}.load_tensorflow", load)
 
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from textgen.arguments import check_kind, several, several_paths, several_texts
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.prepared_corpus import open_corpus
 from textgen.errors import ConfigError, CorpusError, SavedModelError
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.evaluation.scoring import TextScore
@@ -33,7 +32,7 @@ from textgen.saved_model.ensembles import check_vocabularies, say_other_document
 from textgen.saved_model.model_names import check_name
 from textgen.saved_model.registry import find_run, find_tokenizer, list_models, models_folder
 from textgen.saved_model.saved_model import ModelFolder, load_model
-from textgen.settings import from_dict, python_number, select, short_repr
+from textgen.settings import python_number, short_repr
 from textgen.storage.files import check_folder_writable
 from textgen.system.runtime import load_tensorflow
 from textgen.training.observers.observer import Observer, ValidationReport
@@ -437,19 +436,20 @@ class _Job:
         return None if self.tokenizer_from is None else find_tokenizer(str(self.tokenizer_from), self.models_dir)
 
     def begin(self, target: Path, options: RunOptions, note: Say) -> ModelFolder:
-        from textgen.training.planning.checks import check_settings
-        from textgen.training.planning.inputs import held_out_text
-        from textgen.training.planning.plan import Sources, check_text, make_plan
-        from textgen.training.planning.start_choice import given_start
+        from textgen.training.planning.opening import open_inputs
+        from textgen.training.planning.plan import make_plan
 
-        start = given_start(self.start, self.models_dir)
-        check_settings(self.settings, self.preset, start)
-        config = from_dict(CorpusConfig, select(CorpusConfig, self.settings))
         with _hinting_at_texts(self.places):
-            corpus = open_corpus(self.places, config, is_alone=self.valid_file is None)
-        valid = None if self.valid_file is None else held_out_text(self.valid_file, corpus)
-        sources = Sources(valid, start, self.tokenizer(), may_choose_base=self.start is None)
-        check_text(corpus, self.settings, sources, note)
+            corpus, sources = open_inputs(
+                self.places,
+                self.settings,
+                preset=self.preset,
+                start=self.start,
+                tokenizer_from=self.tokenizer_from,
+                valid_file=self.valid_file,
+                models_dir=self.models_dir,
+                note=note,
+            )
         load_tensorflow()
         from textgen.training.observers.keras_callbacks import check_callbacks
         from textgen.training.run import train as run

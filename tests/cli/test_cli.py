@@ -25,7 +25,7 @@ from processes import child_process
 
 from textgen.cli import textgen
 from textgen.cli.options import novelty_line
-from textgen.cli.train import Arguments, make_plan
+from textgen.cli.train import Arguments, planned
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset import token_cache
@@ -853,7 +853,7 @@ def test_a_fraction_of_a_file_of_settings_contradicts_a_held_out_file_too(tmp_pa
     assert (result.exit_code, result.stdout) == (1, "")
     assert "leave out --valid-fraction" in result.stderr
     with pytest.raises(ConfigError, match="leave out valid_fraction"):
-        make_plan(Arguments((named[1],), valid_file=named[3]), None, {"valid_fraction": 0.2}, Distribution)
+        planned(Arguments((named[1],), valid_file=named[3]), None, {"valid_fraction": 0.2}, Distribution)
 
 
 @pytest.mark.parametrize("odd", [0, 1])
@@ -863,7 +863,7 @@ def test_an_encoding_that_two_texts_share_is_not_advised_for_one(tmp_path: Path,
         path.write_bytes(POEMS.encode() + b"caf\xe9\n" * (place == odd))
     advice = rf"^{paths[odd]} is not .*, if that is the encoding of all files; or convert it with iconv -f cp1252"
     with pytest.raises(CorpusError, match=advice):
-        make_plan(Arguments((str(paths[0]),), valid_file=str(paths[1])), None, {}, Distribution)
+        planned(Arguments((str(paths[0]),), valid_file=str(paths[1])), None, {}, Distribution)
 
 
 @pytest.mark.parametrize(
@@ -925,7 +925,7 @@ def test_a_plan_can_be_read_by_programs_and_held_out_text_is_cut_like_the_other(
     assert (made["corpus"]["config"]["documents"], made["training"]["steps"]) == ("line", 7)
     assert made["parameters"] == ModelConfig(**made["model"]).num_parameters
     assert not (tmp_path / "saved_models").exists()
-    plan, _ = make_plan(Arguments((str(text),), valid_file=str(held_out)), None, {}, Distribution)
+    plan, _ = planned(Arguments((str(text),), valid_file=str(held_out)), None, {}, Distribution)
     assert plan.sources.valid
     assert list(plan.sources.valid.documents()) == ["a song", "of lines"]
 

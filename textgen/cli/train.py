@@ -19,7 +19,6 @@ from textgen.cli.default_model import note_if_training
 from textgen.cli.distribution import DEVICES, distribution_options, join_others, train_on_workers
 from textgen.cli.options import (
     completing_models,
-    corpus_config,
     corpus_options,
     given,
     json_option,
@@ -359,7 +358,7 @@ def _start(arguments: Arguments, target: Path, preset: str | None, settings: dic
 
     display = _display()
     if arguments.dry_run:
-        plan, _ = make_plan(
+        plan, _ = planned(
             arguments, preset, settings, partial(planned_shares, arguments.strategy, arguments.workers or 1)
         )
         if arguments.as_json:
@@ -367,7 +366,7 @@ def _start(arguments: Arguments, target: Path, preset: str | None, settings: dic
         else:
             output.line(describe(plan, target))
         return
-    plan, distribution = make_plan(arguments, preset, settings, arguments.join)
+    plan, distribution = planned(arguments, preset, settings, arguments.join)
     output.note(describe(plan, target))
     if arguments.find_learning_rate:
         _find_learning_rate(arguments, plan, output.with_flags(display.say), distribution)
@@ -382,7 +381,7 @@ def _start(arguments: Arguments, target: Path, preset: str | None, settings: dic
     _print_result(arguments, train_run(plan, target, options))
 
 
-def make_plan(
+def planned(
     arguments: Arguments,
     preset: str | None,
     settings: dict[str, Any],
@@ -399,25 +398,25 @@ def make_plan(
     Returns:
         The plan, and the devices and processes that were joined, if any.
     """
-    from textgen.dataset.prepared_corpus import open_corpus
     from textgen.training.distributed.distribution import Distribution
     from textgen.training.planning import plan
-    from textgen.training.planning.checks import check_settings
-    from textgen.training.planning.inputs import held_out_text
-    from textgen.training.planning.start_choice import given_start
+    from textgen.training.planning.opening import open_inputs
 
-    start = given_start(arguments.start, arguments.models_dir)  # before standard input is read
-    tokenizer = arguments.tokenizer()
-    check_settings(settings, preset, start)
     output.progress("Reading the text ...")
-    text = open_corpus(arguments.paths, corpus_config(settings), is_alone=arguments.valid_file is None)
-    held_out = None if arguments.valid_file is None else held_out_text(arguments.valid_file, text)
-    sources = plan.Sources(held_out, start, tokenizer, may_choose_base=arguments.start is None)
-    plan.check_text(text, settings, sources, output.note)
+    text, sources = open_inputs(
+        arguments.paths,
+        settings,
+        preset=preset,
+        start=arguments.start,
+        tokenizer_from=arguments.tokenizer_from or None,
+        valid_file=arguments.valid_file,
+        models_dir=arguments.models_dir,
+        note=output.note,
+    )
     output.progress("Planning ...")
     joined = join()
-    if start:
-        note_if_training(start)
+    if sources.start:
+        note_if_training(sources.start)
     made = plan.make_plan(
         text,
         settings,
