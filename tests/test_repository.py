@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from repository import ROOT, files_of_the_repository
 
+from textgen.storage.manifests import read_manifest, verified
+
 OURS = ("README.md", "corpora/fables.txt", "scripts/setup", "textgen/cli/README.md")
 IGNORED = ("scripts/example_models/a/config.json", "build/lib/a.py", "scripts/.DS_Store", "scripts/__pycache__/a.pyc")
 OF_THE_USER = ("notes.md", "corpora/mine.txt")
@@ -53,3 +55,19 @@ def test_files_that_the_package_reads_are_named_for_the_wheel() -> None:
     files = {path for path in files_of_the_repository(ROOT / "textgen") if path.suffix not in (".py", ".md")}
     assert files - set().union(*named.values()) == set()
     assert [pattern for pattern, found in named.items() if not found & files] == []
+
+
+def test_git_changes_no_line_ends_where_it_is_told_to(tmp_path: Path) -> None:
+    """Git for Windows asks for it unless told otherwise; the manifests of the bases name checksums."""
+    names = [path.relative_to(ROOT).as_posix() for path in files_of_the_repository(ROOT / "saved_models" / "bases")]
+    command = ["git", "-c", "core.autocrlf=true", "checkout-index", f"--prefix={tmp_path}/", "--", "scripts/setup"]
+    try:
+        subprocess.run([*command, *names], cwd=ROOT, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        pytest.skip("needs git and the history")
+    assert b"\r" not in (tmp_path / "scripts" / "setup").read_bytes()
+    manifests = list(tmp_path.rglob("MANIFEST.json"))
+    assert len(manifests) > 1
+    for folder in (path.parent for path in manifests):
+        for name, entry in read_manifest(folder)["files"].items():
+            assert verified(folder, name, entry) == folder / name

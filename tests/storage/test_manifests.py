@@ -118,6 +118,23 @@ def test_verified_says_what_is_wrong(tmp_path: Path) -> None:
         verified(tmp_path, "a", entry)
 
 
+def test_a_file_with_the_line_ends_of_windows_is_told_from_other_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update_folder(tmp_path, {"a": b"{\n}\n"})
+    entry = read_manifest(tmp_path)["files"]["a"]
+    (tmp_path / "a").write_bytes(b"{\r\n}\r\n")
+    with pytest.raises(SavedModelError, match=rf"{tmp_path}/a is damaged: its line ends were changed, as git does on"):
+        verified(tmp_path, "a", entry)
+    with monkeypatch.context() as patch:
+        patch.setattr(manifests, "LINES_BYTES", 5)
+        with pytest.raises(SavedModelError, match="is 6 bytes long, not 4"):
+            verified(tmp_path, "a", entry)
+    (tmp_path / "a").write_bytes(b"[\r\n}\r\n")
+    with pytest.raises(SavedModelError, match="is 6 bytes long, not 4"):
+        verified(tmp_path, "a", entry)
+
+
 def test_what_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     update_folder(tmp_path, {"a": b"12345"})
     entry = read_manifest(tmp_path)["files"]["a"]

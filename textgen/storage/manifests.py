@@ -30,6 +30,7 @@ from textgen.storage.locks import make_folder, require_held
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_BYTES = 1 << 22  # maximum size of a manifest: enough for tens of thousands of files
+LINES_BYTES = 1 << 24  # maximum size of a file whose line ends are examined if it is damaged: no text is larger
 PENDING = ".new"  # suffix of a file that is listed in the manifest but not yet renamed into place
 
 
@@ -155,8 +156,22 @@ def verified(path: Path, name: str, entry: Mapping[str, Any]) -> Path:
             raise SavedModelError(f"Cannot read {candidate}: {error.strerror}.") from None
     if found is None:
         raise SavedModelError(f"{path / name} is missing. Copy the whole folder again, or train the model again.")
+    if _has_other_line_ends(path / name, entry):
+        raise SavedModelError(
+            f"{path / name} is damaged: its line ends were changed, as git does on Windows. Run `git config "
+            "core.autocrlf false`, so that it does not, and copy the whole folder again."
+        )
     what = f"is {found:,} bytes long, not {entry['size']:,}" if found != entry["size"] else "was altered"
     raise SavedModelError(f"{path / name} {what}. Copy the whole folder again, or train the model again.")
+
+
+def _has_other_line_ends(path: Path, entry: Mapping[str, Any]) -> bool:
+    """Returns whether a file is that of its entry but for the line ends of Windows. False for large files."""
+    try:
+        data = read_file(path, LINES_BYTES).replace(b"\r\n", b"\n")
+    except OSError:
+        return False
+    return len(data) == entry["size"] and hashlib.sha256(data).hexdigest() == entry["sha256"]
 
 
 def _write_pending(folder: Path, name: str, data: bytes) -> None:
