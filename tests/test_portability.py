@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,11 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 from processes import child_process
+from repository import ROOT, files_of_the_repository
 from runs import TEXT
 
 from textgen.errors import TextgenError
-from textgen.storage import lock_files, locks
-from textgen.storage.files import read_at
+from textgen.storage import files, lock_files, locks
+from textgen.storage.files import CannotWrite, read_at, write_file
 from textgen.storage.folders import new_folder
 from textgen.storage.leftovers import sweep_abandoned
 from textgen.storage.locks import Hold, InUse, is_locked, locked
@@ -237,6 +239,69 @@ def test_new_folders_are_written(no_flock: Path, tmp_path: Path) -> None:
         with new_folder(tmp_path / "new") as temporary:
             (temporary / "a").write_bytes(content)
         assert (tmp_path / "new" / "a").read_bytes() == content
+
+
+# === Renaming what another program has open ===
+
+
+def held(monkeypatch: pytest.MonkeyPatch, name: str, times: int, winerror: int | None = 32) -> list[str]:
+    """Lets a function of `os` fail some times as on Windows. Gives the list of what it is asked to rename."""
+    asked, function = list[str](), getattr(os, name)
+
+    def refusing(source: Path, target: Path) -> None:
+        asked.append(Path(source).name)
+        if len(asked) <= times:
+            error = PermissionError(13, "The process cannot access the file")
+            error.winerror = winerror  # type: ignore[attr-defined]
+            raise error
+        function(source, target)
+
+    monkeypatch.setattr(os, name, refusing)
+    return asked
+
+
+def test_pauses_between_renames_take_one_or_two_seconds_and_only_on_windows() -> None:
+    assert not files.RENAME_PAUSES if os.name != "nt" else 1 < sum(files.RENAME_PAUSES) < 3
+
+
+@pytest.mark.parametrize("winerror", [5, 32])
+def test_a_file_or_folder_that_another_program_has_open_is_renamed_once_it_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, winerror: int
+) -> None:
+    pauses = list[float]()
+    monkeypatch.setattr(files, "RENAME_PAUSES", (0.25, 0.5, 1.0))
+    monkeypatch.setattr("textgen.storage.files.time.sleep", pauses.append)
+    asked = held(monkeypatch, "replace", 2, winerror)
+    write_file(tmp_path / "file", b"new")
+    assert (len(asked), (tmp_path / "file").read_bytes(), pauses) == (3, b"new", [0.25, 0.5])
+    asked = held(monkeypatch, "rename", 3, winerror)
+    with new_folder(tmp_path / "folder") as temporary:
+        (temporary / "a").write_bytes(b"1")
+    assert (len(asked), (tmp_path / "folder" / "a").read_bytes()) == (4, b"1")
+
+
+@pytest.mark.parametrize(("pauses", "winerror", "calls"), [((0.0, 0.0), 32, 3), ((0.0, 0.0), None, 1), ((), 32, 1)])
+def test_what_stays_refused_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pauses: tuple[float, ...], winerror: int | None, calls: int
+) -> None:
+    """Without an error of Windows, or elsewhere, at once."""
+    (tmp_path / "file").write_bytes(b"old")
+    monkeypatch.setattr(files, "RENAME_PAUSES", pauses)
+    asked = held(monkeypatch, "replace", 9, winerror)
+    with pytest.raises(CannotWrite, match="cannot access the file"):
+        write_file(tmp_path / "file", b"new")
+    assert (len(asked), os.listdir(tmp_path)) == (calls, ["file"])
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_everything_is_renamed_by_the_function_that_waits() -> None:
+    """Except by descriptors of folders, which Windows does not have."""
+    paths = [path for path in files_of_the_repository(ROOT / "textgen") if path.suffix == ".py"]
+    found = []
+    for path in (path for path in paths if path != Path(files.__file__)):
+        calls = re.findall(r"(?:os\.rename|os\.replace|shutil\.move)\(.*", path.read_text(encoding="utf-8"))
+        found += [f"{path.relative_to(ROOT)}: {call}" for call in calls if "dir_fd=" not in call]
+    assert found == []
 
 
 # === Reading at a place, deadlines ===

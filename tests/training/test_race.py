@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -26,7 +24,7 @@ from textgen.saved_model.creation import claimed
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, TRAINING, WEIGHTS, read_training, training_bytes
 from textgen.saved_model.removal import remove_model
 from textgen.saved_model.saved_model import ModelFolder, load_model
-from textgen.storage.files import TEMPORARY, CannotWrite
+from textgen.storage.files import TEMPORARY, CannotWrite, rename
 from textgen.storage.folders import replace_folder
 from textgen.storage.manifests import MANIFEST
 from textgen.system.runtime import load_tensorflow
@@ -212,16 +210,16 @@ def test_a_race_that_is_killed_at_its_end_leaves_what_can_be_used_or_removed(
     (source / TRAINING).write_bytes(training_bytes(TRAINING_VALUES))
 
     def killed(move: Callable[..., Any]) -> Callable[..., Any]:
-        def moving(*arguments: Any) -> None:
+        def moving(*arguments: Any, **options: Any) -> None:
             if moves[0] == moved:
                 raise KeyboardInterrupt
             moves[0] += 1
-            move(*arguments)
+            move(*arguments, **options)
 
         return moving
 
     monkeypatch.setattr("textgen.training.race.replace_folder", killed(replace_folder))
-    monkeypatch.setattr("textgen.training.race.os", SimpleNamespace(replace=killed(os.replace)))
+    monkeypatch.setattr("textgen.training.race.rename", killed(rename))
     with suppress(KeyboardInterrupt):
         _move(source, folder)
     assert has_record(folder)

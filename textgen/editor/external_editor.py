@@ -10,7 +10,7 @@ import click
 
 from textgen.editor.session import Session
 from textgen.editor.text_file import NEWLINE
-from textgen.storage.files import TMPDIR_ADVICE, CannotWrite, random_hex, write_through, writing
+from textgen.storage.files import TMPDIR_ADVICE, CannotWrite, random_hex, rename, write_through, writing
 from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
 
 
@@ -91,7 +91,7 @@ def _kept(path: Path) -> Path:
     folder = path.parent
     try:
         target = folder.with_name(f"textgen-{random_hex()}.txt")
-        os.rename(path, target)
+        rename(path, target)
     except FileNotFoundError:  # the editor has removed it
         target = path
     except OSError:

@@ -18,7 +18,7 @@ from typing import Any
 
 from textgen.errors import TextgenError
 from textgen.storage.cache_folder import cache_folder
-from textgen.storage.files import OPEN_FLAGS, TEMPORARY, open_file
+from textgen.storage.files import OPEN_FLAGS, TEMPORARY, open_file, rename
 
 KEY_FILE = "key"
 KEY_BYTES = 32
@@ -95,6 +95,6 @@ def _put(source: Path, target: Path) -> None:
         os.link(source, target)
     except FileExistsError:
         if not _key():  # the existing file is not a valid key
-            os.replace(source, target)
+            rename(source, target, replace=True)
     except OSError:  # the file system does not support links
-        os.replace(source, target)
+        rename(source, target, replace=True)

@@ -14,7 +14,7 @@ from textgen.errors import SavedModelError
 from textgen.saved_model.folder_contents import has_own_files, names_in, other_names
 from textgen.saved_model.model_names import check_name
 from textgen.saved_model.registry import list_runs, no_such_model
-from textgen.storage.files import TEMPORARY
+from textgen.storage.files import TEMPORARY, rename
 from textgen.storage.leftovers import folders_named, sweep_abandoned
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.locks import locked
@@ -53,7 +53,7 @@ def remove_model(path: Path) -> None:
         _refuse_to_remove(path)
         aside = path.with_name(f"{REMOVED}{secrets.token_hex(8)}")
         try:
-            os.rename(path, aside)
+            rename(path, aside)
         except OSError as error:
             raise SavedModelError(f"Cannot remove {path}: {error.strerror or error}.") from None
         try:

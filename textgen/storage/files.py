@@ -15,6 +15,7 @@ import shutil
 import stat
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -30,6 +31,8 @@ TEMPORARY_FOLDER = "textgen-tmp-"  # prefix of folders in TMPDIR; `textgen.stora
 SUFFIX_BYTES = 20  # longest suffix in a temporary name: what follows the full stop in "1. A long title" is none
 OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))  # flags that this system has
 NONBLOCKING = getattr(os, "O_NONBLOCK", 0)  # opening a pipe returns without waiting for its other end
+HELD_ERRORS = (5, 32)  # errors of Windows: access denied and sharing violation
+RENAME_PAUSES = tuple(0.05 * 2**n for n in range(5)) if os.name == "nt" else ()  # seconds; elsewhere no file is held
 _seek_lock = threading.Lock()  # guards seek and read on systems without os.pread
 SPACE_ADVICE = "Free some space or choose another folder; what was there before is untouched."
 PLACE_ADVICE = "Choose another place; what was there before is untouched."  # instead, if the disk is not full
@@ -98,7 +101,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
                     continue
                 target = _link_target(path)
                 temporary = stack.enter_context(_temporary_file(target, data))
-                final_steps.append((path, partial(_rename, temporary, target)))
+                final_steps.append((path, partial(_put, temporary, target)))
         for path, finish in final_steps:
             with writing(path):
                 finish()
@@ -116,7 +119,7 @@ def write_own_file(path: Path, data: bytes, *, is_private: bool = False) -> None
         TextgenError: The file cannot be written.
     """
     with writing(path), _temporary_file(path, data, is_private=is_private) as temporary:
-        _rename(temporary, path, keeps_mode=not is_private)
+        _put(temporary, path, keeps_mode=not is_private)
 
 
 @contextmanager
@@ -149,7 +152,7 @@ def new_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
         yield temporary
         with writing(path):
             sync_file(temporary)
-            _rename(temporary, target)
+            _put(temporary, target)
 
 
 def write_chunks(
@@ -374,16 +377,42 @@ def _temporary_file(target: Path, data: bytes = b"", *, is_private: bool = False
         temporary.unlink(missing_ok=True)
 
 
-def _rename(temporary: Path, target: Path, *, keeps_mode: bool = True) -> None:
+def _put(temporary: Path, target: Path, *, keeps_mode: bool = True) -> None:
     """Renames a file to `target`, by default with the mode of the file that was there."""
     keep_access(temporary, target, keeps_mode=keeps_mode)
     try:
-        os.replace(temporary, target)
+        rename(temporary, target, replace=True)
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
         _overwrite(temporary, target)
     sync_folder(target.parent)
+
+
+def rename(source: Path, target: Path, *, replace: bool = False) -> None:
+    """Renames a file or folder.
+
+    On Windows nothing can be renamed while another program has it open. Virus scanners and search indexes open what is
+    new for some milliseconds, so the call is repeated there for 1.5 seconds.
+
+    Args:
+        source: Path of the file or folder.
+        target: Its new path, in the same file system.
+        replace: Whether to replace an existing file on Windows, too, as `os.replace` does.
+
+    Raises:
+        OSError: It cannot be renamed.
+    """
+    function = os.replace if replace else os.rename
+    for pause in RENAME_PAUSES:
+        try:
+            function(source, target)
+            return
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in HELD_ERRORS:
+                raise
+        time.sleep(pause)
+    function(source, target)
 
 
 def first_mode(target: Path) -> int:

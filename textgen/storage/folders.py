@@ -14,6 +14,7 @@ from textgen.storage.files import (
     check_folder_writable,
     json_bytes,
     random_hex,
+    rename,
     sync_file,
     sync_folder,
     write_through,
@@ -153,13 +154,13 @@ def replace_folder(source: Path, target: Path) -> None:
         OSError: The folder cannot be renamed.
     """
     if not os.path.lexists(target):
-        os.rename(source, target)
+        rename(source, target)
         return
     aside = move_aside(target)
     try:
-        os.rename(source, target)
+        rename(source, target)
     except OSError:
-        os.rename(aside, target)
+        rename(aside, target)
         raise
     shutil.rmtree(aside, ignore_errors=True)
 
@@ -191,7 +192,7 @@ def _rename_new(source: Path, target: Path) -> None:
     Files of desktops do not count.
     """
     if not target.is_dir():
-        os.rename(source, target)
+        rename(source, target)
         return
     with locked(target):  # a training holds its empty folder until it has learned a vocabulary
         drop_lock_file(target)
@@ -204,9 +205,9 @@ def _rename_new(source: Path, target: Path) -> None:
 def _rename_over(source: Path, target: Path) -> None:
     """Renames a folder to that of an empty folder."""
     try:
-        os.rename(source, target)
+        rename(source, target)
     except FileExistsError:
-        if os.name == "posix":  # os.rename already replaces empty folders, so the target is not empty
+        if os.name == "posix":  # `os.rename` already replaces empty folders, so the target is not empty
             raise
         target.rmdir()
-        os.rename(source, target)
+        rename(source, target)

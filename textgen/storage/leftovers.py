@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from textgen.errors import TextgenError
-from textgen.storage.files import TEMPORARY, random_hex
+from textgen.storage.files import TEMPORARY, random_hex, rename
 from textgen.storage.locks import LOCK_SECONDS, lock
 
 ASIDE = f"{TEMPORARY}old-"  # prefix, followed by a random word and the original name
@@ -38,7 +38,7 @@ def sweep(path: Path, name: str = "") -> None:
             leftovers.append(aside)
         else:
             with suppress(OSError):
-                os.rename(aside, target)
+                rename(aside, target)
     for leftover in leftovers:
         if leftover.is_dir() and not leftover.is_symlink():
             with suppress(TextgenError, OSError), lock(leftover) as is_held:  # kept: another process is writing to it
@@ -92,5 +92,5 @@ def move_aside(path: Path) -> Path:
         OSError: The file or folder cannot be renamed.
     """
     aside = path.with_name(f"{ASIDE}{random_hex()}-{path.name}")
-    os.rename(path, aside)
+    rename(path, aside)
     return aside

@@ -20,6 +20,7 @@ from textgen.storage.files import (
     keep_access,
     open_file,
     read_file,
+    rename,
     sha256,
     sync_folder,
     write_own_file,
@@ -56,7 +57,7 @@ def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
             with suppress(SavedModelError) if name in files else nullcontext():  # damaged files are replaced
                 settled = verified(path, name, entry)
                 if settled.name != name:
-                    os.replace(settled, path / name)
+                    rename(settled, path / name, replace=True)
         sync_folder(path)
         for name, data in files.items():
             _write_pending(path, name, data)
@@ -65,7 +66,7 @@ def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
         require_held(path)
         write_own_file(path / MANIFEST, json_bytes({"files": entries}))
         for name in files:
-            os.replace(path / f"{name}{PENDING}", path / name)
+            rename(path / f"{name}{PENDING}", path / name, replace=True)
         sync_folder(path)
 
 

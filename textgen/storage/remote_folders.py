@@ -18,7 +18,7 @@ from textgen.errors import RemoteError, SavedModelError
 from textgen.storage.addresses import join_address, without_secrets
 from textgen.storage.cache_folder import filling_cache
 from textgen.storage.file_systems import attempts, is_there, open_file_system
-from textgen.storage.files import TEMPORARY, random_hex, sha256, writing
+from textgen.storage.files import TEMPORARY, random_hex, rename, sha256, writing
 from textgen.storage.folders import new_folder
 from textgen.storage.leftovers import sweep
 from textgen.storage.manifests import MANIFEST, MANIFEST_BYTES, decoded_manifest, read_manifest
@@ -111,7 +111,7 @@ def _complete(address: str, entries: Entries, target: Path) -> bool:
         try:
             _copy_file(address, name, entries[name], temporary)
             with writing(target):
-                os.replace(temporary, target / name)
+                rename(temporary, target / name, replace=True)
         finally:
             temporary.unlink(missing_ok=True)
     if damaged:

@@ -12,7 +12,6 @@ Nothing of a race is resumed: an interrupted one leaves no files. A run that wen
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from typing import Any
 
 from textgen.errors import Interrupted, TrainingError
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, TRAINING
-from textgen.storage.files import TEMPORARY, writing
+from textgen.storage.files import TEMPORARY, rename, writing
 from textgen.storage.folders import replace_folder
 from textgen.storage.manifests import MANIFEST
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
@@ -126,7 +125,10 @@ def _move(source: Path, target: Path) -> None:
     order = {TRAINING: -1, MANIFEST: 1, LOGS: 2, CHECKPOINTS: 3}
     for path in sorted(source.iterdir(), key=lambda path: order.get(path.name, 0)):
         with writing(target / path.name):
-            replace_folder(path, target / path.name) if path.is_dir() else os.replace(path, target / path.name)
+            if path.is_dir():
+                replace_folder(path, target / path.name)
+            else:
+                rename(path, target / path.name, replace=True)
 
 
 def _with_decision(record: dict[str, Any], plan: Plan, scores: Mapping[str, float]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from textgen.corpus.process_settings import TemporarySetting, change_level
 from textgen.errors import CorpusError
-from textgen.storage.files import OPEN_FLAGS, read_file, sha256, sync_file, write_own_file, writing
+from textgen.storage.files import OPEN_FLAGS, read_file, rename, sha256, sync_file, write_own_file, writing
 from textgen.versions import missing
 from textgen.wording import Say
 
@@ -126,7 +126,7 @@ class _Download:
                 self._say(f"The connection broke after {self._size():,} bytes: going on.")
         self.sha256 = sha256(self.part)
         sync_file(self.part)
-        os.replace(self.part, output_file)
+        rename(self.part, Path(output_file), replace=True)
         self._tag.unlink(missing_ok=True)
 
     def _size(self) -> int:
