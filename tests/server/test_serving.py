@@ -26,6 +26,7 @@ from textgen.server.open_files import RESERVED
 from textgen.server.serving import Protocol
 
 STRICT = ServerConfig(port=0, idle_time=0.5, max_connections=20)
+LOOP_OF_WINDOWS = "import asyncio; del asyncio.SelectorEventLoop.add_signal_handler"  # which cannot handle signals
 FLOOD = 10_000  # bytes of a request that the server may refuse before all of it has come
 
 
@@ -62,9 +63,9 @@ def until(port: int, path: str, status: int) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_at_a_signal_it_says_so_ends_its_texts_and_exits_with_0(tiny_models: Path, name: str) -> None:
-    program_of = started(tiny_models, "--drain-time", "200")
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", ""), ("SIGHUP", ""), ("SIGINT", LOOP_OF_WINDOWS)])
+def test_at_a_signal_it_says_so_ends_its_texts_and_exits_with_0(tiny_models: Path, name: str, code: str) -> None:
+    program_of = started(tiny_models, "--drain-time", "200", code=code)
     with program_of as (program, port), closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
         until(port, "/ready", 200)
         fields = {"max_tokens": 1000, "min_tokens": 1000, "stream": True}

@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,21 +193,26 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handles signals in the event loop, where there is one in the main thread."""
+        """Handles signals during a block, if the event loop is that of the main thread."""
         loop = asyncio.get_running_loop()
         signals = [signal.SIGINT, signal.SIGTERM]
         hangup = getattr(signal, "SIGHUP", None)  # which Windows lacks, and nohup ignores
         if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
             signals.append(hangup)
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
-            for number in signals:
-                loop.add_signal_handler(number, self.end)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(RuntimeError, ValueError):  # not the main thread
                 for number in signals:
-                    loop.remove_signal_handler(number)
+                    stack.callback(self._handle(number, loop))
+            yield
+
+    def _handle(self, number: int, loop: asyncio.AbstractEventLoop) -> Callable[[], object]:
+        """Makes a signal call `end` in the event loop. Returns the function that restores what was before."""
+        try:
+            loop.add_signal_handler(number, self.end)
+            return partial(loop.remove_signal_handler, number)
+        except NotImplementedError:  # Windows
+            former = signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.end))
+            return partial(signal.signal, number, former or signal.SIG_DFL)
 
     def end(self) -> None:
         """Begins the end at the first call, and closes at once at the second."""
