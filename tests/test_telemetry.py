@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import textgen
-from textgen import telemetry
+from textgen import telemetry, versions
 from textgen.storage.file_systems import open_file_system
 
 PACKAGE = Path(textgen.__file__).parent
@@ -50,8 +50,15 @@ def test_modules_get_onnx_runtime_only_with_its_telemetry_turned_off() -> None:
         r"""|(__import__|import_module)\(\s*["']onnxruntime\b""",
         re.MULTILINE,
     )
-    found = [path for path in PACKAGE.rglob("*.py") if imports.search(path.read_text(encoding="utf-8"))]
-    assert found == [PACKAGE / "telemetry.py"]
+    assert [path for path in PACKAGE.rglob("*.py") if imports.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_telemetry_is_off_before_a_library_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "reporting.py").write_text("import os\nis_silent = os.environ.get('SILENT') == '1'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SILENT", "")
+    monkeypatch.setitem(telemetry.VARIABLES, "reporting", "SILENT")
+    assert versions.load("reporting", "A test").is_silent
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "1"), ("", "1"), ("0", "0"), ("true", "true")])

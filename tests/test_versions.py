@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from textgen.errors import ConfigError
+from textgen.corpus.corpus import Corpus
+from textgen.errors import ConfigError, CorpusError, RemoteError, TextgenError
+from textgen.model.numpy_model import NumpyModel
+from textgen.saved_model import saved_model
 from textgen.saved_model.saved_model import load_model
+from textgen.storage.file_systems import open_file_system
 from textgen.system import runtime
-from textgen.versions import missing, module_version, require
+from textgen.versions import cannot_use, load, missing, module_version, require
 
 Install = Callable[[str, str, str], None]
 
@@ -71,6 +76,115 @@ def test_modules_that_are_missing_are_named_with_what_installs_them() -> None:
     require("Counting", ["numpy"], "nothing")
     with pytest.raises(ConfigError, match=r"^Counting needs no_such_module, another\.module: run pip .*\[nothing\]"):
         require("Counting", names, "nothing", ConfigError)
+
+
+# === Modules that are there and cannot be imported ===
+
+DLL = "DLL load failed while importing _core: The specified module could not be found."
+AGAIN = r"Install it again; on Windows also Microsoft's Visual C\+\+ Redistributable\."
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts modules that lack a library of the system before the installed ones."""
+
+    def put(*modules: str, error: str = f"ImportError({DLL!r})") -> None:
+        for module in modules:
+            *packages, name = module.split(".")
+            folder = tmp_path.joinpath("broken", *packages)
+            folder.mkdir(parents=True, exist_ok=True)
+            for package in range(len(packages)):
+                tmp_path.joinpath("broken", *packages[: package + 1], "__init__.py").touch()
+            (folder / f"{name}.py").write_text(f"raise {error}\n")
+            for loaded in [each for each in sys.modules if each.partition(".")[0] == module.partition(".")[0]]:
+                monkeypatch.delitem(sys.modules, loaded)
+        monkeypatch.syspath_prepend(tmp_path / "broken")
+
+    return put
+
+
+@pytest.mark.parametrize("error", [f"ImportError({DLL!r})", f"OSError({DLL!r})"])
+def test_a_module_that_cannot_be_loaded_is_told_from_one_that_is_missing(
+    broken: Callable[..., None], error: str
+) -> None:
+    broken("some.core", error=error)
+    assert load("numpy", "Counting").__name__ == "numpy"
+    with pytest.raises(ConfigError, match=rf"^Counting cannot use some\.core: {DLL} {AGAIN}$"):
+        load("some.core", "Counting", "nothing", ConfigError)
+    with pytest.raises(ConfigError, match=rf"^Counting cannot use some\.core: {DLL} {AGAIN}$"):
+        require("Counting", ["numpy", "some.core"], "nothing", ConfigError)
+    with pytest.raises(ConfigError, match=r"^Counting needs no_such: run pip install \. in the folder"):
+        load("no_such", "Counting", error=ConfigError)
+
+
+def test_of_several_errors_the_first_is_told() -> None:
+    failure = ImportError("Failed to load the native runtime.\nSee a page.")
+    failure.__cause__ = ImportError(DLL)
+    assert cannot_use("some", failure).startswith(f"cannot use some: {DLL}")
+
+
+def test_a_library_of_a_format_that_cannot_be_loaded(tmp_path: Path, broken: Callable[..., None]) -> None:
+    broken("striprtf.striprtf")
+    (tmp_path / "a.rtf").write_text(r"{\rtf1 text}")
+    with pytest.raises(
+        CorpusError, match=rf"^Cannot read .*a\.rtf: textgen cannot use striprtf.striprtf: {DLL} {AGAIN}"
+    ):
+        Corpus([tmp_path / "a.rtf"])
+
+
+def test_libraries_of_addresses_that_cannot_be_loaded(broken: Callable[..., None]) -> None:
+    pytest.importorskip("fsspec")
+    broken("s3fs")
+    with pytest.raises(RemoteError, match=rf"^Cannot read s3://a/b\. s3:// cannot use s3fs: {DLL} {AGAIN}$"):
+        open_file_system("s3://a/b")
+    broken("fsspec")
+    with pytest.raises(RemoteError, match=rf"^Cannot read s3://a/b: textgen cannot use fsspec: {DLL} {AGAIN}$"):
+        open_file_system("s3://a/b")
+
+
+def test_tensorflow_that_cannot_be_loaded(broken: Callable[..., None]) -> None:
+    broken("tensorflow")
+    with pytest.raises(TextgenError, match=rf"^textgen cannot use tensorflow: {DLL} {AGAIN}$"):
+        runtime.load_tensorflow()
+
+
+def test_without_an_onnx_runtime_that_can_be_loaded_numpy_writes(
+    tiny_models: Path, broken: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken("onnx", "onnxruntime")
+    monkeypatch.setattr(saved_model, "LEAST_WEIGHTS", 1)
+    model, lines = load_model("tiny", tiny_models), list[str]()
+    assert isinstance(model.step_model(note=lines.append), NumpyModel)
+    assert lines == [f"ONNX Runtime {cannot_use('onnx', ImportError(DLL))} NumPy writes instead."]
+    with pytest.raises(ConfigError, match=r"^ONNX Runtime cannot use onnx: DLL"):
+        model.step_model("onnx")
+
+
+@pytest.mark.parametrize(
+    ("module", "command", "what"),
+    [
+        ("msgspec", ["serve"], "textgen serve"),
+        ("onnx", ["export", "tiny", "tiny.onnx"], "The format onnx"),
+        ("sentencepiece", ["sample", "tiny"], "textgen"),
+    ],
+)
+def test_a_command_whose_library_cannot_be_loaded_ends_with_one_line(
+    tiny_models: Path, tmp_path: Path, broken: Callable[..., None], module: str, command: list[str], what: str
+) -> None:
+    broken(module, error=f"ImportError({DLL!r}, name='{module}.core')")
+    command = [sys.executable, "-m", "textgen", *command, "--models-dir", str(tiny_models)]
+    ended = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert re.fullmatch(rf"Error: {what} cannot use {module}: {DLL} {AGAIN}\n", ended.stderr)
+
+
+# === Which modules are loaded ===
 
 
 def test_asking_for_modules_imports_none() -> None:

@@ -6,11 +6,10 @@ A library reads the environment when it is imported, so whatever imports one of 
 from __future__ import annotations
 
 import os
-from types import ModuleType
-from typing import cast
 
 ONNX_RUNTIME = "ORT_DISABLE_TELEMETRY"  # else its import sends events and keeps a device id in the home folder
 HUGGING_FACE = "HF_HUB_DISABLE_TELEMETRY"  # else requests name the versions of other libraries of this machine
+VARIABLES = {"onnxruntime": ONNX_RUNTIME, "huggingface_hub": HUGGING_FACE}  # by the name of the module
 
 
 def turn_off(variable: str) -> None:
@@ -23,15 +22,3 @@ def turn_off(variable: str) -> None:
     """
     if not os.environ.get(variable):
         os.environ[variable] = "1"
-
-
-def load_onnxruntime() -> ModuleType:
-    """Imports ONNX Runtime with its telemetry turned off. The modules of textgen get it only here.
-
-    Raises:
-        ImportError: It is not installed, see `textgen.model.onnx_model.require_onnx`.
-    """
-    turn_off(ONNX_RUNTIME)
-    import onnxruntime
-
-    return cast(ModuleType, onnxruntime)

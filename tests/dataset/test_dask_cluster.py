@@ -44,10 +44,12 @@ def test_what_a_cluster_cannot_do_is_refused(tmp_path: Path, text: Path, monkeyp
         prepare_corpus([str(text)], tmp_path / "made", dask="tcp://127.0.0.1:1", say=lines.append)
     assert lines == []  # nothing was read or learned
     assert not (tmp_path / "made").exists()
-    with monkeypatch.context() as patch:  # it is found, and cannot be imported
-        patch.setattr("textgen.dataset.dask_cluster.require", lambda *about: None)
-        with pytest.raises(ConfigError, match=r"Dask cannot be used: .*distributed"):
-            prepare_corpus([str(text)], tmp_path / "made", dask="tcp://127.0.0.1:1")
+    monkeypatch.delitem(sys.modules, "distributed")
+    for module in ("dask", "distributed"):
+        (tmp_path / f"{module}.py").write_text("raise ImportError('it is broken')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="Using a Dask cluster cannot use dask: it is broken"):
+        prepare_corpus([str(text)], tmp_path / "made", dask="tcp://127.0.0.1:1")
 
 
 def test_a_worker_makes_a_shard_of_a_folder_that_it_sees(tmp_path: Path, text: Path) -> None:

@@ -78,6 +78,7 @@ class Program(LazyGroup):
         """Runs a command. An error that the user can fix is one line on stderr; a bug keeps its traceback."""
         from textgen.cli import output
         from textgen.cli.signals import Ended, ending_in_order
+        from textgen.versions import cannot_use
         from textgen.wording import visible
 
         if ctx.obj:
@@ -95,6 +96,11 @@ class Program(LazyGroup):
         except click.ClickException as error:
             vars(error)["message"] = visible(error.message)  # which may quote what was typed
             raise
+        except ImportError as error:
+            library = (error.name or "").partition(".")[0]
+            if library in ("", __name__.partition(".")[0]):
+                raise
+            raise output.Failure(f"textgen {cannot_use(library, error)}") from error
         except OSError as error:
             if error.errno not in PATH_ERRORS or error.filename is None:
                 raise

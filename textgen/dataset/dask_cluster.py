@@ -78,10 +78,8 @@ def _results(client: Client, make: Make, tasks: Sequence[Task]) -> Iterator[list
 def _connected(address: str) -> Iterator[Client]:
     """A client of the cluster, which goes on when the client leaves."""
     require("Using a Dask cluster", ["dask", "distributed"], "dask", ConfigError)
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise ConfigError(f"Dask cannot be used: {error}. Install it again.") from None
+    from distributed import Client
+
     try:
         client = Client(address, timeout=CONNECT_SECONDS, name="textgen", set_as_default=False)
     except (OSError, ValueError, RuntimeError) as error:

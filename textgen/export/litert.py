@@ -41,6 +41,7 @@ from textgen.export.verification import check_logits
 from textgen.storage.files import write_file
 from textgen.storage.temporary import temporary_folder
 from textgen.system.runtime import load_tensorflow, quiet
+from textgen.versions import load
 
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
@@ -107,9 +108,8 @@ class LiteRTModel:
     """
 
     def __init__(self, data: bytes) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        interpreter = Interpreter(model_content=data)
+        library = load("ai_edge_litert.interpreter", "LiteRT", "litert")
+        interpreter = library.Interpreter(model_content=data)
         self._decode = interpreter.get_signature_runner("decode")
         self._prefill = interpreter.get_signature_runner(f"prefill_{PREFILL}")
 

@@ -24,10 +24,10 @@ from textgen.export.interface import attachments, direction_note, metadata
 from textgen.export.verification import check_logits
 from textgen.model.directions import one_way
 from textgen.model.onnx_graph import state_names, step_graph
+from textgen.model.onnx_model import load_onnxruntime
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.storage.files import read_file, write_files, writing
 from textgen.storage.streams import is_stream
-from textgen.telemetry import load_onnxruntime
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE, read_tokenizer
 from textgen.wording import json_text
 

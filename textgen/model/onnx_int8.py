@@ -19,10 +19,9 @@ from onnx import TensorProto, helper
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.onnx_graph import CONTRIB, IR_VERSION, OPSET, RANGE, Float32Products, Graph, Part, step_graph
-from textgen.model.onnx_model import OnnxModel
+from textgen.model.onnx_model import OnnxModel, load_onnxruntime
 from textgen.model.prediction_change import PredictionChange, compared_on_own_text, drawn, spread
 from textgen.model.probabilities import log_softmax
-from textgen.telemetry import load_onnxruntime
 
 ROWS, STEPS = 32, 64  # texts written to find the scales, and tokens of each
 LEVELS = 127  # largest magnitude of an integer

@@ -12,8 +12,7 @@ from textgen.errors import ConfigError
 from textgen.model.config import ModelConfig
 from textgen.model.stepped_network import State, zero_state
 from textgen.system.machine import num_cores
-from textgen.telemetry import load_onnxruntime
-from textgen.versions import missing, require
+from textgen.versions import load, missing, require
 
 LIBRARIES = ("onnx", "onnxruntime")
 THREADS = 2  # cores for a product; more do not pay for networks of this kind
@@ -24,13 +23,18 @@ WARNINGS_OFF = 3  # ONNX Runtime's level of log messages
 
 
 def is_installed() -> bool:
-    """Whether the libraries of the extra `onnx` can be imported."""
+    """Whether the libraries of the extra `onnx` are there. They may lack a library of the system."""
     return not missing(LIBRARIES)
 
 
 def require_onnx() -> None:
-    """Raises `ConfigError` if the libraries of the extra are missing."""
+    """Raises `ConfigError` if the libraries of the extra are missing or cannot be imported."""
     require("ONNX Runtime", LIBRARIES, "onnx", ConfigError)
+
+
+def load_onnxruntime() -> Any:
+    """Imports ONNX Runtime with its telemetry turned off. Raises `ConfigError` where that is impossible."""
+    return load("onnxruntime", "ONNX Runtime", "onnx", ConfigError)
 
 
 def session_options() -> Any:

@@ -266,8 +266,8 @@ class ModelFolder:
             runtime: What computes it, one of `textgen.generation.config.RUNTIMES`. "onnx" computes in 8 bits, or as
                 "numpy" does if that would change what is written.
             say: Called with a line of text if the network has to be measured first, which takes long.
-            note: Called with a line of text if the network is not used in 8 bits, or the measurement cannot be kept;
-                `say` by default.
+            note: Called with a line of text if the network is not used in 8 bits, ONNX Runtime cannot be loaded, or the
+                measurement cannot be kept; `say` by default.
 
         Returns:
             The model.
@@ -284,7 +284,13 @@ class ModelFolder:
             return CompiledModel(network)
         if runtime == NUMPY or (runtime == AUTO and not self._gains_by_onnx):
             return self.numpy_model()
-        require_onnx()
+        try:
+            require_onnx()
+        except ConfigError as error:
+            if runtime != AUTO:
+                raise
+            (note or say)(f"{error} NumPy writes instead.")
+            return self.numpy_model()
         writer, change = int8_writer(self._source, say, note)
         if writer is None and runtime != AUTO:
             (note or say)(

@@ -12,7 +12,7 @@ from typing import Any
 from textgen.errors import RemoteError
 from textgen.storage.addresses import text_without_secrets, without_secrets
 from textgen.telemetry import HUGGING_FACE, turn_off
-from textgen.versions import install_command
+from textgen.versions import cannot_use, install_command, load, missing
 
 HOSTED = ("ftp", "sftp", "ssh", "smb")  # file systems that cannot be made without a host
 LIBRARIES = {
@@ -48,23 +48,25 @@ def open_file_system(address: str) -> tuple[Any, str]:
         The file system of fsspec, and the path in it.
 
     Raises:
-        RemoteError: The address is not valid, or the library for it is not installed.
+        RemoteError: The address is not valid, or the library for it is not installed or cannot be imported.
     """
     protocol = address.partition("://")[0].partition("::")[0].lower()
-    try:
-        import fsspec
-    except ImportError:
+    if missing(["fsspec"]):
         raise RemoteError(
             f"Cannot read {without_secrets(address)}. Addresses are read with fsspec: {install_command('remote')}."
-        ) from None
+        )
+    fsspec = load("fsspec", f"Cannot read {without_secrets(address)}: textgen", "remote", RemoteError)
     if protocol in HOSTED and address.partition("://")[2].startswith("/"):
         raise RemoteError(f"Cannot read {without_secrets(address)}: it names no host. Write {protocol}://HOST/PATH.")
     turn_off(HUGGING_FACE)
     try:
         system, path = fsspec.core.url_to_fs(address)
     except ImportError as error:
-        needed = f"{protocol}:// needs a library: pip install {LIBRARIES.get(protocol) or error}."
-        raise RemoteError(f"Cannot read {without_secrets(address)}. {needed}") from None
+        library = LIBRARIES.get(protocol)
+        needed = f"needs a library: pip install {library or error}."
+        if library and not missing([library]) and not isinstance(error.__cause__, ModuleNotFoundError):
+            needed = cannot_use(library, error)
+        raise RemoteError(f"Cannot read {without_secrets(address)}. {protocol}:// {needed}") from None
     except (ValueError, TypeError) as error:  # one for an argument, such as the host, that an address lacks
         why = _reason(error).rstrip(".")
         raise RemoteError(f"Cannot read {without_secrets(address)}: {why}. Check the address.") from None

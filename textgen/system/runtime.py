@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from textgen.system.allocator import keep_memory
 from textgen.system.machine import has_gpu, limit_cores, num_cores, processor_cores
+from textgen.versions import load, module_version
 
 XLA_FLAGS_OF = "2.21."  # TensorFlow versions that support `XLA_FLAGS`: XLA aborts on unknown flags
 SAFE_XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type="  # no YNNPACK fusions: two shards starting one at once crash
@@ -95,10 +96,14 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
 
     Args:
         setup: Called before TensorFlow's first operation, while devices can still be configured.
+
+    Raises:
+        TextgenError: TensorFlow cannot be imported.
     """
     global _runs_side_by_side, _has_xla
     with _xla_flags(), quiet():
-        on_gpu = has_gpu()  # imports TensorFlow
+        load("tensorflow", "textgen")
+        on_gpu = has_gpu()
         if _is_ours:
             _let_memory_grow() if on_gpu else _set_threads()
         setup()
@@ -197,8 +202,6 @@ def _xla_flags() -> Iterator[None]:
 
     XLA reads it when it is first used. The user's flags come last, so they take precedence.
     """
-    from textgen.versions import module_version
-
     before = os.environ.get("XLA_FLAGS")
     if module_version("tensorflow").startswith(XLA_FLAGS_OF):
         os.environ["XLA_FLAGS"] = " ".join([*(XLA_FLAGS if _is_ours else (SAFE_XLA_FLAG,)), before or ""])

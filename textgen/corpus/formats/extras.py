@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from functools import cache
 from typing import Any
 
+from textgen import versions
 from textgen.errors import CorpusError
 from textgen.versions import install_command, missing
 
@@ -52,12 +52,11 @@ def load(module: str, name: str) -> Any:
         The module.
 
     Raises:
-        CorpusError: It is not installed.
+        CorpusError: It is not installed, or cannot be imported.
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise CorpusError(f"Cannot read {name}. {_advice(module)}") from None
+    if missing([module]):
+        raise CorpusError(f"Cannot read {name}. {_advice(module)}")
+    return versions.load(module, f"Cannot read {name}: textgen", EXTRAS[module], CorpusError)
 
 
 def _advice(module: str) -> str:
