@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textgen.errors import ConfigError
 from textgen.system.control_groups import granted_cores, granted_memory
@@ -23,6 +24,7 @@ NO_CUDA = ' (TensorFlow does not find the GPU: pip install "tensorflow[and-cuda]
 LEAST_PRODUCTS = 5  # that measure the speed, however long they take: the first ones are slow
 SIZE, GPU_SIZE = 512, 4096  # rows and columns of their matrices; small ones do not keep a GPU busy
 NVIDIA_SECONDS = 10  # for which `nvidia-smi` may take
+MEMORY_STATUS = struct.Struct("=II7Q")  # of Windows: its size, memory in use in percent, memory of the machine, others
 QUEUED = 4  # products that a GPU is given at a time
 
 _most_cores: int | None = None  # set by `limit_cores`; None means all cores
@@ -164,8 +166,32 @@ def _queue_products(matrix: tf.Tensor) -> None:
 
 def usable_memory() -> int | None:
     """Returns the memory that this process can use in bytes: of the machine or container. None if it is unknown."""
-    sizes = [size for size in (_kibibytes("/proc/meminfo", "MemTotal:"), granted_memory()) if size]
+    sizes = [size for size in (_machine_memory(), granted_memory()) if size]
     return min(sizes, default=None)
+
+
+def _machine_memory() -> int:
+    """Memory of the machine in bytes; 0 if it is unknown."""
+    if size := _kibibytes("/proc/meminfo", "MemTotal:"):
+        return size
+    if not hasattr(os, "sysconf"):
+        return _windows_memory()
+    try:
+        return max(0, os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):  # this system has no such name
+        return 0
+
+
+def _windows_memory() -> int:
+    """Memory of a machine with Windows in bytes; 0 on other systems."""
+    import ctypes  # takes time to import
+
+    windows: Any = getattr(ctypes, "windll", None)
+    status = ctypes.create_string_buffer(MEMORY_STATUS.pack(MEMORY_STATUS.size, *[0] * 8), MEMORY_STATUS.size)
+    if windows is None or not windows.kernel32.GlobalMemoryStatusEx(status):
+        return 0
+    _, _, size, *_ = MEMORY_STATUS.unpack(status.raw)
+    return int(size)
 
 
 def smallest_gpu_memory() -> int | None:
