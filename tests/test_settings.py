@@ -495,6 +495,9 @@ def test_toml(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text('# mine\nhidden_units = 512\nstop = ["\\n", "月"]\n', encoding="utf-8")
     settings = read_toml(tmp_path / "settings.toml")
     assert settings == {"hidden_units": 512, "stop": ["\n", "月"]}
+    with_mark = (tmp_path / "settings.toml").read_bytes().replace(b"\n", b"\r\n")  # as editors on Windows write it
+    (tmp_path / "settings.toml").write_bytes(b"\xef\xbb\xbf" + with_mark)
+    assert read_toml(tmp_path / "settings.toml") == settings
     assert from_dict(SamplingConfig, select(SamplingConfig, settings)).stop == ("\n", "月")
 
 

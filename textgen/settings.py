@@ -303,7 +303,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
             data = file.read(SETTINGS_BYTES + 1)
         if len(data) > SETTINGS_BYTES:
             raise ValueError(f"it has more than {SETTINGS_BYTES:,} bytes, the limit for a file of settings")
-        return tomllib.loads(data.decode("utf-8"))
+        return tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(
             f"Cannot read the settings in {path}: {error.strerror or error}. Name a TOML file that can be read."
