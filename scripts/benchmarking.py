@@ -116,8 +116,9 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
     try:
         try:
             code = main()
-        except BrokenPipeError:  # of standard output, or of a pipe to another process
-            if _has_reader():
+        except OSError as error:
+            # It may be that of a pipe to another process.
+            if not output.has_no_reader(error) or _has_reader():
                 raise
             raise output.reader_left() from None
         finally:
@@ -135,10 +136,14 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
 
 def _has_reader() -> bool:
     """Whether standard output still takes a line."""
+    from textgen.cli import output
+
     try:
         print(flush=True)
-    except BrokenPipeError:
-        return False
+    except OSError as error:
+        if output.has_no_reader(error):
+            return False
+        raise
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import io
 import json
 import math
@@ -14,14 +15,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import click
 import pytest
+from click.exceptions import Exit
 from click.testing import CliRunner
 from processes import child_process
 from rich.console import Console
+from windows_pipes import unread_on_windows
 
 from textgen import cli
 from textgen.cli import output, textgen
@@ -92,7 +96,9 @@ def writes(tree: ast.AST) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in CLI.rglob("*.py") if path.name not in ("output.py", "stderr.py")], ids=lambda p: p.name
+    "path",
+    [path for path in CLI.rglob("*.py") if path.name not in ("output.py", "stderr.py", "windows.py")],
+    ids=lambda p: p.name,
 )
 def test_commands_write_through_one_module(path: Path) -> None:
     assert list(writes(ast.parse(path.read_text(encoding="utf-8")))) == []
@@ -384,6 +390,32 @@ def test_a_reader_that_has_left_is_141_for_every_command(
 ) -> None:
     with unread() as stream:
         assert end_of(command, stream, tiny_models, monkeypatch) == (141, [])
+
+
+def test_on_windows_an_invalid_argument_says_that_the_reader_has_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with unread_on_windows(tmp_path) as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        patch.setattr(os, "name", "nt")
+        for write in (partial(output.line, "text"), partial(output.json_line, []), output.flush):
+            with pytest.raises(Exit) as left:
+                write()
+            assert left.value.exit_code == 141
+        with pytest.raises(Exit), cli._quiet_without_reader():
+            click.echo("help")
+        with pytest.raises(OSError, match="elsewhere"), cli._quiet_without_reader():
+            raise OSError(errno.EINVAL, "elsewhere")
+
+
+def test_elsewhere_an_invalid_argument_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with unread_on_windows(tmp_path) as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        patch.setattr(os, "name", "posix")
+        with pytest.raises(TextgenError, match="Cannot write to standard output: Invalid argument"):
+            output.line("text")
+        with pytest.raises(OSError, match="Invalid argument"), cli._quiet_without_reader():
+            click.echo("help")
 
 
 # === Words ===

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from processes import child_process
 from script_modules import SCRIPTS, load_script
+from windows_pipes import unread_on_windows
 
 from textgen.errors import ConfigError
 
@@ -199,6 +200,17 @@ def test_a_reader_that_has_left_ends_a_script_quietly(
             benchmarking.run_script(main)
     assert caught.value.code == 141
     assert capsys.readouterr().err == ""
+
+
+def test_on_windows_an_invalid_argument_says_that_the_reader_has_left(
+    benchmarking: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with unread_on_windows(tmp_path) as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        patch.setattr(os, "name", "nt")
+        with pytest.raises(SystemExit) as caught:
+            benchmarking.run_script(lambda: print("a row", flush=True))
+    assert (caught.value.code, capsys.readouterr().err) == (141, "")
 
 
 def test_a_broken_pipe_to_another_process_is_an_error(

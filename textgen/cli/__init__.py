@@ -118,11 +118,13 @@ def _quiet_without_reader() -> Iterator[None]:
     """Ends the program as `output` does where Click prints `--help` or `--version` into a pipe without a reader."""
     try:
         yield
-    except BrokenPipeError as error:
+    except OSError as error:
         from textgen.cli import output
 
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if frame.f_code is click.echo.__code__:  # not the pipe to another process, or a connection
+        if (
+            output.has_no_reader(error) and frame.f_code is click.echo.__code__
+        ):  # not the pipe to another process, or a connection
             raise output.reader_left() from None
         raise
 

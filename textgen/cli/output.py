@@ -206,6 +206,12 @@ def flush() -> None:
         _send(sys.stdout, "")
 
 
+def has_no_reader(error: Exception) -> bool:
+    """Whether an error says that the reader of a pipe has left. On Windows it is one of an invalid argument."""
+    is_invalid = isinstance(error, OSError) and error.errno == errno.EINVAL
+    return isinstance(error, BrokenPipeError) or (is_invalid and os.name == "nt")
+
+
 def reader_left() -> Exit:
     """Discards what standard output still holds. Returns what ends the program without a word."""
     _give_up(sys.stdout)
@@ -265,7 +271,7 @@ def _send(stream: TextIO, text: str) -> None:
 
 
 def _failed(stream: TextIO, error: Exception) -> Exception:
-    if isinstance(error, BrokenPipeError):
+    if has_no_reader(error):
         return reader_left()
     _give_up(stream)
     why = getattr(error, "strerror", None) or error
