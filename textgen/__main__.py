@@ -13,6 +13,10 @@ def main() -> None:
     except KeyboardInterrupt:  # Click, which ends a command without a traceback, may not be there yet
         sys.exit(130)
 
+    if os.name == "nt":
+        from textgen.cli.windows import prepare_streams
+
+        prepare_streams()
     keep_going_without_stderr()
     textgen(prog_name="textgen", obj=configure)
 
