@@ -117,6 +117,12 @@ def test_a_module_that_cannot_be_loaded_is_told_from_one_that_is_missing(
         load("no_such", "Counting", error=ConfigError)
 
 
+def test_a_failing_disk_is_no_fault_of_a_module(broken: Callable[..., None]) -> None:
+    broken("some.core", error="OSError(28, 'No space left on device')")
+    with pytest.raises(OSError, match="No space left on device"):
+        load("some.core", "Counting")
+
+
 def test_of_several_errors_the_first_is_told() -> None:
     failure = ImportError("Failed to load the native runtime.\nSee a page.")
     failure.__cause__ = ImportError(DLL)

@@ -61,12 +61,15 @@ def load(module: str, what: str, extra: str = "", error: type[TextgenError] = Te
 
     Raises:
         TextgenError: The module is missing or cannot be imported; it is an instance of `error`.
+        OSError: Its import has used the disk, which failed.
     """
     if variable := VARIABLES.get(module):
         turn_off(variable)
     try:
         return importlib.import_module(module)
     except (ImportError, OSError) as failure:
+        if isinstance(failure, OSError) and failure.errno and not getattr(failure, "winerror", None):
+            raise  # it is not that of a library that could not be loaded, but, for example, of a full disk
         if missing([module]):
             raise error(f"{what} needs {module}: {install_command(extra)}.") from None
         raise error(f"{what} {cannot_use(module, failure)}") from None
