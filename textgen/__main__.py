@@ -14,7 +14,7 @@ def main() -> None:
         sys.exit(130)
 
     if os.name == "nt":
-        from textgen.cli.windows import prepare_streams
+        from textgen.cli.windows_streams import prepare_streams
 
         prepare_streams()
     keep_going_without_stderr()

@@ -11,7 +11,7 @@ import pytest
 
 from textgen import __main__ as program
 from textgen import cli
-from textgen.cli import stderr, windows
+from textgen.cli import stderr, windows_streams
 
 
 class Stream(io.TextIOWrapper):
@@ -39,12 +39,12 @@ def test_a_result_in_a_pipe_keeps_its_line_ends_and_the_console_its_own(
 ) -> None:
     for stream, line in ((Stream(), b"a\n"), (Stream(is_console=True), b"a\r\n")):
         monkeypatch.setattr(sys, "stdout", stream)
-        windows.prepare_streams()
+        windows_streams.prepare_streams()
         stream.write("a\n")
         stream.flush()
         assert stream.buffer.getvalue() == line  # type: ignore[attr-defined]
     monkeypatch.setattr(sys, "stdout", None)
-    windows.prepare_streams()
+    windows_streams.prepare_streams()
     assert asked == ["console"] * 3
 
 
