@@ -15,6 +15,8 @@ from typing import Any
 from textgen.errors import ConfigError
 from textgen.settings import short_repr
 
+BYTES = (bytes, bytearray, memoryview)  # which are sequences of numbers, but no tokens
+
 
 def check_kind(name: str, value: object, kind: type) -> None:
     """Checks that an argument is an object of a public class, or None. Raises `ConfigError`."""
@@ -34,7 +36,7 @@ def check_is_text(name: str, value: object) -> None:
 def check_prompt(name: str, value: Any) -> None:
     """Checks that an argument is a text, or a list of tokens. Raises `ConfigError`."""
     is_array = type(value).__name__ == "ndarray"  # which may not be loaded
-    if isinstance(value, bytes | bytearray) or not (isinstance(value, Sequence) or is_array):
+    if isinstance(value, BYTES) or _is_scalar(value) or not (isinstance(value, Sequence) or is_array):
         check_is_text(name, value)
     elif not isinstance(value, str) and not all(isinstance(id, Integral) for id in value):
         raise ConfigError(f"{name} must be a text or a list of tokens. Received: {short_repr(value)}.")
@@ -61,6 +63,12 @@ def check_is_path(name: str, value: object) -> None:
 
 def several(name: str, value: Any, item: str) -> Iterable[Any]:
     """Returns a value that holds several of a kind. Raises `ConfigError` for one that does not."""
-    if isinstance(value, Mapping | bytes | bytearray) or not isinstance(value, Iterable):  # no keys, no numbers
+    is_other = isinstance(value, (Mapping, *BYTES))  # the keys and the numbers are not meant
+    if is_other or _is_scalar(value) or not isinstance(value, Iterable):
         raise ConfigError(f"{name} must be a {item} or a list of {item}s. Received: {short_repr(value)}.")
     return value
+
+
+def _is_scalar(value: object) -> bool:
+    """Whether a value is an array without dimensions, which only looks iterable."""
+    return getattr(value, "ndim", 1) == 0

@@ -241,6 +241,17 @@ CASES: dict[str, tuple[str, str]] = {
     "c without blank lines": ("file", lines(*C_CODE)),
     "ruby": ("file", "\n\n".join(RUBY)),
     "statements": ("file", lines(*[f"x{n} = f({n});" for n in range(100)])),
+    "log with time, thread and level between tabs": (
+        "line",
+        lines(*[f"12:{n // 60:02}:{n % 60:02}\t[main]\tINFO\t{words(3, 9)}" for n in range(200)]),
+    ),
+    **{
+        f"list of items after {mark}": (
+            "line",
+            lines(*[f"{mark} {R.choice(['Home', 'Work'])}: {words(2, 6)}" for _ in range(120)]),
+        )
+        for mark in "☐✓★→■▪➤"
+    },
     "a short list": ("file", lines(*NAMES[:20])),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -106,7 +107,24 @@ def test_of_very_many_validations_fewer_are_kept() -> None:
     for step in range(1, 2 * MOST_HISTORY):
         position.add_scores(ValidationReport(step, 1.0, 3.0, 2.0, 7.0, 1.5, improved=False, sample=""))
         assert len(position.history) <= MOST_HISTORY
+        position.best_step = min(step, 502)
     steps = [scores["step"] for scores in position.history]
-    assert (steps[0], steps[-1]) == (1, 2 * MOST_HISTORY - 1)
+    assert (steps[0], steps[-1], len(steps)) == (1, 2 * MOST_HISTORY - 1, MOST_HISTORY)
+    assert 502 in steps, "the best one stays"
     assert steps == sorted(set(steps))
-    assert len(steps) > MOST_HISTORY / 2
+    assert max(later - step for step, later in pairwise(steps)) <= 4, "they are left out everywhere alike"
+
+
+def test_after_a_rollback_the_validations_of_the_part_that_failed_are_recorded_too() -> None:
+    def report(step: int) -> ValidationReport:
+        return ValidationReport(step, 1.0, 3.0, 2.0, 7.0, 1.5, improved=False, sample="")
+
+    position, failed = Position(), Position()
+    for step in (1, 2, 3):
+        failed.add_scores(report(step))
+    position.add_scores(report(1))
+    position.skip_to(failed, 1.0)
+    position.add_scores(report(2))
+    position.add_scores(report(2))
+    assert [scores["step"] for scores in position.history] == [1, 2, 3, 2]
+    assert len(failed.history) == 3

@@ -34,7 +34,8 @@ _WIDE = re.compile("[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-
 _TIME = re.compile(r"\d:\d\d[:.,]\d")  # timestamp of a subtitle
 _COLON = r"(?::(?:\s|$)|：)"  # after the name of a speaker
 _GAP_BEFORE_SPEECH = rf"\u3000(?=.*[.!?…。！？—～][{re.escape(_CLOSERS)}]*$)"  # the same in a play; not in a table
-_EMOJI = r"\u200d\u20e3\ufe0f\u2190-\u2bff\U0001f000-\U0001faff"
+_EMOJI = r"\u200d\u20e3\ufe0f\u2600-\u2604\u2607-\u260f\u2614-\u2712\u271d-\u2793\U0001f000-\U0001faff"
+"""Without the marks that begin the items of lists, such as arrows, boxes, stars and check marks."""
 _FIRST = rf"(?:[^\W\d_]|[{_EMOJI}])"  # of a name
 _SPEAKER = re.compile(  # date and time or not, and a name; right after a digit, 日 is no name
     r"(?:[\[(（【]?[\d\-/:.,T 年月日]{4,40}[\])）】]?[ -]{0,9}(?<!\d))?"
@@ -48,7 +49,7 @@ _SENT = re.compile(  # a message of an exported chat: date and time, in brackets
     rf"(?:[\])]\s?|\s[-–—]\s)([^:：\n]{{1,40}}){_COLON}"
 )
 _TABBED = re.compile(  # the same where tabs separate the time of day, the name and the message
-    r"(?:[^\W\d_]{1,4}\s?)?\d{1,2}:\d\d(?::\d\d)?(?:\s?[AaPp][Mm])?[\t ]([^\t:：]{1,40})\t"
+    r"(?:[^\W\d_]{1,4}\s?)?\d{1,2}:\d\d(?:\s?[AaPp][Mm])?[\t ]([^\t:：]{1,40})\t"
 )
 _STAMP = re.compile(  # a date near the start of a line; a time of day alone may be that of a transcript
     r".{0,30}?(?<![\d.])("

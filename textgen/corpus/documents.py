@@ -1,4 +1,4 @@
-"""Splits a stream of text into documents: files, blocks between blank lines, or lines.
+"""Splits a stream of text into documents: files, blocks between blank lines, lines, or texts between separators.
 
 Documents are produced in parts, so that memory stays bounded for documents of any length.
 """

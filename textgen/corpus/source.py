@@ -23,10 +23,7 @@ from textgen.corpus.documents import (
     separated_documents,
     whole_document,
 )
-from textgen.corpus.encoding_guess import (
-    is_surely_utf8,
-    marked_encoding,
-)
+from textgen.corpus.encoding_guess import is_surely_utf8, marked_encoding
 from textgen.corpus.encodings import is_plain, is_utf8_name, is_wide
 from textgen.corpus.formats.bounded_lines import bounded_lines
 from textgen.corpus.formats.conversion import Conversions
@@ -366,7 +363,7 @@ class Source:
             self.rich,
             self.config.encoding,
             self._decoded,
-            self._first_bytes,
+            self.beginning,
             self._is_misnamed,
         )
         with reading(self.name):
@@ -390,9 +387,6 @@ class Source:
         """Whether a page that names another encoding is in UTF-8. Reads it up to the first byte that is not."""
         self.known.is_misnamed = is_surely_utf8(self.chunks())
         return self.known.is_misnamed
-
-    def _first_bytes(self) -> bytes:
-        return next(self.chunks(), b"")[: 1 << 12]
 
     def parts(self, mode: str, left_out: LeftOut | None = None) -> Iterator[Part]:
         """Iterates over the documents in parts.

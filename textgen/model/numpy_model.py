@@ -1,4 +1,4 @@
-"""The network for generation, in NumPy: ready in a fraction of a second, while TensorFlow takes seconds to load.
+"""The network for generation and scoring, in NumPy: ready at once, while TensorFlow takes seconds to load.
 
 It computes the equations of `textgen.model.reference`. The LSTM is arranged for speed: x and h are joined to one column
 for each text, and the weights are stored with one row for each output. So the product for a single text reads memory

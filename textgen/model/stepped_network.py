@@ -28,7 +28,8 @@ def zero_state(config: ModelConfig, batch_size: int) -> State:
 
 
 class SteppedNetwork(ABC):
-    """A network that computes one token of each text at a time; it reads several tokens one after another.
+    """A network that computes one token of each text at a time; it reads several tokens one after another,
+    unless a subclass reads them otherwise.
 
     Args:
         layers: The step of each layer.

@@ -16,7 +16,7 @@ from textgen.training.loss_scale import LossScale
 if TYPE_CHECKING:
     from textgen.training.observers.observer import ValidationReport
 
-MOST_HISTORY = 1000  # validations that are recorded; of more, every other one is kept again and again
+MOST_HISTORY = 1000  # validations that are recorded; of more, those that are closest together are left out
 
 
 @dataclass
@@ -109,10 +109,17 @@ class Position:
 
     def add_scores(self, report: ValidationReport) -> None:
         """Adds a validation to the history, in place of one of the same step, as of a run that was over."""
-        before = [scores for scores in self.history if scores["step"] < report.step]
+        is_again = bool(self.history) and self.history[-1]["step"] == report.step
+        before = self.history[:-1] if is_again else self.history
         self.history = [*before, {name: getattr(report, name) for name in HISTORY[0]}]
         if len(self.history) > MOST_HISTORY:
-            del self.history[1:-1:2]  # the first and the last one stay
+            del self.history[self._least_missed()]
+
+    def _least_missed(self) -> int:
+        """The entry of the history whose neighbours are closest together, other than the best."""
+        steps = [scores["step"] for scores in self.history]
+        inner = [index for index in range(1, len(steps) - 1) if steps[index] != self.best_step]
+        return min(inner, key=lambda index: steps[index + 1] - steps[index - 1])
 
     def go_on_with(self, settings: Mapping[str, Any]) -> None:
         """Resumes a run, perhaps with other settings.
@@ -144,6 +151,7 @@ class Position:
         self.health.rollbacks, self.health.left_out = failed.health.rollbacks, failed.health.left_out
         self.best_step, self.best_nats_per_token = failed.best_step, failed.best_nats_per_token
         self.kept_step, self.kept_nats_per_token = failed.kept_step, failed.kept_nats_per_token
+        self.history = list(failed.history)
         self.valid_tokens, self.valid_by_bytes = failed.valid_tokens, failed.valid_by_bytes
 
     def add_loss(self, nats: float, weight: float = 1.0) -> None:

@@ -162,7 +162,7 @@ def choose_start(
 
 
 def measure_fit(texts: Iterable[str], base: Tokenizer, config: TokenizerConfig) -> Fit:
-    """Compares the vocabulary of a base with one that is learned from a text, without the indents of both.
+    """Compares the vocabulary of a base with one learned from a text; neither counts white space at the start of lines.
 
     Args:
         texts: The text, or excerpts of it.
@@ -181,7 +181,7 @@ def measure_fit(texts: Iterable[str], base: Tokenizer, config: TokenizerConfig) 
 
 
 def given_fit(corpus: Corpus, tokenizer: Tokenizer | None) -> Fit | None:
-    """Measures how a given vocabulary suits a text.
+    """Measures how a given vocabulary suits a text; white space at the start of lines does not count.
 
     Args:
         corpus: Text to train on.
