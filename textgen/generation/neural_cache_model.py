@@ -6,6 +6,7 @@ import numpy as np
 
 from textgen.evaluation.config import NeuralCacheConfig
 from textgen.evaluation.neural_cache import NeuralCache, State
+from textgen.model.probabilities import log_total
 from textgen.model.protocols import FeatureModel
 
 
@@ -49,7 +50,5 @@ class NeuralCacheModel:
         features, of_network = self._model.features(ids[:, None], state[0])  # [B, 1, E]
         logits = self._model.logits(features[:, 0])
         log_probs = self._neural_cache.log_probs(state[1], ids, features[:, 0], logits)
-        highest = logits.max(axis=-1, keepdims=True)  # [B, 1]
-        log_totals = highest + np.log(np.exp(logits - highest).sum(axis=-1, keepdims=True, dtype=np.float64))
         state = of_network, self._neural_cache.remember(state[1], ids[:, None], features)
-        return (log_probs + log_totals).astype(np.float32), state
+        return (log_probs + log_total(logits)).astype(np.float32), state

@@ -31,6 +31,23 @@ def require_finite(logits: np.ndarray) -> None:
         raise SavedModelError(NOT_FINITE)
 
 
+def log_total(logits: np.ndarray) -> np.ndarray:
+    """Computes what log probabilities are shifted by in logits: the log of the sum of the exponentials.
+
+    Args:
+        logits: Logits, [..., V].
+
+    Returns:
+        Float64, [..., 1].
+
+    Example:
+        >>> float(np.exp(log_total(np.zeros(4)))[0])
+        4.0
+    """
+    highest = logits.max(axis=-1, keepdims=True)
+    return np.asarray(highest + np.log(np.exp(logits - highest).sum(axis=-1, keepdims=True, dtype=np.float64)))
+
+
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Computes log probabilities from logits.
 
