@@ -49,11 +49,19 @@ clamps = st.builds(
         st.none() | st.text("0123456789abcdef", min_size=64, max_size=64),
         settings_of(DynamicConfig),
         st.lists(clamps, max_size=3).map(tuple),
+        st.lists(st.text("0123456789abcdef", min_size=64, max_size=64), max_size=3).map(tuple),
     )
 )
 def test_its_text_is_read_back(fingerprint: Fingerprint) -> None:
     assert Fingerprint.parse(str(fingerprint)) == fingerprint
     assert is_same(str(fingerprint), str(fingerprint))
+
+
+def test_the_models_of_an_ensemble_count_in_their_order() -> None:
+    alone, two = Fingerprint(WEIGHTS), Fingerprint(WEIGHTS, ensemble=(TEXT, WEIGHTS))
+    assert str(two) == f"{WEIGHTS} ensemble={TEXT} ensemble={WEIGHTS}"
+    others = [alone, Fingerprint(WEIGHTS, ensemble=(WEIGHTS, TEXT)), Fingerprint(WEIGHTS, ensemble=(TEXT,))]
+    assert not any(is_same(str(two), str(other)) for other in others)
 
 
 @dataclass(frozen=True)

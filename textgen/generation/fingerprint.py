@@ -36,6 +36,7 @@ class Fingerprint:
         adapted_to: SHA-256 of the token ids of the text that it learned from.
         dynamic: Settings of that training.
         clamps: Values of cells that are held.
+        ensemble: SHA-256 of the files of weights of the further networks whose probabilities are averaged with its own.
 
     Example:
         >>> cache = NeuralCacheConfig(neural_cache_window=9)
@@ -49,6 +50,7 @@ class Fingerprint:
     adapted_to: str | None = None
     dynamic: DynamicConfig | None = None
     clamps: tuple[Clamp, ...] = ()
+    ensemble: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         pairs = [("exact", ON)] * self.is_exact
@@ -59,6 +61,7 @@ class Fingerprint:
         if self.dynamic is not None:
             pairs += [("dynamic", ON), *_changed(self.dynamic)]
         pairs += [("clamp", str(clamp)) for clamp in self.clamps]
+        pairs += [("ensemble", weights) for weights in self.ensemble]
         return " ".join([self.weights, *(f"{key}={value}" for key, value in pairs)])
 
     @classmethod
@@ -80,7 +83,7 @@ class Fingerprint:
         for word in words:
             key, _, value = word.partition("=")
             found.setdefault(key, []).append(value)
-        clamps = tuple(map(_clamp, found.pop("clamp", [])))
+        clamps, ensemble = tuple(map(_clamp, found.pop("clamp", []))), tuple(found.pop("ensemble", []))
         if any(len(values) > 1 for values in found.values()):
             raise ValueError(f"a key comes twice in {text!r}")
         single = {key: values[0] for key, values in found.items()}
@@ -91,6 +94,7 @@ class Fingerprint:
             adapted_to=single.pop("adapted_to", None),
             dynamic=_settings(DynamicConfig, single, "dynamic"),
             clamps=clamps,
+            ensemble=ensemble,
         )
         if single:
             raise ValueError(f"unknown keys in {text!r}")
