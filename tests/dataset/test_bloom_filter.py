@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save as to_safetensors
 
 from textgen.dataset import bloom_filter
-from textgen.dataset.bloom_filter import BloomFilter, read_filters, write_filters
+from textgen.dataset.bloom_filter import BloomFilter, distinct, read_filters, write_filters
 from textgen.errors import SavedModelError
 
 KEY = "textgen.numbers"
@@ -48,6 +48,11 @@ def test_bits_a_number_set_the_rate() -> None:
     assert (bloom.bits.size, bloom.num_hashes) == (12_500, 7)
     assert bloom.contains(numbers[:10_000]).all()
     assert bloom.contains(numbers[10_000:]).mean() == pytest.approx(0.0082, rel=0.15)  # 0.6185 ** 10
+
+
+def test_equal_filters_are_kept_once() -> None:
+    one, other, longer = (BloomFilter(np.full(size, 3, np.uint8), hashes) for size, hashes in ((4, 2), (4, 3), (5, 2)))
+    assert distinct([one, other, one, BloomFilter(one.bits.copy(), 2), longer, other]) == [one, other, longer]
 
 
 @pytest.mark.parametrize("num_hashes", [1, 2, 11, 16])

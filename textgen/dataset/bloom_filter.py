@@ -84,6 +84,15 @@ class BloomFilter:
         return np.asarray(sums - sums // size * size)  # as % does, in half the time
 
 
+def distinct(filters: Sequence[BloomFilter]) -> list[BloomFilter]:
+    """Returns the filters, of several that are equal the first."""
+    kept: list[BloomFilter] = []
+    for bloom in filters:
+        if not any(bloom.num_hashes == other.num_hashes and np.array_equal(bloom.bits, other.bits) for other in kept):
+            kept.append(bloom)
+    return kept
+
+
 def write_filters(filters: Sequence[BloomFilter], key: str, **about: Any) -> bytes:
     """Returns the contents of a file for `read_filters`.
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textgen.dataset.bloom_filter import BloomFilter, damaged, extended, read_filters, write_filters
+from textgen.dataset.bloom_filter import BloomFilter, damaged, distinct, extended, read_filters, write_filters
 
 if TYPE_CHECKING:
     from textgen.dataset.token_stream import TokenStream
@@ -146,6 +146,10 @@ class NgramIndex:
     def with_base(self, base: NgramIndex) -> NgramIndex:
         """An index of the n-grams of this one and of `base`, which must be of the same length."""
         return NgramIndex(self.ngram, [*base._filters, *self._filters])
+
+    def with_other(self, other: NgramIndex) -> NgramIndex:
+        """An index of the n-grams of this one and of `other`, of the same length; those of a common base come once."""
+        return NgramIndex(self.ngram, distinct([*self._filters, *other._filters]))
 
     def to_bytes(self) -> bytes:
         """The contents of a file for `read_index`."""

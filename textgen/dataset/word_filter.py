@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textgen.corpus.scripts import is_without_spaces
-from textgen.dataset.bloom_filter import BloomFilter, extended, read_filters, write_filters
+from textgen.dataset.bloom_filter import BloomFilter, distinct, extended, read_filters, write_filters
 
 if TYPE_CHECKING:
     from textgen.dataset.token_stream import TokenStream
@@ -202,6 +202,10 @@ class WordFilter:
     def knows(self, texts: Sequence[str]) -> np.ndarray:
         """Returns which texts are whole words, bool [N]."""
         return self.contains(hashes([text + END for text in texts]))
+
+    def with_other(self, other: WordFilter) -> WordFilter:
+        """Returns the filter of the words of this one and of another; those of a common base are kept once."""
+        return WordFilter(distinct([*self._filters, *other._filters]))
 
     def to_bytes(self) -> bytes:
         """Returns the contents of a file for `read_word_filter`."""
