@@ -603,6 +603,7 @@ def test_tokens_are_a_prompt_in_any_sequence(tiny_models: Path) -> None:
         (textgen.load, {"adapt": 5}, "adapt must be a path or a list of paths. Received: 5."),
         (textgen.load, {"neural_cache": True}, "neural_cache must be a NeuralCacheConfig (see textgen.Neural"),
         (textgen.load, {"clamps": 5}, "clamps must be a text or a list of texts. Received: 5."),
+        (textgen.load, {"ensemble": 5}, "ensemble must be a model or a list of models. Received: 5."),
         (textgen.load, {"clamps": [5]}, f"clamp is 5, {NO_TEXT}"),
         (textgen.score, {"texts": "a", "label": 5}, "label must be text or none. Received: 5."),
         (textgen.score, {"texts": b"a"}, "texts must be a text or a list of texts. Received: b'a'."),

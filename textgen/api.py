@@ -28,7 +28,7 @@ from textgen.generation.infilling import Infiller
 from textgen.saved_model.adaptation import Adaptation, adapted_generator
 from textgen.saved_model.bases import installed_bases
 from textgen.saved_model.creation import free_folder, refuse_taken
-from textgen.saved_model.ensembles import check_vocabularies, say_other_documents
+from textgen.saved_model.ensembles import check_ensemble, say_other_documents
 from textgen.saved_model.model_names import check_name
 from textgen.saved_model.registry import find_run, find_tokenizer, list_models, models_folder
 from textgen.saved_model.saved_model import ModelFolder, load_model
@@ -170,6 +170,7 @@ def load(
     dynamic: DynamicConfig | None = None,
     neural_cache: NeuralCacheConfig | None = None,
     clamps: Sequence[str] = (),
+    ensemble: Model | Sequence[Model] = (),
     label: str | None = None,
     models_dir: str | Path | None = None,
     **settings: Any,
@@ -190,6 +191,8 @@ def load(
         dynamic: Settings of that training.
         neural_cache: Write with a neural cache.
         clamps: Values of cells that are held, such as "L1/89=3.8".
+        ensemble: More models with the same vocabulary, whose probabilities are averaged with those of the first. Each
+            is trained on the text of `adapt` and has a neural cache of its own; `clamps` are cells of the first.
         label: Read the text of `adapt` as documents of this label.
         models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
         settings: Fields of `CorpusConfig` for the text of `adapt`; by default those of the training, but UTF-8.
@@ -199,7 +202,8 @@ def load(
         CorpusError: The text cannot be read.
         ConfigError: The model reads text backward only: use `load_model(name).infiller()`. Or there is no such
             runtime, it is not installed, or it does not compute this; or the model does not know the label, or diverged
-            while it learned; or a setting is not allowed.
+            while it learned; or a model of the ensemble has another vocabulary, or reads text backward only; or a
+            setting is not allowed.
 
     Example:
         generator = textgen.load("novel")
@@ -211,7 +215,8 @@ def load(
     check_kind("neural_cache", neural_cache, NeuralCacheConfig)
     saved = _newest(models_dir) if model is None else _opened(model, models_dir)
     text = _text_to_learn(saved, adapt, {"dynamic": dynamic, "label": label}, settings)
-    adaptation = Adaptation(text, dynamic or DynamicConfig(), label, neural_cache, held)
+    others = _others(ensemble, models_dir)
+    adaptation = Adaptation(text, dynamic or DynamicConfig(), label, neural_cache, held, others)
     if not exact:
         return adapted_generator(saved, adaptation, runtime=runtime, say=_log.info, note=_log.warning)
     if adaptation.changes:
@@ -309,10 +314,8 @@ def evaluate(
     places = several_paths("paths", paths)
     check_kind("dynamic", dynamic, DynamicConfig)
     check_kind("neural_cache", neural_cache, NeuralCacheConfig)
-    is_one = isinstance(ensemble, (str, os.PathLike, ModelFolder))
-    more = [ensemble] if is_one else several("ensemble", ensemble, "model")
-    saved, *others = [_opened(each, models_dir) for each in (model, *more)]
-    check_vocabularies(saved, others)
+    saved, others = _opened(model, models_dir), _others(ensemble, models_dir)
+    check_ensemble(saved, others)
     saved.tokenizer.opening(label)  # raises before the slow part
     corpus = _read(places, saved.reading(settings), settings)
     say_other_documents(others, corpus.documents_mode, _log.warning)
@@ -473,3 +476,10 @@ class _Job:
 
 def _opened(model: Model | None, models_dir: str | Path | None) -> ModelFolder:
     return model if isinstance(model, ModelFolder) else load_model(model, models_dir)
+
+
+def _others(ensemble: Model | Sequence[Model], models_dir: str | Path | None) -> tuple[ModelFolder, ...]:
+    """The models of an ensemble after the first."""
+    is_one = isinstance(ensemble, (str, os.PathLike, ModelFolder))
+    more: Iterable[Any] = [ensemble] if is_one else several("ensemble", ensemble, "model")
+    return tuple(_opened(each, models_dir) for each in more)

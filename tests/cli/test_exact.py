@@ -59,7 +59,14 @@ def test_a_state_is_continued_exactly(tiny_models: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "flags",
-    [("--adapt", "x.txt"), ("--neural-cache",), ("--clamp", "L0/3=5"), ("--num-beams", "2"), ("--suffix", " end")],
+    [
+        ("--adapt", "x.txt"),
+        ("--neural-cache",),
+        ("--clamp", "L0/3=5"),
+        ("--ensemble", "tiny"),
+        ("--num-beams", "2"),
+        ("--suffix", " end"),
+    ],
     ids=lambda flags: flags[0],
 )
 def test_what_is_not_exact_is_refused_by_name(tiny_models: Path, flags: tuple[str, ...]) -> None:

@@ -54,7 +54,7 @@ def test_models_show_tells_what_it_loses() -> None:
     assert json.loads(run("models", "show", "tiny", "--json").stdout)["int8_loss"]["tokens"] == 2048
 
 
-@pytest.mark.parametrize("flags", [("--neural-cache",), ("--clamp", "L1/3=0.5"), ("--exact",)])
+@pytest.mark.parametrize("flags", [("--neural-cache",), ("--clamp", "L1/3=0.5"), ("--ensemble", "tiny"), ("--exact",)])
 def test_what_only_numpy_does_is_told(flags: tuple[str, ...]) -> None:
     result = run("sample", "tiny", "--runtime", "onnx", "--max-tokens", "1", *flags)
     assert result.exit_code == 2

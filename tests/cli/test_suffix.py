@@ -121,6 +121,7 @@ def test_both_directions_are_evaluated_and_a_text_is_scored_in_the_one_there_is(
             2,
             "--neural-cache cannot be used when writing towards an ending",
         ),
+        ("both", ["--suffix", "a", "--ensemble", "x"], 2, "--ensemble cannot be used when writing towards an ending"),
         ("both", ["--suffix", "a", "--num-beams", "2"], 2, "--num-beams cannot be used when writing towards an ending"),
         (
             "both",

@@ -93,7 +93,10 @@ def test_a_driver_without_a_gpu_that_tensorflow_sees_is_no_obstacle(tiny_models:
 
 
 @pytest.mark.usefixtures("few_are_enough", "gpu")
-@pytest.mark.parametrize("flags", [("--neural-cache",), ("--clamp", "L0/3=5"), ("--num-beams", "2"), ("--exact",)])
+@pytest.mark.parametrize(
+    "flags",
+    [("--neural-cache",), ("--clamp", "L0/3=5"), ("--ensemble", "tiny"), ("--num-beams", "2"), ("--exact",)],
+)
 def test_what_only_the_processor_computes_stays_there(
     tiny_models: Path, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

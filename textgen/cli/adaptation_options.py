@@ -8,14 +8,21 @@ from typing import Any
 import click
 
 from textgen.cli.command import INPUT
-from textgen.cli.options import reading_options, sectioned, settings_of
+from textgen.cli.options import completing_models, reading_options, sectioned, settings_of
 from textgen.cli.setting_options import option_group, setting_options
 from textgen.evaluation.config import SECTION, DynamicConfig, NeuralCacheConfig
 from textgen.generation.config import AUTO, NUMPY
 from textgen.settings import Config, from_dict
 
-NEEDS_NUMPY = ("adapt", "neural_cache", "clamp")  # options of writing that only the network in NumPy has
+NEEDS_NUMPY = ("adapt", "neural_cache", "clamp", "ensemble")  # options of writing that only the network in NumPy has
 
+ensemble_option = click.option(
+    "--ensemble",
+    multiple=True,
+    metavar="MODEL",
+    shell_complete=completing_models(),
+    help="Average the probabilities with this model, which has the same vocabulary. May be given several times.",
+)
 cache_options = option_group(
     sectioned(
         SECTION,

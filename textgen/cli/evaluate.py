@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textgen.cli import output
-from textgen.cli.adaptation_options import cache_options, dynamic_options, switched
+from textgen.cli.adaptation_options import cache_options, dynamic_options, ensemble_option, switched
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import (
     beginning_of,
@@ -21,7 +21,6 @@ from textgen.cli.default_model import (
     refuse_file_as_model,
 )
 from textgen.cli.options import (
-    completing_models,
     corpus_options_of_model,
     given,
     json_option,
@@ -52,13 +51,7 @@ TITLES = {"documents_mode": "documents by"}  # of values whose name is not their
 @click.command(cls=SectionCommand)
 @model_argument()
 @paths_argument(metavar="PATHS...")  # needed, but where MODEL is left out the first of them is parsed as MODEL
-@click.option(
-    "--ensemble",
-    multiple=True,
-    metavar="MODEL",
-    shell_complete=completing_models(),
-    help="Average the probabilities with this model, which has the same vocabulary. May be given several times.",
-)
+@ensemble_option
 @click.option(
     "--exact",
     is_flag=True,
@@ -112,7 +105,7 @@ def evaluate(
       textgen evaluate novel other-novel.txt --exact
     """
     from textgen.dataset.token_cache import encoded
-    from textgen.saved_model.ensembles import check_vocabularies, say_other_documents
+    from textgen.saved_model.ensembles import check_ensemble, say_other_documents
     from textgen.system.runtime import load_tensorflow
 
     cache_config = switched(NeuralCacheConfig, neural_cache, "--neural-cache", options)
@@ -126,7 +119,7 @@ def evaluate(
         raise click.UsageError(f"--exact compares one model with itself: leave out {flags[0]}.")
     saved = load_model_or_base(name, models_dir, lambda: beginning_of(paths, options), hint_for_file(name))
     others = [load_model_to_read(name, models_dir) for name in ensemble]
-    check_vocabularies(saved, others)
+    check_ensemble(saved, others)
     saved.tokenizer.opening(label)  # raises before the slow part
     ngrams = saved.ngrams() if novelty else None
     text = text_of(saved, paths, select(CorpusConfig, given(options)))

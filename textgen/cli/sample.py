@@ -14,9 +14,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textgen.cli import output
-from textgen.cli.adaptation_options import NEEDS_NUMPY, adapt_options, cache_options, check_runtime, switched
+from textgen.cli.adaptation_options import (
+    NEEDS_NUMPY,
+    adapt_options,
+    cache_options,
+    check_runtime,
+    ensemble_option,
+    switched,
+)
 from textgen.cli.command import INPUT, SectionCommand
-from textgen.cli.default_model import first_characters, load_model_or_base
+from textgen.cli.default_model import first_characters, load_model_or_base, load_model_to_read
 from textgen.cli.options import (
     OutputFile,
     given,
@@ -69,6 +76,7 @@ class Arguments:
     save_state: Path | None
     load_state: str | None
     clamp: tuple[str, ...]
+    ensemble: tuple[str, ...]
     exact: bool
     runtime: str
 
@@ -138,6 +146,7 @@ class Arguments:
     help="Clamp a cell to a value, as in L1/89=3.8 (layer 1, unit 89), or a gate, as in L1/89.f=1; textgen inspect "
     "finds cells. May be given several times.",
 )
+@ensemble_option
 @setting_options(RuntimeConfig)
 @json_option
 @models_dir_option
@@ -180,6 +189,7 @@ def sample(
       textgen sample poems --label "Li Bai"
       textgen sample novel --prompt "It was" --until sentence --num-beams 5
       textgen sample novel --adapt letters.txt --neural-cache
+      textgen sample novel --ensemble fables
       textgen sample novel --prompt "It was a" --suffix " and never came back." --num 3
       cat beginning.txt | textgen sample --prompt - --max-tokens 2000
     """
@@ -202,7 +212,9 @@ def sample(
         lambda: first_characters([*(each.prompt for _, each in read()), arguments.suffix or ""]),
         _hint_for_prompt(model),
     )
-    # After the model: a name that is mistyped is reported without waiting for standard input.
+    has_ending = arguments.suffix is not None or saved.main_direction == "backward"
+    others = [] if has_ending else _others(arguments, saved, models_dir)
+    # After the models: a name that is mistyped is reported without waiting for standard input.
     placed = read()
     _check_prompts(placed, saved, arguments.as_json)
     printer = Printer(
@@ -212,10 +224,11 @@ def sample(
         how_to_repeat=_how_to_repeat(arguments, placed, seed, copies),
         fingerprint=saved.fingerprint,
     )
-    if arguments.suffix is not None or saved.main_direction == "backward":
+    if has_ending:
         _infill(arguments, saved, placed, search, printer)
     else:
-        _generate(arguments, saved, placed, from_dict(SearchConfig, search) if search else None, settings, printer)
+        searching = from_dict(SearchConfig, search) if search else None
+        _generate(arguments, [saved, *others], placed, searching, settings, printer)
     printer.print_how_to_repeat()
 
 
@@ -226,6 +239,15 @@ def _hint_for_prompt(model: str | None) -> str:
     name = model or ""
     is_text = re.search(r"[^\w./\\~:-]", name) or any(is_without_spaces(ord(c)) for c in name)
     return "To begin with a text, use --prompt." if is_text else ""
+
+
+def _others(arguments: Arguments, saved: ModelFolder, models_dir: Path | None) -> list[ModelFolder]:
+    """Loads the models that write together with the first. Raises `ConfigError` for one that cannot."""
+    from textgen.saved_model.ensembles import check_ensemble
+
+    others = [load_model_to_read(name, models_dir) for name in arguments.ensemble]
+    check_ensemble(saved, others)
+    return others
 
 
 def _check_prompts(placed: Iterable[Placed], saved: ModelFolder, as_json: bool) -> None:
@@ -330,7 +352,7 @@ def _replaces_state(arguments: Arguments) -> bool:
 
 def _generate(
     arguments: Arguments,
-    saved: ModelFolder,
+    models: Sequence[ModelFolder],
     placed: Sequence[Placed],
     search: SearchConfig | None,
     settings: dict[str, Any],
@@ -339,18 +361,19 @@ def _generate(
     """Writes texts from their beginning, and prints them."""
     from textgen.generation.generator import BATCH_SIZE
 
+    saved = models[0]
     _check_lines(placed, saved, search)
     requests = [request for _, request in placed]
     batch_size = arguments.batch_size or BATCH_SIZE
     needs_index = arguments.novelty or any(request.config.no_copy is not None for request in requests)
-    if needs_index and not saved.has_ngrams:
-        saved.ngrams()  # raises, before the slow part
+    if needs_index and (without := [model for model in models if not model.has_ngrams]):
+        without[0].ngrams()  # raises, before the slow part
     if arguments.exact:
         check_runtime(arguments.runtime, ["--exact"])
         generator = saved.generator(exact=True)
     else:
         runtime = _runtime(arguments, saved, requests, batch_size, search)
-        generator = _adapted(arguments, saved, settings.get("label"), runtime)
+        generator = _adapted(arguments, models, settings.get("label"), runtime)
     has_state = bool(_first_flag(arguments, *STATES))
     is_single = len(requests) * arguments.num == 1 and not arguments.best_of
     if has_state and (not is_single or search):
@@ -411,15 +434,16 @@ def _runtime(
     return runtime_for(saved.model_config.num_parameters, requests, arguments.best_of or arguments.num, batch_size)
 
 
-def _adapted(arguments: Arguments, saved: ModelFolder, label: str | None, runtime: str) -> Generator:
-    """A generator of the model, trained on a text, with a neural cache and with cells held, where that is asked for."""
+def _adapted(arguments: Arguments, models: Sequence[ModelFolder], label: str | None, runtime: str) -> Generator:
+    """A generator of the first model, with all that changes what it writes, where that is asked for."""
     from textgen.saved_model.adaptation import Adaptation, adapted_generator
 
     needs_numpy = [flag_of(name) for name in NEEDS_NUMPY if getattr(arguments, name)]
     check_runtime(runtime, needs_numpy)
+    saved, *others = models
     text = text_of(saved, [arguments.adapt], arguments.reading) if arguments.adapt is not None else None
     dynamic = arguments.dynamic or DynamicConfig()
-    adaptation = Adaptation(text, dynamic, label, arguments.neural_cache, arguments.clamp)
+    adaptation = Adaptation(text, dynamic, label, arguments.neural_cache, arguments.clamp, tuple(others))
     return adapted_generator(saved, adaptation, runtime=runtime, say=output.note)
 
 

@@ -351,7 +351,7 @@ class Generator:
         if self._build_network is None:
             raise ConfigError(
                 "This generator has no network in Keras: it was made from a model alone, or from a saved model with "
-                "adapt, neural_cache or clamps. Use textgen.load(NAME).network()."
+                "adapt, neural_cache, clamps or ensemble. Use textgen.load(NAME).network()."
             )
         return self._build_network()
 

@@ -174,7 +174,7 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> Text
             if not is_same(about.get("model", ""), fingerprint):
                 raise SavedModelError(
                     f"{path} is the state of another model, or was saved with other settings, such as exact "
-                    "arithmetic, clamped cells or a text to learn from: use the same."
+                    "arithmetic, clamped cells, an ensemble or a text to learn from: use the same."
                 )
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
             found = {key: (part.get_shape(), part.get_dtype()) for key, part in slices.items()}

@@ -1,8 +1,14 @@
-"""A saved model that is changed before it writes: it learns from a text, has a neural cache, or cells are held."""
+"""A saved model that is changed before it writes.
+
+It learns from a text, has a neural cache, some of its cells are held, or its probabilities are averaged with those of
+other models.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -15,6 +21,7 @@ from textgen.generation.fingerprint import Fingerprint
 from textgen.generation.generator import Generator
 from textgen.model.clamping import Clamp, parse_clamps
 from textgen.model.numpy_model import NumpyModel
+from textgen.saved_model.ensembles import check_ensemble, common_index, common_words
 from textgen.system.runtime import load_tensorflow
 from textgen.wording import Say, silent
 
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
     from textgen.corpus.corpus import Corpus
     from textgen.dataset.token_stream import TokenStream
     from textgen.dataset.word_filter import WordFilter
+    from textgen.model.protocols import StepModel
     from textgen.saved_model.saved_model import ModelFolder
 
 READ_TOKENS = 1 << 20  # tokens of a text that are read at a time
@@ -31,12 +39,15 @@ READ_TOKENS = 1 << 20  # tokens of a text that are read at a time
 class Adaptation:
     """How a saved model is changed before it writes. Its folder stays as it is.
 
+    In an ensemble each model is trained on the text and has a neural cache of its own. Cells of the first are held.
+
     Attributes:
         text: A text to train on.
         dynamic: Settings of that training.
         label: Label of the text.
         neural_cache: Settings of the neural cache; None to write without one.
         clamps: Values of cells that are held, such as L1/89=3.8.
+        ensemble: More models, whose probabilities are averaged with those of the first.
     """
 
     text: Corpus | None = None
@@ -44,11 +55,17 @@ class Adaptation:
     label: str | None = None
     neural_cache: NeuralCacheConfig | None = None
     clamps: tuple[str, ...] = ()
+    ensemble: tuple[ModelFolder, ...] = ()
 
     @property
     def changes(self) -> list[str]:
         """What is changed, by the names of settings; only the network in NumPy can be changed."""
-        values = {"adapt": self.text, "neural_cache": self.neural_cache, "clamps": self.clamps}
+        values = {
+            "adapt": self.text,
+            "neural_cache": self.neural_cache,
+            "clamps": self.clamps,
+            "ensemble": self.ensemble,
+        }
         return [name for name, value in values.items() if value not in (None, ())]
 
 
@@ -70,11 +87,12 @@ def adapted_generator(
         note: Called with a line of text for what a user should know; `say` by default.
 
     Returns:
-        The generator. It writes the words of the training text and of the text that the model learned from.
+        The generator. It writes the words of the training texts of all models and of the text that they learned from.
 
     Raises:
-        ConfigError: The runtime is not installed or does not compute this, there is no cell of that name, the model
-            reads text backward only, it does not know the label, or it diverged while it learned.
+        ConfigError: The runtime is not installed or does not compute this, there is no cell of that name, a model
+            reads text backward only, it does not know the label, it diverged while it learned, or the models of the
+            ensemble have different vocabularies.
         CorpusError: The text cannot be read.
         SavedModelError: The model is damaged.
     """
@@ -90,65 +108,84 @@ def adapted_generator(
 
 
 def _changed(saved: ModelFolder, adaptation: Adaptation, note: Say) -> Generator:
-    from textgen.generation.neural_cache_model import NeuralCacheModel
-
+    check_ensemble(saved, adaptation.ensemble)
+    models = saved, *adaptation.ensemble
     clamps, cache = parse_clamps(adaptation.clamps, saved.model_config), adaptation.neural_cache
-    learned = None if adaptation.text is None else _learned(saved, adaptation.text, adaptation, clamps, note)
-    model = saved.numpy_model(clamps=clamps) if learned is None else learned.model
+    learned = None if adaptation.text is None else _learned(models, adaptation.text, adaptation, clamps, note)
+    if learned is None:
+        networks = [saved.numpy_model(clamps=clamps), *(other.numpy_model() for other in adaptation.ensemble)]
+    else:
+        networks = learned.networks
     fingerprint = Fingerprint(
         saved.fingerprint,
         neural_cache=cache,
         adapted_to=None if learned is None else learned.checksum,
         dynamic=None if learned is None else adaptation.dynamic,
         clamps=clamps,
+        ensemble=tuple(other.fingerprint for other in adaptation.ensemble),
     )
     return Generator(
-        model if cache is None else NeuralCacheModel(model, cache),
+        _writer(networks, cache),
         saved.tokenizer,
-        read_index=saved.ngrams if saved.has_ngrams else lambda: None,
-        read_words=saved.words if learned is None else lambda: learned.words,
+        read_index=partial(common_index, models),
+        read_words=partial(common_words, models) if learned is None else lambda: learned.words,
         fingerprint=str(fingerprint),
     )
 
 
+def _writer(networks: Sequence[NumpyModel], cache: NeuralCacheConfig | None) -> StepModel:
+    """The model of one network or several, each with a neural cache of its own, if there is to be one."""
+    from textgen.generation.ensemble_model import EnsembleModel
+    from textgen.generation.neural_cache_model import NeuralCacheModel
+
+    writers = networks if cache is None else [NeuralCacheModel(network, cache) for network in networks]
+    return writers[0] if len(writers) == 1 else EnsembleModel(writers)
+
+
 @dataclass(frozen=True)
 class _Learned:
-    """A model after one pass over a text, the words of both, and the checksum of the text as tokens."""
+    """Networks after one pass over a text, their words and its own, and the checksum of the text as tokens."""
 
-    model: NumpyModel
+    networks: list[NumpyModel]
     words: WordFilter | None
     checksum: str
 
 
 def _learned(
-    saved: ModelFolder, text: Corpus, adaptation: Adaptation, clamps: tuple[Clamp, ...], note: Say
+    models: Sequence[ModelFolder], text: Corpus, adaptation: Adaptation, clamps: tuple[Clamp, ...], note: Say
 ) -> _Learned:
-    """Trains a model on a text.
+    """Trains each model on a text. Cells of the first are held when it writes.
 
     Raises:
-        ConfigError: The model does not know the label, or diverged.
+        ConfigError: The models do not know the label, or one diverged.
         CorpusError: There is no text.
     """
-    saved.tokenizer.opening(adaptation.label)  # raises before the slow part
+    tokenizer = models[0].tokenizer
+    tokenizer.opening(adaptation.label)  # raises before the slow part
     text.require_text()
     load_tensorflow()
     from textgen.dataset.token_cache import encoded
     from textgen.dataset.word_filter import WordFilter, stream_words
     from textgen.evaluation.dynamic_evaluation import Learner
 
-    network, own_words = saved.network("forward"), saved.words()  # before a training can save them anew
-    with encoded(text, saved.tokenizer, adaptation.label) as stream:
+    networks = [model.network("forward") for model in models]  # before a training can save them anew
+    own_words = common_words(models)
+    with encoded(text, tokenizer, adaptation.label) as stream:
         text.say_left_out(note)
-        words = own_words and WordFilter.build([*stream_words(stream, saved.tokenizer)], own_words)
+        words = own_words and WordFilter.build([*stream_words(stream, tokenizer)], own_words)
         checksum = _checksum(stream)
-        Learner(network, adaptation.dynamic).learn(stream)
-    weights = network.weights_as_arrays()
-    if not all(np.isfinite(array).all() for array in weights.values()):
-        raise ConfigError(
-            f"The model diverged while it learned from {', '.join(text.places)}: its weights are no longer finite. "
-            f"Lower dynamic_learning_rate. Received: {adaptation.dynamic.dynamic_learning_rate:g}."
-        )
-    return _Learned(NumpyModel(network.config, weights, clamps), words, checksum)
+        for network in networks:
+            Learner(network, adaptation.dynamic).learn(stream)
+    learned: list[NumpyModel] = []
+    for model, network in zip(models, networks, strict=True):
+        weights = network.weights_as_arrays()
+        if not all(np.isfinite(array).all() for array in weights.values()):
+            raise ConfigError(
+                f"{model.name} diverged while it learned from {', '.join(text.places)}: its weights are no longer "
+                f"finite. Lower dynamic_learning_rate. Received: {adaptation.dynamic.dynamic_learning_rate:g}."
+            )
+        learned.append(NumpyModel(network.config, weights, () if learned else clamps))
+    return _Learned(learned, words, checksum)
 
 
 def _checksum(stream: TokenStream) -> str:
