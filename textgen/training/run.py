@@ -191,8 +191,9 @@ class _Run:
     """A run whose network is built and, if it is resumed, restored. All processes of a run make one together."""
 
     def __init__(self, setup: RunSetup, checkpoint: Checkpoint | None, options: RunOptions) -> None:
-        """Raises `TextgenError` if the checkpoint does not fit the settings."""
+        """Raises `TextgenError` if the checkpoint does not fit the settings, or other processes have another state."""
         from textgen.training.distributed.distribution import Distribution
+        from textgen.training.distributed.same_state import require_same_state
         from textgen.training.trainer import Trainer
         from textgen.training.validator import Hooks
 
@@ -204,6 +205,7 @@ class _Run:
             if self._distribution.is_chief:
                 self._distribution.total([])  # now the other processes may read the record
             self._distribution.total([])  # now they have read it and the text, for which there is no time limit
+            require_same_state(self._distribution, checkpoint, self._record)
         self._model = self._build()
         with self._distribution.together():
             self._trainer = Trainer(

@@ -26,12 +26,13 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.dataset.token_cache import TokenData
-from textgen.errors import USE_RESUME, Interrupted, TextgenError, TrainingError
+from textgen.errors import USE_RESUME, Interrupted, SavedModelError, TextgenError, TrainingError
 from textgen.model.language_model import LanguageModel
 from textgen.settings import to_dict
 from textgen.training.checkpoints import Checkpoint, CheckpointTimer, check_room, save_checkpoint
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed.distribution import Distribution
+from textgen.training.distributed.same_state import require_same_state
 from textgen.training.distributed.stop_agreement import StopAgreement
 from textgen.training.lr_finder import Point, sweep_learning_rates
 from textgen.training.observers.observer import Observer, RunReport, StepReport, report_fault, started
@@ -476,12 +477,12 @@ class Trainer:
         Raises:
             RolledBack: Always, unless the run cannot go on.
             TrainingError: It was done too often, or nothing is left of the budget and of what was learned. The network
-                has the weights of the checkpoint nevertheless.
+                has the weights of the checkpoint nevertheless. Or the processes have read different checkpoints.
         """
         failed = self.position
         step = failed.step if step is None else step
         (seconds,) = self._distribution.total([failed.seconds if self._distribution.is_chief else 0.0])
-        self.restore(last_good_checkpoint(self._checkpoints, self._returned_to))
+        self.restore(self._last_good_checkpoint())
         position = self.position
         if self.validator.is_other_text(position):
             self._averaging.forget_scores()
@@ -503,3 +504,18 @@ class Trainer:
             "text that comes next.",
         )
         raise RolledBack
+
+    def _last_good_checkpoint(self) -> Checkpoint:
+        """The checkpoint to return to, which all processes have read. They must call it together.
+
+        Raises:
+            SavedModelError: There is none.
+            TrainingError: The processes have read different ones.
+        """
+        try:
+            found = last_good_checkpoint(self._checkpoints, self._returned_to)
+        except SavedModelError:
+            require_same_state(self._distribution, None)
+            raise
+        require_same_state(self._distribution, found)
+        return found
