@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,6 +73,110 @@ def test_a_folder_that_is_begun_needs_a_cluster_only_for_missing_shards(
     prepare_corpus([str(text)], made, {"tokenizer": "byte"})
     prepare_corpus([str(text)], made, dask="tcp://127.0.0.1:1")
     assert asked == []
+
+
+class FakeCluster:
+    """Takes the place of Dask's client and of its queue of shards that are done.
+
+    `ready` tells, each time that a shard is waited for, whether it is done; if not, there is no worker. `lost` is
+    raised by the second shard.
+    """
+
+    dashboard_link, loop = "http://127.0.0.1:8787", None
+
+    def __init__(self, ready: Iterable[bool] = (), lost: Exception | None = None) -> None:
+        self.status, self.futures, self.cancelled = "running", list[Any](), 0
+        self._ready, self._lost, self._submitted = iter(ready), lost, 0
+        self._has_worker = True
+
+    def wait_for_workers(self, number: int, timeout: float) -> None:
+        pass
+
+    def scheduler_info(self, n_workers: int) -> dict[str, Any]:
+        return {"workers": {"tcp://127.0.0.1:2": {}} if self._has_worker else {}}
+
+    def has_ready(self) -> bool:
+        self._has_worker = next(self._ready, True)
+        return self._has_worker
+
+    def submit(self, make: Callable[..., list[str]], *task: Any, **options: Any) -> Any:
+        self._submitted += 1
+        if self._submitted == 2 and self._lost:
+            return SimpleNamespace(result=self._lose)
+        return SimpleNamespace(result=lambda: make(*task))
+
+    def _lose(self) -> None:
+        self.status = "connecting"
+        assert self._lost
+        raise self._lost
+
+    def add(self, future: Any) -> None:
+        self.futures.append(future)
+
+    def __next__(self) -> Any:
+        return self.futures.pop(0)
+
+    def cancel(self, futures: list[Any]) -> None:
+        self.cancelled += 1
+
+    def close(self) -> None:
+        self.status = "closed"
+
+
+def use(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    class KilledWorker(Exception):
+        pass
+
+    fake = SimpleNamespace(
+        Client=lambda *where, **options: cluster, KilledWorker=KilledWorker, as_completed=lambda loop: cluster
+    )
+    monkeypatch.setitem(sys.modules, "distributed", fake)
+    monkeypatch.setattr(dask_cluster, "require", lambda *about: None)
+    monkeypatch.setattr(dask_cluster, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(dask_cluster, "LOOK_SECONDS", 0.0)
+
+
+ADDRESS = "tcp://127.0.0.1:1"
+TASKS: list[dask_cluster.Task] = [(["a.txt"], "made", number, 3) for number in (1, 2, 3)]
+
+
+def told(paths: list[str], folder: str, number: int, of: int) -> list[str]:
+    return [f"Shard {number} of {of}"]
+
+
+@pytest.mark.parametrize(
+    ("lost", "why"),
+    [
+        (CancelledError("shard-2 cancelled for reason: scheduler-connection-lost.\nMore"), "connection-lost"),
+        (ConnectionError("Comm closed"), "Comm closed"),
+        (TimeoutError("no answer"), "no answer"),
+    ],
+)
+def test_a_scheduler_that_is_lost_is_named(lost: Exception, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, said = FakeCluster(lost=lost), list[str]()
+    use(cluster, monkeypatch)
+    with pytest.raises(CorpusError) as caught:
+        dask_cluster.make_shards(ADDRESS, told, TASKS, said.append)
+    assert re.fullmatch(
+        rf"The connection to the scheduler at {ADDRESS} was lost, or the shards were cancelled: [^\n]*{why}\. Run the "
+        r"command again to make the missing shards\.",
+        str(caught.value),
+    )
+    assert said[1:] == ["Shard 1 of 3"]
+    assert (cluster.status, cluster.cancelled) == ("closed", 0)
+
+
+def test_workers_that_are_gone_are_waited_for_and_that_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, said = FakeCluster(ready=[True, False, False, False, True]), list[str]()
+    use(cluster, monkeypatch)
+    dask_cluster.make_shards(ADDRESS, told, TASKS, said.append)
+    assert said == [
+        f"1 Dask worker at {ADDRESS}; dashboard: http://127.0.0.1:8787",
+        "Shard 1 of 3",
+        f"There is no worker at {ADDRESS} any more: waiting for one.",
+        "Shard 2 of 3",
+        "Shard 3 of 3",
+    ]
 
 
 @pytest.mark.slow

@@ -6,8 +6,11 @@ which the scheduler sees to. All machines must see the corpus and the folder und
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError, CorpusError
@@ -16,10 +19,12 @@ from textgen.versions import require
 from textgen.wording import Say, counted
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, as_completed
 
 CONNECT_SECONDS = 30
 WAIT_SECONDS = 120  # maximum time until the first worker is there
+POLL_SECONDS = 0.1  # interval at which a shard is waited for
+LOOK_SECONDS = 10.0  # interval at which the workers are counted meanwhile
 RETRIES = 2  # maximum number of retries of a shard that fails; a lost worker does not count
 
 Task = tuple[list[str], str, int, int]
@@ -38,18 +43,22 @@ def make_shards(address: str, make: Make, tasks: Sequence[Task], say: Say) -> No
 
     Raises:
         ConfigError: There is no cluster at the address, or Dask is not installed.
-        CorpusError: A worker cannot make its shard.
+        CorpusError: A worker cannot make its shard, or the connection to the scheduler was lost.
     """
     with _connected(address) as client:
-        workers = len(client.scheduler_info(n_workers=-1)["workers"])
-        say(f"{counted(workers, 'Dask worker')} at {address}; dashboard: {client.dashboard_link}")
-        for lines in _results(client, make, tasks):
+        say(f"{counted(_num_workers(client), 'Dask worker')} at {address}; dashboard: {client.dashboard_link}")
+        warn = partial(say, f"There is no worker at {address} any more: waiting for one.")
+        for lines in _results(client, make, tasks, warn):
             for line in lines:
                 say(line)
 
 
-def _results(client: Client, make: Make, tasks: Sequence[Task]) -> Iterator[list[str]]:
-    """What the workers say of each shard, as many at a time as there are workers."""
+def _num_workers(client: Client) -> int:
+    return len(client.scheduler_info(n_workers=-1)["workers"])
+
+
+def _results(client: Client, make: Make, tasks: Sequence[Task], warn: Callable[[], None]) -> Iterator[list[str]]:
+    """What the workers say of each shard, as many at a time as there are workers; `warn` is called if there is none."""
     from distributed import KilledWorker, as_completed
 
     waiting = list(reversed(tasks))
@@ -57,11 +66,12 @@ def _results(client: Client, make: Make, tasks: Sequence[Task]) -> Iterator[list
     ahead = 0
     try:
         while waiting or ahead:
-            while waiting and ahead < max(1, len(client.scheduler_info(n_workers=-1)["workers"])):
+            while waiting and ahead < max(1, _num_workers(client)):
                 task = waiting.pop()
                 key = f"shard-{task[2]}-of-{task[3]}-{random_hex()}"
                 running.add(client.submit(make, *task, retries=RETRIES, key=key))
                 ahead += 1
+            _wait(client, running, warn)
             future = next(running)
             ahead -= 1
             yield future.result()
@@ -71,7 +81,21 @@ def _results(client: Client, make: Make, tasks: Sequence[Task]) -> Iterator[list
             "Run the command again to make the missing shards."
         ) from None
     finally:
-        client.cancel(list(running.futures))
+        if client.status == "running":  # else the connection is lost, and the shards with it
+            client.cancel(list(running.futures))
+
+
+def _wait(client: Client, running: as_completed, warn: Callable[[], None]) -> None:
+    """Waits for a shard, and warns once if there is no worker that could make it."""
+    looked, has_warned = time.monotonic(), False
+    while not running.has_ready():
+        time.sleep(POLL_SECONDS)
+        if has_warned or time.monotonic() - looked < LOOK_SECONDS:
+            continue
+        looked = time.monotonic()
+        if not _num_workers(client):
+            warn()
+            has_warned = True
 
 
 @contextmanager
@@ -89,16 +113,25 @@ def _connected(address: str) -> Iterator[Client]:
             "`dask worker ADDRESS`."
         ) from None
     try:
-        client.wait_for_workers(1, timeout=WAIT_SECONDS)
+        _wait_for_worker(client, address)
         yield client
+    except (OSError, CancelledError) as error:
+        why = str(error).partition("\n")[0].rstrip(".")
+        raise CorpusError(
+            f"The connection to the scheduler at {address} was lost, or the shards were cancelled: {why}. Run the "
+            "command again to make the missing shards."
+        ) from None
+    finally:
+        client.close()
+
+
+def _wait_for_worker(client: Client, address: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=WAIT_SECONDS)
     except TimeoutError:
         raise ConfigError(
             f"The cluster at {address} has no workers. Start some with `dask worker {address}`."
         ) from None
-    except OSError as error:
-        raise ConfigError(f"The connection to the scheduler at {address} was lost: {error}. Try again.") from None
-    finally:
-        client.close()
 
 
 def require_cluster(address: str) -> None:
@@ -109,6 +142,7 @@ def require_cluster(address: str) -> None:
 
     Raises:
         ConfigError: There is none, or Dask is not installed.
+        CorpusError: The connection to its scheduler was lost.
     """
     with _connected(address):
         pass
