@@ -78,8 +78,8 @@ def test_a_folder_that_is_begun_needs_a_cluster_only_for_missing_shards(
 class FakeCluster:
     """Takes the place of Dask's client and of its queue of shards that are done.
 
-    `ready` tells, each time that a shard is waited for, whether it is done; if not, there is no worker. `lost` is
-    raised by the second shard.
+    `ready` tells, each time that a shard is waited for, whether it is done, and each time that it is read, whether its
+    worker is still there; if not, there is no worker. `lost` is raised by the second shard.
     """
 
     dashboard_link, loop = "http://127.0.0.1:8787", None
@@ -101,14 +101,19 @@ class FakeCluster:
 
     def submit(self, make: Callable[..., list[str]], *task: Any, **options: Any) -> Any:
         self._submitted += 1
-        if self._submitted == 2 and self._lost:
-            return SimpleNamespace(result=self._lose)
-        return SimpleNamespace(result=lambda: make(*task))
+        lost = self._lost if self._submitted == 2 else None
+        future = SimpleNamespace(status="error" if lost else "finished")
 
-    def _lose(self) -> None:
-        self.status = "connecting"
-        assert self._lost
-        raise self._lost
+        def result(timeout: float) -> list[str]:
+            if lost:
+                self.status = "connecting"
+                raise lost
+            if not self.has_ready():
+                raise TimeoutError
+            return make(*task)
+
+        future.result = result
+        return future
 
     def add(self, future: Any) -> None:
         self.futures.append(future)
@@ -167,7 +172,9 @@ def test_a_scheduler_that_is_lost_is_named(lost: Exception, why: str, monkeypatc
 
 
 def test_workers_that_are_gone_are_waited_for_and_that_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster, said = FakeCluster(ready=[True, False, False, False, True]), list[str]()
+    """Before a shard is done, and after that, before it is known what to say of it."""
+    ready = [True, True, False, False, True, True, True, False, False, True]
+    cluster, said = FakeCluster(ready), list[str]()
     use(cluster, monkeypatch)
     dask_cluster.make_shards(ADDRESS, told, TASKS, said.append)
     assert said == [
@@ -175,6 +182,7 @@ def test_workers_that_are_gone_are_waited_for_and_that_is_said_once(monkeypatch:
         "Shard 1 of 3",
         f"There is no worker at {ADDRESS} any more: waiting for one.",
         "Shard 2 of 3",
+        f"There is no worker at {ADDRESS} any more: waiting for one.",
         "Shard 3 of 3",
     ]
 

@@ -71,10 +71,9 @@ def _results(client: Client, make: Make, tasks: Sequence[Task], warn: Callable[[
                 key = f"shard-{task[2]}-of-{task[3]}-{random_hex()}"
                 running.add(client.submit(make, *task, retries=RETRIES, key=key))
                 ahead += 1
-            _wait(client, running, warn)
-            future = next(running)
+            lines = _next_result(running, _Watch(client, warn))
             ahead -= 1
-            yield future.result()
+            yield lines
     except KilledWorker as error:
         raise CorpusError(
             f"Several workers were lost while they made {error.args[0]}: see their logs; the memory may be too small. "
@@ -85,17 +84,38 @@ def _results(client: Client, make: Make, tasks: Sequence[Task], warn: Callable[[
             client.cancel(list(running.futures))
 
 
-def _wait(client: Client, running: as_completed, warn: Callable[[], None]) -> None:
-    """Waits for a shard, and warns once if there is no worker that could make it."""
-    looked, has_warned = time.monotonic(), False
+class _Watch:
+    """Warns once if there is no worker, for the caller that waits for one."""
+
+    def __init__(self, client: Client, warn: Callable[[], None]) -> None:
+        self._client = client
+        self._warn = warn
+        self._looked = time.monotonic()
+        self._has_warned = False
+
+    def look(self) -> None:
+        """Counts the workers, if that was not done lately."""
+        if self._has_warned or time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        if not _num_workers(self._client):
+            self._warn()
+            self._has_warned = True
+
+
+def _next_result(running: as_completed, watch: _Watch) -> list[str]:
+    """Waits for a shard. What is said of it is still with its worker, and if that is lost, the shard is made again."""
     while not running.has_ready():
         time.sleep(POLL_SECONDS)
-        if has_warned or time.monotonic() - looked < LOOK_SECONDS:
-            continue
-        looked = time.monotonic()
-        if not _num_workers(client):
-            warn()
-            has_warned = True
+        watch.look()
+    future = next(running)
+    while True:
+        try:
+            return future.result(timeout=LOOK_SECONDS)
+        except TimeoutError:
+            if future.status == "error":  # that of the worker
+                raise
+            watch.look()
 
 
 @contextmanager
