@@ -22,7 +22,7 @@ from textgen.saved_model.removal import remove_model
 from textgen.storage import lock_in_folder
 from textgen.storage.files import CannotWrite
 from textgen.storage.lock_in_folder import LOCK_FILE
-from textgen.storage.locks import Gone, InUse, is_locked, locked, locked_in_turn, require_held
+from textgen.storage.locks import Gone, InUse, is_locked, locked, locked_in_turn, require_held, wait_until_free
 from textgen.storage.manifests import update_folder
 
 fcntl = pytest.importorskip("fcntl")
@@ -233,6 +233,32 @@ def test_a_lock_that_was_replaced_is_not_removed_as_stale(tmp_path: Path) -> Non
     lock_in_folder._remove_stale(folder, b"old")
     os.close(folder)
     assert (tmp_path / LOCK_FILE).read_text() == "new"
+
+
+@pytest.mark.parametrize("is_alive", [False, True])
+def test_a_lock_of_another_machine_is_waited_for_until_its_process_has_ended(
+    is_alive: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / LOCK_FILE).write_text('{"machine": "another", "process": 1, "started": "1"}')
+    slept, said = list[float](), list[str]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if not is_alive:
+            past = time.time() - sum(slept)
+            os.utime(tmp_path / LOCK_FILE, (past, past))
+
+    monkeypatch.setattr("textgen.storage.locks.time.monotonic", lambda: sum(slept))
+    monkeypatch.setattr("textgen.storage.locks.time.sleep", sleep)
+    assert wait_until_free(tmp_path, said.append) is not is_alive
+    assert said == [f"Another process is writing to {tmp_path}: waiting for it to end."]
+    waited = lock_in_folder.STALE_SECONDS + (lock_in_folder.BEAT_SECONDS if is_alive else 0)
+    assert waited <= sum(slept) <= waited + slept[0]
+
+
+def test_a_folder_that_nobody_holds_needs_no_waiting(tmp_path: Path) -> None:
+    assert wait_until_free(tmp_path, pytest.fail)
+    assert wait_until_free(tmp_path / "none", pytest.fail)
 
 
 def test_a_folder_that_is_locked_in_turn_is_locked(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +27,7 @@ from textgen.dataset.bloom_filter import BloomFilter
 from textgen.dataset.corpus_preparation import prepare_corpus
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.dataset.prepared_corpus import open_corpus
-from textgen.errors import ConfigError, RemoteError, SavedModelError, TextgenError, TrainingError
+from textgen.errors import ConfigError, RemoteError, SavedModelError, TextgenError, TrainingError, WorkerLost
 from textgen.saved_model import ownership
 from textgen.saved_model.creation import claimed
 from textgen.saved_model.folder_contents import has_steps
@@ -33,10 +35,12 @@ from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING
 from textgen.saved_model.registry import status_of
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_ngrams, write_training
+from textgen.storage import lock_in_folder
 from textgen.storage.cache_folder import cache_folder
 from textgen.storage.files import write_file
 from textgen.storage.leftovers import move_aside
-from textgen.storage.locks import locked
+from textgen.storage.lock_in_folder import LOCK_FILE
+from textgen.storage.locks import HAS_FLOCK, InUse, locked
 from textgen.storage.manifests import MANIFEST, read_manifest
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.training import resumption, run, run_start
@@ -44,7 +48,7 @@ from textgen.training.checkpoints import has_checkpoint
 from textgen.training.config import BUDGETS
 from textgen.training.planning.plan import Hardware, Plan, Sources, make_plan
 from textgen.training.resumption import ResumeSources, read_run
-from textgen.training.run_setup import RunSetup
+from textgen.training.run_setup import RunOptions, RunSetup
 
 folder, plan, text = runs.folder, runs.plan, runs.text  # fixtures
 
@@ -120,6 +124,52 @@ def test_what_a_killed_run_left_half_written_is_swept(folder: Path, resumed: lis
         (place / ".tmp-0123456789abcdef").write_bytes(b"half")
     run.resume(folder)
     assert not list(folder.rglob(".tmp-*"))
+
+
+@pytest.fixture
+def lock_of_another_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The lock file of a process that was killed, on a file system without locks."""
+
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr("textgen.storage.locks.LOCK_SECONDS", 0.0)
+    lock_file = folder / LOCK_FILE
+    lock_file.write_text('{"machine": "another", "process": 1, "started": "1"}', encoding="utf-8")
+    return lock_file
+
+
+SEVERAL: Any = SimpleNamespace(num_workers=2, local_rows=lambda config: slice(0, 1))
+
+
+@pytest.mark.skipif(not HAS_FLOCK, reason="there is no flock to refuse")
+def test_a_run_of_several_processes_goes_on_once_the_lock_of_a_killed_one_is_stale(
+    folder: Path, lock_of_another_machine: Path, resumed: list[RunSetup], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = list[str]()
+
+    def sleep(seconds: float) -> None:
+        os.utime(lock_of_another_machine, (0, 0))
+
+    monkeypatch.setattr("textgen.storage.locks.time.sleep", sleep)
+    with pytest.raises(InUse):
+        run.resume(folder)
+    run.resume(folder, options=RunOptions(distribution=SEVERAL, say=said.append))
+    assert len(resumed) == 1
+    assert said[0] == f"Another process is writing to {folder}: waiting for it to end."
+
+
+@pytest.mark.skipif(not HAS_FLOCK, reason="there is no flock to refuse")
+@pytest.mark.parametrize("is_resumed", [True, False])
+def test_a_lock_that_lasts_ends_a_run_of_several_processes_with_the_code_of_a_lost_one(
+    is_resumed: bool, folder: Path, plan: Plan, lock_of_another_machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("textgen.storage.lock_in_folder.BEAT_SECONDS", -lock_in_folder.STALE_SECONDS)
+    options = RunOptions(distribution=SEVERAL)
+    with pytest.raises(WorkerLost, match="Another process is still writing to") as caught:
+        run.resume(folder, options=options) if is_resumed else run.train(plan, folder, options)
+    assert caught.value.exit_code == 75
 
 
 def test_a_checkpoint_that_a_killed_run_had_moved_aside_is_resumed_from(folder: Path, resumed: list[RunSetup]) -> None:

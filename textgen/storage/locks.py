@@ -22,6 +22,7 @@ from textgen.wording import Say
 HAS_FLOCK = find_spec("fcntl") is not None  # False on Windows
 LOCK_SECONDS = 0.2  # seconds that `locked` waits, since `is_locked` holds a lock for a moment
 WAIT_SECONDS = 0.1  # seconds between two attempts of `locked_in_turn`
+LOOK_SECONDS = 2.0  # seconds between two looks of `wait_until_free`
 HOLD_TRIES, HOLD_SECONDS = 100, 0.01
 READ_ONLY_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM)  # of a folder in which this process can make no file
 
@@ -158,7 +159,7 @@ def locked_in_turn(path: Path, say: Say) -> Iterator[bool]:
                 break
             except InUse:
                 if not has_waited:
-                    say(f"Another process is writing to {path}: waiting for it to end.")
+                    say(_waiting(path))
                 has_waited = True
                 time.sleep(WAIT_SECONDS)
             except Gone:
@@ -167,6 +168,34 @@ def locked_in_turn(path: Path, say: Say) -> Iterator[bool]:
                 if path.exists():
                     raise
         yield is_held
+
+
+def wait_until_free(path: Path, say: Say) -> bool:
+    """Waits for a process that holds a folder with `locked`, for as long as the lock of one that was killed may last.
+
+    A lock file of another machine, and a lock in a file system of another machine, end only some time after their
+    process.
+
+    Args:
+        path: Path of the folder.
+        say: Called once with a message if another process holds the folder.
+
+    Returns:
+        Whether no process holds the folder any more.
+    """
+    until, has_waited = time.monotonic() + lock_in_folder.STALE_SECONDS + lock_in_folder.BEAT_SECONDS, False
+    while is_locked(path):
+        if time.monotonic() >= until:
+            return False
+        if not has_waited:
+            say(_waiting(path))
+        has_waited = True
+        time.sleep(LOOK_SECONDS)
+    return True
+
+
+def _waiting(path: Path) -> str:
+    return f"Another process is writing to {path}: waiting for it to end."
 
 
 class Hold:

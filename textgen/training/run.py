@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textgen.errors import SavedModelError, TextgenError
+from textgen.errors import SavedModelError, TextgenError, WorkerLost
 from textgen.generation.config import SamplingConfig
 from textgen.model.directions import one_way
 from textgen.saved_model.creation import claimed, claimed_or_another
@@ -27,7 +27,7 @@ from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model, write_training
 from textgen.storage.folders import refuse_links
 from textgen.storage.leftovers import sweep
-from textgen.storage.locks import locked, require_held
+from textgen.storage.locks import locked, require_held, wait_until_free
 from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint
@@ -72,6 +72,7 @@ def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> Model
 
         num_workers = distribution.num_workers if distribution else 1
         refuse_two_schedules(options.callbacks, plan.training_config, num_workers)  # likewise
+    _wait_for_lost(folder, options)
     with claimed_or_another(folder, options.free_folder) as place:
         if place != folder:
             options.say(f"Another run has taken {folder}: this model is saved as {place}.")
@@ -116,6 +117,7 @@ def resume(
     """
     if not os.path.lexists(folder / TRAINING):
         raise SavedModelError(_nothing_to_resume(folder))
+    _wait_for_lost(folder, options)
     with locked(folder):
         refuse_links(folder)
         for place in (folder, folder / LOGS, folder / CHECKPOINTS):  # restores a checkpoint that was moved aside
@@ -179,6 +181,17 @@ def join(
     with suppress(SavedModelError):  # the chief starts from the beginning
         checkpoint, _ = newest_checkpoint(folder / CHECKPOINTS)
     return _Run(setup, checkpoint, options).train()
+
+
+def _wait_for_lost(folder: Path, options: RunOptions) -> None:
+    """Waits for the lock on the folder of a run of several processes to end with those that a restart replaces.
+
+    Raises:
+        WorkerLost: The folder is still locked, so that whoever restarts lost processes tries again.
+    """
+    distribution = options.distribution
+    if distribution and distribution.num_workers > 1 and not wait_until_free(folder, options.say):
+        raise WorkerLost(f"Another process is still writing to {folder}: end it, or choose another name.")
 
 
 def _nothing_to_resume(folder: Path) -> str:
