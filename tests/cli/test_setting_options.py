@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -240,6 +240,43 @@ def test_how_several_processes_train_arrives(tmp_path: Path, monkeypatch: pytest
     assert CliRunner().invoke(textgen, [*words, "--max-restarts", "6"]).exit_code == 7
     assert CliRunner().invoke(textgen, words).exit_code == 7
     assert launched == [(5, tmp_path / "new", 6), (5, tmp_path / "new", 3)]
+
+
+@pytest.mark.parametrize(
+    ("is_signed", "texts", "passed_on"),
+    [
+        (True, ["a.txt", "--valid-file", "held-out.txt"], []),
+        (False, ["a.txt", "b.txt"], ["--", "a.txt", "b.txt"]),
+        (False, ["a.txt", "--valid-file", "held-out.txt"], ["--valid-file", "held-out.txt", "--", "a.txt"]),
+        (False, ["-", "--valid-file", "held-out.txt"], ["--valid-file", "held-out.txt"]),
+        (False, ["a.txt", "--valid-file", "-"], ["--", "a.txt"]),
+    ],
+)
+def test_workers_that_start_again_are_told_of_texts_whose_paths_are_not_signed(
+    is_signed: bool, texts: list[str], passed_on: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key for signatures is lost with the processes where no cache folder can be written."""
+    resumptions: list[Any] = []
+
+    def run_workers(arguments: Any, resume_arguments: Callable[[], Any], *others: Any, **given: Any) -> int:
+        resumptions.append(resume_arguments())
+        return 0
+
+    monkeypatch.setattr(workers, "run_workers", run_workers)
+    monkeypatch.setattr("textgen.training.resumption.must_name_corpus", lambda folder: not is_signed)
+    words = ["train", *texts, "--name", "new", "--workers", "2", "--threads", "1", "--seed", "3"]
+    run(*words, "--models-dir", str(tmp_path))
+    common = ["train", "--strategy", "multiworker", "--name", "new", "--resume"]
+    assert resumptions[0][: len(common)] == common
+    rest = resumptions[0][len(common) :]
+    for option in ("--models-dir", str(tmp_path), "--threads", "1"):
+        rest.remove(option)
+    assert rest == passed_on
+    monkeypatch.chdir(tmp_path)
+    again = ["train", "--resume", "a.txt", "--seed", "3", "--name", "new", "--workers", "2", "--models-dir", "models"]
+    Path("models", "new").mkdir(parents=True)
+    run(*again)
+    assert {"--resume", "--seed", "a.txt"} <= set(resumptions[1])
 
 
 def test_how_processes_are_joined_arrives(

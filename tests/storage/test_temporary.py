@@ -37,7 +37,7 @@ def read_a_page(folder: Path) -> None:
 
 
 def start_workers(folder: Path) -> None:
-    run_workers([], [], 2, folder, max_restarts=0, say=print, command=["true"])
+    run_workers([], list, 2, folder, max_restarts=0, say=print, command=["true"])
 
 
 USES: dict[str, Callable[[Path], object]] = {

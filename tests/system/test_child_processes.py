@@ -82,7 +82,7 @@ def test_workers_run_none_of_them(
     trap: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep)
-    assert run_workers(["--version"], [], 2, trap, max_restarts=0, say=print) == 0
+    assert run_workers(["--version"], list, 2, trap, max_restarts=0, say=print) == 0
     assert "textgen, version" in capfd.readouterr().out
     assert caught(trap) == ""
 

@@ -47,7 +47,7 @@ from textgen.training import resumption, run, run_start
 from textgen.training.checkpoints import has_checkpoint
 from textgen.training.config import BUDGETS
 from textgen.training.planning.plan import Hardware, Plan, Sources, make_plan
-from textgen.training.resumption import ResumeSources, read_run
+from textgen.training.resumption import ResumeSources, must_name_corpus, read_run
 from textgen.training.run_setup import RunOptions, RunSetup
 
 folder, plan, text = runs.folder, runs.plan, runs.text  # fixtures
@@ -229,9 +229,15 @@ def test_paths_that_were_not_written_here_are_asked_for(
     opened: list[Any] = []
     monkeypatch.setattr("textgen.training.resumption.open_corpus", lambda *arguments: opened.append(arguments))
     monkeypatch.setattr("textgen.training.resumption.TokenData.cached", lambda *arguments: opened.append(arguments))
+    assert must_name_corpus(folder)
     with pytest.raises(TrainingError, match=r"were not written by you on this machine.*name the corpus"):
         read(folder)
     assert not opened
+
+
+def test_whether_the_corpus_of_a_run_must_be_named_can_be_asked(folder: Path, tmp_path: Path) -> None:
+    assert not must_name_corpus(folder)
+    assert not must_name_corpus(tmp_path / "none")
 
 
 def test_a_folder_that_was_sent_resumes_once_its_corpus_is_named(
@@ -416,6 +422,7 @@ def test_paths_that_are_too_many_are_asked_for_however_often_a_run_is_resumed(
     monkeypatch.setattr(resumption, "PATHS_BYTES", len(str(name)) + 30)
     folder = begun(plan, tmp_path / "models" / "songs")
     assert read_training(folder)["corpus"]["paths"] == []
+    assert must_name_corpus(folder)
     with pytest.raises(TrainingError, match=r"The corpus has too many paths .* name the corpus again"):
         read(folder)
     again = read(folder, given=ResumeSources([name])).record

@@ -96,16 +96,35 @@ def train_on_workers(ctx: click.Context, models_folder: Path, name: str) -> int:
 
     common = ["--strategy", "multiworker", "--name", name]
     arguments = ["train", *common, *command_line(ctx, leave_out=LAUNCHER_OPTIONS)]
-    rest = [parameter for parameter in ctx.params if parameter not in RESUMPTION_OPTIONS]
-    resumption = ["train", *common, "--resume", *command_line(ctx, leave_out=rest)]
+
+    def resumption() -> list[str]:
+        if ctx.params["resume"]:
+            return arguments
+        texts = _texts_to_name(ctx, models_folder / name)
+        rest = [parameter for parameter in ctx.params if parameter not in (*RESUMPTION_OPTIONS, *texts)]
+        return ["train", *common, "--resume", *command_line(ctx, leave_out=rest)]
+
     return run_workers(
         arguments,
-        arguments if ctx.params["resume"] else resumption,
+        resumption,
         ctx.params["workers"],
         models_folder / name,
         max_restarts=ctx.params["max_restarts"],
         say=output.note,
     )
+
+
+def _texts_to_name(ctx: click.Context, folder: Path) -> list[str]:
+    """The parameters with the texts of a run that must be named again, except standard input, which is read already.
+
+    Where no cache folder can be written, the key that signs recorded paths ends with each process.
+    """
+    from textgen.training.resumption import must_name_corpus
+
+    if not must_name_corpus(folder):
+        return []
+    texts = {"paths": ctx.params["paths"], "valid_file": [ctx.params["valid_file"]]}
+    return [name for name, places in texts.items() if "-" not in places]
 
 
 def command_line(ctx: click.Context, leave_out: Sequence[str] = ()) -> list[str]:

@@ -385,14 +385,33 @@ def _refuse_changed(recorded: Mapping[str, Any], corpus: Corpus | PreparedCorpus
             )
 
 
+def must_name_corpus(folder: Path) -> bool:
+    """Whether the corpus of a run must be named again to resume it.
+
+    Args:
+        folder: Folder of the run.
+    """
+    try:
+        record = read_training(folder)
+        check(record, RESUMED)
+    except (SavedModelError, ValueError):  # resuming tells what is damaged
+        return False
+    return bool(_why_not_followed(folder, record))
+
+
+def _why_not_followed(folder: Path, record: Mapping[str, Any]) -> str:
+    """Why the recorded paths are of no use; "" if they are."""
+    if not is_signed(_origin(record), record.get("signature")):
+        return f"The paths in {folder / TRAINING} were not written by you on this machine, so they are not used"
+    if not record["corpus"]["paths"]:
+        return f"The corpus has too many paths for {folder / TRAINING} to hold them"
+    return ""
+
+
 def _paths(folder: Path, record: Mapping[str, Any], sources: ResumeSources) -> tuple[list[str], list[str]]:
     """Paths of corpus and held-out text: those named again, or those of a record that was signed here."""
     recorded = record["corpus"]
-    has_file, why = recorded["valid"] is not None, ""
-    if not is_signed(_origin(record), record.get("signature")):
-        why = f"The paths in {folder / TRAINING} were not written by you on this machine, so they are not used"
-    elif not recorded["paths"]:
-        why = f"The corpus has too many paths for {folder / TRAINING} to hold them"
+    has_file, why = recorded["valid"] is not None, _why_not_followed(folder, record)
     if why and not (sources.paths and (sources.valid is not None or not has_file)):
         what = "the corpus and the file of the held-out text" if has_file else "the corpus"
         raise TrainingError(f"{why}. To resume the run, name {what} again.")

@@ -72,7 +72,13 @@ def run(script: Path, endings: list[list[object]], max_restarts: int = 3) -> tup
     command = [sys.executable, str(script), str(script.parent), json.dumps(endings)]
     number = len(endings[0])
     code = run_workers(
-        ["begin"], ["go", "on"], number, script.parent, max_restarts=max_restarts, say=said.append, command=command
+        ["begin"],
+        lambda: ["go", "on"],
+        number,
+        script.parent,
+        max_restarts=max_restarts,
+        say=said.append,
+        command=command,
     )
     return code, said
 

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from itertools import chain
 from pathlib import Path
@@ -29,7 +29,7 @@ LAST_WORDS = 2000  # bytes of the output of a lost process that are searched for
 
 def run_workers(
     arguments: Sequence[str],
-    resume_arguments: Sequence[str],
+    resume_arguments: Callable[[], Sequence[str]],
     number: int,
     folder: Path,
     *,
@@ -45,7 +45,7 @@ def run_workers(
 
     Args:
         arguments: Arguments of `textgen` for a new run.
-        resume_arguments: Arguments to resume it, used after a restart if there is a checkpoint.
+        resume_arguments: Returns the arguments to resume it, used after a restart if there is a checkpoint.
         number: Number of processes.
         folder: Folder of the model.
         max_restarts: Restarts, at most.
@@ -64,7 +64,7 @@ def run_workers(
     command = command or child_command("textgen")
     for restart in range(max_restarts + 1):
         resuming = restart > 0 and any((folder / CHECKPOINTS).glob("step-*"))
-        with _Workers([*command, *(resume_arguments if resuming else arguments)], number) as workers:
+        with _Workers([*command, *(resume_arguments() if resuming else arguments)], number) as workers:
             worker, code = workers.wait()
             if code in FINAL:
                 if code and worker:
