@@ -6,7 +6,9 @@ import errno
 import io
 import os
 import shutil
+import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -107,6 +109,71 @@ def test_folders_of_killed_processes_are_removed_and_nothing_else(
         assert names(tmp_path) == sorted(path.name for path in (*kept, young, readable, held, folder))
     remove_temporary_folder(held)
     assert names(tmp_path) == sorted(path.name for path in (*kept, young, readable))
+
+
+# Each makes a temporary folder that goes with `kept` or with the process.
+FORKED = {
+    "a folder for a block": """
+        from textgen.storage.temporary import temporary_folder
+        block = temporary_folder()
+        kept = block, block.__enter__()
+        leave = lambda: block.__exit__(None, None, None)
+    """,
+    "a cache": """
+        from textgen.storage.cache_folder import cache_folder
+        kept = cache_folder()
+    """,
+    "a conversion": """
+        from textgen.corpus.corpus import Corpus
+        Path("page.html").write_text("<p>The cat", encoding="utf-8")
+        kept = Corpus(["page.html"])
+        kept.stats()
+    """,
+    "standard input": """
+        from textgen.corpus.corpus import Corpus
+        kept = Corpus(["-"])
+    """,
+    "the segmentation of an epoch": """
+        from types import SimpleNamespace
+        from textgen.dataset import subword_sampling
+        subword_sampling.TokenStream.__init__ = lambda *parts: None
+        about = SimpleNamespace(folder=Path("tokens"), split="train", shards=[])
+        kept = subword_sampling.SampledStream(about, SimpleNamespace(kind="bpe"), 0.1, 0)
+    """,
+}
+FORK = """
+import gc, os, sys
+from pathlib import Path
+leave = lambda: None
+there = lambda: len([path for path in Path(os.environ["TMPDIR"]).rglob("*") if path.is_dir()])
+{make}
+number = there()
+assert number
+if not (child := os.fork()):
+    leave()
+    del kept
+    gc.collect()
+    sys.exit()  # with what else is done at the end of a process
+os.waitpid(child, 0)
+assert there() == number
+leave()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a process")
+@pytest.mark.parametrize("kind", FORKED)
+def test_a_forked_child_leaves_the_files_of_its_parent(kind: str, tmp_path: Path) -> None:
+    code = FORK.replace("{make}", textwrap.dedent(FORKED[kind]))
+    place = tmp_path / "temporary"
+    place.mkdir()
+    environment = os.environ | {"HOME": "/dev/null", "TMPDIR": str(place)}
+    for name in ("TEXTGEN_CACHE", "XDG_CACHE_HOME"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, input=b"The cat", capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert names(place) == []
 
 
 @pytest.mark.skipif(not Path("/dev/null").is_char_device(), reason="a device of POSIX")

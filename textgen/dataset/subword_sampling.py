@@ -34,6 +34,7 @@ from textgen.storage.cache_folder import cache_folder, filling_cache
 from textgen.storage.files import writing
 from textgen.storage.leftovers import sweep_abandoned
 from textgen.storage.locks import locked
+from textgen.storage.temporary import in_this_process
 from textgen.tokenizer.kinds import SentencePieceTokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -78,7 +79,7 @@ class SampledStream(TokenStream):
         stack = ExitStack()
         stack.enter_context(locked(self._kept_in))
         stack.callback(shutil.rmtree, self._kept_in, ignore_errors=True)
-        weakref.finalize(self, stack.close)
+        weakref.finalize(self, in_this_process(stack.close))
 
     def of_epoch(self, epoch: int) -> TokenStream:
         """The stream in the segmentation of an epoch. It and the one before are kept: reading ahead needs both."""

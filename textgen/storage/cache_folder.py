@@ -86,11 +86,6 @@ def _is_usable(folder: Path) -> bool:
 
 @lru_cache(maxsize=1)
 def _temporary_cache() -> Path:
-    folder, process = new_temporary_folder("cache-"), os.getpid()
-
-    def remove() -> None:
-        if os.getpid() == process:  # not in a forked child
-            remove_temporary_folder(folder)
-
-    atexit.register(remove)
+    folder = new_temporary_folder("cache-")
+    atexit.register(remove_temporary_folder, folder)  # does nothing in a forked child
     return folder

@@ -7,9 +7,9 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +20,7 @@ from textgen.storage.locks import Hold
 USUAL_PLACE = "/tmp"  # named in errors if neither TMPDIR nor any of Python's places can be used
 NAME = re.compile(rf"{TEMPORARY_FOLDER}(cache-)?[a-z0-9_]{{8}}")  # the end is a random word of mkdtemp
 _holds: dict[Path, Hold] = {}  # keep other processes from removing the folders of this one
+_removers: dict[Path, Callable[[], None]] = {}  # remove the folders of this process
 
 
 def new_temporary_folder(kind: str = "") -> Path:
@@ -41,17 +42,38 @@ def new_temporary_folder(kind: str = "") -> Path:
     with writing(place, TMPDIR_ADVICE):
         folder = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_FOLDER}{kind}", dir=place))
     _holds[folder] = Hold(folder)
+    _removers[folder] = in_this_process(partial(shutil.rmtree, folder, ignore_errors=True))
     return folder
 
 
 def remove_temporary_folder(folder: Path) -> None:
     """Removes a folder that `new_temporary_folder` has created, and all that is in it.
 
+    Does nothing in a forked child of the process that has created it.
+
     Args:
         folder: Path of the folder.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    remove = _removers.pop(folder, partial(shutil.rmtree, folder, ignore_errors=True))
+    remove()
     _holds.pop(folder, None)
+
+
+def in_this_process(clean_up: Callable[[], object]) -> Callable[[], None]:
+    """Makes a function that cleans up in this process, and does nothing in forked children of it.
+
+    A child inherits the objects of its parent, but the files that they remove are still in use by the parent.
+
+    Args:
+        clean_up: What to do in this process.
+    """
+    process = os.getpid()
+
+    def clean_up_here() -> None:
+        if os.getpid() == process:
+            clean_up()
+
+    return clean_up_here
 
 
 @contextmanager
