@@ -8,12 +8,13 @@ import json
 import shutil
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from model_folders import TRAINING_VALUES
 from networks import random_weights
 from servers import PATIENCE
 from starlette.requests import Request
@@ -26,7 +27,7 @@ from textgen.generation.config import SamplingConfig
 from textgen.model.config import ModelConfig
 from textgen.saved_model import saved_model
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.saved_model.saving import save_model, save_ngrams
+from textgen.saved_model.saving import save_model, save_ngrams, write_training
 from textgen.server import completions, endpoints, infilling, models, planning, served_model
 from textgen.server.completions import answer, stream
 from textgen.server.config import ServerConfig
@@ -37,6 +38,7 @@ from textgen.server.planning import plan_chat, plan_completion
 from textgen.server.requests import ChatRequest, CompletionRequest, Message, parse
 from textgen.server.resources import Resources
 from textgen.server.writing import Writing
+from textgen.storage.locks import locked
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -516,7 +518,9 @@ def test_a_state_is_not_read_on_when_its_client_has_left(folder: Path, monkeypat
     asyncio.run(main())
 
 
-def test_a_model_in_training_is_not_measured_for_8_bits(tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def runtimes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runtimes for which generators are asked."""
     asked: list[str] = []
     generator = ModelFolder.generator
 
@@ -525,13 +529,39 @@ def test_a_model_in_training_is_not_measured_for_8_bits(tiny_models: Path, monke
         return generator(self, runtime=runtime, **others)
 
     monkeypatch.setattr(ModelFolder, "generator", noted)
-    saved = saved_model.load_model(str(tiny_models / "tiny"))
+    return asked
+
+
+def test_a_model_in_training_is_not_measured_for_8_bits(folder: Path, runtimes: list[str]) -> None:
+    """It is in training as long as a process holds its folder, whatever a killed one has recorded."""
+    saved = saved_model.load_model(str(folder / "a"))
     for status, runtime in (("running", "auto"), ("finished: epochs", "auto"), ("running", "onnx")):
-        with suppress(ConfigError):  # without ONNX Runtime
-            models._read_version(
-                replace(saved, training=saved.training | {"status": status}), ServerConfig(runtime=runtime), print
-            )
-    assert asked == ["numpy", "auto", "onnx"]
+        there = replace(saved, training=saved.training | {"status": status})
+        for is_held in (True, False):
+            with suppress(ConfigError), locked(folder / "a") if is_held else nullcontext():  # without ONNX Runtime
+                models._read_version(there, ServerConfig(runtime=runtime), print)
+    assert runtimes == ["numpy", "auto", "auto", "auto", "onnx", "onnx"]
+
+
+def test_a_model_is_loaded_anew_when_its_training_has_ended(
+    folder: Path, runtimes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end changes no file that was loaded."""
+    monkeypatch.setattr(models, "CHECK_SECONDS", 0.0)
+    write_training(folder / "a", TRAINING_VALUES | {"status": "running"})
+
+    async def main() -> None:
+        host = ModelHost(replace(CONFIG, runtime="auto"), {}, folder)
+        with locked(folder / "a"):
+            first = await host.get("a")
+            assert await host.get("a") is first
+        second = await host.get("a")
+        assert second is not first
+        assert await host.get("a") is second
+        host.close()
+
+    asyncio.run(main())
+    assert runtimes == ["numpy", "auto"]
 
 
 def test_a_damaged_model_is_an_error_and_the_others_work(folder: Path) -> None:

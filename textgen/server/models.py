@@ -19,14 +19,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from textgen.errors import ModelChanged, SavedModelError, TextgenError
 from textgen.generation.config import AUTO, NUMPY
 from textgen.generation.generator import Generator
 from textgen.saved_model.bases import base_folder, base_for, installed_bases
 from textgen.saved_model.folder_contents import is_model, saved_at
-from textgen.saved_model.registry import find_model, list_models
+from textgen.saved_model.registry import find_model, list_models, status_of
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine
@@ -183,11 +183,11 @@ class ModelHost:
         self.end_texts()
 
     async def _current(self, name: str) -> ServedModel | None:
-        """Returns a model that is in memory, unless its folder has changed, which is looked at once a second."""
+        """Returns a model that is in memory, unless it is outdated, which is looked at once a second."""
         model, now = self._loaded.get(name), time.monotonic()
         if model and now >= model.checked_at + CHECK_SECONDS:
             model.checked_at = now
-            if not await asyncio.to_thread(getattr, model.saved, "is_current"):
+            if not await asyncio.to_thread(getattr, model, "is_current"):
                 self._outdate(model)
         return self._loaded.get(name)
 
@@ -218,13 +218,11 @@ class ModelHost:
 
     async def _load(self, name: str, place: str) -> ServedModel:
         try:
-            saved, generator, exact = await self._in_loader(
-                name, lambda: _read(place, self._models_dir, self._config, self._say)
-            )
+            read = await self._in_loader(name, lambda: _read(place, self._models_dir, self._config, self._say))
         except SavedModelError as error:
             raise await self._failure(name, error, lambda: _folder_of(place, self._models_dir)) from error
-        engine = self._engine(generator, asyncio.get_running_loop()) if generator else None
-        model = self._loaded[name] = ServedModel(name, saved, engine, exact)
+        engine = self._engine(read.generator, asyncio.get_running_loop()) if read.generator else None
+        model = self._loaded[name] = ServedModel(name, read.saved, engine, read.exact, read.awaits_training)
         self.has_loaded = True
         self._make_room(name)
         return model
@@ -356,9 +354,16 @@ def places_of(models: Sequence[str], name_of: Callable[[str], str]) -> dict[str,
     return places
 
 
-def _read(
-    place: str, models_dir: Path | None, config: ServerConfig, say: Say
-) -> tuple[ModelFolder, Generator | None, Generator | None]:
+class _Version(NamedTuple):
+    """What is read of a model, and whether it should be read anew when its training has ended."""
+
+    saved: ModelFolder
+    generator: Generator | None = None
+    exact: Generator | None = None
+    awaits_training: bool = False
+
+
+def _read(place: str, models_dir: Path | None, config: ServerConfig, say: Say) -> _Version:
     """Loads a model and prepares it for its first text, also in exact arithmetic if that is the default."""
     try:
         return _read_version(load_model(place, models_dir), config, say)
@@ -366,14 +371,12 @@ def _read(
         return _read_version(load_model(place, models_dir), config, say)
 
 
-def _read_version(
-    saved: ModelFolder, config: ServerConfig, say: Say
-) -> tuple[ModelFolder, Generator | None, Generator | None]:
+def _read_version(saved: ModelFolder, config: ServerConfig, say: Say) -> _Version:
     if saved.main_direction == "backward":
-        return saved, None, None
-    is_in_training = saved.training.get("status") == "running"  # and is saved anew often: not worth the measurement
-    runtime = NUMPY if config.runtime == AUTO and is_in_training else config.runtime
-    generator = saved.generator(runtime=runtime, say=say)
+        return _Version(saved)
+    is_in_training = status_of(saved.folder, saved.training) == "running"
+    awaits_training = config.runtime == AUTO and is_in_training  # it is saved anew often: not worth the measurement
+    generator = saved.generator(runtime=NUMPY if awaits_training else config.runtime, say=say)
     generator.decoder()  # makes the tables of the vocabulary
     next(iter(generator.tokens("a")))  # arranges the weights
-    return saved, generator, exactly(saved, generator) if config.exact else None
+    return _Version(saved, generator, exactly(saved, generator) if config.exact else None, awaits_training)

@@ -17,6 +17,7 @@ from textgen.generation.generator import Generator
 from textgen.model.clamping import Clamp, parse_clamps
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.layout import WORDS
+from textgen.saved_model.registry import status_of
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.server.engine import Engine
 from textgen.server.failures import ApiError
@@ -44,8 +45,9 @@ class ServedModel:
         saved: Its folder.
         engine: Writes its texts; None if it reads text backward only.
         exact: Its generator in exact arithmetic; None if nobody has asked for that yet.
+        awaits_training: Whether it was loaded during its training, so that its runtime is not chosen yet.
         used_at: When it was last asked for or used, by `time.monotonic`.
-        checked_at: When its folder was last compared with what was loaded.
+        checked_at: When `is_current` was last asked for.
         users: Number of requests that use it now: see `in_use`.
     """
 
@@ -53,6 +55,7 @@ class ServedModel:
     saved: ModelFolder
     engine: Engine | None
     exact: Generator | None = None
+    awaits_training: bool = False
     used_at: float = field(default_factory=time.monotonic)
     checked_at: float = field(default_factory=time.monotonic)
     users: int = 0
@@ -67,6 +70,15 @@ class ServedModel:
         finally:
             self.users -= 1
             self.used_at = time.monotonic()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether its folder still has the files that were loaded, and the training that goes on there has not ended.
+
+        The end of a training changes none of these files.
+        """
+        has_ended = self.awaits_training and status_of(self.saved.folder, self.saved.training) != "running"
+        return self.saved.is_current and not has_ended
 
     @property
     def is_idle(self) -> bool:
