@@ -6,11 +6,15 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from textgen.cli import textgen
+from textgen.cli.default_model import note_if_training
+from textgen.storage.locks import locked
 
 NOTE = "There is no model in {} yet. Using the base {}. To train your own model: textgen train FILE\n"
 
@@ -300,3 +304,15 @@ def test_python_finds_a_base_by_its_name(work: Path) -> None:
     assert package.load("english").generate("The cat", package.SamplingConfig(max_tokens=3))[0].prompt == "The cat"
     assert package.load_model("english").shell_name == "english"
     assert package.score("english", "The cat")[0].total.tokens > 0
+
+
+@pytest.mark.parametrize(
+    ("training", "is_noted"), [({"status": "running"}, True), ({"status": "finished: epochs"}, False), ({}, False)]
+)
+def test_a_model_that_another_process_compresses_is_not_in_training(
+    training: dict[str, Any], is_noted: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved: Any = SimpleNamespace(folder=tmp_path, name="novel", training=training)
+    with locked(tmp_path):
+        note_if_training(saved)
+    assert ("novel is being trained at the moment" in capsys.readouterr().err) is is_noted

@@ -195,5 +195,6 @@ def test_the_state_of_a_training_is_what_runs_not_what_was_written_down(saved: P
     assert status_of(saved, {"status": "finished: the planned length is reached"}) == "finished"
     assert status_of(saved, {"status": "running"}) == "interrupted"  # by a kill
     with locked(saved):
-        for written in ("running", "finished: the planned length is reached", "interrupted"):
+        for written in ("running", "interrupted", "failed: no room"):
             assert status_of(saved, {"status": written}) == "running"
+        assert status_of(saved, {"status": "finished: the planned length is reached"}) == "finished"  # it is compressed

@@ -43,9 +43,9 @@ def load_model_to_read(name: str | None, models_dir: Path | None = None, hint: s
 
 def note_if_training(saved: ModelFolder) -> None:
     """Prints a note if a model is being trained."""
-    from textgen.storage.locks import is_locked
+    from textgen.saved_model.registry import status_of
 
-    if is_locked(saved.folder):
+    if saved.training and status_of(saved.folder, saved.training) == "running":
         output.note(f"{saved.name} is being trained at the moment; this is what was saved last.")
 
 

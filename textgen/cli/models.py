@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,8 +192,8 @@ def compress(
     reading = settings_of(CorpusConfig, file is not None, "FILE", options)
     target = models_folder(models_dir) / check_name(out) if out else None
     folder = load_model(model, models_dir).folder
-    with locked(folder):
-        saved = load_model(str(folder.absolute()))  # as it is now that no run can change it
+    with nullcontext() if target else locked(folder):  # a copy is made of one version, or ends with an error
+        saved = load_model(str(folder.absolute()))  # if it is locked, as it is now that no run can change it
         _check_target(saved, target)
         text = text_of(saved, [file], reading) if file is not None else None
         cost = checked_cost(saved, precision, text.documents() if text else None, accept_loss=accept_loss)

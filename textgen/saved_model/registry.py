@@ -170,6 +170,9 @@ def list_runs(folder: str | Path | None = None) -> list[Path]:
 def status_of(path: Path, training: Mapping[str, Any]) -> str:
     """Returns the status of a training.
 
+    A finished one stays so while another process holds its folder, as for compressing the model. A run that goes on
+    from a finished one records that before its first step.
+
     Args:
         path: Folder of the model.
         training: Content of training.json.
@@ -179,7 +182,7 @@ def status_of(path: Path, training: Mapping[str, Any]) -> str:
     """
     status = str(training.get("status", "unknown")).split(":")[0]
     runs = is_locked(path)
-    if runs:
+    if runs and status != "finished":
         return "running"
     return "interrupted" if status == "running" and runs is False else status
 
