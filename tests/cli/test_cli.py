@@ -222,6 +222,26 @@ def test_a_corpus_is_prepared_in_shards_trained_on_and_resumed(tmp_path: Path) -
     assert json.loads(resumed.stdout)["progress"]["step"] == 9
 
 
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_shard_is_made_though_another_one_is_damaged(
+    more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poems, out = tmp_path / "songs.txt", tmp_path / "out"
+    poems.write_text(POEMS, encoding="utf-8")
+    command = ["corpus", "prepare", str(poems), "--out", str(out), "--tokenizer", "char", "--shard"]
+    assert run(*command, "2/2").exit_code == 0
+    with (out / "shard-00002-of-00002" / "train.bin").open("ab") as file:
+        file.write(b"x")
+    monkeypatch.setattr("textgen.dataset.prepared_corpus.PreparedCorpus.data", pytest.fail)
+    result = run(*command, "1/2", *more)
+    assert result.exit_code == 0, result.stderr
+    assert "1 of 2 shards are missing or damaged: shard 2: " in result.stderr
+    if more:
+        assert json.loads(result.stdout)["missing"] == []
+    else:
+        assert result.stdout == f"{out}: none of its 2 shards is missing.\n"
+
+
 @pytest.mark.parametrize("shard", ["3", "1/2/3", "a/b", "-1/3"])
 def test_a_shard_that_cannot_be_read_is_wrong_usage(tmp_path: Path, shard: str) -> None:
     (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")

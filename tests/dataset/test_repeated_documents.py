@@ -159,8 +159,12 @@ def test_a_damaged_shard_is_named_before_it_is_compared_with_others(tmp_path: Pa
     make(tmp_path / "text.txt", tmp_path / "out", shard=(1, 2))
     (tmp_path / "out" / COMPARED).unlink()
     flip(tmp_path / "out" / "shard-00001-of-00002" / "train.bin")
-    with pytest.raises(CorpusError, match=r"1 of 2 shards are .* damaged: shard 1: train\.bin was altered"):
-        make(tmp_path / "text.txt", tmp_path / "out", shard=(2, 2))
+    said = list[str]()
+    prepared = make(tmp_path / "text.txt", tmp_path / "out", shard=(2, 2), say=said.append)
+    damage = r"1 of 2 shards are .* damaged: shard 1: train\.bin was altered"
+    assert re.search(damage, said[-1])
+    with pytest.raises(CorpusError, match=damage):
+        prepared.say_repeated(said.append)
 
 
 def test_documents_repeated_within_a_shard_are_said_before_the_others_are_made(tmp_path: Path) -> None:

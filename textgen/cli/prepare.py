@@ -85,14 +85,15 @@ def prepare(
     tokenizer = find_tokenizer(tokenizer_from, models_dir) if tokenizer_from else None
     prepared = prepare_corpus(paths, out, settings, shard=shard, dask=dask, tokenizer=tokenizer, say=output.note)
     if as_json:
-        output.json_line(_values(prepared), indent=2)
+        output.json_line(_values(prepared, is_single=shard is not None), indent=2)
     else:
-        output.line(_as_text(prepared))
+        output.line(_as_text(prepared, is_single=shard is not None))
 
 
-def _values(prepared: PreparedCorpus) -> dict[str, Any]:
+def _values(prepared: PreparedCorpus, *, is_single: bool) -> dict[str, Any]:
+    """What is known of a folder; of all shards together only if they were made here, since all of them are read."""
     missing = prepared.missing()
-    streams = {} if missing else {"train": prepared.data().train, "valid": prepared.data().valid}
+    streams = {} if missing or is_single else {"train": prepared.data().train, "valid": prepared.data().valid}
     values = prepared.settings.flat() | {"folder": str(prepared.folder), "missing": missing}
     for split, stream in streams.items():
         summary = asdict(stream.summary)
@@ -100,9 +101,11 @@ def _values(prepared: PreparedCorpus) -> dict[str, Any]:
     return values
 
 
-def _as_text(prepared: PreparedCorpus) -> str:
+def _as_text(prepared: PreparedCorpus, *, is_single: bool) -> str:
     if missing := prepared.missing():
         return f"{prepared.folder}: {len(missing)} of {prepared.settings.shards} shards are missing."
+    if is_single:
+        return f"{prepared.folder}: none of its {counted(prepared.settings.shards, 'shard')} is missing."
     data = prepared.data()
     return (
         f"{prepared.folder}: {counted(len(data.train), 'token')} to train on, {len(data.valid):,} held out.\n"

@@ -80,7 +80,12 @@ def prepare_corpus(
     """
     prepared = _prepare(paths, folder, settings or {}, shard, dask, tokenizer, say)
     if not prepared.missing():
-        prepared.say_repeated(say)
+        try:
+            prepared.say_repeated(say)
+        except CorpusError as error:
+            if not shard:
+                raise
+            say(str(error))  # about shards that are made by others
     return prepared
 
 
