@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from textgen.errors import TextgenError
 from textgen.storage import locks
-from textgen.storage.locks import Gone, Hold, is_locked, locked, locked_in_turn, make_folder, require_held
+from textgen.storage.locks import HAS_FLOCK, Gone, Hold, is_locked, locked, locked_in_turn, make_folder, require_held
 
 
 def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
@@ -45,7 +47,7 @@ def test_who_asks_whether_a_folder_is_held_never_holds_it_alone(
 
     monkeypatch.setattr("fcntl.flock", record)
     assert is_locked(tmp_path) is False
-    assert operations == [fcntl.LOCK_SH | fcntl.LOCK_NB]
+    assert operations == [fcntl.LOCK_SH | fcntl.LOCK_NB, fcntl.LOCK_UN]
 
 
 def test_who_asks_whether_a_folder_is_held_makes_no_other_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,3 +159,66 @@ def test_a_held_folder_that_is_moved_is_not_made_again(tmp_path: Path, is_replac
         )
     assert require_held(folder) is None
     make_folder(folder / "a" / "b")
+
+
+FORK = """
+import errno, fcntl, os, sys
+from pathlib import Path
+from textgen.storage import locks
+
+def refuse(descriptor, operation):
+    raise OSError(errno.ENOSYS, "")
+
+folder, kind, does_unwind = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "unwinds"
+if kind == "lock file":
+    fcntl.flock = refuse
+locks.LOCK_SECONDS = locks.HOLD_SECONDS = 0.0
+until, parent = os.pipe()
+
+def fork():
+    if os.fork():
+        return
+    if does_unwind:
+        sys.exit()
+    os.close(parent)
+    os.read(until, 1)  # as long as its parent is there
+    os._exit(0)
+
+def is_in_use():
+    try:
+        with locks.locked(folder):
+            return False
+    except locks.InUse:
+        return True
+
+def assert_held():
+    if does_unwind:
+        os.wait()
+    assert is_in_use()
+
+if kind == "hold":
+    hold = locks.Hold(folder)
+    fork()
+    assert_held()
+    del hold
+else:
+    with locks.locked(folder):
+        fork()
+        assert_held()
+        locks.require_held(folder)
+assert not is_in_use()
+assert not list(folder.iterdir())
+"""
+
+
+@pytest.mark.skipif(not HAS_FLOCK, reason="forks a process")
+@pytest.mark.parametrize("child", ["sleeps", "unwinds"])
+@pytest.mark.parametrize("kind", ["lock", "lock file", "hold"])
+def test_a_folder_is_held_as_long_as_the_process_that_locked_it_wants_whatever_a_forked_child_does(
+    kind: str, child: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, str(tmp_path), kind, child], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""

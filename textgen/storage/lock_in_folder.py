@@ -168,7 +168,7 @@ def _remove_stale(folder: int, data: bytes) -> None:
 def _touched_regularly(folder: int, data: bytes) -> Callable[[], None]:
     """Touches the lock file in a thread until the returned function is called, which removes the file."""
     is_over, is_lost, about = threading.Event(), threading.Event(), os.fstat(folder)
-    place = about.st_dev, about.st_ino
+    place, process = (about.st_dev, about.st_ino), os.getpid()
     last_beat = time.time()  # not `time.monotonic`, which may stand still while the machine sleeps
 
     def keeps() -> bool:
@@ -190,6 +190,8 @@ def _touched_regularly(folder: int, data: bytes) -> Callable[[], None]:
                 os.utime(LOCK_FILE, dir_fd=folder)
 
     def release(thread: threading.Thread) -> None:
+        if os.getpid() != process:  # a forked child: its parent holds the folder
+            return
         is_over.set()
         thread.join()
         _held.pop(place, None)

@@ -239,13 +239,14 @@ def is_locked(path: Path) -> bool | None:
         import fcntl
 
         descriptor = os.open(path, os.O_RDONLY)
+        release = _unlocking(descriptor)
         try:
             with suppress(OSError):  # the file system does not support locks
                 if not _try_lock(descriptor, fcntl.LOCK_SH):
                     return True
             return lock_in_folder.is_taken(descriptor)  # also after a shared lock: some file systems have no others
         finally:
-            os.close(descriptor)
+            release()
     return None
 
 
@@ -285,7 +286,7 @@ def _take(path: Path, *, alone: bool, seconds: float = 0.0, with_file: bool = Fa
     import fcntl
 
     descriptor = os.open(path, os.O_RDONLY)
-    release = partial(os.close, descriptor)
+    release = _unlocking(descriptor)
     try:
         is_held = _try_lock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, seconds)
     except OSError:  # the file system does not support locks
@@ -360,6 +361,29 @@ def _try_lock(descriptor: int, kind: int, seconds: float = 0.0) -> bool:
             time.sleep(0.01)
         else:
             return True
+
+
+def _unlocking(descriptor: int) -> Callable[[], None]:
+    """Makes a function that ends the lock which this process has on an open folder, and closes the folder.
+
+    The lock belongs to the open folder, which forked children of this process have open, too: they must not end it when
+    they close theirs, and it must end although they have not. The function may be called when Python shuts down, and
+    the names in this module are gone.
+    """
+    import fcntl
+
+    flock, unlock, close, getpid, process = fcntl.flock, fcntl.LOCK_UN, os.close, os.getpid, os.getpid()
+
+    def release() -> None:
+        try:
+            if getpid() == process:
+                flock(descriptor, unlock)
+        except OSError:  # the file system does not support locks
+            pass
+        finally:
+            close(descriptor)
+
+    return release
 
 
 @contextmanager
