@@ -63,10 +63,10 @@ def test_a_network_in_8_bits_belongs_to_the_version_of_any_onnx_runtime(tiny_mod
 def test_xla_gets_its_flags_from_any_tensorflow(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     install("tensorflow", "tensorflow-cpu", f"{runtime.XLA_FLAGS_OF}0")
-    with runtime._xla_flags():
+    with runtime._xla_flags:
         assert os.environ["XLA_FLAGS"].startswith(runtime.SAFE_XLA_FLAG)
     install("tensorflow", "tf-nightly", "2.99.0")
-    with runtime._xla_flags():
+    with runtime._xla_flags:
         assert "XLA_FLAGS" not in os.environ
 
 

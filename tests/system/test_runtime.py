@@ -7,7 +7,9 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -264,6 +266,57 @@ def test_the_memory_of_the_smallest_gpu_is_asked_of_its_driver(
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["gpu"] * gpus)
     monkeypatch.setattr("textgen.system.machine.subprocess.run", run)
     assert machine.smallest_gpu_memory() == (expected and expected * 1024**2)
+
+
+def overlapping(block: Callable[[], AbstractContextManager[None]]) -> None:
+    """Enters a block in two threads, and leaves it first where it was entered first."""
+    entered, left = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with block():
+            entered.set()
+            left.wait(10)
+
+    other = threading.Thread(target=second)
+    with block():
+        other.start()
+        assert entered.wait(10)
+    left.set()
+    other.join(10)
+
+
+@pytest.mark.parametrize("before", [None, "--xla_of_the_user"])
+def test_flags_of_xla_are_as_before_after_overlapping_blocks(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "XLA_FLAGS_OF", "")
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    if before:
+        monkeypatch.setenv("XLA_FLAGS", before)
+    with runtime._xla_flags:
+        flags = os.environ["XLA_FLAGS"]
+        assert flags.startswith(runtime.SAFE_XLA_FLAG)
+        assert flags.endswith(f" {before or ''}")
+    overlapping(lambda: runtime._xla_flags)
+    assert os.environ.get("XLA_FLAGS") == before
+
+
+def test_stderr_is_as_before_after_overlapping_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_is_ours", True)
+    before, files = os.fstat(2).st_ino, len(os.listdir("/proc/self/fd"))
+    with runtime.quiet():
+        assert os.fstat(2).st_ino != before
+    overlapping(runtime.quiet)
+    assert (os.fstat(2).st_ino, len(os.listdir("/proc/self/fd"))) == (before, files)
+
+
+def test_full_float32_ends_with_overlapping_blocks() -> None:
+    import tensorflow as tf
+
+    is_on = tf.config.experimental.tensor_float_32_execution_enabled
+    before = is_on()
+    overlapping(runtime.full_float32)
+    assert is_on() == before
 
 
 @pytest.mark.parametrize("before", [True, False])

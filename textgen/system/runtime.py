@@ -12,11 +12,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
+from threading import RLock
 from typing import IO, Any
 
 from textgen.system.allocator import keep_memory
 from textgen.system.machine import has_gpu, limit_cores, num_cores, processor_cores
+from textgen.system.process_settings import TemporarySetting
 from textgen.versions import load, module_version
+
+XlaFlags = Callable[[str | None], str | None]
+"""Returns the flags in place of others. None stands for no environment variable."""
 
 XLA_FLAGS_OF = "2.21."  # TensorFlow versions that support `XLA_FLAGS`: XLA aborts on unknown flags
 SAFE_XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type="  # no YNNPACK fusions: two shards starting one at once crash
@@ -101,7 +106,7 @@ def load_tensorflow(setup: Callable[[], object] = lambda: None) -> None:
         TextgenError: TensorFlow cannot be imported.
     """
     global _runs_side_by_side, _has_xla
-    with _xla_flags(), quiet():
+    with _xla_flags, quiet():
         load("tensorflow", "textgen")
         on_gpu = has_gpu()
         if _is_ours:
@@ -131,22 +136,13 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
     return tf.function(partial(function), autograph=False, **options)
 
 
-@contextmanager
-def full_float32() -> Iterator[None]:
+def full_float32() -> AbstractContextManager[None]:
     """Computes float32 in float32 during a block. TensorFlow must be loaded.
 
     By default, GPUs from NVIDIA's Ampere on round what they multiply to 10 bits (TensorFloat-32), which is accurate
     enough for training but not for comparing two implementations.
     """
-    import tensorflow as tf
-
-    experimental = tf.config.experimental
-    before = experimental.tensor_float_32_execution_enabled()
-    experimental.enable_tensor_float_32_execution(False)
-    try:
-        yield
-    finally:
-        experimental.enable_tensor_float_32_execution(before)
+    return _tensor_float_32_off
 
 
 def runs_side_by_side() -> bool:
@@ -156,7 +152,7 @@ def runs_side_by_side() -> bool:
 
 def quiet() -> AbstractContextManager[None]:
     """Hides what C++ code prints to stderr during a block, unless it fails; does nothing before `configure_process`."""
-    return _quiet_stderr() if _is_ours else nullcontext()
+    return _stderr.captured() if _is_ours else nullcontext()
 
 
 def has_xla() -> bool:
@@ -196,22 +192,33 @@ def _let_memory_grow() -> None:
             return
 
 
-@contextmanager
-def _xla_flags() -> Iterator[None]:
-    """Extends the environment variable XLA_FLAGS during the block.
+def _change_tensor_float_32(is_on: bool) -> bool:
+    import tensorflow as tf
 
-    XLA reads it when it is first used. The user's flags come last, so they take precedence.
-    """
+    before: bool = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(is_on)
+    return before
+
+
+def _change_xla_flags(change: XlaFlags) -> XlaFlags:
     before = os.environ.get("XLA_FLAGS")
-    if module_version("tensorflow").startswith(XLA_FLAGS_OF):
-        os.environ["XLA_FLAGS"] = " ".join([*(XLA_FLAGS if _is_ours else (SAFE_XLA_FLAG,)), before or ""])
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.environ["XLA_FLAGS"] = before
-        else:
-            os.environ.pop("XLA_FLAGS", None)
+    flags = change(before)
+    if flags is not None:
+        os.environ["XLA_FLAGS"] = flags
+    else:
+        os.environ.pop("XLA_FLAGS", None)
+    return lambda _: before
+
+
+def _with_our_flags(users: str | None) -> str | None:
+    """Extends the environment variable XLA_FLAGS. The user's flags come last, so they take precedence."""
+    if not module_version("tensorflow").startswith(XLA_FLAGS_OF):
+        return users
+    return " ".join([*(XLA_FLAGS if _is_ours else (SAFE_XLA_FLAG,)), users or ""])
+
+
+_tensor_float_32_off = TemporarySetting(_change_tensor_float_32, False)
+_xla_flags = TemporarySetting(_change_xla_flags, _with_our_flags)  # XLA reads them when it is first used
 
 
 def _takes_ynnpack() -> bool:
@@ -226,29 +233,61 @@ def _takes_ynnpack() -> bool:
     return "ynn_fusion" in maxima.experimental_get_compiler_ir(table)(stage="optimized_hlo")
 
 
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Captures output of C++ code to file descriptor 2 during the block, and writes it to stderr if an error ends it.
+class _Stderr:
+    """What C++ code prints to file descriptor 2, captured as long as at least one block asks for it.
 
-    TensorFlow's own settings cannot suppress its first log messages. Nothing is captured if stderr is closed or
-    there is no folder for temporary files.
+    TensorFlow's own settings cannot suppress its first log messages. Nothing is captured if stderr is closed or there
+    is no folder for temporary files.
     """
-    if sys.stderr:
-        sys.stderr.flush()
-    with ExitStack() as stack:
-        saved, held_back = _capture(stack)
-        if held_back is None:
-            yield
-            return
-        os.dup2(held_back.fileno(), 2)
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._blocks = 0
+        self._open = ExitStack()  # until the last block ends
+        self._saved = -1
+        self._held_back: IO[bytes] | None = None
+
+    @contextmanager
+    def captured(self) -> Iterator[None]:
+        """Captures the output during the block, and writes it to stderr if an error ends the block."""
+        self._begin()
         try:
             yield
         except Exception:  # not Ctrl-C, which the output does not explain
-            held_back.seek(0)
-            os.write(saved, held_back.read())
+            self._show()
             raise
         finally:
-            os.dup2(saved, 2)
+            self._end()
+
+    def _begin(self) -> None:
+        with self._lock:
+            if not self._blocks:
+                if sys.stderr:
+                    sys.stderr.flush()
+                self._saved, self._held_back = _capture(self._open)
+                if self._held_back:
+                    os.dup2(self._held_back.fileno(), 2)
+            self._blocks += 1
+
+    def _show(self) -> None:
+        with self._lock:
+            if self._held_back:
+                self._held_back.seek(0)
+                os.write(self._saved, self._held_back.read())
+                self._held_back.seek(0)
+                self._held_back.truncate()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._blocks -= 1
+            if not self._blocks:
+                if self._held_back:
+                    os.dup2(self._saved, 2)
+                self._held_back = None
+                self._open.close()
+
+
+_stderr = _Stderr()
 
 
 def _capture(stack: ExitStack) -> tuple[int, IO[bytes] | None]:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
-from textgen.corpus.process_settings import TemporarySetting, change_level
 from textgen.errors import CorpusError
 from textgen.storage.files import OPEN_FLAGS, read_file, rename, sha256, sync_file, write_own_file, writing
+from textgen.system.process_settings import TemporarySetting, change_level
 from textgen.versions import missing
 from textgen.wording import Say
 

@@ -15,8 +15,8 @@ from typing import Any
 from textgen.corpus.encodings import paired
 from textgen.corpus.formats.extras import load
 from textgen.corpus.formats.findings import Findings
-from textgen.corpus.process_settings import TemporarySetting, change_level
 from textgen.errors import CorpusError
+from textgen.system.process_settings import TemporarySetting, change_level
 from textgen.wording import counted
 
 LARGEST_PAGE = 1 << 24  # maximum size in bytes of the drawing operations of a page of a .pdf file

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.formats.bounded_lines import check_size
 from textgen.corpus.labels import FOLDER
-from textgen.corpus.process_settings import TemporarySetting
 from textgen.errors import CorpusError
+from textgen.system.process_settings import TemporarySetting
 from textgen.wording import counted
 
 DELIMITERS = (",", ";", "\t", "|")  # candidates for `detected_delimiter`

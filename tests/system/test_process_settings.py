@@ -14,7 +14,7 @@ from rich_files import pdf
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.process_settings import TemporarySetting, change_level
+from textgen.system.process_settings import TemporarySetting, change_level
 
 
 def test_the_last_of_overlapping_blocks_puts_the_value_back() -> None:
