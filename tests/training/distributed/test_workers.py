@@ -155,6 +155,18 @@ def test_a_termination_is_passed_on(script: Path) -> None:
     assert (code, said) == (143, [])  # this program does not save first, and is not started again
 
 
+def test_a_termination_while_the_others_are_ended_is_the_end(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = workers._Workers._end
+
+    def told_to_stop(self: workers._Workers) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        end(self)
+
+    monkeypatch.setattr(workers._Workers, "_end", told_to_stop)
+    assert run(script, [[75, 75], [0, 0]]) == (143, [])
+    assert starts(script) == ["begin"]
+
+
 # === Real processes ===
 
 WATCHDOG = 15  # seconds; TensorFlow's own heartbeat may be quicker

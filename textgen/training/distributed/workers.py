@@ -75,6 +75,8 @@ def run_workers(
             lost = f"Worker {worker} of {number} {_ending(code)}."
             if words := workers.last_words(worker):
                 lost += f" Its last words: {words}"
+        if workers.requests.received:  # while they were ended
+            return 128 + workers.requests.received
         if restart < max_restarts:
             pause = min(LONGEST_PAUSE, 2.0**restart)
             say(f"{lost} All start again from the last checkpoint in {pause:.0f} s ({restart + 1} of {max_restarts}).")
