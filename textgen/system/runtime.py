@@ -218,7 +218,7 @@ def _with_our_flags(users: str | None) -> str | None:
 
 
 _tensor_float_32_off = TemporarySetting(_change_tensor_float_32, False)
-_xla_flags = TemporarySetting(_change_xla_flags, _with_our_flags)  # XLA reads them when it is first used
+_xla_flags = TemporarySetting[XlaFlags](_change_xla_flags, _with_our_flags)  # XLA reads them when it is first used
 
 
 def _takes_ynnpack() -> bool:

@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -176,6 +177,6 @@ def test_processes_return_to_the_same_checkpoint(
         for step in there:
             save_checkpoint(place, step, checkpoint(step))
         trainer: Any = SimpleNamespace(_checkpoints=place, _returned_to=math.inf, _distribution=distribution)
-        calls.append(lambda trainer=trainer: Trainer._last_good_checkpoint(trainer))
+        calls.append(partial(Trainer._last_good_checkpoint, trainer))
     found = together(*calls)
     assert [outcome if isinstance(outcome, str) else type(outcome) for outcome in found] == kinds

@@ -70,12 +70,10 @@ def run_workers(
                 if code and worker:
                     say(workers.last_words(worker))
                 return code
-            if workers.requests.received:
-                return 128 + workers.requests.received
             lost = f"Worker {worker} of {number} {_ending(code)}."
             if words := workers.last_words(worker):
                 lost += f" Its last words: {words}"
-        if workers.requests.received:  # while they were ended
+        if workers.requests.received:  # while they worked, or were ended
             return 128 + workers.requests.received
         if restart < max_restarts:
             pause = min(LONGEST_PAUSE, 2.0**restart)
