@@ -35,6 +35,8 @@ def require_same_state(
     Raises:
         TrainingError: They have not. It is raised in all processes.
     """
+    if distribution.num_workers == 1:
+        return
     number, step = _number(checkpoint, record), _step(checkpoint)
     of_chief, chiefs_step = distribution.total([number, step] if distribution.is_chief else [0.0, 0.0])
     (others,) = distribution.total([float(number != of_chief)])
@@ -65,7 +67,7 @@ def _number(checkpoint: Checkpoint | None, record: Mapping[str, Any] | None) -> 
 
 def _without_places(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record without the paths where a process has found the text, and without their signature."""
-    corpus, tokens = (dict(record[name]) for name in ("corpus", "tokens"))
+    corpus, tokens = (dict(record.get(name, {})) for name in ("corpus", "tokens"))
     for section, names in ((corpus, ("paths", "valid")), (tokens, ("folder",))):
         for name in names:
             section.pop(name, None)
