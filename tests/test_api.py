@@ -595,7 +595,7 @@ def test_tokens_are_a_prompt_in_any_sequence(tiny_models: Path) -> None:
         (textgen.train, {"paths": None}, "paths must be a path or a list of paths. Received: None."),
         (textgen.train, {"paths": [5]}, "paths[0] is 5, not a path: give a str or a pathlib.Path."),
         (textgen.train, {"paths": "a.txt", "name": 5}, "A model cannot be called 5: a name is a text. Choose"),
-        (textgen.train, {"paths": "a.txt", "callbacks": 5}, "callbacks must be a Keras callback or a list of Keras"),
+        (textgen.train, {"paths": "a.txt", "callbacks": 5}, "callbacks must be a list of Keras callbacks. R"),
         (textgen.evaluate, {"paths": None}, "paths must be a path or a list of paths. Received: None."),
         (textgen.evaluate, {"paths": "a.txt", "dynamic": True}, "dynamic must be a DynamicConfig (see textgen."),
         (textgen.evaluate, {"paths": "a.txt", "ensemble": 5}, "ensemble must be a model or a list of models. Received"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from textgen.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    "value", [np.array(3), np.array("abc"), memoryview(b"ab"), b"ab", {"a": 1}, [1.5], None, 5], ids=repr
+    "value", [np.array(3), np.array("abc"), memoryview(b"ab"), b"ab", {"a": 1}, [1.5], [True], None, 5], ids=repr
 )
 def test_a_prompt_is_a_text_or_tokens(value: Any) -> None:
     with pytest.raises(ConfigError, match=r"prompt (is|must be)"):
@@ -30,3 +32,10 @@ def test_several_are_several(value: Any) -> None:
         with pytest.raises(ConfigError, match="must be a"):
             function("name", value)
     assert list(several_texts("name", np.array(["a", "b"]))) == ["a", "b"]
+
+
+def test_a_path_of_any_kind_is_one(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    (entry,) = os.scandir(tmp_path)
+    assert several_paths("paths", entry) == [tmp_path / "a.txt"]  # type: ignore[arg-type]
+    assert several_paths("paths", ["a", tmp_path]) == ["a", tmp_path]

@@ -139,7 +139,7 @@ def train(
     """
     preset, settings = with_preset(preset, {name: python_number(value) for name, value in settings.items()})
     places = several_paths("paths", paths)
-    callbacks = list(several("callbacks", callbacks, "Keras callback"))
+    callbacks = list(several("callbacks", callbacks, "Keras callback", may_be_one=False))
     job = _Job(places, models_dir, preset, settings, start, tokenizer_from, valid_file)
     if resume is not None and name is not None:
         raise ConfigError("resume names the model already: leave name out.")

@@ -38,7 +38,7 @@ def check_prompt(name: str, value: Any) -> None:
     is_array = type(value).__name__ == "ndarray"  # which may not be loaded
     if isinstance(value, BYTES) or _is_scalar(value) or not (isinstance(value, Sequence) or is_array):
         check_is_text(name, value)
-    elif not isinstance(value, str) and not all(isinstance(id, Integral) for id in value):
+    elif not isinstance(value, str) and not all(isinstance(id, Integral) and not isinstance(id, bool) for id in value):
         raise ConfigError(f"{name} must be a text or a list of tokens. Received: {short_repr(value)}.")
 
 
@@ -52,7 +52,7 @@ def several_paths(name: str, value: str | Path | Iterable[str | Path]) -> list[s
     paths = [value] if isinstance(value, str | os.PathLike) else list(several(name, value, "path"))
     for number, path in enumerate(paths):
         check_is_path(f"{name}[{number}]", path)
-    return paths
+    return [path if isinstance(path, str) else Path(path) for path in paths]  # others may show themselves otherwise
 
 
 def check_is_path(name: str, value: object) -> None:
@@ -61,11 +61,19 @@ def check_is_path(name: str, value: object) -> None:
         raise ConfigError(f"{name} is {short_repr(value)}, not a path: give a str or a pathlib.Path.")
 
 
-def several(name: str, value: Any, item: str) -> Iterable[Any]:
-    """Returns a value that holds several of a kind. Raises `ConfigError` for one that does not."""
+def several(name: str, value: Any, item: str, *, may_be_one: bool = True) -> Iterable[Any]:
+    """Returns a value that holds several of a kind. Raises `ConfigError` for one that does not.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+        item: What each of them is, such as "text".
+        may_be_one: Whether the caller takes one of them alone, too.
+    """
     is_other = isinstance(value, (Mapping, *BYTES))  # the keys and the numbers are not meant
     if is_other or _is_scalar(value) or not isinstance(value, Iterable):
-        raise ConfigError(f"{name} must be a {item} or a list of {item}s. Received: {short_repr(value)}.")
+        kinds = f"a {item} or a list of {item}s" if may_be_one else f"a list of {item}s"
+        raise ConfigError(f"{name} must be {kinds}. Received: {short_repr(value)}.")
     return value
 
 

@@ -56,6 +56,14 @@ def test_json_is_one_object_with_everything_that_was_seen(tiny_models: Path, tex
     assert "Reading" in result.stderr
 
 
+@pytest.mark.parametrize("flags", [(), ("--max-tokens", "64")], ids=["read to the end", "cut"])
+def test_records_without_text_are_told(tiny_models: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,n\n,1\n" + "the cat sat on the mat,2\n" * 30, encoding="utf-8")
+    said = inspect(tiny_models, str(rows), *flags).stderr
+    assert f"Skipped 1 record without text in {rows}, the first in line 2." in said
+
+
 def test_surprisals_are_those_of_score(tiny_models: Path, text: str) -> None:
     found = json.loads(inspect(tiny_models, text, "--documents", "file", "--json").stdout)
     arguments = ("score", "tiny", text, "--documents", "file", "--tokens", "--no-end", "--json")

@@ -128,6 +128,8 @@ def test_no_seed_is_told_where_the_state_before_the_text_is_replaced(tiny_models
     assert SEED.search(sample(tiny_models, *short, "--save-state", old).stderr)
     assert SEED.search(sample(tiny_models, *short, "--load-state", old, "--save-state", new).stderr)
     assert not SEED.search(sample(tiny_models, *short, "--load-state", old, "--save-state", old).stderr)
+    timed = sample(tiny_models, *short, "--max-seconds", "99").stderr
+    assert timed.endswith("to write this text again, as far as the time allows.\n")
 
 
 @pytest.mark.parametrize("flags", [[], ["--num", "2"]], ids=str)

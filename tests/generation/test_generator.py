@@ -540,6 +540,12 @@ def test_generations_are_frozen(counter: Generator) -> None:
         generation.text = ""  # type: ignore[misc]
 
 
+def test_a_request_alone_is_one_of_several(generator: Generator) -> None:
+    request = Request("a", replace(CONFIG, seed=3, max_tokens=3))
+    alone, first = list(generator.generate_requests(request)), list(generator.generate_requests([request]))
+    assert [result.text for result in alone] == [result.text for result in first]
+
+
 def test_copies_of_a_request_without_a_seed_have_seeds_one_after_the_other(generator: Generator) -> None:
     """With `best_of`, too: each can be made again on its own, and the others of its prompt with it."""
     config = replace(CONFIG, seed=None, max_tokens=3)

@@ -122,7 +122,7 @@ def inspect(model: str, models_dir: Path | None, **options: Any) -> None:
         check_logs(saved)
     config = from_dict(InspectConfig, given(select(InspectConfig, options)))
     reading = settings_of(CorpusConfig, bool(arguments.paths), "PATHS", options)
-    documents = None
+    corpus = documents = None
     if arguments.paths:
         corpus = text_of(saved, arguments.paths, reading)
         # A network that reads backward begins at the end of a document, so it needs the whole document.
@@ -130,6 +130,8 @@ def inspect(model: str, models_dir: Path | None, **options: Any) -> None:
         documents = corpus.documents() if is_backward else documents_of(corpus.parts(), config.read_tokens)
     direction, label = arguments.direction, arguments.label
     seen = inspect_model(saved, documents, config, direction=direction, label=label, say=output.note)
+    if corpus:
+        corpus.say_left_out(output.note)
     if seen.text.is_cut:
         end = "first" if seen.text.direction == "forward" else "last"
         output.note(

@@ -197,6 +197,8 @@ def compress(
         _check_target(saved, target)
         text = text_of(saved, [file], reading) if file is not None else None
         cost = checked_cost(saved, precision, text.documents() if text else None, accept_loss=accept_loss)
+        if text:
+            text.say_left_out(output.note)
         made = _compressed(saved, precision, target, with_index=not without_index)
     _report(saved, made, cost, as_json)
 

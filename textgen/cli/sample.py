@@ -333,12 +333,13 @@ def _how_to_repeat(arguments: Arguments, placed: Sequence[Placed], seed: int | N
     is_own = [config.seed != seed + number * copies for number, config in enumerate(configs)]  # of a line of a file
     if not any(makes_draws(config) for config, own in zip(configs, is_own, strict=True) if not own):
         return ""
+    again = "again, as far as the time allows" if any(config.max_seconds for config in configs) else "again"
     if len(placed) * arguments.num == 1:
-        return f"Seed {seed}: add --seed {seed} to write this text again."
+        return f"Seed {seed}: add --seed {seed} to write this text {again}."
     if arguments.best_of or arguments.suffix is not None or any(is_own):
-        return f"Seed {seed}: add --seed {seed} to write these texts again."
+        return f"Seed {seed}: add --seed {seed} to write these texts {again}."
     last = seed + len(placed) * copies - 1
-    return f"Seeds {seed} to {last}, one for each text: add --seed {seed} to write them again."
+    return f"Seeds {seed} to {last}, one for each text: add --seed {seed} to write them {again}."
 
 
 def _replaces_state(arguments: Arguments) -> bool:

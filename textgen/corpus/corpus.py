@@ -59,7 +59,7 @@ class Corpus:
     Attributes:
         files: The files to read, in order, without duplicates. Of files elsewhere, the copies in the cache folder.
         places: Where they are: absolute paths, and addresses of files elsewhere.
-        left_out: Records without text found in the last complete read of the corpus or of a section.
+        left_out: Records without text found in the last read of the corpus, as far as it went, or of a whole section.
         documents_mode: One of `textgen.corpus.config.DOCUMENT_MODES`.
         guess_reason: Why `documents_mode` was guessed. None if `config.documents` set it.
 
@@ -130,11 +130,11 @@ class Corpus:
             CorpusError: A file cannot be read, or, at the end, no document contains text.
         """
         empty, left_out = True, LeftOut()
+        self.left_out = left_out  # also for those who do not read to the end
         for source in self._sources:
             for part in self._parts_of(source, left_out):
                 empty = False
                 yield part
-        self.left_out = left_out
         if empty:
             raise no_text([source.name for source in self._sources], left_out)
 
@@ -167,12 +167,12 @@ class Corpus:
             CorpusError: A file cannot be read, or, at the end, no line contains text.
         """
         empty, left_out = True, LeftOut()
+        self.left_out = left_out  # also for those who do not read to the end
         with self._all_undecoded_named():
             for source in self._sources:
                 for number, text in source.lines(left_out):
                     empty = False
                     yield source.name, number, text
-        self.left_out = left_out
         if empty:
             raise no_text([source.name for source in self._sources], left_out)
 

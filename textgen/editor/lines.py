@@ -7,7 +7,7 @@ from unicodedata import category
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.utils import get_cwidth
 
-NOT_FIRST = "。，、；：？！”’）》〉】〕」』"  # marks with which a line begins only after a space
+NOT_FIRST = frozenset("。，、；：？！!?,.;:)]”’）》〉】〕」』﹂﹄］｝〗")  # with which a line begins only after a space
 SIGNS = {"\n": "⏎", "\t": "    "}  # signs that `visible` shows in place of characters
 
 

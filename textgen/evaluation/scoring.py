@@ -81,8 +81,8 @@ class TextScore:
 
     Attributes:
         text: The text.
-        ids: Its tokens in reading order. If the end of the document is scored, it comes last, or first if the network
-            reads backward.
+        ids: Its tokens in the order of the text. If the end of the document is scored, it comes last, or first if the
+            network reads backward.
         surprisal: Surprisal of each token in bits, float64 [N].
         spelling: The part of these bits that spelling costs, for each unknown word.
         lost_bytes: Bytes of white space that the vocabulary loses.

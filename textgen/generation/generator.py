@@ -116,7 +116,11 @@ class Generator:
         return list(self.generate_requests(requests, num, best_of))
 
     def generate_requests(
-        self, requests: Iterable[Request], num: int = 1, best_of: int | None = None, batch_size: int = BATCH_SIZE
+        self,
+        requests: Request | Iterable[Request],
+        num: int = 1,
+        best_of: int | None = None,
+        batch_size: int = BATCH_SIZE,
     ) -> Iterator[Generation]:
         """Generates texts for prompts with settings of their own, from a source of any length.
 
@@ -124,7 +128,7 @@ class Generator:
         one text in several hundred; a `batch_size` of 1 rules that out.
 
         Args:
-            requests: The prompts. The texts for one prompt have its seed, the next seed, and so on.
+            requests: The prompts, or one. The texts for one prompt have its seed, the next seed, and so on.
             num: Texts for each prompt.
             best_of: Generate this many for each prompt and return the `num` with the highest mean log probability.
             batch_size: Texts generated side by side. Once half of them have ended, the next ones begin. So at most
@@ -141,6 +145,8 @@ class Generator:
         """
         require_best_of(num, best_of)
         require_one("batch_size", batch_size)
+        if isinstance(requests, Request):
+            requests = [requests]
         copies = (
             replace(request, config=later_seed(config, number))
             for request in map(_checked, several("requests", requests, "request"))
