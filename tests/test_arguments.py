@@ -13,8 +13,13 @@ from textgen.arguments import check_prompt, several_paths, several_texts
 from textgen.errors import ConfigError
 
 
+def name_of(value: object) -> str:
+    """The name of a case, which is the same in all processes."""
+    return type(value).__name__ if isinstance(value, memoryview) else repr(value)
+
+
 @pytest.mark.parametrize(
-    "value", [np.array(3), np.array("abc"), memoryview(b"ab"), b"ab", {"a": 1}, [1.5], [True], None, 5], ids=repr
+    "value", [np.array(3), np.array("abc"), memoryview(b"ab"), b"ab", {"a": 1}, [1.5], [True], None, 5], ids=name_of
 )
 def test_a_prompt_is_a_text_or_tokens(value: Any) -> None:
     with pytest.raises(ConfigError, match=r"prompt (is|must be)"):
@@ -24,11 +29,6 @@ def test_a_prompt_is_a_text_or_tokens(value: Any) -> None:
 @pytest.mark.parametrize("value", ["a", "", [], [1, 2], (3,), np.array([1, 2])], ids=name_of)
 def test_prompts(value: Any) -> None:
     check_prompt("prompt", value)
-
-
-def name_of(value: object) -> str:
-    """The name of a case, which is the same in all processes."""
-    return type(value).__name__ if isinstance(value, memoryview) else repr(value)
 
 
 @pytest.mark.parametrize("value", [np.array("a"), memoryview(b"ab"), b"ab", {"a": 1}, None, 5], ids=name_of)
