@@ -37,6 +37,10 @@ class CorpusError(TextgenError):
     """Raised when text cannot be read, or there is not enough of it."""
 
 
+class UnreadableCorpus(CorpusError):
+    """Raised when a file of text or of token ids cannot be read, and may be intact: a later try may succeed."""
+
+
 class RemoteError(TextgenError):
     """Raised when a file elsewhere cannot be read, or cannot be written because it is elsewhere."""
 
@@ -55,6 +59,24 @@ class SavedModelError(TextgenError):
 
 class ModelChanged(SavedModelError):
     """Raised when a file of a loaded model is no longer the one that was loaded: load the model again."""
+
+
+class Unreadable(SavedModelError):
+    """Raised when a file of a saved model cannot be read, and may be intact: a later try may succeed.
+
+    Attributes:
+        path: Path of the file or folder.
+        reason: Reason of the system, such as "Input/output error".
+
+    Args:
+        path: Path of the file or folder.
+        reason: Reason of the system.
+        advice: What the user can do, in one sentence.
+    """
+
+    def __init__(self, path: Path, reason: str, advice: str) -> None:
+        super().__init__(f"Cannot read {path}: {reason}. {advice}")
+        self.path, self.reason = path, reason
 
 
 class WorkerLost(TrainingError):

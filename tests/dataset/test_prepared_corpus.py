@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk import unreadable
 from prepared import BYTE, files_of, flip, lines_in, make
 
 from textgen.corpus.config import CorpusConfig
@@ -17,7 +18,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.corpus.walk import PREPARED
 from textgen.dataset import corpus_preparation, prepared_corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus, PreparedSettings, is_prepared, open_corpus
-from textgen.errors import ConfigError, CorpusError
+from textgen.errors import ConfigError, CorpusError, UnreadableCorpus
 from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.planning.plan import Hardware, Sources, make_plan
@@ -66,6 +67,19 @@ def test_damage_is_found_named_and_mended(
     after = files_of(tmp_path / "out")
     assert {k: v[1] for k, v in after.items()} == {k: v[1] for k, v in before.items()}
     assert [k for k in before if after[k] != before[k] and "00002" not in k] == [], "only that one was made again"
+
+
+@pytest.mark.parametrize("name", ["train.bin", MANIFEST])
+def test_a_shard_that_cannot_be_read_for_a_moment_is_not_prepared_again(tmp_path: Path, name: str) -> None:
+    path = lines_in(tmp_path)
+    make(path, tmp_path / "out")
+    before = files_of(tmp_path / "out")
+    with (
+        unreadable(tmp_path / "out" / "shard-00002-of-00003" / name),
+        pytest.raises(UnreadableCorpus, match=rf"Cannot read .*{name}: Input/output error\. Try again"),
+    ):
+        make(path, tmp_path / "out")
+    assert files_of(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize(("form", "encoding"), [(2, None), (3, "utf-8"), (4, "utf-8")])

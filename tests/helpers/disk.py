@@ -79,3 +79,22 @@ def failing(call: int, number: int = errno.ENOSPC) -> Iterator[list[str]]:
         patch.setattr(os, "replace", guard(os.replace))
         patch.setattr(os, "rename", guard(os.rename))
         yield tried
+
+
+@contextmanager
+def unreadable(path: Path, number: int = errno.EIO) -> Iterator[None]:
+    """A file, or each file of a folder, cannot be opened for reading, as on a disk that fails for a moment."""
+    system_open = os.open
+
+    def fails(name: Any, flags: int, *others: Any, **options: Any) -> int:
+        if (
+            Path(os.fsdecode(name)).is_relative_to(path)
+            and not flags & (os.O_WRONLY | os.O_RDWR)
+            and not os.path.isdir(name)
+        ):
+            raise OSError(number, os.strerror(number), os.fsdecode(name))
+        return system_open(name, flags, *others, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", fails)
+        yield

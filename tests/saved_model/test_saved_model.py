@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from disk import unreadable
 from model_folders import CORPUS, OTHER_TOKENIZER, save, saved, small, weights_of
 from safetensors.numpy import save as to_safetensors
 
 from textgen.dataset.bloom_filter import BloomFilter
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.dataset.word_filter import WordFilter
-from textgen.errors import ModelChanged, SavedModelError, TextgenError
+from textgen.errors import ModelChanged, SavedModelError, TextgenError, Unreadable
 from textgen.model.config import ModelConfig
 from textgen.saved_model import layout, saved_model
 from textgen.saved_model.layout import CONFIG, TRAINING, WEIGHTS, read_json
@@ -334,6 +335,14 @@ def test_damage_is_no_change(saved: Path) -> None:
     assert not isinstance(caught.value, ModelChanged)
     os.truncate(saved / MANIFEST, 30)
     assert before.is_current, "what cannot be read was not replaced"
+
+
+def test_what_cannot_be_read_for_a_moment_is_no_change(saved: Path) -> None:
+    before = load_model(str(saved))
+    for path in (saved, saved / WEIGHTS):
+        with unreadable(path), pytest.raises(Unreadable, match=r"Cannot read .*: Input/output error\. Try again"):
+            before.weights()
+    assert before.weights()
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_not_used(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

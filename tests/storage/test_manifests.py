@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from disk import OLD, contents, crashes, failing, names
+from disk import OLD, contents, crashes, failing, names, unreadable
 
-from textgen.errors import SavedModelError, TextgenError
+from textgen.errors import SavedModelError, TextgenError, Unreadable
 from textgen.storage import manifests
 from textgen.storage.files import json_bytes
 from textgen.storage.manifests import MANIFEST, read_manifest, update_folder, verified
@@ -145,6 +145,22 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(manifests, "sha256", refuse)
     with pytest.raises(SavedModelError, match=rf"Cannot read {tmp_path}/a: Permission denied\."):
         verified(tmp_path, "a", entry)
+
+
+def test_what_may_be_intact_is_told_from_what_is_damaged(tmp_path: Path) -> None:
+    update_folder(tmp_path, {"a": b"12345"})
+    entry = read_manifest(tmp_path)["files"]["a"]
+    for number in (errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE):
+        with unreadable(tmp_path, number):
+            with pytest.raises(Unreadable, match=os.strerror(number)):
+                verified(tmp_path, "a", entry)
+            with pytest.raises(Unreadable, match=os.strerror(number)):
+                read_manifest(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    (tmp_path / "a").symlink_to("b")
+    with pytest.raises(SavedModelError, match="it is a link") as caught:
+        verified(tmp_path, "a", entry)
+    assert not isinstance(caught.value, Unreadable)
 
 
 def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:

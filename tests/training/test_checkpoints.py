@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -13,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disk import unreadable
 
-from textgen.errors import SavedModelError, TextgenError
+from textgen.errors import SavedModelError, TextgenError, Unreadable
 from textgen.saved_model.creation import claimed
 from textgen.storage import folders
 from textgen.storage.locks import Gone
 from textgen.storage.manifests import MANIFEST, update_folder
+from textgen.storage.system_errors import DISK_ADVICE
 from textgen.training.checkpoints import POSITION, TENSORS, Checkpoint, newest_checkpoint, save_checkpoint
 
 
@@ -103,6 +107,35 @@ def test_a_damaged_one_is_skipped_and_said(tmp_path: Path, kind: str) -> None:
         newest_checkpoint(tmp_path)
     save_checkpoint(tmp_path, 10, checkpoint(10))
     assert assert_newest(tmp_path, 10) == []
+
+
+@pytest.mark.parametrize("name", [MANIFEST, TENSORS, POSITION])
+def test_one_that_cannot_be_read_for_a_moment_is_neither_skipped_nor_removed(tmp_path: Path, name: str) -> None:
+    for step in (5, 10):
+        save_checkpoint(tmp_path, step, checkpoint(step))
+    older, newest = tmp_path / "step-000000005", tmp_path / "step-000000010"
+    advice = f"Try again; to go on from an earlier checkpoint, remove {newest}."
+    with unreadable(newest), pytest.raises(Unreadable) as caught:
+        newest_checkpoint(tmp_path)
+    assert str(caught.value) == f"Cannot read {newest / MANIFEST}: Input/output error. {advice}"
+    with unreadable(newest / name), pytest.raises(Unreadable, match=re.escape(advice)):
+        newest_checkpoint(tmp_path)
+    assert steps(tmp_path) == [older.name, newest.name]
+    with unreadable(newest / name):
+        save_checkpoint(tmp_path, 15, checkpoint(15))
+    assert steps(tmp_path) == [newest.name, "step-000000015"], "it may be the newest intact one"
+    with unreadable(newest / name), pytest.raises(Unreadable, match=re.escape(DISK_ADVICE)):
+        newest_checkpoint(tmp_path, before=15)
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(path: Path) -> list[str]:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    save_checkpoint(tmp_path, 5, checkpoint(5))
+    monkeypatch.setattr("textgen.training.checkpoints.os.listdir", fails)
+    with pytest.raises(Unreadable, match=f"Cannot read {tmp_path}: Stale file handle"):
+        newest_checkpoint(tmp_path)
 
 
 def test_there_is_none(tmp_path: Path) -> None:

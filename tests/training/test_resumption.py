@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import runs
 from click.testing import CliRunner
+from disk import unreadable
 from runs import SETTINGS, TEXT, begun
 
 from textgen.api import train
@@ -471,6 +472,14 @@ def test_a_key_that_others_may_know_is_none(tmp_path: Path, kind: str) -> None:
     assert ownership.is_signed(["a"], ownership.sign(["a"]))  # with another key
     assert not ownership.is_signed(["a"], signature)
     assert os.listdir(key.parent) == ["key"]
+
+
+def test_a_key_that_cannot_be_read_for_a_moment_stays() -> None:
+    signature = ownership.sign(["a"])
+    with unreadable(cache_folder() / "key"):
+        assert ownership.sign(["a"]) == ""
+        assert not ownership.is_signed(["a"], signature)
+    assert ownership.is_signed(["a"], signature)
 
 
 # === Settings ===

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disk import unreadable
 
-from textgen.errors import SavedModelError
+from textgen.errors import SavedModelError, Unreadable
 from textgen.training.checkpoints import Checkpoint, save_checkpoint
 from textgen.training.loss_health import Health
 from textgen.training.position import Position
@@ -24,6 +25,12 @@ def _save(folder: Path, *steps: int) -> None:
 def test_a_run_goes_one_checkpoint_further_back_each_time(tmp_path: Path, returned_to: float, step: int) -> None:
     _save(tmp_path, 2, 4, 8)
     assert last_good_checkpoint(tmp_path, returned_to).position["step"] == step
+
+
+def test_a_checkpoint_that_cannot_be_read_for_a_moment_is_not_passed_over(tmp_path: Path) -> None:
+    _save(tmp_path, 2, 4)
+    with unreadable(tmp_path / "step-000000004"), pytest.raises(Unreadable):
+        last_good_checkpoint(tmp_path, math.inf)
 
 
 def test_without_checkpoints_there_is_no_way_back(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ from textgen.dataset.token_files import (
 )
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import repeated_in
-from textgen.errors import ConfigError, CorpusError, TextgenError
+from textgen.errors import ConfigError, CorpusError, TextgenError, UnreadableCorpus
 from textgen.schema import json_object
 from textgen.settings import from_dict, to_dict
 from textgen.storage.addresses import is_remote, is_web_address, join_address
@@ -167,7 +167,11 @@ class PreparedCorpus:
         return [number for number in numbers if not (self.folder / self.shard_name(number) / MANIFEST).exists()]
 
     def problem(self, number: int) -> str:
-        """What is wrong with a shard, in a few words; "" if it is intact. Reads all of its bytes."""
+        """What is wrong with a shard, in a few words; "" if it is intact. Reads all of its bytes.
+
+        Raises:
+            UnreadableCorpus: A file cannot be read, and may be intact.
+        """
         folder = self.folder / self.shard_name(number)
         if problem := problem_of(folder):
             return problem
@@ -176,6 +180,8 @@ class PreparedCorpus:
                 return "it was made with other settings or another vocabulary"
             if len(self.tokens_of([self.shard_name(number)]).train.counts) != self.tokenizer.vocab_size:
                 return "it was made with another vocabulary"
+        except UnreadableCorpus:
+            raise
         except CorpusError as error:
             return str(error).rstrip(".")
         return ""

@@ -44,13 +44,13 @@ class TokenData:
 
     @classmethod
     def cached(cls, folder: Path) -> TokenData | None:
-        """Opens an entry of the cache. Returns None if it is missing or its checksums do not match."""
+        """Opens an entry of the cache. Returns None if it is missing or unreadable, or its checksums do not match."""
         hold = Hold(folder)  # so that nobody removes it between the check and the streams' own hold
-        if not (folder / SUMMARY).exists() or problem_of(folder):
-            return None
-        with suppress(OSError):
-            os.utime(folder)  # the entries unused for longest are removed first
         with suppress(CorpusError):
+            if problem_of(folder) or not (folder / SUMMARY).exists():
+                return None
+            with suppress(OSError):
+                os.utime(folder)  # the entries unused for longest are removed first
             return cls(TokenStream(folder, "train"), TokenStream(folder, "valid"))
         del hold
         return None

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 from textgen.corpus.formats.decompression import reading
 from textgen.corpus.scripts import has_words
 from textgen.dataset.repeated_documents import Repeated
-from textgen.errors import CorpusError, TextgenError
+from textgen.errors import CorpusError, TextgenError, Unreadable, UnreadableCorpus
 from textgen.schema import json_object
 from textgen.storage import cache_eviction
 from textgen.storage.files import sha256
@@ -187,22 +188,36 @@ def problem_of(folder: Path) -> str:
 
     Returns:
         The first difference in a few words, `MISSING` if there is no manifest, or "" if all files are intact.
+
+    Raises:
+        UnreadableCorpus: A file cannot be read, and may be intact.
     """
-    if not (folder / MANIFEST).exists():
-        return MISSING
     try:
+        if not _is_there(folder / MANIFEST):
+            return MISSING
         for name, entry in read_manifest(folder)["files"].items():
             path = folder / Path(name).name
-            size = path.stat().st_size
-            if size != entry["size"]:
+            if not _is_there(path):
+                return f"{name} is missing"
+            if (size := size_of(path)) != entry["size"]:
                 return f"{name} has {size:,} bytes instead of {entry['size']:,}"
-            if sha256(path) != entry["sha256"]:
-                return f"{name} was altered"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (OSError, TextgenError) as error:
+            with reading(str(path)):
+                if sha256(path) != entry["sha256"]:
+                    return f"{name} was altered"
+    except UnreadableCorpus:
+        raise
+    except Unreadable as error:
+        raise UnreadableCorpus(str(error)) from None
+    except TextgenError as error:
         return str(error).rstrip(".")
     return ""
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file. Unlike `Path.exists` it raises `UnreadableCorpus` for an error of the disk."""
+    with reading(str(path)), suppress(FileNotFoundError, NotADirectoryError):
+        return bool(path.stat())
+    return False
 
 
 def _is_count(value: object) -> bool:

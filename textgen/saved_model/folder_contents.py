@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from textgen.errors import SavedModelError
+from textgen.errors import SavedModelError, Unreadable
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, TRAINING, WEIGHTS, WORDS
 from textgen.storage.files import TEMPORARY
 from textgen.storage.leftovers import ASIDE
@@ -102,5 +102,7 @@ def holds_model(folder: Path) -> bool:
     """
     try:
         return is_model(folder) and not {CONFIG, WEIGHTS}.isdisjoint(read_manifest(folder)["files"])
+    except Unreadable:
+        return True  # as far as can be told
     except SavedModelError:
         return False

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from textgen.corpus import walk
-from textgen.errors import ModelChanged, SavedModelError, TextgenError
+from textgen.errors import ModelChanged, SavedModelError, TextgenError, Unreadable
 from textgen.model.config import ModelConfig
 from textgen.saved_model.older_records import rename_entries
 from textgen.schema import check, json_object
@@ -17,6 +17,7 @@ from textgen.settings import from_dict
 from textgen.storage.addresses import without_secrets
 from textgen.storage.files import json_bytes, read_file
 from textgen.storage.manifests import MANIFEST, read_manifest, verified
+from textgen.storage.system_errors import cannot_read
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.wording import counted
 
@@ -157,12 +158,13 @@ def read_bytes(path: Path, limit: int) -> bytes:
         The content of the file.
 
     Raises:
-        SavedModelError: The file cannot be read or is too large.
+        Unreadable: The file cannot be read, and may be intact.
+        SavedModelError: The file is missing or too large.
     """
     try:
         return read_file(path, limit)
     except OSError as error:
-        raise SavedModelError(f"Cannot read {path}: {error.strerror}. Copy the whole folder again.") from None
+        raise cannot_read(path, error, "Copy the whole folder again.") from None
 
 
 def check_config(path: Path, config: dict[str, Any]) -> None:
@@ -233,6 +235,7 @@ def read_listed(files: Mapping[str, Any], path: Path, name: str, read: Callable[
 
     Raises:
         ModelChanged: The manifest describes another file now, or the folder is gone.
+        Unreadable: The file or the manifest cannot be read.
         SavedModelError: The file is missing or damaged.
     """
     entry = entry_in(files, path, name)
@@ -249,6 +252,8 @@ def _require_unchanged(path: Path, name: str, entry: Mapping[str, Any]) -> None:
     """Raises `ModelChanged` if the manifest of a folder has another entry for a file than before."""
     try:
         found = read_manifest(path)["files"].get(name)
+    except Unreadable:
+        raise
     except SavedModelError:
         found = None
     if found != entry:

@@ -19,6 +19,7 @@ from typing import Any
 from textgen.errors import TextgenError
 from textgen.storage.cache_folder import cache_folder
 from textgen.storage.files import OPEN_FLAGS, TEMPORARY, open_file, rename
+from textgen.storage.system_errors import DAMAGE_ERRORS
 
 KEY_FILE = "key"
 KEY_BYTES = 32
@@ -31,10 +32,12 @@ def sign(value: Any) -> str:
         value: Any value that can be written as JSON.
 
     Returns:
-        The signature in hexadecimal digits; an empty string if no key can be stored.
+        The signature in hexadecimal digits; an empty string if no key can be stored, or the key cannot be read.
     """
-    key = _key() or _new_key()
-    return _signature(key, value) if key else ""
+    with suppress(OSError, TextgenError):  # a key that cannot be read stays: it may be intact
+        if key := _key() or _new_key():
+            return _signature(key, value)
+    return ""
 
 
 def is_signed(value: Any, signature: object) -> bool:
@@ -47,12 +50,10 @@ def is_signed(value: Any, signature: object) -> bool:
     Returns:
         True if the signature is valid.
     """
-    key = _key()
-    return (
-        bool(key)
-        and isinstance(signature, str)
-        and hmac.compare_digest(_signature(key, value).encode(), signature.encode(errors="replace"))
-    )
+    with suppress(OSError, TextgenError):
+        if (key := _key()) and isinstance(signature, str):
+            return hmac.compare_digest(_signature(key, value).encode(), signature.encode(errors="replace"))
+    return False
 
 
 def _signature(key: bytes, value: Any) -> str:
@@ -61,18 +62,30 @@ def _signature(key: bytes, value: Any) -> str:
 
 
 def _key() -> bytes:
-    """Returns the key of this user; empty if it is missing or if other users could have written it."""
-    with suppress(OSError, TextgenError), open_file(cache_folder() / KEY_FILE) as file:
-        about = os.fstat(file.fileno())
-        is_private = not hasattr(os, "getuid") or (about.st_uid == os.getuid() and not about.st_mode & 0o077)
-        key = file.read(KEY_BYTES + 1)
-        if is_private and len(key) == KEY_BYTES:
-            return key
-    return b""
+    """Returns the key of this user; empty if it is missing or if other users could have written it.
+
+    Raises:
+        OSError: It cannot be read, and may be intact.
+        TextgenError: There is no cache folder.
+    """
+    try:
+        with open_file(cache_folder() / KEY_FILE) as file:
+            about = os.fstat(file.fileno())
+            is_private = not hasattr(os, "getuid") or (about.st_uid == os.getuid() and not about.st_mode & 0o077)
+            key = file.read(KEY_BYTES + 1)
+            return key if is_private and len(key) == KEY_BYTES else b""
+    except OSError as error:
+        if error.errno in DAMAGE_ERRORS:
+            return b""
+        raise
 
 
 def _new_key() -> bytes:
-    """Creates the key, or returns the key that another process created first; empty if it cannot be stored."""
+    """Creates the key, or returns the key that another process created first; empty if it cannot be stored.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     with suppress(OSError, TextgenError):
         folder = cache_folder()
         temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"

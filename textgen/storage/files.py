@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 from textgen.errors import TextgenError
 from textgen.storage.streams import is_stream, open_file_number, open_stream
+from textgen.storage.system_errors import FULL_ERRORS, OPEN_FILES_ADVICE, OPEN_FILES_ERRORS
 from textgen.wording import json_text
 
 TEMPORARY = ".tmp-"  # prefix of temporary names
@@ -36,11 +37,8 @@ RENAME_PAUSES = tuple(0.05 * 2**n for n in range(5)) if os.name == "nt" else () 
 _seek_lock = threading.Lock()  # guards seek and read on systems without os.pread
 SPACE_ADVICE = "Free some space or choose another folder; what was there before is untouched."
 PLACE_ADVICE = "Choose another place; what was there before is untouched."  # instead, if the disk is not full
-FULL_ERRORS = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 IN_PLACE_ADVICE = "It cannot be replaced, only overwritten, so it may be incomplete now: write it again."
 TMPDIR_ADVICE = "Free some space, or set TMPDIR to a folder with more space."
-OPEN_FILES_ADVICE = "Close other programs, or allow more open files with `ulimit -n`."
-OPEN_FILES_ERRORS = (errno.EMFILE, errno.ENFILE)  # too many open files in the process, or in the system
 
 
 class CannotWrite(TextgenError):

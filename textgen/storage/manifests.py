@@ -28,10 +28,13 @@ from textgen.storage.files import (
     writing,
 )
 from textgen.storage.locks import make_folder, require_held
+from textgen.storage.system_errors import cannot_read
 
 MANIFEST = "MANIFEST.json"
 MANIFEST_BYTES = 1 << 22  # maximum size of a manifest: enough for tens of thousands of files
 LINES_BYTES = 1 << 24  # maximum size of a file whose line ends are examined if it is damaged: no text is larger
+RESTORE = "Restore the folder from a backup."
+COPY = "Copy the whole folder again, or train the model again."
 PENDING = ".new"  # suffix of a file that is listed in the manifest but not yet renamed into place
 
 
@@ -98,16 +101,17 @@ def read_manifest(path: Path) -> dict[str, Any]:
         The manifest. `manifest["files"]` maps file names to entries with `size` in bytes and `sha256` in hex.
 
     Raises:
-        SavedModelError: The manifest is missing or damaged, or cannot be read.
+        Unreadable: The manifest cannot be read, and may be intact.
+        SavedModelError: The manifest is missing or damaged.
     """
     try:
         return decoded_manifest(read_file(path / MANIFEST, MANIFEST_BYTES))
     except FileNotFoundError:
         raise SavedModelError(f"{path} has no {MANIFEST}: it is incomplete, or textgen did not write it.") from None
     except OSError as error:
-        raise SavedModelError(f"Cannot read {path / MANIFEST}: {error.strerror}.") from None
+        raise cannot_read(path / MANIFEST, error, RESTORE) from None
     except ValueError as error:
-        raise SavedModelError(f"{path / MANIFEST} is damaged: {error}. Restore the folder from a backup.") from None
+        raise SavedModelError(f"{path / MANIFEST} is damaged: {error}. {RESTORE}") from None
 
 
 def decoded_manifest(data: bytes) -> dict[str, Any]:
@@ -139,7 +143,8 @@ def verified(path: Path, name: str, entry: Mapping[str, Any]) -> Path:
         Path of the file: `name`, or `name` with the suffix `PENDING` after an interrupted update.
 
     Raises:
-        SavedModelError: The file is missing, damaged or unreadable, or its name is not a plain file name.
+        Unreadable: The file cannot be read, and may be intact.
+        SavedModelError: The file is missing or damaged, or its name is not a plain file name.
     """
     if Path(name).name != name or name in ("", "..") or "\0" in name:
         raise SavedModelError(f"{path / MANIFEST} names {name!r}, which is outside its folder.")
@@ -154,16 +159,16 @@ def verified(path: Path, name: str, entry: Mapping[str, Any]) -> Path:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise SavedModelError(f"Cannot read {candidate}: {error.strerror}.") from None
+            raise cannot_read(candidate, error, COPY) from None
     if found is None:
-        raise SavedModelError(f"{path / name} is missing. Copy the whole folder again, or train the model again.")
+        raise SavedModelError(f"{path / name} is missing. {COPY}")
     if _has_other_line_ends(path / name, entry):
         raise SavedModelError(
             f"{path / name} is damaged: its line ends were changed, as git does on Windows. Run `git config "
             "core.autocrlf false`, so that it does not, and copy the whole folder again."
         )
     what = f"is {found:,} bytes long, not {entry['size']:,}" if found != entry["size"] else "was altered"
-    raise SavedModelError(f"{path / name} {what}. Copy the whole folder again, or train the model again.")
+    raise SavedModelError(f"{path / name} {what}. {COPY}")
 
 
 def _has_other_line_ends(path: Path, entry: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from textgen.errors import SavedModelError, TrainingError
+from textgen.errors import SavedModelError, TrainingError, Unreadable
 from textgen.saved_model.arrays import LIBRARY_ERRORS, in_c_order
 from textgen.saved_model.layout import read_json
 from textgen.storage.files import json_bytes, writing
@@ -25,6 +25,7 @@ from textgen.storage.folders import new_folder
 from textgen.storage.leftovers import ASIDE, sweep
 from textgen.storage.locks import require_held
 from textgen.storage.manifests import MANIFEST, read_manifest, verified
+from textgen.storage.system_errors import DISK_ADVICE, cannot_read
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"
 STEP = "step-([0-9]{1,18})"
@@ -147,15 +148,21 @@ def newest_checkpoint(folder: Path, before: float = math.inf) -> tuple[Checkpoin
         The checkpoint, and a line for each newer one that is damaged.
 
     Raises:
+        Unreadable: A checkpoint that may be intact cannot be read. None is then taken, nor removed.
         SavedModelError: There is no intact checkpoint.
         Gone: The folder of the run, which this process holds, was moved, removed or taken over.
     """
     require_held(folder)
     sweep(folder)
     skipped: list[str] = []
-    for path in reversed([path for path in _checkpoints(folder) if _step(path) < before]):
+    earlier = [path for path in _checkpoints(folder) if _step(path) < before]
+    while earlier:
+        path = earlier.pop()
         try:
             return _read(path), skipped
+        except Unreadable as error:
+            advice = f"Try again; to go on from an earlier checkpoint, remove {path}." if earlier else DISK_ADVICE
+            raise Unreadable(error.path, error.reason, advice) from None
         except SavedModelError as error:
             skipped.append(str(error))
     if skipped:
@@ -185,15 +192,21 @@ def weights_by_step(folder: Path) -> Iterator[tuple[int, dict[str, np.ndarray]]]
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """The folders of all checkpoints by rising step. Links are not followed."""
+    """The folders of all checkpoints by rising step. Links are not followed. Raises `SavedModelError`."""
     if folder.is_symlink():
         raise SavedModelError(f"{folder} is a link, and links in model folders are not followed.")
-    found = {int(match[1]): path for path in folder.glob("step-*") if (match := re.fullmatch(STEP, path.name))}
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise cannot_read(folder, error) from None
+    found = {int(match[1]): folder / name for name in names if (match := re.fullmatch(STEP, name))}
     return [found[step] for step in sorted(found)]
 
 
 def _superfluous(folder: Path, step: int, keep: int) -> list[Path]:
-    """All checkpoints except the one just written and the newest intact ones before it, `keep` in total."""
+    """All checkpoints except the one just written and the newest ones before it that may be intact, `keep` in total."""
     *before, _ = [path for path in _checkpoints(folder) if _step(path) <= step]
     kept = [_path(folder, step)]
     for path in reversed(before):
@@ -222,8 +235,11 @@ def _files(path: Path) -> tuple[Path, Path]:
 
 
 def _is_sound(path: Path) -> bool:
+    """Whether a checkpoint is intact, or may be as far as it can be read."""
     try:
         _files(path)
+    except Unreadable:
+        return True
     except SavedModelError:
         return False
     return True

@@ -31,6 +31,7 @@ from textgen.storage.addresses import is_remote
 from textgen.storage.files import json_bytes, read_file
 from textgen.storage.manifests import MANIFEST, manifest_entry, read_manifest, verified
 from textgen.storage.remote_cache import keep_copy
+from textgen.storage.system_errors import cannot_read
 from textgen.system.machine import best_precision
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import load_tokenizer
@@ -276,7 +277,7 @@ def _read_tokenizer(folder: Path, record: Mapping[str, Any], config: TokenizerCo
         try:
             return load_tokenizer(read_file(path, MODEL_BYTES))
         except OSError as error:
-            raise SavedModelError(f"Cannot read {path}: {error.strerror}. Copy the whole folder again.") from None
+            raise cannot_read(path, error, "Copy the whole folder again.") from None
     if config.tokenizer == "byte" and not os.path.lexists(folder / MODEL_FILE):
         return load_tokenizer(b"")
     raise SavedModelError(f"{folder} does not contain the {MODEL_FILE} of its run. Copy the whole folder again.")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
-from textgen.errors import SavedModelError
+from textgen.errors import SavedModelError, Unreadable
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint
 from textgen.training.position import Position
 from textgen.wording import counted
@@ -23,11 +22,15 @@ def last_good_checkpoint(folder: Path, returned_to: float) -> Checkpoint:
         returned_to: Step of the checkpoint to which the run has returned, if it has saved none since; else infinity.
 
     Raises:
+        Unreadable: A checkpoint that may be intact cannot be read.
         SavedModelError: There is none.
     """
-    with suppress(SavedModelError):
+    try:
         return newest_checkpoint(folder, before=returned_to)[0]
-    return newest_checkpoint(folder, before=returned_to + 1)[0]
+    except Unreadable:
+        raise
+    except SavedModelError:
+        return newest_checkpoint(folder, before=returned_to + 1)[0]
 
 
 def when_to_give_up(position: Position, max_rollbacks: int, progress: float) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from textgen.errors import CorpusError
+from textgen.errors import CorpusError, UnreadableCorpus
+from textgen.storage.system_errors import DAMAGE_ERRORS, explained
 
 CHUNK_BYTES = 1 << 18  # number of bytes read at a time
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
@@ -60,20 +61,26 @@ def reading(name: str, compression: str = "") -> Iterator[None]:
         compression: One of `COMPRESSIONS`, or "".
 
     Raises:
-        CorpusError: The block failed to read or decompress the file.
+        UnreadableCorpus: The block failed to read the file, which may be intact.
+        CorpusError: The block failed to find or to decompress the file.
     """
     try:
         yield
     except PermissionError as error:
         name = error.filename or name
-        raise CorpusError(f"Cannot read {name}: permission denied. Ask the owner for permission to read it.") from None
+        raise UnreadableCorpus(
+            f"Cannot read {name}: permission denied. Ask the owner for permission to read it."
+        ) from None
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         if compression and getattr(error, "errno", None) is None:
             raise CorpusError(
                 f"{name} is damaged or truncated: it is not valid {compression} data "
                 f"({str(error) or 'it ends too early'}). Compress or download it again."
             ) from None
-        raise CorpusError(f"Cannot read {name}: {getattr(error, 'strerror', None) or error}.") from None
+        if not isinstance(error, OSError):
+            raise CorpusError(f"Cannot read {name}: {error}.") from None
+        kind = CorpusError if error.errno in DAMAGE_ERRORS else UnreadableCorpus
+        raise kind(f"Cannot read {name}: {explained(error)}") from None
 
 
 def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
