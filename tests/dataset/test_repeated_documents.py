@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 from prepared import flip, make
 from streams import corpus_of
@@ -22,7 +25,7 @@ from textgen.dataset.prepared_corpus import COMPARED, PreparedCorpus
 from textgen.dataset.repeated_documents import LEAST_BYTES, DocumentHashes, Repeated
 from textgen.dataset.token_cache import encode_and_split
 from textgen.dataset.token_files import SUMMARY, read_description
-from textgen.errors import CorpusError
+from textgen.errors import CorpusError, UnreadableCorpus
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
@@ -253,3 +256,14 @@ def test_files_without_the_counts_are_read(tmp_path: Path) -> None:
         (folder / SUMMARY).write_text(json.dumps({**values, "repeated": odd}), encoding="utf-8")
         with pytest.raises(CorpusError, match=r"repeated (must hold the counts found|counts more)"):
             read_description(folder)
+
+
+def test_an_error_of_the_disk_is_not_taken_for_the_end_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = Mock(read=Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+    file.name = "train.bin"
+    monkeypatch.setattr(Path, "open", lambda path, mode: nullcontext(file))
+    hashes = DocumentHashes(np.dtype(np.uint16), 0, 1, np.ones(300, np.int64), None)
+    with pytest.raises(UnreadableCorpus, match=r"Cannot read train\.bin: Input/output error"):
+        next(hashes.of(tmp_path / "train.bin"))

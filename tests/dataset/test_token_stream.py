@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import string
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from disk import unreadable
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from streams import (
@@ -40,7 +42,7 @@ from textgen.dataset.split import hold_out
 from textgen.dataset.token_cache import TokenData, encode_and_split, encode_corpus, encoded
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
-from textgen.errors import CorpusError, TextgenError, TokenizerError
+from textgen.errors import CorpusError, TextgenError, TokenizerError, UnreadableCorpus
 from textgen.storage import leftovers
 from textgen.storage.cache_eviction import unfinished
 from textgen.storage.locks import InUse, locked
@@ -113,6 +115,31 @@ def test_a_file_that_was_cut_off_is_named(tmp_path: Path) -> None:
     os.truncate(stream.folder / "valid.bin", 10)
     with pytest.raises(CorpusError, match=r"valid\.bin is shorter"):
         stream.read(3, 9)
+
+
+def test_an_error_of_the_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = stream_in(tmp_path, numbered([5, 5]))
+
+    def fails(*arguments: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    message = r"Cannot read .*valid{}\.bin: Input/output error\. Try again"
+    with monkeypatch.context() as patch:
+        patch.setattr(token_stream, "read_at", fails)
+        with pytest.raises(UnreadableCorpus, match=message.format("")):
+            stream.read(3, 9)
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: fails() if path.suffix == ".bin" else read_bytes(path))
+    with pytest.raises(UnreadableCorpus, match=message.format("-counts")):
+        TokenStream(stream.folder, "valid")
+
+
+def test_an_entry_of_the_cache_that_cannot_be_read_is_made_again(tmp_path: Path) -> None:
+    corpus, spy = corpus_of(tmp_path, [f"document {n}" for n in range(30)]), Spy()
+    folder = encode_and_split(corpus, spy).train.folder
+    with unreadable(folder / "train.bin"):
+        assert TokenData.cached(folder) is None
+    assert TokenData.cached(folder)
 
 
 @pytest.mark.parametrize(("vocab_size", "size"), [(1 << 16, 2), ((1 << 16) + 1, 4)])

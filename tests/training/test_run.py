@@ -539,6 +539,7 @@ def test_the_best_weights_are_saved_when_an_error_ends_a_run(
     with pytest.raises(RuntimeError, match="the callback is broken"):
         train(plan_for(text), tmp_path / "songs", options=RunOptions(observers=[Broken()]))
     saved = load_model(str(tmp_path / "songs"))
+    assert saved.training["status"] == "failed: the callback is broken"
     assert saved.training["progress"]["best_step"] == 8
     assert checkpoints_of(saved.folder) == ["step-000000000"]
 

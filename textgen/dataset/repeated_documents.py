@@ -9,11 +9,14 @@ id there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from textgen.corpus.formats.decompression import reading
 from textgen.wording import counted, percent
 
 BLOCK_TOKENS = 1 << 18  # token ids in memory at a time
@@ -94,10 +97,15 @@ class DocumentHashes:
         Yields:
             Of the next documents: hashes, uint64 [n], sizes in bytes without unknown words, int64 [n], and whether
             there are no unknown words, bool [n].
+
+        Raises:
+            UnreadableCorpus: The file cannot be read.
         """
         place, before = 0, np.zeros(3, np.uint64)  # of a document that began in an earlier block: length and sums
-        with path.open("rb") as file:
-            while len(ids := np.fromfile(file, self.dtype, BLOCK_TOKENS)):
+        with ExitStack() as stack:
+            with reading(str(path)):
+                file = stack.enter_context(path.open("rb"))
+            while len(ids := self._next_ids(file)):
                 ends = np.flatnonzero(ids == self.eos) + 1
                 starts = np.append(0, ends)
                 starts = starts[starts < len(ids)]
@@ -114,6 +122,11 @@ class DocumentHashes:
                 place, before = (int(places[-1]) + 1, sums[:, -1]) if is_open else (0, np.zeros(3, np.uint64))
                 hashed, size, unknown = sums[:, : len(ends)]
                 yield hashed, size.astype(np.int64), unknown == 0
+
+    def _next_ids(self, file: BinaryIO) -> np.ndarray:
+        """Reads the next ids of a file. np.fromfile would take an error of the disk for the end of the file."""
+        with reading(file.name):
+            return np.frombuffer(file.read(BLOCK_TOKENS * self.dtype.itemsize), self.dtype)
 
 
 def count_repeated(shards: Sequence[tuple[Path, Path]], hashes: DocumentHashes) -> Repeated:

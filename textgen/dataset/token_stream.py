@@ -95,7 +95,8 @@ class TokenStream:
         path = folder / f"{self.split}{COUNTS}.bin"
         if size_of(path) % 8 or not 0 < size_of(path) <= 8 * MAX_TOKENS:
             raise damaged(path, f"it has {size_of(path):,} bytes")
-        counts = np.fromfile(path, np.int64)
+        with reading(str(path)):
+            counts = np.frombuffer(path.read_bytes(), np.int64)  # np.fromfile does not tell an error of the disk
         last = max(description.eos, -1 if description.first_label is None else description.first_label)
         if (counts < 0).any() or counts.sum(dtype=float) > summary.tokens or last >= len(counts):
             raise damaged(path, "its numbers cannot be counts of tokens")
@@ -271,7 +272,8 @@ class _File:
             os.close(self._descriptor)
 
     def read(self, dtype: np.dtype, first: int, count: int) -> np.ndarray:
-        data = read_at(self._descriptor, count * dtype.itemsize, first * dtype.itemsize)
+        with reading(str(self.path)):
+            data = read_at(self._descriptor, count * dtype.itemsize, first * dtype.itemsize)
         if len(data) < count * dtype.itemsize:
             raise CorpusError(f"{self.path} is shorter than when it was written: prepare the corpus again.")
         return np.frombuffer(data, dtype)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textgen.errors import SavedModelError, TextgenError, WorkerLost
+from textgen.errors import SavedModelError, TextgenError, Unreadable, WorkerLost
 from textgen.generation.config import SamplingConfig
 from textgen.model.directions import one_way
 from textgen.saved_model.creation import claimed, claimed_or_another
@@ -178,8 +178,12 @@ def join(
     with distribution.together():
         distribution.total([])  # waits until the chief has recorded the run
     setup, checkpoint = read_run(folder, {}, sources), None
-    with suppress(SavedModelError):  # the chief starts from the beginning
+    try:
         checkpoint, _ = newest_checkpoint(folder / CHECKPOINTS)
+    except Unreadable:
+        raise
+    except SavedModelError:
+        pass  # the chief starts from the beginning
     return _Run(setup, checkpoint, options).train()
 
 
@@ -296,13 +300,15 @@ class _Run:
         about = RunReport(folder.name, settings, position.step, position.validations, position.learning_rate)
         try:
             return trainer.run(self._observers, about, self._step_timeout)
-        except TextgenError as error:
-            with suppress(TextgenError):  # the first error tells more
+        except Exception as error:  # a bug must not cost what was learned either
+            with suppress(Exception):  # the first error tells more
                 reached = trainer.position
                 if reached.step and not reached.has_best:  # no validation has chosen weights
                     self._save(None)
-            with suppress(TextgenError):
-                status = "interrupted" if hasattr(error, "exit_code") else f"failed: {error}"
+            with suppress(Exception):
+                status = (
+                    "interrupted" if hasattr(error, "exit_code") else f"failed: {str(error) or type(error).__name__}"
+                )
                 self._write(status, trainer.validator.best_scores)
             raise
 
