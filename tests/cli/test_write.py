@@ -22,6 +22,9 @@ from displays import Display
 from processes import child_process
 
 from textgen.cli import textgen
+from textgen.editor.session import Session
+from textgen.errors import TextgenError
+from textgen.storage.files import CannotWrite
 
 
 class Terminal:
@@ -188,6 +191,39 @@ def test_a_terminal_that_is_not_utf_8(tiny_models: Path, tmp_path: Path) -> None
         assert "Saved in tiny.txt" in terminal.end()
     assert terminal.process.returncode == 0
     assert (tmp_path / "tiny.txt").read_text(encoding="utf-8") == "a"
+
+
+# === A full disk ===
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_text_that_cannot_be_saved_is_kept_elsewhere_and_said(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_open: bool
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise CannotWrite(path, "No space left on device")
+
+    def gone(text: str) -> None:
+        raise TextgenError("Cannot write to standard output: Input/output error.")
+
+    def edit(session: Session) -> None:
+        session.type("The cat")
+        session.save()
+
+    monkeypatch.setattr("textgen.editor.text_file.write_file", full)
+    monkeypatch.setattr("textgen.editor.screen.run", edit)
+    monkeypatch.setattr("textgen.cli.write.needs_terminal", lambda: None)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    if not is_open:
+        monkeypatch.setattr("textgen.cli.output.line", gone)
+    place = tmp_path / "chapter.txt"
+    result = CliRunner().invoke(textgen, ["write", "tiny", str(place), "--models-dir", str(tiny_models)])
+    assert result.exit_code == 0
+    (kept,) = tmp_path.glob("textgen-*.txt")
+    assert (kept.read_text(encoding="utf-8"), kept.stat().st_mode & 0o777) == ("The cat", 0o600)
+    assert result.stdout == ("The cat\n" if is_open else "")
+    assert f"Cannot write {place}: No space left on device" in result.stderr
+    assert result.stderr.endswith(f"Your text is kept in {kept}.\n")
 
 
 # === Mistakes ===

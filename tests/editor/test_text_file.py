@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 import threading
 from pathlib import Path
 
@@ -201,3 +203,24 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, expected: str) ->
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(TextgenError, match=expected):
         session_with_unsaved(tmp_path / name)
+
+
+def test_a_text_that_cannot_be_saved_is_kept_where_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails_in_part(path: Path, data: bytes, mode: int) -> None:
+        path.write_bytes(data)
+        if path.parent != tmp_path:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    full = tmp_path / "full"
+    full.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(full))
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setattr(module, "write_through", fails_in_part)
+    kept = module.keep_elsewhere("月")
+    assert kept is not None
+    assert (kept.parent, kept.read_text(encoding="utf-8"), list(full.iterdir())) == (tmp_path, "月", [])
+    monkeypatch.setattr(Path, "home", lambda: full)
+    assert module.keep_elsewhere("月") is None
+    assert list(full.iterdir()) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.exceptions import Exit
 
 from textgen.cli import output
 from textgen.cli.command import INPUT, SectionCommand
@@ -70,7 +71,8 @@ def write(
     FILE is read if it exists. Ctrl-S (shown as ^S) saves the text to FILE; it is also saved when you pause for two
     seconds, at least once a minute while you type, and when you quit or the connection breaks. Ctrl-E opens the text in
     your editor ($VISUAL or $EDITOR); the changes that you save there are kept. Without FILE, a new file named after the
-    model is used. If another program has changed FILE meanwhile, the text is saved in a new file next to it.
+    model is used. If another program has changed FILE meanwhile, the text is saved in a new file next to it. A text
+    that cannot be saved when you quit is printed, and kept in a file in the folder for temporary files.
 
     \b
     Example:
@@ -82,7 +84,7 @@ def write(
     sampling = from_dict(SamplingConfig, select(SamplingConfig, given(options)))
     from textgen.editor.screen import run
     from textgen.editor.session import CancellableModel, Session
-    from textgen.editor.text_file import free_path
+    from textgen.editor.text_file import free_path, keep_elsewhere
     from textgen.generation.suggestions import Suggester
     from textgen.saved_model.creation import refuse_in_model
 
@@ -106,10 +108,12 @@ def write(
     try:
         run(session)
     finally:
-        with suppress(OSError, TextgenError):  # the terminal may be gone
+        kept = keep_elsewhere(session.draft.text) if session.unsaved else None  # first, as the terminal may be gone
+        with suppress(OSError, TextgenError, Exit):
             if session.unsaved:
-                output.line(session.draft.text)  # the text that could not be saved
-            output.note(session.message)
+                output.line(session.draft.text)
+        with suppress(OSError, TextgenError):
+            output.note(f"{session.message} Your text is kept in {kept}." if kept else session.message)
 
 
 def needs_terminal() -> None:

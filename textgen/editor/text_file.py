@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import os
 import re
+import tempfile
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from textgen.corpus.text_decoding import utf8_text
 from textgen.errors import TextgenError
-from textgen.storage.files import check_writable, sha256, write_file
+from textgen.storage.files import check_writable, random_hex, sha256, write_file, write_through
 from textgen.storage.locks import Gone, InUse, lock
 from textgen.storage.streams import is_stream
 
@@ -102,6 +103,27 @@ class TextFile:
             return False
         except OSError:
             return True
+
+
+def keep_elsewhere(text: str) -> Path | None:
+    """Writes a text that cannot be saved to a new file that only the user can read.
+
+    Args:
+        text: The text.
+
+    Returns:
+        The file, in the folder for temporary files or in the home folder. None if neither can be written.
+    """
+    for place in (tempfile.gettempdir, Path.home):
+        with suppress(OSError, RuntimeError):  # there is no such folder
+            path = Path(place(), f"textgen-{random_hex()}.txt")
+            try:
+                write_through(path, text.encode(), 0o600)
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
+            return path
+    return None
 
 
 def free_path(path: Path) -> Path:
