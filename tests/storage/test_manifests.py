@@ -15,7 +15,7 @@ from disk import OLD, contents, crashes, failing, names, unreadable
 
 from textgen.errors import SavedModelError, TextgenError, Unreadable
 from textgen.storage import manifests
-from textgen.storage.files import json_bytes
+from textgen.storage.files import json_bytes, write_own_file
 from textgen.storage.manifests import MANIFEST, read_manifest, update_folder, verified
 
 
@@ -59,15 +59,18 @@ def test_a_crash_in_the_first_save_leaves_no_model_or_a_whole_one(tmp_path: Path
 
 def test_a_failure_at_any_call_leaves_all_old_or_all_new_and_the_next_try_mends_it(tmp_path: Path) -> None:
     changes = {"a": b"new a", "d": b"new d"}
-    outcomes = []
+    outcomes, advice = list[dict[str, bytes]](), list[str]()
     for call in range(100):
         folder = tmp_path / str(call)
         update_folder(folder, OLD)
         with failing(call) as tried:
             try:
                 update_folder(folder, changes)
-            except TextgenError:
+            except TextgenError as error:
                 outcomes.append(contents(folder))
+                advice.append(str(error).partition(". ")[2].partition(",")[0])
+                is_left = any(name.endswith(".new") for name in names(folder))
+                assert is_left == (outcomes[-1] != OLD), "the disk may be full"
         assert contents(folder) in (OLD, OLD | changes)
         update_folder(folder, changes)
         assert contents(folder) == OLD | changes
@@ -75,6 +78,42 @@ def test_a_failure_at_any_call_leaves_all_old_or_all_new_and_the_next_try_mends_
         if len(tried) <= call:
             break
     assert outcomes == [OLD] * 4 + [OLD | changes] * 2  # writes a, d, manifest; renames manifest, a, d
+    assert (
+        advice
+        == ["Free some space or choose another folder; what was there before is untouched."] * 4
+        + ["The new files are complete"] * 2
+    )
+
+
+@pytest.mark.parametrize("function", ["write_through", "write_own_file"])
+def test_a_signal_leaves_no_files_that_are_not_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    def interrupted(path: Path, *others: Any) -> None:
+        if path.name in ("d.new", MANIFEST):
+            raise KeyboardInterrupt
+        usual(path, *others)
+
+    update_folder(tmp_path, OLD)
+    usual = getattr(manifests, function)
+    monkeypatch.setattr(manifests, function, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        update_folder(tmp_path, {"a": b"new a", "d": b"new d"})
+    assert (contents(tmp_path), names(tmp_path)) == (OLD, [MANIFEST, "a", "b", "c"])
+
+
+def test_a_signal_after_the_manifest_is_written_keeps_the_new_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path, data: bytes) -> None:
+        write_own_file(path, data)
+        raise KeyboardInterrupt
+
+    update_folder(tmp_path, OLD)
+    monkeypatch.setattr(manifests, "write_own_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        update_folder(tmp_path, {"a": b"new a", "d": b"new d"})
+    assert contents(tmp_path) == OLD | {"a": b"new a", "d": b"new d"}
 
 
 def test_a_full_disk_keeps_the_old_files_and_gives_the_room_back(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ MANIFEST_BYTES = 1 << 22  # maximum size of a manifest: enough for tens of thous
 LINES_BYTES = 1 << 24  # maximum size of a file whose line ends are examined if it is damaged: no text is larger
 RESTORE = "Restore the folder from a backup."
 COPY = "Copy the whole folder again, or train the model again."
+COMMITTED_ADVICE = "The new files are complete, and the next save puts them in place."
 PENDING = ".new"  # suffix of a file that is listed in the manifest but not yet renamed into place
 
 
@@ -62,12 +63,18 @@ def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
                 if settled.name != name:
                     rename(settled, path / name, replace=True)
         sync_folder(path)
-        for name, data in files.items():
-            _write_pending(path, name, data)
-            entries[name] = manifest_entry(data)
-        sync_folder(path)
-        require_held(path)
-        write_own_file(path / MANIFEST, json_bytes({"files": entries}))
+        manifest = json_bytes({"files": entries | {name: manifest_entry(data) for name, data in files.items()}})
+        try:
+            for name, data in files.items():
+                _write_pending(path, name, data)
+            sync_folder(path)
+            require_held(path)
+            write_own_file(path / MANIFEST, manifest)
+        except BaseException:  # a signal, too
+            if not _may_be_committed(path, manifest):
+                _drop_pending(path, files)
+            raise
+    with writing(path, COMMITTED_ADVICE):
         for name in files:
             rename(path / f"{name}{PENDING}", path / name, replace=True)
         sync_folder(path)
@@ -178,6 +185,23 @@ def _has_other_line_ends(path: Path, entry: Mapping[str, Any]) -> bool:
     except OSError:
         return False
     return len(data) == entry["size"] and hashlib.sha256(data).hexdigest() == entry["sha256"]
+
+
+def _may_be_committed(folder: Path, manifest: bytes) -> bool:
+    """Whether the manifest of a folder is this one, or cannot be read."""
+    try:
+        return read_file(folder / MANIFEST, MANIFEST_BYTES) == manifest
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def _drop_pending(folder: Path, names: Iterable[str]) -> None:
+    """Removes the files that are not in the manifest yet: they may be large, and the disk full."""
+    for name in names:
+        with suppress(OSError):
+            (folder / f"{name}{PENDING}").unlink()
 
 
 def _write_pending(folder: Path, name: str, data: bytes) -> None:
