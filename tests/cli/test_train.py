@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import shutil
 import signal
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,8 +28,11 @@ from textgen.cli.distribution import command_line
 from textgen.cli.signals import Ended
 from textgen.errors import USE_RESUME, Interrupted, TextgenError, TrainingError
 from textgen.saved_model.saving import write_training
+from textgen.storage.cache_folder import filling_cache
+from textgen.storage.files import writing
 from textgen.storage.locks import locked
 from textgen.storage.manifests import MANIFEST
+from textgen.storage.system_errors import OPEN_FILES_ADVICE
 from textgen.system import machine, runtime
 from textgen.training.config import TrainingConfig
 from textgen.training.lr_finder import Point
@@ -121,6 +125,39 @@ def test_a_signal_between_steps_tells_the_command_that_goes_on_with_the_run_that
         command = "textgen train --resume --name 'my cat-2'"
         said = f"\nStopped at step 5; everything is saved. Continue with {command}.\n"
         assert (stopped.exit_code, stopped.stderr) == (130, said)
+
+
+@pytest.mark.parametrize(
+    ("place", "number", "advice"),
+    [
+        ("models/cat/model.safetensors", errno.ENOSPC, "Free some space, and continue with"),
+        ("models/cat-2/checkpoints/step-000000003", errno.ENOSPC, "Free some space, and continue with"),
+        ("models/cat/model.safetensors", errno.EIO, "Make the folder writable, and continue with"),
+        ("models/cat/model.safetensors", errno.EMFILE, f"{OPEN_FILES_ADVICE} Then continue with"),
+        ("cache/tokens/1", errno.ENOSPC, "with more space. Then continue with"),
+        ("models/new/model.safetensors", errno.ENOSPC, "what was there before is untouched."),
+    ],
+)
+def test_a_run_that_ends_on_a_full_disk_tells_the_command_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, number: int, advice: str
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        with filling_cache() if "cache" in place else nullcontext(), writing(tmp_path / place):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("textgen.dataset.prepared_corpus.open_corpus", stop)
+    monkeypatch.setattr("textgen.training.run.resume", stop)
+    monkeypatch.delenv("TEXTGEN_MODELS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for name in ("cat", "cat-2"):
+        write(tmp_path, f"models/{name}/checkpoints/step-000000003/{MANIFEST}", "{}")
+    words = ["train", "--resume", "--name", "cat", "--models-dir", "models"]
+    ended = CliRunner().invoke(textgen, words)
+    assert ended.exit_code == 1
+    assert ended.stderr.startswith(f"Error: Cannot write {tmp_path / place}: {os.strerror(number)}. ")
+    name = "cat-2" if "cat-2" in place else "cat"
+    command = "" if "new" in place else f" textgen train --resume --name {name} --models-dir models."
+    assert ended.stderr.endswith(f"{advice}{command}\n")
 
 
 def test_a_run_that_is_named_as_the_corpus_of_the_resumed_run_is_wrong_usage(

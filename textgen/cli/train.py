@@ -34,6 +34,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.errors import USE_RESUME, Interrupted, SavedModelError, TrainingError
 from textgen.model.config import ModelConfig
 from textgen.settings import check_values, read_toml
+from textgen.storage.files import PLACE_ADVICE, SPACE_ADVICE, CannotWrite
 from textgen.system.runtime import limit_threads
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.training.config import TrainingConfig
@@ -302,7 +303,7 @@ def _is_resumable(run: Path) -> bool:
 
 @contextmanager
 def _telling_what_is_saved(target: Path) -> Iterator[None]:
-    """Adds to the message about a signal whether the run can be continued, and by which command.
+    """Adds to the message about a signal or a full disk whether the run can be continued, and by which command.
 
     Within the steps, the loop of training saves and tells so itself, but knows no commands.
     """
@@ -312,11 +313,32 @@ def _telling_what_is_saved(target: Path) -> Iterator[None]:
         if error.folder:  # which may not be `target`, if another run has taken that
             error.args = (str(error).replace(USE_RESUME, f"Continue with {resume_command(error.folder)}."),)
         raise
+    except CannotWrite as error:
+        raise CannotWrite(error.path, error.reason, _how_to_go_on(error, target)) from None
     except KeyboardInterrupt as error:
         is_saved = _is_resumable(target)
         next_step = f"Continue with {resume_command(target)}." if is_saved else "Nothing is saved: start again."
         error.args = (f"{str(error) or 'Interrupted.'} {next_step}",)
         raise
+
+
+def _how_to_go_on(error: CannotWrite, target: Path) -> str:
+    """What the user can do after a file of a run, or one that the run needs, could not be written.
+
+    Args:
+        error: The error.
+        target: Folder of the run, unless another run has taken that: then it is the one with the file.
+    """
+    models = target.parent.absolute()
+    own = next((place for place in error.path.absolute().parents if place.parent == models), None)
+    run = target.with_name(own.name) if own else target
+    if not _is_resumable(run):
+        return error.advice
+    command = resume_command(run)
+    if own and error.advice in (SPACE_ADVICE, PLACE_ADVICE):
+        first = "Free some space" if error.advice == SPACE_ADVICE else "Make the folder writable"
+        return f"{first}, and continue with {command}."
+    return f"{error.advice} Then continue with {command}."
 
 
 def _follow(arguments: Arguments, target: Path) -> None:
