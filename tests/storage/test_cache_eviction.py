@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -244,6 +245,37 @@ def test_what_an_interrupted_clear_has_left_is_found_again(tmp_path: Path, monke
     assert [path.name for path in cache.rglob("*") if path.is_dir()] == ["tokens"]
 
 
+def test_what_cannot_be_removed_is_not_counted_as_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = keep(tmp_path, "corpus")
+    shelf = path.parent
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda path, **options: None)  # as where its files cannot be deleted
+        removed, (left,) = clear(shelf.parent)
+        assert removed == []
+        assert left.path.name.startswith(".tmp-old-")
+        assert left.path.parent == shelf
+        assert (left.bytes, left.corpus) == (size_of(left.path), "corpus.txt")
+        told = CliRunner().invoke(textgen, ["cache", "clear"], catch_exceptions=False)
+    assert told.stdout == "Removed nothing.\n"
+    assert told.stderr.endswith(f"cannot be deleted: check the permissions of {left.path}.\n")
+    assert [entry.path for entry in clear(shelf.parent)[0]] == [left.path]
+
+
+def test_an_error_of_the_disk_costs_no_other_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, good = keep(tmp_path, "bad"), keep(tmp_path, "good")
+    is_file = Path.is_file
+
+    def fails(path: Path) -> bool:
+        if path == bad:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", fails)
+    assert {entry.path: entry.in_use for entry in entries(tmp_path / "cache")} == {bad: None, good: False}
+    removed, kept = clear(tmp_path / "cache")
+    assert ([entry.path for entry in removed], [entry.path for entry in kept]) == ([good], [bad])
+
+
 def test_where_there_are_no_locks_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(descriptor: int, operation: int) -> None:
         raise OSError("no locks available")
@@ -296,7 +328,7 @@ def test_the_command_line_lists_and_clears(tmp_path: Path) -> None:
 
 def test_what_cannot_be_deleted_is_not_called_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = keep(tmp_path, "poems")
-    monkeypatch.setattr(cache_eviction, "_remove", lambda path: False)
+    monkeypatch.setattr(cache_eviction, "_remove", lambda path: path)
     result = CliRunner().invoke(textgen, ["cache", "clear"], catch_exceptions=False)
     assert result.stderr.endswith(f" kB cannot be deleted: check the permissions of {path}.\n")
 

@@ -26,7 +26,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +96,14 @@ def clear(cache: Path) -> tuple[list[Entry], list[Entry]]:
     """Removes everything that no process uses, as far as that can be told.
 
     Returns:
-        The removed entries, and the remaining ones.
+        The removed entries, and the remaining ones. One of which only a part could be removed has another path.
     """
     removed, kept = list[Entry](), list[Entry]()
     for entry in entries(cache):
-        (removed if _remove(entry.path) else kept).append(entry)
+        if (left := _remove(entry.path)) is None:
+            removed.append(entry)
+        else:
+            kept.append(entry if left == entry.path else _entry(left) or replace(entry, path=left))
     return removed, kept
 
 
@@ -117,7 +120,7 @@ def evict(shelf: Path, limit: float, spare: float = 0.0) -> None:
     for entry in sorted(there, key=lambda entry: entry.used):
         if total <= limit or (spare and entry.used > time.time() - spare):
             break
-        if _remove(entry.path):
+        if _remove(entry.path) is None:
             total -= entry.bytes
 
 
@@ -207,9 +210,9 @@ def _entry(path: Path) -> Entry | None:
 
 
 def _is_in_use(path: Path) -> bool | None:
-    if path.is_file():
-        return _is_being_written(path)
     try:
+        if path.is_file():
+            return _is_being_written(path)
         with lock(path) as is_held:  # without waiting: there may be thousands of entries
             return False if is_held else None
     except TextgenError as error:
@@ -231,25 +234,36 @@ def _is_left(text: Path) -> bool:
 
 
 def _corpus(path: Path) -> str:
-    if path.is_file():
-        return path.stem
+    with suppress(OSError):
+        if path.is_file():
+            return path.stem
     for name, field in ((SUMMARY, "corpus"), (LOSS, "model"), (ADDRESS, "address")):
         with suppress(OSError, ValueError), (path / name).open("rb") as file:
             return str(json_object(file.read(LONGEST_NAME)).get(field, ""))
     return ""
 
 
-def _remove(path: Path) -> bool:
-    """Removes a folder, unless a process uses it, or a text and its record. Returns whether it is gone."""
-    if path.is_file():
-        if _is_being_written(path):
-            return False
-        with suppress(OSError):
+def _remove(path: Path) -> Path | None:
+    """Removes a folder, unless a process uses it, or a text and its record.
+
+    Returns:
+        What is left of it, perhaps under another name. None if it is gone.
+    """
+    left = path
+    with suppress(TextgenError, OSError):
+        if not path.is_file():
+            with lock(path, LOCK_SECONDS) as is_held:
+                if is_held:
+                    # moved, it is never seen half removed; one that is unfinished or was moved before is not looked at
+                    left = path if path.name.startswith(TEMPORARY) else move_aside(path)
+                    shutil.rmtree(left, ignore_errors=True)
+        elif not _is_being_written(path):
             path.unlink()
             record_of(path).unlink(missing_ok=True)
-        return not path.exists()
-    with suppress(TextgenError, OSError), lock(path, LOCK_SECONDS) as is_held:
-        if is_held:
-            # moved, it is never seen half removed; one that is unfinished or was moved before is not looked at anyway
-            shutil.rmtree(path if path.name.startswith(TEMPORARY) else move_aside(path), ignore_errors=True)
-    return not path.exists()
+    try:
+        left.lstat()
+    except FileNotFoundError:
+        return None
+    except OSError:  # it cannot be told
+        pass
+    return left
