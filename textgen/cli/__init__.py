@@ -14,9 +14,10 @@ import click
 from textgen import __version__
 from textgen.cli.lazy_group import Lazy, LazyGroup
 from textgen.errors import Interrupted, TextgenError, WorkerLost
+from textgen.storage.system_errors import DISK_ERRORS, explained
 
-PATH_ERRORS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EROFS)
-"""Errors that are due to a path, never to a bug in the program."""
+PATH_ERRORS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EROFS, *DISK_ERRORS)
+"""Errors that are due to a path or to a disk, never to a bug in the program."""
 COMMANDS = {
     "train": Lazy("textgen.cli.train:train", "Train a model on a text."),
     "sample": Lazy("textgen.cli.sample:sample", "Write text with a model."),
@@ -102,9 +103,11 @@ class Program(LazyGroup):
                 raise
             raise output.Failure(f"textgen {cannot_use(library, error)}") from error
         except OSError as error:
-            if error.errno not in PATH_ERRORS or error.filename is None:
+            if not (message := _message_of(error)):
                 raise
-            raise output.Failure(f"Cannot use {os.fsdecode(error.filename)}: {error.strerror}.") from error
+            raise output.Failure(message) from error
+        except MemoryError as error:
+            raise output.Failure(_too_little_memory(error, _flags(ctx))) from error
         except Ended as error:
             output.note(f"\n{error}")
             ctx.exit(error.exit_code)
@@ -127,6 +130,27 @@ def _quiet_without_reader() -> Iterator[None]:
         ):  # not the pipe to another process, or a connection
             raise output.reader_left() from None
         raise
+
+
+def _message_of(error: OSError) -> str:
+    """What to say of an error of the system; "" if it may be due to a bug in the program."""
+    if error.filename is not None:
+        return f"Cannot use {os.fsdecode(error.filename)}: {explained(error)}" if error.errno in PATH_ERRORS else ""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "The current folder was removed: change to one that exists (cd)."
+    except OSError:
+        pass
+    return ""
+
+
+def _too_little_memory(error: MemoryError, flags: Mapping[str, str]) -> str:
+    """What to say if the memory is used up, with the flags of the command that take less of it."""
+    details = f" ({str(error).rstrip('.')})" if str(error) else ""
+    smaller = [flags[name] for name in ("batch_size", "num") if name in flags] if "batch_size" in flags else []
+    advice = f", or use a smaller {' or '.join(smaller)}" if smaller else ", or use a machine with more memory"
+    return f"There is too little memory{details}. Close other programs{advice}."
 
 
 def _flags(ctx: click.Context) -> Mapping[str, str]:
