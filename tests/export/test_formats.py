@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from contextlib import suppress
 from dataclasses import replace
@@ -189,6 +190,12 @@ def test_an_export_needs_a_name(tiny: ModelFolder, tmp_path: Path, monkeypatch: 
     )  # fmt: skip
     assert export(path, "--format", "pytorch").exit_code == 2
     assert [found.name for found in (tmp_path / "empty").rglob("*")] == ["er"]
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff")
+    with pytest.raises(TextgenError, match=r"TensorFlow takes only paths in UTF-8\. Choose another name\."):
+        check_export(FOLDER, path)
 
 
 def test_a_failed_export_leaves_the_folder_that_was_there(tmp_path: Path) -> None:

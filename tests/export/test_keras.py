@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import sys
+import tempfile
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from exported import CELLS, IDS, KERAS_CELLS, assert_same_logits, model_of, run_without_textgen
 
 from textgen.errors import ConfigError
+from textgen.export import keras as module
 from textgen.export.keras import export_keras
 from textgen.saved_model.saved_model import ModelFolder
+from textgen.storage.files import CannotWrite
 from textgen.tokenizer.kinds import load_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -83,3 +91,20 @@ def test_tokenizer_and_metadata_are_in_the_file(tmp_path: Path, tokenizer: Token
         assert load_tokenizer(archive.read("textgen/tokenizer.model")).encode("cat") == tokenizer.encode("cat")
     assert metadata["fingerprint"] == model.fingerprint
     assert (metadata["eos_id"], metadata["opening"]) == (tokenizer.eos_id, tokenizer.opening())
+
+
+def test_what_keras_leaves_where_the_disk_is_full_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(path: Path) -> None:
+        left = Path(tempfile.mkdtemp())
+        raise OSError(errno.ENOSPC, "No space left on device", str(left))
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "keras", Mock())
+    for name in ("load_tensorflow", "refuse"):
+        monkeypatch.setattr(module, name, lambda *given: None)
+    monkeypatch.setattr(module, "quiet", nullcontext)
+    monkeypatch.setattr(module, "one_way", lambda *given: (None, None))
+    monkeypatch.setattr(module, "keras_network", lambda *given: SimpleNamespace(save=save))
+    with pytest.raises(CannotWrite, match="set TMPDIR to a folder with more space"):
+        export_keras(Mock(), tmp_path / "out.keras")
+    assert (list(tmp_path.iterdir()), tempfile.tempdir) == ([], str(tmp_path))

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from exported import CELLS, IDS, assert_same_logits, model_of, run_without_textgen
 
-from textgen.export.savedmodel import export_savedmodel
+from textgen.export.savedmodel import export_savedmodel, save_module
 from textgen.saved_model.saved_model import ModelFolder
+from textgen.storage.files import CannotWrite
 from textgen.tokenizer.kinds import load_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -66,3 +67,15 @@ def test_another_program_computes_the_same_logits(kind: str, tmp_path: Path, tok
     model, note = exported(tmp_path, tokenizer, **CELLS[kind])
     assert_same_logits(model, run_without_textgen(PROGRAM, tmp_path))
     assert ("reads text backward" in note) == (kind == "backward")
+
+
+def test_a_full_disk_is_said_without_the_operation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow as tf
+
+    def save(*given: object, **options: object) -> None:
+        message = f"{tmp_path}/variables/part; No space left on device [Op:SaveV2]"
+        raise tf.errors.ResourceExhaustedError(None, None, message)
+
+    monkeypatch.setattr(tf.saved_model, "save", save)
+    with pytest.raises(CannotWrite, match=r"^Cannot write out: No space left on device\. Free some space"):
+        save_module(None, {}, tmp_path, Path("out"))

@@ -179,6 +179,7 @@ def check_export(format_: Format, path: Path) -> None:
 
     require(f"The format {format_.name}", format_.modules, format_.extra)
     if format_.folder:
+        _require_utf8(path)
         check_new_folder(path)
     else:
         refuse_nameless(path)
@@ -186,6 +187,14 @@ def check_export(format_: Format, path: Path) -> None:
     refuse_in_model(path)
     if format_.folder and os.path.lexists(path):
         _check_replaceable(path)
+
+
+def _require_utf8(path: Path) -> None:
+    """Raises `TextgenError` for a path that is not UTF-8, which TensorFlow cannot take."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise TextgenError(f"Cannot write {path}: TensorFlow takes only paths in UTF-8. Choose another name.") from None
 
 
 def export_model(format_: Format, model: ModelFolder, path: Path, attribution: Attribution = NO_ATTRIBUTION) -> str:

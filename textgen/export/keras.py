@@ -17,12 +17,14 @@ copy of the table, which adds V * E weights to the file.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from textgen.corpus.process_settings import TemporarySetting
 from textgen.errors import ConfigError
 from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.export.interface import attachments, direction_note, state_shapes, with_attachments
@@ -63,7 +65,7 @@ def export_keras(model: ModelFolder, path: Path, attribution: Attribution = NO_A
     import keras
 
     config, weights = one_way(model.model_config, model.weights(), model.main_direction)
-    with temporary_folder() as folder, quiet():
+    with temporary_folder() as folder, TemporarySetting(_put_temporary_files, str(folder)), quiet():
         file = folder / "model.keras"
         with writing(file):
             keras_network(config, weights).save(file)
@@ -76,6 +78,12 @@ def export_keras(model: ModelFolder, path: Path, attribution: Attribution = NO_A
     copied = " with a copy of the embedding as output layer" if config.tie_embeddings else ""
     layers = sum(not isinstance(layer, keras.layers.InputLayer) for layer in loaded.layers)
     return f"Wrote {path}: {counted(layers, 'layer')} of Keras{copied}.{direction_note(model)}"
+
+
+def _put_temporary_files(folder: str | None) -> str | None:
+    """Sets where Keras makes temporary files, some of which it leaves if the disk is full. Returns the place before."""
+    before, tempfile.tempdir = tempfile.tempdir, folder
+    return before
 
 
 def refuse(config: ModelConfig) -> None:

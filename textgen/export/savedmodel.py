@@ -23,6 +23,7 @@ tokenizer, files in the folder's `assets/`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,8 +162,9 @@ def save_module(module: Any, functions: Functions, folder: Path, path: Path) -> 
 
     try:
         tf.saved_model.save(module, str(folder), signatures=functions)
-    except tf.errors.OpError as error:  # its message: "path; reason"
-        raise CannotWrite(path, error.message.rpartition(";")[2].strip().rstrip(".")) from None
+    except tf.errors.OpError as error:  # its message: "path; reason [Op:name]"
+        reason = re.sub(r" \[Op:\w+\]$", "", error.message.rpartition(";")[2].strip())
+        raise CannotWrite(path, reason.rstrip(".")) from None
 
 
 def _save(network: LanguageModel, functions: Functions, files: dict[str, bytes], folder: Path, path: Path) -> None:
