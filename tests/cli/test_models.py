@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -411,6 +412,21 @@ def test_what_is_not_compressed(own: Path, tiny_models: Path, tmp_path: Path) ->
     (tmp_path / "empty.txt").write_text("")
     assert run("models", "compress", "tiny", str(tmp_path / "empty.txt")).exit_code == 1
     assert sorted(path.name for path in own.iterdir()) == ["mine", "small", "tiny"]
+
+
+@pytest.mark.parametrize("more", [[], ["--out", "small"]])
+def test_where_nothing_can_be_written_nothing_is_measured(
+    own: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    def refuse(**options: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("textgen.storage.files.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("textgen.saved_model.compression.checked_cost", lambda *given, **options: pytest.fail("late"))
+    result = run("models", "compress", "tiny", *more)
+    place = own if more else own / "tiny"
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"Cannot write {place}: Permission denied" in result.stderr
 
 
 def test_checkpoints_keep_the_full_weights(own: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from networks import random_weights
 import textgen as textgen_package
 from textgen import versions
 from textgen.cli import textgen
+from textgen.cli.inspect import _write_pictures
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError
 from textgen.html_page import asset
@@ -36,7 +39,8 @@ from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import CHECKPOINTS, LOGS
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
-from textgen.storage.files import CannotWrite
+from textgen.storage import files
+from textgen.storage.files import CannotWrite, write_through
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.training.checkpoints import Checkpoint, save_checkpoint, weights_by_step
@@ -160,6 +164,30 @@ def test_events_are_written_to_logs_of_the_user_alone(run: Path, kind: str, monk
     assert (result.exit_code, result.stdout) == (1, "")
     assert words in result.stderr, "before the text is read"
     assert not list(saved.folder.glob(f"{LOGS}/*"))
+
+
+def test_events_that_cannot_be_written_are_refused_before_the_text_is_read(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**options: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("textgen.storage.files.tempfile.TemporaryFile", refuse)
+    with pytest.raises(CannotWrite, match=f"Cannot write {run}/{LOGS}/inspect: Permission denied"):
+        check_logs(load_model("run"))
+
+
+def test_pictures_are_written_all_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes, mode: int) -> None:
+        if data == b"second":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_through(path, data, mode)
+
+    monkeypatch.setattr("textgen.insight.figures.figures", lambda seen: {"a": b"first", "b": b"second"})
+    monkeypatch.setattr(files, "write_through", full)
+    with pytest.raises(CannotWrite, match=r"b\.png: No space left on device"):
+        _write_pictures(Mock(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def inspect(run: Path, *flags: str) -> tuple[int, str, str]:

@@ -176,13 +176,12 @@ def _keep_to_one_core() -> None:
 
 def _write_pictures(seen: Inspection, folder: Path) -> None:
     from textgen.insight.figures import figures
-    from textgen.storage.files import write_file, writing
+    from textgen.storage.files import write_files, writing
 
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     pictures = figures(seen)
-    for name, data in pictures.items():
-        write_file(folder / f"{name}.png", data)
+    write_files({folder / f"{name}.png": data for name, data in pictures.items()})
     output.note(f"Wrote {counted(len(pictures), 'picture')} to {folder}.")
 
 

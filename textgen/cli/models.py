@@ -204,16 +204,21 @@ def compress(
 
 
 def _check_target(saved: ModelFolder, target: Path | None) -> None:
-    """Raises `SavedModelError` if a model cannot be compressed into a folder; None stands for its own."""
+    """Raises `TextgenError` if a model cannot be compressed into a folder; None stands for its own."""
     from textgen.saved_model.bases import is_base
     from textgen.saved_model.creation import check_place
+    from textgen.storage.files import check_folder_writable
+    from textgen.storage.folders import check_new_folder
 
     if target is None and is_base(saved.folder):
         raise SavedModelError(f"{saved.name} is a base, which is a part of the program: name a copy with --out.")
     if target is not None and os.path.lexists(target):
         raise SavedModelError(f"{target} is there already: choose another name with --out.")
-    if target is not None:
+    if target is None:
+        check_folder_writable(saved.folder)
+    else:
         check_place(target)
+        check_new_folder(target)
 
 
 def _compressed(saved: ModelFolder, precision: str, target: Path | None, *, with_index: bool) -> ModelFolder:

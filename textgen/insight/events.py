@@ -13,7 +13,7 @@ from textgen.insight.inspection import Inspection, cell_names
 from textgen.saved_model.bases import is_base
 from textgen.saved_model.layout import LOGS
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.storage.files import writing
+from textgen.storage.files import check_folder_writable, writing
 from textgen.storage.folders import refuse_links
 from textgen.storage.remote_cache import is_copy
 from textgen.training.observers.event_file import EventFile
@@ -27,11 +27,13 @@ def check_logs(saved: ModelFolder) -> None:
 
     Raises:
         SavedModelError: It is a base or a copy of a model elsewhere, or there are links in its folder.
+        CannotWrite: The folder is not writable.
     """
     whose = "the program" if is_base(saved.folder) else "a model elsewhere" if is_copy(saved.folder) else None
     if whose:
         raise SavedModelError(f"The logs of {saved.name} are those of {whose}: write pictures to a folder instead.")
     refuse_links(saved.folder)
+    check_folder_writable(saved.folder / LOGS / FOLDER)
 
 
 def write_events(inspection: Inspection) -> tuple[Path, int]:
