@@ -443,7 +443,8 @@ def test_a_models_folder_that_may_not_be_read_is_one_line(tmp_path: Path, monkey
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(os, "scandir", refuse)  # rights do not bind the root user
+    advice = "Change the permissions, or ask the owner to."
     for command in (("models", "list"), ("models", "show"), ("sample",)):
         result = CliRunner().invoke(textgen, [*command, "--models-dir", str(tmp_path)])
         assert result.exit_code == 1
-        assert result.stderr == f"Error: Cannot read the models folder {tmp_path}: Permission denied.\n"
+        assert result.stderr == f"Error: Cannot read the models folder {tmp_path}: Permission denied. {advice}\n"

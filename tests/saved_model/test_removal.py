@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -44,6 +45,16 @@ def test_what_a_failed_removal_leaves_is_no_model(three: Path, monkeypatch: pyte
     with pytest.raises(SavedModelError, match=r"Cannot remove .*b: busy\."):
         remove_model(three / "b")
     assert list_models() == [three / "a", three / "c"]
+
+
+def test_a_folder_that_cannot_be_opened_is_not_said_to_be_written(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    message = r"^Cannot remove .*b: Permission denied\. Change the permissions, or ask the owner to\.$"
+    with pytest.raises(SavedModelError, match=message):
+        remove_model(three / "b")
 
 
 @pytest.mark.parametrize("kind", NO_MODELS)

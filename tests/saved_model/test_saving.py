@@ -10,6 +10,7 @@ from pathlib import Path
 import model_folders
 import numpy as np
 import pytest
+from disk import unreadable
 from model_folders import TRAINING_VALUES, files_in, save, small, weights_of
 
 from textgen.errors import SavedModelError, TextgenError
@@ -77,6 +78,16 @@ def test_a_card_that_cannot_be_read_stays(saved: Path, monkeypatch: pytest.Monke
     write_training(saved, TRAINING_VALUES | {"parameters": 98_766})
     assert (saved / CARD).read_bytes() == before
     assert load_model("songs").training["parameters"] == 98_766
+
+
+def test_a_card_that_cannot_be_read_for_a_moment_is_not_called_edited(
+    saved: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_training(saved, TRAINING_VALUES)
+    with unreadable(saved / CARD):
+        write_training(saved, TRAINING_VALUES | {"parameters": 98_766})
+    (message,) = caplog.messages
+    assert message.startswith(f"{saved / CARD} cannot be read (Input/output error), so it stays as it is.")
 
 
 def test_a_record_that_could_not_be_read_again_is_not_written(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ from textgen.storage.files import (
     write_own_file,
     writing,
 )
+from textgen.storage.temporary import temporary_folder
 
 
 def test_write_file_writes_and_replaces(tmp_path: Path) -> None:
@@ -264,6 +265,23 @@ def test_of_too_many_open_files_nobody_is_told_to_free_space(tmp_path: Path, num
         filling_cache(),
         writing(tmp_path, advice),
     ):
+        raise OSError(number, os.strerror(number))
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.ENOSPC, "Free some space, or set TMPDIR"), (errno.EIO, r"Try again, or set TMPDIR to another folder\.")],
+)
+def test_only_where_the_disk_is_full_somebody_is_told_to_free_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(CannotWrite, match=advice), writing(tmp_path, TMPDIR_ADVICE):
+        raise OSError(number, os.strerror(number))
+    with pytest.raises(CannotWrite, match=advice), temporary_folder() as folder, writing(folder / "file"):
+        raise OSError(number, os.strerror(number))
+    advice = advice.replace("TMPDIR", "TEXTGEN_CACHE").replace("some space, ", "some space, delete old encoded text .*")
+    with pytest.raises(CannotWrite, match=advice), filling_cache(), writing(tmp_path):
         raise OSError(number, os.strerror(number))
 
 

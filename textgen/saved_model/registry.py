@@ -18,6 +18,7 @@ from textgen.storage.folders import has_name
 from textgen.storage.locks import is_locked
 from textgen.storage.manifests import MANIFEST
 from textgen.storage.remote_folders import fetch_folder
+from textgen.storage.system_errors import explained
 
 if TYPE_CHECKING:
     from textgen.tokenizer.tokenizer import Tokenizer
@@ -254,7 +255,7 @@ def _folders(folder: str | Path | None) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise SavedModelError(f"Cannot read the models folder {folder}: {error.strerror or error}.") from None
+        raise SavedModelError(f"Cannot read the models folder {folder}: {explained(error)}") from None
     return [folder / name for name in sorted(found)]
 
 

@@ -19,6 +19,7 @@ from textgen.storage.leftovers import folders_named, sweep_abandoned
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.locks import locked
 from textgen.storage.names import is_from_desktop
+from textgen.storage.system_errors import explained, reason_of
 
 REMOVED = f"{TEMPORARY}removed-"  # prefix of the name of a model that is being deleted
 REMOVED_NAME = f"{re.escape(REMOVED)}[0-9a-f]{{16}}"
@@ -41,7 +42,7 @@ def remove_model(path: Path) -> None:
     except FileNotFoundError:
         raise no_such_model(path.name, path.parent, list_runs(path.parent)) from None
     except OSError as error:
-        raise SavedModelError(f"Cannot remove {path}: {error.strerror or error}.") from None
+        raise _cannot_remove(path, error) from None
     if is_link:
         raise SavedModelError(
             f"Cannot remove {path}: it is a link to {os.path.realpath(path)}. Remove the link yourself, and what it "
@@ -49,20 +50,30 @@ def remove_model(path: Path) -> None:
         )
     check_name(path.name)
     sweep_abandoned(folders_named(path.parent, REMOVED_NAME))
+    try:
+        os.scandir(path).close()
+    except NotADirectoryError:
+        pass  # told below
+    except OSError as error:
+        raise _cannot_remove(path, error) from None
     with locked(path):
         _refuse_to_remove(path)
         aside = path.with_name(f"{REMOVED}{secrets.token_hex(8)}")
         try:
             rename(path, aside)
         except OSError as error:
-            raise SavedModelError(f"Cannot remove {path}: {error.strerror or error}.") from None
+            raise _cannot_remove(path, error) from None
         try:
             shutil.rmtree(aside)
         except OSError as error:
             raise SavedModelError(
-                f"Cannot remove {path}: {error.strerror or error}. The folder is incomplete now, and was "
+                f"Cannot remove {path}: {reason_of(error)}. The folder is incomplete now, and was "
                 f"renamed to {aside}: remove it yourself."
             ) from None
+
+
+def _cannot_remove(path: Path, error: OSError) -> SavedModelError:
+    return SavedModelError(f"Cannot remove {path}: {explained(error)}")
 
 
 def _refuse_to_remove(path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import save as to_safetensors
 
 from textgen.corpus.config import CorpusConfig
-from textgen.errors import SavedModelError
+from textgen.errors import SavedModelError, Unreadable
 from textgen.model.config import ModelConfig
 from textgen.saved_model.arrays import in_c_order
 from textgen.saved_model.folder_contents import has_file
@@ -192,13 +192,18 @@ def keeps_card(folder: Path, record: Mapping[str, Any]) -> bool:
         folder: Folder of the model.
         record: What the card was built from; see `textgen.saved_model.model_card.model_card`.
     """
-    with suppress(SavedModelError):  # it cannot be read, or is larger than any that textgen writes
+    why = "was edited"
+    try:
         if edited_card(folder, record) is None:
             return False
-    _say_kept(folder / CARD)
+    except Unreadable as error:
+        why = f"cannot be read ({error.reason})"
+    except SavedModelError:
+        pass  # it is larger than any that textgen writes
+    _say_kept(folder / CARD, why)
     return True
 
 
 @cache
-def _say_kept(path: Path) -> None:
-    log.warning("%s was edited, so it stays as it is. To get a new card, remove or rename it.", path)
+def _say_kept(path: Path, why: str) -> None:
+    log.warning("%s %s, so it stays as it is. To get a new card, remove or rename it.", path, why)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from textgen.errors import TextgenError
-from textgen.storage.files import CannotWrite
+from textgen.storage.files import PLACE_ADVICE, CannotWrite
 from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
 from textgen.wording import Say, silent
 
@@ -60,7 +60,7 @@ def named_cache_folder() -> Path | None:
 
 @contextmanager
 def filling_cache() -> Iterator[None]:
-    """Adds to errors of writing in the block what to do if there is no room for the cache.
+    """Adds to errors of writing in the block what to do if the cache cannot be written, as on a full disk.
 
     Raises:
         CannotWrite: The block raised `CannotWrite`. The message names TEXTGEN_CACHE.
@@ -72,6 +72,8 @@ def filling_cache() -> Iterator[None]:
             "Free some space, delete old encoded text with `textgen cache clear`, or set TEXTGEN_CACHE to a folder "
             "with more space."
         )
+        if error.advice == PLACE_ADVICE:  # the disk is not full
+            advice = "Try again, or set TEXTGEN_CACHE to another folder."
         raise error.advising(advice) from None
 
 

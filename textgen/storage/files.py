@@ -39,6 +39,7 @@ SPACE_ADVICE = "Free some space or choose another folder; what was there before 
 PLACE_ADVICE = "Choose another place; what was there before is untouched."  # instead, if the disk is not full
 IN_PLACE_ADVICE = "It cannot be replaced, only overwritten, so it may be incomplete now: write it again."
 TMPDIR_ADVICE = "Free some space, or set TMPDIR to a folder with more space."
+OTHER_TMPDIR_ADVICE = "Try again, or set TMPDIR to another folder."  # instead, if the disk is not full
 
 
 class CannotWrite(TextgenError):
@@ -225,8 +226,8 @@ def writing(path: Path, advice: str = SPACE_ADVICE) -> Iterator[None]:
 
     Args:
         path: Path of the file or folder being written, for the error message.
-        advice: What the user can do, in one sentence. The default asks for space only if the disk is full. If there
-            are too many open files, no advice asks for space.
+        advice: What the user can do, in one sentence. The default and `TMPDIR_ADVICE` ask for space only if the disk is
+            full.
 
     Raises:
         CannotWrite: The block raised `OSError`.
@@ -238,6 +239,8 @@ def writing(path: Path, advice: str = SPACE_ADVICE) -> Iterator[None]:
             advice = OPEN_FILES_ADVICE
         elif advice == SPACE_ADVICE and error.errno not in FULL_ERRORS:
             advice = PLACE_ADVICE
+        elif advice == TMPDIR_ADVICE and error.errno not in (*FULL_ERRORS, errno.ENOENT):  # ENOENT: none has room
+            advice = OTHER_TMPDIR_ADVICE
         raise CannotWrite(path, error.strerror or str(error), advice) from None
 
 

@@ -24,6 +24,7 @@ from textgen.storage.leftovers import ASIDE, move_aside, sweep
 from textgen.storage.locks import drop_lock_file, lock, locked, make_folder, require_held
 from textgen.storage.manifests import MANIFEST, manifest_entry
 from textgen.storage.names import names_besides_desktop
+from textgen.storage.system_errors import cannot_read
 from textgen.wording import counted
 
 NAME_BYTES = 255 - len(f"{ASIDE}-") - 16  # longest name of a new folder, so that there is room for a temporary one
@@ -140,7 +141,7 @@ def refuse_links(folder: Path) -> None:
                         "with a copy of its target."
                     )
     except OSError as error:
-        raise SavedModelError(f"Cannot read {error.filename or folder}: {error.strerror or error}.") from None
+        raise cannot_read(Path(error.filename or folder), error) from None
 
 
 def replace_folder(source: Path, target: Path) -> None:

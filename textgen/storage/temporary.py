@@ -13,7 +13,14 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO
 
-from textgen.storage.files import TEMPORARY_FOLDER, TMPDIR_ADVICE, CannotWrite, writing
+from textgen.storage.files import (
+    OTHER_TMPDIR_ADVICE,
+    PLACE_ADVICE,
+    TEMPORARY_FOLDER,
+    TMPDIR_ADVICE,
+    CannotWrite,
+    writing,
+)
 from textgen.storage.leftovers import sweep_abandoned
 from textgen.storage.locks import Hold
 
@@ -92,7 +99,7 @@ def temporary_folder() -> Iterator[Path]:
     except CannotWrite as error:
         if not error.path.is_relative_to(folder):
             raise
-        raise error.advising(TMPDIR_ADVICE) from None
+        raise error.advising(OTHER_TMPDIR_ADVICE if error.advice == PLACE_ADVICE else TMPDIR_ADVICE) from None
     finally:
         remove_temporary_folder(folder)
 

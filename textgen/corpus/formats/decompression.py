@@ -77,7 +77,7 @@ def reading(name: str, compression: str = "") -> Iterator[None]:
                 f"{name} is damaged or truncated: it is not valid {compression} data "
                 f"({str(error) or 'it ends too early'}). Compress or download it again."
             ) from None
-        if not isinstance(error, OSError):
+        if not isinstance(error, OSError) or error.errno is None:  # some libraries raise an error without a number
             raise CorpusError(f"Cannot read {name}: {error}.") from None
         kind = CorpusError if error.errno in DAMAGE_ERRORS else UnreadableCorpus
         raise kind(f"Cannot read {name}: {explained(error)}") from None
