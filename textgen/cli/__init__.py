@@ -14,10 +14,9 @@ import click
 from textgen import __version__
 from textgen.cli.lazy_group import Lazy, LazyGroup
 from textgen.errors import Interrupted, TextgenError, WorkerLost
-from textgen.storage.system_errors import DISK_ERRORS, explained
 
-PATH_ERRORS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EROFS, *DISK_ERRORS)
-"""Errors that are due to a path or to a disk, never to a bug in the program."""
+PATH_ERRORS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EROFS)
+"""Errors that are due to a path, never to a bug in the program."""
 COMMANDS = {
     "train": Lazy("textgen.cli.train:train", "Train a model on a text."),
     "sample": Lazy("textgen.cli.sample:sample", "Write text with a model."),
@@ -134,8 +133,11 @@ def _quiet_without_reader() -> Iterator[None]:
 
 def _message_of(error: OSError) -> str:
     """What to say of an error of the system; "" if it may be due to a bug in the program."""
+    from textgen.storage.system_errors import DISK_ERRORS, explained
+
     if error.filename is not None:
-        return f"Cannot use {os.fsdecode(error.filename)}: {explained(error)}" if error.errno in PATH_ERRORS else ""
+        is_expected = error.errno in (*PATH_ERRORS, *DISK_ERRORS)
+        return f"Cannot use {os.fsdecode(error.filename)}: {explained(error)}" if is_expected else ""
     try:
         os.getcwd()
     except FileNotFoundError:
