@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from disk import unreadable
 from events import curves
 from filelock import FileLock
 from processes import child_process
@@ -38,6 +39,7 @@ from textgen.errors import (
     TextgenError,
     TokenizerError,
     TrainingError,
+    Unreadable,
 )
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
@@ -54,12 +56,12 @@ from textgen.storage.locks import locked
 from textgen.storage.manifests import MANIFEST
 from textgen.system.runtime import load_tensorflow
 from textgen.training import run
-from textgen.training.checkpoints import newest_checkpoint, save_checkpoint
+from textgen.training.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
 from textgen.training.loss_health import Health
 from textgen.training.loss_scale import LossScale
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.planning.plan import Hardware, Plan, Sources, make_plan
-from textgen.training.run import resume, train
+from textgen.training.run import join, resume, train
 from textgen.training.run_setup import RunOptions
 
 TINY: dict[str, Any] = {
@@ -505,6 +507,15 @@ def test_a_killed_run_whose_budget_is_smaller_now_is_finished(
 
 def checkpoints_of(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
+
+
+def test_a_process_that_cannot_read_the_checkpoint_does_not_begin_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "read_run", lambda *given: None)
+    save_checkpoint(tmp_path / "checkpoints", 5, Checkpoint({"w": np.zeros(1, "float32")}, {"step": 5}))
+    with unreadable(tmp_path / "checkpoints"), pytest.raises(Unreadable, match="Input/output error"):
+        join(tmp_path, RunOptions())
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def export_keras(model: ModelFolder, path: Path, attribution: Attribution = NO_A
     import keras
 
     config, weights = one_way(model.model_config, model.weights(), model.main_direction)
-    with temporary_folder() as folder, TemporarySetting(_put_temporary_files, str(folder)), quiet():
+    with temporary_folder() as folder, TemporarySetting[str | None](_put_temporary_files, str(folder)), quiet():
         file = folder / "model.keras"
         with writing(file):
             keras_network(config, weights).save(file)
