@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections import Counter
@@ -297,3 +298,31 @@ def test_a_folder_that_was_moved_gets_no_model(tmp_path: Path, write: str) -> No
         run()
     assert everything_in(folder) == {MODEL_FILE: b"of another run"}
     assert everything_in(moved) == {}
+
+
+def test_a_run_on_a_disk_that_fails_loses_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, lstat, listdir = tmp_path / "models" / "x", Path.lstat, os.listdir
+
+    def failing_lstat(path: Path) -> os.stat_result:
+        if path.name == MANIFEST:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return lstat(path)
+
+    def failing_listdir(path: Path) -> list[str]:
+        if Path(path).name == CHECKPOINTS:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return listdir(path)
+
+    def run(patch: pytest.MonkeyPatch, place: object, name: str, fails: Callable[..., object]) -> None:
+        with claimed(folder):
+            save(folder, ByteTokenizer())
+            if place is os:
+                (folder / MANIFEST).unlink()  # only its checkpoints tell that there is a run
+            patch.setattr(place, name, fails)
+            raise KeyboardInterrupt
+
+    for place, name, fails in ((Path, "lstat", failing_lstat), (os, "listdir", failing_listdir)):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            run(patch, place, name, fails)
+        assert (folder / WEIGHTS).exists()
+        shutil.rmtree(folder)

@@ -57,6 +57,24 @@ def test_a_folder_that_cannot_be_opened_is_not_said_to_be_written(three: Path, m
         remove_model(three / "b")
 
 
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> list[str]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("textgen.saved_model.removal.os.listdir", fail)
+        with pytest.raises(SavedModelError, match=r"Cannot remove .*b: Input/output error\. Try again"):
+            remove_model(three / "b")
+    assert (three / "b" / WEIGHTS).exists()
+
+
+def test_a_file_is_not_removed(three: Path) -> None:
+    (three / "notes").write_text("mine")
+    with pytest.raises(SavedModelError, match=r"Cannot remove .*notes: it is not a folder\. Remove it yourself"):
+        remove_model(three / "notes")
+    assert (three / "notes").read_text() == "mine"
+
+
 @pytest.mark.parametrize("kind", NO_MODELS)
 def test_what_is_no_model_is_not_removed(tmp_path: Path, kind: str) -> None:
     make, words = NO_MODELS[kind]

@@ -15,6 +15,7 @@ from textgen.storage.leftovers import ASIDE
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.manifests import MANIFEST, PENDING, read_manifest
 from textgen.storage.names import is_from_desktop
+from textgen.storage.system_errors import DISK_ERRORS
 from textgen.tokenizer.model_file import MODEL_FILE
 
 OWN_NAMES = (CONFIG, MODEL_FILE, WEIGHTS, NGRAMS, WORDS, MANIFEST, TRAINING, CARD, LOGS, CHECKPOINTS)
@@ -39,11 +40,15 @@ def is_run(path: Path) -> bool:
 
 
 def has_steps(folder: Path) -> bool:
-    """Checks whether a run left checkpoints in the folder; their content is not checked.
+    """Checks whether a run left checkpoints in the folder, as far as the disk tells; their content is not checked.
 
     One that a killed run had moved aside, to replace it, counts: `textgen.storage.leftovers.sweep` restores it.
     """
-    return any(re.match(f"({re.escape(ASIDE)}[0-9a-f]+-)?step-", name) for name in names_in(folder / CHECKPOINTS))
+    try:
+        names = os.listdir(folder / CHECKPOINTS)
+    except OSError as error:
+        return error.errno in DISK_ERRORS  # there may be some, which must not be lost
+    return any(re.match(f"({re.escape(ASIDE)}[0-9a-f]+-)?step-", name) for name in names)
 
 
 def saved_at(path: Path) -> float:
@@ -57,7 +62,7 @@ def saved_at(path: Path) -> float:
 def has_file(folder: Path, name: str) -> bool:
     """Checks whether a folder has a file of this name.
 
-    A link counts as a file: reading it later raises an error that names it.
+    A link counts as a file: reading it later raises an error that names it. So does what a failing disk does not tell.
 
     Args:
         folder: The folder.
@@ -65,8 +70,8 @@ def has_file(folder: Path, name: str) -> bool:
     """
     try:
         mode = (folder / name).lstat().st_mode
-    except (OSError, ValueError):  # missing, or not a valid path
-        return False
+    except (OSError, ValueError) as error:  # missing, or not a valid path
+        return getattr(error, "errno", None) in DISK_ERRORS
     return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
 
 

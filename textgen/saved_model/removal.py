@@ -11,7 +11,7 @@ from pathlib import Path
 
 from textgen.corpus.walk import has_record
 from textgen.errors import SavedModelError
-from textgen.saved_model.folder_contents import has_own_files, names_in, other_names
+from textgen.saved_model.folder_contents import has_own_files, other_names
 from textgen.saved_model.model_names import check_name
 from textgen.saved_model.registry import list_runs, no_such_model
 from textgen.storage.files import TEMPORARY, rename
@@ -53,7 +53,9 @@ def remove_model(path: Path) -> None:
     try:
         os.scandir(path).close()
     except NotADirectoryError:
-        pass  # told below
+        raise SavedModelError(
+            f"Cannot remove {path}: it is not a folder. Remove it yourself if you do not need it."
+        ) from None
     except OSError as error:
         raise _cannot_remove(path, error) from None
     with locked(path):
@@ -78,7 +80,10 @@ def _cannot_remove(path: Path, error: OSError) -> SavedModelError:
 
 def _refuse_to_remove(path: Path) -> None:
     """Raises `SavedModelError` unless the folder holds a model or training, or the rest of one, and nothing else."""
-    names = names_in(path)
+    try:
+        names = sorted(os.listdir(path))  # not `names_in`, which finds nothing where the disk fails
+    except OSError as error:
+        raise _cannot_remove(path, error) from None
     others = other_names(path, names)
     is_left_over = all(
         name == LOCK_FILE or name.startswith(TEMPORARY) or is_from_desktop(path / name) for name in names
