@@ -15,7 +15,7 @@ from disk import OLD, contents, crashes, failing, names, unreadable
 
 from textgen.errors import SavedModelError, TextgenError, Unreadable
 from textgen.storage import manifests
-from textgen.storage.files import json_bytes, write_own_file
+from textgen.storage.files import CannotWrite, json_bytes, write_own_file
 from textgen.storage.manifests import MANIFEST, read_manifest, update_folder, verified
 
 
@@ -133,6 +133,31 @@ def test_an_update_mends_the_damage_it_replaces_and_refuses_to_keep_other_damage
         update_folder(tmp_path, {"b": b"new"})
     update_folder(tmp_path, {"a": b"new"})
     assert contents(tmp_path) == OLD | {"a": b"new"}
+
+
+def test_what_an_interrupted_update_has_left_is_not_replaced_while_it_cannot_be_read(tmp_path: Path) -> None:
+    update_folder(tmp_path, OLD)
+    with unreadable(tmp_path / "a"):
+        update_folder(tmp_path, {"a": b"new a"})
+    os.rename(tmp_path / "a", tmp_path / "a.new")  # as before the renames
+    with unreadable(tmp_path / "a.new"), pytest.raises(Unreadable):
+        update_folder(tmp_path, {"a": b"newer"})
+    assert contents(tmp_path) == OLD | {"a": b"new a"}
+
+
+def test_a_manifest_of_which_the_disk_tells_nothing_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> os.stat_result:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    update_folder(tmp_path, OLD)
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "lexists", lambda path: False)  # as it is where the disk fails
+        patch.setattr(Path, "lstat", fail)
+        with pytest.raises(CannotWrite, match="Input/output error"):
+            update_folder(tmp_path, {"a": b"new a"})
+    assert contents(tmp_path) == OLD
 
 
 # --- Manifests -----------------------------------------------------------------------------------------------

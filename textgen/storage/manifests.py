@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from textgen.errors import SavedModelError
+from textgen.errors import SavedModelError, Unreadable
 from textgen.schema import check, json_object
 from textgen.storage.files import (
     first_mode,
@@ -52,17 +52,12 @@ def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         Gone: The folder is held by this process, and was moved, removed or taken over.
         TextgenError: The folder cannot be written.
+        Unreadable: A file cannot be read that is not replaced, or that an interrupted update has left.
         SavedModelError: The manifest is damaged, or a file that is not replaced is damaged.
     """
     with writing(path):
         make_folder(path)
-        entries = read_manifest(path)["files"] if os.path.lexists(path / MANIFEST) else {}
-        for name, entry in entries.items():  # finish the renames of an interrupted update
-            with suppress(SavedModelError) if name in files else nullcontext():  # damaged files are replaced
-                settled = verified(path, name, entry)
-                if settled.name != name:
-                    rename(settled, path / name, replace=True)
-        sync_folder(path)
+        entries = _settled_entries(path, files)
         manifest = json_bytes({"files": entries | {name: manifest_entry(data) for name, data in files.items()}})
         try:
             for name, data in files.items():
@@ -78,6 +73,36 @@ def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
         for name in files:
             rename(path / f"{name}{PENDING}", path / name, replace=True)
         sync_folder(path)
+
+
+def _settled_entries(path: Path, replaced: Collection[str]) -> dict[str, Any]:
+    """Finishes the renames of an interrupted update, and returns the entries of the manifest; none without one.
+
+    Args:
+        path: Path of the folder.
+        replaced: Names of the files that will be replaced: these may be damaged.
+
+    Raises:
+        OSError: The disk does not tell whether there is a manifest, or a file cannot be renamed.
+        SavedModelError: As for `update_folder`.
+    """
+    try:
+        (path / MANIFEST).lstat()
+    except FileNotFoundError:
+        return {}
+    entries: dict[str, Any] = read_manifest(path)["files"]
+    for name, entry in entries.items():
+        try:
+            settled = verified(path, name, entry)
+        except SavedModelError as error:
+            may_be_pending = isinstance(error, Unreadable) and os.path.lexists(path / f"{name}{PENDING}")
+            if name not in replaced or may_be_pending:
+                raise
+            continue
+        if settled.name != name:
+            rename(settled, path / name, replace=True)
+    sync_folder(path)
+    return entries
 
 
 def manifest_entry(file: Path | bytes) -> dict[str, Any]:
