@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textgen.corpus.process_settings import TemporarySetting
 from textgen.errors import ConfigError
 from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.export.interface import attachments, direction_note, state_shapes, with_attachments
@@ -34,6 +33,7 @@ from textgen.model.directions import one_way
 from textgen.model.reference.norm import NORM_EPSILON
 from textgen.storage.files import write_file, writing
 from textgen.storage.temporary import temporary_folder
+from textgen.system.process_settings import TemporarySetting
 from textgen.system.runtime import full_float32, load_tensorflow, quiet
 from textgen.wording import counted
 
