@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import shutil
 import threading
 from collections.abc import Awaitable, Callable
@@ -26,7 +27,7 @@ from textgen.errors import ConfigError, SavedModelError
 from textgen.generation.config import SamplingConfig
 from textgen.model.config import ModelConfig
 from textgen.saved_model import saved_model
-from textgen.saved_model.saved_model import ModelFolder
+from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model, save_ngrams, write_training
 from textgen.server import completions, endpoints, infilling, models, planning, served_model
 from textgen.server.completions import answer, stream
@@ -39,6 +40,7 @@ from textgen.server.requests import ChatRequest, CompletionRequest, Message, par
 from textgen.server.resources import Resources
 from textgen.server.writing import Writing
 from textgen.storage.locks import locked
+from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -61,6 +63,35 @@ def test_all_models_of_a_folder_are_served_also_later_ones(folder: Path) -> None
         shutil.copytree(folder / "a", folder / "d")
         assert (await host.get("d")).name == "d"
         host.close()
+
+    asyncio.run(main())
+
+
+def test_the_labels_of_models_are_known_before_they_are_loaded(folder: Path) -> None:
+    """From the record of the training, or else from the vocabulary; the model that was replaced has its new ones."""
+    labelled = load_model(folder / "a").tokenizer.with_labels(["poe", "李白"])
+    config = ModelConfig(labelled.vocab_size, embedding_dim=6, hidden_units=8)
+
+    def save(name: str, tokenizer: Tokenizer, saved_at: int) -> None:
+        shape = replace(config, vocab_size=tokenizer.vocab_size)
+        kind, corpus = TokenizerConfig("char"), CorpusConfig(documents="line")
+        save_model(folder / name, random_weights(shape), shape, kind, corpus, tokenizer)
+        os.utime(folder / name / MANIFEST, (saved_at, saved_at))
+
+    async def main() -> None:
+        host = ModelHost(CONFIG, {}, folder)
+        other = ModelHost(CONFIG, {"songs": str(folder / "b"), "far": "s3://nowhere/far", "gone": "nothing"}, folder)
+        assert await host.labels(["a", "b", "c"]) == [[], [], []]
+        save("a", labelled, 2000)
+        assert await host.labels(["b", "a"]) == [[], ["poe", "李白"]]
+        save("b", labelled, 2000)
+        write_training(folder / "b", TRAINING_VALUES | {"labels": ["tang"]})
+        (folder / "c" / MANIFEST).write_text("damaged")
+        assert await host.labels(["a", "b", "c"]) == [["poe", "李白"], ["tang"], []]
+        assert await other.labels(["songs", "far", "gone", "a"]) == [["tang"], [], [], []]
+        assert not host.loaded
+        host.close()
+        other.close()
 
     asyncio.run(main())
 
@@ -605,7 +636,7 @@ def test_a_folder_without_models_says_so(tmp_path: Path) -> None:
     with pytest.raises(ApiError, match="no model yet"):
         asyncio.run(ModelHost(CONFIG, {}, tmp_path).get())
     with pytest.raises(ApiError, match="no model yet"):
-        endpoints.show_model("a", Resources(CONFIG, {}, tmp_path))
+        asyncio.run(endpoints.show_model("a", Resources(CONFIG, {}, tmp_path)))
 
 
 def test_an_error_names_some_of_many_models() -> None:
@@ -613,7 +644,7 @@ def test_an_error_names_some_of_many_models() -> None:
     with pytest.raises(ApiError, match=r"There are: m0, .*, m19[.]$"):
         asyncio.run(resources.models.get("x"))
     with pytest.raises(ApiError, match=r"There are: m0, .*, m19[.]$"):
-        endpoints.show_model("x", resources)
+        asyncio.run(endpoints.show_model("x", resources))
 
 
 def test_arguments_may_have_another_name() -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -62,7 +63,7 @@ from textgen.storage.manifests import MANIFEST, read_manifest
 from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import load_tokenizer
-from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
+from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE, read_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import Say, shell_word, silent
 
@@ -469,6 +470,18 @@ def load_model(name: str | Path | None = None, models_dir: str | Path | None = N
         return _load(path)
     except ModelChanged:  # a training saved it at this moment
         return _load(path)
+
+
+def saved_labels(folder: Path) -> list[str]:
+    """Returns the labels of a saved model; none if it has none or cannot be read.
+
+    Args:
+        folder: Folder of the model. Of its files, only the record of its training is read, or else its vocabulary.
+    """
+    with suppress(TextgenError):
+        labels = read_training(folder).get("labels") if _can_be_read(folder / TRAINING) else None
+        return list(read_tokenizer(folder).labels if labels is None else labels)
+    return []
 
 
 def _load(path: Path) -> ModelFolder:

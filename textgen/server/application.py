@@ -266,11 +266,11 @@ async def _describe(call: Call) -> ASGIApp:
 
 
 async def _list_models(call: Call) -> ASGIApp:
-    return endpoints.list_models(call.resources)
+    return await endpoints.list_models(call.resources)
 
 
 async def _show_model(call: Call) -> ASGIApp:
-    return endpoints.show_model(call.request.path_params["id"], call.resources)
+    return await endpoints.show_model(call.request.path_params["id"], call.resources)
 
 
 async def _make_state(call: Call) -> ASGIApp:

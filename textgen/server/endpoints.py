@@ -48,22 +48,24 @@ def answer(value: Any, status: int = 200) -> Response:
 # === Models ===
 
 
-def list_models(resources: Resources) -> Response:
+async def list_models(resources: Resources) -> Response:
     """`GET /v1/models`."""
-    return answer({"object": "list", "data": [_model(name, resources) for name in resources.models.names()]})
+    return answer({"object": "list", "data": await _models(resources.models.names(), resources)})
 
 
-def show_model(name: str, resources: Resources) -> Response:
+async def show_model(name: str, resources: Resources) -> Response:
     """`GET /v1/models/{id}`."""
     names = resources.models.names()
     if name not in names:
         raise no_model(name, names)
-    return answer(_model(name, resources))
+    return answer((await _models([name], resources))[0])
 
 
-def _model(name: str, resources: Resources) -> dict[str, Any]:
+async def _models(names: Sequence[str], resources: Resources) -> list[dict[str, Any]]:
     exact = resources.config.exact  # so that the page can show the command that writes the same
-    return {"id": name, "object": "model", "created": 0, "owned_by": "textgen", "exact": exact}
+    common = {"object": "model", "created": 0, "owned_by": "textgen", "exact": exact}
+    all_labels = await resources.models.labels(names)
+    return [{"id": name, **common, "labels": labels} for name, labels in zip(names, all_labels, strict=True)]
 
 
 # === Embeddings ===

@@ -27,11 +27,12 @@ from textgen.generation.generator import Generator
 from textgen.saved_model.bases import base_folder, base_for, installed_bases
 from textgen.saved_model.folder_contents import is_model, saved_at
 from textgen.saved_model.registry import find_model, list_models, status_of
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saved_model import ModelFolder, load_model, saved_labels
 from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine
 from textgen.server.failures import ApiError, closing, no_model, unavailable
 from textgen.server.served_model import Part, ServedModel, exactly
+from textgen.storage.addresses import is_remote
 from textgen.wording import Say, silent
 
 Result = TypeVar("Result")
@@ -68,6 +69,7 @@ class ModelHost:
         self._outdated: list[ServedModel] = []  # whose folders have changed, until their last requests end
         self._loads: dict[str, asyncio.Task[ServedModel]] = {}  # in progress
         self._loading = ThreadPoolExecutor(1, "textgen-load")
+        self._labels: dict[Path, tuple[float, list[str]]] = {}  # of a folder, with when its model was saved
         self._next_look: asyncio.TimerHandle | None = None  # at whether models can be dropped
         self.is_loading = False  # whether its thread is at work
         self.has_loaded = False  # whether a model has been loaded, which may be gone by now
@@ -85,6 +87,28 @@ class ModelHost:
     def names(self) -> list[str]:
         """The names of the models that are served; the first is the default."""
         return list(self._served())
+
+    async def labels(self, names: Sequence[str]) -> list[list[str]]:
+        """Returns the labels of models by name without loading them; none of one that cannot be read.
+
+        A model at an address has to be loaded: nothing is fetched for its labels.
+        """
+        served = self._served()
+        known = {name: list(model.tokenizer.labels) for name, model in self._loaded.items()}
+        places = [None if is_remote(served.get(name, "")) else served.get(name) for name in names]
+        found = await asyncio.to_thread(lambda: [self._labels_at(place) if place else None for place in places])
+        return [known.get(name, []) if labels is None else labels for name, labels in zip(names, found, strict=True)]
+
+    def _labels_at(self, place: str) -> list[str]:
+        folder = _folder_of(place, self._models_dir) if self._places else Path(place)
+        if folder is None:
+            return []
+        saved = saved_at(folder)
+        before, labels = self._labels.get(folder, (None, []))
+        if saved != before:
+            labels = saved_labels(folder)
+            self._labels[folder] = saved, labels
+        return labels
 
     async def get(self, name: str | None = None, text: str = "") -> ServedModel:
         """Returns a model, and loads it first if it is not in memory or if its folder has changed.
