@@ -779,12 +779,25 @@ def test_a_chat_streams_its_role_then_its_text(server: Running) -> None:
     assert bytes(named["bytes"]).decode(errors="replace") == named["token"] or named["token"].startswith("bytes:")
 
 
+@pytest.mark.parametrize("more", [{}, {"seed": 5}, {"n": 2}, {"echo": True}, {"return_state": True}])
+def test_every_event_of_a_stream_has_the_seed_that_writes_the_same(server: Running, more: dict[str, Any]) -> None:
+    """A client that stops a stream gets no last event."""
+    asked: dict[str, Any] = {"prompt": PROMPT, "max_tokens": 5, **more}
+    events = server.stream("/v1/completions", asked | {"stream_options": {"include_usage": True}})
+    (seed,) = {event["seed"] for event in events}
+    assert seed == more.get("seed", seed)
+    assert server.complete(**asked | {"seed": seed})["seed"] == seed
+    chat = server.stream("/v1/chat/completions", {"messages": [{"content": PROMPT}], "max_tokens": 3, "seed": 5})
+    assert {event["seed"] for event in chat} == {5}
+
+
 # === Models, tokens, embeddings ===
 
 
 def test_models_are_listed(server: Running) -> None:
     assert [model["id"] for model in server.get("/v1/models")["data"]] == ["tiny"]
     assert server.get("/v1/models/tiny")["object"] == "model"
+    assert server.get("/v1/models/tiny")["labels"] == []
     for name in ("nothing", "..%2f..%2fetc", "../tiny", "%00", "a" * 5000):
         status, error = server.error(f"/v1/models/{name}", None, "GET")
         assert (status, error["code"]) == (404, "model_not_found")

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import secrets
 import shutil
 import statistics
 import time
@@ -16,8 +17,12 @@ from typing import Any
 
 import pytest
 from browsers import ENGINES, Browser, Chromium, axe_source, opened
+from javascript import words_in_shell
+from model_folders import save
 from servers import Running, python_with, running
 
+from textgen.saved_model.saved_model import load_model
+from textgen.server.config import ServerConfig
 from textgen.storage.manifests import MANIFEST
 
 pytestmark = [pytest.mark.browsers, pytest.mark.timeout(3600)]
@@ -97,6 +102,16 @@ GHOST = "document.querySelector('[data-ghost]')?.dataset.ghost ?? ''"
 STATUS = "document.getElementById('status').textContent"
 SELECTED = "document.getElementById('model').value"
 FOCUSED = "document.activeElement.id"
+COMMAND = "['command-title', 'command'].map((id) => document.getElementById(id).textContent)"
+# What is asked of the server from now on, in `sent`.
+SENT = """(() => {
+  const ask = window.fetch;
+  window.sent = [];
+  window.fetch = (path, options) => {
+    sent.push(JSON.parse(options.body));
+    return ask(path, options);
+  };
+})()"""
 # What is asked of the server waits for `go()`.
 HOLD = """(() => {
   const ask = window.fetch;
@@ -573,6 +588,82 @@ def test_a_model_that_nobody_chose_gives_way_to_a_newer_one(engine: Browser, tin
         os.utime(newer / MANIFEST, (later := time.time() + 60, later))
         page.open()
         assert [engine.evaluate(what) for what in (SELECTED, STATUS)] == ["two", ""]
+        engine.check_faults()
+        engine.requests.clear()
+
+
+def test_the_command_that_is_shown_writes_the_text_of_a_seed_that_was_drawn_again(
+    engine: Browser, tiny_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that was stopped; in exact arithmetic, in which a seed gives the same text however it is computed."""
+    monkeypatch.setattr(secrets, "randbits", lambda bits: 1234567)
+    with running(tiny_models, ServerConfig(port=0, exact=True)) as there:
+        page = Page(engine, there)
+        page.fresh()
+        page.fill("seed", "")
+        page.type("The cat")
+        for tokens in ("12", "500"):
+            before = page.text
+            page.fill("max_tokens-number", tokens)
+            title, command = engine.evaluate(COMMAND)
+            assert (title, words_in_shell(command)) == ("Equivalent command", words_of(before, tokens))
+            page.press("Control+Enter")
+            engine.until(f"{SHOWN} !== {json.dumps(before)}")
+            if tokens == "500":
+                page.press("Escape")
+            engine.until(IS_IDLE)
+            title, command = engine.evaluate(COMMAND)
+            drawn = engine.evaluate("document.getElementById('seed').placeholder")
+            assert (title, drawn) == ("Command that writes this text again", "random: 1234567")
+            assert words_in_shell(command) == words_of(before, tokens, "--seed", "1234567")
+            same = there.complete(prompt=before, max_tokens=int(tokens), seed=1234567)["choices"][0]["text"]
+            assert (before + same).startswith(page.text)
+            assert tokens == "500" or before + same == page.text
+        page.press("ArrowLeft")
+        assert engine.evaluate(COMMAND)[0] == "Equivalent command"
+        assert engine.evaluate(CHECK) == []
+        engine.check_faults()
+        engine.requests.clear()
+
+
+def words_of(prompt: str, tokens: str, *seed: str) -> list[str]:
+    """The words of the command that the page shows for the model `tiny` of an exact server."""
+    length = [] if tokens == "500" else ["--max-tokens", tokens]
+    return ["textgen", "sample", "tiny", "--prompt", prompt, *length, *seed, "--exact"]
+
+
+def test_a_model_with_labels_offers_them_and_writes_with_the_one_that_was_chosen(
+    engine: Browser, tiny_models: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_models / "tiny", tmp_path / "tiny")
+    save(tmp_path / "labelled", load_model("tiny", tiny_models).tokenizer.with_labels(["Jane Austen", "李白"]))
+    with running(tmp_path) as there:
+        page = Page(engine, there)
+        page.fresh()
+        page.fill("model", "labelled")
+        shown = "[document.getElementById('labels').hidden, ...document.getElementById('label').options]"
+        shown += ".map((each) => each.text ?? each)"
+        assert engine.evaluate(shown) == [False, "none", "Jane Austen", "李白"]
+        page.fill("label", "Jane Austen")
+        page.type("The cat")
+        assert "--label 'Jane Austen'" in engine.evaluate(COMMAND)[1]
+        engine.evaluate(SENT)
+        page.write()
+        page.fill("marks", "surprisal")
+        engine.until("window.sent.length === 2")
+        page.fill("label", "")
+        engine.until("window.sent.length === 3")
+        assert [body.get("label") for body in engine.evaluate("window.sent")] == ["Jane Austen", "Jane Austen", None]
+        page.fill("label", "李白")
+        page.push("language")
+        page.open()
+        assert engine.evaluate("document.getElementById('label').value") == "李白"
+        assert engine.evaluate(shown)[1] == "无"
+        page.fill("model", "tiny")
+        assert engine.evaluate(shown) == [True, "无"]
+        page.fill("model", "labelled")  # its label was cleared
+        assert engine.evaluate("document.getElementById('label').value") == ""
+        assert engine.evaluate(CHECK) == []
         engine.check_faults()
         engine.requests.clear()
 

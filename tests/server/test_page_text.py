@@ -551,6 +551,8 @@ def test_the_command_writes_what_the_page_asks_for(tmp_path: Path) -> None:
         ),
         ({"isExact": True, "settings": settings | {"seed": 0}}, ["--seed", "0", "--exact"]),
         ({"isExact": True, "sent": {"prompt": "", "suffix": "b"}}, ["--suffix", "b"]),
+        ({"settings": settings | {"label": "Edgar Poe"}}, ["--label", "Edgar Poe"]),
+        ({"sent": {"prompt": "", "suffix": "b"}, "settings": settings | {"label": "poe"}}, ["--suffix", "b"]),
     ]
     commands = in_engine("return given.map(commandOf);", [plain | case for case, _ in cases], tmp_path)
     assert [shlex.split(command) for command in commands] == [
@@ -558,6 +560,71 @@ def test_the_command_writes_what_the_page_asks_for(tmp_path: Path) -> None:
     ]
     none: list[dict[str, Any]] = [{"model": ""}, {"sent": {"prompt": "-", "suffix": ""}}]
     assert in_engine("return given.map(commandOf);", [plain | case for case in none], tmp_path) == ["", ""]
+
+
+def test_the_seed_that_the_server_has_drawn_is_told_before_the_text_and_if_it_is_stopped(tmp_path: Path) -> None:
+    code = """
+      const found = [];
+      for (const isStopped of [false, true]) {
+        const abort = new AbortController();
+        const event = (text) => `data: ${JSON.stringify({ seed: 7, choices: [{ index: 0, text, logprobs: null }] })}\\n\\n`;
+        const start = (controller) => {
+          controller.enqueue(new TextEncoder().encode(event("a") + event("b")));
+          abort.signal.addEventListener("abort", () => controller.error(abort.signal.reason));
+          if (!isStopped) controller.enqueue(new TextEncoder().encode("data: [DONE]\\n\\n"));
+        };
+        globalThis.fetch = async () => new Response(new ReadableStream({ start }));
+        const told = [];
+        const onSeed = (seed) => told.push(seed);
+        const onSpan = (_, { text }) => { told.push(text); if (isStopped && text === "b") abort.abort(); };
+        const sent = { prompt: "", suffix: "" };
+        const writing = new HttpEngine().write({ model: "m", sent, n: 1, settings: {}, onSeed, onSpan });
+        found.push([told, await writing.then(() => "done", (error) => error.name)]);
+      }
+      return found;
+    """  # noqa: E501 a line of JavaScript
+    assert in_engine(code, None, tmp_path) == [[[7, "a", "b"], "done"], [[7, "a", "b"], "AbortError"]]
+
+
+def test_the_command_writes_the_text_again_while_that_is_shown_and_nothing_else_is_chosen(tmp_path: Path) -> None:
+    """With several texts at once, as long as they are offered and when one was taken."""
+    code = """
+      const story = new Story();
+      story.type(0, 0, "The cat");
+      const written = new Written();
+      const found = [];
+      const next = (more = {}) => ({ model: "m", sent: sentOf(story.text, ""), n: 1, settings: { top_k: 5 }, ...more });
+      const show = (request = next(), caret = story.text.length) => {
+        const again = written.requestAt(story, caret, request);
+        found.push(again ? commandOf(again) : null);
+      };
+      const write = (request, texts, seed) => {
+        const [from, at] = [story.current, story.text.length];
+        const drafts = new Drafts(story, at, "writing", request.n);
+        for (const [place, text] of texts.entries()) if (text) drafts.extend(place, { text, origin: "model" });
+        drafts.end();
+        written.note({ story, request, seed, from, at, nodes: drafts.written });
+        return drafts.written;
+      };
+      show();
+      write(next(), [" sat"], 7); show();
+      for (const more of [{ settings: { top_k: 6 } }, { model: "n" }, { n: 2 }, { isGap: true }]) show(next(more));
+      show(next(), 3);
+      story.type(11, 0, "."); show();
+      story.undo(); show();
+      story.undo(); show();
+      story.redo(); show();
+      const [first, last] = write(next({ n: 3 }), [" on", "", " in"], 9); show(next({ n: 3 }));
+      story.goTo(last); show(next({ n: 3 }));
+      write(next(), [""], 8); show();
+      story.type(story.text.length, 0, " a"); show();
+      written.forget(); show();
+      return found;
+    """
+    found = in_page(code, None, tmp_path, "story.js", "engine.js", "command.js", "written.js")
+    one = "textgen sample m --prompt 'The cat' --top-k 5 --seed 7"
+    three = "textgen sample m --prompt 'The cat sat' --num 3 --top-k 5 --seed 9"
+    assert found == [None, one, *[None] * 6, one, None, one, three, three, None, None, None]
 
 
 def test_a_command_can_be_pasted_whatever_is_in_its_texts(tmp_path: Path) -> None:
@@ -630,8 +697,28 @@ def test_the_page_knows_whether_the_server_is_exact(tmp_path: Path) -> None:
       }
       return found;
     """
-    given = [[{"id": "a", "exact": True}], [{"id": "a", "exact": False}], []]
-    assert in_engine(code, given, tmp_path) == [[["a"], True], [["a"], False], [[], False]]
+    given: list[Any] = [
+        [{"id": "a", "exact": True, "labels": []}], [{"id": "a", "exact": False, "labels": ["poe"]}], []
+    ]  # fmt: skip
+    expected = [[[{"name": "a", "labels": []}], True], [[{"name": "a", "labels": ["poe"]}], False], [[], False]]
+    assert in_engine(code, given, tmp_path) == expected
+
+
+def test_texts_and_scores_have_the_label_but_not_a_gap_that_is_filled(tmp_path: Path) -> None:
+    code = """
+      const found = [];
+      globalThis.fetch = async (path, { body }) => {
+        found.push(JSON.parse(body).label ?? null);
+        throw new Error("far enough");
+      };
+      const engine = new HttpEngine();
+      for (const each of given) await engine.write(each).catch(() => {});
+      for (const { settings: { label } } of given) await engine.score({ model: "a", text: "b", label }).catch(() => {});
+      return found;
+    """
+    sent = {"model": "a", "n": 1, "sent": {"prompt": "a", "suffix": ""}, "settings": {"label": "poe"}}
+    given = [sent, sent | {"sent": {"prompt": "a", "suffix": "b"}}, sent | {"settings": {}}]
+    assert in_engine(code, given, tmp_path) == ["poe", None, None, "poe", "poe", None]
 
 
 def test_an_exact_server_fills_gaps_and_clamps_cells_in_float32(tmp_path: Path) -> None:
@@ -658,7 +745,8 @@ def test_a_key_that_no_header_can_hold_is_told_as_a_wrong_one(tmp_path: Path) ->
       const found = [];
       for (const key of given) {
         const engine = Object.assign(new HttpEngine(), { key });
-        found.push(await engine.models().catch((error) => [error.status, error.message === "badKey"]));
+        const names = engine.models().then((models) => models.map(({ name }) => name));
+        found.push(await names.catch((error) => [error.status, error.message === "badKey"]));
       }
       return found;
     """  # noqa: E501 a line of JavaScript

@@ -70,7 +70,7 @@ async def stream(plan: AnswerPlan, resources: Resources) -> AsyncGenerator[bytes
     options = plan.request.stream_options
     counts_usage = bool(options and options.include_usage)
     counts_always = bool(counts_usage and options and options.continuous_usage_stats)
-    head = plan.head(chunk=True)
+    head = plan.head(chunk=True) | {"seed": plan.seed}  # in each event: a client that stops the stream needs it, too
 
     def event_of(chunk: dict[str, Any]) -> bytes:
         usage = {"usage": plan.usage() if counts_always else None} if counts_usage else {}

@@ -42,6 +42,7 @@ class Operation:
         file: Content type of a file that it reads in place of JSON, if it does.
         query: The query parameters that belong to the file, with their schemas.
         answers: Content types of its answers.
+        result: Schema of what its answer in JSON has beyond that of the OpenAI API; empty without.
     """
 
     method: str
@@ -51,6 +52,7 @@ class Operation:
     file: str | None = None
     query: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     answers: tuple[str, ...] = (JSON,)
+    result: Mapping[str, Any] = field(default_factory=dict)
 
 
 STATE_QUERY: dict[str, dict[str, Any]] = {
@@ -60,12 +62,25 @@ STATE_QUERY: dict[str, dict[str, Any]] = {
     "exact": {"type": "boolean", "description": EXACT_HELP},
 }
 WRITES = (JSON, "text/event-stream")
+SEED_HELP = "The seed of the first text, given or drawn at random. Each event of a stream has it, too."
+SEEDED = {"type": "object", "properties": {"seed": {"type": "integer", "description": SEED_HELP}}}
+LABELS_HELP = "The labels that requests for the model may have in label."
+EXACT_DEFAULT_HELP = "Whether requests without exact are computed in exact arithmetic."
+MODEL = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "labels": TEXTS | {"description": LABELS_HELP},
+        "exact": {"type": "boolean", "description": EXACT_DEFAULT_HELP},
+    },
+}
+MODELS = {"type": "object", "properties": {"data": {"type": "array", "items": MODEL}}}
 OPERATIONS = (
-    Operation("post", "/v1/completions", "Continue prompts.", CompletionRequest, answers=WRITES),
-    Operation("post", "/v1/chat/completions", "Continue a chat.", ChatRequest, answers=WRITES),
+    Operation("post", "/v1/completions", "Continue prompts.", CompletionRequest, answers=WRITES, result=SEEDED),
+    Operation("post", "/v1/chat/completions", "Continue a chat.", ChatRequest, answers=WRITES, result=SEEDED),
     Operation("post", "/v1/embeddings", "Make vectors of texts.", EmbeddingRequest),
-    Operation("get", "/v1/models", "List the models."),
-    Operation("get", "/v1/models/{id}", "Describe a model."),
+    Operation("get", "/v1/models", "List the models.", result=MODELS),
+    Operation("get", "/v1/models/{id}", "Describe a model.", result=MODEL),
     Operation(
         "post", "/v1/states", "Keep the state after a prompt, or one from a file, which the query describes.",
         StateRequest, STATE_TYPE, STATE_QUERY,
@@ -127,7 +142,10 @@ def openapi() -> dict[str, Any]:
 def _described(operation: Operation, body: dict[str, Any] | None) -> dict[str, Any]:
     """An operation in the form of OpenAPI; `body` is the schema of what it reads as JSON."""
     error = {"description": "An error.", "content": {JSON: {"schema": _reference("Error")}}}
-    success = {"description": "Success.", "content": {kind: {} for kind in operation.answers}}
+    content_of: dict[str, Any] = {kind: {} for kind in operation.answers}
+    if operation.result:
+        content_of[JSON] = {"schema": operation.result}
+    success = {"description": "Success.", "content": content_of}
     found: dict[str, Any] = {"summary": operation.summary, "responses": {"200": success, "4XX": error, "5XX": error}}
     if body:
         content: dict[str, Any] = {JSON: {"schema": body}}

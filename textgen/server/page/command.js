@@ -9,11 +9,12 @@ const HIDDEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g;
 // no command can have. `sent` is what the server is sent: see `sentOf`.
 export function commandOf({ model, sent: { prompt, suffix }, n, settings, isExact }) {
   if (!model || prompt === "-" || `${prompt}${suffix}`.includes("\0")) return "";
-  const { seed, clamp = [], ...samplers } = settings;
+  const { seed, clamp = [], label, ...samplers } = settings;
   const usual = prompt && suffix ? { ...USUAL, max_tokens: GAP_TOKENS } : USUAL;
   const words = ["textgen", "sample", quoted(model)];
   if (prompt) words.push("--prompt", quoted(prompt));
   if (suffix) words.push("--suffix", quoted(suffix));
+  else if (label !== undefined) words.push("--label", quoted(label));
   if (n > 1) words.push("--num", String(n));
   for (const [name, value] of Object.entries(samplers)) {
     if (value !== usual[name]) words.push(`--${name.replaceAll("_", "-")}`, String(value));

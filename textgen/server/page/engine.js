@@ -26,23 +26,29 @@ export class HttpEngine {
   key = "";
   isExact = false; // whether the server computes in exact arithmetic unless it is told otherwise
 
+  // Returns [{name, labels}].
   async models() {
     const { data } = await this.json("v1/models");
     this.isExact = data.some((model) => model.exact);
-    return data.map((model) => model.id);
+    return data.map(({ id, labels }) => ({ name: id, labels }));
   }
 
-  // Streams `n` continuations of what `sentOf` returns. Calls onSpan(index, span) for each piece of text. Returns whether
-  // the model has ended all of them. A text that fills a gap ends at what follows it, which is no end of the whole text.
-  async write({ model, sent: { prompt, suffix }, n, settings, signal, onSpan }) {
-    const towards = suffix ? { suffix } : { logprobs: 8 };
-    const body = { ...settings, ...towards, ...this.inexact(suffix || settings.clamp?.length), model, prompt, n, stream: true };
+  // Streams `n` continuations of what `sentOf` returns. Calls onSeed(seed) before the first piece of text, and
+  // onSpan(index, span) for each. Returns whether the model has ended all of them. A text that fills a gap ends at what
+  // follows it, which is no end of the whole text; no label goes with it.
+  async write({ model, sent: { prompt, suffix }, n, settings, signal, onSeed = () => {}, onSpan }) {
+    const { label, ...others } = settings;
+    const towards = suffix ? { suffix } : { label, logprobs: 8 };
+    const body = { ...others, ...towards, ...this.inexact(suffix || settings.clamp?.length), model, prompt, n, stream: true };
     const response = await this.fetch("v1/completions", { method: "POST", body: JSON.stringify(body), signal });
     const length = [...prompt].length;
     const held = new Map();
     const reasons = Array(n).fill(null);
+    let isBegun = false;
     for await (const event of eventsOf(response.body)) {
       if (event.error) throw new ServerError(500, event.error.message);
+      if (!isBegun) onSeed(event.seed);
+      isBegun = true;
       const [choice] = event.choices;
       if (!choice) continue;
       if (choice.finish_reason) reasons[choice.index] = choice.finish_reason;
@@ -58,8 +64,8 @@ export class HttpEngine {
   }
 
   // The surprisal of each token of a text: [{start, end, token}], in UTF-16 units.
-  async score({ model, text, clamp, signal }) {
-    const body = { ...this.inexact(clamp?.length), model, prompt: text, clamp, echo: true, logprobs: 8, max_tokens: 0 };
+  async score({ model, text, clamp, label, signal }) {
+    const body = { ...this.inexact(clamp?.length), model, prompt: text, clamp, label, echo: true, logprobs: 8, max_tokens: 0 };
     const response = await this.fetch("v1/completions", { method: "POST", body: JSON.stringify(body), signal });
     const { logprobs } = (await response.json()).choices[0];
     const offsets = unitsOf(text);

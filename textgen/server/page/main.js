@@ -11,11 +11,12 @@ import { showMarks } from "./marks.js";
 import { hideOffers, nameOffers, showOffer, showOffers, withdraw } from "./offers.js";
 import { Probabilities } from "./probabilities.js";
 import { Scores } from "./scores.js";
-import { CHOICES, asked, checkSeed, chooseModel, look, makeSliders, recall, remember, restore, showModels } from "./settings.js";
+import { CHOICES, asked, checkSeed, chooseModel, forgetModel, look, makeSliders, recall, remember, restore, showModels } from "./settings.js";
 import { aside, readFrom, writeTo } from "./shelf.js";
 import { Drafts, Story, lastCharacters, lengthOf } from "./story.js";
 import { Suggestions } from "./suggestions.js";
 import { LANGUAGES, isMac, say, speak, spoken } from "./words.js";
+import { Written } from "./written.js";
 
 const editor = $("text");
 const engine = new HttpEngine();
@@ -24,6 +25,8 @@ const view = new TextEditor(editor, takeEdit, () => mark());
 let writing = null; // {abort}: what the model is writing
 let running = Promise.resolve(); // until it has ended
 let listing = 0;
+const written = new Written();
+let drawn = null; // the seed that the server has drawn last
 const isWriting = () => writing !== null;
 
 const scores = new Scores(story, engine, () => mark());
@@ -129,8 +132,9 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
     showOther(at); // at once, since what is typed before the model's first word is typed into what is shown
     changed();
   }
-  const number = Number($("number").value);
-  const sent = sentAt(at);
+  const request = requestAt(at);
+  const [from, number] = [story.current, request.n];
+  let seed = null;
   const abort = new AbortController();
   const drafts = new Drafts(story, at, kind, number);
   writing = { abort };
@@ -138,7 +142,11 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
   busy(true);
   try {
     const isEnded = await engine.write({
-      model: $("model").value, sent, n: number, settings: asked(), signal: abort.signal,
+      ...request, signal: abort.signal,
+      onSeed(given) {
+        seed = given;
+        if (request.settings.seed === undefined) showSeed(given);
+      },
       onSpan(place, span) {
         if (abort.signal.aborted) return; // what was on its way when you went on yourself
         const end = at + drafts.text(place).length;
@@ -158,6 +166,8 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
     writing = null;
     busy(false);
     withdraw(drafts.end());
+    if (seed === null) written.forget();
+    else written.note({ story, request, seed, from, at, nodes: drafts.written });
     render();
     changed();
     scores.ask();
@@ -315,6 +325,7 @@ function replace(action) {
 }
 
 function showAnew() {
+  written.forget(); // the nodes are others
   hideOffers(); // they are versions of another text
   showOther(story.text.length);
 }
@@ -326,15 +337,31 @@ function sentAt(at) {
   return sentOf(story.text.slice(0, at), $("fill").checked ? story.text.slice(at) : "");
 }
 
+// What the server is asked for if the model writes at a place of the text.
+function requestAt(at) {
+  const [model, n, isGap] = [$("model").value, Number($("number").value), $("fill").checked];
+  return { model, sent: sentAt(at), n, settings: asked(), isExact: engine.isExact, isGap };
+}
+
+// Shows the command that writes what was just written again, and elsewhere the one that writes as the page would.
 function showCommand() {
-  const [model, n] = [$("model").value, Number($("number").value)];
-  const command = commandOf({ model, sent: sentAt(view.caret), n, settings: asked(), isExact: engine.isExact });
+  const next = requestAt(view.caret);
+  const again = written.requestAt(story, view.caret, next);
+  const [command, word] = [commandOf(again ?? next), again ? "commandAgain" : "command"];
   if ($("command").textContent !== command) $("command").textContent = command;
+  if ($("command-title").dataset.word === word) return;
+  $("command-title").dataset.word = word;
+  $("command-title").textContent = say(word);
+}
+
+function showSeed(given = drawn) {
+  drawn = given;
+  $("seed").placeholder = drawn === null ? say("random") : `${say("drawn")}${drawn}`;
 }
 
 function speakOut(language) {
   speak(language);
-  $("seed").placeholder = say("random");
+  showSeed();
   editor.dataset.hint = say("hint");
   nameOffers();
   probabilities.render();
@@ -354,7 +381,8 @@ function takeChoice() {
   scores.ask();
 }
 
-// Forgets what another model, or the same one with other cells clamped, has found in the text and suggested.
+// Forgets what another model, or the same one with another label or other cells clamped, has found in the text and
+// suggested.
 function takeModel() {
   scores.forget();
   probabilities.show(null);
@@ -384,7 +412,11 @@ function listen() {
   });
   $("model").addEventListener("change", () => {
     chooseModel();
-    $("clamp").value = ""; // its cells are those of the model before
+    forgetModel();
+    takeModel();
+  });
+  $("label").addEventListener("change", () => {
+    chooseModel(); // whose label it is
     takeModel();
   });
   $("branches").closest("details").addEventListener("toggle", listBranches);

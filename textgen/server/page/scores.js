@@ -2,7 +2,7 @@
 
 import { $, tell } from "./dom.js";
 import { explain } from "./engine.js";
-import { clamps } from "./settings.js";
+import { asked } from "./settings.js";
 import { beginningOfLast } from "./story.js";
 
 export class Scores {
@@ -50,7 +50,8 @@ export class Scores {
   async #find(signal) {
     const all = this.#story.text;
     const from = beginningOfLast(all, 2000);
-    const found = await this.#engine.score({ model: $("model").value, text: all.slice(from), clamp: clamps(), signal });
+    const { clamp, label } = asked();
+    const found = await this.#engine.score({ model: $("model").value, text: all.slice(from), clamp, label, signal });
     if (this.#story.text !== all) return;
     const scores = found.map(({ start, end, token }) => ({ start: start + from, end: end + from, token }));
     this.found = scores.filter(({ start }) => !this.#story.spans[this.#story.spanAt(start)?.number]?.token);

@@ -2,7 +2,7 @@
 
 import { $, element, tell } from "./dom.js";
 import { readFrom, writeTo } from "./shelf.js";
-import { spoken } from "./words.js";
+import { say, spoken } from "./words.js";
 
 const SLIDERS = {
   temperature: { usual: 0.8, low: 0, high: 2, step: 0.05 },
@@ -22,6 +22,8 @@ export const CHOICES = ["marks", "font", "size", "number", "clamp"];
 const settings = Object.fromEntries(Object.entries(SLIDERS).map(([name, { usual }]) => [name, usual]));
 let onSet = () => {};
 let model = ""; // the one that was chosen, also before the server has told which there are; empty: none was
+let label = ""; // likewise, of this model; empty: none
+let labels = {}; // of each model by its name
 
 // Puts the sliders on the page. Calls `onChange` whenever one of them gets a value.
 export function makeSliders(onChange) {
@@ -73,37 +75,63 @@ export function checkSeed() {
   $("seed").setAttribute("aria-invalid", String(isWrong));
 }
 
-// Takes the model that is selected as chosen, so that it is selected the next time, too.
+// Takes the model and the label that are selected as chosen, so that they are selected the next time, too.
 export function chooseModel() {
-  model = $("model").value || model;
+  if (!$("model").value) return; // the server has not told yet
+  model = $("model").value;
+  label = $("label").value;
 }
 
-// Shows which models there are. Keeps the one that was chosen; if it is not among them, its cells are not clamped any more.
-export function showModels(names) {
+// Chooses no label, and clamps no cell: those of another model are others.
+export function forgetModel() {
+  $("clamp").value = label = "";
+  showLabels();
+}
+
+// Shows the labels of the model that is selected, if it has any. Keeps the one that was chosen if it is among them.
+function showLabels() {
+  const names = labels[$("model").value] ?? [];
+  if (!names.includes(label)) label = "";
+  $("label").replaceChildren(
+    element("option", { value: "", textContent: say("noLabel") }),
+    ...names.map((name) => element("option", { value: name, textContent: name })),
+  );
+  $("label").firstChild.dataset.word = "noLabel";
+  $("label").value = label;
+  $("labels").hidden = !names.length;
+}
+
+// Shows which models there are. Keeps the one that was chosen; if it is not among them, neither is its label chosen any
+// more nor are its cells clamped.
+export function showModels(models) {
   const wanted = model || $("model").value;
+  const names = models.map(({ name }) => name);
+  labels = Object.fromEntries(models.map((each) => [each.name, each.labels]));
   $("model").replaceChildren(...names.map((name) => element("option", { textContent: name })));
   if (names.includes(wanted)) $("model").value = wanted;
   else if (model) {
     model = "";
     tell("otherModel");
-    $("clamp").value = "";
+    forgetModel();
     look();
   }
+  showLabels();
   remember();
 }
 
-export function clamps() {
+function clamps() {
   return $("clamp").value.split(/[\s,，、]+/).filter(Boolean);
 }
 
 // What is asked of the server besides the text.
 export function asked() {
-  return { ...settings, ...(seed() !== null && { seed: seed() }), ...(clamps().length && { clamp: clamps() }) };
+  const chosen = { ...(seed() !== null && { seed: seed() }), ...(clamps().length && { clamp: clamps() }) };
+  return { ...settings, ...chosen, ...(label && { label }) };
 }
 
 export function remember() {
   const chosen = Object.fromEntries(CHOICES.map((id) => [id, $(id).value]));
-  const all = { settings, chosen, model, language: spoken(), ghost: $("ghost").checked, fill: $("fill").checked };
+  const all = { settings, chosen, model, label, language: spoken(), ghost: $("ghost").checked, fill: $("fill").checked };
   writeTo(() => localStorage, "textgen", JSON.stringify(all));
 }
 
@@ -122,6 +150,7 @@ export function restore(before) {
   $("ghost").checked = Boolean(before.ghost);
   $("fill").checked = Boolean(before.fill);
   if (typeof before.model === "string") model = before.model;
+  if (typeof before.label === "string") label = before.label;
   // after the others, which `set` remembers as they are
   for (const [name, value] of Object.entries(before.settings ?? {})) if (name in SLIDERS) set(name, fitted(name, value));
   set("temperature", settings.temperature);

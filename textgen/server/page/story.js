@@ -294,6 +294,11 @@ export class Drafts {
     return textOf(this.#story.nodes[this.nodes[place]]?.added ?? []);
   }
 
+  // The nodes of those of which something has come.
+  get written() {
+    return this.nodes.filter((node, place) => node !== null && this.text(place));
+  }
+
   // Ends the texts. Returns the places of those of which nothing has come.
   end() {
     const empty = [...this.nodes.keys()].filter((place) => !this.text(place));
