@@ -294,7 +294,7 @@ def base_card(recipe: Recipe, record: Mapping[str, Any]) -> str:
     return f"""{model_card(recipe.name, record)}
 ## A base
 
-A model to start from: `textgen train mine.txt --from {recipe.name}`. Licence: Apache-2.0, as that of textgen.
+A model to start from: `textgen train mine.txt --from {recipe.name}`.
 
 It was trained on texts in the public domain{_in_rounds(base["rounds"])}, from these collections:
 
@@ -310,6 +310,10 @@ from it, both compare with the text of the fine-tuning only.
 ## Limitations
 
 {_lines(recipe.bad_at)}
+
+## Licence
+
+Apache-2.0
 
 ## Made by
 

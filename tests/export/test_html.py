@@ -22,7 +22,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.export import html
 from textgen.export.attribution import Attribution
 from textgen.export.html import OPENING, import_html, packed_in, page
-from textgen.export.packing import packed_model
+from textgen.export.packing import attribution_in, packed_model
 from textgen.html_page import asset
 from textgen.model.config import ModelConfig
 from textgen.saved_model.model_card import card_file
@@ -165,6 +165,28 @@ def test_the_card_of_an_imported_page_has_its_name(model: ModelFolder, tmp_path:
     run("export", "third", export)
     run("import", export, "--name", "fourth")
     assert (load_model("fourth").folder / "README.md").read_text(encoding="utf-8") == own
+
+
+def test_licence_and_note_of_a_page_come_back_and_are_those_of_the_next_export(
+    model: ModelFolder, tmp_path: Path
+) -> None:
+    export, texts = tmp_path / "page.html", {"licence": "CC0", "note": "Mine.\n\n## Not a heading"}
+    options = [f"--{name}={text}" for name, text in texts.items()]
+    assert run("export", model.folder, export, *options).exit_code == 0
+    for name in ("first", "second"):
+        assert run("import", export, "--name", name).exit_code == 0
+        folder = load_model(name).folder
+        assert (folder / "README.md").read_bytes() == card_file(name, load_model(name).record, texts)
+        assert run("export", name, export).exit_code == 0
+        assert attribution_in(packed_in(export.read_bytes())).to_dict() == texts
+    assert "## Licence\n\n> CC0\n" in run("models", "show", "second").stdout
+    assert run("export", "second", export, "--licence", "", "--note", "Other.").exit_code == 0
+    assert attribution_in(packed_in(export.read_bytes())).to_dict() == {"licence": "", "note": "Other."}
+    (folder / "README.md").write_text("# Mine\n\n## License\n\nMIT\n", encoding="utf-8")
+    assert run("export", "second", export, "--note", "Other.").exit_code == 0
+    assert run("import", export, "--name", "third").exit_code == 0
+    card = (load_model("third").folder / "README.md").read_text(encoding="utf-8")
+    assert card == "# Mine\n\n## License\n\nMIT\n\n## Note\n\n> Other.\n"
 
 
 def cut(data: bytes) -> bytes:

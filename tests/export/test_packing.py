@@ -14,7 +14,7 @@ from networks import random_weights
 from textgen.dataset.word_filter import WordFilter
 from textgen.errors import SavedModelError
 from textgen.export.attribution import Attribution
-from textgen.export.packing import MAGIC, MODULES, START, engine_script, packed_model, unpacked
+from textgen.export.packing import MAGIC, MODULES, START, attribution_in, engine_script, packed_model, unpacked
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import CARD, CONFIG, TRAINING, WEIGHTS
 from textgen.saved_model.precision import compressed, restored
@@ -100,6 +100,16 @@ def test_header_describes_the_model(tiny: ModelFolder) -> None:
     assert header["settings"]["temperature"] == 0.8
     assert {CONFIG, WEIGHTS, "tokenizer.model", CARD, "scores"} == header["sections"].keys()
     assert all(entry["at"] % 16 == 0 for entry in header["sections"].values())
+
+
+@pytest.mark.parametrize("card", ['{"licence": 5}', '{"note": "\\ud800"}', "[]"])
+def test_a_licence_or_note_that_is_no_text_is_refused(tiny: ModelFolder, card: str) -> None:
+    described = (
+        json.dumps(header_of(packed_model(tiny)) | {"card": {}}).replace('"card": {}', f'"card": {card}').encode()
+    )
+    packed = MAGIC + struct.pack("<Q", len(described)) + hashlib.sha256(described).digest() + described
+    with pytest.raises(SavedModelError, match="damaged: "):
+        attribution_in(packed)
 
 
 @pytest.mark.parametrize("at", [5, START + 3, -30])

@@ -261,6 +261,17 @@ def test_a_copy_that_is_interrupted_is_not_there(
     assert (target / CARD).read_bytes() == card_file("small", load_model("small").record)
 
 
+def test_a_licence_and_a_note_stay_in_the_card(trained: ModelFolder) -> None:
+    """In a copy and in the folder of the model."""
+    texts = {"licence": "CC0", "note": "Mine."}
+    (trained.folder / CARD).write_bytes(card_file("songs", trained.record, texts))
+    compressed_copy(trained, trained.folder.with_name("small"), "int8")
+    compress(trained, "int8")
+    for name in ("small", "songs"):
+        model = load_model(name)
+        assert (model.folder / CARD).read_bytes() == card_file(name, model.record, texts)
+
+
 def test_damage_is_found_before_a_copy_is_there(trained: ModelFolder) -> None:
     data = bytearray((trained.folder / NGRAMS).read_bytes())
     data[-1] ^= 1

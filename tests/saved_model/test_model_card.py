@@ -8,11 +8,20 @@ from typing import Any
 
 import pytest
 from networks import random_weights
+from repository import ROOT
 
 from textgen.cli.plan_report import summary
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
-from textgen.saved_model.model_card import card_file, is_edited, model_card, renamed_card, sample_command
+from textgen.saved_model.model_card import (
+    MARK,
+    attribution_in,
+    card_file,
+    is_edited,
+    model_card,
+    renamed_card,
+    sample_command,
+)
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model
 from textgen.settings import to_dict
@@ -173,6 +182,45 @@ def test_a_card_under_another_name() -> None:
             assert renamed_card(other, "songs again", TRAINED) == other
     for other in (b"", b"\xff\xfe", b"# \xff\n"):
         assert renamed_card(other, "songs again", TRAINED) == other
+
+
+ATTRIBUTIONS: list[dict[str, str]] = [
+    {"licence": "CC BY 4.0"},
+    {"note": "Trained on my grandmother's letters."},
+    {"licence": "CC0", "note": "## Note\n\n# songs\n> quoted\n\n  indented  \n"},
+    {"licence": "\n", "note": f" a\u2028b\x1b {MARK} -->\n</script>"},
+]
+
+
+@pytest.mark.parametrize("texts", ATTRIBUTIONS)
+def test_a_card_has_a_licence_and_a_note_that_come_back(texts: dict[str, str]) -> None:
+    """Also in a card under another name, and in one that a person has changed."""
+    card = card_file("my songs", TRAINED, texts)
+    assert attribution_in(card) == attribution_in(model_card("songs", TRAINED, texts).encode()) == texts
+    assert not is_edited(card, TRAINED)
+    assert renamed_card(card, "songs", TRAINED) == card_file("songs", TRAINED, texts)
+    assert renamed_card(card_file("my songs", TRAINED), "songs", TRAINED, texts) == card_file("songs", TRAINED, texts)
+    for own in (CARD.encode() + b"\nMine.\n", card_file("songs", TRAINED).replace(b"98,765", b"98,766")):
+        added = renamed_card(own, "songs", TRAINED, texts)
+        assert attribution_in(added) == texts
+        assert added.startswith(own[: own.index(b"its owners.")])
+        assert is_edited(added, TRAINED)
+        assert renamed_card(added, "again", TRAINED, texts) == added
+
+
+def test_a_licence_that_a_person_has_written_into_a_card_is_found() -> None:
+    cards = {
+        b"# novel\n\n## LICENSE\n\nMIT, or [so](a.txt)\n\n## Notes\n\nNone.\n": {"licence": "MIT, or [so](a.txt)"},
+        b"## Licence\r\n\r\n> a\r\n> b\r\n\r\n# Note\r\nc": {"licence": "a\nb"},
+        b"## Licence\n\nold\n\n## Licence\n\nnew\n": {"licence": "new"},
+        b"## Licence\n\n## Note\n\n\xff\n": {"note": "\ufffd"},
+        b"### Licence\n\nno\n": {},
+        b"": {},
+    }
+    assert {card: attribution_in(card) for card in cards} == cards
+    for name in ("english", "chinese"):
+        card = (ROOT / "saved_models" / "bases" / name / "README.md").read_bytes()
+        assert attribution_in(card) == {"licence": "Apache-2.0"}
 
 
 def test_a_card_in_the_words_of_another_version_is_not_taken_for_an_edited_one() -> None:

@@ -42,17 +42,25 @@ def _export_help() -> str:
 @click.option(
     "--format", "format_name", type=click.Choice(tuple(FORMATS)), help="Format of FILE [default: that of its suffix]."
 )
-@click.option("--licence", metavar="TEXT", help="Licence of the model, kept in FILE; a page shows it.")
-@click.option("--note", metavar="TEXT", help="Note about the model, kept in FILE; a page shows it.")
+@click.option(
+    "--licence", metavar="TEXT", help="Licence of the model, kept in FILE; a page shows it [default: that in its card]."
+)
+@click.option(
+    "--note", metavar="TEXT", help="Note about the model, kept in FILE; a page shows it [default: that in its card]."
+)
 @models_dir_option
 def export(model: str, file: Path, format_name: str | None, models_dir: Path | None, **texts: str | None) -> None:
     """Writes a model in a format."""
+    from textgen.saved_model.saving import saved_attribution
+
     format_ = format_for(file, format_name)
     if file.is_dir() and not format_.folder:
         raise click.BadParameter(f"File '{file}' is a directory.", param_hint="'FILE'")
     given = {name: text for name, text in texts.items() if text is not None}
     if given and not format_.keeps_attribution:
         raise click.UsageError(f"--{next(iter(given))} cannot be used with --format {format_.name}.")
-    attribution = Attribution(**given)
+    Attribution(**given)  # raises before the model is loaded
     check_export(format_, file)
-    output.note(export_model(format_, load_model_to_read(model, models_dir), file, attribution))
+    saved = load_model_to_read(model, models_dir)
+    attribution = Attribution(**{**saved_attribution(saved.folder), **given})
+    output.note(export_model(format_, saved, file, attribution))

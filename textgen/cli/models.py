@@ -124,13 +124,14 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
       textgen models show novel
     """
     from textgen.saved_model.model_card import model_card
+    from textgen.saved_model.saving import saved_attribution
 
     saved = load_model_to_read(model, models_dir)
     loss = saved.int8_loss
     if as_json:
         output.json_line(shown_record(saved.record) | ({"int8_loss": loss.to_dict()} if loss else {}), indent=2)
         return
-    output.write(model_card(saved.name, saved.record))
+    output.write(model_card(saved.name, saved.record, saved_attribution(saved.folder)))
     if loss:
         output.line(f"\nWith 8-bit weights in ONNX Runtime: {loss}.")
 

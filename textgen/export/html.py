@@ -20,7 +20,7 @@ import numpy as np
 from textgen import __version__
 from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.export.attribution import NO_ATTRIBUTION, Attribution
-from textgen.export.packing import engine_script, joined, packed_model, unpacked
+from textgen.export.packing import attribution_in, engine_script, joined, packed_model, unpacked
 from textgen.export.quality import check_quality
 from textgen.html_page import asset, fill, policy
 from textgen.saved_model.creation import check_place
@@ -87,6 +87,8 @@ def page(model: ModelFolder, attribution: Attribution = NO_ATTRIBUTION) -> bytes
 def import_html(path: Path, folder: Path) -> ModelFolder:
     """Makes the saved model that a page holds. Its card is written anew for its name, unless a person has changed it.
 
+    The card also gets the licence and the note of the page.
+
     Args:
         path: The page.
         folder: Folder of the new model.
@@ -101,17 +103,17 @@ def import_html(path: Path, folder: Path) -> ModelFolder:
     check_place(folder)
     if os.path.lexists(folder):
         raise TextgenError(f"{folder} exists: choose another name.")
-    found = files_of(path)
+    found, attribution = contents_of(path)
     with temporary_folder() as scratch:
         model = _restore(found, scratch / "model")
         model.weights()  # nothing is left of a model that cannot be loaded
     if CARD in found:
-        found[CARD] = renamed_card(found[CARD], folder.name, model.record)
+        found[CARD] = renamed_card(found[CARD], folder.name, model.record, attribution.to_dict())
     return _restore(found, folder)
 
 
-def files_of(path: Path) -> dict[str, bytes]:
-    """Reads the files of the saved model that a page holds, by name.
+def contents_of(path: Path) -> tuple[dict[str, bytes], Attribution]:
+    """Reads the files of the saved model that a page holds, by name, and what its card on the page says.
 
     Args:
         path: The page.
@@ -126,7 +128,8 @@ def files_of(path: Path) -> dict[str, bytes]:
             f"Cannot read {path}: {error.strerror}. Name a page that textgen export html has made."
         ) from None
     try:
-        return unpacked(packed_in(data))
+        packed = packed_in(data)
+        return unpacked(packed), attribution_in(packed)
     except SavedModelError as error:
         raise SavedModelError(f"Cannot read a model from {path}: {error}") from None
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from textgen.dataset.word_filter import letter_changes
-from textgen.errors import SavedModelError
+from textgen.errors import ConfigError, SavedModelError
 from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.generation.config import SamplingConfig
 from textgen.html_page import joined_modules
@@ -55,7 +55,7 @@ SCORES = "scores"  # the section with the scores of the learned pieces
 LETTERS = "letters"  # the section that says which characters are letters, for the filter of words
 FILES = (CONFIG, MODEL_FILE, WEIGHTS, WORDS, TRAINING, CARD)  # sections that are files of the saved model
 HEADER = {
-    "card": dict,
+    "card": {"licence?": str, "note?": str},
     "network": dict,
     "vocabulary": {"kind": str, "pieces": [str], "labels": [str]},
     "settings": dict,
@@ -126,6 +126,15 @@ def unpacked(data: bytes) -> dict[str, bytes]:
         if name in FILES:
             found[name] = part
     return found
+
+
+def attribution_in(data: bytes) -> Attribution:
+    """Returns the licence and the note in the card of a packed model; see `unpacked`."""
+    card = _header(data)["card"]
+    try:
+        return Attribution(**{name: card[name] for name in NO_ATTRIBUTION.to_dict() if name in card})
+    except ConfigError as error:
+        raise SavedModelError(f"The packed model is damaged: {error}") from None
 
 
 def _header(data: bytes) -> dict[str, Any]:

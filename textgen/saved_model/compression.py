@@ -26,7 +26,7 @@ from textgen.saved_model.layout import CARD, FLOAT32, INT8, NGRAMS, TRAINING, sh
 from textgen.saved_model.model_card import card_file
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model
-from textgen.saved_model.saving import FILTER_BYTES, edited_card, keeps_card, model_files, save_model
+from textgen.saved_model.saving import FILTER_BYTES, edited_card, keeps_card, model_files, save_model, saved_attribution
 from textgen.storage.files import write_own_file
 from textgen.storage.folders import new_folder
 
@@ -170,7 +170,9 @@ def compressed_copy(saved: ModelFolder, target: Path, precision: str, *, with_in
     card = edited_card(saved.folder, saved.record)
     if card is not None:
         log.warning("%s is not as textgen wrote it, so %s gets it unchanged.", saved.folder / CARD, target.name)
-    written[CARD] = card_file(target.name, record | {"precision": precision}) if card is None else card
+    if card is None:
+        card = card_file(target.name, record | {"precision": precision}, saved_attribution(saved.folder))
+    written[CARD] = card
     with new_folder(target, replace=False, unlisted=(TRAINING, CARD)) as folder:
         for name, data in written.items():
             write_own_file(folder / name, data)
@@ -227,7 +229,7 @@ def _parts(texts: Iterable[str]) -> Iterator[str]:
 def _write_card(folder: Path) -> None:
     """Writes the model card again, since it says how the weights are stored."""
     saved = load_model(str(folder.absolute()))
-    write_own_file(folder / CARD, card_file(folder.name, saved.record))
+    write_own_file(folder / CARD, card_file(folder.name, saved.record, saved_attribution(folder)))
 
 
 def record_of_copy(training: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 Its last line is a comment, which Markdown does not show, with a digest of what is above it. A card whose digest is
 right was not edited since some version of textgen wrote it, so it may be written anew. Any other card stays.
+
+The licence of a model and a note about it are in its card alone, each under a heading of its own. A person may write
+them there, too; textgen quotes them line by line, so that any text comes back.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,15 +23,18 @@ from textgen.wording import counted, shell_word, visible
 LISTED_FILES = 5  # maximum number of files of the corpus that a card names
 MARK = "\n<!-- textgen writes this card anew as long as nobody edits it. SHA-256: "  # before the digest
 MARK_END = " -->\n"
+HEADINGS = {"licence": "Licence", "note": "Note"}  # of what a person says about a model
+SECTION = re.compile(r"^## (?:(?P<licence>Licen[cs]e)|(?P<note>Note)) *$", re.IGNORECASE)
 
 
-def model_card(name: str, record: Mapping[str, Any]) -> str:
+def model_card(name: str, record: Mapping[str, Any], attribution: Mapping[str, str] | None = None) -> str:
     """Builds the README.md of a saved model.
 
     Args:
         name: Name of the model.
         record: Content of training.json, or `ModelFolder.record`. Sections that are missing, as in an imported model,
             are left out of the card.
+        attribution: Its licence and the note about it; see `attribution_in`.
 
     Returns:
         The card as Markdown.
@@ -63,12 +70,49 @@ A recurrent language model, {_origin(record)}.
 The text it writes imitates the corpus and nothing else: expect its style, its words and its mistakes, and
 now and then a passage that is copied from the corpus word for word. The copyright in the corpus remains with
 its owners.
-"""
+{_quoted(attribution or {})}"""
 
 
-def card_file(name: str, record: Mapping[str, Any]) -> bytes:
+def card_file(name: str, record: Mapping[str, Any], attribution: Mapping[str, str] | None = None) -> bytes:
     """Builds the file README.md of a saved model: its card and the digest of that. The arguments are `model_card`'s."""
-    return _marked(model_card(name, record).encode())
+    return _marked(model_card(name, record, attribution).encode())
+
+
+def attribution_in(card: bytes) -> dict[str, str]:
+    """Returns the licence and the note that a card has under headings of these names.
+
+    Args:
+        card: Content of a README.md.
+
+    Example:
+        >>> attribution_in(b"# novel\\n\\n## License\\n\\nCC0\\n\\n## Note\\n\\n> # Mine\\n> too\\n\\n## Other\\n")
+        {'licence': 'CC0', 'note': '# Mine\\ntoo'}
+    """
+    found: dict[str, list[str]] = {}
+    name = None
+    body = card.replace(b"\r\n", b"\n").partition(MARK.encode())[0]
+    for line in body.decode(errors="replace").split("\n"):
+        if line.startswith(("# ", "## ")):
+            heading = SECTION.match(line)
+            name = heading.lastgroup if heading else None
+            found |= {name: []} if name else {}
+        elif name:
+            found[name].append(line)
+    texts = {name: _unquoted(lines) for name, lines in found.items()}
+    return {name: texts[name] for name in HEADINGS if texts.get(name)}
+
+
+def with_attribution(card: bytes, attribution: Mapping[str, str]) -> bytes:
+    """Adds a licence and a note to a card that a person has changed, unless it says the same.
+
+    Args:
+        card: Content of the README.md.
+        attribution: The texts by name, as `attribution_in` returns them.
+    """
+    before = attribution_in(card)
+    new = {name: text for name, text in attribution.items() if text and text != before.get(name)}
+    body, mark, rest = card.partition(MARK.encode())
+    return (body.rstrip(b"\n") + b"\n" + _quoted(new).encode() + mark + rest) if new else card
 
 
 def is_edited(card: bytes, record: Mapping[str, Any]) -> bool:
@@ -86,18 +130,24 @@ def is_edited(card: bytes, record: Mapping[str, Any]) -> bool:
     return card != model_card(name, record).encode()
 
 
-def renamed_card(card: bytes, name: str, record: Mapping[str, Any]) -> bytes:
+def renamed_card(
+    card: bytes, name: str, record: Mapping[str, Any], attribution: Mapping[str, str] | None = None
+) -> bytes:
     """Builds the card of a model again under another name, unless a person has changed it.
 
     Args:
         card: The README.md so far.
         name: The new name.
         record: What the card is built from; see `model_card`.
+        attribution: Licence and note, where they are not those in the card.
 
     Returns:
-        The README.md under the new name, or `card` if a person has changed it.
+        The README.md under the new name; `card` if a person has changed it, with texts of `attribution` that it lacks.
     """
-    return card if is_edited(card, record) else card_file(name, record)
+    texts = attribution or {}
+    if is_edited(card, record):
+        return with_attribution(card, texts)
+    return card_file(name, record, attribution_in(card) | {name: text for name, text in texts.items() if text})
 
 
 def sample_command(name: str, model: Mapping[str, Any], labels: Sequence[str], prompt: str = "") -> str:
@@ -118,6 +168,23 @@ def sample_command(name: str, model: Mapping[str, Any], labels: Sequence[str], p
 
 def _marked(body: bytes) -> bytes:
     return body + f"{MARK}{hashlib.sha256(body).hexdigest()}{MARK_END}".encode()
+
+
+def _quoted(attribution: Mapping[str, str]) -> str:
+    """The sections of a card with a licence and a note, as far as they are known."""
+    given = {heading: attribution[name] for name, heading in HEADINGS.items() if attribution.get(name)}
+    return "".join(
+        f"\n## {heading}\n\n" + "".join(f"> {line}\n" if line else ">\n" for line in text.split("\n"))
+        for heading, text in given.items()
+    )
+
+
+def _unquoted(lines: Sequence[str]) -> str:
+    """The text of a section of a card, from its lines; without the marks of a quotation if all of it is one."""
+    text = "\n".join(lines).strip("\n")
+    if all(line.startswith(">") for line in text.split("\n")):
+        return "\n".join(line.removeprefix(">").removeprefix(" ") for line in text.split("\n"))
+    return text.strip()
 
 
 def _network(model: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ from textgen.saved_model.layout import (
     training_bytes,
     version_of,
 )
-from textgen.saved_model.model_card import card_file, is_edited
+from textgen.saved_model.model_card import attribution_in, card_file, is_edited
 from textgen.saved_model.precision import compressed
 from textgen.settings import to_dict
 from textgen.storage.files import json_bytes, write_own_file
@@ -183,6 +183,20 @@ def edited_card(folder: Path, record: Mapping[str, Any]) -> bytes | None:
         return None
     card = read_bytes(folder / CARD, CARD_BYTES)
     return card if is_edited(card, record) else None
+
+
+def saved_attribution(folder: Path) -> dict[str, str]:
+    """Reads the licence of a model and the note about it from its card; see `model_card.attribution_in`.
+
+    Args:
+        folder: Folder of the model.
+
+    Raises:
+        SavedModelError: The card cannot be read.
+    """
+    if not has_file(folder, CARD) or (folder / CARD).is_symlink():
+        return {}
+    return attribution_in(read_bytes(folder / CARD, CARD_BYTES))
 
 
 def keeps_card(folder: Path, record: Mapping[str, Any]) -> bool:
