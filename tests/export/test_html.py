@@ -32,7 +32,7 @@ from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
-OWN = ("page.html", "page.css", "page.js", "story.js", "words.js", "worker.js")
+OWN = ("page.html", "page.css", "page.js", "story.js", "shelf.js", "words.js", "worker.js")
 FILES = {name: asset("textgen.export", f"onefile/{name}") for name in OWN}
 
 
@@ -85,7 +85,8 @@ def test_hostile_names_labels_and_notes_stay_text(
 ) -> None:
     plain = Elements(page(hostile_model(tmp_path / "plain", tokenizer, ("a", "b"))).decode())
     found = Elements(written.decode())
-    without_policy = [[tag for tag in each.tags if "http-equiv" not in tag[1]] for each in (plain, found)]
+    differs = {"http-equiv", ("name", "fingerprint")}
+    without_policy = [[tag for tag in each.tags if not differs & {*tag[1], *tag[1].items()}] for each in (plain, found)]
     assert without_policy[0] == without_policy[1]
     assert found.texts[:3] == plain.texts[:3]
     evil = "<img src=x onerror=alert(1)>&amp;{{model}}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from browsers import ENGINES, Browser, opened
+from browsers import ENGINES, Browser, Chromium, opened
 from click.testing import CliRunner
 from networks import random_weights
 from pages import HOSTILE, hostile_model
@@ -266,6 +266,44 @@ def test_a_text_that_no_link_holds_is_there_after_a_reload(browser: Browser, pag
     assert str(browser.evaluate(TEXT)).startswith("The")
     click(browser, "undo")
     assert browser.evaluate(TEXT) == "My own text\nand more"
+    browser.check_faults()
+
+
+def test_a_text_is_there_after_the_page_was_closed(browser: Browser, page: str) -> None:
+    """Also one that the model wrote, whose address is gone; a new text leaves it where it can be opened again."""
+    if not isinstance(browser, Chromium):
+        pytest.skip("only Chromium is told to close a tab")
+    open_empty(browser, page)
+    browser.evaluate("localStorage.clear()")
+    type_text(browser, "My own text")
+    browser.until("localStorage.length === 1")
+    for _ in range(2):
+        browser.renew()
+        browser.open(page)
+        browser.until(IS_READY)
+        assert browser.evaluate(TEXT) == "My own text"
+    assert browser.evaluate("document.getElementById('earlier-texts').hidden")
+    click(browser, "new-text")
+    assert browser.evaluate(TEXT) == ""
+    first = written(browser, page, prompt="The", seed=3, max_tokens=10)
+    browser.until(f"Object.values(localStorage).some((each) => JSON.parse(each).text === {json.dumps(first)})")
+    browser.renew()
+    browser.open(page)
+    browser.until(IS_READY)
+    assert browser.evaluate(TEXT) == first
+    earlier = "[...document.querySelectorAll('#earlier button')]"
+    assert [text.split(" · ")[0] for text in browser.evaluate(f"{earlier}.map((each) => each.textContent)")] == [
+        "My own text"
+    ]
+    browser.evaluate(f"{earlier}[0].click()")
+    assert browser.evaluate(TEXT) == "My own text"
+    click(browser, "undo")
+    assert browser.evaluate(TEXT) == first
+    texts = "Object.values(localStorage).map((each) => JSON.parse(each).text).sort()"
+    type_text(browser, f"{first}!")
+    browser.until(f"({texts}).includes({json.dumps(first + '!')})")
+    assert browser.evaluate(texts) == sorted([f"{first}!", "My own text"])
+    browser.evaluate("localStorage.clear()")
     browser.check_faults()
 
 

@@ -147,9 +147,16 @@ class Chromium(Browser):
         self._messages = Messages(url, self._on_event)
         self._workers: list[str] = []  # their sessions
         self._dragged: dict[str, Any] | None = None  # what the mouse carries
-        target = self._messages.send("Target.createTarget", {"url": "about:blank"})["targetId"]
-        attached = self._messages.send("Target.attachToTarget", {"targetId": target, "flatten": True})
-        self._session: str = attached["sessionId"]
+        self._target = self._session = ""
+        self.renew()
+
+    def renew(self) -> None:
+        """Closes the page and opens an empty one in its place, as somebody who closes a tab does."""
+        if self._target:
+            self._messages.send("Target.closeTarget", {"targetId": self._target})
+        self._target = self._messages.send("Target.createTarget", {"url": "about:blank"})["targetId"]
+        attached = self._messages.send("Target.attachToTarget", {"targetId": self._target, "flatten": True})
+        self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
         self.send("Emulation.setFocusEmulationEnabled", {"enabled": True})

@@ -1,6 +1,7 @@
 // The page: one text that you and the model write. The model works in a Worker (worker.js), the text lives in a `Story`.
 // Whatever comes from the model, its author or a link is shown as text, never as HTML.
 
+import { Shelf } from "./shelf.js";
 import { Story, commandOf, difference, linkOf, readLink, seedOf } from "./story.js";
 import { isMac, say, speak, spoken } from "./words.js";
 
@@ -14,11 +15,14 @@ const SETTINGS = {
 const USUAL = Object.fromEntries(Object.entries(SETTINGS).map(([name, { usual }]) => [name, usual]));
 const NEW_SEEDS = 1_000_000; // a new seed is below: easy to read out
 const LONGEST_ADDRESS = 2000; // characters of a text that the address shows
+const LISTED = 50; // earlier texts
 const LONGEST_LINK = 100_000; // tokens of a text that a link asks for: whoever opens it waits for them
 
 const $ = (id) => document.getElementById(id);
 const editor = $("text");
 const story = new Story();
+const fingerprint = document.querySelector("meta[name=fingerprint]").content;
+const shelf = new Shelf(`textgen text of ${location.pathname} ${fingerprint}`, [() => localStorage, () => sessionStorage]);
 const settings = { ...USUAL };
 let worker = null;
 let card = null; // of the model, when it is ready
@@ -28,6 +32,8 @@ let writing = false;
 let shownPlace = null; // the token whose alternatives are shown
 let told = { word: "", message: "" }; // what the status shows: a word of the page, and a message
 let isRecalled = false; // whether the text is one that was kept, which no link may replace
+let isAwaited = false; // whether the address writes the text that was kept again
+let keeping = 0;
 let linked = null; // the run that the address began
 
 // === The editor: one text node, so that selection, input methods and screen readers work as everywhere ===
@@ -99,17 +105,20 @@ function takeEdit() {
 
 function undo() {
   if (writing) stop();
+  keepText(); // what is undone may be another text
   story.undo();
   afterMove();
 }
 
 function redo() {
   if (writing) stop();
+  keepText();
   story.redo();
   afterMove();
 }
 
 function afterMove() {
+  shelf.goTo(story.home);
   if (story.run) takeRun(story.run);
   closePanel();
   tell("");
@@ -339,6 +348,7 @@ function link() {
 
 /** The address says how to write the text again, so that a reload or a bookmark does; if it cannot, it says nothing. */
 function showLink() {
+  keepSoon();
   const full = isLinkable() ? link() : "";
   if (full === location.hash) return;
   try {
@@ -354,44 +364,81 @@ function openLink() {
   const { prompt, seed, label, settings: wanted } = found;
   const { max_tokens, ...others } = wanted;
   if (writing) stop();
+  if (story.text) {
+    keepText();
+    shelf.leave(); // the text stays where it is kept
+  }
+  isAwaited = false;
   const known = label !== null && card.labels.includes(label) ? label : null;
   takeRun({ seed, label: known, settings: others });
   begin({ prompt, seed, label: known, settings: others }, max_tokens);
   linked = story.run;
+  story.home = shelf.home;
 }
 
-// === A text that no link holds, over a reload ===
-
-const placeOfText = () => `textgen text of ${location.pathname}`;
+// === Texts that are kept ===
 
 function isInLink() {
   const { run } = story;
   return Boolean(run) && (writing ? run === linked : isLinkable() && link() === location.hash);
 }
 
-/** Keeps the text where the browser allows it, until the tab is closed. Returns whether a reload loses nothing. */
+/** Keeps the text where the browser allows it. Returns whether closing the page loses nothing. */
 function keepText() {
+  clearTimeout(keeping);
   const { text, marks } = story;
-  const isNeeded = text !== "" && !isInLink();
-  try {
-    if (isNeeded) sessionStorage.setItem(placeOfText(), JSON.stringify({ text, marks, hash: location.hash }));
-    else sessionStorage.removeItem(placeOfText());
-    return true;
-  } catch {
-    return !isNeeded;
-  }
+  if (isAwaited && !text) return true;
+  const isLinked = isInLink();
+  return shelf.keep(text ? { text, marks, hash: location.hash, isLinked } : null) || isLinked || !text;
+}
+
+function keepSoon() {
+  clearTimeout(keeping);
+  keeping = setTimeout(keepText, 300);
 }
 
 /** Shows the text that was kept, if there is one. Returns whether the address is still that which it was kept with. */
 function recallText() {
-  try {
-    const { text, marks, hash } = JSON.parse(sessionStorage.getItem(placeOfText())) ?? {};
-    if (text) story.recall(text, marks);
-    render();
-    return Boolean(text) && hash === location.hash;
-  } catch {
-    return false;
-  }
+  const found = shelf.begin(readLink(location.hash, SETTINGS) === null);
+  story.home = shelf.home;
+  const isHere = found?.hash === location.hash;
+  isAwaited = isHere && found.isLinked;
+  if (!found || isAwaited) return false;
+  story.recall(found.text, found.marks);
+  render();
+  return isHere;
+}
+
+function newText() {
+  putText({ text: "", marks: [] }, () => shelf.leave());
+}
+
+/** Puts another text in the place of this one, which stays kept, too. `find` returns it unless it is given. */
+function putText(given, find) {
+  if (writing) stop();
+  keepText();
+  const { text, marks } = find() ?? given ?? story;
+  story.replace(text, marks);
+  story.home = shelf.home;
+  linked = null;
+  afterMove();
+  editor.focus();
+  listEarlier();
+}
+
+/** Lists the other texts that are kept; what another tab keeps later is listed when the list is opened. */
+function listEarlier() {
+  const date = new Intl.DateTimeFormat(spoken(), { dateStyle: "medium" });
+  const found = shelf.earlier().slice(0, LISTED).map(({ id, text, at }) => {
+    const beginning = [...text.slice(0, 400).replace(/\s+/g, " ").trim()].slice(0, 60).join("");
+    const open = element("button", { type: "button", className: "quiet", textContent: `${beginning} · ${date.format(at)}` });
+    open.addEventListener("click", () => putText(null, () => shelf.take(id)));
+    const item = element("li");
+    item.append(open);
+    return item;
+  });
+  $("earlier").replaceChildren(...found);
+  $("earlier-texts").hidden = !found.length;
 }
 
 function set(name, value) {
@@ -446,6 +493,7 @@ function talk(language) {
   speak(language);
   tell(told.word, told.message);
   if (card) showCard();
+  listEarlier();
   const place = shownPlace;
   shownPlace = null;
   showPanel(place);
@@ -530,12 +578,14 @@ function listen() {
     "copy-link": () => copyAndTell(location.href.split("#")[0] + link()),
     "copy-command": () => copyAndTell($("command").textContent),
     "save-text": save,
+    "new-text": newText,
     print: () => print(),
   };
   for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", () => isOff(id) || action());
   $("seed").addEventListener("input", showSeed);
   $("seed").addEventListener("keydown", (event) => event.key === "Enter" && !isComposing(event) && !writing && write());
   addEventListener("hashchange", () => card && openLink());
+  $("earlier-texts").addEventListener("toggle", listEarlier);
   addEventListener("beforeunload", (event) => keepText() || event.preventDefault());
   addEventListener("pagehide", keepText); // phones tell nothing before
   document.addEventListener("visibilitychange", () => document.hidden && keepText());

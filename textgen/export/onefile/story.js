@@ -50,11 +50,20 @@ export class Story {
   typedAt = -1; // where the next character typed in the same step would come
   deletedAt = -1; // where the next character deleted in the same step would be, before or after it
   held = null; // a token that is only part of a character
+  home = null; // where the page keeps the text
 
   /** Takes a text that was kept, before there is another. */
   recall(text, marks) {
-    const isMark = ({ start, end }) => 0 <= start && start < end && end <= text.length;
-    Object.assign(this, { text, marks: marks.filter(isMark).map(({ start, end }) => ({ start, end })) });
+    const isMark = (mark) => 0 <= mark?.start && mark.start < mark.end && mark.end <= text.length;
+    const sound = Array.isArray(marks) ? marks.filter(isMark) : [];
+    Object.assign(this, { text, marks: sound.map(({ start, end }) => ({ start, end })) });
+  }
+
+  /** Puts another text in the place of this one, as a step. */
+  replace(text, marks) {
+    this.step();
+    Object.assign(this, { tokens: [], run: null, held: null });
+    this.recall(text, marks);
   }
 
   get canUndo() {
@@ -92,8 +101,9 @@ export class Story {
   }
 
   snapshot() {
-    const { text, tokens, marks, run, received } = this;
-    return { text, tokens: [...tokens], marks: marks.map((mark) => ({ ...mark })), run: run && { ...run }, received };
+    const { text, tokens, marks, run, received, home } = this;
+    const own = { tokens: [...tokens], marks: marks.map((mark) => ({ ...mark })), run: run && { ...run } };
+    return { text, ...own, received, home };
   }
 
   /**

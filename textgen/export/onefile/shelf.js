@@ -1,0 +1,148 @@
+// Keeps texts in the browser, so that closing the page loses none.
+//
+// A text has a place of its own in `localStorage`, with the time and a revision. A tab remembers in `sessionStorage` which
+// text is its own, and writes over the revision that it has read or written, and over no other: where another tab has
+// changed the text meanwhile, it takes a new place. So nothing is written over what somebody has not seen, also where a
+// browser has copied a tab with its `sessionStorage`.
+//
+// Where `localStorage` is refused or full, `sessionStorage` keeps the text until the tab is closed.
+
+/**
+ * A text that is kept.
+ * @typedef {object} Kept
+ * @property {string} text
+ * @property {{start: number, end: number}[]} marks Where it is the model's.
+ * @property {string} hash Of the address.
+ * @property {boolean} isLinked Whether the address says how to write it again.
+ */
+
+const fresh = () => Date.now().toString(36) + Math.random().toString(36).slice(2);
+
+export class Shelf {
+  #place;
+  #storages;
+  /**
+   * Where the text of this tab is kept: its id, the revision that it was read or written with, what this tab has read or
+   * written there, as JSON, and whether that stays when the tab is closed.
+   */
+  home = { id: fresh(), revision: null, content: "", isSafe: false };
+
+  /**
+   * @param {string} place The beginning of the names of all texts of a page.
+   * @param {(() => Storage)[]} storages Return what keeps a text for good, and until the tab is closed. Already to name
+   *   them fails where site data are refused.
+   */
+  constructor(place, storages) {
+    this.#place = place;
+    this.#storages = storages;
+  }
+
+  /**
+   * Finds the text of this tab.
+   * @param {boolean} takesLast Whether a new tab begins with the text that was kept last.
+   * @returns {Kept|null}
+   */
+  begin(takesLast) {
+    const own = this.#get(1, this.#place);
+    return this.#become(own ?? (takesLast ? this.#all()[0]?.id : null) ?? fresh());
+  }
+
+  /**
+   * Keeps the text of this tab.
+   * @param {Kept|null} kept Null where there is no text.
+   * @returns {boolean} Whether it stays when the tab is closed.
+   */
+  keep(kept) {
+    const { home } = this;
+    const content = JSON.stringify(kept);
+    if (content === home.content && home.isSafe) return true;
+    const found = this.#read(home.id);
+    if (found && found.revision !== home.revision) this.goTo(Object.assign(home, { id: fresh() }));
+    Object.assign(home, { content, revision: fresh() });
+    const value = JSON.stringify({ ...kept, revision: home.revision, at: Date.now() });
+    const name = this.#nameOf(home.id);
+    home.isSafe = this.#set(0, name, kept && value);
+    this.#set(1, name, home.isSafe ? null : value);
+    return home.isSafe;
+  }
+
+  /** Begins another text: what was kept so far stays. */
+  leave() {
+    this.#become(fresh());
+  }
+
+  /** Goes back to a text that was that of this tab before. */
+  goTo(home) {
+    this.home = home;
+    this.#set(1, this.#place, home.id);
+  }
+
+  /** Makes an earlier text that of this tab. */
+  take(id) {
+    return this.#become(id);
+  }
+
+  /** @returns {{id: string, text: string, at: number}[]} The other texts that are kept, the last one first. */
+  earlier() {
+    const seen = new Set([this.#read(this.home.id)?.text]);
+    return this.#all().filter(({ text }) => !seen.has(text) && seen.add(text));
+  }
+
+  #become(id) {
+    const found = this.#read(id);
+    const kept = found && { text: found.text, marks: found.marks, hash: found.hash, isLinked: found.isLinked };
+    const isSafe = this.#get(1, this.#nameOf(id)) === null; // where the first was full, it has none or an older one
+    this.goTo({ id, revision: found?.revision ?? null, content: JSON.stringify(kept), isSafe });
+    return kept;
+  }
+
+  #nameOf(id) {
+    return `${this.#place} ${id}`;
+  }
+
+  /** All texts that are kept for good, the last one first. */
+  #all() {
+    try {
+      const storage = this.#storages[0]();
+      const names = Array.from({ length: storage.length }, (_, number) => storage.key(number));
+      const ids = names.filter((name) => name.startsWith(`${this.#place} `)).map((name) => name.slice(this.#place.length + 1));
+      const found = ids.map((id) => [id, this.#read(id)]).filter(([, kept]) => kept);
+      const texts = found.map(([id, { text, at }]) => ({ id, text, at: Number(at) || 0 }));
+      return texts.sort((one, other) => other.at - one.at);
+    } catch {
+      return [];
+    }
+  }
+
+  /** The text at a place, with its revision; null for none, and for what is none. */
+  #read(id) {
+    for (const number of [1, 0]) { // the newer one is in the second where the first was full
+      try {
+        const found = JSON.parse(this.#get(number, this.#nameOf(id)));
+        if (typeof found?.text === "string") return found;
+      } catch {
+        // damaged
+      }
+    }
+    return null;
+  }
+
+  #get(number, name) {
+    try {
+      return this.#storages[number]().getItem(name);
+    } catch {
+      return null;
+    }
+  }
+
+  /** Returns whether a value was written, or removed for null. */
+  #set(number, name, value) {
+    try {
+      const storage = this.#storages[number]();
+      value === null ? storage.removeItem(name) : storage.setItem(name, value);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+}
