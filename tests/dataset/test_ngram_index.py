@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,13 @@ def test_novelty_is_that_of_brute_force(corpus: list[list[int]], texts: list[lis
     runs = ["".join("x" if flag else " " for flag in row).split() for row in flags]
     longest = max((len(run) for row in runs for run in row), default=0)
     assert found.longest_copy == (longest + K - 1 if longest else 0)
+    copied = [{at + step for at, flag in enumerate(row) if flag for step in range(K)} for row in flags]
+    ids, spans = stream_ids(texts), index_of(corpus).copies(stream_ids(texts), TOKENIZER.eos_id)
+    starts = [0, *(np.flatnonzero(ids == TOKENIZER.eos_id) + 1).tolist()]
+    assert [at for start, end in spans for at in range(start, end)] == [
+        start + at for start, row in zip(starts, copied, strict=False) for at in sorted(row)
+    ]
+    assert all(one[1] < other[0] for one, other in pairwise(spans))
     # Verbatim runs of k pieces or more are never longer than is said.
     verbatim = max(
         (end - start for text in texts for start in range(len(text)) for end in range(start + K, len(text) + 1)

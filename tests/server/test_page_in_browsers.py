@@ -15,13 +15,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browsers import ENGINES, Browser, Chromium, axe_source, opened
 from javascript import words_in_shell
 from model_folders import save
 from servers import Running, python_with, running
 
+from textgen.dataset.ngram_index import NgramIndex
 from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.saving import save_ngrams
 from textgen.server.config import ServerConfig
 from textgen.storage.manifests import MANIFEST
 
@@ -663,6 +666,34 @@ def test_a_model_with_labels_offers_them_and_writes_with_the_one_that_was_chosen
         assert engine.evaluate(shown) == [True, "无"]
         page.fill("model", "labelled")  # its label was cleared
         assert engine.evaluate("document.getElementById('label').value") == ""
+        assert engine.evaluate(CHECK) == []
+        engine.check_faults()
+        engine.requests.clear()
+
+
+def test_what_is_copied_from_the_training_text_is_marked(engine: Browser, tiny_models: Path, tmp_path: Path) -> None:
+    """A line says that a model has no index of that text."""
+    for name in ("one", "two"):
+        shutil.copytree(tiny_models / "tiny", tmp_path / name)
+    tokenizer = load_model("tiny", tiny_models).tokenizer
+    ids = np.array(tokenizer.encode("The cat sat on the mat.\n"), np.int32)
+    save_ngrams(tmp_path / "one", NgramIndex.build([ids], 6, 1000, tokenizer.eos_id))
+    hidden = "document.getElementById('no-index').hidden"
+    ranges = "[...CSS.highlights.get('copied')].map((each) => [each.startOffset, each.endOffset])"
+    with running(tmp_path) as there:
+        page = Page(engine, there)
+        page.fresh()
+        page.fill("model", "one")
+        page.type("So the cat sat on a bed.")
+        page.fill("marks", "copied")
+        page.browser.until(f"({ranges}).length > 0")
+        assert page.browser.evaluate(ranges) == [[4, 18]]
+        assert page.browser.evaluate(hidden)
+        page.fill("model", "two")
+        page.browser.until(f"!{hidden}")
+        assert page.browser.evaluate(ranges) == []
+        page.fill("marks", "origin")
+        assert page.browser.evaluate(hidden)
         assert engine.evaluate(CHECK) == []
         engine.check_faults()
         engine.requests.clear()

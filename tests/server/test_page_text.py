@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -737,6 +738,24 @@ def test_an_exact_server_fills_gaps_and_clamps_cells_in_float32(tmp_path: Path) 
     sent = {"model": "a", "n": 1, "sent": {"prompt": "a", "suffix": ""}, "settings": {}}
     given = [sent, sent | {"sent": {"prompt": "a", "suffix": "b"}}, sent | {"settings": {"clamp": ["L0/3=5"]}}]
     assert in_engine(code, given, tmp_path) == [None, False, False, None, None, False]
+
+
+def test_copies_are_told_in_the_units_of_the_page(tmp_path: Path) -> None:
+    code = """
+      const found = [];
+      for (const copied of given) {
+        globalThis.fetch = async (path, { body }) => {
+          found.push(body);
+          return Response.json({ choices: [{ copied }] });
+        };
+        found.push(await new HttpEngine().copies({ model: "a", text: "🙂🙂bc" }));
+      }
+      return found;
+    """
+    body, some, _, none = in_engine(code, [[[1, 3], [3, 4]], None], tmp_path)
+    expected = {"model": "a", "prompt": "🙂🙂bc", "echo": True, "novelty": True, "max_tokens": 0}
+    assert json.loads(body) == expected
+    assert (some, none) == ([{"start": 2, "end": 5}, {"start": 5, "end": 6}], None)
 
 
 def test_a_key_that_no_header_can_hold_is_told_as_a_wrong_one(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from networks import random_weights
 
@@ -21,7 +22,7 @@ from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model, save_ngrams, save_words
 from textgen.server.completions import answer
 from textgen.server.config import ServerConfig
-from textgen.server.failures import ApiError
+from textgen.server.failures import ApiError, encode
 from textgen.server.models import ModelHost
 from textgen.server.planning import plan_completion
 from textgen.server.requests import CompletionRequest, parse
@@ -64,6 +65,32 @@ def test_the_index_of_the_training_text_is_read_once_and_counted(folder: Path, m
         model.exact = None
         assert model.bytes == before + INDEX.num_bytes == before + 3000
         resources.close()
+
+    asyncio.run(main())
+
+
+def test_a_scored_prompt_tells_where_it_occurs_in_the_training_text(folder: Path, tokenizer: Tokenizer) -> None:
+    """In characters; null without an index, and nothing where it was not asked for or a text is written, too."""
+    text = "One day the cat sat on the mat and purred.\n"
+    asked: dict[str, Any] = {"prompt": ["😀月: the cat sat on the mat!", "It rained."], "echo": True, "max_tokens": 0}
+
+    async def answered(**more: Any) -> list[Any]:
+        resources = Resources(CONFIG, {}, folder)
+        plan = await plan_completion(*parse(json.dumps(asked | more).encode(), CompletionRequest), "", resources)
+        choices = [json.loads(encode(each)) for each in (await answer(plan, resources))["choices"]]
+        resources.close()
+        return [choice.get("copied", "nothing") for choice in choices]
+
+    async def main() -> None:
+        assert await answered(novelty=True) == [None, None]
+        ids = np.array(tokenizer.encode(text), np.int32)
+        save_ngrams(folder / "tiny", NgramIndex.build([ids], 6, 1000, tokenizer.eos_id))
+        for more in ({}, {"logprobs": 1}, {"exact": True}):
+            found = await answered(novelty=True, **more)
+            assert [asked["prompt"][0][start:end] for start, end in found[0]] == [" the cat sat on the mat"]
+            assert found[1] == []
+        assert await answered() == ["nothing"] * 2
+        assert await answered(novelty=True, max_tokens=1) == ["nothing"] * 2
 
     asyncio.run(main())
 

@@ -115,6 +115,15 @@ class NgramIndex:
             found[start : start + CHUNK] = self._contains(_hashes(part, self.ngram))
         return found
 
+    def copies(self, ids: np.ndarray, eos_id: int) -> list[tuple[int, int]]:
+        """Where runs of tokens of ids [N] begin and end that are in n-grams which occur in the corpus."""
+        starts = np.flatnonzero(self.contains(ids) & _inside(ids, self.ngram, eos_id))
+        edges = np.zeros(len(ids) + 1, np.int32)
+        edges[starts] += 1
+        edges[starts + self.ngram] -= 1
+        begins, lengths = _runs(np.cumsum(edges[:-1]) > 0)
+        return [(int(start), int(start + length)) for start, length in zip(begins, lengths, strict=True)]
+
     def completions(self, context: Sequence[int], vocab_size: int) -> np.ndarray:
         """The tokens that complete `context`, k - 1 ids, to an n-gram of the corpus: ids, ascending."""
         before = _hashes(np.array(context), self.ngram - 1)  # [1]
@@ -205,9 +214,14 @@ def _inside(ids: np.ndarray, length: int, eos_id: int) -> np.ndarray:
 
 def _longest_run(flags: np.ndarray) -> tuple[int, int]:
     """Start and length of the longest run of true; the first of several."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    starts, lengths = edges[::2], edges[1::2] - edges[::2]
+    starts, lengths = _runs(flags)
     if not len(starts):
         return 0, 0
     longest = int(np.argmax(lengths))
     return int(starts[longest]), int(lengths[longest])
+
+
+def _runs(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and lengths of the runs of true."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    return edges[::2], edges[1::2] - edges[::2]

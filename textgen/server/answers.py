@@ -24,6 +24,8 @@ def whole(plan: AnswerPlan, choice: Choice, index: int) -> dict[str, Any]:
         logprobs = {name: before[name] + values for name, values in logprobs.items()}
     body: dict[str, Any] = {"index": index, "logprobs": logprobs, "seed": choice.job.row.config.seed}
     body["finish_reason"] = choice.finish_reason or "length"
+    if plan.copies:
+        body["copied"] = plan.copies[choice.prompt]
     if choice.state:
         body["state"] = choice.state
     if plan.is_chat:

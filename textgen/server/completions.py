@@ -9,6 +9,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+import numpy as np
 from msgspec import Raw
 
 from textgen.generation.config import SamplingConfig
@@ -19,7 +20,17 @@ from textgen.generation.text_state import TextState
 from textgen.server.answers import Chunks, whole
 from textgen.server.failures import encoded
 from textgen.server.jobs import Job
-from textgen.server.planning import AnswerPlan, check_length, label_of, lead_of, make_row, nobody, root_of, start_of
+from textgen.server.planning import (
+    AnswerPlan,
+    check_length,
+    in_thread_if_long,
+    label_of,
+    lead_of,
+    make_row,
+    nobody,
+    root_of,
+    start_of,
+)
 from textgen.server.prompt_scores import Echo, legacy_logprobs, prompt_scores
 from textgen.server.requests import Prompt
 from textgen.server.resources import Resources
@@ -38,6 +49,7 @@ async def answer(plan: AnswerPlan, resources: Resources) -> dict[str, Any]:
 
 async def _answer(plan: AnswerPlan, resources: Resources) -> dict[str, Any]:
     await _score_prompts(plan, resources)
+    await _find_copies(plan, resources)
     _count_read(plan, resources)
     async with Writing(plan.model, resources.metrics) as writing:
         if plan.writes:
@@ -123,6 +135,26 @@ async def _score_prompts(plan: AnswerPlan, resources: Resources) -> None:
     for place, row in sorted(rows.items()):
         work = partial(_echo, plan, row, plan.prompts[place].lead, number)
         plan.echoes.append(await resources.in_worker(work, plan.owner, plan.model.name))
+
+
+async def _find_copies(plan: AnswerPlan, resources: Resources) -> None:
+    """Finds where the prompts occur in the training text, if the request asks for that."""
+    if not plan.finds_copies:
+        return
+    await resources.models.prepare(plan.model, "ngrams")
+    for prompt in plan.prompts:
+        ids = [*prompt.lead, *prompt.row.prompt_ids]
+        plan.copies.append(await in_thread_if_long(len(ids), _copies, plan.model, ids))
+
+
+def _copies(model: ServedModel, ids: Sequence[int]) -> list[tuple[int, int]] | None:
+    """Where a prompt occurs in the training text, in characters; None for a model without an index of it."""
+    if model.ngrams is None:
+        return None
+    offsets = Offsets(model.tokenizer)
+    at = [*map(offsets.next, ids), offsets.end]
+    found = model.ngrams.copies(np.array(ids, np.int32), model.tokenizer.eos_id)
+    return [(at[start], at[end]) for start, end in found]
 
 
 def _count_read(plan: AnswerPlan, resources: Resources) -> None:

@@ -81,6 +81,8 @@ class AnswerPlan:
         n: Texts in the answer for each prompt.
         logprobs: Alternatives of each token that are reported; None for no log probabilities.
         echoes: The log probabilities of each prompt, where they are echoed.
+        copies: Where each prompt occurs in the training text, if the request asks for that; None where that is not
+            known.
         prompts: The prompts.
         writes: Whether anything is written after the prompts.
         kept: The state that is continued.
@@ -96,6 +98,7 @@ class AnswerPlan:
     prompts: list[PlannedPrompt] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
     echoes: list[Echo] = field(default_factory=list)
+    copies: list[list[tuple[int, int]] | None] = field(default_factory=list)
     writes: bool = True
     kept: KeptState | None = None
     id: str = field(default_factory=lambda: secrets.token_hex(ID_BYTES))
@@ -105,6 +108,12 @@ class AnswerPlan:
     def echo(self) -> bool:
         """Whether the answer begins with the prompt."""
         return bool(isinstance(self.request, CompletionRequest) and self.request.echo)
+
+    @property
+    def finds_copies(self) -> bool:
+        """Whether the answer tells where the prompts occur in the training text."""
+        asks = isinstance(self.request, CompletionRequest) and bool(self.request.novelty)
+        return asks and self.echo and not self.writes
 
     @property
     def seed(self) -> int:

@@ -22,6 +22,10 @@ from textgen.wording import counted, shortened
 
 TEXT_LENGTH = 1024  # maximum number of characters of a name, or of one text in stop, ban and so on
 CLAMP_HELP = "Cells that are clamped to a number, such as L1/89=3.8, or L1/89.f=1 for a gate: see textgen inspect."
+NOVELTY_HELP = (
+    "With echo and max_tokens 0: whether the answer has in copied where the prompt occurs in the training text, as "
+    "places in characters; null for a model without an index of that text."
+)
 EXACT_HELP = "Whether to compute in exact arithmetic: the same seed gives the same text on every machine."
 RECEIVED = 100  # maximum number of characters of a wrong value that an error shows
 KINDS = {
@@ -41,6 +45,7 @@ OWN_NAMES = {field.name for field in fields(SamplingConfig)} - {"top_logprobs", 
 
 Prompt = str | list[int]
 Clamps = Annotated[str | list[str] | None, msgspec.Meta(description=CLAMP_HELP)]
+Novelty = Annotated[bool | None, msgspec.Meta(description=NOVELTY_HELP)]
 Exact = Annotated[bool | None, msgspec.Meta(description=EXACT_HELP)]
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
@@ -99,6 +104,7 @@ class CompletionRequest(GenerationRequest, kw_only=True):
     logprobs: int | bool | None = None
     echo: bool | None = None
     best_of: int | None = None
+    novelty: Novelty = None
 
     def alternatives(self) -> int | None:
         """How many alternatives of each token are asked for; None for no log probabilities."""

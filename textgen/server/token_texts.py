@@ -51,6 +51,11 @@ class Offsets:
         self._at += len(self._decoder.feed([id]))
         return at
 
+    @property
+    def end(self) -> int:
+        """Where the last token ends."""
+        return self._at
+
     def fork(self) -> Offsets:
         """Returns offsets that go on from here by themselves."""
         twin = copy.copy(self)

@@ -76,6 +76,15 @@ export class HttpEngine {
     }));
   }
 
+  // Where a text occurs in the training text of the model: [{start, end}], in UTF-16 units; null if that is not known.
+  async copies({ model, text, signal }) {
+    const body = { model, prompt: text, echo: true, novelty: true, max_tokens: 0 };
+    const response = await this.fetch("v1/completions", { method: "POST", body: JSON.stringify(body), signal });
+    const { copied } = (await response.json()).choices[0];
+    const offsets = unitsOf(text);
+    return copied?.map(([start, end]) => ({ start: offsets[start], end: offsets[end] })) ?? null;
+  }
+
   // Exact arithmetic fills no gaps and clamps no cells.
   inexact(isNeeded) {
     return this.isExact && isNeeded ? { exact: false } : {};

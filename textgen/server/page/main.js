@@ -100,7 +100,7 @@ function movePlaces(change) {
 }
 
 function mark() {
-  showMarks(view, story, scores.found, probabilities.shown);
+  showMarks(view, story, scores, probabilities.shown);
 }
 
 document.addEventListener("selectionchange", () => {

@@ -2,14 +2,17 @@
 
 import { $ } from "./dom.js";
 
-const MARKS = ["model", "surprise1", "surprise2", "surprise3", "surprise4"];
+const MARKS = ["model", "copied", "surprise1", "surprise2", "surprise3", "surprise4"];
 
-// Marks spans of the story, words that have scores [{start, end, token}], and the token that is shown, if any.
-export function showMarks(view, story, scores, shown) {
+// Marks spans of the story, words that have scores [{start, end, token}], copies [{start, end}], and the token that is
+// shown, if any.
+export function showMarks(view, story, { found, copies }, shown) {
   if (!CSS.highlights) return;
   CSS.highlights.clear();
   const ranges = Object.fromEntries([...MARKS, "here"].map((name) => [name, []]));
-  for (const [name, range] of [...view.pieces(spanMarks(story)), ...view.pieces(scoreMarks(scores))]) ranges[name].push(range);
+  for (const marks of [spanMarks(story), scoreMarks(found), copyMarks(copies)]) {
+    for (const [name, range] of view.pieces(marks)) ranges[name].push(range);
+  }
   if (shown) for (const [, range] of view.pieces([{ ...shown, name: "here" }])) ranges.here.push(range);
   for (const [name, list] of Object.entries(ranges)) {
     const highlight = new Highlight();
@@ -32,6 +35,11 @@ function* spanMarks(story) {
 function* scoreMarks(scores) {
   if ($("marks").value !== "surprisal") return;
   for (const { token, start, end } of scores) if (token) yield { name: levelOf(token), start, end };
+}
+
+function* copyMarks(copies) {
+  if ($("marks").value !== "copied") return;
+  for (const place of copies) yield { ...place, name: "copied" };
 }
 
 export const bits = (token) => -token.logprob / Math.LN2;

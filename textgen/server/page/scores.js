@@ -1,4 +1,5 @@
-// The surprisal of the user's own words: the server is asked for it when they pause.
+// What the server finds in the text when the user pauses: the surprisal of their own words, or what occurs in the training
+// text of the model.
 
 import { $, tell } from "./dom.js";
 import { explain } from "./engine.js";
@@ -7,6 +8,7 @@ import { beginningOfLast } from "./story.js";
 
 export class Scores {
   found = []; // [{start, end, token}]
+  copies = []; // [{start, end}]
   #story;
   #engine;
   #onFound;
@@ -26,21 +28,25 @@ export class Scores {
   forget() {
     this.#asking?.abort();
     this.found = [];
+    this.copies = [];
   }
 
   // Moves what was found as a change moves the text.
   move(change) {
     this.found = this.found.flatMap((place) => moved(place, change));
+    this.copies = this.copies.flatMap((place) => moved(place, change));
   }
 
   ask() {
     clearTimeout(this.#timer);
-    if ($("marks").value !== "surprisal") return;
+    $("no-index").hidden = true;
+    const find = { surprisal: (signal) => this.#find(signal), copied: (signal) => this.#findCopies(signal) }[$("marks").value];
+    if (!find) return;
     this.#timer = setTimeout(async () => {
       this.#asking?.abort();
       this.#asking = new AbortController();
       try {
-        await this.#find(this.#asking.signal);
+        await find(this.#asking.signal);
       } catch (error) {
         if (error.name !== "AbortError") tell(explain(error));
       }
@@ -55,6 +61,16 @@ export class Scores {
     if (this.#story.text !== all) return;
     const scores = found.map(({ start, end, token }) => ({ start: start + from, end: end + from, token }));
     this.found = scores.filter(({ start }) => !this.#story.spans[this.#story.spanAt(start)?.number]?.token);
+    this.#onFound();
+  }
+
+  async #findCopies(signal) {
+    const all = this.#story.text;
+    const from = beginningOfLast(all, 10_000);
+    const found = await this.#engine.copies({ model: $("model").value, text: all.slice(from), signal });
+    if (this.#story.text !== all) return;
+    $("no-index").hidden = found !== null;
+    this.copies = (found ?? []).map(({ start, end }) => ({ start: start + from, end: end + from }));
     this.#onFound();
   }
 }
