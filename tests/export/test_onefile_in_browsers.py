@@ -142,6 +142,34 @@ def test_write_more_stop_undo_and_take_another_token(browser: Browser, page: str
     browser.check_faults()
 
 
+def test_what_is_typed_stands_where_it_was_typed(browser: Browser, page: str) -> None:
+    """At the end of the text, in its middle and after a newline at its end."""
+    open_empty(browser, page)
+    browser.evaluate("document.getElementById('text').focus()")
+    browser.type("third")
+    assert browser.evaluate(TEXT) == "third"
+    browser.type("\nand")
+    assert browser.evaluate(TEXT) == "third\nand"
+    for _ in range(3):
+        browser.press("ArrowLeft")
+    browser.type("xy ")
+    browser.press("End")
+    browser.press("Backspace")
+    browser.type("t.")
+    assert browser.evaluate(TEXT) == "third\nxy ant."
+    kept = "JSON.parse(Object.values(localStorage).find((each) => JSON.parse(each).text.startsWith('third'))).text"
+    for keys, expected in (
+        (["Enter", "Enter"], "third\nxy ant.\n\n"), (["Backspace"], "third\nxy ant.\n"), (["a"], "third\nxy ant.\na"),
+        (["Backspace", "Backspace"], "third\nxy ant."), (["Home", "Enter"], "third\n\nxy ant."),
+        (["End", "Enter", "b", "Enter"], "third\n\nxy ant.\nb\n"),
+    ):  # fmt: skip
+        for key in keys:
+            browser.press(key)
+        browser.evaluate("dispatchEvent(new Event('pagehide'))")
+        assert browser.evaluate(kept) == expected, keys
+    browser.check_faults()
+
+
 def test_each_line_begins_on_the_side_where_it_is_read_from(browser: Browser, page: str) -> None:
     open_empty(browser, page)
     type_text(browser, "ab\nשלום עולם.")

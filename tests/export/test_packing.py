@@ -145,5 +145,5 @@ def test_engine_is_one_script_without_module_syntax() -> None:
     assert "</script" not in script.lower()
     assert "const { Writer } =" in script
     folder = Path(__file__).parent.parent.parent / "textgen" / "export" / "onefile"
-    of_the_page = {"page.js", "story.js", "words.js", "worker.js"}
+    of_the_page = {"page.js", "shelf.js", "story.js", "words.js", "worker.js"}
     assert {f"{name}.js" for name in MODULES} == {path.name for path in folder.glob("*.js")} - of_the_page

@@ -39,7 +39,16 @@ let linked = null; // the run that the address began
 // === The editor: one text node, so that selection, input methods and screen readers work as everywhere ===
 
 const shown = () => (story.text.endsWith("\n") ? `${story.text}\n` : story.text);
-const read = () => editor.textContent.replace(/\n$/, "");
+
+/**
+ * The text, without a newline at its end that only shows an empty last line. The cursor stands before that one, whether
+ * the page has added it or the browser; after an edit at which Firefox adds none, the cursor is at the end.
+ */
+function read() {
+  const text = editor.textContent;
+  return placeOfCursor() === text.length ? text : text.replace(/\n$/, "");
+}
+
 const isAtBottom = () => innerHeight + scrollY >= document.documentElement.scrollHeight - 60;
 
 /** Shows the text. Only what differs is replaced, so that a cursor or a selection elsewhere stays. */
@@ -57,13 +66,19 @@ function render(caret = null) {
   showState();
 }
 
-function caretIn() {
+/** Where the cursor is in the text, which is `length` long; null if it is elsewhere. */
+function caretIn(length = story.text.length) {
+  const at = placeOfCursor();
+  return at === null ? null : Math.min(at, length);
+}
+
+function placeOfCursor() {
   const selection = getSelection();
   if (!selection.rangeCount || !editor.contains(selection.focusNode)) return null;
   const range = document.createRange();
   range.setStart(editor, 0);
   range.setEnd(selection.focusNode, selection.focusOffset);
-  return Math.min(range.toString().length, story.text.length);
+  return range.toString().length;
 }
 
 function setCaret(at) {
@@ -91,8 +106,9 @@ function mark() {
 }
 
 function takeEdit() {
-  const caret = caretIn() ?? undefined;
-  const change = difference(story.text, read(), caret);
+  const text = read();
+  const caret = caretIn(text.length) ?? undefined;
+  const change = difference(story.text, text, caret);
   if (change) {
     if (writing) stop();
     story.edit(change.at, change.removed, change.added);
