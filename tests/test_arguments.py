@@ -28,7 +28,10 @@ def test_a_prompt_is_a_text_or_tokens(value: Any) -> None:
 
 @pytest.mark.parametrize("value", ["a", "", [], [1, 2], (3,), np.array([1, 2])], ids=name_of)
 def test_prompts(value: Any) -> None:
-    check_prompt("prompt", value)
+    try:
+        check_prompt("prompt", value)
+    except ConfigError as error:
+        pytest.fail(str(error))
 
 
 @pytest.mark.parametrize("value", [np.array("a"), memoryview(b"ab"), b"ab", {"a": 1}, None, 5], ids=name_of)

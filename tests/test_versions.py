@@ -161,8 +161,8 @@ def test_without_an_onnx_runtime_that_can_be_loaded_numpy_writes(
     monkeypatch.setattr(saved_model, "LEAST_WEIGHTS", 1)
     model, lines = load_model("tiny", tiny_models), list[str]()
     assert isinstance(model.step_model(note=lines.append), NumpyModel)
-    assert lines == [f"ONNX Runtime {cannot_use('onnx', ImportError(DLL))} NumPy writes instead."]
-    with pytest.raises(ConfigError, match=r"^ONNX Runtime cannot use onnx: DLL"):
+    assert lines == [f"ONNX Runtime {cannot_use('onnxruntime', ImportError(DLL))} NumPy writes instead."]
+    with pytest.raises(ConfigError, match=r"^ONNX Runtime cannot use onnxruntime: DLL"):
         model.step_model("onnx")
 
 

@@ -52,7 +52,8 @@ def several_paths(name: str, value: str | Path | Iterable[str | Path]) -> list[s
     paths = [value] if isinstance(value, str | os.PathLike) else list(several(name, value, "path"))
     for number, path in enumerate(paths):
         check_is_path(f"{name}[{number}]", path)
-    return [path if isinstance(path, str) else Path(path) for path in paths]  # others may show themselves otherwise
+    # an os.DirEntry, for example, has another str()
+    return [path if isinstance(path, str) else Path(path) for path in paths]
 
 
 def check_is_path(name: str, value: object) -> None:

@@ -67,6 +67,7 @@ class Unreadable(SavedModelError):
     Attributes:
         path: Path of the file or folder.
         reason: Reason of the system, such as "Input/output error".
+        advice: What the user can do, in one sentence.
 
     Args:
         path: Path of the file or folder.
@@ -76,7 +77,7 @@ class Unreadable(SavedModelError):
 
     def __init__(self, path: Path, reason: str, advice: str) -> None:
         super().__init__(f"Cannot read {path}: {reason}. {advice}")
-        self.path, self.reason = path, reason
+        self.path, self.reason, self.advice = path, reason, advice
 
 
 class WorkerLost(TrainingError):

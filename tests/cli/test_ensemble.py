@@ -9,11 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 from networks import random_weights
 
-from textgen.cli import textgen
+from textgen.cli import default_model, textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saving import save_model
-from textgen.storage.locks import lock
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -88,8 +87,9 @@ def test_what_cannot_be_is_one_line(models: Path, flags: tuple[str, ...], messag
     assert message in result.stderr
 
 
-def test_a_note_says_which_model_is_being_trained(models: Path) -> None:
-    with lock(models / "fables"):
-        result = sample(models, "--ensemble", "fables", "--ensemble", "tales")
+def test_each_model_is_looked_at_whether_it_is_being_trained(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str] = []
+    monkeypatch.setattr(default_model, "note_if_training", lambda saved: looked_at.append(saved.name))
+    result = sample(models, "--ensemble", "fables", "--ensemble", "tales")
     assert result.exit_code == 0
-    assert result.stderr == "fables is being trained at the moment; this is what was saved last.\n"
+    assert looked_at == ["verse", "fables", "tales"]

@@ -13,7 +13,6 @@ from click.testing import CliRunner, Result
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
-from textgen.dataset import prepared_corpus
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.generation.config import RuntimeConfig, SamplingConfig, SearchConfig
 from textgen.generation.generator import Generator
@@ -29,7 +28,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed import joining, workers
-from textgen.training.planning import checks, plan
+from textgen.training.planning import opening, plan
 
 TEXTS = {  # legal ones, of settings that do not take any
     "samplers": "top_k;temperature",
@@ -179,9 +178,9 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> list[CorpusConfig]:
         found.append(config)
         return SimpleNamespace(stats=lambda: None)
 
-    monkeypatch.setattr(prepared_corpus, "open_corpus", opened)
-    monkeypatch.setattr(plan, "check_text", lambda *given: {})
-    monkeypatch.setattr(checks, "check_settings", lambda *given: None)  # one setting alone may contradict a default
+    monkeypatch.setattr(opening, "open_corpus", opened)
+    monkeypatch.setattr(opening, "check_text", lambda *given: {})
+    monkeypatch.setattr(opening, "check_settings", lambda *given: None)  # one setting alone may contradict a default
     return found
 
 

@@ -26,13 +26,13 @@ from textgen import evaluate, load, train
 from textgen.cli import output, textgen
 from textgen.cli.distribution import command_line
 from textgen.cli.signals import Ended
-from textgen.errors import USE_RESUME, Interrupted, TextgenError, TrainingError
+from textgen.errors import USE_RESUME, Interrupted, TextgenError, TrainingError, UnreadableCorpus
 from textgen.saved_model.saving import write_training
 from textgen.storage.cache_folder import filling_cache
 from textgen.storage.files import writing
 from textgen.storage.locks import locked
 from textgen.storage.manifests import MANIFEST
-from textgen.storage.system_errors import OPEN_FILES_ADVICE
+from textgen.storage.system_errors import DISK_ADVICE, OPEN_FILES_ADVICE
 from textgen.system import machine, runtime
 from textgen.training.config import TrainingConfig
 from textgen.training.lr_finder import Point
@@ -97,7 +97,7 @@ def test_a_signal_before_the_first_step_tells_what_is_saved(
         raise interrupt()
 
     said = "Terminated." if code == 143 else "Interrupted."
-    monkeypatch.setattr("textgen.dataset.prepared_corpus.open_corpus", stop)
+    monkeypatch.setattr("textgen.training.planning.opening.open_corpus", stop)
     monkeypatch.setattr("textgen.training.run.resume", stop)
     words = ["train", "a.txt", "--name", "cat", "--models-dir", str(tmp_path)]
     begun = CliRunner().invoke(textgen, words)
@@ -115,7 +115,7 @@ def test_a_signal_between_steps_tells_the_command_that_goes_on_with_the_run_that
         message = f"Stopped at step 5; everything is saved. {USE_RESUME}"
         raise Interrupted(message, signal.SIGINT, folder=Path("saved_models", "my cat-2"))
 
-    monkeypatch.setattr("textgen.dataset.prepared_corpus.open_corpus", stop)
+    monkeypatch.setattr("textgen.training.planning.opening.open_corpus", stop)
     monkeypatch.setattr("textgen.training.run.resume", stop)
     monkeypatch.delenv("TEXTGEN_MODELS", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -132,7 +132,8 @@ def test_a_signal_between_steps_tells_the_command_that_goes_on_with_the_run_that
     [
         ("models/cat/model.safetensors", errno.ENOSPC, "Free some space, and continue with"),
         ("models/cat-2/checkpoints/step-000000003", errno.ENOSPC, "Free some space, and continue with"),
-        ("models/cat/model.safetensors", errno.EIO, "Make the folder writable, and continue with"),
+        ("models/cat/model.safetensors", errno.EIO, f"{DISK_ADVICE} Then continue with"),
+        ("models/cat/model.safetensors", errno.EACCES, "Make the folder writable, and continue with"),
         ("models/cat/model.safetensors", errno.EMFILE, f"{OPEN_FILES_ADVICE} Then continue with"),
         ("cache/tokens/1", errno.ENOSPC, "with more space. Then continue with"),
         ("models/new/model.safetensors", errno.ENOSPC, "what was there before is untouched."),
@@ -145,7 +146,7 @@ def test_a_run_that_ends_on_a_full_disk_tells_the_command_that_goes_on(
         with filling_cache() if "cache" in place else nullcontext(), writing(tmp_path / place):
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("textgen.dataset.prepared_corpus.open_corpus", stop)
+    monkeypatch.setattr("textgen.training.planning.opening.open_corpus", stop)
     monkeypatch.setattr("textgen.training.run.resume", stop)
     monkeypatch.delenv("TEXTGEN_MODELS", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -158,6 +159,35 @@ def test_a_run_that_ends_on_a_full_disk_tells_the_command_that_goes_on(
     name = "cat-2" if "cat-2" in place else "cat"
     command = "" if "new" in place else f" textgen train --resume --name {name} --models-dir models."
     assert ended.stderr.endswith(f"{advice}{command}\n")
+
+
+def test_a_run_whose_text_cannot_be_read_any_more_tells_the_command_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise UnreadableCorpus("Cannot read train.bin: Input/output error. Try again.")
+
+    monkeypatch.setattr("textgen.training.run.resume", stop)
+    write(tmp_path, f"cat/checkpoints/step-000000003/{MANIFEST}", "{}")
+    ended = CliRunner().invoke(textgen, ["train", "--resume", "--name", "cat", "--models-dir", str(tmp_path)])
+    command = f"textgen train --resume --name cat --models-dir {tmp_path}"
+    said = f"Error: Cannot read train.bin: Input/output error. Try again. Then continue with {command}.\n"
+    assert (ended.exit_code, ended.stderr) == (1, said)
+
+
+def test_workers_are_not_started_on_a_run_that_somebody_else_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(*_: object, **__: object) -> int:
+        raise AssertionError("the workers are started")
+
+    monkeypatch.setattr("textgen.training.distributed.workers.run_workers", started)
+    write(tmp_path, f"cat/checkpoints/step-000000003/{MANIFEST}", "{}")
+    words = ["train", "--resume", "--name", "cat", "--workers", "2", "--models-dir", str(tmp_path)]
+    with locked(tmp_path / "cat"):
+        refused = CliRunner().invoke(textgen, words)
+    assert refused.exit_code == 1
+    assert "Another process is writing to" in refused.stderr
 
 
 def test_a_run_that_is_named_as_the_corpus_of_the_resumed_run_is_wrong_usage(

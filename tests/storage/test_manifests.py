@@ -16,6 +16,7 @@ from disk import OLD, contents, crashes, failing, names, unreadable
 from textgen.errors import SavedModelError, TextgenError, Unreadable
 from textgen.storage import manifests
 from textgen.storage.files import json_bytes, write_own_file
+from textgen.storage.locks import Gone
 from textgen.storage.manifests import MANIFEST, read_manifest, update_folder, verified
 
 
@@ -271,3 +272,21 @@ def test_files_of_a_folder_keep_their_mode(tmp_path: Path) -> None:
     update_folder(tmp_path, {"weights": b"new", "words": b"new"})
     assert (tmp_path / "weights").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "words").stat().st_mode == usual
+
+
+def test_the_new_files_of_a_process_that_has_taken_the_folder_over_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process was stopped while it wrote; the other one has committed `a.new` meanwhile, under the same name."""
+    update_folder(tmp_path, {"a": b"old"})
+    theirs = b"theirs"
+
+    def gone(path: Path) -> None:
+        (path / "a.new").write_bytes(theirs)
+        (path / MANIFEST).write_bytes(json_bytes({"files": {"a": manifests.manifest_entry(theirs)}}))
+        raise Gone("Another process has the folder.")
+
+    monkeypatch.setattr(manifests, "require_held", gone)
+    with pytest.raises(Gone):
+        update_folder(tmp_path, {"a": b"ours"})
+    assert verified(tmp_path, "a", read_manifest(tmp_path)["files"]["a"]).read_bytes() == theirs

@@ -114,7 +114,7 @@ def test_one_that_cannot_be_read_for_a_moment_is_neither_skipped_nor_removed(tmp
     for step in (5, 10):
         save_checkpoint(tmp_path, step, checkpoint(step))
     older, newest = tmp_path / "step-000000005", tmp_path / "step-000000010"
-    advice = f"Try again; to go on from an earlier checkpoint, remove {newest}."
+    advice = f"{DISK_ADVICE} To go on from an earlier checkpoint, remove {newest}."
     with unreadable(newest), pytest.raises(Unreadable) as caught:
         newest_checkpoint(tmp_path)
     assert str(caught.value) == f"Cannot read {newest / MANIFEST}: Input/output error. {advice}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from click.core import ParameterSource
 from textgen.cli import output
 from textgen.cli.options import sectioned
 from textgen.cli.setting_options import IntegerRange, NumberRange, option_group, typed
+from textgen.storage.locks import locked
 from textgen.training.config import STRATEGIES
 
 if TYPE_CHECKING:
@@ -104,11 +106,15 @@ def train_on_workers(ctx: click.Context, models_folder: Path, name: str) -> int:
         rest = [parameter for parameter in ctx.params if parameter not in (*RESUMPTION_OPTIONS, *texts)]
         return ["train", *common, "--resume", *command_line(ctx, leave_out=rest)]
 
+    folder = models_folder / name
+    if os.path.lexists(folder):
+        with locked(folder):  # ends here if somebody else uses it; the processes would wait, as for a killed one
+            pass
     return run_workers(
         arguments,
         resumption,
         ctx.params["workers"],
-        models_folder / name,
+        folder,
         max_restarts=ctx.params["max_restarts"],
         say=output.note,
     )

@@ -31,7 +31,7 @@ from textgen.cli.options import (
 from textgen.cli.plan_report import describe, plan_values, result_values, resume_command, summary
 from textgen.cli.setting_options import IntegerRange, setting_options
 from textgen.corpus.config import CorpusConfig
-from textgen.errors import USE_RESUME, Interrupted, SavedModelError, TrainingError
+from textgen.errors import USE_RESUME, Interrupted, SavedModelError, TrainingError, Unreadable, UnreadableCorpus
 from textgen.model.config import ModelConfig
 from textgen.settings import check_values, read_toml
 from textgen.storage.files import PLACE_ADVICE, SPACE_ADVICE, CannotWrite
@@ -297,6 +297,8 @@ def _is_resumable(run: Path) -> bool:
 
     try:
         return has_checkpoint(run / CHECKPOINTS)
+    except Unreadable:
+        return True  # as far as can be told
     except SavedModelError:
         return False
 
@@ -315,6 +317,10 @@ def _telling_what_is_saved(target: Path) -> Iterator[None]:
         raise
     except CannotWrite as error:
         raise CannotWrite(error.path, error.reason, _how_to_go_on(error, target)) from None
+    except (UnreadableCorpus, Unreadable) as error:
+        if _is_resumable(target):
+            error.args = (f"{error} Then continue with {resume_command(target)}.",)
+        raise
     except KeyboardInterrupt as error:
         is_saved = _is_resumable(target)
         next_step = f"Continue with {resume_command(target)}." if is_saved else "Nothing is saved: start again."

@@ -28,8 +28,13 @@ def is_installed() -> bool:
 
 
 def require_onnx() -> None:
-    """Raises `ConfigError` if the libraries of the extra are missing or cannot be imported."""
-    require("ONNX Runtime", LIBRARIES, "onnx", ConfigError)
+    """Raises `ConfigError` if a library of the extra is missing, or ONNX Runtime cannot be imported.
+
+    The library onnx makes networks, and takes time to import: what has been made once does not need it.
+    """
+    if missing(LIBRARIES):
+        require("ONNX Runtime", LIBRARIES, "onnx", ConfigError)
+    load_onnxruntime()
 
 
 def load_onnxruntime() -> Any:

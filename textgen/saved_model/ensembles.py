@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.wording import Say
+from textgen.wording import Say, counted
 
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
@@ -74,8 +74,8 @@ def common_index(models: Sequence[ModelFolder]) -> NgramIndex | None:
         if index.ngram != found[0].ngram:
             raise ConfigError(
                 f"The indexes of the training texts of {models[0].name} and {model.name} contain runs of "
-                f"{found[0].ngram} and of {index.ngram} tokens, so copies of both cannot be detected together: "
-                "leave out no_copy and novelty, or one of the models."
+                f"{found[0].ngram} and of {counted(index.ngram, 'token')}, so copies of both cannot be detected "
+                "together: leave out no_copy and novelty, or one of the models."
             )
     return reduce(lambda one, other: one.with_other(other), found)
 

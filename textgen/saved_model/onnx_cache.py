@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from textgen.errors import SavedModelError, TextgenError
+from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.model.config import ModelConfig
 from textgen.model.onnx_model import OnnxModel
 from textgen.model.prediction_change import PredictionChange
@@ -33,7 +33,7 @@ from textgen.storage.folders import new_folder
 from textgen.storage.leftovers import sweep_abandoned
 from textgen.storage.locks import Hold
 from textgen.storage.manifests import read_manifest, verified
-from textgen.versions import module_version
+from textgen.versions import load, module_version
 from textgen.wording import Say, silent
 
 FORMAT = 2  # part of the key: raise it when the files change, so that old entries are not used
@@ -115,6 +115,7 @@ def known_loss(source: NetworkSource) -> PredictionChange | None:
 
 
 def _made(source: NetworkSource) -> Entry:
+    load("onnx", "ONNX Runtime", "onnx", ConfigError)
     from textgen.model.onnx_int8 import int8_network
 
     data, change = int8_network(source.config, source.weights(), source.openings)

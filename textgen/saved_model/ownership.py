@@ -7,6 +7,7 @@ cache folder. If the key is missing or differs, the user is asked to name the pa
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import json
@@ -75,7 +76,7 @@ def _key() -> bytes:
             key = file.read(KEY_BYTES + 1)
             return key if is_private and len(key) == KEY_BYTES else b""
     except OSError as error:
-        if error.errno in DAMAGE_ERRORS:
+        if error.errno in (*DAMAGE_ERRORS, errno.EACCES, errno.EPERM):  # not this user's, as after sudo
             return b""
         raise
 

@@ -287,12 +287,12 @@ class ModelFolder:
             return self.numpy_model()
         try:
             require_onnx()
+            writer, change = int8_writer(self._source, say, note)
         except ConfigError as error:
             if runtime != AUTO:
                 raise
             (note or say)(f"{error} NumPy writes instead.")
             return self.numpy_model()
-        writer, change = int8_writer(self._source, say, note)
         if writer is None and runtime != AUTO:
             (note or say)(
                 f"With 8-bit weights {self.name} would lose too much accuracy ({change}): NumPy writes in float32."

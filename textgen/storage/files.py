@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 from textgen.errors import TextgenError
 from textgen.storage.streams import is_stream, open_file_number, open_stream
-from textgen.storage.system_errors import FULL_ERRORS, OPEN_FILES_ADVICE, OPEN_FILES_ERRORS
+from textgen.storage.system_errors import DISK_ADVICE, DISK_ERRORS, FULL_ERRORS, OPEN_FILES_ADVICE, OPEN_FILES_ERRORS
 from textgen.wording import json_text
 
 TEMPORARY = ".tmp-"  # prefix of temporary names
@@ -237,9 +237,14 @@ def writing(path: Path, advice: str = SPACE_ADVICE) -> Iterator[None]:
     except OSError as error:
         if advice in (SPACE_ADVICE, TMPDIR_ADVICE) and error.errno in OPEN_FILES_ERRORS:
             advice = OPEN_FILES_ADVICE
+        elif advice == SPACE_ADVICE and error.errno in DISK_ERRORS:
+            advice = DISK_ADVICE
         elif advice == SPACE_ADVICE and error.errno not in FULL_ERRORS:
             advice = PLACE_ADVICE
-        elif advice == TMPDIR_ADVICE and error.errno not in (*FULL_ERRORS, errno.ENOENT):  # ENOENT: none has room
+        elif advice == TMPDIR_ADVICE and error.errno not in (
+            *FULL_ERRORS,
+            errno.ENOENT,
+        ):  # ENOENT: tempfile found no folder with room
             advice = OTHER_TMPDIR_ADVICE
         raise CannotWrite(path, error.strerror or str(error), advice) from None
 

@@ -27,7 +27,7 @@ from textgen.storage.files import (
     write_through,
     writing,
 )
-from textgen.storage.locks import make_folder, require_held
+from textgen.storage.locks import Gone, make_folder, require_held
 from textgen.storage.system_errors import cannot_read
 
 MANIFEST = "MANIFEST.json"
@@ -65,6 +65,8 @@ def update_folder(path: Path, files: Mapping[str, bytes]) -> None:
             sync_folder(path)
             require_held(path)
             write_own_file(path / MANIFEST, manifest)
+        except Gone:  # the new files may be those of the process that has the folder now
+            raise
         except BaseException:  # a signal, too
             if not _may_be_committed(path, manifest):
                 _drop_pending(path, files)

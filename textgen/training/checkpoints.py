@@ -25,7 +25,7 @@ from textgen.storage.folders import new_folder
 from textgen.storage.leftovers import ASIDE, sweep
 from textgen.storage.locks import require_held
 from textgen.storage.manifests import MANIFEST, read_manifest, verified
-from textgen.storage.system_errors import DISK_ADVICE, cannot_read
+from textgen.storage.system_errors import cannot_read
 
 TENSORS, POSITION = "tensors.safetensors", "position.json"
 STEP = "step-([0-9]{1,18})"
@@ -161,7 +161,9 @@ def newest_checkpoint(folder: Path, before: float = math.inf) -> tuple[Checkpoin
         try:
             return _read(path), skipped
         except Unreadable as error:
-            advice = f"Try again; to go on from an earlier checkpoint, remove {path}." if earlier else DISK_ADVICE
+            if not earlier:
+                raise
+            advice = f"{error.advice} To go on from an earlier checkpoint, remove {path}."
             raise Unreadable(error.path, error.reason, advice) from None
         except SavedModelError as error:
             skipped.append(str(error))

@@ -119,7 +119,7 @@ class Position:
         """The entry of the history whose neighbours are closest together, other than the best."""
         steps = [scores["step"] for scores in self.history]
         inner = [index for index in range(1, len(steps) - 1) if steps[index] != self.best_step]
-        return min(inner, key=lambda index: steps[index + 1] - steps[index - 1])
+        return min(inner, key=lambda index: abs(steps[index + 1] - steps[index - 1]))
 
     def go_on_with(self, settings: Mapping[str, Any]) -> None:
         """Resumes a run, perhaps with other settings.

@@ -514,8 +514,11 @@ class Trainer:
         """
         try:
             found = last_good_checkpoint(self._checkpoints, self._returned_to)
-        except SavedModelError:
-            require_same_state(self._distribution, None)
+        except SavedModelError as error:
+            try:
+                require_same_state(self._distribution, None)
+            except TrainingError as other:
+                raise TrainingError(f"{other} This process has found none: {error}") from None
             raise
         require_same_state(self._distribution, found)
         return found
