@@ -6,22 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from javascript import in_node, needs_node
+from tabs import STORAGE, in_page_tabs
 
 from textgen.export.packing import joined
 
 pytestmark = needs_node
 BROWSER = """
-const storage = (full = {}) => {
-  const items = new Map();
-  const refuse = () => { if (full.is) throw new DOMException("It is full.", "QuotaExceededError"); };
-  return {
-    items, get length() { return items.size; }, key: (number) => [...items.keys()][number],
-    getItem: (name) => items.get(name) ?? null, setItem: (name, value) => { refuse(); items.set(name, value); },
-    removeItem: (name) => items.delete(name),
-  };
-};
-let clock = 0;
-Date.now = () => (clock += 1000);
 const full = {};
 const local = storage(full);
 const open = (session = storage()) => {
@@ -35,7 +25,7 @@ const all = () => open().begin(true) && [...local.items.values()].map((value) =>
 
 def in_tabs(code: str, folder: Path, given: Any = None) -> Any:
     """Runs a script that may open tabs of the page: each has a shelf and a `sessionStorage` of its own."""
-    return in_node(code, given, folder, before=joined(["shelf"]) + BROWSER)
+    return in_node(code, given, folder, before=joined(["shelf"]) + STORAGE + BROWSER)
 
 
 def test_a_text_is_there_after_its_tab_was_closed_and_a_reload_keeps_that_of_the_tab(tmp_path: Path) -> None:
@@ -140,3 +130,178 @@ def test_what_is_no_text_is_left_alone(tmp_path: Path) -> None:
     """
     given = ["{", "null", "5", '{"text": 1}', "[]"]
     assert in_tabs(code, tmp_path, given) == [None, True, [], len(given) + 3]
+
+
+def test_a_time_that_is_none_is_that_of_the_oldest_text(tmp_path: Path) -> None:
+    code = """
+      const put = (number, at) => local.setItem(`a page ${number}`, JSON.stringify({ text: `${at}`, at }));
+      for (const [number, at] of given.entries()) put(number, at);
+      const one = open();
+      one.begin(false);
+      return one.earlier().map(({ text, at }) => [text, at]);
+    """
+    given = [1e17, -1e17, "soon", None, 5]
+    times = [["5", 5], ["100000000000000000", 0], ["-100000000000000000", 0], ["soon", 0], ["null", 0]]
+    assert in_tabs(code, tmp_path, given) == times
+
+
+def test_a_tab_whose_text_was_not_kept_for_good_writes_over_no_text_of_another_one(tmp_path: Path) -> None:
+    """Also when it was loaded again meanwhile. If no other tab has changed its own text, it writes over that."""
+    code = """
+      const one = open();
+      one.begin(true);
+      one.keep(kept("a"));
+      full.is = true;
+      const found = [one.keep(kept("a b"))];
+      const same = open(one.session);
+      const other = open();
+      found.push(same.begin(true).text, other.begin(true).text);
+      full.is = false;
+      other.keep(kept("theirs"));
+      found.push(same.keep(kept("a b c")), all(), open(one.session).begin(true).text);
+      found.push(same.earlier().map(({ text }) => text));
+      full.is = true;
+      same.keep(kept("a b c d"));
+      full.is = false;
+      return [...found, same.keep(kept("a b c d")), all()];
+    """
+    both = ["a b c", "theirs"]
+    expected = [False, "a b", "a", True, both, "a b c", ["theirs"], True, ["a b c d", "theirs"]]
+    assert in_tabs(code, tmp_path) == expected
+
+
+def test_a_link_that_is_opened_again_takes_the_place_of_the_text_that_it_writes(tmp_path: Path) -> None:
+    code = """
+      const local = storage();
+      const found = [];
+      for (let number = 0; number < 3; number++) {
+        const tab = open(local, storage(), "#prompt=a&seed=3&max_tokens=1");
+        tab.ready();
+        tab.tokens([" b"]);
+        found.push(tab.close(), tab.text(), kept(local));
+      }
+      return found;
+    """
+    assert in_page_tabs(code, tmp_path) == [False, "a b", ["a b"]] * 3
+
+
+LINKED = """
+const linked = () => { // a text that the model wrote, in a tab that is closed
+  const [local, session] = [storage(), storage()];
+  const tab = open(local, session);
+  tab.ready();
+  tab.click("write");
+  tab.tokens(["Once ", "upon ", "a time"]);
+  tab.close();
+  return { local, again: open(local, session, tab.location.hash) };
+};
+"""
+
+
+def test_a_text_that_its_link_writes_again_stays_kept_as_a_whole(tmp_path: Path) -> None:
+    """Whatever comes between: before the model is loaded, before its first token, or halfway."""
+    code = f"""
+      {LINKED}
+      return Object.entries({{
+        closeHalfway: (tab) => {{ tab.ready(); tab.tokens(["Once "], false); tab.close(); }},
+        closeBefore: (tab) => {{ tab.ready(); tab.close(); }},
+        type: (tab) => tab.type("X"),
+        undo: (tab) => {{ tab.press("z"); tab.ready(); tab.tokens(["Once ", "upon ", "a time"]); }},
+        redo: (tab) => {{ tab.press("y"); tab.ready(); tab.settle(); tab.close(); }},
+        stop: (tab) => {{ tab.ready(); tab.tokens(["Once "], false); tab.click("write"); tab.settle(); }},
+        undoStopped: (tab) => {{ tab.ready(); tab.tokens(["Once "], false); tab.click("undo"); tab.settle(); }},
+        fail: (tab) => {{ tab.ready(); tab.tokens(["Once "], false); tab.fail(); tab.type("Once and"); }},
+        newText: (tab) => {{ tab.click("new-text"); tab.type("mine"); }},
+        follow: (tab) => {{ tab.ready(); tab.follow("#prompt=The&seed=3&max_tokens=1"); tab.tokens([" end"]); }},
+        whole: (tab) => {{ tab.ready(); tab.tokens(["Once ", "upon ", "a time"]); tab.type("Once upon a time!"); }},
+      }}).map(([name, action]) => {{
+        const {{ local, again }} = linked();
+        action(again);
+        return [name, again.text(), again.earlier(), kept(local)];
+      }});
+    """
+    whole = "Once upon a time"
+    assert in_page_tabs(code, tmp_path) == [
+        ["closeHalfway", "Once ", [], [whole]],
+        ["closeBefore", "", [], [whole]],
+        ["type", "X", [whole], [whole, "X"]],
+        ["undo", whole, [], [whole]],
+        ["redo", "", [], [whole]],
+        ["stop", "Once ", [whole], ["Once ", whole]],
+        ["undoStopped", "", [whole], [whole]],
+        ["fail", "Once and", [whole], ["Once and", whole]],
+        ["newText", "mine", [whole], [whole, "mine"]],
+        ["follow", "The end", [whole], [whole, "The end"]],
+        ["whole", "Once upon a time!", [], ["Once upon a time!"]],
+    ]
+
+
+def test_the_page_asks_also_for_a_text_that_was_left_and_could_not_be_kept(tmp_path: Path) -> None:
+    """By a new text, by a link, and by undo of a link that is too long for the address."""
+    code = """
+      const leave = {
+        newText: (tab) => tab.click("new-text"),
+        link: (tab) => { tab.follow("#prompt=The&seed=3&max_tokens=1"); tab.tokens([" end"]); },
+        undo: (tab, full) => {
+          full.is = true;
+          tab.follow(`#prompt=${"x".repeat(2500)}&seed=3&max_tokens=1`);
+          tab.tokens([" end"]);
+          tab.click("undo");
+        },
+        nothing: () => {},
+      };
+      return [{ is: true }, { isRefused: true }, {}].map((how) => Object.values(leave).map((action) => {
+        const full = { ...how };
+        const tab = open(storage(full), storage(full));
+        tab.ready();
+        tab.type("precious");
+        action(tab, full);
+        tab.settle();
+        return tab.close();
+      }));
+    """
+    always = [True] * 4
+    assert in_page_tabs(code, tmp_path) == [always, always, [False, False, True, False]]
+
+
+def test_the_page_says_that_texts_stay_only_where_they_are_kept(tmp_path: Path) -> None:
+    code = """
+      return [{ is: true }, { isRefused: true }, {}].map((full) => {
+        const tab = open(storage(full), storage(full));
+        const found = [tab.$("kept-note").hidden];
+        tab.ready();
+        for (const text of ["mine", ""]) {
+          tab.type(text);
+          found.push(tab.$("kept-note").hidden);
+        }
+        return found;
+      });
+    """
+    assert in_page_tabs(code, tmp_path) == [[False, True, False], [True] * 3, [False] * 3]
+
+
+def test_the_earlier_texts_are_those_beside_the_text_that_is_shown(tmp_path: Path) -> None:
+    """After a link, after undo and redo, and after a text that another tab has emptied was asked for."""
+    code = """
+      const local = storage();
+      const tab = open(local);
+      tab.ready();
+      tab.type("first");
+      tab.follow("#prompt=The&seed=3&max_tokens=1");
+      tab.tokens([" end"]);
+      const found = [tab.earlier(), tab.$("earlier-texts").hidden];
+      for (const id of ["undo", "redo"]) {
+        tab.click(id);
+        tab.settle();
+        found.push(tab.text(), tab.earlier());
+      }
+      const other = open(local); // with the text that was kept last
+      found.push(other.text());
+      other.type("");
+      tab.openEarlier(0);
+      return [...found, tab.text(), tab.$("status").textContent, tab.earlier(), kept(local)];
+    """
+    gone = "This text is no longer kept: it was emptied in another tab."
+    assert in_page_tabs(code, tmp_path) == [
+        ["first"], False, "first", ["The end"], "The end", ["first"], "first", "The end", gone, [], ["The end"],
+    ]  # fmt: skip

@@ -32,7 +32,8 @@ let writing = false;
 let shownPlace = null; // the token whose alternatives are shown
 let told = { word: "", message: "" }; // what the status shows: a word of the page, and a message
 let isRecalled = false; // whether the text is one that was kept, which no link may replace
-let isAwaited = false; // whether the address writes the text that was kept again
+let awaited = null; // the address that writes the text that was kept again, until the whole text is there
+let isLeft = false; // whether another text has replaced one that could not be kept
 let keeping = 0;
 let linked = null; // the run that the address began
 
@@ -111,6 +112,7 @@ function takeEdit() {
   const change = difference(story.text, text, caret);
   if (change) {
     if (writing) stop();
+    leaveAwaited();
     story.edit(change.at, change.removed, change.added);
     closePanel();
     tell("");
@@ -120,21 +122,26 @@ function takeEdit() {
 }
 
 function undo() {
-  if (writing) stop();
-  keepText(); // what is undone may be another text
-  story.undo();
-  afterMove();
+  if (story.canUndo) move(() => story.undo());
 }
 
 function redo() {
+  if (story.canRedo) move(() => story.redo());
+}
+
+function move(step) {
   if (writing) stop();
-  keepText();
-  story.redo();
+  const isKept = keepText();
+  const { home } = story;
+  step();
+  isLeft ||= !isKept && story.home !== home;
   afterMove();
 }
 
 function afterMove() {
+  const isOther = shelf.home !== story.home;
   shelf.goTo(story.home);
+  if (isOther) listEarlier();
   if (story.run) takeRun(story.run);
   closePanel();
   tell("");
@@ -196,11 +203,13 @@ function ask(tokens) {
 }
 
 function stop() {
+  leaveAwaited();
   worker.postMessage({ kind: "stop" });
   finish("stopped");
 }
 
 function finish(word) {
+  awaited = null; // the whole text is there
   writing = false;
   number += 1; // what still comes is not wanted
   tell(word);
@@ -375,21 +384,22 @@ function showLink() {
 }
 
 function openLink() {
+  if (location.hash !== awaited) leaveAwaited();
   const found = readLink(location.hash, { ...SETTINGS, max_tokens: { ...SETTINGS.max_tokens, high: LONGEST_LINK } });
   if (!found) return;
   const { prompt, seed, label, settings: wanted } = found;
   const { max_tokens, ...others } = wanted;
   if (writing) stop();
   if (story.text) {
-    keepText();
+    isLeft ||= !keepText();
     shelf.leave(); // the text stays where it is kept
   }
-  isAwaited = false;
   const known = label !== null && card.labels.includes(label) ? label : null;
   takeRun({ seed, label: known, settings: others });
   begin({ prompt, seed, label: known, settings: others }, max_tokens);
   linked = story.run;
   story.home = shelf.home;
+  listEarlier();
 }
 
 // === Texts that are kept ===
@@ -402,10 +412,12 @@ function isInLink() {
 /** Keeps the text where the browser allows it. Returns whether closing the page loses nothing. */
 function keepText() {
   clearTimeout(keeping);
+  if (awaited !== null) return true; // it is kept as a whole
   const { text, marks } = story;
-  if (isAwaited && !text) return true;
   const isLinked = isInLink();
-  return shelf.keep(text ? { text, marks, hash: location.hash, isLinked } : null) || isLinked || !text;
+  const isKept = shelf.keep(text ? { text, marks, hash: location.hash, isLinked } : null);
+  $("kept-note").hidden = !isKept;
+  return isKept || isLinked || !text;
 }
 
 function keepSoon() {
@@ -413,31 +425,48 @@ function keepSoon() {
   keeping = setTimeout(keepText, 300);
 }
 
+/** Gives up writing the text that was kept again: that stays kept as a whole, and the text of the page goes elsewhere. */
+function leaveAwaited() {
+  if (awaited === null) return;
+  awaited = null;
+  shelf.part();
+  listEarlier();
+}
+
 /** Shows the text that was kept, if there is one. Returns whether the address is still that which it was kept with. */
 function recallText() {
-  const found = shelf.begin(readLink(location.hash, SETTINGS) === null);
+  const { hash } = location;
+  const isLink = readLink(hash, SETTINGS) !== null;
+  const found = shelf.begin(!isLink, hash);
   story.home = shelf.home;
-  const isHere = found?.hash === location.hash;
-  isAwaited = isHere && found.isLinked;
-  if (!found || isAwaited) return false;
+  const isHere = found?.hash === hash;
+  awaited = isLink && isHere && found.isLinked ? hash : null;
+  if (!found || awaited !== null) return false;
   story.recall(found.text, found.marks);
   render();
   return isHere;
 }
 
 function newText() {
-  putText({ text: "", marks: [] }, () => shelf.leave());
+  putText(() => {
+    shelf.leave();
+    return { text: "", marks: [] };
+  });
 }
 
-/** Puts another text in the place of this one, which stays kept, too. `find` returns it unless it is given. */
-function putText(given, find) {
+/** Puts the text that `find` returns in the place of this one, which stays kept, too; null if it is kept no longer. */
+function putText(find) {
   if (writing) stop();
-  keepText();
-  const { text, marks } = find() ?? given ?? story;
-  story.replace(text, marks);
-  story.home = shelf.home;
-  linked = null;
-  afterMove();
+  leaveAwaited();
+  const isKept = keepText();
+  const found = find();
+  if (found) {
+    isLeft ||= !isKept;
+    story.replace(found.text, found.marks);
+    story.home = shelf.home;
+    linked = null;
+    afterMove();
+  } else tell("textGone");
   editor.focus();
   listEarlier();
 }
@@ -448,7 +477,7 @@ function listEarlier() {
   const found = shelf.earlier().slice(0, LISTED).map(({ id, text, at }) => {
     const beginning = [...text.slice(0, 400).replace(/\s+/g, " ").trim()].slice(0, 60).join("");
     const open = element("button", { type: "button", className: "quiet", textContent: `${beginning} · ${date.format(at)}` });
-    open.addEventListener("click", () => putText(null, () => shelf.take(id)));
+    open.addEventListener("click", () => putText(() => shelf.take(id)));
     const item = element("li");
     item.append(open);
     return item;
@@ -602,7 +631,7 @@ function listen() {
   $("seed").addEventListener("keydown", (event) => event.key === "Enter" && !isComposing(event) && !writing && write());
   addEventListener("hashchange", () => card && openLink());
   $("earlier-texts").addEventListener("toggle", listEarlier);
-  addEventListener("beforeunload", (event) => keepText() || event.preventDefault());
+  addEventListener("beforeunload", (event) => (keepText() && !isLeft) || event.preventDefault());
   addEventListener("pagehide", keepText); // phones tell nothing before
   document.addEventListener("visibilitychange", () => document.hidden && keepText());
 }
@@ -618,6 +647,7 @@ function hear({ data }) {
     if (!isRecalled) openLink();
   } else if (data.kind === "tokens" && data.number === number) take(data);
   else if (data.kind === "failure") {
+    if (card) leaveAwaited(); // it failed while it wrote
     writing = false;
     tell("failed", data.message);
     showState();
@@ -630,6 +660,7 @@ function start() {
   $("seed").value = newSeed();
   editor.replaceChildren(); // what a saved copy of the page may hold
   isRecalled = recallText();
+  $("kept-note").hidden = !shelf.isAllowed;
   talk(navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
   tell("loading");
   const code = new Blob([$("worker").textContent], { type: "text/javascript" });

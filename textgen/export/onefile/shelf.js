@@ -16,6 +16,8 @@
  * @property {boolean} isLinked Whether the address says how to write it again.
  */
 
+const LATEST = 8.64e15; // milliseconds: a Date holds no later time, and none as long before 1970
+
 const fresh = () => Date.now().toString(36) + Math.random().toString(36).slice(2);
 
 export class Shelf {
@@ -40,11 +42,13 @@ export class Shelf {
   /**
    * Finds the text of this tab.
    * @param {boolean} takesLast Whether a new tab begins with the text that was kept last.
+   * @param {string} hash Of the address. Otherwise it begins with the text that this address writes, if that is kept.
    * @returns {Kept|null}
    */
-  begin(takesLast) {
+  begin(takesLast, hash) {
     const own = this.#get(1, this.#place);
-    return this.#become(own ?? (takesLast ? this.#all()[0]?.id : null) ?? fresh());
+    const found = () => this.#all().find((kept) => takesLast || (kept.isLinked && kept.hash === hash));
+    return this.#become(own ?? found()?.id ?? fresh());
   }
 
   /**
@@ -56,19 +60,33 @@ export class Shelf {
     const { home } = this;
     const content = JSON.stringify(kept);
     if (content === home.content && home.isSafe) return true;
-    const found = this.#read(home.id);
-    if (found && found.revision !== home.revision) this.goTo(Object.assign(home, { id: fresh() }));
-    Object.assign(home, { content, revision: fresh() });
-    const value = JSON.stringify({ ...kept, revision: home.revision, at: Date.now() });
-    const name = this.#nameOf(home.id);
-    home.isSafe = this.#set(0, name, kept && value);
-    this.#set(1, name, home.isSafe ? null : value);
+    const found = this.#readIn(0, home.id);
+    if (found && found.revision !== home.revision) {
+      this.#set(1, this.#nameOf(home.id), null); // what this tab has kept there is in `kept`
+      this.part();
+    }
+    const valueOf = (revision) => JSON.stringify({ ...kept, revision, at: Date.now() });
+    const [name, revision] = [this.#nameOf(home.id), fresh()];
+    home.content = content;
+    home.isSafe = this.#set(0, name, kept && valueOf(revision));
+    if (home.isSafe) home.revision = revision;
+    this.#set(1, name, home.isSafe ? null : valueOf(home.revision)); // the revision in the first that it would go over
     return home.isSafe;
+  }
+
+  /** Whether the browser lets the page keep texts for good. */
+  get isAllowed() {
+    return this.#set(0, this.#place, null);
   }
 
   /** Begins another text: what was kept so far stays. */
   leave() {
     this.#become(fresh());
+  }
+
+  /** Gives the text of this tab another place: what is kept in the one so far stays as it is. */
+  part() {
+    this.goTo(Object.assign(this.home, { id: fresh(), revision: null, content: "", isSafe: false }));
   }
 
   /** Goes back to a text that was that of this tab before. */
@@ -77,9 +95,9 @@ export class Shelf {
     this.#set(1, this.#place, home.id);
   }
 
-  /** Makes an earlier text that of this tab. */
+  /** Makes an earlier text that of this tab. Returns null, and changes nothing, if it is kept no longer. */
   take(id) {
-    return this.#become(id);
+    return this.#read(id) && this.#become(id);
   }
 
   /** @returns {{id: string, text: string, at: number}[]} The other texts that are kept, the last one first. */
@@ -107,7 +125,8 @@ export class Shelf {
       const names = Array.from({ length: storage.length }, (_, number) => storage.key(number));
       const ids = names.filter((name) => name.startsWith(`${this.#place} `)).map((name) => name.slice(this.#place.length + 1));
       const found = ids.map((id) => [id, this.#read(id)]).filter(([, kept]) => kept);
-      const texts = found.map(([id, { text, at }]) => ({ id, text, at: Number(at) || 0 }));
+      const timeOf = (at) => (Math.abs(at) <= LATEST ? Number(at) : 0);
+      const texts = found.map(([id, { text, hash, isLinked, at }]) => ({ id, text, hash, isLinked, at: timeOf(at) }));
       return texts.sort((one, other) => other.at - one.at);
     } catch {
       return [];
@@ -116,15 +135,16 @@ export class Shelf {
 
   /** The text at a place, with its revision; null for none, and for what is none. */
   #read(id) {
-    for (const number of [1, 0]) { // the newer one is in the second where the first was full
-      try {
-        const found = JSON.parse(this.#get(number, this.#nameOf(id)));
-        if (typeof found?.text === "string") return found;
-      } catch {
-        // damaged
-      }
+    return this.#readIn(1, id) ?? this.#readIn(0, id); // the newer one is in the second where the first was full
+  }
+
+  #readIn(number, id) {
+    try {
+      const found = JSON.parse(this.#get(number, this.#nameOf(id)));
+      return typeof found?.text === "string" ? found : null;
+    } catch {
+      return null; // damaged
     }
-    return null;
   }
 
   #get(number, name) {
