@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk import unreadable
 from model_folders import TRAINING_VALUES
 from networks import random_weights
 from servers import PATIENCE
@@ -68,7 +69,10 @@ def test_all_models_of_a_folder_are_served_also_later_ones(folder: Path) -> None
 
 
 def test_the_labels_of_models_are_known_before_they_are_loaded(folder: Path) -> None:
-    """From the record of the training, or else from the vocabulary; the model that was replaced has its new ones."""
+    """From the record of the training, or else from the vocabulary; the model that was replaced has its new ones.
+
+    A model that cannot be read has those that it was loaded with, and its own as soon as it can be read.
+    """
     labelled = load_model(folder / "a").tokenizer.with_labels(["poe", "李白"])
     config = ModelConfig(labelled.vocab_size, embedding_dim=6, hidden_units=8)
 
@@ -83,6 +87,8 @@ def test_the_labels_of_models_are_known_before_they_are_loaded(folder: Path) -> 
         other = ModelHost(CONFIG, {"songs": str(folder / "b"), "far": "s3://nowhere/far", "gone": "nothing"}, folder)
         assert await host.labels(["a", "b", "c"]) == [[], [], []]
         save("a", labelled, 2000)
+        with unreadable(folder / "a"):
+            assert await host.labels(["b", "a"]) == [[], []]
         assert await host.labels(["b", "a"]) == [[], ["poe", "李白"]]
         save("b", labelled, 2000)
         write_training(folder / "b", TRAINING_VALUES | {"labels": ["tang"]})
@@ -90,6 +96,10 @@ def test_the_labels_of_models_are_known_before_they_are_loaded(folder: Path) -> 
         assert await host.labels(["a", "b", "c"]) == [["poe", "李白"], ["tang"], []]
         assert await other.labels(["songs", "far", "gone", "a"]) == [["tang"], [], [], []]
         assert not host.loaded
+        await host.get("a")
+        save("a", labelled, 3000)
+        with unreadable(folder / "a"):
+            assert await host.labels(["a"]) == [["poe", "李白"]]
         host.close()
         other.close()
 

@@ -472,8 +472,8 @@ def load_model(name: str | Path | None = None, models_dir: str | Path | None = N
         return _load(path)
 
 
-def saved_labels(folder: Path) -> list[str]:
-    """Returns the labels of a saved model; none if it has none or cannot be read.
+def saved_labels(folder: Path) -> list[str] | None:
+    """Returns the labels of a saved model; None if it cannot be read.
 
     Args:
         folder: Folder of the model. Of its files, only the record of its training is read, or else its vocabulary.
@@ -481,7 +481,7 @@ def saved_labels(folder: Path) -> list[str]:
     with suppress(TextgenError):
         labels = read_training(folder).get("labels") if _can_be_read(folder / TRAINING) else None
         return list(read_tokenizer(folder).labels if labels is None else labels)
-    return []
+    return None
 
 
 def _load(path: Path) -> ModelFolder:

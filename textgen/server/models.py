@@ -99,16 +99,19 @@ class ModelHost:
         found = await asyncio.to_thread(lambda: [self._labels_at(place) if place else None for place in places])
         return [known.get(name, []) if labels is None else labels for name, labels in zip(names, found, strict=True)]
 
-    def _labels_at(self, place: str) -> list[str]:
+    def _labels_at(self, place: str) -> list[str] | None:
+        """The labels of the model at a place; None if it cannot be read, perhaps only at this moment."""
         folder = _folder_of(place, self._models_dir) if self._places else Path(place)
         if folder is None:
             return []
         saved = saved_at(folder)
         before, labels = self._labels.get(folder, (None, []))
-        if saved != before:
-            labels = saved_labels(folder)
-            self._labels[folder] = saved, labels
-        return labels
+        if saved == before:
+            return labels
+        found = saved_labels(folder)
+        if found is not None:
+            self._labels[folder] = saved, found
+        return found
 
     async def get(self, name: str | None = None, text: str = "") -> ServedModel:
         """Returns a model, and loads it first if it is not in memory or if its folder has changed.
