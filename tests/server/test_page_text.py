@@ -665,6 +665,69 @@ def function(name: str, code: str) -> str:
     return str(found)
 
 
+def test_what_was_asked_before_other_marks_were_chosen_is_not_shown(tmp_path: Path) -> None:
+    before = """
+      const elements = { model: { value: "m" }, marks: { value: "copied" }, "no-index": { hidden: true } };
+      const [$, explain, asked] = [(id) => elements[id], String, () => ({})];
+      const told = [];
+      const tell = (word) => told.push(word);
+    """
+    code = """
+      globalThis.setTimeout = (action) => action();
+      globalThis.clearTimeout = () => {};
+      const answers = [];
+      const copies = ({ signal }) => new Promise((resolve, reject) => {
+        answers.push(() => resolve(null));
+        signal.addEventListener("abort", () => reject(signal.reason));
+      });
+      const scores = new Scores(new Story(), { copies }, () => told.push("found"));
+      const found = [];
+      for (const marks of ["copied", "origin"]) {
+        scores.ask();
+        $("marks").value = marks;
+        if (marks !== "copied") scores.ask();
+        answers.at(-1)();
+        await new Promise((done) => setImmediate(done));
+        found.push($("no-index").hidden);
+      }
+      return [...found, told];
+    """
+    found = in_page(code, None, tmp_path, "story.js", "scores.js", before=before)
+    assert found == [False, True, ["found"]]
+
+
+def test_the_page_says_that_a_chosen_label_is_gone(tmp_path: Path) -> None:
+    """As it does for a model; a label that is there stays chosen."""
+    before = """
+      const elements = {};
+      const named = () => ({
+        value: "", style: {}, dataset: {}, classList: { toggle() {} }, children: [],
+        get firstChild() { return this.children[0]; }, replaceChildren(...children) { this.children = children; },
+      });
+      const $ = (id) => (elements[id] ??= named());
+      const element = (tag, properties) => Object.assign(named(), properties);
+      const [say, spoken, readFrom, writeTo] = [(word) => word, () => "en", () => null, () => {}];
+      const told = [];
+      const tell = (word) => told.push(word);
+      const document = { documentElement: { style: { setProperty() {}, removeProperty() {} } } };
+    """
+    code = """
+      const models = (...labels) => [{ name: "m", labels }];
+      const found = [];
+      for (const then of [models("poe", "tang"), models("tang"), [{ name: "n", labels: [] }]]) {
+        showModels(models("poe"));
+        $("model").value = "m";
+        $("label").value = "poe";
+        chooseModel();
+        showModels(then);
+        found.push([told.splice(0), $("label").value]);
+      }
+      return found;
+    """
+    found = in_page(code, None, tmp_path, "settings.js", before=before)
+    assert found == [[[], "poe"], [["otherLabel"], ""], [["otherModel"], ""]]
+
+
 def test_functions_that_pages_share_are_alike() -> None:
     """The exported page is a file of its own, so it cannot import from the server's page."""
     exported = {name: asset("textgen.export", f"onefile/{name}.js") for name in ("page", "story")}

@@ -39,11 +39,11 @@ export class Scores {
 
   ask() {
     clearTimeout(this.#timer);
+    this.#asking?.abort(); // what comes would be shown as if it was asked for now
     $("no-index").hidden = true;
     const find = { surprisal: (signal) => this.#find(signal), copied: (signal) => this.#findCopies(signal) }[$("marks").value];
     if (!find) return;
     this.#timer = setTimeout(async () => {
-      this.#asking?.abort();
       this.#asking = new AbortController();
       try {
         await find(this.#asking.signal);

@@ -115,6 +115,7 @@ export function showModels(models) {
     forgetModel();
     look();
   }
+  if (label && !labels[$("model").value]?.includes(label)) tell("otherLabel");
   showLabels();
   remember();
 }
