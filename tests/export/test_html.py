@@ -19,10 +19,10 @@ from pages import HOSTILE, Elements, hostile_model
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
-from textgen.export import html
+from textgen.export import html, packing
 from textgen.export.attribution import Attribution
 from textgen.export.html import OPENING, import_html, packed_in, page
-from textgen.export.packing import attribution_in, packed_model
+from textgen.export.packing import attribution_in, packed_model, shared_files
 from textgen.html_page import asset
 from textgen.model.config import ModelConfig
 from textgen.saved_model.model_card import card_file
@@ -188,6 +188,20 @@ def test_licence_and_note_of_a_page_come_back_and_are_those_of_the_next_export(
     assert run("import", export, "--name", "third").exit_code == 0
     card = (load_model("third").folder / "README.md").read_text(encoding="utf-8")
     assert card == "# Mine\n\n## License\n\nMIT\n\n## Note\n\n> Other.\n"
+
+
+@pytest.mark.parametrize("texts", [{"licence": "CC0", "note": ""}, {"licence": "", "note": ""}])
+def test_a_model_without_a_card_gets_one_for_the_licence_of_its_page(
+    model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: dict[str, str]
+) -> None:
+    """Pages of textgen have a card; those of other programs may have none."""
+    files = {name: data for name, data in shared_files(model).items() if name != "README.md"}
+    monkeypatch.setattr(packing, "shared_files", lambda model: files)
+    (tmp_path / "page.html").write_bytes(page(model, Attribution(**texts)))
+    found = import_html(tmp_path / "page.html", tmp_path / "found")
+    card = found.folder / "README.md"
+    expected = card_file("found", found.record, texts) if texts["licence"] else None
+    assert (card.read_bytes() if card.exists() else None) == expected
 
 
 def cut(data: bytes) -> bytes:

@@ -25,7 +25,7 @@ from textgen.export.quality import check_quality
 from textgen.html_page import asset, fill, policy
 from textgen.saved_model.creation import check_place
 from textgen.saved_model.layout import CARD, INT8, TRAINING
-from textgen.saved_model.model_card import renamed_card
+from textgen.saved_model.model_card import card_file, renamed_card
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.storage.files import read_file, write_file, write_own_file
@@ -93,7 +93,7 @@ def page(model: ModelFolder, attribution: Attribution = NO_ATTRIBUTION) -> bytes
 def import_html(path: Path, folder: Path) -> ModelFolder:
     """Makes the saved model that a page holds. Its card is written anew for its name, unless a person has changed it.
 
-    The card also gets the licence and the note of the page.
+    The card also gets the licence and the note of the page; a model without a card gets one for them.
 
     Args:
         path: The page.
@@ -113,8 +113,11 @@ def import_html(path: Path, folder: Path) -> ModelFolder:
     with temporary_folder() as scratch:
         model = _restore(found, scratch / "model")
         model.weights()  # nothing is left of a model that cannot be loaded
+    texts = attribution.to_dict()
     if CARD in found:
-        found[CARD] = renamed_card(found[CARD], folder.name, model.record, attribution.to_dict())
+        found[CARD] = renamed_card(found[CARD], folder.name, model.record, texts)
+    elif any(texts.values()):
+        found[CARD] = card_file(folder.name, model.record, texts)
     return _restore(found, folder)
 
 
