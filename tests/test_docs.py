@@ -199,9 +199,10 @@ def printed_tree(text: str) -> set[str]:
 def test_the_tree_names_every_file_of_the_package_and_no_other() -> None:
     page = ROOT / "textgen" / "README.md"
     tree = next(block for block in blocks(page) if "errors.py" in block)
-    named = {path for path in printed_tree(tree) if path.endswith(".py") and not path.endswith(NOT_PRINTED)}
+    named = {path for path in printed_tree(tree) if path.endswith((".py", ".js")) and not path.endswith(NOT_PRINTED)}
     package = {path.relative_to(page.parent).as_posix() for path in page.parent.rglob("*.py")}
-    assert named == {path for path in package if not path.endswith(NOT_PRINTED)}
+    scripts = {f"{path.parents[1].name}/{path.name}" for path in page.parent.rglob("page/*.js")}  # below page.py
+    assert named == {path for path in package if not path.endswith(NOT_PRINTED)} | scripts
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
