@@ -185,6 +185,32 @@ def test_a_link_that_is_opened_again_takes_the_place_of_the_text_that_it_writes(
     assert in_page_tabs(code, tmp_path) == [False, "a b", ["a b"]] * 3
 
 
+def test_a_text_is_kept_with_the_address_that_writes_it_when_another_link_is_followed(tmp_path: Path) -> None:
+    code = """
+      const local = storage();
+      const tab = open(local);
+      tab.ready();
+      for (const prompt of ["The", "A"]) {
+        tab.follow(`#prompt=${prompt}&seed=3&max_tokens=1`);
+        tab.tokens([" end"]);
+      }
+      tab.follow("#prompt=A&seed=4&max_tokens=9");
+      tab.tokens([" way"], false);
+      tab.follow("#prompt=B&seed=3&max_tokens=9");
+      tab.tokens([" and"], false);
+      tab.close();
+      const found = [...local.items.values()].map((value) => JSON.parse(value));
+      return found.map(({ text, hash, isLinked }) => [text, hash, isLinked]).sort();
+    """
+    expected = [
+        ["A end", "#prompt=A&seed=3&max_tokens=1", True],
+        ["A way", "#prompt=A&seed=4&max_tokens=9", False],
+        ["B and", "#prompt=B&seed=3&max_tokens=9", True],
+        ["The end", "#prompt=The&seed=3&max_tokens=1", True],
+    ]
+    assert in_page_tabs(code, tmp_path) == expected
+
+
 LINKED = """
 const linked = () => { // a text that the model wrote, in a tab that is closed
   const [local, session] = [storage(), storage()];
@@ -237,16 +263,31 @@ def test_a_text_that_its_link_writes_again_stays_kept_as_a_whole(tmp_path: Path)
 
 
 def test_the_page_asks_also_for_a_text_that_was_left_and_could_not_be_kept(tmp_path: Path) -> None:
-    """By a new text, by a link, and by undo of a link that is too long for the address."""
+    """By a new text, by a link, and by undo; also if its address wrote it, but not if a link did that was followed."""
     code = """
       const leave = {
         newText: (tab) => tab.click("new-text"),
         link: (tab) => { tab.follow("#prompt=The&seed=3&max_tokens=1"); tab.tokens([" end"]); },
         undo: (tab, full) => {
           full.is = true;
-          tab.follow(`#prompt=${"x".repeat(2500)}&seed=3&max_tokens=1`);
+          tab.follow("#prompt=The&seed=3&max_tokens=1");
+          for (const id of ["more", "undo", "undo"]) {
+            tab.tokens([" end"]);
+            tab.click(id);
+          }
+        },
+        write: (tab, full) => {
+          full.is = true;
+          tab.click("write");
           tab.tokens([" end"]);
-          tab.click("undo");
+          tab.click("new-text");
+        },
+        followTwo: (tab, full) => {
+          full.is = true;
+          for (const prompt of ["The", "A"]) {
+            tab.follow(`#prompt=${prompt}&seed=3&max_tokens=1`);
+            tab.tokens([" end"]);
+          }
         },
         nothing: () => {},
       };
@@ -260,8 +301,8 @@ def test_the_page_asks_also_for_a_text_that_was_left_and_could_not_be_kept(tmp_p
         return tab.close();
       }));
     """
-    always = [True] * 4
-    assert in_page_tabs(code, tmp_path) == [always, always, [False, False, True, False]]
+    always = [True] * 6
+    assert in_page_tabs(code, tmp_path) == [always, always, [False, False, True, True, False, False]]
 
 
 def test_the_page_says_that_texts_stay_only_where_they_are_kept(tmp_path: Path) -> None:
@@ -296,6 +337,7 @@ def test_the_earlier_texts_are_those_beside_the_text_that_is_shown(tmp_path: Pat
         found.push(tab.text(), tab.earlier());
       }
       const other = open(local); // with the text that was kept last
+      other.openEarlier(0);
       found.push(other.text());
       other.type("");
       tab.openEarlier(0);

@@ -34,6 +34,7 @@ let told = { word: "", message: "" }; // what the status shows: a word of the pa
 let isRecalled = false; // whether the text is one that was kept, which no link may replace
 let awaited = null; // the address that writes the text that was kept again, until the whole text is there
 let isLeft = false; // whether another text has replaced one that could not be kept
+let ownHash = ""; // of the address that the page had with this text; a link that is followed has another one
 let keeping = 0;
 let linked = null; // the run that the address began
 
@@ -131,7 +132,7 @@ function redo() {
 
 function move(step) {
   if (writing) stop();
-  const isKept = keepText();
+  const isKept = keepBefore();
   const { home } = story;
   step();
   isLeft ||= !isKept && story.home !== home;
@@ -375,12 +376,13 @@ function link() {
 function showLink() {
   keepSoon();
   const full = isLinkable() ? link() : "";
-  if (full === location.hash) return;
   try {
-    history.replaceState(null, "", full.length <= LONGEST_ADDRESS && full ? full : location.href.split("#")[0]);
+    const hash = full.length <= LONGEST_ADDRESS ? full : "";
+    if (full !== location.hash) history.replaceState(null, "", hash || location.href.split("#")[0]);
   } catch {
     // the browser does not allow it here; the button copies the link
   }
+  ownHash = location.hash;
 }
 
 function openLink() {
@@ -389,11 +391,13 @@ function openLink() {
   if (!found) return;
   const { prompt, seed, label, settings: wanted } = found;
   const { max_tokens, ...others } = wanted;
-  if (writing) stop();
+  if (writing) worker.postMessage({ kind: "stop" }); // `stop` would put an address in the place of this one
+  writing = false;
   if (story.text) {
-    isLeft ||= !keepText();
+    isLeft ||= !keepBefore();
     shelf.leave(); // the text stays where it is kept
   }
+  ownHash = location.hash;
   const known = label !== null && card.labels.includes(label) ? label : null;
   takeRun({ seed, label: known, settings: others });
   begin({ prompt, seed, label: known, settings: others }, max_tokens);
@@ -406,7 +410,7 @@ function openLink() {
 
 function isInLink() {
   const { run } = story;
-  return Boolean(run) && (writing ? run === linked : isLinkable() && link() === location.hash);
+  return Boolean(run) && (writing ? run === linked : isLinkable() && link() === ownHash);
 }
 
 /** Keeps the text where the browser allows it. Returns whether closing the page loses nothing. */
@@ -415,9 +419,16 @@ function keepText() {
   if (awaited !== null) return true; // it is kept as a whole
   const { text, marks } = story;
   const isLinked = isInLink();
-  const isKept = shelf.keep(text ? { text, marks, hash: location.hash, isLinked } : null);
+  const isKept = shelf.keep(text ? { text, marks, hash: ownHash, isLinked } : null);
   $("kept-note").hidden = !isKept;
   return isKept || isLinked || !text;
+}
+
+/** Keeps the text before another one replaces it, and its address. Returns whether it can be had again. */
+function keepBefore() {
+  keepText();
+  const { text, run } = story;
+  return shelf.home.isSafe || !text || Boolean(run && run === linked); // whoever followed a link has it
 }
 
 function keepSoon() {
@@ -425,7 +436,7 @@ function keepSoon() {
   keeping = setTimeout(keepText, 300);
 }
 
-/** Gives up writing the text that was kept again: that stays kept as a whole, and the text of the page goes elsewhere. */
+/** Gives up writing the kept text again: that stays kept as a whole, and the text of the page is kept elsewhere. */
 function leaveAwaited() {
   if (awaited === null) return;
   awaited = null;
@@ -436,6 +447,7 @@ function leaveAwaited() {
 /** Shows the text that was kept, if there is one. Returns whether the address is still that which it was kept with. */
 function recallText() {
   const { hash } = location;
+  ownHash = hash;
   const isLink = readLink(hash, SETTINGS) !== null;
   const found = shelf.begin(!isLink, hash);
   story.home = shelf.home;
@@ -458,7 +470,7 @@ function newText() {
 function putText(find) {
   if (writing) stop();
   leaveAwaited();
-  const isKept = keepText();
+  const isKept = keepBefore();
   const found = find();
   if (found) {
     isLeft ||= !isKept;
