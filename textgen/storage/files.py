@@ -39,6 +39,7 @@ SPACE_ADVICE = "Free some space or choose another folder; what was there before 
 PLACE_ADVICE = "Choose another place; what was there before is untouched."  # instead, if the disk is not full
 IN_PLACE_ADVICE = "It cannot be replaced, only overwritten, so it may be incomplete now: write it again."
 TMPDIR_ADVICE = "Free some space, or set TMPDIR to a folder with more space."
+NO_ROOM_ERRORS = (*FULL_ERRORS, errno.ENOENT)  # ENOENT: tempfile has found no folder with room
 OTHER_TMPDIR_ADVICE = "Try again, or set TMPDIR to another folder."  # instead, if the disk is not full
 
 
@@ -241,10 +242,7 @@ def writing(path: Path, advice: str = SPACE_ADVICE) -> Iterator[None]:
             advice = DISK_ADVICE
         elif advice == SPACE_ADVICE and error.errno not in FULL_ERRORS:
             advice = PLACE_ADVICE
-        elif advice == TMPDIR_ADVICE and error.errno not in (
-            *FULL_ERRORS,
-            errno.ENOENT,
-        ):  # ENOENT: tempfile found no folder with room
+        elif advice == TMPDIR_ADVICE and error.errno not in NO_ROOM_ERRORS:
             advice = OTHER_TMPDIR_ADVICE
         raise CannotWrite(path, error.strerror or str(error), advice) from None
 

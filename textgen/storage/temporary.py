@@ -23,6 +23,7 @@ from textgen.storage.files import (
 )
 from textgen.storage.leftovers import sweep_abandoned
 from textgen.storage.locks import Hold
+from textgen.storage.system_errors import DISK_ADVICE
 
 USUAL_PLACE = "/tmp"  # named in errors if neither TMPDIR nor any of Python's places can be used
 NAME = re.compile(rf"{TEMPORARY_FOLDER}(cache-)?[a-z0-9_]{{8}}")  # the end is a random word of mkdtemp
@@ -99,7 +100,9 @@ def temporary_folder() -> Iterator[Path]:
     except CannotWrite as error:
         if not error.path.is_relative_to(folder):
             raise
-        raise error.advising(OTHER_TMPDIR_ADVICE if error.advice == PLACE_ADVICE else TMPDIR_ADVICE) from None
+        raise error.advising(
+            OTHER_TMPDIR_ADVICE if error.advice in (PLACE_ADVICE, DISK_ADVICE) else TMPDIR_ADVICE
+        ) from None
     finally:
         remove_temporary_folder(folder)
 
