@@ -124,9 +124,8 @@ def _quiet_without_reader() -> Iterator[None]:
         from textgen.cli import output
 
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if (
-            output.has_no_reader(error) and frame.f_code is click.echo.__code__
-        ):  # not the pipe to another process, or a connection
+        is_printing = frame.f_code is click.echo.__code__  # not the pipe to another process, or a connection
+        if is_printing and output.has_no_reader(error):
             raise output.reader_left() from None
         raise
 

@@ -19,9 +19,7 @@ RECORDS = "each record is a document"  # reason given for a corpus of tables and
 NARROW = 30  # in columns: narrower text is not considered wrapped
 ITEM = 200  # in columns: longer lines that end like sentences are paragraphs
 
-_CLOSERS = (
-    "\"'”’“‘»«›‹」』〟）)】》〉〕﹂﹄］｝〗 "  # characters that may follow the punctuation at the end of a sentence
-)
+_CLOSERS = "\"'”’“‘»«›‹」』〟）)】》〉〕﹂﹄］｝〗 "  # may follow the punctuation at the end of a sentence
 _SENTENCE_ENDS = tuple(".!?…。！？")
 _HALF_STOPS = tuple(";:,；：，、")
 _CLAUSE_ENDS = (*_SENTENCE_ENDS, *_HALF_STOPS)

@@ -36,12 +36,8 @@ from textgen.wording import counted, visible
 OPENING = '<script type="application/octet-stream;base64" id="model">'  # start tag of the element that holds the model
 CLOSING = "</script>"
 PAGE_BYTES = 1 << 31  # maximum size of a page that is read
-SCRIPT = (
-    "words",
-    "shelf",
-    "story",
-    "page",
-)  # modules of the page's own script, in the order in which they use each other
+SCRIPT = ("words", "shelf", "story", "page")
+"""Modules of the page's own script, in the order in which they use each other."""
 
 
 def export_html(model: ModelFolder, path: Path, attribution: Attribution = NO_ATTRIBUTION) -> str:
