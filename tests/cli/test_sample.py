@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,23 +45,29 @@ def from_lines(models: Path, prompts: Path, lines: list[dict[str, Any]], *argume
     return sample(models, "--prompt-file", str(prompts), *arguments)
 
 
-# === When texts appear ===
-
-
-def test_ctrl_c_leaves_the_texts_that_are_finished(
-    tiny_models: Path, prompts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def interrupted_at_step(number: int) -> Iterator[None]:
+    """In the block, Ctrl-C comes in place of this step of the decoder, counted from 1."""
     step, taken = Decoder.step, []
 
     def interrupted(decoder: Decoder) -> Any:
         taken.append(decoder)
-        if len(taken) == 5:
+        if len(taken) == number:
             raise KeyboardInterrupt
         return step(decoder)
 
-    monkeypatch.setattr(Decoder, "step", interrupted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Decoder, "step", interrupted)
+        yield
+
+
+# === When texts appear ===
+
+
+def test_ctrl_c_leaves_the_texts_that_are_finished(tiny_models: Path, prompts: Path) -> None:
     lines = [{"prompt": "The", "max_tokens": 3}, {"prompt": "A", "max_tokens": 99, "min_tokens": 99}]
-    result = from_lines(tiny_models, prompts, lines, "--json")
+    with interrupted_at_step(5):
+        result = from_lines(tiny_models, prompts, lines, "--json")
     assert (result.exit_code, result.stderr) == (130, "\nInterrupted.\n")
     (row,) = map(json.loads, result.stdout.splitlines())
     assert (row["prompt"], row["stop_reason"]) == ("The", "length")
@@ -133,25 +141,16 @@ def test_no_seed_is_told_where_the_state_before_the_text_is_replaced(tiny_models
 
 
 @pytest.mark.parametrize("flags", [[], ["--num", "2"]], ids=str)
-def test_ctrl_c_tells_the_seed(tiny_models: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
-    step, taken = Decoder.step, []
-
-    def interrupted(decoder: Decoder) -> Any:
-        taken.append(decoder)
-        if len(taken) == 5:
-            raise KeyboardInterrupt
-        return step(decoder)
-
-    monkeypatch.setattr(Decoder, "step", interrupted)
+def test_ctrl_c_tells_the_seed(tiny_models: Path, flags: list[str]) -> None:
     given = ["--prompt", "The", "--min-tokens", "99", "--max-tokens", "99", *flags]
-    result = sample(tiny_models, *given)
+    with interrupted_at_step(5):
+        result = sample(tiny_models, *given)
     assert result.exit_code == 130
     if flags:  # no text is finished
         assert (result.stdout, result.stderr) == ("", "\nInterrupted.\n")
         return
     assert result.stderr.startswith("\nInterrupted. Seed ")
     ((seed, *_),) = SEED.findall(result.stderr.replace("Interrupted. ", ""))
-    monkeypatch.setattr(Decoder, "step", step)
     assert sample(tiny_models, *given, "--seed", seed).stdout.startswith(result.stdout)
 
 
