@@ -10,8 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from textgen.errors import TextgenError
-from textgen.storage.files import PLACE_ADVICE, CannotWrite
-from textgen.storage.system_errors import DISK_ADVICE
+from textgen.storage.files import NOT_FULL_ADVICE, CannotWrite
 from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
 from textgen.wording import Say, silent
 
@@ -73,7 +72,7 @@ def filling_cache() -> Iterator[None]:
             "Free some space, delete old encoded text with `textgen cache clear`, or set TEXTGEN_CACHE to a folder "
             "with more space."
         )
-        if error.advice in (PLACE_ADVICE, DISK_ADVICE):  # the disk is not full
+        if error.advice in NOT_FULL_ADVICE:  # the disk is not full
             advice = "Try again, or set TEXTGEN_CACHE to another folder."
         raise error.advising(advice) from None
 

@@ -37,6 +37,7 @@ RENAME_PAUSES = tuple(0.05 * 2**n for n in range(5)) if os.name == "nt" else () 
 _seek_lock = threading.Lock()  # guards seek and read on systems without os.pread
 SPACE_ADVICE = "Free some space or choose another folder; what was there before is untouched."
 PLACE_ADVICE = "Choose another place; what was there before is untouched."  # instead, if the disk is not full
+NOT_FULL_ADVICE = (PLACE_ADVICE, DISK_ADVICE)  # what `writing` advises by default where the disk is not full
 IN_PLACE_ADVICE = "It cannot be replaced, only overwritten, so it may be incomplete now: write it again."
 TMPDIR_ADVICE = "Free some space, or set TMPDIR to a folder with more space."
 NO_ROOM_ERRORS = (*FULL_ERRORS, errno.ENOENT)  # ENOENT: tempfile has found no folder with room

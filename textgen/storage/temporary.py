@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from textgen.storage.files import (
+    NOT_FULL_ADVICE,
     OTHER_TMPDIR_ADVICE,
-    PLACE_ADVICE,
     TEMPORARY_FOLDER,
     TMPDIR_ADVICE,
     CannotWrite,
@@ -23,7 +23,6 @@ from textgen.storage.files import (
 )
 from textgen.storage.leftovers import sweep_abandoned
 from textgen.storage.locks import Hold
-from textgen.storage.system_errors import DISK_ADVICE
 
 USUAL_PLACE = "/tmp"  # named in errors if neither TMPDIR nor any of Python's places can be used
 NAME = re.compile(rf"{TEMPORARY_FOLDER}(cache-)?[a-z0-9_]{{8}}")  # the end is a random word of mkdtemp
@@ -100,9 +99,7 @@ def temporary_folder() -> Iterator[Path]:
     except CannotWrite as error:
         if not error.path.is_relative_to(folder):
             raise
-        raise error.advising(
-            OTHER_TMPDIR_ADVICE if error.advice in (PLACE_ADVICE, DISK_ADVICE) else TMPDIR_ADVICE
-        ) from None
+        raise error.advising(OTHER_TMPDIR_ADVICE if error.advice in NOT_FULL_ADVICE else TMPDIR_ADVICE) from None
     finally:
         remove_temporary_folder(folder)
 
