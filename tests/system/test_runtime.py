@@ -33,6 +33,9 @@ tf.function(lambda x: tf.sin(x) * 2, jit_compile=True)(tf.ones(100))
 print(os.environ["XLA_FLAGS"])
 print(tf.config.threading.get_inter_op_parallelism_threads() == num_cores())
 print(len(shard_rows(4, cores=2)))
+product = tf.function(lambda x: tf.raw_ops.BatchMatMulV3(x=x, y=x, Tout=tf.float32), jit_compile=True)
+compiled = product.experimental_get_compiler_ir(tf.ones((64, 64), tf.bfloat16))(stage="optimized_hlo")
+print(" dot(" in compiled and " convert(" not in compiled)
 """
 
 
@@ -72,16 +75,17 @@ def loaded(own: str, first: str = "") -> tuple[list[str], str]:
 
 def test_a_process_that_is_ours_is_quiet_and_set_up_and_the_user_s_flags_come_last() -> None:
     own = "--xla_cpu_prefer_vector_width=256"
-    (flags, is_stderr, later, is_one_thread_each, shards), errors = loaded(own, "configure_process()")
+    (flags, is_stderr, later, is_one_thread_each, shards, is_low), errors = loaded(own, "configure_process()")
     assert is_stderr == "False"  # what C++ says is held back
+    assert is_low == "True"  # products of bfloat16 are not converted to float32
     assert flags.split() == [*runtime.XLA_FLAGS, own]
     assert (later, is_one_thread_each, shards) == (own, "True", "2")
     assert errors == ""
 
 
 def test_the_library_sets_what_prevents_a_crash_and_where_that_does_not_help_there_is_one_shard() -> None:
-    own = f"{runtime.SAFE_XLA_FLAG}reduce"
-    (flags, is_stderr, later, is_one_thread_each, shards), _ = loaded(own)
+    own = f"{runtime.SAFE_XLA_FLAG},reduce"
+    (flags, is_stderr, later, is_one_thread_each, shards, _), _ = loaded(own)
     assert is_stderr == "True"  # the program's own, all the time
     assert flags.split() == [runtime.SAFE_XLA_FLAG, own]
     assert (later, is_one_thread_each, shards) == (own, "False", "1")

@@ -24,7 +24,8 @@ XlaFlags = Callable[[str | None], str | None]
 """Returns the flags in place of others. None stands for no environment variable."""
 
 XLA_FLAGS_OF = "2.21."  # TensorFlow versions that support `XLA_FLAGS`: XLA aborts on unknown flags
-SAFE_XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type="  # no YNNPACK fusions: two shards starting one at once crash
+# YNNPACK for products only: two shards starting one of its sums at once crash.
+SAFE_XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type=individual_dot"
 XLA_FLAGS = (
     SAFE_XLA_FLAG,
     "--xla_cpu_enable_concurrency_optimized_scheduler=false",  # recurrent computations are sequential

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import keras
@@ -148,10 +149,8 @@ def test_low_precision_is_near_and_keeps_the_state_in_float32() -> None:
         assert np.abs(tf.cast(mine, tf.float32) - other).max() < 0.05
 
 
-@pytest.mark.parametrize("is_wide", [False, True])
-def test_both_loops_have_the_same_gradients_to_low_precision(is_wide: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A layer that is wide enough takes the other loop; in float32 the one that is left is held to Keras's above."""
-    monkeypatch.setattr(lstm, "WIDE", 0 if is_wide else 1 << 40)
+def test_low_precision_has_nearly_the_same_gradients() -> None:
+    """In float32 they are held to those of Keras above."""
     units = 16
     ours, theirs = pair(units, 8, return_sequences=True, return_state=True)
     x, state = normal(3, 9, 8), [normal(3, units), normal(3, units)]
@@ -178,14 +177,29 @@ def test_loops_inside_xla_never_convert_whole_arrays_of_low_precision() -> None:
     steps, rows, units = 7, 3, 5
     from_x = tf.zeros((steps, rows, 4 * units), tf.uint16)
     weights = tf.zeros((units, 4 * units)), tf.zeros(4 * units), tf.zeros((rows, units)), tf.zeros((rows, units))
-    compiled = lstm._forward_loop_narrow.compiled().experimental_get_compiler_ir(from_x, *weights, tf.bfloat16)(
+    compiled = lstm._forward_loop.compiled().experimental_get_compiler_ir(from_x, *weights, tf.bfloat16)(
         "optimized_hlo"
     )
-    gates, hidden, cells, last = lstm._forward_loop_narrow(from_x, *weights, tf.bfloat16)
+    gates, hidden, cells, last = lstm._forward_loop(from_x, *weights, tf.bfloat16)
     assert {array.dtype for array in (*gates, hidden)} == {tf.uint16}
     assert cells.dtype == last.dtype == tf.float32
     assert f"u16[{steps},{rows},{4 * units}]" in compiled
     assert f"f32[{steps},{rows},{4 * units}]" not in compiled
+
+
+@pytest.mark.parametrize("is_backward", [False, True], ids=["forward", "backward"])
+def test_products_of_a_step_are_of_low_precision(is_backward: bool) -> None:
+    """XLA would compute a product of 16 bits, whose sums have 16 bits too, in float32."""
+    steps, rows, units = 7, 16, 32
+    bits, state = tf.zeros((steps, rows, units), tf.uint16), tf.zeros((rows, units))
+    kernel, from_x = tf.zeros((units, 4 * units)), tf.zeros((steps, rows, 4 * units), tf.uint16)
+    arguments: tuple[Any, ...] = from_x, kernel, tf.zeros(4 * units), state, state
+    if is_backward:
+        arguments = bits, state, state, [bits] * 4, tf.zeros((steps + 1, rows, units)), tf.transpose(kernel)
+    loop = lstm._backward_loop if is_backward else lstm._forward_loop
+    code = loop.compiled().experimental_get_compiler_ir(*arguments, tf.bfloat16)("hlo")
+    products = re.findall(r"= (\w+)\[\S* dot\((\w+)\[\S* \S+ (\w+)\[", code)
+    assert set(products) == {("f32", "bf16", "bf16")}
 
 
 def test_gates_are_kept_far_more_precisely_than_in_bfloat16() -> None:

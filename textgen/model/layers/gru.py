@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from textgen.model.layers.cudnn import cudnn_gru, kernel_path
 from textgen.model.layers.layer import LayerState, RecurrentLayer, chosen_rows, split
-from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_time, sum_over_time
+from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_time, step_product, sum_over_time
 
 
 class GRU(RecurrentLayer):
@@ -51,13 +51,13 @@ class GRU(RecurrentLayer):
         return (2, 3 * self.units) if self.reset_after else (3 * self.units,)
 
 
-def _forward_after(weights: Weights) -> Any:
-    kernel, (bias, recurrent_bias) = weights["recurrent_kernel"], tf.unstack(weights["bias"])
+def _forward_after(weights: Weights, dtype: tf.DType) -> Any:
+    kernel, (bias, recurrent_bias) = tf.cast(weights["recurrent_kernel"], dtype), tf.unstack(weights["bias"])
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
         (h,) = state
         x_z, x_r, x_g = split(from_x + bias, 3)
-        h_z, h_r, h_g = split(tf.matmul(h, kernel) + recurrent_bias, 3)
+        h_z, h_r, h_g = split(step_product(h, kernel) + recurrent_bias, 3)
         z, r = tf.sigmoid(x_z + h_z), tf.sigmoid(x_r + h_r)
         g = tf.tanh(x_g + r * h_g)
         return [z, r, g, h_g], [g + z * (h - g)]
@@ -65,8 +65,8 @@ def _forward_after(weights: Weights) -> Any:
     return step
 
 
-def _backward_after(weights: Weights) -> Any:
-    transposed = tf.transpose(weights["recurrent_kernel"])
+def _backward_after(weights: Weights, dtype: tf.DType) -> Any:
+    transposed = tf.transpose(tf.cast(weights["recurrent_kernel"], dtype))
 
     def step(from_x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:
         (h,), (z, r, g, h_g), (dh,) = before, saved, d_state
@@ -74,7 +74,7 @@ def _backward_after(weights: Weights) -> Any:
         d_g = dh * (1 - z) * (1 - g * g)
         d_r = d_g * h_g * r * (1 - r)
         through_reset = d_g * r
-        dh = dh * z + tf.matmul(tf.concat([d_z, d_r, through_reset], 1), transposed)
+        dh = dh * z + step_product(tf.concat([d_z, d_r, through_reset], 1), transposed)
         return [tf.concat([d_z, d_r, d_g], 1), through_reset], [dh]
 
     return step
@@ -89,32 +89,32 @@ def _gradients_after(weights: Weights, past: Past, dtype: tf.DType) -> dict[str,
     }
 
 
-def _forward_before(weights: Weights) -> Any:
-    *gates, candidate = split(weights["recurrent_kernel"], 3)
+def _forward_before(weights: Weights, dtype: tf.DType) -> Any:
+    *gates, candidate = split(tf.cast(weights["recurrent_kernel"], dtype), 3)
     kernel, bias = tf.concat(gates, 1), weights["bias"]
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
         (h,) = state
         x_z, x_r, x_g = split(from_x + bias, 3)
-        h_z, h_r = split(tf.matmul(h, kernel), 2)
+        h_z, h_r = split(step_product(h, kernel), 2)
         z, r = tf.sigmoid(x_z + h_z), tf.sigmoid(x_r + h_r)
-        g = tf.tanh(x_g + tf.matmul(r * h, candidate))
+        g = tf.tanh(x_g + step_product(r * h, candidate))
         return [z, r, g], [g + z * (h - g)]
 
     return step
 
 
-def _backward_before(weights: Weights) -> Any:
-    *gates, candidate = (tf.transpose(part) for part in split(weights["recurrent_kernel"], 3))
+def _backward_before(weights: Weights, dtype: tf.DType) -> Any:
+    *gates, candidate = (tf.transpose(part) for part in split(tf.cast(weights["recurrent_kernel"], dtype), 3))
     transposed = tf.concat(gates, 0)
 
     def step(from_x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:
         (h,), (z, r, g), (dh,) = before, saved, d_state
         d_z = dh * (h - g) * z * (1 - z)
         d_g = dh * (1 - z) * (1 - g * g)
-        d_seen = tf.matmul(d_g, candidate)  # of r * h
+        d_seen = step_product(d_g, candidate)  # of r * h
         d_r = d_seen * h * r * (1 - r)
-        dh = dh * z + d_seen * r + tf.matmul(tf.concat([d_z, d_r], 1), transposed)
+        dh = dh * z + d_seen * r + step_product(tf.concat([d_z, d_r], 1), transposed)
         return [tf.concat([d_z, d_r, d_g], 1)], [dh]
 
     return step

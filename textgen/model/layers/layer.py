@@ -80,7 +80,7 @@ class RecurrentLayer(keras.layers.Layer):
         if inputs.shape.is_fully_defined():
             outputs, last = recur(self.cell, inputs, weights, state, x.dtype)
         else:
-            step = self.cell.forward(weights)
+            step = self.cell.forward(weights, tf.float32)
             states = tf.scan(lambda state, inputs: tuple(step(inputs, state)[1]), inputs, state)
             outputs, last = states[0], [array[-1] for array in states]
         return tf.cast(outputs, x.dtype), tuple(last)
@@ -95,7 +95,7 @@ class RecurrentLayer(keras.layers.Layer):
         Returns:
             The state after the step. Its first array is the output, [B, H].
         """
-        return tuple(self.cell.forward(self._step_weights())(self._inputs(x), state)[1])
+        return tuple(self.cell.forward(self._step_weights(), tf.float32)(self._inputs(x), state)[1])
 
     def initial_state(self, batch_size: int | tf.Tensor) -> LayerState:
         """Returns the initial state of `batch_size` streams: zeros [B, H]."""

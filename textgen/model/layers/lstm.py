@@ -11,9 +11,7 @@ makes thousands of small operations and keeps all intermediate results. Three th
 1. x W of all steps is one large matrix product, before the loop.
 2. The backward pass is written by hand. Its loop carries only the gradients of h and c and stores dz, from which the
    gradients of W, U and x are one large matrix product each.
-3. XLA compiles the gates of a step into one pass over memory. Narrow layers are compiled together with the loop around
-   them, in float32. XLA has no fast low-precision products on a CPU, so for wide layers in low precision the loop and
-   its products run in TensorFlow.
+3. XLA compiles the loop: the gates of a step take few passes over memory, and a step starts at once after the other.
 
 On a GPU cuDNN runs the steps instead (`textgen.model.layers.cudnn`). Keras runs its own loop for masks of steps, for
 shapes that are not known when tracing, and for options that neither supports. Shapes are time first, [T, B, ...], so
@@ -31,9 +29,7 @@ import tensorflow as tf
 from textgen.model.layers.cudnn import cudnn_lstm, kernel_path
 from textgen.model.layers.fused import Fused
 from textgen.model.layers.layer import LayerState, chosen_rows, rows_times
-from textgen.model.layers.loop import Arrays, backward_loop, forward_loop
-
-WIDE = 320  # minimum number of units with which low-precision products save more time than a loop inside XLA
+from textgen.model.layers.loop import Arrays, backward_loop, forward_loop, step_product
 
 
 class LSTM(keras.layers.LSTM):
@@ -176,15 +172,13 @@ def lstm(from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.
     Returns:
         Outputs [T, B, H] in the precision of from_x, and h and c after the last step, float32.
     """
-    dtype, units = from_x.dtype, h.shape[1]
-    is_wide = dtype != tf.float32 and units >= WIDE
+    units = h.shape[1]
     arguments = map(tf.stop_gradient, (from_x, recurrent_kernel, bias, h, c))  # keeps an eager tape out of the loop
-    gates, outputs, cells, h = (_forward_wide if is_wide else _forward_narrow)(*arguments)
+    gates, outputs, cells, h = _forward(*arguments)
 
     def backward(d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor) -> tuple[tf.Tensor, ...]:
         transposed = tf.transpose(recurrent_kernel)  # [4H, H]
-        of_steps = _backward_wide if is_wide else _backward_narrow
-        dz, d_bias, dh, dc = of_steps(d_outputs, dh, dc, gates, cells, transposed)  # dz [T, B, 4H]
+        dz, d_bias, dh, dc = _backward(d_outputs, dh, dc, gates, cells, transposed)  # dz [T, B, 4H]
         before = tf.reshape(outputs[:-1], (-1, units))  # [T*B, H], h before each step
         d_recurrent_kernel = tf.matmul(before, tf.reshape(dz, (-1, 4 * units)), transpose_a=True)  # [H, 4H]
         return dz, tf.cast(d_recurrent_kernel, tf.float32), d_bias, dh, dc
@@ -192,10 +186,10 @@ def lstm(from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.
     return (outputs[1:], h, cells[-1]), backward
 
 
-def _forward_narrow(
+def _forward(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
 ) -> tuple[Any, ...]:
-    """Runs the forward loop of a narrow layer.
+    """Runs the forward loop.
 
     Args:
         from_x: Products x W, [T, B, 4H].
@@ -209,19 +203,20 @@ def _forward_narrow(
         beginning with their values before the first step; and the last h.
     """
     dtype = from_x.dtype
-    gates, hidden, *others = _forward_loop_narrow(_bits(from_x, dtype), recurrent_kernel, bias, h, c, dtype)
+    gates, hidden, *others = _forward_loop(_bits(from_x, dtype), recurrent_kernel, bias, h, c, dtype)
     return gates, _of_bits(hidden, dtype), *others
 
 
 @Fused
-def _forward_loop_narrow(
+def _forward_loop(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor, dtype: tf.DType
 ) -> tuple[Any, ...]:
     """Runs the loop inside XLA. from_x and the saved h are bits (see `_bits`); the state between steps is float32."""
+    kernel = tf.cast(recurrent_kernel, dtype)
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
         h, c = state
-        z = _floats(from_x, dtype) + tf.matmul(h, recurrent_kernel) + bias
+        z = _floats(from_x, dtype) + step_product(h, kernel) + bias
         *gates, c, h = lstm_gates(tf.split(z, 4, axis=1), c)
         return [_kept(gate, dtype) for gate in gates], (h, c)
 
@@ -232,16 +227,16 @@ def _forward_loop_narrow(
     return gates, hidden, cells, h
 
 
-def _backward_narrow(
+def _backward(
     d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: Arrays, cells: tf.Tensor, transposed: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
-    """Runs the backward loop of a narrow layer.
+    """Runs the backward loop.
 
     Args:
         d_outputs: Gradient of the outputs, [T, B, H].
         dh: Gradient of the last h, [B, H].
         dc: Gradient of the last c, [B, H].
-        gates: Gates i, f, g, o from `_forward_narrow`.
+        gates: Gates i, f, g, o from `_forward`.
         cells: Cell states, [T+1, B, H].
         transposed: The transposed recurrent kernel, [4H, H].
 
@@ -249,12 +244,12 @@ def _backward_narrow(
         dz [T, B, 4H] in the precision of d_outputs, and the gradients of the bias and of the first h and c.
     """
     dtype = d_outputs.dtype
-    dz, *others = _backward_loop_narrow(_bits(d_outputs, dtype), dh, dc, gates, cells, transposed, dtype)
+    dz, *others = _backward_loop(_bits(d_outputs, dtype), dh, dc, gates, cells, transposed, dtype)
     return _of_bits(dz, dtype), *others
 
 
 @Fused
-def _backward_loop_narrow(
+def _backward_loop(
     d_outputs: tf.Tensor,
     dh: tf.Tensor,
     dc: tf.Tensor,
@@ -264,13 +259,14 @@ def _backward_loop_narrow(
     dtype: tf.DType,
 ) -> tuple[tf.Tensor, ...]:
     """Runs the backward loop inside XLA. d_outputs and dz are bits (see `_bits`)."""
+    transposed = tf.cast(transposed, dtype)
 
     def step(t: tf.Tensor, d_state: Arrays) -> tuple[Arrays, Arrays]:
         dh, dc, d_bias = d_state
         dh += _floats(d_outputs[t], dtype)
         *dz, dc = lstm_gates_backward([_of_kept(gate[t]) for gate in gates], cells[t], cells[t + 1], dh, dc)
         dz = tf.concat(dz, 1)
-        return [_bits(dz, dtype)], (tf.matmul(dz, transposed), dc, d_bias + tf.reduce_sum(dz, 0))
+        return [_bits(dz, dtype)], (step_product(dz, transposed), dc, d_bias + tf.reduce_sum(dz, 0))
 
     steps, rows, units = d_outputs.shape
     d_state = dh, dc, tf.zeros(4 * units)
@@ -305,89 +301,6 @@ def _kept(gates: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 
 def _of_kept(gates: tf.Tensor) -> tf.Tensor:
     return gates if gates.dtype == tf.float32 else (tf.cast(gates, tf.float32) - 32768.0) / 32767.0
-
-
-def _forward_wide(
-    from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor
-) -> tuple[Any, ...]:
-    """Like `_forward_narrow` with the loop outside XLA: gates are one array [T, B, 4H], products have from_x's type."""
-    kernel = tf.cast(recurrent_kernel, from_x.dtype)
-
-    def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
-        h, c = state
-        gates, h, c = _compiled_gates(from_x, tf.matmul(h, kernel), bias, c)
-        return [gates], (h, c)
-
-    state = tf.cast(h, from_x.dtype), c
-    (gates,), (hidden, cells), (h, _) = forward_loop(step, from_x, state, [tf.TensorSpec(from_x.shape[1:], tf.uint16)])
-    return gates, hidden, cells, tf.cast(h, tf.float32)
-
-
-def _backward_wide(
-    d_outputs: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, gates: tf.Tensor, cells: tf.Tensor, transposed: tf.Tensor
-) -> tuple[tf.Tensor, ...]:
-    """Like `_backward_narrow` with the loop outside XLA; products and dz have the precision of d_outputs."""
-    low = tf.cast(transposed, d_outputs.dtype)
-
-    def step(t: tf.Tensor, d_state: Arrays) -> tuple[Arrays, Arrays]:
-        dh, dc, d_bias = d_state
-        dz, dc, d_bias = _compiled_gates_backward(gates[t], cells[t], cells[t + 1], d_outputs[t], dh, dc, d_bias)
-        return [dz], (tf.matmul(dz, low), dc, d_bias)
-
-    d_state = tf.cast(dh, low.dtype), dc, tf.zeros(low.shape[0])
-    (dz,), (dh, dc, d_bias) = backward_loop(
-        step, d_outputs.shape[0], d_state, [tf.TensorSpec(gates.shape[1:], low.dtype)]
-    )
-    return dz, d_bias, tf.cast(dh, tf.float32), dc
-
-
-@Fused
-def _compiled_gates(from_x: tf.Tensor, from_h: tf.Tensor, bias: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Computes the gates of one step.
-
-    Args:
-        from_x: x W, [B, 4H].
-        from_h: h U, [B, 4H].
-        bias: b, [4H] float32.
-        c: Cell state, [B, H] float32.
-
-    Returns:
-        Packed gates [B, 4H] (see `_kept`), h [B, H] in the precision of from_x, and c [B, H] float32.
-    """
-    z = tf.cast(from_x, tf.float32) + tf.cast(from_h, tf.float32) + bias
-    *gates, c, h = lstm_gates(tf.split(z, 4, axis=1), c)
-    return _kept(tf.concat(gates, 1), from_x.dtype), tf.cast(h, from_x.dtype), c
-
-
-@Fused
-def _compiled_gates_backward(
-    gates: tf.Tensor,
-    before: tf.Tensor,
-    after: tf.Tensor,
-    d_output: tf.Tensor,
-    dh: tf.Tensor,
-    dc: tf.Tensor,
-    d_bias: tf.Tensor,
-) -> tuple[tf.Tensor, ...]:
-    """Computes the gradients of one step.
-
-    Args:
-        gates: Packed gates, [B, 4H].
-        before: Cell state before the step, [B, H].
-        after: Cell state after the step, [B, H].
-        d_output: Gradient of the output, [B, H].
-        dh: Gradient of h from the next step, [B, H].
-        dc: Gradient of c after the step, [B, H].
-        d_bias: Gradient of the bias from later steps, [4H].
-
-    Returns:
-        dz [B, 4H] in the precision of d_output, dc before the step, and d_bias including this step.
-    """
-    i_f_g_o = tf.split(_of_kept(gates), 4, axis=1)
-    dh = tf.cast(dh, tf.float32) + tf.cast(d_output, tf.float32)
-    *dz, dc = lstm_gates_backward(i_f_g_o, before, after, dh, dc)
-    dz = tf.concat(dz, 1)
-    return tf.cast(dz, d_output.dtype), dc, d_bias + tf.reduce_sum(dz, 0)
 
 
 def lstm_gates(z: Sequence[tf.Tensor], c: tf.Tensor) -> tuple[tf.Tensor, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from textgen.model.layers.layer import RecurrentLayer, forget_bias_one
-from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_time, sum_over_time
+from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_time, step_product, sum_over_time
 from textgen.model.layers.lstm import lstm_gates, lstm_gates_backward
 
 
@@ -75,8 +75,9 @@ def _ends(x: tf.Tensor, h: tf.Tensor, gates: Arrays) -> tuple[Arrays, Arrays]:
     return xs, hs
 
 
-def _forward(weights: Weights) -> Any:
+def _forward(weights: Weights, dtype: tf.DType) -> Any:
     rounds = _rounds(weights)
+    kernels = {name: tf.cast(weight, dtype) for name, weight in weights.items() if name != "bias"}
 
     def step(x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
         h, c = state
@@ -84,33 +85,35 @@ def _forward(weights: Weights) -> Any:
         for number, names in enumerate(rounds, start=1):
             product = h if number % 2 else x
             for name in names:
-                product = tf.matmul(product, weights[name])
+                product = step_product(product, kernels[name])
             gates.append(tf.sigmoid(product))
             x, h = (2 * gates[-1] * x, h) if number % 2 else (x, 2 * gates[-1] * h)
-        z = tf.matmul(x, weights["kernel"]) + tf.matmul(h, weights["recurrent_kernel"]) + weights["bias"]  # [B, 4H]
+        z = (
+            step_product(x, kernels["kernel"]) + step_product(h, kernels["recurrent_kernel"]) + weights["bias"]
+        )  # [B, 4H]
         *saved, c, h = lstm_gates(tf.split(z, 4, axis=1), c)
         return [*gates, *saved], [h, c]
 
     return step
 
 
-def _backward(weights: Weights) -> Any:
+def _backward(weights: Weights, dtype: tf.DType) -> Any:
     rounds = _rounds(weights)
-    transposed = {name: tf.transpose(weight) for name, weight in weights.items() if name != "bias"}
+    transposed = {name: tf.transpose(tf.cast(weight, dtype)) for name, weight in weights.items() if name != "bias"}
 
     def step(x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:
         gates, (h, c), (dh, dc) = saved[: len(rounds)], before, d_state
         xs, hs = _ends(x, h, gates)
         *dz, dc = lstm_gates_backward(saved[len(rounds) :], c, after[1], dh, dc)
         dz = tf.concat(dz, 1)  # [B, 4H]
-        dx, dh = tf.matmul(dz, transposed["kernel"]), tf.matmul(dz, transposed["recurrent_kernel"])
+        dx, dh = step_product(dz, transposed["kernel"]), step_product(dz, transposed["recurrent_kernel"])
         d_products: list[tf.Tensor] = []
         for number in range(len(rounds), 0, -1):
             gate, target, d_target = gates[number - 1], (xs if number % 2 else hs)[number - 1], dx if number % 2 else dh
             d_product = d_target * 2 * target * gate * (1 - gate)
             d_products.insert(0, d_product)
             for name in reversed(rounds[number - 1]):
-                d_product = tf.matmul(d_product, transposed[name])
+                d_product = step_product(d_product, transposed[name])
             dx, dh = (2 * gate * dx, dh + d_product) if number % 2 else (dx + d_product, 2 * gate * dh)
         return [dx, dz, *d_products], [dh, dc]
 

@@ -11,15 +11,16 @@ from typing import Any
 import tensorflow as tf
 
 from textgen.model.layers.layer import RecurrentLayer, forget_bias_one, split
-from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_time, sum_over_time
+from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_time, step_product, sum_over_time
 
 
-def _forward(weights: Weights) -> Any:
-    kernel, bias, (p_i, p_f, p_o) = weights["recurrent_kernel"], weights["bias"], tf.unstack(weights["peepholes"])
+def _forward(weights: Weights, dtype: tf.DType) -> Any:
+    kernel, bias = tf.cast(weights["recurrent_kernel"], dtype), weights["bias"]
+    p_i, p_f, p_o = tf.unstack(weights["peepholes"])
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
         h, c = state
-        z_i, z_f, z_g, z_o = split(from_x + tf.matmul(h, kernel) + bias, 4)
+        z_i, z_f, z_g, z_o = split(from_x + step_product(h, kernel) + bias, 4)
         i, f, g = tf.sigmoid(z_i + p_i * c), tf.sigmoid(z_f + p_f * c), tf.tanh(z_g)
         c = f * c + i * g
         o = tf.sigmoid(z_o + p_o * c)
@@ -28,8 +29,9 @@ def _forward(weights: Weights) -> Any:
     return step
 
 
-def _backward(weights: Weights) -> Any:
-    transposed, (p_i, p_f, p_o) = tf.transpose(weights["recurrent_kernel"]), tf.unstack(weights["peepholes"])
+def _backward(weights: Weights, dtype: tf.DType) -> Any:
+    transposed = tf.transpose(tf.cast(weights["recurrent_kernel"], dtype))
+    p_i, p_f, p_o = tf.unstack(weights["peepholes"])
 
     def step(from_x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:
         (_, c), (_, new_c), (i, f, g, o), (dh, dc) = before, after, saved, d_state
@@ -38,7 +40,7 @@ def _backward(weights: Weights) -> Any:
         dc = dc + dh * o * (1 - tanh_c * tanh_c) + d_o * p_o
         d_i, d_f, d_g = dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g * g)
         dz = tf.concat([d_i, d_f, d_g, d_o], 1)  # [B, 4H]
-        return [dz], [tf.matmul(dz, transposed), dc * f + d_i * p_i + d_f * p_f]
+        return [dz], [step_product(dz, transposed), dc * f + d_i * p_i + d_f * p_f]
 
     return step
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
 
 from textgen.model.layers.layer import RecurrentLayer
-from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_time, sum_over_time
+from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_time, step_product, sum_over_time
 
 
 class RNN(RecurrentLayer):
@@ -29,23 +30,23 @@ class RNN(RecurrentLayer):
         self.cell = {"tanh": TANH, "relu": RELU}[activation]
 
 
-def _forward(weights: Weights, *, relu: bool) -> Any:
-    kernel, bias = weights["recurrent_kernel"], weights["bias"]
+def _forward(weights: Weights, dtype: tf.DType, *, relu: bool) -> Any:
+    kernel, bias = tf.cast(weights["recurrent_kernel"], dtype), weights["bias"]
     activation = tf.nn.relu if relu else tf.tanh
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
-        return [], [activation(from_x + tf.matmul(state[0], kernel) + bias)]
+        return [], [activation(from_x + step_product(state[0], kernel) + bias)]
 
     return step
 
 
-def _backward(weights: Weights, *, relu: bool) -> Any:
-    transposed = tf.transpose(weights["recurrent_kernel"])
+def _backward(weights: Weights, dtype: tf.DType, *, relu: bool) -> Any:
+    transposed = tf.transpose(tf.cast(weights["recurrent_kernel"], dtype))
 
     def step(from_x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:
         (h,), (dh,) = after, d_state
         dz = dh * tf.cast(h > 0, tf.float32) if relu else dh * (1 - h * h)
-        return [dz], [tf.matmul(dz, transposed)]
+        return [dz], [step_product(dz, transposed)]
 
     return step
 
@@ -57,5 +58,5 @@ def _gradients(weights: Weights, past: Past, dtype: tf.DType) -> dict[str, tf.Te
     }
 
 
-TANH = Cell(lambda weights: _forward(weights, relu=False), lambda weights: _backward(weights, relu=False), _gradients)
-RELU = Cell(lambda weights: _forward(weights, relu=True), lambda weights: _backward(weights, relu=True), _gradients)
+TANH = Cell(partial(_forward, relu=False), partial(_backward, relu=False), _gradients)
+RELU = Cell(partial(_forward, relu=True), partial(_backward, relu=True), _gradients)

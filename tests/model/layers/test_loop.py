@@ -1,0 +1,45 @@
+"""The parts of the loop over time that all cells share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from textgen.model.layers.fused import Fused
+from textgen.model.layers.loop import step_product
+from textgen.system.runtime import load_tensorflow
+
+load_tensorflow()
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16], ids=lambda dtype: dtype.name)
+@pytest.mark.parametrize("sizes", [(1, 3, 5), (16, 256, 1024)], ids=str)
+def test_a_product_of_a_step_rounds_its_factors_only(sizes: tuple[int, int, int], dtype: tf.DType) -> None:
+    rows, m, n = sizes
+    x, kernel = (tf.constant(RNG.normal(size=shape), tf.float32) for shape in ((rows, m), (m, n)))
+    product = Fused(step_product)(x, tf.cast(kernel, dtype))
+    rounded = (tf.cast(tf.cast(factor, dtype), tf.float64).numpy() for factor in (x, kernel))
+    assert product.dtype == tf.float32
+    np.testing.assert_allclose(product, np.matmul(*rounded), atol=2e-6 * m)
+
+
+def test_without_xla_the_product_is_rounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("loop", "fused"):
+        monkeypatch.setattr(f"textgen.model.layers.{module}.has_xla", lambda: False)
+    x, kernel = (tf.constant(RNG.normal(size=shape), tf.float32) for shape in ((4, 8), (8, 16)))
+    product = Fused(step_product)(x, tf.cast(kernel, tf.bfloat16))
+    assert product.dtype == tf.float32
+    np.testing.assert_allclose(product, tf.matmul(x, kernel), atol=0.1)
+    np.testing.assert_array_equal(product, tf.cast(tf.cast(product, tf.bfloat16), tf.float32))
+
+
+def test_a_kernel_that_changes_is_read_anew() -> None:
+    """XLA's products keep what they have prepared between calls; the kernel must not be part of it."""
+    function, x = Fused(step_product), tf.constant(RNG.normal(size=(16, 64)), tf.float32)
+    kernel = tf.Variable(tf.zeros((64, 256), tf.bfloat16))
+    for _ in range(5):
+        kernel.assign(tf.cast(RNG.normal(size=kernel.shape), tf.bfloat16))
+        expected = tf.matmul(tf.cast(tf.cast(x, tf.bfloat16), tf.float32), tf.cast(kernel, tf.float32))
+        np.testing.assert_allclose(function(x, kernel), expected, atol=1e-4)
