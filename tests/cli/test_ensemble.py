@@ -41,7 +41,12 @@ def test_models_write_together(models: Path) -> None:
     texts = [sample(models, "--prompt", "The", *flags).stdout for flags in ways]
     assert len(set(texts)) == 3
     assert sample(models, "--prompt", "The", "--ensemble", "verse").stdout == texts[0]
-    assert sample(models, "--prompt", "The", *ways[1], "--json").stdout.startswith('{"')
+    values = [json.loads(sample(models, *flags, "--json").stdout) for flags in ways]
+    assert [(each["model"], each["ensemble"]) for each in values] == [
+        ("verse", []),
+        ("verse", ["fables"]),
+        ("verse", ["fables", "tales"]),
+    ]
 
 
 def test_texts_side_by_side_are_those_written_alone(models: Path) -> None:

@@ -219,6 +219,7 @@ def sample(
     _check_prompts(placed, saved, arguments.as_json)
     printer = Printer(
         saved,
+        others,
         as_json=arguments.as_json,
         show_probabilities=arguments.show_probabilities,
         how_to_repeat=_how_to_repeat(arguments, placed, seed, copies),

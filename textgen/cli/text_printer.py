@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ class Printer:
 
     Args:
         saved: The model.
+        others: The other models of an ensemble.
         index: Index of the training text, to report how much of a text is copied; None to report nothing.
         as_json: Whether to print JSON.
         show_probabilities: Whether to colour tokens by surprisal.
@@ -41,6 +42,7 @@ class Printer:
     """
 
     saved: ModelFolder
+    others: Sequence[ModelFolder] = ()
     index: NgramIndex | None = None
     _: KW_ONLY
     as_json: bool = False
@@ -136,7 +138,8 @@ class Printer:
         if self.index:
             values["novelty"] = asdict(self.index.novelty(result.text, self.saved.tokenizer))
         computed = {"fingerprint": self.fingerprint, "runtime": self.runtime}
-        return {"model": self.saved.name, **values, "config": settings, **computed}
+        names = {"model": self.saved.name, "ensemble": [model.name for model in self.others]}
+        return {**names, **values, "config": settings, **computed}
 
     def _spans(self, result: Generation) -> Iterator[Span]:
         """The text, with a colour for each token if colours are asked for."""
