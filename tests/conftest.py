@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import Result
 from hypothesis import HealthCheck, settings
 from networks import random_weights
 from sample_text import LINES
+from song_model import POEMS, TINY, run
 
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
@@ -62,7 +64,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_XLA))
 
 
-LONG_FILES = ("test_run.py", "test_workers.py", "test_cli.py", "test_api.py", "test_process.py", "test_distribution.py")
+LONG_FILES = (
+    "test_run.py", "test_run_resumed.py", "test_run_killed.py", "test_run_faults.py", "test_run_failed.py",
+    "test_run_from_a_model.py", "test_run_callbacks.py", "test_workers.py", "test_distribution.py",
+    "test_adaptation_options.py", "test_evaluate.py", "test_label_options.py", "test_novelty.py", "test_prepare.py",
+    "test_train_runs.py", "test_api.py", "test_process.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -194,6 +201,16 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) 
     corpus = CorpusConfig(documents="line")
     save_model(folder / "tiny", random_weights(config), config, TokenizerConfig("char"), corpus, tokenizer)
     return folder
+
+
+@pytest.fixture(scope="session")
+def training(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """A folder of models with one in it, `my-songs`, and what its training said. It is shared: copy it to change it."""
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "my songs.txt").write_text(POEMS, encoding="utf-8")
+    result = run("train", str(folder / "my songs.txt"), "--models-dir", str(folder), *TINY)
+    assert result.exit_code == 0, result.output
+    return folder, result
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import song_model
 from click.testing import CliRunner, Result
 from files import write
 from sample_text import LINES
@@ -25,6 +26,8 @@ from textgen.system.child_processes import child_command, child_environment
 from textgen.tokenizer.tokenizer import Tokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+models = song_model.models  # fixture
 
 
 def run(*arguments: str, stdin: str | None = None) -> Result:
@@ -110,6 +113,18 @@ def test_the_columns_of_the_list_stand_below_each_other_in_a_terminal(tiny_model
     assert starts.pop("坏的") == len("MODEL       ")  # what follows is left-aligned, numbers are not
     assert starts.keys() == {"tiny", "唐诗三百首", "cafe\u0301"}
     assert len({*starts.values()}) == 1
+
+
+def test_models_list_show_and_remove(models: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copied"
+    shutil.copytree(models / "songs", folder / "songs")  # other tests may have trained beside it
+    assert "songs" in run("models", "list", "--models-dir", str(folder)).stdout
+    assert json.loads(run("models", "list", "--models-dir", str(folder), "--json").stdout)[0]["name"] == "songs"
+    assert "1 LSTM layer of 16 units" in run("models", "show", "--models-dir", str(folder)).stdout
+    assert run("models", "remove", "songs", "--models-dir", str(folder), stdin="n\n").exit_code == 1
+    assert (folder / "songs").exists()
+    assert run("models", "remove", "songs", "--yes", "--models-dir", str(folder)).exit_code == 0
+    assert not (folder / "songs").exists()
 
 
 # === Where stdout is not UTF-8 ===

@@ -200,6 +200,12 @@ def test_a_search_prints_the_lines_that_are_alike(models: Path, lines: str) -> N
     assert cosines == sorted(cosines, reverse=True)
 
 
+def test_a_search_has_no_format(models: Path) -> None:
+    result = embed(models, "--text", "fox", "--search", "fox", "--format", "npy")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--format" in result.stderr
+
+
 def test_a_file_that_changes_during_a_search_is_read_once(
     models: Path, lines: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

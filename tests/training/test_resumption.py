@@ -19,6 +19,7 @@ import runs
 from click.testing import CliRunner
 from disk import unreadable
 from runs import SETTINGS, TEXT, begun
+from trained_runs import plan_for
 
 from textgen.api import train
 from textgen.cli import textgen
@@ -36,6 +37,7 @@ from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING
 from textgen.saved_model.registry import status_of
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_ngrams, write_training
+from textgen.settings import to_dict
 from textgen.storage import lock_in_folder
 from textgen.storage.cache_folder import cache_folder
 from textgen.storage.files import write_file
@@ -553,6 +555,59 @@ def test_whether_the_number_of_validations_was_planned_is_recorded(text: Path, t
     del record["are_validations_planned"]
     write_training(folder, record)
     assert "are_validations_planned" not in read(folder).record, "an older record does not tell"
+
+
+@pytest.mark.parametrize(
+    ("minutes", "given", "later", "expected"),
+    [(0.5, {}, 60.0, 12), (0.5, {"num_validations": 4}, 60.0, 4), (60.0, {}, 0.5, 12), (0.5, {}, None, 3)],
+)
+def test_a_run_that_is_made_longer_gets_more_validations(
+    minutes: float, given: dict[str, Any], later: float | None, expected: int
+) -> None:
+    from textgen.training.config import TrainingConfig
+    from textgen.training.planning.validations import plan_patience, validations_in
+    from textgen.training.resumption import _changed_training
+
+    values = {"num_validations": validations_in(60 * minutes), **given}
+    recorded = to_dict(TrainingConfig(minutes=minutes, patience=plan_patience(values["num_validations"]), **values))
+    record = {"training": recorded, "is_patience_planned": True}  # of a version that recorded no more
+    changed = _changed_training(record, {"steps": 500} if later is None else {"minutes": later})
+    assert changed.num_validations == expected
+    assert changed.patience == max(5, expected // 2)
+
+
+@pytest.mark.parametrize(
+    ("step", "seconds", "later", "expected"),
+    [
+        (60, 20.0, {"minutes": 60.0}, 12),
+        (60, 20.0, {"minutes": 600.0}, 120),
+        (60, 20.0, {"minutes": 0.1}, 3),
+        (60, 20.0, {"epochs": 400.0}, 10),
+        (60, 20.0, {"epochs": 8.0}, 4),
+        (60, 20.0, {"steps": 400}, 10),
+        (60, 120.0, {"steps": 6000}, 40),
+        (60, 20.0, {"epochs": 6.0, "minutes": 600.0}, 4),
+        (0, 0.0, {"epochs": 400.0}, 10),
+        (0, 0.0, {"minutes": 60.0}, 12),
+        (0, 0.0, {"steps": 6000}, 3),
+        (60, 20.0, {"epochs": 400.0, "num_validations": 2}, 2),
+        (60, 20.0, {"weight_decay": 0.5}, 3),
+    ],
+    ids=str,
+)
+def test_a_planned_number_of_validations_grows_with_any_budget(
+    text: Path, step: int, seconds: float, later: dict[str, Any], expected: int
+) -> None:
+    """Of a run of three passes with three validations."""
+    from textgen.training.resumption import _changed_training, _still_planned
+
+    training = to_dict(plan_for(text, steps=None, epochs=3.0).training_config)
+    progress = {"step": step, "epochs": step / 20, "seconds": seconds}
+    record = {"training": training, "progress": progress, "are_validations_planned": True}
+    record |= _still_planned(record, later)
+    assert _changed_training(record, later).num_validations == expected
+    given = record | {"are_validations_planned": False}
+    assert _changed_training(given, later).num_validations == later.get("num_validations", 3)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trained_runs
+from trained_runs import plan_for
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
@@ -20,6 +22,8 @@ from textgen.training.planning import basis as plan_basis
 from textgen.training.planning.estimates import scoring_speed, tokens_per_second, training_memory
 from textgen.training.planning.plan import Hardware, Plan, make_plan
 from textgen.training.presets import SIZES
+
+text = trained_runs.text  # fixture
 
 LAPTOP = 2e11  # operations a second
 
@@ -444,3 +448,32 @@ def test_settings_that_do_nothing_with_this_text_or_network_are_refused(tmp_path
         plan(tmp_path, 50_000, hidden_units=32, **one_layer)
     assert plan(tmp_path, 50_000, hidden_units=24, **one_layer).model_config.residual
     assert plan(tmp_path, 50_000, hidden_units=32, **one_layer | {"num_layers": 2}).model_config.residual
+
+
+def test_vocabularies_with_one_way_to_cut_are_refused(text: Path) -> None:
+    with pytest.raises(ConfigError, match=r"subword_alpha needs .*: char has one way"):
+        plan_for(text, subword_alpha=0.1)
+
+
+def test_a_batch_larger_than_the_corpus_is_refused(text: Path) -> None:
+    with pytest.raises(CorpusError, match="less than one batch"):
+        plan_for(text, batch_size=512)
+
+
+@pytest.mark.parametrize("settings", [{"decay_target": "start"}, {"interpolate_start": True}])
+def test_settings_that_need_a_base_are_refused_without_one(text: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(settings))}.* needs a model to start from"):
+        plan_for(text, **settings)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"),
+    [
+        (["lstm_2"], "There is no layer 'lstm_2' to freeze. There are: embedding, lstm_0, lstm_1, projection, head."),
+        (["embedding", "lstm_0", "lstm_1", "projection", "head"], "nothing is left to train"),
+    ],
+)
+def test_layers_that_cannot_be_frozen_are_named(text: Path, freeze: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan_for(text, num_layers=2, freeze_layers=freeze)
+    assert message in str(caught.value)
