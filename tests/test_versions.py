@@ -64,7 +64,7 @@ def test_xla_gets_its_flags_from_any_tensorflow(install: Install, monkeypatch: p
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     install("tensorflow", "tensorflow-cpu", f"{runtime.XLA_FLAGS_OF}0")
     with runtime._xla_flags:
-        assert os.environ["XLA_FLAGS"].startswith(runtime.SAFE_XLA_FLAG)
+        assert os.environ["XLA_FLAGS"].startswith(runtime.ynnpack_flag())
     install("tensorflow", "tf-nightly", "2.99.0")
     with runtime._xla_flags:
         assert "XLA_FLAGS" not in os.environ

@@ -77,17 +77,17 @@ def test_a_process_that_is_ours_is_quiet_and_set_up_and_the_user_s_flags_come_la
     own = "--xla_cpu_prefer_vector_width=256"
     (flags, is_stderr, later, is_one_thread_each, shards, is_low), errors = loaded(own, "configure_process()")
     assert is_stderr == "False"  # what C++ says is held back
-    assert is_low == "True"  # products of bfloat16 are not converted to float32
-    assert flags.split() == [*runtime.XLA_FLAGS, own]
+    assert is_low == str(machine.multiplies_bfloat16())  # whether products of bfloat16 are not converted to float32
+    assert flags.split() == [runtime.ynnpack_flag(), *runtime.XLA_FLAGS, own]
     assert (later, is_one_thread_each, shards) == (own, "True", "2")
     assert errors == ""
 
 
 def test_the_library_sets_what_prevents_a_crash_and_where_that_does_not_help_there_is_one_shard() -> None:
-    own = f"{runtime.SAFE_XLA_FLAG},reduce"
+    own = f"{runtime.YNNPACK_FLAG}individual_dot,reduce"
     (flags, is_stderr, later, is_one_thread_each, shards, _), _ = loaded(own)
     assert is_stderr == "True"  # the program's own, all the time
-    assert flags.split() == [runtime.SAFE_XLA_FLAG, own]
+    assert flags.split() == [runtime.ynnpack_flag(), own]
     assert (later, is_one_thread_each, shards) == (own, "False", "1")
 
 
@@ -299,7 +299,7 @@ def test_flags_of_xla_are_as_before_after_overlapping_blocks(
         monkeypatch.setenv("XLA_FLAGS", before)
     with runtime._xla_flags:
         flags = os.environ["XLA_FLAGS"]
-        assert flags.startswith(runtime.SAFE_XLA_FLAG)
+        assert flags.startswith(runtime.ynnpack_flag())
         assert flags.endswith(f" {before or ''}")
     overlapping(lambda: runtime._xla_flags)
     assert os.environ.get("XLA_FLAGS") == before

@@ -50,7 +50,7 @@ class LanguageModel(keras.Model):
             config: Shape of the network.
             pad_id: Id of the padding, which does not count in losses.
             seed: Initial weights are drawn from it and from their names. No global generator is used or seeded.
-            precision: Precision of the large matrix products. Weights, state, gates and losses are float32,
+            precision: Precision of the matrix products. Weights, state, gates and losses are float32,
                 except that cuDNN, on a GPU, computes a window's gates and states in float16 if this is float16; with
                 bfloat16 it computes all of a recurrent layer in float32.
         """

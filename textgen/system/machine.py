@@ -111,11 +111,16 @@ def best_precision() -> str:
     if found := gpus():
         capability = tf.config.experimental.get_device_details(found[0]).get("compute_capability", (0, 0))
         return "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
+    return "bfloat16" if multiplies_bfloat16() else "float32"
+
+
+def multiplies_bfloat16() -> bool:
+    """Checks whether the processor has instructions that multiply bfloat16; only on Linux."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
-    except OSError:  # not Linux
-        return "float32"
-    return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
+    except OSError:
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags))
 
 
 def measure_flops(replicas: int = 1, core_sets: int = 1) -> float:

@@ -16,7 +16,7 @@ from threading import RLock
 from typing import IO, Any
 
 from textgen.system.allocator import keep_memory
-from textgen.system.machine import has_gpu, limit_cores, num_cores, processor_cores
+from textgen.system.machine import has_gpu, limit_cores, multiplies_bfloat16, num_cores, processor_cores
 from textgen.system.process_settings import TemporarySetting
 from textgen.versions import load, module_version
 
@@ -24,10 +24,8 @@ XlaFlags = Callable[[str | None], str | None]
 """Returns the flags in place of others. None stands for no environment variable."""
 
 XLA_FLAGS_OF = "2.21."  # TensorFlow versions that support `XLA_FLAGS`: XLA aborts on unknown flags
-# YNNPACK for products only: two shards starting one of its sums at once crash.
-SAFE_XLA_FLAG = "--xla_cpu_experimental_ynn_fusion_type=individual_dot"
+YNNPACK_FLAG = "--xla_cpu_experimental_ynn_fusion_type="  # what XLA computes with YNNPACK: see `ynnpack_flag`
 XLA_FLAGS = (
-    SAFE_XLA_FLAG,
     "--xla_cpu_enable_concurrency_optimized_scheduler=false",  # recurrent computations are sequential
     "--xla_cpu_multi_thread_eigen=false",  # each core already has a shard of the batch
     "--xla_cpu_prefer_vector_width=512",
@@ -146,8 +144,17 @@ def full_float32() -> AbstractContextManager[None]:
     return _tensor_float_32_off
 
 
+def ynnpack_flag() -> str:
+    """The flag for XLA that says what it computes with YNNPACK, a library of kernels for CPUs.
+
+    Never sums: two shards that start one at once crash. Products only if the processor multiplies bfloat16: XLA itself
+    would compute them in float32, while for products of float32 YNNPACK is slower than XLA.
+    """
+    return YNNPACK_FLAG + ("individual_dot" if multiplies_bfloat16() else "")
+
+
 def runs_side_by_side() -> bool:
-    """Checks whether shards of a batch can safely run compiled code in parallel: see `SAFE_XLA_FLAG`."""
+    """Checks whether shards of a batch can safely run compiled code in parallel: see `ynnpack_flag`."""
     return _runs_side_by_side is not False
 
 
@@ -215,7 +222,7 @@ def _with_our_flags(users: str | None) -> str | None:
     """Extends the environment variable XLA_FLAGS. The user's flags come last, so they take precedence."""
     if not module_version("tensorflow").startswith(XLA_FLAGS_OF):
         return users
-    return " ".join([*(XLA_FLAGS if _is_ours else (SAFE_XLA_FLAG,)), users or ""])
+    return " ".join([ynnpack_flag(), *(XLA_FLAGS if _is_ours else ()), users or ""])
 
 
 _tensor_float_32_off = TemporarySetting(_change_tensor_float_32, False)
@@ -223,7 +230,7 @@ _xla_flags = TemporarySetting[XlaFlags](_change_xla_flags, _with_our_flags)  # X
 
 
 def _takes_ynnpack() -> bool:
-    """Checks whether XLA uses YNNPACK: see `SAFE_XLA_FLAG`.
+    """Checks whether XLA computes sums with YNNPACK: see `ynnpack_flag`.
 
     This is the case if XLA was used before `_xla_flags` could set its flags. Initializes XLA if necessary.
     """

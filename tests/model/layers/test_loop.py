@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from textgen.model.layers.fused import Fused
-from textgen.model.layers.loop import step_product
+from textgen.model.layers.loop import step_kernel, step_product
 from textgen.system.runtime import load_tensorflow
 
 load_tensorflow()
@@ -17,19 +17,27 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16], ids=lambda dtype: dtype.name)
 @pytest.mark.parametrize("sizes", [(1, 3, 5), (16, 256, 1024)], ids=str)
 def test_a_product_of_a_step_rounds_its_factors_only(sizes: tuple[int, int, int], dtype: tf.DType) -> None:
+    """To bfloat16; in float16 they stay as they are."""
     rows, m, n = sizes
     x, kernel = (tf.constant(RNG.normal(size=shape), tf.float32) for shape in ((rows, m), (m, n)))
-    product = Fused(step_product)(x, tf.cast(kernel, dtype))
-    rounded = (tf.cast(tf.cast(factor, dtype), tf.float64).numpy() for factor in (x, kernel))
+    product = Fused(lambda x, kernel: step_product(x, step_kernel(kernel, dtype)))(x, kernel)
+    kept = tf.bfloat16 if dtype == tf.bfloat16 else tf.float32
+    rounded = (tf.cast(tf.cast(factor, kept), tf.float64).numpy() for factor in (x, kernel))
     assert product.dtype == tf.float32
     np.testing.assert_allclose(product, np.matmul(*rounded), atol=2e-6 * m)
 
 
-def test_without_xla_the_product_is_rounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_eager", [False, True])
+def test_without_xla_the_product_is_rounded_too(is_eager: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without XLA, and where functions are run eagerly to debug them."""
     for module in ("loop", "fused"):
-        monkeypatch.setattr(f"textgen.model.layers.{module}.has_xla", lambda: False)
+        monkeypatch.setattr(f"textgen.model.layers.{module}.has_xla", lambda: is_eager)
     x, kernel = (tf.constant(RNG.normal(size=shape), tf.float32) for shape in ((4, 8), (8, 16)))
-    product = Fused(step_product)(x, tf.cast(kernel, tf.bfloat16))
+    tf.config.run_functions_eagerly(is_eager)
+    try:
+        product = Fused(step_product)(x, tf.cast(kernel, tf.bfloat16))
+    finally:
+        tf.config.run_functions_eagerly(False)
     assert product.dtype == tf.float32
     np.testing.assert_allclose(product, tf.matmul(x, kernel), atol=0.1)
     np.testing.assert_array_equal(product, tf.cast(tf.cast(product, tf.bfloat16), tf.float32))

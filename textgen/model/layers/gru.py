@@ -16,7 +16,16 @@ import tensorflow as tf
 
 from textgen.model.layers.cudnn import cudnn_gru, kernel_path
 from textgen.model.layers.layer import LayerState, RecurrentLayer, chosen_rows, split
-from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_time, step_product, sum_over_time
+from textgen.model.layers.loop import (
+    Arrays,
+    Cell,
+    Past,
+    Weights,
+    product_over_time,
+    step_kernel,
+    step_product,
+    sum_over_time,
+)
 
 
 class GRU(RecurrentLayer):
@@ -52,7 +61,7 @@ class GRU(RecurrentLayer):
 
 
 def _forward_after(weights: Weights, dtype: tf.DType) -> Any:
-    kernel, (bias, recurrent_bias) = tf.cast(weights["recurrent_kernel"], dtype), tf.unstack(weights["bias"])
+    kernel, (bias, recurrent_bias) = step_kernel(weights["recurrent_kernel"], dtype), tf.unstack(weights["bias"])
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
         (h,) = state
@@ -66,7 +75,7 @@ def _forward_after(weights: Weights, dtype: tf.DType) -> Any:
 
 
 def _backward_after(weights: Weights, dtype: tf.DType) -> Any:
-    transposed = tf.transpose(tf.cast(weights["recurrent_kernel"], dtype))
+    transposed = tf.transpose(step_kernel(weights["recurrent_kernel"], dtype))
 
     def step(from_x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:
         (h,), (z, r, g, h_g), (dh,) = before, saved, d_state
@@ -90,7 +99,7 @@ def _gradients_after(weights: Weights, past: Past, dtype: tf.DType) -> dict[str,
 
 
 def _forward_before(weights: Weights, dtype: tf.DType) -> Any:
-    *gates, candidate = split(tf.cast(weights["recurrent_kernel"], dtype), 3)
+    *gates, candidate = split(step_kernel(weights["recurrent_kernel"], dtype), 3)
     kernel, bias = tf.concat(gates, 1), weights["bias"]
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
@@ -105,7 +114,7 @@ def _forward_before(weights: Weights, dtype: tf.DType) -> Any:
 
 
 def _backward_before(weights: Weights, dtype: tf.DType) -> Any:
-    *gates, candidate = (tf.transpose(part) for part in split(tf.cast(weights["recurrent_kernel"], dtype), 3))
+    *gates, candidate = (tf.transpose(part) for part in split(step_kernel(weights["recurrent_kernel"], dtype), 3))
     transposed = tf.concat(gates, 0)
 
     def step(from_x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:

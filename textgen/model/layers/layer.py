@@ -22,7 +22,7 @@ LayerState = tuple[tf.Tensor, ...]  # h, which is also the output, and further a
 def in_float32(arguments: dict[str, Any]) -> dict[str, Any]:
     """Arguments of a layer whose weights and state are float32, whatever the dtype policy of Keras is.
 
-    The precision of the large products is that of their inputs, which a model sets.
+    The precision of the products is that of their inputs, which a model sets.
     """
     return {"autocast": False, "dtype": "float32", **arguments}
 

@@ -3,7 +3,8 @@
 Automatic differentiation of a loop makes thousands of small operations and keeps all intermediate results. Here each
 cell has its own backward step, and the gradient of each weight is one large matrix product after the loop. On two cores
 a training step of 2 x 256 units takes a third to a half of the processor time of TensorFlow's gradient of the same
-forward loop. Shapes are time first, [T, B, ...], so that a step is contiguous in memory. All values are float32.
+forward loop. Shapes are time first, [T, B, ...], so that a step is contiguous in memory. All values are float32; in
+bfloat16 the factors of products are rounded to it.
 """
 
 from __future__ import annotations
@@ -166,22 +167,34 @@ def _empty(steps: int, like: tf.Tensor | tf.TensorSpec) -> tf.TensorArray:
     return tf.TensorArray(like.dtype, steps, element_shape=like.shape)
 
 
+def step_kernel(kernel: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Returns a kernel for `step_product`, in bfloat16 if that is `dtype`, otherwise in float32.
+
+    In float16 gradients would overflow, and on a CPU be no faster.
+
+    Args:
+        kernel: Weights, [m, n] float32.
+        dtype: Precision of the products of the layer.
+    """
+    return tf.cast(kernel, tf.bfloat16) if dtype == tf.bfloat16 else kernel
+
+
 def step_product(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """Computes x @ kernel for one step, in the precision of the kernel. Call it in a `Fused` function.
 
-    XLA sums in float32. On a CPU it would compute a `tf.matmul` in bfloat16 as one in float32; the operation here
-    becomes a product of YNNPACK, which is two to three times as fast on processors with instructions for bfloat16.
-    TensorFlow alone has no kernel for that operation.
+    With XLA, sums are in float32. On a CPU it would compute a `tf.matmul` in bfloat16 as one in float32; the operation
+    here becomes, unless it is small, a product of YNNPACK, which is two to three times as fast on processors with
+    instructions for bfloat16. TensorFlow alone has no kernel for that operation.
 
     Args:
         x: Values of the step, [B, m] float32.
-        kernel: Weights, [m, n] in any precision.
+        kernel: Weights from `step_kernel`, [m, n].
 
     Returns:
         The product, [B, n] float32.
     """
     low = tf.cast(x, kernel.dtype)
-    if kernel.dtype != tf.float32 and has_xla():
+    if kernel.dtype == tf.bfloat16 and has_xla() and not tf.executing_eagerly():
         return tf.raw_ops.BatchMatMulV3(x=low, y=kernel, Tout=tf.float32)
     return tf.cast(tf.matmul(low, kernel), tf.float32)
 

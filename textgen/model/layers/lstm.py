@@ -29,7 +29,7 @@ import tensorflow as tf
 from textgen.model.layers.cudnn import cudnn_lstm, kernel_path
 from textgen.model.layers.fused import Fused
 from textgen.model.layers.layer import LayerState, chosen_rows, rows_times
-from textgen.model.layers.loop import Arrays, backward_loop, forward_loop, step_product
+from textgen.model.layers.loop import Arrays, backward_loop, forward_loop, step_kernel, step_product
 
 
 class LSTM(keras.layers.LSTM):
@@ -212,7 +212,7 @@ def _forward_loop(
     from_x: tf.Tensor, recurrent_kernel: tf.Tensor, bias: tf.Tensor, h: tf.Tensor, c: tf.Tensor, dtype: tf.DType
 ) -> tuple[Any, ...]:
     """Runs the loop inside XLA. from_x and the saved h are bits (see `_bits`); the state between steps is float32."""
-    kernel = tf.cast(recurrent_kernel, dtype)
+    kernel = step_kernel(recurrent_kernel, dtype)
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
         h, c = state
@@ -259,7 +259,7 @@ def _backward_loop(
     dtype: tf.DType,
 ) -> tuple[tf.Tensor, ...]:
     """Runs the backward loop inside XLA. d_outputs and dz are bits (see `_bits`)."""
-    transposed = tf.cast(transposed, dtype)
+    transposed = step_kernel(transposed, dtype)
 
     def step(t: tf.Tensor, d_state: Arrays) -> tuple[Arrays, Arrays]:
         dh, dc, d_bias = d_state

@@ -12,7 +12,16 @@ from typing import Any
 import tensorflow as tf
 
 from textgen.model.layers.layer import RecurrentLayer, forget_bias_one
-from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_time, step_product, sum_over_time
+from textgen.model.layers.loop import (
+    Arrays,
+    Cell,
+    Past,
+    Weights,
+    product_over_time,
+    step_kernel,
+    step_product,
+    sum_over_time,
+)
 from textgen.model.layers.lstm import lstm_gates, lstm_gates_backward
 
 
@@ -77,7 +86,7 @@ def _ends(x: tf.Tensor, h: tf.Tensor, gates: Arrays) -> tuple[Arrays, Arrays]:
 
 def _forward(weights: Weights, dtype: tf.DType) -> Any:
     rounds = _rounds(weights)
-    kernels = {name: tf.cast(weight, dtype) for name, weight in weights.items() if name != "bias"}
+    kernels = {name: step_kernel(weight, dtype) for name, weight in weights.items() if name != "bias"}
 
     def step(x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
         h, c = state
@@ -99,7 +108,7 @@ def _forward(weights: Weights, dtype: tf.DType) -> Any:
 
 def _backward(weights: Weights, dtype: tf.DType) -> Any:
     rounds = _rounds(weights)
-    transposed = {name: tf.transpose(tf.cast(weight, dtype)) for name, weight in weights.items() if name != "bias"}
+    transposed = {name: tf.transpose(step_kernel(weight, dtype)) for name, weight in weights.items() if name != "bias"}
 
     def step(x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:
         gates, (h, c), (dh, dc) = saved[: len(rounds)], before, d_state

@@ -11,11 +11,20 @@ from typing import Any
 import tensorflow as tf
 
 from textgen.model.layers.layer import RecurrentLayer, forget_bias_one, split
-from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_time, step_product, sum_over_time
+from textgen.model.layers.loop import (
+    Arrays,
+    Cell,
+    Past,
+    Weights,
+    product_over_time,
+    step_kernel,
+    step_product,
+    sum_over_time,
+)
 
 
 def _forward(weights: Weights, dtype: tf.DType) -> Any:
-    kernel, bias = tf.cast(weights["recurrent_kernel"], dtype), weights["bias"]
+    kernel, bias = step_kernel(weights["recurrent_kernel"], dtype), weights["bias"]
     p_i, p_f, p_o = tf.unstack(weights["peepholes"])
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
@@ -30,7 +39,7 @@ def _forward(weights: Weights, dtype: tf.DType) -> Any:
 
 
 def _backward(weights: Weights, dtype: tf.DType) -> Any:
-    transposed = tf.transpose(tf.cast(weights["recurrent_kernel"], dtype))
+    transposed = tf.transpose(step_kernel(weights["recurrent_kernel"], dtype))
     p_i, p_f, p_o = tf.unstack(weights["peepholes"])
 
     def step(from_x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:

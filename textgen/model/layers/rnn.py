@@ -8,7 +8,16 @@ from typing import Any
 import tensorflow as tf
 
 from textgen.model.layers.layer import RecurrentLayer
-from textgen.model.layers.loop import Arrays, Cell, Past, Weights, product_over_time, step_product, sum_over_time
+from textgen.model.layers.loop import (
+    Arrays,
+    Cell,
+    Past,
+    Weights,
+    product_over_time,
+    step_kernel,
+    step_product,
+    sum_over_time,
+)
 
 
 class RNN(RecurrentLayer):
@@ -31,7 +40,7 @@ class RNN(RecurrentLayer):
 
 
 def _forward(weights: Weights, dtype: tf.DType, *, relu: bool) -> Any:
-    kernel, bias = tf.cast(weights["recurrent_kernel"], dtype), weights["bias"]
+    kernel, bias = step_kernel(weights["recurrent_kernel"], dtype), weights["bias"]
     activation = tf.nn.relu if relu else tf.tanh
 
     def step(from_x: tf.Tensor, state: Arrays) -> tuple[Arrays, Arrays]:
@@ -41,7 +50,7 @@ def _forward(weights: Weights, dtype: tf.DType, *, relu: bool) -> Any:
 
 
 def _backward(weights: Weights, dtype: tf.DType, *, relu: bool) -> Any:
-    transposed = tf.transpose(tf.cast(weights["recurrent_kernel"], dtype))
+    transposed = tf.transpose(step_kernel(weights["recurrent_kernel"], dtype))
 
     def step(from_x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:
         (h,), (dh,) = after, d_state
