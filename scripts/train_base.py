@@ -4,7 +4,8 @@
     python scripts/train_base.py chinese --data FOLDER --leave-out tang_poems.txt
 
 FOLDER holds the texts that `RECIPES` in base_mix.py names. The mix and the training are kept in the folder of --work;
-run the same command again to go on after an interruption. The training is done in rounds of --minutes each: a round
+run the same command again to go on after an interruption; other --minutes need another folder, or that the rounds with
+other ones are removed. The training is done in rounds of --minutes each: a round
 starts from the weights that the one before it ended with, draws the windows of the text anew, and lowers the learning
 rate again. The model goes to saved_models/bases/NAME. To make a base of a model that was trained otherwise on such a
 mix (name the model of each round, if there was more than one):
@@ -33,7 +34,7 @@ import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.word_filter import count_words, word_filter
-from textgen.errors import SavedModelError
+from textgen.errors import SavedModelError, TrainingError
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.folder_contents import has_steps
 from textgen.saved_model.layout import CARD, INT8, TRAINING, read_training
@@ -115,26 +116,62 @@ def train(recipe: Recipe, data: Path, work: Path, left_out: Sequence[Path] = (),
         The model of each round. The last one is the base.
 
     Raises:
-        TextgenError: The texts or the folder cannot be used, or the training was interrupted.
+        TextgenError: The texts or the folder cannot be used, a round that is there was trained otherwise, or the
+            training was interrupted.
     """
     files = write_mix(recipe.name, recipe.parts, data, work, left_out, seed)
+    rounds = _planned_rounds(recipe, work, seed)
+    _check_rounds(rounds)
     models: list[ModelFolder] = []
+    for folder, settings in rounds.items():
+        models.append(_round(folder, files, settings, models[-1] if models else None))
+    return models
+
+
+def _planned_rounds(recipe: Recipe, work: Path, seed: int) -> dict[Path, dict[str, Any]]:
+    """The folder of each round and its settings."""
+    rounds = {}
     for number, minutes in enumerate(recipe.minutes):
         settings = dict(recipe.settings)
-        if models:
+        if number:
             settings = {key: value for key, value in settings.items() if key not in VOCABULARY_AND_SHAPE}
             settings["learning_rate"] = LATER_LEARNING_RATE
         settings |= {"seed": seed + number, **({} if minutes is None else {"minutes": minutes})}
-        folder = work / (f"{recipe.name}-{number + 1}" if number else recipe.name)
-        models.append(_round(folder, files, settings, models[-1] if models else None))
-    return models
+        rounds[work / (f"{recipe.name}-{number + 1}" if number else recipe.name)] = settings
+    return rounds
+
+
+def _check_rounds(rounds: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Raises `TrainingError` if a round that is there is not the one that is planned."""
+    unfinished: Path | None = None
+    for folder, settings in rounds.items():
+        is_finished = _is_finished(folder)
+        if is_finished or has_steps(folder):
+            if unfinished is not None:
+                raise TrainingError(
+                    f"{folder} was not trained from {unfinished}, which is not finished: remove {folder} and the "
+                    "rounds after it."
+                )
+            recorded = read_training(folder)["training"]
+            for name, value in settings.items():
+                if recorded.get(name, value) != value:
+                    raise TrainingError(
+                        f"{folder} was trained with {name} {recorded[name]}, not {value}: ask for what it was trained "
+                        "with, remove it and the rounds after it, or train in another folder."
+                    )
+        if not is_finished and unfinished is None:
+            unfinished = folder
+
+
+def _is_finished(folder: Path) -> bool:
+    return (folder / TRAINING).exists() and read_training(folder).get("status", "").startswith("finished")
 
 
 def _round(
     folder: Path, files: tuple[Path, Path], settings: Mapping[str, Any], before: ModelFolder | None
 ) -> ModelFolder:
     """Trains one round, from the weights of the one before; goes on with it, or takes it if it is finished."""
-    if (folder / TRAINING).exists() and read_training(folder).get("status", "").startswith("finished"):
+    if _is_finished(folder):
         return load_model(str(folder.absolute()))
     if has_steps(folder):
         return textgen.train(resume=folder.absolute(), progress=True).model
@@ -370,6 +407,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         recipe = replace(recipe, minutes=given.minutes)
     if given.finish:
         rounds = [load_model(str(folder.absolute())) for folder in given.finish]
+        given.minutes = _minutes_of(rounds, given.minutes)
     else:
         rounds = train(recipe, given.data, given.work / given.name, given.leave_out, given.seed)
     base = finish(recipe, rounds, _mix_of(rounds[-1], recipe, given.data), given.out / given.name, _command(given))
@@ -385,6 +423,21 @@ def _mix_of(model: ModelFolder, recipe: Recipe, data: Path) -> tuple[list[Docume
         raise SavedModelError(f"{model.folder} does not say which files it was trained and scored on: train it again.")
     train_file, valid_file = Path(corpus["paths"][0]), Path(corpus["valid"][0])
     return read_mix(train_file, recipe.parts, data), read_mix(valid_file, recipe.parts, data)
+
+
+def _minutes_of(rounds: Sequence[ModelFolder], given: Sequence[float] | None) -> Sequence[float] | None:
+    """The minutes of trained rounds, for the command in the card; None if they are the usual ones, or not known.
+
+    Raises:
+        TrainingError: Others were given.
+    """
+    recorded = [model.training.get("training", {}).get("minutes") for model in rounds]
+    if None in recorded:
+        return given
+    if given is not None and [*given] != recorded:
+        trained, asked = (" ".join(f"{minutes:g}" for minutes in each) for each in (recorded, given))
+        raise TrainingError(f"The rounds were trained with minutes {trained}, not {asked}: leave the minutes out.")
+    return None if tuple(recorded) == MINUTES and given is None else recorded
 
 
 def _command(given: argparse.Namespace) -> str:

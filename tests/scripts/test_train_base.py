@@ -14,7 +14,7 @@ from networks import random_weights
 
 import textgen
 from textgen.corpus.config import CorpusConfig
-from textgen.errors import SavedModelError
+from textgen.errors import SavedModelError, TrainingError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import WORDS
 from textgen.saved_model.saved_model import ModelFolder, load_model
@@ -184,6 +184,59 @@ def test_a_round_starts_from_the_weights_of_the_one_before(data: Path, tmp_path:
     assert "in 2 rounds of" in (base.folder / "README.md").read_text(encoding="utf-8")
 
 
+def put_rounds(trained: ModelFolder, work: Path, minutes: dict[str, float], status: str = "finished: time") -> None:
+    """Rounds of some minutes each, by the names of their folders."""
+    for number, (name, length) in enumerate(minutes.items()):
+        shutil.copytree(trained.folder, work / name)
+        (work / name / "checkpoints" / "step-2").mkdir(parents=True)
+        settings = {"seed": number, "minutes": length}
+        write_training(work / name, trained.training | {"training": settings, "status": status})
+
+
+@pytest.mark.parametrize("status", ["finished: the time is over", "interrupted"])
+def test_a_round_that_was_trained_for_another_time_is_refused(
+    status: str, trained: ModelFolder, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(textgen, "train", lambda *_, **options: pytest.fail("it is trained"))
+    put_rounds(trained, tmp_path, {"small": 2.0}, status)
+    with pytest.raises(
+        TrainingError, match=r"small was trained with minutes 2\.0, not 3\.0: ask for what .* remove it"
+    ):
+        train_base.train(replace(RECIPE, minutes=(3.0,)), data, tmp_path)
+
+
+def test_rounds_that_were_trained_for_the_same_time_are_taken(
+    trained: ModelFolder, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(textgen, "train", None)
+    put_rounds(trained, tmp_path, {"small": 2.0, "small-2": 3.0})
+    rounds = train_base.train(replace(RECIPE, minutes=(2, 3)), data, tmp_path)
+    assert [model.folder.name for model in rounds] == ["small", "small-2"]
+    with pytest.raises(TrainingError, match=r"small-2 was trained with minutes 3\.0, not 4: "):
+        train_base.train(replace(RECIPE, minutes=(2, 4)), data, tmp_path)
+
+
+def test_a_round_whose_first_weights_are_gone_is_refused(trained: ModelFolder, data: Path, tmp_path: Path) -> None:
+    put_rounds(trained, tmp_path, {"small": 2.0, "small-2": 3.0})
+    shutil.rmtree(tmp_path / "small")
+    with pytest.raises(TrainingError, match=r"small-2 was not trained from .*small, which is not finished: remove"):
+        train_base.train(replace(RECIPE, minutes=(2, 3)), data, tmp_path)
+
+
+def test_the_card_of_a_model_that_was_there_names_the_minutes_of_its_rounds(
+    trained: ModelFolder, tmp_path: Path
+) -> None:
+    put_rounds(trained, tmp_path, {"small": 2.0, "small-2": 3.0, "usual": 45.0, "usual-2": 60.0})
+    rounds = {path.name: load_model(str(path)) for path in tmp_path.iterdir()}
+    short, usual = ([rounds[name], rounds[f"{name}-2"]] for name in ("small", "usual"))
+    assert train_base._minutes_of(short, None) == [2.0, 3.0]
+    assert train_base._minutes_of(short, [2.0, 3.0]) == [2.0, 3.0]
+    assert train_base._minutes_of(usual, None) is None
+    assert train_base._minutes_of([trained], [2.0]) == [2.0], "it was trained by steps"
+    with pytest.raises(TrainingError, match="trained with minutes 2 3, not 45 60: leave the minutes out"):
+        train_base._minutes_of(short, [45.0, 60.0])
+
+
 def test_a_model_trained_without_sources_can_be_finished(
     trained: ModelFolder,
     data: Path,
@@ -199,7 +252,8 @@ def test_a_model_trained_without_sources_can_be_finished(
         files.append(tmp_path / f"{name}.jsonl")
         files[-1].write_text("".join(json.dumps({"text": one.text}) + "\n" for one in documents), encoding="utf-8")
     corpus = trained.training["corpus"] | {"paths": [str(files[0])], "valid": [str(files[1])]}
-    write_training(folder, trained.training | {"corpus": corpus})
+    settings = trained.training["training"] | {"minutes": 7.0}
+    write_training(folder, trained.training | {"corpus": corpus, "training": settings})
     monkeypatch.setattr(train_base, "recipe_of", lambda name: RECIPE)
     monkeypatch.setattr(train_base, "RECIPES", {"small": PARTS})
     out = tmp_path / "bases"
@@ -209,7 +263,9 @@ def test_a_model_trained_without_sources_can_be_finished(
     printed = dict(line.split("\t") for line in capsys.readouterr().out.splitlines())
     assert list(printed) == ["tales", "shi", "ci", "books", "all"]
     assert float(printed["all"]) == pytest.approx(base.training["mix"]["bits_per_byte"], abs=1e-4)
-    assert "python scripts/train_base.py small --data FOLDER\n" in (base.folder / "README.md").read_text("utf-8")
+    assert "python scripts/train_base.py small --data FOLDER --minutes 7\n" in (base.folder / "README.md").read_text(
+        "utf-8"
+    )
 
 
 def test_a_model_that_does_not_name_its_text_is_refused(tiny_models: Path, data: Path, tmp_path: Path) -> None:
@@ -233,4 +289,7 @@ def test_the_recipes_are_of_settings_that_train_takes(name: str, data: Path) -> 
 
     recipe = train_base.recipe_of(name)
     plan = make_plan(Corpus([data / "poems.jsonl.zst"], CorpusConfig()), dict(recipe.settings))
+    training = to_dict(plan.training_config)
+    kept = {setting: value for setting, value in recipe.settings.items() if setting in training}
+    assert kept == {setting: training[setting] for setting in kept}, "a round is known again by what it records"
     assert 7_500_000 < plan.model_config.num_parameters < 8_500_000 or plan.model_config.vocab_size < 1000
