@@ -14,9 +14,9 @@ NOTEBOOK = Path(__file__).parents[2] / "scripts" / "example.ipynb"
 CELLS: list[dict[str, Any]] = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
 SMALL = {
     'CORPUS = Path("../corpora/fables.txt")': 'CORPUS = Path("songs.txt")',
-    'SETTINGS = {"minutes": 0.5}': (
-        'SETTINGS = dict(steps=2, tokenizer="char", hidden_units=8, embedding_dim=6, num_layers=1, batch_size=4, '
-        "sequence_length=16, num_validations=1)"
+    'SETTINGS = {"minutes": 0.5, "start": "none"}': (
+        'SETTINGS = dict(steps=2, start="none", tokenizer="char", hidden_units=8, embedding_dim=6, num_layers=1, '
+        "batch_size=4, sequence_length=16, num_validations=1)"
     ),
 }
 
@@ -57,6 +57,18 @@ def test_the_notebook_runs_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for source in (*code[:2], *code[:2]):
         exec(source, space)
     assert trained == [Path("example_models", "fables")] * 2
+
+
+def test_the_notebook_trains_a_network_of_its_own_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A base would be fine-tuned on a text in English."""
+    monkeypatch.chdir(tmp_path)
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("textgen.train", lambda *_, **settings: given.update(settings) or SimpleNamespace(scores=None))
+    space: dict[str, Any] = {}
+    for source in ["".join(cell["source"]) for cell in CELLS if cell["cell_type"] == "code"][:2]:
+        exec(source, space)
+    assert "from random weights" in "".join(CELLS[0]["source"])
+    assert given["start"] == "none"
 
 
 def test_the_notebook_holds_no_output() -> None:
