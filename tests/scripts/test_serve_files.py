@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -65,6 +66,35 @@ def test_texts_may_end_before_a_server_is_killed() -> None:
     (pause,) = re.findall(r'"sleep", "(\d+)"', FILES["serve.kubernetes.yaml"])
     assert int(grace[1]) > int(words[words.index("--drain-time") + 1]) + int(pause)
     assert int(stop[1]) > drain
+    assert seconds_before_killed(docker_runs()["serve"]) > drain
+
+
+def docker_runs() -> dict[str, list[str]]:
+    """The words of the `docker run` commands that serve and that train."""
+    commented = re.sub(r"\\\n#", "", FILES["serve.Dockerfile"])
+    serve, train = (shlex.split(line) for line in re.findall(r"^# +(docker run .*)", commented, re.MULTILINE))
+    return {"serve": serve, "train": train}
+
+
+def seconds_before_killed(words: list[str]) -> int:
+    """How long `docker stop` waits."""
+    return int(words[words.index("--stop-timeout") + 1]) if "--stop-timeout" in words else 10
+
+
+def test_a_training_in_a_container_may_save_as_long_as_one_under_kubernetes() -> None:
+    text = (SCRIPTS / "train.kubernetes.yaml").read_text(encoding="utf-8")
+    (grace,) = re.findall(r"terminationGracePeriodSeconds: (\d+)", text)
+    assert seconds_before_killed(docker_runs()["train"]) >= int(grace)
+
+
+def test_a_training_in_a_container_can_be_resumed_in_the_next_one() -> None:
+    """The key that signs the paths of its texts is in the cache folder."""
+    words = docker_runs()["train"]
+    mounted = {path.split(":")[1]: path.split(":")[0] for option, path in pairwise(words) if option == "-v"}
+    (cache,) = re.findall(r"TEXTGEN_CACHE=(\S+)", FILES["serve.Dockerfile"])
+    assert {cache, "/models"} <= mounted.keys()
+    (made,) = re.findall(r"^# +mkdir -p (.*)", FILES["serve.Dockerfile"], re.MULTILINE)
+    assert {mounted[cache], mounted["/models"].removeprefix("./")} == set(made.split())
 
 
 def limits(path: str) -> bool:
