@@ -2,7 +2,8 @@
 
     .venv/bin/python scripts/make_large_corpus.py /tmp/large.txt --bytes 2e9
 
-Each story is a title and some lines, and blank lines separate them. The same seed makes the same text.
+Each story is a title and some lines, and blank lines separate them. The text ends with the story that reaches the size.
+The same seed makes the same text; that of a smaller size is its beginning.
 """
 
 from __future__ import annotations
@@ -14,24 +15,34 @@ import click
 import numpy as np
 from benchmarking import run_script
 
+from textgen.cli.setting_options import IntegerRange, NumberRange
+
 FABLES = Path(__file__).parent.parent / "corpora" / "fables.txt"
 SYLLABLES = [onset + vowel + coda for onset in "bdfgklmnprstvz" for vowel in "aeiou" for coda in ("", "n", "r", "s")]
 MADE_UP = 20_000  # number of made-up words
 SENTENCES = 100_000  # number of sentences from which all stories are made
-STORIES = 20_000  # number of stories written at a time
+STORIES = 20_000  # number of stories made at a time
+LARGEST = 1e15  # bytes; what is infinite would fill the disk
 
 
 @click.command(help=__doc__)
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--bytes", "size", type=float, default=2e9, show_default=True, help="About how large.")
-@click.option("--seed", default=0, show_default=True, help="Of everything.")
+@click.option(
+    "--bytes", "size", type=NumberRange(1, LARGEST), default=2e9, show_default=True, help="How large, to a story."
+)
+@click.option("--seed", type=IntegerRange(0), default=0, show_default=True, help="Of everything.")
 def main(path: Path, size: float, seed: int) -> None:
     """Writes the text."""
     rng = np.random.default_rng(seed)
     sentences = make_sentences(rng)
-    with path.open("w", encoding="utf-8") as file:
-        while file.tell() < size:
-            file.write(make_stories(rng, sentences))
+    written = 0
+    with path.open("w", encoding="ascii", newline="\n") as file:  # so that a character is a byte
+        while written < size:
+            stories = make_stories(rng, sentences)
+            ends = np.cumsum([len(story) for story in stories])
+            count = int(np.searchsorted(ends, size - written)) + 1  # up to the one that reaches the size, or all
+            file.write("".join(stories[:count]))
+            written += int(ends[min(count, len(stories)) - 1])
     click.echo(f"{path}: {path.stat().st_size:,} bytes.")
 
 
@@ -50,15 +61,15 @@ def make_sentences(rng: np.random.Generator) -> list[str]:
     ]
 
 
-def make_stories(rng: np.random.Generator, sentences: list[str]) -> str:
-    """Some stories, a blank line after each."""
+def make_stories(rng: np.random.Generator, sentences: list[str]) -> list[str]:
+    """Some stories, a blank line at the end of each."""
     lengths = rng.integers(3, 12, STORIES)
     lines = iter([sentences[n] for n in rng.integers(0, len(sentences), lengths.sum())])
     titles = [" ".join(sentences[n].split()[:3]) for n in rng.integers(0, len(sentences), STORIES)]
-    return "".join(
+    return [
         "\n".join([title, *(next(lines) for _ in range(length)), "\n"])
         for title, length in zip(titles, lengths.tolist(), strict=True)
-    )
+    ]
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@
     .venv/bin/python scripts/measure_large_corpus.py /tmp/large.txt --scratch /tmp/large
 
 Memory is the most that a command and the programs it starts hold at any time: the sum of their resident sizes,
-read from /proc ten times a second, so shared pages count twice. Linux only.
+read from /proc ten times a second, so shared pages count twice. Linux only. Each run measures all stages, so it needs
+an empty folder.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -17,27 +19,36 @@ from pathlib import Path
 import click
 from benchmarking import resident, run_script
 
+from textgen.cli.setting_options import IntegerRange
+from textgen.errors import ConfigError
 from textgen.system.child_processes import child_command
 from textgen.system.machine import num_cores
+from textgen.training.presets import SIZES
 
 VALID = 0.0001  # held out: little, since scoring it at the end of a short run would take longest
 
 
 @click.command(help=__doc__)
 @click.argument("corpus", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--scratch", type=click.Path(path_type=Path), required=True, help="Folder to fill; remove it afterwards.")
-@click.option("--preset", default="small", show_default=True, help="Size of the network.")
-@click.option("--steps", default=50, show_default=True, help="Of training.")
+@click.option(
+    "--scratch", type=click.Path(path_type=Path), required=True, help="Empty folder to fill; remove it afterwards."
+)
+@click.option("--preset", type=click.Choice([*SIZES]), default="small", show_default=True, help="Size of the network.")
+@click.option("--steps", type=IntegerRange(1), default=50, show_default=True, help="Of training.")
 def main(corpus: Path, scratch: Path, preset: str, steps: int) -> None:
     """Runs each stage as a program of its own."""
     scratch.mkdir(parents=True, exist_ok=True)
+    if any(scratch.iterdir()):
+        raise ConfigError(
+            f"{scratch} is not empty, so a stage would find what it is to make: remove it, or name another."
+        )
     prepared, vocabulary = scratch / "prepared", scratch / "vocabulary.model"
     prepare = ["corpus", "prepare", corpus, "--out", prepared, "--valid-fraction", VALID]
     train = ["--preset", preset, "--steps", steps, "--num-validations", 1, "--models-dir", scratch / "models"]
     stages: dict[str, list[object]] = {
         "`textgen tokenizer train`": ["tokenizer", "train", corpus, "--out", vocabulary],
         "`textgen corpus prepare`, with that vocabulary": [*prepare, "--tokenizer-from", vocabulary],
-        "`textgen corpus prepare` again: all is there": prepare,
+        "`textgen corpus prepare` again: nothing to do": prepare,
         f"`textgen train` on it, {steps} steps": ["train", prepared, *train],
         f"`textgen train` on the text itself, {steps} steps": ["train", corpus, "--valid-fraction", VALID, *train],
     }
@@ -59,7 +70,8 @@ def measure(arguments: list[str], output: Path) -> tuple[float, int]:
             peak = max(peak, resident(process.pid))
             time.sleep(0.1)
     if process.returncode:
-        raise click.ClickException(output.read_text(encoding="utf-8"))
+        said = output.read_text(encoding="utf-8", errors="replace")
+        raise click.ClickException(f"textgen {shlex.join(arguments)} failed with {process.returncode}:\n{said}")
     return time.perf_counter() - started, peak
 
 
