@@ -1,4 +1,4 @@
-"""Formats text for output: counts with nouns, visible control characters, excerpts, and JSON.
+"""Formats text for output: counts with nouns, visible control characters, excerpts, lists of names, and JSON.
 
 `Say` is the type of functions that show a line to the user.
 
@@ -14,12 +14,13 @@ import os
 import re
 import shlex
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 Say = Callable[[str], None]
 """A function that takes a line for the user, without a newline."""
 EXCERPT = 200  # maximum number of characters that `excerpt` quotes
+LISTED, LISTED_LENGTH = 8, 80  # of names that `listed` shows: how many at most, and characters of each
 LARGE = 1e6  # numbers from this size on are written with an exponent by `short`
 HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters except newline and tab, characters that change the direction of text, and lone surrogates."""
@@ -152,6 +153,32 @@ def excerpt(text: str) -> str:
     """
     half = EXCERPT // 2
     return repr(text if len(text) <= EXCERPT else f"{text[:half]}...{text[-half:]}")
+
+
+def one_line(text: str, length: int = EXCERPT) -> str:
+    """Returns the beginning of a text that somebody else has written, with newlines and hidden characters escaped.
+
+    Args:
+        text: The text.
+        length: How many of its characters are shown at most.
+
+    Example:
+        >>> print(one_line("one\\ntwo\\x1b", 20), one_line("abcdef", 3))
+        one\\ntwo\\x1b abc...
+    """
+    return visible(shortened(text, length)).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Lists names that somebody else has chosen: the first ones, each as one line, and how many there are besides.
+
+    Example:
+        >>> print(listed(["a", "b\\n"]), "-", listed(map(str, range(12))))
+        a, b\\n - 0, 1, 2, 3, 4, 5, 6, 7 and 4 more
+    """
+    names = list(names)
+    shown = ", ".join(one_line(name, LISTED_LENGTH) for name in names[:LISTED])
+    return f"{shown} and {len(names) - LISTED:,} more" if len(names) > LISTED else shown
 
 
 def lacking(text: str, encoding: str) -> set[str]:

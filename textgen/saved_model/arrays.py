@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from textgen.errors import SavedModelError
 from textgen.saved_model.layout import FLOAT32, INT8
 from textgen.saved_model.precision import compressed, restored, stored_arrays
+from textgen.wording import listed, one_line
 
 LIBRARY_ERRORS = (
     SafetensorError,
@@ -76,16 +77,16 @@ def _read(
                 names = found.keys() | expected
                 odd = sorted(name for name in names if found.get(name, NONE)[1] != expected.get(name, NONE)[1])
                 raise SavedModelError(
-                    f"{path} does not fit its configuration ({', '.join(odd) or f'not {precision}'}): "
+                    f"{path} does not fit its configuration ({listed(odd) or f'not {precision}'}): "
                     "copy the whole folder again."
                 )
             arrays = {key: file.get_tensor(key) for key in found}
             weights = restored(arrays, precision)
     except LIBRARY_ERRORS as error:
-        raise SavedModelError(f"{path} is damaged: {error}. Copy the whole folder again.") from None
+        raise SavedModelError(f"{path} is damaged: {one_line(str(error))}. Copy the whole folder again.") from None
     if bad := [name for name, array in arrays.items() if array.dtype != np.int8 and not np.isfinite(array).all()]:
         raise SavedModelError(
-            f"{path} contains weights that are not finite ({', '.join(bad)}). Copy the whole folder again, or train "
+            f"{path} contains weights that are not finite ({listed(bad)}). Copy the whole folder again, or train "
             "the model again."
         )
     return arrays, weights
