@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,11 +118,30 @@ def test_a_state_that_does_not_fit(
 
 def test_files_that_cannot_be_read_or_written(generator: Generator, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("The cat sat on the mat.")
-    for name in ("missing", "text", "."):
-        with pytest.raises(SavedModelError, match="Cannot read the state"):
+    header = b'{"' + b"a\\n" * 5000 + b'": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}}'
+    (tmp_path / "odd").write_bytes(len(header).to_bytes(8, "little") + header)
+    for name, message in {
+        "missing": r": No such file or directory\. Name a file written by save_state",
+        "odd": r"Cannot read the state in .*a\\na\\n.*\.\.\.\. Name a file written by save_state",
+        "text": r"Cannot read the state in .*: .*\. Name a file written by save_state",
+        ".": r": it is a folder\. Name a file written by save_state",
+    }.items():
+        with pytest.raises(SavedModelError, match=message) as caught:
             generator.load_state(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
     with pytest.raises(TextgenError, match="Cannot write"):
         generator.save_state(tmp_path / "no" / "folder", generator.start())
     state = generator.start()
     save_state(tmp_path / "state", TextState(state.model_state, state.ids), "this one")
     assert generator.load_state(tmp_path / "state").ids == state.ids
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_nobody_waits_in_a_pipe_for_a_state(generator: Generator, tmp_path: Path) -> None:
+    """Where the library opens it, no signal ends the waiting; here an end for writing is open, so that none is long."""
+    os.mkfifo(tmp_path / "pipe")
+    with (
+        open(os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK), "rb"),
+        pytest.raises(SavedModelError, match=r"pipe: it is a pipe\. Save what comes out of it to a file, and name"),
+    ):
+        generator.load_state(tmp_path / "pipe")

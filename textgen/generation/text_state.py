@@ -19,10 +19,12 @@ from safetensors.numpy import save as to_safetensors
 from textgen.errors import SavedModelError
 from textgen.generation.fingerprint import is_same
 from textgen.model.protocols import StepModel
-from textgen.storage.files import write_file
+from textgen.storage.files import check_readable, write_file
+from textgen.wording import one_line
 
 RECENT = 1024  # tokens kept with a state, for the penalties and bans that look back
 FORMAT = "textgen state 1"
+ADVICE = "Name a file written by save_state."
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,15 +164,17 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> Text
         vocab_size: Number of tokens in its vocabulary.
 
     Raises:
+        Unreadable: The file cannot be read, and may be intact.
         SavedModelError: The file is missing, damaged, or from another model.
     """
     expected = {f"memory/{number}": array for number, array in enumerate(_arrays(like))}
     layout = {name: (list(array.shape), _type_name(array.dtype)) for name, array in expected.items()}
     try:
+        check_readable(path, ADVICE)
         with safe_open(path, framework="numpy") as file:
             about = file.metadata() or {}
             if about.get("format") != FORMAT:
-                raise SavedModelError(f"{path} is not a saved state: name a file written by save_state.")
+                raise SavedModelError(f"{path} is not a saved state. {ADVICE}")
             if not is_same(about.get("model", ""), fingerprint):
                 raise SavedModelError(
                     f"{path} is the state of another model, or was saved with other settings, such as exact "
@@ -183,7 +187,7 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> Text
                 raise SavedModelError(f"{path} is damaged: its arrays are not those of this model.")
             arrays = {key: file.get_tensor(key) for key in slices}
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise SavedModelError(f"Cannot read the state in {path}: {error}. Name a file written by save_state.") from None
+        raise SavedModelError(f"Cannot read the state in {path}: {one_line(str(error))}. {ADVICE}") from None
     ids = tuple(arrays["ids"].tolist())
     state = TextState(_nest_like(like, iter([arrays[name] for name in expected])), ids)
     return check_state(state, like, vocab_size, str(path))

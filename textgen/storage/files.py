@@ -24,7 +24,14 @@ from typing import Any, BinaryIO
 
 from textgen.errors import TextgenError
 from textgen.storage.streams import is_stream, open_file_number, open_stream
-from textgen.storage.system_errors import DISK_ADVICE, DISK_ERRORS, FULL_ERRORS, OPEN_FILES_ADVICE, OPEN_FILES_ERRORS
+from textgen.storage.system_errors import (
+    DISK_ADVICE,
+    DISK_ERRORS,
+    FULL_ERRORS,
+    OPEN_FILES_ADVICE,
+    OPEN_FILES_ERRORS,
+    cannot_read,
+)
 from textgen.wording import json_text
 
 TEMPORARY = ".tmp-"  # prefix of temporary names
@@ -36,6 +43,7 @@ HELD_ERRORS = (5, 32)  # errors of Windows: access denied and sharing violation
 RENAME_PAUSES = tuple(0.05 * 2**n for n in range(5)) if os.name == "nt" else ()  # seconds; elsewhere no file is held
 _seek_lock = threading.Lock()  # guards seek and read on systems without os.pread
 SPACE_ADVICE = "Free some space or choose another folder; what was there before is untouched."
+PIPE_ADVICE = "Save what comes out of it to a file, and name that."
 PLACE_ADVICE = "Choose another place; what was there before is untouched."  # instead, if the disk is not full
 NOT_FULL_ADVICE = (PLACE_ADVICE, DISK_ADVICE)  # what `writing` advises by default where the disk is not full
 IN_PLACE_ADVICE = "It cannot be replaced, only overwritten, so it may be incomplete now: write it again."
@@ -275,6 +283,34 @@ def open_file(path: Path) -> BinaryIO:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def check_readable(path: Path, advice: str) -> None:
+    """Checks that a path of a user leads to a regular file that opens, before a library opens it.
+
+    Libraries of compiled code wait in a pipe until somebody writes into it, and no signal ends them.
+
+    Args:
+        path: The path. Links are followed.
+        advice: What to name, in one sentence, where there is no such file.
+
+    Raises:
+        Unreadable: The file cannot be opened, and may be intact.
+        SavedModelError: There is no file, but nothing, or a folder, a pipe or a device.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISFIFO(mode):
+            advice = PIPE_ADVICE
+            raise OSError(errno.EINVAL, "it is a pipe")
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise cannot_read(path, error, advice) from None
 
 
 def read_file(path: Path, limit: int) -> bytes:
