@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,7 +22,7 @@ from safetensors.numpy import load, load_file, save, save_file
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError, SavedModelError
-from textgen.export.pytorch import from_torch, layer_from_torch, read_torch, to_torch
+from textgen.export.pytorch import from_torch, layer_from_torch, read_activation, read_torch, to_torch
 from textgen.model import reference
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
@@ -385,3 +388,102 @@ def test_import_and_export_are_commands(tmp_path: Path, tokenizer: Tokenizer) ->
         assert result.exit_code == 1
         assert expected in result.stderr
         assert not (tmp_path / "models" / "other").exists()
+
+
+# === Files ===
+
+
+def tensor_file(path: Path, kind: str, data: bytes, name: str = "encoder.weight", start: int = 0) -> Path:
+    """A safetensors file with one tensor of two numbers; damaged unless it starts at 0."""
+    header = json.dumps({name: {"dtype": kind, "shape": [2], "data_offsets": [start, start + len(data)]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+    return path
+
+
+def test_numbers_of_all_types_are_read(tmp_path: Path) -> None:
+    for kind, data in {"BF16": b"\x80\x3f\x00\xc0", "F16": b"\x00\x3c\x00\xc0", "I8": b"\x01\xfe"}.items():
+        found = read_torch(tensor_file(tmp_path / "state", kind, data))["encoder.weight"]
+        np.testing.assert_array_equal(found, np.array([1, -2], np.float32))
+        assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize(("kind", "data"), [("F8_E4M3", b"\x38\x40"), ("BOOL", b"\0\1"), ("C64", bytes(16))])
+def test_of_a_type_that_is_not_read_it_is_said_what_to_save(tmp_path: Path, kind: str, data: bytes) -> None:
+    with pytest.raises(SavedModelError, match=f"of the type {kind}: encoder.weight. Save them as float32."):
+        read_torch(tensor_file(tmp_path / "state", kind, data))
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e300])
+def test_weights_that_are_not_finite_are_said_with_their_file_and_names(tmp_path: Path, number: float) -> None:
+    """Also those that float32 cannot hold, without a warning."""
+    save_file({"a": np.zeros(3), "b": np.array([0.0, number])}, tmp_path / "state")
+    expected = re.escape(f"{tmp_path / 'state'} has weights that are not finite in float32: b. Save ")
+    with pytest.raises(SavedModelError, match=expected):
+        read_torch(tmp_path / "state")
+
+
+def test_biases_whose_sum_is_not_finite_are_refused() -> None:
+    tensors = without()
+    for name in ("rnn.bias_ih_l1", "rnn.bias_hh_l1"):
+        tensors[name] = np.full_like(tensors[name], 3e38)
+    with pytest.raises(SavedModelError, match="sum of bias_ih_l1 and bias_hh_l1 is not finite in float32"):
+        from_torch(tensors)
+
+
+def test_of_many_tensors_the_first_are_named_each_in_one_line(tmp_path: Path) -> None:
+    odd = {f"layer{number:04}\n\x1b[31m.{'x' * 1000}": np.zeros(1, np.float32) for number in range(500)}
+    matrices = {f"{name}.weight": np.zeros((1, 1), np.float32) for name in odd}
+    both_ends = {name: array for name, array in without().items() if name.startswith("rnn.")}
+    long = "x" * 1000 + "\n"
+    renamed = without("encoder.weight", "decoder.weight", "decoder.bias") | {
+        f"{long}{end}.weight": array
+        for end, array in zip("ab", np.arange(2 * V * 6, dtype=np.float32).reshape(2, V, 6), strict=True)
+    }
+    wrong_bias = without("decoder.weight", "decoder.bias") | {
+        f"{long}.weight": without()["decoder.weight"],
+        f"{long}.bias": np.zeros(3, np.float32),
+    }
+    for tensors in (odd, without() | odd, both_ends | matrices, renamed, wrong_bias):
+        with pytest.raises(SavedModelError) as caught:
+            from_torch(tensors)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 1500
+        assert (" and 492 more" in str(caught.value)) == (len(tensors) > 100)
+    save_file({name: array.astype(bool) for name, array in odd.items()}, tmp_path / "state")
+    tensor_file(tmp_path / "damaged", "F32", bytes(8), long * 100, start=4)
+    for name in ("state", "damaged"):
+        with pytest.raises(SavedModelError) as caught:
+            read_torch(tmp_path / name)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 1500
+    with pytest.raises(SavedModelError) as caught:
+        read_activation(tmp_path / "damaged")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1500
+
+
+def test_a_number_of_a_layer_that_is_no_number_of_a_layer() -> None:
+    name = f"rnn.weight_ih_l{'1' * 5000}"
+    with pytest.raises(SavedModelError, match=r"^Unexpected tensors: rnn\.weight_ih_l1+\.\.\.\. Expected"):
+        from_torch(without() | {name: np.zeros((24, 6), np.float32)})
+
+
+@pytest.mark.parametrize("options", [[], ["--format", "pytorch", "--tokenizer-from", "byte"]])
+def test_what_is_no_file_is_not_said_to_be_damaged(tmp_path: Path, options: list[str]) -> None:
+    for name, expected in {
+        "missing": "No such file or directory. Name a .safetensors file of the weights.",
+        ".": "it is a folder. Name a .safetensors file of the weights.",
+    }.items():
+        path = tmp_path / name
+        result = CliRunner().invoke(textgen, ["import", str(path), "--name", "zz", *options])
+        assert (result.exit_code, result.stderr) == (1, f"Error: Cannot read {path}: {expected}\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_nobody_waits_in_a_pipe_for_weights(tmp_path: Path) -> None:
+    """Where the library opens it, no signal ends the waiting; here an end for writing is open, so that none is long."""
+    os.mkfifo(tmp_path / "pipe")
+    with open(os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK), "rb"):
+        for read in (read_torch, read_activation):
+            with pytest.raises(SavedModelError, match=r"it is a pipe\. Save what comes out of it to a file, and name"):
+                read(tmp_path / "pipe")

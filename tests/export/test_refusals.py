@@ -107,6 +107,16 @@ def test_what_cannot_be_imported_is_said(name: str, kind: str, tmp_path: Path) -
     result = run(["import", str(path), "--name", "again"])
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: {path} is a {kind} export, and textgen import reads pytorch and html only. Use the model that it was "
-        "exported from.\n"
+        f"Error: {path} is in the format {kind}, and textgen import reads pytorch and html only. Use the model that "
+        "it was exported from.\n"
+    )
+
+
+def test_a_file_to_import_that_is_not_there_is_said_whatever_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "no.onnx"
+    result = run(["import", str(path), "--name", "again"])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: Cannot read {path}: No such file or directory. Name a page of textgen export, or a .safetensors file "
+        "of weights.\n"
     )

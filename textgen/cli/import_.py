@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -61,12 +62,15 @@ def import_(
     """
     from textgen.saved_model.model_names import check_name
     from textgen.saved_model.registry import models_folder
+    from textgen.storage.files import check_readable
 
     folder = models_folder(models_dir) / check_name(name)
     if kind is None and (found := exported_format(file)) and found.name not in IMPORTS:
+        if not os.path.isdir(file):  # an export may be a folder
+            check_readable(file, "Name a page of textgen export, or a .safetensors file of weights.")
         raise TextgenError(
-            f"{file} is a {found.name} export, and textgen import reads {' and '.join(IMPORTS)} only. Use the model "
-            "that it was exported from."
+            f"{file} is in the format {found.name}, and textgen import reads {' and '.join(IMPORTS)} only. Use the "
+            "model that it was exported from."
         )
     if (kind or ("html" if file.suffix.lower() == ".html" else "pytorch")) == "html":
         if tokenizer_from or activation:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import load, load_file
+from safetensors.numpy import load
 from safetensors.numpy import save as to_safetensors
 
 from textgen.errors import ConfigError, SavedModelError
@@ -29,7 +29,8 @@ from textgen.export.verification import check_logits
 from textgen.model.config import ACTIVATIONS, KERNEL_BLOCKS, TABLE, ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.arrays import LIBRARY_ERRORS
-from textgen.storage.files import write_file
+from textgen.storage.files import check_readable, write_file
+from textgen.wording import LISTED_LENGTH, listed, one_line
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
@@ -38,6 +39,10 @@ Arrays = Mapping[str, np.ndarray]
 
 CELLS = ("lstm", "gru", "rnn")  # recurrent cells that PyTorch has too
 NONLINEARITY = "nonlinearity"  # in the metadata of a file: the argument of nn.RNN, which the weights do not tell
+NUMBERS = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8")
+"""Types of tensors that are read, as safetensors names them."""
+LAYER_NAME = re.compile(r"(weight|bias)_([ih]h)_l([0-9]{1,4})$")
+FILE_ADVICE = "Name a .safetensors file of the weights."
 EMBEDDING = re.compile(r"emb|encoder|wte", re.IGNORECASE)  # what names of embeddings contain
 EXPECTED = (
     "Expected are the weights of an nn.Embedding, an nn.LSTM, nn.GRU or nn.RNN in one direction, and an nn.Linear, "
@@ -84,19 +89,32 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
         Arrays by name, converted to float32.
 
     Raises:
-        SavedModelError: The file cannot be read, or has tensors that are not numeric.
+        Unreadable: The file cannot be read, and may be intact.
+        SavedModelError: There is no such file, or it has tensors that are not numeric, or not finite in float32.
     """
+    import ml_dtypes  # noqa: F401 comes with TensorFlow, and makes bfloat16 known to NumPy
+
     try:
-        tensors = load_file(path)
+        check_readable(path, FILE_ADVICE)
+        with safe_open(path, framework="numpy") as file:
+            kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+            if odd := sorted(name for name, kind in kinds.items() if kind not in NUMBERS):
+                raise SavedModelError(
+                    f"{path} has tensors of the type {kinds[odd[0]]}: {listed(odd)}. Save them as float32. {EXPECTED}"
+                )
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is said below
+                tensors = {name: file.get_tensor(name).astype(np.float32) for name in kinds}
     except LIBRARY_ERRORS as error:
         raise SavedModelError(
-            f"Cannot read {path}: {error}. It should be a safetensors file with float32 tensors; "
+            f"Cannot read {path}: {one_line(str(error))}. It should be a safetensors file with float32 tensors; "
             "scripts/convert_torch_checkpoint.py makes one of a .pt file."
         ) from None
-    numbers = {name: array for name, array in tensors.items() if array.dtype.kind in "fiu"}
-    if odd := sorted(tensors.keys() - numbers):
-        raise SavedModelError(f"{path} has tensors of {tensors[odd[0]].dtype}: {', '.join(odd)}. {EXPECTED}")
-    return {name: array.astype(np.float32) for name, array in numbers.items()}
+    if bad := sorted(name for name, array in tensors.items() if not np.isfinite(array).all()):
+        raise SavedModelError(
+            f"{path} has weights that are not finite in float32: {listed(bad)}. Save the weights of an earlier "
+            "checkpoint, or train the model again."
+        )
+    return tensors
 
 
 def read_activation(path: Path) -> str | None:
@@ -109,14 +127,17 @@ def read_activation(path: Path) -> str | None:
         "tanh" or "relu"; None if the file names neither.
 
     Raises:
-        SavedModelError: The file cannot be read.
+        Unreadable: The file cannot be read, and may be intact.
+        SavedModelError: There is no such file, or it is no safetensors file.
     """
     try:
+        check_readable(path, FILE_ADVICE)
         with safe_open(path, framework="numpy") as file:
             named = (file.metadata() or {}).get(NONLINEARITY)
     except LIBRARY_ERRORS as error:
         raise SavedModelError(
-            f"Cannot read {path}: {error}. Name a .safetensors file of the weights, and copy it again if it is damaged."
+            f"Cannot read {path}: {one_line(str(error))}. Name a .safetensors file of the weights, and copy it "
+            "again if it is damaged."
         ) from None
     return named if named in ACTIVATIONS else None
 
@@ -154,7 +175,7 @@ def from_torch(tensors: Arrays, activation: str = "tanh") -> tuple[ModelConfig, 
     hidden, inputs = layers[0]["recurrent_kernel"].shape[0], layers[0]["kernel"].shape[0]
     table, kernel, bias = _take_ends(left, inputs, hidden)
     if left:
-        raise SavedModelError(f"Unexpected tensors: {', '.join(sorted(left))}. {EXPECTED}")
+        raise SavedModelError(f"Unexpected tensors: {listed(sorted(left))}. {EXPECTED}")
     tied = kernel is table or np.array_equal(kernel, table)
     embedding = max(inputs, hidden)
     config = ModelConfig(
@@ -172,7 +193,7 @@ def from_torch(tensors: Arrays, activation: str = "tanh") -> tuple[ModelConfig, 
     weights["head/bias"] = bias
     expected = config.weight_shapes()
     if odd := [name for name, array in weights.items() if array.shape != expected.get(name)]:
-        raise SavedModelError(f"The shapes of the tensors for {', '.join(odd)} do not fit the others. {EXPECTED}")
+        raise SavedModelError(f"The shapes of the tensors for {listed(odd)} do not fit the others. {EXPECTED}")
     return config, weights
 
 
@@ -236,7 +257,8 @@ def layer_from_torch(cell: str, layer: Arrays) -> dict[str, np.ndarray]:
     layer = {name: _swap_gru_gates(cell, array) for name, array in layer.items()}
     zeros = np.zeros(len(layer["weight_ih"]), np.float32)
     biases = [layer.get("bias_ih", zeros), layer.get("bias_hh", zeros)]
-    bias = np.stack(biases) if cell == "gru" else biases[0] + biases[1]
+    with np.errstate(over="ignore"):  # `_take_layers` says what becomes infinite
+        bias = np.stack(biases) if cell == "gru" else biases[0] + biases[1]
     return {"kernel": layer["weight_ih"].T, "recurrent_kernel": layer["weight_hh"].T, "bias": bias}
 
 
@@ -263,7 +285,7 @@ def _swap_gru_gates(cell: str, array: np.ndarray) -> np.ndarray:
 def _take_layers(left: dict[str, np.ndarray]) -> tuple[str, list[dict[str, np.ndarray]]]:
     """Removes the recurrent layers from `left`, and returns the cell and the weights of each layer in textgen."""
     layers: list[dict[str, np.ndarray]] = []
-    found = {match.groups(): name for name in left if (match := re.search(r"(weight|bias)_([ih]h)_l(\d+)$", name))}
+    found = {match.groups(): name for name in left if (match := LAYER_NAME.search(name))}
     for number in range(1 + max((int(number) for _, _, number in found), default=-1)):
         layer = {
             f"{kind}_{side}": left.pop(found[kind, side, str(number)])
@@ -275,7 +297,7 @@ def _take_layers(left: dict[str, np.ndarray]) -> tuple[str, list[dict[str, np.nd
             raise SavedModelError(f"weight_ih_l{number} or weight_hh_l{number} is missing. {EXPECTED}")
         layers.append(layer)
     if not layers:
-        raise SavedModelError(f"There is no weight_ih_l0 among {', '.join(left) or 'no tensors'}. {EXPECTED}")
+        raise SavedModelError(f"There is no weight_ih_l0 among {listed(left) or 'no tensors'}. {EXPECTED}")
     for name in ("weight_hh", "weight_ih"):
         if layers[0][name].ndim != 2 or not layers[0][name].size:
             raise SavedModelError(f"{name}_l0 has the shape {layers[0][name].shape}. {EXPECTED}")
@@ -289,7 +311,14 @@ def _take_layers(left: dict[str, np.ndarray]) -> tuple[str, list[dict[str, np.nd
             shape = {"weight_ih": (rows, inputs), "weight_hh": (rows, hidden)}.get(name, (rows,))
             if array.shape != shape:
                 raise SavedModelError(f"{name}_l{number} has the shape {array.shape}. {EXPECTED}")
-    return cell, [layer_from_torch(cell, layer) for layer in layers]
+    converted = [layer_from_torch(cell, layer) for layer in layers]
+    for number, layer in enumerate(converted):
+        if not np.isfinite(layer["bias"]).all():
+            raise SavedModelError(
+                f"The sum of bias_ih_l{number} and bias_hh_l{number} is not finite in float32. Save the weights of an "
+                "earlier checkpoint, or train the model again."
+            )
+    return cell, converted
 
 
 def _take_ends(left: dict[str, np.ndarray], inputs: int, hidden: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -305,7 +334,7 @@ def _take_ends(left: dict[str, np.ndarray], inputs: int, hidden: int) -> tuple[n
         if left[table].shape[1] == inputs and left[output].shape == (len(left[table]), hidden)
     ]
     if not pairs:
-        sizes = ", ".join(f"{name} {left[name].shape}" for name in matrices) or "none"
+        sizes = listed(f"{one_line(name, LISTED_LENGTH // 2)} {left[name].shape}" for name in matrices) or "none"
         raise SavedModelError(
             f"An embedding [V, {inputs}] and a linear layer [V, {hidden}] should be among the matrices. "
             f"There are: {sizes}. {EXPECTED}"
@@ -316,7 +345,7 @@ def _take_ends(left: dict[str, np.ndarray], inputs: int, hidden: int) -> tuple[n
         bias_name = next((name for name in left if name.endswith("bias")), bias_name)
     bias = left.pop(bias_name, np.zeros(len(left[table]), np.float32))
     if bias.shape != (len(left[table]),):
-        raise SavedModelError(f"The bias of {output} has the shape {bias.shape}. {EXPECTED}")
+        raise SavedModelError(f"The bias of {one_line(output)} has the shape {bias.shape}. {EXPECTED}")
     matrix = left.pop(output)
     return left.pop(table, matrix), matrix, bias
 
@@ -335,8 +364,8 @@ def _likeliest(pairs: list[tuple[str, str]], left: Mapping[str, np.ndarray]) -> 
     table, output = (named or with_bias or pairs)[0]
     if not (named or with_bias) and len(pairs) > 1 and not np.array_equal(left[table], left[output]):
         raise SavedModelError(
-            f"{table} and {output} could each be the embedding: save the linear layer with a bias (zeros, if it has "
-            f"none). {EXPECTED}"
+            f"{one_line(table)} and {one_line(output)} could each be the embedding: save the linear layer with a bias "
+            f"(zeros, if it has none). {EXPECTED}"
         )
     return table, output
 
