@@ -196,7 +196,7 @@ def test_a_model_without_a_card_gets_one_for_the_licence_of_its_page(
 ) -> None:
     """Pages of textgen have a card; those of other programs may have none."""
     files = {name: data for name, data in shared_files(model).items() if name != "README.md"}
-    monkeypatch.setattr(packing, "shared_files", lambda model: files)
+    monkeypatch.setattr(packing, "shared_files", lambda model, attribution: files)
     (tmp_path / "page.html").write_bytes(page(model, Attribution(**texts)))
     found = import_html(tmp_path / "page.html", tmp_path / "found")
     card = found.folder / "README.md"

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from networks import random_weights
 
+from textgen.cli import textgen
 from textgen.dataset.word_filter import WordFilter
-from textgen.errors import SavedModelError
-from textgen.export.attribution import Attribution
+from textgen.errors import ConfigError, SavedModelError
+from textgen.export.attribution import TEXT_BYTES, Attribution
 from textgen.export.packing import MAGIC, MODULES, START, attribution_in, engine_script, packed_model, unpacked
 from textgen.saved_model.compression import compressed_copy
-from textgen.saved_model.layout import CARD, CONFIG, TRAINING, WEIGHTS
+from textgen.saved_model.layout import CARD, CARD_BYTES, CONFIG, TRAINING, WEIGHTS
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_words, write_training
@@ -147,3 +149,39 @@ def test_engine_is_one_script_without_module_syntax() -> None:
     folder = Path(__file__).parent.parent.parent / "textgen" / "export" / "onefile"
     of_the_page = {"page.js", "shelf.js", "story.js", "words.js", "worker.js"}
     assert {f"{name}.js" for name in MODULES} == {path.name for path in folder.glob("*.js")} - of_the_page
+
+
+@pytest.mark.parametrize(("licence", "expected"), [("MIT", "\n## Licence\n\n> MIT\n"), ("", "")])
+def test_the_licence_of_an_export_is_the_only_one_in_a_card_that_was_edited(
+    tiny: ModelFolder, tmp_path: Path, licence: str, expected: str
+) -> None:
+    compressed_copy(tiny, tmp_path / "small", "float16")
+    (tmp_path / "small" / CARD).write_text("# Mine\n\n## Licence\n\nCC0\n", encoding="utf-8")
+    page = tmp_path / "page.html"
+    for arguments in (
+        ["export", str(tmp_path / "small"), str(page), "--licence", licence],
+        ["import", str(page), "--name", "again"],
+    ):
+        assert CliRunner().invoke(textgen, arguments, catch_exceptions=False).exit_code == 0
+    card = (load_model("again").folder / CARD).read_text(encoding="utf-8")
+    assert card == "# Mine\n" + expected
+
+
+@pytest.mark.parametrize("name", ["licence", "note"])
+def test_a_text_that_no_card_could_hold_is_refused(tiny: ModelFolder, name: str) -> None:
+    assert len(getattr(Attribution(**{name: "é" * (TEXT_BYTES // 2)}), name)) == TEXT_BYTES // 2
+    with pytest.raises(ConfigError, match=rf"{name} must be a text of at most 1,048,576 bytes\. Received: 1,048,577"):
+        Attribution(**{name: "é" * (TEXT_BYTES // 2) + "a"})
+    described = json.dumps(header_of(packed_model(tiny)) | {"card": {name: "a" * (TEXT_BYTES + 1)}}).encode()
+    packed = MAGIC + struct.pack("<Q", len(described)) + hashlib.sha256(described).digest() + described
+    with pytest.raises(SavedModelError, match=f"damaged: {name} must be a text of at most"):
+        attribution_in(packed)
+
+
+def test_a_card_that_could_not_be_read_is_refused(tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = packed_model(tiny)
+    size = len(unpacked(packed)[CARD])
+    assert size < CARD_BYTES
+    monkeypatch.setattr("textgen.export.packing.CARD_BYTES", size - 1)
+    with pytest.raises(SavedModelError, match=f"README.md has {size:,} bytes, more than {size - 1:,}"):
+        unpacked(packed)

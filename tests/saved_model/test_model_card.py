@@ -21,6 +21,7 @@ from textgen.saved_model.model_card import (
     model_card,
     renamed_card,
     sample_command,
+    with_attribution,
 )
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model
@@ -228,3 +229,34 @@ def test_a_card_in_the_words_of_another_version_is_not_taken_for_an_edited_one()
     assert not is_edited(card, TRAINED | {"versions": {"textgen": "0.9.0"}})
     assert card.startswith(CARD.encode())
     assert card.removeprefix(CARD.encode()).startswith(b"\n<!-- ")
+
+
+def test_a_licence_in_an_edited_card_is_replaced_by_another_and_removed_by_an_empty_one() -> None:
+    own = b"# Mine \xff\n\n## License\n\nMIT\n\n## Other\n\nText\n\n## LICENCE\n\nCC0\n\n## Note\n\nMy note\n"
+    rest = b"# Mine \xff\n\n## Other\n\nText\n\n"
+    for card in (own, own.replace(b"\n", b"\r\n")):
+        found = with_attribution(card, {"licence": "GPL", "note": "My note"})
+        assert found.replace(b"\r\n", b"\n") == rest + b"## Note\n\nMy note\n\n## Licence\n\n> GPL\n"
+        assert attribution_in(found) == {"licence": "GPL", "note": "My note"}
+        assert with_attribution(found, {"licence": "GPL", "note": "My note"}) == found
+        assert with_attribution(card, {"note": ""}).replace(b"\r\n", b"\n") == own.partition(b"\n## Note")[0]
+        assert attribution_in(with_attribution(card, {"licence": "", "note": ""})) == {}
+        assert with_attribution(card, {"licence": "CC0"}) == card
+
+
+def test_a_licence_below_the_mark_of_textgen_is_found_and_replaced() -> None:
+    card = card_file("songs", TRAINED, {"note": "Mine."})
+    own = card + b"\n## Licence\n\nMIT\n"
+    assert attribution_in(own) == {"licence": "MIT", "note": "Mine."}
+    found = with_attribution(own, {"licence": "GPL"})
+    assert attribution_in(found) == {"licence": "GPL", "note": "Mine."}
+    assert b"MIT" not in found
+    assert card.partition(MARK.encode())[2] in found
+    assert with_attribution(own, {"licence": ""}) == card
+
+
+def test_a_card_under_another_name_keeps_the_licence_of_which_nothing_is_said() -> None:
+    own = b"# Mine\n\n## Licence\n\nMIT\n"
+    assert renamed_card(own, "songs", TRAINED, {"licence": "", "note": ""}) == own
+    found = renamed_card(own, "songs", TRAINED, {"licence": "GPL", "note": ""})
+    assert found == b"# Mine\n\n## Licence\n\n> GPL\n"

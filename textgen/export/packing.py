@@ -30,6 +30,7 @@ from textgen.html_page import joined_modules
 from textgen.saved_model.compression import record_of_copy
 from textgen.saved_model.layout import (
     CARD,
+    CARD_BYTES,
     CONFIG,
     INT8,
     TRAINING,
@@ -37,7 +38,7 @@ from textgen.saved_model.layout import (
     WORDS,
     training_bytes,
 )
-from textgen.saved_model.model_card import card_file
+from textgen.saved_model.model_card import card_file, with_attribution
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import FILTER_BYTES, edited_card, model_files
 from textgen.schema import check, json_object
@@ -72,7 +73,7 @@ def packed_model(model: ModelFolder, attribution: Attribution = NO_ATTRIBUTION) 
 
     Args:
         model: The model. Weights that are not stored as int8 are rounded.
-        attribution: Licence and note for the card.
+        attribution: Licence and note, which the README.md of the packed model has too, if it was edited by a person.
 
     Returns:
         The packed model.
@@ -81,7 +82,7 @@ def packed_model(model: ModelFolder, attribution: Attribution = NO_ATTRIBUTION) 
         SavedModelError: A file of the model is damaged.
     """
     scores = learned_scores(model.tokenizer)
-    parts = {**shared_files(model), SCORES: scores.astype("<f4").tobytes()}
+    parts = {**shared_files(model, attribution), SCORES: scores.astype("<f4").tobytes()}
     if WORDS in parts:
         parts[LETTERS] = np.array([4 * code + kind for code, kind in letter_changes()], "<u4").tobytes()
     header: dict[str, Any] = {
@@ -123,6 +124,11 @@ def unpacked(data: bytes) -> dict[str, bytes]:
         part = data[start + entry["at"] : start + entry["at"] + entry["size"]]
         if hashlib.sha256(part).hexdigest() != entry["sha256"]:
             raise SavedModelError(f"The packed model is damaged: {name} does not match its checksum. Get it again.")
+        if name == CARD and len(part) > CARD_BYTES:  # the saved model could not be read
+            raise SavedModelError(
+                f"The packed model cannot be used: {CARD} has {len(part):,} bytes, more than {CARD_BYTES:,}. "
+                "Shorten it in the model, and export that again."
+            )
         if name in FILES:
             found[name] = part
     return found
@@ -158,13 +164,15 @@ def _header(data: bytes) -> dict[str, Any]:
     return header
 
 
-def shared_files(model: ModelFolder) -> dict[str, bytes]:
+def shared_files(model: ModelFolder, attribution: Attribution | None = None) -> dict[str, bytes]:
     """Returns the files of a model that a packed one holds, by name: its weights as int8, without paths of the corpus.
 
     The card is built for these, unless a person has changed it.
 
     Args:
         model: The model.
+        attribution: Licence and note that a card gets which a person has changed, in place of its own. By default it
+            stays as it is.
 
     Raises:
         SavedModelError: A file is damaged.
@@ -180,7 +188,11 @@ def shared_files(model: ModelFolder) -> dict[str, bytes]:
     if record:
         found[TRAINING] = training_bytes(record)
     card = edited_card(model.folder, model.record)
-    found[CARD] = card_file(model.name, (record or model.record) | {"precision": INT8}) if card is None else card
+    if card is None:
+        card = card_file(model.name, (record or model.record) | {"precision": INT8})
+    elif attribution is not None:
+        card = with_attribution(card, attribution.to_dict())
+    found[CARD] = card
     return found
 
 

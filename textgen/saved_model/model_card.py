@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +89,9 @@ def attribution_in(card: bytes) -> dict[str, str]:
         {'licence': 'CC0', 'note': '# Mine\\ntoo'}
     """
     found: dict[str, list[str]] = {}
-    name = None
-    body = card.replace(b"\r\n", b"\n").partition(MARK.encode())[0]
-    for line in body.decode(errors="replace").split("\n"):
-        if line.startswith(("# ", "## ")):
-            heading = SECTION.match(line)
-            name = heading.lastgroup if heading else None
-            found |= {name: []} if name else {}
+    for line, name, is_heading in _lines(card.replace(b"\r\n", b"\n").decode(errors="replace")):
+        if name and is_heading:
+            found[name] = []
         elif name:
             found[name].append(line)
     texts = {name: _unquoted(lines) for name, lines in found.items()}
@@ -103,16 +99,21 @@ def attribution_in(card: bytes) -> dict[str, str]:
 
 
 def with_attribution(card: bytes, attribution: Mapping[str, str]) -> bytes:
-    """Adds a licence and a note to a card that a person has changed, unless it says the same.
+    """Sets the licence and the note of a card that a person has changed. A section that says the same stays as it is.
 
     Args:
         card: Content of the README.md.
-        attribution: The texts by name, as `attribution_in` returns them.
+        attribution: The texts by name, as `attribution_in` returns them. An empty one removes the section.
+
+    Returns:
+        The card, with the new sections after what is left of it.
     """
     before = attribution_in(card)
-    new = {name: text for name, text in attribution.items() if text and text != before.get(name)}
-    body, mark, rest = card.partition(MARK.encode())
-    return (body.rstrip(b"\n") + b"\n" + _quoted(new).encode() + mark + rest) if new else card
+    new = {name: text for name, text in attribution.items() if text != before.get(name, "")}
+    if not new:
+        return card
+    body, mark, rest = _without(card, new).partition(MARK.encode())
+    return body.rstrip(b"\r\n") + b"\n" + _quoted(new).encode() + mark + rest
 
 
 def is_edited(card: bytes, record: Mapping[str, Any]) -> bool:
@@ -142,12 +143,12 @@ def renamed_card(
         attribution: Licence and note, where they are not those in the card.
 
     Returns:
-        The README.md under the new name; `card` if a person has changed it, with texts of `attribution` that it lacks.
+        The README.md under the new name; `card` if a person has changed it, with the texts of `attribution`.
     """
-    texts = attribution or {}
+    texts = {name: text for name, text in (attribution or {}).items() if text}
     if is_edited(card, record):
         return with_attribution(card, texts)
-    return card_file(name, record, attribution_in(card) | {name: text for name, text in texts.items() if text})
+    return card_file(name, record, attribution_in(card) | texts)
 
 
 def sample_command(name: str, model: Mapping[str, Any], labels: Sequence[str], prompt: str = "") -> str:
@@ -177,6 +178,25 @@ def _quoted(attribution: Mapping[str, str]) -> str:
         f"\n## {heading}\n\n" + "".join(f"> {line}\n" if line else ">\n" for line in text.split("\n"))
         for heading, text in given.items()
     )
+
+
+def _lines(card: str) -> Iterator[tuple[str, str | None, bool]]:
+    """The lines of a card, the name of the section that each is in, as in `HEADINGS`, and whether it is a heading."""
+    name = None
+    for line in card.split("\n"):
+        is_heading = line.startswith(("# ", "## "))
+        if is_heading:
+            heading = SECTION.match(line.removesuffix("\r"))
+            name = heading.lastgroup if heading else None
+        elif line.startswith(MARK.strip("\n")):
+            name = None
+        yield line, name, is_heading
+
+
+def _without(card: bytes, names: Collection[str]) -> bytes:
+    """A card without the sections of these names; all other bytes stay."""
+    lines = _lines(card.decode(errors="surrogateescape"))
+    return "\n".join(line for line, name, _ in lines if name not in names).encode(errors="surrogateescape")
 
 
 def _unquoted(lines: Sequence[str]) -> str:
