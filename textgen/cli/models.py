@@ -12,7 +12,15 @@ import click
 from textgen.cli import output
 from textgen.cli.command import INPUT, CommandGroup, SectionCommand
 from textgen.cli.default_model import load_model_to_read
-from textgen.cli.options import json_option, model_argument, models_dir_option, reading_options, settings_of, text_of
+from textgen.cli.options import (
+    completing_runs,
+    json_option,
+    model_argument,
+    models_dir_option,
+    reading_options,
+    settings_of,
+    text_of,
+)
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
 from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8, shown_record
@@ -260,7 +268,7 @@ def _size_of_weights(model: ModelFolder) -> int:
 
 
 @models.command()
-@model_argument()
+@click.argument("model", shell_complete=completing_runs(lambda path: not path.is_symlink(), or_path=False))
 @models_dir_option
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def remove(model: str, models_dir: Path | None, yes: bool) -> None:

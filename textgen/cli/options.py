@@ -98,29 +98,53 @@ def paths_argument(*, required: bool = False, metavar: str | None = None) -> Dec
     return click.argument("paths", nargs=-1, required=required, metavar=metavar, type=INPUT)
 
 
-def completing_models(*words: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Completes the name of a model, or a path if no name begins like that.
+Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def completing_models(*words: str) -> Completion:
+    """Completes the name of a model or a base, or a path if no name begins like that.
 
     Args:
         words: What may stand in place of a name.
     """
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        names = dict.fromkeys([*words, *_model_names(ctx.params.get("models_dir"))])
-        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-        return found or INPUT.shell_complete(ctx, parameter, incomplete)
+        from textgen.saved_model.bases import installed_bases
+        from textgen.saved_model.registry import list_models
+
+        names = [*words, *(path.name for path in _listed(list_models, ctx)), *installed_bases()]
+        return _beginning(names, incomplete) or INPUT.shell_complete(ctx, parameter, incomplete)
 
     return complete
 
 
-def _model_names(models_dir: Path | None) -> list[str]:
-    from textgen.saved_model.bases import installed_bases
-    from textgen.saved_model.registry import list_runs
+def completing_runs(accepted: Callable[[Path], bool], *, or_path: bool) -> Completion:
+    """Completes the name of a run, which may have saved no model yet.
 
+    Args:
+        accepted: Whether the command works on the run in this folder.
+        or_path: Whether the command takes a path, too. It is completed if no name begins like that.
+    """
+
+    def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from textgen.saved_model.registry import list_runs
+
+        found = _beginning([path.name for path in _listed(list_runs, ctx) if accepted(path)], incomplete)
+        return found or (INPUT.shell_complete(ctx, parameter, incomplete) if or_path else [])
+
+    return complete
+
+
+def _listed(folders: Callable[[Path | None], list[Path]], ctx: click.Context) -> list[Path]:
+    """The folders that a function finds in the folder of models; none if it cannot be read."""
     try:
-        return [*(path.name for path in list_runs(models_dir)), *installed_bases()]
+        return folders(ctx.params.get("models_dir"))
     except (TextgenError, OSError):
         return []
+
+
+def _beginning(names: Sequence[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in dict.fromkeys(names) if name.startswith(incomplete)]
 
 
 completing_tokenizers = completing_models("byte")

@@ -10,13 +10,16 @@ from pathlib import Path
 import click
 
 from textgen.cli.command import SectionCommand
-from textgen.cli.options import model_argument, models_dir_option
+from textgen.cli.options import completing_runs, models_dir_option
 from textgen.cli.setting_options import IntegerRange
 from textgen.errors import SavedModelError
+from textgen.saved_model.layout import LOGS
 
 
 @click.command(cls=SectionCommand)
-@model_argument(required=False)
+@click.argument(
+    "model", required=False, shell_complete=completing_runs(lambda path: (path / LOGS).is_dir(), or_path=True)
+)
 @click.option(
     "--port",
     type=IntegerRange(0, 65535),
@@ -37,7 +40,6 @@ def tensorboard(model: str | None, port: int, host: str, models_dir: Path | None
       textgen tensorboard
       textgen tensorboard novel --port 0
     """
-    from textgen.saved_model.layout import LOGS
     from textgen.saved_model.registry import find_run, list_runs, models_folder, why_empty
     from textgen.system.child_processes import child_command, child_environment
 
