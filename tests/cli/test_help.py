@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import click
 import pytest
@@ -224,102 +220,3 @@ def test_help_of_every_type() -> None:
 def test_the_model_is_the_first_argument(name: str) -> None:
     arguments = [one.name for one in LEAVES[name].params if isinstance(one, click.Argument)]
     assert "model" not in arguments[1:]
-
-
-# === Completion ===
-
-
-def asked_by_bash(words: str, models: Path) -> dict[str, str]:
-    """The variables by which Bash asks what it may offer for the last word."""
-    return {
-        "_TEXTGEN_COMPLETE": "bash_complete",
-        "COMP_WORDS": words,
-        "COMP_CWORD": str(words.count(" ")),
-        "TEXTGEN_MODELS": str(models),
-    }
-
-
-def complete(words: str, models: Path) -> list[str]:
-    """What Bash is told to offer for the last word."""
-    result = CliRunner().invoke(textgen, env=asked_by_bash(words, models), prog_name="textgen", catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout.splitlines()
-
-
-def test_the_program_completes_as_a_shell_asks_it(tiny_models: Path) -> None:
-    environment = os.environ | asked_by_bash("textgen tr", tiny_models)
-    command = [sys.executable, "-m", "textgen"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == complete("textgen tr", tiny_models) == ["plain,train"]
-
-
-def test_commands_flags_values_and_models_are_completed(tiny_models: Path) -> None:
-    assert complete("textgen tr", tiny_models) == ["plain,train"]
-    assert complete("textgen corpus p", tiny_models) == ["plain,prepare"]
-    assert complete("textgen train --warm", tiny_models) == ["plain,--warmup-fraction"]
-    assert complete("textgen train --schedule co", tiny_models) == ["plain,cosine", "plain,constant"]
-    assert "plain,tiny" in complete("textgen sample ti", tiny_models)
-    assert complete("textgen train cor", tiny_models) == ["file,cor"]
-    assert complete("textgen evaluate tiny cor", tiny_models) == ["file,cor"]
-    assert complete("textgen sample --prompt-file cor", tiny_models) == ["file,cor"]
-    assert complete("textgen sample models/cor", tiny_models) == ["file,models/cor"]
-
-
-FREE = (
-    "N", "X", "INTEGER", "FLOAT", "IDS", "TEXT", "NAME", "NAMES", "CHAR", "LAYER", "CELL", "NUMBER", "REGEX", "ADDRESS",
-    "ORIGIN", "SECONDS",
-)  # fmt: skip
-"""Values that a shell cannot know, by the word that stands for them in the help."""
-
-
-@pytest.mark.parametrize("name", LEAVES)
-def test_a_shell_completes_each_parameter(name: str, tiny_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEXTGEN_MODELS", str(tiny_models))
-    command = LEAVES[name]
-    context = click.Context(command)
-    for parameter in command.params:
-        if isinstance(parameter, click.Option) and parameter.is_flag:
-            continue
-        shown = parameter.make_metavar(context)
-        words = set(re.findall(r"[A-Z]+", shown))
-        found = [(item.type, item.value) for item in parameter.shell_complete(context, "cor")]
-        if words & {"MODEL", "MODELS", "TOKENIZER"}:
-            assert ("plain", "tiny") in [(item.type, item.value) for item in parameter.shell_complete(context, "ti")]
-            assert found == [("file", "cor")], shown
-        elif words & {"PATHS", "PATH", "FILE"}:
-            assert found == [("file", "cor")], shown
-        elif words & {"FOLDER", "DIRECTORY"}:
-            assert found == [("dir", "cor")], shown
-        elif "|" in shown:
-            values = {item.value for item in parameter.shell_complete(context, "")}
-            assert values == {
-                value.replace("separator:TEXT", "separator:") for value in shown.strip("[]{} ").split("|")
-            }
-        else:
-            assert not found
-            assert words & set(FREE), f"{shown}: complete it, or name it in FREE"
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_completion_script_of_a_shell(shell: str) -> None:
-    script = shown("completion", shell)
-    assert f"_TEXTGEN_COMPLETE={shell}_complete" in script
-    assert "textgen" in script
-
-
-def test_bash_completes_with_the_script(tmp_path: Path) -> None:
-    program = tmp_path / "textgen"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m textgen "$@"\n')
-    program.chmod(0o755)
-    (tmp_path / "script").write_text(shown("completion", "bash"))
-    lines = [
-        "source script",
-        "COMP_WORDS=(textgen tok) COMP_CWORD=1",
-        "_textgen_completion textgen",
-        'echo "${COMPREPLY[@]}"',
-    ]
-    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", "-c", "\n".join(lines)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "tokenizer\n"
