@@ -27,6 +27,7 @@ from pathlib import Path
 from benchmarking import (
     RUN,
     Result,
+    completed,
     digest,
     earlier_results,
     environment,
@@ -127,7 +128,7 @@ def train_textgen(data: Path, seconds: float, models_dir: Path) -> Result:
 def by_torch(data: Path, epochs: int) -> Result:
     """PyTorch's recipe in a process of its own."""
     command = [sys.executable, __file__, "--data", str(data), "--epochs", str(epochs), "--worker"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, env=environment({"allocator": "tuned"}))
+    done = completed(command, stdout=subprocess.PIPE, env=environment({"allocator": "tuned"}))
     if done.returncode:
         sys.exit(done.returncode)
     result: Result = json.loads(done.stdout)

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TypeVar
 Result = dict[str, Any]
 Value = TypeVar("Value")
 RUN = ("script", "machine", "round", "contender")  # what says which run of a benchmark was measured
+OWN_SECONDS = 0.4  # for which a process may end by itself; within a second, training takes two signals for one
 TESTS = Path(__file__).resolve().parent.parent / "tests" / "helpers"
 
 
@@ -106,28 +107,30 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
     """Runs the main function of a script and exits.
 
     A wrong name, a missing file or Ctrl-C is one line, without a traceback, and a reader that has left is no error: the
-    exit code is that of textgen.
+    exit code is that of textgen. SIGTERM and SIGHUP end it like Ctrl-C, so that nothing is left behind.
     """
     from click.exceptions import Exit
 
     from textgen.cli import output
+    from textgen.cli.signals import ending_in_order
     from textgen.errors import TextgenError
 
     try:
-        try:
-            code = main()
-        except OSError as error:
-            # It may be that of a pipe to another process.
-            if not output.has_no_reader(error) or _has_reader():
-                raise
-            raise output.reader_left() from None
-        finally:
-            output.flush()  # raises `Exit` if the reader has left
+        with ending_in_order():
+            try:
+                code = main()
+            except OSError as error:
+                # It may be that of a pipe to another process.
+                if not output.has_no_reader(error) or _has_reader():
+                    raise
+                raise output.reader_left() from None
+            finally:
+                output.flush()  # raises `Exit` if the reader has left
     except Exit as end:
         code = end.exit_code
-    except KeyboardInterrupt:
-        output.note("\nInterrupted.")
-        code = 130
+    except KeyboardInterrupt as interrupt:
+        output.note(f"\n{str(interrupt) or 'Interrupted.'}")
+        code = getattr(interrupt, "exit_code", 130)
     except (TextgenError, OSError) as error:
         output.note(f"Error: {error}")
         code = getattr(error, "exit_code", 1)
@@ -145,6 +148,63 @@ def _has_reader() -> bool:
             return False
         raise
     return True
+
+
+@contextmanager
+def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A process that does not outlive the block: if that ends early, as by a signal, the process ends in order.
+
+    Args:
+        command: The program and its arguments.
+        options: Those of `subprocess.Popen`.
+    """
+    process = subprocess.Popen(command, **options)
+    try:
+        yield process
+    except KeyboardInterrupt:
+        # On Windows it cannot be asked to end, only killed, and Ctrl-C has reached it.
+        end_in_order(process, None if os.name == "nt" else OWN_SECONDS)
+        raise
+    except BaseException:
+        end_in_order(process, OWN_SECONDS)
+        raise
+    finally:
+        for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):
+            pipe.close()
+
+
+def completed(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
+    """Runs a process to its end.
+
+    `subprocess.run` kills it a quarter of a second after Ctrl-C, which is too early to save what it has trained.
+
+    Args:
+        command: The program and its arguments.
+        options: Those of `subprocess.Popen`.
+    """
+    with started(command, **options) as process:
+        output, errors = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def end_in_order(process: subprocess.Popen[Any], seconds: float | None) -> None:
+    """Ends a process and waits until it has saved and cleaned up. Another signal meanwhile kills it.
+
+    Args:
+        process: The process.
+        seconds: How long it may take to end by itself before it is asked: a terminal sends Ctrl-C to it, too, and a
+            service manager its signals. None to never ask it.
+    """
+    try:
+        try:
+            process.communicate(timeout=seconds)  # which reads on, so that it never waits for a reader
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.communicate()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
 
 
 def interleave(
@@ -210,7 +270,7 @@ def by_worker(script: str, job: Result, name: str, variables: Mapping[str, str] 
         variables: Environment of the process; that of this one by default.
     """
     command = [sys.executable, script, "--worker", json.dumps(job)]
-    done = subprocess.run(command, capture_output=True, text=True, env=variables)
+    done = completed(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
     if done.returncode:
         sys.exit(f"{name} failed:\n{done.stderr[-2000:]}")
     result: Result = json.loads(done.stdout.strip().splitlines()[-1])

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +28,7 @@ def test_a_share_that_leaves_no_time_to_train_is_left_out(
     for part in ("train", "valid", "test"):
         (tmp_path / f"ptb-{part}.txt").touch()
     monkeypatch.setattr(script, "require_torch", lambda contenders: None)
-    monkeypatch.setattr(script, "subprocess", SimpleNamespace(run=by_torch, PIPE=subprocess.PIPE))
+    monkeypatch.setattr(script, "completed", by_torch)
     monkeypatch.setattr(script, "train_textgen", by_textgen)
     arguments = ["--data", str(tmp_path), "--shares", "0.15", "1", "0.1"]
     monkeypatch.setattr(sys, "argv", ["benchmark_quality.py", *arguments])

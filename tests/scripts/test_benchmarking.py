@@ -1,13 +1,16 @@
-"""What the measuring scripts share: results that are kept in a file, the heading of a table, memory, how they end."""
+"""What the measuring scripts share: results that are kept in a file, the heading of a table, memory, how scripts end."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +22,7 @@ from processes import child_process
 from script_modules import SCRIPTS, load_script
 from windows_pipes import unread_on_windows
 
-from textgen.errors import ConfigError
+from textgen.errors import ENDING_SIGNALS, ConfigError
 
 MEGABYTE = 1 << 20
 STUB = """
@@ -240,3 +243,108 @@ def test_the_exit_code_is_what_a_script_returns(code: int | None, benchmarking: 
     with pytest.raises(SystemExit) as caught:
         benchmarking.run_script(lambda: code)
     assert caught.value.code == code
+
+
+@pytest.fixture
+def default_signals() -> Iterator[list[int]]:
+    """The signals that end a process, as a shell leaves them."""
+    handlers = {getattr(signal, name): signal.SIG_DFL for name in ENDING_SIGNALS if hasattr(signal, name)}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield list(handlers)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_signals_of_the_system_end_a_script_in_order(
+    default_signals: list[int], benchmarking: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in default_signals:
+
+        def main(number: int = number) -> None:
+            with tempfile.TemporaryDirectory(dir=tmp_path):
+                signal.raise_signal(number)
+                pytest.fail("it went on")
+
+        with pytest.raises(SystemExit) as caught:
+            benchmarking.run_script(main)
+        assert caught.value.code == 128 + number
+        assert capsys.readouterr().err == f"\n{ENDING_SIGNALS[signal.Signals(number).name]}\n"
+        assert not list(tmp_path.iterdir())
+        assert signal.getsignal(number) == signal.SIG_DFL
+
+
+# === Processes that scripts start ===
+
+SAVES_LATE = """
+import os, pathlib, signal, time
+got = []
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda number, _: got.append(number))
+pathlib.Path("ready").write_text(str(os.getpid()))
+while not got:
+    time.sleep(0.01)
+print("much" * 100_000, flush=True)  # more than a pipe holds
+time.sleep(1.0)  # longer than subprocess.run waits, and than signals may be apart
+pathlib.Path("saved").touch()
+"""
+IGNORES = """
+import os, pathlib, signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, lambda *_: pathlib.Path("asked").touch())
+pathlib.Path("ready").write_text(str(os.getpid()))
+while True:
+    time.sleep(0.01)
+"""
+
+
+@contextmanager
+def script_with(child: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A script that waits for a process, which is ready, in a process group of its own."""
+    code = (
+        f"import subprocess, sys; sys.path.insert(0, {str(SCRIPTS)!r}); import benchmarking\n"
+        f"command = [sys.executable, '-S', '-c', {child!r}]\n"
+        "benchmarking.run_script(lambda: benchmarking.completed(command, stdout=subprocess.PIPE).returncode)"
+    )
+    command = [sys.executable, "-c", code]
+    with child_process(command, cwd=folder, stderr=subprocess.PIPE, start_new_session=True) as script:
+        wait_for(folder / "ready")
+        yield script
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < until, f"{path.name} never came"
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("send", ["kill", "killpg"])
+def test_a_process_saves_before_the_script_that_waits_for_it_ends(name: str, send: str, tmp_path: Path) -> None:
+    """A terminal sends a signal to both of them, `kill` only to the script."""
+    number = getattr(signal, name)
+    with script_with(SAVES_LATE, tmp_path) as script:
+        getattr(os, send)(script.pid, number)
+        said = script.communicate(timeout=60)[1].decode()
+    assert (tmp_path / "saved").exists()
+    assert script.returncode == 128 + number
+    assert said == f"\n{ENDING_SIGNALS.get(name, 'Interrupted.')}\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals")
+def test_a_second_ctrl_c_kills_a_process_that_does_not_end(tmp_path: Path) -> None:
+    with script_with(IGNORES, tmp_path) as script:
+        os.kill(script.pid, signal.SIGINT)
+        wait_for(tmp_path / "asked")
+        os.kill(script.pid, signal.SIGINT)
+        script.communicate(timeout=60)
+    assert script.returncode == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "ready").read_text()), 0)
+
+
+def test_what_a_process_prints_and_returns_is_given_back(benchmarking: ModuleType) -> None:
+    command = [sys.executable, "-S", "-c", "import sys; print('a row'); sys.exit(3)"]
+    done = benchmarking.completed(command, stdout=subprocess.PIPE, text=True)
+    assert (done.stdout, done.returncode) == ("a row\n", 3)
