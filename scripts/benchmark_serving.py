@@ -21,7 +21,6 @@ import itertools
 import json
 import random
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,7 +32,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarking import comma_list, positive_int, positive_number, run_script
+from benchmarking import comma_list, positive_int, positive_number, run_script, started
 
 TEXT = "the cat sat on a mat and saw the moon over an old house by the sea where nobody had lived for years"
 PATIENCE = 120.0  # seconds without a line from the server after which a request has failed
@@ -264,16 +263,15 @@ async def measure(target: Target, seconds: float, streams: int = 0, rate: float 
 def server(model: str) -> Iterator[tuple[str, int]]:
     """A server of a model: its address and process. It writes to a file, so that it never waits for a reader."""
     command = [sys.executable, "-m", "textgen", "serve", model, "--port", "0", "--slots", "64"]
-    with tempfile.NamedTemporaryFile() as log, subprocess.Popen(command, stderr=log) as program:
+    with tempfile.NamedTemporaryFile() as log, started(command, stderr=log) as program:
         path, until = Path(log.name), time.perf_counter() + START
-        try:
-            while not (found := re.search(r"http://\S+:\d+", path.read_text(errors="replace"))):
-                if program.poll() is not None or time.perf_counter() > until:
-                    raise SystemExit(f"The server did not begin:\n{path.read_text(errors='replace')}")
-                time.sleep(0.1)
-            yield found[0], program.pid
-        finally:
-            program.terminate()
+        while not (found := re.search(r"http://\S+:\d+", path.read_text(errors="replace"))):
+            if program.poll() is not None or time.perf_counter() > until:
+                raise SystemExit(f"The server did not begin:\n{path.read_text(errors='replace')}")
+            time.sleep(0.1)
+        yield found[0], program.pid
+        program.terminate()
+        program.wait()
 
 
 def address(url: str) -> tuple[str, int]:
@@ -294,7 +292,9 @@ def main() -> int:
     parser.add_argument("model", nargs="?", help="a name in saved_models, a base or a folder")
     parser.add_argument("--url", type=address, metavar="URL", help="a server that is running, as http://HOST:PORT")
     parser.add_argument("--peer", metavar="MODEL", help="with --url: a server of another program, and its model")
-    parser.add_argument("--pid", type=int, help="with --url: the process of that server, to measure its memory")
+    parser.add_argument(
+        "--pid", type=positive_int, help="with --url: the process of that server, to measure its memory"
+    )
     parser.add_argument(
         "--streams",
         type=comma_list(positive_int),
@@ -307,6 +307,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if not (arguments.url or arguments.model):
         parser.error("name a model, or give --url")
+    if alone := [flag for flag in ("peer", "pid") if getattr(arguments, flag) is not None and not arguments.url]:
+        parser.error(f"--{alone[0]} is about a server that is running: give its --url, too")
     if arguments.url:
         return run(arguments, arguments.url, arguments.pid)
     with server(arguments.model) as (url, pid):

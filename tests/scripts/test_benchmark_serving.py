@@ -116,6 +116,9 @@ def test_memory_and_time_of_a_process_that_is_not_known_are_left_out(script: Mod
         (["tiny", "--streams", "1,a"], "--streams: expected a whole number from 1 on, not 'a'"),
         (["--url", "localhost:18000"], "--url: expected http://HOST:PORT, not 'localhost:18000'"),
         (["--url", "https://localhost"], "--url: expected http://HOST:PORT, not 'https://localhost'"),
+        (["tiny", "--peer", "other"], "--peer is about a server that is running: give its --url, too"),
+        (["tiny", "--pid", "12"], "--pid is about a server that is running: give its --url, too"),
+        (["tiny", "--url", "http://localhost", "--pid", "0"], "--pid: expected a whole number from 1 on, not '0'"),
         (["--url", "http://localhost:no"], "--url: expected http://HOST:PORT, not 'http://localhost:no'"),
     ],
 )
