@@ -20,6 +20,7 @@ import random
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,12 +33,16 @@ from benchmarking import (
     check_same,
     digest,
     earlier_results,
+    known_results,
     named_text,
     named_value,
+    positive_int,
     positive_number,
     report,
     run_script,
 )
+
+from textgen.errors import ConfigError, TokenizerError
 
 PLANNED = "as planned"
 RESULT = ("text", "minutes", "change")  # what says which run it is
@@ -109,11 +114,42 @@ def settings_of(change: str, plan: Any) -> dict[str, Any]:
     return settings
 
 
+def checked_settings(text: str) -> str:
+    """Changes and settings as --set takes them; a type for argparse. Whether a text allows them, its runs tell."""
+    from textgen.corpus.config import CorpusConfig
+    from textgen.model.config import ModelConfig
+    from textgen.settings import check_values
+    from textgen.tokenizer.config import TokenizerConfig
+    from textgen.training.config import TrainingConfig
+    from textgen.training.presets import SIZES
+
+    for part in text.split(" + "):
+        if part in CHANGES:
+            continue
+        settings = [named_text(each) and named_value(each) for each in part.split(",")]
+        values = dict(settings)
+        preset = values.pop("preset", None)
+        if preset not in (None, *SIZES):
+            raise argparse.ArgumentTypeError(f"there is no preset {preset!r}; there are: {', '.join(SIZES)}")
+        try:
+            check_values(values, (CorpusConfig, TokenizerConfig, ModelConfig, TrainingConfig))
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def number_of_draws(text: str) -> int:
+    """How many draws --random makes; a type for argparse."""
+    number = positive_int(text)
+    if number > MOST_DRAWS:
+        raise argparse.ArgumentTypeError(f"{number} is too many: give at most {MOST_DRAWS}")
+    return number
+
+
 def train(path: str, minutes: float, change: str, by_processor: bool = False) -> Result:
     """One run, in this process."""
     from textgen.corpus.config import CorpusConfig
     from textgen.corpus.corpus import Corpus
-    from textgen.errors import TextgenError
     from textgen.system.runtime import configure_process, load_tensorflow
 
     configure_process()
@@ -133,21 +169,37 @@ def train(path: str, minutes: float, change: str, by_processor: bool = False) ->
     corpus, sources = Corpus([path], CorpusConfig()), Sources(start=given_start("none", None))
     hardware = Hardware().measured()
     plan = planned({})
+    settings = settings_of(change, plan)
     try:
-        changed = planned(settings_of(change, plan))
-        if change != PLANNED and changed == plan:
-            return {}
-        with tempfile.TemporaryDirectory() as folder:
+        changed = planned(settings)
+    except (ConfigError, TokenizerError) as error:  # such as a batch that is too large for the text
+        return refused(change, error)
+    if change != PLANNED and changed == plan:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
             record = run.train(changed, Path(folder) / "model").training
-    except TextgenError as error:  # such as a vocabulary that is too small for the characters of the text
-        if change == PLANNED:
-            raise
-        return {"refused": str(error)}
+        except TokenizerError as error:  # such as a vocabulary that is too small for the characters of the text
+            return refused(change, error)
     return {
         "bits_per_byte": record["scores"]["bits_per_byte"], "epochs": record["progress"]["epochs"],
         "best_step": record["progress"]["best_step"], "steps": record["progress"]["step"],
         "seconds": record["progress"]["seconds"], "model": record["model"], "training": record["training"],
     }  # fmt: skip
+
+
+def refused(change: str, error: ConfigError | TokenizerError) -> Result:
+    """The result of a change that is refused for this text. Raises any other error: a later try may succeed.
+
+    Args:
+        change: The change. What is planned must not be refused.
+        error: The error. One about tokens may be due to the machine, such as too many processes.
+    """
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    where = frame.f_globals["__name__"]
+    if change == PLANNED or (isinstance(error, TokenizerError) and not where.startswith("textgen.tokenizer.")):
+        raise error
+    return {"refused": str(error)}
 
 
 def outcome(result: Result) -> str:
@@ -189,12 +241,12 @@ def main() -> None:
         "--text", action="append", type=named_text, default=[], metavar="NAME=FILE", help="a text, and what to call it"
     )
     parser.add_argument(
-        "--minutes", type=positive_number, nargs="*", default=[1.0], metavar="N", help="budgets of a run"
+        "--minutes", type=positive_number, nargs="+", default=[1.0], metavar="N", help="budgets of a run"
     )
     parser.add_argument("--only", action="append", choices=list(CHANGES), metavar="CHANGE", help="run only this one")
     parser.add_argument(
         "--random",
-        type=int,
+        type=number_of_draws,
         default=0,
         metavar="N",
         help=f"run N draws of several changes (at most {MOST_DRAWS}), and as planned",
@@ -202,6 +254,7 @@ def main() -> None:
     parser.add_argument(
         "--set",
         action="append",
+        type=checked_settings,
         default=[],
         metavar="NAME=VALUE,...",
         help="run these settings, and as planned or what --only names",
@@ -213,10 +266,10 @@ def main() -> None:
     if options.worker:
         print(json.dumps(train(**json.loads(options.worker))))
         return
-    if options.random > MOST_DRAWS:
-        parser.error(f"--random {options.random} is too many: give at most {MOST_DRAWS}.")
     if not options.json:
         parser.error("--json is missing: name the file of the results.")
+    if not (options.text or known_results(options.json)):
+        parser.error(f"--text is missing, and {options.json} has no results to show: name a text.")
     digests = {name: digest(Path(path).read_bytes()) for name, path in options.text}
     results = known(options.json, digests, options.processor)
     done = {tuple(result[name] for name in RESULT) for result in results}

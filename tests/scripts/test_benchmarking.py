@@ -1,4 +1,4 @@
-"""What the measuring scripts share: results that are kept in a file, the heading of a table, memory, how scripts end."""
+"""What measuring scripts share: results that are kept in a file, the heading of a table, memory, how scripts end."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from script_modules import load_script
 
-from textgen.errors import ConfigError
+from textgen.errors import ConfigError, Interrupted, TextgenError, TokenizerError
+from textgen.storage.files import CannotWrite
 
 
 @pytest.mark.parametrize(
@@ -113,3 +114,91 @@ def test_a_change_that_the_text_does_not_allow_is_reported_and_the_others_run(
     captured = capsys.readouterr()
     assert "1 x 128: the same as planned" in captured.err
     assert "vocab_size=12: refused: vocab_size 12 is too small" in captured.err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Interrupted("Saved.", 15),
+        CannotWrite(Path("model"), "No space left on device", "Free some space."),
+        TokenizerError("Cannot start a process that encodes the corpus: End other programs."),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_a_later_try_may_change_is_no_result(
+    error: TextgenError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    text, kept = tmp_path / "text.txt", tmp_path / "choices.jsonl"
+    text.write_text("All the letters, and then the same once more.\n" * 100, encoding="utf-8")
+    script = load_script("measure_choices", monkeypatch)
+    monkeypatch.setattr(script, "by_worker", lambda path, job, name: script.train(**job))
+    monkeypatch.setattr("textgen.training.run.train", fail)
+    arguments = ["--text", f"letters={text}", "--json", str(kept), "--only", "batch x 0.5"]
+    monkeypatch.setattr(sys, "argv", ["measure_choices.py", *arguments])
+    with pytest.raises(type(error)):
+        script.main()
+    assert kept.read_text(encoding="utf-8") == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("batch_sise=8", "There is no setting 'batch_sise'. Did you mean 'batch_size'?"),
+        ("batch x 2 + learning rate x 3", "expected a name, = and a value, not 'learning rate x 3'"),
+        ("dropout=much", "dropout must be a number"),
+        ("cell=lstn", "cell must be one of"),
+        ("preset=huge", "there is no preset 'huge'; there are: tiny, small"),
+        ("seed=1,", "expected a name, = and a value, not ''"),
+    ],
+)
+def test_an_unknown_setting_ends_the_script_before_anything_is_measured(
+    change: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert problem in said_by_usage(["--text", "a=no-such.txt", "--set", change], tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ([], "--text is missing, and choices.jsonl has no results to show: name a text."),
+        (["--text", "a=no-such.txt", "--minutes"], "--minutes: expected at least one argument"),
+        (["--text", "a=no-such.txt", "--random", "-3"], "--random: expected a whole number from 1 on, not '-3'"),
+        (["--text", "a=no-such.txt", "--random", "0"], "--random: expected a whole number from 1 on, not '0'"),
+        (["--text", "a=no-such.txt", "--random", "201"], "--random: 201 is too many: give at most 200"),
+    ],
+)
+def test_a_script_that_would_measure_nothing_says_so(
+    arguments: list[str],
+    problem: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert problem in said_by_usage(arguments, tmp_path, monkeypatch, capsys)
+
+
+def said_by_usage(
+    arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> str:
+    """The error about usage with which the script ends."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["measure_choices.py", "--json", "choices.jsonl", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        load_script("measure_choices", monkeypatch).main()
+    assert caught.value.code == 2
+    assert not list(folder.iterdir())
+    return capsys.readouterr().err
+
+
+def test_results_are_shown_without_a_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = {"text": "tales", "minutes": 1.0, "change": "as planned", "bits_per_byte": 9.0, "epochs": 1.0}
+    (tmp_path / "choices.jsonl").write_text(f"{json.dumps(line)}\n", encoding="utf-8")
+    script = load_script("measure_choices", monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["measure_choices.py", "--json", str(tmp_path / "choices.jsonl")])
+    script.main()
+    assert "| tales | 1 | as planned | 9.0000 |" in capsys.readouterr().out
