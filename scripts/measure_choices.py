@@ -42,7 +42,7 @@ from benchmarking import (
     run_script,
 )
 
-from textgen.errors import ConfigError, TokenizerError
+from textgen.errors import ConfigError, CorpusError, TextgenError, TokenizerError, UnreadableCorpus
 
 PLANNED = "as planned"
 RESULT = ("text", "minutes", "change")  # what says which run it is
@@ -172,7 +172,7 @@ def train(path: str, minutes: float, change: str, by_processor: bool = False) ->
     settings = settings_of(change, plan)
     try:
         changed = planned(settings)
-    except (ConfigError, TokenizerError) as error:  # such as a batch that is too large for the text
+    except (ConfigError, CorpusError, TokenizerError) as error:  # such as a batch that is too large for the text
         return refused(change, error)
     if change != PLANNED and changed == plan:
         return {}
@@ -188,16 +188,18 @@ def train(path: str, minutes: float, change: str, by_processor: bool = False) ->
     }  # fmt: skip
 
 
-def refused(change: str, error: ConfigError | TokenizerError) -> Result:
+def refused(change: str, error: TextgenError) -> Result:
     """The result of a change that is refused for this text. Raises any other error: a later try may succeed.
 
     Args:
         change: The change. What is planned must not be refused.
-        error: The error. One about tokens may be due to the machine, such as too many processes.
+        error: The error. One about the text may be due to the disk, one about tokens to other programs.
     """
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    where = frame.f_globals["__name__"]
-    if change == PLANNED or (isinstance(error, TokenizerError) and not where.startswith("textgen.tokenizer.")):
+    is_of_machine = isinstance(error, UnreadableCorpus) or (
+        isinstance(error, TokenizerError) and not frame.f_globals["__name__"].startswith("textgen.tokenizer.")
+    )
+    if change == PLANNED or is_of_machine:
         raise error
     return {"refused": str(error)}
 

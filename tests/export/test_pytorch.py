@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 from networks import random_weights
 from safetensors.numpy import load, load_file, save, save_file
+from script_modules import load_script
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
@@ -179,7 +180,8 @@ def test_checkpoints_are_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     module.drop, module.decoder.weight, module.rnn_type = torch.nn.Dropout(0.5), module.encoder.weight, "LSTM"
     source, target = tmp_path / "model.pt", tmp_path / "state.safetensors"
     command = [sys.executable, str(ROOT / "scripts" / "convert_torch_checkpoint.py"), str(source), str(target)]
-    for saved in (module, {"epoch": 3, "state_dict": module.state_dict()}):
+    inside = [{"epoch": 3, name: module.state_dict()} for name in ("state_dict", "model_state_dict", "model")]
+    for saved in (module, dict(module.named_parameters(remove_duplicate=False)), *inside):
         torch.save(saved, source)
         subprocess.run(command, check=True, capture_output=True)
         found = read_torch(target)
@@ -187,10 +189,51 @@ def test_checkpoints_are_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert found.keys() == module.state_dict().keys()
         for name, tensor in module.state_dict().items():
             np.testing.assert_array_equal(found[name], tensor.numpy())
-    torch.save(["no", "tensors"], source)
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 1
-    assert "holds no state dict" in result.stderr
+
+
+@pytest.mark.oracles("torch")
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("some text\n", "it is no checkpoint"),
+        ("", "it is no checkpoint"),
+        ("hello, this is text\n", "it is no checkpoint"),
+        (["no", "tensors"], "holds no state dict"),
+        ({}, "holds no state dict"),
+        ({"model": {}}, "holds no state dict"),
+        ({"epoch": 3}, "holds no state dict"),
+        ({0: lambda torch: torch.ones(3)}, "has 0 in place of the name of a tensor"),
+        ({"a": lambda torch: torch.eye(3).to_sparse()}, "has a sparse tensor, a:"),
+        ({"a": lambda torch: torch.ones(3, dtype=torch.complex64)}, "has a complex tensor, a:"),
+        ({"a": lambda torch: torch.ones(3, device="meta")}, "has a meta tensor, a:"),
+        (
+            {"a": lambda torch: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.quint8)},
+            "has a quantized tensor, a:",
+        ),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else str(value).strip(),
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # some of these tensors are deprecated
+def test_what_is_no_state_dict_is_one_line(
+    content: Any, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    source, target = tmp_path / "model.pt", tmp_path / "state.safetensors"
+    if isinstance(content, str):
+        source.write_text(content, encoding="utf-8")
+    else:
+        if isinstance(content, dict):
+            content = {name: value(torch) if callable(value) else value for name, value in content.items()}
+        torch.save(content, source)
+    script = load_script("convert_torch_checkpoint", monkeypatch)
+    monkeypatch.setitem(sys.modules, "model", None)  # which the script replaces
+    monkeypatch.setattr(sys, "argv", ["convert_torch_checkpoint.py", str(source), str(target)])
+    with pytest.raises(SystemExit) as caught:
+        script.main()
+    assert problem in str(caught.value.code)
+    assert str(caught.value.code).count("\n") == 0
+    assert not target.exists()
 
 
 # === There and back ===

@@ -109,11 +109,13 @@ def test_a_change_that_the_text_does_not_allow_is_reported_and_the_others_run(
     script = load_script("measure_choices", monkeypatch)
     monkeypatch.setattr(script, "by_worker", lambda path, job, name: script.train(**job))
     arguments = ["--text", f"letters={text}", "--json", str(tmp_path / "choices.jsonl"), "--set", "vocab_size=12"]
+    arguments += ["--set", "batch_size=4000"]
     monkeypatch.setattr(sys, "argv", ["measure_choices.py", *arguments, "--only", "1 x 128"])
     script.main()
     captured = capsys.readouterr()
     assert "1 x 128: the same as planned" in captured.err
     assert "vocab_size=12: refused: vocab_size 12 is too small" in captured.err
+    assert "batch_size=4000: refused: The corpus makes about" in captured.err
 
 
 @pytest.mark.parametrize(
