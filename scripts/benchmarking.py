@@ -109,6 +109,7 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
     A wrong name, a missing file or Ctrl-C is one line, without a traceback, and a reader that has left is no error: the
     exit code is that of textgen. SIGTERM and SIGHUP end it like Ctrl-C, so that nothing is left behind.
     """
+    import click
     from click.exceptions import Exit
 
     from textgen.cli import output
@@ -118,7 +119,10 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
     try:
         with ending_in_order():
             try:
-                code = main()
+                # By itself, a command of Click would end with 1 by any signal.
+                code = main(standalone_mode=False) if isinstance(main, click.Command) else main()
+            except click.Abort as abort:
+                raise abort.__cause__ or abort from None
             except OSError as error:
                 # It may be that of a pipe to another process.
                 if not output.has_no_reader(error) or _has_reader():
@@ -131,6 +135,9 @@ def run_script(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt as interrupt:
         output.note(f"\n{str(interrupt) or 'Interrupted.'}")
         code = getattr(interrupt, "exit_code", 130)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
     except (TextgenError, OSError) as error:
         output.note(f"Error: {error}")
         code = getattr(error, "exit_code", 1)

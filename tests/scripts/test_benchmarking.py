@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
 import pytest
 from processes import child_process
 from script_modules import SCRIPTS, load_script
@@ -228,14 +229,38 @@ def test_a_broken_pipe_to_another_process_is_an_error(
     assert capsys.readouterr().err == "Error: [Errno 32] Broken pipe\n"
 
 
-def test_ctrl_c_ends_a_script_without_a_traceback(benchmarking: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    def main() -> None:
+@pytest.mark.parametrize("kind", [lambda main: main, click.command()], ids=["function", "command"])
+def test_ctrl_c_ends_a_script_without_a_traceback(
+    kind: Callable[[Any], Any],
+    benchmarking: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted() -> None:
         raise KeyboardInterrupt
 
+    main = kind(interrupted)
+    monkeypatch.setattr(sys, "argv", ["script.py"])
     with pytest.raises(SystemExit) as caught:
         benchmarking.run_script(main)
     assert caught.value.code == 130
-    assert capsys.readouterr().err == "\nInterrupted.\n"
+    assert capsys.readouterr().err.strip("\n") == "Interrupted."
+
+
+@pytest.mark.parametrize(("flag", "code", "said"), [("--help", 0, ""), ("--no", 2, "No such option")])
+def test_a_script_that_is_a_command_of_click_reads_its_options(
+    flag: str,
+    code: int,
+    said: str,
+    benchmarking: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["script.py", flag])
+    with pytest.raises(SystemExit) as caught:
+        benchmarking.run_script(click.command()(print_row))
+    assert caught.value.code == code
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("code", [None, 0, 1])
