@@ -117,7 +117,7 @@ def trained(preset: str, model: Path, texts: list[Path], minutes: list[str], see
         print(f"{model} has ended before: it is only scored.", file=sys.stderr)
         return record
     train, valid = texts
-    where = ["--name", model.name, "--models-dir", model.parent]
+    where: list[str | Path] = ["--name", model.name, "--models-dir", model.parent]
     going_on = ["--resume"] if has_steps(model) else []
     return textgen(
         "train", train, "--valid-file", valid, "--preset", preset, *minutes, "--seed", seed, *where, *going_on
