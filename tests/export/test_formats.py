@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from contextlib import suppress
 from dataclasses import replace
@@ -24,6 +25,7 @@ from textgen.export.verification import STEPS, check_logits, model_logits
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.storage.manifests import MANIFEST
 from textgen.versions import install_command
+from textgen.wording import visible
 
 FOLDER = replace(FORMATS["pytorch"], name="folder", suffix="", folder=True)
 
@@ -194,8 +196,85 @@ def test_an_export_needs_a_name(tiny: ModelFolder, tmp_path: Path, monkeypatch: 
 
 def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"\xff")
-    with pytest.raises(TextgenError, match=r"TensorFlow takes only paths in UTF-8\. Choose another name\."):
+    with pytest.raises(TextgenError, match=r"TensorFlow takes only paths in UTF-8\. Choose another name or folder\."):
         check_export(FOLDER, path)
+
+
+@pytest.mark.parametrize("name", ["novel [draft]", "[a]/out", "x[y/z]w", "a[]]", "one\\two"])
+def test_a_folder_whose_path_tensorflow_would_read_as_a_pattern_is_refused(
+    tiny: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    expected = "TensorFlow reads [ ] and \\ in a path as a pattern. Choose another name or folder."
+    result = export(path, "--format", "savedmodel")
+    assert (result.exit_code, result.stderr) == (1, f"Error: Cannot write {path}: {expected}\n")
+    monkeypatch.chdir(path.parent)
+    with pytest.raises(TextgenError, match=re.escape(f"Cannot write {path.name}: {expected}")):
+        check_export(FOLDER, Path(path.name))
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["a[b", "a]b", "a]b[c", "a[]", "a*b", "a?b", "a{b,c}"])
+def test_other_signs_may_be_in_the_path_of_a_folder(tmp_path: Path, name: str) -> None:
+    import tensorflow as tf
+
+    path = tmp_path / name
+    check_export(FOLDER, path)
+    module = tf.Module()
+    module.number = tf.Variable(2.0)
+    tf.saved_model.save(module, str(path))
+    assert tf.saved_model.load(str(path)).number == 2.0
+
+
+@pytest.mark.parametrize("name", ["litert", "litert-int8"])
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        ("a[b]", "reads [ ] and \\ in a path as a pattern"),
+        ("a\\b", "reads [ ] and \\ in a path as a pattern"),
+        (os.fsdecode(b"\xff"), "takes only paths in UTF-8"),
+    ],
+)
+def test_temporary_files_where_tensorflow_cannot_read_them_are_refused(
+    name: str, folder: str, why: str, tiny: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "missing", lambda modules: [])
+    place = tmp_path / folder
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    result = export(tmp_path / "out.tflite", "--format", name)
+    expected = f"Error: Cannot write {visible(str(place))}: TensorFlow {why}. Set TMPDIR to another folder.\n"
+    assert (result.exit_code, result.stderr) == (1, expected)
+    assert (os.listdir(tmp_path), os.listdir(place)) == ([folder], [])
+
+
+def test_what_a_folder_is_to_hold_may_lie_where_a_path_is_a_pattern_but_in_utf_8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a[b]", os.fsdecode(b"\xff")):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / name))
+        if name == "a[b]":
+            check_export(FOLDER, tmp_path / "out")
+        else:
+            with pytest.raises(TextgenError, match=r"paths in UTF-8\. Set TMPDIR to another folder\."):
+                check_export(FOLDER, tmp_path / "out")
+
+
+def test_a_link_to_the_folder_of_an_export_stays(tmp_path: Path) -> None:
+    link, target = tmp_path / "link", tmp_path / "target"
+    link.symlink_to(target)
+    for text in ("first", "second"):
+        check_export(FOLDER, link)
+        with export_folder(link, "folder") as folder:
+            (folder / "text").write_text(text)
+        assert (target / "text").read_text() == text
+        assert sorted(os.listdir(tmp_path)) == ["link", "target"]
+        assert link.is_symlink()
+    (target / "notes.txt").touch()
+    with pytest.raises(TextgenError, match=f"{link} would be replaced, and textgen export did not write 'notes.txt'"):
+        check_export(FOLDER, link)
 
 
 def test_a_failed_export_leaves_the_folder_that_was_there(tmp_path: Path) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from html import unescape
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -16,9 +20,11 @@ import pytest
 from click.testing import CliRunner, Result
 from networks import random_weights
 from pages import HOSTILE, Elements, hostile_model
+from safetensors.numpy import save as to_safetensors
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
+from textgen.errors import SavedModelError, Unreadable
 from textgen.export import html, packing
 from textgen.export.attribution import Attribution
 from textgen.export.html import OPENING, import_html, packed_in, page
@@ -268,6 +274,108 @@ def test_a_damaged_or_foreign_page_is_refused_in_a_line(kind: str, written: byte
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
     assert re.search(expected, result.stderr), result.stderr
     assert not list((tmp_path / "models").glob("*"))
+
+
+def without_advice(data: bytes) -> bytes:
+    """A configuration of settings that do not exist."""
+    return data.replace(b'"hidden_units"', b'"hidden_unit"')
+
+
+SPOILT: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
+    "setting": ("config.json", without_advice, r"the page cannot be used: .*hidden_unit.*\. Get it again\."),
+    "no object": ("config.json", lambda data: b"[]", r"Cannot read config\.json: .*\. Get it again\."),
+    "newer": (
+        "config.json",
+        lambda data: data.replace(b'"format_version": 2', b'"format_version": 9'),
+        r"the page has the format version 9, this program reads 1 and 2\. Upgrade textgen\.",
+    ),
+    "other kind": (
+        "config.json",
+        lambda data: data.replace(b'"tokenizer": "char"', b'"tokenizer": "bpe"'),
+        r"the page: the tokenizer is char and .* do not belong together\. Get it again\.",
+    ),
+    "weights": ("model.safetensors", lambda data: data[:-9], r"model\.safetensors is damaged: .*\. Get it again\."),
+    "vocabulary": (
+        "tokenizer.model",
+        lambda data: data[:9],
+        r"the page cannot be used: The vocabulary is not a SentencePiece model, or is damaged\. Get it again\.",
+    ),
+    "words": ("words.safetensors", lambda data: b"spoilt", r"words\.safetensors is damaged: .*\. Get it again\."),
+    "no filter": ("words.safetensors", lambda data: to_safetensors({}), r"words\.safetensors is damaged: .*again\."),
+    "record": ("training.json", lambda data: b"{}", r"training\.json is damaged: .*\. Get it again\."),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_a_page_of_a_model_that_cannot_be_loaded_is_named_and_no_temporary_folder(
+    kind: str, model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checksums are right, so that only loading tells."""
+    name, spoil, expected = SPOILT[kind]
+    files = shared_files(model)
+    files[name] = spoil(files.get(name, b""))
+    monkeypatch.setattr(packing, "shared_files", lambda model: files)
+    file = tmp_path / "page.html"
+    file.write_bytes(page(model))
+    result = run("import", file, "--name", "new")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.fullmatch(rf"Error: Cannot read a model from {file}: {expected}\n", result.stderr), result.stderr
+    assert not re.search("textgen-tmp|older again", result.stderr)
+    assert not list((tmp_path / "models").glob("*"))
+
+
+def test_a_disk_without_room_for_the_model_of_a_page_is_no_fault_of_the_page(
+    written: bytes, tmp_path: Path, disk_of: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    (tmp_path / "page.html").write_bytes(written)
+    with disk_of(1000):
+        result = run("import", tmp_path / "page.html", "--name", "new")
+    assert result.exit_code == 1
+    assert re.search(r"Cannot write .*: File too large\. Free some space, or set TMPDIR", result.stderr)
+
+
+def test_a_disk_that_fails_is_no_fault_of_the_page(
+    written: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*given: object) -> None:
+        raise Unreadable(tmp_path, "Input/output error", "Try again.")
+
+    (tmp_path / "page.html").write_bytes(written)
+    monkeypatch.setattr(ModelFolder, "weights", read)
+    with pytest.raises(Unreadable, match=r"^Cannot read .*: Input/output error\. Try again\.$"):
+        import_html(tmp_path / "page.html", tmp_path / "new")
+
+
+def test_a_page_is_read_through_a_link_and_from_a_pipe(written: bytes, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_bytes(written)
+    (tmp_path / "link.html").symlink_to("page.html")
+    result = run("import", tmp_path / "link.html", "--name", "linked")
+    assert result.exit_code == 0, result.stderr
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_bytes, args=(written,), daemon=True)
+    writer.start()
+    result = run("import", pipe, "--name", "piped", "--format", "html")
+    assert result.exit_code == 0, result.stderr
+    writer.join()
+    assert load_model("linked").fingerprint == load_model("piped").fingerprint
+
+
+@pytest.mark.parametrize("is_pipe", [False, True])
+def test_a_page_that_is_too_large_is_refused(
+    written: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_pipe: bool
+) -> None:
+    monkeypatch.setattr(html, "PAGE_BYTES", 1000)
+    file = tmp_path / "page.html"
+    if is_pipe:
+        os.mkfifo(file)
+        Thread(target=file.write_bytes, args=(written[:1001],), daemon=True).start()
+    else:
+        file.write_bytes(written)
+    with pytest.raises(
+        SavedModelError, match=f"Cannot read {file}: it has more than 1,000 bytes, the limit for a page"
+    ):
+        import_html(file, tmp_path / "new")
 
 
 def test_a_page_that_cannot_be_read_or_a_name_that_is_taken(written: bytes, tmp_path: Path, model: ModelFolder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,11 @@ def test_metadata_name_licence_and_score_where_they_are_known(tmp_path: Path, to
     scored = replace(model, training=model.record | {"scores": {"bits_per_byte": 1.5}})
     found = metadata(scored, Attribution(licence="CC0", note="poems"))
     assert (found["licence"], found["note"], found["bits_per_byte"]) == ("CC0", "poems", 1.5)
+
+
+def test_a_name_that_is_not_unicode_is_escaped(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    model = replace(model_of(tmp_path, tokenizer), folder=tmp_path / os.fsdecode(b"caf\xe9"))
+    assert metadata(model)["name"] == "caf\\xe9"
 
 
 def test_labels_and_bytes(tmp_path: Path, tokenizer: Tokenizer) -> None:

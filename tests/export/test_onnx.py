@@ -115,6 +115,53 @@ def test_metadata_and_tokenizer(model_of: Callable[..., ModelFolder], tmp_path: 
     assert (tmp_path / "net.tokenizer.model").read_bytes() == model.tokenizer.serialized
 
 
+def test_a_model_whose_name_is_not_unicode(model_of: Callable[..., ModelFolder], tmp_path: Path) -> None:
+    model = replace(model_of(), folder=tmp_path / os.fsdecode(b"\xff\xfe"))
+    export_onnx(model, tmp_path / "net.onnx")
+    facts = {each.key: each.value for each in onnx.load(tmp_path / "net.onnx").metadata_props}
+    assert facts["name"] == "\\xff\\xfe"
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [
+        ("v.1", "v.1.tokenizer.model"),
+        ("net", "net.tokenizer.model"),
+        ("net.ONNX", "net.tokenizer.model"),
+        ("a.b.onnx", "a.b.tokenizer.model"),
+    ],
+)
+def test_two_names_have_two_files_of_a_tokenizer(
+    model_of: Callable[..., ModelFolder], tmp_path: Path, name: str, beside: str
+) -> None:
+    """What follows the last full stop of a name is a suffix only if it is onnx."""
+    assert f"Wrote {tmp_path / name} and {tmp_path / beside}: " in export_onnx(model_of(), tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {name, beside}
+
+
+def test_an_export_through_a_link_is_known_by_the_next_one(
+    model_of: Callable[..., ModelFolder], byte_model: ModelFolder, tmp_path: Path
+) -> None:
+    path, beside = tmp_path / "net.onnx", tmp_path / "net.tokenizer.model"
+    path.symlink_to(tmp_path / "elsewhere")
+    model = model_of()
+    export_onnx(model, path)
+    other = replace(model, tokenizer=model.tokenizer.with_labels(["poem", "play"]))
+    export_onnx(other, path)
+    assert beside.read_bytes() == other.tokenizer.serialized
+    assert f"Removed {beside}" in export_onnx(byte_model, path)
+    assert path.is_symlink()
+
+
+def test_a_link_to_the_same_tokenizer_stays(model_of: Callable[..., ModelFolder], tmp_path: Path) -> None:
+    model, beside = model_of(), tmp_path / "net.tokenizer.model"
+    (tmp_path / "shared").write_bytes(model.tokenizer.serialized)
+    beside.symlink_to(tmp_path / "shared")
+    export_onnx(model, tmp_path / "net.onnx")
+    assert beside.is_symlink()
+    assert beside.read_bytes() == model.tokenizer.serialized
+
+
 def test_a_wrong_graph_is_not_written(
     model_of: Callable[..., ModelFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

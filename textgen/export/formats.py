@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from textgen.storage.files import check_writable, json_bytes, read_file, write_o
 from textgen.storage.folders import check_new_folder, new_folder, refuse_nameless
 from textgen.storage.manifests import MANIFEST
 from textgen.storage.names import is_from_desktop
+from textgen.storage.temporary import temporary_folder
 from textgen.versions import require
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 Write = Callable[..., str]  # a ModelFolder, a path, and an Attribution if the format keeps it
 MARK = "textgen-export.json"  # in each folder that an export wrote: such a folder may be replaced by the next one
 MARK_BYTES = 1 << 16
+PATTERN = re.compile(r"\[.+\]" if os.name == "nt" else r"\\|\[.+\]", re.DOTALL)
+"""What TensorFlow reads as a pattern in the path of a SavedModel that it loads; the path itself does not match it."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class Format:
         variant_of: Name of the format whose suffix its files may have as well.
         modules: Modules that must be importable.
         extra: Extra of the textgen package that brings them, such as "onnx".
-        folder: Whether a folder is written, not a file.
+        folder: Whether a folder is written, not a file: that of a SavedModel.
+        converted: Whether the file is made from a SavedModel in the folder for temporary files.
         keeps_attribution: Whether the function takes an `Attribution` besides.
     """
 
@@ -56,6 +61,7 @@ class Format:
     modules: tuple[str, ...] = ()
     extra: str = ""
     folder: bool = False
+    converted: bool = False
     keeps_attribution: bool = True
 
 
@@ -100,6 +106,7 @@ FORMATS: dict[str, Format] = {
             help="a .tflite file for LiteRT, float32",
             write="textgen.export.litert:export_litert",
             suffix=".tflite",
+            converted=True,
             modules=("ai_edge_litert",),
             extra="litert",
         ),
@@ -108,6 +115,7 @@ FORMATS: dict[str, Format] = {
             help="the same with int8 weights, if they lose little",
             write="textgen.export.litert:export_litert_int8",
             variant_of="litert",
+            converted=True,
             modules=("ai_edge_litert",),
             extra="litert",
         ),
@@ -173,28 +181,47 @@ def check_export(format_: Format, path: Path) -> None:
     Raises:
         SavedModelError: The path lies in the folder of a model.
         TextgenError: A library is not installed, or nothing can be written at the path, or it is that of another file
-            or folder.
+            or folder, or TensorFlow cannot take it or that of the folder for temporary files.
     """
     from textgen.saved_model.creation import refuse_in_model
 
     require(f"The format {format_.name}", format_.modules, format_.extra)
     if format_.folder:
-        _require_utf8(path)
-        check_new_folder(path)
+        place = _place(path)
+        _check_for_tensorflow(place, "Choose another name or folder.")
+        check_new_folder(place)
     else:
         refuse_nameless(path)
         check_writable(path)
     refuse_in_model(path)
-    if format_.folder and os.path.lexists(path):
+    if format_.folder and os.path.lexists(place):
         _check_replaceable(path)
+    if format_.folder or format_.converted:
+        with temporary_folder() as temporary:  # those of savedmodel hold files to attach, whose paths are no patterns
+            _check_for_tensorflow(temporary.parent, "Set TMPDIR to another folder.", is_loaded=format_.converted)
 
 
-def _require_utf8(path: Path) -> None:
-    """Raises `TextgenError` for a path that is not UTF-8, which TensorFlow cannot take."""
+def _check_for_tensorflow(path: Path, advice: str, *, is_loaded: bool = True) -> None:
+    """Raises `TextgenError` for a path that TensorFlow cannot take.
+
+    The whole path counts, since a program that loads the folder may name it so.
+
+    Args:
+        path: The path.
+        advice: What the user can do.
+        is_loaded: Whether TensorFlow loads a SavedModel from it.
+    """
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise TextgenError(f"Cannot write {path}: TensorFlow takes only paths in UTF-8. Choose another name.") from None
+        raise TextgenError(f"Cannot write {path}: TensorFlow takes only paths in UTF-8. {advice}") from None
+    if is_loaded and any(map(PATTERN.search, (str(path), os.path.abspath(path)))):
+        raise TextgenError(f"Cannot write {path}: TensorFlow reads [ ] and \\ in a path as a pattern. {advice}")
+
+
+def _place(path: Path) -> Path:
+    """Where a folder is written: a link to one stays, as one to a file does."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def export_model(format_: Format, model: ModelFolder, path: Path, attribution: Attribution = NO_ATTRIBUTION) -> str:
@@ -223,7 +250,7 @@ def export_folder(path: Path, name: str) -> Iterator[Path]:
     """Creates the folder of an export atomically, with a mark by which the next export knows it.
 
     Args:
-        path: Path of the folder, which is replaced if it exists; see `check_export`.
+        path: Path of the folder, which is replaced if it exists; see `check_export`. Links are followed.
         name: Name of the format, for the mark.
 
     Yields:
@@ -232,17 +259,18 @@ def export_folder(path: Path, name: str) -> Iterator[Path]:
     Raises:
         TextgenError: The folder cannot be written.
     """
-    with new_folder(path) as temporary:
+    place = _place(path)
+    with new_folder(place) as temporary:
         yield temporary
         files = [*_files_in(temporary), MANIFEST, MARK]
         write_own_file(temporary / MARK, json_bytes({"format": name, "files": sorted(files)}))
-        if os.path.lexists(path):
+        if os.path.lexists(place):
             _check_replaceable(path)  # again, since somebody may have put a file there while this was written
 
 
 def _check_replaceable(path: Path) -> None:
     """Raises `TextgenError` unless nothing is lost with a folder: it holds what an export wrote, or nothing."""
-    is_folder = path.is_dir() and not path.is_symlink()
+    is_folder = path.is_dir()
     with writing(path):
         found = _files_in(path) if is_folder else []
     if is_folder and not found:

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import os
+import re
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from textgen import __version__
-from textgen.errors import ConfigError, SavedModelError, TextgenError
+from textgen.errors import ConfigError, SavedModelError, TextgenError, Unreadable
 from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.export.packing import attribution_in, engine_script, joined, packed_model, unpacked
 from textgen.export.quality import check_quality
@@ -28,7 +31,7 @@ from textgen.saved_model.layout import CARD, INT8, TRAINING
 from textgen.saved_model.model_card import card_file, renamed_card
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model
-from textgen.storage.files import read_file, write_file, write_own_file
+from textgen.storage.files import write_file, write_own_file
 from textgen.storage.folders import new_folder
 from textgen.storage.temporary import temporary_folder
 from textgen.wording import counted, visible
@@ -36,6 +39,8 @@ from textgen.wording import counted, visible
 OPENING = '<script type="application/octet-stream;base64" id="model">'  # start tag of the element that holds the model
 CLOSING = "</script>"
 PAGE_BYTES = 1 << 31  # maximum size of a page that is read
+FOLDER_ADVICE = re.compile(r"[.:] (copy (the whole folder|it)|train the model) again\b.*", re.DOTALL | re.IGNORECASE)
+"""What errors advise for the folder of a model."""
 SCRIPT = ("words", "shelf", "story", "page")
 """Modules of the page's own script, in the order in which they use each other."""
 
@@ -92,7 +97,7 @@ def import_html(path: Path, folder: Path) -> ModelFolder:
     The card also gets the licence and the note of the page; a model without a card gets one for them.
 
     Args:
-        path: The page.
+        path: The page. Links are followed, and a pipe is read to its end.
         folder: Folder of the new model.
 
     Returns:
@@ -106,14 +111,12 @@ def import_html(path: Path, folder: Path) -> ModelFolder:
     if os.path.lexists(folder):
         raise TextgenError(f"{folder} exists: choose another name.")
     found, attribution = contents_of(path)
-    with temporary_folder() as scratch:
-        model = _restore(found, scratch / "model")
-        model.weights()  # nothing is left of a model that cannot be loaded
+    record = _record_of(found, path)
     texts = attribution.to_dict()
     if CARD in found:
-        found[CARD] = renamed_card(found[CARD], folder.name, model.record, texts)
+        found[CARD] = renamed_card(found[CARD], folder.name, record, texts)
     elif any(texts.values()):
-        found[CARD] = card_file(folder.name, model.record, texts)
+        found[CARD] = card_file(folder.name, record, texts)
     return _restore(found, folder)
 
 
@@ -121,13 +124,13 @@ def contents_of(path: Path) -> tuple[dict[str, bytes], Attribution]:
     """Reads the files of the saved model that a page holds, by name, and what its card on the page says.
 
     Args:
-        path: The page.
+        path: The page. Links are followed, and a pipe is read to its end.
 
     Raises:
         SavedModelError: The file is no such page, or was altered or cut off.
     """
     try:
-        data = read_file(path, PAGE_BYTES)
+        data = _read(path)
     except OSError as error:
         raise SavedModelError(
             f"Cannot read {path}: {error.strerror}. Name a page that textgen export html has made."
@@ -166,6 +169,33 @@ def _refuse(model: ModelFolder) -> None:
         raise ConfigError(
             f"A page cannot write with a network of direction {direction}: train one of direction forward, or both."
         )
+
+
+def _read(path: Path) -> bytes:
+    """Reads the file that a user names. `read_file` is for folders of textgen, where links are not followed."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size  # 0 of a pipe
+        if size <= PAGE_BYTES and len(data := file.read((size or PAGE_BYTES) + 1)) <= PAGE_BYTES:
+            return data
+    raise OSError(errno.EFBIG, f"it has more than {PAGE_BYTES:,} bytes, the limit for a page", str(path))
+
+
+def _record_of(found: Mapping[str, bytes], path: Path) -> dict[str, Any]:
+    """Loads the model of a page, so that nothing is left of one that cannot write, and returns its record."""
+    with temporary_folder() as scratch:
+        folder = scratch / "model"
+        try:
+            model = _restore(found, folder)
+            model.weights()
+            model.words()
+        except Unreadable:  # the disk is at fault, not the page
+            raise
+        except SavedModelError as error:
+            said = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), "the page")
+            said = FOLDER_ADVICE.sub(".", said)
+            advice = "" if said.endswith("Upgrade textgen.") else " Get it again."
+            raise SavedModelError(f"Cannot read a model from {path}: {said}{advice}") from None
+        return model.record
 
 
 def _restore(found: Mapping[str, bytes], folder: Path) -> ModelFolder:

@@ -25,6 +25,7 @@ from textgen.model.config import ModelConfig
 from textgen.model.reference.cells import cell_of
 from textgen.storage.files import json_bytes
 from textgen.tokenizer.model_file import MODEL_FILE
+from textgen.wording import visible
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
@@ -65,14 +66,15 @@ def metadata(model: ModelFolder, attribution: Attribution = NO_ATTRIBUTION) -> d
 
     Returns:
         Values for JSON. `opening` holds the ids to read before the first token of a document, `labels` those ids for
-        each label, and `eos_id` is the id that ends a document. `fingerprint` is that of the saved model.
+        each label, and `eos_id` is the id that ends a document. `fingerprint` is that of the saved model. The name
+        is visible text: that of a folder may hold bytes that no format can keep.
     """
     tokenizer = model.tokenizer
     scores = model.record.get("scores", {})
     return {
         "format_version": FORMAT_VERSION,
         "textgen": __version__,
-        "name": model.name,
+        "name": visible(model.name),
         "fingerprint": model.fingerprint,
         "tokenizer": tokenizer.kind,
         "vocabulary_size": tokenizer.vocab_size,

@@ -39,8 +39,9 @@ def export_onnx(model: ModelFolder, path: Path, attribution: Attribution = NO_AT
 
     Args:
         model: The model; of both directions forward is written.
-        path: Path of the file. The tokenizer gets its name with `.tokenizer.model` in place of the suffix. A file of
-            that name is replaced, or removed if the model needs none, only if an export to `path` wrote it.
+        path: Path of the file. The tokenizer gets its name with `.tokenizer.model` in place of `.onnx`, or after a
+            name that ends otherwise. A file of that name is replaced, or removed if the model needs none, only if an
+            export to `path` wrote it.
         attribution: Licence and note for the metadata.
 
     Returns:
@@ -55,7 +56,7 @@ def export_onnx(model: ModelFolder, path: Path, attribution: Attribution = NO_AT
     config, weights = one_way(model.model_config, model.weights(), model.main_direction)
     if 4 * config.num_parameters > LARGEST:
         raise ConfigError(f"An ONNX file holds at most 2 GB, and {model.name} has {config.num_parameters:,} weights.")
-    attached, tokenizer_path = attachments(model, attribution), path.with_suffix(".tokenizer.model")
+    attached, tokenizer_path = attachments(model, attribution), _beside(path)
     if MODEL_FILE in attached and is_stream(path):
         raise ConfigError(f"{path} takes one file, and the tokenizer of {model.name} would be a second: name a file.")
     is_taken = not is_stream(path) and os.path.lexists(tokenizer_path)
@@ -86,12 +87,18 @@ def export_onnx(model: ModelFolder, path: Path, attribution: Attribution = NO_AT
     return told + direction_note(model)
 
 
+def _beside(path: Path) -> Path:
+    """The path of the tokenizer's file."""
+    stem = path.stem if path.suffix.lower() == ".onnx" else path.name  # v.1 and v.2 are two names without a suffix
+    return path.with_name(f"{stem}.tokenizer.model")
+
+
 def _is_earlier(path: Path, tokenizer_path: Path, tokenizer: bytes | None) -> bool:
     """Whether a file with the name of the tokenizer's holds this tokenizer, or was written by an export to `path`."""
     try:
-        if tokenizer is not None and read_file(tokenizer_path, MODEL_BYTES) == tokenizer:
+        if tokenizer is not None and _read(tokenizer_path, MODEL_BYTES) == tokenizer:
             return True
-        facts = {each.key: each.value for each in onnx.load_from_string(read_file(path, LARGEST)).metadata_props}
+        facts = {each.key: each.value for each in onnx.load_from_string(_read(path, LARGEST)).metadata_props}
         found = read_tokenizer(tokenizer_path)
     except (OSError, TextgenError, DecodeError):
         return False
@@ -100,6 +107,11 @@ def _is_earlier(path: Path, tokenizer_path: Path, tokenizer: bytes | None) -> bo
         and facts.get("textgen") is not None
         and (found.kind, str(found.vocab_size)) == (facts.get("tokenizer"), facts.get("vocabulary_size"))
     )
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Reads a file that the user names, where `write_files` would write it: links are followed. Raises `OSError`."""
+    return read_file(Path(os.path.realpath(path)), limit)
 
 
 def run(data: bytes, names: list[str], ids: np.ndarray) -> np.ndarray:
