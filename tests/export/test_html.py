@@ -276,13 +276,13 @@ def test_a_damaged_or_foreign_page_is_refused_in_a_line(kind: str, written: byte
     assert not list((tmp_path / "models").glob("*"))
 
 
-def without_advice(data: bytes) -> bytes:
-    """A configuration of settings that do not exist."""
+def unknown_setting(data: bytes) -> bytes:
+    """A configuration with a setting that does not exist."""
     return data.replace(b'"hidden_units"', b'"hidden_unit"')
 
 
 SPOILT: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
-    "setting": ("config.json", without_advice, r"the page cannot be used: .*hidden_unit.*\. Get it again\."),
+    "setting": ("config.json", unknown_setting, r"the page cannot be used: .*hidden_unit.*\. Get it again\."),
     "no object": ("config.json", lambda data: b"[]", r"Cannot read config\.json: .*\. Get it again\."),
     "newer": (
         "config.json",
@@ -320,7 +320,7 @@ def test_a_page_of_a_model_that_cannot_be_loaded_is_named_and_no_temporary_folde
     result = run("import", file, "--name", "new")
     assert (result.exit_code, result.stdout) == (1, "")
     assert re.fullmatch(rf"Error: Cannot read a model from {file}: {expected}\n", result.stderr), result.stderr
-    assert not re.search("textgen-tmp|older again", result.stderr)
+    assert not re.search("textgen-tmp|folder again", result.stderr)
     assert not list((tmp_path / "models").glob("*"))
 
 
