@@ -214,6 +214,12 @@ def test_a_file_that_could_not_be_written_is_known_before_the_work(
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(TextgenError, match=r"Cannot write .*file: Read-only file system\."):
         check_writable(tmp_path / "file")
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        TextgenError,
+        match=r"Cannot write .*file: a new file, to replace it, cannot be made in .*: Read-only file system\.",
+    ):
+        check_writable(tmp_path / "file")
 
 
 def test_a_name_of_any_length_that_the_disk_takes_can_be_written(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from textgen.storage.system_errors import (
     OPEN_FILES_ADVICE,
     OPEN_FILES_ERRORS,
     cannot_read,
+    reason_of,
 )
 from textgen.wording import json_text
 
@@ -208,8 +209,15 @@ def check_writable(path: Path) -> None:
         raise TextgenError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
     with writing(path):
         if not is_stream(path):
-            with tempfile.TemporaryFile(dir=_link_target(path).parent):
-                return
+            target = _link_target(path)
+            try:
+                with tempfile.TemporaryFile(dir=target.parent):
+                    return
+            except OSError as error:
+                if not target.exists():
+                    raise
+                why = f"a new file, to replace it, cannot be made in {target.parent}: {reason_of(error)}"
+                raise OSError(error.errno, why) from None
         if (number := open_file_number(path)) is not None:
             os.write(number, b"")  # fails unless it is open for writing
         elif not os.access(path, os.W_OK):
