@@ -74,6 +74,23 @@ def test_a_long_message_leaves_the_end_of_the_text_in_a_small_frame(
     assert height < 3 or message[:3] in "".join(text for line in lines for _, text, *_ in line)
 
 
+@pytest.mark.parametrize(("height", "shown"), [(3, 1), (4, 2), (5, 3)])
+def test_a_message_that_is_cut_ends_with_an_ellipsis(tmp_path: Path, height: int, shown: int) -> None:
+    session = session_on_file(tmp_path / "new.txt")
+    session.message = "Saved in chapter-2.txt, as another program has changed chapter.txt, which stays."
+    whole = wrap(session.message, 20)
+    assert len(whole) == 5
+    lines = frame_of(session, 20, height)[-shown:]
+    assert lines == [*whole[: shown - 1], f"{whole[shown - 1]}…"]
+    assert frame_of(session, 20, 7)[-5:] == whole
+
+
+def test_a_full_line_of_a_message_that_is_cut_gives_way_to_the_ellipsis(tmp_path: Path) -> None:
+    session = session_on_file(tmp_path / "new.txt")
+    session.message = "x" * 40
+    assert frame_of(session, 20, 3)[-1] == "x" * 19 + "…"
+
+
 def text_of(frame: Frame) -> list[str]:
     """The visible lines of the text."""
     lines = ["".join(text for _, text, *_ in line) for line in frame.lines]

@@ -43,8 +43,8 @@ class Frame:
 def draw(session: Session, width: int, height: int, *, scroll: int = 0, before: Sequence[Suggestion] = ()) -> Frame:
     """Draws a frame: title, end of the text, suggestions and keys.
 
-    If the frame is too small, the keys are left out first, then suggestions, then the title and the end of the message.
-    The end of the text is always visible unless the user scrolled up.
+    If the frame is too small, the keys are left out first, then suggestions, then the title and the end of the message,
+    in place of which there is an ellipsis. The end of the text is always visible unless the user scrolled up.
 
     Args:
         session: The session to show.
@@ -56,7 +56,7 @@ def draw(session: Session, width: int, height: int, *, scroll: int = 0, before: 
     known = session.known()
     suggestions = _suggestion_lines(known, before)
     message = [line for part in session.message.split("\n") for line in wrap(visible(part), width)]
-    message = message if session.message else []
+    message = _shortened(message, height - 2) if session.message else []  # a line of the text and the rule stay
     keys = key_lines(width)
     room = max(0, height - 2 - TEXT_LINES - len(message))  # lines for suggestions and keys
     if len(suggestions) + len(keys) > room:
@@ -93,6 +93,11 @@ def _suggestion_lines(known: Sequence[Suggestion] | None, before: Sequence[Sugge
         [("bold", f"{number} "), ("", f"{one.probability:4.0%}  "), ("ansicyan", visible(one.text))]
         for number, one in enumerate(known, 1)
     ]
+
+
+def _shortened(message: list[str], most: int) -> list[str]:
+    """The first lines of a message, the last of them too long for its width if the end of the message is left out."""
+    return message if len(message) <= most or most < 1 else [*message[: most - 1], f"{message[most - 1]}…"]
 
 
 def _title(session: Session) -> str:
