@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import select
+import shlex
 import signal
 import struct
 import sys
@@ -26,6 +27,14 @@ from textgen.editor.session import Session
 from textgen.errors import TextgenError
 from textgen.storage.files import CannotWrite
 
+PROGRAM = (
+    "import sys; from textgen.cli import textgen\n"
+    "try: textgen()\n"
+    'finally: sys.stderr.write(f\'heavy: {sorted({"tensorflow", "keras"} & sys.modules.keys())}\\n\')'
+)
+CONTROLS_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp('bash', sys.argv)"
+STARTED = r"(?s)^1 +[0-9]+%.*\^C save and quit"
+
 
 class Terminal:
     """`textgen write` in a pseudo-terminal."""
@@ -35,13 +44,8 @@ class Terminal:
         self.outer, inner = pty.openpty()
         fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.settings = termios.tcgetattr(inner)
-        code = (
-            "import sys; from textgen.cli import textgen\n"
-            "try: textgen()\n"
-            'finally: sys.stderr.write(f\'heavy: {sorted({"tensorflow", "keras"} & sys.modules.keys())}\\n\')'
-        )
         self._program = child_process(
-            [sys.executable, "-c", code, "write", "tiny", *arguments],
+            self._command([sys.executable, "-c", PROGRAM, "write", "tiny", *arguments]),
             stdin=inner, stdout=inner, stderr=inner, cwd=folder, start_new_session=True,
             env=os.environ | {"TEXTGEN_MODELS": str(models), "TERM": "xterm", "COLUMNS": "", "LINES": ""} | environment,
         )  # fmt: skip
@@ -51,6 +55,9 @@ class Terminal:
         self.display = Display()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
+
+    def _command(self, command: list[str]) -> list[str]:
+        return command
 
     def __enter__(self) -> Self:
         return self
@@ -98,10 +105,33 @@ class Terminal:
                 self.display.write(decoder.decode(data))
 
 
+class Shell(Terminal):
+    """`textgen write` as a job of a shell in a pseudo-terminal."""
+
+    def __init__(self, models: Path, folder: Path, *arguments: str, end: str = "\n", **environment: str) -> None:
+        super().__init__(models, folder, *arguments, **environment, PS1="$ ")
+        self._process_file = folder / "process"
+        self.press(f"{self._job} {end}")
+
+    @property
+    def job(self) -> int:
+        """Number of the process of the editor."""
+        return int(self._process_file.read_text(encoding="utf-8"))
+
+    def stop(self, number: int) -> None:
+        """Sends a signal to the job and waits until the shell says that it has stopped."""
+        os.killpg(self.job, number)
+        self.see(r"\[1\]\+ +Stopped")
+
+    def _command(self, command: list[str]) -> list[str]:
+        self._job = "exec".join(["(echo $BASHPID > process; ", f" {shlex.join(command)})"])
+        return [sys.executable, "-c", CONTROLS_TERMINAL, "--norc", "--noprofile", "-i"]
+
+
 @pytest.fixture
 def terminal(tiny_models: Path, tmp_path: Path) -> Iterator[Terminal]:
     with Terminal(tiny_models, tmp_path, "chapter.txt", "--num", "3", EDITOR="sed -i s/cat/dog/") as terminal:
-        terminal.see(r"(?s)^1 +[0-9]+%.*\^C save and quit")
+        terminal.see(STARTED)
         yield terminal
 
 
@@ -163,6 +193,49 @@ def test_a_signal_while_the_editor_is_open_saves_what_it_saved(tiny_models: Path
     assert (tmp_path / "chapter.txt").read_text(encoding="utf-8") == "an hour of work"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTSTP, signal.SIGSTOP])
+def test_a_job_that_was_stopped_goes_on_as_it_was(tiny_models: Path, tmp_path: Path, number: int) -> None:
+    with Shell(tiny_models, tmp_path, "chapter.txt") as shell:
+        shell.see(STARTED)
+        shell.press("The cat")
+        shell.see("The cat▏")
+        shell.stop(number)
+        if number == signal.SIGTSTP:
+            assert (tmp_path / "chapter.txt").read_text(encoding="utf-8") == "The cat"
+            assert not shell.display.modes & {"1049", "1000", "1003", "1006"}
+        shell.press("fg\n")
+        shell.see(r"\A[^\n]*  7 characters .*\nThe cat▏\n─+\n1 ")
+        shell.press(" sat")
+        shell.see("The cat sat▏")
+        assert {"1049", "1006"} <= shell.display.modes
+        shell.press("\x1a")  # Ctrl-Z undoes a word
+        shell.see(r"The cat ?▏")
+        shell.press("!\x03")
+        shell.see(r"Saved in chapter\.txt\.")
+        shell.press("exit\n")
+        shell.end()
+    assert (tmp_path / "chapter.txt").read_text(encoding="utf-8").rstrip("!") in ("The cat", "The cat ")
+
+
+def test_a_job_that_began_in_the_background_appears_once_it_has_the_terminal(tiny_models: Path, tmp_path: Path) -> None:
+    wait = '& until [ -n "$(jobs -s)" ]; do sleep 0.1; done; fg\n'
+    with Shell(tiny_models, tmp_path, "chapter.txt", end=wait) as shell:
+        shell.see(STARTED)
+        shell.press("a\x03")
+        shell.see(r"Saved in chapter\.txt\.\nheavy")
+
+
+def test_a_job_that_is_stopped_in_the_editor_goes_on_there(tiny_models: Path, tmp_path: Path) -> None:
+    script = 'echo is open; read line; echo "$line" > "$1"'
+    with Shell(tiny_models, tmp_path, "chapter.txt", EDITOR=f"sh -c '{script}' --") as shell:
+        shell.see(STARTED)
+        shell.press("The cat\x05")
+        shell.see("is open")
+        shell.stop(signal.SIGTSTP)
+        shell.press("fg\nan hour of work\n")
+        shell.see("^an hour of work▏")
+
+
 def test_a_terminal_that_goes_away_saves(terminal: Terminal, tmp_path: Path) -> None:
     terminal.press("The cat")
     terminal.see("The cat▏")
@@ -208,7 +281,7 @@ def test_a_text_that_cannot_be_saved_is_kept_elsewhere_and_said(
 
     def edit(session: Session) -> None:
         session.type("The cat")
-        session.save()
+        session.save(is_leaving=True)
 
     monkeypatch.setattr("textgen.editor.text_file.write_file", full)
     monkeypatch.setattr("textgen.editor.screen.run", edit)
@@ -218,12 +291,46 @@ def test_a_text_that_cannot_be_saved_is_kept_elsewhere_and_said(
         monkeypatch.setattr("textgen.cli.output.line", gone)
     place = tmp_path / "chapter.txt"
     result = CliRunner().invoke(textgen, ["write", "tiny", str(place), "--models-dir", str(tiny_models)])
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     (kept,) = tmp_path.glob("textgen-*.txt")
     assert (kept.read_text(encoding="utf-8"), kept.stat().st_mode & 0o777) == ("The cat", 0o600)
     assert result.stdout == ("The cat\n" if is_open else "")
     assert f"Cannot write {place}: No space left on device" in result.stderr
-    assert result.stderr.endswith(f"Your text is kept in {kept}.\n")
+    assert result.stderr.endswith(f"{place}: No space left on device. Your text is kept in {kept}.\n")
+
+
+def test_a_text_that_nothing_can_keep_is_said_to_be_printed(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise CannotWrite(path, "No space left on device")
+
+    monkeypatch.setattr("textgen.editor.text_file.write_file", full)
+    monkeypatch.setattr("textgen.editor.text_file.keep_elsewhere", lambda text: None)
+    monkeypatch.setattr("textgen.editor.screen.run", lambda session: (session.type("a"), session.save(is_leaving=True)))
+    monkeypatch.setattr("textgen.cli.write.needs_terminal", lambda: None)
+    place = tmp_path / "chapter.txt"
+    result = CliRunner().invoke(textgen, ["write", "tiny", str(place), "--models-dir", str(tiny_models)])
+    assert (result.exit_code, result.stdout) == (1, "a\n")
+    assert result.stderr.endswith("No space left on device. Your text is printed above: copy it.\n")
+
+
+def test_a_text_in_a_file_beside_one_that_was_changed_is_saved(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def edit(session: Session) -> None:
+        session.type("mine")
+        place.write_text("theirs", encoding="utf-8")
+        session.save(is_leaving=True)
+
+    monkeypatch.setattr("textgen.editor.screen.run", edit)
+    monkeypatch.setattr("textgen.cli.write.needs_terminal", lambda: None)
+    place = tmp_path / "chapter.txt"
+    result = CliRunner().invoke(textgen, ["write", "tiny", str(place), "--models-dir", str(tiny_models)])
+    assert (result.exit_code, result.stdout) == (0, "")
+    second = tmp_path / "chapter-2.txt"
+    assert result.stderr.endswith(f"Saved in {second}, as another program has changed {place}.\n")
+    assert second.read_text(encoding="utf-8") == "mine"
 
 
 # === Mistakes ===
@@ -240,6 +347,12 @@ def test_no_terminal_is_one_clear_line(tiny_models: Path) -> None:
     ("arguments", "environment", "expected"),
     [
         ([], {"TERM": "dumb"}, "textgen write needs a terminal"),
+        ([], {"PYTHONIOENCODING": "ascii"}, "which those that are typed would be lost. Set PYTHONIOENCODING=utf-8."),
+        (
+            [],
+            {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""},
+            "The encoding of this one is ASCII, in which those that are typed would be lost. Set LC_ALL=C.UTF-8.",
+        ),
         (["nowhere/a.txt"], {}, "there is no folder nowhere"),
         (["--num", "10"], {}, "--num must be a number from 1 to 9. Received: 10."),
         (["--temperature", "nan"], {}, "--temperature must be a number from 0 to 100. Received: nan."),

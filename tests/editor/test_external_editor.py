@@ -33,7 +33,7 @@ def test_the_editor_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert session.draft.text == "The dog"
     monkeypatch.setenv("VISUAL", str(tmp_path / "nowhere"))
     open_editor(session)
-    assert session.message.endswith("The text is as it was. Set EDITOR to name another editor.")
+    assert session.message.endswith("The text is as it was. For another editor, quit and set EDITOR.")
     assert session.draft.text == "The dog"
 
 
@@ -119,7 +119,10 @@ def test_without_a_temporary_folder_there_is_no_editor(tmp_path: Path, monkeypat
     session = session_on_file(tmp_path / "new.txt", "old")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     open_editor(session)
-    assert session.message.startswith("Cannot make a file for the editor: No such file or directory. Free some space")
+    assert session.message == (
+        "Cannot make a file for the editor: No such file or directory. "
+        "Free some space, or quit and set TMPDIR to another folder."
+    )
 
 
 def test_without_files_to_open_nobody_is_told_to_free_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

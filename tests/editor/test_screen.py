@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from drivers import Driver, drive, frame_of, left_after
@@ -21,6 +22,7 @@ from textgen.editor.screen import Screen
 from textgen.editor.session import Cancelled, Session
 from textgen.errors import Interrupted, TextgenError
 from textgen.generation.suggestions import Suggestion
+from textgen.storage.files import CannotWrite
 
 __all__ = ["drive"]
 
@@ -123,7 +125,7 @@ def test_the_messages_of_saving_and_of_the_other_editor_are_both_shown(
         pipe.send_text("a\x05\x03")
         screens.run(session)
     saving, editor = shown[1].split("\n")
-    assert "new.txt was changed by another program: your text is saved in" in saving
+    assert saving == f"Saved in {session.path}, as another program has changed {path}."
     assert "no-such-editor" in editor
 
 
@@ -255,9 +257,9 @@ def test_an_interruption_leaves_the_screen_and_saves(
 def test_a_signal_while_the_text_is_saved_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    def save() -> None:
+    def save(*, is_leaving: bool) -> None:
         signal.raise_signal(number)
-        Session.save(session)
+        Session.save(session, is_leaving=is_leaving)
 
     session = session_on_file(tmp_path / "new.txt")
     monkeypatch.setattr(session, "save", save)
@@ -271,8 +273,9 @@ def test_a_signal_while_the_text_is_saved_changes_nothing(
     assert signal.getsignal(number) is before
 
 
-def test_a_system_without_hangup_signals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(signal, "SIGHUP")  # as on Windows
+def test_a_system_without_signals_of_terminals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SIGHUP", "SIGTSTP", "SIGCONT"):  # as on Windows
+        monkeypatch.delattr(signal, name)
     session = session_on_file(tmp_path / "new.txt")
     with create_pipe_input() as pipe:
         pipe.send_text("a\x03")
@@ -282,6 +285,108 @@ def test_a_system_without_hangup_signals(tmp_path: Path, monkeypatch: pytest.Mon
         screens.run(session)
     assert signal.getsignal(signal.SIGTERM) == before
     assert (tmp_path / "new.txt").read_text(encoding="utf-8") == "a"
+
+
+def test_a_text_that_could_not_be_saved_is_said_once_and_without_keys_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise CannotWrite(path, "No space left on device")
+
+    def end(_: Session) -> None:
+        session.message = "Cannot read what the editor saved."
+        raise Interrupted("Terminated.", 15)
+
+    session = session_on_file(tmp_path / "new.txt")
+    monkeypatch.setattr("textgen.editor.text_file.write_file", full)
+    monkeypatch.setattr(screens, "open_editor", end)
+    with create_pipe_input() as pipe:
+        screen = Screen(session, pipe, DummyOutput())
+        monkeypatch.setattr(screens, "Screen", lambda session: screen)
+        pipe.send_text("a\x05")
+        with pytest.raises(Interrupted):
+            screens.run(session)
+    assert session.message.split("\n") == [
+        f"Cannot write {tmp_path / 'new.txt'}: No space left on device.",
+        "Cannot read what the editor saved.",
+    ]
+
+
+def test_a_text_is_saved_before_the_process_stops_and_goes_on_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = list[str]()
+    session = session_on_file(path := tmp_path / "new.txt")
+
+    def stop() -> None:
+        found.append(path.read_text(encoding="utf-8"))
+        pipe.send_text("b\x03")
+
+    monkeypatch.setattr(screens, "_stop_process", stop)
+    with create_pipe_input() as pipe:
+        screen = Screen(session, pipe, DummyOutput())
+        monkeypatch.setattr(screens, "Screen", lambda session: screen)
+        monkeypatch.setattr(session, "redraw", lambda: signal.raise_signal(signal.SIGTSTP))
+        pipe.send_text("a\x12")
+        screens.run(session)
+    assert (found, path.read_text(encoding="utf-8")) == (["a"], "ab")
+
+
+def test_the_newest_signal_says_how_the_screen_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_on_file(tmp_path / "new.txt")
+
+    def stop_and_continue() -> None:
+        screen.pause(screens.STOP)
+        screen.pause(screens.SHOW)
+
+    monkeypatch.setattr(session, "redraw", stop_and_continue)
+    with create_pipe_input() as pipe:
+        screen = Screen(session, pipe, DummyOutput())
+        screen.pause(screens.STOP)  # there is nothing to leave
+        pipe.send_text("a\x12")
+        assert screen.run() == screens.SHOW
+        pipe.send_text("b\x03")
+        assert screen.run() == "leave"
+    assert session.draft.text == "ab"
+
+
+def test_a_signal_before_the_screen_appears_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_on_file(tmp_path / "new.txt")
+    with create_pipe_input() as pipe:
+        screen = Screen(session, pipe, DummyOutput())
+        run = screen._app.run
+
+        def stopped_first(**options: Any) -> str:
+            screen.pause(screens.STOP)
+            return run(**options)
+
+        monkeypatch.setattr(screen._app, "run", stopped_first)
+        pipe.send_text("\x03")
+        assert screen.run() == screens.STOP
+
+
+def test_while_there_is_no_screen_a_process_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = list[str]()
+    monkeypatch.setattr(screens, "_stop_process", lambda: stopped.append("stopped"))
+    with screens._signals(SimpleNamespace(is_running=False)):  # type: ignore[arg-type]
+        signal.raise_signal(signal.SIGTSTP)
+    assert stopped == ["stopped"]
+    assert signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize(("is_running", "expected"), [(True, ["background"]), (False, ["show"])])
+def test_a_screen_that_goes_on_in_the_background_does_not_write_there(
+    monkeypatch: pytest.MonkeyPatch, is_running: bool, expected: list[str]
+) -> None:
+    done = list[str]()
+    monkeypatch.setattr(screens, "_is_in_background", lambda: True)
+    before = signal.signal(signal.SIGTTOU, lambda *_: done.append("background"))
+    try:
+        with screens._signals(SimpleNamespace(is_running=is_running, pause=done.append)):  # type: ignore[arg-type]
+            signal.raise_signal(signal.SIGCONT)
+    finally:
+        signal.signal(signal.SIGTTOU, before)
+    assert done == expected
 
 
 def test_a_terminal_that_cannot_be_written_to_is_gone(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from textgen.editor.text_file import TextFile
 from textgen.errors import TextgenError
 from textgen.generation.suggestions import Suggester
 from textgen.saved_model.saved_model import load_model
+from textgen.storage.files import IN_PLACE_ADVICE, SPACE_ADVICE, CannotWrite
 from textgen.tokenizer.tokenizer import Tokenizer
 
 
@@ -287,9 +288,29 @@ def test_saving_by_itself_tells_only_what_is_unusual(tmp_path: Path, monkeypatch
     path.write_text("theirs", encoding="utf-8")
     session.type("b")
     session.save_by_itself()
-    assert "was changed by another program" in session.message
+    assert session.message == f"Saved in {session.path}, as another program has changed {path}."
     assert (path.read_text(encoding="utf-8"), session.path.read_text(encoding="utf-8")) == ("theirs", "ab")
     session.type("c")
     monkeypatch.setattr(session, "_file", FullDisk(session.path))
     session.save_by_itself()
     assert (session.message, session.unsaved) == ("The disk is full.", True)
+
+
+@pytest.mark.parametrize(
+    ("advice", "more"), [(SPACE_ADVICE, ""), (IN_PLACE_ADVICE, " What it holds may be incomplete now.")]
+)
+def test_a_text_that_cannot_be_saved_comes_with_what_can_be_done_in_the_editor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, advice: str, more: str
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise CannotWrite(path, "No space left on device", advice)
+
+    monkeypatch.setattr("textgen.editor.text_file.write_file", full)
+    session = session_with_unsaved(path := tmp_path / "chapter.txt", "a")
+    session.save()
+    said = f"Cannot write {path}: No space left on device.{more}"
+    assert session.message == (
+        f"{said} Your text is still here: set that right and press ^S, or quit, which keeps it in another file."
+    )
+    session.save(is_leaving=True)
+    assert (session.message, session.unsaved) == (said, True)

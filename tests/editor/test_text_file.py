@@ -54,8 +54,8 @@ def test_two_editors_of_a_file_do_not_overwrite_each_other(tmp_path: Path, befor
         session.save()
     assert [session.message for session in sessions] == [
         f"Saved in {path}.",
-        f"{path} was changed by another program: your text is saved in {second}.",
-        f"{path} was changed by another program: your text is saved in {third}.",
+        f"Saved in {second}, as another program has changed {path}.",
+        f"Saved in {third}, as another program has changed {path}.",
     ]
     for session in sessions:
         session.type("!")
@@ -102,7 +102,7 @@ def test_a_saved_text_that_another_program_removes_is_saved_again(tmp_path: Path
     path.write_bytes(b"theirs")
     session.save()
     second = tmp_path / "chapter-2.txt"
-    assert session.message == f"{path} was changed by another program: your text is saved in {second}."
+    assert session.message == f"Saved in {second}, as another program has changed {path}."
     assert (path.read_bytes(), second.read_bytes(), session.path) == (b"theirs", b"mine", second)
     session.save()
     assert (session.message, len(list(tmp_path.iterdir()))) == (f"Saved in {second}.", 2)
@@ -143,7 +143,7 @@ def test_a_file_that_cannot_be_read_any_more_counts_as_changed(tmp_path: Path) -
     session = session_with_unsaved(path, "a")
     path.mkdir()
     session.save()
-    assert session.message == f"{path} was changed by another program: your text is saved in {session.path}."
+    assert session.message == f"Saved in {session.path}, as another program has changed {path}."
     assert session.path.read_bytes() == b"a"
 
 

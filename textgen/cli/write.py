@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 import threading
@@ -69,10 +70,11 @@ def write(
     the last 2,000 to 4,000 tokens. The keys are shown below the text; the mouse wheel scrolls.
 
     FILE is read if it exists. Ctrl-S (shown as ^S) saves the text to FILE; it is also saved when you pause for two
-    seconds, at least once a minute while you type, and when you quit or the connection breaks. Ctrl-E opens the text in
-    your editor ($VISUAL or $EDITOR); the changes that you save there are kept. Without FILE, a new file named after the
-    model is used. If another program has changed FILE meanwhile, the text is saved in a new file next to it. A text
-    that cannot be saved when you quit is printed, and kept in a file in the folder for temporary files.
+    seconds, at least once a minute while you type, and when you quit, the program is stopped or the connection breaks.
+    Ctrl-E opens the text in your editor ($VISUAL or $EDITOR); the changes that you save there are kept. Without FILE, a
+    new file named after the model is used. If another program has changed FILE meanwhile, the text is saved in a new
+    file next to it. A text that cannot be saved when you quit is printed, and kept in a file in the folder for
+    temporary files; the exit code is then 1.
 
     \b
     Example:
@@ -109,18 +111,28 @@ def write(
         run(session)
     finally:
         kept = keep_elsewhere(session.draft.text) if session.unsaved else None  # first, as the terminal may be gone
+        where = f" Your text is kept in {kept}." if kept else ""
         with suppress(OSError, TextgenError, Exit):
             if session.unsaved:
                 output.line(session.draft.text)
+                where = where or " Your text is printed above: copy it."
         with suppress(OSError, TextgenError):
-            output.note(f"{session.message} Your text is kept in {kept}." if kept else session.message)
+            output.note(f"{session.message}{where}")
+    if session.unsaved:
+        raise Exit(1)
 
 
 def needs_terminal() -> None:
-    """Raises `TextgenError` if standard input and output are no terminal that shows a screen."""
+    """Raises `TextgenError` if standard input and output are no terminal that shows a screen, or are ASCII."""
     closed = sys.stdin is None or sys.stdout is None
     if closed or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") in ("dumb", "unknown"):
         raise TextgenError("textgen write needs a terminal. To write to a file or a pipe, use textgen sample.")
+    if any(codecs.lookup(stream.encoding).name == "ascii" for stream in (sys.stdin, sys.stdout)):
+        setting = "PYTHONIOENCODING=utf-8" if os.environ.get("PYTHONIOENCODING") else "LC_ALL=C.UTF-8"
+        raise TextgenError(
+            "textgen write needs a terminal whose encoding has all letters. The encoding of this one is ASCII, in "
+            f"which those that are typed would be lost. Set {setting}."
+        )
 
 
 def _started(saved: ModelFolder, writer: StepModel, path: str) -> StartedModel:

@@ -11,7 +11,10 @@ import click
 from textgen.editor.session import Session
 from textgen.editor.text_file import NEWLINE
 from textgen.storage.files import TMPDIR_ADVICE, CannotWrite, random_hex, rename, write_through, writing
+from textgen.storage.system_errors import OPEN_FILES_ADVICE
 from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
+
+ROOM_ADVICE = "Free some space, or quit and set TMPDIR to another folder."
 
 
 def open_editor(session: Session) -> None:
@@ -30,7 +33,8 @@ def open_editor(session: Session) -> None:
     try:
         path = _temporary_file(given)
     except CannotWrite as error:
-        session.message = f"Cannot make a file for the editor: {error.reason}. {error.advice}"
+        advice = error.advice if error.advice == OPEN_FILES_ADVICE else ROOM_ADVICE
+        session.message = f"Cannot make a file for the editor: {error.reason}. {advice}"
         return
     before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the editor would inherit
     try:
@@ -42,7 +46,7 @@ def open_editor(session: Session) -> None:
         signal.signal(signal.SIGINT, before)
     if failure and not session.message:
         now = "as it was" if session.draft.text == text else "what the editor saved: ^Z undoes that"
-        session.message = f"{failure}. The text is {now}. Set EDITOR to name another editor."
+        session.message = f"{failure}. The text is {now}. For another editor, quit and set EDITOR."
 
 
 def _temporary_file(data: bytes) -> Path:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,11 +24,12 @@ from prompt_toolkit.output import Output
 from textgen.editor.external_editor import open_editor
 from textgen.editor.frame import Frame, draw
 from textgen.editor.keys import EDIT, LEAVE, UNFINISHED_SECONDS, WHEEL_LINES, Keyboard
-from textgen.editor.session import Cancelled, Request, Session
+from textgen.editor.session import STILL_HERE, Cancelled, Request, Session
 from textgen.errors import ENDING_SIGNALS, Interrupted
 
 SAVE_SECONDS = 2.0  # without a change of the text, after which it is saved
 UNSAVED_SECONDS = 60.0  # longest time that passes before changes are saved
+STOP, SHOW = "stop", "show"  # how signals leave the screen: to stop the process, and to show all of it again
 
 
 def run(session: Session) -> None:
@@ -45,15 +48,19 @@ def run(session: Session) -> None:
     unread = ""  # message that no screen has shown
     with _signals(screen):
         try:
-            while screen.run() == EDIT:
+            while (left := screen.run()) != LEAVE:
                 try:
-                    _edit(session)
+                    if left == EDIT:
+                        _edit(session)
+                    elif left == STOP:
+                        session.save_by_itself()  # it may never be continued
+                        _stop_process()
                 except BaseException:
-                    unread = session.message
+                    unread = session.message.replace(f" {STILL_HERE}", "")
                     raise
         finally:
             screen.close()
-            session.save()
+            session.save(is_leaving=True)
             session.message = _joined(unread, session.message)
 
 
@@ -68,7 +75,8 @@ def _edit(session: Session) -> None:
 
 
 def _joined(*messages: str) -> str:
-    return "\n".join(dict.fromkeys(filter(None, messages)))
+    lines = [line for message in messages for line in message.split("\n")]
+    return "\n".join(dict.fromkeys(filter(None, lines)))
 
 
 class Screen:
@@ -89,6 +97,7 @@ class Screen:
         self._frame = Frame()  # as it was drawn last
         self._computing: Request | None = None
         self._running = self._closed = False
+        self._pause = ""  # how a signal leaves the screen, `STOP` or `SHOW`
         self._saving: asyncio.TimerHandle | None = None
         self._save_by = 0.0  # when the oldest change is saved at the latest, on the clock of the event loop
         self._error: BaseException | None = None
@@ -110,7 +119,8 @@ class Screen:
         """Shows the session and handles keys and mouse until the user leaves.
 
         Returns:
-            `LEAVE`, or `EDIT` to open the external editor. `LEAVE` if the terminal is gone.
+            `LEAVE`, or how to go on before the next call: `EDIT` to open the external editor, or what was given to
+            `pause`. `LEAVE` if the terminal is gone.
 
         Raises:
             BaseException: The error given to `interrupt`, or the error that ended the session.
@@ -128,7 +138,14 @@ class Screen:
         error, self._error = self._error, None
         if error is not None and not isinstance(error, (OSError, EOFError)):
             raise error
+        if left in (STOP, SHOW):
+            left, self._pause = self._pause, ""  # the newest: what was continued before it has stopped goes on
         return left
+
+    @property
+    def is_running(self) -> bool:
+        """Whether `run` shows the session, so that the settings of the terminal may be those of the screen."""
+        return self._running
 
     def interrupt(self, error: BaseException) -> None:
         """Leaves the screen with an error. Signal handlers may call this at any time; later calls are ignored.
@@ -142,12 +159,20 @@ class Screen:
         if not self._running:
             raise error
         self._error = self._error or error
-        if self._app.loop is not None:
-            with suppress(RuntimeError):  # the loop is closed because the user left
-                self._app.loop.call_soon_threadsafe(self.leave, LEAVE)
+        self._leave_soon(LEAVE)
+
+    def pause(self, how: str) -> None:
+        """Leaves the screen, to be run again. Signal handlers may call this at any time, like `interrupt`.
+
+        Args:
+            how: `STOP` or `SHOW`, which `run` returns. Nothing happens if the screen is not running.
+        """
+        if self._running and not self._closed:
+            self._pause = how
+            self._leave_soon(how)
 
     def close(self) -> None:
-        """Ignores all later calls of `interrupt`."""
+        """Ignores all later calls of `interrupt` and `pause`."""
         self._closed = True
 
     def scroll(self, lines: int) -> None:
@@ -238,9 +263,15 @@ class Screen:
             self.press(partial(self.leave, LEAVE))
 
     def leave(self, how: str) -> None:
-        """Leaves the screen: with `EDIT` to open the external editor, otherwise with `LEAVE`."""
+        """Leaves the screen with what `run` returns: `EDIT` to open the external editor, `LEAVE`, `STOP` or `SHOW`."""
         if self._app.is_running and not self._app.is_done:
             self._app.exit(result=how)
+
+    def _leave_soon(self, how: str) -> None:
+        """Leaves the screen from a signal handler. `_begin` does it if there is no loop yet."""
+        if self._app.loop is not None:
+            with suppress(RuntimeError):  # the loop is closed because the user left
+                self._app.loop.call_soon_threadsafe(self.leave, how)
 
     # === Suggestions and errors ===
 
@@ -250,6 +281,8 @@ class Screen:
         self._computing = None
         if self._error is not None:
             self.leave(LEAVE)
+        elif self._pause:
+            self.leave(self._pause)
         if self._session.unsaved:  # since the external editor was open
             self._save_soon()
         self._work()
@@ -302,7 +335,11 @@ class _Control(UIControl):
 
 @contextmanager
 def _signals(screen: Screen) -> Iterator[None]:
-    """Makes SIGINT, SIGHUP and SIGTERM interrupt the screen within the block, so that the text is saved.
+    """Handles signals within the block: the text is saved, and the terminal is not left as the screen needs it.
+
+    SIGINT, SIGHUP and SIGTERM interrupt the screen. SIGTSTP stops the process once the screen is left; after SIGCONT
+    the screen is shown again, since a shell has used the terminal meanwhile. While there is no screen, as during the
+    external editor, both do what they do by default.
 
     A closed screen ignores them: Ctrl-C pressed once too often must not interrupt the saving. Signals that this process
     ignores from the start stay ignored.
@@ -312,11 +349,51 @@ def _signals(screen: Screen) -> Iterator[None]:
         name = signal.Signals(number).name
         screen.interrupt(Interrupted(ENDING_SIGNALS[name], number) if name in ENDING_SIGNALS else KeyboardInterrupt())
 
-    numbers = [getattr(signal, name) for name in ("SIGINT", *ENDING_SIGNALS) if hasattr(signal, name)]
-    numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    def stop(*_: object) -> None:
+        if screen.is_running:
+            screen.pause(STOP)
+        else:
+            _stop_process()
+
+    def show_again(*_: object) -> None:
+        if screen.is_running and _is_in_background():
+            signal.raise_signal(signal.SIGTTOU)  # stops it until it is in the foreground, as the terminal would
+        else:
+            screen.pause(SHOW)
+
+    handlers: dict[str, Callable[[int, FrameType | None], None]] = {
+        **dict.fromkeys(("SIGINT", *ENDING_SIGNALS), interrupt),
+        "SIGTSTP": stop,
+        "SIGCONT": show_again,
+    }
+    known = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}
+    known = {number: new for number, new in known.items() if signal.getsignal(number) is not signal.SIG_IGN}
+    before = {number: signal.signal(number, new) for number, new in known.items()}
+    if hasattr(signal, "SIGCONT"):
+        # A job that the terminal stops in a call, as it does in the background, goes on with this call.
+        signal.siginterrupt(signal.SIGCONT, False)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _stop_process() -> None:
+    """Stops this process, as SIGTSTP does by default, until it is continued.
+
+    The system does not stop a process that no shell could continue; it goes on at once.
+    """
+    before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+    try:
+        signal.raise_signal(signal.SIGTSTP)
+    finally:
+        signal.signal(signal.SIGTSTP, before)
+
+
+def _is_in_background() -> bool:
+    """Whether another job has the terminal."""
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp()
+    except OSError:  # it has no jobs
+        return False

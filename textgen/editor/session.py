@@ -17,8 +17,10 @@ from textgen.editor.text_file import NEWLINE, TextFile
 from textgen.errors import TextgenError
 from textgen.generation.suggestions import Suggester, Suggestion
 from textgen.model.protocols import StepModel
+from textgen.storage.files import IN_PLACE_ADVICE, CannotWrite
 
 HIGHEST = 2.0  # highest temperature that the keys set
+STILL_HERE = "Your text is still here: set that right and press ^S, or quit, which keeps it in another file."
 CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters but \n and \t; lone surrogates
 BREAKS = "–—…"  # marks that end a word although no white space is beside them
 JOINERS = ("\u200c", "\u200d")  # zero-width non-joiner and joiner
@@ -353,11 +355,14 @@ class Session:
         """Adds `step` to the temperature and limits it to [0, `HIGHEST`], or to where it is if that is higher."""
         self.temperature = min(max(HIGHEST, self.temperature), max(0.0, round(self.temperature + step, 1)))
 
-    def save(self) -> None:
+    def save(self, *, is_leaving: bool = False) -> None:
         """Writes the text to the file if it has changed, and sets `message` to the result.
 
         What has been saved is written again if another program has removed the file or changed it. If it has changed
         the file, the text is saved in a new file, which becomes `path`.
+
+        Args:
+            is_leaving: Whether the user leaves, so that no key can be pressed any more.
         """
         changed = None
         is_intact = self._file.is_intact(self.draft.text)
@@ -367,11 +372,12 @@ class Session:
             try:
                 changed = self._file.write(self.draft.text)
             except TextgenError as error:
-                self.message = str(error)
+                self.message = _failure(error, is_leaving=is_leaving)
                 return
             self._saved, self._has_written, is_intact = self.draft.text, True, True
         if changed:
-            self.message = f"{changed} was changed by another program: your text is saved in {self.path}."
+            # In a small screen the end of a message is left out.
+            self.message = f"Saved in {self.path}, as another program has changed {changed}."
         else:
             self.message = f"Saved in {self.path}." if is_intact else "Nothing was written."
 
@@ -386,3 +392,13 @@ class Session:
     def _begin(self) -> None:
         """Returns to the first page of suggestions after a change of the text."""
         self.page = self._seed = 0
+
+
+def _failure(error: TextgenError, *, is_leaving: bool) -> str:
+    """What to say of a text that cannot be saved. The file cannot be chosen any more, so that is not advised."""
+    if not isinstance(error, CannotWrite):
+        return str(error)
+    said = f"Cannot write {error.path}: {error.reason}."
+    if error.advice == IN_PLACE_ADVICE:
+        said += " What it holds may be incomplete now."
+    return said if is_leaving else f"{said} {STILL_HERE}"
