@@ -5,10 +5,10 @@
 
 FOLDER holds the texts that `RECIPES` in base_mix.py names. The mix and the training are kept in the folder of --work;
 run the same command again to go on after an interruption; other --minutes need another folder, or that the rounds with
-other ones are removed. The training is done in rounds of --minutes each: a round
-starts from the weights that the one before it ended with, draws the windows of the text anew, and lowers the learning
-rate again. The model goes to saved_models/bases/NAME. To make a base of a model that was trained otherwise on such a
-mix (name the model of each round, if there was more than one):
+other ones are removed. The training is done in rounds of --minutes each: a round starts from the weights that the one
+before it ended with, draws the windows of the text anew, and lowers the learning rate again. The model goes to
+saved_models/bases/NAME. To make a base of a model that was trained otherwise on such a mix (name the model of each
+round, if there was more than one):
 
     python scripts/train_base.py english --data FOLDER --finish saved_models/mine
 """
