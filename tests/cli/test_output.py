@@ -91,7 +91,9 @@ def writes(tree: ast.AST) -> Iterator[str]:
                 yield f"line {node.lineno}: {name}()"
         if isinstance(node, ast.Attribute) and node.attr in ("stdout", "stderr", "__stdout__", "__stderr__"):
             use = parents[node]
-            if not (isinstance(use, ast.Compare) or (isinstance(use, ast.Attribute) and use.attr == "isatty")):
+            if not (
+                isinstance(use, ast.Compare) or (isinstance(use, ast.Attribute) and use.attr in ("isatty", "encoding"))
+            ):
                 yield f"line {node.lineno}: {node.attr}"
 
 

@@ -314,7 +314,7 @@ def test_a_page_of_a_model_that_cannot_be_loaded_is_named_and_no_temporary_folde
     name, spoil, expected = SPOILT[kind]
     files = shared_files(model)
     files[name] = spoil(files.get(name, b""))
-    monkeypatch.setattr(packing, "shared_files", lambda model: files)
+    monkeypatch.setattr(packing, "shared_files", lambda *given: files)
     file = tmp_path / "page.html"
     file.write_bytes(page(model))
     result = run("import", file, "--name", "new")

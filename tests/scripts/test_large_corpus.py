@@ -26,12 +26,12 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return load_script("measure_large_corpus", monkeypatch)
 
 
-def ended(script: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str | None:
-    """The exit code of a script."""
+def ended(script: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int | str:
+    """The exit code of a script; None stands for 0."""
     monkeypatch.setattr(sys, "argv", [script.__name__, *map(str, arguments)])
     with pytest.raises(SystemExit) as caught:
         script.run_script(script.main)
-    return caught.value.code
+    return caught.value.code or 0
 
 
 @pytest.mark.parametrize("size", [1, 500, 40_000])

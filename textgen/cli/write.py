@@ -127,7 +127,7 @@ def needs_terminal() -> None:
     closed = sys.stdin is None or sys.stdout is None
     if closed or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") in ("dumb", "unknown"):
         raise TextgenError("textgen write needs a terminal. To write to a file or a pipe, use textgen sample.")
-    if any(codecs.lookup(stream.encoding).name == "ascii" for stream in (sys.stdin, sys.stdout)):
+    if "ascii" in {codecs.lookup(encoding).name for encoding in (sys.stdin.encoding, sys.stdout.encoding)}:
         setting = "PYTHONIOENCODING=utf-8" if os.environ.get("PYTHONIOENCODING") else "LC_ALL=C.UTF-8"
         raise TextgenError(
             "textgen write needs a terminal whose encoding has all letters. The encoding of this one is ASCII, in "
