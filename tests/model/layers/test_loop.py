@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from textgen.model.config import ModelConfig
+from textgen.model.layers import loop
 from textgen.model.layers.fused import Fused
 from textgen.model.layers.loop import step_kernel, step_product
+from textgen.model.layers.recurrent import make_layer
 from textgen.system.runtime import load_tensorflow
 
 load_tensorflow()
@@ -51,3 +57,43 @@ def test_a_kernel_that_changes_is_read_anew() -> None:
         kernel.assign(tf.cast(RNG.normal(size=kernel.shape), tf.bfloat16))
         expected = tf.matmul(tf.cast(tf.cast(x, tf.bfloat16), tf.float32), tf.cast(kernel, tf.float32))
         np.testing.assert_allclose(function(x, kernel), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cell": "gru"},
+        {"cell": "gru", "reset_after": False},
+        {"cell": "rnn"},
+        {"cell": "peephole"},
+        {"cell": "mogrifier"},
+        {"cell": "mogrifier", "mogrifier_rank": 4},
+    ],
+    ids=lambda settings: " ".join(map(str, settings.values())),
+)
+def test_both_loops_of_a_cell_multiply_in_bfloat16_without_transposing(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XLA would transpose a kernel in the product, which then is one of float32."""
+    code = []
+    for name in ("_forward", "_backward"):
+        function = getattr(loop, name)
+
+        def compiling(*arguments: Any, function: Fused = function) -> Any:
+            code.append(function.compiled().experimental_get_compiler_ir(*arguments)("hlo"))
+            return function(*arguments)
+
+        monkeypatch.setattr(loop, name, compiling)
+    layer = make_layer(ModelConfig(11, 8, 8, **settings), "layer")
+    x = tf.zeros((3, 2, 8), tf.bfloat16)
+    layer.build((None, None, 8))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        outputs, _ = layer.scan(x, layer.initial_state(2))
+        loss = tf.reduce_sum(tf.cast(outputs, tf.float32))
+    tape.gradient(loss, x)
+    assert len(code) == 2
+    for each in code:
+        products = re.findall(r"= (\w+)\[\S* dot\((\w+)\[\S* \S+ (\w+)\[", each)
+        assert set(products) == {("f32", "bf16", "bf16")}
+        assert not re.findall(r" transpose\(.*dimensions=\{1,0\}", each)

@@ -75,7 +75,7 @@ def _forward_after(weights: Weights, dtype: tf.DType) -> Any:
 
 
 def _backward_after(weights: Weights, dtype: tf.DType) -> Any:
-    transposed = tf.transpose(step_kernel(weights["recurrent_kernel"], dtype))
+    transposed = step_kernel(weights["recurrent_kernel"], dtype)
 
     def step(from_x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:
         (h,), (z, r, g, h_g), (dh,) = before, saved, d_state
@@ -114,7 +114,7 @@ def _forward_before(weights: Weights, dtype: tf.DType) -> Any:
 
 
 def _backward_before(weights: Weights, dtype: tf.DType) -> Any:
-    *gates, candidate = (tf.transpose(part) for part in split(step_kernel(weights["recurrent_kernel"], dtype), 3))
+    *gates, candidate = tf.split(step_kernel(weights["recurrent_kernel"], dtype), 3)  # [H, H] each
     transposed = tf.concat(gates, 0)
 
     def step(from_x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:

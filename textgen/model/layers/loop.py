@@ -20,6 +20,7 @@ from textgen.system.runtime import has_xla
 
 Arrays = Sequence[tf.Tensor]
 Weights = Mapping[str, tf.Tensor]  # weights that a step uses, by name
+VECTORS = ("bias", "peepholes")  # names of those that are not multiplied as matrices
 
 
 class Past(NamedTuple):
@@ -50,7 +51,7 @@ class Cell:
     """weights, precision of products -> forward step: input [B, n], state -> saved arrays, new state."""
 
     backward: Callable[[Weights, tf.DType], Callable[..., tuple[Arrays, Arrays]]]
-    """weights, precision of products -> backward step:
+    """weights, their matrices transposed (see `transposed`), precision of products -> backward step:
     input, state before, after, saved, dstate after -> [dinput, ...], dstate before."""
 
     gradients: Callable[[Weights, Past, tf.DType], dict[str, tf.Tensor]]
@@ -79,7 +80,7 @@ def recur(cell: Cell, inputs: tf.Tensor, weights: Weights, state: Arrays, dtype:
         saved, states, last = _forward(cell, tf.stop_gradient(inputs), named, stopped[:count], dtype)
 
         def backward(d_outputs: tf.Tensor, *d_state: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            emitted, d_state = _backward(cell, inputs, named, saved, states, d_outputs, d_state, dtype)
+            emitted, d_state = _backward(cell, inputs, transposed(named), saved, states, d_outputs, d_state, dtype)
             before, after = [array[:-1] for array in states], [array[1:] for array in states]
             past = Past(inputs, before, after, saved, emitted[0], emitted[1:])
             gradients = cell.gradients(named, past, dtype)
@@ -167,6 +168,14 @@ def _empty(steps: int, like: tf.Tensor | tf.TensorSpec) -> tf.TensorArray:
     return tf.TensorArray(like.dtype, steps, element_shape=like.shape)
 
 
+def transposed(weights: Weights) -> dict[str, tf.Tensor]:
+    """Transposes the matrices among the weights of a cell, before the compiled function that multiplies by them.
+
+    Inside, XLA would transpose them in the product, which YNNPACK does not support: see `step_product`.
+    """
+    return {name: weight if name in VECTORS else tf.transpose(weight) for name, weight in weights.items()}
+
+
 def step_kernel(kernel: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """Returns a kernel for `step_product`, in bfloat16 if that is `dtype`, otherwise in float32.
 
@@ -246,7 +255,7 @@ def _backward(
     Args:
         cell: The cell.
         inputs: Inputs [T, B, n].
-        weights: Its weights.
+        weights: Its weights, the matrices transposed.
         saved: What the forward steps saved, [T, ...] each.
         states: States before and after each step, [T+1, B, H] each.
         d_outputs: Gradient of the outputs, [T, B, H].

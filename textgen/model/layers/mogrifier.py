@@ -108,7 +108,7 @@ def _forward(weights: Weights, dtype: tf.DType) -> Any:
 
 def _backward(weights: Weights, dtype: tf.DType) -> Any:
     rounds = _rounds(weights)
-    transposed = {name: tf.transpose(step_kernel(weight, dtype)) for name, weight in weights.items() if name != "bias"}
+    transposed = {name: step_kernel(weight, dtype) for name, weight in weights.items() if name != "bias"}
 
     def step(x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:
         gates, (h, c), (dh, dc) = saved[: len(rounds)], before, d_state

@@ -39,7 +39,7 @@ def _forward(weights: Weights, dtype: tf.DType) -> Any:
 
 
 def _backward(weights: Weights, dtype: tf.DType) -> Any:
-    transposed = tf.transpose(step_kernel(weights["recurrent_kernel"], dtype))
+    transposed = step_kernel(weights["recurrent_kernel"], dtype)
     p_i, p_f, p_o = tf.unstack(weights["peepholes"])
 
     def step(from_x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:

@@ -50,7 +50,7 @@ def _forward(weights: Weights, dtype: tf.DType, *, relu: bool) -> Any:
 
 
 def _backward(weights: Weights, dtype: tf.DType, *, relu: bool) -> Any:
-    transposed = tf.transpose(step_kernel(weights["recurrent_kernel"], dtype))
+    transposed = step_kernel(weights["recurrent_kernel"], dtype)
 
     def step(from_x: tf.Tensor, before: Arrays, after: Arrays, saved: Arrays, d_state: Arrays) -> tuple[Arrays, Arrays]:
         (h,), (dh,) = after, d_state
