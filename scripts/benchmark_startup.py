@@ -14,7 +14,18 @@ import time
 from pathlib import Path
 from typing import IO, cast
 
-from benchmarking import Result, arguments, digest, interleave, names_with, report, require_torch, run_script
+from benchmarking import (
+    Result,
+    arguments,
+    completed,
+    digest,
+    interleave,
+    names_with,
+    report,
+    require_torch,
+    run_script,
+    started,
+)
 
 from textgen.system.child_processes import child_command
 
@@ -34,14 +45,15 @@ with torch.inference_mode():
 
 def work(run: Result) -> Result:
     """Seconds until a fresh process has written something."""
-    started = time.perf_counter()
+    beginning = time.perf_counter()
     command = run["commands"][run["name"]]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    output = cast(IO[bytes], process.stdout)
-    first = output.read(1)
-    seconds = time.perf_counter() - started
-    output.read()
-    if process.wait() or not first:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        output = cast(IO[bytes], process.stdout)
+        first = output.read(1)
+        seconds = time.perf_counter() - beginning
+        output.read()
+        is_failed = process.wait() != 0
+    if is_failed or not first:
         sys.exit(f"no text from {command}")
     return {"seconds": seconds}
 
@@ -49,7 +61,7 @@ def work(run: Result) -> Result:
 def textgen_command(model: str, runtime: str) -> list[str]:
     """The command that writes a text by a runtime, run once: ONNX Runtime measures the network at its first use."""
     command = [*child_command("textgen"), "sample", model, "--max-tokens", "50", "--seed", "1", "--runtime", runtime]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = completed(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(done.stderr.strip())
     return command

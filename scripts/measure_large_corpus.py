@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import click
-from benchmarking import resident, run_script
+from benchmarking import resident, run_script, started
 
 from textgen.cli.setting_options import IntegerRange
 from textgen.errors import ConfigError
@@ -62,17 +62,19 @@ def main(corpus: Path, scratch: Path, preset: str, steps: int) -> None:
 def measure(arguments: list[str], output: Path) -> tuple[float, int]:
     """Seconds and peak bytes of a textgen command."""
     environment = os.environ | {"TEXTGEN_CACHE": str(output.parent / "cache")}
-    started, peak = time.perf_counter(), 0
-    with output.open("w", encoding="utf-8") as file:
-        command = [*child_command("textgen"), *arguments]
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+    beginning, peak = time.perf_counter(), 0
+    command = [*child_command("textgen"), *arguments]
+    with (
+        output.open("w", encoding="utf-8") as file,
+        started(command, stdout=file, stderr=subprocess.STDOUT, env=environment) as process,
+    ):
         while process.poll() is None:
             peak = max(peak, resident(process.pid))
             time.sleep(0.1)
     if process.returncode:
         said = output.read_text(encoding="utf-8", errors="replace")
         raise click.ClickException(f"textgen {shlex.join(arguments)} failed with {process.returncode}:\n{said}")
-    return time.perf_counter() - started, peak
+    return time.perf_counter() - beginning, peak
 
 
 if __name__ == "__main__":
