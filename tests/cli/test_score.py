@@ -410,13 +410,13 @@ def test_follow_prints_a_line_while_the_stream_goes_on(tiny_models: Path, tmp_pa
         assert process.stdout
         assert process.stderr
         assert process.stdout.readline().endswith(b"  the cat\n")
+        assert process.stderr.readline() == b"1 line read; waiting for more (Ctrl-C ends).\n"
         with (tmp_path / "log").open("a", encoding="utf-8") as log:
             log.write("the dog\n")
         assert process.stdout.readline().endswith(b"  the dog\n")
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
-        said = [b"1 line read; waiting for more (Ctrl-C ends).", b"2 lines, 0 of them unusual.", b"", b"Interrupted."]
-        assert process.stderr.read().splitlines() == said
+        assert process.stderr.read().splitlines() == [b"2 lines, 0 of them unusual.", b"", b"Interrupted."]
 
 
 def test_a_pipe_with_a_name_is_followed_up_to_its_end(tiny_models: Path, tmp_path: Path) -> None:

@@ -198,9 +198,9 @@ def test_a_lock_that_another_machine_has_taken_over_is_noticed(
     monkeypatch.setattr(lock_in_folder, "BEAT_SECONDS", beat)
     with locked(tmp_path):
         assert require_held(tmp_path / "weights") == tmp_path
+        thread = next(thread for thread in threading.enumerate() if thread.name == "textgen-lock")
         (tmp_path / LOCK_FILE).write_text("of another machine")
         if beat < 1:  # noticed although the other process has ended since
-            thread = next(thread for thread in threading.enumerate() if thread.name == "textgen-lock")
             thread.join(60)
             assert not thread.is_alive()
             (tmp_path / LOCK_FILE).unlink()
