@@ -1,8 +1,9 @@
-"""What a shell completes, and that Bash completes it as its user types."""
+"""What a shell completes, and that Bash, zsh and fish complete it as their users type."""
 
 from __future__ import annotations
 
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from command_tree import leaves
 from files import write
+from processes import child_process, controlling
 
 from textgen.cli import textgen
 from textgen.saved_model.layout import CONFIG, LOGS, TRAINING
@@ -292,3 +294,72 @@ def test_bash_completes_where_no_space_follows(place: Path) -> None:
 def test_bash_completes_a_file_after_a_redirection(place: Path) -> None:
     printed_by_bash("textgen models list > corp", place)
     assert (place / "corpus.txt").read_text() == "\ntextgen\nmodels\nlist\n"
+
+
+# === In zsh and fish ===
+
+START = {
+    "zsh": """
+        PROMPT= ; autoload -Uz compinit; compinit -u -D
+        each() { print -rl -- "$@" "" >> shown }
+        source ./script
+    """,
+    "fish": """
+        function fish_prompt; end
+        function each; printf '%s\\n' $argv "" >> shown; end
+        source ./script
+    """,
+}
+COMMANDS_OF = {"zsh": ["zsh", "-f", "-i"], "fish": ["fish", "--no-config", "-i"]}
+
+
+def typed_in(shell: str, typed: list[str], place: Path) -> list[list[str]]:
+    """The arguments of textgen after a Tab, for each line."""
+    write(place, "script", script_of(shell))
+    lines = [*(line.strip() for line in START[shell].strip().splitlines()), *(f"{line}\t\x01each " for line in typed)]
+    environment = os.environ | {
+        "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(place),
+        "LC_ALL": "C.UTF-8",
+        "TERM": "dumb",
+    }
+    screen, keyboard = pty.openpty()
+    with child_process(
+        controlling(COMMANDS_OF[shell]),
+        stdin=keyboard, stdout=keyboard, stderr=keyboard, cwd=place, env=environment, start_new_session=True,
+    ) as process:  # fmt: skip
+        os.close(keyboard)
+        os.write(screen, "\r".join([*lines, "exit 0", ""]).encode())
+        try:
+            while os.read(screen, 1 << 16):
+                pass
+        except OSError:  # the shell has ended
+            pass
+        finally:
+            os.close(screen)
+        assert not process.wait(60)
+    shown = (place / "shown").read_text(encoding="utf-8")
+    return [arguments.split("\n")[1:] for arguments in shown.removesuffix("\n\n").split("\n\n")]
+
+
+@pytest.mark.parametrize(
+    "shell",
+    [
+        pytest.param(shell, marks=pytest.mark.skipif(shutil.which(shell) is None, reason=f"needs {shell}"))
+        for shell in COMMANDS_OF
+    ],
+)
+def test_zsh_and_fish_complete_names_values_and_files(shell: str, place: Path) -> None:
+    lines = {
+        "textgen models show my": "my novel",
+        "textgen models show comma": "comma,s",
+        "textgen models show it": "it's",
+        "textgen train --preset=ti": "--preset=tiny",
+        "textgen train --preset ti": "tiny",
+        "textgen train --from=my": "--from=my novel",
+        "textgen train --models-dir=saved": "--models-dir=saved here",
+        "textgen train --valid-file=two": "--valid-file=two words.txt",
+        "textgen train two": "two words.txt",
+        "textgen train --warmup-f": "--warmup-fraction",
+    }
+    assert [arguments[-1].rstrip("/") for arguments in typed_in(shell, list(lines), place)] == list(lines.values())

@@ -20,7 +20,7 @@ from typing import Any, Self
 import pytest
 from click.testing import CliRunner
 from displays import Display
-from processes import child_process
+from processes import child_process, controlling
 
 from textgen.cli import textgen
 from textgen.editor.session import Session
@@ -32,7 +32,6 @@ PROGRAM = (
     "try: textgen()\n"
     'finally: sys.stderr.write(f\'heavy: {sorted({"tensorflow", "keras"} & sys.modules.keys())}\\n\')'
 )
-CONTROLS_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp('bash', sys.argv)"
 STARTED = r"(?s)^1 +[0-9]+%.*\^C save and quit"
 
 
@@ -125,7 +124,7 @@ class Shell(Terminal):
 
     def _command(self, command: list[str]) -> list[str]:
         self._job = "exec".join(["(echo $BASHPID > process; ", f" {shlex.join(command)})"])
-        return [sys.executable, "-c", CONTROLS_TERMINAL, "--norc", "--noprofile", "-i"]
+        return controlling(["bash", "--norc", "--noprofile", "-i"])
 
 
 @pytest.fixture

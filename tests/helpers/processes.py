@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,3 +22,9 @@ def child_process(command: Sequence[str], **options: Any) -> Iterator[subprocess
             yield process
         finally:
             process.kill()
+
+
+def controlling(command: Sequence[str]) -> list[str]:
+    """The command that makes standard input its controlling terminal; start it in a session of its own."""
+    code = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+    return [sys.executable, "-c", code, *command]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import BashComplete, get_completion_class
+from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
 
-SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_TEXTGEN_COMPLETE"  # with this environment variable Click prints completions
 BASH = r"""
 %(complete_func)s() {
@@ -84,19 +83,93 @@ BASH = r"""
 
 complete -o nosort -F %(complete_func)s %(prog_name)s
 """
+ZSH = r"""#compdef %(prog_name)s
+
+%(complete_func)s() {
+    local -a completions completions_with_descriptions response
+    local type key descr
+    (( $+commands[%(prog_name)s] )) || return 1
+    response=("${(@f)$(
+        env COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT - 1)) %(complete_var)s=zsh_complete %(prog_name)s
+    )}")
+    [[ ${words[CURRENT]} == -*=* ]] && compset -P 1 '*='  # the answers are values of the option, without it
+
+    for type key descr in "${response[@]}"; do
+        case $type in
+            plain)
+                if [[ $descr == _ ]]; then
+                    completions+=("$key")
+                else
+                    completions_with_descriptions+=("$key:$descr")
+                fi
+                ;;
+            dir) _path_files -/ ;;
+            file) _path_files -f ;;
+        esac
+    done
+    if (( $#completions_with_descriptions )); then
+        _describe -V unsorted completions_with_descriptions
+    fi
+    if (( $#completions )); then
+        compadd -V unsorted -a completions
+    fi
+}
+
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    %(complete_func)s "$@"
+else
+    compdef %(complete_func)s %(prog_name)s
+fi
+"""
+FISH = r"""function %(complete_func)s
+    set -l word (commandline -ct)
+    set -l option (string match -r -- '^-[^=]*=' $word)  # the answers are values of the option, without it
+    set -l response (env COMP_WORDS=(commandline -cp) COMP_CWORD=$word %(complete_var)s=fish_complete %(prog_name)s)
+    for answer in $response
+        set -l parts (string split -m 1 "," $answer)
+        switch $parts[1]
+            case plain
+                echo -- "$option$parts[2]"
+            case dir
+                for path in (__fish_complete_directories $parts[2])
+                    echo -- "$option$path"
+                end
+            case file
+                for path in (__fish_complete_path $parts[2])
+                    echo -- "$option$path"
+                end
+        end
+    end
+end
+
+complete --no-files --keep-order --command %(prog_name)s --arguments "(%(complete_func)s)"
+"""
 
 
 class Bash(BashComplete):
-    """Completion in Bash, with a script in place of Click's, which neither quotes nor knows `--option=VALUE`.
-
-    Both ask the program in the same way.
-    """
+    """Completion in Bash. The script of Click neither quotes nor knows `--option=VALUE`."""
 
     source_template = BASH
 
 
+class Zsh(ZshComplete):
+    """Completion in zsh. The script of Click replaces `--option=` by the value."""
+
+    source_template = ZSH
+
+
+class Fish(FishComplete):
+    """Completion in fish. The script of Click does not know `--option=VALUE`, and cuts what has a comma."""
+
+    source_template = FISH
+
+
+# In place of Click's scripts. They ask the program in the same way.
+SHELLS: dict[str, type[ShellComplete]] = {"bash": Bash, "zsh": Zsh, "fish": Fish}
+
+
 @click.command(cls=SectionCommand)
-@click.argument("shell", type=click.Choice(SHELLS))
+@click.argument("shell", type=click.Choice(list(SHELLS)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script of a shell.
@@ -112,5 +185,4 @@ def completion(ctx: click.Context, shell: str) -> None:
       source <(textgen completion zsh)
       textgen completion fish > ~/.config/fish/completions/textgen.fish
     """
-    if kind := Bash if shell == "bash" else get_completion_class(shell):
-        output.write(kind(ctx.find_root().command, {}, "textgen", VARIABLE).source())
+    output.write(SHELLS[shell](ctx.find_root().command, {}, "textgen", VARIABLE).source())
