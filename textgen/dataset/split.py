@@ -65,9 +65,9 @@ def hold_out(
     """Divides a corpus into text to train on and held-out text.
 
     Of many documents, one chosen at random is held out of each run of 1/fraction documents. With fewer than
-    `MANY_DOCUMENTS`, or fewer than two for each label, the end of each document is held out instead, so that something
-    is learned of every document. Documents too short to be cut are only trained on; if most of the text is in such
-    documents, whole ones are held out after all, whatever their labels.
+    `MANY_DOCUMENTS`, or fewer than twice as many as there are labels, the end of each document is held out
+    instead, so that something is learned of every document. Documents too short to be cut are only trained on; if most
+    of the text is in such documents, whole ones are held out after all, whatever their labels.
 
     The documents drawn may be the longest of the corpus, or none of them. If they come to less than half of the
     fraction, or more than twice as much, the end of each of the longest documents is held out in their place.

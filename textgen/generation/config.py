@@ -186,8 +186,8 @@ class SamplingConfig(Settings):
     )
     dry_allowed_length: int = setting(
         2,
-        "Longest repetition without a DRY penalty, in tokens: a token that prolongs a repetition of n tokens beyond it "
-        "loses multiplier * base^(n - allowed length).",
+        "Longest repetition without a DRY penalty, in tokens. If the last n tokens repeat earlier ones, and n is at "
+        "least this, the token that goes on with the repetition loses multiplier * base^(n - allowed length).",
         low=1,
         high=MAX_LOOK_BACK - 1,
         section=REPETITION,
@@ -223,7 +223,7 @@ class SamplingConfig(Settings):
     coin_words: bool = setting(
         False,
         "Allow words that occur neither in the training text (of this model and of the one it started from) nor in the "
-        "prompt.",
+        "prompt or the text of --adapt.",
         section=CONSTRAINTS,
     )
 
@@ -260,8 +260,8 @@ class SearchConfig(Settings):
 
     num_beams: int = setting(
         4,
-        "Search for the likeliest texts with N beams, instead of sampling. Any setting of beam search turns the "
-        "search on.",
+        "Search for the texts of the highest log probability per token with N beams, instead of sampling. Any "
+        "setting of beam search turns the search on.",
         low=1,
         high=1 << 10,
         section=SEARCH,

@@ -11,6 +11,8 @@ from textgen.tokenizer.config import MAX_VOCAB_SIZE
 
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "peephole": "peephole LSTM", "mogrifier": "mogrifier LSTM"}
 KERNEL_BLOCKS = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}  # of H columns, in the kernels of a cell
+WITH_FORGET_GATE = ("lstm", "peephole", "mogrifier")  # cells whose second block is a forget gate
+VECTORS = ("bias", "gamma", "beta", "peepholes")  # weights that are no matrices, whatever their shape
 ACTIVATIONS = ("tanh", "relu")
 DIRECTIONS = ("forward", "backward", "both")
 BACKWARD = "backward_"  # prefix of the backward layers' names in a network of both directions

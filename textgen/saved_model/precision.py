@@ -14,10 +14,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from textgen.errors import SavedModelError
-from textgen.model.config import SCALE, TABLE
+from textgen.model.config import SCALE, TABLE, VECTORS
 from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
 
-VECTORS = ("bias", "gamma", "beta", "peepholes")  # last part of the names of weights that stay float32
 LEVELS = 127  # largest magnitude of an integer
 LARGEST_SCALE = np.finfo(np.float32).max / 128  # 128 is the largest magnitude that a file can hold
 CODES = {FLOAT32: "F32", FLOAT16: "F16", INT8: "I8"}  # names of the types in safetensors

@@ -92,7 +92,8 @@ class TrainingConfig(SplitConfig):
     )
     final_learning_rate_fraction: float = setting(
         0.02,
-        "Lowest learning rate of cosine, linear, exponential, triangular and one-cycle, as a fraction of the peak.",
+        "Learning rate at the end of cosine, linear, exponential and one-cycle, and the lowest of triangular, as a "
+        "fraction of the peak.",
         low=0.0,
         high=1.0,
         section=SCHEDULE,
@@ -144,8 +145,8 @@ class TrainingConfig(SplitConfig):
     )
     nonmonotone_interval: int = setting(
         5,
-        "The optimizer asgd starts averaging the weights once a held-out score is worse than the best score that "
-        "is more than N validations old.",
+        "The optimizer asgd starts averaging the weights once a held-out score is worse than the best of all scores "
+        "but the last N.",
         low=1,
         high=1 << 10,
         section=AVERAGING,
@@ -292,8 +293,8 @@ class TrainingConfig(SplitConfig):
     )
     precision: str = setting(
         "auto",
-        "Precision of matrix products. auto picks bfloat16 where the hardware has it; float16 trains with a "
-        "scaled loss, so that small gradients are not lost.",
+        "Precision of matrix products. auto picks bfloat16 where the hardware has it, and float16 on older GPUs "
+        "with tensor cores. float16 trains with a scaled loss, so that small gradients are not lost.",
         choices=PRECISIONS,
         section=WINDOWS,
     )

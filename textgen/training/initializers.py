@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from textgen.dataset.permutation import short_seed
-from textgen.model.config import KERNEL_BLOCKS
+from textgen.model.config import WITH_FORGET_GATE
 from textgen.model.language_model import LanguageModel
 from textgen.training.config import TrainingConfig
 
@@ -34,7 +34,7 @@ def initialize(model: LanguageModel, config: TrainingConfig) -> None:
         if config.recurrent_initializer == "glorot":
             kernel, draw = weights[f"{layer.name}/recurrent_kernel"], keras.initializers.GlorotUniform
             kernel.assign(draw(seed=short_seed(config.seed + number, 31))(kernel.shape))
-        if KERNEL_BLOCKS[model.config.cell] == 4:
+        if model.config.cell in WITH_FORGET_GATE:
             bias = weights[f"{layer.name}/bias"]
             i, _, g, o = np.split(bias.numpy(), 4)
             bias.assign(np.concatenate([i, np.full_like(i, config.forget_bias), g, o]))

@@ -26,7 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from textgen.model.config import ModelConfig
+from textgen.model.config import VECTORS, ModelConfig
 from textgen.model.language_model import LanguageModel
 from textgen.training.config import DECOUPLED, TrainingConfig
 
@@ -148,7 +148,7 @@ def _set(variable: tf.Variable, value: tf.Tensor) -> None:
 
 def decays(weight: Any) -> bool:
     """Whether weight decay acts on a weight: on matrices, not on biases, norms and peepholes of whatever shape."""
-    return len(weight.shape) > 1 and weight.name not in ("bias", "peepholes")
+    return len(weight.shape) > 1 and weight.name not in VECTORS
 
 
 def _keras_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:

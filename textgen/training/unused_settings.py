@@ -7,10 +7,9 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from textgen.errors import ConfigError
-from textgen.model.config import KERNEL_BLOCKS, ModelConfig
+from textgen.model.config import WITH_FORGET_GATE, ModelConfig
 from textgen.training.config import SCHEDULES, WITH_MOMENTUM, TrainingConfig
 
-WITH_FORGET_GATE = tuple(cell for cell, blocks in KERNEL_BLOCKS.items() if blocks == 4)
 ENDING_LOW = ("cosine", "linear", "exponential", "triangular", "one-cycle")
 FALLING = tuple(name for name in SCHEDULES if name not in ("constant", "plateau"))  # from the peak that a hold keeps
 

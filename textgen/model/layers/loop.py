@@ -4,7 +4,7 @@ Automatic differentiation of a loop makes thousands of small operations and keep
 cell has its own backward step, and the gradient of each weight is one large matrix product after the loop. On two cores
 a training step of 2 x 256 units takes a third to a half of the processor time of TensorFlow's gradient of the same
 forward loop. Shapes are time first, [T, B, ...], so that a step is contiguous in memory. All values are float32; in
-bfloat16 the factors of products are rounded to it.
+bfloat16 the factors of products are rounded to it, in float16 only those of the products outside of the loop.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from textgen.model.config import VECTORS
 from textgen.model.layers.fused import Fused
 from textgen.system.runtime import has_xla
 
 Arrays = Sequence[tf.Tensor]
 Weights = Mapping[str, tf.Tensor]  # weights that a step uses, by name
-VECTORS = ("bias", "peepholes")  # names of those that are not multiplied as matrices
 
 
 class Past(NamedTuple):

@@ -54,7 +54,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from textgen.model.config import KERNEL_BLOCKS, TABLE, ModelConfig
+from textgen.model.config import TABLE, VECTORS, WITH_FORGET_GATE, ModelConfig
 from textgen.model.reference.attention import Look, attention_backward, attention_forward, attention_state
 from textgen.model.reference.cells import (
     LSTM,
@@ -329,12 +329,12 @@ def initial_weights(config: ModelConfig, rng: np.random.Generator, dtype: DTypeL
             value = rng.uniform(-0.05, 0.05, shape)
         elif part == "recurrent_kernel":
             value = _orthogonal(rng, *shape)
-        elif part == "bias" and layer.startswith(f"{config.cell}_") and KERNEL_BLOCKS[config.cell] == 4:
+        elif part == "bias" and layer.startswith(f"{config.cell}_") and config.cell in WITH_FORGET_GATE:
             value = np.repeat([0.0, 1.0, 0.0, 0.0], config.hidden_units)  # i, f, g, o: at first, remember
-        elif part in ("bias", "beta", "peepholes", "output"):
-            value = np.zeros(shape)
         elif part == "gamma":
             value = np.ones(shape)
+        elif part in VECTORS or part == "output":
+            value = np.zeros(shape)
         else:
             value = _glorot_uniform(rng, *shape)
         weights[name] = value.astype(dtype)
