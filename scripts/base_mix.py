@@ -27,7 +27,7 @@ from textgen.storage.files import json_bytes, sha256, write_file
 HELD_OUT = 0.01  # share of the documents of each source
 HELD_OUT_CHAPTERS = 8  # maximum number of held-out chapters of a work; its other chapters are left out
 HELD_OUT_CHARACTERS = 60_000  # maximum held out of a document, since one long novel would outweigh all others
-SHORTEST_CHAPTER = 1500  # minimum number of characters; a shorter chapter is joined to the next
+MIN_CHAPTER_CHARS = 1500  # minimum number of characters; a shorter chapter is joined to the next
 CHAPTER = re.compile(r"^(?=(?:chapter|stave)\b.{0,100}$)", re.IGNORECASE | re.MULTILINE)
 SENTENCE_END = re.compile(r"[。！？；.!?;\n]+")
 NOT_LETTERS = re.compile(r"[\W_]+")
@@ -219,7 +219,7 @@ def chapters(text: str) -> list[str]:
     found, held = list[str](), ""
     for part in CHAPTER.split(text):
         held += part
-        if len(held) >= SHORTEST_CHAPTER:
+        if len(held) >= MIN_CHAPTER_CHARS:
             found.append(held.strip())
             held = ""
     if held.strip():

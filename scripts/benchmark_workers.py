@@ -35,7 +35,7 @@ CONFIGS = {
     "character": {"hidden_units": 256, "vocab_size": 65, "batch_size": 32},
     "word": {"hidden_units": 512, "vocab_size": 8000, "batch_size": 64},
 }
-WARM, LEAST = 3, 5  # steps that do not count, and that count at least
+WARM, MIN_STEPS = 3, 5  # steps that do not count, and that count at least
 
 
 def contenders(workers: int, seconds: float) -> list[Result]:
@@ -100,7 +100,7 @@ def one(run: Result) -> Result:
 
 def is_over(distribution: Any, until: float, steps: int) -> bool:
     """Whether this process is the chief and there were enough steps."""
-    return bool(distribution.is_chief and steps >= LEAST and time.perf_counter() > until)
+    return bool(distribution.is_chief and steps >= MIN_STEPS and time.perf_counter() > until)
 
 
 def training_step(run: Result, distribution: Any) -> Any:

@@ -28,7 +28,7 @@ from textgen.versions import require
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "scripts" / "pictures" / "gallery.png"
-LARGEST_PICTURE = 150_000  # maximum size in bytes
+MAX_PICTURE_BYTES = 150_000  # maximum size in bytes
 LINKS = ("#prompt=The+Fox+and+the&seed=7&max_tokens=120", "#prompt=%E6%98%A5&seed=7&max_tokens=60")
 COLOURS = 64  # number of colours in the picture; few keep it small
 WIDTH, HEIGHT, GAP = 560, 640, 16  # of each page in it, and between two of them
@@ -107,9 +107,9 @@ def draw(pages: list[Path], links: list[str], target: Path) -> None:
     data = io.BytesIO()
     drawn.quantize(COLOURS, dither=Image.Dither.NONE).save(data, target.suffix.removeprefix("."), optimize=True)
     size = len(data.getvalue())
-    if size > LARGEST_PICTURE:
+    if size > MAX_PICTURE_BYTES:
         raise ConfigError(
-            f"The picture has {size:,} bytes, more than {LARGEST_PICTURE:,}, so {target} was not written: draw fewer "
+            f"The picture has {size:,} bytes, more than {MAX_PICTURE_BYTES:,}, so {target} was not written: draw fewer "
             "pages, or ones with less text."
         )
     write_file(target, data.getvalue())

@@ -22,13 +22,13 @@ SYLLABLES = [onset + vowel + coda for onset in "bdfgklmnprstvz" for vowel in "ae
 MADE_UP = 20_000  # number of made-up words
 SENTENCES = 100_000  # number of sentences from which all stories are made
 STORIES = 20_000  # number of stories made at a time
-LARGEST = 1e15  # bytes; what is infinite would fill the disk
+MAX_BYTES = 1e15  # bytes; what is infinite would fill the disk
 
 
 @click.command(help=__doc__)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
-    "--bytes", "size", type=NumberRange(1, LARGEST), default=2e9, show_default=True, help="How large, to a story."
+    "--bytes", "size", type=NumberRange(1, MAX_BYTES), default=2e9, show_default=True, help="How large, to a story."
 )
 @click.option("--seed", type=IntegerRange(0), default=0, show_default=True, help="Of everything.")
 def main(path: Path, size: float, seed: int) -> None:

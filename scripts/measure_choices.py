@@ -93,7 +93,7 @@ PARTS = {
     "dropout": ("dropout x 0.5", "dropout x 1.5"),
 }
 
-MOST_DRAWS = 200  # of the 323 that exist: the last ones would be drawn rarely
+MAX_DRAWS = 200  # of the 323 that exist: the last ones would be drawn rarely
 
 
 def random_changes(count: int) -> list[str]:
@@ -141,8 +141,8 @@ def checked_settings(text: str) -> str:
 def number_of_draws(text: str) -> int:
     """How many draws --random makes; a type for argparse."""
     number = positive_int(text)
-    if number > MOST_DRAWS:
-        raise argparse.ArgumentTypeError(f"{number} is too many: give at most {MOST_DRAWS}")
+    if number > MAX_DRAWS:
+        raise argparse.ArgumentTypeError(f"{number} is too many: give at most {MAX_DRAWS}")
     return number
 
 
@@ -251,7 +251,7 @@ def main() -> None:
         type=number_of_draws,
         default=0,
         metavar="N",
-        help=f"run N draws of several changes (at most {MOST_DRAWS}), and as planned",
+        help=f"run N draws of several changes (at most {MAX_DRAWS}), and as planned",
     )
     parser.add_argument(
         "--set",

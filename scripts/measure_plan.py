@@ -31,7 +31,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "large, 8,000 tokens": {"preset": "large", "vocab_size": 8000},
 }
 WITHIN = 0.25  # maximum error, as a share of what is measured
-LEAST_STEPS = 10
+MIN_STEPS = 10
 TRIAL = 1000  # steps of the plan that says how long a step takes
 
 
@@ -73,7 +73,7 @@ def train(text: str, settings: dict[str, Any], seconds: float) -> Result:
 
     preset, corpus, hardware = settings.pop("preset"), Corpus([text], CorpusConfig()), Hardware().measured()
     trial = make_plan(corpus, {**settings, "steps": TRIAL}, preset=preset, hardware=hardware).estimates
-    steps = max(LEAST_STEPS, round(TRIAL * seconds / trial.seconds))
+    steps = max(MIN_STEPS, round(TRIAL * seconds / trial.seconds))
     plan = make_plan(corpus, {**settings, "steps": steps}, preset=preset, hardware=hardware)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:

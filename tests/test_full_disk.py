@@ -20,7 +20,7 @@ COMMANDS: dict[str, list[str]] = {
     "prepare": ["corpus", "prepare", "TEXT", "--tokenizer", "byte", "--out", "OUT/prepared"],
     "write a shard": ["corpus", "prepare", "TEXT", "--out", "SHARDS"],
 }
-LIMIT = 150  # bytes of a file; each of these commands writes more
+MAX_FILE_BYTES = 150  # bytes of a file; each of these commands writes more
 
 
 def run(words: list[str]) -> Result:
@@ -41,7 +41,7 @@ def test_a_full_disk(
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     places = {"TEXT": str(text), "SHARDS": str(shards)}
     words = [places.get(word, word.replace("OUT/", f"{out}/")) for word in COMMANDS[command]]
-    with disk_of(LIMIT):
+    with disk_of(MAX_FILE_BYTES):
         refused = run(words)
     assert refused.exit_code == 1
     last = refused.stderr.splitlines()[-1]

@@ -158,7 +158,7 @@ def test_without_an_onnx_runtime_that_can_be_loaded_numpy_writes(
     tiny_models: Path, broken: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken("onnx", "onnxruntime")
-    monkeypatch.setattr(saved_model, "LEAST_WEIGHTS", 1)
+    monkeypatch.setattr(saved_model, "MIN_ONNX_WEIGHTS", 1)
     model, lines = load_model("tiny", tiny_models), list[str]()
     assert isinstance(model.step_model(note=lines.append), NumpyModel)
     assert lines == [f"ONNX Runtime {cannot_use('onnxruntime', ImportError(DLL))} NumPy writes instead."]

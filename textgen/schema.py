@@ -21,7 +21,7 @@ from typing import Any
 
 from textgen.wording import shortened
 
-LARGEST = 1 << 63  # maximum absolute value of an integer
+MAX_INTEGER = 1 << 63  # maximum absolute value of an integer
 SHOWN = 40  # maximum number of characters of a wrong value in a message
 NAMES = {str: "a string", bool: "true or false", int: "an integer", float: "a number", dict: "an object"}
 BY_ANNOTATION: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "None": None}
@@ -143,7 +143,7 @@ def _is(value: Any, kind: Any) -> bool:
     if kind is None:
         return value is None
     if kind in (int, float):
-        whole = isinstance(value, int) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
+        whole = isinstance(value, int) and not isinstance(value, bool) and -MAX_INTEGER <= value <= MAX_INTEGER
         return whole or (kind is float and isinstance(value, float) and math.isfinite(value))
     return isinstance(value, kind)
 
@@ -164,7 +164,7 @@ def _shown(value: Any) -> str:
     """Formats a value for an error message, abbreviated to fit on one line."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
-    if isinstance(value, int) and abs(value) > LARGEST:
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
         return "a number of many digits"
     text = ascii(value) if isinstance(value, str) else str(value)
     return shortened(text, SHOWN)

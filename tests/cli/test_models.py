@@ -396,7 +396,7 @@ def test_a_copy_is_compressed_and_the_model_stays(own: Path) -> None:
 
 
 def test_a_model_that_would_suffer_is_left_as_it_is(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("textgen.saved_model.compression.LIMIT", 1e-9)
+    monkeypatch.setattr("textgen.saved_model.compression.MAX_RISE", 1e-9)
     files = {path: path.read_bytes() for path in (own / "tiny").iterdir()}
     result = run("models", "compress", "tiny")
     assert (result.exit_code, result.stdout) == (1, "")

@@ -23,7 +23,7 @@ from textgen.corpus import documents
 from textgen.corpus import labels as corpus_labels
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.labels import LONGEST, MOST_LABELS, NAMED, json_label, named, unknown_label, worth_learning
+from textgen.corpus.labels import MAX_LABEL_CHARS, MAX_LABELS, NAMED, json_label, named, unknown_label, worth_learning
 from textgen.dataset.batches import Batches
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.corpus_preparation import prepare_corpus
@@ -108,9 +108,9 @@ def test_the_message_for_a_long_unknown_label_is_short_and_quick(
 
     monkeypatch.setattr(corpus_labels, "SequenceMatcher", Matcher)
     message = unknown_label("ae" * 450_000, labels)
-    assert "'" + "ae" * (LONGEST // 2) + "...'" in message
+    assert "'" + "ae" * (MAX_LABEL_CHARS // 2) + "...'" in message
     assert len(message) < 400
-    assert all(len(text) <= LONGEST for text in compared)
+    assert all(len(text) <= MAX_LABEL_CHARS for text in compared)
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "tabs.csv", "rows.jsonl"])
@@ -217,7 +217,7 @@ def test_rare_labels_are_left_out() -> None:
     assert worth_learning({"a": 1, "b": 2}) == ["b", "a"]
     assert worth_learning({"a": 596, "b": 4, "c": 5}) == ["a", "c"]
     assert worth_learning({"a": 294, "b": 2, "c": 3}) == ["a", "c"]
-    assert len(worth_learning({str(number): 9 for number in range(2 * MOST_LABELS)})) == MOST_LABELS
+    assert len(worth_learning({str(number): 9 for number in range(2 * MAX_LABELS)})) == MAX_LABELS
     assert worth_learning({}) == []
     assert named([str(number) for number in range(25)], 3) == "0, 1, 2 and 22 more"
 

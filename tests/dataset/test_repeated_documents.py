@@ -22,7 +22,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset import repeated_documents
 from textgen.dataset.corpus_preparation import make_on_worker, prepare_corpus
 from textgen.dataset.prepared_corpus import COMPARED, PreparedCorpus
-from textgen.dataset.repeated_documents import LEAST_BYTES, DocumentHashes, Repeated
+from textgen.dataset.repeated_documents import MIN_DOCUMENT_BYTES, DocumentHashes, Repeated
 from textgen.dataset.token_cache import encode_and_split
 from textgen.dataset.token_files import SUMMARY, read_description
 from textgen.errors import CorpusError, UnreadableCorpus
@@ -50,7 +50,7 @@ def test_what_is_held_out_is_found_in_the_training_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     monkeypatch.setattr(repeated_documents, "BLOCK_TOKENS", block)
-    known, others, short = texts(30), texts(20, seed=1), ["x" * (LEAST_BYTES - 1), "月" * 7]
+    known, others, short = texts(30), texts(20, seed=1), ["x" * (MIN_DOCUMENT_BYTES - 1), "月" * 7]
     train = [*known, *short, "another text that is not held out"]
     valid = [*known[:5], *known[:2], *short, *others, known[7][:-1], known[8] + "."]
     data = encode_and_split(corpus_of(tmp_path, train), ByteTokenizer(), corpus_of(tmp_path, valid, "valid.txt"))
@@ -241,7 +241,8 @@ def test_the_training_text_is_not_hashed_where_no_message_is_possible(tmp_path: 
     for count, names in {1: ["valid"], 2: ["valid", "train"]}.items():
         for short, expected in {18 * count: names, 100: ["valid"]}.items():
             hashed.clear()
-            held_out = corpus_of(tmp_path, [*texts(count), *["x" * (LEAST_BYTES - 1)] * short], f"{count}-{short}.txt")
+            too_short = ["x" * (MIN_DOCUMENT_BYTES - 1)] * short
+            held_out = corpus_of(tmp_path, [*texts(count), *too_short], f"{count}-{short}.txt")
             encode_and_split(corpus, ByteTokenizer(), held_out)
             assert hashed == expected
 

@@ -15,7 +15,7 @@ from streams import corpus_of, texts_of
 from textgen.corpus.corpus import Corpus, Part
 from textgen.corpus.statistics import count_parts
 from textgen.dataset.config import SplitConfig
-from textgen.dataset.split import LEAST_STRETCH, certain_limit, hold_out
+from textgen.dataset.split import MIN_STRETCH_CHARS, certain_limit, hold_out
 from textgen.dataset.token_cache import encode_and_split
 from textgen.tokenizer.kinds import ByteTokenizer
 
@@ -158,6 +158,6 @@ def test_documents_longer_than_a_limit_are_cut(size: int) -> None:
 
 
 def test_documents_longer_than_a_limit_and_too_short_to_be_cut_are_drawn() -> None:
-    size = int(LEAST_STRETCH / 0.1) - 1
+    size = int(MIN_STRETCH_CHARS / 0.1) - 1
     sizes = [size] * 100
     assert sum(map(bool, held_out(Reader(sizes), 0.1, "0", limit=50, may_be_none=True))) == 10

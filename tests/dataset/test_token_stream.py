@@ -229,7 +229,7 @@ def test_the_end_of_each_document_is_held_out_where_documents_are_few(
     sizes: list[int], fraction: float, part_size: int
 ) -> None:
     stretches = [int(size * fraction) for size in sizes]
-    assume(2 * sum(stretch for stretch in stretches if stretch >= split.LEAST_STRETCH) >= sum(stretches))
+    assume(2 * sum(stretch for stretch in stretches if stretch >= split.MIN_STRETCH_CHARS) >= sum(stretches))
     texts = [prose(size, chr(97 + number)) for number, size in enumerate(sizes)]
     parts = [
         Part(
@@ -247,7 +247,7 @@ def test_the_end_of_each_document_is_held_out_where_documents_are_few(
         assert train + valid == text, "the end, and nothing is lost"
         assert len(train) >= (1 - fraction) * len(text) / 2 > 0
         wanted = int(len(text) * fraction)
-        assert bool(valid) == (wanted >= split.LEAST_STRETCH)
+        assert bool(valid) == (wanted >= split.MIN_STRETCH_CHARS)
         if valid:
             assert abs(len(valid) - wanted) <= min(split.NEAR, wanted / 2)
         (last,) = [part for name, part in own if name == "train"][-1:]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgen.dataset.word_filter import (
-    LONGEST_WORD,
+    MAX_WORD_CHARS,
     WordFilter,
     coined_fraction,
     count_words,
@@ -64,13 +64,13 @@ def test_a_text_may_be_cut_anywhere(text: str, at: int) -> None:
     assert count_words([text[:at], text[at:]]) == count_words([text])
 
 
-LONG = ["x" * LONGEST_WORD, "x" * (LONGEST_WORD + 1), "y" * 3 * LONGEST_WORD]
+LONG = ["x" * MAX_WORD_CHARS, "x" * (MAX_WORD_CHARS + 1), "y" * 3 * MAX_WORD_CHARS]
 PIECES = st.sampled_from(["a", "bc", "def", "'", "’", "''", "0", "7x", " ", "é", "狐", *LONG])
 
 
 @given(st.lists(PIECES, max_size=12).map("".join), st.lists(st.integers(0, 300), max_size=6))
 def test_long_texts_without_spaces_may_be_cut_anywhere(text: str, cuts: list[int]) -> None:
-    whole = Counter(word for part in letters_of(text).split() for word in words_in(part) if len(word) <= LONGEST_WORD)
+    whole = Counter(word for part in letters_of(text).split() for word in words_in(part) if len(word) <= MAX_WORD_CHARS)
     parts = [text[start:stop] for start, stop in itertools.pairwise([0, *sorted(cuts), len(text)])]
     assert count_words([text]) == count_words(parts) == count_words(text) == whole
 
@@ -80,7 +80,7 @@ def test_memory_does_not_grow_with_letters_that_are_no_words(between: str) -> No
     lot = random.Random(0)
 
     def peak(parts: int) -> int:
-        runs = (lot.choices("abcdefgh", k=2 * LONGEST_WORD) for _ in itertools.count())
+        runs = (lot.choices("abcdefgh", k=2 * MAX_WORD_CHARS) for _ in itertools.count())
         tracemalloc.start()
         try:
             assert not count_words(between.join(map("".join, itertools.islice(runs, 50))) for _ in range(parts))
@@ -97,7 +97,7 @@ def test_letters_do_not_depend_on_what_is_beside_them(text: str) -> None:
 
 
 def test_long_runs_of_letters_are_no_words() -> None:
-    longest = "x" * LONGEST_WORD
+    longest = "x" * MAX_WORD_CHARS
     assert words_of(f"{longest} {longest}x") == [longest]
 
 

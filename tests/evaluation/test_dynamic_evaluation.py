@@ -16,7 +16,7 @@ from textgen.system.runtime import load_tensorflow
 load_tensorflow()
 from streams import stream_in  # noqa: E402
 
-from textgen.evaluation.dynamic_evaluation import LEAST_SCALE, Learner  # noqa: E402
+from textgen.evaluation.dynamic_evaluation import EPSILON, Learner  # noqa: E402
 from textgen.model.language_model import LanguageModel  # noqa: E402
 
 PAD = 0
@@ -70,7 +70,7 @@ def test_each_weight_steps_by_the_size_of_its_own_gradients(model: LanguageModel
         scales = {name: np.sqrt(square / number / whole) for name, square in squares.items()}
         weights = {
             name: weight
-            - 0.2 * gradients[name] / (scales[name] + LEAST_SCALE)
+            - 0.2 * gradients[name] / (scales[name] + EPSILON)
             + np.minimum(1, 0.3 * scales[name]) * (trained[name] - weight)
             for name, weight in weights.items()
         }

@@ -207,7 +207,7 @@ def test_a_part_that_is_counted_in_bytes_is_scored_and_its_bytes_are_those_that_
     stream: TokenStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(excerpt, "STRETCH_BYTES", 300)
-    monkeypatch.setattr(excerpt, "LEAST_BYTES", 100)
+    monkeypatch.setattr(excerpt, "MIN_STRETCH_BYTES", 100)
     sizes, ids = TOKENIZER.token_bytes, stream.read(0, len(stream))
     part = excerpt.excerpt(stream, sizes, 520 / len(stream), evaluator.ROWS)
     assert part

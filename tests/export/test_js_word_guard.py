@@ -11,7 +11,7 @@ import numpy as np
 from javascript import in_node, needs_node
 from safetensors.numpy import load as from_safetensors
 
-from textgen.dataset.word_filter import LONGEST_WORD, WordFilter, letter_changes, letters_of
+from textgen.dataset.word_filter import MAX_WORD_CHARS, WordFilter, letter_changes, letters_of
 from textgen.export.packing import learned_pieces, learned_scores
 from textgen.generation.constraints.word_guard import WordGuard
 from textgen.generation.constraints.word_tokens import WordTokens
@@ -142,7 +142,7 @@ def test_the_same_tokens_are_allowed(tmp_path: Path) -> None:
 def test_a_run_of_letters_that_is_too_long_is_no_word_of_a_text(tmp_path: Path) -> None:
     tokenizer = train_tokenizer([TEXT * 3], TokenizerConfig("char"))
     script = "return given.texts.map((text) => [...tokens.unknownIn(tokens.alphabet.of(text))].sort());"
-    longest = ["q" * LONGEST_WORD, "𐐨" * LONGEST_WORD]  # the second one in characters of two units
+    longest = ["q" * MAX_WORD_CHARS, "𐐨" * MAX_WORD_CHARS]  # the second one in characters of two units
     texts = [*longest, *(f"The {word}{word[-2:]} qx's {word}" for word in longest), "q" * 100_000]
     given = {**described(tokenizer, WordFilter.build(WORDS)), "texts": texts}
     one, other = longest

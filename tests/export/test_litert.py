@@ -71,7 +71,7 @@ def test_int8_weights_are_smaller_and_close(
     before = path.read_bytes()
     monkeypatch.setattr(litert, "_convert", lambda model, *, is_int8: before)
     monkeypatch.setattr(litert, "with_attachments", lambda data, files: data)  # they are there
-    monkeypatch.setattr(prediction_change, "MOST_DIVERGENCE", 1e-9)
+    monkeypatch.setattr(prediction_change, "MAX_DIVERGENCE", 1e-9)
     with pytest.raises(
         SavedModelError, match=r"would lose too much by rounding: perplexity .*export the model as litert\."
     ):

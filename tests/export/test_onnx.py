@@ -268,7 +268,7 @@ def test_the_direction_is_told(model_of: Callable[..., ModelFolder], tmp_path: P
 def test_a_model_of_more_than_two_gigabytes(
     model_of: Callable[..., ModelFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporter, "LARGEST", 1000)
+    monkeypatch.setattr(exporter, "MAX_FILE_BYTES", 1000)
     with pytest.raises(ConfigError, match="holds at most 2 GB"):
         export_onnx(model_of(), tmp_path / "net.onnx")
 

@@ -17,7 +17,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.errors import ConfigError, SavedModelError
 from textgen.insight import config as config_module
 from textgen.insight.config import InspectConfig
-from textgen.insight.inspection import ENOUGH_TOKENS, NUM_SHOWN, WRITTEN_TOKENS, Inspection, inspect_model
+from textgen.insight.inspection import MIN_FREE_TOKENS, NUM_SHOWN, WRITTEN_TOKENS, Inspection, inspect_model
 from textgen.insight.report import report
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import load_model
@@ -47,7 +47,7 @@ def sampled(models: Path, seed: int, *clamp: str) -> str:
 
 @pytest.mark.slow
 def test_texts_with_a_held_cell_have_the_first_seed_whose_text_is_long_enough(models: Path) -> None:
-    seeds = [seed for seed in range(8) if len(sampled(models, seed)) > ENOUGH_TOKENS + 1]
+    seeds = [seed for seed in range(8) if len(sampled(models, seed)) > MIN_FREE_TOKENS]
     assert seeds
     assert seeds[0] > 0  # the text of the first seed is too short
     written = inspection(models, 0).written[0]

@@ -15,7 +15,7 @@ from networks import random_weights
 
 from textgen.corpus.config import CorpusConfig
 from textgen.insight.config import InspectConfig
-from textgen.insight.gradients import SMALLEST, gradient_flow
+from textgen.insight.gradients import MIN_NORM, gradient_flow
 from textgen.insight.inspection import Inspection, inspect_model
 from textgen.insight.lesson import decay, gate_parts, lesson
 from textgen.insight.memory import ContextLoss
@@ -130,11 +130,11 @@ def test_the_gradient_vanishes_in_a_trained_rnn_and_not_in_a_trained_lstm(tmp_pa
 @pytest.mark.parametrize("factor", [0.1, 0.3, 0.5, 0.9, 1.1])
 def test_the_decay_is_that_of_a_geometric_series(factor: float) -> None:
     """Also where norms that are too small to tell are all shown as the smallest one."""
-    assert decay([max(factor**lag, SMALLEST) for lag in range(100)]) == pytest.approx(factor)
+    assert decay([max(factor**lag, MIN_NORM) for lag in range(100)]) == pytest.approx(factor)
 
 
 def test_of_nothing_that_is_left_there_is_no_decay() -> None:
-    assert decay([1.0, SMALLEST, SMALLEST]) is None
+    assert decay([1.0, MIN_NORM, MIN_NORM]) is None
 
 
 # === The words of the page ===

@@ -143,9 +143,9 @@ def test_only_the_beginning_of_a_long_text_is_read(saved: ModelFolder) -> None:
 def test_a_cost_above_the_limit_is_refused_unless_it_is_accepted(
     saved: ModelFolder, monkeypatch: pytest.MonkeyPatch, precision: str, advice: str
 ) -> None:
-    monkeypatch.setattr("textgen.saved_model.compression.LIMIT", 1.0)
+    monkeypatch.setattr("textgen.saved_model.compression.MAX_RISE", 1.0)
     cost = checked_cost(saved, precision, [LINES])
-    monkeypatch.setattr("textgen.saved_model.compression.LIMIT", -1.0)
+    monkeypatch.setattr("textgen.saved_model.compression.MAX_RISE", -1.0)
     told = (
         rf"songs was left as it is: as {precision} it needs {re.escape(str(cost))}, and the limit is -100 %\. {advice}"
     )

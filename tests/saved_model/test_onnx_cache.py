@@ -91,7 +91,7 @@ def test_a_damaged_entry_is_made_again(saved: ModelFolder, tmp_path: Path, damag
 def test_a_network_that_loses_too_much_writes_in_float32(
     saved: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction_change, "MOST_DIVERGENCE", 0.0)
+    monkeypatch.setattr(prediction_change, "MAX_DIVERGENCE", 0.0)
     said: list[str] = []
     for _ in range(2):
         assert isinstance(saved.step_model("onnx", said.append), NumpyModel)
@@ -156,7 +156,7 @@ def test_it_writes_if_the_cache_cannot_be_written(
 
 def test_auto_takes_it_for_large_networks_only(saved: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(saved.step_model(), NumpyModel)
-    monkeypatch.setattr(saved_model, "LEAST_WEIGHTS", 1)
+    monkeypatch.setattr(saved_model, "MIN_ONNX_WEIGHTS", 1)
     assert isinstance(saved.step_model(), OnnxModel)
     assert isinstance(saved.step_model("numpy"), NumpyModel)
     assert isinstance(saved.step_model("tensorflow"), CompiledModel)
@@ -164,7 +164,7 @@ def test_auto_takes_it_for_large_networks_only(saved: ModelFolder, monkeypatch: 
 
 def test_without_the_extra(saved: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_model, "LIBRARIES", ("onnx_of_nobody",))
-    monkeypatch.setattr(saved_model, "LEAST_WEIGHTS", 1)
+    monkeypatch.setattr(saved_model, "MIN_ONNX_WEIGHTS", 1)
     assert isinstance(saved.step_model(), NumpyModel)
     assert saved.int8_loss is None
     with pytest.raises(ConfigError, match=r'needs onnx_of_nobody: run pip install "\.\[onnx\]"'):

@@ -16,7 +16,7 @@ from textgen.saved_model.bases import BASES, base_for
 from textgen.saved_model.layout import TRAINING
 from textgen.saved_model.saved_model import load_model
 
-LARGEST = 10_000_000  # bytes of a base in the repository
+MAX_BASE_BYTES = 10_000_000  # bytes of a base in the repository
 SHIPPED = bases.PLACES[1]
 EXPECTED = json.loads(Path(__file__).with_name("shipped_bases.json").read_bytes())
 TEXTS = {
@@ -57,7 +57,7 @@ def test_a_base_predicts_as_when_it_was_added(name: str) -> None:
 def test_a_base_is_small_and_holds_nothing_of_its_maker(name: str) -> None:
     folder = SHIPPED / name
     files = [path for path in folder.rglob("*") if path.is_file()]
-    assert 0 < sum(path.stat().st_size for path in files) <= LARGEST
+    assert 0 < sum(path.stat().st_size for path in files) <= MAX_BASE_BYTES
     assert not [path for path in files if path.parent != folder], "no checkpoints and logs"
     record = load_model(name).training
     assert not [path for path in record["corpus"]["paths"] if "/" in path]

@@ -26,8 +26,8 @@ def sample(models: Path, *arguments: str) -> Result:
 def few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU is worth it for two short texts."""
     monkeypatch.setattr(writing_device, "has_gpu_driver", lambda: True)
-    monkeypatch.setattr(writing_device, "ENOUGH_SECONDS", 0.0)
-    monkeypatch.setattr(writing_device, "ENOUGH_TEXTS", 2)
+    monkeypatch.setattr(writing_device, "MIN_NUMPY_SECONDS", 0.0)
+    monkeypatch.setattr(writing_device, "MIN_TEXTS", 2)
 
 
 @pytest.fixture

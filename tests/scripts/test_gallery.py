@@ -106,7 +106,7 @@ def test_a_picture_that_is_too_large_leaves_the_one_that_is_there(
     with image.open(target) as drawn:
         assert drawn.size == (gallery.WIDTH, gallery.HEIGHT)
     target.write_bytes(b"the good one")
-    monkeypatch.setattr(gallery, "LARGEST_PICTURE", 1000)
+    monkeypatch.setattr(gallery, "MAX_PICTURE_BYTES", 1000)
     with pytest.raises(ConfigError, match=r"more than 1,000, so .*gallery\.png was not written"):
         gallery.draw([tmp_path / "mine.html"], [""], target)
     assert target.read_bytes() == b"the good one"

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 from script_modules import SCRIPTS, load_script
 
-LONGEST = 3_000  # bytes of a story, at most
+MAX_STORY_BYTES = 3_000  # bytes of a story, at most
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_text_ends_with_the_story_that_reaches_its_size(
     *stories, rest = text.split(b"\n\n")
     assert rest == b""
     assert len(text) >= size > len(text) - len(stories[-1]) - 2
-    assert max(map(len, stories)) < LONGEST
+    assert max(map(len, stories)) < MAX_STORY_BYTES
     assert longer.startswith(text), "the same text, cut"
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from textgen.server.open_files import LEAST, RESERVED, SPARE, possible_connections
+from textgen.server.open_files import MIN_CONNECTIONS, RESERVED, SPARE, possible_connections
 
 
 class Limits(SimpleNamespace):
@@ -36,7 +36,7 @@ class Limits(SimpleNamespace):
         (Limits(soft=9000, hard=9000), 9000, 1024),
         (Limits(soft=256, hard=1200), 1200, 1024),
         (Limits(soft=256, hard=1000), 1000, 1000 - RESERVED),
-        (Limits(soft=64, hard=64), 64, LEAST),
+        (Limits(soft=64, hard=64), 64, MIN_CONNECTIONS),
         (Limits(soft=256, hard=-1, refuses=True), 256, 256 - RESERVED),
     ],
 )

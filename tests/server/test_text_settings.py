@@ -15,7 +15,7 @@ from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, as_api_error
 from textgen.server.requests import TEXT_LENGTH, CompletionRequest, parse
 from textgen.server.text_settings import (
-    MOST_LOOK_BACK,
+    MAX_TOTAL_LOOK_BACK,
     check_look_back,
     checked_best_of,
     checked_count,
@@ -210,7 +210,7 @@ def test_settings_are_checked_once_for_all_texts_of_a_request(monkeypatch: pytes
 )
 def test_penalties_look_at_a_limited_number_of_tokens(name: str, on: dict[str, Any]) -> None:
     far: dict[str, Any] = {name: 1 << 16}
-    most = MOST_LOOK_BACK >> 15
+    most = MAX_TOTAL_LOOK_BACK >> 15
     check_look_back(SamplingConfig(**far, **on), [1 << 15] * most)
     check_look_back(SamplingConfig(**far, **on), [100] * 1000)
     check_look_back(SamplingConfig(**far), [1 << 15] * 64)

@@ -20,7 +20,7 @@ from textgen.cli import textgen
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, TextgenError
 from textgen.storage import cache_eviction
-from textgen.storage.cache_eviction import DEFAULT_LIMIT, LIMIT, Entry, clear, entries, evict, limit_bytes
+from textgen.storage.cache_eviction import DEFAULT_LIMIT, LIMIT_VARIABLE, Entry, clear, entries, evict, limit_bytes
 from textgen.storage.folders import new_folder
 from textgen.storage.leftovers import YOUNG_SECONDS
 from textgen.storage.locks import locked
@@ -177,13 +177,13 @@ def test_beyond_the_limit_what_was_not_used_for_longest_goes(tmp_path: Path, mon
     paths = [keep(tmp_path, f"corpus {number}", 9 - number) for number in range(5)]
     in_use = TokenData.cached(paths[1])
     os.utime(paths[1], (1, 1))
-    monkeypatch.setenv(LIMIT, str(3 * size_of(paths[0]) / 1e9))
+    monkeypatch.setenv(LIMIT_VARIABLE, str(3 * size_of(paths[0]) / 1e9))
     newest = keep(tmp_path, "newest")  # which makes room for itself
     assert [path for path in [*paths, newest] if path.exists()] == [paths[1], paths[4], newest]
     assert in_use
     assert in_use.train.read(0, 8).tolist() == BYTES.encode("corpus 1")
     assert not list((tmp_path / "cache" / "tokens").glob(".tmp-*"))
-    monkeypatch.setenv(LIMIT, "0")
+    monkeypatch.setenv(LIMIT_VARIABLE, "0")
     data = encode_and_split(corpus_of(tmp_path, ["larger than the limit"] * 30, "own.txt"), BYTES)
     assert data.train.folder.exists(), "a corpus that is in use is kept, however large"
     evict(tmp_path / "cache" / "tokens", 0)
@@ -282,7 +282,7 @@ def test_where_there_are_no_locks_nothing_is_removed(tmp_path: Path, monkeypatch
 
     path = keep(tmp_path, "corpus")
     monkeypatch.setattr("fcntl.flock", refuse)
-    monkeypatch.setenv(LIMIT, "0")
+    monkeypatch.setenv(LIMIT_VARIABLE, "0")
     evict(path.parent, 0)
     assert clear(tmp_path / "cache")[0] == []
     assert path.exists()
@@ -300,8 +300,8 @@ def test_where_there_are_no_locks_nothing_is_removed(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("value", ["much", "-1", "nan", "inf"])
 def test_a_limit_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     assert limit_bytes() == DEFAULT_LIMIT * 1e9
-    monkeypatch.setenv(LIMIT, value)
-    with pytest.raises(ConfigError, match=f"{LIMIT} must be a number of gigabytes.*{value}"):
+    monkeypatch.setenv(LIMIT_VARIABLE, value)
+    with pytest.raises(ConfigError, match=f"{LIMIT_VARIABLE} must be a number of gigabytes.*{value}"):
         keep(tmp_path, "corpus")
 
 

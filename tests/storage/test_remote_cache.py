@@ -19,7 +19,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.saved_model.registry import find_model
 from textgen.saved_model.saved_model import load_model
 from textgen.storage import remote_cache, remote_files
-from textgen.storage.cache_eviction import LIMIT, clear, entries
+from textgen.storage.cache_eviction import LIMIT_VARIABLE, clear, entries
 from textgen.storage.locks import locked
 from textgen.storage.remote_files import find_files
 from textgen.storage.remote_folders import fetch_folder
@@ -49,7 +49,7 @@ def test_beyond_the_limit_copies_that_were_not_used_for_longest_go(
     memory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote_cache, "_unchecked", 0.0)
-    monkeypatch.setenv(LIMIT, str(250_000 / 1e9))
+    monkeypatch.setenv(LIMIT_VARIABLE, str(250_000 / 1e9))
     hours_ago = {"old": 5, "oldest": 9, "recent": 0.5, "later": 3}
     places = {}
     for name in hours_ago:

@@ -222,7 +222,7 @@ def test_what_is_cached_does_not_matter(tokenizer: SentencePieceTokenizer, monke
     text = LINE * 10
     drawn = tokenizer.sample(text, 0.3, 5)
     assert tokenizer.sample(text, 0.3, 5) == drawn
-    monkeypatch.setattr(segmentation, "LONGEST_CACHED", 0)
+    monkeypatch.setattr(segmentation, "MAX_CACHED_CHARS", 0)
     assert tokenizer.sample(text, 0.3, 5) == drawn
 
 

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from textgen.training.loss_health import HIGH_STEPS, MOST_LEFT_OUT, Health
-from textgen.training.loss_scale import LEAST_SCALE, MOST_SCALE, PATIENT_STEPS, LossScale
+from textgen.training.loss_health import HIGH_STEPS, MAX_LEFT_OUT, Health
+from textgen.training.loss_scale import MAX_SCALE, MIN_SCALE, PATIENT_STEPS, LossScale
 
 
 def noted(health: Health, losses: list[float]) -> list[int]:
@@ -34,8 +34,8 @@ def test_a_window_without_targets_at_the_beginning_is_not_what_later_losses_are_
 
 
 def test_several_in_a_row_are_a_fault() -> None:
-    assert noted(Health(), [5.0, *[math.nan] * MOST_LEFT_OUT]) == [MOST_LEFT_OUT]
-    assert noted(Health(), [math.nan] * MOST_LEFT_OUT) == [MOST_LEFT_OUT - 1]
+    assert noted(Health(), [5.0, *[math.nan] * MAX_LEFT_OUT]) == [MAX_LEFT_OUT]
+    assert noted(Health(), [math.nan] * MAX_LEFT_OUT) == [MAX_LEFT_OUT - 1]
 
 
 def test_a_loss_that_stays_above_the_first_is_a_fault_once_something_was_learnt() -> None:
@@ -59,12 +59,12 @@ def test_the_loss_scale_halves_on_overflow_and_doubles_when_long_without() -> No
 
 
 def test_the_loss_scale_has_bounds_beyond_which_it_is_not_to_blame() -> None:
-    scale = LossScale(LEAST_SCALE)
+    scale = LossScale(MIN_SCALE)
     assert not scale.record(is_finite=False)
-    assert np.isfinite(np.float16(MOST_SCALE))  # it multiplies gradients that are float16
-    highest = LossScale(MOST_SCALE, PATIENT_STEPS - 1)
+    assert np.isfinite(np.float16(MAX_SCALE))  # it multiplies gradients that are float16
+    highest = LossScale(MAX_SCALE, PATIENT_STEPS - 1)
     highest.record(is_finite=True)
-    assert highest.scale == MOST_SCALE
+    assert highest.scale == MAX_SCALE
 
 
 def test_the_steps_without_overflow_are_counted_anew_after_one() -> None:

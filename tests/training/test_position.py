@@ -13,7 +13,7 @@ from textgen.settings import to_dict
 from textgen.storage.files import json_bytes
 from textgen.training.config import TrainingConfig
 from textgen.training.observers.observer import ValidationReport
-from textgen.training.position import MOST_HISTORY, Position
+from textgen.training.position import MAX_HISTORY, Position
 
 BEFORE: dict[str, Any] = {"steps": 10, "schedule": "cosine", "learning_rate": 0.01, "freeze_layers": ("head",)}
 
@@ -104,12 +104,12 @@ def test_the_history_has_the_scores_of_the_validations() -> None:
 
 def test_of_very_many_validations_fewer_are_kept() -> None:
     position = Position()
-    for step in range(1, 2 * MOST_HISTORY):
+    for step in range(1, 2 * MAX_HISTORY):
         position.add_scores(ValidationReport(step, 1.0, 3.0, 2.0, 7.0, 1.5, improved=False, sample=""))
-        assert len(position.history) <= MOST_HISTORY
+        assert len(position.history) <= MAX_HISTORY
         position.best_step = min(step, 502)
     steps = [scores["step"] for scores in position.history]
-    assert (steps[0], steps[-1], len(steps)) == (1, 2 * MOST_HISTORY - 1, MOST_HISTORY)
+    assert (steps[0], steps[-1], len(steps)) == (1, 2 * MAX_HISTORY - 1, MAX_HISTORY)
     assert 502 in steps, "the best one stays"
     assert steps == sorted(set(steps))
     assert max(later - step for step, later in pairwise(steps)) <= 4, "they are left out everywhere alike"

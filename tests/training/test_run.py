@@ -176,7 +176,7 @@ def test_the_final_scores_are_those_of_the_best_weights_on_the_held_out_text(
     from textgen.evaluation.evaluator import Evaluator
 
     trained = TINY["steps"] * TINY["batch_size"] * TINY["sequence_length"]
-    monkeypatch.setattr("textgen.training.run.LEAST_FINAL_TOKENS", 60)
+    monkeypatch.setattr("textgen.training.run.MIN_FINAL_TOKENS", 60)
     monkeypatch.setattr("textgen.training.run.FINAL_FRACTION", 0.25)
     monkeypatch.setattr("textgen.training.run.FINAL_TOKENS", trained // 4)
     assert trained // 4 == 192

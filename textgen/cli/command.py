@@ -14,7 +14,7 @@ from textgen.settings import USUAL
 from textgen.wording import counted
 
 SHOW_ALL = "textgen.show_all"  # key in the context: show all options
-MOST_SHORT_HELP = 200  # characters of the first sentence of a command's help
+MAX_SHORT_HELP_CHARS = 200  # characters of the first sentence of a command's help
 INPUT = click.Path(readable=False)
 """A file, a folder, a glob, an address or -. Shells complete it as a path; the library says if it cannot be read."""
 
@@ -102,7 +102,7 @@ class CommandGroup(SuggestingGroup):
         """Writes the names and first sentences, which Click would cut at the end of a line."""
         with formatter.section("Commands"):
             formatter.write_dl(
-                [(name, command.get_short_help_str(MOST_SHORT_HELP)) for name, command in self.commands.items()]
+                [(name, command.get_short_help_str(MAX_SHORT_HELP_CHARS)) for name, command in self.commands.items()]
             )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LAUNCHER_OPTIONS = ("workers", "max_restarts", "strategy", "trust_network", "name")  # not passed on to the processes
 RESUMPTION_OPTIONS = ("models_dir", "as_json", "start_timeout", "step_timeout", "threads")  # passed on after a restart
 DEVICES = "Devices and processes"
-LONGEST_TIMEOUT = 1_000_000  # seconds (eleven days); some timers overflow at a few times this
+MAX_TIMEOUT_SECONDS = 1_000_000  # seconds (eleven days); some timers overflow at a few times this
 
 distribution_options = option_group(
     sectioned(
@@ -63,7 +63,7 @@ distribution_options = option_group(
     sectioned(
         DEVICES,
         "--start-timeout",
-        type=NumberRange(1, LONGEST_TIMEOUT),
+        type=NumberRange(1, MAX_TIMEOUT_SECONDS),
         default=300.0,
         metavar="SECONDS",
         help="Maximum number of seconds in which several processes must find each other [default: 300].",
@@ -71,7 +71,7 @@ distribution_options = option_group(
     sectioned(
         DEVICES,
         "--step-timeout",
-        type=NumberRange(1, LONGEST_TIMEOUT),
+        type=NumberRange(1, MAX_TIMEOUT_SECONDS),
         default=900.0,
         metavar="SECONDS",
         help="Number of seconds after which a process that waits for the others gives up [default: 900].",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LABELS_SHOWN = 8
 FEW_TOKENS = 1000  # number of held-out tokens below which a score says little
-LEAST_MINUTES = 10  # of a longer run that is suggested
+MIN_SUGGESTED_MINUTES = 10  # of a longer run that is suggested
 LIMIT_REACHED = re.compile(r"^finished: the limit of \S+ minutes? is reached")
 GIVEN_SETTING = re.compile(r"(?:^|(?<=; ))[a-z_]+(?= is given$)")
 
@@ -231,7 +231,7 @@ def _longer(saved: ModelFolder) -> str:
     if not LIMIT_REACHED.search(saved.training["status"]):
         return ""
     training = saved.training["training"]
-    longer = max(LEAST_MINUTES, 2 * training["minutes"])
+    longer = max(MIN_SUGGESTED_MINUTES, 2 * training["minutes"])
     kept = "".join(f" --{name} {training[name]:g}" for name in ("epochs", "steps") if training.get(name))
     return f"Train longer:   {resume_command(saved.folder)} --minutes {longer:g}{kept}\n"
 

@@ -42,7 +42,7 @@ __all__ = ["Corpus", "CorpusStats", "Part"]
 SAMPLE_FILES = 8  # number of files sampled to guess the documents mode, and to estimate the size of the text
 SAMPLE_BYTES = 100_000  # approximate size in bytes of the excerpts that show what a text is like
 BEGINNING_CHARS = 1 << 14  # number of characters read of a file to estimate how many bytes one takes
-LEAST_SHARE = 1 / 256  # least estimated share of text in files of a kind: there may be more after their beginnings
+MIN_TEXT_SHARE = 1 / 256  # minimum estimated share of text in files of a kind: there may be more after their beginnings
 
 
 class Corpus:
@@ -440,7 +440,7 @@ class Corpus:
         for kind, sources in kinds.items():
             sampled = _spread(sources)
             text = sum(source.size * text_share(source) for source in sampled)
-            shares[kind] = max(LEAST_SHARE, text / max(1, sum(source.size for source in sampled)))
+            shares[kind] = max(MIN_TEXT_SHARE, text / max(1, sum(source.size for source in sampled)))
         return shares
 
     def _guess(self) -> str:

@@ -15,9 +15,9 @@ from textgen.errors import CorpusError
 from textgen.wording import counted, shortened
 
 FOLDER = "folder"  # value of `CorpusConfig.labels`: use folder names as labels
-LONGEST = 200  # maximum length of a label, in characters
-LEAST_DOCUMENTS = 5  # minimum number of documents for a label, or 1% of all if that is less
-MOST_LABELS = 1000  # maximum number of labels with a token
+MAX_LABEL_CHARS = 200  # maximum length of a label, in characters
+MIN_DOCUMENTS = 5  # minimum number of documents for a label, or 1% of all if that is less
+MAX_LABELS = 1000  # maximum number of labels with a token
 NAMED = 20  # maximum number of labels listed in a message or on a model card
 
 
@@ -32,12 +32,12 @@ def as_label(text: str, place: str) -> str | None:
         The label. None if the text is blank.
 
     Raises:
-        CorpusError: The label is longer than `LONGEST` characters, or has the character U+0000.
+        CorpusError: The label is longer than `MAX_LABEL_CHARS` characters, or has the character U+0000.
     """
     label = " ".join(text.split())
-    if len(label) > LONGEST:
+    if len(label) > MAX_LABEL_CHARS:
         raise CorpusError(
-            f"{place}: a label of {counted(len(label), 'character')}, at most {LONGEST} are allowed. "
+            f"{place}: a label of {counted(len(label), 'character')}, at most {MAX_LABEL_CHARS} are allowed. "
             "Set labels to a column or field with names."
         )
     if "\0" in label:
@@ -85,15 +85,15 @@ def worth_learning(counts: Mapping[str, int]) -> list[str]:
         counts: Number of documents by label.
 
     Returns:
-        At most `MOST_LABELS` labels, most frequent first.
+        At most `MAX_LABELS` labels, most frequent first.
 
     Example:
         >>> worth_learning({"Poe": 700, "Shelley": 290, "Stoker": 4})
         ['Poe', 'Shelley']
     """
-    least = min(LEAST_DOCUMENTS, -(-sum(counts.values()) // 100))
+    least = min(MIN_DOCUMENTS, -(-sum(counts.values()) // 100))
     common = [label for label, count in counts.items() if count >= least]
-    return sorted(common, key=lambda label: (-counts[label], label))[:MOST_LABELS]
+    return sorted(common, key=lambda label: (-counts[label], label))[:MAX_LABELS]
 
 
 def unknown_label(label: str, labels: Sequence[str]) -> str:
@@ -106,10 +106,10 @@ def unknown_label(label: str, labels: Sequence[str]) -> str:
     Returns:
         The message, which lists the labels of the model, most similar first.
     """
-    shown = shortened(label, LONGEST)
+    shown = shortened(label, MAX_LABEL_CHARS)
     if not labels:
         return f"The model was trained without labels, so it knows none such as {shown!r}: leave label out."
-    matcher = SequenceMatcher(None, b=label[:LONGEST].lower())  # keeps what it finds out about b
+    matcher = SequenceMatcher(None, b=label[:MAX_LABEL_CHARS].lower())  # keeps what it finds out about b
 
     def likeness(other: str, measure: Callable[[], float]) -> float:
         matcher.set_seq1(other.lower())

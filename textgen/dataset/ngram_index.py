@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from textgen.tokenizer.tokenizer import Tokenizer
 
 NGRAM_BYTES = 24  # average bytes of text in an n-gram: four or five English words, eight Chinese characters
-SHORTEST_NGRAM = 6  # minimum length of an n-gram in tokens; shorter ones occur in many texts
+MIN_NGRAM = 6  # minimum length of an n-gram in tokens; shorter ones occur in many texts
 MAX_NGRAMS = 50_000_000  # maximum length of an indexed text in tokens; a larger index takes minutes and is imprecise
 # (a filter is full with 33 million n-grams; with 50 million its rate is 0.6 %)
 MAX_NGRAM = 1 << 10  # maximum length of an n-gram in tokens; `NGRAM_BYTES` are at most a few dozen
@@ -189,7 +189,7 @@ def index_stream(stream: TokenStream, eos_id: int, base: NgramIndex | None = Non
         ngram = base.ngram
     else:
         bytes_per_token = stream.summary.bytes / max(len(stream), 1)
-        ngram = max(SHORTEST_NGRAM, round(NGRAM_BYTES / max(bytes_per_token, 1.0)))
+        ngram = max(MIN_NGRAM, round(NGRAM_BYTES / max(bytes_per_token, 1.0)))
     chunks = (stream.read(start, min(start + CHUNK, len(stream))) for start in range(0, len(stream), CHUNK))
     if stream.first_label is not None:
         chunks = (ids[ids < stream.first_label] for ids in chunks)

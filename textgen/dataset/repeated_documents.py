@@ -21,9 +21,9 @@ from textgen.wording import counted, percent
 
 BLOCK_TOKENS = 1 << 18  # token ids in memory at a time
 MAX_HELD_OUT = 1 << 20  # maximum number of held-out documents that are looked for, the first ones of each shard
-LEAST_BYTES = 24  # minimum size of a document; shorter ones, such as names and greetings, repeat in any text
-LEAST_REPEATED = 2  # minimum number of repeated documents worth a message
-LEAST_FRACTION = 0.05  # minimum fraction of the held-out documents
+MIN_DOCUMENT_BYTES = 24  # minimum size of a document; shorter ones, such as names and greetings, repeat in any text
+MIN_REPEATED = 2  # minimum number of repeated documents worth a message
+MIN_REPEATED_FRACTION = 0.05  # minimum fraction of the held-out documents
 LARGE_FRACTION = 0.2  # fraction of the held-out bytes that is worth a message however few documents it is
 PLACES = 1 << 16  # random numbers by which the ids at the places of a document are multiplied
 
@@ -47,7 +47,7 @@ class Repeated:
     @property
     def are_many(self) -> bool:
         """Whether many of the documents are repeated."""
-        return self.found >= max(LEAST_REPEATED, LEAST_FRACTION * self.held_out)
+        return self.found >= max(MIN_REPEATED, MIN_REPEATED_FRACTION * self.held_out)
 
     @property
     def is_worth_a_message(self) -> bool:
@@ -161,7 +161,7 @@ def _sought(paths: Sequence[Path], hashes: DocumentHashes) -> tuple[np.ndarray, 
         left = max(1, MAX_HELD_OUT // len(paths))
         for found, sizes, is_known in hashes.of(path):
             found, sizes, is_known = found[:left], sizes[:left], is_known[:left]
-            is_sought = is_known & (sizes >= LEAST_BYTES)
+            is_sought = is_known & (sizes >= MIN_DOCUMENT_BYTES)
             sought.append(found[is_sought])
             bytes_of.append(sizes[is_sought])
             held_out += len(found)

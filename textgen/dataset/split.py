@@ -15,10 +15,10 @@ from textgen.corpus.corpus import CorpusStats, Part
 from textgen.dataset.config import SplitConfig
 
 MANY_DOCUMENTS = 20  # minimum number of documents to hold out whole ones; with fewer, the end of each
-LEAST_STRETCH = 40  # minimum number of characters to hold out of a document
+MIN_STRETCH_CHARS = 40  # minimum number of characters to hold out of a document
 NEAR = 500  # characters by which a cut may move to fall between lines
 VALID_BYTES = 4_000_000  # number of bytes to hold out at most
-MOST_OFF = 2.0  # maximum factor by which the documents drawn may be more or less than the fraction
+MAX_TIMES_OFF = 2.0  # maximum factor by which the documents drawn may be more or less than the fraction
 CLOSE = 1.25  # the same once long documents are cut
 EVEN = 100  # minimum number of documents of typical length that make up the held-out text, to trust any draw
 NOTHING = (0, 0)  # held out of a document
@@ -90,7 +90,7 @@ def hold_out(
     few = len(sizes) < max(MANY_DOCUMENTS, 2 * len(seen))
     if few and (len(sizes) < 2 or _do_ends_suffice(sizes, fraction)):
         stretches = [int(size * fraction) for size in sizes]
-        least = min(LEAST_STRETCH, max(stretches, default=0))
+        least = min(MIN_STRETCH_CHARS, max(stretches, default=0))
         lengths = [max(1, stretch) if stretch >= least else 0 for stretch in stretches]
         cuts = [(size - length, length) for size, length in zip(sizes, lengths, strict=True)]
         yield from _split(read(), lambda number, _: cuts[number] if number < len(cuts) else NOTHING)
@@ -138,8 +138,8 @@ def _look_ahead(parts: Iterable[Part], enough: int, labels: Container[str]) -> t
 def _do_ends_suffice(sizes: Iterable[int], fraction: float) -> bool:
     """Whether the ends of the documents that are long enough to be cut come to about the fraction of the text."""
     stretches = [int(size * fraction) for size in sizes]
-    held = sum(stretch for stretch in stretches if stretch >= LEAST_STRETCH)
-    return held > 0 and held * MOST_OFF >= sum(stretches)
+    held = sum(stretch for stretch in stretches if stretch >= MIN_STRETCH_CHARS)
+    return held > 0 and held * MAX_TIMES_OFF >= sum(stretches)
 
 
 class _Draw:
@@ -185,7 +185,7 @@ def _chosen_limit(parts: Iterable[Part], fraction: float, draw: _Draw) -> tuple[
         total += size
         if not document.is_single:
             long[number] = size
-        if (stretch := int(size * fraction)) < LEAST_STRETCH:
+        if (stretch := int(size * fraction)) < MIN_STRETCH_CHARS:
             always += size * is_drawn
         else:
             drawn[size.bit_length()] += size * is_drawn
@@ -196,7 +196,7 @@ def _chosen_limit(parts: Iterable[Part], fraction: float, draw: _Draw) -> tuple[
         held += ends[bits] - drawn[bits]
         limits.append(((1 << bits - 1) - 1, held))
     factors = [(_times_off(held, fraction * total), limit) for limit, held in limits]
-    if factors[0][0] <= MOST_OFF:
+    if factors[0][0] <= MAX_TIMES_OFF:
         return math.inf, long
     near = (limit for factor, limit in factors if factor <= CLOSE)
     return next(near, min(factors, key=lambda each: each[0])[1]), long
@@ -232,7 +232,7 @@ def _cut_or_draw(
             return whole
         size = len(first.text) if first.ends_document else known().get(number, 0)  # it may have grown meanwhile
         stretch = int(size * fraction)
-        return (size - stretch, stretch) if size > limit and stretch >= LEAST_STRETCH else whole
+        return (size - stretch, stretch) if size > limit and stretch >= MIN_STRETCH_CHARS else whole
 
     return choice
 

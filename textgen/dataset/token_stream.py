@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from textgen.corpus.formats.decompression import reading
-from textgen.corpus.labels import MOST_LABELS
+from textgen.corpus.labels import MAX_LABELS
 from textgen.dataset import token_files
 from textgen.dataset.token_files import (
     COUNTS,
@@ -43,7 +43,7 @@ MAX_OPENINGS = 1 << 16  # maximum number of openings in an epoch; a very long co
 OPEN_FILES = 64
 PAGE = 1 << 10  # number of tokens that are read at a time where single ones are gathered
 GATHERED = 1 << 15  # number of positions whose pages are in memory at a time
-MAX_TOKENS = MAX_VOCAB_SIZE + MOST_LABELS + 1  # ids of the largest vocabulary
+MAX_TOKENS = MAX_VOCAB_SIZE + MAX_LABELS + 1  # ids of the largest vocabulary
 
 
 class TokenStream:

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from textgen.tokenizer.tokenizer import Tokenizer
 
 BITS_PER_ENTRY = 16  # gives a false positive rate of 0.05 %; with 10 bits, wrong words still appeared
-LONGEST_WORD = 48  # maximum length of a word in characters; longer runs of letters are no words
-LONGEST_SUFFIX = 2  # maximum length of a suffix such as the s of it's; a longer part after an apostrophe is a word
+MAX_WORD_CHARS = 48  # maximum length of a word in characters; longer runs of letters are no words
+MAX_SUFFIX_CHARS = 2  # maximum length of a suffix such as the s of it's; a longer part after an apostrophe is a word
 MAX_WORDS = 200_000  # maximum number of words in the filter of a text, the commonest ones: 1.5 MB
-LEAST = 64  # minimum number of entries that a filter has room for, so that a small one is precise too
+MIN_ENTRIES = 64  # minimum number of entries that a filter has room for, so that a small one is precise too
 MAX_COINED = 0.4  # fraction of new words above which a model may coin words
 MAX_TOKENS = 50_000_000  # maximum length in tokens of a training text that gets a filter
 ABOUT = "textgen.words"  # key of the metadata in the file
@@ -48,7 +48,7 @@ SPACE, DIGIT, APOSTROPHE = " ", "0", "'"  # all characters but letters, as `lett
 END, WIDE = "\ue000", "\ue001"  # after a word: it may end; a character that is not ASCII may follow
 APOSTROPHES = "'\u2019"
 JOINERS = "\u200c\u200d"  # signs inside words of some scripts
-TOO_LONG = "x" * (LONGEST_WORD + 1)  # stands for letters that are no word, whatever follows
+TOO_LONG = "x" * (MAX_WORD_CHARS + 1)  # stands for letters that are no word, whatever follows
 
 
 class _Letters(dict[int, str]):
@@ -116,7 +116,7 @@ def words_in(stretch: str) -> Iterator[str]:
     before = ""
     for part in stretch.partition(DIGIT)[0].split(APOSTROPHE):
         if part:
-            yield APOSTROPHE + part if before and len(part) <= LONGEST_SUFFIX else part
+            yield APOSTROPHE + part if before and len(part) <= MAX_SUFFIX_CHARS else part
         before = part
 
 
@@ -132,11 +132,11 @@ def count_words(texts: Iterable[str]) -> Counter[str]:
     stretches, counts, rest = Counter[str](), Counter[str](), ""
     for text in texts:
         *whole, rest = (rest + letters_of(text)).split(SPACE)
-        if len(rest) > LONGEST_WORD:
+        if len(rest) > MAX_WORD_CHARS:
             settled, rest = _settled(rest)
             whole.append(settled)
-        if long := [stretch for stretch in whole if len(stretch) > LONGEST_WORD]:  # seldom the same: not kept
-            whole = [stretch for stretch in whole if len(stretch) <= LONGEST_WORD]
+        if long := [stretch for stretch in whole if len(stretch) > MAX_WORD_CHARS]:  # seldom the same: not kept
+            whole = [stretch for stretch in whole if len(stretch) <= MAX_WORD_CHARS]
         stretches.update(whole)
         for stretch in long:
             counts.update(_short_words(stretch))
@@ -161,7 +161,7 @@ def _settled(stretch: str) -> tuple[str, str]:
 
 
 def _short_words(stretch: str) -> Iterator[str]:
-    return (word for word in words_in(stretch) if len(word) <= LONGEST_WORD)
+    return (word for word in words_in(stretch) if len(word) <= MAX_WORD_CHARS)
 
 
 class WordFilter:
@@ -178,11 +178,11 @@ class WordFilter:
             words: The words, as `count_words` has them.
             base: Filter of the base model, whose words are included.
         """
-        words = [word for word in words if word and len(word) <= LONGEST_WORD]
+        words = [word for word in words if word and len(word) <= MAX_WORD_CHARS]
         entries = np.unique(np.concatenate([_beginnings(words), _wide(words), hashes([word + END for word in words])]))
         if base:
             entries = entries[~base.contains(entries)]
-        bloom = BloomFilter.for_size(max(len(entries), LEAST), BITS_PER_ENTRY)
+        bloom = BloomFilter.for_size(max(len(entries), MIN_ENTRIES), BITS_PER_ENTRY)
         bloom.add(entries)
         return cls([*(base._filters if base else []), bloom])
 

@@ -19,7 +19,7 @@ from textgen.generation.suggestions import Suggester, Suggestion
 from textgen.model.protocols import StepModel
 from textgen.storage.files import IN_PLACE_ADVICE, CannotWrite
 
-HIGHEST = 2.0  # highest temperature that the keys set
+MAX_TEMPERATURE = 2.0  # highest temperature that the keys set
 STILL_HERE = "Your text is still here: set that right and press ^S, or quit, which keeps it in another file."
 CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters but \n and \t; lone surrogates
 BREAKS = "–—…"  # marks that end a word although no white space is beside them
@@ -352,8 +352,8 @@ class Session:
         self.page = max(0, self.page + pages)
 
     def warm(self, step: float) -> None:
-        """Adds `step` to the temperature and limits it to [0, `HIGHEST`], or to where it is if that is higher."""
-        self.temperature = min(max(HIGHEST, self.temperature), max(0.0, round(self.temperature + step, 1)))
+        """Adds `step` to the temperature and limits it to [0, `MAX_TEMPERATURE`], or to where it is if higher."""
+        self.temperature = min(max(MAX_TEMPERATURE, self.temperature), max(0.0, round(self.temperature + step, 1)))
 
     def save(self, *, is_leaving: bool = False) -> None:
         """Writes the text to the file if it has changed, and sets `message` to the result.

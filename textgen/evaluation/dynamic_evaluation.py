@@ -33,7 +33,7 @@ from textgen.evaluation.config import DynamicConfig
 from textgen.model.language_model import LanguageModel
 from textgen.system.runtime import compiled
 
-LEAST_SCALE = 0.01  # added to s, so that weights with small gradients do not take huge steps
+EPSILON = 0.01  # added to s, so that weights with small gradients do not take huge steps
 
 
 class Learner:
@@ -91,7 +91,7 @@ class Learner:
         rate, decay = self._config.dynamic_learning_rate, self._config.dynamic_decay
         scales = self._scales(gradients)
         for value, trained, gradient, scale in zip(values, self._trained, gradients, scales, strict=True):
-            step = gradient if scale is None else gradient / (scale + LEAST_SCALE)
+            step = gradient if scale is None else gradient / (scale + EPSILON)
             back = decay if scale is None else tf.minimum(1.0, decay * scale)
             value.assign_add(back * (trained - value) - rate * step)
         return nats, features, state

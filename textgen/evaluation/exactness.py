@@ -3,8 +3,8 @@
 Weights are rounded to int8 and what a matrix reads to some thousand levels (`textgen.model.exact_model`), so
 predictions change a little. Three numbers tell how much, on a text that the model has not seen: the perplexity of both,
 the Kullback-Leibler divergence D(p‖q), with the predictions p in float32 and q in exact arithmetic, and how often both
-find the same token likeliest. Beyond `MOST_PERPLEXITY` or `MOST_DIVERGENCE` of `textgen.model.prediction_change` a
-model is refused.
+find the same token likeliest. Beyond `MAX_PERPLEXITY_CHANGE` or `MAX_DIVERGENCE` of `textgen.model.prediction_change`
+a model is refused.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
 from textgen.evaluation.scoring import perplexity
 from textgen.model.prediction_change import (
-    MOST_DIVERGENCE,
-    MOST_PERPLEXITY,
+    MAX_DIVERGENCE,
+    MAX_PERPLEXITY_CHANGE,
     PredictionChange,
     Predictions,
     compared,
@@ -61,12 +61,12 @@ class Exactness:
     def check(self) -> None:
         """Raises `ConfigError` if the predictions change by more than is allowed."""
         change = self.change
-        if change.perplexity_change <= MOST_PERPLEXITY and change.divergence_nats <= MOST_DIVERGENCE:
+        if change.perplexity_change <= MAX_PERPLEXITY_CHANGE and change.divergence_nats <= MAX_DIVERGENCE:
             return
         raise ConfigError(
             "Exact arithmetic changes this model too much: its perplexity by "
-            f"{percent(change.perplexity_change, 2, sign=True)} (at most {percent(MOST_PERPLEXITY, sign=True)}), its "
-            f"predictions by {change.divergence_nats:.4f} nats per token (at most {MOST_DIVERGENCE}). Write without "
+            f"{percent(change.perplexity_change, 2, sign=True)} (at most {percent(MAX_PERPLEXITY_CHANGE, sign=True)}), "
+            f"its predictions by {change.divergence_nats:.4f} nats per token (at most {MAX_DIVERGENCE}). Write without "
             "exact arithmetic."
         )
 

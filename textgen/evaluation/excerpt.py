@@ -18,7 +18,7 @@ import numpy as np
 from textgen.dataset.token_stream import TokenStream
 
 STRETCH_BYTES = 1 << 14  # bytes from the beginning of one stretch to that of the next, at least; about 4,096 tokens
-LEAST_BYTES = 1 << 8  # minimum length of a stretch, if there are several; about 64 tokens
+MIN_STRETCH_BYTES = 1 << 8  # minimum length of a stretch, if there are several; about 64 tokens
 CHUNK = 1 << 18  # tokens that are read at a time
 
 
@@ -50,7 +50,7 @@ def excerpt(stream: TokenStream, token_bytes: np.ndarray, share: float, most: in
     total = int(stream.counts @ token_bytes)
     if not total:
         return None
-    number = max(1, min(most, total // STRETCH_BYTES, int(share * total / LEAST_BYTES)))
+    number = max(1, min(most, total // STRETCH_BYTES, int(share * total / MIN_STRETCH_BYTES)))
     begins = np.arange(number) * total / number
     wanted = np.stack([begins, begins + share * total / number], axis=1).ravel()  # ascending
     places, reached = _places(stream, token_bytes, wanted)

@@ -31,7 +31,7 @@ from textgen.storage.streams import is_stream
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE, read_tokenizer
 from textgen.wording import json_text
 
-LARGEST = (1 << 31) - (1 << 20)  # maximum size of an ONNX file (2 GiB) less a margin
+MAX_FILE_BYTES = (1 << 31) - (1 << 20)  # maximum size of an ONNX file (2 GiB) less a margin
 
 
 def export_onnx(model: ModelFolder, path: Path, attribution: Attribution = NO_ATTRIBUTION) -> str:
@@ -54,7 +54,7 @@ def export_onnx(model: ModelFolder, path: Path, attribution: Attribution = NO_AT
         TextgenError: A file cannot be written.
     """
     config, weights = one_way(model.model_config, model.weights(), model.main_direction)
-    if 4 * config.num_parameters > LARGEST:
+    if 4 * config.num_parameters > MAX_FILE_BYTES:
         raise ConfigError(f"An ONNX file holds at most 2 GB, and {model.name} has {config.num_parameters:,} weights.")
     attached, tokenizer_path = attachments(model, attribution), _beside(path)
     if MODEL_FILE in attached and is_stream(path):
@@ -98,7 +98,7 @@ def _is_earlier(path: Path, tokenizer_path: Path, tokenizer: bytes | None) -> bo
     try:
         if tokenizer is not None and _read(tokenizer_path, MODEL_BYTES) == tokenizer:
             return True
-        facts = {each.key: each.value for each in onnx.load_from_string(_read(path, LARGEST)).metadata_props}
+        facts = {each.key: each.value for each in onnx.load_from_string(_read(path, MAX_FILE_BYTES)).metadata_props}
         found = read_tokenizer(tokenizer_path)
     except (OSError, TextgenError, DecodeError):
         return False

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from textgen.errors import SavedModelError
 from textgen.model.prediction_change import (
-    LEAST_SAME_TOP,
-    MOST_DIVERGENCE,
-    MOST_PERPLEXITY,
+    MAX_DIVERGENCE,
+    MAX_PERPLEXITY_CHANGE,
+    MIN_SAME_TOP,
     PredictionChange,
     compared_on_own_text,
 )
@@ -38,8 +38,8 @@ def check_quality(model: ModelFolder, other: NextTokenModel, what: str, instead:
     change = compared_on_own_text(network, other, tokenizer.openings, tokenizer.never_written).change
     if not change.is_small:
         raise SavedModelError(
-            f"{what} would lose too much by rounding: {change} (allowed are {percent(MOST_PERPLEXITY)}, "
-            f"{MOST_DIVERGENCE} and at least {percent(LEAST_SAME_TOP, 0)}). "
+            f"{what} would lose too much by rounding: {change} (allowed are {percent(MAX_PERPLEXITY_CHANGE)}, "
+            f"{MAX_DIVERGENCE} and at least {percent(MIN_SAME_TOP, 0)}). "
             f"Nothing was written: export the model as {instead}."
         )
     return change

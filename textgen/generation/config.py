@@ -23,7 +23,7 @@ SAMPLERS = (  # in the order in which they are applied: penalties, then filters,
 MAX_LOOK_BACK = 1 << 16  # tokens that a penalty remembers
 MAX_BIAS = 100.0  # largest bias in nats: enough to force or forbid a token
 ID_DIGITS = 9  # maximum number of digits of a token in logit_bias
-MOST_SAMPLERS = 4 * len(SAMPLERS)  # maximum number of names in samplers, empty ones included
+MAX_SAMPLERS = 4 * len(SAMPLERS)  # maximum number of names in samplers, empty ones included
 
 AUTO, NUMPY, ONNX, TENSORFLOW = RUNTIMES = ("auto", "numpy", "onnx", "tensorflow")
 RUNTIME_HELP = (
@@ -298,11 +298,11 @@ class SearchConfig(Settings):
 
 def sampler_names(text: str) -> tuple[str, ...]:
     """The names in a `samplers` setting, as `SAMPLERS` has them. Raises `ConfigError`."""
-    parts = re.split("[;,]", text, maxsplit=MOST_SAMPLERS)
-    if len(parts) > MOST_SAMPLERS:
+    parts = re.split("[;,]", text, maxsplit=MAX_SAMPLERS)
+    if len(parts) > MAX_SAMPLERS:
         raise ConfigError(
             f"samplers must name each of {counted(len(SAMPLERS), 'sampler')} at most once, and have at most "
-            f"{MOST_SAMPLERS} names in all, empty ones included. Received: more."
+            f"{MAX_SAMPLERS} names in all, empty ones included. Received: more."
         )
     names = tuple(name.strip().replace("-", "_") for name in parts if name.strip())
     for name in names:

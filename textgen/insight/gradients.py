@@ -30,7 +30,7 @@ COMPARED = {  # name of an untrained network -> its cell, and the initial bias o
     "rnn": ("rnn", None),
 }
 COMPARED_UNITS = 128  # maximum number of units of the untrained networks that are drawn for comparison
-SMALLEST = 1e-30  # smallest norm: smaller ones are raised to it
+MIN_NORM = 1e-30  # smallest norm: smaller ones are raised to it
 
 
 @dataclass(frozen=True)
@@ -182,5 +182,5 @@ def untrained_flow(config: ModelConfig, cell: str, forget_bias: float | None, nu
 
 def _mean_norms(gradient: np.ndarray) -> list[float]:
     """Geometric mean over rows of the norm at each lag, from a gradient [B, T, E]."""
-    norms = np.maximum(np.linalg.norm(gradient.astype(np.float64), axis=-1), SMALLEST)
+    norms = np.maximum(np.linalg.norm(gradient.astype(np.float64), axis=-1), MIN_NORM)
     return np.exp(np.log(norms).mean(axis=0))[::-1].tolist()

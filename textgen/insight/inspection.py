@@ -34,7 +34,7 @@ from textgen.wording import Say, counted, silent
 Value = TypeVar("Value")
 NUM_CHANGED = 6  # found cells that are ablated and clamped
 NUM_WRITTEN, WRITTEN_TOKENS = 3, 80  # found cells with which texts are written, and the tokens of each text
-NUM_SEEDS, ENOUGH_TOKENS = 8, 24  # seeds to choose from, for a text of more than ENOUGH_TOKENS with a free cell
+NUM_SEEDS, MIN_FREE_TOKENS = 8, 25  # seeds to choose from, for a text of at least so many tokens with a free cell
 NUM_SHOWN = 12  # cells whose gates are shown
 CLOSED, OPEN = 0.1, 0.9  # a gate below or above is nearly shut or wide open
 
@@ -327,9 +327,9 @@ def _written(
     free: list[Generation] = []
     for number in range(NUM_SEEDS):  # a model of short documents may end one at once
         free.append(write(SamplingConfig(max_tokens=WRITTEN_TOKENS, seed=seed + number, label=label)))
-        if len(free[-1].ids) > ENOUGH_TOKENS:
+        if len(free[-1].ids) >= MIN_FREE_TOKENS:
             break
-    chosen = free[-1] if len(free[-1].ids) > ENOUGH_TOKENS else max(free, key=lambda made: len(made.ids))
+    chosen = free[-1] if len(free[-1].ids) >= MIN_FREE_TOKENS else max(free, key=lambda made: len(made.ids))
     return [
         Written(
             cell.layer,

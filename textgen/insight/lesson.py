@@ -25,7 +25,7 @@ GATE_NAMES = {  # in the order of their blocks of columns in the kernel
     "gru": "zrg",
     "rnn": "h",
 }
-LEAST_FRACTION = 1e-12  # minimum fraction of the largest norm that the charts show
+MIN_NORM_FRACTION = 1e-12  # minimum fraction of the largest norm that the charts show
 NUM_KEPT = 60  # steps over which the forget gates are multiplied
 
 
@@ -151,14 +151,14 @@ def mean_slope(inspection: Inspection) -> list[float] | None:
 def decay(norms: list[float]) -> float | None:
     """The factor by which a gradient shrinks at each step: the slope of a line through its logarithms.
 
-    The line ends where less than `LEAST_FRACTION` of the largest norm is left; what follows is rounding. None if it has
-    less than two points.
+    The line ends where less than `MIN_NORM_FRACTION` of the largest norm is left; what follows is rounding. None if it
+    has less than two points.
 
     Example:
         >>> round(decay([1.0, 0.5, 0.25, 0.125]), 6)
         0.5
     """
-    is_left = np.array(norms) > LEAST_FRACTION * max(norms)
+    is_left = np.array(norms) > MIN_NORM_FRACTION * max(norms)
     peak = int(np.argmax(norms))
     end = peak + int(np.argmin([*is_left[peak:], False]))  # the first lag after the largest norm that has too little
     if end < 2:

@@ -31,8 +31,8 @@ from textgen.model.clamping import FORGET
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256)
 SHORT = 16  # maximum length of a context that is measured at one token of a window
 SHUFFLED = 64  # maximum number of tokens in random order before a window
-SMALLEST_LOG = -30.0  # logarithm of a forget gate that rounding has closed
-LEAST_LOSS = 1e-6  # minimum fraction of memory lost in a step: an always open gate has a half-life of 693,147 steps
+MIN_GATE_LOG = -30.0  # minimum logarithm of a forget gate: rounding has closed one below it
+MIN_MEMORY_LOSS = 1e-6  # minimum fraction of memory lost in a step: an open gate has a half-life of 693,147 steps
 
 
 class _Windows(NamedTuple):
@@ -126,8 +126,8 @@ def half_lives(reading: Reading, cell: str) -> list[np.ndarray] | None:
     lives = []
     for values in reading.layers:
         with np.errstate(divide="ignore"):
-            logs = np.maximum(np.log(values[FORGET[cell]][0]), SMALLEST_LOG).mean(axis=0)
-        lives.append(np.log(2) / np.maximum(-logs, LEAST_LOSS))
+            logs = np.maximum(np.log(values[FORGET[cell]][0]), MIN_GATE_LOG).mean(axis=0)
+        lives.append(np.log(2) / np.maximum(-logs, MIN_MEMORY_LOSS))
     return lives
 
 

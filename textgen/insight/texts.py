@@ -14,7 +14,7 @@ from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import counted
 
 MIN_TOKENS = 16  # minimum number of tokens of a text; a gate that was read once shows nothing
-MOST_CHARACTERS = 64  # maximum number of characters that are read per token, on average
+MAX_CHARS_PER_TOKEN = 64  # maximum number of characters that are read per token, on average
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ def documents_of(parts: Iterable[Part], max_tokens: int) -> Iterator[str]:
     for part in parts:
         held.append(part.text)
         length += len(part.text)
-        if part.ends_document or length > MOST_CHARACTERS * max_tokens:
+        if part.ends_document or length > MAX_CHARS_PER_TOKEN * max_tokens:
             yield "".join(held)
             held, length = [], 0
         if not part.ends_document and not held:
@@ -107,7 +107,7 @@ def read_documents(
         if is_cut or room <= 0:
             is_cut = True
             break
-        near = document[: MOST_CHARACTERS * room] if is_forward else document[-MOST_CHARACTERS * room :]
+        near = document[: MAX_CHARS_PER_TOKEN * room] if is_forward else document[-MAX_CHARS_PER_TOKEN * room :]
         own = tokenizer.encode(near)
         is_cut = len(own) > room or len(near) < len(document)
         own = own[:room] if is_forward else own[-room:]

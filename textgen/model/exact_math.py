@@ -22,7 +22,7 @@ LN2_LOW = 1.4286068203094173e-06  # what is missing of ln 2
 SQRT_2 = 1.4142135623730951
 EXP_TERMS = tuple(1 / math.factorial(n) for n in range(13, -1, -1))  # coefficients of exp(r), highest power first
 LOG_TERMS = tuple(1 / n for n in range(21, 0, -2))  # coefficients of artanh(s) / s in powers of s^2, highest first
-HIGHEST_EXPONENT = 700.0  # largest exponent; exp of it and of its negative is far from overflow
+MAX_EXP_ARGUMENT = 700.0  # largest exponent; exp of it and of its negative is far from overflow
 BLOCK = 4096  # numbers computed at once, few enough for the processor's cache
 MANTISSA, BIAS = 52, 1023  # bits of the mantissa of a float64; its exponent is stored with this added
 
@@ -52,8 +52,8 @@ def exp(x: np.ndarray | float) -> np.ndarray:
 
 def _exp_block(x: np.ndarray, result: np.ndarray) -> None:
     """exp of a vector, into `result`."""
-    r = np.maximum(x, -HIGHEST_EXPONENT)
-    np.minimum(r, HIGHEST_EXPONENT, out=r)
+    r = np.maximum(x, -MAX_EXP_ARGUMENT)
+    np.minimum(r, MAX_EXP_ARGUMENT, out=r)
     k = r * LOG2_E
     k += 0.5
     np.floor(k, out=k)

@@ -50,7 +50,7 @@ from textgen.model.reference.norm import NORM_EPSILON
 from textgen.model.stepped_network import QUIET, Norm, State, Step, SteppedNetwork
 
 EXACT_SUM = (1 << 24) - 1  # float32 represents every integer up to this one
-MOST_LEVELS = 32767  # upper limit of k, so that an input fits into 16 bits
+MAX_LEVELS = 32767  # upper limit of k, so that an input fits into 16 bits
 ROWS = 8  # texts whose gates are computed at once, few enough for the processor's cache
 
 
@@ -70,7 +70,7 @@ class ExactMatrix:
     def levels(self) -> int:
         """k: the largest magnitude of an input, so that no sum of products exceeds 2^24 - 1."""
         longest = int(np.abs(self.integers.astype(np.int32)).sum(axis=1).max(initial=0))
-        return max(1, min(MOST_LEVELS, EXACT_SUM // max(longest, 1)))
+        return max(1, min(MAX_LEVELS, EXACT_SUM // max(longest, 1)))
 
     def factors(self, bound: float = 1.0) -> np.ndarray:
         """What sums are multiplied by if inputs are divided by `bound`: (scale * bound) / k, float64 [out]."""
@@ -211,13 +211,13 @@ class ExactAttention:
         ranges = np.concatenate([ranges, own_range], axis=1)  # [B, N + 1]
         wide = keys.astype(np.float64)
         query, query_range = _ranged(self._query(n))
-        scores = (wide @ query[:, :, None])[:, :, 0] * (ranges / MOST_LEVELS) * (query_range / MOST_LEVELS) / self._size
+        scores = (wide @ query[:, :, None])[:, :, 0] * (ranges / MAX_LEVELS) * (query_range / MAX_LEVELS) / self._size
         is_there = np.arange(self._window + 1) >= self._window - count
         highest = np.max(scores, axis=-1, keepdims=True, where=is_there, initial=-np.inf)
         shares = np.where(is_there, exp(scores - highest), 0.0)
         shares /= total(shares)[:, None]
         mix, mix_range = _ranged(shares * ranges)
-        mixed = (mix[:, None] @ wide)[:, 0] * (mix_range / MOST_LEVELS) / MOST_LEVELS  # [B, H]
+        mixed = (mix[:, None] @ wide)[:, 0] * (mix_range / MAX_LEVELS) / MAX_LEVELS  # [B, H]
         after = keys[:, 1:], ranges[:, 1:], np.minimum(count + 1, self._window)
         return x + self._output(mixed) / np.sqrt(float(self._size)), after
 
@@ -272,7 +272,7 @@ def integers(x: np.ndarray, levels: int) -> np.ndarray:
 def _ranged(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Vectors [B, n] as integers within 32767, float64, and the largest magnitude of each, [B, 1]."""
     largest = _largest(x)
-    return integers(x / largest, MOST_LEVELS).astype(np.float64), largest
+    return integers(x / largest, MAX_LEVELS).astype(np.float64), largest
 
 
 def _largest(x: np.ndarray) -> np.ndarray:

@@ -15,9 +15,9 @@ from textgen.model.probabilities import log_softmax
 from textgen.model.protocols import NextTokenModel
 from textgen.wording import percent
 
-MOST_PERPLEXITY = 0.003  # largest change of perplexity that rounding may cost, as a fraction
-MOST_DIVERGENCE = 0.002  # largest mean Kullback-Leibler divergence D(p‖q) that it may cost, in nats per token
-LEAST_SAME_TOP = 0.97  # fraction of tokens at which the likeliest one must stay the same; two are often nearly equal
+MAX_PERPLEXITY_CHANGE = 0.003  # largest change of perplexity that rounding may cost, as a fraction
+MAX_DIVERGENCE = 0.002  # largest mean Kullback-Leibler divergence D(p‖q) that it may cost, in nats per token
+MIN_SAME_TOP = 0.97  # fraction of tokens at which the likeliest one must stay the same; two are often nearly equal
 ROWS, STEPS = 32, 64  # texts that a network writes, and tokens of each
 SEED = 1
 IMPOSSIBLE = -1e9  # the logit of a token that is never written
@@ -61,9 +61,9 @@ class PredictionChange:
     def is_small(self) -> bool:
         """Whether the rounded network may stand for the other."""
         return (
-            abs(self.perplexity_change) <= MOST_PERPLEXITY
-            and self.divergence_nats <= MOST_DIVERGENCE
-            and self.same_top_fraction >= LEAST_SAME_TOP
+            abs(self.perplexity_change) <= MAX_PERPLEXITY_CHANGE
+            and self.divergence_nats <= MAX_DIVERGENCE
+            and self.same_top_fraction >= MIN_SAME_TOP
         )
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from textgen.errors import SavedModelError
 
-LARGEST = 1e28  # largest logit: one beyond it overflows float32 when divided by a low temperature
+MAX_LOGIT = 1e28  # largest logit: one beyond it overflows float32 when divided by a low temperature
 NOT_FINITE = (
     "The model's predictions are not finite numbers, so nothing can be drawn: its weights or its state are damaged, or "
     "it diverged when it was adapted. Lower the learning rate of the adaptation, or take the model from a backup."
@@ -15,7 +15,7 @@ NOT_FINITE = (
 
 def is_finite(logits: np.ndarray) -> bool:
     """Returns whether the largest logit at each position [..., V] is finite and not too large."""
-    return bool((np.abs(logits.max(axis=-1)) <= LARGEST).all())
+    return bool((np.abs(logits.max(axis=-1)) <= MAX_LOGIT).all())
 
 
 def require_finite(logits: np.ndarray) -> None:
@@ -25,7 +25,7 @@ def require_finite(logits: np.ndarray) -> None:
         logits: Logits, [..., V].
 
     Raises:
-        SavedModelError: A maximum over the vocabulary is not finite, or exceeds `LARGEST` in absolute value.
+        SavedModelError: A maximum over the vocabulary is not finite, or exceeds `MAX_LOGIT` in absolute value.
     """
     if not is_finite(logits):
         raise SavedModelError(NOT_FINITE)

@@ -32,7 +32,7 @@ from textgen.storage.folders import new_folder
 
 log = logging.getLogger(__name__)
 
-LIMIT = 0.005  # maximum fraction of additional bits
+MAX_RISE = 0.005  # maximum fraction of additional bits
 SEED = 20  # of the text that a model writes
 ONLY_FOR_RESUMING = ("tokens", "files", "signature")  # fields of training.json
 PART, PARTS = 1000, 32  # characters in a part that is scored at a time, and maximum number of parts
@@ -105,7 +105,7 @@ def cost_of(saved: ModelFolder, precision: str, texts: Iterable[str] | None = No
 def checked_cost(
     saved: ModelFolder, precision: str, texts: Iterable[str] | None = None, *, accept_loss: bool = False
 ) -> Cost:
-    """Measures what storing the weights of a model in a precision costs, and refuses a cost above `LIMIT`.
+    """Measures what storing the weights of a model in a precision costs, and refuses a cost above `MAX_RISE`.
 
     Args:
         saved: The model; it stays as it is.
@@ -120,9 +120,9 @@ def checked_cost(
         SavedModelError: The cost is too high, or cannot be measured.
     """
     cost = cost_of(saved, precision, texts)
-    if not cost.rise <= LIMIT and not accept_loss:  # nor if it is not a number
+    if not cost.rise <= MAX_RISE and not accept_loss:  # nor if it is not a number
         raise SavedModelError(
-            f"{saved.name} was left as it is: as {precision} it needs {cost}, and the limit is {100 * LIMIT:g} %. "
+            f"{saved.name} was left as it is: as {precision} it needs {cost}, and the limit is {100 * MAX_RISE:g} %. "
             + (
                 "Set precision to float16, or use accept_loss."
                 if precision == INT8

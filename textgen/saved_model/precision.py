@@ -18,7 +18,7 @@ from textgen.model.config import SCALE, TABLE, VECTORS
 from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8
 
 LEVELS = 127  # largest magnitude of an integer
-LARGEST_SCALE = np.finfo(np.float32).max / 128  # 128 is the largest magnitude that a file can hold
+MAX_SCALE = np.finfo(np.float32).max / 128  # 128 is the largest magnitude that a file can hold
 CODES = {FLOAT32: "F32", FLOAT16: "F16", INT8: "I8"}  # names of the types in safetensors
 
 Stored = dict[str, tuple[str, tuple[int, ...]]]
@@ -90,7 +90,7 @@ def restored(arrays: Mapping[str, np.ndarray], precision: str) -> dict[str, np.n
     weights: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         if precision == INT8 and name.endswith(SCALE):
-            if not ((array > 0) & (array < LARGEST_SCALE)).all():
+            if not ((array > 0) & (array < MAX_SCALE)).all():
                 raise ValueError(f"{name} holds scales that are not positive, or too large")
         elif precision == INT8 and is_matrix(name):
             weights[name] = _as_float32(array, arrays[name + SCALE], _outputs(name))

@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
     from textgen.model.protocols import StepModel
 
-LEAST_WEIGHTS = 1_000_000  # minimum size for ONNX Runtime; with smaller networks NumPy is as fast
+MIN_ONNX_WEIGHTS = 1_000_000  # minimum size for ONNX Runtime; with smaller networks NumPy is as fast
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,7 +307,7 @@ class ModelFolder:
     @property
     def _gains_by_onnx(self) -> bool:
         """Whether ONNX Runtime is there and faster than NumPy."""
-        return self.model_config.num_parameters >= LEAST_WEIGHTS and is_installed()
+        return self.model_config.num_parameters >= MIN_ONNX_WEIGHTS and is_installed()
 
     @property
     def _source(self) -> NetworkSource:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from textgen.generation.request import Request
 
 SPEED = 1.4e10  # operations per second of NumPy with one text on two cores: 870 tokens of 8.3 million weights
-MOST_FASTER = 9  # maximum speed with many texts side by side, relative to one text
-ENOUGH_TEXTS = 16  # minimum number of texts side by side; with fewer a GPU has no advantage
-ENOUGH_SECONDS = 60.0  # seconds of work in NumPy for which a GPU makes up for the start of TensorFlow
+MAX_SPEEDUP = 9  # maximum speed with many texts side by side, relative to one text
+MIN_TEXTS = 16  # minimum number of texts side by side; with fewer a GPU has no advantage
+MIN_NUMPY_SECONDS = 60.0  # seconds of work in NumPy for which a GPU makes up for the start of TensorFlow
 
 
 def is_worth_a_gpu(parameters: int, requests: Sequence[Request], num: int, batch_size: int) -> bool:
@@ -27,10 +27,10 @@ def is_worth_a_gpu(parameters: int, requests: Sequence[Request], num: int, batch
         batch_size: Texts that are written side by side, at most.
     """
     texts = min(batch_size, num * len(requests))
-    if texts < ENOUGH_TEXTS or not has_gpu_driver():
+    if texts < MIN_TEXTS or not has_gpu_driver():
         return False
     tokens = num * sum(request.config.max_tokens for request in requests)
-    return 2 * parameters * tokens / (SPEED * min(texts, MOST_FASTER)) > ENOUGH_SECONDS
+    return 2 * parameters * tokens / (SPEED * min(texts, MAX_SPEEDUP)) > MIN_NUMPY_SECONDS
 
 
 def runtime_for(parameters: int, requests: Sequence[Request], num: int, batch_size: int) -> str:

@@ -33,7 +33,7 @@ from textgen.server.web_page import page_routes
 
 OPEN_PATHS = ("/health", "/ready")  # paths that need no key
 METRICS_PATH = "/metrics"
-SLOWEST = 1 << 10  # lowest rate of the body of a request, and of an answer, in bytes per second
+MIN_BYTES_PER_SECOND = 1 << 10  # lowest rate of the body of a request, and of an answer, in bytes per second
 REQUEST_ID = re.compile(r"[\w.-]{1,100}")
 Result = TypeVar("Result")
 
@@ -140,7 +140,7 @@ def due(began: float, now: float, size: int, idle_time: float) -> float:
         >>> due(0.0, 20.0, 1000, 30.0), due(0.0, 20.0, 1 << 20, 30.0)
         (30.9765625, 50.0)
     """
-    return min(now + idle_time, began + idle_time + size / SLOWEST)
+    return min(now + idle_time, began + idle_time + size / MIN_BYTES_PER_SECOND)
 
 
 async def unless_disconnected(work: Awaitable[Result], receive: Receive) -> Result:

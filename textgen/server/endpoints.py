@@ -32,7 +32,7 @@ from textgen.server.requests import (
 )
 from textgen.server.resources import Resources
 from textgen.server.served_model import ServedModel
-from textgen.server.text_settings import MOST_CLAMPS, clamps_of
+from textgen.server.text_settings import MAX_CLAMPS, clamps_of
 from textgen.storage.files import write_chunks
 from textgen.storage.temporary import temporary_folder
 from textgen.wording import counted
@@ -170,7 +170,7 @@ async def make_state(request: Request, body: bytes, owner: str, resources: Resou
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == STATE_TYPE:
         model = await resources.models.get(request.query_params.get("model"))
-        clamps = request.query_params.getlist("clamp")[:MOST_CLAMPS]
+        clamps = request.query_params.getlist("clamp")[:MAX_CLAMPS]
         label = request.query_params.get("label")
         check_text_length("label", label or "")
         generator = await resources.models.generator(model, clamps, _flag(request, "exact"))

@@ -16,7 +16,7 @@ from textgen.wording import shortened
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 BUSY = "server_busy"  # code of the error for requests that are more than the server can take
 NAMED = 20  # maximum number of models that an error names
-LONGEST = 1000  # maximum number of characters of a message, which may quote the request
+MAX_MESSAGE_CHARS = 1000  # maximum number of characters of a message, which may quote the request
 
 
 class ApiError(Exception):
@@ -63,9 +63,8 @@ class ApiError(Exception):
             'not_found_error'
         """
         kind = TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        return {
-            "error": {"message": shortened(self.message, LONGEST), "type": kind, "param": self.param, "code": self.code}
-        }
+        message = shortened(self.message, MAX_MESSAGE_CHARS)
+        return {"error": {"message": message, "type": kind, "param": self.param, "code": self.code}}
 
     def response(self) -> Response:
         """The error as a response."""

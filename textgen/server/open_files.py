@@ -8,7 +8,7 @@ from textgen.wording import Say, counted
 
 SPARE = 256  # open files wanted besides connections
 RESERVED = 128  # of them those that must be left: for models, states, libraries, and connections that are refused
-LEAST = 8  # minimum number of connections, however few files may be open
+MIN_CONNECTIONS = 8  # minimum number of connections, however few files may be open
 
 
 def possible_connections(wanted: int, say: Say) -> int:
@@ -31,7 +31,7 @@ def possible_connections(wanted: int, say: Say) -> int:
         with contextlib.suppress(OSError, ValueError):  # macOS has a lower limit than it tells
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard) if hard >= 0 else needed, hard))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    possible = max(LEAST, soft - RESERVED)
+    possible = max(MIN_CONNECTIONS, soft - RESERVED)
     if soft < 0 or possible >= wanted:
         return wanted
     say(

@@ -44,7 +44,7 @@ from textgen.server.text_settings import (
 from textgen.server.writing import Choice
 from textgen.wording import counted
 
-MOST_WORK = 1 << 18  # maximum number of tokens of a request; each alternative that is reported counts as one
+MAX_WORK_TOKENS = 1 << 18  # maximum number of tokens of a request; each alternative that is reported counts as one
 ID_BYTES = 12  # random bytes in the id of an answer
 LONG_PROMPT = 10_000  # characters of a prompt above which another thread encodes it, so that other requests do not wait
 Made = TypeVar("Made")
@@ -299,10 +299,10 @@ def _check_room(request: GenerationRequest, texts: int, resources: Resources) ->
 
 def _check_work(work: int, what: str, param: str) -> None:
     """Raises `ApiError` if an answer would have too many tokens, counted once more for each alternative."""
-    if work > MOST_WORK:
+    if work > MAX_WORK_TOKENS:
         raise ApiError(
             400, f"The request asks for too much at once: its texts times {what}, times 1 + logprobs, must be "
-            f"at most {MOST_WORK:,}. Received: {shown_number(work)}.", param=param,
+            f"at most {MAX_WORK_TOKENS:,}. Received: {shown_number(work)}.", param=param,
         )  # fmt: skip
 
 

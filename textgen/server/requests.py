@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from textgen.corpus.labels import LONGEST as LABEL_LENGTH
+from textgen.corpus.labels import MAX_LABEL_CHARS
 from textgen.generation.config import SamplingConfig
 from textgen.server.failures import ApiError
 from textgen.wording import counted, shortened
@@ -263,7 +263,7 @@ def parse(body: bytes, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
 
 def check_text_length(name: str, text: str) -> None:
     """Raises `ApiError` if a name, a label or the like is too long: what looks for it would take long, too."""
-    most = LABEL_LENGTH if name == "label" else TEXT_LENGTH
+    most = MAX_LABEL_CHARS if name == "label" else TEXT_LENGTH
     if len(text) > most:
         raise ApiError(
             400, f"{name} must have at most {counted(most, 'character')}. Received: {len(text):,}.", param=name

@@ -27,7 +27,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from textgen.errors import TextgenError
 from textgen.server.access import Access
-from textgen.server.application import SLOWEST, make_app
+from textgen.server.application import MIN_BYTES_PER_SECOND, make_app
 from textgen.server.config import ServerConfig
 from textgen.server.failures import ApiError, encode
 from textgen.server.open_files import possible_connections
@@ -84,7 +84,8 @@ class Protocol(H11Protocol):
     def pause_writing(self) -> None:
         """Starts the timer for a client that does not read. A large answer must be read within the longest time."""
         super().pause_writing()
-        self._least = max(SLOWEST, self.transport.get_write_buffer_size() / self.limits.max_time)  # bytes per second
+        rate = self.transport.get_write_buffer_size() / self.limits.max_time  # bytes per second
+        self._least = max(MIN_BYTES_PER_SECOND, rate)
         self._watch()
 
     def _watch(self) -> None:

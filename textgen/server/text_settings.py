@@ -17,13 +17,13 @@ from textgen.server.requests import OWN_NAMES, TEXT_LENGTH, GenerationRequest, S
 from textgen.settings import declared, from_dict, select
 from textgen.wording import counted
 
-MOST_LOGPROBS = 20  # maximum number of alternatives that are reported of a token
-MOST_TEXTS = 64  # maximum number of texts in stop, ban and so on
+MAX_LOGPROBS = 20  # maximum number of alternatives that are reported of a token
+MAX_TEXTS = 64  # maximum number of texts in stop, ban and so on
 TEXTS_LENGTH = 4096  # maximum number of characters of all of these texts together
-MOST_BIASES = 1024
+MAX_BIASES = 1024
 BIASES_LENGTH = 1 << 14  # maximum number of characters of all biases together
-MOST_LOOK_BACK = 1 << 17  # maximum number of earlier tokens that a penalty looks at for a token of each text
-MOST_CLAMPS = 64
+MAX_TOTAL_LOOK_BACK = 1 << 17  # maximum number of earlier tokens that a penalty looks at for a token of each text
+MAX_CLAMPS = 64
 LLAMA_CPP_SAMPLERS = {"typ_p": "typical_p"}  # names that llama.cpp's server has for samplers in a list, and ours
 OFF_AT_MINUS_ONE = ("seed", "top_k", "top_n_sigma")  # settings that llama.cpp's clients switch off by -1
 ALL_AT_MINUS_ONE = ("repeat_last_n", "dry_penalty_last_n")  # those of which -1 stands for the whole text
@@ -104,9 +104,9 @@ def _is_number(value: object) -> bool:
 
 
 def _biases(given: Mapping[str, float] | Sequence[str]) -> list[str]:
-    if len(given) > MOST_BIASES:
+    if len(given) > MAX_BIASES:
         raise ApiError(
-            400, f"logit_bias must have at most {MOST_BIASES:,} entries. Received: {len(given):,}.", param="logit_bias"
+            400, f"logit_bias must have at most {MAX_BIASES:,} entries. Received: {len(given):,}.", param="logit_bias"
         )
     if sum(map(len, given)) > BIASES_LENGTH or max(map(len, given), default=0) > TEXT_LENGTH:
         raise ApiError(
@@ -136,9 +136,9 @@ def _check_sizes(settings: Mapping[str, Any]) -> None:
         if not isinstance(texts, (list, tuple)):
             raise ConfigError(f"{name} must be a list of texts.")
         lengths = [len(text) for text in texts if isinstance(text, str)]
-        if len(texts) > MOST_TEXTS or sum(lengths) > TEXTS_LENGTH or max(lengths, default=0) > TEXT_LENGTH:
+        if len(texts) > MAX_TEXTS or sum(lengths) > TEXTS_LENGTH or max(lengths, default=0) > TEXT_LENGTH:
             raise ApiError(
-                400, f"{name} must have at most {MOST_TEXTS} texts, of at most {TEXT_LENGTH:,} characters each, and of "
+                400, f"{name} must have at most {MAX_TEXTS} texts, of at most {TEXT_LENGTH:,} characters each, and of "
                 f"{TEXTS_LENGTH:,} together.", param=name,
             )  # fmt: skip
 
@@ -151,9 +151,9 @@ def with_logprobs(config: SamplingConfig, number: int | None) -> SamplingConfig:
     """
     if number is None:
         return config
-    if not 0 <= number <= MOST_LOGPROBS:
+    if not 0 <= number <= MAX_LOGPROBS:
         raise ApiError(
-            400, f"logprobs must be from 0 to {MOST_LOGPROBS}. Received: {shown_number(number)}.", param="logprobs"
+            400, f"logprobs must be from 0 to {MAX_LOGPROBS}. Received: {shown_number(number)}.", param="logprobs"
         )
     return replace(config, top_logprobs=number)
 
@@ -180,10 +180,11 @@ def check_look_back(config: SamplingConfig, lengths: Sequence[int]) -> None:
     }
     for name, window in windows.items():
         work = sum(min(window, length) for length in lengths)
-        if work > MOST_LOOK_BACK:
+        if work > MAX_TOTAL_LOOK_BACK:
             raise ApiError(
                 400, f"The request asks for too much at once: {name}, or the length of a text if that is less, must be "
-                f"at most {MOST_LOOK_BACK:,} for all its texts together. Received: {shown_number(work)}.", param=name,
+                f"at most {MAX_TOTAL_LOOK_BACK:,} for all its texts together. Received: {shown_number(work)}.",
+                param=name,
             )  # fmt: skip
 
 
@@ -241,8 +242,8 @@ def clamps_of(request: GenerationRequest | StateRequest) -> tuple[str, ...]:
     """
     given = request.clamp or ()
     clamps = (given,) if isinstance(given, str) else tuple(given)
-    if len(clamps) > MOST_CLAMPS:
-        raise ApiError(400, f"clamp must name at most {MOST_CLAMPS} cells. Received: {len(clamps):,}.", param="clamp")
+    if len(clamps) > MAX_CLAMPS:
+        raise ApiError(400, f"clamp must name at most {MAX_CLAMPS} cells. Received: {len(clamps):,}.", param="clamp")
     for clamp in clamps:
         check_text_length("clamp", clamp)
     return clamps

@@ -46,9 +46,9 @@ KINDS = {  # what an entry is, by its folder; the folders with epochs lie in the
     TOKENS: "corpus", NETWORKS: "8-bit network", REMOTE: "copy", CORPORA: "text", DOWNLOADS: "download",
 }  # fmt: skip
 EPOCHS = "epochs-"  # prefix of the names of folders with epochs
-LIMIT = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, of networks, of remote files, of archives
+LIMIT_VARIABLE = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, of networks, of remote files, of archives
 DEFAULT_LIMIT = 20.0
-LONGEST_NAME = 1 << 16  # bytes of a description that are read to find the name of its corpus
+MAX_DESCRIPTION_BYTES = 1 << 16  # bytes of a description that are read to find the name of its corpus
 KEY, RANDOM = "[0-9a-f]{32}", "[0-9a-f]{16}"  # patterns of the name of an entry, and of `random_hex`
 UNFINISHED = f"{re.escape(TEMPORARY)}{KEY}-{RANDOM}|{re.escape(ASIDE)}{RANDOM}-{KEY}"  # names of `unfinished` folders
 EPOCHS_NAME = f"({re.escape(ASIDE)}{RANDOM}-)?{EPOCHS}[a-z0-9_]{{8}}"  # the end is that of mkdtemp
@@ -130,11 +130,12 @@ def limit_bytes() -> float:
     Raises:
         ConfigError: TEXTGEN_CACHE_LIMIT in the environment is not a number of gigabytes.
     """
-    value = os.environ.get(LIMIT) or DEFAULT_LIMIT
+    value = os.environ.get(LIMIT_VARIABLE) or DEFAULT_LIMIT
     with suppress(ValueError):
         if math.isfinite(gigabytes := float(value)) and gigabytes >= 0:
             return gigabytes * 1e9
-    raise ConfigError(f"{LIMIT} must be a number of gigabytes, such as {DEFAULT_LIMIT:g}. Received: {value!r}.")
+    example = f"{DEFAULT_LIMIT:g}"
+    raise ConfigError(f"{LIMIT_VARIABLE} must be a number of gigabytes, such as {example}. Received: {value!r}.")
 
 
 def record_of(text: Path) -> Path:
@@ -239,7 +240,7 @@ def _corpus(path: Path) -> str:
             return path.stem
     for name, field in ((SUMMARY, "corpus"), (LOSS, "model"), (ADDRESS, "address")):
         with suppress(OSError, ValueError), (path / name).open("rb") as file:
-            return str(json_object(file.read(LONGEST_NAME)).get(field, ""))
+            return str(json_object(file.read(MAX_DESCRIPTION_BYTES)).get(field, ""))
     return ""
 
 

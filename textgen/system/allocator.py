@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 KEPT = 1 << 30  # bytes of freed memory that the allocator keeps instead of returning them to the system
-MOST_OF_OLDER = 1 << 25  # bytes: largest mmap threshold that older versions of glibc accept
+MAX_OLDER_THRESHOLD = 1 << 25  # bytes: largest mmap threshold that older versions of glibc accept
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # parameters of glibc's mallopt
 _is_kept = False
 
@@ -25,7 +25,7 @@ def keep_memory() -> bool:
     mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:  # not glibc
         return False
-    _is_kept = bool(mallopt(M_MMAP_THRESHOLD, KEPT) or mallopt(M_MMAP_THRESHOLD, MOST_OF_OLDER))
+    _is_kept = bool(mallopt(M_MMAP_THRESHOLD, KEPT) or mallopt(M_MMAP_THRESHOLD, MAX_OLDER_THRESHOLD))
     if _is_kept:
         mallopt(M_TRIM_THRESHOLD, KEPT)
         mallopt(M_TOP_PAD, KEPT // 16)

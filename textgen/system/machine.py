@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DRIVERS = ("/dev/nvidiactl", "/usr/lib/wsl/lib/libcuda.so.1")  # of NVIDIA GPUs, on Linux and in WSL
 NO_CUDA = ' (TensorFlow does not find the GPU: pip install "tensorflow[and-cuda]")'
-LEAST_PRODUCTS = 5  # that measure the speed, however long they take: the first ones are slow
+MIN_PRODUCTS = 5  # that measure the speed, however long they take: the first ones are slow
 SIZE, GPU_SIZE = 512, 4096  # rows and columns of their matrices; small ones do not keep a GPU busy
 NVIDIA_SECONDS = 10  # for which `nvidia-smi` may take
 MEMORY_STATUS = struct.Struct("=II7Q")  # of Windows: its size, memory in use in percent, memory of the machine, others
@@ -140,7 +140,7 @@ def measure_flops(replicas: int = 1, core_sets: int = 1) -> float:
     size = GPU_SIZE if on_gpu else SIZE
     matrix = tf.ones((size, size))
     best, products, until = float("inf"), 0, time.perf_counter() + 0.15
-    while products < LEAST_PRODUCTS or time.perf_counter() < until:
+    while products < MIN_PRODUCTS or time.perf_counter() < until:
         started = time.perf_counter()
         if on_gpu:
             _queue_products(matrix)

@@ -30,7 +30,7 @@ from operator import add
 from random import Random
 
 CACHED = 1 << 15  # maximum number of stretches kept; a lattice of eight characters takes about 2 kB
-LONGEST_CACHED = 32  # maximum length in characters of a stretch that is kept
+MAX_CACHED_CHARS = 32  # maximum length in characters of a stretch that is kept
 UNKNOWN_PENALTY = 10.0  # SentencePiece's: a character without a piece is that much less likely than the rarest piece
 PREFIX = -1  # marks the beginning of a piece that is not a piece itself
 
@@ -106,7 +106,7 @@ class UnigramSegmenter(Segmenter):
 
     def _draw(self, stretch: str, random: Random) -> list[int]:
         """Samples backward: the last piece first, then the one before it."""
-        ends, thresholds = (self._cached_lattice if len(stretch) <= LONGEST_CACHED else self._lattice)(stretch)
+        ends, thresholds = (self._cached_lattice if len(stretch) <= MAX_CACHED_CHARS else self._lattice)(stretch)
         ids, end = list[int](), len(stretch)
         while end:
             limits = thresholds[end]
@@ -173,7 +173,7 @@ class BpeSegmenter(Segmenter):
         ids: list[int] = []
         drops = _Drops(self._alpha, random)
         for stretch in self._stretches(text):
-            if len(stretch) > LONGEST_CACHED:
+            if len(stretch) > MAX_CACHED_CHARS:
                 ids += self._merged(stretch, drops)[0]
                 continue
             whole, merges = self._cached_ids(stretch)

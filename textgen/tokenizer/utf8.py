@@ -24,7 +24,7 @@ import numpy as np
 
 from textgen.tokenizer.tokenizer import Tokenizer
 
-LONGEST = 4  # maximum number of bytes in a character
+MAX_CHARACTER_BYTES = 4  # maximum number of bytes in a character
 FORWARD = (  # for each state the ranges of bytes that may come, and the state after them
     (
         (0xC2, 0xDF, 1), (0xE1, 0xEC, 2), (0xEE, 0xEF, 2), (0xF1, 0xF3, 3),
@@ -74,14 +74,14 @@ class Characters:
     def state_after(self, ids: Sequence[int]) -> int:
         """Returns the state of a text whose newest tokens are these, in the order in which it is generated."""
         state = 0
-        for id in ids[-LONGEST:]:
+        for id in ids[-MAX_CHARACTER_BYTES:]:
             state = int(self.after[state, id])
         return state
 
     def unfinished(self, ids: Sequence[int]) -> int:
         """Returns how many of the newest tokens of a text are the bytes of a character that is not complete."""
         state = number = 0
-        for id in ids[-LONGEST:]:
+        for id in ids[-MAX_CHARACTER_BYTES:]:
             state = int(self.after[state, id])
             number = number + 1 if state else 0
         return number

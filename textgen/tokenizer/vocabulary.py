@@ -35,7 +35,7 @@ from textgen.wording import counted
 
 # Where training text is cut: SentencePiece keeps NUL, U+2585 and tab for itself and drops lines with them.
 UNTRAINABLE = re.compile(f"[\n\t\0{SPACE}\u2585]+")
-LONGEST_STRETCH = 1000  # maximum length in characters of a stretch; SentencePiece drops lines of more than 4,192 bytes
+MAX_STRETCH_CHARS = 1000  # maximum length of a stretch; SentencePiece drops lines of more than 4,192 bytes
 
 MANY_CHARACTERS = 1000  # a script with more distinct characters than this has a long tail of rare ones
 COVERAGE = 0.9995  # fraction of such a text whose characters have a piece; the others take 3 or 4 tokens
@@ -217,9 +217,9 @@ def _stretches(text: str, only_words: bool) -> Iterator[str]:
     for line in UNTRAINABLE.split(text):
         line = " ".join(line.split()) if only_words else line
         start = 0
-        while len(line) - start > LONGEST_STRETCH:
-            end = line.rfind(" ", start + 1, start + LONGEST_STRETCH)
-            end = end if end > 0 else start + LONGEST_STRETCH
+        while len(line) - start > MAX_STRETCH_CHARS:
+            end = line.rfind(" ", start + 1, start + MAX_STRETCH_CHARS)
+            end = end if end > 0 else start + MAX_STRETCH_CHARS
             yield line[start:end]
             start = end
         if start < len(line):

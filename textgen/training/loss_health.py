@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MOST_LEFT_OUT = 5  # updates left out in a row before the run returns to a checkpoint
+MAX_LEFT_OUT = 5  # updates left out in a row before the run returns to a checkpoint
 HIGH_STEPS = 10  # losses in a row above the first one that count as divergence ...
 LEARNT = 0.8  # ... once the mean loss has been below this fraction of the first one
 DECAY = 0.98  # decay rate of the running mean of the losses
@@ -53,7 +53,7 @@ class Health:
         if not is_finite:
             self.left_out += 1
             self.left_out_in_a_row += 1
-            if self.left_out_in_a_row < MOST_LEFT_OUT:
+            if self.left_out_in_a_row < MAX_LEFT_OUT:
                 return ""
             return f"the loss or its gradient was not finite {self.left_out_in_a_row} times in a row"
         self.left_out_in_a_row = 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FIRST_SCALE, LEAST_SCALE = 16.0, 2.0**-10  # factors of a loss that is a sum over tokens
-MOST_SCALE = 2.0**15  # the largest power of 2 that float16 holds: gradients in float16 are multiplied by it
+FIRST_SCALE, MIN_SCALE = 16.0, 2.0**-10  # factors of a loss that is a sum over tokens
+MAX_SCALE = 2.0**15  # the largest power of 2 that float16 holds: gradients in float16 are multiplied by it
 PATIENT_STEPS = 500  # steps without overflow before the scale is doubled
 
 
@@ -33,9 +33,9 @@ class LossScale:
         if is_finite:
             self.steps += 1
             if self.steps == PATIENT_STEPS:
-                self.scale, self.steps = min(MOST_SCALE, 2 * self.scale), 0
+                self.scale, self.steps = min(MAX_SCALE, 2 * self.scale), 0
             return False
-        if self.scale <= LEAST_SCALE:
+        if self.scale <= MIN_SCALE:
             return False
         self.scale, self.steps = self.scale / 2, 0
         return True

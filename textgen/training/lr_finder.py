@@ -23,7 +23,7 @@ from textgen.errors import TrainingError
 from textgen.wording import shell_word
 
 STEPS = 100  # maximum number of updates of a sweep
-LOWEST, HIGHEST = 1e-3, 1e3  # first and last learning rate, relative to the planned one
+MIN_RATE_FACTOR, MAX_RATE_FACTOR = 1e-3, 1e3  # first and last learning rate of a sweep, relative to the planned one
 DECAY = 0.9  # decay rate of the running mean that smooths the losses
 TOO_HIGH = 1.2  # loss that ends the sweep, relative to the first one
 SPAN = 5  # updates before and after a rate between which the fall of the loss is measured
@@ -63,7 +63,7 @@ def sweep_learning_rates(
         >>> len(points), round(points[0].nats_per_token, 6)
         (100, 3.0)
     """
-    rates = np.geomspace(LOWEST * learning_rate, HIGHEST * learning_rate, STEPS).tolist()
+    rates = np.geomspace(MIN_RATE_FACTOR * learning_rate, MAX_RATE_FACTOR * learning_rate, STEPS).tolist()
     points: list[Point] = []
     mean = 0.0
     for number, (batch, rate) in enumerate(zip(islice(batches, STEPS), rates, strict=False), start=1):

@@ -16,7 +16,7 @@ from textgen.training.loss_scale import LossScale
 if TYPE_CHECKING:
     from textgen.training.observers.observer import ValidationReport
 
-MOST_HISTORY = 1000  # validations that are recorded; of more, those that are closest together are left out
+MAX_HISTORY = 1000  # validations that are recorded; of more, those that are closest together are left out
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Position:
         train_nats: Sum of the losses since the last validation, in nats per token, each times the tokens of its batch
             relative to a full one.
         train_steps: Sum of these weights: the number of losses if all batches were full.
-        history: The scores of the validations, in order, as training.json has them: all of them up to `MOST_HISTORY`.
+        history: The scores of the validations, in order, as training.json has them: all of them up to `MAX_HISTORY`.
         health: Losses that were not finite or diverged.
         loss_scale: Scale of the loss; used with float16 only.
     """
@@ -112,7 +112,7 @@ class Position:
         is_again = bool(self.history) and self.history[-1]["step"] == report.step
         before = self.history[:-1] if is_again else self.history
         self.history = [*before, {name: getattr(report, name) for name in HISTORY[0]}]
-        if len(self.history) > MOST_HISTORY:
+        if len(self.history) > MAX_HISTORY:
             del self.history[self._least_missed()]
 
     def _least_missed(self) -> int:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 SAMPLE = SamplingConfig(max_tokens=150, seed=0)  # settings of the text written at every validation
 FINAL_TOKENS = 1_000_000  # held-out tokens that the final evaluation scores at most; more if a validation scores more
-LEAST_FINAL_TOKENS = 20_000  # held-out tokens that it scores after a short run
+MIN_FINAL_TOKENS = 20_000  # held-out tokens that it scores after a short run
 FINAL_FRACTION = 0.1  # held-out tokens that it scores after a longer run, relative to the tokens trained on
 
 
@@ -337,7 +337,7 @@ class _Run:
         if validator.best_scores and len(held_out) <= config.valid_tokens and not config.interpolate_start:
             return validator.best_scores  # of all of it already
         trained = self._trainer.position.step * config.num_streams * config.sequence_length
-        wanted = min(FINAL_TOKENS, max(LEAST_FINAL_TOKENS, int(FINAL_FRACTION * trained)))
+        wanted = min(FINAL_TOKENS, max(MIN_FINAL_TOKENS, int(FINAL_FRACTION * trained)))
         # Compiled already, unless a validation has read the text in another number of rows.
         tokens = max(config.valid_tokens, wanted)
         return validator.evaluator.scores(held_out, tokens)

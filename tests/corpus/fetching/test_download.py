@@ -217,7 +217,7 @@ def test_a_redirect_to_nowhere_is_no_wrong_checksum(entry: Entry, server: FileSe
 
 
 def test_a_file_without_end_is_stopped(entry: Entry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(download, "LARGEST_BYTES", 100_000)
+    monkeypatch.setattr(download, "MAX_FILE_BYTES", 100_000)
     with pytest.raises(CorpusError, match=r"has more than 100,000 bytes: it is not a corpus"):
         fetch(entry)
 

@@ -244,7 +244,7 @@ def test_whether_the_cache_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_member_that_is_too_large_is_refused(zipped: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetched_text, "LARGEST_BYTES", len(TEXT) - 1)
+    monkeypatch.setattr(fetched_text, "MAX_FILE_BYTES", len(TEXT) - 1)
     with pytest.raises(CorpusError, match=r"archive of moon-train is damaged: train is too large\."):
         fetch(zipped)
 

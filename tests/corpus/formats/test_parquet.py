@@ -159,6 +159,6 @@ def test_a_small_file_does_not_become_large(tmp_path: Path, monkeypatch: pytest.
         assert tracemalloc.get_traced_memory()[1] < 16 << 20
     finally:
         tracemalloc.stop()
-    monkeypatch.setattr(parquet, "LARGEST_GROUP", 1000)
+    monkeypatch.setattr(parquet, "MAX_GROUP_BYTES", 1000)
     with pytest.raises(CorpusError, match=r"row group 1 has [\d,]+ bytes of text, more than the limit of 1,000"):
         read(path)

@@ -666,22 +666,22 @@ def test_what_is_encrypted_is_said(tmp_path: Path) -> None:
 
 
 def test_a_file_that_becomes_very_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "LARGEST_MEMBER", 1 << 20)
+    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 1 << 20)
     path = docx(tmp_path / "a.docx", "<w:p/>" * 400_000)
     assert path.stat().st_size < 20_000
     with pytest.raises(CorpusError, match=r"its part word/document\.xml has 2,400,\d+ bytes, more than the limit"):
         read(path)
     for module in (books, office, archives):
-        monkeypatch.setattr(module, "LARGEST_CHAPTER", 1 << 16)
+        monkeypatch.setattr(module, "MAX_CHAPTER_BYTES", 1 << 16)
     with pytest.raises(CorpusError, match=r"one\.xhtml has 70,000 bytes, more than the limit of 65,536"):
         read(epub(tmp_path / "a.epub", {"one": "x" * 70_000}))
-    monkeypatch.setattr(rich_text, "LARGEST_TEXT", 1000)
+    monkeypatch.setattr(rich_text, "MAX_TEXT_CHARS", 1000)
     with pytest.raises(CorpusError, match="has more than 1,000 characters of text, the limit"):
         read(write(tmp_path, "a.html", "<p>" + "x" * 1001))
-    monkeypatch.setattr(rtf, "LARGEST_RTF", 1000)
+    monkeypatch.setattr(rtf, "MAX_RTF_CHARS", 1000)
     with pytest.raises(CorpusError, match="has more than 1,000 characters, the limit"):
         read(write(tmp_path, "a.rtf", RTF + " " * 1000))
-    monkeypatch.setattr(pdf_files, "LARGEST_PAGE", 1000)
+    monkeypatch.setattr(pdf_files, "MAX_PAGE_BYTES", 1000)
     with pytest.raises(CorpusError, match="page 1 is too large"):
         read(pdf(tmp_path / "a.pdf", [["x" * 1001]]))
 

@@ -16,7 +16,7 @@ from networks import random_weights
 from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.dataset import word_filter as module
-from textgen.dataset.word_filter import LONGEST_WORD, WordFilter, count_words, letters_of, words_in
+from textgen.dataset.word_filter import MAX_WORD_CHARS, WordFilter, count_words, letters_of, words_in
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.constraints import word_tokens as tables
 from textgen.generation.constraints.constraints import Constraints
@@ -246,12 +246,12 @@ def test_a_word_with_an_unknown_beginning_is_free(prompt: str) -> None:
 def test_a_long_run_of_letters_is_no_word(written: str) -> None:
     """One of the prompt, and one that the text has written the end of."""
     tokens = WordTokens(TOKENIZER, known_words())
-    for length in (LONGEST_WORD, LONGEST_WORD + 1):
+    for length in (MAX_WORD_CHARS, MAX_WORD_CHARS + 1):
         guard = WordGuard(tokens)
         guard.read(TOKENIZER.encode("The " + "q" * (length - len(written)) + " " * (not written)))
         for id in TOKENIZER.encode(f"{written} " * bool(written)):
             guard.accept(id)
-        assert guard.allowed()[TOKENIZER.encode("q")] == (length == LONGEST_WORD)
+        assert guard.allowed()[TOKENIZER.encode("q")] == (length == MAX_WORD_CHARS)
 
 
 def test_a_long_run_of_letters_takes_little_memory() -> None:

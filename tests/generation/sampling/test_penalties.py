@@ -188,7 +188,7 @@ def dried_by_match(logits: np.ndarray, history: np.ndarray, breakers: np.ndarray
         for id, length in longest.items():
             if multiplier > 0 and length >= max(allowed, 1):
                 exponent = np.log(base) * np.int64(length - allowed) + np.log(multiplier)
-                result[row, id] -= np.float32(np.exp(np.minimum(exponent, np.log(penalties_module.HIGHEST_PENALTY))))
+                result[row, id] -= np.float32(np.exp(np.minimum(exponent, np.log(penalties_module.MAX_PENALTY))))
     return result
 
 
@@ -273,7 +273,7 @@ def test_long_repetitions_are_measured_as_short_ones(
 def test_longer_repetitions_are_not_measured_where_the_penalty_rises_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(penalties_module, "_long_lengths", None)
     history, breakers, zeros = history_of([[1] * 200], 200), np.zeros((1, V), bool), np.zeros((1, V), np.float32)
-    for base, penalty in ((1.75, penalties_module.HIGHEST_PENALTY), (1.0, 0.8)):
+    for base, penalty in ((1.75, penalties_module.MAX_PENALTY), (1.0, 0.8)):
         dry_settings = DrySettings(column(0.8), column(base), column(2), column(1024))
         assert changed(zeros, dry(zeros, history, breakers, dry_settings))[0, 1] == pytest.approx(-penalty)
     with pytest.raises(TypeError):

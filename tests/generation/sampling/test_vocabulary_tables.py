@@ -14,7 +14,7 @@ from textgen.generation.constraints.phrase import Phrase
 from textgen.generation.generator import Generator
 from textgen.generation.sampling.sampler import Sampler
 from textgen.generation.sampling.vocabulary_tables import (
-    LONGEST_KEPT,
+    MAX_KEPT_BYTES,
     SplitTexts,
     VocabularyTables,
     breakers_of,
@@ -78,14 +78,14 @@ def test_texts_one_after_the_other_share_what_is_banned_and_required(made: list[
 
 
 def test_only_the_last_texts_are_kept(made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("textgen.generation.sampling.vocabulary_tables.PHRASES_BYTES", 2 * 4 * (V + LONGEST_KEPT**2))
+    monkeypatch.setattr("textgen.generation.sampling.vocabulary_tables.PHRASES_BYTES", 2 * 4 * (V + MAX_KEPT_BYTES**2))
     tables = VocabularyTables(TOKENIZER)
     held = tables.phrase("a")
     for text in ("b", "c", "d", "c", "b", "a"):
         tables.phrase(text)
     assert made == ["a", "b", "c", "d", "b"]
     assert tables.phrase("a") is held
-    for length in (LONGEST_KEPT, LONGEST_KEPT + 1) * 2:
+    for length in (MAX_KEPT_BYTES, MAX_KEPT_BYTES + 1) * 2:
         tables.phrase("x" * length)
     assert [len(text) for text in made[5:]] == [64, 65, 65]
 

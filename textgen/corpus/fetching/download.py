@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from requests import Response
 
 CHUNK_BYTES = 1 << 13  # bytes read at a time; an incomplete chunk is lost when a connection breaks
-LARGEST_BYTES = 1 << 32  # maximum size of a file, so that an endless answer does not fill the disk
+MAX_FILE_BYTES = 1 << 32  # maximum size of a file, so that an endless answer does not fill the disk
 ATTEMPTS = 4  # maximum number of attempts when the connection breaks
 TIMEOUT = (15.0, 60.0)  # seconds: to connect, and between two bytes
 TAG_BYTES = 1 << 12  # maximum size of the file that names a version
@@ -176,8 +176,8 @@ class _Download:
                 file.write(chunk)
                 done += len(chunk)
                 self._progress(done, total)
-                if done > LARGEST_BYTES:
-                    raise CorpusError(f"{response.url} has more than {LARGEST_BYTES:,} bytes: it is not a corpus.")
+                if done > MAX_FILE_BYTES:
+                    raise CorpusError(f"{response.url} has more than {MAX_FILE_BYTES:,} bytes: it is not a corpus.")
         if total is not None and done < total:
             raise requests.ConnectionError(f"{done:,} of {total:,} bytes came")
 

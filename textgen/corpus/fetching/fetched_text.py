@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from textgen.corpus.fetching.catalogue import Entry
-from textgen.corpus.fetching.download import CHUNK_BYTES, LARGEST_BYTES, Progress, download_file, wrong_checksum
+from textgen.corpus.fetching.download import CHUNK_BYTES, MAX_FILE_BYTES, Progress, download_file, wrong_checksum
 from textgen.corpus.fetching.gutenberg import read_book
 from textgen.errors import CorpusError
 from textgen.schema import decoded_json
@@ -223,7 +223,7 @@ def _unpacked_member(entry: Entry, archive: Path) -> Iterator[bytes]:
     found = hashlib.new(algorithm or "sha256")
     try:
         with zipfile.ZipFile(archive) as files, files.open(entry.member) as source:
-            if files.getinfo(entry.member).file_size > LARGEST_BYTES:
+            if files.getinfo(entry.member).file_size > MAX_FILE_BYTES:
                 raise zipfile.BadZipFile(f"{entry.member} is too large")
             while chunk := source.read(CHUNK_BYTES):
                 found.update(chunk)

@@ -12,7 +12,7 @@ from textgen.corpus.encoding_guess import has_controls, marked_encoding
 from textgen.corpus.encodings import WEB_ERRORS
 from textgen.corpus.formats.markup import is_mostly_links, page_text
 from textgen.corpus.formats.web_pages import as_html, declared_encoding, name_of
-from textgen.corpus.formats.zipped import LARGEST_CHAPTER, chunks, optional_part, parsed_part
+from textgen.corpus.formats.zipped import MAX_CHAPTER_BYTES, chunks, optional_part, parsed_part
 from textgen.errors import CorpusError
 
 ENCRYPTION = "META-INF/encryption.xml"
@@ -40,7 +40,7 @@ def book_text(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
     contents = {_member(folder, href) for href in package.xpath(CONTENTS)}
     is_first = True
     for member in _chapters(package, folder):
-        data = b"".join(chunks(archive, member, name, LARGEST_CHAPTER))
+        data = b"".join(chunks(archive, member, name, MAX_CHAPTER_BYTES))
         _check_protection(data, name, member, encrypted)
         page = "".join(_chapter(data, name, member))
         if member in contents and is_mostly_links(page, name):

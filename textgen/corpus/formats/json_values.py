@@ -17,7 +17,7 @@ from textgen.errors import CorpusError
 from textgen.wording import counted
 
 STEP_CHARS = 1 << 16  # characters to read at least when a value is not complete yet
-LONGEST_WORD = len(r"\ud83d\ude00")  # longest token besides strings and numbers: a character spelled in two halves
+MAX_WORD_CHARS = len(r"\ud83d\ude00")  # longest token besides strings and numbers: a character spelled in two halves
 HINTS = 20  # maximum number of fields that an error message names
 DEPTH = 3  # maximum depth of the fields that an error message names
 
@@ -259,7 +259,7 @@ class _Scanner:
     def _is_certain(self, error: json.JSONDecodeError) -> bool:
         """Whether an error stays one, whatever follows: it is not an open string, and not where reading stopped."""
         is_open = error.msg.startswith("Unterminated string")
-        return not is_open and len(self._held) - error.pos >= LONGEST_WORD
+        return not is_open and len(self._held) - error.pos >= MAX_WORD_CHARS
 
     def _may_go_on(self, value: Any, end: int) -> bool:
         """Whether a value that ends at a place may be the beginning of a longer one, as `1.` is of 1.5."""

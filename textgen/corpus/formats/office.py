@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator
 
 from textgen.corpus.formats.markup import BODY_LEVEL, HEADING, office_text
-from textgen.corpus.formats.zipped import LARGEST_CHAPTER, chunks, optional_part, parsed_part
+from textgen.corpus.formats.zipped import MAX_CHAPTER_BYTES, chunks, optional_part, parsed_part
 from textgen.errors import CorpusError
 
 ODT_PARTS = "META-INF/manifest.xml"
@@ -39,7 +39,7 @@ def document_text(archive: zipfile.ZipFile, suffix: str, name: str) -> Iterator[
 def _has_password(archive: zipfile.ZipFile, name: str) -> bool:
     """Whether an .odt file is encrypted, which only its list of parts says."""
     is_listed = ODT_PARTS in archive.namelist()
-    return is_listed and b":encryption-data" in b"".join(chunks(archive, ODT_PARTS, name, LARGEST_CHAPTER))
+    return is_listed and b":encryption-data" in b"".join(chunks(archive, ODT_PARTS, name, MAX_CHAPTER_BYTES))
 
 
 def _main_part(archive: zipfile.ZipFile, name: str) -> str:

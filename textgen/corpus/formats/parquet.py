@@ -17,7 +17,7 @@ from textgen.corpus.formats.table import require_single
 from textgen.errors import CorpusError
 
 ROWS = 64  # number of rows read at a time
-LARGEST_GROUP = 1 << 32  # maximum size in bytes of a decompressed column in a row group
+MAX_GROUP_BYTES = 1 << 32  # maximum size in bytes of a decompressed column in a row group
 
 
 def parquet_rows(path: Path, name: str, text: str, label: str | None = None) -> Iterator[dict[str, Any]]:
@@ -106,10 +106,10 @@ def _check_sizes(metadata: Any, columns: Collection[str], name: str) -> None:
         size = sum(
             chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.partition(".")[0] in columns
         )
-        if size > LARGEST_GROUP:
+        if size > MAX_GROUP_BYTES:
             raise CorpusError(
-                f"{name}: row group {group + 1} has {size:,} bytes of text, more than the limit of {LARGEST_GROUP:,}. "
-                "Write the file again with smaller row groups."
+                f"{name}: row group {group + 1} has {size:,} bytes of text, more than the limit of "
+                f"{MAX_GROUP_BYTES:,}. Write the file again with smaller row groups."
             )
 
 

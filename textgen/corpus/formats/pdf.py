@@ -19,7 +19,7 @@ from textgen.errors import CorpusError
 from textgen.system.process_settings import TemporarySetting, change_level
 from textgen.wording import counted
 
-LARGEST_PAGE = 1 << 24  # maximum size in bytes of the drawing operations of a page of a .pdf file
+MAX_PAGE_BYTES = 1 << 24  # maximum size in bytes of the drawing operations of a page of a .pdf file
 STAMP_CHARS = 50  # a page with a picture and less text than that may be a scan
 QUIET_PYPDF = TemporarySetting(partial(change_level, logging.getLogger("pypdf")), logging.CRITICAL)
 """Its warnings about damaged files name none."""
@@ -73,8 +73,8 @@ def _reading_pdf(pypdf: Any, name: str) -> Iterator[None]:
 def _page_text(page: Any, name: str, number: int) -> str:
     contents = page.get_contents()
     size = 0 if contents is None else len(contents.get_data())
-    if size > LARGEST_PAGE:
-        raise CorpusError(f"{name}: page {number:,} is too large: {size:,} bytes, the limit is {LARGEST_PAGE:,}.")
+    if size > MAX_PAGE_BYTES:
+        raise CorpusError(f"{name}: page {number:,} is too large: {size:,} bytes, the limit is {MAX_PAGE_BYTES:,}.")
     text = paired(str(page.extract_text()))  # fonts may name halves of characters
     return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
 

@@ -32,7 +32,7 @@ ZIPPED = (".docx", ".odt", ".epub")
 RICH = (*PAGES, *SUBTITLES, *ZIPPED, ".pdf", ".rtf")
 WHOLE = (*ZIPPED, ".pdf")  # formats whose files are read at any offset, so they cannot be compressed
 
-LARGEST_TEXT = 1 << 30  # maximum number of characters in the text of a file
+MAX_TEXT_CHARS = 1 << 30  # maximum number of characters in the text of a file
 
 SOFT_HYPHEN = "\u00ad"
 
@@ -78,9 +78,9 @@ class RichFile:
             text = text.replace(SOFT_HYPHEN, self._shown_hyphen)
             size += len(text)
             damaged += text.count(REPLACEMENT) if self.suffix in WHOLE else 0
-            if size > LARGEST_TEXT:
+            if size > MAX_TEXT_CHARS:
                 raise CorpusError(
-                    f"{self.name} has more than {LARGEST_TEXT:,} characters of text, the limit. Split it."
+                    f"{self.name} has more than {MAX_TEXT_CHARS:,} characters of text, the limit. Split it."
                 )
             yield text
         if damaged:

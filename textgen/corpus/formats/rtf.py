@@ -13,7 +13,7 @@ from textgen.corpus.formats.findings import Findings
 from textgen.errors import CorpusError
 from textgen.wording import counted
 
-LARGEST_RTF = 1 << 26  # maximum number of characters of an .rtf file, which is read into memory as a whole
+MAX_RTF_CHARS = 1 << 26  # maximum number of characters of an .rtf file, which is read into memory as a whole
 RTF_WORDS = re.compile(
     r"(?<=\\'[0-9a-fA-F]{2})(?:([0-9@-\[\]-z|~]|\\[\\{}])|[\r\n]+)|\\\\|\\(?:nest)?cell(?![A-Za-z])|\\fldinst(?=\{)"
 )
@@ -75,8 +75,8 @@ def _whole(name: str, texts: Iterable[str]) -> str:
     for text in texts:
         held.append(text)
         size += len(text)
-        if size > LARGEST_RTF:
-            raise CorpusError(f"{name} has more than {LARGEST_RTF:,} characters, the limit. Save it as .docx.")
+        if size > MAX_RTF_CHARS:
+            raise CorpusError(f"{name} has more than {MAX_RTF_CHARS:,} characters, the limit. Save it as .docx.")
     return "".join(held)
 
 

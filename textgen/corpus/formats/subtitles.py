@@ -25,7 +25,7 @@ HELD_LINES = 64  # maximum number of lines of a subtitle that are held; the rest
 HELD_CHARS = 1 << 16  # maximum number of characters of these lines, except for the last
 SAMPLE_CUES = 500  # subtitles at the beginning that tell whether captions roll
 ROLLING = 0.5  # fraction of them that begins with the end of the one before, if captions roll
-LEAST_ROLLING = 3  # their number, too
+MIN_ROLLING_CUES = 3  # minimum number of those, too
 SLACK = 0.1  # seconds between two subtitles that count as none
 
 
@@ -58,7 +58,7 @@ def subtitle_lines(texts: Iterable[str], suffix: str, name: str) -> Iterator[str
     cues = _compared(_cues(texts, suffix, name))
     sample = list(islice(cues, SAMPLE_CUES))
     found = sum(repeated > 0 for repeated, _ in sample)
-    rolls = found >= max(LEAST_ROLLING, ROLLING * len(sample))  # songs repeat fewer lines
+    rolls = found >= max(MIN_ROLLING_CUES, ROLLING * len(sample))  # songs repeat fewer lines
     for repeated, lines in chain(sample, cues):
         for line in lines[repeated if rolls else 0 :]:
             yield f"{line}\n"

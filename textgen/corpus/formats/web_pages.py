@@ -19,8 +19,8 @@ VOID = {
 CDATA, COMMENT = "<![CDATA[", "<!--"  # in XHTML: text in which < and & are no markup, and what is not shown
 MARKS = {"": re.compile(r"<!\[CDATA\[|<!--"), CDATA: re.compile(r"\]\]>"), COMMENT: re.compile("-->")}
 """Beginning of a CDATA section or a comment, and the end of each, by what reading is within."""
-LONGEST_END = len("]]>")
-LONGEST_TAG = 1 << 16  # number of characters of a tag that are held until it ends
+MAX_END_CHARS = len("]]>")  # of what ends a section or a comment
+MAX_TAG_CHARS = 1 << 16  # number of characters of a tag that are held until it ends
 
 
 def declared_encoding(beginning: bytes) -> str | None:
@@ -68,9 +68,9 @@ def as_html(texts: Iterable[str]) -> Iterator[str]:
                 yield mark[0]
             at, inside = mark.end(), "" if inside else mark[0]
         if inside:
-            end = max(at, len(held) + 1 - LONGEST_END)
+            end = max(at, len(held) + 1 - MAX_END_CHARS)
         else:
-            end = held.rfind("<", max(at, len(held) - LONGEST_TAG))
+            end = held.rfind("<", max(at, len(held) - MAX_TAG_CHARS))
             end = len(held) if end < 0 or ">" in held[end:] else end
         yield _part_as_html(held[at:end], inside)
         held = held[end:]

@@ -13,8 +13,8 @@ from textgen.corpus.formats.extras import load
 from textgen.errors import CorpusError
 
 CHUNK_BYTES = 1 << 16
-LARGEST_MEMBER = 1 << 28  # maximum size in bytes of a decompressed part of a .docx, .odt or .epub file
-LARGEST_CHAPTER = 1 << 25  # maximum size in bytes of a chapter, which is read into memory as a whole
+MAX_MEMBER_BYTES = 1 << 28  # maximum size in bytes of a decompressed part of a .docx, .odt or .epub file
+MAX_CHAPTER_BYTES = 1 << 25  # maximum size in bytes of a chapter, which is read into memory as a whole
 
 
 @contextmanager
@@ -38,13 +38,13 @@ def chunks(archive: zipfile.ZipFile, member: str, name: str, limit: int | None =
         archive: The file.
         member: Name of the part.
         name: Name of the file in messages.
-        limit: Maximum size in bytes; `LARGEST_MEMBER` by default.
+        limit: Maximum size in bytes; `MAX_MEMBER_BYTES` by default.
 
     Raises:
         CorpusError: The part is larger.
         KeyError: There is no such part.
     """
-    limit = LARGEST_MEMBER if limit is None else limit
+    limit = MAX_MEMBER_BYTES if limit is None else limit
     size = archive.getinfo(member).file_size
     if size > limit:
         raise CorpusError(f"{name}: its part {member} has {size:,} bytes, more than the limit of {limit:,}. Split it.")
@@ -69,7 +69,7 @@ def parsed_part(archive: zipfile.ZipFile, member: str, name: str) -> Any:
         KeyError: There is no such part.
     """
     etree = load("lxml.etree", name)
-    data = b"".join(chunks(archive, member, name, LARGEST_CHAPTER))
+    data = b"".join(chunks(archive, member, name, MAX_CHAPTER_BYTES))
     try:
         return etree.fromstring(data, etree.XMLParser(resolve_entities=False, no_network=True))
     except etree.XMLSyntaxError as error:

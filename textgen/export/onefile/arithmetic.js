@@ -7,7 +7,7 @@ const LOG2_E = 1.4426950408889634;
 const LN2_HIGH = 0.693145751953125; // ln 2 in two parts: k * LN2_HIGH is exact for the whole numbers k that occur
 const LN2_LOW = 1.4286068203094173e-6;
 const SQRT2 = 1.4142135623730951;
-const LIMIT = 700; // larger arguments of exp are clamped
+const MAX_EXP_ARGUMENT = 700; // larger arguments of exp are clamped
 
 /** 1/n! for n from 0 to 13. */
 const INVERSE_FACTORIALS = (() => {
@@ -20,12 +20,12 @@ const INVERSE_FACTORIALS = (() => {
 })();
 const [C0, C1, C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12, C13] = INVERSE_FACTORIALS;
 
-const LOWEST_POWER = -1022;
-/** 2^k for k from LOWEST_POWER to 1023. */
+const MIN_EXPONENT = -1022; // of the normal numbers
+/** 2^k for k from MIN_EXPONENT to 1023. */
 const POWERS = (() => {
-  const found = new Float64Array(1023 - LOWEST_POWER + 1);
-  for (let k = 0, power = 1; k <= 1023; k++, power *= 2) found[k - LOWEST_POWER] = power;
-  for (let k = -1, power = 0.5; k >= LOWEST_POWER; k--, power /= 2) found[k - LOWEST_POWER] = power;
+  const found = new Float64Array(1023 - MIN_EXPONENT + 1);
+  for (let k = 0, power = 1; k <= 1023; k++, power *= 2) found[k - MIN_EXPONENT] = power;
+  for (let k = -1, power = 0.5; k >= MIN_EXPONENT; k--, power /= 2) found[k - MIN_EXPONENT] = power;
   return found;
 })();
 
@@ -38,8 +38,8 @@ const WORDS = new Uint32Array(DOUBLE.buffer); // its low and its high half: ever
  * @returns {number}
  */
 export function exp(x) {
-  if (x > LIMIT) x = LIMIT;
-  else if (x < -LIMIT) x = -LIMIT;
+  if (x > MAX_EXP_ARGUMENT) x = MAX_EXP_ARGUMENT;
+  else if (x < -MAX_EXP_ARGUMENT) x = -MAX_EXP_ARGUMENT;
   const k = Math.floor(x * LOG2_E + 0.5);
   const r = x - k * LN2_HIGH - k * LN2_LOW;
   let p = C13;
@@ -56,7 +56,7 @@ export function exp(x) {
   p = p * r + C2;
   p = p * r + C1;
   p = p * r + C0;
-  return p * POWERS[k - LOWEST_POWER];
+  return p * POWERS[k - MIN_EXPONENT];
 }
 
 /**

@@ -7,7 +7,7 @@ import { WordGuard } from "./word_guard.js";
 
 const PULL = 20; // nats: the bias towards a token that would write all of a required text, after ...
 const PULL_TOKENS = 400; // ... this number of tokens, or max_tokens if that is less; it goes on growing
-const LONGEST_CHARACTER = 4; // bytes
+const MAX_CHARACTER_BYTES = 4; // bytes
 const HASH_BASE = 0x1b873593; // of the n-grams, modulo 2^32
 
 /** The constraints on one text. */
@@ -130,7 +130,7 @@ export class Constraints {
 
   /** @private Whether another token may come before the missing texts; near the end one that begins no character. */
   mayWait(logits, spare) {
-    if (spare >= LONGEST_CHARACTER) return true;
+    if (spare >= MAX_CHARACTER_BYTES) return true;
     const kept = this.starts.map((id) => logits[id]);
     for (const id of this.starts) logits[id] = -Infinity;
     if (logits.some((logit) => logit > -Infinity)) return true;

@@ -7,8 +7,8 @@
 import { exp, sigmoid, tanh } from "./arithmetic.js";
 import { KERNEL, hasSimd } from "./kernel.js";
 
-const LARGEST_SUM = 2 ** 24 - 1;
-const LARGEST_INPUT = 32767; // of int16
+const MAX_EXACT_SUM = 2 ** 24 - 1; // of products, whatever their order
+const MAX_LEVELS = 32767; // upper limit of k, so that an input fits into int16
 const SPLIT = 2 ** 26; // two rows in one double: first + second * SPLIT
 const PAGE = 65536; // bytes of WebAssembly's memory
 const NORM_EPSILON = 1e-5;
@@ -49,7 +49,7 @@ function inputRange({ rows, columns, values, isTransposed }) {
     }
   }
   const largest = norms.reduce((a, b) => Math.max(a, b), 1);
-  return Math.max(1, Math.min(LARGEST_INPUT, Math.floor(LARGEST_SUM / largest)));
+  return Math.max(1, Math.min(MAX_LEVELS, Math.floor(MAX_EXACT_SUM / largest)));
 }
 
 /**
@@ -378,7 +378,7 @@ class Attention {
     this.query.multiply(n, asked);
     const [query, queryRange] = wholeNumbers(asked);
     const scores = vectors.map((vector, i) => {
-      const product = dot(vector, query) * (ranges[i] / LARGEST_INPUT) * (queryRange / LARGEST_INPUT);
+      const product = dot(vector, query) * (ranges[i] / MAX_LEVELS) * (queryRange / MAX_LEVELS);
       return product / size;
     });
     const highest = scores.reduce((a, b) => Math.max(a, b));
@@ -387,7 +387,7 @@ class Attention {
     const [mix, mixRange] = wholeNumbers(Float64Array.from(shares, (share, i) => (share / total) * ranges[i]));
     const mixed = new Float64Array(size);
     vectors.forEach((vector, i) => { for (let j = 0; j < size; j++) mixed[j] += mix[i] * vector[j]; });
-    for (let j = 0; j < size; j++) mixed[j] = (mixed[j] * (mixRange / LARGEST_INPUT)) / LARGEST_INPUT;
+    for (let j = 0; j < size; j++) mixed[j] = (mixed[j] * (mixRange / MAX_LEVELS)) / MAX_LEVELS;
     const result = new Float64Array(size);
     this.output.multiply(mixed, result);
     for (let j = 0; j < size; j++) result[j] = x[j] + result[j] / Math.sqrt(size);
@@ -401,8 +401,8 @@ class Attention {
 /** A vector as whole numbers of int16, and its largest magnitude. */
 function wholeNumbers(values) {
   const largest = largestOf(values);
-  const clamped = (value) => Math.max(-LARGEST_INPUT, Math.min(LARGEST_INPUT, value));
-  return [values.map((value) => clamped(Math.floor((value / largest) * LARGEST_INPUT + 0.5))), largest];
+  const clamped = (value) => Math.max(-MAX_LEVELS, Math.min(MAX_LEVELS, value));
+  return [values.map((value) => clamped(Math.floor((value / largest) * MAX_LEVELS + 0.5))), largest];
 }
 
 function dot(a, b) {

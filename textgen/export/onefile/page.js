@@ -14,9 +14,9 @@ const SETTINGS = {
 };
 const USUAL = Object.fromEntries(Object.entries(SETTINGS).map(([name, { usual }]) => [name, usual]));
 const NEW_SEEDS = 1_000_000; // a new seed is below: easy to read out
-const LONGEST_ADDRESS = 2000; // characters of a text that the address shows
+const MAX_ADDRESS_CHARS = 2000; // characters of a text that the address shows
 const LISTED = 50; // earlier texts
-const LONGEST_LINK = 100_000; // tokens of a text that a link asks for: whoever opens it waits for them
+const MAX_LINK_TOKENS = 100_000; // tokens of a text that a link asks for: whoever opens it waits for them
 
 const $ = (id) => document.getElementById(id);
 const editor = $("text");
@@ -364,7 +364,7 @@ function exactRun() {
 }
 
 /** Whether a link can ask for the text. */
-const isLinkable = () => story.run?.written > 0 && story.run.written <= LONGEST_LINK;
+const isLinkable = () => story.run?.written > 0 && story.run.written <= MAX_LINK_TOKENS;
 
 function link() {
   const { run } = story;
@@ -377,7 +377,7 @@ function showLink() {
   keepSoon();
   const full = isLinkable() ? link() : "";
   try {
-    const hash = full.length <= LONGEST_ADDRESS ? full : "";
+    const hash = full.length <= MAX_ADDRESS_CHARS ? full : "";
     if (full !== location.hash) history.replaceState(null, "", hash || location.href.split("#")[0]);
   } catch {
     // the browser does not allow it here; the button copies the link
@@ -387,7 +387,7 @@ function showLink() {
 
 function openLink() {
   if (location.hash !== awaited) leaveAwaited();
-  const found = readLink(location.hash, { ...SETTINGS, max_tokens: { ...SETTINGS.max_tokens, high: LONGEST_LINK } });
+  const found = readLink(location.hash, { ...SETTINGS, max_tokens: { ...SETTINGS.max_tokens, high: MAX_LINK_TOKENS } });
   if (!found) return;
   const { prompt, seed, label, settings: wanted } = found;
   const { max_tokens, ...others } = wanted;

@@ -7,10 +7,10 @@ import { exp, log } from "./arithmetic.js";
 import { bytesAsString } from "./utf8.js";
 
 const LN2 = 0.6931471805599453;
-const SMALLEST = 1e-38; // probabilities below it count as this, so that they have a logarithm
+const MIN_PROBABILITY = 1e-38; // probabilities below it count as this, so that they have a logarithm
 const MIN_TEMPERATURE = 1e-6; // a temperature above 0 and below it counts as this
-const LOWEST_LOG = -1e4; // of a probability, in an entropy
-const HIGHEST_PENALTY = 1e6; // nats
+const MIN_LOG_PROBABILITY = -1e4; // of a probability, in an entropy
+const MAX_PENALTY = 1e6; // nats
 const ZIPF_TOKENS = 100; // likeliest tokens from which mirostat 1 estimates how steeply probabilities fall
 
 /** The tokens that may come next, in the ascending order of their ids, in buffers that are used again and again. */
@@ -56,7 +56,7 @@ export class Candidates {
     const [highest, logTotal] = [this.highest(), this.logTotal()];
     let sum = 0;
     for (let at = 0; at < this.count; at++) {
-      const logP = Math.max(this.logits[at] - highest - logTotal, LOWEST_LOG);
+      const logP = Math.max(this.logits[at] - highest - logTotal, MIN_LOG_PROBABILITY);
       sum += exp(logP) * logP;
     }
     return 0 - sum;
@@ -167,8 +167,8 @@ function dry(candidates, { dry_multiplier, dry_base, dry_allowed_length, dry_pen
   for (const [id, length] of text.breakers.within(tokens, repetitions(tokens, text.breakers.tokens))) {
     const at = candidates.placeOf(id);
     if (at < 0 || length < Math.max(dry_allowed_length, 1)) continue;
-    const exponent = log(dry_base) * (length - dry_allowed_length) + log(Math.max(dry_multiplier, SMALLEST));
-    candidates.logits[at] -= exp(Math.min(exponent, log(HIGHEST_PENALTY)));
+    const exponent = log(dry_base) * (length - dry_allowed_length) + log(Math.max(dry_multiplier, MIN_PROBABILITY));
+    candidates.logits[at] -= exp(Math.min(exponent, log(MAX_PENALTY)));
   }
 }
 
@@ -236,11 +236,11 @@ function topP(candidates, { top_p }) {
 }
 
 function minP(candidates, { min_p }) {
-  candidates.keepAbove(candidates.highest() + log(Math.max(min_p, SMALLEST)));
+  candidates.keepAbove(candidates.highest() + log(Math.max(min_p, MIN_PROBABILITY)));
 }
 
 function cutOff(candidates, epsilon) {
-  const least = Math.min(log(Math.max(epsilon, SMALLEST)) + candidates.logTotal(), 0);
+  const least = Math.min(log(Math.max(epsilon, MIN_PROBABILITY)) + candidates.logTotal(), 0);
   candidates.keepAbove(least + candidates.highest());
 }
 
@@ -252,7 +252,7 @@ function xtc(candidates, { xtc_probability, xtc_threshold }, { uniform }) {
   if (uniform >= xtc_probability) return;
   const { logits, count } = candidates;
   const [highest, logTotal] = [candidates.highest(), candidates.logTotal()];
-  const least = log(Math.max(xtc_threshold, SMALLEST));
+  const least = log(Math.max(xtc_threshold, MIN_PROBABILITY));
   let lowest = Infinity; // of the likely ones
   for (let at = 0; at < count; at++) {
     if (logits[at] - highest - logTotal >= least) lowest = Math.min(lowest, logits[at]);

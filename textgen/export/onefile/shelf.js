@@ -16,7 +16,7 @@
  * @property {boolean} isLinked Whether the address says how to write it again.
  */
 
-const LATEST = 8.64e15; // milliseconds: a Date holds no later time, and none as long before 1970
+const MAX_DATE_MILLISECONDS = 8.64e15; // a Date holds no later time, and none as long before 1970
 
 const fresh = () => Date.now().toString(36) + Math.random().toString(36).slice(2);
 
@@ -125,7 +125,7 @@ export class Shelf {
       const names = Array.from({ length: storage.length }, (_, number) => storage.key(number));
       const ids = names.filter((name) => name.startsWith(`${this.#place} `)).map((name) => name.slice(this.#place.length + 1));
       const found = ids.map((id) => [id, this.#read(id)]).filter(([, kept]) => kept);
-      const timeOf = (at) => (Math.abs(at) <= LATEST ? Number(at) : 0);
+      const timeOf = (at) => (Math.abs(at) <= MAX_DATE_MILLISECONDS ? Number(at) : 0);
       const texts = found.map(([id, { text, hash, isLinked, at }]) => ({ id, text, hash, isLinked, at: timeOf(at) }));
       return texts.sort((one, other) => other.at - one.at);
     } catch {

@@ -255,7 +255,7 @@ export function readLink(hash, known) {
 
 // As in textgen.wording, but without lone surrogates.
 const HIDDEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g;
-const LARGEST_SEED = 2n ** 63n - 1n;
+const MAX_SEED = 2n ** 63n - 1n;
 
 /**
  * @param {string} text
@@ -264,7 +264,7 @@ const LARGEST_SEED = 2n ** 63n - 1n;
 export function seedOf(text) {
   if (!/^\s*[0-9]{1,19}\s*$/.test(text)) return null;
   const seed = BigInt(text.trim());
-  return seed <= LARGEST_SEED ? String(seed) : null;
+  return seed <= MAX_SEED ? String(seed) : null;
 }
 
 /**

@@ -5,7 +5,7 @@
 //   1-3  that many bytes are missing, each from 80 to BF
 //   4-7  the first byte was E0, ED, F0 or F4, after which not all of these are possible
 
-const LONGEST_CHARACTER = 4; // bytes
+const MAX_CHARACTER_BYTES = 4; // bytes
 const FIRST_BYTES = [ // ranges of first bytes, and the state after them
   [0xc2, 0xdf, 1], [0xe1, 0xec, 2], [0xee, 0xef, 2], [0xf1, 0xf3, 3],
   [0xe0, 0xe0, 4], [0xed, 0xed, 5], [0xf0, 0xf0, 6], [0xf4, 0xf4, 7],
@@ -73,7 +73,7 @@ export class Characters {
    * @returns {number} The state of a text that ends in these tokens.
    */
   stateAfter(ids) {
-    return ids.slice(-LONGEST_CHARACTER).reduce((state, id) => this.after(state, id), 0);
+    return ids.slice(-MAX_CHARACTER_BYTES).reduce((state, id) => this.after(state, id), 0);
   }
 }
 

@@ -8,8 +8,8 @@
 const [SPACE, DIGIT, APOSTROPHE] = [" ", "0", "'"]; // all characters but letters, as `Letters` maps them
 const FREE = DIGIT; // stands for a word of which any letters are possible
 const [END, WIDE] = [0xe000, 0xe001]; // after a word: it may end; a character that is not ASCII may follow
-const LONGEST_WORD = 48; // characters
-const LONGEST_SUFFIX = 2; // characters after an apostrophe that are a word of their own kind
+const MAX_WORD_CHARS = 48; // characters
+const MAX_SUFFIX_CHARS = 2; // characters after an apostrophe that are a word of their own kind
 const BEFORE = ["", "a", FREE]; // what may be before a token: no word, letters, a word of which any are possible
 const WORDS_KEPT = 512; // words so far whose possible tokens are kept, at one byte a token
 const FROM_UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -62,7 +62,7 @@ function wordsIn(stretch) {
   const found = [];
   let before = "";
   for (const part of stretch.split(DIGIT)[0].split(APOSTROPHE)) {
-    if (part) found.push(before && [...part].length <= LONGEST_SUFFIX ? APOSTROPHE + part : part);
+    if (part) found.push(before && [...part].length <= MAX_SUFFIX_CHARS ? APOSTROPHE + part : part);
     before = part;
   }
   return found;
@@ -71,7 +71,7 @@ function wordsIn(stretch) {
 const isLetters = (letters) => letters !== "" && !/[ 0']/.test(letters);
 const isWord = (word) => word !== "" && word !== APOSTROPHE && word !== FREE; // begun, and not free
 const lead = (letters) => /^[^ 0']*/.exec(letters)[0]; // the letters at the beginning
-const isShort = (word) => [...word].length <= LONGEST_WORD;
+const isShort = (word) => [...word].length <= MAX_WORD_CHARS;
 const place = (word) => (isWord(word) ? 1 : word === FREE ? 2 : 0); // in BEFORE
 /** How a word may be known: after an apostrophe as one of its own kind, or as an ordinary one. */
 const asKnown = (word) => (word.startsWith(APOSTROPHE) ? [word, word.slice(1)] : [word]);

@@ -22,7 +22,7 @@ from textgen.generation.constraints.phrase import Phrase
 from textgen.generation.constraints.word_guard import WordGuard
 from textgen.generation.constraints.word_tokens import WordTokens
 from textgen.tokenizer.tokenizer import Tokenizer
-from textgen.tokenizer.utf8 import LONGEST
+from textgen.tokenizer.utf8 import MAX_CHARACTER_BYTES
 from textgen.wording import counted
 
 PULL = 20.0  # nats: the bias towards a token that would write all of a required text, after ...
@@ -281,7 +281,7 @@ class Constraints:
 
     def _may_wait(self, logits: np.ndarray, spare: int) -> bool:
         """Whether another token may come before the missing texts; near the end one that begins no UTF-8 character."""
-        if spare >= LONGEST or self._starts is None:
+        if spare >= MAX_CHARACTER_BYTES or self._starts is None:
             return True
         starts = logits[self._starts]
         logits[self._starts] = -np.inf

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from textgen.dataset.word_filter import LONGEST_WORD, SPACE
+from textgen.dataset.word_filter import MAX_WORD_CHARS, SPACE
 from textgen.generation.constraints.partial_word import FREE, continued, is_word, kind_before, letters_or_none
 from textgen.generation.constraints.word_tokens import Before, WordTokens
 
@@ -89,17 +89,17 @@ class WordGuard:
         """Appends the letters of a token, which `allowed` has allowed or not."""
         if was_allowed and not self._is_free:  # as most tokens are
             self._word = self._tokens.word_after(self._word, letters)
-            self._is_free = self._word == FREE or len(self._word) > LONGEST_WORD
+            self._is_free = self._word == FREE or len(self._word) > MAX_WORD_CHARS
             return
         words = continued(self._word, letters)
-        if len(words) > 1 and self._is_free and is_word(words[0]) and len(words[0]) <= LONGEST_WORD:
+        if len(words) > 1 and self._is_free and is_word(words[0]) and len(words[0]) <= MAX_WORD_CHARS:
             self._own = self._tokens.own(self._own.words | {words[0]})
         goes_on = len(words) == 1 and is_word(self._word)
         self._word = words[-1]
         if goes_on and self._is_free:
             return
         unknown = (self._is_free or not was_allowed) and not self._tokens.begins_with(self._own, self._word)
-        self._is_free = self._word == FREE or unknown or len(self._word) > LONGEST_WORD
+        self._is_free = self._word == FREE or unknown or len(self._word) > MAX_WORD_CHARS
 
 
 def allowed_together(guards: Sequence[WordGuard]) -> list[np.ndarray]:

@@ -23,7 +23,7 @@ from textgen.dataset.bloom_filter import MULTIPLIER, extended
 from textgen.dataset.word_filter import (
     APOSTROPHE,
     END,
-    LONGEST_WORD,
+    MAX_WORD_CHARS,
     SPACE,
     WIDE,
     WordFilter,
@@ -207,7 +207,7 @@ class WordTokens:
         word = continued("", letters)[-1]
         ended = letters if word == FREE else letters[: len(letters) - len(word)]
         own = self.own(given | self.unknown(before) | self.unknown_in(ended))
-        is_free = len(word) > LONGEST_WORD or not self.begins_with(own, word)
+        is_free = len(word) > MAX_WORD_CHARS or not self.begins_with(own, word)
         return Beginning(word, own, is_free, b"".join([self.piece_bytes[id] for id in unfinished]))
 
     def _own(self, words: frozenset[str]) -> OwnWords:
@@ -339,7 +339,7 @@ class WordTokens:
     def unknown_in(self, letters: str) -> frozenset[str]:
         """Returns the words in some letters of `letters_of` that are not known; longer runs of letters are no words."""
         stretches = set(letters.split(SPACE))
-        words = sorted({word for stretch in stretches for word in words_in(stretch) if len(word) <= LONGEST_WORD})
+        words = sorted({word for stretch in stretches for word in words_in(stretch) if len(word) <= MAX_WORD_CHARS})
         known = self.words.knows(words) | self.words.knows([word.removeprefix(APOSTROPHE) for word in words])
         return frozenset(word for word, is_known in zip(words, known, strict=True) if not is_known)
 

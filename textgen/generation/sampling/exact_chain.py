@@ -23,12 +23,12 @@ import numpy as np
 
 from textgen.generation.config import SamplingConfig
 from textgen.generation.sampling.logit_filters import MIN_TEMPERATURE, ZIPF_TOKENS
-from textgen.generation.sampling.penalties import HIGHEST_PENALTY, DrySettings, count_ids, repetitions
+from textgen.generation.sampling.penalties import MAX_PENALTY, DrySettings, count_ids, repetitions
 from textgen.generation.sampling.vocabulary_tables import SplitTexts
 from textgen.model.exact_math import LN2, exp, log, power, total
 
-SMALLEST = 1e-38  # smallest probability or multiplier: smaller ones are raised to it, so that they have a logarithm
-LOWEST_LOG = -1e4  # lowest logarithm of a probability in an entropy
+MIN_PROBABILITY = 1e-38  # smaller probabilities and multipliers are raised to it, so that they have a logarithm
+MIN_LOG_PROBABILITY = -1e4  # lowest logarithm of a probability in an entropy
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class Remaining:
     @cached_property
     def entropy(self) -> float:
         """The entropy in nats: 0 minus the sum of exp(log_p) * log_p, where log_p counts as -10,000 at least."""
-        log_p = np.maximum(self.log_p, LOWEST_LOG)
+        log_p = np.maximum(self.log_p, MIN_LOG_PROBABILITY)
         return 0.0 - float(total(exp(log_p) * log_p))
 
     def only(self, kept: np.ndarray) -> Remaining:
@@ -80,7 +80,7 @@ class Remaining:
 
 def possible(logits: np.ndarray, least: float = 0.0) -> Remaining:
     """The tokens of a vocabulary, logits [V], whose logit is above -inf; with `least` at once what `min_p` keeps."""
-    kept = logits >= np.max(logits) + log(max(least, SMALLEST)) if least > 0 else logits > -np.inf
+    kept = logits >= np.max(logits) + log(max(least, MIN_PROBABILITY)) if least > 0 else logits > -np.inf
     ids = np.flatnonzero(kept)
     return Remaining(ids, logits[ids])
 
@@ -170,8 +170,8 @@ def dry(
     lengths = longest[left.ids]  # of each token that is left; 0 if it prolongs no repetition
     logits = left.logits.copy()
     for length in np.unique(lengths[lengths > 0]).tolist():
-        exponent = log(base) * (length - allowed_length) + log(max(multiplier, SMALLEST))
-        logits[lengths == length] -= float(exp(min(exponent, log(HIGHEST_PENALTY))))
+        exponent = log(base) * (length - allowed_length) + log(max(multiplier, MIN_PROBABILITY))
+        logits[lengths == length] -= float(exp(min(exponent, log(MAX_PENALTY))))
     return Remaining(left.ids, logits)
 
 
@@ -213,12 +213,12 @@ def top_p(left: Remaining, p: float) -> Remaining:
 
 def min_p(left: Remaining, p: float) -> Remaining:
     """Keeps logits of at least highest + log(p)."""
-    return left.above(left.highest + log(max(p, SMALLEST)))
+    return left.above(left.highest + log(max(p, MIN_PROBABILITY)))
 
 
 def epsilon_cutoff(left: Remaining, epsilon: float) -> Remaining:
     """Keeps logits of at least min(log(epsilon) + log_total, 0) + highest."""
-    return left.above(min(log(max(epsilon, SMALLEST)) + left.log_total, 0.0) + left.highest)
+    return left.above(min(log(max(epsilon, MIN_PROBABILITY)) + left.log_total, 0.0) + left.highest)
 
 
 def eta_cutoff(left: Remaining, epsilon: float) -> Remaining:
@@ -235,7 +235,7 @@ def xtc(left: Remaining, probability: float, threshold: float, uniform: float) -
         threshold: Probability from which on a token counts as likely.
         uniform: A random number in [0, 1).
     """
-    high = left.log_p >= log(max(threshold, SMALLEST))
+    high = left.log_p >= log(max(threshold, MIN_PROBABILITY))
     if uniform >= probability or not high.any():
         return left
     return left.only(left.logits <= np.min(left.logits[high]))

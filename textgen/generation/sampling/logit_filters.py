@@ -16,7 +16,7 @@ import numpy as np
 
 FEW = 128  # number of candidates that is not worth shrinking further
 BLOCK = 64  # probabilities that are added up at once to find where a fraction of them ends
-LOWEST = np.finfo(np.float32).min  # lowest finite logit
+MIN_LOGIT = np.finfo(np.float32).min  # lowest finite logit
 MIN_TEMPERATURE = 1e-6  # lowest temperature that counts: lower ones above 0 are raised to it
 GROUPS = 500  # number of groups of tokens; the maxima of the groups bound the k-th highest logit
 ZIPF_TOKENS = 100  # likeliest tokens from which mirostat 1 estimates how steeply probabilities fall
@@ -95,7 +95,7 @@ class Candidates:
 
     def above(self, floor: np.ndarray) -> Candidates:
         """Keeps the tokens whose logit is at least `floor` [B, 1], and always the likeliest."""
-        floor = np.maximum(floor, LOWEST if self._floor is None else self._floor, dtype=np.float32)
+        floor = np.maximum(floor, MIN_LOGIT if self._floor is None else self._floor, dtype=np.float32)
         few = self._few(self.at_least(floor))
         left = few or Candidates(self.given, self.ids, floor, allowed=self.allowed, shrinks=self.shrinks)
         left.highest = self.highest

@@ -20,7 +20,7 @@ Changes = Entries  # rows, ids and new logits
 NEAR = 1024  # tokens; texts that look further back are counted apart, since they would slow down the others
 ROOM = 64  # minimum number of spare columns in the table of a history
 PASSES = 50  # tokens up to which repetitions are measured in all texts at once: longer ones are few
-HIGHEST_PENALTY = 1e6  # highest penalty of DRY in nats
+MAX_PENALTY = 1e6  # highest penalty of DRY in nats
 UNLIKE_ANY = -2  # in place of a token: equals none, nor the lack of one
 
 
@@ -152,7 +152,7 @@ def dry(
     exponents = np.log(settings.base)[rows, 0] * (lengths - settings.allowed_length[rows, 0])
     with np.errstate(divide="ignore"):  # a multiplier of 0, where there is no repetition
         exponents += np.log(settings.multiplier)[rows, 0]
-    penalty = np.exp(np.minimum(exponents, np.log(HIGHEST_PENALTY)))
+    penalty = np.exp(np.minimum(exponents, np.log(MAX_PENALTY)))
     return rows, following, logits[rows, following] - penalty.astype(np.float32)
 
 
@@ -187,7 +187,7 @@ def _settled(settings: DrySettings) -> np.ndarray:
     exponents = np.log(settings.base) * (PASSES - settings.allowed_length.astype(np.float64))
     with np.errstate(divide="ignore"):  # a multiplier of 0
         exponents += np.log(settings.multiplier)
-    is_highest = (exponents >= np.log(HIGHEST_PENALTY)) | (settings.base == 1)
+    is_highest = (exponents >= np.log(MAX_PENALTY)) | (settings.base == 1)
     return is_highest & (settings.allowed_length <= PASSES)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from textgen.errors import SavedModelError
 from textgen.generation.config import SAMPLERS, SamplingConfig
-from textgen.generation.sampling.exact_chain import EXACT, SMALLEST, draw_exactly, draw_with_mirostat, possible
+from textgen.generation.sampling.exact_chain import EXACT, MIN_PROBABILITY, draw_exactly, draw_with_mirostat, possible
 from textgen.generation.sampling.logit_filters import (
     MIN_TEMPERATURE,
     Candidates,
@@ -257,5 +257,5 @@ class Chain:
         config = self._configs[0]
         if config.temperature <= MIN_TEMPERATURE or ("temperature" in names and config.dynatemp_range):
             return None
-        p, t = np.float32(max(config.min_p, SMALLEST)), config.temperature if "temperature" in names else 1.0
+        p, t = np.float32(max(config.min_p, MIN_PROBABILITY)), config.temperature if "temperature" in names else 1.0
         return (float(np.log(p)) if "min_p" in names else None), t

@@ -22,7 +22,7 @@ from textgen.tokenizer.utf8 import Characters
 BIASES_KEPT = 16  # maximum number of settings of `logit_bias` whose tokens are cached
 BREAKERS_KEPT = 16  # maximum number of sets of DRY's sequence breakers whose tables are cached
 NO_TEXT = b"\xff"  # a byte that no text has
-LONGEST_KEPT = 64  # maximum bytes of a banned or required text that is cached, since its tables may grow as the square
+MAX_KEPT_BYTES = 64  # maximum bytes of a banned or required text that is cached: its tables may grow as the square
 PHRASES_BYTES = 1 << 26  # approximate memory for those texts
 PROMPTS_KEPT = 8  # maximum number of prompts whose n-grams are cached for texts that continue the same one
 
@@ -81,7 +81,7 @@ class VocabularyTables:
         self.tokenizer = tokenizer
         self.characters = Characters(tokenizer, direction)
         self._phrases = WeakValueDictionary[str, Phrase]()
-        self._last_phrases = deque[Phrase](maxlen=PHRASES_BYTES // (4 * (tokenizer.vocab_size + LONGEST_KEPT**2)))
+        self._last_phrases = deque[Phrase](maxlen=PHRASES_BYTES // (4 * (tokenizer.vocab_size + MAX_KEPT_BYTES**2)))
         self.biases = lru_cache(BIASES_KEPT)(lambda entries: read_biases(entries, tokenizer))
         self.breakers = lru_cache(BREAKERS_KEPT)(lambda texts: breakers_of(texts, tokenizer, direction))
         self.prompt_ngrams = lru_cache(PROMPTS_KEPT)(ngrams_of)
@@ -91,7 +91,7 @@ class VocabularyTables:
         found = self._phrases.get(text)
         if found is None:
             found = self._phrases[text] = Phrase(text, self.tokenizer)
-        if found.length <= LONGEST_KEPT:
+        if found.length <= MAX_KEPT_BYTES:
             self._last_phrases.append(found)
         return found
 

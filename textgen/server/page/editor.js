@@ -8,7 +8,7 @@
 import { difference } from "./story.js";
 
 const PART = 4000; // characters of a part, about
-const MOST = 2 * PART;
+const MAX_PART_SIZE = 2 * PART;
 
 // Whether an event belongs to an input method; while that composes, browsers report 229 as the code of every key.
 export const isComposing = (event) => event.isComposing || event.keyCode === 229;
@@ -262,7 +262,7 @@ export class TextEditor {
     const after = [];
     for (let next = before.element.nextElementSibling; next; next = next.nextElementSibling) after.push(this.#byElement.get(next));
     const size = (all) => all.reduce((sum, { text }) => sum + text.length + 40, 0);
-    if (size([...before.part.children].map((each) => this.#byElement.get(each))) + size(lines) <= MOST) {
+    if (size([...before.part.children].map((each) => this.#byElement.get(each))) + size(lines) <= MAX_PART_SIZE) {
       for (const line of lines) line.part = before.part;
       before.element.after(...elements(lines));
       return;

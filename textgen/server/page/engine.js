@@ -2,12 +2,12 @@
 
 import { beginningOfLast, endOfFirst } from "./story.js";
 
-const MOST = 10_000; // units of prompt and suffix together: fewer than 32,768 tokens of any vocabulary
+const MAX_UNITS = 10_000; // units of prompt and suffix together: fewer than 32,768 tokens of any vocabulary
 
 // The parts of a text before and after a gap that are sent: the ends that face the gap.
 export function sentOf(prompt, suffix) {
-  const before = prompt.slice(beginningOfLast(prompt, suffix ? MOST >> 1 : MOST));
-  return { prompt: before, suffix: suffix.slice(0, endOfFirst(suffix, MOST - before.length)) };
+  const before = prompt.slice(beginningOfLast(prompt, suffix ? MAX_UNITS >> 1 : MAX_UNITS));
+  return { prompt: before, suffix: suffix.slice(0, endOfFirst(suffix, MAX_UNITS - before.length)) };
 }
 
 class ServerError extends Error {

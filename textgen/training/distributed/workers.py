@@ -22,7 +22,7 @@ from textgen.training.interruption import StopRequests
 from textgen.wording import Say, counted
 
 FINAL = (0, 1, 2, 129, 130, 143)  # exit codes that end the run: done, an error of the user, a signal
-LONGEST_PAUSE = 60.0  # maximum seconds before a restart
+MAX_PAUSE_SECONDS = 60.0  # maximum seconds before a restart
 PATIENCE = 30.0  # seconds that the other processes have to end once the first has ended for good
 LAST_WORDS = 2000  # bytes of the output of a lost process that are searched for its last line
 
@@ -76,7 +76,7 @@ def run_workers(
         if workers.requests.received:  # while they worked, or were ended
             return 128 + workers.requests.received
         if restart < max_restarts:
-            pause = min(LONGEST_PAUSE, 2.0**restart)
+            pause = min(MAX_PAUSE_SECONDS, 2.0**restart)
             say(f"{lost} All start again from the last checkpoint in {pause:.0f} s ({restart + 1} of {max_restarts}).")
             time.sleep(pause)
     raise TrainingError(

@@ -20,9 +20,9 @@ PRETRAINED_DROPOUT = 0.4  # dropout between layers on a text of `SMALL_TEXT`, fo
 TOKENS_PER_PARAMETER = 2.0  # minimum number of training tokens per weight besides the embedding, with the full softmax
 SAMPLED_TOKENS_PER_PARAMETER = 3.0  # the same with a sampled softmax, which is rougher
 MEMORY_FRACTION = 0.8  # largest fraction of the memory for training a network
-LARGEST_FOR = ((110_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # largest preset below a limit in tokens
+PRESET_LIMITS = ((110_000, "tiny"), (400_000, "small"), (20_000_000, "medium"))  # tokens below which it is the largest
 SMALL_VOCABULARY = 1000  # tokens; a smaller one is taken for one of characters or bytes, of which a word takes many
-LARGEST_FOR_CHARACTERS = ((40_000, "tiny"), *LARGEST_FOR[1:])  # the same with such a vocabulary
+PRESET_LIMITS_FOR_CHARACTERS = ((40_000, "tiny"), *PRESET_LIMITS[1:])  # the same with such a vocabulary
 
 
 def same_model(basis: Basis, start: ModelFolder) -> ModelConfig:
@@ -42,7 +42,7 @@ def plan_model(basis: Basis, preset: str | None) -> tuple[ModelConfig, str | Non
 
 def _largest_preset(basis: Basis) -> str:
     names = list(SIZES)
-    limits = LARGEST_FOR_CHARACTERS if basis.vocab_size < SMALL_VOCABULARY else LARGEST_FOR
+    limits = PRESET_LIMITS_FOR_CHARACTERS if basis.vocab_size < SMALL_VOCABULARY else PRESET_LIMITS
     largest = next((name for most, name in limits if basis.tokens < most), names[-1])
     direction = basis.settings.get("direction", ModelConfig.direction)
     full = replace(basis, sampled_softmax=0)

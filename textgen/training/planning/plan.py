@@ -74,7 +74,7 @@ LONG_TEXT = 2_000_000  # bytes from which on random weights may learn more than 
 HARD_FOR_BASE = 1.6  # minimum relative loss of such a text
 PASSES_ALONE = 10.0  # minimum passes from random weights in the time that there is
 NEED_START = ("decay_target", "interpolate_start", "freeze_layers")  # settings that need a model to start from
-ENOUGH_PASSES = 1.0  # passes over a text below which the vocabulary shrinks
+MIN_PASSES = 1.0  # passes over a text below which the vocabulary shrinks
 TIMES_READ = 4  # with a sampled softmax, the vocabulary is that of a text this many times as long as what the run reads
 VOCABULARY_STEP = 0.8  # factor by which the vocabulary shrinks at a time
 MIN_VOCAB_SIZE = 2000  # minimum number of tokens of a vocabulary that has shrunk
@@ -371,7 +371,7 @@ def _smaller_size(
         model, _ = plan_model(basis, preset)
     training = plan_training(basis, model)
     estimates = _estimate(basis, model, training)
-    if estimates.epochs >= ENOUGH_PASSES or not _is_short_of_time(given, training, estimates):
+    if estimates.epochs >= MIN_PASSES or not _is_short_of_time(given, training, estimates):
         return None
     config, stats = vocabulary.config, corpus.stats()
     size = config.vocab_size or vocabulary_size(config, stats)

@@ -15,8 +15,8 @@ from textgen.training.planning.estimates import training_seconds
 from textgen.training.planning.validations import plan_patience, plan_validations
 
 DEFAULT_MINUTES = 15.0  # maximum minutes planned for a run without a budget
-SHORTEST = 8  # minimum number of tokens of a planned window
-MOST_PASSES = 30.0  # maximum number of passes over a text; more would only memorize it
+MIN_WINDOW_TOKENS = 8  # minimum number of tokens of a planned window
+MAX_PASSES = 30.0  # maximum number of passes over a text; more would only memorize it
 PRETRAINED_PASSES = 4.0  # passes over a text of `SMALL_TEXT` for a model trained on much more text
 PRETRAINED_RATE = 0.5  # factor of the usual learning rate for a model trained on much more text
 HARD_TEXT = 1.4  # relative loss of a text above which such a model gets a higher learning rate and more passes
@@ -83,7 +83,7 @@ def _plan_batch(basis: Basis, given: Mapping[str, Any]) -> dict[str, int]:
     batch_size = given.get("batch_size", math.ceil(rows / replicas) * replicas)
     streams = batch_size * given.get("gradient_accumulation_steps", 1)
     if "sequence_length" not in given:  # a short text fills a batch for many replicas only with shorter windows
-        while length > SHORTEST and streams * length > basis.tokens:
+        while length > MIN_WINDOW_TOKENS and streams * length > basis.tokens:
             length //= 2
     return {"batch_size": batch_size, "sequence_length": length}
 
@@ -116,7 +116,7 @@ def _plan_schedule(basis: Basis, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plan_epochs(basis: Basis, given: Mapping[str, Any], speed: float) -> float:
-    passes = _pretrained_passes(basis) if basis.read_much_more else MOST_PASSES
+    passes = _pretrained_passes(basis) if basis.read_much_more else MAX_PASSES
     if given.get("minutes") is None:
         passes = min(passes, _enough_passes(basis.tokens), 60 * DEFAULT_MINUTES * speed / basis.tokens)
     return float(f"{passes * (0.5 if basis.fine_tuning and not basis.read_much_more else 1):.2g}")

@@ -24,7 +24,7 @@ from textgen.training.config import TrainingConfig
 from textgen.training.planning.inputs import Sources
 from textgen.wording import counted
 
-LEAST_CHARACTERS = 1000  # minimum number of characters of a corpus, of which a part is held out
+MIN_CORPUS_CHARS = 1000  # minimum number of characters of a corpus, of which a part is held out
 CHARACTERS_PER_TOKEN = (  # of unigram vocabularies by their size, on held-out text of the bases: English, Chinese
     {1000: 2.48, 2000: 2.94, 4000: 3.33, 8000: 3.65, 16_000: 3.9, 32_000: 4.12},
     {10_000: 1.07, 16_000: 1.15, 24_000: 1.19},
@@ -66,10 +66,10 @@ class Vocabulary:
 def corpus_facts(corpus: Corpus | PreparedCorpus, given: Mapping[str, Any], sources: Sources) -> CorpusFacts:
     """Counts the corpus. Raises `CorpusError` if it is too short."""
     stats = corpus.stats()
-    if stats.characters < LEAST_CHARACTERS:
+    if stats.characters < MIN_CORPUS_CHARS:
         raise CorpusError(
             f"The corpus has {counted(stats.characters, 'character')}, too few to learn from: give at least "
-            f"{LEAST_CHARACTERS:,}, better 50,000 or more."
+            f"{MIN_CORPUS_CHARS:,}, better 50,000 or more."
         )
     if isinstance(corpus, PreparedCorpus):
         return CorpusFacts(stats, corpus.tokenizer.labels, corpus.settings.valid_fraction)

@@ -20,7 +20,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "medium": {"embedding_dim": 512, "hidden_units": 512, "num_layers": 2},
     "large": {"embedding_dim": 768, "hidden_units": 1024, "num_layers": 3},
 }
-MOST_EMBEDDING = 1024  # largest size of an embedding that is as wide as the layers
+MAX_EMBEDDING_DIM = 1024  # largest size of an embedding that is as wide as the layers
 TEXT_PRESETS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.toml")))
 
 
@@ -70,5 +70,5 @@ def with_sizes(preset: str | None, settings: Mapping[str, Any]) -> dict[str, Any
         return dict(settings)
     sizes = dict(SIZES[preset])
     if isinstance(units := settings.get("hidden_units"), int):
-        sizes["embedding_dim"] = min(units, MOST_EMBEDDING)
+        sizes["embedding_dim"] = min(units, MAX_EMBEDDING_DIM)
     return {**sizes, **settings}
