@@ -26,6 +26,8 @@ class FileServer:
         redirects: Where other paths lead.
         tags: ETags by path.
         types: Content-Types by path.
+        encodings: Content-Encodings by path, in which the contents are.
+        head_size: The Content-Length with which HEAD is answered; None if it is not.
         breaks: After how many bytes the next responses break off, one each.
         has_ranges: Whether it answers requests for a part.
         pauses: After how many bytes each response pauses for a moment.
@@ -39,6 +41,8 @@ class FileServer:
     redirects: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
+    encodings: dict[str, str] = field(default_factory=dict)
+    head_size: int | None = None
     breaks: list[int] = field(default_factory=list)
     has_ranges: bool = True
     pauses: list[int] = field(default_factory=list)
@@ -49,6 +53,16 @@ class FileServer:
 
 def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            if server.head_size is None or self.path not in server.files:
+                self.send_error(501)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(server.head_size))
+            if self.path in server.tags:
+                self.send_header("ETag", server.tags[self.path])
+            self.end_headers()
+
         def do_GET(self) -> None:
             wanted = self.headers.get("Range", "")
             server.asked.append((self.path, wanted))
@@ -78,6 +92,8 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
                 self.send_header("ETag", tag)
             if self.path in server.types:
                 self.send_header("Content-Type", server.types[self.path])
+            if self.path in server.encodings:
+                self.send_header("Content-Encoding", server.encodings[self.path])
             self.send_header("Content-Length", str(len(data) - start))
             self.end_headers()
             if server.stalls_after is not None:

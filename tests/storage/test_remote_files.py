@@ -12,10 +12,11 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from file_server import FileServer, server
+from file_server import PAUSE, FileServer, server
 from object_stores import ObjectStore, object_store
 from remote_systems import TEXT, copied, memory, no_retry_delay, read, while_another_process_holds
 
@@ -228,6 +229,79 @@ def test_a_broken_connection_is_tried_again(server: FileServer) -> None:
     assert not file.local().exists()
     server.breaks.clear()
     assert file.fetch().read_bytes() == data
+
+
+DATA = b"".join(b"line %d\n" % number for number in range(10_000))
+
+
+@pytest.mark.parametrize("has_ranges", [True, False])
+@pytest.mark.parametrize("tag", ['"1"', 'W/"1"', ""], ids=["strong", "weak", "none"])
+def test_a_broken_connection_goes_on_where_it_broke(server: FileServer, has_ranges: bool, tag: str) -> None:
+    server.files["/a.txt"], server.head_size, server.has_ranges = DATA, len(DATA), has_ranges
+    server.pauses += [20_000, 40_000]  # so that something has been read when it breaks
+    if tag:
+        server.tags["/a.txt"] = tag
+    (file,) = find_files(f"{server.url}/a.txt")
+    server.breaks.append(50_000)
+    assert file.fetch().read_bytes() == DATA
+    (_, first), (_, second) = server.asked
+    assert first == ""
+    assert (second != "") is (tag == '"1"'), "else it could be another version"
+
+
+def test_what_changed_on_a_server_is_read_from_the_beginning(
+    server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files["/a.txt"], server.tags["/a.txt"], server.head_size = DATA, '"1"', len(DATA)
+    server.pauses += [20_000, 40_000]
+    (file,) = find_files(f"{server.url}/a.txt")
+
+    def change(_: float) -> None:
+        server.files["/a.txt"], server.tags["/a.txt"] = DATA.upper(), '"2"'
+
+    monkeypatch.setattr(file_systems, "time", SimpleNamespace(sleep=change))
+    server.breaks.append(50_000)
+    assert file.fetch().read_bytes() == DATA.upper()
+    assert server.asked[-1][1].startswith("bytes="), "the rest was asked for"
+
+
+def test_a_part_that_is_compressed_is_of_no_use(server: FileServer) -> None:
+    packed = gzip.compress(os.urandom(50_000).hex().encode())
+    server.files["/a.txt.gz"], server.tags["/a.txt.gz"], server.encodings["/a.txt.gz"] = packed, '"1"', "gzip"
+    (file,) = find_files(f"{server.url}/a.txt.gz")
+    server.pauses += [20_000, 40_000]
+    server.breaks.append(50_000)
+    assert file.fetch().read_bytes() == gzip.decompress(packed)
+
+
+@pytest.mark.parametrize("chain", ["", "simplecache::"])
+def test_a_file_may_take_longer_than_the_library_for_http_allows(
+    server: FileServer, monkeypatch: pytest.MonkeyPatch, chain: str
+) -> None:
+    aiohttp = pytest.importorskip("aiohttp", reason='pip install ".[remote]"')
+    fsspec.get_filesystem_class("http").clear_instance_cache()
+    monkeypatch.setattr("aiohttp.client.DEFAULT_TIMEOUT", aiohttp.ClientTimeout(total=2 * PAUSE))
+    server.files["/a.txt"], server.has_ranges = DATA, False
+    server.pauses += [10_000 * number for number in range(1, 6)]
+    assert read(f"{chain}{server.url}/a.txt", documents="file") == [DATA.decode()]
+
+
+def test_a_server_that_falls_silent_is_not_waited_for(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.get_filesystem_class("http").clear_instance_cache()  # of those made with another timeout
+    server.files["/a.txt"], server.stalls_after = DATA, 10
+    monkeypatch.setattr(file_systems, "SILENT_SECONDS", PAUSE)
+    with pytest.raises(RemoteError, match=rf"^Cannot read {server.url}/a\.txt: it does not answer \("):
+        find_files(f"{server.url}/a.txt")[0].fetch()
+
+
+def test_what_the_user_set_for_a_protocol_remains(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(fsspec.config.conf, "http", {"client_kwargs": {"trust_env": True}, "headers": {"X-Key": "1"}})
+    server.files["/a.txt"] = DATA
+    (file,) = find_files(f"{server.url}/a.txt")
+    assert file.head(7) == DATA[:7]
+    assert file.system.client_kwargs["trust_env"] is True
+    sent = file._stream({"Accept-Encoding": "identity"})
+    assert dict(sent.r.request_info.headers).items() >= {("X-Key", "1"), ("Accept-Encoding", "identity")}
 
 
 def test_a_slow_connection_is_read_to_the_end(server: FileServer) -> None:

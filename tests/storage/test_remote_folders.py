@@ -174,7 +174,7 @@ def test_no_more_of_a_file_is_written_than_its_manifest_says(
     memory.pipe("/made/MANIFEST.json", json.dumps({"files": {"a": {"sha256": "1", "size": 3}}}).encode())
     stream, written = Endless(), list[int]()
     monkeypatch.setattr(
-        RemoteFile, "_open", lambda self: stream if self.path == "/made/a" else memory.open(self.path, "rb")
+        RemoteFile, "_open", lambda self, _=0: stream if self.path == "/made/a" else memory.open(self.path, "rb")
     )
     unlink = Path.unlink
 

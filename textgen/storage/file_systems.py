@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from textgen.storage.addresses import text_without_secrets, without_secrets
 from textgen.telemetry import HUGGING_FACE, turn_off
 from textgen.versions import cannot_use, install_command, load, missing
 
+WEB = ("http", "https")
 HOSTED = ("ftp", "sftp", "ssh", "smb")  # file systems that cannot be made without a host
 LIBRARIES = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub", "http": "aiohttp",
@@ -23,6 +24,8 @@ LIBRARIES = {
 }  # fmt: skip
 """What fsspec needs for a protocol."""
 ATTEMPTS = 4
+CONNECT_SECONDS = 30.0  # to reach a web server
+SILENT_SECONDS = 60.0  # between two pieces of an answer of a web server, which may last as long as it needs
 RETRY_DELAY = 0.5  # seconds before the second attempt; twice as long before each further one
 NOT_RETRIED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError)
 ABSENT = (FileNotFoundError, PermissionError, NotADirectoryError)
@@ -60,7 +63,7 @@ def open_file_system(address: str) -> tuple[Any, str]:
         raise RemoteError(f"Cannot read {without_secrets(address)}: it names no host. Write {protocol}://HOST/PATH.")
     turn_off(HUGGING_FACE)
     try:
-        system, path = fsspec.core.url_to_fs(address)
+        system, path = fsspec.core.url_to_fs(address, **_options(address, fsspec.config.conf))
     except ImportError as error:
         library = LIBRARIES.get(protocol)
         needed = f"needs a library: pip install {library or error}."
@@ -73,6 +76,27 @@ def open_file_system(address: str) -> tuple[Any, str]:
     except _possible_errors() as error:
         raise RemoteError(_error_message(address, error)) from None
     return system, path
+
+
+def _options(address: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the file systems of an address, by protocol: without them, whole files must come within 5 minutes.
+
+    Args:
+        address: The address.
+        settings: Those of fsspec for each protocol, which the user may have set and which take precedence.
+    """
+    protocols = {link.partition("://")[0] for link in address.split("::")}.intersection(WEB)
+    if not protocols or missing(["aiohttp"]):
+        return {}
+    try:
+        import aiohttp
+    except ImportError:  # opening the file system says why
+        return {}
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS)
+    return {
+        protocol: {"client_kwargs": {"timeout": timeout, **settings.get(protocol, {}).get("client_kwargs", {})}}
+        for protocol in protocols
+    }
 
 
 def is_on_this_machine(system: Any) -> bool:
@@ -215,7 +239,7 @@ def _status(error: BaseException) -> int | None:
 def _error_message(address: str, error: BaseException) -> str:
     """What a failure means and what to do, in a line."""
     kind, status, address = type(error).__name__, _status(error), without_secrets(address)
-    why = _reason(error).rstrip(".") or kind
+    why = _reason(error).rstrip(".") or ("it does not answer" if isinstance(error, TimeoutError) else kind)
     if isinstance(error, ImportError):
         return f"Cannot read {address}: a library is missing ({why}). Install it."
     if kind in ("NoCredentialsError", "DefaultCredentialsError", "PartialCredentialsError"):

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -151,7 +152,9 @@ class RemoteFile:
         return there
 
     def copy_to(self, path: Path, limit: int | None = None) -> None:
-        """Copies the file in pieces; a broken connection goes on where it broke, if the file system can do that.
+        """Copies the file in pieces; a broken connection goes on where it broke, if the other side can do that.
+
+        A web server can if it knows ranges and says which version of the file it has.
 
         Args:
             path: Where to copy it; the copy is complete or absent.
@@ -166,7 +169,7 @@ class RemoteFile:
             done = 0
             with part.open("xb") as target:
                 for attempt in attempts(self.address):
-                    with attempt, self._open() as source:
+                    with attempt, self._open(done) as source:
                         done = _resume(source, target, done)
                         while chunk := source.read(CHUNK_BYTES):
                             self._check_size(done + len(chunk), limit)
@@ -191,10 +194,50 @@ class RemoteFile:
                 "its folder. Copy the folder there again."
             )
 
-    def _open(self) -> Any:
-        if is_web_address(self.address):
-            return self.system.open(self.path, "rb", block_size=0)  # one stream, for servers without ranges, too
-        return self.system.open(self.path, "rb", block_size=4 * CHUNK_BYTES, cache_type="readahead")
+    def _open(self, start: int = 0) -> Any:
+        """Opens the file. A stream of a web server is at `start` if that could be asked for, else at the beginning."""
+        if not is_web_address(self.address):
+            return self.system.open(self.path, "rb", block_size=4 * CHUNK_BYTES, cache_type="readahead")
+        if start and self._validator and (source := self._rest(start)):
+            return source
+        return self._stream({})
+
+    def _rest(self, start: int) -> Any:
+        """Asks a web server for the rest of the file. Returns the stream, or None if the answer is of no use."""
+        from aiohttp import ClientResponseError
+
+        headers = {"Range": f"bytes={start}-", "If-Range": self._validator, "Accept-Encoding": "identity"}
+        try:
+            source = self._stream(headers)
+        except ClientResponseError as error:
+            if error.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return None
+            raise
+        if _is_part(source.r, start):
+            source.loc = start
+        elif source.r.status == HTTPStatus.PARTIAL_CONTENT:
+            source.close()
+            return None
+        return source
+
+    def _stream(self, headers: Mapping[str, str]) -> Any:
+        """Opens one stream, for servers without ranges, too. It needs no size, which would be asked for once more."""
+        headers = {**self.system.kwargs.get("headers", {}), **headers}
+        return self.system.open(self.path, "rb", block_size=0, size=self.size or 1, headers=headers)
+
+    @property
+    def _validator(self) -> str:
+        """What names this version byte by byte for a web server: its ETag, or when it last changed; "" without one."""
+        known = json.loads(self.version or "{}")
+        tag = str(known.get("ETag", ""))
+        return "" if tag.startswith("W/") else tag or str(known.get("Last-Modified", ""))
+
+
+def _is_part(response: Any, start: int) -> bool:
+    """Whether an answer of a web server is a file from a byte on, as it is: parts that are compressed are of no use."""
+    is_plain = response.headers.get("Content-Encoding", "identity") in ("", "identity")
+    is_there = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+    return is_plain and is_there and response.status == HTTPStatus.PARTIAL_CONTENT
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
