@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -402,6 +402,51 @@ def test_a_damaged_archive(tmp_path: Path) -> None:
         path.write_text("The cat sat.")
         with pytest.raises(RemoteError, match=f"^Cannot read {protocol}://::{path}: the archive is damaged"):
             read(f"{protocol}://::{path}")
+
+
+def tar_of(path: Path, number: int) -> bytes:
+    """An archive of files of 600 bytes, of which each takes three blocks of 512."""
+    with tarfile.open(path, "w") as archive:
+        for name in range(number):
+            member = tarfile.TarInfo(f"{name}.txt")
+            member.size = 600
+            archive.addfile(member, io.BytesIO(b"x" * 600))
+    return path.read_bytes()
+
+
+BLOCK = tarfile.BLOCKSIZE
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: 6 * BLOCK],
+        lambda data: data[: 6 * BLOCK + 10],
+        lambda data: data[: 6 * BLOCK] + b"?" + data[6 * BLOCK + 1 :],
+        lambda data: data[: 6 * BLOCK] + bytes(BLOCK) + data[7 * BLOCK :],
+        lambda data: data[: 6 * BLOCK] + b"?" * BLOCK,
+    ],
+    ids=["cut before", "cut within", "wrong", "zeros", "wrong and cut behind"],
+)
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_an_archive_with_a_damaged_header_is_refused(
+    tmp_path: Path, damage: Callable[[bytes], bytes], is_compressed: bool
+) -> None:
+    data = damage(tar_of(tmp_path / "a.tar", 5))
+    path = tmp_path / ("a.tar.gz" if is_compressed else "a.tar")
+    path.write_bytes(gzip.compress(data) if is_compressed else data)
+    for address in (f"tar://*.txt::{path}", f"tar://::{path}", f"simplecache::tar://*.txt::{path}"):
+        with pytest.raises(RemoteError, match=r"the archive is damaged.*\. Make it again\.$"):
+            find_files(address)
+    assert find_files(f"tar://1.txt::{path}")[0].head(9) == b"x" * 9, "it comes before"
+
+
+@pytest.mark.parametrize("zeros", [1, 2, 20])
+def test_an_archive_ends_with_any_number_of_empty_blocks(tmp_path: Path, zeros: int) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_of(path, 2)[: 6 * BLOCK] + bytes(zeros * BLOCK))
+    for _ in range(2):
+        assert len(find_files(f"tar://*.txt::{path}")) == len(find_files(f"simplecache::tar://*.txt::{path}")) == 2
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import tarfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -271,7 +272,8 @@ def find_files(address: str) -> list[RemoteFile]:
         begins with a dot, too; so are files of desktop programs, and backups of editors, unless the address names one.
 
     Raises:
-        RemoteError: There are none, the address cannot be read, or the library for it is not installed.
+        RemoteError: There are none, the address cannot be read, the library for it is not installed, or only part of
+            an archive can be listed.
     """
     base = _base_of(address)  # before it is opened: a later state could belong to other bytes than those that are read
     system, path = open_file_system(address)
@@ -280,9 +282,32 @@ def find_files(address: str) -> list[RemoteFile]:
         with attempt:
             infos = _infos(system, path, is_page=is_web_address(address))
             found = [_remote_file(address, path, system, info, base) for info in infos]
+            if not (found and found[0].is_named):
+                _require_whole(address, system)
     if not found:
         raise RemoteError(f"There is no file at {without_secrets(address)}. Check the address.")
     return found
+
+
+def _require_whole(address: str, system: Any) -> None:
+    """Raises `RemoteError` for a tar archive that is damaged or cut off.
+
+    Its library takes the first header that it cannot read for the end, and what follows would be missing.
+
+    Args:
+        address: Address of the archive, for the message.
+        system: The file system of fsspec, in which the members are listed.
+    """
+    archive = getattr(system, "tar", None)
+    if not isinstance(archive, tarfile.TarFile) or archive.fileobj is None:
+        return
+    archive.fileobj.seek(archive.offset)  # where the list ends
+    end = archive.fileobj.read(2 * tarfile.BLOCKSIZE)
+    if len(end) < tarfile.BLOCKSIZE or end.strip(b"\0"):
+        files = counted(sum(not member.isdir() for member in archive.getmembers()), "file")
+        raise RemoteError(
+            f"Cannot read {without_secrets(address)}: the archive is damaged or cut off after {files}. Make it again."
+        )
 
 
 def _infos(system: Any, path: str, is_page: bool) -> list[dict[str, Any]]:
