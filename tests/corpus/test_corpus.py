@@ -310,6 +310,36 @@ def test_sections_are_the_corpus_in_its_order(
         assert documents_of(part for section in sections for part in section) == list(corpus.documents())
 
 
+def say_no_size(patch: pytest.MonkeyPatch) -> None:
+    """Files whose names begin with "made" have a size of 0, as those of /proc and of some network disks have."""
+    size = Source._file_size
+    patch.setattr(Source, "_file_size", lambda self: 0 if self.path.name.startswith("made") else size(self))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.sampled_from(["made", "plain"]), st.sampled_from([".txt", ".jsonl"])), min_size=1),
+    st.integers(1, 12),
+)
+def test_files_that_say_no_size_are_in_one_section_each(files: list[tuple[str, str]], count: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        say_no_size(patch)
+        paths = [
+            write(Path(folder, str(number)), f"{name}{suffix}", f'"{number}"\n"x"\n')
+            for number, (name, suffix) in enumerate(files)
+        ]
+        corpus = Corpus(paths, CorpusConfig(documents="line"))
+        sections = [part.text for index in range(count) for part in corpus.section(index, count)]
+        assert sections == list(corpus.documents())
+
+
+def test_excerpts_are_of_files_that_say_no_size_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    say_no_size(monkeypatch)
+    write(tmp_path, "a.txt", "text\n" * 10_000)
+    write(tmp_path, "made.txt", "made\n" * 10_000)
+    assert {*Corpus([tmp_path], CorpusConfig(documents="line")).excerpts(5_000)} == {"text", "made"}
+
+
 @pytest.mark.parametrize("mode", ["file", "line", "blank-line"])
 @pytest.mark.parametrize("number", [1, 50])
 def test_sections_are_about_equally_long(tmp_path: Path, mode: str, number: int) -> None:

@@ -304,6 +304,16 @@ def test_what_the_user_set_for_a_protocol_remains(server: FileServer, monkeypatc
     assert dict(sent.r.request_info.headers).items() >= {("X-Key", "1"), ("Accept-Encoding", "identity")}
 
 
+@pytest.mark.parametrize("name", ["/a.txt", "/a.csv"])
+def test_a_server_that_says_that_a_file_is_empty_is_not_believed(server: FileServer, name: str) -> None:
+    server.files[name], server.head_size = b"text\none\ntwo\n", 0
+    server.files["/b.txt"] = b""
+    corpus = Corpus([f"{server.url}{name}", f"{server.url}/b.txt"], CorpusConfig(documents="line"))
+    assert corpus.file_size == len(server.files[name])
+    sections = [part.text for index in range(3) for part in corpus.section(index, 3)]
+    assert sections == list(corpus.documents()) == (["text"] if name == "/a.txt" else []) + ["one", "two"]
+
+
 def test_a_slow_connection_is_read_to_the_end(server: FileServer) -> None:
     data = bytes(range(32, 127)) * 20
     server.files["/a.txt"] = data

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -271,7 +271,7 @@ class Corpus:
         names, left_out = {source.path: source.name for source in self._sources}, LeftOut()
         for index in range(EXCERPTS):
             for source in self._sections(index, EXCERPTS):
-                is_entered = source.can_be_entered and source.size <= 2 * self.file_size / EXCERPTS
+                is_entered = source.can_be_entered and 0 < source.size <= 2 * self.file_size / EXCERPTS
                 credit += fraction * self._text_size(source) if is_entered else 0.0
                 for part in self._parts_of(source, own := LeftOut()):
                     for text in (part.text[at : at + longest] for at in range(0, len(part.text), longest)):
@@ -403,12 +403,22 @@ class Corpus:
         return hashlib.sha256(json.dumps([config, files]).encode()).hexdigest()
 
     def _sections(self, index: int, count: int) -> Iterator[Source]:
-        """Iterates over the sections of files that lie in one of `count` equal ranges of bytes."""
+        """Iterates over the sections of files that lie in one of `count` equal ranges of bytes.
+
+        A file without a size belongs to the range in which it begins, as a whole: it may have text all the same, as
+        files have whose content is made when they are read.
+        """
         first, last = self.file_size * index // count, self.file_size * (index + 1) // count
-        number = bisect_right(self._borders, first) - 1
-        while self._borders[number] < last:
-            start = self._borders[number]
-            yield from self._sources[number].section(first - start, last - start, self.documents_mode)
+        number = max(0, bisect_left(self._borders, first) - 1)
+        while number < len(self._sources):
+            source, start, stop = self._sources[number], *self._borders[number : number + 2]
+            is_without_size = start == stop
+            if start >= last and not (is_without_size and index == count - 1):
+                break
+            if is_without_size:
+                yield source
+            elif stop > first:
+                yield from source.section(first - start, last - start, self.documents_mode)
             number += 1
 
     @cached_property

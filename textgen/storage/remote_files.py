@@ -398,7 +398,7 @@ def _remote_file(address: str, path: str, system: Any, info: Mapping[str, Any], 
         f"{own}{base.chain}",
         name,
         system,
-        info.get("size"),
+        info.get("size") or None,  # some servers say 0 of what is made when it is asked for
         *base.versions(info),
         is_named=name == path,
         kind=str(info.get("mimetype") or "").strip().lower(),
