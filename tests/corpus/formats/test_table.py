@@ -42,6 +42,43 @@ def test_empty_fields_at_the_end_of_a_row_may_be_missing(tmp_path: Path) -> None
             read(write(tmp_path, f"b{suffix}", f"{tab.join(rows[0])}\n1\n"))
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "fields", "quoted", "text"),
+    [
+        ("text", "buds of May,", "2 fields under a header of 1", '"buds of May,"', "buds of May"),
+        ("id,text", "3,bye,,", "4 fields under a header of 2", '3,"bye,,"', "bye"),
+        ("id,text,note", "3,bye,,", "4 fields under a header of 3", '3,"bye,",', "bye"),
+        ("id;text", "3;bye;", "3 fields under a header of 2", '3;"bye;"', "bye"),
+    ],
+)
+def test_a_delimiter_at_the_end_of_a_text_is_never_cut_off(
+    tmp_path: Path, header: str, row: str, fields: str, quoted: str, text: str
+) -> None:
+    path = write(tmp_path, "a.csv", f"{header}\n{row}\n")
+    with pytest.raises(CorpusError, match=rf"a row of {fields}\. Put double quotes .* end the header with as many\.$"):
+        read(path)
+    delimiter = row[-1]
+    assert read(write(tmp_path, "a.csv", f"{header}\n{quoted}\n"))[0].rstrip(delimiter) == text
+    assert read(path)[0] != text
+    assert read(write(tmp_path, "a.csv", f"{header}{delimiter * 2}\n{row}\n")) == [text]
+
+
+def test_a_delimiter_at_the_end_of_a_text_is_found_without_a_header_too(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "one\ntwo,\n")
+    with pytest.raises(CorpusError, match=r"line 2: a row of 2 fields after .* end the first row with as many\.$"):
+        read(path, no_header=True)
+
+
+def test_rows_without_any_text_may_be_longer_than_the_header(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "a.csv", "id,text\n1,hello\n,,,\n2,,,\n")) == ["hello"]
+
+
+def test_tabs_at_the_end_of_a_row_are_no_text(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "a.tsv", "id\ttext\n1\thello\t\t\n")) == ["hello"]
+    with pytest.raises(CorpusError, match=r"a row of 3 fields under a header of 2\. A text in a \.tsv file"):
+        read(write(tmp_path, "a.tsv", "id,text\n1,hello,\n"), delimiter=",")
+
+
 @pytest.mark.parametrize("delimiter", DELIMITERS)
 @pytest.mark.parametrize("is_named", [True, False], ids=["by its header", "by its rows"])
 def test_the_delimiter_of_a_csv_file_is_detected(tmp_path: Path, delimiter: str, is_named: bool) -> None:

@@ -1,8 +1,9 @@
 """Reads tables of delimited text.
 
 In a .csv file, double quotes enclose fields that contain delimiters or newlines. In a .tsv file every line is a row,
-and quotes are part of the text. Empty fields at the end of a row may be missing. A first line such as `sep=;` names the
-delimiter, as in Excel.
+and quotes are part of the text. Empty fields at the end of a row may be missing. There may also be more of them than in
+the header, unless they follow the text: then its own end may be a delimiter that is not in quotes. No text of a .tsv
+file ends in a tab. A first line such as `sep=;` names the delimiter, as in Excel.
 """
 
 from __future__ import annotations
@@ -71,15 +72,38 @@ class Table:
             rows = itertools.chain([(number, header)], rows)
         for number, row in rows:
             place = f"line {number}"
-            if len(row) <= column or any(row[width:]) or (len(row) < width and self._is_cut(row[-1])):
-                head = f"after a row of {width}" if self.config.no_header else f"under a header of {width}"
-                raise CorpusError(
-                    f"{self.name}, {place}: a row of {counted(len(row), 'field')} {head}. {self._quote_hint()}"
-                )
+            has_open_end = len(row) > width and self._has_open_end(row[column:])
+            if len(row) <= column or any(row[width:]) or has_open_end or (len(row) < width and self._is_cut(row[-1])):
+                raise self._wrong_width(place, row, width, has_open_end=has_open_end)
             label = None
             if label_column is not None:
                 label = row[label_column] if len(row) > label_column else ""
             yield place, row[column], label
+
+    def _has_open_end(self, fields: Sequence[str]) -> bool:
+        """Checks whether a text may end in the delimiters behind it.
+
+        Args:
+            fields: The text, and the fields behind it.
+        """
+        may_hold_delimiters = self.format == ".csv" or self.config.delimiter not in (None, "\t")
+        return may_hold_delimiters and fields[:1] != [""] and not any(fields[1:])
+
+    def _wrong_width(self, place: str, row: Sequence[str], width: int, *, has_open_end: bool) -> CorpusError:
+        """The error about a row that has another number of fields than the first, to be raised.
+
+        Args:
+            place: Place of the row.
+            row: Its fields.
+            width: Number of fields in the first row.
+            has_open_end: Whether its text may end in delimiters.
+        """
+        head = f"after a row of {width}" if self.config.no_header else f"under a header of {width}"
+        hint = self._quote_hint()
+        if has_open_end:
+            first = "first row" if self.config.no_header else "header"
+            hint += f" If the separators at the end of the row are no part of the text, end the {first} with as many."
+        return CorpusError(f"{self.name}, {place}: a row of {counted(len(row), 'field')} {head}. {hint}")
 
     def _is_cut(self, text: str) -> bool:
         """Checks whether the last field of a row may be the beginning of a text in quotes that has a newline."""
