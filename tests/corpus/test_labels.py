@@ -156,6 +156,20 @@ def test_a_linked_file_has_the_label_of_the_folder_of_the_link(
     assert sorted(parts_of(*paths, labels="folder")) == [("Li Bai", "words of Li Bai"), ("poe", "words of poe")]
 
 
+def test_a_file_that_is_linked_from_several_folders_has_each_of_their_labels(tmp_path: Path) -> None:
+    for name, songs in {"blues": ["1", "2"], "jazz": ["2", "3", "3 again"]}.items():
+        (tmp_path / "by" / name).mkdir(parents=True)
+        for song in songs:
+            (tmp_path / f"{song[0]}.txt").write_text(f"song {song[0]}")
+            (tmp_path / "by" / name / song).symlink_to(tmp_path / f"{song[0]}.txt")
+    corpus = Corpus([tmp_path / "by"], CorpusConfig(labels="folder", documents="file"))
+    assert corpus.labels() == {"blues": 2, "jazz": 2}
+    labelled = {("blues", "song 1"), ("blues", "song 2"), ("jazz", "song 2"), ("jazz", "song 3")}
+    sections = [part for index in range(3) for part in corpus.section(index, 3)]
+    assert {(part.label, part.text) for part in sections} == labelled
+    assert sorted(text for _, text in parts_of(tmp_path / "by", documents="file")) == ["song 1", "song 2", "song 3"]
+
+
 def test_a_corpus_with_other_folders_is_another_corpus(tmp_path: Path) -> None:
     prints = []
     for name in ("poe", "bai"):

@@ -57,7 +57,8 @@ class Corpus:
         is_alone: Whether no other corpus is read with the same settings, which error messages advise to change.
 
     Attributes:
-        files: The files to read, in order, without duplicates. Of files elsewhere, the copies in the cache folder.
+        files: The files to read, in order, without duplicates, but once for each label that is a folder with a link to
+            it. Of files elsewhere, the copies in the cache folder.
         places: Where they are: absolute paths, and addresses of files elsewhere.
         left_out: Records without text found in the last read of the corpus, as far as it went, or of a whole section.
         documents_mode: One of `textgen.corpus.config.DOCUMENT_MODES`.

@@ -71,6 +71,8 @@ class SourceFinder:
     def find(self, paths: Sequence[str | Path]) -> list[Source]:
         """Expands paths to a list of files, without duplicates.
 
+        If labels are names of folders, a file that is found in several of them, by links, is read for each label.
+
         Args:
             paths: Files, folders, glob patterns, addresses, or `-` for standard input, which is copied to a temporary
                 file.
@@ -81,13 +83,13 @@ class SourceFinder:
         Raises:
             CorpusError: A path does not exist or cannot be read, or there are no text files.
         """
-        found, links = dict[Path, Source](), LinksOut()
+        found, links = dict[tuple[Path, str | None], Source](), LinksOut()
         for name in dict.fromkeys(map(local_path, map(str, paths))):
             with reading(without_secrets(name)):
                 sources = [(source.path.resolve(), source) for source in self._expand(name)]
                 links.note(name, [(source.path, real) for real, source in sources])
             for real, source in sources:
-                found.setdefault(real, source)
+                found.setdefault((real, source.folder_label), source)
         self.outside = links.found()
         for source in found.values():
             if source.markup:
