@@ -49,6 +49,28 @@ def test_backups_of_editors_are_hidden(tmp_path: Path, monkeypatch: pytest.Monke
         read("d")
 
 
+def test_files_that_several_links_lead_to_are_read_once_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        path = write(tmp_path, f"all/{number}.txt", str(number))
+        for name in ("blues", "jazz", "rock")[number:]:
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+
+    def said(*paths: str, labels: str | None = None) -> list[str]:
+        lines = list[str]()
+        Corpus(paths, CorpusConfig(labels=labels)).say_findings(lines.append)
+        return [line for line in lines if not line.startswith("Followed")]
+
+    assert said("blues", "jazz", "rock") == [
+        "Read 2 files only once, though several paths lead there, such as jazz/0.txt."
+    ]
+    assert said("blues", "jazz", "rock", labels="folder") == []
+    assert said("rock", "rock/", "rock/*.txt", "./rock/0.txt") == [], "one path, however it is written"
+
+
 def test_the_address_of_a_file_of_this_machine_is_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, "texts/a text.txt", "a")
     write(tmp_path, "texts/b%20.txt", "b")

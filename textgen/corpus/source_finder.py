@@ -45,6 +45,7 @@ class SourceFinder:
         skipped: Binary files in folders and globs.
         broken: Broken symbolic links.
         outside: Links that lead out of a folder, or out of that of a glob, and by which files were found.
+        again: Paths that lead to files that other paths lead to, too, one for each of these files.
         models: Folders of saved models in folders and globs.
         lacking: Files in folders and globs that no installed library reads, and what to install.
         marked_up: Files that are read as plain text with all their markup, by their format and what to do.
@@ -61,6 +62,7 @@ class SourceFinder:
         self._is_alone = is_alone
         self.broken, self.models = self._walk.broken, self._walk.models
         self.outside: list[Path] = []
+        self.again: list[Path] = []
         self.marked_up: dict[tuple[str, str], list[str]] = {}
         self.misread: list[Path | str] = []
         self.books: dict[Path | str, str] = {}
@@ -84,12 +86,16 @@ class SourceFinder:
             CorpusError: A path does not exist or cannot be read, or there are no text files.
         """
         found, links = dict[tuple[Path, str | None], Source](), LinksOut()
+        again = dict[Path, Path]()  # real path of a file that is read once -> another path that leads to it
         for name in dict.fromkeys(map(local_path, map(str, paths))):
             with reading(without_secrets(name)):
                 sources = [(source.path.resolve(), source) for source in self._expand(name)]
                 links.note(name, [(source.path, real) for real, source in sources])
             for real, source in sources:
-                found.setdefault((real, source.folder_label), source)
+                kept = found.setdefault((real, source.folder_label), source)
+                if os.path.abspath(kept.path) != os.path.abspath(source.path):
+                    again.setdefault(real, source.path)
+        self.again = list(again.values())
         self.outside = links.found()
         for source in found.values():
             if source.markup:
@@ -110,9 +116,10 @@ class SourceFinder:
 
         One line names the first that were skipped for the same reason, and counts the others.
 
-        Another line counts the links that lead out of a folder, or out of that of a glob, since they are followed, and
-        one for each format with markup the files that are read as plain text, one the books with the licence of Project
-        Gutenberg, and one the files that are read in an encoding other than they seem to be in.
+        Another line counts the links that lead out of a folder, or out of that of a glob, since they are followed, one
+        the files to which several links lead, one for each format with markup the files that are read as plain text,
+        one the books with the licence of Project Gutenberg, and one the files that are read in an encoding other than
+        they seem to be in.
         """
         reasons = {path: self._kinds.get(path, "looks like a binary file") for path in self.skipped}
         groups = _by_reason(reasons)
@@ -132,6 +139,9 @@ class SourceFinder:
         if self.outside:
             links = counted(len(self.outside), "link")
             say(f"Followed {links} to places outside the folders of the corpus, such as {self.outside[0]}.")
+        if self.again:
+            files = counted(len(self.again), "file")
+            say(f"Read {files} only once, though several paths lead there, such as {self.again[0]}.")
         for (kind, advice), names in self.marked_up.items():
             what = names[0] if len(names) == 1 else f"{counted(len(names), f'{kind} file')}, such as {names[0]},"
             say(f"Read {what} as plain text, with all markup. To learn the text alone, {advice}.")
