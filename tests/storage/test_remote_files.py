@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from file_server import PAUSE, FileServer, server
+from files import COMPRESS
 from object_stores import ObjectStore, object_store
 from remote_systems import TEXT, copied, memory, no_retry_delay, read, while_another_process_holds
 
@@ -272,6 +273,35 @@ def test_a_part_that_is_compressed_is_of_no_use(server: FileServer) -> None:
     server.pauses += [20_000, 40_000]
     server.breaks.append(50_000)
     assert file.fetch().read_bytes() == gzip.decompress(packed)
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.GZ", "a.csv.gz", "a.jsonl.gz", "a.html.gz"])
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", ""])
+def test_a_compressed_file_may_come_decompressed(server: FileServer, name: str, encoding: str) -> None:
+    text = {"csv": "text\none\ntwo\n", "jsonl": '"one"\n"two"\n', "html": "<p>one</p><p>two</p>"}
+    data = text.get(name.split(".")[1], "one\ntwo\n").encode()
+    server.files[f"/{name}"] = gzip.compress(data)
+    if encoding:
+        server.encodings[f"/{name}"] = encoding
+    corpus = Corpus([f"{server.url}/{name}"], CorpusConfig(documents="line"))
+    assert list(corpus.documents()) == ["one", "two"]
+    assert [part.text for index in range(3) for part in corpus.section(index, 3)] == ["one", "two"]
+    is_decompressed = encoding == "gzip"
+    assert (corpus.file_size == len(data)) is is_decompressed
+
+
+def test_a_zstandard_file_may_come_decompressed(server: FileServer) -> None:
+    """As a library for http does it that knows this Content-Encoding."""
+    packed = COMPRESS[".zst"](b"one\ntwo\n")
+    for data in (b"one\ntwo\n", packed, b"\x5a\x2a\x4d\x18\x01\0\0\0?" + packed):
+        server.files["/a.txt.zst"] = data
+        assert read(f"{server.url}/a.txt.zst", documents="line") == ["one", "two"]
+
+
+def test_only_web_servers_decompress_files(memory: Any) -> None:
+    memory.pipe("/a.txt.gz", b"Like as the waves")
+    with pytest.raises(CorpusError, match=r"a\.txt\.gz is damaged or truncated: it is not valid \.gz data"):
+        read("memory://a.txt.gz")
 
 
 @pytest.mark.parametrize("chain", ["", "simplecache::"])

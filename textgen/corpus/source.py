@@ -121,7 +121,13 @@ class Source:
 
     @property
     def compression(self) -> str:
-        """One of `COMPRESSIONS`, or "" for a file that is not compressed."""
+        """One of `COMPRESSIONS`, or "" for a file that is not compressed, or no longer when it comes from elsewhere."""
+        suffix = self._named_compression
+        return "" if suffix and self.remote and self.remote.is_decompressed else suffix
+
+    @property
+    def _named_compression(self) -> str:
+        """The compression that the file name tells, or ""."""
         suffix = self.path.suffix.lower()
         return suffix if suffix in COMPRESSIONS else ""
 
@@ -156,9 +162,9 @@ class Source:
 
         The names of web pages may have any suffix, or none.
         """
-        path = self.path.with_suffix("") if self.compression else self.path
+        path = self.path.with_suffix("") if self._named_compression else self.path
         suffix = "" if self.is_copy else path.suffix.lower()
-        is_known = self.compression or suffix in (*TEXTS, *MARKUP, *FORMATS, *RICH)
+        is_known = self._named_compression or suffix in (*TEXTS, *MARKUP, *FORMATS, *RICH)
         return suffix if is_known or not self.remote else self.remote.page or suffix
 
     @property

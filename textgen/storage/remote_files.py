@@ -46,6 +46,11 @@ VERSIONS = (
 """What the file systems call that which changes with a file."""
 PAGE_KINDS = {"text/html": ".html", "application/xhtml+xml": ".xhtml"}  # as web servers call pages: their suffixes
 PAGE_BYTES = 1 << 10  # read to tell a page from text that a server calls one
+COMPRESSED_STARTS = {
+    ".gz": (b"\x1f\x8b",),
+    ".zst": (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + number, 0x2A, 0x4D, 0x18]) for number in range(16))),
+}
+"""First bytes of files that some web servers send as compressed for the way alone, by suffix."""
 ARCHIVES = ("zip", "tar", "libarchive")  # file systems whose files are the members of one file
 
 
@@ -87,6 +92,19 @@ class RemoteFile:
         suffix = PAGE_KINDS.get(self.kind, "")
         start = self.head(PAGE_BYTES).lstrip(b"\xef\xbb\xbf\xfe\xff\0\t\n\f\r ") if suffix else b""
         return suffix if start.startswith(b"<") else ""
+
+    @cached_property
+    def is_decompressed(self) -> bool:
+        """Whether a file that is compressed by its name has lost that on its way, as from some web servers.
+
+        They call its compression the Content-Encoding of the answer, so the library for http undoes it. The file is
+        copied to find out.
+        """
+        starts = COMPRESSED_STARTS.get(PurePosixPath(self.name).suffix.lower())
+        if starts is None or not is_web_address(self.address):
+            return False
+        with self.fetch().open("rb") as file:
+            return not file.read(max(map(len, starts))).startswith(starts)
 
     def local(self) -> Path:
         """The place of the copy in the cache folder. `fetch` makes it."""
