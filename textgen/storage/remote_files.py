@@ -298,7 +298,11 @@ def find_files(address: str) -> list[RemoteFile]:
     found: list[RemoteFile] = []
     for attempt in attempts(address):
         with attempt:
-            infos = _infos(system, path, is_page=is_web_address(address))
+            try:
+                infos = _infos(system, path, is_page=is_web_address(address))
+            except FileNotFoundError:
+                _require_whole(address, system)
+                raise
             found = [_remote_file(address, path, system, info, base) for info in infos]
             if not (found and found[0].is_named):
                 _require_whole(address, system)
