@@ -29,7 +29,7 @@ from textgen.cli.signals import Ended
 from textgen.errors import USE_RESUME, Interrupted, TextgenError, TrainingError, UnreadableCorpus
 from textgen.saved_model.saving import write_training
 from textgen.storage.cache_folder import filling_cache
-from textgen.storage.files import writing
+from textgen.storage.files import SPACE_ADVICE, CannotWrite, writing
 from textgen.storage.locks import locked
 from textgen.storage.manifests import MANIFEST
 from textgen.storage.system_errors import DISK_ADVICE, OPEN_FILES_ADVICE
@@ -131,12 +131,10 @@ def test_a_signal_between_steps_tells_the_command_that_goes_on_with_the_run_that
     ("place", "number", "advice"),
     [
         ("models/cat/model.safetensors", errno.ENOSPC, "Free some space, and continue with"),
-        ("models/cat-2/checkpoints/step-000000003", errno.ENOSPC, "Free some space, and continue with"),
         ("models/cat/model.safetensors", errno.EIO, f"{DISK_ADVICE} Then continue with"),
         ("models/cat/model.safetensors", errno.EACCES, "Make the folder writable, and continue with"),
         ("models/cat/model.safetensors", errno.EMFILE, f"{OPEN_FILES_ADVICE} Then continue with"),
         ("cache/tokens/1", errno.ENOSPC, "with more space. Then continue with"),
-        ("models/new/model.safetensors", errno.ENOSPC, "what was there before is untouched."),
     ],
 )
 def test_a_run_that_ends_on_a_full_disk_tells_the_command_that_goes_on(
@@ -150,15 +148,51 @@ def test_a_run_that_ends_on_a_full_disk_tells_the_command_that_goes_on(
     monkeypatch.setattr("textgen.training.run.resume", stop)
     monkeypatch.delenv("TEXTGEN_MODELS", raising=False)
     monkeypatch.chdir(tmp_path)
-    for name in ("cat", "cat-2"):
-        write(tmp_path, f"models/{name}/checkpoints/step-000000003/{MANIFEST}", "{}")
+    write(tmp_path, f"models/cat/checkpoints/step-000000003/{MANIFEST}", "{}")
     words = ["train", "--resume", "--name", "cat", "--models-dir", "models"]
     ended = CliRunner().invoke(textgen, words)
     assert ended.exit_code == 1
     assert ended.stderr.startswith(f"Error: Cannot write {tmp_path / place}: {os.strerror(number)}. ")
-    name = "cat-2" if "cat-2" in place else "cat"
-    command = "" if "new" in place else f" textgen train --resume --name {name} --models-dir models."
-    assert ended.stderr.endswith(f"{advice}{command}\n")
+    assert ended.stderr.endswith(f"{advice} textgen train --resume --name cat --models-dir models.\n")
+
+
+@pytest.mark.parametrize("moment", ["planned", "claimed", "saved"])
+@pytest.mark.parametrize(
+    ("error", "otherwise", "saved"),
+    [
+        (KeyboardInterrupt(), "Interrupted. Nothing is saved: start again.", "Interrupted. Continue with"),
+        (UnreadableCorpus("Cannot read a. Try again."), "again.", "Cannot read a. Try again. Then continue with"),
+        (CannotWrite(Path("models/cat-2/model"), "full", SPACE_ADVICE), SPACE_ADVICE, "Free some space, and continue with"),
+    ],
+    ids=["signal", "corpus", "disk"],
+)
+def test_what_another_run_has_saved_under_the_planned_name_is_not_taken_for_that_of_this_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, otherwise: str, saved: str, moment: str
+) -> None:
+    checkpoint = f"checkpoints/step-000000003/{MANIFEST}"
+
+    def planned(*_: object) -> Any:
+        write(tmp_path, f"models/cat/{checkpoint}", "{}")
+        if moment == "planned":
+            raise error
+        return SimpleNamespace(rival=None), None
+
+    def begin(plan: object, folder: Path, say: object) -> None:
+        if moment == "saved":
+            write(tmp_path, f"models/{folder.name}/{checkpoint}", "{}")
+        raise error
+
+    monkeypatch.setattr("textgen.cli.train.planned", planned)
+    monkeypatch.setattr("textgen.cli.train.describe", lambda *_: "The plan.")
+    monkeypatch.setattr("textgen.training.run.begin", begin)
+    monkeypatch.delenv("TEXTGEN_MODELS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    before = error.args
+    ended = CliRunner().invoke(textgen, ["train", "cat.txt", "--models-dir", "models"])
+    error.args = before  # the same one for the next moment
+    command = " textgen train --resume --name cat-2 --models-dir models."
+    last = ended.stderr.splitlines()[-1]
+    assert last.endswith(saved + command if moment == "saved" else otherwise)
 
 
 def test_a_run_whose_text_cannot_be_read_any_more_tells_the_command_that_goes_on(

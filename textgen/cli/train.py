@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -183,13 +183,11 @@ def train(**options: Any) -> None:
     if is_follower(arguments.strategy):
         _follow(arguments, folder / name)
     elif arguments.resume:
-        with _telling_what_is_saved(folder / name):
+        with _telling_what_is_saved(_Place(folder / name)):
             _print_result(arguments, _resume(arguments, folder / name, with_sizes(preset, settings)))
-    elif arguments.dry_run or arguments.find_learning_rate:
-        _start(arguments, folder / name, preset, settings)
     else:
-        with _telling_what_is_saved(folder / name):
-            _start(arguments, folder / name, preset, settings)
+        with _telling_what_is_saved(_Place()) if _makes_a_model(arguments) else nullcontext(_Place()) as place:
+            _start(arguments, folder / name, preset, settings, place)
 
 
 def _settings_in(file: str) -> dict[str, Any]:
@@ -303,45 +301,63 @@ def _is_resumable(run: Path) -> bool:
         return False
 
 
+def _makes_a_model(arguments: Arguments) -> bool:
+    return not (arguments.dry_run or arguments.find_learning_rate)
+
+
+@dataclass
+class _Place:
+    """The folder of a run.
+
+    Attributes:
+        folder: None until a new run has claimed one. What is in the folder that was planned may be of another run.
+    """
+
+    folder: Path | None = None
+
+    def claim(self, folder: Path) -> None:
+        """Notes that the run has claimed a folder."""
+        self.folder = folder
+
+    def resume_command(self) -> str:
+        """The command that continues the run; "" if there is nothing to continue."""
+        return resume_command(self.folder) if self.folder and _is_resumable(self.folder) else ""
+
+    def holds(self, path: Path) -> bool:
+        """Whether a file is in the folder of the run."""
+        return self.folder is not None and path.absolute().is_relative_to(self.folder.absolute())
+
+
 @contextmanager
-def _telling_what_is_saved(target: Path) -> Iterator[None]:
+def _telling_what_is_saved(place: _Place) -> Iterator[_Place]:
     """Adds to the message about a signal or a full disk whether the run can be continued, and by which command.
 
     Within the steps, the loop of training saves and tells so itself, but knows no commands.
     """
     try:
-        yield
+        yield place
     except Interrupted as error:
-        if error.folder:  # which may not be `target`, if another run has taken that
+        if error.folder:
             error.args = (str(error).replace(USE_RESUME, f"Continue with {resume_command(error.folder)}."),)
         raise
     except CannotWrite as error:
-        raise CannotWrite(error.path, error.reason, _how_to_go_on(error, target)) from None
+        raise CannotWrite(error.path, error.reason, _how_to_go_on(error, place)) from None
     except (UnreadableCorpus, Unreadable) as error:
-        if _is_resumable(target):
-            error.args = (f"{error} Then continue with {resume_command(target)}.",)
+        if command := place.resume_command():
+            error.args = (f"{error} Then continue with {command}.",)
         raise
     except KeyboardInterrupt as error:
-        is_saved = _is_resumable(target)
-        next_step = f"Continue with {resume_command(target)}." if is_saved else "Nothing is saved: start again."
+        command = place.resume_command()
+        next_step = f"Continue with {command}." if command else "Nothing is saved: start again."
         error.args = (f"{str(error) or 'Interrupted.'} {next_step}",)
         raise
 
 
-def _how_to_go_on(error: CannotWrite, target: Path) -> str:
-    """What the user can do after a file of a run, or one that the run needs, could not be written.
-
-    Args:
-        error: The error.
-        target: Folder of the run, unless another run has taken that: then it is the one with the file.
-    """
-    models = target.parent.absolute()
-    own = next((place for place in error.path.absolute().parents if place.parent == models), None)
-    run = target.with_name(own.name) if own else target
-    if not _is_resumable(run):
+def _how_to_go_on(error: CannotWrite, place: _Place) -> str:
+    """What the user can do after a file of a run, or one that the run needs, could not be written."""
+    if not (command := place.resume_command()):
         return error.advice
-    command = resume_command(run)
-    if own and error.advice in (SPACE_ADVICE, PLACE_ADVICE):
+    if place.holds(error.path) and error.advice in (SPACE_ADVICE, PLACE_ADVICE):
         first = "Free some space" if error.advice == SPACE_ADVICE else "Make the folder writable"
         return f"{first}, and continue with {command}."
     return f"{error.advice} Then continue with {command}."
@@ -378,8 +394,10 @@ def _resume(arguments: Arguments, target: Path, settings: dict[str, Any]) -> Mod
     )
 
 
-def _start(arguments: Arguments, target: Path, preset: str | None, settings: dict[str, Any]) -> None:
-    """Plans a run; prints the plan, tries learning rates, or trains."""
+def _start(
+    arguments: Arguments, target: Path, preset: str | None, settings: dict[str, Any], place: _Place
+) -> None:
+    """Plans a run; prints the plan, tries learning rates, or trains. `place` learns the folder that is claimed."""
     from textgen.training.distributed.joining import planned_shares
     from textgen.training.run import train as train_run
     from textgen.training.run_setup import RunOptions
@@ -404,7 +422,13 @@ def _start(arguments: Arguments, target: Path, preset: str | None, settings: dic
     is_named = arguments.name is not None or arguments.profile_steps
     free_folder = None if is_named else partial(_free_folder, arguments)
     options = RunOptions(
-        observers, (), output.with_flags(display.say), distribution, arguments.step_timeout, free_folder
+        observers,
+        (),
+        output.with_flags(display.say),
+        distribution,
+        arguments.step_timeout,
+        free_folder,
+        on_claimed=place.claim,
     )
     _print_result(arguments, train_run(plan, target, options))
 

@@ -74,6 +74,7 @@ def train(plan: Plan, folder: Path, options: RunOptions = RunOptions()) -> Model
         refuse_two_schedules(options.callbacks, plan.training_config, num_workers)  # likewise
     _wait_for_lost(folder, options)
     with claimed_or_another(folder, options.free_folder) as place:
+        options.on_claimed(place)
         if place != folder:
             options.say(f"Another run has taken {folder}: this model is saved as {place}.")
             folder = place

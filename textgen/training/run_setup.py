@@ -37,6 +37,7 @@ class RunOptions:
             scored again, and at the end.
         free_folder: Returns an unused folder for a new model whose own was taken by another run meanwhile. If it is
             None, that is an error.
+        on_claimed: Called with the folder of a new model once it belongs to this run.
     """
 
     observers: Sequence[Observer] = ()
@@ -45,6 +46,7 @@ class RunOptions:
     distribution: Distribution | None = None
     step_timeout: float | None = None
     free_folder: Callable[[], Path] | None = None
+    on_claimed: Callable[[Path], None] = lambda folder: None
 
 
 @dataclass(frozen=True)
