@@ -1,4 +1,4 @@
-"""Formats text for output: counts with nouns, visible control characters, excerpts, lists of names, and JSON.
+"""Formats text for output: numbers, counts with nouns, visible control characters, excerpts, lists of names, and JSON.
 
 `Say` is the type of functions that show a line to the user.
 
@@ -22,6 +22,7 @@ Say = Callable[[str], None]
 EXCERPT = 200  # maximum number of characters that `excerpt` quotes
 LISTED, LISTED_LENGTH = 8, 80  # of names that `listed` shows: how many at most, and characters of each
 LARGE = 1e6  # numbers from this size on are written with an exponent by `short`
+SMALLEST_PLAIN, LARGEST_PLAIN = 1e-9, 1e15  # sizes of the numbers that `plain` writes without an exponent
 HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters except newline and tab, characters that change the direction of text, and lone surrogates."""
 BARE = frozenset("_@%+=:,./-")
@@ -66,6 +67,34 @@ def short(number: float, digits: int) -> str:
         ('1,234.57', '1.798e+308')
     """
     return f"{number:,.{digits}f}" if abs(number) < LARGE else f"{number:.4g}"
+
+
+def plain(number: float, digits: int = 6) -> str:
+    """Formats a number without an exponent: an integer with all its digits, others with the first few.
+
+    Only numbers that would be a long row of zeros have an exponent, but no amount in a run or a text is such a number.
+    Learning rates, which are compared by their exponents, and values to be typed are formatted otherwise.
+
+    Args:
+        number: The number.
+        digits: Maximum number of digits of a number that is not an integer, without zeros before and after them.
+
+    Returns:
+        The number, with thousands separators.
+
+    Example:
+        >>> plain(1000000), plain(2.50), plain(153.4, 2), plain(1e-6), plain(1e30)
+        ('1,000,000', '2.5', '150', '0.000001', '1e+30')
+    """
+    if isinstance(number, int):
+        return f"{number:,}"
+    shown = f"{number:.{digits}g}"
+    if not SMALLEST_PLAIN <= abs(number) < LARGEST_PLAIN:  # nor 0, infinity and NaN
+        return shown
+    rounded = float(shown)
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
+    text = f"{rounded:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text
 
 
 def percent(fraction: float, digits: int = 1, *, sign: bool = False) -> str:

@@ -371,7 +371,7 @@ def test_a_model_is_compressed_and_writes_as_before(own: Path, tmp_path: Path) -
     assert result.exit_code == 0, result.stderr
     size, cost = result.stdout.splitlines()
     assert re.fullmatch(r"tiny: [\d.]+ MB -> [\d.]+ MB of weights, int8", size)
-    assert re.fullmatch(r"cost: [\d.e-]+ % more bits per byte \(\d\.\d{4} -> \d\.\d{4}\), measured on \d+ tokens", cost)
+    assert re.fullmatch(r"cost: [\d.,]+ % more bits per byte \(\d\.\d{4} -> \d\.\d{4}\), measured on \d+ tokens", cost)
     assert result.stderr == ""
     assert run("sample", "tiny", "--max-tokens", "5", "--temperature", "0").stdout == before
     assert run("models", "list").stdout.splitlines()[1].endswith(", int8")
@@ -401,7 +401,7 @@ def test_a_model_that_would_suffer_is_left_as_it_is(own: Path, monkeypatch: pyte
     result = run("models", "compress", "tiny")
     assert (result.exit_code, result.stdout) == (1, "")
     assert re.search(
-        r"tiny was left as it is: as int8 it needs [\d.e-]+ % more bits per token .*, or use --accept-loss\.",
+        r"tiny was left as it is: as int8 it needs [\d.,]+ % more bits per token .*, or use --accept-loss\.",
         result.stderr,
     )
     assert {path: path.read_bytes() for path in (own / "tiny").iterdir()} == files

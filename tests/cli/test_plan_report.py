@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -119,6 +120,33 @@ def test_a_run_that_its_minutes_have_ended_tells_how_to_continue(
     assert f"{command}{limits}" in summary(saved)
     monkeypatch.setenv("TEXTGEN_MODELS", str(tmp_path))
     assert f"{command} --models-dir '{tmp_path}/my models'{limits}" in summary(saved)
+
+
+@pytest.mark.parametrize("steps", [1_000_000, 123_456_789])
+def test_the_command_that_trains_longer_keeps_every_digit_of_the_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setattr("textgen.saved_model.model_card.sample_command", lambda *_: "textgen sample novel")
+    saved = result(tmp_path / "novel")
+    saved.training["status"] = "finished: the limit of 1,000,000 minutes is reached at epoch 0.04"
+    saved.training["training"] = {"minutes": 1_000_000.0, "epochs": 0.12345678, "steps": steps}
+    assert f" --minutes 2000000 --epochs 0.12345678 --steps {steps}\n" in summary(saved)
+
+
+def test_the_plan_has_no_exponents_but_in_learning_rates(tmp_path: Path) -> None:
+    text = tmp_path / "songs.txt"
+    text.write_text("The miller told the fox about the river.\n" * 300, encoding="utf-8")
+    settings = {"steps": 1_000_000, "minutes": 2e6, "dropout": 1e-5, "learning_rate": 1e-6}
+    plan = make_plan(Corpus([text], CorpusConfig(documents="line")), settings, hardware=Hardware(2e11))
+    plan = replace(
+        plan,
+        training_config=replace(plan.training_config, valid_fraction=1e-6),
+        estimates=replace(plan.estimates, tokens=100, tokens_per_second=100.0, training_seconds=151.2),
+    )
+    lines = describe(plan, tmp_path)
+    assert "1,000,000 steps or 2,000,000 minutes, batches of" in lines
+    for shown in (" 0.000001 of the corpus\n", ", 150 epochs at ", " 0.00001 between layers", "rate 1e-06 "):
+        assert shown in lines
 
 
 def test_the_plan_and_the_result_say_where_the_model_is_and_have_the_same_sections(tmp_path: Path) -> None:

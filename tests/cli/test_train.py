@@ -162,7 +162,11 @@ def test_a_run_that_ends_on_a_full_disk_tells_the_command_that_goes_on(
     [
         (KeyboardInterrupt(), "Interrupted. Nothing is saved: start again.", "Interrupted. Continue with"),
         (UnreadableCorpus("Cannot read a. Try again."), "again.", "Cannot read a. Try again. Then continue with"),
-        (CannotWrite(Path("models/cat-2/model"), "full", SPACE_ADVICE), SPACE_ADVICE, "Free some space, and continue with"),
+        (
+            CannotWrite(Path("models/cat-2/model"), "full", SPACE_ADVICE),
+            SPACE_ADVICE,
+            "Free some space, and continue with",
+        ),
     ],
     ids=["signal", "corpus", "disk"],
 )

@@ -10,7 +10,7 @@ from textgen.cli.options import guessed
 from textgen.cli.setting_options import flag_of
 from textgen.model.config import CELLS
 from textgen.settings import to_dict
-from textgen.wording import counted, shell_word, short
+from textgen.wording import counted, plain, shell_word, short
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
@@ -36,7 +36,7 @@ def describe(plan: Plan, folder: Path) -> str:
         **({"labels": _labels(plan)} if plan.corpus_config.labels else {}),
         "held out": ", ".join(map(str, plan.sources.valid.files))
         if plan.sources.valid
-        else f"{training.valid_fraction:.2g} of the corpus",
+        else f"{plain(training.valid_fraction, 2)} of the corpus",
         "vocabulary": _vocabulary(plan),
         "start": _start(plan),
         **({"warning": misfit} if (misfit := _misfit(plan)) else {}),
@@ -45,7 +45,7 @@ def describe(plan: Plan, folder: Path) -> str:
         "dropout": _dropout(plan),
         "training": _training(plan),
         "machine": f"{machine()}; matrix products in {training.precision}",
-        "expected": f"about {_duration(plan.estimates.seconds)}, {plan.estimates.epochs:.2g} epochs at "
+        "expected": f"about {_duration(plan.estimates.seconds)}, {plain(plan.estimates.epochs, 2)} epochs at "
         f"{plan.estimates.tokens_per_second:,.0f} tokens per second",
         "saved in": str(folder),
     }
@@ -117,10 +117,10 @@ def _network(plan: Plan) -> str:
 def _dropout(plan: Plan) -> str:
     model, training = plan.model_config, plan.training_config
     return (
-        f"{model.dropout:g} between layers, {model.embedding_dropout:g} on the embedding"
-        + f", {model.word_dropout:g} of words" * (model.word_dropout > 0)
-        + f", {model.weight_drop:g} of recurrent weights" * (model.weight_drop > 0)
-        + f"; segmentation sampled, alpha {training.subword_alpha:g}" * (training.subword_alpha > 0)
+        f"{plain(model.dropout)} between layers, {plain(model.embedding_dropout)} on the embedding"
+        + f", {plain(model.word_dropout)} of words" * (model.word_dropout > 0)
+        + f", {plain(model.weight_drop)} of recurrent weights" * (model.weight_drop > 0)
+        + f"; segmentation sampled, alpha {plain(training.subword_alpha)}" * (training.subword_alpha > 0)
     )
 
 
@@ -139,7 +139,7 @@ def _training(plan: Plan) -> str:
     is_sampled = 0 < training.sampled_softmax < plan.model_config.vocab_size
     lengths = {"epochs": training.epochs, "steps": training.steps, "minutes": training.minutes}
     length = " or ".join(
-        f"{value:,g} {name.removesuffix('s') if value == 1 else name}"
+        f"{plain(value)} {name.removesuffix('s') if value == 1 else name}"
         for name, value in lengths.items()
         if value is not None
     )
@@ -232,8 +232,13 @@ def _longer(saved: ModelFolder) -> str:
         return ""
     training = saved.training["training"]
     longer = max(MIN_SUGGESTED_MINUTES, 2 * training["minutes"])
-    kept = "".join(f" --{name} {training[name]:g}" for name in ("epochs", "steps") if training.get(name))
-    return f"Train longer:   {resume_command(saved.folder)} --minutes {longer:g}{kept}\n"
+    kept = "".join(f" --{name} {_typed(training[name])}" for name in ("epochs", "steps") if training.get(name))
+    return f"Train longer:   {resume_command(saved.folder)} --minutes {_typed(longer)}{kept}\n"
+
+
+def _typed(number: float) -> str:
+    """A number as a word of a command: no digit is lost, and an integer is written as one."""
+    return str(int(number)) if number == int(number) else repr(number)
 
 
 def resume_command(folder: Path) -> str:

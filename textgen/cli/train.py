@@ -394,9 +394,7 @@ def _resume(arguments: Arguments, target: Path, settings: dict[str, Any]) -> Mod
     )
 
 
-def _start(
-    arguments: Arguments, target: Path, preset: str | None, settings: dict[str, Any], place: _Place
-) -> None:
+def _start(arguments: Arguments, target: Path, preset: str | None, settings: dict[str, Any], place: _Place) -> None:
     """Plans a run; prints the plan, tries learning rates, or trains. `place` learns the folder that is claimed."""
     from textgen.training.distributed.joining import planned_shares
     from textgen.training.run import train as train_run

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from textgen.errors import SavedModelError
+from textgen.wording import plain
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
@@ -39,7 +40,7 @@ def check_logits(model: ModelFolder, logits: Logits, what: str) -> None:
     difference = float(np.abs(found - expected).max())
     if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):  # true for NaN, too
         raise SavedModelError(
-            f"{what} differs from the model by up to {difference:.2g} in a logit. Nothing was written."
+            f"{what} differs from the model by up to {plain(difference, 2)} in a logit. Nothing was written."
         )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from textgen.errors import ConfigError
 from textgen.settings import MAX_COUNT, Settings, check_text, setting, short_repr
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
-from textgen.wording import counted
+from textgen.wording import counted, plain
 
 UNITS = ("document", "sentence", "line", "paragraph")
 SAMPLERS = (  # in the order in which they are applied: penalties, then filters, then the temperature
@@ -322,7 +322,7 @@ def parse_bias(entry: str) -> tuple[str | int, float]:
         bias = math.nan
     if not text or not abs(bias) <= MAX_BIAS:
         raise ConfigError(
-            f"logit_bias must be TEXT=NUMBER or #ID=NUMBER, the number from -{MAX_BIAS:g} to {MAX_BIAS:g}. "
+            f"logit_bias must be TEXT=NUMBER or #ID=NUMBER, the number from -{plain(MAX_BIAS)} to {plain(MAX_BIAS)}. "
             f"Received: {entry[:100]!r}."
         )
     if not re.fullmatch("#[0-9]+", text):

@@ -23,6 +23,7 @@ from textgen.arguments import check_is_text
 from textgen.errors import ConfigError
 from textgen.model.config import CELLS, ModelConfig
 from textgen.model.reference.cells import Array, CellState, CellWeights, sigmoid
+from textgen.wording import plain
 
 VALUES = {  # values of a step, in the order in which they are computed
     "lstm": ("i", "f", "g", "c", "o", "h"),
@@ -116,7 +117,7 @@ def parse_clamp(text: str, config: ModelConfig) -> Clamp:
         number = math.nan
     if not abs(number) <= MAX_VALUE:
         raise ConfigError(
-            f"A clamp must be CELL=NUMBER, as in L1/89=3.8, the number from -{MAX_VALUE:g} to {MAX_VALUE:g}. "
+            f"A clamp must be CELL=NUMBER, as in L1/89=3.8, the number from -{plain(MAX_VALUE)} to {plain(MAX_VALUE)}. "
             f"Received: {text!r}."
         )
     place = parse_place(place_text, config)

@@ -29,6 +29,7 @@ from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import FILTER_BYTES, edited_card, keeps_card, model_files, save_model, saved_attribution
 from textgen.storage.files import write_own_file
 from textgen.storage.folders import new_folder
+from textgen.wording import plain
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,9 @@ class Cost:
         return {"cost_unit": self.unit, "before": self.before, "after": self.after} | change | {"tokens": self.tokens}
 
     def __str__(self) -> str:
-        return f"{max(100 * self.rise, 0):.2g} % more bits per {self.unit} ({self.before:.4f} -> {self.after:.4f})"
+        return (
+            f"{plain(max(100 * self.rise, 0.0), 2)} % more bits per {self.unit} ({self.before:.4f} -> {self.after:.4f})"
+        )
 
 
 def cost_of(saved: ModelFolder, precision: str, texts: Iterable[str] | None = None) -> Cost:
@@ -122,7 +125,7 @@ def checked_cost(
     cost = cost_of(saved, precision, texts)
     if not cost.rise <= MAX_RISE and not accept_loss:  # nor if it is not a number
         raise SavedModelError(
-            f"{saved.name} was left as it is: as {precision} it needs {cost}, and the limit is {100 * MAX_RISE:g} %. "
+            f"{saved.name} was left as it is: as {precision} it needs {cost}, and the limit is {plain(100 * MAX_RISE)} %. "
             + (
                 "Set precision to float16, or use accept_loss."
                 if precision == INT8

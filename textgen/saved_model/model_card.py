@@ -18,7 +18,7 @@ from typing import Any
 from textgen.corpus.labels import named
 from textgen.model.config import CELLS
 from textgen.storage.addresses import without_secrets
-from textgen.wording import counted, shell_word, visible
+from textgen.wording import counted, plain, shell_word, visible
 
 LISTED_FILES = 5  # maximum number of files of the corpus that a card names
 MARK = "\n<!-- textgen writes this card anew as long as nobody edits it. SHA-256: "  # before the digest
@@ -242,10 +242,7 @@ def _files(paths: Sequence[str]) -> str:
 def _scores(record: Mapping[str, Any]) -> str:
     if "scores" not in record:
         return ""
-    scores = {
-        key.replace("_", " "): f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-        for key, value in record["scores"].items()
-    }
+    scores = {key.replace("_", " "): plain(value, 4) for key, value in record["scores"].items()}
     return f"\nScores on held-out text, by which these weights were chosen:\n\n{_table(scores)}\n"
 
 

@@ -37,6 +37,7 @@ from textgen.storage.leftovers import ASIDE, YOUNG_SECONDS, folders_named, move_
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.locks import LOCK_SECONDS, InUse, lock
 from textgen.storage.manifests import MANIFEST
+from textgen.wording import plain
 
 TOKENS, SUMMARY = "tokens", "tokens.json"  # the folder, and the description in an entry
 NETWORKS, NETWORK, LOSS = "networks", "network.onnx", "loss.json"  # the folder, and the files of an entry
@@ -134,8 +135,7 @@ def limit_bytes() -> float:
     with suppress(ValueError):
         if math.isfinite(gigabytes := float(value)) and gigabytes >= 0:
             return gigabytes * 1e9
-    example = f"{DEFAULT_LIMIT:g}"
-    raise ConfigError(f"{LIMIT_VARIABLE} must be a number of gigabytes, such as {example}. Received: {value!r}.")
+    raise ConfigError(f"{LIMIT_VARIABLE} must be a number of gigabytes, such as {plain(DEFAULT_LIMIT)}. Received: {value!r}.")
 
 
 def record_of(text: Path) -> Path:

@@ -15,6 +15,7 @@ from textgen.model.language_model import LanguageModel
 from textgen.training.config import TrainingConfig
 from textgen.training.position import Position
 from textgen.training.schedules import total_steps, warmup_limit
+from textgen.wording import plain
 
 
 class WindowReader:
@@ -83,8 +84,8 @@ class WindowReader:
         minutes, epochs, passes = self._config.minutes, self._config.epochs, self.epochs(position)
         if minutes is None or position.step >= self._total_steps:
             return "the planned length is reached"
-        limit = f"{minutes:,g} minute" if minutes == 1 else f"{minutes:,g} minutes"
-        of_all = "" if epochs is None else f" of {epochs:,g}"
+        limit = f"{plain(minutes)} minute" if minutes == 1 else f"{plain(minutes)} minutes"
+        of_all = "" if epochs is None else f" of {plain(epochs)}"
         return f"the limit of {limit} is reached at epoch {passes:,.2f}{of_all}"
 
     def warmup_limit(self, position: Position, seconds: float) -> float:

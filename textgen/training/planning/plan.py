@@ -64,7 +64,7 @@ from textgen.training.planning.vocabulary import (
     plan_vocabulary,
     vocabulary_size,
 )
-from textgen.wording import Say, silent
+from textgen.wording import Say, plain, silent
 
 __all__ = ["Hardware", "Plan", "Sources", "make_plan"]
 
@@ -306,7 +306,7 @@ def _why_no_race(given: Mapping[str, Any], training: TrainingConfig, shares: Sha
     if given.get("num_validations", RACE_VALIDATIONS) < RACE_VALIDATIONS:
         return f"with fewer than {RACE_VALIDATIONS} validations there is none to compare by"
     if training.minutes is not None and training.minutes < RACE_MINUTES:
-        return f"{training.minutes:g} minutes are too short to try both"
+        return f"{plain(training.minutes)} minutes are too short to try both"
     return ""
 
 
