@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -34,9 +35,10 @@ from textgen.training.observers.observer import Observer, RunReport, StepReport,
 from textgen.training.planning import start_choice
 from textgen.training.planning.plan import Hardware, Plan, Sources, make_plan
 from textgen.training.planning.start_choice import Fit, StartChoice
-from textgen.training.race import _move, race
+from textgen.training.race import FirstTenth, _move, race
 from textgen.training.run_setup import RunOptions, RunSetup
 from textgen.training.run_start import begin
+from textgen.wording import silent
 
 FABLES_20_KB = FABLES[:20_000]
 SETTINGS: dict[str, Any] = {"steps": 20, "batch_size": 4, "sequence_length": 16, "valid_tokens": 300, "seed": 3}
@@ -115,6 +117,21 @@ def test_the_better_one_in_bits_a_byte_goes_on_with_its_files(
         "relative_loss": None,
     }
     assert f"From random weights: {none:.3f} bits per byte on held-out text." in said
+
+
+@pytest.mark.parametrize("steps", [10, 490, 4900])
+def test_a_contender_is_stopped_at_a_tenth_of_its_run_exactly(steps: int) -> None:
+    """The quotient of steps may be rounded below a tenth."""
+    watch, validation = FirstTenth(silent), ValidationReport(1, 0.1, 3.0, 2.0, 7.0, 1.0, True, "")
+    for step in range(1, steps // 10 + 1):
+        assert not watch.stop_reason
+        watch.on_step(StepReport(step, 0.1, rounded_down(step / steps), 3.0, 0.01, 0.5, {}, 100.0, 9.0))
+        watch.on_validation(validation)
+    assert watch.stop_reason
+
+
+def rounded_down(number: float) -> float:
+    return math.nextafter(number, 0.0)
 
 
 def test_what_an_unfinished_run_left_gives_way_to_the_files_of_the_winner(tmp_path: Path) -> None:

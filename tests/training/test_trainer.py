@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, CorpusError, TextgenError, TrainingError
+from textgen.evaluation.scores import Scores
 from textgen.model.language_model import LanguageModel
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint
@@ -429,6 +430,25 @@ def test_a_run_that_is_over_names_the_limit_that_has_ended_it(tokenizer: Tokeniz
     assert loop.reader.reached(loop.position) == f"the limit of 0.1 minutes is reached at epoch {passes} of 30"
     loop.position.step = 10**9
     assert loop.reader.reached(loop.position) == "the planned length is reached"
+
+
+@pytest.mark.parametrize("number", [49, 98, 100])
+def test_no_validation_is_lost_by_rounding(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """One after each step: none is late, and the next is due after the next step in a run that is resumed, too."""
+    loop = trainer_of(tokenizer, tmp_path, steps=number, epochs=None, num_validations=number)
+    scores = Scores(nats_per_token=2.0, bits_per_byte=2.0, perplexity_per_token=7.4, tokens=9, bytes=9)
+    monkeypatch.setattr(loop.validator, "_scores", lambda: scores)
+    monkeypatch.setattr(loop, "save_checkpoint", lambda: None)
+    tensors = loop.tensors.to_arrays()
+    for step in range(1, number + 1):
+        loop.reader.advance(loop.position)
+        loop._end_step()
+        assert (loop.position.validations, len(loop.position.history)) == (step, step)
+        loop.restore(Checkpoint(tensors, asdict(loop.position)))
+        assert loop.position.validations == step
+    assert loop.reader.reached(loop.position)
 
 
 def test_a_run_that_returns_to_a_checkpoint_goes_on_without_the_updates_that_were_not_read(

@@ -27,6 +27,7 @@ from textgen.training.observers.observer import Observer, StepReport, Validation
 from textgen.training.planning.plan import RACE_VALIDATIONS, Plan
 from textgen.training.planning.start_choice import NONE, RACE
 from textgen.training.run_setup import RunOptions, RunSetup
+from textgen.training.schedules import parts_done
 from textgen.wording import Say
 
 Contend = Callable[[Plan, Path, RunOptions], RunSetup]
@@ -49,8 +50,8 @@ class FirstTenth(Observer):
 
     def on_step(self, report: StepReport) -> None:
         """Shows the progress three times, and notes whether a tenth is over."""
-        self._is_over = report.progress * RACE_VALIDATIONS >= 1
-        quarter = int(40 * report.progress)
+        self._is_over = parts_done(report.progress, RACE_VALIDATIONS) >= 1
+        quarter = parts_done(report.progress, 4 * RACE_VALIDATIONS)
         if self._shown < quarter < 4:
             self._shown = quarter
             self._say(f"  step {report.step:,}: loss {report.nats_per_token:.3f} nats per token")

@@ -15,6 +15,7 @@ WARMUP_STEPS = 25  # minimum number of warm-up updates in a run limited by minut
 WARMUP_FRACTION = 0.1  # maximum fraction of the updates of a run, or of its time, that this minimum may take
 ONE_CYCLE_RISE = 0.3  # fraction of the cycle in which the rate rises
 ONE_CYCLE_START = 0.04  # learning rate at the start of the cycle, relative to the peak
+ROUNDING = 1e-9  # parts of a run: more than what rounding loses, and less than any step
 
 
 def scheduled_learning_rate(config: TrainingConfig, progress: float, reductions: int = 0) -> float:
@@ -72,6 +73,21 @@ def total_steps(config: TrainingConfig, steps_per_epoch: int) -> float:
     if config.epochs is not None:
         steps = min(steps, max(1, round(config.epochs * steps_per_epoch)))
     return steps
+
+
+def parts_done(progress: float, number: int) -> int:
+    """How many of `number` equal parts of a run are over. Validations are due at the ends of such parts.
+
+    Args:
+        progress: Fraction of the run that is done, 0 to 1. It is a quotient, which may be rounded below the end of a
+            part that it has just reached.
+        number: Number of parts.
+
+    Example:
+        >>> (1 / 49) * 49, parts_done(1 / 49, 49)
+        (0.9999999999999999, 1)
+    """
+    return int(progress * number + ROUNDING)
 
 
 def _done(config: TrainingConfig, progress: float) -> float:

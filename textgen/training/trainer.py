@@ -39,7 +39,7 @@ from textgen.training.observers.observer import Observer, RunReport, StepReport,
 from textgen.training.position import Position
 from textgen.training.rollback import RolledBack, kept_weights_message, last_good_checkpoint, when_to_give_up
 from textgen.training.run_tensors import RunTensors
-from textgen.training.schedules import scheduled_learning_rate
+from textgen.training.schedules import parts_done, scheduled_learning_rate
 from textgen.training.stopwatch import SpeedMeter, Stopwatch
 from textgen.training.train_step import Gradient, TrainStep
 from textgen.training.validator import Hooks, Validator
@@ -261,7 +261,7 @@ class Trainer:
             position.compiling_seconds += position.seconds - self._began
             self._began = None
         reason = self.reader.reached(position) or reason
-        is_due = self.progress() * self.config.num_validations >= position.validations + 1
+        is_due = parts_done(self.progress(), self.config.num_validations) > position.validations
         timer = self._checkpoint_timer
         must_save = timer.is_worth_it(position.seconds) if is_due else timer.is_due(position.seconds)
         must_save = bool(self._stop.signal or reason or must_save)
@@ -459,7 +459,7 @@ class Trainer:
             self._began = self.position.seconds
         if not self.reader.has(self.position):
             raise TrainingError("The checkpoint does not fit the text of this run: train again.")
-        due = int(self.progress() * self.config.num_validations)  # fewer, if the budget is longer now
+        due = parts_done(self.progress(), self.config.num_validations)  # fewer, if the budget is longer now
         self.position.validations = min(self.position.validations, due)
         self._checkpoint_timer.restart(self.position.seconds)
 

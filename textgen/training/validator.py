@@ -17,6 +17,7 @@ from textgen.training.config import TrainingConfig
 from textgen.training.distributed.distribution import Distribution
 from textgen.training.observers.observer import ValidationReport
 from textgen.training.position import Position
+from textgen.training.schedules import parts_done
 from textgen.training.weight_averaging import Averaging
 from textgen.training.window_reader import WindowReader
 
@@ -194,7 +195,7 @@ class Validator:
         if not math.isfinite(nats):
             return None, False
         improved = position.best_nats_per_token is None or nats < position.best_nats_per_token
-        due = int(self._reader.progress(position) * self._config.num_validations)
+        due = parts_done(self._reader.progress(position), self._config.num_validations)
         position.validations = max(position.validations + 1, due)
         if improved:
             position.best_nats_per_token, position.best_step = nats, position.step
