@@ -18,6 +18,7 @@ DECAY_TARGETS = ("zero", "start")
 SCHEDULES = (
     "cosine", "linear", "constant", "step", "exponential", "inverse-sqrt", "triangular", "one-cycle", "plateau",
 )  # fmt: skip
+RISING = ("triangular", "one-cycle")  # schedules in which the learning rate rises to its peak after the warm-up
 INITIALIZERS = ("orthogonal", "glorot")
 INITIAL = ("recurrent_initializer", "forget_bias")
 """Used only to initialize weights, so fixed on resume and fine-tuning."""
@@ -317,6 +318,12 @@ class TrainingConfig(SplitConfig):
             )
         if self.schedule == "inverse-sqrt" and not self.warmup_fraction:
             raise ConfigError("The schedule inverse-sqrt needs a warm-up: set warmup_fraction above 0.")
+        if self.schedule in RISING and not self.warmup_fraction + self.hold_fraction < 1:
+            raise ConfigError(
+                f"The schedule {self.schedule} rises between warm-up and hold, which leave no time for it: the sum of "
+                f"warmup_fraction and hold_fraction must be below 1. Received: {self.warmup_fraction} and "
+                f"{self.hold_fraction}."
+            )
         if self.schedule == "exponential" and not self.final_learning_rate_fraction:
             raise ConfigError("The schedule exponential never reaches 0: set final_learning_rate_fraction above 0.")
 
