@@ -123,7 +123,7 @@ def test_cores_of_numpy(
 def test_cores_of_onnx_runtime(
     flags: list[str], cores: int, tiny_models: Path, served: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "_available_cores", lambda: 8)
+    monkeypatch.setattr(machine, "available_cores", lambda: 8)
     arguments = ["serve", *flags, "--models-dir", str(tiny_models)]
     assert CliRunner().invoke(textgen, arguments, catch_exceptions=False).exit_code == 0
     assert session_options().intra_op_num_threads == cores
@@ -133,7 +133,7 @@ def test_cores_of_onnx_runtime(
 def test_more_cores_than_there_are_is_one_clear_line(
     served: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "_available_cores", lambda: 2)
+    monkeypatch.setattr(machine, "available_cores", lambda: 2)
     result = CliRunner().invoke(textgen, ["serve", "--threads", "3"])
     assert result.exit_code == 1
     assert "Error: --threads must be at most 2, the processor cores of this process. Received: 3." in result.stderr

@@ -170,7 +170,7 @@ def test_a_gpu_that_the_program_hides_does_not_count(monkeypatch: pytest.MonkeyP
 
 
 def test_cores_can_be_limited_to_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_available_cores", lambda: 4)
+    monkeypatch.setattr(machine, "available_cores", lambda: 4)
     monkeypatch.setattr(machine, "_most_cores", None)
     assert machine.num_cores() == 4
     machine.limit_cores(3)
@@ -387,7 +387,7 @@ def test_in_a_container_numpy_uses_as_many_cores_as_are_granted(
 
 
 def test_a_limit_holds_for_numpy_too_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_available_cores", lambda: 4)
+    monkeypatch.setattr(machine, "available_cores", lambda: 4)
     monkeypatch.setattr(machine, "_most_cores", None)
     monkeypatch.setattr(runtime, "_blas_threads", None)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "5")

@@ -39,7 +39,7 @@ def num_cores(processes: int = 1) -> int:
     Returns:
         The number of cores, at least 1, subject to `limit_cores`.
     """
-    share = max(1, _available_cores() // processes)
+    share = max(1, available_cores() // processes)
     return min(_most_cores or share, share)
 
 
@@ -53,9 +53,9 @@ def limit_cores(count: int) -> None:
         ConfigError: Fewer than `count` cores are available.
     """
     global _most_cores
-    if count > _available_cores():
+    if count > available_cores():
         raise ConfigError(
-            f"threads must be at most {_available_cores()}, the processor cores of this process. Received: {count}."
+            f"threads must be at most {available_cores()}, the processor cores of this process. Received: {count}."
         )
     _most_cores = count
 
@@ -65,8 +65,11 @@ def processor_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _available_cores() -> int:
-    """Cores that have work all the time; a share of one, as in 2.5, counts as one, which then pauses at times."""
+def available_cores() -> int:
+    """Returns the number of cores that have work all the time, whatever `limit_cores` says.
+
+    A share of a core, as in 2.5, counts as one, which then pauses at times.
+    """
     granted = granted_cores()
     return processor_cores() if granted is None else max(1, min(processor_cores(), math.ceil(granted)))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,15 +15,18 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from processes import child_process
 
-from textgen.errors import TrainingError
+from textgen.errors import ConfigError, TrainingError
 from textgen.storage.locks import locked
+from textgen.storage.system_errors import OPEN_FILES_ADVICE
 from textgen.training.checkpoints import newest_checkpoint
-from textgen.training.distributed import workers
+from textgen.training.distributed import worker_group, workers
+from textgen.training.distributed.joining import planned_shares
 from textgen.training.distributed.workers import run_workers
 
 SCRIPT = """
@@ -132,6 +138,54 @@ def test_restarts_come_to_an_end(script: Path) -> None:
     with pytest.raises(TrainingError, match=r"Worker 0 of 2 ended with exit code 7\. That was the last of 2 restarts"):
         run(script, [[7, 0]] * 9, max_restarts=2)
     assert len(starts(script)) == 3
+
+
+def test_far_more_workers_than_the_machine_can_run_are_refused_before_one_starts(
+    script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_group, "available_cores", lambda: 3)
+    message = r"workers must be at most 12 on this machine, which has 3 processor cores .*\. Received: 13\."
+    with pytest.raises(ConfigError, match=message):
+        run(script, [[0] * 13])
+    with pytest.raises(ConfigError, match=message):
+        planned_shares("auto", 13)
+    assert not list(script.parent.glob("log-*"))
+    monkeypatch.setattr(worker_group, "available_cores", lambda: 1)
+    assert run(script, [[0] * 8]) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("place", "number", "said"),
+    [
+        ("socket.socketpair", errno.EMFILE, f"Too many open files. {OPEN_FILES_ADVICE}"),
+        ("subprocess.Popen", errno.EAGAIN, "Resource temporarily unavailable. Close other programs, and try again."),
+    ],
+)
+def test_where_the_system_starts_no_more_processes_it_is_one_clear_line_and_none_is_left(
+    script: Path, monkeypatch: pytest.MonkeyPatch, place: str, number: int, said: str
+) -> None:
+    """The first of them works."""
+    module, name = place.split(".")
+    made, real = list[Any](), getattr({"socket": socket, "subprocess": subprocess}[module], name)
+
+    def make(*arguments: Any, **options: Any) -> Any:
+        if made:
+            raise OSError(number, os.strerror(number))
+        made.append(real(*arguments, **options))
+        return made[0]
+
+    monkeypatch.setattr(
+        f"textgen.training.distributed.{'worker_group' if module == 'socket' else 'workers'}.{place}", make
+    )
+    descriptors = len(os.listdir("/dev/fd"))
+    message = f"3 processes cannot be started: {said} Or choose fewer workers."
+    with pytest.raises(TrainingError, match=re.escape(message)):
+        run(script, [["wait"] * 3])
+    if module == "socket":
+        assert [each.fileno() for each in made[0]] == [-1, -1]
+    else:
+        assert made[0].returncode == -signal.SIGKILL
+    assert len(os.listdir("/dev/fd")) == descriptors
 
 
 def test_a_termination_is_passed_on(script: Path) -> None:

@@ -70,8 +70,9 @@ def planned_shares(name: str, workers: int = 1) -> Shares:
         workers: Processes on this machine.
 
     Raises:
-        ConfigError: There are more workers than GPUs on a machine with GPUs.
+        ConfigError: There are more workers than GPUs on a machine with GPUs, or too many for its cores.
     """
+    groups.require_workers(workers)
     name, processes = settled_strategy(name), _cluster_size()
     load_tensorflow()
     count = len(gpus())

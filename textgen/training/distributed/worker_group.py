@@ -15,16 +15,37 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from textgen.errors import TrainingError, WorkerLost
+from textgen.errors import ConfigError, TrainingError, WorkerLost
 from textgen.system.child_processes import WORKER_VARIABLE
+from textgen.system.machine import available_cores
+from textgen.wording import counted
 
 HEADER = struct.Struct("!Q")  # number of bytes that follow it
 PIECE_BYTES = 1 << 16
 SOCKET_BYTES = 4 * PIECE_BYTES  # size of a socket's buffer: a piece fits, so two workers can send to each other
+
+
+MOST_WORKERS, WORKERS_PER_CORE = 8, 4
+"""Maximum number of workers of a machine: the larger of the first and of the second times the cores.
+
+More than one for each core are slower than that, but show on a small machine how a run of several processes goes.
+Each takes about 0.8 GB, so many more of them would fill the memory.
+"""
+
+
+def require_workers(number: int) -> None:
+    """Checks that this machine can run so many workers. Raises `ConfigError`."""
+    most = max(MOST_WORKERS, WORKERS_PER_CORE * available_cores())
+    if number > most:
+        raise ConfigError(
+            f"workers must be at most {most} on this machine, which has {counted(available_cores(), 'processor core')} "
+            f"for this process. Received: {number}."
+        )
 
 
 class Group:
@@ -126,9 +147,20 @@ def _lost_if_closed() -> Iterator[None]:
 
 
 def connected(size: int) -> list[list[socket.socket]]:
-    """Makes the connections of `size` workers. Returns the sockets of each."""
-    pairs = [socket.socketpair() for _ in range(size - 1)]
-    for each in (each for pair in pairs for each in pair):
+    """Makes the connections of `size` workers. Returns the sockets of each.
+
+    Raises:
+        OSError: There are too many open files. No connection is left.
+    """
+    pairs = list[tuple[socket.socket, socket.socket]]()
+    try:
+        for _ in range(size - 1):
+            pairs.append(socket.socketpair())
+    except OSError:
+        for each in chain.from_iterable(pairs):
+            each.close()
+        raise
+    for each in chain.from_iterable(pairs):
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             each.setsockopt(socket.SOL_SOCKET, option, SOCKET_BYTES)
     return [[chief for chief, _ in pairs], *([other] for _, other in pairs)]

@@ -15,6 +15,7 @@ from typing import IO
 
 from textgen.errors import TrainingError
 from textgen.saved_model.layout import CHECKPOINTS
+from textgen.storage.system_errors import ADVICE, reason_of
 from textgen.storage.temporary import new_temporary_file
 from textgen.system.child_processes import WORKER_VARIABLE, child_command, child_environment
 from textgen.training.distributed import worker_group
@@ -56,11 +57,13 @@ def run_workers(
         The exit code.
 
     Raises:
-        TrainingError: A process was lost after the last restart.
+        ConfigError: There are too many processes for this machine.
+        TrainingError: A process was lost after the last restart, or the processes cannot be started.
         CannotWrite: There is no folder for temporary files.
     """
     if os.name != "posix":
         raise TrainingError("Several processes on one machine need a POSIX system, such as WSL: leave workers out.")
+    worker_group.require_workers(number)
     command = command or child_command("textgen")
     for restart in range(max_restarts + 1):
         resuming = restart > 0 and any((folder / CHECKPOINTS).glob("step-*"))
@@ -96,21 +99,30 @@ class _Workers:
         self._open = ExitStack()
 
     def __enter__(self) -> _Workers:
-        with ExitStack() as opened:
-            opened.enter_context(self.requests.caught())
-            opened.callback(self._end)
-            parent_pipe, held = os.pipe()  # closed when this process ends, whatever ends it
-            opened.callback(os.close, held)
-            links = worker_group.connected(self._number)
-            try:
-                for worker in range(self._number):
-                    self._start(worker, links[worker], parent_pipe)
-            finally:  # the copies of the workers stay open: a connection ends with its worker
-                os.close(parent_pipe)
-                for link in chain.from_iterable(links):
-                    link.close()
-            self._open = opened.pop_all()
+        try:
+            with ExitStack() as opened:
+                opened.enter_context(self.requests.caught())
+                opened.callback(self._end)
+                self._start_all(opened)
+                self._open = opened.pop_all()
+        except OSError as error:  # too many open files, processes or threads
+            advice = ADVICE.get(error.errno or 0, "Close other programs, and try again.")
+            raise TrainingError(
+                f"{self._number:,} processes cannot be started: {reason_of(error)}. {advice} Or choose fewer workers."
+            ) from None
         return self
+
+    def _start_all(self, opened: ExitStack) -> None:
+        """Starts the processes. `opened` closes what stays open until they end."""
+        parent_pipe, held = os.pipe()  # closed when this process ends, whatever ends it
+        opened.callback(os.close, held)
+        with ExitStack() as copied:  # the copies of the workers stay open: a connection ends with its worker
+            copied.callback(os.close, parent_pipe)
+            links = worker_group.connected(self._number)
+            for link in chain.from_iterable(links):
+                copied.callback(link.close)
+            for worker in range(self._number):
+                self._start(worker, links[worker], parent_pipe)
 
     def __exit__(self, *error: object) -> None:
         self._open.close()
