@@ -55,6 +55,12 @@ def test_a_loss_that_explodes_ends_the_sweep(wrong: float) -> None:
     assert len(seen) == 30
 
 
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_first_loss_that_is_not_finite_is_one_clear_line(wrong: float) -> None:
+    with pytest.raises(TrainingError, match="not finite before the first update"):
+        sweep_learning_rates(1.0, repeat(None), lambda batch, rate: wrong)
+
+
 def noisy_sweep(seed: int, steepest: float, fall: float = 2.0) -> list[Point]:
     """A sweep around a rate of 0.01, with losses that fall most steeply at one rate and vary from batch to batch."""
     rng = np.random.default_rng(seed)

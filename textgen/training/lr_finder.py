@@ -62,6 +62,9 @@ def sweep_learning_rates(
         >>> points = sweep_learning_rates(1.0, range(1000), lambda batch, rate: 3.0)
         >>> len(points), round(points[0].nats_per_token, 6)
         (100, 3.0)
+
+    Raises:
+        TrainingError: The first loss, which is that of the weights before any update, is not finite.
     """
     rates = np.geomspace(MIN_RATE_FACTOR * learning_rate, MAX_RATE_FACTOR * learning_rate, STEPS).tolist()
     points: list[Point] = []
@@ -73,6 +76,11 @@ def sweep_learning_rates(
         if not math.isfinite(smoothed) or (points and smoothed > TOO_HIGH * points[0].nats_per_token):
             break
         points.append(Point(rate, smoothed))
+    if not points:
+        raise TrainingError(
+            "The loss was not finite before the first update, so no learning rate can be suggested. Start from another "
+            "model or from random weights, or set precision to float32."
+        )
     return points
 
 
