@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from base_models import FABLES, save_base
@@ -32,6 +33,14 @@ def test_each_token_of_a_uniform_model_costs_the_logarithm_of_the_vocabulary(bas
     tokens = len(base.tokenizer.encode(text)) / len(text.encode())  # for each byte
     bits = math.log2(base.tokenizer.vocab_size) * tokens
     assert relative_loss(scored(base, 2.0), [text]) == pytest.approx(bits / 2, rel=0.02)
+
+
+@pytest.mark.parametrize("training", [{}, {"scores": {"bits_per_byte": 0.0}}])
+def test_a_model_without_a_loss_to_compare_with_has_no_relative_loss(
+    base: ModelFolder, training: dict[str, Any]
+) -> None:
+    """One that predicts its own held-out text without any loss, too."""
+    assert relative_loss(replace(base, training=training), ["The fox slept. "]) is None
 
 
 def test_excerpts_are_spread_over_the_text(base: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:

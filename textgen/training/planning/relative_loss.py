@@ -45,11 +45,11 @@ def relative_loss(model: ModelFolder, texts: Iterable[str]) -> float | None:
 
     Returns:
         Bits per byte on the excerpts, divided by those on the held-out text of the model's own training. None if that
-        score is not known, or if there is no text.
+        score is not known or 0, as of held-out text with only one token, or if there is no text.
     """
     scores = (model.training or {}).get("scores")
     text = _WIDE_INDENT.sub("", "\n".join(texts))
-    if not scores or not text.strip():
+    if not scores or not scores["bits_per_byte"] or not text.strip():
         return None
     length = max(1, len(text) * EXCERPT_BYTES // len(text.encode()))
     count = max(1, min(EXCERPTS, len(text) // length))
