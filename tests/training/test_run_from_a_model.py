@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
 from textgen.saved_model.layout import NGRAMS, WORDS
 from textgen.saved_model.saved_model import load_model
+from textgen.storage.manifests import MANIFEST
 from textgen.training import run
 from textgen.training.checkpoints import newest_checkpoint
 from textgen.training.planning.plan import Hardware, Sources, make_plan
@@ -53,6 +55,11 @@ def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(base_run: Run, te
     for name in (NGRAMS, WORDS):
         assert (resumed.folder / name).read_bytes() == (tuned.folder / name).read_bytes()
     assert len((tuned.folder / WORDS).read_bytes()) > len((base.folder / WORDS).read_bytes())
+    manifest = json.loads((resumed.folder / MANIFEST).read_bytes())
+    del manifest["files"][WORDS]
+    (resumed.folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    (resumed.folder / WORDS).unlink()
+    assert resume(resumed.folder).words() is None  # those of the text alone would keep it from words of the base
     for name, value in (("hidden_units", 8), ("forget_bias", 0.0)):
         with pytest.raises(ConfigError, match=f"{name} cannot be set when fine-tuning"):
             make_plan(corpus, {name: value}, sources=Sources(start=base), hardware=Hardware(flops=1e11))
@@ -164,7 +171,7 @@ def test_a_mix_with_the_base_is_replaced_only_by_better_weights(base_run: Run, t
 
 @pytest.mark.parametrize(
     ("later", "step", "weight", "fraction"),
-    [(None, 3, 0.48, 0.7), (1.0, 9, 0.5, 0.5), (1.3, 3, 0.48, 0.7)],
+    [(None, 3, 0.48, 0.7), (1.02, 9, 0.51, 0.5), (1.3, 3, 0.48, 0.7)],
     ids=["none", "better", "worse"],
 )
 def test_the_better_of_two_mixes_is_saved(
@@ -187,7 +194,7 @@ def test_the_better_of_two_mixes_is_saved(
     finished: Any = object.__new__(run._Run)
     finished._model = Model()
     finished._model.assign_weights({"a": np.array(0.8)})
-    evaluator = SimpleNamespace(nats=lambda *given: (abs(finished._model.weights["a"] - 0.5), 0))
+    evaluator = SimpleNamespace(nats=lambda *given: (40 * abs(finished._model.weights["a"] - 0.5), 40))
     runner_up = later and Validated(9, 2.0, {"a": np.array(later)})
     position = Position(best_nats_per_token=3.0, best_step=2, kept_nats_per_token=0.3, kept_step=3)
     finished._trainer = SimpleNamespace(
@@ -208,3 +215,5 @@ def test_the_better_of_two_mixes_is_saved(
     assert mixed == pytest.approx(weight)
     assert of_start == pytest.approx(fraction)
     assert of_step == step
+    if step == 9:
+        assert position.kept_nats_per_token == pytest.approx(0.01)  # the loss of each token, as validations compare it

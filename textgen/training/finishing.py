@@ -48,7 +48,7 @@ def mix_with_start(model: LanguageModel, start: Mapping[str, np.ndarray], score:
     Args:
         model: The model, with its fine-tuned weights.
         start: Weights by name that the run started from.
-        score: Returns the loss of the model with the weights that it has, on held-out text.
+        score: Returns the loss of the model with the weights that it has, on held-out text, in nats per token.
 
     Returns:
         The mix.

@@ -134,9 +134,9 @@ def resume(
         setup = read_run(folder, settings or {}, sources, options.say)
         if not (folder / NGRAMS).is_file():
             save_ngram_index(folder, setup.tokenizer, setup.data, options.say)
-        if not (folder / WORDS).is_file():
-            of_start = setup.start.words() if setup.start else None
-            save_known_words(folder, setup.tokenizer, setup.data, options.say, of_start)
+        # Those of the model that a run starts from are not known here; without them, it would not write its own words.
+        if not (folder / WORDS).is_file() and not setup.record["start"]["name"]:
+            save_known_words(folder, setup.tokenizer, setup.data, options.say)
         before = read_training(folder)
         try:
             write_training(folder, setup.record)  # for other processes that join, and for the next time
@@ -354,12 +354,15 @@ class _Run:
             return
         from textgen.training.finishing import mix_with_start
 
+        def per_token(nats: float, tokens: int) -> float:
+            return nats / tokens
+
         validator, position, held_out = self._trainer.validator, self._trainer.position, self._setup.data.valid
         mix = partial(
             mix_with_start,
             model,
             self._trainer.tensors.start_weights,
-            lambda: validator.evaluator.nats(held_out, config.valid_tokens)[0],
+            lambda: per_token(*validator.evaluator.nats(held_out, config.valid_tokens)),
         )
         saved, before = mix(), self._record.get("start_fraction", 0.0)
         of_saved = model.weights_as_arrays()
