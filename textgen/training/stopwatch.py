@@ -2,27 +2,90 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from time import monotonic, process_time
 
+PULSE = 0.5  # seconds between two looks at the clock, by which it is noticed that the process was stopped
+SHORTEST_STOP = 5.0  # minimum seconds between two looks that count as a stop: a busy machine may delay one
+MOST_WORK = 0.5  # maximum number of cores in use meanwhile: Python code that keeps other threads waiting uses one
 SPEED_DECAY = 0.95  # decay rate of the running mean of tokens per second
 
 
 class Stopwatch:
-    """Measures a run and its current step, in seconds."""
+    """Measures a run and its current step, in seconds; use it as a context manager.
+
+    The time for which the process is stopped, as by Ctrl-Z, or its machine asleep, does not count.
+    """
 
     def __init__(self, seconds: float) -> None:
         """Starts at the `seconds` that the run has taken so far."""
-        self._step_started = time.perf_counter()
+        self._stops = _Stops()
+        self._step_started = self._now()
         self._zero = self._step_started - seconds
+
+    def __enter__(self) -> Stopwatch:
+        self._stops.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stops.end()
 
     def read(self) -> tuple[float, float]:
         """Seconds of the run, and of the step."""
-        now = time.perf_counter()
+        now = self._now()
         return now - self._zero, now - self._step_started
 
     def start_step(self) -> None:
         """Starts the next step. Validating and saving before it do not count into its speed."""
-        self._step_started = time.perf_counter()
+        self._step_started = self._now()
+
+    def _now(self) -> float:
+        while True:
+            stopped, now = self._stops.seconds(), time.perf_counter()
+            if self._stops.seconds() == stopped:  # else there was a stop between the two
+                return now - stopped
+
+
+class _Stops:
+    """Measures for how long the process was stopped.
+
+    A thread looks at the clock all the time, which only a stop of the whole process can keep it from. So a step that
+    waits long, for a disk, a GPU or another process, is not taken for a stop.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._last, self._work = monotonic(), process_time()
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True, name="stopwatch")
+
+    def start(self) -> None:
+        """Starts to look at the clock."""
+        self._last, self._work = monotonic(), process_time()
+        self._thread.start()
+
+    def end(self) -> None:
+        """Looks no more."""
+        self._is_over.set()
+        self._thread.join()
+
+    def seconds(self) -> float:
+        """Seconds for which the process was stopped so far, up to now."""
+        if not self._thread.is_alive():  # long steps would be taken for stops
+            return self._seconds
+        with self._lock:
+            now, work = monotonic(), process_time()
+            passed = now - self._last
+            if passed >= SHORTEST_STOP and work - self._work <= MOST_WORK * passed:
+                self._seconds += passed
+            self._last, self._work = now, work
+            return self._seconds
+
+    def _look(self) -> None:
+        while not self._is_over.wait(PULSE):
+            self.seconds()
 
 
 class SpeedMeter:

@@ -211,24 +211,24 @@ class Trainer:
         Raises:
             RolledBack: It has returned to a checkpoint.
         """
-        watch = Stopwatch(self.position.seconds)
-        for inputs, targets in self.reader.windows(self.position):
-            restart_timer()
-            fraction, tokens = self.reader.window_fraction(inputs), self.reader.tokens(self.position)
-            learning_rate = fraction * self._learning_rate()
-            gradient = self._step(inputs, targets, learning_rate)
-            if self._ahead:
-                gradient = replace(gradient, gradients=None, state=None)  # frees the memory of the device
-            step, epochs = self.position.step, self.epochs()
-            self._pending.append(_PendingUpdate(gradient, step, epochs, learning_rate, tokens, fraction))
-            if len(self._pending) > self._ahead:
-                self._pending[0].gradient.nats  # noqa: B018 - waits for the device, which the time of the step includes
-            self.position.seconds, seconds = watch.read()
-            self._pending[-1] = replace(self._pending[-1], seconds=seconds)
-            self._read_losses(all_but=self._ahead)
-            if reason := self._end_step():
-                return reason
-            watch.start_step()
+        with Stopwatch(self.position.seconds) as watch:
+            for inputs, targets in self.reader.windows(self.position):
+                restart_timer()
+                fraction, tokens = self.reader.window_fraction(inputs), self.reader.tokens(self.position)
+                learning_rate = fraction * self._learning_rate()
+                gradient = self._step(inputs, targets, learning_rate)
+                if self._ahead:
+                    gradient = replace(gradient, gradients=None, state=None)  # frees the memory of the device
+                step, epochs = self.position.step, self.epochs()
+                self._pending.append(_PendingUpdate(gradient, step, epochs, learning_rate, tokens, fraction))
+                if len(self._pending) > self._ahead:
+                    self._pending[0].gradient.nats  # noqa: B018 - waits for the device: that is time of the step
+                self.position.seconds, seconds = watch.read()
+                self._pending[-1] = replace(self._pending[-1], seconds=seconds)
+                self._read_losses(all_but=self._ahead)
+                if reason := self._end_step():
+                    return reason
+                watch.start_step()
         raise AssertionError("the batches of training never end")
 
     def _read_losses(self, *, all_but: int) -> None:

@@ -370,6 +370,29 @@ def test_a_signal_for_the_launcher_stops_all_workers_which_save(text: Path, numb
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", ["1", "2"])
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
+def test_the_time_for_which_a_run_is_stopped_is_not_taken_from_its_minutes(text: Path, number: str) -> None:
+    """As by Ctrl-Z, which stops all of its processes."""
+    name = f"paused-{number}"
+    with start_training(text, name, "--workers", number, *ENDLESS) as training:
+        wait_for_step(text, name, 1)
+        for pid in family(training):
+            os.kill(pid, signal.SIGSTOP)
+        before = newest_checkpoint(text.parent / name / "checkpoints")[0].position
+        time_sleep(20)
+        for pid in family(training):
+            os.kill(pid, signal.SIGCONT)
+        wait_for_step(text, name, before["step"] + 2)
+        training.send_signal(signal.SIGINT)
+        _, said = training.communicate(timeout=120)
+    assert training.returncode == 130, said
+    after = newest_checkpoint(text.parent / name / "checkpoints")[0].position
+    assert 0 < after["seconds"] - before["seconds"] < 15
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
 def test_workers_equal_one_process_whatever_happens_to_them(text: Path) -> None:
