@@ -30,7 +30,7 @@ PIECE_BYTES = 1 << 16
 SOCKET_BYTES = 4 * PIECE_BYTES  # size of a socket's buffer: a piece fits, so two workers can send to each other
 
 
-MOST_WORKERS, WORKERS_PER_CORE = 8, 4
+MAX_WORKERS, WORKERS_PER_CORE = 8, 4
 """Maximum number of workers of a machine: the larger of the first and of the second times the cores.
 
 More than one for each core are slower than that, but show on a small machine how a run of several processes goes.
@@ -40,7 +40,7 @@ Each takes about 0.8 GB, so many more of them would fill the memory.
 
 def require_workers(number: int) -> None:
     """Checks that this machine can run so many workers. Raises `ConfigError`."""
-    most = max(MOST_WORKERS, WORKERS_PER_CORE * available_cores())
+    most = max(MAX_WORKERS, WORKERS_PER_CORE * available_cores())
     if number > most:
         raise ConfigError(
             f"workers must be at most {most} on this machine, which has {counted(available_cores(), 'processor core')} "
