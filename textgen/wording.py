@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 EXCERPT = 200  # maximum number of characters that `excerpt` quotes
 LISTED, LISTED_LENGTH = 8, 80  # of names that `listed` shows: how many at most, and characters of each
 LARGE = 1e6  # numbers from this size on are written with an exponent by `short`
-SMALLEST_PLAIN, LARGEST_PLAIN = 1e-9, 1e15  # sizes of the numbers that `plain` writes without an exponent
+MIN_PLAIN, MAX_PLAIN = 1e-9, 1e15  # sizes of the numbers that `plain` writes without an exponent
 HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters except newline and tab, characters that change the direction of text, and lone surrogates."""
 BARE = frozenset("_@%+=:,./-")
@@ -89,7 +89,7 @@ def plain(number: float, digits: int = 6) -> str:
     if isinstance(number, int):
         return f"{number:,}"
     shown = f"{number:.{digits}g}"
-    if not SMALLEST_PLAIN <= abs(number) < LARGEST_PLAIN:  # nor 0, infinity and NaN
+    if not MIN_PLAIN <= abs(number) < MAX_PLAIN:  # nor 0, infinity and NaN
         return shown
     rounded = float(shown)
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))

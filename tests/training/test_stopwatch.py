@@ -108,7 +108,7 @@ def test_the_thread_of_a_stopwatch_looks_until_the_block_ends(monkeypatch: pytes
 WATCHED = """
 import sys, time
 from textgen.training import stopwatch
-stopwatch.PULSE, stopwatch.SHORTEST_STOP = 0.05, 1.0
+stopwatch.PULSE, stopwatch.MIN_STOP_SECONDS = 0.05, 1.0
 with stopwatch.Stopwatch(0.0) as watch:
     while True:
         print(*watch.read(), flush=True)

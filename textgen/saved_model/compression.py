@@ -125,7 +125,8 @@ def checked_cost(
     cost = cost_of(saved, precision, texts)
     if not cost.rise <= MAX_RISE and not accept_loss:  # nor if it is not a number
         raise SavedModelError(
-            f"{saved.name} was left as it is: as {precision} it needs {cost}, and the limit is {plain(100 * MAX_RISE)} %. "
+            f"{saved.name} was left as it is: as {precision} it needs {cost}, and the limit is "
+            f"{plain(100 * MAX_RISE)} %. "
             + (
                 "Set precision to float16, or use accept_loss."
                 if precision == INT8

@@ -135,7 +135,8 @@ def limit_bytes() -> float:
     with suppress(ValueError):
         if math.isfinite(gigabytes := float(value)) and gigabytes >= 0:
             return gigabytes * 1e9
-    raise ConfigError(f"{LIMIT_VARIABLE} must be a number of gigabytes, such as {plain(DEFAULT_LIMIT)}. Received: {value!r}.")
+    example = plain(DEFAULT_LIMIT)
+    raise ConfigError(f"{LIMIT_VARIABLE} must be a number of gigabytes, such as {example}. Received: {value!r}.")
 
 
 def record_of(text: Path) -> Path:

@@ -7,8 +7,8 @@ import time
 from time import monotonic, process_time
 
 PULSE = 0.5  # seconds between two looks at the clock, by which it is noticed that the process was stopped
-SHORTEST_STOP = 5.0  # minimum seconds between two looks that count as a stop: a busy machine may delay one
-MOST_WORK = 0.5  # maximum number of cores in use meanwhile: Python code that keeps other threads waiting uses one
+MIN_STOP_SECONDS = 5.0  # minimum seconds between two looks that count as a stop: a busy machine may delay one
+MAX_WORK_CORES = 0.5  # maximum number of cores in use meanwhile: Python code that keeps other threads waiting uses one
 SPEED_DECAY = 0.95  # decay rate of the running mean of tokens per second
 
 
@@ -78,7 +78,7 @@ class _Stops:
         with self._lock:
             now, work = monotonic(), process_time()
             passed = now - self._last
-            if passed >= SHORTEST_STOP and work - self._work <= MOST_WORK * passed:
+            if passed >= MIN_STOP_SECONDS and work - self._work <= MAX_WORK_CORES * passed:
                 self._seconds += passed
             self._last, self._work = now, work
             return self._seconds
