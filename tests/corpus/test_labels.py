@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import pairwise
@@ -40,9 +41,10 @@ from textgen.generation.suggestions import Suggester
 from textgen.tokenizer.config import TOKENIZERS, TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer, load_tokenizer
 from textgen.tokenizer.model_file import read_tokenizer
-from textgen.tokenizer.vocabulary import learn_vocabulary, train_tokenizer
+from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary, train_tokenizer
 from textgen.training.config import TrainingConfig
-from textgen.training.planning.plan import Hardware, make_plan
+from textgen.training.planning.plan import Hardware, Sources, make_plan
+from textgen.training.planning.vocabulary import corpus_facts
 
 LABELS = ["Li Bai", "poe", "<unk>", "\\n|"]
 TEXT = "The cat saw the dog.\n<label poe> 床前明月光\n"
@@ -233,10 +235,38 @@ def test_rare_labels_are_left_out() -> None:
     assert worth_learning({"a": 294, "b": 2, "c": 3}) == ["a", "c"]
     assert len(worth_learning({str(number): 9 for number in range(2 * MAX_LABELS)})) == MAX_LABELS
     assert worth_learning({}) == []
+    assert worth_learning({"a": 596, "b": 4, "c": 3}, known=["c"]) == ["a", "c"]
     assert named([str(number) for number in range(25)], 3) == "0, 1, 2 and 22 more"
 
 
 # === Vocabulary ===
+
+
+@pytest.mark.parametrize(("number", "least"), [(200, "2 documents"), (600, "5 documents")])
+def test_a_column_whose_labels_are_all_rare_is_refused(tmp_path: Path, number: int, least: str) -> None:
+    rows = [(f"day {row}", f"The fox met the miller {row} times.") for row in range(number)]
+    corpus = Corpus([table(tmp_path, rows)], CorpusConfig(labels="by"))
+    assert len(corpus.labels()) == number, "they can be counted"
+    expected = re.escape(
+        f"Each label 'by' is in fewer than {least}, too few to learn from. Set labels to a column or field with fewer "
+        "different values, or leave it out."
+    )
+    for learn in (
+        lambda: corpus_facts(corpus, {}, Sources()),
+        lambda: learn_vocabulary(corpus, TokenizerConfig("char")),
+        lambda: learn_vocabulary(corpus, TokenizerConfig("byte")),
+        lambda: add_labels(ByteTokenizer(), corpus),
+        lambda: add_labels(ByteTokenizer(["poe"]), corpus),
+    ):
+        with pytest.raises(CorpusError, match=f"^{expected}$"):
+            learn()
+
+
+def test_rare_labels_that_a_vocabulary_has_already_are_used(tmp_path: Path) -> None:
+    rows = [(f"day {row}", f"The fox met the miller {row} times.") for row in range(200)]
+    corpus, known = Corpus([table(tmp_path, rows)], CorpusConfig(labels="by")), ByteTokenizer(["day 7", "poe"])
+    assert add_labels(known, corpus).labels == ("day 7", "poe")
+    assert corpus_facts(corpus, {}, Sources(tokenizer=known)).labels == ("day 7",)
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)

@@ -14,7 +14,7 @@ import hashlib
 import itertools
 import json
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -26,7 +26,7 @@ from textgen.corpus.document_guess import RUN_ON, guess_documents
 from textgen.corpus.documents import Part
 from textgen.corpus.encodings import text_decoder
 from textgen.corpus.formats.rich_text import SUBTITLES
-from textgen.corpus.labels import FOLDER, named
+from textgen.corpus.labels import FOLDER, least_documents, named, worth_learning
 from textgen.corpus.left_out import NAMED, LeftOut, no_text
 from textgen.corpus.source import Source
 from textgen.corpus.source_check import begins_in_its_encoding
@@ -35,7 +35,7 @@ from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.corpus.text_decoding import NotInEncoding
 from textgen.corpus.text_share import text_share
 from textgen.errors import CorpusError
-from textgen.wording import Say
+from textgen.wording import Say, counted
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
 
@@ -225,6 +225,27 @@ class Corpus:
                 f"No document has a label {self.config.labels!r}. Set labels to a column, a field, or {FOLDER}. {there}"
             )
         return self.stats().labels
+
+    def labels_to_learn(self, known: Collection[str] = ()) -> list[str]:
+        """Selects the labels that get a token in a vocabulary, as `textgen.corpus.labels.worth_learning` does.
+
+        Args:
+            known: Labels that the vocabulary has already.
+
+        Returns:
+            The labels, most frequent first. Empty if `config.labels` is None.
+
+        Raises:
+            CorpusError: `config.labels` is set, but no document has a label, or each label is too rare.
+        """
+        counts = self.labels()
+        labels = worth_learning(counts, known)
+        if counts and not labels:
+            raise CorpusError(
+                f"Each label {self.config.labels!r} is in fewer than {counted(least_documents(counts), 'document')}, "
+                "too few to learn from. Set labels to a column or field with fewer different values, or leave it out."
+            )
+        return labels
 
     def section(self, index: int, count: int) -> Iterator[Part]:
         """Iterates over the documents of one section of the corpus, for reading it in parallel.

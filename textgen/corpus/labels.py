@@ -7,7 +7,7 @@ label means no label.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -76,13 +76,23 @@ def json_label(value: Any, field: str, place: str) -> str | None:
     return as_label(str(value), place)
 
 
-def worth_learning(counts: Mapping[str, int]) -> list[str]:
+def least_documents(counts: Mapping[str, int]) -> int:
+    """Returns the minimum number of documents of a label that is learned.
+
+    Args:
+        counts: Number of documents by label.
+    """
+    return min(LEAST_DOCUMENTS, -(-sum(counts.values()) // 100))
+
+
+def worth_learning(counts: Mapping[str, int], known: Collection[str] = ()) -> list[str]:
     """Selects the labels that get a token in the vocabulary.
 
     Rare labels are excluded: a model would only memorize their few documents, and each token makes it slower.
 
     Args:
         counts: Number of documents by label.
+        known: Labels that have a token already, and so are not excluded.
 
     Returns:
         At most `MAX_LABELS` labels, most frequent first.
@@ -91,8 +101,8 @@ def worth_learning(counts: Mapping[str, int]) -> list[str]:
         >>> worth_learning({"Poe": 700, "Shelley": 290, "Stoker": 4})
         ['Poe', 'Shelley']
     """
-    least = min(MIN_DOCUMENTS, -(-sum(counts.values()) // 100))
-    common = [label for label, count in counts.items() if count >= least]
+    least = least_documents(counts)
+    common = [label for label, count in counts.items() if count >= least or label in known]
     return sorted(common, key=lambda label: (-counts[label], label))[:MAX_LABELS]
 
 

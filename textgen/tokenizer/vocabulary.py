@@ -13,7 +13,6 @@ from typing import Any
 import sentencepiece
 
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.labels import worth_learning
 from textgen.errors import ConfigError, TokenizerError
 from textgen.settings import select
 from textgen.tokenizer.config import TokenizerConfig
@@ -57,16 +56,18 @@ def learn_vocabulary(corpus: Corpus, config: TokenizerConfig) -> Tokenizer:
 
     Raises:
         TokenizerError: As `train_tokenizer`.
+        CorpusError: As `add_labels`.
     """
+    labels = corpus.labels_to_learn()  # raises before the slow part
     if config.tokenizer == "byte":
-        return add_labels(train_tokenizer([], config), corpus)
+        return train_tokenizer([], config).with_labels(labels)
     texts = list(corpus.excerpts(config.sample_bytes))
     sample_bytes = max(1, sum(len(text.encode()) for text in texts))
     is_whole = corpus.is_within(config.sample_bytes)
     times = 1.0 if is_whole else max(1.0, corpus.size / sample_bytes)  # that the corpus is longer than the sample
     counts = _count(texts)
     counts = {character: round(times * count) for character, count in counts.items()}
-    return add_labels(train_tokenizer(texts, config, character_counts=counts), corpus)
+    return train_tokenizer(texts, config, character_counts=counts).with_labels(labels)
 
 
 def add_labels(tokenizer: Tokenizer, corpus: Corpus) -> Tokenizer:
@@ -75,9 +76,9 @@ def add_labels(tokenizer: Tokenizer, corpus: Corpus) -> Tokenizer:
     `TokenizerConfig.vocab_size` does not count them.
 
     Raises:
-        CorpusError: `CorpusConfig.labels` finds no labels.
+        CorpusError: `CorpusConfig.labels` finds no labels, or only labels that are too rare.
     """
-    return tokenizer.with_labels(worth_learning(corpus.labels()))
+    return tokenizer.with_labels(corpus.labels_to_learn(tokenizer.labels))
 
 
 def train_tokenizer(

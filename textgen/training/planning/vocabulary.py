@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.labels import worth_learning
 from textgen.corpus.statistics import CorpusStats
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.split import fraction_to_hold_out
@@ -64,7 +63,7 @@ class Vocabulary:
 
 
 def corpus_facts(corpus: Corpus | PreparedCorpus, given: Mapping[str, Any], sources: Sources) -> CorpusFacts:
-    """Counts the corpus. Raises `CorpusError` if it is too short."""
+    """Counts the corpus. Raises `CorpusError` if it is too short, or has none of the labels that it should."""
     stats = corpus.stats()
     if stats.characters < MIN_CORPUS_CHARS:
         raise CorpusError(
@@ -74,7 +73,9 @@ def corpus_facts(corpus: Corpus | PreparedCorpus, given: Mapping[str, Any], sour
     if isinstance(corpus, PreparedCorpus):
         return CorpusFacts(stats, corpus.tokenizer.labels, corpus.settings.valid_fraction)
     default = TrainingConfig.valid_fraction if sources.valid else fraction_to_hold_out(stats.bytes)
-    return CorpusFacts(stats, tuple(worth_learning(corpus.labels())), given.get("valid_fraction", default))
+    tokenizer = given_tokenizer(given, sources)
+    labels = corpus.labels_to_learn(tokenizer.labels if tokenizer else ())
+    return CorpusFacts(stats, tuple(labels), given.get("valid_fraction", default))
 
 
 def plan_vocabulary(
