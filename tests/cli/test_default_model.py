@@ -73,6 +73,15 @@ def test_before_any_training_a_base_is_used(work: Path, arguments: list[str], st
     assert (named.stdout, named.stderr) == (result.stdout, result.stderr.replace(note(base), ""))
 
 
+@pytest.mark.parametrize("named", [[], ["english"]])
+def test_a_base_says_that_it_does_not_know_what_is_usual_in_a_stream(work: Path, named: list[str]) -> None:
+    result = run("score", *named, "-", "--follow", stdin="GET /index.html 200\n")
+    assert result.stderr == ("" if named else note("english")) + (
+        "The base english has read books, not such lines, so it does not know what is usual in them: train on the log "
+        "first (textgen train FILE), and name that model.\n1 line, 0 of them unusual.\n"
+    )
+
+
 CHINESE_LINES = "床前明月光，疑是地上霜。\n" * 3
 ESCAPED = "".join(json.dumps({"title": "The moon", "text": line}) + "\n" for line in CHINESE_LINES.splitlines())
 

@@ -401,6 +401,21 @@ def test_follow_in_json(tiny_models: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("held_out", "is_noted"), [(0.3, True), (9.0, False)])
+def test_follow_says_that_a_model_of_other_text_does_not_know_what_is_usual(
+    tiny_models: Path, monkeypatch: pytest.MonkeyPatch, held_out: float, is_noted: bool
+) -> None:
+    saved = replace(load_model("tiny", tiny_models), training={"scores": {"bits_per_byte": held_out}})
+    monkeypatch.setattr(cli_score, "load_model_or_base", lambda *arguments: saved)
+    advice = (
+        "tiny was trained on other text than these lines, so it does not know what is usual in them: train on the log "
+        "first (textgen train FILE), and name that model.\n"
+    )
+    end = f"{WARM_UP + 7} lines, 1 of them unusual.\n"
+    assert score(tiny_models, "--follow", stdin=STREAM).stderr == (advice if is_noted else "") + end
+    assert score(tiny_models, "--follow", stdin="the cat\n").stderr == "1 line, 0 of them unusual.\n"
+
+
 def test_follow_prints_a_line_while_the_stream_goes_on(tiny_models: Path, tmp_path: Path) -> None:
     """A growing file, without TensorFlow, until Ctrl-C; nothing is coloured in a pipe."""
     (tmp_path / "log").write_text("the cat\n", encoding="utf-8")

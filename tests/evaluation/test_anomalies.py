@@ -23,7 +23,16 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_cache import encode_corpus
 from textgen.errors import CorpusError
 from textgen.evaluation import anomalies
-from textgen.evaluation.anomalies import MIN_DEVIATION, WARM_UP, Deviations, file_lines, follow, stream_lines
+from textgen.evaluation.anomalies import (
+    MIN_DEVIATION,
+    WARM_UP,
+    Deviations,
+    LineScore,
+    are_foreign,
+    file_lines,
+    follow,
+    stream_lines,
+)
 from textgen.evaluation.scoring import Scorer
 from textgen.model.numpy_model import NumpyModel
 from textgen.system.runtime import load_tensorflow
@@ -132,6 +141,26 @@ def test_the_threshold_decides() -> None:
     for threshold, flagged in ((1.58, True), (1.59, False)):
         results = list(follow(Scorer(LengthModel(), TOKENIZER), lines, "line", threshold=threshold))
         assert results[-2].flagged == flagged
+
+
+@pytest.mark.parametrize(
+    ("text", "bits", "held_out", "expected"),
+    [
+        ("a" * 9, 6.3, 1.6, True),
+        ("a" * 9, 3.1, 1.6, False),  # less than twice as many
+        ("a" * 9, 0.9, 0.1, False),  # a small difference of a model that knows all but a few digits
+        ("a" * 9, 1.2, 0.1, True),
+        ("月" * 9, 5.0, 1.6, False),  # such a character has three bytes
+    ],
+)
+def test_lines_of_another_kind_cost_far_more_than_the_held_out_text(
+    text: str, bits: float, held_out: float, expected: bool
+) -> None:
+    lines = [LineScore(number, text, 10, bits, None, flagged=False) for number in range(WARM_UP)]
+    assert are_foreign(lines, held_out) is expected
+    assert not are_foreign(lines[1:], held_out), "too few"
+    odd = [LineScore(number, text, 10, 99.0, None, flagged=False) for number in range(WARM_UP // 3)]
+    assert are_foreign([*odd, *lines[: -len(odd)]], held_out) is expected, "a few odd lines do not decide"
 
 
 @settings(max_examples=30, deadline=None)

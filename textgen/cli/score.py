@@ -51,6 +51,9 @@ LINE_BYTES = 1 << 18  # maximum number of bytes of a stream that are read at a t
 HEADER = "log probability    perplexity  bits/byte     tokens  text"
 
 FOLLOWING = "Following a stream"
+TRAIN_ON_THEM = (
+    "it does not know what is usual in them: train on the log first (textgen train FILE), and name that model."
+)
 NEXT_WORD = re.compile(rf"(?:[^\S\n]|{SPACE})*(?:\n|[^\s{SPACE}]+)")  # or newline, with the white space before it
 Row = tuple[str, Any, str]  # file and line, the JSON value, and its text
 
@@ -128,7 +131,8 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
     With --follow the lines of one file or of standard input are a stream, scored as they arrive. A file may grow: at
     its end, more lines are waited for until Ctrl-C. It must be plain text, not a table, JSON, compressed or a document
     such as .pdf. Unusual lines are printed with their line number, bits per character, and deviation from the lines
-    before them. The first 30 lines only show what is usual.
+    before them. The first 30 lines only show what is usual. MODEL must have been trained on such lines: a base, or a
+    model of other text, does not know what is usual in them, and a note says so.
 
     \b
     Example:
@@ -407,9 +411,15 @@ def _row(score: Score, label: str) -> str:
 
 def _follow(saved: ModelFolder, path: str, config: CorpusConfig, arguments: Arguments) -> None:
     """Scores the lines of a stream as they arrive, and prints the unusual ones."""
-    from textgen.evaluation.anomalies import follow
+    from textgen.evaluation.anomalies import WARM_UP, are_foreign, follow
     from textgen.evaluation.scoring import Scorer
+    from textgen.saved_model.bases import is_base
 
+    of_books = is_base(saved.folder)
+    if of_books:
+        output.note(f"The base {saved.name} has read books, not such lines, so {TRAIN_ON_THEM}")
+    held_out = ((saved.training or {}).get("scores") or {}).get("bits_per_byte")
+    first: list[LineScore] = []
     scorer = Scorer(saved.numpy_model(), saved.tokenizer)
     limits = given({"threshold": arguments.threshold, "window": arguments.window})
     seen = flagged = 0
@@ -422,6 +432,10 @@ def _follow(saved: ModelFolder, path: str, config: CorpusConfig, arguments: Argu
             for result in follow(scorer, lines, config.documents or "file", label=arguments.label, **limits):
                 seen += 1
                 flagged += result.flagged
+                if seen <= WARM_UP and held_out and not of_books:
+                    first.append(result)
+                    if are_foreign(first, held_out):
+                        output.note(f"{saved.name} was trained on other text than these lines, so {TRAIN_ON_THEM}")
                 if not (result.flagged or arguments.show_all):
                     continue
                 if arguments.as_json:

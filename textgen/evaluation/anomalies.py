@@ -13,7 +13,7 @@ import codecs
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -31,6 +31,8 @@ POLL_SECONDS = 0.2  # seconds between two looks at a file that has not grown
 THRESHOLD = 3.5  # deviations above the median, from which on a line is flagged
 WINDOW = 1000  # lines that a line is compared with
 WARM_UP = 30  # lines that are read before any line can be flagged
+FOREIGN_RATIO = 2.0  # lines that cost so many times the bits per byte of held-out text are of another kind
+FOREIGN_BITS = 1.0  # and so many more bits per byte: where a log costs hardly any, a small change is a multiple
 MIN_DEVIATION = 0.05  # minimum deviation in bits per character: after identical lines not every other line is flagged
 
 
@@ -59,6 +61,19 @@ class LineScore:
     def bits(self) -> float:
         """The surprisal of the whole line in bits."""
         return self.bits_per_character * self.characters
+
+
+def are_foreign(lines: Sequence[LineScore], held_out: float) -> bool:
+    """Checks whether lines are text of another kind than a model was trained on, so that it cannot tell unusual ones.
+
+    Args:
+        lines: The first lines of a stream. Fewer than `WARM_UP` show too little.
+        held_out: Bits per byte of the model on held-out text of its training.
+    """
+    if len(lines) < WARM_UP:
+        return False
+    median = float(np.median([line.bits / (len(line.text.encode()) + 1) for line in lines]))
+    return median > max(FOREIGN_RATIO * held_out, held_out + FOREIGN_BITS)
 
 
 class Deviations:
