@@ -231,7 +231,7 @@ def test_an_encoding_that_two_texts_share_is_not_advised_for_one(home: Path, tmp
             textgen.train(paths[0], valid_file=paths[1], models_dir=tmp_path)
 
 
-@pytest.mark.parametrize(("path", "name"), [(".", "texts"), ([".notes", "-"], "notes"), (Path("*.txt"), "model")])
+@pytest.mark.parametrize(("path", "name"), [(".", "texts"), ([".notes", "-"], "notes"), (Path("*.txt"), "texts")])
 def test_a_model_without_a_name_is_called_after_its_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Any, name: str
 ) -> None:

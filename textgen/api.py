@@ -110,7 +110,8 @@ def train(
 
     Args:
         paths: Files, folders or globs with the text, or a prepared folder. To resume, only if they were moved.
-        name: Name of the saved model. By default it is made from the first path, with a number if it is taken.
+        name: Name of the saved model. By default it is made from the path, or from the folder that several paths
+            are in, with a number if it is taken.
         models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
         preset: Size of the network (tiny, small, ...) or settings for a well-known text; see `textgen train --help`.
         resume: Name or folder of a run to go on with. `settings` may then change its length.
@@ -431,8 +432,8 @@ class _Job:
         return target
 
     def free_folder(self) -> Path:
-        """A folder with a name made from the first path."""
-        return free_folder(models_folder(self.models_dir), self.places[0])
+        """A folder with a name made from the paths."""
+        return free_folder(models_folder(self.models_dir), *self.places)
 
     def tokenizer(self) -> Tokenizer | None:
         """The vocabulary to use, if one is named."""

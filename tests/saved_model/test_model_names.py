@@ -11,8 +11,8 @@ import model_folders
 import pytest
 
 from textgen.errors import SavedModelError
-from textgen.saved_model.creation import check_place
-from textgen.saved_model.model_names import check_name, check_new_name, free_name
+from textgen.saved_model.creation import check_place, free_folder
+from textgen.saved_model.model_names import check_name, check_new_name, corpus_path, free_name, name_from
 from textgen.saved_model.registry import find_model, list_models
 from textgen.saved_model.removal import remove_model
 
@@ -32,7 +32,10 @@ three = model_folders.three  # fixture
         ("..", "work"),
         ("./texts/..", "here"),
         ("/", "model"),
-        ("texts/*.txt", "model"),
+        ("texts/*.txt", "texts"),
+        ("texts/old poems/200?/**/*.txt", "old-poems"),
+        ("*.txt", "here"),
+        ("poems [1].txt", "poems-1"),
         ("-", "stdin"),
         ("--", "model"),
         ("taken.txt", "taken-3"),
@@ -42,9 +45,41 @@ def test_a_name_made_from_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "work" / "here").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "work" / "here")
     folder = tmp_path / "models"
+    Path("poems [1].txt").touch()
     for name in ("taken", "taken-2"):
         (folder / name).mkdir(parents=True)
     assert free_name(folder, path) == free_name(folder, Path(path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["poems/a.txt", "poems/b.txt"], "poems"),  # as the shell writes poems/*.txt
+        (["poems/a.txt", "../here/poems/b.txt"], "poems"),
+        (["poems/*.txt", "poems/*.md"], "poems"),
+        (["poems/tang", "poems/song"], "poems"),
+        (["a.txt", "b.txt"], "here"),
+        (["a.txt", "a.txt"], "a"),
+        (["a.txt", "poems/b.txt"], "a"),
+        (["-", "a.txt"], "stdin"),
+        (["a.txt", "-"], "a"),
+        (["/a.txt", "/b.txt"], "a"),
+        (["~/a.txt", "~/b.txt"], "a"),
+        (["s3://bucket/poems/*.txt"], "poems"),
+        (["https://host/poems.txt?version=3"], "poems"),
+        (["zip://*.csv::https://host/poems.zip"], "poems"),
+        (["https://host/poems/a.txt", "https://host/poems/b.txt"], "poems"),
+        (["https://www.host.org/a.txt", "https://www.host.org/b.txt"], "a"),
+    ],
+)
+def test_several_paths_or_a_pattern_are_named_after_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paths: list[str], expected: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    paths = [path.replace("~", str(Path.home())) for path in paths]
+    assert name_from(corpus_path(paths)) == expected
+    assert free_folder(tmp_path / "models", *paths) == tmp_path / "models" / expected
 
 
 def test_a_name_made_from_a_path_is_free_where_case_and_unicode_form_do_not_count(

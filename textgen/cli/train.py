@@ -94,7 +94,11 @@ class Arguments:
 
 @click.command(cls=SectionCommand)
 @paths_argument()
-@click.option("--name", metavar="NAME", help="Name of the saved model [default: made from the first path].")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="Name of the saved model [default: made from the path, or from the folder of several paths].",
+)
 @models_dir_option
 @click.option(
     "--preset",
@@ -266,16 +270,16 @@ def _free_folder(arguments: Arguments) -> Path:
     from textgen.saved_model.creation import free_folder
     from textgen.saved_model.registry import models_folder
 
-    return free_folder(models_folder(arguments.models_dir), arguments.paths[0])
+    return free_folder(models_folder(arguments.models_dir), *arguments.paths)
 
 
 def _newest_run(folder: Path, paths: tuple[str, ...]) -> str:
     """The name of the run with the newest checkpoint, among those named after the corpus if one is given."""
     from textgen.saved_model.layout import CHECKPOINTS
-    from textgen.saved_model.model_names import name_from
+    from textgen.saved_model.model_names import corpus_path, name_from
     from textgen.saved_model.registry import list_runs
 
-    runs, stem = list_runs(folder), name_from(paths[0]) if paths else ""
+    runs, stem = list_runs(folder), name_from(corpus_path(paths)) if paths else ""
     if stem:
         runs = [run for run in runs if re.fullmatch(f"{re.escape(stem)}(-[0-9]+)?", run.name)]
     runs = [run for run in runs if _is_resumable(run)]

@@ -20,7 +20,7 @@ from textgen.saved_model.folder_contents import (
     other_names,
 )
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS
-from textgen.saved_model.model_names import check_name, check_new_name, free_name
+from textgen.saved_model.model_names import check_name, check_new_name, corpus_path, free_name
 from textgen.saved_model.removal import REMOVED_NAME
 from textgen.storage.files import writing
 from textgen.storage.folders import refuse_links
@@ -30,17 +30,17 @@ from textgen.storage.manifests import MANIFEST, PENDING
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 
 
-def free_folder(models: Path, path: str | Path) -> Path:
-    """Returns a folder for a new model, with a name made from the path of its corpus.
+def free_folder(models: Path, *paths: str | Path) -> Path:
+    """Returns a folder for a new model, with a name made from the paths of its corpus.
 
     Args:
         models: Folder of models.
-        path: Path of the corpus.
+        paths: Paths of the corpus.
 
     Returns:
         A folder that does not exist, or in which a failed run has saved neither a model nor a checkpoint.
     """
-    return models / check_name(free_name(models, path, _is_of_failed_run))
+    return models / check_name(free_name(models, corpus_path(paths), _is_of_failed_run))
 
 
 def _is_of_failed_run(folder: Path) -> bool:

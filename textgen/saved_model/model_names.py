@@ -5,22 +5,66 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from glob import has_magic
 from pathlib import Path
 
 from textgen.errors import SavedModelError
-from textgen.storage.addresses import without_secrets
+from textgen.storage.addresses import is_remote, may_be_pattern, without_secrets
 
 NAME_BYTES = 200  # longest name; file systems allow 255 bytes, and temporary names add some
 FORBIDDEN = '<>:"|?*'  # characters that Windows allows in no name
 DEVICE = re.compile("(con|prn|aux|nul|(com|lpt)[0-9¹²³])", re.IGNORECASE)  # names of devices of Windows
 
 
+def corpus_path(paths: Sequence[str | Path]) -> str | Path:
+    """Selects the path that a model is named after.
+
+    Args:
+        paths: The paths of its corpus, at least one.
+
+    Returns:
+        The folder of the paths if there are several and all are in one, as when the shell has replaced `poems/*.txt` by
+        the names of the files. Otherwise the first path.
+
+    Example:
+        >>> corpus_path(["poems/spring.txt", "poems/winter.txt"]).name
+        'poems'
+    """
+    first, *others = dict.fromkeys(map(str, paths))
+    folders = {_folder_of(path) for path in (first, *others)} if others else {None}
+    return folders.pop() or first if len(folders) == 1 else first
+
+
+def _folder_of(path: str) -> Path | None:
+    """The folder of a path or pattern. None where its name says nothing about the texts in it."""
+    if path == "-":
+        return None
+    if folder := _above_wildcard(path):
+        return folder
+    folder = _absolute(path).parent
+    is_host = is_remote(path) and path.count("/") < 4
+    return None if is_host or folder in (folder.parent, Path.home()) else folder
+
+
+def _above_wildcard(path: str) -> Path | None:
+    """The folder of a pattern, above its first part with a wildcard. None for other paths."""
+    is_pattern = "::" not in path and (may_be_pattern(path) if is_remote(path) else has_magic(path))
+    if not is_pattern or os.path.lexists(path):
+        return None
+    place = _absolute(path)
+    return next((folder for folder in (place, *place.parents) if not has_magic(str(folder))), None)
+
+
+def _absolute(path: str) -> Path:
+    return Path(os.path.abspath(without_secrets(path)))
+
+
 def name_from(path: str | Path) -> str:
-    """Makes a model name from the path of its corpus; "-" gives "stdin"."""
+    """Makes a model name from the path of its corpus; "-" gives "stdin", and a pattern the name of its folder."""
     called = "stdin"
     if str(path) != "-":
-        called = Path(os.path.abspath(without_secrets(str(path)))).name.lstrip(".").split(".")[0]
+        called = (_above_wildcard(str(path)) or _absolute(str(path))).name.lstrip(".").split(".")[0]
     stem = re.sub(r"[^\w-]+", "-", called).encode()[: NAME_BYTES // 2].decode(errors="ignore")
     return stem.strip("-") or "model"
 
