@@ -197,6 +197,25 @@ def test_before_any_training_an_argument_may_be_meant_as_either(work: Path, term
     assert mistyped.stderr == "Error: There is no folder mistyped: correct --models-dir.\n"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["score", "cat.txt", "-", "--follow"],
+        ["score", "cat.txt", "moon.txt", "--follow"],
+        ["write", "cat.txt", "new.md"],
+    ],
+    ids=" ".join,
+)
+def test_a_file_with_the_name_of_a_missing_model_is_not_taken_for_one_text_too_many(
+    work: Path, terminal: None, arguments: list[str]
+) -> None:
+    result = run(*arguments, stdin="a line\n")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "Error: 'cat.txt' is a file, not a model. There is no model in saved_models yet. Bases: english, chinese.\n"
+    )
+
+
 @pytest.mark.parametrize("text", ["The cat sat", "床前，明月光", "春眠不觉晓", "Hello!"])
 def test_a_prompt_in_place_of_a_model_is_told(work: Path, text: str) -> None:
     assert run("sample", text).stderr.endswith(" To begin with a text, use --prompt.\n")

@@ -822,8 +822,9 @@ def test_without_a_name_the_newest_run_with_a_checkpoint_is_resumed(
     command("train", str(text), "--resume")
     assert [name for name, _, _ in asked] == ["other", "songs-2"]
     assert list(asked[1][2].paths) == [str(text)]
-    result = command("train", "poems.txt", "--resume")
-    assert (result.exit_code, "no run called poems to resume" in result.stderr) == (1, True)
+    for paths in (["poems.txt"], ["poems/spring.txt", "poems/winter.txt"]):
+        result = command("train", *paths, "--resume")
+        assert (result.exit_code, "no run called poems to resume" in result.stderr) == (1, True)
 
 
 def test_a_command_can_be_given_again_with_resume(

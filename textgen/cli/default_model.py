@@ -85,7 +85,7 @@ def load_model_or_base(
 
 
 def model_and_paths(
-    model: str | None, paths: Sequence[str], models_dir: Path | None
+    model: str | None, paths: Sequence[str], models_dir: Path | None, *, takes_one_path: bool = False
 ) -> tuple[str | None, tuple[str, ...]]:
     """Decides whether the first argument of a command is the model, or a path because there is no model yet.
 
@@ -93,12 +93,13 @@ def model_and_paths(
         model: The first argument of the command, or None.
         paths: The others.
         models_dir: The models folder, or None for the usual one.
+        takes_one_path: Whether the command reads only one path, so that the first of two arguments is the model.
 
     Returns:
         The model, or None, and the paths.
 
     Raises:
-        SavedModelError: There is no model yet, and the first argument names neither a text nor a base.
+        SavedModelError: There is no model yet, and the first argument names no base, and no text that is read.
     """
     from textgen.saved_model.bases import installed_bases
     from textgen.saved_model.registry import (
@@ -115,9 +116,10 @@ def model_and_paths(
     try:
         find_model(model, models_dir)
     except SavedModelError as error:
-        if model == "-" or os.path.lexists(model):
+        is_path = model == "-" or os.path.lexists(model)
+        if is_path and not (paths and takes_one_path):
             return None, (model, *paths)
-        if not isinstance(error, NoSuchModel):
+        if is_path or not isinstance(error, NoSuchModel):
             raise
         require_models_folder(models_dir)
         bases = about_bases(installed_bases(), model)

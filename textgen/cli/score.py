@@ -142,8 +142,8 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
       textgen score news sentences.jsonl --jsonl > scored.jsonl
       tail -n 1000 -F /var/log/syslog | textgen score syslog - --follow
     """
-    name, paths = model_and_paths(model, paths, models_dir)
     arguments = Arguments(**{field.name: options.pop(field.name) for field in fields(Arguments)})
+    name, paths = model_and_paths(model, paths, models_dir, takes_one_path=arguments.follow)
     _refuse_contradictions(paths, arguments, options)
     paths = paths or ("-",)
     beginning = partial(beginning_of, paths, options, has_json_lines=arguments.jsonl)

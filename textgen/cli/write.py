@@ -90,9 +90,7 @@ def write(
     from textgen.generation.suggestions import Suggester
     from textgen.saved_model.creation import refuse_in_model
 
-    model, paths = model_and_paths(model, () if file is None else (str(file),), models_dir)
-    if len(paths) > 1:
-        raise click.UsageError(f"Got unexpected extra argument ({paths[1]})")
+    model, paths = model_and_paths(model, () if file is None else (str(file),), models_dir, takes_one_path=True)
     file = Path(paths[0]) if paths else None
     known = [str(file)] if file is not None and file.exists() else []
     saved = load_model_or_base(
