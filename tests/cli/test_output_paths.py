@@ -61,6 +61,24 @@ def test_the_help_says_in_the_same_words_what_happens_to_a_file_that_is_there() 
         assert shown.count(said) == 1, name
 
 
+@pytest.mark.parametrize(
+    ("command", "suffix"),
+    [("corpus fetch gutenberg:1", ".txt"), ("inspect nobody", ".html"), ("embed nobody", ".jsonl, .tsv or .npy")],
+)
+@pytest.mark.parametrize(("name", "what"), [("a.docx", "a Word file"), ("a.gz", "compressed with gzip")])
+def test_text_is_not_written_under_the_name_of_another_format(
+    tmp_path: Path, command: str, suffix: str, name: str, what: str
+) -> None:
+    for is_there in (False, True):
+        result = run(*command.split(), "--out", tmp_path / name)
+        assert (result.exit_code, result.stdout, (tmp_path / name).exists()) == (1, "", is_there)
+        assert result.stderr == (
+            f"Error: Plain text would be written, and by its name {tmp_path / name} would be {what}. "
+            f"Name a file that ends in {suffix}.\n"
+        )
+        (tmp_path / name).touch()
+
+
 @pytest.mark.parametrize(("name", "read"), list(readers()))
 def test_no_command_replaces_a_file_that_it_reads(tmp_path: Path, name: str, read: str) -> None:
     letter = write(tmp_path, "letter.txt", "Dear reader")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 import threading
 from pathlib import Path
@@ -13,6 +14,7 @@ from suggesters import Telling, session_with_unsaved
 
 from textgen.editor import text_file as module
 from textgen.editor.session import Session
+from textgen.editor.text_file import TextFile
 from textgen.errors import TextgenError
 from textgen.storage.locks import lock
 
@@ -41,6 +43,30 @@ def test_line_endings_and_the_byte_order_mark_stay(tmp_path: Path, before: bytes
     session.save()
     assert path.read_bytes() == after
     assert not session.unsaved
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("chapter 一.docx", "a Word file"),
+        ("a.ODT", "an OpenDocument text"),
+        ("a.rtf", "an RTF document"),
+        ("a.pdf", "a PDF file"),
+        ("a.txt.gz", "compressed with gzip"),
+    ],
+)
+def test_a_new_file_that_would_be_no_plain_text_is_refused(tmp_path: Path, name: str, what: str) -> None:
+    path = tmp_path / name
+    expected = f"by its name {path} would be {what}. Name a file that ends in .txt or .md."
+    with pytest.raises(TextgenError, match=f"^The text is written as plain text, and {re.escape(expected)}$"):
+        Session(Telling(), path, length=6, temperature=0.8)
+    path.write_text("plain text", encoding="utf-8")
+    assert TextFile(path).read() == "plain text", "whoever has named it so may go on"
+
+
+@pytest.mark.parametrize("name", ["chapter.txt", "a.md", "page.html", "a.srt", "rows.csv", "a.tex", "chapter", "a.b.c"])
+def test_a_new_file_may_have_any_other_name(tmp_path: Path, name: str) -> None:
+    assert TextFile(tmp_path / name).read() == ""
 
 
 @pytest.mark.parametrize("before", [None, "", "old"])

@@ -58,7 +58,9 @@ FORMATS = ("jsonl", "tsv", "npy")
     help="Format of the vectors: JSON objects with text and vector, lines of numbers, or rows of a NumPy array "
     f"[default: {FORMATS[0]}].",
 )
-@click.option("--out", type=OutputFile(), help="File to write the vectors to [default: print them].")
+@click.option(
+    "--out", type=OutputFile(suffix=".jsonl, .tsv or .npy"), help="File to write the vectors to [default: print them]."
+)
 @click.option("--search", metavar="TEXT", help="Print the texts that are most similar to this one, instead of vectors.")
 @click.option("--top", type=IntegerRange(1), metavar="N", help="With --search, number of texts to print [default: 5].")
 @json_option

@@ -45,7 +45,7 @@ def list_(as_json: bool) -> None:
 
 @click.command(cls=SectionCommand)
 @click.argument("name")
-@click.option("--out", type=OutputFile(), metavar="FILE", help="Also write the text to this file.")
+@click.option("--out", type=OutputFile(suffix=".txt"), metavar="FILE", help="Also write the text to this file.")
 @json_option
 def fetch(name: str, out: Path | None, as_json: bool) -> None:
     """Download a well-known corpus, and print the path of its text.

@@ -54,7 +54,7 @@ class Arguments:
 @click.command(cls=SectionCommand)
 @model_argument()
 @paths_argument()
-@click.option("--out", type=OutputFile(), help="Write a self-contained HTML page.")
+@click.option("--out", type=OutputFile(suffix=".html"), help="Write a self-contained HTML page.")
 @click.option(
     "--lesson", is_flag=True, help="Begin the page with a lesson that leads from the equations to this model."
 )

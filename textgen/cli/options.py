@@ -164,18 +164,26 @@ class OutputFile(OutputPath):
     Args:
         dir_okay: Whether the command may write a folder instead.
         about_existing: What happens to a file that is there, in a sentence for the help.
+        suffix: How its name usually ends, if what is written is plain text. Names of documents, such as a.docx, and of
+            compressed files are then refused: programs could not open them.
     """
 
-    def __init__(self, dir_okay: bool = False, about_existing: str = REPLACED) -> None:
+    def __init__(self, dir_okay: bool = False, about_existing: str = REPLACED, suffix: str = "") -> None:
         super().__init__(dir_okay=dir_okay, path_type=Path)
-        self.about_existing = about_existing
+        self.about_existing, self.suffix = about_existing, suffix
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Returns the path. Raises `TextgenError` if nothing can be written there."""
+        from textgen.corpus.formats.archives import format_of_name
         from textgen.saved_model.creation import refuse_in_model
         from textgen.storage.files import check_writable
 
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if self.suffix and (what := format_of_name(path.name)):
+            raise TextgenError(
+                f"Plain text would be written, and by its name {path} would be {what}. Name a file that ends in "
+                f"{self.suffix}."
+            )
         if not path.is_dir():  # a folder that may be replaced is checked by the command
             check_writable(path)
         refuse_in_model(path)

@@ -69,12 +69,12 @@ def write(
     after it are drawn at --temperature. A number key or a click accepts one. Of a long text the model reads about
     the last 2,000 to 4,000 tokens. The keys are shown below the text; the mouse wheel scrolls.
 
-    FILE is read if it exists. Ctrl-S (shown as ^S) saves the text to FILE; it is also saved when you pause for two
-    seconds, at least once a minute while you type, and when you quit, the program is stopped or the connection breaks.
-    Ctrl-E opens the text in your editor ($VISUAL or $EDITOR); the changes that you save there are kept. Without FILE, a
-    new file named after the model is used. If another program has changed FILE meanwhile, the text is saved in a new
-    file next to it. A text that cannot be saved when you quit is printed, and kept in a file in the folder for
-    temporary files; the exit code is then 1.
+    FILE is read if it exists; it must be plain text. Ctrl-S (shown as ^S) saves the text to FILE; it is also saved when
+    you pause for two seconds, at least once a minute while you type, and when you quit, the program is stopped or the
+    connection breaks. Ctrl-E opens the text in your editor ($VISUAL or $EDITOR); the changes that you save there are
+    kept. Without FILE, a new file named after the model is used. If another program has changed FILE meanwhile, the
+    text is saved in a new file next to it. A text that cannot be saved when you quit is printed, and kept in a file in
+    the folder for temporary files; the exit code is then 1.
 
     \b
     Example:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from textgen.corpus.formats.archives import format_of_name
 from textgen.corpus.text_decoding import utf8_text
 from textgen.errors import TextgenError
 from textgen.storage.files import check_writable, random_hex, sha256, write_file, write_through
@@ -46,11 +47,17 @@ class TextFile:
             The text; empty if the file does not exist yet.
 
         Raises:
-            TextgenError: The file cannot be read, or could not be written later.
+            TextgenError: The file cannot be read, or could not be written later, or it is a new one whose name is that
+                of another format.
         """
         check_writable(self.path)
         try:
             exists = self.path.exists()
+            if not exists and (what := format_of_name(self.path.name)):
+                raise TextgenError(
+                    f"The text is written as plain text, and by its name {self.path} would be {what}. Name a file that "
+                    "ends in .txt or .md."
+                )
             if is_stream(self.path):  # which need not end
                 raise OSError("it is a pipe or a device")
             data = self.path.read_bytes() if exists else b""

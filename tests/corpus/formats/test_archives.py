@@ -15,6 +15,9 @@ from rich_files import docx, paragraphs, pdf, zipped
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.corpus.formats.archives import format_of_name
+from textgen.corpus.formats.decompression import COMPRESSIONS
+from textgen.corpus.formats.rich_text import WHOLE
 from textgen.corpus.text_decoding import utf8_text
 from textgen.errors import CorpusError
 
@@ -171,3 +174,8 @@ def test_markup_that_is_piped_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_must_be_utf8_is_not_called_text_in_another_encoding(data: bytes, what: str) -> None:
     with pytest.raises(CorpusError, match=rf"not UTF-8 .* It is {what.split(':')[0]}: save its text as UTF-8 first\.$"):
         utf8_text(data, "a.txt")
+
+
+@pytest.mark.parametrize("suffix", [*WHOLE, *COMPRESSIONS, ".rtf", ".parquet"])
+def test_the_name_of_each_format_that_is_no_plain_text_is_known(suffix: str) -> None:
+    assert format_of_name(f"chapter{suffix}") == format_of_name(f"CHAPTER.txt{suffix.upper()}") != ""

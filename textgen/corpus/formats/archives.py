@@ -29,6 +29,10 @@ FORMATS = [
 """How files begin, what they are then, and the suffix by which their texts are read; "" if they are not read."""
 
 
+OTHER_NAMES = {".rtf": "an RTF document", ".doc": "a Word file", ".zip": "a ZIP archive"}
+"""Suffixes of other files that are no plain text, and what they are."""
+
+
 def format_of(start: bytes) -> tuple[str, str]:
     """Recognizes a format that is no text, whatever the name of the file.
 
@@ -44,6 +48,25 @@ def format_of(start: bytes) -> tuple[str, str]:
         ('a PDF file', '.pdf')
     """
     return next(((what, suffix) for pattern, what, suffix in FORMATS if pattern.match(start)), ("", ""))
+
+
+def format_of_name(name: str) -> str:
+    """Tells which format that is no plain text a new file would have by its name.
+
+    Web pages and subtitles are plain text with markup, and tables and JSON lines are plain text, too.
+
+    Args:
+        name: The name of the file.
+
+    Returns:
+        What the file would be; "" if plain text may be written to it.
+
+    Example:
+        >>> format_of_name("chapter.docx"), format_of_name("chapter.txt.gz"), format_of_name("chapter.txt")
+        ('a Word file', 'compressed with gzip', '')
+    """
+    of_suffix = {suffix: what for _, what, suffix in FORMATS if suffix} | OTHER_NAMES
+    return of_suffix.get(PurePath(name).suffix.lower(), "")
 
 
 def about_format(start: bytes, compression: str, is_elsewhere: bool = False) -> str:
