@@ -18,7 +18,7 @@ from files import read, write
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.encoding_guess import WIDE, guessed_encoding
+from textgen.corpus.encoding_guess import WIDE, _usual_fraction, guessed_encoding
 from textgen.corpus.encodings import text_decoder
 from textgen.corpus.text_decoding import iconv_command, utf8_text
 from textgen.errors import CorpusError
@@ -218,6 +218,32 @@ def test_a_text_in_another_encoding_than_the_given_one_is_not_damaged(
     path = write(tmp_path, "a.txt", (usual * times + text).encode(encoding))
     with pytest.raises(CorpusError, match=f"It looks like {hint}"):
         read(path, encoding=given)
+
+
+@pytest.mark.parametrize(
+    ("names", "encoding", "guesses"),
+    [
+        ("日期,版面,标题,链接", "gb18030", {"gb18030"}),
+        ("编号,姓名,内容", "gb18030", {"gb18030"}),
+        ("日期,标题", "gb18030", {"gb18030"}),
+        ("날짜,제목", "cp949", {"cp949", "euc_kr"}),
+        ("이름,날짜,내용", "cp949", {"cp949", "euc_kr"}),
+        ("日期,標題,內容", "big5", {"big5", "big5hkscs"}),
+        ("日付,タイトル,本文", "euc_jp", {"euc_jp", "euc_jis_2004"}),
+        ("Été,Étude,Éclair,Église", "cp1252", {"cp1252"}),
+        ("Äpfel,Ärger,Ähre,Äste", "cp1252", {"cp1252"}),
+    ],
+)
+@pytest.mark.parametrize("times", [1, 300])
+def test_the_encoding_of_a_few_names_of_columns_is_guessed(
+    names: str, encoding: str, guesses: set[str], times: int
+) -> None:
+    rows = "2020-01-31,A1,The cat sat on the mat.,https://example.org\n" * times
+    assert guessed_encoding(f"{names}\n{rows}".encode(encoding)) in guesses
+
+
+def test_a_text_of_which_all_is_damaged_has_no_usual_characters() -> None:
+    assert _usual_fraction(b"\xff\xff", "gb18030", minimum=1) == 0.0
 
 
 SINGLE_BYTES = {

@@ -41,6 +41,11 @@ USUAL = {
 Those of an encoding are also usual in some that come after it, such as Korean syllables, which are Chinese characters
 there, but not in those that come before it.
 """
+FEWEST_BY_CHANCE = ("cp949", "gb18030", "big5", "euc_jp", "cp932")
+"""The same encodings, those first in which fewer texts in others consist of usual characters by chance.
+
+Kana tell Japanese from Chinese; without them Chinese is more likely.
+"""
 RELATED = {
     "euc_kr": "cp949", "euc_jis_2004": "euc_jp", "euc_jisx0213": "euc_jp", "cp950": "big5", "big5hkscs": "big5",
     "shift_jis": "cp932", "shift_jis_2004": "cp932", "shift_jisx0213": "cp932", "gbk": "gb18030", "gb2312": "gb18030",
@@ -50,6 +55,7 @@ USUAL_FRACTION = 0.92  # in the right encoding, more of the characters outside A
 SIMILAR = 0.02  # smaller differences of that fraction do not tell which encoding is the right one
 MANY_CHARACTERS = 100  # with fewer characters outside ASCII, a text in other encodings may have these properties
 SOME_CHARACTERS = 20  # the same, if the user says that it is the encoding
+FEW_CHARACTERS = 4  # with fewer of them, such as one short name, these properties tell nothing at all
 DAMAGED_FRACTION = 0.01  # in the wrong encoding, a larger fraction of characters are damaged
 FEW_DAMAGED = 2  # what one wrong or lost byte may damage: by chance these are other characters in a larger encoding
 ASCII = re.compile("[\0-\x7f]+")
@@ -146,7 +152,7 @@ def _by_look(data: bytes, given: str) -> str | None:
         return "utf-8"
     named = codecs.lookup(given).name if given else ""
     is_possible = _usual_fraction(data, named, SOME_CHARACTERS) >= USUAL_FRACTION
-    guess = _east_asian_encoding(data) or _by_statistics(data)
+    guess = _east_asian_encoding(data) or _of_few_characters(data, _by_statistics(data))
     if guess is None or guess not in (*USUAL, *RELATED):
         return _sound_or_damaged(data, named) if is_possible else guess
     is_variant = is_possible and guess == RELATED.get(named) and is_damaged(data, guess)
@@ -178,6 +184,34 @@ def _east_asian_encoding(data: bytes) -> str | None:
     return next(encoding for encoding, fraction in fractions.items() if fraction > best - SIMILAR)
 
 
+def _of_few_characters(data: bytes, guess: str | None) -> str | None:
+    """The encoding of East Asia in which the few characters of a text, such as names of columns, are all usual ones.
+
+    `charset_normalizer` takes so few of them for those of another encoding.
+
+    Args:
+        data: The text.
+        guess: Its encoding by `charset_normalizer`. It is returned if all characters are usual there, too, or if there
+            is no other such encoding.
+    """
+    if guess and _usual_fraction(data, guess, FEW_CHARACTERS) == 1.0:
+        return guess
+    return next((encoding for encoding in FEWEST_BY_CHANCE if _are_all_usual(data, encoding)), guess)
+
+
+def _are_all_usual(data: bytes, encoding: str) -> bool:
+    """Whether all characters outside ASCII are usual ones, and at least half of them have two bytes outside ASCII.
+
+    In languages with an alphabet, letters outside ASCII stand between others: with the next one, as in `Ét`, they would
+    also be a usual character.
+    """
+    text = _text_of(data, encoding)
+    if "\ufffd" in text or _usual_fraction(data, encoding, FEW_CHARACTERS) < 1.0:
+        return False
+    lasts = [character.encode(encoding)[-1] for character in ASCII.sub("", text)]
+    return 2 * sum(last >= 0x80 for last in lasts) >= len(lasts)
+
+
 def _usual_fraction(data: bytes, encoding: str, minimum: int) -> float:
     """The fraction of usual characters among those outside ASCII.
 
@@ -190,7 +224,7 @@ def _usual_fraction(data: bytes, encoding: str, minimum: int) -> float:
     damaged = characters.count("\ufffd")
     if len(characters) < minimum or damaged > max(FEW_DAMAGED, DAMAGED_FRACTION * len(characters)):
         return 0.0
-    return sum(map(_usual_characters(usual).__contains__, characters)) / (len(characters) - damaged)
+    return sum(map(_usual_characters(usual).__contains__, characters)) / max(1, len(characters) - damaged)
 
 
 def _sound_or_damaged(data: bytes, encoding: str) -> str:
