@@ -82,7 +82,7 @@ def least_documents(counts: Mapping[str, int]) -> int:
     Args:
         counts: Number of documents by label.
     """
-    return min(LEAST_DOCUMENTS, -(-sum(counts.values()) // 100))
+    return min(MIN_DOCUMENTS, -(-sum(counts.values()) // 100))
 
 
 def worth_learning(counts: Mapping[str, int], known: Collection[str] = ()) -> list[str]:
