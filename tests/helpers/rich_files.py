@@ -53,8 +53,19 @@ def epub(
     extra: str = "",
     guide: str = "",
     others: Mapping[str, str] | None = None,
+    entries: str = "",
 ) -> Path:
-    """An .epub file with the pages of its chapters; `extra` is what else its manifest has, `others` are other parts."""
+    """An .epub file with the pages of its chapters.
+
+    Args:
+        path: Path of the file.
+        chapters: The pages by name.
+        order: The names in the reading order, unless it is that of `chapters`.
+        extra: What else the manifest has. A table of contents with the id "nav" is in the reading order, too.
+        guide: What the guide has.
+        others: Other parts.
+        entries: What else the reading order has.
+    """
     container = (
         '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
         '<rootfile full-path="OEBPS/content.opf" media-type="application/oebps-package+xml"/></rootfiles></container>'
@@ -62,10 +73,11 @@ def epub(
     items = "".join(
         f'<item id="{name}" href="text/{name}.xhtml" media-type="application/xhtml+xml"/>' for name in chapters
     )
-    spine = "".join(f'<itemref idref="{name}"/>' for name in order or chapters)
+    nav = ["nav"] if 'id="nav"' in extra else []
+    spine = "".join(f'<itemref idref="{name}"/>' for name in [*(order or chapters), *nav])
     package = (
         f'<package xmlns="http://www.idpf.org/2007/opf"><manifest>{items}{extra}</manifest>'
-        f'<spine>{spine}<itemref idref="nav"/></spine><guide>{guide}</guide></package>'
+        f"<spine>{spine}{entries}</spine><guide>{guide}</guide></package>"
     )
     pages = {f"OEBPS/text/{name}.xhtml": page for name, page in chapters.items()}
     return zipped(path, {"META-INF/container.xml": container, "OEBPS/content.opf": package, **pages, **(others or {})})

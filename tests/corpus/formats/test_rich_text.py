@@ -413,6 +413,64 @@ def test_a_book_with_an_empty_table_of_contents_is_read(tmp_path: Path, page: by
     assert one(epub(tmp_path / "a.epub", {"toc": page, "one": "<p>one</p>"}, guide=guide)).strip() == "one"
 
 
+def said_of(path: Path) -> list[str]:
+    """What is said about a file once it is read."""
+    corpus, said = Corpus([path], CorpusConfig(documents="file")), list[str]()
+    list(corpus.documents())
+    corpus.say_left_out(said.append)
+    return said
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/xhtml+xml ", "Text/HTML", "application/x-dtbook+xml", "text/x-oeb1-document"]
+)
+def test_chapters_of_all_types_are_read(tmp_path: Path, kind: str) -> None:
+    item = f'<item id="b" href="b.xml" media-type="{kind}"/>'
+    path = epub(
+        tmp_path / "a.epub",
+        {"one": "<p>one</p>"},
+        extra=item,
+        entries='<itemref idref="b" linear="yes"/>',
+        others={"OEBPS/b.xml": "<dtbook><book><p>two</p></book></dtbook>"},
+    )
+    assert one(path, strict=True) == "one\n\ntwo\n"
+    assert said_of(path) == []
+
+
+def test_chapters_that_cannot_be_read_are_said(tmp_path: Path) -> None:
+    items = (
+        '<item id="b" href="b.svg" media-type="image/svg+xml"/><item id="c" href="c" fallback="d" media-type=""/>'
+        '<item id="d" href="d" fallback="c"/><item id="e" href="e.pdf" media-type="application/pdf" fallback="one"/>'
+        '<item id="ncx" href="toc.ncx" media-type="application/x-dtbncx+xml"/>'
+    )
+    entries = "".join(f'<itemref idref="{name}"/>' for name in ("b", "c", "e", "gone", "ncx"))
+    path = epub(tmp_path / "a.epub", {"one": "<p>one</p>"}, extra=items, entries=entries)
+    assert one(path) == "one\n\none\n", "a page in place of the .pdf file is read"
+    assert said_of(path) == [
+        f'Skipped 3 parts of {path} that cannot be read: "OEBPS/b.svg (image/svg+xml, no page)", '
+        '"OEBPS/c (without a media type, no page)", gone (not in the list of its files). Convert the book to .epub '
+        "again, or to .docx."
+    ]
+    with pytest.raises(CorpusError, match=r"^There are 3 parts of .*leave strict out"):
+        read(path, strict=True)
+
+
+@pytest.mark.parametrize("page", ["<p>notes</p>", "<p><img src='cover.png'/></p>", None])
+def test_text_that_a_book_puts_beside_its_text_is_said(tmp_path: Path, page: str | None) -> None:
+    path = epub(
+        tmp_path / "a.epub",
+        {"one": "<p>one</p>"},
+        extra='<item id="notes" href="notes.html" media-type="text/html"/>',
+        entries='<itemref idref="notes" linear="no"/>',
+        others={} if page is None else {"OEBPS/notes.html": page},
+    )
+    assert one(path, strict=True) == "one\n"
+    assert said_of(path) == [
+        f'Skipped 1 part with text of {path} that the book puts beside its text (linear="no"): OEBPS/notes.html. To '
+        "learn it, too, unzip the book and name it."
+    ] * (page is None or "notes" in page)
+
+
 def test_a_pdf_file(tmp_path: Path) -> None:
     assert one(pdf(tmp_path / "a.pdf", [["One line", "and another."], [], ["Page three"]])) == (
         "One line\nand another.\nPage three\n"

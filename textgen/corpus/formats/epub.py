@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import posixpath
 import zipfile
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
 from textgen.corpus.encoding_guess import has_controls, marked_encoding
 from textgen.corpus.encodings import WEB_ERRORS
+from textgen.corpus.formats.findings import Findings
 from textgen.corpus.formats.markup import is_mostly_links, page_text
 from textgen.corpus.formats.web_pages import as_html, declared_encoding, name_of
 from textgen.corpus.formats.zipped import MAX_CHAPTER_BYTES, chunks, optional_part, parsed_part
+from textgen.corpus.labels import named
+from textgen.corpus.left_out import NAMED
 from textgen.errors import CorpusError
+from textgen.wording import counted
 
 ENCRYPTION = "META-INF/encryption.xml"
 CONTENTS = "//*[local-name()='guide']/*[local-name()='reference'][@type='toc']/@href"  # the table, before EPUB 3
+PAGES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml", "text/x-oeb1-document")
+"""Media types of chapters. Books of before EPUB 3 may have the last two."""
+CONTENTS_TYPE = "application/x-dtbncx+xml"  # of the table of contents before EPUB 3, which is no chapter
 
 
-def book_text(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
+def book_text(archive: zipfile.ZipFile, name: str, findings: Findings) -> Iterator[str]:
     """Iterates over the text of an .epub file: its chapters in reading order, between blank lines.
 
     Args:
         archive: The file.
         name: Name of the file in messages.
+        findings: Gets messages about parts that are not read.
 
     Yields:
         Consecutive strings that make up the text.
@@ -38,8 +47,8 @@ def book_text(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
     package, folder = parsed_part(archive, str(roots[0]), name), posixpath.dirname(str(roots[0]))
     encrypted = _encrypted(archive)
     contents = {_member(folder, href) for href in package.xpath(CONTENTS)}
-    is_first = True
-    for member in _chapters(package, folder):
+    is_first, passed = True, _Passed()
+    for member in _chapters(package, folder, passed):
         data = b"".join(chunks(archive, member, name, MAX_CHAPTER_BYTES))
         _check_protection(data, name, member, encrypted)
         page = "".join(_chapter(data, name, member))
@@ -49,17 +58,80 @@ def book_text(archive: zipfile.ZipFile, name: str) -> Iterator[str]:
             yield text if is_first or text.isspace() else f"\n{text}"
             is_first = True
         is_first = False
+    passed.beside = [member for member in passed.beside if member not in contents and _has_text(archive, name, member)]
+    passed.tell(findings, name)
 
 
-def _chapters(package: Any, folder: str) -> Iterator[str]:
-    """The parts of an .epub file that hold its chapters, in reading order."""
+@dataclass
+class _Passed:
+    """Parts of an .epub file in its reading order that are not read.
+
+    Attributes:
+        unread: Those that cannot be read, with the reason.
+        beside: Those that the book itself puts beside its text.
+    """
+
+    unread: list[str] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)
+
+    def tell(self, findings: Findings, name: str) -> None:
+        """Adds messages about these parts."""
+        if self.unread:
+            findings.lost.append(
+                f"Skipped {counted(len(self.unread), 'part')} of {name} that cannot be read: "
+                f"{named(self.unread, NAMED)}. Convert the book to .epub again, or to .docx."
+            )
+        if self.beside:
+            findings.doubtful.append(
+                f"Skipped {counted(len(self.beside), 'part')} with text of {name} that the book puts beside its text "
+                f'(linear="no"): {named(self.beside, NAMED)}. To learn it, too, unzip the book and name it.'
+            )
+
+
+def _chapters(package: Any, folder: str, passed: _Passed) -> Iterator[str]:
+    """The parts of an .epub file that hold its chapters, in reading order. Notes the other parts in `passed`."""
     items = {item.get("id"): item for item in package.xpath("//*[local-name()='manifest']/*[local-name()='item']")}
     for entry in package.xpath("//*[local-name()='spine']/*[local-name()='itemref']"):
-        item = items.get(entry.get("idref"))
-        if item is None or entry.get("linear") == "no" or "nav" in str(item.get("properties", "")).split():
+        item = _page(items, entry.get("idref"))
+        if item is None:
+            passed.unread.append(_why_unread(items, entry.get("idref"), folder))
+        elif _type(item) == CONTENTS_TYPE or "nav" in str(item.get("properties", "")).split():
             continue
-        if str(item.get("media-type", "")) in ("application/xhtml+xml", "text/html"):
+        elif str(entry.get("linear", "")).strip().lower() == "no":
+            passed.beside.append(_member(folder, item.get("href", "")))
+        else:
             yield _member(folder, item.get("href", ""))
+
+
+def _page(items: Mapping[str, Any], name: str | None) -> Any:
+    """The page of an entry in the reading order, or what the book gives in its place; None if there is neither."""
+    tried = set[str | None]()
+    while (item := items.get(name or "")) is not None and name not in tried:
+        if _type(item) in (*PAGES, CONTENTS_TYPE):
+            return item
+        tried.add(name)
+        name = item.get("fallback")
+    return None
+
+
+def _type(item: Any) -> str:
+    return str(item.get("media-type", "")).strip().lower()
+
+
+def _why_unread(items: Mapping[str, Any], name: str | None, folder: str) -> str:
+    item = items.get(name or "")
+    if item is None:
+        return f"{name} (not in the list of its files)"
+    return f"{_member(folder, item.get('href', ''))} ({_type(item) or 'without a media type'}, no page)"
+
+
+def _has_text(archive: zipfile.ZipFile, name: str, member: str) -> bool:
+    """Whether a page has text, unlike most covers. One that cannot be read may have some."""
+    try:
+        data = b"".join(chunks(archive, member, name, MAX_CHAPTER_BYTES))
+        return not all(map(str.isspace, page_text(_chapter(data, name, member), name)))
+    except (CorpusError, KeyError):
+        return True
 
 
 def _member(folder: str, href: str) -> str:

@@ -108,11 +108,11 @@ class RichFile:
             return subtitle_lines(self.decoded(encoding), self.suffix, self.name)
         if self.suffix == ".rtf":
             return rtf_text(self.name, self.beginning(), self.encoding, self.decoded, findings)
-        return pdf_text(self.path, self.name, findings) if self.suffix == ".pdf" else self._zipped()
+        return pdf_text(self.path, self.name, findings) if self.suffix == ".pdf" else self._zipped(findings)
 
-    def _zipped(self) -> Iterator[str]:
+    def _zipped(self, findings: Findings) -> Iterator[str]:
         with unzipping(self.name), zipfile.ZipFile(self.path) as archive:
             if self.suffix == ".epub":
-                yield from book_text(archive, self.name)
+                yield from book_text(archive, self.name, findings)
             else:
                 yield from document_text(archive, self.suffix, self.name)
