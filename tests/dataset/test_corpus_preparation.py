@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,12 +26,13 @@ from streams import EOS, texts_of
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.source import Source
+from textgen.corpus.source import GLANCE_BYTES, Source
 from textgen.corpus.walk import PREPARED
 from textgen.dataset import corpus_preparation
 from textgen.dataset.corpus_preparation import prepare_corpus
-from textgen.dataset.prepared_corpus import PreparedCorpus, PreparedSettings
+from textgen.dataset.prepared_corpus import TEXT, PreparedCorpus, PreparedSettings
 from textgen.dataset.token_cache import encode_and_split, encode_corpus
+from textgen.dataset.token_files import SUMMARY
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError, TextgenError
@@ -304,6 +306,64 @@ def test_a_shard_of_a_file_that_changes_meanwhile_is_not_kept(tmp_path: Path) ->
     assert PreparedCorpus(out).missing() == [3]
     make(path, out)
     assert PreparedCorpus(out).missing() == []
+
+
+def test_a_folder_is_not_continued_with_text_that_has_moved(tmp_path: Path) -> None:
+    """The size, the beginning, the middle and the end of the file stay as they are."""
+    path, out = lines_in(tmp_path, 40_000), tmp_path / "out"
+    make(path, out, shard=(1, 3))
+    assert path.stat().st_size > 8 * GLANCE_BYTES
+    lines = path.read_bytes().splitlines(keepends=True)
+    first, last = len(lines) // 5, len(lines) * 2 // 5
+    path.write_bytes(b"".join([*lines[:first], *reversed(lines[first:last]), *lines[last:]]))
+    for shard in ({"shard": (2, 3)}, {"shard": (3, 3)}, {}):
+        with pytest.raises(ConfigError, match=r"has changed since shard 1 of .*out was made: .*shard-00001-of-00003"):
+            make(path, out, **shard)
+    shutil.rmtree(out / "shard-00001-of-00003")
+    data = make(path, out).data()
+    assert data.train.summary.documents + data.valid.summary.documents == 40_000
+
+
+def test_documents_that_begin_elsewhere_far_from_a_border_are_noticed(tmp_path: Path) -> None:
+    """A line around the border is longer than what is hashed there, and the next shard is the one that is there."""
+    path, out = tmp_path / "text.txt", tmp_path / "out"
+    half, long = b"one line of text\n" * 40_000, 4 * GLANCE_BYTES
+    path.write_bytes(half + b"a" * long + b"\n" + half)
+    make(path, out, shard=(2, 2), settings={"shards": 2})
+    data = path.read_bytes()
+    place = len(half) + long * 7 // 8
+    path.write_bytes(data[:place] + b"\n" + data[place + 1 :])
+    with pytest.raises(ConfigError, match="has changed since shard 2"):
+        make(path, out, settings={"shards": 2})
+
+
+def test_a_shard_that_a_neighbour_has_made_of_other_text_meanwhile_is_noticed(tmp_path: Path) -> None:
+    path, out = lines_in(tmp_path, 40_000), tmp_path / "out"
+    lines = path.read_bytes().splitlines(keepends=True)
+    first, last = len(lines) * 3 // 5, len(lines) * 4 // 5
+
+    def other(line: str) -> None:
+        if line.startswith("Shard 1"):
+            (tmp_path / "elsewhere").mkdir()
+            moved = tmp_path / "elsewhere" / "text.txt"
+            moved.write_bytes(b"".join([*lines[:first], *reversed(lines[first:last]), *lines[last:]]))
+            make(moved, out, shard=(3, 3))
+
+    with pytest.raises(ConfigError, match="has changed since shard 3"):
+        make(path, out, say=other)
+    assert PreparedCorpus(out).missing() == [2]
+
+
+def test_shards_of_versions_that_did_not_note_their_text_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out = lines_in(tmp_path), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(corpus_preparation, "TEXT", "prepared")
+        patch.setattr(Corpus, "section_glance", lambda *_: PreparedCorpus(out).settings.digest())
+        make(path, out, shard=(1, 3))
+    assert TEXT not in json.loads((out / "shard-00001-of-00003" / SUMMARY).read_text(encoding="utf-8"))
+    assert make(path, out).missing() == []
 
 
 def test_whoever_begins_second_takes_over_the_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,9 +68,10 @@ def prepare(
     """Encode a large corpus for textgen train.
 
     PATHS are files, folders, globs, or - for standard input. The corpus is cut into shards, each of which is complete
-    or absent: after an interruption, run the same command again and it writes the missing shards. With --shard, up to
-    one machine per shard can work at the same time on a folder that all of them share; the first one makes the
-    vocabulary. With --dask, the workers of a Dask cluster make the shards, and one that is lost is replaced.
+    or absent: after an interruption, run the same command again and it writes the missing shards. If text has
+    moved within the corpus since then, the folder is refused: prepare another one. With --shard, up to one machine per
+    shard can work at the same time on a folder that all of them share; the first one makes the vocabulary. With --dask,
+    the workers of a Dask cluster make the shards, and one that is lost is replaced.
 
     \b
     Example:

@@ -47,6 +47,7 @@ EXPANSION = 4  # estimated ratio of the size of a text to its compressed size
 DONE = re.compile("^(Skipped|Replaced)")  # how messages begin about what is an error with `CorpusConfig.strict`
 START_BYTES = 1 << 13  # read to tell text from binary files
 GLANCE_BYTES = 1 << 16  # hashed at the beginning, middle and end of a file by `Source.glance`
+GLANCE_PLACES, GLANCE_PLACE_BYTES = 16, 1 << 12  # hashed between the borders of a section by `Source.section_glance`
 TEXTS = (
     ".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".log", ".yaml", ".yml", ".py", ".js", ".ts", ".java",
     ".c", ".cpp", ".h", ".go", ".rs",
@@ -281,7 +282,7 @@ class Source:
 
     def glance(self) -> list[str]:
         """Like `fingerprint`, but hashes only some bytes of the file and includes its size."""
-        if self.remote and self.remote.shared_version:
+        if self.remote and self.has_version:
             return [*self._kind(), str(self.remote.size), self.remote.shared_version]
         digest = hashlib.sha256()
         with reading(self.name), self.fetched().open("rb") as file:
@@ -290,6 +291,24 @@ class Source:
                 file.seek(place)
                 digest.update(file.read(GLANCE_BYTES))
         return [*self._kind(), str(size), digest.hexdigest()]
+
+    def section_glance(self) -> list[str]:
+        """Describes a section by where it begins and ends, and a hash of bytes around both and of some between them."""
+        stop, digest = self.start + self.size, hashlib.sha256()
+        between = (self.start + self.size * number // GLANCE_PLACES for number in range(GLANCE_PLACES))
+        with reading(self.name), self.fetched().open("rb") as file:
+            for border in (self.start, stop):
+                file.seek(max(0, border - GLANCE_BYTES))
+                digest.update(file.read(2 * GLANCE_BYTES))
+            for place in between:
+                file.seek(place)
+                digest.update(file.read(GLANCE_PLACE_BYTES))
+        return [str(self.start), str(stop), digest.hexdigest()]
+
+    @property
+    def has_version(self) -> bool:
+        """Whether `glance` tells a version of the file elsewhere, which changes with any of its bytes."""
+        return self.remote is not None and bool(self.remote.shared_version)
 
     def _file_size(self) -> int:
         if self.remote and self.remote.size is not None:

@@ -21,6 +21,7 @@ from textgen.dataset.config import SplitConfig
 from textgen.dataset.dask_cluster import make_shards, require_cluster, require_shared
 from textgen.dataset.prepared_corpus import (
     OWN,
+    TEXT,
     PreparedCorpus,
     PreparedSettings,
     is_prepared,
@@ -46,6 +47,7 @@ from textgen.wording import Say, counted, silent
 
 SHARD_BYTES = 1 << 28  # bytes of text in a shard, unless the number of shards is given
 SEED = 0
+COMPARED_SHARDS = 16  # of those that are there, whose text is compared with the corpus, besides neighbours
 PIECE = 0.25  # fraction of all held-out text above which a document of a shard is cut rather than held out whole
 
 
@@ -117,10 +119,17 @@ def _prepare(
             "changed since: prepare another folder."
         )
     missing = _unmade(prepared, [shard[0]] if shard else range(1, prepared.settings.shards + 1), say)
+    numbers = range(1, prepared.settings.shards + 1)
+    absent = prepared.missing()
+    damaged = set(missing).difference(absent)  # they are replaced, whatever text they were made of
+    made = sorted({*numbers}.difference(absent, damaged))
+    _require_same_text(prepared, corpus, made[:: -(-len(made) // COMPARED_SHARDS) or 1])
     if dask and missing:
         where, count = str(folder.absolute()), prepared.settings.shards
         make_shards(dask, make_on_worker, [(corpus.places, where, number, count) for number in missing], say)
     for number in () if dask else missing:
+        neighbours = {number - 1, number + 1}  # which another process may have made meanwhile
+        _require_same_text(prepared, corpus, neighbours.intersection(numbers).difference(damaged))
         _make(prepared, corpus, number, say)
     return prepared
 
@@ -191,6 +200,22 @@ def _unmade(prepared: PreparedCorpus, numbers: Iterable[int], say: Say) -> list[
     return found
 
 
+def _require_same_text(prepared: PreparedCorpus, corpus: Corpus, numbers: Iterable[int]) -> None:
+    """Checks that shards that are there were made of the text as it is now, which `Corpus.glance` does not ensure.
+
+    Raises:
+        ConfigError: One was not.
+    """
+    for number in sorted(numbers):
+        text = prepared.text_of(number)
+        if text and text != corpus.section_glance(number - 1, prepared.settings.shards):
+            raise ConfigError(
+                f"The corpus has changed since shard {number} of {prepared.folder} was made: text that has moved would "
+                f"be missing, or there twice. Prepare another folder, or remove {prepared.shard_name(number)} there, "
+                "so that it is made again."
+            )
+
+
 def _make(prepared: PreparedCorpus, corpus: Corpus, number: int, say: Say) -> None:
     data = _encode_shard(prepared, corpus, number)
     corpus.say_left_out(say)
@@ -218,7 +243,8 @@ def _encode_shard(prepared: PreparedCorpus, corpus: Corpus, number: int) -> Toke
         yield from hold_out(read, fraction, seed, labels, limit=limit, may_be_none=number > 1)
         corpus.require_unchanged()
 
-    encode_parts(parts(), prepared.tokenizer, prepared.folder / name, facts={"prepared": settings.digest()})
+    facts = {"prepared": settings.digest(), TEXT: corpus.section_glance(number - 1, settings.shards)}
+    encode_parts(parts(), prepared.tokenizer, prepared.folder / name, facts=facts)
     return prepared.tokens_of([name])
 
 

@@ -62,6 +62,7 @@ from textgen.wording import Say, counted, shell_word
 
 FORMAT = 4  # with 3, other text was held out; older folders are read, not completed
 OLD_FORMAT = 2  # in which an encoding of utf-8 may have been the default
+TEXT = "text"  # name of the `Corpus.section_glance` in the tokens.json of a shard
 OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
 FILES = (".txt", ".md", *FORMATS, *RICH, *COMPRESSIONS)  # suffixes of files; others may be parts of a folder's name
 PROGRAMS = (".asp", ".aspx", ".cgi", ".jsp", ".php", ".shtml")  # suffixes of pages that a web server makes
@@ -165,6 +166,17 @@ class PreparedCorpus:
         """Numbers of the shards that have not been made."""
         numbers = range(1, self.settings.shards + 1)
         return [number for number in numbers if not (self.folder / self.shard_name(number) / MANIFEST).exists()]
+
+    def text_of(self, number: int) -> str:
+        """The `Corpus.section_glance` of the text that a shard was made of; "" if it is not there or does not say so.
+
+        The shard is not checked: one that is damaged may say nothing.
+        """
+        try:
+            values = read_object(self.folder / self.shard_name(number) / SUMMARY)
+        except CorpusError:
+            return ""
+        return str(values.get(TEXT, "")) if values.get("prepared") == self.settings.digest() else ""
 
     def problem(self, number: int) -> str:
         """What is wrong with a shard, in a few words; "" if it is intact. Reads all of its bytes.
