@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from files import read, write
-from rich_files import W, docx, epub, odt, paragraphs, pdf, zipped
+from rich_files import ODF, W, docx, epub, odt, paragraphs, pdf, zipped
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
@@ -540,6 +540,84 @@ def test_characters_of_an_rtf_file_that_are_lost_are_said(tmp_path: Path) -> Non
         read(path, strict=True)
     own = write(tmp_path, "b.rtf", rf"{{\rtf1\ansi {written}\par}}")
     assert one(own, strict=True) == "written \ufffd and \ufffd\n", "nothing is lost"
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (r"Kept {\deleted\revauthdel1 removed words }text{\v vanished}", "Kept text"),
+        (r"a\v b\'e9\u26376?\par\{c\v0  d\deleted0 e", "a de"),
+        (r"a{\v b{\b c}\plain  d}e{\deleted f{\v g\v0 h}\deleted0 i}j", "a dei" + "j"),
+        (r"a{\deleted\v b\v0 c}\mvf d\mvf0 e\v1 f\v0 g", "aeg"),
+        (r"\viewkind4 a\vertalc b\\v c\'5cv d", r"ab\v c\v d"),
+        (r"a\v b{\*\bkmkstart no}\uc0\v0\u26376 c", "a月c"),
+        (r"a{\v {\pict\bin3 }}{b}}c\cell\row", "ac"),
+        (r"a}}b", "a"),
+    ],
+)
+def test_text_of_an_rtf_file_that_a_reader_does_not_see_is_not_read(tmp_path: Path, source: str, text: str) -> None:
+    path = write(tmp_path, "a.rtf", rf"{{\rtf1\ansi\ansicpg1252 {source}\v0\deleted0\par}}")
+    assert one(path).strip() == text
+
+
+def test_hidden_text_of_a_docx_file_is_not_read(tmp_path: Path) -> None:
+    def run(text: str, properties: str = "") -> str:
+        return f"<w:r><w:rPr>{properties}</w:rPr><w:t>{text}</w:t></w:r>"
+
+    def style(name: str, inside: str, base: str = "") -> str:
+        return f"<w:style w:styleId='{name}'><w:basedOn w:val='{base}'/><w:rPr>{inside}</w:rPr></w:style>"
+
+    vanish, shown = "<w:vanish/>", "<w:vanish w:val='{}'/>"
+    mark = f"<w:pPr><w:rPr>{vanish}</w:rPr></w:pPr>"  # only the end of the paragraph is hidden
+    box = f"<w:r><w:rPr>{vanish}</w:rPr><w:t>no</w:t><w:pict><w:p>{mark}{run('boxed')}</w:p></w:pict><w:tab/></w:r>"
+    box += f"<w:r><w:pict><w:p>{mark}{run('boxed')}</w:p></w:pict><w:t>and </w:t></w:r>"
+    body = (
+        f"<w:p>{run('a')}{run(' no', vanish)}{run(' no', shown.format('true'))}"
+        f"{run(' b', shown.format('0'))}{run(' c', shown.format('false'))}{run(' d', '<w:webHidden/>')}"
+        f"{run(' e', f'<w:rPrChange><w:rPr>{vanish}</w:rPr></w:rPrChange>')}</w:p>"
+        f"<w:p>{run(' ')}{run('no', vanish)}<w:r><w:rPr>{vanish}</w:rPr><w:br/></w:r></w:p>"
+        f"<w:p>{mark}{run('f')}{run('no', '<w:rStyle w:val=' + repr('h') + '/>')}</w:p>"
+        f"<w:p><w:pPr><w:pStyle w:val='i'/></w:pPr>{run('no')}{run('g', shown.format('0'))}</w:p>"
+        f"<w:p><w:pPr><w:pStyle w:val='s'/></w:pPr>{run('h')}</w:p><w:p>{box}{run('i')}</w:p>"
+        f"<w:tbl><w:tr><w:tc><w:p>{run('1')}{run('no', vanish)}</w:p></w:tc><w:tc>{paragraphs('2')}</w:tc></w:tr>"
+        "</w:tbl>"
+    )
+    path = docx(tmp_path / "a.docx", body)
+    styles = style("h", vanish) + style("i", "", "h") + style("s", shown.format("0"), "h") + style("l", "", "l")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("word/styles.xml", f"<w:styles {W}>{styles}</w:styles>")
+    assert one(path) == "a b c d e\nf\ng\nh\nboxed\nboxed\nand i\n1\t2\n"
+
+
+def test_hidden_text_of_an_odt_file_is_not_read(tmp_path: Path) -> None:
+    space = 'xmlns:style="urn:oasis:names:tc:opendocument:xmlns:style:1.0"'
+
+    def style(name: str, shown: str, parent: str = "") -> str:
+        display = f'text:display="{shown}"' if shown else ""
+        return (
+            f'<style:style {space} style:name="{name}" style:parent-style-name="{parent}"><style:text-properties '
+            f"{display}/></style:style>"
+        )
+
+    path = odt(
+        tmp_path / "a.odt",
+        style("T1", "none")
+        + style("T2", "", "Named")
+        + style("T3", "true", "Named")
+        + f'<text:list-style><style:text-properties {space} text:display="none"/></text:list-style>'
+        '<text:p>a<text:span text:style-name="T1">no<text:span>no</text:span></text:span>'
+        '<text:span text:style-name="T2">no</text:span><text:span text:style-name="T3"> b</text:span></text:p>'
+        '<text:p text:style-name="T1">no</text:p><text:p><text:span text:style-name="Named">no</text:span></text:p>'
+        '<text:section text:display="none"><text:p>no</text:p></text:section>'
+        '<text:section text:display="true"><text:p>c</text:p></text:section>'
+        '<text:p>d<text:hidden-text text:is-hidden="true">no</text:hidden-text>'
+        '<text:hidden-text text:is-hidden="false"> e</text:hidden-text></text:p>',
+    )
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(
+            "styles.xml", f"<office:document-styles {ODF}>{style('Named', 'none')}</office:document-styles>"
+        )
+    assert one(path) == "a b\nc\nd e\n"
 
 
 def test_soft_hyphens_are_not_read(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ lxml parses in small pieces and reports what it finds; nothing of a file but the
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from textgen.corpus.formats.extras import load
@@ -134,11 +134,12 @@ class PageText:
 
 
 OFFICE_UNREAD = (
-    "del", "moveFrom", "pPrChange", "Fallback", "tracked-changes", "annotation", "note", "forms", "rt", "ruby-text",
-    "script", "binary-data",
+    "del", "moveFrom", "pPrChange", "rPrChange", "Fallback", "tracked-changes", "annotation", "note", "forms", "rt",
+    "ruby-text", "script", "binary-data",
 )  # fmt: skip
 PICTURE_UNREAD = ("title", "desc")  # what a picture in an .odt file has for those who do not see it
 OFFICE_CHARACTERS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "line-break": "\n"}
+OFF = ("0", "false", "off")  # values of a property of a .docx file that say that it does not have it
 OFFICE_CELLS = ("tc", "table-cell")
 OFFICE_ROWS = ("tr", "table-row")
 HEADING = re.compile("heading|title", re.IGNORECASE)  # how the names of the styles of headings begin
@@ -158,6 +159,7 @@ class _Lines:
     def __init__(self) -> None:
         self.pieces: list[str] = []
         self.is_heading = False  # the paragraph
+        self.has_hidden = False  # there is text in the paragraph that a reader does not see
         self._held: list[str] | None = None  # the paragraph, before it is known whether there is a break in it
         self._size = 0  # of what is held
         self._has_text = self._has_break = False  # in the paragraph
@@ -167,6 +169,7 @@ class _Lines:
         """A paragraph begins."""
         self._release()
         self.is_heading, self._held, self._size = is_heading, [], 0
+        self.has_hidden = False
         self._has_text = self._has_break = False
 
     def add(self, text: str) -> None:
@@ -182,7 +185,10 @@ class _Lines:
             self._release()
 
     def end(self) -> None:
-        """The paragraph ends."""
+        """The paragraph ends. One of which a reader sees nothing is no blank line, either."""
+        if self.has_hidden and not self._has_text and self._held is not None:
+            self._held = None
+            return
         self._release()
         self.pieces.append("\n")
         if not self._has_text:
@@ -213,19 +219,24 @@ class _Lines:
 class OfficeText:
     """The text of the XML in a .docx or .odt file: a paragraph a line, the cells of a row of a table between tabs.
 
-    Deleted text, comments, notes, readings of ruby and descriptions of pictures are not read.
+    Deleted and hidden text, comments, notes, readings of ruby and descriptions of pictures are not read.
 
     Args:
         suffix: ".docx" or ".odt".
         headings: The ids of the styles of headings in a .docx file, besides those that begin like `HEADING`.
+        hidden: The ids of the styles of hidden text, or their names in an .odt file.
 
     Attributes:
         pieces: Text that has been found and not yet been taken.
     """
 
-    def __init__(self, suffix: str, headings: Container[str] = ()) -> None:
+    def __init__(self, suffix: str, headings: Container[str] = (), hidden: Collection[str] = ()) -> None:
         self._is_docx = suffix == ".docx"
         self._headings = headings
+        self._hidden = set(hidden)
+        self._style = ""  # of the paragraph in a .docx file, or that an .odt file defines
+        self._runs: list[bool] = []  # whether each of the runs around is hidden
+        self._is_of_paragraph = False  # the property that begins
         self._holders = ("t",) if self._is_docx else ("p", "h")  # of text
         self._unread = _Unread()
         self._lines = _Lines()
@@ -237,7 +248,10 @@ class OfficeText:
         """An element begins."""
         space, _, name = tag.rpartition("}")
         is_of_picture = name in PICTURE_UNREAD and ":svg-" in space  # text:title is a field that is shown
-        if self._unread.starts(name in OFFICE_UNREAD or is_of_picture):
+        is_hidden = not self._is_docx and self._is_hidden(space, name, attributes)
+        if is_hidden and not self._unread.depth:
+            self._lines.has_hidden = True
+        if self._unread.starts(name in OFFICE_UNREAD or is_of_picture or is_hidden):
             return
         if name in ("p", "h") and not self._cells:
             self._lines.begin(name == "h" or self._is_title(attributes.get(f"{space}}}style-name", "")))
@@ -252,8 +266,8 @@ class OfficeText:
         elif name == "s" and not self._is_docx:
             count = attributes.get(f"{space}}}c", "1")
             self._add(" " * min(int(count), 1000) if count.isdecimal() else " ")
-        elif name in ("pStyle", "outlineLvl") and self._is_docx and not self._cells:
-            self._note_style(name, attributes.get(f"{space}}}val", ""))
+        elif self._is_docx:
+            self._note_property(name, attributes.get(f"{space}}}val", ""))
 
     def end(self, tag: str) -> None:
         """An element ends."""
@@ -262,6 +276,10 @@ class OfficeText:
             return
         if name in self._holders:
             self._texts -= 1
+        if name == "r" and self._runs:
+            self._runs.pop()
+        elif name == "pPr":
+            self._is_of_paragraph = False
         if name in ("p", "h"):
             if self._cells:
                 self._between = "\n"
@@ -289,15 +307,44 @@ class OfficeText:
     def _is_title(self, style: str) -> bool:
         return HEADING.match(style) is not None or style in self._headings
 
-    def _note_style(self, name: str, value: str) -> None:
-        """The paragraph has a style, or a level in the outline of the text."""
-        if name == "outlineLvl":
+    def _note_property(self, name: str, value: str) -> None:
+        """An element of a .docx file begins: perhaps a run, or what a paragraph or a run is like."""
+        if name == "p":
+            self._style = ""
+        elif name == "r":
+            self._runs.append(self._style in self._hidden)
+        elif name == "rStyle" and self._runs and value in self._hidden:
+            self._runs[-1] = True
+        elif name == "pPr":
+            self._is_of_paragraph = True
+        elif name == "vanish" and self._runs and not self._is_of_paragraph:  # whose end is hidden otherwise
+            self._runs[-1] = value not in OFF
+        elif name == "pStyle":
+            self._style = value
+            if self._is_title(value) and not self._cells:
+                self._lines.is_heading = True
+        elif name == "outlineLvl" and not self._cells:
             self._lines.is_heading = value != BODY_LEVEL
-        elif self._is_title(value):
-            self._lines.is_heading = True
+
+    def _is_hidden(self, space: str, name: str, attributes: Mapping[str, str]) -> bool:
+        """Whether an element of an .odt file is hidden. Notes the styles of hidden text, which come before the text."""
+        if name in ("p", "h", "span"):
+            return attributes.get(f"{space}}}style-name", "") in self._hidden
+        if name.endswith("style"):
+            self._style = attributes.get(f"{space}}}name", "")
+            if attributes.get(f"{space}}}parent-style-name", "") in self._hidden:
+                self._hidden.add(self._style)
+        shown = next((value for key, value in attributes.items() if key.endswith("}display")), "")
+        if name == "text-properties" and shown and self._style:
+            change = self._hidden.add if shown == "none" else self._hidden.discard
+            change(self._style)
+        is_section = name == "section" and shown == "none"
+        return is_section or (name.startswith("hidden-") and attributes.get(f"{space}}}is-hidden") == "true")
 
     def _add(self, text: str) -> None:
-        if self._cells:
+        if self._runs and self._runs[-1]:
+            self._lines.has_hidden = True
+        elif self._cells:
             self.pieces += [self._between, text]
             self._between = ""
         else:
@@ -344,7 +391,9 @@ def is_mostly_links(page: str, name: str) -> bool:
     return 0 < len("".join(everything.split())) <= 2 * len("".join(links.split()))
 
 
-def office_text(chunks: Iterable[bytes], suffix: str, name: str, headings: Container[str] = ()) -> Iterator[str]:
+def office_text(
+    chunks: Iterable[bytes], suffix: str, name: str, headings: Container[str] = (), hidden: Collection[str] = ()
+) -> Iterator[str]:
     """Iterates over the text of the XML in a .docx or .odt file.
 
     Args:
@@ -352,6 +401,7 @@ def office_text(chunks: Iterable[bytes], suffix: str, name: str, headings: Conta
         suffix: ".docx" or ".odt".
         name: Name of the file, for error messages.
         headings: As of `OfficeText`.
+        hidden: As of `OfficeText`.
 
     Yields:
         Consecutive strings that make up the text.
@@ -359,7 +409,7 @@ def office_text(chunks: Iterable[bytes], suffix: str, name: str, headings: Conta
     Raises:
         CorpusError: The file cannot be parsed, or lxml is not installed.
     """
-    etree, target = load("lxml.etree", name), OfficeText(suffix, headings)
+    etree, target = load("lxml.etree", name), OfficeText(suffix, headings, hidden)
     parser = etree.XMLParser(target=target, resolve_entities=False, no_network=True)
     yield from _parsed(etree, parser, target, chunks, name)
 

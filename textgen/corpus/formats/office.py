@@ -5,12 +5,17 @@ from __future__ import annotations
 import posixpath
 import zipfile
 from collections.abc import Iterator
+from typing import Any
 
-from textgen.corpus.formats.markup import BODY_LEVEL, HEADING, office_text
+from textgen.corpus.formats.markup import BODY_LEVEL, HEADING, OFF, office_text
 from textgen.corpus.formats.zipped import MAX_CHAPTER_BYTES, chunks, optional_part, parsed_part
 from textgen.errors import CorpusError
 
 ODT_PARTS = "META-INF/manifest.xml"
+HIDDEN_STYLES = "//*[local-name()='style'][*[local-name()='text-properties']/@*[local-name()='display'] = 'none']"
+STYLE_ID = "string(@*[local-name()='styleId'])"
+STYLE_BASE = "string(*[local-name()='basedOn']/@*[local-name()='val'])"
+STYLE_VANISH = "*[local-name()='rPr']/*[local-name()='vanish']"
 STYLE_NAME = "string(*[local-name()='name']/@*[local-name()='val'])"
 STYLE_LEVEL = f"*[local-name()='pPr']/*[local-name()='outlineLvl'][@*[local-name()='val'] != '{BODY_LEVEL}']"
 
@@ -32,8 +37,13 @@ def document_text(archive: zipfile.ZipFile, suffix: str, name: str) -> Iterator[
     if suffix == ".odt" and _has_password(archive, name):
         raise CorpusError(f"{name} is protected by a password. Save it without one.")
     member = _main_part(archive, name) if suffix == ".docx" else "content.xml"
-    headings = _heading_styles(archive, member) if suffix == ".docx" else set()
-    yield from office_text(chunks(archive, member, name), suffix, name, headings)
+    styles = optional_part(archive, posixpath.join(posixpath.dirname(member), "styles.xml"))
+    headings, hidden = set[str](), set[str]()  # without styles that can be read, the text can still be
+    if styles is not None and suffix == ".docx":
+        headings, hidden = _heading_styles(styles), _hidden_styles(styles)
+    elif styles is not None:
+        hidden = {style.xpath("string(@*[local-name()='name'])") for style in styles.xpath(HIDDEN_STYLES)}
+    yield from office_text(chunks(archive, member, name), suffix, name, headings, hidden)
 
 
 def _has_password(archive: zipfile.ZipFile, name: str) -> bool:
@@ -50,17 +60,29 @@ def _main_part(archive: zipfile.ZipFile, name: str) -> str:
     return "word/document.xml"
 
 
-def _heading_styles(archive: zipfile.ZipFile, member: str) -> set[str]:
-    """The ids of the styles of headings in a .docx file, whose names are the same in all languages, unlike the ids.
-
-    Without styles that can be read, the text can still be.
-    """
-    styles = posixpath.join(posixpath.dirname(member), "styles.xml")
-    root = optional_part(archive, styles)
-    if root is None:
-        return set()
+def _heading_styles(styles: Any) -> set[str]:
+    """The ids of the styles of headings in a .docx file, whose names are the same in all languages, unlike the ids."""
     return {
-        style.xpath("string(@*[local-name()='styleId'])")
-        for style in root.xpath("//*[local-name()='style']")
+        style.xpath(STYLE_ID)
+        for style in styles.xpath("//*[local-name()='style']")
         if HEADING.match(style.xpath(STYLE_NAME)) or style.xpath(STYLE_LEVEL)
     }
+
+
+def _hidden_styles(styles: Any) -> set[str]:
+    """The ids of the styles of hidden text in a .docx file: those that say so, or that are based on such a style."""
+    own, bases = dict[str, bool](), dict[str, str]()
+    for style in styles.xpath("//*[local-name()='style']"):
+        name = style.xpath(STYLE_ID)
+        bases[name] = style.xpath(STYLE_BASE)
+        for mark in style.xpath(STYLE_VANISH):
+            own[name] = mark.xpath("string(@*[local-name()='val'])") not in OFF
+    hidden = set[str]()
+    for name in bases:
+        passed, base = set[str](), name
+        while base in bases and base not in own and base not in passed:
+            passed.add(base)
+            base = bases[base]
+        if own.get(base):
+            hidden.add(name)
+    return hidden

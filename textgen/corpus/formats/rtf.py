@@ -18,6 +18,14 @@ RTF_WORDS = re.compile(
     r"(?<=\\'[0-9a-fA-F]{2})(?:([0-9@-\[\]-z|~]|\\[\\{}])|[\r\n]+)|\\\\|\\(?:nest)?cell(?![A-Za-z])|\\fldinst(?=\{)"
 )
 """What striprtf reads otherwise than word processors; and an escaped backslash, with which no word begins."""
+TOKENS = re.compile(r"\\bin(\d+) ?|\\([A-Za-z]{1,32})(-?\d{1,10})? ?|\\'[0-9a-fA-F]{2}|\\[\s\S]|([{}])|[^\\{}]+|\\")
+HIDING = ("v", "deleted", "mvf")  # words that begin hidden, deleted and moved text, until they come with a 0
+HIDDEN = re.compile(rf"\\(?:{'|'.join(HIDING)})(?![A-Za-z])")
+PRINTING = (
+    "par", "line", "sect", "page", "tab", "u", "emdash", "endash", "emspace", "enspace", "qmspace", "bullet", "lquote",
+    "rquote", "ldblquote", "rdblquote",
+)  # fmt: skip
+"""Words that stand for text. Not the ends of cells and rows, which are there even if their text is hidden."""
 ROW_END = re.compile("\t+\n")
 LOST = "\ufdd0"  # no character: what cannot be decoded, until it is counted, since an author may write `REPLACEMENT`
 RTF_ERRORS = "textgen-rtf"
@@ -48,7 +56,7 @@ def rtf_text(
     page = re.search(rb"\\ansicpg(\d{1,5})", beginning)
     encoding = f"cp{int(page[1])}" if page and int(page[1]) else "cp1252"
     encoding = known_encoding("utf-8" if encoding == "cp65001" else encoding) or "cp1252"
-    source = RTF_WORDS.sub(_simpler, _source(name, given, encoding, decoded))
+    source = RTF_WORDS.sub(_simpler, _shown(_source(name, given, encoding, decoded)))
     try:
         text = paired(striprtf.rtf_to_text(source, encoding=encoding, errors=RTF_ERRORS), RTF_ERRORS)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
@@ -78,6 +86,35 @@ def _whole(name: str, texts: Iterable[str]) -> str:
         if size > MAX_RTF_CHARS:
             raise CorpusError(f"{name} has more than {MAX_RTF_CHARS:,} characters, the limit. Save it as .docx.")
     return "".join(held)
+
+
+def _shown(source: str) -> str:
+    """The source of an RTF file without the text that a reader does not see: hidden, deleted and moved text.
+
+    What else there is in such a stretch stays, since it may say how the text after it is to be read.
+    """
+    if not HIDDEN.search(source):
+        return source
+    kept, outer, hiding = list[str](), list[frozenset[str]](), frozenset[str]()
+    place = 0
+    while found := TOKENS.match(source, place):
+        place = found.end()
+        size, word, number, brace = found.groups()
+        if size:  # so many bytes of a picture follow, which may look like anything
+            start, place = found.start(), place + int(size)
+            kept.append(source[start:place])
+            continue
+        if brace == "{":
+            outer.append(hiding)
+        elif brace:
+            hiding = outer.pop() if outer else frozenset()
+        elif word == "plain":
+            hiding = frozenset()
+        elif word in HIDING:
+            hiding = hiding - {word} if number and int(number) == 0 else hiding | {word}
+        if not hiding or brace or found[0] == "\\*" or (word and word not in PRINTING):
+            kept.append(found[0])
+    return "".join(kept)
 
 
 def _as_lost(error: UnicodeError) -> tuple[str, int]:
