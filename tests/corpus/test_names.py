@@ -268,8 +268,9 @@ def test_links_to_nowhere_are_named(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert result.stderr.splitlines() == [
         f"Skipped {link}: it is a link to gone.txt, which does not exist.",
-        f"Skipped {loop}: it is a link to {loop}, which does not exist.",
+        f"Skipped {loop}: it is a link to {loop}, which leads back to it, or through too many links.",
     ]
+    assert f"Cannot read {loop}: it is a link to {loop}, which leads back to it" in run("corpus", "stats", loop).stderr
     for path in (link, tmp_path / "text" / "link*"):
         with pytest.raises(CorpusError, match=r"link\.txt"):
             Corpus([path])

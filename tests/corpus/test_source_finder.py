@@ -20,6 +20,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.formats import extras
 from textgen.corpus.source_finder import MAX_REASONS, SourceFinder
+from textgen.corpus.walk import CONFIG
 from textgen.errors import CorpusError, TextgenError
 
 
@@ -110,6 +111,26 @@ def test_what_is_skipped_for_one_reason_takes_one_line(tmp_path: Path, monkeypat
     assert lacking.startswith(
         "Skipped text/00.pdf, text/01.pdf, text/02.pdf and 27 more. Such files are read with pypdf:"
     )
+
+
+def test_what_is_skipped_is_counted_once_however_many_links_lead_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in {"a.txt": b"a", "b.jpg": b"\0", "c.pdf": b"%PDF", "model/MANIFEST.json": b"{}"}.items():
+        write(tmp_path, f"text/more/{name}", content)
+    (tmp_path / "text/more/model" / CONFIG).write_text("{}", encoding="utf-8")
+    (tmp_path / "text/more/gone").symlink_to("nowhere")
+    (tmp_path / "text/more/loop").symlink_to("..")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(extras, "_is_there", lambda module: False)
+    said = list[str]()
+    corpus = Corpus(["text/**", "text", "text/more"])
+    corpus.say_findings(said.append)
+    counts = [len(each) for each in (corpus.skipped, corpus.broken, corpus.models, corpus.lacking, corpus.files)]
+    assert counts == [1, 1, 1, 1, 1]
+    assert [
+        line.partition(":")[0].partition(". ")[0].endswith(("b.jpg", "gone", "model", "c.pdf")) for line in said
+    ] == ([True] * 4)
 
 
 def test_files_in_utf8_that_are_read_in_another_encoding_are_named(tmp_path: Path) -> None:

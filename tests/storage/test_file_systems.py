@@ -81,6 +81,12 @@ def test_errors_are_one_clear_line(server: FileServer, memory: Any, monkeypatch:
             Corpus([address])
         assert "\n" not in str(info.value)
     assert len(server.asked) == file_systems.ATTEMPTS
+    server.redirects["/circle.txt"] = "/circle.txt"
+    asked = len(server.asked)
+    with pytest.raises(RemoteError, match=r"the server redirects to itself, or too often\. Check the address\.$"):
+        Corpus([f"{server.url}/circle.txt"])
+    assert len(server.asked) < asked + 2 * 20, "once by each of two methods"
+    del server.asked[asked:]
     server.status = 403
     with pytest.raises(RemoteError, match=r"permission denied .*Check the credentials"):
         Corpus([f"{server.url}/a.txt"])

@@ -436,6 +436,28 @@ def test_a_member_has_the_version_of_its_archive_through_a_cache_too(memory: Any
         assert file.head(9) == b"text"
 
 
+@pytest.mark.parametrize("protocol", ["zip", "tar"])
+def test_members_whose_names_begin_with_a_slash_are_read(tmp_path: Path, protocol: str) -> None:
+    path = tmp_path / f"a.{protocol}"
+    texts = {"/a.txt": "one", "b.txt": "two", "//d/c.txt": "three", "/b.txt": "the last b"}
+    if protocol == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, text in texts.items():
+                archive.writestr(zipfile.ZipInfo(name), text)
+    else:
+        with tarfile.open(path, "w") as archive:
+            for name, text in texts.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(text)
+                archive.addfile(member, io.BytesIO(text.encode()))
+    assert read(f"{protocol}://::{path}") == ["one", "the last b", "three"]
+    assert read(f"{protocol}://*.txt::{path}") == ["one", "the last b"]
+    for name, text in (("a.txt", "one"), ("/a.txt", "one"), ("d/c.txt", "three"), ("b.txt", "the last b")):
+        assert read(f"{protocol}://{name}::{path}") == [text]
+    with pytest.raises(RemoteError, match=rf"^There is nothing at {protocol}://e\.txt::.*Check the address"):
+        read(f"{protocol}://e.txt::{path}")
+
+
 def test_a_damaged_archive(tmp_path: Path) -> None:
     for protocol in ("zip", "tar"):
         path = tmp_path / f"a.{protocol}"

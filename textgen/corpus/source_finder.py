@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import glob
 import os
 import sys
@@ -57,6 +58,7 @@ class SourceFinder:
         self.skipped: list[Path | str] = []
         self.lacking: dict[Path | str, str] = {}
         self._kinds: dict[Path | str, str] = {}  # what those in `skipped` are that are no usual binary files
+        self._seen: set[Path] = set()  # real paths of files in folders and globs
         self._config = config
         self._walk = Walk(without)
         self._is_alone = is_alone
@@ -211,7 +213,8 @@ class SourceFinder:
     ) -> list[Source]:
         """Returns the text files among those of a folder, and remembers the others."""
         name = without_secrets(name)
-        self.lacking |= {_path_or_address(source): source.missing for source in found if source.missing}
+        without = (source for source in found if source.missing)
+        self.lacking |= {_path_or_address(source): source.missing for source in without if self._is_new(source)}
         sources = [source for source in found if not source.missing]
         about = {_path_or_address(source): about_binary(source) for source in sources}
         binary = {path for path, kind in about.items() if kind is not None}
@@ -222,7 +225,8 @@ class SourceFinder:
             if about[path := _path_or_address(source)] == "" and source.known.wide
         }
         self._kinds |= kinds
-        self.skipped += sorted(binary - set(self.skipped), key=str)
+        new = {_path_or_address(source) for source in sources if self._is_new(source)}
+        self.skipped += sorted(binary & new, key=str)
         if len(binary) == len(sources):
             if len(found) > len(sources):
                 lacking = next(source for source in found if source.missing)
@@ -234,6 +238,13 @@ class SourceFinder:
             advice = next((f"{path} {kind}." for path, kind in kinds.items()), "Name text files.")
             raise CorpusError(f"No text in {name}: {why} (hidden files and backups of editors are ignored). {advice}")
         return [source for source in sources if _path_or_address(source) not in binary]
+
+    def _is_new(self, source: Source) -> bool:
+        """Whether a file has not been seen yet: links give it other names. Notes it."""
+        place = source.path.resolve()
+        is_new = place not in self._seen
+        self._seen.add(place)
+        return is_new
 
     def _source(self, path: Path, name: str) -> Source:
         return Source(path, name, self._config, conversions=self._conversions)
@@ -277,7 +288,13 @@ def _path_or_address(source: Source) -> Path | str:
 
 
 def _leads_nowhere(link: Path) -> str:
-    return f"it is a link to {os.readlink(link)}, which does not exist"
+    target = os.readlink(link)
+    try:
+        link.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return f"it is a link to {target}, which leads back to it, or through too many links"
+    return f"it is a link to {target}, which does not exist"
 
 
 def _names_like(path: Path) -> list[str]:

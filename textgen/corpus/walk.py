@@ -42,6 +42,7 @@ class Walk:
         self.broken: list[Path] = []
         self.models: list[Path | str] = []
         self._without = os.path.realpath(without) if without else None
+        self._noted: set[Path] = set()  # broken links and models, where they lie really
         self._inside: dict[Path, bool] = {}  # whether a folder is passed over, or lies within such a folder
 
     def is_left_out(self, folder: str | Path) -> bool:
@@ -77,10 +78,17 @@ class Walk:
                 continue
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             names += [Path(folder, name) for name in found if not is_hidden(name)]
-        self.broken += sorted(
-            {name for name in names if name.is_symlink() and not name.exists()}.difference(self.broken)
-        )
+        for name in sorted({name for name in names if name.is_symlink() and not name.exists()}):
+            place = name.parent.resolve() / name.name  # which may exist, if the name leads through too many links
+            if not place.exists() and self._is_new(place):
+                self.broken.append(name)
         return sorted(name for name in names if name.is_file())
+
+    def _is_new(self, place: Path) -> bool:
+        """Whether a real path has not been noted yet: links to folders give it other names. Notes it."""
+        is_new = place not in self._noted
+        self._noted.add(place)
+        return is_new
 
     def matching(self, matches: Iterable[str], pattern: str) -> list[Path]:
         """Lists the files that a pattern matches, and those below the folders that it matches, without hidden ones.
@@ -149,7 +157,10 @@ class Walk:
             raise prepared_error(folder)
         if not (has(MANIFEST) and has(CONFIG)) and not (has(TRAINING) and is_run()):
             return False
-        if folder not in self.models:
+        if isinstance(folder, Path):
+            if self._is_new(folder.resolve()):
+                self.models.append(folder)
+        elif folder not in self.models:
             self.models.append(folder)
         return True
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import sys
+import tarfile
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +77,7 @@ def open_file_system(address: str) -> tuple[Any, str]:
         raise RemoteError(f"Cannot read {without_secrets(address)}: {why}. Check the address.") from None
     except _possible_errors() as error:
         raise RemoteError(_error_message(address, error)) from None
+    _make_names_relative(system)
     return system, path
 
 
@@ -124,6 +127,24 @@ def is_there(system: Any, path: str) -> bool:
             return False
         raise
     return True
+
+
+def _make_names_relative(system: Any) -> None:
+    """Leaves out the slash with which names of members of an archive begin: by these, fsspec lists, but finds nothing.
+
+    Args:
+        system: The file system of fsspec, of an archive or of anything else.
+    """
+    archive, index = getattr(system, "zip", None), getattr(system, "index", None)
+    if isinstance(archive, zipfile.ZipFile):
+        for member in archive.infolist():
+            member.filename = member.filename.lstrip("/")
+            archive.NameToInfo[member.filename] = member  # of equal names the last, as where files are unpacked
+    if isinstance(getattr(system, "tar", None), tarfile.TarFile) and isinstance(index, dict):
+        for name in [name for name in index if name.startswith("/")]:
+            info, *place = index.pop(name)
+            info["name"] = name.lstrip("/")
+            index[info["name"]] = info, *place
 
 
 def attempts(address: str) -> Iterator[_Attempt]:
@@ -184,7 +205,8 @@ def _possible_errors() -> tuple[type[BaseException], ...]:
 
 def _cause(error: BaseException) -> BaseException:
     """What is behind an error: some libraries report a broken connection as a file that is missing."""
-    return error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
+    return error if cause is None or isinstance(cause, LookupError) else cause
 
 
 def _is_absence(error: BaseException) -> bool:
@@ -199,7 +221,8 @@ def _is_absence(error: BaseException) -> bool:
 
 def _is_worth_retrying(error: BaseException) -> bool:
     """Whether another attempt may succeed: not after a request that the server refused."""
-    return not (isinstance(error, NOT_RETRIED) or _status(error) in range(400, 500) or _is_local(error))
+    is_refused = _status(error) in range(400, 500) or _is_circle(error)
+    return not (isinstance(error, NOT_RETRIED) or is_refused or _is_local(error))
 
 
 def _is_local(error: BaseException) -> bool:
@@ -211,6 +234,11 @@ def _is_local(error: BaseException) -> bool:
         or _is_locked(error)
         or (isinstance(error, OSError) and error.filename is not None)
     )
+
+
+def _is_circle(error: BaseException) -> bool:
+    """Whether a web server redirects a request again and again. Such an error has the status 0, or 302."""
+    return type(error).__name__ == "TooManyRedirects"
 
 
 def _is_damage(error: BaseException) -> bool:
@@ -246,6 +274,8 @@ def _error_message(address: str, error: BaseException) -> str:
         return (
             f"Cannot read {address}: there are no credentials ({why}). Set those of the service, as its library reads."
         )
+    if _is_circle(error):
+        return f"Cannot read {address}: the server redirects to itself, or too often. Check the address."
     if isinstance(error, PermissionError) or status in (401, 403):
         return f"Cannot read {address}: permission denied ({why}). Check the credentials, and who may read it."
     if isinstance(error, FileNotFoundError) or status == 404:

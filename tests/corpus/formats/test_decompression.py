@@ -29,6 +29,15 @@ def test_compressed_streams_follow_one_another(tmp_path: Path, suffix: str) -> N
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
+def test_an_empty_file_is_no_compressed_text(tmp_path: Path, suffix: str) -> None:
+    message = rf"a\.txt{suffix} is damaged or truncated: it is not valid {suffix} data \(it ends too early\)"
+    with pytest.raises(CorpusError, match=message):
+        read(write(tmp_path, f"a.txt{suffix}", b""))
+    with pytest.raises(CorpusError, match=r"No text in .*: it is empty"):
+        read(write(tmp_path, f"a.txt{suffix}", COMPRESS[suffix](b"")))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
 @pytest.mark.parametrize("size", [1, 7, 1 << 18])
 def test_a_damaged_stream_after_the_first_is_not_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, size: int

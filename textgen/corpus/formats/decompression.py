@@ -42,6 +42,10 @@ def decompressed(file: BinaryIO, compression: str, start: int = 0, stop: int | N
     if compression in STREAMS:
         yield from _joined(_stream_chunks(file, compression))
         return
+    if compression:
+        if not file.read(1):  # which the reader of .gz files takes for an empty text
+            raise EOFError
+        file.seek(0)
     if compression == ".zst":
         yield from _joined(_zstandard_chunks(file))
         return
