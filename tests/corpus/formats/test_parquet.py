@@ -119,6 +119,17 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path, content: bytes) -> Non
         read(write(tmp_path, "a.parquet.zst", content))
 
 
+def test_a_page_that_was_altered_is_damaged(tmp_path: Path) -> None:
+    texts = [f"the cat sat on mat {number}" for number in range(2000)]
+    path = table(
+        tmp_path / "a.parquet", {"text": texts}, write_page_checksum=True, compression="none", use_dictionary=False
+    )
+    assert len(read(path)) == 2000
+    path.write_bytes(path.read_bytes().replace(b"mat 1500", b"mad 1500"))
+    with pytest.raises(CorpusError, match=rf"^{path} is damaged: a part of it does not match its checksum\. Write or"):
+        read(path)
+
+
 def test_a_file_that_may_not_be_read_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError("[Errno 13] Failed to open local file. Detail: [errno 13] Permission denied")

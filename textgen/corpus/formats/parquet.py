@@ -16,6 +16,7 @@ from textgen.corpus.formats.extras import load
 from textgen.corpus.formats.table import require_single
 from textgen.errors import CorpusError
 
+CHECKSUM = "CRC checksum"  # what pyarrow says of a page that was altered
 ROWS = 64  # number of rows read at a time
 MAX_GROUP_BYTES = 1 << 32  # maximum size in bytes of a decompressed column in a row group
 
@@ -45,7 +46,8 @@ def parquet_rows(path: Path, name: str, text: str, label: str | None = None) -> 
         wanted = list(dict.fromkeys([*texts, *labels])) if texts else []
         _check_sizes(file.metadata, wanted, name)
         strings = [column for column in wanted if _is_string(file.schema_arrow.field(column).type)]
-    with _reading(name), parquet.ParquetFile(path, memory_map=True, read_dictionary=strings) as file:
+    options = {"read_dictionary": strings, "page_checksum_verification": True}
+    with _reading(name), parquet.ParquetFile(path, memory_map=True, **options) as file:
         for batch in file.iter_batches(ROWS, columns=wanted or there):
             arrays = [batch.column(index) for index in range(batch.num_columns)]
             for row in range(batch.num_rows):
@@ -127,6 +129,10 @@ def _reading(name: str) -> Iterator[None]:
             "another way, such as with the compression zstd."
         ) from None
     except (ValueError, OSError, MemoryError, errors) as error:
+        if CHECKSUM in str(error):
+            raise CorpusError(
+                f"{name} is damaged: a part of it does not match its checksum. Write or download it again."
+            ) from None
         raise CorpusError(
             f"{name} is damaged, or no Parquet file: {_first_line(error)}. Write or download it again."
         ) from None
