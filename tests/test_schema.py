@@ -27,7 +27,7 @@ from textgen.export.formats import MARK, exported_format
 from textgen.export.packing import MAGIC, unpacked
 from textgen.saved_model.layout import read_json
 from textgen.saved_model.onnx_cache import _read
-from textgen.schema import check, decoded_json, json_object, of_fields
+from textgen.schema import RepeatedName, check, decoded_json, json_object, of_fields
 from textgen.storage.cache_eviction import LOSS, _corpus
 from textgen.storage.manifests import MANIFEST, read_manifest, update_folder
 from textgen.storage.remote_folders import fetch_folder
@@ -108,6 +108,19 @@ def test_what_is_no_json_is_a_value_error(data: str | bytes) -> None:
     for decode in (decoded_json, json_object):
         with pytest.raises(ValueError, match=r"."):
             decode(data)
+
+
+@pytest.mark.parametrize("data", ['{"a": 1, "b": 2, "a": 1}', b'[{"b": {"a": {}, "c": 1, "c": 1, "a": {}}}]'])
+def test_a_name_that_occurs_twice_is_a_value_error(data: str | bytes) -> None:
+    with pytest.raises(RepeatedName, match=r"^the name 'a' occurs twice in an object$"):
+        decoded_json(data)
+
+
+def test_bytes_and_text_are_decoded_alike() -> None:
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        assert decoded_json('{"é": ["月"]}'.encode(encoding)) == {"é": ["月"]}
+    with pytest.raises(ValueError, match="byte-order mark"):
+        decoded_json("\ufeff[]")
 
 
 @pytest.mark.parametrize(("data", "kind"), [("[]", "a list"), ("5", "5"), ("null", "None"), ('"a"', "'a'")])

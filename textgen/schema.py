@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
 from typing import Any
 
 from textgen.wording import shortened
@@ -25,6 +26,30 @@ MAX_INTEGER = 1 << 63  # maximum absolute value of an integer
 SHOWN = 40  # maximum number of characters of a wrong value in a message
 NAMES = {str: "a string", bool: "true or false", int: "an integer", float: "a number", dict: "an object"}
 BY_ANNOTATION: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "None": None}
+
+
+class RepeatedName(ValueError):
+    """Raised when a name occurs twice in an object of JSON, so that one of its values would be lost.
+
+    Args:
+        name: The name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the name {_shown(name)} occurs twice in an object")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, of its names and values."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = Counter(name for name, _ in pairs)
+        raise RepeatedName(names.most_common(1)[0][0])
+    return value
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object)
+"""Decodes JSON in which no name occurs twice in an object."""
 
 
 def decoded_json(data: str | bytes) -> Any:
@@ -37,10 +62,14 @@ def decoded_json(data: str | bytes) -> Any:
         The value.
 
     Raises:
+        RepeatedName: An object has a name twice.
         ValueError: The data is no JSON, or cannot be decoded. No other error is raised, whatever the data.
     """
     try:
-        return json.loads(data)
+        text = data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass")
+        if text.startswith("\ufeff"):
+            raise json.JSONDecodeError("a byte-order mark is no part of JSON", text, 0)
+        return DECODER.decode(text)
     except RecursionError:
         raise ValueError("lists or objects are nested too deep") from None
 

@@ -82,6 +82,10 @@ def test_a_bad_sample_is_one_clear_line(
     [
         ('{"prompt": "The"}\n{"prompt": ', "prompts.jsonl, line 2 is not JSON"),
         ('\n{"prompt": "The"}\n\n{"prompt": ', "prompts.jsonl, line 4 is not JSON"),
+        (
+            '{"prompt": "The", "prompt": "A"}',
+            "prompts.jsonl, line 1: the name 'prompt' occurs twice in an object. Give",
+        ),
         ('\n\n{"prompt": 7}', 'prompts.jsonl, line 3: a line must be an object with "prompt"'),
         ('{"prompt": "The", "heat": 1}', "prompts.jsonl, line 1: There is no sampling setting 'heat'. "),
         (

@@ -12,7 +12,7 @@ from textgen.cli.output import errors_named_after
 from textgen.cli.setting_options import flag_of
 from textgen.errors import ConfigError, TextgenError
 from textgen.generation.config import SamplingConfig
-from textgen.schema import decoded_json
+from textgen.schema import RepeatedName, decoded_json
 from textgen.settings import from_dict
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ def read_prompt(path: str) -> str:
 def _json_object(line: str, place: str) -> dict[str, Any]:
     try:
         value = decoded_json(line)
+    except RepeatedName as error:
+        raise TextgenError(f"{place}: {error}. Give each value a name of its own.") from None
     except ValueError as error:
         raise TextgenError(f"{place} is not JSON: {error}.") from None
     return value if isinstance(value, dict) else {}

@@ -195,6 +195,22 @@ def test_any_value_comes_back_in_any_pieces(
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "place"),
+    [
+        ("a.jsonl", '{"text": "a"}\n{"text": "b", "text": "c"}', "line 2"),
+        ("a.json", '[{"text": "a"},\n{"id": 1, "text": "b", "text": "c"}]', "line 2"),
+        ("a.json", '{"id": 1,\n"text": "b",\n\n"text": "c"}', "line 4"),
+        ("a.json", '{"more": [{"by": {"text": 1, "x": 2, "text": 3}}]}', "line 1"),
+        ("a.json", '{"text": [{"text": "a"}],\n"text": [{"text": "b"}]}', "line 2"),
+    ],
+)
+def test_a_name_that_occurs_twice_in_an_object_is_said(tmp_path: Path, name: str, text: str, place: str) -> None:
+    message = rf"{name}, {place}: the name 'text' occurs twice in an object\. Give each value a name of its own: only"
+    with pytest.raises(CorpusError, match=message):
+        read(write(tmp_path, name, text), text_field="text.text" if "[" in text[1:] else "text")
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ('[{"text": "a"}\n {"text": "b"}]', r"line 2: not JSON \(expected ',', found '\{'\)"),

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from textgen.errors import CorpusError
+from textgen.schema import DECODER, RepeatedName
 from textgen.wording import counted
 
 STEP_CHARS = 1 << 16  # characters to read at least when a value is not complete yet
 MAX_WORD_CHARS = len(r"\ud83d\ude00")  # longest token besides strings and numbers: a character spelled in two halves
+GIVE_NAMES = "Give each value a name of its own: only one of them would be read."
 HINTS = 20  # maximum number of fields that an error message names
 DEPTH = 3  # maximum depth of the fields that an error message names
 
@@ -162,7 +164,8 @@ def json_values(texts: Iterable[str], name: str, path: str, limit: int, label: s
         The records.
 
     Raises:
-        CorpusError: The file is not JSON, a record is too long, or the label comes after the list.
+        CorpusError: The file is not JSON, a name occurs twice in an object, a record is too long, or the label comes
+            after the list.
     """
     scanner = _Scanner(texts, name, limit)
     while start := scanner.peek():
@@ -216,7 +219,7 @@ class _Scanner:
         self.name = name
         self._texts = iter(texts)
         self._limit = limit
-        self._decode = json.JSONDecoder().raw_decode
+        self._decode = DECODER.raw_decode
         self._held, self._at = "", 0  # characters that have been read, and how many of them are done with
         self._before = self._lines = 0  # characters and newlines before those
 
@@ -253,6 +256,8 @@ class _Scanner:
                 if not self._read_on(len(self._held) - self._at):
                     self._at = place
                     raise self.error(error.msg) from None
+            except RepeatedName as error:
+                raise CorpusError(f"{self._here}: {error}. {GIVE_NAMES}") from None
             except (ValueError, RecursionError) as error:
                 raise self.error(str(error)) from None
 
@@ -280,7 +285,7 @@ class _Scanner:
     def names(self) -> Iterator[str]:
         """Iterates over the names in the object that comes next. Read the value of each before the next."""
         self._pass("{")
-        is_first = True
+        is_first, known = True, set[str]()
         while self.peek() != "}":
             if not is_first:
                 self._pass(",")
@@ -288,23 +293,29 @@ class _Scanner:
             if self.peek() != '"':
                 raise self.error("expected a name in double quotes")
             key = self.value()
+            if key in known:
+                raise CorpusError(f"{self._here}: {RepeatedName(key)}. {GIVE_NAMES}")
+            known.add(key)
             self._pass(":")
             yield key
         self._pass("}")
 
+    @property
+    def _here(self) -> str:
+        """The file and the line."""
+        return f"{self.name}, line {self._lines + self._held.count(chr(10), 0, self._at) + 1}"
+
     def error(self, why: str) -> CorpusError:
         """The error that the text is not JSON here."""
-        line = self._lines + self._held.count("\n", 0, self._at) + 1
         return CorpusError(
-            f"{self.name}, line {line}: not JSON ({why}). Expected a list of records, or an object with such a list."
+            f"{self._here}: not JSON ({why}). Expected a list of records, or an object with such a list."
         )
 
     def check_size(self, size: int) -> None:
         """Raises `TooLong` for a record of too many characters."""
         if size > self._limit:
-            line = self._lines + self._held.count("\n", 0, self._at) + 1
             raise TooLong(
-                f"{self.name}, line {line}: a record of more than {counted(self._limit, 'character')}, the limit. "
+                f"{self._here}: a record of more than {counted(self._limit, 'character')}, the limit. "
                 "Split it, or convert the file to plain text, which has no limit."
             )
 

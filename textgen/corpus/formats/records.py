@@ -16,12 +16,12 @@ from typing import Any, TypeGuard
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.formats.bounded_lines import MAX_RECORD_CHARS, bounded_lines
-from textgen.corpus.formats.json_values import HINTS, MISSING, find, json_values, string_fields
+from textgen.corpus.formats.json_values import GIVE_NAMES, HINTS, MISSING, find, json_values, string_fields
 from textgen.corpus.formats.table import Table
 from textgen.corpus.labels import FOLDER, as_label, json_label
 from textgen.corpus.left_out import LeftOut
 from textgen.errors import CorpusError
-from textgen.schema import decoded_json
+from textgen.schema import RepeatedName, decoded_json
 
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")  # each record is a document, in every mode
 LINE_FORMATS = (".jsonl", ".ndjson")  # one record per line
@@ -275,10 +275,12 @@ def json_record(line: str, name: str, place: str) -> Any:
         The decoded JSON value.
 
     Raises:
-        CorpusError: The line is not JSON.
+        CorpusError: The line is not JSON, or has a name twice in an object.
     """
     try:
         return decoded_json(line)
+    except RepeatedName as error:
+        raise CorpusError(f"{place}: {error}. {GIVE_NAMES}") from None
     except ValueError as error:
         why = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise CorpusError(f'{place}: not JSON ({why}). Expected a line such as {{"{name}": "..."}}.') from None
