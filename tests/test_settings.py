@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import tomllib
 from collections.abc import Callable
 from dataclasses import fields, replace
 from fractions import Fraction
@@ -43,6 +44,7 @@ from textgen.model.config import (
 )
 from textgen.server.config import ServerConfig
 from textgen.settings import (
+    MAX_LISTED,
     UNLIMITED,
     Settings,
     check_values,
@@ -410,9 +412,9 @@ def test_a_config_comes_back_from_json(config: Any) -> None:
 @pytest.mark.parametrize("config", DEFAULTS, ids=lambda config: type(config).__name__)
 def test_an_unknown_key_is_named_with_the_known_ones(config: Any) -> None:
     word = type(config).__name__.removesuffix("Config").lower()
-    with pytest.raises(ConfigError, match=f"^There is no {word} setting 'sise'. .*There are: ") as caught:
+    with pytest.raises(ConfigError, match=f"^There is no {word} setting 'sise'. There are: ") as caught:
         from_dict(type(config), to_dict(config) | {"sise": 1})
-    assert all(repr(name) in str(caught.value) for name in to_dict(config))
+    assert all(repr(name) in str(caught.value) for name in list(to_dict(config))[:MAX_LISTED])
 
 
 def test_a_missing_key_is_named() -> None:
@@ -644,8 +646,10 @@ def test_a_name_that_is_no_setting_is_refused_with_those_that_are() -> None:
     with pytest.raises(ConfigError) as caught:
         refuse_unknown(["a", "c", "d"], ["b", "a", "b"])
     assert str(caught.value) == "There is no setting 'c'. There are: 'b', 'a'."
-    with pytest.raises(ConfigError, match=r"^There is no setting 'hiden_unit'\. Did you mean 'hidden_units'\? There"):
+    with pytest.raises(ConfigError, match=r"^There is no setting 'hiden_unit'\. Did you mean 'hidden_units'\?$"):
         refuse_unknown(["hiden_unit"], ["cell", "hidden_units"])
+    with pytest.raises(ConfigError, match=r"^There is no setting 'x'\. There are: '10', .* '29' and 70 more\.$"):
+        refuse_unknown(["x"], map(str, range(10, 100)))
 
 
 @pytest.mark.parametrize(
@@ -656,6 +660,13 @@ def test_a_name_that_is_no_setting_is_refused_with_those_that_are() -> None:
         ({"minutes": 0}, "minutes must be a number greater than 0 and at most"),
         ({"vocab_size": 0}, "vocab_size must be a number from"),
         ({"cell": "elman"}, "cell must be one of"),
+        (
+            tomllib.loads("[training]\nepochs = 3"),
+            "A file of settings has no tables: remove [training], and write each",
+        ),
+        (tomllib.loads("epochs = 3\n[tokenizer]\n"), "A file of settings has no tables: remove [tokenizer]"),
+        (tomllib.loads("[[runs]]\nepochs = 3"), "A file of settings has no tables: remove [runs]"),
+        (tomllib.loads("training.epochs = 3"), "A file of settings has no tables: remove [training]"),
     ],
 )
 def test_flat_settings_are_checked_each_by_itself(values: dict[str, Any], expected: str) -> None:

@@ -38,6 +38,7 @@ MAX_NUMBER = 1 << 1000  # an integer up to this goes into a float, and prints in
 MAX_COUNT = 1 << 62  # the most of a count without a limit of its own: beyond any use, and an integer of 64 bits
 UNLIMITED = 1e30  # the most of a limit that can be switched off: beyond any use, and finite in float32
 SETTINGS_BYTES = 1 << 20  # of a TOML file at most
+MAX_LISTED = 20  # names of settings in a message
 TINY = 1e-9  # the largest lower limit that stands for numbers greater than 0
 TOML_ADVICE = "Correct the file: each line is of the form name = value."
 USUAL = "Options"  # title of the flags that `--help` shows; those under other titles are shown by `--help-all`
@@ -265,8 +266,13 @@ def check_values(values: Mapping[str, Any], kinds: Sequence[type[Any]]) -> None:
         kinds: `Settings` classes. The first that has a setting decides what is allowed.
 
     Raises:
-        ConfigError: A name is not known, or a value has the wrong type or is out of bounds.
+        ConfigError: A name is not known, or a value has the wrong type, is out of bounds or is a table.
     """
+    for name, value in values.items():
+        if any(isinstance(each, dict) for each in (value if isinstance(value, list) else [value])):
+            raise ConfigError(
+                f"A file of settings has no tables: remove [{name}], and write each setting as name = value."
+            )
     fields: dict[str, tuple[str, Setting]] = {}
     for kind in kinds:
         fields = {**declared(kind), **fields}
@@ -278,14 +284,18 @@ def check_values(values: Mapping[str, Any], kinds: Sequence[type[Any]]) -> None:
 
 
 def _no_setting(name: str, known: Iterable[str], word: str = "") -> ConfigError:
-    """The error for an unknown name. Names are quoted, as they are spelled in a file or in Python."""
+    """The error for an unknown name, with a similar one or the first of all.
+
+    Names are quoted, as they are spelled in a file or in Python.
+    """
     from difflib import get_close_matches
 
     known = list(known)
     near = get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    there = ", ".join(map(repr, known))
-    return ConfigError(f"There is no {word}setting {short_repr(name)}.{hint} There are: {there}.")
+    more = f" and {len(known) - MAX_LISTED} more" if len(known) > MAX_LISTED else ""
+    there = f"There are: {', '.join(map(repr, known[:MAX_LISTED]))}{more}."
+    advice = f"Did you mean {near[0]!r}?" if near else there
+    return ConfigError(f"There is no {word}setting {short_repr(name)}. {advice}")
 
 
 def _word(kind: type[Any]) -> str:

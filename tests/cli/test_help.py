@@ -182,7 +182,9 @@ def test_flags_of_every_type(arguments: list[str], values: dict[str, object]) ->
     ("words", "message"),
     [
         (["--number", "99"], "--number must be a number from 1 to 9. Received: 99."),
-        (["--number", "x"], "Invalid value for '--number': 'x' is not a valid integer."),
+        (["--number", "x"], "--number must be an integer. Received: 'x'."),
+        (["--number", "1.5"], "--number must be an integer. Received: '1.5'."),
+        (["--share", "1h"], "--share must be a number. Received: '1h'."),
         (["--kind", "c"], "Invalid value for '--kind': 'c' is not one of 'a', 'b'."),
     ],
 )

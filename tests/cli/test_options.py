@@ -17,7 +17,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from click.types import FloatParamType
+from click.types import FloatParamType, IntParamType
 from command_tree import commands_with, leaves
 from files import write
 from model_folders import small, weights_of
@@ -344,6 +344,22 @@ def settings_below(kind: type[Settings]) -> list[type[Settings]]:
 
 def test_all_commands_with_numbers_are_found() -> None:
     assert {"train --step-timeout", "score --threshold", "write --temperature", "sample --top-p"} <= NUMBERS.keys()
+
+
+def test_all_numbers_are_refused_in_the_words_of_settings() -> None:
+    numbers = [
+        (parameter, command)
+        for _, command in leaves(textgen)
+        for parameter in command.params
+        if isinstance(parameter.type, (FloatParamType, IntParamType))
+    ]
+    assert {"minutes", "steps", "num", "ids", "shards"} <= {parameter.name for parameter, _ in numbers}
+    for parameter, command in numbers:
+        with pytest.raises(click.UsageError) as caught:
+            parameter.type.convert("1h", parameter, click.Context(command))
+        name = parameter.opts[0] if isinstance(parameter, click.Option) else str(parameter.name).upper()
+        kind = "a number" if isinstance(parameter.type, FloatParamType) else "an integer"
+        assert caught.value.format_message() == f"{name} must be {kind}. Received: '1h'."
 
 
 @pytest.mark.parametrize("option", NUMBERS.values(), ids=NUMBERS)

@@ -12,7 +12,7 @@ models = song_model.models  # fixture
 
 BAD_SAMPLES: list[tuple[list[str], str | bytes | None, int, str]] = [
     (["songs", "--temperature", "-1"], None, 2, "temperature must be a number from 0"),
-    (["songs", "--temperature", "hot"], None, 2, "not a valid float"),
+    (["songs", "--temperature", "hot"], None, 2, "--temperature must be a number. Received: 'hot'."),
     (["songs", "--top-p", "1.5"], None, 2, "--top-p must be"),
     (["songs", "--stop", ""], None, 1, "stop"),
     (
@@ -87,10 +87,13 @@ def test_a_bad_sample_is_one_clear_line(
             "prompts.jsonl, line 1: the name 'prompt' occurs twice in an object. Give",
         ),
         ('\n\n{"prompt": 7}', 'prompts.jsonl, line 3: a line must be an object with "prompt"'),
-        ('{"prompt": "The", "heat": 1}', "prompts.jsonl, line 1: There is no sampling setting 'heat'. "),
+        (
+            '{"prompt": "The", "heat": 1}',
+            "prompts.jsonl, line 1: There is no sampling setting 'heat'. Did you mean 'heal'?",
+        ),
         (
             '{"prompt": "The", "max-tokens": 1}',
-            "line 1: There is no sampling setting 'max-tokens'. Did you mean 'max_tokens'? There are: 'temp",
+            "line 1: There is no sampling setting 'max-tokens'. Did you mean 'max_tokens'?",
         ),
         ('{"prompt": "The", "max_tokens": "1"}', "line 1: max_tokens must be an integer"),
         ('{"prompt": "The", "temperature": -1}', "prompts.jsonl, line 1: temperature must be a number from 0"),

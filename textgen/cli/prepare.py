@@ -20,7 +20,7 @@ from textgen.cli.options import (
     tokenizer_from_option,
     tokenizer_options,
 )
-from textgen.cli.setting_options import setting_options
+from textgen.cli.setting_options import Integer, setting_options
 from textgen.dataset.config import SplitConfig
 from textgen.wording import counted, shell_word
 
@@ -48,7 +48,7 @@ class ShardOf(click.ParamType):
 )
 @click.option("--shard", type=ShardOf(), help="Make only shard I of N, from 1/N to N/N [default: all].")
 @click.option("--dask", metavar="ADDRESS", help="Make the shards on the Dask cluster with this scheduler.")
-@click.option("--shards", type=int, metavar="N", help="Number of shards [default: one for 268 MB of text].")
+@click.option("--shards", type=Integer(), metavar="N", help="Number of shards [default: one for 268 MB of text].")
 @tokenizer_from_option
 @setting_options(SplitConfig)
 @json_option

@@ -11,15 +11,40 @@ from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
+from click.types import FloatParamType, IntParamType
 
 from textgen.cli.command import INPUT, SectionOption
 from textgen.errors import ConfigError
-from textgen.settings import Setting, check_bounds, declared
+from textgen.settings import NAMED_TYPES, Setting, check_bounds, declared, short_repr
 
 Decorator = Callable[[Any], Any]
+
+
+class Number(FloatParamType):
+    """A number. Any other text is refused as the values of settings are."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Returns the number. Anything else is wrong usage."""
+        try:
+            return float(value)
+        except ValueError:
+            raise _wrong_type("float", value, param, ctx) from None
+
+
+class Integer(IntParamType):
+    """An integer. Any other text is refused as the values of settings are."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Returns the integer. Anything else is wrong usage."""
+        try:
+            return int(value)
+        except ValueError:
+            raise _wrong_type("int", value, param, ctx) from None
+
+
 SHAPES: dict[str, dict[str, Any]] = {
-    "float": {"type": float, "metavar": "X"},
-    "int": {"type": int, "metavar": "N"},
+    "float": {"type": Number(), "metavar": "X"},
+    "int": {"type": Integer(), "metavar": "N"},
     "str": {"type": str, "metavar": "TEXT"},
     "bool": {"default": None},
     "tuple[str, ...]": {"multiple": True, "metavar": "TEXT"},
@@ -33,7 +58,7 @@ class NumberRange(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Returns the number. Anything else is wrong usage."""
-        number = float(click.FLOAT.convert(value, param, ctx))
+        number = Number().convert(value, param, ctx)
         _require_bounds(number, Setting("", self.min, self.max), param, ctx)
         return number
 
@@ -43,7 +68,7 @@ class IntegerRange(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Returns the integer. Anything else is wrong usage."""
-        number = int(click.INT.convert(value, param, ctx))
+        number = Integer().convert(value, param, ctx)
         _require_bounds(number, Setting("", self.min, self.max), param, ctx)
         return number
 
@@ -154,9 +179,21 @@ def _bounded(facts: Setting, ctx: click.Context, parameter: click.Parameter, val
 def _require_bounds(number: float, facts: Setting, param: click.Parameter | None, ctx: click.Context | None) -> None:
     """Raises `click.UsageError` for a number that an option cannot have."""
     try:
-        check_bounds(max(param.opts, key=len) if param else "A number", number, facts)
+        check_bounds(_shown(param), number, facts)
     except ConfigError as error:
         raise click.UsageError(str(error), ctx) from None
+
+
+def _wrong_type(kind: str, value: object, param: click.Parameter | None, ctx: click.Context | None) -> click.UsageError:
+    """The error about a text that is no number of a kind."""
+    return click.UsageError(f"{_shown(param)} must be {NAMED_TYPES[kind]}. Received: {short_repr(value)}.", ctx)
+
+
+def _shown(param: click.Parameter | None) -> str:
+    """How messages name a parameter: an option by its flag, an argument as in the usage."""
+    if param is None:
+        return "A number"
+    return max(param.opts, key=len) if isinstance(param, click.Option) else param.human_readable_name.upper()
 
 
 def _unescape(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:

@@ -22,6 +22,7 @@ from textgen.cli.options import (
     standard_input,
     tokenizer_options,
 )
+from textgen.cli.setting_options import Integer
 from textgen.errors import TokenizerError
 from textgen.settings import from_dict, select
 from textgen.tokenizer.config import TokenizerConfig
@@ -99,7 +100,7 @@ def encode(tokenizer: str, text: str | None, tokens: bool, as_json: bool, models
 
 @tokenizer.command()
 @click.argument("tokenizer", shell_complete=completing_tokenizers)
-@click.argument("ids", nargs=-1, type=int)
+@click.argument("ids", nargs=-1, type=Integer())
 @models_dir_option
 def decode(tokenizer: str, ids: tuple[int, ...], models_dir: Path | None) -> None:
     """Print the text of token IDS, or of the ids on standard input, as `encode` prints them.
