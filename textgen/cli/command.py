@@ -28,10 +28,15 @@ class SectionOption(click.Option):
 
 
 class SectionCommand(click.Command):
-    """A command whose `--help` shows the usual options, and whose `--help-all` shows all of them, in sections."""
+    """A command whose `--help` shows the usual options, and whose `--help-all` shows all of them, in sections.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        about_extra: What to do if there are more arguments than the command has, in a sentence.
+    """
+
+    def __init__(self, *args: Any, about_extra: str = "Put what has spaces in quotes.", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.about_extra = about_extra
         say_what_is_replaced(self.params)
         if any(_section(option) != USUAL for option in self.params):
             self.params.append(_help_all_option())
@@ -40,8 +45,9 @@ class SectionCommand(click.Command):
         """Reads the arguments.
 
         Raises:
-            click.UsageError: A path or a name is empty, which Python takes for the current folder; or a file to write
-                is one that the command reads; or there are several labels where one is meant.
+            click.UsageError: There are more arguments than the command has; a path or a name is empty, which Python
+                takes for the current folder; a file to write is one that the command reads; or there are several
+                labels where one is meant.
         """
         values: Mapping[str, Any] = {}
         with suggesting_options(self, ctx):
@@ -54,10 +60,20 @@ class SectionCommand(click.Command):
             if is_empty and _is_path(parameter):
                 what = "a model" if parameter.name == "model" else "a file or a folder"
                 raise click.UsageError(f"{parameter.get_error_hint(ctx)} is empty: name {what}.", ctx)
+        ctx.allow_extra_args = True  # they are refused below, with what to do
         rest = super().parse_args(ctx, args)
+        if rest and not ctx.resilient_parsing:
+            raise self.extra_arguments(rest, ctx)
         if not ctx.resilient_parsing:
             refuse_inputs(ctx)
         return rest
+
+    def extra_arguments(self, extra: Sequence[str], ctx: click.Context) -> click.UsageError:
+        """The error about arguments that the command does not have."""
+        has_place = any(isinstance(each, click.Argument) for each in self.params)
+        advice = f" {self.about_extra}" if has_place else ""
+        noun = "argument" if len(extra) == 1 else "arguments"
+        return click.UsageError(f"Got unexpected extra {noun} ({' '.join(extra)}).{advice}", ctx)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command, and prints a note for each file that it has replaced."""

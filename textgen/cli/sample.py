@@ -81,7 +81,10 @@ class Arguments:
     runtime: str
 
 
-@click.command(cls=SectionCommand)
+@click.command(
+    cls=SectionCommand,
+    about_extra='To begin with a text, use --prompt "TEXT"; with that of a file, use --prompt-file FILE.',
+)
 @model_argument(required=False)
 @click.option(
     "--prompt",
