@@ -646,7 +646,7 @@ def test_a_name_that_is_no_setting_is_refused_with_those_that_are() -> None:
     with pytest.raises(ConfigError) as caught:
         refuse_unknown(["a", "c", "d"], ["b", "a", "b"])
     assert str(caught.value) == "There is no setting 'c'. There are: 'b', 'a'."
-    with pytest.raises(ConfigError, match=r"^There is no setting 'hiden_unit'\. Did you mean 'hidden_units'\?$"):
+    with pytest.raises(ConfigError, match=r"^There is no setting 'hiden_unit' \(did you mean 'hidden_units'\?\)\.$"):
         refuse_unknown(["hiden_unit"], ["cell", "hidden_units"])
     with pytest.raises(ConfigError, match=r"^There is no setting 'x'\. There are: '10', .* '29' and 70 more\.$"):
         refuse_unknown(["x"], map(str, range(10, 100)))
@@ -655,7 +655,7 @@ def test_a_name_that_is_no_setting_is_refused_with_those_that_are() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"hiden_units": 8}, "There is no setting 'hiden_units'. Did you mean 'hidden_units'?"),
+        ({"hiden_units": 8}, "There is no setting 'hiden_units' (did you mean 'hidden_units'?)."),
         ({"hidden_units": "8"}, "hidden_units must be an integer"),
         ({"minutes": 0}, "minutes must be a number greater than 0 and at most"),
         ({"vocab_size": 0}, "vocab_size must be a number from"),

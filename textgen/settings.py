@@ -293,9 +293,10 @@ def _no_setting(name: str, known: Iterable[str], word: str = "") -> ConfigError:
     known = list(known)
     near = get_close_matches(name, known, n=1)
     more = f" and {len(known) - MAX_LISTED} more" if len(known) > MAX_LISTED else ""
-    there = f"There are: {', '.join(map(repr, known[:MAX_LISTED]))}{more}."
-    advice = f"Did you mean {near[0]!r}?" if near else there
-    return ConfigError(f"There is no {word}setting {short_repr(name)}. {advice}")
+    there = f". There are: {', '.join(map(repr, known[:MAX_LISTED]))}{more}."
+    # In brackets, as other messages go on after this one.
+    advice = f" (did you mean {near[0]!r}?)." if near else there
+    return ConfigError(f"There is no {word}setting {short_repr(name)}{advice}")
 
 
 def _word(kind: type[Any]) -> str:

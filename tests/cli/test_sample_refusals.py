@@ -89,11 +89,11 @@ def test_a_bad_sample_is_one_clear_line(
         ('\n\n{"prompt": 7}', 'prompts.jsonl, line 3: a line must be an object with "prompt"'),
         (
             '{"prompt": "The", "heat": 1}',
-            "prompts.jsonl, line 1: There is no sampling setting 'heat'. Did you mean 'heal'?",
+            "prompts.jsonl, line 1: There is no sampling setting 'heat' (did you mean 'heal'?).",
         ),
         (
             '{"prompt": "The", "max-tokens": 1}',
-            "line 1: There is no sampling setting 'max-tokens'. Did you mean 'max_tokens'?",
+            "line 1: There is no sampling setting 'max-tokens' (did you mean 'max_tokens'?).",
         ),
         ('{"prompt": "The", "max_tokens": "1"}', "line 1: max_tokens must be an integer"),
         ('{"prompt": "The", "temperature": -1}', "prompts.jsonl, line 1: temperature must be a number from 0"),

@@ -78,7 +78,8 @@ def test_settings_come_from_a_file_and_flags_override_them(tmp_path: Path) -> No
     result = run("train", str(tmp_path / "songs.txt"), *arguments)
     assert "2 x LSTM of 24 units" in result.stdout
     for line, expected in (
-        ("hiden_units = 24", "There is no setting 'hiden_units'. Did you mean 'hidden_units'? There are: '"),
+        ("hiden_units = 24", "There is no setting 'hiden_units' (did you mean 'hidden_units'?).\n"),
+        ("[training]\nepochs = 3", "A file of settings has no tables: remove [training], and write each setting as"),
         ("minutes = 0", "minutes must be a number greater than 0 and at most 1e+12. Received: 0."),
         ("hidden_units = 1.5", "hidden_units must be an integer. Received: 1.5."),
     ):

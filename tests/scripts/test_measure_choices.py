@@ -148,7 +148,7 @@ def test_what_a_later_try_may_change_is_no_result(
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ("batch_sise=8", "There is no setting 'batch_sise'. Did you mean 'batch_size'?"),
+        ("batch_sise=8", "There is no setting 'batch_sise' (did you mean 'batch_size'?)."),
         ("batch x 2 + learning rate x 3", "expected a name, = and a value, not 'learning rate x 3'"),
         ("dropout=much", "dropout must be a number"),
         ("cell=lstn", "cell must be one of"),
