@@ -80,7 +80,7 @@ def test_a_state_belongs_to_the_models_it_was_written_with(models: Path, tmp_pat
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--ensemble", "labelled"), "labelled and verse have different vocabularies"),
+        (("--ensemble", "labelled"), "vocabulary of the other, which --tokenizer-from names."),
         (("--ensemble", "nobody"), "nobody"),
         (("--ensemble", "fables", "--novelty"), "has no index of its training text"),
         (("--ensemble", "fables", "--no-copy", "20"), "has no index of its training text"),

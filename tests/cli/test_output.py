@@ -493,6 +493,8 @@ FLAGS = {name: f"--{name.replace('_', '-')}" for name in ("seed", "text_column",
         ("Leave out seed, please.", "Leave out --seed, please."),
         ("the encoding of a/max_tokens.txt", "the encoding of a/max_tokens.txt"),
         ("max_tokens.", "--max-tokens."),
+        ("Train one with the setting seed 3.", "Train one with --seed 3."),
+        ("Train one with the setting steps 3.", "Train one with the setting steps 3."),
         ("the model's seed isn't set", "the model's seed isn't set"),
         ("Run `set seed` in max_tokens_x", "Run `set seed` in max_tokens_x"),
     ],
@@ -530,16 +532,20 @@ def test_messages_of_the_library_name_no_flags() -> None:
     assert found == []
 
 
-def all_flags() -> dict[str, str]:
-    """The flag of each option of each command, by the name that messages have for it."""
-    commands, flags = [click.Context(textgen)], dict[str, str]()
-    for context in commands:
+def all_commands() -> dict[str, click.Command]:
+    """Each command and group, by its words after textgen."""
+    contexts = [click.Context(textgen, info_name="textgen")]
+    for context in contexts:
         if isinstance(context.command, click.Group):
             names = context.command.list_commands(context)
-            found = [context.command.get_command(context, name) for name in names]
-            commands += [click.Context(command, parent=context) for command in found if command]
-        flags |= cli.flags_of(context.command)
-    return flags
+            found = [(name, context.command.get_command(context, name)) for name in names]
+            contexts += [click.Context(command, parent=context, info_name=name) for name, command in found if command]
+    return {context.command_path.partition(" ")[2]: context.command for context in contexts}
+
+
+def all_flags() -> dict[str, str]:
+    """The flag of each option of each command, by the name that messages have for it."""
+    return {name: flag for command in all_commands().values() for name, flag in cli.flags_of(command).items()}
 
 
 TOLD = re.compile(r"\b(?:[Ll]eave (?:out )?(?!it\b|one\b|a\b|the\b)([a-z_]+)\b|[Ss]et ([a-z_]+) to\b)")
@@ -558,6 +564,32 @@ def test_what_a_message_of_the_library_tells_to_set_or_to_leave_out_is_a_setting
             unknown += [f"{path.name}, line {node.lineno}: {name}" for name in names - set(flags)]
     assert unknown == []
     assert told > {"labels", "strict", "valid_file", "text_column"}
+
+
+OF_USE = ("evaluation", "generation", "saved_model", "insight", "export", "editor")  # folders of what uses a model
+TRAINING = ("train", "tokenizer train", "corpus prepare", "import")  # commands from which a model comes
+
+
+def test_settings_of_training_in_messages_about_a_model_have_their_flags() -> None:
+    """They appear in commands that have no such flag."""
+    commands = all_commands()
+    others = [each for words, each in commands.items() if words not in TRAINING and not isinstance(each, click.Group)]
+    of_training = {name for words in TRAINING for name in cli.flags_of(commands[words])}
+    of_training -= {name for command in others for name in cli.flags_of(command)}
+    assert of_training > {"tokenizer_from", "hidden_units"}
+    named = re.compile(rf"\b(?:{'|'.join(name for name in of_training if '_' in name)})\b|\bthe setting [a-z_]+")
+    found, missed = [], []
+    paths = [path for folder in OF_USE for path in (CLI.parent / folder).rglob("*.py")]
+    for path in [*paths, CLI.parent / "model" / "directions.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Error"):
+                texts = [str(each.value) for each in ast.walk(node) if isinstance(each, ast.Constant)]
+                text = "".join(texts)
+                if named.search(text):
+                    found.append(text)
+                    missed += [text] if named.search(output.flagged(text, commands["sample"])) else []
+    assert missed == []
+    assert len(found) >= 3
 
 
 def test_messages_that_begin_with_an_option_are_translated() -> None:

@@ -109,11 +109,17 @@ def test_both_directions_are_evaluated_and_a_text_is_scored_in_the_one_there_is(
             "tiny",
             ["--suffix", "a"],
             1,
-            "reads text forward only, but a model that reads backward is needed: train one with the ",
+            "reads text forward only, but a model that reads backward is needed: train one with --direction both, or",
         ),
-        ("tiny", ["--suffix", "a", "--prompt", "b"], 1, "train one with the setting"),
-        ("backward", ["--prompt", "("], 1, "reads text backward only, so it cannot continue a prompt"),
-        ("both", ["--suffix", "a", "--stop", "b"], 1, "stop follows the text from left to right"),
+        ("tiny", ["--suffix", "a", "--prompt", "b"], 1, "train one with --direction both, or"),
+        (
+            "backward",
+            ["--prompt", "("],
+            1,
+            "reads text backward only, so it cannot continue a prompt: leave the prompt out, or train one with "
+            "--direction both.",
+        ),
+        ("both", ["--suffix", "a", "--stop", "b"], 1, "--stop follows the text from left to right"),
         ("both", ["--suffix", "a", "--best-of", "1", "--num", "2"], 1, "--best-of (1) is less than num (2)"),
         (
             "both",

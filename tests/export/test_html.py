@@ -404,7 +404,10 @@ def test_a_network_that_reads_backward_is_refused(tmp_path: Path, tokenizer: Tok
     file.write_text("old")
     result = run("export", folder, file)
     assert result.exit_code == 1
-    assert "cannot write with a network of direction backward: train one of direction forward, or both" in result.stderr
+    assert (
+        "cannot write with a network of direction backward: train one with --direction forward, or both"
+        in result.stderr
+    )
     assert file.read_text() == "old"
 
 

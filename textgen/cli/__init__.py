@@ -87,12 +87,12 @@ class Program(LazyGroup):
             with _quiet_without_reader(), ending_in_order():
                 return super().invoke(ctx)
         except (Interrupted, WorkerLost) as error:
-            output.note(f"\n{output.as_flags(str(error), _flags(ctx))}")
+            output.note(f"\n{output.flagged(str(error), _called(ctx))}")
             ctx.exit(error.exit_code)
         except output.SettingsFileError as error:
             raise output.Failure(str(error)) from error
         except TextgenError as error:
-            raise output.Failure(output.as_flags(str(error), _flags(ctx))) from error
+            raise output.Failure(output.flagged(str(error), _called(ctx))) from error
         except click.ClickException as error:
             vars(error)["message"] = visible(error.message)  # which may quote what was typed
             raise
@@ -106,7 +106,7 @@ class Program(LazyGroup):
                 raise
             raise output.Failure(message) from error
         except MemoryError as error:
-            raise output.Failure(_too_little_memory(error, _flags(ctx))) from error
+            raise output.Failure(_too_little_memory(error, flags_of(_called(ctx)))) from error
         except Ended as error:
             output.note(f"\n{error}")
             ctx.exit(error.exit_code)
@@ -154,12 +154,12 @@ def _too_little_memory(error: MemoryError, flags: Mapping[str, str]) -> str:
     return f"There is too little memory{details}. Close other programs{advice}."
 
 
-def _flags(ctx: click.Context) -> Mapping[str, str]:
-    """The flag of each setting of the command that was called."""
+def _called(ctx: click.Context) -> click.Command:
+    """The command that was called."""
     command = ctx.command
     if isinstance(command, click.Group) and ctx.invoked_subcommand:
         command = command.get_command(ctx, ctx.invoked_subcommand) or command
-    return flags_of(command)
+    return command
 
 
 def flags_of(command: click.Command) -> Mapping[str, str]:

@@ -118,10 +118,23 @@ def with_flags(say: Say) -> Say:
 
 def _flagged(text: str) -> str:
     """The text with the flags of the command that runs, if one does."""
+    context = click.get_current_context(silent=True)
+    return flagged(text, context.command) if context else text
+
+
+def flagged(message: str, command: click.Command) -> str:
+    """A message with the flags of a command and, where it tells to train a model, with those of `textgen train`."""
     from textgen.cli import flags_of
 
-    context = click.get_current_context(silent=True)
-    return as_flags(text, flags_of(context.command)) if context else text
+    flags = flags_of(command)
+    if _TELLS_TO_TRAIN.search(message):
+        from textgen.cli.train import train
+
+        flags = {**flags_of(train), **flags}
+    return as_flags(message, flags)
+
+
+_TELLS_TO_TRAIN = re.compile(r"\b[Tt]rain (?:one|a model|it) ")
 
 
 def _note(text: str) -> None:
@@ -175,7 +188,7 @@ def as_flags(message: str, flags: Mapping[str, str]) -> str:
     """Replaces names of settings in a message by their flags.
 
     A name of several words is always replaced; a single word only where the message tells to set it, to leave it out,
-    or what it must or cannot be. Quoted text stays as it is.
+    what it must or cannot be or follows, or calls it a setting. Quoted text stays as it is.
 
     Args:
         message: A message of the library.
@@ -183,9 +196,13 @@ def as_flags(message: str, flags: Mapping[str, str]) -> str:
 
     >>> as_flags("seed must be a number. Received: 'seed'.", {"seed": "--seed"})
     "--seed must be a number. Received: 'seed'."
+    >>> as_flags("Train one with the setting direction both.", {"direction": "--direction"})
+    'Train one with --direction both.'
     """
 
     def flag(match: re.Match[str]) -> str:
+        if match["setting"]:
+            return flags.get(match["setting"], match.group())
         name = match["always"] or match["set"] or match["must"] or ""
         return match.group().removesuffix(name) + flags.get(name, name)
 
@@ -194,9 +211,10 @@ def as_flags(message: str, flags: Mapping[str, str]) -> str:
 
 _FIELDS = re.compile(
     r"""(?<!\w)'(?:[^'\\\n]|\\.)*'(?!\w)|"(?:[^"\\\n]|\\.)*"|`[^`\n]*`"""
+    r"|\bthe setting (?P<setting>[a-z][a-z0-9_]*)\b"
     r"|(?<![\w/.-])(?P<always>[a-z]+(?:_[a-z0-9]+)+)(?![\w/.-]*[\w/])"
     r"|(?<![\w/.-])(?:[Ss]et|[Uu]se|[Gg]ive|[Ll]eave|[Ll]eave out) (?P<set>(?!out\b)[a-z]+)\b(?=[ .,;:])"
-    r"|^(?P<must>[a-z]+)(?= must | holds | cannot )"
+    r"|^(?P<must>[a-z]+)(?= must | holds | cannot | follows )"
 )
 
 

@@ -167,7 +167,8 @@ def _refuse(model: ModelFolder) -> None:
     direction = model.model_config.direction
     if direction == "backward":
         raise ConfigError(
-            f"A page cannot write with a network of direction {direction}: train one of direction forward, or both."
+            f"A page cannot write with a network of direction {direction}: train one with the setting direction "
+            "forward, or both."
         )
 
 

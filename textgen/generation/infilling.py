@@ -196,8 +196,8 @@ class Infiller:
     def _refuse(self, prompt: str, config: SamplingConfig) -> None:
         if prompt and "forward" not in self._models:
             raise ConfigError(
-                "This model reads text backward only, so it cannot continue a prompt: leave the prompt out, or train a "
-                "model with direction both."
+                "This model reads text backward only, so it cannot continue a prompt: leave the prompt out, or train "
+                "one with the setting direction both."
             )
         self._tokenizer.opening(config.label)  # raises if there is no such label
         if config.label is not None:
