@@ -41,7 +41,7 @@ USUAL = {
 Those of an encoding are also usual in some that come after it, such as Korean syllables, which are Chinese characters
 there, but not in those that come before it.
 """
-FEWEST_BY_CHANCE = ("cp949", "gb18030", "big5", "euc_jp", "cp932")
+ORDER_OF_TRIAL = ("cp949", "gb18030", "big5", "euc_jp", "cp932")
 """The same encodings, those first in which fewer texts in others consist of usual characters by chance.
 
 Kana tell Japanese from Chinese; without them Chinese is more likely.
@@ -196,7 +196,7 @@ def _of_few_characters(data: bytes, guess: str | None) -> str | None:
     """
     if guess and _usual_fraction(data, guess, FEW_CHARACTERS) == 1.0:
         return guess
-    return next((encoding for encoding in FEWEST_BY_CHANCE if _are_all_usual(data, encoding)), guess)
+    return next((encoding for encoding in ORDER_OF_TRIAL if _are_all_usual(data, encoding)), guess)
 
 
 def _are_all_usual(data: bytes, encoding: str) -> bool:
