@@ -55,6 +55,7 @@ def error(words: str) -> str:
         ("sample --max_tokens 3", "No such option '--max_tokens'. Did you mean '--max-tokens'?"),
         ("sample --beams 3", "No such option '--beams'. Did you mean '--num-beams'?"),
         ("train --hidden 3", "No such option '--hidden'. Did you mean '--hidden-units'?"),
+        ("sample --hunt 3", "No such option '--hunt'."),
         ("sample -1", "No such option '-1'."),
         ("--versio", "No such option '--versio'. Did you mean '--version'?"),
         ("models --hepl", "No such option '--hepl'. Did you mean '--help'?"),
