@@ -106,6 +106,12 @@ def test_a_few_strange_requests(
     check(server, path, body, capsys)
 
 
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"9" * 5000])
+def test_numbers_out_of_range(server: Running, capsys: pytest.CaptureFixture[str], path: str, number: bytes) -> None:
+    check(server, path, b'{"prompt": "a", "input": "a", "max_tokens": ' + number + b"}", capsys)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @settings(max_examples=10_000, **HOW)

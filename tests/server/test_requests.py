@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import msgspec
@@ -150,3 +151,19 @@ def test_half_of_a_character_is_told_from_what_is_no_json(body: bytes, message: 
     with pytest.raises(ApiError) as caught:
         parse(body, CompletionRequest)
     assert caught.value.message.startswith(message)
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 4301])
+@pytest.mark.parametrize("name", ["max_tokens", "prompt", "unknown"])
+def test_a_number_out_of_range_is_refused_in_words(kind: type[msgspec.Struct], number: str, name: str) -> None:
+    with pytest.raises(ApiError, match="a number that is out of range: numbers may be as large as") as caught:
+        parse(f'{{"{name}": [{number}]}}'.encode(), kind)
+    assert caught.value.status == 400
+
+
+def test_a_wrong_value_of_any_depth_is_told_in_words() -> None:
+    """Lists can be decoded that are so deep that they cannot be encoded again."""
+    for depth in range(1, sys.getrecursionlimit() + 2):
+        with pytest.raises(ApiError, match=r"^n must be a whole number\. Received: |^The request is not JSON: "):
+            parse(b'{"n": ' + b"[" * depth + b"]" * depth + b"}", CompletionRequest)

@@ -28,6 +28,7 @@ NOVELTY_HELP = (
 )
 EXACT_HELP = "Whether to compute in exact arithmetic: the same seed gives the same text on every machine."
 RECEIVED = 100  # maximum number of characters of a wrong value that an error shows
+NUMBERS = "numbers may be as large as 1.797e308, and whole numbers may have 4,300 digits"
 KINDS = {
     "int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "array": "a list",
     "object": "an object",
@@ -246,15 +247,19 @@ def parse(body: bytes, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
         The request, and all of its fields that are not null.
 
     Raises:
-        ApiError: It is not JSON, or a field has the wrong type, is no valid text or is too long.
+        ApiError: It is not JSON, a number is out of range, or a field has the wrong type, is no valid text or is too
+            long.
     """
     try:
         values = msgspec.json.decode(body)
+    except msgspec.ValidationError:  # of JSON without a type, the numbers alone are checked
+        raise ApiError(400, f"The request has a number that is out of range: {NUMBERS}.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _unreadable(body, kind, error) from None
+    try:
         request = msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         raise _wrong_type(str(error), values) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _unreadable(body, kind, error) from None
     for name in request.__struct_fields__:
         if isinstance(value := getattr(request, name), str) and name not in CONTENTS:
             check_text_length(name, value)
@@ -300,6 +305,14 @@ def _wrong_type(message: str, values: Any) -> ApiError:
     else:
         for step in steps:
             received = received[int(step) if isinstance(received, list) else step]
-        shown = shortened(json.dumps(received, ensure_ascii=False), RECEIVED)
+        shown = _shown(received)
     what = place.replace("[...]", ", in each entry,") or "The request"
     return ApiError(400, f"{what} must be {expected}. Received: {shown}.", param=steps[0] if steps else None)
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a decoded value as JSON. A value can be decoded that is too deep to be encoded again."""
+    try:
+        return shortened(json.dumps(value, ensure_ascii=False), RECEIVED)
+    except RecursionError:
+        return f"{KINDS['array' if isinstance(value, list) else 'object']} of many levels"
