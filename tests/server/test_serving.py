@@ -23,7 +23,7 @@ from servers import PATIENCE, Running, running
 
 from textgen.server.config import ServerConfig
 from textgen.server.open_files import RESERVED
-from textgen.server.serving import Protocol
+from textgen.server.serving import CHUNK_BYTES, FEW_CHUNKS, Protocol
 
 STRICT = ServerConfig(port=0, idle_time=0.5, max_connections=20)
 LOOP_OF_WINDOWS = "import asyncio; del asyncio.SelectorEventLoop.add_signal_handler"  # which cannot handle signals
@@ -235,6 +235,134 @@ def test_a_body_that_is_too_large_is_refused_before_it_comes(server: Running) ->
         b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\nConnection: close\r\n\r\n"
     )
     assert raw(server, head).startswith(b"HTTP/1.1 413")
+
+
+# === Bodies that are refused ===
+
+CHUNKED = b"%s %s HTTP/1.1\r\nHost: %s\r\nTransfer-Encoding: chunked\r\n\r\n"
+BOUNDED = ServerConfig(port=0, max_body=50_000, idle_time=2 * PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def bounded(tiny_models: Path) -> Iterator[Running]:
+    with running(tiny_models, BOUNDED, keys=("secret",)) as there:
+        yield there
+
+
+def taken(connection: socket.socket, part: bytes, most: int) -> int:
+    """Bytes of copies of a part that could be sent, up to `most`, until the server has closed the connection."""
+    size = 0
+    with suppress(OSError):
+        while size < most:
+            connection.sendall(part)
+            size += len(part)
+    return size
+
+
+def status_of(connection: socket.socket) -> int:
+    """The status of an answer, all of which is read."""
+    with closing(http.client.HTTPResponse(connection)) as response:
+        response.begin()
+        response.read()
+        return response.status
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (CHUNKED % (b"POST", b"/v1/completions", b"localhost"), 401),
+        (CHUNKED % (b"GET", b"/health", b"localhost"), 200),
+        (CHUNKED % (b"POST", b"/v1/completions", b"foreign.example"), 403),
+        (CHUNKED % (b"POST", b"/nowhere", b"localhost"), 404),
+        (CHUNKED % (b"POST", b"/health", b"localhost"), 405),
+        (CHUNKED % (b"POST", b"/v1/completions", b"localhost\r\nAuthorization: Bearer secret"), 413),
+    ],
+)
+def test_no_more_is_read_of_a_body_than_twice_the_largest(bounded: Running, head: bytes, status: int) -> None:
+    part = b"8000\r\n" + b" " * 0x8000 + b"\r\n"
+    with socket.create_connection(("127.0.0.1", bounded.port), timeout=PATIENCE) as connection:
+        connection.sendall(head)
+        if status == 413:
+            connection.sendall(part + part)
+        connection.settimeout(0.2 if status == 200 else PATIENCE)  # which is answered once its body has come
+        with suppress(TimeoutError):
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 %d " % status)
+        connection.settimeout(PATIENCE)
+        assert taken(connection, part, 1 << 26) < 1 << 26  # most of which waits in the operating system
+    assert bounded.request("GET", "/health")[0] == 200
+
+
+def test_what_frames_a_body_counts_as_what_is_sent_of_it(bounded: Running) -> None:
+    head = CHUNKED % (b"POST", b"/v1/completions", b"localhost\r\nAuthorization: Bearer secret")
+    with socket.create_connection(("127.0.0.1", bounded.port), timeout=PATIENCE) as connection:
+        connection.sendall(head)
+        assert taken(connection, b"1;" + b"a" * 30_000 + b"\r\n \r\n", 1 << 26) < 1 << 26
+
+
+def test_the_rest_of_a_body_that_is_a_little_too_large_is_read_and_the_connection_goes_on(bounded: Running) -> None:
+    """A client may send the whole of it before it reads the answer."""
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", bounded.port), timeout=PATIENCE) as connection:
+        for _ in range(3):
+            connection.sendall(head)
+            assert status_of(connection) == 401
+            connection.sendall(b" " * 99_000)
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert status_of(connection) == 200
+
+
+def test_a_body_that_becomes_none_after_the_answer_gets_no_other(bounded: Running) -> None:
+    with socket.create_connection(("127.0.0.1", bounded.port), timeout=PATIENCE) as connection:
+        connection.sendall(CHUNKED % (b"POST", b"/v1/completions", b"localhost"))
+        assert status_of(connection) == 401
+        connection.sendall(b"no chunk\r\n")
+        assert connection.recv(1 << 16) == b""
+
+
+@pytest.mark.parametrize("host", [b"localhost", b"foreign.example", b"localhost\r\nAuthorization: Bearer secret"])
+def test_chunks_that_are_too_small_do_not_hold_up_the_others(bounded: Running, host: bytes) -> None:
+    head = CHUNKED % (b"POST", b"/v1/completions", host)
+    with socket.create_connection(("127.0.0.1", bounded.port), timeout=PATIENCE) as connection:
+        connection.sendall(head)
+        assert taken(connection, b"1\r\n \r\n" * 5000, 1 << 26) < 1 << 26
+    answer = raw(bounded, head + b"1\r\n \r\n" * (FEW_CHUNKS + 200))
+    if b"secret" in host:
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 Bad Request")
+        assert "chunks of 1.0 bytes on average" in json.loads(body)["error"]["message"]
+    else:
+        assert answer.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("size", [1, 3, 2 * CHUNK_BYTES, 30_000])
+def test_a_body_of_many_lines_may_come_in_chunks(bounded: Running, size: int) -> None:
+    body = json.dumps({"prompt": "a", "max_tokens": 1}).replace(" ", "\r\n").encode()
+    body += b"\r\n" * ((49_000 if size > CHUNK_BYTES else FEW_CHUNKS * size - 100) // 2 - len(body))
+    parts = [body[at : at + size] for at in range(0, len(body), size)]
+    with closing(http.client.HTTPConnection("127.0.0.1", bounded.port, timeout=PATIENCE)) as connection:
+        headers = {"Authorization": "Bearer secret"}
+        connection.request("POST", "/v1/completions", iter(parts), headers, encode_chunked=True)
+        response = connection.getresponse()
+        assert response.status == 200, response.read()
+
+
+def test_nothing_is_logged_of_what_is_no_request(tiny_models: Path, tmp_path: Path) -> None:
+    """Though its head is one, which the application refuses."""
+    keys = tmp_path / "keys"
+    keys.write_text("secret\n")
+    with started(tiny_models, "--api-key-file", str(keys)) as (program, port):
+        until(port, "/ready", 200)
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+                connection.sendall(CHUNKED % (b"POST", b"/v1/completions", b"localhost") + b"no chunk\r\n")
+                assert connection.recv(1 << 16).startswith(b"HTTP/1.1 40")
+        program.send_signal(signal.SIGINT)
+        assert program.wait(PATIENCE) == 0
+        assert program.stderr
+        assert program.stderr.read() == ""
+
+
+# === Clients that are slow, and too many ===
 
 
 def test_requests_that_do_not_arrive_are_given_up(server: Running) -> None:

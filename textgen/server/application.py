@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from textgen.server import endpoints
 from textgen.server.access import ANYBODY, Access
 from textgen.server.completions import answer, stream
-from textgen.server.failures import ApiError, as_api_error, closing
+from textgen.server.failures import ApiError, as_api_error, closing, too_large
 from textgen.server.infilling import infill, infill_stream
 from textgen.server.openapi import openapi
 from textgen.server.planning import plan_chat, plan_completion
@@ -104,10 +104,9 @@ class Endpoint:
     async def _body(self, request: Request, receive: Receive) -> bytes:
         """Reads the body. Raises `ApiError` if it is too large or does not arrive."""
         most = self._resources.config.max_body
-        too_large = ApiError(413, f"The request has more than the {most:,} bytes that this server takes.")
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > most:
-            raise too_large
+            raise too_large(most)
         parts: list[bytes] = []
         clock, idle_time = asyncio.get_running_loop().time, self._resources.config.idle_time
         began = clock()
@@ -123,7 +122,7 @@ class Endpoint:
             parts.append(message.get("body", b""))
             size, more = size + len(parts[-1]), message.get("more_body", False)
             if size > most:
-                raise too_large
+                raise too_large(most)
         return b"".join(parts)
 
 

@@ -162,3 +162,16 @@ def closing() -> ApiError:
 def unavailable(message: str) -> ApiError:
     """An error that passes: the client should try again in a second."""
     return ApiError(503, message, headers={"Retry-After": "1"})
+
+
+def too_large(most: int) -> ApiError:
+    """The error for a body that is too large.
+
+    Args:
+        most: Maximum number of bytes.
+
+    Example:
+        >>> too_large(1000).status
+        413
+    """
+    return ApiError(413, f"The request has more than the {most:,} bytes that this server takes.")

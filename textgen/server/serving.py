@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from textgen.errors import TextgenError
 from textgen.server.access import Access
 from textgen.server.application import MIN_BYTES_PER_SECOND, make_app
 from textgen.server.config import ServerConfig
-from textgen.server.failures import ApiError, encode
+from textgen.server.failures import ApiError, encode, too_large
 from textgen.server.open_files import possible_connections
 from textgen.server.resources import Resources
 from textgen.server.sse import TRANSPORT
@@ -41,14 +42,58 @@ BACKLOG = 2048  # maximum number of connections that wait in the operating syste
 ACCEPTED = 16  # connections taken at once: all of them have a file open before those that are too many are refused
 SEND_BYTES = 1 << 16  # send buffer of a connection in the operating system
 POLL_SECONDS = 0.05
+BODY_FACTOR = 2  # times the largest body: what is read of a body that is refused, for those who read the answer late
+FEW_CHUNKS = 4096  # number of chunks of a body that may be of any size, which take milliseconds
+CHUNK_BYTES = 64  # mean size of the chunks after these: each takes as much time, however small it is
 BEAT_SECONDS = 0.1  # seconds between two measurements of the delay of the event loop
 CLOSE_SECONDS = 5  # seconds at the end in which the last events are read and connections close
 
 
+class Requests(h11.Connection):
+    """The requests of a connection, with a bound on the number of chunks of their bodies.
+
+    Attributes:
+        arrived: Bytes that came over the connection after the head of a request.
+        fault: What is wrong with a request that it does not take though it is HTTP.
+    """
+
+    arrived = 0
+    fault = ""
+    _chunks = 0
+    _size = 0
+
+    def receive_data(self, data: bytes) -> None:
+        """Takes data."""
+        self.arrived += len(data)
+        super().receive_data(data)
+
+    def next_event(self) -> Any:
+        """Returns what comes next. Raises `h11.RemoteProtocolError` if the chunks of a body are too small."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self.arrived = self._chunks = self._size = 0
+        elif isinstance(event, h11.Data):
+            self._chunks += event.chunk_start
+            self._size += len(event.data)
+            if self._chunks > FEW_CHUNKS + self._size / CHUNK_BYTES:
+                mean = self._size / self._chunks
+                self.fault = (
+                    f"The request has {self._chunks:,} chunks of {mean:.1f} bytes on average. Beyond "
+                    f"{FEW_CHUNKS:,} chunks, it must have {CHUNK_BYTES} bytes for each: send larger chunks."
+                )
+                raise h11.RemoteProtocolError(self.fault)
+        return event
+
+
 class Protocol(H11Protocol):
-    """HTTP with bounds on connections and on the time that a request may take to arrive."""
+    """HTTP with bounds on connections, on what is read of a request and on the time that it may take to arrive."""
 
     limits: ServerConfig
+    conn: Requests
+
+    def __init__(self, config: uvicorn.Config, *given: Any, **named: Any) -> None:
+        super().__init__(config, *given, **named)
+        self.conn = Requests(h11.SERVER, HEADER_BYTES)
 
     def connection_made(self, transport: Any) -> None:
         """Takes a connection, or refuses it if there are too many."""
@@ -62,10 +107,19 @@ class Protocol(H11Protocol):
         self._deadline = self.loop.call_later(self.limits.idle_time, self._give_up)
 
     def data_received(self, data: bytes) -> None:
-        """Takes data. Headers that arrive drop by drop do not prolong the time for them."""
+        """Takes data. Headers that arrive drop by drop do not prolong the time for them.
+
+        A client may send its whole body before it reads that it was refused. To close the connection at once could take
+        the answer away from it, so some more is read. What comes over the connection is counted here: what frames the
+        chunks, and what follows the answer, is no part of the body that the application counts.
+        """
         if self.transport.is_closing():
             return
-        super().data_received(data)
+        is_body = self.conn.their_state is h11.SEND_BODY
+        if is_body and self.conn.arrived + len(data) > BODY_FACTOR * self.limits.max_body + HEADER_BYTES:
+            self._refuse(too_large(self.limits.max_body))
+        else:
+            super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Takes note of the end of a connection."""
@@ -107,8 +161,8 @@ class Protocol(H11Protocol):
             stalled.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuses what is not HTTP, or has headers that are too long."""
-        self._refuse(ApiError(400, f"This is not a request: {msg}"))
+        """Refuses what is not HTTP, or has headers that are too long or chunks that are too small."""
+        self._refuse(ApiError(400, self.conn.fault or f"This is not a request: {msg}"))
 
     def _give_up(self) -> None:
         """Closes a connection whose request has not arrived in time."""
@@ -117,10 +171,17 @@ class Protocol(H11Protocol):
             self.transport.close()
 
     def _refuse(self, error: ApiError) -> None:
+        """Closes the connection, with an error where no answer has begun. The application sends nothing after that."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()
+            return
         body = encode(error.body())
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
         lines = [f"{name}: {value}" for name, value in (headers | error.headers).items()]
-        phrase = "Service Unavailable" if error.status == 503 else "Bad Request"
+        phrase = HTTPStatus(error.status).phrase
         with contextlib.suppress(h11.LocalProtocolError):
             self.conn.send_failed()
         self.transport.write("\r\n".join([f"HTTP/1.1 {error.status} {phrase}", *lines, "", ""]).encode() + body)
@@ -308,7 +369,6 @@ def make_server(
         proxy_headers=False,
         timeout_keep_alive=int(max(1, config.idle_time)),
         timeout_graceful_shutdown=CLOSE_SECONDS,
-        h11_max_incomplete_event_size=HEADER_BYTES,
         backlog=ACCEPTED,
     )
     return Server(settings, resources, announce)
