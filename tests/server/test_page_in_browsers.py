@@ -893,6 +893,7 @@ REFUSED = """for (const name of ["localStorage", "sessionStorage", "indexedDB"])
 def test_the_page_writes_where_site_data_are_refused(page: Page, chromium: Chromium) -> None:
     added = chromium.send("Page.addScriptToEvaluateOnNewDocument", {"source": REFUSED})
     page.open()
+    assert str(page.browser.evaluate(STATUS)).startswith("This browser does not store your text: ")
     page.fill("max_tokens-number", "12")
     page.type("The cat")
     page.write()
@@ -902,6 +903,21 @@ def test_the_page_writes_where_site_data_are_refused(page: Page, chromium: Chrom
     assert page.browser.evaluate("document.documentElement.lang") == "zh-CN"
     chromium.check_faults()
     chromium.send("Page.removeScriptToEvaluateOnNewDocument", added)
+
+
+def test_a_full_storage_is_told_in_the_language_of_the_page(page: Page, chromium: Chromium) -> None:
+    origin = {"origin": page.url.rstrip("/")}
+    chromium.send("Storage.overrideQuotaForOrigin", {**origin, "quotaSize": 1000})
+    try:
+        page.type("The cat")
+        page.browser.until(f"{STATUS}.startsWith('This browser does not store your text: its storage is full')")
+        page.push("language")
+        assert str(page.browser.evaluate(STATUS)).startswith("浏览器没有保存文本：存储空间已满")
+    finally:
+        chromium.send("Storage.overrideQuotaForOrigin", origin)
+    page.type(" sat")
+    page.browser.until(KEPT)
+    page.browser.until(f"{STATUS} === '已保存'")
 
 
 def test_a_long_text_is_continued(page: Page) -> None:

@@ -380,7 +380,7 @@ def test_the_button_of_the_other_language_is_in_it(tmp_path: Path) -> None:
 def test_what_is_told_by_a_word_is_in_both_languages(tmp_path: Path) -> None:
     """So that it is told in the other language, too, once that is chosen."""
     calls = re.findall(r"\b(?:tell|ServerError)\((.*)", "".join(FILES.values()))
-    told = {"lost", *re.findall(r'"([a-z]\w*)"', " ".join(calls))}
+    told = {"lost", "notKept", "otherTab", *re.findall(r'"([a-z]\w*)"', " ".join(calls))}
     code = """
       const status = { dataset: {} };
       const querySelectorAll = (selector) => (selector === "[data-word]" ? [status] : []);
@@ -1015,3 +1015,28 @@ def test_a_text_that_takes_long_to_save_waits_longer_but_not_for_a_pause(tmp_pat
     assert len(saves) >= 6
     assert all(later - earlier >= 21 * 50 for earlier, later in pairwise(saves))
     assert at_the_end == 1
+
+
+def test_a_text_that_cannot_be_kept_is_told_in_words_of_the_page(tmp_path: Path) -> None:
+    """Browsers give their errors no message, or one in English."""
+    before = """
+      const [told, listeners] = [[], {}];
+      const tell = (word) => told.push(word);
+      class Stale extends Error {}
+      const addEventListener = (name, listener) => { listeners[name] = listener; };
+      const document = { addEventListener() {} };
+      let failure = null;
+      const keep = async () => { if (failure) throw failure; };
+    """
+    code = """
+      const keeper = new Keeper({}, {});
+      const errors = [new DOMException("", "QuotaExceededError"), new Error("It is refused."), new Stale()];
+      for (failure of [null, ...errors, null, null]) {
+        keeper.note(false);
+        listeners.pagehide();
+        await new Promise((done) => setTimeout(done));
+      }
+      return told;
+    """
+    told = in_page(code, None, tmp_path, "keeper.js", before=before)
+    assert told == ["notKept", "notKept", "otherTab", "saved"]

@@ -6,6 +6,9 @@ import { Story } from "./story.js";
 
 const REST = 20; // times as long as the last text took to be saved, the next one waits: a long one takes a while
 
+// What is told of a text that cannot be kept or taken up: a word of the page, since browsers tell it in English, or not.
+export const whyNotKept = (error) => (error instanceof Stale ? "otherTab" : "notKept");
+
 export class Keeper {
   #story;
   #isWriting;
@@ -15,6 +18,7 @@ export class Keeper {
   #changes = 0; // of the story so far
   #handed = 0; // those of them that are kept or about to be
   #safe = 0; // those of them that are kept
+  #hasFailed = false; // whether the last text could not be kept
 
   // Takes over nothing from another tab while isWriting(). Calls onOther() when it has.
   constructor(story, { isWriting, onOther }) {
@@ -56,9 +60,14 @@ export class Keeper {
     const began = performance.now();
     const keeping = keep(this.#story); // the page stands still until the text is handed over
     this.#rested = performance.now() + REST * (performance.now() - began);
-    keeping.then(() => { this.#safe = upTo; }, (error) => {
+    keeping.then(() => {
+      this.#safe = upTo;
+      if (this.#hasFailed) tell("saved"); // in the place of what was told
+      this.#hasFailed = false;
+    }, (error) => {
       this.#handed = this.#safe;
-      tell(error instanceof Stale ? "otherTab" : error.message);
+      this.#hasFailed = true;
+      tell(whyNotKept(error));
     });
   }
 

@@ -6,7 +6,7 @@ import { $, copy, download, isOff, tell } from "./dom.js";
 import { TextEditor, isComposing } from "./editor.js";
 import { decoded } from "./encodings.js";
 import { HttpEngine, explain, sentOf } from "./engine.js";
-import { Keeper } from "./keeper.js";
+import { Keeper, whyNotKept } from "./keeper.js";
 import { showMarks } from "./marks.js";
 import { hideOffers, nameOffers, showOffer, showOffers, withdraw } from "./offers.js";
 import { Probabilities } from "./probabilities.js";
@@ -443,13 +443,21 @@ function listen() {
   $("empty").addEventListener("click", empty);
   $("save-text").addEventListener("click", () => download("text.txt", story.text, "text/plain"));
   $("save-story").addEventListener("click", () => download("story.json", JSON.stringify(story), "application/json"));
-  $("save-aside").addEventListener("click", async () => download("not-read.txt", (await aside()).join("\n"), "text/plain"));
+  $("save-aside").addEventListener("click", saveAside);
   $("load").addEventListener("click", () => $("load-file").click());
   $("load-file").addEventListener("change", () => {
     const [file] = $("load-file").files;
     $("load-file").value = ""; // so that the same file can be opened again
     if (file) load(file);
   });
+}
+
+async function saveAside() {
+  try {
+    download("not-read.txt", (await aside()).join("\n"), "text/plain");
+  } catch (error) {
+    tell(whyNotKept(error));
+  }
 }
 
 async function begin() {
@@ -465,7 +473,7 @@ async function begin() {
     await keeper.takeUp();
     $("save-aside").hidden = !(await aside()).length;
   } catch (error) {
-    tell(error.message);
+    tell(whyNotKept(error));
   }
   render(story.text.length);
   showPlace();
