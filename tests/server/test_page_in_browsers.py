@@ -106,6 +106,7 @@ STATUS = "document.getElementById('status').textContent"
 SELECTED = "document.getElementById('model').value"
 FOCUSED = "document.activeElement.id"
 COMMAND = "['command-title', 'command'].map((id) => document.getElementById(id).textContent)"
+CARET = "import('./page/main.js').then(({ view }) => view.caret)"
 # What is asked of the server from now on, in `sent`.
 SENT = """(() => {
   const ask = window.fetch;
@@ -369,6 +370,36 @@ def test_what_is_typed_before_another_version_begins_is_typed_into_what_is_shown
         assert page.text == "The cats"
         page.check()
         page.push("empty")
+
+
+@pytest.mark.parametrize("number", ["1", "3"])
+@pytest.mark.parametrize("answer", ["Promise.reject(new TypeError('offline'))", "new Response('{}', { status: 429 })"])
+def test_where_no_other_version_comes_the_text_stays(page: Page, number: str, answer: str) -> None:
+    page.type("The cat")
+    page.write()
+    text = page.text
+    assert len(text) > len("The cat")
+    page.press("ArrowLeft")
+    caret = page.browser.evaluate(CARET)
+    page.fill("number", number)
+    page.browser.evaluate(f"(() => {{ window.ask = window.fetch; window.fetch = async () => {answer}; }})()")
+    page.push("again")
+    page.browser.until(IS_IDLE)
+    assert page.text == text
+    assert page.browser.evaluate(CARET) == caret
+    assert page.browser.evaluate("document.getElementById('version').textContent") == "1/1"
+    page.press("Control+z")
+    assert page.text == "The cat"
+    page.fill("number", "1")
+    page.write()
+    assert page.text == "The cat"
+    page.press("Control+y")
+    assert page.text == text
+    page.browser.evaluate("(() => { window.fetch = window.ask; })()")
+    page.fill("seed", "5")
+    page.push("again")
+    page.browser.until(IS_IDLE)
+    assert page.browser.evaluate("document.getElementById('version').textContent") == "2/2"
 
 
 def test_a_suggestion_does_not_outlast_its_text(page: Page) -> None:

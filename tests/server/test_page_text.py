@@ -175,6 +175,32 @@ def test_a_text_of_which_nothing_comes_is_no_version(tmp_path: Path) -> None:
     ]
 
 
+def test_redo_leads_where_it_led_before_a_text_that_did_not_come(tmp_path: Path) -> None:
+    """Unless you went to another version while it was awaited."""
+    code = """
+      return given.map(([number, meanwhile]) => {
+        const story = new Story();
+        story.type(0, 0, "The wolf");
+        const versions = [" ran", " sat", " hid"].map((text) => {
+          story.goTo(1);
+          return story.change(8, 0, [{ text, origin: "model" }], "writing");
+        });
+        story.goTo(versions[0]);
+        story.undo();
+        const drafts = new Drafts(story, 8, "writing", number);
+        if (meanwhile !== null) story.goTo(versions[meanwhile]);
+        drafts.end();
+        story.goTo(1);
+        if (meanwhile === null) story.redo();
+        else while (story.redo());
+        return story.text;
+      });
+    """
+    given = [[1, None], [3, None], [1, 1], [3, 1]]
+    found = in_page(code, given, tmp_path, "story.js")
+    assert found == ["The wolf ran", "The wolf ran", "The wolf sat", "The wolf sat"]
+
+
 def test_what_changes_have_replaced_is_found_again(tmp_path: Path) -> None:
     """Former versions of the page kept the spans themselves."""
     code = """

@@ -127,6 +127,7 @@ function write(options = {}) {
 async function stream({ at = view.caret, kind = "writing", parent = null }) {
   suggestions.hide();
   hideOffers();
+  const [before, caret] = [story.current, view.caret];
   if (parent !== null) {
     story.goTo(parent);
     showOther(at); // at once, since what is typed before the model's first word is typed into what is shown
@@ -168,7 +169,10 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
     withdraw(drafts.end());
     if (seed === null) written.forget();
     else written.note({ story, request, seed, from, at, nodes: drafts.written });
-    render();
+    if (parent !== null && story.current === parent && !drafts.written.length) {
+      story.goTo(before); // there is no other version
+      showOther(caret);
+    } else render();
     changed();
     scores.ask();
   }

@@ -60,13 +60,14 @@ export class Story {
     return number;
   }
 
-  // Removes a node that has added nothing, if it is the last one and nothing goes on from it.
-  forget(number) {
+  // Removes a node that has added nothing, if it is the last one and nothing goes on from it. Redo then leads to `last`
+  // from the node before, as it did before there was this one, unless it leads elsewhere by now.
+  forget(number, last) {
     if (number !== this.nodes.length - 1 || this.nodes[number].children.length) return;
     if (this.current === number) this.undo();
     const parent = this.nodes[this.nodes.pop().parent];
     parent.children = parent.children.filter((child) => child !== number);
-    parent.last = parent.children.at(-1) ?? -1;
+    if (parent.last === number) parent.last = last;
   }
 
   undo() {
@@ -275,10 +276,12 @@ export class Drafts {
   #from;
   #at;
   #kind;
+  #last; // where redo has led before
 
   constructor(story, at, kind, number) {
     this.#story = story;
     this.#from = story.current;
+    this.#last = story.nodes[story.current].last;
     this.#at = at;
     this.#kind = kind;
     this.nodes = number === 1 ? [story.change(at, 0, [], kind)] : Array(number).fill(null); // null: not yet there
@@ -302,7 +305,7 @@ export class Drafts {
   // Ends the texts. Returns the places of those of which nothing has come.
   end() {
     const empty = [...this.nodes.keys()].filter((place) => !this.text(place));
-    if (this.nodes.length === 1 && empty.length) this.#story.forget(this.nodes[0]);
+    if (this.nodes.length === 1 && empty.length) this.#story.forget(this.nodes[0], this.#last);
     return empty;
   }
 }
