@@ -268,6 +268,38 @@ def test_the_package_takes_the_page_along() -> None:
     assert '"insight/page/*"' in project
 
 
+def spoken(asked: list[tuple[str, dict[str, Any]]], said: dict[str, list[str]], folder: Path, language: str) -> Any:
+    """What the page says for keys of these words."""
+    before = f'''
+      globalThis.document = {{ getElementById: () => ({{ textContent: {json.dumps(json.dumps(said))} }}) }};
+      Object.defineProperty(globalThis, "navigator", {{ value: {{ language: "{language}" }} }});
+    ''' + re.sub("^export ", "", module("words"), flags=re.MULTILINE)
+    return in_node("return given.map(([key, values]) => say(key, values));", asked, folder, before=before)
+
+
+@needs_node
+def test_no_space_parts_chinese_from_chinese_that_fills_it(tmp_path: Path) -> None:
+    said = {
+        "steps": ["{a}, {b} and {c} steps.", "分别是 {a}、{b} 和 {c}。"],
+        "next": ["{a} {b}", "{a} {b} 步"],
+        "name": ["the RNN {a} is", "未训练的 RNN {a} 是"],
+    }
+    late = "超过 32"
+    expected: list[tuple[str, dict[str, Any], str]] = [
+        ("steps", {"a": late, "b": 8, "c": late}, "分别是超过 32、8 和超过 32。"),
+        ("steps", {"a": 1, "b": 2, "c": 3}, "分别是 1、2 和 3。"),
+        ("next", {"a": late, "b": "月 光"}, "超过 32 月 光步"),
+        ("next", {"a": "月 光", "b": "超过 32"}, "月 光超过 32 步"),
+        ("name", {"a": late}, "未训练的 RNN 超过 32 是"),
+        ("name", {"a": "月"}, "未训练的 RNN 月是"),
+        ("next", {"a": "超过"}, "超过 {b} 步"),
+        ("no key", {}, "no key"),
+    ]
+    asked = [(key, values) for key, values, _ in expected]
+    assert spoken(asked, said, tmp_path, "zh-CN") == [text for *_, text in expected]
+    assert spoken(asked[:1], said, tmp_path, "en") == ["超过 32, 8 and 超过 32 steps."]
+
+
 # === Drawn in Node ===
 
 ELEMENTS = """
@@ -451,3 +483,38 @@ def test_the_page_works_from_its_file(shown: str, engine: str) -> None:
             assert not found, [(each["id"], each["nodes"][0]["html"]) for each in found]
         browser.check_faults()
         assert asked(browser, shown) == []
+
+
+# What is written under the gates, and how far each of it reaches beyond the picture.
+UNDER_GATES = """(() => {
+  const svg = document.querySelector("#gates svg");
+  const [labels, edge] = [[...svg.querySelectorAll("text[font-size]")], svg.getBoundingClientRect()];
+  const boxes = labels.map((label) => label.getBoundingClientRect());
+  return [labels.map((label) => label.textContent), boxes.map((box) => Math.max(box.bottom - edge.bottom, edge.left - box.left))];
+})()"""  # noqa: E501 a line of JavaScript
+
+
+@pytest.mark.browsers
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_names_of_tokens_under_the_gates_are_not_cut_off(
+    inspection: Inspection, engine: str, tmp_path: Path
+) -> None:
+    """Whatever their characters; and none of these is cut in two."""
+    data = report_module.report(inspection) | report_module.drawn(inspection) | {"lesson": None}
+    file = tmp_path / "inspect.html"
+    names = {
+        " parents": "parent", "WWWWWWW": "WWWWWW", "春眠不觉晓处处闻啼鸟": "春眠不觉晓处",
+        "a😀😀😀😀😀😀": "a😀😀😀😀😀", "щщщщщщ": "щщщщщщ", "สวัสดี": "สวัสดี", "a": "a", "\n": "⏎", " ": "·",
+    }  # fmt: skip
+    with opened(engine) as browser:
+        browser.resize(1200, 900)
+        for name, shown_name in names.items():
+            data["tokens"]["text"] = [name] * len(data["tokens"]["text"])
+            file.write_text(filled(data, "Names"), encoding="utf-8")
+            browser.open(file.as_uri())
+            browser.until("document.querySelector('#gates svg') !== null")
+            pieces, beyond = browser.evaluate(UNDER_GATES)
+            assert set(pieces) == {shown_name}
+            assert max(beyond) <= 0, name
+        browser.check_faults()

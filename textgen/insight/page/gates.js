@@ -48,9 +48,28 @@ export function letters() {
   return [...gates, soft("legend count")];
 }
 
+const FONT = { "font-size": 11, "font-family": "system-ui, sans-serif" }; // of the text under the lanes
+
+/** What stands under a token: its first characters. */
+function pieceUnder(t) {
+  const text = D.tokens.text[t];
+  return text === "\n" ? "⏎" : [...text.trim()].slice(0, 6).join("") || (text ? "·" : "");
+}
+
+const isTurned = (piece) => [...piece].length > 1;
+
+/** How wide the widest of some pieces is. */
+function widthOf(pieces) {
+  const ruler = make("canvas").getContext("2d");
+  ruler.font = `${FONT["font-size"]}px ${FONT["font-family"]}`;
+  return Math.max(0, ...pieces.map((piece) => ruler.measureText(piece).width));
+}
+
 /** The values of a cell around the chosen token: a lane for each, with the text below. */
 function strip(cell, names, low, high) {
-  const step = 11, lane = 44, left = 74, width = left + step * (high - low + 1) + 8, height = names.length * lane + 34;
+  const step = 11, lane = 44, left = 74, width = left + step * (high - low + 1) + 8, base = names.length * lane + 14;
+  const pieces = Array.from({ length: high - low + 1 }, (_, at) => pieceUnder(low + at));
+  const height = base + 8 + Math.ceil(widthOf(pieces.filter(isTurned)) * Math.sin(Math.PI / 3));
   const parts = names.flatMap((name, row) => {
     const series = cell.series[name].subarray(low, high + 1), isGate = "ifozr".includes(name);
     const limit = isGate ? [0, 1] : [Math.min(-1, ...series), Math.max(1, ...series)];
@@ -65,13 +84,13 @@ function strip(cell, names, low, high) {
   for (let t = low; t <= high; t++) {
     const x = left + step * (t - low) + step / 2;
     if (t === now.token) parts.unshift(draw("rect", { x: x - step / 2, y: 0, width: step, height, fill: "var(--focus)", opacity: 0.22 }));
-    const piece = D.tokens.text[t] === "\n" ? "⏎" : D.tokens.text[t].trim() || (D.tokens.text[t] ? "·" : "");
-    parts.push(draw("text", { x, y: names.length * lane + 14, "text-anchor": [...piece].length > 1 ? "end" : "middle",
-      transform: [...piece].length > 1 ? `rotate(-60 ${x} ${names.length * lane + 14})` : "", "font-size": 11 }, piece.slice(0, 6)));
+    const piece = pieces[t - low];
+    parts.push(draw("text", { x, y: base, "text-anchor": isTurned(piece) ? "end" : "middle",
+      transform: isTurned(piece) ? `rotate(-60 ${x} ${base})` : "", ...FONT }, piece));
   }
   const values = names.map((name) => `${name} ${number(cell.series[name][now.token], 3)}`).join(", ");
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img",
-    "aria-label": say("gates picture", { cell: cellName(cell) }) + " " + values }, parts);
+    "aria-label": say("gates picture", { cell: cellName(cell) }) + values }, parts);
   svg.style.maxWidth = "none";
   svg.addEventListener("click", (event) => {
     const box = svg.getBoundingClientRect();

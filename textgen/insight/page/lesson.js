@@ -135,5 +135,5 @@ function reach() {
   return block("lesson 6 title", paragraph("lesson 6", { one, full: number(full, 2) }),
     found === null ? paragraph("lesson 6 beyond", { last: count(last.length), left: withError(last.bits, last.error, 2) })
       : paragraph(found.length === 1 ? "lesson 6 reach one" : "lesson 6 reach", { reach: count(found.length), bits: number(found.limit, 2) }),
-    make("p", {}, say("lesson 6 link"), " ", make("a", { href: "#memory" }, say("memory title"))));
+    make("p", {}, say("lesson 6 link"), make("a", { href: "#memory" }, say("memory title"))));
 }
