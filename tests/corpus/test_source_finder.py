@@ -128,9 +128,8 @@ def test_what_is_skipped_is_counted_once_however_many_links_lead_there(
     corpus.say_findings(said.append)
     counts = [len(each) for each in (corpus.skipped, corpus.broken, corpus.models, corpus.lacking, corpus.files)]
     assert counts == [1, 1, 1, 1, 1]
-    assert [
-        line.partition(":")[0].partition(". ")[0].endswith(("b.jpg", "gone", "model", "c.pdf")) for line in said
-    ] == ([True] * 4)
+    skipped = [line.partition(":")[0].partition(". ")[0] for line in said if line.startswith("Skipped")]
+    assert [line.rpartition("/")[2] for line in skipped] == ["b.jpg", "gone", "model", "c.pdf"]
 
 
 def test_files_in_utf8_that_are_read_in_another_encoding_are_named(tmp_path: Path) -> None:
