@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -85,12 +85,14 @@ AGAIN = r"Install it again; on Windows also Microsoft's Visual C\+\+ Redistribut
 
 
 @pytest.fixture
-def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Puts modules that lack a library of the system before the installed ones."""
+    packages_of_tests = set[str]()
 
     def put(*modules: str, error: str = f"ImportError({DLL!r})") -> None:
         for module in modules:
             *packages, name = module.split(".")
+            packages_of_tests.add(module.partition(".")[0])
             folder = tmp_path.joinpath("broken", *packages)
             folder.mkdir(parents=True, exist_ok=True)
             for package in range(len(packages)):
@@ -100,7 +102,9 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
                 monkeypatch.delitem(sys.modules, loaded)
         monkeypatch.syspath_prepend(tmp_path / "broken")
 
-    return put
+    yield put
+    for loaded in [each for each in sys.modules if each.partition(".")[0] in packages_of_tests]:
+        del sys.modules[loaded]  # the package of a module that could not be imported
 
 
 @pytest.mark.parametrize("error", [f"ImportError({DLL!r})", f"OSError({DLL!r})"])

@@ -244,12 +244,6 @@ def test_writing_together_needs_no_model(work: Path, monkeypatch: pytest.MonkeyP
     assert [text.strip() for text in seen] == ["", "床前明月光，疑是地上霜。", "", "床前明月光，疑是地上霜。"]
 
 
-def test_a_text_and_an_argument_more_are_said_to_be_too_many(work: Path, terminal: None) -> None:
-    result = run("write", "cat.txt", "a story.txt")
-    message = "Got unexpected extra argument (a story.txt). Put what has spaces in quotes."
-    assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, f"Error: {message}")
-
-
 # --- models --------------------------------------------------------------------------------------------------
 
 

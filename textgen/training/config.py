@@ -320,8 +320,8 @@ class TrainingConfig(SplitConfig):
             raise ConfigError("The schedule inverse-sqrt needs a warm-up: set warmup_fraction above 0.")
         if self.schedule in RISING and not self.warmup_fraction + self.hold_fraction < 1:
             raise ConfigError(
-                f"The schedule {self.schedule} rises between warm-up and hold, which leave no time for it: the sum of "
-                f"warmup_fraction and hold_fraction must be below 1. Received: {self.warmup_fraction} and "
+                f"The schedule {self.schedule} rises between warm-up and hold, which here take the whole run: the sum "
+                f"of warmup_fraction and hold_fraction must be below 1. Received: {self.warmup_fraction} and "
                 f"{self.hold_fraction}."
             )
         if self.schedule == "exponential" and not self.final_learning_rate_fraction:
