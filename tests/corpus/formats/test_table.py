@@ -63,6 +63,33 @@ def test_a_delimiter_at_the_end_of_a_text_is_never_cut_off(
     assert read(write(tmp_path, "a.csv", f"{header}{delimiter * 2}\n{row}\n")) == [text]
 
 
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ('17,"A line, number 17",', "A line, number 17"),
+        ('17,"A line",,,\r', "A line"),
+        ('17,"A line","",""', "A line"),
+        ('17,"a ""word""",', 'a "word"'),
+        ('17,"""",', '"'),
+        ('17,"one\ntwo\n",,', "one\ntwo\n"),
+        ('17,"one\n",', "one\n"),
+    ],
+)
+def test_empty_fields_may_follow_a_text_in_quotes(tmp_path: Path, row: str, text: str) -> None:
+    """As in exports of Excel, whose rows end in empty fields from the seventeenth on."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(f'id,text\n2,"A line, number 2"\n{row}\n'.encode())
+    assert read(path) == ["A line, number 2", text]
+    config = CorpusConfig(no_header=True, text_column="2")
+    assert list(Corpus([path], config).documents())[1:] == ["A line, number 2", text]
+
+
+@pytest.mark.parametrize("row", ['3,buds of "May",', '3,""A"",', '"3",buds,', '3,a "b""",,'])
+def test_quotes_within_a_text_do_not_close_it(tmp_path: Path, row: str) -> None:
+    with pytest.raises(CorpusError, match=r"line 2: .*(Put double quotes|delimiter expected|expected after)"):
+        read(write(tmp_path, "a.csv", f"id,text\n{row}\n"))
+
+
 def test_a_delimiter_at_the_end_of_a_text_is_found_without_a_header_too(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "one\ntwo,\n")
     with pytest.raises(CorpusError, match=r"line 2: a row of 2 fields after .* end the first row with as many\.$"):

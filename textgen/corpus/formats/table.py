@@ -2,8 +2,8 @@
 
 In a .csv file, double quotes enclose fields that contain delimiters or newlines. In a .tsv file every line is a row,
 and quotes are part of the text. Empty fields at the end of a row may be missing. There may also be more of them than in
-the header, unless they follow the text: then its own end may be a delimiter that is not in quotes. No text of a .tsv
-file ends in a tab. A first line such as `sep=;` names the delimiter, as in Excel.
+the header, unless they follow a text without quotes: then its own end may be a delimiter. No text of a .tsv file ends
+in a tab. A first line such as `sep=;` names the delimiter, as in Excel.
 """
 
 from __future__ import annotations
@@ -61,18 +61,18 @@ class Table:
         Raises:
             CorpusError: A row is malformed or too long, or the column of the text does not exist.
         """
-        rows = self.rows(lines)
-        number, header = next(rows, (0, []))
+        rows = self._rows(lines)
+        number, header, quotes = next(rows, (0, [], 0))
         if not header:
             return
         width = len(header)
         column = self._column(header)
         label_column = self._label_column(header)
         if self.config.no_header:
-            rows = itertools.chain([(number, header)], rows)
-        for number, row in rows:
+            rows = itertools.chain([(number, header, quotes)], rows)
+        for number, row, quotes in rows:
             place = f"line {number}"
-            has_open_end = len(row) > width and self._has_open_end(row[column:])
+            has_open_end = len(row) > width and self._has_open_end(row[column:], quotes)
             if len(row) <= column or any(row[width:]) or has_open_end or (len(row) < width and self._is_cut(row[-1])):
                 raise self._wrong_width(place, row, width, has_open_end=has_open_end)
             label = None
@@ -80,14 +80,17 @@ class Table:
                 label = row[label_column] if len(row) > label_column else ""
             yield place, row[column], label
 
-    def _has_open_end(self, fields: Sequence[str]) -> bool:
+    def _has_open_end(self, fields: Sequence[str], quotes: int) -> bool:
         """Checks whether a text may end in the delimiters behind it.
 
         Args:
             fields: The text, and the fields behind it.
+            quotes: How many quotes there are before the last delimiters of the row. If the text is in quotes and
+                nothing but empty fields follow, these are more than those at the end of the text itself.
         """
         may_hold_delimiters = self.format == ".csv" or self.config.delimiter not in (None, "\t")
-        return may_hold_delimiters and fields[:1] != [""] and not any(fields[1:])
+        is_open = may_hold_delimiters and fields[:1] != [""] and not any(fields[1:])
+        return is_open and quotes <= _quotes_at_end(fields[0])
 
     def _wrong_width(self, place: str, row: Sequence[str], width: int, *, has_open_end: bool) -> CorpusError:
         """The error about a row that has another number of fields than the first, to be raised.
@@ -112,6 +115,10 @@ class Table:
 
     def rows(self, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
         """Iterates over rows that are not empty, as the number of the row's last line and the fields."""
+        return ((number, row) for number, row, _ in self._rows(lines))
+
+    def _rows(self, lines: Iterable[str]) -> Iterator[tuple[int, list[str], int]]:
+        """Iterates over the same, and the number of quotes before the last delimiters; 0 where quotes are text."""
         first, lines = _look_ahead(lines)
         named = SEPARATOR_LINE.fullmatch(first[0]) if first else None
         start = 2 if named else 1  # number of the first line of the table
@@ -122,7 +129,7 @@ class Table:
         if self.format == ".tsv":
             for number, line in enumerate(lines, start):
                 if fields := line.removesuffix("\r"):
-                    yield number, fields.split(delimiter or "\t")
+                    yield number, fields.split(delimiter or "\t"), 0
             return
         delimiter = delimiter or detected_delimiter(first, self.config)
         bounded = _BoundedRows(lines, self.name, start)
@@ -133,7 +140,8 @@ class Table:
                 for row in rows:
                     bounded.size = 0
                     if row:
-                        yield rows.line_num + start - 1, row
+                        quotes = _quotes_at_end(bounded.line.rstrip(f"\r{delimiter}"))
+                        yield rows.line_num + start - 1, row, quotes
         except csv.Error as error:
             raise CorpusError(
                 f"{self.name}, line {rows.line_num + start - 1}: not {self.format[1:].upper()} ({error}). "
@@ -200,15 +208,20 @@ class _BoundedRows:
         self._lines = enumerate(lines, start)
         self._name = name
         self.size = 0  # characters of the current row
+        self.line = ""  # its last
 
     def __iter__(self) -> _BoundedRows:
         return self
 
     def __next__(self) -> str:
-        number, line = next(self._lines)
-        self.size += len(line) + 1
+        number, self.line = next(self._lines)
+        self.size += len(self.line) + 1
         check_size(self.size - 1, self._name, number)
-        return f"{line}\n"
+        return f"{self.line}\n"
+
+
+def _quotes_at_end(text: str) -> int:
+    return len(text) - len(text.rstrip('"'))
 
 
 def _look_ahead(lines: Iterable[str]) -> tuple[list[str], Iterator[str]]:
