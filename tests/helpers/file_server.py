@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import threading
 import time
@@ -27,6 +28,8 @@ class FileServer:
         tags: ETags by path.
         types: Content-Types by path.
         encodings: Content-Encodings by path, in which the contents are.
+        headers: Further headers by path.
+        compresses: Whether it compresses what it sends for those who accept gzip.
         head_size: The Content-Length with which HEAD is answered; None if it is not.
         breaks: After how many bytes the next responses break off, one each.
         has_ranges: Whether it answers requests for a part.
@@ -42,6 +45,8 @@ class FileServer:
     tags: dict[str, str] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
     encodings: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)
+    compresses: bool = False
     head_size: int | None = None
     breaks: list[int] = field(default_factory=list)
     has_ranges: bool = True
@@ -78,6 +83,8 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
 
         def _send(self, data: bytes, wanted: str) -> None:
             tag = server.tags.get(self.path, "")
+            is_compressed = server.compresses and "gzip" in self.headers.get("Accept-Encoding", "")
+            data = gzip.compress(data) if is_compressed else data
             match = re.fullmatch(r"bytes=(\d+)-", wanted) if server.has_ranges else None
             if match and self.headers.get("If-Range", tag) != tag:
                 match = None
@@ -92,8 +99,10 @@ def _handler(server: FileServer) -> type[BaseHTTPRequestHandler]:
                 self.send_header("ETag", tag)
             if self.path in server.types:
                 self.send_header("Content-Type", server.types[self.path])
-            if self.path in server.encodings:
-                self.send_header("Content-Encoding", server.encodings[self.path])
+            if encoding := "gzip" if is_compressed else server.encodings.get(self.path):
+                self.send_header("Content-Encoding", encoding)
+            for header, value in server.headers.get(self.path, {}).items():
+                self.send_header(header, value)
             self.send_header("Content-Length", str(len(data) - start))
             self.end_headers()
             if server.stalls_after is not None:

@@ -291,11 +291,39 @@ def test_a_compressed_file_may_come_decompressed(server: FileServer, name: str, 
 
 
 def test_a_zstandard_file_may_come_decompressed(server: FileServer) -> None:
-    """As a library for http does it that knows this Content-Encoding."""
     packed = COMPRESS[".zst"](b"one\ntwo\n")
-    for data in (b"one\ntwo\n", packed, b"\x5a\x2a\x4d\x18\x01\0\0\0?" + packed):
+    for data in (packed, b"\x5a\x2a\x4d\x18\x01\0\0\0?" + packed):
         server.files["/a.txt.zst"] = data
         assert read(f"{server.url}/a.txt.zst", documents="line") == ["one", "two"]
+    server.files["/a.txt.zst"] = b"one\ntwo\n"
+    server.headers["/a.txt.zst"] = {"X-Goog-Stored-Content-Encoding": "zstd"}
+    assert read(f"{server.url}/a.txt.zst", documents="line") == ["one", "two"]
+
+
+STORED_ELSEWHERE = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+@pytest.mark.parametrize("name", ["/lfs.txt.gz", "/lfs.jsonl.GZ", "/lfs.txt.zst"])
+def test_what_a_server_sends_in_place_of_a_compressed_file_is_not_read(server: FileServer, name: str) -> None:
+    server.files[name] = STORED_ELSEWHERE
+    with pytest.raises(CorpusError, match=rf"{name[1:]} is damaged or truncated"):
+        read(f"{server.url}{name}")
+    server.files[name], server.compresses = STORED_ELSEWHERE * 9, True  # for the way, unless asked not to
+    with pytest.raises(CorpusError, match=rf"{name[1:]} is damaged or truncated"):
+        read(f"{server.url}{name}")
+    server.files[name] = b""
+    with pytest.raises(CorpusError, match=r"is damaged or truncated"):
+        read(f"{server.url}{name}")
+
+
+def test_a_compressed_file_may_be_decompressed_by_the_server(server: FileServer) -> None:
+    """As Google Cloud Storage does it."""
+    server.files["/a.txt.gz"] = b"one\ntwo\n"
+    server.headers["/a.txt.gz"] = {"X-Goog-Stored-Content-Encoding": "gzip"}
+    assert read(f"{server.url}/a.txt.gz", documents="line") == ["one", "two"]
+    server.headers["/a.txt.gz"] = {"X-Goog-Stored-Content-Encoding": "identity"}
+    with pytest.raises(CorpusError, match=r"a\.txt\.gz is damaged or truncated"):
+        read(f"{server.url}/a.txt.gz", documents="line")
 
 
 def test_only_web_servers_decompress_files(memory: Any) -> None:

@@ -98,13 +98,22 @@ class RemoteFile:
         """Whether a file that is compressed by its name has lost that on its way, as from some web servers.
 
         They call its compression the Content-Encoding of the answer, so the library for http undoes it. The file is
-        copied to find out.
+        copied to find out. If it does not begin as a compressed file, the server is asked again, for the file as it is:
+        what is compressed for any other reason, such as a page in place of the file, has no Content-Encoding then.
         """
         starts = COMPRESSED_STARTS.get(PurePosixPath(self.name).suffix.lower())
         if starts is None or not is_web_address(self.address):
             return False
         with self.fetch().open("rb") as file:
-            return not file.read(max(map(len, starts))).startswith(starts)
+            if file.read(max(map(len, starts))).startswith(starts):
+                return False
+        stored = ""
+        for attempt in attempts(self.address):
+            with attempt, self._stream({"Accept-Encoding": "identity"}) as source:
+                headers = source.r.headers
+                # Google Cloud Storage undoes the compression itself, and says so
+                stored = headers.get("X-Goog-Stored-Content-Encoding") or headers.get("Content-Encoding", "")
+        return stored.strip().lower() not in ("", "identity")
 
     def local(self) -> Path:
         """The place of the copy in the cache folder. `fetch` makes it."""
