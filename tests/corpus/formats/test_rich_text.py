@@ -560,6 +560,12 @@ def test_text_of_an_rtf_file_that_a_reader_does_not_see_is_not_read(tmp_path: Pa
     assert one(path).strip() == text
 
 
+@pytest.mark.parametrize("word", ["bin", "v", "fs"])
+def test_a_number_of_many_digits_in_an_rtf_file_may_be_anything(tmp_path: Path, word: str) -> None:
+    path = write(tmp_path, "a.rtf", rf"{{\rtf1\ansi a\v b\v0 c\{word}{'1' * 5000} d\par}}")
+    assert one(path).startswith("ac")
+
+
 def test_hidden_text_of_a_docx_file_is_not_read(tmp_path: Path) -> None:
     def run(text: str, properties: str = "") -> str:
         return f"<w:r><w:rPr>{properties}</w:rPr><w:t>{text}</w:t></w:r>"

@@ -18,7 +18,9 @@ RTF_WORDS = re.compile(
     r"(?<=\\'[0-9a-fA-F]{2})(?:([0-9@-\[\]-z|~]|\\[\\{}])|[\r\n]+)|\\\\|\\(?:nest)?cell(?![A-Za-z])|\\fldinst(?=\{)"
 )
 """What striprtf reads otherwise than word processors; and an escaped backslash, with which no word begins."""
-TOKENS = re.compile(r"\\bin(\d+) ?|\\([A-Za-z]{1,32})(-?\d{1,10})? ?|\\'[0-9a-fA-F]{2}|\\[\s\S]|([{}])|[^\\{}]+|\\")
+TOKENS = re.compile(
+    r"\\bin(\d{1,10}) ?|\\([A-Za-z]{1,32})(-?\d{1,10})? ?|\\'[0-9a-fA-F]{2}|\\[\s\S]|([{}])|[^\\{}]+|\\"
+)
 HIDING = ("v", "deleted", "mvf")  # words that begin hidden, deleted and moved text, until they come with a 0
 HIDDEN = re.compile(rf"\\(?:{'|'.join(HIDING)})(?![A-Za-z])")
 PRINTING = (
