@@ -486,6 +486,34 @@ def test_members_whose_names_begin_with_a_slash_are_read(tmp_path: Path, protoco
         read(f"{protocol}://e.txt::{path}")
 
 
+@pytest.mark.parametrize("protocol", ["zip", "tar"])
+@pytest.mark.parametrize("cache", ["", "simplecache::"])
+def test_members_of_an_archive_of_the_working_folder_are_read(tmp_path: Path, protocol: str, cache: str) -> None:
+    """As `tar -cf x.tar .` names them."""
+    texts = {"./": "", "./a.txt": "one", "./d/": "", "./d/.c.txt": "no", "./d/b.txt": "two", ".//e/..txt.txt": "no"}
+    path = tmp_path / f"a.{protocol}"
+    if protocol == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, text in texts.items():
+                archive.writestr(name, text)
+    else:
+        with tarfile.open(path, "w") as archive:
+            for name, text in texts.items():
+                member = tarfile.TarInfo(name)
+                member.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+                member.size = len(text)
+                archive.addfile(member, io.BytesIO(text.encode()))
+    for beginning in ("", "./", "/", ".//./"):
+        for name, read_texts in (("a.txt", ["one"]), ("*.txt", ["one"]), ("d", ["two"]), ("d/*.txt", ["two"])):
+            assert read(f"{cache}{protocol}://{beginning}{name}::{path}") == read_texts
+    for name in ("", ".", "./", "**/*.txt", "./**"):
+        (*places,) = Corpus([f"{cache}{protocol}://{name}::{path}"]).places
+        assert read(*places) == ["one", "two"]
+    assert read(f"{cache}{protocol}://d/.c.txt::{path}") == ["no"]
+    with pytest.raises(RemoteError, match=r"^There is no"):
+        read(f"{cache}{protocol}://../a.txt::{path}")
+
+
 def test_a_damaged_archive(tmp_path: Path) -> None:
     for protocol in ("zip", "tar"):
         path = tmp_path / f"a.{protocol}"

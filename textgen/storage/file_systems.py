@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 import tarfile
 import time
@@ -33,6 +34,7 @@ NOT_RETRIED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirect
 ABSENT = (FileNotFoundError, PermissionError, NotADirectoryError)
 ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM)  # where the class tells nothing
 BUSY = (408, 429)  # HTTP status of a request that may succeed later
+LEADING = re.compile(r"^(?:\.?/+)*(?:\.\Z)?")  # what may precede the path of a member of an archive
 UNKNOWN_PACKING = ("compress", "encryption", "zip file version")  # what `zipfile` cannot unpack, in its messages
 LIBRARY_ERRORS = (
     "botocore.exceptions.BotoCoreError", "botocore.exceptions.ClientError", "aiohttp.client_exceptions.ClientError",
@@ -77,8 +79,7 @@ def open_file_system(address: str) -> tuple[Any, str]:
         raise RemoteError(f"Cannot read {without_secrets(address)}: {why}. Check the address.") from None
     except _possible_errors() as error:
         raise RemoteError(_error_message(address, error)) from None
-    _make_names_relative(system)
-    return system, path
+    return system, _with_relative_names(system, path)
 
 
 def _options(address: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,22 +130,34 @@ def is_there(system: Any, path: str) -> bool:
     return True
 
 
-def _make_names_relative(system: Any) -> None:
-    """Leaves out the slash with which names of members of an archive begin: by these, fsspec lists, but finds nothing.
+def _with_relative_names(system: Any, path: str) -> str:
+    """Leaves out the slash or `./` with which names of members of an archive begin: fsspec lists these, but finds none.
 
     Args:
         system: The file system of fsspec, of an archive or of anything else.
+        path: The path in it.
+
+    Returns:
+        The path, without such a beginning if it is that of a member.
     """
     archive, index = getattr(system, "zip", None), getattr(system, "index", None)
     if isinstance(archive, zipfile.ZipFile):
-        for member in archive.infolist():
-            member.filename = member.filename.lstrip("/")
-            archive.NameToInfo[member.filename] = member  # of equal names the last, as where files are unpacked
+        members, archive.filelist = archive.filelist, []
+        for member in members:
+            member.filename = LEADING.sub("", member.filename)
+            if member.filename:  # else it is the folder that holds all
+                archive.filelist.append(member)
+                archive.NameToInfo[member.filename] = member  # of equal names the last, as where files are unpacked
+        return LEADING.sub("", path)
     if isinstance(getattr(system, "tar", None), tarfile.TarFile) and isinstance(index, dict):
-        for name in [name for name in index if name.startswith("/")]:
-            info, *place = index.pop(name)
-            info["name"] = name.lstrip("/")
-            index[info["name"]] = info, *place
+        entries = list(index.items())
+        index.clear()
+        for name, (info, *place) in entries:
+            info["name"] = LEADING.sub("", name)
+            if info["name"]:
+                index[info["name"]] = info, *place
+        return LEADING.sub("", path)
+    return path
 
 
 def attempts(address: str) -> Iterator[_Attempt]:
