@@ -65,8 +65,12 @@ def test_a_name_made_from_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (["a.txt", "-"], "a"),
         (["/a.txt", "/b.txt"], "a"),
         (["~/a.txt", "~/b.txt"], "a"),
+        (["~/*.txt"], "model"),
+        (["~/*/*.txt", "~/*.md"], "model"),
+        (["~/poems/*.txt"], "poems"),
         (["s3://bucket/poems/*.txt"], "poems"),
         (["https://host/poems.txt?version=3"], "poems"),
+        (["https://host/poems.txt?version=*"], "poems"),
         (["zip://*.csv::https://host/poems.zip"], "poems"),
         (["https://host/poems/a.txt", "https://host/poems/b.txt"], "poems"),
         (["https://www.host.org/a.txt", "https://www.host.org/b.txt"], "a"),
@@ -80,6 +84,17 @@ def test_several_paths_or_a_pattern_are_named_after_their_folder(
     paths = [path.replace("~", str(Path.home())) for path in paths]
     assert name_from(corpus_path(paths)) == expected
     assert free_folder(tmp_path / "models", *paths) == tmp_path / "models" / expected
+
+
+@pytest.mark.parametrize("folder", ["a [x]", "a*", "a?"])
+def test_wildcards_in_the_path_of_the_working_folder_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    (tmp_path / folder / "here" / "poems").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / folder / "here")
+    assert name_from("poems/*.txt") == name_from(corpus_path(["poems/*.txt", "poems/*.md"])) == "poems"
+    assert name_from("*.txt") == "here"
+    assert name_from("*/poems/*.txt") == "here"
 
 
 def test_a_name_made_from_a_path_is_free_where_case_and_unicode_form_do_not_count(

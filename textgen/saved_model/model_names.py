@@ -40,11 +40,16 @@ def _folder_of(path: str) -> Path | None:
     """The folder of a path or pattern. None where its name says nothing about the texts in it."""
     if path == "-":
         return None
-    if folder := _above_wildcard(path):
-        return folder
-    folder = _absolute(path).parent
-    is_host = is_remote(path) and path.count("/") < 4
-    return None if is_host or folder in (folder.parent, Path.home()) else folder
+    if (folder := _above_wildcard(path)) is None:
+        if is_remote(path) and path.count("/") < 4:  # the host is no folder
+            return None
+        folder = _absolute(path).parent
+    return None if folder == folder.parent or _is_home(folder) else folder
+
+
+def _is_home(folder: Path) -> bool:
+    """Whether a folder is the home folder, whose name is that of the user."""
+    return folder == Path(os.path.expanduser("~"))
 
 
 def _above_wildcard(path: str) -> Path | None:
@@ -52,8 +57,9 @@ def _above_wildcard(path: str) -> Path | None:
     is_pattern = "::" not in path and (may_be_pattern(path) if is_remote(path) else has_magic(path))
     if not is_pattern or os.path.lexists(path):
         return None
-    place = _absolute(path)
-    return next((folder for folder in (place, *place.parents) if not has_magic(str(folder))), None)
+    # The working folder is no part of the pattern, so that a wildcard in its path is none.
+    place = Path(without_secrets(path))  # without a query, in which there may be one, too
+    return next((_absolute(str(folder)) for folder in (place, *place.parents) if not has_magic(str(folder))), None)
 
 
 def _absolute(path: str) -> Path:
@@ -61,10 +67,15 @@ def _absolute(path: str) -> Path:
 
 
 def name_from(path: str | Path) -> str:
-    """Makes a model name from the path of its corpus; "-" gives "stdin", and a pattern the name of its folder."""
+    """Makes a model name from the path of its corpus; "-" gives "stdin", and a pattern the name of its folder.
+
+    A pattern in the home folder does not: it would name the model after the user.
+    """
     called = "stdin"
     if str(path) != "-":
-        called = (_above_wildcard(str(path)) or _absolute(str(path))).name.lstrip(".").split(".")[0]
+        folder = _above_wildcard(str(path))
+        place = folder or _absolute(str(path))
+        called = "" if folder and _is_home(folder) else place.name.lstrip(".").split(".")[0]
     stem = re.sub(r"[^\w-]+", "-", called).encode()[: NAME_BYTES // 2].decode(errors="ignore")
     return stem.strip("-") or "model"
 
