@@ -44,7 +44,7 @@ from textgen.wording import visible
 SAMPLE_CHARS = 1 << 20  # characters per file used to guess the documents mode
 
 EXPANSION = 4  # estimated ratio of the size of a text to its compressed size
-DONE = re.compile("^(Skipped|Replaced)")  # how messages begin about what is an error with `CorpusConfig.strict`
+DONE = re.compile("^(Skipped|Replaced)(?= (1 )?)")  # how messages begin that are errors with `CorpusConfig.strict`
 START_BYTES = 1 << 13  # read to tell text from binary files
 GLANCE_BYTES = 1 << 16  # hashed at the beginning, middle and end of a file by `Source.glance`
 GLANCE_PLACES, GLANCE_PLACE_BYTES = 16, 1 << 12  # hashed between the borders of a section by `Source.section_glance`
@@ -469,7 +469,7 @@ class Source:
         if self.known.is_misnamed:
             left_out.misnamed[self.name] = None
         if self.config.strict and findings.lost:
-            lost = DONE.sub("There are", " ".join(findings.lost))
+            lost = DONE.sub(lambda done: "There is" if done[2] else "There are", " ".join(findings.lost))
             raise CorpusError(f"{lost} Or leave strict out to read the rest.")
         if notes := [*findings.lost, *findings.doubtful]:
             left_out.notes[self.name] = " ".join(notes)

@@ -455,6 +455,33 @@ def test_chapters_that_cannot_be_read_are_said(tmp_path: Path) -> None:
         read(path, strict=True)
 
 
+PICTURE = "<svg xmlns='http://www.w3.org/2000/svg'>{}</svg>"
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "is_lost"),
+    [
+        ("image/svg+xml", PICTURE.format("<title>Cover</title><path/>"), False),
+        ("Image/SVG+XML", PICTURE.format("<g><text>words</text></g>"), True),
+        ("image/svg+xml", PICTURE.format("<foreignObject><p>words</p></foreignObject>"), True),
+        ("image/svg+xml", "<svg", True),
+        ("image/jpeg", "", False),
+        ("application/pdf", "", True),
+    ],
+)
+def test_a_picture_among_the_chapters_is_no_lost_text(tmp_path: Path, kind: str, data: str, is_lost: bool) -> None:
+    item = f'<item id="b" href="b" media-type="{kind}"/>'
+    entry = '<itemref idref="b"/>'
+    path = epub(tmp_path / "a.epub", {"one": "<p>one</p>"}, extra=item, entries=entry, others={"OEBPS/b": data})
+    assert one(path) == "one\n"
+    assert len(said_of(path)) == is_lost
+    if is_lost:
+        with pytest.raises(CorpusError, match=r"^There is 1 part of .*leave strict out"):
+            read(path, strict=True)
+    else:
+        assert one(path, strict=True) == "one\n"
+
+
 @pytest.mark.parametrize("page", ["<p>notes</p>", "<p><img src='cover.png'/></p>", None])
 def test_text_that_a_book_puts_beside_its_text_is_said(tmp_path: Path, page: str | None) -> None:
     path = epub(

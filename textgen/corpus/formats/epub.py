@@ -48,7 +48,7 @@ def book_text(archive: zipfile.ZipFile, name: str, findings: Findings) -> Iterat
     encrypted = _encrypted(archive)
     contents = {_member(folder, href) for href in package.xpath(CONTENTS)}
     is_first, passed = True, _Passed()
-    for member in _chapters(package, folder, passed):
+    for member in _chapters(archive, package, folder, passed):
         data = b"".join(chunks(archive, member, name, MAX_CHAPTER_BYTES))
         _check_protection(data, name, member, encrypted)
         page = "".join(_chapter(data, name, member))
@@ -88,14 +88,18 @@ class _Passed:
             )
 
 
-def _chapters(package: Any, folder: str, passed: _Passed) -> Iterator[str]:
-    """The parts of an .epub file that hold its chapters, in reading order. Notes the other parts in `passed`."""
+def _chapters(archive: zipfile.ZipFile, package: Any, folder: str, passed: _Passed) -> Iterator[str]:
+    """The parts of an .epub file that hold its chapters, in reading order.
+
+    Notes the other parts in `passed`, except pictures without text, such as covers.
+    """
     items = {item.get("id"): item for item in package.xpath("//*[local-name()='manifest']/*[local-name()='item']")}
     for entry in package.xpath("//*[local-name()='spine']/*[local-name()='itemref']"):
-        item = _page(items, entry.get("idref"))
-        if item is None:
-            passed.unread.append(_why_unread(items, entry.get("idref"), folder))
-        elif _type(item) == CONTENTS_TYPE or "nav" in str(item.get("properties", "")).split():
+        name = entry.get("idref")
+        item = _page(items, name)
+        if item is None and not _is_picture(archive, items.get(name or ""), folder):
+            passed.unread.append(_why_unread(items, name, folder))
+        elif item is None or _type(item) == CONTENTS_TYPE or "nav" in str(item.get("properties", "")).split():
             continue
         elif str(entry.get("linear", "")).strip().lower() == "no":
             passed.beside.append(_member(folder, item.get("href", "")))
@@ -116,6 +120,15 @@ def _page(items: Mapping[str, Any], name: str | None) -> Any:
 
 def _type(item: Any) -> str:
     return str(item.get("media-type", "")).strip().lower()
+
+
+def _is_picture(archive: zipfile.ZipFile, item: Any, folder: str) -> bool:
+    """Whether a part of an .epub file is a picture without text. One in SVG that cannot be read may have some."""
+    kind = "" if item is None else _type(item)
+    if kind != "image/svg+xml":
+        return kind.startswith("image/")
+    root = optional_part(archive, _member(folder, item.get("href", "")))
+    return root is not None and not root.xpath("//*[local-name()='text' or local-name()='foreignObject']")
 
 
 def _why_unread(items: Mapping[str, Any], name: str | None, folder: str) -> str:
