@@ -116,6 +116,19 @@ def test_a_name_that_occurs_twice_is_a_value_error(data: str | bytes) -> None:
         decoded_json(data)
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("文本", "文本"), ("é", "é"), ("a\u202eb", r"a\u202eb"), (r"\ud800", r"\ud800"), ("a\u200bb", r"a\u200bb")],
+)
+def test_names_and_values_are_shown_in_all_scripts_without_hidden_characters(name: str, shown: str) -> None:
+    with pytest.raises(RepeatedName) as caught:
+        decoded_json(f'{{"{name}": 1, "{name}": 2}}')
+    assert str(caught.value) == f"the name '{shown}' occurs twice in an object"
+    with pytest.raises(ValueError, match=r"^it should be ") as refused:
+        check(decoded_json(f'"{name}"'), int)
+    assert str(refused.value).endswith(f"not '{shown}'")
+
+
 def test_bytes_and_text_are_decoded_alike() -> None:
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         assert decoded_json('{"é": ["月"]}'.encode(encoding)) == {"é": ["月"]}

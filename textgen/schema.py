@@ -20,7 +20,7 @@ import math
 from collections import Counter
 from typing import Any
 
-from textgen.wording import shortened
+from textgen.wording import shortened, visible
 
 MAX_INTEGER = 1 << 63  # maximum absolute value of an integer
 SHOWN = 40  # maximum number of characters of a wrong value in a message
@@ -195,5 +195,5 @@ def _shown(value: Any) -> str:
         return "an object" if isinstance(value, dict) else "a list"
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
         return "a number of many digits"
-    text = ascii(value) if isinstance(value, str) else str(value)
+    text = visible(repr(value)) if isinstance(value, str) else str(value)  # letters of all scripts as they are
     return shortened(text, SHOWN)
