@@ -248,8 +248,8 @@ def test_a_column_whose_labels_are_all_rare_is_refused(tmp_path: Path, number: i
     corpus = Corpus([table(tmp_path, rows)], CorpusConfig(labels="by"))
     assert len(corpus.labels()) == number, "they can be counted"
     expected = re.escape(
-        f"Each label 'by' is in fewer than {least}, too few to learn from. Set labels to a column or field with fewer "
-        "different values, or leave it out."
+        f"Each label of 'by' is in fewer than {least}, too few to learn from. Set labels to a column or field with "
+        "fewer different values, or leave it out."
     )
     for learn in (
         lambda: corpus_facts(corpus, {}, Sources()),
@@ -260,6 +260,18 @@ def test_a_column_whose_labels_are_all_rare_is_refused(tmp_path: Path, number: i
     ):
         with pytest.raises(CorpusError, match=f"^{expected}$"):
             learn()
+
+
+def test_folders_that_are_all_rare_labels_are_refused_with_advice_about_folders(tmp_path: Path) -> None:
+    for number in range(200):
+        (tmp_path / f"day {number}").mkdir()
+        (tmp_path / f"day {number}" / "a.txt").write_text(f"The fox met the miller {number} times.", encoding="utf-8")
+    with pytest.raises(CorpusError) as caught:
+        Corpus([tmp_path], CorpusConfig(labels="folder")).labels_to_learn()
+    assert str(caught.value) == (
+        "Each folder has fewer than 2 documents, too few to learn a label from. Put the files into fewer folders, or "
+        "leave labels out."
+    )
 
 
 def test_rare_labels_that_a_vocabulary_has_already_are_used(tmp_path: Path) -> None:

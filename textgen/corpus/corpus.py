@@ -241,9 +241,14 @@ class Corpus:
         counts = self.labels()
         labels = worth_learning(counts, known)
         if counts and not labels:
+            few = f"fewer than {counted(least_documents(counts), 'document')}, too few to learn"
+            if self.config.labels == FOLDER:
+                raise CorpusError(
+                    f"Each folder has {few} a label from. Put the files into fewer folders, or leave labels out."
+                )
             raise CorpusError(
-                f"Each label {self.config.labels!r} is in fewer than {counted(least_documents(counts), 'document')}, "
-                "too few to learn from. Set labels to a column or field with fewer different values, or leave it out."
+                f"Each label of {self.config.labels!r} is in {few} from. Set labels to a column or field with fewer "
+                "different values, or leave it out."
             )
         return labels
 
