@@ -653,6 +653,49 @@ def test_hidden_text_of_an_odt_file_is_not_read(tmp_path: Path) -> None:
     assert one(path) == "a b\nc\nd e\n"
 
 
+def test_styles_of_an_odt_file_that_are_based_on_hidden_ones_are_hidden(tmp_path: Path) -> None:
+    def style(name: str, parent: str, shown: str = "") -> str:
+        display = f'<text:text-properties text:display="{shown}"/>' if shown else ""
+        return f'<text:style text:name="{name}" text:parent-style-name="{parent}">{display}</text:style>'
+
+    names = ("grandchild", "hidden", "child", "shown", "below", "loop", "plain")
+    path = odt(tmp_path / "a.odt", "".join(f'<text:p text:style-name="{name}">{name}</text:p>' for name in names))
+    styles = style("grandchild", "child") + style("child", "hidden") + style("hidden", "plain", "none")
+    styles += style("shown", "hidden", "true") + style("below", "shown") + style("loop", "loop")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("styles.xml", f"<office:document-styles {ODF}>{styles}</office:document-styles>")
+    assert one(path) == "shown\nbelow\nloop\nplain\n"
+
+
+HIDES, SHOWS = (f'<text:hidden-paragraph text:is-hidden="{value}"/>' for value in ("true", "false"))
+
+
+@pytest.mark.parametrize(
+    ("inside", "text"),
+    [
+        (f"{HIDES}no", ""),
+        (f"no{HIDES}", ""),
+        (f"no<text:line-break/>no<text:span>no{HIDES}no</text:span>no<text:span>no<text:tab/></text:span>", ""),
+        (f"{HIDES}<text:frame><text:p>no</text:p><text:p>no{SHOWS}</text:p></text:frame>no", ""),
+        (f"{SHOWS}<text:line-break/>yes", "\nyes\n\n"),
+        (f"yes<text:note><text:p>{HIDES}no</text:p></text:note> yes", "yes yes\n"),
+    ],
+)
+def test_a_hidden_paragraph_of_an_odt_file_is_not_read(tmp_path: Path, inside: str, text: str) -> None:
+    path = odt(tmp_path / "a.odt", f"<text:p>a</text:p><text:p>{inside}</text:p><text:p>b</text:p>")
+    assert one(path) == f"a\n{text}b\n"
+
+
+def test_a_hidden_paragraph_in_a_cell_of_an_odt_file_is_not_read(tmp_path: Path) -> None:
+    def cell(inside: str) -> str:
+        return f"<text:table-cell>{inside}</text:table-cell>"
+
+    hidden = f"<text:p>{HIDES}no</text:p>"
+    row = cell(f"{hidden}<text:p>a</text:p>{hidden}<text:p>b</text:p>") + cell("<text:p>c</text:p>")
+    path = odt(tmp_path / "a.odt", f"<text:table-row>{row}</text:table-row><text:p>d</text:p>")
+    assert one(path) == "a\nb\tc\nd\n"
+
+
 def test_soft_hyphens_are_not_read(tmp_path: Path) -> None:
     word, page = "Wort\u00adtren\u00adnung", "<p>Wort&shy;tren\u00adnung</p>"
     files = [

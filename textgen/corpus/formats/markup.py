@@ -144,7 +144,7 @@ OFFICE_CELLS = ("tc", "table-cell")
 OFFICE_ROWS = ("tr", "table-row")
 HEADING = re.compile("heading|title", re.IGNORECASE)  # how the names of the styles of headings begin
 BODY_LEVEL = "9"  # the outline level of paragraphs that are no headings
-HELD_CHARS = 1 << 16  # maximum number of characters of a paragraph that are held until its first line break
+HELD_CHARS = 1 << 16  # maximum number of characters of a paragraph that are held until it ends
 
 
 class _Lines:
@@ -160,8 +160,9 @@ class _Lines:
         self.pieces: list[str] = []
         self.is_heading = False  # the paragraph
         self.has_hidden = False  # there is text in the paragraph that a reader does not see
-        self._held: list[str] | None = None  # the paragraph, before it is known whether there is a break in it
+        self._held: list[str] | None = None  # the paragraph, while it may still be found to be hidden
         self._size = 0  # of what is held
+        self._is_separated = False  # whether a blank line precedes the paragraph has been decided
         self._has_text = self._has_break = False  # in the paragraph
         self._after = "blank"  # what is before the paragraph: "blank", "heading", "broken" or "plain"
 
@@ -169,8 +170,15 @@ class _Lines:
         """A paragraph begins."""
         self._release()
         self.is_heading, self._held, self._size = is_heading, [], 0
-        self.has_hidden = False
+        self.has_hidden = self._is_separated = False
         self._has_text = self._has_break = False
+
+    def hide(self) -> None:
+        """A reader does not see the paragraph. What is held of it is dropped: all of it, unless it is very long."""
+        self.has_hidden = True
+        if self._held is not None:
+            self._held, self._size = [], 0
+            self._has_text = self._has_break = self._is_separated = False
 
     def add(self, text: str) -> None:
         """Adds to the paragraph."""
@@ -181,7 +189,9 @@ class _Lines:
             return
         self._held.append(text)
         self._size += len(text)
-        if self._has_break or self._size > HELD_CHARS:
+        if self._has_break:
+            self._separate()
+        if self._size > HELD_CHARS:
             self._release()
 
     def end(self) -> None:
@@ -207,13 +217,19 @@ class _Lines:
         self._after = "plain"
 
     def _release(self) -> None:
-        if self._held is None:
+        if self._held is not None:
+            self._separate()
+            self.pieces += self._held
+            self._held = None
+
+    def _separate(self) -> None:
+        """Puts a blank line before what is held if it needs one."""
+        if self._held is None or self._is_separated:
             return
+        self._is_separated = True
         is_part = self.is_heading or self._after == "broken" or (self._has_break and self._after != "heading")
         if is_part and self._has_text and self._after != "blank":
-            self.pieces.append("\n")
-        self.pieces += self._held
-        self._held = None
+            self._held.insert(0, "\n")
 
 
 class OfficeText:
@@ -242,6 +258,7 @@ class OfficeText:
         self._lines = _Lines()
         self.pieces = self._lines.pieces
         self._texts = self._cells = 0  # elements around that hold text, and cells
+        self._hidden_at = 0  # `_texts` in a paragraph of an .odt file of which the rest is hidden, or 0
         self._between = ""  # what is due before the next text in a table
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
@@ -251,7 +268,9 @@ class OfficeText:
         is_hidden = not self._is_docx and self._is_hidden(space, name, attributes)
         if is_hidden and not self._unread.depth:
             self._lines.has_hidden = True
-        if self._unread.starts(name in OFFICE_UNREAD or is_of_picture or is_hidden):
+            if name == "hidden-paragraph":
+                self._hide_paragraph()
+        if self._unread.starts(name in OFFICE_UNREAD or is_of_picture or is_hidden or self._hidden_at > 0):
             return
         if name in ("p", "h") and not self._cells:
             self._lines.begin(name == "h" or self._is_title(attributes.get(f"{space}}}style-name", "")))
@@ -280,9 +299,11 @@ class OfficeText:
             self._runs.pop()
         elif name == "pPr":
             self._is_of_paragraph = False
+        if is_hidden := self._texts < self._hidden_at:
+            self._hidden_at = 0
         if name in ("p", "h"):
             if self._cells:
-                self._between = "\n"
+                self._between = self._between if is_hidden else "\n"
             else:
                 self._lines.end()
         elif name in OFFICE_CELLS:
@@ -294,7 +315,7 @@ class OfficeText:
 
     def data(self, text: str) -> None:
         """Text within an element."""
-        if self._texts and not self._unread.depth:
+        if self._texts and not self._unread.depth and not self._hidden_at:
             self._add(text if self._is_docx else SPACES.sub(" ", text))
 
     def close(self) -> None:
@@ -340,6 +361,12 @@ class OfficeText:
             change(self._style)
         is_section = name == "section" and shown == "none"
         return is_section or (name.startswith("hidden-") and attributes.get(f"{space}}}is-hidden") == "true")
+
+    def _hide_paragraph(self) -> None:
+        """Hides the paragraph around. In a table only its rest, where the field that hides it mostly begins it."""
+        self._hidden_at = self._texts
+        if not self._cells:
+            self._lines.hide()
 
     def _add(self, text: str) -> None:
         if self._runs and self._runs[-1]:

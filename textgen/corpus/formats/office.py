@@ -12,10 +12,19 @@ from textgen.corpus.formats.zipped import MAX_CHAPTER_BYTES, chunks, optional_pa
 from textgen.errors import CorpusError
 
 ODT_PARTS = "META-INF/manifest.xml"
-HIDDEN_STYLES = "//*[local-name()='style'][*[local-name()='text-properties']/@*[local-name()='display'] = 'none']"
 STYLE_ID = "string(@*[local-name()='styleId'])"
 STYLE_BASE = "string(*[local-name()='basedOn']/@*[local-name()='val'])"
 STYLE_VANISH = "*[local-name()='rPr']/*[local-name()='vanish']"
+HIDING = {
+    ".docx": (STYLE_ID, STYLE_BASE, STYLE_VANISH, "string(@*[local-name()='val'])"),
+    ".odt": (
+        "string(@*[local-name()='name'])",
+        "string(@*[local-name()='parent-style-name'])",
+        "*[local-name()='text-properties'][@*[local-name()='display']]",
+        "string(@*[local-name()='display'])",
+    ),
+}
+"""XPath of the name of a style, of the style that it is based on, of what hides or shows text, and of its value."""
 STYLE_NAME = "string(*[local-name()='name']/@*[local-name()='val'])"
 STYLE_LEVEL = f"*[local-name()='pPr']/*[local-name()='outlineLvl'][@*[local-name()='val'] != '{BODY_LEVEL}']"
 
@@ -40,9 +49,9 @@ def document_text(archive: zipfile.ZipFile, suffix: str, name: str) -> Iterator[
     styles = optional_part(archive, posixpath.join(posixpath.dirname(member), "styles.xml"))
     headings, hidden = set[str](), set[str]()  # without styles that can be read, the text can still be
     if styles is not None and suffix == ".docx":
-        headings, hidden = _heading_styles(styles), _hidden_styles(styles)
-    elif styles is not None:
-        hidden = {style.xpath("string(@*[local-name()='name'])") for style in styles.xpath(HIDDEN_STYLES)}
+        headings = _heading_styles(styles)
+    if styles is not None:
+        hidden = _hidden_styles(styles, suffix)
     yield from office_text(chunks(archive, member, name), suffix, name, headings, hidden)
 
 
@@ -69,14 +78,15 @@ def _heading_styles(styles: Any) -> set[str]:
     }
 
 
-def _hidden_styles(styles: Any) -> set[str]:
-    """The ids of the styles of hidden text in a .docx file: those that say so, or that are based on such a style."""
+def _hidden_styles(styles: Any, suffix: str) -> set[str]:
+    """The names of the styles of hidden text: those that say so, or that are based on such a style."""
     own, bases = dict[str, bool](), dict[str, str]()
+    name_of, base_of, marks, value = HIDING[suffix]
     for style in styles.xpath("//*[local-name()='style']"):
-        name = style.xpath(STYLE_ID)
-        bases[name] = style.xpath(STYLE_BASE)
-        for mark in style.xpath(STYLE_VANISH):
-            own[name] = mark.xpath("string(@*[local-name()='val'])") not in OFF
+        name = style.xpath(name_of)
+        bases[name] = style.xpath(base_of)
+        for mark in style.xpath(marks):
+            own[name] = mark.xpath(value) not in OFF if suffix == ".docx" else mark.xpath(value) == "none"
     hidden = set[str]()
     for name in bases:
         passed, base = set[str](), name
