@@ -667,6 +667,15 @@ def test_styles_of_an_odt_file_that_are_based_on_hidden_ones_are_hidden(tmp_path
     assert one(path) == "shown\nbelow\nloop\nplain\n"
 
 
+def test_hidden_styles_of_the_headers_of_an_odt_file_do_not_hide_its_text(tmp_path: Path) -> None:
+    path = odt(tmp_path / "a.odt", '<text:p text:style-name="P1">a</text:p>')
+    style = '<text:style text:name="P1"><text:text-properties text:display="none"/></text:style>'
+    styles = f"<office:automatic-styles>{style}</office:automatic-styles>"
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("styles.xml", f"<office:document-styles {ODF}>{styles}</office:document-styles>")
+    assert one(path) == "a\n"
+
+
 HIDES, SHOWS = (f'<text:hidden-paragraph text:is-hidden="{value}"/>' for value in ("true", "false"))
 
 

@@ -25,6 +25,8 @@ HIDING = {
     ),
 }
 """XPath of the name of a style, of the style that it is based on, of what hides or shows text, and of its value."""
+NAMED_STYLES = "//*[local-name()='style'][not(parent::*[local-name()='automatic-styles'])]"
+"""The others in a part with styles are those of headers and footers; the text may have its own with their names."""
 STYLE_NAME = "string(*[local-name()='name']/@*[local-name()='val'])"
 STYLE_LEVEL = f"*[local-name()='pPr']/*[local-name()='outlineLvl'][@*[local-name()='val'] != '{BODY_LEVEL}']"
 
@@ -82,7 +84,7 @@ def _hidden_styles(styles: Any, suffix: str) -> set[str]:
     """The names of the styles of hidden text: those that say so, or that are based on such a style."""
     own, bases = dict[str, bool](), dict[str, str]()
     name_of, base_of, marks, value = HIDING[suffix]
-    for style in styles.xpath("//*[local-name()='style']"):
+    for style in styles.xpath(NAMED_STYLES):
         name = style.xpath(name_of)
         bases[name] = style.xpath(base_of)
         for mark in style.xpath(marks):
