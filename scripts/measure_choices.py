@@ -166,6 +166,7 @@ def train(path: str, minutes: float, change: str, by_processor: bool = False) ->
     if by_processor:
         clock = SimpleNamespace(perf_counter=lambda: time.process_time() / num_cores())
         setattr(stopwatch, "time", clock)  # noqa: B010 - mypy knows the module as another type
+        setattr(stopwatch, "monotonic", clock.perf_counter)  # noqa: B010 - in which no stop takes time
     corpus, sources = Corpus([path], CorpusConfig()), Sources(start=given_start("none", None))
     hardware = Hardware().measured()
     plan = planned({})

@@ -34,7 +34,7 @@ class SectionCommand(click.Command):
         about_extra: What to do if there are more arguments than the command has, in a sentence.
     """
 
-    def __init__(self, *args: Any, about_extra: str = "Put what has spaces in quotes.", **kwargs: Any) -> None:
+    def __init__(self, *args: Any, about_extra: str = "If a name has spaces, put it in quotes.", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.about_extra = about_extra
         say_what_is_replaced(self.params)

@@ -11,16 +11,18 @@ from contextlib import contextmanager
 
 import click
 
-SIMILAR = 0.7  # the least ratio of `difflib` of words that are suggested; below it few letters are in common
-VERY_SIMILAR = 0.8  # of words that other programs have, and of commands that delete
+SIMILAR = 0.75  # the least ratio of `difflib` of words that are suggested; below it few letters are in common
+VERY_SIMILAR = 0.8  # of words that other programs have, of commands that delete and of options that replace files
 DELETING = ("remove", "clear")
+REPLACING = ("out", "force")
+MIN_WORD_CHARS = 5  # of a mistyped word of other programs: shorter ones resemble many
 OPTIONS = {
     "api-key-file": "api-key key",
     "batch-size": "b",
     "cell": "cell-type rnn",
     "dry-run": "plan",
     "epochs": "e",
-    "force": "f overwrite replace",
+    "force": "overwrite replace",
     "from": "base base-model finetune fine-tune init init-from lang language m model pretrained weights",
     "hidden-units": "hidden-size rnn-size",
     "host": "address bind",
@@ -28,11 +30,12 @@ OPTIONS = {
     "labels": "author category class tag",
     "learning-rate": "l lr",
     "length": "l len max-tokens max-words num-tokens t tokens words",
-    "max-seconds": "minutes time timeout",
-    "max-tokens": "characters chars l len length max-length max-new-tokens max-words n-predict num-tokens tokens words",
-    "minutes": "hours max-time time timeout",
+    "max-seconds": "time timeout",
+    "max-tokens": "characters chars l len length max-length max-new-tokens max-words n-predict num-tokens num-words "
+    "tokens words",
+    "minutes": "time",
     "models-dir": "model-dir",
-    "name": "model-name n o out output save-as title",
+    "name": "model-name n o out output output-dir output-file save-as save-dir title",
     "num": "count n number num-return-sequences num-samples samples texts",
     "out": "name o output output-dir output-file save-as",
     "patience": "early-stopping",
@@ -54,13 +57,16 @@ OPTIONS = {
 """What other programs call an option."""
 ARGUMENTS = {
     "model": "base lang language m model model-name name",
-    "models": "m model name",
-    "paths": "corpus data dataset f file files i in input input-file path text train train-file",
-    "file": "f file i in input input-file o out output output-file path save-as",
+    "models": "m model models name",
+    "paths": "corpus data data-file dataset f file files i in input input-file path text text-file train train-data "
+    "train-file",
+    "file": "f file o out output output-file path save-as",
+    "import file": "f file i in input input-file model path",
+    "tokenizer": "m model n name vocab vocabulary",
     "text": "i in input prompt text",
     "name": "n name title",
 }
-"""With which options other programs name an argument."""
+"""With which options other programs name an argument, of any command or of one."""
 COMMANDS = {
     "corpus fetch": "download get",
     "corpus prepare": "",
@@ -107,15 +113,20 @@ def suggesting_options(command: click.Command, ctx: click.Context) -> Iterator[N
         options = [option for each in command.get_params(ctx) for option in (*each.opts, *each.secondary_opts)]
         names = [option.removeprefix("--") for option in options if option.startswith("--")]
         word = error.option_name.lstrip("-").replace("_", "-")
-        known = {*_inverted(OPTIONS, names), *_inverted(ARGUMENTS, _arguments(command))}
-        advice = ""
-        found = meant_options(word, names)
-        if not found and not (advice := _advice(word, names, command, ctx)):
-            near = _similar(word, known, VERY_SIMILAR)[:1]
-            found = meant_options(near[0], names) if near else []
-            advice = _advice(near[0], names, command, ctx) if near and not found else ""
+        found, advice = _meant(word, names, command, ctx)
+        if not found and not advice and len(word) >= MIN_WORD_CHARS:
+            known = {*_inverted(OPTIONS, names), *_words_of_arguments(command)}
+            for near in _similar(word, known, VERY_SIMILAR)[:1]:
+                found, advice = _meant(near, names, command, ctx)
         vars(error).update(possibilities=[f"--{name}" for name in found], message=f"{error.message} {advice}".rstrip())
         raise
+
+
+def _meant(word: str, names: Collection[str], command: click.Command, ctx: click.Context) -> tuple[list[str], str]:
+    """The options that an unknown one may be, or a sentence if it is none."""
+    if not _options_called(word, names) and (advice := _advice(word, names, command, ctx)):
+        return [], advice
+    return meant_options(word, names), ""
 
 
 def meant_options(word: str, names: Collection[str]) -> list[str]:
@@ -129,18 +140,27 @@ def meant_options(word: str, names: Collection[str]) -> list[str]:
         >>> meant_options("lenght", ["length", "label"]), meant_options("lr", ["learning-rate", "label"])
         (['length'], ['learning-rate'])
     """
-    if word in names:  # but for underscores
-        return [word]
-    return _inverted(OPTIONS, names).get(word, []) or _similar(word, names) or _with_part(word, names)
+    if found := _options_called(word, names):
+        return found
+    if word not in {*OPTIONS, *_inverted(OPTIONS, OPTIONS)}:  # such as an option of another command: no typing error
+        found = [name for name in _similar(word, names) if name not in REPLACING]
+        found += _similar(word, [name for name in names if name in REPLACING], VERY_SIMILAR)
+    return found or _with_part(word, names)
+
+
+def _options_called(word: str, names: Collection[str]) -> list[str]:
+    """The options of this name, but for underscores, or else those that other programs call so."""
+    return [word] if word in names else _inverted(OPTIONS, names).get(word, [])
 
 
 def _advice(word: str, names: Collection[str], command: click.Command, ctx: click.Context) -> str:
     """A sentence about an option of other programs that is none here; "" for others."""
     arguments = _arguments(command)
-    for argument in _inverted(ARGUMENTS, arguments).get(word, []):
+    if argument := _words_of_arguments(command).get(word):
         usage = " ".join(arguments[: arguments.index(argument) + 1]).upper()
         return f"Give {argument.upper()} without an option: {ctx.command_path} {usage}"
-    if word in ("out", *OPTIONS["out"].split()) and "json" in names:
+    writes = "out" in names or "name" in names or word == "name"
+    if word in ("out", *OPTIONS["out"].split()) and "json" in names and not writes:
         return "The result goes to standard output: add > FILE."
     if word in ("force", *OPTIONS["force"].split()) and "name" in names:
         return "A model is not replaced: choose another --name, or delete the old one with textgen models remove."
@@ -150,6 +170,15 @@ def _advice(word: str, names: Collection[str], command: click.Command, ctx: clic
 def _arguments(command: click.Command) -> list[str]:
     """The names of the arguments of a command."""
     return [str(each.name) for each in command.params if isinstance(each, click.Argument)]
+
+
+def _words_of_arguments(command: click.Command) -> dict[str, str]:
+    """The first argument of a command for which each word of other programs stands."""
+    found: dict[str, str] = {}
+    for argument in _arguments(command):
+        for word in ARGUMENTS.get(f"{command.name} {argument}", ARGUMENTS.get(argument, "")).split():
+            found.setdefault(word, argument)
+    return found
 
 
 class SuggestingGroup(click.Group):
