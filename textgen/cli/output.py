@@ -124,12 +124,10 @@ def _flagged(text: str) -> str:
 
 def flagged(message: str, command: click.Command) -> str:
     """A message with the flags of a command and, where it tells to train a model, with those of `textgen train`."""
-    from textgen.cli import flags_of
+    from textgen.cli import flags_of, textgen
 
     flags = flags_of(command)
-    if _TELLS_TO_TRAIN.search(message):
-        from textgen.cli.train import train
-
+    if _TELLS_TO_TRAIN.search(message) and (train := textgen.get_command(click.Context(textgen), "train")):
         flags = {**flags_of(train), **flags}
     return as_flags(message, flags)
 
