@@ -22,7 +22,8 @@ import zstandard
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import CorpusError
-from textgen.storage.files import json_bytes, sha256, write_file
+from textgen.storage.file_reading import sha256
+from textgen.storage.files import json_bytes, write_file
 
 HELD_OUT = 0.01  # share of the documents of each source
 HELD_OUT_CHAPTERS = 8  # maximum number of held-out chapters of a work; its other chapters are left out

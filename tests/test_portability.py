@@ -21,8 +21,9 @@ from repository import ROOT, files_of_the_repository
 from runs import TEXT
 
 from textgen.errors import TextgenError
-from textgen.storage import files, lock_files, locks
-from textgen.storage.files import CannotWrite, read_at, write_file
+from textgen.storage import file_replacement, lock_files, locks
+from textgen.storage.file_reading import read_at
+from textgen.storage.files import CannotWrite, write_file
 from textgen.storage.folders import new_folder
 from textgen.storage.leftovers import sweep_abandoned
 from textgen.storage.locks import Hold, InUse, is_locked, locked
@@ -261,7 +262,7 @@ def held(monkeypatch: pytest.MonkeyPatch, name: str, times: int, winerror: int |
 
 
 def test_pauses_between_renames_take_one_or_two_seconds_and_only_on_windows() -> None:
-    assert not files.RENAME_PAUSES if os.name != "nt" else 1 < sum(files.RENAME_PAUSES) < 3
+    assert not file_replacement.RENAME_PAUSES if os.name != "nt" else 1 < sum(file_replacement.RENAME_PAUSES) < 3
 
 
 @pytest.mark.parametrize("winerror", [5, 32])
@@ -269,8 +270,8 @@ def test_a_file_or_folder_that_another_program_has_open_is_renamed_once_it_is_cl
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, winerror: int
 ) -> None:
     pauses = list[float]()
-    monkeypatch.setattr(files, "RENAME_PAUSES", (0.25, 0.5, 1.0))
-    monkeypatch.setattr("textgen.storage.files.time.sleep", pauses.append)
+    monkeypatch.setattr(file_replacement, "RENAME_PAUSES", (0.25, 0.5, 1.0))
+    monkeypatch.setattr("textgen.storage.file_replacement.time.sleep", pauses.append)
     asked = held(monkeypatch, "replace", 2, winerror)
     write_file(tmp_path / "file", b"new")
     assert (len(asked), (tmp_path / "file").read_bytes(), pauses) == (3, b"new", [0.25, 0.5])
@@ -286,7 +287,7 @@ def test_what_stays_refused_is_an_error(
 ) -> None:
     """Without an error of Windows, or elsewhere, at once."""
     (tmp_path / "file").write_bytes(b"old")
-    monkeypatch.setattr(files, "RENAME_PAUSES", pauses)
+    monkeypatch.setattr(file_replacement, "RENAME_PAUSES", pauses)
     asked = held(monkeypatch, "replace", 9, winerror)
     with pytest.raises(CannotWrite, match="cannot access the file"):
         write_file(tmp_path / "file", b"new")
@@ -298,7 +299,7 @@ def test_everything_is_renamed_by_the_function_that_waits() -> None:
     """Except by descriptors of folders, which Windows does not have."""
     paths = [path for path in files_of_the_repository(ROOT / "textgen") if path.suffix == ".py"]
     found = []
-    for path in (path for path in paths if path != Path(files.__file__)):
+    for path in (path for path in paths if path != Path(file_replacement.__file__)):
         calls = re.findall(r"(?:os\.rename|os\.replace|shutil\.move)\(.*", path.read_text(encoding="utf-8"))
         found += [f"{path.relative_to(ROOT)}: {call}" for call in calls if "dir_fd=" not in call]
     assert found == []

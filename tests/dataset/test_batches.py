@@ -28,7 +28,7 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.dataset.windows import Windows
 from textgen.errors import CorpusError, TextgenError
-from textgen.storage.files import read_at
+from textgen.storage.file_reading import read_at
 from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.kinds import ByteTokenizer
 

@@ -25,7 +25,8 @@ from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.token_cache import TokenData
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import TextgenError
-from textgen.storage.files import json_bytes, sha256
+from textgen.storage.file_reading import sha256
+from textgen.storage.files import json_bytes
 from textgen.storage.manifests import MANIFEST
 
 ODD: list[Any] = [

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from textgen.storage import files, folders, manifests
+from textgen.storage import file_replacement, files, folders, manifests
 from textgen.storage.manifests import read_manifest, verified
 
 Files = dict[str, bytes]
@@ -32,7 +32,7 @@ def names(folder: Path) -> list[str]:
 def crashes(folder: Path, copies: Path, action: Callable[[], None]) -> list[Path]:
     """Copies of `folder` as a crash at each moment of `action` leaves it: before, halfway and after."""
     states: list[Path] = []
-    write_through, replace = files.write_through, os.replace
+    write_through, replace = file_replacement.write_through, os.replace
 
     def copy() -> None:
         states.append(copies / str(len(states)))
@@ -73,7 +73,7 @@ def failing(call: int, number: int = errno.ENOSPC) -> Iterator[list[str]]:
         return guarded
 
     with pytest.MonkeyPatch.context() as patch:
-        guarded_write = guard(files.write_through)
+        guarded_write = guard(file_replacement.write_through)
         for module in (files, folders, manifests):
             patch.setattr(module, "write_through", guarded_write)
         patch.setattr(os, "replace", guard(os.replace))

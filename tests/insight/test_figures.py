@@ -40,7 +40,8 @@ from textgen.saved_model.layout import CHECKPOINTS, LOGS
 from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 from textgen.storage import files
-from textgen.storage.files import CannotWrite, write_through
+from textgen.storage.file_replacement import write_through
+from textgen.storage.files import CannotWrite
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.training.checkpoints import Checkpoint, save_checkpoint, weights_by_step

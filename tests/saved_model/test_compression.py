@@ -26,7 +26,7 @@ from textgen.saved_model.model_card import card_file
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder, load_model
 from textgen.saved_model.saving import save_model, save_ngrams, write_training
-from textgen.storage import files
+from textgen.storage import file_replacement, files
 from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_FILE
@@ -244,7 +244,7 @@ def test_a_copy_that_is_interrupted_is_not_there(
     trained: ModelFolder, monkeypatch: pytest.MonkeyPatch, part: bytes
 ) -> None:
     """Otherwise a second try would be refused, since the model would be there already."""
-    write, target = files.write_through, trained.folder.with_name("small")
+    write, target = file_replacement.write_through, trained.folder.with_name("small")
 
     def interrupted(path: Path, data: bytes, mode: int = 0o666) -> None:
         if part in data:

@@ -15,14 +15,13 @@ from pathlib import Path
 import pytest
 from disk import failing, names
 
-from textgen.errors import SavedModelError, TextgenError, Unreadable
-from textgen.storage import files
+from textgen.errors import TextgenError
+from textgen.storage import file_replacement, files
 from textgen.storage.cache_folder import filling_cache
 from textgen.storage.files import (
     SPACE_ADVICE,
     TMPDIR_ADVICE,
     CannotWrite,
-    check_readable,
     check_writable,
     json_bytes,
     new_file,
@@ -60,7 +59,7 @@ def test_write_file_writes_what_a_link_leads_to(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o755, 0o200])
 def test_write_file_keeps_the_mode(tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, write_through, seen = tmp_path / "file", files.write_through, []
+    path, write_through, seen = tmp_path / "file", file_replacement.write_through, []
 
     def looked_at(temporary: Path, data: bytes, mode: int) -> None:
         write_through(temporary, data, mode)
@@ -301,34 +300,3 @@ def test_a_folder_in_the_place_of_a_file_is_known_before_anything_is_replaced(tm
         write_files({tmp_path / "vocabulary": b"new", tmp_path / "novel.onnx": b"network"})
     assert (tmp_path / "vocabulary").read_bytes() == b"old"
     assert names(tmp_path) == ["novel.onnx", "vocabulary"]
-
-
-def test_what_a_library_cannot_read_is_told_before_it_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    (tmp_path / "link").symlink_to("file")
-    for name in ("file", "link"):
-        check_readable(tmp_path / name, "Name a state.")
-    for name, message in {
-        "missing": r"No such file or directory\. Name a state\.",
-        ".": r"it is a folder\. Name a state\.",
-        "file/part": r"Not a directory\. Name a state\.",
-        os.devnull: r"it is not a regular file\. Name a state\.",
-    }.items():
-        with pytest.raises(SavedModelError, match=f"^Cannot read .*: {message}$"):
-            check_readable(tmp_path / name, "Name a state.")
-
-    def refuse(*arguments: object) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(Unreadable, match=r"file: Permission denied\. Change the permissions, or ask the owner to\.$"):
-        check_readable(tmp_path / "file", "Name a state.")
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_is_told_before_a_library_waits_in_it(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(
-        SavedModelError, match=r"pipe: it is a pipe\. Save what comes out of it to a file, and name that"
-    ):
-        check_readable(tmp_path / "pipe", "Name a state.")

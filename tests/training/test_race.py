@@ -25,7 +25,8 @@ from textgen.saved_model.creation import claimed
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, TRAINING, WEIGHTS, read_training, training_bytes
 from textgen.saved_model.removal import remove_model
 from textgen.saved_model.saved_model import ModelFolder, load_model
-from textgen.storage.files import TEMPORARY, CannotWrite, rename
+from textgen.storage.file_replacement import rename
+from textgen.storage.files import TEMPORARY, CannotWrite
 from textgen.storage.folders import replace_folder
 from textgen.storage.manifests import MANIFEST
 from textgen.system.runtime import load_tensorflow

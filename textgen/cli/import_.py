@@ -62,7 +62,7 @@ def import_(
     """
     from textgen.saved_model.model_names import check_name
     from textgen.saved_model.registry import models_folder
-    from textgen.storage.files import check_readable
+    from textgen.storage.file_reading import check_readable
 
     folder = models_folder(models_dir) / check_name(name)
     if kind is None and (found := exported_format(file)) and found.name not in IMPORTS:

@@ -12,7 +12,7 @@ from pathlib import Path
 from textgen.errors import CorpusError
 from textgen.schema import json_object
 from textgen.storage.addresses import is_remote, without_secrets
-from textgen.storage.files import read_file
+from textgen.storage.file_reading import read_file
 from textgen.storage.manifests import MANIFEST
 from textgen.storage.names import is_backup, is_desktop_file, is_hidden
 from textgen.storage.remote_files import RemoteFile

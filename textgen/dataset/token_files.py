@@ -27,7 +27,7 @@ from textgen.dataset.repeated_documents import Repeated
 from textgen.errors import CorpusError, TextgenError, Unreadable, UnreadableCorpus
 from textgen.schema import json_object
 from textgen.storage import cache_eviction
-from textgen.storage.files import sha256
+from textgen.storage.file_reading import sha256
 from textgen.storage.manifests import MANIFEST, read_manifest
 
 SUMMARY = cache_eviction.SUMMARY

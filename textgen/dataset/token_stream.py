@@ -33,7 +33,7 @@ from textgen.dataset.token_files import (
     size_of,
 )
 from textgen.errors import CorpusError
-from textgen.storage.files import OPEN_FLAGS, read_at
+from textgen.storage.file_reading import OPEN_FLAGS, read_at
 from textgen.storage.locks import Hold
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
 

@@ -10,7 +10,8 @@ import click
 
 from textgen.editor.session import Session
 from textgen.editor.text_file import NEWLINE
-from textgen.storage.files import TMPDIR_ADVICE, CannotWrite, random_hex, rename, write_through, writing
+from textgen.storage.file_replacement import rename, write_through
+from textgen.storage.files import TMPDIR_ADVICE, CannotWrite, random_hex, writing
 from textgen.storage.system_errors import OPEN_FILES_ADVICE
 from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
 

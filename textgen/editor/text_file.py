@@ -16,7 +16,9 @@ from pathlib import Path
 from textgen.corpus.formats.archives import format_of_name
 from textgen.corpus.text_decoding import utf8_text
 from textgen.errors import TextgenError
-from textgen.storage.files import check_writable, random_hex, sha256, write_file, write_through
+from textgen.storage.file_reading import sha256
+from textgen.storage.file_replacement import write_through
+from textgen.storage.files import check_writable, random_hex, write_file
 from textgen.storage.locks import Gone, InUse, lock
 from textgen.storage.streams import is_stream
 

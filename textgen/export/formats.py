@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from textgen.errors import ConfigError, TextgenError
 from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.schema import check, json_object
-from textgen.storage.files import check_writable, json_bytes, read_file, write_own_file, writing
+from textgen.storage.file_reading import read_file
+from textgen.storage.files import check_writable, json_bytes, write_own_file, writing
 from textgen.storage.folders import check_new_folder, new_folder, refuse_nameless
 from textgen.storage.manifests import MANIFEST
 from textgen.storage.names import is_from_desktop

@@ -26,7 +26,8 @@ from textgen.model.directions import one_way
 from textgen.model.onnx_graph import state_names, step_graph
 from textgen.model.onnx_model import load_onnxruntime
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.storage.files import read_file, write_files, writing
+from textgen.storage.file_reading import read_file
+from textgen.storage.files import write_files, writing
 from textgen.storage.streams import is_stream
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE, read_tokenizer
 from textgen.wording import json_text

@@ -29,7 +29,8 @@ from textgen.export.verification import check_logits
 from textgen.model.config import ACTIVATIONS, KERNEL_BLOCKS, TABLE, ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.arrays import LIBRARY_ERRORS
-from textgen.storage.files import check_readable, write_file
+from textgen.storage.file_reading import check_readable
+from textgen.storage.files import write_file
 from textgen.wording import LISTED_LENGTH, listed, one_line
 
 if TYPE_CHECKING:

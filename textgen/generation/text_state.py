@@ -19,7 +19,8 @@ from safetensors.numpy import save as to_safetensors
 from textgen.errors import SavedModelError
 from textgen.generation.fingerprint import is_same
 from textgen.model.protocols import StepModel
-from textgen.storage.files import check_readable, write_file
+from textgen.storage.file_reading import check_readable
+from textgen.storage.files import write_file
 from textgen.wording import one_line
 
 RECENT = 1024  # tokens kept with a state, for the penalties and bans that look back

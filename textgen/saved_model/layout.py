@@ -15,7 +15,8 @@ from textgen.saved_model.older_records import rename_entries
 from textgen.schema import check, json_object
 from textgen.settings import from_dict
 from textgen.storage.addresses import without_secrets
-from textgen.storage.files import json_bytes, read_file
+from textgen.storage.file_reading import read_file
+from textgen.storage.files import json_bytes
 from textgen.storage.manifests import MANIFEST, read_manifest, verified
 from textgen.storage.system_errors import cannot_read
 from textgen.tokenizer.config import TokenizerConfig

@@ -28,7 +28,8 @@ from textgen.schema import json_object
 from textgen.settings import to_dict
 from textgen.storage.cache_eviction import LOSS, NETWORK, NETWORKS, evict, limit_bytes, unfinished
 from textgen.storage.cache_folder import cache_folder, filling_cache, named_cache_folder
-from textgen.storage.files import CannotWrite, json_bytes, read_file, write_own_file
+from textgen.storage.file_reading import read_file
+from textgen.storage.files import CannotWrite, json_bytes, write_own_file
 from textgen.storage.folders import new_folder
 from textgen.storage.leftovers import sweep_abandoned
 from textgen.storage.locks import Hold

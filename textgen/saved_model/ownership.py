@@ -19,7 +19,9 @@ from typing import Any
 
 from textgen.errors import TextgenError
 from textgen.storage.cache_folder import cache_folder
-from textgen.storage.files import OPEN_FLAGS, TEMPORARY, open_file, rename
+from textgen.storage.file_reading import OPEN_FLAGS, open_file
+from textgen.storage.file_replacement import rename
+from textgen.storage.files import TEMPORARY
 from textgen.storage.system_errors import DAMAGE_ERRORS
 
 KEY_FILE = "key"

@@ -14,7 +14,8 @@ from textgen.errors import SavedModelError
 from textgen.saved_model.folder_contents import has_own_files, other_names
 from textgen.saved_model.model_names import check_name
 from textgen.saved_model.registry import list_runs, no_such_model
-from textgen.storage.files import TEMPORARY, rename
+from textgen.storage.file_replacement import rename
+from textgen.storage.files import TEMPORARY
 from textgen.storage.leftovers import folders_named, sweep_abandoned
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.locks import locked

@@ -32,7 +32,8 @@ from typing import Any
 
 from textgen.errors import ConfigError, TextgenError
 from textgen.schema import check, decoded_json, json_object
-from textgen.storage.files import TEMPORARY, read_file
+from textgen.storage.file_reading import read_file
+from textgen.storage.files import TEMPORARY
 from textgen.storage.leftovers import ASIDE, YOUNG_SECONDS, folders_named, move_aside
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.locks import LOCK_SECONDS, InUse, lock

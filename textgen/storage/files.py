@@ -1,4 +1,4 @@
-"""Reads and writes single files: a file is written completely or not at all, and links are not followed.
+"""Writes single files: a file is written completely or not at all.
 
 Every write goes to a temporary name next to its target, is flushed to disk, and is then renamed. Temporary names are
 random, and temporary files are created exclusively. Only streams (`textgen.storage.streams`) are written into, and
@@ -8,21 +8,20 @@ files that are mounted on their own, as into a container, which nothing can repl
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import secrets
 import shutil
 import stat
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from textgen.errors import TextgenError
+from textgen.storage.file_reading import OPEN_FLAGS
+from textgen.storage.file_replacement import first_mode, keep_access, rename, sync_file, sync_folder, write_through
 from textgen.storage.streams import is_stream, open_file_number, open_stream
 from textgen.storage.system_errors import (
     DISK_ADVICE,
@@ -30,7 +29,6 @@ from textgen.storage.system_errors import (
     FULL_ERRORS,
     OPEN_FILES_ADVICE,
     OPEN_FILES_ERRORS,
-    cannot_read,
     reason_of,
 )
 from textgen.wording import json_text
@@ -38,13 +36,7 @@ from textgen.wording import json_text
 TEMPORARY = ".tmp-"  # prefix of temporary names
 TEMPORARY_FOLDER = "textgen-tmp-"  # prefix of folders in TMPDIR; `textgen.storage.temporary` removes abandoned ones
 SUFFIX_BYTES = 20  # longest suffix in a temporary name: what follows the full stop in "1. A long title" is none
-OPEN_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))  # flags that this system has
-NONBLOCKING = getattr(os, "O_NONBLOCK", 0)  # opening a pipe returns without waiting for its other end
-HELD_ERRORS = (5, 32)  # errors of Windows: access denied and sharing violation
-RENAME_PAUSES = tuple(0.05 * 2**n for n in range(5)) if os.name == "nt" else ()  # seconds; elsewhere no file is held
-_seek_lock = threading.Lock()  # guards seek and read on systems without os.pread
 SPACE_ADVICE = "Free some space or choose another folder; what was there before is untouched."
-PIPE_ADVICE = "Save what comes out of it to a file, and name that."
 PLACE_ADVICE = "Choose another place; what was there before is untouched."  # instead, if the disk is not full
 NOT_FULL_ADVICE = (PLACE_ADVICE, DISK_ADVICE)  # what `writing` advises by default where the disk is not full
 IN_PLACE_ADVICE = "It cannot be replaced, only overwritten, so it may be incomplete now: write it again."
@@ -264,120 +256,6 @@ def writing(path: Path, advice: str = SPACE_ADVICE) -> Iterator[None]:
         raise CannotWrite(path, error.strerror or str(error), advice) from None
 
 
-def open_file(path: Path) -> BinaryIO:
-    """Opens a regular file for reading, without following a link.
-
-    Only the last component of the path is checked: links in its parent folders are followed.
-
-    Args:
-        path: Path of the file.
-
-    Returns:
-        The open file.
-
-    Raises:
-        OSError: The file cannot be opened, or is a link, a folder, a pipe or a device. `strerror` is the reason.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | OPEN_FLAGS | NONBLOCKING)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK):
-            raise OSError(error.errno, "it is a link, and links in such a folder are not followed", str(path)) from None
-        raise
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
-        return os.fdopen(descriptor, "rb")
-    os.close(descriptor)
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-
-
-def check_readable(path: Path, advice: str) -> None:
-    """Checks that a path of a user leads to a regular file that opens, before a library opens it.
-
-    Libraries of compiled code wait in a pipe until somebody writes into it, and no signal ends them.
-
-    Args:
-        path: The path. Links are followed.
-        advice: What to name, in one sentence, where there is no such file.
-
-    Raises:
-        Unreadable: The file cannot be opened, and may be intact.
-        SavedModelError: There is no file, but nothing, or a folder, a pipe or a device.
-    """
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISFIFO(mode):
-            advice = PIPE_ADVICE
-            raise OSError(errno.EINVAL, "it is a pipe")
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise cannot_read(path, error, advice) from None
-
-
-def read_file(path: Path, limit: int) -> bytes:
-    """Reads a file of limited size.
-
-    Args:
-        path: Path of the file.
-        limit: Maximum size in bytes.
-
-    Returns:
-        The content of the file.
-
-    Raises:
-        OSError: The file is larger than `limit`, or `open_file` cannot open it.
-    """
-    with open_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size <= limit and len(data := file.read(size + 1)) <= limit:
-            return data
-    raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes, the limit for such a file", str(path))
-
-
-def read_at(descriptor: int, size: int, start: int) -> bytes:
-    """Reads bytes from a position of an open file. Safe to call from several threads.
-
-    Args:
-        descriptor: File descriptor.
-        size: Number of bytes to read.
-        start: Offset in bytes.
-
-    Returns:
-        The bytes, fewer than `size` at the end of the file.
-    """
-    if hasattr(os, "pread"):
-        return os.pread(descriptor, size, start)
-    with _seek_lock:
-        os.lseek(descriptor, start, os.SEEK_SET)
-        data = b""
-        while len(data) < size and (part := os.read(descriptor, size - len(data))):
-            data += part
-    return data
-
-
-def sha256(path: Path) -> str:
-    """Computes the SHA-256 checksum of a file.
-
-    Args:
-        path: Path of the file.
-
-    Returns:
-        The checksum in hex.
-
-    Raises:
-        OSError: `open_file` cannot open the file.
-    """
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-
-
 def json_bytes(value: Any) -> bytes:
     """Encodes a value as indented JSON in UTF-8."""
     return f"{json_text(value, indent=2)}\n".encode()
@@ -438,66 +316,6 @@ def _put(temporary: Path, target: Path, *, keeps_mode: bool = True) -> None:
     sync_folder(target.parent)
 
 
-def rename(source: Path, target: Path, *, replace: bool = False) -> None:
-    """Renames a file or folder.
-
-    On Windows nothing can be renamed while another program has it open. Virus scanners and search indexes open what is
-    new for some milliseconds, so the call is repeated there for 1.5 seconds.
-
-    Args:
-        source: Path of the file or folder.
-        target: Its new path, in the same file system.
-        replace: Whether to replace an existing file on Windows, too, as `os.replace` does.
-
-    Raises:
-        OSError: It cannot be renamed.
-    """
-    function = os.replace if replace else os.rename
-    for pause in RENAME_PAUSES:
-        try:
-            function(source, target)
-            return
-        except PermissionError as error:
-            if getattr(error, "winerror", None) not in HELD_ERRORS:
-                raise
-        time.sleep(pause)
-    function(source, target)
-
-
-def first_mode(target: Path) -> int:
-    """Returns the permission bits with which to create a file that will replace another: that one may be private.
-
-    Args:
-        target: Path of the file that it will replace, if there is one.
-    """
-    return 0o666 if _mode(target) is None else 0o600
-
-
-def keep_access(path: Path, target: Path, *, keeps_mode: bool = True) -> None:
-    """Gives a file the mode of the regular file that it will replace and, where allowed, its owner and its group.
-
-    If the group cannot be kept, the group of the file gets the rights that others had.
-
-    Args:
-        path: Path of the file, which was created with `first_mode`.
-        target: Path of the file that it will replace. Without one nothing changes.
-        keeps_mode: False to keep only the owner and the group.
-    """
-    if (mode := _mode(target)) is None:
-        return
-    if hasattr(os, "chown"):
-        about = target.lstat()
-        for owner in (about.st_uid, -1):  # only root may change an owner
-            with suppress(OSError):
-                os.chown(path, owner, about.st_gid)
-                break
-        if path.lstat().st_gid != about.st_gid:
-            mode = mode & ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
-    if keeps_mode:
-        with suppress(OSError):  # the file system does not support modes
-            path.chmod(mode)
-
-
 def _overwrite(temporary: Path, target: Path) -> None:
     """Writes the content of a file into a regular file that is there. Raises `CannotWrite` with its own advice."""
     with ExitStack() as stack:
@@ -508,60 +326,6 @@ def _overwrite(temporary: Path, target: Path) -> None:
         file.truncate()
         file.flush()
         os.fsync(file.fileno())
-
-
-def _mode(path: Path) -> int | None:
-    """Returns the permission bits of a regular file, or None if there is none."""
-    try:
-        found = path.lstat().st_mode
-    except FileNotFoundError:
-        return None
-    return found & 0o777 if stat.S_ISREG(found) else None
-
-
-def write_through(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Creates a file and flushes it to disk. The file may be incomplete after an error.
-
-    Args:
-        path: Path of the file, which must not exist.
-        data: Content.
-        mode: Permission bits, to which the umask applies.
-
-    Raises:
-        OSError: The file exists or cannot be written.
-    """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_file(path: Path) -> None:
-    """Flushes a file to disk.
-
-    Args:
-        path: Path of the file.
-
-    Raises:
-        OSError: The file cannot be flushed.
-    """
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Flushes the names in a folder to disk, where the file system can.
-
-    Args:
-        path: Path of the folder.
-    """
-    with suppress(OSError):  # not every file system can flush a folder
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def random_hex() -> str:

@@ -9,17 +9,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from textgen.errors import SavedModelError, TextgenError
-from textgen.storage.files import (
-    TEMPORARY,
-    check_folder_writable,
-    json_bytes,
-    random_hex,
-    rename,
-    sync_file,
-    sync_folder,
-    write_through,
-    writing,
-)
+from textgen.storage.file_replacement import rename, sync_file, sync_folder, write_through
+from textgen.storage.files import TEMPORARY, check_folder_writable, json_bytes, random_hex, writing
 from textgen.storage.leftovers import ASIDE, move_aside, sweep
 from textgen.storage.locks import drop_lock_file, lock, locked, make_folder, require_held
 from textgen.storage.manifests import MANIFEST, manifest_entry

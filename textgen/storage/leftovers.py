@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from textgen.errors import TextgenError
-from textgen.storage.files import TEMPORARY, random_hex, rename
+from textgen.storage.file_replacement import rename
+from textgen.storage.files import TEMPORARY, random_hex
 from textgen.storage.locks import LOCK_SECONDS, lock
 
 ASIDE = f"{TEMPORARY}old-"  # prefix, followed by a random word and the original name

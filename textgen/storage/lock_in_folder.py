@@ -19,7 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from textgen.storage.files import OPEN_FLAGS, TEMPORARY, random_hex
+from textgen.storage.file_reading import OPEN_FLAGS
+from textgen.storage.files import TEMPORARY, random_hex
 
 LOCK_FILE = ".textgen-lock"
 BEAT_SECONDS = 20.0  # interval at which the holder touches the file

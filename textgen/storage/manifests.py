@@ -14,19 +14,9 @@ from typing import Any
 
 from textgen.errors import SavedModelError, Unreadable
 from textgen.schema import check, json_object
-from textgen.storage.files import (
-    first_mode,
-    json_bytes,
-    keep_access,
-    open_file,
-    read_file,
-    rename,
-    sha256,
-    sync_folder,
-    write_own_file,
-    write_through,
-    writing,
-)
+from textgen.storage.file_reading import open_file, read_file, sha256
+from textgen.storage.file_replacement import first_mode, keep_access, rename, sync_folder, write_through
+from textgen.storage.files import json_bytes, write_own_file, writing
 from textgen.storage.locks import Gone, make_folder, require_held
 from textgen.storage.system_errors import cannot_read
 

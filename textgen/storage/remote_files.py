@@ -27,8 +27,9 @@ from urllib.parse import unquote, urlsplit
 from textgen.errors import RemoteError
 from textgen.storage.addresses import address_of, is_web_address, without_secrets
 from textgen.storage.cache_folder import filling_cache
+from textgen.storage.file_replacement import rename
 from textgen.storage.file_systems import attempts, is_on_this_machine, is_there, open_file_system
-from textgen.storage.files import TEMPORARY, random_hex, rename, writing
+from textgen.storage.files import TEMPORARY, random_hex, writing
 from textgen.storage.leftovers import sweep
 from textgen.storage.locks import locked_in_turn
 from textgen.storage.names import is_backup, is_hidden

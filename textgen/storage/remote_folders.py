@@ -17,8 +17,10 @@ from typing import Any
 from textgen.errors import RemoteError, SavedModelError
 from textgen.storage.addresses import join_address, without_secrets
 from textgen.storage.cache_folder import filling_cache
+from textgen.storage.file_reading import sha256
+from textgen.storage.file_replacement import rename
 from textgen.storage.file_systems import attempts, is_there, open_file_system
-from textgen.storage.files import TEMPORARY, random_hex, rename, sha256, writing
+from textgen.storage.files import TEMPORARY, random_hex, writing
 from textgen.storage.folders import new_folder
 from textgen.storage.leftovers import sweep
 from textgen.storage.manifests import MANIFEST, MANIFEST_BYTES, decoded_manifest, read_manifest

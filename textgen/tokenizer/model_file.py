@@ -9,7 +9,7 @@ from typing import Any
 from textgen.corpus.walk import CONFIG
 from textgen.errors import TokenizerError
 from textgen.schema import json_object
-from textgen.storage.files import read_file
+from textgen.storage.file_reading import read_file
 from textgen.storage.manifests import MANIFEST, read_manifest, verified
 from textgen.tokenizer.kinds import ByteTokenizer, load_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer

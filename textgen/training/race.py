@@ -20,7 +20,8 @@ from typing import Any
 
 from textgen.errors import Interrupted, TrainingError
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, TRAINING
-from textgen.storage.files import TEMPORARY, rename, writing
+from textgen.storage.file_replacement import rename
+from textgen.storage.files import TEMPORARY, writing
 from textgen.storage.folders import replace_folder
 from textgen.storage.manifests import MANIFEST
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport

@@ -28,7 +28,8 @@ from textgen.saved_model.ownership import is_signed, sign
 from textgen.schema import check
 from textgen.settings import from_dict, refuse_unknown, to_dict
 from textgen.storage.addresses import is_remote
-from textgen.storage.files import json_bytes, read_file
+from textgen.storage.file_reading import read_file
+from textgen.storage.files import json_bytes
 from textgen.storage.manifests import MANIFEST, manifest_entry, read_manifest, verified
 from textgen.storage.remote_cache import keep_copy
 from textgen.storage.system_errors import cannot_read

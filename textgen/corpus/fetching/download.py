@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from textgen.errors import CorpusError
-from textgen.storage.files import OPEN_FLAGS, read_file, rename, sha256, sync_file, write_own_file, writing
+from textgen.storage.file_reading import OPEN_FLAGS, read_file, sha256
+from textgen.storage.file_replacement import rename, sync_file
+from textgen.storage.files import write_own_file, writing
 from textgen.system.process_settings import TemporarySetting, change_level
 from textgen.versions import missing
 from textgen.wording import Say
