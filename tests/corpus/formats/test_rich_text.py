@@ -20,7 +20,7 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.formats import epub as books
-from textgen.corpus.formats import extras, markup, office, rich_text, rtf, web_pages
+from textgen.corpus.formats import extras, office, office_markup, rich_text, rtf, web_pages
 from textgen.corpus.formats import pdf as pdf_files
 from textgen.corpus.formats import zipped as archives
 from textgen.errors import CorpusError
@@ -153,7 +153,7 @@ def test_body_text_and_former_headings_are_no_headings(tmp_path: Path) -> None:
 
 
 def test_a_long_paragraph_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(markup, "HELD_CHARS", 3)
+    monkeypatch.setattr(office_markup, "MAX_HELD_CHARS", 3)
     body = paragraphs("a") + broken(["long", "b"], "<w:r><w:br/></w:r>") + paragraphs("c")
     assert one(docx(tmp_path / "a.docx", body)) == "a\nlong\nb\n\nc\n"
 
@@ -750,7 +750,7 @@ def test_a_file_is_converted_once_and_the_text_is_removed(tmp_path: Path, monkey
         count[0] += 1
         return original(*arguments)
 
-    original = markup.office_text
+    original = office_markup.office_text
     monkeypatch.setattr(office, "office_text", counted)
     corpus = Corpus([docx(tmp_path / "a.docx", paragraphs("one"))])
     first = corpus.stats(), corpus.fingerprint(), list(corpus.documents())

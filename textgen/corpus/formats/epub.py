@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from textgen.corpus.encoding_guess import has_controls, marked_encoding
 from textgen.corpus.encodings import WEB_ERRORS
 from textgen.corpus.formats.findings import Findings
-from textgen.corpus.formats.markup import is_mostly_links, page_text
+from textgen.corpus.formats.page_markup import is_mostly_links, page_text
 from textgen.corpus.formats.web_pages import as_html, declared_encoding, name_of
 from textgen.corpus.formats.zipped import MAX_CHAPTER_BYTES, chunks, optional_part, parsed_part
 from textgen.corpus.labels import named

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from textgen.corpus.formats.markup import BODY_LEVEL, HEADING, OFF, office_text
+from textgen.corpus.formats.office_markup import BODY_LEVEL, HEADING, OFF, office_text
 from textgen.corpus.formats.zipped import MAX_CHAPTER_BYTES, chunks, optional_part, parsed_part
 from textgen.errors import CorpusError
 

@@ -16,8 +16,8 @@ from textgen.corpus.encoding_guess import marked_encoding
 from textgen.corpus.encodings import REPLACEMENT, WEB_ERRORS, is_utf8_name
 from textgen.corpus.formats.epub import book_text
 from textgen.corpus.formats.findings import Findings
-from textgen.corpus.formats.markup import page_text
 from textgen.corpus.formats.office import document_text
+from textgen.corpus.formats.page_markup import page_text
 from textgen.corpus.formats.pdf import pdf_text
 from textgen.corpus.formats.rtf import rtf_text
 from textgen.corpus.formats.subtitles import subtitle_lines

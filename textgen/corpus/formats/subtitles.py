@@ -21,8 +21,8 @@ TAG = re.compile(r"</?(?:[A-Za-z]|\d\d:)[^<>\n]*>|\{\\[^{}\n]*\}")
 TIMES = re.compile(r"(?=[\s:.,;-]*\d)(?=[\s\d-]*[:.,;])[\s\d:.,;-]*-->")  # also if slightly malformed
 TIME = re.compile(r"\s*(?:(\d{1,9})\s*:\s*)?(\d{1,9})\s*:\s*(\d{1,9})(?:\s*[.,;:]\s*(\d{1,9}))?")
 MARK = "\ufeff"  # byte-order mark, within a file that was made of several
-HELD_LINES = 64  # maximum number of lines of a subtitle that are held; the rest is taken for another one
-HELD_CHARS = 1 << 16  # maximum number of characters of these lines, except for the last
+MAX_HELD_LINES = 64  # maximum number of lines of a subtitle that are held; the rest is taken for another one
+MAX_HELD_CHARS = 1 << 16  # maximum number of characters of these lines, except for the last
 SAMPLE_CUES = 500  # subtitles at the beginning that tell whether captions roll
 ROLLING = 0.5  # fraction of them that begins with the end of the one before, if captions roll
 MIN_ROLLING_CUES = 3  # minimum number of those, too
@@ -38,7 +38,7 @@ class _Cue:
     lines: list[str] = field(default_factory=list)
 
     def is_full(self) -> bool:
-        return len(self.lines) >= HELD_LINES or sum(map(len, self.lines)) >= HELD_CHARS
+        return len(self.lines) >= MAX_HELD_LINES or sum(map(len, self.lines)) >= MAX_HELD_CHARS
 
 
 def subtitle_lines(texts: Iterable[str], suffix: str, name: str) -> Iterator[str]:
