@@ -14,8 +14,9 @@ GIB = 1 << 30
 
 @pytest.fixture
 def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file system without control groups, to put some in."""
+    """A file system without control groups, to put some in, and a process that may use all cores."""
     monkeypatch.setattr(control_groups, "ROOT", tmp_path)
+    monkeypatch.setattr(machine, "_most_cores", None)  # that of the tests, which is 1 on one core
     return tmp_path
 
 
