@@ -39,7 +39,7 @@ from textgen.model import reference  # noqa: E402
 from textgen.model.compiled_model import CompiledModel  # noqa: E402
 from textgen.model.config import ModelConfig  # noqa: E402
 from textgen.model.language_model import LanguageModel  # noqa: E402
-from textgen.model.layers.cudnn import kernel_path, packed  # noqa: E402
+from textgen.model.layers.cudnn import backend, packed  # noqa: E402
 from textgen.model.numpy_model import NumpyModel  # noqa: E402
 from textgen.training.config import TrainingConfig  # noqa: E402
 from textgen.training.distributed.distribution import Distribution  # noqa: E402
@@ -113,7 +113,7 @@ def devices() -> Iterator[str]:
         )
     if not gpus():
         yield f"TensorFlow sees no GPU here: this is the CPU{': WRONG' if misses_gpu() else '.'}"
-    yield f"LSTM by {kernel_path()}: {verdict(kernel_path() == 'cuDNN' or not gpus())}"
+    yield f"LSTM by {backend()}: {verdict(backend() == 'cuDNN' or not gpus())}"
     yield f"XLA {'works' if has_xla() else 'does not work, so TensorFlow does without'}"
     yield f"--precision auto means {best_precision()}"
     yield f"{measure_flops():.1e} operations per second in float32 products, from which a run is planned"

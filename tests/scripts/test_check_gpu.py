@@ -127,7 +127,7 @@ def test_an_lstm_without_cudnn_is_wrong_on_a_gpu(
 
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {})
     monkeypatch.setattr(tf.config.experimental, "get_memory_growth", lambda gpu: True)
-    monkeypatch.setattr(script, "kernel_path", lambda: path)
+    monkeypatch.setattr(script, "backend", lambda: path)
     for name, answer in (("machine", "1 GPU"), ("best_precision", "float16"), ("measure_flops", 1e12)):
         monkeypatch.setattr(script, name, lambda answer=answer: answer)
     assert f"LSTM by {path}: {said}" in list(script.devices())

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from textgen.model.probabilities import log_total, require_finite
+from textgen.model.probabilities import log_sum_exp, require_finite
 from textgen.model.protocols import StepModel
 
 
@@ -64,7 +64,7 @@ def mean_logits(logits: Sequence[np.ndarray]) -> np.ndarray:
         logits: The logits of each model, float32 [B, V].
 
     Returns:
-        The log of the mean probabilities, plus `log_total` of the first model's logits, float32 [B, V]. If all models
+        The log of the mean probabilities, plus `log_sum_exp` of the first model's logits, float32 [B, V]. If all models
         have the same logits, they are the result to the last bit.
 
     Raises:
@@ -77,7 +77,7 @@ def mean_logits(logits: Sequence[np.ndarray]) -> np.ndarray:
     """
     for each in logits:
         require_finite(each)
-    first, *others = map(log_total, logits)
+    first, *others = map(log_sum_exp, logits)
     shifts = [np.zeros_like(first), *(first - other for other in others)]  # to one sum of exponentials
     shifted = np.stack([each + shift.astype(np.float32) for each, shift in zip(logits, shifts, strict=True)])
     highest = shifted.max(axis=0)  # [B, V]

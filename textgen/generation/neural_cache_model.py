@@ -6,7 +6,7 @@ import numpy as np
 
 from textgen.evaluation.config import NeuralCacheConfig
 from textgen.evaluation.neural_cache import NeuralCache, State
-from textgen.model.probabilities import log_total
+from textgen.model.probabilities import log_sum_exp
 from textgen.model.protocols import FeatureModel
 
 
@@ -51,4 +51,4 @@ class NeuralCacheModel:
         logits = self._model.logits(features[:, 0])
         log_probs = self._neural_cache.log_probs(state[1], ids, features[:, 0], logits)
         state = of_network, self._neural_cache.remember(state[1], ids[:, None], features)
-        return (log_probs + log_total(logits)).astype(np.float32), state
+        return (log_probs + log_sum_exp(logits)).astype(np.float32), state

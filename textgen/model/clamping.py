@@ -21,7 +21,7 @@ import numpy as np
 
 from textgen.arguments import check_is_text
 from textgen.errors import ConfigError
-from textgen.model.config import CELLS, ModelConfig
+from textgen.model.config import CELLS, ModelConfig, round_names
 from textgen.model.reference.cells import Array, CellState, CellWeights, sigmoid
 from textgen.wording import plain
 
@@ -192,7 +192,7 @@ def watched_step(config: ModelConfig) -> WatchedStep:
 
 
 def input_part(config: ModelConfig, x: Array, w: CellWeights) -> Array:
-    """The part of a step that depends on the input alone: x @ W + b [..., gates * H], for all steps in one product.
+    """The part of a step that depends on the input alone: x @ W + b [..., blocks * H], for all steps in one product.
 
     A mogrifier has none, since h first scales its input: x itself is returned.
     """
@@ -219,7 +219,7 @@ def clamped_step(
 
 def _lstm(from_x: Array, state: CellState, w: CellWeights, hold: ValueHold) -> tuple[CellState, Values]:
     h, c = state
-    p = w.get("peepholes", np.zeros([3, 1], from_x.dtype))  # of i, f and o
+    p = w.get("peepholes", np.zeros([3, 1], from_x.dtype))  # weights from the cell state to i, f and o
     z, H = from_x + h @ w["recurrent_kernel"], h.shape[-1]
     z_i, z_f, z_g, z_o = (z[:, start : start + H] for start in range(0, 4 * H, H))  # np.split takes longer than a gate
     i, f, g = hold("i", sigmoid(z_i + p[0] * c)), hold("f", sigmoid(z_f + p[1] * c)), hold("g", np.tanh(z_g))
@@ -255,11 +255,10 @@ def _rnn(
 def _mogrifier(x: Array, state: CellState, w: CellWeights, hold: ValueHold) -> tuple[CellState, Values]:
     h, c = state
     number = 1
-    while any(f"round_{number}{part}" in w for part in ("", "_left")):
-        a = x if number % 2 == 0 else h
-        for part in ("", "_left", "_right"):
-            if f"round_{number}{part}" in w:
-                a = a @ w[f"round_{number}{part}"]
+    while names := round_names(number, w):
+        a = h if number % 2 else x
+        for name in names:
+            a = a @ w[name]
         gate = 2 * sigmoid(a)
         x, h = (gate * x, h) if number % 2 else (x, gate * h)
         number += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from dataclasses import dataclass
 
 from textgen.errors import ConfigError
@@ -10,7 +11,8 @@ from textgen.settings import Settings, setting
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
 
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "peephole": "peephole LSTM", "mogrifier": "mogrifier LSTM"}
-KERNEL_BLOCKS = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}  # of H columns, in the kernels of a cell
+# number of blocks of H columns in the kernels of each cell
+KERNEL_BLOCKS = {"lstm": 4, "gru": 3, "rnn": 1, "peephole": 4, "mogrifier": 4}
 WITH_FORGET_GATE = ("lstm", "peephole", "mogrifier")  # cells whose second block is a forget gate
 VECTORS = ("bias", "gamma", "beta", "peepholes")  # weights that are no matrices, whatever their shape
 ACTIVATIONS = ("tanh", "relu")
@@ -26,6 +28,23 @@ MAX_ATTENTION = 1 << 13  # past outputs, which are part of every state
 MAX_ROUNDS = 32
 
 SIZE, REGULARIZATION, CELL = "Size of the network", "Regularization", "Recurrent cell"
+
+
+def round_names(number: int, weights: Container[str]) -> list[str]:
+    """The names of the matrices of a mogrifier's round: one, or two low-rank factors; none after the last round.
+
+    Args:
+        number: Number of the round, from 1.
+        weights: The names of the weights of the layer.
+
+    Returns:
+        The names in the order in which the matrices are multiplied.
+
+    Example:
+        >>> round_names(2, {"round_1_left", "round_1_right", "round_2_left", "round_2_right"})
+        ['round_2_left', 'round_2_right']
+    """
+    return [name for part in ("", "_left", "_right") if (name := f"round_{number}{part}") in weights]
 
 
 @dataclass(frozen=True)
@@ -160,7 +179,7 @@ class ModelConfig(Settings):
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """Forward, backward or both. Scores and samples use the first."""
+        """The directions in which it reads, one or both. Scores and samples use the first of them."""
         return ("forward", "backward") if self.direction == "both" else (self.direction,)
 
     @property

@@ -3,7 +3,7 @@
 A backward network is a forward network that reads reversed text; nothing else about it differs:
 
     text        ab$ cde$        $ ends a document and opens the next one
-    reversed    edc$ ba$        as it does here: what follows a $ is the end of a document
+    reversed    edc$ ba$        here, too, a $ lies between documents; after it comes the last token of a document
 
 A network of both directions is two of them side by side that share the embedding and the output layer. The weights of
 its backward layers have a prefix, as in `backward_lstm_0/kernel`; all other names are those of a forward network. Each

@@ -42,7 +42,7 @@ from functools import cached_property
 
 import numpy as np
 
-from textgen.model.config import SCALE, TABLE, ModelConfig
+from textgen.model.config import SCALE, TABLE, ModelConfig, round_names
 from textgen.model.exact_math import exp, sigmoid, tanh, total
 from textgen.model.reference.cells import CellState, cell_of
 from textgen.model.reference.network import of_layer
@@ -105,6 +105,9 @@ def exact_weights(config: ModelConfig, arrays: Mapping[str, np.ndarray]) -> Exac
     Args:
         config: Shape of the network, of one direction: see `textgen.model.directions.one_way`.
         arrays: The weights by name: matrices int8, the scales of each by its name and "/scale", vectors float32.
+
+    Returns:
+        The weights of the network in integers.
     """
     matrices, vectors = {}, {}
     for name, array in arrays.items():
@@ -140,7 +143,7 @@ class ExactModel(SteppedNetwork):
         layers = range(config.num_layers)
         norms = [_norm_of(weights, layer) for layer in layers]
         super().__init__([_step_of(weights, layer) for layer in layers], norms, config.residual)
-        within = None if config.residual or _is_relu(config) else 1.0  # of the last layer's output
+        within = None if config.residual or _is_relu(config) else 1.0  # bound of the last layer's output
         self._attention = None
         if config.attention:
             self._attention, within = ExactAttention(weights), None
@@ -400,10 +403,9 @@ def _rnn(own: _Layer) -> Step:
 
 def _mogrifier(own: _Layer) -> Step:
     rounds = [
-        [Product(own.matrices[name]) for name in (f"round_{number}{part}" for part in ("", "_left", "_right"))
-         if name in own.matrices]
+        [Product(own.matrices[name]) for name in round_names(number, own.matrices)]
         for number in range(1, own.config.mogrifier_rounds + 1)
-    ]  # fmt: skip
+    ]
 
     def gate(factors: list[Product], source: np.ndarray) -> np.ndarray:
         for factor in factors:
@@ -414,8 +416,8 @@ def _mogrifier(own: _Layer) -> Step:
 
     def step(x: np.ndarray, state: CellState) -> CellState:
         h, c = state
-        for number, factors in enumerate(rounds):
-            x, h = (gate(factors, h) * x, h) if number % 2 == 0 else (x, gate(factors, x) * h)
+        for number, factors in enumerate(rounds, start=1):
+            x, h = (gate(factors, h) * x, h) if number % 2 else (x, gate(factors, x) * h)
         return inner(x, (h, c))
 
     return step

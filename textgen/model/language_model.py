@@ -18,16 +18,20 @@ from textgen.model.config import DROPOUTS, TABLE, ModelConfig
 from textgen.model.layers.activations import Activations
 from textgen.model.layers.attention import Attention
 from textgen.model.layers.both_ways import BothWays
-from textgen.model.layers.dropout import Noise, noise_of_call, variational_dropout, word_dropout
+from textgen.model.layers.dropout import (
+    ATTENTION_SITE,
+    EMBEDDING_SITE,
+    WORD_SITE,
+    Noise,
+    noise_of_call,
+    variational_dropout,
+    word_dropout,
+)
 from textgen.model.layers.head import Head
 from textgen.model.layers.layer import in_float32, seeded
 from textgen.model.layers.recurrent import RecurrentStack, State
 from textgen.model.layers.sampled_softmax import Candidates, sampled_loss
 from textgen.settings import from_dict, to_dict
-
-EMBEDDING_SITE = 0  # number of the dropout mask of the embedding; the recurrent layers have 1 to L
-ATTENTION_SITE = 1 << 9
-WORD_SITE = 1 << 10
 
 
 @keras.saving.register_keras_serializable("textgen")  # so that Keras loads what `save` wrote
@@ -50,9 +54,9 @@ class LanguageModel(keras.Model):
             config: Shape of the network.
             pad_id: Id of the padding, which does not count in losses.
             seed: Initial weights are drawn from it and from their names. No global generator is used or seeded.
-            precision: Precision of the matrix products. Weights, state, gates and losses are float32,
-                except that cuDNN, on a GPU, computes a window's gates and states in float16 if this is float16; with
-                bfloat16 it computes all of a recurrent layer in float32.
+            precision: Precision of the matrix products. Weights, state, gates and losses are float32. On a GPU, cuDNN
+                differs: with float16 it computes the gates and states of a window in float16, with bfloat16 all of a
+                recurrent layer in float32.
         """
         super().__init__(name="language_model", **in_float32({}))
 

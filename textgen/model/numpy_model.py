@@ -17,7 +17,7 @@ import numpy as np
 from textgen.model.clamping import Clamp, clamped_step
 from textgen.model.config import TABLE, ModelConfig
 from textgen.model.reference.attention import attention_forward
-from textgen.model.reference.cells import CellState, CellWeights, cell_of
+from textgen.model.reference.cells import CellState, CellWeights, cell_of, sigmoid
 from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import norm_forward
 from textgen.model.stepped_network import QUIET, Norm, State, Step, SteppedNetwork, zero_state
@@ -52,8 +52,8 @@ class NumpyModel(SteppedNetwork):
         norms = [_norm(of_layer(weights, f"norm_{layer}")) for layer in range(config.num_layers)]
         super().__init__(self._held(clamps), norms, config.residual)
         self._attention = of_layer(weights, "attention")
-        narrows = config.hidden_units != config.embedding_dim
-        self._projection = (weights["projection/kernel"], weights["projection/bias"]) if narrows else None
+        has_projection = config.hidden_units != config.embedding_dim
+        self._projection = (weights["projection/kernel"], weights["projection/bias"]) if has_projection else None
         kernel = weights.get("head/kernel")  # [E, V]
         self._head = self._table if kernel is None else np.ascontiguousarray(kernel.T)  # [V, E]
         self._head_columns = cache(partial(_columns, self._head, kernel))  # made when there are many texts
@@ -224,9 +224,5 @@ def _lstm_steps(weights: CellWeights, x: np.ndarray, state: CellState) -> tuple[
 def _lstm_state(z: np.ndarray, c: np.ndarray) -> CellState:
     """The sums of the gates [4H, B] and the cell state [B, H] -> the state after the step, [B, H] each."""
     i, f, g, o = z.reshape(4, -1, z.shape[1])  # [H, B] each
-    c = _sigmoid(f) * c.T + _sigmoid(i) * np.tanh(g)
-    return (_sigmoid(o) * np.tanh(c)).T, c.T
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 0.5 * np.tanh(0.5 * x) + 0.5  # never overflows
+    c = sigmoid(f) * c.T + sigmoid(i) * np.tanh(g)
+    return (sigmoid(o) * np.tanh(c)).T, c.T

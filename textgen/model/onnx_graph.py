@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from textgen.model.config import TABLE, ModelConfig
+from textgen.model.config import TABLE, ModelConfig, round_names
 from textgen.model.reference.cells import CellWeights, cell_of
 from textgen.model.reference.network import of_layer
 from textgen.model.reference.norm import NORM_EPSILON
@@ -190,7 +190,7 @@ def step_graph(
         below, norm = x, of_layer(weights, f"norm_{layer}")
         if norm:
             x = _norm(graph, x, norm)
-        x = CELLS[config.cell](graph, products, config, layer, x, of_layer(weights, f"{config.cell}_{layer}"))
+        x = STEPS[config.cell](graph, products, config, layer, x, of_layer(weights, f"{config.cell}_{layer}"))
         if config.residual and width == config.hidden_units:
             x = graph("Add", x, below)
         width = config.hidden_units
@@ -265,19 +265,14 @@ def _lstm(
     graph: Graph, products: Products, config: ModelConfig, layer: int, x: str, w: CellWeights, h: str = ""
 ) -> str:
     """An LSTM. The gates are reordered to i f o g, so that one node computes the sigmoid of three."""
-    units, c = config.hidden_units, f"past.{layer}.c"
+    units = config.hidden_units
     parts = [(x, _gates_last(w["kernel"])), (h or f"past.{layer}.h", _gates_last(w["recurrent_kernel"]))]
     z = products.affine(graph, f"{config.cell}_{layer}", parts, _gates_last(w["bias"]))  # [B, 4H]
     gates, candidate = graph.split(z, [3 * units, units])
     i, f, o = graph.split(graph("Sigmoid", gates), [units] * 3)
-    return _lstm_end(graph, layer, (i, f, o, graph("Tanh", candidate)), c)
-
-
-def _lstm_end(graph: Graph, layer: int, gates: tuple[str, str, str, str], c: str) -> str:
-    """c = f * c' + i * g, h = o * tanh(c)."""
-    i, f, o, g = gates
-    new_c = graph("Add", graph("Mul", f, c), graph("Mul", i, g), name=f"present.{layer}.c")
-    return graph("Mul", o, graph("Tanh", new_c), name=f"present.{layer}.h")
+    g = graph("Tanh", candidate)
+    c = graph("Add", graph("Mul", f, f"past.{layer}.c"), graph("Mul", i, g), name=f"present.{layer}.c")
+    return graph("Mul", o, graph("Tanh", c), name=f"present.{layer}.h")
 
 
 def _gates_last(array: np.ndarray) -> np.ndarray:
@@ -305,10 +300,8 @@ def _mogrifier(graph: Graph, products: Products, config: ModelConfig, layer: int
     h, two = f"past.{layer}.h", graph.constant(np.float32(2))
     for number in range(1, config.mogrifier_rounds + 1):
         a = h if number % 2 else x
-        for part in ("", "_left", "_right"):
-            name = f"round_{number}{part}"
-            if name in w:
-                a = products.affine(graph, f"{config.cell}_{layer}/{name}", [(a, w[name])], None)
+        for name in round_names(number, w):
+            a = products.affine(graph, f"{config.cell}_{layer}/{name}", [(a, w[name])], None)
         scale = graph("Mul", two, graph("Sigmoid", a))
         if number % 2:
             x = graph("Mul", scale, x)
@@ -344,7 +337,7 @@ def _rnn(graph: Graph, products: Products, config: ModelConfig, layer: int, x: s
     return graph("Tanh" if config.activation == "tanh" else "Relu", z, name=f"present.{layer}.h")
 
 
-CELLS = {"lstm": _lstm, "gru": _gru, "rnn": _rnn, "peephole": _peephole, "mogrifier": _mogrifier}
+STEPS = {"lstm": _lstm, "gru": _gru, "rnn": _rnn, "peephole": _peephole, "mogrifier": _mogrifier}
 
 
 def _attention(graph: Graph, products: Products, config: ModelConfig, x: str, w: CellWeights) -> str:

@@ -38,7 +38,7 @@ class Int8Products:
         levels: Largest magnitude of an integer in a matrix.
 
     Attributes:
-        outputs: None: its graph has no further outputs.
+        outputs: Empty: the graph has no further outputs.
     """
 
     def __init__(self, ranges: Mapping[str, float], levels: int = LEVELS) -> None:

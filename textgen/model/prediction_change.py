@@ -95,6 +95,9 @@ def compared(predictions: Iterable[Predictions]) -> Comparison:
 
     Args:
         predictions: Those of each part of a text. At least one token counts.
+
+    Returns:
+        The losses, the entropy and the difference of the predictions, each a mean over the tokens that count.
     """
     nats, rounded_nats, entropy, divergence, same, tokens = 0.0, 0.0, 0.0, 0.0, 0, 0
     for log_p, log_q, targets, counts in predictions:
@@ -125,6 +128,9 @@ def compared_on_own_text(
         openings: The tokens that texts begin with, as many for each: see `spread`.
         never: Tokens that are never written, and do not count.
         seed: Seed of the texts.
+
+    Returns:
+        See `compared`.
 
     Raises:
         SavedModelError: Logits are not finite.

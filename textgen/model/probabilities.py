@@ -31,8 +31,10 @@ def require_finite(logits: np.ndarray) -> None:
         raise SavedModelError(NOT_FINITE)
 
 
-def log_total(logits: np.ndarray) -> np.ndarray:
-    """Computes what log probabilities are shifted by in logits: the log of the sum of the exponentials.
+def log_sum_exp(logits: np.ndarray) -> np.ndarray:
+    """Computes the log of the sum of the exponentials of the logits.
+
+    A logit minus it is a log probability in nats.
 
     Args:
         logits: Logits, [..., V].
@@ -41,7 +43,7 @@ def log_total(logits: np.ndarray) -> np.ndarray:
         Float64, [..., 1].
 
     Example:
-        >>> float(np.exp(log_total(np.zeros(4)))[0])
+        >>> float(np.exp(log_sum_exp(np.zeros(4)))[0])
         4.0
     """
     highest = logits.max(axis=-1, keepdims=True)

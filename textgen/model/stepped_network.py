@@ -28,8 +28,9 @@ def zero_state(config: ModelConfig, batch_size: int) -> State:
 
 
 class SteppedNetwork(ABC):
-    """A network that computes one token of each text at a time; it reads several tokens one after another,
-    unless a subclass reads them otherwise.
+    """A network that computes one token of each text at a time.
+
+    It reads several tokens one after another, unless a subclass overrides that.
 
     Args:
         layers: The step of each layer.
@@ -96,6 +97,7 @@ class SteppedNetwork(ABC):
     def _through_layers(self, x: np.ndarray, state: State) -> tuple[np.ndarray, list[CellState]]:
         """x [B, E] -> output of the last recurrent layer [B, H], state of each layer after it."""
         states = []
+        # The state of attention, if there is any, comes last and is left out.
         for step, norm, before in zip(self._layers, self._norms, state, strict=False):
             below = x
             if norm:

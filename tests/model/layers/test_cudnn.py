@@ -33,7 +33,7 @@ class CuDNN:
         self.calls = list[dict[str, Any]]()
         monkeypatch.setattr(tf.raw_ops, "CudnnRNNV3", self)
         for module in ("lstm", "gru"):
-            monkeypatch.setattr(f"textgen.model.layers.{module}.kernel_path", lambda: "cuDNN")
+            monkeypatch.setattr(f"textgen.model.layers.{module}.backend", lambda: "cuDNN")
 
     def __call__(self, **arguments: Any) -> tuple[tf.Tensor, ...]:
         """Documentation: cudnnGetRNNWeightParams (linLayerID), cudnnRNNMode_t (the equations)."""

@@ -12,7 +12,7 @@ from loss_scales import check_scale
 from textgen.model import reference
 from textgen.model.config import ModelConfig
 from textgen.model.layers.dropout import Noise, variational_dropout, weight_mask, word_dropout
-from textgen.model.layers.head import Head, _loss_of_logits, _losses_of_logits
+from textgen.model.layers.head import Head, _loss_and_gradient, _token_losses
 from textgen.model.layers.lstm import LSTM
 from textgen.model.layers.recurrent import RecurrentStack, make_layer
 from textgen.system.runtime import load_tensorflow
@@ -282,9 +282,9 @@ def test_the_compiled_loss_has_no_part_that_two_shards_cannot_begin_at_once() ->
     """XLA's fusions for YNNPACK, which it makes of sums over many numbers, end the process now and then."""
     arguments = tf.zeros((1024, 65), tf.bfloat16), tf.zeros(65), tf.zeros(1024, tf.int32)
     for function, more in (
-        (_loss_of_logits, (0, 0.0, None)),
-        (_loss_of_logits, (0, 0.0, tf.constant(2.0))),
-        (_losses_of_logits, ()),
+        (_loss_and_gradient, (0, 0.0, None)),
+        (_loss_and_gradient, (0, 0.0, tf.constant(2.0))),
+        (_token_losses, ()),
     ):
         compiled = function.compiled().experimental_get_compiler_ir(*arguments, *more)("optimized_hlo")
         assert "reduce" in compiled
@@ -344,13 +344,13 @@ def test_label_smoothing_is_in_the_gradient_and_not_in_the_nats(
 
 
 def test_no_more_logits_exist_at_once_than_a_chunk_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, losses = [], _losses_of_logits
+    seen, losses = [], _token_losses
 
     def watched(logits: tf.Tensor, *others: tf.Tensor) -> tf.Tensor:
         seen.append(logits.shape[0])
         return losses(logits, *others)
 
-    monkeypatch.setattr("textgen.model.layers.head._losses_of_logits", watched)
+    monkeypatch.setattr("textgen.model.layers.head._token_losses", watched)
     monkeypatch.setattr("textgen.model.layers.head.CHUNK_ELEMENTS", 5 * V)
     head, features, table = Head(V, tied=True), normal(B, T, E), normal(V, E)
     head(features, table)
@@ -377,7 +377,7 @@ def test_chunks_of_a_compiled_loss_come_one_after_the_other(monkeypatch: pytest.
     for operation in operations:
         needed = [each.name for each in (*(tensor.op for tensor in operation.inputs), *operation.control_inputs)]
         before[operation.name] = set(needed).union(*(before.get(name, set()) for name in needed))
-    losses = [operation.name for operation in operations if "loss_of_logits" in str(operation.node_def.attr["f"])]
+    losses = [operation.name for operation in operations if "loss_and_gradient" in str(operation.node_def.attr["f"])]
     assert len(losses) == -(-B * T // 5)
     for first, second in itertools.pairwise(losses):
         made = {name for name, needed in before.items() if first in needed and "MatMul" in name}

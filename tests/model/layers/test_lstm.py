@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from textgen.model.layers import lstm
-from textgen.model.layers.cudnn import kernel_path
+from textgen.model.layers.cudnn import backend
 from textgen.model.layers.gru import GRU
 from textgen.model.layers.lstm import LSTM
 from textgen.model.layers.mogrifier import Mogrifier
@@ -251,12 +251,12 @@ def test_the_path_taken_is_said(
     gpus: int, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("tensorflow.config.list_logical_devices", lambda kind: [object()] * gpus)
-    kernel_path.cache_clear()
+    backend.cache_clear()
     try:
         with caplog.at_level("INFO", logger="textgen.model.layers.cudnn"):
-            assert [kernel_path(), kernel_path()] == [path, path]
+            assert [backend(), backend()] == [path, path]
     finally:
-        kernel_path.cache_clear()
+        backend.cache_clear()
     assert caplog.messages == [f"LSTM by {path}"]
 
 
@@ -271,7 +271,7 @@ class CuDNN:
             self.calls.append((sequences, initial_state, mask))
             return original(layer, sequences, initial_state, mask, training)
 
-        monkeypatch.setattr("textgen.model.layers.lstm.kernel_path", lambda: "cuDNN")
+        monkeypatch.setattr("textgen.model.layers.lstm.backend", lambda: "cuDNN")
         monkeypatch.setattr(keras.layers.LSTM, "inner_loop", inner_loop)
 
 

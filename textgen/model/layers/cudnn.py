@@ -21,11 +21,14 @@ log = logging.getLogger(__name__)
 
 
 @functools.cache
-def kernel_path() -> str:
-    """Returns a short name of the LSTM implementation used on this machine, and logs it once."""
-    path = "cuDNN" if tf.config.list_logical_devices("GPU") else "own loop, compiled by XLA"
-    log.info("LSTM by %s", path)
-    return path
+def backend() -> str:
+    """Returns what runs the steps of LSTM and GRU on this machine, and logs it once.
+
+    It is "cuDNN" or "own loop, compiled by XLA".
+    """
+    name = "cuDNN" if tf.config.list_logical_devices("GPU") else "own loop, compiled by XLA"
+    log.info("LSTM by %s", name)
+    return name
 
 
 def cudnn_lstm(
@@ -58,7 +61,7 @@ def cudnn_gru(
         x: Inputs [T, B, in]. The steps are computed in float16 if these are, else in float32.
         kernel: W, [in, 3H].
         recurrent_kernel: U, [H, 3H].
-        bias: b of x W and of h U, [2, 3H].
+        bias: The biases of x W and of h' U, [2, 3H].
         h: Output before the first step, [B, H].
 
     Returns:
@@ -93,8 +96,11 @@ def packed(mode: str, weights: Sequence[tf.Tensor], dtype: tf.DType) -> tf.Tenso
 
     Args:
         mode: "lstm" or "gru".
-        weights: W [in, gates * H], U [H, gates * H], and the biases from x and from h, [gates * H].
+        weights: W [in, blocks * H], U [H, blocks * H], and the biases from x and from h, [blocks * H].
         dtype: Type of the array.
+
+    Returns:
+        One flat array of all weights.
     """
     gates = [tf.split(matrix, len(GATES[mode]), axis=-1) for matrix in weights]
     flat = [tf.reshape(tf.transpose(gate), (-1,)) for gate in in_order_of_cudnn(mode, gates)]

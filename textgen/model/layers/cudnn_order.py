@@ -4,7 +4,7 @@ All weights are one array, as the documentation of cudnnGetRNNWeightParams tells
 transposed, then those from h, then the biases from x and from h. The gates are, with the cells of textgen:
 
     LSTM   i, f, g, o       the same order as in `textgen.model.layers.lstm`
-    GRU    r, z, g          h = z * h + (1 - z) * g with the reset gate after the product; our order is z, r, g
+    GRU    r, z, g          h = z * h' + (1 - z) * g with the reset gate after the product; our order is z, r, g
 """
 
 from __future__ import annotations

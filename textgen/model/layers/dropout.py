@@ -15,6 +15,13 @@ import tensorflow as tf
 
 from textgen.errors import ConfigError
 
+# Numbers of the random streams of a step, folded into its seed: each mask, and the draw of candidates, has its own.
+EMBEDDING_SITE = 0  # of the embedding; layer n of the recurrent stack, counted from 1, has the number n
+ATTENTION_SITE = 1 << 9
+WORD_SITE = 1 << 10
+WEIGHT_SITE = 1 << 11  # of the recurrent kernel of the first layer; the layers above have the next numbers
+DRAW_SITE = 1 << 12
+
 
 @dataclass(frozen=True)
 class Noise:

@@ -2,8 +2,10 @@
 
 The setting `reset_after` of `textgen.model.config.ModelConfig` chooses; by default the gate comes after the product.
 
-z, r = sigmoid(x W_zr + h U_zr + b_zr)            h = z * h + (1 - z) * g
-before: g = tanh(x W_g + (r * h) U_g + b_g)       after: g = tanh(x W_g + b_g + r * (h U_g + b'_g))
+z, r = sigmoid(x W_zr + h' U_zr + b_zr)           h = z * h' + (1 - z) * g
+before: g = tanh(x W_g + (r * h') U_g + b_g)      after: g = tanh(x W_g + b_g + r * (h' U_g + b2_g))
+
+' marks the step before, b2 is a second bias.
 
 On a GPU cuDNN runs the steps (`textgen.model.layers.cudnn`) if the reset gate comes after the product.
 """
@@ -14,7 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from textgen.model.layers.cudnn import cudnn_gru, kernel_path
+from textgen.model.layers.cudnn import backend, cudnn_gru
 from textgen.model.layers.layer import LayerState, RecurrentLayer, chosen_rows, split
 from textgen.model.layers.loop import (
     Arrays,
@@ -38,7 +40,7 @@ class GRU(RecurrentLayer):
         **kwargs: Arguments of `RecurrentLayer`.
     """
 
-    gates = 3
+    blocks = 3
 
     def __init__(self, units: int, reset_after: bool = True, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
@@ -49,7 +51,7 @@ class GRU(RecurrentLayer):
         self, x: tf.Tensor, state: LayerState, mask: tf.Tensor | None = None, ids: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, LayerState]:
         """Runs the layer over a window. The arguments are those of `RecurrentLayer.scan`."""
-        if not self.reset_after or kernel_path() != "cuDNN":
+        if not self.reset_after or backend() != "cuDNN":
             return super().scan(x, state, mask, ids)
         weights = self._step_weights()
         recurrent_kernel = weights["recurrent_kernel"] if mask is None else weights["recurrent_kernel"] * mask
@@ -90,8 +92,8 @@ def _backward_after(weights: Weights, dtype: tf.DType) -> Any:
 
 
 def _gradients_after(weights: Weights, past: Past, dtype: tf.DType) -> dict[str, tf.Tensor]:
-    gates = 2 * past.before[0].shape[-1]
-    d_recurrent = tf.concat([past.d_inputs[..., :gates], past.emitted[0]], 2)  # [T, B, 3H], of h U + b'
+    columns = 2 * past.before[0].shape[-1]
+    d_recurrent = tf.concat([past.d_inputs[..., :columns], past.emitted[0]], 2)  # [T, B, 3H], of h' U + b2
     return {
         "recurrent_kernel": product_over_time(past.before[0], d_recurrent, dtype),
         "bias": tf.stack([sum_over_time(past.d_inputs), sum_over_time(d_recurrent)]),
@@ -121,7 +123,7 @@ def _backward_before(weights: Weights, dtype: tf.DType) -> Any:
         (h,), (z, r, g), (dh,) = before, saved, d_state
         d_z = dh * (h - g) * z * (1 - z)
         d_g = dh * (1 - z) * (1 - g * g)
-        d_seen = step_product(d_g, candidate)  # of r * h
+        d_seen = step_product(d_g, candidate)  # gradient of r * h'
         d_r = d_seen * h * r * (1 - r)
         dh = dh * z + d_seen * r + step_product(tf.concat([d_z, d_r], 1), transposed)
         return [tf.concat([d_z, d_r, d_g], 1)], [dh]
@@ -130,9 +132,9 @@ def _backward_before(weights: Weights, dtype: tf.DType) -> Any:
 
 
 def _gradients_before(weights: Weights, past: Past, dtype: tf.DType) -> dict[str, tf.Tensor]:
-    (h,), (_, r, _), gates = past.before, past.saved, 2 * past.before[0].shape[-1]
-    of_gates = product_over_time(h, past.d_inputs[..., :gates], dtype)
-    of_candidate = product_over_time(r * h, past.d_inputs[..., gates:], dtype)
+    (h,), (_, r, _), columns = past.before, past.saved, 2 * past.before[0].shape[-1]
+    of_gates = product_over_time(h, past.d_inputs[..., :columns], dtype)
+    of_candidate = product_over_time(r * h, past.d_inputs[..., columns:], dtype)
     return {"recurrent_kernel": tf.concat([of_gates, of_candidate], 1), "bias": sum_over_time(past.d_inputs)}
 
 

@@ -83,9 +83,9 @@ class Head(keras.layers.Layer):
             pad_id: Targets with this id are ignored.
             label_smoothing: Fraction of each target spread evenly over all tokens (Szegedy et al. 2016,
                 arXiv:1512.00567). It changes the gradient only; the returned loss is not smoothed.
-            scale: Factor by which the caller multiplies the loss, for float16; None for none. The gradients by the
-                logits, which are in the precision of the features, are multiplied by it before they are rounded, so
-                that small ones do not vanish.
+            scale: Factor by which the caller multiplies the loss, for float16; None for none. The gradients with
+                respect to the logits, which are in the precision of the features, are multiplied by it before they are
+                rounded, so that small ones do not vanish.
 
         Returns:
             The sum in nats, a float32 scalar.
@@ -112,7 +112,7 @@ class Head(keras.layers.Layer):
         bias, nats = tf.convert_to_tensor(self.bias), []
         for chunk in row_chunks(rows.shape[0], self.vocab_size):
             logits = tf.matmul(rows[chunk], kernel, transpose_b=self.tied)  # [n, V]
-            nats.append(_losses_of_logits(logits, bias, flat[chunk]))
+            nats.append(_token_losses(logits, bias, flat[chunk]))
         return tf.where(targets == pad_id, 0.0, tf.reshape(tf.concat(nats, 0), tf.shape(targets)))  # [B, T]
 
 
@@ -147,7 +147,7 @@ def _summed_loss(
             with tf.control_dependencies([*sums, *d_features[-1:]]):  # runs chunks one after the other, to save memory
                 part = tf.identity(features[chunk])  # [n, E]
             logits = tf.matmul(part, low, transpose_b=tied)  # [n, V]
-            nats, d_logits = _loss_of_logits(
+            nats, d_logits = _loss_and_gradient(
                 tf.stop_gradient(logits), tf.stop_gradient(bias), targets[chunk], pad_id, label_smoothing, scale
             )
             pair = (d_logits, part) if tied else (part, d_logits)
@@ -170,7 +170,7 @@ def _summed_loss(
 
 
 @Fused
-def _loss_of_logits(
+def _loss_and_gradient(
     logits: tf.Tensor,
     bias: tf.Tensor,
     targets: tf.Tensor,
@@ -182,7 +182,7 @@ def _loss_of_logits(
 
     The gradient is multiplied by the scale before it is rounded to the precision of the logits.
     """
-    exponentials, total, nats = _softmax(logits, bias, targets)
+    exponentials, total, nats = _exponentials_and_losses(logits, bias, targets)
     counts = tf.cast(targets != pad_id, tf.float32)  # [n]
     is_target = tf.range(logits.shape[1])[None] == targets[:, None]  # [n, V]
     evenly = label_smoothing / logits.shape[1]
@@ -194,13 +194,18 @@ def _loss_of_logits(
 
 
 @Fused
-def _losses_of_logits(logits: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+def _token_losses(logits: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """Returns the losses in nats [n] of logits [n, V]."""
-    return _softmax(logits, bias, targets)[-1]
+    return _exponentials_and_losses(logits, bias, targets)[-1]
 
 
-def _softmax(logits: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns exp(logits - highest) [n, V], its sums [n, 1], and the losses in nats [n]."""
+def _exponentials_and_losses(
+    logits: tf.Tensor, bias: tf.Tensor, targets: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns exp(l - max l) [n, V] for l = logits [n, V] + bias [V], its sums [n, 1], and the losses in nats [n].
+
+    The losses are those of the targets [n].
+    """
     biased = tf.cast(logits, tf.float32) + bias  # [n, V]
     top = tf.reduce_max(biased, 1, keepdims=True)  # [n, 1]
     exponentials = tf.exp(biased - top)

@@ -40,12 +40,12 @@ class RecurrentLayer(keras.layers.Layer):
 
     Attributes:
         cell: Steps of the cell.
-        gates: Number of gates; the kernel has gates * H columns.
+        blocks: Number of blocks of H columns in the kernels; see `KERNEL_BLOCKS` of `textgen.model.config`.
         state_size: Number of arrays in the state.
     """
 
     cell: Cell
-    gates: int
+    blocks: int
     state_size = 1
 
     def __init__(self, units: int, *, seed: int = 0, **kwargs: Any) -> None:
@@ -55,7 +55,7 @@ class RecurrentLayer(keras.layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the weights for inputs [T, B, in], with the names, shapes and order of the Keras layer."""
-        width = self.gates * self.units
+        width = self.blocks * self.units
         self.kernel = self._weight("kernel", (input_shape[-1], width), "glorot_uniform")
         self.recurrent_kernel = self._weight("recurrent_kernel", (self.units, width), "orthogonal")
         self.bias = self._weight("bias", self._bias_shape(), self._initial_bias)
@@ -111,7 +111,7 @@ class RecurrentLayer(keras.layers.Layer):
         return {name: weight for name, weight in named.items() if name != "kernel"}
 
     def _bias_shape(self) -> tuple[int, ...]:
-        return (self.gates * self.units,)
+        return (self.blocks * self.units,)
 
     def _initial_bias(self, shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
         return tf.zeros(shape, dtype)

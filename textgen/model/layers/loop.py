@@ -3,8 +3,9 @@
 Automatic differentiation of a loop makes thousands of small operations and keeps all intermediate results. Here each
 cell has its own backward step, and the gradient of each weight is one large matrix product after the loop. On two cores
 a training step of 2 x 256 units takes a third to a half of the processor time of TensorFlow's gradient of the same
-forward loop. Shapes are time first, [T, B, ...], so that a step is contiguous in memory. All values are float32; in
-bfloat16 the factors of products are rounded to it, in float16 only those of the products outside of the loop.
+forward loop. Shapes are time first, [T, B, ...], so that a step is contiguous in memory. All values are float32. With
+bfloat16 the factors of all products are rounded to bfloat16 (`step_product`, `product_over_time`); with float16 only
+those of the products outside the loop (`product_over_time`) are rounded.
 """
 
 from __future__ import annotations

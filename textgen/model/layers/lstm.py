@@ -2,20 +2,23 @@
 
 Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000. At each time step
 
-    z = x W + h U + b             i, f, o = sigmoid(z_i, z_f, z_o)     g = tanh(z_g)
-    c = f * c + i * g             h = o * tanh(c)
+    z = x W + h' U + b            i, f, o = sigmoid(z_i, z_f, z_o)     g = tanh(z_g)
+    c = f * c' + i * g            h = o * tanh(c)
 
-`textgen.model.reference` has the same forward and backward pass in a readable form. Automatic differentiation of a loop
-makes thousands of small operations and keeps all intermediate results. Three things make it several times faster here:
+' marks the step before. `textgen.model.reference` has the same forward and backward pass in a readable form.
+
+Automatic differentiation of a loop makes thousands of small operations and keeps all intermediate results. Three things
+make it several times faster here:
 
 1. x W of all steps is one large matrix product, before the loop.
 2. The backward pass is written by hand. Its loop carries only the gradients of h and c and stores dz, from which the
    gradients of W, U and x are one large matrix product each.
-3. XLA compiles the loop: the gates of a step take few passes over memory, and a step starts at once after the other.
+3. XLA compiles the loop: the gates of a step take few passes over memory, and the steps follow each other without a
+   pause.
 
-On a GPU cuDNN runs the steps instead (`textgen.model.layers.cudnn`). Keras runs its own loop for masks of steps, for
-shapes that are not known when tracing, and for options that neither supports. Shapes are time first, [T, B, ...], so
-that a step is contiguous in memory.
+On a GPU cuDNN runs the steps instead (`textgen.model.layers.cudnn`). The loop of Keras runs for masks of steps, for
+shapes that are not known when tracing, and for options that neither this loop nor cuDNN supports. Shapes are time
+first, [T, B, ...], so that a step is contiguous in memory.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from textgen.model.layers.cudnn import cudnn_lstm, kernel_path
+from textgen.model.layers.cudnn import backend, cudnn_lstm
 from textgen.model.layers.fused import Fused
 from textgen.model.layers.layer import LayerState, chosen_rows, rows_times
 from textgen.model.layers.loop import Arrays, backward_loop, forward_loop, step_kernel, step_product
@@ -34,6 +37,10 @@ from textgen.model.layers.loop import Arrays, backward_loop, forward_loop, step_
 
 class LSTM(keras.layers.LSTM):
     """A faster `keras.layers.LSTM` for CPUs, with the same options, weights, results and gate order i, f, g, o.
+
+    Unlike the other cells it is not a `RecurrentLayer`, so that it can take the place of a `keras.layers.LSTM`. `lstm`
+    below takes the place of `textgen.model.layers.loop.recur`: it keeps the gates in 16 bits where the products have
+    these.
 
     It has first derivatives only. For second ones (a gradient penalty, a Hessian-vector product) give `unroll=True`,
     with which the loop of Keras runs.
@@ -83,7 +90,7 @@ class LSTM(keras.layers.LSTM):
             ValueError: `scan` does not support the options of the layer.
         """
         self._refuse_scan(mask)
-        if kernel_path() == "cuDNN" and self._suits_cudnn:
+        if backend() == "cuDNN" and self._suits_cudnn:
             return cudnn_lstm(chosen_rows(x, ids), *self._scan_weights(mask), *state)
         if mask is not None or self._can_scan(x if ids is None else ids):
             return self._scan(chosen_rows(self._inputs(x), ids), state, mask)
@@ -155,7 +162,7 @@ class LSTM(keras.layers.LSTM):
 
     def _can_scan(self, sequences: tf.Tensor) -> bool:
         standard = not (self.recurrent_dropout or self.unroll) and self.use_cudnn is not True
-        return standard and self._has_usual_gates and sequences.shape.is_fully_defined() and kernel_path() != "cuDNN"
+        return standard and self._has_usual_gates and sequences.shape.is_fully_defined() and backend() != "cuDNN"
 
 
 @tf.custom_gradient

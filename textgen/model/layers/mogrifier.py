@@ -1,8 +1,8 @@
 """The mogrifier LSTM: input and state gate each other before each step (Melis et al. 2020, arXiv:1909.01792).
 
-    odd rounds: x = 2 sigmoid(h Q) * x          even rounds: h = 2 sigmoid(x Q) * h          then an LSTM step
+    odd rounds: x = 2 sigmoid(h' Q) * x         even rounds: h' = 2 sigmoid(x Q) * h'        then an LSTM step
 
-The input of a step depends on h, so x W cannot be computed before the loop.
+' marks the step before. The input of a step depends on h', so x W cannot be computed before the loop.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from textgen.model.config import round_names
 from textgen.model.layers.layer import RecurrentLayer, forget_bias_one
 from textgen.model.layers.loop import (
     Arrays,
@@ -37,7 +38,7 @@ class Mogrifier(RecurrentLayer):
         **kwargs: Arguments of `RecurrentLayer`.
     """
 
-    gates = 4
+    blocks = 4
     state_size = 2
 
     def __init__(self, units: int, rounds: int = 5, rank: int | None = None, **kwargs: Any) -> None:
@@ -69,10 +70,10 @@ class Mogrifier(RecurrentLayer):
 
 def _rounds(weights: Weights) -> list[list[str]]:
     """Returns the names of the matrices of each round: one, or two low-rank factors."""
-    names = sorted((name for name in weights if name.startswith("round_")), key=lambda name: int(name.split("_")[1]))
-    if "round_1" in weights:
-        return [[name] for name in names]
-    return [names[at : at + 2] for at in range(0, len(names), 2)]  # left, right
+    rounds: list[list[str]] = []
+    while names := round_names(len(rounds) + 1, weights):
+        rounds.append(names)
+    return rounds
 
 
 def _ends(x: tf.Tensor, h: tf.Tensor, gates: Arrays) -> tuple[Arrays, Arrays]:

@@ -1,6 +1,8 @@
 """The peephole LSTM, whose gates also read the cell state of their unit (Gers, Schraudolph & Schmidhuber 2002).
 
-i, f = sigmoid(z_i + p_i * c, z_f + p_f * c)      c = f * c + i * tanh(z_g)
+z = x W + h' U + b                                ' marks the step before
+i = sigmoid(z_i + p_i * c')                       f = sigmoid(z_f + p_f * c')
+c = f * c' + i * tanh(z_g)
 o = sigmoid(z_o + p_o * c)                        h = o * tanh(c)
 """
 
@@ -68,7 +70,7 @@ class Peephole(RecurrentLayer):
     """An LSTM with weights `peepholes` [3, H] from the cell state to the gates i, f and o."""
 
     cell = Cell(_forward, _backward, _gradients)
-    gates = 4
+    blocks = 4
     state_size = 2
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from textgen.model.config import ModelConfig
 from textgen.model.layers.activations import Activations
-from textgen.model.layers.dropout import Noise, noise_of_call, variational_dropout, weight_mask
+from textgen.model.layers.dropout import WEIGHT_SITE, Noise, noise_of_call, variational_dropout, weight_mask
 from textgen.model.layers.gru import GRU
 from textgen.model.layers.layer import LayerState, RecurrentLayer, chosen_rows, in_float32, seeded, steps_first
 from textgen.model.layers.lstm import LSTM
@@ -19,8 +19,6 @@ from textgen.model.layers.rnn import RNN
 from textgen.model.reference.norm import NORM_EPSILON
 
 State = tuple[LayerState, ...]  # one state per layer; in a network with attention, its state comes last
-
-WEIGHT_SITE = 1 << 11  # number of the weight mask of the first layer; the layers above have the next numbers
 
 
 class RecurrentStack(keras.layers.Layer):

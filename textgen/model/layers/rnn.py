@@ -1,4 +1,4 @@
-"""The simple recurrent layer: h = tanh(x W + h U + b), or relu instead of tanh."""
+"""The simple recurrent layer: h = tanh(x W + h' U + b), or relu instead of tanh. ' marks the step before."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RNN(RecurrentLayer):
         **kwargs: Arguments of `RecurrentLayer`.
     """
 
-    gates = 1
+    blocks = 1
 
     def __init__(self, units: int, activation: str = "tanh", **kwargs: Any) -> None:
         super().__init__(units, **kwargs)

@@ -22,11 +22,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from textgen.model.layers.dropout import DRAW_SITE
 from textgen.model.layers.fused import Fused
 from textgen.model.layers.head import Head, row_chunks
 
 POWER = 0.75  # power of the counts; below 1, rare tokens are candidates more often (Mikolov et al. 2013)
-DRAW_SITE = 1 << 12  # number of the random stream of the draw, beside those of the dropout masks
 
 
 class Candidates(NamedTuple):
@@ -219,9 +219,10 @@ def _loss_of_candidates(
     pad_id: int,
     scale: tf.Tensor | None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the summed loss in nats, and its gradients by the logits of candidates [n, K] and of targets [n].
+    """Returns the summed loss in nats, and its gradients with respect to the logits.
 
-    The gradients are multiplied by the scale, those by the logits of candidates before they are rounded.
+    These are those of candidates, [n, K], and of targets, [n]. The gradients are multiplied by the scale, those of
+    candidates before they are rounded.
     """
     is_target = ids[None] == targets[:, None]  # [n, K]
     shifted = tf.where(is_target, -np.inf, tf.cast(logits, tf.float32) + shift)

@@ -28,10 +28,10 @@ from typing import NamedTuple
 import numpy as np
 
 from textgen.model.reference.cells import Array, CellGradients, CellState, CellWeights, affine_backward
-from textgen.model.reference.norm import Normed, norm_backward, norm_forward
+from textgen.model.reference.norm import NormRecord, norm_backward, norm_forward
 
 
-class Look(NamedTuple):
+class AttentionRecord(NamedTuple):
     """What the backward pass of attention needs.
 
     Attributes:
@@ -42,7 +42,7 @@ class Look(NamedTuple):
         mixed: m of each step, [B, T, H].
     """
 
-    normed: Normed
+    normed: NormRecord
     keys: Array
     queries: Array
     shares: Array
@@ -61,7 +61,7 @@ def attention_state(batch_size: int, window: int, hidden_units: int, dtype: np.d
     return np.zeros((batch_size, window, hidden_units), dtype), np.zeros((batch_size, 1), dtype)
 
 
-def attention_forward(x: Array, state: CellState, w: CellWeights) -> tuple[Array, CellState, Look]:
+def attention_forward(x: Array, state: CellState, w: CellWeights) -> tuple[Array, CellState, AttentionRecord]:
     """Reads a window.
 
     Args:
@@ -86,24 +86,24 @@ def attention_forward(x: Array, state: CellState, w: CellWeights) -> tuple[Array
     shares /= shares.sum(axis=-1, keepdims=True)
     mixed = shares @ keys  # [B, T, H]
     after = keys[:, steps:], np.minimum(count + steps, window).astype(count.dtype)
-    return x + mixed @ w["output"] / np.sqrt(width), after, Look(normed, keys, queries, shares, mixed)
+    return x + mixed @ w["output"] / np.sqrt(width), after, AttentionRecord(normed, keys, queries, shares, mixed)
 
 
 def attention_backward(
-    dy: Array, dstate: CellState, look: Look, w: CellWeights
+    dy: Array, dstate: CellState, record: AttentionRecord, w: CellWeights
 ) -> tuple[Array, CellState, CellGradients]:
     """The backward pass: the lines of `attention_forward` from the last to the first.
 
     Args:
         dy: Gradient of y, [B, T, H].
         dstate: Gradient of the state after the window.
-        look: Record of `attention_forward`.
+        record: Record of `attention_forward`.
         w: Weights.
 
     Returns:
         The gradients of x, of the state before the window (0 for the number of outputs), and of the weights.
     """
-    normed, keys, queries, shares, mixed = look
+    normed, keys, queries, shares, mixed = record
     steps, width = dy.shape[1], dy.dtype.type(dy.shape[-1])
     n = keys[:, -steps:]
     dmixed, doutput, _ = affine_backward(dy / np.sqrt(width), mixed, w["output"])

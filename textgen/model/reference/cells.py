@@ -2,8 +2,9 @@
 
 At each time step a cell computes a new state from the input x [B, in] and the state of the step before. The first array
 of a state is always h [B, H], the output of the cell: the layer above reads it, and so does the cell at the next step.
-Below, ' marks the step before, * multiplies element by element, W is `kernel` [in, gates * H], U is `recurrent_kernel`
-[H, gates * H] and b is `bias`. The gates are stacked in the order of Keras.
+Below, ' marks the step before, * multiplies element by element, W is `kernel` [in, blocks * H], U is
+`recurrent_kernel` [H, blocks * H] and b is `bias`. The blocks, of the gates and the candidate, are in the order of
+Keras.
 
 **rnn**, the plain recurrent network (Elman 1990). The state is the output, and is replaced at every step:
 
@@ -34,9 +35,9 @@ Schraudolph & Schmidhuber 2002). The output gate reads the new cell state:
     h = z * h' + (1 - z) * g
 
 This is the published form. In cuDNN, PyTorch and, by default, Keras the reset gate is applied after the product with U,
-and there is a second bias b' (`bias` is then [2, 3H]). z, r and g all have it, but only g needs it:
+and there is a second bias b2 (`bias` is then [2, 3H]). z, r and g all have it, but only g needs it:
 
-    g = tanh(x @ W_g + b_g + r * (h' @ U_g + b'_g))
+    g = tanh(x @ W_g + b_g + r * (h' @ U_g + b2_g))
 
 The setting `reset_after` of `ModelConfig` chooses the form: by default it is True, the second one.
 
@@ -72,7 +73,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from textgen.model.config import ModelConfig
+from textgen.model.config import ModelConfig, round_names
 
 Array = np.ndarray
 CellWeights = Mapping[str, Array]  # "kernel" -> array
@@ -81,7 +82,7 @@ CellState = tuple[Array, ...]  # (h,) or (h, c), each [B, H]
 Record = Any  # what the backward step needs
 
 # Below, `dy` always means: the gradient of the loss with respect to `y`. It has the shape of `y`. The slopes are
-# written with the values themselves: sigmoid' = s * (1 - s), tanh' = 1 - tanh ** 2.
+# written with the values themselves: s * (1 - s) is that of s = sigmoid(x), 1 - t ** 2 that of t = tanh(x).
 
 
 class Cell(NamedTuple):
@@ -157,7 +158,7 @@ def rnn_step_backward(
 # === lstm, and with peepholes ===
 
 
-class Gates(NamedTuple):
+class LSTMRecord(NamedTuple):
     """The record of a step of an LSTM, for the backward step."""
 
     x: Array  # [B, in]
@@ -170,19 +171,19 @@ class Gates(NamedTuple):
     new_c: Array
 
 
-def lstm_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellState, Gates]:
+def lstm_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellState, LSTMRecord]:
     """One step forward: x [B, in], state (h, c) -> new state, record for the backward step."""
     h, c = state
-    p = w.get("peepholes", np.zeros([3, 1], x.dtype))  # of i, f and o
+    p = w.get("peepholes", np.zeros([3, 1], x.dtype))  # weights from the cell state to i, f and o
     z = x @ w["kernel"] + h @ w["recurrent_kernel"] + w["bias"]  # [B, 4H]
     z_i, z_f, z_g, z_o = np.split(z, 4, axis=-1)  # each [B, H]
     i, f, g = sigmoid(z_i + p[0] * c), sigmoid(z_f + p[1] * c), np.tanh(z_g)
     new_c = f * c + i * g
     o = sigmoid(z_o + p[2] * new_c)
-    return (o * np.tanh(new_c), new_c), Gates(x, h, c, i, f, g, o, new_c)
+    return (o * np.tanh(new_c), new_c), LSTMRecord(x, h, c, i, f, g, o, new_c)
 
 
-def lstm_step_backward(dstate: CellState, record: Gates, w: CellWeights) -> tuple[Array, CellState, CellGradients]:
+def lstm_step_backward(dstate: CellState, record: LSTMRecord, w: CellWeights) -> tuple[Array, CellState, CellGradients]:
     """One step backward: gradients of the new (h, c) -> gradients of x, of the old (h, c) and of the weights."""
     (dh, dc), (x, h, c, i, f, g, o, new_c) = dstate, record
     p = w.get("peepholes", np.zeros([3, 1], x.dtype))
@@ -201,7 +202,7 @@ def lstm_step_backward(dstate: CellState, record: Gates, w: CellWeights) -> tupl
     return dx, (dh, dc * f + dz_i * p[0] + dz_f * p[1]), gradients
 
 
-def lstm_gates(record: Gates) -> dict[str, Array]:
+def lstm_gates(record: LSTMRecord) -> dict[str, Array]:
     """The gates of a step; the candidate is not one."""
     return {"i": record.i, "f": record.f, "o": record.o}
 
@@ -209,7 +210,7 @@ def lstm_gates(record: Gates) -> dict[str, Array]:
 # === gru ===
 
 
-class GRUGates(NamedTuple):
+class GRURecord(NamedTuple):
     """The record of a step of a GRU, for the backward step."""
 
     x: Array  # [B, in]
@@ -220,7 +221,7 @@ class GRUGates(NamedTuple):
     seen: Array  # what the candidate read of the old h
 
 
-def gru_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellState, GRUGates]:
+def gru_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellState, GRURecord]:
     """One step forward: x [B, in], state (h,) -> new state, record. If b is [2, 3H], r acts after the product."""
     (h,) = state
     U, H = w["recurrent_kernel"], h.shape[-1]
@@ -234,10 +235,10 @@ def gru_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellState, GRU
     else:
         seen = r * h
         g = np.tanh(from_x[:, 2 * H :] + seen @ U[:, 2 * H :])
-    return (z * h + (1 - z) * g,), GRUGates(x, h, z, r, g, seen)
+    return (z * h + (1 - z) * g,), GRURecord(x, h, z, r, g, seen)
 
 
-def gru_step_backward(dstate: CellState, record: GRUGates, w: CellWeights) -> tuple[Array, CellState, CellGradients]:
+def gru_step_backward(dstate: CellState, record: GRURecord, w: CellWeights) -> tuple[Array, CellState, CellGradients]:
     """One step backward: gradient of the new state -> gradients of x, of the old state and of the weights."""
     (dh,), (x, h, z, r, g, seen) = dstate, record
     U, H = w["recurrent_kernel"], h.shape[-1]
@@ -260,7 +261,7 @@ def gru_step_backward(dstate: CellState, record: GRUGates, w: CellWeights) -> tu
     return dx, (dh * z + through_u,), {"kernel": dkernel, "recurrent_kernel": drecurrent, "bias": dbias}
 
 
-def gru_gates(record: GRUGates) -> dict[str, Array]:
+def gru_gates(record: GRURecord) -> dict[str, Array]:
     """The gates of a step; the candidate is not one."""
     return {"z": record.z, "r": record.r}
 
@@ -271,10 +272,8 @@ def gru_gates(record: GRUGates) -> dict[str, Array]:
 def _rounds(w: CellWeights) -> list[list[tuple[str, Array]]]:
     """Names and factors of Q_1, Q_2, ...: one each, or two of low rank."""
     rounds: list[list[tuple[str, Array]]] = []
-    while found := [
-        (name, w[name]) for part in ("", "_left", "_right") if (name := f"round_{len(rounds) + 1}{part}") in w
-    ]:
-        rounds.append(found)
+    while names := round_names(len(rounds) + 1, w):
+        rounds.append([(name, w[name]) for name in names])
     return rounds
 
 
@@ -282,14 +281,14 @@ def mogrifier_step(x: Array, state: CellState, w: CellWeights) -> tuple[CellStat
     """One step forward: the rounds, then a step of an LSTM."""
     h, c = state
     rounds: list[tuple[Array, Array, Array]] = []  # source of the gate, gate, what it scales
-    for number, factors in enumerate(_rounds(w)):
-        source, target = (h, x) if number % 2 == 0 else (x, h)
+    for number, factors in enumerate(_rounds(w), start=1):
+        source, target = (h, x) if number % 2 else (x, h)
         a = source
         for _, factor in factors:
             a = a @ factor
         gate = sigmoid(a)
         rounds.append((source, gate, target))
-        x, h = (2 * gate * target, h) if number % 2 == 0 else (x, 2 * gate * target)
+        x, h = (2 * gate * target, h) if number % 2 else (x, 2 * gate * target)
     new_state, record = lstm_step(x, (h, c), w)
     return new_state, (rounds, record)
 
@@ -298,17 +297,17 @@ def mogrifier_step_backward(
     dstate: CellState, record: Record, w: CellWeights
 ) -> tuple[Array, CellState, CellGradients]:
     """One step backward: gradients of the new (h, c) -> gradients of x, of the old (h, c) and of the weights."""
-    rounds, gates = record
-    dx, (dh, dc), gradients = lstm_step_backward(dstate, gates, w)
-    for number, factors in reversed(list(enumerate(_rounds(w)))):
-        source, gate, target = rounds[number]
-        dtarget, dsource = (dx, dh) if number % 2 == 0 else (dh, dx)
+    rounds, of_lstm = record
+    dx, (dh, dc), gradients = lstm_step_backward(dstate, of_lstm, w)
+    for number, factors in reversed(list(enumerate(_rounds(w), start=1))):
+        source, gate, target = rounds[number - 1]
+        dtarget, dsource = (dx, dh) if number % 2 else (dh, dx)
         da = dtarget * 2 * target * gate * (1 - gate)
         for position, (name, factor) in reversed(list(enumerate(factors))):
             before = source if position == 0 else source @ factors[0][1]
             da, gradients[name], _ = affine_backward(da, before, factor)
         dtarget, dsource = dtarget * 2 * gate, dsource + da
-        dx, dh = (dtarget, dsource) if number % 2 == 0 else (dsource, dtarget)
+        dx, dh = (dtarget, dsource) if number % 2 else (dsource, dtarget)
     return dx, (dh, dc), gradients
 
 

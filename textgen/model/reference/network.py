@@ -55,7 +55,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from textgen.model.config import TABLE, VECTORS, WITH_FORGET_GATE, ModelConfig
-from textgen.model.reference.attention import Look, attention_backward, attention_forward, attention_state
+from textgen.model.reference.attention import AttentionRecord, attention_backward, attention_forward, attention_state
 from textgen.model.reference.cells import (
     LSTM,
     Array,
@@ -67,7 +67,7 @@ from textgen.model.reference.cells import (
     layer_backward,
     layer_forward,
 )
-from textgen.model.reference.norm import Normed, norm_backward, norm_forward
+from textgen.model.reference.norm import NormRecord, norm_backward, norm_forward
 
 Weights = dict[str, Array]  # "lstm_0/kernel" -> array; the same names hold gradients
 
@@ -78,7 +78,7 @@ State = Sequence[CellState]  # of each layer: (h, c) or (h,), each [B, H]; then 
 
 
 class Stack(NamedTuple):
-    """The parts of the architecture that the names of the weights do not show.
+    """The settings of the network that the names of its weights do not show: cell, residual connections, attention.
 
     Attributes:
         cell: Kind of the recurrent layers.
@@ -108,15 +108,15 @@ class Trace(NamedTuple):
         normed: Record of the normalization of each layer's input.
         hidden: Output of the last layer or of attention, [B, T, H].
         features: Input of the output layer, [B, T, E].
-        look: Record of attention.
+        attention: Record of attention.
     """
 
     inputs: Array
     layers: list[list[Record]]
-    normed: list[Normed | None]
+    normed: list[NormRecord | None]
     hidden: Array
     features: Array
-    look: Look | None = None
+    attention: AttentionRecord | None = None
 
 
 def of_layer(weights: Mapping[str, Array], name: str) -> Weights:
@@ -136,7 +136,7 @@ def _head_kernel(weights: Weights) -> Array:
 
 def stack_forward(
     weights: Weights, x: Array, state: State, stack: Stack = PLAIN
-) -> tuple[Array, State, list[list[Record]], list[Normed | None]]:
+) -> tuple[Array, State, list[list[Record]], list[NormRecord | None]]:
     """Runs the recurrent layers.
 
     Args:
@@ -176,18 +176,18 @@ def forward(weights: Weights, inputs: Array, state: State, stack: Stack = PLAIN)
         The logits [B, T, V], the state after the window, and what the backward pass needs.
     """
     x = weights[TABLE][inputs]  # [B, T, E]
-    look, of_layers, of_attention = None, list(state), state[-1]
+    attention, of_layers, of_attention = None, list(state), state[-1]
     if stack.attention:
         of_layers.pop()
     x, new_state, layers, norms = stack_forward(weights, x, of_layers, stack)  # [B, T, H]
     if stack.attention:
-        x, last, look = attention_forward(x, of_attention, of_layer(weights, "attention"))
+        x, last, attention = attention_forward(x, of_attention, of_layer(weights, "attention"))
         new_state = [*new_state, last]
     features = x
     if "projection/kernel" in weights:
         features = x @ weights["projection/kernel"] + weights["projection/bias"]  # [B, T, E]
     logits = features @ _head_kernel(weights) + weights["head/bias"]  # [B, T, V]
-    return logits, new_state, Trace(inputs, layers, norms, x, features, look)
+    return logits, new_state, Trace(inputs, layers, norms, x, features, attention)
 
 
 def backward(
@@ -217,8 +217,8 @@ def backward(
             dx, trace.hidden, weights["projection/kernel"]
         )
     first_dstate = list(dstate)
-    if trace.look:
-        dx, first_dstate[-1], own = attention_backward(dx, dstate[-1], trace.look, of_layer(weights, "attention"))
+    if trace.attention:
+        dx, first_dstate[-1], own = attention_backward(dx, dstate[-1], trace.attention, of_layer(weights, "attention"))
         gradients |= {f"attention/{part}": gradient for part, gradient in own.items()}
     for number in reversed(range(len(trace.layers))):
         name, dabove, normed = f"{stack.cell.name}_{number}", dx, trace.normed[number]

@@ -11,7 +11,7 @@ from textgen.model.reference.cells import Array
 NORM_EPSILON = 1e-5  # avoids a division by zero for a constant vector
 
 
-class Normed(NamedTuple):
+class NormRecord(NamedTuple):
     """What the backward pass of a layer normalization needs.
 
     Attributes:
@@ -23,7 +23,7 @@ class Normed(NamedTuple):
     deviation: Array
 
 
-def norm_forward(x: Array, gamma: Array, beta: Array) -> tuple[Array, Normed]:
+def norm_forward(x: Array, gamma: Array, beta: Array) -> tuple[Array, NormRecord]:
     """Normalizes each vector to mean 0 and variance 1, then scales it by gamma and shifts it by beta.
 
     Args:
@@ -36,15 +36,15 @@ def norm_forward(x: Array, gamma: Array, beta: Array) -> tuple[Array, Normed]:
     """
     deviation = np.sqrt(x.var(axis=-1, keepdims=True) + NORM_EPSILON)
     standard = (x - x.mean(axis=-1, keepdims=True)) / deviation
-    return standard * gamma + beta, Normed(standard, deviation)
+    return standard * gamma + beta, NormRecord(standard, deviation)
 
 
-def norm_backward(dy: Array, normed: Normed, gamma: Array) -> tuple[Array, Array, Array]:
+def norm_backward(dy: Array, record: NormRecord, gamma: Array) -> tuple[Array, Array, Array]:
     """The gradients of x, gamma and beta.
 
     Adding a constant to x or scaling it does not change y, so dx has no part in these two directions.
     """
-    standard, deviation = normed
+    standard, deviation = record
     d = dy * gamma
     along = (d * standard).mean(axis=-1, keepdims=True)
     dx = (d - d.mean(axis=-1, keepdims=True) - standard * along) / deviation
