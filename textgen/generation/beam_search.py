@@ -34,7 +34,7 @@ class _Step(NamedTuple):
     before: _Step | None
     id: int
     logprob: float
-    text: str  # that became certain with it
+    text: str  # text that is final once this token is there
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class Beam:
 
     @cached_property
     def text(self) -> str:
-        """The text that is certain."""
+        """The text that is final."""
         return "".join(step.text for step in self._steps())
 
     @property

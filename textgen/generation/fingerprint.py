@@ -71,6 +71,9 @@ class Fingerprint:
         Args:
             text: The text.
 
+        Returns:
+            The fingerprint.
+
         Raises:
             ValueError: It is not the text of a fingerprint.
 

@@ -104,11 +104,19 @@ class Infill:
 
 @dataclass(frozen=True, eq=False)
 class _Draft:
-    """Tokens in the order in which they were generated, without the end of the document."""
+    """Tokens in the order in which they were generated, without the end of the document.
+
+    Attributes:
+        ids: The tokens.
+        states: The state of the model before it read each of the newest tokens, those that `_fit` has not scored yet.
+        nats: The loss of the other end after each token that has been scored.
+        stop_reason: See `Infill`.
+        config: Settings of the draft.
+    """
 
     ids: list[int]
-    states: list[Any]  # of the model before each of the last ones was read, where that is yet to be looked at
-    nats: list[float]  # of the other end after each of the others
+    states: list[Any]
+    nats: list[float]
     stop_reason: str
     config: SamplingConfig
 

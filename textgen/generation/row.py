@@ -20,13 +20,21 @@ from textgen.tokenizer.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Token:
-    """One generated token."""
+    """One generated token.
+
+    Attributes:
+        id: The token.
+        text: The text that is final once this token is there; it may be more or less than the token's own text.
+        stop_reason: Why the text ended, on its last token only: see `textgen.generation.generated_text.Generation`.
+        logprob: Log probability in nats under the model alone, before any setting of the sampler.
+        top: The likeliest ids and their log probabilities in nats.
+    """
 
     id: int
-    text: str  # that became certain with it, which may be more or less than the text of the token
-    stop_reason: str = ""  # of the last token: see `textgen.generation.generated_text.Generation`
-    logprob: float | None = None  # nats, under the model alone, before any setting of the sampler
-    top: tuple[tuple[int, float], ...] = ()  # the likeliest ids and their log probabilities, in nats
+    text: str
+    stop_reason: str = ""
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 class Row:
@@ -112,6 +120,9 @@ class Row:
             id: The token.
             log_probs: Log probabilities of all tokens that could have come, nats [V]; None if nobody asked for them.
             blocked: Whether constraints left no token to draw, so that `id` is the end of the document instead.
+
+        Returns:
+            The token, without its text.
         """
         self._length += 1
         self.stop_reason = "blocked" if blocked else self._limit(id)
@@ -199,7 +210,7 @@ class TextRow(Row):
         return self._tokenizer.decode(of_document(ids[-CONTEXT:], self._eos_id))
 
     def _write(self, id: int) -> str:
-        """Appends a token and returns the text that became certain with it."""
+        """Appends a token and returns the text that is now final."""
         decoded = self._decoder.feed([id])
         text = self._ending.feed(decoded if self._length else decoded[self.healed :])
         self._length += 1

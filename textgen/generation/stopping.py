@@ -56,7 +56,7 @@ class Ending:
         self._held = ""
 
     def feed(self, text: str) -> str:
-        """Appends text and returns the text that is now certain; nothing once there is a `reason`."""
+        """Appends text and returns the text that is now final; nothing once there is a `reason`."""
         if self.reason:
             return ""
         self._held += text

@@ -57,7 +57,10 @@ CONTINUATIONS = range(0x80, 0xC0)  # bytes of a character in UTF-8 after its fir
 
 @dataclass(frozen=True, eq=False)
 class _Leads:
-    """Letters with which tokens begin, and their beginnings: hash(word + beginning) = hash(word) power + hash."""
+    """The leads of tokens (the letters with which they begin), and all beginnings of these leads.
+
+    The hash of a word followed by a beginning is hash(word) * power + hash(beginning).
+    """
 
     hashes: np.ndarray  # of the P beginnings, the shortest first, uint64 [P]
     powers: np.ndarray  # uint64 [P]
@@ -65,7 +68,7 @@ class _Leads:
     levels: list[slice]  # where the beginnings of each length are, from one character on
     near: np.ndarray  # the number of the first `NEAR` characters of each longer beginning
     ends: np.ndarray  # the numbers of the leads after which tokens go on with something else, [E]
-    columns: np.ndarray  # what decides about each token, see `_leads`, [V]
+    columns: np.ndarray  # the column of each token, see `_leads`, [V]
 
     def known(self, now: np.ndarray, words: WordFilter) -> np.ndarray:
         """Which beginnings lead to known beginnings of words, after words so far with some hashes [S]: bool [S, P].
@@ -88,7 +91,7 @@ class _Leads:
         return np.asarray(now[:, None] * self.powers[numbers] + self.hashes[numbers])
 
     def _chain(self, found: np.ndarray, levels: Sequence[slice]) -> None:
-        """Drops those of `found` without their last character is not found."""
+        """Clears in `found` each beginning whose own beginning, one character shorter, was not found."""
         for level in levels:
             found[:, level] &= found[:, self.parents[level]]
 
@@ -357,8 +360,9 @@ def most_bytes(vocab_size: int) -> int:
 def _leads(letters: Sequence[str | None]) -> _Leads:
     """The leads of tokens with these letters, "" left out.
 
-    What decides about a token is a number below P, that of its lead, if it has no other letters; P + a number in `ends`
-    if it has; P + E without a lead, and P + E + 1 for a part of a character.
+    `columns` gives each token its column in the arrays [W, P + E + 2] of `WordTokens._fits_after`: the number of its
+    lead, below P, if the token is nothing but the lead; P plus the place of its lead in `ends` if other characters
+    follow; P + E without a lead; P + E + 1 for a part of a character.
     """
     leads = [None if text is None else leading_letters(text) for text in letters]
     starts = sorted({lead[:length] for lead in leads if lead for length in range(1, len(lead) + 1)}, key=len)
