@@ -23,7 +23,7 @@ from textgen.generation.generator import Generator
 from textgen.generation.request import Request
 from textgen.generation.sampling.logit_filters import Candidates
 from textgen.generation.sampling.random_numbers import row_generator
-from textgen.generation.sampling.sampler_chain import draw, steps_of, transform
+from textgen.generation.sampling.sampler_chain import active_samplers, draw, transform
 from textgen.generation.sampling.sampler_settings import settings_of
 from textgen.generation.stepping import PROMPT_WINDOW
 from textgen.model import reference
@@ -128,7 +128,7 @@ def test_draws_what_the_reference_would(model: LanguageModel, generator: Generat
         last = logits[:, -1]
         last[:, ~writable(TOKENIZER, ids)] = -np.inf
         inputs = settings_of([config])
-        left = transform(Candidates(last), inputs, steps_of(inputs))
+        left = transform(Candidates(last), inputs, active_samplers(inputs))
         read = left.ids_at(draw(left, rng.random(1))).tolist()
         ids += read
     assert list(generation.ids) == ids

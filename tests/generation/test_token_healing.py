@@ -12,7 +12,7 @@ from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
-from textgen.generation.token_healing import Prefixes, choose_cut
+from textgen.generation.token_healing import Prefixes, choose_cut, choose_cut_exactly
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
@@ -78,6 +78,22 @@ def test_the_choice_among_cuts() -> None:
     assert choose_cut(log_probs, end, covers, 1e-320, 0.5) == 2, "without a warning of NumPy"
     drawn = [choose_cut(log_probs, end, covers, 0.5, uniform) for uniform in (np.arange(2250) + 0.5) / 2250]
     assert [drawn.count(cut) for cut in range(3)] == [625, 25, 1600]
+
+
+def test_the_choice_in_exact_arithmetic_is_the_ordinary_one() -> None:
+    rng = np.random.default_rng(0)
+    cuts = set()
+    for _ in range(300):
+        k = int(rng.integers(1, 4))
+        log_probs = np.log(rng.dirichlet(np.ones(20), k))
+        ids = rng.integers(0, 20, k).tolist()
+        covers = [rng.choice(20, rng.integers(0, 5), replace=False).tolist() for _ in range(k)]
+        for t in (0.0, 0.5, 2.0):
+            uniform = float(rng.random())
+            cut = choose_cut_exactly(log_probs, ids, covers, t, uniform)
+            assert cut == choose_cut(log_probs, ids, covers, t, uniform)
+            cuts.add(cut)
+    assert cuts == {0, 1, 2, 3}
 
 
 class ExactTable(TableModel):

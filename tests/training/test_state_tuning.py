@@ -19,7 +19,7 @@ from textgen.cli import textgen
 from textgen.cli.write import _started
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import CorpusError, SavedModelError
-from textgen.generation.text_state import StartedModel
+from textgen.generation.started_model import StartedModel
 from textgen.model.config import CELLS, ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.language_model import LanguageModel

@@ -23,7 +23,7 @@ from textgen.generation.config import RuntimeConfig, SamplingConfig
 from textgen.settings import from_dict, select
 
 if TYPE_CHECKING:
-    from textgen.generation.text_state import StartedModel
+    from textgen.generation.started_model import StartedModel
     from textgen.model.protocols import StepModel
     from textgen.saved_model.saved_model import ModelFolder
 
@@ -135,7 +135,8 @@ def needs_terminal() -> None:
 
 def _started(saved: ModelFolder, writer: StepModel, path: str) -> StartedModel:
     """The model with the initial state in a file. Raises `SavedModelError` for the state of a text that has begun."""
-    from textgen.generation.text_state import StartedModel, load_state
+    from textgen.generation.started_model import StartedModel
+    from textgen.generation.text_state import load_state
 
     vocabulary = saved.tokenizer
     state = load_state(Path(path), writer.initial_state(1), saved.fingerprint, vocabulary.vocab_size)

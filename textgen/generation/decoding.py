@@ -15,13 +15,12 @@ from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import SavedModelError
 from textgen.generation.constraints.word_tokens import WordTokens
 from textgen.generation.row import Row, Token
-from textgen.generation.sampling.exact_chain import choose_cut_exactly
 from textgen.generation.sampling.sampler import Sampler
 from textgen.generation.sampling.sampler_settings import cut_temperature
 from textgen.generation.sampling.vocabulary_tables import VocabularyTables
 from textgen.generation.stepping import Stepper, log_probs_of, read_all
 from textgen.generation.text_state import join, pick
-from textgen.generation.token_healing import Prefixes, choose_cut
+from textgen.generation.token_healing import Prefixes, choose_cut, choose_cut_exactly
 from textgen.model.probabilities import is_finite
 from textgen.model.protocols import StepModel
 from textgen.tokenizer.tokenizer import Tokenizer

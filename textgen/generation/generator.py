@@ -22,9 +22,10 @@ from textgen.generation.decoding import Decoder
 from textgen.generation.generated_text import Generation, Stream, generation_of, missing_texts
 from textgen.generation.request import Request, later_seed, require_best_of, require_one, sampling, seeded
 from textgen.generation.row import Row, TextRow, Token
+from textgen.generation.row_by_row_model import RowByRow
 from textgen.generation.sampling.sampler_settings import DRAWING
 from textgen.generation.sampling.vocabulary_tables import VocabularyTables
-from textgen.generation.stepping import RowByRow, read_all
+from textgen.generation.stepping import read_all
 from textgen.generation.text_state import TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
 from textgen.model.protocols import StepModel
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 64  # texts generated side by side
 GROUPS = 2  # texts join once one of this many parts of a batch is free: prompts are read faster together
-AHEAD = 4  # maximum number of texts that have begun and are not yielded, in batches
+AHEAD = 4  # maximum number of texts that have begun and are not yielded, as a multiple of the batch size
 
 
 class Generator:
@@ -149,7 +150,7 @@ class Generator:
             requests = [requests]
         copies = (
             replace(request, config=later_seed(config, number))
-            for request in map(_checked, several("requests", requests, "request"))
+            for request in map(_checked_request, several("requests", requests, "request"))
             for config in [seeded(request.config)]  # once for all copies
             for number in range(best_of or num)
         )
@@ -216,7 +217,7 @@ class Generator:
             TokenizerError: The prompt is not valid text.
         """
         config = sampling(config)
-        state = self.opened(self._checked(start), config.label) if start else None
+        state = self.opened(self._checked_state(start), config.label) if start else None
         return Stream(self.decoder(), self.row(prompt, config, state, track=True))
 
     def stream(self, prompt: str = "", config: SamplingConfig | None = None) -> Iterator[str]:
@@ -305,7 +306,7 @@ class Generator:
             SavedModelError: The state does not fit this model.
             TokenizerError: The text is not valid text, or has tokens that are not in the vocabulary.
         """
-        start = self.opened(self._checked(start), label) if start else self.start(label)
+        start = self.opened(self._checked_state(start), label) if start else self.start(label)
         check_prompt("text", text)
         ids = self.tokenizer.encode(text) if isinstance(text, str) else list(text)
         check_ids(ids, self.tokenizer.vocab_size)
@@ -318,7 +319,7 @@ class Generator:
             TextgenError: The file cannot be written, or the state does not fit this model.
         """
         check_is_path("path", path)
-        save_state(Path(path), self._checked(state), self.fingerprint)
+        save_state(Path(path), self._checked_state(state), self.fingerprint)
 
     def load_state(self, path: str | Path) -> TextState:
         """Loads a position that `save_state` saved.
@@ -361,7 +362,7 @@ class Generator:
             )
         return self._build_network()
 
-    def _checked(self, state: TextState) -> TextState:
+    def _checked_state(self, state: TextState) -> TextState:
         return check_state(state, self.model.initial_state(1), self.tokenizer.vocab_size)
 
     @cached_property
@@ -421,7 +422,7 @@ class _TextsInOrder:
 
     def __init__(self, decoder: Decoder) -> None:
         self.rows = deque[TextRow]()
-        self._tokens: dict[Row, list[Token]] = {}  # of each
+        self._tokens: dict[Row, list[Token]] = {}  # tokens of each text that has not been yielded
         self._decoder = decoder
 
     def free(self, batch_size: int) -> int:
@@ -459,7 +460,7 @@ def refuse_draws(config: SamplingConfig) -> None:
         raise ConfigError("A search computes no probabilities of other tokens: leave out top_logprobs.")
 
 
-def _checked(request: Request) -> Request:
+def _checked_request(request: Request) -> Request:
     if not isinstance(request, Request):
         raise ConfigError(f"requests must be a list of textgen.Request. Received one that is {short_repr(request)}.")
     return request

@@ -18,7 +18,6 @@ from safetensors.numpy import save as to_safetensors
 
 from textgen.errors import SavedModelError
 from textgen.generation.fingerprint import is_same
-from textgen.model.protocols import StepModel
 from textgen.storage.file_reading import check_readable
 from textgen.storage.files import write_file
 from textgen.wording import one_line
@@ -48,23 +47,6 @@ class TextState:
             model_state: The state of the model before it has read the last of them.
         """
         return TextState(model_state, (*self.ids, *ids)[-RECENT:])
-
-
-class StartedModel:
-    """A model whose texts begin in a given state, such as one of `textgen.training.state_tuning`.
-
-    Attributes:
-        exact: As of the model.
-    """
-
-    def __init__(self, model: StepModel, model_state: Any) -> None:
-        self._model_state = model_state
-        self.read, self.step = model.read, model.step
-        self.exact = model.exact
-
-    def initial_state(self, batch_size: int) -> Any:
-        """Returns the given state for each of `batch_size` texts."""
-        return pick(self._model_state, [0] * batch_size)
 
 
 def of_document(ids: Sequence[int], eos_id: int) -> Sequence[int]:
@@ -163,6 +145,9 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> Text
         like: A state of the model that will continue from it, one row.
         fingerprint: Tells that model from others.
         vocab_size: Number of tokens in its vocabulary.
+
+    Returns:
+        The state.
 
     Raises:
         Unreadable: The file cannot be read, and may be intact.

@@ -23,6 +23,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from textgen.generation.sampling.exact_chain import first_above
+from textgen.generation.sampling.logit_filters import MIN_TEMPERATURE
+from textgen.model.exact_math import exp, log, total
 from textgen.tokenizer.tokenizer import Tokenizer
 
 
@@ -85,3 +88,33 @@ def choose_cut(
     with np.errstate(over="ignore"):  # at the lowest temperatures all but the likeliest become -inf
         weights = np.exp((masses - masses.max()) / temperature)
     return int(np.searchsorted(np.cumsum(weights), uniform * weights.sum(), side="right").clip(0, len(ids)))
+
+
+def choose_cut_exactly(
+    log_probs: np.ndarray,
+    ids: Sequence[int],
+    covers: Sequence[Sequence[int]],
+    temperature: float,
+    uniform: float,
+) -> int:
+    """Chooses in exact arithmetic how many of the last tokens of a prompt to keep.
+
+    The arguments are those of `choose_cut`, and so is the result.
+
+    The log probability of a case is the sum of those of the tokens that are kept, from the first to the last, plus, if
+    the prompt is cut, highest + log(sum of exp(log_p - highest)) over the covering tokens in ascending order. With
+    weights exp((it - the highest of the cases) / temperature), the case is that of `first_above`. A case without
+    covering tokens has the weight 0.
+    """
+    kept = np.cumsum([0.0, *(float(row[id]) for row, id in zip(log_probs, ids, strict=True))])  # [k + 1]
+    masses = kept.copy()
+    for number, (row, cover) in enumerate(zip(log_probs, covers, strict=True)):
+        inside = row[sorted(cover)]
+        highest = float(np.max(inside, initial=-np.inf))
+        masses[number] += highest + log(float(total(exp(inside - highest)))) if len(inside) else -np.inf
+    if temperature == 0:
+        return int(np.argmax(masses))
+    weights = np.zeros(len(masses))
+    there = masses > -np.inf
+    weights[there] = exp((masses[there] - np.max(masses)) / max(temperature, MIN_TEMPERATURE))
+    return first_above(weights, uniform)

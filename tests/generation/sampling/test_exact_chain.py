@@ -22,15 +22,14 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generated_text import Generation
 from textgen.generation.generator import Generator
 from textgen.generation.request import Request
+from textgen.generation.row_by_row_model import RowByRow
 from textgen.generation.sampling import exact_chain
-from textgen.generation.sampling.exact_chain import EXACT, Remaining, choose_cut_exactly, first_above, possible
+from textgen.generation.sampling.exact_chain import EXACT, Remaining, first_above, possible
 from textgen.generation.sampling.logit_filters import Candidates
 from textgen.generation.sampling.sampler import Sampler
-from textgen.generation.sampling.sampler_chain import steps_of, transform
+from textgen.generation.sampling.sampler_chain import active_samplers, transform
 from textgen.generation.sampling.sampler_settings import TRANSFORMS, settings_of
-from textgen.generation.stepping import RowByRow
-from textgen.generation.text_state import StartedModel
-from textgen.generation.token_healing import choose_cut
+from textgen.generation.started_model import StartedModel
 from textgen.model.exact_model import ExactModel
 from textgen.model.protocols import StepModel
 
@@ -80,7 +79,7 @@ def test_samplers_leave_what_the_ordinary_ones_leave(settings: dict[str, Any]) -
             "history": history[None], "breakers": np.zeros((1, 60), bool), "breaker_texts": [],
             "xtc_uniforms": np.array([[uniform]]),
         }  # fmt: skip
-        ordinary = transform(Candidates(logits[None].copy()), inputs, steps_of(inputs))
+        ordinary = transform(Candidates(logits[None].copy()), inputs, active_samplers(inputs))
         expected = np.flatnonzero(ordinary.logits[0] > -np.inf)
         ids = expected if ordinary.ids is None else ordinary.ids[0, expected]
         assert left.ids.tolist() == ids.tolist()
@@ -124,22 +123,6 @@ def test_mirostat_draws_what_the_ordinary_one_draws(version: int) -> None:
     for _ in range(200):
         logits = rng.normal(0, 2, (1, V)).astype(np.float32)
         assert exact.draw(logits.astype(np.float64)).tolist() == ordinary.draw(logits).tolist()
-
-
-def test_healing_cuts_where_the_ordinary_one_cuts() -> None:
-    rng = np.random.default_rng(0)
-    cuts = set()
-    for _ in range(300):
-        k = int(rng.integers(1, 4))
-        log_probs = np.log(rng.dirichlet(np.ones(20), k))
-        ids = rng.integers(0, 20, k).tolist()
-        covers = [rng.choice(20, rng.integers(0, 5), replace=False).tolist() for _ in range(k)]
-        for t in (0.0, 0.5, 2.0):
-            uniform = float(rng.random())
-            cut = choose_cut_exactly(log_probs, ids, covers, t, uniform)
-            assert cut == choose_cut(log_probs, ids, covers, t, uniform)
-            cuts.add(cut)
-    assert cuts == {0, 1, 2, 3}
 
 
 # === Texts ===

@@ -23,7 +23,7 @@ from textgen.generation.sampling.logit_filters import (
     top_k,
     xtc,
 )
-from textgen.generation.sampling.sampler_chain import draw, steps_of, transform
+from textgen.generation.sampling.sampler_chain import active_samplers, draw, transform
 from textgen.generation.sampling.sampler_settings import TRANSFORMS, settings_of
 
 EPS = 1e-5  # float32 may fall on either side of a border this near
@@ -396,7 +396,7 @@ def test_drawing_plainly_is_min_p_then_temperature(seed: int, size: int, p: floa
     left = transform(
         Candidates(logits.copy()),
         inputs | {"dynatemp_range": np.zeros((1, 1)), "dynatemp_exponent": np.ones((1, 1))},
-        steps_of({*inputs, "dynatemp_range", "dynatemp_exponent"}),
+        active_samplers({*inputs, "dynatemp_range", "dynatemp_exponent"}),
     )
     log_p = float(np.log(np.float32(p))) if p else None
     drawn = draw_plainly(Candidates(logits), log_p, t, uniform)
@@ -412,10 +412,10 @@ def test_one_row_is_shrunk_as_several_are(seed: int, gaps: float) -> None:
     config = SamplingConfig(temperature=2.0, top_k=20, top_p=0.8, min_p=0.01)
     both, one = settings_of([config] * 2), settings_of([config])
     uniforms = rng.random(2)
-    together = transform(Candidates(logits.copy()), both, steps_of(both))
+    together = transform(Candidates(logits.copy()), both, active_samplers(both))
     ids = together.ids_at(draw(together, uniforms))
     for row in range(2):
-        alone = transform(Candidates(logits[[row]]), one, steps_of(one))
+        alone = transform(Candidates(logits[[row]]), one, active_samplers(one))
         assert alone.ids_at(draw(alone, uniforms[[row]])).tolist() == [ids[row]]
 
 

@@ -10,7 +10,7 @@ from logits import EVERYTHING, PLAIN, random_logits, rows_of, softmax
 from textgen.generation.config import SamplingConfig
 from textgen.generation.sampling.logit_filters import Candidates
 from textgen.generation.sampling.sampler import Sampler
-from textgen.generation.sampling.sampler_chain import steps_of, transform
+from textgen.generation.sampling.sampler_chain import active_samplers, transform
 from textgen.generation.sampling.sampler_settings import settings_of
 from textgen.tokenizer.kinds import ByteTokenizer
 
@@ -53,7 +53,7 @@ def test_frequencies_are_those_of_softmax(values: dict[str, float]) -> None:
         likely[np.array(softmax(likely.tolist())) < 0.25] = -np.inf
     else:
         inputs = settings_of([config])
-        ((left, _),) = rows_of(transform(Candidates(logits.copy()), inputs, steps_of(inputs)))
+        ((left, _),) = rows_of(transform(Candidates(logits.copy()), inputs, active_samplers(inputs)))
         likely[~np.isin(np.arange(V), left)] = -np.inf
     counts, expected = np.bincount(ids, minlength=V), len(ids) * np.array(softmax(likely.tolist()))
     assert not counts[expected == 0].any()

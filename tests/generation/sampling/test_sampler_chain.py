@@ -12,7 +12,7 @@ from logits import EVERYTHING, PLAIN, batches, column, random_logits, rows_of
 
 from textgen.generation.config import SAMPLERS, SamplingConfig
 from textgen.generation.sampling.logit_filters import Candidates
-from textgen.generation.sampling.sampler_chain import Chain, draw, steps_of, transform
+from textgen.generation.sampling.sampler_chain import Chain, active_samplers, draw, transform
 from textgen.generation.sampling.sampler_settings import LOOKING_BACK, TRANSFORMS, settings_of
 from textgen.generation.sampling.vocabulary_tables import VocabularyTables
 from textgen.tokenizer.kinds import ByteTokenizer
@@ -44,7 +44,7 @@ def kept(logits: np.ndarray, order: tuple[str, ...] = SAMPLERS, **values: float)
     """Ids of the pieces that are left in the only row."""
     values |= {"dynatemp_range": 0.0, "dynatemp_exponent": 1.0}
     inputs = {name: column([value], name) for name, value in values.items()}
-    ((ids, _),) = rows_of(transform(Candidates(logits.copy()), inputs, steps_of(inputs, order)))
+    ((ids, _),) = rows_of(transform(Candidates(logits.copy()), inputs, active_samplers(inputs, order)))
     return ids.tolist()
 
 
@@ -76,7 +76,7 @@ def test_carrying_on_few_pieces_changes_nothing(texts: int, order: tuple[str, ..
             expected[rows, ids] = values
         else:
             expected = function(Candidates(expected), *(inputs[field] for field in fields)).logits
-    left = transform(Candidates(logits.copy()), inputs, steps_of(inputs, order))
+    left = transform(Candidates(logits.copy()), inputs, active_samplers(inputs, order))
     actual = np.full_like(expected, -np.inf)
     for row, (ids, values) in enumerate(rows_of(left)):
         assert (np.diff(ids) > 0).all()

@@ -15,20 +15,22 @@ Ties at a threshold stay whole, as in the ordinary chain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from textgen.generation.config import SamplingConfig
-from textgen.generation.sampling.logit_filters import MIN_TEMPERATURE, ZIPF_TOKENS
+from textgen.generation.sampling.logit_filters import (
+    MIN_LOG_PROBABILITY,
+    MIN_PROBABILITY,
+    MIN_TEMPERATURE,
+    ZIPF_TOKENS,
+)
 from textgen.generation.sampling.penalties import MAX_PENALTY, DrySettings, count_ids, repetitions
 from textgen.generation.sampling.vocabulary_tables import SplitTexts
 from textgen.model.exact_math import LN2, exp, log, power, total
-
-MIN_PROBABILITY = 1e-38  # smaller probabilities and multipliers are raised to it, so that they have a logarithm
-MIN_LOG_PROBABILITY = -1e4  # lowest logarithm of a probability in an entropy
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +125,9 @@ def penalties(
         presence: What is subtracted once from the logit of a token that occurs.
         frequency: What is subtracted for each of its occurrences.
         last_n: Tokens at the end of the history that count.
+
+    Returns:
+        The same tokens with other logits.
     """
     counts = count_ids(history[max(0, len(history) - last_n) :])
     ids = np.flatnonzero(counts)
@@ -161,6 +166,9 @@ def dry(
         base: The factor of the penalty for each further token.
         allowed_length: Length of the longest repetition that is not penalized.
         last_n: Tokens at the end of the history in which repetitions are looked for.
+
+    Returns:
+        The same tokens with other logits.
     """
     settings = DrySettings(*(np.array([[value]]) for value in (multiplier, base, allowed_length, last_n)))
     _, following, lengths = repetitions(history[None], breakers[None], settings, [texts])
@@ -234,6 +242,9 @@ def xtc(left: Remaining, probability: float, threshold: float, uniform: float) -
         probability: Probability with which anything is dropped.
         threshold: Probability from which on a token counts as likely.
         uniform: A random number in [0, 1).
+
+    Returns:
+        The tokens that are left.
     """
     high = left.log_p >= log(max(threshold, MIN_PROBABILITY))
     if uniform >= probability or not high.any():
@@ -252,6 +263,9 @@ def temperature(left: Remaining, t: float, dynatemp_range: float = 0.0, dynatemp
         t: The temperature.
         dynatemp_range: The range; 0 for none.
         dynatemp_exponent: The exponent of the fraction.
+
+    Returns:
+        The tokens that are left, with their new logits.
     """
     if dynatemp_range > 0:
         fraction = min(max(left.entropy / log(max(len(left.ids), 2)), 0.0), 1.0)
@@ -298,6 +312,9 @@ def mirostat(left: Remaining, version: int, mu: float, vocab_size: int) -> Remai
         version: Version of mirostat, 1 or 2.
         mu: Largest surprisal of a token, in bits.
         vocab_size: Number of tokens in the vocabulary.
+
+    Returns:
+        The tokens that are left.
     """
     if version == 2:
         return left.above(left.highest + min(left.log_total - mu * LN2, 0.0))
@@ -325,39 +342,6 @@ def zipf_k(descending: np.ndarray, mu: float, vocab_size: int) -> int:
     e = 1e-6 if abs(s - 1) < 1e-6 else s - 1
     log_k = (log(e / (1 - float(exp(-e * log(vocab_size))))) + mu * LN2) / s
     return int(min(max(np.floor(exp(min(log_k, log(2 * vocab_size)))), 1), vocab_size))
-
-
-# === Token healing ===
-
-
-def choose_cut_exactly(
-    log_probs: np.ndarray,
-    ids: Sequence[int],
-    covers: Sequence[Sequence[int]],
-    temperature: float,
-    uniform: float,
-) -> int:
-    """Chooses how many of the last tokens of a prompt to keep.
-
-    The arguments are those of `textgen.generation.token_healing.choose_cut`.
-
-    The log probability of a case is the sum of those of the tokens that are kept, from the first to the last, plus, if
-    the prompt is cut, highest + log(sum of exp(log_p - highest)) over the covering tokens in ascending order. With
-    weights exp((it - the highest of the cases) / temperature), the case is that of `first_above`. A case without
-    covering tokens has the weight 0.
-    """
-    kept = np.cumsum([0.0, *(float(row[id]) for row, id in zip(log_probs, ids, strict=True))])  # [k + 1]
-    masses = kept.copy()
-    for number, (row, cover) in enumerate(zip(log_probs, covers, strict=True)):
-        inside = row[sorted(cover)]
-        highest = float(np.max(inside, initial=-np.inf))
-        masses[number] += highest + log(float(total(exp(inside - highest)))) if len(inside) else -np.inf
-    if temperature == 0:
-        return int(np.argmax(masses))
-    weights = np.zeros(len(masses))
-    there = masses > -np.inf
-    weights[there] = exp((masses[there] - np.max(masses)) / max(temperature, MIN_TEMPERATURE))
-    return first_above(weights, uniform)
 
 
 # Their inputs: see `textgen.generation.sampling.sampler_settings.TRANSFORMS`.

@@ -18,6 +18,8 @@ FEW = 128  # number of candidates that is not worth shrinking further
 BLOCK = 64  # probabilities that are added up at once to find where a fraction of them ends
 MIN_LOGIT = np.finfo(np.float32).min  # lowest finite logit
 MIN_TEMPERATURE = 1e-6  # lowest temperature that counts: lower ones above 0 are raised to it
+MIN_PROBABILITY = 1e-38  # smaller probabilities and multipliers are raised to it, so that they have a logarithm
+MIN_LOG_PROBABILITY = -1e4  # lowest logarithm of a probability in an entropy
 GROUPS = 500  # number of groups of tokens; the maxima of the groups bound the k-th highest logit
 ZIPF_TOKENS = 100  # likeliest tokens from which mirostat 1 estimates how steeply probabilities fall
 
@@ -82,7 +84,7 @@ class Candidates:
     @cached_property
     def entropy(self) -> np.ndarray:
         """The entropy in nats, [B, 1]."""
-        log_p = np.maximum(self.below - self.log_total, -1e4)
+        log_p = np.maximum(self.below - self.log_total, MIN_LOG_PROBABILITY)
         return np.asarray(-np.sum(np.exp(log_p) * log_p, axis=-1, keepdims=True, dtype=np.float64), np.float32)
 
     def ids_at(self, columns: np.ndarray) -> np.ndarray:
@@ -152,6 +154,9 @@ def temperature(
         t: The temperature, [B, 1].
         dynatemp_range: The range, [B, 1]; 0 for none.
         dynatemp_exponent: The exponent, [B, 1].
+
+    Returns:
+        The tokens that are left, with their new logits.
     """
     if np.asarray(dynatemp_range).any():
         t = np.where(np.asarray(dynatemp_range) > 0, _dynamic(candidates, t, dynatemp_range, dynatemp_exponent), t)
@@ -167,7 +172,10 @@ def temperature(
 
 
 def top_k(candidates: Candidates, k: np.ndarray) -> Candidates:
-    """Keeps the k likeliest tokens; 0 keeps all."""
+    """Keeps the k likeliest tokens; 0 keeps all.
+
+    Fan, Lewis & Dauphin 2018, arXiv:1805.04833.
+    """
     if ((k > 0) & (k <= GROUPS)).all() and candidates.given.shape[-1] >= 2 * GROUPS:
         candidates = candidates.above(
             _below_kth(candidates.given if candidates.allowed is None else candidates.logits, k)
@@ -193,7 +201,7 @@ def min_p(candidates: Candidates, p: np.ndarray) -> Candidates:
 
     Nguyen et al. 2024, arXiv:2407.01082.
     """
-    return candidates.above(np.where(p > 0.0, candidates.highest + np.log(np.maximum(p, 1e-38)), -np.inf))
+    return candidates.above(np.where(p > 0.0, candidates.highest + np.log(np.maximum(p, MIN_PROBABILITY)), -np.inf))
 
 
 def typical_p(candidates: Candidates, p: np.ndarray) -> Candidates:
@@ -228,7 +236,7 @@ def epsilon_cutoff(candidates: Candidates, epsilon: np.ndarray) -> Candidates:
 
     Hewitt et al. 2022, arXiv:2210.15191.
     """
-    floor = np.minimum(np.log(np.maximum(epsilon, 1e-38)) + candidates.log_total, 0.0) + candidates.highest
+    floor = np.minimum(np.log(np.maximum(epsilon, MIN_PROBABILITY)) + candidates.log_total, 0.0) + candidates.highest
     return candidates.above(np.where(epsilon > 0.0, floor, -np.inf))
 
 
@@ -251,8 +259,11 @@ def xtc(candidates: Candidates, probability: np.ndarray, threshold: np.ndarray, 
         probability: Probability with which anything is dropped, [B, 1].
         threshold: Probability from which on a token counts as a top choice, [B, 1].
         uniforms: Random numbers in [0, 1), [B, 1].
+
+    Returns:
+        The tokens that are left.
     """
-    high = candidates.below - candidates.log_total >= np.log(np.maximum(threshold, 1e-38))  # [B, C]
+    high = candidates.below - candidates.log_total >= np.log(np.maximum(threshold, MIN_PROBABILITY))  # [B, C]
     lowest = np.min(np.where(high, candidates.logits, np.float32(np.inf)), axis=-1, keepdims=True)  # [B, 1]
     return candidates.only((candidates.logits <= lowest) | (uniforms >= probability))
 
@@ -270,6 +281,9 @@ def mirostat(candidates: Candidates, version: np.ndarray, mu: np.ndarray, vocab_
         version: The version, [B, 1].
         mu: Largest surprisal in bits, [B, 1].
         vocab_size: V, the number of tokens in the vocabulary.
+
+    Returns:
+        The tokens that are left.
     """
     floor = np.full((len(candidates.logits), 1), -np.inf, np.float32)
     if (version == 1).any():

@@ -103,7 +103,7 @@ class Sampler:
         """Tells which tokens come before the first draw of a text.
 
         Args:
-            row: The text.
+            row: Place of the text among those of this sampler, from 0.
             ids: Its prompt. Tokens up to the last end of a document belong to other texts and do not count.
         """
         ids = of_document(ids, self._eos_id)
@@ -121,7 +121,7 @@ class Sampler:
         """Returns which tokens constraints allow as the first one drawn, where a prompt is cut. Nothing is read.
 
         Args:
-            row: The text.
+            row: Place of the text among those of this sampler, from 0.
             ids: The prompt.
             covers: The tokens that may take the place of the last k of the prompt, of the last k - 1, and so on; [k].
 
@@ -144,7 +144,7 @@ class Sampler:
         """Returns the logits [V] of the token after a prompt, with each `logit_bias` of a text. Nothing is read.
 
         Args:
-            row: The text.
+            row: Place of the text among those of this sampler, from 0.
             ids: The prompt.
             logits: The logits of the model, [V].
         """

@@ -10,8 +10,9 @@ import numpy as np
 
 from textgen.errors import SavedModelError
 from textgen.generation.config import SAMPLERS, SamplingConfig
-from textgen.generation.sampling.exact_chain import EXACT, MIN_PROBABILITY, draw_exactly, draw_with_mirostat, possible
+from textgen.generation.sampling.exact_chain import EXACT, draw_exactly, draw_with_mirostat, possible
 from textgen.generation.sampling.logit_filters import (
+    MIN_PROBABILITY,
     MIN_TEMPERATURE,
     Candidates,
     draw_plainly,
@@ -38,7 +39,7 @@ PLAIN_CHAINS = ((), ("min_p",), ("temperature",), ("min_p", "temperature"))  # c
 LOOK_BACK_SETTINGS = ("repeat_last_n", "dry_penalty_last_n")  # settings that are a number of last tokens
 
 
-class Step(NamedTuple):
+class ActiveSampler(NamedTuple):
     """A sampler in a chain.
 
     Attributes:
@@ -54,16 +55,18 @@ class Step(NamedTuple):
     shrinks: bool
 
 
-def steps_of(inputs: Collection[str], order: Sequence[str] = SAMPLERS) -> list[Step]:
+def active_samplers(inputs: Collection[str], order: Sequence[str] = SAMPLERS) -> list[ActiveSampler]:
     """Returns the samplers of `order` whose inputs are given, by their names."""
     names = [name for name in order if all(field in inputs for field in TRANSFORMS[name][1])]
     return [
-        Step(*TRANSFORMS[name], name in LOOKING_BACK, not any(later in LOOKING_BACK for later in names[number:]))
+        ActiveSampler(
+            *TRANSFORMS[name], name in LOOKING_BACK, not any(later in LOOKING_BACK for later in names[number:])
+        )
         for number, name in enumerate(names)
     ]
 
 
-def transform(candidates: Candidates, inputs: Mapping[str, Any], steps: Iterable[Step]) -> Candidates:
+def transform(candidates: Candidates, inputs: Mapping[str, Any], samplers: Iterable[ActiveSampler]) -> Candidates:
     """Applies samplers.
 
     Once most tokens are filtered out, only the remaining ones are carried on, unless a later sampler looks back.
@@ -71,12 +74,12 @@ def transform(candidates: Candidates, inputs: Mapping[str, Any], steps: Iterable
     Args:
         candidates: All tokens; their logits are changed in place.
         inputs: Inputs of the samplers by name: settings [B, 1], and what some samplers need besides, see `TRANSFORMS`.
-        steps: The samplers: see `steps_of`.
+        samplers: The samplers: see `active_samplers`.
 
     Returns:
         The tokens that are left, with their logits.
     """
-    for function, fields, looks_back, shrinks in steps:
+    for function, fields, looks_back, shrinks in samplers:
         candidates.shrinks = shrinks
         values = [inputs[field] for field in fields]
         if looks_back:
@@ -149,7 +152,7 @@ class Chain:
         }
         self._mu = 2.0 * self._mirostat["mirostat_tau"]  # bits [B, 1]
         self.history = History(len(configs), self._look_back())
-        self._begin()
+        self._refresh()
 
     def draw(self, candidates: Candidates) -> np.ndarray:
         """Draws a token of each text from all tokens, whose logits may change: ids int32 [B]."""
@@ -167,7 +170,7 @@ class Chain:
             return np.array([draw_plainly(candidates, *self._plain, to_draw.item())], np.int32)
         inputs: dict[str, Any] = self._settings | {"history": self.history.ids, "xtc_uniforms": to_exclude[:, None]}
         inputs["breaker_texts"] = self._breaker_texts
-        candidates = transform(candidates, inputs, self._steps)
+        candidates = transform(candidates, inputs, self._active)
         if self._uses_mirostat:
             candidates.shrinks = False
             vocab_size = self._tables.tokenizer.vocab_size
@@ -209,7 +212,7 @@ class Chain:
         self._mu = self._mu[rows]
         self._uniforms.keep(rows)
         self.history.keep(rows, self._look_back())
-        self._begin()
+        self._refresh()
 
     def join(self, other: Chain) -> None:
         """Adds the texts of another chain of the same order after those that are there."""
@@ -224,7 +227,7 @@ class Chain:
         self._mu = np.concatenate([self._mu, other._mu])
         self._uniforms.join(other._uniforms)
         self.history.join(other.history)
-        self._begin()
+        self._refresh()
 
     def _fields(self) -> dict[str, str]:
         """The settings of the samplers that at least one text uses, each with the name of its sampler."""
@@ -239,13 +242,13 @@ class Chain:
         """The number of last tokens that some sampler needs, at least 1."""
         return max([1, *(int(self._settings[name].max()) for name in LOOK_BACK_SETTINGS if name in self._settings)])
 
-    def _begin(self) -> None:
-        """Finds what stays the same until texts join or leave."""
+    def _refresh(self) -> None:
+        """Recomputes what stays the same until texts join or leave."""
         if "dry_multiplier" in self._settings:
             self._settings["breakers"] = np.stack([breakers.tokens for breakers in self._breakers])  # [B, V]
         texts = [breakers.texts for breakers in self._breakers]
         self._breaker_texts = texts if any(texts) else []
-        self._steps = steps_of({*self._settings, "breaker_texts", "history", "xtc_uniforms"}, self.order)
+        self._active = active_samplers({*self._settings, "breaker_texts", "history", "xtc_uniforms"}, self.order)
         self._uses_mirostat = bool(self._mirostat["mirostat"].any())
         self._plain = self._plain_settings()
 
