@@ -194,7 +194,7 @@ class Reader:
         if norm := of_layer(self.weights, f"norm_{number}"):
             x, _ = norm_forward(x, norm["gamma"], norm["beta"])
         own, hold = of_layer(self.weights, f"{self.config.cell}_{number}"), holding(clamps, number)
-        from_x = input_part(self.config, x, own)  # [B, T, gates * H]
+        from_x = input_part(self.config, x, own)  # [B, T, blocks * H]
         shape = (*x.shape[:2], self.config.hidden_units)
         values = {name: np.empty(shape, x.dtype) for name in dict.fromkeys([*kept, "h"])}
         for t in range(x.shape[1]):
