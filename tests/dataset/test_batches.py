@@ -21,7 +21,7 @@ from streams import EOS, PAD, Batch, documents_in, numbered, ring_of, stream_in,
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus, Part
 from textgen.dataset import token_files, token_stream
-from textgen.dataset.batches import LABELS, OPENED, OPENINGS, Batches
+from textgen.dataset.batches import LABEL_KEY, OPENED, OPENING_KEY, Batches
 from textgen.dataset.permutation import Permutation
 from textgen.dataset.token_cache import encode_corpus
 from textgen.dataset.token_stream import TokenStream
@@ -301,7 +301,7 @@ def plain_ring(stream: TokenStream, seed: int | None, epoch: int) -> list[int]:
     if seed is None:
         return [text[-1], *text[:-1]]
     places, firsts = stream.openings
-    drawn = Permutation(max(1, len(places)), seed, epoch, OPENINGS)(firsts[:-1]).tolist()
+    drawn = Permutation(max(1, len(places)), seed, epoch, OPENING_KEY)(firsts[:-1]).tolist()
     stretches = [places[first:end].tolist() for first, end in pairwise(firsts)]
     openings = dict(stretch[number % len(stretch)] for stretch, number in zip(stretches, drawn, strict=True))
     blocks = []
@@ -320,7 +320,7 @@ def plain_batches(batches: Batches, epoch: int) -> Iterator[Batch]:
     size, first_label = len(ring), batches.stream.first_label or 1 << 30
     if batches.direction == "backward":
         ring = [ring[-place] for place in range(size)]
-    drawn = [size] * size if seed is None else Permutation(size, seed, epoch, LABELS)(np.arange(size)).tolist()
+    drawn = [size] * size if seed is None else Permutation(size, seed, epoch, LABEL_KEY)(np.arange(size)).tolist()
     row_length = -(-size // batches.batch_size)
     windows = Windows(row_length, batches.sequence_length, batches.random_bptt, seed or 0)
     for step in range(len(windows)):

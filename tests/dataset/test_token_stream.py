@@ -101,6 +101,24 @@ def test_shards_are_one_stream(shards: list[list[int]]) -> None:
         assert sorted(documents_in(ring)) == sorted(map(tuple, documents))
 
 
+@pytest.mark.parametrize("size", [1, 3, 11, 12, 50])
+def test_chunks_are_all_ids_in_order(tmp_path: Path, size: int) -> None:
+    documents = numbered([4, 5])  # 11 ids with their ends
+    stream, text = stream_in(tmp_path, documents), [id for document in documents for id in document]
+    chunks = [chunk.tolist() for chunk in stream.chunks(size)]
+    assert chunks == [text[start : start + size] for start in range(0, len(text), size)]
+    assert len(text) == len(stream)
+
+
+def test_excerpts_are_at_equal_distances_and_end_with_the_stream(tmp_path: Path) -> None:
+    documents = numbered([4, 5])
+    stream, text = stream_in(tmp_path, documents), [id for document in documents for id in document]
+    distance = len(text) / 4
+    found = [excerpt.tolist() for excerpt in stream.excerpts(4, 5)]
+    assert found == [text[int(number * distance) :][:5] for number in range(4)]
+    assert len(found[-1]) < 5
+
+
 def test_document_ends_are_read_by_and_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = stream_in(tmp_path, numbered([1, 5, 2, 8, 3]))
     borders = stream.borders

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-LABELS, OPENINGS = 1, 2  # keys that give labels and openings random numbers other than those of documents
+LABEL_KEY, OPENING_KEY = 1, 2  # keys that give labels and openings random numbers other than those of documents
 OPENED = -1  # in a ring: an end-of-document token that is an input but not a target
 
 
@@ -140,10 +140,10 @@ class Batches:
             inputs[columns[:-1] >= left] = self.pad_id
             inputs[inputs == OPENED] = stream.eos_id
             targets[targets == OPENED] = self.pad_id
-            self._treat_labels(inputs, targets, stream, starts, epoch)
+            self._hide_labels(inputs, targets, stream, starts, epoch)
             yield inputs, targets
 
-    def _treat_labels(
+    def _hide_labels(
         self, inputs: np.ndarray, targets: np.ndarray, stream: TokenStream, starts: np.ndarray, epoch: int
     ) -> None:
         """Removes labels from targets [B, T], and some from inputs [B, T], in place.
@@ -162,7 +162,7 @@ class Batches:
         rows, columns = np.nonzero(inputs >= first)
         if self.seed is not None and len(rows):
             length = _ring_length(stream, self.seed)
-            drawn = Permutation(length, self.seed, epoch, LABELS)(starts[rows, 0] + columns)
+            drawn = Permutation(length, self.seed, epoch, LABEL_KEY)(starts[rows, 0] + columns)
             withheld = drawn < self.label_dropout * length
             inputs[rows[withheld], columns[withheld]] = first
 
@@ -234,7 +234,7 @@ class _Ring:
             order = np.zeros(1, np.int64)
             self._offset = len(stream) - 1
         else:
-            openings = self._draw(seed, epoch)
+            openings = self._draw_openings(seed, epoch)
             borders = np.union1d(stream.borders, openings[:, 0])
             order = Permutation(len(borders) - 1, seed, epoch)(np.arange(len(borders) - 1))
             self._offset = int(Permutation(self._length, seed, epoch)(np.zeros(1, np.int64))[0])
@@ -243,17 +243,20 @@ class _Ring:
         is_open = np.isin(borders[1:], openings[:, 0])[order]  # whether the last token of a block is not an end
         self._sizes, self._labels = np.diff(borders)[order], labels[order]
         has_label = self._labels >= 0
-        self._borders = np.concatenate([[0], np.cumsum(has_label + self._sizes + is_open)])  # in their new places
-        self._firsts = self._borders[:-1] + has_label  # of the tokens of blocks in the ring
-        self._starts = borders[order]  # of them in the stream
+        # where each block begins in the ring, and where the last one ends: [blocks + 1]
+        self._borders = np.concatenate([[0], np.cumsum(has_label + self._sizes + is_open)])
+        # place in the ring of the first token of each block, after its label: [blocks]
+        self._firsts = self._borders[:-1] + has_label
+        # position of that token in the stream: [blocks]
+        self._starts = borders[order]
 
     def __len__(self) -> int:
         return self._length
 
-    def _draw(self, seed: int, epoch: int) -> np.ndarray:
+    def _draw_openings(self, seed: int, epoch: int) -> np.ndarray:
         """The openings of an epoch, one in each stretch, as (position, label): int64 [stretches, 2]."""
         places, firsts = self._stream.openings
-        drawn = Permutation(max(1, len(places)), seed, epoch, OPENINGS)(firsts[:-1])
+        drawn = Permutation(max(1, len(places)), seed, epoch, OPENING_KEY)(firsts[:-1])
         return places[firsts[:-1] + drawn % np.diff(firsts)]
 
     def read(self, positions: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from textgen.dataset.permutation import mixed_bits
 from textgen.errors import SavedModelError
 from textgen.schema import decoded_json
 
@@ -160,14 +161,7 @@ def extended(hashes: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _two_hashes(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return _mixed(numbers), _mixed(numbers ^ MULTIPLIER) | np.uint64(1)
-
-
-def _mixed(numbers: np.ndarray) -> np.ndarray:
-    """Mixes bits so that each depends on all: the finalizer of SplitMix64 (Steele, Lea & Flood 2014)."""
-    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ (numbers >> np.uint64(31))
+    return mixed_bits(numbers), mixed_bits(numbers ^ MULTIPLIER) | np.uint64(1)
 
 
 def _bit(position: np.ndarray) -> np.ndarray:

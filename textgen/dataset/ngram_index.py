@@ -190,7 +190,7 @@ def index_stream(stream: TokenStream, eos_id: int, base: NgramIndex | None = Non
     else:
         bytes_per_token = stream.summary.bytes / max(len(stream), 1)
         ngram = max(MIN_NGRAM, round(NGRAM_BYTES / max(bytes_per_token, 1.0)))
-    chunks = (stream.read(start, min(start + CHUNK, len(stream))) for start in range(0, len(stream), CHUNK))
+    chunks = stream.chunks(CHUNK)
     if stream.first_label is not None:
         chunks = (ids[ids < stream.first_label] for ids in chunks)
     index = NgramIndex.build(chunks, ngram, len(stream), eos_id)

@@ -70,9 +70,19 @@ def short_seed(seed: int, bits: int) -> int:
     return int.from_bytes(blake2b(str(seed).encode(), digest_size=8).digest()) >> (64 - bits)
 
 
+def mixed_bits(numbers: np.ndarray) -> np.ndarray:
+    """Mixes the bits of uint64 numbers so that each depends on all: SplitMix64's finalizer (Steele, Lea & Flood 2014).
+
+    Example:
+        >>> mixed_bits(np.array([0x9E3779B97F4A7C15], np.uint64)).tolist() == [0xE220A8397B1DCDAF]
+        True
+    """
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
 def _mix(digits: np.ndarray, key: np.uint64, below: int) -> np.ndarray:
-    """A number below `below` from each digit: the finalizer of SplitMix64 (Steele, Lea & Flood 2014)."""
-    mixed = np.asarray(digits).astype(np.uint64) ^ key
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((mixed ^ (mixed >> np.uint64(31))) % np.uint64(below)).astype(np.int64)
+    """A number below `below` from each digit, which depends on the key."""
+    mixed = mixed_bits(np.asarray(digits).astype(np.uint64) ^ key)
+    return (mixed % np.uint64(below)).astype(np.int64)

@@ -267,7 +267,7 @@ class PreparedCorpus:
             return None
 
     def say_repeated(self, say: Say) -> None:
-        """Says so if many held-out documents also occur in the training text, and that they are looked for.
+        """Warns if many held-out documents also occur in the training text, and announces the search for them.
 
         Args:
             say: Called with a line of text for each.

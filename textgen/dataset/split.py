@@ -248,7 +248,8 @@ def _split(parts: Iterable[Part], choice: _Choice) -> Iterator[tuple[str, Part]]
     Yields:
         The name of a split and a part.
     """
-    number = place = kept = length = 0  # place: in the document
+    number = kept = length = 0
+    place = 0  # characters of the document before this part
     is_first = True
     for part in parts:
         if is_first:

@@ -111,8 +111,8 @@ class SampledStream(TokenStream):
 def parts_of(stream: TokenStream, tokenizer: Tokenizer) -> Iterator[Part]:
     """Decodes a stream into its documents, long ones in several parts."""
     decoder, label = tokenizer.decoder(), None
-    for start in range(0, len(stream), READ):
-        ids, first = stream.read(start, min(start + READ, len(stream))), 0
+    for ids in stream.chunks(READ):
+        first = 0
         for end in np.flatnonzero(ids == tokenizer.eos_id).tolist():
             own, label = _without_label(ids[first:end], label, tokenizer)
             yield Part(decoder.feed(own) + decoder.flush(), ends_document=True, label=label)

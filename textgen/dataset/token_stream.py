@@ -43,7 +43,7 @@ MAX_OPENINGS = 1 << 16  # maximum number of openings in an epoch; a very long co
 OPEN_FILES = 64
 PAGE = 1 << 10  # number of tokens that are read at a time where single ones are gathered
 GATHERED = 1 << 15  # number of positions whose pages are in memory at a time
-MAX_TOKENS = MAX_VOCAB_SIZE + MAX_LABELS + 1  # ids of the largest vocabulary
+MAX_IDS = MAX_VOCAB_SIZE + MAX_LABELS + 1  # ids of the largest vocabulary
 
 
 class TokenStream:
@@ -62,6 +62,11 @@ class TokenStream:
 
     def __init__(self, folder: Path, split: str, shards: Sequence[str] = ("",)) -> None:
         """Opens the files of a split.
+
+        Args:
+            folder: Folder of the encoded corpus.
+            split: "train" or "valid".
+            shards: Folders below `folder` whose ids follow each other.
 
         Raises:
             CorpusError: The files are missing or damaged, or the shards have different vocabularies.
@@ -93,7 +98,7 @@ class TokenStream:
             if size_of(path) != size:
                 raise damaged(path, f"it has {size_of(path):,} bytes and not {size:,}")
         path = folder / f"{self.split}{COUNTS}.bin"
-        if size_of(path) % 8 or not 0 < size_of(path) <= 8 * MAX_TOKENS:
+        if size_of(path) % 8 or not 0 < size_of(path) <= 8 * MAX_IDS:
             raise damaged(path, f"it has {size_of(path):,} bytes")
         with reading(str(path)):
             counts = np.frombuffer(path.read_bytes(), np.int64)  # np.fromfile does not tell an error of the disk
@@ -131,6 +136,27 @@ class TokenStream:
             parts.append(ids)
             start = end
         return np.concatenate(parts, dtype=np.int32, casting="unsafe") if parts else np.zeros(0, np.int32)
+
+    def chunks(self, size: int) -> Iterator[np.ndarray]:
+        """Reads all ids in order: int32 [size], the last chunk perhaps shorter. Raises like `read`."""
+        for start in range(0, len(self), size):
+            yield self.read(start, min(start + size, len(self)))
+
+    def excerpts(self, number: int, length: int) -> list[np.ndarray]:
+        """Reads excerpts at equal distances: int32 [length] each, those that the end of the stream cuts off shorter.
+
+        Args:
+            number: Number of excerpts.
+            length: Tokens of each, at most.
+
+        Returns:
+            The ids of each excerpt.
+
+        Raises:
+            CorpusError: The file is shorter than expected, or holds an id that is not in the vocabulary.
+        """
+        firsts = [index * len(self) // number for index in range(number)]
+        return [self.read(first, min(first + length, len(self))) for first in firsts]
 
     def gather(self, positions: np.ndarray) -> np.ndarray:
         """The ids at some positions, in any order. Those that are near each other are read from disk at once.

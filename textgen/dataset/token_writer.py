@@ -36,10 +36,11 @@ class _SplitWriter:
         self._tokenizer = tokenizer
         self._eos = np.array([tokenizer.eos_id])
         labels = (None, *tokenizer.labels) if tokenizer.labels else ()
-        self._openings = {label: np.array(tokenizer.opening(label)[1:]) for label in labels}  # of documents
+        # tokens that open a document, by its label
+        self._openings = {label: np.array(tokenizer.opening(label)[1:]) for label in labels}
         self._first_label = tokenizer.first_label
         self._places = Places(tokenizer)
-        self._inside = False  # a document
+        self._inside = False  # whether the last part written ends inside a document
         self._counts = np.zeros(tokenizer.vocab_size, np.int64)
         self._files = {name: (folder / f"{split}{name}.bin").open("wb") for name in (IDS, ENDS, OPENINGS)}
         self._totals = Counter[str]()  # by the names of `SplitSummary`

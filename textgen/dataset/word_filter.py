@@ -255,8 +255,7 @@ def _texts(stream: TokenStream, tokenizer: Tokenizer) -> Iterator[str]:
     """The text of an encoded corpus in parts, a newline between documents."""
     newline = tokenizer.encode("\n")
     decoder = tokenizer.decoder()
-    for start in range(0, len(stream), CHUNK):
-        ids = stream.read(start, min(start + CHUNK, len(stream)))
+    for ids in stream.chunks(CHUNK):
         yield decoder.feed(np.where(ids == tokenizer.eos_id, newline[0], ids).tolist())
 
 

@@ -69,14 +69,14 @@ def _places(stream: TokenStream, token_bytes: np.ndarray, wanted: np.ndarray) ->
     Returns:
         The tokens, int64 [number of places], and the bytes before each.
     """
-    places, reached, before = np.full(len(wanted), len(stream)), np.zeros(len(wanted), np.int64), 0
-    found = 0
-    for start in range(0, len(stream), CHUNK):
-        sizes = token_bytes[stream.read(start, min(start + CHUNK, len(stream)))]
+    places, reached = np.full(len(wanted), len(stream)), np.zeros(len(wanted), np.int64)
+    found = start = before = 0
+    for ids in stream.chunks(CHUNK):
+        sizes = token_bytes[ids]
         begins = before + np.cumsum(sizes) - sizes
         here = np.searchsorted(begins, wanted[found:])
         here = here[here < len(begins)]
         places[found : found + len(here)], reached[found : found + len(here)] = start + here, begins[here]
-        found, before = found + len(here), int(begins[-1] + sizes[-1])
+        found, start, before = found + len(here), start + len(ids), int(begins[-1] + sizes[-1])
     reached[found:] = before
     return places, reached

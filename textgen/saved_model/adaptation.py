@@ -191,6 +191,6 @@ def _learned(
 def _checksum(stream: TokenStream) -> str:
     """SHA-256 of the ids, which is the same wherever the text is, in whatever encoding."""
     digest = sha256()
-    for start in range(0, len(stream), READ_TOKENS):
-        digest.update(stream.read(start, min(start + READ_TOKENS, len(stream))).astype("<i4").tobytes())
+    for ids in stream.chunks(READ_TOKENS):
+        digest.update(ids.astype("<i4").tobytes())
     return digest.hexdigest()

@@ -139,10 +139,10 @@ def save_ngram_index(
 def _report_known_text(
     start: ModelFolder, index: NgramIndex, tokenizer: Tokenizer, held_out: TokenStream, say: Say
 ) -> None:
-    """Says so if the model that the run starts from was trained on much of the held-out text.
+    """Warns if the model that the run starts from was trained on much of the held-out text.
 
-    What the text to train on holds as well does not count: texts of set phrases, such as logs, share much of it, and
-    new texts of that kind will, too.
+    Held-out text that the text to train on also contains does not count: texts made of set phrases, such as logs, have
+    much in common, and so will new texts of that kind.
 
     Args:
         start: The model.
@@ -152,8 +152,7 @@ def _report_known_text(
         say: Called with a line if it is much.
     """
     length = -(-min(KNOWN_TOKENS, len(held_out)) // KNOWN_STRETCHES)
-    firsts = [number * len(held_out) // KNOWN_STRETCHES for number in range(KNOWN_STRETCHES)]
-    ids = np.concatenate([held_out.read(first, min(first + length, len(held_out))) for first in firsts])
+    ids = np.concatenate(held_out.excerpts(KNOWN_STRETCHES, length))
     found, own = (each.novelty_of_ids(ids, tokenizer).copied_fraction or 0.0 for each in (index, index.own))
     if found - own >= MUCH_KNOWN:
         say(

@@ -26,8 +26,7 @@ def sample_of(corpus: Corpus | PreparedCorpus) -> list[str]:
     if isinstance(corpus, Corpus):
         return corpus.sample
     stream, tokenizer = corpus.data().train, corpus.tokenizer
-    firsts = [number * len(stream) // EXCERPTS for number in range(EXCERPTS)]
-    excerpts = [stream.read(first, min(first + EXCERPT_BYTES, len(stream))) for first in firsts]
+    excerpts = stream.excerpts(EXCERPTS, EXCERPT_BYTES)
     documents = [part for ids in excerpts for part in np.split(ids, np.flatnonzero(ids == tokenizer.eos_id))]
     return [tokenizer.decode(ids.tolist()) for ids in documents]
 
