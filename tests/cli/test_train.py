@@ -75,7 +75,7 @@ def test_losses_without_a_clear_fall_are_shown_and_no_rate_is_suggested(
     fables: Path, as_json: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     points = [Point(10.0**power, 5.0) for power in range(-6, 0)]
-    monkeypatch.setattr("textgen.training.lr_sweep.find_learning_rate", lambda plan, **options: points)
+    monkeypatch.setattr("textgen.training.lr_sweep.sweep_planned_run", lambda plan, **options: points)
     flags = ["--find-learning-rate", "--models-dir", str(fables.parent), *["--json"] * as_json]
     result = CliRunner().invoke(textgen, ["train", str(fables), *flags])
     assert result.exit_code == 1

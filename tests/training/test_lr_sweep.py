@@ -27,7 +27,7 @@ def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypat
 
     from textgen.training import lr_finder, trainer
     from textgen.training.distributed.distribution import Distribution
-    from textgen.training.lr_sweep import find_learning_rate
+    from textgen.training.lr_sweep import sweep_planned_run
     from textgen.training.train_step import TrainStep
 
     seen: list[tuple[Any, ...]] = []
@@ -57,7 +57,7 @@ def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypat
     settings |= {"precision": "float16", "vocab_size": 280, "batch_size": 4, "sequence_length": 16}
     plan = make_plan(corpus, {**SETTINGS, **settings}, hardware=Hardware(flops=1e11))
     distribution = Distribution(tf.distribute.OneDeviceStrategy("/cpu:0"))
-    points = find_learning_rate(plan, distribution=distribution)
+    points = sweep_planned_run(plan, distribution=distribution)
     assert len(points) == 3
     (used,) = made
     batches = used.reader.batches
@@ -68,4 +68,4 @@ def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypat
     assert {of for _, _, of in seen} == {distribution}
     monkeypatch.setattr(distribution, "num_workers", 2)
     with pytest.raises(ConfigError, match="are tried in one process"):
-        find_learning_rate(plan, distribution=distribution)
+        sweep_planned_run(plan, distribution=distribution)

@@ -235,7 +235,8 @@ def test_an_update_that_is_left_out_on_a_gpu_leaves_everything_as_it_was(optimiz
     }
     update = update_of(optimizer=optimizer, **tuning)
     sound = gradient_of(update)
-    spoiled = replace(sound, gradients=[each * number for each in sound.gradients], lengths=sound.lengths * number)
+    gradients = [each * number for each in sound.gradients]
+    spoiled = replace(sound, gradients=gradients, norm_tensor=sound.norm_tensor * number)
     start = tf.nest.map_structure(tf.zeros_like, sound.state)
     before = [variable.numpy().copy() for variable in update.update.variables]
     state = update.apply_unread(sound, start, 0.1)
@@ -246,6 +247,6 @@ def test_an_update_that_is_left_out_on_a_gpu_leaves_everything_as_it_was(optimiz
         np.testing.assert_array_equal(mine, own)
     for mine, own in zip(tf.nest.flatten([state, kept]), tf.nest.flatten([sound.state, start]), strict=True):
         np.testing.assert_array_equal(mine, own)
-    numbers = sound.gradients, sound.mean, sound.lengths
+    numbers = sound.gradients, sound.loss_tensor, sound.norm_tensor
     graph = update._compiled_apply_unread.get_concrete_function(*numbers, tf.constant(0.1), start, sound.state).graph
     assert not {"If", "StatelessIf", "While"} & {operation.type for operation in graph.get_operations()}

@@ -158,14 +158,14 @@ def test_an_observer_sets_the_learning_rate_of_one_process_only(num_workers: int
     loop._observers, loop._distribution = [idle, watch], SimpleNamespace(num_workers=num_workers)
     loop.position = Position(learning_rate=0.5)
     watch.learning_rate = 0.5  # as it was when the run was resumed
-    loop._take_rate()
+    loop._take_learning_rate()
     watch.learning_rate = 0.1
     if num_workers == 1:
-        loop._take_rate()
+        loop._take_learning_rate()
         assert loop.position.learning_rate == 0.1
     else:
         with pytest.raises(TrainingError, match="Observer sets the learning rate of one process, and 2 train together"):
-            loop._take_rate()
+            loop._take_learning_rate()
         assert loop.position.learning_rate == 0.5
 
 
@@ -260,7 +260,7 @@ def test_where_losses_are_read_one_update_later_the_run_is_the_same(
     def gradient(step: TrainStep, *arguments: Any, **options: Any) -> Gradient:
         made, number = own(step, *arguments, **options), arguments[3] + 1
         events.append(("began", number))
-        return replace(made, mean=tf.constant(np.nan)) if number == lost else made
+        return replace(made, loss_tensor=tf.constant(np.nan)) if number == lost else made
 
     monkeypatch.setattr(TrainStep, "gradient", gradient)
     watches, weights = [], []

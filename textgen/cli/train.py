@@ -500,9 +500,9 @@ def _observers(arguments: Arguments, target: Path, display: Display) -> list[Obs
 
 def _find_learning_rate(arguments: Arguments, plan: Plan, say: Say, distribution: Distribution | None) -> None:
     from textgen.training import lr_finder
-    from textgen.training.lr_sweep import find_learning_rate
+    from textgen.training.lr_sweep import sweep_planned_run
 
-    points = find_learning_rate(plan, say=say, distribution=distribution)
+    points = sweep_planned_run(plan, say=say, distribution=distribution)
     start, suggested, failure = arguments.start or plan.start_name, None, None  # as it was named, perhaps by a folder
     try:
         suggested = lr_finder.suggestion(points)

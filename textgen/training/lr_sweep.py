@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from textgen.training.distributed.distribution import Distribution
 
 
-def find_learning_rate(plan: Plan, *, say: Say = silent, distribution: Distribution | None = None) -> list[Point]:
-    """Tries rising learning rates around the planned one, in a short run that saves nothing.
+def sweep_planned_run(plan: Plan, *, say: Say = silent, distribution: Distribution | None = None) -> list[Point]:
+    """Sweeps learning rates around the planned one, in a short run that saves nothing.
 
     Everything but the learning rate is as in the planned run.
 

@@ -28,15 +28,15 @@ class Gradient:
     """The gradient of a batch. Its numbers are on the device until they are asked for, which waits for the device.
 
     Attributes:
-        mean: Mean loss in nats per token, float32 scalar; on the device.
-        lengths: Norm of the gradient of each weight, [number of weights]; on the device.
+        loss_tensor: Mean loss in nats per token, float32 scalar; on the device.
+        norm_tensor: Norm of the gradient of each weight, [number of weights]; on the device.
         gradients: Gradient of the mean loss with smoothing and penalties, for each weight; the same on all replicas.
         state: State of the streams after the window.
         is_sampled: Whether the loss is an estimate, from a sampled softmax.
     """
 
-    mean: tf.Tensor
-    lengths: tf.Tensor
+    loss_tensor: tf.Tensor
+    norm_tensor: tf.Tensor
     gradients: Any
     state: Any
     is_sampled: bool = False
@@ -44,12 +44,12 @@ class Gradient:
     @functools.cached_property
     def nats(self) -> float:
         """Mean loss in nats per token, without label smoothing and penalties."""
-        return float(self.mean)
+        return float(self.loss_tensor)
 
     @functools.cached_property
     def norms(self) -> np.ndarray:
         """Norm of the gradient of each weight."""
-        return np.asarray(self.lengths.numpy())
+        return np.asarray(self.norm_tensor.numpy())
 
     @property
     def norm(self) -> float:
@@ -88,7 +88,14 @@ class TrainStep:
     def __init__(
         self, model: LanguageModel, config: TrainingConfig, distribution: Distribution, counts: np.ndarray | None = None
     ) -> None:
-        """Prepares updates; `counts` says how often each token occurs, [V], for a softmax that is sampled."""
+        """Prepares updates.
+
+        Args:
+            model: Network that is trained.
+            config: Settings of training.
+            distribution: Devices and processes that train together.
+            counts: How often each token occurs, [V], for a softmax that is sampled; None for a full one.
+        """
         self._model = model
         self._sampler = None
         if counts is not None and 0 < config.sampled_softmax < model.config.vocab_size:
@@ -111,12 +118,16 @@ class TrainStep:
         """Computes the gradient of a batch.
 
         Args:
-            inputs: Token ids int32 [B, T], as `Distribution.split` returns them.
-            targets: Next token ids int32 [B, T], likewise.
+            inputs: Token ids, int32 [rows, T], the rows of all accumulated batches, as `Distribution.split` returns
+                them.
+            targets: Next token ids, int32 [rows, T], likewise.
             state: State before the window, likewise.
             step: Number of the update, from which dropout and candidates are drawn.
             loss_scale: Factor of the loss during backpropagation, for float16; the gradient is divided by it.
             progress: Fraction of the run that is done, which says whether the softmax is sampled.
+
+        Returns:
+            The gradient, on the device.
         """
         is_sampled = self._sampler is not None and progress < 1.0 - self._config.full_softmax_fraction
         seed = tf.constant([short_seed(self._config.seed, 31), step], tf.int32)
@@ -170,7 +181,7 @@ class TrainStep:
             The state after the window, or `state` if the gradient is not finite.
         """
         rate = tf.constant(learning_rate, tf.float32)
-        numbers = gradient.gradients, gradient.mean, gradient.lengths
+        numbers = gradient.gradients, gradient.loss_tensor, gradient.norm_tensor
         return self._compiled_apply_unread(*numbers, rate, state, gradient.state)
 
     def _on_replicas(self, *arguments: Any) -> Any:
@@ -189,7 +200,7 @@ class TrainStep:
     def _means(sums: list[tf.Tensor], scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         """Divides the sums of all rows; returns mean nats, the norm of each gradient, and the gradients."""
         loss, count, *total = sums
-        count = tf.maximum(count, 1.0)  # a batch can be without targets: labels and padding are none
+        count = tf.maximum(count, 1.0)  # a batch may hold no targets: labels and padding are not predicted
         mean = [gradient / (count * scale) for gradient in total]
         return loss / count, tf.stack([tf.norm(gradient) for gradient in mean]), mean
 

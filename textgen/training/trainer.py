@@ -59,7 +59,7 @@ class _PendingUpdate:
         learning_rate: Learning rate of the update.
         tokens: Tokens of its batch, without padding.
         window_fraction: Length of the windows of its batch relative to full ones.
-        seconds: Duration of its step, in which the update before may have been waited for.
+        seconds: Duration of its step, which may include waiting for the update before it.
     """
 
     gradient: Gradient
@@ -335,7 +335,7 @@ class Trainer:
 
     def _learning_rate(self) -> float:
         """The learning rate of a full window: the one that an observer has set, else that of the schedule."""
-        self._take_rate()
+        self._take_learning_rate()
         position = self.position
         if position.learning_rate is not None:
             return position.learning_rate
@@ -343,7 +343,7 @@ class Trainer:
         seconds = position.seconds if self._began is None else self._began
         return min(rate, self.reader.warmup_limit(position, seconds - position.compiling_seconds))
 
-    def _take_rate(self) -> None:
+    def _take_learning_rate(self) -> None:
         """Takes the rate that an observer has set. Raises `TrainingError` for a new one if processes train together."""
         for observer in self._observers:
             if observer.learning_rate in (None, self.position.learning_rate):
@@ -410,7 +410,7 @@ class Trainer:
             self._roll_back("the loss on the held-out text was not finite")
         for observer in self._observers:
             observer.on_validation(report)
-        self._take_rate()  # so that the checkpoint of this step has it
+        self._take_learning_rate()  # so that the checkpoint of this step has it
         if self.config.patience and self.position.without_improvement >= self.config.patience:
             return f"no better score in {counted(self.position.without_improvement, 'validation')}"
         return ""
@@ -434,14 +434,14 @@ class Trainer:
         Args:
             tensors: `tensors.to_arrays()`, if it is known.
         """
-        started = time.perf_counter()
+        began = time.perf_counter()
         tensors = self.tensors.to_arrays() if tensors is None else tensors
         if self._distribution.is_chief:
             self.validator.save_best()
             checkpoint = Checkpoint(tensors, asdict(self.position))
             save_checkpoint(self._checkpoints, self.position.step, checkpoint, keep=self.config.keep_checkpoints)
         self._returned_to = math.inf
-        cost = time.perf_counter() - started
+        cost = time.perf_counter() - began
         (cost,) = self._distribution.total([cost if self._distribution.is_chief else 0.0])  # the same for all
         self._checkpoint_timer.restart(self.position.seconds, cost)
 
