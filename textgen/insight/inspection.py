@@ -24,7 +24,7 @@ from textgen.insight.neighbours import Neighbours, neighbours
 from textgen.insight.properties import Property, parse_tracks, properties_of
 from textgen.insight.reading import Predictions, Reader, Reading
 from textgen.insight.texts import Text, read_documents
-from textgen.model.clamping import FORGET, GATE_VALUES, PLACE, VALUES, Clamp, Place, parse_place
+from textgen.model.clamping import CLOSED, FORGET, GATE_VALUES, OPEN, PLACE, VALUES, Clamp, Place, parse_place
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
@@ -36,7 +36,6 @@ NUM_CHANGED = 6  # found cells that are ablated and clamped
 NUM_WRITTEN, WRITTEN_TOKENS = 3, 80  # found cells with which texts are written, and the tokens of each text
 NUM_SEEDS, MIN_FREE_TOKENS = 8, 25  # seeds to choose from, for a text of at least so many tokens with a free cell
 NUM_SHOWN = 12  # cells whose gates are shown
-CLOSED, OPEN = 0.1, 0.9  # a gate below or above is nearly shut or wide open
 
 
 @dataclass(frozen=True)

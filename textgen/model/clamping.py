@@ -33,6 +33,8 @@ VALUES = {  # values of a step, in the order in which they are computed
     "rnn": ("h",),
 }
 GATE_VALUES = {"i", "f", "o", "z", "r"}  # gates, whose values are from 0 to 1
+# a gate below or above is nearly shut or wide open; the slope of the sigmoid there is below 0.09, in the middle 0.25
+CLOSED, OPEN = 0.1, 0.9
 FORGET = {"lstm": "f", "peephole": "f", "mogrifier": "f", "gru": "z"}  # the gate that keeps the memory
 MAX_VALUE = 1e3  # largest value that is held; the cell state of a trained network seldom reaches 100
 PLACE = re.compile(r"L(\d{1,6})/(\d{1,6})(?:\.([a-z]+))?")

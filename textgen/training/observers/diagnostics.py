@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from textgen.dataset.token_stream import TokenStream
+from textgen.model.clamping import CLOSED, OPEN
 from textgen.model.config import BACKWARD, TABLE, ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.reference import PLAIN, Array, Stack, Weights, initial_state, stack_forward, stack_of
 
-CLOSED, OPEN = 0.1, 0.9  # a gate is nearly shut below, wide open above: slope < 0.09; in the middle 0.25
 ROWS, STEPS = 4, 64  # rows of held-out text and tokens of each, at most
 
 
@@ -68,7 +68,10 @@ def diagnose(weights: Weights, inputs: Array, stack: Stack = PLAIN) -> Diagnosis
 
 
 def diagnose_directions(config: ModelConfig, weights: Weights, inputs: Array) -> Diagnosis:
-    """Does the same for each direction of a network; the backward one reads the inputs from their ends."""
+    """Records gates and cell states of each direction of a network, as `diagnose` does.
+
+    The backward one reads the inputs from their ends.
+    """
     together = Diagnosis({}, {})
     for direction in config.directions:
         prefix = BACKWARD if direction != config.directions[0] else ""
