@@ -8,9 +8,9 @@ from io import TextIOWrapper
 
 
 def prepare_streams() -> None:
-    """Makes the console understand escape sequences, and line ends in a pipe or a file those of other systems.
+    """Makes the console understand escape sequences, and ends lines in pipes and files with \\n, as on other systems.
 
-    Before Windows Terminal, consoles showed the sequences that colour text as they are, unless a program asks for more.
+    Consoles older than Windows Terminal print such sequences as text unless a program enables them.
     """
     importlib.import_module("colorama").just_fix_windows_console()
     if isinstance(sys.stdout, TextIOWrapper) and not sys.stdout.isatty():

@@ -11,8 +11,8 @@ from textgen.corpus.formats.decompression import CHUNK_BYTES
 def can_find(separator: str | None, encoding: str) -> bool:
     """Checks whether a search from the middle of a file finds the separators that reading from its start finds.
 
-    Not where a character may contain the bytes of another, nor for separators with newlines, which may be normalized,
-    or that can overlap themselves.
+    It does not find them in encodings in which a character may contain the bytes of another, nor if a separator holds
+    newlines, which may be normalized, or can overlap itself.
 
     Args:
         separator: The separator. None if documents are not divided by one.

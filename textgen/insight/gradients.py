@@ -124,7 +124,7 @@ def _through_layer(cell: Cell, dhs: np.ndarray, records: Sequence[Record], weigh
 
 
 def untrained_flows(config: ModelConfig, num_lags: int = NUM_LAGS) -> dict[str, Flow]:
-    """The same for networks of one layer before any training: see `untrained_flow`.
+    """Measures the gradient, as `gradient_flow` does, in networks of one layer before any training.
 
     An LSTM is shown with a forget bias of 1 and of 0: how fast its gradient fades at first depends on that bias more
     than on the equations. The update gate of a GRU starts with a bias of 0. The network of the kind of `config` has its
@@ -153,7 +153,7 @@ def compared_names(config: ModelConfig) -> dict[str, str]:
 
 
 def untrained_flow(config: ModelConfig, cell: str, forget_bias: float | None, num_lags: int = NUM_LAGS) -> Flow:
-    """The same for one layer of a cell before any training, with inputs of standard size.
+    """Measures the gradient in one layer of a cell before any training, with inputs of standard size.
 
     The inputs are standard normal, about as large as those that layers get once they have learned. (The embeddings of
     an untrained network are smaller, and for them tanh is nearly the identity.)

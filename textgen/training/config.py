@@ -35,7 +35,7 @@ SCHEDULE, OPTIMIZER, AVERAGING = "Learning rate schedule", "Optimizer", "Weight 
 REGULARIZATION, WINDOWS, VALIDATION = "Regularization", "Batches and state", "Validation and checkpoints"
 INITIAL_WEIGHTS = "Initial weights"
 FINE_TUNING = "Fine-tuning"
-SAMPLING = "Large vocabularies"
+LARGE_VOCABULARIES = "Large vocabularies"
 LARGE = 1 << 20
 
 
@@ -215,14 +215,14 @@ class TrainingConfig(SplitConfig):
         low=0,
         high=1 << 20,
         planned=True,
-        section=SAMPLING,
+        section=LARGE_VOCABULARIES,
     )
     full_softmax_fraction: float = setting(
         0.25,
         "Fraction of a run with a sampled softmax, counted from the end, that uses the full softmax.",
         low=0.0,
         high=1.0,
-        section=SAMPLING,
+        section=LARGE_VOCABULARIES,
     )
     freeze_layers: tuple[str, ...] = setting(
         (), "Do not train this layer, such as embedding or lstm_0.",

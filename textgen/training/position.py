@@ -33,14 +33,16 @@ class Position:
         validations: Validations so far.
         best_step: Step of the best validation.
         best_nats_per_token: Loss of the best validation; None before the first.
-        kept_step: Step of saved weights that no validation up to here has surpassed; see `kept_nats_per_token`.
-        kept_nats_per_token: Their loss; None if the saved weights are those of the best validation. A run that ended
-            with an error may have saved better weights than those of its newest checkpoint, and one that has finished
-            may have mixed the saved ones with those that it started from. If it is resumed, it keeps them until a
-            validation is as good, but counts validations as if they had never been made.
-        valid_tokens: Setting of this name with which this loss was computed; None before the first validation.
-        valid_by_bytes: Whether the text that it is of was chosen by bytes: see `textgen.evaluation.excerpt`. False in
-            checkpoints of older versions, which counted tokens.
+        kept_step: Step of the saved weights while they are better than those of every validation counted here; see
+            `kept_nats_per_token`.
+        kept_nats_per_token: Loss of these weights; None if the saved weights are those of the best validation. They can
+            be better because a run that ended with an error saved them after its newest checkpoint, or because a
+            finished run mixed them with its start. A resumed run replaces them only when a validation is at least as
+            good; in all else validations count as if these weights did not exist.
+        valid_tokens: The setting `valid_tokens` with which these losses were computed; None before the first
+            validation.
+        valid_by_bytes: Whether the scored part of the held-out text was chosen by bytes: see
+            `textgen.evaluation.excerpt`. False in checkpoints of older versions, which counted tokens.
         without_improvement: Validations since the best one; `patience` limits them.
         waited: Validations since the best one or since the last reduction of the learning rate.
         reductions: Reductions of the learning rate by the schedule "plateau".

@@ -46,8 +46,9 @@ from textgen.training.unused_settings import refuse_unused
 from textgen.wording import Say, silent
 
 MEASURABLE = 60.0  # minimum seconds of training that tell its speed
-CORPUS_FORMAT = 2  # of the section of training.json about the corpus; in the first, which names none, encoding has
-# the value utf-8 where none was given
+# Version of the section `corpus` of training.json. Sections of version 1 name none; their encoding is utf-8 where none
+# was given.
+CORPUS_FORMAT = 2
 PATHS_BYTES = 1 << 23  # maximum bytes of paths in training.json; if there are more, the user names them when resuming
 
 RESUMED = {  # schema of the parts of training.json that only resuming reads
@@ -144,8 +145,8 @@ def _still_planned(record: Mapping[str, Any], settings: Mapping[str, Any]) -> di
 def _changed_training(record: Mapping[str, Any], settings: Mapping[str, Any]) -> TrainingConfig:
     """The training settings of a run with some changed; a new budget replaces all of the old one.
 
-    A budget that is only repeated replaces nothing: the plan may have added another one to it. One that is None counts
-    as not given, since None leaves it to the plan, which was made. The precision "auto" was settled when the run began,
+    A budget that is only repeated replaces nothing: the plan may have added another one. None counts as not given: it
+    leaves the budget to the plan, which is already made. The precision "auto" was settled when the run began,
     and stays what it was.
 
     Raises:

@@ -134,7 +134,8 @@ def resume(
         setup = read_run(folder, settings or {}, sources, options.say)
         if not (folder / NGRAMS).is_file():
             save_ngram_index(folder, setup.tokenizer, setup.data, options.say)
-        # Those of the model that a run starts from are not known here; without them, it would not write its own words.
+        # If the run started from a model, words counted here would lack those of that model, and the new model could
+        # not write them.
         if not (folder / WORDS).is_file() and not setup.record["start"]["name"]:
             save_known_words(folder, setup.tokenizer, setup.data, options.say)
         before = read_training(folder)
@@ -248,10 +249,10 @@ class _Run:
     def _rescore_saved(self) -> None:
         """Scores the saved weights again if the checkpoint has another score, so that only better ones replace them.
 
-        The score in a checkpoint is that of the weights before they were mixed with those that the run started from, on
-        the part of the held-out text that validations scored then. Validations go on to be compared with it, as the
-        weights that they score are not mixed either. A run that ended with an error may have saved better weights after
-        its last checkpoint; they are those of the record.
+        The score in the checkpoint may not be theirs for three reasons: the saved weights were mixed with those that
+        the run started from; validations now score another part of the held-out text; or a run that ended with an error
+        saved better weights after its last checkpoint (their step is in the record). Later validations score unmixed
+        weights, so they are still compared with the best unmixed score.
         """
         position, validator, distribution = self._trainer.position, self._trainer.validator, self._distribution
         recorded = self._record["progress"].get("best_step") if self._record.get("scores") else None
@@ -332,38 +333,35 @@ class _Run:
     def _final_scores(self) -> Scores:
         """Scores of the best weights, on more held-out text after a longer run, for a small fraction of its time.
 
-        It is never less text than that of a validation.
+        It scores at least as much text as a validation does.
         """
         config, validator, held_out = self._setup.training_config, self._trainer.validator, self._setup.data.valid
         if validator.best_scores and len(held_out) <= config.valid_tokens and not config.interpolate_start:
-            return validator.best_scores  # of all of it already
+            return validator.best_scores  # these are of all held-out text already
         trained = self._trainer.position.step * config.num_streams * config.sequence_length
         wanted = min(FINAL_TOKENS, max(MIN_FINAL_TOKENS, int(FINAL_FRACTION * trained)))
-        # Compiled already, unless a validation has read the text in another number of rows.
         tokens = max(config.valid_tokens, wanted)
+        # The function is compiled already, unless validations read the text in another number of rows.
         return validator.evaluator.scores(held_out, tokens)
 
     def _mix_with_start(self) -> None:
         """Mixes the best weights with those that the run started from, if `interpolate_start` asks for it.
 
-        The saved ones may be a mix already. Those of a later validation, which were not better before they were mixed,
-        replace them if their own mix is.
+        The saved weights may be a mix already. The weights of a later validation, although worse unmixed, replace them
+        if their mix is better.
         """
         config, model = self._setup.training_config, self._model
         if not config.interpolate_start:
             return
         from textgen.training.finishing import mix_with_start
 
-        def per_token(nats: float, tokens: int) -> float:
+        validator, position = self._trainer.validator, self._trainer.position
+
+        def score() -> float:
+            nats, tokens = validator.evaluator.nats(self._setup.data.valid, config.valid_tokens)
             return nats / tokens
 
-        validator, position, held_out = self._trainer.validator, self._trainer.position, self._setup.data.valid
-        mix = partial(
-            mix_with_start,
-            model,
-            self._trainer.tensors.start_weights,
-            lambda: per_token(*validator.evaluator.nats(held_out, config.valid_tokens)),
-        )
+        mix = partial(mix_with_start, model, self._trainer.tensors.start_weights, score)
         saved, before = mix(), self._record.get("start_fraction", 0.0)
         of_saved = model.weights_as_arrays()
         if later := validator.runner_up:

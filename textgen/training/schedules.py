@@ -15,7 +15,8 @@ WARMUP_STEPS = 25  # minimum number of warm-up updates in a run limited by minut
 WARMUP_FRACTION = 0.1  # maximum fraction of the updates of a run, or of its time, that this minimum may take
 ONE_CYCLE_RISE = 0.3  # fraction of the cycle in which the rate rises
 ONE_CYCLE_START = 0.04  # learning rate at the start of the cycle, relative to the peak
-ROUNDING = 1e-9  # parts of a run: more than what rounding loses, and less than any step
+# tolerance in parts of a run: above the rounding error of a quotient, below the length of a step
+ROUNDING = 1e-9
 
 
 def scheduled_learning_rate(config: TrainingConfig, progress: float, reductions: int = 0) -> float:

@@ -50,8 +50,8 @@ class Stopwatch:
 class _Stops:
     """Measures for how long the process was stopped.
 
-    A thread looks at the clock all the time, which only a stop of the whole process can keep it from. So a step that
-    waits long, for a disk, a GPU or another process, is not taken for a stop.
+    A thread looks at the clock every `PULSE` seconds. Only a stop of the whole process can prevent that, so a step that
+    waits long, for a disk, a GPU or another process, is not mistaken for a stop.
     """
 
     def __init__(self) -> None:

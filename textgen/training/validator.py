@@ -56,10 +56,9 @@ class Validator:
     Attributes:
         evaluator: Scores token streams.
         best_scores: Scores of the best validation, if this process has made it.
-        runner_up: Best weights of this process's validations, which are those since the run was last resumed, if the
-            saved ones are still better, and only if `interpolate_start` is set: mixed with those that the run started
-            from, they may be better than the saved ones, which may be mixed already. None if there are none, and in all
-            processes but the chief.
+        runner_up: The best weights of the validations since the run was last resumed. Kept only with
+            `interpolate_start`, and only while the saved weights score better: the saved weights may be a mix with the
+            start already, so a mix of these may still beat them. None otherwise, and in all processes but the chief.
     """
 
     def __init__(

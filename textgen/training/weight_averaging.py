@@ -117,7 +117,8 @@ class TriggeredMean(ExponentialMean):
 
     def __init__(self, model: LanguageModel, nonmonotone: int) -> None:
         super().__init__(model, decay=1.0)
-        self._scores = np.full(nonmonotone + 1, np.inf)  # the last ones, after the lowest of all older ones
+        # first the lowest of all older losses, then the last `nonmonotone` ones
+        self._scores = np.full(nonmonotone + 1, np.inf)
         self._has_begun = False
 
     @property

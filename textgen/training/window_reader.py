@@ -27,7 +27,17 @@ class WindowReader:
     """
 
     def __init__(self, stream: TokenStream, config: TrainingConfig, model: LanguageModel, rows: slice) -> None:
-        """Raises `ConfigError` if nothing limits the length of the run."""
+        """Prepares reading.
+
+        Args:
+            stream: Training text.
+            config: Settings of training.
+            model: Network that is trained, for its padding and directions.
+            rows: Rows of each batch that this process reads.
+
+        Raises:
+            ConfigError: Nothing limits the length of the run.
+        """
         self.rows = rows
         self.batches = Batches(
             stream,

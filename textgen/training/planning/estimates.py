@@ -60,7 +60,16 @@ class Estimates:
 
 
 def training_seconds(training: TrainingConfig, tokens: int, speed: float) -> float:
-    """Estimates how long the steps of a run take: as long as the budget lasts that is spent first."""
+    """Estimates how long the steps of a run take: as long as the budget lasts that is spent first.
+
+    Args:
+        training: Budgets.
+        tokens: Tokens of training text.
+        speed: Tokens per second of training.
+
+    Returns:
+        Seconds; infinity without a budget.
+    """
     seconds = math.inf if training.minutes is None else 60 * training.minutes
     if training.steps is not None:
         seconds = min(seconds, training.steps * training.num_streams * training.sequence_length / speed)

@@ -199,7 +199,7 @@ def given_fit(corpus: Corpus, tokenizer: Tokenizer | None) -> Fit | None:
 
 
 def network_settings(settings: Iterable[str]) -> list[str]:
-    """Those of some settings that a model to start from decides itself."""
+    """Returns those of the given settings that the model to start from decides."""
     # The rates of dropout may differ from those of that model.
     fixed = {each.name for each in fields(ModelConfig)} - {*DROPOUTS, "vocab_size"} | {*INITIAL}
     return [name for name in settings if name in fixed]
