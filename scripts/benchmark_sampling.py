@@ -96,7 +96,8 @@ def textgen_steps(run: Result) -> tuple[Callable[[], None], Result]:
 
 def vocabulary() -> tuple[Any, Any]:
     """Words of the bundled fables, and their first letters and the others as tokens of their own; which words exist."""
-    from textgen.dataset.word_filter import count_words, word_filter
+    from textgen.dataset.word_filter import word_filter
+    from textgen.dataset.words import count_words
     from textgen.generation.constraints.word_tokens import word_tokens
     from textgen.tokenizer.kinds import ByteTokenizer
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarking import positive_int, read_text, run_script
 
-from textgen.dataset.word_filter import letters_of
+from textgen.dataset.words import letters_of
 from textgen.errors import CorpusError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator

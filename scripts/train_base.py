@@ -33,7 +33,8 @@ from benchmarking import positive_number, run_script
 import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.dataset.word_filter import count_words, word_filter
+from textgen.dataset.word_filter import word_filter
+from textgen.dataset.words import count_words
 from textgen.errors import SavedModelError, TrainingError
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.folder_contents import has_steps

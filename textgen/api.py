@@ -440,7 +440,7 @@ class _Job:
         return None if self.tokenizer_from is None else find_tokenizer(str(self.tokenizer_from), self.models_dir)
 
     def begin(self, target: Path, options: RunOptions, note: Say) -> ModelFolder:
-        from textgen.training.planning.opening import open_inputs
+        from textgen.training.planning.checked_inputs import open_inputs
         from textgen.training.planning.plan import make_plan
 
         with _hinting_at_texts(self.places):

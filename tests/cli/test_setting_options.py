@@ -28,7 +28,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed import joining, workers
-from textgen.training.planning import opening, plan
+from textgen.training.planning import checked_inputs, plan
 
 TEXTS = {  # legal ones, of settings that do not take any
     "samplers": "top_k;temperature",
@@ -178,9 +178,10 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> list[CorpusConfig]:
         found.append(config)
         return SimpleNamespace(stats=lambda: None)
 
-    monkeypatch.setattr(opening, "open_corpus", opened)
-    monkeypatch.setattr(opening, "check_text", lambda *given: {})
-    monkeypatch.setattr(opening, "check_settings", lambda *given: None)  # one setting alone may contradict a default
+    monkeypatch.setattr(checked_inputs, "open_corpus", opened)
+    monkeypatch.setattr(checked_inputs, "check_text", lambda *given: {})
+    # one setting alone may contradict a default
+    monkeypatch.setattr(checked_inputs, "check_settings", lambda *given: None)
     return found
 
 

@@ -97,7 +97,7 @@ def test_a_signal_before_the_first_step_tells_what_is_saved(
         raise interrupt()
 
     said = "Terminated." if code == 143 else "Interrupted."
-    monkeypatch.setattr("textgen.training.planning.opening.open_corpus", stop)
+    monkeypatch.setattr("textgen.training.planning.checked_inputs.open_corpus", stop)
     monkeypatch.setattr("textgen.training.run.resume", stop)
     words = ["train", "a.txt", "--name", "cat", "--models-dir", str(tmp_path)]
     begun = CliRunner().invoke(textgen, words)
@@ -115,7 +115,7 @@ def test_a_signal_between_steps_tells_the_command_that_goes_on_with_the_run_that
         message = f"Stopped at step 5; everything is saved. {USE_RESUME}"
         raise Interrupted(message, signal.SIGINT, folder=Path("saved_models", "my cat-2"))
 
-    monkeypatch.setattr("textgen.training.planning.opening.open_corpus", stop)
+    monkeypatch.setattr("textgen.training.planning.checked_inputs.open_corpus", stop)
     monkeypatch.setattr("textgen.training.run.resume", stop)
     monkeypatch.delenv("TEXTGEN_MODELS", raising=False)
     monkeypatch.chdir(tmp_path)
@@ -144,7 +144,7 @@ def test_a_run_that_ends_on_a_full_disk_tells_the_command_that_goes_on(
         with filling_cache() if "cache" in place else nullcontext(), writing(tmp_path / place):
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("textgen.training.planning.opening.open_corpus", stop)
+    monkeypatch.setattr("textgen.training.planning.checked_inputs.open_corpus", stop)
     monkeypatch.setattr("textgen.training.run.resume", stop)
     monkeypatch.delenv("TEXTGEN_MODELS", raising=False)
     monkeypatch.chdir(tmp_path)

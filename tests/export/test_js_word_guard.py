@@ -11,7 +11,8 @@ import numpy as np
 from javascript import in_node, needs_node
 from safetensors.numpy import load as from_safetensors
 
-from textgen.dataset.word_filter import MAX_WORD_CHARS, WordFilter, letter_changes, letters_of
+from textgen.dataset.word_filter import WordFilter
+from textgen.dataset.words import MAX_WORD_CHARS, letter_changes, letters_of
 from textgen.export.packing import learned_pieces, learned_scores
 from textgen.generation.constraints.word_guard import WordGuard
 from textgen.generation.constraints.word_tokens import WordTokens

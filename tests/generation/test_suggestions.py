@@ -13,7 +13,8 @@ from networks import random_weights
 from plain_fakes import TableModel, writable
 from sample_text import LINES
 
-from textgen.dataset.word_filter import WordFilter, count_words
+from textgen.dataset.word_filter import WordFilter
+from textgen.dataset.words import count_words
 from textgen.errors import TokenizerError
 from textgen.generation.constraints.word_tokens import WordTokens
 from textgen.generation.suggestions import READ, RECENT, Suggester

@@ -18,7 +18,7 @@ from trained_runs import TINY, Run, Snapshot, Watch, plan_for, weights
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_stream import TokenStream
-from textgen.dataset.word_filter import count_words
+from textgen.dataset.words import count_words
 from textgen.errors import ConfigError, TrainingError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator

@@ -454,7 +454,7 @@ def planned(
     """
     from textgen.training.distributed.distribution import Distribution
     from textgen.training.planning import plan
-    from textgen.training.planning.opening import open_inputs
+    from textgen.training.planning.checked_inputs import open_inputs
 
     output.progress("Reading the text ...")
     text, sources = open_inputs(

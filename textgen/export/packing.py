@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from textgen.dataset.word_filter import letter_changes
+from textgen.dataset.words import letter_changes
 from textgen.errors import ConfigError, SavedModelError
 from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.generation.config import SamplingConfig

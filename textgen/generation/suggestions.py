@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from textgen.corpus.scripts import is_without_spaces
-from textgen.dataset.word_filter import WordFilter, letters_of
+from textgen.dataset.word_filter import WordFilter
+from textgen.dataset.words import letters_of
 from textgen.generation.config import SamplingConfig
 from textgen.generation.constraints.word_guard import WordGuard
 from textgen.generation.constraints.word_tokens import WordTokens, word_tokens

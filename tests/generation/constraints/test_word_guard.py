@@ -16,7 +16,8 @@ from networks import random_weights
 from plain_fakes import TableModel, WordsTokenizer
 
 from textgen.dataset import word_filter as module
-from textgen.dataset.word_filter import MAX_WORD_CHARS, WordFilter, count_words, letters_of, words_in
+from textgen.dataset.word_filter import WordFilter
+from textgen.dataset.words import MAX_WORD_CHARS, count_words, letters_of, words_in
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.constraints import word_tokens as tables
 from textgen.generation.constraints.constraints import Constraints

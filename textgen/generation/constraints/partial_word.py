@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from textgen.dataset.word_filter import APOSTROPHE, DIGIT, SPACE, letters_of
+from textgen.dataset.words import APOSTROPHE, DIGIT, SPACE, letters_of
 
 FREE = DIGIT  # sign for a word of which any letters are possible
 BEFORE = ("", "a", FREE)  # what may be before a token: no word, letters, a word of which any letters are possible

@@ -2,7 +2,7 @@
 
 A word whose letters are spelled out token by token can go astray: "al", "rto", "dise". So inside a word, the letters
 since its beginning must begin a word of the training text, and it may end only where such a word ends; see
-`textgen.dataset.word_filter` for what a word is. Words of the prompt, of required and of biased texts are known too.
+`textgen.dataset.words` for what a word is. Words of the prompt, of required and of biased texts are known too.
 Once a word has an unknown beginning, as after the prompt "alrtod", the rest of it is free.
 
 `WordGuard` follows one text; `textgen.generation.constraints.word_tokens` computes which tokens fit, for all texts.
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from textgen.dataset.word_filter import MAX_WORD_CHARS, SPACE
+from textgen.dataset.words import MAX_WORD_CHARS, SPACE
 from textgen.generation.constraints.partial_word import FREE, continued, is_word, kind_before, letters_or_none
 from textgen.generation.constraints.word_tokens import Before, WordTokens
 

@@ -1,7 +1,7 @@
 """Which tokens of a vocabulary fit after the letters of a word, for all texts.
 
 Inside a word, the letters since its beginning must begin a known word, and it may end only where such a word ends; see
-`textgen.dataset.word_filter` for what a word is. The answers for some hundred words are kept, since most words are
+`textgen.dataset.words` for what a word is. The answers for some hundred words are kept, since most words are
 common ones.
 """
 
@@ -20,17 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textgen.dataset.bloom_filter import MULTIPLIER, extended
-from textgen.dataset.word_filter import (
-    APOSTROPHE,
-    END,
-    MAX_WORD_CHARS,
-    SPACE,
-    WIDE,
-    WordFilter,
-    hashes,
-    letters_of,
-    words_in,
-)
+from textgen.dataset.word_filter import END, WIDE, WordFilter, hashes
+from textgen.dataset.words import APOSTROPHE, MAX_WORD_CHARS, SPACE, letters_of, words_in
 from textgen.generation.constraints.batched_cache import BatchedCache
 from textgen.generation.constraints.partial_word import (
     BEFORE,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from textgen.errors import TextgenError
-from textgen.training.planning import opening
-from textgen.training.planning.opening import open_inputs
+from textgen.training.planning import checked_inputs
+from textgen.training.planning.checked_inputs import open_inputs
 from textgen.wording import silent
 
 
@@ -28,7 +28,7 @@ def test_a_mistake_is_told_before_the_text_is_opened(
     def opened(*paths: object, **options: object) -> None:
         raise AssertionError("the text is opened")
 
-    monkeypatch.setattr(opening, "open_corpus", opened)
+    monkeypatch.setattr(checked_inputs, "open_corpus", opened)
     settings = given.pop("settings", {})
     with pytest.raises(TextgenError, match=message):
         open_inputs(["-"], settings, models_dir=tmp_path, note=silent, **given)
