@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -16,7 +17,7 @@ from textgen.cli.command import INPUT, SectionOption
 from textgen.cli.output_paths import REPLACED, OutputPath
 from textgen.cli.setting_options import Decorator, flag_of, setting_options
 from textgen.corpus.config import CorpusConfig
-from textgen.errors import TextgenError
+from textgen.errors import CorpusError, TextgenError
 from textgen.settings import declared, from_dict, select
 from textgen.storage.addresses import refuse_remote
 from textgen.tokenizer.config import TokenizerConfig
@@ -247,6 +248,16 @@ def standard_bytes() -> BinaryIO:
     if sys.stdin is None:
         raise TextgenError("Standard input is closed: pipe a text into it, or name a file.")
     return sys.stdin.buffer
+
+
+def open_bytes(path: str) -> AbstractContextManager[BinaryIO]:
+    """Opens a file, or for - standard input, which stays open. Raises `CorpusError` if a file cannot be read."""
+    if path == "-":
+        return nullcontext(standard_bytes())
+    try:
+        return Path(path).open("rb")
+    except OSError as error:
+        raise CorpusError(f"Cannot read {path}: {error.strerror or error}. Name a file that can be read.") from None
 
 
 def standard_input() -> str:

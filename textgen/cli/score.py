@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import chain, groupby, tee
 from pathlib import Path
@@ -16,6 +15,7 @@ import click
 from textgen.cli import output
 from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import beginning_of, hint_for_file, load_model_or_base, model_and_paths
+from textgen.cli.followed_lines import follow_lines
 from textgen.cli.options import (
     AS_TRAINED,
     given,
@@ -23,9 +23,9 @@ from textgen.cli.options import (
     label_option,
     model_argument,
     models_dir_option,
+    open_bytes,
     paths_argument,
     sectioned,
-    standard_bytes,
     text_of,
 )
 from textgen.cli.setting_options import IntegerRange, NumberRange, flag_of, setting_options
@@ -39,7 +39,6 @@ from textgen.wording import counted, short
 
 if TYPE_CHECKING:
     from textgen.corpus.left_out import LeftOut
-    from textgen.evaluation.anomalies import LineScore
     from textgen.evaluation.scoring import Score, TextScore
     from textgen.saved_model.saved_model import ModelFolder
     from textgen.tokenizer.tokenizer import Tokenizer
@@ -51,9 +50,6 @@ LINE_BYTES = 1 << 18  # maximum number of bytes of a stream that are read at a t
 HEADER = "log probability    perplexity  bits/byte     tokens  text"
 
 FOLLOWING = "Following a stream"
-TRAIN_ON_THEM = (
-    "it does not know what is usual in them: train on the log first (textgen train FILE), and name that model."
-)
 NEXT_WORD = re.compile(rf"(?:[^\S\n]|{SPACE})*(?:\n|[^\s{SPACE}]+)")  # or newline, with the white space before it
 Row = tuple[str, Any, str]  # file and line, the JSON value, and its text
 
@@ -151,7 +147,16 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
     reading = select(CorpusConfig, given(options))
     saved.tokenizer.opening(arguments.label)  # raises before anything is read
     if arguments.follow:
-        _follow(saved, paths[0], saved.reading(reading), arguments)
+        limits = given({"threshold": arguments.threshold, "window": arguments.window})
+        follow_lines(
+            saved,
+            paths[0],
+            saved.reading(reading),
+            label=arguments.label,
+            limits=limits,
+            show_all=arguments.show_all,
+            as_json=arguments.as_json,
+        )
     else:
         _score_texts(saved, paths, reading, arguments)
 
@@ -301,7 +306,7 @@ def _stream_rows(path: str, config: CorpusConfig, left_out: LeftOut) -> Iterator
 
     name = STANDARD_INPUT if path == "-" else path
     file = RecordFile(name, ".jsonl", config, left_out=left_out, keeps_blank=True)
-    with _open(path) as stream:
+    with open_bytes(path) as stream:
         yield from file.json_lines(_decoded(stream, config.text_encoding, name))
 
 
@@ -323,16 +328,6 @@ def _decoded(stream: BinaryIO, encoding: str, name: str) -> Iterator[str]:
             raise CorpusError(f"{name}, line {number}: not {encoding} ({error}). {advice}.") from None
         yield text.removeprefix("\ufeff") if number == 1 else text
         number += data.endswith(b"\n")
-
-
-def _open(path: str) -> AbstractContextManager[BinaryIO]:
-    """The bytes of a file, or of standard input, which stays open."""
-    if path == "-":
-        return nullcontext(standard_bytes())
-    try:
-        return Path(path).open("rb")
-    except OSError as error:
-        raise CorpusError(f"Cannot read {path}: {error.strerror or error}. Name a file that can be read.") from None
 
 
 def _as_dict(saved: ModelFolder, result: TextScore, tokens: bool) -> dict[str, Any]:
@@ -404,68 +399,3 @@ def _row(score: Score, label: str) -> str:
         f"{values['log_probability']:15,.2f}  {short(values['perplexity_per_token'], 2):>12}  "
         f"{values['bits_per_byte']:11.4f}  {values['tokens']:7,}  {label}"
     )
-
-
-# === A stream ===
-
-
-def _follow(saved: ModelFolder, path: str, config: CorpusConfig, arguments: Arguments) -> None:
-    """Scores the lines of a stream as they arrive, and prints the unusual ones."""
-    from textgen.evaluation.anomalies import WARM_UP, are_foreign, follow
-    from textgen.evaluation.scoring import Scorer
-    from textgen.saved_model.bases import is_base
-
-    of_books = is_base(saved.folder)
-    if of_books:
-        output.note(f"The base {saved.name} has read books, not such lines, so {TRAIN_ON_THEM}")
-    held_out = ((saved.training or {}).get("scores") or {}).get("bits_per_byte")
-    first: list[LineScore] = []
-    scorer = Scorer(saved.numpy_model(), saved.tokenizer)
-    limits = given({"threshold": arguments.threshold, "window": arguments.window})
-    seen = flagged = 0
-
-    def say_waiting() -> None:
-        output.note(f"{counted(seen, 'line')} read; waiting for more (Ctrl-C ends).")
-
-    with _lines(path, config.text_encoding, say_waiting) as lines:
-        try:
-            for result in follow(scorer, lines, config.documents or "file", label=arguments.label, **limits):
-                seen += 1
-                flagged += result.flagged
-                if seen <= WARM_UP and held_out and not of_books:
-                    first.append(result)
-                    if are_foreign(first, held_out):
-                        output.note(f"{saved.name} was trained on other text than these lines, so {TRAIN_ON_THEM}")
-                if not (result.flagged or arguments.show_all):
-                    continue
-                if arguments.as_json:
-                    output.json_line({"model": saved.name, **asdict(result)})
-                else:
-                    _print_line(result, arguments.show_all)
-        finally:
-            output.note(f"{counted(seen, 'line')}, {flagged:,} of them unusual.")
-
-
-@contextmanager
-def _lines(path: str, encoding: str, on_end: Callable[[], None]) -> Iterator[Iterator[str]]:
-    """The lines of a file, which may grow, without end; or of a pipe or standard input, to its end.
-
-    Args:
-        path: The file, or - for standard input.
-        encoding: Its encoding.
-        on_end: Called when the end of a file is reached for the first time, before more is waited for.
-    """
-    from textgen.evaluation.anomalies import file_lines, stream_lines
-
-    if path != "-" and Path(path).is_file():
-        yield file_lines(Path(path), encoding, on_end)
-        return
-    with _open(path) as stream:
-        yield stream_lines(stream, encoding)
-
-
-def _print_line(result: LineScore, show_all: bool) -> None:
-    mark = "! " if show_all and result.flagged else "  " if show_all else ""
-    deviation = "" if result.deviation is None else f"{result.deviation:+.1f}"
-    line = f"{mark}{result.line:>7}  {result.bits_per_character:6.2f}  {deviation:>6}  {result.text}"
-    output.line(line, fg="red" if result.flagged else None)

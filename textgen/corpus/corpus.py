@@ -16,7 +16,7 @@ import json
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,25 @@ SAMPLE_FILES = 8  # number of files sampled to guess the documents mode, and to 
 SAMPLE_BYTES = 100_000  # approximate size in bytes of the excerpts that show what a text is like
 BEGINNING_CHARS = 1 << 14  # number of characters read of a file to estimate how many bytes one takes
 MIN_TEXT_SHARE = 1 / 256  # minimum estimated share of text in files of a kind: there may be more after their beginnings
+
+
+@dataclass
+class _Credit:
+    """How many bytes of excerpts may still be yielded.
+
+    Attributes:
+        fraction: Bytes of excerpts for each byte of text.
+        bytes: The credit; below 0 after an excerpt that was longer.
+        is_used: Whether there has been an excerpt.
+    """
+
+    fraction: float
+    bytes: float = 0.0
+    is_used: bool = False
+
+    def add(self, size: float) -> None:
+        """Adds the credit for so many bytes of text."""
+        self.bytes += self.fraction * size
 
 
 class Corpus:
@@ -293,26 +312,36 @@ class Corpus:
         if self.is_within(size):
             yield from (part.text for part in self.parts())
             return
-        fraction, longest, is_empty = size / self.size, max(1, size // EXCERPTS), True
-        credit = 0.0  # bytes that may still be yielded
+        credit = _Credit(size / self.size)
         names, left_out = {source.path: source.name for source in self._sources}, LeftOut()
         for index in range(EXCERPTS):
             for source in self._sections(index, EXCERPTS):
-                is_entered = source.can_be_entered and 0 < source.size <= 2 * self.file_size / EXCERPTS
-                credit += fraction * self._text_size(source) if is_entered else 0.0
-                for part in self._parts_of(source, own := LeftOut()):
-                    for text in (part.text[at : at + longest] for at in range(0, len(part.text), longest)):
-                        credit += 0.0 if is_entered else fraction * len(text.encode())
-                        if credit > 0:
-                            is_empty = False
-                            yield text
-                            credit -= len(text.encode())
-                    if is_entered and credit <= 0:
-                        break
+                own = LeftOut()
+                yield from self._excerpts_of(source, own, credit, max(1, size // EXCERPTS))
                 left_out.merge(own, names[source.path])
         self.left_out = left_out
-        if is_empty:
+        if not credit.is_used:
             yield from (part.text for part in self.parts())  # raises the reason
+
+    def _excerpts_of(self, source: Source, left_out: LeftOut, credit: _Credit, longest: int) -> Iterator[str]:
+        """Samples excerpts of a section, of at most `longest` characters each, while there is credit.
+
+        A section that is short enough has its credit from its size, and is read only until that is used up.
+        """
+        is_entered = source.can_be_entered and 0 < source.size <= 2 * self.file_size / EXCERPTS
+        if is_entered:
+            credit.add(self._text_size(source))
+        for part in self._parts_of(source, left_out):
+            for text in (part.text[at : at + longest] for at in range(0, len(part.text), longest)):
+                size = len(text.encode())
+                if not is_entered:
+                    credit.add(size)
+                if credit.bytes > 0:
+                    credit.is_used = True
+                    yield text
+                    credit.bytes -= size
+            if is_entered and credit.bytes <= 0:
+                return
 
     def require_text(self) -> None:
         """Checks that there is text, before long work. Only a sample is read, if it has some.

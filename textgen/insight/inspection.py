@@ -157,11 +157,7 @@ def inspect_model(
     places = [_cell(text, saved.model_config) for text in config.cell]
     saved.tokenizer.opening(label)  # raises before the slow part
     reader = Reader(*one_way(saved.model_config, saved.weights(), direction))
-    is_own = documents is None
-    if documents is None:
-        say("The model writes the text ...")
-        documents = _own_text(saved, reader, direction, label, config)
-    text = read_documents(documents, saved.tokenizer, config.read_tokens, direction, label)
+    text = _text_to_read(saved, reader, documents, direction, label, config, say)
     properties = properties_of(text, tracks)
     say(f"Reading {counted(len(text.ids), 'token')} ...")
     reading = reader.read(text.ids[None])
@@ -187,7 +183,7 @@ def inspect_model(
         saved=saved,
         reader=reader,
         text=text,
-        is_own=is_own,
+        is_own=documents is None,
         reading=reading,
         predictions=predictions,
         properties=properties,
@@ -255,6 +251,22 @@ def _in_thread(work: Callable[[], Value]) -> Future[Value]:
 
     threading.Thread(target=run, daemon=True).start()
     return future
+
+
+def _text_to_read(
+    saved: ModelFolder,
+    reader: Reader,
+    documents: Iterable[str] | None,
+    direction: str,
+    label: str | None,
+    config: InspectConfig,
+    say: Say,
+) -> Text:
+    """The given documents as tokens, or without any those that the model writes."""
+    if documents is None:
+        say("The model writes the text ...")
+        documents = _own_text(saved, reader, direction, label, config)
+    return read_documents(documents, saved.tokenizer, config.read_tokens, direction, label)
 
 
 def _own_text(

@@ -119,11 +119,7 @@ def read_documents(
         starts += [edge] * len(opening) + edges[:-1][turn]
         ends += [edge] * len(opening) + edges[1:][turn]
         text += decoded
-    if len(ids) < MIN_TOKENS:
-        raise CorpusError(
-            f"The text has {counted(len(ids), 'token')}, too few to see anything: give one of at least {MIN_TOKENS}, "
-            "better a few thousand."
-        )
+    _require_tokens(ids)
     return Text(
         np.array(ids, np.int32),
         text,
@@ -135,6 +131,15 @@ def read_documents(
         direction,
         is_cut,
     )
+
+
+def _require_tokens(ids: Sequence[int]) -> None:
+    """Raises `CorpusError` for a text that has too few tokens."""
+    if len(ids) < MIN_TOKENS:
+        raise CorpusError(
+            f"The text has {counted(len(ids), 'token')}, too few to see anything: give one of at least {MIN_TOKENS}, "
+            "better a few thousand."
+        )
 
 
 def _decoded(tokenizer: Tokenizer, ids: Sequence[int], start: int) -> tuple[str, list[int]]:

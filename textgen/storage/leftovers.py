@@ -42,9 +42,8 @@ def sweep(path: Path, name: str = "") -> None:
                 rename(aside, target)
     for leftover in leftovers:
         if leftover.is_dir() and not leftover.is_symlink():
-            with suppress(TextgenError, OSError), lock(leftover) as is_held:  # kept: another process is writing to it
-                if is_held:
-                    shutil.rmtree(leftover, ignore_errors=True)
+            with suppress(TextgenError, OSError):  # kept: another process is writing to it
+                _remove_unheld(leftover)
         else:
             with suppress(OSError):
                 leftover.unlink()
@@ -75,9 +74,14 @@ def sweep_abandoned(leftovers: Iterable[Path]) -> None:
     for leftover in leftovers:
         with suppress(OSError, TextgenError):  # already removed, or in use
             if time.time() - leftover.stat().st_mtime > YOUNG_SECONDS:
-                with lock(leftover, LOCK_SECONDS) as is_held:
-                    if is_held:
-                        shutil.rmtree(leftover, ignore_errors=True)
+                _remove_unheld(leftover, LOCK_SECONDS)
+
+
+def _remove_unheld(folder: Path, seconds: float = 0.0) -> None:
+    """Removes a folder that no process holds, waiting up to `seconds` for its lock. Raises like `lock`."""
+    with lock(folder, seconds) as is_held:
+        if is_held:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def move_aside(path: Path) -> Path:

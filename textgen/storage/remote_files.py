@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from textgen.errors import RemoteError
@@ -195,18 +195,8 @@ class RemoteFile:
         """
         part = path.with_name(f"{TEMPORARY}{random_hex()}")
         try:
-            done = 0
             with part.open("xb") as target:
-                for attempt in attempts(self.address):
-                    with attempt, self._open(done) as source:
-                        done = _resume(source, target, done)
-                        while chunk := source.read(CHUNK_BYTES):
-                            self._check_size(done + len(chunk), limit)
-                            with writing(path):  # a full disk is no fault of the other side
-                                target.write(chunk)
-                            done += len(chunk)
-                        if self.size is not None and done < self.size:
-                            raise ConnectionError(f"{done:,} of {self.size:,} bytes came")
+                self._copy_into(target, path, limit)
                 with writing(path):
                     target.flush()
                     os.fsync(target.fileno())
@@ -214,6 +204,20 @@ class RemoteFile:
                 rename(part, path, replace=True)
         finally:
             part.unlink(missing_ok=True)
+
+    def _copy_into(self, target: BinaryIO, path: Path, limit: int | None) -> None:
+        """Copies the file into an open one, in several attempts if need be."""
+        done = 0
+        for attempt in attempts(self.address):
+            with attempt, self._open(done) as source:
+                done = _resume(source, target, done)
+                while chunk := source.read(CHUNK_BYTES):
+                    self._check_size(done + len(chunk), limit)
+                    with writing(path):  # a full disk is no fault of the other side
+                        target.write(chunk)
+                    done += len(chunk)
+                if self.size is not None and done < self.size:
+                    raise ConnectionError(f"{done:,} of {self.size:,} bytes came")
 
     def _check_size(self, size: int, limit: int | None) -> None:
         """Raises `RemoteError` if more bytes came than its manifest allows: a stream may have no end."""
@@ -277,7 +281,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return None
 
 
-def _resume(source: Any, target: Any, done: int) -> int:
+def _resume(source: Any, target: BinaryIO, done: int) -> int:
     """Moves to where the last attempt ended, or to the beginning if the source cannot. Returns the position."""
     if done:
         try:

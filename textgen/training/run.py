@@ -139,13 +139,7 @@ def resume(
         if not (folder / WORDS).is_file() and not setup.record["start"]["name"]:
             save_known_words(folder, setup.tokenizer, setup.data, options.say)
         before = read_training(folder)
-        try:
-            write_training(folder, setup.record)  # for other processes that join, and for the next time
-            run = _Run(setup, checkpoint, options)
-        except BaseException:  # the settings do not fit the checkpoint, say: the next try finds the record as it was
-            with suppress(TextgenError):  # the first error tells more
-                write_training(folder, before)
-            raise
+        run = _recorded_run(setup, checkpoint, before, options)
         options.say(f"Resuming {folder}.")
         saved = run.train()
         if (
@@ -154,6 +148,17 @@ def resume(
         ):
             options.say("The run was finished before: more steps, minutes or epochs continue it.")
         return saved
+
+
+def _recorded_run(setup: RunSetup, checkpoint: Checkpoint, before: dict[str, Any], options: RunOptions) -> _Run:
+    """Records a resumed run and builds it; puts the old record back if that fails."""
+    try:
+        write_training(setup.folder, setup.record)  # for other processes that join, and for the next time
+        return _Run(setup, checkpoint, options)
+    except BaseException:  # the settings do not fit the checkpoint, say: the next try finds the record as it was
+        with suppress(TextgenError):  # the first error tells more
+            write_training(setup.folder, before)
+        raise
 
 
 def join(
