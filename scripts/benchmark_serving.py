@@ -240,6 +240,9 @@ async def measure(target: Target, seconds: float, streams: int = 0, rate: float 
         seconds: How long requests are sent.
         streams: Streams at a time; 0 if requests arrive at random times.
         rate: Requests a second in that case.
+
+    Returns:
+        What was measured, without the warming up.
     """
     warm = Load("warming up")
     await asyncio.gather(*[stream(warm, target, seed, time.perf_counter() + 1.0) for seed in range(streams or 1)])

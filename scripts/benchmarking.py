@@ -188,6 +188,9 @@ def completed(command: Sequence[str], **options: Any) -> subprocess.CompletedPro
     Args:
         command: The program and its arguments.
         options: Those of `subprocess.Popen`.
+
+    Returns:
+        The process with its exit status and what it wrote.
     """
     with started(command, **options) as process:
         output, errors = process.communicate()
@@ -225,6 +228,9 @@ def interleave(
         rounds: Runs of each.
         path: File to which each run is added as soon as it has ended; those that it has are not repeated.
         places: What the workers get besides, which does not say what is measured, such as paths of temporary files.
+
+    Returns:
+        Each contender with the medians of its runs.
 
     Raises:
         ConfigError: The file has a line that is no run of a benchmark.

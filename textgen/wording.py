@@ -105,6 +105,9 @@ def percent(fraction: float, digits: int = 1, *, sign: bool = False) -> str:
         digits: Digits after the point.
         sign: Whether a positive number gets a plus sign, as changes do.
 
+    Returns:
+        The percentage, with its sign %.
+
     Example:
         >>> percent(0.25), percent(0.0015, 2, sign=True)
         ('25.0 %', '+0.15 %')

@@ -30,6 +30,9 @@ def load_model_to_read(name: str | None, models_dir: Path | None = None, hint: s
         models_dir: The models folder, or None for the usual one.
         hint: A sentence for the error if there is no such model.
 
+    Returns:
+        The model.
+
     Raises:
         SavedModelError: There is no such model, or it is damaged.
     """
@@ -59,6 +62,9 @@ def load_model_or_base(
         models_dir: The models folder, or None for the usual one.
         beginning: Called for the beginning of the text, if its writing system has to choose a base.
         hint: A sentence for the error if there is no model of this name.
+
+    Returns:
+        The model.
 
     Raises:
         SavedModelError: There is no such model. Without a name: there is neither a model nor a base for this
@@ -167,6 +173,9 @@ def beginning_of(paths: Sequence[str], options: dict[str, Any], *, has_json_line
         paths: Files, folders, globs, or - for standard input.
         options: The options of the command; settings of the corpus among them are used.
         has_json_lines: Whether the command reads a text field of each line, whatever the names of the files.
+
+    Returns:
+        The first characters of the text.
 
     Raises:
         CorpusError: A file cannot be read, or there is no such encoding.

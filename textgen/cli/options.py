@@ -107,6 +107,9 @@ def completing_models(*words: str) -> Completion:
 
     Args:
         words: What may stand in place of a name.
+
+    Returns:
+        The function that click calls to complete an argument.
     """
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -125,6 +128,9 @@ def completing_runs(accepted: Callable[[Path], bool], *, or_path: bool) -> Compl
     Args:
         accepted: Whether the command works on the run in this folder.
         or_path: Whether the command takes a path, too. It is completed if no name begins like that.
+
+    Returns:
+        The function that click calls to complete an argument.
     """
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -203,6 +209,9 @@ def text_of(saved: ModelFolder, paths: Sequence[str], reading: Mapping[str, Any]
         saved: The model.
         paths: Files, folders, globs, or - for standard input.
         reading: Settings of `CorpusConfig` that replace those of the training.
+
+    Returns:
+        The text.
 
     Raises:
         CorpusError: The text cannot be read, or has none of the labels that `reading` asks for.

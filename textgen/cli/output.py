@@ -196,6 +196,9 @@ def as_flags(message: str, flags: Mapping[str, str]) -> str:
     "--seed must be a number. Received: 'seed'."
     >>> as_flags("Train one with the setting direction both.", {"direction": "--direction"})
     'Train one with --direction both.'
+
+    Returns:
+        The message with the flags.
     """
 
     def flag(match: re.Match[str]) -> str:

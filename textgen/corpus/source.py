@@ -502,6 +502,9 @@ class Source:
         Args:
             left_out: Counts the records without text.
 
+        Yields:
+            File and line of the record, the decoded JSON value, and its text.
+
         Raises:
             CorpusError: The file cannot be read or decoded, or a line is not JSON.
         """

@@ -98,6 +98,9 @@ def _decoding_error_message(
         last: The last of them. At the end of a file the error has only those of an unfinished character.
         is_alone: Whether no other file is read in this encoding.
         is_marked: Whether a byte-order mark says that it is the encoding.
+
+    Returns:
+        The message.
     """
     where, guess, part, examples = str(error), None, b"", "cp1252, gb18030 or utf-16"
     if isinstance(error, UnicodeDecodeError) and error.start < len(error.object):  # the last bytes fed
@@ -176,6 +179,9 @@ def utf8_text(data: bytes, name: str) -> str:
     Args:
         data: The content.
         name: Name of the file, for error messages.
+
+    Returns:
+        The text.
 
     Raises:
         CorpusError: It is not UTF-8; the message names the encoding or the other format that it seems to be in.

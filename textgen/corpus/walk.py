@@ -58,6 +58,9 @@ class Walk:
         Args:
             path: A folder, or a file, which gives a list of that file.
 
+        Returns:
+            The paths of the files.
+
         Raises:
             CorpusError: There is a prepared corpus.
             OSError: A folder cannot be read.
@@ -97,6 +100,9 @@ class Walk:
             matches: Paths that the pattern matches.
             pattern: The pattern, which matches backups of editors on purpose if it ends as they do.
 
+        Returns:
+            The paths of the files.
+
         Raises:
             CorpusError: There is a prepared corpus, or something within one.
             OSError: A folder cannot be read.
@@ -112,6 +118,9 @@ class Walk:
             files: The files.
             are_all: Whether they are all files of a folder. Otherwise the other side is asked for others beside them,
                 once for each folder that has a file as models have.
+
+        Returns:
+            The other files, in the same order.
 
         Raises:
             CorpusError: There is a prepared corpus, or something within one.

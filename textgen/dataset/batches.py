@@ -176,6 +176,9 @@ class Batches:
             first_step: Number of its first batch.
             rows: Rows of each batch to read.
             endless: Whether later epochs follow.
+
+        Returns:
+            A dataset of inputs and targets, int32 [rows, T] each; [rows, 2T] for both directions.
         """
         import tensorflow as tf
 

@@ -83,6 +83,9 @@ class NgramIndex:
             ngram: Tokens of an n-gram (k).
             num_ngrams: Number of n-grams, at most, for the size of the filter.
             eos_id: Id of the end-of-document token.
+
+        Returns:
+            The index.
         """
         bloom = BloomFilter.for_size(num_ngrams)
         before = np.zeros(0, np.int32)
@@ -184,6 +187,9 @@ def index_stream(stream: TokenStream, eos_id: int, base: NgramIndex | None = Non
         stream: Token ids.
         eos_id: Id of the end-of-document token.
         base: Index of the base model, to include.
+
+    Returns:
+        The index.
     """
     if base:
         ngram = base.ngram

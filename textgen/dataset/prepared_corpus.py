@@ -401,6 +401,9 @@ def open_corpus(paths: Sequence[str | Path], config: CorpusConfig, *, is_alone: 
         config: How the text is read, if it is not prepared.
         is_alone: As of `Corpus`.
 
+    Returns:
+        The corpus.
+
     Raises:
         CorpusError: The text cannot be read, or a prepared folder is not named alone.
     """

@@ -135,6 +135,9 @@ def count_repeated(shards: Sequence[tuple[Path, Path]], hashes: DocumentHashes) 
     Args:
         shards: Paths of the token ids to train on, and of those held out, of each shard.
         hashes: Hashes the documents.
+
+    Returns:
+        The counts.
     """
     known, sizes, counts, all_of_them = _sought([valid for _, valid in shards], hashes)
     most = replace(all_of_them, found=int(counts.sum()), found_bytes=int(sizes @ counts))

@@ -223,6 +223,9 @@ def _cut_or_draw(
         draw: Draws documents.
         limit: Length in characters.
         lengths_of_long: Finds the lengths of documents of several parts by number. Called once, when there is one.
+
+    Returns:
+        A function that chooses for each document: see `_split`.
     """
     known = cache(lengths_of_long)
 

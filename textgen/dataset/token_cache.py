@@ -79,6 +79,9 @@ def encode_and_split(
         say: Called with a line of text if the cache folder is not the usual one, or if many held-out documents occur in
             the training text, too.
 
+    Returns:
+        The token ids of both splits.
+
     Raises:
         CorpusError: A split would be empty, or a file changed while it was read.
         ConfigError: The limit of the cache in the environment is not a size.

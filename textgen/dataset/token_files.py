@@ -145,6 +145,9 @@ def as_repeated(counts: object, path: Path) -> Repeated:
         counts: The decoded JSON; those that it lacks are 0.
         path: Path of the file, for the message.
 
+    Returns:
+        The counts.
+
     Raises:
         CorpusError: They are no counts, or contradict each other.
     """

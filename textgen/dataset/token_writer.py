@@ -195,6 +195,9 @@ def repeated_in(folders: Sequence[Path], tokenizer: Tokenizer) -> Repeated:
     Args:
         folders: The folders of all shards of an encoded corpus. All of their token ids are read.
         tokenizer: Vocabulary.
+
+    Returns:
+        The counts.
     """
     first_label = tokenizer.first_label if tokenizer.labels else None
     hashes = DocumentHashes(_dtype(tokenizer), tokenizer.eos_id, tokenizer.unk_id, tokenizer.token_bytes, first_label)

@@ -51,6 +51,9 @@ class WordFilter:
         Args:
             words: The words, as `count_words` has them.
             base: Filter of the base model, whose words are included.
+
+        Returns:
+            The filter.
         """
         words = [word for word in words if word and len(word) <= MAX_WORD_CHARS]
         entries = np.unique(np.concatenate([_beginnings(words), _wide(words), hashes([word + END for word in words])]))
@@ -113,6 +116,9 @@ def coined_fraction(counts: Counter[str], base: WordFilter | None = None) -> flo
     Args:
         counts: How often each word occurs in the training text.
         base: Filter of the base model, whose words are not new.
+
+    Returns:
+        The fraction, from 0 to 1.
     """
     once = [word for word, count in counts.items() if count == 1]
     if base and once:

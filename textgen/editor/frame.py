@@ -52,6 +52,9 @@ def draw(session: Session, width: int, height: int, *, scroll: int = 0, before: 
         height: Height of the terminal in lines.
         scroll: Lines of text that should be below the last visible one.
         before: The suggestions of the frame before, which stay while new ones are computed.
+
+    Returns:
+        The frame.
     """
     known = session.known()
     suggestions = _suggestion_lines(known, before)

@@ -189,6 +189,9 @@ class Screen:
         Args:
             width: Width of the terminal in cells.
             height: Height of the terminal in lines.
+
+        Returns:
+            The frame.
         """
         before = self._frame.suggestions
         self._frame = draw(self._session, width, height, scroll=self._scroll, before=before)

@@ -126,6 +126,9 @@ def contents_of(path: Path) -> tuple[dict[str, bytes], Attribution]:
     Args:
         path: The page. Links are followed, and a pipe is read to its end.
 
+    Returns:
+        The files by name, and the licence and the note of the card.
+
     Raises:
         SavedModelError: The file is no such page, or was altered or cut off.
     """

@@ -60,6 +60,9 @@ def gradient_flow(reader: Reader, reading: Reading, is_scored: np.ndarray) -> Fl
         reader: The network.
         reading: Its reading of one text, with h and c kept.
         is_scored: Whether the token after each one counts, bool [N - 1].
+
+    Returns:
+        The gradient at each lag.
     """
     ids = reading.ids[0]
     num_lags = max(2, min(NUM_LAGS, len(ids) // 3))
@@ -133,6 +136,9 @@ def untrained_flows(config: ModelConfig, num_lags: int = NUM_LAGS) -> dict[str, 
     Args:
         config: Shape of a network; its width is used, up to `COMPARED_UNITS`.
         num_lags: Lags.
+
+    Returns:
+        The gradient at each lag by the name of the network: see `compared_names`.
     """
     return {name: untrained_flow(config, cell, bias, num_lags) for name, (cell, bias) in COMPARED.items()}
 
@@ -164,6 +170,9 @@ def untrained_flow(config: ModelConfig, cell: str, forget_bias: float | None, nu
         cell: Kind of the layer.
         forget_bias: Initial bias of the forget gates of an LSTM; None for a cell without them.
         num_lags: Lags.
+
+    Returns:
+        The gradient at each lag.
     """
     units = min(config.hidden_units, COMPARED_UNITS)
     small = ModelConfig(64, embedding_dim=units, hidden_units=units, num_layers=1, cell=cell)

@@ -147,6 +147,9 @@ def inspect_model(
         label: Label of the documents.
         say: Receives a line for each stage.
 
+    Returns:
+        Everything that was measured.
+
     Raises:
         ConfigError: A setting does not fit the model or the text.
         CorpusError: There is too little text.

@@ -97,6 +97,9 @@ def intervene(
         where: For each cell where its property is there, bool [N], or None.
         is_scored: Whether the token after each one counts, bool [N - 1].
         seed: Seed of the random cells.
+
+    Returns:
+        What each change does to the loss and to the tokens.
     """
     ids, config = reading.ids[0], reader.config
     steps = min(NUM_STEPS, len(ids) // 2)

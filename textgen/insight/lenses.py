@@ -65,6 +65,9 @@ def lenses(reader: Reader, reading: Reading, is_scored: np.ndarray) -> Lenses:
         reader: The network.
         reading: Its reading of one text.
         is_scored: Whether the token after each one counts, bool [N - 1].
+
+    Returns:
+        What each level knows of the next token.
     """
     ids = reading.ids[0]
     half = len(ids) // 2

@@ -97,6 +97,9 @@ def context_loss(reader: Reader, reading: Reading, full_nats: np.ndarray, seed: 
         full_nats: Loss of the token after each token, with the whole text before it, nats [N - 1]; NaN where it does
             not count.
         seed: Seed of the random order.
+
+    Returns:
+        The loss at each length of the context.
     """
     ids, rng = reading.ids[0], np.random.default_rng(seed)
     lengths = [length for length in LENGTHS if length <= max(len(ids) // 3, 1)]

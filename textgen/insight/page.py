@@ -27,6 +27,9 @@ def page(inspection: Inspection, *, with_lesson: bool = False) -> bytes:
     Args:
         inspection: What was seen.
         with_lesson: Whether the lesson for learners comes first.
+
+    Returns:
+        The page, as UTF-8.
     """
     data: dict[str, Any] = report(inspection) | drawn(inspection)
     data["lesson"] = lesson(inspection) if with_lesson else None

@@ -105,6 +105,9 @@ class Reader:
             state: State before them; that of texts that have not begun by default.
             clamps: The clamps of each row, or of all rows if there is one entry.
             keep: Names of the values to keep, to save memory; all by default.
+
+        Returns:
+            What was recorded at each step.
         """
         table, before = self.weights[TABLE], state or self.model.initial_state(len(ids))
         kept = [name for name in VALUES[self.config.cell] if keep is None or name in keep]

@@ -66,6 +66,9 @@ def documents_of(parts: Iterable[Part], max_tokens: int) -> Iterator[str]:
     Args:
         parts: The parts of documents, from a source of any length.
         max_tokens: Tokens that will be used at most.
+
+    Yields:
+        The text of each document.
     """
     held, length = list[str](), 0
     for part in parts:
@@ -93,6 +96,9 @@ def read_documents(
         max_tokens: Tokens to use at most.
         direction: Direction in which the network reads.
         label: Label of the documents.
+
+    Returns:
+        The tokens, in the order in which the network reads them.
 
     Raises:
         CorpusError: There are too few tokens.

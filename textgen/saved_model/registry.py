@@ -120,6 +120,9 @@ def find_tokenizer(name: str, folder: str | Path | None = None) -> Tokenizer:
             may lie beside the model that was named after it, so models are looked up before paths.
         folder: The models folder; see `models_folder`.
 
+    Returns:
+        The tokenizer.
+
     Raises:
         SavedModelError: There is no such model and no such file.
         TokenizerError: The file cannot be read, is damaged, or another program made it.
@@ -221,6 +224,9 @@ def about_bases(bases: Sequence[str], name: str = "") -> str:
     Args:
         bases: Their names.
         name: A word that may be a misspelled name of a base.
+
+    Returns:
+        The sentence, after a space.
 
     Example:
         >>> about_bases(["english", "chinese"], "englsh")

@@ -191,6 +191,9 @@ def saved_attribution(folder: Path) -> dict[str, str]:
     Args:
         folder: Folder of the model.
 
+    Returns:
+        The texts by heading; none without a card.
+
     Raises:
         SavedModelError: The card cannot be read.
     """

@@ -78,6 +78,9 @@ async def embed(body: bytes, owner: str, resources: Resources) -> Response:
         body: The body of the request.
         owner: Whose request it is: see `textgen.server.access`.
         resources: What the server has.
+
+    Returns:
+        The answer.
     """
     request, _ = parse(body, EmbeddingRequest)
     if request.encoding_format not in (None, "float", "base64"):
@@ -167,6 +170,9 @@ async def make_state(request: Request, body: bytes, owner: str, resources: Resou
         body: Its body.
         owner: Whose request it is: see `textgen.server.access`.
         resources: What the server has.
+
+    Returns:
+        The answer, which describes the state.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == STATE_TYPE:
         model = await resources.models.get(request.query_params.get("model"))

@@ -168,6 +168,9 @@ async def plan_completion(
         owner: Whose request it is: see `textgen.server.access`.
         resources: What the server has.
 
+    Returns:
+        The plan.
+
     Raises:
         ApiError: The request cannot be fulfilled.
         TextgenError: The same, for a setting of the texts.

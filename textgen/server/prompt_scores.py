@@ -85,6 +85,9 @@ def prompt_scores(
         lead: Tokens before `start` that the prompt was sent with.
         wanted: Called before each token; the scores end where it returns False.
 
+    Returns:
+        The score of each token, in order.
+
     Raises:
         SavedModelError: The model computes numbers that are not finite.
     """

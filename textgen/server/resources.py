@@ -58,6 +58,9 @@ class Resources:
             owner: Whose work it is: see `textgen.server.access`.
             model: The name of the model that does it, for the metrics.
 
+        Returns:
+            What the work returns.
+
         Raises:
             ApiError: Too much work is waiting, or the server is closing.
         """

@@ -77,6 +77,9 @@ class StateStore:
             state: The state.
             label: What the client calls it.
 
+        Returns:
+            The state that is kept.
+
         Raises:
             ApiError: It is larger than the store.
         """

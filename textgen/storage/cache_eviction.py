@@ -167,6 +167,9 @@ def unfinished(shelf: Path) -> Iterator[Path]:
 
     Args:
         shelf: The folder `tokens`, `networks`, `remote` or `corpora/downloads` of a cache.
+
+    Yields:
+        The paths of the folders.
     """
     return folders_named(shelf, UNFINISHED)
 

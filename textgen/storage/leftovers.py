@@ -55,6 +55,9 @@ def folders_named(path: Path, names: str) -> Iterator[Path]:
     Args:
         path: Path of the folder. None are found in one that is missing or cannot be read.
         names: The pattern, which a whole name matches.
+
+    Yields:
+        The paths of the folders.
     """
     with suppress(OSError):
         for found in sorted(path.iterdir()):

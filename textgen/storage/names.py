@@ -48,6 +48,9 @@ def names_besides_desktop(path: Path) -> list[str]:
     Args:
         path: Path of the folder.
 
+    Returns:
+        The names.
+
     Raises:
         OSError: The folder cannot be read.
     """

@@ -156,6 +156,9 @@ class RemoteFile:
 
         Args:
             size: How many, at most.
+
+        Returns:
+            The bytes; fewer of a shorter file.
         """
         data = b""
         for attempt in attempts(self.address):

@@ -59,6 +59,9 @@ def open_stream(path: Path) -> BinaryIO:
     Args:
         path: Path of the stream.
 
+    Returns:
+        The open stream.
+
     Raises:
         OSError: The stream cannot be opened.
     """

@@ -73,6 +73,9 @@ def in_this_process(clean_up: Callable[[], object]) -> Callable[[], None]:
 
     Args:
         clean_up: What to do in this process.
+
+    Returns:
+        The function.
     """
     process = os.getpid()
 

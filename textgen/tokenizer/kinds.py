@@ -226,6 +226,9 @@ def load_tokenizer(serialized: bytes, vocab_size: int | None = None) -> Tokenize
         serialized: The `serialized` form.
         vocab_size: Number of tokens of the model that the tokenizer belongs to, if there is one.
 
+    Returns:
+        The tokenizer.
+
     Raises:
         TokenizerError: The data is damaged, another program made it, or it has too many tokens, or others than the
             model.

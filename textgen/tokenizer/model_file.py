@@ -24,6 +24,9 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
     Args:
         path: A SentencePiece model file that textgen wrote, or the folder of a saved model.
 
+    Returns:
+        The tokenizer.
+
     Raises:
         TokenizerError: The file cannot be read, is damaged, or another program made it.
     """

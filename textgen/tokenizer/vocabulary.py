@@ -54,6 +54,9 @@ def learn_vocabulary(corpus: Corpus, config: TokenizerConfig) -> Tokenizer:
             tokens of their own: see `add_labels`.
         config: Settings of the tokenizer.
 
+    Returns:
+        The tokenizer.
+
     Raises:
         TokenizerError: As `train_tokenizer`.
         CorpusError: As `add_labels`.
@@ -92,6 +95,9 @@ def train_tokenizer(
         texts: Parts of documents, of which the first `config.sample_bytes` bytes are used.
         config: Settings of the tokenizer. A size chosen automatically is only a target.
         character_counts: Counts of the characters in the whole corpus, if known; used to choose the size.
+
+    Returns:
+        The tokenizer.
 
     Raises:
         TokenizerError: There is no text, `config.vocab_size` does not suit it, or a setting has no effect.
@@ -142,6 +148,9 @@ def choose_vocab_size(
         total_characters: Length of the corpus.
         character_counts: Count of each character.
         coverage: Fraction of the text whose characters get tokens of their own, where it is not the one above.
+
+    Returns:
+        The number of tokens.
 
     Example:
         >>> choose_vocab_size("unigram", 1_000_000, {"a": 600_000, " ": 400_000})

@@ -58,13 +58,16 @@ def sweep_learning_rates(
         batches: Batches to learn from.
         learn: Updates the weights with a batch and a rate; returns the loss before it, in nats per token.
 
+    Returns:
+        The points of the sweep, by rising rate.
+
+    Raises:
+        TrainingError: The first loss, which is that of the weights before any update, is not finite.
+
     Example:
         >>> points = sweep_learning_rates(1.0, range(1000), lambda batch, rate: 3.0)
         >>> len(points), round(points[0].nats_per_token, 6)
         (100, 3.0)
-
-    Raises:
-        TrainingError: The first loss, which is that of the weights before any update, is not finite.
     """
     rates = np.geomspace(MIN_RATE_FACTOR * learning_rate, MAX_RATE_FACTOR * learning_rate, STEPS).tolist()
     points: list[Point] = []
@@ -124,6 +127,9 @@ def describe(points: Sequence[Point], suggested: float | None, start: str) -> st
         points: The smoothed loss at each rate.
         suggested: The suggested rate; None if there is none.
         start: Model that the sweep started from, or "none": the rate is for a run that starts from the same.
+
+    Returns:
+        Lines of text.
     """
     rows = [f"{point.learning_rate:>13.3g}  {point.nats_per_token:.4f}" for point in points[:: max(1, STEPS // 20)]]
     head = "learning rate  nats per token"

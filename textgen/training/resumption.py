@@ -213,6 +213,9 @@ def with_origin(record: dict[str, Any], folder: Path, vocabulary: bytes) -> dict
         record: Contents of training.json.
         folder: Folder of the run, in which the n-gram index and the words have been written.
         vocabulary: What will be written as its vocabulary; empty for bytes, which need none.
+
+    Returns:
+        The record with these.
     """
     corpus = record["corpus"]
     record = record | {"corpus": corpus | _places(corpus["paths"], corpus["valid"])}

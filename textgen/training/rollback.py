@@ -21,6 +21,9 @@ def last_good_checkpoint(folder: Path, returned_to: float) -> Checkpoint:
         folder: Checkpoints of the run.
         returned_to: Step of the checkpoint to which the run has returned, if it has saved none since; else infinity.
 
+    Returns:
+        The checkpoint.
+
     Raises:
         Unreadable: A checkpoint that may be intact cannot be read.
         SavedModelError: There is none.

@@ -49,6 +49,9 @@ def begin(plan: Plan, folder: Path, say: Say = silent) -> RunSetup:
         plan: Corpus and settings.
         folder: Folder of the new model, locked by the caller.
         say: Called with a line of text for each stage.
+
+    Returns:
+        The run, recorded in its folder.
     """
     tokenizer, data = encode(plan, say)
     plan = plan.for_text(data.train.summary, data.valid.summary)
@@ -223,6 +226,9 @@ def initial_model(
         tokenizer: The vocabulary.
         data: The text, whose token frequencies are the first bias of the output layer.
         start: The model to start from; None for random weights.
+
+    Returns:
+        The network.
     """
     from textgen.model.language_model import LanguageModel
     from textgen.training.initializers import initialize

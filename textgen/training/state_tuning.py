@@ -104,6 +104,9 @@ def tune_state(
         config: Steps, learning rate and seed.
         say: Called with a line of text at each validation.
 
+    Returns:
+        The trained state, its step, and the losses before and after.
+
     Raises:
         CorpusError: The text has fewer than two windows.
     """

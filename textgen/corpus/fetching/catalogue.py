@@ -80,6 +80,9 @@ def find_entry(name: str) -> Entry:
     Args:
         name: Name of a corpus, or "gutenberg:" and the number of a book.
 
+    Returns:
+        The entry of the catalogue.
+
     Raises:
         CorpusError: There is no such corpus.
 

@@ -40,6 +40,9 @@ def chunks(archive: zipfile.ZipFile, member: str, name: str, limit: int | None =
         name: Name of the file in messages.
         limit: Maximum size in bytes; `MAX_MEMBER_BYTES` by default.
 
+    Yields:
+        The bytes, in pieces.
+
     Raises:
         CorpusError: The part is larger.
         KeyError: There is no such part.

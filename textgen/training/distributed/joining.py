@@ -31,6 +31,9 @@ def start(name: str = "auto", start_timeout: float | None = None, *, trust_netwo
         trust_network: Whether to join processes that no launcher has connected. Each opens a server on all networks of
             its machine; anyone who can connect to it can read and write files as its user.
 
+    Returns:
+        The devices and processes.
+
     Raises:
         ConfigError: The strategy is not possible here, or needs `trust_network`.
         TrainingError: The processes cannot be joined.

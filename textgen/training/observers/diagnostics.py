@@ -54,6 +54,9 @@ def diagnose(weights: Weights, inputs: Array, stack: Stack = PLAIN) -> Diagnosis
         weights: Weights of one direction, named as in saved models.
         inputs: Token ids, int32 [B, T].
         stack: The cell and the structure of the layers.
+
+    Returns:
+        The gates and cell states.
     """
     stack = stack._replace(attention=0)  # it stands above the layers, and changes nothing in them
     state = initial_state(weights, len(inputs), stack)

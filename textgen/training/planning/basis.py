@@ -106,6 +106,9 @@ def find_basis(
         given: Settings that were given.
         sources: The model to start from, where there is one.
         hardware: Speed, memory, and how many devices share the work, as `Hardware.measured` returns them.
+
+    Returns:
+        What network and training are planned from.
     """
     precision = given.get("precision", "auto")
     settled = {

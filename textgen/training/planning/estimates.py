@@ -87,6 +87,9 @@ def run_seconds(model: ModelConfig, training: TrainingConfig, tokens: int, speed
         tokens: Tokens of training text.
         speed: Tokens per second of training.
         scoring_speed: Tokens per second of validations.
+
+    Returns:
+        Seconds.
     """
     steps = training_seconds(training, tokens, speed)
     scored = training.num_validations * training.valid_tokens / scoring_speed
@@ -164,6 +167,9 @@ def training_memory(model: ModelConfig, training: TrainingConfig, shards: int = 
         model: Shape of the network.
         training: Batch size, sequence length and precision.
         shards: Parts of a batch that are computed side by side.
+
+    Returns:
+        Bytes.
     """
     from textgen.model.layers.head import CHUNK_ELEMENTS  # late: it imports TensorFlow
 

@@ -69,6 +69,9 @@ def held_out_text(path: str | Path, corpus: Corpus | PreparedCorpus) -> Corpus:
         path: File with the held-out text.
         corpus: Text to train on.
 
+    Returns:
+        The held-out text.
+
     Raises:
         ConfigError: The text to train on is prepared.
         CorpusError: The file cannot be read.

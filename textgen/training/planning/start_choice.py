@@ -169,6 +169,9 @@ def measure_fit(texts: Iterable[str], base: Tokenizer, config: TokenizerConfig) 
         base: Vocabulary of the base.
         config: Settings of the vocabulary to learn.
 
+    Returns:
+        The fit.
+
     Raises:
         TokenizerError: No vocabulary can be learned from the text.
     """

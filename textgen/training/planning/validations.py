@@ -32,6 +32,9 @@ def plan_validations(training: TrainingConfig, seconds: float, passes: float) ->
         training: Schedule, optimizer and averaging.
         seconds: Duration of the steps.
         passes: Passes over the text.
+
+    Returns:
+        The number of validations.
     """
     number = max(validations_in(seconds), min(USUAL_VALIDATIONS, math.ceil(passes / PASSES_BETWEEN)))
     if training.schedule == "plateau" or training.weight_averaging == "last-k" or training.optimizer == "asgd":

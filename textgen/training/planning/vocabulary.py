@@ -93,6 +93,9 @@ def plan_vocabulary(
         given: Flat settings that are given.
         sources: Held-out text, vocabulary and model to start from, where there are any.
         size: Number of tokens of a vocabulary that is trained; None to choose it by the text.
+
+    Returns:
+        The vocabulary, or how it is trained, and the tokens that it makes of the corpus.
     """
     if isinstance(corpus, PreparedCorpus):
         own = corpus.tokenizer
