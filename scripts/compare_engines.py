@@ -30,7 +30,8 @@ from benchmarking import add_result, earlier_results, positive_int, run_script
 from textgen.errors import TextgenError
 from textgen.export.html import export_html
 from textgen.export.packing import packed_model
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.wording import counted
 
 ROOT = Path(__file__).resolve().parent.parent

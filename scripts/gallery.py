@@ -21,7 +21,8 @@ from benchmarking import browser_of_tests, run_script
 from textgen.errors import ConfigError
 from textgen.export.attribution import Attribution
 from textgen.export.html import export_html
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import saved_attribution
 from textgen.storage.files import write_file
 from textgen.versions import require

@@ -35,7 +35,7 @@ from textgen.insight.interventions import HIGH, LOW
 from textgen.insight.properties import RULES, VERSE_COMMAS, VERSE_STOPS, parse_tracks
 from textgen.insight.texts import documents_of
 from textgen.model.clamping import Clamp, Place
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 
 TOGETHER = 5  # number of cells held at once
 MORE_FREE = 4  # times as many texts with nothing held, since all others are compared with them

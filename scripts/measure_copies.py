@@ -36,7 +36,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.errors import CorpusError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.wording import counted
 
 LENGTHS = {"words": (8, 12, 16), "characters": (7, 10, 15, 20)}

@@ -21,7 +21,7 @@ from benchmarking import names_with, positive_int, read_text, run_script
 
 from textgen.errors import CorpusError
 from textgen.generation.config import SamplingConfig
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.wording import counted
 
 TIMES, WORDS, STRETCH = 4, 4, 32

@@ -25,7 +25,7 @@ from urllib.parse import urlencode
 from benchmarking import browser_of_tests, named_text, positive_int, run_script
 
 from textgen.export.html import export_html
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))

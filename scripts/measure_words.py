@@ -24,7 +24,7 @@ from textgen.dataset.words import letters_of
 from textgen.errors import CorpusError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.wording import counted
 
 WORD = re.compile("[^\\W\\d_]+(?:'[^\\W\\d_]+)*")

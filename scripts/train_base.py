@@ -39,8 +39,9 @@ from textgen.errors import SavedModelError, TrainingError
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.folder_contents import has_steps
 from textgen.saved_model.layout import CARD, INT8, TRAINING, read_training
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_card import model_card
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_words, write_training
 from textgen.storage.files import write_own_file, writing
 from textgen.storage.folders import replace_folder

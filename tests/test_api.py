@@ -34,8 +34,8 @@ from textgen.evaluation.scores import Scores
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.prediction_change import PredictionChange
 from textgen.saved_model import saved_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.onnx_cache import NetworkSource
-from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model, write_training
 from textgen.settings import to_dict
 from textgen.wording import Say

@@ -17,7 +17,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError, RemoteError, TextgenError
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model import saved_model
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.storage.file_systems import open_file_system
 from textgen.system import runtime
 from textgen.versions import cannot_use, load, missing, module_version, require

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from textgen.generation.row import Token
     from textgen.generation.text_state import TextState
     from textgen.model.config import ModelConfig
+    from textgen.saved_model.loading import load_model
     from textgen.saved_model.registry import NoSuchModel
-    from textgen.saved_model.saved_model import ModelFolder, load_model
+    from textgen.saved_model.saved_model import ModelFolder
     from textgen.storage.files import CannotWrite
     from textgen.storage.locks import InUse
     from textgen.system.runtime import configure_process
@@ -127,8 +128,9 @@ _MODULES = {  # of each public name
     "generation.row": ("Token",),
     "generation.text_state": ("TextState",),
     "model.config": ("ModelConfig",),
+    "saved_model.loading": ("load_model",),
     "saved_model.registry": ("NoSuchModel",),
-    "saved_model.saved_model": ("ModelFolder", "load_model"),
+    "saved_model.saved_model": ("ModelFolder",),
     "storage.files": ("CannotWrite",),
     "storage.locks": ("InUse",),
     "system.runtime": ("configure_process",),

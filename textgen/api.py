@@ -29,9 +29,10 @@ from textgen.saved_model.adaptation import Adaptation, adapted_generator
 from textgen.saved_model.bases import installed_bases
 from textgen.saved_model.creation import free_folder, refuse_taken
 from textgen.saved_model.ensembles import check_ensemble, say_other_documents
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_names import check_name
 from textgen.saved_model.registry import find_run, find_tokenizer, list_models, models_folder
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.settings import python_number, short_repr
 from textgen.storage.files import check_folder_writable
 from textgen.system.runtime import load_tensorflow

@@ -12,7 +12,7 @@ import song_model
 from song_model import POEMS, run
 
 from textgen.dataset import token_cache
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_model
 
 models = song_model.models  # fixture

@@ -16,8 +16,8 @@ from textgen import load
 from textgen.cli import textgen
 from textgen.model.exact_model import ExactModel, exact_weights
 from textgen.saved_model.layout import INT8
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.precision import compressed
-from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 
 WRITE = ("--prompt", "The", "--seed", "3", "--max-tokens", "30", "--temperature", "1")

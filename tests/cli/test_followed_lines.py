@@ -18,7 +18,7 @@ from processes import child_process
 from textgen.cli import score as cli_score
 from textgen.cli import textgen
 from textgen.evaluation.anomalies import WARM_UP
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 
 STREAM = "the cat sat on the mat\n" * (WARM_UP + 5) + "\x07日本語🀄🀄\n" + "the cat sat on the mat\n"
 

@@ -12,7 +12,7 @@ from song_model import POEMS, run
 
 from textgen.cli.options import novelty_line
 from textgen.dataset.ngram_index import Novelty
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 
 models = song_model.models  # fixture
 

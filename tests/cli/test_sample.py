@@ -21,7 +21,8 @@ from textgen.generation.decoding import Decoder
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infill, Infiller
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model
 from textgen.settings import to_dict
 from textgen.tokenizer.config import TokenizerConfig

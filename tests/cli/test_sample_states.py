@@ -10,7 +10,7 @@ from song_model import rows_of, run
 
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer

@@ -28,7 +28,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.corpus.left_out import LeftOut
 from textgen.evaluation import scoring
 from textgen.evaluation.scoring import Scorer, TextScore
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer

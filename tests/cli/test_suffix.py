@@ -14,7 +14,7 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer

@@ -27,7 +27,7 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.constraints.copy_guard import CopyGuard
 from textgen.generation.generator import Generator
 from textgen.saved_model.layout import NGRAMS
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_ngrams
 from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.kinds import ByteTokenizer

@@ -18,7 +18,7 @@ from textgen.dataset.word_filter import WordFilter, coined_fraction, hashes, rea
 from textgen.dataset.words import count_words
 from textgen.errors import SavedModelError
 from textgen.saved_model.layout import WORDS as WORDS_FILE
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_model, save_words
 
 WORDS = ["the", "fox", "café", "don", "'t", "слово"]

@@ -14,7 +14,7 @@ from textgen.editor.session import CancellableModel, Cancelled, Session, without
 from textgen.editor.text_file import TextFile
 from textgen.errors import TextgenError
 from textgen.generation.suggestions import Suggester
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.storage.files import IN_PLACE_ADVICE, SPACE_ADVICE, CannotWrite
 from textgen.tokenizer.tokenizer import Tokenizer
 

@@ -22,7 +22,8 @@ from textgen.export import formats, pytorch
 from textgen.export.attribution import Attribution
 from textgen.export.formats import FORMATS, MARK, check_export, export_folder, export_model, format_for
 from textgen.export.verification import STEPS, check_logits, model_logits
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.storage.manifests import MANIFEST
 from textgen.versions import install_command
 from textgen.wording import visible

@@ -31,9 +31,10 @@ from textgen.export.html import OPENING, import_html, packed_in, page
 from textgen.export.packing import attribution_in, packed_model, shared_files
 from textgen.html_page import asset
 from textgen.model.config import ModelConfig
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_card import card_file
 from textgen.saved_model.precision import compressed, restored
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer

@@ -20,7 +20,8 @@ from textgen.export.attribution import Attribution
 from textgen.export.html import export_html
 from textgen.export.packing import joined
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.pieces import FIRST_LEARNED, NEWLINE

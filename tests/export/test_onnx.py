@@ -28,7 +28,8 @@ from textgen.export.interface import metadata
 from textgen.export.onnx import export_onnx
 from textgen.model.config import ModelConfig
 from textgen.model.onnx_graph import step_graph
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer

@@ -19,8 +19,9 @@ from textgen.export.attribution import TEXT_BYTES, Attribution
 from textgen.export.packing import MAGIC, MODULES, START, attribution_in, engine_script, packed_model, unpacked
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import CARD, CARD_BYTES, CONFIG, TRAINING, WEIGHTS
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.precision import compressed, restored
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_words, write_training
 from textgen.storage.manifests import MANIFEST, update_folder
 

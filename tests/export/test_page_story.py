@@ -17,7 +17,8 @@ from textgen.corpus.config import CorpusConfig
 from textgen.export.packing import engine_script, joined, packed_model
 from textgen.html_page import asset
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer

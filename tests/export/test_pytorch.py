@@ -27,7 +27,7 @@ from textgen.export.pytorch import from_torch, layer_from_torch, read_activation
 from textgen.model import reference
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_model
 from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.config import TokenizerConfig

@@ -21,7 +21,8 @@ from textgen.generation.generated_text import Generation
 from textgen.generation.generator import Generator
 from textgen.generation.request import Request
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model, save_words
 from textgen.settings import from_dict
 from textgen.tokenizer.config import TokenizerConfig

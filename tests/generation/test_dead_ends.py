@@ -27,7 +27,7 @@ from textgen.generation.sampling.sampler import Sampler
 from textgen.generation.suggestions import Suggester
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import WEIGHTS
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_model
 from textgen.storage.manifests import update_folder
 from textgen.tokenizer.config import TokenizerConfig

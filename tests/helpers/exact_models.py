@@ -23,8 +23,8 @@ from textgen.model.config import ModelConfig
 from textgen.model.exact_model import ExactModel, ExactWeights, exact_weights
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.layout import FLOAT32, INT8
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.precision import compressed, restored
-from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.vocabulary import train_tokenizer

@@ -15,7 +15,8 @@ from filelock import FileLock
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.system.runtime import load_tensorflow
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.planning.plan import Hardware, Plan, make_plan

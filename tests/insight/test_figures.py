@@ -37,7 +37,7 @@ from textgen.insight.history import through_training
 from textgen.insight.inspection import inspect_model
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import CHECKPOINTS, LOGS
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_model
 from textgen.storage import files
 from textgen.storage.file_replacement import write_through

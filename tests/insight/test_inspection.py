@@ -20,7 +20,7 @@ from textgen.insight.config import InspectConfig
 from textgen.insight.inspection import MIN_FREE_TOKENS, NUM_SHOWN, WRITTEN_TOKENS, Inspection, inspect_model
 from textgen.insight.report import report
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer

@@ -25,7 +25,7 @@ from textgen.model.clamping import FORGET
 from textgen.model.config import CELLS, ModelConfig
 from textgen.model.reference import initial_state, initial_weights, loss_and_gradients
 from textgen.model.reference.network import stack_of
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer

@@ -31,7 +31,7 @@ from textgen.insight.memory import ContextLoss
 from textgen.insight.page import MODULES, filled, page, page_script
 from textgen.insight.properties import CHINESE, RULES, Backward
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer

@@ -15,8 +15,8 @@ from textgen.errors import SavedModelError
 from textgen.saved_model import bases
 from textgen.saved_model.bases import BASES, PLACES, base_folder, base_for, installed_bases, is_base
 from textgen.saved_model.layout import CONFIG, WEIGHTS
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.registry import find_model, find_run, list_models
-from textgen.saved_model.saved_model import load_model
 from textgen.storage.files import json_bytes
 from textgen.storage.manifests import update_folder
 

@@ -22,9 +22,10 @@ from textgen.model.numpy_model import NumpyModel
 from textgen.model.prediction_change import PredictionChange
 from textgen.saved_model.compression import Cost, checked_cost, compress, compressed_copy, cost_of
 from textgen.saved_model.layout import CARD, CONFIG, NGRAMS, TRAINING, WEIGHTS
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_card import card_file
 from textgen.saved_model.precision import compressed, restored
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model, save_ngrams, write_training
 from textgen.storage import file_replacement, files
 from textgen.storage.manifests import MANIFEST

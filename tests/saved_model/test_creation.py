@@ -21,7 +21,7 @@ from textgen.dataset.word_filter import word_filter
 from textgen.errors import SavedModelError, TextgenError, TrainingError
 from textgen.saved_model.creation import claimed, claimed_or_another, free_folder, refuse_in_model
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, TRAINING, WEIGHTS, WORDS
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_ngrams, save_words, write_training
 from textgen.storage.files import json_bytes, write_file
 from textgen.storage.locks import Gone, is_locked, locked

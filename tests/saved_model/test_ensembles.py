@@ -14,7 +14,8 @@ from textgen.dataset.word_filter import WordFilter
 from textgen.errors import ConfigError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.ensembles import check_ensemble, common_index, common_words
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model, save_ngrams, save_words
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer

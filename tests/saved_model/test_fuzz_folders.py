@@ -27,7 +27,7 @@ from textgen.errors import TextgenError
 from textgen.export.pytorch import from_torch, read_torch
 from textgen.saved_model.compression import compress
 from textgen.saved_model.layout import CHECKPOINTS, CONFIG, FLOAT32, PRECISIONS, TRAINING, WEIGHTS, read_training
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_model
 from textgen.settings import read_toml
 from textgen.storage.files import write_file

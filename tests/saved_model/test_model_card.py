@@ -13,6 +13,7 @@ from repository import ROOT
 from textgen.cli.plan_report import summary
 from textgen.corpus.config import CorpusConfig
 from textgen.model.config import ModelConfig
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_card import (
     MARK,
     attribution_in,
@@ -23,7 +24,7 @@ from textgen.saved_model.model_card import (
     sample_command,
     with_attribution,
 )
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model
 from textgen.settings import to_dict
 from textgen.tokenizer.config import TokenizerConfig

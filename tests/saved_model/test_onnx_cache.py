@@ -19,7 +19,8 @@ from textgen.model.onnx_model import OnnxModel
 from textgen.model.prediction_change import PredictionChange
 from textgen.model.reference import initial_weights
 from textgen.saved_model import saved_model
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model
 from textgen.storage.cache_eviction import clear, entries
 

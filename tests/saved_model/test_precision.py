@@ -17,8 +17,8 @@ from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import CONFIG, FLOAT16, FLOAT32, INT8, WEIGHTS
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.precision import compressed, is_matrix, restored, stored_arrays
-from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_model
 from textgen.storage.files import json_bytes
 from textgen.storage.manifests import update_folder

@@ -13,6 +13,7 @@ from model_folders import prepared_corpus, save, saved, three
 
 from textgen.errors import SavedModelError
 from textgen.saved_model.layout import CONFIG, LOGS, WEIGHTS
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.registry import (
     NoSuchModel,
     find_model,
@@ -23,7 +24,6 @@ from textgen.saved_model.registry import (
     status_of,
 )
 from textgen.saved_model.removal import remove_model
-from textgen.saved_model.saved_model import load_model
 from textgen.storage.locks import locked
 from textgen.storage.manifests import MANIFEST, update_folder
 from textgen.tokenizer.kinds import ByteTokenizer

@@ -24,9 +24,10 @@ from textgen.dataset.ngram_index import NgramIndex
 from textgen.dataset.word_filter import WordFilter
 from textgen.errors import ModelChanged, SavedModelError, TextgenError, Unreadable
 from textgen.model.config import ModelConfig
-from textgen.saved_model import layout, saved_model
+from textgen.saved_model import layout, loading
 from textgen.saved_model.layout import CONFIG, TRAINING, WEIGHTS, read_json
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model, save_ngrams, save_words
 from textgen.storage.files import json_bytes, write_file
 from textgen.storage.manifests import MANIFEST, update_folder, verified
@@ -367,7 +368,7 @@ def test_a_model_that_is_saved_while_it_is_loaded_is_loaded_again(saved: Path, m
         if len(checks) == 1:
             save(saved, other)
 
-    monkeypatch.setattr(saved_model, "check_config", slow)
+    monkeypatch.setattr(loading, "check_config", slow)
     found = load_model(str(saved))
     assert (found.tokenizer.fingerprint(), len(checks)) == (other.fingerprint(), 2)
     assert found.weights()

@@ -15,8 +15,8 @@ from model_folders import TRAINING_VALUES, files_in, save, small, weights_of
 
 from textgen.errors import SavedModelError, TextgenError
 from textgen.saved_model.layout import CARD, CONFIG, TRAINING, WEIGHTS, read_training, training_bytes
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_card import card_file, model_card
-from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import write_training
 from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.model_file import MODEL_FILE

@@ -14,7 +14,7 @@ import pytest
 from textgen.saved_model import bases
 from textgen.saved_model.bases import BASES, base_for
 from textgen.saved_model.layout import TRAINING
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 
 MAX_BASE_BYTES = 10_000_000  # bytes of a base in the repository
 SHIPPED = bases.PLACES[1]

@@ -12,7 +12,7 @@ import pytest
 from script_modules import load_script
 
 from textgen.dataset.word_filter import WordFilter
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_model, save_words
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "measure_words.py"

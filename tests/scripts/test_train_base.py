@@ -17,7 +17,8 @@ from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TrainingError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import WORDS
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model, write_training
 from textgen.settings import to_dict
 from textgen.tokenizer.config import TokenizerConfig

@@ -187,7 +187,7 @@ def test_a_model_that_writes_no_words_is_one_line(
     arguments: list[str], text: str, problem: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = SimpleNamespace(generator=lambda: Silent(text))
-    monkeypatch.setattr("textgen.saved_model.saved_model.load_model", lambda *_: model)
+    monkeypatch.setattr("textgen.saved_model.loading.load_model", lambda *_: model)
     assert ended(arguments, monkeypatch) == 1
     said = capsys.readouterr().err
     assert problem in said

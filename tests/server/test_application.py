@@ -38,7 +38,7 @@ from textgen.generation.row import Token
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.adaptation import Adaptation, adapted_generator
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_model
 from textgen.server import completions, infilling, writing
 from textgen.server.access import Access

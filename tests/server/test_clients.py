@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from servers import Running, python_with, running
 
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.server.config import ServerConfig
 
 CLIENTS = {

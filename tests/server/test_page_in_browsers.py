@@ -23,7 +23,7 @@ from model_folders import save
 from servers import Running, python_with, running
 
 from textgen.dataset.ngram_index import NgramIndex
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_ngrams
 from textgen.server.config import ServerConfig
 from textgen.storage.manifests import MANIFEST

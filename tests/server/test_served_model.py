@@ -18,7 +18,8 @@ from textgen.dataset.ngram_index import NgramIndex
 from textgen.dataset.word_filter import WordFilter
 from textgen.generation.constraints.word_tokens import most_bytes
 from textgen.model.config import ModelConfig
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model, save_ngrams, save_words
 from textgen.server.completions import answer
 from textgen.server.config import ServerConfig

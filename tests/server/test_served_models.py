@@ -28,7 +28,8 @@ from textgen.errors import ConfigError, SavedModelError
 from textgen.generation.config import SamplingConfig
 from textgen.model.config import ModelConfig
 from textgen.saved_model import saved_model
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model, save_ngrams, write_training
 from textgen.server import completions, endpoints, infilling, models, planning, served_model
 from textgen.server.completions import answer, stream
@@ -575,7 +576,7 @@ def runtimes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_model_in_training_is_not_measured_for_8_bits(folder: Path, runtimes: list[str]) -> None:
     """It is in training as long as a process holds its folder, whatever a killed one has recorded."""
-    saved = saved_model.load_model(str(folder / "a"))
+    saved = load_model(str(folder / "a"))
     for status, runtime in (("running", "auto"), ("finished: epochs", "auto"), ("running", "onnx")):
         there = replace(saved, training=saved.training | {"status": status})
         for is_held in (True, False):
@@ -668,7 +669,7 @@ def test_arguments_may_have_another_name() -> None:
 
 def trained_anew(folder: Path) -> None:
     """Writes other weights into the folder of a model, as a training does."""
-    saved = saved_model.load_model(str(folder))
+    saved = load_model(str(folder))
     configs = (saved.model_config, saved.tokenizer_config, saved.corpus_config)
     save_model(folder, {name: 0.9 * array for name, array in saved.weights().items()}, *configs, saved.tokenizer)
 

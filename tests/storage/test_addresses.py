@@ -15,7 +15,7 @@ from remote_systems import no_retry_delay, read
 from textgen.cli import textgen
 from textgen.corpus.corpus import Corpus
 from textgen.errors import CorpusError, RemoteError, TextgenError
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import write_training
 from textgen.storage.addresses import is_remote, refuse_remote, without_secrets
 

@@ -16,8 +16,8 @@ from remote_systems import copied, memory, no_retry_delay, read
 
 from textgen.cli import textgen
 from textgen.corpus.corpus import Corpus
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.registry import find_model
-from textgen.saved_model.saved_model import load_model
 from textgen.storage import remote_cache, remote_files
 from textgen.storage.cache_eviction import LIMIT_VARIABLE, clear, entries
 from textgen.storage.locks import locked

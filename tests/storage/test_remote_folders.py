@@ -20,8 +20,8 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset.corpus_preparation import prepare_corpus
 from textgen.dataset.prepared_corpus import is_prepared, open_corpus
 from textgen.errors import CorpusError, RemoteError
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.registry import find_model
-from textgen.saved_model.saved_model import load_model
 from textgen.storage import remote_files, remote_folders
 from textgen.storage.remote_files import RemoteFile
 from textgen.storage.remote_folders import fetch_folder, fetch_subfolder

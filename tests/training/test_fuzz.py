@@ -26,7 +26,7 @@ from textgen.errors import TextgenError, TokenizerError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.model.config import CELLS, DIRECTIONS, ModelConfig
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.settings import from_dict, to_dict
 from textgen.storage.manifests import MANIFEST, read_manifest
 from textgen.tokenizer.config import TokenizerConfig

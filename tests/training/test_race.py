@@ -23,8 +23,9 @@ from textgen.errors import Interrupted, TrainingError
 from textgen.evaluation import excerpt
 from textgen.saved_model.creation import claimed
 from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, TRAINING, WEIGHTS, read_training, training_bytes
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.removal import remove_model
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.storage.file_replacement import rename
 from textgen.storage.files import TEMPORARY, CannotWrite
 from textgen.storage.folders import replace_folder

@@ -34,8 +34,8 @@ from textgen.saved_model import ownership
 from textgen.saved_model.creation import claimed
 from textgen.saved_model.folder_contents import has_steps
 from textgen.saved_model.layout import CARD, CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.registry import status_of
-from textgen.saved_model.saved_model import load_model
 from textgen.saved_model.saving import save_ngrams, write_training
 from textgen.settings import to_dict
 from textgen.storage import lock_in_folder

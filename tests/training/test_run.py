@@ -24,7 +24,7 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.model.compiled_model import CompiledModel
 from textgen.model.config import CELLS
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.storage.manifests import MANIFEST
 from textgen.training import run
 from textgen.training.checkpoints import newest_checkpoint, save_checkpoint

@@ -13,7 +13,7 @@ from trained_runs import Watch, checkpoints_of, plan_for
 
 from textgen.errors import SavedModelError, TokenizerError, TrainingError
 from textgen.saved_model.layout import read_training
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.run import resume, train
 from textgen.training.run_setup import RunOptions

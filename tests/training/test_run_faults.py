@@ -19,7 +19,7 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.errors import SavedModelError, TrainingError
 from textgen.model.language_model import LanguageModel
 from textgen.saved_model.layout import read_training
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.training.checkpoints import newest_checkpoint
 from textgen.training.loss_health import Health
 from textgen.training.loss_scale import LossScale

@@ -19,7 +19,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
 from textgen.saved_model.layout import NGRAMS, WORDS
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.storage.manifests import MANIFEST
 from textgen.training import run
 from textgen.training.checkpoints import newest_checkpoint

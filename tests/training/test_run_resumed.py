@@ -25,7 +25,7 @@ from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.infilling import Infiller
 from textgen.saved_model.layout import NGRAMS, WORDS, read_training
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import write_training
 from textgen.storage.files import CannotWrite
 from textgen.storage.locks import locked

@@ -24,7 +24,7 @@ from textgen.model.config import CELLS, ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.language_model import LanguageModel
 from textgen.model.numpy_model import NumpyModel
-from textgen.saved_model.saved_model import load_model
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_model
 from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.config import TokenizerConfig

@@ -36,7 +36,7 @@ def load_model_to_read(name: str | None, models_dir: Path | None = None, hint: s
     Raises:
         SavedModelError: There is no such model, or it is damaged.
     """
-    from textgen.saved_model.saved_model import load_model
+    from textgen.saved_model.loading import load_model
 
     with _hinted(hint):
         saved = load_model(name, models_dir)

@@ -116,8 +116,8 @@ def _import_weights(
     from textgen.errors import SavedModelError
     from textgen.export.pytorch import from_torch, read_activation, read_torch
     from textgen.saved_model.creation import claimed
+    from textgen.saved_model.loading import load_model
     from textgen.saved_model.registry import find_tokenizer
-    from textgen.saved_model.saved_model import load_model
     from textgen.saved_model.saving import save_model
     from textgen.tokenizer.config import TokenizerConfig
 

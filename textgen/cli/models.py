@@ -72,8 +72,8 @@ def list_(models_dir: Path | None, as_json: bool) -> None:
 
 def _row(path: Path) -> dict[str, object]:
     """What the list says of a model or a run."""
+    from textgen.saved_model.loading import load_model
     from textgen.saved_model.registry import status_of
-    from textgen.saved_model.saved_model import load_model
 
     try:
         saved = load_model(str(path.absolute()))
@@ -186,9 +186,9 @@ def compress(
       textgen models compress novel other-novel.txt --precision float16 --out novel-small
     """
     from textgen.saved_model.compression import checked_cost
+    from textgen.saved_model.loading import load_model
     from textgen.saved_model.model_names import check_name
     from textgen.saved_model.registry import models_folder
-    from textgen.saved_model.saved_model import load_model
     from textgen.storage.locks import locked
 
     if without_index and not out:
@@ -233,7 +233,7 @@ def _check_target(saved: ModelFolder, target: Path | None) -> None:
 def _compressed(saved: ModelFolder, precision: str, target: Path | None, *, with_index: bool) -> ModelFolder:
     """The model in fewer bytes, in a new folder or its own, after checking that it can be loaded."""
     from textgen.saved_model.compression import compress, compressed_copy
-    from textgen.saved_model.saved_model import load_model
+    from textgen.saved_model.loading import load_model
 
     if target is None:
         compress(saved, precision)

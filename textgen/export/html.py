@@ -28,9 +28,10 @@ from textgen.export.quality import check_quality
 from textgen.html_page import asset, fill, policy
 from textgen.saved_model.creation import check_place
 from textgen.saved_model.layout import CARD, INT8, TRAINING
+from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_card import card_file, renamed_card
 from textgen.saved_model.precision import compressed, restored
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.storage.files import write_file, write_own_file
 from textgen.storage.folders import new_folder
 from textgen.storage.temporary import temporary_folder

@@ -11,16 +11,15 @@
     logs/              TensorBoard
     checkpoints/       state for resuming; not used for generation
 
-`textgen.saved_model.saving` writes it. Loading never runs code from the folder. It reads JSON, a SentencePiece model
-and arrays; names, shapes and total size of the arrays are checked against the configuration before memory is allocated.
-Links are not followed.
+`textgen.saved_model.saving` writes it, and `textgen.saved_model.loading` reads it. Loading never runs code from the
+folder. It reads JSON, a SentencePiece model and arrays; names, shapes and total size of the arrays are checked against
+the configuration before memory is allocated. Links are not followed.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textgen.corpus.config import CorpusConfig
-from textgen.errors import ConfigError, ModelChanged, SavedModelError, TextgenError
+from textgen.errors import ConfigError, SavedModelError
 from textgen.generation.config import AUTO, NUMPY, TENSORFLOW, RuntimeConfig
 from textgen.generation.fingerprint import Fingerprint
 from textgen.model.clamping import Clamp
@@ -42,28 +41,21 @@ from textgen.model.prediction_change import PredictionChange
 from textgen.saved_model.arrays import read_integers, read_weights
 from textgen.saved_model.bases import is_base
 from textgen.saved_model.layout import (
-    CONFIG,
     FLOAT32,
     NGRAMS,
-    TRAINING,
     WEIGHTS,
     WORDS,
     Value,
-    check_config,
     entry_in,
     read_bytes,
-    read_json,
     read_listed,
-    read_training,
 )
 from textgen.saved_model.onnx_cache import NetworkSource, int8_writer, known_loss
-from textgen.saved_model.registry import find_model, models_folder
+from textgen.saved_model.registry import models_folder
 from textgen.settings import from_dict, to_dict
 from textgen.storage.manifests import MANIFEST, read_manifest
 from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.tokenizer.kinds import load_tokenizer
-from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE, read_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import Say, shell_word, silent
 
@@ -450,72 +442,6 @@ class ModelFolder:
         from textgen.dataset.word_filter import read_word_filter
 
         return self._read(WORDS, read_word_filter) if WORDS in self.files else None
-
-
-def load_model(name: str | Path | None = None, models_dir: str | Path | None = None) -> ModelFolder:
-    """Loads a saved model and checks its files. Weights are read on demand.
-
-    Args:
-        name: Name or folder of the model. By default the model that was saved last.
-        models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
-
-    Returns:
-        The model.
-
-    Raises:
-        SavedModelError: There is no such model, or a file is missing, damaged or of another version.
-    """
-    path = find_model(None if name is None else str(name), models_dir)
-    try:
-        return _load(path)
-    except ModelChanged:  # a training saved it at this moment
-        return _load(path)
-
-
-def saved_labels(folder: Path) -> list[str] | None:
-    """Returns the labels of a saved model; None if it cannot be read.
-
-    Args:
-        folder: Folder of the model. Of its files, only the record of its training is read, or else its vocabulary.
-    """
-    with suppress(TextgenError):
-        labels = read_training(folder).get("labels") if _can_be_read(folder / TRAINING) else None
-        return list(read_tokenizer(folder).labels if labels is None else labels)
-    return None
-
-
-def _load(path: Path) -> ModelFolder:
-    files = read_manifest(path)["files"]
-    config = read_listed(files, path, CONFIG, read_json)
-    check_config(path, config)
-    try:
-        model_config = from_dict(ModelConfig, config["model"])
-        tokenizer_config = from_dict(TokenizerConfig, config["tokenizer"])
-        corpus_config = from_dict(CorpusConfig, config["corpus"])
-        tokenizer = load_tokenizer(_tokenizer_bytes(files, path, tokenizer_config), model_config.vocab_size)
-    except SavedModelError:
-        raise  # the message already names the file
-    except TextgenError as error:
-        raise SavedModelError(f"{path} cannot be used: {error}") from None
-    if tokenizer.kind != tokenizer_config.tokenizer:
-        raise SavedModelError(
-            f"{path}: the tokenizer is {tokenizer.kind} and the configuration says {tokenizer_config.tokenizer}. "
-            "They do not belong together: copy the whole folder again."
-        )
-    training = read_training(path) if _can_be_read(path / TRAINING) else {}
-    precision = config.get("precision", FLOAT32)
-    return ModelFolder(path, model_config, tokenizer_config, corpus_config, tokenizer, training, files, precision)
-
-
-def _tokenizer_bytes(files: Mapping[str, Any], path: Path, config: TokenizerConfig) -> bytes:
-    if config.tokenizer == "byte" and MODEL_FILE not in files:
-        return b""
-    return read_listed(files, path, MODEL_FILE, partial(read_bytes, limit=MODEL_BYTES))
-
-
-def _can_be_read(record: Path) -> bool:
-    """Whether there is a record of a training that this user may read: one with passwords is only for its owner."""
-    return os.path.lexists(record) and not (record.is_file() and not os.access(record, os.R_OK))
 
 
 def _may_exist(path: Path) -> bool:

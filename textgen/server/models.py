@@ -26,8 +26,9 @@ from textgen.generation.config import AUTO, NUMPY
 from textgen.generation.generator import Generator
 from textgen.saved_model.bases import base_folder, base_for, installed_bases
 from textgen.saved_model.folder_contents import is_model, saved_at
+from textgen.saved_model.loading import load_model, saved_labels
 from textgen.saved_model.registry import find_model, list_models, status_of
-from textgen.saved_model.saved_model import ModelFolder, load_model, saved_labels
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine
 from textgen.server.failures import ApiError, closing, no_model, unavailable

@@ -23,7 +23,8 @@ from textgen.model.directions import one_way
 from textgen.saved_model.creation import claimed, claimed_or_another
 from textgen.saved_model.folder_contents import has_steps
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training, shown_record
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model, write_training
 from textgen.storage.folders import refuse_links
 from textgen.storage.leftovers import sweep

@@ -18,7 +18,8 @@ from textgen.dataset.word_filter import MAX_TOKENS, WordFilter, stream_words, wo
 from textgen.errors import ModelChanged
 from textgen.model.config import ModelConfig
 from textgen.model.vocabulary_transfer import carried_over, shared_tokens, spelled_tokens
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_ngrams, save_words, write_training
 from textgen.settings import to_dict
 from textgen.storage.files import write_own_file

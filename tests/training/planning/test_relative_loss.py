@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from base_models import FABLES, save_base
 
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.training.planning.relative_loss import EXCERPT_BYTES, EXCERPTS, relative_loss
 
 PROJECT = Path(__file__).parents[3]

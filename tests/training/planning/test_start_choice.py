@@ -21,7 +21,8 @@ from textgen.dataset.token_files import SplitSummary
 from textgen.errors import ConfigError, CorpusError, SavedModelError
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import WEIGHTS
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import write_training
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer

@@ -32,7 +32,8 @@ from textgen.corpus.corpus import Corpus
 from textgen.errors import TextgenError, TokenizerError
 from textgen.model.config import DROPOUTS, ModelConfig
 from textgen.saved_model.bases import base_folder, base_for, installed_bases
-from textgen.saved_model.saved_model import ModelFolder, load_model
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.pieces import FIRST_LEARNED, NEWLINE
 from textgen.tokenizer.tokenizer import Tokenizer
