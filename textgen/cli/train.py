@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -28,13 +26,20 @@ from textgen.cli.options import (
     tokenizer_from_option,
     tokenizer_options,
 )
-from textgen.cli.plan_report import describe, plan_values, result_values, resume_command, summary
+from textgen.cli.plan_report import describe, plan_values, result_values, summary
+from textgen.cli.run_folder import (
+    RunFolder,
+    folder_of_run,
+    named_after,
+    refuse_missing,
+    refuse_place,
+    telling_what_is_saved,
+)
 from textgen.cli.setting_options import IntegerRange, setting_options
 from textgen.corpus.config import CorpusConfig
-from textgen.errors import USE_RESUME, Interrupted, SavedModelError, TrainingError, Unreadable, UnreadableCorpus
+from textgen.errors import TrainingError
 from textgen.model.config import ModelConfig
 from textgen.settings import check_values, read_toml
-from textgen.storage.files import PLACE_ADVICE, SPACE_ADVICE, CannotWrite
 from textgen.system.runtime import limit_threads
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.training.config import TrainingConfig
@@ -176,22 +181,23 @@ def train(**options: Any) -> None:
     _refuse_contradictions(arguments, given(options))
     of_file = _settings_in(arguments.config_file) if arguments.config_file else {}
     preset, settings = with_preset(arguments.preset, overridden(of_file, given(options)))
-    folder, name = _models_folder_and_name(arguments)
+    target = folder_of_run(arguments.name, arguments.models_dir, arguments.paths, is_resumed=arguments.resume)
     if arguments.resume:
-        _refuse_missing(folder / name)
+        refuse_missing(target)
     elif not (arguments.find_learning_rate or is_follower(arguments.strategy)):
-        _refuse_place(folder / name, arguments.dry_run)
+        refuse_place(target, arguments.dry_run)
     if arguments.workers and arguments.workers > 1 and not arguments.dry_run:
         ctx = click.get_current_context()
-        ctx.exit(train_on_workers(ctx, folder, name))
+        ctx.exit(train_on_workers(ctx, target.parent, target.name))
     if is_follower(arguments.strategy):
-        _follow(arguments, folder / name)
+        _follow(arguments, target)
     elif arguments.resume:
-        with _telling_what_is_saved(_Place(folder / name)):
-            _print_result(arguments, _resume(arguments, folder / name, with_sizes(preset, settings)))
+        with telling_what_is_saved(RunFolder(target)):
+            _print_result(arguments, _resume(arguments, target, with_sizes(preset, settings)))
     else:
-        with _telling_what_is_saved(_Place()) if _makes_a_model(arguments) else nullcontext(_Place()) as place:
-            _start(arguments, folder / name, preset, settings, place)
+        makes_a_model = not (arguments.dry_run or arguments.find_learning_rate)
+        with telling_what_is_saved(RunFolder()) if makes_a_model else nullcontext(RunFolder()) as folder:
+            _start(arguments, target, preset, settings, folder)
 
 
 def _settings_in(file: str) -> dict[str, Any]:
@@ -217,154 +223,6 @@ def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any]) -> No
         raise click.UsageError("--valid-file names the held-out text: leave out --valid-fraction.")
     if not arguments.resume and not arguments.paths:
         raise click.UsageError("Missing argument 'PATHS...': name the text to train on.")
-
-
-def _refuse_place(target: Path, is_dry_run: bool) -> None:
-    """Raises `TextgenError` if a new model cannot be saved in a folder, before the text is read."""
-    from textgen.saved_model.creation import refuse_taken
-    from textgen.storage.files import check_folder_writable
-
-    refuse_taken(target)
-    if not is_dry_run:
-        check_folder_writable(target)
-
-
-def _refuse_missing(target: Path) -> None:
-    """Raises `NoSuchModel`, with the names of all runs, if there is no folder to resume."""
-    from textgen.saved_model.registry import list_runs, no_such_model
-
-    if not os.path.lexists(target):
-        raise no_such_model(target.name, target.parent, list_runs(target.parent))
-
-
-def _models_folder_and_name(arguments: Arguments) -> tuple[Path, str]:
-    """The folder of models, and the name of this one: given, or made from the corpus."""
-    from textgen.saved_model.model_names import check_name
-    from textgen.saved_model.registry import models_folder
-
-    folder = models_folder(arguments.models_dir)
-    if arguments.name is not None:
-        return folder, check_name(arguments.name)
-    if arguments.resume:
-        _refuse_run_as_path(folder, arguments.paths)
-        return folder, check_name(_newest_run(folder, arguments.paths))
-    return folder, _free_folder(arguments).name
-
-
-def _refuse_run_as_path(folder: Path, paths: tuple[str, ...]) -> None:
-    """Raises `click.UsageError` if the only path is the name of a run, and nothing has this path."""
-    from textgen.saved_model.folder_contents import is_run
-    from textgen.saved_model.model_names import problem_of_name
-
-    if (
-        len(paths) == 1
-        and not os.path.lexists(paths[0])
-        and not problem_of_name(paths[0])
-        and is_run(folder / paths[0])
-    ):
-        raise click.UsageError(f"{paths[0]} is a run: continue it with {resume_command(folder / paths[0])}.")
-
-
-def _free_folder(arguments: Arguments) -> Path:
-    """A free folder for the model, with a name made from the corpus."""
-    from textgen.saved_model.creation import free_folder
-    from textgen.saved_model.registry import models_folder
-
-    return free_folder(models_folder(arguments.models_dir), *arguments.paths)
-
-
-def _newest_run(folder: Path, paths: tuple[str, ...]) -> str:
-    """The name of the run with the newest checkpoint, among those named after the corpus if one is given."""
-    from textgen.saved_model.layout import CHECKPOINTS
-    from textgen.saved_model.model_names import corpus_path, name_from
-    from textgen.saved_model.registry import list_runs
-
-    runs, stem = list_runs(folder), name_from(corpus_path(paths)) if paths else ""
-    if stem:
-        runs = [run for run in runs if re.fullmatch(f"{re.escape(stem)}(-[0-9]+)?", run.name)]
-    runs = [run for run in runs if _is_resumable(run)]
-    if not runs:
-        called = f" called {stem}" if stem else ""
-        raise TrainingError(
-            f"There is no run{called} to resume in {folder} that has a checkpoint. Name another run, or start "
-            "a new one."
-        )
-    return max(runs, key=lambda run: (run / CHECKPOINTS).stat().st_mtime).name
-
-
-def _is_resumable(run: Path) -> bool:
-    """Whether a run has a checkpoint, as far as its folder can be read."""
-    from textgen.saved_model.layout import CHECKPOINTS
-    from textgen.training.checkpoints import has_checkpoint
-
-    try:
-        return has_checkpoint(run / CHECKPOINTS)
-    except Unreadable:
-        return True  # as far as can be told
-    except SavedModelError:
-        return False
-
-
-def _makes_a_model(arguments: Arguments) -> bool:
-    return not (arguments.dry_run or arguments.find_learning_rate)
-
-
-@dataclass
-class _Place:
-    """The folder of a run.
-
-    Attributes:
-        folder: None until a new run has claimed one. What is in the folder that was planned may be of another run.
-    """
-
-    folder: Path | None = None
-
-    def claim(self, folder: Path) -> None:
-        """Notes that the run has claimed a folder."""
-        self.folder = folder
-
-    def resume_command(self) -> str:
-        """The command that continues the run; "" if there is nothing to continue."""
-        return resume_command(self.folder) if self.folder and _is_resumable(self.folder) else ""
-
-    def holds(self, path: Path) -> bool:
-        """Whether a file is in the folder of the run."""
-        return self.folder is not None and path.absolute().is_relative_to(self.folder.absolute())
-
-
-@contextmanager
-def _telling_what_is_saved(place: _Place) -> Iterator[_Place]:
-    """Adds to the message about a signal or a full disk whether the run can be continued, and by which command.
-
-    Within the steps, the loop of training saves and tells so itself, but knows no commands.
-    """
-    try:
-        yield place
-    except Interrupted as error:
-        if error.folder:
-            error.args = (str(error).replace(USE_RESUME, f"Continue with {resume_command(error.folder)}."),)
-        raise
-    except CannotWrite as error:
-        raise CannotWrite(error.path, error.reason, _how_to_go_on(error, place)) from None
-    except (UnreadableCorpus, Unreadable) as error:
-        if command := place.resume_command():
-            error.args = (f"{error} Then continue with {command}.",)
-        raise
-    except KeyboardInterrupt as error:
-        command = place.resume_command()
-        next_step = f"Continue with {command}." if command else "Nothing is saved: start again."
-        error.args = (f"{str(error) or 'Interrupted.'} {next_step}",)
-        raise
-
-
-def _how_to_go_on(error: CannotWrite, place: _Place) -> str:
-    """What the user can do after a file of a run, or one that the run needs, could not be written."""
-    if not (command := place.resume_command()):
-        return error.advice
-    if place.holds(error.path) and error.advice in (SPACE_ADVICE, PLACE_ADVICE):
-        first = "Free some space" if error.advice == SPACE_ADVICE else "Make the folder writable"
-        return f"{first}, and continue with {command}."
-    return f"{error.advice} Then continue with {command}."
 
 
 def _follow(arguments: Arguments, target: Path) -> None:
@@ -398,8 +256,8 @@ def _resume(arguments: Arguments, target: Path, settings: dict[str, Any]) -> Mod
     )
 
 
-def _start(arguments: Arguments, target: Path, preset: str | None, settings: dict[str, Any], place: _Place) -> None:
-    """Plans a run; prints the plan, tries learning rates, or trains. `place` learns the folder that is claimed."""
+def _start(arguments: Arguments, target: Path, preset: str | None, settings: dict[str, Any], folder: RunFolder) -> None:
+    """Plans a run; prints the plan, tries learning rates, or trains. `folder` learns which one is claimed."""
     from textgen.training.distributed.joining import planned_shares
     from textgen.training.run import train as train_run
     from textgen.training.run_setup import RunOptions
@@ -422,7 +280,7 @@ def _start(arguments: Arguments, target: Path, preset: str | None, settings: dic
     observers = _observers(arguments, target, display)
     # a profile belongs to the folder that was chosen, and several processes have agreed on theirs before this
     is_named = arguments.name is not None or arguments.profile_steps
-    free_folder = None if is_named else partial(_free_folder, arguments)
+    free_folder = None if is_named else partial(named_after, arguments.models_dir, arguments.paths)
     options = RunOptions(
         observers,
         (),
@@ -430,7 +288,7 @@ def _start(arguments: Arguments, target: Path, preset: str | None, settings: dic
         distribution,
         arguments.step_timeout,
         free_folder,
-        on_claimed=place.claim,
+        on_claimed=folder.claim,
     )
     _print_result(arguments, train_run(plan, target, options))
 
