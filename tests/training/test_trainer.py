@@ -393,7 +393,7 @@ def test_processes_go_back_to_a_checkpoint_by_one_clock(
 
     monkeypatch.setattr(loop._distribution, "is_chief", False)
     monkeypatch.setattr(loop._distribution, "total", total)
-    monkeypatch.setattr("textgen.training.trainer.require_same_state", lambda *read: None)
+    monkeypatch.setattr("textgen.training.rollback.require_same_state", lambda *read: None)
     loop.position.seconds = 5.0
     with pytest.raises(RolledBack):
         loop._roll_back("the loss was high")

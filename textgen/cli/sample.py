@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,6 @@ from textgen.cli.adaptation_options import (
     cache_options,
     check_runtime,
     ensemble_option,
-    switched,
 )
 from textgen.cli.command import INPUT, SectionCommand
 from textgen.cli.default_model import first_characters, load_model_or_base, load_model_to_read
@@ -32,17 +31,25 @@ from textgen.cli.options import (
     models_dir_option,
     novelty_option,
     sectioned,
-    settings_of,
     text_of,
 )
 from textgen.cli.output import errors_named_after
 from textgen.cli.prompts import Placed, has_settings, read_requests
+from textgen.cli.sample_flags import (
+    STATES,
+    Arguments,
+    arguments_of,
+    defaults_of,
+    first_flag,
+    how_to_repeat,
+    refuse_contradictions,
+    refuse_unused,
+)
 from textgen.cli.setting_options import IntegerRange, flag_of, setting_options
 from textgen.cli.text_printer import Printer
-from textgen.corpus.config import CorpusConfig
 from textgen.corpus.scripts import is_without_spaces
 from textgen.errors import ConfigError
-from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
+from textgen.evaluation.config import DynamicConfig
 from textgen.generation.config import AUTO, RuntimeConfig, SamplingConfig, SearchConfig
 from textgen.settings import from_dict, select
 from textgen.wording import counted
@@ -55,30 +62,6 @@ if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
 
 STATE = "State"
-STATES = ("save_state", "load_state")  # fields of `Arguments`
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """The flags of `textgen sample` that are not settings of sampling or search."""
-
-    suffix: str | None
-    num: int
-    batch_size: int | None
-    best_of: int | None
-    show_probabilities: bool
-    novelty: bool
-    as_json: bool
-    neural_cache: NeuralCacheConfig | None
-    adapt: str | None
-    reading: dict[str, Any]
-    dynamic: DynamicConfig | None
-    save_state: Path | None
-    load_state: str | None
-    clamp: tuple[str, ...]
-    ensemble: tuple[str, ...]
-    exact: bool
-    runtime: str
 
 
 @click.command(
@@ -198,13 +181,13 @@ def sample(
     """
     settings = select(SamplingConfig, given(options))
     search = select(SearchConfig, given(options))
-    arguments = _arguments(options)
+    arguments = arguments_of(options)
     seed = None if search or "seed" in settings else secrets.randbits(32)
-    _refuse_contradictions(arguments, settings, search)
+    refuse_contradictions(arguments, settings, search)
     # lines may switch on what a flag needs: `read_requests` checks the flags together with them
-    _refuse_unused(search if has_settings(prompt_file) else settings | search)
+    refuse_unused(search if has_settings(prompt_file) else settings | search)
     copies = 0 if search else arguments.best_of or arguments.num
-    defaults = partial(_defaults, arguments)
+    defaults = partial(defaults_of, arguments)
     sampling = settings if seed is None else settings | {"seed": seed}
     read = cache(  # of standard input, once
         lambda: read_requests(prompts, prompt_file, prompt_lines, sampling, copies, defaults)
@@ -225,7 +208,7 @@ def sample(
         others,
         as_json=arguments.as_json,
         show_probabilities=arguments.show_probabilities,
-        how_to_repeat=_how_to_repeat(arguments, placed, seed, copies),
+        how_to_repeat=how_to_repeat(arguments, placed, seed, copies),
         fingerprint=saved.fingerprint,
     )
     if has_ending:
@@ -264,94 +247,6 @@ def _check_prompts(placed: Iterable[Placed], saved: ModelFolder, as_json: bool) 
                 raise ConfigError("top_logprobs needs --json.")
 
 
-def _arguments(options: dict[str, Any]) -> Arguments:
-    """Takes the flags that are no settings out of the options."""
-    values: dict[str, Any] = {field.name: options.get(field.name) for field in fields(Arguments)}
-    values["neural_cache"] = switched(NeuralCacheConfig, options["neural_cache"], "--neural-cache", options)
-    values["dynamic"] = switched(DynamicConfig, options["adapt"] is not None, "--adapt", options)
-    values["reading"] = settings_of(CorpusConfig, options["adapt"] is not None, "--adapt", options)
-    values["runtime"] = options["runtime"] or AUTO
-    return Arguments(**values)
-
-
-def _refuse_contradictions(arguments: Arguments, settings: dict[str, Any], search: dict[str, Any]) -> None:
-    """Raises `click.UsageError` for flags that would have no effect."""
-    from textgen.generation.sampling.sampler_settings import DRAWING
-
-    if "top_logprobs" in settings and not arguments.as_json:
-        raise click.UsageError("--top-logprobs needs --json. To see probabilities as colors, use --show-probabilities.")
-    if arguments.exact and (flag := _inexact(arguments, search)):
-        raise click.UsageError(f"--exact cannot be combined with {flag}: leave out one of them.")
-    drawing = given({"best_of": arguments.best_of, "batch_size": arguments.batch_size})
-    without_effect = {*DRAWING, "seed", "top_logprobs", *drawing}
-    clash = [name for name in (*settings, *drawing) if name in without_effect]
-    if search and clash:
-        raise click.UsageError(
-            f"{flag_of(next(iter(search)))} searches for the likeliest text, without random draws: "
-            f"leave out {flag_of(clash[0])}."
-        )
-
-
-def _refuse_unused(settings: Mapping[str, Any]) -> None:
-    """Raises `click.UsageError` for settings that need others."""
-    from textgen.generation.needed_settings import unused
-
-    for reason in unused(settings, flag_of).values():
-        raise click.UsageError(reason)
-
-
-def _inexact(arguments: Arguments, search: dict[str, Any]) -> str:
-    """The first of the flags that do not compute in exact arithmetic; "" if there is none."""
-    return _first_flag(arguments, *NEEDS_NUMPY, "suffix") or next(map(flag_of, search), "")
-
-
-def _first_flag(arguments: Arguments, *names: str) -> str:
-    """The first of some flags, named by their fields, that was given; "" if none was."""
-    return next((flag_of(name) for name in names if getattr(arguments, name)), "")
-
-
-def _defaults(arguments: Arguments, prompt: str) -> dict[str, Any]:
-    """Settings of a prompt that follow from flags."""
-    defaults: dict[str, Any] = {"top_logprobs": 0} if arguments.show_probabilities else {}
-    if arguments.suffix is not None:
-        from textgen.generation.infilling import draft_tokens
-
-        defaults["max_tokens"] = draft_tokens(bool(prompt))
-    return defaults
-
-
-def _how_to_repeat(arguments: Arguments, placed: Sequence[Placed], seed: int | None, copies: int) -> str:
-    """A line with the seed that was chosen at random and how to write the texts again; "" where it decides none.
-
-    Args:
-        arguments: The flags.
-        placed: The prompts.
-        seed: The seed of the first text; None if it was given, or nothing is drawn.
-        copies: Number of seeds for each prompt.
-    """
-    from textgen.generation.sampling.sampler_settings import makes_draws
-
-    if seed is None or arguments.as_json or _replaces_state(arguments):
-        return ""
-    configs = [request.config for _, request in placed]
-    is_own = [config.seed != seed + number * copies for number, config in enumerate(configs)]  # of a line of a file
-    if not any(makes_draws(config) for config, own in zip(configs, is_own, strict=True) if not own):
-        return ""
-    again = "again, as far as the time allows" if any(config.max_seconds for config in configs) else "again"
-    if len(placed) * arguments.num == 1:
-        return f"Seed {seed}: add --seed {seed} to write this text {again}."
-    if arguments.best_of or arguments.suffix is not None or any(is_own):
-        return f"Seed {seed}: add --seed {seed} to write these texts {again}."
-    last = seed + len(placed) * copies - 1
-    return f"Seeds {seed} to {last}, one for each text: add --seed {seed} to write them {again}."
-
-
-def _replaces_state(arguments: Arguments) -> bool:
-    """Whether the state that a text goes on from is replaced by the one at its end."""
-    before, after = arguments.load_state, arguments.save_state
-    return bool(before and after) and os.path.realpath(str(before)) == os.path.realpath(str(after))
-
-
 # === From the beginning ===
 
 
@@ -379,7 +274,7 @@ def _generate(
     else:
         runtime = _runtime(arguments, saved, requests, batch_size, search)
         generator = _adapted(arguments, models, settings.get("label"), runtime)
-    has_state = bool(_first_flag(arguments, *STATES))
+    has_state = bool(first_flag(arguments, *STATES))
     is_single = len(requests) * arguments.num == 1 and not arguments.best_of
     if has_state and (not is_single or search):
         raise ConfigError("A state belongs to one text: give one prompt, and leave out num, best_of and num_beams.")
@@ -433,7 +328,7 @@ def _runtime(
     """What computes the network: what was asked for, or else a GPU if it is worth it and can do what was asked for."""
     from textgen.saved_model.writing_device import runtime_for
 
-    needs_processor = search or _first_flag(arguments, *NEEDS_NUMPY, *STATES)
+    needs_processor = search or first_flag(arguments, *NEEDS_NUMPY, *STATES)
     if arguments.runtime != AUTO or needs_processor:
         return arguments.runtime
     return runtime_for(saved.model_config.num_parameters, requests, arguments.best_of or arguments.num, batch_size)
@@ -493,8 +388,8 @@ def _infill(
     arguments: Arguments, saved: ModelFolder, placed: Sequence[Placed], search: dict[str, Any], printer: Printer
 ) -> None:
     """Writes texts towards a suffix, and prints them."""
-    unfit = _first_flag(arguments, "novelty", "show_probabilities") or ("--num-beams" if search else "")
-    if unfit := unfit or _first_flag(arguments, "batch_size", *NEEDS_NUMPY, *STATES, "exact"):
+    unfit = first_flag(arguments, "novelty", "show_probabilities") or ("--num-beams" if search else "")
+    if unfit := unfit or first_flag(arguments, "batch_size", *NEEDS_NUMPY, *STATES, "exact"):
         raise click.UsageError(f"{unfit} cannot be used when writing towards an ending.")
     check_runtime(arguments.runtime, ["Writing towards an ending"])
     infiller, suffix = saved.infiller(), arguments.suffix or ""

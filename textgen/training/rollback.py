@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from textgen.errors import SavedModelError, Unreadable
+from textgen.errors import SavedModelError, TrainingError, Unreadable
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint
+from textgen.training.distributed.distribution import Distribution
+from textgen.training.distributed.same_state import require_same_state
 from textgen.training.position import Position
 from textgen.wording import counted
 
@@ -34,6 +36,33 @@ def last_good_checkpoint(folder: Path, returned_to: float) -> Checkpoint:
         raise
     except SavedModelError:
         return newest_checkpoint(folder, before=returned_to + 1)[0]
+
+
+def agreed_checkpoint(folder: Path, returned_to: float, distribution: Distribution) -> Checkpoint:
+    """Reads the checkpoint of `last_good_checkpoint` in all processes, which must call it together.
+
+    Args:
+        folder: Checkpoints of the run.
+        returned_to: Step of the checkpoint to which the run has returned, if it has saved none since; else infinity.
+        distribution: Processes that train together.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        SavedModelError: There is none.
+        TrainingError: The processes have read different ones.
+    """
+    try:
+        found = last_good_checkpoint(folder, returned_to)
+    except SavedModelError as error:
+        try:
+            require_same_state(distribution, None)
+        except TrainingError as other:
+            raise TrainingError(f"{other} This process has found none: {error}") from None
+        raise
+    require_same_state(distribution, found)
+    return found
 
 
 def when_to_give_up(position: Position, max_rollbacks: int, progress: float) -> str:

@@ -26,18 +26,17 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.dataset.token_cache import TokenData
-from textgen.errors import USE_RESUME, Interrupted, SavedModelError, TextgenError, TrainingError
+from textgen.errors import USE_RESUME, Interrupted, TextgenError, TrainingError
 from textgen.model.language_model import LanguageModel
 from textgen.settings import to_dict
 from textgen.training.checkpoints import Checkpoint, CheckpointTimer, check_room, save_checkpoint
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed.distribution import Distribution
-from textgen.training.distributed.same_state import require_same_state
 from textgen.training.distributed.stop_agreement import StopAgreement
 from textgen.training.lr_finder import Point, sweep_learning_rates
 from textgen.training.observers.observer import Observer, RunReport, StepReport, report_fault, started
 from textgen.training.position import Position
-from textgen.training.rollback import RolledBack, kept_weights_message, last_good_checkpoint, when_to_give_up
+from textgen.training.rollback import RolledBack, agreed_checkpoint, kept_weights_message, when_to_give_up
 from textgen.training.run_tensors import RunTensors
 from textgen.training.schedules import parts_done, scheduled_learning_rate
 from textgen.training.stopwatch import SpeedMeter, Stopwatch
@@ -482,7 +481,7 @@ class Trainer:
         failed = self.position
         step = failed.step if step is None else step
         (seconds,) = self._distribution.total([failed.seconds if self._distribution.is_chief else 0.0])
-        self.restore(self._last_good_checkpoint())
+        self.restore(agreed_checkpoint(self._checkpoints, self._returned_to, self._distribution))
         position = self.position
         if self.validator.is_other_text(position):
             self._averaging.forget_scores()
@@ -504,21 +503,3 @@ class Trainer:
             "text that comes next.",
         )
         raise RolledBack
-
-    def _last_good_checkpoint(self) -> Checkpoint:
-        """The checkpoint to return to, which all processes have read. They must call it together.
-
-        Raises:
-            SavedModelError: There is none.
-            TrainingError: The processes have read different ones.
-        """
-        try:
-            found = last_good_checkpoint(self._checkpoints, self._returned_to)
-        except SavedModelError as error:
-            try:
-                require_same_state(self._distribution, None)
-            except TrainingError as other:
-                raise TrainingError(f"{other} This process has found none: {error}") from None
-            raise
-        require_same_state(self._distribution, found)
-        return found

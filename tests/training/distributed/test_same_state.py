@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from textgen.training.checkpoints import Checkpoint, save_checkpoint
 from textgen.training.distributed.distribution import Distribution
 from textgen.training.distributed.same_state import require_same_state
 from textgen.training.distributed.worker_group import Group, connected
+from textgen.training.rollback import agreed_checkpoint
 from textgen.training.run_setup import RunOptions
 
 folder, plan, text = runs.folder, runs.plan, runs.text  # fixtures
@@ -169,14 +169,11 @@ def test_checkpoints_of_one_step_are_told_apart(
 def test_processes_return_to_the_same_checkpoint(
     steps: tuple[list[int], list[int]], kinds: list[Any], pair: list[Distribution], tmp_path: Path
 ) -> None:
-    from textgen.training.trainer import Trainer
-
     calls = list[Callable[[], object]]()
     for distribution, there in zip(pair, steps, strict=True):
         place = tmp_path / str(distribution.worker)
         for step in there:
             save_checkpoint(place, step, checkpoint(step))
-        trainer: Any = SimpleNamespace(_checkpoints=place, _returned_to=math.inf, _distribution=distribution)
-        calls.append(partial(Trainer._last_good_checkpoint, trainer))
+        calls.append(partial(agreed_checkpoint, place, math.inf, distribution))
     found = together(*calls)
     assert [outcome if isinstance(outcome, str) else type(outcome) for outcome in found] == kinds
