@@ -26,7 +26,8 @@ from streams import EOS, texts_of
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
-from textgen.corpus.source import GLANCE_BYTES, Source
+from textgen.corpus.fingerprints import GLANCE_BYTES
+from textgen.corpus.source import Source
 from textgen.corpus.walk import PREPARED
 from textgen.dataset import corpus_preparation
 from textgen.dataset.corpus_preparation import prepare_corpus

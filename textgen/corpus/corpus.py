@@ -11,12 +11,10 @@ size: it holds only part of one document at a time (records, such as those of .j
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,43 +23,25 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.document_guess import RUN_ON, guess_documents
 from textgen.corpus.documents import Part
 from textgen.corpus.encodings import text_decoder
+from textgen.corpus.excerpts import excerpts_of
+from textgen.corpus.fingerprints import fingerprint, glance, stamp
 from textgen.corpus.formats.rich_text import SUBTITLES
 from textgen.corpus.labels import FOLDER, least_documents, named, worth_learning
 from textgen.corpus.left_out import NAMED, LeftOut, no_text
+from textgen.corpus.sections import Sections
 from textgen.corpus.source import Source
 from textgen.corpus.source_check import begins_in_its_encoding
 from textgen.corpus.source_finder import SourceFinder
 from textgen.corpus.statistics import EXCERPTS, CorpusStats, count_parts
 from textgen.corpus.text_decoding import NotInEncoding
-from textgen.corpus.text_share import text_share
+from textgen.corpus.text_share import TextSizes, spread
 from textgen.errors import CorpusError
 from textgen.wording import Say, counted
 
 __all__ = ["Corpus", "CorpusStats", "Part"]
 
-SAMPLE_FILES = 8  # number of files sampled to guess the documents mode, and to estimate the size of the text
 SAMPLE_BYTES = 100_000  # approximate size in bytes of the excerpts that show what a text is like
 BEGINNING_CHARS = 1 << 14  # number of characters read of a file to estimate how many bytes one takes
-MIN_TEXT_SHARE = 1 / 256  # minimum estimated share of text in files of a kind: there may be more after their beginnings
-
-
-@dataclass
-class _Credit:
-    """How many bytes of excerpts may still be yielded.
-
-    Attributes:
-        fraction: Bytes of excerpts for each byte of text.
-        bytes: The credit; below 0 after an excerpt that was longer.
-        is_used: Whether there has been an excerpt.
-    """
-
-    fraction: float
-    bytes: float = 0.0
-    is_used: bool = False
-
-    def add(self, size: float) -> None:
-        """Adds the credit for so many bytes of text."""
-        self.bytes += self.fraction * size
 
 
 class Corpus:
@@ -104,6 +84,8 @@ class Corpus:
         self.places = [source.place for source in self._sources]
         self.guess_reason: str | None = None
         self.documents_mode = config.documents or self._guess()
+        self._sections = Sections(self._sources, self.documents_mode)
+        self._text_sizes = TextSizes(self._sources)
         self._stats: CorpusStats | None = None
         self._fingerprint: str | None = None
         self._stamps: list[tuple[int, ...]] = []  # of the files, when they were first hashed
@@ -290,7 +272,7 @@ class Corpus:
             CorpusError: A file cannot be read.
         """
         left_out = LeftOut()
-        for source in self._sections(index, count):
+        for source in self._sections.section(index, count):
             yield from self._parts_of(source, left_out)
         self.left_out = left_out
 
@@ -312,36 +294,13 @@ class Corpus:
         if self.is_within(size):
             yield from (part.text for part in self.parts())
             return
-        credit = _Credit(size / self.size)
-        names, left_out = {source.path: source.name for source in self._sources}, LeftOut()
-        for index in range(EXCERPTS):
-            for source in self._sections(index, EXCERPTS):
-                own = LeftOut()
-                yield from self._excerpts_of(source, own, credit, max(1, size // EXCERPTS))
-                left_out.merge(own, names[source.path])
+        is_empty, left_out = True, LeftOut()
+        for text in excerpts_of(self._sections, self._text_sizes, size, self._parts_of, left_out):
+            is_empty = False
+            yield text
         self.left_out = left_out
-        if not credit.is_used:
+        if is_empty:
             yield from (part.text for part in self.parts())  # raises the reason
-
-    def _excerpts_of(self, source: Source, left_out: LeftOut, credit: _Credit, longest: int) -> Iterator[str]:
-        """Samples excerpts of a section, of at most `longest` characters each, while there is credit.
-
-        A section that is short enough has its credit from its size, and is read only until that is used up.
-        """
-        is_entered = source.can_be_entered and 0 < source.size <= 2 * self.file_size / EXCERPTS
-        if is_entered:
-            credit.add(self._text_size(source))
-        for part in self._parts_of(source, left_out):
-            for text in (part.text[at : at + longest] for at in range(0, len(part.text), longest)):
-                size = len(text.encode())
-                if not is_entered:
-                    credit.add(size)
-                if credit.bytes > 0:
-                    credit.is_used = True
-                    yield text
-                    credit.bytes -= size
-            if is_entered and credit.bytes <= 0:
-                return
 
     def require_text(self) -> None:
         """Checks that there is text, before long work. Only a sample is read, if it has some.
@@ -350,7 +309,7 @@ class Corpus:
             CorpusError: A file cannot be read, or no document contains text.
         """
         for index in range(EXCERPTS):
-            for source in self._sections(index, EXCERPTS):
+            for source in self._sections.section(index, EXCERPTS):
                 if next(self._parts_of(source, LeftOut()), None):
                     return
         next(self.parts())  # raises the reason
@@ -367,12 +326,12 @@ class Corpus:
     @property
     def file_size(self) -> int:
         """Size of the files in bytes, estimated for those that are compressed."""
-        return self._borders[-1]
+        return self._sections.size
 
     @cached_property
     def size(self) -> int:
         """Approximate size of the text in bytes: of the files, without pictures, other columns and other fields."""
-        return round(sum(map(self._text_size, self._sources)))
+        return self._text_sizes.total
 
     @cached_property
     def characters(self) -> int:
@@ -382,9 +341,9 @@ class Corpus:
             CorpusError: One of them cannot be read.
         """
         sizes = characters = 0.0
-        for source in _spread(self._sources):
+        for source in spread(self._sources):
             if text := self._beginning(source):
-                size = self._text_size(source)
+                size = self._text_sizes.of(source)
                 sizes, characters = sizes + size, characters + size * len(text) / len(text.encode())
         return round(self.size * characters / sizes) if sizes else self.size
 
@@ -400,8 +359,8 @@ class Corpus:
         Raises:
             CorpusError: A file cannot be read.
         """
-        self._stamps = self._stamps or [source.stamp() for source in self._sources]
-        return self._digest([source.glance() for source in self._sources])
+        self._stamps = self._stamps or [stamp(source) for source in self._sources]
+        return self._digest([glance(source) for source in self._sources])
 
     def section_glance(self, index: int, count: int) -> str:
         """Computes a fast hash of what one section holds of the files that it shares with other sections.
@@ -419,16 +378,7 @@ class Corpus:
         Raises:
             CorpusError: A file cannot be read.
         """
-        first, last = self.file_size * index // count, self.file_size * (index + 1) // count
-        ends = [next(number for number, end in enumerate(self._borders) if end >= offset) for offset in (first, last)]
-        shared = {end - 1 for end, offset in zip(ends, (first, last), strict=True) if self._borders[end] > offset}
-        glances = list[list[str]]()
-        for number in sorted(shared):
-            source, start = self._sources[number], self._borders[number]
-            if source.can_be_entered and not source.has_version:
-                sections = source.section(first - start, last - start, self.documents_mode)
-                glances += [section.section_glance() for section in sections]
-        return hashlib.sha256(json.dumps(glances).encode()).hexdigest()
+        return self._sections.glance(index, count)
 
     def fingerprint(self) -> str:
         """Computes a hash of everything that determines the documents: file contents and formats, and the config.
@@ -442,8 +392,8 @@ class Corpus:
             CorpusError: A file cannot be read.
         """
         if self._fingerprint is None:
-            self._stamps = self._stamps or [source.stamp() for source in self._sources]
-            self._fingerprint = self._digest([source.fingerprint() for source in self._sources])
+            self._stamps = self._stamps or [stamp(source) for source in self._sources]
+            self._fingerprint = self._digest([fingerprint(source) for source in self._sources])
         return self._fingerprint
 
     def require_unchanged(self) -> None:
@@ -452,8 +402,8 @@ class Corpus:
         Raises:
             CorpusError: A file has changed.
         """
-        for source, stamp in zip(self._sources, self._stamps, strict=False):
-            if source.stamp() != stamp:
+        for source, before in zip(self._sources, self._stamps, strict=False):
+            if stamp(source) != before:
                 raise CorpusError(
                     f"{source.name} changed while it was read: try again when nothing writes to it, or with a copy."
                 )
@@ -485,30 +435,6 @@ class Corpus:
         config = asdict(replace(self.config, documents=self.documents_mode, encoding=self.config.text_encoding))
         return hashlib.sha256(json.dumps([config, files]).encode()).hexdigest()
 
-    def _sections(self, index: int, count: int) -> Iterator[Source]:
-        """Iterates over the sections of files that lie in one of `count` equal ranges of bytes.
-
-        A file without a size belongs to the range in which it begins, as a whole: it may have text all the same, as
-        files have whose content is made when they are read.
-        """
-        first, last = self.file_size * index // count, self.file_size * (index + 1) // count
-        number = max(0, bisect_left(self._borders, first) - 1)
-        while number < len(self._sources):
-            source, start, stop = self._sources[number], *self._borders[number : number + 2]
-            is_without_size = start == stop
-            if start >= last and not (is_without_size and index == count - 1):
-                break
-            if is_without_size:
-                yield source
-            elif stop > first:
-                yield from source.section(first - start, last - start, self.documents_mode)
-            number += 1
-
-    @cached_property
-    def _borders(self) -> list[int]:
-        """Offsets in bytes at which each file begins when the files are laid end to end, and the total size."""
-        return [0, *itertools.accumulate(source.size for source in self._sources)]
-
     def _beginning(self, source: Source) -> str:
         """The text of the first documents of a file, cut after `BEGINNING_CHARS` characters."""
         text = ""
@@ -517,24 +443,6 @@ class Corpus:
             if len(text) >= BEGINNING_CHARS:
                 break
         return text[:BEGINNING_CHARS]
-
-    def _text_size(self, source: Source) -> float:
-        """Approximate size of the text of a file or a section in bytes."""
-        return source.size * (text_share(source) if source.rich else self._shares.get(source.kind, 1.0))
-
-    @cached_property
-    def _shares(self) -> dict[str, float]:
-        """How much of the files of each kind is text: the mean of some of them, as fractions of their sizes."""
-        kinds: dict[str, list[Source]] = {}
-        for source in self._sources:
-            if kind := source.kind:
-                kinds.setdefault(kind, []).append(source)
-        shares = dict[str, float]()
-        for kind, sources in kinds.items():
-            sampled = _spread(sources)
-            text = sum(source.size * text_share(source) for source in sampled)
-            shares[kind] = max(MIN_TEXT_SHARE, text / max(1, sum(source.size for source in sampled)))
-        return shares
 
     def _guess(self) -> str:
         """Guesses the documents mode. Sets `guess_reason`.
@@ -549,18 +457,13 @@ class Corpus:
             self.guess_reason = RUN_ON
             return "file"
         with self._all_undecoded_named():
-            samples = [source.sample() for source in _spread(sources)]
+            samples = [source.sample() for source in spread(sources)]
         mode, self.guess_reason = guess_documents(
             samples, len(self._sources), has_records=len(texts) < len(self._sources)
         )
         if mode == "line" and subtitles and _size(subtitles) >= _size(sources):
             mode, self.guess_reason = "file", RUN_ON
         return mode
-
-
-def _spread(sources: Sequence[Source]) -> Sequence[Source]:
-    """At most `SAMPLE_FILES` of some files, from all over the corpus, since neighbouring files may be alike."""
-    return sources[:: -(-len(sources) // SAMPLE_FILES) or 1]
 
 
 def _size(sources: Sequence[Source]) -> int:

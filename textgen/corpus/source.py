@@ -7,7 +7,6 @@ converted to a temporary file once.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -46,8 +45,6 @@ SAMPLE_CHARS = 1 << 20  # characters per file used to guess the documents mode
 EXPANSION = 4  # estimated ratio of the size of a text to its compressed size
 DONE = re.compile("^(Skipped|Replaced)(?= (1 )?)")  # how messages begin that are errors with `CorpusConfig.strict`
 START_BYTES = 1 << 13  # read to tell text from binary files
-GLANCE_BYTES = 1 << 16  # hashed at the beginning, middle and end of a file by `Source.glance`
-GLANCE_PLACES, GLANCE_PLACE_BYTES = 16, 1 << 12  # hashed between the borders of a section by `Source.section_glance`
 TEXTS = (
     ".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".log", ".yaml", ".yml", ".py", ".js", ".ts", ".java",
     ".c", ".cpp", ".h", ".go", ".rs",
@@ -263,53 +260,6 @@ class Source:
         self.known.border = mode, offset, last, start
         return start
 
-    def fingerprint(self) -> list[str]:
-        """Returns everything that determines the documents: compression, format, label, and SHA-256 of the file.
-
-        Of rich text, the hash is that of the text, which may change with the library that reads the file.
-        """
-        path = self.converted()[0] if self.rich else self.fetched()
-        with reading(self.name), path.open("rb") as file:
-            return [*self._kind(), hashlib.file_digest(file, "sha256").hexdigest()]
-
-    def stamp(self) -> tuple[int, ...]:
-        """Returns values that change when the file changes: size, modification time in ns, device and inode."""
-        with reading(self.name):
-            if self.remote:
-                return (self.remote.size or 0,)  # nobody writes to the copy
-            status = self.path.stat()
-        return status.st_size, status.st_mtime_ns, status.st_dev, status.st_ino
-
-    def glance(self) -> list[str]:
-        """Like `fingerprint`, but hashes only some bytes of the file and includes its size."""
-        if self.remote and self.has_version:
-            return [*self._kind(), str(self.remote.size), self.remote.shared_version]
-        digest = hashlib.sha256()
-        with reading(self.name), self.fetched().open("rb") as file:
-            size = self.path.stat().st_size
-            for place in (0, size // 2, max(0, size - GLANCE_BYTES)):
-                file.seek(place)
-                digest.update(file.read(GLANCE_BYTES))
-        return [*self._kind(), str(size), digest.hexdigest()]
-
-    def section_glance(self) -> list[str]:
-        """Describes a section by where it begins and ends, and a hash of bytes around both and of some between them."""
-        stop, digest = self.start + self.size, hashlib.sha256()
-        between = (self.start + self.size * number // GLANCE_PLACES for number in range(GLANCE_PLACES))
-        with reading(self.name), self.fetched().open("rb") as file:
-            for border in (self.start, stop):
-                file.seek(max(0, border - GLANCE_BYTES))
-                digest.update(file.read(2 * GLANCE_BYTES))
-            for place in between:
-                file.seek(place)
-                digest.update(file.read(GLANCE_PLACE_BYTES))
-        return [str(self.start), str(stop), digest.hexdigest()]
-
-    @property
-    def has_version(self) -> bool:
-        """Whether `glance` tells a version of the file elsewhere, which changes with any of its bytes."""
-        return self.remote is not None and bool(self.remote.shared_version)
-
     def _file_size(self) -> int:
         if self.remote and self.remote.size is not None:
             return self.remote.size
@@ -318,11 +268,6 @@ class Source:
     def fetched(self) -> Path:
         """Returns the path of the file, which is copied from elsewhere if need be."""
         return self.remote.fetch() if self.remote else self.path
-
-    def _kind(self) -> list[str]:
-        """Returns everything except the content that determines the documents: compression, format and label."""
-        label = self.folder_label
-        return [self.compression, self.format or self.rich, *([label] if label else [])]
 
     def beginning(self) -> bytes:
         """Returns `START_BYTES` decompressed bytes, or fewer of a short file, which is not copied from elsewhere."""
