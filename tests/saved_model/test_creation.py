@@ -196,13 +196,26 @@ def test_any_other_folder_takes_its_name(tmp_path: Path, kept: str) -> None:
         assert free_folder(tmp_path, "page.txt") == tmp_path / "page-2"
 
 
-def test_what_somebody_put_among_the_checkpoints_of_a_failed_run_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", [f"{CHECKPOINTS}/best/state", f"{LOGS}/notes.txt", f"{LOGS}/mine/notes.txt"])
+def test_what_somebody_put_among_the_files_of_a_failed_run_stays(tmp_path: Path, file: str) -> None:
     folder = tmp_path / "models" / "x"
     failed_run(folder)
-    (folder / CHECKPOINTS / "best").mkdir()
-    (folder / CHECKPOINTS / "best" / "state").write_bytes(b"mine")
-    with claimed(folder):
-        assert everything_in(folder) == {f"{CHECKPOINTS}/best/state": b"mine"}
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_bytes(b"mine")
+    before = everything_in(folder)
+    with pytest.raises(TrainingError, match="x is not a model folder: textgen did not write '"), claimed(folder):
+        raise AssertionError
+    assert everything_in(folder) == before
+    assert free_folder(folder.parent, "x.txt") == folder.parent / "x-2"
+
+
+def test_what_somebody_puts_among_the_logs_of_a_run_that_fails_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "x"
+    with suppress(KeyboardInterrupt), claimed(folder):
+        (folder / LOGS).mkdir()
+        (folder / LOGS / "notes.txt").write_bytes(b"mine")
+        raise KeyboardInterrupt
+    assert everything_in(folder) == {f"{LOGS}/notes.txt": b"mine"}
 
 
 def stopped_after(folder: Path, written: Callable[[], object]) -> None:

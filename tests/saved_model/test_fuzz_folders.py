@@ -26,7 +26,17 @@ from textgen.corpus.corpus import Corpus
 from textgen.errors import TextgenError
 from textgen.export.pytorch import from_torch, read_torch
 from textgen.saved_model.compression import compress
-from textgen.saved_model.layout import CHECKPOINTS, CONFIG, FLOAT32, PRECISIONS, TRAINING, WEIGHTS, read_training
+from textgen.saved_model.layout import (
+    CHECKPOINTS,
+    CONFIG,
+    FLOAT32,
+    POSITION,
+    PRECISIONS,
+    TENSORS,
+    TRAINING,
+    WEIGHTS,
+    read_training,
+)
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_model
 from textgen.settings import read_toml
@@ -34,7 +44,7 @@ from textgen.storage.files import write_file
 from textgen.storage.manifests import MANIFEST, update_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
-from textgen.training.checkpoints import POSITION, TENSORS, newest_checkpoint
+from textgen.training.checkpoints import newest_checkpoint
 from textgen.training.planning.plan import Hardware, make_plan
 from textgen.training.resumption import ResumeSources, read_run
 

@@ -12,7 +12,19 @@ import pytest
 from model_folders import NO_MODELS, TRAINING_VALUES, everything_in, saved, three
 
 from textgen.errors import SavedModelError, TextgenError
-from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, WEIGHTS
+from textgen.saved_model.layout import (
+    CARD,
+    CHECKPOINTS,
+    CONFIG,
+    EMBEDDING_FILE,
+    LOGS,
+    PIECES_FILE,
+    POSITION,
+    PROJECTOR_FILE,
+    TENSORS,
+    TRAINING,
+    WEIGHTS,
+)
 from textgen.saved_model.registry import list_models
 from textgen.saved_model.removal import remove_model
 from textgen.saved_model.saving import write_training
@@ -117,6 +129,72 @@ def test_a_folder_that_is_called_like_a_file_of_a_desktop_is_somebody_s_own(thre
     with pytest.raises(TextgenError, match=r"textgen did not write '\._drafts' in it"):
         remove_model(three / "a")
     assert (drafts / "letter.txt").exists()
+
+
+SOMEBODY_S = [
+    f"{LOGS}/notes.txt",
+    f"{LOGS}/inspect/notes.txt",
+    f"{LOGS}/pieces.tsv/notes.txt",
+    f"{LOGS}/events.out.tfevents.1/notes.txt",
+    f"{LOGS}/plugins/profile/notes.txt",
+    f"{CHECKPOINTS}/mine/thesis.txt",
+    f"{CHECKPOINTS}/thesis.txt",
+    f"{CHECKPOINTS}/step-000000001/thesis.txt",
+    f"{CHECKPOINTS}/step-000000001/{MANIFEST}/thesis.txt",
+    f"{CHECKPOINTS}/step-1-mine/thesis.txt",
+    f"{TRAINING}/notes.txt",
+    f"{CARD}.new/notes.txt",
+    f"{LOGS}.new",
+]
+
+
+@pytest.mark.parametrize("file", SOMEBODY_S)
+def test_what_somebody_put_below_the_folder_of_a_model_is_not_removed(saved: Path, file: str) -> None:
+    (saved / file).parent.mkdir(parents=True, exist_ok=True)
+    (saved / file).write_text("mine")
+    before = everything_in(saved)
+    with pytest.raises(SavedModelError, match=r"Cannot remove .*songs: textgen did not write '[^']+' in it") as error:
+        remove_model(saved)
+    assert file.startswith(str(error.value).split("'")[1]), "the path that somebody made is named"
+    assert everything_in(saved) == before
+
+
+@pytest.mark.parametrize("name", [LOGS, CHECKPOINTS])
+def test_a_file_in_the_place_of_the_logs_or_the_checkpoints_is_not_removed(saved: Path, name: str) -> None:
+    (saved / name).write_text("mine")
+    with pytest.raises(SavedModelError, match=f"textgen did not write '{name}' in it"):
+        remove_model(saved)
+    assert (saved / name).read_text() == "mine"
+
+
+def test_a_link_of_somebody_among_the_logs_is_not_removed(saved: Path, tmp_path: Path) -> None:
+    (saved / LOGS).mkdir()
+    (saved / LOGS / "mine").symlink_to(tmp_path)
+    with pytest.raises(SavedModelError, match=f"textgen did not write '{LOGS}/mine' in it"):
+        remove_model(saved)
+
+
+def test_all_that_a_training_and_tensorboard_write_is_removed(saved: Path) -> None:
+    for file in (
+        f"{LOGS}/events.out.tfevents.1796056712.629935.4074",
+        f"{LOGS}/{PIECES_FILE}",
+        f"{LOGS}/{EMBEDDING_FILE}",
+        f"{LOGS}/{PROJECTOR_FILE}",
+        f"{LOGS}/.tmp-ab",
+        f"{LOGS}/.DS_Store",
+        f"{LOGS}/inspect/events.out.tfevents.1796056712.629935.4074",
+        f"{LOGS}/plugins/profile/2026_11_30_10_34_12/vm.xplane.pb",
+        f"{LOGS}/train/events.out.tfevents.1.host.2.0.v2",
+        f"{LOGS}/train/keras_embedding.ckpt-1.weights.h5",
+        f"{CHECKPOINTS}/.DS_Store",
+        f"{CHECKPOINTS}/.tmp-old-ab-step-000000001/{POSITION}",
+        f"{CHECKPOINTS}/step-000000002/.DS_Store",
+        *(f"{CHECKPOINTS}/step-000000002/{name}" for name in (MANIFEST, TENSORS, POSITION)),
+    ):
+        (saved / file).parent.mkdir(parents=True, exist_ok=True)
+        (saved / file).write_bytes(b"x")
+    remove_model(saved)
+    assert not saved.exists()
 
 
 def test_a_model_that_is_in_use_is_not_removed(three: Path) -> None:

@@ -19,11 +19,12 @@ from disk import unreadable
 
 from textgen.errors import SavedModelError, TextgenError, Unreadable
 from textgen.saved_model.creation import claimed
+from textgen.saved_model.layout import POSITION, TENSORS
 from textgen.storage import folders
 from textgen.storage.locks import Gone
 from textgen.storage.manifests import MANIFEST, update_folder
 from textgen.storage.system_errors import DISK_ADVICE
-from textgen.training.checkpoints import POSITION, TENSORS, Checkpoint, newest_checkpoint, save_checkpoint
+from textgen.training.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
 
 
 def checkpoint(step: int) -> Checkpoint:

@@ -18,6 +18,7 @@ from textgen.saved_model.folder_contents import (
     holds_model,
     names_in,
     other_names,
+    others_in_logs,
 )
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS
 from textgen.saved_model.model_names import check_name, check_new_name, corpus_path, free_name
@@ -27,6 +28,7 @@ from textgen.storage.folders import refuse_links
 from textgen.storage.leftovers import folders_named, sweep, sweep_abandoned
 from textgen.storage.locks import Gone, InUse, is_locked, locked, remove_empty, require_held
 from textgen.storage.manifests import MANIFEST, PENDING
+from textgen.storage.system_errors import cannot_read
 from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
 
 
@@ -187,9 +189,13 @@ def refuse_other_files(folder: Path) -> None:
         TrainingError: The folder holds other files.
     """
     names = names_in(folder)
-    others = other_names(folder, names)
+    try:
+        others = other_names(folder, names)
+    except OSError as error:
+        raise cannot_read(folder, error) from None
     if not has_own_files(names):  # files with our names may come from another program or a person
-        others += [name for name in OWN_NAMES if name in names and not _is_early_file(folder, name, names)]
+        own = [name for name in OWN_NAMES if name in names and name not in others]
+        others += [name for name in own if not _is_early_file(folder, name, names)]
     elif MANIFEST not in names and not has_steps(folder) and not has_record(folder):
         others.append(TRAINING)
     if others:
@@ -233,6 +239,7 @@ def _delete_leftovers(folder: Path) -> None:
         elif name.removesuffix(PENDING) in OWN_NAMES:
             with writing(path, "Remove it, or choose another name."):
                 if name == LOGS:
-                    shutil.rmtree(path)
+                    if not others_in_logs(path):  # somebody may have put something there during the run
+                        shutil.rmtree(path)
                 else:
                     path.unlink()

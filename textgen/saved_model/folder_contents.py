@@ -9,7 +9,21 @@ from contextlib import suppress
 from pathlib import Path
 
 from textgen.errors import SavedModelError, Unreadable
-from textgen.saved_model.layout import CARD, CHECKPOINTS, CONFIG, LOGS, NGRAMS, TRAINING, WEIGHTS, WORDS
+from textgen.saved_model.layout import (
+    CARD,
+    CHECKPOINTS,
+    CONFIG,
+    EMBEDDING_FILE,
+    LOGS,
+    NGRAMS,
+    PIECES_FILE,
+    POSITION,
+    PROJECTOR_FILE,
+    TENSORS,
+    TRAINING,
+    WEIGHTS,
+    WORDS,
+)
 from textgen.storage.files import TEMPORARY
 from textgen.storage.leftovers import ASIDE
 from textgen.storage.lock_in_folder import LOCK_FILE
@@ -18,8 +32,15 @@ from textgen.storage.names import is_from_desktop
 from textgen.storage.system_errors import DISK_ERRORS
 from textgen.tokenizer.model_file import MODEL_FILE
 
-OWN_NAMES = (CONFIG, MODEL_FILE, WEIGHTS, NGRAMS, WORDS, MANIFEST, TRAINING, CARD, LOGS, CHECKPOINTS)
+OWN_FILES = (CONFIG, MODEL_FILE, WEIGHTS, NGRAMS, WORDS, MANIFEST, TRAINING, CARD)
+"""The files that textgen writes to a model folder."""
+OWN_NAMES = (*OWN_FILES, LOGS, CHECKPOINTS)
 """Everything textgen writes to a model folder."""
+STEP = re.compile("step-[0-9]{1,18}")  # the name of a checkpoint
+STEP_FILES = (TENSORS, POSITION, MANIFEST)
+EVENTS = ("events.out.tfevents.", "keras_embedding.ckpt-")  # how files begin that TensorBoard and its callback write
+LOG_FILES = (PIECES_FILE, EMBEDDING_FILE, PROJECTOR_FILE)
+PROFILES = ("plugins", "profile")  # the folders that hold a folder for each profile of a run
 
 
 def is_model(path: Path) -> bool:
@@ -82,14 +103,73 @@ def names_in(folder: Path) -> list[str]:
     return []
 
 
-def is_own_name(name: str) -> bool:
-    """Checks whether textgen uses this name in model folders, for permanent or temporary files."""
-    return name.removesuffix(PENDING) in OWN_NAMES or name == LOCK_FILE or name.startswith(TEMPORARY)
-
-
 def other_names(folder: Path, names: list[str]) -> list[str]:
-    """Returns those of the names in a model folder that neither textgen nor a desktop put there."""
-    return [name for name in names if not is_own_name(name) and not is_from_desktop(folder / name)]
+    """Finds what neither textgen nor a desktop put into a model folder, its logs and its checkpoints.
+
+    A folder with the name of a file is somebody's own. Links are not followed.
+
+    Args:
+        folder: The model folder.
+        names: The names in it.
+
+    Returns:
+        Those names, and paths such as `logs/notes.txt`.
+
+    Raises:
+        OSError: The logs or the checkpoints cannot be read.
+    """
+    found: list[Path] = []
+    for name in names:
+        path = folder / name
+        if name in (LOGS, CHECKPOINTS):
+            found += others_in_logs(path) if name == LOGS else _others_in_checkpoints(path)
+        elif not _is_unasked(path) and not (name.removesuffix(PENDING) in OWN_FILES and not _is_folder(path)):
+            found.append(path)
+    return [path.relative_to(folder).as_posix() for path in found]
+
+
+def others_in_logs(logs: Path) -> list[Path]:
+    """Finds what neither textgen, TensorBoard nor a desktop put among the logs of a model; see `other_names`.
+
+    Args:
+        logs: Path of the logs.
+
+    Raises:
+        OSError: They cannot be read.
+    """
+    if not _is_folder(logs):
+        return [] if logs.is_symlink() else [logs]
+    found = []
+    for path in sorted(logs.iterdir()):
+        if _is_unasked(path) or path.name.startswith(EVENTS) or path.name in LOG_FILES:
+            found += [path] if _is_folder(path) and not path.name.startswith(TEMPORARY) else []
+        elif not _is_folder(path):
+            found.append(path)
+        elif path.parts[-3:-1] != PROFILES:
+            found += others_in_logs(path)
+    return found
+
+
+def _others_in_checkpoints(checkpoints: Path) -> list[Path]:
+    if not _is_folder(checkpoints):
+        return [] if checkpoints.is_symlink() else [checkpoints]
+    found = []
+    for path in sorted(checkpoints.iterdir()):
+        if STEP.fullmatch(path.name) and (_is_folder(path) or path.is_symlink()):
+            files = () if path.is_symlink() else sorted(path.iterdir())
+            found += [file for file in files if not (_is_unasked(file) or (file.name in STEP_FILES and file.is_file()))]
+        elif not _is_unasked(path):
+            found.append(path)
+    return found
+
+
+def _is_unasked(path: Path) -> bool:
+    """Whether a path is a temporary one or a lock of textgen, or the file of a desktop."""
+    return path.name.startswith(TEMPORARY) or path.name == LOCK_FILE or is_from_desktop(path)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def has_own_files(names: list[str]) -> bool:

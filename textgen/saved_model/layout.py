@@ -29,6 +29,9 @@ CONFIG, TRAINING, CARD = walk.CONFIG, walk.TRAINING, walk.CARD
 LOGS, CHECKPOINTS = walk.LOGS, walk.CHECKPOINTS
 WEIGHTS, NGRAMS = "model.safetensors", "ngrams.safetensors"
 WORDS = "words.safetensors"
+TENSORS, POSITION = "tensors.safetensors", "position.json"  # of a checkpoint
+PIECES_FILE, EMBEDDING_FILE = "pieces.tsv", "embedding.bytes"  # among the logs, for TensorBoard's projector
+PROJECTOR_FILE = "projector_config.pbtxt"  # its configuration
 JSON_BYTES = walk.RECORD_BYTES  # maximum size of a JSON file
 CARD_BYTES = 1 << 24  # maximum size of README.md
 

@@ -83,9 +83,9 @@ def _refuse_to_remove(path: Path) -> None:
     """Raises `SavedModelError` unless the folder holds a model or training, or the rest of one, and nothing else."""
     try:
         names = sorted(os.listdir(path))  # not `names_in`, which finds nothing where the disk fails
+        others = other_names(path, names)
     except OSError as error:
         raise _cannot_remove(path, error) from None
-    others = other_names(path, names)
     is_left_over = all(
         name == LOCK_FILE or name.startswith(TEMPORARY) or is_from_desktop(path / name) for name in names
     )

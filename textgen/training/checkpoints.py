@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save
 
 from textgen.errors import SavedModelError, TrainingError, Unreadable
 from textgen.saved_model.arrays import LIBRARY_ERRORS, in_c_order
-from textgen.saved_model.layout import read_json
+from textgen.saved_model.layout import POSITION, TENSORS, read_json
 from textgen.storage.files import json_bytes, writing
 from textgen.storage.folders import new_folder
 from textgen.storage.leftovers import ASIDE, sweep
@@ -27,7 +27,6 @@ from textgen.storage.locks import require_held
 from textgen.storage.manifests import MANIFEST, read_manifest, verified
 from textgen.storage.system_errors import cannot_read
 
-TENSORS, POSITION = "tensors.safetensors", "position.json"
 STEP = "step-([0-9]{1,18})"
 SAVING_FRACTION = 0.05  # largest fraction of training time for checkpoints at validations
 WEIGHTS = "weights/"  # prefix of the names of weights among the tensors

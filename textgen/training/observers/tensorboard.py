@@ -21,11 +21,11 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.plugins.hparams import api as hparams
 from tensorboard.plugins.projector import ProjectorConfig
-from tensorboard.plugins.projector.metadata import PROJECTOR_FILENAME
 from tensorboard.plugins.text.summary_v2 import text_pb
 
 from textgen.dataset.token_cache import TokenData
 from textgen.model.config import TABLE
+from textgen.saved_model.layout import EMBEDDING_FILE, PIECES_FILE, PROJECTOR_FILE
 from textgen.storage.files import write_own_file
 from textgen.storage.locks import require_held
 from textgen.system.machine import gpu_bytes, resident_bytes
@@ -44,7 +44,6 @@ UPDATES_FRACTION, LOOKS_FRACTION = 0.003, 0.006  # fractions of the time for upd
 HISTOGRAM_VALUES = 10_000  # maximum per histogram; larger arrays are sampled evenly
 PROJECTED_TOKENS = 10_000  # maximum number of tokens in the projector, the most frequent first
 PROJECTED_NUMBERS = 4_000_000  # maximum number of values in the projector, 16 MB
-PIECES_FILE, EMBEDDING_FILE = "pieces.tsv", "embedding.bytes"
 LISTED = 20  # maximum number of items of a list among the settings
 COMPARED = ("tokenizer", "model", "training")  # sections of settings in the HParams tab
 METRICS = {  # scores in the HParams tab
@@ -184,7 +183,7 @@ class Monitor(Observer):
             tensor_shape=[number, table.shape[1]],
             metadata_path=PIECES_FILE,
         )
-        write_own_file(self._folder / PROJECTOR_FILENAME, str(config).encode())
+        write_own_file(self._folder / PROJECTOR_FILE, str(config).encode())
 
     def _write_embedding(self, table: np.ndarray) -> None:
         """Writes rows of the embedding table [V, E], to the same file each time."""
