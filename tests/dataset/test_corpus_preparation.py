@@ -279,9 +279,9 @@ def test_a_second_program_leaves_the_shard_that_the_first_is_making(
             for number, part in enumerate(parts):
                 if number == 5:
                     monkeypatch.setattr("textgen.dataset.corpus_preparation.encode_parts", encode_parts)
-                    seen.append(len(list(out.glob(".tmp-shard-00001-*"))))
+                    seen.append(len(list(out.glob(".tmp-new-shard-00001-*"))))
                     make(path, out, shard=(1, 3))
-                    seen.append(len(list(out.glob(".tmp-shard-00001-*"))))
+                    seen.append(len(list(out.glob(".tmp-new-shard-00001-*"))))
                 yield part
 
         encode_parts(slowly(), tokenizer, folder, **options)

@@ -459,7 +459,7 @@ def test_what_a_killed_process_left_is_swept_and_what_is_being_written_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shelf = tmp_path / "cache" / "tokens"
-    (shelf / f".tmp-{'0' * 32}-{'1' * 16}").mkdir(parents=True)
+    (shelf / f".tmp-new-{'0' * 32}-{'1' * 16}").mkdir(parents=True)
     (shelf / ".tmp-of-the-user").mkdir()
     monkeypatch.setattr(leftovers, "YOUNG_SECONDS", -1.0)
 
@@ -472,7 +472,7 @@ def test_what_a_killed_process_left_is_swept_and_what_is_being_written_is_not(
     names = list[str]()
     data = encode_and_split(corpus_of(tmp_path, [f"document {n}" for n in range(30)]), Sweeper())
     being_made, mine = sorted(names)
-    assert being_made.startswith(f".tmp-{data.train.folder.name}-")
+    assert being_made.startswith(f".tmp-new-{data.train.folder.name}-")
     assert mine == ".tmp-of-the-user"
     assert {path.name for path in shelf.iterdir()} == {data.train.folder.name, mine}
 

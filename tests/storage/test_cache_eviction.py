@@ -193,7 +193,7 @@ def test_beyond_the_limit_what_was_not_used_for_longest_goes(tmp_path: Path, mon
 def test_clear_leaves_what_is_in_use_or_being_made_here_or_elsewhere(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     here, elsewhere, gone = keep(tmp_path, "here"), keep(tmp_path, "elsewhere"), keep(tmp_path, "gone")
-    (cache / "tokens" / f".tmp-{'f' * 32}-{'1' * 16}").mkdir()
+    (cache / "tokens" / f".tmp-new-{'f' * 32}-{'1' * 16}").mkdir()
     (cache / "epochs-ab_12345").mkdir()
     (cache / "letter.txt").write_text("not ours")
     data = TokenData.cached(here)
@@ -212,7 +212,7 @@ def test_clear_leaves_what_is_in_use_or_being_made_here_or_elsewhere(tmp_path: P
         assert {entry.path for entry in kept} == {here, elsewhere, temporary}
         assert {entry.path for entry in removed} == {
             gone,
-            cache / "tokens" / f".tmp-{'f' * 32}-{'1' * 16}",
+            cache / "tokens" / f".tmp-new-{'f' * 32}-{'1' * 16}",
             cache / "epochs-ab_12345",
         }
         assert not any(entry.path.exists() for entry in removed)
@@ -226,7 +226,7 @@ def test_clear_leaves_what_is_in_use_or_being_made_here_or_elsewhere(tmp_path: P
 def test_what_an_interrupted_clear_has_left_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry, random = keep(tmp_path, "a", hours_ago=9), "0" * 16
     cache = entry.parent.parent
-    left = [f"tokens/.tmp-{entry.name}-{random}", f"tokens/.tmp-old-{random}-{entry.name}"]
+    left = [f"tokens/.tmp-new-{entry.name}-{random}", f"tokens/.tmp-old-{random}-{entry.name}"]
     for name in (*left, f".tmp-old-{random}-epochs-abcdefgh"):
         (cache / name).mkdir()
         os.utime(cache / name, (0, 0))

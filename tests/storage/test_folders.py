@@ -321,15 +321,27 @@ def test_files_in_the_folders_of_a_new_folder_are_flushed(tmp_path: Path, monkey
     assert {"top", "deep", "weights", "deeper", "more"} <= set(flushed)
 
 
+@pytest.mark.parametrize("name", ["old", "old-1", "removed", "new", "race"])
+def test_a_new_folder_removes_what_is_left_of_no_other_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    for left in (".tmp-old-12-precious", f".tmp-removed-{'1' * 16}", ".tmp-race-ab", ".tmp-new-precious-12"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "file").write_bytes(b"precious")
+    before = names(tmp_path)
+    with new_folder(tmp_path / name) as temporary:
+        (temporary / "file").write_bytes(b"1")
+    assert names(tmp_path) == sorted([*before, name])
+    assert (tmp_path / ".tmp-old-12-precious" / "file").read_bytes() == b"precious"
+
+
 def test_a_new_folder_removes_what_killed_processes_left_of_the_same_folder(tmp_path: Path) -> None:
     name = "shard[1]"
-    for leftover in (f".tmp-{name}-ab", f".tmp-old-12-{name}", f".tmp-old-34-{name}", ".tmp-other-ab"):
+    for leftover in (f".tmp-new-{name}-ab", f".tmp-old-12-{name}", f".tmp-old-34-{name}", ".tmp-new-other-ab"):
         (tmp_path / leftover).mkdir()
         (tmp_path / leftover / "file").write_bytes(b"half")
     for content in (b"1", b"2"):
         with new_folder(tmp_path / name) as temporary:
             (temporary / "file").write_bytes(content)
-    assert names(tmp_path) == [".tmp-other-ab", name]
+    assert names(tmp_path) == [".tmp-new-other-ab", name]
     assert contents(tmp_path / name) == {"file": b"2"}
 
 

@@ -100,6 +100,19 @@ def test_sweep_removes_what_a_killed_process_left_and_nothing_else(tmp_path: Pat
     sweep(tmp_path / "nowhere")
 
 
+def test_what_was_moved_aside_stays_if_it_cannot_be_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError("busy")
+
+    (tmp_path / ".tmp-old-1-precious").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(leftovers, "rename", refuse)
+        sweep(tmp_path)
+    assert names(tmp_path) == [".tmp-old-1-precious"]
+    sweep(tmp_path)
+    assert names(tmp_path) == ["precious"]
+
+
 def test_sweep_leaves_what_is_being_written(tmp_path: Path) -> None:
     with new_folder(tmp_path / "folder") as temporary:
         (temporary / "file").write_bytes(b"half")

@@ -99,11 +99,11 @@ def test_half_a_copy_of_a_killed_process_goes(memory: Any, monkeypatch: pytest.M
 def test_half_a_copy_of_a_folder_goes_unless_a_process_writes_it(memory: Any, tiny_models: Path) -> None:
     copied(tiny_models / "tiny", memory, "/models/tiny")
     folder = fetch_folder("memory://models/tiny")
-    folder.rename(folder.with_name(".tmp-tiny-killed"))
-    shutil.copytree(folder.with_name(".tmp-tiny-killed"), folder.with_name(".tmp-tiny-living"))
-    with locked(folder.with_name(".tmp-tiny-living")):
+    folder.rename(folder.with_name(".tmp-new-tiny-killed"))
+    shutil.copytree(folder.with_name(".tmp-new-tiny-killed"), folder.with_name(".tmp-new-tiny-living"))
+    with locked(folder.with_name(".tmp-new-tiny-living")):
         assert fetch_folder("memory://models/tiny") == folder
-    assert {path.name for path in folder.parent.iterdir()} == {"tiny", ".tmp-tiny-living", ".address.json"}
+    assert {path.name for path in folder.parent.iterdir()} == {"tiny", ".tmp-new-tiny-living", ".address.json"}
 
 
 def test_names_of_copies_are_cut_by_their_bytes(memory: Any, tiny_models: Path) -> None:

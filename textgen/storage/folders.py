@@ -10,8 +10,8 @@ from pathlib import Path
 
 from textgen.errors import SavedModelError, TextgenError
 from textgen.storage.file_replacement import rename, sync_file, sync_folder, write_through
-from textgen.storage.files import TEMPORARY, check_folder_writable, json_bytes, random_hex, writing
-from textgen.storage.leftovers import ASIDE, move_aside, sweep
+from textgen.storage.files import check_folder_writable, json_bytes, random_hex, writing
+from textgen.storage.leftovers import ASIDE, NEW, move_aside, sweep
 from textgen.storage.locks import drop_lock_file, lock, locked, make_folder, require_held
 from textgen.storage.manifests import MANIFEST, manifest_entry
 from textgen.storage.names import names_besides_desktop
@@ -160,7 +160,7 @@ def replace_folder(source: Path, target: Path) -> None:
 def _begin_folder(path: Path, stack: ExitStack) -> Path:
     """Creates a temporary folder next to `path`, locked until `stack` is closed."""
     while True:
-        temporary = path.with_name(f"{TEMPORARY}{path.name}-{random_hex()}")
+        temporary = path.with_name(f"{NEW}{path.name}-{random_hex()}")
         temporary.mkdir()
         with suppress(TextgenError, FileNotFoundError):  # removed by `sweep` of another process before it was locked
             stack.enter_context(lock(temporary))

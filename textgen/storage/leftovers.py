@@ -16,6 +16,7 @@ from textgen.storage.file_replacement import rename
 from textgen.storage.files import TEMPORARY, random_hex
 from textgen.storage.locks import LOCK_SECONDS, lock
 
+NEW = f"{TEMPORARY}new-"  # prefix of a folder that is being made, followed by its name and a random word
 ASIDE = f"{TEMPORARY}old-"  # prefix, followed by a random word and the original name
 YOUNG_SECONDS = 3600.0  # `sweep_abandoned` keeps folders modified more recently than this
 
@@ -30,7 +31,8 @@ def sweep(path: Path, name: str = "") -> None:
         path: Folder to clean up.
         name: Only consider temporary names whose target begins with this prefix.
     """
-    leftovers = list(path.glob(f"{TEMPORARY}{glob.escape(name)}*"))
+    pattern = f"{NEW}{glob.escape(name)}*" if name else f"{TEMPORARY}*"
+    leftovers = [found for found in path.glob(pattern) if not found.name.startswith(ASIDE)]
     for aside in path.glob(f"{ASIDE}*"):
         target = path / aside.name.removeprefix(ASIDE).partition("-")[2]
         if not f"{target.name}-".startswith(name):
