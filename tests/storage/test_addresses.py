@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,13 @@ from remote_systems import no_retry_delay, read
 
 from textgen.cli import textgen
 from textgen.corpus.corpus import Corpus
-from textgen.errors import CorpusError, RemoteError, TextgenError
+from textgen.errors import ConfigError, CorpusError, RemoteError, TextgenError
+from textgen.saved_model.bases import bases_folder
 from textgen.saved_model.loading import load_model
+from textgen.saved_model.registry import list_models, models_folder
 from textgen.saved_model.saving import write_training
 from textgen.storage.addresses import is_remote, refuse_remote, without_secrets
+from textgen.storage.cache_folder import cache_folder
 
 __all__ = ["no_retry_delay", "server"]
 
@@ -115,3 +119,28 @@ def test_nothing_is_written_elsewhere(tmp_path: Path) -> None:
         assert "Write to a folder of this machine" in result.stderr
     with pytest.raises(TextgenError, match="to s3://a: folders elsewhere cannot be replaced as a whole"):
         refuse_remote("s3://a", "a model")
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/m", "https://user:password@host/m?key=1", "zip://m::a.zip"])
+@pytest.mark.parametrize(
+    ("variable", "use"),
+    [("TEXTGEN_MODELS", models_folder), ("TEXTGEN_BASES", bases_folder), ("TEXTGEN_CACHE", cache_folder)],
+)
+def test_an_address_is_not_taken_for_a_folder_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, address: str, variable: str, use: Callable[[], Path]
+) -> None:
+    monkeypatch.setenv(variable, address)
+    with pytest.raises(ConfigError, match=rf"^{variable} must be a folder of this machine, not an address\.") as error:
+        use()
+    assert without_secrets(address) in str(error.value)
+    assert "password" not in str(error.value)
+
+
+def test_the_models_of_a_program_are_in_a_folder_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^models_dir must be a folder of this machine.* 's3://bucket/m'"):
+        list_models("s3://bucket/m")
+    (tmp_path / "s3:" / "bucket" / "m").mkdir(parents=True)
+    assert models_folder("s3://bucket/m") == Path("s3:/bucket/m"), "a path that exists is none"

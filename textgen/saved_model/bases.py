@@ -13,6 +13,7 @@ from pathlib import Path
 
 from textgen.corpus.scripts import HAN
 from textgen.errors import SavedModelError
+from textgen.storage.addresses import folder_here
 from textgen.storage.manifests import MANIFEST
 
 BASES: Mapping[str, str] = {"english": "Latin letters", "chinese": "Chinese characters"}
@@ -27,9 +28,13 @@ LATIN = re.compile(
 
 
 def bases_folder() -> Path:
-    """Returns the folder of the bases: $TEXTGEN_BASES, or else the one of this installation. It may be missing."""
+    """Returns the folder of the bases: $TEXTGEN_BASES, or else the one of this installation. It may be missing.
+
+    Raises:
+        ConfigError: $TEXTGEN_BASES is an address.
+    """
     if folder := os.environ.get("TEXTGEN_BASES"):
-        return Path(folder)
+        return folder_here(folder, "TEXTGEN_BASES")
     return next((place for place in PLACES if place.is_dir()), PLACES[0])
 
 

@@ -13,7 +13,7 @@ from textgen.saved_model.bases import BASES, base_folder, installed_bases
 from textgen.saved_model.folder_contents import has_file, has_steps, is_model, is_run, saved_at
 from textgen.saved_model.layout import CONFIG, WEIGHTS
 from textgen.saved_model.model_names import problem_of_name
-from textgen.storage.addresses import is_remote
+from textgen.storage.addresses import folder_here, is_remote
 from textgen.storage.folders import has_name
 from textgen.storage.locks import is_locked
 from textgen.storage.manifests import MANIFEST
@@ -35,11 +35,13 @@ def models_folder(folder: str | Path | None = None) -> Path:
         folder: The folder to use. By default $TEXTGEN_MODELS, or else saved_models in the current folder.
 
     Raises:
-        ConfigError: The folder is no path.
+        ConfigError: The folder is no path, or an address.
     """
     if folder is not None:
         check_is_path("models_dir", folder)
-    return Path(folder or os.environ.get("TEXTGEN_MODELS") or "saved_models")
+    if folder:
+        return folder_here(os.fspath(folder), "models_dir")
+    return folder_here(os.environ.get("TEXTGEN_MODELS") or "saved_models", "TEXTGEN_MODELS")
 
 
 def why_empty(folder: str | Path | None = None) -> str:

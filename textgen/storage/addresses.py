@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from urllib.parse import unquote
 
-from textgen.errors import RemoteError
+from textgen.errors import ConfigError, RemoteError
 
 ADDRESS_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z][A-Za-z0-9+.-]+::", re.ASCII)  # two letters: no drive
 ADDRESS_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>()]+", re.ASCII)
@@ -134,3 +135,20 @@ def refuse_remote(name: str, what: str) -> None:
             f"Cannot write {what} to {without_secrets(name)}: folders elsewhere cannot be replaced as a whole, so a "
             "reader could find half of one. Write to a folder of this machine, and copy it when it is complete."
         )
+
+
+def folder_here(name: str, named_by: str) -> Path:
+    """Returns the path of a folder of this machine, of which textgen makes and locks folders.
+
+    Args:
+        name: What the user wrote.
+        named_by: The variable or the argument that holds it, for the error.
+
+    Raises:
+        ConfigError: The name is an address, which would be taken for a folder in the current one.
+    """
+    if is_remote(name):
+        raise ConfigError(
+            f"{named_by} must be a folder of this machine, not an address. Received: {without_secrets(name)!r}."
+        )
+    return Path(name)

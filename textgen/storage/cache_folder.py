@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from textgen.errors import TextgenError
+from textgen.storage.addresses import folder_here
 from textgen.storage.files import NOT_FULL_ADVICE, CannotWrite
 from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
 from textgen.wording import Say, silent
@@ -28,7 +29,7 @@ def cache_folder(say: Say = silent) -> Path:
         Path of the folder, which may not exist yet.
 
     Raises:
-        TextgenError: $TEXTGEN_CACHE is not writable, or a temporary folder is needed and there is none.
+        TextgenError: $TEXTGEN_CACHE is an address or not writable, or a temporary folder is needed and there is none.
     """
     folder = named_cache_folder()
     if folder and _is_usable(folder):
@@ -47,9 +48,13 @@ def cache_folder(say: Say = silent) -> Path:
 
 
 def named_cache_folder() -> Path | None:
-    """Returns the configured cache folder, writable or not. None if the user has no home folder."""
+    """Returns the configured cache folder, writable or not. None if the user has no home folder.
+
+    Raises:
+        ConfigError: $TEXTGEN_CACHE is an address.
+    """
     if folder := os.environ.get("TEXTGEN_CACHE"):
-        return Path(folder)
+        return folder_here(folder, "TEXTGEN_CACHE")
     from platformdirs import user_cache_path
 
     with suppress(RuntimeError):  # no home folder: older versions of platformdirs return "~/..." instead
