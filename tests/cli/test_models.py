@@ -102,6 +102,16 @@ def test_a_model_without_a_training_is_shown(tiny_models: Path) -> None:
     assert "scores" not in record
 
 
+def test_a_model_that_no_list_can_hold_is_noted(tiny_models: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_models / "tiny", tmp_path / "tiny")
+    shutil.copytree(tiny_models / "tiny", tmp_path / "tiny\n2")
+    listed = run("models", "list", "--models-dir", str(tmp_path))
+    assert listed.stdout.count("tiny") == 1
+    assert f"{tmp_path}/tiny\\n2 holds a model, but a model cannot be called so: " in listed.stderr
+    shutil.rmtree(tmp_path / "tiny\n2")
+    assert run("models", "list", "--models-dir", str(tmp_path)).stderr == ""
+
+
 def test_the_columns_of_the_list_stand_below_each_other_in_a_terminal(tiny_models: Path, tmp_path: Path) -> None:
     for name in ("tiny", "唐诗三百首", "cafe\u0301"):
         shutil.copytree(tiny_models / "tiny", tmp_path / name)

@@ -39,6 +39,15 @@ three = model_folders.three  # fixture
         ("-", "stdin"),
         ("--", "model"),
         ("taken.txt", "taken-3"),
+        ("a--b  c.txt", "a--b-c"),
+        ("हिन्दी.txt", "हिन्दी"),
+        ("தமிழ்/", "தமிழ்"),
+        ("বাংলা গল্প.txt", "বাংলা-গল্প"),
+        ("قُرْآن.txt", "قُرْآن"),
+        ("می\u200cخواهم.txt", "می\u200cخواهم"),
+        ("ශ්\u200dරී.txt", "ශ්\u200dරී"),
+        (unicodedata.normalize("NFD", "Café crème.txt"), "Café-crème"),
+        ("1\u200d2\u200c.txt", "1-2"),
     ],
 )
 def test_a_name_made_from_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, expected: str) -> None:
@@ -122,6 +131,8 @@ BAD_NAMES = {
     "../outside": "one part of a path", "/etc": "one part of a path", "a\\b": "one part of a path",
     ".hidden": "hidden", ".tmp-removed-x": "hidden", "-rf": "look like options", "a\nb": "cannot be shown",
     "a\x1b]52;c;QQ==\x07": "cannot be shown", "a\0b": "cannot be shown", "caf\udce9": "cannot be shown",
+    "a\u200d": "cannot be shown", "\u200ca": "cannot be shown", "1\u200c2": "cannot be shown",
+    "a\u200c\u200db": "cannot be shown",
     " a": "a space at an end", "a ": "a space at an end", "a" * 300: "more than 200 bytes", "月" * 67: "more than 200",
 }  # fmt: skip
 
@@ -162,11 +173,14 @@ def test_no_name_of_a_device_is_made_from_a_path(tmp_path: Path, path: str) -> N
     assert check_new_name(free_name(tmp_path, path)) == f"{path.removesuffix('.txt')}-2"
 
 
-@pytest.mark.parametrize("name", ["novel", "poems-2", "詩", "my poems", "a.b", "com", "console", "com10", "a" * 200])
+@pytest.mark.parametrize(
+    "name",
+    ["novel", "poems-2", "詩", "my poems", "a.b", "com", "console", "com10", "a" * 200, "می\u200cخواهم", "क्\u200dष"],
+)
 def test_other_names_are_let_be(name: str) -> None:
     assert check_name(name) == check_new_name(name) == name
 
 
 def test_a_name_made_from_a_long_path_can_be_had(tmp_path: Path) -> None:
-    for path in ("a" * 255, "月" * 85, "é" * 127 + ".txt"):
+    for path in ("a" * 255, "月" * 85, "é" * 127 + ".txt", "می\u200c" * 36, "a" * 97 + "\u200cb"):
         assert check_name(free_name(tmp_path, path))

@@ -16,12 +16,14 @@ from textgen.saved_model.layout import CONFIG, LOGS, WEIGHTS
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.registry import (
     NoSuchModel,
+    about_misnamed,
     find_model,
     find_run,
     list_models,
     list_runs,
     models_folder,
     status_of,
+    why_empty,
 )
 from textgen.saved_model.removal import remove_model
 from textgen.storage.locks import locked
@@ -188,6 +190,27 @@ def test_hidden_folders_and_those_that_are_being_removed_are_no_models(three: Pa
     (three / "b").rename(three / ".tmp-removed-1")
     assert list_models() == [three / "c"]
     assert list_runs() == [three / "c", three / "unfinished"]
+
+
+def test_a_model_whose_name_has_a_joiner_is_found(three: Path) -> None:
+    name = "می\u200cخواهم"
+    (three / "b").rename(three / name)
+    assert find_model(name, three) == three / name
+    assert three / name in list_models(three)
+
+
+def test_a_model_in_a_folder_whose_name_is_not_allowed_is_told(three: Path) -> None:
+    for name in ("a", "c", "unfinished"):
+        remove_model(three / name)
+    (three / "b").rename(three / "b\n")
+    (three / ".hidden").mkdir()
+    assert list_models(three) == []
+    message = r"models/b\\n holds a model, but a model cannot be called so: it has characters .*\. Rename it\."
+    assert re.search(message, why_empty(three))
+    with pytest.raises(SavedModelError, match=message):
+        find_model("b", three)
+    (three / "b\n").rename(three / ".b")
+    assert about_misnamed(three) == ""
 
 
 def test_the_state_of_a_training_is_what_runs_not_what_was_written_down(saved: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import unicodedata
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from textgen.saved_model.registry import find_model
 from textgen.storage import remote_cache, remote_files
 from textgen.storage.cache_eviction import LIMIT_VARIABLE, clear, entries
 from textgen.storage.locks import locked
+from textgen.storage.remote_cache import copy_name
 from textgen.storage.remote_files import find_files
 from textgen.storage.remote_folders import fetch_folder
 
@@ -113,3 +115,16 @@ def test_names_of_copies_are_cut_by_their_bytes(memory: Any, tiny_models: Path) 
     assert file.fetch().name == "月" * 32 + ".txt"
     copied(tiny_models / "tiny", memory, f"/models/{'月' * 84}")
     assert load_model(f"memory://models/{'月' * 84}").name == "月" * 66
+
+
+@pytest.mark.parametrize(
+    ("name", "copy"),
+    [
+        ("हिन्दी (1).txt", "हिन्दी__1_.txt"),
+        ("می\u200cخواهم.txt", "می\u200cخواهم.txt"),
+        (unicodedata.normalize("NFD", "Café crème.txt"), "Café_crème.txt"),
+        ("a\u200d.txt", "a_.txt"),
+    ],
+)
+def test_a_copy_has_the_letters_and_marks_of_its_file(name: str, copy: str) -> None:
+    assert copy_name(name, 200) == copy

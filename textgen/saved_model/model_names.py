@@ -11,6 +11,7 @@ from pathlib import Path
 
 from textgen.errors import SavedModelError
 from textgen.storage.addresses import is_remote, may_be_pattern, without_secrets
+from textgen.storage.names import JOINERS, joiners_in, only_words
 
 NAME_BYTES = 200  # longest name; file systems allow 255 bytes, and temporary names add some
 FORBIDDEN = '<>:"|?*'  # characters that Windows allows in no name
@@ -76,8 +77,8 @@ def name_from(path: str | Path) -> str:
         folder = _above_wildcard(str(path))
         place = folder or _absolute(str(path))
         called = "" if folder and _is_home(folder) else place.name.lstrip(".").split(".")[0]
-    stem = re.sub(r"[^\w-]+", "-", called).encode()[: NAME_BYTES // 2].decode(errors="ignore")
-    return stem.strip("-") or "model"
+    stem = re.sub("\0+", "-", only_words(called, "-", "\0"))  # no name of a file has a NUL of its own
+    return stem.encode()[: NAME_BYTES // 2].decode(errors="ignore").strip(f"-{JOINERS}") or "model"
 
 
 def free_name(folder: Path, path: str | Path, may_replace: Callable[[Path], bool] = lambda place: False) -> str:
@@ -156,6 +157,8 @@ def problem_of_name(name: object) -> str:
         return "a name is one part of a path"
     if name[0] in ".-":
         return "names with a full stop at the beginning are hidden ones, with a hyphen they look like options"
-    if not name.isprintable() or name != name.strip():
+    joined = joiners_in(name)  # invisible, but a part of the spelling
+    is_shown = all(character.isprintable() or place in joined for place, character in enumerate(name))
+    if not is_shown or name != name.strip():
         return "it has characters that cannot be shown, or a space at an end"
     return f"it has more than {NAME_BYTES} bytes" if len(name.encode()) > NAME_BYTES else ""

@@ -19,6 +19,7 @@ from textgen.storage.locks import is_locked
 from textgen.storage.manifests import MANIFEST
 from textgen.storage.remote_folders import fetch_folder
 from textgen.storage.system_errors import explained
+from textgen.wording import one_line
 
 if TYPE_CHECKING:
     from textgen.tokenizer.tokenizer import Tokenizer
@@ -45,7 +46,7 @@ def models_folder(folder: str | Path | None = None) -> Path:
 
 
 def why_empty(folder: str | Path | None = None) -> str:
-    """Says in a sentence why there is no model in a folder: it is missing, or nothing was saved in it yet.
+    """Says why there is no model in a folder: it is missing, nothing was saved in it yet, or one has a wrong name.
 
     Args:
         folder: The models folder; see `models_folder`.
@@ -56,7 +57,24 @@ def why_empty(folder: str | Path | None = None) -> str:
         if named_by == "TEXTGEN_MODELS" and not os.path.lexists(place):
             return f"There is no folder {place} yet, which TEXTGEN_MODELS names: textgen train makes it."
         return f"There is no folder {place}: correct {named_by}."
-    return f"There is no model in {place} yet."
+    return about_misnamed(folder) or f"There is no model in {place} yet."
+
+
+def about_misnamed(folder: str | Path | None = None) -> str:
+    """Says in a sentence that a folder holds a model and has a name that is not allowed; empty if there is none.
+
+    Hidden folders do not count.
+
+    Args:
+        folder: The models folder; see `models_folder`.
+    """
+    place = models_folder(folder)
+    for name in _names(place):
+        if (problem := problem_of_name(name)) and not name.startswith(".") and is_run(place / name):
+            return (
+                f"{one_line(str(place / name))} holds a model, but a model cannot be called so: {problem}. Rename it."
+            )
+    return ""
 
 
 def require_models_folder(folder: str | Path | None) -> None:
@@ -216,7 +234,7 @@ def no_such_model(
             f"There is no model {name!r}, since there is no folder {folder}. Train a model first, or set models_dir or "
             f"TEXTGEN_MODELS to the folder of yours.{others}"
         )
-    there = there or "It holds no model yet: train one first."
+    there = there or about_misnamed(folder) or "It holds no model yet: train one first."
     return NoSuchModel(f"There is no model {name!r} in {folder}. {there}{others}")
 
 
@@ -257,14 +275,18 @@ def _candidates(name: str, folder: str | Path | None) -> list[Path]:
 def _folders(folder: str | Path | None) -> list[Path]:
     """Lists the folders in the models folder that have a valid model name, sorted by name."""
     folder = models_folder(folder)
+    return [folder / name for name in _names(folder) if not problem_of_name(name)]
+
+
+def _names(folder: Path) -> list[str]:
+    """Lists the names of the folders in the models folder, sorted."""
     try:
         with os.scandir(folder) as entries:
-            found = [entry.name for entry in entries if not problem_of_name(entry.name) and entry.is_dir()]
+            return sorted(entry.name for entry in entries if entry.is_dir())
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise SavedModelError(f"Cannot read the models folder {folder}: {explained(error)}") from None
-    return [folder / name for name in sorted(found)]
 
 
 def _why_no_model(path: Path) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 OWNER_PREFIX = "~$"  # of the files beside open documents by which Word and Excel know who has opened them
 DESKTOP_FILES = ("desktop.ini", "thumbs.db")  # in lower case: how Windows shows a folder, and small pictures
 BACKUPS = ("~", ".bak", ".orig", ".swp")  # how the names of files end that editors write beside a text
 DESKTOP_NAMES = (".ds_store", ".localized", ".directory")  # in lower case: how macOS and KDE show a folder
+JOINERS = "\u200c\u200d"  # invisible characters that are part of the spelling of Persian, Hindi and other languages
 APPLE_PREFIX = "._"  # of the files in which macOS keeps the attributes of others, on disks that have none
 
 
@@ -25,6 +27,42 @@ def is_hidden(name: str) -> bool:
         [True, True, True, False]
     """
     return name.startswith(".") or is_desktop_file(name) or is_backup(name)
+
+
+def only_words(name: str, also: str, gap: str) -> str:
+    """Replaces the characters of a name that are part of no word, in the composed form of Unicode (NFC).
+
+    Letters, digits, the marks above, below and beside them, and underscores are, and joiners between letters.
+
+    Args:
+        name: The name.
+        also: Other characters to keep.
+        gap: What stands in place of each other character.
+
+    Example:
+        >>> only_words("हिन्दी (1)", "-", "-")
+        'हिन्दी--1-'
+    """
+    name = unicodedata.normalize("NFC", name)
+    joined = joiners_in(name)
+    return "".join(
+        character if character in also or _is_of_word(character) or place in joined else gap
+        for place, character in enumerate(name)
+    )
+
+
+def joiners_in(name: str) -> set[int]:
+    """Finds the places of the joiners between the letters of a name."""
+    around = zip(name, name[1:], name[2:], strict=False)
+    return {
+        place
+        for place, (before, character, after) in enumerate(around, 1)
+        if character in JOINERS and all(unicodedata.category(each)[0] in "LM" for each in (before, after))
+    }
+
+
+def _is_of_word(character: str) -> bool:
+    return character.isalnum() or character == "_" or unicodedata.category(character)[0] == "M"
 
 
 def is_backup(name: str) -> bool:

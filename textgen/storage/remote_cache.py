@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from textgen.storage.cache_eviction import ADDRESS, REMOTE, evict, limit_bytes
 from textgen.storage.cache_folder import cache_folder
 from textgen.storage.files import json_bytes, write_own_file
 from textgen.storage.locks import Hold
+from textgen.storage.names import only_words
 
 RECENT_SECONDS = 3600.0  # seconds after its last use in which a copy is not removed to make room
 LIMIT_PARTS = 100  # check the room after every 1/100 of the limit is copied
@@ -42,7 +42,7 @@ def copy_name(name: str, size: int) -> str:
     >>> copy_name("a b/小说.txt", 7)
     '说.txt'
     """
-    return re.sub(r"[^\w.-]", "_", name).encode()[-size:].decode(errors="ignore")
+    return only_words(name, ".-", "_").encode()[-size:].decode(errors="ignore")
 
 
 def is_copy(folder: Path) -> bool:
