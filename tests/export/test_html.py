@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from model_folders import TRAINING_VALUES
 from networks import random_weights
 from pages import HOSTILE, Elements, hostile_model
 from safetensors.numpy import save as to_safetensors
@@ -35,7 +36,7 @@ from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_card import card_file
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.saved_model.saving import save_model
+from textgen.saved_model.saving import save_model, write_training
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -156,6 +157,16 @@ def test_a_page_is_written_and_gives_the_model_back(model: ModelFolder, tmp_path
     assert run("import", second, "--name", "fourth").exit_code == 0
     for name in ("config.json", "model.safetensors", "tokenizer.model", "MANIFEST.json"):
         assert (load_model("fourth").folder / name).read_bytes() == (again.folder / name).read_bytes()
+
+
+def test_a_page_of_a_model_whose_record_is_not_valid_text_is_imported(model: ModelFolder, tmp_path: Path) -> None:
+    odd = {"versions": {"textgen": "\ud800"}, "scores": {"\ud800": 1.0}}
+    shutil.copytree(model.folder, tmp_path / "models" / "odd")
+    write_training(tmp_path / "models" / "odd", TRAINING_VALUES | odd)
+    export = tmp_path / "page.html"
+    assert run("export", "odd", export).exit_code == 0
+    assert run("import", export, "--name", "again").exit_code == 0
+    assert load_model("again").training["scores"] == odd["scores"]
 
 
 def test_the_card_of_an_imported_page_has_its_name(model: ModelFolder, tmp_path: Path) -> None:

@@ -208,6 +208,16 @@ def test_a_copy_is_a_model_without_paths(trained: ModelFolder) -> None:
     assert "status" not in copy.training
 
 
+def test_a_model_whose_record_is_not_valid_text_is_copied(saved: ModelFolder) -> None:
+    odd = {"versions": {"textgen": "\ud800"}, "scores": {"\ud800": 1.0}, "labels": ["\ud800"]}
+    write_training(saved.folder, TRAINING_VALUES | odd)
+    compressed_copy(load_model("songs"), saved.folder.with_name("small"), "float16")
+    compress(load_model("songs"), "float16")
+    for name in ("small", "songs"):
+        assert load_model(name).training["scores"] == odd["scores"]
+        assert "trained with textgen \\ud800 on" in (saved.folder.with_name(name) / CARD).read_text(encoding="utf-8")
+
+
 def test_a_card_that_was_edited_is_kept(trained: ModelFolder, caplog: pytest.LogCaptureFixture) -> None:
     card, target = trained.folder / CARD, trained.folder.with_name("small")
     own = card.read_bytes() + b"\nIt sings best in winter.\n"

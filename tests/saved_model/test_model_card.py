@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,27 @@ def test_a_card_without_a_training_leaves_out_what_is_not_known() -> None:
 def test_a_card_names_the_first_files(number: int, expected: str) -> None:
     corpus = TRAINED["corpus"] | {"paths": [f"/home/me/{name}.txt" for name in range(number)]}
     assert f"trained with textgen 0.1.0 on {expected}\n" in model_card("songs", TRAINED | {"corpus": corpus})
+
+
+HOSTILE = "\ud800\0\x1b[31m\n\n## Licence\n\n> mine\n| a | b |"
+FOREIGN: dict[str, dict[str, Any]] = {
+    "version": {"versions": {"textgen": HOSTILE}},
+    "scores": {"scores": {HOSTILE: 1.0}},
+    "labels": {"labels": [HOSTILE]},
+    "paths": {"corpus": TRAINED["corpus"] | {"paths": [HOSTILE]}},
+    "start": {"start": {"name": HOSTILE, "decided_by": HOSTILE, "reason": HOSTILE}},
+    "precision": {"precision": HOSTILE},
+    "a number as precision": {"precision": 8},
+}
+
+
+@pytest.mark.parametrize("field", FOREIGN)
+def test_a_text_in_the_record_of_a_model_is_one_line_of_its_card(field: str) -> None:
+    card = card_file("songs", TRAINED | FOREIGN[field])
+    assert attribution_in(card) == {}
+    assert not re.search(rb"[\0-\x08\x1b]", card)
+    assert not is_edited(card, TRAINED | FOREIGN[field])
+    assert is_edited(b"# songs\n", TRAINED | FOREIGN[field])
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,10 @@ def test_a_folder_that_differs_from_its_manifest_is_refused(memory: Any, tiny_mo
         b"no": "is damaged",
         b'{"files": []}': "is damaged",
         b'{"files": {"a": {"sha256": 1}}}': "is damaged",
-        json.dumps({"files": {"../a": {"sha256": "1", "size": 1}}}).encode(): "outside its folder",
+        **{
+            json.dumps({"files": {name: {"sha256": "1", "size": 1}}}).encode(): "no name of another file in its folder"
+            for name in ("../a", "..", "", "\ud800", "a\0b", "MANIFEST.json")
+        },
     }.items():
         memory.pipe("/tiny/MANIFEST.json", data)
         with pytest.raises(RemoteError, match=message):

@@ -18,7 +18,7 @@ from typing import Any
 from textgen.corpus.labels import named
 from textgen.model.config import CELLS
 from textgen.storage.addresses import without_secrets
-from textgen.wording import counted, plain, shell_word, visible
+from textgen.wording import counted, one_line, plain, shell_word
 
 LISTED_FILES = 5  # maximum number of files of the corpus that a card names
 MARK = "\n<!-- textgen writes this card anew as long as nobody edits it. SHA-256: "  # before the digest
@@ -46,11 +46,11 @@ def model_card(name: str, record: Mapping[str, Any], attribution: Mapping[str, s
         "vocabulary": f"{counted(model['vocab_size'], 'token')} ({record['tokenizer']['tokenizer']})",
     }
     if precision := record.get("precision"):
-        facts["weights stored as"] = precision
+        facts["weights stored as"] = _line(str(precision))
     if record["tokenizer"]["tokenizer"] == "word":
         facts["loses"] = "words that it does not know, and white space but newlines and single spaces between words"
     if labels:
-        facts["labels"] = named(labels)
+        facts["labels"] = named(list(map(_line, labels)))
     if start := record.get("start"):
         facts["started from"] = _start(start)
     if progress := record.get("progress"):
@@ -59,7 +59,7 @@ def model_card(name: str, record: Mapping[str, Any], attribution: Mapping[str, s
             f"{progress['seconds'] / 60:.1f} minutes"
         )
         facts["seed"] = record["training"]["seed"]
-    return f"""# {visible(name)}
+    return f"""# {_line(name)}
 
 A recurrent language model, {_origin(record)}.
 
@@ -216,8 +216,8 @@ def _network(model: Mapping[str, Any]) -> str:
 
 
 def _start(start: Mapping[str, Any]) -> str:
-    why = "" if start["decided_by"] == "given" else f" ({visible(start['reason'])})"
-    return visible(start["name"] or "random weights") + why
+    why = "" if start["decided_by"] == "given" else f" ({_line(start['reason'])})"
+    return _line(start["name"] or "random weights") + why
 
 
 def _origin(record: Mapping[str, Any]) -> str:
@@ -225,7 +225,7 @@ def _origin(record: Mapping[str, Any]) -> str:
         return "of whose training nothing is known here"
     corpus = record["corpus"]
     return (
-        f"trained with textgen {record['versions']['textgen']} on {_files(corpus['paths'])}\n"
+        f"trained with textgen {_line(record['versions']['textgen'])} on {_files(corpus['paths'])}\n"
         f"({counted(corpus['characters'], 'character')} in {counted(corpus['num_documents'], 'document')})"
     )
 
@@ -234,7 +234,7 @@ def _files(paths: Sequence[str]) -> str:
     """The names of the first files, and how many there are besides them."""
     if not paths:  # they are too many to be recorded
         return "many files"
-    files = ", ".join(f"`{visible(Path(without_secrets(path)).name)}`" for path in paths[:LISTED_FILES])
+    files = ", ".join(f"`{_line(Path(without_secrets(path)).name)}`" for path in paths[:LISTED_FILES])
     more = len(paths) - LISTED_FILES
     return f"{files} and {counted(more, 'more file')}" if more > 0 else files
 
@@ -242,8 +242,13 @@ def _files(paths: Sequence[str]) -> str:
 def _scores(record: Mapping[str, Any]) -> str:
     if "scores" not in record:
         return ""
-    scores = {key.replace("_", " "): plain(value, 4) for key, value in record["scores"].items()}
+    scores = {_line(key).replace("_", " "): plain(value, 4) for key, value in record["scores"].items()}
     return f"\nScores on held-out text, by which these weights were chosen:\n\n{_table(scores)}\n"
+
+
+def _line(text: str) -> str:
+    """A text of a record, which somebody else may have written, without what would begin another line or section."""
+    return one_line(text, len(text))
 
 
 def _table(rows: Mapping[str, Any]) -> str:

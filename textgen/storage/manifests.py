@@ -155,6 +155,23 @@ def decoded_manifest(data: bytes) -> dict[str, Any]:
     return manifest
 
 
+def is_file_name(name: str) -> bool:
+    """Checks whether a name from a manifest may be that of a file in its folder: one part of a path, with no NUL.
+
+    Args:
+        name: The name. JSON can hold half of a character, which no file system can.
+
+    Example:
+        >>> [is_file_name(name) for name in ("config.json", "a/b", "..", "a\\0b", "\\ud800")]
+        [True, False, False, False, False]
+    """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return Path(name).name == name and name not in ("", "..") and "\0" not in name
+
+
 def verified(path: Path, name: str, entry: Mapping[str, Any]) -> Path:
     """Verifies a file against its entry in the manifest.
 
@@ -170,8 +187,8 @@ def verified(path: Path, name: str, entry: Mapping[str, Any]) -> Path:
         Unreadable: The file cannot be read, and may be intact.
         SavedModelError: The file is missing or damaged, or its name is not a plain file name.
     """
-    if Path(name).name != name or name in ("", "..") or "\0" in name:
-        raise SavedModelError(f"{path / MANIFEST} names {name!r}, which is outside its folder.")
+    if not is_file_name(name):
+        raise SavedModelError(f"{path / MANIFEST} names {name!r}, which is no name of a file in its folder.")
     found = None
     for candidate in (path / name, path / f"{name}{PENDING}"):
         try:

@@ -23,7 +23,7 @@ from textgen.storage.file_systems import attempts, is_there, open_file_system
 from textgen.storage.files import TEMPORARY, random_hex, writing
 from textgen.storage.folders import new_folder
 from textgen.storage.leftovers import sweep
-from textgen.storage.manifests import MANIFEST, MANIFEST_BYTES, decoded_manifest, read_manifest
+from textgen.storage.manifests import MANIFEST, MANIFEST_BYTES, decoded_manifest, is_file_name, read_manifest
 from textgen.storage.remote_cache import copy_name, entry_folder, keep_copy, make_room, mark_used, record_address
 from textgen.storage.remote_files import RemoteFile, find_files
 from textgen.wording import counted
@@ -179,9 +179,10 @@ def _remote_manifest(address: str) -> tuple[bytes, Entries]:
             f"{without_secrets(file.address)} is damaged: {error}. Copy the folder there again."
         ) from None
     for name in entries:
-        if Path(name).name != name or name in ("", "..", MANIFEST):
+        if not is_file_name(name) or name == MANIFEST:
             raise RemoteError(
-                f"The manifest of {without_secrets(address)} names {name!r}, which is outside its folder."
+                f"The manifest of {without_secrets(address)} names {name!r}, which is no name of another file in its "
+                "folder."
             )
     return data, entries
 
