@@ -25,15 +25,16 @@ from textgen.dataset.word_filter import WordFilter
 from textgen.errors import ModelChanged, SavedModelError, TextgenError, Unreadable
 from textgen.model.config import ModelConfig
 from textgen.saved_model import layout, loading
-from textgen.saved_model.layout import CONFIG, TRAINING, WEIGHTS, read_json
+from textgen.saved_model.layout import CONFIG, FILTER_BYTES, JSON_BYTES, NGRAMS, TRAINING, WEIGHTS, WORDS, read_json
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model, save_ngrams, save_words
+from textgen.storage.file_reading import sha256
 from textgen.storage.files import json_bytes, write_file
-from textgen.storage.manifests import MANIFEST, update_folder, verified
+from textgen.storage.manifests import MANIFEST, read_manifest, update_folder, verified
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer, _control_pieces
-from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
+from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE, read_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer
 
@@ -248,6 +249,43 @@ def test_a_vocabulary_beyond_memory_is_not_read(tmp_path: Path) -> None:
         file.truncate(12 << 30)
     with pytest.raises(TextgenError, match="has more than 268,435,456 bytes, the limit"):
         read_tokenizer(tmp_path / "huge.model")
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        (CONFIG, JSON_BYTES),
+        (MODEL_FILE, MODEL_BYTES),
+        (NGRAMS, FILTER_BYTES),
+        (WORDS, FILTER_BYTES),
+        (WEIGHTS, 1 << 25),
+    ],
+)
+def test_no_checksum_of_a_file_beyond_its_limit_is_computed(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, name: str, limit: int
+) -> None:
+    size = limit + 1
+    (saved / name).touch()
+    os.truncate(saved / name, size)
+    files = read_manifest(saved)["files"] | {name: {"size": size, "sha256": "0" * 64}}
+    (saved / MANIFEST).write_bytes(json_bytes({"files": files}))
+    checked = list[str]()
+
+    def noted(path: Path) -> str:
+        checked.append(path.name)
+        return sha256(path)
+
+    monkeypatch.setattr("textgen.storage.manifests.sha256", noted)
+    with pytest.raises(SavedModelError, match=rf"{name}: it has more than [0-9,]+ bytes, the limit for such a file"):
+        use_all(load_model("songs"))
+    assert name not in checked
+
+
+def use_all(model: ModelFolder) -> None:
+    """Reads every file of a model."""
+    model.weights()
+    model.words()
+    model.ngrams()
 
 
 def test_labels_beyond_the_model_are_refused(tmp_path: Path) -> None:

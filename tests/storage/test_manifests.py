@@ -222,6 +222,17 @@ def test_what_may_be_intact_is_told_from_what_is_damaged(tmp_path: Path) -> None
     assert not isinstance(caught.value, Unreadable)
 
 
+def test_the_checksum_of_a_file_that_is_too_large_is_not_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update_folder(tmp_path, {"x": b"12345"})
+    entry = read_manifest(tmp_path)["files"]["x"]
+    assert verified(tmp_path, "x", entry, 5) == tmp_path / "x"
+    monkeypatch.setattr("textgen.storage.manifests.sha256", None)
+    with pytest.raises(SavedModelError, match=r"Cannot read .*/x: it has more than 4 bytes, the limit for such a file"):
+        verified(tmp_path, "x", entry, 4)
+
+
 def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     entry = {"size": (tmp_path / "a").stat().st_size, "sha256": "0" * 64}

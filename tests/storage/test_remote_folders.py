@@ -20,9 +20,11 @@ from textgen.corpus.corpus import Corpus
 from textgen.dataset.corpus_preparation import prepare_corpus
 from textgen.dataset.prepared_corpus import is_prepared, open_corpus
 from textgen.errors import CorpusError, RemoteError
+from textgen.saved_model.layout import JSON_BYTES
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.registry import find_model
 from textgen.storage import remote_files, remote_folders
+from textgen.storage.manifests import manifest_entry
 from textgen.storage.remote_files import RemoteFile
 from textgen.storage.remote_folders import fetch_folder, fetch_subfolder
 
@@ -153,6 +155,42 @@ def test_a_folder_that_differs_from_its_manifest_is_refused(memory: Any, tiny_mo
             fetch_folder("memory://tiny")
     cache = Path(os.environ["TEXTGEN_CACHE"], "remote")
     assert not [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+@pytest.mark.parametrize("use", [load_model, lambda address: open_corpus([address], CorpusConfig())])
+def test_nothing_is_copied_of_a_folder_that_is_no_model_and_no_prepared_corpus(
+    memory: Any, monkeypatch: pytest.MonkeyPatch, use: Callable[[str], object]
+) -> None:
+    files = {"a.bin": b"large", "prepared.json": b"{}"} if use is load_model else {"a.bin": b"large"}
+    entries = {name: manifest_entry(data) for name, data in files.items()}
+    memory.pipe({f"/d/{name}": data for name, data in files.items()})
+    memory.pipe({"/d/MANIFEST.json": json.dumps({"files": entries}).encode(), "/d/prepared.json": b"{}"})
+    monkeypatch.setattr(remote_folders, "_copy_file", None)
+    with pytest.raises(
+        RemoteError, match=r"The manifest of memory://d does not name .*, so it is another kind of fold"
+    ):
+        use("memory://d")
+
+
+def test_only_the_files_of_a_model_are_copied(memory: Any, tiny_models: Path) -> None:
+    copied(tiny_models / "tiny", memory, "/tiny")
+    entries = json.loads(memory.cat("/tiny/MANIFEST.json"))["files"]
+    memory.pipe("/tiny/film.mkv", b"large")
+    more = {"film.mkv": manifest_entry(b"large")}
+    memory.pipe("/tiny/MANIFEST.json", json.dumps({"files": entries | more}).encode())
+    found = load_model("memory://tiny")
+    assert found.weights()
+    assert sorted(path.name for path in found.folder.iterdir()) == sorted([*entries, "MANIFEST.json"])
+    assert load_model("memory://tiny").folder == found.folder
+
+
+def test_a_file_of_a_model_that_is_too_large_is_not_copied(memory: Any, tiny_models: Path) -> None:
+    copied(tiny_models / "tiny", memory, "/tiny")
+    manifest = json.loads(memory.cat("/tiny/MANIFEST.json"))
+    manifest["files"]["config.json"]["size"] = JSON_BYTES + 1
+    memory.pipe("/tiny/MANIFEST.json", json.dumps(manifest).encode())
+    with pytest.raises(RemoteError, match=r"memory://tiny/config\.json has more than 33,554,432 bytes, the limit"):
+        load_model("memory://tiny")
 
 
 class Endless(io.RawIOBase):

@@ -19,10 +19,11 @@ from disk import unreadable
 
 from textgen.errors import SavedModelError, TextgenError, Unreadable
 from textgen.saved_model.creation import claimed
-from textgen.saved_model.layout import POSITION, TENSORS
+from textgen.saved_model.layout import JSON_BYTES, POSITION, TENSORS
 from textgen.storage import folders
+from textgen.storage.files import json_bytes
 from textgen.storage.locks import Gone
-from textgen.storage.manifests import MANIFEST, update_folder
+from textgen.storage.manifests import MANIFEST, read_manifest, update_folder
 from textgen.storage.system_errors import DISK_ADVICE
 from textgen.training.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
 
@@ -409,6 +410,18 @@ def test_an_odd_position_that_the_manifest_agrees_with_is_damage(tmp_path: Path,
     (message,) = assert_newest(tmp_path, 5)
     assert POSITION in message
     assert "\n" not in message
+
+
+def test_no_checksum_of_a_position_beyond_its_limit_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, 5, checkpoint(5))
+    folder = tmp_path / "step-000000005"
+    os.truncate(folder / POSITION, JSON_BYTES + 1)
+    files = read_manifest(folder)["files"] | {POSITION: {"size": JSON_BYTES + 1, "sha256": "0" * 64}}
+    (folder / MANIFEST).write_bytes(json_bytes({"files": files}))
+    with pytest.raises(TextgenError, match=rf"{POSITION}: it has more than 33,554,432 bytes, the limit"):
+        newest_checkpoint(tmp_path)
 
 
 def test_a_run_whose_folder_was_replaced_leaves_the_other_run_alone(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ from textgen.storage.remote_files import find_files
 from textgen.storage.remote_folders import fetch_folder, fetch_subfolder, has_file
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
-from textgen.tokenizer.model_file import MODEL_FILE, read_tokenizer
+from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE, read_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import Say, counted, shell_word
 
@@ -67,6 +67,7 @@ OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corp
 FILES = (".txt", ".md", *FORMATS, *RICH, *COMPRESSIONS)  # suffixes of files; others may be parts of a folder's name
 PROGRAMS = (".asp", ".aspx", ".cgi", ".jsp", ".php", ".shtml")  # suffixes of pages that a web server makes
 COMPARED = f"{REPEATED}.json"  # file with the `Repeated` of several shards, and the digest of the settings
+LIMITS = {PREPARED: MAX_JSON, MODEL_FILE: MODEL_BYTES}  # sizes of the files beside the shards, at most
 MAX_SHARDS = 99_999  # their names have five digits
 
 
@@ -386,7 +387,7 @@ def _has_settings(address: str) -> bool:
 
 def _fetched(address: str) -> PreparedCorpus:
     """Copies a prepared folder with all of its shards into the cache folder."""
-    prepared = PreparedCorpus(fetch_folder(address), address)
+    prepared = PreparedCorpus(fetch_folder(address, LIMITS, needed=(PREPARED,)), address)
     for number in range(1, prepared.settings.shards + 1):
         name = prepared.shard_name(number)
         fetch_subfolder(join_address(address, name), prepared.folder / name)

@@ -32,6 +32,7 @@ from textgen.saved_model.layout import (
     CARD,
     CARD_BYTES,
     CONFIG,
+    FILTER_BYTES,
     INT8,
     TRAINING,
     WEIGHTS,
@@ -40,7 +41,7 @@ from textgen.saved_model.layout import (
 )
 from textgen.saved_model.model_card import card_file, with_attribution
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.saved_model.saving import FILTER_BYTES, edited_card, model_files
+from textgen.saved_model.saving import edited_card, model_files
 from textgen.schema import check, json_object
 from textgen.settings import to_dict
 from textgen.tokenizer.kinds import SentencePieceTokenizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ LIBRARY_ERRORS = (
     TypeError,
     ValueError,
 )  # raised by safetensors for a malformed file
+ITEM_BYTES = {"F32": 4, "F16": 2, "I8": 1}  # by the names of the types in safetensors
+HEADER_BYTES = 1 << 24  # of a file of weights at most
 NONE = ("", None)  # data type and shape of an array that is missing
 
 
@@ -59,6 +62,15 @@ def read_integers(path: Path, shapes: dict[str, tuple[int, ...]], precision: str
     """
     arrays, weights = _read(path, shapes, precision)
     return arrays if precision == INT8 else compressed(weights, INT8)
+
+
+def largest_file(shapes: dict[str, tuple[int, ...]], precision: str) -> int:
+    """Returns the largest size in bytes of a file of weights; the arguments are those of `read_weights`.
+
+    The arrays have one size. `HEADER_BYTES` are left for their names, and what else may be in the header.
+    """
+    arrays = stored_arrays(shapes, precision).values()
+    return HEADER_BYTES + sum(ITEM_BYTES[kind] * math.prod(shape) for kind, shape in arrays)
 
 
 def _read(

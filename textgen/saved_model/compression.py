@@ -22,12 +22,12 @@ from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.prediction_change import PredictionChange, compared_on_own_text
 from textgen.saved_model.creation import check_place
-from textgen.saved_model.layout import CARD, FLOAT32, INT8, NGRAMS, TRAINING, shown_record, training_bytes
+from textgen.saved_model.layout import CARD, FILTER_BYTES, FLOAT32, INT8, NGRAMS, TRAINING, shown_record, training_bytes
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_card import card_file
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.saved_model.saving import FILTER_BYTES, edited_card, keeps_card, model_files, save_model, saved_attribution
+from textgen.saved_model.saving import edited_card, keeps_card, model_files, save_model, saved_attribution
 from textgen.storage.files import write_own_file
 from textgen.storage.folders import new_folder
 from textgen.wording import plain

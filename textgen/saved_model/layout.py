@@ -33,6 +33,7 @@ TENSORS, POSITION = "tensors.safetensors", "position.json"  # of a checkpoint
 PIECES_FILE, EMBEDDING_FILE = "pieces.tsv", "embedding.bytes"  # among the logs, for TensorBoard's projector
 PROJECTOR_FILE = "projector_config.pbtxt"  # its configuration
 JSON_BYTES = walk.RECORD_BYTES  # maximum size of a JSON file
+FILTER_BYTES = 1 << 30  # maximum size of the file of n-grams or of words
 CARD_BYTES = 1 << 24  # maximum size of README.md
 
 HISTORY = [{"step": int, "epochs": float, "nats_per_token": float, "bits_per_byte": float}]  # of the validations
@@ -225,7 +226,7 @@ def entry_in(files: Mapping[str, Any], path: Path, name: str) -> dict[str, Any]:
     return entry
 
 
-def read_listed(files: Mapping[str, Any], path: Path, name: str, read: Callable[[Path], Value]) -> Value:
+def read_listed(files: Mapping[str, Any], path: Path, name: str, read: Callable[[Path], Value], limit: int) -> Value:
     """Reads a file of a model if it is the one that a manifest, which was read before, describes.
 
     Args:
@@ -233,6 +234,7 @@ def read_listed(files: Mapping[str, Any], path: Path, name: str, read: Callable[
         path: Folder of the model.
         name: Name of the file.
         read: Reads the file.
+        limit: Largest accepted size in bytes.
 
     Returns:
         What `read` returns.
@@ -240,11 +242,11 @@ def read_listed(files: Mapping[str, Any], path: Path, name: str, read: Callable[
     Raises:
         ModelChanged: The manifest describes another file now, or the folder is gone.
         Unreadable: The file or the manifest cannot be read.
-        SavedModelError: The file is missing or damaged.
+        SavedModelError: The file is missing, damaged or too large.
     """
     entry = entry_in(files, path, name)
     try:
-        value = read(verified(path, name, entry))
+        value = read(verified(path, name, entry, limit))
     except SavedModelError:
         _require_unchanged(path, name, entry)
         raise

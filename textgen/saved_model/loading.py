@@ -15,6 +15,7 @@ from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import (
     CONFIG,
     FLOAT32,
+    JSON_BYTES,
     TRAINING,
     check_config,
     read_bytes,
@@ -65,7 +66,7 @@ def saved_labels(folder: Path) -> list[str] | None:
 
 def _load(path: Path) -> ModelFolder:
     files = read_manifest(path)["files"]
-    config = read_listed(files, path, CONFIG, read_json)
+    config = read_listed(files, path, CONFIG, read_json, JSON_BYTES)
     check_config(path, config)
     try:
         model_config = from_dict(ModelConfig, config["model"])
@@ -89,7 +90,7 @@ def _load(path: Path) -> ModelFolder:
 def _tokenizer_bytes(files: Mapping[str, Any], path: Path, config: TokenizerConfig) -> bytes:
     if config.tokenizer == "byte" and MODEL_FILE not in files:
         return b""
-    return read_listed(files, path, MODEL_FILE, partial(read_bytes, limit=MODEL_BYTES))
+    return read_listed(files, path, MODEL_FILE, partial(read_bytes, limit=MODEL_BYTES), MODEL_BYTES)
 
 
 def _can_be_read(record: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from textgen.arguments import check_is_path
 from textgen.errors import SavedModelError
 from textgen.saved_model.bases import BASES, base_folder, installed_bases
 from textgen.saved_model.folder_contents import has_file, has_steps, is_model, is_run, saved_at
-from textgen.saved_model.layout import CONFIG, WEIGHTS
+from textgen.saved_model.layout import CONFIG, FILTER_BYTES, JSON_BYTES, NGRAMS, WEIGHTS, WORDS
 from textgen.saved_model.model_names import problem_of_name
 from textgen.storage.addresses import folder_here, is_remote
 from textgen.storage.folders import has_name
@@ -19,10 +20,16 @@ from textgen.storage.locks import is_locked
 from textgen.storage.manifests import MANIFEST
 from textgen.storage.remote_folders import fetch_folder
 from textgen.storage.system_errors import explained
+from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE
 from textgen.wording import one_line
 
 if TYPE_CHECKING:
     from textgen.tokenizer.tokenizer import Tokenizer
+
+
+LIMITS = {  # the largest sizes in bytes of the files of a model elsewhere, by name
+    CONFIG: JSON_BYTES, MODEL_FILE: MODEL_BYTES, WEIGHTS: math.inf, NGRAMS: FILTER_BYTES, WORDS: FILTER_BYTES,
+}  # fmt: skip
 
 
 class NoSuchModel(SavedModelError):
@@ -108,7 +115,7 @@ def find_model(name: str | None = None, folder: str | Path | None = None, *, wit
         RemoteError: The model at an address cannot be copied from there.
     """
     if name is not None and is_remote(name):
-        return fetch_folder(name)
+        return fetch_folder(name, LIMITS, needed=(CONFIG, WEIGHTS))
     models = list_models(folder)
     if name is None:
         if not models:

@@ -38,9 +38,10 @@ from textgen.model.exact_model import ExactModel, ExactWeights, exact_weights
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.onnx_model import is_installed, require_onnx
 from textgen.model.prediction_change import PredictionChange
-from textgen.saved_model.arrays import read_integers, read_weights
+from textgen.saved_model.arrays import largest_file, read_integers, read_weights
 from textgen.saved_model.bases import is_base
 from textgen.saved_model.layout import (
+    FILTER_BYTES,
     FLOAT32,
     NGRAMS,
     WEIGHTS,
@@ -161,7 +162,7 @@ class ModelFolder:
             ModelChanged: The file was replaced or removed since the model was loaded.
             SavedModelError: The file is damaged, too large, or not in the manifest.
         """
-        return self._read(name, partial(read_bytes, limit=limit))
+        return self._read(name, partial(read_bytes, limit=limit), limit)
 
     def weights(self) -> dict[str, np.ndarray]:
         """Reads the weights.
@@ -174,7 +175,8 @@ class ModelFolder:
             SavedModelError: The file is damaged, or does not fit the configuration.
         """
         shapes = self.model_config.weight_shapes()
-        return self._read(WEIGHTS, lambda path: read_weights(path, shapes, self.precision))
+        limit = largest_file(shapes, self.precision)
+        return self._read(WEIGHTS, lambda path: read_weights(path, shapes, self.precision), limit)
 
     def exact_weights(self, direction: str = "forward") -> ExactWeights:
         """Reads the weights as integers, for exact arithmetic: those of an int8 model as they are, others rounded.
@@ -191,11 +193,12 @@ class ModelFolder:
             SavedModelError: The file is damaged, or does not fit the configuration.
         """
         shapes = self.model_config.weight_shapes()
-        arrays = self._read(WEIGHTS, lambda path: read_integers(path, shapes, self.precision))
+        limit = largest_file(shapes, self.precision)
+        arrays = self._read(WEIGHTS, lambda path: read_integers(path, shapes, self.precision), limit)
         return exact_weights(*one_way(self.model_config, arrays, direction))
 
-    def _read(self, name: str, read: Callable[[Path], Value]) -> Value:
-        return read_listed(self.files, self.folder, name, read)
+    def _read(self, name: str, read: Callable[[Path], Value], limit: int) -> Value:
+        return read_listed(self.files, self.folder, name, read, limit)
 
     def reading(self, settings: Mapping[str, Any]) -> CorpusConfig:
         """The settings for reading another text: those of the training text, except its encoding.
@@ -428,7 +431,7 @@ class ModelFolder:
                 f"{self.folder} has no index of its training text ({NGRAMS}), so copies of it cannot be detected: "
                 "it was trained without one, the text is too large for one, or it was left out, as in the bases."
             )
-        return self._read(NGRAMS, read_index)
+        return self._read(NGRAMS, read_index, FILTER_BYTES)
 
     def words(self) -> WordFilter | None:
         """Reads the filter of the words of the training text.
@@ -441,7 +444,7 @@ class ModelFolder:
         """
         from textgen.dataset.word_filter import read_word_filter
 
-        return self._read(WORDS, read_word_filter) if WORDS in self.files else None
+        return self._read(WORDS, read_word_filter, FILTER_BYTES) if WORDS in self.files else None
 
 
 def _may_exist(path: Path) -> bool:

@@ -21,6 +21,7 @@ from textgen.saved_model.layout import (
     CARD,
     CARD_BYTES,
     CONFIG,
+    FILTER_BYTES,
     FLOAT32,
     NGRAMS,
     TRAINING,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from textgen.dataset.word_filter import WordFilter
 
 log = logging.getLogger(__name__)
-FILTER_BYTES = 1 << 30  # maximum size of the file of n-grams or of words
 
 
 def save_model(

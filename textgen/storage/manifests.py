@@ -6,6 +6,7 @@ Folders may come from untrusted sources: links in them are not followed, and fil
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -172,23 +173,28 @@ def is_file_name(name: str) -> bool:
     return Path(name).name == name and name not in ("", "..") and "\0" not in name
 
 
-def verified(path: Path, name: str, entry: Mapping[str, Any]) -> Path:
+def verified(path: Path, name: str, entry: Mapping[str, Any], limit: float = math.inf) -> Path:
     """Verifies a file against its entry in the manifest.
 
     Args:
         path: Path of the folder.
         name: Name of the file.
         entry: Entry of the manifest, with `size` in bytes and `sha256` in hex.
+        limit: Largest size in bytes. The checksum of a larger file is not computed, which could take minutes.
 
     Returns:
         Path of the file: `name`, or `name` with the suffix `PENDING` after an interrupted update.
 
     Raises:
         Unreadable: The file cannot be read, and may be intact.
-        SavedModelError: The file is missing or damaged, or its name is not a plain file name.
+        SavedModelError: The file is missing, damaged or too large, or its name is not a plain file name.
     """
     if not is_file_name(name):
         raise SavedModelError(f"{path / MANIFEST} names {name!r}, which is no name of a file in its folder.")
+    if entry["size"] > limit:
+        raise SavedModelError(
+            f"Cannot read {path / name}: it has more than {limit:,} bytes, the limit for such a file. {COPY}"
+        )
     found = None
     for candidate in (path / name, path / f"{name}{PENDING}"):
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,21 +32,26 @@ NAME_BYTES = 200  # maximum length of the name of a copy; its temporary name is 
 Entries = dict[str, dict[str, Any]]  # of a manifest, by the name of the file: its size in bytes, its sha256 in hex
 
 
-def fetch_folder(address: str) -> Path:
+def fetch_folder(address: str, limits: Mapping[str, float] | None = None, needed: Collection[str] = ()) -> Path:
     """Copies a folder with a manifest, such as a saved model, into the cache folder, as far as it is not there.
 
     Args:
         address: Address of the folder.
+        limits: The largest size in bytes of each file that is copied, by name; by default all files are copied.
+        needed: Names of files without which it is another kind of folder, of which nothing is copied.
 
     Returns:
         Path of the copy.
 
     Raises:
-        RemoteError: There is no such folder, or a file differs from the manifest.
+        RemoteError: There is no such folder, it lacks a file or has one that is too large, or a file differs from the
+            manifest.
         CannotWrite: The cache folder is full.
     """
     address = address.rstrip("/")
     data, entries = _remote_manifest(address)
+    if limits is not None:
+        entries = _wanted(address, entries, limits, needed)
     key = hashlib.sha256(data).hexdigest()[:32]
     name = copy_name(without_secrets(address).split("::")[0].rpartition("/")[2], NAME_BYTES) or "folder"
     target = entry_folder(key) / name
@@ -185,6 +190,24 @@ def _remote_manifest(address: str) -> tuple[bytes, Entries]:
                 "folder."
             )
     return data, entries
+
+
+def _wanted(address: str, entries: Entries, limits: Mapping[str, float], needed: Collection[str]) -> Entries:
+    """The entries of the files that are copied. Raises `RemoteError` if one is missing or too large."""
+    if missing := [name for name in needed if name not in entries]:
+        raise RemoteError(
+            f"The manifest of {without_secrets(address)} does not name {missing[0]}, so it is another kind of folder. "
+            "Check the address, or copy the folder there again."
+        )
+    found = {name: entry for name, entry in entries.items() if name in limits}
+    for name, entry in found.items():
+        if entry["size"] > limits[name]:
+            place = without_secrets(join_address(address, name))
+            raise RemoteError(
+                f"{place} has more than {limits[name]:,} bytes, the limit for such a file. Check the address, or copy "
+                "the folder there again."
+            )
+    return found
 
 
 def _only_file(address: str) -> RemoteFile:

@@ -36,7 +36,7 @@ def read_tokenizer(path: str | Path) -> Tokenizer:
         if path.is_dir() and not file.exists() and _says_byte(path / CONFIG):
             return ByteTokenizer()
         if path.is_dir() and os.path.lexists(path / MANIFEST):
-            file = verified(path, MODEL_FILE, _entry(path))
+            file = verified(path, MODEL_FILE, _entry(path), MODEL_BYTES)
         with file.open("rb") as opened:
             serialized = opened.read(MODEL_BYTES + 1)
         if len(serialized) > MODEL_BYTES:

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save
 
 from textgen.errors import SavedModelError, TrainingError, Unreadable
 from textgen.saved_model.arrays import LIBRARY_ERRORS, in_c_order
-from textgen.saved_model.layout import POSITION, TENSORS, read_json
+from textgen.saved_model.layout import JSON_BYTES, POSITION, TENSORS, read_json
 from textgen.storage.files import json_bytes, writing
 from textgen.storage.folders import new_folder
 from textgen.storage.leftovers import ASIDE, sweep
@@ -232,7 +232,7 @@ def _files(path: Path) -> tuple[Path, Path]:
     for name in (TENSORS, POSITION):
         if name not in entries:
             raise SavedModelError(f"{path / MANIFEST} does not name '{name}'.")
-    return verified(path, TENSORS, entries[TENSORS]), verified(path, POSITION, entries[POSITION])
+    return verified(path, TENSORS, entries[TENSORS]), verified(path, POSITION, entries[POSITION], JSON_BYTES)
 
 
 def _is_sound(path: Path) -> bool:

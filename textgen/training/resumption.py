@@ -23,7 +23,7 @@ from textgen.dataset.prepared_corpus import PreparedCorpus, is_prepared, open_co
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, CorpusError, RemoteError, SavedModelError, TextgenError, TrainingError
 from textgen.model.config import ModelConfig
-from textgen.saved_model.layout import NGRAMS, TRAINING, WORDS, read_training
+from textgen.saved_model.layout import FILTER_BYTES, NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.ownership import is_signed, sign
 from textgen.schema import check
 from textgen.settings import from_dict, refuse_unknown, to_dict
@@ -276,9 +276,9 @@ def _read_tokenizer(folder: Path, record: Mapping[str, Any], config: TokenizerCo
     entries = read_manifest(folder)["files"] if os.path.lexists(folder / MANIFEST) else record.get("files", {})
     for name in (NGRAMS, WORDS):
         if not os.path.lexists(folder / MANIFEST) and name in entries:
-            verified(folder, name, entries[name])
+            verified(folder, name, entries[name], FILTER_BYTES)
     if MODEL_FILE in entries:
-        path = verified(folder, MODEL_FILE, entries[MODEL_FILE])
+        path = verified(folder, MODEL_FILE, entries[MODEL_FILE], MODEL_BYTES)
         try:
             return load_tokenizer(read_file(path, MODEL_BYTES))
         except OSError as error:
