@@ -20,7 +20,7 @@ from textgen.saved_model.bases import bases_folder
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.registry import list_models, models_folder
 from textgen.saved_model.saving import write_training
-from textgen.storage.addresses import is_remote, refuse_remote, without_secrets
+from textgen.storage.addresses import is_remote, refuse_remote, text_without_secrets, without_secrets
 from textgen.storage.cache_folder import cache_folder
 
 __all__ = ["no_retry_delay", "server"]
@@ -57,6 +57,16 @@ def test_what_may_be_secret_is_not_shown() -> None:
         "-": "-",
     }.items():
         assert without_secrets(address) == expected
+
+
+@pytest.mark.parametrize("mark", ["'", "(", ")", "'),(", "[", ",", ";", "|"])
+def test_the_end_of_a_query_is_not_shown_whatever_is_in_it(server: FileServer, mark: str) -> None:
+    server.status = 500
+    with pytest.raises(RemoteError, match="the server says 500") as info:
+        Corpus([f"{server.url}/a.txt?sig=AB{mark}SECRETTAIL"])
+    assert "SECRETTAIL" not in str(info.value)
+    said = text_without_secrets(f"500, message='Error', url='https://u:p@h/a.txt?sig=AB{mark}SECRET' (tried 3 times)")
+    assert said == "500, message='Error', url='https://h/a.txt (tried 3 times)"
 
 
 def test_messages_hold_no_secret(server: FileServer, tmp_path: Path) -> None:
