@@ -505,6 +505,15 @@ def test_of_many_tensors_the_first_are_named_each_in_one_line(tmp_path: Path) ->
     assert len(str(caught.value)) < 1500
 
 
+@pytest.mark.parametrize("number", [1, 2000])
+def test_more_matrices_than_an_embedding_and_an_output_layer_are_refused_at_once(number: int) -> None:
+    """Their pairs are not compared: of thousands there would be millions."""
+    more = {f"more.{n}.weight": np.zeros((4, 1), np.float32) for n in range(number)}
+    message = rf"^There are {number + 2:,} matrices besides those of the recurrent layers: .*more\.0\.weight \(4, 1\)"
+    with pytest.raises(SavedModelError, match=message):
+        from_torch(without() | more)
+
+
 def test_a_number_of_a_layer_that_is_no_number_of_a_layer() -> None:
     name = f"rnn.weight_ih_l{'1' * 5000}"
     with pytest.raises(SavedModelError, match=r"^Unexpected tensors: rnn\.weight_ih_l1+\.\.\.\. Expected"):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -328,6 +328,11 @@ def _take_ends(left: dict[str, np.ndarray], inputs: int, hidden: int) -> tuple[n
     If there is only one matrix, the weights are tied and it serves as both.
     """
     matrices = [name for name in left if name.endswith("weight") and left[name].ndim == 2]
+    if len(matrices) > 2:
+        raise SavedModelError(
+            f"There are {len(matrices):,} matrices besides those of the recurrent layers: {_sizes(left, matrices)}. "
+            f"{EXPECTED}"
+        )
     is_tied = len(matrices) == 1
     pairs = [
         (table, output)
@@ -335,10 +340,9 @@ def _take_ends(left: dict[str, np.ndarray], inputs: int, hidden: int) -> tuple[n
         if left[table].shape[1] == inputs and left[output].shape == (len(left[table]), hidden)
     ]
     if not pairs:
-        sizes = listed(f"{one_line(name, LISTED_LENGTH // 2)} {left[name].shape}" for name in matrices) or "none"
         raise SavedModelError(
             f"An embedding [V, {inputs}] and a linear layer [V, {hidden}] should be among the matrices. "
-            f"There are: {sizes}. {EXPECTED}"
+            f"There are: {_sizes(left, matrices) or 'none'}. {EXPECTED}"
         )
     table, output = _likeliest(pairs, left)
     bias_name = _bias_of(output)
@@ -349,6 +353,11 @@ def _take_ends(left: dict[str, np.ndarray], inputs: int, hidden: int) -> tuple[n
         raise SavedModelError(f"The bias of {one_line(output)} has the shape {bias.shape}. {EXPECTED}")
     matrix = left.pop(output)
     return left.pop(table, matrix), matrix, bias
+
+
+def _sizes(tensors: Mapping[str, np.ndarray], names: Iterable[str]) -> str:
+    """The first names of some tensors, with their shapes."""
+    return listed(f"{one_line(name, LISTED_LENGTH // 2)} {tensors[name].shape}" for name in names)
 
 
 def _likeliest(pairs: list[tuple[str, str]], left: Mapping[str, np.ndarray]) -> tuple[str, str]:
