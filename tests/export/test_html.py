@@ -29,7 +29,7 @@ from textgen.errors import SavedModelError, Unreadable
 from textgen.export import html, packing
 from textgen.export.attribution import Attribution
 from textgen.export.html import OPENING, import_html, packed_in, page
-from textgen.export.packing import attribution_in, packed_model, shared_files
+from textgen.export.packing import contents_in, packed_model, shared_files
 from textgen.html_page import asset
 from textgen.model.config import ModelConfig
 from textgen.saved_model.loading import load_model
@@ -197,10 +197,10 @@ def test_licence_and_note_of_a_page_come_back_and_are_those_of_the_next_export(
         folder = load_model(name).folder
         assert (folder / "README.md").read_bytes() == card_file(name, load_model(name).record, texts)
         assert run("export", name, export).exit_code == 0
-        assert attribution_in(packed_in(export.read_bytes())).to_dict() == texts
+        assert contents_in(packed_in(export.read_bytes()))[1].to_dict() == texts
     assert "## Licence\n\n> CC0\n" in run("models", "show", "second").stdout
     assert run("export", "second", export, "--licence", "", "--note", "Other.").exit_code == 0
-    assert attribution_in(packed_in(export.read_bytes())).to_dict() == {"licence": "", "note": "Other."}
+    assert contents_in(packed_in(export.read_bytes()))[1].to_dict() == {"licence": "", "note": "Other."}
     (folder / "README.md").write_text("# Mine\n\n## License\n\nMIT\n", encoding="utf-8")
     assert run("export", "second", export, "--note", "Other.").exit_code == 0
     assert run("import", export, "--name", "third").exit_code == 0

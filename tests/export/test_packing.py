@@ -16,7 +16,7 @@ from textgen.cli import textgen
 from textgen.dataset.word_filter import WordFilter
 from textgen.errors import ConfigError, SavedModelError
 from textgen.export.attribution import TEXT_BYTES, Attribution
-from textgen.export.packing import MAGIC, MODULES, START, attribution_in, engine_script, packed_model, unpacked
+from textgen.export.packing import MAGIC, MODULES, START, contents_in, engine_script, packed_model, unpacked
 from textgen.saved_model.compression import compressed_copy
 from textgen.saved_model.layout import CARD, CARD_BYTES, CONFIG, TRAINING, WEIGHTS
 from textgen.saved_model.loading import load_model
@@ -112,7 +112,39 @@ def test_a_licence_or_note_that_is_no_text_is_refused(tiny: ModelFolder, card: s
     )
     packed = MAGIC + struct.pack("<Q", len(described)) + hashlib.sha256(described).digest() + described
     with pytest.raises(SavedModelError, match="damaged: "):
-        attribution_in(packed)
+        contents_in(packed)
+
+
+def with_header(packed: bytes, header: dict[str, Any]) -> bytes:
+    """A packed model with another header, whose checksum is right."""
+    (length,) = struct.unpack_from("<Q", packed, len(MAGIC))
+    described = json.dumps(header).encode()
+    start = MAGIC + struct.pack("<Q", len(described)) + hashlib.sha256(described).digest()
+    return start + described + packed[START + length :]
+
+
+def test_a_section_that_is_not_known_is_refused_before_its_checksum_is_computed(tiny: ModelFolder) -> None:
+    """A header can name the same bytes thousands of times."""
+    packed = packed_model(tiny)
+    header = header_of(packed)
+    header["sections"] |= {f"odd\n{n}": header["sections"][WEIGHTS] | {"sha256": "0"} for n in range(1000)}
+    with pytest.raises(SavedModelError, match=r"is damaged: it has a section 'odd\\n0', which is not known\. Get it"):
+        unpacked(with_header(packed, header))
+
+
+def test_a_header_that_is_too_large_is_neither_decoded_nor_written(
+    tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = packed_model(tiny)
+    large = with_header(packed, header_of(packed) | {"network": {"a": [[]] * 1000}})
+    assert unpacked(large)
+    monkeypatch.setattr("textgen.export.packing.HEADER_BYTES", 2000)
+    with pytest.raises(
+        SavedModelError, match=r"damaged: its header should have at most 2,000 bytes, not [0-9,]+\. Get"
+    ):
+        unpacked(large)
+    with pytest.raises(SavedModelError, match=r"The model tiny cannot be packed: .* more than 2,000\. Train it with a"):
+        packed_model(tiny, Attribution("a" * 2000))
 
 
 @pytest.mark.parametrize("at", [5, START + 3, -30])
@@ -176,7 +208,7 @@ def test_a_text_that_no_card_could_hold_is_refused(tiny: ModelFolder, name: str)
     described = json.dumps(header_of(packed_model(tiny)) | {"card": {name: "a" * (TEXT_BYTES + 1)}}).encode()
     packed = MAGIC + struct.pack("<Q", len(described)) + hashlib.sha256(described).digest() + described
     with pytest.raises(SavedModelError, match=f"damaged: {name} must be a text of at most"):
-        attribution_in(packed)
+        contents_in(packed)
 
 
 def test_a_card_that_could_not_be_read_is_refused(tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:

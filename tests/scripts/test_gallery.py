@@ -17,7 +17,7 @@ from script_modules import load_script
 from textgen.errors import ConfigError
 from textgen.export.attribution import Attribution
 from textgen.export.html import CLOSING, OPENING
-from textgen.export.packing import attribution_in
+from textgen.export.packing import contents_in
 
 CARD = "# mine\n\n## Licence\n\nCC BY 4.0\n\n## Note\n\nLetters of my grandmother.\n"
 
@@ -60,7 +60,7 @@ def test_a_page_has_the_licence_and_the_note_of_its_model_unless_others_are_give
     for folder, texts in zip(models, shown, strict=True):
         page = (tmp_path / "pages" / f"{folder.name}.html").read_text(encoding="utf-8")
         packed = page.partition(OPENING)[2].partition(CLOSING)[0]
-        assert attribution_in(base64.b64decode(packed)) == texts
+        assert contents_in(base64.b64decode(packed))[1] == texts
 
 
 @pytest.mark.parametrize("name", ["mine", "Mine"])

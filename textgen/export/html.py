@@ -23,7 +23,7 @@ import numpy as np
 from textgen import __version__
 from textgen.errors import ConfigError, SavedModelError, TextgenError, Unreadable
 from textgen.export.attribution import NO_ATTRIBUTION, Attribution
-from textgen.export.packing import attribution_in, engine_script, joined, packed_model, unpacked
+from textgen.export.packing import contents_in, engine_script, joined, packed_model, unpacked
 from textgen.export.quality import check_quality
 from textgen.html_page import asset, fill, policy
 from textgen.saved_model.creation import check_place
@@ -140,8 +140,7 @@ def contents_of(path: Path) -> tuple[dict[str, bytes], Attribution]:
             f"Cannot read {path}: {error.strerror}. Name a page that textgen export html has made."
         ) from None
     try:
-        packed = packed_in(data)
-        return unpacked(packed), attribution_in(packed)
+        return contents_in(packed_in(data))
     except SavedModelError as error:
         raise SavedModelError(f"Cannot read a model from {path}: {error}") from None
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ from textgen.tokenizer.kinds import SentencePieceTokenizer
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.pieces import FIRST_LEARNED, NEWLINE, SPACE
 from textgen.tokenizer.tokenizer import Tokenizer
-from textgen.wording import visible
+from textgen.wording import LISTED_LENGTH, counted, shortened, visible
 
 MAGIC = b"textgen\x01"
 START = len(MAGIC) + 8 + 32  # bytes before the header
@@ -56,6 +56,8 @@ ALIGNMENT = 16  # bytes: sections begin at multiples of it
 SCORES = "scores"  # the section with the scores of the learned pieces
 LETTERS = "letters"  # the section that says which characters are letters, for the filter of words
 FILES = (CONFIG, MODEL_FILE, WEIGHTS, WORDS, TRAINING, CARD)  # sections that are files of the saved model
+SECTIONS = (*FILES, SCORES, LETTERS)
+HEADER_BYTES = 1 << 26  # maximum size of the header
 HEADER = {
     "card": {"licence?": str, "note?": str},
     "network": dict,
@@ -80,7 +82,7 @@ def packed_model(model: ModelFolder, attribution: Attribution = NO_ATTRIBUTION) 
         The packed model.
 
     Raises:
-        SavedModelError: A file of the model is damaged.
+        SavedModelError: A file of the model is damaged, or its vocabulary is too large for the header.
     """
     scores = learned_scores(model.tokenizer)
     parts = {**shared_files(model, attribution), SCORES: scores.astype("<f4").tobytes()}
@@ -102,6 +104,11 @@ def packed_model(model: ModelFolder, attribution: Attribution = NO_ATTRIBUTION) 
         header["sections"][name] = {"at": at, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         at = _aligned(at + len(data))
     described = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    if len(described) > HEADER_BYTES - ALIGNMENT:
+        raise SavedModelError(
+            f"The model {model.name} cannot be packed: its vocabulary, licence and note would have "
+            f"{counted(len(described), 'byte')}, more than {HEADER_BYTES:,}. Train it with a smaller vocabulary."
+        )
     described += b" " * (_aligned(START + len(described)) - START - len(described))
     packed = bytearray(MAGIC + struct.pack("<Q", len(described)) + hashlib.sha256(described).digest() + described)
     for data in parts.values():
@@ -118,10 +125,21 @@ def unpacked(data: bytes) -> dict[str, bytes]:
     Raises:
         SavedModelError: The bytes are not a packed model, of another version, incomplete or altered.
     """
-    sections = _header(data)["sections"]
+    return _files(data, _header(data))
+
+
+def contents_in(data: bytes) -> tuple[dict[str, bytes], Attribution]:
+    """Returns the files of a packed model by name, and the licence and the note in its card; see `unpacked`."""
+    header = _header(data)
+    attribution = _attribution(header["card"])
+    return _files(data, header), attribution
+
+
+def _files(data: bytes, header: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files of a packed model by name. Raises `SavedModelError` if one is altered, cut off or too large."""
     found: dict[str, bytes] = {}
     start = START + struct.unpack_from("<Q", data, len(MAGIC))[0]
-    for name, entry in sections.items():
+    for name, entry in header["sections"].items():
         part = data[start + entry["at"] : start + entry["at"] + entry["size"]]
         if hashlib.sha256(part).hexdigest() != entry["sha256"]:
             raise SavedModelError(f"The packed model is damaged: {name} does not match its checksum. Get it again.")
@@ -135,9 +153,8 @@ def unpacked(data: bytes) -> dict[str, bytes]:
     return found
 
 
-def attribution_in(data: bytes) -> Attribution:
-    """Returns the licence and the note in the card of a packed model; see `unpacked`."""
-    card = _header(data)["card"]
+def _attribution(card: Mapping[str, Any]) -> Attribution:
+    """The licence and the note in the card of a packed model. Raises `SavedModelError` if they are no texts."""
     try:
         return Attribution(**{name: card[name] for name in NO_ATTRIBUTION.to_dict() if name in card})
     except ConfigError as error:
@@ -155,11 +172,15 @@ def _header(data: bytes) -> dict[str, Any]:
         )
     try:
         (length,) = struct.unpack_from("<Q", data, len(MAGIC))
+        if length > HEADER_BYTES:
+            raise ValueError(f"its header should have at most {HEADER_BYTES:,} bytes, not {length:,}")
         described = data[START : START + length]
         if hashlib.sha256(described).digest() != data[START - 32 : START]:
             raise ValueError("its header does not match its checksum")
         header = json_object(described)
         check(header, HEADER)
+        if odd := sorted(header["sections"].keys() - SECTIONS):
+            raise ValueError(f"it has a section {shortened(odd[0], LISTED_LENGTH)!r}, which is not known")
     except (struct.error, ValueError) as error:
         raise SavedModelError(f"The packed model is damaged: {error}. Get it again.") from None
     return header
