@@ -86,6 +86,19 @@ def test_float16_rounds_to_the_nearest() -> None:
         compressed(weights, FLOAT16)
 
 
+@pytest.mark.parametrize(("weight", "fits"), [(3.37e38, True), (3.39e38, False), (-3.39e38, False)])
+def test_a_weight_beyond_the_largest_scale_does_not_fit_int8(weight: float, fits: bool) -> None:
+    for name in ("embedding/table", "lstm_0/kernel"):
+        weights = {name: np.array([[weight, 1.0], [0.0, 1.0]], np.float32)}
+        if fits:
+            assert restored(compressed(weights, INT8), INT8)[name][0, 0] == pytest.approx(weight, rel=1e-5)
+        else:
+            with pytest.raises(
+                SavedModelError, match=f"^The weights {name} are too large for int8, whose largest numb"
+            ):
+                compressed(weights, INT8)
+
+
 @pytest.mark.parametrize("value", [0.0, 1e-45, 1e-38, 3e38])
 def test_rows_of_zeros_and_of_extreme_numbers(value: float) -> None:
     weights = {"embedding/table": np.full((3, 4), value, np.float32)}

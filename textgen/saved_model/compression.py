@@ -87,7 +87,7 @@ def cost_of(saved: ModelFolder, precision: str, texts: Iterable[str] | None = No
         The cost; for a network of both directions that of the one where it is larger.
 
     Raises:
-        SavedModelError: The model is compressed already, a weight is too large for float16, or there is no text.
+        SavedModelError: The model is compressed already, a weight is too large for the precision, or there is no text.
     """
     if saved.precision != FLOAT32:
         raise SavedModelError(

@@ -60,7 +60,7 @@ def compressed(weights: Mapping[str, np.ndarray], precision: str) -> dict[str, n
         precision: One of `PRECISIONS`.
 
     Raises:
-        SavedModelError: A weight is too large for float16.
+        SavedModelError: A weight is too large for the precision.
     """
     arrays: dict[str, np.ndarray] = {}
     for name, array in weights.items():
@@ -69,7 +69,7 @@ def compressed(weights: Mapping[str, np.ndarray], precision: str) -> dict[str, n
         elif precision == FLOAT16:
             arrays[name] = _as_float16(name, array)
         else:
-            arrays[name], arrays[name + SCALE] = _as_int8(array, _outputs(name))
+            arrays[name], arrays[name + SCALE] = _as_int8(name, array)
     return arrays
 
 
@@ -122,9 +122,15 @@ def _as_float16(name: str, array: np.ndarray) -> np.ndarray:
     return half
 
 
-def _as_int8(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rounds a matrix to integers. Returns them and the scale of each index of `axis`."""
+def _as_int8(name: str, array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rounds a matrix to integers. Returns them and the scale of each index of `_outputs(name)`."""
+    axis = _outputs(name)
     largest = np.abs(array).max(axis=1 - axis).astype(np.float32)
     scale = np.maximum(largest / np.float32(LEVELS), np.finfo(np.float32).tiny)  # positive for zeros, too
+    if (scale >= MAX_SCALE).any():
+        raise SavedModelError(
+            f"The weights {name} are too large for int8, whose largest number is {LEVELS * MAX_SCALE:.4g}: keep "
+            "float32."
+        )
     integers = np.rint(array / np.expand_dims(scale, 1 - axis))
     return np.clip(integers, -LEVELS, LEVELS).astype(np.int8), scale
