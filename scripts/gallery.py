@@ -19,11 +19,10 @@ from pathlib import Path
 from benchmarking import browser_of_tests, run_script
 
 from textgen.errors import ConfigError
-from textgen.export.attribution import Attribution
+from textgen.export.attribution import Attribution, attribution_of
 from textgen.export.html import export_html
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.saved_model.saving import saved_attribution
 from textgen.storage.files import write_file
 from textgen.versions import require
 
@@ -58,7 +57,7 @@ def build(names: Sequence[str], folder: Path, given: Mapping[str, str]) -> list[
     Attribution(**given)  # raises before a model is loaded
     models = [load_model(name) for name in names]
     pages = _pages(models, folder)
-    texts = [Attribution(**{**saved_attribution(model.folder), **given}) for model in models]
+    texts = [attribution_of(model.folder, given) for model in models]
     folder.mkdir(parents=True, exist_ok=True)
     for model, page, attribution in zip(models, pages, texts, strict=True):
         print(export_html(model, page, attribution))

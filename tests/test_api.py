@@ -722,7 +722,7 @@ def test_results_and_errors_of_the_functions_are_public(result: textgen.Training
     assert isinstance(embedder, textgen.Embedder)
     assert isinstance(next(embedder.read(["rain"])), textgen.TextVectors)
     with pytest.raises(textgen.RemoteError):
-        textgen.load(f"file://{tmp_path}/nowhere")
+        textgen.load("memory://nowhere")
     for error in (textgen.CannotWrite, textgen.InUse, textgen.ModelChanged, textgen.RemoteError, textgen.WorkerLost):
         assert issubclass(error, textgen.TextgenError)
 

@@ -126,7 +126,7 @@ def visible(text: str) -> str:
 
 
 def shell_word(text: str) -> str:
-    """Quotes a text for a shell command, and escapes hidden characters so that the command can be shown.
+    """Quotes a text for a shell command, and escapes newlines and hidden characters so that the command is one line.
 
     Words of letters and digits of any script are not quoted: the shell of Windows knows only double quotes, so that
     single ones would become part of a name.
@@ -139,7 +139,7 @@ def shell_word(text: str) -> str:
     """
     if text and all(character in BARE or unicodedata.category(character)[0] in "LNM" for character in text):
         return text
-    if visible(text) == text:
+    if one_line(text, len(text)) == text:
         return _windows_word(text) if os.name == "nt" else shlex.quote(text)
     quoted = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\t", "\\t")
     return f"$'{HIDDEN.sub(lambda match: _shell_escape(match.group()), quoted)}'"

@@ -16,11 +16,14 @@ import pytest
 import song_model
 from click.testing import CliRunner, Result
 from files import write
+from model_folders import TRAINING_VALUES
 from sample_text import LINES
 from wcwidth import wcswidth
 
 from textgen.cli import output, textgen
+from textgen.corpus.labels import unknown_label
 from textgen.errors import SavedModelError
+from textgen.saved_model.saving import write_training
 from textgen.storage.locks import locked
 from textgen.system.child_processes import child_command, child_environment
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -110,6 +113,16 @@ def test_a_model_that_no_list_can_hold_is_noted(tiny_models: Path, tmp_path: Pat
     assert f"{tmp_path}/tiny\\n2 holds a model, but a model cannot be called so: " in listed.stderr
     shutil.rmtree(tmp_path / "tiny\n2")
     assert run("models", "list", "--models-dir", str(tmp_path)).stderr == ""
+
+
+def test_no_text_of_a_model_forges_a_line_of_a_list_or_a_message(tiny_models: Path, tmp_path: Path) -> None:
+    forged = "x\nforged  1  2  3  finished"
+    shutil.copytree(tiny_models / "tiny", tmp_path / "tiny")
+    write_training(tmp_path / "tiny", TRAINING_VALUES | {"status": forged, "scores": {forged: 1.0}, "labels": [forged]})
+    for command in (["models", "list"], ["models", "show", "tiny"], ["sample", "tiny", "--label", "no"]):
+        result = run(*command, "--models-dir", str(tmp_path))
+        assert "\nforged" not in result.stdout + result.stderr, command
+    assert "There are: x\\nforged" in unknown_label("no", [forged])
 
 
 def test_the_columns_of_the_list_stand_below_each_other_in_a_terminal(tiny_models: Path, tmp_path: Path) -> None:

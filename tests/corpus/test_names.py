@@ -116,7 +116,7 @@ def test_json_keeps_names_that_are_no_text(tmp_path: Path) -> None:
 def test_a_shell_finds_the_name_in_a_command_again(tmp_path: Path) -> None:
     import subprocess
 
-    for name in (ODD, f"it's \\ {ODD}\n\x1b[m", "a b", "'", "$x", "a\x85\u202eb", "绝句", "हिन्दी"):
+    for name in (ODD, f"it's \\ {ODD}\n\x1b[m", "a b", "a\nb\tc", "'", "$x", "a\x85\u202eb", "绝句", "हिन्दी"):
         command = f"printf %s {shell_word(name)}"
         assert command.isprintable()
         done = subprocess.run(

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from textgen import versions
 from textgen.cli import textgen
 from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.export import formats, pytorch
-from textgen.export.attribution import Attribution
+from textgen.export.attribution import TEXT_BYTES, Attribution
 from textgen.export.formats import FORMATS, MARK, check_export, export_folder, export_model, format_for
 from textgen.export.verification import STEPS, check_logits, model_logits
 from textgen.saved_model.loading import load_model
@@ -56,6 +56,23 @@ def test_a_suffix_means_a_format(format_: formats.Format, tmp_path: Path) -> Non
         assert format_for(tmp_path / f"a{format_.suffix}") is format_
         assert format_for(tmp_path / f"a.b{format_.suffix.upper()}") is format_
     assert format_for(tmp_path / "a.bin", format_.name) is format_
+
+
+def test_a_licence_in_a_card_that_no_export_can_keep_is_named_with_its_card(tiny_models: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_models / "tiny", tmp_path / "tiny")
+    card = tmp_path / "tiny" / "README.md"
+    card.write_text("# tiny\n\n## Licence\n\n" + "a" * (TEXT_BYTES + 1), encoding="utf-8")
+    where = ["--models-dir", str(tmp_path)]
+
+    def exported(*arguments: str) -> Result:
+        return CliRunner().invoke(textgen, ["export", "tiny", *arguments, *where], catch_exceptions=False)
+
+    refused = exported(str(tmp_path / "page.html"))
+    assert refused.exit_code == 1
+    assert f"The licence in {card} has more than 1,048,576 bytes" in refused.stderr
+    assert "--licence" not in refused.stderr
+    assert exported(str(tmp_path / "other.html"), "--licence", "CC0").exit_code == 0
+    assert exported(str(tmp_path / "weights.safetensors"), "--format", "pytorch").exit_code == 0
 
 
 @pytest.mark.parametrize("option", ["licence", "note"])

@@ -14,6 +14,7 @@ from sample_text import LINES
 
 from textgen.corpus.config import CorpusConfig
 from textgen.dataset.ngram_index import NgramIndex
+from textgen.dataset.word_filter import WordFilter
 from textgen.errors import SavedModelError, TextgenError
 from textgen.evaluation.scoring import Scorer
 from textgen.model.config import ModelConfig
@@ -21,14 +22,15 @@ from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.prediction_change import PredictionChange
 from textgen.saved_model.compression import Cost, checked_cost, compress, compressed_copy, cost_of
-from textgen.saved_model.layout import CARD, CONFIG, NGRAMS, TRAINING, WEIGHTS
+from textgen.saved_model.layout import CARD, CONFIG, NGRAMS, TRAINING, WEIGHTS, WORDS
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_card import card_file
 from textgen.saved_model.precision import compressed, restored
+from textgen.saved_model.removal import remove_model
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.saved_model.saving import save_model, save_ngrams, write_training
+from textgen.saved_model.saving import save_model, save_ngrams, save_words, write_training
 from textgen.storage import file_replacement, files
-from textgen.storage.manifests import MANIFEST
+from textgen.storage.manifests import MANIFEST, update_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -237,6 +239,15 @@ def test_a_copy_may_lack_the_index_and_the_record(trained: ModelFolder, saved: M
     names = {path.name for path in trained.folder.with_name("bare").iterdir()}
     assert names == {CONFIG, WEIGHTS, MODEL_FILE, MANIFEST, CARD}
     assert load_model("bare").record["precision"] == "int8"
+
+
+def test_a_copy_holds_nothing_but_a_model_and_can_be_removed(trained: ModelFolder) -> None:
+    update_folder(trained.folder, {"film.mkv": b"large"})
+    save_words(trained.folder, WordFilter.build(["cat"]))
+    compressed_copy(load_model("songs"), trained.folder.with_name("small"), "int8")
+    copy = load_model("small")
+    assert set(copy.files) == {CONFIG, WEIGHTS, MODEL_FILE, NGRAMS, WORDS}
+    remove_model(copy.folder)
 
 
 def test_a_copy_replaces_nothing(trained: ModelFolder) -> None:

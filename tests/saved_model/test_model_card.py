@@ -232,6 +232,17 @@ def test_a_card_has_a_licence_and_a_note_that_come_back(texts: dict[str, str]) -
         assert renamed_card(added, "again", TRAINED, texts) == added
 
 
+@pytest.mark.parametrize("newline", ["\r\n", "\r"])
+def test_a_licence_with_the_newlines_of_another_system_does_not_make_a_card_an_edited_one(newline: str) -> None:
+    texts, plain = {"licence": f"CC0{newline}{newline}1.0{newline}"}, {"licence": "CC0\n\n1.0\n"}
+    card = card_file("songs", TRAINED, texts)
+    assert attribution_in(card) == plain
+    assert not is_edited(card, TRAINED)
+    assert not is_edited(renamed_card(card, "again", TRAINED), TRAINED)
+    own = card_file("songs", TRAINED, plain).replace(b"98,765", b"98,766")
+    assert with_attribution(own, texts) == own, "it says the same"
+
+
 def test_a_licence_that_a_person_has_written_into_a_card_is_found() -> None:
     cards = {
         b"# novel\n\n## LICENSE\n\nMIT, or [so](a.txt)\n\n## Notes\n\nNone.\n": {"licence": "MIT, or [so](a.txt)"},

@@ -217,6 +217,7 @@ def test_the_state_of_a_training_is_what_runs_not_what_was_written_down(saved: P
     assert status_of(saved, {}) == "unknown"
     assert status_of(saved, {"status": "finished: the planned length is reached"}) == "finished"
     assert status_of(saved, {"status": "running"}) == "interrupted"  # by a kill
+    assert status_of(saved, {"status": "finished\nforged  1  2"}) == "unknown"
     with locked(saved):
         for written in ("running", "interrupted", "failed: no room"):
             assert status_of(saved, {"status": written}) == "running"

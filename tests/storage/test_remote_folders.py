@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from textgen.dataset.prepared_corpus import is_prepared, open_corpus
 from textgen.errors import CorpusError, RemoteError
 from textgen.saved_model.layout import JSON_BYTES
 from textgen.saved_model.loading import load_model
-from textgen.saved_model.registry import find_model
+from textgen.saved_model.registry import find_model, find_tokenizer
 from textgen.storage import remote_files, remote_folders
 from textgen.storage.manifests import manifest_entry
 from textgen.storage.remote_files import RemoteFile
@@ -287,10 +288,35 @@ def test_what_looks_like_a_file_is_not_asked_for(memory: Any, monkeypatch: pytes
     assert not is_prepared("https://host/page.php")
 
 
-def test_a_model_elsewhere_is_compressed_to_a_copy_only(tiny_models: Path, tmp_path: Path) -> None:
+def test_a_model_of_this_machine_may_be_named_by_its_address(tiny_models: Path, tmp_path: Path) -> None:
+    """As a file manager shows it, with %20 for a space; it is not copied."""
+    place = shutil.copytree(tiny_models / "tiny", tmp_path / "my models" / "tiny 2")
+    for address in (place.as_uri(), place.as_uri().replace("file:", "FILE:"), f"file://{place}"):
+        assert load_model(address).folder == place
+        assert find_tokenizer(address).kind == load_model(place).tokenizer.kind
+    shown = CliRunner().invoke(textgen, ["models", "show", place.as_uri()], catch_exceptions=False)
+    assert shown.exit_code == 0
+    made = CliRunner().invoke(textgen, ["models", "compress", place.as_uri(), "--accept-loss"], catch_exceptions=False)
+    assert made.exit_code == 0
+    assert load_model(place).precision == "int8"
+    assert not Path(os.environ["TEXTGEN_CACHE"], "remote").exists()
+
+
+@pytest.mark.parametrize("name", [".", "..", ".address.json"])
+def test_the_copy_of_a_folder_has_a_name_of_its_own(memory: Any, tiny_models: Path, name: str) -> None:
+    copied(tiny_models / "tiny", memory, "/tiny")
+    data, entries = remote_folders._remote_manifest("memory://tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remote_folders, "_remote_manifest", lambda address: (data, entries))
+        patch.setattr(remote_folders, "join_address", lambda address, name: f"memory://tiny/{name}")
+        assert fetch_folder(f"memory://tiny/{name}").name == "folder"
+
+
+def test_a_model_elsewhere_is_compressed_to_a_copy_only(memory: Any, tiny_models: Path, tmp_path: Path) -> None:
     """What is in the cache stays the model of that address."""
     models = ["--models-dir", str(tmp_path / "models"), "--accept-loss"]
-    address = (tiny_models / "tiny").as_uri()
+    copied(tiny_models / "tiny", memory, "/tiny")
+    address = "memory://tiny"
     refused = CliRunner().invoke(textgen, ["models", "compress", address, *models])
     assert refused.exit_code == 2
     assert "so it cannot be compressed in place: name a new model with --out." in refused.stderr.replace("\n", " ")

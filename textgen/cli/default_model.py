@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from textgen.cli import output
 from textgen.cli.options import corpus_config, standard_bytes
 from textgen.errors import CorpusError, SavedModelError
-from textgen.storage.addresses import is_remote
+from textgen.storage.addresses import is_remote, local_path
 
 if TYPE_CHECKING:
     from textgen.corpus.config import CorpusConfig
@@ -117,6 +117,7 @@ def model_and_paths(
         why_empty,
     )
 
+    model = None if model is None else local_path(model)
     if model is None or is_remote(model) or list_runs(models_dir):
         return model, tuple(paths)
     try:

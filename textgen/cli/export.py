@@ -11,7 +11,7 @@ from textgen.cli.command import SectionCommand
 from textgen.cli.default_model import load_model_to_read
 from textgen.cli.options import OutputFile, model_argument, models_dir_option
 from textgen.cli.output_paths import REPLACED
-from textgen.export.attribution import Attribution
+from textgen.export.attribution import NO_ATTRIBUTION, Attribution, attribution_of
 from textgen.export.formats import FORMATS, check_export, export_model, format_for
 
 
@@ -51,8 +51,6 @@ def _export_help() -> str:
 @models_dir_option
 def export(model: str, file: Path, format_name: str | None, models_dir: Path | None, **texts: str | None) -> None:
     """Writes a model in a format."""
-    from textgen.saved_model.saving import saved_attribution
-
     format_ = format_for(file, format_name)
     if file.is_dir() and not format_.folder:
         raise click.BadParameter(f"File '{file}' is a directory.", param_hint="'FILE'")
@@ -62,5 +60,5 @@ def export(model: str, file: Path, format_name: str | None, models_dir: Path | N
     Attribution(**given)  # raises before the model is loaded
     check_export(format_, file)
     saved = load_model_to_read(model, models_dir)
-    attribution = Attribution(**{**saved_attribution(saved.folder), **given})
+    attribution = attribution_of(saved.folder, given) if format_.keeps_attribution else NO_ATTRIBUTION
     output.note(export_model(format_, saved, file, attribution))

@@ -24,13 +24,14 @@ from textgen.cli.options import (
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import SavedModelError, TextgenError
 from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8, shown_record
-from textgen.storage.addresses import is_remote, without_secrets
-from textgen.wording import counted, percent, visible
+from textgen.storage.addresses import is_remote, local_path, without_secrets
+from textgen.wording import counted, one_line, percent, visible
 
 if TYPE_CHECKING:
     from textgen.saved_model.compression import Cost
     from textgen.saved_model.saved_model import ModelFolder
 
+PROBLEM_WIDTH = 1000  # characters of an error at most
 NAME_WIDTH = 40  # greatest width of the first column, in columns of a terminal; longer names stick out
 
 
@@ -99,7 +100,7 @@ def _print_table(title: str, rows: list[dict[str, object]]) -> None:
     for row, size in zip(rows, names, strict=True):
         name = visible(str(row["name"])) + " " * max(0, width - size)
         if "problem" in row:
-            output.line(f"{name}  {row['problem']}")
+            output.line(f"{name}  {one_line(str(row['problem']), PROBLEM_WIDTH)}")
             continue
         bits = "" if row["bits_per_byte"] is None else f"{row['bits_per_byte']:.3f}"
         status = ", ".join(_about(row))
@@ -195,7 +196,7 @@ def compress(
 
     if without_index and not out:
         raise click.UsageError("--without-index needs --out: a model that is compressed in place keeps its index.")
-    if not out and is_remote(model):
+    if not out and is_remote(local_path(model)):
         raise click.UsageError(
             f"{without_secrets(model)} is not on this machine, so it cannot be compressed in place: name a new model "
             "with --out."

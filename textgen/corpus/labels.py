@@ -12,7 +12,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from textgen.errors import CorpusError
-from textgen.wording import counted, shortened
+from textgen.wording import counted, one_line, shortened
 
 FOLDER = "folder"  # value of `CorpusConfig.labels`: use folder names as labels
 MAX_LABEL_CHARS = 200  # maximum length of a label, in characters
@@ -138,7 +138,8 @@ def named(labels: Sequence[str], most: int = NAMED) -> str:
         most: Maximum number of labels to list by name.
 
     Returns:
-        The first `most` labels, with quotes around those that hold a comma, and the number of further ones.
+        The first `most` labels, each in one line, with quotes around those that hold a comma, and the number of
+        further ones.
 
     Example:
         >>> named(["Poe", "Shelley", "Stoker"], 2)
@@ -147,4 +148,5 @@ def named(labels: Sequence[str], most: int = NAMED) -> str:
         '"Poe, Edgar", Stoker'
     """
     more = f" and {len(labels) - most:,} more" if len(labels) > most else ""
-    return ", ".join(f'"{label}"' if ", " in label else label for label in labels[:most]) + more
+    shown = [one_line(label, MAX_LABEL_CHARS) for label in labels[:most]]
+    return ", ".join(f'"{label}"' if ", " in label else label for label in shown) + more

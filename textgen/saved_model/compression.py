@@ -22,7 +22,17 @@ from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.prediction_change import PredictionChange, compared_on_own_text
 from textgen.saved_model.creation import check_place
-from textgen.saved_model.layout import CARD, FILTER_BYTES, FLOAT32, INT8, NGRAMS, TRAINING, shown_record, training_bytes
+from textgen.saved_model.layout import (
+    CARD,
+    FILTER_BYTES,
+    FLOAT32,
+    INT8,
+    NGRAMS,
+    TRAINING,
+    WORDS,
+    shown_record,
+    training_bytes,
+)
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_card import card_file
 from textgen.saved_model.precision import compressed, restored
@@ -168,7 +178,7 @@ def compressed_copy(saved: ModelFolder, target: Path, precision: str, *, with_in
     """
     check_place(target)
     written = model_files(saved.weights(), *saved.model_configs, saved.tokenizer, precision)
-    others = [name for name in saved.files if name not in written and (with_index or name != NGRAMS)]
+    others = [name for name in (NGRAMS, WORDS) if name in saved.files and (with_index or name != NGRAMS)]
     record = record_of_copy(saved.training) if saved.training else saved.record
     if saved.training:
         written[TRAINING] = training_bytes(record)

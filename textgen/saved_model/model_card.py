@@ -50,7 +50,7 @@ def model_card(name: str, record: Mapping[str, Any], attribution: Mapping[str, s
     if record["tokenizer"]["tokenizer"] == "word":
         facts["loses"] = "words that it does not know, and white space but newlines and single spaces between words"
     if labels:
-        facts["labels"] = named(list(map(_line, labels)))
+        facts["labels"] = named(labels)
     if start := record.get("start"):
         facts["started from"] = _start(start)
     if progress := record.get("progress"):
@@ -109,7 +109,7 @@ def with_attribution(card: bytes, attribution: Mapping[str, str]) -> bytes:
         The card, with the new sections after what is left of it.
     """
     before = attribution_in(card)
-    new = {name: text for name, text in attribution.items() if text != before.get(name, "")}
+    new = {name: text for name, text in attribution.items() if _with_plain_newlines(text) != before.get(name, "")}
     if not new:
         return card
     body, mark, rest = _without(card, new).partition(MARK.encode())
@@ -175,9 +175,15 @@ def _quoted(attribution: Mapping[str, str]) -> str:
     """The sections of a card with a licence and a note, as far as they are known."""
     given = {heading: attribution[name] for name, heading in HEADINGS.items() if attribution.get(name)}
     return "".join(
-        f"\n## {heading}\n\n" + "".join(f"> {line}\n" if line else ">\n" for line in text.split("\n"))
+        f"\n## {heading}\n\n"
+        + "".join(f"> {line}\n" if line else ">\n" for line in _with_plain_newlines(text).split("\n"))
         for heading, text in given.items()
     )
+
+
+def _with_plain_newlines(text: str) -> str:
+    """A text with the newlines of a card, whose digest is that of a card without carriage returns."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _lines(card: str) -> Iterator[tuple[str, str | None, bool]]:

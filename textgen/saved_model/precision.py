@@ -129,7 +129,7 @@ def _as_int8(name: str, array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scale = np.maximum(largest / np.float32(LEVELS), np.finfo(np.float32).tiny)  # positive for zeros, too
     if (scale >= MAX_SCALE).any():
         raise SavedModelError(
-            f"The weights {name} are too large for int8, whose largest number is {LEVELS * MAX_SCALE:.4g}: keep "
+            f"The weights {name} are too large for int8: the largest is close to the largest number of float32. Keep "
             "float32."
         )
     integers = np.rint(array / np.expand_dims(scale, 1 - axis))

@@ -14,7 +14,7 @@ from textgen.saved_model.bases import BASES, base_folder, installed_bases
 from textgen.saved_model.folder_contents import has_file, has_steps, is_model, is_run, saved_at
 from textgen.saved_model.layout import CONFIG, FILTER_BYTES, JSON_BYTES, NGRAMS, WEIGHTS, WORDS
 from textgen.saved_model.model_names import problem_of_name
-from textgen.storage.addresses import folder_here, is_remote
+from textgen.storage.addresses import folder_here, is_remote, local_path
 from textgen.storage.folders import has_name
 from textgen.storage.locks import is_locked
 from textgen.storage.manifests import MANIFEST
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from textgen.tokenizer.tokenizer import Tokenizer
 
 
+STATUSES = ("running", "interrupted", "finished", "failed")  # what a record may begin with in "status"
 LIMITS = {  # the largest sizes in bytes of the files of a model elsewhere, by name
     CONFIG: JSON_BYTES, MODEL_FILE: MODEL_BYTES, WEIGHTS: math.inf, NGRAMS: FILTER_BYTES, WORDS: FILTER_BYTES,
 }  # fmt: skip
@@ -114,6 +115,7 @@ def find_model(name: str | None = None, folder: str | Path | None = None, *, wit
         SavedModelError: There is no model yet, or no complete one of this name.
         RemoteError: The model at an address cannot be copied from there.
     """
+    name = None if name is None else local_path(name)
     if name is not None and is_remote(name):
         return fetch_folder(name, LIMITS, needed=(CONFIG, WEIGHTS))
     models = list_models(folder)
@@ -159,6 +161,7 @@ def find_tokenizer(name: str, folder: str | Path | None = None) -> Tokenizer:
 
     if name == "byte":
         return ByteTokenizer()
+    name = local_path(name)
     try:
         path = find_model(name, folder)
     except SavedModelError:
@@ -209,9 +212,11 @@ def status_of(path: Path, training: Mapping[str, Any]) -> str:
         training: Content of training.json.
 
     Returns:
-        "running", "interrupted", "finished", "failed", or "unknown" if no status is recorded.
+        One of `STATUSES`, or "unknown" if none is recorded.
     """
-    status = str(training.get("status", "unknown")).split(":")[0]
+    status = str(training.get("status")).split(":")[0]
+    if status not in STATUSES:  # somebody else may have written it
+        return "running" if is_locked(path) else "unknown"
     runs = is_locked(path)
     if runs and status != "finished":
         return "running"

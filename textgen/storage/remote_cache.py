@@ -39,10 +39,13 @@ def entry_folder(key: str) -> Path:
 def copy_name(name: str, size: int) -> str:
     """Makes the name of a copy from a name elsewhere: at most its last `size` bytes, with the suffix.
 
-    >>> copy_name("a b/小说.txt", 7)
-    '说.txt'
+    It is empty for what is no name of a copy, which would be the entry itself or what tells its address.
+
+    >>> copy_name("a b/小说.txt", 7), copy_name("..", 7)
+    ('说.txt', '')
     """
-    return only_words(name, ".-", "_").encode()[-size:].decode(errors="ignore")
+    name = only_words(name, ".-", "_").encode()[-size:].decode(errors="ignore")
+    return "" if name in (".", "..", ADDRESS) else name
 
 
 def is_copy(folder: Path) -> bool:
