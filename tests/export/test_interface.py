@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
 from exported import CELLS, model_of
 
 from textgen.export.attribution import Attribution
 from textgen.export.interface import attachments, metadata, state_shapes, with_attachments
 from textgen.model.numpy_model import NumpyModel
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
 
 
 @pytest.mark.parametrize("options", CELLS.values(), ids=CELLS)
@@ -56,3 +60,28 @@ def test_files_are_attached(data: bytes | None) -> None:
     with zipfile.ZipFile(io.BytesIO(found)) as archive:
         assert archive.read("textgen/a") == b"1"
     assert found.startswith(data[:40])
+
+
+def as_the_readme_says(kind: str, serialized: bytes, text: str) -> list[int]:
+    """The ids of a text by SentencePiece and the section "Interface" of textgen/export/README.md alone."""
+    model = sentencepiece.SentencePieceProcessor()
+    model.LoadFromSerializedProto(serialized)
+    fixed = {"\n": [3]}
+    if kind != "word":
+        fixed["▁"] = [230, 154, 133]
+        if model.piece_to_id("▁") == 1:
+            fixed[" "] = [36]
+    ids: list[int] = []
+    for stretch in re.split(f"([{''.join(fixed)}])", text):
+        words = stretch.replace("▁", " ").split() if kind == "word" and stretch != "\n" else [stretch]
+        for word in words:
+            ids += fixed.get(word) or model.encode(word)
+    return ids
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char", "word"])
+@pytest.mark.parametrize("learned", ["the cat sat on the mat\n", "床前明月光疑是地上霜\n"])
+def test_another_program_gets_the_ids_of_a_text_as_the_readme_says(kind: str, learned: str) -> None:
+    tokenizer = train_tokenizer([learned * 30], TokenizerConfig(kind))
+    for text in ("the dog cow cat\n\n the  mat▁cat\n", "床前 明月▁光 \n", "dog▁cow", ""):
+        assert as_the_readme_says(kind, tokenizer.serialized, text) == tokenizer.encode(text)
