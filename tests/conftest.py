@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -220,8 +221,10 @@ def no_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
     def load() -> None:
         raise AssertionError("TensorFlow is loaded")
 
-    for module in ("system.runtime", "training.distributed.joining", "api", "saved_model.adaptation"):
-        monkeypatch.setattr(f"textgen.{module}.load_tensorflow", load)
+    names = ("system.runtime", "training.distributed.joining", "api", "saved_model.adaptation")
+    modules = [import_module(f"textgen.{name}") for name in names]  # all before one is changed: they take it from it
+    for module in modules:
+        monkeypatch.setattr(module, "load_tensorflow", load)
 
 
 @pytest.fixture
