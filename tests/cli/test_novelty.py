@@ -20,7 +20,7 @@ models = song_model.models  # fixture
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        ((6, 0, None, 0, "", 0, 0.0), "novelty: too short to tell, shorter than 6 tokens."),
+        ((6, 0, None, 0, "", 0, 0.0), "novelty: too short to tell: it has no run of 6 tokens without unknown words."),
         ((6, 8, 0.0, 0, "", 0, 0.0), "novelty: 0.0 % of the runs of 6 tokens occur in the training text."),
         (
             (6, 8, 0.25, 7, "of the", 6, 0.08),

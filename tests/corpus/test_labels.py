@@ -432,7 +432,7 @@ def test_other_labels_are_withheld_in_each_epoch(labelled: TokenStream) -> None:
 
 def test_copies_are_found_whatever_their_label(tmp_path: Path) -> None:
     stream = stream_of(tmp_path, [("a", "a text that the model has read"), ("b", "short")])
-    index = index_stream(stream, EOS)
+    index = index_stream(stream, BYTES)
     assert index.novelty("a text that the model has read", BYTES).copied_fraction == 1.0
     found = index.novelty_of_ids(stream.read(0, len(stream)), BYTES)
     assert found.copied_fraction == 1.0

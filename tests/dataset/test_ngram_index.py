@@ -30,7 +30,9 @@ from textgen.saved_model.layout import NGRAMS
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.saving import save_ngrams
 from textgen.storage.manifests import MANIFEST
+from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
 
 TOKENIZER = ByteTokenizer()
 EOS = TOKENIZER.eos_id
@@ -69,7 +71,7 @@ def test_novelty_is_that_of_brute_force(corpus: list[list[int]], texts: list[lis
     longest = max((len(run) for row in runs for run in row), default=0)
     assert found.longest_copy == (longest + K - 1 if longest else 0)
     copied = [{at + step for at, flag in enumerate(row) if flag for step in range(K)} for row in flags]
-    ids, spans = stream_ids(texts), index_of(corpus).copies(stream_ids(texts), TOKENIZER.eos_id)
+    ids, spans = stream_ids(texts), index_of(corpus).copies(stream_ids(texts), TOKENIZER)
     starts = [0, *(np.flatnonzero(ids == TOKENIZER.eos_id) + 1).tolist()]
     assert [at for start, end in spans for at in range(start, end)] == [
         start + at for start, row in zip(starts, copied, strict=False) for at in sorted(row)
@@ -137,6 +139,29 @@ def test_by_hand() -> None:
     assert index.novelty("to be", TOKENIZER).copied_fraction is None
 
 
+def test_an_unknown_word_copies_nothing(tmp_path: Path) -> None:
+    """All unknown words have one id: a run of others would be the run that the corpus has."""
+    lines = [f"the fox sings of the rain and w{n:03} x{n:03} y{n:03} z{n:03} u{n:03} v{n:03} go home" for n in range(30)]
+    (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
+    corpus = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="line"))
+    words = train_tokenizer(lines, TokenizerConfig(tokenizer="word", vocab_size=12))
+    unknown = words.encode("lorem ipsum dolor sit amet tempor")
+    assert unknown == [words.unk_id] * 6
+    index = index_stream(encode_corpus(corpus, words, tmp_path / "tokens"), words)
+    assert index.ngram == 6
+    old = NgramIndex.build([np.array(words.encode(lines[0]), np.int32)], 6, ROOM, words.eos_id)
+    for each in (index, old):  # an index of an older version holds the unknown words
+        assert each.novelty("lorem ipsum dolor sit amet tempor", words).copied_fraction is None
+        found = each.novelty("rain and lorem ipsum dolor sit", words)
+        assert (found.ngrams, found.copied_fraction, found.longest_copy) == (0, None, 0)
+        found = each.novelty("the fox sings of the rain and lorem ipsum", words)
+        assert (found.ngrams, found.copied_fraction, found.longest_copy) == (2, 1.0, 7)
+        assert each.copies(np.array(unknown, np.int32), words) == []
+        ids = np.array(words.encode("lorem the fox sings of the rain and ipsum"), np.int32)
+        assert each.copies(ids, words) == [(1, 8)]
+    assert not index.contains(np.array(unknown, np.int32)).any()
+
+
 # === Kept with a model ===
 
 
@@ -149,20 +174,20 @@ def stream_of(folder: Path, text: str, documents: str = "line") -> TokenStream:
 def test_the_index_of_a_corpus(tmp_path: Path) -> None:
     """24 bytes of text, however many pieces those are; a document that is shorter has no n-gram."""
     lines = "".join(f"{n} The fox sings of the rain, and nobody listens.\n" for n in range(50))
-    index = index_stream(stream_of(tmp_path / "one", f"{lines}short\n"), EOS)
+    index = index_stream(stream_of(tmp_path / "one", f"{lines}short\n"), TOKENIZER)
     assert index.ngram == 24
     assert index.novelty(lines.split("\n")[7], TOKENIZER).copied_fraction == 1.0
     assert index.novelty("The fox sings of the rain, or so they say.", TOKENIZER).longest_copy == 27
     assert index.novelty(lines.upper(), TOKENIZER).copied_fraction == pytest.approx(0.0, abs=0.01)
     assert index.false_positive_rate < 0.001
     open_end = stream_of(tmp_path / "two", "a text of one document, without an end of its own", "file")
-    assert index_stream(open_end, EOS).novelty("a text of one document, without", TOKENIZER).copied_fraction == 1.0
+    assert index_stream(open_end, TOKENIZER).novelty("a text of one document, without", TOKENIZER).copied_fraction == 1.0
 
 
 def test_a_fine_tuned_model_knows_both_texts(tmp_path: Path) -> None:
     texts = ["the first text is about a fox and an owl\n", "the second one is about the moon and the rain\n"]
-    first = index_stream(stream_of(tmp_path / "first", texts[0]), EOS)
-    both = index_stream(stream_of(tmp_path / "second", texts[1] * 2), EOS, base=first)
+    first = index_stream(stream_of(tmp_path / "first", texts[0]), TOKENIZER)
+    both = index_stream(stream_of(tmp_path / "second", texts[1] * 2), TOKENIZER, base=first)
     (tmp_path / "ngrams").write_bytes(both.to_bytes())
     for index in (both, read_index(tmp_path / "ngrams")):
         assert [index.novelty(text.strip(), TOKENIZER).copied_fraction for text in texts] == [1.0, 1.0]

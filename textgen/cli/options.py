@@ -297,7 +297,7 @@ def novelty_line(novelty: Novelty) -> str:
 
     tokens = counted(novelty.ngram, "token")
     if novelty.copied_fraction is None:
-        return f"novelty: too short to tell, shorter than {tokens}."
+        return f"novelty: too short to tell: it has no run of {tokens} without unknown words."
     line = f"novelty: {percent(novelty.copied_fraction)} of the runs of {tokens} occur in the training text"
     if novelty.false_positive_rate > 0.01:
         line += f" (up to {percent(novelty.false_positive_rate, 0)} by mistake)"

@@ -10,7 +10,8 @@ read from it. It never misses an n-gram of the corpus, and rarely reports one th
                      k tokens or more is never longer than that. The true copy may be shorter: two passages of the
                      corpus that share k - 1 tokens can be joined. Copies below k tokens are not found.
 
-N-grams do not cross documents. Held-out text is not in the index. A fine-tuned model's index includes that of its base
+N-grams do not cross documents, and none contains an unknown word: all unknown words have the same id, so that one would
+look like a copy of any other. Held-out text is not in the index. A fine-tuned model's index includes that of its base
 model, unless that has another vocabulary or no index.
 """
 
@@ -46,7 +47,7 @@ class Novelty:
 
     Attributes:
         ngram: Tokens of an n-gram (k).
-        ngrams: N-grams of the text; 0 if it is too short.
+        ngrams: N-grams of the text; 0 if it is too short, or every run of k tokens has an unknown word.
         copied_fraction: Fraction of them that occur in the corpus; None if there are none.
         longest_copy: Tokens of the longest copy; 0 if there is none.
         longest_copy_text: The longest copy as text.
@@ -118,9 +119,10 @@ class NgramIndex:
             found[start : start + CHUNK] = self._contains(_hashes(part, self.ngram))
         return found
 
-    def copies(self, ids: np.ndarray, eos_id: int) -> list[tuple[int, int]]:
+    def copies(self, ids: np.ndarray, tokenizer: Tokenizer) -> list[tuple[int, int]]:
         """Where runs of tokens of ids [N] begin and end that are in n-grams which occur in the corpus."""
-        starts = np.flatnonzero(self.contains(ids) & _inside(ids, self.ngram, eos_id))
+        ids = _cut_at_unknown(ids, tokenizer)
+        starts = np.flatnonzero(self.contains(ids) & _inside(ids, self.ngram, tokenizer.eos_id))
         edges = np.zeros(len(ids) + 1, np.int32)
         edges[starts] += 1
         edges[starts + self.ngram] -= 1
@@ -138,7 +140,7 @@ class NgramIndex:
 
     def novelty_of_ids(self, ids: np.ndarray, tokenizer: Tokenizer) -> Novelty:
         """Like `novelty`, for token ids [N] of one or several documents. Labels are ignored."""
-        ids = ids[ids < tokenizer.first_label]
+        ids = _cut_at_unknown(ids[ids < tokenizer.first_label], tokenizer)
         inside = _inside(ids, self.ngram, tokenizer.eos_id)
         copied = self.contains(ids) & inside
         start, length = _longest_run(copied)
@@ -180,12 +182,12 @@ def read_index(path: Path) -> NgramIndex:
     return NgramIndex(ngram, filters)
 
 
-def index_stream(stream: TokenStream, eos_id: int, base: NgramIndex | None = None) -> NgramIndex:
+def index_stream(stream: TokenStream, tokenizer: Tokenizer, base: NgramIndex | None = None) -> NgramIndex:
     """Builds the index of an encoded corpus.
 
     Args:
         stream: Token ids.
-        eos_id: Id of the end-of-document token.
+        tokenizer: Their vocabulary.
         base: Index of the base model, to include.
 
     Returns:
@@ -199,8 +201,17 @@ def index_stream(stream: TokenStream, eos_id: int, base: NgramIndex | None = Non
     chunks = stream.chunks(CHUNK)
     if stream.first_label is not None:
         chunks = (ids[ids < stream.first_label] for ids in chunks)
-    index = NgramIndex.build(chunks, ngram, len(stream), eos_id)
+    chunks = (_cut_at_unknown(ids, tokenizer) for ids in chunks)
+    index = NgramIndex.build(chunks, ngram, len(stream), tokenizer.eos_id)
     return index.with_base(base) if base else index
+
+
+def _cut_at_unknown(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
+    """The ids [N] with the end of a document in place of each unknown word.
+
+    An index made by an older version contains n-grams with unknown words. They are never looked for.
+    """
+    return np.where(ids == tokenizer.unk_id, tokenizer.eos_id, ids)
 
 
 def _hashes(ids: np.ndarray, length: int) -> np.ndarray:

@@ -153,7 +153,7 @@ def _copies(model: ServedModel, ids: Sequence[int]) -> list[tuple[int, int]] | N
         return None
     offsets = Offsets(model.tokenizer)
     at = [*map(offsets.next, ids), offsets.end]
-    found = model.ngrams.copies(np.array(ids, np.int32), model.tokenizer.eos_id)
+    found = model.ngrams.copies(np.array(ids, np.int32), model.tokenizer)
     return [(at[start], at[end]) for start, end in found]
 
 

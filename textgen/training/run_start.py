@@ -135,7 +135,7 @@ def save_ngram_index(
     if len(data.train) > MAX_NGRAMS:
         say("The corpus is too large for an index of its n-grams, so copies of it cannot be detected.")
         return None
-    index = index_stream(data.train, tokenizer.eos_id, of_start)
+    index = index_stream(data.train, tokenizer, of_start)
     save_ngrams(folder, index)
     return index
 
