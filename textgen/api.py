@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textgen.arguments import check_kind, several, several_paths, several_texts
-from textgen.corpus.config import CorpusConfig
+from textgen.corpus.config import CorpusConfig, ignoring_labels
 from textgen.corpus.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError, SavedModelError
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
@@ -240,7 +240,7 @@ def _text_to_learn(
     saved: ModelFolder, adapt: Paths | None, others: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> Corpus | None:
     """The text of `adapt`, if there is one. Without it, `others` must be None, and there must be no settings."""
-    reading = saved.reading(settings)
+    reading = saved.reading(settings if others.get("label") is None else ignoring_labels(settings))
     if adapt is not None:
         return _read(several_paths("adapt", adapt), reading, settings)
     if idle := [*(name for name, value in others.items() if value is not None), *settings]:
@@ -319,7 +319,8 @@ def evaluate(
     saved, others = _opened(model, models_dir), _others(ensemble, models_dir)
     check_ensemble(saved, others)
     saved.tokenizer.opening(label)  # raises before the slow part
-    corpus = _read(places, saved.reading(settings), settings)
+    reading = saved.reading(settings if label is None else ignoring_labels(settings))
+    corpus = _read(places, reading, settings)
     say_other_documents(others, corpus.documents_mode, _log.warning)
     corpus.require_text()
     load_tensorflow()

@@ -1,4 +1,4 @@
-"""Labels on the command line: --labels of a corpus, and --label of a text."""
+"""Labels on the command line and from Python: labels of a corpus, and the label of a text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import song_model
 from command_tree import commands_with
 from song_model import POEMS, TINY, rows_of, run
 
+from textgen import evaluate, load
 from textgen.cli import textgen
+from textgen.errors import CorpusError
 
 models = song_model.models  # fixture
 
@@ -77,6 +79,40 @@ def test_a_label_that_does_not_exist_is_one_clear_line(models: Path, labelled: P
     assert result.exit_code == 1
     assert result.stderr == "Error: There is no label 'ow'. There are: owl, fox.\n"
     assert not result.stdout
+
+
+@pytest.mark.parametrize("command", ["score", "score --jsonl", "embed", "evaluate", "inspect", "compress", "sample"])
+def test_labels_that_are_not_used_need_not_be_readable(
+    models: Path, labelled: Path, tmp_path: Path, command: str
+) -> None:
+    """Labels that are lists, which none has learned: an error only for what reads them."""
+    path, in_models = tmp_path / "lists.jsonl", ["--models-dir", str(models)]
+    row = json.dumps({"text": "The fox sings of the rain, and nobody minds.", "by": ["fox", "owl"]})
+    path.write_text(f"{row}\n" * 20, encoding="utf-8")
+    arguments = {
+        "score": ["score", "labelled", str(path)],
+        "score --jsonl": ["score", "labelled", str(path), "--jsonl"],
+        "embed": ["embed", "labelled", str(path)],
+        "evaluate": ["evaluate", "labelled", str(path), "--label", "fox"],
+        "inspect": ["inspect", "labelled", str(path)],
+        "compress": ["models", "compress", "labelled", str(path), "--out", "small", "--accept-loss"],
+        "sample": ["sample", "labelled", "--adapt", str(path), "--label", "fox", "--max-tokens", "5"],
+    }
+    result = run(*arguments[command], *in_models)
+    assert result.exit_code == 0, result.output
+
+
+def test_a_label_given_from_python_stands_for_those_of_the_text(models: Path, labelled: Path, tmp_path: Path) -> None:
+    path = tmp_path / "lists.jsonl"
+    path.write_text(f"{json.dumps({'text': 'The fox sings of the rain.', 'by': ['fox', 'owl']})}\n", encoding="utf-8")
+    assert evaluate("labelled", path, label="fox", models_dir=models).tokens == len("The fox sings of the rain.") + 1
+    assert load("labelled", adapt=path, label="fox", models_dir=models).generate("The")[0].text
+    for read in (
+        lambda: evaluate("labelled", path, models_dir=models),
+        lambda: load("labelled", adapt=path, models_dir=models),
+    ):
+        with pytest.raises(CorpusError, match="field 'by' does not contain a label"):
+            read()
 
 
 def test_labels_that_are_not_there_are_an_error_in_every_command(models: Path, labelled: Path, tmp_path: Path) -> None:

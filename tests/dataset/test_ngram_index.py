@@ -141,7 +141,9 @@ def test_by_hand() -> None:
 
 def test_an_unknown_word_copies_nothing(tmp_path: Path) -> None:
     """All unknown words have one id: a run of others would be the run that the corpus has."""
-    lines = [f"the fox sings of the rain and w{n:03} x{n:03} y{n:03} z{n:03} u{n:03} v{n:03} go home" for n in range(30)]
+    lines = [
+        f"the fox sings of the rain and w{n:03} x{n:03} y{n:03} z{n:03} u{n:03} v{n:03} go home" for n in range(30)
+    ]
     (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
     corpus = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="line"))
     words = train_tokenizer(lines, TokenizerConfig(tokenizer="word", vocab_size=12))
@@ -181,7 +183,9 @@ def test_the_index_of_a_corpus(tmp_path: Path) -> None:
     assert index.novelty(lines.upper(), TOKENIZER).copied_fraction == pytest.approx(0.0, abs=0.01)
     assert index.false_positive_rate < 0.001
     open_end = stream_of(tmp_path / "two", "a text of one document, without an end of its own", "file")
-    assert index_stream(open_end, TOKENIZER).novelty("a text of one document, without", TOKENIZER).copied_fraction == 1.0
+    assert (
+        index_stream(open_end, TOKENIZER).novelty("a text of one document, without", TOKENIZER).copied_fraction == 1.0
+    )
 
 
 def test_a_fine_tuned_model_knows_both_texts(tmp_path: Path) -> None:

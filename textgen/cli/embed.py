@@ -25,7 +25,7 @@ from textgen.cli.options import (
     standard_bytes,
 )
 from textgen.cli.setting_options import IntegerRange
-from textgen.corpus.config import CorpusConfig
+from textgen.corpus.config import CorpusConfig, ignoring_labels
 from textgen.errors import TextgenError
 from textgen.wording import json_text
 
@@ -142,7 +142,8 @@ class _Lines:
         if "-" in paths:
             standard_bytes()  # raises if it is closed
         self._texts, self._paths = texts, paths
-        self._reading = {"documents": "line", **settings_of(CorpusConfig, bool(paths), "PATHS", options)}
+        settings = settings_of(CorpusConfig, bool(paths), "PATHS", options)
+        self._reading = ignoring_labels({"documents": "line", **settings})
         self._config = CorpusConfig(**self._reading)
 
     @cached_property

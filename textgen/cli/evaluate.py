@@ -32,7 +32,7 @@ from textgen.cli.options import (
     paths_argument,
     text_of,
 )
-from textgen.corpus.config import CorpusConfig
+from textgen.corpus.config import CorpusConfig, ignoring_labels
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.settings import select
 from textgen.wording import short
@@ -82,8 +82,9 @@ def evaluate(
     """Measure how well a model predicts a text.
 
     PATHS are files, folders, globs, or - for standard input. Documents are cut as in training, unless options say
-    otherwise; their labels are read, but not scored. Before any training MODEL may be left out: the default is a
-    base, chinese if the text is mostly Chinese characters, english if it is mostly Latin letters.
+    otherwise; their labels are read, but not scored; with --label they are not read. Before any training MODEL may be
+    left out: the default is a base, chinese if the text is mostly Chinese characters, english if it is mostly Latin
+    letters.
 
     Nats and perplexity per token depend on the vocabulary; bits per byte compare any two models on the same text, cut
     into documents in the same way (--documents): newlines or blank lines between documents do not count as bytes.
@@ -122,7 +123,8 @@ def evaluate(
     check_ensemble(saved, others)
     saved.tokenizer.opening(label)  # raises before the slow part
     ngrams = saved.ngrams() if novelty else None
-    text = text_of(saved, paths, select(CorpusConfig, given(options)))
+    reading = select(CorpusConfig, given(options))
+    text = text_of(saved, paths, reading if label is None else ignoring_labels(reading))
     say_other_documents(others, text.documents_mode, output.note)
     if exact:
         _compare(saved, text, label, as_json)

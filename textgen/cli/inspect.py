@@ -27,7 +27,7 @@ from textgen.cli.options import (
     text_of,
 )
 from textgen.cli.setting_options import setting_options
-from textgen.corpus.config import CorpusConfig
+from textgen.corpus.config import CorpusConfig, ignoring_labels
 from textgen.insight.config import InspectConfig
 from textgen.settings import from_dict, select
 from textgen.system.runtime import use_blas_threads
@@ -124,7 +124,7 @@ def inspect(model: str, models_dir: Path | None, **options: Any) -> None:
     reading = settings_of(CorpusConfig, bool(arguments.paths), "PATHS", options)
     corpus = documents = None
     if arguments.paths:
-        corpus = text_of(saved, arguments.paths, reading)
+        corpus = text_of(saved, arguments.paths, ignoring_labels(reading))
         # A network that reads backward begins at the end of a document, so it needs the whole document.
         is_backward = (arguments.direction or saved.main_direction) == "backward"
         documents = corpus.documents() if is_backward else documents_of(corpus.parts(), config.read_tokens)

@@ -21,7 +21,7 @@ from textgen.cli.options import (
     settings_of,
     text_of,
 )
-from textgen.corpus.config import CorpusConfig
+from textgen.corpus.config import CorpusConfig, ignoring_labels
 from textgen.errors import SavedModelError, TextgenError
 from textgen.saved_model.layout import FLOAT16, FLOAT32, INT8, shown_record
 from textgen.storage.addresses import is_remote, local_path, without_secrets
@@ -207,7 +207,7 @@ def compress(
     with nullcontext() if target else locked(folder):  # a copy is made of one version, or ends with an error
         saved = load_model(str(folder.absolute()))  # if it is locked, as it is now that no run can change it
         _check_target(saved, target)
-        text = text_of(saved, [file], reading) if file is not None else None
+        text = text_of(saved, [file], ignoring_labels(reading)) if file is not None else None
         cost = checked_cost(saved, precision, text.documents() if text else None, accept_loss=accept_loss)
         if text:
             text.say_left_out(output.note)

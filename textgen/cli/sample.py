@@ -47,6 +47,7 @@ from textgen.cli.sample_flags import (
 )
 from textgen.cli.setting_options import IntegerRange, flag_of, setting_options
 from textgen.cli.text_printer import Printer
+from textgen.corpus.config import ignoring_labels
 from textgen.corpus.scripts import is_without_spaces
 from textgen.errors import ConfigError
 from textgen.evaluation.config import DynamicConfig
@@ -341,7 +342,8 @@ def _adapted(arguments: Arguments, models: Sequence[ModelFolder], label: str | N
     needs_numpy = [flag_of(name) for name in NEEDS_NUMPY if getattr(arguments, name)]
     check_runtime(runtime, needs_numpy)
     saved, *others = models
-    text = text_of(saved, [arguments.adapt], arguments.reading) if arguments.adapt is not None else None
+    reading = arguments.reading if label is None else ignoring_labels(arguments.reading)
+    text = text_of(saved, [arguments.adapt], reading) if arguments.adapt is not None else None
     dynamic = arguments.dynamic or DynamicConfig()
     adaptation = Adaptation(text, dynamic, label, arguments.neural_cache, arguments.clamp, tuple(others))
     return adapted_generator(saved, adaptation, runtime=runtime, say=output.note)

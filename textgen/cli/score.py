@@ -30,7 +30,7 @@ from textgen.cli.options import (
 )
 from textgen.cli.setting_options import IntegerRange, NumberRange, flag_of, setting_options
 from textgen.cli.text_printer import between, colour_of
-from textgen.corpus.config import CorpusConfig
+from textgen.corpus.config import CorpusConfig, ignoring_labels
 from textgen.errors import CorpusError
 from textgen.settings import select
 from textgen.storage.streams import is_stream
@@ -144,7 +144,7 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
     paths = paths or ("-",)
     beginning = partial(beginning_of, paths, options, has_json_lines=arguments.jsonl)
     saved = load_model_or_base(name, models_dir, beginning, hint_for_file(name))
-    reading = select(CorpusConfig, given(options))
+    reading = ignoring_labels(select(CorpusConfig, given(options)))
     saved.tokenizer.opening(arguments.label)  # raises before anything is read
     if arguments.follow:
         limits = given({"threshold": arguments.threshold, "window": arguments.window})

@@ -88,6 +88,17 @@ def recorded_config(values: Mapping[str, Any], *, is_old: bool) -> CorpusConfig:
     return from_dict(CorpusConfig, {**values, "encoding": None} if is_default else values)
 
 
+def ignoring_labels(reading: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings for reading another text as a training text was read, except for its labels.
+
+    For what does not use the labels of a text: that it has none, or that they cannot be read, is then no error.
+
+    Args:
+        reading: Settings that replace those of the training; its `labels` are kept.
+    """
+    return {"labels": None, **reading}
+
+
 def separator_of(mode: str | None) -> str | None:
     r"""Returns the text between documents of a documents mode that names one.
 
