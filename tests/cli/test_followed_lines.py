@@ -49,6 +49,19 @@ def test_follow_in_json(tiny_models: Path) -> None:
     }  # fmt: skip
 
 
+def test_newlines_of_a_stream_are_those_of_the_training_or_of_the_option(tiny_models: Path) -> None:
+    for options, expected in (([], ["10 %", "20 %"]), (["--newlines", "keep"], ["10 %\r20 %"])):
+        rows = score(tiny_models, "--follow", "--all", "--json", *options, stdin="10 %\r20 %\n").stdout.splitlines()
+        assert [json.loads(row)["text"] for row in rows] == expected
+
+
+def test_a_stream_in_utf_16_is_refused(tiny_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("the cat\n" * 3, encoding="utf-16")
+    result = score(tiny_models, str(tmp_path / "log"), "--follow", "--all")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "utf-16 text cannot be split into lines while it arrives. Convert the text" in result.stderr
+
+
 @pytest.mark.parametrize(("held_out", "is_noted"), [(0.3, True), (9.0, False)])
 def test_follow_says_that_a_model_of_other_text_does_not_know_what_is_usual(
     tiny_models: Path, monkeypatch: pytest.MonkeyPatch, held_out: float, is_noted: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import itertools
 import math
@@ -221,6 +222,46 @@ def test_lines_in_other_encodings(encoding: str, growing: Path) -> None:
 def test_lines_that_do_not_end_with_the_byte_10_are_refused() -> None:
     with pytest.raises(CorpusError, match=r"utf-16 text cannot be split into lines .* set encoding to utf-8"):
         list(stream_lines(io.BytesIO("one\n".encode("utf-16")), "utf-16"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_the_mark_of_a_stream_is_none_of_its_text_and_names_its_encoding(encoding: str, growing: Path) -> None:
+    """That of a log that is written anew, too."""
+    data = codecs.BOM_UTF8 + "für\n\ufeffélan\n".encode()
+    assert list(stream_lines(io.BytesIO(data), encoding)) == ["für", "\ufeffélan"]
+    growing.write_bytes(data)
+    lines = file_lines(growing, encoding)
+    assert [next(lines), next(lines)] == ["für", "\ufeffélan"]
+    growing.write_bytes(codecs.BOM_UTF8 + b"neu\n")
+    assert next(lines) == "neu"
+
+
+@pytest.mark.parametrize("mark", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_a_stream_whose_mark_names_a_wide_encoding_is_refused(mark: str) -> None:
+    with pytest.raises(CorpusError, match=rf"{mark[:6]} text cannot be split into lines while it arrives"):
+        list(stream_lines(io.BytesIO("\ufeffone\ntwo\n".encode(mark))))
+
+
+@pytest.mark.parametrize(
+    ("newlines", "expected"),
+    [
+        ("normalize", ["10 %", "20 %", "done", "", "next", "", "last"]),
+        ("keep", ["10 %\r20 %\rdone\r", "", "next\r\rlast\r"]),
+    ],
+)
+def test_newlines_are_those_of_the_documents(newlines: str, expected: list[str], tmp_path: Path) -> None:
+    data = b"10 %\r20 %\rdone\r\n\nnext\r\rlast\r"
+    assert list(stream_lines(io.BytesIO(data), newlines=newlines)) == expected
+    (tmp_path / "log").write_bytes(data)
+    assert list(itertools.islice(file_lines(tmp_path / "log", newlines=newlines), 2)) == expected[:2]
+    (tmp_path / "text.txt").write_bytes(data)
+    corpus = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="line", newlines=newlines))
+    assert list(corpus.documents()) == [line for line in expected if line]
+
+
+def test_the_end_of_a_line_that_is_cut_is_no_blank_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anomalies, "LINE_BYTES", 4)
+    assert list(stream_lines(io.BytesIO(b"four\nfor\r\n\nfo"))) == ["four", "for", "", "fo"]
 
 
 @pytest.mark.parametrize("encoding", ["utf8x", "hex", "idna", "a\0b"])

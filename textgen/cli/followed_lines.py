@@ -37,7 +37,7 @@ def follow_lines(
     Args:
         saved: The model that scores them.
         path: The file, which may grow, or - for standard input.
-        config: Its encoding, and how documents begin in it.
+        config: Its encoding and newlines, and how documents begin in it.
         label: Label of the lines.
         limits: The threshold and the window of `textgen.evaluation.anomalies.follow`, those that are given.
         show_all: Whether usual lines are printed, too.
@@ -61,7 +61,7 @@ def follow_lines(
     def say_waiting() -> None:
         output.note(f"{counted(seen, 'line')} read; waiting for more (Ctrl-C ends).")
 
-    with _lines(path, config.text_encoding, say_waiting) as lines:
+    with _lines(path, config, say_waiting) as lines:
         try:
             for result in follow(scorer, lines, config.documents or "file", label=label, **limits):
                 seen += 1
@@ -77,21 +77,21 @@ def follow_lines(
 
 
 @contextmanager
-def _lines(path: str, encoding: str, on_end: Callable[[], None]) -> Iterator[Iterator[str]]:
+def _lines(path: str, config: CorpusConfig, on_end: Callable[[], None]) -> Iterator[Iterator[str]]:
     """The lines of a file, which may grow, without end; or of a pipe or standard input, to its end.
 
     Args:
         path: The file, or - for standard input.
-        encoding: Its encoding.
+        config: Its encoding and newlines.
         on_end: Called when the end of a file is reached for the first time, before more is waited for.
     """
     from textgen.evaluation.anomalies import file_lines, stream_lines
 
     if path != "-" and Path(path).is_file():
-        yield file_lines(Path(path), encoding, on_end)
+        yield file_lines(Path(path), config.text_encoding, config.newlines, on_end)
         return
     with open_bytes(path) as stream:
-        yield stream_lines(stream, encoding)
+        yield stream_lines(stream, config.text_encoding, config.newlines)
 
 
 def _print_line(result: LineScore, name: str, *, show_all: bool, as_json: bool) -> None:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
     from textgen.tokenizer.tokenizer import Tokenizer
 
-READ_BY_FOLLOW = ("documents", "encoding")  # settings of the corpus that --follow uses
+READ_BY_FOLLOW = ("documents", "encoding", "newlines")  # settings of the corpus that --follow uses
 READ_BY_JSONL = ("encoding", "newlines", "text_field", "strict")  # settings of the corpus that --jsonl uses
 OF_TOKENS = frozenset(("token_texts", "surprisal"))  # fields that --tokens adds
 LINE_BYTES = 1 << 18  # maximum number of bytes of a stream that are read at a time

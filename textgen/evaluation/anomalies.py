@@ -9,19 +9,21 @@ z-score of Iglewicz & Hoaglin 1993, How to Detect and Handle Outliers, who propo
 
 from __future__ import annotations
 
-import codecs
+import io
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from textgen.corpus.config import separator_of
-from textgen.corpus.encodings import is_plain
+from textgen.corpus.encoding_guess import marked_encoding
+from textgen.corpus.encodings import is_plain, text_decoder
 from textgen.errors import CorpusError
 from textgen.evaluation.scoring import Scorer
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -173,41 +175,41 @@ def _ids_of_line(tokenizer: Tokenizer, line: str, documents: str, *, ends: bool,
     return [*(tokenizer.encode("\n") if inside else []), *tokenizer.encode(line)]
 
 
-def stream_lines(stream: BinaryIO, encoding: str = "utf-8") -> Iterator[str]:
-    """Yields the lines of a stream up to its end, each as soon as it is complete.
+def stream_lines(stream: BinaryIO, encoding: str = "utf-8", newlines: str = "normalize") -> Iterator[str]:
+    """Yields the lines of a stream up to its end, each as soon as its newline has come.
 
     Args:
         stream: The stream.
-        encoding: Its encoding; bytes that are not valid in it become U+FFFD.
+        encoding: Its encoding if it has no byte-order mark; bytes that are not valid in it become U+FFFD.
+        newlines: As in `textgen.corpus.config.NEWLINES`: whether \\r ends a line, too, or belongs to it.
 
     Raises:
         CorpusError: In this encoding lines do not end with the byte 10.
     """
-    return _decoded(iter(lambda: stream.readline(LINE_BYTES), b""), encoding)
+    return _decoded(iter(lambda: stream.readline(LINE_BYTES), b""), encoding, newlines)
 
 
-def file_lines(path: Path, encoding: str = "utf-8", on_end: Callable[[], None] | None = None) -> Iterator[str]:
+def file_lines(
+    path: Path, encoding: str = "utf-8", newlines: str = "normalize", on_end: Callable[[], None] | None = None
+) -> Iterator[str]:
     """Yields the lines of a file from its beginning, then what is appended, without end.
 
     A file that is replaced or truncated, as logs are, is read again from its beginning.
 
     Args:
         path: The file.
-        encoding: Its encoding; bytes that are not valid in it become U+FFFD.
+        encoding: Its encoding if it has no byte-order mark; bytes that are not valid in it become U+FFFD.
+        newlines: As of `stream_lines`.
         on_end: Called once, when everything in the file is read and more is waited for.
 
     Raises:
         CorpusError: The file cannot be read, or in this encoding lines do not end with the byte 10.
     """
-    return _decoded(_appended(path, [on_end] if on_end else []), encoding)
-
-
-def _appended(path: Path, at_end: list[Callable[[], None]]) -> Iterator[bytes]:
-    """The lines of a file, without end. What is in `at_end` is taken out and called before the first wait."""
+    at_end = [on_end] if on_end else []  # taken out and called before the first wait
     while True:
         try:
             with path.open("rb") as file:
-                yield from _lines_until_replaced(path, file, at_end)
+                yield from _decoded(_lines_until_replaced(path, file, at_end), encoding, newlines)
         except OSError as error:
             raise CorpusError(f"Cannot read {path}: {error.strerror or error}. Name a file that can be read.") from None
 
@@ -240,12 +242,41 @@ def _is_replaced(path: Path, file: BinaryIO) -> bool:
     return not os.path.samestat(there, os.fstat(file.fileno())) or there.st_size < file.tell()
 
 
-def _decoded(lines: Iterable[bytes], encoding: str) -> Iterator[str]:
+def _decoded(chunks: Iterable[bytes], encoding: str, newlines: str) -> Iterator[str]:
+    """The lines of a text as they arrive, as its documents are read: see `textgen.corpus.text_decoding.decoded`.
+
+    Args:
+        chunks: The lines as bytes, with their newline; one without goes on in the next.
+        encoding: The encoding of a text without a byte-order mark.
+        newlines: As of `stream_lines`.
+
+    Raises:
+        CorpusError: In the encoding, or that of the mark, lines do not end with the byte 10.
+    """
+    _check_plain(encoding)
+    decoder, is_cut = None, False  # is_cut: whether the last line was too long for a chunk and goes on
+    for chunk in chain(chunks, [b""]):
+        is_start = decoder is None
+        if decoder is None:
+            encoding = marked_encoding(chunk) or encoding
+            _check_plain(encoding)
+            decoder = text_decoder(encoding, "replace")
+            if newlines == "normalize":
+                decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
+        text = decoder.decode(chunk, final=not chunk)
+        *lines, rest = (text.removeprefix("\ufeff") if is_start else text).split("\n")
+        for line in lines:
+            if line or not is_cut:
+                yield line
+            is_cut = False
+        if rest:
+            yield rest
+            is_cut = True
+
+
+def _check_plain(encoding: str) -> None:
     if not is_plain(encoding):
         raise CorpusError(
             f"{encoding} text cannot be split into lines while it arrives. "
             "Convert the text, for example with iconv, and set encoding to utf-8."
         )
-    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
-    for line in lines:
-        yield decoder.decode(line).removesuffix("\n").removesuffix("\r")
