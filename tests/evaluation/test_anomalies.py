@@ -22,7 +22,7 @@ from scored import CONFIG, TOKENIZER
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_cache import encode_corpus
-from textgen.errors import CorpusError
+from textgen.errors import ConfigError, CorpusError
 from textgen.evaluation import anomalies
 from textgen.evaluation.anomalies import (
     MIN_DEVIATION,
@@ -107,7 +107,39 @@ def test_a_label_is_read_before_each_document_that_is_not_empty() -> None:
     lines = ["a", "--", "", "--", "b"]
     assert len(list(follow(Recorder(LengthModel(), tokenizer), lines, "separator:--", label="tale"))) == 2
     end, label = tokenizer.opening("tale")
-    assert read == [label, *tokenizer.encode("a"), end, end, label, *tokenizer.encode("b")]
+    assert read == [label, *tokenizer.encode("a"), end, label, *tokenizer.encode("b")]
+
+
+SEPARATED = ["", "one", "", "", "two  ", "", "---", "", "", "---", "a---b ---", " c", "---d---", "", "e", "---"]
+
+
+@pytest.mark.parametrize("separator", ["---", "\n---\n", "---\n", "\n---", "\n\n", "\n"])
+def test_documents_between_separators_are_those_of_training(scorer: Scorer, separator: str, tmp_path: Path) -> None:
+    """Newlines at the ends of a document are none of it, and a separator may stand anywhere in a line."""
+    read: list[int] = []
+
+    class Recorder(Scorer):
+        def read(self, before: int, ids: Sequence[int], state: Any) -> tuple[np.ndarray, Any]:
+            read.extend(ids)
+            return super().read(before, ids, state)
+
+    mode = f"separator:{separator}"
+    results = list(follow(Recorder(scorer.model, TOKENIZER), SEPARATED, mode))
+    (tmp_path / "text.txt").write_text("".join(f"{line}\n" for line in SEPARATED), encoding="utf-8")
+    corpus = Corpus([tmp_path / "text.txt"], CorpusConfig(documents=mode))
+    expected = [id for document in corpus.documents() for id in (*TOKENIZER.encode(document), TOKENIZER.eos_id)]
+    assert read == expected[: len(read)]
+    assert len(expected) - len(read) in (0, 1)  # the end of the last document may be that of the stream
+    lines = [line for document in corpus.documents() for line in document.split("\n") if line.strip()]
+    assert [result.text for result in results] == lines
+
+
+@pytest.mark.parametrize("separator", ["a\nb", "\n\n\n", "\n-\n-\n"])
+def test_a_separator_that_spans_lines_is_refused(scorer: Scorer, separator: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"must be a part of a line, but it is .* Set documents to line or blank-line"
+    ):
+        next(follow(scorer, ["a"], f"separator:{separator}"))
 
 
 def test_bits_a_character_by_hand() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,9 +25,8 @@ import numpy as np
 from textgen.corpus.config import separator_of
 from textgen.corpus.encoding_guess import marked_encoding
 from textgen.corpus.encodings import is_plain, text_decoder
-from textgen.errors import CorpusError
+from textgen.errors import ConfigError, CorpusError
 from textgen.evaluation.scoring import Scorer
-from textgen.tokenizer.tokenizer import Tokenizer
 
 LINE_BYTES = 1 << 16  # a longer line counts as several
 POLL_SECONDS = 0.2  # seconds between two looks at a file that has not grown
@@ -120,7 +120,8 @@ def follow(
         scorer: Scores tokens.
         lines: The lines, without their ends.
         documents: What the model was trained to see as a document, one of `textgen.corpus.config.DOCUMENT_MODES` or a
-            separator: it decides whether a line is followed by the end of a document or by a newline.
+            separator: it decides whether a line is followed by the end of a document or by a newline. What stands
+            before and after a separator in a line is scored as two lines with one number.
         threshold: A line is flagged if it lies more standard deviations than this above the median.
         window: Number of earlier lines that a line is compared with.
         label: The label of all documents.
@@ -129,50 +130,106 @@ def follow(
         The score of each line that is not blank.
 
     Raises:
-        ConfigError: The model does not know the label.
+        ConfigError: The model does not know the label, or the separator spans lines.
     """
-    tokenizer = scorer.tokenizer
-    opening = tokenizer.opening(label)
-    before, state = tokenizer.eos_id, scorer.model.initial_state(1)
+    documents = "line" if separator_of(documents) == "\n" else documents
+    reader = _Reader(scorer, documents, label)
+    split = _splitter(documents)
     deviations = Deviations(window)
-    inside = False  # a block, whose next line begins with the newline that ends the one before
-    separator = separator_of(documents)
-    in_blocks = documents == "blank-line" or separator is not None
     for number, line in enumerate(lines, 1):
-        blank = not line or line.isspace()
-        ends = blank if separator is None else line.strip() == separator.strip()
-        ids = _ids_of_line(tokenizer, line, documents, ends=ends, inside=inside)
-        characters = len(line) + (inside or not in_blocks)
-        inside = in_blocks and not ends
-        if not ids:
-            continue
-        unscored = opening[1:] if before == tokenizer.eos_id and ids != [tokenizer.eos_id] else []
-        bits, state = scorer.read(before, [*unscored, *ids], state)
-        bits, before = bits[len(unscored) :], ids[-1]
-        if not (blank or ends):
-            score = (float(bits.sum()) + sum(scorer.spelling(line))) / characters
-            deviation = deviations.next(score)
-            flagged = deviation is not None and deviation > threshold
-            yield LineScore(number, line, characters, score, deviation, flagged)
+        for place, text in enumerate(split(line)):
+            if place:
+                reader.end_document()
+            bits, characters = reader.read(text)
+            if characters and not _is_blank(text):
+                score = (bits + sum(scorer.spelling(text))) / characters
+                deviation = deviations.next(score)
+                flagged = deviation is not None and deviation > threshold
+                yield LineScore(number, text, characters, score, deviation, flagged)
 
 
-def _ids_of_line(tokenizer: Tokenizer, line: str, documents: str, *, ends: bool, inside: bool) -> list[int]:
-    """The tokens that a line adds to the text.
+class _Reader:
+    """Reads a stream as one text, which consists of the same documents as in training.
 
     Args:
-        tokenizer: The tokenizer.
-        line: The line, without its end.
-        documents: What a document is, as in `follow`.
-        ends: Whether the line ends a document instead of being a part of one.
-        inside: Whether the line before belongs to the same document.
+        scorer: Scores tokens.
+        documents: What a document is, as in `follow`, but not the separator "\\n".
+        label: The label of all documents.
     """
-    if documents == "file":
-        return tokenizer.encode(f"{line}\n")
-    if ends:
-        return [tokenizer.eos_id] if inside else []
-    if documents == "line":
-        return [*tokenizer.encode(line), tokenizer.eos_id]
-    return [*(tokenizer.encode("\n") if inside else []), *tokenizer.encode(line)]
+
+    def __init__(self, scorer: Scorer, documents: str, label: str | None) -> None:
+        self._scorer, self._tokenizer, self._documents = scorer, scorer.tokenizer, documents
+        self._opening = self._tokenizer.opening(label)
+        self._before, self._state = self._tokenizer.eos_id, scorer.model.initial_state(1)
+        self._newline = self._tokenizer.encode("\n")
+        self._inside = False  # whether a document between separators or blank lines has begun
+        self._empty = 0  # lines after its last one: newlines at the end of a document are no part of it
+
+    def read(self, line: str) -> tuple[float, int]:
+        """Reads a line, or the part of it that belongs to one document.
+
+        Args:
+            line: Its text, without its end.
+
+        Returns:
+            Its surprisal in bits and its characters, both with the newline or the end that is scored with it; 0 and 0
+            if nothing is read.
+        """
+        if self._documents == "file":
+            return self._bits(self._tokenizer.encode(f"{line}\n")), len(line) + 1
+        if self._documents == "line":
+            ids = [] if _is_blank(line) else [*self._tokenizer.encode(line), self._tokenizer.eos_id]
+            return self._bits(ids), len(line) + 1 if ids else 0
+        if not line:
+            self._empty += self._inside
+            return 0.0, 0
+        for _ in range(self._empty):
+            self._bits(self._newline)
+        ids = [*(self._newline if self._inside else []), *self._tokenizer.encode(line)]
+        characters = len(line) + self._inside if ids else 0
+        self._inside, self._empty = True, 0
+        return self._bits(ids), characters
+
+    def end_document(self) -> None:
+        """Ends a document between separators or blank lines, if one has begun."""
+        if self._inside:
+            self._bits([self._tokenizer.eos_id])
+        self._inside, self._empty = False, 0
+
+    def _bits(self, ids: list[int]) -> float:
+        """Reads tokens, and returns their surprisal in bits."""
+        if not ids:
+            return 0.0
+        eos_id = self._tokenizer.eos_id
+        unscored = self._opening[1:] if self._before == eos_id and ids != [eos_id] else []
+        bits, self._state = self._scorer.read(self._before, [*unscored, *ids], self._state)
+        self._before = ids[-1]
+        return float(bits[len(unscored) :].sum())
+
+
+def _splitter(documents: str) -> Callable[[str], list[str]]:
+    """A function that splits a line into parts between which a document ends.
+
+    Raises:
+        ConfigError: The separator of the documents spans lines, which arrive one by one.
+    """
+    separator = separator_of(documents)
+    if separator is None:
+        in_blocks = documents == "blank-line"
+        return lambda line: ["", ""] if in_blocks and _is_blank(line) else [line]
+    inner = separator.strip("\n")
+    if "\n" in inner or (not inner and len(separator) > 2):
+        raise ConfigError(
+            "The lines of a stream are read one by one, so the separator between documents must be a part of a line, "
+            f"but it is {separator!r}. Set documents to line or blank-line."
+        )
+    # A newline at an end of the separator is that of the line; two of them stand around an empty line.
+    begin, end = "^" if separator.startswith("\n") else "", r"\Z" if separator.endswith("\n") else ""
+    return re.compile(f"{begin}{re.escape(inner)}{end}").split
+
+
+def _is_blank(text: str) -> bool:
+    return not text or text.isspace()
 
 
 def stream_lines(stream: BinaryIO, encoding: str = "utf-8", newlines: str = "normalize") -> Iterator[str]:
