@@ -25,6 +25,8 @@ LARGE = 1e6  # numbers from this size on are written with an exponent by `short`
 MIN_PLAIN, MAX_PLAIN = 1e-9, 1e15  # sizes of the numbers that `plain` writes without an exponent
 HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters except newline and tab, characters that change the direction of text, and lone surrogates."""
+ESCAPES = str.maketrans({"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\"})
+"""Escapes of characters that are hard to type, as flags read them."""
 BARE = frozenset("_@%+=:,./-")
 """Characters besides letters, digits and their marks that a shell takes as they are."""
 BARE_ON_WINDOWS = re.compile(r"[^\s&|<>^();']+")
@@ -123,6 +125,16 @@ def visible(text: str) -> str:
         '\\\\x1b[31mred'
     """
     return HIDDEN.sub(lambda match: escape(match.group()), text)
+
+
+def with_escapes(text: str) -> str:
+    r"""Returns a text as it is typed for a flag that understands escapes, such as one of a documents mode.
+
+    Example:
+        >>> print(with_escapes("separator:\n\n"))
+        separator:\n\n
+    """
+    return text.translate(ESCAPES)
 
 
 def shell_word(text: str) -> str:

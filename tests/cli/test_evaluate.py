@@ -11,7 +11,7 @@ import pytest
 import song_model
 from click.testing import CliRunner, Result
 from networks import random_weights
-from song_model import POEMS, run
+from song_model import POEMS, TINY, run
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
@@ -60,6 +60,19 @@ def test_a_model_that_knows_other_documents_is_named(two_models: tuple[str, str]
     assert result.stdout.splitlines()[-1].split() == ["documents", "by", "line"]
     assert note in result.stderr
     assert "was trained with" not in evaluate(of_files, text, "--ensemble", of_files).stderr
+
+
+def test_a_separator_is_shown_as_it_is_typed(two_models: tuple[str, str], tmp_path: Path) -> None:
+    """A newline in it would break the lines of a table. For programs it is as it is."""
+    text, mode = str(tmp_path / "text.txt"), ["--documents", r"separator:\n\\"]
+    result = evaluate(two_models[0], text, "--ensemble", two_models[1], *mode)
+    assert result.stdout.splitlines()[-1].split() == ["documents", "by", r"separator:\n\\"]
+    assert r"documents by file, but this text is cut by separator:\n\\: that model" in result.stderr
+    assert json.loads(evaluate(two_models[0], text, "--json", *mode).stdout)["documents_mode"] == "separator:\n\\"
+    assert run("corpus", "stats", text, *mode).stdout.splitlines()[-1].split() == ["documents", "by", r"separator:\n\\"]
+    (tmp_path / "songs.txt").write_text(POEMS, encoding="utf-8")
+    plan = run("train", str(tmp_path / "songs.txt"), "--dry-run", *mode, *TINY, "--models-dir", str(tmp_path))
+    assert "in 1 document by separator:\\n\\\\\n" in plan.stdout + plan.stderr, plan.output
 
 
 def test_evaluate_prints_the_names_that_programs_read(models: Path, tmp_path: Path) -> None:

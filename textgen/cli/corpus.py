@@ -12,6 +12,7 @@ from textgen.cli.command import CommandGroup
 from textgen.cli.fetch import fetch, list_
 from textgen.cli.options import corpus_config, corpus_options, guessed, json_option, paths_argument
 from textgen.cli.prepare import prepare
+from textgen.wording import with_escapes
 
 if TYPE_CHECKING:
     from textgen.corpus.corpus import Corpus
@@ -80,7 +81,7 @@ def _as_table(text: Corpus) -> str:
     commonest = " ".join(_visible(character) for character, _ in counts.characters_by_frequency)
     reason = guessed(text.guess_reason)
     table.append(f"{'commonest':{width}}  {commonest}")
-    table.append(f"{'documents by':{width}}  {text.documents_mode}{reason}")
+    table.append(f"{'documents by':{width}}  {with_escapes(text.documents_mode)}{reason}")
     return "\n".join(table)
 
 

@@ -35,7 +35,7 @@ from textgen.cli.options import (
 from textgen.corpus.config import CorpusConfig, ignoring_labels
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.settings import select
-from textgen.wording import short
+from textgen.wording import short, with_escapes
 
 if TYPE_CHECKING:
     from textgen.corpus.corpus import Corpus
@@ -193,5 +193,5 @@ def _print_scores(scores: Mapping[str, Any], copied: Novelty | None, as_json: bo
 
 def _shown(value: float | str) -> str:
     if isinstance(value, str):
-        return value
+        return with_escapes(value)
     return f"{value:,}" if isinstance(value, int) else short(value, 4)

@@ -10,7 +10,7 @@ from textgen.cli.options import guessed
 from textgen.cli.setting_options import flag_of
 from textgen.model.config import CELLS
 from textgen.settings import to_dict
-from textgen.wording import counted, plain, shell_word, short
+from textgen.wording import counted, plain, shell_word, short, with_escapes
 
 if TYPE_CHECKING:
     from textgen.saved_model.saved_model import ModelFolder
@@ -32,7 +32,7 @@ def describe(plan: Plan, folder: Path) -> str:
     reason = guessed(plan.corpus.guess_reason)
     rows = {
         "corpus": f"{counted(stats.characters, 'character')} in {counted(stats.documents, 'document')} "
-        f"by {plan.corpus_config.documents}{reason}",
+        f"by {with_escapes(str(plan.corpus_config.documents))}{reason}",
         **({"labels": _labels(plan)} if plan.corpus_config.labels else {}),
         "held out": ", ".join(map(str, plan.sources.valid.files))
         if plan.sources.valid

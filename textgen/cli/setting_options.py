@@ -16,6 +16,7 @@ from click.types import FloatParamType, IntParamType
 from textgen.cli.command import INPUT, SectionOption
 from textgen.errors import ConfigError
 from textgen.settings import NAMED_TYPES, Setting, check_bounds, declared, short_repr
+from textgen.wording import ESCAPES, with_escapes
 
 Decorator = Callable[[Any], Any]
 
@@ -49,8 +50,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "bool": {"default": None},
     "tuple[str, ...]": {"multiple": True, "metavar": "TEXT"},
 }
-ESCAPES = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\\\": "\\"}
-WITH_ESCAPES = {character: escape for escape, character in ESCAPES.items()}
+ESCAPED = {escape: chr(code) for code, escape in ESCAPES.items()}
 
 
 class NumberRange(click.FloatRange):
@@ -159,7 +159,7 @@ def unescaped(text: str) -> str:
     >>> unescaped(r"a\nb")
     'a\nb'
     """
-    return re.sub(r"\\[ntr\\]", lambda match: ESCAPES[match.group()], text)
+    return re.sub(r"\\[ntr\\]", lambda match: ESCAPED[match.group()], text)
 
 
 def typed(parameter: click.Parameter, value: object) -> str:
@@ -167,7 +167,7 @@ def typed(parameter: click.Parameter, value: object) -> str:
     text = str(value)
     if parameter.callback not in (_unescape, _unescape_each):
         return text
-    return "".join(WITH_ESCAPES.get(character, character) for character in text)
+    return with_escapes(text)
 
 
 def _bounded(facts: Setting, ctx: click.Context, parameter: click.Parameter, value: float | None) -> float | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from textgen.errors import ConfigError
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.wording import Say, counted
+from textgen.wording import Say, counted, with_escapes
 
 if TYPE_CHECKING:
     from textgen.dataset.ngram_index import NgramIndex
@@ -91,6 +91,6 @@ def say_other_documents(others: Sequence[ModelFolder], mode: str, say: Say) -> N
     for other in others:
         if (own := other.corpus_config.documents) not in (None, mode):
             say(
-                f"{other.name} was trained with documents by {own}, but this text is cut by {mode}: that model may "
-                "predict it worse."
+                f"{other.name} was trained with documents by {with_escapes(own)}, but this text is cut by "
+                f"{with_escapes(mode)}: that model may predict it worse."
             )
