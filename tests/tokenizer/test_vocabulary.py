@@ -17,6 +17,7 @@ from textgen.corpus.corpus import Corpus
 from textgen.errors import TokenizerError
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import load_tokenizer
+from textgen.tokenizer.pieces import FIRST_LEARNED
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.vocabulary import choose_vocab_size, learn_vocabulary, train_tokenizer
 
@@ -58,10 +59,29 @@ def test_a_vocabulary_too_small_for_the_text(kind: str) -> None:
         assert least == 260 + len(set(TEXT) - {"\n", "\t"})
 
 
-@pytest.mark.parametrize("texts", [[], [""], ["\n\n", "\t\0"], ["\u2581\u2585"]])
-def test_nothing_to_learn_from(texts: list[str]) -> None:
+@pytest.mark.parametrize("texts", [[], [""], ["\n\n", "\t\0"], ["\u2581\u2585"], ["\r", "\r\r\n"]])
+@pytest.mark.parametrize("kind", TRAINED)
+def test_nothing_to_learn_from(texts: list[str], kind: str) -> None:
     with pytest.raises(TokenizerError, match="no text to learn"):
-        train_tokenizer(texts, TokenizerConfig())
+        train_tokenizer(texts, TokenizerConfig(kind))
+
+
+@pytest.mark.parametrize(
+    "texts", [["<0x41>"] * 3, ["the byte <0x4A> and <0xFF><0x00>, <0x"] * 20], ids=["only", "some"]
+)
+@pytest.mark.parametrize("kind", [kind for kind in TRAINED if kind != "word"])
+def test_the_characters_in_the_name_of_a_byte_are_learned(texts: list[str], kind: str) -> None:
+    """SentencePiece takes the name for the token, wherever it stands in what it is trained on."""
+    tokenizer = train_tokenizer(texts, TokenizerConfig(kind))
+    assert all(len(tokenizer.encode(character)) == 1 for character in set("".join(texts)))
+    assert set("".join(texts)) <= {piece.decode(errors="replace") for piece in tokenizer.piece_bytes[FIRST_LEARNED:]}
+    assert tokenizer.decode(tokenizer.encode(texts[0])) == texts[0]
+
+
+def test_the_name_of_a_byte_is_a_word_among_others() -> None:
+    tokenizer = train_tokenizer(["the byte <0x4A> and"] * 20, TokenizerConfig("word"))
+    assert len(tokenizer.encode("<0x4A>")) == 1
+    assert tokenizer.unk_id not in tokenizer.encode("<0x4A>")
 
 
 def test_the_first_bytes_are_the_sample() -> None:

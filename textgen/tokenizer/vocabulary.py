@@ -34,6 +34,8 @@ from textgen.wording import counted
 
 # Where training text is cut: SentencePiece keeps NUL, U+2585 and tab for itself and drops lines with them.
 UNTRAINABLE = re.compile(f"[\n\t\0{SPACE}\u2585]+")
+# ... and, where bytes are tokens, within the name of one, whose characters it would not learn.
+UNTRAINABLE_WITH_BYTES = re.compile(f"{UNTRAINABLE.pattern}|(?<=<)(?=0x[0-9A-F]{{2}}>)")
 MAX_STRETCH_CHARS = 1000  # maximum length of a stretch; SentencePiece drops lines of more than 4,192 bytes
 
 MANY_CHARACTERS = 1000  # a script with more distinct characters than this has a long tail of rare ones
@@ -107,7 +109,7 @@ def train_tokenizer(
         return _byte_tokenizer(config.vocab_size)
     sample = _sample(texts, config)
     sampled = _count(sample)
-    if not sampled:
+    if not sampled.keys() - {"\r"}:  # SentencePiece removes it from the ends of lines
         raise TokenizerError("There is no text to learn a vocabulary from: give a corpus with words in it.")
     counts = character_counts or sampled
     coverage = config.character_coverage or _coverage(config.tokenizer, counts)
@@ -224,7 +226,7 @@ def _count(texts: Iterable[str]) -> Mapping[str, int]:
 
 def _stretches(text: str, only_words: bool) -> Iterator[str]:
     """Lines without characters that SentencePiece cannot learn; long ones are cut, before a space if possible."""
-    for line in UNTRAINABLE.split(text):
+    for line in (UNTRAINABLE if only_words else UNTRAINABLE_WITH_BYTES).split(text):
         line = " ".join(line.split()) if only_words else line
         start = 0
         while len(line) - start > MAX_STRETCH_CHARS:
