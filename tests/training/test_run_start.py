@@ -14,6 +14,7 @@ from runs import begun
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.dataset.split import hold_out
 from textgen.errors import ModelChanged, SavedModelError
 from textgen.saved_model.creation import claimed
 from textgen.saved_model.loading import load_model
@@ -88,6 +89,28 @@ def test_held_out_text_that_the_start_model_has_read_is_reported(tmp_path: Path,
     begun(plan_of(new, 4, start), tmp_path / "letters", say=said.append)
     found = [line for line in said if "occurs in the training text of novel" in line]
     assert [line.endswith("hold out text that novel has not read (valid_file).") for line in found] == [True] * is_known
+
+
+def test_a_split_that_holds_out_far_less_than_it_should_is_reported(tmp_path: Path) -> None:
+    """Of lines that are too short to be cut, a draw may take the shortest."""
+    path = tmp_path / "lines.txt"
+    path.write_text("\n".join([(line * 6)[: 300 if n % 5 < 3 else 3] for n, line in enumerate(lines_of_words(25, 5))]))
+    corpus = Corpus([path], CorpusConfig(documents="line"))
+    held = {seed: held_out_of(corpus, seed) for seed in range(200)}
+    few, usual = min(held, key=held.__getitem__), next(seed for seed in held if 0.07 < held[seed] < 0.15)
+    for seed, is_told in ((few, True), (usual, False)):
+        said = list[str]()
+        given = {**runs.SETTINGS, "seed": seed, "valid_fraction": 0.1}
+        begun(make_plan(corpus, given, hardware=Hardware(flops=1e11)), tmp_path / str(seed), say=said.append)
+        found = [line for line in said if line.startswith("Only ")]
+        assert len(found) == is_told
+        assert all(f"are held out, {100 * held[seed]:.1f} % and not 10.0 %" in line for line in found)
+
+
+def held_out_of(corpus: Corpus, seed: int) -> float:
+    """The fraction of a corpus that is held out of it with a seed, where a tenth should be."""
+    valid = sum(len(part.text) for name, part in hold_out(corpus.parts, 0.1, str(seed)) if name == "valid")
+    return valid / sum(len(part.text) for part in corpus.parts())
 
 
 def test_a_corpus_too_large_for_an_index_is_trained_on_without_one(

@@ -11,6 +11,7 @@ import numpy as np
 from textgen.corpus.labels import named
 from textgen.dataset.ngram_index import MAX_NGRAMS, NgramIndex, index_stream
 from textgen.dataset.prepared_corpus import PreparedCorpus
+from textgen.dataset.split import MAX_TIMES_OFF
 from textgen.dataset.subword_sampling import SampledStream
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.dataset.token_stream import TokenStream
@@ -32,7 +33,7 @@ from textgen.training.planning.plan import Plan
 from textgen.training.resumption import CORPUS_FORMAT, with_origin
 from textgen.training.run_setup import RunSetup
 from textgen.versions import module_version
-from textgen.wording import Say, counted, silent
+from textgen.wording import Say, counted, percent, silent
 
 if TYPE_CHECKING:
     from textgen.model.language_model import LanguageModel
@@ -57,6 +58,7 @@ def begin(plan: Plan, folder: Path, say: Say = silent) -> RunSetup:
     tokenizer, data = encode(plan, say)
     plan = plan.for_text(data.train.summary, data.valid.summary)
     say(f"{counted(len(data.train), 'token')} to train on, {len(data.valid):,} held out.")
+    _report_little_held_out(plan, data, say)
     start = plan.sources.start
     knows_vocabulary = start is not None and start.tokenizer.is_part_of(tokenizer)
     _report_vocabulary(start, tokenizer, say)
@@ -138,6 +140,20 @@ def save_ngram_index(
     index = index_stream(data.train, tokenizer, of_start)
     save_ngrams(folder, index)
     return index
+
+
+def _report_little_held_out(plan: Plan, data: TokenData, say: Say) -> None:
+    """Warns if the documents that were drawn are so short that far less is held out than was meant to be."""
+    fraction, held = plan.training_config.valid_fraction, data.valid.summary.bytes
+    total = held + data.train.summary.bytes
+    if plan.sources.valid or held * MAX_TIMES_OFF >= fraction * total:
+        return
+    again = "prepare the corpus again with" if isinstance(plan.corpus, PreparedCorpus) else "choose"
+    say(
+        f"Only {counted(held, 'byte')} of {total:,} are held out, {percent(held / total)} and not "
+        f"{percent(fraction)}: the documents drawn are short ones. The scores are rough: {again} "
+        "another seed or a larger fraction (valid_fraction)."
+    )
 
 
 def _report_known_text(
