@@ -205,6 +205,18 @@ def test_a_field_that_a_score_would_replace_is_refused(
     )
 
 
+@pytest.mark.parametrize("value", ["1e400", "NaN", '[0, {"a": -Infinity}]'])
+def test_a_number_that_cannot_be_passed_on_is_refused(tiny_models: Path, value: str) -> None:
+    """Null in its place would be another record."""
+    result = score(tiny_models, "--jsonl", stdin=f'{{"text": "a", "n": 1e30}}\n{{"text": "a", "n": {value}}}\n')
+    assert (result.exit_code, result.stdout.count("\n")) == (1, 1)
+    assert json.loads(result.stdout)["n"] == 1e30
+    assert result.stderr == (
+        "Error: standard input, line 2: the field 'n' has a number that is infinite, too large or NaN, which JSON "
+        "cannot pass on. Make it null or text.\n"
+    )
+
+
 def test_a_line_that_was_scored_before_is_scored_again(tiny_models: Path) -> None:
     scored = score(tiny_models, "--jsonl", "--tokens", stdin='{"text": "the cat", "id": 1}\n').stdout
     assert score(tiny_models, "--jsonl", "--tokens", stdin=scored).stdout == scored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -265,7 +266,7 @@ def _scored(row: dict[str, Any], scores: dict[str, Any], place: str) -> dict[str
         place: File and line of the row.
 
     Raises:
-        CorpusError: A field that is not of an earlier run has the name of a score.
+        CorpusError: A field that is not of an earlier run has the name of a score, or a number that JSON does not have.
     """
     from textgen.evaluation.scoring import Score
 
@@ -275,6 +276,14 @@ def _scored(row: dict[str, Any], scores: dict[str, Any], place: str) -> dict[str
         row = {name: value for name, value in row.items() if name not in earlier}
     if clash := next((name for name in row if name in scores), None):
         raise CorpusError(f"{place}: the field {clash!r} has the name of a score, which would replace it. Rename it.")
+    for name, value in row.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise CorpusError(
+                f"{place}: the field {name!r} has a number that is infinite, too large or NaN, which JSON cannot pass "
+                "on. Make it null or text."
+            ) from None
     return {**row, **scores}
 
 
