@@ -293,7 +293,7 @@ def evaluate(
     Args:
         model: Name or folder of the model, or a `ModelFolder`.
         paths: Files, folders or globs with the text.
-        label: Score all documents as those of this label.
+        label: Score all documents as those of this label. Their own labels are then not read.
         neural_cache: Adapt with a neural cache.
         dynamic: Adapt by dynamic evaluation.
         ensemble: More models with the same vocabulary, whose probabilities are averaged with those of the first.

@@ -119,8 +119,8 @@ def score(model: str, paths: tuple[str, ...], models_dir: Path | None, **options
     per byte include the cost of spelling unknown words. Labels in the files are not read: without --label the texts
     have none.
 
-    With --jsonl an object may have other fields, but none with the name of a score: that is an error. If it has all
-    of them, it was scored before, and its scores are replaced.
+    With --jsonl an object may have other fields, but none with the name of a score and none with a number that JSON
+    does not have, such as NaN: that is an error. If it has all scores, it was scored before, and they are replaced.
 
     Before any training MODEL may be left out: a base then scores the text, chinese if it is mostly Chinese
     characters, english if it is mostly Latin letters.

@@ -319,7 +319,7 @@ def _decoded(chunks: Iterable[bytes], encoding: str, newlines: str) -> Iterator[
             _check_plain(encoding)
             decoder = text_decoder(encoding, "replace")
             if newlines == "normalize":
-                decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
+                decoder = io.IncrementalNewlineDecoder(decoder, translate=True)  # type: ignore[assignment]
         text = decoder.decode(chunk, final=not chunk)
         *lines, rest = (text.removeprefix("\ufeff") if is_start else text).split("\n")
         for line in lines:
