@@ -82,6 +82,31 @@ def test_json_has_the_scores_and_the_best_come_first(models: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("drafts", [[], ["--best-of", "2"], ["--num", "20"]], ids=str)
+def test_gaps_of_equal_prompts_have_drafts_of_their_own(models: Path, drafts: list[str]) -> None:
+    """The seeds of one prompt follow those of all drafts of the one before it."""
+    gap = ["--suffix", "", "--temperature", "3", "--max-tokens", "30", "--json"]
+    result = sample(models, "both", *["--prompt", "("] * 3, *gap, *drafts, "--seed", "1")
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    number = {"": 16, "--best-of": 2, "--num": 20}["".join(drafts[:1])]
+    seeds = {1 + prompt * number: [each["seed"] for each in found if each["first_seed"] == 1 + prompt * number]
+             for prompt in range(3)}  # fmt: skip
+    assert sum(map(len, seeds.values())) == len(found)
+    for first, own in seeds.items():
+        assert own
+        assert all(first <= seed < first + number for seed in own)
+
+
+@pytest.mark.parametrize("drafts", [[], ["--best-of", "5", "--num", "2"]], ids=str)
+def test_the_first_seed_in_json_fills_a_gap_in_the_same_way_again(models: Path, drafts: list[str]) -> None:
+    gap = ["--prompt", "(", "--suffix", ")", "--temperature", "3", "--max-tokens", "30", "--json", *drafts]
+    for _ in range(2):
+        first = sample(models, "both", *gap)
+        seeds = {json.loads(line)["first_seed"] for line in first.stdout.splitlines()}
+        assert len(seeds) == 1
+        assert sample(models, "both", *gap, "--seed", str(*seeds)).stdout == first.stdout
+
+
 def test_several_texts_stand_as_documents_do_and_have_seeds_of_their_own(models: Path) -> None:
     both = sample(models, "backward", "--num", "2", "--seed", "3").stdout
     assert both == "".join(sample(models, "backward", "--seed", seed).stdout for seed in ("3", "4"))

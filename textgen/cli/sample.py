@@ -44,6 +44,7 @@ from textgen.cli.sample_flags import (
     how_to_repeat,
     refuse_contradictions,
     refuse_unused,
+    seeds_of_prompt,
 )
 from textgen.cli.setting_options import IntegerRange, flag_of, setting_options
 from textgen.cli.text_printer import Printer
@@ -167,7 +168,8 @@ def sample(
 
     A text that leads to a --suffix appears when it is finished. Samplers and penalties work with it; --stop, --until,
     --ban, --require, --logit-bias, --no-copy, --max-seconds and --top-logprobs do not. --json prints the log
-    probabilities, in nats, that each network gives the whole document, and the score: their mean for each token.
+    probabilities, in nats, that each network gives the whole document, and the score: their mean for each token. It
+    also prints first_seed: the same command with it as --seed finds the texts of this prompt again.
 
     \b
     Example:
@@ -187,7 +189,7 @@ def sample(
     refuse_contradictions(arguments, settings, search)
     # lines may switch on what a flag needs: `read_requests` checks the flags together with them
     refuse_unused(search if has_settings(prompt_file) else settings | search)
-    copies = 0 if search else arguments.best_of or arguments.num
+    copies = seeds_of_prompt(arguments, search)
     defaults = partial(defaults_of, arguments)
     sampling = settings if seed is None else settings | {"seed": seed}
     read = cache(  # of standard input, once

@@ -100,6 +100,20 @@ def defaults_of(arguments: Arguments, prompt: str) -> dict[str, Any]:
     return defaults
 
 
+def seeds_of_prompt(arguments: Arguments, search: Mapping[str, Any]) -> int:
+    """The number of texts that are drawn for each prompt, each with a seed of its own; 0 for a search.
+
+    Drafts of a gap count, too: with fewer seeds the next prompt would draw the same ones again.
+    """
+    if search:
+        return 0
+    if arguments.suffix is None or arguments.best_of:
+        return arguments.best_of or arguments.num
+    from textgen.generation.infilling import CANDIDATES
+
+    return max(arguments.num, CANDIDATES)
+
+
 def how_to_repeat(arguments: Arguments, placed: Sequence[Placed], seed: int | None, copies: int) -> str:
     """A line with the seed that was chosen at random and how to write the texts again; "" where it decides none.
 

@@ -77,6 +77,7 @@ class Infill:
         stop_reason: "begin": the beginning of the document was reached; "length": `max_tokens` were generated;
             "blocked": the settings left no token; "cut": cut where the other end fits.
         seed: The seed of the draft.
+        first_seed: The seed of the first draft of the call that found the text: the same call with it finds it again.
         config: Its settings, with the seed.
         score: Log probability of the whole document, nats per token, mean over the networks of the model; None if
             nothing was ranked.
@@ -92,6 +93,7 @@ class Infill:
     stop_reason: str
     seed: int
     config: SamplingConfig = field(repr=False, compare=False)
+    first_seed: int | None = field(default=None, compare=False)
     score: float | None = None
     forward_logprob: float | None = None
     backward_logprob: float | None = None
@@ -195,6 +197,7 @@ class Infiller:
             infills += self._candidates("forward", configs[number - num_forward :], prompt, suffix, wanted, go_on)
         if not wanted():
             return []
+        infills = [replace(infill, first_seed=config.seed) for infill in infills]
         if not prompt and best_of is None:
             return infills
         unique = {infill.text: infill for infill in reversed(infills)}
