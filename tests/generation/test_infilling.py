@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from networks import random_weights
+from plain_fakes import WordsTokenizer
 
 from textgen.errors import ConfigError, TokenizerError
 from textgen.evaluation.scoring import Scorer
@@ -157,6 +158,31 @@ def test_candidates_of_both_directions_are_cut_where_the_other_end_fits(
     assert {filling.text for filling in found} == expected
     assert {filling.direction for filling in found} == {"forward", "backward"}
     assert {filling.stop_reason for filling in found} == {"cut"}
+
+
+@pytest.mark.parametrize("heal", [True, False])
+@pytest.mark.parametrize("prompt", ["The ca", "The", "x cam"])
+def test_the_forward_network_completes_the_token_in_which_a_prompt_ends(prompt: str, heal: bool) -> None:
+    tokenizer = WordsTokenizer([" c", " ca", " cat", " came", "at", "The", " mat"])
+    config, suffix = ModelConfig(tokenizer.vocab_size, 6, 8, 1), " mat"
+    weights = random_weights(config)
+    weights["head/bias"][:259] -= 5.0  # single bytes are rare
+    model = NumpyModel(config, weights)
+    settings, texts, healed = replace(SETTINGS, heal=heal), set(), set()
+    for number in range(12, 24):
+        (result,) = Generator(model, tokenizer).generate(prompt, replace(settings, seed=5 + number))
+        kept = tokenizer.encode(prompt)
+        while len(tokenizer.decode(kept)) > len(prompt) - result.healed:
+            kept.pop()
+        ids = [id for id in result.ids if id != tokenizer.eos_id]
+        ids = by_hand(model, tokenizer, kept, ids, tokenizer.encode(suffix))
+        texts.add(tokenizer.decode(ids)[result.healed :])
+        healed.add(result.healed)
+    found = Infiller(model, tokenizer, model).infill(prompt, suffix, settings, 24, 24)
+    assert {filling.text for filling in found if filling.direction == "forward"} <= texts
+    assert texts <= {filling.text for filling in found}
+    assert all(filling.whole == prompt + filling.text + suffix for filling in found)
+    assert (max(healed) > 0) == (heal and prompt != "The")
 
 
 def test_few_states_of_long_drafts_are_kept(filler: Infiller, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ from textgen.generation.row import Row
 from textgen.generation.sampling.vocabulary_tables import VocabularyTables
 from textgen.generation.stepping import read_all
 from textgen.generation.text_state import TextState, join, num_bytes
+from textgen.generation.token_healing import Prefixes
 from textgen.model.protocols import ScoringModel, StepModel
 from textgen.settings import check_type, python_number
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -121,6 +122,7 @@ class _Draft:
     nats: list[float]
     stop_reason: str
     config: SamplingConfig
+    healed: int  # characters of the prompt that the first token writes again
 
 
 class Infiller:
@@ -146,6 +148,7 @@ class Infiller:
         self._tokenizer = tokenizer
         self._tables = {direction: VocabularyTables(tokenizer, direction) for direction in self._models}
         self._word_tokens = word_tokens(tokenizer, words if forward else None)
+        self._prefixes = Prefixes(tokenizer) if forward else None
 
     def infill(
         self,
@@ -251,7 +254,7 @@ class Infiller:
                     ids, reason = ids[: _best_cut(draft)], "cut"
                     if not wanted():
                         return
-                text = self._text(prompt, self._in_reading_order(direction, ids), suffix)
+                text = self._text(prompt, self._in_reading_order(direction, ids), suffix, draft.healed)
                 yield Infill(prompt, text, suffix, direction, reason, draft.config.seed or 0, draft.config)
 
     def _generate(
@@ -272,16 +275,18 @@ class Infiller:
             fitting: The first tokens of the other end, int32 [T], if the drafts are to be cut where they fit.
         """
         eos_id, model = self._tokenizer.eos_id, self._models[direction]
-        ids = (eos_id, *start)
-        state = TextState(read_all(model, [ids[:-1]], model.initial_state(1)), ids)
-        rows = [Row(state, (), config, self._tokenizer, track=fitting is not None) for config in configs]
-        drafts = [_Draft([], [], [], "length", config) for config in configs]
-        most = max(1, min(BATCH_SIZE, STATES_BYTES // (len(configs) * num_bytes(state.model_state))))  # of a draft
+        begin = TextState(model.initial_state(1), (eos_id,))
+        rows = [Row(begin, start, config, self._tokenizer, track=fitting is not None) for config in configs]
         number_of: dict[Row, int] = {row: number for number, row in enumerate(rows)}
-        own = self._word_tokens if direction == "forward" else None
-        tables = self._tables[direction]
-        decoder = Decoder(model, self._tokenizer, read_word_tokens=lambda: own, tables=tables, direction=direction)
+        decoder = self._decoder(direction)
+        settled = decoder.settled(rows[0])  # in all drafts, whose settings differ in the seed only
+        state = read_all(model, [[eos_id, *start][:settled]], begin.model_state)
+        for row in rows:
+            row.read_ahead(settled, state)
         decoder.join(rows)
+        healed = [len(self._tokenizer.decode(start[len(row.ids) - 1 :])) for row in rows]
+        drafts = [_Draft([], [], [], "length", *each) for each in zip(configs, healed, strict=True)]
+        most = max(1, min(BATCH_SIZE, STATES_BYTES // (len(configs) * num_bytes(state))))  # of a draft
         while decoder.rows:
             for row, token in decoder.step():
                 number = number_of[row]
@@ -299,14 +304,27 @@ class Infiller:
                 break
         return drafts
 
+    def _decoder(self, direction: str) -> Decoder:
+        """A decoder without texts. Only the forward network follows the ends of words and of prompts."""
+        is_forward = direction == "forward"
+        words, prefixes = (self._word_tokens, self._prefixes) if is_forward else (None, None)
+        return Decoder(
+            self._models[direction],
+            self._tokenizer,
+            read_word_tokens=lambda: words,
+            prefixes=prefixes,
+            tables=self._tables[direction],
+            direction=direction,
+        )
+
     def _in_reading_order(self, direction: str, ids: Sequence[int]) -> Sequence[int]:
         """The tokens of a draft, without the bytes of a character that generation left unfinished."""
         ids = ids[: len(ids) - self._tables[direction].characters.unfinished(ids)]
         return ids if direction == "forward" else ids[::-1]
 
-    def _text(self, prompt: str, ids: Sequence[int], suffix: str) -> str:
-        """The text of tokens in reading order, and the spaces between it and its ends."""
-        text = self._tokenizer.decode(ids)
+    def _text(self, prompt: str, ids: Sequence[int], suffix: str, healed: int) -> str:
+        """The text of tokens in reading order after the healed characters, and the spaces between it and its ends."""
+        text = self._tokenizer.decode(ids)[healed:]
         if self._tokenizer.kind == "word":  # its decoder leaves out the space before the first word
             before = " " * bool(prompt and not prompt[-1].isspace() and text[:1].strip())
             after = " " * bool(suffix and not suffix[0].isspace() and (text or prompt)[-1:].strip())
