@@ -16,6 +16,7 @@ import numpy as np
 from benchmarking import run_script
 
 from textgen.cli.setting_options import IntegerRange, NumberRange
+from textgen.settings import MAX_COUNT
 
 FABLES = Path(__file__).parent.parent / "corpora" / "fables.txt"
 SYLLABLES = [onset + vowel + coda for onset in "bdfgklmnprstvz" for vowel in "aeiou" for coda in ("", "n", "r", "s")]
@@ -30,7 +31,7 @@ MAX_BYTES = 1e15  # bytes; what is infinite would fill the disk
 @click.option(
     "--bytes", "size", type=NumberRange(1, MAX_BYTES), default=2e9, show_default=True, help="How large, to a story."
 )
-@click.option("--seed", type=IntegerRange(0), default=0, show_default=True, help="Of everything.")
+@click.option("--seed", type=IntegerRange(0, MAX_COUNT), default=0, show_default=True, help="Of everything.")
 def main(path: Path, size: float, seed: int) -> None:
     """Writes the text."""
     rng = np.random.default_rng(seed)

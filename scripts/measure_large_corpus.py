@@ -21,6 +21,7 @@ from benchmarking import resident, run_script, started
 
 from textgen.cli.setting_options import IntegerRange
 from textgen.errors import ConfigError
+from textgen.settings import MAX_COUNT
 from textgen.system.child_processes import child_command
 from textgen.system.machine import num_cores
 from textgen.training.presets import SIZES
@@ -34,7 +35,7 @@ VALID = 0.0001  # held out: little, since scoring it at the end of a short run w
     "--scratch", type=click.Path(path_type=Path), required=True, help="Empty folder to fill; remove it afterwards."
 )
 @click.option("--preset", type=click.Choice([*SIZES]), default="small", show_default=True, help="Size of the network.")
-@click.option("--steps", type=IntegerRange(1), default=50, show_default=True, help="Of training.")
+@click.option("--steps", type=IntegerRange(1, MAX_COUNT), default=50, show_default=True, help="Of training.")
 def main(corpus: Path, scratch: Path, preset: str, steps: int) -> None:
     """Runs each stage as a program of its own."""
     scratch.mkdir(parents=True, exist_ok=True)

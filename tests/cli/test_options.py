@@ -362,6 +362,30 @@ def test_all_numbers_are_refused_in_the_words_of_settings() -> None:
         assert caught.value.format_message() == f"{name} must be {kind}. Received: '1h'."
 
 
+def converted(option: click.Parameter, command: click.Command, word: str) -> Any:
+    """The value of a word for an option, whose bounds are those of its type or, for a setting, of its callback."""
+    context = click.Context(command)
+    value = option.type.convert(word, option, context)
+    return option.callback(context, option, value) if option.callback else value
+
+
+@pytest.mark.parametrize("digits", [21, 4000, 5000])
+def test_an_integer_beyond_any_use_is_refused_in_a_line(digits: int) -> None:
+    integers = {
+        f"{words} {option.opts[0]}": (option, command)
+        for words, command in leaves(textgen)
+        for option in command.params
+        if isinstance(option.type, IntParamType)
+    }
+    for elsewhere in ("tokenizer decode ids", "corpus prepare --shards"):  # checked with what they belong to
+        integers.pop(elsewhere)
+    assert {"sample --num", "sample --top-k", "embed --top", "train --threads", "train --steps"} <= integers.keys()
+    for option, command in integers.values():
+        with pytest.raises(click.UsageError, match=r"must be (a number|an integer)") as caught:
+            converted(option, command, "9" * digits)
+        assert len(caught.value.format_message()) < 400
+
+
 @pytest.mark.parametrize("option", NUMBERS.values(), ids=NUMBERS)
 def test_nan_is_no_number(option: click.Parameter) -> None:
     """By the type of the option or, where it is a setting, by the bounds of that."""

@@ -31,7 +31,7 @@ BAD_SAMPLES: list[tuple[list[str], str | bytes | None, int, str]] = [
     (["songs", "--require", "Ode" * 200], None, 1, "take 600 tokens, and --max-tokens is 500"),
     (["songs", "--logit-bias", "#99999=1"], None, 1, "there is no token #99999"),
     (["songs", "--mirostat", "3"], None, 2, "mirostat must be a number from 0 to 2"),
-    (["songs", "--num", "0"], None, 2, "--num must be a number of at least 1. Received: 0."),
+    (["songs", "--num", "0"], None, 2, "--num must be a number from 1 to 1,048,576. Received: 0."),
     (["songs", "--max-tokens", "0"], None, 2, "--max-tokens must be a number of at least 1. Received: 0."),
     (["songs", "--no-copy", "0"], None, 2, "--no-copy must be a number of at least 1"),
     (["nobody"], None, 1, "There are: songs"),

@@ -83,4 +83,17 @@ def test_commands_refuse(model: Path) -> None:
     assert model.read_bytes() == before
     invoke("train", corpus, "--out", model, "--force", "--tokenizer", "word")
     assert read_tokenizer(model).kind == "word"
-    assert CliRunner().invoke(textgen, ["tokenizer", "decode", "byte"], "1 two").exit_code == 2
+    wrong = CliRunner().invoke(textgen, ["tokenizer", "decode", "byte"], "1 two")
+    assert (wrong.exit_code, wrong.stderr.splitlines()[-1]) == (
+        2,
+        "Error: IDS must be whole numbers. Received: 'two'.",
+    )
+
+
+@pytest.mark.parametrize("digits", [4000, 5000])
+def test_an_id_of_thousands_of_digits_is_refused_in_a_line(digits: int) -> None:
+    for words, text in ((["9" * digits], None), ([], "9" * digits)):
+        result = CliRunner().invoke(textgen, ["tokenizer", "decode", "byte", *words], text)
+        assert result.exit_code in (1, 2)
+        assert 0 < len(result.stderr.splitlines()[-1]) < 400
+        assert "set_int_max" not in result.stderr

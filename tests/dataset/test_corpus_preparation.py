@@ -474,6 +474,11 @@ def test_another_vocabulary_and_another_corpus_are_refused(tmp_path: Path, token
 def test_shards_are_as_many_as_can_be(tmp_path: Path, shards: int) -> None:
     with pytest.raises(ConfigError, match=f"shards must be a whole number from 1 to 99,999. Received: {shards}"):
         make(lines_in(tmp_path), tmp_path / "out", settings={"shards": shards})
+
+
+def test_a_number_of_shards_that_does_not_print_is_refused_as_others_are(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"from 1 to 99,999\. Received: int of great size\."):
+        make(lines_in(tmp_path), tmp_path / "out", settings={"shards": 10**5000})
     assert not (tmp_path / "out").exists()
 
 

@@ -498,17 +498,19 @@ def test_nothing_to_write(counter: Generator) -> None:
         counter.generate([], CONFIG)
 
 
-@pytest.mark.parametrize("number", [0, -1])
-def test_fewer_texts_than_one_are_refused(counter: Generator, number: int) -> None:
+@pytest.mark.parametrize("number", [0, -1, (1 << 20) + 1, 1 << 80])
+def test_fewer_texts_than_one_and_more_than_memory_holds_are_refused(counter: Generator, number: int) -> None:
     requests = [Request("a", CONFIG)]
     for write in (
         lambda: counter.generate("a", CONFIG, number),
         lambda: next(counter.generate_requests(requests, number)),
     ):
-        with pytest.raises(ConfigError, match=f"^num must be a number of at least 1. Received: {number}."):
+        with pytest.raises(ConfigError, match=f"^num must be a number from 1 to 1,048,576. Received: {number}."):
             write()
-    with pytest.raises(ConfigError, match=f"^batch_size must be a number of at least 1. Received: {number}."):
+    with pytest.raises(ConfigError, match=f"^batch_size must be a number from 1 to 1,048,576. Received: {number}."):
         next(counter.generate_requests(requests, batch_size=number))
+    with pytest.raises(ConfigError, match=f"^best_of must be a number from 1 to 1,048,576. Received: {number}."):
+        next(counter.generate_requests(requests, best_of=number))
 
 
 @pytest.mark.parametrize(

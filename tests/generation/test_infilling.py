@@ -318,10 +318,12 @@ def test_what_cannot_be_is_refused(
         Infiller(models["backward"], tokenizer).infill(prompt, "a", replace(SETTINGS, **settings), 2, best_of)
 
 
-@pytest.mark.parametrize("number", [0, -1])
-def test_fewer_texts_than_one_are_refused(filler: Infiller, number: int) -> None:
-    with pytest.raises(ConfigError, match=f"^num must be a number of at least 1. Received: {number}."):
+@pytest.mark.parametrize("number", [0, -1, (1 << 20) + 1, 1 << 80])
+def test_fewer_texts_than_one_and_more_than_memory_holds_are_refused(filler: Infiller, number: int) -> None:
+    with pytest.raises(ConfigError, match=f"^num must be a number from 1 to 1,048,576. Received: {number}."):
         filler.infill("", "a", SETTINGS, number)
+    with pytest.raises(ConfigError, match=f"^best_of must be a number from 1 to 1,048,576. Received: {number}."):
+        filler.infill("", "a", SETTINGS, 1, number)
 
 
 @pytest.mark.parametrize(

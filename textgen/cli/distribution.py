@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from textgen.cli import output
 from textgen.cli.options import sectioned
 from textgen.cli.setting_options import IntegerRange, NumberRange, option_group, typed
+from textgen.settings import MAX_COUNT
 from textgen.storage.locks import locked
 from textgen.training.config import STRATEGIES
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 LAUNCHER_OPTIONS = ("workers", "max_restarts", "strategy", "trust_network", "name")  # not passed on to the processes
 RESUMPTION_OPTIONS = ("models_dir", "as_json", "start_timeout", "step_timeout", "threads")  # passed on after a restart
 DEVICES = "Devices and processes"
+MAX_THREADS = 1 << 12  # as of textgen serve: more than any machine has cores
+MAX_WORKERS = 1 << 10  # more than any machine has GPUs or cores that are worth a process
 MAX_TIMEOUT_SECONDS = 1_000_000  # seconds (eleven days); some timers overflow at a few times this
 
 distribution_options = option_group(
@@ -35,14 +38,14 @@ distribution_options = option_group(
     sectioned(
         DEVICES,
         "--threads",
-        type=IntegerRange(1),
+        type=IntegerRange(1, MAX_THREADS),
         metavar="N",
         help="Number of processor cores that each process uses [default: all].",
     ),
     sectioned(
         DEVICES,
         "--workers",
-        type=IntegerRange(1),
+        type=IntegerRange(1, MAX_WORKERS),
         metavar="N",
         help="Train in N processes on this machine. Each has a GPU, or its share of the cores.",
     ),
@@ -55,7 +58,7 @@ distribution_options = option_group(
     sectioned(
         DEVICES,
         "--max-restarts",
-        type=IntegerRange(0),
+        type=IntegerRange(0, MAX_COUNT),
         default=3,
         metavar="N",
         help="With --workers, maximum number of restarts after a process is lost [default: 3].",

@@ -27,6 +27,7 @@ from textgen.cli.options import (
 from textgen.cli.setting_options import IntegerRange
 from textgen.corpus.config import CorpusConfig, ignoring_labels
 from textgen.errors import TextgenError
+from textgen.settings import MAX_COUNT
 from textgen.wording import json_text
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ FORMATS = ("jsonl", "tsv", "npy")
     "--out", type=OutputFile(suffix=".jsonl, .tsv or .npy"), help="File to write the vectors to [default: print them]."
 )
 @click.option("--search", metavar="TEXT", help="Print the texts that are most similar to this one, instead of vectors.")
-@click.option("--top", type=IntegerRange(1), metavar="N", help="With --search, number of texts to print [default: 5].")
+@click.option(
+    "--top", type=IntegerRange(1, MAX_COUNT), metavar="N", help="With --search, number of texts to print [default: 5]."
+)
 @json_option
 @models_dir_option
 @reading_options

@@ -52,7 +52,7 @@ from textgen.corpus.config import ignoring_labels
 from textgen.corpus.scripts import is_without_spaces
 from textgen.errors import ConfigError
 from textgen.evaluation.config import DynamicConfig
-from textgen.generation.config import AUTO, RuntimeConfig, SamplingConfig, SearchConfig
+from textgen.generation.config import AUTO, MAX_TEXTS, RuntimeConfig, SamplingConfig, SearchConfig
 from textgen.settings import from_dict, select
 from textgen.wording import counted
 
@@ -99,17 +99,21 @@ STATE = "State"
     "the best are printed.",
 )
 @click.option(
-    "--num", type=IntegerRange(1), metavar="N", default=1, help="Number of texts for each prompt [default: 1]."
+    "--num",
+    type=IntegerRange(1, MAX_TEXTS),
+    metavar="N",
+    default=1,
+    help="Number of texts for each prompt [default: 1].",
 )
 @click.option(
     "--best-of",
-    type=IntegerRange(1),
+    type=IntegerRange(1, MAX_TEXTS),
     metavar="N",
     help="Draw N texts for each prompt and keep the likeliest by mean log probability.",
 )
 @click.option(
     "--batch-size",
-    type=IntegerRange(1),
+    type=IntegerRange(1, MAX_TEXTS),
     metavar="N",
     help="Maximum number of texts generated side by side; once half have ended, the next ones begin. With 1, rounding "
     "cannot make a text depend on the others [default: 64].",

@@ -64,7 +64,16 @@ class NumberRange(click.FloatRange):
 
 
 class IntegerRange(click.IntRange):
-    """An integer in a range, which is refused as the values of settings are."""
+    """An integer in a range, which is refused as the values of settings are.
+
+    Args:
+        low: The smallest.
+        high: The largest: without one, a number that is too large would fill the memory, or fail somewhere inside.
+            `textgen.settings.MAX_COUNT` where every number of 64 bits will do.
+    """
+
+    def __init__(self, low: int, high: int) -> None:
+        super().__init__(low, high)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Returns the integer. Anything else is wrong usage."""

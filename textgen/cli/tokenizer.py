@@ -24,7 +24,7 @@ from textgen.cli.options import (
 )
 from textgen.cli.setting_options import Integer
 from textgen.errors import TokenizerError
-from textgen.settings import from_dict, select
+from textgen.settings import from_dict, select, short_repr
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.wording import counted
 
@@ -163,7 +163,10 @@ def info(tokenizer: str, tokens: bool, as_json: bool, models_dir: Path | None) -
 
 def _ids(text: str) -> list[int]:
     """Reads numbers separated by spaces, or a JSON list."""
-    try:
-        return [int(number) for number in text.strip().removeprefix("[").removesuffix("]").replace(",", " ").split()]
-    except ValueError as error:
-        raise click.UsageError(f"IDS must be whole numbers: {error}.") from None
+    ids = []
+    for word in text.strip().removeprefix("[").removesuffix("]").replace(",", " ").split():
+        try:
+            ids.append(int(word))
+        except ValueError:  # also of thousands of digits
+            raise click.UsageError(f"IDS must be whole numbers. Received: {short_repr(word)}.") from None
+    return ids

@@ -39,7 +39,7 @@ from textgen.cli.setting_options import IntegerRange, setting_options
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import TrainingError
 from textgen.model.config import ModelConfig
-from textgen.settings import check_values, read_toml
+from textgen.settings import MAX_COUNT, check_values, read_toml
 from textgen.system.runtime import limit_threads
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.training.config import TrainingConfig
@@ -145,7 +145,7 @@ class Arguments:
 @sectioned(
     DEVICES,
     "--profile-steps",
-    type=IntegerRange(min=1),
+    type=IntegerRange(1, MAX_COUNT),
     metavar="N",
     help="Record N steps for TensorBoard's profiler, which needs `pip install tensorboard-plugin-profile`.",
 )

@@ -48,7 +48,7 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import repeated_in
 from textgen.errors import ConfigError, CorpusError, TextgenError, UnreadableCorpus
 from textgen.schema import json_object
-from textgen.settings import from_dict, to_dict
+from textgen.settings import from_dict, short_repr, to_dict
 from textgen.storage.addresses import is_remote, is_web_address, join_address
 from textgen.storage.files import CannotWrite, json_bytes, write_own_file
 from textgen.storage.manifests import MANIFEST
@@ -360,7 +360,7 @@ class _Flat:
 def require_shards(shards: object) -> None:
     """Checks a number of shards. Raises `ConfigError`."""
     if isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= MAX_SHARDS:
-        raise ConfigError(f"shards must be a whole number from 1 to {MAX_SHARDS:,}. Received: {shards!r}.")
+        raise ConfigError(f"shards must be a whole number from 1 to {MAX_SHARDS:,}. Received: {short_repr(shards)}.")
 
 
 def is_prepared(path: str | Path) -> bool:

@@ -23,6 +23,7 @@ SAMPLERS = (  # in the order in which they are applied: penalties, then filters,
 MAX_LOOK_BACK = 1 << 16  # tokens that a penalty remembers
 MAX_BIAS = 100.0  # largest bias in nats: enough to force or forbid a token
 ID_DIGITS = 9  # maximum number of digits of a token in logit_bias
+MAX_TEXTS = 1 << 20  # maximum number of texts that are written for a prompt, drawn to choose from, or side by side
 MAX_SAMPLERS = 4 * len(SAMPLERS)  # maximum number of names in samplers, empty ones included
 
 AUTO, NUMPY, ONNX, TENSORFLOW = RUNTIMES = ("auto", "numpy", "onnx", "tensorflow")

@@ -20,7 +20,7 @@ from textgen.generation.config import NUMPY, SamplingConfig, SearchConfig
 from textgen.generation.constraints.word_tokens import WordTokens, word_tokens
 from textgen.generation.decoding import Decoder
 from textgen.generation.generated_text import Generation, Stream, generation_of, missing_texts
-from textgen.generation.request import Request, later_seed, require_best_of, require_one, sampling, seeded
+from textgen.generation.request import Request, later_seed, require_best_of, require_number, sampling, seeded
 from textgen.generation.row import Row, TextRow, Token
 from textgen.generation.row_by_row_model import RowByRow
 from textgen.generation.sampling.sampler_settings import DRAWING
@@ -145,7 +145,7 @@ class Generator:
             TokenizerError: A prompt is not valid text. The texts that have begun before are yielded first.
         """
         require_best_of(num, best_of)
-        require_one("batch_size", batch_size)
+        require_number("batch_size", batch_size)
         if isinstance(requests, Request):
             requests = [requests]
         copies = (

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from textgen.arguments import check_kind, check_prompt
 from textgen.errors import ConfigError
-from textgen.generation.config import SamplingConfig
-from textgen.settings import check_type, python_number
+from textgen.generation.config import MAX_TEXTS, SamplingConfig
+from textgen.settings import Setting, check_bounds, check_type, python_number
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,21 @@ def _with(config: SamplingConfig, **values: object) -> SamplingConfig:
     return changed
 
 
-def require_one(name: str, number: int) -> None:
-    """Raises `ConfigError` if a number is less than 1."""
+def require_number(name: str, number: int) -> None:
+    """Raises `ConfigError` if a number of texts is less than 1 or more than `MAX_TEXTS`."""
     check_type(name, python_number(number), "int")
-    if number < 1:
-        raise ConfigError(f"{name} must be a number of at least 1. Received: {number}.")
+    check_bounds(name, python_number(number), Setting("", 1, MAX_TEXTS))
 
 
 def require_best_of(num: int, best_of: int | None) -> None:
-    """Raises `ConfigError` if `num` is less than 1, or `best_of`, unless it is None, is less than `num`."""
-    require_one("num", num)
+    """Raises `ConfigError` if `num` or `best_of` is not from 1 to `MAX_TEXTS`, or `best_of` is less than `num`.
+
+    Args:
+        num: The number of texts for a prompt.
+        best_of: The number of texts of which they are the best; None to draw no more than they are.
+    """
+    require_number("num", num)
     if best_of is not None:
-        check_type("best_of", python_number(best_of), "int")
+        require_number("best_of", best_of)
     if best_of is not None and best_of < num:
         raise ConfigError(f"best_of ({best_of}) is less than num ({num}): the best are chosen from at least as many.")

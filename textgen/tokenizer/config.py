@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from textgen.settings import Settings, setting
+from textgen.settings import MAX_COUNT, Settings, setting
 
 TOKENIZERS = ("unigram", "bpe", "char", "word", "byte")
 MAX_VOCAB_SIZE = 1 << 20
@@ -25,7 +25,7 @@ class TokenizerConfig(Settings):
         None, "Number of tokens in the vocabulary, special ones included.", low=4, high=MAX_VOCAB_SIZE, planned=True
     )
     sample_bytes: int = setting(
-        20_000_000, "Train the vocabulary on at most this many bytes of text.", low=1, section=SECTION
+        20_000_000, "Train the vocabulary on at most this many bytes of text.", low=1, high=MAX_COUNT, section=SECTION
     )
     character_coverage: float | None = setting(
         None,

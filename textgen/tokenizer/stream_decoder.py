@@ -7,6 +7,7 @@ import copy
 from collections.abc import Iterable, Sequence
 
 from textgen.errors import TokenizerError
+from textgen.settings import short_repr
 
 
 class StreamDecoder:
@@ -63,4 +64,4 @@ def check_ids(ids: Sequence[int], vocab_size: int) -> None:
     """
     if ids and not (min(ids) >= 0 and max(ids) < vocab_size):
         wrong = next(id for id in ids if not 0 <= id < vocab_size)
-        raise TokenizerError(f"There is no token {wrong}: ids are from 0 to {vocab_size - 1}.")
+        raise TokenizerError(f"There is no token {short_repr(wrong)}: ids are from 0 to {vocab_size - 1}.")
