@@ -25,7 +25,7 @@ from textgen.storage.locks import lock
         (b"one\r\ntwo\r\n", "one\ntwo\n", b"one\r\ntwo\r\n\r\n!"),
         (b"one\rtwo", "one\ntwo", b"one\rtwo\r!"),
         (b"one\ntwo", "one\ntwo", b"one\ntwo\n!"),
-        (b"one\r\ntwo\r\nthree\n", "one\ntwo\nthree\n", b"one\r\ntwo\r\nthree\r\n\r\n!"),  # as most are
+        (b"one\r\ntwo\r\nthree\n", "one\ntwo\nthree\n", b"one\r\ntwo\r\nthree\n\r\n!"),  # the new one as most are
         (b"\xef\xbb\xbfone\r\n", "one\n", b"\xef\xbb\xbfone\r\n\r\n!"),
         (b"\xef\xbb\xbf", "", b"\xef\xbb\xbf\n!"),
         (b"one", "one", b"one\n!"),
@@ -43,6 +43,41 @@ def test_line_endings_and_the_byte_order_mark_stay(tmp_path: Path, before: bytes
     session.save()
     assert path.read_bytes() == after
     assert not session.unsaved
+
+
+@pytest.mark.parametrize(
+    ("changed", "after"),
+    [
+        ("a\nb\nc\nd", b"a\r\nb\nc\r\nd"),
+        ("a\nB\nc\nd", b"a\r\nB\nc\r\nd"),
+        ("a\nb\nb\nc\nd", b"a\r\nb\nb\r\nc\r\nd"),
+        ("new\na\nb\nc\nd", b"new\r\na\r\nb\nc\r\nd"),
+        ("a\nb\nc\nd\n", b"a\r\nb\nc\r\nd\r\n"),
+        ("b\nc\nd", b"b\nc\r\nd"),
+        ("a\nd", b"a\r\nd"),
+        ("a\nb", b"a\r\nb"),
+        ("", b""),
+        ("a", b"a"),
+    ],
+)
+def test_lines_that_nobody_touched_keep_their_endings(tmp_path: Path, changed: str, after: bytes) -> None:
+    path = tmp_path / "mixed.txt"
+    path.write_bytes(b"a\r\nb\nc\r\nd")
+    file = TextFile(path)
+    assert file.read() == "a\nb\nc\nd"
+    file.write(changed)
+    assert path.read_bytes() == after
+    assert file.is_intact(changed)
+
+
+def test_endings_are_those_of_the_text_that_was_written_last(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.txt"
+    path.write_bytes(b"a\r\nb\nc\r\nd")
+    file = TextFile(path)
+    file.read()
+    for text in ("0\na\nb\nc\nd", "0\na\nb\nc\nd\ne"):
+        file.write(text)
+    assert path.read_bytes() == b"0\r\na\r\nb\nc\r\nd\r\ne"
 
 
 @pytest.mark.parametrize(

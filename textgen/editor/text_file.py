@@ -9,7 +9,7 @@ import re
 import tempfile
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -39,7 +39,9 @@ class TextFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._mark = b""
-        self._newline = "\n"
+        self._newline = "\n"  # of new lines
+        self._lines = [""]  # that were read or written last
+        self._endings: list[str] = []  # of each of these lines but the last
         self._checksum: str | None = None  # of the content that was read or written last
 
     def read(self) -> str:
@@ -70,12 +72,16 @@ class TextFile:
             ) from None
         text = utf8_text(data, str(self.path)).removeprefix("\ufeff")
         self._checksum = _checksum(data) if exists else None
-        endings = Counter(NEWLINE.findall(text))  # in a mixed file the most common ending is used
-        self._newline = endings.most_common(1)[0][0] if endings else "\n"
-        return NEWLINE.sub("\n", text)
+        self._endings = NEWLINE.findall(text)
+        self._newline = Counter(self._endings).most_common(1)[0][0] if self._endings else "\n"
+        self._lines = NEWLINE.split(text)
+        return "\n".join(self._lines)
 
     def write(self, text: str) -> Path | None:
         """Writes a text with the byte order mark and line endings of the file that was read.
+
+        In a file with several kinds of line endings, each line before and after the part that has changed keeps its
+        own, and those in this part get the commonest.
 
         If another program has changed the file since, it is left alone, and the text goes to a new file next to it.
 
@@ -95,6 +101,8 @@ class TextFile:
                 path = free_path(path)
             write_file(path, data)
         self.path, self._checksum = path, _checksum(data)
+        lines = text.split("\n")
+        self._lines, self._endings = lines, self._endings_of(lines)
         return None if path == before else before
 
     def is_intact(self, text: str) -> bool:
@@ -102,7 +110,17 @@ class TextFile:
         return os.path.exists(self.path) and not self._is_changed(_checksum(self._data(text)))
 
     def _data(self, text: str) -> bytes:
-        return self._mark + text.replace("\n", self._newline).encode()
+        lines = text.split("\n")
+        endings = [*self._endings_of(lines), ""]
+        return self._mark + "".join(itertools.chain.from_iterable(zip(lines, endings, strict=True))).encode()
+
+    def _endings_of(self, lines: list[str]) -> list[str]:
+        """The endings of all lines but the last: those of `self._lines` before and after what has changed."""
+        new, old = len(lines) - 1, len(self._endings)
+        before = min(_num_equal(lines, self._lines), new, old)
+        after = min(_num_equal(lines[::-1], self._lines[::-1]), new - before, old - before)
+        changed = [self._newline] * (new - before - after)
+        return [*self._endings[:before], *changed, *self._endings[old - after :]]
 
     def _is_changed(self, to_write: str) -> bool:
         """Whether the file has content that is neither known nor `to_write`, or cannot be read."""
@@ -153,6 +171,12 @@ def _locked(folder: Path) -> Iterator[None]:
         with suppress(OSError, InUse, Gone):
             stack.enter_context(lock(folder, LOCK_SECONDS))
         yield
+
+
+def _num_equal(lines: Sequence[str], others: Sequence[str]) -> int:
+    """The number of lines at the beginning that are equal."""
+    pairs = zip(lines, others, strict=False)
+    return next((number for number, (line, other) in enumerate(pairs) if line != other), min(len(lines), len(others)))
 
 
 def _checksum(data: bytes) -> str:
