@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from plain_fakes import TableModel, WordsTokenizer
 from safetensors.numpy import save_file
 
 from textgen.errors import SavedModelError, TextgenError
-from textgen.generation.config import SamplingConfig
+from textgen.generation.config import MAX_LOOK_BACK, SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.text_state import RECENT, TextState, join, of_document, pick, save_state
 
@@ -75,10 +76,37 @@ def test_a_prompt_may_come_in_parts(generator: Generator) -> None:
     assert generator.read("").ids == generator.start().ids
 
 
-def test_a_state_knows_only_the_last_pieces(generator: Generator) -> None:
-    writing = generator.tokens("", replace(CONFIG, max_tokens=RECENT + 100))
+def test_a_state_knows_only_the_last_pieces(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = generator.read("a" * (RECENT + 100))
+    assert long.ids == tuple(TOKENIZER.encode("a") * RECENT)
+    monkeypatch.setattr("textgen.generation.generated_text.RECENT", 10)
+    writing = generator.tokens("", replace(CONFIG, max_tokens=30))
     ids = [piece.id for piece in writing]
-    assert writing.state.ids == tuple(ids[-RECENT:])
+    assert len(ids) > 10
+    assert writing.state.ids == tuple(ids[-10:])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"no_repeat_ngram_size": 1},
+        {"presence_penalty": 50.0, "repeat_last_n": MAX_LOOK_BACK},
+        {"dry_multiplier": 50.0, "dry_allowed_length": 1, "dry_penalty_last_n": MAX_LOOK_BACK},
+    ],
+    ids=str,
+)
+def test_settings_look_back_beyond_a_state_as_far_as_within_a_text(
+    generator: Generator, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    config = replace(CONFIG, coin_words=True, **settings)
+    text = "".join("q" + chr(code) for code in range(1, 127)) + "x" * 3000 + "q"
+    whole = [token.id for token in generator.tokens(text, config)]
+    state = generator.read(text)
+    generator.save_state(tmp_path / "state", state)
+    continued = generator.tokens("", config, generator.load_state(tmp_path / "state"))
+    assert [token.id for token in continued] == whole
+    short = replace(state, ids=state.ids[-1024:])
+    assert [token.id for token in generator.tokens("", config, short)] != whole, "what is far back decides"
 
 
 def other(path: Path, **changes: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -53,27 +54,34 @@ class Generation:
 
 
 class Stream(Iterator[Token]):
-    """One text as it is generated: an iterator over its tokens. Nothing of it is kept, however long it becomes.
+    """One text as it is generated: an iterator over its tokens. Of these only the last are kept, for `state`.
 
     Attributes:
         row: The text in the decoder.
-        state: The position after the newest token. It may be kept: continuing from it twice forks the text, and
-            continuing from an earlier one takes back the tokens since.
     """
 
     def __init__(self, decoder: Decoder, row: TextRow) -> None:
         """Reads the prompt of a row with `track`."""
         decoder.join([row])
         self.row = row
-        self.state = TextState(row.model_state, tuple(row.ids[-RECENT:]))
         self._decoder = decoder
+        self._last = deque(row.ids, maxlen=RECENT)  # tokens
 
     def __next__(self) -> Token:
         if self.row.stop_reason:
             raise StopIteration
         ((_, token),) = self._decoder.step()
-        self.state = self.state.after([token.id], self.row.model_state)
+        self._last.append(token.id)
         return token
+
+    @property
+    def state(self) -> TextState:
+        """The position after the newest token.
+
+        It may be kept: continuing from it twice forks the text, and continuing from an earlier one takes back the
+        tokens since.
+        """
+        return TextState(self.row.model_state, tuple(self._last))
 
     def result(self, tokens: Sequence[Token]) -> Generation:
         """Returns the text that all its tokens make."""

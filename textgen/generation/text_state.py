@@ -17,12 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from textgen.errors import SavedModelError
+from textgen.generation.config import MAX_LOOK_BACK
 from textgen.generation.fingerprint import is_same
 from textgen.storage.file_reading import check_readable
 from textgen.storage.files import write_file
 from textgen.wording import one_line
 
-RECENT = 1024  # tokens kept with a state, for the penalties and bans that look back
+RECENT = MAX_LOOK_BACK  # tokens kept with a state: as many as any setting looks back
 FORMAT = "textgen state 1"
 ADVICE = "Name a file written by save_state."
 
@@ -33,7 +34,8 @@ class TextState:
 
     Attributes:
         model_state: The state of the model before it has read the newest token, one row: a nest of arrays [1, ...].
-        ids: The last tokens, the newest at the end; in a file at most `RECENT`.
+        ids: The last tokens, the newest at the end; in a file at most `RECENT`. Penalties, bans and the words of the
+            prompt look back as far as these.
     """
 
     model_state: Any
@@ -105,7 +107,7 @@ def check_state(state: TextState, like: Any, vocab_size: int, what: str = "The s
 
 
 def save_state(path: Path, state: TextState, fingerprint: str) -> None:
-    """Writes a state to a file of a few kilobytes; with attention, also the outputs that it attends to.
+    """Writes a state to a file: a few kilobytes, four bytes for each token, and what attention attends to.
 
     Args:
         path: The file.
