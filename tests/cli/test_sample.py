@@ -262,6 +262,21 @@ def test_flags_and_lines_that_only_work_together_are_fine(tiny_models: Path, pro
     assert result.stderr.splitlines()[-1] == "Error: --dry-base needs --dry-multiplier."
 
 
+def test_a_flag_that_does_nothing_in_any_line_is_refused(tiny_models: Path, prompts: Path) -> None:
+    off: dict[str, Any] = {"prompt": "A", "mirostat": 2}
+    own: dict[str, Any] = {"prompt": "A", "top_p": 0.5}
+    flags = ("--top-p", "0.9", "--max-tokens", "1")
+    result = from_lines(tiny_models, prompts, [off, off], *flags)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[-1] == (
+        "Error: --top-p does nothing for any of the prompts: mirostat cannot be combined with top_p: leave out one of "
+        "them."
+    )
+    for lines in ([off, {"prompt": "The"}], [{"prompt": "The"}, off], [off, own]):
+        assert from_lines(tiny_models, prompts, lines, *flags).exit_code == 0
+    assert from_lines(tiny_models, prompts, [off], *flags, "--prompt", "The").exit_code == 0
+
+
 def test_all_settings_of_a_text_may_be_given_again(tiny_models: Path, prompts: Path) -> None:
     every = to_dict(SamplingConfig(seed=3, max_tokens=1))
     assert from_lines(tiny_models, prompts, [{"prompt": "The", **every}], "--json").exit_code == 0

@@ -31,8 +31,8 @@ def read_requests(
 ) -> list[Placed]:
     """Reads all prompts, in the order of the arguments.
 
-    A prompt without a seed of its own gets the `copies` seeds after those of the prompt before it. A flag that
-    does nothing by itself is refused unless a line of a .jsonl file switches on what it needs.
+    A prompt without a seed of its own gets the `copies` seeds after those of the prompt before it. A flag that does
+    nothing for any prompt is refused: a line of a .jsonl file may switch on what it needs, or take its place.
 
     Args:
         prompts: Prompts; "-" is read from standard input.
@@ -53,7 +53,8 @@ def read_requests(
     from textgen.generation.needed_settings import unused
     from textgen.generation.request import Request, later_seed, seeded
 
-    first, unused_flags = seeded(from_dict(SamplingConfig, settings)), unused(settings, flag_of)
+    first = seeded(from_dict(SamplingConfig, settings))
+    unused_flags: dict[str, str] | None = None  # each with the reason for the first prompt
     requests: list[Placed] = []
     for place, entry in _entries(prompts, prompt_file, prompt_lines):
         with errors_named_after(place):
@@ -67,9 +68,11 @@ def read_requests(
             without_effect = unused(values)
             if own := [reason for name, reason in without_effect.items() if name in entry]:
                 raise ConfigError(own[0])
-            unused_flags = {name: reason for name, reason in unused_flags.items() if name in without_effect}
-    for reason in unused_flags.values():
-        raise click.UsageError(reason)
+            there = without_effect if unused_flags is None else unused_flags
+            unused_flags = {name: there[name] for name in there if name in without_effect and name not in entry}
+    for name, reason in (unused_flags or {}).items():
+        alone = unused(settings, flag_of).get(name)
+        raise click.UsageError(alone or f"{flag_of(name)} does nothing for any of the prompts: {reason}")
     return requests
 
 
