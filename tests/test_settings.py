@@ -99,7 +99,7 @@ BASE[TrainingConfig] = TrainingConfig(optimizer="sgd")  # which has a momentum
 
 LIMITS: list[tuple[type[Any], str, float, float]] = [  # the least and the most that are allowed
     (TokenizerConfig, "vocab_size", 4, MAX_VOCAB_SIZE),
-    (TokenizerConfig, "sample_bytes", 1, math.inf),
+    (TokenizerConfig, "sample_bytes", 1, 1 << 62),
     (ModelConfig, "vocab_size", 4, MAX_VOCAB_SIZE),
     (ModelConfig, "embedding_dim", 1, MAX_UNITS),
     (ModelConfig, "hidden_units", 1, MAX_UNITS),
@@ -319,6 +319,16 @@ def test_an_empty_text_is_refused(name: str) -> None:
     [
         ({"min_tokens": 20, "max_tokens": 19}, r"min_tokens \(20\) is more than max_tokens \(19\)"),
         ({"require": ("the cat",), "ban": ("dog", "cat")}, "must not contain a banned text: 'the cat' contains 'cat'"),
+        (
+            {"require": ("a dragon",), "stop": ("x", "rag")},
+            "^require must not contain a text of stop, before which the text ends: 'a dragon' contains 'rag'",
+        ),
+        (
+            {"require": ("b", "a\nb"), "until": "line"},
+            r"^require must not go on after the end of a line, where the setting until ends the text: 'a\\nb' does",
+        ),
+        ({"require": ("a\n\nb",), "until": "paragraph"}, "after the end of a paragraph"),
+        ({"require": ("He left. She",), "until": "sentence"}, "after the end of a sentence"),
         ({"samplers": "top_k;topp"}, "no sampler 'topp'. There are: 'penalties', 'dry', .*, 'temperature'"),
         ({"samplers": "top_k;min_p,top-k"}, "must not name 'top_k' twice"),
         ({"logit_bias": ("the",)}, "logit_bias must be TEXT=NUMBER or #ID=NUMBER"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgen.generation.stopping import UNDECIDED, Ending
+from textgen.generation.stopping import ABBREVIATED, UNDECIDED, Ending, ends_within
 
 
 def written(text: str, stop: tuple[str, ...] = (), until: str = "document", before: str = "") -> tuple[str, str]:
@@ -159,6 +159,33 @@ def test_long_stop_texts_take_no_longer_than_their_text(text: str) -> None:
         fed += len(text)
     assert ending.reason == ""
     assert looks < 5 * len(stops) * fed
+
+
+@pytest.mark.parametrize(
+    ("text", "until"),
+    [
+        ("a\nb", "document"), ("\nb", "line"), ("a b", "line"), ("a\nb", "paragraph"), ("a\n\nb", "document"),
+        ("He left.", "sentence"), ("Mr. Fox", "sentence"), ("r. Fox", "sentence"), (". Fox", "sentence"),
+        ("t. Ives", "sentence"), ("J. S.", "sentence"), ("!", "sentence"), ("床前。", "sentence"),
+    ],
+)  # fmt: skip
+def test_what_a_unit_may_hold(text: str, until: str) -> None:
+    assert not ends_within(text, until)
+    assert any(written(text + "x", until=until, before=before)[0].startswith(text) for before in ABBREVIATED)
+
+
+@pytest.mark.parametrize(
+    ("text", "until"),
+    [
+        ("a\n", "line"), ("a\nb", "line"), (" a\n b", "line"), ("a\n\n", "paragraph"), ("a\n \nb", "paragraph"),
+        ("left. She", "sentence"), ("x. ", "sentence"), ("! He", "sentence"), ("。月", "sentence"),
+    ],
+)  # fmt: skip
+def test_what_no_unit_can_hold(text: str, until: str) -> None:
+    assert ends_within(text, until)
+    for before in ("", "a", "Mr", "月", "a\n"):
+        for prefix in ("", "He", "Mr", "月 "):
+            assert text not in written(prefix + text + "x", until=until, before=before)[0]
 
 
 @given(st.text("a. \n。”", max_size=40), st.sampled_from(["sentence", "line", "paragraph"]), st.text("a. \nMr”"))

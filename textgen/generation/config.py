@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from textgen.errors import ConfigError
+from textgen.generation.stopping import ends_within
 from textgen.settings import MAX_COUNT, Settings, check_text, setting, short_repr
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
 from textgen.wording import counted, plain
@@ -246,6 +247,17 @@ class SamplingConfig(Settings):
             for banned in self.ban:
                 if banned in text:
                     raise ConfigError(f"require must not contain a banned text: {text!r} contains {banned!r}.")
+            for stop in self.stop:
+                if stop in text:
+                    raise ConfigError(
+                        f"require must not contain a text of stop, before which the text ends: {text!r} contains "
+                        f"{stop!r}."
+                    )
+            if ends_within(text, self.until):
+                raise ConfigError(
+                    f"require must not go on after the end of a {self.until}, where the setting until ends the text: "
+                    f"{text!r} does."
+                )
 
 
 @dataclass(frozen=True)

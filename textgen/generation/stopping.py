@@ -26,6 +26,7 @@ UNTIL = {  # units with which a text can end: it ends where the match does
     "paragraph": re.compile(BLANK_LINE),
 }
 UNDECIDED = re.compile(r"\n[^\S\n]*\Z")  # end of a text that may become a blank line
+ABBREVIATED = ("", "M", "Mr", "D", "S")  # beginnings that can make what follows an abbreviation, and none
 CONTEXT = 64  # characters of earlier text in which a match may begin, or which it looks back on
 
 
@@ -95,6 +96,25 @@ class Ending:
             self._own = min(self._own + len(text) - (0 if self._own else _leading_space(text)), CONTEXT)
             self._context = (self._context + text)[-CONTEXT:]
         return text
+
+
+def ends_within(text: str, until: str) -> bool:
+    """Returns whether a unit ends before the end of a text, whatever comes before it: it can never be written whole.
+
+    Args:
+        text: The text.
+        until: The unit with which texts end, or "document".
+
+    Example:
+        >>> [ends_within(text, "line") for text in ("a b", "a\\nb", "\\nb")]
+        [False, True, False]
+    """
+    if until not in UNTIL:
+        return False
+    endings = [Ending(until=until, before=before) for before in ABBREVIATED]
+    for ending in endings:
+        ending.feed(text)
+    return all(ending.reason for ending in endings)
 
 
 def _matched(text: str, stop: str, begun: int) -> int:

@@ -88,7 +88,8 @@ class Constraints:
     - The end of the document is forbidden until `min_tokens` tokens are generated and all texts of `require` have come.
     - Tokens that continue a required text gain the fraction of its bytes that would then be written, times a pull that
       grows linearly from 0. When only as many tokens are left before `max_tokens` as the missing texts need, these are
-      spelled out. So a required text is missing only if a stop text ends the text first, or a ban forbids it.
+      spelled out. So a required text is missing only if `stop`, `until` or `max_seconds` ends the text first, or if
+      `ban`, `no_repeat_ngram_size` or `no_copy` forbids one of its tokens.
     - Each `logit_bias` is added to its token or, if its text is several tokens, to the last of them when the others
       have just been written.
     - Without `coin_words`, a token is forbidden if it would write a word that does not exist, unless no other is left:
