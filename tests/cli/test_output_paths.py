@@ -14,6 +14,7 @@ from command_tree import leaves
 from files import write
 
 from textgen.cli import textgen
+from textgen.cli.command import INPUT
 from textgen.cli.options import OutputFile
 from textgen.cli.output_paths import OutputPath
 from textgen.cli.tokenizer import KEPT
@@ -136,3 +137,44 @@ def test_a_note_says_that_a_file_was_replaced(tmp_path: Path) -> None:
         f"Error: {out} exists, and models may depend on it. Choose another name, or replace it with --force.\n"
     )
     assert run(*train, "--force").stderr.endswith(said)
+
+
+# === - for standard input and output ===
+
+
+PATHS = {
+    f"{words} {option.opts[0]}": (option, command)
+    for words, command in leaves(textgen)
+    for option in command.params
+    if isinstance(option.type, click.Path)
+}
+
+
+def test_every_path_is_one_that_may_be_standard_input_or_one_that_refuses_it() -> None:
+    assert {"sample --save-state", "sample --load-state", "train --config", "import file"} <= PATHS.keys()
+    for option, command in PATHS.values():
+        if option.type is INPUT:
+            assert option.type.convert("-", option, click.Context(command)) == "-"
+            continue
+        name = option.opts[0] if isinstance(option, click.Option) else "FILE"
+        what = "output" if isinstance(option.type, OutputPath) else "input"
+        with pytest.raises(click.UsageError, match=rf"^{name} cannot be - \(standard {what}\): name a "):
+            option.type.convert("-", option, click.Context(command))
+
+
+@pytest.mark.parametrize(
+    ("words", "received"),
+    [
+        ("sample tiny --prompt - --adapt -", "--prompt - and --adapt -"),
+        ("sample tiny --prompt - --prompt -", "--prompt - and --prompt -"),
+        ("sample tiny --prompt a --prompt-file - --prompt-lines -", "--prompt-file - and --prompt-lines -"),
+        ("train - --valid-file -", "PATHS - and --valid-file -"),
+    ],
+)
+def test_standard_input_is_read_only_once(words: str, received: str) -> None:
+    result = run(*words.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[-1] == (
+        "Error: Standard input can be read only once: name it (-) in one place, and a file instead of it in the other. "
+        f"Received: {received}."
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from textgen.cli import output
-from textgen.cli.output_paths import noting_replaced, refuse_inputs, say_what_is_replaced
+from textgen.cli.output_paths import called, noting_replaced, refuse_inputs, refuse_repeated_input, say_what_is_replaced
 from textgen.cli.typos import SuggestingGroup, suggesting_options
 from textgen.settings import USUAL
 from textgen.wording import counted
@@ -17,6 +17,20 @@ SHOW_ALL = "textgen.show_all"  # key in the context: show all options
 MAX_SHORT_HELP_CHARS = 200  # characters of the first sentence of a command's help
 INPUT = click.Path(readable=False)
 """A file, a folder, a glob, an address or -. Shells complete it as a path; the library says if it cannot be read."""
+
+
+class InputFile(click.Path):
+    """A file that is read, but never standard input."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Returns the path. Raises `click.UsageError` for -."""
+        if value == "-":
+            name = called(param) if param else "The file"
+            raise click.UsageError(f"{name} cannot be - (standard input): name a file.", ctx)
+        return super().convert(value, param, ctx)
+
+
+INPUT_FILE = InputFile(readable=False)
 
 
 class SectionOption(click.Option):
@@ -46,8 +60,8 @@ class SectionCommand(click.Command):
 
         Raises:
             click.UsageError: There are more arguments than the command has; a path or a name is empty, which Python
-                takes for the current folder; a file to write is one that the command reads; or there are several
-                labels where one is meant.
+                takes for the current folder; a file to write is one that the command reads; standard input would be
+                read twice; or there are several labels where one is meant.
         """
         values: Mapping[str, Any] = {}
         with suggesting_options(self, ctx):
@@ -66,6 +80,7 @@ class SectionCommand(click.Command):
             raise self.extra_arguments(rest, ctx)
         if not ctx.resilient_parsing:
             refuse_inputs(ctx)
+            refuse_repeated_input(ctx)
         return rest
 
     def extra_arguments(self, extra: Sequence[str], ctx: click.Context) -> click.UsageError:

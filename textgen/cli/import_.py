@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from textgen.cli import output
-from textgen.cli.command import SectionCommand
+from textgen.cli.command import InputFile, SectionCommand
 from textgen.cli.options import completing_tokenizers, models_dir_option
 from textgen.errors import TextgenError
 from textgen.export.formats import exported_format
@@ -19,7 +19,7 @@ IMPORTS = ("pytorch", "html")
 
 
 @click.command("import", cls=SectionCommand)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=InputFile(path_type=Path))
 @click.option(
     "--format",
     "kind",

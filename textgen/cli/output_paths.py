@@ -28,6 +28,16 @@ class OutputPath(click.Path):
 
     about_existing = ""
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Returns the path. Raises `click.UsageError` for -, which would be a file of that name."""
+        if value == "-":
+            raise click.UsageError(
+                f"{called(param) if param else 'The result'} cannot be - (standard output): name a path. A file that "
+                "is called - is ./-.",
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
 
 def say_what_is_replaced(parameters: list[click.Parameter]) -> None:
     """Adds to the help of each option with a file to write what happens to a file that is there."""
@@ -52,10 +62,36 @@ def refuse_inputs(ctx: click.Context) -> None:
             for name in _names(ctx.params.get(str(read.name))):
                 if _leads_to(name, out):
                     raise click.UsageError(
-                        f"{_called(written)} would replace {out}, which is to be read ({_called(read)}): "
+                        f"{called(written)} would replace {out}, which is to be read ({called(read)}): "
                         "choose another name.",
                         ctx,
                     )
+
+
+def refuse_repeated_input(ctx: click.Context) -> None:
+    """Checks that a command reads standard input only once, since nothing is left of it for the second time.
+
+    Args:
+        ctx: The context of the command, whose parameters have their values.
+
+    Raises:
+        click.UsageError: Two parameters, or two values of an option, name it.
+    """
+    reading = list[str]()
+    for parameter in ctx.command.params:
+        value = ctx.params.get(str(parameter.name))
+        if not _is_read(parameter) and parameter.name != "prompts":
+            continue
+        if isinstance(parameter, click.Option) and isinstance(value, (tuple, list)):
+            reading += [called(parameter)] * value.count("-")
+        elif value == "-" or (isinstance(value, (tuple, list)) and "-" in value):  # the library reads a path once
+            reading.append(called(parameter))
+    if len(reading) > 1:
+        raise click.UsageError(
+            f"Standard input can be read only once: name it (-) in one place, and a file instead of it in the other. "
+            f"Received: {' and '.join(f'{name} -' for name in reading)}.",
+            ctx,
+        )
 
 
 @contextmanager
@@ -131,7 +167,8 @@ def _version(path: Path) -> tuple[int, int] | None:
     return None
 
 
-def _called(parameter: click.Parameter) -> str:
+def called(parameter: click.Parameter) -> str:
+    """Returns how messages name a parameter: an option by its longest flag, an argument as the usage does."""
     if isinstance(parameter, click.Option):
         return max(parameter.opts, key=len)
     return parameter.human_readable_name.rstrip(".")

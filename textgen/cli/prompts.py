@@ -85,8 +85,6 @@ def _entries(
     prompts: Sequence[str], prompt_file: str | None, prompt_lines: str | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The file and line of each prompt, if it is from a .jsonl file, and its values."""
-    if [*prompts, prompt_file, prompt_lines].count("-") > 1:
-        raise ConfigError("Standard input can be read only once: name it (-) for one prompt or one file of prompts.")
     for prompt in prompts:
         yield "", {"prompt": read_prompt(prompt) if prompt == "-" else prompt}
     if prompt_file and has_settings(prompt_file):
@@ -122,5 +120,5 @@ def _lines(path: str) -> list[tuple[int, str]]:
     lines = enumerate(read_text(path).split("\n"), 1)
     found = [(number, line.removesuffix("\r")) for number, line in lines if line.strip()]
     if not found:
-        raise TextgenError(f"There is no prompt in {path}.")
+        raise TextgenError(f"There is no prompt in {'standard input' if path == '-' else path}.")
     return found

@@ -21,7 +21,7 @@ from textgen.cli.adaptation_options import (
     check_runtime,
     ensemble_option,
 )
-from textgen.cli.command import INPUT, SectionCommand
+from textgen.cli.command import INPUT, INPUT_FILE, SectionCommand
 from textgen.cli.default_model import first_characters, load_model_or_base, load_model_to_read
 from textgen.cli.options import (
     OutputFile,
@@ -149,7 +149,7 @@ STATE = "State"
 @sectioned(
     STATE,
     "--load-state",
-    type=INPUT,
+    type=INPUT_FILE,
     metavar="FILE",
     help="Continue from the state in this file, made by --save-state or textgen tune-state.",
 )

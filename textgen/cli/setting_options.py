@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 from click.types import FloatParamType, IntParamType
 
-from textgen.cli.command import INPUT, SectionOption
+from textgen.cli.command import INPUT_FILE, SectionOption
 from textgen.errors import ConfigError
 from textgen.settings import NAMED_TYPES, Setting, check_bounds, declared, short_repr
 from textgen.wording import ESCAPES, with_escapes
@@ -143,7 +143,7 @@ def setting_option(kind: type, name: str, default: str | None = None) -> Decorat
     elif facts.metavar:
         shape["metavar"] = facts.metavar
         if facts.metavar == "FILE":
-            shape["type"] = INPUT
+            shape["type"] = INPUT_FILE
     if base == "tuple[str, ...]":
         shape["callback"] = _unescape_each if facts.escapes else _none_if_empty
     elif facts.escapes:

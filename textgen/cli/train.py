@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from textgen.cli import output
-from textgen.cli.command import INPUT, SectionCommand
+from textgen.cli.command import INPUT, INPUT_FILE, SectionCommand
 from textgen.cli.default_model import note_if_training
 from textgen.cli.distribution import DEVICES, distribution_options, join_others, train_on_workers
 from textgen.cli.options import (
@@ -113,7 +113,7 @@ class Arguments:
     f"well-known text: {', '.join(TEXT_PRESETS)}.",
 )
 @click.option(
-    "--config", "config_file", type=INPUT, metavar="FILE", help="TOML file with settings; options override it."
+    "--config", "config_file", type=INPUT_FILE, metavar="FILE", help="TOML file with settings; options override it."
 )
 @click.option(
     "--from",

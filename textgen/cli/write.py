@@ -14,7 +14,7 @@ import click
 from click.exceptions import Exit
 
 from textgen.cli import output
-from textgen.cli.command import INPUT, SectionCommand
+from textgen.cli.command import INPUT_FILE, InputFile, SectionCommand
 from textgen.cli.default_model import beginning_of, hint_for_file, load_model_or_base, model_and_paths
 from textgen.cli.options import given, model_argument, models_dir_option
 from textgen.cli.setting_options import IntegerRange, setting_option, setting_options
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=SectionCommand)
 @model_argument(required=False)
-@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=InputFile(dir_okay=False, path_type=Path))
 @click.option(
     "--num",
     type=IntegerRange(1, 9),
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 )
 @setting_option(SamplingConfig, "temperature")
 @setting_option(SamplingConfig, "label")
-@click.option("--load-state", type=INPUT, metavar="FILE", help="Start from a state made by textgen tune-state.")
+@click.option("--load-state", type=INPUT_FILE, metavar="FILE", help="Start from a state made by textgen tune-state.")
 @setting_options(RuntimeConfig)
 @models_dir_option
 def write(
