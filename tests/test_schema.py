@@ -110,6 +110,22 @@ def test_what_is_no_json_is_a_value_error(data: str | bytes) -> None:
             decode(data)
 
 
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ("9" * 5000, "a number has too many digits"),
+        (b'{"a": [-' + b"9" * 5000 + b"]}", "a number has too many digits"),
+        (DEEP, "lists or objects are nested too deep"),
+        ("[1,]", "Illegal trailing comma before end of array.*|Expecting value.*"),
+        (b"\xff", ".*can't decode byte 0xff.*"),
+    ],
+    ids=["digits", "more digits", "brackets", "comma", "byte"],
+)
+def test_what_is_wrong_with_json_is_said_without_advice_for_programmers(data: str | bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=f"^({why})$"):
+        decoded_json(data)
+
+
 @pytest.mark.parametrize("data", ['{"a": 1, "b": 2, "a": 1}', b'[{"b": {"a": {}, "c": 1, "c": 1, "a": {}}}]'])
 def test_a_name_that_occurs_twice_is_a_value_error(data: str | bytes) -> None:
     with pytest.raises(RepeatedName, match=r"^the name 'a' occurs twice in an object$"):

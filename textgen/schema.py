@@ -70,8 +70,21 @@ def decoded_json(data: str | bytes) -> Any:
         if text.startswith("\ufeff"):
             raise json.JSONDecodeError("a byte-order mark is no part of JSON", text, 0)
         return DECODER.decode(text)
-    except RecursionError:
-        raise ValueError("lists or objects are nested too deep") from None
+    except (ValueError, RecursionError) as error:
+        if (why := why_no_json(error)) == str(error):
+            raise
+        raise ValueError(why) from None
+
+
+def why_no_json(error: ValueError | RecursionError) -> str:
+    """Returns what is wrong with JSON, in other words where those of Python are about Python.
+
+    Args:
+        error: An error of `DECODER`.
+    """
+    if isinstance(error, RecursionError):
+        return "lists or objects are nested too deep"
+    return "a number has too many digits" if type(error) is ValueError else str(error)  # else of a class for JSON
 
 
 def json_object(data: str | bytes) -> dict[str, Any]:

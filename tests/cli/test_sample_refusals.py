@@ -81,6 +81,7 @@ def test_a_bad_sample_is_one_clear_line(
     ("lines", "expected"),
     [
         ('{"prompt": "The"}\n{"prompt": ', "prompts.jsonl, line 2 is not JSON"),
+        ('{"prompt": "The", "seed": ' + "9" * 5000 + "}", "line 1 is not JSON: a number has too many digits."),
         ('\n{"prompt": "The"}\n\n{"prompt": ', "prompts.jsonl, line 4 is not JSON"),
         (
             '{"prompt": "The", "prompt": "A"}',

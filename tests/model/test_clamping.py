@@ -114,3 +114,10 @@ def test_a_clamp_that_cannot_be_is_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse_clamp(text, KINDS[0])
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["L{}/1=1", "L1/{}=1", "L1/2={}", "L{}"])
+def test_of_a_clamp_of_thousands_of_digits_a_line_is_shown(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"Received: '.*\.\.\.") as error:
+        parse_clamp(text.format("9" * 5000), KINDS[0])
+    assert len(str(error.value)) < 400

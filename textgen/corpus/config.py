@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from textgen.errors import ConfigError
-from textgen.settings import Settings, from_dict, setting
+from textgen.settings import Settings, from_dict, setting, short_repr
 
 DOCUMENT_MODES = ("file", "blank-line", "line")
 SEPARATOR = "separator:"  # prefix of a documents mode that names the text between documents
@@ -70,7 +70,7 @@ class CorpusConfig(Settings):
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise ConfigError(
                 "delimiter must be one character, such as ; or a tab, but not a quote or a newline. "
-                f"Received: {self.delimiter!r}."
+                f"Received: {short_repr(self.delimiter)}."
             )
 
 

@@ -29,6 +29,7 @@ from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.saved_model import ModelFolder
+from textgen.settings import short_repr
 from textgen.wording import Say, counted, silent
 
 Value = TypeVar("Value")
@@ -229,12 +230,13 @@ def missing_parts(cell: str) -> tuple[str, ...]:
 def _cell(text: str, config: ModelConfig) -> Place:
     """Reads a cell such as L1/89. Raises `ConfigError`, also for one of its values alone."""
     if not PLACE.fullmatch(text.strip()):
-        raise ConfigError(f"A cell is written as in L1/89. Received: {text!r}.")
+        raise ConfigError(f"A cell is written as in L1/89. Received: {short_repr(text)}.")
     name, *value = text.split(".")
     place = parse_place(name, config)
     if value:
         raise ConfigError(
-            f"A cell is written as in L{place.layer}/{place.unit}; all of its values are shown. Received: {text!r}."
+            f"A cell is written as in L{place.layer}/{place.unit}; all of its values are shown. "
+            f"Received: {short_repr(text)}."
         )
     return place
 

@@ -21,6 +21,7 @@ import numpy as np
 from textgen.corpus.scripts import HAN
 from textgen.errors import ConfigError
 from textgen.insight.texts import Text
+from textgen.settings import short_repr
 
 OPENING_QUOTES, CLOSING_QUOTES, STRAIGHT_QUOTES = "“„«「『", "”»」』", '"'
 OPENING_BRACKETS, CLOSING_BRACKETS = "([{（［｛《〈【", ")]}）］｝》〉】"
@@ -123,7 +124,7 @@ def parse_tracks(texts: Iterable[str]) -> dict[str, re.Pattern[str]]:
         given, equals, pattern = text.partition("=")
         name = given.strip()
         if not name or not equals or not pattern:
-            raise ConfigError(f"track must be NAME=REGEX, as in speaker='^[A-Z]+:'. Received: {text!r}.")
+            raise ConfigError(f"track must be NAME=REGEX, as in speaker='^[A-Z]+:'. Received: {short_repr(text)}.")
         if name in tracks:
             raise ConfigError(f"track must have a name of its own each time: {name} is given twice.")
         if name in RULES or name in CHINESE:

@@ -23,6 +23,7 @@ from textgen.arguments import check_is_text
 from textgen.errors import ConfigError
 from textgen.model.config import CELLS, ModelConfig, round_names
 from textgen.model.reference.cells import Array, CellState, CellWeights, sigmoid
+from textgen.settings import short_repr
 from textgen.wording import plain
 
 VALUES = {  # values of a step, in the order in which they are computed
@@ -88,7 +89,7 @@ def parse_place(text: str, config: ModelConfig) -> Place:
     """
     match = PLACE.fullmatch(text.strip())
     if not match:
-        raise ConfigError(f"A cell is written as in L1/89, or L1/89.f for its gate. Received: {text!r}.")
+        raise ConfigError(f"A cell is written as in L1/89, or L1/89.f for its gate. Received: {short_repr(text)}.")
     layer, unit, value = int(match[1]), int(match[2]), match[3] or memory_of(config)
     if layer >= config.num_layers or unit >= config.hidden_units:
         last = f"L{config.num_layers - 1}/{config.hidden_units - 1}"
@@ -120,11 +121,11 @@ def parse_clamp(text: str, config: ModelConfig) -> Clamp:
     if not abs(number) <= MAX_VALUE:
         raise ConfigError(
             f"A clamp must be CELL=NUMBER, as in L1/89=3.8, the number from -{plain(MAX_VALUE)} to {plain(MAX_VALUE)}. "
-            f"Received: {text!r}."
+            f"Received: {short_repr(text)}."
         )
     place = parse_place(place_text, config)
     if place.value in GATE_VALUES and not 0 <= number <= 1:
-        raise ConfigError(f"A clamp must set a gate to a number from 0 to 1. Received: {text!r}.")
+        raise ConfigError(f"A clamp must set a gate to a number from 0 to 1. Received: {short_repr(text)}.")
     return Clamp(place, number)
 
 

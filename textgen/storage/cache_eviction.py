@@ -32,6 +32,7 @@ from typing import Any
 
 from textgen.errors import ConfigError, TextgenError
 from textgen.schema import check, decoded_json, json_object
+from textgen.settings import short_repr
 from textgen.storage.file_reading import read_file
 from textgen.storage.files import TEMPORARY
 from textgen.storage.leftovers import ASIDE, NEW, YOUNG_SECONDS, folders_named, move_aside
@@ -137,7 +138,9 @@ def limit_bytes() -> float:
         if math.isfinite(gigabytes := float(value)) and gigabytes >= 0:
             return gigabytes * 1e9
     example = plain(DEFAULT_LIMIT)
-    raise ConfigError(f"{LIMIT_VARIABLE} must be a number of gigabytes, such as {example}. Received: {value!r}.")
+    raise ConfigError(
+        f"{LIMIT_VARIABLE} must be a number of gigabytes, such as {example}. Received: {short_repr(value)}."
+    )
 
 
 def record_of(text: Path) -> Path:

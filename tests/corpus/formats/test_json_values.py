@@ -223,6 +223,7 @@ def test_a_name_that_occurs_twice_in_an_object_is_said(tmp_path: Path, name: str
         ('[{"text": 5}]', r"record 1: field 'text' is a number\. Set text_field to one that is a string, or a list"),
         ('["\\ud83d"]', r"record 1: \\ud83d is half of a character"),
         ("[" * 100_000, "not JSON"),
+        ('[{"text": ' + "9" * 5000 + "}]", r"line 1: not JSON \(a number has too many digits\)"),
         ("", "No text in"),
         ("[]", "No text in"),
     ],

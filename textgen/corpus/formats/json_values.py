@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from textgen.errors import CorpusError
-from textgen.schema import DECODER, RepeatedName
+from textgen.schema import DECODER, RepeatedName, why_no_json
 from textgen.wording import counted
 
 STEP_CHARS = 1 << 16  # characters to read at least when a value is not complete yet
@@ -259,7 +259,7 @@ class _Scanner:
             except RepeatedName as error:
                 raise CorpusError(f"{self._here}: {error}. {GIVE_NAMES}") from None
             except (ValueError, RecursionError) as error:
-                raise self.error(str(error)) from None
+                raise self.error(why_no_json(error)) from None
 
     def _is_certain(self, error: json.JSONDecodeError) -> bool:
         """Whether an error stays one, whatever follows: it is not an open string, and not where reading stopped."""
