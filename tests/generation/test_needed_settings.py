@@ -11,7 +11,7 @@ from plain_fakes import TableModel
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.generation.generator import Generator
-from textgen.generation.needed_settings import NEEDS, unused
+from textgen.generation.needed_settings import KEEP_LIKELIEST, NEEDS, unused
 from textgen.generation.request import Request
 from textgen.generation.sampling.sampler_settings import OFF
 from textgen.settings import to_dict
@@ -19,8 +19,9 @@ from textgen.tokenizer.kinds import ByteTokenizer
 
 GIVEN: dict[str, Any] = {
     "dynatemp_exponent": 4.0, "xtc_threshold": 0.01, "mirostat_tau": 0.5, "mirostat_eta": 0.9, "repeat_last_n": 3,
-    "dry_base": 3.0, "dry_allowed_length": 1, "dry_penalty_last_n": 2, "dry_sequence_breakers": ("a",),
+    "dry_base": 3.0, "dry_allowed_length": 1, "dry_penalty_last_n": 3, "dry_sequence_breakers": ("a",),
 }  # fmt: skip
+LENGTHS = {"dry_allowed_length": 2, "dry_penalty_last_n": 1024}  # the defaults
 SWITCHES: dict[str, Any] = {
     "dynatemp_range": 1.5, "xtc_probability": 1.0, "mirostat": 2, "dry_multiplier": 30.0, "repeat_penalty": 100.0,
     "presence_penalty": 60.0, "frequency_penalty": 60.0, "num_beam_groups": 2,
@@ -85,6 +86,61 @@ def test_mirostat_takes_the_place_of_filters(name: str) -> None:
     assert text(mirostat=2, **{name: value}) == text(mirostat=2)
     assert unused({"mirostat": 0, name: value}) == {}
     assert unused({"mirostat": 2, "repeat_penalty": 1.2, "temperature": 0.5}) == {}
+
+
+@pytest.mark.parametrize("order", ["temperature;{}", "{};temperature"])
+@pytest.mark.parametrize("name", KEEP_LIKELIEST)
+def test_what_keeps_the_likeliest_token_does_nothing_where_that_is_taken(name: str, order: str) -> None:
+    value = 2 if name in ("top_k", "mirostat") else 0.3
+    given: dict[str, Any] = {name: value, "temperature": 0.0}
+    if name != "mirostat":
+        given["samplers"] = order.format(name)
+    reason = f"--{name} does nothing with --temperature 0, which takes the likeliest token: leave out one of them."
+    assert unused(given, "--{}".format) == {name: reason}
+    assert text(**given) == text(temperature=0.0)
+    assert unused(given | {"temperature": 0.1}) == {}
+    assert unused(given | {"dynatemp_range": 1.0}) == {}
+    assert unused({name: OFF.get(name, 0), "temperature": 0.0}) == {}
+
+
+def test_what_may_drop_the_likeliest_token_does_something_where_that_is_taken() -> None:
+    for given in ({"typical_p": 0.3}, {"xtc_probability": 1.0, "xtc_threshold": 0.0}):
+        assert unused(given | {"temperature": 0.0}) == {}
+        assert text(**given, temperature=0.0) != text(temperature=0.0)
+
+
+def test_a_threshold_that_one_token_alone_can_pass_is_found() -> None:
+    given = {"xtc_probability": 1.0, "xtc_threshold": 0.51}
+    (reason,) = unused(given).values()
+    assert reason.startswith("xtc_threshold must be at most 0.5, since no two tokens are likelier than that, ")
+    assert reason.endswith("Received: 0.51.")
+    assert text(**given) == text(xtc_probability=1.0, xtc_threshold=1.0), "though with other random numbers than alone"
+    assert unused(given | {"xtc_threshold": 0.5}) == {}
+    assert unused(given | {"xtc_probability": 0.0}) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({"dry_allowed_length": 1024}, ["dry_allowed_length"]),
+        ({"dry_penalty_last_n": 2}, ["dry_penalty_last_n"]),
+        ({"dry_allowed_length": 9, "dry_penalty_last_n": 9}, ["dry_allowed_length", "dry_penalty_last_n"]),
+        ({"dry_allowed_length": 8, "dry_penalty_last_n": 9}, []),
+        ({"dry_allowed_length": 1023}, []),
+        ({"dry_allowed_length": 9, "dry_penalty_last_n": 0}, []),
+    ],
+)
+def test_a_window_without_room_for_a_repetition_is_found(given: dict[str, Any], names: list[str]) -> None:
+    switched = given | {"dry_multiplier": 30.0}
+    assert list(unused(switched)) == names
+    if names:
+        assert text(**switched) == text()
+        allowed, window = (f"{given.get(name, default):,}" for name, default in LENGTHS.items())
+        assert unused(switched)[names[0]] == (
+            f"dry_allowed_length ({allowed}) must be below dry_penalty_last_n ({window}): no repetition in that many "
+            "tokens is long enough for a penalty."
+        )
+    assert unused(given | {"dry_multiplier": 0.0}) == {}
 
 
 def test_groups_of_beams_are_needed_for_their_penalty() -> None:

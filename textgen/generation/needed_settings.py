@@ -21,6 +21,8 @@ NEEDS: dict[str, tuple[str, ...]] = {  # settings, each with others of which at 
     "dry_sequence_breakers": ("dry_multiplier",),
     "diversity_penalty": ("num_beam_groups",),
 }
+KEEP_LIKELIEST = ("top_k", "top_p", "min_p", "top_n_sigma", "epsilon_cutoff", "eta_cutoff", "mirostat")
+"""Settings that never drop the likeliest token, so that they change nothing where it is taken."""
 _SAMPLER_OF = {**fields_of(SAMPLERS), "dry_sequence_breakers": "dry"}
 _OFF = OFF | {"repeat_last_n": 0, "dry_penalty_last_n": 0, "diversity_penalty": 0.0}
 _DEFAULTS = {each.name: each.default for kind in (SamplingConfig, SearchConfig) for each in fields(kind)}
@@ -56,7 +58,8 @@ def unused(given: Mapping[str, Any], spelled: Callable[[str], str] = str) -> dic
 def _asks(name: str, value: Any) -> bool:
     """Whether a setting asks for something."""
     value = tuple(value) if isinstance(value, list) else value
-    return (name in NEEDS or name in _SAMPLER_OF) and value not in (_DEFAULTS[name], _OFF.get(name, _DEFAULTS[name]))
+    has_rule = name in NEEDS or name in _SAMPLER_OF or name in KEEP_LIKELIEST
+    return has_rule and value not in (_DEFAULTS[name], _OFF.get(name, _DEFAULTS[name]))
 
 
 def _reason(name: str, given: Mapping[str, Any], order: tuple[str, ...], spelled: Callable[[str], str]) -> str:
@@ -69,4 +72,27 @@ def _reason(name: str, given: Mapping[str, Any], order: tuple[str, ...], spelled
         return f"{spelled(name)} needs {sampler} in {spelled('samplers')}."
     if sampler in NOT_WITH_MIROSTAT and given.get("mirostat"):
         return f"{spelled('mirostat')} cannot be combined with {spelled(name)}: leave out one of them."
+    return _without_effect(name, given, order, spelled)
+
+
+def _without_effect(name: str, given: Mapping[str, Any], order: tuple[str, ...], spelled: Callable[[str], str]) -> str:
+    """Why a setting whose sampler is on does nothing with the values that are given; "" if it does something."""
+    values = {**_DEFAULTS, **given}
+    takes_likeliest = "temperature" in order and values["temperature"] == 0 and not values["dynatemp_range"]
+    if name in KEEP_LIKELIEST and takes_likeliest:
+        return (
+            f"{spelled(name)} does nothing with {spelled('temperature')} 0, which takes the likeliest token: leave out "
+            "one of them."
+        )
+    if name == "xtc_threshold" and values["xtc_probability"] and values[name] > 0.5:
+        return (
+            f"{spelled(name)} must be at most 0.5, since no two tokens are likelier than that, and one always stays. "
+            f"Received: {values[name]:g}."
+        )
+    allowed, window = values["dry_allowed_length"], values["dry_penalty_last_n"]
+    if name in ("dry_allowed_length", "dry_penalty_last_n") and values["dry_multiplier"] and 0 < window <= allowed:
+        return (
+            f"{spelled('dry_allowed_length')} ({allowed:,}) must be below {spelled('dry_penalty_last_n')} "
+            f"({window:,}): no repetition in that many tokens is long enough for a penalty."
+        )
     return ""

@@ -368,6 +368,8 @@ def test_bad_constraints() -> None:
         ({"require": ("  ",)}, words, "require must hold .* loses the white space of '  ', so put single"),
         ({"require": ("abc", "de"), "max_tokens": 4}, BYTES, "its texts take 5 tokens, and max_tokens is 4"),
         ({"logit_bias": ("dog=1",)}, words, "no tokens that spell 'dog'"),
+        ({"logit_bias": ("a=1", f"#{BYTES.pad_id}=5")}, BYTES, "the token #0 is never written"),
+        ({"logit_bias": (f"#{words.unk_id}=5",)}, words, f"the token #{words.unk_id} is never written"),
         ({"logit_bias": ("#259=1",)}, BYTES, "there is no token #259, only #0 to #258"),
         ({"logit_bias": (" =5",)}, words, "no token for ' ' alone"),
     ]:
@@ -375,6 +377,9 @@ def test_bad_constraints() -> None:
             Sampler([replace(PLAIN, **values)], tokenizer)  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
     Sampler([replace(PLAIN, require=("the cat",), ban=("dog",))], words)
+    Sampler(
+        [replace(PLAIN, logit_bias=(f"#{BYTES.pad_id}=-100",))], BYTES
+    )  # as programs send it for all special tokens
 
 
 def test_where_no_room_is_left_the_text_that_is_furthest_advanced_is_completed_first() -> None:

@@ -348,8 +348,11 @@ def read_biases(entries: Sequence[str], tokenizer: Tokenizer) -> Biases:
     texts = [text for text, _ in parsed if isinstance(text, str)]
     encoded = iter(tokenizer.encode_batch(texts, num_threads=1) if texts else [])  # together, which is much quicker
     biases = Biases()
+    never_written = frozenset(tokenizer.never_written) if len(texts) < len(parsed) else frozenset()
     for text, value in parsed:
         ids = [text] if isinstance(text, int) else next(encoded)
+        if value > 0 and text in never_written:  # a negative number asks for what is so anyway
+            raise ConfigError(f"logit_bias: the token #{text} is never written, whatever is added to its logit.")
         _check_bias(text, ids, tokenizer)
         biases.append(Bias(text if isinstance(text, str) else tokenizer.decode(ids), ids, value))
     return biases
@@ -361,5 +364,5 @@ def _check_bias(text: str | int, ids: Sequence[int], tokenizer: Tokenizer) -> No
         raise ConfigError(f"logit_bias: the vocabulary of words has no token for {text!r} alone: add a word.")
     if any(id >= tokenizer.vocab_size for id in ids):
         raise ConfigError(f"logit_bias: there is no token #{text}, only #0 to #{tokenizer.vocab_size - 1}.")
-    if tokenizer.unk_id in ids:
+    if isinstance(text, str) and tokenizer.unk_id in ids:
         raise ConfigError(f"logit_bias: the model has no tokens that spell {text!r}.")
