@@ -6,6 +6,7 @@ import ast
 import json
 import logging
 import math
+import os
 import pickle
 import shutil
 import tomllib
@@ -130,6 +131,27 @@ def test_a_run_goes_on_with_progress_on_stderr(
     assert result.model.model_config == longer.model.model_config
     with pytest.raises(textgen.ConfigError, match="seed was fixed"):
         textgen.train(resume="resumed", models_dir=home / "models", seed=4)
+
+
+def test_a_run_stays_in_its_folder_when_the_working_directory_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Moves(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+            os.chdir(tmp_path / "elsewhere")
+
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setenv("TEXTGEN_CACHE", "cache")
+    settings = {**SETTINGS, "num_validations": 3} | {"models_dir": "models"}
+    for name, more in ((None, {"steps": 3}), ("named", {"steps": 3}), ("named", {"steps": 6})):
+        monkeypatch.chdir(tmp_path)
+        Path("songs.txt").write_text(TEXT, encoding="utf-8")
+        given = {"resume": name} if more["steps"] == 6 else {"paths": "songs.txt", "name": name}
+        result = textgen.train(callbacks=[Moves()], **given, **settings, **more)  # type: ignore[arg-type]
+        assert result.model.folder == tmp_path / "models" / (name or "songs")
+        assert result.model.training["progress"]["step"] == more["steps"]
+        assert result.generator.generate("the", SHORT)[0].ids
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_a_model_uses_the_vocabulary_of_another(result: textgen.TrainingResult, home: Path) -> None:
@@ -312,6 +334,21 @@ def test_a_model_is_named_in_one_way(
         with pytest.raises(textgen.TextgenError, match="begun"):
             use(kind(model), **more)
     assert opened == [tiny_models / "tiny"] * 2
+
+
+def test_a_loaded_model_is_read_after_the_working_directory_has_changed(
+    tiny_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_models)
+    by_path, by_name = textgen.load_model("tiny"), textgen.load_model("tiny", "")
+    monkeypatch.chdir(tiny_models.parent)
+    below = textgen.load_model("tiny", tiny_models.name)
+    monkeypatch.chdir(tmp_path)
+    expected = textgen.load_model("tiny", tiny_models)
+    for saved in (by_path, by_name, below):
+        assert saved == expected
+        assert saved.weights().keys() == expected.weights().keys()
+        assert saved.is_current
 
 
 def test_what_holds_arrays_is_compared_as_a_whole(tiny_models: Path) -> None:

@@ -146,6 +146,7 @@ def train(
     if resume is not None and name is not None:
         raise ConfigError("resume names the model already: leave name out.")
     target = find_run(str(resume), models_dir) if resume is not None else job.target(name)
+    target = target.absolute()  # callbacks may change the working directory
     history = _History()
     watcher, say, note = _watched(progress)
     options = RunOptions([history, watcher], callbacks, say, free_folder=job.free_folder if name is None else None)
@@ -428,13 +429,16 @@ class _Job:
         """The folder of a new model."""
         if not self.places:
             raise ConfigError("paths is empty: give the text to train on, or resume a run.")
-        target = self.free_folder() if name is None else models_folder(self.models_dir) / check_name(name)
+        target = self._free_folder() if name is None else models_folder(self.models_dir) / check_name(name)
         refuse_taken(target)
         check_folder_writable(target)
         return target
 
     def free_folder(self) -> Path:
-        """A folder with a name made from the paths."""
+        """The absolute path of a folder with a name made from the paths."""
+        return self._free_folder().absolute()
+
+    def _free_folder(self) -> Path:
         return free_folder(models_folder(self.models_dir), *self.places)
 
     def tokenizer(self) -> Tokenizer | None:

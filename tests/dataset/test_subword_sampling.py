@@ -86,6 +86,21 @@ def test_each_epoch_is_the_same_text_in_other_pieces(
     assert "".join(part.text for part in parts) == "".join(texts)
 
 
+def test_an_epoch_is_read_after_the_working_directory_has_changed(
+    tokenizer: SentencePieceTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = stream_in(tmp_path, tokenizer)
+    monkeypatch.setenv("TEXTGEN_CACHE", "cache")
+    monkeypatch.chdir(tmp_path)
+    sampled = SampledStream(plain, tokenizer, 0.2, seed=7)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    epoch = sampled.of_epoch(0)
+    assert texts_of(epoch, tokenizer) == texts_of(plain, tokenizer)
+    del sampled, epoch
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_a_new_process_reads_the_same_epoch(tokenizer: SentencePieceTokenizer, tmp_path: Path) -> None:
     """So a resumed run, and each process of a run, goes on in the same ring."""
     plain, model = stream_in(tmp_path, tokenizer), tmp_path / "own.model"

@@ -128,6 +128,19 @@ def test_document_ends_are_read_by_and_by(tmp_path: Path, monkeypatch: pytest.Mo
     assert borders.tolist() == [0, 2, 8, 11, 20, 24]
 
 
+def test_a_stream_is_read_after_the_working_directory_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = stream_in(tmp_path, numbered([4, 5]))
+    monkeypatch.chdir(tmp_path)
+    stream = TokenStream(expected.folder.relative_to(tmp_path), expected.split)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert stream.folder == expected.folder
+    assert np.array_equal(stream.read(0, len(stream)), expected.read(0, len(expected)))
+    assert np.array_equal(stream.borders, expected.borders)
+
+
 def test_a_file_that_was_cut_off_is_named(tmp_path: Path) -> None:
     stream = stream_in(tmp_path, numbered([5, 5]))
     os.truncate(stream.folder / "valid.bin", 10)

@@ -71,7 +71,7 @@ class SampledStream(TokenStream):
         self._tokenizer, self._alpha, self._seed = cast(SentencePieceTokenizer, tokenizer), alpha, seed
         self._epochs: dict[int, TokenStream] = {}
         self._lock = Lock()
-        cache = cache_folder()
+        cache = cache_folder().absolute()
         with filling_cache(), writing(cache):
             cache.mkdir(parents=True, exist_ok=True)
             sweep_abandoned(epochs_in(cache))

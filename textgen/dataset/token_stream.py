@@ -72,16 +72,18 @@ class TokenStream:
             CorpusError: The files are missing or damaged, or the shards have different vocabularies.
         """
         self._hold = Hold(folder)
-        self.folder, self.split, self.shards = folder, split, shards
-        self._folders = [folder / shard for shard in shards]
-        descriptions = [read_description(shard) for shard in self._folders]
+        folders = [folder / shard for shard in shards]
+        descriptions = [read_description(shard) for shard in folders]
+        # Ids are read later, when the working directory may be another one.
+        self.folder, self.split, self.shards = folder.absolute(), split, shards
+        self._folders = [each.absolute() for each in folders]
         self._summaries = [description.splits[split] for description in descriptions]
         self.dtype, self.eos_id = np.dtype(descriptions[0].dtype), descriptions[0].eos
         self.first_label = descriptions[0].first_label
         self._starts = [0, *itertools.accumulate(summary.tokens for summary in self._summaries)]
         self._file = lru_cache(OPEN_FILES)(_File)
         self.summary = SplitSummary.total(self._summaries)
-        counts = [self._read_counts(*each) for each in zip(self._folders, descriptions, strict=True)]
+        counts = [self._read_counts(*each) for each in zip(folders, descriptions, strict=True)]
         alike = {
             (len(own), each.dtype, each.eos, each.first_label) for own, each in zip(counts, descriptions, strict=True)
         }

@@ -84,7 +84,8 @@ def _load(path: Path) -> ModelFolder:
         )
     training = read_training(path) if _can_be_read(path / TRAINING) else {}
     precision = config.get("precision", FLOAT32)
-    return ModelFolder(path, model_config, tokenizer_config, corpus_config, tokenizer, training, files, precision)
+    folder = path.absolute()  # weights are read later, when the working directory may be another one
+    return ModelFolder(folder, model_config, tokenizer_config, corpus_config, tokenizer, training, files, precision)
 
 
 def _tokenizer_bytes(files: Mapping[str, Any], path: Path, config: TokenizerConfig) -> bytes:

@@ -81,7 +81,7 @@ class ModelFolder:
     are equal if they are of the same folder and its files have the same checksums.
 
     Attributes:
-        folder: Folder of the model.
+        folder: Folder of the model, an absolute path.
         model_config: Settings of the network.
         tokenizer_config: Settings of the tokenizer.
         corpus_config: Settings for reading the corpus and splitting it into documents; for other texts see
