@@ -13,7 +13,8 @@ import pytest
 from networks import random_weights
 from plain_fakes import TableModel, WordsTokenizer
 
-from textgen.errors import ConfigError, SavedModelError
+from textgen.errors import ConfigError, SavedModelError, TextgenError
+from textgen.generation import decoding
 from textgen.generation.config import SamplingConfig
 from textgen.generation.decoding import Decoder
 from textgen.generation.generated_text import Generation
@@ -219,6 +220,45 @@ def test_logits_that_are_not_finite_are_refused() -> None:
     model.tables[:] = np.nan
     with pytest.raises(SavedModelError, match="not finite"):
         decoder.step()
+
+
+def test_texts_that_are_as_they_were_go_on(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(CONFIG, seed=5, max_tokens=6)
+    decoder, row = generator.decoder(), generator.row("a", config)
+    decoder.join([row])
+    ids = [token.id for _, token in decoder.step()]
+    for name in ("Stepper.step", "Sampler.draw"):
+        owner, method = name.split(".")
+        with monkeypatch.context() as patch, pytest.raises(SavedModelError, match="not finite"):
+            patch.setattr(getattr(decoding, owner), method, not_finite)
+            decoder.step()
+    while decoder.rows:
+        ids += [token.id for _, token in decoder.step()]
+    assert tuple(ids) == alone(generator, row).ids
+
+
+def not_finite(*_: Any) -> Any:
+    raise SavedModelError("not finite")
+
+
+@pytest.mark.parametrize("part", ["Stepper.step", "Sampler.draw", "Stepper.join", "Sampler.join", "Stepper.keep"])
+def test_texts_that_were_interrupted_do_not_go_on(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = Generator(TableModel(V), TOKENIZER)
+    first, second, third = (generator.row("a", CONFIG) for _ in range(3))
+    decoder = generator.decoder()
+    decoder.join([first, second])
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    owner, method = part.split(".")
+    uses = {"join": lambda: decoder.join([third]), "keep": lambda: decoder.leave(first)}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(getattr(decoding, owner), method, interrupted)
+        uses.get(method, decoder.step)()
+    for use in (decoder.step, lambda: decoder.join([generator.row("b")]), lambda: decoder.leave(second)):
+        with pytest.raises(TextgenError, match="begin them again"):
+            use()
 
 
 def test_a_stepper_forks_reorders_and_drops_texts() -> None:

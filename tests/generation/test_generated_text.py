@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from plain_fakes import Recital, WordsTokenizer
+from plain_fakes import Recital, TableModel, WordsTokenizer
 
+from textgen.errors import TextgenError
+from textgen.generation import decoding
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generated_text import missing_texts, written_ids
 from textgen.generation.generator import Generator
@@ -59,3 +61,35 @@ def test_a_required_text_may_begin_in_the_part_of_the_prompt_that_was_written_ag
     row = TextRow("The c", SamplingConfig(require=(" cat",)), WORDS, TextState(None, (WORDS.eos_id,)))
     row.healed = healed
     assert missing_texts(row, "at") == missing
+
+
+@pytest.mark.parametrize("part", ["Stepper.step", "Sampler.draw", "Stepper.advance", "Decoder._keep", "TextState.after"])
+def test_an_interrupted_text_goes_on_from_its_position_only(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading on would let the model read a token twice, or lose one."""
+    generator = Generator(TableModel(WORDS.vocab_size), WORDS)
+    config = replace(CONFIG, temperature=1.0, seed=1, max_tokens=8)
+    expected = generator.generate("The", config)[0].ids
+    stream = generator.tokens("The", config)
+    begun = [next(stream).id for _ in range(3)]
+    name, method = part.split(".")
+    owner = TextState if name == "TextState" else getattr(decoding, name)
+    original = getattr(owner, method)
+
+    def interrupted(*arguments: Any, **more: Any) -> Any:
+        original(*arguments, **more)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(owner, method, interrupted)
+        next(stream)
+    for _ in range(2):
+        with pytest.raises(TextgenError, match=r"interrupted inside a step.* tokens\(start=STATE\)"):
+            next(stream)
+    assert tuple(begun) == expected[:3]
+    assert stream.state.ids[-3:] == tuple(begun)
+    plain = replace(config, temperature=0.0)
+    again = generator.tokens("", replace(plain, max_tokens=3), stream.state)
+    read = generator.read([*WORDS.encode("The"), *begun])
+    assert [token.id for token in again] == [
+        token.id for token in generator.tokens("", replace(plain, max_tokens=3), read)
+    ]

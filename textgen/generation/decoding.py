@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from textgen.dataset.ngram_index import NgramIndex
-from textgen.errors import SavedModelError
+from textgen.errors import SavedModelError, TextgenError
 from textgen.generation.constraints.word_tokens import WordTokens
 from textgen.generation.row import Row, Token
 from textgen.generation.sampling.sampler import Sampler
@@ -28,6 +28,8 @@ from textgen.tokenizer.tokenizer import Tokenizer
 
 class Decoder:
     """Generates texts side by side. Each has its own settings, random numbers, state and stop rules.
+
+    A step that is interrupted, as by Ctrl-C, may have read a token or drawn one, so the texts cannot go on after it.
 
     What is generated for a text does not depend on the texts beside it, nor on when they join and leave; only the last
     digits of matrix products, which change with the number of rows, may differ. With an exact model they do not.
@@ -77,6 +79,7 @@ class Decoder:
         self._exact = model.exact
         self._sampler = Sampler([], tokenizer, direction=direction, tables=tables, exact=self._exact)
         self._stepper = _empty(model)
+        self._is_inside = False  # while the texts are changed, and ever after if that is interrupted
 
     def join(self, rows: Sequence[Row]) -> None:
         """Reads the prompts of further texts, which the next step continues.
@@ -89,20 +92,27 @@ class Decoder:
         Raises:
             ConfigError: The tokenizer's tokens cannot meet the constraints of a row.
             SavedModelError: The model computes numbers that are not finite.
+            TextgenError: A step was interrupted.
         """
         if not rows:
             return
+        self._require_whole()
         stepper, sampler = self.prepare(rows)
+        self._is_inside = True
         if self.rows:
             self._stepper.join(stepper)
             self._sampler.join(sampler)
         else:
             self._stepper, self._sampler = stepper, sampler
         self.rows += rows
+        self._is_inside = False
 
     def leave(self, row: Row) -> None:
         """Drops a text that is no longer wanted. A text that ends leaves by itself."""
+        self._require_whole()
+        self._is_inside = True
         self._keep([number for number, other in enumerate(self.rows) if other is not row])
+        self._is_inside = False
 
     def step(self) -> list[tuple[Row, Token]]:
         """Generates the next token of each text; texts that end with it leave.
@@ -113,15 +123,19 @@ class Decoder:
         Raises:
             SavedModelError: The model computes numbers that are not finite. All texts are as they were; `unsound` tells
                 for which of them.
+            TextgenError: A step was interrupted.
         """
         if not self.rows:
             return []
+        self._require_whole()
         state = self._stepper.state
-        logits = self._stepper.step()  # [B, V]
+        self._is_inside = True
         try:
+            logits = self._stepper.step()  # [B, V]
             ids = self._sampler.draw(logits)  # [B]
         except SavedModelError:
             self._stepper.state = state
+            self._is_inside = False
             raise
         self._stepper.advance(ids)
         taken = []
@@ -132,7 +146,13 @@ class Decoder:
                 row.model_state = self._stepper.state_of(number)
             taken.append((row, row.append(id, log_probs, blocked=blocked)))
         self._keep([number for number, row in enumerate(self.rows) if not row.stop_reason])
+        self._is_inside = False
         return taken
+
+    def _require_whole(self) -> None:
+        """Raises `TextgenError` if the texts were left in the middle of a change: the model may read a token twice."""
+        if self._is_inside:
+            raise TextgenError("The texts were interrupted inside a step, and cannot go on: begin them again.")
 
     def unsound(self) -> list[Row]:
         """Returns the texts for which the model computes numbers that are not finite, so that others can go on."""

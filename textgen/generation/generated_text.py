@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from textgen.errors import SavedModelError, TextgenError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.decoding import Decoder
 from textgen.generation.row import TextRow, Token
@@ -54,34 +54,40 @@ class Generation:
 
 
 class Stream(Iterator[Token]):
-    """One text as it is generated: an iterator over its tokens. Of these only the last are kept, for `state`.
+    """One text as it is generated: an iterator over its tokens. Nothing of it is kept, however long it becomes.
 
     Attributes:
         row: The text in the decoder.
+        state: The position after the newest token. It may be kept: continuing from it twice forks the text, and
+            continuing from an earlier one takes back the tokens since. It is sound whatever interrupts the stream.
     """
 
     def __init__(self, decoder: Decoder, row: TextRow) -> None:
         """Reads the prompt of a row with `track`."""
         decoder.join([row])
         self.row = row
+        self.state = TextState(row.model_state, tuple(row.ids[-RECENT:]))
         self._decoder = decoder
-        self._last = deque(row.ids, maxlen=RECENT)  # tokens
+        self._is_interrupted = False
 
     def __next__(self) -> Token:
+        """Returns the next token. Raises `TextgenError` if the one before was interrupted, as by Ctrl-C."""
+        if self._is_interrupted:
+            raise TextgenError(
+                "The text was interrupted inside a step, so it cannot go on: continue it with tokens(start=STATE), "
+                "where STATE is the attribute state of this stream."
+            )
         if self.row.stop_reason:
             raise StopIteration
-        ((_, token),) = self._decoder.step()
-        self._last.append(token.id)
+        self._is_interrupted = True
+        try:
+            ((_, token),) = self._decoder.step()
+        except SavedModelError:  # after which the text is as it was
+            self._is_interrupted = False
+            raise
+        self.state = self.state.after([token.id], self.row.model_state)
+        self._is_interrupted = False
         return token
-
-    @property
-    def state(self) -> TextState:
-        """The position after the newest token.
-
-        It may be kept: continuing from it twice forks the text, and continuing from an earlier one takes back the
-        tokens since.
-        """
-        return TextState(self.row.model_state, tuple(self._last))
 
     def result(self, tokens: Sequence[Token]) -> Generation:
         """Returns the text that all its tokens make."""
