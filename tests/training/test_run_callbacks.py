@@ -76,6 +76,30 @@ def test_keras_callbacks_set_the_learning_rate_from_the_next_step_on(text: Path,
     assert seen[3][1] == pytest.approx(0.004)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras with NumPy 2
+@pytest.mark.parametrize("epochs", [(4, 3, 1, 4, 4), (4, 4, 4, 4)])
+def test_a_rate_relative_to_the_one_before_is_set_once_for_each_epoch(
+    text: Path, tmp_path: Path, epochs: tuple[int, ...]
+) -> None:
+    """Also in an epoch that a resumed run begins again, and in the next one of a run that was finished."""
+    from keras.callbacks import LearningRateScheduler
+
+    settings = {"schedule": "constant", "warmup_fraction": 0.0, "learning_rate": 0.01, "patience": None}
+    rates: list[float] = []
+    plan = plan_for(text, **settings, steps=12, num_validations=3)
+    stop = 7 if 3 in epochs else 12  # which ends an epoch, as any validation does
+    for begin, end in ((0, stop), (stop, 16)):
+        watch = Watch(end)
+        options = RunOptions(observers=[watch], callbacks=[LearningRateScheduler(lambda epoch, rate: rate / 2)])
+        if begin:
+            resume(tmp_path / "songs", {"steps": 16, "num_validations": 4}, options=options)
+        else:
+            train(plan, tmp_path / "songs", options=options)
+        rates += [report.learning_rate for report in watch.steps]
+    expected = [[0.01 / 2 ** (number + 1)] * length for number, length in enumerate(epochs)]
+    assert rates == pytest.approx(sum(expected, []))
+
+
 def test_a_callback_and_a_schedule_cannot_both_set_the_learning_rate(text: Path, tmp_path: Path) -> None:
     from keras.callbacks import Callback, LearningRateScheduler, ReduceLROnPlateau
 

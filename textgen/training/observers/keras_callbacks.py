@@ -5,6 +5,9 @@ update of the weights.
 
 If a callback sets `model.optimizer.learning_rate`, the run uses that rate from the next step on, instead of the rate of
 the schedule. Callbacks that read it get the learning rate of a window of full length.
+
+A resumed run begins the epoch again in which it ended, for callbacks that count. The rate that they set then does not
+count: it was set when the epoch first began, and one that is relative to the rate before would change it twice.
 """
 
 from __future__ import annotations
@@ -88,6 +91,8 @@ class KerasCallbacks(Observer):
         with self._rate():
             self._callbacks.on_train_begin()
             self._callbacks.on_epoch_begin(self._epoch)
+        if run.step and run.learning_rate is not None:  # which this epoch, begun before, has set already
+            self.learning_rate = run.learning_rate
 
     def on_step(self, report: StepReport) -> None:
         """Calls `on_train_batch_begin` and `on_train_batch_end`, with `loss` in nats per token."""
