@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import textgen
@@ -177,6 +178,19 @@ def test_cores_can_be_limited_to_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.num_cores() == 3
     with pytest.raises(ConfigError, match=r"threads must be at most 4, .* Received: 5"):
         machine.limit_cores(5)
+    assert machine.num_cores() == 3
+    machine.limit_cores(np.int64(2))  # type: ignore[arg-type]
+    assert machine.num_cores() == 2
+
+
+@pytest.mark.parametrize("count", [0, -1, True, "2", 1.5])
+def test_a_limit_of_cores_is_a_number_of_at_least_one(monkeypatch: pytest.MonkeyPatch, count: Any) -> None:
+    monkeypatch.setattr(machine, "_most_cores", None)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "5")
+    with pytest.raises(ConfigError, match=f"threads must be (at least 1|an integer). Received: {count!r}"):
+        runtime.configure_process(count)
+    assert machine._most_cores is None
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "5"
 
 
 def set_clock(took: Iterator[float], patch: pytest.MonkeyPatch) -> None:

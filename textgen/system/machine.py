@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textgen.errors import ConfigError
+from textgen.settings import check_type, python_number
 from textgen.system.control_groups import granted_cores, granted_memory
 
 if TYPE_CHECKING:
@@ -50,9 +51,13 @@ def limit_cores(count: int) -> None:
         count: Maximum number of cores.
 
     Raises:
-        ConfigError: Fewer than `count` cores are available.
+        ConfigError: It is no number from 1 to that of the cores that are available.
     """
     global _most_cores
+    count = python_number(count)
+    check_type("threads", count, "int")
+    if count < 1:
+        raise ConfigError(f"threads must be at least 1. Received: {count}. Leave it out to use all cores.")
     if count > available_cores():
         raise ConfigError(
             f"threads must be at most {available_cores()}, the processor cores of this process. Received: {count}."

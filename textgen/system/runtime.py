@@ -53,7 +53,7 @@ def configure_process(threads: int | None = None) -> None:
         threads: Maximum number of cores. None means all.
 
     Raises:
-        ConfigError: Fewer than `threads` cores are available.
+        ConfigError: `threads` is no number from 1 to that of the cores that are available.
     """
     global _is_ours
     if threads is not None:
@@ -72,7 +72,7 @@ def limit_threads(threads: int) -> None:
         threads: Maximum number of cores, which takes precedence over the environment.
 
     Raises:
-        ConfigError: Fewer than `threads` cores are available.
+        ConfigError: `threads` is no number from 1 to that of the cores that are available.
     """
     limit_cores(threads)
     os.environ.pop(BLAS_THREADS, None)
