@@ -308,7 +308,7 @@ class Generator:
         """
         start = self.opened(self._checked_state(start), label) if start else self.start(label)
         check_prompt("text", text)
-        ids = self.tokenizer.encode(text) if isinstance(text, str) else list(text)
+        ids = self.tokenizer.encode(text) if isinstance(text, str) else list(map(int, text))  # of NumPy, perhaps
         check_ids(ids, self.tokenizer.vocab_size)
         return start.after(ids, read_all(self.model, [[start.ids[-1], *ids][:-1]], start.model_state))
 

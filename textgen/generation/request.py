@@ -14,7 +14,7 @@ from textgen.settings import Setting, check_bounds, check_type, python_number
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt and the settings of the text that continues it."""
+    """A prompt and the settings of the text that continues it; None stands for the default ones."""
 
     prompt: str
     config: SamplingConfig
@@ -22,7 +22,7 @@ class Request:
     def __post_init__(self) -> None:
         """Checks what both are. Raises `ConfigError`."""
         check_prompt("prompt", self.prompt)
-        sampling(self.config)
+        object.__setattr__(self, "config", sampling(self.config))
 
 
 def sampling(config: SamplingConfig | None) -> SamplingConfig:
@@ -38,7 +38,7 @@ def seeded(config: SamplingConfig) -> SamplingConfig:
 
 def later_seed(config: SamplingConfig, number: int) -> SamplingConfig:
     """Returns the config with its seed plus `number`; after the largest seed comes 0."""
-    return with_seed(config, ((config.seed or 0) + number) % (1 << 63))
+    return with_seed(config, ((config.seed or 0) + int(number)) % (1 << 63))  # it may be a number of NumPy
 
 
 def with_seed(config: SamplingConfig, seed: int) -> SamplingConfig:

@@ -173,7 +173,7 @@ class TextRow(Row):
         """
         check_prompt("prompt", prompt)
         is_text = isinstance(prompt, str)
-        ids = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        ids = tokenizer.encode(prompt) if isinstance(prompt, str) else list(map(int, prompt))  # of NumPy, perhaps
         check_ids(ids, tokenizer.vocab_size)
         super().__init__(start, ids, config, tokenizer, track=track)
         self.prompt = prompt if isinstance(prompt, str) else ""
