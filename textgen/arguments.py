@@ -42,6 +42,15 @@ def check_prompt(name: str, value: Any) -> None:
         raise ConfigError(f"{name} must be a text or a list of tokens. Received: {short_repr(value)}.")
 
 
+def several_tokens(name: str, value: Any) -> list[int]:
+    """Returns tokens, which may be those of NumPy, as a list. Raises `ConfigError` for anything else."""
+    if isinstance(value, Iterable) and not isinstance(value, (str, Mapping, *BYTES)) and not _is_scalar(value):
+        ids = list(value)
+        if all(type(id) is int or (isinstance(id, Integral) and not isinstance(id, bool)) for id in ids):
+            return list(map(int, ids))
+    raise ConfigError(f"{name} must be a list of tokens. Received: {short_repr(value)}.")
+
+
 def several_texts(name: str, value: str | Iterable[str]) -> Iterable[str]:
     """Returns a text or several as several, which are yet to be checked. Raises `ConfigError` for what is neither."""
     return [value] if isinstance(value, str) else several(name, value, "text")
@@ -57,9 +66,15 @@ def several_paths(name: str, value: str | Path | Iterable[str | Path]) -> list[s
 
 
 def check_is_path(name: str, value: object) -> None:
-    """Checks that an argument is a path. Raises `ConfigError`."""
-    if not isinstance(value, str | os.PathLike):
+    """Checks that an argument is a path that a file can have. Raises `ConfigError`."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise ConfigError(f"{name} is {short_repr(value)}, not a path: give a str or a pathlib.Path.")
+    try:
+        encoded = os.fsencode(value)
+    except UnicodeEncodeError:  # of half of a surrogate pair
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise ConfigError(f"{name} is {short_repr(value)}, which no file can be called: correct it.")
 
 
 def several(name: str, value: Any, item: str, *, may_be_one: bool = True) -> Iterable[Any]:

@@ -21,6 +21,7 @@ from rich_files import pdf
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
+from textgen.errors import ConfigError
 from textgen.evaluation.embeddings import CONTEXT, Embedder, TextVectors, unit
 from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
@@ -132,6 +133,30 @@ def test_the_nearest_text_is_the_text_itself_and_then_one_that_is_alike(tokenize
     alike = embedder.nearest("a", enumerate(["b", "a", "a", "a"]), 2)
     assert [place for _, (place, _) in alike] == [1, 2], "of equals the first"
     assert len(embedder.nearest("a", every, 99)) == len(TEXTS)
+
+
+def test_one_text_is_read_as_a_whole(tokenizer: Tokenizer) -> None:
+    embedder = embedder_of(tokenizer)
+    (vector,), (read,) = embedder.vectors(TEXTS[0]), embedder.read(TEXTS[0])
+    assert read.text == TEXTS[0]
+    assert np.array_equal(vector, next(embedder.vectors([TEXTS[0]])))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a", ["ab", "cd"], 1), "texts[0] must be a pair of a key and a text. Received: 'ab'."),
+        (("a", [(1, "ab"), (2, None)], 1), "texts[1] must be a pair of a key and a text. Received: (2, None)."),
+        (("a", {"ab": "cd"}, 1), "texts must be a list of pairs. Received: {'ab': 'cd'}."),
+        (("a", 5, 1), "texts must be a list of pairs. Received: 5."),
+        ((["a"], [(1, "ab")], 1), "query is ['a'], not a text: leave out missing values, and convert others to str."),
+        (("a", [(1, "ab")], None), "num must be an integer. Received: None."),
+    ],
+)
+def test_texts_to_search_are_pairs(tokenizer: Tokenizer, arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        embedder_of(tokenizer).nearest(*arguments)
+    assert str(caught.value) == message
 
 
 # === textgen embed ===

@@ -17,7 +17,7 @@ from scored import CONFIG, TOKENIZER
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.token_cache import encode_corpus
-from textgen.errors import TokenizerError
+from textgen.errors import ConfigError, TokenizerError
 from textgen.evaluation import scoring
 from textgen.evaluation.scoring import Score, Scorer, TextScore, of_like_length, perplexity
 from textgen.model import reference
@@ -164,6 +164,14 @@ def test_texts_are_read_as_they_are_asked_for(scorer: Scorer, monkeypatch: pytes
 def test_text_that_is_none(scorer: Scorer) -> None:
     with pytest.raises(TokenizerError, match="lone surrogate"):
         scorer.score("half \udce2 a character")
+
+
+def test_one_text_is_scored_as_a_whole(scorer: Scorer) -> None:
+    (score,) = scorer.scores(TEXTS[0])
+    assert score.text == TEXTS[0]
+    assert np.array_equal(score.surprisal, scorer.score(TEXTS[0]).surprisal)
+    with pytest.raises(ConfigError, match="texts must be a text or a list of texts"):
+        list(scorer.scores(None))  # type: ignore[arg-type]
 
 
 def test_threads_share_a_scorer(scorer: Scorer) -> None:

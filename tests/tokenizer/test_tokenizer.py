@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from vocabularies import LOSSLESS, texts, tokenizer_of
 
-from textgen.errors import TokenizerError
+from textgen.errors import ConfigError, TokenizerError
 from textgen.tokenizer.tokenizer import Tokenizer
 
 
@@ -56,3 +60,35 @@ def test_pieces_are_printable(lossless: Tokenizer) -> None:
         lossless.piece(-1)
     with pytest.raises(TokenizerError, match=f"no token 99999: ids are from 0 to {lossless.vocab_size - 1}"):
         lossless.decode([5, 99999])
+
+
+def test_one_text_is_a_batch_of_one(lossless: Tokenizer) -> None:
+    assert lossless.encode_batch("abc") == [lossless.encode("abc")]
+
+
+def test_tokens_of_numpy_are_tokens(lossless: Tokenizer) -> None:
+    ids = np.array(lossless.encode("abc"))
+    assert lossless.decode(ids) == "abc"  # type: ignore[arg-type]
+    assert lossless.piece(ids[0]) == "a"
+
+
+@pytest.mark.parametrize("kind", [*LOSSLESS, "word"])
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda own: own.encode(None), "text is None, not a text: leave out missing values, and convert others to str."),
+        (lambda own: own.encode_batch(["a", b"b"]), "text is b'b', not a text: leave out missing values, and convert"),
+        (lambda own: own.encode_batch(None), "texts must be a text or a list of texts. Received: None."),
+        (lambda own: own.decode("abc"), "ids must be a list of tokens. Received: 'abc'."),
+        (lambda own: own.decode(b"abc"), "ids must be a list of tokens. Received: b'abc'."),
+        (lambda own: own.decode(5), "ids must be a list of tokens. Received: 5."),
+        (lambda own: own.decode([5, True]), "ids must be a list of tokens. Received: [5, True]."),
+        (lambda own: own.piece("a"), "id must be an integer. Received: 'a'."),
+        (lambda own: own.save(5), "path is 5, not a path: give a str or a pathlib.Path."),
+        (lambda own: own.with_labels(5), "labels must be a text or a list of texts. Received: 5."),
+    ],
+)
+def test_a_wrong_argument_of_a_tokenizer_is_named(kind: str, use: Callable[[Any], object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        use(tokenizer_of(kind))
+    assert str(caught.value).startswith(message)

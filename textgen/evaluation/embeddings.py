@@ -25,9 +25,12 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from textgen.arguments import check_is_text, several
+from textgen.errors import ConfigError
 from textgen.evaluation.scoring import in_groups, of_like_length
 from textgen.model.probabilities import log_softmax
 from textgen.model.protocols import NextTokenModel
+from textgen.settings import check_type, python_number, short_repr
 from textgen.tokenizer.tokenizer import Tokenizer
 
 CONTEXT = 0.5  # length of the recurrent layer's part of a vector; that of the embedding is 1
@@ -74,19 +77,20 @@ class Embedder:
         self._models = models
         self._tokenizer = tokenizer
 
-    def read(self, texts: Iterable[str]) -> Iterator[TextVectors]:
-        """Computes the vectors of texts, each on its own.
+    def read(self, texts: str | Iterable[str]) -> Iterator[TextVectors]:
+        """Computes the vectors of texts, or of one, each on its own.
 
         Yields:
             The texts with the vectors of their tokens, in order.
 
         Raises:
+            ConfigError: One of them is not a string.
             TokenizerError: A text is not valid text.
         """
         return self._each(texts, lambda read: read)
 
-    def vectors(self, texts: Iterable[str]) -> Iterator[np.ndarray]:
-        """Yields the vector of each text, float32 [D]. Raises `ConfigError` if one of them is not a string."""
+    def vectors(self, texts: str | Iterable[str]) -> Iterator[np.ndarray]:
+        """Yields the vector of each text, or of one, float32 [D]. Raises `ConfigError` if one is not a string."""
         return self._each(texts, lambda read: read.vector)
 
     def nearest(self, query: str, texts: Iterable[tuple[Key, str]], num: int) -> list[tuple[float, tuple[Key, str]]]:
@@ -99,14 +103,20 @@ class Embedder:
 
         Returns:
             The cosine of each, and what was given of it: the most similar first, of equals the first.
+
+        Raises:
+            ConfigError: The query is not a string, or the texts are not pairs.
+            TokenizerError: A text is not valid text.
         """
-        (wanted,) = self.vectors([query])
-        kept, read = tee(texts)  # those read whose vectors are not made yet are kept
+        check_is_text("query", query)
+        check_type("num", python_number(num), "int")
+        (wanted,) = self.vectors(query)
+        kept, read = tee(_pairs(texts))  # those read whose vectors are not made yet are kept
         vectors = self.vectors(text for _, text in read)
         cosines = ((float(wanted @ vector), given) for given, vector in zip(kept, vectors, strict=True))
         return heapq.nlargest(num, cosines, key=itemgetter(0))
 
-    def _each(self, texts: Iterable[str], take: Callable[[TextVectors], Taken]) -> Iterator[Taken]:
+    def _each(self, texts: str | Iterable[str], take: Callable[[TextVectors], Taken]) -> Iterator[Taken]:
         """Yields what is taken of each text, in order. The vectors of its tokens are kept no longer than that needs."""
         for group in in_groups(texts):
             rows = self._tokenizer.encode_batch(group)
@@ -149,6 +159,14 @@ class Embedder:
             logits, state = model.step(column, state)
             outputs[starts[open_rows] + place] = model.last_hidden(state)[open_rows]
         return np.split(outputs, starts[1:]), np.split(nats, starts[1:])
+
+
+def _pairs(texts: Iterable[tuple[Key, str]]) -> Iterator[tuple[Key, str]]:
+    """Yields pairs of a key and a text. Raises `ConfigError` for anything else: a word of two letters has two parts."""
+    for number, given in enumerate(several("texts", texts, "pair", may_be_one=False)):
+        if not isinstance(given, (tuple, list)) or len(given) != 2 or not isinstance(given[1], str):
+            raise ConfigError(f"texts[{number}] must be a pair of a key and a text. Received: {short_repr(given)}.")
+        yield given
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

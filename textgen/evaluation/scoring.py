@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from textgen.arguments import check_is_text
+from textgen.arguments import check_is_text, several_texts
 from textgen.model.protocols import ScoringModel
 from textgen.tokenizer.spelling import NAT
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -132,11 +132,13 @@ class Scorer:
         (score,) = self.scores([text], ends=ends, label=label)
         return score
 
-    def scores(self, texts: Iterable[str], *, ends: bool = True, label: str | None = None) -> Iterator[TextScore]:
+    def scores(
+        self, texts: str | Iterable[str], *, ends: bool = True, label: str | None = None
+    ) -> Iterator[TextScore]:
         """Scores texts, each on its own. Texts of similar length share a batch.
 
         Args:
-            texts: The texts, from a source of any length.
+            texts: The texts, from a source of any length, or one.
             ends: Whether each text is a whole document, whose end is scored too.
             label: The label of the documents, which itself costs nothing.
 
@@ -231,11 +233,11 @@ def of_like_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
             del batch[-size:]
 
 
-def in_groups(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Yields the texts in lists, as many at a time as may be read ahead. Raises `ConfigError` for what is no text."""
+def in_groups(texts: str | Iterable[str]) -> Iterator[list[str]]:
+    """Yields texts, or one, in lists, as many at a time as may be read ahead. Raises `ConfigError` for anything else."""
     group: list[str] = []
     characters = 0
-    for number, text in enumerate(texts):
+    for number, text in enumerate(several_texts("texts", texts)):
         check_is_text(f"texts[{number}]", text)
         group.append(text)
         characters += len(text)

@@ -27,6 +27,7 @@ from typing import Any
 
 import sentencepiece
 
+from textgen.arguments import several_texts
 from textgen.errors import TokenizerError
 from textgen.schema import decoded_json
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
@@ -131,7 +132,7 @@ class SentencePieceTokenizer(_LoadedTokenizer):
     def _encode(self, texts: Sequence[str], encode: Callable[[list[str]], list[list[int]]]) -> list[list[int]]:
         # Line by line: over long texts the scores that SentencePiece adds up are rounded, and then the pieces
         # of a line would depend on the lines before it.
-        rows = [self._apart.split(valid_text(text)) for text in texts]
+        rows = [self._apart.split(valid_text(text)) for text in several_texts("texts", texts)]
         stretches = [stretch for row in rows for stretch in row if stretch and stretch not in self._ids_apart]
         encoded = iter(encode(stretches) if stretches else [])
         return [self._join(row, encoded) for row in rows]
@@ -161,7 +162,7 @@ class WordTokenizer(_LoadedTokenizer):
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         """Returns the ids of several texts, one per word and one per newline, on this thread."""
         # Not SentencePiece's encode: it makes one unk of several in a row, and words would not be counted.
-        return [self._encode(valid_text(text)) for text in texts]
+        return [self._encode(valid_text(text)) for text in several_texts("texts", texts)]
 
     def decoder(self, line_start: bool = True) -> StreamDecoder:
         """Returns a decoder that puts one space between words, and before the first one unless it begins a line."""
@@ -207,7 +208,7 @@ class ByteTokenizer(_LoadedTokenizer):
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         """Returns the ids of several texts, one per byte of their UTF-8, on this thread."""
-        return [[byte + self.first_byte for byte in valid_text(text).encode()] for text in texts]
+        return [[byte + self.first_byte for byte in valid_text(text).encode()] for text in several_texts("texts", texts)]
 
     def _extended(self, more: Sequence[str]) -> Tokenizer:
         return load_tokenizer(json.dumps([*self.labels, *more]).encode())

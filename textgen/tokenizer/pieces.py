@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 
+from textgen.arguments import check_is_text
 from textgen.errors import TokenizerError
 
 PAD, UNK, EOS, NEWLINE, FIRST_BYTE = range(5)
@@ -34,8 +35,10 @@ def valid_text(text: str) -> str:
     """Returns `text`.
 
     Raises:
+        ConfigError: It is not a text.
         TokenizerError: It has half of a surrogate pair, which UTF-8 cannot represent.
     """
+    check_is_text("text", text)
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from textgen.arguments import check_is_path, several_texts, several_tokens
 from textgen.corpus.labels import unknown_label
 from textgen.errors import ConfigError, TokenizerError
-from textgen.settings import check_type
+from textgen.settings import check_type, python_number
 from textgen.storage.files import write_file
 from textgen.tokenizer.pieces import EOS, NO_LABEL, PAD, UNK, printable
 from textgen.tokenizer.stream_decoder import StreamDecoder, check_ids
@@ -101,7 +102,7 @@ class Tokenizer(ABC):
 
     def with_labels(self, labels: Iterable[str]) -> Tokenizer:
         """Returns the same vocabulary with tokens for those labels that it lacks, after all other tokens."""
-        more = [label for label in dict.fromkeys(labels) if label not in self.labels]
+        more = [label for label in dict.fromkeys(several_texts("labels", labels)) if label not in self.labels]
         return self._extended(more) if more else self
 
     def is_part_of(self, other: Tokenizer) -> bool:
@@ -126,6 +127,7 @@ class Tokenizer(ABC):
         """Returns the ids of a text. Lines are independent: if a ends one, encode(a) + encode(b) == encode(a + b).
 
         Raises:
+            ConfigError: It is not a text.
             TokenizerError: The text is not valid text.
         """
         return self.encode_batch([text], num_threads=1)[0]
@@ -135,10 +137,11 @@ class Tokenizer(ABC):
         """Returns the ids of several texts.
 
         Args:
-            texts: The texts.
+            texts: The texts, or one.
             num_threads: Number of threads where they help; -1 is one per core.
 
         Raises:
+            ConfigError: One of them is not a text.
             TokenizerError: A text is not valid text.
         """
 
@@ -157,10 +160,11 @@ class Tokenizer(ABC):
         """Returns the text of ids. Bytes that are not valid UTF-8 become U+FFFD.
 
         Raises:
+            ConfigError: They are not numbers.
             TokenizerError: There is no such id.
         """
         decoder = self.decoder()
-        return decoder.feed(ids) + decoder.flush()
+        return decoder.feed(several_tokens("ids", ids)) + decoder.flush()
 
     def unfinished(self, ids: Sequence[int]) -> list[int]:
         """Returns the last of these ids if they are the bytes of a character that is not complete.
@@ -195,6 +199,7 @@ class Tokenizer(ABC):
 
     def piece(self, id: int) -> str:
         """Returns a token as shown to people: `▁the` (the mark is a space), `<0xE2>`, `\\n`, `<eos>`, `<label poe>`."""
+        check_type("id", python_number(id), "int")
         check_ids([id], self.vocab_size)
         return self._printed[id]
 
@@ -210,8 +215,10 @@ class Tokenizer(ABC):
         """Writes the SentencePiece model file, completely or not at all.
 
         Raises:
+            ConfigError: The path is none.
             TokenizerError: The tokenizer has nothing to save.
         """
+        check_is_path("path", path)
         if not self.serialized:
             raise TokenizerError(f"The {self.kind} tokenizer has no learned vocabulary: there is nothing to save.")
         write_file(Path(path), self.serialized)
