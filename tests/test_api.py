@@ -154,12 +154,24 @@ def test_a_run_stays_in_its_folder_when_the_working_directory_changes(
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+def test_a_run_is_resumed_by_its_model(result: textgen.TrainingResult, home: Path, tmp_path: Path) -> None:
+    model = textgen.load_model(shutil.copytree(result.model.folder, tmp_path / "songs"))
+    settings = {**SETTINGS, "tokenizer_from": result.model, "start": "none"}
+    longer = textgen.train(
+        home / "songs.txt", valid_file=home / "valid.txt", resume=model, models_dir=tmp_path / "none", steps=6, **settings
+    )
+    assert longer.model.folder == tmp_path / "songs"
+    assert longer.model.training["progress"]["step"] == 6
+
+
 def test_a_model_uses_the_vocabulary_of_another(result: textgen.TrainingResult, home: Path) -> None:
     settings = {**SETTINGS, "seed": 4, "steps": 1} | {"models_dir": home / "models"}
     del settings["tokenizer"]
     (home / "other.txt").write_text("no letter here is new\n" * 80, encoding="utf-8")
-    other = textgen.train(home / "other.txt", tokenizer_from="songs", **settings).model
-    assert other.tokenizer.fingerprint() == result.model.tokenizer.fingerprint()
+    vocabularies: list[str | textgen.ModelFolder] = ["songs", result.model]
+    for vocabulary in vocabularies:
+        other = textgen.train(home / "other.txt", tokenizer_from=vocabulary, **settings).model
+        assert other.tokenizer.fingerprint() == result.model.tokenizer.fingerprint()
     with pytest.raises(textgen.SavedModelError, match="There is no model 'song'"):
         textgen.train(home / "other.txt", tokenizer_from="song", **settings)
 
@@ -571,6 +583,7 @@ def test_what_is_no_text_is_refused(tiny_models: Path, use: Callable[..., object
         assert str(caught.value) == said
 
 
+NO_MODEL = "not a model: give its name, its folder or a ModelFolder."
 NO_TEXT = "not a text: leave out missing values, and convert others to str."
 
 
@@ -626,6 +639,41 @@ def test_tokens_are_a_prompt_in_any_sequence(tiny_models: Path) -> None:
     assert texts == texts[:1] * 3
 
 
+def test_a_position_after_tokens_of_numpy_is_like_any_other(tiny_models: Path, tmp_path: Path) -> None:
+    own = textgen.load("tiny", runtime="numpy", models_dir=tiny_models)
+    ids = own.tokenizer.encode("The cat")
+    read = own.read(np.array(ids))  # type: ignore[arg-type]
+    stream = own.tokens(np.array(ids), SHORT)  # type: ignore[arg-type]
+    assert stream.state.ids == read.ids == own.read(ids).ids
+    expected = [token.id for token in own.tokens("", SHORT, own.read(ids))]
+    for state in (read, stream.state):
+        own.save_state(tmp_path / "state", state)
+        for start in (state, own.load_state(tmp_path / "state")):
+            assert [token.id for token in own.tokens("", SHORT, start)] == expected
+
+
+def test_numbers_of_texts_may_be_those_of_numpy(tiny_models: Path) -> None:
+    own = textgen.load("tiny", runtime="numpy", models_dir=tiny_models)
+    two, three = np.int64(2), np.int64(3)
+    for config in (SHORT, textgen.SamplingConfig(max_tokens=5, seed=(1 << 63) - 1)):
+        expected = own.generate(["The", "a"], config, num=2, best_of=3)
+        assert own.generate(["The", "a"], config, num=two, best_of=three) == expected  # type: ignore[arg-type]
+        requests = [textgen.Request("The", config)]
+        first = own.generate_requests(requests, num=two, best_of=three, batch_size=two)  # type: ignore[arg-type]
+        assert list(first) == expected[:2]
+        assert [text.seed for text in own.generate(["The", "a"], config, num=two)] == [  # type: ignore[arg-type]
+            (config.seed + number) % (1 << 63) for number in range(4)
+        ]
+
+
+def test_a_request_without_settings_has_the_default_ones(tiny_models: Path) -> None:
+    request = textgen.Request("The", None)  # type: ignore[arg-type]
+    assert request.config == textgen.SamplingConfig()
+    own = textgen.load("tiny", runtime="numpy", models_dir=tiny_models)
+    (written,) = own.generate_requests([textgen.Request("The", None)])  # type: ignore[arg-type]
+    assert written.config == textgen.SamplingConfig(seed=written.seed)
+
+
 @pytest.mark.parametrize(
     ("use", "arguments", "message"),
     [
@@ -642,21 +690,39 @@ def test_tokens_are_a_prompt_in_any_sequence(tiny_models: Path) -> None:
         (textgen.load, {"clamps": 5}, "clamps must be a text or a list of texts. Received: 5."),
         (textgen.load, {"ensemble": 5}, "ensemble must be a model or a list of models. Received: 5."),
         (textgen.load, {"clamps": [5]}, f"clamp is 5, {NO_TEXT}"),
+        (textgen.load, {"ensemble": [None]}, f"ensemble[0] is None, {NO_MODEL}"),
+        (textgen.load, {"ensemble": ["tiny", b"tiny"]}, f"ensemble[1] is b'tiny', {NO_MODEL}"),
+        (textgen.load, {"model": b"tiny"}, f"model is b'tiny', {NO_MODEL}"),
+        (textgen.load, {"model": 5}, f"model is 5, {NO_MODEL}"),
+        (textgen.score, {"model": None, "texts": "a"}, f"model is None, {NO_MODEL}"),
+        (textgen.embed, {"model": None, "texts": "a"}, f"model is None, {NO_MODEL}"),
+        (textgen.evaluate, {"model": None, "paths": "a.txt"}, f"model is None, {NO_MODEL}"),
+        (textgen.load_model, {"name": b"tiny"}, "name is b'tiny', not a path: give a str or a pathlib.Path."),
+        (textgen.train, {"resume": b"tiny"}, f"resume is b'tiny', {NO_MODEL}"),
+        (textgen.train, {"paths": "a.txt", "start": 5}, f"start is 5, {NO_MODEL}"),
+        (textgen.train, {"paths": "a.txt", "tokenizer_from": b"tiny"}, f"tokenizer_from is b'tiny', {NO_MODEL}"),
+        (textgen.train, {"paths": "a.txt", "tokenizer_from": ""}, "There is no model '' in"),
+        (textgen.train, {"paths": "a.txt", "valid_file": ["a"]}, "valid_file is ['a'], not a path: give a str or a"),
+        (textgen.train, {"paths": "a.txt", "valid_file": b"x"}, "valid_file is b'x', not a path: give a str or a"),
         (textgen.score, {"texts": "a", "label": 5}, "label must be text or none. Received: 5."),
         (textgen.score, {"texts": b"a"}, "texts must be a text or a list of texts. Received: b'a'."),
     ],
 )
 def test_a_wrong_argument_is_named(
     tiny_models: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     use: Callable[..., object],
     arguments: dict[str, Any],
     message: str,
 ) -> None:
     monkeypatch.delattr(api, "load_tensorflow")
-    model = {} if use is textgen.train else {"model": "tiny"}
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text(TEXT, encoding="utf-8")
+    textgen.load_model("tiny", tiny_models).tokenizer.save("tokenizer.model")  # which no empty path names
+    model = {} if use in (textgen.train, textgen.load_model) else {"model": "tiny"}
     with pytest.raises(textgen.TextgenError) as caught:
-        use(**model, **arguments, models_dir=tiny_models)
+        use(**{**model, **arguments}, models_dir=tiny_models)
     assert str(caught.value).startswith(message)
 
 
@@ -668,6 +734,21 @@ def test_a_base_is_named_where_there_is_no_model(tmp_path: Path, tiny_models: Pa
     with pytest.raises(textgen.SavedModelError) as caught:
         textgen.load(models_dir=tmp_path / "empty")
     assert str(caught.value).endswith(' Train a model first. Bases: english. For example: textgen.load("english").')
+
+
+@pytest.mark.parametrize("folder", ["x\0", "\ud800"])
+def test_a_path_that_no_file_can_have_is_refused(tiny_models: Path, folder: str) -> None:
+    generator = textgen.load("tiny", runtime="numpy", models_dir=tiny_models)
+    for use in (
+        lambda: textgen.load("tiny", models_dir=folder),
+        lambda: textgen.train("songs.txt", models_dir=folder),
+        lambda: textgen.train("songs.txt", valid_file=folder),
+        lambda: textgen.evaluate("tiny", folder, models_dir=tiny_models),
+        lambda: generator.save_state(folder, generator.start()),
+        lambda: generator.tokenizer.save(folder),
+    ):
+        with pytest.raises(textgen.ConfigError, match="which no file can be called: correct it"):
+            use()
 
 
 def test_the_folder_of_models_is_a_path() -> None:

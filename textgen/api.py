@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textgen.arguments import check_kind, several, several_paths, several_texts
+from textgen.arguments import check_is_path, check_kind, several, several_paths, several_texts
 from textgen.corpus.config import CorpusConfig, ignoring_labels
 from textgen.corpus.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError, SavedModelError
@@ -31,7 +31,7 @@ from textgen.saved_model.creation import free_folder, refuse_taken
 from textgen.saved_model.ensembles import check_ensemble, say_other_documents
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_names import check_name
-from textgen.saved_model.registry import find_run, find_tokenizer, list_models, models_folder
+from textgen.saved_model.registry import find_run, list_models, models_folder
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.settings import python_number, short_repr
 from textgen.storage.files import check_folder_writable
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from textgen.evaluation.scores import Scores
-    from textgen.tokenizer.tokenizer import Tokenizer
 
 Paths = str | Path | Sequence[str | Path]
 Model = str | Path | ModelFolder
@@ -95,9 +94,9 @@ def train(
     name: str | None = None,
     models_dir: str | Path | None = None,
     preset: str | None = None,
-    resume: str | Path | None = None,
+    resume: Model | None = None,
     start: Model | None = None,
-    tokenizer_from: str | Path | None = None,
+    tokenizer_from: Model | None = None,
     valid_file: str | Path | None = None,
     progress: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -115,10 +114,11 @@ def train(
             are in, with a number if it is taken.
         models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
         preset: Size of the network (tiny, small, ...) or settings for a well-known text; see `textgen train --help`.
-        resume: Name or folder of a run to go on with. `settings` may then change its length.
+        resume: Name or folder of a run to go on with, or the `ModelFolder` that it has saved. `settings` may then change its length.
         start: Model to fine-tune: its name, its folder, a `ModelFolder`, or a base, "english" or "chinese"; "none" to
             start from random weights. By default a base where one suits the text.
-        tokenizer_from: Model, base or .model file whose vocabulary the new model uses.
+        tokenizer_from: Name or folder of a model, `ModelFolder`, base or .model file whose vocabulary the new model
+            uses.
         valid_file: File with the held-out text. By default a part of the corpus is held out.
         progress: Show the progress on standard error, as the command line does.
         callbacks: Keras callbacks. An epoch is the time between two validations. They may set the learning rate with
@@ -133,6 +133,10 @@ def train(
         ConfigError: A setting is unknown, not allowed, or contradicts another.
         CorpusError: The text cannot be read, or there is too little of it.
         TrainingError: Training cannot start or go on.
+        SavedModelError: A model that is named is missing or damaged, or the new one cannot have its name.
+        TokenizerError: A vocabulary cannot be learned or read, or a text is not valid Unicode.
+        CannotWrite: The folder of the model, or the cache folder, cannot be written or is full.
+        Interrupted: A signal, such as that of Ctrl-C, has ended the training.
 
     Example:
         result = textgen.train("novel.txt", name="novel", minutes=10)
@@ -141,17 +145,26 @@ def train(
     """
     preset, settings = with_preset(preset, {name: python_number(value) for name, value in settings.items()})
     places = several_paths("paths", paths)
+    for argument, given in (("resume", resume), ("start", start), ("tokenizer_from", tokenizer_from)):
+        if given is not None:
+            _check_is_model(argument, given)
+    if valid_file is not None:
+        check_is_path("valid_file", valid_file)
     callbacks = list(several("callbacks", callbacks, "Keras callback", may_be_one=False))
     job = _Job(places, models_dir, preset, settings, start, tokenizer_from, valid_file)
     if resume is not None and name is not None:
         raise ConfigError("resume names the model already: leave name out.")
-    target = find_run(str(resume), models_dir) if resume is not None else job.target(name)
+    target = job.target(name) if resume is None else _run_folder(resume, models_dir)
     target = target.absolute()  # callbacks may change the working directory
     history = _History()
     watcher, say, note = _watched(progress)
     options = RunOptions([history, watcher], callbacks, say, free_folder=job.free_folder if name is None else None)
     model = job.begin(target, options, note) if resume is None else job.resume(target, options)
     return TrainingResult(model, history.reports)
+
+
+def _run_folder(run: Model, models_dir: str | Path | None) -> Path:
+    return run.folder if isinstance(run, ModelFolder) else find_run(os.fspath(run), models_dir)
 
 
 def _watched(progress: bool) -> tuple[Observer, Say, Say]:
@@ -422,7 +435,7 @@ class _Job:
     preset: str | None
     settings: Mapping[str, Any]
     start: Model | None
-    tokenizer_from: str | Path | None
+    tokenizer_from: Model | None
     valid_file: str | Path | None
 
     def target(self, name: str | None) -> Path:
@@ -440,10 +453,6 @@ class _Job:
 
     def _free_folder(self) -> Path:
         return free_folder(models_folder(self.models_dir), *self.places)
-
-    def tokenizer(self) -> Tokenizer | None:
-        """The vocabulary to use, if one is named."""
-        return None if self.tokenizer_from is None else find_tokenizer(str(self.tokenizer_from), self.models_dir)
 
     def begin(self, target: Path, options: RunOptions, note: Say) -> ModelFolder:
         from textgen.training.planning.checked_inputs import open_inputs
@@ -471,17 +480,26 @@ class _Job:
     def resume(self, target: Path, options: RunOptions) -> ModelFolder:
         load_tensorflow()
         from textgen.training.observers.keras_callbacks import check_callbacks
+        from textgen.training.planning.checked_inputs import named_tokenizer
         from textgen.training.resumption import ResumeSources
         from textgen.training.run import resume
 
         check_callbacks(options.callbacks)
         start = self.start.folder if isinstance(self.start, ModelFolder) else self.start
-        sources = ResumeSources(self.places, self.valid_file, None if start is None else str(start), self.tokenizer())
+        tokenizer = named_tokenizer(self.tokenizer_from, self.models_dir)
+        sources = ResumeSources(self.places, self.valid_file, None if start is None else str(start), tokenizer)
         settings = with_sizes(self.preset, self.settings)
         return resume(target, settings, sources=sources, options=options)
 
 
-def _opened(model: Model | None, models_dir: str | Path | None) -> ModelFolder:
+def _check_is_model(name: str, value: object) -> None:
+    """Checks that an argument names a model: None would be taken for the newest one. Raises `ConfigError`."""
+    if not isinstance(value, (str, os.PathLike, ModelFolder)):
+        raise ConfigError(f"{name} is {short_repr(value)}, not a model: give its name, its folder or a ModelFolder.")
+
+
+def _opened(model: Model, models_dir: str | Path | None, name: str = "model") -> ModelFolder:
+    _check_is_model(name, model)
     return model if isinstance(model, ModelFolder) else load_model(model, models_dir)
 
 
@@ -489,4 +507,4 @@ def _others(ensemble: Model | Sequence[Model], models_dir: str | Path | None) ->
     """The models of an ensemble after the first."""
     is_one = isinstance(ensemble, (str, os.PathLike, ModelFolder))
     more: Iterable[Any] = [ensemble] if is_one else several("ensemble", ensemble, "model")
-    return tuple(_opened(each, models_dir) for each in more)
+    return tuple(_opened(each, models_dir, f"ensemble[{number}]") for number, each in enumerate(more))

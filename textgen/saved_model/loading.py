@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from textgen.arguments import check_is_path
 from textgen.corpus.config import CorpusConfig
 from textgen.errors import ModelChanged, SavedModelError, TextgenError
 from textgen.model.config import ModelConfig
@@ -43,9 +44,12 @@ def load_model(name: str | Path | None = None, models_dir: str | Path | None = N
         The model.
 
     Raises:
+        ConfigError: The name or the folder of the models is no path.
         SavedModelError: There is no such model, or a file is missing, damaged or of another version.
     """
-    path = find_model(None if name is None else str(name), models_dir)
+    if name is not None:
+        check_is_path("name", name)
+    path = find_model(None if name is None else os.fspath(name), models_dir)
     try:
         return _load(path)
     except ModelChanged:  # a training saved it at this moment

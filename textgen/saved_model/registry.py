@@ -166,7 +166,7 @@ def find_tokenizer(name: str, folder: str | Path | None = None) -> Tokenizer:
         path = find_model(name, folder)
     except SavedModelError:
         path = Path(name)
-        if not path.exists():
+        if not name or not path.exists():  # an empty one would be the current folder
             raise
     return read_tokenizer(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from textgen.dataset.prepared_corpus import PreparedCorpus, open_corpus
 from textgen.saved_model.registry import find_tokenizer
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.settings import from_dict, select
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.planning.checks import check_settings
 from textgen.training.planning.inputs import Sources, held_out_text
 from textgen.training.planning.plan import check_text
@@ -25,7 +27,7 @@ def open_inputs(
     *,
     preset: str | None = None,
     start: str | Path | ModelFolder | None = None,
-    tokenizer_from: str | Path | None = None,
+    tokenizer_from: str | Path | ModelFolder | None = None,
     valid_file: str | Path | None = None,
     models_dir: str | Path | None = None,
     note: Say,
@@ -51,7 +53,7 @@ def open_inputs(
         CorpusError: A text cannot be read or is too short, or held-out text is also text to train on.
     """
     model = given_start(start, models_dir)
-    tokenizer = None if tokenizer_from is None else find_tokenizer(str(tokenizer_from), models_dir)
+    tokenizer = named_tokenizer(tokenizer_from, models_dir)
     check_settings(settings, preset, model)
     config = from_dict(CorpusConfig, select(CorpusConfig, settings))
     text = open_corpus(paths, config, is_alone=valid_file is None)
@@ -59,3 +61,19 @@ def open_inputs(
     sources = Sources(held_out, model, tokenizer, may_choose_base=start is None)
     check_text(text, settings, sources, note)
     return text, sources
+
+
+def named_tokenizer(name: str | Path | ModelFolder | None, models_dir: str | Path | None) -> Tokenizer | None:
+    """Returns the vocabulary to use, if one is named.
+
+    Args:
+        name: A model, its name, or what else `find_tokenizer` takes; None for none.
+        models_dir: Folder of the saved models.
+
+    Raises:
+        SavedModelError: There is no such model, or it is damaged.
+        TokenizerError: The file cannot be read, is damaged, or another program made it.
+    """
+    if isinstance(name, ModelFolder):
+        return name.tokenizer
+    return None if name is None else find_tokenizer(os.fspath(name), models_dir)

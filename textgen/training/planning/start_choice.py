@@ -232,4 +232,4 @@ def given_start(name: str | Path | ModelFolder | None, models_dir: str | Path | 
     """
     if name is None or isinstance(name, ModelFolder):
         return name
-    return None if str(name) == NONE else load_model(str(name), models_dir)
+    return None if str(name) == NONE else load_model(name, models_dir)
