@@ -85,7 +85,7 @@ def choose_cut(
     masses = kept + np.array([*inside, 0.0])  # nats
     if temperature == 0:
         return int(np.argmax(masses))
-    with np.errstate(over="ignore"):  # at the lowest temperatures all but the likeliest become -inf
+    with np.errstate(over="ignore", under="ignore"):  # at the lowest temperatures all but the likeliest become -inf
         weights = np.exp((masses - masses.max()) / temperature)
     return int(np.searchsorted(np.cumsum(weights), uniform * weights.sum(), side="right").clip(0, len(ids)))
 

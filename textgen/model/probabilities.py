@@ -7,6 +7,7 @@ import numpy as np
 from textgen.errors import SavedModelError
 
 MAX_LOGIT = 1e28  # largest logit: one beyond it overflows float32 when divided by a low temperature
+UNLIKELY = np.errstate(under="ignore")  # probabilities that become 0, whatever a program has set for its own numbers
 NOT_FINITE = (
     "The model's predictions are not finite numbers, so nothing can be drawn: its weights or its state are damaged, or "
     "it diverged when it was adapted. Lower the learning rate of the adaptation, or take the model from a backup."
@@ -31,6 +32,7 @@ def require_finite(logits: np.ndarray) -> None:
         raise SavedModelError(NOT_FINITE)
 
 
+@UNLIKELY
 def log_sum_exp(logits: np.ndarray) -> np.ndarray:
     """Computes the log of the sum of the exponentials of the logits.
 
@@ -50,6 +52,7 @@ def log_sum_exp(logits: np.ndarray) -> np.ndarray:
     return np.asarray(highest + np.log(np.exp(logits - highest).sum(axis=-1, keepdims=True, dtype=np.float64)))
 
 
+@UNLIKELY
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Computes log probabilities from logits.
 

@@ -14,7 +14,8 @@ from textgen.model.reference.cells import CellState, cell_of
 State = tuple[CellState, ...]  # of each layer, (h,) or (h, c), [B, H]; then that of attention, if any
 Step = Callable[[np.ndarray, CellState], CellState]  # x [B, in], state of a layer -> its new state
 Norm = Callable[[np.ndarray], np.ndarray]  # x [B, in] -> normalized, [B, in]
-QUIET = np.errstate(over="ignore", invalid="ignore")  # sampling checks that logits are finite
+# Sampling checks that logits are finite, and a very small number may become 0, whatever a program has set for its own.
+QUIET = np.errstate(over="ignore", under="ignore", invalid="ignore")
 
 
 def zero_state(config: ModelConfig, batch_size: int) -> State:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -235,6 +236,36 @@ def test_it_stays_a_keras_layer() -> None:
     again.set_weights(layer.get_weights())
     x = normal(2, 4, 3)
     assert_same([again(x)], [layer(x)], 0)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras with NumPy 2
+def test_it_is_copied_by_a_layer_around_it_saved_and_loaded(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.layers.Bidirectional(LSTM(4, return_sequences=True)), LSTM(3)])
+    x = normal(2, 5, 3)
+    expected = model(x)
+    assert isinstance(model.layers[0].backward_layer, LSTM)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(x), expected)
+    assert isinstance(again.layers[0].backward_layer, LSTM)
+
+
+def test_a_layer_that_was_saved_before_it_had_a_name_of_its_own_is_loaded() -> None:
+    before = keras.saving.serialize_keras_object(LSTM(3)) | {"registered_name": "LSTM"}
+    assert before["module"] == "textgen.model.layers.lstm"
+    layer = keras.saving.deserialize_keras_object(before, custom_objects={"LSTM": LSTM})
+    assert isinstance(layer, LSTM)
+    assert layer.units == 3
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_double_precision_is_that_of_keras(compiled: bool) -> None:
+    ours, keras_own = pair(5, 3, dtype="float64", return_sequences=True)
+    x = tf.cast(normal(4, 6, 3), tf.float64)
+    results = [results_and_gradients(layer, [x], compiled) for layer in (ours, keras_own)]
+    for mine, other in zip(*results, strict=True):
+        assert mine.dtype == other.dtype == tf.float64
+        np.testing.assert_allclose(mine, other, rtol=1e-12, atol=1e-12)
 
 
 def test_inside_a_model_that_keras_trains() -> None:

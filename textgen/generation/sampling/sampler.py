@@ -180,7 +180,8 @@ class Sampler:
             else:
                 self._chains.append((numbers, chain))
 
-    @np.errstate(over="ignore")  # of very small logits, which become impossible ones
+    # Very small logits become impossible ones, whatever a program has set for its own numbers.
+    @np.errstate(over="ignore", under="ignore")
     def draw(self, logits: np.ndarray) -> np.ndarray:
         """Draws the next token of each text.
 

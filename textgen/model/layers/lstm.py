@@ -35,6 +35,7 @@ from textgen.model.layers.layer import LayerState, chosen_rows, rows_times
 from textgen.model.layers.loop import Arrays, backward_loop, forward_loop, step_kernel, step_product
 
 
+@keras.saving.register_keras_serializable("textgen")  # so that layers around it, such as Bidirectional, can copy it
 class LSTM(keras.layers.LSTM):
     """A faster `keras.layers.LSTM` for CPUs, with the same options, weights, results and gate order i, f, g, o.
 
@@ -162,6 +163,7 @@ class LSTM(keras.layers.LSTM):
 
     def _can_scan(self, sequences: tf.Tensor) -> bool:
         standard = not (self.recurrent_dropout or self.unroll) and self.use_cudnn is not True
+        standard = standard and self.compute_dtype != "float64"  # the loop computes in float32
         return standard and self._has_usual_gates and sequences.shape.is_fully_defined() and backend() != "cuDNN"
 
 
