@@ -632,6 +632,29 @@ def test_a_generator_names_a_wrong_argument(
     assert str(caught.value) == message
 
 
+def test_a_program_that_raises_errors_of_arithmetic_writes_and_scores(tiny_models: Path, tmp_path: Path) -> None:
+    """Probabilities that are too small for a number are 0 whatever a program has set for its own numbers."""
+    tiny = textgen.load_model("tiny", tiny_models)
+    large = {name: 40 * array for name, array in tiny.weights().items()}
+    save_model(tmp_path / "sure", large, *tiny.model_configs, tiny.tokenizer)
+    saved = textgen.load_model(tmp_path / "sure")
+    cache = textgen.NeuralCacheConfig(neural_cache_theta=9.0)
+    configs = [
+        SHORT,
+        replace(SHORT, temperature=0.01, top_logprobs=2),
+        replace(SHORT, typical_p=0.5, eta_cutoff=0.01, dynatemp_range=0.5),
+        replace(SHORT, mirostat=2, dry_multiplier=0.5),
+    ]
+    with np.errstate(all="raise"):
+        for changes in ({}, {"exact": True}, {"neural_cache": cache}, {"ensemble": [tiny]}):
+            generator = textgen.load(saved, **changes)  # type: ignore[arg-type]
+            for config in configs:
+                assert len(generator.generate("The c", config, num=2)) == 2
+        assert textgen.load(saved).search("The", textgen.SamplingConfig(max_tokens=5))
+        assert len(textgen.score(saved, ["The cat", "x" * 50])) == 2
+        assert len(textgen.embed(saved, ["The cat", "x" * 50, ""])) == 3
+
+
 def test_tokens_are_a_prompt_in_any_sequence(tiny_models: Path) -> None:
     own = textgen.load("tiny", runtime="numpy", models_dir=tiny_models)
     ids = own.tokenizer.encode("The cat")

@@ -28,7 +28,7 @@ import numpy as np
 from textgen.arguments import check_is_text, several
 from textgen.errors import ConfigError
 from textgen.evaluation.scoring import in_groups, of_like_length
-from textgen.model.probabilities import log_softmax
+from textgen.model.probabilities import UNLIKELY, log_softmax
 from textgen.model.protocols import NextTokenModel
 from textgen.settings import check_type, python_number, short_repr
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -169,6 +169,7 @@ def _pairs(texts: Iterable[tuple[Key, str]]) -> Iterator[tuple[Key, str]]:
         yield given
 
 
+@UNLIKELY
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Scales vectors [..., D] to length 1, float32; zeros stay.
 

@@ -30,6 +30,7 @@ from textgen.evaluation.excerpt import Excerpt, excerpt
 from textgen.evaluation.neural_cache import NeuralCache
 from textgen.evaluation.scores import Scores
 from textgen.evaluation.scoring import perplexity
+from textgen.model.probabilities import UNLIKELY
 from textgen.model.language_model import LanguageModel
 from textgen.model.sharding import join_states, shard_rows
 from textgen.system.runtime import compiled
@@ -222,6 +223,7 @@ class StreamReader:
         return nats
 
 
+@UNLIKELY
 def mean_losses(nats: Sequence[np.ndarray]) -> np.ndarray:
     """Returns the losses of the mean of several models' probabilities.
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from textgen.evaluation.config import NeuralCacheConfig
+from textgen.model.probabilities import UNLIKELY, log_sum_exp
 
 Memory = tuple[np.ndarray, np.ndarray]  # h after each of the last N tokens [B, N, E]; the tokens [B, N], -1 for none
 State = tuple[Any, Memory]  # of the network and of the cache
@@ -86,9 +87,10 @@ class NeuralCache:
         p_cache = np.zeros(logits.shape)
         np.add.at(p_cache, (np.arange(len(ids))[:, None], followers), weights[:, 0])  # no pair: nothing added to V - 1
         log_p = logits - logits.max(axis=-1, keepdims=True).astype(np.float64)
-        log_p -= np.log(np.exp(log_p).sum(axis=-1, keepdims=True))
+        log_p -= log_sum_exp(log_p)
         return self._mix(log_p, p_cache, weights).astype(np.float32)
 
+    @UNLIKELY
     def _attend(self, memory: Memory, inputs: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The weight of each pair after each of T tokens, [B, T, N + T - 1], and the token of each pair.
 
@@ -108,5 +110,5 @@ class NeuralCache:
         """Mixes log probabilities of the network with probabilities of the cache; returns log probabilities in nats."""
         fraction = self._config.neural_cache_lambda * weights.any(axis=-1)  # [B, T]
         fraction = fraction.reshape(log_p.shape[0], -1)  # beside [B, T] or [B, V], where T = 1
-        with np.errstate(divide="ignore"):  # the logarithm of 0 is what it should be
+        with np.errstate(divide="ignore", under="ignore"):  # the logarithm of 0 is what it should be
             return np.logaddexp(np.log1p(-fraction) + log_p, np.log(fraction * p_cache))

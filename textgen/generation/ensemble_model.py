@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from textgen.model.probabilities import log_sum_exp, require_finite
+from textgen.model.probabilities import UNLIKELY, log_sum_exp, require_finite
 from textgen.model.protocols import StepModel
 
 
@@ -57,6 +57,7 @@ class EnsembleModel:
         return mean_logits([logits for logits, _ in steps]), tuple(own for _, own in steps)
 
 
+@UNLIKELY
 def mean_logits(logits: Sequence[np.ndarray]) -> np.ndarray:
     """Computes logits of the mean of probabilities.
 

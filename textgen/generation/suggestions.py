@@ -25,7 +25,7 @@ from textgen.generation.constraints.word_tokens import WordTokens, word_tokens
 from textgen.generation.decoding import Decoder
 from textgen.generation.row import Row
 from textgen.generation.text_state import TextState, num_bytes
-from textgen.model.probabilities import require_finite
+from textgen.model.probabilities import UNLIKELY, require_finite
 from textgen.model.protocols import StepModel
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.tokenizer.utf8 import Characters
@@ -266,6 +266,7 @@ class Suggester:
         word = rest.rfind(" ")  # what is before it is a whole word
         return rest[:word] if word > 0 and rest[:word].strip() else rest
 
+    @UNLIKELY
     def _probabilities(self, id: int, state: Any) -> tuple[np.ndarray, Any]:
         """Probabilities of the tokens after one token, float64 [V], and the state after it."""
         logits, state = self._model.step(np.array([id], np.int32), state)

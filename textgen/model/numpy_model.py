@@ -112,6 +112,7 @@ class NumpyModel(SteppedNetwork):
             parts.append(self._projected(x))
         return np.concatenate(parts).swapaxes(0, 1), state  # [B, T, E]
 
+    @QUIET
     def token_losses(self, inputs: np.ndarray, targets: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """Scores tokens. The output layer is one product over all T steps, most of the work for a large vocabulary.
 
