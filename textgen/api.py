@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from textgen.evaluation.scores import Scores
 
-Paths = str | Path | Sequence[str | Path]
+Paths = str | Path | Iterable[str | Path]
 Model = str | Path | ModelFolder
 _log = logging.getLogger("textgen")
 
@@ -114,7 +114,8 @@ def train(
             are in, with a number if it is taken.
         models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
         preset: Size of the network (tiny, small, ...) or settings for a well-known text; see `textgen train --help`.
-        resume: Name or folder of a run to go on with, or the `ModelFolder` that it has saved. `settings` may then change its length.
+        resume: Run to go on with: its name, its folder, or the `ModelFolder` that it has saved. `settings` may then
+            change its length.
         start: Model to fine-tune: its name, its folder, a `ModelFolder`, or a base, "english" or "chinese"; "none" to
             start from random weights. By default a base where one suits the text.
         tokenizer_from: Name or folder of a model, `ModelFolder`, base or .model file whose vocabulary the new model

@@ -44,15 +44,15 @@ TOML_ADVICE = "Correct the file: each line is of the form name = value."
 USUAL = "Options"  # title of the flags that `--help` shows; those under other titles are shown by `--help-all`
 TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,), "int": (int,), "float": (int, float), "bool": (bool,),
-    "None": (type(None),), "tuple[str, ...]": (list, tuple),
+    "None": (type(None),), "Sequence[str]": (list, tuple),
 }  # fmt: skip
 NAMED_TYPES = {
     "str": "text", "int": "an integer", "float": "a number", "bool": "true or false",
-    "tuple[str, ...]": "a list of texts", "None": "none",
+    "Sequence[str]": "a list of texts", "None": "none",
 }  # fmt: skip
 JSON_TYPES: dict[str, dict[str, Any]] = {
     "str": {"type": "string"}, "int": {"type": "integer"}, "float": {"type": "number"}, "bool": {"type": "boolean"},
-    "None": {"type": "null"}, "tuple[str, ...]": {"type": "array", "items": {"type": "string"}},
+    "None": {"type": "null"}, "Sequence[str]": {"type": "array", "items": {"type": "string"}},
 }  # fmt: skip
 
 

@@ -612,7 +612,7 @@ def test_messages_that_begin_with_an_option_are_translated() -> None:
 
 
 def wrong_values() -> list[tuple[str, object]]:
-    texts = [name for name, (annotation, _) in declared(SamplingConfig).items() if annotation == "tuple[str, ...]"]
+    texts = [name for name, (annotation, _) in declared(SamplingConfig).items() if annotation == "Sequence[str]"]
     return [*((name, object()) for name in declared(SamplingConfig)), *((name, ("",)) for name in texts)]
 
 

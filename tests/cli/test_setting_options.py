@@ -63,7 +63,7 @@ def another(kind: type[Any], name: str, folder: Path) -> Any:
             return not default
         case "str":
             return "other"
-        case "tuple[str, ...]":
+        case "Sequence[str]":
             return ("one", "two")
         case "int":
             return int(facts.low or 0) + 1 if default is None else default + (-1 if default == facts.high else 1)

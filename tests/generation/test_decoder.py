@@ -229,9 +229,10 @@ def test_texts_that_are_as_they_were_go_on(generator: Generator, monkeypatch: py
     ids = [token.id for _, token in decoder.step()]
     for name in ("Stepper.step", "Sampler.draw"):
         owner, method = name.split(".")
-        with monkeypatch.context() as patch, pytest.raises(SavedModelError, match="not finite"):
+        with monkeypatch.context() as patch:
             patch.setattr(getattr(decoding, owner), method, not_finite)
-            decoder.step()
+            with pytest.raises(SavedModelError, match="not finite"):
+                decoder.step()
     while decoder.rows:
         ids += [token.id for _, token in decoder.step()]
     assert tuple(ids) == alone(generator, row).ids
@@ -253,9 +254,11 @@ def test_texts_that_were_interrupted_do_not_go_on(part: str, monkeypatch: pytest
 
     owner, method = part.split(".")
     uses = {"join": lambda: decoder.join([third]), "keep": lambda: decoder.leave(first)}
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    use: Callable[[], object] = uses.get(method, decoder.step)
+    with monkeypatch.context() as patch:
         patch.setattr(getattr(decoding, owner), method, interrupted)
-        uses.get(method, decoder.step)()
+        with pytest.raises(KeyboardInterrupt):
+            use()
     for use in (decoder.step, lambda: decoder.join([generator.row("b")]), lambda: decoder.leave(second)):
         with pytest.raises(TextgenError, match="begin them again"):
             use()

@@ -68,7 +68,7 @@ def test_one_text_is_a_batch_of_one(lossless: Tokenizer) -> None:
 
 def test_tokens_of_numpy_are_tokens(lossless: Tokenizer) -> None:
     ids = np.array(lossless.encode("abc"))
-    assert lossless.decode(ids) == "abc"  # type: ignore[arg-type]
+    assert lossless.decode(ids) == "abc"
     assert lossless.piece(ids[0]) == "a"
 
 
@@ -76,7 +76,10 @@ def test_tokens_of_numpy_are_tokens(lossless: Tokenizer) -> None:
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (lambda own: own.encode(None), "text is None, not a text: leave out missing values, and convert others to str."),
+        (
+            lambda own: own.encode(None),
+            "text is None, not a text: leave out missing values, and convert others to str.",
+        ),
         (lambda own: own.encode_batch(["a", b"b"]), "text is b'b', not a text: leave out missing values, and convert"),
         (lambda own: own.encode_batch(None), "texts must be a text or a list of texts. Received: None."),
         (lambda own: own.decode("abc"), "ids must be a list of tokens. Received: 'abc'."),

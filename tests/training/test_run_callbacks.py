@@ -96,8 +96,8 @@ def test_a_rate_relative_to_the_one_before_is_set_once_for_each_epoch(
         else:
             train(plan, tmp_path / "songs", options=options)
         rates += [report.learning_rate for report in watch.steps]
-    expected = [[0.01 / 2 ** (number + 1)] * length for number, length in enumerate(epochs)]
-    assert rates == pytest.approx(sum(expected, []))
+    expected = [0.01 / 2 ** (number + 1) for number, length in enumerate(epochs) for _ in range(length)]
+    assert rates == pytest.approx(expected)
 
 
 def test_a_callback_and_a_schedule_cannot_both_set_the_learning_rate(text: Path, tmp_path: Path) -> None:

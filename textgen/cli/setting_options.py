@@ -48,7 +48,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "int": {"type": Integer(), "metavar": "N"},
     "str": {"type": str, "metavar": "TEXT"},
     "bool": {"default": None},
-    "tuple[str, ...]": {"multiple": True, "metavar": "TEXT"},
+    "Sequence[str]": {"multiple": True, "metavar": "TEXT"},
 }
 ESCAPED = {escape: chr(code) for code, escape in ESCAPES.items()}
 
@@ -144,7 +144,7 @@ def setting_option(kind: type, name: str, default: str | None = None) -> Decorat
         shape["metavar"] = facts.metavar
         if facts.metavar == "FILE":
             shape["type"] = INPUT_FILE
-    if base == "tuple[str, ...]":
+    if base == "Sequence[str]":
         shape["callback"] = _unescape_each if facts.escapes else _none_if_empty
     elif facts.escapes:
         shape["callback"] = _unescape
@@ -225,7 +225,7 @@ def _help(kind: type, name: str, base: str, default: str | None) -> str:
         parts.append(facts.unset)
     if facts.escapes:
         parts.append("Understands the escapes \\n and \\t.")
-    if base == "tuple[str, ...]":
+    if base == "Sequence[str]":
         parts.append("May be given several times.")
     own = next(field.default for field in dataclasses.fields(kind) if field.name == name)
     if shown := default or ("chosen for you" if facts.planned else _default(own)):

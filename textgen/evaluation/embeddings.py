@@ -166,7 +166,7 @@ def _pairs(texts: Iterable[tuple[Key, str]]) -> Iterator[tuple[Key, str]]:
     for number, given in enumerate(several("texts", texts, "pair", may_be_one=False)):
         if not isinstance(given, (tuple, list)) or len(given) != 2 or not isinstance(given[1], str):
             raise ConfigError(f"texts[{number}] must be a pair of a key and a text. Received: {short_repr(given)}.")
-        yield given
+        yield given  # type: ignore[misc]  # as it was given
 
 
 @UNLIKELY

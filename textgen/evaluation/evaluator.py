@@ -30,8 +30,8 @@ from textgen.evaluation.excerpt import Excerpt, excerpt
 from textgen.evaluation.neural_cache import NeuralCache
 from textgen.evaluation.scores import Scores
 from textgen.evaluation.scoring import perplexity
-from textgen.model.probabilities import UNLIKELY
 from textgen.model.language_model import LanguageModel
+from textgen.model.probabilities import UNLIKELY
 from textgen.model.sharding import join_states, shard_rows
 from textgen.system.runtime import compiled
 from textgen.tokenizer.spelling import NAT

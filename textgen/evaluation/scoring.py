@@ -132,9 +132,7 @@ class Scorer:
         (score,) = self.scores([text], ends=ends, label=label)
         return score
 
-    def scores(
-        self, texts: str | Iterable[str], *, ends: bool = True, label: str | None = None
-    ) -> Iterator[TextScore]:
+    def scores(self, texts: str | Iterable[str], *, ends: bool = True, label: str | None = None) -> Iterator[TextScore]:
         """Scores texts, each on its own. Texts of similar length share a batch.
 
         Args:
@@ -234,7 +232,7 @@ def of_like_length(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
 
 
 def in_groups(texts: str | Iterable[str]) -> Iterator[list[str]]:
-    """Yields texts, or one, in lists, as many at a time as may be read ahead. Raises `ConfigError` for anything else."""
+    """Yields texts, or one, in lists, as many at a time as may be read ahead. Raises `ConfigError` for what is none."""
     group: list[str] = []
     characters = 0
     for number, text in enumerate(several_texts("texts", texts)):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textgen.errors import ConfigError
@@ -66,7 +67,7 @@ class SamplingConfig(Settings):
     max_seconds: float | None = setting(
         None, "Maximum number of seconds for each text, reading the prompt included.", low=0.0, high=1e9
     )
-    stop: tuple[str, ...] = setting((), "Stop before this text, which is not written.", escapes=True)
+    stop: Sequence[str] = setting((), "Stop before this text, which is not written.", escapes=True)
     until: str = setting(
         "document", "Stop at the end of the document, or of the first sentence, line or paragraph.", choices=UNITS
     )
@@ -197,7 +198,7 @@ class SamplingConfig(Settings):
     dry_penalty_last_n: int = setting(
         1024, "Number of recent tokens that the DRY penalty looks at.", low=0, high=MAX_LOOK_BACK, section=REPETITION
     )
-    dry_sequence_breakers: tuple[str, ...] = setting(
+    dry_sequence_breakers: Sequence[str] = setting(
         ("\n", ":", '"', "*"),
         "Text that ends a repetition, so that the DRY penalty does not reach across it.",
         section=REPETITION,
@@ -207,12 +208,12 @@ class SamplingConfig(Settings):
         0, "Never repeat a sequence of N tokens; 0 is off.", low=0, high=MAX_LOOK_BACK, section=REPETITION
     )
 
-    logit_bias: tuple[str, ...] = setting(
+    logit_bias: Sequence[str] = setting(
         (), "Add NUMBER to the logit of the token TEXT, or of token #ID.",
         section=CONSTRAINTS, metavar="TEXT=NUMBER", escapes=True,
     )  # fmt: skip
-    ban: tuple[str, ...] = setting((), "Never write this text.", section=CONSTRAINTS, escapes=True)
-    require: tuple[str, ...] = setting(
+    ban: Sequence[str] = setting((), "Never write this text.", section=CONSTRAINTS, escapes=True)
+    require: Sequence[str] = setting(
         (), "Write this text somewhere before the end of the text.", section=CONSTRAINTS, escapes=True
     )
     min_tokens: int = setting(

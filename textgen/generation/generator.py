@@ -34,6 +34,8 @@ from textgen.tokenizer.stream_decoder import check_ids
 from textgen.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from textgen.model.language_model import LanguageModel
 
 BATCH_SIZE = 64  # texts generated side by side
@@ -83,7 +85,7 @@ class Generator:
 
     def generate(
         self,
-        prompts: str | Sequence[str] = "",
+        prompts: str | Iterable[str] = "",
         config: SamplingConfig | None = None,
         num: int = 1,
         best_of: int | None = None,
@@ -291,7 +293,9 @@ class Generator:
         """
         return self.opened(TextState(self.model.initial_state(1), (self.tokenizer.eos_id,)), label)
 
-    def read(self, text: str | Sequence[int], start: TextState | None = None, label: str | None = None) -> TextState:
+    def read(
+        self, text: str | Sequence[int] | np.ndarray, start: TextState | None = None, label: str | None = None
+    ) -> TextState:
         """Reads a text without generating any.
 
         Args:

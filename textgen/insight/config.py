@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textgen.settings import Settings, check_text, setting
@@ -25,10 +26,10 @@ class InspectConfig(Settings):
         low=64,
         high=20_000,
     )
-    track: tuple[str, ...] = setting(
+    track: Sequence[str] = setting(
         (), "Look for cells that follow the matches of this regular expression.", metavar="NAME=REGEX"
     )
-    cell: tuple[str, ...] = setting((), "Show the gates of this cell, such as L1/89.", metavar="CELL")
+    cell: Sequence[str] = setting((), "Show the gates of this cell, such as L1/89.", metavar="CELL")
     seed: int = setting(0, "Seed of the random numbers of an inspection.", low=0, high=(1 << 31) - 1)
 
     @property

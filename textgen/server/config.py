@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textgen.errors import ConfigError
@@ -132,11 +133,11 @@ class ServerConfig(Settings):
         metavar="FILE",
     )
     open_metrics: bool = setting(False, "Answer /metrics without a key.", section=ACCESS)
-    allow_origin: tuple[str, ...] = setting(
+    allow_origin: Sequence[str] = setting(
         (), "Let pages of this origin use the server, such as https://example.org; * lets all.",
         section=ACCESS, metavar="ORIGIN",
     )  # fmt: skip
-    allow_host: tuple[str, ...] = setting(
+    allow_host: Sequence[str] = setting(
         (),
         "Host name by which clients reach the server; a port in it is ignored. If one is given, or if the server "
         "listens on this machine only, all others except localhost, 127.0.0.1 and ::1 are refused. Otherwise, a "

@@ -208,7 +208,9 @@ class ByteTokenizer(_LoadedTokenizer):
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         """Returns the ids of several texts, one per byte of their UTF-8, on this thread."""
-        return [[byte + self.first_byte for byte in valid_text(text).encode()] for text in several_texts("texts", texts)]
+        return [
+            [byte + self.first_byte for byte in valid_text(text).encode()] for text in several_texts("texts", texts)
+        ]
 
     def _extended(self, more: Sequence[str]) -> Tokenizer:
         return load_tokenizer(json.dumps([*self.labels, *more]).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textgen.dataset.config import SplitConfig
@@ -224,7 +225,7 @@ class TrainingConfig(SplitConfig):
         high=1.0,
         section=LARGE_VOCABULARIES,
     )
-    freeze_layers: tuple[str, ...] = setting(
+    freeze_layers: Sequence[str] = setting(
         (), "Do not train this layer, such as embedding or lstm_0.",
         metavar="LAYER", section=FINE_TUNING,
     )  # fmt: skip
