@@ -165,7 +165,7 @@ def train(
 
 
 def _run_folder(run: Model, models_dir: str | Path | None) -> Path:
-    return run.folder if isinstance(run, ModelFolder) else find_run(os.fspath(run), models_dir)
+    return find_run(os.fspath(run.folder if isinstance(run, ModelFolder) else run), models_dir)
 
 
 def _watched(progress: bool) -> tuple[Observer, Say, Say]:

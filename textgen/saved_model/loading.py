@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from textgen.arguments import check_is_path
 from textgen.corpus.config import CorpusConfig
-from textgen.errors import ModelChanged, SavedModelError, TextgenError
+from textgen.errors import ConfigError, ModelChanged, SavedModelError, TextgenError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import (
     CONFIG,
@@ -26,7 +25,7 @@ from textgen.saved_model.layout import (
 )
 from textgen.saved_model.registry import find_model
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.settings import from_dict
+from textgen.settings import from_dict, short_repr
 from textgen.storage.manifests import read_manifest
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import load_tokenizer
@@ -44,11 +43,11 @@ def load_model(name: str | Path | None = None, models_dir: str | Path | None = N
         The model.
 
     Raises:
-        ConfigError: The name or the folder of the models is no path.
+        ConfigError: The name is no text and no path, or the folder of the models is no path.
         SavedModelError: There is no such model, or a file is missing, damaged or of another version.
     """
-    if name is not None:
-        check_is_path("name", name)
+    if name is not None and not (isinstance(name, str | os.PathLike) and isinstance(os.fspath(name), str)):
+        raise ConfigError(f"name is {short_repr(name)}, not a name of a model: give a str or a pathlib.Path.")
     path = find_model(None if name is None else os.fspath(name), models_dir)
     try:
         return _load(path)
