@@ -9,7 +9,7 @@ import pytest
 from plain_fakes import Recital, TableModel, WordsTokenizer
 
 from textgen.errors import TextgenError
-from textgen.generation import decoding
+from textgen.generation import decoding, generated_text
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generated_text import missing_texts, written_ids
 from textgen.generation.generator import Generator
@@ -63,9 +63,7 @@ def test_a_required_text_may_begin_in_the_part_of_the_prompt_that_was_written_ag
     assert missing_texts(row, "at") == missing
 
 
-@pytest.mark.parametrize(
-    "part", ["Stepper.step", "Sampler.draw", "Stepper.advance", "Decoder._keep", "TextState.after"]
-)
+@pytest.mark.parametrize("part", ["Stepper.step", "Sampler.draw", "Stepper.advance", "Decoder._keep", "Decoder.step"])
 def test_an_interrupted_text_goes_on_from_its_position_only(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading on would let the model read a token twice, or lose one."""
     generator = Generator(TableModel(WORDS.vocab_size), WORDS)
@@ -74,7 +72,7 @@ def test_an_interrupted_text_goes_on_from_its_position_only(part: str, monkeypat
     stream = generator.tokens("The", config)
     begun = [next(stream).id for _ in range(3)]
     name, method = part.split(".")
-    owner = TextState if name == "TextState" else getattr(decoding, name)
+    owner = getattr(decoding, name)
     original = getattr(owner, method)
 
     def interrupted(*arguments: Any, **more: Any) -> Any:
@@ -96,3 +94,15 @@ def test_an_interrupted_text_goes_on_from_its_position_only(part: str, monkeypat
     assert [token.id for token in again] == [
         token.id for token in generator.tokens("", replace(plain, max_tokens=3), read)
     ]
+
+
+def test_a_stream_keeps_only_the_last_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generated_text, "RECENT", 4)
+    generator = Generator(TableModel(WORDS.vocab_size), WORDS)
+    stream = generator.tokens("The", replace(CONFIG, temperature=1.0, seed=1, max_tokens=30))
+    ids = [WORDS.eos_id, *WORDS.encode("The")]
+    for token in stream:
+        ids.append(token.id)
+        assert stream.state.ids == tuple(ids[-4:])
+        assert len(stream._position[0]) <= 8
+    assert len(ids) > 20

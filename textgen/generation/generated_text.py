@@ -54,21 +54,20 @@ class Generation:
 
 
 class Stream(Iterator[Token]):
-    """One text as it is generated: an iterator over its tokens. Nothing of it is kept, however long it becomes.
+    """One text as it is generated: an iterator over its tokens. Of these only the last are kept, for `state`.
 
     Attributes:
         row: The text in the decoder.
-        state: The position after the newest token. It may be kept: continuing from it twice forks the text, and
-            continuing from an earlier one takes back the tokens since. It is sound whatever interrupts the stream.
     """
 
     def __init__(self, decoder: Decoder, row: TextRow) -> None:
         """Reads the prompt of a row with `track`."""
         decoder.join([row])
         self.row = row
-        self.state = TextState(row.model_state, tuple(row.ids[-RECENT:]))
         self._decoder = decoder
         self._is_interrupted = False
+        ids = list(row.ids[-RECENT:])
+        self._position = ids, len(ids), row.model_state  # set at once, so that an interruption leaves a whole one
 
     def __next__(self) -> Token:
         """Returns the next token. Raises `TextgenError` if the one before was interrupted, as by Ctrl-C."""
@@ -85,9 +84,22 @@ class Stream(Iterator[Token]):
         except SavedModelError:  # after which the text is as it was
             self._is_interrupted = False
             raise
-        self.state = self.state.after([token.id], self.row.model_state)
+        ids = self._position[0]
+        ids.append(token.id)
+        ids = ids[-RECENT:] if len(ids) > 2 * RECENT else ids
+        self._position = ids, len(ids), self.row.model_state
         self._is_interrupted = False
         return token
+
+    @property
+    def state(self) -> TextState:
+        """The position after the newest token, whatever has interrupted the stream.
+
+        It may be kept: continuing from it twice forks the text, and continuing from an earlier one takes back the
+        tokens since.
+        """
+        ids, number, model_state = self._position
+        return TextState(model_state, tuple(ids[max(0, number - RECENT) : number]))
 
     def result(self, tokens: Sequence[Token]) -> Generation:
         """Returns the text that all its tokens make."""
