@@ -347,7 +347,7 @@ def _read_settings(folder: Path) -> PreparedSettings:
 class _Flat:
     """Types of the values in prepared.json that are no objects."""
 
-    paths: tuple[str, ...]
+    paths: Sequence[str]
     glance: str
     fingerprint: str
     shards: int
