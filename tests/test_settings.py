@@ -489,7 +489,7 @@ def test_every_setting_that_is_a_list_is_known() -> None:
     kinds = [*BASE, InspectConfig, RuntimeConfig, ServerConfig, SplitConfig]
     ours = {kind for kind in Settings.__subclasses__() if kind.__module__.endswith(".config")}
     assert ours <= {*kinds}
-    lists = {(kind, name) for kind in kinds for name, (type_, _) in declared(kind).items() if "tuple" in type_}
+    lists = {(kind, name) for kind in kinds for name, (type_, _) in declared(kind).items() if "Sequence" in type_}
     assert lists == {(kind, name) for kind, name, _ in LISTS}
 
 

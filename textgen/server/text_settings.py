@@ -127,7 +127,7 @@ def _biases(given: Mapping[str, float] | Sequence[str]) -> list[str]:
 def _check_sizes(settings: Mapping[str, Any]) -> None:
     """Limits the lengths of texts in settings, and so the cost of a step."""
     for name, texts in settings.items():
-        if "tuple" not in declared(SamplingConfig)[name][0]:
+        if "Sequence" not in declared(SamplingConfig)[name][0]:
             if isinstance(texts, str):
                 check_text_length(name, texts)
             continue
