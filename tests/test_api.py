@@ -728,7 +728,7 @@ def test_a_request_without_settings_has_the_default_ones(tiny_models: Path) -> N
         (textgen.score, {"model": None, "texts": "a"}, f"model is None, {NO_MODEL}"),
         (textgen.embed, {"model": None, "texts": "a"}, f"model is None, {NO_MODEL}"),
         (textgen.evaluate, {"model": None, "paths": "a.txt"}, f"model is None, {NO_MODEL}"),
-        (textgen.load_model, {"name": b"tiny"}, "name is b'tiny', not a name of a model: give a str or a"),
+        (textgen.load_model, {"name": b"tiny"}, "A model is named by a str or a pathlib.Path. Received: b'tiny'."),
         (textgen.load_model, {"name": "x\0"}, "There is no model 'x\\x00' in"),
         (textgen.load, {"model": "\ud800"}, "There is no model '\\ud800' in"),
         (textgen.train, {"resume": b"tiny"}, f"resume is b'tiny', {NO_MODEL}"),

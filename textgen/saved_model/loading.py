@@ -47,7 +47,7 @@ def load_model(name: str | Path | None = None, models_dir: str | Path | None = N
         SavedModelError: There is no such model, or a file is missing, damaged or of another version.
     """
     if name is not None and not (isinstance(name, str | os.PathLike) and isinstance(os.fspath(name), str)):
-        raise ConfigError(f"name is {short_repr(name)}, not a name of a model: give a str or a pathlib.Path.")
+        raise ConfigError(f"A model is named by a str or a pathlib.Path. Received: {short_repr(name)}.")
     path = find_model(None if name is None else os.fspath(name), models_dir)
     try:
         return _load(path)
