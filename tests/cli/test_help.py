@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import click
@@ -150,8 +150,8 @@ class Sample(Settings):
     chosen: int = setting(1, "Chosen.", planned=True)
     on: bool = setting(True, "A switch.", off="without")
     word: str | None = setting(None, "A word.", metavar="WORD", escapes=True, section="More")
-    words: tuple[str, ...] = setting((), "Words.", escapes=True, section="More")
-    raw: tuple[str, ...] = setting((), "Raw words.", section="More")
+    words: Sequence[str] = setting((), "Words.", escapes=True, section="More")
+    raw: Sequence[str] = setting((), "Raw words.", section="More")
     kind: str = setting("a", "A kind.", choices=("a", "b"), section="More")
 
 

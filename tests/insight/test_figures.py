@@ -142,8 +142,10 @@ def as_base(run: Path) -> str:
 
 
 def as_copy(run: Path) -> str:
-    pytest.importorskip("fsspec", reason='pip install ".[remote]"')
-    return f"file://{run}"
+    fsspec = pytest.importorskip("fsspec", reason='pip install ".[remote]"')
+    for path in (path for path in run.rglob("*") if path.is_file()):
+        fsspec.filesystem("memory").pipe(f"/models/run/{path.relative_to(run).as_posix()}", path.read_bytes())
+    return "memory://models/run"
 
 
 OTHER_LOGS: dict[str, tuple[Callable[[Path], str], str]] = {

@@ -16,6 +16,7 @@ from textgen.wording import counted, one_line, shortened
 
 FOLDER = "folder"  # value of `CorpusConfig.labels`: use folder names as labels
 MAX_LABEL_CHARS = 200  # maximum length of a label, in characters
+MAX_PATH_CHARS = 4096  # maximum length of a path on most systems, in characters: paths are listed whole, too
 MIN_DOCUMENTS = 5  # minimum number of documents for a label, or 1% of all if that is less
 MAX_LABELS = 1000  # maximum number of labels with a token
 NAMED = 20  # maximum number of labels listed in a message or on a model card
@@ -148,5 +149,5 @@ def named(labels: Sequence[str], most: int = NAMED) -> str:
         '"Poe, Edgar", Stoker'
     """
     more = f" and {len(labels) - most:,} more" if len(labels) > most else ""
-    shown = [one_line(label, MAX_LABEL_CHARS) for label in labels[:most]]
+    shown = [one_line(label, MAX_PATH_CHARS) for label in labels[:most]]
     return ", ".join(f'"{label}"' if ", " in label else label for label in shown) + more

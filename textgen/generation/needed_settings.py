@@ -8,6 +8,7 @@ from typing import Any
 
 from textgen.generation.config import SAMPLERS, SamplingConfig, SearchConfig, sampler_names
 from textgen.generation.sampling.sampler_settings import NOT_WITH_MIROSTAT, OFF, fields_of
+from textgen.wording import plain
 
 NEEDS: dict[str, tuple[str, ...]] = {  # settings, each with others of which at least one must be given
     "dynatemp_exponent": ("dynatemp_range",),
@@ -87,7 +88,7 @@ def _without_effect(name: str, given: Mapping[str, Any], order: tuple[str, ...],
     if name == "xtc_threshold" and values["xtc_probability"] and values[name] > 0.5:
         return (
             f"{spelled(name)} must be at most 0.5, since no two tokens are likelier than that, and one always stays. "
-            f"Received: {values[name]:g}."
+            f"Received: {plain(values[name])}."
         )
     allowed, window = values["dry_allowed_length"], values["dry_penalty_last_n"]
     if name in ("dry_allowed_length", "dry_penalty_last_n") and values["dry_multiplier"] and 0 < window <= allowed:
