@@ -109,6 +109,16 @@ def test_what_may_drop_the_likeliest_token_does_something_where_that_is_taken() 
         assert text(**given, temperature=0.0) != text(temperature=0.0)
 
 
+@pytest.mark.parametrize(("name", "value"), [("top_k", 1), ("top_k", 2), ("min_p", 0.5), ("top_p", 0.3)])
+def test_a_filter_decides_which_token_takes_the_place_of_the_likeliest_one(name: str, value: float) -> None:
+    given = {"xtc_probability": 1.0, "xtc_threshold": 0.01, "temperature": 0.0}
+    assert text(**given) != text(**given, **{name: value})
+    assert unused(given | {name: value}) == {}
+    assert set(unused(given | {name: value, "samplers": f"{name};temperature"})) == {
+        name, "xtc_probability", "xtc_threshold",
+    }  # fmt: skip
+
+
 def test_a_threshold_that_one_token_alone_can_pass_is_found() -> None:
     given = {"xtc_probability": 1.0, "xtc_threshold": 0.51}
     (reason,) = unused(given).values()

@@ -173,7 +173,7 @@ def sample(
     A text that leads to a --suffix appears when it is finished. Samplers and penalties work with it; --stop, --until,
     --ban, --require, --logit-bias, --no-copy, --max-seconds and --top-logprobs do not. --json prints the log
     probabilities, in nats, that each network gives the whole document, and the score: their mean for each token. It
-    also prints first_seed: the same command with it as --seed finds the texts of this prompt again.
+    also prints first_seed: the same options with this prompt alone and first_seed as --seed find its texts again.
 
     \b
     Example:

@@ -15,7 +15,7 @@ from click.types import FloatParamType, IntParamType
 
 from textgen.cli.command import INPUT_FILE, SectionOption
 from textgen.errors import ConfigError
-from textgen.settings import NAMED_TYPES, Setting, check_bounds, declared, short_repr
+from textgen.settings import MAX_COUNT, NAMED_TYPES, Setting, check_bounds, declared, short_repr
 from textgen.wording import ESCAPES, with_escapes
 
 Decorator = Callable[[Any], Any]
@@ -74,6 +74,10 @@ class IntegerRange(click.IntRange):
 
     def __init__(self, low: int, high: int) -> None:
         super().__init__(low, high)
+
+    def _describe_range(self) -> str:
+        """The range in the help, without an end where every number will do."""
+        return f"x>={self.min}" if self.max == MAX_COUNT else super()._describe_range()
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Returns the integer. Anything else is wrong usage."""

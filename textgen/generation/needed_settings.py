@@ -24,6 +24,10 @@ NEEDS: dict[str, tuple[str, ...]] = {  # settings, each with others of which at 
 }
 KEEP_LIKELIEST = ("top_k", "top_p", "min_p", "top_n_sigma", "epsilon_cutoff", "eta_cutoff", "mirostat")
 """Settings that never drop the likeliest token, so that they change nothing where it is taken."""
+MAY_DROP_LIKELIEST = (
+    "typical_p", "xtc_probability", "repeat_penalty", "presence_penalty", "frequency_penalty", "dry_multiplier",
+)  # fmt: skip
+"""Settings that drop or lower it, so that another filter may decide which token takes its place."""
 _SAMPLER_OF = {**fields_of(SAMPLERS), "dry_sequence_breakers": "dry"}
 _OFF = OFF | {"repeat_last_n": 0, "dry_penalty_last_n": 0, "diversity_penalty": 0.0}
 _DEFAULTS = {each.name: each.default for kind in (SamplingConfig, SearchConfig) for each in fields(kind)}
@@ -80,7 +84,8 @@ def _without_effect(name: str, given: Mapping[str, Any], order: tuple[str, ...],
     """Why a setting whose sampler is on does nothing with the values that are given; "" if it does something."""
     values = {**_DEFAULTS, **given}
     takes_likeliest = "temperature" in order and values["temperature"] == 0 and not values["dynatemp_range"]
-    if name in KEEP_LIKELIEST and takes_likeliest:
+    may_drop = any(values[each] != OFF[each] and _SAMPLER_OF[each] in order for each in MAY_DROP_LIKELIEST)
+    if name in KEEP_LIKELIEST and takes_likeliest and not may_drop:
         return (
             f"{spelled(name)} does nothing with {spelled('temperature')} 0, which takes the likeliest token: leave out "
             "one of them."

@@ -17,13 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from textgen.errors import SavedModelError
-from textgen.generation.config import MAX_LOOK_BACK
 from textgen.generation.fingerprint import is_same
 from textgen.storage.file_reading import check_readable
 from textgen.storage.files import write_file
 from textgen.wording import one_line
 
-RECENT = MAX_LOOK_BACK  # tokens kept with a state: as many as any setting looks back
+RECENT = 4096  # tokens kept with a state, for what looks back: each text that goes on from it reads them again
 FORMAT = "textgen state 1"
 ADVICE = "Name a file written by save_state."
 
