@@ -55,6 +55,13 @@ def test_newlines_of_a_stream_are_those_of_the_training_or_of_the_option(tiny_mo
         assert [json.loads(row)["text"] for row in rows] == expected
 
 
+def test_what_cannot_be_followed_is_refused_before_lines_are_counted(tiny_models: Path) -> None:
+    for options in (["--documents", r"separator:a\nb"], ["--encoding", "utf-16"]):
+        result = score(tiny_models, "--follow", *options, stdin=STREAM)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("Error: ")
+
+
 def test_a_stream_in_utf_16_is_refused(tiny_models: Path, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("the cat\n" * 3, encoding="utf-16")
     result = score(tiny_models, str(tmp_path / "log"), "--follow", "--all")

@@ -125,6 +125,7 @@ def test_a_misspelled_name(
 
 def test_a_training_without_a_model_is_a_run(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_run("unfinished") == find_run(str(three / "unfinished")) == three / "unfinished"
+    assert find_run((three / "unfinished").as_uri()) == three / "unfinished"
     assert find_run("b") == three / "b"
     assert list_runs() == [three / "a", three / "b", three / "c", three / "unfinished"]
     with pytest.raises(SavedModelError, match=r"There is no model 'x' in .*\. There are: a, b, c\."):
@@ -207,6 +208,8 @@ def test_a_model_in_a_folder_whose_name_is_not_allowed_is_told(three: Path) -> N
     assert list_models(three) == []
     message = r"models/b\\n holds a model, but a model cannot be called so: it has characters .*\. Rename it\."
     assert re.search(message, why_empty(three))
+    with pytest.raises(SavedModelError, match=message + r"$"):  # and not that one must be trained
+        find_model(None, three)
     with pytest.raises(SavedModelError, match=message):
         find_model("b", three)
     (three / "b\n").rename(three / ".b")

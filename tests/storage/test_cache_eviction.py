@@ -193,7 +193,9 @@ def test_beyond_the_limit_what_was_not_used_for_longest_goes(tmp_path: Path, mon
 def test_clear_leaves_what_is_in_use_or_being_made_here_or_elsewhere(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     here, elsewhere, gone = keep(tmp_path, "here"), keep(tmp_path, "elsewhere"), keep(tmp_path, "gone")
-    (cache / "tokens" / f".tmp-new-{'f' * 32}-{'1' * 16}").mkdir()
+    begun = [cache / "tokens" / f"{prefix}{'f' * 32}-{'1' * 16}" for prefix in (".tmp-new-", ".tmp-")]
+    for path in begun:  # the last is of an earlier version
+        path.mkdir()
     (cache / "epochs-ab_12345").mkdir()
     (cache / "letter.txt").write_text("not ours")
     data = TokenData.cached(here)
@@ -212,7 +214,7 @@ def test_clear_leaves_what_is_in_use_or_being_made_here_or_elsewhere(tmp_path: P
         assert {entry.path for entry in kept} == {here, elsewhere, temporary}
         assert {entry.path for entry in removed} == {
             gone,
-            cache / "tokens" / f".tmp-new-{'f' * 32}-{'1' * 16}",
+            *begun,
             cache / "epochs-ab_12345",
         }
         assert not any(entry.path.exists() for entry in removed)

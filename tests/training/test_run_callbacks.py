@@ -100,6 +100,22 @@ def test_a_rate_relative_to_the_one_before_is_set_once_for_each_epoch(
     assert rates == pytest.approx(expected)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras with NumPy 2
+def test_a_resumed_run_has_the_rate_that_is_set_at_its_beginning(text: Path, tmp_path: Path) -> None:
+    from keras.callbacks import Callback
+
+    class Lower(Callback):
+        def on_train_begin(self, logs: Any = None) -> None:
+            self.model.optimizer.learning_rate = 0.0001
+
+    plan = plan_for(text, schedule="constant", warmup_fraction=0.0, learning_rate=0.01, steps=4, num_validations=2)
+    train(plan, tmp_path / "songs", options=RunOptions(observers=[]))
+    watch = Watch(8)
+    options = RunOptions(observers=[watch], callbacks=[Lower()])
+    resume(tmp_path / "songs", {"steps": 8, "num_validations": 4}, options=options)
+    assert [report.learning_rate for report in watch.steps] == pytest.approx([0.0001] * 4)
+
+
 def test_a_callback_and_a_schedule_cannot_both_set_the_learning_rate(text: Path, tmp_path: Path) -> None:
     from keras.callbacks import Callback, LearningRateScheduler, ReduceLROnPlateau
 

@@ -107,6 +107,19 @@ def test_a_split_that_holds_out_far_less_than_it_should_is_reported(tmp_path: Pa
         assert all(f"are held out, {100 * held[seed]:.1f} % and not 10.0 %" in line for line in found)
 
 
+def test_a_tenth_of_the_characters_is_a_tenth_in_any_script(tmp_path: Path) -> None:
+    """A book in Chinese ends with a licence in English, whose characters have a third of the bytes."""
+    path = tmp_path / "book.txt"
+    path.write_text("天地玄黄宇宙洪荒" * 700 + "\n" + "\n".join(lines_of_words(14, 5)), encoding="utf-8")
+    said = list[str]()
+    plan = make_plan(
+        Corpus([path], CorpusConfig(documents="file")), {**runs.SETTINGS, "valid_fraction": 0.1},
+        hardware=Hardware(flops=1e11),
+    )  # fmt: skip
+    begun(plan, tmp_path / "model", say=said.append)
+    assert not [line for line in said if line.startswith("Only ")]
+
+
 def held_out_of(corpus: Corpus, seed: int) -> float:
     """The fraction of a corpus that is held out of it with a seed, where a tenth should be."""
     valid = sum(len(part.text) for name, part in hold_out(corpus.parts, 0.1, str(seed)) if name == "valid")

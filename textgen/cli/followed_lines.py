@@ -46,7 +46,7 @@ def follow_lines(
     Raises:
         CorpusError: The stream cannot be read, or is not in its encoding.
     """
-    from textgen.evaluation.anomalies import WARM_UP, are_foreign, follow
+    from textgen.evaluation.anomalies import WARM_UP, are_foreign, check_separator, follow
     from textgen.evaluation.scoring import Scorer
     from textgen.saved_model.bases import is_base
 
@@ -61,6 +61,7 @@ def follow_lines(
     def say_waiting() -> None:
         output.note(f"{counted(seen, 'line')} read; waiting for more (Ctrl-C ends).")
 
+    check_separator(config.documents or "file")  # before anything is counted
     with _lines(path, config, say_waiting) as lines:
         try:
             for result in follow(scorer, lines, config.documents or "file", label=label, **limits):

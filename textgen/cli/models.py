@@ -58,10 +58,10 @@ def list_(models_dir: Path | None, as_json: bool) -> None:
     require_models_folder(models_dir)
     rows = [_row(path) | {"is_base": False} for path in list_runs(models_dir)]
     bases = [_row(base_folder(name)) | {"is_base": True} for name in installed_bases()]
-    if not rows:
-        output.note(f"{why_empty(models_dir)} To train a model: textgen train FILE")
-    elif misnamed := about_misnamed(models_dir):
+    if misnamed := about_misnamed(models_dir):
         output.note(misnamed)
+    elif not rows:
+        output.note(f"{why_empty(models_dir)} To train a model: textgen train FILE")
     if as_json:
         output.json_line([*rows, *bases], indent=2)
         return

@@ -207,6 +207,18 @@ class _Reader:
         return float(bits[len(unscored) :].sum())
 
 
+def check_separator(documents: str) -> None:
+    """Checks that the lines of a stream can be cut into documents one by one.
+
+    Args:
+        documents: What a document is, as in `follow`.
+
+    Raises:
+        ConfigError: The separator of the documents spans lines.
+    """
+    _splitter(documents)
+
+
 def _splitter(documents: str) -> Callable[[str], list[str]]:
     """A function that splits a line into parts between which a document ends.
 
@@ -243,6 +255,7 @@ def stream_lines(stream: BinaryIO, encoding: str = "utf-8", newlines: str = "nor
     Raises:
         CorpusError: In this encoding lines do not end with the byte 10.
     """
+    _check_plain(encoding)
     return _decoded(iter(lambda: stream.readline(LINE_BYTES), b""), encoding, newlines)
 
 

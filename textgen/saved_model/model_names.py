@@ -155,8 +155,10 @@ def problem_of_name(name: object) -> str:
         return "the name is empty"
     if "/" in name or "\\" in name or name in (".", ".."):
         return "a name is one part of a path"
-    if name[0] in ".-":
-        return "names with a full stop at the beginning are hidden ones, with a hyphen they look like options"
+    if name[0] == ".":
+        return "names with a full stop at the beginning are hidden ones"
+    if name[0] == "-":
+        return "names with a hyphen at the beginning look like options"
     joined = joiners_in(name)  # invisible, but a part of the spelling
     is_shown = all(character.isprintable() or place in joined for place, character in enumerate(name))
     if not is_shown or name != name.strip():

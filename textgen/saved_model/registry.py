@@ -122,7 +122,8 @@ def find_model(name: str | None = None, folder: str | Path | None = None, *, wit
     if name is None:
         if not models:
             bases = about_bases(installed_bases() if with_bases else [])
-            raise SavedModelError(f"{why_empty(folder)} Train a model first.{bases}")
+            advice = "" if about_misnamed(folder) else " Train a model first."
+            raise SavedModelError(f"{why_empty(folder)}{advice}{bases}")
         return max(models, key=saved_at)
     candidates = _candidates(name, folder)
     for path in filter(is_model, candidates):
@@ -184,6 +185,7 @@ def find_run(name: str, folder: str | Path | None = None) -> Path:
     Raises:
         SavedModelError: There is neither. A base does not count: nothing may be written to it.
     """
+    name = local_path(name)
     for path in filter(is_run, _candidates(name, folder)):
         return path
     if name in BASES:

@@ -33,7 +33,7 @@ from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine
 from textgen.server.failures import ApiError, closing, no_model, unavailable
 from textgen.server.served_model import Part, ServedModel, exactly
-from textgen.storage.addresses import is_remote
+from textgen.storage.addresses import is_remote, local_path
 from textgen.wording import Say, silent
 
 Result = TypeVar("Result")
@@ -96,7 +96,7 @@ class ModelHost:
         """
         served = self._served()
         known = {name: list(model.tokenizer.labels) for name, model in self._loaded.items()}
-        places = [None if is_remote(served.get(name, "")) else served.get(name) for name in names]
+        places = [None if is_remote(place) else place for place in (local_path(served.get(name, "")) for name in names)]
         found = await asyncio.to_thread(lambda: [self._labels_at(place) if place else None for place in places])
         return [known.get(name, []) if labels is None else labels for name, labels in zip(names, found, strict=True)]
 

@@ -35,7 +35,7 @@ from textgen.schema import check, decoded_json, json_object
 from textgen.settings import short_repr
 from textgen.storage.file_reading import read_file
 from textgen.storage.files import TEMPORARY
-from textgen.storage.leftovers import ASIDE, NEW, YOUNG_SECONDS, folders_named, move_aside
+from textgen.storage.leftovers import ASIDE, YOUNG_SECONDS, folders_named, move_aside
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.locks import LOCK_SECONDS, InUse, lock
 from textgen.storage.manifests import MANIFEST
@@ -53,11 +53,12 @@ LIMIT_VARIABLE = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, of netwo
 DEFAULT_LIMIT = 20.0
 MAX_DESCRIPTION_BYTES = 1 << 16  # bytes of a description that are read to find the name of its corpus
 KEY, RANDOM = "[0-9a-f]{32}", "[0-9a-f]{16}"  # patterns of the name of an entry, and of `random_hex`
-UNFINISHED = f"{re.escape(NEW)}{KEY}-{RANDOM}|{re.escape(ASIDE)}{RANDOM}-{KEY}"  # names of `unfinished` folders
+BEGUN = f"{re.escape(TEMPORARY)}(new-)?"  # how `NEW` folders are called, here and in earlier versions
+UNFINISHED = f"{BEGUN}{KEY}-{RANDOM}|{re.escape(ASIDE)}{RANDOM}-{KEY}"  # names of `unfinished` folders
 EPOCHS_NAME = f"({re.escape(ASIDE)}{RANDOM}-)?{EPOCHS}[a-z0-9_]{{8}}"  # the end is that of mkdtemp
 EPOCHS_CONTENTS = re.compile(  # the encoded text of each epoch, in a folder with its number
     rf"{re.escape(LOCK_FILE)}|{re.escape(TEMPORARY)}{RANDOM}"
-    rf"|({re.escape(NEW)})?[0-9]+(-{RANDOM})?(/({re.escape(SUMMARY)}|{MANIFEST}|(train|valid)(-[a-z]+)?\.bin))?"
+    rf"|({BEGUN})?[0-9]+(-{RANDOM})?(/({re.escape(SUMMARY)}|{MANIFEST}|(train|valid)(-[a-z]+)?\.bin))?"
 )
 TEXT_LEFT = f"{re.escape(TEMPORARY)}{RANDOM}(\\..*)?"  # name of a text of which a killed process wrote a part
 TEXT_RECORD = {  # fields of the record of a fetched text

@@ -144,13 +144,13 @@ def save_ngram_index(
 
 def _report_little_held_out(plan: Plan, data: TokenData, say: Say) -> None:
     """Warns if the documents that were drawn are so short that far less is held out than was meant to be."""
-    fraction, held = plan.training_config.valid_fraction, data.valid.summary.bytes
-    total = held + data.train.summary.bytes
+    fraction, held = plan.training_config.valid_fraction, data.valid.summary.characters
+    total = held + data.train.summary.characters
     if plan.sources.valid or held * MAX_TIMES_OFF >= fraction * total:
         return
     again = "prepare the corpus again with" if isinstance(plan.corpus, PreparedCorpus) else "choose"
     say(
-        f"Only {counted(held, 'byte')} of {total:,} are held out, {percent(held / total)} and not "
+        f"Only {counted(held, 'character')} of {total:,} are held out, {percent(held / total)} and not "
         f"{percent(fraction)}: the documents drawn are short ones. The scores are rough: {again} "
         "another seed or a larger fraction (valid_fraction)."
     )

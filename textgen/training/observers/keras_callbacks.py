@@ -6,8 +6,9 @@ update of the weights.
 If a callback sets `model.optimizer.learning_rate`, the run uses that rate from the next step on, instead of the rate of
 the schedule. Callbacks that read it get the learning rate of a window of full length.
 
-A resumed run begins the epoch again in which it ended, for callbacks that count. The rate that they set then does not
-count: it was set when the epoch first began, and one that is relative to the rate before would change it twice.
+A resumed run begins the epoch again in which it ended, for callbacks that count. The rate that they set in this
+`on_epoch_begin` does not count: it was set when the epoch first began, and one that is relative to the rate before
+would change it twice.
 """
 
 from __future__ import annotations
@@ -90,9 +91,11 @@ class KerasCallbacks(Observer):
         self._epoch = run.validations
         with self._rate():
             self._callbacks.on_train_begin()
+        before = self.learning_rate
+        with self._rate():
             self._callbacks.on_epoch_begin(self._epoch)
         if run.step and run.learning_rate is not None:  # which this epoch, begun before, has set already
-            self.learning_rate = run.learning_rate
+            self.learning_rate = before
 
     def on_step(self, report: StepReport) -> None:
         """Calls `on_train_batch_begin` and `on_train_batch_end`, with `loss` in nats per token."""
