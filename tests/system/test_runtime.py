@@ -92,6 +92,16 @@ def test_the_library_sets_what_prevents_a_crash_and_where_that_does_not_help_the
     assert (later, is_one_thread_each, shards) == (own, "False", "1")
 
 
+def test_a_process_that_is_ours_is_not_warned_of_products() -> None:
+    """Some libraries set the flags of errors that did not occur."""
+    code = "{}import numpy as np; print(np.full([1, 2], np.inf) @ np.zeros([2, 1]))"
+    for first, is_warned in (("", True), ("import textgen.system.runtime as r; r.configure_process(); ", False)):
+        command = [sys.executable, "-c", code.format(first)]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert ("RuntimeWarning: invalid value encountered in matmul" in result.stderr) == is_warned
+        assert result.stdout == "[[nan]]\n"
+
+
 def test_without_room_for_what_is_held_back_nothing_is(no_temporary_folder: None) -> None:
     stderr, before = os.fstat(2).st_ino, len(os.listdir("/proc/self/fd"))
     with runtime.quiet():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
@@ -46,6 +47,8 @@ def configure_process(threads: int | None = None) -> None:
     - On a GPU, TensorFlow takes memory as it needs it, instead of all at once, so that others can use the GPU too.
     - NumPy's matrix products use as many cores as a container grants. Otherwise they use all cores that they see.
     - Freed memory is kept for the next step.
+    - NumPy does not warn of matrix products. Some BLAS libraries set the flags of errors that did not occur, such as
+      https://github.com/numpy/numpy/issues/28967; numbers that are not finite are found where they matter.
 
     Without this call training is slower, and process-wide state does not change.
 
@@ -60,6 +63,7 @@ def configure_process(threads: int | None = None) -> None:
         limit_threads(threads)
     _is_ours = True
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    warnings.filterwarnings("ignore", ".* encountered in matmul", RuntimeWarning)
     if num_cores() < processor_cores():
         use_blas_threads(num_cores())
     keep_memory()
