@@ -44,7 +44,8 @@ def follow_lines(
         as_json: Whether lines are printed as JSON.
 
     Raises:
-        CorpusError: The stream cannot be read, or is not in its encoding.
+        CorpusError: The stream cannot be read, or its encoding cannot be split into lines.
+        ConfigError: The separator of its documents spans lines.
     """
     from textgen.evaluation.anomalies import WARM_UP, are_foreign, check_separator, follow
     from textgen.evaluation.scoring import Scorer
@@ -61,10 +62,11 @@ def follow_lines(
     def say_waiting() -> None:
         output.note(f"{counted(seen, 'line')} read; waiting for more (Ctrl-C ends).")
 
-    check_separator(config.documents or "file")  # before anything is counted
+    documents = config.documents or "file"
+    check_separator(documents)  # before anything is counted
     with _lines(path, config, say_waiting) as lines:
         try:
-            for result in follow(scorer, lines, config.documents or "file", label=label, **limits):
+            for result in follow(scorer, lines, documents, label=label, **limits):
                 seen += 1
                 flagged += result.flagged
                 if seen <= WARM_UP and held_out and not of_books:

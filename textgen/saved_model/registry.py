@@ -122,8 +122,8 @@ def find_model(name: str | None = None, folder: str | Path | None = None, *, wit
     if name is None:
         if not models:
             bases = about_bases(installed_bases() if with_bases else [])
-            advice = "" if about_misnamed(folder) else " Train a model first."
-            raise SavedModelError(f"{why_empty(folder)}{advice}{bases}")
+            why = about_misnamed(folder) or f"{why_empty(folder)} Train a model first."
+            raise SavedModelError(f"{why}{bases}")
         return max(models, key=saved_at)
     candidates = _candidates(name, folder)
     for path in filter(is_model, candidates):

@@ -14,9 +14,8 @@ from urllib.parse import unquote
 from textgen.errors import ConfigError, RemoteError
 
 ADDRESS_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z][A-Za-z0-9+.-]+::", re.ASCII)  # two letters: no drive
-ADDRESS_IN_TEXT = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]+://[^\s\"<>]+", re.ASCII
-)  # quotes and brackets may be part of a query
+# Single quotes and brackets may be a part of a query.
+ADDRESS_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s\"<>]+", re.ASCII)
 LOCAL = "file://"  # how addresses of files of this machine begin
 OWNERS = ("github", "git")  # file systems with an owner or a version before the @
 
