@@ -26,6 +26,7 @@ from textgen.training.presets import SIZES
 text = trained_runs.text  # fixture
 
 LAPTOP = 2e11  # operations a second
+SENTENCE = "The miller told the fox about the river, and the fox said nothing at all.\n"
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +38,23 @@ def on_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def plan(
     tmp_path: Path, characters: int, *, preset: str | None = None, shares: Shares | None = None, **settings: Any
 ) -> Plan:
-    path = tmp_path / "text.txt"
-    sentence = "The miller told the fox about the river, and the fox said nothing at all.\n"
-    path.write_text((sentence * (characters // len(sentence) + 1))[:characters], encoding="utf-8")
-    corpus = Corpus([path], CorpusConfig(documents="file"))
+    corpus = corpus_of(tmp_path, characters)
     return make_plan(corpus, settings, preset=preset, hardware=Hardware(LAPTOP, shares or Shares()))
+
+
+def corpus_of(tmp_path: Path, characters: int, sentence: str = SENTENCE) -> Corpus:
+    """A corpus of one document. The counts of a long one are those of a short one times its length, to save time."""
+    path = tmp_path / "text.txt"
+    written = min(characters, 100 * len(sentence)) if characters > 100_000 else characters
+    path.write_text((sentence * (written // len(sentence) + 1))[:written], encoding="utf-8")
+    corpus = Corpus([path], CorpusConfig(documents="file"))
+    if written < characters:
+        stats, times = corpus.stats(), characters / written
+        counts = {character: round(times * count) for character, count in stats.character_counts.items()}
+        names = ("characters", "bytes", "lines", "words", "longest_document", "typical_document")
+        sizes = {name: type(getattr(stats, name))(times * getattr(stats, name)) for name in names}
+        corpus.stats = lambda: replace(stats, character_counts=counts, **sizes)  # type: ignore[method-assign]
+    return corpus
 
 
 def test_longer_corpora_get_larger_networks_fewer_passes_and_less_dropout(tmp_path: Path) -> None:
@@ -130,14 +143,9 @@ def test_a_text_that_is_too_short_for_the_replicas_is_told_so(tmp_path: Path) ->
 
 
 def large(tmp_path: Path, megabytes: float, minutes: float | None, **settings: Any) -> Plan:
-    """The plan for a long text, whose counts are those of a short one times its length."""
-    (tmp_path / "text.txt").write_text("The miller told the fox about the river.\n" * 100, encoding="utf-8")
-    short = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file"))
-    stats, times = short.stats(), 1e6 * megabytes / short.stats().bytes
-    counts = {character: round(times * count) for character, count in stats.character_counts.items()}
-    sizes = {name: round(times * getattr(stats, name)) for name in ("characters", "bytes", "lines", "words")}
-    short.stats = lambda: replace(stats, character_counts=counts, **sizes)  # type: ignore[method-assign]
-    return make_plan(short, {"minutes": minutes, **settings}, hardware=Hardware(3e11))
+    """The plan for a long text."""
+    long = corpus_of(tmp_path, round(1e6 * megabytes), "The miller told the fox about the river.\n")
+    return make_plan(long, {"minutes": minutes, **settings}, hardware=Hardware(3e11))
 
 
 def test_with_the_full_softmax_a_text_that_cannot_be_read_in_time_gets_a_smaller_vocabulary(tmp_path: Path) -> None:
@@ -242,8 +250,7 @@ def test_a_sampled_softmax_makes_training_faster_so_that_a_larger_network_pays(t
 
 
 def test_a_network_fits_into_the_memory(tmp_path: Path) -> None:
-    plan(tmp_path, 5_000_000)  # writes the text
-    corpus = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file"))
+    corpus = corpus_of(tmp_path, 5_000_000)
     widths = []
     for memory in (900_000_000, 1_600_000_000, 64_000_000_000):
         made = make_plan(corpus, {"minutes": 600.0}, hardware=Hardware(LAPTOP, memory=memory))
@@ -257,8 +264,7 @@ def test_a_network_fits_into_the_memory(tmp_path: Path) -> None:
 
 def test_a_network_fits_into_the_memory_of_a_gpu(tmp_path: Path) -> None:
     """Of each GPU, which computes its rows of a batch; that of the machine does not matter then."""
-    plan(tmp_path, 5_000_000)  # writes the text
-    corpus, widths = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file")), []
+    corpus, widths = corpus_of(tmp_path, 5_000_000), []
     for gpu_memory in (900_000_000, 1_600_000_000, 64_000_000_000):
         hardware = Hardware(LAPTOP, memory=900_000_000, on_gpu=True, gpu_memory=gpu_memory)
         made = make_plan(corpus, {"minutes": 600.0, "precision": "float32"}, hardware=hardware)
@@ -276,8 +282,7 @@ def test_a_network_fits_into_the_memory_of_a_gpu(tmp_path: Path) -> None:
 @pytest.mark.parametrize("on_gpu", [False, True])
 def test_the_speed_of_float16_is_that_of_the_device(tmp_path: Path, on_gpu: bool) -> None:
     """float16 is what a run has by itself on a GPU without bfloat16."""
-    plan(tmp_path, 100_000)  # writes the text
-    corpus = Corpus([tmp_path / "text.txt"], CorpusConfig(documents="file"))
+    corpus = corpus_of(tmp_path, 100_000)
     speeds = [
         make_plan(
             corpus, {"precision": precision, "batch_size": 32}, preset="tiny", hardware=Hardware(LAPTOP, on_gpu=on_gpu)
