@@ -305,7 +305,7 @@ def test_no_space_parts_chinese_from_chinese_that_fills_it(tmp_path: Path) -> No
 ELEMENTS = """
 class Element {
   constructor() { this.style = {}; this.children = []; this.clientWidth = 800; }
-  setAttribute() {}
+  setAttribute(name, value) { (this.attributes ??= {})[name] = value; }
   addEventListener() {}
   append(...children) { this.children.push(...children); }
   get textContent() { return this.children.map((child) => child.textContent ?? child).join(""); }
@@ -317,14 +317,19 @@ globalThis.document = {
 """
 
 
-def sections(seen: Inspection, names: Sequence[str], folder: Path, language: str = "en") -> list[str]:
-    """The text of sections of the page of an inspection."""
-    data = report_module.report(seen) | report_module.drawn(seen) | {"lesson": lesson(seen)}
+def drawn_in_node(data: dict[str, Any], code: str, folder: Path, language: str = "en") -> Any:
+    """What a script returns that runs after the modules of the page, with the data of a page."""
     parts = f"const PARTS = {json.dumps({'words': words(), 'data': data})};\n"
     navigator = f'Object.defineProperty(globalThis, "navigator", {{ value: {{ language: "{language}" }} }});\n'
     modules = joined_modules("textgen.insight", "page", [name for name in MODULES if name != "page"])
+    return in_node(code, None, folder, before=parts + navigator + ELEMENTS + modules)
+
+
+def sections(seen: Inspection, names: Sequence[str], folder: Path, language: str = "en") -> list[str]:
+    """The text of sections of the page of an inspection."""
+    data = report_module.report(seen) | report_module.drawn(seen) | {"lesson": lesson(seen)}
     code = f"return [{', '.join(f'{name}()' for name in names)}].map((section) => section.textContent);"
-    found: list[str] = in_node(code, None, folder, before=parts + navigator + ELEMENTS + modules)
+    found: list[str] = drawn_in_node(data, code, folder, language)
     return found
 
 
@@ -340,6 +345,26 @@ def test_both_sections_about_gradients_say_where_training_cut_them(inspection: I
         assert "窗口长度至多为 48 个词元" in text
     assert report_module.report(inspection)["gradient"]["window"] is None
     assert not [text for text in sections(inspection, names, tmp_path) if "In training the gradient stopped" in text]
+
+
+@needs_node
+def test_the_table_below_a_chart_has_the_values_that_are_drawn_at_its_lower_edge(
+    inspection: Inspection, tmp_path: Path
+) -> None:
+    kept = [1.0, 1e-5, 1.25e-14, 0.0]
+    data = report_module.report(inspection) | report_module.drawn(inspection) | {"lesson": lesson(inspection)}
+    data["lesson"]["kept"] = dict.fromkeys(("gate", "cell", "median", "upper"), kept)
+    code = """
+    const all = (it) => [it, ...(it.children ?? []).flatMap(all)];
+    const [figure] = all(lessonSection()).filter((it) => it.children?.some((one) => /^Product of/.test(one.textContent)));
+    const points = all(figure).map((one) => one.attributes?.points).filter(Boolean);
+    return [figure.textContent, points.map((line) => line.split(" ").map((point) => +point.split(",")[1]))];
+    """
+    text, lines = drawn_in_node(data, code, tmp_path)
+    rows = [[str(step), *[value] * 3] for step, value in enumerate(("1", "10⁻⁵", "1.3·10⁻¹⁴", "0"))]
+    assert "".join("".join(row) for row in rows) in text
+    for top, upper, low, lowest in lines:  # of a cell, the median and the upper tenth
+        assert top < upper < low == lowest
 
 
 @needs_node

@@ -37,7 +37,10 @@ const valuesOf = ({ name, y }) => ({ name, texts: y.map((value) => (Number.isFin
 /** The width that a picture may take, so that its letters stay as large on a phone. */
 const roomFor = (width) => Math.max(300, Math.min(width, document.documentElement.clientWidth - 36));
 
-/** Lines over x: series of {name, x, y}. The columns of the table {name, texts} are by default the values of the series. */
+/**
+ * Lines over x: series of {name, x, y}. What is below `low` is drawn there, and written as it is in the table, whose
+ * columns {name, texts} are by default the values of the series.
+ */
 export function chart({
   title, series, columns = series.map(valuesOf), xTitle, yTitle, logX = false, logY = false, width = roomFor(640), height = 280,
   low = null, high = null,
@@ -62,7 +65,8 @@ export function chart({
     draw("text", { class: "soft", x: 14, y: (box.top + box.bottom) / 2, "text-anchor": "middle",
       transform: `rotate(-90 14 ${(box.top + box.bottom) / 2})` }, yTitle));
   series.forEach((one, which) => {
-    const points = one.x.map((x, at) => [x, one.y[at]]).filter(([, y]) => Number.isFinite(y) && (!logY || y > 0));
+    const points = one.x.map((x, at) => [x, one.y[at]]).filter(([, y]) => Number.isFinite(y))
+      .map(([x, y]) => [x, low === null ? y : Math.max(y, low)]).filter(([, y]) => !logY || y > 0);
     parts.push(draw("polyline", { class: "line", stroke: COLOURS[which], "stroke-dasharray": DASHES[which],
       points: points.map(([x, y]) => `${px(x).toFixed(1)},${py(y).toFixed(1)}`).join(" ") }));
   });

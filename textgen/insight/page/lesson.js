@@ -84,16 +84,16 @@ function update() {
 
 /** What the gates leave of the memory, step by step backward. */
 function keeping() {
-  const { cell: fractions, median, upper, gate } = L.kept, keep = M.keeping_gate, cell = cellName(L), low = 1e-6;
+  const { cell: fractions, median, upper, gate } = L.kept, keep = M.keeping_gate, cell = cellName(L);
   const at = Math.min(5, fractions.length - 1), far = Math.min(20, fractions.length - 1);
-  const line = (name, values) => ({ name, x: values.map((_, step) => step), y: values.map((y) => Math.max(y, low)) });
+  const line = (name, values) => ({ name, x: values.map((_, step) => step), y: values });
   const left = { left: percent(fractions[far]), median: percent(median[far]), upper: percent(upper[far]) };
   return block("lesson 4 title",
     paragraph(M.cell === "peephole" ? "lesson 4 peephole" : "lesson 4", { gate: keep, memory: M.memory, cell }),
     pre([Array(at).fill(keep).join("·"), gate.slice(1, 6).map(n).join(" · "), +fractions[at].toPrecision(3)].join(" = ")),
     chart({
       title: say("lesson 4 chart", { gate: keep, piece: pieceRead(), token: count(L.step + 1) }),
-      xTitle: say("steps back"), yTitle: say("fraction left"), logY: true, low, high: 1,
+      xTitle: say("steps back"), yTitle: say("fraction left"), logY: true, low: 1e-6, high: 1,
       series: [line(cell, fractions), line(say("median of the layer"), median), line(say("upper tenth"), upper)],
     }),
     paragraph("lesson 4 numbers", { cell, far, ...left }),
