@@ -368,6 +368,19 @@ def test_the_table_below_a_chart_has_the_values_that_are_drawn_at_its_lower_edge
 
 
 @needs_node
+def test_no_option_and_no_text_is_promised_for_cells_that_cannot_be_clamped_while_a_model_writes(
+    inspection: Inspection, backward: Inspection, tmp_path: Path
+) -> None:
+    for language, promise in (("en", "the commands write the same texts again"), ("zh-CN", "所附命令")):
+        for seen, is_forward in ((inspection, True), (backward, False)):
+            assert seen.interventions.cells
+            (text,) = sections(seen, ["changesSection"], tmp_path, language)
+            said = [part in text for part in (words()["to write so"][language != "en"], "--clamp L0/", promise)]
+            assert said == [is_forward] * 3
+            assert f"{seen.interventions.cells[0].low.number:.2f}".replace("-", "−") in text
+
+
+@needs_node
 def test_the_lesson_gives_the_loss_in_nats_as_well(inspection: Inspection, tmp_path: Path) -> None:
     (text,) = sections(inspection, ["lessonSection"], tmp_path)
     bits = inspection.bits_per_token

@@ -91,7 +91,7 @@ def inspect(model: str, models_dir: Path | None, **options: Any) -> None:
     Cells that follow a property of the text (inside quotes, the column, ...) are found on its first half and
     confirmed on its second. Cells are named as in L1/89: layer 1, unit 89, both counted from 0. --track adds a
     property of your own: places inside the matches of a regular expression. textgen sample --clamp sets such a cell
-    to a number while the model writes.
+    of the forward network to a number while the model writes.
 
     In the table, r is the rank correlation (Spearman) of a cell with a count, and AUC how often its value is higher at
     a place with the property than at one without it (0.5 if it follows nothing). Chance is what the best cell reaches

@@ -7,6 +7,7 @@ import { say } from "./words.js";
 
 export function changesSection() {
   if (!D.changes.cells.length) return section("changes", "changes title", paragraph("changes none"));
+  const writes = D.text.direction === "forward"; // textgen sample clamps cells of the forward network alone
   const line = (arrow, { token, before, after }) =>
     make("span", { class: "mono line" }, `${arrow} ${token} ${percent(before)} → ${percent(after)}`);
   const moved = (change) => [["↑", change.rising], ["↓", change.falling]].map(([arrow, tokens]) =>
@@ -18,7 +19,7 @@ export function changesSection() {
     { text: say("with it"), n: true },
     { text: say("without it"), n: true },
     { text: say("tokens moved") },
-    { text: say("to write so") },
+    ...(writes ? [{ text: say("to write so") }] : []),
   ];
   const blocks = D.changes.cells.map((cell) => {
     const followed = D.cells.filter((finding) => finding.is_found && indexOf(finding) === indexOf(cell))
@@ -30,7 +31,7 @@ export function changesSection() {
         number(change.number, 2),
         ...["bits", "bits_with", "bits_without"].map((bits) => signedWithError(change[bits], change[`${bits}_error`], 4)),
         moved(change),
-        name === "mean" ? "" : make("code", {}, `--clamp ${text}`),
+        ...(writes ? [name === "mean" ? "" : make("code", {}, `--clamp ${text}`)] : []),
       ];
     });
     const written = D.written.find((one) => indexOf(one) === indexOf(cell));
@@ -40,5 +41,5 @@ export function changesSection() {
         make("figure", {}, make("figcaption", {}, say(`written ${name}`)), make("blockquote", {}, written[`text_${name}`]),
           pre(written[`command_${name}`])))) : null];
   });
-  return section("changes", "changes title", paragraph("changes help", { steps: D.changes.steps }), ...blocks.flat());
+  return section("changes", "changes title", paragraph(writes ? "changes help" : "changes help backward", { steps: D.changes.steps }), ...blocks.flat());
 }
