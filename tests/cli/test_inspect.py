@@ -93,6 +93,11 @@ def test_it_says_where_training_cut_the_gradient(tiny_models: Path, text: str, t
     record["training"]["sequence_length"] = 48
     write_training(tmp_path / "models" / "tiny", record)
     assert inspect(tmp_path / "models", text, "--documents", "file").stdout.splitlines()[-1] == cut
+    record["start"] = {"name": "novel", "decided_by": "given", "reason": "given"}
+    write_training(tmp_path / "models" / "tiny", record)
+    last = inspect(tmp_path / "models", text, "--documents", "file").stdout.splitlines()[-1]
+    assert last.startswith("In its last training, which started from novel, the gradient stopped")
+    assert last.endswith("The training of novel may have had longer windows.")
 
 
 def test_without_a_file_the_model_writes_the_text(tiny_models: Path) -> None:

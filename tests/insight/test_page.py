@@ -343,6 +343,14 @@ def test_both_sections_about_gradients_say_where_training_cut_them(inspection: I
         assert "whose length was at most 48: at a lag of 48 or more it was not computed" in text
     for text in sections(known, names, tmp_path, language="zh-CN"):
         assert "窗口长度至多为 48 个词元" in text
+    later = replace(inspection, saved=replace(inspection.saved, training=record | {"start": {"name": "novel"}}))
+    assert report_module.report(later)["gradient"]["started_from"] == "novel"
+    for text in sections(later, names, tmp_path):
+        assert "In its last training, which started from novel, the gradient stopped" in text
+        assert "In training the gradient stopped" not in text
+    for text in sections(later, names, tmp_path, language="zh-CN"):
+        assert "训练 novel 时所用的窗口可能更长" in text
+    assert report_module.report(known)["gradient"]["started_from"] is None
     assert report_module.report(inspection)["gradient"]["window"] is None
     assert not [text for text in sections(inspection, names, tmp_path) if "In training the gradient stopped" in text]
 

@@ -218,8 +218,14 @@ def _print_summary(seen: Inspection) -> None:
     )
     output.line(f"1 % of the gradient is left {reach}.")
     if seen.window is not None:
+        start = seen.started_from
+        training, before = "training", ""
+        if start is not None:
+            training = f"its last training, which started from {start},"
+            before = f" The training of {start} may have had longer windows."
         output.line(
-            f"In training the gradient stopped at the start of each window of at most {counted(seen.window, 'token')}."
+            f"In {training} the gradient stopped at the start of each window of at most "
+            f"{counted(seen.window, 'token')}.{before}"
         )
 
 

@@ -3,7 +3,8 @@
 The logit is that of the token that came next, the embedding that of the token `lag` steps before the newest one read.
 Where the norm is near 0, training gets no signal from there; whether the network uses that text is shown by
 `textgen.insight.memory`. Training cuts the gradient at the start of each window of at most T = `sequence_length` tokens
-(`textgen.dataset.windows`), which is not done here: from lag T on it got no signal, whatever the norm is there. In a
+(`textgen.dataset.windows`), which is not done here: from lag T on it got no signal, whatever the norm is there. Of a
+model that started from another one this holds for its last training; the one before may have had longer windows. In a
 plain recurrent network each step multiplies the gradient by U; the cell state of an LSTM is passed on by its forget
 gate alone, as far as that gate is open: see `textgen.model.reference.cells`.
 """

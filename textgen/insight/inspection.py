@@ -114,9 +114,18 @@ class Inspection:
 
     @property
     def window(self) -> int | None:
-        """Maximum number of tokens in a training window, beyond which no gradient reached; None if it is not known."""
+        """Maximum number of tokens in a window of the last training; None if it is not known.
+
+        In that training no gradient reached further. One that it started from may have had longer windows.
+        """
         length: int | None = self.saved.training.get("training", {}).get("sequence_length")
         return length
+
+    @property
+    def started_from(self) -> str | None:
+        """The name of the model whose weights the last training started from; None if there was none."""
+        name: str | None = self.saved.training.get("start", {}).get("name")
+        return name
 
     @property
     def saturation(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -210,6 +210,7 @@ def _gradient(inspection: Inspection) -> dict[str, Any]:
         "trained": _norms(inspection.flow),
         "hundredth_at": inspection.flow.hundredth_lag,
         "window": inspection.window,
+        "started_from": inspection.started_from,
         "untrained": {
             cell: {"norms": _norms(flow), "hundredth_at": flow.hundredth_lag}
             for cell, flow in inspection.untrained.items()

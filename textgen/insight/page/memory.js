@@ -59,8 +59,12 @@ export function flows(model) {
     .map(([name, flow]) => line(say("untrained", { cell: say(IS_RELU && name === "rnn" ? "untrained rnn relu" : `untrained ${name}`) }), flow.norms))];
 }
 
-/** Where training cut the gradient, which the curves do not show; null if that is not known. */
-export const cutOff = () => (D.gradient.window === null ? null : paragraph("gradient window", { window: count(D.gradient.window) }));
+/** Where the last training cut the gradient, which the curves do not show; null if that is not known. */
+export function cutOff() {
+  const { window, started_from: start } = D.gradient;
+  if (window === null) return null;
+  return paragraph(start === null ? "gradient window" : "gradient window last", { window: count(window), start });
+}
 
 export function gradientSection() {
   const series = flows(`${M.name} (${M.cell_name})`);
