@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from browsers import opened
 from click.testing import CliRunner, Result
 from loaded_modules import modules_after
 from networks import random_weights
@@ -18,6 +19,7 @@ from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import read_training
 from textgen.saved_model.saving import save_model, write_training
 from textgen.tokenizer.config import TokenizerConfig
+from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 
 BASE = Path(__file__).resolve().parents[2] / "saved_models" / "bases" / "english"
@@ -111,6 +113,64 @@ def test_a_long_text_is_cut_and_it_says_so(tiny_models: Path, tmp_path: Path) ->
     result = inspect(tiny_models, str(tmp_path / "long.txt"), "--documents", "file", "--max-tokens", "120", "--json")
     assert json.loads(result.stdout)["text"]["tokens"] == 120
     assert "The text is longer: only its first 120 tokens are used. --max-tokens changes this." in result.stderr
+
+
+LINES_OF_TEXT = ["a" * 60, "b" * 60, "c" * 60]
+PARTS: list[tuple[list[str], int, str, str, str]] = [
+    # documents, tokens to use, and which part of them a network that reads backward uses: in three sentences
+    (
+        LINES_OF_TEXT,
+        130,
+        "only 130 tokens of its first 3 documents are used, of the last of these only its end.",
+        "130 tokens of the first 3 documents were read, of the last of these only its end.",
+        "只读了前 3 篇文档中的 130 个词元，其中最后一篇只读了末尾。",
+    ),
+    (
+        LINES_OF_TEXT,
+        122,
+        "only the 122 tokens of its first 2 documents are used.",
+        "the 122 tokens of the first 2 documents were read.",
+        "只读了前 2 篇文档，共 122 个词元。",
+    ),
+    (
+        ["a" * 200, "b"],
+        64,
+        "only the last 64 tokens of its first document are used.",
+        "the last 64 tokens of the first document were read.",
+        "只读了第一篇文档的最后 64 个词元。",
+    ),
+    (
+        ["a" * 63, "b"],
+        64,
+        "only the 64 tokens of its first document are used.",
+        "the 64 tokens of the first document were read.",
+        "只读了第一篇文档，共 64 个词元。",
+    ),
+    (["a" * 200], 64, "only its last 64 tokens are used.", "its last 64 tokens were read.", "只读了最后 64 个词元。"),
+]
+
+
+@pytest.mark.parametrize(("documents", "most", "said", "english", "chinese"), PARTS, ids=lambda value: str(value)[:30])
+def test_of_a_text_that_is_read_backward_it_says_which_part_is_used(
+    documents: list[str], most: int, said: str, english: str, chinese: str, tmp_path: Path
+) -> None:
+    config = ModelConfig(259, embedding_dim=6, hidden_units=8, direction="backward")
+    save_model(
+        tmp_path / "back", random_weights(config), config, TokenizerConfig("byte"), CorpusConfig(), ByteTokenizer()
+    )
+    (tmp_path / "text.txt").write_text("\n".join(documents) + "\n", encoding="utf-8")
+    page = tmp_path / "page.html"
+    arguments = (str(tmp_path / "text.txt"), "--documents", "line", "--max-tokens", str(most), "--out", str(page))
+    result = inspect(tmp_path, *arguments, model="back")
+    assert f"The text is longer: {said} --max-tokens changes this." in result.stderr
+    with opened("chromium") as browser:
+        browser.open(page.as_uri())
+        browser.until("document.querySelectorAll('main section').length > 5")
+        notes = "document.querySelector('.notes').textContent"
+        assert f"The text is longer than what is used: {english} --max-tokens" in browser.evaluate(notes)
+        browser.evaluate("document.querySelector('.bar button').click()")
+        assert chinese in browser.evaluate(notes)
+        browser.check_faults()
 
 
 BAD = {

@@ -171,6 +171,20 @@ def test_a_text_is_cut_at_the_bound_and_one_of_a_token_is_refused() -> None:
         tokens(["a"])
 
 
+def test_a_cut_in_the_last_document_and_documents_that_follow_are_told_apart() -> None:
+    for direction in ("forward", "backward"):
+        for documents, is_last_cut, has_more in (
+            (["a" * 39], False, False),
+            (["a" * 40], True, False),
+            (["a" * 39, "b"], False, True),
+            (["a" * 40, "b"], True, True),
+            (["a" * 10, "b" * 40], True, False),
+        ):
+            read = read_documents(documents, BYTES, 40, direction)
+            assert (read.is_last_cut, read.has_more) == (is_last_cut, has_more)
+            assert read.is_cut == (is_last_cut or has_more)
+
+
 def test_of_an_endless_document_only_the_beginning_is_read() -> None:
     taken = 0
 

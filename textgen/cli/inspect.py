@@ -35,6 +35,7 @@ from textgen.wording import counted
 
 if TYPE_CHECKING:
     from textgen.insight.inspection import Inspection
+    from textgen.insight.texts import Text
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,9 @@ class Arguments:
 def inspect(model: str, models_dir: Path | None, **options: Any) -> None:
     """See what a model does with a text: cells, gates, memory, gradients.
 
-    PATHS are files, folders, globs, or - for standard input, of which the first --max-tokens tokens are used. Without
-    them the model writes a text of that length itself.
+    PATHS are files, folders, globs, or - for standard input, of which the first --max-tokens tokens are used: read
+    backward, those of the first documents, and of the last of these the end. Without them the model writes a text of
+    that length itself.
 
     Documents are cut as in training unless --documents says otherwise: for a base, each file is one.
 
@@ -133,12 +135,24 @@ def inspect(model: str, models_dir: Path | None, **options: Any) -> None:
     if corpus:
         corpus.say_left_out(output.note)
     if seen.text.is_cut:
-        end = "first" if seen.text.direction == "forward" else "last"
-        output.note(
-            f"The text is longer: only its {end} {counted(len(seen.text.ids), 'token')} are used. "
-            "--max-tokens changes this."
-        )
+        output.note(f"The text is longer: only {_part_used(seen.text)}. --max-tokens changes this.")
     _write(seen, arguments)
+
+
+def _part_used(text: Text) -> str:
+    """Which part of a text is used. A document that is read backward is cut at its beginning.
+
+    The words on the page are those of `page/words.json`.
+    """
+    tokens, number = counted(len(text.ids), "token"), len(text.documents)
+    if text.direction == "forward":
+        return f"its first {tokens} are used"
+    if number == 1 and not text.has_more:
+        return f"its last {tokens} are used"
+    documents = "first document" if number == 1 else f"first {counted(number, 'document')}"
+    if number > 1 and text.is_last_cut:
+        return f"{tokens} of its {documents} are used, of the last of these only its end"
+    return f"the {'last ' if text.is_last_cut else ''}{tokens} of its {documents} are used"
 
 
 def _write(seen: Inspection, arguments: Arguments) -> None:

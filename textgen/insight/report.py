@@ -39,6 +39,8 @@ def report(inspection: Inspection) -> dict[str, Any]:
             "characters": len(text.text),
             "num_documents": len(text.documents),
             "is_cut": text.is_cut,
+            "is_last_cut": text.is_last_cut,
+            "has_more": text.has_more,
             "direction": text.direction,
             "is_own": inspection.is_own,
             "bits_per_token": _number(inspection.bits_per_token),

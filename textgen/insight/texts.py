@@ -30,7 +30,8 @@ class Text:
         document: The number of the document of each token, from 0, [N].
         opening: The number of tokens before the text of each document.
         direction: "forward" or "backward".
-        is_cut: Whether there was more text than is used.
+        is_last_cut: Whether of the last document only a part is used: its beginning, or its end if backward.
+        has_more: Whether documents follow of which nothing is used.
     """
 
     ids: np.ndarray
@@ -41,7 +42,13 @@ class Text:
     document: np.ndarray
     opening: int
     direction: str
-    is_cut: bool
+    is_last_cut: bool
+    has_more: bool
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there was more text than is used."""
+        return self.is_last_cut or self.has_more
 
     @property
     def read_to(self) -> np.ndarray:
@@ -88,7 +95,7 @@ def read_documents(
     direction: str = "forward",
     label: str | None = None,
 ) -> Text:
-    """Encodes documents until there are enough tokens.
+    """Encodes documents until there are enough tokens. Of the last one the part that is read first is used.
 
     Args:
         documents: The documents, from a source of any length.
@@ -107,15 +114,15 @@ def read_documents(
     opening = tokenizer.opening(label)
     ids, starts, ends, numbers = list[int](), list[int](), list[int](), list[int]()
     is_forward = direction == "forward"
-    text, begins, is_cut = "", list[int](), False
+    text, begins, is_last_cut, has_more = "", list[int](), False, False
     for document in documents:
         room = max_tokens - len(ids) - len(opening)
-        if is_cut or room <= 0:
-            is_cut = True
+        if is_last_cut or room <= 0:
+            has_more = True
             break
         near = document[: MAX_CHARS_PER_TOKEN * room] if is_forward else document[-MAX_CHARS_PER_TOKEN * room :]
         own = tokenizer.encode(near)
-        is_cut = len(own) > room or len(near) < len(document)
+        is_last_cut = len(own) > room or len(near) < len(document)
         own = own[:room] if is_forward else own[-room:]
         decoded, edges = _decoded(tokenizer, own, len(text))
         turn, edge = slice(None, None, 1 if is_forward else -1), edges[0 if is_forward else -1]
@@ -135,7 +142,8 @@ def read_documents(
         np.array(numbers),
         len(opening),
         direction,
-        is_cut,
+        is_last_cut,
+        has_more,
     )
 
 

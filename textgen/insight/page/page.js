@@ -43,7 +43,7 @@ function header() {
 
 function notes() {
   const lines = [];
-  if (D.text.is_cut) lines.push(say("note cut", { tokens: count(N) }));
+  if (D.text.is_cut) lines.push(say(cutNote(), { tokens: count(N), documents: count(D.text.num_documents) }));
   if (D.text.is_own) lines.push(say("note own"));
   const missing = M.missing.map((part) => say(`missing: ${part}`)).join(say("comma"));
   if (missing) lines.push(say("note missing", { cell: M.cell_name, missing }));
@@ -53,6 +53,14 @@ function notes() {
   if (M.layer_norm) lines.push(say("note norm"));
   if (M.attention) lines.push(say("note attention", { attention: M.attention }));
   return lines.length ? [make("div", { class: "notes" }, lines.map((line) => make("p", {}, line)))] : [];
+}
+
+/** The note on which part of the text was read: a document that is read backward is cut at its beginning. */
+function cutNote() {
+  const { direction, num_documents: number, is_last_cut: isLastCut, has_more: hasMore } = D.text;
+  if (direction !== "backward") return "note cut";
+  if (number === 1 && !hasMore) return "note cut backward";
+  return `note cut backward ${number === 1 ? "first" : "documents"}${isLastCut ? " cut" : ""}`;
 }
 
 const SECTIONS = [
