@@ -317,7 +317,9 @@ def test_the_page_tells_how_far_back_the_model_looks_or_that_this_was_not_seen(t
                 difference_error=error,
                 places=[9] * 4,
                 full=2.5,
+                full_at=[1.75, 2.0, 3.0, 4.0],
             )
             found = words_of(browser, replace(seen, context=context), tmp_path / "lesson.html")
             assert [words for words in said if words not in found] == []
+            assert "that is 1.75 at the places where this was measured" in found  # with one token of context
             assert ("that was measured" in found) == ("the longest that was measured" in said[1])

@@ -88,7 +88,7 @@ def test_the_full_loss_is_the_mean_over_the_places_that_were_measured(length: in
     text = np.random.default_rng(2).integers(0, 4, [1, length], dtype=np.int32)
     full = np.random.default_rng(3).exponential(np.linspace(1, 9, length - 1))
     found = context_loss(reader, reader.read(text), full)
-    places, before = list[int](), min(64, (length - 1 - found.lengths[-1]) // 2)
+    places, of_length, before = list[int](), list[list[int]](), min(64, (length - 1 - found.lengths[-1]) // 2)
     assert found.num_shuffled == before
     for size, number, lengths in ((16, 384, SHORT_ONES), (64, 48, (32, 64)), (256, 12, (128, 256))):
         own = [each for each in lengths if each in found.lengths]
@@ -98,10 +98,12 @@ def test_the_full_loss_is_the_mean_over_the_places_that_were_measured(length: in
             starts = np.unique(np.linspace(before, last, min(number, 1 + (last - before) // apart)).astype(int))
             for each in own:
                 narrow = range(each - 1, each) if each <= 16 else range(each - each // 8, each)
-                places += [start + column for start in starts for column in narrow]
+                of_length.append([start + column for start in starts for column in narrow])
+                places += of_length[-1]
     assert sum(found.places) == len(places)
     assert found.full == pytest.approx(full[places].mean() / np.log(2))
     assert found.full != pytest.approx(full.mean() / np.log(2))
+    assert found.full_at == pytest.approx([full[own].mean() / np.log(2) for own in of_length])
 
 
 @pytest.mark.parametrize("length", [16, 25, 40, 70])

@@ -143,6 +143,7 @@ def test_what_was_measured_nowhere_is_null(inspection: Inspection) -> None:
         difference_error=[0.012345, math.nan],
         places=[0, 96],
         full=math.nan,
+        full_at=[math.nan, 2.5],
     )
     found = parsed(page(replace(inspection, context=context), with_lesson=True).decode())
     (data,) = [json.loads(text) for _, attributes, text in found.raw if attributes.get("id") == "data"]
@@ -155,6 +156,7 @@ def test_what_was_measured_nowhere_is_null(inspection: Inspection) -> None:
         "difference_error": [0.0123, None],
         "places": [0, 96],
         "full": None,
+        "full_at": [None, 2.5],
     }
 
 

@@ -65,6 +65,7 @@ class ContextLoss:
         difference_error: Standard error of `shuffled` - `dropped`, both from the same windows.
         places: Tokens at which `dropped` was measured.
         full: Loss with the whole text before, bits per token, over all these places.
+        full_at: The same over the places of each length.
     """
 
     lengths: list[int]
@@ -75,6 +76,7 @@ class ContextLoss:
     difference_error: list[float]
     places: list[int]
     full: float
+    full_at: list[float]
 
 
 class _Measured(NamedTuple):
@@ -119,6 +121,7 @@ def context_loss(reader: Reader, reading: Reading, full_nats: np.ndarray, seed: 
         difference_error=[one.difference_error for one in found],
         places=[one.places for one in found],
         full=sum(one.full_bits for one in found) / places if places else math.nan,
+        full_at=[one.full_bits / one.places if one.places else math.nan for one in found],
     )
 
 

@@ -196,7 +196,7 @@ def _command(name: str, settings: SamplingConfig, options: list[str]) -> str:
 
 def _context(found: ContextLoss) -> dict[str, Any]:
     """The values of the curves; None where nothing was measured."""
-    names = ("dropped", "dropped_error", "shuffled", "difference_error")
+    names = ("dropped", "dropped_error", "shuffled", "difference_error", "full_at")
     curves = {name: [_measured(bits) for bits in getattr(found, name)] for name in names}
     places = {"num_shuffled": found.num_shuffled, "places": found.places}
     return {"lengths": found.lengths, **curves, **places, "full": _measured(found.full)}

@@ -130,9 +130,9 @@ function gradients() {
 
 /** How much context the model uses. */
 function reach() {
-  const { dropped, dropped_error, full } = D.context, found = reachOf(), last = measured().at(-1) ?? { length: 0, bits: null, error: null };
+  const { dropped, dropped_error, full_at } = D.context, found = reachOf(), last = measured().at(-1) ?? { length: 0, bits: null, error: null };
   const one = withError(dropped[0], dropped_error[0], 2);
-  return block("lesson 6 title", paragraph("lesson 6", { one, full: number(full, 2) }),
+  return block("lesson 6 title", paragraph("lesson 6", { one, full: number(full_at[0], 2) }),
     found === null ? paragraph("lesson 6 beyond", { last: count(last.length), left: withError(last.bits, last.error, 2) })
       : paragraph(found.length === 1 ? "lesson 6 reach one" : "lesson 6 reach", { reach: count(found.length), bits: number(found.limit, 2) }),
     make("p", {}, say("lesson 6 link"), make("a", { href: "#memory" }, say("memory title"))));
