@@ -306,10 +306,13 @@ def test_no_space_parts_chinese_from_chinese_that_fills_it(tmp_path: Path) -> No
 
 ELEMENTS = """
 class Element {
-  constructor() { this.style = {}; this.children = []; this.clientWidth = 800; }
+  constructor() { Object.assign(this, { style: {}, dataset: {}, children: [], clientWidth: 800 }); }
   setAttribute(name, value) { (this.attributes ??= {})[name] = value; }
   addEventListener() {}
+  querySelector() { return null; }
   append(...children) { this.children.push(...children); }
+  replaceChildren(...children) { this.children = children; }
+  get classList() { return { add() {}, remove() {}, toggle() {} }; }
   get textContent() { return this.children.map((child) => child.textContent ?? child).join(""); }
 }
 globalThis.document = {
@@ -388,6 +391,51 @@ def test_no_option_and_no_text_is_promised_for_cells_that_cannot_be_clamped_whil
             said = [part in text for part in (words()["to write so"][language != "en"], "--clamp L0/", promise)]
             assert said == [is_forward] * 3
             assert f"{seen.interventions.cells[0].low.number:.2f}".replace("-", "−") in text
+
+
+@needs_node
+@pytest.mark.parametrize("kind", [{}, {"cell": "gru"}, {"cell": "rnn", "activation": "relu"}], ids=str)
+def test_a_memory_of_which_the_page_has_one_byte_is_said_to_be_approximate(
+    kind: dict[str, Any], tmp_path: Path
+) -> None:
+    config, tokenizer = ModelConfig(259, embedding_dim=6, hidden_units=16, num_layers=1, **kind), ByteTokenizer()
+    save_model(
+        tmp_path / "m", random_weights(config, scale=0.3), config, TokenizerConfig("byte"), CorpusConfig(), tokenizer
+    )
+    seen = inspect_model(load_model("m", tmp_path), [quoted_text(200)])
+    data = report_module.report(seen) | report_module.drawn(seen) | {"lesson": None}
+    code = """
+    const section = textSection(), known = new Set(SHOWN.map(indexOf));
+    const line = (cell, token) => {
+      choose({ colour: "cell", cell, token });
+      return [cell, token, known.has(cell), section.textContent, roughMemory(cell, token)];
+    };
+    return D.states.cells.flatMap((cell) => [20, 41, 83].map((token) => line(cell, token)));
+    """
+    memory, told = seen.reader.memory, set()
+    exact = r"c = (-?\d+\.\d{3}), tanh\(c\) = (-?\d+\.\d\d)" if memory == "c" else r"h = (-?\d+\.\d{3})"
+    for cell, t, is_known, text, rough in drawn_in_node(data, code, tmp_path):
+        value = float(seen.reading.layers[0][memory][0, t, cell])
+        squashed = math.tanh(value) if memory == "c" else value
+        line = text.split(f"L0/{cell} · ")[-1].replace("−", "-")
+        if is_known:
+            found = re.match(exact, line)
+            assert found
+            numbers = [float(each) for each in found.groups()]
+            assert numbers[0] == pytest.approx(value, abs=2e-3)
+            assert numbers[1:] == ([pytest.approx(squashed, abs=6e-3)] if memory == "c" else [])
+        else:
+            assert "=" not in line
+            assert rough.replace("−", "-") in line
+        if rough == "h ≥ 1":
+            assert kind.get("activation") == "relu"
+            assert value > 0.99
+        else:
+            found = re.fullmatch(rf"{'tanh.c.' if memory == 'c' else 'h'} ≈ (-?\d\.\d\d)", rough.replace("−", "-"))
+            assert found
+            assert float(found[1]) == pytest.approx(squashed, abs=0.01)
+        told.add(is_known)
+    assert told == {True, False}
 
 
 @needs_node

@@ -2,7 +2,7 @@
 
 import { choose } from "./choice.js";
 import { draw, make, paragraph, section, soft, table } from "./elements.js";
-import { D, M, N, ROW, cellName, cellOf, indexOf, propertyName, statesOf } from "./inspection.js";
+import { D, M, N, ROW, cellName, cellOf, indexOf, propertyName, roughMemory, statesOf } from "./inspection.js";
 import { count, number, percent, signed, signedWithError } from "./numbers.js";
 import { cellButton } from "./selection.js";
 import { say } from "./words.js";
@@ -79,8 +79,8 @@ export function pictureSection() {
     };
   };
   canvas.addEventListener("pointermove", (event) => {
-    const { token, cell } = at(event), value = number(statesOf(cell)[token] / 127, 2);
-    line.textContent = `${cellName(cellOf(cell))} · ${say("token")} ${count(token + 1)} · ${value}`;
+    const { token, cell } = at(event);
+    line.textContent = `${cellName(cellOf(cell))} · ${say("token")} ${count(token + 1)} · ${roughMemory(cell, token)}`;
   });
   canvas.addEventListener("click", (event) => choose({ ...at(event), colour: "cell" }));
   select.addEventListener("change", paint);

@@ -1,5 +1,6 @@
 // What was seen: the data of the page, the names in it, its arrays, and the order of its text.
 
+import { number } from "./numbers.js";
 import { WORDS, say } from "./words.js";
 
 export const D = JSON.parse(document.getElementById("data").textContent);
@@ -33,6 +34,12 @@ export const SHOWN = D.shown.map((cell) => ({
 export const cellOf = (index) => ({ layer: Math.floor(index / M.hidden_units), unit: index % M.hidden_units });
 export const indexOf = (cell) => cell.layer * M.hidden_units + cell.unit;
 export const statesOf = (index) => STATES.subarray(ROW.get(index) * N, (ROW.get(index) + 1) * N);
+/** The memory of any cell of the page after a token, from the one byte that the page has of it. */
+export function roughMemory(index, token) {
+  const squashed = statesOf(index)[token] / 127;
+  if (IS_RELU && squashed === 1) return "h ≥ 1"; // larger ones have the same byte
+  return `${M.memory === "c" ? "tanh(c)" : "h"} ≈ ${number(squashed, 2)}`;
+}
 export const shownOf = (index) => SHOWN.find((cell) => indexOf(cell) === index);
 
 // === The order of the text ===

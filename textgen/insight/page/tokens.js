@@ -4,7 +4,7 @@ import { choose, now, watch } from "./choice.js";
 import { isComposing, make, paragraph, section } from "./elements.js";
 import {
   D, DOCUMENT, M, N, PROPERTIES, ROW, SHOWN, STARTS, TOP_IDS, TOP_PROBABILITIES, cellName, cellOf, inTextOrder, indexOf,
-  propertyName, shownOf, statesOf,
+  propertyName, roughMemory, shownOf, statesOf,
 } from "./inspection.js";
 import { count, number, percent } from "./numbers.js";
 import { rangePanel } from "./selection.js";
@@ -143,12 +143,12 @@ function details() {
   return parts;
 }
 
+/** The memory of the chosen cell: exact if the page has all of its values, or else from the byte that it has of each. */
 function memoryLine(t) {
-  const squashed = statesOf(now.cell)[t] / 127, known = shownOf(now.cell);
-  if (M.memory === "h") {
-    if (M.activation === "relu" && !known && squashed >= 1) return "h ≥ 1";
-    return `h = ${number(known ? known.series.h[t] : squashed, 3)}`;
-  }
-  const raw = known ? `= ${number(known.series.c[t], 3)}` : Math.abs(squashed) > 0.99 ? say("beyond") : `≈ ${number(Math.atanh(squashed), 2)}`;
-  return `c ${raw}, tanh(c) = ${number(squashed, 2)}`;
+  const known = shownOf(now.cell), rough = roughMemory(now.cell, t);
+  if (M.memory === "h") return known ? `h = ${number(known.series.h[t], 3)}` : rough;
+  if (known) return `c = ${number(known.series.c[t], 3)}, tanh(c) = ${number(Math.tanh(known.series.c[t]), 2)}`;
+  const squashed = statesOf(now.cell)[t] / 127, size = Math.abs(squashed);
+  const c = size > 0.99 ? say("beyond") : `≈ ${number(Math.atanh(squashed), size < 0.7 ? 2 : 1)}`; // steep near 1
+  return `c ${c}, ${rough}`;
 }
