@@ -152,6 +152,9 @@ HEAD_PATHS = [
     "There is one more path: the attention head reads up to 4 earlier outputs",
     "The attention head reads up to 4 earlier outputs directly, so the gradient also reaches them",
 ]
+RESIDUAL = ["Layers have residual connections", "With residual connections the logit lens"]
+PLAIN = "There are no residual connections"
+L0_APART = ["not L0, whose input has another width", "of L0, whose input has another width, it reads h"]
 SAID: list[tuple[dict[str, Any], list[str], list[str]]] = [  # a shape, what its page says, what it does not
     ({"cell": "lstm"}, [*GATED, LETTERS], [*UNGATED, OF_GRU, OF_ATTENTION, *HEAD_PATHS, "Not drawn"]),
     (
@@ -191,6 +194,13 @@ SAID: list[tuple[dict[str, Any], list[str], list[str]]] = [  # a shape, what its
         [*UNGATED, "U · [h > 0]", "RNN with relu, untrained"],
         [*GATED, LETTERS, "1 - h²", "RNN, untrained", AS_FAST],  # its 8 units with relu fade fastest
     ),
+    (
+        {"residual": True, "embedding_dim": 8},
+        [*RESIDUAL, "and the lenses read that sum.", "logit lens reads the sum that is passed on."],
+        [*L0_APART, PLAIN],
+    ),
+    ({"residual": True}, [*RESIDUAL, *L0_APART], [PLAIN]),
+    ({"residual": True, "num_layers": 1}, [PLAIN], [*RESIDUAL, *L0_APART]),
     ({"layer_norm": True}, ["x in the equations, also in x·W of the lesson, is the normalized input"], UNGATED),
 ]
 LOOSE_NODES = """(() => {

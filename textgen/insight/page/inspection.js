@@ -7,6 +7,7 @@ export const D = JSON.parse(document.getElementById("data").textContent);
 export const M = D.model;
 export const N = D.text.tokens;
 export const IS_RELU = M.cell === "rnn" && M.activation === "relu"; // the activation of other cells is tanh
+export const HAS_RESIDUAL = M.residual && (!M.projection || M.num_layers > 1); // L0 adds only embeddings of its width
 
 export const cellName = (cell) => `L${cell.layer}/${cell.unit}`;
 export const propertyName = (name) => {

@@ -1,7 +1,7 @@
 // What each layer already knows of the next token.
 
 import { make, paragraph, section, soft, table } from "./elements.js";
-import { D, M } from "./inspection.js";
+import { D, HAS_RESIDUAL, M } from "./inspection.js";
 import { count, number, withError } from "./numbers.js";
 import { say } from "./words.js";
 
@@ -16,7 +16,7 @@ export function lensSection() {
   })]);
   return section("layers", "layers title", paragraph("layers help", { model: number(bits, 2), tokens: count(tokens) }),
     table([{ text: say("level") }, { text: say("logit lens"), n: true }, { text: say("fitted lens"), n: true }], rows),
-    soft(M.residual ? "lens residual" : "lens plain"),
+    soft(!HAS_RESIDUAL ? "lens plain" : M.projection ? "lens residual above" : "lens residual"),
     M.projection ? soft("lens projection") : null,
     M.attention ? soft("lens attention") : null,
     make("details", {}, make("summary", {}, say("guesses")),

@@ -5,7 +5,7 @@ import { changesSection } from "./changes.js";
 import { choose, now, unwatch } from "./choice.js";
 import { make, paragraph, soft } from "./elements.js";
 import { gatesSection, stepSection } from "./gates.js";
-import { D, M, N, cellName } from "./inspection.js";
+import { D, HAS_RESIDUAL, M, N, cellName } from "./inspection.js";
 import { lensSection } from "./lenses.js";
 import { lessonSection } from "./lesson.js";
 import { LITTLE, gradientSection, measured, memorySection, reachOf } from "./memory.js";
@@ -49,7 +49,7 @@ function notes() {
   if (missing) lines.push(say("note missing", { cell: M.cell_name, missing }));
   if (M.directions.length > 1 || D.text.direction === "backward") lines.push(say(`note ${D.text.direction}`));
   if (!D.cells.length) lines.push(say("note short"));
-  if (M.residual) lines.push(say("note residual"));
+  if (HAS_RESIDUAL) lines.push(say(M.projection ? "note residual above" : "note residual"));
   if (M.layer_norm) lines.push(say("note norm"));
   if (M.attention) lines.push(say("note attention", { attention: M.attention }));
   return lines.length ? [make("div", { class: "notes" }, lines.map((line) => make("p", {}, line)))] : [];
