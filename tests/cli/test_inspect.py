@@ -194,6 +194,16 @@ def test_bad_input_is_one_clear_line(tiny_models: Path, text: str, flags: tuple[
     assert message in last
 
 
+def test_a_track_that_matches_only_beyond_the_tokens_that_are_used_says_what_to_do(
+    tiny_models: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "long.txt").write_text("The cat sat. " * 80 + "zzz", encoding="utf-8")
+    result = inspect(tiny_models, str(tmp_path / "long.txt"), "--max-tokens", "64", "--track", "who=zzz")
+    assert result.exit_code == 1
+    assert "Error: --track must be found in what is used of the text: who=zzz matches nowhere in its" in result.stderr
+    assert "Choose a larger --max-tokens, or give a part of the text with matches." in result.stderr
+
+
 def test_a_text_of_one_token_is_refused(tiny_models: Path) -> None:
     result = inspect(tiny_models, "-", stdin="a")
     assert (result.exit_code, result.stdout) == (1, "")

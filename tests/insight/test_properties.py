@@ -142,6 +142,16 @@ def test_bad_tracks(track: str, message: str) -> None:
         properties_of(read_documents(["some text without it"], BYTES, 100), parse_tracks([track]))
 
 
+def test_of_a_text_that_is_cut_a_track_is_looked_for_in_the_part_that_is_used() -> None:
+    message = (
+        "track must be found in what is used of the text: who=zzz matches nowhere in its 64 tokens. "
+        "Choose a larger max_tokens, or give a part of the text with matches."
+    )
+    with pytest.raises(ConfigError) as caught:
+        properties_of(read_documents(["a" * 80 + "zzz"], BYTES, 64), parse_tracks(["who=zzz"]))
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize(
     ("tracks", "message"),
     [

@@ -22,6 +22,7 @@ from textgen.corpus.scripts import HAN
 from textgen.errors import ConfigError
 from textgen.insight.texts import Text
 from textgen.settings import short_repr
+from textgen.wording import counted
 
 OPENING_QUOTES, CLOSING_QUOTES, STRAIGHT_QUOTES = "“„«「『", "”»」』", '"'
 OPENING_BRACKETS, CLOSING_BRACKETS = "([{（［｛《〈【", ")]}）］｝》〉】"
@@ -90,7 +91,7 @@ def properties_of(text: Text, tracks: Mapping[str, re.Pattern[str]] | None = Non
         tracks: Regular expressions by name; the property is to be inside a match.
 
     Raises:
-        ConfigError: An expression matches nowhere.
+        ConfigError: An expression matches nowhere in what is used of the text.
     """
     found: list[Property] = []
     is_chinese = sum(map(len, HAN.findall(text.text))) > MIN_HAN * max(1, len(text.text))
@@ -104,7 +105,14 @@ def properties_of(text: Text, tracks: Mapping[str, re.Pattern[str]] | None = Non
             continue
         values = _after_tokens([rule.values(document, text.direction) for document in documents], number, place)
         if tracks and name in tracks and not values.any():
-            raise ConfigError(f"track must be found in the text: {name}={tracks[name].pattern} matches nowhere in it.")
+            track = f"{name}={tracks[name].pattern}"
+            if text.is_cut:
+                raise ConfigError(
+                    f"track must be found in what is used of the text: {track} matches nowhere in its "
+                    f"{counted(len(text.ids), 'token')}. Choose a larger max_tokens, or give a part of the text with "
+                    "matches."
+                )
+            raise ConfigError(f"track must be found in the text: {track} matches nowhere in it.")
         found.append(Property(name, rule.is_count, values))
     return found
 
