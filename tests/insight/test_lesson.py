@@ -33,6 +33,7 @@ from textgen.tokenizer.kinds import ByteTokenizer
 BASE = ModelConfig(259, embedding_dim=6, hidden_units=8, num_layers=2)
 KINDS: list[dict[str, Any]] = [
     *({"cell": cell} for cell in CELLS),
+    {"cell": "mogrifier", "mogrifier_rounds": 1},
     {"cell": "gru", "reset_after": False},
     {"layer_norm": True, "residual": True, "tie_embeddings": False},
     {"direction": "backward"},
@@ -152,6 +153,7 @@ HEAD_PATHS = [
     "There is one more path: the attention head reads up to 4 earlier outputs",
     "The attention head reads up to 4 earlier outputs directly, so the gradient also reaches them",
 ]
+SCALED = "also read h′ through U, and through the x that h′ has scaled; these paths are left out here"
 RESIDUAL = ["Layers have residual connections", "With residual connections the logit lens"]
 PLAIN = "There are no residual connections"
 L0_APART = ["not L0, whose input has another width", "of L0, whose input has another width, it reads h"]
@@ -175,8 +177,18 @@ SAID: list[tuple[dict[str, Any], list[str], list[str]]] = [  # a shape, what its
     ),
     (
         {"cell": "mogrifier"},
-        [*GATED, LETTERS, "x and h′ first scale each other", "Not drawn: the rounds before this step"],
+        [*GATED, LETTERS, "x and h′ first scale each other", "Not drawn: the rounds before this step", SCALED],
         UNGATED,
+    ),
+    (
+        {"cell": "mogrifier", "mogrifier_rounds": 2},
+        ["becomes 2·σ(x·Q)·h′. This model has 2 such rounds", "Not drawn: the rounds before this step", SCALED],
+        ["this one round"],
+    ),
+    (
+        {"cell": "mogrifier", "mogrifier_rounds": 1},
+        ["h′ first scales x: x becomes 2·σ(h′·Q)·x. This model has this one round", "the round before this", SCALED],
+        ["2·σ(x·Q)·h′", "scale each other", "rounds"],
     ),
     (
         {"cell": "gru"},

@@ -113,6 +113,7 @@ def _model(inspection: Inspection) -> dict[str, Any]:
         "cell_name": CELLS[config.cell],
         "activation": config.activation,
         "reset_after": config.reset_after,
+        "mogrifier_rounds": config.mogrifier_rounds,
         "num_layers": config.num_layers,
         "hidden_units": config.hidden_units,
         "embedding_dim": config.embedding_dim,

@@ -140,7 +140,8 @@ const DIAGRAMS = { // nodes [x, y, text, value], wires [x1, y1, x2, y2]
 /** What the diagram leaves out of kinds of the LSTM that have more parts. */
 function notDrawn() {
   if (M.cell === "peephole") return [soft("step omits peephole")];
-  return M.cell === "mogrifier" ? [soft("step omits mogrifier")] : [];
+  if (M.cell !== "mogrifier") return [];
+  return [soft(M.mogrifier_rounds === 1 ? "step omits mogrifier one" : "step omits mogrifier")];
 }
 
 function valuesAt(cell, t) {

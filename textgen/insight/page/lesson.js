@@ -53,13 +53,13 @@ function sums() {
   });
   const special = {
     peephole: "lesson 2 peephole",
-    mogrifier: "lesson 2 mogrifier",
+    mogrifier: M.mogrifier_rounds === 1 ? "lesson 2 mogrifier one" : "lesson 2 mogrifier",
     gru: M.reset_after ? "lesson 2 reset after" : "lesson 2 reset before",
   };
   const properties = L.follows.map(propertyName).join(say("comma")) || "–";
   return block(IS_GATED ? "lesson 2 title" : "lesson 2 title rnn",
     IS_GATED ? "lesson 2" : IS_RELU ? "lesson 2 relu" : "lesson 2 rnn",
-    special[M.cell] ?? null, ...letters(),
+    special[M.cell] ? paragraph(special[M.cell], { rounds: M.mogrifier_rounds }) : null, ...letters(),
     paragraph("lesson 2 cell", { cell: cellName(L), properties, piece: pieceRead() }),
     pre([say(M.cell === "peephole" ? "lesson 2 columns peephole" : "lesson 2 columns"), ...lines].join("\n")));
 }
@@ -87,9 +87,10 @@ function keeping() {
   const { cell: fractions, median, upper, gate } = L.kept, keep = M.keeping_gate, cell = cellName(L);
   const at = Math.min(5, fractions.length - 1), far = Math.min(20, fractions.length - 1);
   const line = (name, values) => ({ name, x: values.map((_, step) => step), y: values });
+  const special = { peephole: "lesson 4 peephole", mogrifier: "lesson 4 mogrifier" };
   const left = { left: percent(fractions[far]), median: percent(median[far]), upper: percent(upper[far]) };
   return block("lesson 4 title",
-    paragraph(M.cell === "peephole" ? "lesson 4 peephole" : "lesson 4", { gate: keep, memory: M.memory, cell }),
+    paragraph(special[M.cell] ?? "lesson 4", { gate: keep, memory: M.memory, cell }),
     pre([Array(at).fill(keep).join("·"), gate.slice(1, 6).map(n).join(" · "), +fractions[at].toPrecision(3)].join(" = ")),
     chart({
       title: say("lesson 4 chart", { gate: keep, piece: pieceRead(), token: count(L.step + 1) }),
