@@ -17,7 +17,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.insight.config import InspectConfig
 from textgen.insight.gradients import MIN_NORM, gradient_flow
 from textgen.insight.inspection import Inspection, inspect_model
-from textgen.insight.lesson import decay, gate_parts, lesson
+from textgen.insight.lesson import chosen_step, decay, gate_parts, lesson
 from textgen.insight.memory import ContextLoss
 from textgen.insight.page import page
 from textgen.insight.report import drawn, report
@@ -80,6 +80,20 @@ def test_the_parts_of_a_gate_add_up_to_it_in_every_cell(shape: dict[str, Any], t
     assert report(seen)["model"]["cell"] == cell
     assert report(seen)["model"]["activation"] == seen.reader.config.activation
     assert len(drawn(seen)["shown"]) == len(seen.shown) > 0
+
+
+def test_the_step_may_be_any_byte_of_a_character_and_is_none_before_a_document(tmp_path: Path) -> None:
+    """The step is that in the second quarter at which the memory of the cell changes most."""
+    config, tokenizer = replace(BASE, vocab_size=261), ByteTokenizer().with_labels(["a"])
+    save_model(tmp_path / "m", random_weights(config), config, TokenizerConfig("byte"), CorpusConfig(), tokenizer)
+    seen = inspect_model(load_model("m", tmp_path), ["月光", "疑是", "地上", "霜。"] * 3, label="a")
+    memory = seen.reading.layers[0]["c"][0, :, 2]
+    quarter = range(len(memory) // 4, len(memory) // 2)
+    assert not seen.text.is_of_document[quarter].all()
+    for t in quarter:
+        memory[:] = 0.01 * np.arange(len(memory))
+        memory[t:] += 1
+        assert (chosen_step(seen, 0, 2) == t) == seen.text.is_of_document[t]
 
 
 def lines(number: int, seed: int) -> str:

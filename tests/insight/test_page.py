@@ -212,6 +212,43 @@ def test_a_text_that_is_read_backward_is_shown_forward_document_by_document(
     assert (last, nothing) == (DOCUMENTS[-1][:5], "")
 
 
+CHARACTERS = "月光疑是地上霜。" * 4
+
+
+def of_bytes(direction: str, folder: Path) -> Inspection:
+    """Of a text whose characters are three tokens each."""
+    config, tokenizer = ModelConfig(259, embedding_dim=6, hidden_units=8, direction=direction), ByteTokenizer()
+    save_model(folder / "bytes", random_weights(config), config, TokenizerConfig("byte"), CorpusConfig(), tokenizer)
+    return inspect_model(load_model("bytes", folder), [CHARACTERS])
+
+
+@needs_node
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_of_a_character_that_is_not_complete_the_lesson_shows_the_bytes_that_were_read(
+    direction: str, tmp_path: Path
+) -> None:
+    seen = of_bytes(direction, tmp_path)
+    data = report_module.report(seen) | report_module.drawn(seen) | {"lesson": lesson(seen)}
+    code = "return [1, 2, 3, 4, 5, 6, 7, 8, 9].map((last) => textRead(0, last));"
+    read = CHARACTERS if direction == "forward" else CHARACTERS[::-1]  # by characters
+    expected = []
+    for number in range(1, 10):
+        whole, rest = divmod(number, 3)
+        names = [f"<0x{byte:02X}>" for byte in read[whole].encode()]
+        expected.append(
+            read[:whole] + "".join(names[:rest])
+            if direction == "forward"
+            else "".join(names[3 - rest :]) + read[:whole][::-1]
+        )
+    assert drawn_in_node(data, code, tmp_path) == expected
+    step = next(t for t in range(9, 40) if not seen.text.pieces()[t] and not seen.text.pieces()[t + 1])
+    data["lesson"]["step"] = step + 1
+    code = "return lessonSection().textContent"
+    byte = data["tokens"]["token"][step]
+    said = f"{byte}What came was" if direction == "forward" else f"to every token that may come next:{byte}"
+    assert said in drawn_in_node(data, code, tmp_path)
+
+
 # === Words ===
 
 
@@ -551,6 +588,28 @@ def test_the_page_is_shown_by_a_browser_from_its_file(shown: str, backward: Insp
         read = str(browser.evaluate("document.querySelector('.lesson pre').textContent"))
         assert read.endswith("…")
         assert read.removesuffix("…") in "".join(DOCUMENTS)
+
+
+def test_each_byte_of_a_character_can_be_chosen_in_the_text(tmp_path: Path) -> None:
+    file, seen = tmp_path / "bytes.html", of_bytes("forward", tmp_path)
+    file.write_bytes(page(seen))
+    with opened("chromium") as browser:
+        browser.open(file.as_uri())
+        browser.until("document.querySelector('.panel b') !== null")
+        spans = browser.evaluate("[...document.querySelectorAll('.text span')].map((it) => it.dataset.token)")
+        assert spans == [str(token) for token in range(1, len(seen.text.ids))]
+        assert browser.evaluate("document.querySelector('.text').textContent").replace("·", "") == CHARACTERS
+        chosen = (
+            "document.querySelector('.text .now').dataset.token + ' ' + document.querySelector('.panel b').textContent"
+        )
+        browser.evaluate("document.querySelectorAll('.text .part')[0].click()")
+        assert browser.evaluate(chosen) == "1 <0xE6>"
+        key = "document.querySelector('.text').dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight' }))"
+        for expected in ("2 <0x9C>", "3 <0x88>"):
+            browser.evaluate(key)
+            assert browser.evaluate(chosen) == expected
+        assert "A dot · stands for a byte" in browser.evaluate("document.querySelector('#text').textContent")
+        browser.check_faults()
 
 
 @pytest.mark.browsers

@@ -63,7 +63,7 @@ def chosen_step(inspection: Inspection, layer: int, unit: int) -> int:
     """The step in the second quarter of the text at which the memory of the cell changes most, on a token of text."""
     memory, text = inspection.reading.layers[layer][inspection.reader.memory][0, :, unit], inspection.text
     quarter = slice(len(memory) // 4, len(memory) // 2)
-    change = np.abs(memory[1:] - memory[:-1]) * (text.ends > text.starts)[1:]  # of step 1, 2, ...
+    change = np.abs(memory[1:] - memory[:-1]) * text.is_of_document[1:]  # of step 1, 2, ...
     return quarter.start + int(np.argmax(change[quarter.start - 1 : quarter.stop - 1]))
 
 

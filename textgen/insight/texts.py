@@ -58,9 +58,18 @@ class Text:
     @property
     def is_scored(self) -> np.ndarray:
         """Whether the token after each one counts in losses, bool [N - 1]. Labels are read, and never predicted."""
+        return ((self._place == 0) | self.is_of_document)[1:]
+
+    @property
+    def is_of_document(self) -> np.ndarray:
+        """Whether each token stands for text of a document, or for a byte of it, bool [N]; not in its opening."""
+        return self._place >= self.opening
+
+    @property
+    def _place(self) -> np.ndarray:
+        """The place of each token in its document with its opening, from 0, [N]."""
         first = np.flatnonzero(np.diff(self.document, prepend=-1))
-        place = np.arange(len(self.ids)) - first[self.document]
-        return ((place == 0) | (place >= self.opening))[1:]
+        return np.arange(len(self.ids)) - first[self.document]
 
     def pieces(self) -> list[str]:
         """The text of each token; empty between documents, and for all but the last byte of a character."""

@@ -3,7 +3,7 @@
 import { COLOURS } from "./charts.js";
 import { choose, now, watch } from "./choice.js";
 import { draw, make, paragraph, pre, section, soft } from "./elements.js";
-import { D, M, N, SHOWN, cellName, indexOf, propertyName, shownOf } from "./inspection.js";
+import { D, M, N, SHOWN, cellName, indexOf, isPart, propertyName, shownOf } from "./inspection.js";
 import { count, number, tickText } from "./numbers.js";
 import { shownPiece } from "./tokens.js";
 import { say } from "./words.js";
@@ -53,7 +53,7 @@ const FONT = { "font-size": 11, "font-family": "system-ui, sans-serif" }; // of 
 /** What stands under a token: its first characters. */
 function pieceUnder(t) {
   const text = D.tokens.text[t];
-  return text === "\n" ? "⏎" : [...text.trim()].slice(0, 6).join("") || (text ? "·" : "");
+  return text === "\n" ? "⏎" : [...text.trim()].slice(0, 6).join("") || (text || isPart(t) ? "·" : "");
 }
 
 const isTurned = (piece) => [...piece].length > 1;

@@ -57,4 +57,19 @@ export function inTextOrder(from, to) {
   return tokens.sort((a, b) => DOCUMENT[a] - DOCUMENT[b] || rank(a) - rank(b));
 }
 
+/** Whether a token is a byte of a character without being its last one: of these the last one has the text. */
+export const isPart = (token) => D.tokens.text[token] === "" && token >= STARTS[DOCUMENT[token]] + D.documents.opening;
+
+/** The text of tokens up to the newest one read: of a character that is not complete, the bytes that were read. */
+export function textRead(from, to) {
+  const bytes = new Set();
+  let token = to;
+  if (D.text.direction !== "backward") while (token >= from && isPart(token)) bytes.add(token--);
+  else if (to + 1 < N && isPart(to + 1)) { // the last byte, which has the text, was read first
+    while (token >= from && isPart(token)) bytes.add(token--);
+    bytes.add(token);
+  }
+  return inTextOrder(from, to).map((each) => D.tokens[bytes.has(each) ? "token" : "text"][each]).join("");
+}
+
 export const textOf = (from, to) => inTextOrder(from, to).map((token) => D.tokens.text[token]).join("");

@@ -3,7 +3,7 @@
 import { chart } from "./charts.js";
 import { make, paragraph, pre } from "./elements.js";
 import { letters } from "./gates.js";
-import { D, IS_RELU, M, cellName, propertyName, textOf } from "./inspection.js";
+import { D, IS_RELU, M, cellName, propertyName, textRead } from "./inspection.js";
 import { cutOff, flows, measured, reachOf } from "./memory.js";
 import { count, number, percent, round, withError } from "./numbers.js";
 import { shownPiece } from "./tokens.js";
@@ -35,7 +35,7 @@ const lookingBack = (key) => (M.attention ? paragraph(key, { attention: M.attent
 
 /** How surprising the token is. */
 function surprise() {
-  const read = textOf(Math.max(0, L.step - 30), L.step - 1), bits = D.tokens.surprisal[L.step];
+  const read = textRead(Math.max(0, L.step - 30), L.step - 1), bits = D.tokens.surprisal[L.step];
   const p = percent(2 ** -bits), loss = number(D.text.bits_per_token, 2), nats = number(D.text.bits_per_token * Math.LN2, 2);
   const blind = number(Math.log2(M.vocab_size), 2);
   return block("lesson 1 title", "lesson 1", pre(D.text.direction === "backward" ? `${read}…` : `…${read}`),

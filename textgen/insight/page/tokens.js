@@ -3,7 +3,7 @@
 import { choose, now, watch } from "./choice.js";
 import { isComposing, make, paragraph, section } from "./elements.js";
 import {
-  D, DOCUMENT, M, N, PROPERTIES, ROW, SHOWN, STARTS, TOP_IDS, TOP_PROBABILITIES, cellName, cellOf, inTextOrder, indexOf,
+  D, DOCUMENT, M, N, PROPERTIES, ROW, SHOWN, STARTS, TOP_IDS, TOP_PROBABILITIES, cellName, cellOf, inTextOrder, indexOf, isPart,
   propertyName, roughMemory, shownOf, statesOf,
 } from "./inspection.js";
 import { count, number, percent } from "./numbers.js";
@@ -29,9 +29,10 @@ export function textSection() {
   for (const token of order) {
     const piece = D.tokens.text[token];
     const between = token > 0 && token === STARTS[DOCUMENT[token]];
-    const shown = piece === "\n" ? "⏎\n" : piece || (between ? "¶\n" : "");
-    if (!shown && !between) continue;
-    const span = make("span", { class: between ? "end" : null }, shown);
+    const part = isPart(token);
+    const shown = piece === "\n" ? "⏎\n" : piece || (between ? "¶\n" : part ? "·" : "");
+    if (!shown) continue;
+    const span = make("span", { class: between ? "end" : part ? "part" : null }, shown);
     span.dataset.token = token;
     spans.set(token, span);
     box.append(span);
@@ -77,7 +78,8 @@ export function textSection() {
   });
   const panel = make("div", { class: "panel", "aria-live": "polite" });
   watch(() => panel.replaceChildren(...details()));
-  return section("text", "text title", paragraph("text help"), colourBar(),
+  const help = [paragraph("text help"), order.some(isPart) ? paragraph("text parts") : null];
+  return section("text", "text title", ...help, colourBar(),
     make("div", { class: "explorer" }, make("div", {}, box, make("p", { id: "text-help", class: "soft" }, say("text keys"))), panel), rangePanel());
 }
 
