@@ -406,7 +406,8 @@ def test_the_table_below_a_chart_has_the_values_that_are_drawn_at_its_lower_edge
     data["lesson"]["kept"] = dict.fromkeys(("gate", "cell", "median", "upper"), kept)
     code = """
     const all = (it) => [it, ...(it.children ?? []).flatMap(all)];
-    const [figure] = all(lessonSection()).filter((it) => it.children?.some((one) => /^Product of/.test(one.textContent)));
+    const isCaption = (it) => /^Product of/.test(it.textContent);
+    const figure = all(lessonSection()).find((it) => it.children?.some(isCaption));
     const points = all(figure).map((one) => one.attributes?.points).filter(Boolean);
     return [figure.textContent, points.map((line) => line.split(" ").map((point) => +point.split(",")[1]))];
     """
