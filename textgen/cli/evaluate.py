@@ -96,6 +96,7 @@ def evaluate(
     With --neural-cache or --dynamic the text is read as one stream, in order. This takes longer; the score without
     adaptation is shown too, and the saved model stays as it is. A model with an attention head is also scored with
     the head switched off. A model of both directions is scored forward; its backward score is printed as well.
+    Both are left out with --neural-cache, --dynamic and --ensemble.
 
     \b
     Example:

@@ -21,7 +21,8 @@ UNREAD = {
     "title", "script", "style", "template", "noscript", "nav", "svg", "math", "iframe", "object", "select", "textarea",
     "button", "rt", "rp",
 }  # fmt: skip
-"""Elements whose content is no running text: what the browser does not show, menus, forms, and readings of ruby.
+"""Elements whose content is no running text: what the browser does not show, menus, fields and buttons of
+forms, formulas, drawings, and readings of ruby.
 
 Not "head", which ends too late where its tags are left out: the parser knows no <main> and takes it for a part of it.
 """
