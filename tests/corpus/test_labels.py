@@ -7,8 +7,9 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import SequenceMatcher
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_folders import weights_of
 from plain_fakes import TableModel, writable
 from streams import EOS, PAD, ends_of
 
@@ -38,6 +40,10 @@ from textgen.evaluation.scoring import Scorer
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.suggestions import Suggester
+from textgen.model.config import ModelConfig
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saved_model import ModelFolder
+from textgen.saved_model.saving import save_model
 from textgen.tokenizer.config import TOKENIZERS, TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer, load_tokenizer
 from textgen.tokenizer.model_file import read_tokenizer
@@ -631,5 +637,56 @@ def test_a_label_that_is_not_there_is_said_before_anything_is_written(generator:
 @pytest.mark.parametrize("direction", ["backward", "both"])
 def test_labels_are_for_networks_that_read_forward(tmp_path: Path, direction: str) -> None:
     path = table(tmp_path, [("ab"[number % 2], "moon and river " * 20) for number in range(40)])
-    with pytest.raises(ConfigError, match=f"Labels need a network of direction forward, .* direction {direction}"):
-        make_plan(Corpus([path], CorpusConfig(labels="by")), {"direction": direction}, hardware=Hardware(flops=1e11))
+    plain, labelled = (Corpus([path], CorpusConfig(labels=labels)) for labels in (None, "by"))
+    without = ByteTokenizer()
+    prepared = prepare_corpus([str(path)], tmp_path / "prepared", {"labels": "by", "tokenizer": "byte"})
+    of_vocabulary = "the vocabulary has some: take a vocabulary without labels"
+    cases: list[tuple[Corpus | PreparedCorpus, Sources, str]] = [
+        (labelled, Sources(), "the text: leave labels out"),
+        (labelled, Sources(tokenizer=without), "the text: leave labels out"),
+        (labelled, Sources(tokenizer=BYTES), "the text: leave labels out and take a vocabulary without labels"),
+        (plain, Sources(tokenizer=BYTES), of_vocabulary),
+        (prepared, Sources(), "the text: prepare the text without labels"),
+    ]
+    for corpus, sources, what in cases:
+        with pytest.raises(ConfigError, match=f"Labels need .* forward, .*{what}, or leave out direction {direction}."):
+            make_plan(corpus, {"direction": direction}, sources=sources, hardware=Hardware(flops=1e11))
+    assert make_plan(plain, {"direction": direction}, sources=Sources(tokenizer=without), hardware=Hardware(flops=1e11))
+    start = in_direction(tmp_path / "start", direction, without)
+    for sources in (
+        Sources(start=start, tokenizer=BYTES),
+        Sources(start=in_direction(tmp_path / "old", direction, BYTES)),
+    ):
+        with pytest.raises(ConfigError, match=f"{of_vocabulary}, or start from a model of direction forward."):
+            make_plan(plain, {}, sources=sources, hardware=Hardware(flops=1e11))
+
+
+def in_direction(folder: Path, direction: str, tokenizer: ByteTokenizer) -> ModelFolder:
+    """A saved model that reads in a direction."""
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=4, hidden_units=3, num_layers=1, direction=direction)
+    save_model(folder, weights_of(config), config, TokenizerConfig("byte"), CorpusConfig(), tokenizer)
+    return load_model(folder)
+
+
+@pytest.mark.parametrize("direction", ["backward", "both"])
+def test_a_network_that_read_labels_backward_is_used_for_nothing_but_reading_forward(
+    tmp_path: Path, direction: str
+) -> None:
+    def uses(model: ModelFolder) -> list[Callable[[], Any]]:
+        both = [model.infiller, model.embedder, model.numpy_models]
+        return [*both, *[partial(getattr(model, name), "backward") for name in ("numpy_model", "network", "one_way")]]
+
+    own, plain = (
+        in_direction(tmp_path / str(number), direction, each) for number, each in enumerate((BYTES, ByteTokenizer()))
+    )
+    for use in uses(own):
+        with pytest.raises(ConfigError, match="The vocabulary of 0 has labels, which stand before a text"):
+            use()
+    for use in uses(plain):
+        use()
+    if direction == "both":
+        assert own.generator().generate("x", SamplingConfig(max_tokens=3, label="b"))
+        assert own.scorer().score("x", label="b").total.tokens == 2
+    else:
+        with pytest.raises(ConfigError, match="has labels"):
+            own.scorer()

@@ -103,8 +103,7 @@ def test_what_keras_leaves_where_the_disk_is_full_is_removed(tmp_path: Path, mon
     for name in ("load_tensorflow", "refuse"):
         monkeypatch.setattr(module, name, lambda *given: None)
     monkeypatch.setattr(module, "quiet", nullcontext)
-    monkeypatch.setattr(module, "one_way", lambda *given: (None, None))
     monkeypatch.setattr(module, "keras_network", lambda *given: SimpleNamespace(save=save))
     with pytest.raises(CannotWrite, match="set TMPDIR to a folder with more space"):
-        export_keras(Mock(), tmp_path / "out.keras")
+        export_keras(Mock(one_way=lambda direction: (None, None)), tmp_path / "out.keras")
     assert (list(tmp_path.iterdir()), tempfile.tempdir) == ([], str(tmp_path))

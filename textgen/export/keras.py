@@ -29,7 +29,6 @@ from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.export.interface import attachments, direction_note, state_shapes, with_attachments
 from textgen.export.verification import check_logits
 from textgen.model.config import TABLE, ModelConfig
-from textgen.model.directions import one_way
 from textgen.model.reference.norm import NORM_EPSILON
 from textgen.storage.files import write_file, writing
 from textgen.storage.temporary import temporary_folder
@@ -64,7 +63,7 @@ def export_keras(model: ModelFolder, path: Path, attribution: Attribution = NO_A
         load_tensorflow()
     import keras
 
-    config, weights = one_way(model.model_config, model.weights(), model.main_direction)
+    config, weights = model.one_way(model.main_direction)
     with temporary_folder() as folder, TemporarySetting[str | None](_put_temporary_files, str(folder)), quiet():
         file = folder / "model.keras"
         with writing(file):

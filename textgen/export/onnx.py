@@ -22,7 +22,6 @@ from textgen.errors import ConfigError, TextgenError
 from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.export.interface import attachments, direction_note, metadata
 from textgen.export.verification import check_logits
-from textgen.model.directions import one_way
 from textgen.model.onnx_graph import state_names, step_graph
 from textgen.model.onnx_model import load_onnxruntime
 from textgen.saved_model.saved_model import ModelFolder
@@ -54,7 +53,7 @@ def export_onnx(model: ModelFolder, path: Path, attribution: Attribution = NO_AT
         SavedModelError: The weights are damaged, or the logits of the file differ from those of the model.
         TextgenError: A file cannot be written.
     """
-    config, weights = one_way(model.model_config, model.weights(), model.main_direction)
+    config, weights = model.one_way(model.main_direction)
     if 4 * config.num_parameters > MAX_FILE_BYTES:
         raise ConfigError(f"An ONNX file holds at most 2 GB, and {model.name} has {config.num_parameters:,} weights.")
     attached, tokenizer_path = attachments(model, attribution), _beside(path)

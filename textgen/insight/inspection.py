@@ -26,7 +26,6 @@ from textgen.insight.reading import Predictions, Reader, Reading
 from textgen.insight.texts import Text, read_documents
 from textgen.model.clamping import CLOSED, FORGET, GATE_VALUES, OPEN, PLACE, VALUES, Clamp, Place, parse_place
 from textgen.model.config import ModelConfig
-from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.settings import short_repr
@@ -169,7 +168,7 @@ def inspect_model(
     tracks = parse_tracks(config.track)
     places = [_cell(text, saved.model_config) for text in config.cell]
     saved.tokenizer.opening(label)  # raises before the slow part
-    reader = Reader(*one_way(saved.model_config, saved.weights(), direction))
+    reader = Reader(*saved.one_way(direction))
     text = _text_to_read(saved, reader, documents, direction, label, config, say)
     properties = properties_of(text, tracks)
     say(f"Reading {counted(len(text.ids), 'token')} ...")

@@ -195,7 +195,7 @@ class ModelFolder:
         shapes = self.model_config.weight_shapes()
         limit = largest_file(shapes, self.precision)
         arrays = self._read(WEIGHTS, lambda path: read_integers(path, shapes, self.precision), limit)
-        return exact_weights(*one_way(self.model_config, arrays, direction))
+        return exact_weights(*self._part(arrays, direction))
 
     def _read(self, name: str, read: Callable[[Path], Value], limit: int) -> Value:
         return read_listed(self.files, self.folder, name, read, limit)
@@ -218,6 +218,31 @@ class ModelFolder:
         """Direction used for scoring: "backward" for a backward-only network, otherwise "forward"."""
         return self.model_config.directions[0]
 
+    def one_way(self, direction: str) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+        """Reads the part of the network that reads in one direction: see `textgen.model.directions.one_way`.
+
+        Args:
+            direction: "forward" or "backward".
+
+        Returns:
+            Shape and weights of the part.
+
+        Raises:
+            ConfigError: The network does not have this direction, or it reads backward and the vocabulary has labels.
+            SavedModelError: The weights are damaged.
+        """
+        return self._part(self.weights(), direction)
+
+    def _part(self, weights: Mapping[str, np.ndarray], direction: str) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+        part = one_way(self.model_config, weights, direction)
+        if direction == "backward" and self.tokenizer.labels:  # no plan makes such a model any more
+            raise ConfigError(
+                f"The vocabulary of {self.name} has labels, which stand before a text: a network that reads backward "
+                "learned to find them after it, so it cannot begin or end a text. Train one with a vocabulary without "
+                "labels."
+            )
+        return part
+
     def numpy_model(self, direction: str = "forward", clamps: Sequence[Clamp] = ()) -> NumpyModel:
         """Builds the NumPy model that generates in one direction; TensorFlow is not loaded.
 
@@ -232,7 +257,7 @@ class ModelFolder:
             ConfigError: The network does not have this direction.
             SavedModelError: The weights are damaged.
         """
-        return NumpyModel(*one_way(self.model_config, self.weights(), direction), clamps)
+        return NumpyModel(*self.one_way(direction), clamps)
 
     def numpy_models(self) -> dict[str, NumpyModel]:
         """Builds the NumPy model of each direction of the network. They share what both directions have in memory.
@@ -243,8 +268,8 @@ class ModelFolder:
         Raises:
             SavedModelError: The weights are damaged.
         """
-        config, weights = self.model_config, self.weights()
-        return {direction: NumpyModel(*one_way(config, weights, direction)) for direction in config.directions}
+        weights = self.weights()
+        return {each: NumpyModel(*self._part(weights, each)) for each in self.model_config.directions}
 
     def exact_model(self) -> ExactModel:
         """Builds the model that generates in exact arithmetic, forward: see `textgen.model.exact_model`.
@@ -307,10 +332,10 @@ class ModelFolder:
     @property
     def _source(self) -> NetworkSource:
         """What the network in 8 bits is made from."""
-        config, _ = one_way(self.model_config, {}, "forward")  # the weights are read when they are needed
+        config, _ = self._part({}, "forward")  # the weights are read when they are needed
 
         def weights() -> dict[str, np.ndarray]:
-            return one_way(self.model_config, self.weights(), "forward")[1]
+            return self.one_way("forward")[1]
 
         return NetworkSource(self.name, self.fingerprint, config, weights, self.tokenizer.openings)
 
@@ -362,7 +387,7 @@ class ModelFolder:
         """
         from textgen.generation.infilling import Infiller
 
-        one_way(self.model_config, {}, "backward")  # raises if the network does not read backward
+        self._part({}, "backward")  # raises if the network does not read backward
         models = self.numpy_models()
         forward = models.get("forward")
         return Infiller(models["backward"], self.tokenizer, forward, words=self.words() if forward else None)
@@ -403,9 +428,7 @@ class ModelFolder:
         load_tensorflow()
         from textgen.model.language_model import LanguageModel
 
-        config, weights = self.model_config, self.weights()
-        if direction:
-            config, weights = one_way(config, weights, direction)
+        config, weights = self.one_way(direction) if direction else (self.model_config, self.weights())
         model = LanguageModel(config, pad_id=self.tokenizer.pad_id)
         model.assign_weights(weights)
         return model

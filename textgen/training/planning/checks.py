@@ -10,6 +10,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.subword_sampling import require_sampling
+from textgen.dataset.token_files import SplitSummary
 from textgen.errors import ConfigError, CorpusError
 from textgen.model.config import ModelConfig
 from textgen.saved_model.saved_model import ModelFolder
@@ -112,11 +113,8 @@ def refuse_contradictions(
             "interpolate_start needs a model to start from with the same vocabulary: keep the vocabulary of that "
             "model, or leave interpolate_start out."
         )
-    if facts.labels and model.direction != "forward":
-        raise ConfigError(
-            "Labels need a network of direction forward, since they stand before the text: leave labels out, or "
-            f"direction {model.direction}."
-        )
+    if model.direction != "forward":
+        _refuse_labels(basis, facts, vocabulary, model)
     _refuse_idle(basis.settings, facts, model)
     if training.subword_alpha:
         require_sampling(vocabulary.config.tokenizer)
@@ -127,6 +125,26 @@ def refuse_contradictions(
             "sequence_length"
             + (f"; batch_size is at least {replicas}, the number of replicas." if replicas > 1 else ".")
         )
+
+
+def _refuse_labels(basis: Basis, facts: CorpusFacts, vocabulary: Vocabulary, model: ModelConfig) -> None:
+    """Raises `ConfigError` if documents get the token of a label, those of a text without labels included.
+
+    In a vocabulary with labels such documents begin with a token, too. A network that reads backward would find it
+    after the beginning of each text, where nothing that uses the network puts it.
+    """
+    own = vocabulary.tokenizer.labels if vocabulary.tokenizer else ()
+    if not facts.labels and not own:
+        return
+    if isinstance(facts.stats, SplitSummary):
+        ways = ["prepare the text without labels"]
+    else:
+        ways = ["leave labels out"] * bool(facts.labels) + ["take a vocabulary without labels"] * bool(own)
+    other = "start from a model of direction forward" if basis.fine_tuning else f"leave out direction {model.direction}"
+    raise ConfigError(
+        "Labels need a network of direction forward, since they stand before the text"
+        f"{'' if facts.labels else ', and the vocabulary has some'}: {' and '.join(ways)}, or {other}."
+    )
 
 
 def _refuse_idle(given: Mapping[str, Any], facts: CorpusFacts, model: ModelConfig) -> None:
