@@ -194,7 +194,7 @@ def load(
 ) -> Generator:
     """A generator for a saved model, which writes at once, without TensorFlow.
 
-    `load(model).network()` is the `keras.Model`.
+    `load(model).network()` is the `keras.Model` that writes; that of `load_model(model)` may be any direction, or both.
 
     Args:
         model: Name or folder of the model, or a `ModelFolder`. By default the model that was saved last.

@@ -294,6 +294,20 @@ def test_shards_have_the_dropout_of_the_whole_batch() -> None:
         assert_states_equal(new_state, tuple((h[rows], c[rows]) for h, c in whole_state))
 
 
+def test_a_network_of_both_directions_reads_as_many_tokens_in_each() -> None:
+    model = model_of(replace(LARGEST, attention=0, direction="both"))
+    inputs, _ = random_window()
+    for read in (model, model.features, model.read, tf.function(model.features)):
+        with pytest.raises(ConfigError, match=r"reads T tokens .* together, as \[B, 2T\]. Received: 5 tokens"):
+            read(inputs[:, :5])
+        assert read(inputs[:, :6])[0].shape[1] == 6
+    for step in (model.step, model.step_features):
+        with pytest.raises(ConfigError, match=r"cannot read one token after another. .*network\(\"forward\"\)"):
+            step(inputs[:, 0], model.initial_state(B))
+    one_way = model_of(replace(LARGEST, attention=0))
+    assert one_way(inputs[:, :5])[0].shape[1] == 5
+
+
 @pytest.mark.parametrize(
     "kind", [{}, {"direction": "both"}, {"cell": "gru", "residual": True, "layer_norm": True}], ids=str
 )

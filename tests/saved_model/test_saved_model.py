@@ -70,6 +70,20 @@ def test_the_networks_of_both_directions_share_their_tables(tmp_path: Path, toke
     assert models["forward"]._head is models["backward"]._head
 
 
+@pytest.mark.parametrize("direction", ["forward", "both"])
+def test_the_network_of_a_generator_is_the_one_that_writes(
+    tmp_path: Path, tokenizer: Tokenizer, direction: str
+) -> None:
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=4, hidden_units=3, num_layers=1, direction=direction)
+    save_model(tmp_path / "model", weights_of(config), config, TokenizerConfig("char"), CORPUS, tokenizer)
+    generator = load_model(tmp_path / "model").generator()
+    network, ids, state = generator.network(), [2, 270, 263], generator.model.initial_state(1)
+    logits, _ = network(np.array([ids], np.int32))
+    for place, id in enumerate(ids):
+        expected, state = generator.model.step(np.array([id], np.int32), state)
+        np.testing.assert_allclose(logits[0, place], expected[0], atol=1e-5)
+
+
 def test_another_text_is_read_as_the_training_text_except_its_encoding(tmp_path: Path, tokenizer: Tokenizer) -> None:
     config, kind = small(tokenizer.vocab_size), TokenizerConfig("char")
     corpus = replace(CORPUS, encoding="cp1252", text_column="body")

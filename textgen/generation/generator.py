@@ -349,7 +349,7 @@ class Generator:
         return getattr(self.model, "runtime", NUMPY)
 
     def network(self) -> LanguageModel:
-        """The network as a `keras.Model`, built anew at each call.
+        """The network that writes, as a `keras.Model`, built anew at each call: of both directions the forward one.
 
         Its call takes token ids, int32 [B, T], and returns logits [B, T, V] and the state after them.
         `keras.models.load_model` loads a file that its `save` wrote in programs that have imported

@@ -32,6 +32,9 @@ from textgen.model.layers.layer import in_float32, seeded
 from textgen.model.layers.recurrent import RecurrentStack, State
 from textgen.model.layers.sampled_softmax import Candidates, sampled_loss
 from textgen.settings import from_dict, to_dict
+from textgen.wording import counted
+
+ONE_WAY = 'For one text build the network of one direction, as textgen.load_model(NAME).network("forward") does.'
 
 
 @keras.saving.register_keras_serializable("textgen")  # so that Keras loads what `save` wrote
@@ -105,16 +108,18 @@ class LanguageModel(keras.Model):
         """Reads token ids.
 
         Args:
-            inputs: Token ids int32 [B, T].
+            inputs: Token ids int32 [B, T]. Of a network of both directions [B, 2T]: T tokens of a text, then T tokens
+                of a reversed one (`textgen.model.directions`).
             state: State before them; `initial_state` if None.
             noise: Source of dropout; no dropout if None.
             training: As in Keras. False switches dropout off.
 
         Returns:
-            The logits [B, T, V], float32, and the state after `inputs`.
+            The logits [B, T, V], float32, and the state after `inputs`. Of both directions [B, 2T, V].
 
         Raises:
-            ConfigError: `training` is True without `noise`: dropout is not drawn from a hidden generator.
+            ConfigError: `training` is True without `noise`: dropout is not drawn from a hidden generator. Or a network
+                of both directions is given an odd number of tokens.
         """
         rates = (getattr(self.config, name) for name in DROPOUTS)
         noise = noise_of_call(noise, training, *rates)
@@ -176,7 +181,16 @@ class LanguageModel(keras.Model):
         """Like `features`, and also returns the outputs of the last recurrent layer of each direction, for penalties.
 
         With both directions T is even: the second half of the steps is read backward (`textgen.model.directions`).
+
+        Raises:
+            ConfigError: T is odd with both directions.
         """
+        length = inputs.shape[1]  # None where it is not known before the network runs
+        if self.config.direction == "both" and length is not None and length % 2:
+            raise ConfigError(
+                "A network of both directions reads T tokens of a text and T tokens of a reversed one together, as "
+                f"[B, 2T]. Received: {counted(length, 'token')}, an odd number. {ONE_WAY}"
+            )
         if state is None:
             state = self.initial_state(tf.shape(inputs)[0])
         x, ids = self._embed(inputs, noise)
@@ -194,12 +208,17 @@ class LanguageModel(keras.Model):
 
         Returns:
             The logits of the next tokens [B, V], and the state after `ids`.
+
+        Raises:
+            ConfigError: It is a network of both directions.
         """
         features, state = self.step_features(ids, state)
         return self.head(features, self.embedding.embeddings), state
 
     def step_features(self, ids: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
         """Like `step`, but returns the input of the output layer, [B, E], in place of the logits."""
+        if self.config.direction == "both":
+            raise ConfigError(f"A network of both directions cannot read one token after another. {ONE_WAY}")
         layers = len(state) - (self.attention is not None)
         x, of_layers = self.recurrent.step(self.embedding(ids), state[:layers])  # [B, H]
         x, of_attention = self._look_back(x[:, None], state[layers:])  # [B, 1, H]

@@ -371,7 +371,7 @@ class ModelFolder:
             read_index=self.ngrams if self.has_ngrams else lambda: None,
             read_words=self.words,
             fingerprint=str(Fingerprint(self.fingerprint, is_exact=exact)),
-            build_network=self.network,
+            build_network=partial(self.network, "forward"),
         )
 
     def infiller(self) -> Infiller:
@@ -415,7 +415,9 @@ class ModelFolder:
         """Builds the network as a `keras.Model`, for training and scoring.
 
         Args:
-            direction: "forward" or "backward" for one direction of the network. By default the whole network.
+            direction: "forward" or "backward" for one direction of the network. By default the whole network: of both
+                directions it reads [B, 2T], T tokens of a text and T of a reversed one, as
+                `textgen.model.directions` describes.
 
         Returns:
             The network with its weights. `keras.models.load_model` loads a file that its `save` wrote in programs that
