@@ -1213,6 +1213,22 @@ def test_what_cannot_be_read_is_named_with_its_field(
     assert ("half of a surrogate pair" in error["message"]) == ("\\ud" in json.dumps(body))
 
 
+def test_a_prompt_that_opens_with_a_label_gets_no_other(tiny_models: Path, tmp_path: Path) -> None:
+    tokenizer = save_labelled(tiny_models, tmp_path)
+    text = tokenizer.encode("The cat")
+    with running(tmp_path, ServerConfig(port=0)) as there:
+        for path in ("/v1/states", "/v1/completions"):
+            for own, label, token in (("A", "B", "<label A>"), (None, "B", "<no label>"), ("B", "nobody", "<label B>")):
+                body = {"prompt": [*tokenizer.opening(own), *text], "label": label, "max_tokens": 1}
+                status, error = there.error(path, body)
+                assert (status, error["param"]) == (400, "label"), error
+                assert f"opens with the token {token} and label is '{label}'" in error["message"]
+            for opening in (tokenizer.opening("B"), [tokenizer.eos_id], []):
+                assert there.post(path, {"prompt": [*opening, *text], "label": "B", "max_tokens": 1})["id"]
+        status, error = there.error("/v1/completions", {"prompt": [[*text], tokenizer.opening("A")], "label": "B"})
+        assert (status, error["param"]) == (400, "label"), error
+
+
 def test_a_text_that_has_begun_gets_no_label(server: Running) -> None:
     state = server.post("/v1/states", {"prompt": "The"})["id"]
     for path in ("/v1/states", "/v1/completions"):

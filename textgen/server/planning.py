@@ -351,7 +351,8 @@ def make_row(
         track: Whether the position at the end of the text is wanted.
 
     Raises:
-        ApiError: The model does not know the label, or the prompt is not valid text or has ids beyond the vocabulary.
+        ApiError: The model does not know the label, the prompt opens with another one, is not valid text or has ids
+            beyond the vocabulary.
     """
     start = start_of(generator, lead, config.label, kept)
     with naming("prompt"):
@@ -370,8 +371,13 @@ def start_of(generator: Generator, lead: Sequence[int], label: str | None, kept:
         kept: The state that is continued.
 
     Raises:
-        ApiError: The model does not know the label, or the text has begun.
+        ApiError: The model does not know the label, the prompt opens with another one, or the text has begun.
     """
+    if label is not None and label_of(generator, lead, label) != label:
+        raise ApiError(
+            400, f"The prompt opens with the token {generator.tokenizer.piece(lead[1])} and label is {label!r}: leave "
+            "label out, or the first two ids of the prompt.", param="label",
+        )  # fmt: skip
     with naming("label"):
         return generator.opened(kept.state, label) if kept else generator.start(label_of(generator, lead, label))
 
