@@ -35,6 +35,19 @@ def test_one_field_says_how_long_a_text_is() -> None:
         assert ChatRequest(messages=[], **fields).length == expected
 
 
+def test_one_number_says_how_many_alternatives_a_token_has() -> None:
+    cases: list[tuple[int | bool | None, int | None, int | None]] = [
+        (None, None, None), (None, 3, 3), (None, 0, 0), (2, None, 2), (0, None, 0), (3, 3, 3), (0, 0, 0),
+        (True, None, 1), (True, 3, 3), (True, 0, 0), (False, None, None), (False, 3, None),
+    ]  # fmt: skip
+    for logprobs, top_logprobs, expected in cases:
+        assert CompletionRequest(logprobs=logprobs, top_logprobs=top_logprobs).alternatives() == expected
+    for logprobs, top_logprobs in ((2, 3), (0, 3), (1, 0)):
+        with pytest.raises(ApiError, match="logprobs and top_logprobs are two numbers") as info:
+            CompletionRequest(logprobs=logprobs, top_logprobs=top_logprobs).alternatives()
+        assert (info.value.status, info.value.param) == (400, "top_logprobs")
+
+
 def test_prompts_have_five_shapes() -> None:
     shapes: list[tuple[Any, Any]] = [
         (None, [""]), ("a", ["a"]), (["a", "b"], ["a", "b"]), ([1, 2], [[1, 2]]), ([[1], [2, 3]], [[1], [2, 3]]),

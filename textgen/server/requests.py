@@ -108,9 +108,22 @@ class CompletionRequest(GenerationRequest, kw_only=True):
     novelty: Novelty = None
 
     def alternatives(self) -> int | None:
-        """How many alternatives of each token are asked for; None for no log probabilities."""
-        given = self.logprobs if self.logprobs is not None else self.top_logprobs
-        return int(given) if given is not False and given is not None else None
+        """How many alternatives of each token are asked for; None for no log probabilities.
+
+        Raises:
+            ApiError: Two fields ask for two numbers.
+        """
+        given, top = self.logprobs, self.top_logprobs
+        if given is False:
+            return None
+        if given is None or (given is True and top is not None):
+            return top
+        if top is not None and top != given:
+            raise ApiError(
+                400, "logprobs and top_logprobs are two numbers of alternatives: leave one of them out.",
+                param="top_logprobs",
+            )  # fmt: skip
+        return int(given)
 
     def prompts(self) -> list[Prompt]:
         """The prompts: texts, or lists of ids.
