@@ -60,16 +60,6 @@ def test_a_model_comes_back_as_it_was_saved(tmp_path: Path, model: LanguageModel
     assert np.array_equal(built(ids)[0], model(ids)[0])
 
 
-@pytest.mark.parametrize("part", ["infiller", "embedder"])
-def test_the_networks_of_both_directions_share_their_tables(tmp_path: Path, tokenizer: Tokenizer, part: str) -> None:
-    config = ModelConfig(tokenizer.vocab_size, embedding_dim=4, hidden_units=3, num_layers=1, direction="both")
-    save_model(tmp_path / "both", weights_of(config), config, TokenizerConfig("char"), CORPUS, tokenizer)
-    models = getattr(load_model(tmp_path / "both"), part)()._models
-    assert set(models) == {"forward", "backward"}
-    assert models["forward"]._table is models["backward"]._table
-    assert models["forward"]._head is models["backward"]._head
-
-
 @pytest.mark.parametrize("direction", ["forward", "both"])
 def test_the_network_of_a_generator_is_the_one_that_writes(
     tmp_path: Path, tokenizer: Tokenizer, direction: str
@@ -82,6 +72,16 @@ def test_the_network_of_a_generator_is_the_one_that_writes(
     for place, id in enumerate(ids):
         expected, state = generator.model.step(np.array([id], np.int32), state)
         np.testing.assert_allclose(logits[0, place], expected[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["infiller", "embedder"])
+def test_the_networks_of_both_directions_share_their_tables(tmp_path: Path, tokenizer: Tokenizer, part: str) -> None:
+    config = ModelConfig(tokenizer.vocab_size, embedding_dim=4, hidden_units=3, num_layers=1, direction="both")
+    save_model(tmp_path / "both", weights_of(config), config, TokenizerConfig("char"), CORPUS, tokenizer)
+    models = getattr(load_model(tmp_path / "both"), part)()._models
+    assert set(models) == {"forward", "backward"}
+    assert models["forward"]._table is models["backward"]._table
+    assert models["forward"]._head is models["backward"]._head
 
 
 def test_another_text_is_read_as_the_training_text_except_its_encoding(tmp_path: Path, tokenizer: Tokenizer) -> None:
