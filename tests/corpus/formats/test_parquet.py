@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -112,7 +114,10 @@ def test_what_is_no_text_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"x" * 100 + b"PAR1", b"no table"])
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(CorpusError, match=r"a\.parquet is damaged, or no Parquet file: .*again\.$") as info:
+    with pytest.raises(
+        CorpusError,
+        match=r"a\.parquet is damaged, no Parquet file, or was cut off or changed while it was .*again\.$",
+    ) as info:
         read(write(tmp_path, "a.parquet", content))
     assert "\n" not in str(info.value)
     with pytest.raises(CorpusError, match=r"\.parquet files are compressed inside"):
@@ -128,6 +133,34 @@ def test_a_page_that_was_altered_is_damaged(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"mat 1500", b"mad 1500"))
     with pytest.raises(CorpusError, match=rf"^{path} is damaged: a part of it does not match its checksum\. Write or"):
         read(path)
+
+
+CUT = """
+import os, sys
+from pathlib import Path
+from textgen.corpus.corpus import Corpus
+from textgen.errors import CorpusError
+
+path = Path(sys.argv[1])
+texts = Corpus([path]).documents()
+found = [next(texts)]
+os.truncate(path, path.stat().st_size // 2)
+try:
+    found += texts
+except CorpusError as error:
+    print(error)
+else:
+    print(f"{len(found)} of 4,000 texts, and no error")
+"""
+
+
+def test_a_file_that_is_cut_off_while_it_is_read_is_one_clear_line(tmp_path: Path) -> None:
+    texts = [f"text {number} " * 40 for number in range(4000)]
+    path = table(tmp_path / "a.parquet", {"text": texts}, compression="none", use_dictionary=False, row_group_size=1000)
+    command = [sys.executable, "-c", CUT, str(path)]  # a process of its own, which a signal may end
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith(f"{path} is damaged, no Parquet file, or was cut off or changed while it was read: ")
 
 
 def test_a_file_that_may_not_be_read_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def parquet_rows(path: Path, name: str, text: str, label: str | None = None) -> 
         CorpusError: The file is damaged or too large, or pyarrow is not installed.
     """
     parquet = load("pyarrow.parquet", name)
-    with _reading(name), parquet.ParquetFile(path, memory_map=True) as file:
+    with _reading(name), parquet.ParquetFile(path) as file:
         there = list(file.schema_arrow.names)
         texts = [column for column in there if f"{text}.".startswith(f"{column}.")]
         labels = [column for column in there if f"{label or ''}.".startswith(f"{column}.")]
@@ -46,8 +46,10 @@ def parquet_rows(path: Path, name: str, text: str, label: str | None = None) -> 
         wanted = list(dict.fromkeys([*texts, *labels])) if texts else []
         _check_sizes(file.metadata, wanted, name)
         strings = [column for column in wanted if _is_string(file.schema_arrow.field(column).type)]
-    options = {"read_dictionary": strings, "page_checksum_verification": True}
-    with _reading(name), parquet.ParquetFile(path, memory_map=True, **options) as file:
+    # not mapped into memory, where the end of a file that is cut off meanwhile ends the process; and read as it is
+    # needed, since pyarrow takes a file of which it finds less than it wanted to read ahead for one that ends there
+    options = {"read_dictionary": strings, "page_checksum_verification": True, "memory_map": False, "pre_buffer": False}
+    with _reading(name), parquet.ParquetFile(path, **options) as file:
         for batch in file.iter_batches(ROWS, columns=wanted or there):
             arrays = [batch.column(index) for index in range(batch.num_columns)]
             for row in range(batch.num_rows):
@@ -134,7 +136,8 @@ def _reading(name: str) -> Iterator[None]:
                 f"{name} is damaged: a part of it does not match its checksum. Write or download it again."
             ) from None
         raise CorpusError(
-            f"{name} is damaged, or no Parquet file: {_first_line(error)}. Write or download it again."
+            f"{name} is damaged, no Parquet file, or was cut off or changed while it was read: {_first_line(error)}. "
+            "Write or download it again."
         ) from None
 
 
