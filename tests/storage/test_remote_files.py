@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import stat
 import subprocess
 import sys
 import tarfile
@@ -512,6 +513,78 @@ def test_members_of_an_archive_of_the_working_folder_are_read(tmp_path: Path, pr
     assert read(f"{cache}{protocol}://d/.c.txt::{path}") == ["no"]
     with pytest.raises(RemoteError, match=r"^There is no"):
         read(f"{cache}{protocol}://../a.txt::{path}")
+
+
+MEMBERS = {
+    "./x": (tarfile.DIRTYPE, ""),
+    "./x/latest.txt": (tarfile.SYMTYPE, "gone.txt"),
+    "./x/folder": (tarfile.SYMTYPE, "../x"),
+    "abs.txt": (tarfile.SYMTYPE, "/etc/passwd"),
+    "hard.txt": (tarfile.LNKTYPE, "gone.txt"),
+    "itself.txt": (tarfile.SYMTYPE, "itself.txt"),
+    "pipe.txt": (tarfile.FIFOTYPE, ""),
+    ".hidden.txt": (tarfile.SYMTYPE, "gone.txt"),
+    "good.txt": (tarfile.SYMTYPE, "x/one.txt"),
+}
+
+
+@pytest.fixture
+def linked(tmp_path: Path) -> str:
+    """A .tar archive with a text, a link to it, and all kinds of links that lead to no file."""
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, (kind, target) in MEMBERS.items():
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, target
+            archive.addfile(member)
+        member = tarfile.TarInfo("./x/one.txt")
+        member.size = 3
+        archive.addfile(member, io.BytesIO(b"one"))
+    return str(path)
+
+
+@pytest.mark.parametrize("cache", ["", "simplecache::"])
+def test_links_of_an_archive_that_lead_to_no_file_are_skipped(linked: str, cache: str) -> None:
+    for members, texts, links in (
+        ("", 2, ["x/latest.txt", "x/folder", "abs.txt", "hard.txt", "itself.txt"]),
+        ("x", 1, ["x/latest.txt", "x/folder"]),
+        ("x/*.txt", 1, ["x/latest.txt"]),
+        ("good.txt", 1, []),
+    ):
+        corpus = Corpus([f"{cache}tar://{members}::{linked}"], CorpusConfig(documents="file"))
+        assert list(corpus.documents()) == ["one"] * texts
+        assert [link for link in map(str, corpus.broken) if not any(f"://{name}::" in link for name in links)] == []
+        assert len(corpus.broken) == len(links)
+
+
+def test_links_that_are_skipped_are_said(linked: str) -> None:
+    said = list[str]()
+    Corpus([f"tar://x::{linked}"]).say_findings(said.append)
+    assert said == [
+        f"Skipped tar://x/{name}::{linked}: it is a link to {target}, which is no file of the archive."
+        for name, target in (("latest.txt", "gone.txt"), ("folder", "../x"))
+    ]
+    with pytest.raises(RemoteError, match=r"^Cannot read tar://itself\.txt::.*: it is a link to itself\.txt, which"):
+        find_files(f"tar://itself.txt::{linked}")
+    with pytest.raises(RemoteError, match=r"^There is no file at .*, but 2 links to nowhere, such as tar://abs\.txt::"):
+        find_files(f"tar://[ai]*.txt::{linked}")
+    with pytest.raises(RemoteError, match=r"^There is nothing at tar://pipe\.txt::"):
+        find_files(f"tar://pipe.txt::{linked}")
+
+
+def test_links_of_a_zip_archive_are_no_text(tmp_path: Path) -> None:
+    path, said = tmp_path / "a.zip", list[str]()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "one")
+        link = zipfile.ZipInfo("b.txt")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "a.txt")
+    corpus = Corpus([f"zip://::{path}"])
+    assert list(corpus.documents()) == ["one"]
+    corpus.say_findings(said.append)
+    assert said == [f"Skipped zip://b.txt::{path}: it is a link, and links in a .zip archive are not followed."]
+    with pytest.raises(RemoteError, match=r"^Cannot read zip://b\.txt::.*: it is a link, .*\. Name the file itself\.$"):
+        find_files(f"zip://b.txt::{path}")
 
 
 def test_a_damaged_archive(tmp_path: Path) -> None:

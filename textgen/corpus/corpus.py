@@ -96,8 +96,8 @@ class Corpus:
         return self._finder.skipped
 
     @property
-    def broken(self) -> list[Path]:
-        """Broken symbolic links, which are not read."""
+    def broken(self) -> list[Path | str]:
+        """Broken symbolic links, and links in archives that lead to no file, which are not read."""
         return self._finder.broken
 
     @property

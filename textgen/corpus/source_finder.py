@@ -44,7 +44,6 @@ class SourceFinder:
 
     Attributes:
         skipped: Binary files in folders and globs.
-        broken: Broken symbolic links.
         outside: Links that lead out of a folder, or out of that of a glob, and by which files were found.
         again: Paths that lead to files that other paths lead to, too, one for each of these files.
         models: Folders of saved models in folders and globs.
@@ -62,7 +61,8 @@ class SourceFinder:
         self._config = config
         self._walk = Walk(without)
         self._is_alone = is_alone
-        self.broken, self.models = self._walk.broken, self._walk.models
+        self.models = self._walk.models
+        self._links: dict[str, str] = {}  # those elsewhere that lead nowhere, and what each is
         self.outside: list[Path] = []
         self.again: list[Path] = []
         self.marked_up: dict[tuple[str, str], list[str]] = {}
@@ -71,6 +71,11 @@ class SourceFinder:
         self._are_all_misread = False
         self._conversions = Conversions()
         self._temporary: list[weakref.finalize] = []
+
+    @property
+    def broken(self) -> list[Path | str]:
+        """Links that lead nowhere: broken symbolic links, and addresses of links in archives that lead to no file."""
+        return [*self._walk.broken, *self._links]
 
     def find(self, paths: Sequence[str | Path]) -> list[Source]:
         """Expands paths to a list of files, without duplicates.
@@ -130,7 +135,7 @@ class SourceFinder:
         if more := sum(len(paths) for paths, _ in groups[MAX_REASONS:]):
             say(f"Skipped {counted(more, 'more binary file')}.")
         for path in self.broken[:NAMED]:
-            say(f"Skipped {path}: {_leads_nowhere(path)}.")
+            say(f"Skipped {path}: {_leads_nowhere(path) if isinstance(path, Path) else self._links[path]}.")
         if more := len(self.broken[NAMED:]):
             say(f"Skipped {counted(more, 'more link')} to nowhere.")
         if self.models:
@@ -196,20 +201,20 @@ class SourceFinder:
 
     def _text_files(self, name: str, find: Callable[[], list[Path]]) -> list[Source]:
         """Lists the text files of folders or a glob, and adds binary files to `skipped`."""
-        passed = len(self.broken), len(self.models)
+        passed = len(self._walk.broken), len(self.models)
         found = [self._source(file, str(file)) for file in find()]
-        return self._readable(name, found, self.broken[passed[0] :], self.models[passed[1] :])
+        return self._readable(name, found, self._walk.broken[passed[0] :], self.models[passed[1] :])
 
     def _elsewhere(self, name: str) -> list[Source]:
         """Lists the text files at an address. One that the address names must be text."""
-        everything, passed = find_files(name), len(self.models)
+        everything, passed = find_files(name, self._links), len(self.models)
         is_named = everything[0].is_named
         files = everything if is_named else self._walk.elsewhere(everything, are_all=not may_be_pattern(name))
         found = [replace(self._source(file.local(), without_secrets(file.address)), remote=file) for file in files]
         return [not_binary(found[0])] if is_named else self._readable(name, found, [], self.models[passed:])
 
     def _readable(
-        self, name: str, found: list[Source], broken: Sequence[Path], models: Sequence[Path | str]
+        self, name: str, found: list[Source], broken: Sequence[Path | str], models: Sequence[Path | str]
     ) -> list[Source]:
         """Returns the text files among those of a folder, and remembers the others."""
         name = without_secrets(name)

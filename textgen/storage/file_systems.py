@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import stat
 import sys
 import tarfile
 import time
@@ -16,6 +17,7 @@ from textgen.errors import RemoteError
 from textgen.storage.addresses import text_without_secrets, without_secrets
 from textgen.telemetry import HUGGING_FACE, turn_off
 from textgen.versions import cannot_use, install_command, load, missing
+from textgen.wording import visible
 
 WEB = ("http", "https")
 HOSTED = ("ftp", "sftp", "ssh", "smb")  # file systems that cannot be made without a host
@@ -133,6 +135,8 @@ def is_there(system: Any, path: str) -> bool:
 def _with_relative_names(system: Any, path: str) -> str:
     """Leaves out the slash or `./` with which names of members of an archive begin: fsspec lists these, but finds none.
 
+    Members that are no files are left out of the list, too, such as links that lead nowhere: see `unread_links`.
+
     Args:
         system: The file system of fsspec, of an archive or of anything else.
         path: The path in it.
@@ -142,22 +146,68 @@ def _with_relative_names(system: Any, path: str) -> str:
     """
     archive, index = getattr(system, "zip", None), getattr(system, "index", None)
     if isinstance(archive, zipfile.ZipFile):
-        members, archive.filelist = archive.filelist, []
-        for member in members:
+        for member in archive.filelist:
             member.filename = LEADING.sub("", member.filename)
-            if member.filename:  # else it is the folder that holds all
-                archive.filelist.append(member)
-                archive.NameToInfo[member.filename] = member  # of equal names the last, as where files are unpacked
+            archive.NameToInfo[member.filename] = member  # of equal names the last, as where files are unpacked
+        listed = {member.filename: archive.NameToInfo[member.filename] for member in archive.filelist}
+        listed.pop("", None)  # the folder that holds all
+        archive.filelist = [member for member in listed.values() if not _is_zipped_link(member)]
         return LEADING.sub("", path)
     if isinstance(getattr(system, "tar", None), tarfile.TarFile) and isinstance(index, dict):
         entries = list(index.items())
+        members = _members_of(system.tar)
+        without = {name for name, member in members.items() if not _is_readable(system.tar, member)}
         index.clear()
         for name, (info, *place) in entries:
             info["name"] = LEADING.sub("", name)
-            if info["name"]:
+            if info["name"] and info["name"] not in without:
                 index[info["name"]] = info, *place
         return LEADING.sub("", path)
     return path
+
+
+def unread_links(system: Any) -> dict[str, str]:
+    """Finds the links in an archive that are not among its files, since nothing can be read there.
+
+    Args:
+        system: A file system that `open_file_system` has returned, of an archive or of anything else.
+
+    Returns:
+        What each link is, in a few words, by its path in the archive.
+    """
+    archive, index = getattr(system, "zip", None), getattr(system, "index", None)
+    if isinstance(archive, zipfile.ZipFile):
+        zipped = [member.filename for member in archive.NameToInfo.values() if _is_zipped_link(member)]
+        return dict.fromkeys(zipped, "it is a link, and links in a .zip archive are not followed")
+    archive = getattr(system, "tar", None)
+    if isinstance(archive, tarfile.TarFile) and isinstance(index, dict):
+        members = _members_of(archive).items()
+        links = {name: member for name, member in members if name not in index and (member.issym() or member.islnk())}
+        why = "it is a link to {}, which is no file of the archive"
+        return {name: why.format(visible(member.linkname)) for name, member in links.items()}
+    return {}
+
+
+def _is_zipped_link(member: zipfile.ZipInfo) -> bool:
+    """Whether a member is a symbolic link, whose content is the path to which it leads."""
+    return stat.S_ISLNK(member.external_attr >> 16)
+
+
+def _members_of(archive: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
+    """The members of an archive by their names, of equal names the last, without the folder that holds all."""
+    named = {LEADING.sub("", re.sub("/+", "/", member.name.rstrip("/"))): member for member in archive.getmembers()}
+    named.pop("", None)
+    return named
+
+
+def _is_readable(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
+    """Whether a member is a folder, a file, or a link to a file of the archive. No others can be opened."""
+    if member.isdir() or member.isreg():
+        return True
+    try:
+        return archive.extractfile(member) is not None
+    except (LookupError, RecursionError):  # a link to what is not there, or to itself
+        return False
 
 
 def attempts(address: str) -> Iterator[_Attempt]:

@@ -28,7 +28,7 @@ from textgen.errors import RemoteError
 from textgen.storage.addresses import address_of, is_web_address, without_secrets
 from textgen.storage.cache_folder import filling_cache
 from textgen.storage.file_replacement import rename
-from textgen.storage.file_systems import attempts, is_on_this_machine, is_there, open_file_system
+from textgen.storage.file_systems import attempts, is_on_this_machine, is_there, open_file_system, unread_links
 from textgen.storage.files import TEMPORARY, random_hex, writing
 from textgen.storage.leftovers import sweep
 from textgen.storage.locks import locked_in_turn
@@ -296,11 +296,12 @@ def _resume(source: Any, target: BinaryIO, done: int) -> int:
     return done
 
 
-def find_files(address: str) -> list[RemoteFile]:
+def find_files(address: str, links: dict[str, str] | None = None) -> list[RemoteFile]:
     """Lists the files at an address.
 
     Args:
         address: Address of a file, of a folder, or a pattern with `*`.
+        links: Takes the links of an archive that lead to no file: what each is, by its address without secrets.
 
     Returns:
         The files, sorted. Files and folders whose names begin with a dot are left out, unless that part of the address
@@ -319,13 +320,41 @@ def find_files(address: str) -> list[RemoteFile]:
                 infos = _infos(system, path, is_page=is_web_address(address))
             except FileNotFoundError:
                 _require_whole(address, system)
+                _refuse_link(address, path, system)
                 raise
             found = [_remote_file(address, path, system, info, base) for info in infos]
             if not (found and found[0].is_named):
                 _require_whole(address, system)
+    chain = "".join(f"::{link}" for link in address.split("::")[1:])
+    unread = {
+        without_secrets(f"{address_of(address.split('::')[0], path, name)}{chain}"): what
+        for name, what in unread_links(system).items()
+        if _is_at(name, path)
+    }
+    if not found and unread:
+        raise RemoteError(
+            f"There is no file at {without_secrets(address)}, but {counted(len(unread), 'link')} to nowhere, such as "
+            f"{next(iter(unread))}: {next(iter(unread.values()))}. Name files."
+        )
     if not found:
         raise RemoteError(f"There is no file at {without_secrets(address)}. Check the address.")
+    if links is not None:
+        links |= unread
     return found
+
+
+def _refuse_link(address: str, path: str, system: Any) -> None:
+    """Raises `RemoteError` if an address is that of a link that leads to no file of an archive."""
+    if what := unread_links(system).get(path):
+        raise RemoteError(f"Cannot read {without_secrets(address)}: {what}. Name the file itself.")
+
+
+def _is_at(name: str, path: str) -> bool:
+    """Whether a link of an archive lies in a folder of the archive, or may match a pattern, and is not hidden."""
+    if "*" in path or "[" in path:
+        return fnmatchcase(name, path) and not _is_hidden(name, path.split("/"))
+    folder = path.rstrip("/")
+    return (not folder or name.startswith(f"{folder}/")) and not _is_hidden(name.removeprefix(folder), [])
 
 
 def _require_whole(address: str, system: Any) -> None:
