@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -219,3 +220,19 @@ def test_a_moved_folder_is_the_same_corpus(tmp_path: Path) -> None:
     assert len(moved.data().train)
     settings = json.loads((tmp_path / "moved" / PREPARED).read_text(encoding="utf-8"))
     assert settings["shards"] == 3
+
+
+def test_a_shard_of_other_text_gives_another_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Corpus, "glance", lambda _: "as before")  # which may miss a change in the middle of a file
+    monkeypatch.setattr(Corpus, "section_glance", lambda *_: "")
+    path, out = lines_in(tmp_path), tmp_path / "out"
+    before = make(path, out).fingerprint()
+    for is_changed in (False, True):
+        shutil.rmtree(out / "shard-00002-of-00003")
+        with pytest.raises(CorpusError, match=r"1 of 3 shards are missing or damaged: shard 2: missing\. Make them"):
+            PreparedCorpus(out).fingerprint()
+        if is_changed:
+            path.write_text(path.read_text(encoding="utf-8").replace("la la", "lo lo"), encoding="utf-8")
+        assert (make(path, out).fingerprint() != before) is is_changed
+    assert PreparedCorpus(out).is_named(before) is False
+    assert PreparedCorpus(out).is_named(PreparedCorpus(out).settings.digest()), "as older versions name it"

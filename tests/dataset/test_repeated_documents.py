@@ -6,6 +6,7 @@ import errno
 import json
 import random
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -154,6 +155,22 @@ def test_a_prepared_corpus_without_the_counts_is_compared_again(
         encode(Mock(corpus=PreparedCorpus(tmp_path / "out")), said.append)
     assert said == [COMPARING, found.message, found.message]
     assert hashed == ["valid"] * 3 + ["train"] * 3
+
+
+def test_a_prepared_corpus_is_compared_again_when_a_shard_is_made_again_of_other_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Corpus, "glance", lambda _: "as before")  # which may miss a change in the middle of a file
+    monkeypatch.setattr(Corpus, "section_glance", lambda *_: "")
+    first, settings, said = texts(300), {"shards": 2, "documents": "line"}, list[str]()
+    corpus_of(tmp_path, first)
+    assert not make(tmp_path / "text.txt", tmp_path / "out", settings=settings).repeated.message
+    shutil.rmtree(tmp_path / "out" / "shard-00002-of-00002")
+    corpus_of(tmp_path, [*first[:150], *(text for text in first[150:225] for _ in range(2))])
+    prepared = make(tmp_path / "text.txt", tmp_path / "out", settings=settings, say=said.append)
+    assert said[-2] == COMPARING
+    assert MESSAGE in said[-1]
+    assert PreparedCorpus(tmp_path / "out").repeated == prepared.repeated
 
 
 def test_a_damaged_shard_is_named_before_it_is_compared_with_others(tmp_path: Path) -> None:

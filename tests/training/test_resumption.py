@@ -29,7 +29,15 @@ from textgen.dataset.bloom_filter import BloomFilter
 from textgen.dataset.corpus_preparation import prepare_corpus
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.dataset.prepared_corpus import open_corpus
-from textgen.errors import ConfigError, RemoteError, SavedModelError, TextgenError, TrainingError, WorkerLost
+from textgen.errors import (
+    ConfigError,
+    CorpusError,
+    RemoteError,
+    SavedModelError,
+    TextgenError,
+    TrainingError,
+    WorkerLost,
+)
 from textgen.saved_model import ownership
 from textgen.saved_model.creation import claimed
 from textgen.saved_model.folder_contents import has_steps
@@ -361,6 +369,30 @@ def test_a_text_at_an_address_is_asked_for_again(memory: Any, text: Path, tmp_pa
         prepared_at(memory, text, "prepared-again")
     with pytest.raises(TrainingError, match="The corpus has changed since"):
         read(folder)
+
+
+def test_a_prepared_folder_of_which_a_shard_was_made_again_of_other_text_is_refused(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Corpus, "glance", lambda _: "as before")  # which may miss a change in the middle of a file
+    monkeypatch.setattr(Corpus, "section_glance", lambda *_: "")
+    out, settings = tmp_path / "prepared", {"tokenizer": "char", "documents": "line", "shards": 2}
+    prepared = prepare_corpus([str(text)], out, settings)
+    plan = make_plan(prepared, {**SETTINGS, "documents": "line"}, hardware=Hardware(flops=1e11))
+    folder = begun(plan, tmp_path / "models" / "songs")
+    assert read(folder).data
+    shutil.rmtree(out / prepared.shard_name(2))
+    with pytest.raises(CorpusError, match="1 of 2 shards are missing"):
+        read(folder)
+    lines = text.read_text(encoding="utf-8").splitlines()
+    text.write_text("\n".join([*lines[: len(lines) // 2], *reversed(lines[len(lines) // 2 :])]), encoding="utf-8")
+    prepare_corpus([str(text)], out, settings)
+    with pytest.raises(TrainingError, match="The corpus has changed since the run was started"):
+        read(folder)
+    record = read_training(folder)
+    record["corpus"]["fingerprint"] = prepared.settings.digest()  # of a version that did not look at the shards
+    (folder / TRAINING).write_text(json.dumps(record), encoding="utf-8")
+    assert read(folder).data
 
 
 def test_held_out_text_is_the_same_and_can_be_named_too(text: Path, tmp_path: Path) -> None:

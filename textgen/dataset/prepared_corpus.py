@@ -35,8 +35,10 @@ from textgen.dataset.config import SplitConfig
 from textgen.dataset.repeated_documents import Repeated
 from textgen.dataset.token_cache import TokenData
 from textgen.dataset.token_files import (
+    IDS,
     MAX_JSON,
     REPEATED,
+    SPLITS,
     SUMMARY,
     SplitSummary,
     as_repeated,
@@ -46,12 +48,12 @@ from textgen.dataset.token_files import (
 )
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import repeated_in
-from textgen.errors import ConfigError, CorpusError, TextgenError, UnreadableCorpus
+from textgen.errors import ConfigError, CorpusError, SavedModelError, TextgenError, Unreadable, UnreadableCorpus
 from textgen.schema import json_object
 from textgen.settings import from_dict, short_repr, to_dict
 from textgen.storage.addresses import is_remote, is_web_address, join_address
 from textgen.storage.files import CannotWrite, json_bytes, write_own_file
-from textgen.storage.manifests import MANIFEST
+from textgen.storage.manifests import MANIFEST, read_manifest
 from textgen.storage.remote_files import find_files
 from textgen.storage.remote_folders import fetch_folder, fetch_subfolder, has_file
 from textgen.tokenizer.config import TokenizerConfig
@@ -66,7 +68,7 @@ TEXT = "text"  # name of the `Corpus.section_glance` in the tokens.json of a sha
 OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
 FILES = (".txt", ".md", *FORMATS, *RICH, *COMPRESSIONS)  # suffixes of files; others may be parts of a folder's name
 PROGRAMS = (".asp", ".aspx", ".cgi", ".jsp", ".php", ".shtml")  # suffixes of pages that a web server makes
-COMPARED = f"{REPEATED}.json"  # file with the `Repeated` of several shards, and the digest of the settings
+COMPARED = f"{REPEATED}.json"  # file with the `Repeated` of several shards, and the fingerprint of the corpus
 LIMITS = {PREPARED: MAX_JSON, MODEL_FILE: MODEL_BYTES}  # sizes of the files beside the shards, at most
 MAX_SHARDS = 99_999  # their names have five digits
 
@@ -249,11 +251,11 @@ class PreparedCorpus:
         """
         if known := self._known_repeated():
             return known
-        folders = self._intact
+        folders, compared = self._intact, self.fingerprint()  # before they are compared: one may be replaced meanwhile
         with reading(str(self.folder)):
             found = repeated_in(folders, self.tokenizer)
         with suppress(CannotWrite):  # it is found again each time
-            write_own_file(self.folder / COMPARED, json_bytes({"prepared": self.fingerprint(), **asdict(found)}))
+            write_own_file(self.folder / COMPARED, json_bytes({"prepared": compared, **asdict(found)}))
         return found
 
     def _known_repeated(self) -> Repeated | None:
@@ -288,8 +290,28 @@ class PreparedCorpus:
         return SplitSummary.total([self.data().train.summary, self.data().valid.summary])
 
     def fingerprint(self) -> str:
-        """The same for the same corpus, prepared with the same settings."""
-        return self.settings.digest()
+        """The same for the same corpus, prepared with the same settings, unless a shard was made again of other text.
+
+        The manifests of the shards are taken at their word. Raises `CorpusError` if one is missing or damaged.
+        """
+        tokens = [self._checksums(number) for number in range(1, self.settings.shards + 1)]
+        return sha256(json.dumps([self.settings.digest(), tokens]).encode()).hexdigest()
+
+    def is_named(self, fingerprint: str) -> bool:
+        """Whether a fingerprint is that of this corpus, or the one that older versions gave it: of its settings."""
+        return fingerprint in (self.settings.digest(), self.fingerprint())
+
+    def _checksums(self, number: int) -> list[str]:
+        """The checksums of the token ids of a shard."""
+        folder = self.folder / self.shard_name(number)
+        try:
+            entries = read_manifest(folder)["files"]
+            return [entries[f"{split}{IDS}.bin"]["sha256"] for split in SPLITS]
+        except Unreadable as error:
+            raise UnreadableCorpus(str(error)) from None
+        except (SavedModelError, KeyError):
+            problem = self.problem(number) or f"its {MANIFEST} lacks the token ids"
+            raise CorpusError(self._incomplete({number: problem})) from None
 
     def tokens_of(self, names: Sequence[str]) -> TokenData:
         """The token ids of some shards, by the names of their folders."""

@@ -311,7 +311,7 @@ def _read_text(
                 raise
             why = str(error)
     _refuse_changed_rest(record["corpus"], paths, files, sources)
-    if cached := _cached_data(Path(record["tokens"]["folder"])):
+    if cached := _cached_data(Path(record["tokens"]["folder"]), record["corpus"]["fingerprint"]):
         say(f"{why} Training continues with its text from the cache folder.")
         return record, cached
     raise TrainingError(f"{why} Its text is not in the cache folder: name the corpus at its new place.")
@@ -334,13 +334,17 @@ def _corpus_config(recorded: Mapping[str, Any]) -> CorpusConfig:
     return recorded_config(recorded["config"], is_old="format" not in recorded)
 
 
-def _cached_data(folder: Path) -> TokenData | None:
-    """The tokens of a text in the cache folder, or of the copy of a prepared folder; None if they are not there."""
+def _cached_data(folder: Path, fingerprint: str) -> TokenData | None:
+    """The tokens of a text in the cache folder, or of the copy of a prepared folder; None if they are not there.
+
+    The copy of a prepared folder may have changed since the run began: it must have the fingerprint of the text.
+    """
     if not is_prepared(folder):
         return TokenData.cached(folder)
     keep_copy(folder)
     with suppress(CorpusError):
-        return PreparedCorpus(folder).data()
+        prepared = PreparedCorpus(folder)
+        return prepared.data() if prepared.is_named(fingerprint) else None
     return None
 
 
@@ -384,11 +388,16 @@ def _refuse_changed(recorded: Mapping[str, Any], corpus: Corpus | PreparedCorpus
     """Raises `TrainingError` if a given text differs from the one with which the run began."""
     texts = {"corpus": (corpus, recorded["fingerprint"]), "held-out text": (valid, recorded.get("valid_fingerprint"))}
     for what, (text, then) in texts.items():
-        if text is not None and then is not None and text.fingerprint() != then:
+        if text is not None and then is not None and not _is_named(text, then):
             raise TrainingError(
                 f"The {what} has changed since the run was started, so the run cannot be resumed. Name a copy of it as "
                 "it was, or train on the new text under another name; that can start from this model."
             )
+
+
+def _is_named(text: Corpus | PreparedCorpus, fingerprint: str) -> bool:
+    """Whether a fingerprint is that of a text."""
+    return text.is_named(fingerprint) if isinstance(text, PreparedCorpus) else text.fingerprint() == fingerprint
 
 
 def must_name_corpus(folder: Path) -> bool:
