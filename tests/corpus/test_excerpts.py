@@ -29,6 +29,31 @@ def test_excerpts_are_spread_and_as_long_as_asked_for(tmp_path: Path) -> None:
         assert list(corpus.excerpts(10**9)) == text.split()
 
 
+@pytest.mark.parametrize("size", [30_000, 100_000])
+def test_excerpts_of_a_text_that_is_much_longer_than_estimated_are_as_long_as_asked_for(
+    tmp_path: Path, size: int
+) -> None:
+    text = "".join(f"{number:06d} {'the same words in each line ' * 5}\n" for number in range(5000))
+    path = write(tmp_path, "text.txt.gz", COMPRESS[".gz"](text.encode()))
+    corpus = Corpus([path], CorpusConfig(documents="line"))
+    assert corpus.size < len(text) / 4, "its ratio is far from the usual one"
+    for _ in range(2):
+        found = list(corpus.excerpts(size))
+        assert 0.9 * size < sum(map(len, found)) < 1.1 * size
+        assert np.diff([0, *(int(excerpt[:6]) for excerpt in found), 5000]).max() < 500
+    assert not corpus.is_within(size)
+    assert corpus.size == pytest.approx(len(text), rel=0.01), "it has been measured"
+
+
+def test_excerpts_of_a_text_that_is_a_little_longer_than_estimated_are_all_of_it(tmp_path: Path) -> None:
+    text = "".join(f"{number:06d} {'other words ' * (number % 7)}\n" for number in range(5000))
+    corpus = Corpus([write(tmp_path, "a.txt.gz", COMPRESS[".gz"](text.encode()))], CorpusConfig(documents="line"))
+    size = len(text) * 2 // 3
+    assert corpus.size < size
+    assert len(list(corpus.excerpts(size))) == 5000
+    assert corpus.is_within(size)
+
+
 def test_excerpts_of_documents_that_are_longer_than_an_excerpt(tmp_path: Path) -> None:
     text = "\n\n".join(f"{number} " + "some words " * 150 for number in range(150))
     found = list(Corpus([write(tmp_path, "a.txt", text)], CorpusConfig(documents="blank-line")).excerpts(100_000))

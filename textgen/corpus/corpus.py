@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -41,6 +42,7 @@ from textgen.wording import Say, counted
 __all__ = ["Corpus", "CorpusStats", "Part"]
 
 SAMPLE_BYTES = 100_000  # approximate size in bytes of the excerpts that show what a text is like
+EXCESS = 2  # how many times as long as asked for excerpts may be, before the text is measured
 BEGINNING_CHARS = 1 << 14  # number of characters read of a file to estimate how many bytes one takes
 
 
@@ -87,6 +89,7 @@ class Corpus:
         self._sections = Sections(self._sources, self.documents_mode)
         self._text_sizes = TextSizes(self._sources)
         self._stats: CorpusStats | None = None
+        self._text_bytes: int | None = None  # measured if the estimate was found to be much too low
         self._fingerprint: str | None = None
         self._stamps: list[tuple[int, ...]] = []  # of the files, when they were first hashed
 
@@ -291,16 +294,28 @@ class Corpus:
         Raises:
             CorpusError: A file cannot be read, or no document contains text.
         """
-        if self.is_within(size):
-            yield from (part.text for part in self.parts())
-            return
-        is_empty, left_out = True, LeftOut()
-        for text in excerpts_of(self._sections, self._text_sizes, size, self._parts_of, left_out):
-            is_empty = False
-            yield text
-        self.left_out = left_out
-        if is_empty:
-            yield from (part.text for part in self.parts())  # raises the reason
+        found = self._excerpts(size, EXCESS * size)
+        if found is None:
+            self._text_bytes = self.stats().bytes
+            found = self._excerpts(size, math.inf)
+        yield from found or (part.text for part in self.parts())  # without any, raises the reason
+
+    def _excerpts(self, size: int, limit: float) -> list[str] | None:
+        """The excerpts; None if they have more bytes than a limit, since the text is longer than it was estimated."""
+        is_sampled, left_out = not self.is_within(size), LeftOut()
+        texts: Iterator[str] = (part.text for part in self.parts())
+        if is_sampled:
+            sections, sizes = self._sections, self._text_sizes
+            texts = excerpts_of(sections, sizes, size, self._parts_of, left_out, self._text_bytes)
+        found, read = list[str](), 0
+        for text in texts:
+            found.append(text)
+            read += len(text.encode())
+            if read > limit:
+                return None
+        if is_sampled:
+            self.left_out = left_out
+        return found
 
     def require_text(self) -> None:
         """Checks that there is text, before long work. Only a sample is read, if it has some.
@@ -321,6 +336,8 @@ class Corpus:
 
     def is_within(self, size: int) -> bool:
         """Whether excerpts of so many bytes are the whole text."""
+        if self._text_bytes is not None:
+            return self._text_bytes <= size
         return self.file_size <= size or self.size <= size
 
     @property
@@ -328,10 +345,10 @@ class Corpus:
         """Size of the files in bytes, estimated for those that are compressed."""
         return self._sections.size
 
-    @cached_property
+    @property
     def size(self) -> int:
         """Approximate size of the text in bytes: of the files, without pictures, other columns and other fields."""
-        return self._text_sizes.total
+        return self._text_sizes.total if self._text_bytes is None else self._text_bytes
 
     @cached_property
     def characters(self) -> int:

@@ -32,7 +32,9 @@ class _Credit:
         self.bytes += self.fraction * size
 
 
-def excerpts_of(sections: Sections, sizes: TextSizes, size: int, parts_of: PartsOf, left_out: LeftOut) -> Iterator[str]:
+def excerpts_of(
+    sections: Sections, sizes: TextSizes, size: int, parts_of: PartsOf, left_out: LeftOut, total: int | None = None
+) -> Iterator[str]:
     """Samples excerpts from all sections.
 
     Args:
@@ -41,6 +43,7 @@ def excerpts_of(sections: Sections, sizes: TextSizes, size: int, parts_of: Parts
         size: Approximate total size of the excerpts in bytes.
         parts_of: Reads the documents of a section.
         left_out: Counts what is left out where excerpts are taken.
+        total: The size of all texts in bytes, if it is known because the estimates are no use: all of them are read.
 
     Yields:
         The text of each excerpt.
@@ -48,11 +51,11 @@ def excerpts_of(sections: Sections, sizes: TextSizes, size: int, parts_of: Parts
     Raises:
         CorpusError: A file cannot be read.
     """
-    credit = _Credit(size / sizes.total)
+    credit = _Credit(size / (total or sizes.total))
     names = {source.path: source.name for source in sections.sources}
     for index in range(EXCERPTS):
         for source in sections.section(index, EXCERPTS):
-            is_entered = source.can_be_entered and 0 < source.size <= 2 * sections.size / EXCERPTS
+            is_entered = total is None and source.can_be_entered and 0 < source.size <= 2 * sections.size / EXCERPTS
             text_size, own = sizes.of(source) if is_entered else None, LeftOut()
             yield from _excerpts_in(parts_of(source, own), text_size, credit, max(1, size // EXCERPTS))
             left_out.merge(own, names[source.path])

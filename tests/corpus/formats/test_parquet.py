@@ -53,6 +53,21 @@ def test_the_size_of_the_text_is_that_of_its_column(tmp_path: Path, name: str) -
     assert 80_000 < sum(map(len, corpus.sample)) < 110_000
 
 
+@pytest.mark.parametrize("name", ["messages.content", "messages", "lists.content", "map.value"])
+@pytest.mark.parametrize("is_compliant", [False, True])
+def test_the_size_of_texts_in_lists_is_that_of_their_column(tmp_path: Path, name: str, is_compliant: bool) -> None:
+    texts = [f"{number} and more words of the text" for number in range(5000)]
+    messages = [[{"content": text, "role": "user"}] for text in texts]
+    lists = [[each] for each in messages]
+    pairs = pa.array([[(text, text)] for text in texts], pa.map_(pa.string(), pa.string()))
+    other = [str(number) * 100 for number in range(5000)]
+    columns = {"messages": messages, "lists": lists, "map": pairs, "other": other}
+    path = table(tmp_path / "a.parquet", columns, use_compliant_nested_type=is_compliant)
+    found = parquet.parquet_text_bytes(path, "a.parquet", name)
+    assert sum(map(len, texts)) < found < (2.6 if name == "map.value" else 1.4) * sum(map(len, texts))
+    assert parquet.parquet_text_bytes(path, "a.parquet", "none.content") == 0
+
+
 def test_a_table_in_a_folder_is_not_skipped_as_binary(tmp_path: Path) -> None:
     table(tmp_path / "a.parquet", {"text": ["one\r\ntwo", "three"]})
     write(tmp_path, "b.txt", "four")

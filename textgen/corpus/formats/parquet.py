@@ -7,6 +7,7 @@ file does not become large.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from textgen.corpus.formats.table import require_single
 from textgen.errors import CorpusError
 
 CHECKSUM = "CRC checksum"  # what pyarrow says of a page that was altered
+LIST = re.compile(r"\.(?:list\.(?:element|item)|bag\.array_element|array)(?=\.|$)")
+"""What the path of a column in a file has for a list, as its various writers call it; the path to a field lacks it."""
 ROWS = 64  # number of rows read at a time
 MAX_GROUP_BYTES = 1 << 32  # maximum size in bytes of a decompressed column in a row group
 
@@ -77,7 +80,7 @@ def parquet_columns(path: Path, name: str) -> list[str]:
 
 
 def parquet_text_bytes(path: Path, name: str, text: str) -> int:
-    """Finds the size of a column in bytes, decompressed.
+    """Finds the size of a column in bytes, decompressed, or of all of it if the path to a field is not found in it.
 
     Args:
         path: Path of the file.
@@ -94,7 +97,10 @@ def parquet_text_bytes(path: Path, name: str, text: str) -> int:
     with _reading(name), parquet.ParquetFile(path) as file:
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
         chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
-        return sum(each.total_uncompressed_size for each in chunks if f"{each.path_in_schema}.".startswith(f"{text}."))
+        sizes = [(LIST.sub("", chunk.path_in_schema), chunk.total_uncompressed_size) for chunk in chunks]
+        found = [size for path, size in sizes if f"{path}.".startswith(f"{text}.")]
+        column = text.partition(".")[0]
+        return sum(found or [size for path, size in sizes if path.partition(".")[0] == column])
 
 
 def _is_string(kind: Any) -> bool:
