@@ -294,6 +294,32 @@ def test_a_second_program_leaves_the_shard_that_the_first_is_making(
     assert not list(out.glob(".tmp-*"))
 
 
+def test_a_shard_that_another_program_has_made_meanwhile_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out, said, made = lines_in(tmp_path), tmp_path / "out", list[str](), list[dict[str, Any]]()
+
+    def meanwhile(parts: Any, tokenizer: Tokenizer, folder: Path, **options: Any) -> None:
+        def slowly() -> Iterator[Any]:
+            yield from parts
+            monkeypatch.setattr("textgen.dataset.corpus_preparation.encode_parts", encode_parts)
+            make(path, out)
+            made.append(files_of(out))
+
+        encode_parts(slowly(), tokenizer, folder, **options)
+
+    monkeypatch.setattr("textgen.dataset.corpus_preparation.encode_parts", meanwhile)
+    make(path, out, say=said.append)
+    shards, shards_then = (
+        [each for each in sorted(files.items()) if each[0].startswith("shard-")] for files in (files_of(out), made[0])
+    )
+    assert shards == shards_then
+    assert [line for line in said if line.startswith("Shard ")][1:] == [
+        "Shard 2 of 3 already exists.",
+        "Shard 3 of 3 already exists.",
+    ]
+
+
 def test_a_shard_of_a_file_that_changes_meanwhile_is_not_kept(tmp_path: Path) -> None:
     path, out = lines_in(tmp_path), tmp_path / "out"
     make(path, out, shard=(1, 3))

@@ -128,8 +128,11 @@ def _prepare(
         where, count = str(folder.absolute()), prepared.settings.shards
         make_shards(dask, make_on_worker, [(corpus.places, where, number, count) for number in missing], say)
     for number in () if dask else missing:
-        neighbours = {number - 1, number + 1}  # which another process may have made meanwhile
-        _require_same_text(prepared, corpus, neighbours.intersection(numbers).difference(damaged))
+        near = {number - 1, number, number + 1}  # which another process may have made meanwhile
+        _require_same_text(prepared, corpus, near.intersection(numbers).difference(damaged))
+        if number in absent and not prepared.problem(number):
+            say(_exists(number, prepared))
+            continue
         _make(prepared, corpus, number, say)
     return prepared
 
@@ -190,7 +193,7 @@ def _unmade(prepared: PreparedCorpus, numbers: Iterable[int], say: Say) -> list[
     for number in numbers:
         problem = prepared.problem(number)
         if not problem:
-            say(f"Shard {number} of {shards} already exists.")
+            say(_exists(number, prepared))
             continue
         if not prepared.settings.can_be_completed:
             raise CorpusError(of_another_version(prepared.folder))
@@ -198,6 +201,10 @@ def _unmade(prepared: PreparedCorpus, numbers: Iterable[int], say: Say) -> list[
             say(f"Shard {number} of {shards} is prepared again: {problem}.")
         found.append(number)
     return found
+
+
+def _exists(number: int, prepared: PreparedCorpus) -> str:
+    return f"Shard {number} of {prepared.settings.shards} already exists."
 
 
 def _require_same_text(prepared: PreparedCorpus, corpus: Corpus, numbers: Iterable[int]) -> None:
@@ -228,7 +235,11 @@ def _make(prepared: PreparedCorpus, corpus: Corpus, number: int, say: Say) -> No
 
 
 def _encode_shard(prepared: PreparedCorpus, corpus: Corpus, number: int) -> TokenData:
-    """Makes one shard of the corpus, numbered from 1. A shard that is already there is replaced."""
+    """Makes one shard of the corpus, numbered from 1.
+
+    A shard that is already there is replaced, unless it is intact: then another process has just made it, and may have
+    it in use.
+    """
     settings, name = prepared.settings, prepared.shard_name(number)
     sweep(prepared.folder, f"{name}-")
 
@@ -244,7 +255,8 @@ def _encode_shard(prepared: PreparedCorpus, corpus: Corpus, number: int) -> Toke
         corpus.require_unchanged()
 
     facts = {"prepared": settings.digest(), TEXT: corpus.section_glance(number - 1, settings.shards)}
-    encode_parts(parts(), prepared.tokenizer, prepared.folder / name, facts=facts)
+    folder, is_there = prepared.folder / name, lambda: not prepared.problem(number)
+    encode_parts(parts(), prepared.tokenizer, folder, facts=facts, unless=is_there)
     return prepared.tokens_of([name])
 
 
