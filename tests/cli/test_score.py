@@ -329,6 +329,20 @@ def test_lines_in_other_encodings(tiny_models: Path, way: list[str]) -> None:
     assert json.loads(result.stdout)["text"].strip('"') == "für"
 
 
+def test_the_newlines_of_a_separator_are_those_of_the_lines(tiny_models: Path) -> None:
+    bits = {
+        separator: [
+            json.loads(row)["bits_per_character"]
+            for row in score(
+                tiny_models, "--follow", "--all", "--json", "--documents", f"separator:{separator}", stdin="a\n--\nb\n"
+            ).stdout.splitlines()
+        ]
+        for separator in ("\\n--\\n", "\\r\\n--\\r\\n", "%")
+    }
+    assert len(bits["\\n--\\n"]) == 2
+    assert bits["\\r\\n--\\r\\n"] == bits["\\n--\\n"] != bits["%"]
+
+
 @pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16"])
 def test_the_mark_of_a_stream_of_json_lines_decides(tiny_models: Path, mark: str) -> None:
     result = score(tiny_models, "--jsonl", "--encoding", "latin-1", stdin='"für"\n"dich"\n'.encode(mark))

@@ -38,6 +38,66 @@ def test_separators(
     assert read(path, documents=f"separator:{separator}") == expected
 
 
+@pytest.mark.parametrize("separator", ["\r\n---\r\n", "\r---\r", "\n---\n", "\n---\r\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_the_newlines_of_a_separator_are_normalized_as_those_of_the_text(
+    tmp_path: Path, separator: str, newline: str
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("one\n---\ntwo\n---\nthree".replace("\n", newline).encode())
+    corpus = Corpus([path], CorpusConfig(documents=f"separator:{separator}"))
+    assert list(corpus.documents()) == ["one", "two", "three"]
+    assert [part.text for index in range(3) for part in corpus.section(index, 3)] == ["one", "two", "three"]
+    assert corpus.fingerprint() == Corpus([path], CorpusConfig(documents="separator:\n---\n")).fingerprint()
+    is_there = separator.encode() in path.read_bytes()
+    assert len(read(path, documents=f"separator:{separator}", newlines="keep")) == (3 if is_there else 1)
+
+
+@pytest.mark.parametrize(
+    ("files", "separator", "newlines", "said"),
+    [
+        (["one---", "two"], "---", "normalize", None),
+        (["one", "---two"], "---", "normalize", None),
+        (
+            ["one", "two--"],
+            "---",
+            "normalize",
+            "'---' is not in any of the 2 files of text, so each of them is a single",
+        ),
+        (["one"], "---", "normalize", "'---' is not in {}, so it is a single document. Check documents."),
+        (["a\r\n-\r\nb"], "\n-\n", "normalize", None),
+        (["a\r\n-\r\nb"], "\r\n-\r\n", "keep", None),
+        (
+            ["a\r\n-\r\nb"],
+            "\n-\n",
+            "keep",
+            "'\\n-\\n' is not in {}, so it is a single document. It is there with other n",
+        ),
+        (["a\n-\nb"], "\r\n-\r\n", "keep", "is there with other newlines: set newlines to normalize."),
+        (["a\n--b"], "\n-\n", "keep", "document. Check documents."),
+    ],
+)
+def test_a_separator_that_does_not_occur_is_said(
+    tmp_path: Path, files: list[str], separator: str, newlines: str, said: str | None
+) -> None:
+    for number, text in enumerate(files):
+        (tmp_path / f"{number}.txt").write_bytes(text.encode())
+    (tmp_path / "records.jsonl").write_text('{"text": "never cut"}\n', encoding="utf-8")
+    lines, config = list[str](), CorpusConfig(documents=f"separator:{separator}", newlines=newlines)
+    Corpus([tmp_path], config).say_findings(lines.append)
+    assert len(lines) == (said is not None)
+    assert (said or "").format(tmp_path / "0.txt") in "".join(lines)
+
+
+def test_who_reads_a_text_says_that_its_separator_does_not_occur(tmp_path: Path) -> None:
+    path, runner = tmp_path / "a.txt", CliRunner()
+    path.write_text("one\n--\ntwo\n" * 20, encoding="utf-8")
+    for words in (["stats", str(path)], ["prepare", str(path), "--out", str(tmp_path / "out"), "--tokenizer", "byte"]):
+        result = runner.invoke(textgen, ["corpus", *words, "--documents", "separator:\\n---\\n"])
+        assert result.exit_code == 0
+        assert rf"The separator '\n---\n' is not in {path}, so it is a single document. Check" in result.stderr
+
+
 @given(
     st.lists(st.text("ab\n %月", max_size=9), min_size=1), st.sampled_from([END, "%", "%%", "月", "\n%"]),
     st.integers(1, 9), st.integers(1, 5),

@@ -62,7 +62,7 @@ def follow_lines(
     def say_waiting() -> None:
         output.note(f"{counted(seen, 'line')} read; waiting for more (Ctrl-C ends).")
 
-    documents = config.documents or "file"
+    documents = config.as_read(config.documents or "file")
     check_separator(documents)  # before anything is counted
     with _lines(path, config, say_waiting) as lines:
         try:

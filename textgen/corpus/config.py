@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,15 @@ class CorpusConfig(Settings):
     def text_encoding(self) -> str:
         """Encoding of files that neither have a byte-order mark nor name their encoding."""
         return UTF8 if self.encoding is None else self.encoding
+
+    def as_read(self, mode: str) -> str:
+        """Returns a documents mode with the newlines of its separator normalized if those of the text are.
+
+        Args:
+            mode: A documents mode.
+        """
+        is_kept = self.newlines == "keep" or separator_of(mode) is None
+        return mode if is_kept else re.sub("\r\n?", "\n", mode)
 
     def check(self) -> None:
         """Validates the label name and the delimiter.

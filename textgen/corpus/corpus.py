@@ -14,13 +14,13 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from textgen.corpus.config import CorpusConfig
+from textgen.corpus.config import CorpusConfig, separator_of
 from textgen.corpus.document_guess import RUN_ON, guess_documents
 from textgen.corpus.documents import Part
 from textgen.corpus.encodings import text_decoder
@@ -114,13 +114,34 @@ class Corpus:
         return self._finder.lacking
 
     def say_findings(self, say: Say) -> None:
-        """Calls `say` with lines about files, broken links and models that were skipped, links out and encodings."""
+        """Calls `say` with lines about files, broken links and models that were skipped, links out and encodings.
+
+        Another line tells that a separator of documents does not occur. The text is read up to the first one.
+        """
         self._finder.say_findings(say)
+        self._say_unseparated(say)
 
     def say_left_out(self, say: Say) -> None:
         """Calls `say` with lines about what the last read skipped or replaced in each file, and misnamed pages."""
         for line in self.left_out.lines():
             say(line)
+
+    def _say_unseparated(self, say: Say) -> None:
+        separator = separator_of(self.config.as_read(self.documents_mode))
+        sources = [source for source in self._sources if not source.format]
+        if separator is None or not sources:
+            return
+        with suppress(CorpusError):  # whoever reads the documents says what is wrong
+            if any(source.has_separator(self.documents_mode) for source in sources):
+                return
+            one = len(sources) == 1
+            where = sources[0].name if one else f"any of the {len(sources):,} files of text"
+            what = f"{'it' if one else 'each of them'} is a single document"
+            as_lines = replace(self.config, newlines="normalize")
+            others = (replace(source, config=as_lines) for source in sources if set("\r\n").intersection(separator))
+            has_others = any(source.has_separator(self.documents_mode) for source in others)
+            advice = "It is there with other newlines: set newlines to normalize." if has_others else "Check documents."
+            say(f"The separator {separator!r} is not in {where}, so {what}. {advice}")
 
     def parts(self) -> Iterator[Part]:
         """Iterates over the documents in parts, so that memory stays bounded.
@@ -449,7 +470,8 @@ class Corpus:
 
     def _digest(self, files: list[list[str]]) -> str:
         # what a page names is in the hash of its text, so the usual encoding needs no mark here
-        config = asdict(replace(self.config, documents=self.documents_mode, encoding=self.config.text_encoding))
+        mode = self.config.as_read(self.documents_mode)
+        config = asdict(replace(self.config, documents=mode, encoding=self.config.text_encoding))
         return hashlib.sha256(json.dumps([config, files]).encode()).hexdigest()
 
     def _beginning(self, source: Source) -> str:

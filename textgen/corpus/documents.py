@@ -172,6 +172,18 @@ def separated_documents(texts: Iterable[str], separator: str) -> Iterator[Part]:
             begun, held = False, ""
 
 
+def has_separator(texts: Iterable[str], separator: str) -> bool:
+    """Checks whether a separator occurs in a text, which is read up to the first one.
+
+    Args:
+        texts: Consecutive strings that make up the text.
+        separator: Text between documents.
+    """
+    ends = (piece for piece, ends in _separated_pieces(texts, separator) if ends)
+    next(ends)  # the first separator, or the end of the text
+    return next(ends, None) is not None
+
+
 def _separated_pieces(texts: Iterable[str], separator: str) -> Iterator[tuple[str, bool]]:
     """Splits a text at a separator. Yields text without separators, and whether it ends a document."""
     rest = ""

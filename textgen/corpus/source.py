@@ -18,6 +18,7 @@ from textgen.corpus.config import UTF8, CorpusConfig, separator_of
 from textgen.corpus.documents import (
     Part,
     block_documents,
+    has_separator,
     line_documents,
     separated_documents,
     whole_document,
@@ -280,6 +281,10 @@ class Source:
                 break
         return start[:START_BYTES]
 
+    def has_separator(self, mode: str) -> bool:
+        """Whether the separator of a documents mode occurs in the text."""
+        return has_separator(self.texts(), separator_of(self.config.as_read(mode)) or "")
+
     def sample(self) -> str:
         """Returns at most `SAMPLE_CHARS` characters from the beginning of the text, cut after a newline if possible."""
         sample = ""
@@ -424,7 +429,7 @@ class Source:
             yield from line_documents(self.texts())
         elif mode == "blank-line":
             yield from block_documents(self.texts())
-        elif separator := separator_of(mode):
+        elif separator := separator_of(self.config.as_read(mode)):
             yield from separated_documents(self.texts(), separator)
         elif not self._is_blank():
             yield from whole_document(self.texts(), ends_document=self.stop is None)
