@@ -154,3 +154,22 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, module: str
     monkeypatch.delitem(fsspec.registry._registry if hasattr(fsspec.registry, "_registry") else {}, protocol, False)
     with pytest.raises(RemoteError, match=rf"Cannot read {address}\. .*pip install {install}"):
         Corpus([address])
+
+
+def test_the_end_of_a_connection_is_not_that_of_an_archive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries for sftp and ftp raise the same error for it as those of archives, but without a word."""
+    monkeypatch.setattr("textgen.storage.file_systems.time.sleep", lambda _: None)
+
+    def ended(address: str, words: str) -> None:
+        for attempt in file_systems.attempts(address):
+            with attempt:
+                raise EOFError(words)
+
+    for address, words, expected in (
+        ("tar://a.txt::sftp://host/a.tar.gz", "", r"\(EOFError\)\. Check the network"),
+        ("tar://a.txt::sftp://host/a.tar.gz", "it ended", r"the archive is damaged \(it ended\)"),
+        ("zip://a.txt::a.zip", "", r"the archive is damaged \(it ends too early\)\. Make it again"),
+        ("sftp://host/a.txt", "it ended", r"it ended \(EOFError\)\. Check the network"),
+    ):
+        with pytest.raises(RemoteError, match=expected):
+            ended(address, words)

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import random
 import stat
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 from file_server import PAUSE, FileServer, server
-from files import COMPRESS
+from files import COMPRESS, write
 from object_stores import ObjectStore, object_store
 from remote_systems import TEXT, copied, memory, no_retry_delay, read, while_another_process_holds
 
@@ -593,6 +594,64 @@ def test_a_damaged_archive(tmp_path: Path) -> None:
         path.write_text("The cat sat.")
         with pytest.raises(RemoteError, match=f"^Cannot read {protocol}://::{path}: the archive is damaged"):
             read(f"{protocol}://::{path}")
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "cut off": lambda data: data[: len(data) // 2],
+    "altered": lambda data: data[: len(data) // 2] + b"\xff" * 20 + data[len(data) // 2 + 20 :],
+    "no such file": lambda data: b"x" * len(data),
+}
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses before further attempts, which take no time."""
+    found = list[float]()
+    monkeypatch.setattr("textgen.storage.file_systems.time.sleep", found.append)
+    return found
+
+
+def test_a_tar_archive_that_cannot_be_searched_is_no_fault_of_the_network(tmp_path: Path, naps: list[float]) -> None:
+    path = write(tmp_path, "a.tar.zst", COMPRESS[".zst"](tar_of(tmp_path / "a.tar", 5)))
+    with pytest.raises(RemoteError, match=r"^Cannot read tar://::.*: cannot seek zstd .*\. Unpack it, or pack it"):
+        read(f"tar://::{path}")
+    assert naps == [], "another attempt is of no use"
+    path.write_bytes(b"x" * 5000)
+    with pytest.raises(RemoteError, match=r"^Cannot read tar://::.*: the archive is damaged \(.*\)\. Make it again\.$"):
+        read(f"tar://::{path}")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_compressed_archive_is_no_fault_of_the_network(
+    tmp_path: Path, naps: list[float], suffix: str, damage: str
+) -> None:
+    text = random.Random(0).randbytes(100_000).hex().encode()
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in "abc":
+            member = tarfile.TarInfo(f"{name}.txt")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text))
+    path = write(tmp_path, f"a.tar{suffix}", DAMAGE[damage](COMPRESS[suffix]((tmp_path / "a.tar").read_bytes())))
+    for address in (f"tar://::{path}", f"simplecache::tar://::{path}"):
+        with pytest.raises(RemoteError, match=r"^Cannot read .*: the archive is damaged.*\. Make it again\.$"):
+            read(address)
+    assert naps == [], "another attempt is of no use"
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_of_an_archive_is_no_fault_of_the_network(
+    tmp_path: Path, naps: list[float], packing: int
+) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        archive.writestr("a.txt", random.Random(0).randbytes(100_000).hex())
+    path.write_bytes(DAMAGE["altered"](path.read_bytes()))
+    with pytest.raises(
+        RemoteError, match=r"^Cannot read zip://a\.txt::.*: the archive is damaged.*\. Make it again\.$"
+    ):
+        read(f"zip://a.txt::{path}")
+    assert naps == [], "another attempt is of no use"
 
 
 def tar_of(path: Path, number: int) -> bytes:

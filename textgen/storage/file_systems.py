@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import gzip
+import lzma
 import re
 import stat
 import sys
 import tarfile
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +23,7 @@ from textgen.versions import cannot_use, install_command, load, missing
 from textgen.wording import visible
 
 WEB = ("http", "https")
+ARCHIVES = ("zip", "tar", "libarchive")  # file systems whose files are the members of one file
 HOSTED = ("ftp", "sftp", "ssh", "smb")  # file systems that cannot be made without a host
 LIBRARIES = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub", "http": "aiohttp",
@@ -37,12 +41,14 @@ ABSENT = (FileNotFoundError, PermissionError, NotADirectoryError)
 ABSENT_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM)  # where the class tells nothing
 BUSY = (408, 429)  # HTTP status of a request that may succeed later
 LEADING = re.compile(r"^(?:\.?/+)*(?:\.\Z)?")  # what may precede the path of a member of an archive
+NO_SEEK = "seek zstd"  # what `zstandard` says of a .tar.zst archive, in which its members are looked up
+BAD_STREAM = "Invalid data stream"  # what `bz2` says of damage, with an error that has no class of its own
 UNKNOWN_PACKING = ("compress", "encryption", "zip file version")  # what `zipfile` cannot unpack, in its messages
 LIBRARY_ERRORS = (
     "botocore.exceptions.BotoCoreError", "botocore.exceptions.ClientError", "aiohttp.client_exceptions.ClientError",
     "requests.exceptions.RequestException", "httpx.HTTPError", "httpx2.HTTPError", "gcsfs.retry.HttpError",
     "google.auth.exceptions.GoogleAuthError", "huggingface_hub.errors.HfHubHTTPError", "zipfile.BadZipFile",
-    "tarfile.TarError",
+    "tarfile.TarError", "zstandard.ZstdError",
 )  # fmt: skip
 """What the libraries raise besides errors of the system. Only those of libraries that are loaded can be raised."""
 
@@ -103,6 +109,11 @@ def _options(address: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         protocol: {"client_kwargs": {"timeout": timeout, **settings.get(protocol, {}).get("client_kwargs", {})}}
         for protocol in protocols
     }
+
+
+def has_archive(links: Iterable[str]) -> bool:
+    """Checks whether one of the links of an address leads into an archive."""
+    return any(link.partition("://")[0].lower() in ARCHIVES for link in links)
 
 
 def is_on_this_machine(system: Any) -> bool:
@@ -250,7 +261,7 @@ class _Attempt:
         if error is None or isinstance(error, RemoteError) or not isinstance(error, _possible_errors()):
             return False
         cause = _cause(error)
-        if self.is_last or not _is_worth_retrying(cause):
+        if self.is_last or not _is_worth_retrying(cause, self.address):
             raise RemoteError(_error_message(self.address, cause)) from None
         self.failed = True
         return True
@@ -263,7 +274,8 @@ def _possible_errors() -> tuple[type[BaseException], ...]:
         module, _, kind = name.rpartition(".")
         if module in sys.modules and hasattr(sys.modules[module], kind):
             found.append(getattr(sys.modules[module], kind))
-    return (OSError, EOFError, ValueError, RuntimeError, TimeoutError, ImportError, *found)
+    unpacking = zlib.error, lzma.LZMAError
+    return (OSError, EOFError, ValueError, RuntimeError, TimeoutError, ImportError, *unpacking, *found)
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -282,18 +294,18 @@ def _is_absence(error: BaseException) -> bool:
     return not isinstance(cause, _possible_errors())  # a KeyError, say, of the list of an archive
 
 
-def _is_worth_retrying(error: BaseException) -> bool:
+def _is_worth_retrying(error: BaseException, address: str) -> bool:
     """Whether another attempt may succeed: not after a request that the server refused."""
     is_refused = _status(error) in range(400, 500) or _is_circle(error)
-    return not (isinstance(error, NOT_RETRIED) or is_refused or _is_local(error))
+    return not (isinstance(error, NOT_RETRIED) or is_refused or _is_local(error, address))
 
 
-def _is_local(error: BaseException) -> bool:
+def _is_local(error: BaseException, address: str) -> bool:
     """Whether an error does not come from the network: a full disk here, no credentials, an archive that is no use."""
     return (
         type(error).__name__ in ("NoCredentialsError", "DefaultCredentialsError")
         or isinstance(error, NotImplementedError)
-        or _is_damage(error)
+        or _is_damage(error, address)
         or _is_locked(error)
         or (isinstance(error, OSError) and error.filename is not None)
     )
@@ -304,14 +316,24 @@ def _is_circle(error: BaseException) -> bool:
     return type(error).__name__ == "TooManyRedirects"
 
 
-def _is_damage(error: BaseException) -> bool:
+def _is_damage(error: BaseException, address: str) -> bool:
     """Whether an error is about the content of an archive."""
-    return type(error).__name__ == "BadZipFile" or type(error).__module__ == "tarfile"
+    if type(error).__name__ == "BadZipFile" or type(error).__module__ == "tarfile":
+        return True
+    links = address.split("::")
+    if not has_archive(links):
+        return False
+    if isinstance(error, EOFError):  # without a word, some libraries say so that the other side has hung up
+        return bool(str(error)) or links[-1].partition("://")[0].lower() not in HOSTED
+    is_of_library = isinstance(error, (zlib.error, lzma.LZMAError, gzip.BadGzipFile))
+    return is_of_library or type(error).__name__ == "ZstdError" or str(error) == BAD_STREAM
 
 
 def _is_locked(error: BaseException) -> bool:
-    """Whether a member of an archive needs a password, or is packed in a way that Python cannot unpack."""
+    """Whether a member of an archive needs a password, or is packed in a way that cannot be unpacked here."""
     why = str(error)
+    if type(error) is OSError and NO_SEEK in why:
+        return True
     if isinstance(error, NotImplementedError):
         return any(part in why.lower() for part in UNKNOWN_PACKING)
     return type(error) is RuntimeError and "password" in why.lower()
@@ -345,7 +367,8 @@ def _error_message(address: str, error: BaseException) -> str:
         return f"There is nothing at {address}. Check the address."
     if status is not None:
         return f"Cannot read {address}: the server says {status} ({why}). Try again later."
-    if _is_damage(error):
+    if _is_damage(error, address):
+        why = "it ends too early" if why == kind else why
         return f"Cannot read {address}: the archive is damaged ({why}). Make it again."
     if _is_locked(error):
         return f"Cannot read {address}: {why}. Unpack it, or pack it without a password, as an ordinary .zip file."

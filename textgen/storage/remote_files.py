@@ -28,7 +28,14 @@ from textgen.errors import RemoteError
 from textgen.storage.addresses import address_of, is_web_address, without_secrets
 from textgen.storage.cache_folder import filling_cache
 from textgen.storage.file_replacement import rename
-from textgen.storage.file_systems import attempts, is_on_this_machine, is_there, open_file_system, unread_links
+from textgen.storage.file_systems import (
+    attempts,
+    has_archive,
+    is_on_this_machine,
+    is_there,
+    open_file_system,
+    unread_links,
+)
 from textgen.storage.files import TEMPORARY, random_hex, writing
 from textgen.storage.leftovers import sweep
 from textgen.storage.locks import locked_in_turn
@@ -52,7 +59,6 @@ COMPRESSED_STARTS = {
     ".zst": (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + number, 0x2A, 0x4D, 0x18]) for number in range(16))),
 }
 """First bytes of files that some web servers send as compressed for the way alone, by suffix."""
-ARCHIVES = ("zip", "tar", "libarchive")  # file systems whose files are the members of one file
 
 
 @dataclass(frozen=True)
@@ -443,7 +449,7 @@ def _base_of(address: str) -> _Base:
     system, path = open_file_system(base)
     is_local, version = is_on_this_machine(system), dict[str, str]()
     chain = "".join(f"::{link}" for link in [*links[1:], path if is_local else base])
-    if not any(link.partition("://")[0].lower() in ARCHIVES for link in links):
+    if not has_archive(links):
         return _Base(chain)  # a cache, say, of a folder or of the files that a pattern matches
     for attempt in attempts(address):
         with attempt:
