@@ -113,7 +113,32 @@ BAD: dict[str, Case] = {
     "no fields at all": ({"a.jsonl": "{}"}, "a.jsonl", {}, r"no field 'text'.*None of its fields holds text"),
     "field of a number": ({"a.jsonl": '{"text": 5}'}, "a.jsonl", {}, r"line 1: field 'text' is a number"),
     "field of null": ({"a.jsonl": '{"text": null}'}, "a.jsonl", {}, r"No text in .*a\.jsonl"),
-    "JSON list": ({"a.jsonl": '["a"]'}, "a.jsonl", {}, r"line 1: a list\. Expected an object or a string"),
+    "JSON list": (
+        {"a.jsonl": '["a"]'},
+        "a.jsonl",
+        {},
+        r"line 1: a list\. Expected an object or a string, or, if the file is one list, the suffix \.json\.",
+    ),
+    "JSON number": ({"a.jsonl": "5"}, "a.jsonl", {}, r"line 1: a number\. Expected an object or a string\."),
+    "JSON list in a list": (
+        {"a.json": '[["a"]]'},
+        "a.json",
+        {},
+        r"record 1: a list\. Expected an object or a string\.",
+    ),
+    "spaces around a field": ({"a.jsonl": '{" text": "a"}'}, "a.jsonl", {}, r"to one that holds text: ' text'\."),
+    "spaces around a column": (
+        {"a.csv": "id, text\n1,x"},
+        "a.csv",
+        {},
+        r"no column 'text'\. Set text_column to one of: id, ' text'\. Spaces around a name are a part of it\. If",
+    ),
+    "an invisible column": (
+        {"a.csv": "id,text\u200b\n1,x"},
+        "a.csv",
+        {},
+        r"no column 'text'\. Set text_column to one of: id, 'text\\u200b'\. If",
+    ),
     "half a character": ({"a.jsonl": '"\\ud83d"'}, "a.jsonl", {}, r"line 1: \\ud83d is half of a character"),
     "no column": (
         {"a.csv": "id,body\n1,x"},

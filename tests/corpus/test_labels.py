@@ -211,6 +211,7 @@ def test_a_string_or_an_object_without_the_field_has_no_label(tmp_path: Path) ->
 
 BAD_CORPORA = [
     ("rows.csv", "by,text\na,b\n", "autor", "No document has a label 'autor'. .* There are: by, text."),
+    ("rows.csv", "text, by\nb,a\n", "by", "There are: text, ' by'."),
     ("rows.tsv", "by\ttext\na\tb\n", "autor", "There are: by, text."),
     ("rows.jsonl", '{"by": "a", "text": "b"}\n', "autor", "There are: by, text."),
     ("rows.jsonl", '"b"\n', "autor", "neither columns nor fields"),

@@ -27,6 +27,7 @@ from textgen.corpus.encodings import text_decoder
 from textgen.corpus.excerpts import excerpts_of
 from textgen.corpus.fingerprints import fingerprint, glance, stamp
 from textgen.corpus.formats.rich_text import SUBTITLES
+from textgen.corpus.formats.table import names_of
 from textgen.corpus.labels import FOLDER, least_documents, named, worth_learning
 from textgen.corpus.left_out import NAMED, LeftOut, no_text
 from textgen.corpus.sections import Sections
@@ -245,7 +246,7 @@ class Corpus:
         if not self.stats().labels:
             table = next((source for source in self._sources if source.format), None)
             fields = table.fields() if table else []
-            there = f"There are: {', '.join(fields)}." if fields else "These files have neither columns nor fields."
+            there = f"There are: {names_of(fields)}." if fields else "These files have neither columns nor fields."
             raise CorpusError(
                 f"No document has a label {self.config.labels!r}. Set labels to a column, a field, or {FOLDER}. {there}"
             )

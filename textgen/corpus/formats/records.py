@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.formats.bounded_lines import MAX_RECORD_CHARS, bounded_lines
 from textgen.corpus.formats.json_values import GIVE_NAMES, HINTS, MISSING, find, json_values, string_fields
-from textgen.corpus.formats.table import Table
+from textgen.corpus.formats.table import Table, names_of
 from textgen.corpus.labels import FOLDER, as_label, json_label
 from textgen.corpus.left_out import LeftOut
 from textgen.errors import CorpusError
@@ -177,7 +177,9 @@ class RecordFile:
     def _wrong_kind(self, path: str, value: Any, rest: str) -> str:
         """Says what a record is that has no fields; or what is on the way to the text, before the rest of the path."""
         if not rest:
-            return f"{_kind(value)}. Expected an object or a string."
+            is_whole = isinstance(value, list) and self.format in LINE_FORMATS and not self.keeps_blank
+            advice = ", or, if the file is one list, the suffix .json" if is_whole else ""
+            return f"{_kind(value)}. Expected an object or a string{advice}."
         place = path.removesuffix(rest).rstrip(".")
         return (
             f"{self._noun} {place!r} is {_kind(value)}. Expected an object or a list with {rest!r} in it: correct it, "
@@ -208,7 +210,7 @@ class RecordFile:
     def _contents(self, value: Any) -> str:
         """What an object or a list of objects contains, for the message that it is no text."""
         fields = list(string_fields(value[0] if isinstance(value, list) else value))
-        return f" with text in {', '.join(f'{self.path}.{name}' for name in fields)}" if fields else ""
+        return f" with text in {names_of(f'{self.path}.{name}' for name in fields)}" if fields else ""
 
     def _labelled(self, found: Iterable[tuple[str, Any, str, Any]]) -> Iterator[Record]:
         labels = self.config.labels
@@ -260,7 +262,7 @@ class RecordFile:
     def _hint(self) -> str:
         if not self._strings:
             return f"None of its {self._noun}s holds text: name another file."
-        return f"Set text_{self._noun} to one that holds text: {', '.join(self._strings)}."
+        return f"Set text_{self._noun} to one that holds text: {names_of(self._strings)}."
 
 
 def json_record(line: str, name: str, place: str) -> Any:

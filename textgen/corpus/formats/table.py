@@ -169,8 +169,9 @@ class Table:
                 f"Set text_column to a number from 1 to {len(header)}."
             )
         if column not in header:
+            spaces = " Spaces around a name are a part of it." if column in map(str.strip, header) else ""
             raise CorpusError(
-                f"{self.name}: no column {column!r}. Set text_column to one of: {', '.join(header)}. "
+                f"{self.name}: no column {column!r}. Set text_column to one of: {names_of(header)}.{spaces} "
                 "If these are not names but the first row, set no_header, and text_column to the number of a column."
             )
         require_single(header, column, self.name, "text_column")
@@ -184,6 +185,19 @@ class Table:
             return _as_index(labels, header)
         require_single(header, labels, self.name, "labels")
         return header.index(labels) if labels in header else None
+
+
+def names_of(columns: Iterable[str]) -> str:
+    """Lists the names of columns or fields, in quotes those with spaces around them or characters that do not show.
+
+    Args:
+        columns: The names.
+
+    Example:
+        >>> names_of(["id", " text"])
+        "id, ' text'"
+    """
+    return ", ".join(name if name == name.strip() and name.isprintable() else repr(name) for name in columns)
 
 
 def require_single(columns: Sequence[str], column: str, name: str, setting: str) -> None:
