@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +17,10 @@ import trained_runs
 from trained_runs import Watch, checkpoints_of, plan_for
 
 from textgen.errors import SavedModelError, TokenizerError, TrainingError
-from textgen.saved_model.layout import read_training
+from textgen.saved_model.layout import CARD, read_training
 from textgen.saved_model.loading import load_model
+from textgen.storage.files import CannotWrite
+from textgen.training import run
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
 from textgen.training.run import resume, train
 from textgen.training.run_setup import RunOptions
@@ -78,6 +85,47 @@ def test_an_error_of_saving_does_not_hide_the_one_before(
     with pytest.raises(TrainingError, match="the first error"):
         train(plan, tmp_path / "songs", options=RunOptions(observers=[Fails()]))
     assert read_training(tmp_path / "songs")["status"] == "failed: the first error"
+
+
+@contextmanager
+def failing_saves(first: int = 0) -> Iterator[None]:
+    """Saving a model fails from the `first`-th time on, counted from 0, as on a full disk or one that is read-only."""
+    saves, save = itertools.count(), run.save_model
+
+    def save_or_fail(*arguments: Any) -> None:
+        if next(saves) >= first:
+            raise CannotWrite(arguments[0], os.strerror(errno.ENOSPC))
+        save(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "save_model", save_or_fail)
+        yield
+
+
+def test_a_run_whose_first_save_fails_is_resumed_from_its_checkpoint(text: Path, tmp_path: Path) -> None:
+    with failing_saves(), pytest.raises(CannotWrite):
+        train(plan_for(text), tmp_path / "songs")
+    record = read_training(tmp_path / "songs")
+    assert record["status"].startswith("failed: Cannot write")
+    assert (record["scores"], record["progress"]["step"], record["progress"]["best_step"]) == ({}, 4, 0)
+    assert checkpoints_of(tmp_path / "songs") == ["step-000000000"]
+    assert resume(tmp_path / "songs").training["progress"]["step"] == 12
+
+
+def test_a_record_tells_of_the_weights_that_are_saved_when_saving_better_ones_fails(text: Path, tmp_path: Path) -> None:
+    watch, folder = Watch(), tmp_path / "songs"
+    with failing_saves(first=1), pytest.raises(CannotWrite):
+        train(plan_for(text), folder, options=RunOptions(observers=[watch]))
+    first, second = watch.validations
+    assert second.nats_per_token < first.nats_per_token
+    saved = load_model(str(folder))
+    assert saved.training["scores"]["nats_per_token"] == first.nats_per_token
+    assert saved.training["scores"]["bits_per_byte"] == first.bits_per_byte
+    assert (saved.training["progress"]["step"], saved.training["progress"]["best_step"]) == (8, 4)
+    assert f"{first.bits_per_byte:.2f}" in (folder / CARD).read_text(encoding="utf-8")
+    with failing_saves(), pytest.raises(CannotWrite):
+        resume(folder)
+    assert read_training(folder)["progress"]["best_step"] == 4  # also where nothing was saved since
 
 
 class FailsAtValidation(Watch):

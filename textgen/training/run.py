@@ -224,6 +224,7 @@ class _Run:
 
         self._setup = setup
         self._record = setup.record
+        self._saved_step = 0  # step of the weights on disk; the best ones, if saving them has failed, are newer
         self._distribution = options.distribution or Distribution()
         self._step_timeout = options.step_timeout if self._distribution.num_workers > 1 else None
         with self._distribution.together():
@@ -251,6 +252,8 @@ class _Run:
         with self._distribution.together(self._step_timeout):
             self._trainer.restore(checkpoint)
         self._rescore_saved()
+        position = self._trainer.position
+        self._saved_step = position.saved_step if position.has_best else self._record["progress"].get("best_step", 0)
 
     def _rescore_saved(self) -> None:
         """Scores the saved weights again if the checkpoint has another score, so that only better ones replace them.
@@ -317,7 +320,7 @@ class _Run:
                 status = (
                     "interrupted" if hasattr(error, "exit_code") else f"failed: {str(error) or type(error).__name__}"
                 )
-                self._write(status, trainer.validator.best_scores)
+                self._write(status, None)  # the best scores may be of weights that could not be saved
             raise
 
     def _finish(self, reason: str) -> ModelFolder:
@@ -384,7 +387,7 @@ class _Run:
     def _save(
         self, scores: Scores | None, weights: dict[str, np.ndarray] | None = None, start_fraction: float = 0.0
     ) -> None:
-        """Saves the given weights, by default the network's.
+        """Saves the given weights, by default the network's, and records their scores.
 
         `start_fraction` is the fraction of the start model in them.
         """
@@ -392,18 +395,20 @@ class _Run:
             return
         setup = self._setup
         save_model(setup.folder, weights or self._model.weights_as_arrays(), *setup.model_configs, setup.tokenizer)
+        position = self._trainer.position
+        self._saved_step = position.saved_step if position.has_best else position.step
         if setup.training_config.interpolate_start:
             self._record = self._record | {"start_fraction": start_fraction}
         self._write("running", scores)
 
     def _write(self, status: str, scores: Scores | None) -> None:
-        """Records status, progress, validations and, if there are any, scores in training.json."""
+        """Records status, progress, validations and, if there are any, scores of the saved weights in training.json."""
         if not self._distribution.is_chief:
             return
         position = self._trainer.position
         progress = {
             "step": position.step,
-            "best_step": position.saved_step,
+            "best_step": self._saved_step,
             "epochs": self._trainer.epochs(),
             "seconds": position.seconds,
             "left_out": position.health.left_out,
