@@ -19,6 +19,7 @@ from trained_runs import Watch, checkpoints_of, plan_for
 from textgen.errors import SavedModelError, TokenizerError, TrainingError
 from textgen.saved_model.layout import CARD, read_training
 from textgen.saved_model.loading import load_model
+from textgen.saved_model.saving import save_model, write_training
 from textgen.storage.files import CannotWrite
 from textgen.training import run
 from textgen.training.observers.observer import Observer, StepReport, ValidationReport
@@ -90,12 +91,12 @@ def test_an_error_of_saving_does_not_hide_the_one_before(
 @contextmanager
 def failing_saves(first: int = 0) -> Iterator[None]:
     """Saving a model fails from the `first`-th time on, counted from 0, as on a full disk or one that is read-only."""
-    saves, save = itertools.count(), run.save_model
+    saves = itertools.count()
 
     def save_or_fail(*arguments: Any) -> None:
         if next(saves) >= first:
             raise CannotWrite(arguments[0], os.strerror(errno.ENOSPC))
-        save(*arguments)
+        save_model(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "save_model", save_or_fail)
@@ -110,6 +111,19 @@ def test_a_run_whose_first_save_fails_is_resumed_from_its_checkpoint(text: Path,
     assert (record["scores"], record["progress"]["step"], record["progress"]["best_step"]) == ({}, 4, 0)
     assert checkpoints_of(tmp_path / "songs") == ["step-000000000"]
     assert resume(tmp_path / "songs").training["progress"]["step"] == 12
+
+
+def test_scores_that_an_older_version_recorded_of_weights_that_it_could_not_save_are_left_out(
+    text: Path, tmp_path: Path
+) -> None:
+    with failing_saves(), pytest.raises(CannotWrite):
+        train(plan_for(text), tmp_path / "songs")
+    record = read_training(tmp_path / "songs")
+    scores = {"nats_per_token": 0.001, "bits_per_byte": 0.001}
+    write_training(tmp_path / "songs", record | {"scores": scores, "progress": record["progress"] | {"best_step": 4}})
+    saved = resume(tmp_path / "songs")
+    assert saved.training["progress"]["best_step"] == 12
+    assert saved.training["scores"]["nats_per_token"] > 1
 
 
 def test_a_record_tells_of_the_weights_that_are_saved_when_saving_better_ones_fails(text: Path, tmp_path: Path) -> None:

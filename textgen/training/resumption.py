@@ -111,6 +111,8 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
     except (ValueError, TextgenError) as error:
         problem = str(error).removesuffix(".")
         raise SavedModelError(f"{folder / TRAINING} is damaged: {problem}. Copy the whole folder again.") from None
+    if not os.path.lexists(folder / MANIFEST):
+        record = _without_scores(record)
     _refuse_other(settings, record, sources)
     record |= _still_planned(record, settings)
     training_config = _changed_training(record, settings)
@@ -132,6 +134,12 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
         tokenizer=tokenizer,
         data=data,
     )
+
+
+def _without_scores(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a run without a model: older versions recorded the scores of one that could not be saved."""
+    progress = {name: value for name, value in record["progress"].items() if name != "best_step"}
+    return {**record, "scores": {}, "progress": progress}
 
 
 def _still_planned(record: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, bool]:
