@@ -56,10 +56,15 @@ def test_fine_tuning_starts_from_the_model_and_leaves_it_alone(base_run: Run, te
         assert (resumed.folder / name).read_bytes() == (tuned.folder / name).read_bytes()
     assert len((tuned.folder / WORDS).read_bytes()) > len((base.folder / WORDS).read_bytes())
     manifest = json.loads((resumed.folder / MANIFEST).read_bytes())
-    del manifest["files"][WORDS]
+    for name in (NGRAMS, WORDS):
+        del manifest["files"][name]
+        (resumed.folder / name).unlink()
     (resumed.folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    (resumed.folder / WORDS).unlink()
-    assert resume(resumed.folder).words() is None  # those of the text alone would keep it from words of the base
+    said = list[str]()
+    without = resume(resumed.folder, options=RunOptions(say=said.append))
+    assert without.words() is None  # those of the text alone would keep it from words of the base
+    assert not without.has_ngrams  # nor would copies of the text of the base be detected
+    assert any("would lack the text of base: copies are not detected" in line for line in said)
     for name, value in (("hidden_units", 8), ("forget_bias", 0.0)):
         with pytest.raises(ConfigError, match=f"{name} cannot be set when fine-tuning"):
             make_plan(corpus, {name: value}, sources=Sources(start=base), hardware=Hardware(flops=1e11))

@@ -136,3 +136,32 @@ def test_a_corpus_too_large_for_an_index_is_trained_on_without_one(
     assert not saved.has_ngrams
     with pytest.raises(SavedModelError, match="copies of it cannot be detected"):
         saved.ngrams()
+
+
+@pytest.mark.parametrize("why", ["its words are new", "its text is too long", "it has a vocabulary of words"])
+def test_a_model_that_starts_from_one_without_a_list_of_words_gets_none(
+    tmp_path: Path, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of its own text alone would forbid the words of the first."""
+    rng, said = np.random.default_rng(0), list[str]()
+    names = [" ".join("".join(rng.choice([*"abcdefgh"], 12)) for _ in range(5)) for _ in range(60)]
+    songs = ["a bad cab had a fade", "a deaf hag bade a head"] * 40
+
+    def plan_of(lines: list[str], name: str, start: ModelFolder | None = None) -> Plan:
+        (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
+        given: dict[str, Any] = {"batch_size": 2, "sequence_length": 8, "steps": 4} if start else dict(runs.SETTINGS)
+        if why == "it has a vocabulary of words":
+            given["tokenizer"] = "char" if start else "word"
+        corpus = Corpus([tmp_path / name], CorpusConfig(documents="line"))
+        return make_plan(corpus, given, sources=Sources(start=start), hardware=Hardware(flops=1e11))
+
+    with monkeypatch.context() as patch:
+        if why == "its text is too long":
+            patch.setattr(run_start, "MAX_TOKENS", 100)
+        start = load_model(str(begun(plan_of(names if why == "its words are new" else songs, "1.txt"), tmp_path / "1")))
+    assert start.words() is None
+    tuned = load_model(str(begun(plan_of(songs, "2.txt", start), tmp_path / "2", say=said.append)))
+    assert tuned.words() is None
+    assert "1 has no list of its words and may invent some, so the new model may, too." in said
+    if why != "it has a vocabulary of words":
+        assert load_model(str(begun(plan_of(songs, "3.txt"), tmp_path / "3"))).words()

@@ -4,7 +4,8 @@
 
 The filter holds the 200,000 commonest words and each of their beginnings, character by character, in a Bloom filter of
 2 bytes for each: it never misses one, and reports 0.05 % of others (`WordFilter.false_positive_rate`). It does not
-depend on the vocabulary of tokens. That of a fine-tuned model includes the words of its base model.
+depend on the vocabulary of tokens. That of a fine-tuned model includes the words of its base model; if that has no
+filter, neither has the fine-tuned model.
 
 In some texts most words are new: lists of names, DNA, keys in hexadecimal. A model of such a text should coin words,
 so it gets no filter. The fraction of new words is estimated by Good's formula (1953): it is the fraction of the words

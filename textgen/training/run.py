@@ -38,6 +38,7 @@ from textgen.training.race import race
 from textgen.training.resumption import ResumeSources, read_run
 from textgen.training.run_setup import RunOptions, RunSetup
 from textgen.training.run_start import begin, initial_model, save_known_words, save_ngram_index, training_data
+from textgen.wording import Say
 
 if TYPE_CHECKING:
     from textgen.evaluation.scores import Scores
@@ -133,12 +134,7 @@ def resume(
         for line in skipped:
             options.say(f"Skipped a damaged checkpoint: {line}")
         setup = read_run(folder, settings or {}, sources, options.say)
-        if not (folder / NGRAMS).is_file():
-            save_ngram_index(folder, setup.tokenizer, setup.data, options.say)
-        # If the run started from a model, words counted here would lack those of that model, and the new model could
-        # not write them.
-        if not (folder / WORDS).is_file() and not setup.record["start"]["name"]:
-            save_known_words(folder, setup.tokenizer, setup.data, options.say)
+        _save_missing_filters(setup, options.say)
         before = read_training(folder)
         run = _recorded_run(setup, checkpoint, before, options)
         options.say(f"Resuming {folder}.")
@@ -149,6 +145,23 @@ def resume(
         ):
             options.say("The run was finished before: more steps, minutes or epochs continue it.")
         return saved
+
+
+def _save_missing_filters(setup: RunSetup, say: Say) -> None:
+    """Makes the index of n-grams and the list of words of a resumed run if they are missing.
+
+    Not if the run started from a model: those of the text alone would lack what that model has read, so its text could
+    be copied without being detected, and its words could not be written.
+    """
+    start, has_index = setup.record["start"]["name"], (setup.folder / NGRAMS).is_file()
+    if start:
+        if not has_index:
+            say(f"There is no index of n-grams, and a new one would lack the text of {start}: copies are not detected.")
+        return
+    if not has_index:
+        save_ngram_index(setup.folder, setup.tokenizer, setup.data, say)
+    if not (setup.folder / WORDS).is_file():
+        save_known_words(setup.folder, setup.tokenizer, setup.data, say)
 
 
 def _recorded_run(setup: RunSetup, checkpoint: Checkpoint, before: dict[str, Any], options: RunOptions) -> _Run:

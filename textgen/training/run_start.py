@@ -66,7 +66,11 @@ def begin(plan: Plan, folder: Path, say: Say = silent) -> RunSetup:
     index = save_ngram_index(folder, tokenizer, data, say, of_start)
     if start and of_start and index:
         _report_known_text(start, index, tokenizer, data.valid, say)
-    save_known_words(folder, tokenizer, data, say, start.words() if start else None)
+    words_of_start = start.words() if start else None
+    if start is None or words_of_start:
+        save_known_words(folder, tokenizer, data, say, words_of_start)
+    else:  # a filter of the text alone would forbid the words of that model
+        say(f"{start.name} has no list of its words and may invent some, so the new model may, too.")
     model_config = replace(plan.model_config, vocab_size=tokenizer.vocab_size)
     record = with_origin(_first_record(plan, model_config, tokenizer, data), folder, tokenizer.serialized)
     write_training(folder, record)
@@ -185,6 +189,8 @@ def save_known_words(
     folder: Path, tokenizer: Tokenizer, data: TokenData, say: Say, of_start: WordFilter | None = None
 ) -> None:
     """Saves the words of the text and those of the model that the run starts from: the new model writes no others.
+
+    Not for a run that starts from a model without a list of its words, which the new model would then not write.
 
     Args:
         folder: Folder of the model.
