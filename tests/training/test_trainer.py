@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from vocabularies import pieces_of
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
@@ -553,3 +555,37 @@ def test_a_model_of_one_file_knows_how_texts_begin_and_how_rarely_they_end(tmp_p
     score = Scorer(NumpyModel(shape, model.weights_as_arrays()), tokenizer).score(paragraphs[0])
     assert score.surprisal[0] < 2, "a text begins as paragraphs do, one character in 63"
     assert 8 < score.surprisal[-1] < 18, "about one token in 16,000 is an end: 14 bits"
+
+
+def test_processes_encode_the_text_of_an_epoch_before_they_ask_for_anything_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they give signs of life: at the end of each epoch, and where a run goes on in the middle of one."""
+    from textgen.model.config import ModelConfig
+    from textgen.training.run_start import training_data
+    from textgen.training.trainer import Trainer
+
+    tokenizer = pieces_of("bpe", ["abc cab bca acb abccab "] * 4, vocab_size=266)
+    config = TrainingConfig(batch_size=4, sequence_length=16, epochs=2, subword_alpha=0.3, num_validations=1)
+    model = LanguageModel(ModelConfig(tokenizer.vocab_size, 6, 8, 1), pad_id=tokenizer.pad_id)
+    data = training_data(data_for(tokenizer, tmp_path), tokenizer, config)
+    loop, prepared, early = Trainer(model, data, config, tmp_path / "checkpoints"), list[int](), list[int]()
+    of_epoch, working = type(data.train).of_epoch, list[bool]()
+
+    def each_does(work: Callable[[], object]) -> None:
+        working.append(True)
+        work()
+        working.clear()
+        prepared.append(loop.position.epoch)
+
+    def checked(stream: Any, epoch: int) -> Any:
+        if not (epoch in (0, *prepared) or working):
+            early.append(epoch)
+        return of_epoch(stream, epoch)
+
+    monkeypatch.setattr(loop._distribution, "each_does", each_does)
+    monkeypatch.setattr(type(data.train), "of_epoch", checked)
+    loop.run([], RunReport("songs", {}, 0, 0))
+    assert (prepared, early) == ([1, 2], [])
+    loop.restore(Checkpoint(loop.tensors.to_arrays(), {"step": 9, "epoch": 5, "step_in_epoch": 1}))
+    assert (prepared, early) == ([1, 2, 5], [])

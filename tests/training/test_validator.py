@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from textgen.corpus.config import CorpusConfig
@@ -134,3 +135,56 @@ def test_a_score_of_another_text_whose_weights_are_gone_is_forgotten(
     assert (position.best_nats_per_token, position.kept_nats_per_token) == (None, 1.0)
     validator.validate(position, with_sample=False)
     assert (position.best_nats_per_token, position.kept_nats_per_token, position.saved_step) == (2.9, 1.0, 3)
+
+
+@pytest.mark.parametrize("kind", ["a validation", "saved weights"])
+def test_scoring_a_long_text_is_no_step_that_hangs(
+    data: TokenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Each window restarts the time limit, and after some of them the processes wait for the slowest one."""
+    monkeypatch.setattr("textgen.training.validator.COMMON_WINDOWS", 2)
+    validator, told = validator_of(data, tmp_path, len(data.valid)), list[str]()
+    position, weights = Position(), validator._model.weights_as_arrays()
+    monkeypatch.setattr(validator._distribution, "restart_timer", lambda: told.append("restart"))
+    monkeypatch.setattr(
+        validator._distribution, "total", lambda values: list(values) if values else told.append("wait")
+    )
+    if kind == "a validation":
+        validator.validate(position, with_sample=False)
+    else:
+        validator.rescore_best(position, weights, 3)
+    windows = -(-len(data.valid) // 64)
+    assert windows > 3
+    assert told == [*(["restart", "wait", "restart"] * (windows // 2)), *(["restart"] * (windows % 2))]
+
+
+def test_all_processes_score_saved_weights_that_the_chief_reads(
+    data: TokenData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that only waited for the chief would give up on it."""
+    validator, scored_weights = validator_of(data, tmp_path, 64), list[dict[str, Any]]()
+    own = validator._model.weights_as_arrays()
+    saved = {name: array + 1 for name, array in own.items()}
+    orders = list[list[str]]()
+
+    def from_chief(arrays: dict[str, Any]) -> dict[str, Any]:
+        orders.append([*arrays])
+        return saved
+
+    def scores(*given: Any) -> SimpleNamespace:
+        scored_weights.append(validator._model.weights_as_arrays())
+        return SimpleNamespace(nats_per_token=2.5)
+
+    monkeypatch.setattr(validator._distribution, "from_chief", from_chief)
+    monkeypatch.setattr(validator.evaluator, "scores", scores)
+    for weights, is_chief in ((dict(reversed(saved.items())), True), (None, False)):
+        monkeypatch.setattr(validator._distribution, "is_chief", is_chief)
+        monkeypatch.setattr(validator._distribution, "total", lambda values, chief=is_chief: values if chief else [2.5])
+        position = Position()
+        validator.rescore_best(position, weights, 3)
+        assert position.best_nats_per_token == 2.5
+    assert orders == [[*own], [*own]]  # the processes send them one after the other
+    assert len(scored_weights) == 2
+    for scored_once in scored_weights:
+        np.testing.assert_array_equal(scored_once["head/bias"], saved["head/bias"])
+    np.testing.assert_array_equal(validator._model.weights_as_arrays()["head/bias"], own["head/bias"])

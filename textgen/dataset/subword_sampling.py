@@ -82,7 +82,7 @@ class SampledStream(TokenStream):
         weakref.finalize(self, in_this_process(stack.close))
 
     def of_epoch(self, epoch: int) -> TokenStream:
-        """The stream in the segmentation of an epoch. It and the one before are kept: reading ahead needs both."""
+        """The stream in the segmentation of an epoch. It and the one before are kept: a run may return to that."""
         if epoch not in self._epochs:
             with self._lock:
                 if epoch not in self._epochs:

@@ -256,6 +256,7 @@ class _Run:
                 distribution=self._distribution,
                 token_bytes=setup.tokenizer.token_bytes,
             )
+            self._distribution.total([])  # all have the text of the first epoch, also where it is segmented anew
         if checkpoint:
             self._restore(checkpoint)
         self._observers = self._make_observers(options)

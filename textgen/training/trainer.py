@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -216,6 +217,8 @@ class Trainer:
                 fraction, tokens = self.reader.window_fraction(inputs), self.reader.tokens(self.position)
                 learning_rate = fraction * self._learning_rate()
                 gradient = self._step(inputs, targets, learning_rate)
+                if self.position.step_in_epoch == 0:
+                    self._prepare_epoch()
                 if self._ahead:
                     gradient = replace(gradient, gradients=None, state=None)  # frees the memory of the device
                 step, epochs = self.position.step, self.epochs()
@@ -229,6 +232,15 @@ class Trainer:
                     return reason
                 watch.start_step()
         raise AssertionError("the batches of training never end")
+
+    def _prepare_epoch(self) -> None:
+        """Encodes the text of the epoch at the position, if its segmentation is sampled.
+
+        For a long text that takes longer than a step may. So several processes do it here, where they give each other
+        signs of life, and not where a batch or a number of batches is first asked for.
+        """
+        if self.config.subword_alpha:
+            self._distribution.each_does(partial(self.reader.prepare, self.position.epoch))
 
     def _read_losses(self, *, all_but: int) -> None:
         """Reads, checks and reports losses, except the newest."""
@@ -456,6 +468,7 @@ class Trainer:
         self.position.go_on_with(to_dict(self.config))
         if self._began is not None:
             self._began = self.position.seconds
+        self._prepare_epoch()
         if not self.reader.has(self.position):
             raise TrainingError("The checkpoint does not fit the text of this run: train again.")
         due = parts_done(self.progress(), self.config.num_validations)  # fewer, if the budget is longer now

@@ -21,6 +21,8 @@ from textgen.training.schedules import parts_done
 from textgen.training.weight_averaging import Averaging
 from textgen.training.window_reader import WindowReader
 
+COMMON_WINDOWS = 256  # windows after which processes that score the same text wait for the slowest one
+
 
 @dataclass(frozen=True)
 class Hooks:
@@ -86,6 +88,8 @@ class Validator:
             token_bytes: Bytes of text that each token stands for, [V], by which parts of the held-out text are chosen.
         """
         self.evaluator = Evaluator(model, token_bytes=token_bytes)
+        self.evaluator.on_window = self._give_sign_of_life
+        self._num_windows = 0  # windows that this process has scored
         self.best_scores: Scores | None = None
         self.runner_up: Validated | None = None
         self._model = model
@@ -165,15 +169,32 @@ class Validator:
         self._record_text(position)
 
     def _score_of(self, weights: Mapping[str, np.ndarray] | None) -> float | None:
-        """The loss of weights that the chief gives; None if it is not finite. The network keeps its own weights."""
-        nats = 0.0
-        if weights is not None:
-            own = self._model.weights_as_arrays()
-            self._model.assign_weights(weights)
-            nats = self._scores().nats_per_token
-            self._model.assign_weights(own)
-        (nats,) = self._distribution.total([nats])
+        """The loss of weights that the chief gives; None if it is not finite. The network keeps its own weights.
+
+        All processes score them, as at a validation, so that none waits for the chief.
+        """
+        own = self._model.weights_as_arrays()
+        given = own if weights is None else {name: weights[name] for name in own}  # in the order of the others
+        self._model.assign_weights(self._distribution.from_chief(given))
+        nats = self._chiefs(self._scores().nats_per_token)
+        self._model.assign_weights(own)
         return nats if math.isfinite(nats) else None
+
+    def _chiefs(self, nats: float) -> float:
+        """The chief's number, for all processes."""
+        (nats,) = self._distribution.total([nats if self._distribution.is_chief else 0.0])
+        return nats
+
+    def _give_sign_of_life(self) -> None:
+        """Restarts the time limit of a step at each window, since a long text may take longer than a step.
+
+        The processes score the same windows. Now and then they wait for the slowest one, so that none is far ahead of
+        it at the end and gives up on it.
+        """
+        self._num_windows += 1
+        if self._num_windows % COMMON_WINDOWS == 0:
+            self._distribution.total([])
+        self._distribution.restart_timer()
 
     def save_best(self) -> None:
         """Writes the best weights, unless they are written."""
@@ -189,8 +210,7 @@ class Validator:
             not count may still be better: see `Position.kept_nats_per_token`.
         """
         scores = self._scores()
-        nats = scores.nats_per_token
-        (nats,) = self._distribution.total([nats if self._distribution.is_chief else 0.0])
+        nats = self._chiefs(scores.nats_per_token)
         if not math.isfinite(nats):
             return None, False
         improved = position.best_nats_per_token is None or nats < position.best_nats_per_token

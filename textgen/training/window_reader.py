@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,24 @@ class WindowReader:
     def windows(self, position: Position | None = None) -> Iterable[Any]:
         """Endless batches from a position on: inputs and targets, each int32 [rows, T]."""
         position = position or Position()
-        return self.batches.dataset(position.epoch, position.step_in_epoch, rows=self.rows, endless=True)
+        first = position.epoch, position.step_in_epoch
+        if self._config.subword_alpha:
+            return self._epoch_by_epoch(*first)
+        return self.batches.dataset(*first, rows=self.rows, endless=True)
+
+    def _epoch_by_epoch(self, epoch: int, first_step: int) -> Iterator[Any]:
+        """Endless batches, not read ahead across epochs.
+
+        Reading ahead would encode the text of the next epoch in a thread of TensorFlow. If there are few of these, a
+        validation could not read the held-out text meanwhile.
+        """
+        while True:
+            yield from self.batches.dataset(epoch, first_step, rows=self.rows)
+            epoch, first_step = epoch + 1, 0
+
+    def prepare(self, epoch: int) -> None:
+        """Encodes the text of an epoch if each has a segmentation of its own. What follows in that epoch is quick."""
+        self.batches.stream.of_epoch(epoch)
 
     def advance(self, position: Position) -> None:
         """Moves a position one batch on."""

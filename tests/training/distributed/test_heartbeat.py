@@ -132,3 +132,66 @@ def test_the_chief_gives_signs_of_life_while_it_scores(monkeypatch: pytest.Monke
     run._finish("done")
     evaluator.on_window()  # nobody listens any more
     assert told == [[0.0], [0.0], [1.0]]
+
+
+def test_work_for_which_each_process_needs_its_own_time_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quick one gives signs of life with the slow one, which is done once ten of them were given."""
+    monkeypatch.setattr("textgen.training.distributed.distribution.BEAT_SECONDS", 0.01)
+    groups = [Group(worker, 2, links) for worker, links in enumerate(connected(2))]
+    quick, slow = (Distribution(group=group) for group in groups)
+    restarts, enough, ended = list[int](), threading.Event(), list[str]()
+
+    def restart_timer() -> None:
+        restarts.append(1)
+        if len(restarts) == 10:
+            enough.set()
+
+    quick.restart_timer = restart_timer
+
+    def take_part(distribution: Distribution, name: str, work: Callable[[], object]) -> None:
+        distribution.each_does(work)
+        ended.append(name)
+
+    threads = [
+        threading.Thread(target=take_part, args=(quick, "quick", lambda: None)),
+        threading.Thread(target=take_part, args=(slow, "slow", lambda: enough.wait(30))),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert sorted(ended) == ["quick", "slow"]
+    assert len(restarts) >= 10
+    for group in groups:
+        group.close()
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_an_error_of_such_work_is_raised_where_it_is_waited_for(num_workers: int) -> None:
+    distribution = Distribution()
+    distribution.num_workers = num_workers
+
+    def fails() -> None:
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        distribution.each_does(fails)
+
+
+def test_a_time_limit_is_restarted_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    restarts = list[float | None]()
+
+    @contextmanager
+    def deadline(seconds: float | None) -> Iterator[Callable[[], None]]:
+        yield lambda: restarts.append(seconds)
+
+    monkeypatch.setattr("textgen.training.distributed.distribution.deadline", deadline)
+    distribution = Distribution()
+    distribution.restart_timer()
+    with distribution.together(5.0):
+        distribution.restart_timer()
+        with distribution.together(6.0):
+            distribution.restart_timer()
+        distribution.restart_timer()
+    distribution.restart_timer()
+    assert restarts == [5.0, 6.0, 5.0]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import faulthandler
 import re
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+BEAT_SECONDS = 0.2  # seconds between two signs of life: a time limit is one second or more
 ENDED_SUM = "Collective ops is aborted by"  # in the messages of TensorFlow, before the error of another process
 
 
@@ -62,6 +64,8 @@ class Distribution:
         server: Address that this process listens on; "" if it does not.
         num_replicas: Replicas of all processes.
         is_chief: Whether this process writes the files.
+        restart_timer: Restarts the time limit of the `together` in which this process is, if there is one. Call it
+            where something that is no hanging may take longer.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy | None = None, group: Group | None = None) -> None:
@@ -77,6 +81,7 @@ class Distribution:
         self.server = cluster["worker"][self.worker] if self.num_workers > 1 and cluster else ""
         self.num_replicas: int = self.strategy.num_replicas_in_sync * (group.size if group else 1)
         self.is_chief = self.worker == 0
+        self.restart_timer: Callable[[], None] = _do_nothing
         self._tasks = Tasks(hosts_of(cluster["worker"]), self.worker) if self.server else Tasks(("",), 0)
         self._compiled_gather = compiled(self._gather)  # one function for all shapes
 
@@ -176,14 +181,47 @@ class Distribution:
         """
         import tensorflow as tf
 
+        around = self.restart_timer
         try:
-            with deadline(limit) as restart_timer:
-                yield restart_timer
+            with deadline(limit) as self.restart_timer:
+                yield self.restart_timer
         except tf.errors.OpError as error:
             if not self.server or not _may_come_from_another(error):  # a group tells of lost workers by itself
                 raise
             message = f"Another process was lost, or did not answer. TensorFlow says: {_first_line(error)}"
             raise WorkerLost(message) from error
+        finally:
+            self.restart_timer = around
+
+    def each_does(self, work: Callable[[], object]) -> None:
+        """Does work for which each process needs its own time, and waits until all have done theirs.
+
+        They must call it together. All give signs of life meanwhile, so a limit of `together` ends none that works.
+
+        Args:
+            work: What this process does, in a thread if there are other processes.
+        """
+        if self.num_workers == 1:
+            work()
+            return
+        failures = list[Exception]()
+
+        def work_beside() -> None:
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 it is raised where the work is waited for
+                failures.append(error)
+
+        working = threading.Thread(target=work_beside, daemon=True)  # a signal does not wait for it
+        working.start()
+        num_done = 0.0
+        while num_done < self.num_workers:
+            working.join(BEAT_SECONDS)
+            is_done = not working.is_alive()
+            if failures:
+                raise failures[0]
+            (num_done,) = self.total([float(is_done)])
+            self.restart_timer()
 
     def summed(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         """Sums tensors over the processes of a group. They must call it together."""
