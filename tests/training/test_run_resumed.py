@@ -246,6 +246,30 @@ def test_a_run_that_is_stopped_twice_before_its_first_validation_saves_the_weigh
         np.testing.assert_array_equal(array, checkpoint.tensors[f"weights/{name}"])
 
 
+@pytest.mark.parametrize(
+    ("averaging", "saved_as"), [("none", "weights"), ("ema", "average/mean"), ("last-k", "weights")]
+)
+def test_a_run_that_is_stopped_before_its_first_validation_saves_its_average(
+    text: Path, tmp_path: Path, averaging: str, saved_as: str
+) -> None:
+    """As a validation would. The mean of the last validations has not begun."""
+
+    class Stops(Observer):
+        def on_step(self, report: StepReport) -> None:
+            if report.step == 3:
+                signal.raise_signal(signal.SIGINT)
+
+    plan = plan_for(text, num_validations=1, weight_averaging=averaging, learning_rate=0.03, warmup_fraction=0.0)
+    with pytest.raises(Interrupted):
+        train(plan, tmp_path / "songs", options=RunOptions(observers=[Stops()]))
+    saved, (checkpoint, _) = load_model(str(tmp_path / "songs")), newest_checkpoint(tmp_path / "songs" / "checkpoints")
+    assert saved.training["progress"]["best_step"] == saved.training["progress"]["step"] == 3
+    for name, array in saved.weights().items():
+        np.testing.assert_array_equal(array, checkpoint.tensors[f"{saved_as}/{name}"])
+        is_raw = np.array_equal(array, checkpoint.tensors[f"weights/{name}"])
+        assert is_raw == (saved_as == "weights"), name
+
+
 @pytest.mark.slow
 def test_resuming_can_lengthen_a_run_and_needs_no_corpus_while_tokens_are_cached(text: Path, tmp_path: Path) -> None:
     train(plan_for(text), tmp_path / "songs")

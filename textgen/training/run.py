@@ -329,7 +329,7 @@ class _Run:
             with suppress(Exception):  # the first error tells more
                 reached = trainer.position
                 if reached.step and not reached.has_best:  # no validation has chosen weights
-                    self._save(None)
+                    self._save(None, trainer.weights_to_save())
             with suppress(Exception):
                 status = (
                     "interrupted" if hasattr(error, "exit_code") else f"failed: {str(error) or type(error).__name__}"

@@ -436,6 +436,10 @@ class Trainer:
 
     # === Checkpoints ===
 
+    def weights_to_save(self) -> dict[str, np.ndarray]:
+        """The weights of a run that ends before its first validation: their average if there is one, as after that."""
+        return self._averaging.mean() or self.model.weights_as_arrays()
+
     def save_checkpoint(self, tensors: dict[str, np.ndarray] | None = None) -> None:
         """Writes the best weights, and all that `restore` needs.
 
