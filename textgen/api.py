@@ -212,7 +212,8 @@ def load(
             is trained on the text of `adapt` and has a neural cache of its own; `clamps` are cells of the first.
         label: Read the text of `adapt` as documents of this label.
         models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
-        settings: Fields of `CorpusConfig` for the text of `adapt`; by default those of the training, but UTF-8.
+        settings: Fields of `CorpusConfig` for the text of `adapt`; by default those of the training, but UTF-8, and
+            not strict.
 
     Raises:
         SavedModelError: The model is missing or damaged.
@@ -313,7 +314,7 @@ def evaluate(
         dynamic: Adapt by dynamic evaluation.
         ensemble: More models with the same vocabulary, whose probabilities are averaged with those of the first.
         models_dir: Folder of the models; by default `$TEXTGEN_MODELS` or `saved_models`.
-        settings: Fields of `CorpusConfig`; by default those of the training, but UTF-8.
+        settings: Fields of `CorpusConfig`; by default those of the training, but UTF-8, and not strict.
 
     Returns:
         Nats per token, bits per byte, perplexity and counts. If the model reads in both directions, those of forward.

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from textgen.cli import COMMANDS, textgen
 from textgen.cli.command import SectionCommand, SectionOption
 from textgen.cli.setting_options import setting_options
-from textgen.corpus.config import CorpusConfig
+from textgen.corpus.config import OF_ONE_TEXT, CorpusConfig
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.generation.config import SamplingConfig, SearchConfig
 from textgen.model.config import ModelConfig
@@ -130,7 +130,8 @@ DEFAULT = re.compile(r"\[default: [^]]+\]|Guessed|Detected")
 def test_a_text_for_a_model_is_read_as_its_training_text(command: str) -> None:
     options = {option.name: option for option in LEAVES[command].params if isinstance(option, SectionOption)}
     of_corpus = {name: options[name].help or "" for name in declared(CorpusConfig) if name in options}
-    assert of_corpus.pop("encoding")  # a property of the files
+    for name in OF_ONE_TEXT:
+        assert "as in training" not in of_corpus.pop(name, "")
     for text in of_corpus.values():
         assert DEFAULT.findall(text) == ["[default: as in training]"]
 

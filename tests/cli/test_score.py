@@ -397,6 +397,33 @@ def test_files_are_read_as_utf_8_whatever_the_training_text_was(
     assert results(western, "text.txt") == results(western, "western.txt", "--encoding", "cp1252") == expected
 
 
+@pytest.mark.parametrize(
+    ("command", "can_stop"),
+    [
+        (["score", "tiny", "FILE"], True),
+        (["score", "tiny", "FILE", "--jsonl"], True),
+        (["evaluate", "tiny", "FILE"], True),
+        (["embed", "tiny", "FILE"], False),
+        (["sample", "tiny", "--adapt", "FILE", "--max-tokens", "2"], False),
+        (["models", "compress", "tiny", "FILE", "--out", "small", "--accept-loss"], False),
+    ],
+)
+def test_a_training_that_stops_at_a_record_without_text_lets_other_commands_skip_it(
+    tiny_models: Path, tmp_path: Path, command: list[str], can_stop: bool
+) -> None:
+    saved = load_model("tiny", tiny_models)
+    configs = saved.model_config, saved.tokenizer_config, replace(saved.corpus_config, strict=True)
+    save_model(tmp_path / "tiny", saved.weights(), *configs, saved.tokenizer)
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "the cat"}\n' * 9 + '{"body": "b"}\n', encoding="utf-8")
+    words = [str(path) if word == "FILE" else word for word in command] + ["--models-dir", str(tmp_path)]
+    result = CliRunner().invoke(textgen, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    assert "Skipped 1 record without text" in result.stderr
+    if can_stop:
+        assert "leave --strict out" in CliRunner().invoke(textgen, [*words, "--strict"]).stderr
+
+
 # === What it needs, and mistakes ===
 
 

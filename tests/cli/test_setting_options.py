@@ -38,7 +38,7 @@ TEXTS = {  # legal ones, of settings that do not take any
     "allow_host": ("a.example", "b.example"),
 }
 NUMBERS = (0.5, 0.25, 2.0, 7, 0.99)
-READING = ("documents", "newlines", "strict", "labels")  # settings that `--adapt` takes from the model
+READING = ("documents", "newlines", "strict", "labels")  # settings for which `--adapt` has no options
 
 
 def fields_of(*kinds: type[Any], leave_out: Collection[str] = ()) -> list[Any]:

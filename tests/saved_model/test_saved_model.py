@@ -84,15 +84,16 @@ def test_the_networks_of_both_directions_share_their_tables(tmp_path: Path, toke
     assert models["forward"]._head is models["backward"]._head
 
 
-def test_another_text_is_read_as_the_training_text_except_its_encoding(tmp_path: Path, tokenizer: Tokenizer) -> None:
+def test_another_text_is_read_as_the_training_text_except_what_is_of_one_text(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
     config, kind = small(tokenizer.vocab_size), TokenizerConfig("char")
-    corpus = replace(CORPUS, encoding="cp1252", text_column="body")
+    corpus = replace(CORPUS, encoding="cp1252", text_column="body", strict=True)
     save_model(tmp_path / "model", weights_of(config), config, kind, corpus, tokenizer)
     saved = load_model(str(tmp_path / "model"))
-    assert saved.reading({}) == replace(corpus, encoding=None)
-    assert saved.reading({"encoding": "utf-16", "documents": "file"}) == replace(
-        corpus, encoding="utf-16", documents="file"
-    )
+    assert saved.reading({}) == replace(corpus, encoding=None, strict=False)
+    given: dict[str, Any] = {"encoding": "utf-16", "documents": "file", "strict": True}
+    assert saved.reading(given) == replace(corpus, **given)
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "char", "word", "byte"])

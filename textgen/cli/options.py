@@ -16,7 +16,7 @@ from textgen.cli import output
 from textgen.cli.command import INPUT, SectionOption
 from textgen.cli.output_paths import REPLACED, OutputPath
 from textgen.cli.setting_options import Decorator, flag_of, setting_options
-from textgen.corpus.config import CorpusConfig
+from textgen.corpus.config import OF_ONE_TEXT, CorpusConfig
 from textgen.errors import CorpusError, TextgenError
 from textgen.settings import declared, from_dict, select
 from textgen.storage.addresses import refuse_remote
@@ -62,7 +62,7 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-AS_TRAINED = dict.fromkeys(declared(CorpusConfig).keys() - {"encoding"}, "as in training")
+AS_TRAINED = dict.fromkeys(declared(CorpusConfig).keys() - set(OF_ONE_TEXT), "as in training")
 """The defaults of commands that read a text for a model: `ModelFolder.reading` takes them from its training."""
 
 corpus_options = setting_options(CorpusConfig)

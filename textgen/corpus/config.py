@@ -15,6 +15,9 @@ SEPARATOR = "separator:"  # prefix of a documents mode that names the text betwe
 NEWLINES = ("normalize", "keep")
 SECTION = "Reading text"
 UTF8 = "utf-8"
+OF_ONE_TEXT = ("encoding", "strict")
+"""Settings that stay as they are by default where another text is read as a training text was: its files may be in
+another encoding, and who reads it chooses anew whether to stop at what has no text."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textgen.corpus.config import CorpusConfig
+from textgen.corpus.config import OF_ONE_TEXT, CorpusConfig
 from textgen.errors import ConfigError, SavedModelError
 from textgen.generation.config import AUTO, NUMPY, TENSORFLOW, RuntimeConfig
 from textgen.generation.fingerprint import Fingerprint
@@ -201,9 +201,9 @@ class ModelFolder:
         return read_listed(self.files, self.folder, name, read, limit)
 
     def reading(self, settings: Mapping[str, Any]) -> CorpusConfig:
-        """The settings for reading another text: those of the training text, except its encoding.
+        """The settings for reading another text: those of the training text, except `OF_ONE_TEXT`.
 
-        The encoding is a property of the files, so it is `settings["encoding"]` or the default.
+        These, such as its encoding, are those in `settings` or the defaults.
 
         Args:
             settings: Settings of `CorpusConfig` that replace those of the training.
@@ -211,7 +211,8 @@ class ModelFolder:
         Raises:
             ConfigError: A setting is unknown, or a value is not allowed.
         """
-        return from_dict(CorpusConfig, {**to_dict(self.corpus_config), "encoding": CorpusConfig().encoding, **settings})
+        inherited = {name: value for name, value in to_dict(self.corpus_config).items() if name not in OF_ONE_TEXT}
+        return from_dict(CorpusConfig, {**inherited, **settings})
 
     @property
     def main_direction(self) -> str:
