@@ -163,17 +163,35 @@ def test_without_a_folder_of_models_that_can_be_read_the_rest_is_completed(
     assert complete("textgen models remove r", models) == []
 
 
+def test_ctrl_c_while_a_shell_asks_ends_the_program_without_a_word(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("textgen.saved_model.registry.list_models", interrupt)
+    try:
+        result = CliRunner().invoke(textgen, env=asked_by_bash("textgen sample r", models), prog_name="textgen")
+    except KeyboardInterrupt:
+        pytest.fail("Ctrl-C is not handled")
+    assert (result.exit_code, result.output) == (130, "")
+
+
 # === In Bash ===
 
 NAMES = ("my novel", "größe", "a$b `c`", "it's", "n*", "x:yz", "run@2", "comma,s")
 
 
+def write_program(place: Path, command: str) -> None:
+    """Makes textgen a shell script in the folder."""
+    write(place / "bin", "textgen", f"#!/bin/sh\n{command}\n")
+    (place / "bin" / "textgen").chmod(0o755)
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A folder with the program, its script, models, files and folders."""
-    program = tmp_path / "bin" / "textgen"
-    write(program.parent, program.name, f'#!/bin/sh\nexec {sys.executable} -m textgen "$@"\n')
-    program.chmod(0o755)
+    write_program(tmp_path, f'exec {sys.executable} -m textgen "$@"')
     write(tmp_path, "script", script_of("bash"))
     for name in NAMES:
         model_in(tmp_path / "models", name)
@@ -184,8 +202,8 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def printed_by_bash(typed: str, place: Path, locale: str = "C.UTF-8") -> str:
-    """What Bash prints that shows each word of a line after a Tab, in place of running it."""
+def run_in_bash(typed: str, place: Path, locale: str = "C.UTF-8") -> subprocess.CompletedProcess[str]:
+    """Bash, which shows each word of a line after a Tab, in place of running it."""
     lines = ["PS1= PS2=", "each() { printf '\\n'; printf '%s\\n' \"$@\"; }", "source ./script", f"{typed}\t\x01each "]
     environment = os.environ | {
         "PATH": f"{place / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -203,7 +221,12 @@ def printed_by_bash(typed: str, place: Path, locale: str = "C.UTF-8") -> str:
         encoding="utf-8",
     )
     assert not done.returncode, done.stderr
-    return done.stdout
+    return done
+
+
+def printed_by_bash(typed: str, place: Path, locale: str = "C.UTF-8") -> str:
+    """What Bash prints."""
+    return run_in_bash(typed, place, locale).stdout
 
 
 def typed_in_bash(typed: str, place: Path, locale: str = "C.UTF-8") -> list[str]:
@@ -296,6 +319,14 @@ def test_bash_completes_a_file_after_a_redirection(place: Path) -> None:
     assert (place / "corpus.txt").read_text() == "\ntextgen\nmodels\nlist\n"
 
 
+@needs_bash
+def test_bash_shows_no_errors_of_the_program_in_the_line_that_is_typed(place: Path) -> None:
+    write_program(place, "echo noise >&2; echo plain,train")
+    done = run_in_bash("textgen tr", place)
+    assert done.stdout.endswith("\ntextgen\ntrain\n")
+    assert "noise" not in done.stderr
+
+
 # === In zsh and fish ===
 
 START = {
@@ -315,6 +346,11 @@ COMMANDS_OF = {"zsh": ["zsh", "-f", "-i"], "fish": ["fish", "--no-config", "-i"]
 
 def typed_in(shell: str, typed: list[str], place: Path) -> list[list[str]]:
     """The arguments of textgen after a Tab, for each line."""
+    return run_in(shell, typed, place)[0]
+
+
+def run_in(shell: str, typed: list[str], place: Path) -> tuple[list[list[str]], str]:
+    """The arguments of textgen after a Tab, for each line, and all that was on the screen."""
     write(place, "script", script_of(shell))
     lines = [*(line.strip() for line in START[shell].strip().splitlines()), *(f"{line}\t\x01each " for line in typed)]
     environment = os.environ | {
@@ -324,6 +360,7 @@ def typed_in(shell: str, typed: list[str], place: Path) -> list[list[str]]:
         "TERM": "dumb",
     }
     screen, keyboard = pty.openpty()
+    drawn = bytearray()
     with child_process(
         controlling(COMMANDS_OF[shell]),
         stdin=keyboard, stdout=keyboard, stderr=keyboard, cwd=place, env=environment, start_new_session=True,
@@ -331,24 +368,37 @@ def typed_in(shell: str, typed: list[str], place: Path) -> list[list[str]]:
         os.close(keyboard)
         os.write(screen, "\r".join([*lines, "exit 0", ""]).encode())
         try:
-            while os.read(screen, 1 << 16):
-                pass
+            while part := os.read(screen, 1 << 16):
+                drawn += part
         except OSError:  # the shell has ended
             pass
         finally:
             os.close(screen)
         assert not process.wait(60)
     shown = (place / "shown").read_text(encoding="utf-8")
-    return [arguments.split("\n")[1:] for arguments in shown.removesuffix("\n\n").split("\n\n")]
+    lists = [arguments.split("\n")[1:] for arguments in shown.removesuffix("\n\n").split("\n\n")]
+    return lists, drawn.decode(errors="replace")
 
 
-@pytest.mark.parametrize(
+other_shells = pytest.mark.parametrize(
     "shell",
     [
         pytest.param(shell, marks=pytest.mark.skipif(shutil.which(shell) is None, reason=f"needs {shell}"))
         for shell in COMMANDS_OF
     ],
 )
+
+
+@other_shells
+def test_zsh_and_fish_show_no_errors_of_the_program_in_the_line_that_is_typed(shell: str, place: Path) -> None:
+    answer = {"zsh": "'plain\\ntrain\\n_\\n'", "fish": "'plain,train\\n'"}[shell]
+    write_program(place, f"echo noise >&2; printf {answer}")
+    found, drawn = run_in(shell, ["textgen tr"], place)
+    assert found == [["train"]]
+    assert "noise" not in drawn
+
+
+@other_shells
 def test_zsh_and_fish_complete_names_values_and_files(shell: str, place: Path) -> None:
     lines = {
         "textgen models show my": "my novel",

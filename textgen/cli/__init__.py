@@ -55,9 +55,15 @@ class Program(LazyGroup):
     """
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Runs the program. Reports the failure where Click cannot print `--help` or `--version`."""
+        """Runs the program. Reports the failure where Click cannot print `--help` or `--version`.
+
+        While a shell asks for completions, Click does not handle Ctrl-C: it ends the program without a word, which
+        would stand in the line that is being typed.
+        """
         try:
             return super().main(*arguments, **options)
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
         except OSError:
             from textgen.cli import output
 

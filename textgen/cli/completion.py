@@ -42,7 +42,7 @@ BASH = r"""
     local answers answer value path
     answers=$(
         IFS=$'\n'
-        env COMP_WORDS="${words[*]}" COMP_CWORD=$((${#words[@]} - 1)) %(complete_var)s=bash_complete "$1"
+        env COMP_WORDS="${words[*]}" COMP_CWORD=$((${#words[@]} - 1)) %(complete_var)s=bash_complete "$1" 2>/dev/null
     )
     while IFS= read -r answer; do
         value=${answer#*,}
@@ -90,7 +90,7 @@ ZSH = r"""#compdef %(prog_name)s
     local type key descr
     (( $+commands[%(prog_name)s] )) || return 1
     response=("${(@f)$(
-        env COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT - 1)) %(complete_var)s=zsh_complete %(prog_name)s
+        env COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT - 1)) %(complete_var)s=zsh_complete %(prog_name)s 2>/dev/null
     )}")
     [[ ${words[CURRENT]} == -*=* ]] && compset -P 1 '*='  # the answers are values of the option, without it
 
@@ -124,7 +124,9 @@ fi
 FISH = r"""function %(complete_func)s
     set -l word (commandline -ct)
     set -l option (string match -r -- '^-[^=]*=' $word)  # the answers are values of the option, without it
-    set -l response (env COMP_WORDS=(commandline -cp) COMP_CWORD=$word %(complete_var)s=fish_complete %(prog_name)s)
+    set -l response (
+        env COMP_WORDS=(commandline -cp) COMP_CWORD=$word %(complete_var)s=fish_complete %(prog_name)s 2>/dev/null
+    )
     for answer in $response
         set -l parts (string split -m 1 "," $answer)
         switch $parts[1]
