@@ -35,7 +35,8 @@ the same text. For a command with many options it shows the usual ones, and `--h
 | 2 | wrong usage, such as an unknown option, or a value out of the range or the choices of an option |
 | 75 | a training process was lost |
 | 130, 143, 129 | stopped by Ctrl-C, by SIGTERM or because the terminal closed; \
-`train` (from its first step on, except during a trial of two starts) and `write` have saved. `serve` exits with 0 |
+`train` (from its first step on, except during a trial of two starts) and `write` have saved. \
+`serve` and `tensorboard` exit with 0 once they serve |
 | 141 | the reader of standard output, such as `head`, has closed it |
 
 Colors and bold text go to terminals only, and not where `TERM` is `dumb`. `NO_COLOR` switches off the colors, except

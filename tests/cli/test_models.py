@@ -7,16 +7,20 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import song_model
 from click.testing import CliRunner, Result
 from files import write
 from model_folders import TRAINING_VALUES
+from processes import child_process
 from sample_text import LINES
 from wcwidth import wcswidth
 
@@ -25,7 +29,7 @@ from textgen.corpus.labels import unknown_label
 from textgen.errors import SavedModelError
 from textgen.saved_model.saving import write_training
 from textgen.storage.locks import locked
-from textgen.system.child_processes import child_command, child_environment
+from textgen.system.child_processes import child_command, child_environment, without_interrupts
 from textgen.tokenizer.tokenizer import Tokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -223,29 +227,73 @@ def test_on_windows_the_command_lasts_as_long_as_tensorboard(killed: Path, monke
     assert started[0][started[0].index("--logdir") + 1] == str(killed / "logs")
 
 
-def test_tensorboard_says_nothing_of_tensorflow(tmp_path: Path) -> None:
-    (tmp_path / "tensorflow.py").write_text(
-        "import os\n"
-        "class config:\n"
-        "    def get_visible_devices(*_):\n"
-        "        os.write(2, b'E0000 failed call to cuInit\\n')\n"
-        "        return []\n"
-        "os.write(2, b'I0000 oneDNN is on\\n')\n",
-        encoding="utf-8",
-    )
-    write(tmp_path, "tensorboard/__init__.py", "")
-    (tmp_path / "tensorboard" / "main.py").write_text(
-        "import os, sys\n"
-        "def run_main():\n"
-        "    print(*sys.argv[1:], 'tensorflow' in sys.modules)\n"
-        "    os.write(2, b'TensorBoard at http://localhost\\n')\n",
-        encoding="utf-8",
-    )
-    environment = child_environment() | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)])}
+TENSORFLOW = """
+import os
+class config:
+    def get_visible_devices(*_):
+        os.write(2, b'E0000 failed call to cuInit\\n')
+        return []
+os.write(2, b'I0000 oneDNN is on\\n')
+"""
+TENSORBOARD = """
+import os, sys
+def run_main():
+    print(*sys.argv[1:], 'tensorflow' in sys.modules)
+    os.write(2, b'TensorBoard at http://localhost\\n')
+"""
+INTERRUPTED = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+
+
+def run_tensorboard(folder: Path, tensorflow: str = TENSORFLOW, main: str = TENSORBOARD, sent: int = 0) -> list[Any]:
+    """Runs the process of TensorBoard with other code in place of the libraries.
+
+    Args:
+        folder: Folder for the code.
+        tensorflow: Code of TensorFlow.
+        main: Code of TensorBoard.
+        sent: A signal that is sent as the process starts; 0 for none.
+
+    Returns:
+        The exit code, standard output and standard error.
+    """
+    write(folder, "tensorflow.py", tensorflow)
+    write(folder, "tensorboard/__init__.py", "")
+    write(folder, "tensorboard/main.py", main)
+    environment = child_environment() | {"PYTHONPATH": os.pathsep.join([str(folder), str(REPOSITORY)])}
     command = [*child_command("textgen.cli.tensorboard_process"), "--port", "0"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.stdout == "--port 0 True\n"
-    assert done.stderr == "TensorBoard at http://localhost\n"
+    pipe = subprocess.PIPE
+    with (
+        without_interrupts(),
+        child_process(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process,
+    ):
+        process.send_signal(sent)
+        written = process.communicate()
+    return [process.returncode, *written]
+
+
+def test_tensorboard_says_nothing_of_tensorflow(tmp_path: Path) -> None:
+    assert run_tensorboard(tmp_path) == [0, "--port 0 True\n", "TensorBoard at http://localhost\n"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"sent": signal.SIGINT},
+        {"tensorflow": INTERRUPTED + TENSORFLOW},
+        {"main": INTERRUPTED + TENSORBOARD},
+    ],
+    ids=["at the start", "in TensorFlow", "in TensorBoard"],
+)
+def test_ctrl_c_while_tensorboard_loads_ends_it_without_a_traceback(tmp_path: Path, given: Mapping[str, Any]) -> None:
+    assert run_tensorboard(tmp_path, **given) == [130, "", ""]
+
+
+def test_ctrl_c_waits_until_tensorboard_handles_it(killed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked: list[set[int]] = []
+    monkeypatch.setattr("os.execve", lambda *_: blocked.append(signal.pthread_sigmask(signal.SIG_BLOCK, [])))
+    assert run("tensorboard", "killed").exit_code == 0
+    assert signal.SIGINT in blocked[0]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 # === Names ===

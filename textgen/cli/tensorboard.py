@@ -41,7 +41,7 @@ def tensorboard(model: str | None, port: int, host: str, models_dir: Path | None
       textgen tensorboard novel --port 0
     """
     from textgen.saved_model.registry import find_run, list_runs, models_folder, why_empty
-    from textgen.system.child_processes import child_command, child_environment
+    from textgen.system.child_processes import child_command, child_environment, without_interrupts
 
     folder = find_run(model, models_dir) / LOGS if model else models_folder(models_dir)
     if model and not folder.is_dir():
@@ -52,4 +52,5 @@ def tensorboard(model: str | None, port: int, host: str, models_dir: Path | None
     command = [*child_command("textgen.cli.tensorboard_process"), *arguments]
     if os.name == "nt":  # there, execve splits arguments at spaces, and the shell does not wait for the new process
         sys.exit(subprocess.run(command, env=child_environment()).returncode)
-    os.execve(sys.executable, command, child_environment())
+    with without_interrupts():  # until the new program handles them
+        os.execve(sys.executable, command, child_environment())

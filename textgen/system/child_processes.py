@@ -47,7 +47,7 @@ def child_environment() -> dict[str, str]:
 
 @contextmanager
 def without_interrupts() -> Iterator[None]:
-    """Keeps Ctrl-C from the processes that are started within the block: the parent ends them.
+    """Keeps Ctrl-C from the programs that are started within the block, until they unblock it or the parent ends them.
 
     They begin with SIGINT blocked, so that it cannot end them with a traceback while they import modules. This process
     receives one that comes meanwhile after the block. On Windows, where signals cannot be blocked, nothing changes.
