@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 INTERRUPTED = """
 import sys
 
@@ -22,8 +24,21 @@ from textgen.__main__ import main
 
 main()
 """
+INTERRUPTED_LATER = """
+import textgen.cli.stderr
+from textgen.__main__ import main
 
 
-def test_ctrl_c_while_the_program_is_loaded_ends_it_without_a_traceback() -> None:
-    ended = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+def interrupt():
+    raise KeyboardInterrupt
+
+
+textgen.cli.stderr.keep_going_without_stderr = interrupt
+main()
+"""
+
+
+@pytest.mark.parametrize("code", [INTERRUPTED, INTERRUPTED_LATER], ids=["while it is imported", "as it is set up"])
+def test_ctrl_c_while_the_program_is_loaded_ends_it_without_a_traceback(code: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (128 + signal.SIGINT, "", "")

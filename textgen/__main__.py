@@ -6,18 +6,18 @@ import sys
 
 def main() -> None:
     """Runs the program."""
-    leave_out_current_folder()
     try:
+        leave_out_current_folder()
         from textgen.cli import textgen
         from textgen.cli.stderr import keep_going_without_stderr
-    except KeyboardInterrupt:  # Click, which ends a command without a traceback, may not be there yet
+
+        if os.name == "nt":
+            from textgen.cli.windows_streams import prepare_streams
+
+            prepare_streams()
+        keep_going_without_stderr()
+    except KeyboardInterrupt:  # the program, which ends a command without a traceback, may not be there yet
         sys.exit(130)
-
-    if os.name == "nt":
-        from textgen.cli.windows_streams import prepare_streams
-
-        prepare_streams()
-    keep_going_without_stderr()
     textgen(prog_name="textgen", obj=configure)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from textgen.cli import textgen
+from textgen.errors import TextgenError
 
 
 def raising(error: BaseException) -> Callable[..., None]:
@@ -20,8 +23,8 @@ def raising(error: BaseException) -> Callable[..., None]:
     return fail
 
 
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(textgen, arguments)
+def run(*arguments: str, **options: Any) -> Result:
+    return CliRunner().invoke(textgen, arguments, **options)
 
 
 @pytest.mark.parametrize(
@@ -85,3 +88,42 @@ def test_too_little_memory_is_one_clear_line(
     monkeypatch.setattr("textgen.cli.command.SectionCommand.invoke", raising(error))
     result = run(*words)
     assert (result.exit_code, result.stderr) == (1, f"Error: {message}\n")
+
+
+# === Ctrl-C ===
+
+INTERRUPTED = (130, "", "\nInterrupted.\n")
+
+
+def test_ctrl_c_before_a_command_begins_ends_it_as_one_that_has_begun() -> None:
+    result = run("models", "list", obj=raising(KeyboardInterrupt()))
+    assert (result.exit_code, result.stdout, result.stderr) == INTERRUPTED
+
+
+@pytest.mark.parametrize("name", ["textgen.cli.signals", "textgen.wording"])
+def test_ctrl_c_while_modules_of_the_program_are_loaded_ends_it_alike(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, loaded = builtins.__import__, list[str]()
+
+    def interrupted_once(module: str, *rest: Any) -> Any:
+        if module == name and not loaded:
+            loaded.append(name)
+            raise KeyboardInterrupt
+        return load(module, *rest)
+
+    monkeypatch.setattr("builtins.__import__", interrupted_once)
+    result = run("models", "list")
+    assert (result.exit_code, result.stdout, result.stderr) == INTERRUPTED
+
+
+@pytest.mark.parametrize("words", [("--help",), ("models", "list", "--help")])
+def test_ctrl_c_in_the_help_ends_the_program_alike(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("click.Command.get_help", raising(KeyboardInterrupt()))
+    result = run(*words)
+    assert (result.exit_code, result.stdout, result.stderr) == INTERRUPTED
+
+
+def test_an_error_of_the_set_up_is_one_clear_line() -> None:
+    result = run("models", "list", obj=raising(TextgenError("Nothing works. Start again.")))
+    assert (result.exit_code, result.stderr) == (1, "Error: Nothing works. Start again.\n")

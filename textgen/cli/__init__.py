@@ -6,10 +6,11 @@ import errno
 import os
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import click
+from click.exceptions import Exit
 
 from textgen import __version__
 from textgen.cli.lazy_group import Lazy, LazyGroup
@@ -77,19 +78,24 @@ class Program(LazyGroup):
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         """Reads the arguments before the command; it is here that Click prints `--help` and `--version`."""
-        with _quiet_without_reader():
+        is_completing = options.get("resilient_parsing")
+        with _quiet_without_reader(), nullcontext() if is_completing else _ending_when_interrupted():
             return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command. An error that the user can fix is one line on stderr; a bug keeps its traceback."""
+        with _ending_when_interrupted():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         from textgen.cli import output
-        from textgen.cli.signals import Ended, ending_in_order
+        from textgen.cli.signals import ending_in_order
         from textgen.versions import cannot_use
         from textgen.wording import visible
 
-        if ctx.obj:
-            ctx.obj()
         try:
+            if ctx.obj:
+                ctx.obj()
             with _quiet_without_reader(), ending_in_order():
                 return super().invoke(ctx)
         except (Interrupted, WorkerLost) as error:
@@ -113,12 +119,19 @@ class Program(LazyGroup):
             raise output.Failure(message) from error
         except MemoryError as error:
             raise output.Failure(_too_little_memory(error, flags_of(_called(ctx)))) from error
-        except Ended as error:
-            output.note(f"\n{error}")
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt as error:
-            output.note(f"\n{str(error) or 'Interrupted.'}")
-            ctx.exit(130)
+
+
+@contextmanager
+def _ending_when_interrupted() -> Iterator[None]:
+    """Ends the program with 130 at Ctrl-C, and as a shell says at a signal; Click would end it with 1."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        from textgen.cli import output
+        from textgen.cli.signals import Ended
+
+        output.note(f"\n{str(error) or 'Interrupted.'}")
+        raise Exit(error.exit_code if isinstance(error, Ended) else 130) from None
 
 
 @contextmanager
