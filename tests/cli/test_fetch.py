@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import signal
 import subprocess
@@ -16,8 +17,9 @@ from click.testing import CliRunner, Result
 from file_server import FileServer, server
 from loaded_modules import modules_after
 from processes import child_process
+from rich.console import Console
 
-from textgen.cli import textgen
+from textgen.cli import output, textgen
 from textgen.corpus.fetching import catalogue
 from textgen.corpus.fetching.catalogue import Entry, entries
 
@@ -61,6 +63,14 @@ def test_the_text_is_also_written_where_it_is_wanted(moon: Entry, tmp_path: Path
     result = run("fetch", "moon", "--out", str(tmp_path / "missing" / "own.txt"))
     assert (result.exit_code, result.stdout) == (1, "")
     assert "there is no folder" in result.stderr
+
+
+def test_the_cursor_is_not_hidden_under_the_bar(moon: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(output, "console", lambda: Console(file=out, force_terminal=True, width=80))
+    assert run("fetch", "moon").exit_code == 0
+    before, _, _ = out.getvalue().partition("moon")  # its bar
+    assert before.rindex("\x1b[?25h") > before.rindex("\x1b[?25l")
 
 
 def test_json_holds_what_is_known(moon: Entry, tmp_path: Path) -> None:

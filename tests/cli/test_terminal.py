@@ -14,6 +14,7 @@ import sys
 import termios
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import child_process
@@ -21,13 +22,16 @@ from processes import child_process
 SECONDS = 240  # a bar that waits for itself never ends
 
 
-def shown(arguments: list[str], folder: Path, *, stop_at: str = "", **environment: str) -> tuple[int, str]:
+def shown(
+    arguments: list[str], folder: Path, *, stop_at: str = "", stop_by: int = signal.SIGINT, **environment: str
+) -> tuple[int, str]:
     """Runs textgen on a terminal of 70 columns; its exit code, and all that was shown there.
 
     Args:
         arguments: The command.
         folder: Folder to run it in.
-        stop_at: Text at which Ctrl-C is pressed.
+        stop_at: Text at which the signal `stop_by` is sent.
+        stop_by: By default that of Ctrl-C.
         environment: Variables to set.
     """
     ours, theirs = pty.openpty()
@@ -46,7 +50,7 @@ def shown(arguments: list[str], folder: Path, *, stop_at: str = "", **environmen
                 written.extend(chunk)
                 if not is_stopped and stop_at.encode() in written:
                     is_stopped = True
-                    process.send_signal(signal.SIGINT)
+                    process.send_signal(stop_by)
 
     reader = threading.Thread(target=read)
     try:
@@ -77,7 +81,7 @@ LIBRARY_LOG = re.compile(r"^[IWEF]\d{4} ", re.MULTILINE)  # how TensorFlow's lin
 @pytest.mark.slow
 @pytest.mark.parametrize(("locale", "bar"), [("C.UTF-8", "━━━"), ("C", "---")])
 def test_a_training_shows_its_bar_and_ends(text: Path, locale: str, bar: str) -> None:
-    plain = {} if locale == "C.UTF-8" else {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    plain: dict[str, Any] = {} if locale == "C.UTF-8" else {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     code, written = shown([*TRAIN, "--steps", "3"], text.parent, LC_ALL=locale, **plain)
     assert code == 0, written
     assert bar in written
@@ -95,3 +99,10 @@ def test_ctrl_c_saves_a_training_under_its_bar(text: Path) -> None:
     assert "Traceback" not in written
     assert not LIBRARY_LOG.search(written)
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # the cursor is shown again
+
+
+def test_the_cursor_is_there_where_a_training_is_killed_under_its_bar(text: Path) -> None:
+    """As after Ctrl-Z: the program cannot show it then."""
+    code, written = shown([*TRAIN, "--steps", "1000000"], text.parent, stop_at="tokens/s", stop_by=signal.SIGKILL)
+    assert code == -signal.SIGKILL, written
+    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")

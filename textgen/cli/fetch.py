@@ -98,6 +98,7 @@ def _progress(entry: Entry) -> Iterator[Progress]:
     console = output.console()
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        console.show_cursor(True)  # hidden, it would stay so for the shell after Ctrl-Z or SIGKILL
         task = bars.add_task(entry.name, total=None, start=False)
 
         def show(done: int, total: int | None) -> None:

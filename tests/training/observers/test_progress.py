@@ -70,3 +70,12 @@ def test_the_bar_ends_where_the_run_has_ended(width: int) -> None:
     last = out.getvalue().splitlines()[-2]  # before the cursor is shown again
     assert "100 %" in last
     assert "0:00 left" in last
+
+
+def test_the_cursor_is_not_hidden_under_the_bar() -> None:
+    out = io.StringIO()
+    display = Display(Console(file=out, force_terminal=True, width=80, color_system=None))
+    display.on_start(RunReport("fables", {}))
+    display.on_step(STEP)
+    assert out.getvalue().rindex("\x1b[?25h") > out.getvalue().rindex("\x1b[?25l")
+    display.on_end()

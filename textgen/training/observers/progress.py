@@ -52,6 +52,7 @@ class Display(Observer):
             )
             self._task = self._bar.add_task("", total=1.0, now="starting ...")
             self._bar.start()
+            self.console.show_cursor(True)  # hidden, it would stay so for the shell after Ctrl-Z or SIGKILL
 
     def on_step(self, report: StepReport) -> None:
         """Updates the bar, or prints a line every `PLAIN_SECONDS`."""
