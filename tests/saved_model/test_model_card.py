@@ -93,6 +93,13 @@ def test_a_card_without_a_training_leaves_out_what_is_not_known() -> None:
     assert """textgen sample songs --label 'a b' --prompt "...\"""" in card
 
 
+def test_a_card_of_a_run_that_was_stopped_before_its_first_validation_has_no_scores() -> None:
+    without = {name: section for name, section in TRAINED.items() if name != "scores"}
+    card = model_card("songs", TRAINED | {"scores": {}})
+    assert "held-out" not in card
+    assert card == model_card("songs", without)
+
+
 @pytest.mark.parametrize(
     ("number", "expected"),
     [(0, "many files"), (2, "`0.txt`, `1.txt`"), (6, "`0.txt`, `1.txt`, `2.txt`, `3.txt`, `4.txt` and 1 more file")],

@@ -246,7 +246,7 @@ def _files(paths: Sequence[str]) -> str:
 
 
 def _scores(record: Mapping[str, Any]) -> str:
-    if "scores" not in record:
+    if not record.get("scores"):  # it may also have been stopped before its first validation
         return ""
     scores = {_line(key).replace("_", " "): plain(value, 4) for key, value in record["scores"].items()}
     return f"\nScores on held-out text, by which these weights were chosen:\n\n{_table(scores)}\n"
