@@ -62,3 +62,9 @@ def test_a_state_that_cannot_be_written_is_said(models: Path, tmp_path: Path) ->
     result = run("sample", "songs", "--models-dir", str(models), "--max-tokens", "2", "--save-state", path)
     assert result.exit_code == 1
     assert "Error: Cannot write" in result.stderr
+
+
+def test_a_hint_names_what_writes_states(models: Path, tmp_path: Path) -> None:
+    result = run("sample", "songs", "--models-dir", str(models), "--load-state", str(tmp_path / "missing.state"))
+    assert result.exit_code == 1
+    assert result.stderr.endswith("Name a file that textgen tune-state or --save-state has written.\n")

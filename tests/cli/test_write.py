@@ -353,6 +353,11 @@ def test_no_terminal_is_one_clear_line(tiny_models: Path) -> None:
             "The encoding of this one is ASCII, in which those that are typed would be lost. Set LC_ALL=C.UTF-8.",
         ),
         (["nowhere/a.txt"], {}, "there is no folder nowhere"),
+        (
+            ["--load-state", "no.state"],
+            {},
+            "No such file or directory. Name a file that textgen tune-state has written.",
+        ),
         (["--num", "10"], {}, "--num must be a number from 1 to 9. Received: 10."),
         (["--temperature", "nan"], {}, "--temperature must be a number from 0 to 100. Received: nan."),
         (["--temperature", "100.5"], {}, "--temperature must be a number from 0 to 100. Received: 100.5."),

@@ -139,7 +139,8 @@ def _started(saved: ModelFolder, writer: StepModel, path: str) -> StartedModel:
     from textgen.generation.text_state import load_state
 
     vocabulary = saved.tokenizer
-    state = load_state(Path(path), writer.initial_state(1), saved.fingerprint, vocabulary.vocab_size)
+    advice = "Name a file that textgen tune-state has written."
+    state = load_state(Path(path), writer.initial_state(1), saved.fingerprint, vocabulary.vocab_size, advice)
     if state.ids != (vocabulary.eos_id,):
         raise SavedModelError(f"{path} is a state from the middle of a text: give one from textgen tune-state.")
     return StartedModel(writer, state.model_state)

@@ -24,7 +24,7 @@ from textgen.wording import one_line
 
 RECENT = 4096  # tokens kept with a state, for what looks back: each text that goes on from it reads them again
 FORMAT = "textgen state 1"
-ADVICE = "Name a file written by save_state."
+ADVICE = "Name a file that textgen tune-state or save_state has written."
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +138,7 @@ def num_bytes(nest: Any) -> int:
     return sum(array.nbytes for array in _arrays(nest))
 
 
-def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> TextState:
+def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int, advice: str = ADVICE) -> TextState:
     """Reads a state from a file. Arrays of an unexpected size or type are not read.
 
     Args:
@@ -146,6 +146,7 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> Text
         like: A state of the model that will continue from it, one row.
         fingerprint: Tells that model from others.
         vocab_size: Number of tokens in its vocabulary.
+        advice: What to do if the file is missing or no state.
 
     Returns:
         The state.
@@ -157,11 +158,11 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> Text
     expected = {f"memory/{number}": array for number, array in enumerate(_arrays(like))}
     layout = {name: (list(array.shape), _type_name(array.dtype)) for name, array in expected.items()}
     try:
-        check_readable(path, ADVICE)
+        check_readable(path, advice)
         with safe_open(path, framework="numpy") as file:
             about = file.metadata() or {}
             if about.get("format") != FORMAT:
-                raise SavedModelError(f"{path} is not a saved state. {ADVICE}")
+                raise SavedModelError(f"{path} is not a saved state. {advice}")
             if not is_same(about.get("model", ""), fingerprint):
                 raise SavedModelError(
                     f"{path} is the state of another model, or was saved with other settings, such as exact "
@@ -174,7 +175,7 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int) -> Text
                 raise SavedModelError(f"{path} is damaged: its arrays are not those of this model.")
             arrays = {key: file.get_tensor(key) for key in slices}
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise SavedModelError(f"Cannot read the state in {path}: {one_line(str(error))}. {ADVICE}") from None
+        raise SavedModelError(f"Cannot read the state in {path}: {one_line(str(error))}. {advice}") from None
     ids = tuple(arrays["ids"].tolist())
     state = TextState(_nest_like(like, iter([arrays[name] for name in expected])), ids)
     return check_state(state, like, vocab_size, str(path))
