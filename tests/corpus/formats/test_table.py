@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -204,3 +206,43 @@ def test_the_hint_for_a_table_without_a_header_can_be_obeyed(tmp_path: Path) -> 
     assert "set --no-header, and --text-column to the number of a column" in error
     obeyed = json.loads(run("corpus", "stats", path, "--no-header", "--text-column", "2", "--json").stdout)
     assert (obeyed["num_documents"], obeyed["characters"]) == (2, len("first poemsecond poem"))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "settings"),
+    [
+        (".csv", "id,text\n1,the cat\n", {"delimiter": ";"}),
+        (".csv", "id\ttext\n1\tthe cat\n", {"delimiter": "|"}),
+        (".tsv", "id,text\n1,the cat\n", {}),
+        (".csv", "1,the cat\n", {"delimiter": ";", "no_header": True, "text_column": "2"}),
+        (".tsv", "1,the cat\n", {"no_header": True, "text_column": "2"}),
+    ],
+)
+def test_the_hint_for_a_wrong_delimiter_can_be_obeyed(
+    tmp_path: Path, suffix: str, content: str, settings: dict[str, Any]
+) -> None:
+    path = write(tmp_path, f"a{suffix}", content)
+    with pytest.raises(CorpusError) as caught:
+        read(path, **settings)
+    used = settings.get("delimiter", "\t")
+    assert f"read with the delimiter {used!r}, which its first row does not have: set" in str(caught.value)
+    hint = re.search(r"set delimiter to '(.+?)'\. Or, if this is its only column, set text_column", str(caught.value))
+    assert hint, caught.value
+    assert read(path, **settings | {"delimiter": hint[1].replace("\\t", "\t")}) == ["the cat"]
+
+
+def test_the_hint_for_a_single_column_with_a_comma_can_be_obeyed(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "text, all\none, two\n")
+    with pytest.raises(CorpusError, match=r"Or, if this is its only column, set text_column to 'text, all'\."):
+        read(path, delimiter=";")
+    assert read(path, delimiter=";", text_column="text, all") == ["one, two"]
+    rows = write(tmp_path, "b.csv", "one, two\n")
+    with pytest.raises(CorpusError, match=r"Or, if this is its only column, set text_column to '1'\."):
+        read(rows, delimiter=";", no_header=True, text_column="2")
+    assert read(rows, delimiter=";", no_header=True, text_column="1") == ["one, two"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"delimiter": ","}, {"delimiter": ";"}])
+def test_a_column_without_another_delimiter_is_no_wrong_delimiter(tmp_path: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(CorpusError, match=r"no column 'text'\. Set text_column to one of: title\."):
+        read(write(tmp_path, "a.csv", "title\nthe cat\n"), **settings)

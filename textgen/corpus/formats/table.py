@@ -164,10 +164,14 @@ class Table:
                 return 0
             if (index := _as_index(column, header)) is not None:
                 return index
+            if hint := self._delimiter_hint(header, "1"):
+                raise CorpusError(f"{self.name}: no column {column!r}. {hint}")
             raise CorpusError(
                 f"{self.name} is read without a header, so its columns are numbers. "
                 f"Set text_column to a number from 1 to {len(header)}."
             )
+        if column not in header and (hint := self._delimiter_hint(header, header[0])):
+            raise CorpusError(f"{self.name}: no column {column!r}. {hint}")
         if column not in header:
             spaces = " Spaces around a name are a part of it." if column in map(str.strip, header) else ""
             raise CorpusError(
@@ -176,6 +180,22 @@ class Table:
             )
         require_single(header, column, self.name, "text_column")
         return header.index(column)
+
+    def _delimiter_hint(self, header: Sequence[str], only: str) -> str:
+        """What to set where the only field of the first row has another delimiter in it; "" where it has none.
+
+        Args:
+            header: The first row.
+            only: The text column, if this is the only column indeed.
+        """
+        used = self.config.delimiter or ("\t" if self.format == ".tsv" else None)
+        other = detected_delimiter(header, self.config)
+        if not used or len(header) > 1 or other == used or other not in header[0]:
+            return ""
+        return (
+            f"The table was read with the delimiter {used!r}, which its first row does not have: set delimiter to "
+            f"{other!r}. Or, if this is its only column, set text_column to {only!r}."
+        )
 
     def _label_column(self, header: Sequence[str]) -> int | None:
         labels = self.config.labels
