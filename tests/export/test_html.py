@@ -392,7 +392,7 @@ def test_a_page_that_is_too_large_is_refused(
 
 def test_a_page_that_cannot_be_read_or_a_name_that_is_taken(written: bytes, tmp_path: Path, model: ModelFolder) -> None:
     file = tmp_path / "page.html"
-    assert "Name a page that textgen export html has made." in run("import", file, "--name", "new").stderr
+    assert "Name a page that textgen export MODEL FILE.html has made." in run("import", file, "--name", "new").stderr
     file.write_bytes(written)
     (tmp_path / "models" / "taken").mkdir(parents=True)
     taken = run("import", file, "--name", "taken")

@@ -137,7 +137,7 @@ def contents_of(path: Path) -> tuple[dict[str, bytes], Attribution]:
         data = _read(path)
     except OSError as error:
         raise SavedModelError(
-            f"Cannot read {path}: {error.strerror}. Name a page that textgen export html has made."
+            f"Cannot read {path}: {error.strerror}. Name a page that textgen export MODEL FILE.html has made."
         ) from None
     try:
         return contents_in(packed_in(data))
