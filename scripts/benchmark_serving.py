@@ -34,6 +34,8 @@ from urllib.parse import urlsplit
 
 from benchmarking import comma_list, positive_int, positive_number, run_script, started
 
+from textgen.system.child_processes import child_command
+
 TEXT = "the cat sat on a mat and saw the moon over an old house by the sea where nobody had lived for years"
 PATIENCE = 120.0  # seconds without a line from the server after which a request has failed
 START = 120.0  # seconds that a server may take to begin
@@ -265,7 +267,7 @@ async def measure(target: Target, seconds: float, streams: int = 0, rate: float 
 @contextmanager
 def server(model: str) -> Iterator[tuple[str, int]]:
     """A server of a model: its address and process. It writes to a file, so that it never waits for a reader."""
-    command = [sys.executable, "-m", "textgen", "serve", model, "--port", "0", "--slots", "64"]
+    command = [*child_command("textgen"), "serve", model, "--port", "0", "--slots", "64"]
     with tempfile.NamedTemporaryFile() as log, started(command, stderr=log) as program:
         path, until = Path(log.name), time.perf_counter() + START
         while not (found := re.search(r"http://\S+:\d+", path.read_text(errors="replace"))):

@@ -32,6 +32,7 @@ from textgen.export.html import export_html
 from textgen.export.packing import packed_model
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.saved_model import ModelFolder
+from textgen.system.child_processes import child_command
 from textgen.wording import counted
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,7 +143,7 @@ def on_the_command_line(batch: int, column: Column, seeds: Sequence[int]) -> Ite
     first = seeds[0]
     number = max(seeds[-1] - first + 1, batch)
     command = [
-        sys.executable, "-m", "textgen", "sample", column.model, "--exact", "--json", f"--batch-size={batch}",
+        *child_command("textgen"), "sample", column.model, "--exact", "--json", f"--batch-size={batch}",
         f"--num={number}", f"--seed={first}", f"--prompt={column.prompt}", *flags(column.sampling),
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:

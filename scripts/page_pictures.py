@@ -24,6 +24,7 @@ from browsers import Chromium  # noqa: E402 the driver of the tests
 from servers import running  # noqa: E402
 
 from textgen.saved_model.bases import base_folder  # noqa: E402
+from textgen.system.child_processes import child_command  # noqa: E402
 from textgen.versions import require  # noqa: E402
 
 PICTURES = ROOT / "scripts" / "pictures"
@@ -95,7 +96,7 @@ def draw_inspection(browser: Chromium, folder: Path) -> None:
     """The page of `textgen inspect`: the text coloured by the cell that follows quotes, and the cells found."""
     page = folder / "inspect.html"
     text = ROOT / "corpora" / "fables.txt"
-    command = [sys.executable, "-m", "textgen", "inspect", "english", str(text), "--out", str(page)]
+    command = [*child_command("textgen"), "inspect", "english", str(text), "--out", str(page)]
     subprocess.run(command, check=True)
     show_inspection(browser, page.as_uri())
     write_png("inspect.png", browser.picture())

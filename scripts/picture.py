@@ -18,7 +18,6 @@ import pty
 import re
 import shlex
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,8 @@ from benchmarking import run_script
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
+
+from textgen.system.child_processes import child_command
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "scripts" / "pictures"
@@ -60,8 +61,7 @@ def record() -> str:
 
 
 def _output(shown: Shown, folder: str) -> str:
-    program = Path(sys.executable).parent / "textgen"
-    command = [str(program), *shlex.split(shown.command)[1:]]
+    command = [*child_command("textgen"), *shlex.split(shown.command)[1:]]
     environment = {**os.environ, "COLUMNS": str(COLUMNS), "TERM": "xterm-256color", "TEXTGEN_CACHE": f"{folder}/cache"}
     environment.pop("TEXTGEN_MODELS", None)
     run = _in_terminal if shown.terminal else _in_pipe

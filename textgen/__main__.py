@@ -37,7 +37,8 @@ def leave_out_current_folder() -> None:
         here = os.getcwd()
     except FileNotFoundError:  # it was deleted
         return
-    meant = [os.path.normpath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    given = "" if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "")
+    meant = [os.path.normpath(entry) for entry in given.split(os.pathsep)]
     library = os.path.dirname(os.__file__)
     number = sys.path.index(library) if library in sys.path else 0
     first = [entry for entry in sys.path[:number] if os.path.abspath(entry) != here or entry in meant]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from textgen.dataset import parallel_encoding
 from textgen.dataset.parallel_encoding import encode_batches
 from textgen.errors import TokenizerError
+from textgen.storage.files import CannotWrite
 from textgen.system.child_processes import without_interrupts
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
@@ -82,7 +84,7 @@ def test_a_process_that_dies_before_it_is_set_up_is_told_and_no_other_stays(
 
     monkeypatch.setattr(subprocess, "Popen", dying)
     monkeypatch.setattr(parallel_encoding, "num_cores", lambda: 2)
-    with pytest.raises(TokenizerError, match="has ended"):
+    with pytest.raises(TokenizerError, match=r"corpus ended with exit code 0\. Try again\.$"):
         list(encode_batches(batches(20), unigram, UINT16))
     assert [process.returncode for process in started] == [0, -signal.SIGKILL]
 
@@ -153,16 +155,48 @@ def test_a_process_ends_without_a_word_whenever_the_parent_does(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_process_that_dies_at_work_is_told(unigram: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = subprocess.Popen
+LITTLE_MEMORY = r"There may be too little memory: close other programs\.$"
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        (
+            "import no_such_module",
+            r"ended with exit code 1\. Its last words: ModuleNotFoundError: No module named 'no_s",
+        ),
+        ("sys.exit(3)", r"ended with exit code 3\. Try again\.$"),
+        ("os.kill(os.getpid(), 9)", rf"was ended by SIGKILL\. {LITTLE_MEMORY}"),
+        ("os.kill(os.getpid(), 15)", r"was ended by SIGTERM\. Try again\.$"),
+        ("print('something else', flush=True); time.sleep(600)", r"does not answer\. Try again\.$"),
+    ],
+)
+def test_how_a_process_at_work_has_ended_is_told(
+    end: str, message: str, unigram: Tokenizer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Too little memory is named only where the system ends a process."""
+    original, program = subprocess.Popen, f"import os, pickle, sys, time; pickle.load(sys.stdin.buffer); {end}"
 
     def dying(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        return original([sys.executable, "-c", "import pickle, sys; pickle.load(sys.stdin.buffer)"], **options)
+        return original([sys.executable, "-c", program], **options)
 
     monkeypatch.setattr(subprocess, "Popen", dying)
     monkeypatch.setattr(parallel_encoding, "num_cores", lambda: 2)
-    with pytest.raises(TokenizerError, match="has ended"):
+    monkeypatch.setattr(parallel_encoding, "LAST_SECONDS", 0.5 if "sleep" in end else 60)
+    with pytest.raises(TokenizerError, match=f"^A process that encodes the corpus {message}"):
         list(encode_batches(batches(20), unigram, UINT16))
+    assert capfd.readouterr().err == ""
+
+
+def test_text_is_encoded_where_there_is_no_folder_for_temporary_files(
+    unigram: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_file() -> None:
+        raise CannotWrite(Path("tmp"), "Read-only file system", "Set TMPDIR.")
+
+    monkeypatch.setattr(parallel_encoding, "new_temporary_file", no_file)
+    monkeypatch.setattr(parallel_encoding, "num_cores", lambda: 2)
+    assert len(list(encode_batches(batches(20), unigram, UINT16))) == 20
 
 
 def test_leaving_early_leaves_no_process(unigram: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,19 +16,29 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain, islice
 from queue import SimpleQueue
+from threading import Lock
 from types import TracebackType
 from typing import IO, Any, cast
 
 import numpy as np
 
 from textgen.errors import TokenizerError
-from textgen.system.child_processes import child_command, child_environment, without_interrupts
+from textgen.storage.files import CannotWrite
+from textgen.storage.temporary import new_temporary_file
+from textgen.system.child_processes import (
+    child_command,
+    child_environment,
+    how_it_ended,
+    last_words,
+    without_interrupts,
+)
 from textgen.system.machine import num_cores
 from textgen.tokenizer.kinds import load_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 
 WORTH_IT = 8  # minimum number of batches for several processes; fewer are encoded in this one
 AHEAD = 2  # batches read in advance for each process
+LAST_SECONDS = 5.0  # for which a process that has closed its pipes may go on
 
 
 def encode_batches(
@@ -76,21 +86,27 @@ class _Encoders:
         self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._number = number
+        self._errors = _file_for_errors()
+        self._reading = Lock()
 
     def __enter__(self) -> _Encoders:
         try:
             with without_interrupts():
                 for _ in range(self._number):
-                    self._processes.append(_started())
+                    self._processes.append(_started(self._errors))
             for process in self._processes:
-                _send(self._setup, cast(IO[bytes], process.stdin))
+                self._set_up(process)
                 self._idle.put(process)
         except BaseException as error:
             self.__exit__(type(error), error, None)  # which `with` leaves out
-            if isinstance(error, OSError):
-                raise _ended() from None
             raise
         return self
+
+    def _set_up(self, process: subprocess.Popen[bytes]) -> None:
+        try:
+            _send(self._setup, cast(IO[bytes], process.stdin))
+        except OSError:
+            raise self._ended(process) from None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind:
@@ -102,6 +118,8 @@ class _Encoders:
                 with suppress(OSError):  # of a process that has ended
                     cast(IO[bytes], pipe).close()
             process.wait()
+        if self._errors:
+            self._errors.close()
 
     def submit(self, texts: Sequence[str]) -> Future[list[np.ndarray]]:
         """Encodes texts in one of the processes."""
@@ -113,31 +131,49 @@ class _Encoders:
             _send(texts, cast(IO[bytes], process.stdin))
             answer = pickle.load(cast(IO[bytes], process.stdout))
         except (OSError, EOFError, pickle.UnpicklingError):
-            raise _ended() from None
+            raise self._ended(process) from None
         finally:
             self._idle.put(process)
         if isinstance(answer, TokenizerError):
             raise answer
         return cast("list[np.ndarray]", answer)
 
+    def _ended(self, process: subprocess.Popen[bytes]) -> TokenizerError:
+        """The error for a process that has closed its pipes, or written something else into them."""
+        try:
+            code = process.wait(LAST_SECONDS)
+        except subprocess.TimeoutExpired:
+            return TokenizerError("A process that encodes the corpus does not answer. Try again.")
+        what = f"A process that encodes the corpus {how_it_ended(code)}."
+        if code == -getattr(signal, "SIGKILL", 0):  # as the system ends one that takes too much
+            return TokenizerError(f"{what} There may be too little memory: close other programs.")
+        with self._reading:
+            words = last_words(self._errors) if self._errors else ""
+        return TokenizerError(f"{what} Its last words: {words}" if words else f"{what} Try again.")
 
-def _started() -> subprocess.Popen[bytes]:
+
+def _file_for_errors() -> IO[bytes] | None:
+    """A file for what the processes write to stderr; None, for that of this process, where there can be none."""
+    try:
+        return new_temporary_file()
+    except CannotWrite:
+        return None
+
+
+def _started(errors: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             child_command("textgen.dataset.parallel_encoding"),
             env=child_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=errors,
         )
     except OSError as error:
         raise TokenizerError(
             f"Cannot start a process that encodes the corpus: {error.strerror or error}. End other programs, or raise "
             "the limits of memory, processes and open files."
         ) from None
-
-
-def _ended() -> TokenizerError:
-    return TokenizerError("A process that encodes the corpus has ended unexpectedly. There may be too little memory.")
 
 
 def _send(message: object, pipe: IO[bytes]) -> None:

@@ -17,7 +17,13 @@ from textgen.errors import TrainingError
 from textgen.saved_model.layout import CHECKPOINTS
 from textgen.storage.system_errors import ADVICE, reason_of
 from textgen.storage.temporary import new_temporary_file
-from textgen.system.child_processes import WORKER_VARIABLE, child_command, child_environment
+from textgen.system.child_processes import (
+    WORKER_VARIABLE,
+    child_command,
+    child_environment,
+    how_it_ended,
+    last_words,
+)
 from textgen.training.distributed import worker_group
 from textgen.training.interruption import StopRequests
 from textgen.wording import Say, counted
@@ -25,7 +31,6 @@ from textgen.wording import Say, counted
 FINAL = (0, 1, 2, 129, 130, 143)  # exit codes that end the run: done, an error of the user, a signal
 MAX_PAUSE_SECONDS = 60.0  # maximum seconds before a restart
 PATIENCE = 30.0  # seconds that the other processes have to end once the first has ended for good
-LAST_WORDS = 2000  # bytes of the output of a lost process that are searched for its last line
 
 
 def run_workers(
@@ -162,12 +167,7 @@ class _Workers:
     def last_words(self, worker: int) -> str:
         """The last line of output of a worker; "" for the chief."""
         output = self._outputs[worker]
-        if output is None:
-            return ""
-        output.seek(0, os.SEEK_END)
-        output.seek(max(0, output.tell() - LAST_WORDS))
-        lines = output.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
+        return last_words(output) if output else ""
 
     def _wait_for_the_first(self) -> list[int | None]:
         """Waits until all have ended or one has failed, then a little for the others. Returns exit codes so far."""
@@ -192,4 +192,4 @@ class _Workers:
 def _ending(code: int) -> str:
     if code == -getattr(signal, "SIGALRM", 0):
         return "did not make progress in time (start_timeout, step_timeout)"
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return how_it_ended(code)
