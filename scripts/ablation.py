@@ -4,9 +4,9 @@
 
 Trains on the first 300,000 bytes of the text, which a network of this size can learn by heart in the passes it gets,
 so that regularizers have something to do; its last tenth is held out. A seed decides first weights, dropout and which
-stretch of text is where in a batch, for all changes alike. One run a core, several side by side. Runs whose results are
-in the file are not repeated, so that an interrupted one goes on; a file has results of one text. The measure is nats
-per token of the held-out text, at its best validation.
+stretch of text is where in a batch, for all changes alike. One run a core, several side by side; if one fails, all end.
+Runs whose results are in the file are not repeated, so that an interrupted one goes on; a file has results of one text.
+The measure is nats per token of the held-out text, at its best validation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
-from benchmarking import Result, add_result, check_same, digest, earlier_results, positive_number, report, run_script
+from benchmarking import (
+    Processes,
+    Result,
+    add_result,
+    check_same,
+    digest,
+    earlier_results,
+    positive_number,
+    report,
+    run_script,
+)
 
 from textgen.errors import CorpusError
 from textgen.system.child_processes import child_command
@@ -67,13 +77,17 @@ def divide(text: bytes, folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-def train(files: tuple[Path, Path], folder: Path, epochs: float, change: str, seed: int) -> Result:
-    """One run on one core."""
+def train(
+    processes: Processes, files: tuple[Path, Path], folder: Path, epochs: float, change: str, seed: int
+) -> Result:
+    """One run on one core, as one of the processes."""
     settings: Mapping[str, object] = BASE | CHANGES[change] | {"epochs": epochs, "seed": seed, "threads": 1}
     flags = [word for name, value in settings.items() for word in (f"--{name}", value) if word is not None]
     name = f"{list(CHANGES).index(change)}-{seed}"
     command = ["train", files[0], "--valid-file", files[1], *flags, "--name", name, "--models-dir", folder, "--json"]
-    done = subprocess.run([*child_command("textgen"), *map(str, command)], capture_output=True, text=True)
+    done = processes.completed(
+        [*child_command("textgen"), *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     if done.returncode:
         sys.exit(f"{change}, seed {seed}, failed:\n{done.stderr[-2000:]}")
     run = json.loads(done.stdout)
@@ -120,11 +134,11 @@ def main() -> None:
     wanted = [(change, seed) for seed in range(options.seeds) for change in options.only or CHANGES]
     missing = [run for run in wanted if run not in done]
 
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(num_cores()) as pool:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(num_cores()) as pool, Processes() as processes:
         files = divide(text, Path(folder))
 
         def add(run: tuple[str, int]) -> None:
-            result = {**train(files, Path(folder), options.epochs, *run), "sha256": sha256}
+            result = {**train(processes, files, Path(folder), options.epochs, *run), "sha256": sha256}
             with lock:
                 add_result(options.json, result)
                 results.append(result)

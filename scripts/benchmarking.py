@@ -14,8 +14,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
 Result = dict[str, Any]
@@ -205,16 +207,80 @@ def end_in_order(process: subprocess.Popen[Any], seconds: float | None) -> None:
         seconds: How long it may take to end by itself before it is asked: a terminal sends Ctrl-C to it, too, and a
             service manager its signals. None to never ask it.
     """
-    try:
+    with _killed_by_another_signal([process]):
         try:
             process.communicate(timeout=seconds)  # which reads on, so that it never waits for a reader
         except subprocess.TimeoutExpired:
             process.terminate()
             process.communicate()
+
+
+@contextmanager
+def _killed_by_another_signal(processes: Sequence[subprocess.Popen[Any]]) -> Iterator[None]:
+    """Kills the processes if a signal comes while the block waits for them, after one that has ended the script."""
+    from textgen.cli.signals import ending_in_order
+
+    try:
+        with ending_in_order():  # by a first signal, as `run_script` handles it, the next would end this process alone
+            yield
     except BaseException:
-        process.kill()
-        process.wait()
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
         raise
+
+
+class Processes:
+    """Processes for which threads wait. If the block ends early, as by a signal, they end in order, and none is left.
+
+    Enter the block after that of the threads, which end once their processes do.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._started: list[subprocess.Popen[Any]] = []
+        self._is_over = False
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if not kind:
+            return
+        with _killed_by_another_signal(self._started):
+            with self._lock:
+                self._is_over = True
+            # On Windows they cannot be asked to end, only killed, and Ctrl-C has reached them.
+            if not (os.name == "nt" and issubclass(kind, KeyboardInterrupt)):
+                until = time.monotonic() + OWN_SECONDS
+                while self._running() and time.monotonic() < until:
+                    time.sleep(0.01)
+                for process in self._running():
+                    process.terminate()
+            for process in self._started:
+                process.wait()
+
+    def _running(self) -> list[subprocess.Popen[Any]]:
+        return [process for process in self._started if process.poll() is None]
+
+    def completed(self, command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
+        """Runs a process to its end. After the end of the block, or if that has begun, it is not started.
+
+        Args:
+            command: The program and its arguments.
+            options: Those of `subprocess.Popen`.
+
+        Returns:
+            The process with its exit status and what it wrote.
+        """
+        with self._lock:
+            if self._is_over:
+                raise CancelledError
+            process = subprocess.Popen(command, **options)
+            self._started.append(process)
+        output, errors = process.communicate()
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def interleave(

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarking import add_result, earlier_results, positive_int, run_script
+from benchmarking import add_result, earlier_results, positive_int, run_script, started
 
 from textgen.errors import TextgenError
 from textgen.export.html import export_html
@@ -146,10 +146,11 @@ def on_the_command_line(batch: int, column: Column, seeds: Sequence[int]) -> Ite
         *child_command("textgen"), "sample", column.model, "--exact", "--json", f"--batch-size={batch}",
         f"--num={number}", f"--seed={first}", f"--prompt={column.prompt}", *flags(column.sampling),
     ]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+    with started(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         for line in process.stdout or ():
             found = json.loads(line)
             yield found["seed"], found["text"]
+        process.wait()
     if process.returncode:
         raise SystemExit(f"textgen sample ended with {process.returncode}.")
 

@@ -22,7 +22,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarking import run_script
+from benchmarking import run_script, started
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
@@ -78,10 +78,11 @@ def _in_pipe(command: list[str], folder: str, environment: dict[str, str]) -> st
 
 def _in_terminal(command: list[str], folder: str, environment: dict[str, str]) -> str:
     ours, theirs = pty.openpty()
-    with subprocess.Popen(command, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+    with started(command, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         output = _read_all(ours)
         os.close(ours)
+        process.wait()
     if process.returncode:
         raise SystemExit(f"{shlex.join(command)} ended with {process.returncode}:\n{output}")
     return output

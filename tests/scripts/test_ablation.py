@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from processes import child_process
 from script_modules import load_script
 
 from textgen.cli.train import train
@@ -80,6 +84,47 @@ def test_every_change_is_an_option_of_the_training(monkeypatch: pytest.MonkeyPat
     known = {flag for option in train.params for flag in (*option.opts, *option.secondary_opts)}
     changes = [module.BASE, *module.CHANGES.values()]
     assert {f"--{name}" for change in changes for name in change} - known == set()
+
+
+TRAINING = """
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a script in the background gets it
+signal.signal(signal.SIGTERM, lambda *_: pathlib.Path("asked").touch())
+pathlib.Path("folder").write_text(sys.argv[-2])
+pathlib.Path("training").write_text(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_second_signal_ends_it_with_its_trainings_and_leaves_nothing(name: str, tmp_path: Path) -> None:
+    number = getattr(signal, name)
+    (tmp_path / "text.txt").write_text(TEXT)
+    code = (
+        f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import ablation, benchmarking\n"
+        f"ablation.child_command = lambda _: [sys.executable, '-S', '-c', {TRAINING!r}]\n"
+        "benchmarking.run_script(ablation.main)"
+    )
+    command = [sys.executable, "-c", code, "--data", "text.txt", "--json", "results.jsonl"]
+    with child_process(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as script:
+        wait_for(tmp_path / "training")
+        os.kill(script.pid, number)
+        wait_for(tmp_path / "asked")
+        os.kill(script.pid, number)
+        errors = script.communicate(timeout=60)[1]
+    assert script.returncode == 128 + number, errors
+    assert "Traceback" not in errors
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "training").read_text()), 0)
+    assert not Path((tmp_path / "folder").read_text()).exists()
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < until, f"{path.name} never came"
+        time.sleep(0.01)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -322,13 +323,26 @@ while True:
 """
 
 
+COMPLETED = """
+def main():
+    return benchmarking.completed(command, stdout=subprocess.PIPE).returncode
+"""
+IN_A_THREAD = """
+from concurrent.futures import ThreadPoolExecutor
+def main():
+    with ThreadPoolExecutor(1) as pool, benchmarking.Processes() as processes:
+        def run(_):
+            return processes.completed(command, stdout=subprocess.PIPE).returncode
+        return sum(pool.map(run, range(3)))  # two of which wait
+"""
+
+
 @contextmanager
-def script_with(child: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def script_with(child: str, folder: Path, wait: str) -> Iterator[subprocess.Popen[bytes]]:
     """A script that waits for a process, which is ready, in a process group of its own."""
     code = (
         f"import subprocess, sys; sys.path.insert(0, {str(SCRIPTS)!r}); import benchmarking\n"
-        f"command = [sys.executable, '-S', '-c', {child!r}]\n"
-        "benchmarking.run_script(lambda: benchmarking.completed(command, stdout=subprocess.PIPE).returncode)"
+        f"command = [sys.executable, '-S', '-c', {child!r}]\n{wait}\nbenchmarking.run_script(main)"
     )
     command = [sys.executable, "-c", code]
     with child_process(command, cwd=folder, stderr=subprocess.PIPE, start_new_session=True) as script:
@@ -346,10 +360,13 @@ def wait_for(path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("send", ["kill", "killpg"])
-def test_a_process_saves_before_the_script_that_waits_for_it_ends(name: str, send: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wait", [COMPLETED, IN_A_THREAD], ids=["by the script", "by a thread"])
+def test_a_process_saves_before_the_script_that_waits_for_it_ends(
+    wait: str, name: str, send: str, tmp_path: Path
+) -> None:
     """A terminal sends a signal to both of them, `kill` only to the script."""
     number = getattr(signal, name)
-    with script_with(SAVES_LATE, tmp_path) as script:
+    with script_with(SAVES_LATE, tmp_path, wait) as script:
         getattr(os, send)(script.pid, number)
         said = script.communicate(timeout=60)[1].decode()
     assert (tmp_path / "saved").exists()
@@ -358,15 +375,33 @@ def test_a_process_saves_before_the_script_that_waits_for_it_ends(name: str, sen
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals")
-def test_a_second_ctrl_c_kills_a_process_that_does_not_end(tmp_path: Path) -> None:
-    with script_with(IGNORES, tmp_path) as script:
-        os.kill(script.pid, signal.SIGINT)
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("wait", [COMPLETED, IN_A_THREAD], ids=["by the script", "by a thread"])
+def test_a_second_signal_kills_a_process_that_does_not_end(wait: str, name: str, tmp_path: Path) -> None:
+    number = getattr(signal, name)
+    with script_with(IGNORES, tmp_path, wait) as script:
+        os.kill(script.pid, number)
         wait_for(tmp_path / "asked")
-        os.kill(script.pid, signal.SIGINT)
+        os.kill(script.pid, number)
         script.communicate(timeout=60)
-    assert script.returncode == 130
+    assert script.returncode == 128 + number
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "ready").read_text()), 0)
+
+
+def test_an_error_ends_the_processes_that_threads_wait_for(benchmarking: ModuleType, tmp_path: Path) -> None:
+    command = [sys.executable, "-S", "-c", SAVES_LATE]
+    with ThreadPoolExecutor(2) as pool:
+        processes = benchmarking.Processes()
+        waiting = pool.submit(processes.completed, command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        wait_for(tmp_path / "ready")
+        with pytest.raises(OSError, match="full"), processes:
+            raise OSError("The disk is full")
+        assert (tmp_path / "saved").exists()
+        done = waiting.result()
+        assert (done.returncode, done.stdout) == (0, "much" * 100_000 + "\n")
+        with pytest.raises(CancelledError):
+            processes.completed(command)
 
 
 def test_what_a_process_prints_and_returns_is_given_back(benchmarking: ModuleType) -> None:
