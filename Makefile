@@ -13,5 +13,6 @@ readme: ; scripts/update-readme
 picture: ; scripts/setup && .venv/bin/python scripts/picture.py
 clean:
 	rm -rf build/lib build/bdist.* *.egg-info .pytest_cache .mypy_cache .ruff_cache
-	if ls .venv/.installed* > /dev/null 2>&1 && [ ! -e .venv/.kept ]; then rm -rf .venv; \
+	rm -rf .venv-old .venv-new
+	if ls .venv/.installed* > /dev/null 2>&1 && [ ! -e .venv/.kept ]; then mv .venv .venv-old && rm -rf .venv-old; \
 	elif [ -e .venv ]; then echo "Keeping .venv, which scripts/setup did not make." >&2; fi

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,76 @@ def test_an_environment_whose_making_was_interrupted_is_made_anew(checkout: Chec
     assert checkout.setup(code=1) == ["3.11 venv"]
     python.write_text(working, encoding="utf-8")
     assert checkout.setup() == ["3.11 venv", "3.11 .[dev]"]
+
+
+INTERRUPTED = {
+    "rm": """for each; do [ -e "$each" ] && case $each in .venv*) {real} -rf "$each"/.installed*; exit 1 ;; esac; done
+exec {real} "$@" """,
+    "touch": 'case "$*" in *.installed-venv*) exit 1 ;; *) exec {real} "$@" ;; esac',
+    "mkdir": '{real} "$@"; exit 1',
+}
+
+
+@contextmanager
+def interrupted(program: str, checkout: Checkout) -> Iterator[None]:
+    """A program that stops a script amid its work."""
+    path = checkout.folder.parent / "programs" / program
+    path.write_text(f"#!/bin/sh\n{INTERRUPTED[program].format(real=shutil.which(program))}\n", encoding="utf-8")
+    path.chmod(0o755)
+    yield
+    path.unlink()
+
+
+@pytest.mark.parametrize("program", INTERRUPTED)
+def test_wherever_making_it_anew_is_interrupted_the_next_run_makes_it(checkout: Checkout, program: str) -> None:
+    checkout.setup()
+    with interrupted(program, checkout):
+        assert checkout.setup(PYTHON="python3.13", code=1) == []
+    assert checkout.setup(PYTHON="python3.13") == ["3.13 venv", "3.13 .[dev]"]
+    assert "Keeping" not in checkout.said
+    assert not list(checkout.folder.glob(".venv-*"))
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+@pytest.mark.parametrize("then", ["setup", "clean"])
+def test_nothing_is_left_of_an_interrupted_make_clean(checkout: Checkout, then: str) -> None:
+    shutil.copy(SCRIPTS.parent / "Makefile", checkout.folder)
+    checkout.setup()
+    environment = {"PATH": f"{checkout.folder.parent / 'programs'}:{os.environ['PATH']}"}
+    with interrupted("rm", checkout):
+        done = subprocess.run(["make", "-s", "clean"], cwd=checkout.folder, env=environment, capture_output=True)
+    assert done.returncode
+    assert list(checkout.folder.glob(".venv*"))
+    if then == "clean":
+        subprocess.run(["make", "-s", "clean"], cwd=checkout.folder, check=True)
+        assert not list(checkout.folder.glob(".venv*"))
+    else:
+        assert checkout.setup() == ["3.11 venv", "3.11 .[dev]"]
+        assert "Keeping" not in checkout.said
+        assert [path.name for path in checkout.folder.glob(".venv*")] == [".venv"]
+
+
+@pytest.mark.parametrize("python", [None, "#!/no/such/interpreter"])
+def test_an_environment_of_somebody_without_a_python_is_an_error(checkout: Checkout, python: str | None) -> None:
+    binaries = checkout.folder / ".venv" / "bin"
+    binaries.mkdir(parents=True)
+    if python:
+        (binaries / "python").write_text(python)
+        (binaries / "python").chmod(0o755)
+    assert checkout.setup(code=1) == []
+    assert checkout.said == (
+        "Error: .venv, which scripts/setup did not make, has no Python that runs. Remove it to get a new one.\n"
+    )
+
+
+def test_a_link_to_an_environment_that_the_script_made_is_replaced_and_the_other_stays(checkout: Checkout) -> None:
+    elsewhere = checkout.folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / ".installed-dev").touch()
+    (checkout.folder / ".venv").symlink_to(elsewhere)
+    assert checkout.setup() == ["3.11 venv", "3.11 .[dev]"]
+    assert not (checkout.folder / ".venv").is_symlink()
+    assert [path.name for path in elsewhere.iterdir()] == [".installed-dev"]
 
 
 def test_another_interpreter_that_is_named_is_taken(checkout: Checkout) -> None:
