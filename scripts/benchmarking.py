@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -63,6 +64,18 @@ def named_text(text: str) -> tuple[str, str]:
     if not (name and equals and value):
         raise argparse.ArgumentTypeError(f"expected a name, = and a value, not {text!r}")
     return name, value
+
+
+def require_own_names(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Ends the script with an error about usage if two texts have one name, by which their results are told apart.
+
+    Args:
+        parser: The parser of the script.
+        names: Names of the texts.
+    """
+    for name, number in Counter(names).items():
+        if number > 1:
+            parser.error(f"two texts are called {name!r}: give each a name of its own.")
 
 
 def named_value(text: str) -> tuple[str, Any]:
@@ -471,9 +484,16 @@ def read_text(path: Path) -> str:
     return options.read_text(str(path))
 
 
-def report(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A Markdown table on standard output."""
-    print(f"\n{title} ({machine()})\n")
+def report(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], measured_on: str | None = None) -> None:
+    """A Markdown table on standard output.
+
+    Args:
+        title: Its heading.
+        header: The names of its columns.
+        rows: Its rows.
+        measured_on: The machine, for the heading; this one by default.
+    """
+    print(f"\n{title} ({measured_on or machine()})\n")
     print("| " + " | ".join(header) + " |")
     print("|" + "---|" * len(header))
     for row in rows:

@@ -38,6 +38,7 @@ from benchmarking import (
     named_value,
     positive_int,
     report,
+    require_own_names,
     run_script,
 )
 
@@ -147,6 +148,8 @@ def main() -> None:
         return
     if not options.json:
         parser.error("--json is missing: name the file of the results.")
+    names = [name for name, _ in options.text]
+    require_own_names(parser, [*names, *misfit_texts.TEXTS] if options.misfits else names)
     texts = {name: Path(path).read_bytes() for name, path in options.text}
     cuts = [(name, size) for size in sorted(options.kilobytes) for name in texts if len(texts[name]) >= 990 * size]
     if options.misfits:

@@ -8,8 +8,9 @@ drawn at random, replace them; with --set, one with several settings, given as f
 settings: --set preset=small,vocab_size=4000, --set "learning rate x 2 + seed=1". Runs follow one another, each in a
 process of its own. They end by the clock, so the machine must have no other work; or, with --processor, by the
 processor time of the process, divided by the cores, as if they had worked all the time. Runs whose results are in the
-file are not repeated, so that an interrupted script goes on; it must be given the same texts. The table has the results
-of one kind: by the clock, or by the processor.
+file are not repeated, so that an interrupted script goes on; it must be given the same texts. Those of another machine,
+or that do not say of which one they are, are repeated. The tables, one for each machine, have the results of one kind:
+by the clock, or by the processor.
 """
 
 from __future__ import annotations
@@ -34,18 +35,21 @@ from benchmarking import (
     digest,
     earlier_results,
     known_results,
+    machine,
     named_text,
     named_value,
     positive_int,
     positive_number,
     report,
+    require_own_names,
     run_script,
 )
 
 from textgen.errors import ConfigError, CorpusError, TextgenError, TokenizerError, UnreadableCorpus
 
 PLANNED = "as planned"
-RESULT = ("text", "minutes", "change")  # what says which run it is
+RESULT = ("text", "minutes", "change")  # what says which run on a machine it is
+COLUMNS = ("text", "minutes", "run", "bits per byte", "against the plan", "epochs")
 Change = Callable[[Any], dict[str, Any]]  # settings by name, from the plan
 
 
@@ -271,11 +275,12 @@ def main() -> None:
         return
     if not options.json:
         parser.error("--json is missing: name the file of the results.")
+    require_own_names(parser, [name for name, _ in options.text])
     if not (options.text or known_results(options.json)):
         parser.error(f"--text is missing, and {options.json} has no results to show: name a text.")
     digests = {name: digest(Path(path).read_bytes()) for name, path in options.text}
-    results = known(options.json, digests, options.processor)
-    done = {tuple(result[name] for name in RESULT) for result in results}
+    results, here = known(options.json, digests, options.processor), machine()
+    done = {tuple(result[name] for name in RESULT) for result in results if result.get("machine") == here}
     changes = options.only or ([PLANNED] if options.set or options.random else list(CHANGES))
     for minutes in options.minutes:
         for name, path in options.text:
@@ -285,10 +290,13 @@ def main() -> None:
                 job = {"path": path, "minutes": minutes, "change": change, "by_processor": options.processor}
                 result = by_worker(__file__, job, f"{path}, {minutes:g} minutes, {change}")
                 what = {"text": name, "minutes": minutes, "change": change, "by_processor": options.processor}
-                results.append(what | result | {"sha256": digests[name]})
+                results.append(what | result | {"machine": here, "sha256": digests[name]})
+                done.add((name, minutes, change))
                 add_result(options.json, results[-1])
                 print(f"{name}, {minutes:g} minutes, {change}: {outcome(result)}", file=sys.stderr)
-    report("Choices", ["text", "minutes", "run", "bits per byte", "against the plan", "epochs"], table(results))
+    for place in dict.fromkeys(result.get("machine") for result in results) or (here,):
+        own = [result for result in results if result.get("machine") == place]
+        report("Choices", COLUMNS, table(own), place or "a machine that the file does not name")
 
 
 if __name__ == "__main__":

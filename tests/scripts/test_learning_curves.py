@@ -73,6 +73,21 @@ def test_results_of_something_else_are_not_shown_for_this(
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["--text", "tales=one.txt", "--text", "tales=two.txt"], "tales"),
+        (["--text", "dna=one.txt", "--misfits"], "dna"),
+    ],
+    ids=["given twice", "as a misfit"],
+)
+def test_two_texts_of_one_name_are_refused(arguments: list[str], name: str, tmp_path: Path) -> None:
+    done = run("learning_curves.py", *arguments, "--json", tmp_path / "curves.jsonl")
+    assert done.returncode == 2
+    assert f"error: two texts are called '{name}': give each a name of its own." in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_base_that_is_named_but_not_there_is_said_so_and_nothing_is_added(tmp_path: Path) -> None:
     (tmp_path / "tales.txt").write_text("some words\n" * 2000)
     done = run(

@@ -166,6 +166,7 @@ def test_an_unknown_setting_ends_the_script_before_anything_is_measured(
     ("arguments", "problem"),
     [
         ([], "--text is missing, and choices.jsonl has no results to show: name a text."),
+        (["--text", "a=one.txt", "--text", "a=two.txt"], "two texts are called 'a': give each a name of its own."),
         (["--text", "a=no-such.txt", "--minutes"], "--minutes: expected at least one argument"),
         (["--text", "a=no-such.txt", "--random", "-3"], "--random: expected a whole number from 1 on, not '-3'"),
         (["--text", "a=no-such.txt", "--random", "0"], "--random: expected a whole number from 1 on, not '0'"),
@@ -193,6 +194,38 @@ def said_by_usage(
     assert caught.value.code == 2
     assert not list(folder.iterdir())
     return capsys.readouterr().err
+
+
+def test_results_of_another_machine_are_neither_continued_nor_mixed_with_those_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor those of earlier files, which do not say on which machine they were measured. A run named twice runs once."""
+    script, runs, bits = load_script("measure_choices", monkeypatch), list[str](), {"here": 2.0, "elsewhere": 9.0}
+    places = ["here"]
+
+    def by_worker(path: str, job: dict[str, Any], name: str) -> dict[str, Any]:
+        runs.append(places[0])
+        return {"bits_per_byte": bits[places[0]], "epochs": 1.0}
+
+    monkeypatch.setattr(script, "by_worker", by_worker)
+    monkeypatch.setattr(script, "machine", lambda: places[0])
+    monkeypatch.chdir(tmp_path)
+    Path("tales.txt").write_text("once upon a time\n", encoding="utf-8")
+    line = {"text": "tales", "minutes": 1.0, "change": "as planned", "bits_per_byte": 7.0, "epochs": 1.0}
+    sha256 = script.digest(Path("tales.txt").read_bytes())
+    Path("choices.jsonl").write_text(f"{json.dumps({**line, 'sha256': sha256})}\n", encoding="utf-8")
+    only = ["--only", "as planned", "--only", "as planned"]
+    arguments = ["measure_choices.py", "--text", "tales=tales.txt", "--json", "choices.jsonl", *only]
+    monkeypatch.setattr(sys, "argv", arguments)
+    for place in ("elsewhere", "here", "here", "elsewhere"):
+        places[0] = place
+        script.main()
+    assert runs == ["elsewhere", "here"]
+    shown = capsys.readouterr().out.split("Choices (")[-3:]
+    assert [part.partition(")")[0] for part in shown] == ["a machine that the file does not name", "elsewhere", "here"]
+    for part, score in zip(shown, ("7.0000", "9.0000", "2.0000"), strict=True):
+        assert part.count("| tales |") == 1
+        assert score in part
 
 
 def test_results_are_shown_without_a_text(
