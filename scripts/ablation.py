@@ -29,6 +29,7 @@ from benchmarking import (
     check_same,
     digest,
     earlier_results,
+    positive_int,
     positive_number,
     report,
     run_script,
@@ -123,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="the text")
     parser.add_argument("--epochs", type=positive_number, default=12.0, help="passes over its first 300,000 bytes")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each change")
+    parser.add_argument("--seeds", type=positive_int, default=3, metavar="N", help="runs of each change")
     parser.add_argument("--only", action="append", choices=list(CHANGES), metavar="CHANGE", help="run only this one")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where each result is added")
     options = parser.parse_args()
@@ -132,7 +133,7 @@ def main() -> None:
     results, lock = known(options.json, options.epochs, sha256), Lock()
     done = {(result["change"], result["seed"]) for result in results}
     wanted = [(change, seed) for seed in range(options.seeds) for change in options.only or CHANGES]
-    missing = [run for run in wanted if run not in done]
+    missing = [run for run in dict.fromkeys(wanted) if run not in done]
 
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(num_cores()) as pool, Processes() as processes:
         files = divide(text, Path(folder))

@@ -34,6 +34,7 @@ from benchmarking import (
     check_same,
     digest,
     earlier_results,
+    known_results,
     named_text,
     named_value,
     positive_int,
@@ -133,9 +134,9 @@ def main() -> None:
     )
     parser.add_argument("--misfits", action="store_true", help="add the six texts of misfit_texts.py")
     parser.add_argument(
-        "--kilobytes", type=positive_int, nargs="*", default=KILOBYTES, metavar="N", help="sizes of the texts"
+        "--kilobytes", type=positive_int, nargs="+", default=KILOBYTES, metavar="N", help="sizes of the texts"
     )
-    parser.add_argument("--seeds", type=int, default=2, metavar="N", help="runs of each text, size and start")
+    parser.add_argument("--seeds", type=positive_int, default=2, metavar="N", help="runs of each text, size and start")
     parser.add_argument("--only", choices=["with", "without"], help="run only those with a base, or without")
     parser.add_argument("--from", dest="start", default="", metavar="NAME", help="the base, instead of choosing one")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, with a base only")
@@ -148,6 +149,8 @@ def main() -> None:
         return
     if not options.json:
         parser.error("--json is missing: name the file of the results.")
+    if not (options.text or options.misfits or known_results(options.json)):
+        parser.error(f"--text and --misfits are missing, and {options.json} has no results to show: name a text.")
     names = [name for name, _ in options.text]
     require_own_names(parser, [*names, *misfit_texts.TEXTS] if options.misfits else names)
     texts = {name: Path(path).read_bytes() for name, path in options.text}
@@ -158,7 +161,7 @@ def main() -> None:
     wanted = [
         {"text": name, "kilobytes": size, "seed": seed, "without": without}
         for seed in range(options.seeds)
-        for name, size in cuts
+        for name, size in dict.fromkeys(cuts)
         for without in (True, False)
         if options.only != ("with" if without else "without")
     ]

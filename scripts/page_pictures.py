@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import io
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmarking import browser_of_tests, run_script
+from benchmarking import browser_of_tests, completed, run_script
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
@@ -97,7 +96,8 @@ def draw_inspection(browser: Chromium, folder: Path) -> None:
     page = folder / "inspect.html"
     text = ROOT / "corpora" / "fables.txt"
     command = [*child_command("textgen"), "inspect", "english", str(text), "--out", str(page)]
-    subprocess.run(command, check=True)
+    if code := completed(command).returncode:
+        raise SystemExit(f"textgen inspect ended with {code}.")  # it has said why
     show_inspection(browser, page.as_uri())
     write_png("inspect.png", browser.picture())
 

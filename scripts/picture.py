@@ -22,7 +22,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarking import run_script, started
+from benchmarking import completed, run_script, started
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
@@ -65,27 +65,24 @@ def _output(shown: Shown, folder: str) -> str:
     environment = {**os.environ, "COLUMNS": str(COLUMNS), "TERM": "xterm-256color", "TEXTGEN_CACHE": f"{folder}/cache"}
     environment.pop("TEXTGEN_MODELS", None)
     run = _in_terminal if shown.terminal else _in_pipe
-    output = run(command, folder, environment).replace("\r\n", "\n").replace(f"{folder}/", "")
-    return _shortened(output.strip("\n"), shown)
+    code, output = run(command, folder, environment)
+    if code:
+        raise SystemExit(f"{shown.command} ended with {code}:\n{output}")
+    return _shortened(output.replace("\r\n", "\n").replace(f"{folder}/", "").strip("\n"), shown)
 
 
-def _in_pipe(command: list[str], folder: str, environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        command, cwd=folder, env=environment, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    return done.stdout
+def _in_pipe(command: list[str], folder: str, environment: dict[str, str]) -> tuple[int, str]:
+    done = completed(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return done.returncode, done.stdout
 
 
-def _in_terminal(command: list[str], folder: str, environment: dict[str, str]) -> str:
+def _in_terminal(command: list[str], folder: str, environment: dict[str, str]) -> tuple[int, str]:
     ours, theirs = pty.openpty()
     with started(command, cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         output = _read_all(ours)
         os.close(ours)
-        process.wait()
-    if process.returncode:
-        raise SystemExit(f"{shlex.join(command)} ended with {process.returncode}:\n{output}")
-    return output
+        return process.wait(), output
 
 
 def _read_all(descriptor: int) -> str:

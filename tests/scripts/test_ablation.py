@@ -44,7 +44,7 @@ def test_the_table_is_made_of_what_was_measured(tmp_path: Path) -> None:
         result("weight drop 0.2", 0, 9, 4.0),
     ]
     (tmp_path / "results.jsonl").write_text("".join(lines))
-    done = ablation(tmp_path, "--epochs", "3", "--seeds", "0")
+    done = ablation(tmp_path, "--epochs", "3", "--seeds", "2", "--only", "as it is")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-3:] == [
         "| as it is | 3.000 3.100 |  |",
@@ -52,6 +52,14 @@ def test_the_table_is_made_of_what_was_measured(tmp_path: Path) -> None:
         "| forget bias 0 | 3.050 3.150 | +0.050 |",
     ]
     assert (tmp_path / "results.jsonl").read_text() == "".join(lines)
+
+
+@pytest.mark.parametrize("seeds", ["0", "-3"])
+def test_a_number_of_seeds_that_measures_nothing_is_refused(seeds: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    done = ablation(tmp_path, "--seeds", seeds)
+    assert done.returncode == 2
+    assert f"--seeds: expected a whole number from 1 on, not '{seeds}'" in done.stderr
 
 
 OF_ANOTHER_TEXT = result("as it is", 0, 3.0, text="other words\n")
@@ -132,7 +140,7 @@ def test_a_run_is_added_and_not_repeated(tmp_path: Path) -> None:
     lot = random.Random(0)
     words = ["".join(lot.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(2000)]  # enough for its vocabulary
     (tmp_path / "text.txt").write_text("\n".join(" ".join(lot.choices(words, k=8)) for _ in range(1500)))
-    flags = ["--epochs", "0.2", "--seeds", "1", "--only", "as it is", "--only", "forget bias 0"]
+    flags = ["--epochs", "0.2", "--seeds", "1", "--only", "as it is", "--only", "forget bias 0", "--only", "as it is"]
     tables = [ablation(tmp_path, *flags) for _ in range(2)]
     assert not any(done.returncode for done in tables), tables[0].stderr
     assert tables[0].stdout == tables[1].stdout

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from script_modules import load_script
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -71,6 +72,46 @@ def test_results_of_something_else_are_not_shown_for_this(
         done.stderr
         == f"Error: {kept} has results of {what}, or does not say what it has results of: name another file.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--misfits", "--seeds", "-3"], "--seeds: expected a whole number from 1 on, not '-3'"),
+        (["--misfits", "--seeds", "0"], "--seeds: expected a whole number from 1 on, not '0'"),
+        (["--text", "tales=one.txt", "--kilobytes"], "--kilobytes: expected at least one argument"),
+        ([], "--text and --misfits are missing, and curves.jsonl has no results to show: name a text."),
+    ],
+)
+def test_a_script_that_would_measure_nothing_says_so(
+    arguments: list[str],
+    problem: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["learning_curves.py", "--json", "curves.jsonl", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        load_script("learning_curves", monkeypatch).main()
+    assert caught.value.code == 2
+    assert problem in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_is_named_twice_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, runs = load_script("learning_curves", monkeypatch), list[Any]()
+
+    def measured(_: bytes, run: dict[str, Any], *__: object) -> dict[str, Any]:
+        runs.append(run["without"])
+        return {**run, "bits_per_byte": 2.0, "seconds": 1.0, "base": None, "decided_by": "given"}
+
+    monkeypatch.setattr(script, "measured", measured)
+    (tmp_path / "tales.txt").write_text(TALES)
+    arguments = ["--text", f"tales={tmp_path / 'tales.txt'}", "--kilobytes", "10", "10", "--seeds", "1"]
+    monkeypatch.setattr(sys, "argv", ["learning_curves.py", "--json", str(tmp_path / "curves.jsonl"), *arguments])
+    script.main()
+    assert runs == [True, False]
 
 
 @pytest.mark.parametrize(
