@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,6 +139,19 @@ def test_a_note_says_that_a_file_was_replaced(tmp_path: Path) -> None:
         f"Error: {out} exists, and models may depend on it. Choose another name, or replace it with --force.\n"
     )
     assert run(*train, "--force").stderr.endswith(said)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no /dev/stdout")
+def test_a_file_that_the_shell_has_opened_is_not_called_replaced(tmp_path: Path, tiny_models: Path) -> None:
+    text, out = write(tmp_path, "a.txt", "the cat sat"), write(tmp_path, "out.tsv", "before\n")
+    command = [sys.executable, "-m", "textgen", "embed", "tiny", str(text), "--models-dir", str(tiny_models)]
+    with out.open("a") as file:
+        done = subprocess.run(
+            [*command, "--format", "tsv", "--out", "/dev/stdout"], stdout=file, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 0
+    assert out.read_text(encoding="utf-8").startswith("before\n")
+    assert "replaced" not in done.stderr
 
 
 # === - for standard input and output ===

@@ -193,6 +193,14 @@ def test_hidden_folders_and_those_that_are_being_removed_are_no_models(three: Pa
     assert list_runs() == [three / "c", three / "unfinished"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows needs a permission to make links")
+def test_a_link_that_leads_to_itself_hides_no_model(three: Path) -> None:
+    before = list_models(three)
+    (three / "loop").symlink_to("loop")
+    assert list_models(three) == before
+    assert find_model(before[0].name, three) == before[0]
+
+
 def test_a_model_whose_name_has_a_joiner_is_found(three: Path) -> None:
     name = "می\u200cخواهم"
     (three / "b").rename(three / name)

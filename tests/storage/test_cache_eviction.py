@@ -259,7 +259,7 @@ def test_what_cannot_be_removed_is_not_counted_as_removed(tmp_path: Path, monkey
         assert (left.bytes, left.corpus) == (size_of(left.path), "corpus.txt")
         told = CliRunner().invoke(textgen, ["cache", "clear"], catch_exceptions=False)
     assert told.stdout == "Removed nothing.\n"
-    assert told.stderr.endswith(f"cannot be deleted: check the permissions of {left.path}.\n")
+    assert told.stderr.endswith(f"cannot be deleted. Check the permissions of {left.path}.\n")
     assert [entry.path for entry in clear(shelf.parent)[0]] == [left.path]
 
 
@@ -328,11 +328,17 @@ def test_the_command_line_lists_and_clears(tmp_path: Path) -> None:
     assert runner.invoke(textgen, ["cache", "clear"]).stdout == "Removed 0 bytes.\n"
 
 
-def test_what_cannot_be_deleted_is_not_called_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_cannot_be_deleted_is_an_error_and_is_not_called_in_use(
+    as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = keep(tmp_path, "poems")
     monkeypatch.setattr(cache_eviction, "_remove", lambda path: path)
-    result = CliRunner().invoke(textgen, ["cache", "clear"], catch_exceptions=False)
-    assert result.stderr.endswith(f" kB cannot be deleted: check the permissions of {path}.\n")
+    result = CliRunner().invoke(textgen, ["cache", "clear", *["--json"] * as_json], catch_exceptions=False)
+    assert result.exit_code == 1
+    assert result.stderr.endswith(f" kB cannot be deleted. Check the permissions of {path}.\n")
+    if as_json:
+        assert json.loads(result.stdout)["kept"] == [str(path)]
 
 
 def test_the_command_line_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:

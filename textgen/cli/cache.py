@@ -64,6 +64,8 @@ def list_(as_json: bool) -> None:
 def clear(as_json: bool) -> None:
     """Delete everything in the cache that no running process uses.
 
+    The command fails if a part cannot be deleted.
+
     \b
     Example:
       textgen cache clear
@@ -75,18 +77,23 @@ def clear(as_json: bool) -> None:
         paths = {"removed": removed, "kept": kept}
         values = {name: [str(entry.path) for entry in found] for name, found in paths.items()}
         output.json_line(values | {"bytes": _total(removed)}, indent=2)
-        return
-    output.line(f"Removed {_size(_total(removed))}." if removed or not kept else "Removed nothing.")
+    else:
+        output.line(f"Removed {_size(_total(removed))}." if removed or not kept else "Removed nothing.")
+    _say_kept(kept)
+
+
+def _say_kept(kept: Sequence[Entry]) -> None:
+    """Says why something was kept. Fails if it could not be deleted."""
     used, idle, unknown = ([entry for entry in kept if entry.in_use is state] for state in (True, False, None))
     if used:
         output.note(f"{_size(_total(used))} in use by running processes were kept.")
-    if idle:
-        output.note(f"{_size(_total(idle))} cannot be deleted: check the permissions of {idle[0].path}.")
     if unknown:
         output.note(
             f"{_size(_total(unknown))} in folders that cannot be locked were kept, since a process may use them. "
             f"While no textgen runs, delete {_folder()} yourself."
         )
+    if idle:
+        raise output.Failure(f"{_size(_total(idle))} cannot be deleted. Check the permissions of {idle[0].path}.")
 
 
 def _folder() -> Path:

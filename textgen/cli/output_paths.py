@@ -14,6 +14,7 @@ import click
 from textgen.cli import output
 from textgen.errors import TextgenError
 from textgen.storage.addresses import is_remote, local_path
+from textgen.storage.streams import is_stream
 
 REPLACED = "An existing file is replaced."
 GOES_ON = ("load_state", "save_state")  # a text is continued time after time, with one file for its state
@@ -97,7 +98,8 @@ def refuse_repeated_input(ctx: click.Context) -> None:
 @contextmanager
 def noting_replaced(ctx: click.Context) -> Iterator[None]:
     """Prints a note for each file that was there before the block, and that the block has replaced."""
-    before = {out: _version(out) for written, out in _outputs(ctx) if not _goes_on(ctx, written, out)}
+    kept = (out for written, out in _outputs(ctx) if not is_stream(out) and not _goes_on(ctx, written, out))
+    before = {out: _version(out) for out in kept}
     yield
     for out, version in before.items():
         if _version(out) != version:

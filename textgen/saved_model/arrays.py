@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from textgen.errors import SavedModelError
 from textgen.saved_model.layout import FLOAT32, INT8
@@ -25,6 +28,7 @@ LIBRARY_ERRORS = (
 )  # raised by safetensors for a malformed file
 ITEM_BYTES = {"F32": 4, "F16": 2, "I8": 1}  # by the names of the types in safetensors
 HEADER_BYTES = 1 << 24  # of a file of weights at most
+SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors names an error of writing
 NONE = ("", None)  # data type and shape of an array that is missing
 
 
@@ -121,3 +125,24 @@ def in_c_order(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         The same arrays by name, contiguous in C order; copies only where needed.
     """
     return {name: np.asarray(array, order="C") for name, array in arrays.items()}
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays into a safetensors file, one after another: made in memory, the file would be there twice.
+
+    Args:
+        path: Path of the file, which is replaced. It gets the permissions of a new file.
+        arrays: Arrays by name.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        save_file(in_c_order(arrays), path)
+    except SafetensorError as error:
+        if found := SYSTEM_ERROR.search(str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from None
+        raise OSError(one_line(str(error))) from None
+    path.chmod(mode)

@@ -296,11 +296,19 @@ def _names(folder: Path) -> list[str]:
     """Lists the names of the folders in the models folder, sorted."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir())
+            return sorted(entry.name for entry in entries if _is_folder(entry))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise SavedModelError(f"Cannot read the models folder {folder}: {explained(error)}") from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder. A link that leads to itself, or where nobody may look, is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _why_no_model(path: Path) -> str:

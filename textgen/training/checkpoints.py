@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
 from textgen.errors import SavedModelError, TrainingError, Unreadable
-from textgen.saved_model.arrays import LIBRARY_ERRORS, in_c_order
+from textgen.saved_model.arrays import LIBRARY_ERRORS, write_arrays
 from textgen.saved_model.layout import JSON_BYTES, POSITION, TENSORS, read_json
 from textgen.storage.files import json_bytes, writing
 from textgen.storage.folders import new_folder
@@ -96,7 +96,7 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int =
     sweep(folder)
     path = _path(folder, step)
     with new_folder(path) as temporary, writing(path):
-        (temporary / TENSORS).write_bytes(save(in_c_order(checkpoint.tensors)))
+        write_arrays(temporary / TENSORS, checkpoint.tensors)
         (temporary / POSITION).write_bytes(json_bytes(checkpoint.position))
     require_held(folder)
     for old in _superfluous(folder, step, keep):
