@@ -495,6 +495,55 @@ def test_a_selection_stays_while_the_model_writes(browser: Browser, tokenizer: T
     browser.check_faults()
 
 
+# How many pixels the end of the text is above the bar, which covers it if that is negative.
+ABOVE_THE_BAR = """(() => {
+  const node = document.getElementById("text").firstChild;
+  const range = document.createRange();
+  range.setStart(node, node.length - 1);
+  range.setEnd(node, node.length);
+  return document.querySelector(".bar").getBoundingClientRect().top - range.getBoundingClientRect().bottom;
+})()"""
+# Notes in `seen` where the end of the text is after each piece that comes, and scrolls up after the second if asked to.
+WATCHED = """((scrollsUp) => {
+  window.seen = [];
+  window.watcher?.disconnect();
+  window.watcher = new MutationObserver(() => {
+    seen.push(ABOVE_THE_BAR);
+    if (scrollsUp && seen.length === 2) window.place = (scrollBy(0, -150), scrollY);
+  });
+  watcher.observe(document.getElementById("text"), { subtree: true, childList: true, characterData: true });
+})""".replace("ABOVE_THE_BAR", ABOVE_THE_BAR)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 700), (375, 667)])
+def test_the_page_follows_what_the_model_writes(
+    browser: Browser, tokenizer: Tokenizer, tmp_path: Path, width: int, height: int
+) -> None:
+    """But nobody who reads something else."""
+    browser.resize(width, height)
+    open_empty(browser, model_of_pieces(tmp_path, tokenizer, "lines", newline=2.0, end=-30.0))
+    asked = urlencode({"prompt": "The", "seed": 5, "max_tokens": 2000, "temperature": 1, "min_p": 0})
+    browser.evaluate(f"{WATCHED}(false)")
+    browser.evaluate(f"(() => {{ location.hash = {json.dumps(asked)}; }})()")
+    browser.until(HAS_RUN)
+    seen = browser.evaluate("seen")
+    assert len(seen) >= 3, seen
+    assert min(seen) >= 0, seen
+    assert seen[-1] < height / 2
+    assert browser.evaluate("scrollY") > height
+    tokens = "document.getElementById('max_tokens-number')"
+    browser.evaluate(f"({tokens}.value = 2000, {tokens}.dispatchEvent(new Event('change')))")
+    browser.evaluate(f"{WATCHED}(true)")
+    click(browser, "more")
+    browser.until(f"{HAS_RUN} && seen.length > 2")
+    assert browser.evaluate("scrollY === place && place > 0")
+    browser.evaluate(f"{WATCHED}(false)")
+    click(browser, "more")  # shown, since it was asked for
+    browser.until(f"{HAS_RUN} && seen.length > 2")
+    assert min(browser.evaluate("seen")) >= 0
+    browser.check_faults()
+
+
 @pytest.mark.slow
 def test_the_heap_does_not_grow(tmp_path: Path, tokenizer: Tokenizer) -> None:
     """That of the page and that of its Worker, from text to text, once there are tokens that the page forgets."""

@@ -54,6 +54,7 @@ class Element {
   click() { this.fire("click"); }
   focus() {}
   closest() { return new Element(); }
+  getBoundingClientRect() { return { top: 0, bottom: 0 }; }
 }
 const card = { name: "model", licence: "", note: "", parameters: 1, vocabulary: 1, labels: [] };
 /** Opens the page in a tab; its model is loaded with `ready` and writes with `tokens`. */
@@ -64,15 +65,16 @@ const open = (local, session = storage(), hash = "") => {
   const location = { pathname: "/page.html", hash, get href() { return `file:///page.html${this.hash}`; } };
   const $ = (id) => (elements[id] ??= new Element());
   Object.assign(document, {
-    getElementById: $, querySelector: () => ({ content: "fingerprint" }), querySelectorAll: () => [],
+    getElementById: $, querySelectorAll: () => [],
+    querySelector: () => Object.assign(new Element(), { content: "fingerprint" }),
     createElement: () => new Element(), createTextNode: (text) => new Text(text), readyState: "complete",
-    documentElement: Object.assign(new Element(), { scrollHeight: 0 }),
+    documentElement: new Element(), createRange: () => Object.assign(new Element(), { setStart() {}, setEnd() {} }),
   });
   const own = {
     document, location, localStorage: local, sessionStorage: session, navigator: { language: "en", platform: "" },
     history: { replaceState: (state, title, address) => { location.hash = /#.*|$/.exec(address)[0]; } },
     Worker: class { constructor() { return worker; } }, Node: { TEXT_NODE: 3 },
-    innerHeight: 0, scrollY: 0, scrollTo() {}, URL: { createObjectURL: () => "" },
+    scrollBy() {}, URL: { createObjectURL: () => "" },
     getSelection: () => ({ rangeCount: 0, isCollapsed: true }),
     setTimeout: (action) => { timers.set(++timer, action); return timer; }, clearTimeout: (id) => timers.delete(id),
     addEventListener: (type, listener) => window.addEventListener(type, listener),

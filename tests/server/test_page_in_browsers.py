@@ -134,6 +134,27 @@ ANSWER = """((texts) => {
     return new Response(choices.map((each) => `data: ${JSON.stringify({ choices: [each] })}\\n\\n`).join("") + "data: [DONE]\\n\\n");
   };
 })"""  # noqa: E501 a line of JavaScript
+# The next text is what `feed` is given, piece by piece, until `end()`.
+FEED = """(() => {
+  const ask = window.fetch;
+  window.fetch = async () => {
+    window.fetch = ask;
+    return new Response(new ReadableStream({ start(controller) {
+      const send = (data) => controller.enqueue(new TextEncoder().encode(`data: ${data}\\n\\n`));
+      window.feed = (text) => send(JSON.stringify({ choices: [{ index: 0, text }] }));
+      window.end = () => send("[DONE]");
+    } }));
+  };
+})()"""
+# How many pixels the end of a character of the text is above the bar; negative if the bar covers it.
+ABOVE_THE_BAR = """((at) => {
+  const lines = [...document.querySelectorAll("#text .line")];
+  const line = lines.find((each) => at < each.textContent.length || (at -= each.textContent.length + 1) < 0);
+  const range = document.createRange();
+  range.setStart(line.firstChild, at);
+  range.setEnd(line.firstChild, at + 1);
+  return document.querySelector(".bar").getBoundingClientRect().top - range.getBoundingClientRect().bottom;
+})"""
 # What the page says in words of its own.
 SAID = """(() => {
   const own = "#text, #model, #command, .offer p, .piece, .ending";
@@ -300,6 +321,55 @@ def test_another_version_is_beside_the_first(page: Page) -> None:
     assert page.text == before
     page.press("Alt+ArrowRight")
     assert page.text == other
+
+
+def feed(page: Page, text: str) -> None:
+    page.browser.until("window.feed !== undefined")
+    length = len(page.text)
+    page.browser.evaluate(f"feed({json.dumps(text)})")
+    page.browser.until(f"{SHOWN}.length === {length + len(text)}")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 700), (375, 667)])
+def test_the_page_follows_what_the_model_writes(page: Page, width: int, height: int) -> None:
+    """But nobody who reads something else, wherever the text is that comes."""
+    page.browser.resize(width, height)
+    page.type("The cat")
+    page.browser.evaluate(FEED)
+    page.press("Control+Enter")
+    for number in range(40):
+        feed(page, f"\nverse {number} " + "word " * (number % 30) + "end")
+        assert 0 <= page.browser.evaluate(f"{ABOVE_THE_BAR}({len(page.text) - 1})") < height - 60
+    place = page.browser.evaluate("(scrollBy(0, -150), scrollY)")
+    feed(page, "\none\ntwo")
+    assert page.browser.evaluate("scrollY") == place
+    page.browser.evaluate("scrollBy(0, 1000)")
+    feed(page, "\none\ntwo\nthree")
+    assert page.browser.evaluate(f"{ABOVE_THE_BAR}({len(page.text) - 1})") >= 0
+    page.browser.evaluate("end()")
+    page.browser.until(IS_IDLE)
+    at = page.text.index("end\nverse 30")
+    page.browser.evaluate(f"import('./page/main.js').then(({{ view }}) => {{ view.caret = {at}; }})")
+    for _ in range(2):  # so that there is room for what comes; the bar comes with it
+        page.browser.evaluate(f"scrollBy(0, 200 - {ABOVE_THE_BAR}({at}))")
+    page.browser.evaluate(f"(delete window.feed, {FEED})")
+    place = page.browser.evaluate("scrollY")
+    page.press("Control+Enter")
+    feed(page, "more\n")
+    assert page.browser.evaluate("scrollY") == place
+    feed(page, "and\nmore\nof\nthe\nsame\n\n\n\nlast")
+    assert 0 <= page.browser.evaluate(f"{ABOVE_THE_BAR}({page.text.index('last')})") < height / 2
+    page.browser.evaluate("end()")
+    page.browser.until(IS_IDLE)
+    page.press("Control+End")
+    page.browser.evaluate("scrollTo(0, 0)")
+    page.browser.evaluate(f"(delete window.feed, {FEED})")
+    page.browser.press("Control+Enter")
+    feed(page, "end")  # shown, since it was asked for
+    assert page.browser.evaluate(f"{ABOVE_THE_BAR}({len(page.text) - 1})") >= 0
+    page.browser.evaluate("end()")
+    page.browser.until(IS_IDLE)
+    page.browser.resize(1200, 800)
 
 
 def test_one_of_several_texts_is_taken(page: Page) -> None:

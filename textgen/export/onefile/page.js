@@ -17,6 +17,8 @@ const NEW_SEEDS = 1_000_000; // a new seed is below: easy to read out
 const MAX_ADDRESS_CHARS = 2000; // characters of a text that the address shows
 const LISTED = 50; // earlier texts
 const MAX_LINK_TOKENS = 100_000; // tokens of a text that a link asks for: whoever opens it waits for them
+const SPACE = 12; // pixels between what is written and the bar
+const NEAR = 40; // pixels: the bar grows by a line with what it tells, and nobody scrolls by less
 
 const $ = (id) => document.getElementById(id);
 const editor = $("text");
@@ -51,7 +53,20 @@ function read() {
   return placeOfCursor() === text.length ? text : text.replace(/\n$/, "");
 }
 
-const isAtBottom = () => innerHeight + scrollY >= document.documentElement.scrollHeight - 60;
+/** How many pixels the end of the text would have to be further up to stand above the bar, which covers what is below it. */
+function hiddenBelow() {
+  const node = editor.firstChild;
+  if (!node) return 0;
+  const range = document.createRange();
+  range.setStart(node, node.length - 1); // a range without characters has no place in some browsers
+  range.setEnd(node, node.length);
+  return range.getBoundingClientRect().bottom + SPACE - document.querySelector(".bar").getBoundingClientRect().top;
+}
+
+function bringUp() {
+  const hidden = hiddenBelow();
+  if (hidden > 0) scrollBy({ top: hidden });
+}
 
 /** Shows the text. Only what differs is replaced, so that a cursor or a selection elsewhere stays. */
 function render(caret = null) {
@@ -201,6 +216,7 @@ function ask(tokens) {
   worker.postMessage({ kind: "write", number, prompt, seed, label, settings: wanted, skip: written, tokens });
   tell("writing");
   render(story.text.length);
+  bringUp();
 }
 
 function stop() {
@@ -219,13 +235,13 @@ function finish(word) {
 }
 
 function take({ tokens, isLast, isEnded }) {
-  const follows = isAtBottom();
+  const isInSight = hiddenBelow() <= NEAR; // whoever has scrolled up reads something else
   const caret = caretIn();
   const isCaretAtEnd = caret === story.text.length && getSelection().isCollapsed;
   for (const token of tokens) story.append(token);
   story.run.isEnded = isEnded;
   render(isCaretAtEnd ? story.text.length : null);
-  if (follows) scrollTo({ top: document.documentElement.scrollHeight });
+  if (isInSight) bringUp();
   if (isLast) finish(isEnded ? "ended" : "done");
 }
 

@@ -117,6 +117,16 @@ export class TextEditor {
     return node?.nodeType === Node.TEXT_NODE ? this.#offsetOf(node, offset) : null;
   }
 
+  // Where the line of the window that has a place in the text ends, in pixels from the top of the window.
+  bottomOf(at) {
+    const [node, offset] = this.#placeOf(at);
+    if (node.nodeType === Node.ELEMENT_NODE) return node.getBoundingClientRect().bottom; // an empty line
+    const range = document.createRange();
+    range.setStart(node, Math.max(0, offset - 1)); // a range without characters has no place in some browsers
+    range.setEnd(node, Math.max(1, offset));
+    return range.getBoundingClientRect().bottom;
+  }
+
   // The pieces of intervals {name, start, end}, sorted by start, that can be seen: [name, StaticRange].
   pieces(intervals) {
     const lines = this.#seen();

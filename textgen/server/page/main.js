@@ -18,6 +18,9 @@ import { Suggestions } from "./suggestions.js";
 import { LANGUAGES, isMac, say, speak, spoken } from "./words.js";
 import { Written } from "./written.js";
 
+const SPACE = 12; // pixels between what is written and the bar
+const NEAR = 40; // pixels: the bar grows by a line with what it tells, and nobody scrolls by less
+
 const editor = $("text");
 const engine = new HttpEngine();
 const story = new Story(); // the only one: whoever writes into it writes into what is shown
@@ -39,9 +42,7 @@ const keeper = new Keeper(story, { isWriting, onOther: () => { showAnew(); showP
 // Shows the text as it is now, with the cursor at `at` if that is given. A suggestion was for the text before.
 function render(at = null) {
   suggestions.hide();
-  const follows = writing && isAtBottom();
   view.show(story.text, at);
-  if (follows) scrollTo({ top: document.documentElement.scrollHeight });
   mark();
   showPlace();
 }
@@ -54,7 +55,13 @@ function showOther(at) {
   scores.ask();
 }
 
-const isAtBottom = () => innerHeight + scrollY >= document.documentElement.scrollHeight - 40;
+// How many pixels a place of the text would have to be further up to stand above the bar, which covers what is below it.
+const hiddenBelow = (at) => view.bottomOf(at) + SPACE - document.querySelector(".bar").getBoundingClientRect().top;
+
+function bringUp(at) {
+  const hidden = hiddenBelow(at);
+  if (hidden > 0) scrollBy({ top: hidden });
+}
 
 editor.addEventListener("beforeinput", (event) => {
   if (event.inputType === "historyUndo" || event.inputType === "historyRedo") {
@@ -133,6 +140,7 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
     showOther(at); // at once, since what is typed before the model's first word is typed into what is shown
     changed();
   }
+  bringUp(at);
   const request = requestAt(at);
   const [from, number] = [story.current, request.n];
   let seed = null;
@@ -153,8 +161,10 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
         const end = at + drafts.text(place).length;
         const follows = view.caret === end; // unless you went elsewhere meanwhile
         if (drafts.extend(place, span)) {
+          const isInSight = hiddenBelow(end) <= NEAR; // whoever has scrolled up reads something else
           movePlaces({ at: end, length: 0, added: span.text });
           render(follows ? end + span.text.length : null);
+          if (isInSight) bringUp(end + span.text.length);
         } else showOffer(place, drafts.text(place));
         changed(true);
       },
