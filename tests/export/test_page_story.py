@@ -227,14 +227,19 @@ def test_old_steps_let_go_of_probabilities_and_keep_their_texts(tmp_path: Path) 
 
 
 def test_a_token_that_comes_in_parts_is_one_place(tmp_path: Path) -> None:
-    """The first byte of a character adds nothing to the text; what follows shows what could have come in its place."""
+    """The first bytes of a character add nothing to the text.
+
+    What could have come in its place is what could have come in that of the first; it is as likely as all of them.
+    """
     code = """
     const story = new Story();
     story.begin(run("a"));
-    for (const each of [token("", "<E6>"), token("月", "<9C>"), token("b")]) story.append(each);
-    return [story.text, story.run.written, story.tokens.map(({ start, end, own }) => [start, end, own]), story.marks];
+    const parts = [["", "<E6>", 0.5], ["", "<9C>", 0.25], ["月", "<88>", 0.5], ["b", "b", 0.75]];
+    for (const [text, own, probability] of parts) story.append({ ...token(text, own), probability });
+    const tokens = story.tokens.map(({ start, end, own, probability }) => [start, end, own, probability]);
+    return [story.text, story.run.written, tokens, story.marks];
     """
-    expected = ["a月b", 3, [[1, 2, "<E6>"], [2, 3, "b"]], [{"start": 1, "end": 3}]]
+    expected = ["a月b", 4, [[1, 2, "<E6>", 0.0625], [2, 3, "b", 0.75]], [{"start": 1, "end": 3}]]
     assert in_story(code, None, tmp_path) == expected
 
 

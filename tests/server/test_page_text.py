@@ -811,6 +811,36 @@ def test_texts_and_scores_have_the_label_but_not_a_gap_that_is_filled(tmp_path: 
     assert in_engine(code, given, tmp_path) == ["poe", None, None, "poe", "poe", None]
 
 
+def test_a_character_of_several_tokens_is_as_likely_as_all_of_them(tmp_path: Path) -> None:
+    """What could have come in its place is what could have come in that of the first."""
+    code = """
+      const logprobsOf = (tokens) => ({
+        tokens: tokens.map(([text]) => text), text_offset: tokens.map(([, at]) => at),
+        token_logprobs: tokens.map(([, , logprob]) => logprob),
+        top_logprobs: tokens.map(([text, , logprob]) => logprob === null ? null : { [`${text}?`]: -1 }),
+      });
+      const [tokens, pieces] = given;
+      const shown = ({ start, end, token }) => [start, end, token && [token.text, token.logprob, token.top[0].text]];
+      globalThis.fetch = async () => Response.json({ choices: [{ logprobs: logprobsOf(tokens) }] });
+      const scores = await new HttpEngine().score({ model: "m", text: "月 b𝄞月" });
+      const events = pieces.map(([text, ...token]) => ({ choices: [{ index: 0, text, logprobs: logprobsOf([token]) }] }));
+      const stream = [...events.map((event) => JSON.stringify(event)), "[DONE]"].map((data) => `data: ${data}\\n\\n`);
+      globalThis.fetch = async () => new Response(stream.join(""));
+      const spans = [];
+      const onSpan = (_, { text, token }) => spans.push([text, token.text, token.logprob, token.top[0].text]);
+      await new HttpEngine().write({ model: "m", sent: { prompt: "", suffix: "" }, n: 1, settings: {}, onSpan });
+      return [scores.map(shown), spans];
+    """  # noqa: E501 a line of JavaScript
+    tokens = [
+        ("E6", 0, None), ("9C", 0, -2), ("88", 0, -1), (" b", 1, -3),
+        ("F0", 3, -8), ("9D", 3, -4), ("84", 3, -2), ("9E", 3, -1), ("E6", 4, -4), ("9C88", 4, -0.5),
+    ]  # fmt: skip
+    pieces = [("", "E6", 0, -8), ("", "9C", 0, -4), ("月", "88", 0, -2), ("b", "b", 1, -1)]
+    scores = [[0, 1, None], [1, 3, [" b", -3, " b?"]], [3, 5, ["F0", -15, "F0?"]], [5, 6, ["E6", -4.5, "E6?"]]]
+    spans = [["月", "E6", -14, "E6?"], ["b", "b", -1, "b?"]]
+    assert in_engine(code, [tokens, pieces], tmp_path) == [scores, spans]
+
+
 def test_an_exact_server_fills_gaps_and_clamps_cells_in_float32(tmp_path: Path) -> None:
     code = """
       const found = [];

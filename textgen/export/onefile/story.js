@@ -136,7 +136,8 @@ export class Story {
   append({ text, own, healed, probability, top }) {
     this.run.written++;
     this.received++;
-    const found = this.held ?? { own, healed, probability, top };
+    const first = this.held ?? { own, healed, probability: 1, top };
+    const found = { ...first, probability: first.probability * probability }; // of the whole character
     this.held = text ? null : found;
     if (!text) return;
     const start = this.text.length;

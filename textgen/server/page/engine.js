@@ -52,28 +52,34 @@ export class HttpEngine {
       const [choice] = event.choices;
       if (!choice) continue;
       if (choice.finish_reason) reasons[choice.index] = choice.finish_reason;
-      const token = held.get(choice.index) ?? tokenOf(choice.logprobs, length);
+      const token = asOne([held.get(choice.index), tokenOf(choice.logprobs, length)].filter(Boolean));
       if (choice.text) {
         onSpan(choice.index, { text: choice.text, origin: "model", token });
         held.delete(choice.index);
       } else if (token) {
-        held.set(choice.index, token); // part of a character: the next piece shows the probabilities of its first part
+        held.set(choice.index, token); // part of a character
       }
     }
     return !suffix && reasons.every((reason) => reason === "stop");
   }
 
-  // The surprisal of each token of a text: [{start, end, token}], in UTF-16 units.
+  // The surprisal of each token of a text, or of the tokens of a character together: [{start, end, token}], in UTF-16 units.
   async score({ model, text, clamp, label, signal }) {
     const body = { ...this.inexact(clamp?.length), model, prompt: text, clamp, label, echo: true, logprobs: 8, max_tokens: 0 };
     const response = await this.fetch("v1/completions", { method: "POST", body: JSON.stringify(body), signal });
     const { logprobs } = (await response.json()).choices[0];
     const offsets = unitsOf(text);
-    return logprobs.tokens.map((_, number) => ({
-      start: offsets[logprobs.text_offset[number]],
-      end: offsets[logprobs.text_offset[number + 1] ?? offsets.length - 1],
-      token: tokenAt(logprobs, number, 0),
-    }));
+    const found = [];
+    let parts = []; // of a character
+    for (const number of logprobs.tokens.keys()) {
+      const start = offsets[logprobs.text_offset[number]];
+      const end = offsets[logprobs.text_offset[number + 1] ?? offsets.length - 1];
+      parts.push(tokenAt(logprobs, number, 0));
+      if (start === end) continue;
+      found.push({ start, end, token: parts.every(Boolean) ? asOne(parts) : undefined });
+      parts = [];
+    }
+    return found;
   }
 
   // Where a text occurs in the training text of the model: [{start, end}], in UTF-16 units; null if that is not known.
@@ -134,6 +140,13 @@ function tokenAt(logprobs, number, healed) {
   const top = Object.entries(logprobs.top_logprobs[number]).map(([text, value]) => ({ text, logprob: value }));
   top.sort((a, b) => b.logprob - a.logprob);
   return { text: logprobs.tokens[number], logprob, top, healed };
+}
+
+// Tokens that are one character together: as likely as all of them one after another. What could have come in its place
+// is what could have come in that of the first.
+function asOne(tokens) {
+  if (tokens.length < 2) return tokens[0];
+  return { ...tokens[0], logprob: tokens.reduce((sum, { logprob }) => sum + logprob, 0) };
 }
 
 // The UTF-16 offset of each character of a text, and of its end.

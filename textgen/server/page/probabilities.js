@@ -51,10 +51,12 @@ export class Probabilities {
     $("no-token").hidden = Boolean(this.shown);
     $("token").hidden = !this.shown;
     if (this.shown) {
-      const { token } = this.shown;
-      const rank = token.top.findIndex(({ text }) => text === token.text) + 1;
+      const { token, start, end } = this.shown;
+      const own = this.#story.text.slice(start, end);
+      const isWhole = token.text.endsWith(own); // otherwise it is the first part of a character
+      const rank = isWhole ? token.top.findIndex(({ text }) => text === token.text) + 1 : 0;
       const more = rank && rank < 9 ? ` · ${say("rank")} ${rank}` : "";
-      $("token").textContent = `${visible(token.text)} · ${percentOf(token.logprob)}${more} · ${bits(token).toFixed(1)} ${say("bits")}`;
+      $("token").textContent = `${visible(isWhole ? token.text : own)} · ${percentOf(token.logprob)}${more} · ${bits(token).toFixed(1)} ${say("bits")}`;
       list.append(...token.top.map((_, number) => this.#optionOf(token, number)));
     }
   }
