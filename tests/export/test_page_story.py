@@ -406,7 +406,8 @@ ENDLESS = """
 const real = writer;
 writer = {
   tokenizer: real.tokenizer, written: 0,
-  begin() { this.written = 0; return { healed: "" }; },
+  prepare() { this.written = 0; this.healedText = ""; },
+  read() { return true; },
   next() {
     for (const end = performance.now() + 1; performance.now() < end; );
     this.written++;
@@ -478,6 +479,42 @@ def test_a_stop_stops_and_a_failure_is_told(model: ModelFolder, tmp_path: Path) 
     assert found["kind"] == "failure"
     assert "no such label" in found["message"]
     assert found["next"]
+
+
+def test_a_stop_stops_while_the_prompt_is_read(model: ModelFolder, tmp_path: Path) -> None:
+    """What is read stays read; the text is the same, and so is another one."""
+    code = """
+    const [prompt, other] = ["The cat sat on the mat. ".repeat(200), "Another cat sat there and then"];
+    const whole = [await write({ prompt, tokens: 30 }), await write({ prompt: other, tokens: 30 })];
+    const read = writer.read;
+    writer.read = function () { return read.call(this, () => true); }; // a slice of one token
+    await ask({ ...usual, prompt, number: 100, tokens: 30 });
+    const from = messages.length;
+    const places = [];
+    for (let time = 0; time < 3; time++) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      await ask({ kind: "stop" });
+      places.push(writer.reading.at);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      places.push(writer.reading.at);
+      await ask({ ...usual, prompt, number: 101 + time, tokens: 30 });
+    }
+    await ask({ kind: "stop" });
+    const told = messages.length - from;
+    const again = [await write({ prompt, tokens: 30 })];
+    await ask({ ...usual, prompt: prompt + prompt, number: 200, tokens: 30 });
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    await ask({ kind: "stop" });
+    again.push(await write({ prompt: other, tokens: 30 }));
+    return { whole, places, told, again };
+    """
+    found = in_worker(code, model, tmp_path)
+    assert found["told"] == 0
+    before, after = found["places"][::2], found["places"][1::2]
+    assert before == after
+    assert 0 < before[0] < before[1] < before[2]
+    assert found["again"] == found["whole"]
+    assert all(found["whole"])
 
 
 HEALED = """

@@ -17,7 +17,6 @@ const NO_LIMIT = 2 ** 31 - 1; // tokens of a text: the page counts them
 let writer = null;
 let asked = null; // the message of kind "write" that is being done
 let begun = ""; // the text that the writer is in
-let healed = ""; // the end of its prompt, which its first token writes again
 const again = new MessageChannel(); // a turn of the loop without the delay of setTimeout
 
 const HANDLERS = {
@@ -35,7 +34,7 @@ const HANDLERS = {
     const wanted = JSON.stringify([prompt, seed, label, settings]);
     if (wanted !== begun || writer.written !== skip) {
       const limits = { ...settings, max_tokens: NO_LIMIT };
-      ({ healed } = writer.begin({ prompt, seed, label, settings: limits, top: SHOWN }));
+      writer.prepare({ prompt, seed, label, settings: limits, top: SHOWN });
       begun = wanted;
     }
     const isIdle = asked === null;
@@ -64,11 +63,13 @@ again.port1.onmessage = () => {
   }
 };
 
-/** Writes until it is time to tell the page. */
+/** Reads the prompt and writes until it is time to tell the page, or to hear what it says: it may have stopped. */
 function writeOn() {
   const { number, skip, tokens } = asked;
-  const isFirst = writer.written <= skip;
   const started = performance.now();
+  const isTime = () => performance.now() - started >= PAUSE;
+  if (!writer.read(isTime)) return again.port2.postMessage(0);
+  const isFirst = writer.written <= skip;
   const found = [];
   let isLast = false;
   let isEnded = false;
@@ -77,7 +78,7 @@ function writeOn() {
     if (writer.written > skip) found.push(told(token));
     isEnded = token.done;
     isLast = isEnded || writer.written >= skip + tokens;
-  } while (!isLast && !(isFirst && found.length) && performance.now() - started < PAUSE);
+  } while (!isLast && !(isFirst && found.length) && !isTime());
   if (isLast) asked = null;
   else again.port2.postMessage(0);
   if (found.length) postMessage({ kind: "tokens", number, tokens: found, isLast, isEnded });
@@ -86,7 +87,7 @@ function writeOn() {
 /** A token as the page knows it. */
 function told({ id, text, probability, top }) {
   const { endOfDocument, texts } = writer.tokenizer;
-  const before = writer.written === 1 ? healed : ""; // what the prompt has of the token
+  const before = writer.written === 1 ? writer.healedText : ""; // what the prompt has of the token
   const alternatives = top.map((each) => ({
     text: each.id === endOfDocument ? "" : texts[each.id] || null,
     shown: each.text,

@@ -61,7 +61,7 @@ export class Writer {
   }
 
   /**
-   * Begins a text. It takes as long as reading the prompt.
+   * Begins a text. It takes as long as reading the prompt; `prepare` and `read` do the same in parts.
    * @param {object} text
    * @param {string} [text.prompt]
    * @param {number|bigint|string} [text.seed] A whole number from 0 to 2^63 - 1.
@@ -71,7 +71,18 @@ export class Writer {
    * @returns {{healed: string, isAltered: boolean}} The end of the prompt that the first token writes again; whether the
    *   prompt had halves of surrogate pairs, which became U+FFFD.
    */
-  begin({ prompt = "", seed = 0, label = null, settings = {}, top = 0 } = {}) {
+  begin(text = {}) {
+    this.prepare(text);
+    this.read();
+    const { prompt = "" } = text;
+    return { healed: this.healedText, isAltered: wellFormed(prompt) !== prompt };
+  }
+
+  /**
+   * Begins a text like `begin`, but leaves it to `read` to read the prompt.
+   * @param {object} text As for `begin`.
+   */
+  prepare({ prompt = "", seed = 0, label = null, settings = {}, top = 0 } = {}) {
     const { tokenizer, network, characters } = this;
     this.settings = { ...this.defaults, ...settings };
     this.topCount = top;
@@ -84,7 +95,25 @@ export class Writer {
     const covers = this.settings.heal ? this.prefixes.covers(promptIds) : [];
     const ids = [...opening, ...promptIds];
     const shared = ids.length - covers.length; // tokens that stay in any case
-    for (const id of ids.slice(0, shared - 1)) network.read(id, this.state);
+    this.reading = { prompt, seed, covers, ids, shared, at: 0 };
+    this.written = 0;
+    this.done = false;
+  }
+
+  /**
+   * Reads the prompt of a text that was prepared, or goes on with it.
+   * @param {() => boolean} isTime Whether it is time for something else, asked after each token.
+   * @returns {boolean} Whether the whole prompt is read, so that `next` can be called.
+   */
+  read(isTime = () => false) {
+    if (!this.reading) return true;
+    const { tokenizer, network, characters, reading } = this;
+    const { prompt, seed, covers, ids, shared } = reading;
+    while (reading.at < shared - 1) {
+      network.read(ids[reading.at++], this.state);
+      if (isTime()) return false;
+    }
+    this.reading = null;
     const cut = covers.length ? this.heal(ids, shared, covers, new Random(seed, 1)) : 0;
     const kept = ids.slice(0, shared + cut);
     this.last = kept.at(-1); // which the network has yet to read
@@ -93,12 +122,11 @@ export class Writer {
     this.constraints.read(own);
     this.chain.read(own);
     this.decoder = new StreamDecoder(tokenizer, prompt ? endsInSpace(prompt) : true);
-    const healed = tokenizer.decode(ids.slice(kept.length));
-    this.healed = [...healed].length; // characters
+    /** The end of the prompt that the first token writes again. */
+    this.healedText = tokenizer.decode(ids.slice(kept.length));
+    this.healed = [...this.healedText].length; // characters
     this.ending = new Ending(this.settings.stop, this.settings.until, prompt);
-    this.written = 0;
-    this.done = false;
-    return { healed, isAltered: wellFormed(prompt) !== prompt };
+    return true;
   }
 
   /** @returns {Token} The next token of the text. */
