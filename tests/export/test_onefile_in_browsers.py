@@ -441,6 +441,18 @@ def test_undo_shows_the_settings_of_the_text(browser: Browser, page: str) -> Non
     assert browser.evaluate(TEXT) == first
 
 
+def test_the_keys_that_write_take_the_number_that_is_being_typed(browser: Browser, page: str) -> None:
+    open_empty(browser, page)
+    browser.evaluate("(() => { document.getElementById('settings').open = true; })()")
+    browser.evaluate("document.getElementById('max_tokens-number').select()")
+    browser.type("7")
+    browser.press("Control+Enter")
+    browser.until(HAS_RUN)
+    assert browser.evaluate("new URLSearchParams(location.hash.slice(1)).get('max_tokens')") == "7"
+    assert browser.evaluate("document.getElementById('max_tokens-range').value") == "7"
+    browser.check_faults()
+
+
 @pytest.mark.parametrize("width", [360, 1440])
 def test_nothing_is_wider_than_the_window(browser: Browser, page: str, width: int) -> None:
     browser.resize(width, 740)

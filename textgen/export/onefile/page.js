@@ -632,8 +632,10 @@ function listen() {
     const control = event.ctrlKey || event.metaKey;
     const isInEditor = event.target === editor;
     const isOwn = event.altKey && (!isMac() || event.ctrlKey); // Option alone moves the cursor on a Mac
-    if (control && event.key === "Enter") write();
-    else if (event.key === "Escape" && writing) stop();
+    if (control && event.key === "Enter") {
+      if (event.target.type === "number") event.target.dispatchEvent(new Event("change")); // the browser sends it later
+      write();
+    } else if (event.key === "Escape" && writing) stop();
     else if (event.key === "Escape" && shownPlace) closePanel();
     else if (isInEditor && control && event.key.toLowerCase() === "z") (event.shiftKey ? redo : undo)();
     else if (isInEditor && control && event.key.toLowerCase() === "y") redo();
