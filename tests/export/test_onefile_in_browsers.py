@@ -507,6 +507,22 @@ def test_a_selection_stays_while_the_model_writes(browser: Browser, tokenizer: T
     browser.check_faults()
 
 
+def test_where_the_system_forces_its_colours_those_that_tell_something_stay(browser: Browser, page: str) -> None:
+    if not isinstance(browser, Chromium):
+        pytest.skip("only Chromium can be told to force colours")
+    written(browser, page, prompt="The", seed=3, max_tokens=30)
+    browser.evaluate("document.getElementById('text').focus()")
+    browser.evaluate("getSelection().collapse(document.getElementById('text').firstChild, 6)")
+    browser.until("!document.getElementById('panel').hidden")
+    for scheme in ("light", "dark"):
+        browser.force_colours(scheme)
+        found = browser.colours("document.getElementById('text')")
+        assert browser.colour("Highlight") not in found  # nothing is selected
+        assert {browser.colour("Canvas"), browser.colour("CanvasText")} <= found
+        assert browser.colour("var(--share)") in browser.colours("document.getElementById('alternatives')")
+    browser.prefer("light")
+
+
 # How many pixels the end of the text is above the bar, which covers it if that is negative.
 ABOVE_THE_BAR = """(() => {
   const node = document.getElementById("text").firstChild;

@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import functools
 import http.client
+import io
 import json
+import math
 import os
 import shutil
 import socket
@@ -24,7 +26,9 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from processes import child_process
 from websocket import WebSocket
 
@@ -206,6 +210,31 @@ class Chromium(Browser):
     def prefer(self, scheme: str) -> None:
         """Makes the system's colours light or dark."""
         self.send("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+
+    def force_colours(self, scheme: str) -> None:
+        """Makes the system force its colours on the page, light or dark ones, until `prefer` is called."""
+        features = [{"name": "forced-colors", "value": "active"}, {"name": "prefers-color-scheme", "value": scheme}]
+        self.send("Emulation.setEmulatedMedia", {"features": features})
+
+    def colours(self, element: str) -> set[str]:
+        """The colours in the picture of an element, as rgb(red, green, blue)."""
+        left, top, right, bottom = self.evaluate(
+            f"(({{ left, top, right, bottom }}) => [left, top, right, bottom])({element}.getBoundingClientRect())"
+        )
+        picture = Image.open(io.BytesIO(self.picture())).convert("RGB")
+        inside = np.asarray(picture)[math.ceil(top) : int(bottom), math.ceil(left) : int(right)]
+        return {f"rgb({red}, {green}, {blue})" for red, green, blue in np.unique(inside.reshape(-1, 3), axis=0)}
+
+    def colour(self, name: str) -> str:
+        """How a colour of the system or of the page, such as Highlight or var(--ink), looks over Canvas."""
+        self.evaluate(
+            "(() => { window.probe = document.body.appendChild(document.createElement('i')); probe.style ="
+            "'position: fixed; inset: 0 auto auto 0; width: 9px; height: 9px; z-index: 9; forced-color-adjust: none;"
+            f"background: Canvas; box-shadow: inset 0 0 0 9px {name}'; }})()"
+        )
+        (found,) = self.colours("probe")
+        self.evaluate("probe.remove()")
+        return found
 
     def picture(self) -> bytes:
         return base64.b64decode(self.send("Page.captureScreenshot", {"format": "png"})["data"])

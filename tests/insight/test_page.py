@@ -641,6 +641,22 @@ def test_the_page_works_from_its_file(shown: str, engine: str) -> None:
         assert asked(browser, shown) == []
 
 
+@pytest.mark.browsers
+@pytest.mark.timeout(1800)
+def test_where_the_system_forces_its_colours_those_that_tell_something_stay(shown: str) -> None:
+    with opened("chromium") as browser:
+        browser.resize(1200, 900)
+        check_shown(browser, shown)
+        for scheme in ("light", "dark"):
+            browser.force_colours(scheme)
+            browser.evaluate("document.getElementById('text').scrollIntoView({ behavior: 'instant' })")
+            assert len(browser.colours("document.querySelector('.scale i')")) > 20
+            assert {browser.colour("var(--panel)"), browser.colour("var(--ink)")} <= browser.colours(
+                "document.querySelector('.text')"
+            )
+            assert browser.colour("var(--a)") in browser.colours("document.querySelector('.top')")
+
+
 # What is written under the gates, and how far each of it reaches beyond the picture.
 UNDER_GATES = """(() => {
   const svg = document.querySelector("#gates svg");

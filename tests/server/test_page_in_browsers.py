@@ -1485,3 +1485,27 @@ def test_no_rule_of_accessibility_is_broken(page: Page) -> None:
             )
             assert [(each["id"], each["nodes"][0]["html"]) for each in found] == [], (width, scheme)
     page.browser.resize(1200, 800)
+
+
+def test_where_the_system_forces_its_colours_those_that_tell_something_stay(page: Page, chromium: Chromium) -> None:
+    page.type("The cat")
+    page.write()
+    page.press("Control+End")
+    page.press("ArrowLeft")
+    page.browser.until("document.querySelectorAll('.alternative').length >= 8")
+    page.browser.evaluate("document.activeElement.blur()")
+    for scheme in ("light", "dark"):
+        chromium.force_colours(scheme)
+        page.fill("marks", "origin")
+        found = chromium.colours("document.getElementById('text')")
+        assert chromium.colour("Highlight") not in found  # nothing is selected
+        assert {chromium.colour("Canvas"), chromium.colour("CanvasText")} <= found
+        assert chromium.colour("var(--s2)") in chromium.colours("document.querySelector('.alternative')")
+        page.fill("marks", "surprisal")
+        levels = {chromium.colour(f"var(--s{number})") for number in (1, 2, 3, 4)}
+        assert levels & chromium.colours("document.getElementById('text')")
+        legend = "document.getElementById('legend')"
+        chromium.evaluate(f"(() => {{ {legend}.closest('details').open = true; {legend}.scrollIntoView(); }})()")
+        assert levels <= chromium.colours(legend)
+        chromium.evaluate("document.getElementById('alternatives').scrollIntoView()")
+    chromium.prefer("light")
