@@ -270,6 +270,38 @@ def test_the_address_is_that_of_the_text_or_of_none(browser: Browser, page: str)
     browser.check_faults()
 
 
+def test_while_another_text_is_written_the_address_is_not_that_of_the_one_before(
+    browser: Browser, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    written(browser, model_of_pieces(tmp_path, tokenizer, "endless", end=-30.0), prompt="The", seed=3, max_tokens=10)
+    for button in ("write", "more"):
+        assert str(browser.evaluate("location.hash")).startswith("#prompt=The&seed=")
+        address = browser.evaluate(f"(document.getElementById('{button}').click(), location.hash)")
+        assert address == "", button
+        browser.until(HAS_RUN)
+    browser.check_faults()
+
+
+def test_a_text_that_was_kept_under_the_address_of_another_one_takes_it_off(browser: Browser, page: str) -> None:
+    open_empty(browser, page)
+    type_text(browser, "My own text")
+    keep = """(() => {
+      dispatchEvent(new Event("pagehide"));
+      for (const [name, value] of Object.entries(localStorage)) {
+        const found = JSON.parse(value);
+        if (found.text !== "My own text") continue;
+        localStorage.setItem(name, JSON.stringify({ ...found, hash: "#prompt=The&seed=3", isLinked: false }));
+      }
+    })()"""
+    browser.evaluate(keep)
+    browser.evaluate("(() => { history.replaceState(null, '', '#prompt=The&seed=3'); window.isOld = true; })()")
+    browser.evaluate("(() => { setTimeout(() => location.reload()); })()")
+    browser.until(f"!window.isOld && document.documentElement && {IS_READY}")
+    assert browser.evaluate(TEXT) == "My own text"
+    assert browser.evaluate("location.hash") == ""
+    browser.check_faults()
+
+
 def test_a_link_to_the_text_gives_the_text(browser: Browser, page: str) -> None:
     first = written(browser, page, prompt="A b&c#d", seed=11, top_k=20, max_tokens=40)
     link = str(browser.evaluate("location.hash"))

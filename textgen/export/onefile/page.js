@@ -196,9 +196,9 @@ function asked() {
   return { seed: seedOf($("seed").value), label: $("label").value || null, settings: wanted };
 }
 
-function begin(run, tokens = settings.max_tokens) {
+function begin(run) {
   story.begin(run);
-  ask(tokens);
+  ask(settings.max_tokens);
 }
 
 function more() {
@@ -210,6 +210,7 @@ function more() {
 
 function ask(tokens) {
   const { prompt, seed, label, settings: wanted, written } = story.run;
+  if (story.run !== linked) leaveLink(); // until the text is there
   closePanel();
   writing = true;
   number += 1;
@@ -392,13 +393,22 @@ function link() {
 function showLink() {
   keepSoon();
   const full = isLinkable() ? link() : "";
+  showHash(full.length <= MAX_ADDRESS_CHARS ? full : "");
+  ownHash = location.hash;
+}
+
+/** Takes the address of another text away, so that a reload does not show this text under it. */
+function leaveLink() {
+  showHash("");
+  ownHash = location.hash;
+}
+
+function showHash(hash) {
   try {
-    const hash = full.length <= MAX_ADDRESS_CHARS ? full : "";
-    if (full !== location.hash) history.replaceState(null, "", hash || location.href.split("#")[0]);
+    if (hash !== location.hash) history.replaceState(null, "", hash || location.href.split("#")[0]);
   } catch {
     // the browser does not allow it here; the button copies the link
   }
-  ownHash = location.hash;
 }
 
 function openLink() {
@@ -416,9 +426,10 @@ function openLink() {
   ownHash = location.hash;
   const known = label !== null && card.labels.includes(label) ? label : null;
   takeRun({ seed, label: known, settings: others });
-  begin({ prompt, seed, label: known, settings: others }, max_tokens);
+  story.begin({ prompt, seed, label: known, settings: others });
   linked = story.run;
   story.home = shelf.home;
+  ask(max_tokens);
   listEarlier();
 }
 
@@ -471,6 +482,7 @@ function recallText() {
   awaited = isLink && isHere && found.isLinked ? hash : null;
   if (!found || awaited !== null) return false;
   story.recall(found.text, found.marks);
+  if (isLink && isHere) leaveLink(); // it was kept while another text than the one of the address was written
   render();
   return isHere;
 }
