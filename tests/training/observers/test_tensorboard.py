@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import markdown  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 from events import read, series
@@ -27,7 +30,7 @@ from textgen.system.runtime import load_tensorflow
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.config import TrainingConfig
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
-from textgen.training.observers.tensorboard import Allowance, Monitor
+from textgen.training.observers.tensorboard import Allowance, Monitor, fenced
 
 load_tensorflow()
 
@@ -158,6 +161,7 @@ def test_event_files_hold_all_that_is_promised(tmp_path: Path) -> None:
     assert b"Once a fox" in texts["sample"]
     assert b'"hidden_units": 8' in texts["settings"]
     assert b"left out" in texts["faults"]
+    assert all(text.startswith(b"```\n") for text in texts.values())
     histograms = {f"weights/{name}" for name in network.weights} | {f"gates/lstm_0/{gate}" for gate in "ifo"}
     for tag in histograms:
         assert [at for at, _ in series(events, tag)] == [60, 70]
@@ -269,6 +273,13 @@ def test_steps_that_a_run_went_back_on_do_not_count_but_the_cause_is_told(tmp_pa
     assert [at for at, _ in series(events, "gradient_norm/all")] == [10, 20, 30]
     assert [(at, b"returned to" in text) for at, text in series(events, "faults")] == [(11, True)]
     assert not [tag for tag in events.Tags()["tensors"] if tag.startswith("update_ratio")]
+
+
+@pytest.mark.parametrize("text", ["a\n```\nb", "```\n````\nc <i>", "`d`", "", "*e* _f_\n\n# g"])
+def test_a_text_is_shown_as_it_is(text: str) -> None:
+    shown = markdown.markdown(fenced(text), extensions=["markdown.extensions.fenced_code"])  # as TensorBoard does
+    assert re.fullmatch(r"<pre><code>(.*)\n</code></pre>", shown, re.DOTALL), shown
+    assert html.unescape(shown.removeprefix("<pre><code>").removesuffix("\n</code></pre>")) == text
 
 
 def test_the_projector_shows_the_most_frequent_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

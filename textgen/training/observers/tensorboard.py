@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -85,7 +86,7 @@ class Monitor(Observer):
         first = run.step + 1
         self._goes_on_at(first)
         settings = visible(json.dumps(shown_settings(run.settings), indent=2, ensure_ascii=False, default=str))
-        self._write(first, text_pb("settings", f"```\n{settings}\n```"))
+        self._write(first, text_pb("settings", fenced(settings)))
         values = compared_settings(run.settings)
         metrics = [hparams.Metric(tag, display_name=name) for tag, name in METRICS.items()]
         self._write(first, hparams.hparams_config_pb([hparams.HParam(name) for name in values], metrics))
@@ -117,7 +118,7 @@ class Monitor(Observer):
         if report.improved:
             best = {"bits_per_byte": report.bits_per_byte, "nats_per_token": report.nats_per_token}
             self._write_scalars(report.step, "best", {**best, "perplexity": report.perplexity_per_token})
-        self._write(report.step, text_pb("sample", f"```\n{report.sample}\n```"))
+        self._write(report.step, text_pb("sample", fenced(report.sample)))
         if self._looks.is_left:
             with self._looks.spending():
                 self._look_inside(report.step)
@@ -166,7 +167,7 @@ class Monitor(Observer):
     def _write_faults(self, step: int) -> None:
         """Writes all faults so far, since returning to a checkpoint discards the texts of later steps."""
         if self._faults:
-            self._write(step, text_pb("faults", "\n\n".join(self._faults)))
+            self._write(step, text_pb("faults", fenced("\n".join(self._faults))))
 
     def _start_projector(self) -> None:
         """Writes the labels and the configuration of the projector, for the most frequent tokens."""
@@ -226,6 +227,17 @@ class Allowance:
         before = time.monotonic()
         yield
         self._spent += time.monotonic() - before
+
+
+def fenced(text: str) -> str:
+    """Returns Markdown that shows a text as it is, also one with lines of backticks.
+
+    Example:
+        >>> fenced("a")
+        '```\\na\\n```'
+    """
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}\n{text}\n{fence}"
 
 
 def shown_settings(settings: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
