@@ -1319,6 +1319,31 @@ def test_an_input_method_begins_a_text_and_replaces_lines(page: Page, chromium: 
     chromium.until(f"{GHOST} !== ''")
 
 
+def test_what_is_composed_before_another_version_begins_is_composed_into_what_is_shown(
+    page: Page, chromium: Chromium
+) -> None:
+    page.type("The cat")
+    page.write()
+    text = page.text
+    assert len(text) > len("The cat")
+    page.browser.evaluate(HOLD)
+    page.push("again")
+    assert page.text == "The cat"
+    page.press("Control+End")
+    chromium.send("Input.imeSetComposition", {"text": "ni", "selectionStart": 2, "selectionEnd": 2})
+    page.browser.evaluate("go()")
+    page.browser.until(IS_IDLE)
+    chromium.send("Input.insertText", {"text": "你"})
+    assert page.text == "The cat你"
+    page.check()
+    page.press("Control+z")
+    assert page.text == "The cat"
+    page.press("Alt+ArrowLeft")
+    page.press("Control+y")
+    page.press("Alt+ArrowLeft")
+    assert page.text == text
+
+
 def test_events_of_an_input_method_change_the_text_once(page: Page) -> None:
     """For browsers that no program can tell to compose: the events that they send, in their order."""
     page.type("ab")

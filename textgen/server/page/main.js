@@ -27,6 +27,7 @@ const story = new Story(); // the only one: whoever writes into it writes into w
 const view = new TextEditor(editor, takeEdit, () => mark());
 let writing = null; // {abort}: what the model is writing
 let running = Promise.resolve(); // until it has ended
+let isComposed = false; // whether an input method is composing something in the text
 let listing = 0;
 const written = new Written();
 let drawn = null; // the seed that the server has drawn last
@@ -70,9 +71,11 @@ editor.addEventListener("beforeinput", (event) => {
   }
 });
 editor.addEventListener("compositionstart", () => {
+  isComposed = true;
   stop();
   suggestions.stop();
 });
+editor.addEventListener("compositionend", () => { isComposed = false; }); // after the editor has taken what was composed
 
 function takeEdit({ at, length, added }, caret) {
   stop();
@@ -179,8 +182,8 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
     withdraw(drafts.end());
     if (seed === null) written.forget();
     else written.note({ story, request, seed, from, at, nodes: drafts.written });
-    if (parent !== null && story.current === parent && !drafts.written.length) {
-      story.goTo(before); // there is no other version
+    if (parent !== null && story.current === parent && !drafts.written.length && !isComposed) {
+      story.goTo(before); // there is no other version; what is being composed will be one
       showOther(caret);
     } else render();
     changed();
