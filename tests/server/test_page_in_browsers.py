@@ -682,6 +682,23 @@ def test_the_model_that_was_chosen_is_there_again_as_long_as_the_server_has_it(
         engine.requests.clear()
 
 
+def test_the_models_are_found_anew_where_the_server_has_that_one_no_longer(page: Page) -> None:
+    page.type("The cat")
+    page.browser.evaluate("""(() => {
+      const ask = window.fetch;
+      window.fetch = async (path) => {
+        const error = { message: "There is no model 'tiny'." };
+        if (path !== "v1/models") return Response.json({ error }, { status: 404 });
+        window.fetch = ask;
+        return Response.json({ data: [{ id: "other", labels: [] }] });
+      };
+    })()""")
+    page.press("Control+Enter")
+    page.browser.until(f"{SELECTED} === 'other'")
+    page.browser.until(f"{STATUS} === \"There is no model 'tiny'.\"")
+    assert page.text == "The cat"
+
+
 def test_a_model_that_nobody_chose_gives_way_to_a_newer_one(engine: Browser, tiny_models: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_models / "tiny", tmp_path / "one")
     with running(tmp_path) as there:

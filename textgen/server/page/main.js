@@ -176,6 +176,7 @@ async function stream({ at = view.caret, kind = "writing", parent = null }) {
   } catch (error) {
     tell(error.name === "AbortError" ? "stopped" : explain(error));
     if (error.status === 401) askKey();
+    if (error.status === 404) findModels().then(() => writing || tell(explain(error))); // the server has others by now
   } finally {
     writing = null;
     busy(false);
