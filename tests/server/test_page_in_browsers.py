@@ -1175,6 +1175,20 @@ def test_what_is_dropped_on_an_empty_line_stands_there(page: Page) -> None:
     assert page.text == "one two\nfrom\nelsewhere\nthree"
 
 
+def test_a_file_that_is_dropped_on_the_text_is_opened(page: Page) -> None:
+    page.type("one two")
+    accepted = page.browser.evaluate("""["dragover", "drop"].map((kind) => {
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(new File(["Once\\r\\nmore"], "other.txt", { type: "text/plain" }));
+      const event = new DragEvent(kind, { dataTransfer, bubbles: true, cancelable: true });
+      return !document.querySelector("#text .line").dispatchEvent(event);
+    })""")
+    assert accepted == [True, True]
+    page.browser.until(f"{SHOWN} === 'Once\\nmore'")
+    page.press("Control+z")
+    assert page.text == "one two"
+
+
 def test_what_is_dragged_or_selected_is_the_same_though_the_model_writes_before_it(page: Page) -> None:
     for at, dragged in ((8, "three"), (3, " two")):
         page.type("one two three")

@@ -26,13 +26,16 @@ export class TextEditor {
   #dragged = null; // what is dragged out of the text
   #ghosted = null;
   #onEdit;
+  #onFile;
   #mutations;
   #sight;
 
-  // Calls onEdit(change, caret) when the user has changed the text, and onSight() when other parts can be seen.
-  constructor(root, onEdit, onSight) {
+  // Calls onEdit(change, caret) when the user has changed the text, onSight() when other parts can be seen, and
+  // onFile(file) when a file is dropped on the text.
+  constructor(root, onEdit, onSight, onFile) {
     this.#root = root;
     this.#onEdit = onEdit;
+    this.#onFile = onFile;
     this.#mutations = new MutationObserver((records) => { this.#records = [...this.#records, ...records]; });
     this.#sight = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) {
@@ -61,6 +64,7 @@ export class TextEditor {
     root.addEventListener("paste", (event) => this.#paste(event, event.clipboardData, this.selection));
     root.addEventListener("dragstart", () => { this.#dragged = this.#selected(); });
     root.addEventListener("dragend", () => { this.#dragged = null; });
+    root.addEventListener("dragover", (event) => event.dataTransfer?.types.includes("Files") && event.preventDefault());
     root.addEventListener("drop", (event) => this.#dropText(event));
   }
 
@@ -404,6 +408,11 @@ export class TextEditor {
 
   // What comes from elsewhere is added. What comes from this text is moved, or copied with the key that says so.
   #dropText(event) {
+    const [file] = event.dataTransfer?.files ?? [];
+    if (file) {
+      event.preventDefault();
+      return this.#onFile(file);
+    }
     const { node, offset } = this.#pointed(event.clientX, event.clientY);
     const at = node ? this.#offsetOf(node, offset) : this.caret; // an empty line has no text node
     const from = this.#dragged;

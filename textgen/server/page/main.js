@@ -24,7 +24,7 @@ const NEAR = 40; // pixels: the bar grows by a line with what it tells, and nobo
 const editor = $("text");
 const engine = new HttpEngine();
 const story = new Story(); // the only one: whoever writes into it writes into what is shown
-const view = new TextEditor(editor, takeEdit, () => mark());
+const view = new TextEditor(editor, takeEdit, () => mark(), load);
 let writing = null; // {abort}: what the model is writing
 let running = Promise.resolve(); // until it has ended
 let isComposed = false; // whether an input method is composing something in the text
