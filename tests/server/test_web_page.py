@@ -37,6 +37,12 @@ def test_every_file_of_the_page_is_served_with_its_type_and_policy(server: Runni
         assert server.request("GET", path)[0] == 404
 
 
+def test_without_scripts_the_page_says_what_it_needs_in_both_languages() -> None:
+    (found,) = re.findall("<noscript>(.*?)</noscript>", FILES[INDEX], re.DOTALL)
+    assert "It needs JavaScript" in found
+    assert re.search('lang="zh-CN">[^<]*请允许运行脚本', found)
+
+
 def test_what_the_page_asks_for_is_there_and_nothing_is_elsewhere() -> None:
     named = set(re.findall(r'"(?:page/|\./)([\w.]+)"', "".join(FILES.values())))
     assert named == set(FILES) - {INDEX}
