@@ -498,6 +498,17 @@ def test_the_page_speaks_chinese(browser: Browser, page: str) -> None:
     assert browser.evaluate("document.documentElement.lang") == "zh-CN"
     assert browser.evaluate("document.getElementById('write').textContent") == "再写一版"
     assert browser.evaluate("document.getElementById('facts').textContent.includes('个参数，')")
+    browser.open("about:blank")
+    browser.open(page)
+    browser.until(IS_READY)
+    assert browser.evaluate("document.documentElement.lang") == "zh-CN"
+    browser.evaluate("(() => { localStorage['textgen language'] = 'x'; })()")  # damaged
+    browser.open("about:blank")
+    browser.open(page)
+    browser.until(IS_READY)
+    assert browser.evaluate("document.documentElement.lang") == "en"
+    written(browser, page, prompt="The", seed=3, max_tokens=5)
+    click(browser, "language")
     click(browser, "language")
     assert browser.evaluate("document.getElementById('write').textContent") == "Another"
 

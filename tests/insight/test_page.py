@@ -625,6 +625,9 @@ def test_the_page_works_from_its_file(shown: str, engine: str) -> None:
         browser.evaluate("[...document.querySelectorAll('button')].find((it) => it.textContent === '中文').click()")
         chinese = browser.evaluate(text)
         assert re.search("[\u4e00-\u9fff]{4}", chinese)
+        browser.open("about:blank")
+        check_shown(browser, shown)
+        assert browser.evaluate(text) == chinese
         assert len(re.findall("[\u4e00-\u9fff]", english)) < len(re.findall("[\u4e00-\u9fff]", chinese)) / 10
         browser.evaluate("[...document.querySelectorAll('button')].find((it) => it.textContent === 'English').click()")
         assert browser.evaluate(text) == english

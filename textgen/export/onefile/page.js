@@ -3,7 +3,7 @@
 
 import { Shelf } from "./shelf.js";
 import { Story, commandOf, difference, linkOf, readLink, seedOf } from "./story.js";
-import { isMac, say, speak, spoken } from "./words.js";
+import { isMac, keepLanguage, keptLanguage, say, speak, spoken } from "./words.js";
 
 const SETTINGS = {
   max_tokens: { usual: 100, low: 1, high: 2000, step: 1 },
@@ -659,7 +659,10 @@ function listen() {
   const clicks = {
     write, more, undo, redo,
     "close-panel": leavePanel,
-    language: () => talk(spoken() === "zh" ? "en" : "zh"),
+    language: () => {
+      talk(spoken() === "zh" ? "en" : "zh");
+      keepLanguage();
+    },
     usual: () => Object.entries(USUAL).forEach(([name, value]) => set(name, value)),
     "copy-text": () => copyAndTell(story.text),
     "copy-link": () => copyAndTell(location.href.split("#")[0] + link()),
@@ -703,7 +706,7 @@ function start() {
   editor.replaceChildren(); // what a saved copy of the page may hold
   isRecalled = recallText();
   $("kept-note").hidden = !shelf.isAllowed;
-  talk(navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
+  talk(keptLanguage());
   tell("loading");
   const code = new Blob([$("worker").textContent], { type: "text/javascript" });
   worker = new Worker(URL.createObjectURL(code));

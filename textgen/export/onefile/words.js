@@ -148,6 +148,28 @@ export function say(word) {
   return (isMac() && words[`${word}OnMac`]) || words[word];
 }
 
+const LANGUAGE = "textgen language"; // where the language that was chosen is kept, for all such pages of a place
+
+/** Keeps the language of the page for the next time, where the browser allows it. */
+export function keepLanguage() {
+  try {
+    localStorage.setItem(LANGUAGE, JSON.stringify(language));
+  } catch {
+    // the next time begins in the language of the browser
+  }
+}
+
+/** @returns {string} The language that was kept; otherwise that of the browser. */
+export function keptLanguage() {
+  try {
+    const kept = JSON.parse(localStorage.getItem(LANGUAGE));
+    if (kept in WORDS) return kept;
+  } catch {
+    // refused, or damaged
+  }
+  return navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
+}
+
 /** @returns {string} The language of the page. */
 export function spoken() {
   return language;

@@ -1,14 +1,32 @@
 // What the page says, in English and Chinese, and the language that is shown.
 
 export const WORDS = JSON.parse(document.getElementById("words").textContent);
-let language = navigator.language.toLowerCase().startsWith("zh") ? 1 : 0;
+const LANGUAGE = "textgen language"; // where the language that was chosen is kept, for all such pages of a place
+const NAMES = ["en", "zh"];
+let language = keptLanguage();
+
+/** The number of the language that was kept; otherwise that of the browser. */
+function keptLanguage() {
+  try {
+    const kept = NAMES.indexOf(JSON.parse(localStorage.getItem(LANGUAGE)));
+    if (kept >= 0) return kept;
+  } catch {
+    // the browser keeps nothing, or it is damaged
+  }
+  return navigator.language.toLowerCase().startsWith("zh") ? 1 : 0;
+}
 
 /** Whether the page is shown in Chinese. */
 export const isChinese = () => language === 1;
 
-/** Shows the other language from the next words on. */
+/** Shows the other language from the next words on, and the next time, where the browser allows it. */
 export function switchLanguage() {
   language = 1 - language;
+  try {
+    localStorage.setItem(LANGUAGE, JSON.stringify(NAMES[language]));
+  } catch {
+    // the next time begins in the language of the browser
+  }
 }
 
 const ENDS_CHINESE = /[\u2e80-\u9fff\uff00-\uffef]( ?)$/, BEGINS_CHINESE = /^( ?)[\u2e80-\u9fff\uff00-\uffef]/;
