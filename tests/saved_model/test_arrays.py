@@ -37,7 +37,10 @@ def test_what_the_library_says_about_a_damaged_file_is_one_line(tmp_path: Path) 
 
 
 def test_arrays_are_written_in_their_order_with_the_permissions_of_a_new_file(tmp_path: Path) -> None:
-    arrays = {"f": np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)), "i": np.arange(3, dtype=np.int8)}
+    arrays: dict[str, np.ndarray] = {
+        "f": np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
+        "i": np.arange(3, dtype=np.int8),
+    }
     write_arrays(tmp_path / "a.safetensors", arrays)
     (tmp_path / "new").touch()
     assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "new").stat().st_mode
