@@ -178,16 +178,12 @@ DOCUMENTS = [f"{quoted_text(150, seed=number)}{number}" for number in (3, 4, 5)]
 
 @pytest.fixture(scope="module")
 def backward(tmp_path_factory: pytest.TempPathFactory) -> Inspection:
-    """Of three documents, with what stands before a document of a label."""
+    """Of three documents."""
     folder = tmp_path_factory.mktemp("backward")
     config, weights, tokenizer = planted()
-    labelled = tokenizer.with_labels(["a"])
-    more = labelled.vocab_size - tokenizer.vocab_size
-    weights["embedding/table"] = np.pad(weights["embedding/table"], [(0, more), (0, 0)])
-    weights["head/bias"] = np.pad(weights["head/bias"], (0, more))
-    config = replace(config, vocab_size=labelled.vocab_size, direction="backward")
-    save_model(folder / "back", weights, config, TokenizerConfig("char"), CorpusConfig(), labelled)
-    return inspect_model(load_model("back", folder), DOCUMENTS, label="a")
+    config = replace(config, direction="backward")
+    save_model(folder / "back", weights, config, TokenizerConfig("char"), CorpusConfig(), tokenizer)
+    return inspect_model(load_model("back", folder), DOCUMENTS)
 
 
 @needs_node
@@ -203,12 +199,12 @@ def test_a_text_that_is_read_backward_is_shown_forward_document_by_document(
     """
     whole, tokens, near, last, nothing = in_node(code, data, tmp_path, before="")
     first, size = DOCUMENTS[0], data["documents"]["starts"][1]
-    assert (data["documents"]["opening"], size) == (2, len(first) + 2)
+    assert (data["documents"]["opening"], size) == (1, len(first) + 1)
     assert whole == "".join(DOCUMENTS)
-    assert tokens[:4] == [0, 1, size - 1, size - 2]
-    assert tokens[size : size + 2] == [size, size + 1]  # what stands before the second document
+    assert tokens[:3] == [0, size - 1, size - 2]
+    assert tokens[size] == size  # what stands before the second document
     assert sorted(tokens) == list(range(data["text"]["tokens"]))
-    assert near == first[len(first) + 1 - 14 : len(first) + 1 - 9]  # the token 2 is the last of the first document
+    assert near == first[len(first) - 14 : len(first) - 9]  # the token 1 is the last of the first document
     assert (last, nothing) == (DOCUMENTS[-1][:5], "")
 
 
