@@ -62,7 +62,7 @@ BAD_SAMPLES: list[tuple[list[str], str | bytes | None, int, str]] = [
     (["songs", "--length-penalty", "nan"], None, 2, "--length-penalty must be a number"),
     (["songs", "--length-penalty", "11"], None, 2, "--length-penalty must be a number from -10 to 10"),
     (["songs", "--label", "odes"], None, 1, "The model was trained without labels, so it knows none such as 'odes'"),
-    (["songs", "--load-state", "missing.state"], None, 1, "Name a file that textgen tune-state or --save-state has written."),
+    (["songs", "--load-state", "missing.state"], None, 1, "Name a file that textgen tune-state or --save-state has"),
     (["songs", "--save-state", "state", "--num", "2"], None, 1, "A state belongs to one text"),
 ]
 
