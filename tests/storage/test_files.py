@@ -24,13 +24,13 @@ from textgen.storage.files import (
     CannotWrite,
     check_writable,
     json_bytes,
-    new_file,
     write_chunks,
     write_file,
     write_files,
     write_own_file,
     writing,
 )
+from textgen.storage.new_files import new_file
 from textgen.storage.temporary import temporary_folder
 
 

@@ -17,10 +17,11 @@ import textgen
 from textgen.errors import SavedModelError, TextgenError
 from textgen.storage import files, folders
 from textgen.storage.file_reading import read_file
-from textgen.storage.files import new_file, write_file, write_own_file
+from textgen.storage.files import write_file, write_own_file
 from textgen.storage.folders import check_new_folder, new_folder, refuse_links
 from textgen.storage.locks import InUse, locked
 from textgen.storage.manifests import MANIFEST, read_manifest, update_folder, verified
+from textgen.storage.new_files import new_file
 
 # --- What the disk refuses -----------------------------------------------------------------------------------
 

@@ -13,10 +13,10 @@ from disk import names
 from textgen.storage.files import (
     CannotWrite,
     check_writable,
-    new_file,
     write_file,
     write_files,
 )
+from textgen.storage.new_files import new_file
 from textgen.storage.streams import is_stream
 
 

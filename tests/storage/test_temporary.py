@@ -19,7 +19,8 @@ from disk import names
 from textgen.corpus.corpus import Corpus
 from textgen.storage import temporary
 from textgen.storage.cache_folder import cache_folder
-from textgen.storage.files import CannotWrite, new_file, writing
+from textgen.storage.files import CannotWrite, writing
+from textgen.storage.new_files import new_file
 from textgen.storage.temporary import (
     new_temporary_file,
     new_temporary_folder,
@@ -189,3 +190,17 @@ def test_what_a_process_that_was_killed_while_it_wrote_into_a_pipe_left_is_remov
     temporary._sweep.cache_clear()
     with temporary_folder() as folder:
         assert names(tmp_path) == [folder.name]
+
+
+@pytest.mark.skipif(not Path("/dev/null").is_char_device(), reason="a device of POSIX")
+def test_another_process_leaves_what_is_written_into_a_stream_after_long_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code = "from textgen.storage.temporary import temporary_folder\nwith temporary_folder(): pass"
+    with new_file(Path("/dev/null")) as path:
+        path.write_bytes(b"the work of hours")
+        os.utime(path.parent, (0, 0))
+        subprocess.run([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(tmp_path)}, check=True)
+        assert path.read_bytes() == b"the work of hours"
+    assert names(tmp_path) == []

@@ -221,7 +221,8 @@ def _formatted(results: Iterable[Result], kind: str, tokens: bool, tokenizer: To
 
 def _write(path: Path, results: Iterable[Result], kind: str, tokens: bool, tokenizer: Tokenizer) -> None:
     """Writes the vectors into a file as they are made, so that they need not fit into memory."""
-    from textgen.storage.files import new_file, write_chunks
+    from textgen.storage.files import write_chunks
+    from textgen.storage.new_files import new_file
 
     with new_file(path) as temporary:
         if kind == "npy":

@@ -37,8 +37,9 @@ class Format:
     """A format that a model is written in.
 
     The function that writes it takes a `ModelFolder` and the path. It compares what it writes with the model (see
-    `textgen.export.verification`) before anything is left at the path, writes all or nothing (see `write_file` and
-    `new_file` in `textgen.storage.files`, and `export_folder`), and returns one sentence that says what was written.
+    `textgen.export.verification`) before anything is left at the path, writes all or nothing (see
+    `textgen.storage.files.write_file`, `textgen.storage.new_files.new_file` and `export_folder`), and returns one
+    sentence that says what was written.
     It raises `TextgenError` for a model that the format cannot express.
 
     Attributes:

@@ -34,7 +34,6 @@ from textgen.storage.system_errors import (
 from textgen.wording import json_text
 
 TEMPORARY = ".tmp-"  # prefix of temporary names
-TEMPORARY_FOLDER = "textgen-tmp-"  # prefix of folders in TMPDIR; `textgen.storage.temporary` removes abandoned ones
 SUFFIX_BYTES = 20  # longest suffix in a temporary name: what follows the full stop in "1. A long title" is none
 SPACE_ADVICE = "Free some space or choose another folder; what was there before is untouched."
 PLACE_ADVICE = "Choose another place; what was there before is untouched."  # instead, if the disk is not full
@@ -125,17 +124,12 @@ def write_own_file(path: Path, data: bytes, *, is_private: bool = False) -> None
 
 
 @contextmanager
-def new_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
-    """Creates a file atomically, for libraries that write to a path.
-
-    The block writes to a temporary file next to `path`, with the same suffix, which is renamed to `path` if the block
-    ends without an error. If `path` is a stream, the file is in the folder for temporary files, and its content is
-    written into the stream. Errors raised in the block are not converted: use `writing` there for clear messages.
+def replacing_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
+    """Does what `textgen.storage.new_files.new_file` does where `path` is no stream.
 
     Args:
-        path: Path of the file. An existing file keeps its mode, owner and group as with `write_file`.
-        follow_link: Whether to replace the target of a link instead of the link. Set False in folders that textgen
-            manages.
+        path: Path of the file.
+        follow_link: Whether to replace the target of a link instead of the link.
 
     Yields:
         Path of the temporary file, which exists and is empty.
@@ -143,10 +137,6 @@ def new_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
     Raises:
         TextgenError: The file cannot be written.
     """
-    if follow_link and is_stream(path):
-        with _temporary_for_stream(path) as temporary:
-            yield temporary
-        return
     with ExitStack() as stack:
         with writing(path):
             target = _link_target(path) if follow_link else path
@@ -259,19 +249,6 @@ def writing(path: Path, advice: str = SPACE_ADVICE) -> Iterator[None]:
 def json_bytes(value: Any) -> bytes:
     """Encodes a value as indented JSON in UTF-8."""
     return f"{json_text(value, indent=2)}\n".encode()
-
-
-@contextmanager
-def _temporary_for_stream(stream: Path) -> Iterator[Path]:
-    """Creates a temporary file, whose content is written into a stream after the block."""
-    with ExitStack() as stack:
-        with writing(stream, TMPDIR_ADVICE):
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=TEMPORARY_FOLDER))
-            temporary = Path(folder, stream.name)
-            temporary.touch()
-        yield temporary
-        with writing(stream), temporary.open("rb") as source, open_stream(stream) as target:
-            shutil.copyfileobj(source, target)
 
 
 def _link_target(path: Path) -> Path:

@@ -16,7 +16,6 @@ from typing import IO
 from textgen.storage.files import (
     NOT_FULL_ADVICE,
     OTHER_TMPDIR_ADVICE,
-    TEMPORARY_FOLDER,
     TMPDIR_ADVICE,
     CannotWrite,
     writing,
@@ -24,8 +23,9 @@ from textgen.storage.files import (
 from textgen.storage.leftovers import sweep_abandoned
 from textgen.storage.locks import Hold
 
+PREFIX = "textgen-tmp-"  # of the names of the folders
 USUAL_PLACE = "/tmp"  # named in errors if neither TMPDIR nor any of Python's places can be used
-NAME = re.compile(rf"{TEMPORARY_FOLDER}(cache-)?[a-z0-9_]{{8}}")  # the end is a random word of mkdtemp
+NAME = re.compile(rf"{PREFIX}(cache-)?[a-z0-9_]{{8}}")  # the end is a random word of mkdtemp
 _holds: dict[Path, Hold] = {}  # keep other processes from removing the folders of this one
 _removers: dict[Path, Callable[[], None]] = {}  # remove the folders of this process
 
@@ -47,7 +47,7 @@ def new_temporary_folder(kind: str = "") -> Path:
     place = _place()
     _sweep(place)
     with writing(place, TMPDIR_ADVICE):
-        folder = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_FOLDER}{kind}", dir=place))
+        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}", dir=place))
     _holds[folder] = Hold(folder)
     _removers[folder] = in_this_process(partial(shutil.rmtree, folder, ignore_errors=True))
     return folder
@@ -129,7 +129,7 @@ def _place() -> Path:
 @lru_cache(maxsize=1)
 def _sweep(place: Path) -> None:
     """Removes folders that killed processes have left. Those of other users or with another mode are not ours."""
-    for folder in place.glob(f"{TEMPORARY_FOLDER}*"):
+    for folder in place.glob(f"{PREFIX}*"):
         with suppress(OSError):
             about = folder.lstat()
             is_own = not hasattr(os, "getuid") or (about.st_uid == os.getuid() and stat.S_IMODE(about.st_mode) == 0o700)

@@ -27,8 +27,9 @@ from textgen.schema import decoded_json
 from textgen.storage.cache_eviction import CORPORA, DOWNLOADS, evict, limit_bytes, read_record, record_of
 from textgen.storage.cache_folder import cache_folder, filling_cache, named_cache_folder
 from textgen.storage.file_reading import open_file, sha256
-from textgen.storage.files import json_bytes, new_file, write_chunks, write_own_file
+from textgen.storage.files import json_bytes, write_chunks, write_own_file
 from textgen.storage.locks import locked_in_turn, remove_empty
+from textgen.storage.new_files import new_file
 from textgen.wording import Say, silent
 
 
