@@ -453,6 +453,30 @@ def test_a_model_is_compressed_and_writes_as_before(own: Path, tmp_path: Path) -
     assert "is stored as int8 already" in again.stderr
 
 
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_model_whose_compressing_was_interrupted_is_finished(
+    own: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    def killed(*paths: Path, replace: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("textgen.storage.manifests.rename", killed)
+        assert run("models", "compress", "tiny").exit_code != 0
+    assert list((own / "tiny").glob("*.new"))
+    other = run("models", "compress", "tiny", "--out", "small")
+    assert (other.exit_code, "is stored as int8 already" in other.stderr) == (1, True)
+    result = run("models", "compress", "tiny", *more)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == "It was stored as int8 already. What an interrupted command had left to do is done now.\n"
+    assert (
+        json.loads(result.stdout)["precision"] == "int8" if more else result.stdout.endswith(" MB of weights, int8\n")
+    )
+    assert not list((own / "tiny").glob("*.new"))
+    assert "| weights stored as | int8 |" in (own / "tiny" / "README.md").read_text(encoding="utf-8")
+    assert run("models", "compress", "tiny").exit_code == 1
+
+
 def test_a_copy_is_compressed_and_the_model_stays(own: Path) -> None:
     files = {path: path.read_bytes() for path in (own / "tiny").iterdir()}
     result = run("models", "compress", "tiny", "--out", "small", "--precision", "float16", "--json")

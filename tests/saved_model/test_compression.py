@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,14 @@ from textgen.model.config import ModelConfig
 from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.prediction_change import PredictionChange
-from textgen.saved_model.compression import Cost, checked_cost, compress, compressed_copy, cost_of
+from textgen.saved_model.compression import (
+    Cost,
+    checked_cost,
+    compress,
+    compressed_copy,
+    cost_of,
+    finish_compressing,
+)
 from textgen.saved_model.layout import CARD, CONFIG, NGRAMS, TRAINING, WEIGHTS, WORDS
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_card import card_file
@@ -29,7 +38,8 @@ from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.removal import remove_model
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model, save_ngrams, save_words, write_training
-from textgen.storage import file_replacement, files
+from textgen.storage import file_replacement, files, manifests
+from textgen.storage.files import CannotWrite
 from textgen.storage.manifests import MANIFEST, update_folder
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.model_file import MODEL_FILE
@@ -301,3 +311,48 @@ def test_damage_is_found_before_a_copy_is_there(trained: ModelFolder) -> None:
     with pytest.raises(SavedModelError, match=f"{NGRAMS} was altered"):
         compressed_copy(trained, trained.folder.with_name("small"), "int8")
     assert [path.name for path in trained.folder.parent.iterdir()] == ["songs"]
+
+
+# --- A disk that is full, and kills --------------------------------------------------------------------------
+
+
+def test_a_full_disk_at_the_card_says_what_is_written_and_the_next_time_renews_the_card(trained: ModelFolder) -> None:
+    write, told = file_replacement.write_through, "The weights are stored as float16 already: .* to renew the card"
+
+    def full(path: Path, data: bytes, mode: int = 0o666) -> None:
+        if b"weights stored as" in data:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, data, mode)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "write_through", full)
+        with pytest.raises(CannotWrite, match=f"Cannot write .*{CARD}: No space left on device. {told}"):
+            compress(trained, "float16")
+    assert load_model("songs").precision == "float16"
+    assert "weights stored as" not in (trained.folder / CARD).read_text()
+    assert finish_compressing(load_model("songs"))
+    assert "| weights stored as | float16 |" in (trained.folder / CARD).read_text()
+    assert not finish_compressing(load_model("songs"))
+
+
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_what_a_kill_between_the_manifest_and_the_renames_left_is_put_in_place(
+    trained: ModelFolder, monkeypatch: pytest.MonkeyPatch, is_edited: bool
+) -> None:
+    def killed(*paths: Path, replace: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    before = sorted(path.name for path in trained.folder.iterdir())
+    card = (trained.folder / CARD).read_bytes() + b"It sings." * is_edited
+    (trained.folder / CARD).write_bytes(card)
+    with monkeypatch.context() as patch:
+        patch.setattr(manifests, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            compress(trained, "int8")
+    (trained.folder / ".tmp-0123456789abcdef.md").write_bytes(card[:10])
+    assert len(list(trained.folder.glob("*.new"))) > 1
+    assert finish_compressing(load_model("songs"))
+    assert sorted(path.name for path in trained.folder.iterdir()) == before
+    assert load_model("songs").precision == "int8"
+    assert ((trained.folder / CARD).read_bytes() == card) == is_edited
+    assert not finish_compressing(load_model("songs"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import deepcopy
@@ -18,6 +20,8 @@ from textgen.saved_model.layout import CARD, CONFIG, TRAINING, WEIGHTS, read_tra
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_card import card_file, model_card
 from textgen.saved_model.saving import write_training
+from textgen.storage import file_replacement, files
+from textgen.storage.files import CannotWrite
 from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.model_file import MODEL_FILE
 from textgen.tokenizer.tokenizer import Tokenizer
@@ -149,3 +153,22 @@ def test_a_full_disk_leaves_the_model_as_it_was(
     after = files_in(saved)
     assert {name: after[name] for name in before} == before
     load_model("songs").weights()
+
+
+def test_a_full_disk_at_the_card_does_not_say_that_all_is_as_before(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = file_replacement.write_through
+
+    def full(path: Path, data: bytes, mode: int = 0o666) -> None:
+        if data.startswith(b"# "):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, data, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_through", full)
+        with pytest.raises(CannotWrite, match=f"{CARD}: No space left on device. {TRAINING} is written already, and"):
+            write_training(saved, TRAINING_VALUES)
+    assert read_training(saved) == TRAINING_VALUES
+    write_training(saved, TRAINING_VALUES)
+    assert (saved / CARD).read_bytes() == card_file(saved.name, TRAINING_VALUES)

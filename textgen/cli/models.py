@@ -181,14 +181,14 @@ def compress(
 
     The full weights are not kept: use --out to keep them. `textgen train --resume` goes on from the newest checkpoint,
     and saves float32 again once it finds better weights. Everything else that works with a model works with a
-    compressed one.
+    compressed one. If the command is interrupted, run it again: it finishes what was begun.
 
     \b
     Example:
       textgen models compress novel
       textgen models compress novel other-novel.txt --precision float16 --out novel-small
     """
-    from textgen.saved_model.compression import checked_cost
+    from textgen.saved_model.compression import checked_cost, finish_compressing
     from textgen.saved_model.loading import load_model
     from textgen.saved_model.model_names import check_name
     from textgen.saved_model.registry import models_folder
@@ -207,6 +207,9 @@ def compress(
     with nullcontext() if target else locked(folder):  # a copy is made of one version, or ends with an error
         saved = load_model(str(folder.absolute()))  # if it is locked, as it is now that no run can change it
         _check_target(saved, target)
+        if target is None and saved.precision != FLOAT32 and finish_compressing(saved) and saved.precision == precision:
+            _report_finished(saved, as_json)
+            return
         text = text_of(saved, [file], ignoring_labels(reading)) if file is not None else None
         cost = checked_cost(saved, precision, text.documents() if text else None, accept_loss=accept_loss)
         if text:
@@ -262,6 +265,17 @@ def _report(saved: ModelFolder, made: ModelFolder, cost: Cost, as_json: bool) ->
     output.line(f"cost: {cost}, measured on {counted(cost.tokens, 'token')}{top}")
     if made.folder == saved.folder and has_steps(saved.folder):
         output.note("A resumed run goes on from its checkpoints and saves float32 again once it finds better weights.")
+
+
+def _report_finished(made: ModelFolder, as_json: bool) -> None:
+    """Says that a model was compressed already, by a command that was interrupted before it had finished."""
+    if as_json:
+        output.json_line(
+            {"name": made.name, "precision": made.precision, "bytes_after": _size_of_weights(made)}, indent=2
+        )
+    else:
+        output.line(f"{made.name}: {_size_of_weights(made) / 1e6:,.1f} MB of weights, {made.precision}")
+    output.note(f"It was stored as {made.precision} already. What an interrupted command had left to do is done now.")
 
 
 def _size_of_weights(model: ModelFolder) -> int:

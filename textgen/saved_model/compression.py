@@ -22,28 +22,44 @@ from textgen.model.directions import one_way
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.prediction_change import PredictionChange, compared_on_own_text
 from textgen.saved_model.creation import check_place
+from textgen.saved_model.folder_contents import has_file
 from textgen.saved_model.layout import (
     CARD,
+    CARD_BYTES,
     FILTER_BYTES,
     FLOAT32,
     INT8,
     NGRAMS,
     TRAINING,
     WORDS,
+    read_bytes,
     shown_record,
     training_bytes,
 )
 from textgen.saved_model.loading import load_model
-from textgen.saved_model.model_card import card_file
+from textgen.saved_model.model_card import card_file, card_line
 from textgen.saved_model.precision import compressed, restored
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.saved_model.saving import edited_card, keeps_card, model_files, save_model, saved_attribution
+from textgen.saved_model.saving import (
+    edited_card,
+    keeps_card,
+    model_files,
+    save_model,
+    saved_attribution,
+    write_card,
+)
 from textgen.storage.files import write_own_file
 from textgen.storage.folders import new_folder
+from textgen.storage.leftovers import sweep
+from textgen.storage.manifests import PENDING, update_folder
 from textgen.wording import plain
 
 log = logging.getLogger(__name__)
 
+CARD_ADVICE = (
+    "The weights are stored as {} already: free some space if it is needed, and compress the model again to renew the "
+    "card."
+)
 MAX_RISE = 0.005  # maximum fraction of additional bits
 SEED = 20  # of the text that a model writes
 ONLY_FOR_RESUMING = ("tokens", "files", "signature")  # fields of training.json
@@ -157,7 +173,34 @@ def compress(saved: ModelFolder, precision: str) -> None:
     is_kept = keeps_card(saved.folder, saved.record)
     save_model(saved.folder, saved.weights(), *saved.model_configs, saved.tokenizer, precision)
     if not is_kept:
-        _write_card(saved.folder)
+        _write_card(load_model(str(saved.folder.absolute())))
+
+
+def finish_compressing(saved: ModelFolder) -> bool:
+    """Finishes what `compress` has left that was killed, or whose disk was full, after it had stored the weights.
+
+    The new files get their names, and the card says how the weights are stored. A card that was edited stays.
+
+    Args:
+        saved: The compressed model. Hold its folder with `textgen.storage.locks.locked`.
+
+    Returns:
+        Whether anything was left.
+
+    Raises:
+        TextgenError: The folder cannot be written.
+    """
+    folder = saved.folder
+    is_pending = any(has_file(folder, f"{name}{PENDING}") for name in saved.files)
+    if is_pending:
+        sweep(folder)
+        update_folder(folder, {})
+    line = card_line(saved.precision).encode()
+    says_it = has_file(folder, CARD) and line in read_bytes(folder / CARD, CARD_BYTES)
+    if says_it or keeps_card(folder, saved.record):
+        return is_pending
+    _write_card(saved)
+    return True
 
 
 def compressed_copy(saved: ModelFolder, target: Path, precision: str, *, with_index: bool = True) -> None:
@@ -241,10 +284,10 @@ def _parts(texts: Iterable[str]) -> Iterator[str]:
 # === Writing ===
 
 
-def _write_card(folder: Path) -> None:
+def _write_card(saved: ModelFolder) -> None:
     """Writes the model card again, since it says how the weights are stored."""
-    saved = load_model(str(folder.absolute()))
-    write_own_file(folder / CARD, card_file(folder.name, saved.record, saved_attribution(folder)))
+    card = card_file(saved.folder.name, saved.record, saved_attribution(saved.folder))
+    write_card(saved.folder, card, CARD_ADVICE.format(saved.precision))
 
 
 def record_of_copy(training: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from textgen.model.config import CELLS
 from textgen.storage.addresses import without_secrets
 from textgen.wording import counted, one_line, plain, shell_word
 
+PRECISION_FACT = "weights stored as"  # in the table of a card
 LISTED_FILES = 5  # maximum number of files of the corpus that a card names
 MARK = "\n<!-- textgen writes this card anew as long as nobody edits it. SHA-256: "  # before the digest
 MARK_END = " -->\n"
@@ -46,7 +47,7 @@ def model_card(name: str, record: Mapping[str, Any], attribution: Mapping[str, s
         "vocabulary": f"{counted(model['vocab_size'], 'token')} ({record['tokenizer']['tokenizer']})",
     }
     if precision := record.get("precision"):
-        facts["weights stored as"] = _line(str(precision))
+        facts[PRECISION_FACT] = _line(str(precision))
     if record["tokenizer"]["tokenizer"] == "word":
         facts["loses"] = "words that it does not know, and white space but newlines and single spaces between words"
     if labels:
@@ -71,6 +72,11 @@ The text it writes imitates the corpus and nothing else: expect its style, its w
 now and then a passage that is copied from the corpus word for word. The copyright in the corpus remains with
 its owners.
 {_quoted(attribution or {})}"""
+
+
+def card_line(precision: str) -> str:
+    """Returns the line of a card that says how the weights of a compressed model are stored."""
+    return f"| {PRECISION_FACT} | {precision} |"
 
 
 def card_file(name: str, record: Mapping[str, Any], attribution: Mapping[str, str] | None = None) -> bytes:

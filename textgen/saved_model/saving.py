@@ -36,7 +36,7 @@ from textgen.saved_model.layout import (
 from textgen.saved_model.model_card import attribution_in, card_file, is_edited
 from textgen.saved_model.precision import compressed
 from textgen.settings import to_dict
-from textgen.storage.files import json_bytes, write_own_file
+from textgen.storage.files import CannotWrite, json_bytes, write_own_file
 from textgen.storage.locks import require_held
 from textgen.storage.manifests import MANIFEST, update_folder
 from textgen.tokenizer.config import TokenizerConfig
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from textgen.dataset.word_filter import WordFilter
 
 log = logging.getLogger(__name__)
+
+TRAINING_ADVICE = f"{TRAINING} is written already, and the next save renews the card: free some space if it is needed."
 
 
 def save_model(
@@ -163,7 +165,24 @@ def write_training(folder: Path, training: dict[str, Any]) -> None:
     is_kept = keeps_card(folder, before)
     write_own_file(folder / TRAINING, data, is_private=has_secrets)
     if not is_kept:
-        write_own_file(folder / CARD, card_file(folder.name, training))
+        write_card(folder, card_file(folder.name, training), TRAINING_ADVICE)
+
+
+def write_card(folder: Path, card: bytes, advice: str) -> None:
+    """Writes the card of a model as the last one of several files.
+
+    Args:
+        folder: Folder of the model.
+        card: Content of README.md.
+        advice: What an error says instead of that all is as before: what was written already, and what to do.
+
+    Raises:
+        CannotWrite: The card cannot be written; it is as it was.
+    """
+    try:
+        write_own_file(folder / CARD, card)
+    except CannotWrite as error:
+        raise error.advising(advice) from None
 
 
 def edited_card(folder: Path, record: Mapping[str, Any]) -> bytes | None:

@@ -94,6 +94,8 @@ def _settled_entries(path: Path, replaced: Collection[str]) -> dict[str, Any]:
             continue
         if settled.name != name:
             rename(settled, path / name, replace=True)
+        else:  # the same content, which the interrupted update had written again, or what was never committed
+            _drop_pending(path, [name])
     sync_folder(path)
     return entries
 
