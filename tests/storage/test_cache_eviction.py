@@ -115,15 +115,16 @@ def test_an_archive_that_is_being_downloaded_is_kept(tmp_path: Path) -> None:
     assert not archive.exists()
 
 
-def test_a_text_that_is_being_unpacked_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [".tmp-0123456789abcdef.txt", ".tmp-file-01234567-89abcdef-1f-0123456789abcdef.txt"])
+def test_a_text_that_is_being_unpacked_is_kept(tmp_path: Path, name: str) -> None:
     corpora = tmp_path / "cache" / "corpora"
     corpora.mkdir(parents=True)
-    (corpora / ".tmp-0123456789abcdef.txt").write_bytes(b"mo")
+    (corpora / name).write_bytes(b"mo")
     assert [entry.in_use for entry in entries(tmp_path / "cache")] == [True]
     removed, kept = clear(tmp_path / "cache")
-    assert (removed, [entry.path.name for entry in kept]) == ([], [".tmp-0123456789abcdef.txt"])
+    assert (removed, [entry.path.name for entry in kept]) == ([], [name])
     long_ago = time.time() - YOUNG_SECONDS - 1
-    os.utime(corpora / ".tmp-0123456789abcdef.txt", (long_ago, long_ago))
+    os.utime(corpora / name, (long_ago, long_ago))
     assert [entry.in_use for entry in entries(tmp_path / "cache")] == [False]
     assert len(clear(tmp_path / "cache")[0]) == 1
     assert list(corpora.iterdir()) == []

@@ -8,12 +8,15 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
 from disk import failing, names
+from processes import child_process
 
 from textgen.errors import TextgenError
 from textgen.storage import file_replacement, files
@@ -300,3 +303,57 @@ def test_a_folder_in_the_place_of_a_file_is_known_before_anything_is_replaced(tm
         write_files({tmp_path / "vocabulary": b"new", tmp_path / "novel.onnx": b"network"})
     assert (tmp_path / "vocabulary").read_bytes() == b"old"
     assert names(tmp_path) == ["novel.onnx", "vocabulary"]
+
+
+# --- Killed processes ----------------------------------------------------------------------------------------
+
+WRITE = """
+import sys
+from pathlib import Path
+from textgen.storage.new_files import new_file
+with new_file(Path(sys.argv[1])) as temporary:
+    temporary.write_text("of the other process")
+    print(temporary.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere it is not known whether a process runs")
+@pytest.mark.parametrize("write", [write_file, write_own_file])
+def test_what_a_killed_process_was_writing_is_removed_by_the_next_that_writes_the_file(
+    tmp_path: Path, write: Callable[[Path, bytes], None]
+) -> None:
+    place = tmp_path / "files"
+    place.mkdir()
+    path = place / "novel.onnx"
+    command = [sys.executable, "-c", WRITE, str(path)]
+    with child_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        left = process.stdout.readline().strip()
+        write(path, b"new")
+        write(path.with_name("other.onnx"), b"")
+        assert names(place) == [left, "novel.onnx", "other.onnx"], "it is written yet"
+        process.kill()
+        process.wait()
+    write(path.with_name("other.onnx"), b"")
+    assert names(place) == [left, "novel.onnx", "other.onnx"], "it is that of another file"
+    write(path, b"newer")
+    assert names(place) == ["novel.onnx", "other.onnx"]
+    assert path.read_bytes() == b"newer"
+
+
+def test_what_another_machine_was_writing_stays_for_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.txt"
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "machine_name", lambda: "another")
+        with new_file(path) as temporary:
+            left = temporary.name
+    others = [".tmp-0123456789abcdef.txt", f"{left[:18]}-mine.txt", "files"]
+    for name in (left, *others):
+        (tmp_path / name).write_bytes(b"half")
+    write_file(path, b"new")
+    assert names(tmp_path) == sorted([left, *others, "file.txt"])
+    for name in (left, *others):
+        os.utime(tmp_path / name, (0, 0))
+    write_file(path, b"newer")
+    assert names(tmp_path) == sorted([*others, "file.txt"])

@@ -34,7 +34,7 @@ from textgen.errors import ConfigError, TextgenError
 from textgen.schema import check, decoded_json, json_object
 from textgen.settings import short_repr
 from textgen.storage.file_reading import read_file
-from textgen.storage.files import TEMPORARY
+from textgen.storage.files import FILE, FILE_OWNER, TEMPORARY
 from textgen.storage.leftovers import ASIDE, YOUNG_SECONDS, folders_named, move_aside
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.locks import LOCK_SECONDS, InUse, lock
@@ -60,7 +60,9 @@ EPOCHS_CONTENTS = re.compile(  # the encoded text of each epoch, in a folder wit
     rf"{re.escape(LOCK_FILE)}|{re.escape(TEMPORARY)}{RANDOM}"
     rf"|({BEGUN})?[0-9]+(-{RANDOM})?(/({re.escape(SUMMARY)}|{MANIFEST}|(train|valid)(-[a-z]+)?\.bin))?"
 )
-TEXT_LEFT = f"{re.escape(TEMPORARY)}{RANDOM}(\\..*)?"  # name of a text of which a killed process wrote a part
+TEXT_LEFT = (  # name of a text of which a killed process wrote a part, here and in earlier versions
+    rf"({re.escape(FILE)}{FILE_OWNER}|{re.escape(TEMPORARY)}){RANDOM}(\..*)?"
+)
 TEXT_RECORD = {  # fields of the record of a fetched text
     **dict.fromkeys(("name", "title", "author", "licence", "sha256", "checked"), str), "urls": [str], "bytes": int,
 }  # fmt: skip

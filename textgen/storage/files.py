@@ -1,18 +1,22 @@
 """Writes single files: a file is written completely or not at all.
 
 Every write goes to a temporary name next to its target, is flushed to disk, and is then renamed. Temporary names are
-random, and temporary files are created exclusively. Only streams (`textgen.storage.streams`) are written into, and
+random, and temporary files are created exclusively. They name the process, too, so that the next write of the same file
+removes what a killed one has left. Only streams (`textgen.storage.streams`) are written into, and
 files that are mounted on their own, as into a container, which nothing can replace.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
 import secrets
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -22,6 +26,7 @@ from typing import Any
 from textgen.errors import TextgenError
 from textgen.storage.file_reading import OPEN_FLAGS
 from textgen.storage.file_replacement import first_mode, keep_access, rename, sync_file, sync_folder, write_through
+from textgen.storage.processes import is_running, machine_name
 from textgen.storage.streams import is_stream, open_file_number, open_stream
 from textgen.storage.system_errors import (
     DISK_ADVICE,
@@ -34,6 +39,11 @@ from textgen.storage.system_errors import (
 from textgen.wording import json_text
 
 TEMPORARY = ".tmp-"  # prefix of temporary names
+FILE = f"{TEMPORARY}file-"  # prefix of the temporary name of a file that is written
+FILE_OWNER = (
+    "[0-9a-f]{8}-([0-9a-f]{8})-([0-9a-f]{1,7})-"  # after it: its final name and the machine as digests, process
+)
+LEFT_SECONDS = 86400.0  # what another machine was writing is removed after so long without a change
 SUFFIX_BYTES = 20  # longest suffix in a temporary name: what follows the full stop in "1. A long title" is none
 SPACE_ADVICE = "Free some space or choose another folder; what was there before is untouched."
 PLACE_ADVICE = "Choose another place; what was there before is untouched."  # instead, if the disk is not full
@@ -273,12 +283,38 @@ def _write_to_stream(path: Path, data: bytes) -> None:
 def _temporary_file(target: Path, data: bytes = b"", *, is_private: bool = False) -> Iterator[Path]:
     """Creates a temporary file next to `target`, and removes it after the block if it is still there."""
     suffix = target.suffix if len(os.fsencode(target.suffix)) <= SUFFIX_BYTES else ""
-    temporary = target.with_name(f"{TEMPORARY}{random_hex()}{suffix}")
+    _remove_left(target)
+    start = f"{FILE}{_digest(target.name)}-{_digest(machine_name())}-{os.getpid():x}-"
+    temporary = target.with_name(f"{start}{random_hex()}{suffix}")
     try:
         write_through(temporary, data, 0o600 if is_private else first_mode(target))
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_left(target: Path) -> None:
+    """Removes temporary files of the same target that killed processes have left."""
+    pattern = re.compile(rf"{re.escape(FILE)}{FILE_OWNER}.*", re.DOTALL)
+    with suppress(OSError):
+        for name in os.listdir(target.parent):
+            if name.startswith(f"{FILE}{_digest(target.name)}-") and (found := pattern.fullmatch(name)):
+                left = target.with_name(name)
+                with suppress(OSError):
+                    if _is_abandoned(left, found[1], int(found[2], 16)):
+                        left.unlink()
+
+
+def _is_abandoned(temporary: Path, machine: str, process: int) -> bool:
+    """Whether the process that was writing a file has ended, as far as can be told on this machine."""
+    if machine == _digest(machine_name()) and os.name == "posix":
+        return not is_running(process)
+    return time.time() - temporary.lstat().st_mtime > LEFT_SECONDS
+
+
+def _digest(name: str) -> str:
+    """A word for a name of any length."""
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
 
 
 def _put(temporary: Path, target: Path, *, keeps_mode: bool = True) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Any
 
 from textgen.storage.file_reading import OPEN_FLAGS
 from textgen.storage.files import TEMPORARY, random_hex
+from textgen.storage.processes import is_running, machine_name
 
 LOCK_FILE = ".textgen-lock"
 BEAT_SECONDS = 20.0  # interval at which the holder touches the file
@@ -99,9 +99,9 @@ def was_taken_over(about: os.stat_result) -> bool:
 def _is_stale(folder: int, data: bytes, touched: float) -> bool:
     try:
         holder = json.loads(data)
-        if holder["machine"] == _machine():
+        if holder["machine"] == machine_name():
             now = _holder(holder["process"])  # without its start if it belongs to another user, under hidepid
-            return not _is_running(holder["process"]) or bool(now["started"] and now != holder)
+            return not is_running(holder["process"]) or bool(now["started"] and now != holder)
     except (ValueError, KeyError, TypeError, OverflowError):  # its process is about to write it, or was killed before
         pass
     return _now(folder) - touched > STALE_SECONDS
@@ -113,26 +113,7 @@ def _holder(process: int) -> dict[str, Any]:
         started = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         started = ""
-    return {"machine": _machine(), "process": process, "started": started}
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it belongs to another user
-        return True
-    return True
-
-
-def _machine() -> str:
-    """Names the machine since its start, and the container, within which processes have their numbers."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(os.readlink("/proc/self/ns/pid"))
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-    return " ".join(parts)
+    return {"machine": machine_name(), "process": process, "started": started}
 
 
 def _now(folder: int) -> float:
