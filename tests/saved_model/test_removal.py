@@ -220,11 +220,28 @@ def test_what_a_removal_could_not_delete_is_deleted_later(three: Path, monkeypat
         with pytest.raises(SavedModelError, match=r"Cannot remove .*b: .* was renamed to .*\.tmp-removed-"):
             remove_model(three / "b")
     (left,) = three.glob(".tmp-removed-*")
-    remove_model(three / "a")
-    assert left.exists()  # somebody may be about to
-    os.utime(left, (0, 0))
-    remove_model(three / "c")
+    with locked(left):
+        remove_model(three / "a")
+        assert left.exists(), "another process is about to delete it"
+    with pytest.raises(SavedModelError, match="There is no model 'b'"):
+        remove_model(three / "b")
     assert not left.exists()
+
+
+def test_a_signal_while_a_model_is_deleted_leaves_nothing_of_it(three: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really, calls = shutil.rmtree, list[Path]()
+
+    def interrupted(path: Path, ignore_errors: bool = False) -> None:
+        calls.append(path)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        really(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=r"^Interrupted\. .*b was being deleted by then, and is removed\.$"):
+        remove_model(three / "b")
+    assert list_models() == [three / "a", three / "c"]
+    assert not list(three.glob(".tmp-*"))
 
 
 def test_nothing_but_the_model_itself_is_removed_whatever_links_are_in_it(saved: Path, tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ from textgen.saved_model.folder_contents import (
 )
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS
 from textgen.saved_model.model_names import check_name, check_new_name, corpus_path, free_name
-from textgen.saved_model.removal import REMOVED_NAME
+from textgen.saved_model.removal import sweep_removed
 from textgen.storage.files import writing
 from textgen.storage.folders import refuse_links
-from textgen.storage.leftovers import folders_named, sweep, sweep_abandoned
+from textgen.storage.leftovers import sweep
 from textgen.storage.locks import Gone, InUse, is_locked, locked, remove_empty, require_held
 from textgen.storage.manifests import MANIFEST, PENDING
 from textgen.storage.system_errors import cannot_read
@@ -131,7 +131,7 @@ def claimed(folder: Path) -> Iterator[None]:
     check_place(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    sweep_abandoned(folders_named(folder.parent, REMOVED_NAME))
+    sweep_removed(folder.parent)
     with locked(folder):
         refuse_links(folder)
         refuse_other_files(folder)

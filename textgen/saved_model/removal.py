@@ -38,6 +38,7 @@ def remove_model(path: Path) -> None:
         NoSuchModel: There is no such folder.
         SavedModelError: It is a link, holds other files, or cannot be deleted.
     """
+    sweep_removed(path.parent)
     try:
         is_link = stat.S_ISLNK(path.lstat().st_mode)
     except FileNotFoundError:
@@ -50,7 +51,6 @@ def remove_model(path: Path) -> None:
             "leads to if you do not need it."
         )
     check_name(path.name)
-    sweep_abandoned(folders_named(path.parent, REMOVED_NAME))
     try:
         os.scandir(path).close()
     except NotADirectoryError:
@@ -73,6 +73,19 @@ def remove_model(path: Path) -> None:
                 f"Cannot remove {path}: {reason_of(error)}. The folder is incomplete now, and was "
                 f"renamed to {aside}: remove it yourself."
             ) from None
+        except KeyboardInterrupt as interrupt:  # or a signal: the model is gone already, so its rest goes, too
+            shutil.rmtree(aside, ignore_errors=True)
+            interrupt.args = (f"{str(interrupt) or 'Interrupted.'} {path} was being deleted by then, and is removed.",)
+            raise
+
+
+def sweep_removed(place: Path) -> None:
+    """Removes what is left of models whose removal was ended by a kill.
+
+    Args:
+        place: Folder of models.
+    """
+    sweep_abandoned(folders_named(place, REMOVED_NAME), young_seconds=0.0)  # each is held until it is gone
 
 
 def _cannot_remove(path: Path, error: OSError) -> SavedModelError:

@@ -67,18 +67,21 @@ def folders_named(path: Path, names: str) -> Iterator[Path]:
                 yield found
 
 
-def sweep_abandoned(leftovers: Iterable[Path]) -> None:
+def sweep_abandoned(leftovers: Iterable[Path], young_seconds: float | None = None) -> None:
     """Removes folders that no process holds any more. If the file system does not support locks, all are kept.
 
-    Folders modified within the last `YOUNG_SECONDS` are kept, since they may be about to be locked or renamed.
+    Folders modified lately are kept, since they may be about to be locked or renamed.
 
     Args:
         leftovers: Folders that textgen has made and nobody needs once no process holds them. Where a user may keep
             folders, too, such as in the cache folder, a prefix does not tell that: see `folders_named`.
+        young_seconds: For how many seconds after its last change a folder is kept; `YOUNG_SECONDS` by default. 0 for
+            folders that are locked from before they get their names until they are removed.
     """
+    young_seconds = YOUNG_SECONDS if young_seconds is None else young_seconds
     for leftover in leftovers:
         with suppress(OSError, TextgenError):  # already removed, or in use
-            if time.time() - leftover.stat().st_mtime > YOUNG_SECONDS:
+            if not young_seconds or time.time() - leftover.stat().st_mtime > young_seconds:
                 _remove_unheld(leftover, LOCK_SECONDS)
 
 
