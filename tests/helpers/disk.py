@@ -98,3 +98,16 @@ def unreadable(path: Path, number: int = errno.EIO) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "open", fails)
         yield
+
+
+@contextmanager
+def undeletable() -> Iterator[None]:
+    """No file can be removed, and one that is not there is refused as well, as on a network file system that fails."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "it cannot be removed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        patch.setattr(Path, "unlink", refuse)
+        yield

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
-from disk import failing, names
+from disk import failing, names, undeletable
 from processes import child_process
 
 from textgen.errors import TextgenError
@@ -303,6 +303,17 @@ def test_a_folder_in_the_place_of_a_file_is_known_before_anything_is_replaced(tm
         write_files({tmp_path / "vocabulary": b"new", tmp_path / "novel.onnx": b"network"})
     assert (tmp_path / "vocabulary").read_bytes() == b"old"
     assert names(tmp_path) == ["novel.onnx", "vocabulary"]
+
+
+@pytest.mark.parametrize("write", [write_file, write_own_file])
+def test_a_clean_up_that_fails_neither_hides_an_error_nor_is_one(
+    tmp_path: Path, write: Callable[[Path, bytes], None]
+) -> None:
+    with undeletable():
+        write(tmp_path / "file", b"old")
+        with failing(1), pytest.raises(CannotWrite, match="No space left on device"):
+            write(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"old"
 
 
 # --- Killed processes ----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk import undeletable
 from processes import child_process
 
 from textgen.saved_model.creation import claimed
@@ -275,3 +277,29 @@ def test_a_file_system_with_shared_locks_alone_has_none(tmp_path: Path, monkeypa
     assert is_locked(tmp_path) is False
     with locked(tmp_path):
         assert is_locked(tmp_path) is True
+
+
+def test_a_full_disk_is_told_even_if_the_lock_file_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def opened(file: int, mode: str) -> Full:
+        os.close(file)
+        return Full()
+
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with monkeypatch.context() as patch, undeletable():
+        patch.setattr(os, "fdopen", opened)
+        with pytest.raises(OSError, match="No space left on device"):
+            lock_in_folder.take(folder)
+    os.close(folder)
+
+
+def test_the_time_of_a_file_system_is_known_even_if_its_file_cannot_be_removed(tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with undeletable():
+        assert abs(lock_in_folder._now(folder) - time.time()) < 60
+    os.close(folder)

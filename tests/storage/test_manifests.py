@@ -301,3 +301,19 @@ def test_the_new_files_of_a_process_that_has_taken_the_folder_over_stay(
     with pytest.raises(Gone):
         update_folder(tmp_path, {"a": b"ours"})
     assert verified(tmp_path, "a", read_manifest(tmp_path)["files"]["a"]).read_bytes() == theirs
+
+
+def test_a_full_disk_is_told_even_if_the_part_that_was_written_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes, mode: int = 0o666) -> None:
+        path.write_bytes(data[:1])
+        monkeypatch.setattr(Path, "unlink", refuse)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EACCES, "it cannot be removed")
+
+    monkeypatch.setattr(manifests, "write_through", full)
+    with pytest.raises(TextgenError, match="No space left on device"):
+        update_folder(tmp_path, {"a": b"new"})

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from disk import undeletable
 from file_server import FileServer, server
 from remote_systems import copied, memory, no_retry_delay
 
@@ -108,6 +109,8 @@ def test_a_copy_that_is_damaged_is_copied_again(
     with pytest.raises(RemoteError, match="differs from the manifest"):
         fetch_folder("memory://tiny")
     assert not [path for path in place.parent.rglob(".tmp-*") if path.is_file()]
+    with undeletable(), pytest.raises(RemoteError, match="differs from the manifest"):
+        fetch_folder("memory://tiny")
 
 
 def test_only_files_that_are_newer_than_the_manifest_are_read(

@@ -290,7 +290,8 @@ def _temporary_file(target: Path, data: bytes = b"", *, is_private: bool = False
         write_through(temporary, data, 0o600 if is_private else first_mode(target))
         yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what is left is no reason to say that the file is not written, nor to hide an error
+            temporary.unlink()
 
 
 def _remove_left(target: Path) -> None:

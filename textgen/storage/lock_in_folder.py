@@ -60,7 +60,8 @@ def take(folder: int, seconds: float = 0.0) -> Callable[[], None] | None:
             with os.fdopen(file, "wb") as open_lock:
                 open_lock.write(data)
         except OSError:  # the disk is full
-            os.unlink(LOCK_FILE, dir_fd=folder)
+            with suppress(OSError):
+                os.unlink(LOCK_FILE, dir_fd=folder)
             raise
         return _touched_regularly(folder, data)
 
@@ -127,7 +128,8 @@ def _now(folder: int) -> float:
         return os.fstat(file).st_mtime
     finally:
         os.close(file)
-        os.unlink(name, dir_fd=folder)
+        with suppress(OSError):
+            os.unlink(name, dir_fd=folder)
 
 
 def _read(folder: int, name: str) -> tuple[bytes, float]:

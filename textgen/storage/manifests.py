@@ -254,5 +254,5 @@ def _write_pending(folder: Path, name: str, data: bytes) -> None:
         write_through(path, data, first_mode(folder / name))
         keep_access(path, folder / name)
     except OSError:
-        path.unlink(missing_ok=True)
+        _drop_pending(folder, [name])
         raise

@@ -212,7 +212,8 @@ class RemoteFile:
             with writing(path):
                 rename(part, path, replace=True)
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # renamed already; or another error tells more
+                part.unlink()
 
     def _copy_into(self, target: BinaryIO, path: Path, limit: int | None) -> None:
         """Copies the file into an open one, in several attempts if need be."""

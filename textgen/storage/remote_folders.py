@@ -120,7 +120,8 @@ def _complete(address: str, entries: Entries, target: Path) -> bool:
             with writing(target):
                 rename(temporary, target / name, replace=True)
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # renamed already; or another error tells more
+                temporary.unlink()
     if damaged:
         with writing(target):
             os.utime(target / MANIFEST)  # newer than its files again
