@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -17,6 +18,7 @@ import textgen
 from textgen.errors import SavedModelError, TextgenError
 from textgen.storage import files, folders
 from textgen.storage.file_reading import read_file
+from textgen.storage.file_replacement import exchange
 from textgen.storage.files import write_file, write_own_file
 from textgen.storage.folders import check_new_folder, new_folder, refuse_links
 from textgen.storage.locks import InUse, locked
@@ -255,13 +257,50 @@ def test_new_folder_replaces_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", range(3))  # the manifest, the old folder aside, the new one in place
-def test_a_new_folder_that_fails_leaves_the_old_one(tmp_path: Path, call: int) -> None:
+def test_a_new_folder_that_fails_leaves_the_old_one(tmp_path: Path, call: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "exchange", lambda one, other: False)
     update_folder(tmp_path / "folder", OLD)
     with failing(call), pytest.raises(TextgenError, match="what was there before is untouched"):  # noqa: SIM117
         with new_folder(tmp_path / "folder") as temporary:
             (temporary / "a").write_bytes(b"new")
     assert contents(tmp_path / "folder") == OLD
     assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a step of Linux")
+def test_a_kill_while_a_folder_is_replaced_leaves_one_at_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At whatever rename or removal, where the file system can exchange two folders."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    if not exchange(tmp_path / "one", tmp_path / "other"):
+        pytest.skip("not in this file system")
+    update_folder(tmp_path / "folder", OLD)
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", killed)
+        patch.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "folder") as temporary:
+            (temporary / "a").write_bytes(b"new")
+    assert contents(tmp_path / "folder") == {"a": b"new"}
+    (left,) = tmp_path.glob(".tmp-*")
+    assert contents(left) == OLD
+    with new_folder(tmp_path / "folder") as temporary:
+        (temporary / "a").write_bytes(b"newer")
+    assert names(tmp_path) == ["folder", "one", "other"]
+
+
+def test_folders_that_cannot_be_exchanged_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one").mkdir()
+    assert not exchange(tmp_path / "one", tmp_path / "missing")
+    (tmp_path / "other").mkdir()
+    monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: object())
+    assert not exchange(tmp_path / "one", tmp_path / "other"), "an old C library"
+    assert names(tmp_path) == ["one", "other"]
 
 
 def test_a_new_folder_that_was_swept_before_it_was_locked_is_made_again(

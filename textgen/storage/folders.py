@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from textgen.errors import SavedModelError, TextgenError
-from textgen.storage.file_replacement import rename, sync_file, sync_folder, write_through
+from textgen.storage.file_replacement import exchange, rename, sync_file, sync_folder, write_through
 from textgen.storage.files import check_folder_writable, json_bytes, random_hex, writing
 from textgen.storage.leftovers import ASIDE, NEW, move_aside, sweep
 from textgen.storage.locks import drop_lock_file, lock, locked, make_folder, require_held
@@ -138,6 +138,10 @@ def refuse_links(folder: Path) -> None:
 def replace_folder(source: Path, target: Path) -> None:
     """Renames a folder, replacing an existing target. The old target is restored on failure.
 
+    On Linux, and where the file system can, the two folders change their names in one step, so that there is always one
+    at the target. Elsewhere a process that is killed between two renames leaves the old one under a temporary name, to
+    which `sweep` gives its own again.
+
     Args:
         source: The folder.
         target: Its new path, in the same file system.
@@ -147,6 +151,9 @@ def replace_folder(source: Path, target: Path) -> None:
     """
     if not os.path.lexists(target):
         rename(source, target)
+        return
+    if target.is_dir() and not target.is_symlink() and exchange(source, target):
+        shutil.rmtree(source, ignore_errors=True)
         return
     aside = move_aside(target)
     try:
