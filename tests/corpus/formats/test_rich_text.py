@@ -6,6 +6,7 @@ import gzip
 import io
 import random
 import re
+import time
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -585,6 +586,34 @@ def test_characters_of_an_rtf_file_that_are_lost_are_said(tmp_path: Path) -> Non
 def test_text_of_an_rtf_file_that_a_reader_does_not_see_is_not_read(tmp_path: Path, source: str, text: str) -> None:
     path = write(tmp_path, "a.rtf", rf"{{\rtf1\ansi\ansicpg1252 {source}\v0\deleted0\par}}")
     assert one(path).strip() == text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        r"{\field{\*\fldinst{" * 20_000 + "}}",
+        r"{\field{\*\FLDinst{" * 20_000 + "}}",
+        r"{\fonttbl" + r"\f1\fcharset1" * 20_000 + "}",
+        r"{\fonttbl" + r"\\f1\\fcharset1" * 20_000 + "}",
+        r"{\fonttbl" + r"\f1\fnil " * 40_000 + "}",
+        r"{\fonttbl\f" + "1" * 100_000 + "}",
+        r"{\fonttbl\f1\fcharset" + "1" * 100_000 + "}",
+        r"{\fonttbl{\pict\bin1 a}" + r"\f\pict}1\fc\pict}harset1" * 10_000 + "}",
+        r"{\fonttbl{\pict\bin1 a}" + r"\\pict}f1\\pict}fcharset1" * 10_000 + "}",
+    ],
+    ids=["links", "links in capitals", "charsets", "escaped", "fonts", "number", "digits", "pictures", "both"],
+)
+def test_the_time_for_an_rtf_file_does_not_explode(tmp_path: Path, source: str) -> None:
+    path = write(tmp_path, "a.rtf", rf"{{\rtf1 hello {source} text\par}}")
+    start = time.process_time()
+    assert one(path).startswith("hello")
+    assert time.process_time() - start < 5  # seconds; minutes and hours where it grows with the square
+
+
+def test_fonts_of_an_rtf_file_have_their_own_character_sets(tmp_path: Path) -> None:
+    fonts = r"{\fonttbl{\f0\fnil Plain;}{\f1\fnil\fcharset128 Mincho;}{\f2\fcharset204{\*\falt B}Cyrillic;}}"
+    source = rf"{{\rtf1\ansi\ansicpg1252\deff0{fonts}\f0 \'e9\f1\'83A\f2 \'e9 {{\f0 \\f1 \\pict \'e9}}\par}}"
+    assert one(write(tmp_path, "a.rtf", source)) == "éアй \\f1 \\pict é\n"
 
 
 @pytest.mark.parametrize("word", ["bin", "v", "fs"])
