@@ -696,6 +696,26 @@ def test_styles_of_an_odt_file_that_are_based_on_hidden_ones_are_hidden(tmp_path
     assert one(path) == "shown\nbelow\nloop\nplain\n"
 
 
+@pytest.mark.parametrize("suffix", [".docx", ".odt"])
+def test_the_time_for_a_long_chain_of_styles_does_not_explode(tmp_path: Path, suffix: str) -> None:
+    numbers = range(10_000)  # each style is based on the next one
+    if suffix == ".docx":
+        hidden = "<w:p><w:pPr><w:pStyle w:val='0'/></w:pPr><w:r><w:t>no</w:t></w:r></w:p>"
+        path = docx(tmp_path / "a.docx", paragraphs("a") + hidden)
+        styles = [f"<w:style w:styleId='{number}'><w:basedOn w:val='{number + 1}'/>" for number in numbers]
+        content = f"<w:styles {W}>{'</w:style>'.join(styles)}<w:rPr><w:vanish/></w:rPr></w:style></w:styles>"
+    else:
+        path = odt(tmp_path / "a.odt", "<text:p>a</text:p><text:p text:style-name='0'>no</text:p>")
+        styles = [f"<text:style text:name='{number}' text:parent-style-name='{number + 1}'>" for number in numbers]
+        last = "<text:text-properties text:display='none'/></text:style>"
+        content = f"<office:document-styles {ODF}>{'</text:style>'.join(styles)}{last}</office:document-styles>"
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("word/styles.xml" if suffix == ".docx" else "styles.xml", content)
+    start = time.process_time()
+    assert one(path) == "a\n"
+    assert time.process_time() - start < 15  # seconds; a minute where each style follows the whole chain
+
+
 def test_hidden_styles_of_the_headers_of_an_odt_file_do_not_hide_its_text(tmp_path: Path) -> None:
     path = odt(tmp_path / "a.odt", '<text:p text:style-name="P1">a</text:p>')
     style = '<text:style text:name="P1"><text:text-properties text:display="none"/></text:style>'

@@ -89,12 +89,12 @@ def _hidden_styles(styles: Any, suffix: str) -> set[str]:
         bases[name] = style.xpath(base_of)
         for mark in style.xpath(marks):
             own[name] = mark.xpath(value) not in OFF if suffix == ".docx" else mark.xpath(value) == "none"
-    hidden = set[str]()
+    found = dict[str, bool]()  # so that no chain is followed twice
     for name in bases:
-        passed, base = set[str](), name
-        while base in bases and base not in own and base not in passed:
-            passed.add(base)
+        passed, base = dict[str, None](), name
+        while base in bases and base not in own and base not in found and base not in passed:
+            passed[base] = None
             base = bases[base]
-        if own.get(base):
-            hidden.add(name)
-    return hidden
+        is_hidden = found.get(base, own.get(base, False))
+        found.update(dict.fromkeys((*passed, name), is_hidden))
+    return {name for name in bases if found[name]}
