@@ -193,6 +193,27 @@ def test_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, si
     )
 
 
+@pytest.mark.parametrize("suffix", [".html", ".xhtml", ".epub"])
+def test_a_page_of_elements_that_do_not_end_is_refused_in_time(tmp_path: Path, suffix: str) -> None:
+    page = "<html><body>text<p>" + "<b>" * 80_000 + "x" + "</i>" * 80_000
+    if suffix == ".epub":
+        guide = '<reference type="toc" href="text/one.xhtml"/>'
+        path = epub(tmp_path / "a.epub", {"one": page}, guide=guide)
+    else:
+        path = write(tmp_path, f"a{suffix}", page)
+    start = time.process_time()
+    with pytest.raises(CorpusError, match=r"has \d+,\d+ elements within each other that do not end"):
+        one(path)
+    assert time.process_time() - start < 20  # seconds; minutes if it is parsed to the end
+
+
+@pytest.mark.parametrize("tag", ["font size=2", "wbr", "p", "li", "br", "div"])
+def test_a_page_whose_elements_have_no_ends_is_read(tmp_path: Path, tag: str) -> None:
+    lines = 5_000
+    page = "".join(f"<{tag}><i>{number}</i><br>" for number in range(lines))
+    assert one(write(tmp_path, "a.html", f"<div>{page}</div>")).split() == list(map(str, range(lines)))
+
+
 @pytest.mark.parametrize("size", [1, 2, 7, 1 << 18])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030"])
 def test_what_only_xhtml_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, size: int) -> None:

@@ -52,9 +52,12 @@ def book_text(archive: zipfile.ZipFile, name: str, findings: Findings) -> Iterat
         data = b"".join(chunks(archive, member, name, MAX_CHAPTER_BYTES))
         _check_protection(data, name, member, encrypted)
         page = "".join(_chapter(data, name, member))
-        if member in contents and is_mostly_links(page, name):
-            continue
-        for text in page_text([page], name):
+        texts = page_text([page], name)
+        if member in contents:
+            texts = iter(list(texts))  # first, since it refuses a page that takes too long to parse
+            if is_mostly_links(page, name):
+                continue
+        for text in texts:
             yield text if is_first or text.isspace() else f"\n{text}"
             is_first = True
         is_first = False

@@ -6,7 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from textgen.corpus.formats.extras import load
 from textgen.corpus.formats.markup import SPACES, Unread, parsed
+from textgen.errors import CorpusError
 
+PIECE_BYTES = 1 << 16  # of a page that are parsed between two looks at how many elements are open
+DEEP = 256  # number of open elements that pages may have, however many tags they have
+MAX_STEPS = 1 << 30  # tags times open elements beyond `DEEP`: the parser may look through all of them for each tag
 FIRST_WITH_WHOLE_CHUNKS = (2, 14)  # version of libxml2; earlier ones drop text where a chunk of HTML ends
 
 PARAGRAPHS = {
@@ -33,10 +37,12 @@ class PageText:
 
     Attributes:
         pieces: Text that has been found and not yet been taken.
+        depth: Number of elements that have begun and not ended.
     """
 
     def __init__(self) -> None:
         self.pieces: list[str] = []
+        self.depth = 0
         self._unread = Unread()
         self._kept = 0  # elements around the text whose white space is kept
         self._begun = False  # some text has been found
@@ -45,6 +51,7 @@ class PageText:
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         """An element begins."""
+        self.depth += 1
         if self._unread.starts(tag in UNREAD or "hidden" in attributes):
             return
         if tag == "br":
@@ -56,6 +63,7 @@ class PageText:
 
     def end(self, tag: str) -> None:
         """An element ends."""
+        self.depth -= 1
         if not self._unread.ends():
             self._kept -= tag == "pre"
             self._break(tag)
@@ -101,12 +109,33 @@ def page_text(chunks: Iterable[str], name: str) -> Iterator[str]:
         Consecutive strings that make up the text.
 
     Raises:
-        CorpusError: The file cannot be parsed, or lxml is not installed.
+        CorpusError: The file cannot be parsed, or not in time, or lxml is not installed.
     """
     etree, target = load("lxml.etree", name), PageText()
     parser = etree.HTMLParser(target=target, encoding="utf-8", huge_tree=True)  # long texts are no trees here
     is_sound = etree.LIBXML_VERSION >= FIRST_WITH_WHOLE_CHUNKS
-    yield from parsed(etree, parser, target, map(str.encode, chunks if is_sound else ["".join(chunks)]), name)
+    pieces = _pieces(chunks, target, name) if is_sound else ["".join(chunks).encode()]
+    yield from parsed(etree, parser, target, pieces, name)
+
+
+def _pieces(chunks: Iterable[str], target: PageText, name: str) -> Iterator[bytes]:
+    """The bytes of a page, as long as its tags and open elements do not make parsing it a matter of hours.
+
+    Elements without ends are common, and the parser knows of some, such as <wbr>, not that they have none. So a number
+    of open elements is not refused by itself.
+    """
+    steps = 0
+    for chunk in chunks:
+        data = chunk.encode()
+        for start in range(0, len(data), PIECE_BYTES):
+            piece = data[start : start + PIECE_BYTES]
+            yield piece
+            steps += piece.count(b"<") * max(0, target.depth - DEEP)
+            if steps > MAX_STEPS:
+                raise CorpusError(
+                    f"{name} is damaged: it has {target.depth:,} elements within each other that do not end, so it "
+                    "would take very long to read. Save the page again, or save its text."
+                )
 
 
 def is_mostly_links(page: str, name: str) -> bool:
