@@ -24,6 +24,7 @@ ENCRYPTION = "META-INF/encryption.xml"
 CONTENTS = "//*[local-name()='guide']/*[local-name()='reference'][@type='toc']/@href"  # the table, before EPUB 3
 PAGES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml", "text/x-oeb1-document")
 """Media types of chapters. Books of before EPUB 3 may have the last two."""
+MAX_FALLBACKS = 16  # number of parts that a book may name in each other's place; real ones name one or two
 CONTENTS_TYPE = "application/x-dtbncx+xml"  # of the table of contents before EPUB 3, which is no chapter
 
 
@@ -113,7 +114,7 @@ def _chapters(archive: zipfile.ZipFile, package: Any, folder: str, passed: _Pass
 def _page(items: Mapping[str, Any], name: str | None) -> Any:
     """The page of an entry in the reading order, or what the book gives in its place; None if there is neither."""
     tried = set[str | None]()
-    while (item := items.get(name or "")) is not None and name not in tried:
+    while (item := items.get(name or "")) is not None and name not in tried and len(tried) < MAX_FALLBACKS:
         if _type(item) in (*PAGES, CONTENTS_TYPE):
             return item
         tried.add(name)
