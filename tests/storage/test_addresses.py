@@ -53,6 +53,18 @@ def test_what_may_be_secret_is_not_shown() -> None:
         "abfs://b/a.txt?sv=1&sig=2": "abfs://b/a.txt",
         "s3://b/a@b/c?.txt": "s3://b/a@b/c?.txt",
         "github://owner:repo@main/a.txt": "github://owner:repo@main/a.txt",
+        "https://user:pa/SECRET@h/a.txt": "https://h/a.txt",
+        "ftp://user:p?SECRET@h/f.txt": "ftp://h/f.txt",
+        "sftp://user:p#SECRET@h/f.txt": "sftp://h/f.txt",
+        "s3://KEY:ab/SECRET@bucket/a.txt": "s3://bucket/a.txt",
+        "zip://a.txt::https://user:1p/SECRET@h/a.zip?key=1": "zip://a.txt::https://h/a.zip",
+        "https://user:p::SECRET@h/a.txt": "https://h/a.txt",
+        "https://h:9/a.txt?x=1::SECRET&y": "https://h:9/a.txt",
+        "https://h:9/a.txt?x=1::ab://SECRET": "https://h:9/a.txt",
+        "https://h:8080/@me/a.txt": "https://h:8080/@me/a.txt",
+        "https://[::1]:80/a@b": "https://[::1]:80/a@b",
+        "s3://arn:aws:s3:eu:1:accesspoint/n/a@b": "s3://arn:aws:s3:eu:1:accesspoint/n/a@b",
+        "zip://a:b/c@d.txt::b.zip": "zip://a:b/c@d.txt::b.zip",
         "/home/a?b=c#d.txt": "/home/a?b=c#d.txt",
         "-": "-",
     }.items():
@@ -67,6 +79,15 @@ def test_the_end_of_a_query_is_not_shown_whatever_is_in_it(server: FileServer, m
     assert "SECRETTAIL" not in str(info.value)
     said = text_without_secrets(f"500, message='Error', url='https://u:p@h/a.txt?sig=AB{mark}SECRET' (tried 3 times)")
     assert said == "500, message='Error', url='https://h/a.txt (tried 3 times)"
+
+
+@pytest.mark.parametrize("mark", ["/", "?", "#"])
+@pytest.mark.parametrize("start", ["https://", "ftp://", "zip://a.txt::https://"])
+def test_a_password_that_ends_the_host_is_refused_and_not_shown(start: str, mark: str) -> None:
+    with pytest.raises(RemoteError, match="Write / as %2F") as info:
+        Corpus([f"{start}user:HALF{mark}SECRET@127.0.0.1:9/a.txt"])
+    assert not any(word in str(info.value) for word in ("HALF", "SECRET", "user"))
+    assert "127.0.0.1:9/a.txt" in str(info.value)
 
 
 def test_messages_hold_no_secret(server: FileServer, tmp_path: Path) -> None:

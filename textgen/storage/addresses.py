@@ -18,6 +18,11 @@ ADDRESS_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|[A-Za-z][A-Za-z0-9+.-]+:
 ADDRESS_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s\"<>]+", re.ASCII)
 LOCAL = "file://"  # how addresses of files of this machine begin
 OWNERS = ("github", "git")  # file systems with an owner or a version before the @
+WITHOUT_USERS = (*OWNERS, "zip", "tar", "libarchive", "memory", "file", "local")  # what they have with a : is a name
+NEXT_LINK = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]+(?:://|::))", re.ASCII)  # a :: that may not be within a password
+BARE_PASSWORD = re.compile(r"(?<=://)(?!arn:)[^/?#@:\[]*:(?!\d*(?:[/?#]|$))[^@]*@")
+"""A user and a password with one of / ? # that ends the host of an address. Digits are a port; names in S3 begin arn:.
+"""
 
 
 def is_remote(name: str | os.PathLike[str]) -> bool:
@@ -70,7 +75,25 @@ def without_secrets(address: str) -> str:
     >>> without_secrets("zip://b.txt::https://host/a.zip?key=1")
     'zip://b.txt::https://host/a.zip'
     """
-    return "::".join(map(_hide_secrets, address.split("::"))) if ADDRESS_START.match(address) else address
+    if not ADDRESS_START.match(address):
+        return address
+    shown = list[str]()
+    for link in NEXT_LINK.split(address):
+        shown.append(_hide_secrets(link))
+        if is_web_address(link.lower()) and shown[-1] != link and re.search("[?#]", link):
+            break  # nothing is within a web page: what follows is a part of its query
+    return "::".join(shown)
+
+
+def has_bare_password(address: str) -> bool:
+    """Checks whether an address has a password with a character that ends the host, so that it is read otherwise.
+
+    >>> has_bare_password("https://user:pass/word@host/a.txt"), has_bare_password("https://user:pass%2Fword@host/a.txt")
+    (True, False)
+    """
+    return bool(ADDRESS_START.match(address)) and any(
+        BARE_PASSWORD.search(_without_user(link)) for link in NEXT_LINK.split(address) if _may_have_user(link)
+    )
 
 
 def text_without_secrets(text: str) -> str:
@@ -83,10 +106,23 @@ def text_without_secrets(text: str) -> str:
 
 
 def _hide_secrets(link: str) -> str:
-    protocol = link.partition("://")[0].lower()
-    if protocol not in OWNERS:
-        link = re.sub(r"(?<=://)[^/?#]*@", "", link)
+    link = _without_user(link)
+    if _may_have_user(link):
+        link = BARE_PASSWORD.sub("", link)
     return re.sub("[?#].*" if is_web_address(link.lower()) else r"\?[^?]*=.*", "", link, flags=re.DOTALL)
+
+
+def _without_user(link: str) -> str:
+    """A link without the user and the password before its host."""
+    return link if _protocol(link) in OWNERS else re.sub(r"(?<=://)[^/?#]*@", "", link)
+
+
+def _may_have_user(link: str) -> bool:
+    return _protocol(link) not in WITHOUT_USERS
+
+
+def _protocol(link: str) -> str:
+    return link.partition("://")[0].lower()
 
 
 def join_address(address: str, name: str) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from textgen.errors import RemoteError
-from textgen.storage.addresses import text_without_secrets, without_secrets
+from textgen.storage.addresses import has_bare_password, text_without_secrets, without_secrets
 from textgen.telemetry import HUGGING_FACE, turn_off
 from textgen.versions import cannot_use, install_command, load, missing
 from textgen.wording import visible
@@ -66,6 +66,11 @@ def open_file_system(address: str) -> tuple[Any, str]:
         RemoteError: The address is not valid, or the library for it is not installed or cannot be imported.
     """
     protocol = address.partition("://")[0].partition("::")[0].lower()
+    if has_bare_password(address):  # before a library sees it, whose words could repeat a part of the password
+        raise RemoteError(
+            f"Cannot read {without_secrets(address)}: its password has a character that ends the host of an address. "
+            "Write / as %2F, ? as %3F and # as %23 within the password."
+        )
     if missing(["fsspec"]):
         raise RemoteError(
             f"Cannot read {without_secrets(address)}. Addresses are read with fsspec: {install_command('remote')}."
