@@ -230,6 +230,22 @@ def test_what_is_no_request_is_refused_in_the_shape_of_errors(server: Running, d
     assert server.request("GET", "/health")[0] == 200
 
 
+@pytest.mark.parametrize(
+    "ends",
+    [b"Content-Length: 4\r\nTransfer-Encoding: chunked", b"transfer-encoding: chunked\r\nCONTENT-LENGTH: 4"],
+)
+def test_a_request_that_says_twice_where_it_ends_is_refused_and_the_connection_closed(
+    server: Running, ends: bytes
+) -> None:
+    hidden = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n" + ends
+    answer = raw(server, head + b"\r\n\r\n0\r\n\r\n" + hidden)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request")
+    assert "has both Content-Length and Transfer-Encoding" in json.loads(body)["error"]["message"]
+
+
 def test_a_body_that_is_too_large_is_refused_before_it_comes(server: Running) -> None:
     head = (
         b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\nConnection: close\r\n\r\n"

@@ -68,10 +68,18 @@ class Requests(h11.Connection):
         super().receive_data(data)
 
     def next_event(self) -> Any:
-        """Returns what comes next. Raises `h11.RemoteProtocolError` if the chunks of a body are too small."""
+        """Returns what comes next.
+
+        Raises:
+            h11.RemoteProtocolError: The chunks of a body are too small, or a request says in two ways where its body
+                ends: a proxy before the server may have believed the other one, and taken the rest for a body.
+        """
         event = super().next_event()
         if isinstance(event, h11.Request):
             self.arrived = self._chunks = self._size = 0
+            if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
+                self.fault = "The request has both Content-Length and Transfer-Encoding: send one of them."
+                raise h11.RemoteProtocolError(self.fault)
         elif isinstance(event, h11.Data):
             self._chunks += event.chunk_start
             self._size += len(event.data)
@@ -161,7 +169,7 @@ class Protocol(H11Protocol):
             stalled.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuses what is not HTTP, or has headers that are too long or chunks that are too small."""
+        """Refuses what is not HTTP, or has headers that are too long or contradict, or chunks that are too small."""
         self._refuse(ApiError(400, self.conn.fault or f"This is not a request: {msg}"))
 
     def _give_up(self) -> None:
