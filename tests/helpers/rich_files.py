@@ -116,11 +116,12 @@ def pdf(
             "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
         ]
     objects[1] = f"<< /Type /Pages /Kids [{' '.join(kids)}] /Count {len(kids)} >>"
-    path.write_bytes(_pdf_file(objects, trailer))
+    path.write_bytes(pdf_file(objects, trailer))
     return path
 
 
-def _pdf_file(objects: Sequence[str], trailer: str) -> bytes:
+def pdf_file(objects: Sequence[str], trailer: str = "") -> bytes:
+    """The bytes of a .pdf file of these objects, the first of which is its catalog."""
     data = io.BytesIO()
     data.write(b"%PDF-1.4\n")
     places = []

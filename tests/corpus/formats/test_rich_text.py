@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from files import read, write
-from rich_files import ODF, W, docx, epub, odt, paragraphs, pdf, zipped
+from rich_files import ODF, W, docx, epub, odt, paragraphs, pdf, pdf_file, zipped
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
@@ -535,6 +535,45 @@ def test_a_pdf_file(tmp_path: Path) -> None:
     assert one(pdf(tmp_path / "a.pdf", [["One line", "and another."], [], ["Page three"]])) == (
         "One line\nand another.\nPage three\n"
     )
+
+
+def tree_of_pages(path: Path, kids: list[str]) -> Path:
+    """A .pdf file in whose list of pages each part has what the next string says, and the last one is a page."""
+    last = len(kids) + 2
+    parts = [f"<< /Type /Pages /Kids [{inside}] /Count 1 >>" for inside in kids]
+    content = "BT /F 12 Tf 72 700 Td (again) Tj ET"
+    path.write_bytes(
+        pdf_file(
+            [
+                "<< /Type /Catalog /Pages 2 0 R >>",
+                *parts,
+                f"<< /Type /Page /MediaBox [0 0 612 792] /Contents {last + 1} 0 R /Resources << /Font << /F "
+                f"{last + 2} 0 R >> >> >>",
+                f"<< /Length {len(content)} >>\nstream\n{content}\nendstream",
+                "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+            ]
+        )
+    )
+    return path
+
+
+def test_a_pdf_file_whose_few_parts_make_many_pages_is_refused(tmp_path: Path) -> None:
+    path = tree_of_pages(tmp_path / "a.pdf", [f"{number} 0 R {number} 0 R" for number in range(3, 13)])
+    with pytest.raises(CorpusError, match=r"a\.pdf is damaged: its list of pages names a part of itself twice\."):
+        one(path)
+
+
+def test_a_page_that_a_pdf_file_has_many_times_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, parsed = tree_of_pages(tmp_path / "a.pdf", ["3 0 R", "4 0 R " * 50]), list[int]()
+    page_text = pdf_files._page_text
+
+    def noted(page: Any, name: str, number: int) -> str:
+        parsed.append(number)
+        return page_text(page, name, number)
+
+    monkeypatch.setattr(pdf_files, "_page_text", noted)
+    assert one(path) == "again\n" * 50
+    assert parsed == [1]
 
 
 def test_an_rtf_file(tmp_path: Path) -> None:

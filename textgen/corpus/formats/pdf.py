@@ -6,6 +6,7 @@ import logging
 import re
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -50,13 +51,42 @@ def pdf_text(path: Path, name: str, findings: Findings) -> Iterator[str]:
     with QUIET_PYPDF, _reading_pdf(pypdf, name), pypdf.PdfReader(path) as reader:
         if reader.is_encrypted and not reader.decrypt(""):
             raise CorpusError(f"{name} is protected by a password. Save it without one.")
+        _check_tree(reader, name)
         pages = len(reader.pages)
-        for number in range(pages):
-            text = _page_text(reader.pages[number], name, number + 1)
-            pictures.note_page(number + 1, reader.pages[number], text)
+        known = dict[tuple[Any, int], tuple[str, set[str]]]()  # what pages have that the file names more than once
+        uses = Counter(map(_identity, reader.pages))
+        for number, page in enumerate(reader.pages, 1):
+            identity = _identity(page)
+            text, kinds = known.get(identity) or (_page_text(page, name, number), _kinds_of_pictures(page))
+            if uses[identity] > 1:
+                known[identity] = text, kinds
+            pictures.note_page(number, kinds, text)
             if text:
                 yield f"{text}\n"
     pictures.tell(findings, name, pages)
+
+
+def _check_tree(reader: Any, name: str) -> None:
+    """Refuses a file whose parts of the list of pages are in several others: a few may make any number of pages."""
+    passed, parts = dict[Any, Any](), [reader.root_object.get("/Pages")]
+    while parts:
+        place: Any = parts.pop()
+        part = None if place is None else place.get_object()
+        if not isinstance(part, dict) or part.get("/Type", "/Pages" if "/Kids" in part else "/Page") != "/Pages":
+            continue
+        key = getattr(place, "idnum", None) or id(part)
+        if key in passed:
+            raise CorpusError(f"{name} is damaged: its list of pages names a part of itself twice. Save it again.")
+        passed[key] = part  # so that no other object gets its id
+        inner = part.get("/Kids")
+        inner = None if inner is None else inner.get_object()
+        parts += inner if isinstance(inner, list) else []
+
+
+def _identity(page: Any) -> tuple[Any, int]:
+    """What is the same for all uses of a page. Where it has no resources of its own, it may inherit several."""
+    reference = page.indirect_reference
+    return (id(page), 0) if reference is None else ((reference.idnum, reference.generation), id(page.get("/Resources")))
 
 
 @contextmanager
@@ -87,9 +117,8 @@ class _Pictures:
         self._stamped: set[int] = set()
         self._first: dict[int, int] = {}  # hash of the text beside a picture, without numbers -> its first page
 
-    def note_page(self, number: int, page: Any, text: str) -> None:
-        """Notes what a page has."""
-        kinds = _kinds_of_pictures(page)
+    def note_page(self, number: int, kinds: set[str], text: str) -> None:
+        """Notes what a page has. The kinds of its pictures are those of `_kinds_of_pictures`."""
         if not text and kinds:
             self._scanned.append(number)
         elif text and "/Image" in kinds:
