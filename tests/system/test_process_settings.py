@@ -27,9 +27,10 @@ def test_the_last_of_overlapping_blocks_puts_the_value_back() -> None:
     assert logger.level == logging.INFO
 
 
-def of_process() -> tuple[int, int]:
+def of_process() -> tuple[object, ...]:
     """The settings that reading files changes."""
-    return csv.field_size_limit(), logging.getLogger("pypdf").level
+    logger = logging.getLogger("pypdf")
+    return csv.field_size_limit(), logger.level, logger.propagate, list(logger.handlers)
 
 
 @pytest.mark.parametrize("name", ["table.csv", "pages.pdf"])

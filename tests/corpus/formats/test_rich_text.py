@@ -9,6 +9,7 @@ import re
 import time
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -535,6 +536,62 @@ def test_a_pdf_file(tmp_path: Path) -> None:
     assert one(pdf(tmp_path / "a.pdf", [["One line", "and another."], [], ["Page three"]])) == (
         "One line\nand another.\nPage three\n"
     )
+
+
+DRAWN = "BT /F 12 Tf 7 7 Td (drawn) Tj ET"
+FONTS = "/Font << /F 6 0 R >>"
+FORM = f"<< /Subtype /Form /Resources << {FONTS} >> /Length {len(DRAWN)} {{}} >>\nstream\n{DRAWN}\nendstream"
+
+
+@pytest.mark.parametrize(
+    ("drawn", "contents", "text"),
+    [
+        (FORM.format(""), "", "before\ndrawn\nafter\n"),
+        (FORM.format("/Filter /Unknown"), "", "before\nafter\n"),
+        ("<< /Type /XObject /Length 1 >>\nstream\n0\nendstream", "", "before\nafter\n"),
+        (FORM.format(""), "<< /Type /Catalog >>", ""),
+        (FORM.format(""), "damaged", ""),
+    ],
+    ids=["whole", "filter", "no form", "no contents", "damaged contents"],
+)
+def test_parts_of_a_pdf_file_that_cannot_be_decoded_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, drawn: str, contents: str, text: str
+) -> None:
+    shown = "BT /F 12 Tf 72 700 Td (before) Tj ET /Fm Do BT /F 12 Tf 72 600 Td (after) Tj ET"
+    packed = zlib.compress(random.Random(0).randbytes(300).hex().encode())
+    packed = packed[:60] + b"\xff" * 20 + packed[80:]
+    stream = f"<< /Length {len(shown)} >>\nstream\n{shown}\nendstream"
+    if contents == "damaged":
+        contents = f"<< /Filter /FlateDecode /Length {len(packed)} >>\nstream\n{packed.decode('latin-1')}\nendstream"
+    resources = f"<< {FONTS} /XObject << /Fm 5 0 R >> >>"
+    page = "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {} 0 R /Resources {} >>"
+    path = write(
+        tmp_path,
+        "a.pdf",
+        pdf_file(
+            [
+                "<< /Type /Catalog /Pages 2 0 R >>",
+                "<< /Type /Pages /Kids [8 0 R 3 0 R] /Count 2 >>",
+                page.format(4, resources),
+                contents or stream,
+                drawn,
+                "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+                "<< /Length 34 >>\nstream\nBT /F 12 Tf 72 700 Td (first) Tj ET\nendstream",
+                page.format(7, resources),
+            ]
+        ),
+    )
+    assert one(path).replace("\n\n", "\n") == f"first\n{text}"
+    if "drawn" in text:
+        assert said_of(path) == []
+        return
+    assert said_of(path) == [
+        f"Skipped parts of 1 page of the 2 in {path} that cannot be decoded, the first is page 2: text in them is "
+        "missing. Save the file again, or print it to a new one."
+    ]
+    with pytest.raises(CorpusError, match=r"^There are parts of 1 page of .*leave strict out"):
+        read(path, strict=True)
+    assert caplog.records == []
 
 
 def tree_of_pages(path: Path, kids: list[str]) -> Path:

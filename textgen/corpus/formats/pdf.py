@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import struct
+import threading
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,17 @@ from textgen.corpus.encodings import paired
 from textgen.corpus.formats.extras import load
 from textgen.corpus.formats.findings import Findings
 from textgen.errors import CorpusError
-from textgen.system.process_settings import TemporarySetting, change_level
+from textgen.system.process_settings import TemporarySetting
 from textgen.wording import counted
 
 MAX_PAGE_BYTES = 1 << 24  # maximum size in bytes of the drawing operations of a page of a .pdf file
 STAMP_CHARS = 50  # a page with a picture and less text than that may be a scan
-QUIET_PYPDF = TemporarySetting(partial(change_level, logging.getLogger("pypdf")), logging.CRITICAL)
-"""Its warnings about damaged files name none."""
+PYPDF_LOGGER = logging.getLogger("pypdf")
+DROPPED = re.compile(
+    r"Impossible to decode XForm|Exceeded .* invocations|Page contents are not"
+    r"|Error -3 while decompressing.*(?:invalid|header)"
+)
+"""How warnings of pypdf begin after which it goes on without a part of a page, which may have text."""
 NUMBER = re.compile(r"\d+")
 PDF_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError,
@@ -32,13 +36,46 @@ PDF_ERRORS = (
 """What pypdf raises for damaged files, besides its own errors."""
 
 
+class _Warnings(logging.Handler):
+    """Hears of parts of pages that pypdf drops. Its warnings name no file, so nobody else gets them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._heard = threading.local()  # other threads may read other files
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Takes a warning."""
+        if DROPPED.match(str(record.msg)):
+            self._heard.any = True
+
+    def begin(self) -> None:
+        """The reading of a page begins in this thread."""
+        self._heard.any = False
+
+    def has_heard(self) -> bool:
+        """Whether a part of the page has been dropped."""
+        return bool(self._heard.any)
+
+
+def _log(how: tuple[int, bool, list[logging.Handler]]) -> tuple[int, bool, list[logging.Handler]]:
+    """Sets the level of pypdf, whether others get its warnings, and who does here. Returns what was before."""
+    before = PYPDF_LOGGER.level, PYPDF_LOGGER.propagate, PYPDF_LOGGER.handlers
+    PYPDF_LOGGER.setLevel(how[0])
+    PYPDF_LOGGER.propagate, PYPDF_LOGGER.handlers = how[1:]
+    return before
+
+
+WARNINGS = _Warnings()
+QUIET_PYPDF = TemporarySetting(_log, (logging.WARNING, False, [WARNINGS]))
+
+
 def pdf_text(path: Path, name: str, findings: Findings) -> Iterator[str]:
     """Iterates over the text of a .pdf file.
 
     Args:
         path: Path of the file.
         name: Name of the file in messages.
-        findings: Gets messages about pages without text.
+        findings: Gets messages about pages without text, and about parts that cannot be decoded.
 
     Yields:
         The text of a page, with a newline at its end.
@@ -47,23 +84,37 @@ def pdf_text(path: Path, name: str, findings: Findings) -> Iterator[str]:
         CorpusError: The file is damaged or protected, or pypdf is missing.
     """
     pypdf = load("pypdf", name)
-    pictures = _Pictures()
+    pictures, damaged = _Pictures(), list[int]()
     with QUIET_PYPDF, _reading_pdf(pypdf, name), pypdf.PdfReader(path) as reader:
         if reader.is_encrypted and not reader.decrypt(""):
             raise CorpusError(f"{name} is protected by a password. Save it without one.")
         _check_tree(reader, name)
         pages = len(reader.pages)
-        known = dict[tuple[Any, int], tuple[str, set[str]]]()  # what pages have that the file names more than once
+        known = dict[tuple[Any, int], tuple[str, set[str], bool]]()  # pages that the file names more than once
         uses = Counter(map(_identity, reader.pages))
         for number, page in enumerate(reader.pages, 1):
             identity = _identity(page)
-            text, kinds = known.get(identity) or (_page_text(page, name, number), _kinds_of_pictures(page))
+            text, kinds, is_damaged = known.get(identity) or _read(page, name, number)
             if uses[identity] > 1:
-                known[identity] = text, kinds
-            pictures.note_page(number, kinds, text)
+                known[identity] = text, kinds, is_damaged
+            damaged += [number] * is_damaged
+            if not is_damaged:
+                pictures.note_page(number, kinds, text)
             if text:
                 yield f"{text}\n"
     pictures.tell(findings, name, pages)
+    if damaged:
+        findings.lost.append(
+            f"Skipped parts of {counted(len(damaged), 'page')} of the {pages:,} in {name} that cannot be decoded, the "
+            f"first is page {damaged[0]:,}: text in them is missing. Save the file again, or print it to a new one."
+        )
+
+
+def _read(page: Any, name: str, number: int) -> tuple[str, set[str], bool]:
+    """The text of a page, the kinds of its pictures, and whether parts of it cannot be decoded."""
+    WARNINGS.begin()
+    text = _page_text(page, name, number)
+    return text, _kinds_of_pictures(page), WARNINGS.has_heard()
 
 
 def _check_tree(reader: Any, name: str) -> None:
