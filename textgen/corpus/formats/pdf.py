@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from textgen.corpus.encodings import paired
 from textgen.corpus.formats.extras import load
@@ -36,6 +36,9 @@ PDF_ERRORS = (
 """What pypdf raises for damaged files, besides its own errors."""
 
 
+Logging: TypeAlias = tuple[int, bool, list[logging.Handler]]
+
+
 class _Warnings(logging.Handler):
     """Hears of parts of pages that pypdf drops. Its warnings name no file, so nobody else gets them."""
 
@@ -57,7 +60,7 @@ class _Warnings(logging.Handler):
         return bool(self._heard.any)
 
 
-def _log(how: tuple[int, bool, list[logging.Handler]]) -> tuple[int, bool, list[logging.Handler]]:
+def _log(how: Logging) -> Logging:
     """Sets the level of pypdf, whether others get its warnings, and who does here. Returns what was before."""
     before = PYPDF_LOGGER.level, PYPDF_LOGGER.propagate, PYPDF_LOGGER.handlers
     PYPDF_LOGGER.setLevel(how[0])
@@ -66,7 +69,7 @@ def _log(how: tuple[int, bool, list[logging.Handler]]) -> tuple[int, bool, list[
 
 
 WARNINGS = _Warnings()
-QUIET_PYPDF = TemporarySetting(_log, (logging.WARNING, False, [WARNINGS]))
+QUIET_PYPDF = TemporarySetting[Logging](_log, (logging.WARNING, False, [WARNINGS]))
 
 
 def pdf_text(path: Path, name: str, findings: Findings) -> Iterator[str]:
