@@ -25,6 +25,7 @@ from textgen.corpus.formats import epub as books
 from textgen.corpus.formats import extras, office, office_markup, rich_text, rtf, web_pages
 from textgen.corpus.formats import pdf as pdf_files
 from textgen.corpus.formats import zipped as archives
+from textgen.corpus.formats.page_markup import page_text
 from textgen.errors import CorpusError
 
 RTF = r"{\rtf1\ansi\ansicpg1252{\fonttbl\f0 Times;}\f0 Caf\'e9 \u26376?\par{\*\comment no}Line two\par}"
@@ -463,12 +464,14 @@ def test_chapters_of_all_types_are_read(tmp_path: Path, kind: str) -> None:
 def test_chapters_that_cannot_be_read_are_said(tmp_path: Path) -> None:
     items = (
         '<item id="b" href="b.svg" media-type="image/svg+xml"/><item id="c" href="c" fallback="d" media-type=""/>'
-        '<item id="d" href="d" fallback="c"/><item id="e" href="e.pdf" media-type="application/pdf" fallback="one"/>'
+        '<item id="d" href="d" fallback="c"/><item id="e" href="e.pdf" media-type="application/pdf" fallback="f"/>'
+        '<item id="f" href="f.html" media-type="text/html"/>'
         '<item id="ncx" href="toc.ncx" media-type="application/x-dtbncx+xml"/>'
     )
     entries = "".join(f'<itemref idref="{name}"/>' for name in ("b", "c", "e", "gone", "ncx"))
-    path = epub(tmp_path / "a.epub", {"one": "<p>one</p>"}, extra=items, entries=entries)
-    assert one(path) == "one\n\none\n", "a page in place of the .pdf file is read"
+    others = {"OEBPS/f.html": "<p>other</p>"}
+    path = epub(tmp_path / "a.epub", {"one": "<p>one</p>"}, extra=items, entries=entries, others=others)
+    assert one(path) == "one\n\nother\n", "a page in place of the .pdf file is read"
     assert said_of(path) == [
         f'Skipped 3 parts of {path} that cannot be read: "OEBPS/b.svg (image/svg+xml, no page)", '
         '"OEBPS/c (without a media type, no page)", gone (not in the list of its files). Convert the book to .epub '
@@ -479,6 +482,23 @@ def test_chapters_that_cannot_be_read_are_said(tmp_path: Path) -> None:
 
 
 PICTURE = "<svg xmlns='http://www.w3.org/2000/svg'>{}</svg>"
+
+
+def test_a_chapter_that_a_book_names_many_times_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = list[str]()
+
+    def noted(chunks: list[str], name: str) -> Any:
+        names.append(name)
+        return page_text(chunks, name)
+
+    monkeypatch.setattr("textgen.corpus.formats.epub.page_text", noted)
+    again = '<item id="again" href="text/one.xhtml#part" media-type="application/xhtml+xml"/>'
+    again += "".join(f'<item id="p{n}" href="{n}.xml" media-type="text/xml" fallback="one"/>' for n in range(50))
+    entries = '<itemref idref="one"/><itemref idref="again"/>' * 50
+    entries += "".join(f'<itemref idref="p{number}"/>' for number in range(50))
+    path = epub(tmp_path / "a.epub", {"one": "<p>one</p>", "two": "<p>two</p>"}, extra=again, entries=entries)
+    assert one(path) == "one\n\ntwo\n"
+    assert len(names) == 2
 
 
 def test_the_time_for_chapters_in_place_of_each_other_does_not_explode(tmp_path: Path) -> None:

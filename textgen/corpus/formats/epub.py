@@ -95,20 +95,32 @@ class _Passed:
 def _chapters(archive: zipfile.ZipFile, package: Any, folder: str, passed: _Passed) -> Iterator[str]:
     """The parts of an .epub file that hold its chapters, in reading order.
 
-    Notes the other parts in `passed`, except pictures without text, such as covers.
+    Notes the other parts in `passed`, except pictures without text, such as covers. A book may name each part once
+    only: further times add no text, but could take any time.
     """
+    done, pages = set[tuple[str, bool]](), set[tuple[str, bool]]()
     items = {item.get("id"): item for item in package.xpath("//*[local-name()='manifest']/*[local-name()='item']")}
     for entry in package.xpath("//*[local-name()='spine']/*[local-name()='itemref']"):
         name = entry.get("idref")
+        is_beside = str(entry.get("linear", "")).strip().lower() == "no"
+        use = (_member(folder, items[name].get("href", "")) if name in items else str(name)), is_beside
+        if use in done:
+            continue
+        done.add(use)
         item = _page(items, name)
         if item is None and not _is_picture(archive, items.get(name or ""), folder):
             passed.unread.append(_why_unread(items, name, folder))
         elif item is None or _type(item) == CONTENTS_TYPE or "nav" in str(item.get("properties", "")).split():
             continue
-        elif str(entry.get("linear", "")).strip().lower() == "no":
-            passed.beside.append(_member(folder, item.get("href", "")))
         else:
-            yield _member(folder, item.get("href", ""))
+            page = _member(folder, item.get("href", "")), is_beside
+            if page in pages:
+                continue
+            pages.add(page)
+            if is_beside:
+                passed.beside.append(page[0])
+            else:
+                yield page[0]
 
 
 def _page(items: Mapping[str, Any], name: str | None) -> Any:
