@@ -157,7 +157,7 @@ ABOVE_THE_BAR = """((at) => {
 })"""
 # What the page says in words of its own.
 SAID = """(() => {
-  const own = "#text, #model, #command, .offer p, .piece, .ending";
+  const own = "noscript, #text, #model, #command, .offer p, .piece, .ending";
   const texts = document.evaluate("//body//text()", document, null, XPathResult.ORDERED_NODE_SNAPSHOT_TYPE);
   const nodes = Array.from({ length: texts.snapshotLength }, (_, place) => texts.snapshotItem(place));
   const said = nodes.filter(({ parentElement }) => !parentElement.closest(own)).map(({ data }) => data.trim());
