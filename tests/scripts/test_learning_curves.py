@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from script_modules import load_script
+from script_modules import load_script, said_by_usage
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -90,13 +90,8 @@ def test_a_script_that_would_measure_nothing_says_so(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["learning_curves.py", "--json", "curves.jsonl", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        load_script("learning_curves", monkeypatch).main()
-    assert caught.value.code == 2
-    assert problem in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    given = ["--json", "curves.jsonl", *arguments]
+    assert problem in said_by_usage("learning_curves", given, tmp_path, monkeypatch, capsys)
 
 
 def test_a_run_that_is_named_twice_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

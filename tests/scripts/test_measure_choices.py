@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from script_modules import load_script
+from script_modules import load_script, said_by_usage
 
 from textgen.errors import ConfigError, Interrupted, TextgenError, TokenizerError
 from textgen.storage.files import CannotWrite
@@ -159,7 +159,8 @@ def test_what_a_later_try_may_change_is_no_result(
 def test_an_unknown_setting_ends_the_script_before_anything_is_measured(
     change: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert problem in said_by_usage(["--text", "a=no-such.txt", "--set", change], tmp_path, monkeypatch, capsys)
+    given = ["--json", "choices.jsonl", "--text", "a=no-such.txt", "--set", change]
+    assert problem in said_by_usage("measure_choices", given, tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(
@@ -180,20 +181,8 @@ def test_a_script_that_would_measure_nothing_says_so(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert problem in said_by_usage(arguments, tmp_path, monkeypatch, capsys)
-
-
-def said_by_usage(
-    arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> str:
-    """The error about usage with which the script ends."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["measure_choices.py", "--json", "choices.jsonl", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        load_script("measure_choices", monkeypatch).main()
-    assert caught.value.code == 2
-    assert not list(folder.iterdir())
-    return capsys.readouterr().err
+    given = ["--json", "choices.jsonl", *arguments]
+    assert problem in said_by_usage("measure_choices", given, tmp_path, monkeypatch, capsys)
 
 
 def test_results_of_another_machine_are_neither_continued_nor_mixed_with_those_of_this_one(
