@@ -13,7 +13,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from processes import child_process
+
+from textgen.generation.config import SamplingConfig
+from textgen.generation.request import seeded
 
 CHECKS = ("pytest.raises", "pytest.warns", "pytest.fail")  # and `np.testing.assert_...`
 FOLDER = Path(__file__).parent
@@ -185,3 +189,14 @@ def test_tests_that_can_fail_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("source", "expected"), BAD.items(), ids=lambda value: str(value)[:24])
 def test_tests_that_cannot_fail_are_found(source: str, expected: list[str], tmp_path: Path) -> None:
     assert list(faults(written(source, tmp_path))) == expected
+
+
+@pytest.mark.parametrize("run", [1, 2])
+def test_texts_without_a_seed_are_the_same_in_each_run(run: int) -> None:
+    texts = [seeded(SamplingConfig()).seed for _ in range(3)]
+    assert texts == [3626764237, 1654615998, 3255389356], "the first numbers of Python's generator with the seed 0"
+
+
+def test_properties_are_tested_with_the_same_examples_in_each_run(pytestconfig: pytest.Config) -> None:
+    is_asked_for_others = pytestconfig.getoption("--hypothesis-profile") == "search"
+    assert settings().derandomize is not is_asked_for_others

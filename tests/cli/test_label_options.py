@@ -14,6 +14,7 @@ from song_model import POEMS, TINY, rows_of, run
 from textgen import evaluate, load
 from textgen.cli import textgen
 from textgen.errors import CorpusError
+from textgen.generation.config import SamplingConfig
 
 models = song_model.models  # fixture
 
@@ -106,7 +107,7 @@ def test_a_label_given_from_python_stands_for_those_of_the_text(models: Path, la
     path = tmp_path / "lists.jsonl"
     path.write_text(f"{json.dumps({'text': 'The fox sings of the rain.', 'by': ['fox', 'owl']})}\n", encoding="utf-8")
     assert evaluate("labelled", path, label="fox", models_dir=models).tokens == len("The fox sings of the rain.") + 1
-    assert load("labelled", adapt=path, label="fox", models_dir=models).generate("The")[0].text
+    assert load("labelled", adapt=path, label="fox", models_dir=models).generate("The", SamplingConfig(seed=1))[0].text
     for read in (
         lambda: evaluate("labelled", path, models_dir=models),
         lambda: load("labelled", adapt=path, models_dir=models),

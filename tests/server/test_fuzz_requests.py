@@ -90,15 +90,10 @@ def check(server: Running, path: str, body: Any, capsys: pytest.CaptureFixture[s
     server.wait(lambda: server.engine.is_idle)
 
 
-HOW: dict[str, Any] = {
-    "deadline": None,
-    "derandomize": True,
-    "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    "database": None,
-}
+NOT_TOO_SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
-@settings(max_examples=100, **HOW)
+@settings(max_examples=100, suppress_health_check=NOT_TOO_SLOW)
 @given(path=st.sampled_from(PATHS), body=BODIES)
 def test_a_few_strange_requests(
     server: Running, capsys: pytest.CaptureFixture[str], path: str, body: dict[str, Any]
@@ -114,7 +109,7 @@ def test_numbers_out_of_range(server: Running, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@settings(max_examples=10_000, **HOW)
+@settings(max_examples=10_000, suppress_health_check=NOT_TOO_SLOW)
 @given(path=st.sampled_from(PATHS), body=BODIES | VALUES)
 def test_ten_thousand_strange_requests(
     server: Running, capsys: pytest.CaptureFixture[str], path: str, body: Any
@@ -122,7 +117,7 @@ def test_ten_thousand_strange_requests(
     check(server, path, body, capsys)
 
 
-@settings(max_examples=60, **HOW)
+@settings(max_examples=60, suppress_health_check=NOT_TOO_SLOW)
 @given(path=st.sampled_from(PATHS), body=st.binary(max_size=60))
 def test_bytes_that_are_no_request(server: Running, capsys: pytest.CaptureFixture[str], path: str, body: bytes) -> None:
     check(server, path, body, capsys)
