@@ -21,6 +21,7 @@ from textgen.generation.request import seeded
 
 CHECKS = ("pytest.raises", "pytest.warns", "pytest.fail")  # and `np.testing.assert_...`
 FOLDER = Path(__file__).parent
+FILES = sorted(FOLDER.rglob("*.py"))
 
 
 @cache
@@ -102,23 +103,25 @@ def faults(path: Path) -> Iterator[str]:
             yield ast.unparse(node)
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.relative_to(FOLDER).as_posix())
-def test_every_test_can_fail(path: Path) -> None:
-    assert list(faults(path)) == []
+def test_every_test_can_fail() -> None:
+    assert [(str(path), fault) for path in FILES for fault in faults(path)] == []
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.relative_to(FOLDER).as_posix())
-def test_nothing_is_imported_from_conftest(path: Path) -> None:
+def test_nothing_is_imported_from_conftest() -> None:
     """It would be loaded a second time, as a module of another name."""
-    imported = {node.module for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom)}
-    imported |= {name.name for node in ast.walk(tree_of(path)) if isinstance(node, ast.Import) for name in node.names}
-    assert "conftest" not in imported
+    assert [path for path in FILES if "conftest" in imports_of(path)] == []
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.relative_to(FOLDER).as_posix())
-def test_no_program_outlives_its_test(path: Path) -> None:
+def test_no_program_outlives_its_test() -> None:
     """`child_process` ends those that run beside a test; others are waited for, as by `subprocess.run`."""
-    assert path.name == "processes.py" or "Popen" not in called_in(path)
+    assert [path.name for path in FILES if "Popen" in called_in(path)] == ["processes.py"]
+
+
+def imports_of(path: Path) -> set[str | None]:
+    """The modules that a file imports."""
+    nodes = list(ast.walk(tree_of(path)))
+    whole = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    return whole | {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
 
 
 def called_in(path: Path) -> set[str]:
