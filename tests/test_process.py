@@ -95,16 +95,14 @@ textgen.load("tiny", models_dir=models).generate("The", textgen.generation.confi
     "network": """
 textgen.load("tiny", models_dir=models).network()
 """,
-    "evaluate": """
-for name in ("corpus.txt", "table.csv", "page.pdf"):
-    textgen.evaluate("tiny", os.path.join(os.path.dirname(corpus), name), models_dir=models, documents="file")
-""",
-    "train": """
+    "train and evaluate": """
 result = textgen.train(
     corpus, name="new", models_dir=models, tokenizer="byte", steps=3, batch_size=4, sequence_length=8,
     num_validations=1, embedding_dim=4, hidden_units=4, num_layers=1, documents="line", dropout=0.1)
 result.generator.generate("The", textgen.generation.config.SamplingConfig(seed=1, max_tokens=5))
 textgen.load("new", models_dir=models)
+for name in ("corpus.txt", "table.csv", "page.pdf"):
+    textgen.evaluate("tiny", os.path.join(os.path.dirname(corpus), name), models_dir=models, documents="file")
 """,
 }
 REPORTS = """
@@ -153,19 +151,16 @@ def differing(before: str, call: str, models: Path, folder: Path) -> tuple[Chang
 
 @pytest.fixture(scope="module")
 def by_import_and_training(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Changes, Changes]:
-    """What TensorFlow's import changes, and what a training then does."""
-    return differing(BEFORE["with XLA"], CALLS["train"], tiny_models, tmp_path_factory.mktemp("process") / "train")
+    """What TensorFlow's import changes, and what a training and an evaluation then do."""
+    folder = tmp_path_factory.mktemp("process") / "train"
+    return differing(BEFORE["with XLA"], CALLS["train and evaluate"], tiny_models, folder)
 
 
 def test_writing_leaves_the_process_as_it_was(tiny_models: Path, tmp_path: Path) -> None:
     assert differing(BEFORE["without TensorFlow"], CALLS["load"], tiny_models, tmp_path / "load")[1] == {}
 
 
-def test_evaluating_leaves_the_process_as_it_was(tiny_models: Path, tmp_path: Path) -> None:
-    assert differing(BEFORE["with XLA"], CALLS["evaluate"], tiny_models, tmp_path / "evaluate")[1] == {}
-
-
-def test_training_leaves_the_process_as_it_was(by_import_and_training: tuple[Changes, Changes]) -> None:
+def test_training_and_evaluating_leave_the_process_as_it_was(by_import_and_training: tuple[Changes, Changes]) -> None:
     assert by_import_and_training[1] == {}
 
 

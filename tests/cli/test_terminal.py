@@ -101,6 +101,7 @@ def test_ctrl_c_saves_a_training_under_its_bar(text: Path) -> None:
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # the cursor is shown again
 
 
+@pytest.mark.slow
 def test_the_cursor_is_there_where_a_training_is_killed_under_its_bar(text: Path) -> None:
     """As after Ctrl-Z: the program cannot show it then."""
     code, written = shown([*TRAIN, "--steps", "1000000"], text.parent, stop_at="tokens/s", stop_by=signal.SIGKILL)

@@ -59,7 +59,7 @@ def logits_of(path: Path, ids: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("kind", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
 def test_keras_computes_the_same_logits(kind: str, tmp_path: Path, tokenizer: Tokenizer) -> None:
     model, note = exported(tmp_path, tokenizer, **KERAS_CELLS[kind])
     assert_same_logits(model, logits_of(tmp_path / "out.keras", FEW), FEW)

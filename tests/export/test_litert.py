@@ -79,7 +79,7 @@ def test_int8_weights_are_smaller_and_close(
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("export", [export_litert, export_litert_int8])
+@pytest.mark.parametrize("export", [export_litert, pytest.param(export_litert_int8, marks=pytest.mark.slow)])
 def test_a_prefill_that_differs_is_refused(
     export: Callable[..., str], tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

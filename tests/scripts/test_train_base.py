@@ -238,6 +238,7 @@ def test_the_card_of_a_model_that_was_there_names_the_minutes_of_its_rounds(
         train_base._minutes_of(short, [45.0, 60.0])
 
 
+@pytest.mark.slow
 def test_a_model_trained_without_sources_can_be_finished(
     trained: ModelFolder,
     data: Path,

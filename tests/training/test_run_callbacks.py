@@ -77,7 +77,7 @@ def test_keras_callbacks_set_the_learning_rate_from_the_next_step_on(text: Path,
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras with NumPy 2
-@pytest.mark.parametrize("epochs", [(4, 3, 1, 4, 4), (4, 4, 4, 4)])
+@pytest.mark.parametrize("epochs", [(4, 3, 1, 4, 4), pytest.param((4, 4, 4, 4), marks=pytest.mark.slow)])
 def test_a_rate_relative_to_the_one_before_is_set_once_for_each_epoch(
     text: Path, tmp_path: Path, epochs: tuple[int, ...]
 ) -> None:

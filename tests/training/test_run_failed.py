@@ -113,6 +113,7 @@ def test_a_run_whose_first_save_fails_is_resumed_from_its_checkpoint(text: Path,
     assert resume(tmp_path / "songs").training["progress"]["step"] == 12
 
 
+@pytest.mark.slow
 def test_scores_that_an_older_version_recorded_of_weights_that_it_could_not_save_are_left_out(
     text: Path, tmp_path: Path
 ) -> None:

@@ -89,7 +89,7 @@ def test_too_many_faults_end_the_run_and_leave_the_last_good_weights(
     assert saved.training["progress"]["best_step"] == 4
 
 
-@pytest.mark.parametrize("is_finite", [True, False])
+@pytest.mark.parametrize("is_finite", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_run_that_diverges_before_its_first_validation_leaves_no_model_of_it(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_finite: bool
 ) -> None:
@@ -123,6 +123,7 @@ def test_a_run_that_diverges_leaves_the_weights_of_its_last_checkpoint(
         np.testing.assert_array_equal(array, checkpoint.tensors[f"weights/{name}"])
 
 
+@pytest.mark.slow
 def test_a_perplexity_beyond_all_numbers_is_recorded_as_the_largest(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
