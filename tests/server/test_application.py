@@ -29,6 +29,7 @@ from starlette.routing import Route
 
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
+from textgen.dataset.ngram_index import NgramIndex
 from textgen.errors import ConfigError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generated_text import written_ids
@@ -39,7 +40,7 @@ from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.adaptation import Adaptation, adapted_generator
 from textgen.saved_model.loading import load_model
-from textgen.saved_model.saving import save_model
+from textgen.saved_model.saving import save_model, save_ngrams
 from textgen.server import completions, infilling, writing
 from textgen.server.access import Access
 from textgen.server.application import Gate, make_app
@@ -53,6 +54,7 @@ from textgen.server.states import StateStore
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.vocabulary import train_tokenizer
 
 PROMPT = "The cat"
 LIMITS = ServerConfig(
@@ -330,6 +332,81 @@ def test_all_texts_of_a_prompt_repeat_its_log_probabilities(server: Running) -> 
     alone = [server.complete(**asked | {"seed": 3 + number})["choices"][0] for number in range(3)]
     assert [choice["logprobs"] for choice in several] == [choice["logprobs"] for choice in alone]
     assert [choice["logprobs"]["text_offset"][: len(tokens)] for choice in several] == [[0, 1, 2, 3, 4, 5, 6, 7, 7]] * 3
+
+
+@pytest.fixture(scope="module")
+def of_bytes_and_words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server of the models bytes and words."""
+    folder = tmp_path_factory.mktemp("models")
+    words = train_tokenizer(["one day the fox ran\n"] * 20, TokenizerConfig("word"))
+    for name, tokenizer in (("bytes", ByteTokenizer()), ("words", words)):
+        shape = ModelConfig(tokenizer.vocab_size, embedding_dim=6, hidden_units=8)
+        kind, corpus = TokenizerConfig(tokenizer.kind), CorpusConfig(documents="line")
+        save_model(folder / name, random_weights(shape), shape, kind, corpus, tokenizer)
+    ids = np.array(words.encode("one day the fox ran"), np.int32)
+    save_ngrams(folder / "words", NgramIndex.build([ids], 3, 100, words.eos_id))
+    with running(folder, ServerConfig(port=0)) as there:
+        yield there
+
+
+def texts_and_offsets(server: Running, **asked: Any) -> tuple[str, list[int]]:
+    """The text of an answer and the offsets of its tokens, which are the same in a stream."""
+    (choice,) = server.complete(logprobs=0, temperature=0, **asked)["choices"]
+    events = server.stream("/v1/completions", {"logprobs": 0, "temperature": 0, **asked})
+    chunks = [event["choices"][0] for event in events]
+    offsets = [offset for chunk in chunks if chunk["logprobs"] for offset in chunk["logprobs"]["text_offset"]]
+    assert ("".join(chunk["text"] for chunk in chunks), offsets) == (
+        choice["text"], choice["logprobs"]["text_offset"],
+    )  # fmt: skip
+    return choice["text"], offsets
+
+
+BEGIN, AGAIN, _, MARK = ByteTokenizer().encode("庺!")  # the bytes E5 BA BA 21
+COMPLETING = {"logit_bias": {str(AGAIN): 100, str(MARK): 50}}  # BA where a character has begun, else "!"
+
+
+def test_offsets_continue_inside_a_character(of_bytes_and_words: Running) -> None:
+    """After a state, after ids, and after both."""
+    ask = partial(texts_and_offsets, of_bytes_and_words, model="bytes", max_tokens=4)
+    asked = {"model": "bytes", "prompt": "a", "max_tokens": 1, "logit_bias": {str(BEGIN): 100}, "return_state": True}
+    state = of_bytes_and_words.complete(**asked)["choices"][0]["state"]["id"]
+    assert ask(state=state, prompt="", **COMPLETING) == ("庺!!", [0, 0, 1, 2])
+    assert ask(prompt=[BEGIN], **COMPLETING) == ("庺!!", [0, 0, 1, 2])
+    assert ask(state=state, prompt=[AGAIN], **COMPLETING) == ("庺!!!", [0, 1, 2, 3])
+    assert ask(state=state, prompt="a", echo=True, **COMPLETING) == ("a!!!!", [0, 1, 2, 3, 4])
+
+
+def test_an_echo_has_a_character_once_that_the_text_completes(of_bytes_and_words: Running) -> None:
+    ask = partial(texts_and_offsets, of_bytes_and_words, model="bytes", echo=True)
+    assert ask(prompt=[BEGIN], max_tokens=4, **COMPLETING) == ("庺!!", [0, 0, 0, 1, 2])
+    assert ask(prompt=[BEGIN], max_tokens=0) == ("\ufffd", [0])
+    end = ByteTokenizer().eos_id
+    assert ask(prompt=[BEGIN, end], max_tokens=1, **COMPLETING) == ("\ufffd!", [0, 0, 1]), "the character has ended"
+    state = of_bytes_and_words.post("/v1/states", {"model": "bytes", "prompt": [BEGIN]})["id"]
+    assert ask(state=state, prompt=[AGAIN], max_tokens=3, **COMPLETING) == ("庺!!", [0, 0, 1, 2])
+    assert ask(state=state, prompt=[AGAIN, AGAIN], max_tokens=0) == ("庺", [0, 0])
+    assert ask(state=state, prompt="a", max_tokens=0) == ("a", [0])
+
+
+def test_offsets_of_words_are_places_in_the_text(of_bytes_and_words: Running) -> None:
+    ask = partial(texts_and_offsets, of_bytes_and_words, model="words", echo=True)
+    fox = of_bytes_and_words.post("/tokenize", {"model": "words", "prompt": "fox"})["tokens"][0]
+    more = {"logit_bias": {str(fox): 100}}
+    prompt = "one  day the unheard-of\n\tfox"
+    places = [0, 3, 8, 12, 23, 24]
+    assert ask(prompt=prompt, max_tokens=0) == (prompt, places)
+    assert ask(prompt=prompt, max_tokens=2, **more) == (prompt + " fox fox", [*places, 28, 32])
+    state = of_bytes_and_words.post("/v1/states", {"model": "words", "prompt": "one day"})["id"]
+    assert ask(state=state, prompt="", max_tokens=2, **more) == (" fox fox", [0, 4])
+    assert ask(state=state, prompt="the", max_tokens=2, **more) == ("the fox fox", [0, 3, 7])
+    assert ask(state=state, prompt=[fox], max_tokens=2, **more) == (" fox fox fox", [0, 4, 8])
+
+
+def test_what_is_copied_of_words_is_named_by_its_place_in_the_text(of_bytes_and_words: Running) -> None:
+    asked: dict[str, Any] = {"model": "words", "novelty": True, "echo": True, "max_tokens": 0}
+    prompt = "unheard-of   words:  one   day the\nfox"
+    ((start, end),) = of_bytes_and_words.complete(prompt=prompt, **asked)["choices"][0]["copied"]
+    assert prompt[start:end] == "  one   day the"
 
 
 def save_labelled(tiny_models: Path, folder: Path) -> Tokenizer:

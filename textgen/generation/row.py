@@ -14,7 +14,7 @@ from textgen.arguments import check_prompt
 from textgen.generation.config import SamplingConfig
 from textgen.generation.stopping import CONTEXT, Ending
 from textgen.generation.text_state import TextState, of_document
-from textgen.tokenizer.stream_decoder import check_ids
+from textgen.tokenizer.stream_decoder import StreamDecoder, check_ids
 from textgen.tokenizer.tokenizer import Tokenizer
 
 
@@ -179,10 +179,9 @@ class TextRow(Row):
         self.prompt = prompt if isinstance(prompt, str) else ""
         self.healed = 0
         before = start.ids if is_text else (*start.ids, *ids)  # what is before the text, or before its prompt
-        line_start = self.prompt[-1].isspace() if self.prompt else tokenizer.is_line_start(before)
-        self._decoder = tokenizer.decoder(line_start)
-        if not self.prompt:  # the text may continue inside a character
-            self._decoder.feed(tokenizer.unfinished(before))
+        self._decoder = (
+            tokenizer.decoder(line_start=self.prompt[-1].isspace()) if self.prompt else tokenizer.decoder_after(before)
+        )
         self._ending = Ending(config.stop, config.until, self._text_before(before) + self.prompt)
 
     def set_prompt(self, ids: Sequence[int]) -> None:
@@ -204,6 +203,10 @@ class TextRow(Row):
         twin = copy.copy(self)
         twin._decoder, twin._ending = self._decoder.fork(), self._ending.fork()
         return twin
+
+    def decoder(self) -> StreamDecoder:
+        """Returns a decoder for what comes after the text so far, by itself."""
+        return self._decoder.fork()
 
     def _text_before(self, ids: Sequence[int]) -> str:
         """The text of the last of these tokens, as far as they belong to the document that the next one continues."""

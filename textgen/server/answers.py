@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from msgspec import Raw
@@ -20,7 +21,7 @@ def whole(plan: AnswerPlan, choice: Choice, index: int) -> dict[str, Any]:
     chunks = Chunks(plan, choice)
     logprobs = chunks.logprobs(choice.tokens)
     if logprobs and plan.echoes:
-        before = plan.echoes[choice.prompt].logprobs
+        before = plan.echoes[choice.prompt]
         logprobs = {name: before[name] + values for name, values in logprobs.items()}
     body: dict[str, Any] = {"index": index, "logprobs": logprobs, "seed": choice.job.row.config.seed}
     body["finish_reason"] = choice.finish_reason or "length"
@@ -40,7 +41,6 @@ class Chunks:
         self._plan = plan
         self._choice = choice
         self._texts = plan.model.token_texts
-        self._offsets: Offsets | None = None
 
     def first(self) -> list[dict[str, Any]]:
         """What comes before the first token: the role in a chat, or the prompt that is repeated."""
@@ -50,7 +50,7 @@ class Chunks:
         if not plan.echo:
             return []
         place = self._choice.prompt
-        logprobs = plan.echoes[place].logprobs if plan.echoes else self.logprobs(())
+        logprobs = plan.echoes[place] if plan.echoes else self.logprobs(())
         return [self._chunk(plan.prompts[place].text, logprobs)]
 
     def of(self, token: Token) -> dict[str, Any] | None:
@@ -73,7 +73,7 @@ class Chunks:
         written = [TokenScore(token.id, token.logprob, token.top) for token in tokens]
         if self._plan.is_chat:
             return {"content": [self._chat_logprob(each) for each in written], "refusal": None}
-        return legacy_logprobs(written, self._texts, self._next_offsets())
+        return legacy_logprobs(written, self._texts, [self._offsets.next(token.id) for token in tokens])
 
     def _chunk(
         self, text: str = "", logprobs: dict[str, Any] | None = None, delta: dict[str, Any] | None = None
@@ -83,17 +83,11 @@ class Chunks:
             return chunk | {"delta": {"content": text} if delta is None else delta}
         return chunk | {"text": text}
 
-    def _next_offsets(self) -> Offsets:
-        """The offsets of the tokens that come next."""
-        plan, choice = self._plan, self._choice
-        if self._offsets is None and plan.echoes:
-            self._offsets = plan.echoes[choice.prompt].offsets.fork()
-        elif self._offsets is None:
-            prompt = plan.prompts[choice.prompt].text
-            before = len(prompt) - choice.job.row.healed
-            line_start = not before or prompt[:before][-1:].isspace()
-            self._offsets = Offsets(plan.model.tokenizer, before, line_start=line_start)
-        return self._offsets
+    @cached_property
+    def _offsets(self) -> Offsets:
+        """The offsets of the tokens; made when the prompt has been read, since healing takes back a part of it."""
+        prompt = self._plan.prompts[self._choice.prompt]
+        return Offsets(prompt.row.decoder(), len(prompt.text) - self._choice.job.row.healed)
 
     def _chat_logprob(self, score: TokenScore) -> Raw:
         top = [self._named(id, nats) for id, nats in score.top]

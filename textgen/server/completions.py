@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -22,6 +22,7 @@ from textgen.server.failures import encoded
 from textgen.server.jobs import Job
 from textgen.server.planning import (
     AnswerPlan,
+    PlannedPrompt,
     check_length,
     in_thread_if_long,
     label_of,
@@ -31,13 +32,13 @@ from textgen.server.planning import (
     root_of,
     start_of,
 )
-from textgen.server.prompt_scores import Echo, legacy_logprobs, prompt_scores
+from textgen.server.prompt_scores import legacy_logprobs, prompt_scores
 from textgen.server.requests import Prompt
 from textgen.server.resources import Resources
 from textgen.server.served_model import ServedModel
 from textgen.server.sse import DONE, event
 from textgen.server.states import KeptState
-from textgen.server.token_texts import Offsets
+from textgen.server.token_texts import prompt_places
 from textgen.server.writing import Choice, Writing
 
 
@@ -133,7 +134,7 @@ async def _score_prompts(plan: AnswerPlan, resources: Resources) -> None:
         await resources.models.prepare(plan.model, "network")
     rows = {choice.prompt: choice.job.row for choice in plan.choices}
     for place, row in sorted(rows.items()):
-        work = partial(_echo, plan, row, plan.prompts[place].lead, number)
+        work = partial(_echo, plan, row, plan.prompts[place], number)
         plan.echoes.append(await resources.in_worker(work, plan.owner, plan.model.name))
 
 
@@ -143,16 +144,15 @@ async def _find_copies(plan: AnswerPlan, resources: Resources) -> None:
         return
     await resources.models.prepare(plan.model, "ngrams")
     for prompt in plan.prompts:
-        ids = [*prompt.lead, *prompt.row.prompt_ids]
-        plan.copies.append(await in_thread_if_long(len(ids), _copies, plan.model, ids))
+        plan.copies.append(await in_thread_if_long(len(prompt.row.prompt_ids), _copies, plan.model, prompt))
 
 
-def _copies(model: ServedModel, ids: Sequence[int]) -> list[tuple[int, int]] | None:
+def _copies(model: ServedModel, prompt: PlannedPrompt) -> list[tuple[int, int]] | None:
     """Where a prompt occurs in the training text, in characters; None for a model without an index of it."""
     if model.ngrams is None:
         return None
-    offsets = Offsets(model.tokenizer)
-    at = [*map(offsets.next, ids), offsets.end]
+    ids = prompt.ids
+    at = prompt_places(model.tokenizer, prompt.given, prompt.row.start.ids, ids)
     found = model.ngrams.copies(np.array(ids, np.int32), model.tokenizer)
     return [(at[start], at[end]) for start, end in found]
 
@@ -166,13 +166,15 @@ def _count_read(plan: AnswerPlan, resources: Resources) -> None:
         resources.metrics.prompt_tokens.labels(plan.model.name).inc(plan.usage()["prompt_tokens"])
 
 
-def _echo(plan: AnswerPlan, row: TextRow, lead: Sequence[int], number: int, wanted: Callable[[], bool]) -> Echo:
+def _echo(
+    plan: AnswerPlan, row: TextRow, prompt: PlannedPrompt, number: int, wanted: Callable[[], bool]
+) -> dict[str, list[Any]]:
     """The log probabilities of a prompt."""
     generator = plan.model.scoring_generator(plan.generator)
-    start = start_of(generator, lead, row.config.label, plan.kept)
-    scores = prompt_scores(generator.model, start, row.prompt_ids, number, lead, wanted)
-    offsets = Offsets(plan.model.tokenizer)
-    return Echo(legacy_logprobs(scores, plan.model.token_texts, offsets), offsets)
+    start = start_of(generator, prompt.lead, row.config.label, plan.kept)
+    scores = prompt_scores(generator.model, start, row.prompt_ids, number, prompt.lead, wanted)
+    offsets = prompt_places(plan.model.tokenizer, prompt.given, start.ids, prompt.ids)
+    return legacy_logprobs(scores, plan.model.token_texts, offsets)
 
 
 async def _keep_state(plan: AnswerPlan, choice: Choice, resources: Resources) -> None:

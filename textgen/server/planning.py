@@ -18,7 +18,6 @@ from textgen.generation.row import TextRow
 from textgen.generation.text_state import TextState
 from textgen.server.failures import ApiError, naming
 from textgen.server.jobs import Job
-from textgen.server.prompt_scores import Echo
 from textgen.server.requests import (
     DIALOGUE_STOPS,
     ChatRequest,
@@ -42,6 +41,7 @@ from textgen.server.text_settings import (
     with_logprobs,
 )
 from textgen.server.writing import Choice
+from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import counted
 
 MAX_WORK_TOKENS = 1 << 18  # maximum number of tokens of a request; each alternative that is reported counts as one
@@ -56,7 +56,7 @@ class PlannedPrompt:
 
     Attributes:
         given: The prompt as it was sent, as a text or as ids.
-        text: Its text.
+        text: Its text as an answer repeats it: without a character that the text after it completes.
         lead: Its tokens that open a document, which are not read again: see `lead_of`.
         row: A text that continues it; each choice forks it.
     """
@@ -65,6 +65,11 @@ class PlannedPrompt:
     text: str
     lead: list[int]
     row: TextRow
+
+    @property
+    def ids(self) -> list[int]:
+        """All of its tokens."""
+        return [*self.lead, *self.row.prompt_ids]
 
 
 @dataclass
@@ -97,7 +102,7 @@ class AnswerPlan:
     logprobs: int | None
     prompts: list[PlannedPrompt] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
-    echoes: list[Echo] = field(default_factory=list)
+    echoes: list[dict[str, list[Any]]] = field(default_factory=list)
     copies: list[list[tuple[int, int]] | None] = field(default_factory=list)
     writes: bool = True
     kept: KeptState | None = None
@@ -326,9 +331,17 @@ def _planned_prompts(plan: AnswerPlan, prompts: Sequence[Prompt], config: Sampli
     for given in prompts:
         lead = lead_of(plan.generator, given, plan.kept)
         row = make_row(plan.generator, given, lead, config, plan.kept, track=track)
-        text = given if isinstance(given, str) else plan.model.tokenizer.decode(given)
+        text = given if isinstance(given, str) else _text_of_ids(plan.model.tokenizer, row, plan.writes)
         planned.append(PlannedPrompt(given, text, lead, row))
     return planned
+
+
+def _text_of_ids(tokenizer: Tokenizer, row: TextRow, writes: bool) -> str:
+    """The text of a prompt of ids, which is not whole where a text is written that completes its last character."""
+    before, ids = row.start.ids, row.prompt_ids
+    decoder = tokenizer.decoder_after(before)
+    text = decoder.feed(ids)
+    return text if writes and tokenizer.unfinished([*before, *ids]) else text + decoder.flush()
 
 
 def make_row(

@@ -12,7 +12,7 @@ from textgen.generation.row import likeliest
 from textgen.generation.stepping import log_probs_of
 from textgen.generation.text_state import TextState
 from textgen.model.protocols import StepModel
-from textgen.server.token_texts import Offsets, alternatives, finite
+from textgen.server.token_texts import alternatives, finite
 
 
 @dataclass(frozen=True)
@@ -30,26 +30,13 @@ class TokenScore:
     top: tuple[tuple[int, float], ...] = ()
 
 
-@dataclass(frozen=True)
-class Echo:
-    """A prompt as answers repeat it, made once for all of its texts.
-
-    Attributes:
-        logprobs: Its log probabilities: see `legacy_logprobs`.
-        offsets: The offsets of the tokens after it; fork them before use.
-    """
-
-    logprobs: dict[str, list[Any]]
-    offsets: Offsets
-
-
-def legacy_logprobs(scores: Sequence[TokenScore], texts: Sequence[str], offsets: Offsets) -> dict[str, list[Any]]:
+def legacy_logprobs(scores: Sequence[TokenScore], texts: Sequence[str], offsets: Sequence[int]) -> dict[str, list[Any]]:
     """Returns log probabilities in the shape of the OpenAI API for completions.
 
     Args:
         scores: The tokens.
         texts: A text for each token: see `textgen.server.token_texts`.
-        offsets: The offset of the first of them and, afterwards, of the token after them.
+        offsets: Where each of them begins in the text of the answer; more are left out.
     """
     return {
         "tokens": [texts[each.id] for each in scores],
@@ -60,7 +47,7 @@ def legacy_logprobs(scores: Sequence[TokenScore], texts: Sequence[str], offsets:
             else {texts[id]: finite(nats) for id, nats in alternatives(each.id, each.logprob, each.top)}
             for each in scores
         ],
-        "text_offset": [offsets.next(each.id) for each in scores],
+        "text_offset": [*offsets[: len(scores)]],
         "token_ids": [each.id for each in scores],
     }
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
+from textgen.tokenizer.pieces import word_ends
+from textgen.tokenizer.stream_decoder import StreamDecoder
 from textgen.tokenizer.tokenizer import Tokenizer
 
 IMPOSSIBLE = -9999.0  # log probability of what cannot be, as JSON has no infinity
@@ -41,8 +42,14 @@ def token_texts(tokenizer: Tokenizer) -> list[str]:
 class Offsets:
     """Where tokens begin in a text, in code points."""
 
-    def __init__(self, tokenizer: Tokenizer, start: int = 0, *, line_start: bool = True) -> None:
-        self._decoder = tokenizer.decoder(line_start)
+    def __init__(self, decoder: StreamDecoder, start: int = 0) -> None:
+        """Begins at a place in a text.
+
+        Args:
+            decoder: Decodes the tokens from there on.
+            start: The place.
+        """
+        self._decoder = decoder
         self._at = start
 
     def next(self, id: int) -> int:
@@ -56,11 +63,23 @@ class Offsets:
         """Where the last token ends."""
         return self._at
 
-    def fork(self) -> Offsets:
-        """Returns offsets that go on from here by themselves."""
-        twin = copy.copy(self)
-        twin._decoder = self._decoder.fork()
-        return twin
+
+def prompt_places(
+    tokenizer: Tokenizer, prompt: str | Sequence[int], before: Sequence[int], ids: Sequence[int]
+) -> list[int]:
+    """Returns where each token of a prompt begins in its text, and where the last one ends, in code points.
+
+    Args:
+        tokenizer: The tokenizer.
+        prompt: The prompt, as a text or as ids. A word vocabulary does not keep the unknown words and the white space
+            of a text, so the places in it are found without its tokens.
+        before: The tokens before the prompt.
+        ids: The tokens of the prompt.
+    """
+    if isinstance(prompt, str) and tokenizer.kind == "word":
+        return [0, *word_ends(prompt)]
+    offsets = Offsets(tokenizer.decoder() if isinstance(prompt, str) else tokenizer.decoder_after(before))
+    return [*map(offsets.next, ids), offsets.end]
 
 
 def finite(log_prob: float) -> float:

@@ -29,6 +29,7 @@ UNK_NAME, EOS_NAME, NEWLINE_NAME = "<unknown piece>", "<end of document>", "<new
 PAD_NAME = re.compile("<textgen (unigram|bpe|char|word)>")  # tells the kind, and that textgen made the model
 LABEL_NAME = re.compile("<label (.*)>", re.DOTALL)
 NO_LABEL = ""
+WORD_OR_NEWLINE = re.compile(f"[^\\s{SPACE}]+|\\n")
 
 
 def valid_text(text: str) -> str:
@@ -52,6 +53,16 @@ def valid_text(text: str) -> str:
 def words_of(line: str) -> list[str]:
     """Returns the words of a line, the text between white space; a literal U+2581 counts as a space."""
     return line.replace(SPACE, " ").split()
+
+
+def word_ends(text: str) -> list[int]:
+    """Returns where each token of a text ends in a word vocabulary: its words, see `words_of`, and its newlines.
+
+    Example:
+        >>> word_ends("the  cat \\nsat ")
+        [3, 8, 10, 13]
+    """
+    return [found.end() for found in WORD_OR_NEWLINE.finditer(text)]
 
 
 def every_byte() -> list[bytes]:

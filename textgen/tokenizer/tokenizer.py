@@ -192,6 +192,12 @@ class Tokenizer(ABC):
         """
         return StreamDecoder(self.piece_bytes)
 
+    def decoder_after(self, ids: Sequence[int]) -> StreamDecoder:
+        """Returns a decoder for the ids after these, which may end inside a character or a line."""
+        decoder = self.decoder(self.is_line_start(ids))
+        decoder.feed(self.unfinished(ids))
+        return decoder
+
     def is_line_start(self, ids: Sequence[int]) -> bool:
         """Returns whether the text after these ids begins a line."""
         text = self.piece_bytes[ids[-1]] if ids else b""
