@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 from pathlib import Path
 
@@ -95,10 +96,31 @@ def test_each_key_is_an_owner_and_without_keys_all_are_one() -> None:
 def test_a_local_server_has_local_names() -> None:
     for host in ("localhost:8000", "127.0.0.1", "[::1]:8000", "LOCALHOST"):
         assert status_of(Access(LOCAL), host=host) == 200
-    for host in ("evil.example", "127.0.0.1.evil.example", "", "[::2]"):
+    for host in ("evil.example", "127.0.0.1.evil.example", "[::2]"):
         assert status_of(Access(LOCAL), host=host) == 403
     assert status_of(Access(ServerConfig(allow_host=("novel.example",))), host="novel.example") == 200
     assert status_of(Access(LOCAL, ["abc"]), host="evil.example") == 403
+
+
+@pytest.mark.parametrize("config", [LOCAL, OPEN, ServerConfig(host="0.0.0.0", allow_host=("novel.example",))])
+def test_a_request_without_a_host_is_no_page(config: ServerConfig) -> None:
+    """Browsers always send a host; checks of health in HTTP 1.0 send none."""
+    assert status_of(Access(config)) == 200
+    assert status_of(Access(config), host="") == 200
+    assert {status_of(Access(config), origin=origin) for origin in ("http://evil.example", "null", "")} == {403}
+
+
+@pytest.mark.parametrize("host", ["evil.example:80", "[::2]", "a b", "-'\u00e9", "a..b", "a" * 300])
+def test_the_advice_for_a_host_that_is_refused_can_be_followed(host: str) -> None:
+    with pytest.raises(ApiError, match="refuses requests to the host name") as caught:
+        Access(LOCAL).check_place(Headers({"host": host}))
+    message = str(caught.value)
+    if "--allow-host" in message:
+        (given,) = shlex.split(message.partition("--allow-host ")[2].removesuffix("."))
+        assert from_dict(ServerConfig, {"allow_host": [given]}).allow_host
+    else:
+        assert "It is not a valid one: send the name or the address of this server" in message
+    assert ("--allow-host" in message) == (host not in ("a b", "-'\u00e9", "a..b"))
 
 
 @pytest.fixture

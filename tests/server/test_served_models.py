@@ -665,6 +665,14 @@ def test_arguments_may_have_another_name() -> None:
     assert places_of(["x/novel", "poems=p/q"], name_of) == {"novel": "x/novel", "poems": "p/q"}
     with pytest.raises(SavedModelError, match="Two models"):
         places_of(["novel", "x/novel"], name_of)
+    for argument, lack, example in (
+        ("=p/q", "gives the model an empty name", "poems=p/q"),
+        (" =", "gives the model an empty name", "poems=novel"),
+        ("songs=", "names no model", "songs=novel"),
+    ):
+        with pytest.raises(SavedModelError) as caught:
+            places_of([argument], name_of)
+        assert str(caught.value) == f"'{argument}' {lack}: write NAME=MODEL, as in {example}."
 
 
 def trained_anew(folder: Path) -> None:

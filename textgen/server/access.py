@@ -110,11 +110,11 @@ class Access:
         if not self._goes_by(host_in(host)):
             name = host_in(host)[:100]
             raise ApiError(
-                403, f"This server refuses requests to the host name {name!r}. To allow it, start the server with "
-                f"--allow-host {shell_word(name)}.", code="host_not_allowed",
+                403, f"This server refuses requests to the host name {name!r}. {_advice_for(name)}",
+                code="host_not_allowed",
             )  # fmt: skip
         origin = headers.get("origin")
-        if origin is not None and not self.allows(origin) and _authority(origin) != host:
+        if origin is not None and not self.allows(origin) and (not host or _authority(origin) != host):
             raise ApiError(
                 403, f"Pages of {origin[:100]} may not use this server. To allow them, start it with "
                 f"--allow-origin {shell_word(origin[:100])}.", code="origin_not_allowed",
@@ -122,9 +122,9 @@ class Access:
 
     def _goes_by(self, name: str) -> bool:
         """Whether a host is this server's, and not a name that somebody else lets lead here (DNS rebinding)."""
-        if self._takes_any_host or name in self._hosts:
+        if not name or self._takes_any_host or name in self._hosts:  # browsers always send a host
             return True
-        return self._takes_addresses and (not name or is_address(name))  # browsers always send a host
+        return self._takes_addresses and is_address(name)
 
     def allows(self, origin: str) -> bool:
         """Whether pages of an origin may read answers."""
@@ -151,6 +151,15 @@ class Access:
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
+
+
+def _advice_for(host: str) -> str:
+    """What to do if a host is refused."""
+    try:
+        host_name(host)
+    except ValueError:
+        return "It is not a valid one: send the name or the address of this server as Host."
+    return f"To allow it, start the server with --allow-host {shell_word(host)}."
 
 
 def _authority(origin: str) -> str | None:

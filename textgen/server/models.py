@@ -370,11 +370,15 @@ def places_of(models: Sequence[str], name_of: Callable[[str], str]) -> dict[str,
         name_of: Returns the name of the model that an argument without an alias finds.
 
     Raises:
-        SavedModelError: Two models have the same name.
+        SavedModelError: Two models have the same name, or an argument lacks the name or the model beside its `=`.
     """
     places: dict[str, str] = {}
     for argument in models:
         alias, has_alias, place = argument.partition("=")
+        if has_alias and not (alias.strip() and place.strip()):
+            lack = "names no model" if alias.strip() else "gives the model an empty name"
+            example = f"{alias.strip() or 'poems'}={place.strip() or 'novel'}"
+            raise SavedModelError(f"{argument!r} {lack}: write NAME=MODEL, as in {example}.")
         name, place = (alias, place) if has_alias else (name_of(argument), argument)
         if name in places:
             raise SavedModelError(f"Two models are called {name!r}: serve one under another name, as in NAME={place}.")
