@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import math
@@ -1334,6 +1335,21 @@ def test_a_body_in_chunks_has_its_limit_though_it_does_not_tell_its_length(serve
         chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:9000], body[9000:], b""))
         status, _, answer = server.request("POST", "/v1/completions", chunks, {"Transfer-Encoding": "chunked"})
         assert status == expected, answer
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/states", "/tokenize"])
+def test_a_body_that_is_compressed_is_refused_and_one_that_is_not_is_read(server: Running, path: str) -> None:
+    asked = json.dumps({"prompt": PROMPT, "max_tokens": 1}).encode()
+    compressed = gzip.compress(asked)
+    status, error = server.error(path, compressed, **{"Content-Encoding": "GZIP"})
+    assert status == 415
+    assert error["message"].startswith(
+        "The body of the request is encoded as 'gzip', which this server does not decode: "
+    )
+    _, headers, _ = server.request("POST", path, compressed, {"Content-Encoding": "gzip, identity"})
+    assert headers["accept-encoding"] == "identity"
+    for encoding in ("identity", ""):
+        assert server.request("POST", path, asked, {"Content-Encoding": encoding})[0] == 200
 
 
 def test_paths_and_methods_that_do_not_exist(server: Running) -> None:

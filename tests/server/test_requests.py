@@ -156,7 +156,10 @@ def test_a_value_of_a_wrong_type_is_told_in_words(
         (rb'{"prompt": "a\\ud800', "The request is not JSON: Input data was truncated."),
         (rb'{"prompt": "a\ud800', "The request is not JSON: Input data was truncated."),
         (rb'{"prompt": "a", "n": NaN}', "The request is not JSON: JSON is malformed"),
-        (b'{"prompt": "\xff"}', "The request is not JSON: "),
+        (
+            b"prompt=a",
+            "The request is not JSON: JSON is malformed: invalid character (byte 0). Send an object in JSON.",
+        ),
         (b"[" * 100_000, "The request is not JSON: "),
     ],
 )
@@ -164,6 +167,32 @@ def test_half_of_a_character_is_told_from_what_is_no_json(body: bytes, message: 
     with pytest.raises(ApiError) as caught:
         parse(body, CompletionRequest)
     assert caught.value.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ('{"prompt": "床"}'.encode("gbk"), "byte 0xb4 at offset 12"),
+        (b'{"prompt": "\xed\xa0\x80"}', "byte 0xed at offset 12"),
+        (b"\xff\xfe", "byte 0xff at offset 0"),
+        (b"\x1f\x8b\x08\x08", "byte 0x8b at offset 1"),
+        *[
+            ('{"prompt": "床"}'.encode(f"utf-{name}"), "it looks like UTF-16")
+            for name in ("16", "16-le", "16-be", "32")
+        ],
+    ],
+)
+def test_what_is_not_utf_8_says_how_to_send_it(body: bytes, what: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse(body, CompletionRequest)
+    assert caught.value.message == f"The request is not UTF-8 text: {what}. Send its JSON in UTF-8."
+
+
+def test_a_byte_order_mark_of_utf_8_is_left_out() -> None:
+    request, values = parse('{"prompt": "\ufeff床"}'.encode("utf-8-sig"), CompletionRequest)
+    assert (request.prompt, values) == ("\ufeff床", {"prompt": "\ufeff床"})
+    with pytest.raises(ApiError, match="half of a surrogate pair"):
+        parse('{"prompt": "\\ud800"}'.encode("utf-8-sig"), CompletionRequest)
 
 
 @pytest.mark.parametrize("kind", REQUESTS)

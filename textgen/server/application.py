@@ -102,7 +102,13 @@ class Endpoint:
         await response(scope, receive, send)
 
     async def _body(self, request: Request, receive: Receive) -> bytes:
-        """Reads the body. Raises `ApiError` if it is too large or does not arrive."""
+        """Reads the body. Raises `ApiError` if it is compressed or too large, or does not arrive."""
+        encoding = request.headers.get("content-encoding", "").strip().lower()
+        if encoding not in ("", "identity"):
+            raise ApiError(
+                415, f"The body of the request is encoded as {encoding[:100]!r}, which this server does not decode: "
+                "send it as it is, without Content-Encoding.", headers={"Accept-Encoding": "identity"},
+            )  # fmt: skip
         most = self._resources.config.max_body
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > most:

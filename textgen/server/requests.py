@@ -6,6 +6,7 @@ servers that demand a format of the text are refused, since a client would rely 
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -253,16 +254,17 @@ def parse(body: bytes, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
     """Parses a request.
 
     Args:
-        body: JSON.
+        body: JSON in UTF-8; a byte order mark before it is left out.
         kind: What it should be.
 
     Returns:
         The request, and all of its fields that are not null.
 
     Raises:
-        ApiError: It is not JSON, a number is out of range, or a field has the wrong type, is no valid text or is too
-            long.
+        ApiError: It is not UTF-8 or not JSON, a number is out of range, or a field has the wrong type, is no valid text
+            or is too long.
     """
+    body = body.removeprefix(codecs.BOM_UTF8)
     try:
         values = msgspec.json.decode(body)
     except msgspec.ValidationError:  # of JSON without a type, the numbers alone are checked
@@ -290,6 +292,8 @@ def check_text_length(name: str, text: str) -> None:
 
 def _unreadable(body: bytes, kind: type[msgspec.Struct], error: Exception) -> ApiError:
     """The error for what msgspec does not decode. Half of a surrogate pair is the end of the data to it."""
+    if what := _not_utf8(body):
+        return ApiError(400, f"The request is not UTF-8 text: {what}. Send its JSON in UTF-8.")
     with suppress(ValueError, RecursionError):
         values = json.loads(body)
         known = {*kind.__struct_fields__, *OWN_NAMES}
@@ -300,7 +304,18 @@ def _unreadable(body: bytes, kind: type[msgspec.Struct], error: Exception) -> Ap
                     400, f"{name or 'The request'} has \\u{ord(half[0]):04x}, which is half of a surrogate pair and no "
                     "character: send both halves, or the character itself.", param=name,
                 )  # fmt: skip
-    return ApiError(400, f"The request is not JSON: {error}.")
+    return ApiError(400, f"The request is not JSON: {error}. Send an object in JSON.")
+
+
+def _not_utf8(body: bytes) -> str:
+    """What shows that a body is not UTF-8 text; "" if it is. JSON has no zero bytes, except in UTF-16 and UTF-32."""
+    if b"\0" in body[:4]:
+        return "it looks like UTF-16"
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return f"byte 0x{body[error.start]:02x} at offset {error.start:,}"
+    return ""
 
 
 def _wrong_type(message: str, values: Any) -> ApiError:
