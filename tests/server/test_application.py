@@ -120,7 +120,11 @@ def test_a_state_belongs_to_the_cells_held_while_it_was_read(
     asked = {"state": kept["id"], "seed": 4, "max_tokens": 20}
     status, error = server.error("/v1/completions", asked)
     assert (status, error["param"]) == (400, "clamp")
-    assert "L0/3.c=5.0" in error["message"]
+    assert error["message"] == "The state was read with L0/3.c=5.0 clamped: give the same clamp."
+    plain = server.post("/v1/states", {"prompt": "The cat sat on the mat."})["id"]
+    status, error = server.error("/v1/completions", {"state": plain, "clamp": ["L0/3=5"]})
+    assert (status, error["param"]) == (400, "clamp")
+    assert error["message"] == "The state was read with no cell clamped: leave clamp out."
     assert server.error("/v1/states", {"state": kept["id"], "prompt": "A"})[1]["param"] == "clamp"
     text = server.complete(**asked, clamp=["L0/3.c=5"])["choices"][0]["text"]
     path = tmp_path / "a.state"
@@ -1060,6 +1064,48 @@ def test_a_prompt_is_not_read_again_for_the_state_of_a_text_that_is_cut(
     assert (written.writes, written.cached_tokens) == (True, 0)
     assert (read.writes, read.cached_tokens) == (False, written.prompt.number)
     assert written.prompt.number > len(prompt) - STRIDE
+
+
+def test_a_state_has_the_label_of_its_document(tiny_models: Path, tmp_path: Path) -> None:
+    """However it was made: by a prompt, a text, another state or a file."""
+    tokenizer = save_labelled(tiny_models, tmp_path)
+    end, ids = tokenizer.eos_id, [*tokenizer.opening("B"), *tokenizer.encode("The cat")]
+    more: dict[str, Any] = {"max_tokens": 2, "logit_bias": {str(end): -100}, "return_state": True, "seed": 1}
+    with running(tmp_path, ServerConfig(port=0)) as there:
+
+        def made(**fields: Any) -> Any:
+            return there.post("/v1/states", fields)
+
+        def returned(**fields: Any) -> list[Any]:
+            (choice,) = there.complete(**{**more, **fields})["choices"]
+            return [choice["state"], there.stream("/v1/completions", {**more, **fields})[-1]["choices"][0]["state"]]
+
+        named = made(prompt="The", label="B")
+        states = [named, made(prompt=ids), made(state=named["id"], prompt=" cat")]
+        states += [*returned(prompt="The", label="B"), *returned(prompt=ids), *returned(state=named["id"], prompt="")]
+        assert [state["label"] for state in states] == ["B"] * 9
+        plain = [made(prompt="The"), made(prompt=tokenizer.encode("The")), *returned(prompt="The")]
+        assert [state["label"] for state in plain] == [None] * 4
+        ended = [made(state=named["id"], prompt=[end]), *returned(prompt=[*ids, end], max_tokens=0)]
+        assert [state["label"] for state in ended] == [None] * 3
+        assert made(state=ended[0]["id"], prompt="The", label="A")["label"] == "A"
+        long = made(prompt="a" * 5000, label="A")
+        assert [long["label"], made(state=long["id"], prompt="b")["label"]] == ["A", "A"]
+        assert [state["label"] for state in returned(state=long["id"], prompt="b")] == ["A", "A"]
+
+        def uploaded(state: Any, query: str = "") -> Any:
+            data = there.request("GET", f"/v1/states/{state['id']}")[2]
+            binary = {"Content-Type": "application/octet-stream"}
+            return there.post(f"/v1/states?model=labelled{query}", data, binary)
+
+        assert [uploaded(named, query)["label"] for query in ("", "&label=B")] == ["B", "B"]
+        assert [uploaded(long, query)["label"] for query in ("", "&label=A")] == [None, "A"]
+        assert uploaded(long, "&label=zz")["error"]["message"] == "There is no label 'zz'. There are: A, B."
+        for state, has in ((named, "with the label 'B'"), (plain[0], "without a label"), (ended[0], "without a label")):
+            error = uploaded(state, "&label=A")["error"]
+            assert (error["param"], error["message"]) == (
+                "label", f"The state is one of a document {has}, not with 'A': leave label out.",
+            )  # fmt: skip
 
 
 @pytest.mark.parametrize("data", [b"", b"nothing", b"\x08\0\0\0\0\0\0\0{}      ", b"\xff" * 100])

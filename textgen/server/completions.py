@@ -25,6 +25,7 @@ from textgen.server.planning import (
     PlannedPrompt,
     check_length,
     in_thread_if_long,
+    label_at,
     label_of,
     lead_of,
     make_row,
@@ -182,7 +183,11 @@ async def _keep_state(plan: AnswerPlan, choice: Choice, resources: Resources) ->
     state = choice.job.state
     if state is None or choice.stop_reason in CUT:  # tokens were taken back from the text
         state = await _read_anew(plan, choice, resources)
-    kept = resources.states.add(plan.owner, plan.model.name, plan.generator.fingerprint, state)
+    known = label_of(plan.generator, plan.prompts[choice.prompt].lead, choice.job.row.config.label)
+    if known is None and plan.kept:
+        known = plan.kept.label
+    label = label_at(plan.model.tokenizer, state, known)
+    kept = resources.states.add(plan.owner, plan.model.name, plan.generator.fingerprint, state, label)
     choice.state = described(kept)
 
 

@@ -19,7 +19,7 @@ from textgen.generation.generator import Generator
 from textgen.generation.text_state import TextState, state_bytes
 from textgen.server.completions import described, read_state
 from textgen.server.failures import ApiError, encode, encoded, naming, no_model
-from textgen.server.planning import check_kept, in_thread_if_long
+from textgen.server.planning import check_kept, in_thread_if_long, label_at, label_of, lead_of
 from textgen.server.requests import (
     DetokenizeRequest,
     EmbeddingRequest,
@@ -181,15 +181,35 @@ async def make_state(request: Request, body: bytes, owner: str, resources: Resou
         check_text_length("label", label or "")
         generator = await resources.models.generator(model, clamps, _flag(request, "exact"))
         state = _imported(body, model, generator)
+        label = _checked_label(model, state, label)
     else:
         asked, _ = parse(body, StateRequest)
         kept = None if asked.state is None else resources.states.get(owner, asked.state)
         model = await resources.models.get(asked.model or (kept.model if kept else None), first_text(asked.prompt))
         generator = await resources.models.generator(model, clamps_of(asked), asked.exact)
         check_kept(kept, model, generator)
-        config, label = SamplingConfig(label=asked.label, seed=0), asked.label
-        state = await read_state(model, generator, asked.prompt or "", config, kept, owner, resources)
+        config, prompt = SamplingConfig(label=asked.label, seed=0), asked.prompt or ""
+        state = await read_state(model, generator, prompt, config, kept, owner, resources)
+        known = label_of(generator, lead_of(generator, prompt, kept), asked.label)
+        label = label_at(model.tokenizer, state, kept.label if kept and known is None else known)
     return answer(described(resources.states.add(owner, model.name, generator.fingerprint, state, label)))
+
+
+def _checked_label(model: ServedModel, state: TextState, label: str | None) -> str | None:
+    """Returns the label of the document that a state continues, which a request may name.
+
+    Raises:
+        ApiError: The model does not know the label that the request names, or the document does not have it.
+    """
+    with naming("label"):
+        model.tokenizer.opening(label)
+    found = label_at(model.tokenizer, state, label)
+    if label not in (None, found):
+        has = "without a label" if found is None else f"with the label {found!r}"
+        raise ApiError(
+            400, f"The state is one of a document {has}, not with {label!r}: leave label out.", param="label"
+        )
+    return found
 
 
 def fetch_state(id: str, owner: str, resources: Resources) -> Response:

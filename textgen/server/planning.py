@@ -15,7 +15,7 @@ from textgen.generation.fingerprint import Fingerprint
 from textgen.generation.generator import Generator
 from textgen.generation.request import with_seed, without_healing
 from textgen.generation.row import TextRow
-from textgen.generation.text_state import TextState
+from textgen.generation.text_state import TextState, of_document
 from textgen.server.failures import ApiError, naming
 from textgen.server.jobs import Job
 from textgen.server.requests import (
@@ -244,8 +244,9 @@ def check_kept(kept: KeptState | None, model: ServedModel, generator: Generator)
             raise ApiError(400, 'The state was not read in exact arithmetic: give "exact": false.', param="exact")
         if made_by.is_exact:
             raise ApiError(400, 'The state was read in exact arithmetic: give "exact": true.', param="exact")
-        held = " ".join(map(str, made_by.clamps)) or "no cell"
-        raise ApiError(400, f"The state was read with {held} clamped: give the same clamp.", param="clamp")
+        held = " ".join(map(str, made_by.clamps))
+        advice = f"with {held} clamped: give the same clamp" if held else "with no cell clamped: leave clamp out"
+        raise ApiError(400, f"The state was read {advice}.", param="clamp")
     if kept.model == model.name:
         raise ApiError(
             400, f"The model {model.name!r} has changed since the state was made: make the state again.", param="state"
@@ -398,6 +399,20 @@ def start_of(generator: Generator, lead: Sequence[int], label: str | None, kept:
 def label_of(generator: Generator, lead: Sequence[int], label: str | None) -> str | None:
     """Returns the label of a document: the one that its prompt begins with, or the one that a request names."""
     return generator.tokenizer.label_of(lead[1]) if len(lead) > 1 else label
+
+
+def label_at(tokenizer: Tokenizer, state: TextState, known: str | None = None) -> str | None:
+    """Returns the label of the document that a state continues; None if it has none, or at its end.
+
+    Args:
+        tokenizer: The tokenizer.
+        state: The state.
+        known: The label that the document has if it is so long that the state does not hold its beginning.
+    """
+    if tokenizer.eos_id not in state.ids:
+        return known
+    opened = of_document(state.ids, tokenizer.eos_id)[:1]
+    return tokenizer.label_of(opened[0]) if opened and opened[0] >= tokenizer.first_label else None
 
 
 def lead_of(generator: Generator, prompt: Prompt, kept: KeptState | None) -> list[int]:

@@ -29,7 +29,7 @@ class KeptState:
         model: Name of its model.
         fingerprint: Fingerprint of its model.
         state: The state.
-        label: What the client calls it.
+        label: Label of the document that it continues; None if it has none, or if it is not known.
         expires_at: When it is dropped unless it is used before, in seconds since the epoch.
     """
 
@@ -75,7 +75,7 @@ class StateStore:
             model: Name of its model.
             fingerprint: Fingerprint of its model.
             state: The state.
-            label: What the client calls it.
+            label: Label of the document that it continues.
 
         Returns:
             The state that is kept.
