@@ -1409,6 +1409,26 @@ def test_paths_and_methods_that_do_not_exist(server: Running) -> None:
     assert server.error("/../../etc/passwd", None, "GET")[0] == 404
 
 
+@pytest.mark.parametrize(
+    ("target", "host", "expected"),
+    [
+        ("http://localhost/health", "localhost", 200),
+        ("HTTP://127.0.0.1:8000/%68ealth?x=http://evil.example/", "evil.example", 200),
+        ("http://evil.example/health", "localhost", 403),
+        ("http://localhost@evil.example/health", "localhost", 403),
+        ("http://localhost/nothing", "localhost", 404),
+        ("http://localhost", "localhost", 200),
+        ("http:///health", "localhost", 404),
+        ("/http://localhost/health", "localhost", 404),
+    ],
+)
+def test_the_target_of_a_request_may_be_a_whole_address(server: Running, target: str, host: str, expected: int) -> None:
+    """Its host counts, not that of the header."""
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        assert connection.makefile("rb").readline().split()[1] == str(expected).encode()
+
+
 def test_a_request_has_an_id(server: Running) -> None:
     assert server.request("GET", "/health", None, {"X-Request-Id": "mine-1"})[1]["x-request-id"] == "mine-1"
     generated = server.request("GET", "/health", None, {"X-Request-Id": "a b"})[1]["x-request-id"]

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
+from urllib.parse import unquote
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -34,6 +35,7 @@ from textgen.server.web_page import page_routes
 OPEN_PATHS = ("/health", "/ready")  # paths that need no key
 METRICS_PATH = "/metrics"
 MIN_BYTES_PER_SECOND = 1 << 10  # lowest rate of the body of a request, and of an answer, in bytes per second
+ADDRESS = re.compile(rb"https?://([^/]+)(.*)", re.IGNORECASE | re.DOTALL)  # target of a request: its host, its path
 REQUEST_ID = re.compile(r"[\w.-]{1,100}")
 Result = TypeVar("Result")
 
@@ -168,6 +170,19 @@ async def unless_disconnected(work: Awaitable[Result], receive: Receive) -> Resu
             await asyncio.wait({working})
 
 
+def in_origin_form(scope: Scope) -> Scope:
+    """Returns a request whose target is a path, though it was sent as a whole address, as to a proxy.
+
+    The host in the address takes the place of the header Host, as RFC 9112 has it (3.2.2).
+    """
+    found = ADDRESS.fullmatch(scope.get("raw_path") or b"")
+    if found is None:
+        return scope
+    host, path = found[1], found[2] or b"/"
+    headers = [(b"host", host), *(each for each in scope["headers"] if each[0] != b"host")]
+    return {**scope, "path": unquote(path.decode("ascii")), "raw_path": path, "headers": headers}
+
+
 class Gate:
     """What happens to every request: foreign hosts and origins are refused, answers get an id and headers."""
 
@@ -180,6 +195,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = in_origin_form(scope)
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         added = {
