@@ -55,9 +55,10 @@ class Operation:
     result: Mapping[str, Any] = field(default_factory=dict)
 
 
+STATE_LABEL_HELP = "Label of the document, for a file that no longer holds its beginning."
 STATE_QUERY: dict[str, dict[str, Any]] = {
     "model": {"type": "string"},
-    "label": {"type": "string"},
+    "label": {"type": "string", "description": STATE_LABEL_HELP},
     "clamp": TEXTS | {"description": CLAMP_HELP},
     "exact": {"type": "boolean", "description": EXACT_HELP},
 }
