@@ -190,9 +190,11 @@ def test_character_coverage(kind: str) -> None:
     ("config", "message"),
     [
         (TokenizerConfig("byte", character_coverage=0.99), "byte tokenizer .* leave character_coverage out"),
+        (TokenizerConfig("word", character_coverage=0.99), "word tokenizer .* leave character_coverage out, or choose"),
+        (TokenizerConfig("word", character_coverage=1.0), "word tokenizer .* leave character_coverage out, or choose"),
         (TokenizerConfig("char", vocab_size=300, character_coverage=0.99), "Both vocab_size and character_coverage"),
     ],
 )
-def test_a_coverage_that_decides_nothing_is_refused(config: TokenizerConfig, message: str) -> None:
+def test_a_coverage_that_does_not_suit_the_tokenizer_is_refused(config: TokenizerConfig, message: str) -> None:
     with pytest.raises(TokenizerError, match=message):
         train_tokenizer([TEXT], config)

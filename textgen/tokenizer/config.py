@@ -30,7 +30,8 @@ class TokenizerConfig(Settings):
     character_coverage: float | None = setting(
         None,
         "Fraction of the characters of the text that get tokens of their own; the rarest are spelled in bytes. "
-        "By default all, or nearly all where there are more than 1,000 different ones, as in Chinese.",
+        "By default all, or nearly all where there are more than 1,000 different ones, as in Chinese. For the "
+        "tokenizers unigram, bpe and char.",
         low=0.98,  # SentencePiece takes no less
         high=1.0,
         section=SECTION,

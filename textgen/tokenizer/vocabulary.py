@@ -292,15 +292,20 @@ def refuse_vocabulary_settings(given: Mapping[str, Any]) -> None:
 
 
 def require_coverage(config: TokenizerConfig) -> None:
-    """Checks that a fraction of characters with tokens of their own, if there is one, decides something.
+    """Checks that a fraction of characters with tokens of their own, if there is one, suits the kind of the tokens.
 
     Raises:
-        TokenizerError: It does not.
+        TokenizerError: The vocabulary has no tokens for characters, or `vocab_size` decides how many.
     """
     if config.character_coverage is None:
         return
     if config.tokenizer == "byte":
         raise TokenizerError("The byte tokenizer has no tokens for characters: leave character_coverage out.")
+    if config.tokenizer == "word":  # SentencePiece would drop every word with a character outside the fraction
+        raise TokenizerError(
+            "The word tokenizer has tokens for words, not for characters, and no bytes to spell the rarest ones in: "
+            "leave character_coverage out, or choose the tokenizer unigram, bpe or char."
+        )
     if config.tokenizer == "char" and config.vocab_size is not None:
         raise TokenizerError(
             "Both vocab_size and character_coverage say how many characters have a token of their own: leave one out."
