@@ -5,7 +5,9 @@ The manifest agrees with what was altered: whoever makes a folder makes its chec
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import random
 import shutil
 from collections.abc import Iterator
@@ -25,7 +27,7 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.errors import TextgenError
 from textgen.export.pytorch import from_torch, read_torch
-from textgen.saved_model.compression import compress
+from textgen.saved_model.compression import compress, record_of_copy
 from textgen.saved_model.layout import (
     CHECKPOINTS,
     CONFIG,
@@ -36,8 +38,10 @@ from textgen.saved_model.layout import (
     TRAINING,
     WEIGHTS,
     read_training,
+    shown_record,
 )
 from textgen.saved_model.loading import load_model
+from textgen.saved_model.model_card import model_card
 from textgen.saved_model.saving import save_model
 from textgen.settings import read_toml
 from textgen.storage.files import write_file
@@ -164,6 +168,32 @@ def test_a_bit_of_training_json_that_has_turned_over_is_noticed_or_does_not_matt
             record = read_training(folder)
             assert {name: record[name] for name in expected} == expected
     assert told.accepted < 0.1 * len(sound) < told.refused
+
+
+def entries(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of all values within JSON."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield (*path, key)
+        yield from entries(value[key], (*path, key))
+
+
+def test_each_entry_of_training_json_that_is_accepted_can_be_shown_and_copied(
+    folder: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sound, told = json.loads((folder / TRAINING).read_bytes()), Told()
+    del sound["checksum"]
+    for *sections, key in entries(sound):
+        for odd in [*ODD, ["s3://"], ["https://["], ["\0"]]:
+            record = json.loads(json.dumps(sound))
+            holder = functools.reduce(operator.getitem, sections, record)
+            holder[key] = odd
+            data = json.dumps(record).encode()
+            monkeypatch.setattr("textgen.saved_model.layout.read_file", lambda *_, data=data: data)
+            with told.one():
+                training = read_training(folder)
+                assert shown_record(training) and record_of_copy(training) and model_card("songs", training)
+    assert told.accepted > 100 and told.refused > 100
 
 
 def test_a_training_json_that_is_cut_short_is_one_clear_line(

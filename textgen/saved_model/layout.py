@@ -38,7 +38,7 @@ CARD_BYTES = 1 << 24  # maximum size of README.md
 
 HISTORY = [{"step": int, "epochs": float, "nats_per_token": float, "bits_per_byte": float}]  # of the validations
 RECORD = {  # fields of training.json that commands other than train read; `textgen.training.resumption` reads more
-    "corpus": {"paths": [str], "characters": int, "num_documents": int},
+    "corpus": {"paths": [str], "valid?": ([str], None), "characters": int, "num_documents": int},
     "model": {"vocab_size": int, "embedding_dim": int, "hidden_units": int, "num_layers": int},
     "tokenizer": {"tokenizer": str},
     "training": {"seed": int, "sequence_length?": int},
