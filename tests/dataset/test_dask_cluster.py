@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -20,7 +21,8 @@ from click.testing import CliRunner
 from textgen.cli import textgen
 from textgen.dataset import dask_cluster
 from textgen.dataset.corpus_preparation import make_on_worker, prepare_corpus
-from textgen.dataset.prepared_corpus import PreparedCorpus
+from textgen.dataset.prepared_corpus import NUMBER, PreparedCorpus
+from textgen.dataset.token_files import SUMMARY
 from textgen.errors import ConfigError, CorpusError
 
 SHARDS = 6
@@ -62,6 +64,7 @@ def test_a_worker_makes_a_shard_of_a_folder_that_it_sees(tmp_path: Path, text: P
     prepare_corpus([str(text)], tmp_path / "made", {"tokenizer": "byte"}, shard=(1, 2))
     lines = make_on_worker([str(text)], str(tmp_path / "made"), 2, 2)
     assert lines[-1].startswith("Shard 2 of 2: ")
+    assert json.loads((tmp_path / "made" / "shard-00002-of-00002" / SUMMARY).read_bytes())[NUMBER] == 2
 
 
 def test_a_folder_that_is_begun_needs_a_cluster_only_for_missing_shards(

@@ -140,6 +140,35 @@ def test_another_setting_than_that_of_the_folder_is_refused(tmp_path: Path) -> N
     prepared.require({"encoding": None, "documents": "line"})
 
 
+@pytest.mark.parametrize("move", [shutil.copytree, os.rename])
+def test_a_shard_under_the_name_of_another_is_refused_and_made_again(
+    tmp_path: Path, move: Callable[[Path, Path], None]
+) -> None:
+    path, out, said = lines_in(tmp_path), tmp_path / "out", list[str]()
+    before = {name: data for name, (_, data) in files_of(make(path, out).folder).items()}
+    shutil.rmtree(out / "shard-00003-of-00003")
+    move(out / "shard-00001-of-00003", out / "shard-00003-of-00003")
+    with pytest.raises(CorpusError, match="shard 3: it is shard 1 under another name"):
+        PreparedCorpus(out).data()
+    make(path, out, say=said.append)
+    assert "Shard 3 of 3 is prepared again: it is shard 1 under another name." in said
+    assert {name: data for name, (_, data) in files_of(out).items()} == before
+
+
+def test_a_copied_shard_of_a_version_that_did_not_note_numbers_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out = lines_in(tmp_path), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(corpus_preparation, "NUMBER", "unread")
+        make(path, out)
+    assert PreparedCorpus(out).data()
+    shutil.rmtree(out / "shard-00003-of-00003")
+    shutil.copytree(out / "shard-00001-of-00003", out / "shard-00003-of-00003")
+    with pytest.raises(ConfigError, match=r"Shard 3 of .* is a copy of shard 1: remove shard-00003-of-00003 there"):
+        make(path, out)
+
+
 def test_a_shard_of_another_folder_is_refused(tmp_path: Path) -> None:
     path = lines_in(tmp_path)
     make(path, tmp_path / "out")

@@ -20,6 +20,7 @@ from textgen.corpus.walk import PREPARED
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.dask_cluster import make_shards, require_cluster, require_shared
 from textgen.dataset.prepared_corpus import (
+    NUMBER,
     OWN,
     TEXT,
     PreparedCorpus,
@@ -216,10 +217,16 @@ def _require_same_text(prepared: PreparedCorpus, corpus: Corpus, numbers: Iterab
     for number in sorted(numbers):
         text = prepared.text_of(number)
         if text and text != corpus.section_glance(number - 1, prepared.settings.shards):
+            name = prepared.shard_name(number)
+            if copies := prepared.copies_of(number):  # of an older version, whose shards do not tell their numbers
+                raise ConfigError(
+                    f"Shard {number} of {prepared.folder} is a copy of shard {copies[0]}: remove {name} there, so that "
+                    "it is made again."
+                )
             raise ConfigError(
                 f"The corpus has changed since shard {number} of {prepared.folder} was made: text that has moved would "
-                f"be missing, or there twice. Prepare another folder, or remove {prepared.shard_name(number)} there, "
-                "so that it is made again."
+                f"be missing, or there twice. Prepare another folder, or remove {name} there, so that it "
+                "is made again."
             )
 
 
@@ -254,7 +261,8 @@ def _encode_shard(prepared: PreparedCorpus, corpus: Corpus, number: int) -> Toke
         yield from hold_out(read, fraction, seed, labels, limit=limit, may_be_none=number > 1)
         corpus.require_unchanged()
 
-    facts = {"prepared": settings.digest(), TEXT: corpus.section_glance(number - 1, settings.shards)}
+    text = corpus.section_glance(number - 1, settings.shards)
+    facts = {"prepared": settings.digest(), NUMBER: number, TEXT: text}
     folder, is_there = prepared.folder / name, lambda: not prepared.problem(number)
     encode_parts(parts(), prepared.tokenizer, folder, facts=facts, unless=is_there)
     return prepared.tokens_of([name])

@@ -65,6 +65,7 @@ from textgen.wording import Say, counted, shell_word
 FORMAT = 4  # with 3, other text was held out; older folders are read, not completed
 OLD_FORMAT = 2  # in which an encoding of utf-8 may have been the default
 TEXT = "text"  # name of the `Corpus.section_glance` in the tokens.json of a shard
+NUMBER = "shard"  # name of the number of a shard in its tokens.json, which older versions did not note
 OWN = ["shards", "valid_fraction", "seed"]  # settings besides those of the corpus and the tokenizer
 FILES = (".txt", ".md", *FORMATS, *RICH, *COMPRESSIONS)  # suffixes of files; others may be parts of a folder's name
 PROGRAMS = (".asp", ".aspx", ".cgi", ".jsp", ".php", ".shtml")  # suffixes of pages that a web server makes
@@ -181,6 +182,14 @@ class PreparedCorpus:
             return ""
         return str(values.get(TEXT, "")) if values.get("prepared") == self.settings.digest() else ""
 
+    def copies_of(self, number: int) -> list[int]:
+        """Numbers of the other shards whose manifests name the same token ids as that of a shard."""
+        known = dict[int, list[str]]()
+        for other in range(1, self.settings.shards + 1):
+            with suppress(CorpusError):  # of one that is missing or damaged
+                known[other] = self._checksums(other)
+        return [other for other, sums in known.items() if other != number and sums == known.get(number)]
+
     def problem(self, number: int) -> str:
         """What is wrong with a shard, in a few words; "" if it is intact. Reads all of its bytes.
 
@@ -191,8 +200,11 @@ class PreparedCorpus:
         if problem := problem_of(folder):
             return problem
         try:
-            if read_object(folder / SUMMARY).get("prepared") != self.settings.digest():
+            values = read_object(folder / SUMMARY)
+            if values.get("prepared") != self.settings.digest():
                 return "it was made with other settings or another vocabulary"
+            if (own := values.get(NUMBER, number)) != number:
+                return f"it is shard {short_repr(own)} under another name"
             if len(self.tokens_of([self.shard_name(number)]).train.counts) != self.tokenizer.vocab_size:
                 return "it was made with another vocabulary"
         except UnreadableCorpus:

@@ -148,7 +148,7 @@ def encode_parts(
     parts: Iterable[tuple[str, Part]],
     tokenizer: Tokenizer,
     folder: Path,
-    facts: Mapping[str, str] | None = None,
+    facts: Mapping[str, str | int] | None = None,
     encode: Encode | None = None,
     unless: Callable[[], bool] = lambda: False,
 ) -> None:
