@@ -131,6 +131,23 @@ def test_a_text_in_the_record_of_a_model_is_one_line_of_its_card(field: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("text", "shown"),
+    [("Poe|Co", r"Poe\|Co"), ("|", r"\|"), ("a\\|b", r"a\\\|b"), ("a\\", "a\\")],
+)
+@pytest.mark.parametrize("field", ["labels", "start", "scores", "precision"])
+def test_a_bar_in_a_text_does_not_end_a_cell_of_the_table(field: str, text: str, shown: str) -> None:
+    values: dict[str, Any] = {
+        "labels": [text],
+        "start": {"name": text, "decided_by": "rule", "reason": text},
+        "scores": {text: 1.0},
+        "precision": text,
+    }
+    rows = [line for line in model_card("songs", TRAINED | {field: values[field]}).split("\n") if line[:1] == "|"]
+    assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) for row in rows} == {3}
+    assert any(shown in row for row in rows)
+
+
+@pytest.mark.parametrize(
     ("direction", "labels", "expected"),
     [
         ("forward", [], 'textgen sample songs --prompt "..."'),

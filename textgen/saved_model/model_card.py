@@ -264,4 +264,9 @@ def _line(text: str) -> str:
 
 
 def _table(rows: Mapping[str, Any]) -> str:
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+    return "\n".join(["| | |", "|---|---|", *(f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items())])
+
+
+def _cell(value: object) -> str:
+    """A value as text in which a | does not end the cell of a table; backslashes before it would escape each other."""
+    return re.sub(r"(\\*)\|", r"\1\1\\|", str(value))
