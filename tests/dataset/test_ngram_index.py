@@ -139,6 +139,23 @@ def test_by_hand() -> None:
     assert index.novelty("to be", TOKENIZER).copied_fraction is None
 
 
+@pytest.mark.parametrize("kind", ["byte", "bpe"])
+@pytest.mark.parametrize(
+    ("written", "copied"),
+    [
+        ("夊前明月光疑是地上霜", "前明月光疑是地上霜"),  # the last byte of 夊 is that of 床
+        ("床前明月光疑是地上霝", "床前明月光疑是地上"),  # the first two bytes of 霝 are those of 霜
+        ("夊前明月光疑是地上霝", "前明月光疑是地上"),
+        ("床前明月光疑是地上霜", "床前明月光疑是地上霜"),
+    ],
+)
+def test_the_longest_copy_begins_and_ends_with_a_whole_character(kind: str, written: str, copied: str) -> None:
+    tokenizer = TOKENIZER if kind == "byte" else train_tokenizer(["other words"], TokenizerConfig(kind))
+    index = index_of([tokenizer.encode("床前明月光疑是地上霜")], ngram=6)
+    found = index.novelty(written, tokenizer)
+    assert (found.longest_copy_text, found.longest_copy_characters) == (copied, len(copied))
+
+
 def test_an_unknown_word_copies_nothing(tmp_path: Path) -> None:
     """All unknown words have one id: a run of others would be the run that the corpus has."""
     lines = [

@@ -50,8 +50,8 @@ class Novelty:
         ngrams: N-grams of the text; 0 if it is too short, or every run of k tokens has an unknown word.
         copied_fraction: Fraction of them that occur in the corpus; None if there are none.
         longest_copy: Tokens of the longest copy; 0 if there is none.
-        longest_copy_text: The longest copy as text.
-        longest_copy_characters: Its characters.
+        longest_copy_text: The longest copy as text, without characters of which only some bytes are copied.
+        longest_copy_characters: The characters of this text.
         false_positive_rate: Probability that an n-gram that is not in the corpus is reported.
     """
 
@@ -146,7 +146,7 @@ class NgramIndex:
         start, length = _longest_run(copied)
         ngrams = int(inside.sum())
         longest = ids[start : start + length + self.ngram - 1] if length else ids[:0]
-        text = tokenizer.decode(longest.tolist())
+        text = tokenizer.decode(_whole_characters(longest.tolist(), tokenizer))
         return Novelty(
             ngram=self.ngram,
             ngrams=ngrams,
@@ -212,6 +212,14 @@ def _cut_at_unknown(ids: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
     An index made by an older version contains n-grams with unknown words. They are never looked for.
     """
     return np.where(ids == tokenizer.unk_id, tokenizer.eos_id, ids)
+
+
+def _whole_characters(ids: Sequence[int], tokenizer: Tokenizer) -> Sequence[int]:
+    """The ids without the bytes of a character that began before them, or ends after them."""
+    begin = 0
+    while begin < min(3, len(ids)) and b"\x80" <= tokenizer.piece_bytes[ids[begin]][:1] < b"\xc0":
+        begin += 1
+    return ids[begin : len(ids) - len(tokenizer.unfinished(ids))]
 
 
 def _hashes(ids: np.ndarray, length: int) -> np.ndarray:
