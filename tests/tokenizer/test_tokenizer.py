@@ -89,6 +89,14 @@ def test_tokens_of_numpy_are_tokens(lossless: Tokenizer) -> None:
         (lambda own: own.piece("a"), "id must be an integer. Received: 'a'."),
         (lambda own: own.save(5), "path is 5, not a path: give a str or a pathlib.Path."),
         (lambda own: own.with_labels(5), "labels must be a text or a list of texts. Received: 5."),
+        (lambda own: own.with_labels([5]), "labels[0] is 5, not a text: leave out missing values, and convert others"),
+        (lambda own: own.with_labels(["a", None]), "labels[1] is None, not a text: leave out missing values, and"),
+        (lambda own: own.with_labels([["a"]]), "labels[0] is ['a'], not a text: leave out missing values, and"),
+        (lambda own: own.with_labels([""]), "labels[0] is '', and a blank label means no label: leave it out."),
+        (lambda own: own.with_labels([" \n"]), "labels[0] is ' \\n', and a blank label means no label: leave it out."),
+        (lambda own: own.with_labels(["a\0b"]), "labels[0] 'a\\x00b' has the character U+0000, which a vocabulary"),
+        (lambda own: own.with_labels(["\ud800"]), "labels[0] '\\ud800' contains half of a character (a lone surrogate)"),
+        (lambda own: own.with_labels("a" * 201), "labels[0] has 201 characters, at most 200 are allowed."),
     ],
 )
 def test_a_wrong_argument_of_a_tokenizer_is_named(kind: str, use: Callable[[Any], object], message: str) -> None:

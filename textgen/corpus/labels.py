@@ -11,7 +11,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
-from textgen.errors import CorpusError
+from textgen.arguments import check_is_text
+from textgen.errors import ConfigError, CorpusError
+from textgen.settings import short_repr
 from textgen.wording import counted, one_line, shortened
 
 FOLDER = "folder"  # value of `CorpusConfig.labels`: use folder names as labels
@@ -75,6 +77,32 @@ def json_label(value: Any, field: str, place: str) -> str | None:
             f"{place}: field {field!r} contains half of a character (a lone surrogate). Write both halves."
         ) from None
     return as_label(str(value), place)
+
+
+def check_label(name: str, label: object) -> None:
+    """Checks a label that a caller of the library gives: that it is one which a corpus can have.
+
+    Args:
+        name: Name of the argument, for the message.
+        label: The label. Unlike those of a corpus, it is taken with the white space in it.
+
+    Raises:
+        ConfigError: It is no text, is blank, has an unpaired surrogate or U+0000, or is too long.
+    """
+    check_is_text(name, label)
+    text = str(label)
+    if not text.strip():
+        raise ConfigError(f"{name} is {short_repr(text)}, and a blank label means no label: leave it out.")
+    if len(text) > MAX_LABEL_CHARS:
+        raise ConfigError(f"{name} has {counted(len(text), 'character')}, at most {MAX_LABEL_CHARS} are allowed.")
+    if "\0" in text:
+        raise ConfigError(f"{name} {text!r} has the character U+0000, which a vocabulary cannot hold. Remove it.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{name} {text!r} contains half of a character (a lone surrogate). Write both halves."
+        ) from None
 
 
 def least_documents(counts: Mapping[str, int]) -> int:

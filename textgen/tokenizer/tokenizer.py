@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from textgen.arguments import check_is_path, several_texts, several_tokens
-from textgen.corpus.labels import unknown_label
+from textgen.corpus.labels import check_label, unknown_label
 from textgen.errors import ConfigError, TokenizerError
 from textgen.settings import check_type, python_number
 from textgen.storage.files import write_file
@@ -101,13 +101,27 @@ class Tokenizer(ABC):
         return None if id == self.first_label else self.labels[id - self.first_label - 1]
 
     def with_labels(self, labels: Iterable[str]) -> Tokenizer:
-        """Returns the same vocabulary with tokens for those labels that it lacks, after all other tokens."""
-        more = [label for label in dict.fromkeys(several_texts("labels", labels)) if label not in self.labels]
-        return self._extended(more) if more else self
+        """Returns the same vocabulary with tokens for those labels that it lacks, after all other tokens.
+
+        Args:
+            labels: The labels, or one.
+
+        Raises:
+            ConfigError: One of them is none that a document can have.
+        """
+        wanted = list(several_texts("labels", labels))
+        for number, label in enumerate(wanted):
+            check_label(f"labels[{number}]", label)
+        return self._with(wanted)
 
     def is_part_of(self, other: Tokenizer) -> bool:
         """Returns whether `other` is the same vocabulary, except for labels that it may have in addition."""
-        return self.with_labels(other.labels).fingerprint() == other.fingerprint()
+        return self._with(other.labels).fingerprint() == other.fingerprint()
+
+    def _with(self, labels: Iterable[str]) -> Tokenizer:
+        """Like `with_labels`, for labels that were checked or that a vocabulary has, which may be an older one."""
+        more = [label for label in dict.fromkeys(labels) if label not in self.labels]
+        return self._extended(more) if more else self
 
     @abstractmethod
     def _extended(self, more: Sequence[str]) -> Tokenizer:
