@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -11,13 +12,16 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import numpy as np
 import pytest
 import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vocabularies import CHINESE, pieces_of
 
+from textgen.errors import ConfigError
 from textgen.tokenizer import segmentation
 from textgen.tokenizer.kinds import SentencePieceTokenizer
 from textgen.tokenizer.pieces import FIRST_BYTE, FIRST_LEARNED, SPACE
@@ -186,6 +190,32 @@ def test_the_likeliest_segmentation_is_what_encode_gives(text: str) -> None:
     assert Counter(drawn) == Counter(likeliest) or math.isclose(
         sum(scores[id] for id in drawn), sum(scores[id] for id in likeliest), rel_tol=1e-4
     )
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "char"])
+@pytest.mark.parametrize("alpha", [-1, -1e-9, math.nan, math.inf, 1e302, "x", None, True])
+def test_an_alpha_that_cannot_be_is_named(kind: str, alpha: Any) -> None:
+    tokenizer = pieces_of(kind, [LINE])
+    limits = "from 0 to 1" if kind == "bpe" else "of at least 0"
+    with pytest.raises(ConfigError, match=f"alpha must be a number {limits}. Received: {re.escape(repr(alpha))}."):
+        tokenizer.sample("the moon", alpha, 1)
+
+
+def test_the_probability_of_leaving_out_a_merge_is_at_most_1() -> None:
+    with pytest.raises(ConfigError, match=r"alpha must be a number from 0 to 1\. Received: 1\.5\."):
+        TOKENIZERS["bpe"].sample("the moon", 1.5, 1)
+    assert TOKENIZERS["unigram"].sample("the moon", 1e300, 1) == TOKENIZERS["unigram"].encode("the moon")
+
+
+@pytest.mark.parametrize("seed", [-1, "x", 1.5, None, True])
+def test_a_seed_that_cannot_be_is_named(tokenizer: SentencePieceTokenizer, seed: Any) -> None:
+    with pytest.raises(ConfigError, match=f"seed must be .*Received: {re.escape(repr(seed))}."):
+        tokenizer.sample("the moon", 0.5, seed)
+
+
+def test_the_numbers_of_numpy_give_the_segmentation_of_those_of_python(tokenizer: SentencePieceTokenizer) -> None:
+    seed: Any = np.int64(5)
+    assert tokenizer.sample("the moon", np.float64(0.3), seed) == tokenizer.sample("the moon", 0.3, 5)
 
 
 def test_bpe_with_all_merges_left_out_is_characters() -> None:

@@ -73,6 +73,16 @@ def test_tokens_of_numpy_are_tokens(lossless: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("kind", [*LOSSLESS, "word"])
+@pytest.mark.parametrize("threads", [-1, 1, np.int64(2), 1 << 40])
+def test_the_ids_do_not_depend_on_the_number_of_threads(kind: str, threads: Any) -> None:
+    texts = ["the moon", "", "明月"]
+    assert tokenizer_of(kind).encode_batch(texts, threads) == [tokenizer_of(kind).encode(text) for text in texts]
+
+
+NO_THREADS = "num_threads must be a whole number of at least 1, or -1 for one thread per core. Received:"
+
+
+@pytest.mark.parametrize("kind", [*LOSSLESS, "word"])
 @pytest.mark.parametrize(
     ("use", "message"),
     [
@@ -88,6 +98,11 @@ def test_tokens_of_numpy_are_tokens(lossless: Tokenizer) -> None:
         (lambda own: own.decode([5, True]), "ids must be a list of tokens. Received: [5, True]."),
         (lambda own: own.piece("a"), "id must be an integer. Received: 'a'."),
         (lambda own: own.save(5), "path is 5, not a path: give a str or a pathlib.Path."),
+        (lambda own: own.encode_batch(["a"], 0), f"{NO_THREADS} 0."),
+        (lambda own: own.encode_batch(["a"], -2), f"{NO_THREADS} -2."),
+        (lambda own: own.encode_batch(["a"], num_threads="x"), f"{NO_THREADS} 'x'."),
+        (lambda own: own.encode_batch(["a"], num_threads=True), f"{NO_THREADS} True."),
+        (lambda own: own.encode_batch(["a"], num_threads=1.5), f"{NO_THREADS} 1.5."),
         (lambda own: own.with_labels(5), "labels must be a text or a list of texts. Received: 5."),
         (lambda own: own.with_labels([5]), "labels[0] is 5, not a text: leave out missing values, and convert others"),
         (lambda own: own.with_labels(["a", None]), "labels[1] is None, not a text: leave out missing values, and"),
@@ -95,7 +110,10 @@ def test_tokens_of_numpy_are_tokens(lossless: Tokenizer) -> None:
         (lambda own: own.with_labels([""]), "labels[0] is '', and a blank label means no label: leave it out."),
         (lambda own: own.with_labels([" \n"]), "labels[0] is ' \\n', and a blank label means no label: leave it out."),
         (lambda own: own.with_labels(["a\0b"]), "labels[0] 'a\\x00b' has the character U+0000, which a vocabulary"),
-        (lambda own: own.with_labels(["\ud800"]), "labels[0] '\\ud800' contains half of a character (a lone surrogate)"),
+        (
+            lambda own: own.with_labels(["\ud800"]),
+            "labels[0] '\\ud800' contains half of a character (a lone surrogate)",
+        ),
         (lambda own: own.with_labels("a" * 201), "labels[0] has 201 characters, at most 200 are allowed."),
     ],
 )

@@ -262,7 +262,7 @@ def _encode_shard(prepared: PreparedCorpus, corpus: Corpus, number: int) -> Toke
         corpus.require_unchanged()
 
     text = corpus.section_glance(number - 1, settings.shards)
-    facts = {"prepared": settings.digest(), NUMBER: number, TEXT: text}
+    facts: dict[str, str | int] = {"prepared": settings.digest(), NUMBER: number, TEXT: text}
     folder, is_there = prepared.folder / name, lambda: not prepared.problem(number)
     encode_parts(parts(), prepared.tokenizer, folder, facts=facts, unless=is_there)
     return prepared.tokens_of([name])

@@ -28,8 +28,9 @@ from typing import Any
 import sentencepiece
 
 from textgen.arguments import several_texts
-from textgen.errors import TokenizerError
+from textgen.errors import ConfigError, TokenizerError
 from textgen.schema import decoded_json
+from textgen.settings import Setting, check_bounds, check_type, python_number, short_repr
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
 from textgen.tokenizer.pieces import (
     BYTE_NAMES,
@@ -55,10 +56,13 @@ from textgen.tokenizer.pieces import (
 from textgen.tokenizer.segmentation import BpeSegmenter, Segmenter, UnigramSegmenter
 from textgen.tokenizer.spelling import Spelling
 from textgen.tokenizer.stream_decoder import StreamDecoder
-from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.tokenizer.tokenizer import Tokenizer, checked_threads
 from textgen.wording import counted
 
 PIECE_NEWLINES = 4  # bytes 0x0A for each piece in a SentencePiece model, at most: two are tags, lengths and scores more
+
+ALPHAS = {"bpe": Setting("", 0.0, 1.0)}  # bounds of `alpha` of random segmentations
+ANY_ALPHA = Setting("", 0.0)  # of the other kinds
 
 
 class _LoadedTokenizer(Tokenizer):
@@ -96,7 +100,8 @@ class SentencePieceTokenizer(_LoadedTokenizer):
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         """Returns the ids of several texts. The threads are SentencePiece's."""
-        return self._encode(texts, lambda stretches: self._processor.encode(stretches, num_threads=num_threads))
+        threads = checked_threads(num_threads)
+        return self._encode(texts, lambda stretches: self._processor.encode(stretches, num_threads=threads))
 
     def scores(self) -> list[float]:
         """Returns SentencePiece's score of each token: for unigram its log probability, for bpe the negated rank."""
@@ -111,12 +116,17 @@ class SentencePieceTokenizer(_LoadedTokenizer):
         Args:
             text: The text.
             alpha: For unigram, an exponent of the probabilities: 0 takes all segmentations alike. For bpe, the
-                probability of leaving out a merge.
+                probability of leaving out a merge, from 0 to 1.
             seed: A whole number of any size, not negative.
 
         Raises:
+            ConfigError: `alpha` or `seed` is no such number, or the text is not a text.
             TokenizerError: The text is not valid text.
         """
+        check_bounds("alpha", alpha := python_number(alpha), ALPHAS.get(self.kind, ANY_ALPHA))
+        check_type("seed", seed := python_number(seed), "int")
+        if seed < 0:  # whose random numbers would be those of the positive one
+            raise ConfigError(f"seed must be a number of at least 0. Received: {short_repr(seed)}.")
         segmenter, random = self._segmenter(alpha), Random(seed)
         return self._encode(
             [text], lambda stretches: [segmenter.draw(stretch.replace(" ", SPACE), random) for stretch in stretches]
@@ -161,6 +171,7 @@ class WordTokenizer(_LoadedTokenizer):
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         """Returns the ids of several texts, one per word and one per newline, on this thread."""
+        checked_threads(num_threads)
         # Not SentencePiece's encode: it makes one unk of several in a row, and words would not be counted.
         return [self._encode(valid_text(text)) for text in several_texts("texts", texts)]
 
@@ -208,6 +219,7 @@ class ByteTokenizer(_LoadedTokenizer):
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = -1) -> list[list[int]]:
         """Returns the ids of several texts, one per byte of their UTF-8, on this thread."""
+        checked_threads(num_threads)
         return [
             [byte + self.first_byte for byte in valid_text(text).encode()] for text in several_texts("texts", texts)
         ]

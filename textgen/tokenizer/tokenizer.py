@@ -8,16 +8,34 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from textgen.arguments import check_is_path, several_texts, several_tokens
 from textgen.corpus.labels import check_label, unknown_label
 from textgen.errors import ConfigError, TokenizerError
-from textgen.settings import check_type, python_number
+from textgen.settings import check_type, python_number, short_repr
 from textgen.storage.files import write_file
 from textgen.tokenizer.pieces import EOS, NO_LABEL, PAD, UNK, printable
 from textgen.tokenizer.stream_decoder import StreamDecoder, check_ids
+
+MAX_THREADS = 256  # SentencePiece takes no more
+
+
+def checked_threads(num_threads: Any) -> int:
+    """Returns the number of threads that `Tokenizer.encode_batch` takes: -1, or from 1 to what SentencePiece uses.
+
+    Raises:
+        ConfigError: It is no number of threads.
+    """
+    number = python_number(num_threads)
+    if type(number) is not int or (number < 1 and number != -1):
+        raise ConfigError(
+            "num_threads must be a whole number of at least 1, or -1 for one thread per core. "
+            f"Received: {short_repr(num_threads)}."
+        )
+    return min(number, MAX_THREADS)
 
 
 class Tokenizer(ABC):
@@ -155,7 +173,7 @@ class Tokenizer(ABC):
             num_threads: Number of threads where they help; -1 is one per core.
 
         Raises:
-            ConfigError: One of them is not a text.
+            ConfigError: One of them is not a text, or there is no such number of threads.
             TokenizerError: A text is not valid text.
         """
 
