@@ -32,8 +32,6 @@ from textgen.storage.locks import locked
 from textgen.system.child_processes import child_command, child_environment, without_interrupts
 from textgen.tokenizer.tokenizer import Tokenizer
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
 models = song_model.models  # fixture
 
 
@@ -259,12 +257,13 @@ def run_tensorboard(folder: Path, tensorflow: str = TENSORFLOW, main: str = TENS
     write(folder, "tensorflow.py", tensorflow)
     write(folder, "tensorboard/__init__.py", "")
     write(folder, "tensorboard/main.py", main)
-    environment = child_environment() | {"PYTHONPATH": os.pathsep.join([str(folder), str(REPOSITORY)])}
-    command = [*child_command("textgen.cli.tensorboard_process"), "--port", "0"]
+    with pytest.MonkeyPatch.context() as patch:  # the process looks for modules where this one does
+        patch.syspath_prepend(folder)
+        command = [*child_command("textgen.cli.tensorboard_process"), "--port", "0"]
     pipe = subprocess.PIPE
     with (
         without_interrupts(),
-        child_process(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process,
+        child_process(command, env=child_environment(), stdout=pipe, stderr=pipe, text=True) as process,
     ):
         process.send_signal(sent)
         written = process.communicate()

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import venv
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -231,6 +232,19 @@ def test_children_run_the_textgen_of_a_relative_python_path(checkout: Path, monk
         found = told([sys.executable, *start], PYTHONPATH=".")
         assert found["textgen"] == str(checkout / "textgen" / "__init__.py")
         assert found["PYTHONPATH"] is None
+
+
+def test_a_current_folder_that_a_pth_file_names_hides_nothing(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the parent, where Python looks there after everything else."""
+    environment = checkout.parent / "environment"
+    venv.create(environment, symlinks=os.name != "nt")
+    python = str(environment / ("Scripts" if os.name == "nt" else "bin") / Path(sys.executable).name)
+    asked = run([python, "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], PYTHONPATH="")
+    (Path(asked.stdout.strip()) / "here.pth").write_text(str(checkout), encoding="utf-8")
+    monkeypatch.chdir(checkout)
+    found = told([python, "-P", "-c", PARENT], PYTHONPATH="")
+    assert found["textgen"] == str(checkout / "textgen" / "__init__.py")
+    assert found["path"][-1] == str(checkout)
 
 
 def test_children_look_for_modules_where_their_parent_does(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,11 +19,12 @@ LAST_WORDS = 2000  # bytes of the output of a process that are searched for its 
 PACKAGE = Path(__file__).parents[1] / "__init__.py"  # of textgen
 # What runs a module. The package is imported from its file, since other files beside it may not be meant. The folders
 # have the order that they have in the parent, so that they hide from each other, and from Python, what they hide there.
+# What only the child has, such as a current folder that a .pth file names, comes last and hides nothing.
 PROGRAM = """import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from runpy import run_module
 folders = {folders}
-sys.path[:] = [*(folder for folder in sys.path if folder not in folders), *folders]
+sys.path[:] = [*folders, *(folder for folder in sys.path if folder not in folders)]
 spec = spec_from_file_location("textgen", {package})
 sys.modules["textgen"] = module_from_spec(spec)
 spec.loader.exec_module(sys.modules["textgen"])
