@@ -10,6 +10,7 @@ import time
 import tracemalloc
 import zipfile
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.formats import epub as books
-from textgen.corpus.formats import extras, office, office_markup, rich_text, rtf, web_pages
+from textgen.corpus.formats import extras, office, office_markup, page_markup, rich_text, rtf, web_pages
 from textgen.corpus.formats import pdf as pdf_files
 from textgen.corpus.formats import zipped as archives
 from textgen.corpus.formats.page_markup import page_text
@@ -214,6 +215,28 @@ def test_a_page_whose_elements_have_no_ends_is_read(tmp_path: Path, tag: str) ->
     lines = 5_000
     page = "".join(f"<{tag}><i>{number}</i><br>" for number in range(lines))
     assert one(write(tmp_path, "a.html", f"<div>{page}</div>")).split() == list(map(str, range(lines)))
+
+
+@pytest.mark.parametrize("line", ["春眠不觉晓，<wbr>处处闻啼鸟。<br>", "<wbr><i>春</i>眠<b>不</b>觉<br>"])
+def test_a_long_page_whose_words_may_be_divided_is_read(tmp_path: Path, line: str) -> None:
+    """The parser holds <wbr> for open, but end tags that end something cost no time."""
+    lines = 36_000
+    text = one(write(tmp_path, "a.html", f"<div>{line * lines}</div>"))
+    assert (text.count("春"), text.count("觉")) == (lines, lines)
+
+
+def test_end_tags_that_end_nothing_are_counted_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those of an element that is open, but further out than one that it cannot end."""
+    number, open_tags = 2_000, "<i><div>" + "<b>" * 1_000
+    for ends, misses in ("</i>", number), ("<u></u></i>x", number), ("<u>x</u>", 0):
+        path = write(tmp_path, "a.html", open_tags + "x" * page_markup.PIECE_BYTES + ends * number)
+        monkeypatch.setattr(page_markup, "MAX_STEPS", 1_000 * misses * 9 // 10)  # some lie on borders of pieces
+        with pytest.raises(CorpusError, match="do not end") if misses else nullcontext():
+            one(path)
+        monkeypatch.setattr(page_markup, "MAX_STEPS", 1_010 * misses)
+        one(path)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1 << 18])

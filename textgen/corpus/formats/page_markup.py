@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from textgen.corpus.formats.extras import load
 from textgen.corpus.formats.markup import SPACES, Unread, parsed
 from textgen.errors import CorpusError
 
-PIECE_BYTES = 1 << 16  # of a page that are parsed between two looks at how many elements are open
+PIECE_BYTES = 1 << 12  # of a page that are parsed between two looks at how many elements are open
 DEEP = 256  # number of open elements that pages may have, however many tags they have
-MAX_STEPS = 1 << 30  # tags times open elements beyond `DEEP`: the parser may look through all of them for each tag
+MAX_STEPS = 1 << 30  # open elements that the parser may look through in vain: at most about half a minute
+END_TAG = re.compile(rb"(</[^<>]*>)")
 FIRST_WITH_WHOLE_CHUNKS = (2, 14)  # version of libxml2; earlier ones drop text where a chunk of HTML ends
 
 PARAGRAPHS = {
@@ -119,18 +121,23 @@ def page_text(chunks: Iterable[str], name: str) -> Iterator[str]:
 
 
 def _pieces(chunks: Iterable[str], target: PageText, name: str) -> Iterator[bytes]:
-    """The bytes of a page, as long as its tags and open elements do not make parsing it a matter of hours.
+    """The bytes of a page, as long as its end tags do not make parsing it a matter of hours.
 
     Elements without ends are common, and the parser knows of some, such as <wbr>, not that they have none. So a number
-    of open elements is not refused by itself.
+    of open elements is not refused by itself. Only end tags that end nothing cost time: the parser looks through all
+    the open elements for each of them. They are counted where many are open, except the few that lie on a border of
+    two pieces.
     """
     steps = 0
     for chunk in chunks:
         data = chunk.encode()
         for start in range(0, len(data), PIECE_BYTES):
             piece = data[start : start + PIECE_BYTES]
-            yield piece
-            steps += piece.count(b"<") * max(0, target.depth - DEEP)
+            for part in END_TAG.split(piece) if target.depth > DEEP else [piece]:
+                depth = target.depth
+                yield part
+                if part.startswith(b"</") and target.depth >= depth:
+                    steps += depth
             if steps > MAX_STEPS:
                 raise CorpusError(
                     f"{name} is damaged: it has {target.depth:,} elements within each other that do not end, so it "
