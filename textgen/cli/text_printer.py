@@ -92,12 +92,19 @@ class Printer:
             output.write(suffix, bold=True)
 
     def print_as_written(self, prompt: str, writing: Iterable[Token], keep: bool) -> list[Token]:
-        """Prints each token at once. Returns the tokens if `keep` is set."""
-        kept, written = [], ""
+        """Prints each token at once, or with those after it up to the first that makes its text final.
+
+        Returns:
+            The tokens if `keep` is set.
+        """
+        kept, written, bits = [], "", 0.0
         output.write(prompt, bold=True)
         with self._repeatable():
             for token in writing:
-                output.write(token.text, fg=self._colour(token.logprob), is_asked=True)
+                bits += self._bits(token.id, token.logprob)
+                if token.text:
+                    output.write(token.text, fg=self._colour(bits, token.logprob), is_asked=True)
+                    bits = 0.0
                 if keep:
                     kept.append(token)
                 if self.index:
@@ -142,24 +149,28 @@ class Printer:
         return {**names, **values, "config": settings, **computed}
 
     def _spans(self, result: Generation) -> Iterator[Span]:
-        """The text, with a colour for each token if colours are asked for."""
-        text, skip = result.text, result.healed
+        """The text, with a colour for each token if colours are asked for; those within a character are one part."""
+        text, skip, bits = result.text, result.healed, 0.0
         if result.logprobs and not self.as_json:
             decoder = self.saved.tokenizer.decoder(line_start=not result.text.startswith(" "))
             for id, logprob in zip(result.ids, result.logprobs, strict=True):
-                length = len(decoder.feed([id])[skip:])
-                yield text[:length], self._colour(logprob)
-                text, skip = text[length:], 0
+                bits += self._bits(id, logprob)
+                length, skip = len(decoder.feed([id])[skip:]), 0
+                if length:
+                    yield text[:length], self._colour(bits, logprob)
+                    text, bits = text[length:], 0.0
         yield text, None
 
-    def _colour(self, logprob: float | None) -> str | None:
-        if not self.show_probabilities or logprob is None:
-            return None
-        return colour_of(-logprob / math.log(2))
+    def _bits(self, id: int, logprob: float | None) -> float:
+        """The surprisal of a token of a text; the end is none."""
+        return 0.0 if logprob is None or id == self.saved.tokenizer.eos_id else -logprob / math.log(2)
+
+    def _colour(self, bits: float, logprob: float | None) -> str | None:
+        return colour_of(bits) if self.show_probabilities and logprob is not None else None
 
 
 def colour_of(bits: float) -> str:
-    """The colour of a token by its surprisal."""
+    """The colour of a token, or of those within a character, by their surprisal."""
     return next(colour for most, colour in COLOURS if bits <= most)
 
 
