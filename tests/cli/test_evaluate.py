@@ -62,6 +62,21 @@ def test_a_model_that_knows_other_documents_is_named(two_models: tuple[str, str]
     assert "was trained with" not in evaluate(of_files, text, "--ensemble", of_files).stderr
 
 
+def test_a_separator_is_compared_as_it_is_read(tiny_models: Path, tmp_path: Path) -> None:
+    tiny, mode, text = load_model("tiny", tiny_models), "separator:\r\n--\r\n", str(tmp_path / "text.txt")
+    of_separator = replace(tiny.corpus_config, documents=mode)
+    configs = tiny.model_config, tiny.tokenizer_config, of_separator, tiny.tokenizer
+    save_model(tmp_path / "of-separator", tiny.weights(), *configs)
+    Path(text).write_text(TEXT.replace("mat.", "mat.\n--\n"), encoding="utf-8")
+    for given, newlines, is_said in (
+        (mode, "normalize", False),
+        (mode.replace("\r", ""), "normalize", False),
+        (mode, "keep", True),
+    ):
+        options = ["--ensemble", str(tmp_path / "of-separator"), "--documents", given, "--newlines", newlines]
+        assert ("was trained with" in evaluate(str(tiny_models / "tiny"), text, *options).stderr) is is_said
+
+
 def test_a_separator_is_shown_as_it_is_typed(two_models: tuple[str, str], tmp_path: Path) -> None:
     """A newline in it would break the lines of a table. For programs it is as it is."""
     text, mode = str(tmp_path / "text.txt"), ["--documents", r"separator:\n\\"]

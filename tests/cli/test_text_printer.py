@@ -11,13 +11,15 @@ import pytest
 
 from textgen.cli import output
 from textgen.cli import score as cli_score
-from textgen.cli.text_printer import Printer, colour_of
+from textgen.cli.text_printer import Printer, between, colour_of
+from textgen.corpus.config import CorpusConfig
 from textgen.evaluation.scoring import TextScore
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generated_text import Generation
 from textgen.generation.row import TextRow, Token
 from textgen.tokenizer.kinds import ByteTokenizer
 
+MODE = "separator:\r\n---\r\n"
 BITS = (0.5, 3.0, 3.0, 3.0, 2.0, 3.5, 0.5, 20.0)  # of the bytes of "a春éb", and of the end
 
 
@@ -47,3 +49,19 @@ def test_a_character_of_several_tokens_has_the_colour_of_all(printed: list[tuple
     assert [span for span in printer._spans(result) if span[0]] == written
     scored = TextScore("a春éb", ids, np.array(BITS))
     assert [(part, colour_of(of)) for part, of in cli_score._parts(tokenizer, scored) if part] == written
+
+
+@pytest.mark.parametrize(
+    ("config", "found", "shown"),
+    [
+        (CorpusConfig(documents="line"), None, "\n"),
+        (CorpusConfig(), "blank-line", "\n\n"),
+        (CorpusConfig(), None, "\n\n---\n\n"),
+        (CorpusConfig(documents=MODE), None, "\n---\n"),
+        (CorpusConfig(documents=MODE, newlines="keep"), None, "\n\r\n---\r\n"),
+    ],
+)
+def test_texts_are_separated_as_documents_are_once_they_are_read(
+    config: CorpusConfig, found: str | None, shown: str
+) -> None:
+    assert between(config, found) == shown

@@ -227,7 +227,7 @@ def _score_texts(saved: ModelFolder, paths: Sequence[str], reading: Mapping[str,
     elif arguments.tokens:
         _print_tokens(saved, results)
     elif arguments.show_probabilities:
-        _print_coloured(saved, results, between(text.documents_mode))
+        _print_coloured(saved, results, between(text.config, text.documents_mode))
     else:
         _print_table(results)
     text.say_left_out(output.note)

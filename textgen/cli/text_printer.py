@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from textgen.cli import output
 from textgen.cli.options import novelty_line
-from textgen.corpus.config import separator_of
+from textgen.corpus.config import CorpusConfig, separator_of
 from textgen.generation.config import NUMPY, SamplingConfig
 from textgen.settings import to_dict
 
@@ -85,7 +85,7 @@ class Printer:
         if self.as_json:
             output.json_line(self._values(result))
         else:
-            output.write(between(self.saved.corpus_config.documents or "file") if number else "")
+            output.write(between(self.saved.corpus_config) if number else "")
             output.write(result.prompt, bold=True)
             for text, colour in spans:
                 output.write(text, fg=colour, is_asked=True)
@@ -186,7 +186,13 @@ def shortcomings(result: Generation | Infill) -> list[str]:
     return lines
 
 
-def between(documents: str) -> str:
-    """What separates texts: as documents are separated in the corpus."""
-    separator = separator_of(documents)
-    return SEPARATORS[documents] if separator is None else "\n{}\n".format(separator.strip("\n"))
+def between(config: CorpusConfig, documents: str | None = None) -> str:
+    """What separates texts: as documents are separated in the corpus, once it is read.
+
+    Args:
+        config: Settings of the corpus.
+        documents: The documents mode that was found if the settings have none.
+    """
+    mode = config.as_read(config.documents or documents or "file")
+    separator = separator_of(mode)
+    return SEPARATORS[mode] if separator is None else "\n{}\n".format(separator.strip("\n"))

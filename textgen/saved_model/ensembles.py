@@ -85,11 +85,12 @@ def say_other_documents(others: Sequence[ModelFolder], mode: str, say: Say) -> N
 
     Args:
         others: The models.
-        mode: Document mode of the text.
+        mode: Document mode of the text, as `CorpusConfig.as_read` returns it.
         say: Called with a line of text for each.
     """
     for other in others:
-        if (own := other.corpus_config.documents) not in (None, mode):
+        config = other.corpus_config
+        if config.documents and (own := config.as_read(config.documents)) != mode:
             say(
                 f"{other.name} was trained with documents by {with_escapes(own)}, but this text is cut by "
                 f"{with_escapes(mode)}: that model may predict it worse."
