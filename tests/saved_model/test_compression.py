@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +334,26 @@ def test_a_full_disk_at_the_card_says_what_is_written_and_the_next_time_renews_t
     assert finish_compressing(load_model("songs"))
     assert "| weights stored as | float16 |" in (trained.folder / CARD).read_text()
     assert not finish_compressing(load_model("songs"))
+
+
+def test_a_compressed_model_without_a_card_is_finished(trained: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless other files show an interruption: then it gets the card that compressing would have written."""
+    before = shutil.copytree(trained.folder, trained.folder.with_name("again"))
+    compress(trained, "int8")
+    (trained.folder / CARD).unlink()
+    assert not finish_compressing(load_model("songs"))
+    assert not (trained.folder / CARD).exists()
+
+    def killed(*paths: Path, replace: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    (before / CARD).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(manifests, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            compress(load_model("again"), "int8")
+    assert finish_compressing(load_model("again"))
+    assert "| weights stored as | int8 |" in (before / CARD).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("is_edited", [False, True])

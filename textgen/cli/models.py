@@ -269,10 +269,11 @@ def _report(saved: ModelFolder, made: ModelFolder, cost: Cost, as_json: bool) ->
 
 def _report_finished(made: ModelFolder, as_json: bool) -> None:
     """Says that a model was compressed already, by a command that was interrupted before it had finished."""
-    if as_json:
-        output.json_line(
-            {"name": made.name, "precision": made.precision, "bytes_after": _size_of_weights(made)}, indent=2
-        )
+    from textgen.saved_model.compression import unknown_cost
+
+    if as_json:  # the fields of `_report`; the full weights are gone
+        sizes = {"bytes_before": None, "bytes_after": _size_of_weights(made)}
+        output.json_line({"name": made.name, "precision": made.precision, **sizes, **unknown_cost()}, indent=2)
     else:
         output.line(f"{made.name}: {_size_of_weights(made) / 1e6:,.1f} MB of weights, {made.precision}")
     output.note(f"It was stored as {made.precision} already. What an interrupted command had left to do is done now.")

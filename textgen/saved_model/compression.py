@@ -101,6 +101,11 @@ class Cost:
         )
 
 
+def unknown_cost() -> dict[str, None]:
+    """The names of `Cost.to_dict` without values, where the full weights are gone."""
+    return dict.fromkeys(Cost("token", 0.0, 0.0, 0).to_dict())
+
+
 def cost_of(saved: ModelFolder, precision: str, texts: Iterable[str] | None = None) -> Cost:
     """Measures what storing the weights of a model in a precision costs.
 
@@ -196,7 +201,10 @@ def finish_compressing(saved: ModelFolder) -> bool:
         sweep(folder)
         update_folder(folder, {})
     line = card_line(saved.precision).encode()
-    says_it = has_file(folder, CARD) and line in read_bytes(folder / CARD, CARD_BYTES)
+    has_card = has_file(folder, CARD)
+    if not has_card and not is_pending:
+        return False  # somebody has removed it; no card is no sign of an interruption
+    says_it = has_card and line in read_bytes(folder / CARD, CARD_BYTES)
     if says_it or keeps_card(folder, saved.record):
         return is_pending
     _write_card(saved)
