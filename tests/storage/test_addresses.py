@@ -65,6 +65,9 @@ def test_what_may_be_secret_is_not_shown() -> None:
         "https://[::1]:80/a@b": "https://[::1]:80/a@b",
         "s3://arn:aws:s3:eu:1:accesspoint/n/a@b": "s3://arn:aws:s3:eu:1:accesspoint/n/a@b",
         "zip://a:b/c@d.txt::b.zip": "zip://a:b/c@d.txt::b.zip",
+        "https://user:p://SECRET@h/a.txt": "https://h/a.txt",
+        "https://u:p@h/http://user:SECRET@g/a.txt": "https://h/http://g/a.txt",
+        "https://h/web/2020/http://x:y/z@w.txt": "https://h/web/2020/http://x:y/z@w.txt",
         "/home/a?b=c#d.txt": "/home/a?b=c#d.txt",
         "-": "-",
     }.items():
@@ -81,13 +84,19 @@ def test_the_end_of_a_query_is_not_shown_whatever_is_in_it(server: FileServer, m
     assert said == "500, message='Error', url='https://h/a.txt (tried 3 times)"
 
 
-@pytest.mark.parametrize("mark", ["/", "?", "#"])
+@pytest.mark.parametrize("mark", ["/", "?", "#", "://"])
 @pytest.mark.parametrize("start", ["https://", "ftp://", "zip://a.txt::https://"])
 def test_a_password_that_ends_the_host_is_refused_and_not_shown(start: str, mark: str) -> None:
     with pytest.raises(RemoteError, match="Write / as %2F") as info:
         Corpus([f"{start}user:HALF{mark}SECRET@127.0.0.1:9/a.txt"])
     assert not any(word in str(info.value) for word in ("HALF", "SECRET", "user"))
     assert "127.0.0.1:9/a.txt" in str(info.value)
+
+
+@pytest.mark.parametrize("path", ["/get?url=http://a:b/c@d.txt", "/web/2020/http://x:y/z@w.txt"])
+def test_an_address_within_an_address_has_no_password(server: FileServer, path: str) -> None:
+    server.files[path] = b"The cat sat."
+    assert read(f"{server.url}{path}") == ["The cat sat."]
 
 
 def test_messages_hold_no_secret(server: FileServer, tmp_path: Path) -> None:

@@ -20,9 +20,11 @@ LOCAL = "file://"  # how addresses of files of this machine begin
 OWNERS = ("github", "git")  # file systems with an owner or a version before the @
 WITHOUT_USERS = (*OWNERS, "zip", "tar", "libarchive", "memory", "file", "local")  # what they have with a : is a name
 NEXT_LINK = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]+(?:://|::))", re.ASCII)  # a :: that may not be within a password
-BARE_PASSWORD = re.compile(r"(?<=://)(?!arn:)[^/?#@:\[]*:(?!\d*(?:[/?#]|$))[^@]*@")
-"""A user and a password with one of / ? # that ends the host of an address. Digits are a port; names in S3 begin arn:.
-"""
+USER = re.compile(r"([^:]*://)[^/?#]*@")
+"""What begins a link, and a user and perhaps a password before its host. A path may have another address in it."""
+BARE_PASSWORD = re.compile(r"([^:]*://)(?!arn:)[^/?#@:\[]*:(?!\d*(?:[/?#]|$))[^@]*@")
+"""The same with one of / ? # in the password, which ends the host. Digits are a port; names in S3 begin arn:."""
+INNER_USER = re.compile(r"(?<=://)[^/?#]*@")  # also in an address within the path
 
 
 def is_remote(name: str | os.PathLike[str]) -> bool:
@@ -92,7 +94,7 @@ def has_bare_password(address: str) -> bool:
     (True, False)
     """
     return bool(ADDRESS_START.match(address)) and any(
-        BARE_PASSWORD.search(_without_user(link)) for link in NEXT_LINK.split(address) if _may_have_user(link)
+        BARE_PASSWORD.match(_without_user(link)) for link in NEXT_LINK.split(address) if _may_have_user(link)
     )
 
 
@@ -107,14 +109,17 @@ def text_without_secrets(text: str) -> str:
 
 def _hide_secrets(link: str) -> str:
     link = _without_user(link)
-    if _may_have_user(link):
-        link = BARE_PASSWORD.sub("", link)
+    if _may_have_user(link) and (found := BARE_PASSWORD.match(link)):
+        link = found[1] + link[found.end() :]
+    if _protocol(link) not in OWNERS:
+        link = INNER_USER.sub("", link)
     return re.sub("[?#].*" if is_web_address(link.lower()) else r"\?[^?]*=.*", "", link, flags=re.DOTALL)
 
 
 def _without_user(link: str) -> str:
     """A link without the user and the password before its host."""
-    return link if _protocol(link) in OWNERS else re.sub(r"(?<=://)[^/?#]*@", "", link)
+    found = None if _protocol(link) in OWNERS else USER.match(link)
+    return found[1] + link[found.end() :] if found else link
 
 
 def _may_have_user(link: str) -> bool:
