@@ -226,7 +226,9 @@ def test_the_hint_for_a_wrong_delimiter_can_be_obeyed(
         read(path, **settings)
     used = settings.get("delimiter", "\t")
     assert f"read with the delimiter {used!r}, which its first row does not have: set" in str(caught.value)
-    hint = re.search(r"set delimiter to '(.+?)'\. Or, if this is its only column, set text_column", str(caught.value))
+    hint = re.search(
+        r"set delimiter to '(.+?)'\.(?: Or, if this is its only column, set text_column|$)", str(caught.value)
+    )
     assert hint, caught.value
     assert read(path, **settings | {"delimiter": hint[1].replace("\\t", "\t")}) == ["the cat"]
 
@@ -240,6 +242,12 @@ def test_the_hint_for_a_single_column_with_a_comma_can_be_obeyed(tmp_path: Path)
     with pytest.raises(CorpusError, match=r"Or, if this is its only column, set text_column to '1'\."):
         read(rows, delimiter=";", no_header=True, text_column="2")
     assert read(rows, delimiter=";", no_header=True, text_column="1") == ["one, two"]
+
+
+def test_the_hint_names_no_column_that_cannot_be_typed(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "id\ttitle\n1\tone\n")
+    with pytest.raises(CorpusError, match=r"set delimiter to '\\t'\.$"):
+        read(path, delimiter=";")
 
 
 @pytest.mark.parametrize("settings", [{}, {"delimiter": ","}, {"delimiter": ";"}])

@@ -192,9 +192,10 @@ class Table:
         other = detected_delimiter(header, self.config)
         if not used or len(header) > 1 or other == used or other not in header[0]:
             return ""
+        set_column = f" Or, if this is its only column, set text_column to {only!r}."
         return (
             f"The table was read with the delimiter {used!r}, which its first row does not have: set delimiter to "
-            f"{other!r}. Or, if this is its only column, set text_column to {only!r}."
+            f"{other!r}.{set_column if only.isprintable() else ''}"  # others cannot be typed
         )
 
     def _label_column(self, header: Sequence[str]) -> int | None:
