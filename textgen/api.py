@@ -270,7 +270,7 @@ def _read(places: Sequence[str | Path], reading: CorpusConfig, settings: Mapping
     """Opens a text, and logs what is skipped. Raises `CorpusError` if it has none of the labels in `settings`."""
     with _hinting_at_texts(places):
         corpus = Corpus(places, reading)
-    corpus.say_findings(_log.warning)
+    corpus.say_findings(_log.warning, documents_given=settings.get("documents") is not None)
     if settings.get("labels"):
         corpus.labels()
     return corpus

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ from files import read
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textgen.api import evaluate
 from textgen.cli import textgen
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
+from textgen.saved_model.loading import load_model
+from textgen.saved_model.saving import save_model
 
 END = "<|endoftext|>"
 
@@ -64,7 +68,12 @@ def test_the_newlines_of_a_separator_are_normalized_as_those_of_the_text(
             "normalize",
             "'---' is not in any of the 2 files of text, so each of them is a single",
         ),
-        (["one"], "---", "normalize", "'---' is not in {}, so it is a single document. Check documents."),
+        (
+            ["one"],
+            "---",
+            "normalize",
+            "'---' is not in {}, so it is a single document. Set documents to another separator if there are several.",
+        ),
         (["a\r\n-\r\nb"], "\n-\n", "normalize", None),
         (["a\r\n-\r\nb"], "\r\n-\r\n", "keep", None),
         (
@@ -74,7 +83,7 @@ def test_the_newlines_of_a_separator_are_normalized_as_those_of_the_text(
             "'\\n-\\n' is not in {}, so it is a single document. It is there with other n",
         ),
         (["a\n-\nb"], "\r\n-\r\n", "keep", "is there with other newlines: set newlines to normalize."),
-        (["a\n--b"], "\n-\n", "keep", "document. Check documents."),
+        (["a\n--b"], "\n-\n", "keep", "document. Set documents to another separator if there are several."),
     ],
 )
 def test_a_separator_that_does_not_occur_is_said(
@@ -95,7 +104,27 @@ def test_who_reads_a_text_says_that_its_separator_does_not_occur(tmp_path: Path)
     for words in (["stats", str(path)], ["prepare", str(path), "--out", str(tmp_path / "out"), "--tokenizer", "byte"]):
         result = runner.invoke(textgen, ["corpus", *words, "--documents", "separator:\\n---\\n"])
         assert result.exit_code == 0
-        assert rf"The separator '\n---\n' is not in {path}, so it is a single document. Check" in result.stderr
+        assert rf"The separator '\n---\n' is not in {path}, so it is a single document." in result.stderr
+        assert result.stderr.count("Set --documents to another separator if there are several.") == 1
+
+
+def test_who_reads_a_text_as_that_of_a_model_says_nothing_of_its_separator(
+    tiny_models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unless it was given for this text."""
+    tiny, path = load_model("tiny", tiny_models), tmp_path / "a.txt"
+    config = replace(tiny.corpus_config, documents="separator:\n---\n")
+    save_model(tmp_path / "model", tiny.weights(), tiny.model_config, tiny.tokenizer_config, config, tiny.tokenizer)
+    path.write_text("The cat sat.\n" * 9, encoding="utf-8")
+    for options in ([], ["--documents", "separator:%"]):
+        for command in ("score", "inspect"):
+            result = CliRunner().invoke(textgen, [command, str(tmp_path / "model"), str(path), *options])
+            assert result.exit_code == 0, result.output
+            assert ("is a single document" in result.stderr) == bool(options)
+    for settings in ({}, {"documents": "separator:%"}):
+        caplog.clear()
+        evaluate(tmp_path / "model", path, **settings)
+        assert ("is a single document" in caplog.text) == bool(settings)
 
 
 @given(

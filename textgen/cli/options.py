@@ -219,7 +219,7 @@ def text_of(saved: ModelFolder, paths: Sequence[str], reading: Mapping[str, Any]
     from textgen.corpus.corpus import Corpus
 
     text = Corpus(paths, saved.reading(reading))
-    text.say_findings(output.note)
+    text.say_findings(output.note, documents_given=reading.get("documents") is not None)
     if reading.get("labels"):
         text.labels()  # raises if the text has none
     return text

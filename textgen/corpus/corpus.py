@@ -114,13 +114,19 @@ class Corpus:
         """Files in folders and globs that no installed library reads, and what to install."""
         return self._finder.lacking
 
-    def say_findings(self, say: Say) -> None:
+    def say_findings(self, say: Say, *, documents_given: bool = True) -> None:
         """Calls `say` with lines about files, broken links and models that were skipped, links out and encodings.
 
         Another line tells that a separator of documents does not occur. The text is read up to the first one.
+
+        Args:
+            say: Called with each line.
+            documents_given: Whether the documents mode was set for this text. The separator of another text, which a
+                model was trained on, need not occur in it.
         """
         self._finder.say_findings(say)
-        self._say_unseparated(say)
+        if documents_given:
+            self._say_unseparated(say)
 
     def say_left_out(self, say: Say) -> None:
         """Calls `say` with lines about what the last read skipped or replaced in each file, and misnamed pages."""
@@ -141,7 +147,11 @@ class Corpus:
             as_lines = replace(self.config, newlines="normalize")
             others = (replace(source, config=as_lines) for source in sources if set("\r\n").intersection(separator))
             has_others = any(source.has_separator(self.documents_mode) for source in others)
-            advice = "It is there with other newlines: set newlines to normalize." if has_others else "Check documents."
+            advice = (
+                "It is there with other newlines: set newlines to normalize."
+                if has_others
+                else "Set documents to another separator if there are several."
+            )
             say(f"The separator {separator!r} is not in {where}, so {what}. {advice}")
 
     def parts(self) -> Iterator[Part]:
