@@ -27,7 +27,7 @@ BITS = (0.5, 3.0, 3.0, 3.0, 2.0, 3.5, 0.5, 20.0)  # of the bytes of "a春éb", a
 def printed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
     """The texts with their colours."""
     texts: list[tuple[str, str | None]] = []
-    monkeypatch.setattr(output, "write", lambda text, fg=None, **_: text and texts.append((text, fg)))
+    monkeypatch.setattr(output, "write", lambda text, fg=None, **_: texts.extend([(text, fg)] if text else []))
     return texts
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -121,7 +122,8 @@ def test_who_reads_a_text_as_that_of_a_model_says_nothing_of_its_separator(
             result = CliRunner().invoke(textgen, [command, str(tmp_path / "model"), str(path), *options])
             assert result.exit_code == 0, result.output
             assert ("is a single document" in result.stderr) == bool(options)
-    for settings in ({}, {"documents": "separator:%"}):
+    each: list[dict[str, Any]] = [{}, {"documents": "separator:%"}]
+    for settings in each:
         caplog.clear()
         evaluate(tmp_path / "model", path, **settings)
         assert ("is a single document" in caplog.text) == bool(settings)
