@@ -8,6 +8,7 @@ import os
 import re
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams import EOS, PAD, Batch, documents_in, numbered, ring_of, stream_in, stream_of
+from streams import EOS, PAD, Batch, documents_in, numbered, ring_of, stream_in, stream_of, unmarked
 
 from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus, Part
 from textgen.dataset import token_files, token_stream
-from textgen.dataset.batches import LABEL_KEY, OPENED, OPENING_KEY, Batches
+from textgen.dataset.batches import LABEL_KEY, OPENED, OPENING_KEY, Batches, num_fresh
 from textgen.dataset.permutation import Permutation
 from textgen.dataset.token_cache import encode_corpus
 from textgen.dataset.token_stream import TokenStream
@@ -217,9 +218,65 @@ def test_a_text_is_opened_where_one_could_begin(tmp_path: Path, text: str, start
         assert text_of(stream.read(place, place + 9).tolist()).startswith(start)
 
 
+@pytest.mark.parametrize("labels", [(), ("a", "b", "c")])
+@pytest.mark.parametrize("random_bptt", [0.0, 0.3])
+def test_some_windows_begin_a_text_from_zeros(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: Sequence[str], random_bptt: float
+) -> None:
+    """They replace windows of the ring, which goes on after them, from zeros, too."""
+    monkeypatch.setattr(token_files, "OPENING_TOKENS", 200)
+    stream = long_stream(tmp_path, labels)
+    text, first_label = stream.read(0, len(stream)).tolist(), stream.first_label or len(stream.counts)
+    rows, ring = 3, Batches(stream, 3, 37, PAD, 5, random_bptt)
+    data = replace(ring, has_fresh=True)
+    begun = list[str]()
+    for epoch in range(3):
+        pairs, plain = list(data.epoch(epoch)), list(ring.epoch(epoch))
+        assert [data.tokens_in(epoch, step) for step in range(len(pairs))] == [
+            np.count_nonzero(unmarked(inputs) != PAD) for inputs, _ in pairs
+        ]
+        was_fresh, number = [False] * rows, 0
+        for (inputs, targets), (of_ring, next_of_ring) in zip(pairs, plain, strict=True):
+            for row in range(rows):
+                own, after = unmarked(inputs[row]), targets[row]
+                is_fresh = not (np.array_equal(own, of_ring[row]) and np.array_equal(after, next_of_ring[row]))
+                marked = np.flatnonzero(inputs[row] < 0).tolist()
+                assert marked == ([0] if is_fresh or was_fresh[row] else [])
+                was_fresh[row], number = is_fresh, number + is_fresh
+                if is_fresh and labels:
+                    assert own[1] > first_label
+                    assert after[0] == PAD, "a label is no target"
+                if is_fresh:
+                    assert own[0] == EOS
+                    ids = own[2 if labels else 1 :]
+                    ids = ids[: np.append(np.flatnonzero((ids == EOS) | (ids == PAD)), len(ids))[0]].tolist()
+                    assert any(text[at : at + len(ids)] == ids for at in range(len(text))), "the text goes on"
+                    assert np.array_equal(after[1 if labels else 0 :][: len(ids)], ids)
+                    begun.append(text_of(ids)[:6])
+        assert number == num_fresh(rows * len(pairs)) > 3
+    assert all(re.fullmatch("[xy][0-9]{5}|short.?", start) for start in begun), "a line begins"
+    assert len({*begun}) > 0.5 * len(begun), "at other places in each epoch"
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward", "both"])
+def test_windows_that_begin_a_text_are_resumed_at_any_step_and_read_by_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, direction: str
+) -> None:
+    """A network that reads backward has none of them."""
+    monkeypatch.setattr(token_files, "OPENING_TOKENS", 200)
+    stream = long_stream(tmp_path, "abc")
+    data = Batches(stream, 4, 37, PAD, 5, 0.3, 0.5, direction, has_fresh=True)
+    whole = list(data.epoch(1))
+    columns = {column for inputs, _ in whole for column in np.nonzero(inputs < 0)[1].tolist()}
+    assert columns == ({*()} if direction == "backward" else {0})
+    for step in range(len(whole)):
+        assert same(list(data.epoch(1, step)), whole[step:])
+    assert same(list(data.epoch(1, rows=slice(1, 3))), [(inputs[1:3], targets[1:3]) for inputs, targets in whole])
+
+
 def test_evaluation_opens_nothing(tmp_path: Path) -> None:
     stream = long_stream(tmp_path)
-    ((inputs, targets),) = Batches(stream, 1, len(stream), PAD).epoch(0)
+    ((inputs, targets),) = Batches(stream, 1, len(stream), PAD, has_fresh=True).epoch(0)
     assert (inputs == EOS).sum() == (targets == EOS).sum() == 3
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +60,22 @@ def stream_of(lengths: Sequence[int]) -> Iterator[TokenStream]:
     """For property tests, whose examples share one `tmp_path`."""
     with tempfile.TemporaryDirectory() as folder:
         yield stream_in(Path(folder), numbered(lengths))
+
+
+def restarted(inputs: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+    """Inputs [B, T] without marks, and the state, arrays [B, ...] in tuples, which is zeros in the marked rows."""
+
+    def of(part: Any) -> Any:
+        if isinstance(part, np.ndarray):
+            return np.where((inputs[:, 0] < 0).reshape(-1, *[1] * (part.ndim - 1)), 0.0, part)
+        return type(part)(of(each) for each in part)
+
+    return unmarked(inputs), of(state)
+
+
+def unmarked(inputs: np.ndarray) -> np.ndarray:
+    """The ids, also of marked inputs."""
+    return np.where(inputs < 0, ~inputs, inputs)
 
 
 def ring_of(batches: Sequence[Batch]) -> np.ndarray:

@@ -61,7 +61,7 @@ def test_learning_rates_are_tried_with_all_that_a_run_does(text: Path, monkeypat
     assert len(points) == 3
     (used,) = made
     batches = used.reader.batches
-    assert batches == Batches(batches.stream, 4, 16, 0, plan.training_config.seed, 0.5, 0.5, "forward")
+    assert batches == Batches(batches.stream, 4, 16, 0, plan.training_config.seed, 0.5, 0.5, "forward", has_fresh=True)
     assert type(batches.stream).__name__ == "SampledStream"
     assert {shape[1] for shape, _, _ in seen} > {16}  # short windows, too
     assert {scale for _, scale, _ in seen} == {LossScale().scale}

@@ -107,6 +107,23 @@ def test_label_smoothing_asks_for_a_share_of_every_piece() -> None:
     assert_gradients(update, gradient, loss)
 
 
+@pytest.mark.usefixtures("cores")
+def test_marked_rows_are_read_from_zeros() -> None:
+    marked, state = INPUTS.copy(), tuple(tuple(tf.constant(array, tf.float32) for array in layer) for layer in STATE)
+    marked[1:3, 0] = ~marked[1:3, 0]
+    is_kept = np.array([1, 0, 0, 1], np.float32)[:, None]
+    zeroed = tuple(tuple(array * is_kept for array in layer) for layer in state)
+    ours = update_of().gradient(tf.constant(marked), tf.constant(TARGETS), state, 0)
+    expected = update_of().gradient(tf.constant(INPUTS), tf.constant(TARGETS), zeroed, 0)
+    assert ours.nats == expected.nats != gradient_of(update_of()).nats
+    pairs = zip(
+        tf.nest.flatten([ours.gradients, ours.state]),
+        tf.nest.flatten([expected.gradients, expected.state]),
+        strict=True,
+    )
+    assert all(np.array_equal(one, other) for one, other in pairs)
+
+
 def test_accumulated_batches_are_one_large_batch() -> None:
     """With dropout, and padding that is not shared out evenly."""
     model = ModelConfig(V, E, H, 2, dropout=0.4, embedding_dropout=0.2, word_dropout=0.2, weight_drop=0.3)

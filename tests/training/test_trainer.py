@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from streams import restarted, unmarked
 from vocabularies import pieces_of
 
 from textgen.corpus.config import CorpusConfig
@@ -61,7 +62,7 @@ def test_one_update_is_adamw_on_the_clipped_mean_gradient(
         gradient = loop._step(inputs, targets, 0.01)
         results.append(model.weights_as_arrays())
 
-        loss, gradients, _, _ = loss_and_gradients(before, inputs, targets, initial_state(before, 4))
+        loss, gradients, _, _ = loss_and_gradients(before, unmarked(inputs), targets, initial_state(before, 4))
         clipped, length = clip_by_global_norm(gradients, config.clip_norm)
         assert gradient.nats == pytest.approx(loss, abs=1e-5)
         assert gradient.norm == pytest.approx(length, rel=1e-4)
@@ -188,8 +189,9 @@ def test_a_window_begins_with_the_state_before_it_or_with_zeros(tokenizer: Token
         loop = Trainer(model, data, config, tmp_path / "checkpoints")
         state, expected, carried_on = initial_state(weights, 4), [], []
         for inputs, targets in list(loop.reader.batches.epoch(0))[:3]:
-            afresh = loss_and_gradients(weights, inputs, targets, initial_state(weights, 4))[0]
-            loss, _, state, _ = loss_and_gradients(weights, inputs, targets, state)
+            ids, state = restarted(inputs, state)
+            afresh = loss_and_gradients(weights, ids, targets, initial_state(weights, 4))[0]
+            loss, _, state, _ = loss_and_gradients(weights, ids, targets, state)
             carried_on.append(loss)
             expected.append(loss if carry_state else afresh)
             assert loop._step(inputs, targets, 0.0).nats == pytest.approx(expected[-1], abs=1e-5)

@@ -221,14 +221,37 @@ class TrainStep:
 
             own_targets = own(window.targets)
             noise = Noise(window.seed, first_row + start, rows_here * self._distribution.num_replicas)
-            shard = window._replace(
-                inputs=own(window.inputs), targets=own_targets, state=tf.nest.map_structure(own, window.state)
-            )
+            inputs, state = self._restarted(own(window.inputs), tf.nest.map_structure(own, window.state))
+            shard = window._replace(inputs=inputs, targets=own_targets, state=state)
             nats, gradient, shard_state = self._shard_gradient(shard, noise, candidates)
             count = tf.cast(tf.math.count_nonzero(own_targets != self._model.pad_id), tf.float32)
             sums.append([nats, count, *gradient])
             states.append(shard_state)
         return [tf.add_n(terms) for terms in zip(*sums, strict=True)], join_states(states)
+
+    def _restarted(self, inputs: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
+        """Sets the state of marked rows to zeros; see `textgen.dataset.batches`.
+
+        Args:
+            inputs: Token ids, int32 [B, T], of which a first one may be marked: ~id.
+            state: State before the window.
+
+        Returns:
+            The inputs without marks, and the state.
+        """
+        of_directions, ways = state, len(self._model.config.directions)
+        if ways == 1:
+            of_directions = (state,)
+        marked = [first[:, 0] < 0 for first in tf.split(inputs, ways, axis=1)]  # [B] each
+
+        def kept(array: tf.Tensor, is_marked: tf.Tensor) -> tf.Tensor:
+            return tf.where(tf.reshape(is_marked, (-1, *[1] * (len(array.shape) - 1))), tf.zeros_like(array), array)
+
+        states = tuple(
+            tf.nest.map_structure(lambda array, own=own: kept(array, own), each)
+            for each, own in zip(of_directions, marked, strict=True)
+        )
+        return tf.where(inputs < 0, -1 - inputs, inputs), states if ways > 1 else states[0]
 
     def _shard_gradient(
         self, shard: _Window, noise: Noise, candidates: Candidates | None

@@ -48,6 +48,7 @@ class WindowReader:
             config.random_bptt,
             config.label_dropout,
             model.config.direction,
+            has_fresh=True,
         )
         self._config = config
         self._steps_per_window = len(model.config.directions) * config.sequence_length

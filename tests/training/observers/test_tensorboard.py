@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from events import read, series
 from google.protobuf import text_format  # type: ignore[import-untyped]
+from streams import unmarked
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.plugins.projector import ProjectorConfig
 from tensorboard.util.tensor_util import make_ndarray
@@ -339,9 +340,10 @@ def test_the_points_of_a_run_are_those_of_the_reference_network(
     loop.run([Keep(), Monitor(tmp_path / "logs", model, tokenizer, data)], RunReport("x", {}))
 
     events, stack, (before, after, last) = read(tmp_path / "logs"), stack_of(shape), weights
-    inputs, targets = next(iter(Batches(data.train, 4, 5, tokenizer.pad_id, seed=config.seed).epoch(0)))
+    batches = Batches(data.train, 4, 5, tokenizer.pad_id, seed=config.seed, has_fresh=True)
+    inputs, targets = next(iter(batches.epoch(0)))
     state = initial_state(before, 4, stack)
-    loss, gradients, _, _ = loss_and_gradients(before, inputs, targets, state, tokenizer.pad_id, stack)
+    loss, gradients, _, _ = loss_and_gradients(before, unmarked(inputs), targets, state, tokenizer.pad_id, stack)
 
     def first(tag: str) -> Any:
         return dict(series(events, tag))[1]
