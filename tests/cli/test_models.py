@@ -107,6 +107,16 @@ def test_a_model_without_a_training_is_shown(tiny_models: Path) -> None:
     assert "scores" not in record
 
 
+def test_a_card_that_a_person_has_changed_is_shown_as_it_is(training: tuple[Path, Result], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(training[0] / "my-songs", tmp_path / "songs"))
+    where = ["--models-dir", str(tmp_path)]
+    own = (folder / "README.md").read_text(encoding="utf-8")
+    (folder / "README.md").write_text(f"{own}\n## My notes\n\nFor 月 and me.", encoding="utf-8")
+    assert run("models", "show", "songs", *where).stdout == f"{own}\n## My notes\n\nFor 月 and me.\n"
+    (folder / "README.md").unlink()
+    assert "My notes" not in run("models", "show", "songs", *where).stdout
+
+
 def test_a_model_that_no_list_can_hold_is_noted(tiny_models: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_models / "tiny", tmp_path / "tiny")
     shutil.copytree(tiny_models / "tiny", tmp_path / "tiny\n2")

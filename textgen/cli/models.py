@@ -127,7 +127,7 @@ def _about(row: dict[str, object]) -> list[str]:
 def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
     """Print the card of MODEL; the default is the newest.
 
-    Where ONNX Runtime has written with it, the loss of accuracy by 8-bit weights is shown too, measured on text that
+    That is the README.md of the model if a person has written or changed it. Where ONNX Runtime has written with it, the loss of accuracy by 8-bit weights is shown too, measured on text that
     the model wrote.
 
     \b
@@ -135,14 +135,18 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
       textgen models show novel
     """
     from textgen.saved_model.model_card import model_card
-    from textgen.saved_model.saving import saved_attribution
+    from textgen.saved_model.saving import edited_card, saved_attribution
 
     saved = load_model_to_read(model, models_dir)
     loss = saved.int8_loss
     if as_json:
         output.json_line(shown_record(saved.record) | ({"int8_loss": loss.to_dict()} if loss else {}), indent=2)
         return
-    output.write(model_card(saved.name, saved.record, saved_attribution(saved.folder)))
+    card = edited_card(saved.folder, saved.record)
+    if card is None:
+        output.write(model_card(saved.name, saved.record, saved_attribution(saved.folder)))
+    else:
+        output.write("{}\n".format(card.decode(errors="replace").rstrip("\n")))
     if loss:
         output.line(f"\nWith 8-bit weights in ONNX Runtime: {loss}.")
 
