@@ -187,6 +187,20 @@ def test_the_final_scores_are_those_of_the_best_weights_on_the_held_out_text(
     assert saved.training["scores"]["nats_per_token"] == pytest.approx(own.nats_per_token, abs=1e-5)
 
 
+@pytest.mark.slow
+def test_a_text_begins_as_the_paragraphs_of_a_single_document_do(tmp_path: Path) -> None:
+    """From zeros, a state that the text itself only has at the beginning of a window here and there."""
+    rng, text = np.random.default_rng(0), tmp_path / "novel.txt"
+    words = ["moon", "river", "old", "fox", "sang", "slow", "song"]
+    paragraphs = [f"{rng.choice(['X', 'Y'])}{' '.join(rng.choice(words, 9))}." for _ in range(600)]
+    text.write_text("\n\n".join(paragraphs), encoding="utf-8")
+    settings = {**TINY, "steps": 250, "batch_size": 16, "sequence_length": 32}
+    plan = make_plan(Corpus([text], CorpusConfig(documents="file")), settings, hardware=Hardware(flops=1e11))
+    saved = train(plan, tmp_path / "novel")
+    first = [each.text[:1] for each in saved.generator().generate("", SamplingConfig(max_tokens=2, seed=1), num=100)]
+    assert sum(letter in "XY" for letter in first) > 85
+
+
 def test_a_validation_file_is_used_instead_of_a_share(text: Path, tmp_path: Path) -> None:
     held_out = tmp_path / "held-out.txt"
     held_out.write_text("the old fox sang\na song of rain", encoding="utf-8")

@@ -251,7 +251,7 @@ def num_fresh(windows: int) -> int:
     """How many of the windows of an epoch begin a text.
 
     A network needs some hundred of them to learn how a text begins. Each costs context, in two windows: of 300,000
-    tokens, one window in 32 raised the loss by 0.4 %.
+    tokens, one window in 32 raised the loss by 0.3 to 0.4 %, one in 75 by nothing.
 
     Args:
         windows: Windows of all rows in the epoch.
