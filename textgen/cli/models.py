@@ -127,8 +127,8 @@ def _about(row: dict[str, object]) -> list[str]:
 def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
     """Print the card of MODEL; the default is the newest.
 
-    That is the README.md of the model if a person has written or changed it. Where ONNX Runtime has written with it, the loss of accuracy by 8-bit weights is shown too, measured on text that
-    the model wrote.
+    That is the README.md of the model if a person has written or changed it. Where ONNX Runtime has written with
+    it, the loss of accuracy by 8-bit weights is shown too, measured on text that the model wrote.
 
     \b
     Example:
