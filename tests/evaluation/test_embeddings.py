@@ -130,8 +130,14 @@ def test_the_nearest_text_is_the_text_itself_and_then_one_that_is_alike(tokenize
         assert cosine == pytest.approx(1.0, abs=1e-5)
         assert second < 1.0
     assert embedder.nearest(TEXTS[0], every, 2)[1][1][0] == 4, "one word differs"
-    alike = embedder.nearest("a", enumerate(["b", "a", "a", "a"]), 2)
-    assert [place for _, (place, _) in alike] == [1, 2], "of equals the first"
+    again = embedder.nearest("a", enumerate(["b", "a", "a", "c", "a"]), 2)
+    assert [place for _, (place, _) in again] == [1, again[1][1][0]], "of texts that are the same, the first"
+    assert again[1][1][1] in "bc"
+    log = [line for line in TEXTS for _ in range(3)]
+    for num in range(len(TEXTS) + 1):
+        best = [given for _, given in embedder.nearest(TEXTS[2], every, num)]
+        found = [(place // 3, text) for _, (place, text) in embedder.nearest(TEXTS[2], enumerate(log), num)]
+        assert found == best
     assert len(embedder.nearest("a", every, 99)) == len(TEXTS)
 
 

@@ -62,7 +62,9 @@ FORMATS = ("jsonl", "tsv", "npy")
 @click.option(
     "--out", type=OutputFile(suffix=".jsonl, .tsv or .npy"), help="File to write the vectors to [default: print them]."
 )
-@click.option("--search", metavar="TEXT", help="Print the texts that are most similar to this one, instead of vectors.")
+@click.option(
+    "--search", metavar="TEXT", help="Print the texts that are most similar to this one, each once, instead of vectors."
+)
 @click.option(
     "--top", type=IntegerRange(1, MAX_COUNT), metavar="N", help="With --search, number of texts to print [default: 5]."
 )

@@ -96,6 +96,8 @@ class Embedder:
     def nearest(self, query: str, texts: Iterable[tuple[Key, str]], num: int) -> list[tuple[float, tuple[Key, str]]]:
         """Finds the texts that are most similar to another one. They are read once, and only the best are kept.
 
+        Of texts that are the same, as in a log, only the first is found.
+
         Args:
             query: The text to compare them with.
             texts: The texts, each with something that tells where it is from.
@@ -114,7 +116,7 @@ class Embedder:
         kept, read = tee(_pairs(texts))  # those read whose vectors are not made yet are kept
         vectors = self.vectors(text for _, text in read)
         cosines = ((float(wanted @ vector), given) for given, vector in zip(kept, vectors, strict=True))
-        return heapq.nlargest(num, cosines, key=itemgetter(0))
+        return _best(cosines, num)
 
     def _each(self, texts: str | Iterable[str], take: Callable[[TextVectors], Taken]) -> Iterator[Taken]:
         """Yields what is taken of each text, in order. The vectors of its tokens are kept no longer than that needs."""
@@ -159,6 +161,19 @@ class Embedder:
             logits, state = model.step(column, state)
             outputs[starts[open_rows] + place] = model.last_hidden(state)[open_rows]
         return np.split(outputs, starts[1:]), np.split(nats, starts[1:])
+
+
+def _best(cosines: Iterable[tuple[float, tuple[Key, str]]], num: int) -> list[tuple[float, tuple[Key, str]]]:
+    """The texts with the largest cosines, each once. A text that is dropped is no better when it comes again."""
+    heap, texts = list[tuple[float, int, tuple[Key, str]]](), set[str]()  # the worst first; of equals, the last
+    for number, (cosine, given) in enumerate(cosines):
+        if given[1] in texts:
+            continue
+        heapq.heappush(heap, (cosine, -number, given))
+        texts.add(given[1])
+        if len(heap) > num:
+            texts.remove(heapq.heappop(heap)[2][1])
+    return [(cosine, given) for cosine, _, given in sorted(heap, key=itemgetter(0, 1), reverse=True)]
 
 
 def _pairs(texts: Iterable[tuple[Key, str]]) -> Iterator[tuple[Key, str]]:
