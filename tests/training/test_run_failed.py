@@ -157,7 +157,7 @@ class FailsAtValidation(Watch):
 
 
 LEARNS_FAST: dict[str, Any] = {
-    "learning_rate": 0.15, "warmup_fraction": 0.0, "schedule": "plateau", "plateau_patience": 0, "decay_factor": 0.7,
+    "learning_rate": 0.2, "warmup_fraction": 0.0, "schedule": "plateau", "plateau_patience": 0, "decay_factor": 0.7,
     "num_validations": 6, "patience": None,
 }  # fmt: skip
 
