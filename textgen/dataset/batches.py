@@ -22,9 +22,9 @@ document does not end there:
     one epoch     gh$ abc^ def^           ^ is an input like $, but not a target
 
 A row comes to an opening with the state of the text before, but a text is written from zeros. A network that has seldom
-seen an opening from zeros goes on as if in the middle of a text. So some windows are not those of the ring: they begin
-at an opening of the epoch, from zeros. The next window of the row is that of the ring again, also from zeros, as its
-text does not follow. Only what is read forward has such windows.
+seen an opening from zeros goes on as if in the middle of a text. So some windows are not those of the ring, which are
+left out of this epoch: they begin at an opening of the epoch, from zeros. The next window of the row is that of the
+ring again, also from zeros, as its text does not follow. Only what is read forward has such windows.
 
 A backward network reads the ring in reverse. A network of both directions reads both: a batch is then [B, 2T], T tokens
 of the ring beside T tokens of the reversed ring. See `textgen.model.directions`.
