@@ -13,6 +13,7 @@ from textgen.dataset.batches import Batches
 from textgen.system import allocator
 from textgen.system.runtime import load_tensorflow
 
+HELPERS = Path(__file__).parents[1] / "helpers"
 PROGRAM = """
 import resource
 import numpy as np
@@ -44,7 +45,7 @@ with stream_of([37, 2, 5]) as stream:
 def page_faults(call: str) -> int:
     """Pages that a process of its own waits for, when it takes 100 MB again that it has freed."""
     command = [sys.executable, "-c", PROGRAM.format(call=call)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=HELPERS)
     return int(done.stdout)
 
 
