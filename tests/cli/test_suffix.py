@@ -21,7 +21,7 @@ from textgen.tokenizer.tokenizer import Tokenizer
 
 KEYS = "abcdefgh"
 SIZES = "--hidden-units 32 --num-layers 1 --batch-size 16 --sequence-length 16 --valid-tokens 200"
-LEARNING = "--steps 120 --num-validations 1 --learning-rate 0.05 --dropout 0 --embedding-dropout 0"
+LEARNING = "--steps 200 --num-validations 1 --learning-rate 0.05 --dropout 0 --embedding-dropout 0"
 
 
 def run(*arguments: str) -> Result:
