@@ -337,7 +337,7 @@ def evaluate(
     saved.tokenizer.opening(label)  # raises before the slow part
     reading = saved.reading(settings if label is None else ignoring_labels(settings))
     corpus = _read(places, reading, settings)
-    say_other_documents(others, corpus.config.as_read(corpus.documents_mode), _log.warning)
+    say_other_documents(others, corpus.mode_as_read, _log.warning)
     corpus.require_text()
     load_tensorflow()
     from textgen.dataset.token_cache import encoded

@@ -126,7 +126,7 @@ def evaluate(
     ngrams = saved.ngrams() if novelty else None
     reading = select(CorpusConfig, given(options))
     text = text_of(saved, paths, reading if label is None else ignoring_labels(reading))
-    say_other_documents(others, text.config.as_read(text.documents_mode), output.note)
+    say_other_documents(others, text.mode_as_read, output.note)
     if exact:
         _compare(saved, text, label, as_json)
         return

@@ -142,11 +142,11 @@ def show(model: str | None, models_dir: Path | None, as_json: bool) -> None:
     if as_json:
         output.json_line(shown_record(saved.record) | ({"int8_loss": loss.to_dict()} if loss else {}), indent=2)
         return
-    card = edited_card(saved.folder, saved.record)
-    if card is None:
-        output.write(model_card(saved.name, saved.record, saved_attribution(saved.folder)))
+    if (edited := edited_card(saved.folder, saved.record)) is None:
+        card = model_card(saved.name, saved.record, saved_attribution(saved.folder))
     else:
-        output.write("{}\n".format(card.decode(errors="replace").rstrip("\n")))
+        card = "{}\n".format(edited.decode(errors="replace").rstrip("\n"))
+    output.write(card)
     if loss:
         output.line(f"\nWith 8-bit weights in ONNX Runtime: {loss}.")
 

@@ -114,6 +114,11 @@ class Corpus:
         """Files in folders and globs that no installed library reads, and what to install."""
         return self._finder.lacking
 
+    @property
+    def mode_as_read(self) -> str:
+        """`documents_mode` as its separator stands in the text that is read: see `CorpusConfig.as_read`."""
+        return self.config.as_read(self.documents_mode)
+
     def say_findings(self, say: Say, *, documents_given: bool = True) -> None:
         """Calls `say` with lines about files, broken links and models that were skipped, links out and encodings.
 
@@ -134,7 +139,7 @@ class Corpus:
             say(line)
 
     def _say_unseparated(self, say: Say) -> None:
-        separator = separator_of(self.config.as_read(self.documents_mode))
+        separator = separator_of(self.mode_as_read)
         sources = [source for source in self._sources if not source.format]
         if separator is None or not sources:
             return
@@ -481,8 +486,7 @@ class Corpus:
 
     def _digest(self, files: list[list[str]]) -> str:
         # what a page names is in the hash of its text, so the usual encoding needs no mark here
-        mode = self.config.as_read(self.documents_mode)
-        config = asdict(replace(self.config, documents=mode, encoding=self.config.text_encoding))
+        config = asdict(replace(self.config, documents=self.mode_as_read, encoding=self.config.text_encoding))
         return hashlib.sha256(json.dumps([config, files]).encode()).hexdigest()
 
     def _beginning(self, source: Source) -> str:

@@ -85,7 +85,7 @@ def say_other_documents(others: Sequence[ModelFolder], mode: str, say: Say) -> N
 
     Args:
         others: The models.
-        mode: Document mode of the text, as `CorpusConfig.as_read` returns it.
+        mode: Document mode of the text, as `Corpus.mode_as_read`.
         say: Called with a line of text for each.
     """
     for other in others:

@@ -239,19 +239,10 @@ class TrainStep:
         Returns:
             The inputs without marks, and the state.
         """
-        of_directions, ways = state, len(self._model.config.directions)
-        if ways == 1:
-            of_directions = (state,)
-        marked = [first[:, 0] < 0 for first in tf.split(inputs, ways, axis=1)]  # [B] each
-
-        def kept(array: tf.Tensor, is_marked: tf.Tensor) -> tf.Tensor:
-            return tf.where(tf.reshape(is_marked, (-1, *[1] * (len(array.shape) - 1))), tf.zeros_like(array), array)
-
-        states = tuple(
-            tf.nest.map_structure(lambda array, own=own: kept(array, own), each)
-            for each, own in zip(of_directions, marked, strict=True)
-        )
-        return tf.where(inputs < 0, -1 - inputs, inputs), states if ways > 1 else states[0]
+        ways, marks = len(self._model.config.directions), inputs < 0
+        is_marked = [own[:, 0] for own in tf.split(marks, ways, axis=1)]  # [B] of each direction
+        states = tuple(map(_with_zeros, state if ways > 1 else (state,), is_marked))
+        return tf.where(marks, -1 - inputs, inputs), states if ways > 1 else states[0]
 
     def _shard_gradient(
         self, shard: _Window, noise: Noise, candidates: Candidates | None
@@ -320,3 +311,13 @@ class TrainStep:
 def _local(variable: Any) -> Any:
     """The replica's own copy of a weight, the only one that TensorFlow differentiates."""
     return variable._get() if hasattr(variable, "_get") else variable
+
+
+def _with_zeros(state: Any, is_zero: tf.Tensor) -> Any:
+    """The state, tensors [B, ...], with zeros in some rows [B]."""
+
+    def zeroed(array: tf.Tensor) -> tf.Tensor:
+        rows = tf.reshape(is_zero, (-1, *[1] * (len(array.shape) - 1)))  # [B, 1, ...]
+        return tf.where(rows, tf.zeros_like(array), array)
+
+    return tf.nest.map_structure(zeroed, state)
