@@ -8,9 +8,10 @@ run the same command again to go on after an interruption; other --minutes need 
 other ones are removed. The training is done in rounds of --minutes each: a round starts from the weights that the one
 before it ended with, draws the windows of the text anew, and lowers the learning rate again. The model goes to
 saved_models/bases/NAME. To make a base of a model that was trained otherwise on such a mix (name the model of each
-round, if there was more than one):
+round, if there was more than one; a base stands for all of its rounds):
 
     python scripts/train_base.py english --data FOLDER --finish saved_models/mine
+    python scripts/train_base.py english --data FOLDER --finish saved_models/bases/english saved_models/english-3
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from textgen.saved_model.saving import save_words, write_training
 from textgen.storage.files import write_own_file, writing
 from textgen.storage.folders import replace_folder
 from textgen.system.runtime import configure_process, load_tensorflow
-from textgen.wording import percent
+from textgen.wording import counted, percent
 
 BASES = Path(__file__).resolve().parents[1] / "saved_models" / "bases"
 SETTINGS: dict[str, Any] = {
@@ -55,8 +56,9 @@ SETTINGS: dict[str, Any] = {
     "embedding_dropout": 0.0, "random_bptt": 0.05, "num_validations": 12,
 }  # fmt: skip
 BASE_WORDS = 30_000  # number of words in the filter of a base; among rarer ones are misprints and spoken forms
-MINUTES = (45.0, 60.0)  # duration of each round
+MINUTES = (45.0, 60.0, 90.0)  # duration of each round
 LATER_LEARNING_RATE = 2e-3  # for the rounds after the first; higher ones undo more than a round gains
+SAMPLED_SOFTMAX = 1024  # tokens of the sampled softmax, from the third round on
 VOCABULARY_AND_SHAPE = ("tokenizer", "vocab_size", "character_coverage", "num_layers", "hidden_units", "embedding_dim")
 OWN_SETTINGS: dict[str, dict[str, Any]] = {
     "english": {"embedding_dim": 512, "vocab_size": 8000},
@@ -138,6 +140,8 @@ def _planned_rounds(recipe: Recipe, work: Path, seed: int) -> dict[Path, dict[st
         if number:
             settings = {key: value for key, value in settings.items() if key not in VOCABULARY_AND_SHAPE}
             settings["learning_rate"] = LATER_LEARNING_RATE
+        if number > 1:
+            settings["sampled_softmax"] = SAMPLED_SOFTMAX
         settings |= {"seed": seed + number, **({} if minutes is None else {"minutes": minutes})}
         rounds[work / (f"{recipe.name}-{number + 1}" if number else recipe.name)] = settings
     return rounds
@@ -263,10 +267,15 @@ def finish(
     return load_model(str(out.absolute()))
 
 
-def _progress(rounds: Sequence[ModelFolder]) -> list[dict[str, Any]]:
-    """How long each round was: steps, epochs and seconds."""
-    kept = ("step", "epochs", "seconds")
-    return [{name: model.training.get("progress", {}).get(name) for name in kept} for model in rounds]
+def _progress(models: Sequence[ModelFolder]) -> list[dict[str, Any]]:
+    """How long each round was, in steps, epochs and seconds, and the fingerprint of its text; a base has several."""
+    rounds = []
+    for model in models:
+        progress = model.training.get("progress", {})
+        text = {"text": model.training.get("corpus", {}).get("fingerprint")}
+        own = {name: progress.get(name) for name in ("step", "epochs", "seconds")}
+        rounds += [text | one for one in model.training.get("mix", {}).get("rounds", [own])]
+    return rounds
 
 
 def _note_words(base: ModelFolder, documents: Sequence[Document]) -> None:
@@ -330,6 +339,13 @@ def base_card(recipe: Recipe, record: Mapping[str, Any]) -> str:
     origins = "\n".join(f"- {_names(part)}: {part.origin}" for part in recipe.parts)
     repeated = ", ".join(f"the {part.source} occur {part.times} times" for part in recipe.parts if part.times > 1)
     note = f" In the training text, {repeated}; the table counts each occurrence." if repeated else ""
+    held_out = "training"
+    if others := sum(one.get("text") != base["rounds"][-1].get("text") for one in base["rounds"]):
+        held_out = "the last round"
+        note = (
+            f" {counted(others, 'earlier round')} trained on another selection of the same collections, which may "
+            f"contain some of them.{note}"
+        )
     return f"""{model_card(recipe.name, record)}
 ## A base
 
@@ -341,7 +357,7 @@ It was trained on texts in the public domain{_in_rounds(base["rounds"])}, from t
 
 {table}
 
-{_lines(f"Bits per byte were measured on documents that were held out from training, with these weights.{note}")}
+{_lines(f"Bits per byte were measured on documents that were held out from {held_out}, with these weights.{note}")}
 
 It has no index of its training text, so `--novelty` and `--no-copy` do not work with it. In a model that was fine-tuned
 from it, both compare with the text of the fine-tuning only.
@@ -433,13 +449,20 @@ def _minutes_of(rounds: Sequence[ModelFolder], given: Sequence[float] | None) ->
     Raises:
         TrainingError: Others were given.
     """
-    recorded = [model.training.get("training", {}).get("minutes") for model in rounds]
+    recorded = [minutes for model in rounds for minutes in _recorded_minutes(model)]
     if None in recorded:
         return given
     if given is not None and [*given] != recorded:
         trained, asked = (" ".join(f"{minutes:g}" for minutes in each) for each in (recorded, given))
         raise TrainingError(f"The rounds were trained with minutes {trained}, not {asked}: leave the minutes out.")
     return None if tuple(recorded) == MINUTES and given is None else recorded
+
+
+def _recorded_minutes(model: ModelFolder) -> list[float | None]:
+    """The minutes of the round that a model is, None if they are not known; of a base, those of each of its rounds."""
+    if rounds := model.training.get("mix", {}).get("rounds"):
+        return [None if one["seconds"] is None else float(round(one["seconds"] / 60)) for one in rounds]
+    return [model.training.get("training", {}).get("minutes")]
 
 
 def _command(given: argparse.Namespace) -> str:

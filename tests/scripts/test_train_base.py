@@ -227,15 +227,44 @@ def test_a_round_whose_first_weights_are_gone_is_refused(trained: ModelFolder, d
 def test_the_card_of_a_model_that_was_there_names_the_minutes_of_its_rounds(
     trained: ModelFolder, tmp_path: Path
 ) -> None:
-    put_rounds(trained, tmp_path, {"small": 2.0, "small-2": 3.0, "usual": 45.0, "usual-2": 60.0})
+    put_rounds(trained, tmp_path, {"small": 2.0, "small-2": 3.0, "usual": 45.0, "usual-2": 60.0, "usual-3": 90.0})
     rounds = {path.name: load_model(str(path)) for path in tmp_path.iterdir()}
-    short, usual = ([rounds[name], rounds[f"{name}-2"]] for name in ("small", "usual"))
+    short = [rounds["small"], rounds["small-2"]]
+    usual = [rounds["usual"], rounds["usual-2"], rounds["usual-3"]]
     assert train_base._minutes_of(short, None) == [2.0, 3.0]
     assert train_base._minutes_of(short, [2.0, 3.0]) == [2.0, 3.0]
     assert train_base._minutes_of(usual, None) is None
     assert train_base._minutes_of([trained], [2.0]) == [2.0], "it was trained by steps"
     with pytest.raises(TrainingError, match="trained with minutes 2 3, not 45 60: leave the minutes out"):
         train_base._minutes_of(short, [45.0, 60.0])
+
+
+def test_the_third_round_computes_a_sampled_softmax(tmp_path: Path) -> None:
+    rounds = train_base._planned_rounds(replace(RECIPE, minutes=(1.0, 2.0, 3.0)), tmp_path, seed=5)
+    assert [settings.get("sampled_softmax", 0) for settings in rounds.values()] == [0, 0, train_base.SAMPLED_SOFTMAX]
+    assert [settings["seed"] for settings in rounds.values()] == [5, 6, 7]
+
+
+def test_a_base_stands_for_its_rounds(trained: ModelFolder, tmp_path: Path) -> None:
+    put_rounds(trained, tmp_path, {"base": 62.0, "base-2": 90.0})
+    rounds = [{"step": 2, "epochs": 0.5, "seconds": 2700.3}, {"step": 3, "epochs": 0.7, "seconds": 3720.4}]
+    mix = {"rounds": rounds, "command": "python it.py"}
+    write_training(tmp_path / "base", load_model(str(tmp_path / "base")).training | {"mix": mix})
+    models = [load_model(str(tmp_path / name)) for name in ("base", "base-2")]
+    assert train_base._minutes_of(models, None) == [45.0, 62.0, 90.0]
+    assert [one["step"] for one in train_base._progress(models)] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("is_other", [False, True])
+def test_the_card_says_which_rounds_had_another_text(is_other: bool, trained: ModelFolder, base: ModelFolder) -> None:
+    one = {"epochs": 1.0, "seconds": 60.0, "text": "a"}
+    rounds = [one | {"text": "b"} if is_other else one, one]
+    card = train_base.base_card(RECIPE, base.record | {"mix": base.training["mix"] | {"rounds": rounds}})
+    words = " ".join(card.split())
+    earlier = "1 earlier round trained on another selection of the same collections, which may contain some of them."
+    assert (earlier in words) == is_other
+    assert ("held out from the last round" in words) == is_other
+    assert ("held out from training" in words) != is_other
 
 
 @pytest.mark.slow
