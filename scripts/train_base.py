@@ -449,8 +449,9 @@ def _minutes_of(rounds: Sequence[ModelFolder], given: Sequence[float] | None) ->
     Raises:
         TrainingError: Others were given.
     """
-    recorded = [minutes for model in rounds for minutes in _recorded_minutes(model)]
-    if None in recorded:
+    all_minutes = [minutes for model in rounds for minutes in _recorded_minutes(model)]
+    recorded = [minutes for minutes in all_minutes if minutes is not None]
+    if len(recorded) < len(all_minutes):
         return given
     if given is not None and [*given] != recorded:
         trained, asked = (" ".join(f"{minutes:g}" for minutes in each) for each in (recorded, given))
