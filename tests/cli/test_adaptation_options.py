@@ -55,7 +55,7 @@ def test_a_state_after_learning_knows_the_text_and_not_its_place(models: Path, t
     text.write_text("zebra zoo\n" * 19 + "zebra zob\n", encoding="utf-8")
     for result in (other_ways, run(*again, str(text)), run(*again[:-1])):
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "the state of another model, or was saved with other settings" in result.stderr
+        assert "the state of another model, or was made with other settings" in result.stderr
 
 
 def test_evaluate_with_a_cache_and_learning(models: Path, tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ STATES: list[tuple[str, Any]] = [
     ("two rows", TextState(((np.zeros((2, 1), np.int64),), np.zeros((2, 3), np.float32)), (2,))),
     ("another type", TextState(((np.zeros((1, 1), np.int32),), np.zeros((1, 3), np.float32)), (2,))),
     ("another nest", TextState((np.zeros((1, 1), np.int64), np.zeros((1, 3), np.float32)), (2,))),
+    ("a number for a model", TextState(MODEL_STATE, (2,), 5)),  # type: ignore[arg-type]
     ("objects", TextState(((np.array([[None]]),), np.zeros((1, 3), np.float32)), (2,))),
 ]  # fmt: skip
 
@@ -157,6 +158,6 @@ def test_objects_that_are_no_states_are_one_line(tmp_path: Path, name: str, stat
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "state").exists()
     if state is not None:
-        for use in (GENERATOR.tokens, GENERATOR.read):
+        for use in (GENERATOR.tokens, GENERATOR.read, GENERATOR.row):
             with pytest.raises(SavedModelError, match=r"^The state is damaged"):
                 use("The", start=state)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 from plain_fakes import TableModel, WordsTokenizer
 from safetensors.numpy import save_file
 
-from textgen.errors import SavedModelError, TextgenError
+from textgen.errors import ConfigError, SavedModelError, TextgenError
 from textgen.generation.config import MAX_LOOK_BACK, SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.text_state import RECENT, TextState, join, of_document, pick, save_state
+from textgen.tokenizer.kinds import ByteTokenizer
 
 TOKENIZER = WordsTokenizer(["The", " cat", " c", "at"])
 V = TOKENIZER.vocab_size
@@ -107,6 +109,67 @@ def test_settings_look_back_beyond_a_state_as_far_as_within_a_text(
     assert [token.id for token in continued] == whole
     short = replace(state, ids=state.ids[-1024:])
     assert [token.id for token in generator.tokens("", config, short)] != whole, "what is far back decides"
+
+
+def positions(generator: Generator) -> list[TextState]:
+    """A position that each way to one returns."""
+    whole, writing = generator.row("The cat"), generator.tokens("The", CONFIG)
+    whole.read_ahead(1, generator.model.initial_state(1))
+    next(writing)
+    return [generator.start(), generator.read("The"), generator.read(" cat", generator.start()), whole.start,
+            writing.state, generator.row("").start]  # fmt: skip
+
+
+def uses(generator: Generator, state: Any, path: Path) -> list[Callable[[], object]]:
+    """All that takes a position from a caller."""
+    return [
+        lambda: generator.tokens("", CONFIG, state),
+        lambda: generator.row("", CONFIG, state),
+        lambda: generator.read("The", state),
+        lambda: generator.save_state(path, state),
+    ]
+
+
+def test_a_state_of_another_model_of_the_same_shape_is_refused(generator: Generator, tmp_path: Path) -> None:
+    other = Generator(TableModel(V, seed=1), TOKENIZER, fingerprint="that one")
+    generator.save_state(tmp_path / "good", generator.start())
+    states = [*positions(generator), generator.load_state(tmp_path / "good")]
+    assert {state.model for state in states} == {"this one"}
+    for stranger in (other, generator.with_model(generator.model, "this one clamp=L0/3.c=5.0")):
+        for state in states:
+            for use in uses(stranger, state, tmp_path / "state"):
+                with pytest.raises(SavedModelError, match=r"^This is the state of another model, or was made with"):
+                    use()
+    for state in states:
+        for use in uses(generator, state, tmp_path / "state"):
+            use()
+
+
+def test_a_state_of_no_known_model_is_checked_by_its_arrays_alone(generator: Generator, tmp_path: Path) -> None:
+    unnamed = Generator(generator.model, TOKENIZER).start()
+    for use in uses(generator, unnamed, tmp_path / "state"):
+        use()
+
+
+@pytest.mark.parametrize("state", [5, 0, "", False, (), []], ids=repr)
+def test_what_is_no_state_does_not_mean_the_beginning(generator: Generator, tmp_path: Path, state: Any) -> None:
+    for use in uses(generator, state, tmp_path / "state"):
+        with pytest.raises(SavedModelError, match=r"^The state is damaged"):
+            use()
+
+
+def test_a_row_begins_a_document_with_its_label_as_a_stream_does() -> None:
+    tokenizer = ByteTokenizer(["poe"])
+    generator = Generator(TableModel(tokenizer.vocab_size), tokenizer)
+    end = generator.read([tokenizer.eos_id], generator.read("a"))
+    for label in (None, "poe"):
+        config = replace(CONFIG, label=label)
+        for start in (generator.row("a", config, end).start, generator.tokens("a", config, end).row.start):
+            assert start.ids == (*end.ids, *tokenizer.opening(label)[1:])
+        with pytest.raises(ConfigError, match="bierce"):
+            generator.row("a", replace(CONFIG, label="bierce"), end)
+    with pytest.raises(ConfigError, match="The text has begun"):
+        generator.row("a", replace(CONFIG, label="poe"), generator.read("a"))
 
 
 def other(path: Path, **changes: object) -> None:

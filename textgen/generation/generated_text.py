@@ -99,7 +99,7 @@ class Stream(Iterator[Token]):
         tokens since.
         """
         ids, number, model_state = self._position
-        return TextState(model_state, tuple(ids[max(0, number - RECENT) : number]))
+        return TextState(model_state, tuple(ids[max(0, number - RECENT) : number]), self.row.start.model)
 
     def result(self, tokens: Sequence[Token]) -> Generation:
         """Returns the text that all its tokens make."""

@@ -215,12 +215,13 @@ class Generator:
             An iterator over the tokens, which also has the position after each.
 
         Raises:
-            SavedModelError: The state does not fit this model.
-            TokenizerError: The prompt is not valid text.
+            ConfigError: The prompt is neither a text nor a list of tokens, the model does not know the label, or there
+                is a label and the text has begun.
+            SavedModelError: The state is that of another model, or does not fit this one.
+            TokenizerError: The prompt is not valid text, or has tokens that are not in the vocabulary.
         """
         config = sampling(config)
-        state = self.opened(self._checked_state(start), config.label) if start else None
-        return Stream(self.decoder(), self.row(prompt, config, state, track=True))
+        return Stream(self.decoder(), self.row(prompt, config, start, track=True))
 
     def stream(self, prompt: str = "", config: SamplingConfig | None = None) -> Iterator[str]:
         """Generates one text bit by bit, never half a character: see `tokens`.
@@ -276,11 +277,13 @@ class Generator:
             track: Whether the row keeps the state of the model after each token.
 
         Raises:
-            ConfigError: The model does not know the label.
-            TokenizerError: The prompt is not valid text.
+            ConfigError: The prompt is neither a text nor a list of tokens, the model does not know the label, or there
+                is a label and the text has begun.
+            SavedModelError: The state is that of another model, or does not fit this one.
+            TokenizerError: The prompt is not valid text, or has tokens that are not in the vocabulary.
         """
         config = seeded(sampling(config))
-        return TextRow(prompt, config, self.tokenizer, start or self.start(config.label), track=track)
+        return TextRow(prompt, config, self.tokenizer, self._begin(start, config.label), track=track)
 
     def start(self, label: str | None = None) -> TextState:
         """Returns the position at the beginning of a document.
@@ -291,7 +294,8 @@ class Generator:
         Raises:
             ConfigError: The model does not know the label.
         """
-        return self.opened(TextState(self.model.initial_state(1), (self.tokenizer.eos_id,)), label)
+        state = TextState(self.model.initial_state(1), (self.tokenizer.eos_id,), self.fingerprint)
+        return self.opened(state, label)
 
     def read(
         self, text: str | Sequence[int] | np.ndarray, start: TextState | None = None, label: str | None = None
@@ -307,10 +311,12 @@ class Generator:
             The position after it.
 
         Raises:
-            SavedModelError: The state does not fit this model.
+            ConfigError: It is neither a text nor a list of tokens, the model does not know the label, or there is a
+                label and the text has begun.
+            SavedModelError: The state is that of another model, or does not fit this one.
             TokenizerError: The text is not valid text, or has tokens that are not in the vocabulary.
         """
-        start = self.opened(self._checked_state(start), label) if start else self.start(label)
+        start = self._begin(start, label)
         check_prompt("text", text)
         ids = self.tokenizer.encode(text) if isinstance(text, str) else list(map(int, text))  # of NumPy, perhaps
         check_ids(ids, self.tokenizer.vocab_size)
@@ -320,7 +326,7 @@ class Generator:
         """Saves a position in a text to a file, to continue from it later.
 
         Raises:
-            TextgenError: The file cannot be written, or the state does not fit this model.
+            TextgenError: The file cannot be written, or the state is that of another model or does not fit this one.
         """
         check_is_path("path", path)
         save_state(Path(path), self._checked_state(state), self.fingerprint)
@@ -367,7 +373,11 @@ class Generator:
         return self._build_network()
 
     def _checked_state(self, state: TextState) -> TextState:
-        return check_state(state, self.model.initial_state(1), self.tokenizer.vocab_size)
+        return check_state(state, self.model.initial_state(1), self.fingerprint, self.tokenizer.vocab_size)
+
+    def _begin(self, start: TextState | None, label: str | None) -> TextState:
+        """The position from which a text goes on, from a caller, after the label of the document if one begins."""
+        return self.start(label) if start is None else self.opened(self._checked_state(start), label)
 
     @cached_property
     def _word_tokens(self) -> WordTokens | None:
@@ -407,7 +417,9 @@ class Generator:
             try:
                 if free := texts.free(batch_size):
                     batch = list(islice(requests, free))
-                    texts.join([self.row(each.prompt, each.config, start(each.config.label)) for each in batch])
+                    texts.join(
+                        [TextRow(each.prompt, each.config, self.tokenizer, start(each.config.label)) for each in batch]
+                    )
             except Exception:
                 while texts.rows:  # what has begun does not depend on what cannot begin
                     yield from texts.step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,7 @@ class Row:
             number: Number of these tokens; at most `textgen.generation.decoding.Decoder.settled`.
             model_state: The state of the model before it has read the last of them, one row.
         """
-        self.start = TextState(model_state, (*self.start.ids, *self.prompt_ids[:number]))
+        self.start = replace(self.start, model_state=model_state, ids=(*self.start.ids, *self.prompt_ids[:number]))
         self.prompt_ids = self.prompt_ids[number:]
 
     def append(self, id: int, log_probs: np.ndarray | None = None, *, blocked: bool = False) -> Token:

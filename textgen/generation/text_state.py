@@ -35,10 +35,12 @@ class TextState:
         model_state: The state of the model before it has read the newest token, one row: a nest of arrays [1, ...].
         ids: The last tokens, the newest at the end; in a file at most `RECENT`. Penalties, bans and the words of the
             prompt look back as far as these.
+        model: The fingerprint of the model that made it, which alone can continue it; empty where that is not known.
     """
 
     model_state: Any
     ids: tuple[int, ...]
+    model: str = ""
 
     def after(self, ids: Sequence[int], model_state: Any) -> TextState:
         """Returns the position after more tokens.
@@ -47,7 +49,7 @@ class TextState:
             ids: The tokens.
             model_state: The state of the model before it has read the last of them.
         """
-        return TextState(model_state, (*self.ids, *ids)[-RECENT:])
+        return TextState(model_state, (*self.ids, *ids)[-RECENT:], self.model)
 
 
 def of_document(ids: Sequence[int], eos_id: int) -> Sequence[int]:
@@ -82,19 +84,23 @@ def join(nests: Sequence[Any]) -> Any:
     return np.concatenate([np.asarray(array) for array in nests])
 
 
-def check_state(state: TextState, like: Any, vocab_size: int, what: str = "The state") -> TextState:
+def check_state(state: TextState, like: Any, fingerprint: str, vocab_size: int, what: str = "The state") -> TextState:
     """Returns the state if a model can continue from it.
 
     Args:
         state: The state.
         like: A state of that model, one row.
+        fingerprint: Tells that model from others.
         vocab_size: Number of tokens in its vocabulary.
         what: The state's name in error messages.
 
     Raises:
-        SavedModelError: The state does not fit the model or is not finite.
+        SavedModelError: The state is that of another model, does not fit this one or is not finite.
     """
-    if not isinstance(state, TextState) or _layout(state.model_state) != _layout(like):
+    is_state = isinstance(state, TextState) and isinstance(state.model, str)
+    if is_state and state.model:
+        _check_model(state.model, fingerprint, "This")
+    if not is_state or _layout(state.model_state) != _layout(like):
         raise SavedModelError(f"{what} is damaged: its arrays are not those of this model.")
     ids = state.ids
     sound = isinstance(ids, tuple) and 0 < len(ids) <= RECENT and all(type(id) is int for id in ids)
@@ -163,11 +169,7 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int, advice:
             about = file.metadata() or {}
             if about.get("format") != FORMAT:
                 raise SavedModelError(f"{path} is not a saved state. {advice}")
-            if not is_same(about.get("model", ""), fingerprint):
-                raise SavedModelError(
-                    f"{path} is the state of another model, or was saved with other settings, such as exact "
-                    "arithmetic, clamped cells, an ensemble or a text to learn from: use the same."
-                )
+            _check_model(about.get("model", ""), fingerprint, str(path))
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
             found = {key: (part.get_shape(), part.get_dtype()) for key, part in slices.items()}
             (number,), kind = found.pop("ids", ([0], ""))
@@ -177,8 +179,17 @@ def load_state(path: Path, like: Any, fingerprint: str, vocab_size: int, advice:
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise SavedModelError(f"Cannot read the state in {path}: {one_line(str(error))}. {advice}") from None
     ids = tuple(arrays["ids"].tolist())
-    state = TextState(_nest_like(like, iter([arrays[name] for name in expected])), ids)
-    return check_state(state, like, vocab_size, str(path))
+    state = TextState(_nest_like(like, iter([arrays[name] for name in expected])), ids, fingerprint)
+    return check_state(state, like, fingerprint, vocab_size, str(path))
+
+
+def _check_model(made_by: str, fingerprint: str, what: str) -> None:
+    """Raises `SavedModelError` if the fingerprint of the model that made a state is not that of the one to use it."""
+    if not is_same(made_by, fingerprint):
+        raise SavedModelError(
+            f"{what} is the state of another model, or was made with other settings, such as exact "
+            "arithmetic, clamped cells, an ensemble or a text to learn from: use the same."
+        )
 
 
 def _type_name(dtype: np.dtype) -> str:

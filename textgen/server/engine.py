@@ -21,12 +21,13 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from textgen.errors import SavedModelError, TextgenError
 from textgen.generation.decoding import Decoder
 from textgen.generation.generator import Generator
 from textgen.generation.row import Row
-from textgen.generation.text_state import RECENT, TextState
+from textgen.generation.text_state import RECENT
 from textgen.server.failures import closing
 from textgen.server.job_queue import JobQueue
 from textgen.server.jobs import Ended, Event, Job, Kind
@@ -213,7 +214,7 @@ class Engine:
     def _join(self, job: Job) -> None:
         job.row.read_ahead(job.prompt.number, job.prompt.model_state)
         if not job.writes:
-            job.state = TextState(job.row.start.model_state, job.row.start.ids[-RECENT:])
+            job.state = replace(job.row.start, ids=job.row.start.ids[-RECENT:])
             self._events.append((job, None))
             return
         decoder = self._decoders.get(job.kind) or job.generator.decoder(row_by_row=job.row_by_row)

@@ -118,4 +118,5 @@ class Job:
         if self.row.track:
             self._ids.append(token.id)
             if token.stop_reason:
-                self.state = TextState(self.row.model_state, (*self.row.ids, *self._ids)[-RECENT:])
+                ids = (*self.row.ids, *self._ids)[-RECENT:]
+                self.state = TextState(self.row.model_state, ids, self.row.start.model)

@@ -371,8 +371,9 @@ def make_row(
     start = start_of(generator, lead, config.label, kept)
     with naming("prompt"):
         if isinstance(prompt, str):
-            return generator.row(prompt, config, start, track=track)
-        return generator.row(prompt[len(lead) :], without_healing(config), start, track=track)
+            return TextRow(prompt, config, generator.tokenizer, start, track=track)
+        rest = prompt[len(lead) :]
+        return TextRow(rest, without_healing(config), generator.tokenizer, start, track=track)
 
 
 def start_of(generator: Generator, lead: Sequence[int], label: str | None, kept: KeptState | None) -> TextState:
