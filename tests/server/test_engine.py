@@ -430,17 +430,17 @@ def test_without_memory_for_it_nothing_is_cached() -> None:
 
 
 def test_a_position_is_that_of_the_generator() -> None:
-    generator = Generator(network(), TOKENIZER)
+    generator = Generator(network(), TOKENIZER, fingerprint="this one")
     expected = generator.read("It was a" * 9)
     stream = generator.tokens("It was", replace(CONFIG, max_tokens=5))
     list(stream)
 
     async def main() -> None:
         async with client_of(generator.model) as client:
-            read = client.job("It was a" * 9, writes=False)
+            read = client.job("It was a" * 9, writes=False, generator=generator)
             await client.texts(read)
             assert _same(read.state, expected)
-            written = client.job("It was", replace(CONFIG, max_tokens=5), track=True)
+            written = client.job("It was", replace(CONFIG, max_tokens=5), track=True, generator=generator)
             await client.texts(written)
             assert _same(written.state, stream.state)
 
@@ -450,7 +450,8 @@ def test_a_position_is_that_of_the_generator() -> None:
 def _same(state: TextState | None, other: TextState) -> bool:
     assert state
     pairs = zip(state.model_state, other.model_state, strict=True)
-    return state.ids == other.ids and all(np.array_equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
+    same_text = (state.ids, state.model) == (other.ids, other.model)
+    return same_text and all(np.array_equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
 
 
 class GatedModel(TableModel):
