@@ -44,9 +44,13 @@ def check_prompt(name: str, value: Any) -> None:
 
 def several_tokens(name: str, value: Any) -> list[int]:
     """Returns tokens, which may be those of NumPy, as a list. Raises `ConfigError` for anything else."""
-    if isinstance(value, Iterable) and not isinstance(value, (str, Mapping, *BYTES)) and not _is_scalar(value):
+    is_iterable = isinstance(value, (list, Iterable))  # of a list, as of most, it is known at once
+    if is_iterable and not isinstance(value, (str, Mapping, *BYTES)) and not _is_scalar(value):
         ids = list(value)
-        if all(type(id) is int or (isinstance(id, Integral) and not isinstance(id, bool)) for id in ids):
+        kinds = set(map(type, ids))  # few, however many tokens there are
+        if kinds <= {int}:
+            return ids
+        if bool not in kinds and all(issubclass(kind, Integral) for kind in kinds):
             return list(map(int, ids))
     raise ConfigError(f"{name} must be a list of tokens. Received: {short_repr(value)}.")
 

@@ -70,6 +70,14 @@ def test_tokens_of_numpy_are_tokens(lossless: Tokenizer) -> None:
     ids = np.array(lossless.encode("abc"))
     assert lossless.decode(ids) == "abc"
     assert lossless.piece(ids[0]) == "a"
+    first = np.array(lossless.encode("é"))[:1]
+    assert lossless.unfinished(first) == lossless.unfinished(iter(first)) == first.tolist()
+    assert lossless.decoder_after(first).feed(np.array(lossless.encode("é"))[1:]) == "é"
+    assert not lossless.is_line_start(ids)
+    assert lossless.is_line_start(np.array(lossless.encode("a\n")))
+    assert lossless.is_line_start(np.array([], int))
+    labelled = lossless.with_labels(["poe"])
+    assert labelled.label_of(np.int64(labelled.first_label + 1)) == "poe"
 
 
 @pytest.mark.parametrize("kind", [*LOSSLESS, "word"])
@@ -77,6 +85,48 @@ def test_tokens_of_numpy_are_tokens(lossless: Tokenizer) -> None:
 def test_the_ids_do_not_depend_on_the_number_of_threads(kind: str, threads: Any) -> None:
     texts = ["the moon", "", "明月"]
     assert tokenizer_of(kind).encode_batch(texts, threads) == [tokenizer_of(kind).encode(text) for text in texts]
+
+
+TAKING_IDS: dict[str, Callable[[Any, Any], object]] = {
+    "decode": lambda own, ids: own.decode(ids),
+    "feed": lambda own, ids: own.decoder().feed(ids),
+    "unfinished": lambda own, ids: own.unfinished(ids),
+    "is_line_start": lambda own, ids: own.is_line_start(ids),
+    "decoder_after": lambda own, ids: own.decoder_after(ids),
+}
+
+
+@pytest.mark.parametrize("kind", [*LOSSLESS, "word"])
+@pytest.mark.parametrize("use", TAKING_IDS.values(), ids=TAKING_IDS)
+def test_all_that_takes_tokens_refuses_what_is_none(kind: str, use: Callable[[Any, Any], object]) -> None:
+    tokenizer = tokenizer_of(kind)
+    for wrong in ("abc", b"abc", 5, None, [5, True], [True], ["a"], {5: 5}, np.array(5), [0.5]):
+        with pytest.raises(ConfigError, match=r"^ids must be a list of tokens. Received: "):
+            use(tokenizer, wrong)
+    for unknown in (-1, tokenizer.vocab_size, 10**9):
+        for ids in ([unknown], np.array([unknown]), [unknown, 5, 5, 5, 5]):
+            with pytest.raises(TokenizerError, match=f"^There is no token {unknown}: ids are from 0 to "):
+                use(tokenizer, ids)
+
+
+@pytest.mark.parametrize("kind", [*LOSSLESS, "word"])
+def test_a_token_that_is_no_label_has_none(kind: str) -> None:
+    plain = tokenizer_of(kind)
+    labelled = plain.with_labels(["poe", "bierce"])
+    assert [labelled.label_of(id) for id in range(labelled.first_label, labelled.vocab_size)] == [None, "poe", "bierce"]
+    for tokenizer, id in ((plain, 5), (labelled, 5), (labelled, labelled.first_label - 1), (labelled, 0)):
+        with pytest.raises(TokenizerError, match=f"^Token {id} is no label"):
+            tokenizer.label_of(id)
+    for unknown in (-1, labelled.vocab_size):
+        with pytest.raises(TokenizerError, match=f"^There is no token {unknown}"):
+            labelled.label_of(unknown)
+
+
+@pytest.mark.parametrize("kind", [*LOSSLESS, "word"])
+def test_a_text_that_is_not_valid_has_no_spelling(kind: str) -> None:
+    for use in (tokenizer_of(kind).spelling, tokenizer_of(kind).lost_bytes):
+        with pytest.raises(TokenizerError, match="lone surrogate"):
+            use("a \ud800")
 
 
 NO_THREADS = "num_threads must be a whole number of at least 1, or -1 for one thread per core. Received:"
@@ -97,6 +147,11 @@ NO_THREADS = "num_threads must be a whole number of at least 1, or -1 for one th
         (lambda own: own.decode(5), "ids must be a list of tokens. Received: 5."),
         (lambda own: own.decode([5, True]), "ids must be a list of tokens. Received: [5, True]."),
         (lambda own: own.piece("a"), "id must be an integer. Received: 'a'."),
+        (lambda own: own.label_of("5"), "id must be an integer. Received: '5'."),
+        (lambda own: own.label_of(None), "id must be an integer. Received: None."),
+        (lambda own: own.spelling(5), "text is 5, not a text: leave out missing values, and convert others to str."),
+        (lambda own: own.spelling(None), "text is None, not a text: leave out missing values, and convert others"),
+        (lambda own: own.lost_bytes(b"x"), "text is b'x', not a text: leave out missing values, and convert others"),
         (lambda own: own.save(5), "path is 5, not a path: give a str or a pathlib.Path."),
         (lambda own: own.encode_batch(["a"], 0), f"{NO_THREADS} 0."),
         (lambda own: own.encode_batch(["a"], -2), f"{NO_THREADS} -2."),

@@ -181,12 +181,12 @@ class WordTokenizer(_LoadedTokenizer):
 
     def spelling(self, text: str) -> list[int]:
         """Returns the cost of spelling each unknown word, in millionths of a nat."""
-        words = (word for line in text.split("\n") for word in words_of(line))
+        words = (word for line in valid_text(text).split("\n") for word in words_of(line))
         return [self._speller.cost(word) for word in words if word not in self._ids]
 
     def lost_bytes(self, text: str) -> int:
         """Returns the bytes of all white space except newlines and one space between two words of a line."""
-        kept = "\n".join([" ".join(words_of(line)) for line in text.split("\n")])
+        kept = "\n".join([" ".join(words_of(line)) for line in valid_text(text).split("\n")])
         return len(text.encode()) - len(kept.encode())
 
     def _extended(self, more: Sequence[str]) -> Tokenizer:

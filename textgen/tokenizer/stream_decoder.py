@@ -6,6 +6,7 @@ import codecs
 import copy
 from collections.abc import Iterable, Sequence
 
+from textgen.arguments import several_tokens
 from textgen.errors import TokenizerError
 from textgen.settings import short_repr
 
@@ -30,10 +31,10 @@ class StreamDecoder:
         """Appends ids and returns the text that is now certain.
 
         Raises:
+            ConfigError: They are not numbers.
             TokenizerError: There is no such id.
         """
-        ids = list(ids)
-        check_ids(ids, len(self._piece_bytes))
+        ids = known_ids(ids, len(self._piece_bytes))
         return self._trim(self._decoder.decode(b"".join([self._piece_bytes[id] for id in ids])))
 
     def flush(self) -> str:
@@ -54,6 +55,18 @@ class StreamDecoder:
             text = text.removeprefix(" ")
         self._line_start = text.endswith("\n")
         return text.replace("\n ", "\n")
+
+
+def known_ids(ids: Iterable[int], vocab_size: int) -> list[int]:
+    """Returns ids from a caller, which may be those of NumPy, as a list.
+
+    Raises:
+        ConfigError: They are not numbers.
+        TokenizerError: An id is not in the vocabulary.
+    """
+    ids = several_tokens("ids", ids)
+    check_ids(ids, vocab_size)
+    return ids
 
 
 def check_ids(ids: Sequence[int], vocab_size: int) -> None:

@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from textgen.arguments import check_is_path, several_texts, several_tokens
+from textgen.arguments import check_is_path, several_texts
 from textgen.corpus.labels import check_label, unknown_label
 from textgen.errors import ConfigError, TokenizerError
 from textgen.settings import check_type, python_number, short_repr
 from textgen.storage.files import write_file
-from textgen.tokenizer.pieces import EOS, NO_LABEL, PAD, UNK, printable
-from textgen.tokenizer.stream_decoder import StreamDecoder, check_ids
+from textgen.tokenizer.pieces import EOS, NO_LABEL, PAD, UNK, printable, valid_text
+from textgen.tokenizer.stream_decoder import StreamDecoder, check_ids, known_ids
 
 MAX_THREADS = 256  # SentencePiece takes no more
+UNFINISHED = 3  # maximum number of bytes of a character that is not complete
 
 
 def checked_threads(num_threads: Any) -> int:
@@ -115,7 +116,16 @@ class Tokenizer(ABC):
         return [self.opening(label) for label in (None, *self.labels)]
 
     def label_of(self, id: int) -> str | None:
-        """Returns the label that a token stands for; None for the token of documents without a label."""
+        """Returns the label that a token stands for; None for the token of documents without a label.
+
+        Raises:
+            ConfigError: It is not a number.
+            TokenizerError: There is no such token, or it stands for no label.
+        """
+        self._check_id(id)
+        if id < self.first_label:
+            known = f"labels are the tokens from {self.first_label} on" if self.labels else "this vocabulary has none"
+            raise TokenizerError(f"Token {id} is no label: {known}.")
         return None if id == self.first_label else self.labels[id - self.first_label - 1]
 
     def with_labels(self, labels: Iterable[str]) -> Tokenizer:
@@ -135,6 +145,10 @@ class Tokenizer(ABC):
     def is_part_of(self, other: Tokenizer) -> bool:
         """Returns whether `other` is the same vocabulary, except for labels that it may have in addition."""
         return self._with(other.labels).fingerprint() == other.fingerprint()
+
+    def _check_id(self, id: int) -> None:
+        check_type("id", python_number(id), "int")
+        check_ids([id], self.vocab_size)
 
     def _with(self, labels: Iterable[str]) -> Tokenizer:
         """Like `with_labels`, for labels that were checked or that a vocabulary has, which may be an older one."""
@@ -181,11 +195,22 @@ class Tokenizer(ABC):
         """Returns the cost of spelling each word of `text` that `encode` makes unk, in order, in millionths of a nat.
 
         See `textgen.tokenizer.spelling`.
+
+        Raises:
+            ConfigError: It is not a text.
+            TokenizerError: The text is not valid text.
         """
+        valid_text(text)
         return []
 
     def lost_bytes(self, text: str) -> int:
-        """Returns the number of bytes of white space in a text that no token stands for."""
+        """Returns the number of bytes of white space in a text that no token stands for.
+
+        Raises:
+            ConfigError: It is not a text.
+            TokenizerError: The text is not valid text.
+        """
+        valid_text(text)
         return 0
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -196,14 +221,19 @@ class Tokenizer(ABC):
             TokenizerError: There is no such id.
         """
         decoder = self.decoder()
-        return decoder.feed(several_tokens("ids", ids)) + decoder.flush()
+        return decoder.feed(ids) + decoder.flush()
 
-    def unfinished(self, ids: Sequence[int]) -> list[int]:
+    def unfinished(self, ids: Iterable[int]) -> list[int]:
         """Returns the last of these ids if they are the bytes of a character that is not complete.
 
         A character does not go on after a token without text, such as the end of a document.
+
+        Raises:
+            ConfigError: They are not numbers.
+            TokenizerError: There is no such id.
         """
-        for number in (1, 2, 3):
+        ids = known_ids(ids, self.vocab_size)
+        for number in range(1, UNFINISHED + 1):
             decoder = codecs.getincrementaldecoder("utf-8")()
             last = ids[-number:]
             pieces = [self.piece_bytes[id] for id in last]
@@ -211,7 +241,7 @@ class Tokenizer(ABC):
                 break
             try:
                 if not decoder.decode(b"".join(pieces)) and decoder.getstate()[0]:
-                    return list(last)
+                    return last
             except UnicodeDecodeError:
                 continue
         return []
@@ -224,21 +254,37 @@ class Tokenizer(ABC):
         """
         return StreamDecoder(self.piece_bytes)
 
-    def decoder_after(self, ids: Sequence[int]) -> StreamDecoder:
-        """Returns a decoder for the ids after these, which may end inside a character or a line."""
-        decoder = self.decoder(self.is_line_start(ids))
-        decoder.feed(self.unfinished(ids))
+    def decoder_after(self, ids: Iterable[int]) -> StreamDecoder:
+        """Returns a decoder for the ids after these, which may end inside a character or a line.
+
+        Raises:
+            ConfigError: They are not numbers.
+            TokenizerError: There is no such id.
+        """
+        last = known_ids(ids, self.vocab_size)[-UNFINISHED:]
+        decoder = self.decoder(self.is_line_start(last))
+        decoder.feed(self.unfinished(last))
         return decoder
 
-    def is_line_start(self, ids: Sequence[int]) -> bool:
-        """Returns whether the text after these ids begins a line."""
+    def is_line_start(self, ids: Iterable[int]) -> bool:
+        """Returns whether the text after these ids begins a line.
+
+        Raises:
+            ConfigError: They are not numbers.
+            TokenizerError: There is no such id.
+        """
+        ids = known_ids(ids, self.vocab_size)
         text = self.piece_bytes[ids[-1]] if ids else b""
         return not text or text.endswith(b"\n")
 
     def piece(self, id: int) -> str:
-        """Returns a token as shown to people: `▁the` (the mark is a space), `<0xE2>`, `\\n`, `<eos>`, `<label poe>`."""
-        check_type("id", python_number(id), "int")
-        check_ids([id], self.vocab_size)
+        """Returns a token as shown to people: `▁the` (the mark is a space), `<0xE2>`, `\\n`, `<eos>`, `<label poe>`.
+
+        Raises:
+            ConfigError: It is not a number.
+            TokenizerError: There is no such token.
+        """
+        self._check_id(id)
         return self._printed[id]
 
     def pieces(self) -> list[str]:
