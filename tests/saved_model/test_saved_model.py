@@ -22,7 +22,7 @@ from safetensors.numpy import save as to_safetensors
 from textgen.dataset.bloom_filter import BloomFilter
 from textgen.dataset.ngram_index import NgramIndex
 from textgen.dataset.word_filter import WordFilter
-from textgen.errors import ModelChanged, SavedModelError, TextgenError, Unreadable
+from textgen.errors import ConfigError, ModelChanged, SavedModelError, TextgenError, Unreadable
 from textgen.model.config import ModelConfig
 from textgen.saved_model import layout, loading
 from textgen.saved_model.layout import CONFIG, FILTER_BYTES, JSON_BYTES, NGRAMS, TRAINING, WEIGHTS, WORDS, read_json
@@ -58,6 +58,9 @@ def test_a_model_comes_back_as_it_was_saved(tmp_path: Path, model: LanguageModel
     built = saved.network()
     ids = np.array([[2, 270, 263, 3]], np.int32)
     assert np.array_equal(built(ids)[0], model(ids)[0])
+    for build in (saved.network, saved.numpy_model, saved.exact_weights, saved.one_way):
+        with pytest.raises(ConfigError, match=r"^direction must be one of forward, backward. Received: ''"):
+            build("")
 
 
 @pytest.mark.parametrize("direction", ["forward", "both"])

@@ -23,6 +23,9 @@ import numpy as np
 
 from textgen.errors import ConfigError
 from textgen.model.config import BACKWARD, ModelConfig
+from textgen.settings import Setting, check_bounds
+
+WAYS = ("forward", "backward")  # directions of a network that reads in one
 
 
 def one_way(
@@ -39,8 +42,14 @@ def one_way(
         Shape and weights of the part, with names as in a network of one direction.
 
     Raises:
-        ConfigError: The network does not read in this direction.
+        ConfigError: The network does not read in this direction, or it is none.
     """
+    if direction == "both":
+        raise ConfigError(
+            "direction is 'both', and one is needed: give forward or backward. A saved model has network() for the "
+            "whole network and numpy_models() for each direction."
+        )
+    check_bounds("direction", direction, Setting("", choices=WAYS))
     if direction not in config.directions:
         raise ConfigError(
             f"This model reads text {config.direction} only, but a model that reads {direction} is needed: "

@@ -431,7 +431,7 @@ class ModelFolder:
         load_tensorflow()
         from textgen.model.language_model import LanguageModel
 
-        config, weights = self.one_way(direction) if direction else (self.model_config, self.weights())
+        config, weights = (self.model_config, self.weights()) if direction is None else self.one_way(direction)
         model = LanguageModel(config, pad_id=self.tokenizer.pad_id)
         model.assign_weights(weights)
         return model
