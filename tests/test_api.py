@@ -399,6 +399,7 @@ def test_models_and_results_are_pickled(tiny_models: Path) -> None:
     written = result.generator.generate("The", SHORT)
     copy = pickle.loads(pickle.dumps(result))
     assert copy == result
+    assert {copy, result} == {result}
     assert copy.generator is not result.generator
     assert copy.generator.generate("The", SHORT) == written
     assert pickle.loads(pickle.dumps(written)) == written

@@ -64,7 +64,7 @@ class TrainingResult:
     """
 
     model: ModelFolder
-    history: list[ValidationReport] = field(repr=False)
+    history: list[ValidationReport] = field(repr=False, hash=False)  # a list has no hash
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields, without the generators, which other processes make of the model."""
