@@ -134,7 +134,7 @@ def test_the_nearest_text_is_the_text_itself_and_then_one_that_is_alike(tokenize
     assert [place for _, (place, _) in again] == [1, again[1][1][0]], "of texts that are the same, the first"
     assert again[1][1][1] in "bc"
     log = [line for line in TEXTS for _ in range(3)]
-    for num in range(len(TEXTS) + 1):
+    for num in range(1, len(TEXTS) + 1):
         best = [given for _, given in embedder.nearest(TEXTS[2], every, num)]
         found = [(place // 3, text) for _, (place, text) in embedder.nearest(TEXTS[2], enumerate(log), num)]
         assert found == best
@@ -157,6 +157,8 @@ def test_one_text_is_read_as_a_whole(tokenizer: Tokenizer) -> None:
         (("a", 5, 1), "texts must be a list of pairs. Received: 5."),
         ((["a"], [(1, "ab")], 1), "query is ['a'], not a text: leave out missing values, and convert others to str."),
         (("a", [(1, "ab")], None), "num must be an integer. Received: None."),
+        (("a", [(1, "ab")], 0), "num must be a number of at least 1. Received: 0."),
+        (("a", [(1, "ab")], -1), "num must be a number of at least 1. Received: -1."),
     ],
 )
 def test_texts_to_search_are_pairs(tokenizer: Tokenizer, arguments: tuple[Any, ...], message: str) -> None:

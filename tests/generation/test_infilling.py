@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
@@ -97,6 +98,11 @@ def test_drafts_end_with_their_time_or_when_nobody_wants_them(filler: Infiller, 
 
     assert filler.infill(prompt, " mat.", endless, 2, wanted=wanted) == []
     assert len(asked) < 12
+
+
+@pytest.mark.parametrize("seconds", [math.inf, np.float64(math.inf), 1e6])
+def test_the_time_for_drafts_may_be_without_limit(filler: Infiller, seconds: float) -> None:
+    assert filler.infill("", " mat.", SETTINGS, seconds=seconds) == filler.infill("", " mat.", SETTINGS)
 
 
 def test_nothing_is_cut_or_ranked_once_nobody_wants_it(filler: Infiller, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,6 +341,10 @@ def test_fewer_texts_than_one_and_more_than_memory_holds_are_refused(filler: Inf
         ({"num": "3"}, "num must be an integer. Received: '3'."),
         ({"best_of": "3"}, "best_of must be an integer. Received: '3'."),
         ({"seconds": "3"}, "seconds must be a number or none. Received: '3'."),
+        ({"seconds": -1}, "seconds must be a number of at least 0. Received: -1."),
+        ({"seconds": math.nan}, "seconds must be a number of at least 0. Received: nan."),
+        ({"seconds": -math.inf}, "seconds must be a number of at least 0. Received: -inf."),
+        ({"wanted": None}, "wanted must be a function without arguments. Received: None."),
     ],
 )
 def test_a_wrong_argument_is_named(filler: Infiller, arguments: dict[str, Any], message: str) -> None:

@@ -77,7 +77,8 @@ def test_tokens_of_numpy_are_tokens(lossless: Tokenizer) -> None:
     assert lossless.is_line_start(np.array(lossless.encode("a\n")))
     assert lossless.is_line_start(np.array([], int))
     labelled = lossless.with_labels(["poe"])
-    assert labelled.label_of(np.int64(labelled.first_label + 1)) == "poe"
+    poe: Any = np.int64(labelled.first_label + 1)
+    assert labelled.label_of(poe) == "poe"
 
 
 @pytest.mark.parametrize("kind", [*LOSSLESS, "word"])

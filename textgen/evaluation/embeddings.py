@@ -30,7 +30,7 @@ from textgen.errors import ConfigError
 from textgen.evaluation.scoring import in_groups, of_like_length
 from textgen.model.probabilities import UNLIKELY, log_softmax
 from textgen.model.protocols import NextTokenModel
-from textgen.settings import check_type, python_number, short_repr
+from textgen.settings import Setting, check_bounds, check_type, python_number, short_repr
 from textgen.tokenizer.tokenizer import Tokenizer
 
 CONTEXT = 0.5  # length of the recurrent layer's part of a vector; that of the embedding is 1
@@ -101,17 +101,18 @@ class Embedder:
         Args:
             query: The text to compare them with.
             texts: The texts, each with something that tells where it is from.
-            num: Number of texts to find.
+            num: Number of texts to find, at least 1.
 
         Returns:
             The cosine of each, and what was given of it: the most similar first, of equals the first.
 
         Raises:
-            ConfigError: The query is not a string, or the texts are not pairs.
+            ConfigError: The query is not a string, the texts are not pairs, or `num` is less than 1.
             TokenizerError: A text is not valid text.
         """
         check_is_text("query", query)
-        check_type("num", python_number(num), "int")
+        check_type("num", num := python_number(num), "int")
+        check_bounds("num", num, Setting("", 1))
         (wanted,) = self.vectors(query)
         kept, read = tee(_pairs(texts))  # those read whose vectors are not made yet are kept
         vectors = self.vectors(text for _, text in read)

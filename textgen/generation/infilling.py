@@ -37,7 +37,7 @@ from textgen.generation.stepping import read_all
 from textgen.generation.text_state import TextState, join, num_bytes
 from textgen.generation.token_healing import Prefixes
 from textgen.model.protocols import ScoringModel, StepModel
-from textgen.settings import check_type, python_number
+from textgen.settings import Setting, check_bounds, check_type, python_number, short_repr
 from textgen.tokenizer.tokenizer import Tokenizer
 
 CANDIDATES = 16  # drafts that are ranked by default where there is a prompt
@@ -171,7 +171,7 @@ class Infiller:
                 since its default of 500 is meant for whole texts.
             num: Number of texts.
             best_of: Number of drafts that are ranked; 16 by default if there is a prompt.
-            seconds: Time for the drafts, which end where it is over.
+            seconds: Time for the drafts, at least 0, which end where it is over; None or infinity for no limit.
             wanted: Called after each step, and often while drafts are cut and ranked; all is given up where it
                 returns False.
 
@@ -181,12 +181,17 @@ class Infiller:
 
         Raises:
             ConfigError: There is a prompt and no forward network, or a setting follows the text from left to right, or
-                there is a label, or `num` is less than 1, or `best_of` is less than `num`.
+                there is a label, or `num` is less than 1, or `best_of` is less than `num`, or `seconds` is no number of
+                at least 0, or `wanted` no function.
             TokenizerError: The prompt or suffix is not valid text.
         """
         check_is_text("prompt", prompt)
         check_is_text("suffix", suffix)
-        check_type("seconds", python_number(seconds), "float | None")
+        check_type("seconds", seconds := python_number(seconds), "float | None")
+        if seconds not in (None, math.inf):
+            check_bounds("seconds", seconds, Setting("", 0.0))
+        if not callable(wanted):
+            raise ConfigError(f"wanted must be a function without arguments. Received: {short_repr(wanted)}.")
         config = seeded(SamplingConfig(max_tokens=draft_tokens(bool(prompt))) if config is None else sampling(config))
         self._refuse(prompt, config)
         require_best_of(num, best_of)
