@@ -146,9 +146,11 @@ def test_a_state_of_another_model_of_the_same_shape_is_refused(generator: Genera
 
 
 def test_a_state_of_no_known_model_is_checked_by_its_arrays_alone(generator: Generator, tmp_path: Path) -> None:
-    unnamed = Generator(generator.model, TOKENIZER).start()
+    unnamed = Generator(generator.model, TOKENIZER).read("The")
     for use in uses(generator, unnamed, tmp_path / "state"):
         use()
+    assert generator.load_state(tmp_path / "state").ids == unnamed.ids
+    assert generator.read(" cat", unnamed).ids == generator.read("The cat").ids
 
 
 @pytest.mark.parametrize("state", [5, 0, "", False, (), []], ids=repr)
