@@ -33,13 +33,13 @@ from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_names import check_name
 from textgen.saved_model.registry import find_run, list_models, models_folder
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.settings import python_number, short_repr
+from textgen.settings import python_number
 from textgen.storage.files import check_folder_writable
 from textgen.system.runtime import load_tensorflow
 from textgen.training.observers.observer import Observer, ValidationReport
 from textgen.training.presets import with_preset, with_sizes
 from textgen.training.run_setup import RunOptions
-from textgen.wording import Say
+from textgen.wording import Say, short_repr
 
 if TYPE_CHECKING:
     import keras

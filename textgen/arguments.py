@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from textgen.errors import ConfigError
-from textgen.settings import short_repr
+from textgen.wording import short_repr
 
 BYTES = (bytes, bytearray, memoryview)  # which are sequences of numbers, but no tokens
 

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from textgen.errors import ConfigError
-from textgen.wording import shortened
+from textgen.wording import short_repr
 
 MAX_NUMBER = 1 << 1000  # an integer up to this goes into a float, and prints in a line
 MAX_COUNT = 1 << 62  # the most of a count without a limit of its own: beyond any use, and an integer of 64 bits
@@ -200,15 +200,6 @@ def check_text(name: str, *texts: str) -> None:
             raise ConfigError(
                 f"{name} must be valid text. Received: {text!r}, which holds half a character (a lone surrogate)."
             ) from None
-
-
-def short_repr(value: object) -> str:
-    """A wrong value, as far as it fits into a line."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # thousands of digits, or of brackets
-        return f"{type(value).__name__} of great size"
-    return shortened(text, 200)
 
 
 Config = TypeVar("Config")

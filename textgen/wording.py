@@ -188,6 +188,15 @@ def shortened(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:length]}..."
 
 
+def short_repr(value: object) -> str:
+    """A wrong value, as far as it fits into a line."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or of brackets
+        return f"{type(value).__name__} of great size"
+    return shortened(text, 200)
+
+
 def excerpt(text: str) -> str:
     """Quotes a text as a Python string literal; of a long text, only the beginning and the end.
 

@@ -15,8 +15,8 @@ from click.types import FloatParamType, IntParamType
 
 from textgen.cli.command import INPUT_FILE, SectionOption
 from textgen.errors import ConfigError
-from textgen.settings import MAX_COUNT, NAMED_TYPES, Setting, check_bounds, declared, short_repr
-from textgen.wording import ESCAPES, with_escapes
+from textgen.settings import MAX_COUNT, NAMED_TYPES, Setting, check_bounds, declared
+from textgen.wording import ESCAPES, short_repr, with_escapes
 
 Decorator = Callable[[Any], Any]
 

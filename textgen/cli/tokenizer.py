@@ -24,9 +24,9 @@ from textgen.cli.options import (
 )
 from textgen.cli.setting_options import Integer
 from textgen.errors import TokenizerError
-from textgen.settings import from_dict, select, short_repr
+from textgen.settings import from_dict, select
 from textgen.tokenizer.config import TokenizerConfig
-from textgen.wording import counted
+from textgen.wording import counted, short_repr
 
 TOKENS_SHOWN = 40
 KEPT = "An existing file is kept, since models may depend on it; --force replaces it."

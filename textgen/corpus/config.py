@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from textgen.errors import ConfigError
-from textgen.settings import Settings, from_dict, setting, short_repr
+from textgen.settings import Settings, from_dict, setting
+from textgen.wording import short_repr
 
 DOCUMENT_MODES = ("file", "blank-line", "line")
 SEPARATOR = "separator:"  # prefix of a documents mode that names the text between documents

@@ -13,8 +13,7 @@ from typing import Any
 
 from textgen.arguments import check_is_text
 from textgen.errors import ConfigError, CorpusError
-from textgen.settings import short_repr
-from textgen.wording import counted, one_line, shortened
+from textgen.wording import counted, one_line, short_repr, shortened
 
 FOLDER = "folder"  # value of `CorpusConfig.labels`: use folder names as labels
 MAX_LABEL_CHARS = 200  # maximum length of a label, in characters

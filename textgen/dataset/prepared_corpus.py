@@ -50,7 +50,7 @@ from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import repeated_in
 from textgen.errors import ConfigError, CorpusError, SavedModelError, TextgenError, Unreadable, UnreadableCorpus
 from textgen.schema import json_object
-from textgen.settings import from_dict, short_repr, to_dict
+from textgen.settings import from_dict, to_dict
 from textgen.storage.addresses import is_remote, is_web_address, join_address
 from textgen.storage.files import CannotWrite, json_bytes, write_own_file
 from textgen.storage.manifests import MANIFEST, read_manifest
@@ -60,7 +60,7 @@ from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE, read_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
-from textgen.wording import Say, counted, shell_word
+from textgen.wording import Say, counted, shell_word, short_repr
 
 FORMAT = 4  # with 3, other text was held out; older folders are read, not completed
 OLD_FORMAT = 2  # in which an encoding of utf-8 may have been the default

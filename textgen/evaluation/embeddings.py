@@ -30,8 +30,9 @@ from textgen.errors import ConfigError
 from textgen.evaluation.scoring import in_groups, of_like_length
 from textgen.model.probabilities import UNLIKELY, log_softmax
 from textgen.model.protocols import NextTokenModel
-from textgen.settings import Setting, check_bounds, check_type, python_number, short_repr
+from textgen.settings import Setting, check_bounds, check_type, python_number
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.wording import short_repr
 
 CONTEXT = 0.5  # length of the recurrent layer's part of a vector; that of the embedding is 1
 Taken = TypeVar("Taken")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from textgen.errors import ConfigError
 from textgen.generation.stopping import ends_within
-from textgen.settings import MAX_COUNT, Settings, check_text, setting, short_repr
+from textgen.settings import MAX_COUNT, Settings, check_text, setting
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
-from textgen.wording import counted, plain
+from textgen.wording import counted, plain, short_repr
 
 UNITS = ("document", "sentence", "line", "paragraph")
 SAMPLERS = (  # in the order in which they are applied: penalties, then filters, then the temperature

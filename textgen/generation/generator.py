@@ -29,9 +29,9 @@ from textgen.generation.stepping import read_all
 from textgen.generation.text_state import TextState, check_state, load_state, save_state
 from textgen.generation.token_healing import Prefixes
 from textgen.model.protocols import StepModel
-from textgen.settings import short_repr
 from textgen.tokenizer.stream_decoder import check_ids
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.wording import short_repr
 
 if TYPE_CHECKING:
     import numpy as np

@@ -28,8 +28,7 @@ from textgen.model.clamping import CLOSED, FORGET, GATE_VALUES, OPEN, PLACE, VAL
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.settings import short_repr
-from textgen.wording import Say, counted, silent
+from textgen.wording import Say, counted, short_repr, silent
 
 Value = TypeVar("Value")
 NUM_CHANGED = 6  # found cells that are ablated and clamped

@@ -21,8 +21,7 @@ import numpy as np
 from textgen.corpus.scripts import HAN
 from textgen.errors import ConfigError
 from textgen.insight.texts import Text
-from textgen.settings import short_repr
-from textgen.wording import counted
+from textgen.wording import counted, short_repr
 
 OPENING_QUOTES, CLOSING_QUOTES, STRAIGHT_QUOTES = "“„«「『", "”»」』", '"'
 OPENING_BRACKETS, CLOSING_BRACKETS = "([{（［｛《〈【", ")]}）］｝》〉】"

@@ -23,8 +23,7 @@ from textgen.arguments import check_is_text
 from textgen.errors import ConfigError
 from textgen.model.config import CELLS, ModelConfig, round_names
 from textgen.model.reference.cells import Array, CellState, CellWeights, sigmoid
-from textgen.settings import short_repr
-from textgen.wording import plain
+from textgen.wording import plain, short_repr
 
 VALUES = {  # values of a step, in the order in which they are computed
     "lstm": ("i", "f", "g", "c", "o", "h"),

@@ -25,11 +25,12 @@ from textgen.saved_model.layout import (
 )
 from textgen.saved_model.registry import find_model
 from textgen.saved_model.saved_model import ModelFolder
-from textgen.settings import from_dict, short_repr
+from textgen.settings import from_dict
 from textgen.storage.manifests import read_manifest
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import load_tokenizer
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE, read_tokenizer
+from textgen.wording import short_repr
 
 
 def load_model(name: str | Path | None = None, models_dir: str | Path | None = None) -> ModelFolder:

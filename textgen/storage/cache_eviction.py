@@ -32,14 +32,13 @@ from typing import Any
 
 from textgen.errors import ConfigError, TextgenError
 from textgen.schema import check, decoded_json, json_object
-from textgen.settings import short_repr
 from textgen.storage.file_reading import read_file
 from textgen.storage.files import FILE, FILE_OWNER, TEMPORARY
 from textgen.storage.leftovers import ASIDE, YOUNG_SECONDS, folders_named, move_aside
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.locks import LOCK_SECONDS, InUse, lock
 from textgen.storage.manifests import MANIFEST
-from textgen.wording import plain
+from textgen.wording import plain, short_repr
 
 TOKENS, SUMMARY = "tokens", "tokens.json"  # the folder, and the description in an entry
 NETWORKS, NETWORK, LOSS = "networks", "network.onnx", "loss.json"  # the folder, and the files of an entry

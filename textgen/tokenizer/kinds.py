@@ -30,7 +30,7 @@ import sentencepiece
 from textgen.arguments import several_texts
 from textgen.errors import ConfigError, TokenizerError
 from textgen.schema import decoded_json
-from textgen.settings import Setting, check_bounds, check_type, python_number, short_repr
+from textgen.settings import Setting, check_bounds, check_type, python_number
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
 from textgen.tokenizer.pieces import (
     BYTE_NAMES,
@@ -57,7 +57,7 @@ from textgen.tokenizer.segmentation import BpeSegmenter, Segmenter, UnigramSegme
 from textgen.tokenizer.spelling import Spelling
 from textgen.tokenizer.stream_decoder import StreamDecoder
 from textgen.tokenizer.tokenizer import Tokenizer, checked_threads
-from textgen.wording import counted
+from textgen.wording import counted, short_repr
 
 PIECE_NEWLINES = 4  # bytes 0x0A for each piece in a SentencePiece model, at most: two are tags, lengths and scores more
 

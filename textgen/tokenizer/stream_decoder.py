@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from textgen.arguments import several_tokens
 from textgen.errors import TokenizerError
-from textgen.settings import short_repr
+from textgen.wording import short_repr
 
 
 class StreamDecoder:

@@ -15,10 +15,11 @@ import numpy as np
 from textgen.arguments import check_is_path, several_texts
 from textgen.corpus.labels import check_label, unknown_label
 from textgen.errors import ConfigError, TokenizerError
-from textgen.settings import check_type, python_number, short_repr
+from textgen.settings import check_type, python_number
 from textgen.storage.files import write_file
 from textgen.tokenizer.pieces import EOS, NO_LABEL, PAD, UNK, printable, valid_text
 from textgen.tokenizer.stream_decoder import StreamDecoder, check_ids, known_ids
+from textgen.wording import short_repr
 
 MAX_THREADS = 256  # SentencePiece takes no more
 UNFINISHED = 3  # maximum number of bytes of a character that is not complete

@@ -20,9 +20,9 @@ import keras
 import numpy as np
 
 from textgen.errors import ConfigError
-from textgen.settings import short_repr
 from textgen.training.config import TrainingConfig
 from textgen.training.observers.observer import Observer, RunReport, StepReport, ValidationReport
+from textgen.wording import short_repr
 
 SET_THE_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
 
