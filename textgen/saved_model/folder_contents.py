@@ -19,6 +19,7 @@ from textgen.saved_model.layout import (
     PIECES_FILE,
     POSITION,
     PROJECTOR_FILE,
+    STEP,
     TENSORS,
     TRAINING,
     WEIGHTS,
@@ -36,7 +37,6 @@ OWN_FILES = (CONFIG, MODEL_FILE, WEIGHTS, NGRAMS, WORDS, MANIFEST, TRAINING, CAR
 """The files that textgen writes to a model folder."""
 OWN_NAMES = (*OWN_FILES, LOGS, CHECKPOINTS)
 """Everything textgen writes to a model folder."""
-STEP = re.compile("step-[0-9]{1,18}")  # the name of a checkpoint
 STEP_FILES = (TENSORS, POSITION, MANIFEST)
 EVENTS = ("events.out.tfevents.", "keras_embedding.ckpt-")  # how files begin that TensorBoard and its callback write
 LOG_FILES = (PIECES_FILE, EMBEDDING_FILE, PROJECTOR_FILE)
@@ -155,7 +155,7 @@ def _others_in_checkpoints(checkpoints: Path) -> list[Path]:
         return [] if checkpoints.is_symlink() else [checkpoints]
     found = []
     for path in sorted(checkpoints.iterdir()):
-        if STEP.fullmatch(path.name) and (_is_folder(path) or path.is_symlink()):
+        if re.fullmatch(STEP, path.name) and (_is_folder(path) or path.is_symlink()):
             files = () if path.is_symlink() else sorted(path.iterdir())
             found += [file for file in files if not (_is_unasked(file) or (file.name in STEP_FILES and file.is_file()))]
         elif not _is_unasked(path):

@@ -29,6 +29,7 @@ CONFIG, TRAINING, CARD = walk.CONFIG, walk.TRAINING, walk.CARD
 LOGS, CHECKPOINTS = walk.LOGS, walk.CHECKPOINTS
 WEIGHTS, NGRAMS = "model.safetensors", "ngrams.safetensors"
 WORDS = "words.safetensors"
+STEP = "step-([0-9]{1,18})"  # pattern of the name of a checkpoint
 TENSORS, POSITION = "tensors.safetensors", "position.json"  # of a checkpoint
 PIECES_FILE, EMBEDDING_FILE = "pieces.tsv", "embedding.bytes"  # among the logs, for TensorBoard's projector
 PROJECTOR_FILE = "projector_config.pbtxt"  # its configuration

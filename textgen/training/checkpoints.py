@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 
 from textgen.errors import SavedModelError, TrainingError, Unreadable
 from textgen.saved_model.arrays import LIBRARY_ERRORS, write_arrays
-from textgen.saved_model.layout import JSON_BYTES, POSITION, TENSORS, read_json
+from textgen.saved_model.layout import JSON_BYTES, POSITION, STEP, TENSORS, read_json
 from textgen.storage.files import json_bytes, writing
 from textgen.storage.folders import new_folder
 from textgen.storage.leftovers import ASIDE, sweep
@@ -27,7 +27,6 @@ from textgen.storage.locks import require_held
 from textgen.storage.manifests import MANIFEST, read_manifest, verified
 from textgen.storage.system_errors import cannot_read
 
-STEP = "step-([0-9]{1,18})"
 SAVING_FRACTION = 0.05  # largest fraction of training time for checkpoints at validations
 WEIGHTS = "weights/"  # prefix of the names of weights among the tensors
 
@@ -130,7 +129,17 @@ def check_room(folder: Path, tensors: Mapping[str, np.ndarray], keep: int) -> No
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether there is any checkpoint, intact or not, or one that was moved aside, which `newest_checkpoint` finds."""
+    """Whether there is a checkpoint that `newest_checkpoint` would look at, be it damaged or moved aside.
+
+    Unlike `textgen.saved_model.folder_contents.has_steps`, which guards what must not be lost, it passes over folders
+    that were never complete.
+
+    Args:
+        folder: Folder of all checkpoints of a run.
+
+    Raises:
+        SavedModelError: The folder is a link or cannot be read.
+    """
     return any(os.path.lexists(path / MANIFEST) for path in (*_checkpoints(folder), *folder.glob(f"{ASIDE}*-step-*")))
 
 

@@ -22,6 +22,7 @@ import pytest
 from processes import child_process
 
 from textgen.errors import ConfigError, TrainingError
+from textgen.storage.leftovers import move_aside
 from textgen.storage.locks import locked
 from textgen.storage.system_errors import OPEN_FILES_ADVICE
 from textgen.training.checkpoints import newest_checkpoint
@@ -121,9 +122,13 @@ def test_one_that_is_killed_is_started_again_with_all_others(script: Path) -> No
     ]
 
 
-def test_a_restart_resumes_once_there_is_a_checkpoint(script: Path) -> None:
+@pytest.mark.parametrize("is_aside", [False, True], ids=["", "moved aside"])
+def test_a_restart_resumes_once_there_is_a_checkpoint(script: Path, is_aside: bool) -> None:
     """The first start is what was asked for, whatever is there: it may refuse."""
-    (script.parent / "checkpoints" / "step-000000005").mkdir(parents=True)
+    checkpoint = script.parent / "checkpoints" / "step-000000005"
+    checkpoint.mkdir(parents=True)
+    if is_aside:  # a worker was killed while it replaced it
+        move_aside(checkpoint)
     assert run(script, [[75, 75], [0, 0]])[0] == 0
     assert starts(script) == ["begin", "go on"]
 

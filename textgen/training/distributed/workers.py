@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from textgen.errors import TrainingError
-from textgen.saved_model.layout import CHECKPOINTS
+from textgen.saved_model.folder_contents import has_steps
 from textgen.storage.system_errors import ADVICE, reason_of
 from textgen.storage.temporary import new_temporary_file
 from textgen.system.child_processes import (
@@ -71,7 +71,7 @@ def run_workers(
     worker_group.require_workers(number)
     command = command or child_command("textgen")
     for restart in range(max_restarts + 1):
-        resuming = restart > 0 and any((folder / CHECKPOINTS).glob("step-*"))
+        resuming = restart > 0 and has_steps(folder)
         with _Workers([*command, *(resume_arguments() if resuming else arguments)], number) as workers:
             worker, code = workers.wait()
             if code in FINAL:
