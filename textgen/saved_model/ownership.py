@@ -19,9 +19,9 @@ from typing import Any
 
 from textgen.errors import TextgenError
 from textgen.storage.cache_folder import cache_folder
-from textgen.storage.file_reading import OPEN_FLAGS, open_file
-from textgen.storage.file_replacement import rename
-from textgen.storage.files import TEMPORARY
+from textgen.storage.file_reading import open_file
+from textgen.storage.file_replacement import rename, write_through
+from textgen.storage.files import TEMPORARY, random_hex
 from textgen.storage.system_errors import DAMAGE_ERRORS
 
 KEY_FILE = "key"
@@ -91,14 +91,10 @@ def _new_key() -> bytes:
     """
     with suppress(OSError, TextgenError):
         folder = cache_folder()
-        temporary = folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+        temporary = folder / f"{TEMPORARY}{random_hex()}"
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(secrets.token_bytes(KEY_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
+            write_through(temporary, secrets.token_bytes(KEY_BYTES), 0o600)
             _put(temporary, folder / KEY_FILE)
         finally:
             temporary.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import stat
 from pathlib import Path
@@ -15,7 +14,7 @@ from textgen.saved_model.folder_contents import has_own_files, other_names
 from textgen.saved_model.model_names import check_name
 from textgen.saved_model.registry import list_runs, no_such_model
 from textgen.storage.file_replacement import rename
-from textgen.storage.files import TEMPORARY
+from textgen.storage.files import TEMPORARY, random_hex
 from textgen.storage.leftovers import folders_named, sweep_abandoned
 from textgen.storage.lock_in_folder import LOCK_FILE
 from textgen.storage.locks import locked
@@ -61,7 +60,7 @@ def remove_model(path: Path) -> None:
         raise _cannot_remove(path, error) from None
     with locked(path):
         _refuse_to_remove(path)
-        aside = path.with_name(f"{REMOVED}{secrets.token_hex(8)}")
+        aside = path.with_name(f"{REMOVED}{random_hex()}")
         try:
             rename(path, aside)
         except OSError as error:
