@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 ENDING_SIGNALS = {"SIGHUP": "The terminal was closed.", "SIGTERM": "Terminated."}  # Windows has no SIGHUP
-USE_RESUME = "Use resume to go on."  # advice at the end of the message of an `Interrupted` with a folder
 
 
 class TextgenError(Exception):
@@ -92,13 +91,19 @@ class WorkerLost(TrainingError):
 class Interrupted(TextgenError):
     """Raised when a signal has ended the run. The newest state is saved, except during a trial of two starts.
 
-    Args:
-        message: Message for the user.
-        signal_number: Number of the signal. The exit code is 128 plus this number, as in a shell.
+    Attributes:
+        said: What has happened, without the advice to resume the run.
+        exit_code: 128 plus the number of the signal, as in a shell.
         folder: Folder of the run if it can be resumed.
+
+    Args:
+        said: What has happened, for the user.
+        signal_number: Number of the signal.
+        folder: Folder of the run if it can be resumed; the message then ends with the advice to do so.
     """
 
-    def __init__(self, message: str, signal_number: int, *, folder: Path | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, said: str, signal_number: int, *, folder: Path | None = None) -> None:
+        super().__init__(f"{said} Use resume to go on." if folder else said)
+        self.said = said
         self.exit_code = 128 + signal_number
         self.folder = folder

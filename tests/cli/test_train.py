@@ -26,13 +26,13 @@ from textgen import evaluate, load, train
 from textgen.cli import output, textgen
 from textgen.cli.distribution import command_line
 from textgen.cli.signals import Ended
-from textgen.errors import USE_RESUME, Interrupted, TextgenError, TrainingError, UnreadableCorpus
+from textgen.errors import Interrupted, TextgenError, TrainingError, UnreadableCorpus
 from textgen.saved_model.saving import write_training
 from textgen.storage.cache_folder import filling_cache
-from textgen.storage.files import SPACE_ADVICE, CannotWrite, writing
+from textgen.storage.files import WRITING_ADVICE, CannotWrite, writing
 from textgen.storage.locks import locked
 from textgen.storage.manifests import MANIFEST
-from textgen.storage.system_errors import DISK_ADVICE, OPEN_FILES_ADVICE
+from textgen.storage.system_errors import DISK_ADVICE, OPEN_FILES_ADVICE, Obstacle
 from textgen.system import machine, runtime
 from textgen.training.config import TrainingConfig
 from textgen.training.lr_finder import Point
@@ -112,8 +112,9 @@ def test_a_signal_between_steps_tells_the_command_that_goes_on_with_the_run_that
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object, **__: object) -> None:
-        message = f"Stopped at step 5; everything is saved. {USE_RESUME}"
-        raise Interrupted(message, signal.SIGINT, folder=Path("saved_models", "my cat-2"))
+        raise Interrupted(
+            "Stopped at step 5; everything is saved.", signal.SIGINT, folder=Path("saved_models", "my cat-2")
+        )
 
     monkeypatch.setattr("textgen.training.planning.checked_inputs.open_corpus", stop)
     monkeypatch.setattr("textgen.training.run.resume", stop)
@@ -163,8 +164,8 @@ def test_a_run_that_ends_on_a_full_disk_tells_the_command_that_goes_on(
         (KeyboardInterrupt(), "Interrupted. Nothing is saved: start again.", "Interrupted. Continue with"),
         (UnreadableCorpus("Cannot read a. Try again."), "again.", "Cannot read a. Try again. Then continue with"),
         (
-            CannotWrite(Path("models/cat-2/model"), "full", SPACE_ADVICE),
-            SPACE_ADVICE,
+            CannotWrite(Path("models/cat-2/model"), "full"),
+            WRITING_ADVICE[Obstacle.FULL],
             "Free some space, and continue with",
         ),
     ],

@@ -15,7 +15,7 @@ from textgen.editor.text_file import TextFile
 from textgen.errors import TextgenError
 from textgen.generation.suggestions import Suggester
 from textgen.saved_model.loading import load_model
-from textgen.storage.files import IN_PLACE_ADVICE, SPACE_ADVICE, CannotWrite
+from textgen.storage.files import CannotWrite
 from textgen.tokenizer.tokenizer import Tokenizer
 
 
@@ -296,14 +296,12 @@ def test_saving_by_itself_tells_only_what_is_unusual(tmp_path: Path, monkeypatch
     assert (session.message, session.unsaved) == ("The disk is full.", True)
 
 
-@pytest.mark.parametrize(
-    ("advice", "more"), [(SPACE_ADVICE, ""), (IN_PLACE_ADVICE, " What it holds may be incomplete now.")]
-)
+@pytest.mark.parametrize(("is_incomplete", "more"), [(False, ""), (True, " What it holds may be incomplete now.")])
 def test_a_text_that_cannot_be_saved_comes_with_what_can_be_done_in_the_editor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, advice: str, more: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_incomplete: bool, more: str
 ) -> None:
     def full(path: Path, data: bytes) -> None:
-        raise CannotWrite(path, "No space left on device", advice)
+        raise CannotWrite(path, "No space left on device", is_incomplete=is_incomplete)
 
     monkeypatch.setattr("textgen.editor.text_file.write_file", full)
     session = session_with_unsaved(path := tmp_path / "chapter.txt", "a")

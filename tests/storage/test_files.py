@@ -22,8 +22,9 @@ from textgen.errors import TextgenError
 from textgen.storage import file_replacement, files
 from textgen.storage.cache_folder import filling_cache
 from textgen.storage.files import (
-    SPACE_ADVICE,
     TMPDIR_ADVICE,
+    WRITING_ADVICE,
+    Advice,
     CannotWrite,
     check_writable,
     json_bytes,
@@ -267,8 +268,8 @@ def test_an_error_of_closing_is_one_of_writing(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-@pytest.mark.parametrize("advice", [SPACE_ADVICE, TMPDIR_ADVICE])
-def test_of_too_many_open_files_nobody_is_told_to_free_space(tmp_path: Path, number: int, advice: str) -> None:
+@pytest.mark.parametrize("advice", [WRITING_ADVICE, TMPDIR_ADVICE], ids=["usual", "temporary"])
+def test_of_too_many_open_files_nobody_is_told_to_free_space(tmp_path: Path, number: int, advice: Advice) -> None:
     with (
         pytest.raises(CannotWrite, match=r"Too many open files.*\. Close other programs, or allow more open files"),
         filling_cache(),
@@ -287,8 +288,9 @@ def test_only_where_the_disk_is_full_somebody_is_told_to_free_space(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(CannotWrite, match=advice), writing(tmp_path, TMPDIR_ADVICE):
         raise OSError(number, os.strerror(number))
-    with pytest.raises(CannotWrite, match=advice), temporary_folder() as folder, writing(folder / "file"):
-        raise OSError(number, os.strerror(number))
+    for given in (WRITING_ADVICE, TMPDIR_ADVICE):
+        with pytest.raises(CannotWrite, match=advice), temporary_folder() as folder, writing(folder / "file", given):
+            raise OSError(number, os.strerror(number))
     advice = advice.replace("TMPDIR", "TEXTGEN_CACHE").replace("some space, ", "some space, delete old encoded text .*")
     with pytest.raises(CannotWrite, match=advice), filling_cache(), writing(tmp_path):
         raise OSError(number, os.strerror(number))

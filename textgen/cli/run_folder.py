@@ -12,8 +12,12 @@ from pathlib import Path
 import click
 
 from textgen.cli.plan_report import resume_command
-from textgen.errors import USE_RESUME, Interrupted, SavedModelError, TrainingError, Unreadable, UnreadableCorpus
-from textgen.storage.files import PLACE_ADVICE, SPACE_ADVICE, CannotWrite
+from textgen.errors import Interrupted, SavedModelError, TrainingError, Unreadable, UnreadableCorpus
+from textgen.storage.files import CannotWrite
+from textgen.storage.system_errors import Obstacle
+
+FIRST_STEPS = {Obstacle.FULL: "Free some space", Obstacle.PLACE: "Make the folder writable"}
+"""What to do about the folder of a run before the run is continued."""
 
 
 def refuse_place(target: Path, is_dry_run: bool) -> None:
@@ -149,10 +153,10 @@ def telling_what_is_saved(folder: RunFolder) -> Iterator[RunFolder]:
         yield folder
     except Interrupted as error:
         if error.folder:
-            error.args = (str(error).replace(USE_RESUME, f"Continue with {resume_command(error.folder)}."),)
+            error.args = (f"{error.said} Continue with {resume_command(error.folder)}.",)
         raise
     except CannotWrite as error:
-        raise CannotWrite(error.path, error.reason, _how_to_go_on(error, folder)) from None
+        raise CannotWrite(error.path, error.reason, _how_to_go_on(error, folder), obstacle=error.obstacle) from None
     except (UnreadableCorpus, Unreadable) as error:
         if command := folder.resume_command():
             error.args = (f"{error} Then continue with {command}.",)
@@ -168,7 +172,6 @@ def _how_to_go_on(error: CannotWrite, folder: RunFolder) -> str:
     """What the user can do after a file of a run, or one that the run needs, could not be written."""
     if not (command := folder.resume_command()):
         return error.advice
-    if folder.holds(error.path) and error.advice in (SPACE_ADVICE, PLACE_ADVICE):
-        first = "Free some space" if error.advice == SPACE_ADVICE else "Make the folder writable"
-        return f"{first}, and continue with {command}."
+    if folder.holds(error.path) and error.has_usual_advice and error.obstacle in FIRST_STEPS:
+        return f"{FIRST_STEPS[error.obstacle]}, and continue with {command}."
     return f"{error.advice} Then continue with {command}."

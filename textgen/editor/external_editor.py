@@ -12,7 +12,6 @@ from textgen.editor.session import Session
 from textgen.editor.text_file import NEWLINE
 from textgen.storage.file_replacement import rename, write_through
 from textgen.storage.files import TMPDIR_ADVICE, CannotWrite, random_hex, writing
-from textgen.storage.system_errors import OPEN_FILES_ADVICE
 from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
 
 ROOM_ADVICE = "Free some space, or quit and set TMPDIR to another folder."
@@ -34,8 +33,7 @@ def open_editor(session: Session) -> None:
     try:
         path = _temporary_file(given)
     except CannotWrite as error:
-        advice = error.advice if error.advice == OPEN_FILES_ADVICE else ROOM_ADVICE
-        session.message = f"Cannot make a file for the editor: {error.reason}. {advice}"
+        session.message = f"Cannot make a file for the editor: {error.reason}. {error.advising(ROOM_ADVICE).advice}"
         return
     before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the editor would inherit
     try:

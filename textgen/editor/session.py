@@ -17,7 +17,7 @@ from textgen.editor.text_file import NEWLINE, TextFile
 from textgen.errors import TextgenError
 from textgen.generation.suggestions import Suggester, Suggestion
 from textgen.model.protocols import StepModel
-from textgen.storage.files import IN_PLACE_ADVICE, CannotWrite
+from textgen.storage.files import CannotWrite
 
 MAX_TEMPERATURE = 2.0  # highest temperature that the keys set
 STILL_HERE = "Your text is still here: set that right and press ^S, or quit, which keeps it in another file."
@@ -399,6 +399,6 @@ def _failure(error: TextgenError, *, is_leaving: bool) -> str:
     if not isinstance(error, CannotWrite):
         return str(error)
     said = f"Cannot write {error.path}: {error.reason}."
-    if error.advice == IN_PLACE_ADVICE:
+    if error.is_incomplete:
         said += " What it holds may be incomplete now."
     return said if is_leaving else f"{said} {STILL_HERE}"

@@ -11,9 +11,15 @@ from pathlib import Path
 
 from textgen.errors import TextgenError
 from textgen.storage.addresses import folder_here
-from textgen.storage.files import NOT_FULL_ADVICE, CannotWrite
+from textgen.storage.files import CannotWrite
+from textgen.storage.system_errors import Obstacle
 from textgen.storage.temporary import new_temporary_folder, remove_temporary_folder
 from textgen.wording import Say, silent
+
+CACHE_ADVICE = dict.fromkeys(Obstacle, "Try again, or set TEXTGEN_CACHE to another folder.") | {
+    Obstacle.FULL: "Free some space, delete old encoded text with `textgen cache clear`, or set TEXTGEN_CACHE to a "
+    "folder with more space."
+}
 
 
 def cache_folder(say: Say = silent) -> Path:
@@ -73,13 +79,7 @@ def filling_cache() -> Iterator[None]:
     try:
         yield
     except CannotWrite as error:
-        advice = (
-            "Free some space, delete old encoded text with `textgen cache clear`, or set TEXTGEN_CACHE to a folder "
-            "with more space."
-        )
-        if error.advice in NOT_FULL_ADVICE:  # the disk is not full
-            advice = "Try again, or set TEXTGEN_CACHE to another folder."
-        raise error.advising(advice) from None
+        raise error.advising(CACHE_ADVICE) from None
 
 
 def _is_usable(folder: Path) -> bool:

@@ -28,14 +28,7 @@ from textgen.storage.file_reading import OPEN_FLAGS
 from textgen.storage.file_replacement import first_mode, keep_access, rename, sync_file, sync_folder, write_through
 from textgen.storage.processes import is_running, machine_name
 from textgen.storage.streams import is_stream, open_file_number, open_stream
-from textgen.storage.system_errors import (
-    DISK_ADVICE,
-    DISK_ERRORS,
-    FULL_ERRORS,
-    OPEN_FILES_ADVICE,
-    OPEN_FILES_ERRORS,
-    reason_of,
-)
+from textgen.storage.system_errors import DISK_ADVICE, OPEN_FILES_ADVICE, Obstacle, reason_of
 from textgen.wording import json_text
 
 TEMPORARY = ".tmp-"  # prefix of temporary names
@@ -45,13 +38,21 @@ FILE_OWNER = (
 )
 LEFT_SECONDS = 86400.0  # what another machine was writing is removed after so long without a change
 SUFFIX_BYTES = 20  # longest suffix in a temporary name: what follows the full stop in "1. A long title" is none
-SPACE_ADVICE = "Free some space or choose another folder; what was there before is untouched."
-PLACE_ADVICE = "Choose another place; what was there before is untouched."  # instead, if the disk is not full
-NOT_FULL_ADVICE = (PLACE_ADVICE, DISK_ADVICE)  # what `writing` advises by default where the disk is not full
+WRITING_ADVICE = {
+    Obstacle.FULL: "Free some space or choose another folder; what was there before is untouched.",
+    Obstacle.DISK: DISK_ADVICE,
+    Obstacle.OPEN_FILES: OPEN_FILES_ADVICE,
+    Obstacle.PLACE: "Choose another place; what was there before is untouched.",
+}
+"""What `CannotWrite` advises by default."""
 IN_PLACE_ADVICE = "It cannot be replaced, only overwritten, so it may be incomplete now: write it again."
-TMPDIR_ADVICE = "Free some space, or set TMPDIR to a folder with more space."
-NO_ROOM_ERRORS = (*FULL_ERRORS, errno.ENOENT)  # ENOENT: tempfile has found no folder with room
-OTHER_TMPDIR_ADVICE = "Try again, or set TMPDIR to another folder."  # instead, if the disk is not full
+TMPDIR_ADVICE = dict.fromkeys(Obstacle, "Try again, or set TMPDIR to another folder.") | {
+    Obstacle.FULL: "Free some space, or set TMPDIR to a folder with more space.",
+    Obstacle.OPEN_FILES: OPEN_FILES_ADVICE,
+}
+"""What to advise instead where a temporary file is written."""
+Advice = str | Mapping[Obstacle, str]
+"""What the user can do, in one sentence, whatever keeps a file from being written, or for each obstacle."""
 
 
 class CannotWrite(TextgenError):
@@ -60,21 +61,37 @@ class CannotWrite(TextgenError):
     Attributes:
         path: Path of the file or folder.
         reason: Reason of the system, such as "No space left on device".
+        obstacle: What kept the file from being written.
         advice: What the user can do.
+        has_usual_advice: Whether that is what is advised by default.
+        is_incomplete: Whether the file was overwritten in its place, so that it may be incomplete now.
 
     Args:
         path: Path of the file or folder.
         reason: Reason of the system.
-        advice: What the user can do, in one sentence.
+        advice: What the user can do.
+        obstacle: What kept the file from being written.
+        is_incomplete: Whether the file may be incomplete now.
     """
 
-    def __init__(self, path: Path, reason: str, advice: str = SPACE_ADVICE) -> None:
-        super().__init__(f"Cannot write {path}: {reason}. {advice}")
-        self.path, self.reason, self.advice = path, reason, advice
+    def __init__(
+        self,
+        path: Path,
+        reason: str,
+        advice: Advice = WRITING_ADVICE,
+        *,
+        obstacle: Obstacle = Obstacle.FULL,
+        is_incomplete: bool = False,
+    ) -> None:
+        self.advice = advice if isinstance(advice, str) else advice[obstacle]
+        super().__init__(f"Cannot write {path}: {reason}. {self.advice}")
+        self.path, self.reason, self.obstacle = path, reason, obstacle
+        self.has_usual_advice, self.is_incomplete = advice is WRITING_ADVICE, is_incomplete
 
-    def advising(self, advice: str) -> CannotWrite:
-        """Returns the same error with other advice; with its own if there are too many open files."""
-        return CannotWrite(self.path, self.reason, self.advice if self.advice == OPEN_FILES_ADVICE else advice)
+    def advising(self, advice: Advice) -> CannotWrite:
+        """Returns the same error with other advice, which is not followed if there are too many open files."""
+        advice = OPEN_FILES_ADVICE if self.obstacle is Obstacle.OPEN_FILES else advice
+        return CannotWrite(self.path, self.reason, advice, obstacle=self.obstacle, is_incomplete=self.is_incomplete)
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -158,7 +175,7 @@ def replacing_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
 
 
 def write_chunks(
-    path: Path, chunks: Iterable[bytes], *, message_path: Path | None = None, advice: str = SPACE_ADVICE
+    path: Path, chunks: Iterable[bytes], *, message_path: Path | None = None, advice: Advice = WRITING_ADVICE
 ) -> None:
     """Writes the content of a file chunk by chunk. The file may be incomplete after an error.
 
@@ -168,7 +185,7 @@ def write_chunks(
         path: Path of the file, which is replaced.
         chunks: Its content.
         message_path: Path for the error message; `path` by default.
-        advice: What the user can do, in one sentence.
+        advice: What the user can do.
 
     Raises:
         CannotWrite: The file cannot be written.
@@ -231,13 +248,13 @@ def check_folder_writable(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path, advice: str = SPACE_ADVICE) -> Iterator[None]:
+def writing(path: Path, advice: Advice = WRITING_ADVICE, *, is_incomplete: bool = False) -> Iterator[None]:
     """Converts errors of writing in the block, such as a full disk or no permission, to `CannotWrite`.
 
     Args:
         path: Path of the file or folder being written, for the error message.
-        advice: What the user can do, in one sentence. The default and `TMPDIR_ADVICE` ask for space only if the disk is
-            full.
+        advice: What the user can do.
+        is_incomplete: Whether the file may be incomplete after an error.
 
     Raises:
         CannotWrite: The block raised `OSError`.
@@ -245,15 +262,9 @@ def writing(path: Path, advice: str = SPACE_ADVICE) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if advice in (SPACE_ADVICE, TMPDIR_ADVICE) and error.errno in OPEN_FILES_ERRORS:
-            advice = OPEN_FILES_ADVICE
-        elif advice == SPACE_ADVICE and error.errno in DISK_ERRORS:
-            advice = DISK_ADVICE
-        elif advice == SPACE_ADVICE and error.errno not in FULL_ERRORS:
-            advice = PLACE_ADVICE
-        elif advice == TMPDIR_ADVICE and error.errno not in NO_ROOM_ERRORS:
-            advice = OTHER_TMPDIR_ADVICE
-        raise CannotWrite(path, error.strerror or str(error), advice) from None
+        raise CannotWrite(
+            path, reason_of(error), advice, obstacle=Obstacle.of(error), is_incomplete=is_incomplete
+        ) from None
 
 
 def json_bytes(value: Any) -> bytes:
@@ -334,7 +345,7 @@ def _overwrite(temporary: Path, target: Path) -> None:
     """Writes the content of a file into a regular file that is there. Raises `CannotWrite` with its own advice."""
     with ExitStack() as stack:
         source = stack.enter_context(temporary.open("rb"))
-        stack.enter_context(writing(target, IN_PLACE_ADVICE))
+        stack.enter_context(writing(target, IN_PLACE_ADVICE, is_incomplete=True))
         file = stack.enter_context(os.fdopen(os.open(target, os.O_WRONLY | OPEN_FLAGS), "wb"))
         shutil.copyfileobj(source, file)
         file.truncate()

@@ -312,7 +312,7 @@ def _take_inside(path: Path, descriptor: int, seconds: float) -> tuple[Callable[
     if release is None:
         os.close(descriptor)
         lock_file = path / lock_in_folder.LOCK_FILE
-        raise InUse(f"{str(_in_use(path)).removesuffix('.')}. If there is no such process, remove {lock_file}.")
+        raise InUse(f"{_in_use(path)} If there is no such process, remove {lock_file}.")
 
     def release_all() -> None:
         release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from enum import Enum
 from pathlib import Path
 
 from textgen.errors import SavedModelError, Unreadable
@@ -29,6 +30,21 @@ ADVICE = {
 DAMAGE_ERRORS = (  # of what lies at a path, which trying again does not change
     errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EFBIG, errno.ENAMETOOLONG, errno.ELOOP, errno.EMLINK,
 )  # fmt: skip
+
+
+class Obstacle(Enum):
+    """What keeps a file from being written."""
+
+    FULL = "the disk is full"
+    DISK = "the disk or the connection to it fails"
+    OPEN_FILES = "too many files are open"
+    PLACE = "the place, such as one without permission"
+
+    @classmethod
+    def of(cls, error: OSError) -> Obstacle:
+        """The obstacle that an error of the system tells of."""
+        kinds = {FULL_ERRORS: cls.FULL, DISK_ERRORS: cls.DISK, OPEN_FILES_ERRORS: cls.OPEN_FILES}
+        return next((kind for errors, kind in kinds.items() if error.errno in errors), cls.PLACE)
 
 
 def reason_of(error: OSError) -> str:

@@ -13,15 +13,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO
 
-from textgen.storage.files import (
-    NOT_FULL_ADVICE,
-    OTHER_TMPDIR_ADVICE,
-    TMPDIR_ADVICE,
-    CannotWrite,
-    writing,
-)
+from textgen.storage.files import TMPDIR_ADVICE, CannotWrite, writing
 from textgen.storage.leftovers import sweep_abandoned
 from textgen.storage.locks import Hold
+from textgen.storage.system_errors import Obstacle, reason_of
 
 PREFIX = "textgen-tmp-"  # of the names of the folders
 USUAL_PLACE = "/tmp"  # named in errors if neither TMPDIR nor any of Python's places can be used
@@ -102,7 +97,7 @@ def temporary_folder() -> Iterator[Path]:
     except CannotWrite as error:
         if not error.path.is_relative_to(folder):
             raise
-        raise error.advising(OTHER_TMPDIR_ADVICE if error.advice in NOT_FULL_ADVICE else TMPDIR_ADVICE) from None
+        raise error.advising(TMPDIR_ADVICE) from None
     finally:
         remove_temporary_folder(folder)
 
@@ -122,8 +117,11 @@ def new_temporary_file() -> IO[bytes]:
 
 def _place() -> Path:
     """The folder of temporary files. Python looks for it at the first call, and raises an error if it finds none."""
-    with writing(Path(os.environ.get("TMPDIR") or USUAL_PLACE), TMPDIR_ADVICE):
+    try:
         return Path(tempfile.gettempdir())
+    except OSError as error:  # it has found no folder with room
+        place = Path(os.environ.get("TMPDIR") or USUAL_PLACE)
+        raise CannotWrite(place, reason_of(error), TMPDIR_ADVICE, obstacle=Obstacle.FULL) from None
 
 
 @lru_cache(maxsize=1)

@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from textgen.dataset.token_cache import TokenData
-from textgen.errors import USE_RESUME, Interrupted, TextgenError, TrainingError
+from textgen.errors import Interrupted, TextgenError, TrainingError
 from textgen.model.language_model import LanguageModel
 from textgen.settings import to_dict
 from textgen.training.checkpoints import Checkpoint, CheckpointTimer, check_room, save_checkpoint
@@ -289,7 +289,7 @@ class Trainer:
             self._agree()  # validating and saving take long: a signal may have come since
         if self._stop.signal:
             raise Interrupted(
-                f"Stopped at step {position.step:,}; everything is saved. {USE_RESUME}",
+                f"Stopped at step {position.step:,}; everything is saved.",
                 self._stop.signal,
                 folder=self._checkpoints.parent,
             )
