@@ -24,6 +24,7 @@ from benchmarking import completed, machine, positive_number, run_script
 
 from textgen.saved_model.folder_contents import has_steps, is_run
 from textgen.saved_model.layout import read_training
+from textgen.saved_model.run_status import is_finished
 from textgen.storage.files import write_file
 from textgen.system.child_processes import child_command
 from textgen.training.presets import TEXT_PRESETS, with_preset
@@ -113,7 +114,7 @@ def trained(preset: str, model: Path, texts: list[Path], minutes: list[str], see
     """
     length = float(minutes[1]) if minutes else with_preset(preset, {})[1]["minutes"]
     record = read_training(model) if is_run(model) else {}
-    if str(record.get("status")).startswith("finished") and record["training"]["minutes"] == length:
+    if is_finished(record) and record["training"]["minutes"] == length:
         print(f"{model} has ended before: it is only scored.", file=sys.stderr)
         return record
     train, valid = texts

@@ -42,6 +42,7 @@ from textgen.saved_model.folder_contents import has_steps
 from textgen.saved_model.layout import CARD, INT8, TRAINING, read_training
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_card import model_card
+from textgen.saved_model.run_status import is_finished
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_words, write_training
 from textgen.storage.files import write_own_file, writing
@@ -151,8 +152,8 @@ def _check_rounds(rounds: Mapping[Path, Mapping[str, Any]]) -> None:
     """Raises `TrainingError` if a round that is there is not the one that is planned."""
     unfinished: Path | None = None
     for folder, settings in rounds.items():
-        is_finished = _is_finished(folder)
-        if is_finished or has_steps(folder):
+        is_done = _is_done(folder)
+        if is_done or has_steps(folder):
             if unfinished is not None:
                 raise TrainingError(
                     f"{folder} was not trained from {unfinished}, which is not finished: remove {folder} and the "
@@ -165,19 +166,19 @@ def _check_rounds(rounds: Mapping[Path, Mapping[str, Any]]) -> None:
                         f"{folder} was trained with {name} {recorded[name]}, not {value}: ask for what it was trained "
                         "with, remove it and the rounds after it, or train in another folder."
                     )
-        if not is_finished and unfinished is None:
+        if not is_done and unfinished is None:
             unfinished = folder
 
 
-def _is_finished(folder: Path) -> bool:
-    return (folder / TRAINING).exists() and read_training(folder).get("status", "").startswith("finished")
+def _is_done(folder: Path) -> bool:
+    return (folder / TRAINING).exists() and is_finished(read_training(folder))
 
 
 def _round(
     folder: Path, files: tuple[Path, Path], settings: Mapping[str, Any], before: ModelFolder | None
 ) -> ModelFolder:
     """Trains one round, from the weights of the one before; goes on with it, or takes it if it is finished."""
-    if _is_finished(folder):
+    if _is_done(folder):
         return load_model(str(folder.absolute()))
     if has_steps(folder):
         return textgen.train(resume=folder.absolute(), progress=True).model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 LABELS_SHOWN = 8
 FEW_TOKENS = 1000  # number of held-out tokens below which a score says little
 MIN_SUGGESTED_MINUTES = 10  # of a longer run that is suggested
-LIMIT_REACHED = re.compile(r"^finished: the limit of \S+ minutes? is reached")
-GIVEN_SETTING = re.compile(r"(?:^|(?<=; ))[a-z_]+(?= is given$)")
 
 
 def describe(plan: Plan, folder: Path) -> str:
@@ -78,7 +75,7 @@ def _start(plan: Plan) -> str:
 
 def _reason(choice: StartChoice) -> str:
     """Why, with the flag of a setting that is given."""
-    return GIVEN_SETTING.sub(lambda match: flag_of(match.group()), choice.reason)
+    return choice.reason_with(flag_of)
 
 
 def _misfit(plan: Plan) -> str:
@@ -228,7 +225,9 @@ def summary(saved: ModelFolder) -> str:
 
 def _longer(saved: ModelFolder) -> str:
     """A line with the command that continues a run which only its limit of minutes has ended; "" for other runs."""
-    if not LIMIT_REACHED.search(saved.training["status"]):
+    from textgen.saved_model.run_status import is_ended_by_minutes
+
+    if not is_ended_by_minutes(saved.training):
         return ""
     training = saved.training["training"]
     longer = max(MIN_SUGGESTED_MINUTES, 2 * training["minutes"])

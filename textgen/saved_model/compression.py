@@ -39,6 +39,7 @@ from textgen.saved_model.layout import (
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_card import card_file, card_line
 from textgen.saved_model.precision import compressed, restored
+from textgen.saved_model.run_status import is_finished
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import (
     edited_card,
@@ -305,6 +306,6 @@ def record_of_copy(training: Mapping[str, Any]) -> dict[str, Any]:
         if corpus.get(name):
             corpus[name] = [Path(path).name for path in corpus[name]]
     left = {name: value for name, value in training.items() if name not in ONLY_FOR_RESUMING}
-    if not str(training.get("status", "")).startswith("finished"):
+    if not is_finished(training):
         left.pop("status", None)
     return left | {"corpus": corpus}

@@ -14,6 +14,7 @@ from textgen.saved_model.bases import BASES, base_folder, installed_bases
 from textgen.saved_model.folder_contents import has_file, has_steps, is_model, is_run, saved_at
 from textgen.saved_model.layout import CONFIG, FILTER_BYTES, JSON_BYTES, NGRAMS, WEIGHTS, WORDS
 from textgen.saved_model.model_names import problem_of_name
+from textgen.saved_model.run_status import FINISHED, INTERRUPTED, RUNNING, STATUSES, status_word
 from textgen.storage.addresses import folder_here, is_remote, local_path
 from textgen.storage.folders import has_name
 from textgen.storage.locks import is_locked
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from textgen.tokenizer.tokenizer import Tokenizer
 
 
-STATUSES = ("running", "interrupted", "finished", "failed")  # what a record may begin with in "status"
 LIMITS = {  # the largest sizes in bytes of the files of a model elsewhere, by name
     CONFIG: JSON_BYTES, MODEL_FILE: MODEL_BYTES, WEIGHTS: math.inf, NGRAMS: FILTER_BYTES, WORDS: FILTER_BYTES,
 }  # fmt: skip
@@ -214,15 +214,15 @@ def status_of(path: Path, training: Mapping[str, Any]) -> str:
         training: Content of training.json.
 
     Returns:
-        One of `STATUSES`, or "unknown" if none is recorded.
+        One of `run_status.STATUSES`, or "unknown" if none is recorded.
     """
-    status = str(training.get("status")).split(":")[0]
+    status = status_word(training)
     if status not in STATUSES:  # somebody else may have written it
-        return "running" if is_locked(path) else "unknown"
+        return RUNNING if is_locked(path) else "unknown"
     runs = is_locked(path)
-    if runs and status != "finished":
-        return "running"
-    return "interrupted" if status == "running" and runs is False else status
+    if runs and status != FINISHED:
+        return RUNNING
+    return INTERRUPTED if status == RUNNING and runs is False else status
 
 
 def no_such_model(

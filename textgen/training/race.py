@@ -139,7 +139,7 @@ def _with_decision(record: dict[str, Any], plan: Plan, scores: Mapping[str, floa
     choice = replace(
         plan.choice,
         name=plan.sources.start.name if plan.sources.start else None,
-        reason=f"bits per byte after a tenth of the run: {compared}",
+        grounds=f"bits per byte after a tenth of the run: {compared}",
         decided_by=RACE,
         is_open=False,
         bits_per_byte=scores,

@@ -24,6 +24,7 @@ from textgen.saved_model.creation import claimed, claimed_or_another
 from textgen.saved_model.folder_contents import has_steps
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training, shown_record
 from textgen.saved_model.loading import load_model
+from textgen.saved_model.run_status import FINISHED, is_finished
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model, write_training
 from textgen.storage.folders import refuse_links
@@ -139,10 +140,7 @@ def resume(
         run = _recorded_run(setup, checkpoint, before, options)
         options.say(f"Resuming {folder}.")
         saved = run.train()
-        if (
-            str(before.get("status")).startswith("finished")
-            and saved.training["progress"]["step"] == before["progress"]["step"]
-        ):
+        if is_finished(before) and saved.training["progress"]["step"] == before["progress"]["step"]:
             options.say("The run was finished before: more steps, minutes or epochs continue it.")
         return saved
 
@@ -347,7 +345,7 @@ class _Run:
             require_held(self._setup.folder)  # else the model of another run may be there
             self._model.assign_weights(load_model(name).weights())
             self._mix_with_start()
-            self._write(f"finished: {reason}", self._final_scores())
+            self._write(f"{FINISHED}: {reason}", self._final_scores())
             heartbeat.end()
         else:
             heartbeat.wait()

@@ -12,6 +12,7 @@ from textgen.dataset.batches import Batches
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
 from textgen.model.language_model import LanguageModel
+from textgen.saved_model.run_status import minutes_over
 from textgen.training.config import TrainingConfig
 from textgen.training.position import Position
 from textgen.training.schedules import total_steps, warmup_limit
@@ -114,7 +115,7 @@ class WindowReader:
             return "the planned length is reached"
         limit = f"{plain(minutes)} minute" if minutes == 1 else f"{plain(minutes)} minutes"
         of_all = "" if epochs is None else f" of {plain(epochs)}"
-        return f"the limit of {limit} is reached at epoch {passes:,.2f}{of_all}"
+        return minutes_over(limit, f"{passes:,.2f}{of_all}")
 
     def warmup_limit(self, position: Position, seconds: float) -> float:
         """The maximum learning rate of the next update: see `textgen.training.schedules.warmup_limit`."""

@@ -237,9 +237,9 @@ def _plan_by_rule(
     if _width(alone.model_config) > _width(base.model_config):
         choice = StartChoice(None, f"the text supports a larger network than that of {base.name}", fit=choice.fit)
     elif choice.is_open and of_start:
-        choice = replace(choice, name=base.name, is_open=False, reason=f"{choice.reason}; {of_start[0]} is given")
+        choice = replace(choice, name=base.name, is_open=False, given_setting=of_start[0])
     elif choice.is_open and (why := _why_no_race(given, alone.training_config, hardware.shares)):
-        choice = replace(choice, is_open=False, reason=f"{choice.reason}; {why}, so the likelier is taken")
+        choice = replace(choice, is_open=False, grounds=f"{choice.grounds}; {why}, so the likelier is taken")
     if choice.name is None and not choice.is_open:
         return _plan(corpus, given, preset, sources, hardware, choice)
     tuned = _plan(corpus, given, None, replace(sources, start=base), hardware, choice)
@@ -262,8 +262,8 @@ def _because_long(alone: Plan, tuned: Plan) -> Plan:
     """The plan from random weights for a long text, with the reason why it is taken."""
     choice = tuned.choice
     times = f"{choice.relative_loss:.2f} times that on its own text"
-    reason = f"the text is long, and the loss of {choice.name} on it is {times}"
-    return replace(alone, choice=replace(choice, name=None, reason=reason, relative_loss=None))
+    grounds = f"the text is long, and the loss of {choice.name} on it is {times}"
+    return replace(alone, choice=replace(choice, name=None, grounds=grounds, relative_loss=None))
 
 
 def _for_race(plans: Sequence[Plan], given: Mapping[str, Any]) -> list[Plan]:

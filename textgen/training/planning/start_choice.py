@@ -22,9 +22,9 @@ and 5 % than from random weights, and 100 KB of Markdown worse by 3 %; 300 KB of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,8 +90,9 @@ class StartChoice:
 
     Attributes:
         name: Name of the base, or of a model of the user; None for random weights.
-        reason: Why, in a phrase.
+        grounds: Why, in a phrase. May be empty if `given_setting` is the reason.
         decided_by: `GIVEN` by the user, `RULE` or `RACE`.
+        given_setting: Name of a setting that is given, and so decides; "" if none does.
         fit: How the vocabulary of the base, or one that is given, suits the text, if that was looked at.
         is_open: Whether a race is still to decide; `name` is then the likelier winner.
         bits_per_byte: Held-out scores of a race, by the name of what each run started from, a base or "none".
@@ -100,13 +101,28 @@ class StartChoice:
     """
 
     name: str | None
-    reason: str
+    grounds: str
     _: KW_ONLY
     decided_by: str = RULE
+    given_setting: str = ""
     fit: Fit | None = None
     is_open: bool = False
     bits_per_byte: Mapping[str, float] = field(default_factory=dict)
     relative_loss: float | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why, in a phrase."""
+        return self.reason_with(str)
+
+    def reason_with(self, shown: Callable[[str], str]) -> str:
+        """Why, with the name by which the user knows the setting that is given.
+
+        Args:
+            shown: Returns that name, such as a flag.
+        """
+        given = f"{shown(self.given_setting)} is given" if self.given_setting else ""
+        return "; ".join(filter(None, [self.grounds, given]))
 
     def to_dict(self) -> dict[str, Any]:
         """The choice as JSON values, for training.json and for the JSON plan."""
@@ -138,8 +154,8 @@ def choose_start(
     Raises:
         CorpusError: The text cannot be read.
     """
-    if reason := _excluded(settings, preset, tokenizer):
-        return StartChoice(None, reason, fit=given_fit(corpus, tokenizer)), None
+    if (excluded := _excluded(settings, preset, tokenizer)) is not None:
+        return replace(excluded, fit=given_fit(corpus, tokenizer)), None
     name = base_for("".join(corpus.sample))
     if name is None:
         return StartChoice(None, "there is no base for this writing system"), None
@@ -209,19 +225,19 @@ def network_settings(settings: Iterable[str]) -> list[str]:
     return [name for name in settings if name in fixed]
 
 
-def _excluded(settings: Mapping[str, Any], preset: str | None, tokenizer: Tokenizer | None) -> str:
-    """Why what is given excludes any base; "" if it does not."""
+def _excluded(settings: Mapping[str, Any], preset: str | None, tokenizer: Tokenizer | None) -> StartChoice | None:
+    """The choice of random weights, if what is given excludes any base."""
     if preset is not None:
-        return f"the preset {preset} is given"
+        return StartChoice(None, f"the preset {preset} is given")
     if clash := network_settings(settings):
-        return f"{clash[0]} is given"
+        return StartChoice(None, "", given_setting=clash[0])
     kind = settings.get("tokenizer", TokenizerConfig.tokenizer)
     if kind not in ("unigram", "bpe"):
-        return f"the tokenizer {kind} is given"
+        return StartChoice(None, f"the tokenizer {kind} is given")
     for name in ("vocab_size", "character_coverage"):
         if settings.get(name) is not None:
-            return f"{name} is given"
-    return "a vocabulary is given" if tokenizer is not None else ""
+            return StartChoice(None, "", given_setting=name)
+    return StartChoice(None, "a vocabulary is given") if tokenizer is not None else None
 
 
 def given_start(name: str | Path | ModelFolder | None, models_dir: str | Path | None) -> ModelFolder | None:
