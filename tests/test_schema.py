@@ -28,7 +28,8 @@ from textgen.export.packing import MAGIC, unpacked
 from textgen.saved_model.layout import read_json
 from textgen.saved_model.onnx_cache import _read
 from textgen.schema import RepeatedName, check, decoded_json, json_object, of_fields
-from textgen.storage.cache_eviction import LOSS, _corpus
+from textgen.storage.cache_eviction import _corpus
+from textgen.storage.cache_layout import LOSS
 from textgen.storage.manifests import MANIFEST, read_manifest, update_folder
 from textgen.storage.remote_folders import fetch_folder
 from textgen.tokenizer.kinds import load_tokenizer

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from textgen.cli import output, textgen
 from textgen.corpus.fetching import catalogue
-from textgen.corpus.fetching.catalogue import Entry, entries
+from textgen.corpus.fetching.catalogue import CatalogueEntry, entries
 
 __all__ = ["server"]
 
@@ -37,15 +37,15 @@ def run(*arguments: str) -> Result:
 
 
 @pytest.fixture
-def moon(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> Entry:
+def moon(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> CatalogueEntry:
     server.files["/moon.txt"] = TEXT
     checksum = hashlib.sha256(TEXT).hexdigest()
-    entry = Entry("moon", "The moon", "CC0", (f"{server.url}/moon.txt",), len(TEXT), checksum=checksum)
+    entry = CatalogueEntry("moon", "The moon", "CC0", (f"{server.url}/moon.txt",), len(TEXT), checksum=checksum)
     monkeypatch.setattr(catalogue, "_ENTRIES", (entry,))
     return entry
 
 
-def test_the_path_is_the_output(moon: Entry, tmp_path: Path) -> None:
+def test_the_path_is_the_output(moon: CatalogueEntry, tmp_path: Path) -> None:
     result = run("fetch", "moon")
     assert result.exit_code == 0
     path = tmp_path / "cache" / "corpora" / "moon.txt"
@@ -56,7 +56,7 @@ def test_the_path_is_the_output(moon: Entry, tmp_path: Path) -> None:
     assert run("stats", result.stdout.strip()).exit_code == 0
 
 
-def test_the_text_is_also_written_where_it_is_wanted(moon: Entry, tmp_path: Path) -> None:
+def test_the_text_is_also_written_where_it_is_wanted(moon: CatalogueEntry, tmp_path: Path) -> None:
     out = tmp_path / "own.txt"
     assert run("fetch", "moon", "--out", str(out)).stdout == f"{out}\n"
     assert out.read_bytes() == TEXT
@@ -65,7 +65,7 @@ def test_the_text_is_also_written_where_it_is_wanted(moon: Entry, tmp_path: Path
     assert "there is no folder" in result.stderr
 
 
-def test_the_cursor_is_not_hidden_under_the_bar(moon: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cursor_is_not_hidden_under_the_bar(moon: CatalogueEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setattr(output, "console", lambda: Console(file=out, force_terminal=True, width=80))
     assert run("fetch", "moon").exit_code == 0
@@ -73,7 +73,7 @@ def test_the_cursor_is_not_hidden_under_the_bar(moon: Entry, monkeypatch: pytest
     assert before.rindex("\x1b[?25h") > before.rindex("\x1b[?25l")
 
 
-def test_json_holds_what_is_known(moon: Entry, tmp_path: Path) -> None:
+def test_json_holds_what_is_known(moon: CatalogueEntry, tmp_path: Path) -> None:
     values = json.loads(run("fetch", "moon", "--json").stdout)
     assert values["path"] == str(tmp_path / "cache" / "corpora" / "moon.txt")
     assert (values["licence"], values["sha256"], values["bytes"]) == ("CC0", moon.checksum, len(TEXT))
@@ -92,7 +92,7 @@ def test_a_book_is_fetched_by_its_number(server: FileServer, monkeypatch: pytest
     assert "Error: Project Gutenberg has no plain text of a book 8: look up the number" in missing.stderr
 
 
-def test_errors_are_a_line_and_give_no_path(moon: Entry, server: FileServer) -> None:
+def test_errors_are_a_line_and_give_no_path(moon: CatalogueEntry, server: FileServer) -> None:
     server.files["/moon.txt"] = b"Log in first."
     for name, message in (("moon", "is not the file that is known"), ("sun", "There is no corpus 'sun' to fetch.")):
         result = run("fetch", name)
@@ -101,7 +101,9 @@ def test_errors_are_a_line_and_give_no_path(moon: Entry, server: FileServer) -> 
         assert "Traceback" not in result.stderr
 
 
-def test_without_a_cache_a_file_must_be_named(moon: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cache_a_file_must_be_named(
+    moon: CatalogueEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("TEXTGEN_CACHE")
     monkeypatch.setattr("textgen.storage.cache_folder._is_usable", lambda folder: False)
     assert "or use --out FILE." in run("fetch", "moon").stderr
@@ -121,8 +123,8 @@ def test_ctrl_c_ends_a_download_without_a_trace(server: FileServer, tmp_path: Pa
     server.files["/moon.txt"] = TEXT
     server.stalls_after = 1000
     code = (
-        "from textgen.corpus.fetching import catalogue\nfrom textgen.corpus.fetching.catalogue import Entry\n"
-        f"catalogue._ENTRIES = (Entry('moon', 'The moon', 'CC0', ('{server.url}/moon.txt',), 1),)\n"
+        "from textgen.corpus.fetching import catalogue\nfrom textgen.corpus.fetching.catalogue import CatalogueEntry\n"
+        f"catalogue._ENTRIES = (CatalogueEntry('moon', 'The moon', 'CC0', ('{server.url}/moon.txt',), 1),)\n"
         "from textgen.cli import textgen\ntextgen(['corpus', 'fetch', 'moon'])\n"
     )
     with child_process([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -142,6 +144,6 @@ def test_listing_loads_neither_pooch_nor_tensorflow() -> None:
     assert not {"pooch", "requests", "tensorflow", "numpy"} & modules_after(code)
 
 
-def test_a_title_in_the_file_cannot_control_the_terminal(moon: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_title_in_the_file_cannot_control_the_terminal(moon: CatalogueEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "_ENTRIES", (replace(moon, title="The \x1b[31mmoon"),))
     assert "The \\x1b[31mmoon\n" in run("fetch", "moon").stderr

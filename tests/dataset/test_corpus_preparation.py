@@ -33,10 +33,10 @@ from textgen.dataset import corpus_preparation
 from textgen.dataset.corpus_preparation import prepare_corpus
 from textgen.dataset.prepared_corpus import TEXT, PreparedCorpus, PreparedSettings
 from textgen.dataset.token_cache import encode_and_split, encode_corpus
-from textgen.dataset.token_files import SUMMARY
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError, CorpusError, TextgenError
+from textgen.storage.cache_layout import SUMMARY
 from textgen.storage.manifests import MANIFEST
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer

@@ -22,8 +22,8 @@ from textgen.cli import textgen
 from textgen.dataset import dask_cluster
 from textgen.dataset.corpus_preparation import make_on_worker, prepare_corpus
 from textgen.dataset.prepared_corpus import NUMBER, PreparedCorpus
-from textgen.dataset.token_files import SUMMARY
 from textgen.errors import ConfigError, CorpusError
+from textgen.storage.cache_layout import SUMMARY
 
 SHARDS = 6
 

@@ -25,8 +25,9 @@ from textgen.dataset.corpus_preparation import make_on_worker, prepare_corpus
 from textgen.dataset.prepared_corpus import COMPARED, PreparedCorpus
 from textgen.dataset.repeated_documents import MIN_DOCUMENT_BYTES, DocumentHashes, Repeated
 from textgen.dataset.token_cache import encode_and_split
-from textgen.dataset.token_files import SUMMARY, read_description
+from textgen.dataset.token_files import read_description
 from textgen.errors import CorpusError, UnreadableCorpus
+from textgen.storage.cache_layout import SUMMARY
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.vocabulary import train_tokenizer

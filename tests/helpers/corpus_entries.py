@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from file_server import FileServer
 
-from textgen.corpus.fetching.catalogue import Entry
+from textgen.corpus.fetching.catalogue import CatalogueEntry
 
 TEXT = "".join(f"{number}. The moon rose over the river.\n" for number in range(20_000)).encode()
 
@@ -19,15 +19,15 @@ def digest(data: bytes) -> str:
 
 
 @pytest.fixture
-def entry(server: FileServer) -> Entry:
+def entry(server: FileServer) -> CatalogueEntry:
     """A text whose checksum is known."""
     server.files["/moon.txt"] = TEXT
     server.tags["/moon.txt"] = '"first"'
-    return Entry("moon", "The moon", "CC0", (f"{server.url}/moon.txt",), len(TEXT), checksum=digest(TEXT))
+    return CatalogueEntry("moon", "The moon", "CC0", (f"{server.url}/moon.txt",), len(TEXT), checksum=digest(TEXT))
 
 
 @pytest.fixture
-def unpinned(entry: Entry) -> Entry:
+def unpinned(entry: CatalogueEntry) -> CatalogueEntry:
     return replace(entry, checksum="")
 
 

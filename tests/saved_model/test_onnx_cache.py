@@ -132,7 +132,7 @@ def test_the_network_is_made_for_texts_of_every_label(
 def test_the_cache_lists_and_clears_it(saved: ModelFolder, tmp_path: Path) -> None:
     saved.step_model("onnx")
     (found,) = entries(tmp_path / "cache")
-    assert (found.corpus, found.in_use) == (saved.name, False)
+    assert (found.content, found.in_use) == (saved.name, False)
     assert clear(tmp_path / "cache") == ([found], [])
 
 

@@ -20,7 +20,7 @@ from textgen.cli import textgen
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, TextgenError
 from textgen.storage import cache_eviction
-from textgen.storage.cache_eviction import DEFAULT_LIMIT, LIMIT_VARIABLE, Entry, clear, entries, evict, limit_bytes
+from textgen.storage.cache_eviction import DEFAULT_LIMIT, LIMIT_VARIABLE, CacheEntry, clear, entries, evict, limit_bytes
 from textgen.storage.folders import new_folder
 from textgen.storage.leftovers import YOUNG_SECONDS
 from textgen.storage.locks import locked
@@ -53,7 +53,7 @@ def test_what_is_there_is_listed_that_used_last_first(tmp_path: Path) -> None:
     (cache / "tokens" / ("0" * 32)).symlink_to(tmp_path)
     found = {entry.path: entry for entry in entries(cache)}
     assert list(found) == [cache / "epochs-ab_12345", paths[1], paths[0], paths[2]]
-    assert [entry.corpus for entry in found.values()] == ["", "a.txt", "b.txt", "c.txt"]
+    assert [entry.content for entry in found.values()] == ["", "a.txt", "b.txt", "c.txt"]
     assert [found[path].bytes for path in found] == [5, *(size_of(path) for path in list(found)[1:])]
     assert not any(entry.in_use for entry in found.values())
 
@@ -76,7 +76,7 @@ def test_fetched_texts_and_archives_are_listed_and_cleared_with_their_records(tm
     (corpora / ".tmp-0123456789abcdef.txt").write_bytes(b"mo")
     os.utime(corpora / ".tmp-0123456789abcdef.txt", (1, 1))
     (corpora / "sun.txt").symlink_to(tmp_path / "sun.txt")
-    found = {entry.path: (entry.corpus, entry.bytes) for entry in entries(tmp_path / "cache")}
+    found = {entry.path: (entry.content, entry.bytes) for entry in entries(tmp_path / "cache")}
     assert found.pop(corpora / ".tmp-0123456789abcdef.txt")[1] == 2
     assert found == {
         archive: ("", 3),
@@ -131,15 +131,15 @@ def test_a_text_that_is_being_unpacked_is_kept(tmp_path: Path, name: str) -> Non
 
 
 def test_what_is_removed_is_not_looked_for_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compared = list[Entry]()
+    compared = list[CacheEntry]()
 
-    def compare(entry: Entry, other: object) -> bool:
+    def compare(entry: CacheEntry, other: object) -> bool:
         compared.append(entry)
         return entry is other
 
     for number in range(60):
         (tmp_path / "cache" / "remote" / f"{number:032x}").mkdir(parents=True)
-    monkeypatch.setattr(Entry, "__eq__", compare)
+    monkeypatch.setattr(CacheEntry, "__eq__", compare)
     removed, kept = clear(tmp_path / "cache")
     assert (len(removed), len(kept)) == (60, 0)
     assert len(compared) <= 60
@@ -257,7 +257,7 @@ def test_what_cannot_be_removed_is_not_counted_as_removed(tmp_path: Path, monkey
         assert removed == []
         assert left.path.name.startswith(".tmp-old-")
         assert left.path.parent == shelf
-        assert (left.bytes, left.corpus) == (size_of(left.path), "corpus.txt")
+        assert (left.bytes, left.content) == (size_of(left.path), "corpus.txt")
         told = CliRunner().invoke(textgen, ["cache", "clear"], catch_exceptions=False)
     assert told.stdout == "Removed nothing.\n"
     assert told.stderr.endswith(f"cannot be deleted. Check the permissions of {left.path}.\n")

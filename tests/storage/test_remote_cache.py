@@ -36,7 +36,7 @@ def test_copies_are_listed_and_cleared_like_the_rest_of_the_cache(memory: Any, s
     read("memory://d")
     find_files(f"{address}/b.txt?key=secret")[0].fetch()
     cache = Path(os.environ["TEXTGEN_CACHE"])
-    assert [entry.corpus for entry in entries(cache)] == [f"{server.url}/b.txt", "memory:///d/a.txt"]
+    assert [entry.content for entry in entries(cache)] == [f"{server.url}/b.txt", "memory:///d/a.txt"]
     assert [entry.in_use for entry in entries(cache)] == [False, False]
     assert "memory:///d/a.txt" in CliRunner().invoke(textgen, ["cache", "list"], catch_exceptions=False).stdout
     corpus = Corpus(["memory://d"])
@@ -74,7 +74,7 @@ def test_a_copied_model_is_in_use_until_the_process_ends(memory: Any, tiny_model
     copied(tiny_models / "tiny", memory, "/models/tiny")
     place = find_model("memory://models/tiny")
     cache = Path(os.environ["TEXTGEN_CACHE"])
-    assert [(entry.corpus, entry.in_use) for entry in entries(cache)] == [("memory://models/tiny", True)]
+    assert [(entry.content, entry.in_use) for entry in entries(cache)] == [("memory://models/tiny", True)]
     assert clear(cache)[0] == []
     assert (place / "config.json").exists()
     code = "import sys\nfrom textgen.storage import cache_eviction\nfrom pathlib import Path\n"

@@ -15,7 +15,7 @@ from textgen.cli.command import CommandGroup
 from textgen.cli.options import json_option
 
 if TYPE_CHECKING:
-    from textgen.storage.cache_eviction import Entry
+    from textgen.storage.cache_eviction import CacheEntry
 
 
 @click.group(cls=CommandGroup)
@@ -55,7 +55,7 @@ def list_(as_json: bool) -> None:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
         note = {True: " (in use)", False: "", None: " (cannot be locked)"}[entry.in_use]
         name = entry.path.name[:20]
-        output.line(f"{_size(entry.bytes):>10}  {used:16}  {name:20}  {entry.kind:13}  {entry.corpus}{note}")
+        output.line(f"{_size(entry.bytes):>10}  {used:16}  {name:20}  {entry.kind:13}  {entry.content}{note}")
     output.line(f"{_size(_total(found))} in {folder}; the limit is {_size(limit)}.")
 
 
@@ -82,7 +82,7 @@ def clear(as_json: bool) -> None:
     _say_kept(kept)
 
 
-def _say_kept(kept: Sequence[Entry]) -> None:
+def _say_kept(kept: Sequence[CacheEntry]) -> None:
     """Says why something was kept. Fails if it could not be deleted."""
     used, idle, unknown = ([entry for entry in kept if entry.in_use is state] for state in (True, False, None))
     if used:
@@ -105,13 +105,12 @@ def _folder() -> Path:
     raise TextgenError("There is no cache, since there is no home folder. Set TEXTGEN_CACHE to a folder.")
 
 
-def _values(entry: Entry) -> dict[str, object]:
-    """An entry for programs. `corpus` is a section of training.json, so what an entry holds has another name."""
-    values = asdict(entry)
-    return {"path": str(values.pop("path")), "content": values.pop("corpus")} | values
+def _values(entry: CacheEntry) -> dict[str, object]:
+    """An entry for programs."""
+    return asdict(entry) | {"path": str(entry.path)}
 
 
-def _total(entries: Sequence[Entry]) -> int:
+def _total(entries: Sequence[CacheEntry]) -> int:
     return sum(entry.bytes for entry in entries)
 
 

@@ -16,7 +16,7 @@ from textgen.cli.command import SectionCommand
 from textgen.cli.options import OutputFile, json_option
 
 if TYPE_CHECKING:
-    from textgen.corpus.fetching.catalogue import Entry
+    from textgen.corpus.fetching.catalogue import CatalogueEntry
     from textgen.corpus.fetching.download import Progress
 
 
@@ -91,7 +91,7 @@ def _checked(how: str) -> str:
 
 
 @contextmanager
-def _progress(entry: Entry) -> Iterator[Progress]:
+def _progress(entry: CatalogueEntry) -> Iterator[Progress]:
     """A bar on standard error for each file, if that is a terminal."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 

@@ -29,8 +29,9 @@ from textgen.corpus.corpus import Part
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import ConfigError
-from textgen.storage.cache_eviction import EPOCHS, epochs_in
+from textgen.storage.cache_eviction import epochs_in
 from textgen.storage.cache_folder import cache_folder, filling_cache
+from textgen.storage.cache_layout import EPOCHS
 from textgen.storage.files import writing
 from textgen.storage.leftovers import sweep_abandoned
 from textgen.storage.locks import locked

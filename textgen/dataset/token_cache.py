@@ -12,12 +12,13 @@ from pathlib import Path
 from textgen.corpus.corpus import Corpus, Part
 from textgen.dataset.config import SplitConfig
 from textgen.dataset.split import certain_limit, hold_out
-from textgen.dataset.token_files import SUMMARY, problem_of, read_description
+from textgen.dataset.token_files import problem_of, read_description
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import encode_parts
 from textgen.errors import CorpusError
-from textgen.storage.cache_eviction import TOKENS, evict, limit_bytes, unfinished
+from textgen.storage.cache_eviction import evict, limit_bytes, unfinished
 from textgen.storage.cache_folder import cache_folder, filling_cache
+from textgen.storage.cache_layout import SUMMARY, TOKENS
 from textgen.storage.leftovers import sweep_abandoned
 from textgen.storage.locks import Hold
 from textgen.storage.temporary import temporary_folder

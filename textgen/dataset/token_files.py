@@ -26,11 +26,10 @@ from textgen.corpus.scripts import has_words
 from textgen.dataset.repeated_documents import Repeated
 from textgen.errors import CorpusError, TextgenError, Unreadable, UnreadableCorpus
 from textgen.schema import json_object
-from textgen.storage import cache_eviction
+from textgen.storage.cache_layout import SUMMARY
 from textgen.storage.file_reading import sha256
 from textgen.storage.manifests import MANIFEST, read_manifest
 
-SUMMARY = cache_eviction.SUMMARY
 REPEATED = "repeated"  # name of the `Repeated` in tokens.json
 SPLITS = ("train", "valid")
 IDS, ENDS, OPENINGS, COUNTS = "", "-documents", "-openings", "-counts"  # suffixes of the files of a split

@@ -17,7 +17,8 @@ from textgen.corpus.scripts import without_words
 from textgen.dataset import token_files
 from textgen.dataset.parallel_encoding import encode_batches
 from textgen.dataset.repeated_documents import DocumentHashes, Repeated, count_repeated
-from textgen.dataset.token_files import COUNTS, ENDS, IDS, OPENINGS, REPEATED, SPLITS, SUMMARY, SplitSummary
+from textgen.dataset.token_files import COUNTS, ENDS, IDS, OPENINGS, REPEATED, SPLITS, SplitSummary
+from textgen.storage.cache_layout import SUMMARY
 from textgen.storage.files import writing
 from textgen.storage.folders import new_folder
 from textgen.tokenizer.tokenizer import Tokenizer

@@ -26,8 +26,9 @@ from textgen.model.onnx_model import OnnxModel
 from textgen.model.prediction_change import PredictionChange
 from textgen.schema import json_object
 from textgen.settings import to_dict
-from textgen.storage.cache_eviction import LOSS, NETWORK, NETWORKS, evict, limit_bytes, unfinished
+from textgen.storage.cache_eviction import evict, limit_bytes, unfinished
 from textgen.storage.cache_folder import cache_folder, filling_cache, named_cache_folder
+from textgen.storage.cache_layout import LOSS, NETWORK, NETWORKS
 from textgen.storage.file_reading import read_file
 from textgen.storage.files import CannotWrite, json_bytes, write_own_file
 from textgen.storage.folders import new_folder
@@ -40,7 +41,7 @@ from textgen.wording import Say, silent
 FORMAT = 2  # part of the key: raise it when the files change, so that old entries are not used
 LOSS_BYTES = 1 << 16  # maximum size of loss.json
 
-Entry = tuple[bytes | None, PredictionChange]  # the network, None if it loses too much; and how much it loses
+MeasuredNetwork = tuple[bytes | None, PredictionChange]  # the network, None if it loses too much; and how much it loses
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def known_loss(source: NetworkSource) -> PredictionChange | None:
     return None if known is None else known[1]
 
 
-def _made(source: NetworkSource) -> Entry:
+def _made(source: NetworkSource) -> MeasuredNetwork:
     load("onnx", "ONNX Runtime", "onnx", ConfigError)
     from textgen.model.onnx_int8 import int8_network
 
@@ -130,7 +131,7 @@ def _folder(source: NetworkSource) -> Path | None:
     return None
 
 
-def _keep(folder: Path, source: NetworkSource, entry: Entry, note: Say) -> None:
+def _keep(folder: Path, source: NetworkSource, entry: MeasuredNetwork, note: Say) -> None:
     """Writes an entry of the cache, and removes others if there are too many."""
     data, change = entry
     limit = limit_bytes()
@@ -145,7 +146,7 @@ def _keep(folder: Path, source: NetworkSource, entry: Entry, note: Say) -> None:
         note(str(error))
 
 
-def _read(folder: Path) -> Entry | None:
+def _read(folder: Path) -> MeasuredNetwork | None:
     """Reads an entry of the cache. Returns None if it is missing or damaged."""
     hold = Hold(folder)  # so that nobody removes it meanwhile
     with suppress(SavedModelError, OSError, ValueError, TypeError, KeyError):

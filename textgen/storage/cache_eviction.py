@@ -1,15 +1,7 @@
-"""Lists and limits the cache: encoded corpora, networks for ONNX Runtime, copies of remote files, fetched texts.
+"""Lists and limits the cache, whose folders are in `textgen.storage.cache_layout`.
 
-    cache folder/
-      tokens/KEY/      an encoded corpus (`textgen.dataset.token_cache.encode_and_split`)
-      networks/KEY/    a network in 8 bits (`textgen.saved_model.onnx_cache`)
-      remote/KEY/      a copy of a file or of a folder elsewhere (`textgen.storage.remote_cache`)
-      corpora/         texts that were fetched (`textgen.corpus.fetching.fetched_text`), each with a record
-      corpora/downloads/KEY/   archives that texts were made of
-      epochs-XXXX/     segmentations of the training text of a running process (`textgen.dataset.subword_sampling`)
-
-The folder may hold other things, too, if it is one that the user has named. They stay: what is ours is known by its
-name and its contents, such as the record of a text.
+The cache folder may hold other things, too, if it is one that the user has named. They stay: what is ours is known by
+its name and its contents, such as the record of a text.
 
 Everything in the cache can be made again. A process locks what it uses (`textgen.storage.locks.Hold`); only what is not
 locked is removed. Copies of single files, of which a corpus may have thousands, are not locked: those used within the
@@ -28,11 +20,22 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from textgen.errors import ConfigError, TextgenError
-from textgen.schema import check, decoded_json, json_object
-from textgen.storage.file_reading import read_file
+from textgen.schema import json_object
+from textgen.storage.cache_layout import (
+    ADDRESS,
+    CORPORA,
+    DOWNLOADS,
+    EPOCHS,
+    LOSS,
+    NETWORKS,
+    REMOTE,
+    SUMMARY,
+    TOKENS,
+    read_record,
+    record_of,
+)
 from textgen.storage.files import FILE, FILE_OWNER, TEMPORARY
 from textgen.storage.leftovers import ASIDE, YOUNG_SECONDS, folders_named, move_aside
 from textgen.storage.lock_in_folder import LOCK_FILE
@@ -40,14 +43,9 @@ from textgen.storage.locks import LOCK_SECONDS, InUse, lock
 from textgen.storage.manifests import MANIFEST
 from textgen.wording import plain, short_repr
 
-TOKENS, SUMMARY = "tokens", "tokens.json"  # the folder, and the description in an entry
-NETWORKS, NETWORK, LOSS = "networks", "network.onnx", "loss.json"  # the folder, and the files of an entry
-REMOTE, ADDRESS = "remote", ".address.json"  # the folder, and the file in an entry that names the address
-CORPORA, DOWNLOADS = "corpora", "downloads"  # the folder of fetched texts, and its folder of archives
 KINDS = {  # what an entry is, by its folder; the folders with epochs lie in the cache folder itself
     TOKENS: "corpus", NETWORKS: "8-bit network", REMOTE: "copy", CORPORA: "text", DOWNLOADS: "download",
 }  # fmt: skip
-EPOCHS = "epochs-"  # prefix of the names of folders with epochs
 LIMIT_VARIABLE = "TEXTGEN_CACHE_LIMIT"  # gigabytes of encoded corpora, of networks, of remote files, of archives
 DEFAULT_LIMIT = 20.0
 MAX_DESCRIPTION_BYTES = 1 << 16  # bytes of a description that are read to find the name of its corpus
@@ -62,21 +60,17 @@ EPOCHS_CONTENTS = re.compile(  # the encoded text of each epoch, in a folder wit
 TEXT_LEFT = (  # name of a text of which a killed process wrote a part, here and in earlier versions
     rf"({re.escape(FILE)}{FILE_OWNER}|{re.escape(TEMPORARY)}){RANDOM}(\..*)?"
 )
-TEXT_RECORD = {  # fields of the record of a fetched text
-    **dict.fromkeys(("name", "title", "author", "licence", "sha256", "checked"), str), "urls": [str], "bytes": int,
-}  # fmt: skip
-TEXT_RECORD_BYTES = 1 << 22  # its maximum size
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """A folder of the cache, or a fetched text.
 
     Attributes:
         path: The folder or the text.
         kind: What it is: one of `KINDS`, or "epochs".
-        corpus: Names of the first files that it was made from, the name of the model or of the text, or the address; ""
-            if unknown.
+        content: Names of the first files that it was made from, the name of the model or of the text, or the address;
+            "" if unknown.
         bytes: Size of its files.
         used: When it was last used, in seconds since 1970.
         in_use: Whether a process uses it now. None where that cannot be told, since the file system has no locks or the
@@ -85,25 +79,25 @@ class Entry:
 
     path: Path
     kind: str
-    corpus: str
+    content: str
     bytes: int
     used: float
     in_use: bool | None
 
 
-def entries(cache: Path) -> list[Entry]:
+def entries(cache: Path) -> list[CacheEntry]:
     """Lists a cache folder, most recently used first. Files that do not belong to the cache are ignored."""
     found = [_entry(path) for path in (*_folders(cache), *_texts(cache))]
     return sorted((entry for entry in found if entry), key=lambda entry: -entry.used)
 
 
-def clear(cache: Path) -> tuple[list[Entry], list[Entry]]:
+def clear(cache: Path) -> tuple[list[CacheEntry], list[CacheEntry]]:
     """Removes everything that no process uses, as far as that can be told.
 
     Returns:
         The removed entries, and the remaining ones. One of which only a part could be removed has another path.
     """
-    removed, kept = list[Entry](), list[Entry]()
+    removed, kept = list[CacheEntry](), list[CacheEntry]()
     for entry in entries(cache):
         if (left := _remove(entry.path)) is None:
             removed.append(entry)
@@ -143,28 +137,6 @@ def limit_bytes() -> float:
     raise ConfigError(
         f"{LIMIT_VARIABLE} must be a number of gigabytes, such as {example}. Received: {short_repr(value)}."
     )
-
-
-def record_of(text: Path) -> Path:
-    """The place of the record of a fetched text."""
-    return text.with_name(f"{text.name}.json")
-
-
-def read_record(text: Path) -> dict[str, Any] | None:
-    """Reads the record of a fetched text.
-
-    Args:
-        text: Path of the text, which may be missing.
-
-    Returns:
-        The fields of `TEXT_RECORD`. None without a record that textgen has written.
-    """
-    try:
-        values = decoded_json(read_file(record_of(text), TEXT_RECORD_BYTES))
-        check(values, TEXT_RECORD)
-    except (OSError, ValueError):
-        return None
-    return {name: values[name] for name in TEXT_RECORD} if len(values) == len(TEXT_RECORD) else None
 
 
 def unfinished(shelf: Path) -> Iterator[Path]:
@@ -209,7 +181,7 @@ def _on_shelf(shelf: Path) -> Iterator[Path]:
     return folders_named(shelf, f"{KEY}|{UNFINISHED}")
 
 
-def _entry(path: Path) -> Entry | None:
+def _entry(path: Path) -> CacheEntry | None:
     """An entry; None if it was removed meanwhile."""
     try:
         used = path.stat().st_mtime
@@ -217,7 +189,7 @@ def _entry(path: Path) -> Entry | None:
         size = sum(file.lstat().st_size for file in files if file.is_file())
     except OSError:
         return None
-    return Entry(path, KINDS.get(path.parent.name, "epochs"), _corpus(path), size, used, _is_in_use(path))
+    return CacheEntry(path, KINDS.get(path.parent.name, "epochs"), _content(path), size, used, _is_in_use(path))
 
 
 def _is_in_use(path: Path) -> bool | None:
@@ -244,7 +216,7 @@ def _is_left(text: Path) -> bool:
     return re.fullmatch(TEXT_LEFT, text.name) is not None
 
 
-def _corpus(path: Path) -> str:
+def _content(path: Path) -> str:
     with suppress(OSError):
         if path.is_file():
             return path.stem

@@ -14,8 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from textgen.storage.addresses import without_secrets
-from textgen.storage.cache_eviction import ADDRESS, REMOTE, evict, limit_bytes
+from textgen.storage.cache_eviction import evict, limit_bytes
 from textgen.storage.cache_folder import cache_folder
+from textgen.storage.cache_layout import ADDRESS, REMOTE
 from textgen.storage.files import json_bytes, write_own_file
 from textgen.storage.locks import Hold
 from textgen.storage.names import only_words

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from textgen.corpus.fetching.catalogue import Entry, entries, find_entry
+from textgen.corpus.fetching.catalogue import CatalogueEntry, entries, find_entry
 from textgen.errors import CorpusError
 
 PAGE = Path(__file__).parents[3] / "corpora" / "README.md"
 
 
 @pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.name)
-def test_an_entry_is_complete(entry: Entry) -> None:
+def test_an_entry_is_complete(entry: CatalogueEntry) -> None:
     assert find_entry(entry.name) is entry
     assert entry.title
     assert entry.licence

@@ -19,7 +19,7 @@ from corpus_entries import TEXT, cached, digest, entry, unpinned
 from file_server import FileServer, server
 
 from textgen.corpus.fetching import fetched_text
-from textgen.corpus.fetching.catalogue import Entry
+from textgen.corpus.fetching.catalogue import CatalogueEntry
 from textgen.corpus.fetching.fetched_text import FetchedText, fetch
 from textgen.errors import CorpusError, TextgenError
 from textgen.storage import locks
@@ -28,7 +28,7 @@ from textgen.storage.locks import is_locked, locked
 __all__ = ["entry", "server", "unpinned"]
 
 
-def test_a_text_is_fetched_once(entry: Entry, server: FileServer, tmp_path: Path) -> None:
+def test_a_text_is_fetched_once(entry: CatalogueEntry, server: FileServer, tmp_path: Path) -> None:
     sizes: list[tuple[int, int | None]] = []
     path, fetched = fetch(entry, progress=lambda done, total: sizes.append((done, total)))
     assert path == tmp_path / "cache" / "corpora" / "moon.txt"
@@ -41,7 +41,7 @@ def test_a_text_is_fetched_once(entry: Entry, server: FileServer, tmp_path: Path
     assert server.asked == [("/moon.txt", "")]
 
 
-def test_a_damaged_text_is_fetched_again(entry: Entry, server: FileServer) -> None:
+def test_a_damaged_text_is_fetched_again(entry: CatalogueEntry, server: FileServer) -> None:
     path, fetched = fetch(entry)
     path.write_bytes(b"x")
     said: list[str] = []
@@ -51,7 +51,7 @@ def test_a_damaged_text_is_fetched_again(entry: Entry, server: FileServer) -> No
 
 
 def test_the_first_download_decides_where_no_checksum_is_known(
-    unpinned: Entry, server: FileServer, tmp_path: Path
+    unpinned: CatalogueEntry, server: FileServer, tmp_path: Path
 ) -> None:
     path, fetched = fetch(unpinned)
     assert fetched.checked == "first download"
@@ -66,7 +66,7 @@ def test_the_first_download_decides_where_no_checksum_is_known(
     assert fetch(unpinned)[1].sha256 == digest(b"Another text.")
 
 
-def test_a_damaged_record_is_made_again(unpinned: Entry, server: FileServer) -> None:
+def test_a_damaged_record_is_made_again(unpinned: CatalogueEntry, server: FileServer) -> None:
     server.files["/moon.txt"] = TEXT[:1000]
     path, fetched = fetch(unpinned)
     record = path.with_name("moon.txt.json")
@@ -79,7 +79,7 @@ def test_a_damaged_record_is_made_again(unpinned: Entry, server: FileServer) -> 
 
 
 @pytest.mark.parametrize("planted", ["moon.txt", "moon.txt.json", "part", "tag"])
-def test_a_link_in_the_cache_is_never_written_through(unpinned: Entry, tmp_path: Path, planted: str) -> None:
+def test_a_link_in_the_cache_is_never_written_through(unpinned: CatalogueEntry, tmp_path: Path, planted: str) -> None:
     path, _ = fetch(unpinned)
     key = hashlib.sha256("\n".join(unpinned.urls).encode()).hexdigest()[:32]
     downloads = path.parent / "downloads" / key
@@ -97,7 +97,7 @@ def test_a_link_in_the_cache_is_never_written_through(unpinned: Entry, tmp_path:
     assert victim.read_bytes() == b"mine"
 
 
-def test_a_download_that_cannot_be_read_is_told_as_such(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_that_cannot_be_read_is_told_as_such(entry: CatalogueEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(path: Path) -> None:
         raise OSError(errno.EIO, "Input/output error", str(path))
 
@@ -114,7 +114,7 @@ def test_a_download_that_cannot_be_read_is_told_as_such(entry: Entry, monkeypatc
 
 @pytest.mark.parametrize("does_finish", [True, False])
 def test_a_text_that_another_process_fetches_is_waited_for(
-    entry: Entry, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does_finish: bool
+    entry: CatalogueEntry, server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does_finish: bool
 ) -> None:
     said, naps, other = list[str](), list[float](), ExitStack()
     key = hashlib.sha256("\n".join(entry.urls).encode()).hexdigest()[:32]
@@ -138,7 +138,9 @@ def test_a_text_that_another_process_fetches_is_waited_for(
     assert list((tmp_path / "cache" / "corpora" / "downloads").iterdir()) == []
 
 
-def test_downloads_are_removed_while_nobody_else_can_use_them(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloads_are_removed_while_nobody_else_can_use_them(
+    entry: CatalogueEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held, remove = list[bool | None](), shutil.rmtree
 
     def watched(path: Path, **how: Any) -> None:
@@ -151,7 +153,7 @@ def test_downloads_are_removed_while_nobody_else_can_use_them(entry: Entry, monk
 
 
 def test_who_waited_while_another_process_fetched_the_text_takes_it(
-    entry: Entry, server: FileServer, monkeypatch: pytest.MonkeyPatch
+    entry: CatalogueEntry, server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def locked_late(path: Path) -> AbstractContextManager[bool]:
         monkeypatch.setattr(locks, "locked", locked)
@@ -176,19 +178,23 @@ def archive(**members: bytes) -> bytes:
 
 
 @pytest.fixture
-def zipped(server: FileServer) -> Entry:
+def zipped(server: FileServer) -> CatalogueEntry:
     server.files["/texts.zip"] = archive(train=TEXT, valid=b"Held out.\n")
     urls = (f"{server.url}/texts.zip",)
-    return Entry("moon-train", "The moon", "CC0", urls, 1, "member", digest(server.files["/texts.zip"]), "train")
+    return CatalogueEntry(
+        "moon-train", "The moon", "CC0", urls, 1, "member", digest(server.files["/texts.zip"]), "train"
+    )
 
 
-def test_texts_of_an_archive_are_fetched_with_one_download(zipped: Entry, server: FileServer) -> None:
+def test_texts_of_an_archive_are_fetched_with_one_download(zipped: CatalogueEntry, server: FileServer) -> None:
     assert fetch(zipped)[0].read_bytes() == TEXT
     assert fetch(replace(zipped, name="moon-valid", member="valid"))[0].read_bytes() == b"Held out.\n"
     assert len(server.asked) == 1
 
 
-def test_the_checksum_of_a_text_in_an_archive_is_checked(zipped: Entry, server: FileServer, tmp_path: Path) -> None:
+def test_the_checksum_of_a_text_in_an_archive_is_checked(
+    zipped: CatalogueEntry, server: FileServer, tmp_path: Path
+) -> None:
     sha1 = hashlib.sha1(TEXT).hexdigest()
     known = replace(zipped, checksum="", text_checksum=f"sha1:{sha1}")
     assert fetch(known)[1].checked == "published"
@@ -198,7 +204,7 @@ def test_the_checksum_of_a_text_in_an_archive_is_checked(zipped: Entry, server: 
 
 
 @pytest.mark.parametrize("data", [b"no archive", archive(other=TEXT)])
-def test_a_damaged_archive_is_told(zipped: Entry, server: FileServer, tmp_path: Path, data: bytes) -> None:
+def test_a_damaged_archive_is_told(zipped: CatalogueEntry, server: FileServer, tmp_path: Path, data: bytes) -> None:
     server.files["/texts.zip"] = data
     with pytest.raises(CorpusError, match="The archive of moon-train is damaged"):
         fetch(replace(zipped, checksum=""))
@@ -211,7 +217,7 @@ def poems(*titles: str) -> bytes:
 
 def test_poems_become_blocks(server: FileServer, tmp_path: Path) -> None:
     server.files |= {"/0.json": poems("一", "二"), "/1.json": poems("三") + b"\n"}
-    entry = Entry("poems", "Poems", "MIT", (f"{server.url}/0.json", f"{server.url}/1.json"), 1, "poems")
+    entry = CatalogueEntry("poems", "Poems", "MIT", (f"{server.url}/0.json", f"{server.url}/1.json"), 1, "poems")
     verse = "秦川雄帝宅，\n函谷壯皇居。\n"
     assert fetch(entry)[0].read_text("utf-8") == f"一\n{verse}\n二\n{verse}\n三\n{verse}"
     assert cached(tmp_path) == ["poems.txt", "poems.txt.json"]
@@ -219,7 +225,7 @@ def test_poems_become_blocks(server: FileServer, tmp_path: Path) -> None:
 
 def test_of_many_files_those_that_came_are_not_fetched_again(server: FileServer) -> None:
     server.files["/0.json"] = poems("一")
-    entry = Entry("poems", "Poems", "MIT", (f"{server.url}/0.json", f"{server.url}/1.json"), 1, "poems")
+    entry = CatalogueEntry("poems", "Poems", "MIT", (f"{server.url}/0.json", f"{server.url}/1.json"), 1, "poems")
     with pytest.raises(CorpusError, match="404"):
         fetch(entry)
     server.files["/1.json"] = poems("二")
@@ -228,7 +234,7 @@ def test_of_many_files_those_that_came_are_not_fetched_again(server: FileServer)
 
 
 def test_what_is_no_list_of_poems_is_told(server: FileServer, tmp_path: Path) -> None:
-    entry = Entry("poems", "Poems", "MIT", (f"{server.url}/0.json",), 1, "poems")
+    entry = CatalogueEntry("poems", "Poems", "MIT", (f"{server.url}/0.json",), 1, "poems")
     for data in (b"<html>", b'[{"title": "x"}]', b"[3]"):
         server.files["/0.json"] = data
         with pytest.raises(CorpusError, match=r"0\.json does not hold poems"):
@@ -243,13 +249,13 @@ def test_whether_the_cache_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not fetched_text.has_lasting_cache()
 
 
-def test_a_member_that_is_too_large_is_refused(zipped: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_that_is_too_large_is_refused(zipped: CatalogueEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetched_text, "MAX_FILE_BYTES", len(TEXT) - 1)
     with pytest.raises(CorpusError, match=r"archive of moon-train is damaged: train is too large\."):
         fetch(zipped)
 
 
-def test_a_copy_is_complete_or_absent(entry: Entry, tmp_path: Path) -> None:
+def test_a_copy_is_complete_or_absent(entry: CatalogueEntry, tmp_path: Path) -> None:
     path, _ = fetch(entry)
     fetched_text.copy_text(path, tmp_path / "copy.txt")
     assert (tmp_path / "copy.txt").read_bytes() == TEXT

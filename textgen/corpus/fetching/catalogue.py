@@ -30,7 +30,7 @@ PTB = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """A corpus that can be fetched.
 
     Attributes:
@@ -69,12 +69,12 @@ class Entry:
         return bool(self.checksum or self.text_checksum)
 
 
-def entries() -> list[Entry]:
+def entries() -> list[CatalogueEntry]:
     """Returns all corpora that have a name of their own."""
     return list(_ENTRIES)
 
 
-def find_entry(name: str) -> Entry:
+def find_entry(name: str) -> CatalogueEntry:
     """Finds a corpus.
 
     Args:
@@ -102,15 +102,15 @@ def find_entry(name: str) -> Entry:
     return _ENTRIES[names.index(name)]
 
 
-def gutenberg_entry(number: int) -> Entry:
+def gutenberg_entry(number: int) -> CatalogueEntry:
     """Returns the entry of a book of Project Gutenberg."""
     url = GUTENBERG.format(number)
     licence = "public domain in the USA; elsewhere see the law of your country"
-    return Entry(f"gutenberg:{number}", f"Project Gutenberg, book {number}", licence, (url,), 0, "gutenberg")
+    return CatalogueEntry(f"gutenberg:{number}", f"Project Gutenberg, book {number}", licence, (url,), 0, "gutenberg")
 
 
-def _penn_treebank(split: str, size: int) -> Entry:
-    return Entry(
+def _penn_treebank(split: str, size: int) -> CatalogueEntry:
+    return CatalogueEntry(
         f"ptb-{split}",
         f"Penn Treebank, Mikolov's version, {split}",
         PTB_LICENCE,
@@ -120,8 +120,8 @@ def _penn_treebank(split: str, size: int) -> Entry:
     )
 
 
-def _wikitext(number: str, split: str, size: int) -> Entry:
-    return Entry(
+def _wikitext(number: str, split: str, size: int) -> CatalogueEntry:
+    return CatalogueEntry(
         f"wikitext{number}-{split}",
         f"WikiText-{number}, {split} (Merity et al. 2017)",
         WIKITEXT_LICENCE,
@@ -135,7 +135,7 @@ def _wikitext(number: str, split: str, size: int) -> Entry:
 
 
 _ENTRIES = (
-    Entry(
+    CatalogueEntry(
         "tinyshakespeare",
         "tiny Shakespeare, from char-rnn",
         "public domain",
@@ -143,7 +143,7 @@ _ENTRIES = (
         1_115_394,
         checksum="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
     ),
-    Entry(
+    CatalogueEntry(
         "chinese-poetry",
         "Complete Tang poems 全唐诗, a poem in each block",
         "MIT (the collection); the poems are in the public domain",
@@ -154,7 +154,7 @@ _ENTRIES = (
     *(_penn_treebank(split, size) for split, size in (("train", 5_101_618), ("valid", 399_782), ("test", 449_945))),
     *(_wikitext("2", split, 4_475_000) for split in ("train", "valid", "test")),
     *(_wikitext("103", split, 190_230_000) for split in ("train", "valid", "test")),
-    Entry(
+    CatalogueEntry(
         "enwik8",
         "first 100 MB of the English Wikipedia of 2006, with its markup",
         "GFDL (Wikipedia)",

@@ -19,13 +19,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from textgen.corpus.fetching.catalogue import Entry
+from textgen.corpus.fetching.catalogue import CatalogueEntry
 from textgen.corpus.fetching.download import CHUNK_BYTES, MAX_FILE_BYTES, Progress, download_file, wrong_checksum
 from textgen.corpus.fetching.gutenberg import read_book
 from textgen.errors import CorpusError
 from textgen.schema import decoded_json
-from textgen.storage.cache_eviction import CORPORA, DOWNLOADS, evict, limit_bytes, read_record, record_of
+from textgen.storage.cache_eviction import evict, limit_bytes
 from textgen.storage.cache_folder import cache_folder, filling_cache, named_cache_folder
+from textgen.storage.cache_layout import CORPORA, DOWNLOADS, read_record, record_of
 from textgen.storage.file_reading import open_file, sha256
 from textgen.storage.files import json_bytes, write_chunks, write_own_file
 from textgen.storage.locks import locked_in_turn, remove_empty
@@ -58,7 +59,9 @@ class FetchedText:
     checked: str
 
 
-def fetch(entry: Entry, say: Say = silent, progress: Progress = lambda done, total: None) -> tuple[Path, FetchedText]:
+def fetch(
+    entry: CatalogueEntry, say: Say = silent, progress: Progress = lambda done, total: None
+) -> tuple[Path, FetchedText]:
     """Downloads a corpus, unless it is in the cache folder already. Waits for another process that downloads it.
 
     Args:
@@ -101,7 +104,7 @@ def copy_text(path: Path, target: Path) -> None:
         write_chunks(temporary, _chunks(open_file(path)), message_path=target)
 
 
-def _cached_record(entry: Entry, path: Path, say: Say = silent) -> FetchedText | None:
+def _cached_record(entry: CatalogueEntry, path: Path, say: Say = silent) -> FetchedText | None:
     """The record of a text that is there; None if it is not, or is damaged."""
     record = _read_record(path)
     if record is None or record.urls != list(entry.urls) or not path.is_file():
@@ -112,7 +115,9 @@ def _cached_record(entry: Entry, path: Path, say: Say = silent) -> FetchedText |
     return None
 
 
-def _download_and_record(entry: Entry, path: Path, downloads: Path, say: Say, progress: Progress) -> FetchedText:
+def _download_and_record(
+    entry: CatalogueEntry, path: Path, downloads: Path, say: Say, progress: Progress
+) -> FetchedText:
     """Downloads a corpus to a path, and writes its record."""
     record = record_of(path)
     previous = _read_record(path)
@@ -170,7 +175,7 @@ def _is_intact(path: Path, record: FetchedText) -> bool:
     return False
 
 
-def _not_found(entry: Entry) -> str:
+def _not_found(entry: CatalogueEntry) -> str:
     """The error message for a file that the server does not have; "" for the usual one."""
     if entry.kind != "gutenberg":
         return ""
@@ -178,7 +183,7 @@ def _not_found(entry: Entry) -> str:
     return f"Project Gutenberg has no plain text of a book {number}: look up the number at www.gutenberg.org."
 
 
-def _new_record(entry: Entry, text: Path, title: str, author: str) -> FetchedText:
+def _new_record(entry: CatalogueEntry, text: Path, title: str, author: str) -> FetchedText:
     checked = "published" if entry.is_pinned else "first download"
     size = text.stat().st_size
     return FetchedText(entry.name, title, author, entry.licence, list(entry.urls), sha256(text), size, checked)
@@ -198,7 +203,7 @@ def _check_first_download(fetched: FetchedText, previous: FetchedText | None, re
 # === From files to a text ===
 
 
-def _make_text(entry: Entry, files: list[Path]) -> tuple[Iterable[bytes], str, str]:
+def _make_text(entry: CatalogueEntry, files: list[Path]) -> tuple[Iterable[bytes], str, str]:
     """The parts of the text, its title and its author."""
     if entry.kind == "gutenberg":
         book = read_book(files[0].read_bytes(), int(entry.name.partition(":")[2]))
@@ -219,7 +224,7 @@ def _poem_blocks(path: Path) -> str:
     return "\n".join(f"{title}\n{text}\n" for title, text in poems if text.strip())
 
 
-def _unpacked_member(entry: Entry, archive: Path) -> Iterator[bytes]:
+def _unpacked_member(entry: CatalogueEntry, archive: Path) -> Iterator[bytes]:
     """Unpacks one file of an archive, and checks it when all of it has come."""
     algorithm, _, expected = entry.text_checksum.partition(":")
     found = hashlib.new(algorithm or "sha256")
